@@ -1,0 +1,42 @@
+"""The error tree. Every error that Botify raises on purpose is a `BotifyError`.
+
+A message names the thing, the value and the way out, because it is printed as it is.
+"""
+
+
+class BotifyError(Exception):
+    """Base of all errors raised on purpose; the command line prints it and exits with status 1."""
+
+
+class SettingsError(BotifyError):
+    """A setting has a value that cannot be used; the message names its variable."""
+
+
+class SchemaError(BotifyError):
+    """The committed schemas, their lock file or a registry do not fit together."""
+
+
+class TopicError(BotifyError):
+    """A topic is missing, or has a shape that the request would break."""
+
+
+class RejectedMessage(BotifyError):
+    """A message cannot enter the domain. It belongs in the dead-letter topic, with this as the reason.
+
+    Attributes
+    ----------
+    raw : bytes
+        The message's value as it came.
+    """
+
+    def __init__(self, message: str, raw: bytes) -> None:
+        super().__init__(message)
+        self.raw = raw
+
+
+class DecodeError(RejectedMessage):
+    """The bytes are not Avro of a schema we know, in Confluent's wire format."""
+
+
+class ValidationError(RejectedMessage):
+    """The bytes decode, but the event cannot be true (a fraction of 7, an unknown track)."""

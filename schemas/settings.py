@@ -1,0 +1,137 @@
+"""Settings: read once from the environment into one immutable object; a bad value fails at start."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Self
+
+from schemas.errors import SettingsError
+
+STACK_FILE = "stack.json"
+"""Where `botify up` writes the addresses of the embedded stack, in the data directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where everything is. Environment variables win over the embedded stack's file, and that over the defaults.
+
+    Attributes
+    ----------
+    home : Path
+        Data directory of the embedded stack and the caches (`BOTIFY_HOME`).
+    kafka_bootstrap_servers : str
+        `host:port[,host:port]` (`KAFKA_BOOTSTRAP_SERVERS`).
+    kafka_security : Mapping[str, str]
+        librdkafka's `security.*`, `sasl.*` and `ssl.*` properties, from variables such as
+        `KAFKA_SECURITY_PROTOCOL` or `KAFKA_SASL_PASSWORD`; never shown in a repr.
+    redis_url : str
+        `redis://`, `rediss://` or, for Redis Cluster, `redis+cluster://` / `rediss+cluster://` (`REDIS_URL`).
+    schema_registry_url : str | None
+        A Confluent-compatible registry; without it the committed schemas serve (`SCHEMA_REGISTRY_URL`).
+    topic_prefix : str
+        First part of every topic name (`BOTIFY_TOPIC_PREFIX`); tests use their own.
+    partitions : int
+        Partitions of a topic that does not exist yet (`BOTIFY_PARTITIONS`).
+    replication_factor : int
+        Replicas of a topic that does not exist yet (`BOTIFY_REPLICATION_FACTOR`).
+
+    Examples
+    --------
+    >>> Settings.from_env({"BOTIFY_PARTITIONS": "4"}).partitions
+    4
+    >>> Settings.from_env({"BOTIFY_PARTITIONS": "none"})
+    Traceback (most recent call last):
+    schemas.errors.SettingsError: BOTIFY_PARTITIONS: 'none' is not a whole number of 1 or more
+    """
+
+    home: Path = Path(".botify")
+    kafka_bootstrap_servers: str = "127.0.0.1:9092"
+    kafka_security: Mapping[str, str] = field(default_factory=dict, repr=False)
+    redis_url: str = field(default="redis://127.0.0.1:6379/0", repr=False)
+    schema_registry_url: str | None = field(default=None, repr=False)
+    topic_prefix: str = "botify"
+    partitions: int = 8
+    replication_factor: int = 1
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Read the settings.
+
+        Raises
+        ------
+        SettingsError
+            A variable has a value that cannot be used.
+        """
+        env = os.environ if environ is None else environ
+        home = Path(env.get("BOTIFY_HOME") or ".botify").absolute()
+        values: dict[str, Any] = {"home": home, **_addresses_of_embedded_stack(home)}
+        for name, (variable, parse) in _VARIABLES.items():
+            if raw := env.get(variable):
+                values[name] = parse(variable, raw)
+        values["kafka_security"] = {
+            variable.removeprefix("KAFKA_").lower().replace("_", "."): value
+            for variable, value in env.items()
+            if variable.startswith(("KAFKA_SECURITY_", "KAFKA_SASL_", "KAFKA_SSL_"))
+        }
+        return cls(**values)
+
+    def with_(self, **changes: Any) -> Self:
+        """Return a copy with some fields changed (tests and sub-processes)."""
+        return replace(self, **changes)
+
+    def to_env(self) -> dict[str, str]:
+        """Return the variables that make `from_env` read this object again in a child process."""
+        env = {"BOTIFY_HOME": str(self.home)}
+        for name, (variable, _) in _VARIABLES.items():
+            if (value := getattr(self, name)) is not None:
+                env[variable] = str(value)
+        for key, value in self.kafka_security.items():
+            env["KAFKA_" + key.upper().replace(".", "_")] = value
+        return env
+
+
+def _addresses_of_embedded_stack(home: Path) -> dict[str, str]:
+    """Return what `botify up` wrote about itself, or nothing where no stack was started."""
+    try:
+        written = json.loads((home / STACK_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise SettingsError(f"{home / STACK_FILE} is not JSON ({error}); remove it and run `botify up`") from error
+    known = {f.name for f in fields(Settings)}
+    return {name: value for name, value in written.get("settings", {}).items() if name in known}
+
+
+def _text(variable: str, raw: str) -> str:
+    return raw
+
+
+def _count(variable: str, raw: str) -> int:
+    try:
+        value = int(raw)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise SettingsError(f"{variable}: {raw!r} is not a whole number of 1 or more")
+    return value
+
+
+def _redis_url(variable: str, raw: str) -> str:
+    schemes = ("redis://", "rediss://", "redis+cluster://", "rediss+cluster://")
+    if not raw.startswith(schemes):
+        raise SettingsError(f"{variable}: the address must start with one of {', '.join(schemes)}")
+    return raw
+
+
+_VARIABLES: dict[str, tuple[str, Callable[[str, str], Any]]] = {
+    "kafka_bootstrap_servers": ("KAFKA_BOOTSTRAP_SERVERS", _text),
+    "redis_url": ("REDIS_URL", _redis_url),
+    "schema_registry_url": ("SCHEMA_REGISTRY_URL", _text),
+    "topic_prefix": ("BOTIFY_TOPIC_PREFIX", _text),
+    "partitions": ("BOTIFY_PARTITIONS", _count),
+    "replication_factor": ("BOTIFY_REPLICATION_FACTOR", _count),
+}
