@@ -1,0 +1,1 @@
+"""The words on the wire: events, their Avro schemas and codec, topics, settings and errors."""

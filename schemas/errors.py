@@ -20,7 +20,7 @@ class TopicError(BotifyError):
     """A topic is missing, or has a shape that the request would break."""
 
 
-class RejectedMessage(BotifyError):
+class RejectedMessageError(BotifyError):
     """A message cannot enter the domain. It belongs in the dead-letter topic, with this as the reason.
 
     Attributes
@@ -34,9 +34,9 @@ class RejectedMessage(BotifyError):
         self.raw = raw
 
 
-class DecodeError(RejectedMessage):
+class DecodeError(RejectedMessageError):
     """The bytes are not Avro of a schema we know, in Confluent's wire format."""
 
 
-class ValidationError(RejectedMessage):
+class ValidationError(RejectedMessageError):
     """The bytes decode, but the event cannot be true (a fraction of 7, an unknown track)."""

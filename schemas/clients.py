@@ -1,0 +1,77 @@
+"""How every Kafka client of ours is configured, and which partition a user has."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from aiokafka.partitioner import murmur2
+
+from schemas.settings import Settings
+
+Config = dict[str, Any]
+
+
+def common_config(settings: Settings) -> Config:
+    """Return what producers, consumers and admin clients share (librdkafka's property names)."""
+    return {
+        "bootstrap.servers": settings.kafka_bootstrap_servers,
+        "broker.address.family": "v4",
+        "client.id": "botify",
+        **settings.kafka_security,
+    }
+
+
+def producer_config(settings: Settings, **changes: Any) -> Config:
+    """Return a producer's configuration: acknowledged by all replicas, idempotent, murmur2 like Java's clients.
+
+    Parameters
+    ----------
+    **changes
+        librdkafka's properties with underscores for dots (`linger_ms=5`).
+    """
+    return {
+        **common_config(settings),
+        "acks": "all",
+        "enable.idempotence": True,
+        # librdkafka's own default is CRC32: a user would have two partition numbers
+        "partitioner": "murmur2_random",
+        "linger.ms": 1,
+        "delivery.timeout.ms": 30_000,
+        **_dotted(changes),
+    }
+
+
+def consumer_config(settings: Settings, group: str, **changes: Any) -> Config:
+    """Return a consumer's configuration; offsets are committed by whoever processed them, never by a timer."""
+    return {
+        **common_config(settings),
+        "group.id": group,
+        "enable.auto.commit": False,
+        "auto.offset.reset": "earliest",
+        "fetch.wait.max.ms": 50,
+        "fetch.error.backoff.ms": 50,
+        **_dotted(changes),
+    }
+
+
+@lru_cache(maxsize=1 << 20)
+def partition_of(user: int, partitions: int) -> int:
+    """Return the partition of a user's records: murmur2 of the id in decimal, as Kafka's own clients compute it.
+
+    Examples
+    --------
+    >>> partition_of(42, 8) == partition_of(42, 8)
+    True
+    """
+    hashed: int = murmur2(key_of(user))
+    return (hashed & 0x7FFFFFFF) % partitions
+
+
+def key_of(user: int) -> bytes:
+    """Return the record key of a user (or of a track): decimal UTF-8."""
+    return b"%d" % user
+
+
+def _dotted(changes: dict[str, Any]) -> Config:
+    return {option.replace("_", "."): value for option, value in changes.items()}

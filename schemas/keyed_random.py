@@ -1,0 +1,99 @@
+"""Random numbers as a pure function of a key, so that a result never depends on the order of arrival.
+
+A draw is `uniform(key, draw)`: the key says who is drawing (a request, a listener's session), the draw says what
+for. There is no state to carry, share or lose; whole arrays of keys are drawn at once.
+
+The mixing function is SplitMix64's finaliser (Steele, Lea and Flood, "Fast splittable pseudorandom number
+generators", OOPSLA 2014), which passes BigCrush when fed a counter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import mmh3
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Keys = NDArray[np.uint64]
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_M1 = np.uint64(0xBF58476D1CE4E5B9)
+_M2 = np.uint64(0x94D049BB133111EB)
+_S30, _S27, _S31, _S11 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(11)
+_TO_UNIT = 2.0**-53
+
+
+def mix(key: ArrayLike, *parts: ArrayLike) -> Keys:
+    """Derive keys: fold each part into the key, element by element.
+
+    Parameters
+    ----------
+    key, *parts : array_like of int, broadcastable
+        Whole numbers; negative ones count modulo 2**64.
+
+    Returns
+    -------
+    ndarray of uint64, at least one-dimensional
+        A key for each combination.
+
+    Examples
+    --------
+    >>> bool((mix(7, [0, 1, 2]) == mix(7, [0, 1, 2])).all())
+    True
+    """
+    mixed = _finalise(_as_keys(key) + _GOLDEN)
+    for part in parts:
+        mixed = _finalise((mixed ^ _as_keys(part)) * _M1 + _GOLDEN)
+    return mixed
+
+
+def uniform(key: Keys, draw: ArrayLike) -> NDArray[np.float64]:
+    """Draw a float in [0, 1) for each key.
+
+    Parameters
+    ----------
+    key : ndarray of uint64
+    draw : array_like of int, broadcastable to key
+        Which draw of this key; different draws are independent.
+
+    Examples
+    --------
+    >>> float(uniform(mix(7), 0)[0]) == float(uniform(mix(7), 0)[0])
+    True
+    """
+    return (mix(key, draw) >> _S11).astype(np.float64) * _TO_UNIT
+
+
+def integers(key: Keys, draw: ArrayLike, below: ArrayLike) -> NDArray[np.int64]:
+    """Draw a whole number in [0, below) for each key; `below` must be 1 or more.
+
+    Examples
+    --------
+    >>> integers(mix(7, [0, 1, 2]), 0, 1).tolist()
+    [0, 0, 0]
+    """
+    drawn: NDArray[np.int64] = (uniform(key, draw) * np.asarray(below)).astype(np.int64)
+    return drawn
+
+
+def keys_of_texts(texts: Sequence[str]) -> Keys:
+    """Return a key for each text (MurmurHash3, 64 bits of 128).
+
+    Examples
+    --------
+    >>> keys_of_texts(["a", "b"]).shape
+    (2,)
+    """
+    return np.array([mmh3.hash64(text, signed=False)[0] for text in texts], dtype=np.uint64)
+
+
+def _as_keys(value: ArrayLike) -> Keys:
+    array = np.atleast_1d(np.asarray(value))
+    return array if array.dtype == np.uint64 else array.astype(np.int64).astype(np.uint64)
+
+
+def _finalise(z: Keys) -> Keys:
+    z = (z ^ (z >> _S30)) * _M1
+    z = (z ^ (z >> _S27)) * _M2
+    return z ^ (z >> _S31)

@@ -1,0 +1,151 @@
+"""The topics: what each is called, what it carries, and how it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+
+from schemas import clients
+from schemas.errors import TopicError
+from schemas.events import Event, Listen, Recommendation, RecommendationRequest, Session, Track
+from schemas.settings import Settings
+
+TIMEOUT_S = 30.0
+_DAY_MS = 24 * 60 * 60 * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class TopicDefinition:
+    """A topic as it should be.
+
+    Attributes
+    ----------
+    name : str
+        With the prefix of the settings.
+    event : type[Event] | None
+        What the values are; None where they are somebody else's bytes.
+    key : str
+        What the key is, in words.
+    config : Mapping[str, str]
+        Kafka's topic configuration.
+    """
+
+    name: str
+    event: type[Event] | None
+    key: str
+    config: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """All topics, by what they are for.
+
+    Examples
+    --------
+    >>> Topics.of(Settings()).listens.name
+    'botify.listens'
+    """
+
+    listens: TopicDefinition
+    recommendation_requests: TopicDefinition
+    recommendations: TopicDefinition
+    sessions: TopicDefinition
+    catalogue: TopicDefinition
+    dead_letters: TopicDefinition
+
+    @classmethod
+    def of(cls, settings: Settings) -> Topics:
+        """Return the definitions under the settings' prefix."""
+
+        def topic(name: str, event: type[Event] | None, key: str = "user", **config: str) -> TopicDefinition:
+            dotted = {option.replace("_", "."): value for option, value in config.items()}
+            return TopicDefinition(f"{settings.topic_prefix}.{name}", event, key, dotted)
+
+        forever, a_day, a_month = "-1", str(_DAY_MS), str(30 * _DAY_MS)
+        return cls(
+            listens=topic("listens", Listen, cleanup_policy="delete", retention_ms=forever),
+            recommendation_requests=topic(
+                "recommendation-requests", RecommendationRequest, cleanup_policy="delete", retention_ms=a_day
+            ),
+            recommendations=topic("recommendations", Recommendation, cleanup_policy="delete", retention_ms=a_month),
+            sessions=topic("sessions", Session, cleanup_policy="delete", retention_ms=forever),
+            catalogue=topic("catalogue", Track, key="track", cleanup_policy="compact"),
+            dead_letters=topic("dead-letters", None, key="as it came", cleanup_policy="delete", retention_ms=a_month),
+        )
+
+    def all(self) -> list[TopicDefinition]:
+        """Return every definition."""
+        return [getattr(self, name) for name in self.__dataclass_fields__]
+
+
+def create_topics(settings: Settings) -> list[str]:
+    """Make the topics that are missing and check those that are there.
+
+    Returns
+    -------
+    list of str
+        Names of the topics that were made.
+
+    Raises
+    ------
+    TopicError
+        A topic has another number of partitions than the settings say. It is not changed: a user's records would
+        no longer share a partition, so state that was folded per partition would be torn apart.
+    """
+    admin = AdminClient(clients.common_config(settings))
+    definitions = Topics.of(settings).all()
+    counts = partition_counts(admin)
+    for definition in definitions:
+        there = counts.get(definition.name, settings.partitions)
+        if there != settings.partitions:
+            raise TopicError(
+                f"{definition.name} has {there} partitions, BOTIFY_PARTITIONS says {settings.partitions}. "
+                "The count is fixed once a topic exists: a user's events would land in another partition than their "
+                f"state. Set BOTIFY_PARTITIONS={there}, or start anew under another BOTIFY_TOPIC_PREFIX."
+            )
+    missing = [d for d in definitions if d.name not in counts]
+    made = admin.create_topics(
+        [
+            NewTopic(
+                d.name,
+                num_partitions=settings.partitions,
+                replication_factor=settings.replication_factor,
+                config=dict(d.config),
+            )
+            for d in missing
+        ],
+        operation_timeout=TIMEOUT_S,
+    )
+    for name, future in made.items():
+        try:
+            future.result(TIMEOUT_S)
+        except KafkaException as error:
+            raise TopicError(f"{name} could not be made: {error.args[0].str()}") from error
+    return [d.name for d in missing]
+
+
+def partition_counts(admin: AdminClient) -> dict[str, int]:
+    """Return each topic's number of partitions.
+
+    Raises
+    ------
+    TopicError
+        No broker answers.
+    """
+    try:
+        found = admin.list_topics(timeout=TIMEOUT_S).topics
+    except KafkaException as error:
+        raise TopicError(
+            f"no Kafka answers ({error.args[0].str()}); start one with `botify up` or set KAFKA_BOOTSTRAP_SERVERS"
+        ) from error
+    return {name: len(topic.partitions) for name, topic in found.items()}
+
+
+def describe_config(admin: AdminClient, name: str) -> dict[str, str]:
+    """Return the topic's configuration as the broker has it."""
+    resource = ConfigResource(ResourceType.TOPIC, name)
+    (future,) = admin.describe_configs([resource]).values()
+    return {option: entry.value for option, entry in future.result(TIMEOUT_S).items()}

@@ -1,0 +1,48 @@
+"""Can this event be true? Checked where it enters; inside, events are trusted."""
+
+from __future__ import annotations
+
+from schemas.clients import key_of
+from schemas.errors import ValidationError
+from schemas.events import Listen, RecommendationRequest
+
+MAX_ID_BYTES = 255
+MAX_USER = 2**53
+MAX_TIMESTAMP_MS = 2**52
+"""Year 144,683: far enough, and a sum of two still is exact as a float."""
+
+
+def check(event: Listen | RecommendationRequest, key: bytes | None, raw: bytes) -> None:
+    """Refuse an event that cannot be true, whatever the catalogue.
+
+    Raises
+    ------
+    ValidationError
+        With the field and its value. `raw` travels with it to the dead-letter topic.
+    """
+    # One expression for the good ones: this runs for every event.
+    if (
+        0.0 <= event.fraction <= 1.0
+        and 0 <= event.user <= MAX_USER
+        and 0 <= event.track <= MAX_USER
+        and 0 <= event.timestamp_ms <= MAX_TIMESTAMP_MS
+        and event.position >= 0
+        and 0 < len(event.session_id.encode()) <= MAX_ID_BYTES
+        and 0 < len(event[0]) <= MAX_ID_BYTES
+        and key == key_of(event.user)
+    ):
+        return
+    raise ValidationError(_why(event, key), raw)
+
+
+def _why(event: Listen | RecommendationRequest, key: bytes | None) -> str:
+    if not 0.0 <= event.fraction <= 1.0:
+        return f"fraction {event.fraction} is not between 0 and 1"
+    for name, highest in (("user", MAX_USER), ("track", MAX_USER), ("timestamp_ms", MAX_TIMESTAMP_MS)):
+        if not 0 <= getattr(event, name) <= highest:
+            return f"{name} {getattr(event, name)} is not between 0 and {highest}"
+    if event.position < 0:
+        return f"position {event.position} is negative"
+    if key != key_of(event.user):
+        return f"the key {key!r} is not the user's id {event.user}, so the record may be in another user's partition"
+    return f"{event._fields[0]} and session_id must have 1 to {MAX_ID_BYTES} bytes"
