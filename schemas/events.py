@@ -123,7 +123,6 @@ class Session(NamedTuple):
     tracks: int
     time: float
     closed_by: str
-    treatments: Mapping[str, str]
 
 
 class Track(NamedTuple):

@@ -1,0 +1,63 @@
+"""All projections of one partition, folded together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from schemas.events import Session
+from streams.folds.popularity import Popularity
+from streams.folds.projection import Changes, Fields, Projection, Record
+from streams.folds.sessions import OPEN_SESSIONS, Sessions
+from streams.folds.users import Users
+
+
+class PartitionFold:
+    """The state of one partition. `users` comes first: it drops the duplicates for the others.
+
+    A batch goes `missing` → `load` → `fold` → `take_changes` and `take_closed_sessions`.
+    """
+
+    loaded_at_claim: Sequence[str] = (OPEN_SESSIONS,)
+    """Collections that are read whole when a partition is claimed."""
+
+    def __init__(self, partition: int) -> None:
+        self.users = Users()
+        self._sessions = Sessions(partition)
+        self.projections: Sequence[Projection] = (self.users, Popularity(), self._sessions)
+        self._fields_of = {name: p for p in self.projections for name in p.hashes}
+        self._scores_of = {name: p for p in self.projections for name in p.score_sets}
+
+    def missing(self, batch: Sequence[Record]) -> dict[str, list[bytes]]:
+        """Return what the batch needs from the store, by collection."""
+        return {name: fields for p in self.projections for name, fields in p.missing(batch).items()}
+
+    def load_fields(self, collection: str, values: Fields) -> None:
+        """Hand a hash's values to the projection it belongs to."""
+        self._fields_of[collection].load_fields(collection, values)
+
+    def load_scores(self, collection: str, values: Mapping[bytes, float | None]) -> None:
+        """Hand a sorted set's scores to the projection it belongs to."""
+        self._scores_of[collection].load_scores(collection, values)
+
+    def is_hash(self, collection: str) -> bool:
+        """Say whether a collection is a hash; otherwise it is a sorted set."""
+        return collection in self._fields_of
+
+    def fold(self, batch: Sequence[Record]) -> None:
+        """Fold the batch through all projections."""
+        for projection in self.projections:
+            batch = projection.fold(batch)
+
+    def take_changes(self) -> Changes:
+        """Return everything that has changed since the last call."""
+        merged = Changes()
+        for projection in self.projections:
+            changes = projection.changes()
+            merged.hashes.update(changes.hashes)
+            merged.scores.update(changes.scores)
+        return merged
+
+    def take_closed_sessions(self) -> list[Session]:
+        """Return the sessions that have closed since the last call."""
+        closed, self._sessions.closed = self._sessions.closed, []
+        return closed

@@ -1,0 +1,61 @@
+"""What a projection is: a fold of one partition's listens, plus where its result lives in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from schemas.events import Listen
+
+Record = tuple[int, Listen]
+"""Offset and event."""
+
+Fields = Mapping[bytes, bytes | None]
+Scores = Mapping[bytes, float]
+
+
+@dataclass(slots=True)
+class Changes:
+    """New absolute values: writing them twice is the same as writing them once.
+
+    Attributes
+    ----------
+    hashes : dict of str to Fields
+        Collection to field to value; None removes the field.
+    scores : dict of str to Scores
+        Collection (a sorted set) to member to score.
+    """
+
+    hashes: dict[str, Fields] = field(default_factory=dict)
+    scores: dict[str, Scores] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return any(self.hashes.values()) or any(self.scores.values())
+
+
+class Projection(Protocol):
+    """A batch goes `missing` → (the shell reads) → `load` → `fold` → `changes`.
+
+    The result must be a pure function of the partition's records in order, whatever the batches are.
+    """
+
+    hashes: Sequence[str]
+    """Collections kept as hashes."""
+    score_sets: Sequence[str]
+    """Collections kept as sorted sets."""
+
+    def missing(self, batch: Sequence[Record]) -> Mapping[str, list[bytes]]:
+        """Return the fields, by collection, that this batch needs and that are not in memory."""
+
+    def load_fields(self, collection: str, values: Fields) -> None:
+        """Take in what the store has for missing fields of a hash (None where it has nothing)."""
+
+    def load_scores(self, collection: str, values: Mapping[bytes, float | None]) -> None:
+        """Take in what the store has for missing members of a sorted set."""
+
+    def fold(self, batch: Sequence[Record]) -> Sequence[Record]:
+        """Fold the batch, and return the records that the next projection shall see."""
+
+    def changes(self) -> Changes:
+        """Return what has changed since the last call."""

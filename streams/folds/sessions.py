@@ -1,0 +1,169 @@
+"""Projection `sessions`: the open sessions of a partition, and the `Session` events of those that closed.
+
+A session closes when its listener leaves (`end`), when another session of the listener begins (`next`), or when the
+partition's event time, the highest timestamp met so far, has passed its last listen by the gap (`gap`). No wall
+clock takes part, so the sessions are a function of the topic.
+"""
+
+from __future__ import annotations
+
+import heapq
+import struct
+from collections.abc import Mapping, Sequence
+
+from schemas.events import Listen, Session
+from streams.folds.projection import Changes, Fields, Record
+
+OPEN_SESSIONS = "open-sessions"
+WATERMARK = b"watermark"
+"""Field of `OPEN_SESSIONS` that holds the partition's event time; all other fields are user ids."""
+
+GAP_MS = 30 * 60 * 1000
+
+_OPEN = struct.Struct("<qqqId")
+
+
+class OpenSession:
+    """A session that goes on."""
+
+    __slots__ = ("first_offset", "last_ms", "session_id", "started_ms", "time", "tracks")
+
+    def __init__(
+        self, session_id: str, first_offset: int, started_ms: int, last_ms: int, tracks: int = 0, time: float = 0.0
+    ) -> None:
+        self.session_id = session_id
+        self.first_offset = first_offset
+        self.started_ms = started_ms
+        self.last_ms = last_ms
+        self.tracks = tracks
+        self.time = time
+
+    def to_bytes(self) -> bytes:
+        """Return the record: five numbers, then the session's id."""
+        return (
+            _OPEN.pack(self.first_offset, self.started_ms, self.last_ms, self.tracks, self.time)
+            + self.session_id.encode()
+        )
+
+    @classmethod
+    def from_bytes(cls, record: bytes) -> OpenSession:
+        """Read a record."""
+        first_offset, started_ms, last_ms, tracks, time = _OPEN.unpack_from(record)
+        return cls(record[_OPEN.size :].decode(), first_offset, started_ms, last_ms, tracks, time)
+
+
+class Sessions:
+    """Sessions of one partition. Open ones are all in memory: as many as listeners were active within the gap.
+
+    Attributes
+    ----------
+    closed : list of Session
+        Closed since the shell last took them away.
+
+    Examples
+    --------
+    >>> sessions = Sessions(partition=0)
+    >>> listen = Listen("a:0", 42, 7, 0.5, 1000, "a", 0, True, None, {}, None, None)
+    >>> _ = sessions.fold([(11, listen)])
+    >>> [(s.event_id, s.tracks, s.closed_by) for s in sessions.closed]
+    [('0-11', 1, 'end')]
+    """
+
+    hashes: Sequence[str] = (OPEN_SESSIONS,)
+    score_sets: Sequence[str] = ()
+
+    def __init__(self, partition: int, gap_ms: int = GAP_MS) -> None:
+        self._partition = partition
+        self._gap_ms = gap_ms
+        self._watermark_ms = 0
+        self._open: dict[int, OpenSession] = {}
+        # (last_ms when pushed, user, first_offset): one entry an open session, brought up to date when it comes up
+        self._by_age: list[tuple[int, int, int]] = []
+        self._touched: set[int] = set()
+        self.closed: list[Session] = []
+
+    def missing(self, batch: Sequence[Record]) -> Mapping[str, list[bytes]]:
+        """Nothing: `load_fields` is given the whole collection when the partition is claimed."""
+        return {}
+
+    def load_fields(self, collection: str, values: Fields) -> None:
+        """Take in open sessions and the watermark."""
+        for field, record in values.items():
+            if record is None:
+                continue
+            if field == WATERMARK:
+                self._watermark_ms = int(record)
+            else:
+                self._start(int(field), OpenSession.from_bytes(record))
+
+    def load_scores(self, collection: str, values: Mapping[bytes, float | None]) -> None:
+        """There are none."""
+
+    def fold(self, batch: Sequence[Record]) -> Sequence[Record]:
+        """Fold the batch; what it closes is in `closed`, in a fixed order."""
+        for offset, listen in batch:
+            if listen.timestamp_ms > self._watermark_ms:
+                self._watermark_ms = listen.timestamp_ms
+            if self._by_age and self._by_age[0][0] + self._gap_ms < self._watermark_ms:
+                self._close_expired()
+            self._take(offset, listen)
+        return batch
+
+    def changes(self) -> Changes:
+        """Return the sessions that were touched (None for those that closed) and the watermark."""
+        if not self._touched:
+            return Changes()
+        fields: dict[bytes, bytes | None] = {WATERMARK: b"%d" % self._watermark_ms}
+        for user in self._touched:
+            session = self._open.get(user)
+            fields[b"%d" % user] = session.to_bytes() if session else None
+        self._touched = set()
+        return Changes(hashes={OPEN_SESSIONS: fields})
+
+    def _take(self, offset: int, listen: Listen) -> None:
+        user = listen.user
+        self._touched.add(user)
+        session = self._open.get(user)
+        if session is None or session.session_id != listen.session_id:
+            if session is not None:
+                self._close(user, session, "next")
+            session = OpenSession(listen.session_id, offset, listen.timestamp_ms, listen.timestamp_ms)
+            self._start(user, session)
+        session.tracks += 1
+        session.time += listen.fraction
+        if listen.timestamp_ms > session.last_ms:
+            session.last_ms = listen.timestamp_ms
+        if listen.ended_session:
+            self._close(user, session, "end")
+
+    def _start(self, user: int, session: OpenSession) -> None:
+        self._open[user] = session
+        heapq.heappush(self._by_age, (session.last_ms, user, session.first_offset))
+
+    def _close_expired(self) -> None:
+        by_age = self._by_age
+        while by_age and by_age[0][0] + self._gap_ms < self._watermark_ms:
+            last_ms, user, first_offset = heapq.heappop(by_age)
+            session = self._open.get(user)
+            if session is None or session.first_offset != first_offset:
+                continue  # closed in the meantime
+            if session.last_ms > last_ms:
+                heapq.heappush(by_age, (session.last_ms, user, first_offset))
+            else:
+                self._close(user, session, "gap")
+                self._touched.add(user)
+
+    def _close(self, user: int, session: OpenSession, closed_by: str) -> None:
+        del self._open[user]
+        self.closed.append(
+            Session(
+                event_id=f"{self._partition}-{session.first_offset}",
+                session_id=session.session_id,
+                user=user,
+                started_ms=session.started_ms,
+                ended_ms=session.last_ms,
+                tracks=session.tracks,
+                time=session.time,
+                closed_by=closed_by,
+            )
+        )

@@ -1,0 +1,1 @@
+"""Where derived state lives, together with the offset it was derived up to."""

@@ -1,0 +1,76 @@
+"""The store's contract: claim a partition, read, apply. What exactly-once rests on.
+
+A partition's state and its checkpoint (the next offset to be folded) change together or not at all. A worker
+*claims* a partition, which raises its epoch and tells the worker where to go on; *applies* batches under that epoch;
+and learns from the outcome of an apply what has happened to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from schemas.errors import BotifyError
+from streams.folds.projection import Changes
+
+
+class Outcome(Enum):
+    """What came of an apply."""
+
+    APPLIED = "applied"
+    """State and checkpoint have moved."""
+    ALREADY = "already"
+    """The store is at the new checkpoint already (the reply to an earlier try was lost). Go on."""
+    FENCED = "fenced"
+    """Another claim has been made since. Nothing was written; drop the partition's state."""
+    ROLLED_BACK = "rolled_back"
+    """The checkpoint is not where this worker left it: the store lost writes. Nothing was written; claim anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker's right to write a partition.
+
+    Attributes
+    ----------
+    epoch : int
+        Grows with every claim of the partition.
+    owner : str
+        Who claimed it. Two workers may hold one epoch number after the store was rolled back; never the same owner.
+    next_offset : int | None
+        Where to go on; None where the partition has no state yet.
+    topic_id : str | None
+        Id of the topic that the state was derived from.
+    """
+
+    epoch: int
+    owner: str
+    next_offset: int | None
+    topic_id: str | None
+
+
+class StoreError(BotifyError):
+    """The store cannot do what was asked of it; a worker that meets this stops."""
+
+
+class Store(Protocol):
+    """State of the partitions of one namespace."""
+
+    async def claim(self, partition: int, owner: str, topic_id: str) -> Claim:
+        """Raise the partition's epoch and return where to go on.
+
+        `topic_id` is recorded where the partition has none; the caller compares it where it has.
+        """
+
+    async def read_all_fields(self, partition: int, collection: str) -> dict[bytes, bytes]:
+        """Return a whole hash."""
+
+    async def read_missing(
+        self, partition: int, hashes: Mapping[str, Sequence[bytes]], score_sets: Mapping[str, Sequence[bytes]]
+    ) -> tuple[dict[str, dict[bytes, bytes | None]], dict[str, dict[bytes, float | None]]]:
+        """Return fields of hashes and scores of sorted sets, in one round trip."""
+
+    async def apply(self, partition: int, claim: Claim, expected_next: int, new_next: int, changes: Changes) -> Outcome:
+        """Write the changes and move the checkpoint from `expected_next` to `new_next`, or do neither."""
