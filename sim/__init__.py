@@ -1,0 +1,1 @@
+"""Listeners who judge the recommendations: worlds, user models, the Kafka loop, Gymnasium environments, agents."""

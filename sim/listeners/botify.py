@@ -1,0 +1,71 @@
+"""Botify's listeners: a session follows one interest, and every track of one artist is liked a little less."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import expit
+
+from schemas.keyed_random import Keys, integers
+from sim.listeners import draws
+from sim.listeners.model import Floats, Hearing, Ints, Opening
+from sim.world.model import World
+
+
+class BotifyListeners:
+    """The course's user model.
+
+    A session picks one of the listener's interests and starts at one of the `interest_neighbours` tracks nearest to it
+    by inner product. A recommended track is heard to the fraction ::
+
+        round(expit((⟨track, interest⟩ − consume_bias) · consume_sharpness) · γ ** artist_count, 2)
+
+    and to 0 where the session has had it already.
+
+    Source: `sim/envs/user.py` of the course's repository, anokhin/recsys-course-spring-2024.
+
+    Parameters
+    ----------
+    world : World
+
+    Examples
+    --------
+    >>> from sim.world.config import WorldConfig
+    >>> from sim.world.generate import generate
+    >>> from schemas.keyed_random import mix
+    >>> world = World("small", *generate(WorldConfig(tracks=100, artists=20, genres=5, users=3, dimensions=8)), {})
+    >>> BotifyListeners(world).open(np.array([0, 1]), mix(7, [0, 1]), np.array([0, 0])).tastes.shape
+    (2, 8)
+    """
+
+    def __init__(self, world: World) -> None:
+        self.catalogue = world.catalogue
+        self.listeners = world.listeners
+
+    def open(self, users: Ints, keys: Keys, time_ms: Ints) -> Opening:
+        """Pick an interest of each listener, and one of its neighbours."""
+        people = self.listeners
+        slots = integers(keys, draws.INTEREST, people.interests.shape[1])
+        nth = integers(keys, draws.FIRST_TRACK, people.interest_neighbours[users])
+        return Opening(
+            tastes=self.catalogue.embeddings[people.interests[users, slots]].astype(np.float64),
+            tracks=people.neighbours[users, slots, nth].astype(np.int64),
+        )
+
+    def fractions(self, hearing: Hearing) -> Floats:
+        """Return the formula of the class, row by row."""
+        gamma = self.listeners.artist_discount_gamma[hearing.users]
+        raw = self.likings(hearing, self.scores(hearing)) * gamma**hearing.artist_counts
+        return np.where(hearing.repeated, 0.0, np.round(raw, 2))
+
+    def scores(self, hearing: Hearing) -> Floats:
+        """Return the inner product of each track with what its listener is after."""
+        # In float64, so that a product does not depend on how the batch was cut.
+        tracks = self.catalogue.embeddings[hearing.tracks].astype(np.float64)
+        return np.vecdot(tracks, hearing.tastes)
+
+    def likings(self, hearing: Hearing, scores: Floats) -> Floats:
+        """Return the share that each listener would hear of a track with this score by a new artist."""
+        people = self.listeners
+        bias, sharpness = people.consume_bias[hearing.users], people.consume_sharpness[hearing.users]
+        liking: Floats = expit((scores - bias) * sharpness)
+        return liking

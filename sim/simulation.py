@@ -1,0 +1,198 @@
+"""How the world advances: many sessions side by side, in columns, each at its own event time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.keyed_random import Keys, mix, uniform
+from sim.listeners import draws
+from sim.listeners.model import Floats, Hearing, Ints, ListenerModel
+from sim.schedule import NOBODY, Schedule
+from sim.world.model import World
+
+DECISION_MS = 20_000
+"""What it takes to judge a track, however little of it is heard."""
+MOST_TRACKS = 500
+"""Even a listener who likes everything goes to bed: no session is longer."""
+_FIRST_CAPACITY = 32
+
+_EMPTY, _LISTENING, _ASKING = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Listens:
+    """Listens that came to their end, earliest first, one row for each.
+
+    Attributes
+    ----------
+    seats, users, ordinals, positions, tracks, time_ms : ndarray of int64, shape (n,)
+        `ordinals` counts the listener's sessions, `positions` the session's listens, both from 0.
+    fractions : ndarray of float64, shape (n,)
+    ended : ndarray of bool, shape (n,)
+        The listener went away; the others wait for a recommendation.
+    """
+
+    seats: Ints
+    users: Ints
+    ordinals: Ints
+    positions: Ints
+    tracks: Ints
+    fractions: Floats
+    time_ms: Ints
+    ended: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.seats)
+
+
+class Simulation:
+    """The sessions of a world: seats on which listeners hear tracks and ask for the next.
+
+    `finish_listens` returns what was heard, `answer` gives those who ask their track, and so on. A listener's results
+    depend on the seed, the world and the answers, and never on the order in which the seats are served.
+
+    Parameters
+    ----------
+    world : World
+    model : ListenerModel
+    schedule : Schedule
+    seed : int
+
+    Examples
+    --------
+    >>> from sim.listeners.botify import BotifyListeners
+    >>> from sim.schedule import RelaySchedule
+    >>> from sim.world.config import WorldConfig
+    >>> from sim.world.generate import generate
+    >>> world = World("small", *generate(WorldConfig(tracks=100, artists=20, genres=5, users=3, dimensions=8)), {})
+    >>> simulation = Simulation(world, BotifyListeners(world), RelaySchedule(np.arange(3), 2, sessions=3), seed=7)
+    >>> first = simulation.finish_listens(simulation.earliest_ms())
+    >>> len(first), first.fractions.tolist()
+    (1, [1.0])
+    >>> simulation.answer(first.seats, np.array([42]))
+    """
+
+    def __init__(self, world: World, model: ListenerModel, schedule: Schedule, seed: int) -> None:
+        self._world = world
+        self._model = model
+        self._schedule = schedule
+        self._seed = seed
+        self._accepting = True
+        seats = schedule.seats
+        self.state = np.full(seats, _EMPTY, dtype=np.int8)
+        self.due_ms = np.zeros(seats, dtype=np.int64)
+        self.user = np.zeros(seats, dtype=np.int64)
+        self.ordinal = np.zeros(seats, dtype=np.int64)
+        self.position = np.zeros(seats, dtype=np.int64)
+        self._turn = np.zeros(seats, dtype=np.int64)
+        self._key: Keys = np.zeros(seats, dtype=np.uint64)
+        self._budget = np.zeros(seats, dtype=np.int64)
+        self._taste = np.zeros((seats, world.catalogue.dimensions))
+        self._fraction = np.zeros(seats)
+        # What the session has heard, by position; -1 where it has not come to yet.
+        self._tracks = np.full((seats, _FIRST_CAPACITY), -1, dtype=np.int32)
+        self._artists = np.full((seats, _FIRST_CAPACITY), -1, dtype=np.int32)
+        self._seat_next(np.arange(seats), np.zeros(seats, dtype=np.int64))
+
+    @property
+    def running(self) -> bool:
+        """Whether any listener is there or will come."""
+        return bool((self.state != _EMPTY).any())
+
+    @property
+    def asking(self) -> Ints:
+        """Seats that wait for a recommendation."""
+        return np.flatnonzero(self.state == _ASKING)
+
+    def earliest_ms(self) -> int:
+        """Return the event time of the listener who is furthest behind, who must exist."""
+        return int(self.due_ms[self.state != _EMPTY].min())
+
+    def stop_accepting(self) -> None:
+        """Let nobody sit down any more; those who listen go on to their session's end."""
+        self._accepting = False
+        waiting = (self.state == _LISTENING) & (self.position == 0)
+        self.state[waiting] = _EMPTY
+
+    def finish_listens(self, until_ms: int, most: int | None = None) -> Listens:
+        """Finish what ends at `until_ms` or before, the earliest first and at most `most` of them."""
+        seats = np.flatnonzero((self.state == _LISTENING) & (self.due_ms <= until_ms))
+        seats = seats[np.argsort(self.due_ms[seats], kind="stable")][:most]
+        positions = self.position[seats]
+        ended = (self._budget[seats] <= 0) | (positions + 1 >= MOST_TRACKS)
+        listens = Listens(
+            seats=seats,
+            users=self.user[seats],
+            ordinals=self.ordinal[seats],
+            positions=positions,
+            tracks=self._tracks[seats, positions].astype(np.int64),
+            fractions=self._fraction[seats],
+            time_ms=self.due_ms[seats],
+            ended=ended,
+        )
+        self.state[seats[~ended]] = _ASKING
+        self._seat_next(seats[ended], listens.time_ms[ended])
+        return listens
+
+    def answer(self, seats: Ints, tracks: Ints) -> None:
+        """Play a track to listeners who ask for one; each seat at most once."""
+        positions = self.position[seats] + 1
+        artists = self._world.catalogue.artist_of[tracks]
+        width = int(positions.max(initial=0))
+        hearing = Hearing(
+            users=self.user[seats],
+            tracks=tracks,
+            tastes=self._taste[seats],
+            repeated=(self._tracks[seats, :width] == tracks[:, None]).any(axis=1),
+            artist_counts=(self._artists[seats, :width] == artists[:, None]).sum(axis=1),
+            time_ms=self.due_ms[seats],
+        )
+        fractions = self._model.fractions(hearing)
+        self._make_room(width)
+        self._tracks[seats, positions] = tracks
+        self._artists[seats, positions] = artists
+        self.position[seats] = positions
+        self._fraction[seats] = fractions
+        self._budget[seats] -= uniform(mix(self._key[seats], positions), draws.BUDGET) >= fractions
+        self._play(seats, tracks, fractions)
+
+    def abandon(self, seats: Ints) -> None:
+        """End the sessions of listeners whose recommendation never came."""
+        self._seat_next(seats, self.due_ms[seats])
+
+    def _play(self, seats: Ints, tracks: Ints, fractions: Floats) -> None:
+        heard_ms = fractions * self._world.catalogue.duration_ms[tracks]
+        self.due_ms[seats] += DECISION_MS + heard_ms.astype(np.int64)
+        self.state[seats] = _LISTENING
+
+    def _seat_next(self, seats: Ints, after_ms: Ints) -> None:
+        self.state[seats] = _EMPTY
+        if not self._accepting or not len(seats):
+            return
+        arrivals = self._schedule.arrivals(seats, self._turn[seats], after_ms)
+        there = arrivals.users != NOBODY
+        seats, users, ordinals = seats[there], arrivals.users[there], arrivals.ordinals[there]
+        keys = mix(self._seed, users, ordinals)
+        opening = self._model.open(users, keys, arrivals.start_ms[there])
+        self._turn[seats] += 1
+        self.user[seats], self.ordinal[seats], self._key[seats] = users, ordinals, keys
+        self.position[seats] = 0
+        self._budget[seats] = self._world.listeners.session_budget[users]
+        self._taste[seats] = opening.tastes
+        self._fraction[seats] = 1.0
+        self._tracks[seats] = -1
+        self._artists[seats] = -1
+        self._tracks[seats, 0] = opening.tracks
+        self._artists[seats, 0] = self._world.catalogue.artist_of[opening.tracks]
+        self.due_ms[seats] = arrivals.start_ms[there]
+        self._play(seats, opening.tracks, self._fraction[seats])
+
+    def _make_room(self, position: int) -> None:
+        capacity = self._tracks.shape[1]
+        if position >= capacity:
+            more = ((0, 0), (0, capacity))
+            self._tracks = np.pad(self._tracks, more, constant_values=-1)
+            self._artists = np.pad(self._artists, more, constant_values=-1)

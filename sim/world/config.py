@@ -1,0 +1,124 @@
+"""What a generated world is made of: a small, immutable table that a TOML file may override."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+from sim.errors import WorldError
+
+
+@dataclass(frozen=True, slots=True)
+class WorldConfig:
+    """Settings of a generated world; `docs/world.md` says how the defaults were calibrated.
+
+    Attributes
+    ----------
+    seed : int
+    tracks, artists, genres, users, dimensions : int
+    clusters : int
+        Taste communities; listeners of one share the genres they like.
+    popularity_exponent, popularity_offset : float
+        Zipf–Mandelbrot: the chance that the track of rank r is an interest is proportional to
+        `(r + offset * tracks) ** -exponent`.
+    common_norm, genre_norm, artist_norm, own_norm : float
+        Lengths of the four parts whose sum is a track's vector: what all music shares, its genre, its artist, itself.
+    interests : int
+        Tracks that a listener is interested in; a session follows one of them.
+    bias_max : float
+        A listener's `consume_bias` is uniform in [0, bias_max).
+    interest_neighbours, session_budget : int
+    artist_discount_gamma : float
+        Defaults for every listener.
+
+    Examples
+    --------
+    >>> WorldConfig.from_mapping({"tracks": 500, "artists": 100}).tracks
+    500
+    >>> WorldConfig.from_mapping({"track": 500})
+    Traceback (most recent call last):
+    sim.errors.WorldError: world: 'track' is not a setting; there are seed, tracks, artists, genres, users, \
+dimensions, clusters, popularity_exponent, popularity_offset, common_norm, genre_norm, artist_norm, own_norm, \
+interests, bias_max, interest_neighbours, session_budget, artist_discount_gamma
+    """
+
+    seed: int = 2
+    tracks: int = 50_000
+    artists: int = 11_500
+    genres: int = 40
+    users: int = 10_000
+    dimensions: int = 100
+    clusters: int = 20
+    popularity_exponent: float = 1.0
+    popularity_offset: float = 0.05
+    common_norm: float = 0.60
+    genre_norm: float = 2.2
+    artist_norm: float = 1.0
+    own_norm: float = 2.0
+    interests: int = 3
+    bias_max: float = 10.0
+    interest_neighbours: int = 10
+    session_budget: int = 5
+    artist_discount_gamma: float = 0.9
+
+    def __post_init__(self) -> None:
+        for name in ("tracks", "artists", "genres", "users", "dimensions", "clusters", "interests"):
+            self._require(name, getattr(self, name) >= 1, "1 or more")
+        for name in ("interest_neighbours", "session_budget"):
+            self._require(name, getattr(self, name) >= 1, "1 or more")
+        for name in ("common_norm", "genre_norm", "artist_norm", "own_norm", "popularity_exponent"):
+            self._require(name, getattr(self, name) >= 0, "0 or more")
+        self._require("popularity_offset", self.popularity_offset > 0, "greater than 0")
+        self._require("bias_max", self.bias_max > 0, "greater than 0")
+        self._require("artist_discount_gamma", 0 < self.artist_discount_gamma <= 1, "in (0, 1]")
+        self._require("artists", self.artists <= self.tracks, f"at most the number of tracks, {self.tracks}")
+        self._require("genres", self.genres <= self.artists, f"at most the number of artists, {self.artists}")
+        for name in ("interests", "interest_neighbours"):
+            self._require(name, getattr(self, name) <= self.tracks, f"at most the number of tracks, {self.tracks}")
+
+    @classmethod
+    def from_toml(cls, path: Path) -> Self:
+        """Read a TOML file; what it leaves out keeps its default.
+
+        Raises
+        ------
+        WorldError
+            The file cannot be read, or has a setting that is unknown or cannot be used.
+        """
+        try:
+            return cls.from_mapping(tomllib.loads(path.read_text(encoding="utf-8")))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise WorldError(f"{path}: {error}") from error
+        except WorldError as error:
+            raise WorldError(f"{path}: {error}") from error
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> Self:
+        """Take settings by name.
+
+        Raises
+        ------
+        WorldError
+            A setting is unknown, has the wrong type or cannot be used.
+        """
+        kinds = {field.name: type(field.default) for field in fields(cls)}
+        checked: dict[str, Any] = {}
+        for name, value in values.items():
+            if name not in kinds:
+                raise WorldError(f"world: {name!r} is not a setting; there are {', '.join(kinds)}")
+            allowed = (int, float) if kinds[name] is float else (int,)
+            if isinstance(value, bool) or not isinstance(value, allowed):
+                raise WorldError(f"world: {name} = {value!r} must be {'a number' if float in allowed else 'whole'}")
+            checked[name] = kinds[name](value)
+        return cls(**checked)
+
+    def to_mapping(self) -> dict[str, int | float]:
+        """Return the settings by name, ready for JSON."""
+        return asdict(self)
+
+    def _require(self, name: str, holds: bool, must_be: str) -> None:
+        if not holds:
+            raise WorldError(f"world: {name} = {getattr(self, name)!r} must be {must_be}")

@@ -1,0 +1,187 @@
+"""Generate a world from its settings: genres, then artists, then tracks, then listeners."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.world.config import WorldConfig
+from sim.world.model import Catalogue, Listeners
+from sim.world.names import artist_names, genre_names, titles
+from sim.world.neighbours import nearest
+
+_TRACKS_PER_ALBUM = 10
+_MOST_TRACKS_OF_AN_ARTIST = 80
+_SIZE_EXPONENT, _SIZE_CUTOFF = 1.6, 60.0
+_MEDIAN_DURATION_S, _DURATION_SPREAD, _SHORTEST_S, _LONGEST_S = 220.0, 0.3, 60.0, 600.0
+_GENRE_EXPONENT = 0.7
+_CLUSTER_CONCENTRATION = 0.3
+
+
+def generate(config: WorldConfig) -> tuple[Catalogue, Listeners]:
+    """Draw a world; the same settings give the same world.
+
+    Examples
+    --------
+    >>> catalogue, listeners = generate(WorldConfig(tracks=200, artists=50, genres=5, users=10, dimensions=8))
+    >>> len(catalogue), listeners.interests.shape
+    (200, (10, 3))
+    """
+    names, sizes, vectors, tastes, people = np.random.default_rng(config.seed).spawn(5)
+    artist_of = draw_artists(config.tracks, config.artists, sizes)
+    genre_of = draw_genres(config, sizes)[artist_of].astype(np.int32)
+    catalogue = Catalogue(
+        embeddings=draw_embeddings(config, artist_of, genre_of, vectors),
+        artist_of=artist_of,
+        genre_of=genre_of,
+        duration_ms=draw_durations(config.tracks, sizes),
+        artists=artist_names(config.artists),
+        genres=genre_names(config.genres),
+        albums=name_albums(artist_of, names),
+        titles=titles(config.tracks, names),
+    )
+    interests = draw_interests(config, genre_of, tastes)
+    return catalogue, draw_listeners(config, catalogue.embeddings, interests, people)
+
+
+def draw_artists(tracks: int, artists: int, rng: np.random.Generator) -> NDArray[np.int32]:
+    """Give every track an artist, and every artist a track at least.
+
+    An artist has k tracks with a probability proportional to `k ** -1.6 * exp(-k / 60)`, 1 to 80, which fits the
+    course's catalogue (4.4 tracks an artist; a track's artist has 19 on average, the course's 19.1). What is then
+    missing from or above the number of tracks is given to or taken from artists in proportion to their size.
+    """
+    sizes = np.arange(1, _MOST_TRACKS_OF_AN_ARTIST + 1)
+    weights = sizes**-_SIZE_EXPONENT * np.exp(-sizes / _SIZE_CUTOFF)
+    drawn = rng.choice(sizes, size=artists, p=weights / weights.sum())
+    spare = np.repeat(np.arange(artists), drawn - 1)
+    wanted = tracks - artists
+    if wanted <= len(spare):
+        spare = rng.choice(spare, size=wanted, replace=False)
+    else:
+        more = rng.choice(artists, size=wanted - len(spare), p=drawn / drawn.sum())
+        spare = np.concatenate([spare, more])
+    return rng.permutation(np.concatenate([np.arange(artists), spare])).astype(np.int32)
+
+
+def draw_genres(config: WorldConfig, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Give every artist a genre; the genre of rank r has a share proportional to `r ** -0.7`."""
+    shares = np.arange(1, config.genres + 1) ** -_GENRE_EXPONENT
+    return rng.choice(config.genres, size=config.artists, p=shares / shares.sum())
+
+
+def draw_embeddings(
+    config: WorldConfig, artist_of: NDArray[np.int32], genre_of: NDArray[np.int32], rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Add up what all music shares, the genre, the artist and the track itself.
+
+    Each part is a normal vector of `dimensions` with the expected length that the settings name; `genre_of` may hold
+    -1, which gives no genre part.
+
+    Returns
+    -------
+    ndarray of float32, shape (tracks, dimensions)
+    """
+
+    def normal(rows: int, norm: float) -> NDArray[np.float64]:
+        return rng.normal(scale=norm / np.sqrt(config.dimensions), size=(rows, config.dimensions))
+
+    common = rng.normal(size=config.dimensions)
+    common *= config.common_norm / np.linalg.norm(common)
+    # One more row, of zeros, is what the index -1 finds.
+    of_genre = np.vstack([normal(int(genre_of.max()) + 1, config.genre_norm), np.zeros(config.dimensions)])
+    of_artist = normal(int(artist_of.max()) + 1, config.artist_norm)
+    own = normal(len(artist_of), config.own_norm)
+    return (common + of_genre[genre_of] + of_artist[artist_of] + own).astype(np.float32)
+
+
+def draw_durations(tracks: int, rng: np.random.Generator) -> NDArray[np.int32]:
+    """Draw how long the tracks are, in ms: log-normal with a median of 3 min 40 s, 1 to 10 minutes."""
+    seconds = np.exp(rng.normal(np.log(_MEDIAN_DURATION_S), _DURATION_SPREAD, size=tracks))
+    return (np.clip(seconds, _SHORTEST_S, _LONGEST_S) * 1000).astype(np.int32)
+
+
+def name_albums(artist_of: NDArray[np.int32], rng: np.random.Generator) -> tuple[str, ...]:
+    """Give every track an album of its artist, ten tracks on each."""
+    order = np.argsort(artist_of, kind="stable")
+    sizes = np.bincount(artist_of)
+    place = np.empty(len(artist_of), dtype=np.int64)
+    place[order] = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    albums_of_artist = -(-sizes // _TRACKS_PER_ALBUM)
+    first_album = np.cumsum(albums_of_artist) - albums_of_artist
+    names = titles(int(albums_of_artist.sum()), rng)
+    return tuple(names[album] for album in (first_album[artist_of] + place // _TRACKS_PER_ALBUM).tolist())
+
+
+def draw_interests(
+    config: WorldConfig, genre_of: NDArray[np.int32], rng: np.random.Generator
+) -> NDArray[np.int32]:
+    """Draw what the listeners are interested in: popular tracks, and more of the genres their community likes.
+
+    Popularity is Zipf–Mandelbrot over a random order of the tracks; a community multiplies it by a weight for each
+    genre, a gamma variable of shape 0.3 (a Dirichlet draw, up to its scale).
+
+    Returns
+    -------
+    ndarray of int32, shape (users, interests)
+        Different tracks in a row.
+    """
+    ranks = rng.permutation(config.tracks)
+    popularity = (ranks + 1 + config.popularity_offset * config.tracks) ** -config.popularity_exponent
+    liking = rng.gamma(_CLUSTER_CONCENTRATION, size=(config.clusters, config.genres)) + 1e-9
+    cluster_of = rng.integers(config.clusters, size=config.users)
+    interests = np.empty((config.users, config.interests), dtype=np.int32)
+    for cluster in range(config.clusters):
+        members = np.flatnonzero(cluster_of == cluster)
+        cumulative = np.cumsum(popularity * liking[cluster][genre_of])
+        interests[members] = _distinct(cumulative, (len(members), config.interests), rng)
+    return interests
+
+
+def _distinct(
+    cumulative: NDArray[np.float64], shape: tuple[int, int], rng: np.random.Generator
+) -> NDArray[np.int32]:
+    """Draw rows of different indices; a row with a repetition is filled up without replacement."""
+    drawn = np.searchsorted(cumulative, rng.random(shape) * cumulative[-1], side="right")
+    in_order = np.sort(drawn, axis=1)
+    for row in np.flatnonzero((in_order[:, 1:] == in_order[:, :-1]).any(axis=1)):
+        weights = np.diff(cumulative, prepend=0.0)
+        drawn[row] = rng.choice(len(cumulative), size=shape[1], replace=False, p=weights / weights.sum())
+    return drawn.astype(np.int32)
+
+
+def draw_listeners(
+    config: WorldConfig,
+    embeddings: NDArray[np.float32],
+    interests: NDArray[np.int32],
+    rng: np.random.Generator,
+) -> Listeners:
+    """Draw how hard to please the listeners are, as the course's users are.
+
+    `consume_bias` is uniform in [0, 10); `consume_sharpness` is u or, as often, 1 / u with u uniform in [1, 2): the
+    law whose histogram the course's ten thousand users have.
+    """
+    users = len(interests)
+    steepness = rng.uniform(1.0, 2.0, size=users)
+    return Listeners(
+        interests=interests,
+        neighbours=neighbours_of_interests(embeddings, interests, config.interest_neighbours),
+        interest_neighbours=np.full(users, config.interest_neighbours, dtype=np.int32),
+        consume_bias=rng.uniform(0.0, config.bias_max, size=users),
+        consume_sharpness=np.where(rng.random(users) < 0.5, steepness, 1.0 / steepness),
+        artist_discount_gamma=np.full(users, config.artist_discount_gamma),
+        session_budget=np.full(users, config.session_budget, dtype=np.int32),
+    )
+
+
+def neighbours_of_interests(
+    embeddings: NDArray[np.float32], interests: NDArray[np.int32], count: int
+) -> NDArray[np.int32]:
+    """Find the tracks nearest to each listener's interests.
+
+    Returns
+    -------
+    ndarray of int32, shape (users, interests, count)
+    """
+    different, place = np.unique(interests, return_inverse=True)
+    return nearest(embeddings, different, count)[place.reshape(interests.shape)]
