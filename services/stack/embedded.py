@@ -1,0 +1,168 @@
+"""Kafka and Valkey with nothing but Python: started together, on data that stays."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from schemas.settings import STACK_FILE, Settings
+from services.stack.child import ChildProcess
+from services.stack.errors import StackError
+from services.stack.identity import Identity, stop_groups
+from services.stack.kafka import Kafka
+from services.stack.kafka_jars import Notify
+from services.stack.ports import choose
+from services.stack.record import StackRecord
+from services.stack.server import Server
+from services.stack.valkey import Valkey
+from services.stack.watchdog import Watchdog
+
+LOCK_FILE = "stack.lock"
+
+
+class EmbeddedStack:
+    """One Kafka and one Valkey of a data directory.
+
+    Everything is under `home`; a stopped stack goes on where it was, on the same ports. If this process is killed,
+    the watchdog stops the servers.
+
+    Parameters
+    ----------
+    home : Path
+        Data directory; one stack at a time uses it.
+    kafka_port, redis_port : int | None
+        None keeps the port of the last start (a free one at first); 0 finds a new free one.
+    notify : Notify | None
+        Told, in one line, what takes time.
+
+    Attributes
+    ----------
+    kafka : Kafka
+        The broker; `kill`, `pause`, `resume`, `stop` and `start` it as you like.
+    valkey : Valkey
+        The Redis-protocol server, likewise.
+    watchdog : Watchdog
+        For further children of this process.
+
+    Examples
+    --------
+    >>> with EmbeddedStack(Path("data")) as stack:  # doctest: +SKIP
+    ...     stack.settings.kafka_bootstrap_servers
+    '127.0.0.1:23517'
+    """
+
+    kafka: Kafka
+    valkey: Valkey
+
+    def __init__(
+        self,
+        home: Path,
+        kafka_port: int | None = None,
+        redis_port: int | None = None,
+        *,
+        notify: Notify | None = None,
+    ) -> None:
+        self.home = home.absolute()
+        self.watchdog = Watchdog()
+        self._wanted_ports = {"kafka": kafka_port, "kafka controller": None, "redis": redis_port}
+        self._notify = notify
+        self._lock: IO[str] | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """Settings of the environment, with the addresses of this stack."""
+        return Settings.from_env().with_(home=self.home, kafka_security={}, **self._addresses())
+
+    def start(self) -> None:
+        """Start both servers and wait until they answer.
+
+        Raises
+        ------
+        StackError
+            One of them cannot start; nothing is left running.
+        """
+        self.home.mkdir(parents=True, exist_ok=True)
+        self._take_lock()
+        try:
+            self._stop_leftovers()
+            ports = choose(self.home, self._wanted_ports)
+            self.valkey = Valkey(self.home, port=ports["redis"], watchdog=self.watchdog)
+            self.kafka = Kafka(
+                self.home,
+                port=ports["kafka"],
+                controller_port=ports["kafka controller"],
+                watchdog=self.watchdog,
+                notify=self._notify,
+            )
+            for server in self.servers:
+                server.spawn()
+            self.record([], ready=False)
+            for server in self.servers:
+                server.wait_until_ready()
+            self.record([], ready=True)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop both servers, cleanly if they let us, and forget the addresses; the data stays."""
+        for server in self.servers:
+            server.terminate()  # both end at the same time
+        for server in self.servers:
+            server.stop()
+        self.watchdog.close()
+        if self._lock is not None:
+            (self.home / STACK_FILE).unlink(missing_ok=True)
+            self._lock.close()
+            self._lock = None
+
+    @property
+    def servers(self) -> list[Server]:
+        """Those servers that have been made."""
+        return [getattr(self, name) for name in ("kafka", "valkey") if hasattr(self, name)]
+
+    def record(self, others: list[ChildProcess], *, ready: bool) -> None:
+        """Write `stack.json`: addresses, our servers and further children of this process."""
+        children: list[ChildProcess] = [*self.servers, *others]
+        StackRecord(
+            owner=Identity.of(os.getpid()),
+            ready=ready,
+            settings=self._addresses(),
+            processes={child.name: child.identity for child in children if child.identity is not None},
+        ).write(self.home)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _addresses(self) -> dict[str, str]:
+        return {"kafka_bootstrap_servers": self.kafka.bootstrap_servers, "redis_url": self.valkey.url}
+
+    def _take_lock(self) -> None:
+        """Make sure that no other stack uses the directory; the kernel lets go of the lock when we end."""
+        lock = (self.home / LOCK_FILE).open("a")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.close()
+            record = StackRecord.read(self.home)
+            owner = f" (pid {record.owner.pid})" if record else ""
+            raise StackError(
+                f"a stack already runs in {self.home}{owner}: use it, stop it with `botify down`, or set "
+                "BOTIFY_HOME to another directory"
+            ) from error
+        self._lock = lock
+
+    def _stop_leftovers(self) -> None:
+        """Stop what an owner left behind that was killed together with its watchdog."""
+        record = StackRecord.read(self.home)
+        if record is not None:
+            stop_groups(list(record.survivors().values()))

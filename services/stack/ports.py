@@ -1,0 +1,119 @@
+"""Which ports the stack listens on: free ones on the first start, the same ones ever after."""
+
+from __future__ import annotations
+
+import json
+import random
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+
+from services.stack.errors import PortTakenError, StackError
+
+HOST = "127.0.0.1"
+PORTS_FILE = "ports.json"
+# Below the range from which Linux and macOS take ports for outgoing connections, so a remembered port stays free
+# while the stack is down.
+CANDIDATES = range(20_000, 32_768)
+ATTEMPTS = 100
+
+
+def is_free(port: int) -> bool:
+    """Return whether a server could listen on the port of the loopback interface now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # as Kafka and Valkey do: a port whose last connections linger in TIME_WAIT can be listened on
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def find_free(avoid: frozenset[int] = frozenset()) -> int:
+    """Return a free port.
+
+    Raises
+    ------
+    StackError
+        None of 100 ports tried was free.
+    """
+    for port in random.sample(CANDIDATES, ATTEMPTS):
+        if port not in avoid and is_free(port):
+            return port
+    raise StackError(f"none of {ATTEMPTS} ports tried between {CANDIDATES.start} and {CANDIDATES.stop - 1} is free")
+
+
+def check_free(name: str, port: int) -> None:
+    """Make sure that a port can be listened on.
+
+    Raises
+    ------
+    PortTakenError
+        It cannot; the message names who has it, where that is known.
+    """
+    if is_free(port):
+        return
+    owner = _owner(port)
+    raise PortTakenError(
+        f"port {port} for {name} is taken by {owner or 'another process'}: stop that process, or choose other ports "
+        f"with `botify up --kafka-port … --redis-port …` (0 finds a free one)"
+    )
+
+
+def choose(home: Path, wanted: Mapping[str, int | None]) -> dict[str, int]:
+    """Decide on a port for each name and remember it in the data directory.
+
+    Parameters
+    ----------
+    home : Path
+        Data directory.
+    wanted : Mapping[str, int | None]
+        Name of the listener -> port; None keeps the one of the last start, 0 finds a new one.
+
+    Returns
+    -------
+    dict[str, int]
+        Name of the listener -> port.
+
+    Raises
+    ------
+    StackError
+        The memory of the ports cannot be read, or no port is free.
+    """
+    remembered = _read(home)
+    chosen: dict[str, int] = {}
+    for name, port in wanted.items():
+        kept = remembered.get(name, 0) if port is None else port
+        chosen[name] = kept or find_free(frozenset(chosen.values()))
+    (home / PORTS_FILE).write_text(json.dumps(remembered | chosen, indent=2) + "\n", encoding="utf-8")
+    return chosen
+
+
+def _read(home: Path) -> dict[str, int]:
+    path = home / PORTS_FILE
+    try:
+        return {str(name): int(port) for name, port in json.loads(path.read_text(encoding="utf-8")).items()}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise StackError(f"{path} is not a table of ports ({error}): remove it, free ones will be found") from error
+
+
+def _owner(port: int) -> str | None:
+    """Return who listens on a port, as far as this user may know."""
+    try:
+        connections = psutil.net_connections(kind="tcp")
+    except psutil.AccessDenied:
+        return None
+    for connection in connections:
+        if connection.laddr and connection.laddr.port == port and connection.status == psutil.CONN_LISTEN:
+            if connection.pid is None:
+                return None
+            try:
+                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+            except psutil.Error:
+                return f"pid {connection.pid}"
+    return None
