@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from redis.asyncio import Redis
-
 from streams.folds.projection import Changes
 from streams.store.keys import checkpoint_key, partition_key
 from streams.store.protocol import Claim, Outcome
@@ -26,7 +24,7 @@ class RedisStore:
         The generation of derived state that is written.
     """
 
-    def __init__(self, redis: Redis, namespace: str) -> None:
+    def __init__(self, redis: Any, namespace: str) -> None:
         self._redis = redis
         self._namespace = namespace
         self._claim = redis.register_script((_HERE / "claim.lua").read_text(encoding="utf-8"))
@@ -45,8 +43,8 @@ class RedisStore:
 
     async def read_all_fields(self, partition: int, collection: str) -> dict[bytes, bytes]:
         """Read a whole hash; see `Store.read_all_fields`."""
-        fields: Any = await self._redis.hgetall(self._key(partition, collection))
-        return dict(fields)
+        fields: dict[bytes, bytes] = await self._redis.hgetall(self._key(partition, collection))
+        return fields
 
     async def read_missing(
         self, partition: int, hashes: Mapping[str, Sequence[bytes]], score_sets: Mapping[str, Sequence[bytes]]

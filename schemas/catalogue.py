@@ -1,0 +1,47 @@
+"""The catalogue as its topic has it."""
+
+from __future__ import annotations
+
+from schemas.codec import Codec
+from schemas.events import Track
+from schemas.settings import Settings
+from schemas.topic_reader import TopicReader
+from schemas.topics import Topics
+
+
+class CatalogueReader:
+    """Follows the catalogue topic. Tracks are added or renamed, never taken away.
+
+    Attributes
+    ----------
+    tracks : dict of int to Track
+        As of the last `refresh`.
+    """
+
+    def __init__(self, settings: Settings, codec: Codec) -> None:
+        self._reader = TopicReader(settings, Topics.of(settings).catalogue.name)
+        self._codec = codec
+        self.tracks: dict[int, Track] = {}
+
+    def refresh(self) -> int:
+        """Read what has been added since, and return how many records that was. Blocks for some milliseconds.
+
+        Raises
+        ------
+        DecodeError
+            A record is no `Track`.
+        TopicError
+            The topic cannot be read.
+        """
+        records = 0
+        for batch in self._reader.read_to_end():
+            for message in batch:
+                if message.value() is not None:  # a tombstone takes no track away
+                    track = self._codec.decode(message.value(), Track)
+                    self.tracks[track.track] = track
+            records += len(batch)
+        return records
+
+    def close(self) -> None:
+        """Stop following."""
+        self._reader.close()

@@ -1,0 +1,109 @@
+"""Reads a topic up to its end and stops: for catalogues, tables, verification. No group, nothing is committed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from schemas import clients
+from schemas.errors import TopicError
+from schemas.settings import Settings
+
+BATCH = 10_000
+IDLE_TIMEOUT_S = 30.0
+"""How long the reader waits for a record that the broker says exists."""
+
+
+def end_offsets(settings: Settings, topic: str) -> dict[int, int]:
+    """Return the next offset to be written, by partition.
+
+    Raises
+    ------
+    TopicError
+        The topic does not exist or no broker answers.
+    """
+    return _offsets(settings, topic, OffsetSpec.latest())
+
+
+def start_offsets(settings: Settings, topic: str) -> dict[int, int]:
+    """Return the first offset that the broker still has, by partition; raises as `end_offsets`."""
+    return _offsets(settings, topic, OffsetSpec.earliest())
+
+
+def _offsets(settings: Settings, topic: str, spec: OffsetSpec) -> dict[int, int]:
+    from schemas.topics import TIMEOUT_S, partition_counts  # topics imports clients, as this module does
+
+    admin = AdminClient(clients.common_config(settings))
+    count = partition_counts(admin).get(topic)
+    if count is None:
+        raise TopicError(f"topic {topic} does not exist; `botify topics create` makes it")
+    asked = admin.list_offsets({TopicPartition(topic, p): spec for p in range(count)})
+    return {tp.partition: future.result(TIMEOUT_S).offset for tp, future in asked.items()}
+
+
+class TopicReader:
+    """Reads from given offsets (the beginning by default) to the end, again and again as the topic grows.
+
+    Parameters
+    ----------
+    start : mapping of partition to offset, optional
+        First offset to be read; partitions that are not named start at the beginning.
+    """
+
+    def __init__(self, settings: Settings, topic: str, start: Mapping[int, int] | None = None) -> None:
+        self._settings = settings
+        self._topic = topic
+        self._consumer = Consumer(
+            clients.consumer_config(settings, group="botify-reader", enable_partition_eof=True, fetch_wait_max_ms=10)
+        )
+        begin = start or {}
+        self._assigned = [
+            TopicPartition(topic, partition, begin.get(partition, OFFSET_BEGINNING))
+            for partition in end_offsets(settings, topic)
+        ]
+        self._next = {tp.partition: max(tp.offset, 0) for tp in self._assigned}
+        self._consumer.assign(self._assigned)
+
+    def read_to_end(self, end: Mapping[int, int] | None = None) -> Iterator[list[Message]]:
+        """Yield batches of records until the end is reached.
+
+        Parameters
+        ----------
+        end : mapping of partition to offset, optional
+            Where to stop (not included); by default where the topic ends now.
+
+        Raises
+        ------
+        TopicError
+            The broker stops answering.
+        """
+        stop = dict(end) if end is not None else end_offsets(self._settings, self._topic)
+        open_partitions = {p for p, offset in stop.items() if self._next[p] < offset}
+        give_up = time.monotonic() + IDLE_TIMEOUT_S
+        while open_partitions:
+            batch = []
+            for message in self._consumer.consume(BATCH, timeout=0.2):
+                partition, error = message.partition(), message.error()
+                if error is None:
+                    if message.offset() < stop.get(partition, 0):
+                        batch.append(message)
+                    self._next[partition] = message.offset() + 1
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    # what lies between the last record and the end is not data (compacted, transaction markers)
+                    self._next[partition] = max(self._next[partition], message.offset())
+                elif not error.retriable():
+                    raise TopicError(f"{self._topic}[{partition}] cannot be read: {error.str()}")
+                if self._next[partition] >= stop.get(partition, 0):
+                    open_partitions.discard(partition)
+                give_up = time.monotonic() + IDLE_TIMEOUT_S
+            if batch:
+                yield batch
+            if time.monotonic() > give_up:
+                raise TopicError(f"{self._topic}: no record for {IDLE_TIMEOUT_S:.0f} s, partitions {open_partitions}")
+
+    def close(self) -> None:
+        """Leave the broker."""
+        self._consumer.close()

@@ -1,0 +1,65 @@
+"""Connections to Redis, standalone or Cluster."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis
+import redis.asyncio as redis_asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from schemas.errors import BotifyError
+from schemas.settings import Settings
+
+# Every write is an `apply`, which may be repeated, so all commands are retried: about 20 s, then the error is raised.
+_BACKOFF = ExponentialBackoff(cap=1.0, base=0.02)
+_RETRIES = 24
+_TIMEOUT_S = 10.0
+_CLUSTER = "+cluster://"
+
+
+class RedisUnreachableError(BotifyError):
+    """Redis does not answer."""
+
+
+def connect_async(settings: Settings) -> Any:
+    """Return an asyncio client with raw replies; connections are made when first used."""
+    url = settings.redis_url
+    options: dict[str, Any] = {
+        "retry": AsyncRetry(_BACKOFF, _RETRIES),
+        "socket_timeout": _TIMEOUT_S,
+        "socket_connect_timeout": _TIMEOUT_S,
+    }
+    if _CLUSTER in url:
+        return redis_asyncio.RedisCluster.from_url(url.replace(_CLUSTER, "://"), **options)
+    return redis_asyncio.Redis.from_url(url, **options)
+
+
+def connect(settings: Settings) -> Any:
+    """Return a blocking client with raw replies, after a ping.
+
+    Raises
+    ------
+    RedisUnreachableError
+        It does not answer.
+    """
+    url = settings.redis_url
+    options: dict[str, Any] = {
+        "retry": Retry(_BACKOFF, 3),
+        "socket_timeout": _TIMEOUT_S,
+        "socket_connect_timeout": _TIMEOUT_S,
+    }
+    try:
+        if _CLUSTER in url:
+            client: Any = redis.RedisCluster.from_url(url.replace(_CLUSTER, "://"), **options)
+        else:
+            client = redis.Redis.from_url(url, **options)
+        client.ping()
+    except RedisError as error:
+        raise RedisUnreachableError(
+            f"no Redis answers ({type(error).__name__}); start one with `botify up` or set REDIS_URL"
+        ) from error
+    return client

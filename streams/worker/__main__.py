@@ -1,0 +1,28 @@
+"""`python -m streams.worker`: runs one worker until SIGTERM; more of them share the partitions."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import faust
+import uvloop
+
+from schemas.settings import Settings
+from streams.worker.app import build_app
+
+
+def main() -> None:
+    """Run the worker; the exit status is not 0 where it failed."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for noisy in ("faust", "mode", "aiokafka"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    app = build_app(Settings.from_env())
+    worker = faust.Worker(app, loop=loop, loglevel=None, override_logging=False, redirect_stdouts=False, quiet=True)
+    worker.execute_from_commandline()
+
+
+if __name__ == "__main__":
+    main()

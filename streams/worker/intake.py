@@ -1,0 +1,60 @@
+"""Records become listens, or dead letters with a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Sequence
+from typing import Any, NamedTuple
+
+from schemas.codec import Codec
+from schemas.errors import RejectedMessageError, ValidationError
+from schemas.events import Listen
+from schemas.validation import check
+from streams.folds.projection import Record
+
+
+class Rejected(NamedTuple):
+    """A record that cannot enter, and why."""
+
+    record: Any
+    reason: RejectedMessageError
+
+
+class Intake:
+    """Decodes and checks runs of records.
+
+    Parameters
+    ----------
+    codec : Codec
+    known_tracks : container of int
+        The catalogue.
+    refresh : callable
+        Brings `known_tracks` up to date; called, once a run, before a track is said to be unknown.
+    """
+
+    def __init__(self, codec: Codec, known_tracks: Container[int], refresh: Callable[[], object]) -> None:
+        self._codec = codec
+        self._known_tracks = known_tracks
+        self._refresh = refresh
+
+    def take(self, records: Sequence[Any]) -> tuple[list[Record], list[Rejected]]:
+        """Return the good ones as (offset, listen) and the others with their reasons, both in order."""
+        good: list[Record] = []
+        rejected: list[Rejected] = []
+        decode, known = self._codec.decode, self._known_tracks
+        refreshed = False
+        for record in records:
+            raw = record.value
+            try:
+                listen = decode(raw, Listen)
+                check(listen, record.key, raw)
+                if listen.track not in known:
+                    if not refreshed:
+                        self._refresh()
+                        refreshed = True
+                    if listen.track not in known:
+                        raise ValidationError(f"track {listen.track} is not in the catalogue", raw)
+            except RejectedMessageError as reason:
+                rejected.append(Rejected(record, reason))
+            else:
+                good.append((record.offset, listen))
+        return good, rejected

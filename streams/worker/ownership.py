@@ -1,0 +1,208 @@
+"""The partitions this worker owns, each with a lane: a short queue and a task that works it off in order.
+
+While one lane waits for Redis, another folds; so one worker keeps a core busy without any thread of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+from schemas.errors import BotifyError
+from streams.store.protocol import Claim, Outcome, Store
+from streams.worker.intake import Intake
+from streams.worker.partition import ClaimedPartition, Counters, Emits
+from streams.worker.transport import Run
+
+log = logging.getLogger(__name__)
+
+LANE_RUNS = 2
+"""Runs that wait in a lane before fetching is held back."""
+
+
+class TopicMismatchError(BotifyError):
+    """State and topic do not belong together; folding on would make the state wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """What the broker says about the topic at the time of a claim.
+
+    Attributes
+    ----------
+    topic_id : str
+    start, end : mapping of partition to offset
+        First offset still there, and the next to be written.
+    """
+
+    topic_id: str
+    start: Mapping[int, int]
+    end: Mapping[int, int]
+
+
+def offset_to_start_at(topic: str, partition: int, claim: Claim, state: TopicState) -> int:
+    """Return where folding goes on, or refuse.
+
+    Raises
+    ------
+    TopicMismatchError
+        The topic is another one than the state was made from, or events that the state lacks are gone.
+    """
+    start, end = state.start[partition], state.end[partition]
+    if claim.topic_id != state.topic_id:
+        raise TopicMismatchError(
+            f"{topic} was deleted and made anew (id {state.topic_id}; the state is of {claim.topic_id}). "
+            "Replay it into a new namespace, or clear the state."
+        )
+    if claim.next_offset is None:
+        if start > 0:
+            raise TopicMismatchError(
+                f"{topic}[{partition}] has no state in Redis, and its first {start} records are gone, so the state "
+                "cannot be made whole. Load a snapshot, or replay into a new namespace from what is left."
+            )
+        return 0
+    if claim.next_offset < start:
+        raise TopicMismatchError(
+            f"{topic}[{partition}]: the state ends at offset {claim.next_offset}, the topic begins at {start}; the "
+            "events between are gone. Load a snapshot, or replay into a new namespace from what is left."
+        )
+    if claim.next_offset > end:
+        raise TopicMismatchError(
+            f"{topic}[{partition}]: the state is at offset {claim.next_offset}, the topic ends at {end}: it has lost "
+            "records. Replay it into a new namespace."
+        )
+    return claim.next_offset
+
+
+@dataclass(slots=True)
+class _Lane:
+    claimed: ClaimedPartition
+    runs: asyncio.Queue[Run] = field(default_factory=lambda: asyncio.Queue(LANE_RUNS))
+    doubtful_gap_at: int | None = None
+    task: asyncio.Task[None] | None = None
+
+
+class OwnedPartitions:
+    """Claims partitions and feeds them.
+
+    Parameters
+    ----------
+    topic : str
+    store : Store
+    intake : Intake
+    emits : Emits
+    describe_topic : callable returning TopicState
+    seek : callable of (partition, offset)
+        Makes the consumer fetch from there.
+    reclaim_after_s : float
+        How long a fenced partition waits for the group's verdict before it is claimed again.
+
+    Attributes
+    ----------
+    failed : asyncio.Future
+        Raises what ended a lane; a worker that fails stops, and its supervisor starts another.
+    counters : Counters
+    """
+
+    def __init__(
+        self,
+        topic: str,
+        store: Store,
+        intake: Intake,
+        emits: Emits,
+        describe_topic: Callable[[], Awaitable[TopicState]],
+        seek: Callable[[int, int], Awaitable[None]],
+        reclaim_after_s: float,
+    ) -> None:
+        self._topic = topic
+        self._store = store
+        self._intake = intake
+        self._emits = emits
+        self._describe_topic = describe_topic
+        self._seek = seek
+        self._reclaim_after_s = reclaim_after_s
+        self._owner = uuid.uuid4().hex
+        self._lanes: dict[int, _Lane] = {}
+        self.failed: asyncio.Future[None] = asyncio.get_event_loop().create_future()
+        self.counters = Counters()
+
+    async def claim(self, partitions: set[int]) -> Mapping[int, int]:
+        """Drop what was owned, claim the partitions anew, and return where each goes on."""
+        await self.release()
+        if partitions:
+            state = await self._describe_topic()
+            claimed = await asyncio.gather(*(self._claim(partition, state) for partition in sorted(partitions)))
+            for one in claimed:
+                self._open_lane(one)
+            log.info("claimed partitions at offsets %s", {one.partition: one.next_offset for one in claimed})
+        return self.applied()
+
+    async def release(self) -> None:
+        """End all lanes. What they had under way is either in the store, with its checkpoint, or it is not."""
+        tasks = [lane.task for lane in self._lanes.values() if lane.task]
+        self._lanes = {}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def submit(self, run: Run) -> None:
+        """Hand a run to its lane; waits while the lane is full. A run of a partition not owned is dropped."""
+        lane = self._lanes.get(run.partition)
+        if lane is not None:
+            await lane.runs.put(run)
+
+    def applied(self) -> Mapping[int, int]:
+        """Return the checkpoint of each owned partition."""
+        return {partition: lane.claimed.next_offset for partition, lane in self._lanes.items()}
+
+    async def _claim(self, partition: int, state: TopicState) -> ClaimedPartition:
+        claim = await self._store.claim(partition, self._owner, state.topic_id)
+        start = offset_to_start_at(self._topic, partition, claim, state)
+        claimed = ClaimedPartition(partition, claim, start, self._store, self._intake, self._emits, self.counters)
+        await claimed.load()
+        return claimed
+
+    def _open_lane(self, claimed: ClaimedPartition) -> None:
+        lane = self._lanes[claimed.partition] = _Lane(claimed)
+        lane.task = asyncio.create_task(self._work(lane), name=f"lane-{claimed.partition}")
+        lane.task.add_done_callback(self._on_lane_done)
+
+    def _on_lane_done(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) and not self.failed.done():
+            self.failed.set_exception(error)
+
+    async def _work(self, lane: _Lane) -> None:
+        while True:
+            run = await lane.runs.get()
+            if not await self._follows(lane, run):
+                continue
+            outcome = await lane.claimed.process(run.records)
+            if outcome in (Outcome.FENCED, Outcome.ROLLED_BACK):
+                await self._claim_again(lane, outcome)
+
+    async def _follows(self, lane: _Lane, run: Run) -> bool:
+        """Say whether a run may be processed, and seek back where it may not.
+
+        A run that starts past the next offset is either left over from before a seek, or the records between do not
+        exist any more (transaction markers, compaction). So the broker is asked again, once: what it says then holds.
+        """
+        first, expected = run.records[0].offset, lane.claimed.next_offset
+        if first <= expected or first == lane.doubtful_gap_at:
+            lane.doubtful_gap_at = None
+            return True
+        lane.doubtful_gap_at = first
+        await self._seek(run.partition, expected)
+        return False
+
+    async def _claim_again(self, lane: _Lane, outcome: Outcome) -> None:
+        partition = lane.claimed.partition
+        log.warning("partition %d: %s at offset %d", partition, outcome.name, lane.claimed.next_offset)
+        if outcome is Outcome.FENCED:
+            # Another worker claimed it. If the group agrees, this lane is cancelled before the wait is over.
+            await asyncio.sleep(self._reclaim_after_s)
+        lane.claimed = await self._claim(partition, await self._describe_topic())
+        lane.doubtful_gap_at = None
+        await self._seek(partition, lane.claimed.next_offset)

@@ -1,0 +1,110 @@
+"""One claimed partition: run in, state in the store, in strict order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from schemas.events import Session
+from streams.folds.partition import PartitionFold
+from streams.folds.projection import Record
+from streams.store.protocol import Claim, Outcome, Store
+from streams.worker.intake import Intake, Rejected
+
+
+class Emits(Protocol):
+    """Sends what a batch gives rise to, and returns when it is acknowledged."""
+
+    async def emit(self, sessions: Sequence[Session], rejected: Sequence[Rejected]) -> None:
+        """Send all of it."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """What a worker has done since it started."""
+
+    listens: int = 0
+    batches: int = 0
+    duplicates: int = 0
+    dead_letters: int = 0
+    sessions: int = 0
+    fenced: int = 0
+    rolled_back: int = 0
+
+
+class ClaimedPartition:
+    """Folds a partition's runs from the claimed offset on.
+
+    A run goes: trim what is done already → decode and check → read what memory lacks → fold → emit, acknowledged →
+    apply with the checkpoint. Delivery to the store is exactly once (the checkpoint moves with the state); to topics
+    it is at least once.
+    """
+
+    def __init__(
+        self, partition: int, claim: Claim, start: int, store: Store, intake: Intake, emits: Emits, counters: Counters
+    ) -> None:
+        self.partition = partition
+        self.next_offset = start
+        self._claim = claim
+        self._store = store
+        self._intake = intake
+        self._emits = emits
+        self._counters = counters
+        self._fold = PartitionFold(partition)
+
+    async def load(self) -> None:
+        """Read the collections that are needed whole."""
+        for collection in self._fold.loaded_at_claim:
+            fields = await self._store.read_all_fields(self.partition, collection)
+            self._fold.load_fields(collection, fields)
+
+    async def process(self, records: Sequence[Any]) -> Outcome:
+        """Take a run in.
+
+        Returns
+        -------
+        Outcome
+            After FENCED or ROLLED_BACK this object is of no more use: its memory is ahead of the store.
+        """
+        if records[0].offset < self.next_offset:
+            records = [record for record in records if record.offset >= self.next_offset]
+            if not records:
+                return Outcome.ALREADY
+        good, rejected = self._intake.take(records)
+        await self._read_missing(good)
+        duplicates = self._fold.users.duplicates
+        self._fold.fold(good)
+        changes, sessions = self._fold.take_changes(), self._fold.take_closed_sessions()
+        if sessions or rejected:
+            await self._emits.emit(sessions, rejected)
+        new_next = records[-1].offset + 1
+        outcome = await self._store.apply(self.partition, self._claim, self.next_offset, new_next, changes)
+        counters = self._counters
+        if outcome is Outcome.FENCED:
+            counters.fenced += 1
+        elif outcome is Outcome.ROLLED_BACK:
+            counters.rolled_back += 1
+        else:
+            self.next_offset = new_next
+            counters.batches += 1
+            counters.listens += len(good)
+            counters.duplicates += self._fold.users.duplicates - duplicates
+            counters.dead_letters += len(rejected)
+            counters.sessions += len(sessions)
+        return outcome
+
+    async def _read_missing(self, batch: Sequence[Record]) -> None:
+        missing = self._fold.missing(batch)
+        if not missing:
+            return
+        is_hash = self._fold.is_hash
+        fields, scores = await self._store.read_missing(
+            self.partition,
+            {name: names for name, names in missing.items() if is_hash(name)},
+            {name: names for name, names in missing.items() if not is_hash(name)},
+        )
+        for name, values in fields.items():
+            self._fold.load_fields(name, values)
+        for name, found in scores.items():
+            self._fold.load_scores(name, found)

@@ -1,0 +1,136 @@
+"""Faust, one batch at a time.
+
+Faust makes four asyncio tasks a message, which is about 100 µs. Here a message is a whole run of records of one
+partition, so that cost is shared by thousands of events. And Redis owns the offsets: where Faust would seek to what
+the group has committed, the partitions are claimed in the store, which says where to go on.
+
+Everything overridden is public in Faust 0.15.3, and held by `tests/unit/streams/test_faust_contract.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import faust
+from faust.transport.drivers import aiokafka as driver
+from faust.transport.utils import DefaultSchedulingStrategy
+from faust.types import TP, ConsumerMessage
+
+
+class Run(NamedTuple):
+    """Records of one partition, in order, as one fetch returned them.
+
+    Attributes
+    ----------
+    partition : int
+    records : sequence of aiokafka.ConsumerRecord
+    """
+
+    partition: int
+    records: Sequence[Any]
+
+
+class Partitions(Protocol):
+    """Who owns the state of the assigned partitions."""
+
+    async def claim(self, partitions: set[int]) -> Mapping[int, int]:
+        """Claim the partitions and return where each goes on."""
+
+    def applied(self) -> Mapping[int, int]:
+        """Return the checkpoint of each partition, for lag displays."""
+
+
+class BatchApp(faust.App):
+    """A Faust app whose transport asks `partitions` for offsets."""
+
+    partitions: Partitions
+
+
+class RunScheduler(DefaultSchedulingStrategy):
+    """Hands out a partition's records together instead of one by one."""
+
+    def __init__(self) -> None:
+        """Need nothing."""
+
+    def iterate(self, records: Mapping[TP, Any]) -> Iterator[tuple[TP, Any]]:
+        """Yield each partition with its list of records."""
+        yield from records.items()
+
+
+class RunSchema(faust.Schema[Any, Any]):
+    """Leaves decoding to the agent: a run is decoded, and its bad records set aside, as a whole."""
+
+    def loads_key(self, app: Any, message: Any, **_: Any) -> None:
+        """Return None: the records have their own keys."""
+
+    def loads_value(self, app: Any, message: Any, **_: Any) -> Run:
+        """Return the run as it is."""
+        run: Run = message.value
+        return run
+
+
+class BatchConsumer(driver.Consumer):
+    """A consumer whose messages are runs and whose offsets come from the store."""
+
+    app: BatchApp
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.scheduler = RunScheduler()
+
+    def _to_message(self, tp: TP, record: Sequence[Any]) -> ConsumerMessage:
+        first = record[0]
+        return ConsumerMessage(
+            tp.topic,
+            tp.partition,
+            first.offset,
+            first.timestamp / 1000.0,
+            first.timestamp_type,
+            [],
+            None,
+            Run(tp.partition, record),  # type: ignore[arg-type]  # passed through to RunSchema
+            None,
+            tp=tp,
+            generation_id=self.app.consumer_generation_id,
+        )
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Claim what is assigned, and seek to where the store says."""
+        assigned = {tp.partition: tp for tp in self.assignment()}
+        claimed = await self.app.partitions.claim(set(assigned))
+        offsets = {assigned[partition]: offset for partition, offset in claimed.items()}
+        await self.seek_wait(offsets)
+        return offsets
+
+    async def seek_back(self, tp: TP, offset: int) -> None:
+        """Fetch from an offset again, and let what comes from there pass."""
+        await self.seek_wait({tp: offset})
+        self._read_offset[tp] = offset or None
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        yield from self.assignment()
+
+    def _new_offset(self, tp: TP) -> int | None:
+        return self.app.partitions.applied().get(tp.partition)
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Do nothing: a run starts many offsets after the last one did, and acknowledgements are not counted."""
+
+
+class BatchTransport(driver.Transport):
+    """Transport for broker URLs `botify://host:port`, found through the entry point `faust.transports`."""
+
+    Consumer = BatchConsumer
+
+
+def broker_urls(bootstrap_servers: str) -> list[str]:
+    """Return the URLs that make Faust use this transport.
+
+    Examples
+    --------
+    >>> broker_urls("a:9092,b:9092")
+    ['botify://a:9092', 'botify://b:9092']
+    """
+    servers: Iterable[str] = bootstrap_servers.split(",")
+    return [f"botify://{server.strip()}" for server in servers]
