@@ -79,6 +79,9 @@ class Shard:
         return np.arange(self.index, seats, self.count)
 
 
+ALL = Shard()
+
+
 class RelaySchedule:
     """Seats that are hardly ever empty: the next listener sits down when one has gone away.
 
@@ -113,7 +116,7 @@ class RelaySchedule:
         sessions: int | None = None,
         start_ms: int = 0,
         spread_ms: int = 0,
-        shard: Shard = Shard(),
+        shard: Shard = ALL,
     ) -> None:
         self._users = users.astype(np.int64)
         self._all_seats = min(seats, len(users))

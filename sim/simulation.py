@@ -68,7 +68,7 @@ class Simulation:
     >>> from sim.world.config import WorldConfig
     >>> from sim.world.generate import generate
     >>> world = World("small", *generate(WorldConfig(tracks=100, artists=20, genres=5, users=3, dimensions=8)), {})
-    >>> simulation = Simulation(world, BotifyListeners(world), RelaySchedule(np.arange(3), 2, sessions=3), seed=7)
+    >>> simulation = Simulation(world, BotifyListeners(world, 7), RelaySchedule(np.arange(3), 2, sessions=3), seed=7)
     >>> first = simulation.finish_listens(simulation.earliest_ms())
     >>> len(first), first.fractions.tolist()
     (1, [1.0])
@@ -103,6 +103,11 @@ class Simulation:
         return bool((self.state != _EMPTY).any())
 
     @property
+    def seats(self) -> int:
+        """How many sessions there can be at a time."""
+        return len(self.state)
+
+    @property
     def asking(self) -> Ints:
         """Seats that wait for a recommendation."""
         return np.flatnonzero(self.state == _ASKING)
@@ -110,6 +115,11 @@ class Simulation:
     def earliest_ms(self) -> int:
         """Return the event time of the listener who is furthest behind, who must exist."""
         return int(self.due_ms[self.state != _EMPTY].min())
+
+    def next_ms(self) -> int | None:
+        """Return the event time at which the next listen is finished, where any listener is at one."""
+        due_ms = self.due_ms[self.state == _LISTENING]
+        return int(due_ms.min()) if len(due_ms) else None
 
     def stop_accepting(self) -> None:
         """Let nobody sit down any more; those who listen go on to their session's end."""

@@ -26,6 +26,8 @@ class BotifyListeners:
     Parameters
     ----------
     world : World
+    seed : int
+        Not used: all randomness comes with the keys of the sessions.
 
     Examples
     --------
@@ -33,11 +35,11 @@ class BotifyListeners:
     >>> from sim.world.generate import generate
     >>> from schemas.keyed_random import mix
     >>> world = World("small", *generate(WorldConfig(tracks=100, artists=20, genres=5, users=3, dimensions=8)), {})
-    >>> BotifyListeners(world).open(np.array([0, 1]), mix(7, [0, 1]), np.array([0, 0])).tastes.shape
+    >>> BotifyListeners(world, seed=7).open(np.array([0, 1]), mix(7, [0, 1]), np.array([0, 0])).tastes.shape
     (2, 8)
     """
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, seed: int) -> None:
         self.catalogue = world.catalogue
         self.listeners = world.listeners
 
@@ -61,7 +63,8 @@ class BotifyListeners:
         """Return the inner product of each track with what its listener is after."""
         # In float64, so that a product does not depend on how the batch was cut.
         tracks = self.catalogue.embeddings[hearing.tracks].astype(np.float64)
-        return np.vecdot(tracks, hearing.tastes)
+        scores: Floats = np.vecdot(tracks, hearing.tastes)
+        return scores
 
     def likings(self, hearing: Hearing, scores: Floats) -> Floats:
         """Return the share that each listener would hear of a track with this score by a new artist."""

@@ -104,7 +104,7 @@ interests, bias_max, interest_neighbours, session_budget, artist_discount_gamma
         WorldError
             A setting is unknown, has the wrong type or cannot be used.
         """
-        kinds = {field.name: type(field.default) for field in fields(cls)}
+        kinds: dict[str, type] = {field.name: type(field.default) for field in fields(cls)}
         checked: dict[str, Any] = {}
         for name, value in values.items():
             if name not in kinds:

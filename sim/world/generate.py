@@ -113,9 +113,7 @@ def name_albums(artist_of: NDArray[np.int32], rng: np.random.Generator) -> tuple
     return tuple(names[album] for album in (first_album[artist_of] + place // _TRACKS_PER_ALBUM).tolist())
 
 
-def draw_interests(
-    config: WorldConfig, genre_of: NDArray[np.int32], rng: np.random.Generator
-) -> NDArray[np.int32]:
+def draw_interests(config: WorldConfig, genre_of: NDArray[np.int32], rng: np.random.Generator) -> NDArray[np.int32]:
     """Draw what the listeners are interested in: popular tracks, and more of the genres their community likes.
 
     Popularity is Zipf–Mandelbrot over a random order of the tracks; a community multiplies it by a weight for each
@@ -138,16 +136,15 @@ def draw_interests(
     return interests
 
 
-def _distinct(
-    cumulative: NDArray[np.float64], shape: tuple[int, int], rng: np.random.Generator
-) -> NDArray[np.int32]:
+def _distinct(cumulative: NDArray[np.float64], shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.int32]:
     """Draw rows of different indices; a row with a repetition is filled up without replacement."""
     drawn = np.searchsorted(cumulative, rng.random(shape) * cumulative[-1], side="right")
     in_order = np.sort(drawn, axis=1)
     for row in np.flatnonzero((in_order[:, 1:] == in_order[:, :-1]).any(axis=1)):
         weights = np.diff(cumulative, prepend=0.0)
         drawn[row] = rng.choice(len(cumulative), size=shape[1], replace=False, p=weights / weights.sum())
-    return drawn.astype(np.int32)
+    rows: NDArray[np.int32] = drawn.astype(np.int32)
+    return rows
 
 
 def draw_listeners(
@@ -184,4 +181,5 @@ def neighbours_of_interests(
     ndarray of int32, shape (users, interests, count)
     """
     different, place = np.unique(interests, return_inverse=True)
-    return nearest(embeddings, different, count)[place.reshape(interests.shape)]
+    found: NDArray[np.int32] = nearest(embeddings, different, count)[place.reshape(interests.shape)]
+    return found

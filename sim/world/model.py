@@ -40,7 +40,7 @@ class Catalogue:
     @property
     def dimensions(self) -> int:
         """Width of the embeddings."""
-        return self.embeddings.shape[1]
+        return int(self.embeddings.shape[1])
 
 
 @dataclass(frozen=True, slots=True)

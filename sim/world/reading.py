@@ -95,7 +95,9 @@ def read_users(path: Path, tracks: int, defaults: UserDefaults = UserDefaults())
         return np.array([_number(path, number, row, name, default, must_be, holds) for number, row in rows])
 
     def whole(name: str, most: float) -> NDArray[np.int32]:
-        return column(name, f"a whole number from 1 to {most}", lambda v: v == int(v) and 1 <= v <= most).astype(np.int32)
+        return column(name, f"a whole number from 1 to {most}", lambda v: v == int(v) and 1 <= v <= most).astype(
+            np.int32
+        )
 
     return UserTable(
         interests=np.array(interests, dtype=np.int32),
@@ -139,7 +141,7 @@ def read_array(path: Path, shape: tuple[int | None, ...]) -> NDArray[Any]:
 
 def _by_id(path: Path, name: str) -> list[tuple[int, dict[str, Any]]]:
     """Return (row number, row) in the order of the ids."""
-    found = {}
+    found: dict[int, tuple[int, dict[str, Any]]] = {}
     for number, row in _rows(path):
         id_ = row.get(name)
         if type(id_) is not int or id_ < 0:

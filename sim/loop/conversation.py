@@ -1,0 +1,161 @@
+"""Who has asked what and waits since when: listens become events and requests, answers find their listener."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.events import Listen, Recommendation, RecommendationRequest
+from sim.listeners.model import Ints
+from sim.simulation import Listens
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Recommendations that found the listener who asked, one row for each.
+
+    Attributes
+    ----------
+    seats, tracks : ndarray of int64, shape (n,)
+    latencies_ms : ndarray of float64, shape (n,)
+        Round trips.
+    """
+
+    seats: Ints
+    tracks: Ints
+    latencies_ms: NDArray[np.float64]
+
+
+class Conversation:
+    """The open requests of one run, at most one a seat.
+
+    A second answer to a request finds nobody and is dropped. A request without an answer is made once more under its
+    own id; then the listener gives up.
+
+    Parameters
+    ----------
+    run_id : str
+        First part of all session ids.
+    seats : int
+    tracks : int
+        How many tracks the catalogue has.
+    timeout_s : float
+        Wall time.
+
+    Examples
+    --------
+    >>> talk = Conversation("run", seats=1, tracks=10, timeout_s=5.0)
+    >>> one = np.array([0])
+    >>> heard = Listens(one, one + 3, one, one, one + 7, np.array([1.0]), one + 1000, np.array([False]))
+    >>> listens, requests = talk.tell(heard, now_s=0.0)
+    >>> listens[0].event_id, requests[0].request_id
+    ('run-3-0-0', 'run-3-0-0')
+    >>> answer = Recommendation("run-3-0-0", 3, 8, "random", {}, 0.1, 0, 1.0, 1000)
+    >>> talk.match([answer, answer], now_s=0.004).tracks.tolist(), talk.dropped
+    ([8], 1)
+    """
+
+    def __init__(self, run_id: str, seats: int, tracks: int, timeout_s: float) -> None:
+        self._run_id = run_id
+        self._tracks = tracks
+        self._timeout_s = timeout_s
+        self._session_ids = [""] * seats
+        self._open: dict[str, int] = {}  # request id -> seat
+        self._requests: list[RecommendationRequest | None] = [None] * seats
+        self._led_by: list[Recommendation | None] = [None] * seats
+        self._asked_s = np.zeros(seats)
+        self._latency_ms = np.zeros(seats)
+        self._retried = np.zeros(seats, dtype=np.bool_)
+        self.dropped = 0
+        self.unusable = 0
+
+    def tell(self, heard: Listens, now_s: float) -> tuple[list[Listen], list[RecommendationRequest]]:
+        """Return what finished listens are on the wire: an event each, and a request from whoever goes on.
+
+        Parameters
+        ----------
+        heard : Listens
+        now_s : float
+            Monotonic wall clock.
+        """
+        deadline_ms = self._deadline_ms()
+        listens, requests = [], []
+        rows = zip(
+            heard.seats.tolist(),
+            heard.users.tolist(),
+            heard.ordinals.tolist(),
+            heard.positions.tolist(),
+            heard.tracks.tolist(),
+            heard.fractions.tolist(),
+            heard.time_ms.tolist(),
+            heard.ended.tolist(),
+            self._latency_ms[heard.seats].tolist(),
+            strict=True,
+        )
+        for seat, user, ordinal, position, track, fraction, time_ms, ended, latency_ms in rows:
+            if position == 0:
+                self._session_ids[seat] = f"{self._run_id}-{user}-{ordinal}"
+            session_id = self._session_ids[seat]
+            id_ = f"{session_id}-{position}"
+            listen = Listen(id_, user, track, fraction, time_ms, session_id, position, ended, None, {}, None, None)
+            if position and (led_by := self._led_by[seat]) is not None:
+                listen = listen._replace(
+                    recommender=led_by.recommender,
+                    treatments=led_by.treatments,
+                    propensity=led_by.propensity,
+                    latency_ms=latency_ms,
+                )
+            listens.append(listen)
+            if not ended:
+                request = RecommendationRequest(id_, user, session_id, position, track, fraction, time_ms, deadline_ms)
+                self._open[id_] = seat
+                self._requests[seat] = request
+                requests.append(request)
+        asking = heard.seats[~heard.ended]
+        self._asked_s[asking] = now_s
+        self._retried[asking] = False
+        return listens, requests
+
+    def match(self, recommendations: Iterable[Recommendation], now_s: float) -> Answers:
+        """Give each recommendation to the listener whose request it answers."""
+        seats, tracks = [], []
+        for recommendation in recommendations:
+            if not 0 <= recommendation.track < self._tracks:
+                self.unusable += 1
+                continue
+            seat = self._open.pop(recommendation.request_id, None)
+            if seat is None:
+                self.dropped += 1
+                continue
+            self._led_by[seat] = recommendation
+            seats.append(seat)
+            tracks.append(recommendation.track)
+        places = np.array(seats, dtype=np.int64)
+        latencies_ms = (now_s - self._asked_s[places]) * 1000
+        self._latency_ms[places] = latencies_ms
+        return Answers(places, np.array(tracks, dtype=np.int64), latencies_ms)
+
+    def overdue(self, asking: Ints, now_s: float) -> tuple[list[RecommendationRequest], Ints]:
+        """Return the requests to be made once more, and the seats of the listeners who give up."""
+        late = asking[now_s - self._asked_s[asking] > self._timeout_s]
+        given_up = late[self._retried[late]]
+        for seat in given_up.tolist():
+            self._open.pop(self._request_of(seat).request_id, None)
+        again = late[~self._retried[late]]
+        self._retried[again] = True
+        self._asked_s[again] = now_s
+        deadline_ms = self._deadline_ms()
+        return [self._request_of(seat)._replace(deadline_ms=deadline_ms) for seat in again.tolist()], given_up
+
+    def _request_of(self, seat: int) -> RecommendationRequest:
+        request = self._requests[seat]
+        if request is None:
+            raise AssertionError(f"seat {seat} waits for an answer but has asked nothing")
+        return request
+
+    def _deadline_ms(self) -> int:
+        return int((time.time() + self._timeout_s) * 1000)

@@ -1,0 +1,144 @@
+"""The closed loop: finish listens, send them, receive recommendations, play them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from schemas import clients
+from schemas.codec import Codec
+from schemas.events import Listen, RecommendationRequest
+from schemas.settings import Settings
+from schemas.topics import Topics
+from sim.listeners.load import load_model
+from sim.loop.catalogue import publish_catalogue
+from sim.loop.conversation import Conversation
+from sim.loop.event_time import start_of_run_ms
+from sim.loop.options import LoopOptions, Progress, RunResult
+from sim.loop.replies import Replies
+from sim.loop.sender import Record, Sender
+from sim.loop.setup import new_run_id, pace_of, schedule_of
+from sim.simulation import Simulation
+from sim.world.model import World
+
+REPORT_EVERY_S = 0.2
+GATHER_S = 0.002
+"""At full speed, how long to go on collecting answers: a fuller batch costs less per answer."""
+
+
+def run_loop(
+    settings: Settings,
+    world: World,
+    options: LoopOptions,
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> RunResult:
+    """Let the world's listeners listen to what the recommender recommends, over Kafka.
+
+    Listens and requests are at-least-once (see `Sender`); an answer that comes twice is dropped. Session ids begin with
+    the run's id, so what a killed run left behind stays as it is and the next run goes on with new sessions.
+
+    Parameters
+    ----------
+    settings : Settings
+    world : World
+    options : LoopOptions
+    progress : callable
+        Called a few times a second.
+
+    Raises
+    ------
+    SimulationError
+        The options do not fit the world, or Kafka stops taking or giving records.
+    TopicError
+        A topic is missing, or no broker answers.
+    """
+    publish_catalogue(settings, world.catalogue)
+    start_ms = start_of_run_ms(settings) if options.start_ms is None else options.start_ms
+    model = load_model(options.model, world, options.seed)
+    simulation = Simulation(world, model, schedule_of(world, options, start_ms), options.seed)
+    loop = Loop(settings, world, simulation, options, start_ms)
+    return loop.run(progress)
+
+
+class Loop:
+    """One run of the loop; see `run_loop`."""
+
+    def __init__(
+        self, settings: Settings, world: World, simulation: Simulation, options: LoopOptions, start_ms: int
+    ) -> None:
+        self._simulation = simulation
+        self._options = options
+        self._pace = pace_of(options, start_ms)
+        self._gather_s = GATHER_S if options.rate is None and options.speed is None else 0.0
+        self._codec = Codec()
+        self._topics = Topics.of(settings)
+        self._sender = Sender(settings)
+        self._replies = Replies(settings, self._codec)
+        self.result = RunResult(run_id=options.run_id or new_run_id())
+        self._conversation = Conversation(self.result.run_id, simulation.seats, len(world.catalogue), options.timeout_s)
+
+    def run(self, progress: Callable[[Progress], None]) -> RunResult:
+        """Run to the end, or until it is interrupted from the keyboard."""
+        began_s, reported_s = time.monotonic(), 0.0
+        try:
+            while self._simulation.running:
+                wall_s = time.monotonic() - began_s
+                if self._options.seconds is not None and wall_s >= self._options.seconds:
+                    break
+                self._step(wall_s)
+                if wall_s - reported_s >= REPORT_EVERY_S:
+                    reported_s = wall_s
+                    self._ask_again()
+                    self._report(wall_s, progress)
+        except KeyboardInterrupt:
+            self.result.interrupted = True
+        finally:
+            self._replies.close()
+        self._sender.close()
+        self._report(time.monotonic() - began_s, progress)
+        self.result.measured_s = max(0.0, self.result.wall_s - self._options.warm_up_s)
+        return self.result
+
+    def _step(self, wall_s: float) -> None:
+        """Finish what is due, send it, and play what has been answered."""
+        simulation, result = self._simulation, self.result
+        due = self._pace.due(wall_s, simulation.earliest_ms(), simulation.next_ms())
+        heard = simulation.finish_listens(due.until_ms, due.most)
+        if len(heard):
+            listens, requests = self._conversation.tell(heard, time.monotonic())
+            self._send(self._topics.listens.name, listens)
+            self._send(self._topics.recommendation_requests.name, requests)
+            self._pace.spend(len(requests))
+            result.listens += len(listens)
+            result.sessions += len(listens) - len(requests)
+            if self._options.listens is not None and result.listens >= self._options.listens:
+                simulation.stop_accepting()
+        # Where nobody has asked there is nothing to wait for but the next listen's turn.
+        recommendations = self._replies.receive(due.wait_s, self._gather_s)
+        if recommendations:
+            answers = self._conversation.match(recommendations, time.monotonic())
+            simulation.answer(answers.seats, answers.tracks)
+            result.recommendations += len(answers.seats)
+            if wall_s >= self._options.warm_up_s:
+                result.latency.update(answers.latencies_ms)
+
+    def _ask_again(self) -> None:
+        again, given_up = self._conversation.overdue(self._simulation.asking, time.monotonic())
+        self._send(self._topics.recommendation_requests.name, again)
+        self._simulation.abandon(given_up)
+        self.result.retried += len(again)
+        self.result.timed_out += len(given_up)
+
+    def _send(self, topic: str, events: Sequence[Listen | RecommendationRequest]) -> None:
+        encode, key_of = self._codec.encode, clients.key_of
+        records: list[Record] = [{"key": key_of(event.user), "value": encode(event)} for event in events]
+        self._sender.send(topic, records)
+
+    def _report(self, wall_s: float, progress: Callable[[Progress], None]) -> None:
+        result = self.result
+        result.wall_s = wall_s
+        result.dropped = self._conversation.dropped
+        result.unusable = self._conversation.unusable + self._replies.undecodable
+        if self._simulation.running:
+            result.event_ms = self._simulation.earliest_ms()
+        progress(result)
