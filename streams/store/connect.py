@@ -8,6 +8,7 @@ import redis
 import redis.asyncio as redis_asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialBackoff
+from redis.connection import HiredisRespSerializer
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
@@ -19,6 +20,22 @@ _BACKOFF = ExponentialBackoff(cap=1.0, base=0.02)
 _RETRIES = 24
 _TIMEOUT_S = 10.0
 _CLUSTER = "+cluster://"
+_PACKER = HiredisRespSerializer()
+
+
+class _PackInC:
+    """Commands packed by hiredis: redis-py does so for blocking connections only, and an apply has 20,000 arguments."""
+
+    def pack_command(self, *args: Any) -> Any:
+        return _PACKER.pack(*args)
+
+
+class _Connection(_PackInC, redis_asyncio.Connection):
+    pass
+
+
+class _TLSConnection(_PackInC, redis_asyncio.SSLConnection):
+    pass
 
 
 class RedisUnreachableError(BotifyError):
@@ -35,7 +52,10 @@ def connect_async(settings: Settings) -> Any:
     }
     if _CLUSTER in url:
         return redis_asyncio.RedisCluster.from_url(url.replace(_CLUSTER, "://"), **options)
-    return redis_asyncio.Redis.from_url(url, **options)
+    connection = _TLSConnection if url.startswith("rediss") else _Connection
+    pool = redis_asyncio.ConnectionPool.from_url(url, **options)
+    pool.connection_class = connection
+    return redis_asyncio.Redis.from_pool(pool)
 
 
 def connect(settings: Settings) -> Any:
