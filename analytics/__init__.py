@@ -1,0 +1,1 @@
+"""From topics to a decision: frames, experiment statistics and offline evaluation."""

@@ -1,0 +1,165 @@
+"""From listens to Botify's table: which treatment kept people listening longer."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import pandas as pd
+
+from analytics.assignment import assign
+from analytics.errors import AnalyticsError
+from analytics.metrics import user_metrics
+from analytics.sessions import CutOff, sessions_of
+from analytics.welch import Sample, welch
+
+CONTROL = "C"
+"""Botify's name of the control."""
+
+
+class Effect(NamedTuple):
+    """What a treatment did to a metric.
+
+    Attributes
+    ----------
+    treatment, metric : str
+    control_users, treatment_users : int
+        How many users have the metric.
+    control_mean, treatment_mean : float
+    effect, lower, upper : float
+        Difference of the means and its interval in % of the control's mean, which is taken as known; NaN where that
+        mean is zero.
+    p_value : float
+        Of there being no difference.
+    significant : bool
+        Whether the interval leaves out zero.
+    """
+
+    treatment: str
+    metric: str
+    control_users: int
+    treatment_users: int
+    control_mean: float
+    treatment_mean: float
+    effect: float
+    lower: float
+    upper: float
+    p_value: float
+    significant: bool
+
+
+class ExperimentResults(NamedTuple):
+    """An experiment's results.
+
+    Attributes
+    ----------
+    name : str
+    control : str
+        Treatment that the others are compared with.
+    users : DataFrame
+        As `analytics.metrics.user_metrics`.
+    effects : list of Effect
+        One for each treatment and metric.
+    mixed : int
+        Users left out because they were seen in more than one treatment.
+    """
+
+    name: str
+    control: str
+    users: pd.DataFrame
+    effects: list[Effect]
+    mixed: int
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """Botify's table: a row for each effect."""
+        return pd.DataFrame(self.effects, columns=Effect._fields)
+
+
+def experiment_results(
+    listens: pd.DataFrame,
+    name: str,
+    control: str = CONTROL,
+    alpha: float = 0.05,
+    cut_off: CutOff = "keep",
+) -> ExperimentResults:
+    """Compare an experiment's treatments.
+
+    Parameters
+    ----------
+    listens : DataFrame
+        As `analytics.frames.listens_frame`, without copies.
+    name : str
+        The experiment's.
+    control : str
+        Treatment to compare with.
+    alpha : float
+        One minus the confidence of each interval.
+    cut_off : {"keep", "drop"}
+        What becomes of sessions whose end was not seen; see `analytics.sessions.sessions_of`.
+
+    Raises
+    ------
+    AnalyticsError
+        No listen carries this experiment, or nobody had its control.
+    """
+    assignment = assign(listens, name)
+    users = user_metrics(sessions_of(listens, cut_off), assignment)
+    return ExperimentResults(name, control, users, effects_of(users, control, alpha), assignment.mixed)
+
+
+def effects_of(users: pd.DataFrame, control: str = CONTROL, alpha: float = 0.05) -> list[Effect]:
+    """Compare each treatment's users with the control's, metric by metric, as Botify's notebook does.
+
+    Parameters
+    ----------
+    users : DataFrame
+        One row a user: `treatment` and a column for each metric.
+    control : str
+    alpha : float
+        One minus the confidence of each interval (Welch's).
+
+    Raises
+    ------
+    AnalyticsError
+        Nobody had the control, or nobody had anything else.
+
+    Examples
+    --------
+    >>> users = pd.DataFrame({"treatment": ["C", "C", "T1", "T1"], "time": [1.0, 3.0, 2.0, 4.0]})
+    >>> [(effect.metric, effect.effect, effect.significant) for effect in effects_of(users)]
+    [('time', 50.0, False)]
+    """
+    groups = {str(treatment): group for treatment, group in users.groupby("treatment", observed=True)}
+    if control not in groups or len(groups) < 2:
+        raise AnalyticsError(
+            f"control {control!r} and at least one other treatment are needed; users were seen in "
+            f"{', '.join(groups) or 'none'}"
+        )
+    metrics = [column for column in users.columns if column != "treatment"]
+    return [
+        _effect(treatment, metric, Sample.of(groups[control][metric]), Sample.of(group[metric]), alpha)
+        for treatment, group in groups.items()
+        if treatment != control
+        for metric in metrics
+    ]
+
+
+def _effect(treatment: str, metric: str, before: Sample, after: Sample, alpha: float) -> Effect:
+    difference = welch(before, after, alpha)
+    percent = 100 / before.mean if before.mean else math.nan
+    # a negative control mean turns the interval around
+    lower, upper = sorted((difference.lower * percent, difference.upper * percent))
+    return Effect(
+        treatment=treatment,
+        metric=metric,
+        control_users=before.n,
+        treatment_users=after.n,
+        control_mean=before.mean,
+        treatment_mean=after.mean,
+        effect=difference.estimate * percent,
+        lower=lower,
+        upper=upper,
+        p_value=difference.p_value,
+        significant=difference.significant,
+    )

@@ -1,0 +1,53 @@
+"""The experiment's table for a terminal."""
+
+from __future__ import annotations
+
+import math
+
+from rich import box
+from rich.table import Table
+
+from analytics.experiment import ExperimentResults
+
+
+def render_table(results: ExperimentResults) -> Table:
+    """Draw Botify's table: green where the effect is significantly up, red where it is down, plain where it is not.
+
+    Parameters
+    ----------
+    results : ExperimentResults
+
+    Returns
+    -------
+    rich.table.Table
+    """
+    counts = results.users["treatment"].value_counts()
+    users = ", ".join(f"{counts[name]:,} in {name}" for name in sorted(counts.index))
+    left_out = f"; {results.mixed:,} seen in several treatments left out" if results.mixed else ""
+    table = Table(
+        title=f"Experiment {results.name}: against {results.control}",
+        caption=f"listeners: {users}{left_out}. 95 % Welch intervals over listeners",
+        box=box.SIMPLE_HEAVY,
+    )
+    for heading in ("treatment", "metric"):
+        table.add_column(heading)
+    for heading in ("control", "treatment", "effect", "95 % interval"):
+        table.add_column(heading, justify="right")
+    table.add_column("significant", justify="center")
+    for effect in results.effects:
+        style = ("green" if effect.effect > 0 else "red") if effect.significant else ""
+        table.add_row(
+            effect.treatment,
+            effect.metric,
+            f"{effect.control_mean:,.3f}",
+            f"{effect.treatment_mean:,.3f}",
+            _percent(effect.effect),
+            f"{_percent(effect.lower)} … {_percent(effect.upper)}",
+            "yes" if effect.significant else "no",
+            style=style,
+        )
+    return table
+
+
+def _percent(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:+.2f} %"

@@ -1,0 +1,82 @@
+"""Welch's interval for the difference of two means."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+
+class Sample(NamedTuple):
+    """What is needed of a sample to compare its mean: size, mean and variance (unbiased)."""
+
+    n: int
+    mean: float
+    variance: float
+
+    @classmethod
+    def of(cls, values: ArrayLike) -> Sample:
+        """Summarise values, NaN left out.
+
+        Examples
+        --------
+        >>> Sample.of([1.0, 2.0, float("nan"), 3.0])
+        Sample(n=3, mean=2.0, variance=1.0)
+        """
+        array = np.asarray(values, dtype=np.float64)
+        array = array[~np.isnan(array)]
+        mean = float(array.mean()) if len(array) else math.nan
+        return cls(len(array), mean, float(array.var(ddof=1)) if len(array) > 1 else math.nan)
+
+
+class Difference(NamedTuple):
+    """A difference of means with its interval and the p-value of there being none."""
+
+    estimate: float
+    lower: float
+    upper: float
+    p_value: float
+
+    @property
+    def significant(self) -> bool:
+        """Whether the interval leaves out zero."""
+        return self.lower > 0 or self.upper < 0
+
+
+def welch(control: Sample, treatment: Sample, alpha: float = 0.05) -> Difference:
+    """Compare two means without assuming equal variances (Welch, Biometrika 34, 1947).
+
+    The degrees of freedom are Satterthwaite's: with v_i = s_i²/n_i, (v_0 + v_1)² / (v_0²/(n_0 − 1) + v_1²/(n_1 − 1)).
+
+    Parameters
+    ----------
+    control, treatment : Sample
+    alpha : float
+        One minus the confidence.
+
+    Returns
+    -------
+    Difference
+        Treatment minus control; all but the estimate NaN where a sample has fewer than two values, the interval a
+        point where neither sample varies.
+
+    Examples
+    --------
+    >>> difference = welch(Sample(100, 1.0, 4.0), Sample(100, 2.0, 4.0))
+    >>> round(difference.lower, 3), round(difference.upper, 3), difference.significant
+    (0.442, 1.558, True)
+    """
+    estimate = treatment.mean - control.mean
+    if min(control.n, treatment.n) < 2:
+        return Difference(estimate, math.nan, math.nan, math.nan)
+    v0, v1 = control.variance / control.n, treatment.variance / treatment.n
+    if v0 + v1 == 0:
+        return Difference(estimate, estimate, estimate, 1.0 if estimate == 0 else 0.0)
+    df = (v0 + v1) ** 2 / (v0**2 / (control.n - 1) + v1**2 / (treatment.n - 1))
+    error = math.sqrt(v0 + v1)
+    half = float(stats.t.ppf(1 - alpha / 2, df)) * error
+    p_value = 2 * float(stats.t.sf(abs(estimate) / error, df))
+    return Difference(estimate, estimate - half, estimate + half, p_value)

@@ -1,0 +1,41 @@
+"""Listens for tests: drawn from a seed, with first listens that carry no treatment."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from schemas.events import Listen
+
+
+def listen(session: str = "r-1-0", position: int = 0, **changes: object) -> Listen:
+    user = int(session.split("-")[-2])
+    plain = Listen(f"{session}-{position}", user, 5, 0.5, position, session, position, False, None, {}, None, None)
+    if position > 0:
+        plain = plain._replace(recommender="random", treatments={"demo": "C"}, propensity=0.1, latency_ms=2.0)
+    return plain._replace(**changes)
+
+
+def drawn(users: int, rng: np.random.Generator, uplift: float = 0.0) -> list[Listen]:
+    """A few sessions for each user; those with an odd id are in T1 and hear `uplift` more tracks a session."""
+    listens = []
+    clock = 0
+    for user in range(users):
+        treatment = "T1" if user % 2 else "C"
+        for number in range(int(rng.integers(1, 4))):
+            tracks = 2 + int(rng.poisson(3.0 + uplift * (user % 2)))
+            for position in range(tracks):
+                clock += 1
+                treated: dict[str, object] = {}
+                if position:
+                    treated = {"treatments": {"demo": treatment}, "latency_ms": float(rng.exponential(5.0))}
+                listens.append(
+                    listen(
+                        f"r-{user}-{number}",
+                        position,
+                        fraction=round(float(rng.random()), 2),
+                        timestamp_ms=clock,
+                        ended_session=position == tracks - 1,
+                        **treated,
+                    )
+                )
+    return listens
