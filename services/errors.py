@@ -1,0 +1,11 @@
+"""Errors of the services."""
+
+from schemas.errors import BotifyError
+
+
+class ExperimentError(BotifyError):
+    """The experiments file says something that cannot be done."""
+
+
+class RecommenderError(BotifyError):
+    """The recommender service cannot go on."""

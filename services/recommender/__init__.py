@@ -1,0 +1,1 @@
+"""The recommender service: requests in, recommendations out, one file a recommender."""

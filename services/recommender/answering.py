@@ -1,0 +1,75 @@
+"""Requests grouped by recommender, each group answered at once, with the declared fallbacks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.errors import RecommenderError
+from services.recommender.protocol import NO_ANSWER, Batch, Recommender
+
+
+class Answered:
+    """The answers to a batch, and who made them.
+
+    Attributes
+    ----------
+    tracks : ndarray of int64, shape (n,)
+        `NO_ANSWER` where the whole chain had none.
+    propensities : ndarray of float64, shape (n,)
+    recommenders : list of str, length n
+        Who really answered.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.tracks: NDArray[np.int64] = np.full(size, NO_ANSWER, dtype=np.int64)
+        self.propensities: NDArray[np.float64] = np.zeros(size)
+        self.recommenders: list[str] = [""] * size
+
+
+def answer(batch: Batch, wanted: Sequence[str], recommenders: Mapping[str, Recommender]) -> Answered:
+    """Answer a batch.
+
+    Parameters
+    ----------
+    batch : Batch, n requests
+    wanted : sequence of str, length n
+        The recommender that each request's treatment names.
+    recommenders : mapping of name to Recommender
+    """
+    answered = Answered(len(batch))
+    groups: dict[str, list[int]] = {}
+    for row, asked in enumerate(wanted):
+        groups.setdefault(asked, []).append(row)
+    for first, members in groups.items():
+        name: str | None = first
+        rows = np.array(members, dtype=np.int64)
+        while name is not None and len(rows):
+            recommender = recommenders[name]
+            answers = recommender.recommend(batch if len(rows) == len(batch) else batch.select(rows))
+            has_answer = answers.tracks != NO_ANSWER
+            answered.tracks[rows] = answers.tracks
+            answered.propensities[rows] = answers.propensities
+            for row in rows[has_answer].tolist():
+                answered.recommenders[row] = name
+            rows = rows[~has_answer]
+            name = recommender.fallback
+    return answered
+
+
+def check_chains(recommenders: Mapping[str, Recommender]) -> None:
+    """Make sure that every fallback exists and no chain runs in a circle.
+
+    Raises
+    ------
+    RecommenderError
+        Naming the chain.
+    """
+    for first in recommenders:
+        chain = [first]
+        while (name := recommenders[chain[-1]].fallback) is not None:
+            chain.append(name)
+            if name not in recommenders or name in chain[:-1]:
+                raise RecommenderError(f"the fallback chain {' → '.join(chain)} does not end")

@@ -1,0 +1,55 @@
+"""The catalogue as arrays, the way recommenders want it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.events import Track
+
+Ints = NDArray[np.int64]
+
+
+class Catalogue:
+    """Tracks in rows, ordered by track id; artists as row ranges.
+
+    Attributes
+    ----------
+    tracks : ndarray of int64, shape (n,)
+        Track id of each row, ascending.
+    artist_of : ndarray of int64, shape (n,)
+        Artist number of each row.
+    by_artist : ndarray of int64, shape (n,)
+        Rows, grouped by artist.
+    artist_start, artist_size : ndarray of int64, shape (number of artists,)
+        Where an artist's rows begin in `by_artist`, and how many there are.
+
+    Examples
+    --------
+    >>> catalogue = Catalogue([Track(7, "a", None, None, "x"), Track(3, "b", None, None, "y")])
+    >>> catalogue.rows_of(np.array([7, 3, 5])).tolist()
+    [1, 0, -1]
+    """
+
+    def __init__(self, tracks: Iterable[Track]) -> None:
+        ordered = sorted(tracks, key=lambda track: track.track)
+        self.tracks: Ints = np.array([track.track for track in ordered], dtype=np.int64)
+        numbers: dict[str, int] = {}
+        self.artist_of: Ints = np.array(
+            [numbers.setdefault(track.artist, len(numbers)) for track in ordered], dtype=np.int64
+        )
+        self.by_artist: Ints = np.argsort(self.artist_of, kind="stable")
+        self.artist_size: Ints = np.bincount(self.artist_of, minlength=len(numbers)).astype(np.int64)
+        self.artist_start: Ints = np.concatenate([[0], np.cumsum(self.artist_size)[:-1]]).astype(np.int64)
+
+    def __len__(self) -> int:
+        return len(self.tracks)
+
+    def rows_of(self, tracks: Ints) -> Ints:
+        """Return the row of each track id, -1 for one that is not in the catalogue."""
+        if not len(self.tracks):
+            return np.full(len(tracks), -1, dtype=np.int64)
+        at = np.minimum(np.searchsorted(self.tracks, tracks), len(self.tracks) - 1)
+        return np.where(self.tracks[at] == tracks, at, -1)

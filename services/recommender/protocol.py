@@ -1,0 +1,82 @@
+"""What a recommender is: arrays in, tracks and propensities out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.events import RecommendationRequest
+from schemas.keyed_random import Keys, keys_of_texts
+from streams.folds.user_state import UserState
+
+NO_ANSWER = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Requests to be answered together.
+
+    Attributes
+    ----------
+    requests : sequence of RecommendationRequest, length n
+    states : sequence of UserState or None, length n
+        What Redis knew of each listener; None for one never heard.
+    tracks : ndarray of int64, shape (n,)
+        The track just heard.
+    keys : ndarray of uint64, shape (n,)
+        Keys of all randomness, from the request ids: a replayed request gets the same answer from the same state.
+    """
+
+    requests: Sequence[RecommendationRequest]
+    states: Sequence[UserState | None]
+    tracks: NDArray[np.int64]
+    keys: Keys
+
+    @classmethod
+    def of(cls, requests: Sequence[RecommendationRequest], states: Sequence[UserState | None]) -> Batch:
+        """Gather the arrays."""
+        tracks = np.array([request.track for request in requests], dtype=np.int64)
+        return cls(requests, states, tracks, keys_of_texts([request.request_id for request in requests]))
+
+    def __len__(self) -> int:
+        return len(self.requests)
+
+    def select(self, rows: NDArray[np.int64]) -> Batch:
+        """Return a batch of some of the requests."""
+        picked = rows.tolist()
+        return Batch(
+            [self.requests[row] for row in picked],
+            [self.states[row] for row in picked],
+            self.tracks[rows],
+            self.keys[rows],
+        )
+
+
+class Answers(NamedTuple):
+    """One answer a request.
+
+    Attributes
+    ----------
+    tracks : ndarray of int64, shape (n,)
+        Track ids; `NO_ANSWER` where the recommender has none.
+    propensities : ndarray of float64, shape (n,)
+        Probability with which each track was chosen, given the request and the state.
+    """
+
+    tracks: NDArray[np.int64]
+    propensities: NDArray[np.float64]
+
+
+class Recommender(Protocol):
+    """A policy. It keeps no state of a listener: that is in the request and in `states`."""
+
+    name: str
+    fallback: str | None
+    """Name of the recommender that answers where this one cannot."""
+
+    def recommend(self, batch: Batch) -> Answers:
+        """Answer every request of the batch."""

@@ -1,0 +1,99 @@
+"""The read side of derived state, for services: a listener's state, what is popular, how far each partition is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.clients import partition_of
+from streams.folds.popularity import collection
+from streams.folds.user_state import UserState
+from streams.folds.users import USERS
+from streams.store.keys import DEFAULT_NAMESPACE, NAMESPACE_POINTER, checkpoint_key, partition_key
+
+POINTER_TTL_S = 0.5
+"""How long a reader may go on with a namespace after another was made the live one."""
+
+_OVERSAMPLING = 4
+
+
+class StateReader:
+    """Reads the live namespace, and follows the pointer when another becomes the live one.
+
+    Parameters
+    ----------
+    redis : redis.Redis or redis.RedisCluster
+        Blocking, with raw replies.
+    partitions : int
+        Of the listens topic.
+    """
+
+    def __init__(self, redis: Any, partitions: int) -> None:
+        self._redis = redis
+        self._partitions = partitions
+        self._namespace = DEFAULT_NAMESPACE
+        self._pointer_read_at = -POINTER_TTL_S
+
+    @property
+    def namespace(self) -> str:
+        """The live namespace, at most `POINTER_TTL_S` old."""
+        now = time.monotonic()
+        if now - self._pointer_read_at >= POINTER_TTL_S:
+            pointer = self._redis.get(NAMESPACE_POINTER)
+            self._namespace = pointer.decode() if pointer else DEFAULT_NAMESPACE
+            self._pointer_read_at = now
+        return self._namespace
+
+    def users(self, users: Sequence[int]) -> list[UserState | None]:
+        """Return the states of listeners, in their order, None for one never heard; one round trip a node."""
+        by_partition: dict[int, list[int]] = {}
+        for user in users:
+            by_partition.setdefault(partition_of(user, self._partitions), []).append(user)
+        namespace = self.namespace
+        pipeline = self._redis.pipeline(transaction=False)
+        for partition, members in by_partition.items():
+            pipeline.hmget(partition_key(namespace, partition, USERS), [b"%d" % user for user in members])
+        found: dict[int, UserState | None] = {}
+        for members, records in zip(by_partition.values(), pipeline.execute(), strict=True):
+            for user, record in zip(members, records, strict=True):
+                found[user] = None if record is None else UserState.from_bytes(record)
+        return [found[user] for user in users]
+
+    def top_tracks(self, half_life: str, count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return the most popular tracks, best first, with their scores; fewer where fewer were heard.
+
+        Each partition ranks the tracks by its own listeners. The tops of all are merged, four times as deep as asked,
+        so a track is missed only if it is that far down everywhere.
+
+        Returns
+        -------
+        tracks : ndarray of int64, shape (n,)
+        scores : ndarray of float64, shape (n,)
+            log2 of the decayed sum; see `streams.folds.popularity.popularity_at`.
+        """
+        namespace = self.namespace
+        pipeline = self._redis.pipeline(transaction=False)
+        for partition in range(self._partitions):
+            key = partition_key(namespace, partition, collection(half_life))
+            pipeline.zrange(key, 0, count * _OVERSAMPLING - 1, desc=True, withscores=True)
+        pairs = [pair for reply in pipeline.execute() for pair in reply]
+        if not pairs:
+            return np.empty(0, dtype=np.int64), np.empty(0)
+        tracks, rows = np.unique(np.array([int(member) for member, _ in pairs]), return_inverse=True)
+        scores = np.full(len(tracks), -np.inf)
+        np.logaddexp2.at(scores, rows, np.array([score for _, score in pairs]))
+        best = np.argsort(-scores, kind="stable")[:count]
+        return tracks[best], scores[best]
+
+    def checkpoints(self) -> dict[int, int]:
+        """Return the next offset to be folded of each partition that has state."""
+        namespace = self.namespace
+        pipeline = self._redis.pipeline(transaction=False)
+        for partition in range(self._partitions):
+            pipeline.hget(checkpoint_key(namespace, partition), "next_offset")
+        replies = pipeline.execute()
+        return {partition: int(offset) for partition, offset in enumerate(replies) if offset is not None}
