@@ -124,3 +124,11 @@ class ChildProcess:
         """Say how the process ended, with the end of its log."""
         end = logs.tail(self.log_path)
         return f"{self.name} ended with status {self.exit_status}. Its log, {self.log_path}, ends:\n{end}"
+
+
+def stop_all(children: Sequence[ChildProcess], grace_s: float = STOP_GRACE_S) -> None:
+    """Stop children together: all are asked at once, those that do not end in time are killed."""
+    for child in children:
+        child.terminate()
+    for child in children:
+        child.stop(grace_s)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
 from schemas.settings import STACK_FILE, Settings
-from services.stack.child import ChildProcess
+from services.stack.child import ChildProcess, stop_all
 from services.stack.errors import StackError
 from services.stack.identity import Identity, stop_groups
 from services.stack.kafka import Kafka
@@ -35,13 +36,15 @@ class EmbeddedStack:
         Data directory; one stack at a time uses it.
     kafka_port, redis_port : int | None
         None keeps the port of the last start (a free one at first); 0 finds a new free one.
+    kafka_bootstrap_servers, redis_url : str | None
+        Address of a Kafka or Redis that runs elsewhere; then none is started here.
     notify : Notify | None
         Told, in one line, what takes time.
 
     Attributes
     ----------
     kafka : Kafka
-        The broker; `kill`, `pause`, `resume`, `stop` and `start` it as you like.
+        The broker, once started; `kill`, `pause`, `resume`, `stop` and `start` it as you like.
     valkey : Valkey
         The Redis-protocol server, likewise.
     watchdog : Watchdog
@@ -63,18 +66,24 @@ class EmbeddedStack:
         kafka_port: int | None = None,
         redis_port: int | None = None,
         *,
+        kafka_bootstrap_servers: str | None = None,
+        redis_url: str | None = None,
         notify: Notify | None = None,
     ) -> None:
         self.home = home.absolute()
         self.watchdog = Watchdog()
         self._wanted_ports = {"kafka": kafka_port, "kafka controller": None, "redis": redis_port}
-        self._notify = notify
+        self._kafka_bootstrap_servers = kafka_bootstrap_servers
+        self._redis_url = redis_url
+        self._notify = notify or (lambda _: None)
         self._lock: IO[str] | None = None
 
     @property
     def settings(self) -> Settings:
         """Settings of the environment, with the addresses of this stack."""
-        return Settings.from_env().with_(home=self.home, kafka_security={}, **self._addresses())
+        settings = Settings.from_env().with_(home=self.home, **self._addresses())
+        # what the environment says about security is meant for another Kafka than ours
+        return settings if self._kafka_bootstrap_servers else settings.with_(kafka_security={})
 
     def start(self) -> None:
         """Start both servers and wait until they answer.
@@ -88,16 +97,9 @@ class EmbeddedStack:
         self._take_lock()
         try:
             self._stop_leftovers()
-            ports = choose(self.home, self._wanted_ports)
-            self.valkey = Valkey(self.home, port=ports["redis"], watchdog=self.watchdog)
-            self.kafka = Kafka(
-                self.home,
-                port=ports["kafka"],
-                controller_port=ports["kafka controller"],
-                watchdog=self.watchdog,
-                notify=self._notify,
-            )
+            self._make_servers()
             for server in self.servers:
+                self._notify(f"starting {server.name}")
                 server.spawn()
             self.record([], ready=False)
             for server in self.servers:
@@ -109,10 +111,7 @@ class EmbeddedStack:
 
     def stop(self) -> None:
         """Stop both servers, cleanly if they let us, and forget the addresses; the data stays."""
-        for server in self.servers:
-            server.terminate()  # both end at the same time
-        for server in self.servers:
-            server.stop()
+        stop_all(self.servers)
         self.watchdog.close()
         if self._lock is not None:
             (self.home / STACK_FILE).unlink(missing_ok=True)
@@ -121,10 +120,10 @@ class EmbeddedStack:
 
     @property
     def servers(self) -> list[Server]:
-        """Those servers that have been made."""
+        """Those that are run here."""
         return [getattr(self, name) for name in ("kafka", "valkey") if hasattr(self, name)]
 
-    def record(self, others: list[ChildProcess], *, ready: bool) -> None:
+    def record(self, others: Sequence[ChildProcess], *, ready: bool) -> None:
         """Write `stack.json`: addresses, our servers and further children of this process."""
         children: list[ChildProcess] = [*self.servers, *others]
         StackRecord(
@@ -144,7 +143,23 @@ class EmbeddedStack:
         self.stop()
 
     def _addresses(self) -> dict[str, str]:
-        return {"kafka_bootstrap_servers": self.kafka.bootstrap_servers, "redis_url": self.valkey.url}
+        return {
+            "kafka_bootstrap_servers": self._kafka_bootstrap_servers or self.kafka.bootstrap_servers,
+            "redis_url": self._redis_url or self.valkey.url,
+        }
+
+    def _make_servers(self) -> None:
+        ports = choose(self.home, self._wanted_ports)
+        if self._redis_url is None:
+            self.valkey = Valkey(self.home, port=ports["redis"], watchdog=self.watchdog)
+        if self._kafka_bootstrap_servers is None:
+            self.kafka = Kafka(
+                self.home,
+                port=ports["kafka"],
+                controller_port=ports["kafka controller"],
+                watchdog=self.watchdog,
+                notify=self._notify,
+            )
 
     def _take_lock(self) -> None:
         """Make sure that no other stack uses the directory; the kernel lets go of the lock when we end."""

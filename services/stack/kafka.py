@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import logging
 import subprocess
 import uuid
 from pathlib import Path
@@ -22,16 +21,11 @@ from services.stack.watchdog import Watchdog
 _FORMAT_TIMEOUT_S = 60.0
 _ANSWER_TIMEOUT_S = 2.0
 
-# A client that polls a broker which is still starting has nothing to say
-_silent = logging.Logger("services.stack.kafka.probe", level=logging.CRITICAL + 1)
-
 
 class Kafka(Server):
     """One broker; its data under `home/kafka`, its log in `home/logs/kafka.log`."""
 
-    def __init__(
-        self, home: Path, *, port: int, controller_port: int, watchdog: Watchdog, notify: Notify | None = None
-    ) -> None:
+    def __init__(self, home: Path, *, port: int, controller_port: int, watchdog: Watchdog, notify: Notify) -> None:
         self._data_dir = home / "kafka"
         self._properties_file = home / "kafka.properties"
         self._properties = server_properties(self._data_dir, port, controller_port)
@@ -68,7 +62,8 @@ class Kafka(Server):
     def answers(self) -> bool:
         """Return whether the broker has joined its own cluster and lists itself."""
         admin = AdminClient(
-            {"bootstrap.servers": self.bootstrap_servers, "broker.address.family": "v4"}, logger=_silent
+            # while the broker starts, refused connections are nothing to write about
+            {"bootstrap.servers": self.bootstrap_servers, "broker.address.family": "v4", "log_level": 0}
         )
         try:
             return bool(admin.list_topics(timeout=_ANSWER_TIMEOUT_S).brokers)

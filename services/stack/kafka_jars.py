@@ -29,12 +29,12 @@ LIST_FILE = Path(__file__).with_name("kafka_jars.json")
 Notify = Callable[[str], None]
 
 
-def class_path(notify: Notify | None = None) -> list[Path]:
+def class_path(notify: Notify) -> list[Path]:
     """Return Kafka's jars, fetching those that are not there.
 
     Parameters
     ----------
-    notify : Notify | None
+    notify : Notify
         Told what is being fetched; not called where everything is there.
 
     Raises
@@ -95,12 +95,12 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _resolve(notify: Notify | None) -> list[Path]:
+def _resolve(notify: Notify) -> list[Path]:
     """Return the jars that jgo finds or fetches; class path and module path together, all go on the class path."""
     import jgo
     from jgo.maven import PythonResolver
 
-    resolver = PythonResolver(progress_callback=_progress(notify) if notify else None)
+    resolver = PythonResolver(progress_callback=_progress(notify))
     try:
         return list(jgo.build(ENDPOINT, resolver=resolver).all_jars)
     except Exception as error:  # jgo raises RuntimeError, requests' errors, XML errors: all mean the same here
@@ -135,7 +135,7 @@ def _forget(jars: Sequence[Path], wrong: Mapping[str, str]) -> None:
 
 
 def _write_list() -> None:
-    listed = {jar.name: sha256(jar) for jar in _resolve(None)}
+    listed = {jar.name: sha256(jar) for jar in _resolve(print)}
     LIST_FILE.write_text(json.dumps(dict(sorted(listed.items())), indent=2) + "\n", encoding="utf-8")
 
 

@@ -1,0 +1,1 @@
+"""The `botify` command: each file adds the commands of one part."""

@@ -1,0 +1,116 @@
+"""`botify up`, `botify down`, `botify status`."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.live import Live
+
+from schemas.settings import Settings
+from services.cli.status_view import status_view
+from services.stack.background import start_in_background
+from services.stack.down import stop_stack
+from services.stack.programs import programs
+from services.stack.run import running_stack
+from services.stack.status import StackStatus, read_status
+
+console = Console()
+
+Port = Annotated[
+    int | None, typer.Option(min=0, max=65_535, help="Keep the last one if not given; 0 finds a free one.")
+]
+
+
+def up(
+    workers: Annotated[int, typer.Option(min=0, help="Stream processors; they share the partitions.")] = 1,
+    recommenders: Annotated[int, typer.Option(min=0, help="Recommender services; they share the requests.")] = 1,
+    detach: Annotated[bool, typer.Option("--detach/--foreground", help="Return once all runs, or stay.")] = True,
+    kafka_port: Port = None,
+    redis_port: Port = None,
+) -> None:
+    """Start Kafka, Valkey, the stream processors and the recommenders; the data of the last time is still there."""
+    settings = Settings.from_env()
+    if detach:
+        _up_in_background(settings, workers, recommenders, kafka_port, redis_port)
+        return
+    # SIGTERM (`botify down`) ends this as Ctrl-C does, with everything stopped on the way out
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with running_stack(
+            settings.home,
+            programs(workers, recommenders),
+            kafka_port=kafka_port,
+            redis_port=redis_port,
+            notify=_say,
+        ) as running:
+            _say_addresses(running.settings)
+            _say("Ctrl-C stops everything; the data stays")
+            running.supervisor.watch()
+    except KeyboardInterrupt:
+        _say("stopped; `botify up` goes on where this was")
+
+
+def down() -> None:
+    """Stop everything that `botify up` started; the data stays."""
+    settings = Settings.from_env()
+    with console.status("stopping"):
+        stopped = stop_stack(settings.home)
+    _say(f"stopped; the data is in {settings.home}" if stopped else f"nothing ran in {settings.home}")
+
+
+def status(
+    watch: Annotated[bool, typer.Option("--watch", help="Read again and again until Ctrl-C.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Show processes, consumer lag and where the data lives; exit with 1 if something that should run does not."""
+    settings = Settings.from_env()
+    if watch:
+        _watch(settings)
+        return
+    reading = read_status(settings)
+    if as_json:
+        sys.stdout.write(json.dumps(asdict(reading), indent=2, default=str) + "\n")
+    else:
+        console.print(status_view(reading))
+    _exit_by(reading)
+
+
+def _up_in_background(
+    settings: Settings, workers: int, recommenders: int, kafka_port: int | None, redis_port: int | None
+) -> None:
+    command = [sys.executable, "-m", "services.cli.main", "up", "--foreground"]
+    command += ["--workers", str(workers), "--recommenders", str(recommenders)]
+    for option, port in (("--kafka-port", kafka_port), ("--redis-port", redis_port)):
+        command += [] if port is None else [option, str(port)]
+    with console.status("starting Kafka, Valkey and our processes (the first time, Kafka is downloaded)"):
+        start_in_background(settings.home, command)
+    _say_addresses(Settings.from_env())
+    _say("`botify status` shows how it does, `botify down` stops it")
+
+
+def _watch(settings: Settings) -> None:
+    try:
+        with Live(console=console, screen=True) as live:
+            while True:  # a reading takes a second
+                live.update(status_view(read_status(settings)), refresh=True)
+    except KeyboardInterrupt:
+        return
+
+
+def _exit_by(reading: StackStatus) -> None:
+    if reading.problems:
+        raise typer.Exit(1)
+
+
+def _say_addresses(settings: Settings) -> None:
+    _say(f"Kafka at {settings.kafka_bootstrap_servers}, Redis at {settings.redis_url}, data in {settings.home}")
+
+
+def _say(message: str) -> None:
+    console.print(message, highlight=False, markup=False, soft_wrap=True)

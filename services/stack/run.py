@@ -1,0 +1,94 @@
+"""The whole loop's stack in this process: servers, topics and our own processes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from schemas.settings import Settings
+from schemas.topics import create_topics
+from services.stack.child import ChildProcess, stop_all
+from services.stack.embedded import EmbeddedStack
+from services.stack.kafka_jars import Notify
+from services.stack.programs import Program
+from services.stack.supervisor import Supervisor
+
+
+@dataclass(frozen=True, slots=True)
+class RunningStack:
+    """What runs inside the block of `running_stack`.
+
+    Attributes
+    ----------
+    settings : Settings
+        With the addresses of the servers.
+    supervisor : Supervisor
+        Its `watch` keeps the processes running; nobody does if it is not called.
+    """
+
+    settings: Settings
+    supervisor: Supervisor
+
+
+@contextmanager
+def running_stack(
+    home: Path,
+    programs: Sequence[Program],
+    *,
+    kafka_port: int | None = None,
+    redis_port: int | None = None,
+    notify: Notify,
+) -> Iterator[RunningStack]:
+    """Start everything, and stop everything at the end of the block.
+
+    Kafka or Valkey is not started where `KAFKA_BOOTSTRAP_SERVERS` or `REDIS_URL` names another one.
+
+    Parameters
+    ----------
+    home : Path
+        Data directory.
+    programs : Sequence[Program]
+        Our own processes.
+    kafka_port, redis_port : int | None
+        See `EmbeddedStack`.
+    notify : Notify
+        Told, in one line, what goes on.
+
+    Yields
+    ------
+    RunningStack
+        The addresses and the supervisor.
+
+    Raises
+    ------
+    BotifyError
+        Something cannot start; nothing is left running.
+    """
+    stack = EmbeddedStack(
+        home,
+        kafka_port,
+        redis_port,
+        kafka_bootstrap_servers=os.environ.get("KAFKA_BOOTSTRAP_SERVERS"),
+        redis_url=os.environ.get("REDIS_URL"),
+        notify=notify,
+    )
+    with stack:
+        notify("making the topics")
+        create_topics(stack.settings)
+        environment = {**stack.settings.to_env(), "PYTHONUNBUFFERED": "1"}
+        ours = [
+            ChildProcess(
+                name, argv, log_path=stack.home / "logs" / f"{name}.log", watchdog=stack.watchdog, env=environment
+            )
+            for name, argv in programs
+        ]
+        supervisor = Supervisor([*stack.servers, *ours], changed=lambda: stack.record(ours, ready=True), notify=notify)
+        try:
+            supervisor.start()
+            yield RunningStack(stack.settings, supervisor)
+        finally:
+            # before the servers: they still commit what they have done
+            stop_all(ours)
