@@ -24,7 +24,7 @@ class RandomTracks:
     """
 
     name = "random"
-    fallback = None
+    fallback: str | None = None
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue

@@ -27,7 +27,7 @@ class StickyArtist:
     """
 
     name = "sticky_artist"
-    fallback = "random"
+    fallback: str | None = "random"
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue

@@ -29,7 +29,7 @@ class TopPop:
     """
 
     name = "toppop"
-    fallback = "random"
+    fallback: str | None = "random"
 
     def __init__(self, top: Callable[[], NDArray[np.int64]]) -> None:
         self._top = top

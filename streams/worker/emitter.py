@@ -14,6 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from schemas import clients
 from schemas.codec import Codec
+from schemas.dead_letters import dead_letter_headers
 from schemas.errors import BotifyError
 from schemas.events import Session
 from schemas.settings import Settings
@@ -76,7 +77,9 @@ class Emitter:
                     key=record.key,
                     value=record.value,
                     partition=record.partition,
-                    headers=headers_of(letter),
+                    headers=dead_letter_headers(
+                        record.topic, record.partition, record.offset, record.headers, letter.reason
+                    ),
                 )
         except KafkaException as error:
             raise EmitError(f"not sent: {error}") from error
@@ -94,18 +97,3 @@ class Emitter:
                 self._producer.poll(0.05)
             else:
                 return
-
-
-def headers_of(letter: Rejected) -> list[tuple[str, bytes]]:
-    """Return a dead letter's headers: the record's own, and where it came from and why, named as Kafka Connect does."""
-    record, reason = letter
-    why = {
-        "topic": record.topic,
-        "partition": str(record.partition),
-        "offset": str(record.offset),
-        "stage": "VALUE_CONVERTER",
-        "exception.class.name": type(reason).__name__,
-        "exception.message": str(reason),
-    }
-    own = [(name, value) for name, value in record.headers or () if not name.startswith("__connect.errors.")]
-    return own + [(f"__connect.errors.{name}", text.encode()) for name, text in why.items()]

@@ -1,0 +1,32 @@
+"""A dead letter: the record's own bytes, with headers that say where it came from and why it is here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+Headers = list[tuple[str, bytes]]
+
+PREFIX = "__connect.errors."
+"""Kafka Connect's names, so its users and tools find their way."""
+
+
+def dead_letter_headers(
+    topic: str, partition: int, offset: int, own: Iterable[tuple[str, bytes]] | None, reason: Exception
+) -> Headers:
+    """Return the headers: the record's own, then its origin and the reason.
+
+    Examples
+    --------
+    >>> dead_letter_headers("botify.listens", 3, 17, None, ValueError("no"))[2]
+    ('__connect.errors.offset', b'17')
+    """
+    why = {
+        "topic": topic,
+        "partition": str(partition),
+        "offset": str(offset),
+        "stage": "VALUE_CONVERTER",
+        "exception.class.name": type(reason).__name__,
+        "exception.message": str(reason),
+    }
+    kept = [(name, value) for name, value in own or () if not name.startswith(PREFIX)]
+    return kept + [(PREFIX + name, text.encode()) for name, text in why.items()]

@@ -1,0 +1,43 @@
+"""The service, wired: which recommenders there are, and what each is given."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from schemas.catalogue import CatalogueReader
+from schemas.codec import Codec
+from schemas.settings import Settings
+from services.experiments import DEFAULT_FILE, load_experiments
+from services.recommender.catalogue import Catalogue
+from services.recommender.popular import PopularTracks
+from services.recommender.protocol import Recommender
+from services.recommender.random_tracks import RandomTracks
+from services.recommender.roster import Roster
+from services.recommender.service import RecommenderService
+from services.recommender.sticky_artist import StickyArtist
+from services.recommender.toppop import TopPop
+from streams.read import StateReader
+from streams.store.connect import connect
+
+EXPERIMENTS_VARIABLE = "BOTIFY_EXPERIMENTS"
+
+
+def build_service(settings: Settings) -> RecommenderService:
+    """Read the catalogue and the experiments, connect, and return the service.
+
+    Raises
+    ------
+    BotifyError
+        Kafka or Redis cannot be reached, or the experiments file is wrong.
+    """
+    codec = Codec()
+    reader = StateReader(connect(settings), settings.partitions)
+    popular = PopularTracks(reader)
+
+    def make(catalogue: Catalogue) -> list[Recommender]:
+        return [RandomTracks(catalogue), TopPop(popular), StickyArtist(catalogue)]
+
+    roster = Roster(CatalogueReader(settings, codec), make)
+    file = Path(os.environ.get(EXPERIMENTS_VARIABLE) or DEFAULT_FILE)
+    return RecommenderService(settings, codec, reader, roster, load_experiments(file, roster.recommenders))

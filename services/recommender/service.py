@@ -1,0 +1,210 @@
+"""The service: polls a batch of requests, reads their listeners' states, answers, replies.
+
+    requests ──decode, deadline──► Batch ──experiments──► recommenders ──► recommendations, keyed by user
+
+Delivery is at least once, see `delivery`. A request past its deadline is answered by nobody, and counted. One that
+cannot be decoded goes to the dead letters.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
+
+from schemas import clients
+from schemas.codec import Codec
+from schemas.dead_letters import dead_letter_headers
+from schemas.errors import RejectedMessageError
+from schemas.events import Recommendation, RecommendationRequest
+from schemas.settings import Settings
+from schemas.topics import Topics
+from schemas.validation import check
+from services.errors import RecommenderError
+from services.experiments import Experiments
+from services.recommender.answering import answer
+from services.recommender.delivery import Delivery
+from services.recommender.protocol import NO_ANSWER, Batch
+from services.recommender.roster import Roster
+from streams.folds.user_state import UserState
+from streams.read import StateReader
+
+log = logging.getLogger(__name__)
+
+GROUP = "recommender"
+BATCH = 512
+COMMIT_EVERY_S = 1.0
+
+
+@dataclass(slots=True)
+class Counters:
+    """What the service has done since it started."""
+
+    answered: int = 0
+    fallbacks: int = 0
+    expired: int = 0
+    unanswerable: int = 0
+    dead_letters: int = 0
+
+
+class RecommenderService:
+    """One member of the recommenders' group.
+
+    Parameters
+    ----------
+    settings : Settings
+    codec : Codec
+    reader : StateReader
+    roster : Roster
+    experiments : Experiments
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        codec: Codec,
+        reader: StateReader,
+        roster: Roster,
+        experiments: Experiments,
+    ) -> None:
+        topics = Topics.of(settings)
+        self._codec = codec
+        self._reader = reader
+        self._roster = roster
+        self._experiments = experiments
+        self._dead_letters = topics.dead_letters.name
+        self._consumer = Consumer(
+            clients.consumer_config(settings, f"{settings.topic_prefix}-{GROUP}", session_timeout_ms=10_000)
+        )
+        self._producer = Producer(
+            clients.producer_config(settings, linger_ms=0.5, queue_buffering_max_messages=200_000)
+        )
+        self._delivery = Delivery(self._consumer, self._producer, topics.recommendations.name)
+        self._consumer.subscribe(
+            [topics.recommendation_requests.name],
+            on_revoke=lambda *_: self._delivery.commit(wait=True),
+            on_lost=lambda *_: self._delivery.forget(),
+        )
+        self.counters = Counters()
+        self._committed_at = time.monotonic()
+
+    def step(self, wait_s: float = 0.2) -> int:
+        """Answer what has come; return how many requests that were.
+
+        Raises
+        ------
+        RecommenderError
+            Kafka cannot be read from or written to any more.
+        """
+        messages = self._receive(wait_s)
+        if messages:
+            requests, taken = self._take(messages)
+            answers = self._answer(requests, taken) if requests else []
+            self._delivery.send(messages, answers)
+        else:
+            self._delivery.poll()
+        if time.monotonic() - self._committed_at > COMMIT_EVERY_S:
+            self._delivery.commit()
+            self._committed_at = time.monotonic()
+        return len(messages)
+
+    def close(self) -> None:
+        """Wait for acknowledgements, commit and leave the group."""
+        try:
+            self._delivery.commit(wait=True)
+        finally:
+            self._consumer.close()
+
+    def _receive(self, wait_s: float) -> list[Message]:
+        """Wait for one message, then take all that are there: `consume` alone would wait for a full batch."""
+        try:
+            messages = self._consumer.consume(1, wait_s)
+            if messages:
+                messages += self._consumer.consume(BATCH - 1, 0)
+        except KafkaException as error:
+            raise RecommenderError(f"requests cannot be read: {error}") from error
+        return [message for message in messages if _is_data(message.error())]
+
+    def _take(self, messages: Sequence[Message]) -> tuple[list[RecommendationRequest], list[Message]]:
+        """Decode, and set aside what is bad or too late."""
+        requests, taken = [], []
+        now_ms = time.time() * 1000
+        for message in messages:
+            raw = message.value()
+            try:
+                request = self._codec.decode(raw, RecommendationRequest)
+                check(request, message.key(), raw)
+            except RejectedMessageError as reason:
+                self._bury(message, reason)
+                continue
+            if request.deadline_ms < now_ms:
+                self.counters.expired += 1
+                continue
+            requests.append(request)
+            taken.append(message)
+        return requests, taken
+
+    def _answer(self, requests: list[RecommendationRequest], messages: list[Message]) -> list[tuple[bytes, bytes]]:
+        states = self._reader.users([request.user for request in requests])
+        assigned = [self._experiments.assign(request.user) for request in requests]
+        wanted = [assignment.recommender for assignment in assigned]
+        batch = Batch.of(requests, states)
+        answered = answer(batch, wanted, self._roster.serve(batch.tracks))
+        now_ms = time.time() * 1000
+        replies = []
+        for request, message, state, assignment, track, propensity, recommender in zip(
+            requests,
+            messages,
+            states,
+            assigned,
+            answered.tracks.tolist(),
+            answered.propensities.tolist(),
+            answered.recommenders,
+            strict=True,
+        ):
+            if track == NO_ANSWER:
+                self.counters.unanswerable += 1
+                continue
+            self.counters.answered += 1
+            self.counters.fallbacks += recommender != assignment.recommender
+            reply = Recommendation(
+                request_id=request.request_id,
+                user=request.user,
+                track=track,
+                recommender=recommender,
+                treatments=assignment.treatments,
+                propensity=propensity,
+                state_freshness=_freshness(request, state),
+                latency_ms=now_ms - message.timestamp()[1],
+                timestamp_ms=request.timestamp_ms,
+            )
+            replies.append((message.key(), self._codec.encode(reply)))
+        return replies
+
+    def _bury(self, message: Message, reason: RejectedMessageError) -> None:
+        self.counters.dead_letters += 1
+        self._producer.produce(
+            self._dead_letters,
+            key=message.key(),
+            value=message.value(),
+            headers=dead_letter_headers(
+                message.topic(), message.partition(), message.offset(), message.headers(), reason
+            ),
+        )
+
+
+def _freshness(request: RecommendationRequest, state: UserState | None) -> int:
+    """Return how many listens of the request's session the state had seen."""
+    return state.session_listens if state is not None and state.session_id == request.session_id else 0
+
+
+def _is_data(error: KafkaError | None) -> bool:
+    if error is None:
+        return True
+    if error.fatal() or not error.retriable():
+        raise RecommenderError(f"requests cannot be read: {error.str()}")
+    log.warning("reading requests: %s", error.str())
+    return False
