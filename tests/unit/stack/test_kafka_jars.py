@@ -1,0 +1,93 @@
+import json
+
+import jgo
+import pytest
+
+from services.stack import kafka_jars
+from services.stack.errors import DownloadError
+from services.stack.kafka_jars import KAFKA_VERSION, LIST_FILE, class_path, differences, sha256
+
+
+class FakeEnvironment:
+    def __init__(self, jars):
+        self.all_jars = jars
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A cache of one jar, which is also the list; jgo "fetches" it whenever it is missing."""
+    repository = tmp_path / "repository"
+    jar = tmp_path / "env" / "jars" / "kafka-clients-4.4.0.jar"
+    fetched = []
+
+    def build(endpoint, resolver):
+        if not jar.exists():
+            fetched.append(endpoint)
+            jar.parent.mkdir(parents=True)
+            jar.write_bytes(cache.content)
+        return FakeEnvironment([jar])
+
+    class Cache:
+        content = b"the jar"
+
+    cache = Cache()
+    cache.jar, cache.fetched = jar, fetched
+    repository.mkdir()
+    monkeypatch.setenv("M2_REPO", str(repository))
+    monkeypatch.setattr(jgo, "build", build)
+    build("first", None)
+    listed = tmp_path / "kafka_jars.json"
+    listed.write_text(json.dumps({jar.name: sha256(jar)}))
+    monkeypatch.setattr(kafka_jars, "LIST_FILE", listed)
+    fetched.clear()
+    return cache
+
+
+def silent(_):
+    pass
+
+
+def test_the_list_has_one_version_of_kafka():
+    names = [name for name in json.loads(LIST_FILE.read_text()) if name.startswith("kafka")]
+    assert len(names) > 10
+    assert {name.rpartition("-")[2] for name in names} == {f"{KAFKA_VERSION}.jar"}
+
+
+def test_differences_are_named(tmp_path):
+    good, changed, extra = (tmp_path / f"{name}.jar" for name in ("good", "changed", "extra"))
+    for jar in (good, changed, extra):
+        jar.write_text(jar.name)
+    expected = {"good.jar": sha256(good), "changed.jar": "0" * 64, "gone.jar": "1" * 64}
+    assert differences([good, changed, extra], expected) == {
+        "changed.jar": "corrupt",
+        "extra.jar": "not expected",
+        "gone.jar": "missing",
+    }
+
+
+def test_good_jars_are_not_fetched_again(cache):
+    assert class_path(silent) == [cache.jar]
+    assert cache.fetched == []
+
+
+def test_a_truncated_jar_is_fetched_again(cache):
+    cache.jar.write_bytes(b"the j")
+    assert class_path(silent) == [cache.jar]
+    assert len(cache.fetched) == 1
+
+
+def test_a_jar_that_stays_wrong_is_an_error(cache):
+    cache.jar.write_bytes(b"another jar")
+    cache.content = b"another jar"
+    with pytest.raises(DownloadError, match=r"kafka-clients-4\.4\.0\.jar is corrupt"):
+        class_path(silent)
+    assert len(cache.fetched) == 1
+
+
+def test_without_a_network_the_error_says_what_to_do(monkeypatch):
+    def build(endpoint, resolver):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(jgo, "build", build)
+    with pytest.raises(DownloadError, match=r"Name or service not known.*needs the network.*KAFKA_BOOTSTRAP_SERVERS"):
+        class_path(silent)

@@ -1,0 +1,38 @@
+import os
+
+import pytest
+
+from schemas.settings import STACK_FILE, Settings
+from services.stack.errors import StackError
+from services.stack.identity import Identity
+from services.stack.record import StackRecord
+
+ME = Identity.of(os.getpid())
+
+
+def test_what_was_written_is_read(tmp_path):
+    record = StackRecord(ME, ready=True, settings={"redis_url": "redis://127.0.0.1:1/0"}, processes={"kafka": ME})
+    record.write(tmp_path)
+    assert StackRecord.read(tmp_path) == record
+
+
+def test_settings_find_the_addresses(tmp_path):
+    StackRecord(ME, settings={"redis_url": "redis://127.0.0.1:1/0"}).write(tmp_path)
+    assert Settings.from_env({"BOTIFY_HOME": str(tmp_path)}).redis_url == "redis://127.0.0.1:1/0"
+
+
+def test_no_file_is_no_record(tmp_path):
+    assert StackRecord.read(tmp_path) is None
+
+
+def test_a_pid_that_another_program_has_now_does_not_count(tmp_path):
+    reused = Identity(ME.pid, ME.created_s - 3600)
+    record = StackRecord(ME, processes={"kafka": reused, "valkey": ME})
+    assert record.survivors() == {"valkey": ME}
+
+
+@pytest.mark.parametrize("text", ["not json", "[]", "{}", '{"owner": {"pid": 1}}'])
+def test_another_file_says_what_to_do(tmp_path, text):
+    (tmp_path / STACK_FILE).write_text(text)
+    with pytest.raises(StackError, match=r"stack\.json cannot be read.*remove it"):
+        StackRecord.read(tmp_path)

@@ -1,0 +1,69 @@
+import io
+import os
+from pathlib import Path
+
+from rich.console import Console
+
+from schemas.settings import Settings
+from services.cli.status_view import duration, status_view
+from services.stack.identity import Identity
+from services.stack.lag import GroupLag
+from services.stack.ports import find_free
+from services.stack.processes import ProcessReader, ProcessStatus
+from services.stack.record import StackRecord
+from services.stack.status import StackStatus, TopicStatus, read_status, without_password
+
+ME = Identity.of(os.getpid())
+GONE = Identity(ME.pid, ME.created_s - 3600)
+
+
+def rendered(status):
+    out = io.StringIO()
+    Console(file=out, width=100).print(status_view(status))
+    return out.getvalue()
+
+
+def test_a_process_is_running_or_ended():
+    mine, gone = ProcessReader({"me": ME, "gone": GONE}).read()
+    assert (mine.state, gone.state) == ("running", "ended")
+    assert mine.rss_mb > 1
+
+
+def test_what_should_run_and_does_not_is_a_problem(tmp_path):
+    nowhere = Settings(home=tmp_path, kafka_bootstrap_servers=f"127.0.0.1:{find_free()}")
+    StackRecord(ME, ready=True, processes={"me": ME, "worker-1": GONE}).write(tmp_path)
+    problems = read_status(nowhere, interval_s=0.0).problems
+    assert [problem.split()[0] for problem in problems] == ["no", "worker-1"]
+
+
+def test_nothing_started_is_a_problem_with_a_way_out(tmp_path):
+    nowhere = Settings(home=tmp_path, kafka_bootstrap_servers=f"127.0.0.1:{find_free()}")
+    assert "run `botify up`" in read_status(nowhere, interval_s=0.0).problems[0]
+
+
+def test_the_view_shows_lag_by_partition_and_problems():
+    status = StackStatus(
+        home=Path("data"),
+        kafka_bootstrap_servers="127.0.0.1:9092",
+        redis_url="redis://127.0.0.1:6379/0",
+        processes=[ProcessStatus("worker-1", 17, "ended")],
+        topics=TopicStatus([GroupLag("listens", "workers", [1, 0, 2])], {"listens": 1200}, {"listens": 99.6}),
+        problems=["worker-1 (pid 17) is ended"],
+    )
+    text = rendered(status)
+    for part in ("1 0 2", "1,200", "100", "127.0.0.1:9092", "worker-1 (pid 17) is ended"):
+        assert part in text
+
+
+def test_a_status_without_kafka_has_no_empty_tables():
+    status = StackStatus(Path("data"), "127.0.0.1:9092", "redis://127.0.0.1:6379/0", [], TopicStatus(), [])
+    assert "lag" not in rendered(status)
+
+
+def test_a_password_is_not_shown():
+    assert without_password("redis://:secret@cache:6379/0") == "redis://***@cache:6379/0"
+    assert without_password("redis://cache:6379/0") == "redis://cache:6379/0"
+
+
+def test_duration():
+    assert [duration(seconds) for seconds in (5, 65, 3725)] == ["5s", "1m 5s", "1h 2m"]
