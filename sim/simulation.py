@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,10 @@ class Listens:
 
     def __len__(self) -> int:
         return len(self.seats)
+
+    def where(self, chosen: NDArray[np.bool_]) -> Listens:
+        """Return some of the rows."""
+        return Listens(*(getattr(self, column.name)[chosen] for column in fields(self)))
 
 
 class Simulation:
@@ -130,7 +134,9 @@ class Simulation:
     def finish_listens(self, until_ms: int, most: int | None = None) -> Listens:
         """Finish what ends at `until_ms` or before, the earliest first and at most `most` of them."""
         seats = np.flatnonzero((self.state == _LISTENING) & (self.due_ms <= until_ms))
-        seats = seats[np.argsort(self.due_ms[seats], kind="stable")][:most]
+        if most is not None and most < len(seats):
+            seats = np.sort(seats[np.argpartition(self.due_ms[seats], most)[:most]])
+        seats = seats[np.argsort(self.due_ms[seats], kind="stable")]
         positions = self.position[seats]
         ended = (self._budget[seats] <= 0) | (positions + 1 >= MOST_TRACKS)
         listens = Listens(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
-from typing import Any
 
 from sim.errors import SimulationError
 from sim.listeners.botify import BotifyListeners
 from sim.listeners.model import ListenerModel
+from sim.loading import load_class
 from sim.world.model import World
 
 MODELS: dict[str, Callable[[World, int], ListenerModel]] = {
@@ -36,21 +35,3 @@ def load_model(name: str, world: World, seed: int) -> ListenerModel:
     if not (callable(getattr(model, "open", None)) and callable(getattr(model, "fractions", None))):
         raise SimulationError(f"{name} is no listener model: it needs the methods open and fractions")
     return model
-
-
-def load_class(name: str, wanted: str) -> Callable[..., Any]:
-    """Import `module:Class`.
-
-    Raises
-    ------
-    SimulationError
-        The name has another form, or there is no such thing.
-    """
-    module, colon, attribute = name.partition(":")
-    if not colon:
-        raise SimulationError(f"{name!r} is not {wanted}, or module:Class for one of your own")
-    try:
-        found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise SimulationError(f"{name!r} cannot be imported: {error}") from error
-    return found

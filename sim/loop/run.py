@@ -14,10 +14,12 @@ from sim.listeners.load import load_model
 from sim.loop.catalogue import publish_catalogue
 from sim.loop.conversation import Conversation
 from sim.loop.event_time import start_of_run_ms
-from sim.loop.options import LoopOptions, Progress, RunResult
 from sim.loop.replies import Replies
+from sim.loop.result import RunResult
 from sim.loop.sender import Record, Sender
-from sim.loop.setup import new_run_id, pace_of, schedule_of
+from sim.options import RunOptions
+from sim.progress import Progress
+from sim.setup import new_run_id, pace_of, schedule_of
 from sim.simulation import Simulation
 from sim.world.model import World
 
@@ -29,7 +31,7 @@ GATHER_S = 0.002
 def run_loop(
     settings: Settings,
     world: World,
-    options: LoopOptions,
+    options: RunOptions,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> RunResult:
     """Let the world's listeners listen to what the recommender recommends, over Kafka.
@@ -41,7 +43,7 @@ def run_loop(
     ----------
     settings : Settings
     world : World
-    options : LoopOptions
+    options : RunOptions
     progress : callable
         Called a few times a second.
 
@@ -64,7 +66,7 @@ class Loop:
     """One run of the loop; see `run_loop`."""
 
     def __init__(
-        self, settings: Settings, world: World, simulation: Simulation, options: LoopOptions, start_ms: int
+        self, settings: Settings, world: World, simulation: Simulation, options: RunOptions, start_ms: int
     ) -> None:
         self._simulation = simulation
         self._options = options
@@ -102,18 +104,16 @@ class Loop:
     def _step(self, wall_s: float) -> None:
         """Finish what is due, send it, and play what has been answered."""
         simulation, result = self._simulation, self.result
-        due = self._pace.due(wall_s, simulation.earliest_ms(), simulation.next_ms())
+        due = self._pace.due(wall_s, simulation)
         heard = simulation.finish_listens(due.until_ms, due.most)
         if len(heard):
             listens, requests = self._conversation.tell(heard, time.monotonic())
             self._send(self._topics.listens.name, listens)
             self._send(self._topics.recommendation_requests.name, requests)
             self._pace.spend(len(requests))
-            result.listens += len(listens)
-            result.sessions += len(listens) - len(requests)
+            result.count(heard)
             if self._options.listens is not None and result.listens >= self._options.listens:
                 simulation.stop_accepting()
-        # Where nobody has asked there is nothing to wait for but the next listen's turn.
         recommendations = self._replies.receive(due.wait_s, self._gather_s)
         if recommendations:
             answers = self._conversation.match(recommendations, time.monotonic())

@@ -8,8 +8,9 @@ import numpy as np
 
 from schemas.keyed_random import mix
 from sim.errors import SimulationError
-from sim.loop.options import LoopOptions
-from sim.loop.pace import FullSpeed, OfferedRate, Pace, WallClock
+from sim.options import RunOptions
+from sim.pace import FullSpeed, OfferedRate, Pace, WallClock
+from sim.rhythm import DailySchedule
 from sim.schedule import RelaySchedule, Schedule
 from sim.world.model import World
 
@@ -18,7 +19,7 @@ SPREAD_MS = 10 * 60 * 1000
 _BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
-def schedule_of(world: World, options: LoopOptions, start_ms: int) -> Schedule:
+def schedule_of(world: World, options: RunOptions, start_ms: int) -> Schedule:
     """Return who listens when.
 
     Raises
@@ -29,6 +30,10 @@ def schedule_of(world: World, options: LoopOptions, start_ms: int) -> Schedule:
     users = len(world.listeners) if options.users is None else options.users
     if users > len(world.listeners):
         raise SimulationError(f"users = {users}, but world {world.name} has {len(world.listeners)} listeners")
+    if options.days is not None:
+        return DailySchedule(
+            np.arange(users), seed=options.seed, start_ms=start_ms, days=options.days, shard=options.shard
+        )
     return RelaySchedule(
         np.argsort(mix(options.seed, np.arange(users)), kind="stable"),
         options.in_flight,
@@ -39,7 +44,7 @@ def schedule_of(world: World, options: LoopOptions, start_ms: int) -> Schedule:
     )
 
 
-def pace_of(options: LoopOptions, start_ms: int) -> Pace:
+def pace_of(options: RunOptions, start_ms: int) -> Pace:
     """Return when listens are due."""
     if options.rate is not None:
         return OfferedRate(options.rate)

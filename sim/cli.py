@@ -1,0 +1,159 @@
+"""`botify sim run`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as ProgressBar
+from rich.table import Table
+
+from schemas.settings import Settings
+from sim.agents.load import load_agent
+from sim.errors import SimulationError
+from sim.loop import RunResult, run_loop
+from sim.options import RunOptions
+from sim.play import play_world
+from sim.progress import Progress
+from sim.schedule import Shard
+from sim.world import WorldConfig, find_world, open_world
+
+console = Console()
+app = typer.Typer(help="Let listeners listen.", no_args_is_help=True)
+
+
+@app.callback()
+def sim() -> None:
+    """Let listeners listen."""
+
+
+@app.command()
+def run(
+    agent: Annotated[
+        str, typer.Option(help="Who recommends: kafka (the loop), http, dummy, console, or module:Class.")
+    ] = "kafka",
+    users: Annotated[
+        int | None, typer.Option(help="How many of the world's listeners; all of them if not given.")
+    ] = None,
+    in_flight: Annotated[int, typer.Option(help="How many listen at a time.")] = 2000,
+    sessions: Annotated[int | None, typer.Option(help="Stop when so many sessions were begun.")] = None,
+    listens: Annotated[int | None, typer.Option(help="Stop when so many listens were made.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Stop after so many seconds.")] = None,
+    days: Annotated[
+        float | None, typer.Option(help="Follow a daily rhythm for so many days of event time; listeners return.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives each listener the same random numbers.")] = 1,
+    speed: Annotated[str, typer.Option(help="Event time per wall time, such as 1x or 60x, or max.")] = "max",
+    rate: Annotated[float | None, typer.Option(help="Offer so many requests a second, answered or not.")] = None,
+    shard: Annotated[str, typer.Option(help="Which part of the listeners, such as 0/4.")] = "0/1",
+    model: Annotated[
+        str, typer.Option(help="How listeners choose: botify, drifting, trending, fatigue, or module:Class.")
+    ] = "botify",
+    world: Annotated[
+        str | None, typer.Option(help="Name or directory of a world; the default one if not given.")
+    ] = None,
+    run_id: Annotated[str | None, typer.Option(help="First part of all session ids.")] = None,
+    url: Annotated[str, typer.Option(help="Where the http agent's server is.")] = "http://127.0.0.1:5001",
+) -> None:
+    """Simulate until the given sessions, listens, seconds or days are over, or until Ctrl-C."""
+    settings = Settings.from_env()
+    options = RunOptions(
+        users=users,
+        in_flight=in_flight,
+        sessions=sessions,
+        listens=listens,
+        seconds=seconds,
+        seed=seed,
+        model=model,
+        days=days,
+        speed=parse_speed(speed),
+        rate=rate,
+        shard=Shard.parse(shard),
+        run_id=run_id,
+    )
+    with console.status("opening the world"):
+        opened = open_world(settings.home, WorldConfig()) if world is None else find_world(settings.home, world)
+    if agent == "console":
+        # One listener at a time, so that a person can follow.
+        options = replace(options, in_flight=1, sessions=sessions or 1)
+        done = play_world(opened, load_agent(agent, opened, seed, url, console), options)
+    elif agent == "kafka":
+        done = _with_bar(options, lambda report: run_loop(settings, opened, options, report))
+    else:
+        played_by = load_agent(agent, opened, seed, url, console)
+        done = _with_bar(options, lambda report: play_world(opened, played_by, options, report))
+    console.print(result_table(done))
+
+
+def parse_speed(text: str) -> float | None:
+    """Read a speed: `max` is none.
+
+    Raises
+    ------
+    SimulationError
+        It is neither `max` nor a number, with or without an x.
+
+    Examples
+    --------
+    >>> parse_speed("60x"), parse_speed("max")
+    (60.0, None)
+    """
+    if text == "max":
+        return None
+    try:
+        return float(text.removesuffix("x"))
+    except ValueError:
+        raise SimulationError(f"speed {text!r} is neither max nor a number such as 60x") from None
+
+
+def result_table(done: Progress) -> Table:
+    """Return what a run did as a table."""
+    table = Table("", "value", title="Simulation")
+    table.columns[1].justify = "right"
+    sessions = max(1, done.sessions)
+    rows: dict[str, Any] = {
+        "sessions": f"{done.sessions:,}",
+        "listens": f"{done.listens:,}",
+        "recommendations": f"{done.recommendations:,}",
+        "tracks per session": f"{done.listens / sessions:.2f}",
+        "time per session": f"{done.time / sessions:.2f}",
+        "wall time": f"{done.wall_s:.1f} s",
+        "listens per second": f"{done.listens / max(done.wall_s, 1e-9):,.0f}",
+    }
+    if isinstance(done, RunResult):
+        rows |= {
+            "run id": done.run_id,
+            "latency p50 / p99": f"{done.latency.percentile(50):.1f} / {done.latency.percentile(99):.1f} ms",
+            "timed out": f"{done.timed_out:,} sessions",
+            "asked again / dropped / unusable": f"{done.retried:,} / {done.dropped:,} / {done.unusable:,}",
+        }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table
+
+
+def _with_bar(options: RunOptions, start: Callable[[Callable[[Progress], None]], Progress]) -> Progress:
+    """Run while a bar shows how far it is, with live rates."""
+    total = options.listens or options.sessions or options.seconds
+    text = "{task.fields[rate]} listens/s · {task.fields[sessions]:,} sessions · {task.fields[clock]}"
+    columns = (SpinnerColumn(), BarColumn(), TextColumn(text), TimeElapsedColumn())
+    with ProgressBar(*columns, console=console, refresh_per_second=5) as bar:
+        task = bar.add_task("", total=total, rate="0", sessions=0, clock="")
+
+        def report(done: Progress) -> None:
+            completed = done.listens if options.listens else done.sessions if options.sessions else done.wall_s
+            clock = datetime.fromtimestamp(done.event_ms / 1000, UTC)
+            bar.update(
+                task,
+                completed=completed,
+                rate=f"{done.listens / max(done.wall_s, 1e-9):,.0f}",
+                sessions=done.sessions,
+                clock=f"{clock:%d %b %H:%M}",
+            )
+
+        return start(report)

@@ -1,0 +1,105 @@
+"""Run a simulation with an agent in the same process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from sim.agents.agent import Agent
+from sim.errors import AgentError
+from sim.listeners.load import load_model
+from sim.listeners.model import Ints
+from sim.options import RunOptions
+from sim.pace import Pace
+from sim.progress import Progress
+from sim.setup import pace_of, schedule_of
+from sim.simulation import Listens, Simulation
+from sim.world.model import World
+
+REPORT_EVERY_S = 0.2
+
+
+def play_world(
+    world: World,
+    agent: Agent,
+    options: RunOptions,
+    progress: Callable[[Progress], None] = lambda _: None,
+    listener: Callable[[Listens], None] = lambda _: None,
+) -> Progress:
+    """Let the world's listeners listen to what the agent recommends.
+
+    Parameters
+    ----------
+    world : World
+    agent : Agent
+    options : RunOptions
+        Event time begins at `start_ms`, or now; what concerns Kafka is not used.
+    progress : callable
+        Called a few times a second.
+    listener : callable
+        Called with all listens as they come to their end.
+
+    Raises
+    ------
+    SimulationError
+        The options do not fit the world, or the agent fails.
+
+    Examples
+    --------
+    >>> from sim.agents.dummy import DummyAgent
+    >>> from sim.world.config import WorldConfig
+    >>> from sim.world.generate import generate
+    >>> world = World("small", *generate(WorldConfig(tracks=100, artists=20, genres=5, users=30, dimensions=8)), {})
+    >>> play_world(world, DummyAgent(world.catalogue, 7), RunOptions(sessions=50, start_ms=0)).sessions
+    50
+    """
+    start_ms = int(time.time() * 1000) if options.start_ms is None else options.start_ms
+    model = load_model(options.model, world, options.seed)
+    simulation = Simulation(world, model, schedule_of(world, options, start_ms), options.seed)
+    pace = pace_of(options, start_ms)
+    done = Progress()
+    began_s, reported_s = time.monotonic(), 0.0
+    while simulation.running and (options.seconds is None or done.wall_s < options.seconds):
+        heard = _step(simulation, pace, agent, done, len(world.catalogue))
+        listener(heard)
+        if options.listens is not None and done.listens >= options.listens:
+            simulation.stop_accepting()
+        done.wall_s = time.monotonic() - began_s
+        if done.wall_s - reported_s >= REPORT_EVERY_S:
+            reported_s = done.wall_s
+            progress(done)
+    progress(done)
+    return done
+
+
+def _step(simulation: Simulation, pace: Pace, agent: Agent, done: Progress, tracks: int) -> Listens:
+    due = pace.due(done.wall_s, simulation)
+    heard = simulation.finish_listens(due.until_ms, due.most)
+    if not len(heard):
+        time.sleep(due.wait_s)
+        return heard
+    done.count(heard)
+    asking = heard.where(~heard.ended)
+    pace.spend(len(asking))
+    if len(asking):
+        simulation.answer(asking.seats, _checked(agent.recommend(asking), len(asking), tracks))
+        done.recommendations += len(asking)
+    if len(asking) < len(heard):
+        agent.finish(heard.where(heard.ended))
+    if simulation.running:
+        done.event_ms = simulation.earliest_ms()
+    return heard
+
+
+def _checked(answers: Ints, wanted: int, tracks: int) -> Ints:
+    chosen = np.asarray(answers)
+    if chosen.shape != (wanted,) or chosen.dtype.kind not in "iu":
+        raise AgentError(
+            f"the agent answered with {chosen.dtype} of shape {chosen.shape}; {wanted} tracks were expected"
+        )
+    if chosen.min() < 0 or chosen.max() >= tracks:
+        unknown = chosen[(chosen < 0) | (chosen >= tracks)][0]
+        raise AgentError(f"the agent recommended track {unknown}; there are 0 to {tracks - 1}")
+    return chosen.astype(np.int64)
