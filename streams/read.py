@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.clients import partition_of
-from streams.folds.popularity import collection
+from streams.folds.popularity import top_collection
 from streams.folds.user_state import UserState
 from streams.folds.users import USERS
 from streams.store.keys import DEFAULT_NAMESPACE, NAMESPACE_POINTER, checkpoint_key, partition_key
@@ -78,7 +78,7 @@ class StateReader:
         namespace = self.namespace
         pipeline = self._redis.pipeline(transaction=False)
         for partition in range(self._partitions):
-            key = partition_key(namespace, partition, collection(half_life))
+            key = partition_key(namespace, partition, top_collection(half_life))
             pipeline.zrange(key, 0, count * _OVERSAMPLING - 1, desc=True, withscores=True)
         pairs = [pair for reply in pipeline.execute() for pair in reply]
         if not pairs:

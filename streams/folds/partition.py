@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from schemas.events import Session
 from streams.folds.popularity import Popularity
-from streams.folds.projection import Changes, Fields, Projection, Record
+from streams.folds.projection import Changes, Fields, Projection, Record, Scores
 from streams.folds.sessions import OPEN_SESSIONS, Sessions
 from streams.folds.users import Users
 
@@ -17,8 +17,8 @@ class PartitionFold:
     A batch goes `missing` → `load` → `fold` → `take_changes` and `take_closed_sessions`.
     """
 
-    loaded_at_claim: Sequence[str] = (OPEN_SESSIONS,)
-    """Collections that are read whole when a partition is claimed."""
+    hashes_read_at_claim: Sequence[str] = (OPEN_SESSIONS,)
+    """Hashes that are read whole when a partition is claimed, as all sorted sets are."""
 
     def __init__(self, partition: int) -> None:
         self.users = Users()
@@ -26,22 +26,19 @@ class PartitionFold:
         self.projections: Sequence[Projection] = (self.users, Popularity(), self._sessions)
         self._fields_of = {name: p for p in self.projections for name in p.hashes}
         self._scores_of = {name: p for p in self.projections for name in p.score_sets}
+        self.score_sets: Sequence[str] = tuple(self._scores_of)
 
     def missing(self, batch: Sequence[Record]) -> dict[str, list[bytes]]:
-        """Return what the batch needs from the store, by collection."""
+        """Return the fields that the batch needs from the store, by hash."""
         return {name: fields for p in self.projections for name, fields in p.missing(batch).items()}
 
     def load_fields(self, collection: str, values: Fields) -> None:
         """Hand a hash's values to the projection it belongs to."""
         self._fields_of[collection].load_fields(collection, values)
 
-    def load_scores(self, collection: str, values: Mapping[bytes, float | None]) -> None:
-        """Hand a sorted set's scores to the projection it belongs to."""
+    def load_scores(self, collection: str, values: Scores) -> None:
+        """Hand a sorted set to the projection it belongs to."""
         self._scores_of[collection].load_scores(collection, values)
-
-    def is_hash(self, collection: str) -> bool:
-        """Say whether a collection is a hash; otherwise it is a sorted set."""
-        return collection in self._fields_of
 
     def fold(self, batch: Sequence[Record]) -> None:
         """Fold the batch through all projections."""

@@ -13,6 +13,7 @@ Record = tuple[int, Listen]
 
 Fields = Mapping[bytes, bytes | None]
 Scores = Mapping[bytes, float]
+ScoreChanges = Mapping[bytes, float | None]
 
 
 @dataclass(slots=True)
@@ -23,12 +24,12 @@ class Changes:
     ----------
     hashes : dict of str to Fields
         Collection to field to value; None removes the field.
-    scores : dict of str to Scores
-        Collection (a sorted set) to member to score.
+    scores : dict of str to ScoreChanges
+        Collection (a sorted set) to member to score; None removes the member.
     """
 
     hashes: dict[str, Fields] = field(default_factory=dict)
-    scores: dict[str, Scores] = field(default_factory=dict)
+    scores: dict[str, ScoreChanges] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return any(self.hashes.values()) or any(self.scores.values())
@@ -41,18 +42,18 @@ class Projection(Protocol):
     """
 
     hashes: Sequence[str]
-    """Collections kept as hashes."""
+    """Collections kept as hashes; their fields are read when they are needed."""
     score_sets: Sequence[str]
-    """Collections kept as sorted sets."""
+    """Collections kept as sorted sets; they are bounded, and read whole when the partition is claimed."""
 
     def missing(self, batch: Sequence[Record]) -> Mapping[str, list[bytes]]:
         """Return the fields, by collection, that this batch needs and that are not in memory."""
 
     def load_fields(self, collection: str, values: Fields) -> None:
-        """Take in what the store has for missing fields of a hash (None where it has nothing)."""
+        """Take in what the store has for fields of a hash (None where it has nothing)."""
 
-    def load_scores(self, collection: str, values: Mapping[bytes, float | None]) -> None:
-        """Take in what the store has for missing members of a sorted set."""
+    def load_scores(self, collection: str, values: Scores) -> None:
+        """Take in a sorted set."""
 
     def fold(self, batch: Sequence[Record]) -> Sequence[Record]:
         """Fold the batch, and return the records that the next projection shall see."""

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Mapping, Sequence
 
 from schemas.events import Listen, Session
-from streams.folds.projection import Changes, Fields, Record
+from streams.folds.projection import Changes, Fields, Record, Scores
 
 OPEN_SESSIONS = "open-sessions"
 WATERMARK = b"watermark"
@@ -96,7 +96,7 @@ class Sessions:
             else:
                 self._start(int(field), OpenSession.from_bytes(record))
 
-    def load_scores(self, collection: str, values: Mapping[bytes, float | None]) -> None:
+    def load_scores(self, collection: str, values: Scores) -> None:
         """There are none."""
 
     def fold(self, batch: Sequence[Record]) -> Sequence[Record]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from streams.folds.cache import GenerationCache
-from streams.folds.projection import Changes, Fields, Record
+from streams.folds.projection import Changes, Fields, Record, Scores
 from streams.folds.user_state import UserState
 
 USERS = "users"
@@ -50,7 +50,7 @@ class Users:
             state = UserState() if record is None else UserState.from_bytes(record)
             self._batch[int(user)] = self._cache[int(user)] = state
 
-    def load_scores(self, collection: str, values: Mapping[bytes, float | None]) -> None:
+    def load_scores(self, collection: str, values: Scores) -> None:
         """There are none."""
 
     def fold(self, batch: Sequence[Record]) -> Sequence[Record]:

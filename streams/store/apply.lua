@@ -1,6 +1,6 @@
 -- KEYS[1] checkpoint, KEYS[2..] collections
 -- ARGV: epoch, owner, expected next offset, new next offset,
---       then, for each collection in order: command (HSET, HDEL or ZADD), number of arguments, the arguments
+--       then, for each collection in order: command (HSET, HDEL, ZADD or ZREM), number of arguments, the arguments
 -- Returns one of 'applied', 'already', 'fenced', 'rolled_back'; only 'applied' has written anything.
 local stored = redis.call('HMGET', KEYS[1], 'epoch', 'owner', 'next_offset')
 if stored[1] ~= ARGV[1] or stored[2] ~= ARGV[2] then

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from streams.folds.projection import Changes
 from streams.store.protocol import Claim, Outcome
@@ -32,18 +33,20 @@ class MemoryStore:
         self.checkpoints[partition] = claim
         return claim
 
-    async def read_all_fields(self, partition: int, collection: str) -> dict[bytes, bytes]:
-        """Return a copy of a hash; see `Store.read_all_fields`."""
-        return dict(self.hashes[partition, collection])
-
-    async def read_missing(
-        self, partition: int, hashes: Mapping[str, Sequence[bytes]], score_sets: Mapping[str, Sequence[bytes]]
-    ) -> tuple[dict[str, dict[bytes, bytes | None]], dict[str, dict[bytes, float | None]]]:
-        """Look the fields and members up; see `Store.read_missing`."""
+    async def read_whole(
+        self, partition: int, hashes: Sequence[str], score_sets: Sequence[str]
+    ) -> tuple[dict[str, dict[bytes, bytes]], dict[str, dict[bytes, float]]]:
+        """Return copies; see `Store.read_whole`."""
         return (
-            {name: {f: self.hashes[partition, name].get(f) for f in fields} for name, fields in hashes.items()},
-            {name: {m: self.scores[partition, name].get(m) for m in members} for name, members in score_sets.items()},
+            {name: dict(self.hashes[partition, name]) for name in hashes},
+            {name: dict(self.scores[partition, name]) for name in score_sets},
         )
+
+    async def read_fields(
+        self, partition: int, wanted: Mapping[str, Sequence[bytes]]
+    ) -> dict[str, dict[bytes, bytes | None]]:
+        """Look the fields up; see `Store.read_fields`."""
+        return {name: {f: self.hashes[partition, name].get(f) for f in fields} for name, fields in wanted.items()}
 
     async def apply(self, partition: int, claim: Claim, expected_next: int, new_next: int, changes: Changes) -> Outcome:
         """Write under the claim; see `Store.apply`."""
@@ -55,12 +58,19 @@ class MemoryStore:
         if last.next_offset is not None and last.next_offset != expected_next:
             return Outcome.ROLLED_BACK
         for name, fields in changes.hashes.items():
-            for field, value in fields.items():
-                if value is None:
-                    self.hashes[partition, name].pop(field, None)
-                else:
-                    self.hashes[partition, name][field] = value
+            _overwrite(self.hashes[partition, name], fields)
         for name, scores in changes.scores.items():
-            self.scores[partition, name].update(scores)
+            _overwrite(self.scores[partition, name], scores)
         self.checkpoints[partition] = Claim(last.epoch, last.owner, new_next, last.topic_id)
         return Outcome.APPLIED
+
+
+V = TypeVar("V")
+
+
+def _overwrite(collection: dict[bytes, V], changes: Mapping[bytes, V | None]) -> None:
+    for key, value in changes.items():
+        if value is None:
+            collection.pop(key, None)
+        else:
+            collection[key] = value

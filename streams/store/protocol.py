@@ -64,13 +64,15 @@ class Store(Protocol):
         `topic_id` is recorded where the partition has none; the caller compares it where it has.
         """
 
-    async def read_all_fields(self, partition: int, collection: str) -> dict[bytes, bytes]:
-        """Return a whole hash."""
+    async def read_whole(
+        self, partition: int, hashes: Sequence[str], score_sets: Sequence[str]
+    ) -> tuple[dict[str, dict[bytes, bytes]], dict[str, dict[bytes, float]]]:
+        """Return whole collections, in one round trip."""
 
-    async def read_missing(
-        self, partition: int, hashes: Mapping[str, Sequence[bytes]], score_sets: Mapping[str, Sequence[bytes]]
-    ) -> tuple[dict[str, dict[bytes, bytes | None]], dict[str, dict[bytes, float | None]]]:
-        """Return fields of hashes and scores of sorted sets, in one round trip."""
+    async def read_fields(
+        self, partition: int, wanted: Mapping[str, Sequence[bytes]]
+    ) -> dict[str, dict[bytes, bytes | None]]:
+        """Return fields of hashes, in one round trip."""
 
     async def apply(self, partition: int, claim: Claim, expected_next: int, new_next: int, changes: Changes) -> Outcome:
         """Write the changes and move the checkpoint from `expected_next` to `new_next`, or do neither."""

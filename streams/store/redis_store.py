@@ -41,25 +41,30 @@ class RedisStore:
             topic_id=stored_id.decode() if stored_id else topic_id,
         )
 
-    async def read_all_fields(self, partition: int, collection: str) -> dict[bytes, bytes]:
-        """Read a whole hash; see `Store.read_all_fields`."""
-        fields: dict[bytes, bytes] = await self._redis.hgetall(self._key(partition, collection))
-        return fields
-
-    async def read_missing(
-        self, partition: int, hashes: Mapping[str, Sequence[bytes]], score_sets: Mapping[str, Sequence[bytes]]
-    ) -> tuple[dict[str, dict[bytes, bytes | None]], dict[str, dict[bytes, float | None]]]:
-        """Read fields and scores in one pipeline; see `Store.read_missing`."""
+    async def read_whole(
+        self, partition: int, hashes: Sequence[str], score_sets: Sequence[str]
+    ) -> tuple[dict[str, dict[bytes, bytes]], dict[str, dict[bytes, float]]]:
+        """Read whole collections in one pipeline; see `Store.read_whole`."""
         async with self._redis.pipeline(transaction=False) as pipeline:
-            for name, fields in hashes.items():
-                pipeline.hmget(self._key(partition, name), fields)
-            for name, members in score_sets.items():
-                pipeline.zmscore(self._key(partition, name), list(members))
+            for name in hashes:
+                pipeline.hgetall(self._key(partition, name))
+            for name in score_sets:
+                pipeline.zrange(self._key(partition, name), 0, -1, withscores=True)
             replies = iter(await pipeline.execute())
-        return (
-            {name: dict(zip(fields, next(replies), strict=True)) for name, fields in hashes.items()},
-            {name: dict(zip(members, next(replies), strict=True)) for name, members in score_sets.items()},
-        )
+        return {name: next(replies) for name in hashes}, {name: dict(next(replies)) for name in score_sets}
+
+    async def read_fields(
+        self, partition: int, wanted: Mapping[str, Sequence[bytes]]
+    ) -> dict[str, dict[bytes, bytes | None]]:
+        """Read fields of hashes in one pipeline; see `Store.read_fields`."""
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for name, fields in wanted.items():
+                pipeline.hmget(self._key(partition, name), fields)
+            replies = await pipeline.execute()
+        return {
+            name: dict(zip(fields, values, strict=True))
+            for (name, fields), values in zip(wanted.items(), replies, strict=True)
+        }
 
     async def apply(self, partition: int, claim: Claim, expected_next: int, new_next: int, changes: Changes) -> Outcome:
         """Write under the claim, in one script; see `Store.apply`."""
@@ -73,16 +78,14 @@ class RedisStore:
                 args.extend(arguments)
 
         for collection, fields in changes.hashes.items():
-            kept: list[Any] = []
-            for field, value in fields.items():
-                if value is not None:
-                    kept.append(field)
-                    kept.append(value)
-            command(collection, "HSET", kept)
+            kept = [(field, value) for field, value in fields.items() if value is not None]
+            command(collection, "HSET", [x for pair in kept for x in pair])
             command(collection, "HDEL", [field for field, value in fields.items() if value is None])
         for collection, scores in changes.scores.items():
             # repr gives the shortest text that reads back as the same double
-            command(collection, "ZADD", [x for member, score in scores.items() for x in (repr(score), member)])
+            ranked = [(repr(score), member) for member, score in scores.items() if score is not None]
+            command(collection, "ZADD", [x for pair in ranked for x in pair])
+            command(collection, "ZREM", [member for member, score in scores.items() if score is None])
         return Outcome((await self._apply(keys=keys, args=args)).decode())
 
     def _key(self, partition: int, collection: str) -> str:

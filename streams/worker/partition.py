@@ -55,9 +55,12 @@ class ClaimedPartition:
 
     async def load(self) -> None:
         """Read the collections that are needed whole."""
-        for collection in self._fold.loaded_at_claim:
-            fields = await self._store.read_all_fields(self.partition, collection)
-            self._fold.load_fields(collection, fields)
+        fold = self._fold
+        hashes, score_sets = await self._store.read_whole(self.partition, fold.hashes_read_at_claim, fold.score_sets)
+        for name, fields in hashes.items():
+            fold.load_fields(name, fields)
+        for name, scores in score_sets.items():
+            fold.load_scores(name, scores)
 
     async def process(self, records: Sequence[Any]) -> Outcome:
         """Take a run in.
@@ -98,13 +101,5 @@ class ClaimedPartition:
         missing = self._fold.missing(batch)
         if not missing:
             return
-        is_hash = self._fold.is_hash
-        fields, scores = await self._store.read_missing(
-            self.partition,
-            {name: names for name, names in missing.items() if is_hash(name)},
-            {name: names for name, names in missing.items() if not is_hash(name)},
-        )
-        for name, values in fields.items():
-            self._fold.load_fields(name, values)
-        for name, found in scores.items():
-            self._fold.load_scores(name, found)
+        for name, fields in (await self._store.read_fields(self.partition, missing)).items():
+            self._fold.load_fields(name, fields)
