@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 
 import faust
@@ -20,6 +21,9 @@ def main() -> None:
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     app = build_app(Settings.from_env())
+    # Events come and go by the thousand and hold no cycles; looking for cycles among them took a tenth of the time.
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 100)
     worker = faust.Worker(app, loop=loop, loglevel=None, override_logging=False, redirect_stdouts=False, quiet=True)
     worker.execute_from_commandline()
 
