@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import psutil
-
 from schemas.settings import STACK_FILE
-from services.stack.identity import STOP_GRACE_S, stop_groups
+from services.stack.identity import STOP_GRACE_S, stop_groups, wait_until_gone
 from services.stack.record import StackRecord
 
 
@@ -27,11 +25,12 @@ def stop_stack(home: Path) -> bool:
     record = StackRecord.read(home)
     if record is None:
         return False
-    owner, children = record.owner.process(), record.survivors()
-    if owner is not None:
-        owner.terminate()
+    owner, children = record.owner, list(record.processes.values())
+    ran = any(process.is_alive() for process in (owner, *children))
+    if (process := owner.process()) is not None:
+        process.terminate()
         # it stops our processes, then the servers, each within the grace
-        psutil.wait_procs([owner], timeout=3 * STOP_GRACE_S)
-    stop_groups(list(record.survivors().values()))
+        wait_until_gone([owner], 3 * STOP_GRACE_S)
+    stop_groups(children)
     (home / STACK_FILE).unlink(missing_ok=True)
-    return owner is not None or bool(children)
+    return ran

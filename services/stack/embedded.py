@@ -180,4 +180,4 @@ class EmbeddedStack:
         """Stop what an owner left behind that was killed together with its watchdog."""
         record = StackRecord.read(self.home)
         if record is not None:
-            stop_groups(list(record.survivors().values()))
+            stop_groups(list(record.processes.values()))

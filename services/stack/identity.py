@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -14,6 +15,7 @@ import psutil
 STOP_GRACE_S = 15.0
 KILL_GRACE_S = 5.0
 _SAME_TIME_S = 1.0
+_POLL_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +64,23 @@ class Identity:
 def stop_groups(identities: Sequence[Identity], grace_s: float = STOP_GRACE_S) -> None:
     """End process groups by their leaders: SIGTERM, a bounded wait, SIGKILL for those that are left."""
     for number, wait_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, KILL_GRACE_S)):
-        alive = [process for process in (identity.process() for identity in identities) if process is not None]
-        for process in alive:
-            signal_group(process.pid, number)
-        psutil.wait_procs(alive, timeout=wait_s)
+        for identity in identities:
+            if identity.is_alive():
+                signal_group(identity.pid, number)
+        wait_until_gone(identities, wait_s)
+
+
+def wait_until_gone(identities: Sequence[Identity], deadline_s: float) -> bool:
+    """Wait until all have ended; return whether they have.
+
+    A zombie has ended: in a container without an init process nobody collects it.
+    """
+    give_up = time.monotonic() + deadline_s
+    while any(identity.is_alive() for identity in identities):
+        if time.monotonic() > give_up:
+            return False
+        time.sleep(_POLL_S)
+    return True
 
 
 def signal_group(pid: int, number: signal.Signals) -> None:

