@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import pandas as pd
@@ -11,7 +12,9 @@ from analytics.assignment import assign
 from analytics.errors import AnalyticsError
 from analytics.metrics import user_metrics
 from analytics.sessions import CutOff, sessions_of
-from analytics.welch import Sample, welch
+from analytics.statistics.holm import holm
+from analytics.statistics.sample_ratio import SampleRatio, sample_ratio
+from analytics.statistics.welch import Sample, welch
 
 CONTROL = "C"
 """Botify's name of the control."""
@@ -31,6 +34,9 @@ class Effect(NamedTuple):
         mean is zero.
     p_value : float
         Of there being no difference.
+    p_holm : float
+        The same, corrected for how many metrics and treatments the experiment compares; below alpha, the finding
+        can be believed whichever row one looks at.
     significant : bool
         Whether the interval leaves out zero.
     """
@@ -45,6 +51,7 @@ class Effect(NamedTuple):
     lower: float
     upper: float
     p_value: float
+    p_holm: float
     significant: bool
 
 
@@ -60,6 +67,8 @@ class ExperimentResults(NamedTuple):
         As `analytics.metrics.user_metrics`.
     effects : list of Effect
         One for each treatment and metric.
+    ratio : SampleRatio
+        Whether the users split as declared; where they did not, believe nothing else.
     mixed : int
         Users left out because they were seen in more than one treatment.
     """
@@ -68,6 +77,7 @@ class ExperimentResults(NamedTuple):
     control: str
     users: pd.DataFrame
     effects: list[Effect]
+    ratio: SampleRatio
     mixed: int
 
     @property
@@ -82,6 +92,7 @@ def experiment_results(
     control: str = CONTROL,
     alpha: float = 0.05,
     cut_off: CutOff = "keep",
+    split: Mapping[str, float] | None = None,
 ) -> ExperimentResults:
     """Compare an experiment's treatments.
 
@@ -97,15 +108,19 @@ def experiment_results(
         One minus the confidence of each interval.
     cut_off : {"keep", "drop"}
         What becomes of sessions whose end was not seen; see `analytics.sessions.sessions_of`.
+    split : mapping of treatment to weight, optional
+        As declared; equal by default.
 
     Raises
     ------
     AnalyticsError
-        No listen carries this experiment, or nobody had its control.
+        No listen carries this experiment, nobody had its control, or the split does not fit the treatments.
     """
     assignment = assign(listens, name)
     users = user_metrics(sessions_of(listens, cut_off), assignment)
-    return ExperimentResults(name, control, users, effects_of(users, control, alpha), assignment.mixed)
+    effects = effects_of(users, control, alpha)
+    counts = {str(treatment): len(group) for treatment, group in users.groupby("treatment", observed=True)}
+    return ExperimentResults(name, control, users, effects, sample_ratio(counts, split), assignment.mixed)
 
 
 def effects_of(users: pd.DataFrame, control: str = CONTROL, alpha: float = 0.05) -> list[Effect]:
@@ -137,12 +152,14 @@ def effects_of(users: pd.DataFrame, control: str = CONTROL, alpha: float = 0.05)
             f"{', '.join(groups) or 'none'}"
         )
     metrics = [column for column in users.columns if column != "treatment"]
-    return [
+    effects = [
         _effect(treatment, metric, Sample.of(groups[control][metric]), Sample.of(group[metric]), alpha)
         for treatment, group in groups.items()
         if treatment != control
         for metric in metrics
     ]
+    corrected = holm([effect.p_value for effect in effects])
+    return [effect._replace(p_holm=float(p)) for effect, p in zip(effects, corrected, strict=True)]
 
 
 def _effect(treatment: str, metric: str, before: Sample, after: Sample, alpha: float) -> Effect:
@@ -161,5 +178,6 @@ def _effect(treatment: str, metric: str, before: Sample, after: Sample, alpha: f
         lower=lower,
         upper=upper,
         p_value=difference.p_value,
+        p_holm=math.nan,  # known once all effects are
         significant=difference.significant,
     )

@@ -32,8 +32,23 @@ def user_metrics(sessions: pd.DataFrame, assignment: Assignment) -> pd.DataFrame
     counted = taking_part[
         (taking_part["ended_ms"] >= taking_part["since_ms"]) & (taking_part["started_ms"] <= assignment.until_ms)
     ]
-    totals = counted.groupby("user").agg(
-        treatment=("treatment", "first"),
+    return assignment.users[["treatment"]].join(_per_user(counted), how="inner")
+
+
+def metrics_before(sessions: pd.DataFrame, assignment: Assignment) -> pd.DataFrame:
+    """Compute the same metrics from the sessions before each user took part: what CUPED may know.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by user, a column for each of `METRICS`; users without earlier sessions are missing.
+    """
+    taking_part = sessions.join(assignment.users["since_ms"], on="user", how="inner")
+    return _per_user(taking_part[taking_part["ended_ms"] < taking_part["since_ms"]])
+
+
+def _per_user(sessions: pd.DataFrame) -> pd.DataFrame:
+    totals = sessions.groupby("user").agg(
         time=("time", "sum"),
         sessions=("time", "size"),
         tracks=("tracks", "sum"),
@@ -44,4 +59,4 @@ def user_metrics(sessions: pd.DataFrame, assignment: Assignment) -> pd.DataFrame
         mean_time_per_session=totals["time"] / totals["sessions"],
         mean_tracks_per_session=totals["tracks"] / totals["sessions"],
         mean_request_latency=totals["latency_ms"] / totals["requests"].where(totals["requests"] > 0),
-    )[["treatment", *METRICS]]
+    )[list(METRICS)]

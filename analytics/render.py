@@ -21,12 +21,17 @@ def render_table(results: ExperimentResults) -> Table:
     -------
     rich.table.Table
     """
-    counts = results.users["treatment"].value_counts()
-    users = ", ".join(f"{counts[name]:,} in {name}" for name in sorted(counts.index))
-    left_out = f"; {results.mixed:,} seen in several treatments left out" if results.mixed else ""
+    ratio = results.ratio
+    lines = ["listeners: " + ", ".join(f"{users:,} in {name}" for name, users in ratio.observed.items())]
+    if ratio.mismatch:
+        lines.append(
+            f"[bold red]sample-ratio mismatch (p = {ratio.p_value:.1g}): the split is broken, trust nothing[/]"
+        )
+    if results.mixed:
+        lines.append(f"{results.mixed:,} listeners seen in several treatments are left out")
     table = Table(
         title=f"Experiment {results.name}: against {results.control}",
-        caption=f"listeners: {users}{left_out}. 95 % Welch intervals over listeners",
+        caption="\n".join(lines),
         box=box.SIMPLE_HEAVY,
     )
     for heading in ("treatment", "metric"):

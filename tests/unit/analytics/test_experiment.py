@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from analytics.assignment import assign
 from analytics.errors import AnalyticsError
@@ -127,3 +128,18 @@ def test_the_drawn_table_says_it_all() -> None:
     assert all(metric in text for metric in METRICS)
     assert "100 in C, 100 in T1" in text
     assert "yes" in text
+
+
+def test_more_rows_ask_for_more_certainty() -> None:
+    effects = experiment_results(listens_frame(drawn(60, np.random.default_rng(1), uplift=1.0)), "demo").effects
+    expected = multipletests([effect.p_value for effect in effects], method="holm")[1]
+    assert [effect.p_holm for effect in effects] == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_broken_split_is_said_aloud() -> None:
+    listens = [event for event in drawn(200, np.random.default_rng(4)) if event.user % 2 == 0 or event.user < 100]
+    results = experiment_results(listens_frame(listens), "demo")
+    assert results.ratio.observed == {"C": 100, "T1": 50}
+    assert "sample-ratio mismatch" in str(render_table(results).caption)
+    declared = experiment_results(listens_frame(listens), "demo", split={"C": 2, "T1": 1})
+    assert "mismatch" not in str(render_table(declared).caption)

@@ -1,0 +1,1 @@
+"""Judging recommenders from what was logged, before listeners meet them."""

@@ -1,0 +1,110 @@
+"""A small world with a known truth: contexts, actions, rewards and two policies."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from analytics.errors import AnalyticsError
+from analytics.offline.off_policy import Decisions, PolicyValue, doubly_robust, ips, snips
+
+Floats = NDArray[np.float64]
+ACTIONS, CONTEXTS = 8, 20
+
+
+class World(NamedTuple):
+    reward: Floats  # (contexts, actions): mean
+    logging: Floats  # the same shape: probabilities
+    target: Floats
+
+    @property
+    def truth(self) -> float:
+        return float((self.reward * self.target).sum(axis=1).mean())
+
+
+def world() -> World:
+    rng = np.random.default_rng(11)
+    return World(
+        rng.random((CONTEXTS, ACTIONS)),
+        rng.dirichlet(np.full(ACTIONS, 2.0), CONTEXTS),
+        rng.dirichlet(np.full(ACTIONS, 2.0), CONTEXTS),
+    )
+
+
+def estimates(w: World, rng: np.random.Generator, users: int = 1_500) -> dict[str, PolicyValue]:
+    """Log one to five decisions of each user, whose mood shifts all of their rewards."""
+    user = np.repeat(np.arange(users), rng.integers(1, 6, users))
+    context = rng.integers(0, CONTEXTS, len(user))
+    action = (rng.random((len(user), 1)) > np.cumsum(w.logging[context], axis=1)).sum(axis=1)
+    reward = w.reward[context, action] + rng.normal(0, 0.3, users)[user] + rng.normal(0, 0.2, len(user))
+    decisions = Decisions(reward, w.logging[context, action], w.target[context, action], user)
+    model = 0.8 * w.reward + 0.3  # biased, yet it knows the better from the worse
+    predicted, under_target = model[context, action], (model * w.target).sum(axis=1)[context]
+    return {
+        "ips": ips(decisions),
+        "snips": snips(decisions),
+        "dr": doubly_robust(decisions, predicted, under_target),
+    }
+
+
+def test_intervals_cover_the_truth() -> None:
+    w = world()
+    covered = dict.fromkeys(("ips", "snips", "dr"), 0)
+    widths = dict.fromkeys(covered, 0.0)
+    for seed in range(100):
+        for name, found in estimates(w, np.random.default_rng(seed)).items():
+            covered[name] += found.lower <= w.truth <= found.upper
+            widths[name] += found.upper - found.lower
+    assert min(covered.values()) >= 93, covered
+    assert widths["dr"] < widths["snips"] < widths["ips"]
+
+
+def test_on_the_logging_policy_itself_every_estimate_is_the_mean() -> None:
+    rewards, p = np.array([1.0, 0.0, 0.5]), np.array([0.2, 0.5, 0.3])
+    same = Decisions(rewards, p, p)
+    assert ips(same).value == snips(same).value == pytest.approx(0.5)
+    assert ips(same).effective_decisions == pytest.approx(3.0)
+    zeros = np.zeros(3)
+    assert doubly_robust(same, zeros, zeros) == ips(same)
+
+
+def test_by_hand() -> None:
+    decisions = Decisions(np.array([1.0, 0.0, 1.0]), np.array([0.5, 0.5, 0.25]), np.array([1.0, 0.0, 0.25]))
+    assert ips(decisions).value == pytest.approx((2 + 0 + 1) / 3)
+    assert snips(decisions).value == pytest.approx(1.0)
+    assert ips(decisions, clip=1.0).value == pytest.approx(2 / 3)
+    assert ips(decisions).effective_decisions == pytest.approx(9 / 5)
+    half = 4.302652729749462 / np.sqrt(3)  # deviations 1, -1, 0: standard deviation 1
+    assert ips(decisions).upper == pytest.approx(1 + half, rel=1e-9)
+
+
+def test_decisions_of_one_user_say_less_than_those_of_many() -> None:
+    rng = np.random.default_rng(12)
+    mood = np.repeat(rng.normal(size=50), 20)
+    p = np.full(1_000, 0.5)
+    together, alone = (ips(Decisions(mood, p, p, users)) for users in (np.repeat(np.arange(50), 20), None))
+    assert together.value == alone.value
+    assert together.upper - together.lower > 3 * (alone.upper - alone.lower)
+
+
+def test_one_user_gives_no_interval() -> None:
+    one = Decisions(np.ones(2), np.ones(2), np.ones(2), np.zeros(2, dtype=np.int64))
+    assert np.isnan(ips(one).lower)
+
+
+@pytest.mark.parametrize(
+    ("propensity", "target", "message"), [(0.0, 0.5, "propensities"), (1.5, 0.5, "propensities"), (0.5, -0.1, "target")]
+)
+def test_impossible_probabilities_are_refused(propensity: float, target: float, message: str) -> None:
+    with pytest.raises(AnalyticsError, match=message):
+        Decisions(np.ones(1), np.array([propensity]), np.array([target]))
+
+
+def test_lengths_that_differ_and_policies_that_never_meet_are_refused() -> None:
+    with pytest.raises(AnalyticsError, match="one length"):
+        Decisions(np.ones(2), np.ones(1), np.ones(1))
+    with pytest.raises(AnalyticsError, match="none of the logged"):
+        snips(Decisions(np.ones(2), np.ones(2), np.zeros(2)))

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analytics.errors import AnalyticsError
+from analytics.offline.ranking import NO_TRACK, hit_rate, judge, ndcg, reciprocal_rank
+
+
+@pytest.mark.parametrize("k", [1, 3, 10, 15])
+def test_agrees_with_loops(k: int) -> None:
+    rng = np.random.default_rng(8)
+    users = np.arange(50) * 3
+    lists = np.array([rng.permutation(40)[:10] for _ in users])
+    pairs = [(int(u), int(t)) for u in users[:-5] for t in rng.permutation(40)[: rng.integers(1, 12)]]
+    rankings = judge(users, lists, pd.DataFrame(pairs, columns=["user", "track"]))
+    assert rankings.users.tolist() == users[:-5].tolist()
+    for i, user in enumerate(users[:-5]):
+        liked = {track for owner, track in pairs if owner == user}
+        ranks = [r for r, track in enumerate(lists[i, :k], start=1) if track in liked]
+        best = sum(1 / math.log2(r + 1) for r in range(1, min(len(liked), k) + 1))
+        assert hit_rate(rankings, k)[i] == bool(ranks)
+        assert reciprocal_rank(rankings, k)[i] == pytest.approx(1 / ranks[0] if ranks else 0.0, rel=1e-9)
+        assert ndcg(rankings, k)[i] == pytest.approx(sum(1 / math.log2(r + 1) for r in ranks) / best, rel=1e-9)
+
+
+def test_a_list_that_ends_early_has_no_hits_at_its_end() -> None:
+    liked = pd.DataFrame({"user": [1, 1], "track": [NO_TRACK, 5]})
+    assert judge([1], [[4, NO_TRACK, NO_TRACK]], liked).hits.tolist() == [[False, False, False]]
+
+
+def test_liking_twice_is_liking() -> None:
+    assert judge([1], [[4]], pd.DataFrame({"user": [1, 1], "track": [4, 4]})).liked.tolist() == [1]
+
+
+def test_lists_that_cannot_be_judged_are_refused() -> None:
+    liked = pd.DataFrame({"user": [1], "track": [4]})
+    with pytest.raises(AnalyticsError, match="user 1 has a track twice"):
+        judge([1], [[4, 4]], liked)
+    with pytest.raises(AnalyticsError, match="2 users"):
+        judge([1, 2], [[4]], liked)
+    with pytest.raises(AnalyticsError, match="k is 0"):
+        ndcg(judge([1], [[4]], liked), 0)
