@@ -9,3 +9,7 @@ class ExperimentError(BotifyError):
 
 class RecommenderError(BotifyError):
     """The recommender service cannot go on."""
+
+
+class StateError(BotifyError):
+    """The state in Redis has no answer to what was asked."""

@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.clients import partition_of
+from schemas.settings import Settings
 from streams.folds.popularity import top_collection
+from streams.folds.sessions import OPEN_SESSIONS, WATERMARK
 from streams.folds.user_state import UserState
 from streams.folds.users import USERS
-from streams.store.keys import DEFAULT_NAMESPACE, NAMESPACE_POINTER, checkpoint_key, partition_key
+from streams.store.keys import checkpoint_key, default_namespace, namespace_pointer, partition_key
 
 POINTER_TTL_S = 0.5
 """How long a reader may go on with a namespace after another was made the live one."""
@@ -28,14 +30,15 @@ class StateReader:
     ----------
     redis : redis.Redis or redis.RedisCluster
         Blocking, with raw replies.
-    partitions : int
-        Of the listens topic.
+    settings : Settings
+        For the prefix, and the number of partitions of the listens topic.
     """
 
-    def __init__(self, redis: Any, partitions: int) -> None:
+    def __init__(self, redis: Any, settings: Settings) -> None:
         self._redis = redis
-        self._partitions = partitions
-        self._namespace = DEFAULT_NAMESPACE
+        self._partitions = settings.partitions
+        self._pointer = namespace_pointer(settings.topic_prefix)
+        self._default_namespace = self._namespace = default_namespace(settings.topic_prefix)
         self._pointer_read_at = -POINTER_TTL_S
 
     @property
@@ -43,8 +46,8 @@ class StateReader:
         """The live namespace, at most `POINTER_TTL_S` old."""
         now = time.monotonic()
         if now - self._pointer_read_at >= POINTER_TTL_S:
-            pointer = self._redis.get(NAMESPACE_POINTER)
-            self._namespace = pointer.decode() if pointer else DEFAULT_NAMESPACE
+            pointer = self._redis.get(self._pointer)
+            self._namespace = pointer.decode() if pointer else self._default_namespace
             self._pointer_read_at = now
         return self._namespace
 
@@ -88,6 +91,14 @@ class StateReader:
         np.logaddexp2.at(scores, rows, np.array([score for _, score in pairs]))
         best = np.argsort(-scores, kind="stable")[:count]
         return tracks[best], scores[best]
+
+    def event_time_ms(self) -> int:
+        """Return the highest event time met so far; 0 before the first listen."""
+        namespace = self.namespace
+        pipeline = self._redis.pipeline(transaction=False)
+        for partition in range(self._partitions):
+            pipeline.hget(partition_key(namespace, partition, OPEN_SESSIONS), WATERMARK)
+        return max((int(watermark) for watermark in pipeline.execute() if watermark is not None), default=0)
 
     def checkpoints(self) -> dict[int, int]:
         """Return the next offset to be folded of each partition that has state."""

@@ -32,7 +32,7 @@ def build_service(settings: Settings) -> RecommenderService:
         Kafka or Redis cannot be reached, or the experiments file is wrong.
     """
     codec = Codec()
-    reader = StateReader(connect(settings), settings.partitions)
+    reader = StateReader(connect(settings), settings)
     popular = PopularTracks(reader)
 
     def make(catalogue: Catalogue) -> list[Recommender]:

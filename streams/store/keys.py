@@ -6,10 +6,24 @@ them together.
 
 from __future__ import annotations
 
-NAMESPACE_POINTER = "botify:namespace"
-"""Key of the string that names the namespace readers use; absent means `DEFAULT_NAMESPACE`."""
 
-DEFAULT_NAMESPACE = "live"
+def namespace_pointer(prefix: str) -> str:
+    """Return the key of the string that names the namespace readers use; absent means `default_namespace`.
+
+    `prefix` is the settings' `topic_prefix`, so deployments that share a Redis do not meet.
+    """
+    return f"{prefix}:namespace"
+
+
+def default_namespace(prefix: str) -> str:
+    """Return the namespace of a deployment that never replayed.
+
+    Examples
+    --------
+    >>> default_namespace("botify")
+    'botify.live'
+    """
+    return f"{prefix}.live"
 
 
 def partition_key(namespace: str, partition: int, collection: str) -> str:
@@ -17,8 +31,8 @@ def partition_key(namespace: str, partition: int, collection: str) -> str:
 
     Examples
     --------
-    >>> partition_key("live", 3, "users")
-    '{live:3}:users'
+    >>> partition_key("botify.live", 3, "users")
+    '{botify.live:3}:users'
     """
     return f"{{{namespace}:{partition}}}:{collection}"
 

@@ -18,7 +18,7 @@ from schemas.settings import Settings
 from schemas.topic_reader import end_offsets, start_offsets
 from schemas.topics import TIMEOUT_S, Topics
 from streams.store.connect import connect_async
-from streams.store.keys import DEFAULT_NAMESPACE, NAMESPACE_POINTER
+from streams.store.keys import default_namespace, namespace_pointer
 from streams.store.redis_store import RedisStore
 from streams.worker.emitter import Emitter
 from streams.worker.intake import Intake
@@ -49,10 +49,10 @@ class WorkerApp(BatchApp):
         await asyncio.to_thread(self._catalogue.refresh)
         self._emitter = Emitter(settings, codec)
         self._redis = connect_async(settings)
-        pointer = await self._redis.get(NAMESPACE_POINTER)
+        pointer = await self._redis.get(namespace_pointer(settings.topic_prefix))
         self.partitions = OwnedPartitions(
             topic=topic,
-            store=RedisStore(self._redis, pointer.decode() if pointer else DEFAULT_NAMESPACE),
+            store=RedisStore(self._redis, pointer.decode() if pointer else default_namespace(settings.topic_prefix)),
             intake=Intake(codec, self._catalogue.tracks, self._catalogue.refresh),
             emits=self._emitter,
             describe_topic=lambda: asyncio.to_thread(describe_topic, settings, topic),

@@ -1,0 +1,42 @@
+"""The `botify` command. Each package brings its commands through the entry points `botify.commands`."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import entry_points
+
+import typer
+from rich.console import Console
+
+from schemas.errors import BotifyError
+
+GROUP = "botify.commands"
+
+
+def build_cli() -> typer.Typer:
+    """Return the command with everything that is installed under it: a Typer app is a group, a function a command."""
+    cli = typer.Typer(
+        name="botify",
+        help="A music service's recommendation pipeline on Apache Kafka, with the listeners who judge it.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    for entry in sorted(entry_points(group=GROUP), key=lambda found: found.name):
+        command = entry.load()
+        if isinstance(command, typer.Typer):
+            cli.add_typer(command, name=entry.name)
+        else:
+            cli.command(entry.name)(command)
+    return cli
+
+
+def main() -> None:
+    """Run a command; an error that was foreseen is one message and exit status 1."""
+    try:
+        build_cli()()
+    except BotifyError as error:
+        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,45 @@
+"""`botify topics`: make them, list them."""
+
+from __future__ import annotations
+
+import typer
+from confluent_kafka.admin import AdminClient
+from rich.console import Console
+from rich.table import Table
+
+from schemas import clients
+from schemas.settings import Settings
+from schemas.topic_reader import end_offsets, start_offsets
+from schemas.topics import Topics, create_topics, partition_counts
+
+app = typer.Typer(help="The topics: what they carry, and making them.", no_args_is_help=True)
+console = Console()
+
+
+@app.command("create")
+def create() -> None:
+    """Make the topics that are missing; those that exist keep their partitions and data."""
+    made = create_topics(Settings.from_env())
+    console.print(f"made {', '.join(made)}" if made else "all topics exist")
+
+
+@app.command("list")
+def list_topics() -> None:
+    """Show every topic with its event, key, partitions and records."""
+    settings = Settings.from_env()
+    counts = partition_counts(AdminClient(clients.common_config(settings)))
+    table = Table(title=f"topics on {settings.kafka_bootstrap_servers}")
+    for heading in ("topic", "event", "key", "cleanup"):
+        table.add_column(heading)
+    for heading in ("partitions", "records"):
+        table.add_column(heading, justify="right")
+    for topic in Topics.of(settings).all():
+        event = topic.event.__name__ if topic.event else "raw bytes"
+        row = [topic.name, event, topic.key, topic.config["cleanup.policy"]]
+        if topic.name not in counts:
+            table.add_row(*row, "-", "not made yet")
+            continue
+        end, start = end_offsets(settings, topic.name), start_offsets(settings, topic.name)
+        records = sum(end[partition] - start[partition] for partition in end)
+        table.add_row(*row, str(counts[topic.name]), f"{records:,}")
+    console.print(table)
