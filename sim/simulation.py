@@ -47,8 +47,8 @@ class Listens:
     def __len__(self) -> int:
         return len(self.seats)
 
-    def where(self, chosen: NDArray[np.bool_]) -> Listens:
-        """Return some of the rows."""
+    def where(self, chosen: NDArray[np.bool_ | np.integer]) -> Listens:
+        """Return some of the rows, chosen by a mask or in a given order."""
         return Listens(*(getattr(self, column.name)[chosen] for column in fields(self)))
 
 

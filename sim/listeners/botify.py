@@ -40,35 +40,33 @@ class BotifyListeners:
     """
 
     def __init__(self, world: World, seed: int) -> None:
-        self.catalogue = world.catalogue
-        self.listeners = world.listeners
+        self._catalogue = world.catalogue
+        self._people = world.listeners
 
     def open(self, users: Ints, keys: Keys, time_ms: Ints) -> Opening:
         """Pick an interest of each listener, and one of its neighbours."""
-        people = self.listeners
+        people = self._people
         slots = integers(keys, draws.INTEREST, people.interests.shape[1])
         nth = integers(keys, draws.FIRST_TRACK, people.interest_neighbours[users])
         return Opening(
-            tastes=self.catalogue.embeddings[people.interests[users, slots]].astype(np.float64),
+            tastes=self._catalogue.embeddings[people.interests[users, slots]].astype(np.float64),
             tracks=people.neighbours[users, slots, nth].astype(np.int64),
         )
 
     def fractions(self, hearing: Hearing) -> Floats:
         """Return the formula of the class, row by row."""
-        gamma = self.listeners.artist_discount_gamma[hearing.users]
-        raw = self.likings(hearing, self.scores(hearing)) * gamma**hearing.artist_counts
-        return np.where(hearing.repeated, 0.0, np.round(raw, 2))
+        return self.discounted(hearing, self.scores(hearing), hearing.artist_counts)
 
     def scores(self, hearing: Hearing) -> Floats:
         """Return the inner product of each track with what its listener is after."""
         # In float64, so that a product does not depend on how the batch was cut.
-        tracks = self.catalogue.embeddings[hearing.tracks].astype(np.float64)
+        tracks = self._catalogue.embeddings[hearing.tracks].astype(np.float64)
         scores: Floats = np.vecdot(tracks, hearing.tastes)
         return scores
 
-    def likings(self, hearing: Hearing, scores: Floats) -> Floats:
-        """Return the share that each listener would hear of a track with this score by a new artist."""
-        people = self.listeners
-        bias, sharpness = people.consume_bias[hearing.users], people.consume_sharpness[hearing.users]
-        liking: Floats = expit((scores - bias) * sharpness)
-        return liking
+    def discounted(self, hearing: Hearing, scores: Floats, artist_counts: Ints | Floats) -> Floats:
+        """Return the fractions for other scores and artist counts than the model's own."""
+        people, users = self._people, hearing.users
+        liking = expit((scores - people.consume_bias[users]) * people.consume_sharpness[users])
+        discount = people.artist_discount_gamma[users] ** artist_counts
+        return np.where(hearing.repeated, 0.0, np.round(liking * discount, 2))

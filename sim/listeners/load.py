@@ -6,12 +6,18 @@ from collections.abc import Callable
 
 from sim.errors import SimulationError
 from sim.listeners.botify import BotifyListeners
+from sim.listeners.drifting import DriftingListeners
+from sim.listeners.fatigue import FatiguedListeners
 from sim.listeners.model import ListenerModel
+from sim.listeners.trending import TrendingListeners
 from sim.loading import load_class
 from sim.world.model import World
 
 MODELS: dict[str, Callable[[World, int], ListenerModel]] = {
     "botify": BotifyListeners,
+    "drifting": DriftingListeners,
+    "trending": TrendingListeners,
+    "fatigue": FatiguedListeners,
 }
 
 

@@ -53,8 +53,8 @@ interests, bias_max, interest_neighbours, session_budget, artist_discount_gamma
     dimensions: int = 100
     clusters: int = 20
     popularity_exponent: float = 1.0
-    popularity_offset: float = 0.05
-    common_norm: float = 0.60
+    popularity_offset: float = 0.1
+    common_norm: float = 0.7
     genre_norm: float = 2.2
     artist_norm: float = 1.0
     own_norm: float = 2.0

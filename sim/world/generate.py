@@ -14,7 +14,7 @@ _TRACKS_PER_ALBUM = 10
 _MOST_TRACKS_OF_AN_ARTIST = 80
 _SIZE_EXPONENT, _SIZE_CUTOFF = 1.6, 60.0
 _MEDIAN_DURATION_S, _DURATION_SPREAD, _SHORTEST_S, _LONGEST_S = 220.0, 0.3, 60.0, 600.0
-_GENRE_EXPONENT = 0.7
+_GENRE_EXPONENT = 0.3
 _CLUSTER_CONCENTRATION = 0.3
 
 
@@ -65,7 +65,7 @@ def draw_artists(tracks: int, artists: int, rng: np.random.Generator) -> NDArray
 
 
 def draw_genres(config: WorldConfig, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Give every artist a genre; the genre of rank r has a share proportional to `r ** -0.7`."""
+    """Give every artist a genre; the genre of rank r has a share proportional to `r ** -0.3`."""
     shares = np.arange(1, config.genres + 1) ** -_GENRE_EXPONENT
     return rng.choice(config.genres, size=config.artists, p=shares / shares.sum())
 

@@ -1,0 +1,89 @@
+"""`botify world`: make worlds, bring them in, look at them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from schemas.settings import Settings
+from sim.world import World, WorldConfig, find_world, open_world
+from sim.world.importing import import_world
+from sim.world.plot import plot_world
+from sim.world.store import save_world, worlds_directory
+
+console = Console()
+app = typer.Typer(help="Worlds: tracks with hidden vectors, listeners with hidden taste.", no_args_is_help=True)
+
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="A TOML file of settings; what it leaves out keeps its default.")
+]
+Seed = Annotated[int | None, typer.Option(help="Another world of the same kind.")]
+
+
+@app.command()
+def generate(config: ConfigFile = None, seed: Seed = None) -> None:
+    """Generate a world, or find it where it was generated before."""
+    with console.status("generating"):
+        world = open_world(Settings.from_env().home, _read(config, seed))
+    _show(world)
+
+
+@app.command("import")
+def import_(
+    tracks: Annotated[Path, typer.Option(help="Botify's tracks.json: a JSON object a line.")],
+    users: Annotated[Path, typer.Option(help="Botify's users.json: a JSON object a line.")],
+    embeddings: Annotated[
+        Path | None, typer.Option(help="An .npy file with a row for each track; drawn to fit the artists if not given.")
+    ] = None,
+    config: ConfigFile = None,
+    seed: Seed = None,
+) -> None:
+    """Make a world of Botify's own files."""
+    with console.status("importing"):
+        world = import_world(tracks, users, embeddings, _read(config, seed))
+        save_world(Settings.from_env().home, world)
+    _show(world)
+
+
+@app.command("list")
+def list_() -> None:
+    """List the worlds of the data directory."""
+    home = Settings.from_env().home
+    table = Table("world", "tracks", "listeners", "made of")
+    for manifest in sorted(worlds_directory(home).glob("*/world.json")):
+        world = find_world(home, manifest.parent.name)
+        made_of = ", ".join(world.about.get("imported", [f"seed {world.about.get('seed')}"]))
+        table.add_row(world.name, f"{len(world.catalogue):,}", f"{len(world.listeners):,}", made_of)
+    console.print(table)
+
+
+@app.command()
+def plot(
+    world: Annotated[str | None, typer.Option(help="Name or directory; the default world if not given.")] = None,
+    to: Annotated[Path, typer.Option(help="Directory for the PNGs.")] = Path("world-plots"),
+) -> None:
+    """Draw the embedding map, the popularity curve, the listeners' parameters and some sessions."""
+    home = Settings.from_env().home
+    with console.status("drawing"):
+        opened = open_world(home, WorldConfig()) if world is None else find_world(home, world)
+        written = plot_world(opened, to)
+    for path in written:
+        console.print(str(path))
+
+
+def _read(path: Path | None, seed: int | None) -> WorldConfig:
+    config = WorldConfig() if path is None else WorldConfig.from_toml(path)
+    return config if seed is None else replace(config, seed=seed)
+
+
+def _show(world: World) -> None:
+    catalogue = world.catalogue
+    console.print(
+        f"World [bold]{world.name}[/bold]: {len(catalogue):,} tracks of {len(catalogue.artists):,} artists, "
+        f"{len(world.listeners):,} listeners. Use it with `botify sim run --world {world.name}`."
+    )
