@@ -18,6 +18,8 @@ def common_config(settings: Settings) -> Config:
         "bootstrap.servers": settings.kafka_bootstrap_servers,
         "broker.address.family": "v4",
         "client.id": "botify",
+        # A broker out of reach is reported by whoever waits for it; librdkafka would say so twenty times a second.
+        "log_level": 2,
         **settings.kafka_security,
     }
 

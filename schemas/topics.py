@@ -14,6 +14,7 @@ from schemas.events import Event, Listen, Recommendation, RecommendationRequest,
 from schemas.settings import Settings
 
 TIMEOUT_S = 30.0
+METADATA_TIMEOUT_S = 10.0
 _DAY_MS = 24 * 60 * 60 * 1000
 
 
@@ -136,7 +137,7 @@ def partition_counts(admin: AdminClient) -> dict[str, int]:
         No broker answers.
     """
     try:
-        found = admin.list_topics(timeout=TIMEOUT_S).topics
+        found = admin.list_topics(timeout=METADATA_TIMEOUT_S).topics
     except KafkaException as error:
         raise TopicError(
             f"no Kafka answers ({error.args[0].str()}); start one with `botify up` or set KAFKA_BOOTSTRAP_SERVERS"

@@ -13,3 +13,7 @@ class RecommenderError(BotifyError):
 
 class StateError(BotifyError):
     """The state in Redis has no answer to what was asked."""
+
+
+class DemoError(BotifyError):
+    """A step of the demo failed."""

@@ -84,7 +84,7 @@ def status(
 def _up_in_background(
     settings: Settings, workers: int, recommenders: int, kafka_port: int | None, redis_port: int | None
 ) -> None:
-    command = [sys.executable, "-m", "services.cli.main", "up", "--foreground"]
+    command = [sys.executable, "-c", "from services.cli.main import main; main()", "up", "--foreground"]
     command += ["--workers", str(workers), "--recommenders", str(recommenders)]
     for option, port in (("--kafka-port", kafka_port), ("--redis-port", redis_port)):
         command += [] if port is None else [option, str(port)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 from confluent_kafka.admin import AdminClient
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -28,14 +29,15 @@ def list_topics() -> None:
     """Show every topic with its event, key, partitions and records."""
     settings = Settings.from_env()
     counts = partition_counts(AdminClient(clients.common_config(settings)))
-    table = Table(title=f"topics on {settings.kafka_bootstrap_servers}")
-    for heading in ("topic", "event", "key", "cleanup"):
-        table.add_column(heading)
+    table = Table(title=f"topics on {settings.kafka_bootstrap_servers}", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("topic", overflow="fold")
+    table.add_column("event", no_wrap=True)
+    table.add_column("key")
     for heading in ("partitions", "records"):
         table.add_column(heading, justify="right")
     for topic in Topics.of(settings).all():
         event = topic.event.__name__ if topic.event else "raw bytes"
-        row = [topic.name, event, topic.key, topic.config["cleanup.policy"]]
+        row = [topic.name, event, topic.key]
         if topic.name not in counts:
             table.add_row(*row, "-", "not made yet")
             continue

@@ -1,0 +1,60 @@
+# Everything a person does here. `make demo` first; `make help` lists the rest.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test unit bench fmt lint type check requirements clean
+
+help: ## Say what there is to make
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.run ## From nothing to the table of an experiment
+	@$(BIN)/botify demo
+
+test: $(VENV)/.test ## All tests, the fast ones first; those with real servers start their own
+	@$(BIN)/pytest
+
+unit: $(VENV)/.test ## The tests that need no server, and the examples in the docstrings
+	@$(BIN)/pytest tests/unit
+	@$(BIN)/pytest --doctest-modules schemas streams services sim analytics
+
+bench: $(VENV)/.test ## Measure; writes bench/results.json
+	@$(BIN)/python -m bench
+
+fmt: $(VENV)/.test ## Format the code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+lint: $(VENV)/.test ## Check format and style
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+
+type: $(VENV)/.test ## Check types
+	@$(BIN)/mypy
+
+check: lint type unit ## What should be green before a commit
+
+requirements: $(VENV)/.test ## Pin the newest versions that pyproject.toml allows, with hashes
+	@$(BIN)/pip install --quiet uv
+	@$(BIN)/uv pip compile -q -U --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header pyproject.toml -o requirements.txt
+	@$(BIN)/uv pip compile -q -U --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --extra test pyproject.toml -o requirements-test.txt
+
+clean: ## Remove the environment and all data
+	@rm -rf $(VENV) .botify
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(f"Botify needs Python 3.11 or newer, {sys.executable} is {sys.version.split()[0]}; try make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: requirements.txt pyproject.toml | $(VENV)/bin/python
+	@echo "installing into $(VENV) (once)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+$(VENV)/.test: requirements-test.txt pyproject.toml | $(VENV)/bin/python
+	@echo "installing into $(VENV), with what the tests need (once)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-test.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@ $(VENV)/.run
