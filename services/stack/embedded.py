@@ -14,7 +14,7 @@ from services.stack.child import ChildProcess, stop_all
 from services.stack.errors import StackError
 from services.stack.identity import Identity, stop_groups
 from services.stack.kafka import Kafka
-from services.stack.kafka_jars import Notify
+from services.stack.kafka_jars import KAFKA_VERSION, Notify
 from services.stack.ports import choose
 from services.stack.record import StackRecord
 from services.stack.server import Server
@@ -153,6 +153,7 @@ class EmbeddedStack:
         if self._redis_url is None:
             self.valkey = Valkey(self.home, port=ports["redis"], watchdog=self.watchdog)
         if self._kafka_bootstrap_servers is None:
+            self._notify(f"looking for Kafka {KAFKA_VERSION} (the first time, it is downloaded)")
             self.kafka = Kafka(
                 self.home,
                 port=ports["kafka"],

@@ -5,7 +5,6 @@ Committed offsets are for this display; where a worker goes on is kept in Redis,
 
 from __future__ import annotations
 
-import socket
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,9 +16,9 @@ from schemas import clients
 from schemas.errors import TopicError
 from schemas.settings import Settings
 from schemas.topics import Topics, partition_counts
+from services.stack.reachable import check_kafka
 
 TIMEOUT_S = 10.0
-CONNECT_TIMEOUT_S = 2.0
 SILENT = {"log_level": 0}
 """librdkafka's own log lines would run into the table."""
 
@@ -49,12 +48,12 @@ class OffsetReader:
 
     Raises
     ------
-    TopicError
+    StackError
         Nothing listens where Kafka should be.
     """
 
     def __init__(self, settings: Settings) -> None:
-        check_reachable(settings)
+        check_kafka(settings)
         self._admin = AdminClient({**clients.common_config(settings), **SILENT})
         self._topics = {definition.name for definition in Topics.of(settings).all()}
 
@@ -77,8 +76,8 @@ class OffsetReader:
         try:
             found = self._admin.list_offsets(wanted, request_timeout=TIMEOUT_S)
             return {(at.topic, at.partition): future.result(TIMEOUT_S).offset for at, future in found.items()}
-        except KafkaException as error:
-            raise TopicError(f"Kafka does not say where its topics end: {error.args[0].str()}") from error
+        except (KafkaException, TimeoutError) as error:
+            raise TopicError(f"Kafka does not say where its topics end ({error!r})") from error
 
     def committed(self) -> dict[str, dict[tuple[str, int], int]]:
         """Return the committed offsets of every group, by group.
@@ -91,8 +90,8 @@ class OffsetReader:
         try:
             groups = [group.group_id for group in self._admin.list_consumer_groups().result(TIMEOUT_S).valid]
             return {group: self._committed_by(group) for group in groups}
-        except KafkaException as error:
-            raise TopicError(f"Kafka does not say what its groups committed: {error.args[0].str()}") from error
+        except (KafkaException, TimeoutError) as error:
+            raise TopicError(f"Kafka does not say what its groups committed ({error!r})") from error
 
     def _committed_by(self, group: str) -> dict[tuple[str, int], int]:
         asked = self._admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])
@@ -102,27 +101,6 @@ class OffsetReader:
             for at in answer.topic_partitions
             if at.topic in self._topics and at.offset >= 0
         }
-
-
-def check_reachable(settings: Settings) -> None:
-    """Make sure that one of Kafka's addresses takes connections, long before a request would time out.
-
-    Raises
-    ------
-    TopicError
-        None does.
-    """
-    for address in settings.kafka_bootstrap_servers.split(","):
-        host, _, port = address.strip().rpartition(":")
-        try:
-            socket.create_connection((host, int(port)), CONNECT_TIMEOUT_S).close()
-        except (OSError, ValueError):
-            continue
-        return
-    raise TopicError(
-        f"no Kafka listens at {settings.kafka_bootstrap_servers}: start one with `botify up` or set "
-        "KAFKA_BOOTSTRAP_SERVERS"
-    )
 
 
 def lags(ends: Offsets, committed: Mapping[str, Offsets]) -> list[GroupLag]:

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from schemas.errors import BotifyError
 from schemas.settings import Settings
-from services.stack.lag import GroupLag, OffsetReader, lags, rates, totals
+from schemas.topics import Topics
+from services.stack.lag import GroupLag, OffsetReader, Offsets, lags, rates, totals
 from services.stack.processes import ProcessReader, ProcessStatus
+from services.stack.reachable import check_redis
 from services.stack.record import StackRecord
+from streams.read import StateReader
+from streams.store.connect import connect
+
+STATE = "(state in Redis)"
+"""Stands where the name of a consumer group stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +80,11 @@ def read_status(settings: Settings, interval_s: float = 1.0) -> StackStatus:
     problems = [] if record else [f"nothing was started in {settings.home}: run `botify up`"]
     process_reader = ProcessReader(record.processes if record else {})
     topics = TopicStatus()
-    try:
-        topics = _read_topics(OffsetReader(settings), interval_s)
-    except BotifyError as error:
-        problems.append(str(error))
+    checkpoints: Offsets = {}
+    with _noted_in(problems):
+        checkpoints = _checkpoints(settings)
+    with _noted_in(problems):
+        topics = _read_topics(settings, checkpoints, interval_s)
     processes = process_reader.read()
     problems += [
         f"{process.name} (pid {process.pid}) is {process.state}; its log is in {settings.home / 'logs'}"
@@ -103,12 +112,33 @@ def without_password(url: str) -> str:
     return re.sub(r"//[^/]*@", "//***@", url)
 
 
-def _read_topics(reader: OffsetReader, interval_s: float) -> TopicStatus:
+@contextmanager
+def _noted_in(problems: list[str]) -> Iterator[None]:
+    """Go on after an error that was foreseen: a status is wanted most when something is wrong."""
+    try:
+        yield
+    except BotifyError as error:
+        problems.append(str(error))
+
+
+def _checkpoints(settings: Settings) -> Offsets:
+    """Return where the workers go on: it is kept in Redis, with the state; what they commit to Kafka follows it."""
+    check_redis(settings)
+    topic = Topics.of(settings).listens.name
+    client = connect(settings)
+    try:
+        return {(topic, partition): offset for partition, offset in StateReader(client, settings).checkpoints().items()}
+    finally:
+        client.close()
+
+
+def _read_topics(settings: Settings, checkpoints: Offsets, interval_s: float) -> TopicStatus:
+    reader = OffsetReader(settings)
     before, started_s = reader.ends(), time.monotonic()
     time.sleep(interval_s)
     after, elapsed_s = reader.ends(), time.monotonic() - started_s
     return TopicStatus(
-        lags=lags(after, reader.committed()),
+        lags=lags(after, {**reader.committed(), STATE: checkpoints}),
         records=totals(after),
         records_per_s=rates(before, after, elapsed_s),
     )

@@ -116,5 +116,7 @@ def test_status_counts_records_and_names_what_ended(stack):
     assert status.problems == []
     assert [process.state for process in status.processes] == ["running", "running"]
     stack.valkey.kill()
-    assert read_status(settings, interval_s=0.1).problems[0].startswith("valkey")
+    status = read_status(settings, interval_s=0.1)
+    assert [problem.split()[:2] for problem in status.problems] == [["no", "Redis"], ["valkey", "(pid"]]
+    assert status.topics.records == {"botify.listens": 2}
     stack.valkey.start()

@@ -17,6 +17,11 @@ ME = Identity.of(os.getpid())
 GONE = Identity(ME.pid, ME.created_s - 3600)
 
 
+def without_servers(home):
+    address = f"127.0.0.1:{find_free()}"
+    return Settings(home=home, kafka_bootstrap_servers=address, redis_url=f"redis://{address}/0")
+
+
 def rendered(status):
     out = io.StringIO()
     Console(file=out, width=100).print(status_view(status))
@@ -30,14 +35,14 @@ def test_a_process_is_running_or_ended():
 
 
 def test_what_should_run_and_does_not_is_a_problem(tmp_path):
-    nowhere = Settings(home=tmp_path, kafka_bootstrap_servers=f"127.0.0.1:{find_free()}")
+    nowhere = without_servers(tmp_path)
     StackRecord(ME, ready=True, processes={"me": ME, "worker-1": GONE}).write(tmp_path)
     problems = read_status(nowhere, interval_s=0.0).problems
-    assert [problem.split()[0] for problem in problems] == ["no", "worker-1"]
+    assert [problem.split()[0] for problem in problems] == ["no", "no", "worker-1"]
 
 
 def test_nothing_started_is_a_problem_with_a_way_out(tmp_path):
-    nowhere = Settings(home=tmp_path, kafka_bootstrap_servers=f"127.0.0.1:{find_free()}")
+    nowhere = without_servers(tmp_path)
     assert "run `botify up`" in read_status(nowhere, interval_s=0.0).problems[0]
 
 
