@@ -52,8 +52,8 @@ interests, bias_max, interest_neighbours, session_budget, artist_discount_gamma
     users: int = 10_000
     dimensions: int = 100
     clusters: int = 20
-    popularity_exponent: float = 1.0
-    popularity_offset: float = 0.1
+    popularity_exponent: float = 0.75
+    popularity_offset: float = 0.001
     common_norm: float = 0.7
     genre_norm: float = 2.2
     artist_norm: float = 1.0
