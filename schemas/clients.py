@@ -6,10 +6,27 @@ from functools import lru_cache
 from typing import Any
 
 from aiokafka.partitioner import murmur2
+from confluent_kafka import KafkaError
 
 from schemas.settings import Settings
 
 Config = dict[str, Any]
+
+_PASSING = frozenset(
+    {
+        KafkaError._TRANSPORT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._TIMED_OUT,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.NETWORK_EXCEPTION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+    }
+)
 
 
 def common_config(settings: Settings) -> Config:
@@ -55,6 +72,14 @@ def consumer_config(settings: Settings, group: str, **changes: Any) -> Config:
         "fetch.error.backoff.ms": 50,
         **_dotted(changes),
     }
+
+
+def is_passing(error: KafkaError) -> bool:
+    """Say whether an error passes by itself: a broker that restarts, a leader that is being elected.
+
+    `KafkaError.retriable` does not: it is set for transactional producers only.
+    """
+    return not error.fatal() and error.code() in _PASSING
 
 
 @lru_cache(maxsize=1 << 20)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas import clients
@@ -13,6 +13,7 @@ from schemas.errors import TopicError
 from schemas.settings import Settings
 
 BATCH = 10_000
+RETRY_PAUSE_S = 0.05
 IDLE_TIMEOUT_S = 30.0
 """How long the reader waits for a record that the broker says exists."""
 
@@ -40,8 +41,16 @@ def _offsets(settings: Settings, topic: str, spec: OffsetSpec) -> dict[int, int]
     count = partition_counts(admin).get(topic)
     if count is None:
         raise TopicError(f"topic {topic} does not exist; `botify topics create` makes it")
-    asked = admin.list_offsets({TopicPartition(topic, p): spec for p in range(count)})
-    return {tp.partition: future.result(TIMEOUT_S).offset for tp, future in asked.items()}
+    give_up = time.monotonic() + TIMEOUT_S
+    while True:
+        asked = admin.list_offsets({TopicPartition(topic, p): spec for p in range(count)})
+        try:
+            return {tp.partition: future.result(TIMEOUT_S).offset for tp, future in asked.items()}
+        except KafkaException as error:
+            # the leaders of a topic just made are still being found
+            if not clients.is_passing(error.args[0]) or time.monotonic() > give_up:
+                raise TopicError(f"{topic}: the brokers do not say where it ends: {error.args[0].str()}") from error
+            time.sleep(RETRY_PAUSE_S)
 
 
 class TopicReader:
@@ -94,7 +103,7 @@ class TopicReader:
                 elif error.code() == KafkaError._PARTITION_EOF:
                     # what lies between the last record and the end is not data (compacted, transaction markers)
                     self._next[partition] = max(self._next[partition], message.offset())
-                elif not error.retriable():
+                elif not clients.is_passing(error):
                     raise TopicError(f"{self._topic}[{partition}] cannot be read: {error.str()}")
                 if self._next[partition] >= stop.get(partition, 0):
                     open_partitions.discard(partition)

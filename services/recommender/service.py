@@ -204,7 +204,7 @@ def _freshness(request: RecommendationRequest, state: UserState | None) -> int:
 def _is_data(error: KafkaError | None) -> bool:
     if error is None:
         return True
-    if error.fatal() or not error.retriable():
+    if not clients.is_passing(error):
         raise RecommenderError(f"requests cannot be read: {error.str()}")
     log.warning("reading requests: %s", error.str())
     return False

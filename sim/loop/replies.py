@@ -72,5 +72,5 @@ class Replies:
 
 
 def _raise_unless_passing(error: KafkaError) -> None:
-    if error.fatal() or not error.retriable():
+    if not clients.is_passing(error):
         raise SimulationError(f"recommendations cannot be read: {error.str()}")

@@ -1,0 +1,109 @@
+"""`python -m bench`: measure, print a table, write `bench/results.json`."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.codec import measure_codec
+from bench.loop import measure_loop
+from bench.visible import measure_visible
+from bench.worker import measure_worker
+from schemas.settings import Settings
+from schemas.topics import create_topics
+from services.stack.embedded import EmbeddedStack
+from sim.loop.catalogue import publish_catalogue
+from sim.world import WorldConfig, open_world
+
+RESULTS = Path(__file__).parent / "results.json"
+
+TARGETS = {
+    "codec.decode_us": ("≤", 6.0),
+    "worker.listens_per_s": ("≥", 50_000.0),
+    "worker.ratio": ("≥", 6.0),
+    "worker.rss_ratio": ("≤", 1.2),
+    "visible.p50_ms": ("≤", 10.0),
+    "closed_loop.recommendations_per_s": ("≥", 8_000.0),
+    "closed_loop.worker_rss_ratio": ("≤", 1.2),
+    "closed_loop.recommender_rss_ratio": ("≤", 1.2),
+    "latency.p50_ms": ("≤", 8.0),
+    "latency.p99_ms": ("≤", 40.0),
+}
+
+console = Console()
+
+
+def main() -> None:
+    """Measure everything."""
+    settings = Settings.from_env()
+    with console.status("opening the world"):
+        world = open_world(settings.home, WorldConfig())
+    tracks = len(world.catalogue)
+    results: dict[str, Any] = {"machine": _machine(), "codec": measure_codec()}
+    with tempfile.TemporaryDirectory() as home, EmbeddedStack(Path(home)) as stack:
+
+        def deployment(name: str) -> Settings:
+            own = stack.settings.with_(home=Path(home), topic_prefix=f"bench-{name}")
+            create_topics(own)
+            publish_catalogue(own, world.catalogue)
+            return own
+
+        with console.status("closed loop and latency (95 s)"):
+            results["closed_loop"], results["latency"] = measure_loop(deployment("loop"), world)
+        with console.status("produce → visible in Redis"):
+            results["visible"] = measure_visible(deployment("visible"), tracks)
+        with console.status("a backlog of 1,000,000 listens, twice"):
+            results["worker"] = measure_worker(deployment("worker"), tracks)
+    RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    console.print(_table(results))
+    console.print(f"written to {RESULTS.relative_to(Path.cwd()) if RESULTS.is_relative_to(Path.cwd()) else RESULTS}")
+
+
+def _machine() -> dict[str, Any]:
+    cpu = next(
+        (
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+            if line.startswith("model name")
+        )
+        if Path("/proc/cpuinfo").exists()
+        else iter(()),
+        platform.processor(),
+    )
+    return {
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "time": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+    }
+
+
+def _table(results: dict[str, Any]) -> Table:
+    machine = results["machine"]
+    table = Table(title=f"{machine['cores']} cores, {machine['cpu']}, Python {machine['python']}, {machine['time']}")
+    for heading in ("figure", "measured", "target"):
+        table.add_column(heading, justify="left" if heading == "figure" else "right")
+    for group, figures in results.items():
+        if group == "machine":
+            continue
+        for name, value in figures.items():
+            key = f"{group}.{name}"
+            shown = f"{value:,.0f}" if value >= 100 else f"{value:,.2f}"
+            comparison, target = TARGETS.get(key, ("", 0.0))
+            met = comparison == "" or (value >= target if comparison == "≥" else value <= target)
+            wanted = f"{comparison} {target:,.6g}" if comparison else ""
+            table.add_row(key, shown if met else f"[red]{shown}[/]", wanted)
+    return table
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""The yardstick: a Faust worker as its documentation shows it, one event at a time, doing the same folds.
+
+It is given every advantage: no duplicate window is persisted with a checkpoint, nothing is fenced, the writes of
+1,000 events go to Redis together and nobody waits for each. What is left is what Faust itself costs an event.
+
+`python -m bench.plain_faust` runs it under the settings of the environment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import faust
+import uvloop
+
+from schemas.codec import Codec
+from schemas.events import Listen
+from schemas.settings import Settings
+from schemas.topics import Topics
+from streams.folds.partition import PartitionFold
+from streams.store.connect import connect_async
+from streams.store.redis_store import RedisStore
+
+NAMESPACE = "bench.plain"
+WRITE_EVERY = 1_000
+
+
+def build_app(settings: Settings) -> faust.App:
+    """Return the app."""
+    app = faust.App(
+        f"{settings.topic_prefix}-plain",
+        broker=[f"kafka://{server}" for server in settings.kafka_bootstrap_servers.split(",")],
+        topic_disable_leader=True,
+        web_enabled=False,
+        datadir=settings.home / "faust-plain",
+        value_serializer="raw",
+        consumer_auto_offset_reset="earliest",
+    )
+    topic = app.topic(Topics.of(settings).listens.name, value_type=bytes, value_serializer="raw", key_serializer="raw")
+    codec, folds = Codec(), {p: PartitionFold(p) for p in range(settings.partitions)}
+    counts = dict.fromkeys(folds, 0)
+
+    @app.agent(topic)
+    async def fold(stream: Any) -> AsyncIterator[None]:
+        redis = connect_async(settings)
+        store = RedisStore(redis, NAMESPACE)
+        claims = {p: await store.claim(p, "plain", "plain") for p in folds}
+        async for event in stream.events():
+            message = event.message
+            partition = message.partition
+            state = folds[partition]
+            batch = [(message.offset, codec.decode(event.value, Listen))]
+            for name, fields in state.missing(batch).items():
+                state.load_fields(name, dict.fromkeys(fields))  # the namespace is empty: nothing to read
+            state.fold(batch)
+            counts[partition] += 1
+            if counts[partition] % WRITE_EVERY == 0:
+                state.take_closed_sessions()
+                await store.apply(
+                    partition,
+                    claims[partition],
+                    counts[partition] - WRITE_EVERY,
+                    counts[partition],
+                    state.take_changes(),
+                )
+            yield
+
+    return app
+
+
+def main() -> None:
+    """Run until SIGTERM."""
+    logging.disable(logging.WARNING)
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    app = build_app(Settings.from_env())
+    faust.Worker(app, loop=loop, loglevel=None, override_logging=False, quiet=True).execute_from_commandline()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""Our own programs as child processes of a benchmark."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+
+from schemas.settings import Settings
+
+
+@contextmanager
+def running(settings: Settings, module: str, *arguments: str) -> Iterator[psutil.Process]:
+    """Run a module, and stop it at the end of the block."""
+    log = (settings.home / f"bench-{module}.log").open("ab")
+    child = subprocess.Popen(  # noqa: S603
+        [sys.executable, "-m", module, *arguments], env={**_environment(), **settings.to_env()}, stderr=log, stdout=log
+    )
+    try:
+        yield psutil.Process(child.pid)
+    finally:
+        child.terminate()
+        child.wait(30)
+        log.close()
+
+
+def _environment() -> dict[str, str]:
+    return psutil.Process().environ()
+
+
+def rss_mib(process: psutil.Process) -> float:
+    """Return the memory that a process has in RAM, in MiB."""
+    return float(process.memory_info().rss) / 2**20
