@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from analytics.cli import experiment
+from analytics.errors import AnalyticsError
+from schemas.settings import Settings
+from tests.integration.analytics.test_read_listens import produce
+from tests.unit.analytics.listens import drawn
+
+pytestmark = pytest.mark.integration
+
+
+def test_results_are_printed_and_an_unknown_experiment_is_named(settings: Settings) -> None:
+    produce(settings, drawn(100, np.random.default_rng(8), uplift=4.0))
+    runner = CliRunner(env={**settings.to_env(), "COLUMNS": "120"})
+    printed = runner.invoke(experiment, ["results", "demo"], catch_exceptions=False).stdout
+    assert "mean_tracks_per_session" in printed
+    assert "50 in C, 50 in T1" in printed
+    with pytest.raises(AnalyticsError, match="the data has demo"):
+        runner.invoke(experiment, ["results", "other"], catch_exceptions=False)
