@@ -53,7 +53,8 @@ def _wait_until_ready(home: Path, process: subprocess.Popen[bytes], log_path: Pa
     give_up = time.monotonic() + ready_s
     while time.monotonic() < give_up:
         if process.poll() is not None:
-            raise ChildDiedError(logs.tail(log_path) or f"the stack ended with status {process.returncode}")
+            said = logs.tail(log_path) or f"status {process.returncode}, without a word"
+            raise ChildDiedError(f"the stack ended before it was ready:\n{said}")
         record = StackRecord.read(home)
         if record is not None and record.ready and record.owner.pid == process.pid:
             return record

@@ -73,6 +73,7 @@ def java_command(java: Path, jars: Sequence[Path], main_class: str, *arguments: 
         "-Xms128m",
         "-Xmx768m",
         "-XX:MaxDirectMemorySize=256m",
+        # at 10,000 records/s in small batches on two cores: 66-81 % of a core, G1 75-98 %, at the same latency
         "-XX:+UseSerialGC",
         "-XX:-UsePerfData",
         "-XX:+ExitOnOutOfMemoryError",
