@@ -39,5 +39,6 @@ class LatencyHistogram:
         cumulative = np.cumsum(self._counts)
         if not cumulative[-1]:
             return 0.0
-        wanted = max(1, int(np.ceil(cumulative[-1] * q / 100)))
+        # 99.9 % of 10,000 must be 9,990, whatever the product is in binary.
+        wanted = max(1, int(np.ceil(cumulative[-1] * q / 100 - 1e-6)))
         return float(_LOWEST_MS * _STEP ** (np.searchsorted(cumulative, wanted) + 0.5))

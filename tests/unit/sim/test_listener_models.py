@@ -1,0 +1,200 @@
+"""The models beside Botify's: each against its own formula, written out for one listener."""
+
+import math
+
+import numpy as np
+import pytest
+
+from schemas.keyed_random import mix
+from sim.errors import SimulationError
+from sim.listeners.botify import BotifyListeners
+from sim.listeners.drifting import PERIOD_MS, DriftingListeners
+from sim.listeners.fatigue import HALF_LIFE_MS, MEMORY, FatiguedListeners
+from sim.listeners.load import load_model
+from sim.listeners.model import Hearing
+from sim.listeners.trending import CYCLE_MS, HEIGHT, HIT_SHARE, PEAK_AFTER_MS, TrendingListeners
+
+HOUR_MS = 60 * 60 * 1000
+NOW_MS = 1_800_000_000_000
+
+
+def hearing(world, tracks, time_ms, users=None, counts=None):
+    tracks = np.array(tracks)
+    users = np.zeros(len(tracks), dtype=np.int64) if users is None else np.array(users)
+    return Hearing(
+        users=users,
+        tracks=tracks,
+        tastes=world.catalogue.embeddings[world.listeners.interests[users, 0]].astype(np.float64),
+        repeated=np.zeros(len(tracks), dtype=np.bool_),
+        artist_counts=np.zeros(len(tracks), dtype=np.int64) if counts is None else np.array(counts),
+        time_ms=np.full(len(tracks), time_ms) if np.isscalar(time_ms) else np.array(time_ms),
+    )
+
+
+def liking(world, user, score):
+    people = world.listeners
+    return 1 / (1 + math.exp(-(score - people.consume_bias[user]) * people.consume_sharpness[user]))
+
+
+def test_fatigue_adds_up_over_sessions_and_halves_in_three_days(small_world):
+    model = FatiguedListeners(small_world, seed=1)
+    catalogue = small_world.catalogue
+    artist = int(np.bincount(catalogue.artist_of).argmax())
+    tracks = np.flatnonzero(catalogue.artist_of == artist)[:4]
+    times = [NOW_MS, NOW_MS + HOUR_MS, NOW_MS + HALF_LIFE_MS, NOW_MS + 5 * HALF_LIFE_MS]
+    gamma = small_world.listeners.artist_discount_gamma[0]
+    for n, (track, at_ms) in enumerate(zip(tracks, times, strict=True)):
+        boredom = sum(2 ** (-(at_ms - earlier) / HALF_LIFE_MS) for earlier in times[:n])
+        heard = hearing(small_world, [track], at_ms, counts=[0])
+        score = float(catalogue.embeddings[track].astype(float) @ heard.tastes[0])
+        expected = round(liking(small_world, 0, score) * gamma**boredom, 2)
+        assert model.fractions(heard)[0] == pytest.approx(expected, abs=1e-12)
+
+
+def test_within_a_session_fatigue_is_nearly_botifys_count(small_world):
+    model, botify = FatiguedListeners(small_world, 1), BotifyListeners(small_world, 1)
+    artist = int(np.bincount(small_world.catalogue.artist_of).argmax())
+    for n, track in enumerate(np.flatnonzero(small_world.catalogue.artist_of == artist)[:6]):
+        heard = hearing(small_world, [track], NOW_MS + n * 120_000, counts=[n])
+        assert model.fractions(heard)[0] == pytest.approx(botify.fractions(heard)[0], abs=0.011)
+
+
+def test_a_listener_remembers_as_many_artists_as_there_is_room_for(small_world):
+    model = FatiguedListeners(small_world, 1)
+    first_of_artist = np.unique(small_world.catalogue.artist_of, return_index=True)[1]
+    artists = small_world.catalogue.artist_of[first_of_artist]
+    for n, track in enumerate(first_of_artist[: MEMORY + 1]):
+        model.fractions(hearing(small_world, [track], NOW_MS + n * HOUR_MS))
+    levels = [
+        model.boredom(np.array([0]), artists[n : n + 1], np.array([NOW_MS + MEMORY * HOUR_MS]))[0]
+        for n in range(MEMORY + 1)
+    ]
+    assert levels[0] == 0.0
+    assert min(levels[1:]) > 0.0
+
+
+def test_fatigue_of_one_listener_is_none_of_anothers(small_world):
+    model = FatiguedListeners(small_world, 1)
+    model.fractions(hearing(small_world, [5], NOW_MS, users=[1]))
+    artist = small_world.catalogue.artist_of[[5, 5]]
+    assert model.boredom(np.array([1, 2]), artist, np.array([NOW_MS, NOW_MS])).tolist() == [1.0, 0.0]
+
+
+def test_hits_rise_to_a_peak_after_two_days_and_fade(small_world):
+    model = TrendingListeners(small_world, seed=1)
+    tracks = np.arange(len(small_world.catalogue))
+    cycle = NOW_MS // CYCLE_MS
+    (hit, *_) = model._hits(cycle)
+    curve = np.array(
+        [model.popularity(np.array([hit]), np.array([cycle * CYCLE_MS + h * HOUR_MS]))[0] for h in range(24 * 28)]
+    )
+    peak = int(curve.argmax())
+    released = peak - PEAK_AFTER_MS // HOUR_MS
+    assert curve.max() == pytest.approx(1.0, abs=0.01)
+    assert curve[max(0, released - 1)] < 0.05
+    assert (np.diff(curve[max(0, released + 1) : peak]) > 0).all()
+    assert (np.diff(curve[peak + 1 : released + 24 * 10]) < 0).all()
+    assert model.popularity(tracks, np.full(len(tracks), NOW_MS)).mean() < 0.05
+
+
+def test_a_hits_popularity_is_added_to_its_score(small_world):
+    model = TrendingListeners(small_world, seed=1)
+    tracks = np.arange(len(small_world.catalogue))
+    times = NOW_MS + np.arange(14) * 24 * HOUR_MS
+    popularity = np.array([model.popularity(tracks, np.full(len(tracks), at_ms)) for at_ms in times])
+    day, hit = np.unravel_index(popularity.argmax(), popularity.shape)
+    heard = hearing(small_world, [hit], times[day])
+    inner = float(small_world.catalogue.embeddings[hit].astype(float) @ heard.tastes[0])
+    assert popularity[day, hit] > 0.5
+    expected = round(liking(small_world, 0, inner + HEIGHT * popularity[day, hit]), 2)
+    assert model.fractions(heard)[0] == pytest.approx(expected, abs=1e-12)
+
+
+def test_as_many_tracks_become_hits_as_it_says_and_other_ones_in_the_next_cycle(default_world):
+    model = TrendingListeners(default_world, seed=1)
+    now, later = (set(model._hits(cycle).tolist()) for cycle in (100, 101))
+    assert len(now) == pytest.approx(HIT_SHARE * 50_000, rel=0.2)
+    assert len(now & later) < 0.1 * len(now)
+
+
+def test_sessions_start_with_hits_while_they_are_hits(default_world):
+    model = TrendingListeners(default_world, seed=1)
+    users = np.tile(np.arange(10_000), 3)
+    times = np.full(len(users), (NOW_MS // CYCLE_MS) * CYCLE_MS + CYCLE_MS // 2)
+    keys = mix(3, users, np.arange(len(users)))
+    opened = model.open(users, keys, times).tracks
+    usual = BotifyListeners(default_world, 1).open(users, keys, times).tracks
+    popularity = model.popularity(opened, times)
+    assert 0.01 < (opened != usual).mean() < 0.3
+    assert (popularity[opened != usual] > 0).all()
+
+
+def test_an_interest_leaves_home_and_comes_back_in_a_period(small_world):
+    model = DriftingListeners(small_world, seed=1)
+    users, slots = np.array([7]), np.array([1])
+    steps = np.linspace(0, 2 * PERIOD_MS, 400).astype(np.int64)
+    away = np.array([model._drift(users, slots, np.array([NOW_MS + step]))[2][0] for step in steps])
+    assert away.min() < 0.001
+    assert away.max() > 0.999
+    assert np.abs(np.diff(away)).max() < 0.02  # it moves, it does not jump
+    np.testing.assert_allclose(away[:200], away[200:], atol=0.03)  # the same again, with another guest
+
+
+def test_a_session_is_after_the_mixture_of_home_and_guest(small_world):
+    model, people = DriftingListeners(small_world, seed=1), small_world.listeners
+    vectors = small_world.catalogue.embeddings.astype(float)
+    users = np.arange(60)
+    keys, times = mix(5, users), np.full(60, NOW_MS)
+    opening = model.open(users, keys, times)
+    slots = [
+        slot
+        for user in users.tolist()
+        for slot in range(3)
+        if np.allclose(
+            opening.tastes[user],
+            (
+                lambda host, host_slot, away: (
+                    (1 - away) * vectors[people.interests[user, slot]]
+                    + away * vectors[people.interests[host, host_slot]]
+                )
+            )(*(column[0] for column in model._drift(np.array([user]), np.array([slot]), np.array([NOW_MS])))),
+        )
+    ]
+    assert len(slots) == 60
+    assert set(slots) == {0, 1, 2}
+
+
+class TwoTracks:
+    """A model of the user's own: likes even tracks."""
+
+    def __init__(self, world, seed):
+        self.botify = BotifyListeners(world, seed)
+
+    def open(self, users, keys, time_ms):
+        return self.botify.open(users, keys, time_ms)
+
+    def fractions(self, hearing):
+        return np.where(hearing.tracks % 2 == 0, 1.0, 0.0)
+
+
+class NoModel:
+    def __init__(self, world, seed):
+        pass
+
+
+def test_a_model_of_ones_own_is_found_by_module_and_class(small_world):
+    assert isinstance(load_model(f"{__name__}:TwoTracks", small_world, 1), TwoTracks)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("botified", "there are botify, drifting, trending, fatigue"),
+        ("nowhere:Class", "cannot be imported"),
+        ("math:Class", "cannot be imported"),
+        (f"{__name__}:NoModel", "needs the methods open and fractions"),
+    ],
+)
+def test_a_model_that_is_none_is_refused(small_world, name, message):
+    with pytest.raises(SimulationError, match=message):
+        load_model(name, small_world, 1)

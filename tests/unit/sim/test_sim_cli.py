@@ -1,0 +1,76 @@
+"""The commands `botify sim` and `botify world`."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+import sim.cli
+import sim.world.cli
+from sim.errors import SimulationError
+
+runner = CliRunner()
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("BOTIFY_HOME", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "200")
+    (tmp_path / "small.toml").write_text("tracks = 300\nartists = 60\ngenres = 5\nusers = 40\ndimensions = 8\n")
+    return tmp_path
+
+
+def invoke(app, *arguments):
+    result = runner.invoke(app, [str(argument) for argument in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture
+def world(home):
+    invoke(sim.world.cli.app, "generate", "--config", home / "small.toml")
+    (directory,) = (home / "worlds").iterdir()
+    return directory.name
+
+
+def test_a_world_is_generated_listed_drawn_and_played(home, world):
+    assert world in invoke(sim.world.cli.app, "list")
+    output = invoke(sim.cli.app, "run", "--agent", "dummy", "--world", world, "--sessions", 50)
+    assert "tracks per session" in output
+    invoke(sim.world.cli.app, "plot", "--world", world, "--to", home / "plots")
+    pictures = sorted(path.name for path in (home / "plots").iterdir())
+    assert pictures == ["embeddings.png", "listeners.png", "popularity.png", "sessions.png"]
+    assert all((home / "plots" / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
+
+
+def test_botifys_files_are_imported(home):
+    tracks, users = home / "tracks.json", home / "users.json"
+    tracks.write_text("".join(json.dumps({"track": t, "artist": "a", "title": "t"}) + "\n" for t in range(20)))
+    users.write_text(json.dumps({"user": 0, "interests": [1, 2, 3]}) + "\n")
+    output = invoke(sim.world.cli.app, "import", "--tracks", tracks, "--users", users)
+    assert "20 tracks of 1 artists, 1 listeners" in output
+
+
+def test_days_and_models_and_shards_are_options(world):
+    for model in ("drifting", "trending", "fatigue"):
+        output = invoke(
+            sim.cli.app, "run", "--agent", "dummy", "--world", world, "--days", 2, "--model", model, "--shard", "1/2"
+        )
+        assert "sessions" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--speed", "fast"], "neither max nor a number"),
+        (["--shard", "2/2"], "index/count"),
+        (["--users", "500"], "has 40 listeners"),
+        (["--model", "nobody"], "listener model"),
+        (["--sessions", "0"], "greater than 0"),
+    ],
+)
+def test_options_that_cannot_be_met_are_one_message(world, arguments, message):
+    with pytest.raises(SimulationError, match=message):
+        invoke(sim.cli.app, "run", "--agent", "dummy", "--world", world, *arguments)

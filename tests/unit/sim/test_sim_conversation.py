@@ -1,0 +1,110 @@
+"""Requests find their answers, once."""
+
+import numpy as np
+import pytest
+
+from schemas.events import Recommendation
+from sim.loop.conversation import Conversation
+from sim.loop.histogram import LatencyHistogram
+from sim.simulation import Listens
+
+SEATS = 4
+
+
+@pytest.fixture
+def talk():
+    return Conversation("run", seats=SEATS, tracks=100, timeout_s=5.0)
+
+
+def heard(positions, ended=None, seats=None):
+    seats = np.arange(len(positions)) if seats is None else np.array(seats)
+    return Listens(
+        seats=seats,
+        users=seats + 10,
+        ordinals=np.zeros(len(seats), dtype=np.int64),
+        positions=np.array(positions),
+        tracks=seats + 50,
+        fractions=np.full(len(seats), 0.25),
+        time_ms=np.full(len(seats), 1000),
+        ended=np.array(ended if ended is not None else [False] * len(seats)),
+    )
+
+
+def answer(request, track=7):
+    return Recommendation(request.request_id, request.user, track, "sticky", {"A": "T1"}, 0.5, 0, 1.0, 1000)
+
+
+def test_a_listen_says_what_led_to_it_and_the_first_says_that_nothing_did(talk):
+    listens, requests = talk.tell(heard([0, 0]), now_s=1.0)
+    assert [listen.recommender for listen in listens] == [None, None]
+    assert [(listen.event_id, listen.session_id) for listen in listens] == [
+        ("run-10-0-0", "run-10-0"),
+        ("run-11-0-0", "run-11-0"),
+    ]
+    answers = talk.match([answer(requests[1])], now_s=1.5)
+    assert (answers.seats.tolist(), answers.tracks.tolist(), answers.latencies_ms.tolist()) == ([1], [7], [500.0])
+    (listen,), (request,) = talk.tell(heard([1], seats=[1]), now_s=2.0)
+    assert (listen.recommender, listen.treatments, listen.propensity, listen.latency_ms) == (
+        "sticky",
+        {"A": "T1"},
+        0.5,
+        500.0,
+    )
+    assert request.request_id == listen.event_id == "run-11-0-1"
+    assert (request.track, request.fraction, request.position) == (51, 0.25, 1)
+
+
+def test_whoever_goes_away_asks_for_nothing(talk):
+    listens, requests = talk.tell(heard([5, 5], ended=[True, False]), now_s=0.0)
+    assert [listen.ended_session for listen in listens] == [True, False]
+    assert [request.user for request in requests] == [11]
+
+
+def test_copies_late_and_foreign_answers_are_dropped(talk):
+    _, requests = talk.tell(heard([0]), now_s=0.0)
+    foreign = answer(requests[0])._replace(request_id="other-10-0-0")
+    answers = talk.match([foreign, answer(requests[0]), answer(requests[0], track=8)], now_s=0.1)
+    assert answers.tracks.tolist() == [7]
+    assert talk.dropped == 2
+
+
+def test_an_answer_that_is_no_track_is_counted_and_the_request_stays_open(talk):
+    _, requests = talk.tell(heard([0]), now_s=0.0)
+    assert len(talk.match([answer(requests[0], track=100), answer(requests[0], track=-1)], now_s=0.1).seats) == 0
+    assert talk.unusable == 2
+    assert talk.match([answer(requests[0])], now_s=0.2).seats.tolist() == [0]
+
+
+def test_a_request_is_made_once_more_under_its_own_id_and_then_given_up(talk):
+    _, requests = talk.tell(heard([0, 0]), now_s=0.0)
+    asking = np.arange(2)
+    assert talk.overdue(asking, now_s=4.9)[0] == []
+    talk.match([answer(requests[0])], now_s=4.9)
+    again, given_up = talk.overdue(np.array([1]), now_s=5.1)
+    assert [request.request_id for request in again] == [requests[1].request_id]
+    assert given_up.tolist() == []
+    assert talk.overdue(np.array([1]), now_s=10.0)[1].tolist() == []
+    again, given_up = talk.overdue(np.array([1]), now_s=10.2)
+    assert (again, given_up.tolist()) == ([], [1])
+    assert len(talk.match([answer(requests[1])], now_s=10.3).seats) == 0  # too late
+    assert talk.dropped == 1
+
+
+def test_the_second_request_of_a_listener_may_be_made_again_too(talk):
+    for position in (0, 1):
+        _, requests = talk.tell(heard([position]), now_s=position * 100.0)
+        again, given_up = talk.overdue(np.array([0]), now_s=position * 100.0 + 6)
+        assert (len(again), len(given_up)) == (1, 0)
+        talk.match([answer(requests[0])], now_s=position * 100.0 + 7)
+
+
+def test_percentiles_are_exact_to_one_percent():
+    latencies = np.random.default_rng(1).lognormal(2.0, 1.0, size=10_000)
+    histogram = LatencyHistogram()
+    for batch in np.split(latencies, 10):
+        histogram.update(batch)
+    for q in (1, 50, 90, 99, 99.9):
+        exact = np.sort(latencies)[round(100 * q) - 1]
+        assert histogram.percentile(q) == pytest.approx(exact, rel=0.01)
+    assert histogram.count == 10_000
+    assert LatencyHistogram().percentile(50) == 0.0

@@ -1,0 +1,112 @@
+"""The Gymnasium environments."""
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+import sim.envs  # noqa: F401 (registers the environment)
+
+
+def test_gymnasiums_own_checks_pass(small_world, recwarn):
+    check_env(gymnasium.make("Botify-v0", world=small_world, render_mode="ansi").unwrapped)
+    assert [str(warning.message) for warning in recwarn] == []
+
+
+def test_an_episode_is_a_session(small_world):
+    env = gymnasium.make("Botify-v0", world=small_world)
+    observation, info = env.reset(seed=1)
+    assert observation["fraction"] == 1.0
+    total, steps, terminated = 0.0, 0, False
+    while not terminated:
+        track = env.action_space.sample()
+        observation, reward, terminated, truncated, info = env.step(track)
+        steps += 1
+        total += reward
+        assert not truncated
+        assert observation["track"] == track
+        assert observation["position"] == steps
+        assert observation["fraction"] == pytest.approx(reward, abs=1e-6)
+        assert info["artist"] == small_world.catalogue.artists[small_world.catalogue.artist_of[track]]
+    assert steps >= 5
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        env.step(0)
+    _, following = env.reset()
+    assert following["session"] == info["session"] + 1
+    assert following["timestamp_ms"] > info["timestamp_ms"]
+
+
+def test_nobody_listens_before_the_first_reset(small_world):
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        gymnasium.make("Botify-v0", world=small_world).unwrapped.step(0)
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        gymnasium.make_vec("Botify-v0", num_envs=2, world=small_world).unwrapped.step(np.zeros(2))
+
+
+def test_a_reset_in_the_middle_begins_another_session(small_world):
+    env = gymnasium.make("Botify-v0", world=small_world)
+    _, first = env.reset(seed=1)
+    env.step(3)
+    observation, second = env.reset()
+    assert second["session"] != first["session"]
+    assert observation["position"] == 0
+
+
+def episodes_one_by_one(envs, rounds):
+    """Return the rewards, ends and observations of a vector environment, round by round."""
+    first, _ = envs.reset(seed=5)
+    return [first] + [envs.step((np.arange(envs.num_envs) * 7 + n) % 400)[:3] for n in range(rounds)]
+
+
+def test_a_vector_of_one_hears_what_the_single_environment_hears(small_world):
+    single = gymnasium.make("Botify-v0", world=small_world)
+    vector = gymnasium.make_vec("Botify-v0", num_envs=1, world=small_world)
+    one, _ = single.reset(seed=9)
+    many, _ = vector.reset(seed=9)
+    ended = False
+    for n in range(200):
+        action = n * 13 % 400
+        if ended:
+            one, reward, ended = single.reset()[0], 0.0, False
+        else:
+            one, reward, ended, _, _ = single.step(action)
+        many, rewards, terminated, _, _ = vector.step(np.array([action]))
+        assert {name: np.ravel(column).tolist() for name, column in many.items()} == {
+            name: np.ravel(value).tolist() for name, value in one.items()
+        }
+        assert (rewards[0], terminated[0]) == (reward, ended)
+
+
+def test_after_its_end_a_row_begins_the_next_session_with_no_reward(small_world):
+    envs = gymnasium.make_vec("Botify-v0", num_envs=8, world=small_world)
+    observations, infos = envs.reset(seed=5)
+    ended = np.zeros(8, dtype=bool)
+    sessions = infos["session"]
+    begun = 0
+    for _ in range(60):
+        actions = envs.action_space.sample()
+        observations, rewards, terminated, truncated, infos = envs.step(actions)
+        assert observations in envs.observation_space
+        assert (observations["position"][ended] == 0).all()
+        assert (rewards[ended] == 0).all()
+        assert (observations["track"][~ended] == actions[~ended]).all()
+        assert ((infos["session"] != sessions) == ended).all()
+        assert not truncated.any()
+        begun += ended.sum()
+        ended, sessions = terminated, infos["session"]
+    assert begun > 20
+
+
+def test_the_same_seed_gives_the_same_episodes(small_world):
+    runs = [episodes_one_by_one(gymnasium.make_vec("Botify-v0", num_envs=5, world=small_world), 50) for _ in range(2)]
+    np.testing.assert_equal(runs[0], runs[1])
+
+
+def test_seeds_one_by_one_are_refused(small_world):
+    with pytest.raises(gymnasium.error.Error, match="one seed"):
+        gymnasium.make_vec("Botify-v0", num_envs=2, world=small_world).unwrapped.reset(seed=[1, 2])
+
+
+@pytest.mark.parametrize("model", ["drifting", "trending", "fatigue"])
+def test_every_listener_model_can_be_played(small_world, model):
+    check_env(gymnasium.make("Botify-v0", world=small_world, model=model).unwrapped, skip_render_check=True)

@@ -1,0 +1,106 @@
+"""Who comes when."""
+
+import numpy as np
+import pytest
+
+from sim.agents.dummy import DummyAgent
+from sim.errors import SimulationError
+from sim.options import RunOptions
+from sim.play import play_world
+from sim.rhythm import _HOURLY, DAY_MS, DailySchedule, busy_days, time_ms
+from sim.schedule import NOBODY, RelaySchedule, Shard
+
+
+def test_a_relay_gives_every_listener_as_many_sessions_give_or_take_one():
+    schedule = RelaySchedule(np.arange(10), seats=4, sessions=25)
+    counts = np.zeros(10, dtype=int)
+    seats = np.arange(4)
+    for turn in range(20):
+        arrivals = schedule.arrivals(seats, np.full(4, turn), np.zeros(4, dtype=np.int64))
+        for user, ordinal in zip(arrivals.users, arrivals.ordinals, strict=True):
+            if user != NOBODY:
+                assert ordinal == counts[user]
+                counts[user] += 1
+    assert counts.tolist() == [3] * 5 + [2] * 5
+
+
+def test_there_are_no_more_seats_than_listeners():
+    assert RelaySchedule(np.arange(3), seats=2000).seats == 3
+
+
+@pytest.mark.parametrize("text", ["4/4", "a/4", "1", "-1/2", "1/2/3"])
+def test_a_shard_that_is_none_is_refused(text):
+    with pytest.raises(SimulationError, match="index/count"):
+        Shard.parse(text)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"users": 0}, {"rate": -1.0}, {"speed": 2.0, "rate": 1.0}, {"days": 1.0, "sessions": 5}, {"run_id": ""}]
+)
+def test_options_that_cannot_be_met_are_refused(wrong):
+    with pytest.raises(SimulationError):
+        RunOptions(**wrong)
+
+
+def test_a_year_of_ten_thousand_listeners_keeps_one_clock():
+    """Λ⁻¹(Λ(t)) is t to the millisecond a year on and decades from the epoch, and nobody's clock runs away."""
+    start_ms = 1_800_000_000_000
+    schedule = DailySchedule(np.arange(10_000), seed=1, start_ms=start_ms, days=365.0)
+    seats = np.arange(10_000)
+    turns = np.zeros(10_000, dtype=np.int64)
+    now = np.full(10_000, start_ms)
+    starts = []
+    while len(seats):
+        arrivals = schedule.arrivals(seats, turns[seats], now[seats])
+        there = arrivals.users != NOBODY
+        seats = seats[there]
+        assert (arrivals.start_ms[there] >= now[seats]).all()
+        now[seats] = arrivals.start_ms[there]
+        turns[seats] += 1
+        starts.append(arrivals.start_ms[there])
+    starts = np.concatenate(starts)
+    assert np.abs(time_ms(busy_days(starts)) - starts).max() <= 1
+    assert starts.min() >= start_ms
+    assert starts.max() < start_ms + 365 * DAY_MS
+    assert len(starts) / 3_650_000 == pytest.approx(1.0, rel=0.02)  # a session a listener and day
+    by_hour = np.bincount((starts % DAY_MS) // (DAY_MS // 24), minlength=24)
+    expected = np.array(_HOURLY) / sum(_HOURLY)
+    assert by_hour / len(starts) == pytest.approx(expected, rel=0.03)
+    by_week = np.bincount((starts - start_ms) // (7 * DAY_MS))[:52]
+    assert by_week / by_week.mean() == pytest.approx(np.ones(52), rel=0.03)  # the last week is as busy as the first
+
+
+def test_at_full_speed_no_listener_runs_far_ahead_of_another(small_world):
+    newest = 0
+
+    def check(heard):
+        nonlocal newest
+        if len(heard):
+            assert heard.time_ms.min() >= newest - 20 * 60 * 1000
+            newest = max(newest, heard.time_ms.max())
+
+    options = RunOptions(sessions=600, in_flight=30, start_ms=0)
+    done = play_world(small_world, DummyAgent(small_world.catalogue, 1), options, listener=check)
+    assert done.sessions == 600
+    assert newest > 60 * 60 * 1000
+
+
+def test_listens_of_a_session_are_less_than_the_gap_apart(default_world):
+    last: dict[tuple[int, int], int] = {}
+    longest = 0
+
+    def check(heard):
+        nonlocal longest
+        rows = zip(heard.users.tolist(), heard.ordinals.tolist(), heard.time_ms.tolist(), strict=True)
+        for user, ordinal, at_ms in rows:
+            if (user, ordinal) in last:
+                longest = max(longest, at_ms - last[user, ordinal])
+            last[user, ordinal] = at_ms
+
+    play_world(
+        default_world,
+        DummyAgent(default_world.catalogue, 1),
+        RunOptions(sessions=3000, start_ms=0),
+        listener=check,
+    )
+    assert longest < 30 * 60 * 1000

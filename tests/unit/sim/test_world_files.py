@@ -1,0 +1,255 @@
+"""Worlds on disk: round trips, and bad files that are refused with file, row and reason."""
+
+import json
+
+import numpy as np
+import pytest
+
+from sim.errors import WorldError
+from sim.world import World, WorldConfig, find_world, open_world
+from sim.world.importing import import_world
+from sim.world.neighbours import nearest
+from sim.world.store import save_world, worlds_directory
+
+SMALL = WorldConfig(tracks=400, artists=80, genres=6, users=60, dimensions=12, clusters=4)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Small files in Botify's format, and how to import them."""
+
+    class Files:
+        def __init__(self):
+            self.tracks = [{"track": t, "artist": f"artist {t // 3}", "title": f"title {t}"} for t in range(30)]
+            self.users = [
+                {"user": u, "interests": [u, u + 1, u + 2], "consume_bias": 5.0, "consume_sharpness": 1.0}
+                for u in range(9)
+            ]
+            self.embeddings = None
+            self.config = WorldConfig(genres=3, artists=10, dimensions=8)
+
+        def load(self) -> World:
+            paths = []
+            for name in ("tracks", "users"):
+                path = tmp_path / f"{name}.json"
+                rows = getattr(self, name)
+                path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows) + "\n")
+                paths.append(path)
+            vectors = None
+            if self.embeddings is not None:
+                vectors = tmp_path / "vectors.npy"
+                np.save(vectors, self.embeddings)
+            return import_world(*paths, vectors, self.config)
+
+    return Files()
+
+
+def columns_of(part):
+    return {name: getattr(part, name) for name in part.__slots__}
+
+
+def assert_same(one: World, other: World, numbered_anew: tuple[str, ...] = ()):
+    assert (one.name, one.about) == (other.name, other.about)
+    for part in ("catalogue", "listeners"):
+        others = columns_of(getattr(other, part))
+        for name, column in columns_of(getattr(one, part)).items():
+            if isinstance(column, np.ndarray) and name not in numbered_anew:
+                np.testing.assert_array_equal(column, others[name], err_msg=name)
+
+
+def test_the_same_settings_give_the_same_world_and_it_is_found_again(tmp_path):
+    world = open_world(tmp_path, SMALL)
+    (manifest,) = worlds_directory(tmp_path).glob("*/world.json")
+    written = manifest.stat().st_mtime_ns
+    assert_same(world, open_world(tmp_path, SMALL))
+    assert manifest.stat().st_mtime_ns == written
+    assert_same(world, open_world(tmp_path / "elsewhere", SMALL))
+    assert_same(world, find_world(tmp_path, world.name[:5]))
+    assert_same(world, find_world(tmp_path, str(manifest.parent)))
+
+
+def test_a_world_on_disk_equals_the_one_in_memory(tmp_path, small_world):
+    save_world(tmp_path, small_world)
+    loaded = find_world(tmp_path, "small")
+    assert_same(small_world, loaded, numbered_anew=("artist_of", "genre_of"))
+    catalogue, stored = small_world.catalogue, loaded.catalogue
+    assert [stored.artists[a] for a in stored.artist_of] == [catalogue.artists[a] for a in catalogue.artist_of]
+    assert [stored.genres[g] for g in stored.genre_of] == [catalogue.genres[g] for g in catalogue.genre_of]
+    assert (stored.titles, stored.albums) == (catalogue.titles, catalogue.albums)
+
+
+def test_another_seed_is_another_world(tmp_path):
+    other = WorldConfig(**(SMALL.to_mapping() | {"seed": 3}))
+    assert open_world(tmp_path, SMALL).name != open_world(tmp_path, other).name
+
+
+def test_a_world_that_is_not_there_is_named_with_those_that_are(tmp_path, small_world):
+    save_world(tmp_path, small_world)
+    with pytest.raises(WorldError, match=r"'big'.*small"):
+        find_world(tmp_path, "big")
+
+
+def test_botifys_files_make_a_world(files):
+    world = files.load()
+    assert (len(world.catalogue), len(world.listeners), len(world.catalogue.artists)) == (30, 9, 10)
+    np.testing.assert_array_equal(world.listeners.interests[3], [3, 4, 5])
+    assert world.listeners.session_budget.tolist() == [5] * 9
+    assert (world.catalogue.genre_of == -1).all()
+
+
+def test_embeddings_without_a_file_fit_the_artists(files):
+    files.config = WorldConfig(genres=3, artists=10, dimensions=64, genre_norm=0.0, artist_norm=3.0, own_norm=0.1)
+    vectors = files.load().catalogue.embeddings
+    products = vectors @ vectors.T
+    by_one_artist = np.kron(np.eye(10), np.ones((3, 3))).astype(bool)
+    assert products[by_one_artist].min() > products[~by_one_artist].max()
+
+
+def test_a_row_may_override_what_holds_for_everybody(files):
+    files.users[2] |= {"interest_neighbours": 4, "session_budget": 9, "artist_discount_gamma": 0.5}
+    people = files.load().listeners
+    assert (people.interest_neighbours[2], people.session_budget[2], people.artist_discount_gamma[2]) == (4, 9, 0.5)
+    assert (people.interest_neighbours[3], people.session_budget[3], people.artist_discount_gamma[3]) == (10, 5, 0.9)
+
+
+def test_embeddings_of_ones_own_are_taken_as_they_are(files):
+    files.embeddings = np.random.default_rng(1).normal(size=(30, 5)).astype(np.float32)
+    world = files.load()
+    np.testing.assert_array_equal(world.catalogue.embeddings, files.embeddings)
+    brute = np.argsort(-(files.embeddings[4] @ files.embeddings.T))[:10]
+    np.testing.assert_array_equal(world.listeners.neighbours[4, 0], brute)
+
+
+def break_tracks(row, **changes):
+    def change(files):
+        files.tracks = [dict(track) for track in files.tracks]
+        files.tracks[row] |= changes
+
+    return change
+
+
+def break_users(row, **changes):
+    def change(files):
+        files.users = [dict(user) for user in files.users]
+        files.users[row] |= changes
+
+    return change
+
+
+def embed(array):
+    def change(files):
+        files.embeddings = array
+
+    return change
+
+
+def with_nan():
+    array = np.zeros((30, 5))
+    array[17, 2] = np.nan
+    return array
+
+
+def write(name, row, text):
+    def change(files):
+        rows = list(getattr(files, name))
+        rows[row] = text
+        setattr(files, name, rows)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (embed(np.zeros((29, 5))), r"vectors\.npy: shape 29 × 5, but 30 × any is needed"),
+        (embed(np.zeros(30)), r"vectors\.npy: shape 30, but 30 × any"),
+        (embed(with_nan()), r"vectors\.npy, row 17: a value is not a finite number"),
+        (embed(np.full((30, 5), "x")), r"vectors\.npy: values of type <U1"),
+        (break_tracks(4, artist=None), r"tracks\.json, row 5: artist None is unknown"),
+        (break_tracks(4, artist=""), r"tracks\.json, row 5: artist '' is unknown"),
+        (break_tracks(4, track=3), r"tracks\.json, row 5: track 3 was in row 4 already"),
+        (break_tracks(4, track=90), r"tracks\.json, row 5: track 90, but there is no track 4"),
+        (break_tracks(4, track="4"), r"tracks\.json, row 5: track '4' is not a whole number"),
+        (write("tracks", 6, '{"track": 6'), r"tracks\.json, row 7: not JSON"),
+        (write("tracks", 6, "[6]"), r"tracks\.json, row 7: not a JSON object"),
+        (break_users(2, interests=[1, 30, 2]), r"users\.json, row 3: interest 30 is not a track; there are 0 to 29"),
+        (break_users(2, interests=[1, -1, 2]), r"users\.json, row 3: interest -1 is not a track"),
+        (break_users(2, interests=[]), r"users\.json, row 3: interests \[\] is not a list of tracks"),
+        (break_users(2, interests=[1, 2]), r"users\.json, row 3: 2 interests, but user 0 has 3"),
+        (break_users(2, consume_bias=float("nan")), r"users\.json, row 3: consume_bias nan must be a finite number"),
+        (break_users(2, consume_sharpness=0), r"users\.json, row 3: consume_sharpness 0 must be above 0"),
+        (
+            break_users(2, artist_discount_gamma=1.5),
+            r"users\.json, row 3: artist_discount_gamma 1\.5 must be in \(0, 1\]",
+        ),
+        (break_users(2, session_budget=0.5), r"users\.json, row 3: session_budget 0\.5 must be a whole number"),
+        (break_users(2, interest_neighbours=31), r"users\.json, row 3: interest_neighbours 31 must be .* 1 to 30"),
+    ],
+)
+def test_a_bad_file_is_refused_with_file_row_and_reason(files, change, message):
+    change(files)
+    with pytest.raises(WorldError, match=message):
+        files.load()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("world.json", b"{"),
+        ("tracks.json", b""),
+        ("embeddings.npy", b"\x93NUMPY"),
+        ("neighbours.npy", None),
+    ],
+)
+def test_a_damaged_world_is_refused_by_its_file(tmp_path, small_world, name, content):
+    path = save_world(tmp_path, small_world) / name
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content)
+    with pytest.raises(WorldError, match=name):
+        find_world(tmp_path, "small")
+
+
+def test_no_half_written_world_is_left_behind(tmp_path, small_world, monkeypatch):
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("sim.world.store.np.save", fail)
+    with pytest.raises(OSError, match="disk full"):
+        save_world(tmp_path, small_world)
+    assert list(worlds_directory(tmp_path).iterdir()) == []
+
+
+def test_a_toml_file_changes_what_it_names(tmp_path):
+    path = tmp_path / "world.toml"
+    path.write_text("tracks = 500\nartists = 100\nartist_discount_gamma = 1\n")
+    config = WorldConfig.from_toml(path)
+    assert (config.tracks, config.artist_discount_gamma, config.users) == (500, 1.0, 10_000)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("tracks = 'many'", "tracks = 'many' must be whole"),
+        ("tracks = 10.5", "tracks = 10.5 must be whole"),
+        ("tracks = 0", "tracks = 0 must be 1 or more"),
+        ("artists = 60000", "artists = 60000 must be at most the number of tracks"),
+        ("artist_discount_gamma = 0", r"artist_discount_gamma = 0.0 must be in \(0, 1\]"),
+        ("songs = 5", "'songs' is not a setting"),
+        ("tracks = ", "world.toml"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused(tmp_path, text, message):
+    path = tmp_path / "world.toml"
+    path.write_text(text)
+    with pytest.raises(WorldError, match=message):
+        WorldConfig.from_toml(path)
+
+
+@pytest.mark.parametrize("count", [1, 10, 300])
+def test_nearest_tracks_are_exact(count):
+    vectors = np.random.default_rng(2).normal(size=(700, 6)).astype(np.float32)
+    asked = np.arange(0, 700, 2)
+    brute = np.argsort(-(vectors[asked] @ vectors.T), axis=1, kind="stable")[:, :count]
+    np.testing.assert_array_equal(nearest(vectors, asked, count), brute)
