@@ -10,6 +10,11 @@ from streams.folds.projection import Changes, Fields, Projection, Record, Scores
 from streams.folds.sessions import OPEN_SESSIONS, Sessions
 from streams.folds.users import Users
 
+HASHES: Sequence[str] = (*Users.hashes, *Popularity.hashes, *Sessions.hashes)
+"""Every collection of a partition that is a hash."""
+SCORE_SETS: Sequence[str] = (*Users.score_sets, *Popularity.score_sets, *Sessions.score_sets)
+"""Every collection of a partition that is a sorted set."""
+
 
 class PartitionFold:
     """The state of one partition. `users` comes first: it drops the duplicates for the others.

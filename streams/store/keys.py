@@ -40,3 +40,14 @@ def partition_key(namespace: str, partition: int, collection: str) -> str:
 def checkpoint_key(namespace: str, partition: int) -> str:
     """Return the key of the hash with `epoch`, `owner`, `next_offset` and `topic_id`."""
     return partition_key(namespace, partition, "checkpoint")
+
+
+def copy_of(collection: str, token: str) -> str:
+    """Return the name of a collection's copy that somebody reads in peace.
+
+    Examples
+    --------
+    >>> partition_key("botify.live", 3, copy_of("users", "5f0c"))
+    '{botify.live:3}:copy-5f0c:users'
+    """
+    return f"copy-{token}:{collection}"

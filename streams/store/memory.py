@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TypeVar
 
 from streams.folds.projection import Changes
@@ -63,6 +63,14 @@ class MemoryStore:
             _overwrite(self.scores[partition, name], scores)
         self.checkpoints[partition] = Claim(last.epoch, last.owner, new_next, last.topic_id)
         return Outcome.APPLIED
+
+    async def hash_pages(self, partition: int, collection: str) -> AsyncIterator[Mapping[bytes, bytes]]:
+        """Yield the hash as one page; see `Contents`."""
+        yield self.hashes[partition, collection]
+
+    async def score_pages(self, partition: int, collection: str) -> AsyncIterator[Mapping[bytes, float]]:
+        """Yield the sorted set as one page; see `Contents`."""
+        yield self.scores[partition, collection]
 
 
 V = TypeVar("V")

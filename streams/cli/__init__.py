@@ -1,0 +1,1 @@
+"""The operator's commands on topics and state: verify, replay, dead letters, snapshots."""

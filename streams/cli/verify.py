@@ -1,0 +1,76 @@
+"""`botify verify`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from schemas.settings import Settings
+from streams.verify.report import Difference, Report
+from streams.verify.verify import verify as verify_namespace
+
+console = Console()
+
+
+def verify(
+    namespace: Annotated[str | None, typer.Option(help="Which state; the live one if not given.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Fold the topic offline and compare every item of the state in Redis; exit with 1 where any differs."""
+    settings = Settings.from_env()
+    bar = Progress(
+        TextColumn("folding"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task("", total=None)
+        report = verify_namespace(
+            settings, namespace, progress=lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    if as_json:
+        sys.stdout.write(json.dumps({**asdict(report), "ok": report.ok}, indent=2, default=repr) + "\n")
+    else:
+        _show(report)
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+def _show(report: Report) -> None:
+    table = Table("collection", title=f"namespace {report.namespace}")
+    table.add_column("items compared", justify="right")
+    for name, items in report.compared.items():
+        table.add_row(name, f"{items:,}")
+    console.print(table)
+    rate = report.records / report.seconds if report.seconds else 0.0
+    console.print(
+        f"folded {report.listens:,} listens ({report.duplicates:,} of them duplicates) and left out "
+        f"{report.dead_letters:,} dead letters in {report.seconds:.1f} s, {rate:,.0f} a second"
+    )
+    for difference in report.differences:
+        console.print(_line(difference), markup=False, highlight=False, soft_wrap=True)
+    if report.ok:
+        console.print("[green]the state equals the fold of the topic[/]")
+    else:
+        console.print(f"[red]{report.differing:,} items differ[/]; the first are above")
+
+
+def _line(difference: Difference) -> str:
+    where = f"partition {difference.partition} {difference.collection} {difference.item.decode(errors='replace')}"
+    return f"{where}: expected {_text(difference.expected)}, found {_text(difference.found)}"
+
+
+def _text(value: bytes | float | None) -> str:
+    if value is None:
+        return "nothing"
+    return value.hex() if isinstance(value, bytes) else repr(value)

@@ -1,0 +1,51 @@
+"""A partition's state as the topic alone gives it, folded in memory with the worker's own code."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from schemas.events import Session
+from streams.offline.partition_log import LogRecord, PartitionLog
+from streams.store.memory import MemoryStore
+from streams.worker.intake import Intake, Rejected
+from streams.worker.partition import ClaimedPartition, Counters
+
+
+class SilentEmits:
+    """Sends nothing: sessions and dead letters of these records were sent when they were first folded."""
+
+    async def emit(self, sessions: Sequence[Session], rejected: Sequence[Rejected]) -> None:
+        """Do nothing."""
+
+
+class OfflineFold:
+    """Folds one partition from its first record into a `MemoryStore`.
+
+    Attributes
+    ----------
+    store : MemoryStore
+    counters : Counters
+    """
+
+    def __init__(self, partition: int, intake: Intake) -> None:
+        self.store = MemoryStore()
+        self.counters = Counters()
+        self._partition = partition
+        self._intake = intake
+        self._claimed: ClaimedPartition | None = None
+
+    async def advance(self, records: Sequence[LogRecord]) -> None:
+        """Fold records that follow on those of the last call."""
+        if self._claimed is None:
+            claim = await self.store.claim(self._partition, "offline", "")
+            self._claimed = ClaimedPartition(
+                self._partition, claim, records[0].offset, self.store, self._intake, SilentEmits(), self.counters
+            )
+        await self._claimed.process(records)
+
+    async def advance_to(self, log: PartitionLog, end: int) -> None:
+        """Fold what the log has up to an offset (not included)."""
+        batches = log.read_to(end)
+        while (batch := await asyncio.to_thread(next, batches, None)) is not None:
+            await self.advance(batch)

@@ -1,0 +1,102 @@
+"""One partition of a topic, read in order from an offset up to another, as often as it grows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+
+from schemas import clients
+from schemas.errors import TopicError
+from schemas.settings import Settings
+from schemas.topic_reader import IDLE_TIMEOUT_S
+
+BATCH = 10_000
+PREFETCH_KB = 32 * 1024
+
+
+class LogRecord(NamedTuple):
+    """A record as the intake wants it: with the attributes of `aiokafka.ConsumerRecord`."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+class PartitionLog:
+    """Reads a partition with a consumer of its own, without a group; nothing is committed.
+
+    Attributes
+    ----------
+    next_offset : int
+        The record that comes next.
+    """
+
+    def __init__(self, settings: Settings, topic: str, partition: int, start: int) -> None:
+        self.next_offset = start
+        self._name = f"{topic}[{partition}]"
+        config: dict[str, Any] = {
+            "enable_partition_eof": True,
+            "fetch_wait_max_ms": 10,
+            "queued_max_messages_kbytes": PREFETCH_KB,
+            "auto_offset_reset": "error",
+        }
+        self._consumer = Consumer(clients.consumer_config(settings, group="botify-offline", **config))
+        self._consumer.assign([TopicPartition(topic, partition, start)])
+
+    def read_to(self, end: int) -> Iterator[list[LogRecord]]:
+        """Yield batches up to an offset (not included), which must exist already. Blocks while it waits for data.
+
+        Raises
+        ------
+        TopicError
+            The partition cannot be read, or does not get that far.
+        """
+        give_up = time.monotonic() + IDLE_TIMEOUT_S
+        while self.next_offset < end:
+            # never more than asked for: what is consumed here is not consumed again
+            messages = self._consumer.consume(min(BATCH, end - self.next_offset), timeout=0.2)
+            batch = [_record(message) for message in messages if not self._is_end(message)]
+            if batch:
+                self.next_offset = max(self.next_offset, batch[-1].offset + 1)
+                within = [record for record in batch if record.offset < end]
+                if within:
+                    yield within
+            if messages:
+                give_up = time.monotonic() + IDLE_TIMEOUT_S
+            elif time.monotonic() > give_up:
+                raise TopicError(f"{self._name}: no record for {IDLE_TIMEOUT_S:.0f} s at offset {self.next_offset}")
+
+    def close(self) -> None:
+        """Leave the broker."""
+        self._consumer.close()
+
+    def _is_end(self, message: Message) -> bool:
+        """Say whether this is no record but word of the end of the partition."""
+        error = message.error()
+        if error is None:
+            return False
+        if error.code() == KafkaError._PARTITION_EOF:
+            # what lies between the last record and the end is not data (transaction markers)
+            self.next_offset = max(self.next_offset, message.offset())
+        elif not error.retriable():
+            raise TopicError(f"{self._name} cannot be read at offset {self.next_offset}: {error.str()}")
+        return True
+
+
+def _record(message: Message) -> LogRecord:
+    return LogRecord(
+        message.topic(),
+        message.partition(),
+        message.offset(),
+        message.timestamp()[1],
+        message.key(),
+        message.value(),
+        message.headers() or (),
+    )

@@ -1,0 +1,131 @@
+"""Folds the topic offline up to the checkpoints, and compares every item of the state with what comes out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Collection
+from typing import Any
+
+from schemas.catalogue import CatalogueReader
+from schemas.codec import Codec
+from schemas.errors import BotifyError
+from schemas.settings import Settings
+from schemas.topics import Topics
+from streams.folds.partition import HASHES, SCORE_SETS
+from streams.offline.fold import OfflineFold
+from streams.offline.partition_log import PartitionLog
+from streams.store.connect import connect_async
+from streams.store.frozen import Frozen, frozen
+from streams.store.namespaces import live_namespace
+from streams.verify.compare import compare
+from streams.verify.report import Report
+from streams.worker.app import describe_topic
+from streams.worker.intake import Intake
+from streams.worker.ownership import TopicState
+
+Progress = Callable[[int, int], None]
+"""Told how many records are folded, and how many there are."""
+
+
+class VerifyError(BotifyError):
+    """The state cannot be compared with the topic."""
+
+
+def verify(
+    settings: Settings,
+    namespace: str | None = None,
+    partitions: Collection[int] | None = None,
+    progress: Progress = lambda done, total: None,
+) -> Report:
+    """Compare a namespace with the topic, while workers go on or not.
+
+    Memory is bounded by the state of one partition.
+
+    Parameters
+    ----------
+    namespace : str, optional
+        By default the live one.
+    partitions : collection of int, optional
+        By default all.
+
+    Raises
+    ------
+    VerifyError
+        The state is of another topic, or the topic no longer has what the state was folded from.
+    """
+    return asyncio.run(_verify(settings, namespace, partitions, progress))
+
+
+async def _verify(
+    settings: Settings, namespace: str | None, partitions: Collection[int] | None, progress: Progress
+) -> Report:
+    started = time.monotonic()
+    topic = Topics.of(settings).listens.name
+    state = await asyncio.to_thread(describe_topic, settings, topic)
+    codec = Codec()
+    catalogue = CatalogueReader(settings, codec)
+    redis = connect_async(settings)
+    try:
+        await asyncio.to_thread(catalogue.refresh)
+        intake = Intake(codec, catalogue.tracks, catalogue.refresh)
+        report = Report(namespace or await live_namespace(redis, settings.topic_prefix))
+        chosen = sorted(state.end if partitions is None else partitions)
+        total = sum(state.end[partition] for partition in chosen)
+        for partition in chosen:
+            await _verify_partition(settings, redis, topic, state, partition, intake, report)
+            progress(report.records, total)
+    finally:
+        await redis.aclose()
+        catalogue.close()
+    report.seconds = time.monotonic() - started
+    return report
+
+
+async def _verify_partition(
+    settings: Settings, redis: Any, topic: str, state: TopicState, partition: int, intake: Intake, report: Report
+) -> None:
+    # The first look says how much there is to fold; the second, when that is done, has hardly moved on from it.
+    async with frozen(redis, report.namespace, partition) as first:
+        begin, reached = first.first_offset, _checked(topic, partition, first, state)
+    offline = OfflineFold(partition, intake)
+    log = PartitionLog(settings, topic, partition, begin)
+    try:
+        await offline.advance_to(log, reached)
+        async with frozen(redis, report.namespace, partition) as last:
+            reached = _checked(topic, partition, last, state)
+            if reached < log.next_offset:
+                raise VerifyError(
+                    f"{topic}[{partition}]: the checkpoint went back from {log.next_offset} to {reached} meanwhile; "
+                    "Redis lost writes. Verify again when the worker has caught up."
+                )
+            await offline.advance_to(log, reached)
+            for name in HASHES:
+                pages = last.contents.hash_pages(partition, name)
+                report.count(name, *await compare(partition, name, offline.store.hashes[partition, name], pages))
+            for name in SCORE_SETS:
+                ranks = last.contents.score_pages(partition, name)
+                report.count(name, *await compare(partition, name, offline.store.scores[partition, name], ranks))
+    finally:
+        log.close()
+    report.checkpoints[partition] = reached
+    report.listens += offline.counters.listens
+    report.duplicates += offline.counters.duplicates
+    report.dead_letters += offline.counters.dead_letters
+
+
+def _checked(topic: str, partition: int, state: Frozen, now: TopicState) -> int:
+    """Return the checkpoint, or say why it cannot be compared."""
+    if state.next_offset is None:
+        return state.first_offset
+    if state.topic_id != now.topic_id:
+        raise VerifyError(
+            f"{topic} was deleted and made anew (id {now.topic_id}; the state is of {state.topic_id}). "
+            "Replay it into a new namespace."
+        )
+    if now.start[partition] > state.first_offset:
+        raise VerifyError(
+            f"{topic}[{partition}] begins at offset {now.start[partition]}, the state was folded from "
+            f"{state.first_offset} on; what is gone cannot be folded again."
+        )
+    return state.next_offset

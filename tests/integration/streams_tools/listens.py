@@ -1,0 +1,98 @@
+"""Topics with listens, duplicates and bad messages in them, and a live state folded from them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import numpy as np
+from confluent_kafka import Producer
+
+from schemas.catalogue import CatalogueReader
+from schemas.clients import key_of, partition_of, producer_config
+from schemas.codec import Codec
+from schemas.events import Listen, Track
+from schemas.settings import Settings
+from schemas.topic_reader import end_offsets
+from schemas.topics import Topics
+from streams.offline.fold import SilentEmits
+from streams.offline.partition_log import PartitionLog
+from streams.store.connect import connect_async
+from streams.store.namespaces import live_namespace
+from streams.store.redis_store import RedisStore
+from streams.worker.app import describe_topic
+from streams.worker.intake import Intake
+from streams.worker.partition import ClaimedPartition, Counters
+
+USERS, TRACKS = 300, 500
+BASE_MS = 1_700_000_000_000
+BAD_VALUE = b"\xffnot avro"
+
+
+def listens(count: int, seed: int = 1, first: int = 0, users: int = USERS) -> Iterator[Listen]:
+    """Listens of many users in sessions of ten; event time goes on with `first`."""
+    rng = np.random.default_rng([seed, first])
+    drawn = zip(
+        rng.integers(users, size=count).tolist(),
+        rng.integers(TRACKS, size=count).tolist(),
+        rng.random(count).tolist(),
+        strict=True,
+    )
+    for at, (user, track, fraction) in enumerate(drawn, start=first):
+        session = f"s{seed}-{user}-{at // (10 * users)}"
+        timestamp_ms = BASE_MS + at * 100
+        yield Listen(
+            f"{seed}:{at}", user, track, fraction, timestamp_ms, session, 0, at % 13 == 0, None, {}, None, None
+        )
+
+
+def write_catalogue(settings: Settings, tracks: int = TRACKS, first: int = 0) -> None:
+    codec, producer = Codec(), Producer(producer_config(settings))
+    for track in range(first, first + tracks):
+        value = codec.encode(Track(track, f"artist {track % 20}", None, None, f"track {track}"))
+        producer.produce(Topics.of(settings).catalogue.name, value, key_of(track))
+    assert producer.flush(30) == 0
+
+
+def write_listens(
+    settings: Settings, count: int, *, seed: int = 1, first: int = 0, bad_every: int = 0, twice_every: int = 0
+) -> None:
+    """Append listens; every so-manieth is followed by rubbish, or by a copy of itself."""
+    codec, topic = Codec(), Topics.of(settings).listens.name
+    producer = Producer(producer_config(settings, linger_ms=20))
+    for at, listen in enumerate(listens(count, seed, first), start=1):
+        partition = partition_of(listen.user, settings.partitions)
+        value, key = codec.encode(listen), key_of(listen.user)
+        producer.produce(topic, value, key, partition=partition, timestamp=listen.timestamp_ms)
+        if twice_every and at % twice_every == 0:
+            producer.produce(topic, value, key, partition=partition, timestamp=listen.timestamp_ms)
+        if bad_every and at % bad_every == 0:
+            producer.produce(topic, BAD_VALUE, key, partition=partition)
+        if at % 5000 == 0:
+            producer.poll(0)
+    assert producer.flush(60) == 0
+
+
+def fold_live(settings: Settings, namespace: str | None = None, to: dict[int, int] | None = None) -> None:
+    """Do what a worker does, in this process: claim each partition and fold it from its checkpoint to the end."""
+    asyncio.run(_fold_live(settings, namespace, to))
+
+
+async def _fold_live(settings: Settings, namespace: str | None, to: dict[int, int] | None) -> None:
+    topic, codec = Topics.of(settings).listens.name, Codec()
+    redis, catalogue = connect_async(settings), CatalogueReader(settings, codec)
+    catalogue.refresh()
+    store = RedisStore(redis, namespace or await live_namespace(redis, settings.topic_prefix))
+    topic_id = describe_topic(settings, topic).topic_id
+    for partition, end in (to or end_offsets(settings, topic)).items():
+        claim = await store.claim(partition, "test", topic_id)
+        start = claim.next_offset or 0
+        intake = Intake(codec, catalogue.tracks, catalogue.refresh)
+        claimed = ClaimedPartition(partition, claim, start, store, intake, SilentEmits(), Counters())
+        await claimed.load()
+        log = PartitionLog(settings, topic, partition, start)
+        for batch in log.read_to(end):
+            await claimed.process(batch)
+        log.close()
+    catalogue.close()
+    await redis.aclose()
