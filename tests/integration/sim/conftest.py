@@ -1,0 +1,113 @@
+"""A recommender for the simulator's tests, good or bad at will, and what it takes to look at topics."""
+
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from schemas import clients
+from schemas.codec import Codec
+from schemas.events import Listen, Recommendation, RecommendationRequest
+from schemas.settings import Settings
+from schemas.topic_reader import TopicReader, end_offsets
+from schemas.topics import Topics
+from sim.world.config import WorldConfig
+from sim.world.generate import generate
+from sim.world.model import World
+
+Answer = Callable[[RecommendationRequest, int], list[Recommendation]]
+
+
+@pytest.fixture(scope="session")
+def small_world() -> World:
+    config = WorldConfig(tracks=400, artists=80, genres=6, users=60, dimensions=12, clusters=4)
+    return World("small", *generate(config), {})
+
+
+def next_track(request: RecommendationRequest, attempt: int) -> list[Recommendation]:
+    """Recommend the track with the next id, once."""
+    track = (request.track + 1) % 400
+    return [
+        Recommendation(
+            request.request_id, request.user, track, "next", {"TEST": "T1"}, 0.5, 0, 1.0, request.timestamp_ms
+        )
+    ]
+
+
+class Recommender:
+    """Answers requests from a thread, as `answer` says."""
+
+    def __init__(self, settings: Settings, answer: Answer) -> None:
+        self.requests: list[RecommendationRequest] = []
+        self._settings, self._answer = settings, answer
+        self._topics, self._codec = Topics.of(settings), Codec()
+        topic = self._topics.recommendation_requests.name
+        self._consumer = Consumer(clients.consumer_config(settings, "test-recommender", fetch_wait_max_ms=10))
+        ends = end_offsets(settings, topic)
+        self._consumer.assign([TopicPartition(topic, partition, offset) for partition, offset in ends.items()])
+        self._producer = Producer(clients.producer_config(settings))
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> "Recommender":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._producer.flush(10)
+        self._consumer.close()
+
+    def _run(self) -> None:
+        attempts: dict[str, int] = {}
+        while not self._stop.is_set():
+            for message in self._consumer.consume(500, 0.02):
+                assert message.error() is None
+                request = self._codec.decode(message.value(), RecommendationRequest)
+                self.requests.append(request)
+                attempts[request.request_id] = attempts.get(request.request_id, 0) + 1
+                for recommendation in self._answer(request, attempts[request.request_id]):
+                    value = self._codec.encode(recommendation)
+                    self._producer.produce(
+                        self._topics.recommendations.name, key=clients.key_of(recommendation.user), value=value
+                    )
+            self._producer.poll(0)
+
+
+@pytest.fixture
+def recommender(settings: Settings) -> Iterator[Callable[[Answer], Recommender]]:
+    """Start recommenders."""
+    started: list[Recommender] = []
+
+    def start(answer: Answer = next_track) -> Recommender:
+        started.append(Recommender(settings, answer))
+        return started[-1].__enter__()
+
+    yield start
+    for one in started:
+        one.__exit__()
+
+
+def listens_of(settings: Settings) -> list[tuple[int, Listen]]:
+    """Return (partition, listen) of the whole topic, each partition in its order."""
+    codec, reader = Codec(), TopicReader(settings, Topics.of(settings).listens.name)
+    try:
+        return [
+            (message.partition(), codec.decode(message.value(), Listen))
+            for batch in reader.read_to_end()
+            for message in batch
+        ]
+    finally:
+        reader.close()
+
+
+@pytest.fixture
+def read_listens(settings: Settings) -> Callable[[], list[tuple[int, Listen]]]:
+    return lambda: listens_of(settings)
+
+
+@pytest.fixture
+def answer_next() -> Answer:
+    return next_track

@@ -1,0 +1,246 @@
+"""The loop on a real Kafka."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from schemas.catalogue import CatalogueReader
+from schemas.clients import partition_of
+from schemas.codec import Codec
+from schemas.errors import TopicError
+from sim.errors import SimulationError
+from sim.loop import publish_catalogue, run_loop
+from sim.loop.catalogue import tracks_of
+from sim.loop.event_time import APART_MS
+from sim.options import RunOptions
+from sim.schedule import Shard
+from sim.world.config import WorldConfig
+from sim.world.generate import generate
+from sim.world.model import World
+from sim.world.store import save_world
+
+DEADLINE_S = 60
+
+
+def sessions_of(listens):
+    """Return the listens of each session in their order, which a topic keeps."""
+    sessions = defaultdict(list)
+    for _, listen in listens:
+        sessions[listen.session_id].append(listen)
+    return sessions
+
+
+def test_every_listen_is_on_the_topic_once_whole_and_in_order(settings, small_world, recommender, read_listens):
+    answering = recommender()
+    result = run_loop(settings, small_world, RunOptions(sessions=120, in_flight=30, seed=5, run_id="r"))
+    listens = read_listens()
+    assert (result.sessions, result.listens) == (120, len(listens))
+    assert (result.timed_out, result.dropped, result.unusable) == (0, 0, 0)
+    assert result.recommendations == result.listens - 120 == len(answering.requests)
+    assert len({listen.event_id for _, listen in listens}) == len(listens)
+    for partition, listen in listens:
+        assert partition == partition_of(listen.user, settings.partitions)
+    sessions = sessions_of(listens)
+    assert len(sessions) == 120
+    for session in sessions.values():
+        assert [listen.position for listen in session] == list(range(len(session)))
+        assert [listen.ended_session for listen in session] == [False] * (len(session) - 1) + [True]
+        assert (session[0].recommender, session[0].fraction, session[0].latency_ms) == (None, 1.0, None)
+        for before, after in pairwise(session):
+            assert after.track == (before.track + 1) % 400
+            assert (after.recommender, after.treatments, after.propensity) == ("next", {"TEST": "T1"}, 0.5)
+            assert 0 < after.latency_ms < 60_000
+            assert 0 < after.timestamp_ms - before.timestamp_ms < 30 * 60 * 1000
+    assert result.latency.count == result.recommendations
+    assert 0 < result.latency.percentile(50) <= result.latency.percentile(99)
+
+
+def test_a_request_carries_the_listen_just_made(settings, small_world, recommender, read_listens):
+    answering = recommender()
+    run_loop(settings, small_world, RunOptions(sessions=20, in_flight=10))
+    listens = {listen.event_id: listen for _, listen in read_listens()}
+    assert answering.requests
+    for request in answering.requests:
+        listen = listens[request.request_id]
+        assert request[1:7] == (
+            listen.user,
+            listen.session_id,
+            listen.position,
+            listen.track,
+            listen.fraction,
+            listen.timestamp_ms,
+        )
+        assert request.deadline_ms > time.time() * 1000 - DEADLINE_S * 1000
+
+
+def test_the_same_seed_gives_every_listener_the_same_listens(settings, small_world, recommender, read_listens):
+    recommender()
+    for run_id in ("a", "b"):
+        options = RunOptions(sessions=90, in_flight=25, seed=4, run_id=run_id, start_ms=10**12)
+        run_loop(settings, small_world, options)
+    runs = {"a": {}, "b": {}}
+    for session_id, session in sessions_of(read_listens()).items():
+        run_id, _, rest = session_id.partition("-")
+        runs[run_id][rest] = [(one.track, one.fraction, one.timestamp_ms, one.ended_session) for one in session]
+    assert runs["a"] == runs["b"]
+
+
+def test_copies_of_answers_change_nothing(settings, small_world, recommender, answer_next, read_listens):
+    recommender(lambda request, attempt: answer_next(request, attempt) * 3)
+    result = run_loop(settings, small_world, RunOptions(sessions=40, in_flight=20))
+    assert (result.sessions, result.timed_out) == (40, 0)
+    assert result.dropped > result.recommendations  # two of three; the last ones may come too late to be counted
+    assert len({listen.event_id for _, listen in read_listens()}) == result.listens
+
+
+def test_an_answer_that_is_missing_once_is_asked_for_again_by_its_id(
+    settings, small_world, recommender, answer_next, read_listens
+):
+    def second_time(request, attempt):
+        return answer_next(request, attempt) if attempt == 2 or request.position % 3 else []
+
+    answering = recommender(second_time)
+    result = run_loop(settings, small_world, RunOptions(sessions=30, in_flight=30, timeout_s=0.5))
+    ids = [request.request_id for request in answering.requests]
+    assert result.retried == len(ids) - len(set(ids)) > 0
+    assert (result.timed_out, result.sessions) == (0, 30)
+    assert all(session[-1].ended_session for session in sessions_of(read_listens()).values())
+
+
+def test_a_listener_who_gets_no_answer_goes_away_and_is_counted(
+    settings, small_world, recommender, answer_next, read_listens
+):
+    deaf = {3, 4, 5}
+
+    def ignore(request, attempt):
+        return [] if request.user in deaf and request.position == 2 else answer_next(request, attempt)
+
+    recommender(ignore)
+    result = run_loop(settings, small_world, RunOptions(sessions=60, in_flight=60, timeout_s=0.5))
+    assert (result.timed_out, result.sessions) == (3, 57)
+    for session in sessions_of(read_listens()).values():
+        assert session[-1].ended_session == (session[0].user not in deaf)
+
+
+def test_unusable_answers_are_counted_and_the_loop_goes_on(settings, small_world, recommender, answer_next):
+    def unknown_track_first(request, attempt):
+        (good,) = answer_next(request, attempt)
+        return [good._replace(track=10**6), good]
+
+    recommender(unknown_track_first)
+    result = run_loop(settings, small_world, RunOptions(sessions=20, in_flight=10))
+    assert (result.sessions, result.unusable) == (20, result.recommendations)
+
+
+def test_shards_together_make_the_listens_of_one_process(settings, small_world, recommender, read_listens):
+    recommender()
+    options = {"sessions": 90, "in_flight": 20, "seed": 4, "start_ms": 10**12}
+    run_loop(settings, small_world, RunOptions(run_id="whole", **options))
+    for index in range(3):
+        run_loop(settings, small_world, RunOptions(run_id="parts", shard=Shard(index, 3), **options))
+    runs = {"whole": {}, "parts": {}}
+    for session_id, session in sessions_of(read_listens()).items():
+        run_id, _, rest = session_id.partition("-")
+        runs[run_id][rest] = [(one.track, one.fraction, one.timestamp_ms, one.ended_session) for one in session]
+    assert runs["whole"] == runs["parts"]
+
+
+def test_an_offered_rate_is_kept_and_measured(settings, small_world, recommender):
+    recommender()
+    options = RunOptions(rate=200.0, seconds=4.0, warm_up_s=1.0, in_flight=60)
+    result = run_loop(settings, small_world, options)
+    assert result.recommendations_per_s == pytest.approx(200.0, rel=0.15)
+    assert result.latency.percentile(50) < 1000
+
+
+def test_the_next_run_begins_after_the_newest_listen(settings, small_world, recommender, read_listens):
+    recommender()
+    in_a_year_ms = int(time.time() * 1000) + 365 * 24 * 60 * 60 * 1000
+    run_loop(settings, small_world, RunOptions(sessions=10, run_id="a", start_ms=in_a_year_ms))
+    newest_ms = max(listen.timestamp_ms for _, listen in read_listens())
+    run_loop(settings, small_world, RunOptions(sessions=10, run_id="b"))
+    second = [listen.timestamp_ms for _, listen in read_listens() if listen.session_id.startswith("b-")]
+    assert min(second) > newest_ms + APART_MS - 1
+
+
+def test_the_catalogue_is_written_once(settings, small_world):
+    assert publish_catalogue(settings, small_world.catalogue) == 400
+    assert publish_catalogue(settings, small_world.catalogue) == 0
+    reader = CatalogueReader(settings, Codec())
+    reader.refresh()
+    reader.close()
+    assert reader.tracks == {track.track: track for track in tracks_of(small_world.catalogue)}
+
+
+def test_another_world_replaces_what_differs_and_a_smaller_one_is_refused(settings, small_world):
+    publish_catalogue(settings, small_world.catalogue)
+    config = WorldConfig(seed=9, tracks=500, artists=80, genres=6, users=5, dimensions=4)
+    larger, _ = generate(config)
+    assert 400 < publish_catalogue(settings, larger) <= 500
+    with pytest.raises(SimulationError, match="100 tracks that this world of 400 has not"):
+        publish_catalogue(settings, small_world.catalogue)
+
+
+def test_a_missing_topic_is_named(servers, small_world):
+    with pytest.raises(TopicError, match=r"nowhere\.catalogue"):
+        run_loop(servers.with_(topic_prefix="nowhere"), small_world, RunOptions(sessions=1))
+
+
+def test_a_killed_run_loses_no_acknowledged_listen_and_the_next_goes_on_with_new_sessions(
+    settings, small_world, recommender, read_listens, tmp_path
+):
+    """What the topic holds when the run is killed is a whole beginning of each session, and stays as it is."""
+    answering = recommender()
+    directory = save_world(tmp_path, small_world)
+    run = [sys.executable, "-c", "from sim.cli import app; app()", "run", "--world", str(directory)]
+    process = subprocess.Popen(  # noqa: S603 (our own command)
+        [*run, "--in-flight", "40", "--run-id", "killed"],
+        env=os.environ | settings.to_env(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + DEADLINE_S
+        while len(answering.requests) < 2000 and time.monotonic() < deadline:
+            time.sleep(0.02)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    before = read_listens()
+    assert len(before) >= 2000
+    asked = {request.request_id for request in answering.requests}
+    for session_id, session in sessions_of(before).items():
+        assert [listen.position for listen in session] == list(range(len(session))), session_id
+        # Whoever was answered had made every listen before: none of them is missing.
+        assert {f"{session_id}-{position}" for position in range(len(session) - 1)} <= asked
+
+    result = run_loop(settings, small_world, RunOptions(sessions=30, run_id="next"))
+    after = read_listens()
+    for partition in range(settings.partitions):
+        old = [listen for p, listen in before if p == partition]
+        assert [listen for p, listen in after if p == partition][: len(old)] == old
+    fresh = {session_id for session_id in sessions_of(after) if session_id not in sessions_of(before)}
+    assert len(fresh) == result.sessions == 30
+    assert all(session_id.startswith("next-") for session_id in fresh)
+
+
+def test_progress_is_told_as_it_goes(settings, recommender):
+    world = World("w", *generate(WorldConfig(tracks=400, artists=80, genres=6, users=300, dimensions=8)), {})
+    recommender()
+    seen = []
+    result = run_loop(
+        settings,
+        world,
+        RunOptions(seconds=1.5, in_flight=300),
+        lambda progress: seen.append((progress.wall_s, progress.listens, progress.sessions)),
+    )
+    assert len(seen) >= 3
+    assert np.diff([wall_s for wall_s, _, _ in seen]).min() >= 0
+    assert seen[-1] == (result.wall_s, result.listens, result.sessions)
