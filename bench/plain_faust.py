@@ -62,7 +62,7 @@ def build_app(settings: Settings) -> faust.App:
                 await store.apply(
                     partition,
                     claims[partition],
-                    counts[partition] - WRITE_EVERY,
+                    counts[partition] - WRITE_EVERY or None,
                     counts[partition],
                     state.take_changes(),
                 )

@@ -1,5 +1,5 @@
 -- KEYS[1] checkpoint, KEYS[2..] collections
--- ARGV: epoch, owner, expected next offset, new next offset,
+-- ARGV: epoch, owner, expected next offset ('' for none), new next offset,
 --       then, for each collection in order: command (HSET, HDEL, ZADD or ZREM), number of arguments, the arguments
 -- Returns one of 'applied', 'already', 'fenced', 'rolled_back'; only 'applied' has written anything.
 local stored = redis.call('HMGET', KEYS[1], 'epoch', 'owner', 'next_offset')
@@ -9,7 +9,7 @@ end
 if stored[3] == ARGV[4] then
   return 'already'
 end
-if stored[3] and stored[3] ~= ARGV[3] then
+if (stored[3] or '') ~= ARGV[3] then
   return 'rolled_back'
 end
 local CHUNK = 4000 -- below Lua's limit on unpacked values, and even, so pairs stay together

@@ -48,14 +48,16 @@ class MemoryStore:
         """Look the fields up; see `Store.read_fields`."""
         return {name: {f: self.hashes[partition, name].get(f) for f in fields} for name, fields in wanted.items()}
 
-    async def apply(self, partition: int, claim: Claim, expected_next: int, new_next: int, changes: Changes) -> Outcome:
+    async def apply(
+        self, partition: int, claim: Claim, expected_next: int | None, new_next: int, changes: Changes
+    ) -> Outcome:
         """Write under the claim; see `Store.apply`."""
         last = self.checkpoints[partition]
         if (last.epoch, last.owner) != (claim.epoch, claim.owner):
             return Outcome.FENCED
         if last.next_offset == new_next:
             return Outcome.ALREADY
-        if last.next_offset is not None and last.next_offset != expected_next:
+        if last.next_offset != expected_next:
             return Outcome.ROLLED_BACK
         for name, fields in changes.hashes.items():
             _overwrite(self.hashes[partition, name], fields)

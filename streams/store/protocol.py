@@ -28,6 +28,11 @@ class Outcome(Enum):
     ROLLED_BACK = "rolled_back"
     """The checkpoint is not where this worker left it: the store lost writes. Nothing was written; claim anew."""
 
+    @property
+    def lost(self) -> bool:
+        """Whether the worker's memory no longer is what the store goes on from."""
+        return self in (Outcome.FENCED, Outcome.ROLLED_BACK)
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
@@ -74,5 +79,11 @@ class Store(Protocol):
     ) -> dict[str, dict[bytes, bytes | None]]:
         """Return fields of hashes, in one round trip."""
 
-    async def apply(self, partition: int, claim: Claim, expected_next: int, new_next: int, changes: Changes) -> Outcome:
-        """Write the changes and move the checkpoint from `expected_next` to `new_next`, or do neither."""
+    async def apply(
+        self, partition: int, claim: Claim, expected_next: int | None, new_next: int, changes: Changes
+    ) -> Outcome:
+        """Write the changes and move the checkpoint from `expected_next` to `new_next`, or do neither.
+
+        `expected_next` is None for the first apply to a partition without state, and only for that: a store that
+        was rolled back to the time before its first apply must not look like the one this worker left.
+        """

@@ -66,10 +66,12 @@ class RedisStore:
             for (name, fields), values in zip(wanted.items(), replies, strict=True)
         }
 
-    async def apply(self, partition: int, claim: Claim, expected_next: int, new_next: int, changes: Changes) -> Outcome:
+    async def apply(
+        self, partition: int, claim: Claim, expected_next: int | None, new_next: int, changes: Changes
+    ) -> Outcome:
         """Write under the claim, in one script; see `Store.apply`."""
         keys = [checkpoint_key(self._namespace, partition)]
-        args: list[Any] = [claim.epoch, claim.owner, expected_next, new_next]
+        args: list[Any] = [claim.epoch, claim.owner, "" if expected_next is None else expected_next, new_next]
 
         def command(collection: str, name: str, arguments: list[Any]) -> None:
             if arguments:

@@ -142,11 +142,14 @@ class OwnedPartitions:
 
     async def release(self) -> None:
         """End all lanes. What they had under way is either in the store, with its checkpoint, or it is not."""
-        tasks = [lane.task for lane in self._lanes.values() if lane.task]
-        self._lanes = {}
+        lanes, self._lanes = list(self._lanes.values()), {}
+        tasks = [lane.task for lane in lanes if lane.task]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for lane in lanes:
+            while not lane.runs.empty():
+                lane.runs.get_nowait()  # whoever waits to put a run into a lane that is no more goes on
 
     async def submit(self, run: Run) -> None:
         """Hand a run to its lane; waits while the lane is full. A run of a partition not owned is dropped."""
@@ -180,7 +183,7 @@ class OwnedPartitions:
             if not await self._follows(lane, run):
                 continue
             outcome = await lane.claimed.process(run.records)
-            if outcome in (Outcome.FENCED, Outcome.ROLLED_BACK):
+            if outcome.lost:
                 await self._claim_again(lane, outcome)
 
     async def _follows(self, lane: _Lane, run: Run) -> bool:

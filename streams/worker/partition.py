@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from schemas.events import Session
 from streams.folds.partition import PartitionFold
-from streams.folds.projection import Record
+from streams.folds.projection import Changes, Record
 from streams.store.protocol import Claim, Outcome, Store
 from streams.worker.intake import Intake, Rejected
 
@@ -47,6 +47,7 @@ class ClaimedPartition:
         self.partition = partition
         self.next_offset = start
         self._claim = claim
+        self._checkpoint = claim.next_offset  # what the store must hold for the next apply to be ours
         self._store = store
         self._intake = intake
         self._emits = emits
@@ -79,10 +80,8 @@ class ClaimedPartition:
         duplicates = self._fold.users.duplicates
         self._fold.fold(good)
         changes, sessions = self._fold.take_changes(), self._fold.take_closed_sessions()
-        if sessions or rejected:
-            await self._emits.emit(sessions, rejected)
         new_next = records[-1].offset + 1
-        outcome = await self._store.apply(self.partition, self._claim, self.next_offset, new_next, changes)
+        outcome = await self._emit_and_apply(sessions, rejected, new_next, changes)
         counters = self._counters
         if outcome is Outcome.FENCED:
             counters.fenced += 1
@@ -95,6 +94,28 @@ class ClaimedPartition:
             counters.duplicates += self._fold.users.duplicates - duplicates
             counters.dead_letters += len(rejected)
             counters.sessions += len(sessions)
+        return outcome
+
+    async def _emit_and_apply(
+        self, sessions: Sequence[Session], rejected: Sequence[Rejected], new_next: int, changes: Changes
+    ) -> Outcome:
+        """Send what the batch gave rise to, then write it; neither, where the partition is another's by now.
+
+        What a fenced worker reads from the store is ahead of its memory: it would take listens for duplicates and send
+        sessions that never were. Nobody can refuse those as the store refuses a write, so the store is asked first,
+        by an apply that goes nowhere.
+        """
+        if sessions or rejected:
+            outcome = await self._apply(self.next_offset, Changes())
+            if outcome.lost:
+                return outcome
+            await self._emits.emit(sessions, rejected)
+        return await self._apply(new_next, changes)
+
+    async def _apply(self, new_next: int, changes: Changes) -> Outcome:
+        outcome = await self._store.apply(self.partition, self._claim, self._checkpoint, new_next, changes)
+        if not outcome.lost:
+            self._checkpoint = new_next
         return outcome
 
     async def _read_missing(self, batch: Sequence[Record]) -> None:
