@@ -1,0 +1,230 @@
+"""What tests with real servers share: waiting with a deadline, producing, running programs, comparing states."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+from confluent_kafka import Message, Producer
+
+from schemas.clients import key_of, producer_config
+from schemas.codec import Codec
+from schemas.events import Event, Listen, Session, Track
+from schemas.settings import Settings
+from schemas.topic_reader import TopicReader
+from schemas.topics import Topics
+from streams.folds.partition import HASHES, SCORE_SETS, PartitionFold
+from streams.read import StateReader
+from streams.store.connect import connect
+from streams.store.keys import partition_key
+from streams.store.memory import MemoryStore
+from streams.worker.intake import Intake, Rejected
+
+T = TypeVar("T")
+
+BASE_MS = 1_700_000_000_000
+State = dict[tuple[int, str], dict[bytes, bytes] | dict[bytes, float]]
+"""(partition, collection) to its items; collections without any are left out."""
+
+
+def eventually(condition: Callable[[], T], timeout_s: float = 30.0, what: object = None) -> T:
+    """Poll a condition until it is true, and return its value; `what` (or what it returns) says what was awaited."""
+    give_up = time.monotonic() + timeout_s
+    while not (value := condition()):
+        if time.monotonic() > give_up:
+            told = what() if callable(what) else what
+            raise AssertionError(f"not within {timeout_s:.0f} s: {told or condition}; last seen: {value!r}")
+        time.sleep(0.05)
+    return value
+
+
+def make_tracks(count: int, first: int = 0) -> list[Track]:
+    """Tracks with ids from `first` on, five an artist."""
+    return [Track(track, f"artist {track // 5}", None, None, f"track {track}") for track in range(first, first + count)]
+
+
+def make_listens(n: int, users: int, tracks: int, seed: int = 0, first: int = 0) -> list[Listen]:
+    """Listens of users in random order: sessions that end by themselves, by a gap and by the next one.
+
+    Event time rises with some events late; `first` makes a later stretch of the same stream, with other event ids.
+    """
+    rng = np.random.default_rng([seed, first])
+    session_of: dict[int, tuple[str, int]] = {}
+    listens = []
+    for at in range(first, first + n):
+        user, track = int(rng.integers(users)), int(rng.integers(tracks))
+        session, position = session_of.get(user, (f"{seed}-{user}-{at}", 0))
+        fraction = round(float(rng.choice([0.0, 1.0, rng.random()])), 2)
+        ended = bool(rng.random() < 0.1)
+        late_ms = int(rng.integers(60_000)) if rng.random() < 0.05 else 0
+        timestamp_ms = BASE_MS + at * 10_000 - late_ms
+        listens.append(
+            Listen(f"{seed}:{at}", user, track, fraction, timestamp_ms, session, position, ended, None, {}, None, None)
+        )
+        if ended or rng.random() < 0.02:
+            session_of.pop(user, None)
+        else:
+            session_of[user] = (session, position + 1)
+    return listens
+
+
+def produce(settings: Settings, topic: str, events: Iterable[Event]) -> None:
+    """Write events, keyed as the topic wants it, and return when all are acknowledged."""
+    codec = Codec()
+    produce_raw(
+        settings,
+        topic,
+        ((key_of(event.track if isinstance(event, Track) else event.user), codec.encode(event)) for event in events),
+    )
+
+
+def produce_raw(
+    settings: Settings,
+    topic: str,
+    records: Iterable[tuple[bytes | None, bytes | None]],
+    headers: list[tuple[str, bytes]] | None = None,
+    partition: int = -1,
+) -> None:
+    """Write (key, value) records as they are, and return when all are acknowledged."""
+    producer = Producer(producer_config(settings))
+    for key, value in records:
+        producer.produce(topic, key=key, value=value, headers=headers, partition=partition)
+        producer.poll(0)
+    assert producer.flush(30.0) == 0
+
+
+def write_catalogue(settings: Settings, count: int, first: int = 0) -> None:
+    """Write the tracks of `make_tracks`."""
+    produce(settings, Topics.of(settings).catalogue.name, make_tracks(count, first))
+
+
+def read_topic(settings: Settings, topic: str) -> list[Message]:
+    """Return all records, each partition in its order."""
+    reader = TopicReader(settings, topic)
+    try:
+        return [message for batch in reader.read_to_end() for message in batch]
+    finally:
+        reader.close()
+
+
+@contextmanager
+def running(
+    settings: Settings, module: str, env: Mapping[str, str] | None = None, log: str | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `python -m module` with these settings; at the end it is asked to stop, and killed if it does not.
+
+    What it says goes to `<home>/<log>`, by default the module's name and `.log`.
+    """
+    settings.home.mkdir(parents=True, exist_ok=True)
+    path = settings.home / (log or f"{module}.log")
+    with path.open("ab") as output:
+        process = subprocess.Popen(  # noqa: S603 - the test's own module
+            [sys.executable, "-m", module],
+            env={**os.environ, **settings.to_env(), **(env or {})},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            yield process
+        except BaseException:
+            sys.stderr.write(f"--- {path.name}\n{path.read_text(errors='replace')[-4000:]}\n")
+            raise
+        finally:
+            stop(process)
+
+
+def stop(process: subprocess.Popen[bytes], timeout_s: float = 20.0) -> int:
+    """Ask a process to stop, kill it if it does not, and return its exit status."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGCONT)
+        process.terminate()
+        try:
+            process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    return process.wait()
+
+
+@dataclass
+class OfflineFold:
+    """What a plain fold of the listens topic gives."""
+
+    store: MemoryStore = field(default_factory=MemoryStore)
+    checkpoints: dict[int, int] = field(default_factory=dict)
+    sessions: list[Session] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+
+    def contents(self) -> State:
+        """Return the state, comparable with `redis_contents`."""
+        return _without_empty({**self.store.hashes, **self.store.scores})
+
+
+@dataclass(frozen=True)
+class _Record:
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]] | None
+
+
+def offline_fold(settings: Settings) -> OfflineFold:
+    """Fold the whole topic, each partition in one batch, in memory."""
+    codec, topics = Codec(), Topics.of(settings)
+    tracks = {codec.decode(m.value(), Track).track for m in read_topic(settings, topics.catalogue.name)}
+    by_partition: dict[int, list[_Record]] = {}
+    for m in read_topic(settings, topics.listens.name):
+        record = _Record(m.topic(), m.partition(), m.offset(), m.key(), m.value(), m.headers())
+        by_partition.setdefault(m.partition(), []).append(record)
+    result = OfflineFold()
+    for partition, records in by_partition.items():
+        good, rejected = Intake(codec, tracks, refresh=lambda: None).take(records)
+        fold = PartitionFold(partition)
+        for name, fields in fold.missing(good).items():
+            fold.load_fields(name, dict.fromkeys(fields))
+        fold.fold(good)
+        claim = asyncio.run(result.store.claim(partition, "offline", ""))
+        result.checkpoints[partition] = records[-1].offset + 1
+        asyncio.run(result.store.apply(partition, claim, None, result.checkpoints[partition], fold.take_changes()))
+        result.sessions += fold.take_closed_sessions()
+        result.rejected += rejected
+    return result
+
+
+def redis_contents(settings: Settings) -> State:
+    """Return everything that the live namespace holds, comparable with `OfflineFold.contents`."""
+    redis = connect(settings)
+    namespace = StateReader(redis, settings).namespace
+    found: State = {}
+    for partition in range(settings.partitions):
+        for name in HASHES:
+            found[partition, name] = redis.hgetall(partition_key(namespace, partition, name))
+        for name in SCORE_SETS:
+            found[partition, name] = dict(
+                redis.zrange(partition_key(namespace, partition, name), 0, -1, withscores=True)
+            )
+    redis.close()
+    return _without_empty(found)
+
+
+def checkpoints(settings: Settings) -> dict[int, int]:
+    """Return the next offset to be folded, of each partition that has state."""
+    redis = connect(settings)
+    try:
+        return StateReader(redis, settings).checkpoints()
+    finally:
+        redis.close()
+
+
+def _without_empty(state: Mapping[tuple[int, str], dict[bytes, bytes] | dict[bytes, float]]) -> State:
+    return {name: items for name, items in state.items() if items}
