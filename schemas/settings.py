@@ -38,6 +38,11 @@ class Settings:
         Partitions of a topic that does not exist yet (`BOTIFY_PARTITIONS`).
     replication_factor : int
         Replicas of a topic that does not exist yet (`BOTIFY_REPLICATION_FACTOR`).
+    session_timeout_s : int
+        How long a worker may be silent before its partitions are given to others (`BOTIFY_SESSION_TIMEOUT_S`).
+    on_missing_state : str
+        What a worker does that finds state gone from Redis: `refuse` to go on, or `rebuild` it from the topic
+        (`BOTIFY_ON_MISSING_STATE`).
 
     Examples
     --------
@@ -56,6 +61,8 @@ class Settings:
     topic_prefix: str = "botify"
     partitions: int = 8
     replication_factor: int = 1
+    session_timeout_s: int = 10
+    on_missing_state: str = "refuse"
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
@@ -120,6 +127,12 @@ def _count(variable: str, raw: str) -> int:
     return value
 
 
+def _on_missing_state(variable: str, raw: str) -> str:
+    if raw not in ("refuse", "rebuild"):
+        raise SettingsError(f"{variable}: {raw!r} is neither refuse nor rebuild")
+    return raw
+
+
 def _redis_url(variable: str, raw: str) -> str:
     schemes = ("redis://", "rediss://", "redis+cluster://", "rediss+cluster://")
     if not raw.startswith(schemes):
@@ -134,4 +147,6 @@ _VARIABLES: dict[str, tuple[str, Callable[[str, str], Any]]] = {
     "topic_prefix": ("BOTIFY_TOPIC_PREFIX", _text),
     "partitions": ("BOTIFY_PARTITIONS", _count),
     "replication_factor": ("BOTIFY_REPLICATION_FACTOR", _count),
+    "session_timeout_s": ("BOTIFY_SESSION_TIMEOUT_S", _count),
+    "on_missing_state": ("BOTIFY_ON_MISSING_STATE", _on_missing_state),
 }

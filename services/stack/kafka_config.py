@@ -45,6 +45,8 @@ def server_properties(data_dir: Path, port: int, controller_port: int) -> dict[s
         "share.coordinator.state.topic.min.isr": "1",
         # the first member of a group need not wait three seconds for others
         "group.initial.rebalance.delay.ms": "0",
+        # tests of failures, and impatient people, may have members taken for dead sooner than after six seconds
+        "group.min.session.timeout.ms": "1000",
         # the offsets of an experiment that was put away are still there after the summer
         "offsets.retention.minutes": str(60 * 24 * 365),
         # threads and buffers for a machine with few cores; the default cleaner alone takes 128 MiB of the heap

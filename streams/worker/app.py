@@ -7,28 +7,25 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
-from confluent_kafka import TopicCollection
-from confluent_kafka.admin import AdminClient
 from faust.types import TP
 
-from schemas import clients
 from schemas.catalogue import CatalogueReader
 from schemas.codec import Codec
 from schemas.settings import Settings
-from schemas.topic_reader import end_offsets, start_offsets
-from schemas.topics import TIMEOUT_S, Topics
+from schemas.topics import Topics
 from streams.store.connect import connect_async
 from streams.store.keys import default_namespace, namespace_pointer
 from streams.store.redis_store import RedisStore
+from streams.worker.broker import TopicWatch, describe_topic, group_of
 from streams.worker.emitter import Emitter
+from streams.worker.failpoints import with_failpoints
 from streams.worker.intake import Intake
-from streams.worker.ownership import OwnedPartitions, TopicState
+from streams.worker.ownership import OwnedPartitions
 from streams.worker.transport import BatchApp, BatchConsumer, RunSchema, broker_urls
 
 log = logging.getLogger(__name__)
 
-GROUP = "streams"
-SESSION_TIMEOUT_S = 10.0
+TOPIC_CHECK_S = 5.0
 RUN_RECORDS = 8_000
 """Records of one fetch, over all partitions."""
 
@@ -50,14 +47,16 @@ class WorkerApp(BatchApp):
         self._emitter = Emitter(settings, codec)
         self._redis = connect_async(settings)
         pointer = await self._redis.get(namespace_pointer(settings.topic_prefix))
+        namespace = pointer.decode() if pointer else default_namespace(settings.topic_prefix)
         self.partitions = OwnedPartitions(
             topic=topic,
-            store=RedisStore(self._redis, pointer.decode() if pointer else default_namespace(settings.topic_prefix)),
+            store=with_failpoints(RedisStore(self._redis, namespace)),
             intake=Intake(codec, self._catalogue.tracks, self._catalogue.refresh),
             emits=self._emitter,
             describe_topic=lambda: asyncio.to_thread(describe_topic, settings, topic),
             seek=lambda partition, offset: self.consumer.seek_back(TP(topic, partition), offset),
-            reclaim_after_s=SESSION_TIMEOUT_S,
+            reclaim_after_s=settings.session_timeout_s,
+            rebuild_missing=settings.on_missing_state == "rebuild",
         )
 
     async def on_stop(self) -> None:
@@ -67,12 +66,13 @@ class WorkerApp(BatchApp):
         await asyncio.to_thread(self._emitter.close)
         await asyncio.to_thread(self._catalogue.close)
         await self._redis.aclose()
+        log.info("stopped: %s", self.partitions.counters)
 
 
 def build_app(settings: Settings) -> WorkerApp:
     """Return the app, ready to be started."""
     app = WorkerApp(
-        f"{settings.topic_prefix}-{GROUP}",
+        group_of(settings),
         broker=broker_urls(settings.kafka_bootstrap_servers),
         datadir=settings.home / "faust",
         topic_disable_leader=True,
@@ -80,8 +80,8 @@ def build_app(settings: Settings) -> WorkerApp:
         web_enabled=False,
         agent_supervisor="mode.supervisors.CrashingSupervisor",
         broker_max_poll_records=RUN_RECORDS,
-        broker_session_timeout=SESSION_TIMEOUT_S,
-        broker_heartbeat_interval=2.0,
+        broker_session_timeout=float(settings.session_timeout_s),
+        broker_heartbeat_interval=settings.session_timeout_s / 5,
         broker_commit_interval=1.0,
         broker_check_crcs=False,
         consumer_auto_offset_reset="none",
@@ -100,12 +100,9 @@ def build_app(settings: Settings) -> WorkerApp:
     async def stop_when_a_partition_fails() -> None:
         await app.partitions.failed
 
+    @app.task  # type: ignore[untyped-decorator]
+    async def stop_when_the_topic_is_another() -> None:
+        watch = TopicWatch(settings, Topics.of(settings).listens.name)
+        await app.partitions.watch_topic(lambda: asyncio.to_thread(watch.read_id), TOPIC_CHECK_S)
+
     return app
-
-
-def describe_topic(settings: Settings, topic: str) -> TopicState:
-    """Return the topic's id and bounds; blocks."""
-    admin = AdminClient(clients.common_config(settings))
-    (future,) = admin.describe_topics(TopicCollection([topic])).values()
-    topic_id = str(future.result(TIMEOUT_S).topic_id)
-    return TopicState(topic_id, start_offsets(settings, topic), end_offsets(settings, topic))

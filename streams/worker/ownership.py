@@ -11,10 +11,10 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-from schemas.errors import BotifyError
-from streams.store.protocol import Claim, Outcome, Store
+from streams.store.protocol import Outcome, Store
 from streams.worker.intake import Intake
 from streams.worker.partition import ClaimedPartition, Counters, Emits
+from streams.worker.topic_state import TopicState, another_topic, offset_to_start_at
 from streams.worker.transport import Run
 
 log = logging.getLogger(__name__)
@@ -23,65 +23,13 @@ LANE_RUNS = 2
 """Runs that wait in a lane before fetching is held back."""
 
 
-class TopicMismatchError(BotifyError):
-    """State and topic do not belong together; folding on would make the state wrong."""
-
-
-@dataclass(frozen=True, slots=True)
-class TopicState:
-    """What the broker says about the topic at the time of a claim.
-
-    Attributes
-    ----------
-    topic_id : str
-    start, end : mapping of partition to offset
-        First offset still there, and the next to be written.
-    """
-
-    topic_id: str
-    start: Mapping[int, int]
-    end: Mapping[int, int]
-
-
-def offset_to_start_at(topic: str, partition: int, claim: Claim, state: TopicState) -> int:
-    """Return where folding goes on, or refuse.
-
-    Raises
-    ------
-    TopicMismatchError
-        The topic is another one than the state was made from, or events that the state lacks are gone.
-    """
-    start, end = state.start[partition], state.end[partition]
-    if claim.topic_id != state.topic_id:
-        raise TopicMismatchError(
-            f"{topic} was deleted and made anew (id {state.topic_id}; the state is of {claim.topic_id}). "
-            "Replay it into a new namespace, or clear the state."
-        )
-    if claim.next_offset is None:
-        if start > 0:
-            raise TopicMismatchError(
-                f"{topic}[{partition}] has no state in Redis, and its first {start} records are gone, so the state "
-                "cannot be made whole. Load a snapshot, or replay into a new namespace from what is left."
-            )
-        return 0
-    if claim.next_offset < start:
-        raise TopicMismatchError(
-            f"{topic}[{partition}]: the state ends at offset {claim.next_offset}, the topic begins at {start}; the "
-            "events between are gone. Load a snapshot, or replay into a new namespace from what is left."
-        )
-    if claim.next_offset > end:
-        raise TopicMismatchError(
-            f"{topic}[{partition}]: the state is at offset {claim.next_offset}, the topic ends at {end}: it has lost "
-            "records. Replay it into a new namespace."
-        )
-    return claim.next_offset
-
-
 @dataclass(slots=True)
 class _Lane:
     claimed: ClaimedPartition
     runs: asyncio.Queue[Run] = field(default_factory=lambda: asyncio.Queue(LANE_RUNS))
     doubtful_gap_at: int | None = None
+    open: bool = True
+    released: bool = False
     task: asyncio.Task[None] | None = None
 
 
@@ -99,6 +47,8 @@ class OwnedPartitions:
         Makes the consumer fetch from there.
     reclaim_after_s : float
         How long a fenced partition waits for the group's verdict before it is claimed again.
+    rebuild_missing : bool
+        Whether a partition whose state has vanished is folded again from the beginning.
 
     Attributes
     ----------
@@ -116,6 +66,8 @@ class OwnedPartitions:
         describe_topic: Callable[[], Awaitable[TopicState]],
         seek: Callable[[int, int], Awaitable[None]],
         reclaim_after_s: float,
+        *,
+        rebuild_missing: bool = False,
     ) -> None:
         self._topic = topic
         self._store = store
@@ -124,7 +76,9 @@ class OwnedPartitions:
         self._describe_topic = describe_topic
         self._seek = seek
         self._reclaim_after_s = reclaim_after_s
+        self._rebuild_missing = rebuild_missing
         self._owner = uuid.uuid4().hex
+        self._topic_id: str | None = None
         self._lanes: dict[int, _Lane] = {}
         self.failed: asyncio.Future[None] = asyncio.get_event_loop().create_future()
         self.counters = Counters()
@@ -134,6 +88,7 @@ class OwnedPartitions:
         await self.release()
         if partitions:
             state = await self._describe_topic()
+            self._topic_id = state.topic_id
             claimed = await asyncio.gather(*(self._claim(partition, state) for partition in sorted(partitions)))
             for one in claimed:
                 self._open_lane(one)
@@ -144,17 +99,41 @@ class OwnedPartitions:
         """End all lanes. What they had under way is either in the store, with its checkpoint, or it is not."""
         lanes, self._lanes = list(self._lanes.values()), {}
         tasks = [lane.task for lane in lanes if lane.task]
+        for lane in lanes:
+            lane.released = True
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for lane in lanes:
-            while not lane.runs.empty():
-                lane.runs.get_nowait()  # whoever waits to put a run into a lane that is no more goes on
+            _empty(lane)
+
+    async def watch_topic(self, read_topic_id: Callable[[], Awaitable[str | None]], every_s: float) -> None:
+        """Look, again and again, whether the topic is still the one that was claimed.
+
+        A consumer knows topics by name: where one was deleted and made anew between two fetches, and has grown past
+        our offset already, nothing else would tell.
+
+        Parameters
+        ----------
+        read_topic_id : callable
+            Returns None where the brokers do not say.
+        every_s : float
+
+        Raises
+        ------
+        TopicMismatchError
+            It is another topic.
+        """
+        while True:
+            await asyncio.sleep(every_s)
+            topic_id = await read_topic_id()
+            if topic_id is not None and self._topic_id is not None and topic_id != self._topic_id:
+                raise another_topic(self._topic, topic_id, self._topic_id)
 
     async def submit(self, run: Run) -> None:
         """Hand a run to its lane; waits while the lane is full. A run of a partition not owned is dropped."""
         lane = self._lanes.get(run.partition)
-        if lane is not None:
+        if lane is not None and lane.open:
             await lane.runs.put(run)
 
     def applied(self) -> Mapping[int, int]:
@@ -163,7 +142,9 @@ class OwnedPartitions:
 
     async def _claim(self, partition: int, state: TopicState) -> ClaimedPartition:
         claim = await self._store.claim(partition, self._owner, state.topic_id)
-        start = offset_to_start_at(self._topic, partition, claim, state)
+        if claim.next_offset is not None and claim.next_offset > state.end[partition]:
+            state = await self._describe_topic()  # it has grown since, and the worker before us was that fast
+        start = offset_to_start_at(self._topic, partition, claim, state, rebuild_missing=self._rebuild_missing)
         claimed = ClaimedPartition(partition, claim, start, self._store, self._intake, self._emits, self.counters)
         await claimed.load()
         return claimed
@@ -178,12 +159,12 @@ class OwnedPartitions:
             self.failed.set_exception(error)
 
     async def _work(self, lane: _Lane) -> None:
-        while True:
+        while not lane.released:  # redis-py may swallow a cancellation that comes with a reply
             run = await lane.runs.get()
             if not await self._follows(lane, run):
                 continue
             outcome = await lane.claimed.process(run.records)
-            if outcome.lost:
+            if outcome.lost and not lane.released:
                 await self._claim_again(lane, outcome)
 
     async def _follows(self, lane: _Lane, run: Run) -> bool:
@@ -203,9 +184,18 @@ class OwnedPartitions:
     async def _claim_again(self, lane: _Lane, outcome: Outcome) -> None:
         partition = lane.claimed.partition
         log.warning("partition %d: %s at offset %d", partition, outcome.name, lane.claimed.next_offset)
+        lane.open = False  # what comes now is fetched again; the other lanes must not wait behind it
+        _empty(lane)
         if outcome is Outcome.FENCED:
             # Another worker claimed it. If the group agrees, this lane is cancelled before the wait is over.
             await asyncio.sleep(self._reclaim_after_s)
         lane.claimed = await self._claim(partition, await self._describe_topic())
         lane.doubtful_gap_at = None
+        lane.open = True
         await self._seek(partition, lane.claimed.next_offset)
+
+
+def _empty(lane: _Lane) -> None:
+    """Drop the runs that wait, so that whoever waits to put one more goes on."""
+    while not lane.runs.empty():
+        lane.runs.get_nowait()

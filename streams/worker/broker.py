@@ -1,0 +1,77 @@
+"""What the worker asks the brokers about its topic and its group; blocking."""
+
+from __future__ import annotations
+
+import time
+
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from schemas import clients
+from schemas.errors import TopicError
+from schemas.settings import Settings
+from schemas.topic_reader import end_offsets, start_offsets
+from schemas.topics import TIMEOUT_S
+from streams.worker.topic_state import TopicState
+
+RETRY_PAUSE_S = 0.2
+
+
+def group_of(settings: Settings) -> str:
+    """Return the name of the workers' consumer group.
+
+    Examples
+    --------
+    >>> group_of(Settings())
+    'botify-streams'
+    """
+    return f"{settings.topic_prefix}-streams"
+
+
+def describe_topic(settings: Settings, topic: str) -> TopicState:
+    """Return the topic's id, its bounds, and what the workers' group has committed.
+
+    Raises
+    ------
+    TopicError
+        The topic does not exist, or no broker answers for `TIMEOUT_S`.
+    """
+    admin = AdminClient(clients.common_config(settings))
+    give_up = time.monotonic() + TIMEOUT_S
+    while True:
+        try:
+            topic_id = read_topic_id(admin, topic)
+            start, end = start_offsets(settings, topic), end_offsets(settings, topic)
+            return TopicState(topic_id, start, end, _committed(admin, topic, group_of(settings), sorted(start)))
+        except KafkaException as error:
+            # a worker must outlive a broker that restarts in the middle of a rebalance
+            if not clients.is_passing(error.args[0]) or time.monotonic() > give_up:
+                raise TopicError(f"{topic}: the brokers do not describe it: {error.args[0].str()}") from error
+            time.sleep(RETRY_PAUSE_S)
+
+
+class TopicWatch:
+    """Asks for a topic's id from time to time."""
+
+    def __init__(self, settings: Settings, topic: str) -> None:
+        self._admin = AdminClient(clients.common_config(settings))
+        self._topic = topic
+
+    def read_id(self) -> str | None:
+        """Return the id; None where the brokers do not say."""
+        try:
+            return read_topic_id(self._admin, self._topic)
+        except KafkaException:
+            return None
+
+
+def read_topic_id(admin: AdminClient, topic: str) -> str:
+    """Return the topic's id, which another topic of the same name does not have; raises KafkaException."""
+    (future,) = admin.describe_topics(TopicCollection([topic])).values()
+    return str(future.result(TIMEOUT_S).topic_id)
+
+
+def _committed(admin: AdminClient, topic: str, group: str, partitions: list[int]) -> dict[int, int]:
+    asked = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, partition) for partition in partitions])
+    (future,) = admin.list_consumer_group_offsets([asked]).values()
+    return {tp.partition: tp.offset for tp in future.result(TIMEOUT_S).topic_partitions if tp.offset >= 0}

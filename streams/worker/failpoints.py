@@ -1,0 +1,121 @@
+"""Points at which a worker kills itself, for tests of what it leaves behind. Off unless `BOTIFY_FAILPOINTS` is set.
+
+`BOTIFY_FAILPOINTS=after-apply:3` sends SIGKILL to the worker at its third apply, between the store's answer and the
+worker's hearing of it; `before-apply:0.01` kills with that probability at each apply, drawn from
+`BOTIFY_FAILPOINTS_SEED`. Several are separated by commas. The points wrap the store, so a worker without them has
+not a single instruction more.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from schemas.errors import SettingsError
+from streams.folds.projection import Changes
+from streams.store.protocol import Claim, Outcome, Store
+
+VARIABLE = "BOTIFY_FAILPOINTS"
+SEED_VARIABLE = "BOTIFY_FAILPOINTS_SEED"
+
+BEFORE_APPLY = "before-apply"
+AFTER_APPLY = "after-apply"
+DURING_CLAIM = "during-claim"
+"""The epoch is raised, the state not read yet."""
+
+POINTS = (BEFORE_APPLY, AFTER_APPLY, DURING_CLAIM)
+
+
+def with_failpoints(store: Store, environ: Mapping[str, str] | None = None) -> Store:
+    """Return the store itself, or one that kills this process where the environment says so.
+
+    Raises
+    ------
+    SettingsError
+        The variable cannot be read.
+    """
+    env = os.environ if environ is None else environ
+    if not (text := env.get(VARIABLE)):
+        return store
+    return KillingStore(store, Failpoints(text, int(env.get(SEED_VARIABLE, "0"))))
+
+
+class Failpoints:
+    """When to die.
+
+    Parameters
+    ----------
+    text : str
+        `point:value[,point:value]`; a whole number counts visits, a fraction is a probability.
+    seed : int
+    die : callable
+        What is done then.
+
+    Examples
+    --------
+    >>> points = Failpoints("after-apply:2", seed=0, die=lambda: print("dead"))
+    >>> points.reach("after-apply")
+    >>> points.reach("after-apply")
+    dead
+    """
+
+    def __init__(self, text: str, seed: int, die: Callable[[], object] | None = None) -> None:
+        self._plan = dict(_parse(part) for part in text.split(","))
+        self._visits = dict.fromkeys(POINTS, 0)
+        self._rng = np.random.default_rng(seed)
+        self._die = die or _kill_self
+
+    def reach(self, point: str) -> None:
+        """Pass a point, or die there."""
+        planned = self._plan.get(point)
+        if planned is None:
+            return
+        self._visits[point] += 1
+        due = self._rng.random() < planned if planned < 1.0 else self._visits[point] == planned
+        if due:
+            self._die()
+
+
+class KillingStore:
+    """A `Store` with failpoints around claims and applies."""
+
+    def __init__(self, store: Store, failpoints: Failpoints) -> None:
+        self._store = store
+        self._reach = failpoints.reach
+        self.read_whole = store.read_whole
+        self.read_fields = store.read_fields
+
+    async def claim(self, partition: int, owner: str, topic_id: str) -> Claim:
+        """Claim; see `Store.claim`."""
+        claim = await self._store.claim(partition, owner, topic_id)
+        self._reach(DURING_CLAIM)
+        return claim
+
+    async def apply(
+        self, partition: int, claim: Claim, expected_next: int | None, new_next: int, changes: Changes
+    ) -> Outcome:
+        """Apply; see `Store.apply`."""
+        self._reach(BEFORE_APPLY)
+        outcome = await self._store.apply(partition, claim, expected_next, new_next, changes)
+        self._reach(AFTER_APPLY)
+        return outcome
+
+
+def _parse(part: str) -> tuple[str, float]:
+    point, _, value = part.partition(":")
+    try:
+        number = float(value)
+    except ValueError:
+        number = 0.0
+    if point not in POINTS or not (0.0 < number < 1.0 or (number.is_integer() and number >= 1.0)):
+        raise SettingsError(
+            f"{VARIABLE}: {part!r} is not <point>:<probability or count> with a point of {', '.join(POINTS)}"
+        )
+    return point, number
+
+
+def _kill_self() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
