@@ -32,13 +32,14 @@ def render_table(results: ExperimentResults) -> Table:
     table = Table(
         title=f"Experiment {results.name}: against {results.control}",
         caption="\n".join(lines),
-        box=box.SIMPLE_HEAVY,
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),  # 80 columns hold it
     )
-    for heading in ("treatment", "metric"):
-        table.add_column(heading)
-    for heading in ("control", "treatment", "effect", "95 % interval"):
-        table.add_column(heading, justify="right")
-    table.add_column("significant", justify="center")
+    for heading in ("", "metric"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("control", "treatment", "effect %", "95 % interval"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("significant", no_wrap=True)
     for effect in results.effects:
         style = ("green" if effect.effect > 0 else "red") if effect.significant else ""
         table.add_row(
@@ -55,4 +56,4 @@ def render_table(results: ExperimentResults) -> Table:
 
 
 def _percent(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:+.2f} %"
+    return "–" if math.isnan(value) else f"{value:+.1f}"
