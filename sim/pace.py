@@ -9,6 +9,8 @@ LOOKAHEAD_MS = 10 * 60 * 1000
 """How far a listener may run ahead of the one who is furthest behind: well below the sessions' gap of 30 minutes."""
 _LEAST_WAIT_S, _MOST_WAIT_S = 0.002, 0.1
 """Shorter waits than a few milliseconds would make the loop spin; longer ones make it slow to stop."""
+_TICK_S = 0.004
+"""An offered load is made in ticks; to wake for every single request would cost more than to make it."""
 _SLACK_S = 0.25
 """How much of an offered load may be made up for after a stall."""
 
@@ -82,11 +84,13 @@ class OfferedRate:
     spent: float = 0.0
 
     def due(self, now_s: float, clocks: Clocks) -> Due:
-        """Allow what the rate has earned."""
+        """Allow what the rate has earned, once that is worth a tick."""
         earned = now_s * self.rate
         self.spent = max(self.spent, earned - max(1.0, _SLACK_S * self.rate))
-        wait_s = (self.spent + 1 - earned) / self.rate
-        return Due(2**62, int(earned - self.spent), min(max(wait_s, _LEAST_WAIT_S), _MOST_WAIT_S))
+        tick = max(1.0, _TICK_S * self.rate)
+        credit = earned - self.spent
+        most, wait_s = (int(credit), _TICK_S) if credit >= tick else (0, (tick - credit) / self.rate)
+        return Due(2**62, most, min(max(wait_s, _LEAST_WAIT_S), _MOST_WAIT_S))
 
     def spend(self, requests: int) -> None:
         """Take the requests from what was earned."""

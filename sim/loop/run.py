@@ -18,6 +18,7 @@ from sim.loop.replies import Replies
 from sim.loop.result import RunResult
 from sim.loop.sender import Record, Sender
 from sim.options import RunOptions
+from sim.pace import Due
 from sim.progress import Progress
 from sim.setup import new_run_id, pace_of, schedule_of
 from sim.simulation import Simulation
@@ -74,7 +75,8 @@ class Loop:
         self._gather_s = GATHER_S if options.rate is None and options.speed is None else 0.0
         self._codec = Codec()
         self._topics = Topics.of(settings)
-        self._sender = Sender(settings)
+        # A step's records are sent together as they are: to wait for more would only make the listeners wait.
+        self._sender = Sender(settings, linger_ms=0)
         self._replies = Replies(settings, self._codec)
         self.result = RunResult(run_id=options.run_id or new_run_id())
         self._conversation = Conversation(self.result.run_id, simulation.seats, len(world.catalogue), options.timeout_s)
@@ -102,25 +104,29 @@ class Loop:
         return self.result
 
     def _step(self, wall_s: float) -> None:
-        """Finish what is due, send it, and play what has been answered."""
-        simulation, result = self._simulation, self.result
-        due = self._pace.due(wall_s, simulation)
-        heard = simulation.finish_listens(due.until_ms, due.most)
-        if len(heard):
-            listens, requests = self._conversation.tell(heard, time.monotonic())
-            self._send(self._topics.listens.name, listens)
-            self._send(self._topics.recommendation_requests.name, requests)
-            self._pace.spend(len(requests))
-            result.count(heard)
-            if self._options.listens is not None and result.listens >= self._options.listens:
-                simulation.stop_accepting()
+        """Finish and send what is due, then play what has been answered."""
+        due = self._pace.due(wall_s, self._simulation)
+        if due.most != 0:
+            self._finish(due)
         recommendations = self._replies.receive(due.wait_s, self._gather_s)
         if recommendations:
             answers = self._conversation.match(recommendations, time.monotonic())
-            simulation.answer(answers.seats, answers.tracks)
-            result.recommendations += len(answers.seats)
+            self._simulation.answer(answers.seats, answers.tracks)
+            self.result.recommendations += len(answers.seats)
             if wall_s >= self._options.warm_up_s:
-                result.latency.update(answers.latencies_ms)
+                self.result.latency.update(answers.latencies_ms)
+
+    def _finish(self, due: Due) -> None:
+        heard = self._simulation.finish_listens(due.until_ms, due.most)
+        if not len(heard):
+            return
+        listens, requests = self._conversation.tell(heard, time.monotonic())
+        self._send(self._topics.listens.name, listens)
+        self._send(self._topics.recommendation_requests.name, requests)
+        self._pace.spend(len(requests))
+        self.result.count(heard)
+        if self._options.listens is not None and self.result.listens >= self._options.listens:
+            self._simulation.stop_accepting()
 
     def _ask_again(self) -> None:
         again, given_up = self._conversation.overdue(self._simulation.asking, time.monotonic())

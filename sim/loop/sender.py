@@ -26,7 +26,7 @@ class Sender:
     makes no copy. A record that was not delivered raises at the next call, and at the latest in `close`.
     """
 
-    def __init__(self, settings: Settings, linger_ms: int = 1) -> None:
+    def __init__(self, settings: Settings, linger_ms: int) -> None:
         self._producer = Producer(
             clients.producer_config(
                 settings,
