@@ -33,13 +33,14 @@ def render_table(results: ExperimentResults) -> Table:
         title=f"Experiment {results.name}: against {results.control}",
         caption="\n".join(lines),
         box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),  # 80 columns hold it
+        padding=(0, 1, 0, 0),
+        pad_edge=False,  # 80 columns hold it
     )
     for heading in ("", "metric"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("control", "treatment", "effect %", "95 % interval"):
+    for heading in ("control", "treated", "effect %", "95 % interval"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("significant", no_wrap=True)
+    table.add_column("signif.", no_wrap=True)
     for effect in results.effects:
         style = ("green" if effect.effect > 0 else "red") if effect.significant else ""
         table.add_row(
