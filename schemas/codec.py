@@ -86,7 +86,8 @@ class Codec:
         body.seek(HEADER_BYTES)
         try:
             fields: Any = schemaless_reader(body, schemas[0], schemas[1])
-            decoded = event(*fields.values())
+            # fields come in the order of the writer's schema, which is the class's own only for the newest version
+            decoded = event(*fields.values()) if schemas[1] is None else event(**fields)
         # fastavro meets hostile bytes with many exception types: EOF, index, unicode, overflow, struct, memory ...
         except Exception as error:
             raise DecodeError(f"not a whole {event.__name__}: {type(error).__name__}: {error}", raw) from error

@@ -8,6 +8,8 @@ from schemas.events import Listen, RecommendationRequest
 
 MAX_ID_BYTES = 255
 MAX_USER = 2**53
+MAX_TRACK = 2**31 - 1
+"""What a listener's history has room for; a bigger id in the catalogue must not stop the worker."""
 MAX_TIMESTAMP_MS = 2**52
 """Year 144,683: far enough, and a sum of two still is exact as a float."""
 
@@ -24,7 +26,7 @@ def check(event: Listen | RecommendationRequest, key: bytes | None, raw: bytes) 
     if (
         0.0 <= event.fraction <= 1.0
         and 0 <= event.user <= MAX_USER
-        and 0 <= event.track <= MAX_USER
+        and 0 <= event.track <= MAX_TRACK
         and 0 <= event.timestamp_ms <= MAX_TIMESTAMP_MS
         and event.position >= 0
         and 0 < len(event.session_id.encode()) <= MAX_ID_BYTES
@@ -38,7 +40,7 @@ def check(event: Listen | RecommendationRequest, key: bytes | None, raw: bytes) 
 def _why(event: Listen | RecommendationRequest, key: bytes | None) -> str:
     if not 0.0 <= event.fraction <= 1.0:
         return f"fraction {event.fraction} is not between 0 and 1"
-    for name, highest in (("user", MAX_USER), ("track", MAX_USER), ("timestamp_ms", MAX_TIMESTAMP_MS)):
+    for name, highest in (("user", MAX_USER), ("track", MAX_TRACK), ("timestamp_ms", MAX_TIMESTAMP_MS)):
         if not 0 <= getattr(event, name) <= highest:
             return f"{name} {getattr(event, name)} is not between 0 and {highest}"
     if event.position < 0:

@@ -1,0 +1,102 @@
+"""Invariant: what is encoded comes back equal, and no bytes at all raise anything but a DecodeError."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.codec import HEADER_BYTES, Codec
+from schemas.errors import DecodeError, SchemaError
+from schemas.events import Event, Listen, Recommendation, RecommendationRequest, Session, Track
+from tests.unit.strategies import EVENTS, events
+
+CODEC = Codec()
+LISTEN = Listen("a:0", 42, 7, 0.5, 1_700_000_000_000, "a", 0, False, "random", {"X": "T1"}, 0.01, 3.5)
+EXAMPLES: list[Event] = [
+    LISTEN,
+    RecommendationRequest("a:0", 42, "a", 0, 7, 0.5, 1, 2),
+    Recommendation("a:0", 42, 7, "random", {}, 0.5, 0, 1.0, 2),
+    Session("0-0", "a", 42, 1, 2, 3, 1.5, "end"),
+    Track(7, "artist", None, "genre", "title"),
+]
+
+
+@given(events)
+def test_every_event_comes_back_equal(event: Any) -> None:
+    assert CODEC.decode(CODEC.encode(event), type(event)) == event
+
+
+@pytest.mark.parametrize("event", EXAMPLES, ids=lambda event: type(event).__name__)
+def test_the_header_is_confluents(event: Event) -> None:
+    raw = CODEC.encode(event)
+    assert raw[0] == 0
+    assert 1 <= int.from_bytes(raw[1:HEADER_BYTES], "big") <= len(EVENTS)
+
+
+@pytest.mark.parametrize("event", EXAMPLES, ids=lambda event: type(event).__name__)
+def test_a_value_cut_anywhere_is_refused_with_its_bytes(event: Any) -> None:
+    raw = CODEC.encode(event)
+    for length in range(len(raw)):
+        with pytest.raises(DecodeError) as caught:
+            CODEC.decode(raw[:length], type(event))
+        assert caught.value.raw == raw[:length]
+
+
+@pytest.mark.parametrize("event", EXAMPLES, ids=lambda event: type(event).__name__)
+def test_bytes_left_over_are_refused(event: Any) -> None:
+    with pytest.raises(DecodeError, match="1 bytes left over"):
+        CODEC.decode(CODEC.encode(event) + b"\0", type(event))
+
+
+@pytest.mark.parametrize("raw", [None, b""])
+def test_an_empty_value_says_what_was_expected(raw: bytes | None) -> None:
+    with pytest.raises(DecodeError, match="empty; a Listen was expected"):
+        CODEC.decode(raw, Listen)
+
+
+def test_another_events_id_is_named() -> None:
+    with pytest.raises(DecodeError, match="is a Track; a Listen was expected"):
+        CODEC.decode(CODEC.encode(EXAMPLES[-1]), Listen)
+
+
+def test_an_unknown_id_is_named() -> None:
+    with pytest.raises(DecodeError, match="unknown schema id 4711"):
+        CODEC.decode(b"\0" + (4711).to_bytes(4, "big") + b"x", Listen)
+
+
+@pytest.mark.parametrize("raw", [b'{"user": 1}', b"\0\0", b"\1\0\0\0\1"])
+def test_another_format_is_named(raw: bytes) -> None:
+    with pytest.raises(DecodeError, match="no Confluent wire format"):
+        CODEC.decode(raw, Listen)
+
+
+@settings(max_examples=300)
+@given(st.sampled_from(list(EVENTS)), st.binary(max_size=60), st.booleans())
+def test_rubbish_raises_nothing_but_decode_errors(event: Any, body: bytes, has_header: bool) -> None:
+    header = CODEC.encode(next(e for e in EXAMPLES if type(e) is event))[:HEADER_BYTES]
+    try:
+        decoded = CODEC.decode(header + body if has_header else body, event)
+    except DecodeError:
+        return
+    assert isinstance(decoded, event)
+
+
+@settings(max_examples=300)
+@given(st.integers(0, 10**6), st.binary(min_size=1, max_size=12))
+def test_a_good_value_with_bytes_overwritten_raises_nothing_but_decode_errors(at: int, patch: bytes) -> None:
+    raw = bytearray(CODEC.encode(LISTEN))
+    at %= len(raw)
+    raw[at : at + len(patch)] = patch
+    try:
+        CODEC.decode(bytes(raw), Listen)
+    except DecodeError:
+        return
+
+
+@pytest.mark.parametrize("wrong", [{"user": "x"}, {"fraction": None}, {"treatments": 3}, {"user": 2**70}])
+def test_a_field_of_a_wrong_type_cannot_be_encoded(wrong: dict[str, Any]) -> None:
+    with pytest.raises(SchemaError, match="does not fit its schema"):
+        CODEC.encode(LISTEN._replace(**wrong))

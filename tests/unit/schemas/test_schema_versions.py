@@ -1,0 +1,115 @@
+"""Invariant: locked files never change, and every newer reader reads every older version."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from fastavro import parse_schema, schemaless_reader, schemaless_writer
+from fastavro.utils import generate_one
+
+from schemas import committed
+from schemas.codec import Codec
+from schemas.errors import SchemaError
+from schemas.events import Track
+
+SCHEMAS = committed.load()
+
+
+@pytest.fixture
+def avro(tmp_path: Path) -> Path:
+    """A copy of the committed schemas."""
+    return Path(shutil.copytree(committed.AVRO_DIR, tmp_path / "avro"))
+
+
+def add_version(avro: Path, subject: str, version: int, *, field: dict[str, Any], at: int) -> None:
+    schema = json.loads((avro / f"{subject}-{version - 1}.avsc").read_text())
+    schema["fields"].insert(at, field)
+    (avro / f"{subject}-{version}.avsc").write_text(json.dumps(schema))
+
+
+def test_every_event_has_a_schema_with_its_fields_in_order() -> None:
+    newest = {schema.subject: schema for schema in sorted(SCHEMAS, key=lambda s: s.version)}
+    assert newest.keys() == committed.EVENTS.keys()
+    for schema in newest.values():
+        assert tuple(field["name"] for field in json.loads(schema.text)["fields"]) == schema.event._fields
+
+
+def test_ids_are_unique_and_versions_have_no_holes() -> None:
+    assert len({schema.id for schema in SCHEMAS}) == len(SCHEMAS)
+    for subject in committed.EVENTS:
+        versions = sorted(schema.version for schema in SCHEMAS if schema.subject == subject)
+        assert versions == list(range(1, len(versions) + 1))
+
+
+@pytest.mark.parametrize("old", SCHEMAS, ids=lambda schema: f"{schema.subject}-{schema.version}")
+def test_every_newer_reader_reads_every_older_version(old: committed.CommittedSchema) -> None:
+    for new in SCHEMAS:
+        if new.subject == old.subject and new.version >= old.version:
+            body = io.BytesIO()
+            schemaless_writer(body, old.parse(), generate_one(old.parse()))
+            body.seek(0)
+            assert schemaless_reader(body, old.parse(), new.parse()).keys() >= {
+                field["name"] for field in json.loads(new.text)["fields"]
+            }
+
+
+@pytest.mark.parametrize("at", [0, 2, 5])
+def test_an_old_record_is_read_with_the_default_of_a_new_field(
+    avro: Path, at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields: list[tuple[str, Any]] = [(name, Any) for name in Track._fields]
+    fields.insert(at, ("plays", int))
+    new_track: Any = NamedTuple("Track", fields)
+    old_raw = Codec().encode(Track(7, "artist", None, "genre", "title"))
+    add_version(avro, "track", 2, field={"name": "plays", "type": "long", "default": 3}, at=at)
+    assert committed.lock(avro) == ["track-2"]
+    monkeypatch.setitem(committed.EVENTS, "track", new_track)
+    codec = Codec(committed.load(avro))
+    expected = new_track(track=7, artist="artist", album=None, genre="genre", title="title", plays=3)
+    assert codec.decode(old_raw, new_track) == expected
+    assert codec.decode(codec.encode(expected._replace(plays=9)), new_track).plays == 9
+
+
+def test_a_locked_id_never_changes(avro: Path) -> None:
+    before = {schema.subject: schema.id for schema in committed.load(avro)}
+    add_version(avro, "listen", 2, field={"name": "device", "type": ["null", "string"], "default": None}, at=12)
+    committed.lock(avro)
+    after = committed.load(avro)
+    assert {s.subject: s.id for s in after if s.version == 1} == before
+    assert [s.id for s in after if s.version == 2] == [max(before.values()) + 1]
+
+
+def test_a_changed_file_is_refused(avro: Path) -> None:
+    path = avro / "listen-1.avsc"
+    path.write_text(path.read_text().replace("0 to 1", "0 to 2"))
+    with pytest.raises(SchemaError, match=r"listen-1\.avsc was changed after it was locked"):
+        committed.load(avro)
+
+
+def test_a_removed_file_is_refused(avro: Path) -> None:
+    (avro / "session-1.avsc").unlink()
+    with pytest.raises(SchemaError, match=r"session-1\.avsc is locked but gone"):
+        committed.load(avro)
+
+
+def test_a_file_that_is_not_locked_is_refused(avro: Path) -> None:
+    add_version(avro, "track", 2, field={"name": "plays", "type": "long", "default": 0}, at=5)
+    with pytest.raises(SchemaError, match=r"track-2\.avsc is not locked; run"):
+        committed.load(avro)
+
+
+@pytest.mark.parametrize("name", ["song-1", "track", "track-x"])
+def test_a_file_of_another_name_cannot_be_locked(avro: Path, name: str) -> None:
+    shutil.copy(avro / "track-1.avsc", avro / f"{name}.avsc")
+    with pytest.raises(SchemaError, match="the name must be <event>-<version>"):
+        committed.lock(avro)
+
+
+def test_the_parser_knows_every_schema() -> None:
+    for schema in SCHEMAS:
+        assert parse_schema(schema.parse())["type"] == "record"

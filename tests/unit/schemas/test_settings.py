@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import json
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+
+import pytest
+
+from schemas.errors import SettingsError
+from schemas.settings import STACK_FILE, Settings
+
+
+def test_what_a_child_process_reads_is_the_same(tmp_path: Path) -> None:
+    settings = Settings(
+        home=tmp_path,
+        kafka_bootstrap_servers="a:1,b:2",
+        kafka_security={"security.protocol": "SASL_SSL", "sasl.password": "x", "ssl.ca.location": "/ca.pem"},
+        redis_url="rediss://h:1/0",
+        schema_registry_url="https://registry.example",
+        topic_prefix="mine",
+        partitions=3,
+        replication_factor=2,
+    )
+    assert Settings.from_env(settings.to_env()) == settings
+
+
+@pytest.mark.parametrize("variable", ["BOTIFY_PARTITIONS", "BOTIFY_REPLICATION_FACTOR"])
+@pytest.mark.parametrize("value", ["0", "-1", "many", "2.5"])
+def test_a_bad_number_names_its_variable(variable: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=f"{variable}: '{value}' is not a whole number of 1 or more"):
+        Settings.from_env({variable: value})
+
+
+def test_a_bad_address_names_its_variable_but_not_its_value() -> None:
+    with pytest.raises(SettingsError, match="REDIS_URL: the address must start with") as caught:
+        Settings.from_env({"REDIS_URL": "http://user:secret@host"})
+    assert "secret" not in str(caught.value)
+
+
+def test_empty_variables_mean_the_default() -> None:
+    assert Settings.from_env({"BOTIFY_PARTITIONS": "", "REDIS_URL": ""}).partitions == 8
+
+
+def test_secrets_are_not_shown() -> None:
+    settings = Settings.from_env({"KAFKA_SASL_PASSWORD": "secret", "REDIS_URL": "redis://:secret@host"})
+    assert settings.kafka_security == {"sasl.password": "secret"}
+    assert "secret" not in repr(settings)
+
+
+def test_the_environment_wins_over_the_running_stack_and_that_over_the_defaults(tmp_path: Path) -> None:
+    written = {"settings": {"kafka_bootstrap_servers": "stack:1", "redis_url": "redis://stack:2", "unknown": "x"}}
+    (tmp_path / STACK_FILE).write_text(json.dumps(written))
+    settings = Settings.from_env({"BOTIFY_HOME": str(tmp_path), "REDIS_URL": "redis://given:3"})
+    assert settings.kafka_bootstrap_servers == "stack:1"
+    assert settings.redis_url == "redis://given:3"
+    assert settings.topic_prefix == "botify"
+
+
+def test_a_broken_stack_file_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / STACK_FILE).write_text("{")
+    with pytest.raises(SettingsError, match=r"is not JSON .* remove it and run `botify up`"):
+        Settings.from_env({"BOTIFY_HOME": str(tmp_path)})
+
+
+def test_nobody_changes_settings() -> None:
+    settings = Settings()
+    with pytest.raises(FrozenInstanceError):
+        settings.partitions = 3  # type: ignore[misc]
+    assert settings.with_(partitions=3).partitions == 3
+    assert settings.partitions == 8

@@ -1,0 +1,69 @@
+"""Hypothesis strategies for the events."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from schemas.events import Event, Listen, Recommendation, RecommendationRequest, Session, Track
+
+longs = st.integers(-(2**63), 2**63 - 1)
+ints = st.integers(-(2**31), 2**31 - 1)
+doubles = st.floats(allow_nan=False)
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+treatments = st.dictionaries(texts, texts, max_size=3)
+
+EVENTS: dict[type[Event], st.SearchStrategy[Event]] = {
+    Listen: st.builds(
+        Listen,
+        texts,
+        longs,
+        longs,
+        doubles,
+        longs,
+        texts,
+        ints,
+        st.booleans(),
+        st.none() | texts,
+        treatments,
+        st.none() | doubles,
+        st.none() | doubles,
+    ),
+    RecommendationRequest: st.builds(RecommendationRequest, texts, longs, texts, ints, longs, doubles, longs, longs),
+    Recommendation: st.builds(Recommendation, texts, longs, longs, texts, treatments, doubles, ints, doubles, longs),
+    Session: st.builds(Session, texts, texts, longs, longs, longs, ints, doubles, texts),
+    Track: st.builds(Track, longs, texts, st.none() | texts, st.none() | texts, texts),
+}
+"""Any event that its schema can carry, likely or not."""
+
+events = st.one_of(list(EVENTS.values()))
+
+
+@st.composite
+def listen_sequences(draw: st.DrawFn, users: int = 4, tracks: int = 6, max_size: int = 60) -> list[Listen]:
+    """Listens of few users and tracks: duplicates, late ones, long gaps, sessions taken up again."""
+    sequence: list[Listen] = []
+    now_ms = 1_700_000_000_000
+    for at in range(draw(st.integers(1, max_size))):
+        if sequence and draw(st.integers(0, 9)) == 0:
+            sequence.append(draw(st.sampled_from(sequence)))
+            continue
+        user = draw(st.integers(0, users - 1))
+        now_ms += draw(st.sampled_from([0, 1, 1_000, 60_000, 20 * 60_000, 40 * 60_000]))
+        late_ms = draw(st.sampled_from([0, 0, 0, 5_000, 31 * 60_000, 10**9]))
+        sequence.append(
+            Listen(
+                event_id=f"e{at}",
+                user=user,
+                track=draw(st.integers(0, tracks - 1)),
+                fraction=draw(st.sampled_from([0.0, 0.2, 0.25, 1.0]) | st.floats(0.0, 1.0)),
+                timestamp_ms=now_ms - late_ms,
+                session_id=f"{user}-{draw(st.integers(0, 2))}",
+                position=at,
+                ended_session=draw(st.integers(0, 5)) == 0,
+                recommender=None,
+                treatments={},
+                propensity=None,
+                latency_ms=None,
+            )
+        )
+    return sequence
