@@ -50,6 +50,9 @@ def run(
     seed: Annotated[int, typer.Option(help="The same seed gives each listener the same random numbers.")] = 1,
     speed: Annotated[str, typer.Option(help="Event time per wall time, such as 1x or 60x, or max.")] = "max",
     rate: Annotated[float | None, typer.Option(help="Offer so many requests a second, answered or not.")] = None,
+    start: Annotated[
+        str | None, typer.Option(help="Event time of the beginning, such as 2027-01-01 (UTC); now if not given.")
+    ] = None,
     shard: Annotated[str, typer.Option(help="Which part of the listeners, such as 0/4.")] = "0/1",
     model: Annotated[
         str, typer.Option(help="How listeners choose: botify, drifting, trending, fatigue, or module:Class.")
@@ -73,9 +76,16 @@ def run(
         days=days,
         speed=parse_speed(speed),
         rate=rate,
+        start_ms=None if start is None else parse_start(start),
         shard=Shard.parse(shard),
         run_id=run_id,
     )
+    if agent == "kafka" and options.shard.count > 1 and (start is None or options.speed is None):
+        console.print(
+            "Shards have no clock in common. Give all of them the same --start and a --speed, or their event times "
+            "drift apart and sessions are closed too early.",
+            style="yellow",
+        )
     with console.status("opening the world"):
         opened = open_world(settings.home, WorldConfig()) if world is None else find_world(settings.home, world)
     if agent == "console":
@@ -109,6 +119,29 @@ def parse_speed(text: str) -> float | None:
         return float(text.removesuffix("x"))
     except ValueError:
         raise SimulationError(f"speed {text!r} is neither max nor a number such as 60x") from None
+
+
+def parse_start(text: str) -> int:
+    """Read a time in ISO 8601, in UTC where it does not say otherwise, and return it in ms since the epoch.
+
+    Raises
+    ------
+    SimulationError
+        It is no time, or one before 1970.
+
+    Examples
+    --------
+    >>> parse_start("1970-01-02"), parse_start("1970-01-01T02:00+01:00")
+    (86400000, 3600000)
+    """
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise SimulationError(f"start {text!r} is no time such as 2027-01-01 or 2027-01-01T08:00") from None
+    start_ms = int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
+    if start_ms < 0:
+        raise SimulationError(f"start {text!r} is before 1970")
+    return start_ms
 
 
 def result_table(done: Progress) -> Table:

@@ -66,6 +66,8 @@ def test_days_and_models_and_shards_are_options(world):
     [
         (["--speed", "fast"], "neither max nor a number"),
         (["--shard", "2/2"], "index/count"),
+        (["--start", "tomorrow"], "is no time"),
+        (["--start", "1969-01-01"], "before 1970"),
         (["--users", "500"], "has 40 listeners"),
         (["--model", "nobody"], "listener model"),
         (["--sessions", "0"], "greater than 0"),
