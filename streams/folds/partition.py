@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from schemas.events import Session
 from streams.folds.popularity import Popularity
@@ -16,22 +16,37 @@ SCORE_SETS: Sequence[str] = (*Users.score_sets, *Popularity.score_sets, *Session
 """Every collection of a partition that is a sorted set."""
 
 
+PROJECTIONS: Sequence[str] = ("users", "popularity", "sessions")
+
+
 class PartitionFold:
     """The state of one partition. `users` comes first: it drops the duplicates for the others.
 
     A batch goes `missing` → `load` → `fold` → `take_changes` and `take_closed_sessions`.
+
+    Parameters
+    ----------
+    partition : int
+    only : collection of str
+        Names of `PROJECTIONS` to fold. `users` is folded in any case, because the others rest on it.
+
+    Attributes
+    ----------
+    score_sets : sequence of str
+        Sorted sets; they are read whole when a partition is claimed.
+    hashes_read_at_claim : sequence of str
+        Hashes that are read whole then.
     """
 
-    hashes_read_at_claim: Sequence[str] = (OPEN_SESSIONS,)
-    """Hashes that are read whole when a partition is claimed, as all sorted sets are."""
-
-    def __init__(self, partition: int) -> None:
+    def __init__(self, partition: int, only: Collection[str] = PROJECTIONS) -> None:
         self.users = Users()
         self._sessions = Sessions(partition)
-        self.projections: Sequence[Projection] = (self.users, Popularity(), self._sessions)
+        every: dict[str, Projection] = {"users": self.users, "popularity": Popularity(), "sessions": self._sessions}
+        self.projections = [p for name, p in every.items() if name == "users" or name in only]
         self._fields_of = {name: p for p in self.projections for name in p.hashes}
         self._scores_of = {name: p for p in self.projections for name in p.score_sets}
         self.score_sets: Sequence[str] = tuple(self._scores_of)
+        self.hashes_read_at_claim: Sequence[str] = (OPEN_SESSIONS,) if OPEN_SESSIONS in self._fields_of else ()
 
     def missing(self, batch: Sequence[Record]) -> dict[str, list[bytes]]:
         """Return the fields that the batch needs from the store, by hash."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 from schemas.events import Session
@@ -46,6 +45,5 @@ class OfflineFold:
 
     async def advance_to(self, log: PartitionLog, end: int) -> None:
         """Fold what the log has up to an offset (not included)."""
-        batches = log.read_to(end)
-        while (batch := await asyncio.to_thread(next, batches, None)) is not None:
+        async for batch in log.read_ahead(end):
             await self.advance(batch)

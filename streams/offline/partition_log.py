@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
@@ -13,7 +14,8 @@ from schemas.errors import TopicError
 from schemas.settings import Settings
 from schemas.topic_reader import IDLE_TIMEOUT_S
 
-BATCH = 10_000
+BATCH = 5_000
+"""Records of one batch; a batch is one script in Redis, which keeps others waiting for some 10 ms."""
 PREFETCH_KB = 32 * 1024
 
 
@@ -72,6 +74,17 @@ class PartitionLog:
                 give_up = time.monotonic() + IDLE_TIMEOUT_S
             elif time.monotonic() > give_up:
                 raise TopicError(f"{self._name}: no record for {IDLE_TIMEOUT_S:.0f} s at offset {self.next_offset}")
+
+    async def read_ahead(self, end: int) -> AsyncIterator[list[LogRecord]]:
+        """Yield what `read_to` yields, and fetch the next batch in a thread while the last one is worked on."""
+        batches = self.read_to(end)
+        fetched = asyncio.create_task(asyncio.to_thread(next, batches, None))
+        try:
+            while (batch := await fetched) is not None:
+                fetched = asyncio.create_task(asyncio.to_thread(next, batches, None))
+                yield batch
+        finally:
+            await asyncio.wait([fetched])  # a thread cannot be cancelled, and the log is closed after this
 
     def close(self) -> None:
         """Leave the broker."""

@@ -12,7 +12,38 @@ def namespace_pointer(prefix: str) -> str:
 
     `prefix` is the settings' `topic_prefix`, so deployments that share a Redis do not meet.
     """
-    return f"{prefix}:namespace"
+    return f"{{{prefix}}}:namespace"
+
+
+def namespace_history(prefix: str) -> str:
+    """Return the key of the list of namespaces that were the live one, the last one last; shares the pointer's slot."""
+    return f"{{{prefix}}}:namespace-history"
+
+
+def namespace_records(prefix: str) -> str:
+    """Return the key of the hash from id to what is known of a namespace that was made beside the live one."""
+    return f"{{{prefix}}}:namespaces"
+
+
+def dead_letter_resolutions(prefix: str) -> str:
+    """Return the key of the hash from a dead letter's origin to what an operator did with it."""
+    return f"{{{prefix}}}:dead-letters"
+
+
+def redrive_lock(prefix: str) -> str:
+    """Return the key of the lock that lets one process redrive at a time."""
+    return f"{{{prefix}}}:redrive-lock"
+
+
+def namespace_of(prefix: str, id_: str) -> str:
+    """Return the namespace of an id that `botify replay` or `botify snapshot` gave out.
+
+    Examples
+    --------
+    >>> namespace_of("botify", "r67439f2a")
+    'botify.r67439f2a'
+    """
+    return f"{prefix}.{id_}"
 
 
 def default_namespace(prefix: str) -> str:

@@ -5,24 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection
-from typing import Any
 
-from schemas.catalogue import CatalogueReader
-from schemas.codec import Codec
 from schemas.errors import BotifyError
 from schemas.settings import Settings
-from schemas.topics import Topics
 from streams.folds.partition import HASHES, SCORE_SETS
 from streams.offline.fold import OfflineFold
 from streams.offline.partition_log import PartitionLog
-from streams.store.connect import connect_async
+from streams.offline.sources import Sources, open_sources
 from streams.store.frozen import Frozen, frozen
 from streams.store.namespaces import live_namespace
 from streams.verify.compare import compare
 from streams.verify.report import Report
-from streams.worker.app import describe_topic
-from streams.worker.intake import Intake
-from streams.worker.ownership import TopicState
+from streams.worker.topic_state import TopicState
 
 Progress = Callable[[int, int], None]
 """Told how many records are folded, and how many there are."""
@@ -61,57 +55,49 @@ async def _verify(
     settings: Settings, namespace: str | None, partitions: Collection[int] | None, progress: Progress
 ) -> Report:
     started = time.monotonic()
-    topic = Topics.of(settings).listens.name
-    state = await asyncio.to_thread(describe_topic, settings, topic)
-    codec = Codec()
-    catalogue = CatalogueReader(settings, codec)
-    redis = connect_async(settings)
-    try:
-        await asyncio.to_thread(catalogue.refresh)
-        intake = Intake(codec, catalogue.tracks, catalogue.refresh)
-        report = Report(namespace or await live_namespace(redis, settings.topic_prefix))
-        chosen = sorted(state.end if partitions is None else partitions)
-        total = sum(state.end[partition] for partition in chosen)
+    async with open_sources(settings) as sources:
+        report = Report(namespace or await live_namespace(sources.redis, settings.topic_prefix))
+        chosen = sorted(sources.state.end if partitions is None else partitions)
+        total = sum(sources.state.end[partition] for partition in chosen)
         for partition in chosen:
-            await _verify_partition(settings, redis, topic, state, partition, intake, report)
+            await _verify_partition(sources, partition, report)
             progress(report.records, total)
-    finally:
-        await redis.aclose()
-        catalogue.close()
     report.seconds = time.monotonic() - started
     return report
 
 
-async def _verify_partition(
-    settings: Settings, redis: Any, topic: str, state: TopicState, partition: int, intake: Intake, report: Report
-) -> None:
+async def _verify_partition(sources: Sources, partition: int, report: Report) -> None:
     # The first look says how much there is to fold; the second, when that is done, has hardly moved on from it.
-    async with frozen(redis, report.namespace, partition) as first:
-        begin, reached = first.first_offset, _checked(topic, partition, first, state)
-    offline = OfflineFold(partition, intake)
-    log = PartitionLog(settings, topic, partition, begin)
+    async with frozen(sources.redis, report.namespace, partition) as first:
+        begin, reached = first.first_offset, _checked(sources.topic, partition, first, sources.state)
+    offline = OfflineFold(partition, sources.intake)
+    log = PartitionLog(sources.settings, sources.topic, partition, begin)
     try:
         await offline.advance_to(log, reached)
-        async with frozen(redis, report.namespace, partition) as last:
-            reached = _checked(topic, partition, last, state)
+        async with frozen(sources.redis, report.namespace, partition) as last:
+            reached = _checked(sources.topic, partition, last, sources.state)
             if reached < log.next_offset:
                 raise VerifyError(
-                    f"{topic}[{partition}]: the checkpoint went back from {log.next_offset} to {reached} meanwhile; "
-                    "Redis lost writes. Verify again when the worker has caught up."
+                    f"{sources.topic}[{partition}]: the checkpoint went back from {log.next_offset} to {reached} "
+                    "meanwhile; Redis lost writes. Verify again when the worker has caught up."
                 )
             await offline.advance_to(log, reached)
-            for name in HASHES:
-                pages = last.contents.hash_pages(partition, name)
-                report.count(name, *await compare(partition, name, offline.store.hashes[partition, name], pages))
-            for name in SCORE_SETS:
-                ranks = last.contents.score_pages(partition, name)
-                report.count(name, *await compare(partition, name, offline.store.scores[partition, name], ranks))
+            await _compare_all(offline, last, partition, report)
     finally:
         log.close()
     report.checkpoints[partition] = reached
     report.listens += offline.counters.listens
     report.duplicates += offline.counters.duplicates
     report.dead_letters += offline.counters.dead_letters
+
+
+async def _compare_all(offline: OfflineFold, state: Frozen, partition: int, report: Report) -> None:
+    for name in HASHES:
+        fields = state.contents.hash_pages(partition, name)
+        report.count(name, *await compare(partition, name, offline.store.hashes[partition, name], fields))
+    for name in SCORE_SETS:
+        scores = state.contents.score_pages(partition, name)
+        report.count(name, *await compare(partition, name, offline.store.scores[partition, name], scores))
 
 
 def _checked(topic: str, partition: int, state: Frozen, now: TopicState) -> int:

@@ -14,18 +14,22 @@ from schemas.codec import Codec
 from schemas.settings import Settings
 from schemas.topics import Topics
 from streams.store.connect import connect_async
-from streams.store.keys import default_namespace, namespace_pointer
+from streams.store.namespaces import LiveNamespace, live_namespace
+from streams.store.protocol import Store
 from streams.store.redis_store import RedisStore
 from streams.worker.broker import TopicWatch, describe_topic, group_of
 from streams.worker.emitter import Emitter
 from streams.worker.failpoints import with_failpoints
 from streams.worker.intake import Intake
 from streams.worker.ownership import OwnedPartitions
+from streams.worker.rejected_before import RejectedBefore
+from streams.worker.topic_state import TopicState
 from streams.worker.transport import BatchApp, BatchConsumer, RunSchema, broker_urls
 
 log = logging.getLogger(__name__)
 
 TOPIC_CHECK_S = 5.0
+NAMESPACE_CHECK_S = 0.5
 RUN_RECORDS = 8_000
 """Records of one fetch, over all partitions."""
 
@@ -46,18 +50,32 @@ class WorkerApp(BatchApp):
         await asyncio.to_thread(self._catalogue.refresh)
         self._emitter = Emitter(settings, codec)
         self._redis = connect_async(settings)
-        pointer = await self._redis.get(namespace_pointer(settings.topic_prefix))
-        namespace = pointer.decode() if pointer else default_namespace(settings.topic_prefix)
+        namespace = await live_namespace(self._redis, settings.topic_prefix)
+        self._namespace = LiveNamespace(self._redis, settings.topic_prefix, seen=namespace)
+        self._rejected = RejectedBefore(settings)
         self.partitions = OwnedPartitions(
             topic=topic,
-            store=with_failpoints(RedisStore(self._redis, namespace)),
-            intake=Intake(codec, self._catalogue.tracks, self._catalogue.refresh),
+            store=self._store_of(namespace),
+            intake=Intake(codec, self._catalogue.tracks, self._catalogue.refresh, self._rejected.offsets),
             emits=self._emitter,
-            describe_topic=lambda: asyncio.to_thread(describe_topic, settings, topic),
+            describe_topic=lambda: asyncio.to_thread(self._before_claim, topic),
             seek=lambda partition, offset: self.consumer.seek_back(TP(topic, partition), offset),
             reclaim_after_s=settings.session_timeout_s,
             rebuild_missing=settings.on_missing_state == "rebuild",
         )
+
+    async def another_store(self) -> Store | None:
+        """Return the store of the live namespace, where another one has become that."""
+        namespace = await self._namespace.look()
+        return None if namespace is None else self._store_of(namespace)
+
+    def _store_of(self, namespace: str) -> Store:
+        return with_failpoints(RedisStore(self._redis, namespace))
+
+    def _before_claim(self, topic: str) -> TopicState:
+        """Read what a claim goes by: which records were dead-lettered, and the topic's bounds."""
+        self._rejected.refresh()
+        return describe_topic(self.settings, topic)
 
     async def on_stop(self) -> None:
         """Let go of the partitions, then of the connections."""
@@ -65,6 +83,7 @@ class WorkerApp(BatchApp):
         await super().on_stop()
         await asyncio.to_thread(self._emitter.close)
         await asyncio.to_thread(self._catalogue.close)
+        await asyncio.to_thread(self._rejected.close)
         await self._redis.aclose()
         log.info("stopped: %s", self.partitions.counters)
 
@@ -104,5 +123,9 @@ def build_app(settings: Settings) -> WorkerApp:
     async def stop_when_the_topic_is_another() -> None:
         watch = TopicWatch(settings, Topics.of(settings).listens.name)
         await app.partitions.watch_topic(lambda: asyncio.to_thread(watch.read_id), TOPIC_CHECK_S)
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def follow_the_live_namespace() -> None:
+        await app.partitions.follow_namespace(app.another_store, NAMESPACE_CHECK_S)
 
     return app

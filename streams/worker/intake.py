@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from schemas.codec import Codec
@@ -29,18 +30,35 @@ class Intake:
         The catalogue.
     refresh : callable
         Brings `known_tracks` up to date; called, once a run, before a track is said to be unknown.
+    rejected_before : mapping of partition to container of offset
+        Records that were dead-lettered; they stay out, even if they could enter by now.
     """
 
-    def __init__(self, codec: Codec, known_tracks: Container[int], refresh: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        codec: Codec,
+        known_tracks: Container[int],
+        refresh: Callable[[], object],
+        rejected_before: Mapping[int, Container[int]] = MappingProxyType({}),
+    ) -> None:
         self._codec = codec
         self._known_tracks = known_tracks
         self._refresh = refresh
+        self._rejected_before = rejected_before
 
     def take(self, records: Sequence[Any]) -> tuple[list[Record], list[Rejected]]:
-        """Return the good ones as (offset, listen) and the others with their reasons, both in order."""
+        """Take a run in: records, at least one, of one partition.
+
+        Returns
+        -------
+        good : list of (offset, listen)
+        rejected : list of Rejected
+            Both in order.
+        """
         good: list[Record] = []
         rejected: list[Rejected] = []
         decode, known = self._codec.decode, self._known_tracks
+        rejected_before = self._rejected_before.get(records[0].partition, ())
         refreshed = False
         for record in records:
             raw = record.value
@@ -53,6 +71,8 @@ class Intake:
                         refreshed = True
                     if listen.track not in known:
                         raise ValidationError(f"track {listen.track} is not in the catalogue", raw)
+                if record.offset in rejected_before:
+                    raise ValidationError("it was dead-lettered before, so only redriving brings it in", raw)
             except RejectedMessageError as reason:
                 rejected.append(Rejected(record, reason))
             else:

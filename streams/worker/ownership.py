@@ -26,7 +26,7 @@ LANE_RUNS = 2
 @dataclass(slots=True)
 class _Lane:
     claimed: ClaimedPartition
-    runs: asyncio.Queue[Run] = field(default_factory=lambda: asyncio.Queue(LANE_RUNS))
+    runs: asyncio.Queue[Run | None] = field(default_factory=lambda: asyncio.Queue(LANE_RUNS))
     doubtful_gap_at: int | None = None
     open: bool = True
     released: bool = False
@@ -130,6 +130,26 @@ class OwnedPartitions:
             if topic_id is not None and self._topic_id is not None and topic_id != self._topic_id:
                 raise another_topic(self._topic, topic_id, self._topic_id)
 
+    async def follow_namespace(self, read_store: Callable[[], Awaitable[Store | None]], every_s: float) -> None:
+        """Look, again and again, whether another namespace is the live one, and go on in that.
+
+        Each lane finishes the run it has, then claims its partition in the new namespace, whose checkpoint says where
+        to go on. So nothing is lost or folded twice there, and the old namespace stays as it was.
+
+        Parameters
+        ----------
+        read_store : callable
+            Returns the store of the live namespace where that is another one than before, else None.
+        every_s : float
+        """
+        while True:
+            await asyncio.sleep(every_s)
+            store = await read_store()
+            if store is not None:
+                self._store = store
+                for lane in list(self._lanes.values()):
+                    await lane.runs.put(None)
+
     async def submit(self, run: Run) -> None:
         """Hand a run to its lane; waits while the lane is full. A run of a partition not owned is dropped."""
         lane = self._lanes.get(run.partition)
@@ -161,11 +181,14 @@ class OwnedPartitions:
     async def _work(self, lane: _Lane) -> None:
         while not lane.released:  # redis-py may swallow a cancellation that comes with a reply
             run = await lane.runs.get()
-            if not await self._follows(lane, run):
-                continue
-            outcome = await lane.claimed.process(run.records)
-            if outcome.lost and not lane.released:
-                await self._claim_again(lane, outcome)
+            if run is None:
+                await self._claim_again(lane, "the namespace is another")
+            elif await self._follows(lane, run):
+                outcome = await lane.claimed.process(run.records)
+                if outcome.lost and not lane.released:
+                    # Fenced: another worker claimed it. If the group agrees, this lane is cancelled while it waits.
+                    wait_s = self._reclaim_after_s if outcome is Outcome.FENCED else 0.0
+                    await self._claim_again(lane, outcome.name, wait_s)
 
     async def _follows(self, lane: _Lane, run: Run) -> bool:
         """Say whether a run may be processed, and seek back where it may not.
@@ -181,14 +204,12 @@ class OwnedPartitions:
         await self._seek(run.partition, expected)
         return False
 
-    async def _claim_again(self, lane: _Lane, outcome: Outcome) -> None:
+    async def _claim_again(self, lane: _Lane, why: str, wait_s: float = 0.0) -> None:
         partition = lane.claimed.partition
-        log.warning("partition %d: %s at offset %d", partition, outcome.name, lane.claimed.next_offset)
+        log.warning("partition %d: %s, at offset %d", partition, why, lane.claimed.next_offset)
         lane.open = False  # what comes now is fetched again; the other lanes must not wait behind it
         _empty(lane)
-        if outcome is Outcome.FENCED:
-            # Another worker claimed it. If the group agrees, this lane is cancelled before the wait is over.
-            await asyncio.sleep(self._reclaim_after_s)
+        await asyncio.sleep(wait_s)
         lane.claimed = await self._claim(partition, await self._describe_topic())
         lane.doubtful_gap_at = None
         lane.open = True

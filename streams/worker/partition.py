@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from schemas.events import Session
-from streams.folds.partition import PartitionFold
+from streams.folds.partition import PROJECTIONS, PartitionFold
 from streams.folds.projection import Changes, Record
 from streams.store.protocol import Claim, Outcome, Store
 from streams.worker.intake import Intake, Rejected
@@ -39,10 +39,23 @@ class ClaimedPartition:
     A run goes: trim what is done already → decode and check → read what memory lacks → fold → emit, acknowledged →
     apply with the checkpoint. Delivery to the store is exactly once (the checkpoint moves with the state); to topics
     it is at least once.
+
+    Parameters
+    ----------
+    projections : collection of str
+        Those that are folded; a worker folds all.
     """
 
     def __init__(
-        self, partition: int, claim: Claim, start: int, store: Store, intake: Intake, emits: Emits, counters: Counters
+        self,
+        partition: int,
+        claim: Claim,
+        start: int,
+        store: Store,
+        intake: Intake,
+        emits: Emits,
+        counters: Counters,
+        projections: Collection[str] = PROJECTIONS,
     ) -> None:
         self.partition = partition
         self.next_offset = start
@@ -52,7 +65,7 @@ class ClaimedPartition:
         self._intake = intake
         self._emits = emits
         self._counters = counters
-        self._fold = PartitionFold(partition)
+        self._fold = PartitionFold(partition, projections)
 
     async def load(self) -> None:
         """Read the collections that are needed whole."""

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import faust
+from aiokafka.errors import NoOffsetForPartitionError
 from faust.transport.drivers import aiokafka as driver
 from faust.transport.utils import DefaultSchedulingStrategy
 from faust.types import TP, ConsumerMessage
@@ -87,6 +88,22 @@ class NoReadOffsets(dict[TP, int | None]):
         """Forget them."""
 
 
+class ClaimingThread(driver.AIOKafkaConsumerThread):
+    """The consumer's thread, which does not mind that the group has committed nothing.
+
+    aiokafka looks for a committed offset as soon as a partition is assigned, and the claim may take longer than that.
+    Resetting to the earliest instead would hide that records which were not folded yet are gone.
+    """
+
+    async def getmany(self, active_partitions: set[TP] | None, timeout: float) -> Mapping[TP, Any]:
+        """Fetch; a partition that still waits for its claim has nothing yet."""
+        try:
+            records: Mapping[TP, Any] = await super().getmany(active_partitions, timeout)
+        except NoOffsetForPartitionError:
+            return {}
+        return records
+
+
 class BatchConsumer(driver.Consumer):
     """A consumer whose messages are runs and whose offsets come from the store."""
 
@@ -96,6 +113,9 @@ class BatchConsumer(driver.Consumer):
         super().__init__(*args, **kwargs)
         self.scheduler = RunScheduler()
         self._read_offset = NoReadOffsets()
+
+    def _new_consumer_thread(self) -> ClaimingThread:
+        return ClaimingThread(self, loop=self.loop, beacon=self.beacon)
 
     def _to_message(self, tp: TP, record: Sequence[Any]) -> ConsumerMessage:
         first = record[0]

@@ -20,7 +20,7 @@ from streams.offline.partition_log import PartitionLog
 from streams.store.connect import connect_async
 from streams.store.namespaces import live_namespace
 from streams.store.redis_store import RedisStore
-from streams.worker.app import describe_topic
+from streams.worker.broker import describe_topic
 from streams.worker.intake import Intake
 from streams.worker.partition import ClaimedPartition, Counters
 

@@ -1,0 +1,65 @@
+"""What every offline fold needs: the topic as it is, the intake, a connection to Redis."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from schemas.catalogue import CatalogueReader
+from schemas.codec import Codec
+from schemas.settings import Settings
+from schemas.topics import Topics
+from streams.store.connect import connect_async
+from streams.worker.broker import describe_topic
+from streams.worker.intake import Intake
+from streams.worker.rejected_before import RejectedBefore
+from streams.worker.topic_state import TopicState
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Open connections, and the topic as it was when they were opened.
+
+    Attributes
+    ----------
+    settings : Settings
+    topic : str
+        Name of the listens topic.
+    state : TopicState
+    intake : Intake
+        Decides as the workers have decided: what is a dead letter stays out.
+    redis : redis.asyncio.Redis or RedisCluster
+    """
+
+    settings: Settings
+    topic: str
+    state: TopicState
+    intake: Intake
+    redis: Any
+
+
+@asynccontextmanager
+async def open_sources(settings: Settings) -> AsyncIterator[Sources]:
+    """Open them, and close them at the end.
+
+    Raises
+    ------
+    TopicError
+        The topic does not exist or no broker answers.
+    """
+    topic, codec = Topics.of(settings).listens.name, Codec()
+    state = await asyncio.to_thread(describe_topic, settings, topic)
+    catalogue, rejected = CatalogueReader(settings, codec), RejectedBefore(settings)
+    redis = connect_async(settings)
+    try:
+        await asyncio.to_thread(catalogue.refresh)
+        await asyncio.to_thread(rejected.refresh)
+        intake = Intake(codec, catalogue.tracks, catalogue.refresh, rejected.offsets)
+        yield Sources(settings, topic, state, intake, redis)
+    finally:
+        await redis.aclose()
+        catalogue.close()
+        rejected.close()

@@ -1,0 +1,45 @@
+"""Which records of the listens topic were dead-lettered: their fate is settled.
+
+Whether a record can enter depends on more than the record: on the catalogue, and on the schemas that the code knows.
+A fold that asked again later could let in what the worker set aside, and once more when it is redriven. So the
+dead-letter topic is the record of what was decided.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from schemas.dead_letters import origin_of
+from schemas.settings import Settings
+from schemas.topic_reader import TopicReader
+from schemas.topics import Topics
+
+
+class RejectedBefore:
+    """Follows the dead-letter topic.
+
+    Attributes
+    ----------
+    offsets : dict of partition to set of offset
+        Dead-lettered listens, as of the last `refresh`; about 100 bytes each.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        topics = Topics.of(settings)
+        self._listens = topics.listens.name
+        self._reader = TopicReader(settings, topics.dead_letters.name)
+        self._reading = threading.Lock()
+        self.offsets: dict[int, set[int]] = {}
+
+    def refresh(self) -> None:
+        """Read what has been added; blocks."""
+        with self._reading:
+            for batch in self._reader.read_to_end():
+                for message in batch:
+                    origin = origin_of(message.headers())
+                    if origin is not None and origin.topic == self._listens:
+                        self.offsets.setdefault(origin.partition, set()).add(origin.offset)
+
+    def close(self) -> None:
+        """Leave the broker."""
+        self._reader.close()
