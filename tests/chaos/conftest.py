@@ -1,0 +1,55 @@
+"""Servers that the tests here may kill, and a deployment with impatient workers."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from schemas.settings import Settings
+from schemas.topics import create_topics
+from services.stack.embedded import EmbeddedStack
+from tests.chaos.workers import SESSION_TIMEOUT_S, Worker
+from tests.support import write_catalogue
+
+PARTITIONS = 4
+TRACKS = 50
+
+StartWorker = Callable[..., Worker]
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStack]:
+    """Servers of our own, whatever the environment names: nobody else's may be killed."""
+    with EmbeddedStack(tmp_path_factory.mktemp("chaos")) as stack:
+        yield stack
+
+
+@pytest.fixture
+def settings(stack: EmbeddedStack, tmp_path: Path) -> Settings:
+    """A deployment of this test's own, with a catalogue of `TRACKS` tracks."""
+    own = stack.settings.with_(
+        home=tmp_path,
+        topic_prefix=f"chaos-{uuid.uuid4().hex[:8]}",
+        partitions=PARTITIONS,
+        session_timeout_s=SESSION_TIMEOUT_S,
+    )
+    create_topics(own)
+    write_catalogue(own, TRACKS)
+    return own
+
+
+@pytest.fixture
+def start_worker(settings: Settings) -> Iterator[StartWorker]:
+    """Start workers by name; those that are left are stopped at the end."""
+    workers: list[Worker] = []
+
+    def start(name: str, env: dict[str, str] | None = None, **changes: object) -> Worker:
+        workers.append(Worker(settings.with_(**changes), name, env))
+        return workers[-1]
+
+    yield start
+    for worker in workers:
+        worker.stop()

@@ -1,0 +1,73 @@
+"""Listens that keep coming while things are broken."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from confluent_kafka import Producer
+
+from schemas.clients import key_of, producer_config
+from schemas.codec import Codec
+from schemas.events import Listen
+from schemas.settings import Settings
+from schemas.topics import Topics
+
+TICK_S = 0.02
+FLUSH_S = 60.0
+
+
+class Load:
+    """Sends listens from a thread, at a rate; leaving the block stops it and waits for the acknowledgements.
+
+    Parameters
+    ----------
+    listens : sequence of Listen
+        Sent in order, until they or the block end.
+    per_s : float
+
+    Attributes
+    ----------
+    sent : int
+    """
+
+    def __init__(self, settings: Settings, listens: Sequence[Listen], per_s: float) -> None:
+        self._topic = Topics.of(settings).listens.name
+        self._producer = Producer(producer_config(settings, delivery_timeout_ms=60_000))
+        self._listens = listens
+        self._per_s = per_s
+        self._codec = Codec()
+        self._stopping = threading.Event()
+        self._failures: list[object] = []
+        self._thread = threading.Thread(target=self._send, name="load", daemon=True)
+        self.sent = 0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stopping.set()
+        self._thread.join()
+        assert self._producer.flush(FLUSH_S) == 0
+        assert not self._failures, self._failures[0]
+
+    def _send(self) -> None:
+        started = time.monotonic()
+        while not self._stopping.wait(TICK_S) and self.sent < len(self._listens):
+            due = min(int((time.monotonic() - started) * self._per_s), len(self._listens))
+            for listen in self._listens[self.sent : due]:
+                self._producer.produce(
+                    self._topic, self._codec.encode(listen), key_of(listen.user), on_delivery=self._on_delivery
+                )
+            self.sent = max(due, self.sent)
+            self._producer.poll(0)
+
+    def _on_delivery(self, error: object, _: object) -> None:
+        if error is not None:
+            self._failures.append(error)

@@ -1,0 +1,46 @@
+"""The invariant of every test here: whatever died, the state is the fold of the topic, and so is what was sent."""
+
+from __future__ import annotations
+
+from schemas.codec import Codec
+from schemas.events import Session
+from schemas.settings import Settings
+from schemas.topic_reader import end_offsets
+from schemas.topics import Topics
+from streams.folds.user_state import UserState
+from streams.folds.users import USERS
+from tests.support import OfflineFold, checkpoints, eventually, offline_fold, read_topic, redis_contents
+
+CATCH_UP_S = 60.0
+
+
+def caught_up(settings: Settings, timeout_s: float = CATCH_UP_S) -> None:
+    """Wait until the lag is 0 on every partition."""
+    end = end_offsets(settings, Topics.of(settings).listens.name)
+    eventually(lambda: checkpoints(settings) == end, timeout_s, lambda: f"{checkpoints(settings)} is not {end}")
+
+
+def assert_whole(settings: Settings, listens: int) -> OfflineFold:
+    """Wait for lag 0, then compare everything with an offline fold.
+
+    Parameters
+    ----------
+    listens : int
+        How many different listens were sent: both sides being wrong alike would not do.
+    """
+    caught_up(settings)
+    fold = offline_fold(settings)
+    contents = redis_contents(settings)
+    assert contents == fold.contents()
+    states = [
+        UserState.from_bytes(record)
+        for (_, collection), items in contents.items()
+        if collection == USERS
+        for record in items.values()
+        if isinstance(record, bytes)
+    ]
+    assert sum(state.listens for state in states) == listens
+    # sessions are sent at least once: copies are the same, and without them they are those of the fold
+    sent = {Codec().decode(m.value(), Session) for m in read_topic(settings, Topics.of(settings).sessions.name)}
+    assert sent == set(fold.sessions)
+    return fold

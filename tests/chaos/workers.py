@@ -1,0 +1,87 @@
+"""Workers as forks of a process that has imported everything: one that is killed is back in a tenth of a second."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+from schemas.settings import Settings
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["streams.worker.__main__", "services.recommender.__main__", "tests.chaos.workers"])
+
+SESSION_TIMEOUT_S = 2
+STOP_S = 30.0
+
+
+class Worker:
+    """A worker under test.
+
+    Attributes
+    ----------
+    log : Path
+    """
+
+    def __init__(self, settings: Settings, name: str, env: Mapping[str, str] | None = None) -> None:
+        self.log = settings.home / f"{name}.log"
+        self._process: ForkServerProcess = _CONTEXT.Process(
+            target=_run, args=(settings.to_env() | dict(env or {}), self.log), name=name
+        )
+        self._process.start()
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is there (a paused one is)."""
+        return self._process.is_alive()
+
+    @property
+    def exit_status(self) -> int | None:
+        """None while it runs, negative for the signal that killed it."""
+        return self._process.exitcode
+
+    def said(self, text: str) -> bool:
+        """Return whether the log has the text."""
+        return self.log.exists() and text in self.log.read_text(errors="replace")
+
+    def kill(self) -> None:
+        """Send SIGKILL and wait."""
+        self._process.kill()
+        self._process.join(STOP_S)
+
+    def pause(self) -> None:
+        """Send SIGSTOP."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Send SIGCONT."""
+        self._signal(signal.SIGCONT)
+
+    def stop(self) -> int | None:
+        """Ask it to stop, and kill it if it does not."""
+        if self.running:
+            self.resume()
+            self._process.terminate()
+            self._process.join(STOP_S)
+        if self.running:
+            self.kill()
+        return self.exit_status
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process.pid is not None
+        os.kill(self._process.pid, number)
+
+
+def _run(env: Mapping[str, str], log: Path) -> None:
+    os.environ.update(env)
+    output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    sys.argv = ["worker"]
+    from streams.worker.__main__ import main
+
+    main()
