@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 Headers = list[tuple[str, bytes]]
 
@@ -30,3 +31,29 @@ def dead_letter_headers(
     }
     kept = [(name, value) for name, value in own or () if not name.startswith(PREFIX)]
     return kept + [(PREFIX + name, text.encode()) for name, text in why.items()]
+
+
+class Origin(NamedTuple):
+    """The record that a dead letter was; copies of a letter have the same origin."""
+
+    topic: str
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+
+def origin_of(headers: Iterable[tuple[str, bytes]] | None) -> Origin | None:
+    """Read where a dead letter came from; None where its headers do not say.
+
+    Examples
+    --------
+    >>> str(origin_of(dead_letter_headers("botify.listens", 3, 17, None, ValueError("no"))))
+    'botify.listens/3/17'
+    """
+    found = dict(headers or ())
+    try:
+        return Origin(found[PREFIX + "topic"].decode(), int(found[PREFIX + "partition"]), int(found[PREFIX + "offset"]))
+    except (KeyError, ValueError):
+        return None
