@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from schemas.settings import Settings
@@ -14,6 +15,9 @@ from schemas.topics import create_topics
 from services.stack.embedded import EmbeddedStack
 
 REAL_SERVERS = ("integration", "chaos", "e2e")
+
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("repeatable")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,0 +1,12 @@
+from __future__ import annotations
+
+import pytest
+
+from streams.store.memory import MemoryStore
+from tests.store_contract import StoreContract
+
+
+class TestMemoryStore(StoreContract):
+    @pytest.fixture
+    def store(self) -> MemoryStore:
+        return MemoryStore()
