@@ -117,6 +117,15 @@ def test_as_many_tracks_become_hits_as_it_says_and_other_ones_in_the_next_cycle(
     assert len(now & later) < 0.1 * len(now)
 
 
+def test_hits_come_out_all_through_the_cycle(default_world):
+    model = TrendingListeners(default_world, seed=1)
+    hits = model._hits(100)
+    days = 100 * CYCLE_MS + np.arange(28) * 24 * HOUR_MS
+    curves = np.array([model.popularity(hits, np.full(len(hits), at_ms)) for at_ms in days])
+    peaks = np.bincount(curves.argmax(axis=0), minlength=28)
+    assert (peaks[2:15] > 0).all()
+
+
 def test_sessions_start_with_hits_while_they_are_hits(default_world):
     model = TrendingListeners(default_world, seed=1)
     users = np.tile(np.arange(10_000), 3)
