@@ -1,0 +1,43 @@
+"""Kafka records and runs of them, as the worker meets them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from schemas.clients import key_of
+from schemas.codec import Codec
+from schemas.events import Listen
+from streams.worker.transport import Run
+
+CODEC = Codec()
+TOPIC = "botify.listens"
+
+
+class KafkaRecord(NamedTuple):
+    """The attributes of `aiokafka.ConsumerRecord` that the worker uses."""
+
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    partition: int = 0
+    topic: str = TOPIC
+    headers: Sequence[tuple[str, bytes]] = ()
+
+
+def listen(event_id: str, user: int = 42, track: int = 7, *, ended: bool = False, timestamp_ms: int = 1_000) -> Listen:
+    """A listen that can be true."""
+    return Listen(event_id, user, track, 0.5, timestamp_ms, "s", 0, ended, None, {}, None, None)
+
+
+def record(
+    offset: int, event: Listen | None = None, *, key: bytes | None = None, raw: bytes | None = None
+) -> KafkaRecord:
+    """A record of a listen (its event id made of the offset), or of raw bytes."""
+    event = event or listen(f"e{offset}")
+    return KafkaRecord(offset, key or key_of(event.user), CODEC.encode(event) if raw is None else raw)
+
+
+def run_of(*offsets: int, partition: int = 0) -> Run:
+    """A run of good records."""
+    return Run(partition, [record(offset)._replace(partition=partition) for offset in offsets])

@@ -1,0 +1,131 @@
+"""Invariant: the checkpoint moves with the state, and only after what the batch gave rise to is acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from schemas.events import Session
+from streams.folds.user_state import UserState
+from streams.folds.users import USERS
+from streams.store.memory import MemoryStore
+from streams.store.protocol import Outcome
+from streams.worker.intake import Intake, Rejected
+from streams.worker.partition import ClaimedPartition, Counters
+from tests.unit.streams.records import CODEC, listen, record
+
+
+class Sent:
+    """Remembers what was emitted and where the checkpoint stood; fails at will."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self.sessions: list[Session] = []
+        self.rejected: list[Rejected] = []
+        self.checkpoints: list[int | None] = []
+        self.fails = False
+
+    async def emit(self, sessions: Sequence[Session], rejected: Sequence[Rejected]) -> None:
+        if self.fails:
+            raise ConnectionError("no broker")
+        self.sessions += sessions
+        self.rejected += rejected
+        self.checkpoints.append(self._store.checkpoints[0].next_offset)
+
+
+class Worker:
+    """One claimed partition over a store in memory."""
+
+    def __init__(self, store: MemoryStore | None = None) -> None:
+        self.store = store or MemoryStore()
+        self.sent, self.counters = Sent(self.store), Counters()
+        claim = asyncio.run(self.store.claim(0, "me", "t"))
+        intake = Intake(CODEC, {7}, lambda: None)
+        self.partition = ClaimedPartition(
+            0, claim, claim.next_offset or 0, self.store, intake, self.sent, self.counters
+        )
+        asyncio.run(self.partition.load())
+
+    def process(self, *records: object) -> Outcome:
+        return asyncio.run(self.partition.process(records))
+
+    def listens(self, user: int = 42) -> int:
+        raw = self.store.hashes[0, USERS].get(b"%d" % user)
+        return UserState.from_bytes(raw).listens if raw else 0
+
+
+def test_a_run_moves_state_and_checkpoint() -> None:
+    worker = Worker()
+    assert worker.process(record(0), record(1), record(5)) is Outcome.APPLIED
+    assert (worker.listens(), worker.partition.next_offset) == (3, 6)
+    assert worker.store.checkpoints[0].next_offset == 6
+    assert (worker.counters.listens, worker.counters.batches) == (3, 1)
+
+
+def test_what_was_done_already_is_left_out() -> None:
+    worker = Worker()
+    worker.process(record(0), record(1))
+    assert worker.process(record(0), record(1)) is Outcome.ALREADY
+    assert worker.process(record(1), record(2)) is Outcome.APPLIED
+    assert (worker.listens(), worker.counters.listens, worker.counters.duplicates) == (3, 3, 0)
+
+
+def test_a_copy_at_another_offset_is_counted_as_a_duplicate() -> None:
+    worker = Worker()
+    worker.process(record(0), record(1, listen("e0")))
+    worker.process(record(2, listen("e0")))
+    assert (worker.listens(), worker.counters.duplicates) == (1, 2)
+
+
+def test_bad_records_are_sent_before_the_checkpoint_passes_them() -> None:
+    worker = Worker()
+    worker.process(record(0), record(1, raw=b"rubbish"), record(2))
+    assert [letter.record.offset for letter in worker.sent.rejected] == [1]
+    assert worker.sent.checkpoints == [0]
+    assert (worker.listens(), worker.counters.dead_letters) == (2, 1)
+
+
+def test_a_run_of_nothing_but_rubbish_moves_the_checkpoint() -> None:
+    worker = Worker()
+    assert worker.process(record(0, raw=b""), record(1, raw=b"")) is Outcome.APPLIED
+    assert worker.store.checkpoints[0].next_offset == 2
+
+
+def test_what_cannot_be_sent_keeps_the_checkpoint_back() -> None:
+    worker = Worker()
+    worker.sent.fails = True
+    with pytest.raises(ConnectionError):
+        worker.process(record(0), record(1, raw=b"rubbish"))
+    assert worker.listens() == 0
+    successor = Worker(worker.store)
+    assert successor.process(record(0), record(1, raw=b"rubbish")) is Outcome.APPLIED
+    assert (successor.listens(), len(successor.sent.rejected)) == (1, 1)
+
+
+def test_a_fenced_worker_neither_writes_nor_sends() -> None:
+    worker = Worker()
+    worker.process(record(0))
+    successor = Worker(worker.store)
+    assert worker.process(record(1, listen("x", ended=True)), record(2, raw=b"rubbish")) is Outcome.FENCED
+    assert (worker.sent.sessions, worker.sent.rejected, worker.counters.fenced) == ([], [], 1)
+    assert successor.process(record(1)) is Outcome.APPLIED
+    assert successor.listens() == 2
+
+
+def test_a_store_that_went_back_is_noticed() -> None:
+    worker = Worker()
+    worker.process(record(0), record(1))
+    worker.store.checkpoints[0] = type(worker.store.checkpoints[0])(1, "me", 1, "t")
+    assert worker.process(record(2)) is Outcome.ROLLED_BACK
+    assert (worker.counters.rolled_back, worker.partition.next_offset) == (1, 2)
+
+
+def test_a_successor_goes_on_with_the_open_sessions() -> None:
+    worker = Worker()
+    worker.process(record(0), record(1))
+    successor = Worker(worker.store)
+    successor.process(record(2, listen("x", ended=True)))
+    (session,) = successor.sent.sessions
+    assert (session.event_id, session.tracks, session.closed_by) == ("0-0", 3, "end")
