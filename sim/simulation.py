@@ -86,11 +86,11 @@ class Simulation:
         self._seed = seed
         self._accepting = True
         seats = schedule.seats
-        self.state = np.full(seats, _EMPTY, dtype=np.int8)
-        self.due_ms = np.zeros(seats, dtype=np.int64)
-        self.user = np.zeros(seats, dtype=np.int64)
-        self.ordinal = np.zeros(seats, dtype=np.int64)
-        self.position = np.zeros(seats, dtype=np.int64)
+        self._state = np.full(seats, _EMPTY, dtype=np.int8)
+        self._due_ms = np.zeros(seats, dtype=np.int64)
+        self._user = np.zeros(seats, dtype=np.int64)
+        self._ordinal = np.zeros(seats, dtype=np.int64)
+        self._position = np.zeros(seats, dtype=np.int64)
         self._turn = np.zeros(seats, dtype=np.int64)
         self._key: Keys = np.zeros(seats, dtype=np.uint64)
         self._budget = np.zeros(seats, dtype=np.int64)
@@ -104,88 +104,88 @@ class Simulation:
     @property
     def running(self) -> bool:
         """Whether any listener is there or will come."""
-        return bool((self.state != _EMPTY).any())
+        return bool((self._state != _EMPTY).any())
 
     @property
     def seats(self) -> int:
         """How many sessions there can be at a time."""
-        return len(self.state)
+        return len(self._state)
 
     @property
     def asking(self) -> Ints:
         """Seats that wait for a recommendation."""
-        return np.flatnonzero(self.state == _ASKING)
+        return np.flatnonzero(self._state == _ASKING)
 
     def earliest_ms(self) -> int:
         """Return the event time of the listener who is furthest behind, who must exist."""
-        return int(self.due_ms[self.state != _EMPTY].min())
+        return int(self._due_ms[self._state != _EMPTY].min())
 
     def next_ms(self) -> int | None:
         """Return the event time at which the next listen is finished, where any listener is at one."""
-        due_ms = self.due_ms[self.state == _LISTENING]
+        due_ms = self._due_ms[self._state == _LISTENING]
         return int(due_ms.min()) if len(due_ms) else None
 
     def stop_accepting(self) -> None:
         """Let nobody sit down any more; those who listen go on to their session's end."""
         self._accepting = False
-        waiting = (self.state == _LISTENING) & (self.position == 0)
-        self.state[waiting] = _EMPTY
+        waiting = (self._state == _LISTENING) & (self._position == 0)
+        self._state[waiting] = _EMPTY
 
     def finish_listens(self, until_ms: int, most: int | None = None) -> Listens:
         """Finish what ends at `until_ms` or before, the earliest first and at most `most` of them."""
-        seats = np.flatnonzero((self.state == _LISTENING) & (self.due_ms <= until_ms))
+        seats = np.flatnonzero((self._state == _LISTENING) & (self._due_ms <= until_ms))
         if most is not None and most < len(seats):
-            seats = np.sort(seats[np.argpartition(self.due_ms[seats], most)[:most]])
-        seats = seats[np.argsort(self.due_ms[seats], kind="stable")]
-        positions = self.position[seats]
+            seats = np.sort(seats[np.argpartition(self._due_ms[seats], most)[:most]])
+        seats = seats[np.argsort(self._due_ms[seats], kind="stable")]
+        positions = self._position[seats]
         ended = (self._budget[seats] <= 0) | (positions + 1 >= MOST_TRACKS)
         listens = Listens(
             seats=seats,
-            users=self.user[seats],
-            ordinals=self.ordinal[seats],
+            users=self._user[seats],
+            ordinals=self._ordinal[seats],
             positions=positions,
             tracks=self._tracks[seats, positions].astype(np.int64),
             fractions=self._fraction[seats],
-            time_ms=self.due_ms[seats],
+            time_ms=self._due_ms[seats],
             ended=ended,
         )
-        self.state[seats[~ended]] = _ASKING
+        self._state[seats[~ended]] = _ASKING
         self._seat_next(seats[ended], listens.time_ms[ended])
         return listens
 
     def answer(self, seats: Ints, tracks: Ints) -> None:
         """Play a track to listeners who ask for one; each seat at most once."""
-        positions = self.position[seats] + 1
+        positions = self._position[seats] + 1
         artists = self._world.catalogue.artist_of[tracks]
         width = int(positions.max(initial=0))
         hearing = Hearing(
-            users=self.user[seats],
+            users=self._user[seats],
             tracks=tracks,
             tastes=self._taste[seats],
             repeated=(self._tracks[seats, :width] == tracks[:, None]).any(axis=1),
             artist_counts=(self._artists[seats, :width] == artists[:, None]).sum(axis=1),
-            time_ms=self.due_ms[seats],
+            time_ms=self._due_ms[seats],
         )
         fractions = self._model.fractions(hearing)
         self._make_room(width)
         self._tracks[seats, positions] = tracks
         self._artists[seats, positions] = artists
-        self.position[seats] = positions
+        self._position[seats] = positions
         self._fraction[seats] = fractions
         self._budget[seats] -= uniform(mix(self._key[seats], positions), draws.BUDGET) >= fractions
         self._play(seats, tracks, fractions)
 
     def abandon(self, seats: Ints) -> None:
         """End the sessions of listeners whose recommendation never came."""
-        self._seat_next(seats, self.due_ms[seats])
+        self._seat_next(seats, self._due_ms[seats])
 
     def _play(self, seats: Ints, tracks: Ints, fractions: Floats) -> None:
         heard_ms = fractions * self._world.catalogue.duration_ms[tracks]
-        self.due_ms[seats] += DECISION_MS + heard_ms.astype(np.int64)
-        self.state[seats] = _LISTENING
+        self._due_ms[seats] += DECISION_MS + heard_ms.astype(np.int64)
+        self._state[seats] = _LISTENING
 
     def _seat_next(self, seats: Ints, after_ms: Ints) -> None:
-        self.state[seats] = _EMPTY
+        self._state[seats] = _EMPTY
         if not self._accepting or not len(seats):
             return
         arrivals = self._schedule.arrivals(seats, self._turn[seats], after_ms)
@@ -194,8 +194,8 @@ class Simulation:
         keys = mix(self._seed, users, ordinals)
         opening = self._model.open(users, keys, arrivals.start_ms[there])
         self._turn[seats] += 1
-        self.user[seats], self.ordinal[seats], self._key[seats] = users, ordinals, keys
-        self.position[seats] = 0
+        self._user[seats], self._ordinal[seats], self._key[seats] = users, ordinals, keys
+        self._position[seats] = 0
         self._budget[seats] = self._world.listeners.session_budget[users]
         self._taste[seats] = opening.tastes
         self._fraction[seats] = 1.0
@@ -203,7 +203,7 @@ class Simulation:
         self._artists[seats] = -1
         self._tracks[seats, 0] = opening.tracks
         self._artists[seats, 0] = self._world.catalogue.artist_of[opening.tracks]
-        self.due_ms[seats] = arrivals.start_ms[there]
+        self._due_ms[seats] = arrivals.start_ms[there]
         self._play(seats, opening.tracks, self._fraction[seats])
 
     def _make_room(self, position: int) -> None:
