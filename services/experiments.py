@@ -102,7 +102,8 @@ def load_experiments(path: Path, recommenders: Container[str]) -> Experiments:
     try:
         declared = tomllib.loads(path.read_text(encoding="utf-8"))
         default = _known(declared.get("default", "random"), recommenders, "default")
-        experiments = tuple(_experiment(entry, recommenders) for entry in declared.get("experiment", []))
+        entries = _tables(declared.get("experiment", []), "write each experiment under [[experiment]]")
+        experiments = tuple(_experiment(entry, recommenders) for entry in entries)
     except FileNotFoundError as error:
         raise ExperimentError(f"{path} does not exist; BOTIFY_EXPERIMENTS names the experiments file") from error
     except tomllib.TOMLDecodeError as error:
@@ -120,7 +121,7 @@ def _experiment(entry: Mapping[str, Any], recommenders: Container[str]) -> Exper
     if not isinstance(name, str) or not name:
         raise ExperimentError(f"experiment {dict(entry)} has no name")
     buckets: list[Treatment] = []
-    for arm in entry.get("treatments", []):
+    for arm in _tables(entry.get("treatments", []), f"{name}: treatments must be a list of {{ name, recommender }}"):
         if not isinstance(arm.get("name"), str) or arm["name"] in {treatment.name for treatment in buckets}:
             raise ExperimentError(f"{name}: each treatment needs a name of its own, got {arm}")
         recommender = _known(arm.get("recommender"), recommenders, f"{name}, treatment {arm['name']}")
@@ -135,7 +136,16 @@ def _experiment(entry: Mapping[str, Any], recommenders: Container[str]) -> Exper
     split = entry.get("split", len(buckets))
     if split != len(buckets):
         raise ExperimentError(f"{name}: split is {split}, but the shares of the treatments add up to {len(buckets)}")
-    return Experiment(name, mmh3.hash(entry.get("salt", name), signed=False), tuple(buckets))
+    salt = entry.get("salt", name)
+    if not isinstance(salt, str):
+        raise ExperimentError(f"{name}: salt {salt!r} is not a text; put it in quotes")
+    return Experiment(name, mmh3.hash(salt, signed=False), tuple(buckets))
+
+
+def _tables(value: Any, otherwise: str) -> list[Mapping[str, Any]]:
+    if not isinstance(value, list) or not all(isinstance(entry, Mapping) for entry in value):
+        raise ExperimentError(f"{otherwise}, got {value!r}")
+    return value
 
 
 def _known(recommender: object, recommenders: Container[str], where: str) -> str:

@@ -24,13 +24,13 @@ def listen(at: int, track: int, fraction: float, timestamp_ms: int) -> Listen:
 @settings(max_examples=150, deadline=None)
 @given(st.lists(heard, min_size=1, max_size=6), st.booleans())
 def test_the_top_is_exact_after_every_batch(batches: list[list[tuple[int, float, int]]], restarts: bool) -> None:
-    popularity = Popularity(TOP)
+    popularity = Popularity(top_tracks=TOP)
     hash_: dict[bytes, bytes | None] = {}
     tops: dict[str, dict[bytes, float]] = {top_collection(half_life): {} for half_life in HALF_LIVES_MS}
     at = 0
     for batch in batches:
         if restarts:
-            popularity = Popularity(TOP)
+            popularity = Popularity(top_tracks=TOP)
             for name, top in tops.items():
                 popularity.load_scores(name, top)
         records = [(at + i, listen(at + i, *args)) for i, args in enumerate(batch)]

@@ -1,0 +1,142 @@
+"""Invariant: a recommender's propensity is the probability with which it really draws the track."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from schemas.events import RecommendationRequest, Track
+from services.errors import RecommenderError
+from services.recommender.answering import answer, check_chains
+from services.recommender.catalogue import Catalogue
+from services.recommender.protocol import NO_ANSWER, Answers, Batch, Recommender
+from services.recommender.random_tracks import RandomTracks
+from services.recommender.sticky_artist import StickyArtist
+from services.recommender.toppop import TopPop
+
+TRACKS = [Track(10 + 3 * i, f"artist {i * i % 4}", None, None, "x") for i in range(20)]
+CATALOGUE = Catalogue(TRACKS)
+ARTIST_OF = {track.track: track.artist for track in TRACKS}
+TOP = np.array([16, 13, 61], dtype=np.int64)
+N = 6_000
+
+ALL: Mapping[str, Recommender] = {
+    recommender.name: recommender
+    for recommender in (RandomTracks(CATALOGUE), TopPop(lambda: TOP), StickyArtist(CATALOGUE))
+}
+EXPECTED = {
+    "random": set(ARTIST_OF),
+    "toppop": set(TOP.tolist()),
+    "sticky_artist": {track for track, artist in ARTIST_OF.items() if artist == ARTIST_OF[13]},
+}
+
+
+def batch(n: int, track: int = 13, first: int = 0) -> Batch:
+    requests = [RecommendationRequest(f"s{i}:0", i, f"s{i}", 0, track, 0.5, 0, 0) for i in range(first, first + n)]
+    return Batch.of(requests, [None] * n)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_propensity_is_the_frequency(name: str) -> None:
+    answers = ALL[name].recommend(batch(N))
+    counts = Counter(answers.tracks.tolist())
+    assert counts.keys() == EXPECTED[name]
+    assert set(answers.propensities.tolist()) == {1.0 / len(EXPECTED[name])}
+    assert stats.chisquare(list(counts.values())).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_same_request_gets_the_same_answer_in_any_company(name: str) -> None:
+    together = ALL[name].recommend(batch(50))
+    alone = [ALL[name].recommend(batch(1, first=i)).tracks.item() for i in range(50)]
+    assert together.tracks.tolist() == alone
+
+
+def test_two_recommenders_do_not_draw_alike() -> None:
+    everything = TopPop(lambda: CATALOGUE.tracks)
+    pairs = zip(ALL["random"].recommend(batch(N)).tracks, everything.recommend(batch(N)).tracks, strict=True)
+    assert abs(np.mean([a == b for a, b in pairs]) - 1 / 20) < 0.015
+
+
+def test_an_unknown_track_has_no_artist_to_stick_to() -> None:
+    answers = ALL["sticky_artist"].recommend(batch(3, track=11))
+    assert answers.tracks.tolist() == [NO_ANSWER] * 3
+
+
+@pytest.mark.parametrize(
+    "recommender", [RandomTracks(Catalogue([])), StickyArtist(Catalogue([])), TopPop(lambda: TOP[:0])]
+)
+def test_with_nothing_to_choose_from_there_is_no_answer(recommender: Recommender) -> None:
+    answers = recommender.recommend(batch(2))
+    assert answers.tracks.tolist() == [NO_ANSWER] * 2
+
+
+class Fixed:
+    """Answers requests for some tracks, always with one track."""
+
+    def __init__(self, name: str, fallback: str | None, track: int, knows: set[int]) -> None:
+        self.name, self.fallback, self._track, self._knows = name, fallback, track, knows
+        self.batches: list[int] = []
+
+    def recommend(self, batch: Batch) -> Answers:
+        self.batches.append(len(batch))
+        known = np.array([track in self._knows for track in batch.tracks.tolist()], dtype=bool)
+        return Answers(np.where(known, self._track, NO_ANSWER), np.where(known, 0.5, 0.0))
+
+
+def test_who_cannot_answer_hands_on_along_the_chain() -> None:
+    first, second = Fixed("first", "second", 1, {10}), Fixed("second", "third", 2, {10, 20})
+    third, other = Fixed("third", None, 3, {10, 20, 30}), Fixed("other", None, 4, {10, 20, 30})
+    requests = [RecommendationRequest(f"r{t}", 1, "s", 0, t, 0.5, 0, 0) for t in (30, 10, 20, 40, 10)]
+    answered = answer(
+        Batch.of(requests, [None] * 5),
+        ["first", "first", "first", "first", "other"],
+        {recommender.name: recommender for recommender in (first, second, third, other)},
+    )
+    assert answered.tracks.tolist() == [3, 1, 2, NO_ANSWER, 4]
+    assert answered.recommenders == ["third", "first", "second", "", "other"]
+    assert answered.propensities.tolist() == [0.5, 0.5, 0.5, 0.0, 0.5]
+    assert [one.batches for one in (first, second, third, other)] == [[4], [3], [2], [1]]
+
+
+def test_an_answer_does_not_depend_on_the_rest_of_the_batch() -> None:
+    wanted = ["random", "sticky_artist", "toppop"] * 10
+    mixed = answer(batch(30), wanted, ALL)
+    for i, name in enumerate(wanted):
+        alone = answer(batch(1, first=i), [name], ALL)
+        assert (alone.tracks[0], alone.recommenders) == (mixed.tracks[i], [mixed.recommenders[i]])
+
+
+def test_chains_that_end_are_fine() -> None:
+    check_chains(ALL)
+
+
+@pytest.mark.parametrize(
+    ("fallbacks", "chain"),
+    [
+        ({"a": "b", "b": "a"}, "a → b → a"),
+        ({"a": "a"}, "a → a"),
+        ({"a": None, "b": "nobody"}, "b → nobody"),
+    ],
+)
+def test_chains_that_do_not_end_are_named(fallbacks: dict[str, str | None], chain: str) -> None:
+    recommenders = {name: Fixed(name, fallback, 1, set()) for name, fallback in fallbacks.items()}
+    with pytest.raises(RecommenderError, match=f"the fallback chain {chain} does not end"):
+        check_chains(recommenders)
+
+
+def test_the_catalogue_groups_tracks_by_artist() -> None:
+    for artist in range(len(CATALOGUE.artist_size)):
+        start, size = CATALOGUE.artist_start[artist], CATALOGUE.artist_size[artist]
+        tracks = CATALOGUE.tracks[CATALOGUE.by_artist[start : start + size]].tolist()
+        assert {ARTIST_OF[track] for track in tracks} == {ARTIST_OF[tracks[0]]}
+        assert len(tracks) == sum(other == ARTIST_OF[tracks[0]] for other in ARTIST_OF.values())
+
+
+def test_rows_of_unknown_tracks_are_minus_one() -> None:
+    assert CATALOGUE.rows_of(np.array([9, 10, 11, 67, 68])).tolist() == [-1, 0, -1, 19, -1]
+    assert Catalogue([]).rows_of(np.array([1])).tolist() == [-1]

@@ -1,0 +1,138 @@
+"""What `streams/worker/transport.py` relies on in Faust and aiokafka. An upgrade that breaks it fails here first."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from importlib.metadata import entry_points, requires, version
+from typing import Any
+
+import faust
+import pytest
+from faust.transport import consumer as base
+from faust.transport.drivers import aiokafka as driver
+from faust.transport.drivers import by_url
+from faust.transport.utils import DefaultSchedulingStrategy
+from faust.types import TP, ConsumerMessage
+from yarl import URL
+
+from streams.worker import transport
+from streams.worker.transport import BatchConsumer, BatchTransport, ClaimingThread, NoReadOffsets, RunScheduler
+
+TESTED = {"faust-streaming": "0.15.3", "aiokafka": "0.14.0"}
+
+
+@pytest.mark.parametrize(("package", "tested"), TESTED.items())
+def test_the_versions_are_those_that_were_tested_and_pinned(package: str, tested: str) -> None:
+    assert version(package) == tested
+    assert f"{package}=={tested}" in (requires("botify") or [])
+
+
+OVERRIDDEN = [
+    (DefaultSchedulingStrategy, RunScheduler, "iterate", "(records)"),
+    (driver.Consumer, BatchConsumer, "_to_message", "(tp, record)"),
+    (driver.Consumer, BatchConsumer, "_new_consumer_thread", "()"),
+    (driver.Consumer, BatchConsumer, "seek_to_committed", "()"),
+    (driver.Consumer, BatchConsumer, "_filter_tps_with_pending_acks", "(topics)"),
+    (driver.Consumer, BatchConsumer, "_new_offset", "(tp)"),
+    (driver.Consumer, BatchConsumer, "_add_gap", "(tp, offset_from, offset_to)"),
+    (driver.AIOKafkaConsumerThread, ClaimingThread, "getmany", "(active_partitions, timeout)"),
+    (faust.Schema, transport.RunSchema, "loads_key", None),
+    (faust.Schema, transport.RunSchema, "loads_value", None),
+]
+
+
+def parameters(method: Callable[..., Any]) -> str:
+    names = [name for name in inspect.signature(method).parameters if name != "self"]
+    return f"({', '.join(names)})"
+
+
+@pytest.mark.parametrize(("of_faust", "ours", "name", "expected"), OVERRIDDEN, ids=lambda value: str(value))
+def test_every_overridden_method_exists_with_that_signature(
+    of_faust: type, ours: type, name: str, expected: str | None
+) -> None:
+    theirs = getattr(of_faust, name)
+    assert getattr(ours, name) is not theirs
+    assert inspect.iscoroutinefunction(theirs) == inspect.iscoroutinefunction(getattr(ours, name))
+    if expected is not None:
+        assert parameters(theirs) == parameters(getattr(ours, name)) == expected
+
+
+def test_nothing_of_faust_is_overridden_that_is_not_held_here() -> None:
+    held = {(ours, name) for _, ours, name, _ in OVERRIDDEN}
+    for ours in (BatchConsumer, ClaimingThread, RunScheduler, transport.RunSchema):
+        methods = {name for name, value in vars(ours).items() if inspect.isfunction(value) and name != "__init__"}
+        of_faust = {name for name in methods if any(hasattr(parent, name) for parent in ours.__mro__[1:])}
+        assert {(ours, name) for name in of_faust} <= held
+
+
+CALLS = [
+    (base.Consumer.perform_seek, "self.seek_to_committed()"),
+    (base.Consumer.perform_seek, "read_offset = self._read_offset"),
+    (base.Consumer.perform_seek, "read_offset.update("),
+    (base.Consumer.getmany, "self.scheduler.iterate(records)"),
+    (base.Consumer.getmany, "to_message = self._to_message"),
+    (base.Consumer.getmany, "yield tp, to_message(tp, record)"),
+    (base.Consumer._drain_messages, "self._add_gap(tp, r_offset + 1, offset)"),
+    (base.Consumer._drain_messages, "get_read_offset = self._read_offset.__getitem__"),
+    (base.Consumer._drain_messages, "set_read_offset = self._read_offset.__setitem__"),
+    (base.Consumer._drain_messages, "if r_offset is None or offset >= r_offset:"),
+    (base.Consumer._filter_committable_offsets, "self._new_offset(tp)"),
+    (base.Consumer._commit_tps, "self._filter_committable_offsets(tps)"),
+    (base.Consumer.commit_and_end_transactions, "self.commit("),
+    (base.ThreadDelegateConsumer.__init__, "self._thread = self._new_consumer_thread()"),
+    (base.ThreadDelegateConsumer.seek_wait, "self._thread.seek_wait(partitions)"),
+    (base.Consumer._wait_next_records, "self._getmany("),
+    (base.ThreadDelegateConsumer._getmany, "self._thread.getmany(active_partitions, timeout)"),
+]
+
+
+@pytest.mark.parametrize(("caller", "call"), CALLS, ids=lambda value: getattr(value, "__qualname__", value))
+def test_what_is_overridden_is_still_called_where_we_rely_on_it(caller: Callable[..., Any], call: str) -> None:
+    assert call in inspect.getsource(caller)
+
+
+def test_the_consumer_sets_what_ours_replaces_before_ours_does() -> None:
+    source = inspect.getsource(base.Consumer.__init__)
+    assert "self.scheduler = " in source
+    assert "self._read_offset = " in source
+
+
+def test_the_transport_is_found_by_its_scheme() -> None:
+    (entry,) = entry_points(group="faust.transports", name="botify")
+    assert entry.load() is BatchTransport
+    assert by_url(URL("botify://127.0.0.1:9092")) is BatchTransport
+    assert BatchTransport.Consumer is BatchConsumer
+
+
+def test_the_consumer_is_created_from_the_transports_attribute() -> None:
+    assert "return self.Consumer(" in inspect.getsource(driver.Transport.create_consumer)
+
+
+def test_a_run_is_handed_out_whole() -> None:
+    records = {TP("t", 0): [1, 2, 3], TP("t", 1): [4]}
+    assert list(RunScheduler().iterate(records)) == [(TP("t", 0), [1, 2, 3]), (TP("t", 1), [4])]
+
+
+def test_a_message_has_the_fields_that_ours_sets() -> None:
+    names = list(inspect.signature(ConsumerMessage.__init__).parameters)[1:]
+    assert names[:9] == [
+        "topic",
+        "partition",
+        "offset",
+        "timestamp",
+        "timestamp_type",
+        "headers",
+        "key",
+        "value",
+        "checksum",
+    ]
+    assert {"tp", "generation_id"} <= set(names)
+
+
+def test_read_offsets_forget() -> None:
+    offsets = NoReadOffsets()
+    offsets[TP("t", 0)] = 5
+    offsets.update({TP("t", 0): 7})
+    assert offsets.__getitem__(TP("t", 0)) is None
+    assert len(offsets) == 0
