@@ -34,6 +34,13 @@ def start_offsets(settings: Settings, topic: str) -> dict[int, int]:
     return _offsets(settings, topic, OffsetSpec.earliest())
 
 
+def offsets_at(settings: Settings, topic: str, timestamp_ms: int) -> dict[int, int]:
+    """Return the first offset whose record was produced at that time or later, by partition; the end without one."""
+    found = _offsets(settings, topic, OffsetSpec.for_timestamp(timestamp_ms))
+    end = end_offsets(settings, topic)
+    return {partition: end[partition] if offset < 0 else offset for partition, offset in found.items()}
+
+
 def _offsets(settings: Settings, topic: str, spec: OffsetSpec) -> dict[int, int]:
     from schemas.topics import TIMEOUT_S, partition_counts  # topics imports clients, as this module does
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import aclosing
 
 from schemas.events import Session
 from streams.offline.partition_log import LogRecord, PartitionLog
@@ -45,5 +46,6 @@ class OfflineFold:
 
     async def advance_to(self, log: PartitionLog, end: int) -> None:
         """Fold what the log has up to an offset (not included)."""
-        async for batch in log.read_ahead(end):
-            await self.advance(batch)
+        async with aclosing(log.read_ahead(end)) as batches:
+            async for batch in batches:
+                await self.advance(batch)

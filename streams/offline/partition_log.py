@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
@@ -75,8 +75,11 @@ class PartitionLog:
             elif time.monotonic() > give_up:
                 raise TopicError(f"{self._name}: no record for {IDLE_TIMEOUT_S:.0f} s at offset {self.next_offset}")
 
-    async def read_ahead(self, end: int) -> AsyncIterator[list[LogRecord]]:
-        """Yield what `read_to` yields, and fetch the next batch in a thread while the last one is worked on."""
+    async def read_ahead(self, end: int) -> AsyncGenerator[list[LogRecord], None]:
+        """Yield what `read_to` yields, and fetch the next batch in a thread while the last one is worked on.
+
+        Close the generator (`contextlib.aclosing`) before the log.
+        """
         batches = self.read_to(end)
         fetched = asyncio.create_task(asyncio.to_thread(next, batches, None))
         try:

@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TypeVar
 
 from streams.folds.projection import Changes
-from streams.store.protocol import Claim, Outcome
+from streams.store.protocol import Claim, Outcome, Position
+
+UNCLAIMED = Claim(0, "", None, None)
 
 
 class MemoryStore:
@@ -28,31 +30,33 @@ class MemoryStore:
 
     async def claim(self, partition: int, owner: str, topic_id: str) -> Claim:
         """Raise the epoch; see `Store.claim`."""
-        last = self.checkpoints.get(partition, Claim(0, "", None, None))
+        last = self.checkpoints.get(partition, UNCLAIMED)
         claim = Claim(last.epoch + 1, owner, last.next_offset, last.topic_id or topic_id)
         self.checkpoints[partition] = claim
         return claim
 
     async def read_whole(
-        self, partition: int, hashes: Sequence[str], score_sets: Sequence[str]
+        self, partition: int, hashes: Sequence[str], score_sets: Sequence[str], under: Position | None = None
     ) -> tuple[dict[str, dict[bytes, bytes]], dict[str, dict[bytes, float]]]:
         """Return copies; see `Store.read_whole`."""
+        self._check(partition, under)
         return (
             {name: dict(self.hashes[partition, name]) for name in hashes},
             {name: dict(self.scores[partition, name]) for name in score_sets},
         )
 
     async def read_fields(
-        self, partition: int, wanted: Mapping[str, Sequence[bytes]]
+        self, partition: int, wanted: Mapping[str, Sequence[bytes]], under: Position | None = None
     ) -> dict[str, dict[bytes, bytes | None]]:
         """Look the fields up; see `Store.read_fields`."""
+        self._check(partition, under)
         return {name: {f: self.hashes[partition, name].get(f) for f in fields} for name, fields in wanted.items()}
 
     async def apply(
         self, partition: int, claim: Claim, expected_next: int | None, new_next: int, changes: Changes
     ) -> Outcome:
         """Write under the claim; see `Store.apply`."""
-        last = self.checkpoints[partition]
+        last = self.checkpoints.get(partition, UNCLAIMED)
         if (last.epoch, last.owner) != (claim.epoch, claim.owner):
             return Outcome.FENCED
         if last.next_offset == new_next:
@@ -73,6 +77,11 @@ class MemoryStore:
     async def score_pages(self, partition: int, collection: str) -> AsyncIterator[Mapping[bytes, float]]:
         """Yield the sorted set as one page; see `Contents`."""
         yield self.scores[partition, collection]
+
+    def _check(self, partition: int, under: Position | None) -> None:
+        if under is not None:
+            last = self.checkpoints.get(partition, UNCLAIMED)
+            under.check(last.epoch, last.owner, last.next_offset)
 
 
 V = TypeVar("V")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from streams.store.keys import default_namespace, namespace_history, namespace_pointer
+from streams.folds.partition import HASHES, SCORE_SETS
+from streams.store.keys import checkpoint_key, default_namespace, namespace_history, namespace_pointer, partition_key
 
 _SWAP = Path(__file__).with_name("swap.lua")
 
@@ -38,6 +40,27 @@ async def make_live(redis: Any, prefix: str, expected: str, new: str, *, back: b
     keys = [namespace_pointer(prefix), namespace_history(prefix)]
     live: bytes = await swap(keys=keys, args=[default_namespace(prefix), expected, new, "back" if back else "on"])
     return live.decode()
+
+
+async def checkpoints(redis: Any, namespace: str, partitions: Iterable[int]) -> dict[int, int]:
+    """Return the next offset to be folded of each partition; 0 where it has no state."""
+    found = {}
+    for partition in partitions:
+        found[partition] = int(await redis.hget(checkpoint_key(namespace, partition), "next_offset") or 0)
+    return found
+
+
+async def remove(redis: Any, prefix: str, namespace: str, partitions: Iterable[int]) -> int:
+    """Remove a namespace from Redis, a partition a command, and from the history; return how many keys that were.
+
+    Redis frees the memory in a thread of its own (UNLINK), so nobody waits for it.
+    """
+    removed = 0
+    for partition in partitions:
+        keys = [partition_key(namespace, partition, name) for name in (*HASHES, *SCORE_SETS)]
+        removed += await redis.unlink(checkpoint_key(namespace, partition), *keys)
+    await redis.lrem(namespace_history(prefix), 0, namespace)
+    return removed
 
 
 class LiveNamespace:

@@ -56,6 +56,49 @@ class Claim:
     topic_id: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a worker believes a partition to be.
+
+    Attributes
+    ----------
+    claim : Claim
+    checkpoint : int | None
+        What the claim found, or the last apply left.
+    """
+
+    claim: Claim
+    checkpoint: int | None
+
+    def check(self, epoch: int, owner: str, checkpoint: int | None) -> None:
+        """Raise `ClaimLostError` unless the store is there too.
+
+        Examples
+        --------
+        >>> Position(Claim(1, "me", None, "t"), 7).check(2, "you", 7)
+        Traceback (most recent call last):
+        streams.store.protocol.ClaimLostError: FENCED
+        """
+        if (epoch, owner) != (self.claim.epoch, self.claim.owner):
+            raise ClaimLostError(Outcome.FENCED)
+        if checkpoint != self.checkpoint:
+            raise ClaimLostError(Outcome.ROLLED_BACK)
+
+
+class ClaimLostError(Exception):
+    """The store is not where the reader believes it to be; what was read does not go with what it has in memory.
+
+    Attributes
+    ----------
+    outcome : Outcome
+        FENCED or ROLLED_BACK.
+    """
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.name)
+        self.outcome = outcome
+
+
 class StoreError(BotifyError):
     """The store cannot do what was asked of it; a worker that meets this stops."""
 
@@ -70,14 +113,23 @@ class Store(Protocol):
         """
 
     async def read_whole(
-        self, partition: int, hashes: Sequence[str], score_sets: Sequence[str]
+        self, partition: int, hashes: Sequence[str], score_sets: Sequence[str], under: Position | None = None
     ) -> tuple[dict[str, dict[bytes, bytes]], dict[str, dict[bytes, float]]]:
-        """Return whole collections, in one round trip."""
+        """Return whole collections, in one round trip.
+
+        A worker reads `under` its position. Where the store is elsewhere, what it holds is ahead of the worker's memory
+        or behind it; folded together, the two would be neither.
+
+        Raises
+        ------
+        ClaimLostError
+            The store is not at that position.
+        """
 
     async def read_fields(
-        self, partition: int, wanted: Mapping[str, Sequence[bytes]]
+        self, partition: int, wanted: Mapping[str, Sequence[bytes]], under: Position | None = None
     ) -> dict[str, dict[bytes, bytes | None]]:
-        """Return fields of hashes, in one round trip."""
+        """Return fields of hashes, in one round trip; `under` a position as in `read_whole`."""
 
     async def apply(
         self, partition: int, claim: Claim, expected_next: int | None, new_next: int, changes: Changes

@@ -8,7 +8,7 @@ from typing import Any
 
 from streams.folds.projection import Changes
 from streams.store.keys import checkpoint_key, partition_key
-from streams.store.protocol import Claim, Outcome
+from streams.store.protocol import Claim, Outcome, Position
 
 _HERE = Path(__file__).parent
 
@@ -42,25 +42,30 @@ class RedisStore:
         )
 
     async def read_whole(
-        self, partition: int, hashes: Sequence[str], score_sets: Sequence[str]
+        self, partition: int, hashes: Sequence[str], score_sets: Sequence[str], under: Position | None = None
     ) -> tuple[dict[str, dict[bytes, bytes]], dict[str, dict[bytes, float]]]:
-        """Read whole collections in one pipeline; see `Store.read_whole`."""
-        async with self._redis.pipeline(transaction=False) as pipeline:
+        """Read whole collections in one transaction; see `Store.read_whole`."""
+        async with self._redis.pipeline(transaction=True) as pipeline:
+            self._ask_position(pipeline, partition)
             for name in hashes:
                 pipeline.hgetall(self._key(partition, name))
             for name in score_sets:
                 pipeline.zrange(self._key(partition, name), 0, -1, withscores=True)
-            replies = iter(await pipeline.execute())
+            position, *rest = await pipeline.execute()
+        _check(position, under)
+        replies = iter(rest)
         return {name: next(replies) for name in hashes}, {name: dict(next(replies)) for name in score_sets}
 
     async def read_fields(
-        self, partition: int, wanted: Mapping[str, Sequence[bytes]]
+        self, partition: int, wanted: Mapping[str, Sequence[bytes]], under: Position | None = None
     ) -> dict[str, dict[bytes, bytes | None]]:
-        """Read fields of hashes in one pipeline; see `Store.read_fields`."""
-        async with self._redis.pipeline(transaction=False) as pipeline:
+        """Read fields of hashes in one transaction; see `Store.read_fields`."""
+        async with self._redis.pipeline(transaction=True) as pipeline:
+            self._ask_position(pipeline, partition)
             for name, fields in wanted.items():
                 pipeline.hmget(self._key(partition, name), fields)
-            replies = await pipeline.execute()
+            position, *replies = await pipeline.execute()
+        _check(position, under)
         return {
             name: dict(zip(fields, values, strict=True))
             for (name, fields), values in zip(wanted.items(), replies, strict=True)
@@ -90,5 +95,14 @@ class RedisStore:
             command(collection, "ZREM", [member for member, score in scores.items() if score is None])
         return Outcome((await self._apply(keys=keys, args=args)).decode())
 
+    def _ask_position(self, pipeline: Any, partition: int) -> None:
+        pipeline.hmget(checkpoint_key(self._namespace, partition), ["epoch", "owner", "next_offset"])
+
     def _key(self, partition: int, collection: str) -> str:
         return partition_key(self._namespace, partition, collection)
+
+
+def _check(stored: Sequence[bytes | None], under: Position | None) -> None:
+    if under is not None:
+        epoch, owner, next_offset = stored
+        under.check(int(epoch or 0), (owner or b"").decode(), None if next_offset is None else int(next_offset))

@@ -10,15 +10,7 @@ from schemas.settings import Settings
 from streams.store.connect import connect
 from streams.store.keys import default_namespace, partition_key
 from streams.verify.verify import VerifyError, verify
-from tests.integration.streams_tools.listens import fold_live, write_catalogue, write_listens
-
-
-@pytest.fixture
-def folded(settings: Settings) -> Settings:
-    write_catalogue(settings)
-    write_listens(settings, 3000, bad_every=100, twice_every=10)
-    fold_live(settings)
-    return settings
+from tests.integration.streams_tools.listens import write_listens
 
 
 def key(settings: Settings, collection: str, partition: int = 0) -> str:

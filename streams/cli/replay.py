@@ -1,0 +1,203 @@
+"""`botify replay`: state made anew beside the live one, and the swap."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from schemas.codec import Codec
+from schemas.settings import Settings
+from streams.cli.replay_view import plan_table, status_table
+from streams.cli.run import record_bar, run_with_sources
+from streams.folds.partition import PROJECTIONS
+from streams.offline.sources import Sources
+from streams.replay import into_namespace
+from streams.replay.collect import collect
+from streams.replay.copy_targets import LinesTarget, TopicTarget
+from streams.replay.errors import ReplayError
+from streams.replay.lanes import run_lanes
+from streams.replay.pace import Pacer, parse_speed
+from streams.replay.plan import Plan, make_plan
+from streams.replay.position import offsets_of, parse_position
+from streams.replay.status import read_status
+from streams.replay.swap import rollback as roll_back
+from streams.replay.swap import swap as swap_to
+from streams.store.records import NamespaceRecord, NamespaceRecords
+
+app = typer.Typer(help="Make state anew from the topic, beside the live one, and swap.", no_args_is_help=True)
+console = Console()
+
+From = Annotated[str, typer.Option("--from", help="earliest, offset:N, ts:2026-01-31T12:00:00Z or duration:PT1H.")]
+To = Annotated[str, typer.Option("--to", help="latest, offset:N or ts:2026-01-31T12:00:00Z.")]
+Partitions = Annotated[str | None, typer.Option(help="Such as 0,3; all of them if not given.")]
+Projections = Annotated[
+    list[str] | None, typer.Option("--projection", help=f"One of {', '.join(PROJECTIONS)}; repeat for several.")
+]
+Json = Annotated[bool, typer.Option("--json", help="For programs.")]
+
+
+@app.command("plan")
+def plan(
+    begin: From = "earliest",
+    end: To = "latest",
+    partitions: Partitions = None,
+    projection: Projections = None,
+    as_json: Json = False,
+) -> None:
+    """Show what a replay would read; nothing is touched."""
+    settings = Settings.from_env()
+
+    async def work(sources: Sources) -> Plan:
+        return _plan(sources, begin, end, partitions, projection)
+
+    _show_plan(run_with_sources(settings, work), as_json)
+
+
+@app.command("run")
+def run(
+    begin: From = "earliest",
+    end: To = "latest",
+    partitions: Partitions = None,
+    projection: Projections = None,
+    target: Annotated[str, typer.Option(help="namespace (a new one), topic:NAME or stdout.")] = "namespace",
+    id_: Annotated[str | None, typer.Option("--id", help="Go on with a replay that did not finish.")] = None,
+    rate: Annotated[float | None, typer.Option(min=0.001, help="Records a second, at most.")] = None,
+    speed: Annotated[str, typer.Option(help="Record time per wall time, such as 10x, or max.")] = "max",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Fold the topic into a new namespace, or copy its records elsewhere."""
+    settings, pacer = Settings.from_env(), Pacer(rate, parse_speed(speed))
+
+    async def work(sources: Sources) -> None:
+        if id_ is not None:
+            record = await NamespaceRecords(sources.redis, settings.topic_prefix).get(id_)
+            await _into_namespace(sources, record, pacer, as_json=as_json)
+            return
+        planned = _plan(sources, begin, end, partitions, projection)
+        if dry_run:
+            _show_plan(planned, as_json)
+        elif target == "namespace":
+            await _into_namespace(sources, await into_namespace.begin(sources, planned), pacer, as_json=as_json)
+        else:
+            await _copy(sources, planned, target, pacer)
+
+    run_with_sources(settings, work)
+
+
+@app.command("status")
+def status(as_json: Json = False) -> None:
+    """Show every namespace: which is live, which could be, and how far each is."""
+    found = run_with_sources(Settings.from_env(), read_status)
+    if as_json:
+        _print_json([asdict(one) for one in found])
+    else:
+        console.print(status_table(found))
+
+
+@app.command("swap")
+def swap(
+    id_: Annotated[str, typer.Argument(metavar="ID", help="Of `botify replay status`.")],
+    force: Annotated[
+        bool, typer.Option("--force", help="Even if it is partial, or differs from the live one.")
+    ] = False,
+) -> None:
+    """Let a namespace catch up and make it the live one; workers and readers follow within a second."""
+    former = run_with_sources(Settings.from_env(), lambda sources: swap_to(sources, id_, force=force))
+    _say(f"{id_} is live; `botify replay rollback` goes back to {former}")
+
+
+@app.command("rollback")
+def rollback() -> None:
+    """Let the former live namespace catch up, and make it live again."""
+    _say(f"{run_with_sources(Settings.from_env(), roll_back)} is live again")
+
+
+@app.command("gc")
+def gc(
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also the one to roll back to, and those that were never swapped.")
+    ] = False,
+) -> None:
+    """Remove namespaces that nobody needs any more."""
+    gone = run_with_sources(Settings.from_env(), lambda sources: collect(sources, everything=everything))
+    _say(f"removed {', '.join(gone)}" if gone else "nothing to remove")
+
+
+def _plan(sources: Sources, begin: str, end: str, partitions: str | None, projections: Sequence[str] | None) -> Plan:
+    now_ms = int(time.time() * 1000)
+    start, stop = (
+        offsets_of(parse_position(text, now_ms), sources.settings, sources.topic, sources.state)
+        for text in (begin, end)
+    )
+    return make_plan(sources.topic, sources.state, start, stop, _partitions(partitions), projections or PROJECTIONS)
+
+
+def _partitions(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ReplayError(f"partitions {text!r} are not numbers with commas between, such as 0,3") from error
+
+
+async def _into_namespace(sources: Sources, record: NamespaceRecord, pacer: Pacer, *, as_json: bool) -> None:
+    if not as_json:
+        _say(
+            f"replay {record.id} into namespace {record.namespace}; if it is stopped, --id {record.id} goes on with it"
+        )
+    total = sum(record.end[partition] - offset for partition, offset in record.start.items())
+    started = time.monotonic()
+    with record_bar("replaying", total) as advance:
+        done = await into_namespace.run(sources, record, pacer, advance)
+    seconds = time.monotonic() - started
+    if as_json:
+        _print_json({**asdict(done), "seconds": seconds, "records": total})
+        return
+    _say(f"{total:,} records in {seconds:.1f} s, {total / seconds:,.0f} a second")
+    _say(_VERDICTS[done.equals_live] if not done.partial else f"partial: {'; '.join(done.partial)}")
+
+
+_VERDICTS = {
+    True: "equal to the live state, digest by digest; `botify replay swap` makes it the live one",
+    False: "it DIFFERS from the live state; `botify verify` says whether that is right",
+    None: "the live state is behind or of another topic, so they were not compared",
+}
+
+
+async def _copy(sources: Sources, planned: Plan, target: str, pacer: Pacer) -> None:
+    kind, _, name = target.partition(":")
+    if target == "stdout":
+        await run_lanes(sources, LinesTarget(sys.stdout, Codec()), planned.start, planned.end, pacer)
+    elif kind == "topic" and name:
+        with record_bar("copying", planned.records) as advance:
+            copy = TopicTarget(sources.settings, sources.topic, name)
+            await run_lanes(sources, copy, planned.start, planned.end, pacer, advance)
+        _say(f"copied {planned.records:,} records to {name}")
+    else:
+        raise ReplayError(f"target {target!r} is none of namespace, topic:NAME and stdout")
+
+
+def _show_plan(planned: Plan, as_json: bool) -> None:
+    if as_json:
+        _print_json({**asdict(planned), "records": planned.records})
+    else:
+        console.print(plan_table(planned))
+        for reason in planned.partial:
+            _say(f"partial: {reason}")
+
+
+def _print_json(value: object) -> None:
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+def _say(message: str) -> None:
+    console.print(message, highlight=False, markup=False, soft_wrap=True)

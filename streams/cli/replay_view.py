@@ -1,0 +1,42 @@
+"""Plans and namespaces as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from rich import box
+from rich.table import Table
+
+from streams.replay.plan import Plan
+from streams.replay.status import NamespaceStatus
+
+
+def plan_table(plan: Plan) -> Table:
+    """Return what would be read, a row a partition."""
+    table = Table(
+        title=f"{plan.topic}: {plan.records:,} records into {', '.join(plan.projections)}", box=box.SIMPLE_HEAD
+    )
+    for heading in ("partition", "from", "to", "records"):
+        table.add_column(heading, justify="right")
+    for partition, start in plan.start.items():
+        end = plan.end[partition]
+        table.add_row(str(partition), f"{start:,}", f"{end:,}", f"{end - start:,}")
+    return table
+
+
+def status_table(namespaces: Sequence[NamespaceStatus]) -> Table:
+    """Return a row a namespace."""
+    table = Table(title="namespaces", box=box.SIMPLE_HEAD)
+    for heading in ("id", "namespace", "role", "made (UTC)"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("folded", "behind"):
+        table.add_column(heading, justify="right")
+    table.add_column("compared")
+    for one in namespaces:
+        record = one.record
+        made = datetime.fromtimestamp(record.created_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S") if record else ""
+        compared = {True: "equal to live", False: "DIFFERS", None: "no"}[record.equals_live] if record else ""
+        row = (record.id if record else "-", one.namespace, one.role, made)
+        table.add_row(*row, f"{one.folded:,}", f"{one.behind:,}", compared)
+    return table

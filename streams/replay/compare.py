@@ -1,0 +1,55 @@
+"""Compares a replayed namespace with the live one, while the live one moves on."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from streams.offline.sources import Sources
+from streams.replay.lanes import run_lanes
+from streams.replay.namespace_target import NamespaceTarget
+from streams.store.contents import RedisContents
+from streams.store.digest import digest
+from streams.store.frozen import Frozen, frozen
+from streams.store.namespaces import checkpoints
+
+LIVE_TIMEOUT_S = 10.0
+_POLL_S = 0.05
+
+
+async def equals_live(sources: Sources, target: NamespaceTarget, namespace: str, live: str) -> bool | None:
+    """Compare the digests of each partition at one and the same checkpoint.
+
+    The live partition is copied at the checkpoint where it is; the other, which nobody but this process writes, is
+    folded up to just there.
+
+    Returns
+    -------
+    bool | None
+        None where the live namespace cannot be compared: it is of another topic, began later, or stays behind.
+    """
+    for partition in sources.state.end:
+        reached = await target.open(partition, 0)
+        if not await _live_reaches(sources, live, partition, reached):
+            return None
+        async with frozen(sources.redis, live, partition) as state:
+            if not _comparable(state, sources):
+                return None
+            await run_lanes(sources, target, {partition: reached}, {partition: state.next_offset or 0})
+            expected = await digest(state.contents, partition)
+        if await digest(RedisContents(sources.redis, namespace), partition) != expected:
+            return False
+    return True
+
+
+def _comparable(state: Frozen, sources: Sources) -> bool:
+    return state.topic_id in (None, sources.state.topic_id) and state.first_offset == 0
+
+
+async def _live_reaches(sources: Sources, live: str, partition: int, offset: int) -> bool:
+    give_up = time.monotonic() + LIVE_TIMEOUT_S
+    while (await checkpoints(sources.redis, live, [partition]))[partition] < offset:
+        if time.monotonic() > give_up:
+            return False
+        await asyncio.sleep(_POLL_S)
+    return True

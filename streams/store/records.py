@@ -1,0 +1,120 @@
+"""What is known of the namespaces that were made beside the live one."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self
+
+from schemas.errors import BotifyError
+from streams.store.keys import namespace_of, namespace_records
+
+
+class UnknownNamespaceError(BotifyError):
+    """Nobody made a namespace of that id."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceRecord:
+    """A namespace that a replay or a snapshot makes.
+
+    Attributes
+    ----------
+    id : str
+        `r…` of a replay, `s…` of a snapshot; the namespace is `<prefix>.<id>`.
+    namespace : str
+    created_ms : int
+        Wall clock.
+    start, end : mapping of partition to offset
+        What it was to hold when it was begun; afterwards it goes on with the topic.
+    projections : sequence of str
+    partial : sequence of str
+        Why it is not the whole state; empty where it is.
+    done : bool
+        Whether `end` was reached.
+    equals_live : bool | None
+        What comparing it with the live namespace gave; None where that was not done.
+    """
+
+    id: str
+    namespace: str
+    created_ms: int
+    start: Mapping[int, int]
+    end: Mapping[int, int]
+    projections: Sequence[str]
+    partial: Sequence[str] = ()
+    done: bool = False
+    equals_live: bool | None = None
+
+    def with_(self, **changes: Any) -> Self:
+        """Return a copy with some fields changed."""
+        return replace(self, **changes)
+
+    def to_json(self) -> str:
+        """Return the text that `from_json` reads."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Self:
+        """Read a record."""
+        fields = json.loads(text)
+        for name in ("start", "end"):  # JSON's names are strings
+            fields[name] = {int(partition): offset for partition, offset in fields[name].items()}
+        return cls(**fields)
+
+
+class NamespaceRecords:
+    """The records of a deployment, in a hash in Redis.
+
+    Parameters
+    ----------
+    redis : redis.asyncio.Redis or RedisCluster
+        With raw replies.
+    prefix : str
+        The settings' `topic_prefix`.
+    """
+
+    def __init__(self, redis: Any, prefix: str) -> None:
+        self._redis = redis
+        self._prefix = prefix
+        self._key = namespace_records(prefix)
+
+    async def all(self) -> list[NamespaceRecord]:
+        """Return all, oldest first."""
+        found = [NamespaceRecord.from_json(text) for text in (await self._redis.hgetall(self._key)).values()]
+        return sorted(found, key=lambda record: (record.created_ms, record.id))
+
+    async def get(self, id_: str) -> NamespaceRecord:
+        """Return the one of that id.
+
+        Raises
+        ------
+        UnknownNamespaceError
+            There is none.
+        """
+        text = await self._redis.hget(self._key, id_)
+        if text is None:
+            known = ", ".join(record.id for record in await self.all()) or "none"
+            raise UnknownNamespaceError(f"there is no namespace {id_!r}; known are: {known}")
+        return NamespaceRecord.from_json(text)
+
+    async def put(self, record: NamespaceRecord) -> None:
+        """Write the record, or write it again."""
+        await self._redis.hset(self._key, record.id, record.to_json())
+
+    async def remove(self, id_: str) -> None:
+        """Forget the record."""
+        await self._redis.hdel(self._key, id_)
+
+    async def new_id(self, kind: str) -> str:
+        """Return an id that was not given out: `kind`, then the second in hexadecimal."""
+        second = int(time.time())
+        while await self._redis.hexists(self._key, id_ := f"{kind}{second:x}"):
+            second += 1
+        return id_
+
+    def namespace(self, id_: str) -> str:
+        """Return the namespace of an id."""
+        return namespace_of(self._prefix, id_)
