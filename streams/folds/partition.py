@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from schemas.events import Session
-from streams.folds.popularity import Popularity
+from streams.folds.popularity import Popularity, TrackRows
 from streams.folds.projection import Changes, Fields, Projection, Record, Scores
 from streams.folds.sessions import OPEN_SESSIONS, Sessions
 from streams.folds.users import Users
@@ -29,6 +29,8 @@ class PartitionFold:
     partition : int
     only : collection of str
         Names of `PROJECTIONS` to fold. `users` is folded in any case, because the others rest on it.
+    rows : TrackRows, optional
+        Shared between the folds of a process, to save memory.
 
     Attributes
     ----------
@@ -38,10 +40,10 @@ class PartitionFold:
         Hashes that are read whole then.
     """
 
-    def __init__(self, partition: int, only: Collection[str] = PROJECTIONS) -> None:
+    def __init__(self, partition: int, only: Collection[str] = PROJECTIONS, rows: TrackRows | None = None) -> None:
         self.users = Users()
         self._sessions = Sessions(partition)
-        every: dict[str, Projection] = {"users": self.users, "popularity": Popularity(), "sessions": self._sessions}
+        every: dict[str, Projection] = {"users": self.users, "popularity": Popularity(rows), "sessions": self._sessions}
         self.projections = [p for name, p in every.items() if name == "users" or name in only]
         self._fields_of = {name: p for p in self.projections for name in p.hashes}
         self._scores_of = {name: p for p in self.projections for name in p.score_sets}

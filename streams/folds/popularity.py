@@ -35,6 +35,10 @@ _SCORES = np.dtype("<f8")
 _ROW_BYTES = len(HALF_LIVES_MS) * _SCORES.itemsize
 
 Rows = NDArray[np.int64]
+Tracks = NDArray[np.int64]
+
+TrackRows = dict[int, int]
+"""Track id to row, filled as tracks are met. Partitions of one process share it: it is most of what a track costs."""
 
 
 def top_collection(half_life: str) -> str:
@@ -58,7 +62,13 @@ def popularity_at(score: ArrayLike, half_life: str, timestamp_ms: int) -> NDArra
 class Popularity:
     """Scores of the tracks heard in one partition, for all half-lives at once.
 
-    Scores are kept in dense arrays, about 40 bytes a track, and read from the store when first needed.
+    Scores are kept in dense arrays, 25 bytes a track, and read from the store when first needed.
+
+    Parameters
+    ----------
+    rows : TrackRows, optional
+        Shared with the folds of other partitions; one of its own by default.
+    top_tracks : int
 
     Examples
     --------
@@ -74,23 +84,31 @@ class Popularity:
     hashes: Sequence[str] = (POPULARITY,)
     score_sets: Sequence[str] = tuple(top_collection(half_life) for half_life in HALF_LIVES_MS)
 
-    def __init__(self, top_tracks: int = TOP_TRACKS) -> None:
-        self._row_of: dict[int, int] = {}  # a track has a row once its scores are in memory
-        self._tracks = np.empty(1024, dtype=np.int64)
+    def __init__(self, rows: TrackRows | None = None, top_tracks: int = TOP_TRACKS) -> None:
+        self._row_of: TrackRows = {} if rows is None else rows
         self._scores = np.full((1024, len(HALF_LIVES_MS)), -np.inf, dtype=_SCORES)
+        self._loaded = np.zeros(1024, dtype=bool)  # whether a row has what the store has
         self._tops = [_Top(top_tracks) for _ in HALF_LIVES_MS]
-        self._touched: list[Rows] = []
+        self._touched: list[tuple[Rows, Tracks]] = []
 
     def missing(self, batch: Sequence[Record]) -> Mapping[str, list[bytes]]:
         """Return the tracks of the batch that were not met before."""
         row_of = self._row_of
-        tracks = {listen.track for _, listen in batch if listen.track not in row_of}
-        return {POPULARITY: [b"%d" % track for track in sorted(tracks)]} if tracks else {}
+        for _, listen in batch:
+            if listen.track not in row_of:
+                row_of[listen.track] = len(row_of)
+        self._make_room()
+        tracks = np.array([listen.track for _, listen in batch], dtype=np.int64)
+        rows = np.array([row_of[listen.track] for _, listen in batch], dtype=np.int64)
+        missing = np.unique(tracks[~self._loaded[rows]]).tolist()
+        return {POPULARITY: [b"%d" % track for track in missing]} if missing else {}
 
     def load_fields(self, collection: str, values: Fields) -> None:
         """Take in the scores of tracks."""
         for field, record in values.items():
-            row = self._new_row(int(field))
+            row = self._row_of.setdefault(int(field), len(self._row_of))
+            self._make_room()
+            self._loaded[row] = True
             if record is not None:
                 self._scores[row] = np.frombuffer(record, dtype=_SCORES)
 
@@ -109,16 +127,17 @@ class Popularity:
             times_ms = np.array([listen.timestamp_ms for listen in heard], dtype=np.float64)
             for column, half_life_ms in enumerate(HALF_LIVES_MS.values()):
                 np.logaddexp2.at(self._scores[:, column], rows, weights + times_ms / half_life_ms)
-            self._touched.append(rows)
+            self._touched.append((rows, np.array([listen.track for listen in heard], dtype=np.int64)))
         return batch
 
     def changes(self) -> Changes:
         """Return the scores of the tracks that were heard, and what they change in the tops."""
         if not self._touched:
             return Changes()
-        rows = np.unique(np.concatenate(self._touched))
+        rows, first = np.unique(np.concatenate([rows for rows, _ in self._touched]), return_index=True)
+        tracks = np.concatenate([tracks for _, tracks in self._touched])[first]
+        scores = self._scores[rows]
         self._touched = []
-        tracks, scores = self._tracks[rows], self._scores[rows]
         packed = scores.tobytes()
         fields = {
             b"%d" % track: packed[at : at + _ROW_BYTES]
@@ -129,13 +148,10 @@ class Popularity:
             tops[name] = top.update(tracks, column)
         return Changes(hashes={POPULARITY: fields}, scores=tops)
 
-    def _new_row(self, track: int) -> int:
-        row = self._row_of[track] = len(self._row_of)
-        if row == len(self._tracks):
-            self._tracks = np.concatenate([self._tracks, np.empty_like(self._tracks)])
+    def _make_room(self) -> None:
+        while len(self._loaded) < len(self._row_of):
+            self._loaded = np.concatenate([self._loaded, np.zeros_like(self._loaded)])
             self._scores = np.vstack([self._scores, np.full_like(self._scores, -np.inf)])
-        self._tracks[row] = track
-        return row
 
 
 class _Top:
@@ -146,7 +162,7 @@ class _Top:
         self.tracks: dict[int, float] = {}
         self._lowest = -np.inf  # of a full top
 
-    def update(self, tracks: Rows, scores: NDArray[np.float64]) -> dict[bytes, float | None]:
+    def update(self, tracks: Tracks, scores: NDArray[np.float64]) -> dict[bytes, float | None]:
         """Take in new scores; return what changed, None for a track that is no longer in the top."""
         # A track of the top has a score of at least the lowest, and scores only grow: none is overlooked.
         candidates = scores >= self._lowest
