@@ -14,17 +14,20 @@ from schemas.settings import Settings
 
 @contextmanager
 def running(settings: Settings, module: str, *arguments: str) -> Iterator[psutil.Process]:
-    """Run a module, and stop it at the end of the block."""
-    log = (settings.home / f"bench-{module}.log").open("ab")
+    """Run a module, and stop it at the end of the block; where it ended by itself, its log says why."""
+    path = settings.home / f"bench-{module}.log"
+    log = path.open("ab")
     child = subprocess.Popen(  # noqa: S603
         [sys.executable, "-m", module, *arguments], env={**_environment(), **settings.to_env()}, stderr=log, stdout=log
     )
     try:
         yield psutil.Process(child.pid)
     finally:
+        log.close()
+        if child.poll() is not None:
+            sys.stderr.write(path.read_text(encoding="utf-8", errors="replace")[-4000:])
         child.terminate()
         child.wait(30)
-        log.close()
 
 
 def _environment() -> dict[str, str]:
