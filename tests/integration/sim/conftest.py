@@ -63,7 +63,7 @@ class Recommender:
     def _run(self) -> None:
         attempts: dict[str, int] = {}
         while not self._stop.is_set():
-            for message in self._consumer.consume(500, 0.02):
+            for message in self._consumer.consume(500, 0.005):
                 assert message.error() is None
                 request = self._codec.decode(message.value(), RecommendationRequest)
                 self.requests.append(request)

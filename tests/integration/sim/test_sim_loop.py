@@ -1,6 +1,7 @@
 """The loop on a real Kafka."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -35,6 +36,25 @@ def sessions_of(listens):
     for _, listen in listens:
         sessions[listen.session_id].append(listen)
     return sessions
+
+
+def start_run(settings, world_directory, run_id):
+    """Start `botify sim run` without an end."""
+    run = [sys.executable, "-c", "from sim.cli import app; app()", "run", "--world", str(world_directory)]
+    return subprocess.Popen(  # noqa: S603 (our own command)
+        [*run, "--in-flight", "40", "--run-id", run_id],
+        env=os.environ | settings.to_env() | {"COLUMNS": "200"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for_requests(answering, count):
+    deadline = time.monotonic() + DEADLINE_S
+    while len(answering.requests) < count and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert len(answering.requests) >= count
 
 
 def test_every_listen_is_on_the_topic_once_whole_and_in_order(settings, small_world, recommender, read_listens):
@@ -198,21 +218,10 @@ def test_a_killed_run_loses_no_acknowledged_listen_and_the_next_goes_on_with_new
 ):
     """What the topic holds when the run is killed is a whole beginning of each session, and stays as it is."""
     answering = recommender()
-    directory = save_world(tmp_path, small_world)
-    run = [sys.executable, "-c", "from sim.cli import app; app()", "run", "--world", str(directory)]
-    process = subprocess.Popen(  # noqa: S603 (our own command)
-        [*run, "--in-flight", "40", "--run-id", "killed"],
-        env=os.environ | settings.to_env(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        deadline = time.monotonic() + DEADLINE_S
-        while len(answering.requests) < 2000 and time.monotonic() < deadline:
-            time.sleep(0.02)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    process = start_run(settings, save_world(tmp_path, small_world), "killed")
+    wait_for_requests(answering, 2000)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
     before = read_listens()
     assert len(before) >= 2000
     asked = {request.request_id for request in answering.requests}
@@ -229,6 +238,20 @@ def test_a_killed_run_loses_no_acknowledged_listen_and_the_next_goes_on_with_new
     fresh = {session_id for session_id in sessions_of(after) if session_id not in sessions_of(before)}
     assert len(fresh) == result.sessions == 30
     assert all(session_id.startswith("next-") for session_id in fresh)
+
+
+def test_an_interrupted_run_says_what_it_did_and_leaves_nothing_half_sent(
+    settings, small_world, recommender, read_listens, tmp_path
+):
+    process = start_run(settings, save_world(tmp_path, small_world), "interrupted")
+    wait_for_requests(recommender(), 500)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 0, output
+    listens = read_listens()
+    assert re.search(rf"│ listens +│ +{len(listens):,} │", output), output
+    for session in sessions_of(listens).values():
+        assert [listen.position for listen in session] == list(range(len(session)))
 
 
 def test_progress_is_told_as_it_goes(settings, recommender):
