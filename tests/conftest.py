@@ -1,4 +1,8 @@
-"""Fixtures for tests with real servers: one Kafka and one Redis a test session, a deployment of its own a test."""
+"""Fixtures for tests with real servers: one Kafka and one Redis a test session, a deployment of its own a test.
+
+The servers are, in this order: those that KAFKA_BOOTSTRAP_SERVERS and REDIS_URL name; containers, where
+BOTIFY_TEST_SERVERS is `docker`; and the embedded stack.
+"""
 
 from __future__ import annotations
 
@@ -7,37 +11,53 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import hypothesis
 import pytest
 
 from schemas.settings import Settings
 from schemas.topics import create_topics
 from services.stack.embedded import EmbeddedStack
 
-REAL_SERVERS = ("integration", "chaos", "e2e")
+TESTS = Path(__file__).parent
+FOLDERS = ("unit", "integration", "chaos", "e2e")
+IN_CI = os.environ.get("CI") == "true"
 
-hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
-hypothesis.settings.load_profile("repeatable")
+
+def _folder(item: pytest.Item) -> str:
+    """Return the folder of a test; an example in a docstring counts as a unit test."""
+    return item.path.relative_to(TESTS).parts[0] if item.path.is_relative_to(TESTS) else "unit"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests by folder, and run the fast ones first."""
     for item in items:
-        folder = item.path.relative_to(Path(__file__).parent).parts[0]
-        if folder in REAL_SERVERS:
-            item.add_marker(folder)
-    order = ("unit", *REAL_SERVERS)
-    items.sort(key=lambda item: order.index(item.path.relative_to(Path(__file__).parent).parts[0]))
+        if _folder(item) != "unit":
+            item.add_marker(_folder(item))
+    items.sort(key=lambda item: FOLDERS.index(_folder(item)))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Let a skipped test with real servers fail in CI: there it has all it needs."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    if IN_CI and report.skipped and not hasattr(report, "wasxfail") and _folder(item) != "unit":
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped in CI: {report.longrepr}"
 
 
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """Addresses of a running Kafka and Redis: those of the environment, or embedded ones."""
+    """Addresses of a running Kafka and Redis."""
     if "KAFKA_BOOTSTRAP_SERVERS" in os.environ and "REDIS_URL" in os.environ:
         yield Settings.from_env()
-        return
-    with EmbeddedStack(tmp_path_factory.mktemp("stack")) as stack:
-        yield stack.settings
+    elif os.environ.get("BOTIFY_TEST_SERVERS") == "docker":
+        from tests.containers import running_containers  # testcontainers asks for Docker when imported
+
+        with running_containers() as settings:
+            yield settings
+    else:
+        with EmbeddedStack(tmp_path_factory.mktemp("stack")) as stack:
+            yield stack.settings
 
 
 @pytest.fixture
