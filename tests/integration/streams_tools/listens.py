@@ -21,6 +21,7 @@ from streams.store.connect import connect_async
 from streams.store.namespaces import live_namespace
 from streams.store.redis_store import RedisStore
 from streams.worker.broker import describe_topic
+from streams.worker.emitter import Emitter
 from streams.worker.intake import Intake
 from streams.worker.partition import ClaimedPartition, Counters
 
@@ -73,26 +74,29 @@ def write_listens(
     assert producer.flush(60) == 0
 
 
-def fold_live(settings: Settings, namespace: str | None = None, to: dict[int, int] | None = None) -> None:
+def fold_live(settings: Settings, *, emit: bool = False) -> None:
     """Do what a worker does, in this process: claim each partition and fold it from its checkpoint to the end."""
-    asyncio.run(_fold_live(settings, namespace, to))
+    asyncio.run(_fold_live(settings, emit))
 
 
-async def _fold_live(settings: Settings, namespace: str | None, to: dict[int, int] | None) -> None:
+async def _fold_live(settings: Settings, emit: bool) -> None:
     topic, codec = Topics.of(settings).listens.name, Codec()
     redis, catalogue = connect_async(settings), CatalogueReader(settings, codec)
     catalogue.refresh()
-    store = RedisStore(redis, namespace or await live_namespace(redis, settings.topic_prefix))
+    store = RedisStore(redis, await live_namespace(redis, settings.topic_prefix))
+    emits = Emitter(settings, codec) if emit else SilentEmits()
     topic_id = describe_topic(settings, topic).topic_id
-    for partition, end in (to or end_offsets(settings, topic)).items():
+    for partition, end in end_offsets(settings, topic).items():
         claim = await store.claim(partition, "test", topic_id)
         start = claim.next_offset or 0
         intake = Intake(codec, catalogue.tracks, catalogue.refresh)
-        claimed = ClaimedPartition(partition, claim, start, store, intake, SilentEmits(), Counters())
+        claimed = ClaimedPartition(partition, claim, start, store, intake, emits, Counters())
         await claimed.load()
         log = PartitionLog(settings, topic, partition, start)
         for batch in log.read_to(end):
             await claimed.process(batch)
         log.close()
+    if isinstance(emits, Emitter):
+        emits.close()
     catalogue.close()
     await redis.aclose()

@@ -1,0 +1,162 @@
+"""`botify dlq`: dead letters."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from schemas.settings import Settings
+from streams.dlq.letters import Choice, DeadLetter, DeadLetterError, read_letters
+from streams.dlq.redrive import Redriven
+from streams.dlq.redrive import redrive as bring_back
+from streams.dlq.resolutions import Deed, Resolutions
+from streams.replay.position import parse_position
+from streams.store.connect import connect
+
+app = typer.Typer(help="Dead letters: messages that could not enter.", no_args_is_help=True)
+console = Console()
+
+Reason = Annotated[str | None, typer.Option(help="Part of the error's class or text.")]
+Topic = Annotated[str | None, typer.Option(help="Where the letters came from.")]
+Since = Annotated[str | None, typer.Option(help="Dead-lettered then or later: ts:2026-01-31T12:00:00Z, duration:PT1H.")]
+Until = Annotated[str | None, typer.Option(help="Dead-lettered earlier than that.")]
+Id = Annotated[str | None, typer.Option("--id", help="One letter, as `botify dlq list` names it.")]
+
+
+@app.command("list")
+def list_letters(
+    reason: Reason = None,
+    topic: Topic = None,
+    since: Since = None,
+    until: Until = None,
+    resolved: Annotated[bool, typer.Option("--all", help="Also those that were redriven or dropped.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="Show so many.")] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")] = False,
+) -> None:
+    """Show open letters."""
+    settings = Settings.from_env()
+    deeds = _deeds(settings)
+    letters = read_letters(settings, _choice(reason, topic, since, until))
+    open_ones = (letter for letter in letters if resolved or str(letter.origin) not in deeds)
+    if as_json:
+        for letter in islice(open_ones, limit):
+            sys.stdout.write(json.dumps(_fields(letter, deeds)) + "\n")
+        return
+    shown = list(islice(open_ones, limit))
+    more = sum(1 for _ in open_ones)
+    table = Table(title=f"{len(shown) + more:,} dead letters", box=box.SIMPLE_HEAD)
+    for heading in ("id", "time (UTC)", "attempts", "state", "why"):
+        table.add_column(heading, no_wrap=heading == "id", justify="right" if heading == "attempts" else "left")
+    for letter in shown:
+        fields = _fields(letter, deeds)
+        why = f"{letter.reason}: {letter.message}"
+        table.add_row(fields["id"], fields["at"], str(letter.attempts), fields["state"], why)
+    console.print(table)
+    if more:
+        console.print(f"and {more:,} more; --limit shows them", highlight=False)
+
+
+@app.command("show")
+def show(id_: Annotated[str, typer.Argument(metavar="ID", help="As `botify dlq list` names it.")]) -> None:
+    """Show a letter whole."""
+    settings = Settings.from_env()
+    letter = next(read_letters(settings, Choice(origin=id_)), None)
+    if letter is None:
+        raise DeadLetterError(f"there is no dead letter {id_!r}; `botify dlq list --all` names them all")
+    headers = {name: value.decode("utf-8", "backslashreplace") for name, value in letter.headers}
+    raw = {"headers": headers, "value_hex": None if letter.value is None else letter.value.hex()}
+    sys.stdout.write(json.dumps({**_fields(letter, _deeds(settings)), **raw}, indent=2) + "\n")
+
+
+@app.command("redrive")
+def redrive(
+    reason: Reason = None,
+    topic: Topic = None,
+    since: Since = None,
+    until: Until = None,
+    id_: Id = None,
+    force: Annotated[bool, typer.Option("--force", help="Also letters that would be dead again at once.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")] = False,
+) -> None:
+    """Bring open letters back into their topic, each at most once, when what was wrong is mended."""
+    settings = Settings.from_env()
+    letters = read_letters(settings, _choice(reason, topic, since, until, id_))
+    outcome = bring_back(settings, connect(settings), letters, dry_run=dry_run, force=force)
+    _show_outcome(outcome, dry_run=dry_run)
+    if outcome.unsure:
+        raise typer.Exit(1)
+
+
+@app.command("drop")
+def drop(
+    reason: Reason = None,
+    topic: Topic = None,
+    since: Since = None,
+    until: Until = None,
+    id_: Id = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every open letter.")] = False,
+) -> None:
+    """Give letters up: they are no longer open. They stay in their topic until its retention ends."""
+    choice = _choice(reason, topic, since, until, id_)
+    if choice == Choice() and not everything:
+        raise DeadLetterError("say which letters to drop (--id, --reason, --topic, --since, --until), or --all")
+    settings = Settings.from_env()
+    resolutions = Resolutions(connect(settings), settings.topic_prefix)
+    known = resolutions.all()
+    dropped = [letter.origin for letter in read_letters(settings, choice) if str(letter.origin) not in known]
+    resolutions.put(Deed.DROPPED, dict.fromkeys(dropped, 0))
+    console.print(f"dropped {len(dropped):,} letters", highlight=False)
+
+
+def _show_outcome(outcome: Redriven, *, dry_run: bool) -> None:
+    lines = [f"{'would bring' if dry_run else 'brought'} back {len(outcome.sent):,} letters"]
+    if outcome.found:
+        lines.append(f"{len(outcome.found):,} had been brought back by a redrive that was killed")
+    if outcome.hopeless:
+        origin, why = outcome.hopeless[0]
+        lines.append(f"left {len(outcome.hopeless):,} that would be dead letters again, such as {origin}: {why}")
+    if outcome.unsure:
+        lines.append(f"{len(outcome.unsure):,} were not acknowledged; run this again, it looks for them first")
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _choice(
+    reason: str | None, topic: str | None, since: str | None, until: str | None, id_: str | None = None
+) -> Choice:
+    return Choice(reason, topic, _moment_ms(since), _moment_ms(until), id_)
+
+
+def _moment_ms(text: str | None) -> int | None:
+    if text is None:
+        return None
+    position = parse_position(text, int(time.time() * 1000))
+    if position.kind != "timestamp":
+        raise DeadLetterError(f"{text!r} is no moment; say ts:2026-01-31T12:00:00Z or duration:PT1H")
+    return position.value
+
+
+def _deeds(settings: Settings) -> dict[str, str]:
+    resolutions = Resolutions(connect(settings), settings.topic_prefix)
+    return {origin: resolution.deed.value for origin, resolution in resolutions.all().items()}
+
+
+def _fields(letter: DeadLetter, deeds: dict[str, str]) -> dict[str, str]:
+    return {
+        "id": str(letter.origin),
+        "at": datetime.fromtimestamp(letter.at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S"),
+        "reason": letter.reason,
+        "message": letter.message,
+        "attempts": str(letter.attempts),
+        "key": "" if letter.key is None else letter.key.decode("utf-8", "backslashreplace"),
+        "state": deeds.get(str(letter.origin), "open"),
+    }

@@ -1,0 +1,141 @@
+"""The dead-letter topic as a list of letters, each once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from confluent_kafka import Message
+
+from schemas.dead_letters import PREFIX, Origin, origin_of
+from schemas.errors import BotifyError
+from schemas.settings import Settings
+from schemas.topic_reader import TopicReader
+from schemas.topics import Topics
+from streams.offline.partition_log import LogRecord
+
+ATTEMPTS = "botify.redrive.attempts"
+"""Header that counts how often the message was brought back."""
+REDRIVE_OF = "botify.redrive.of"
+"""Header that names the letter that a record was brought back from."""
+
+
+class DeadLetterError(BotifyError):
+    """Dead letters cannot be read or brought back."""
+
+
+class DeadLetter(NamedTuple):
+    """A message that could not enter, and why.
+
+    Attributes
+    ----------
+    origin : Origin
+        The record that it was; a copy of a letter has the same.
+    at_ms : int
+        When it was dead-lettered, wall clock.
+    reason : str
+        Class of the error.
+    message : str
+        The error's text.
+    attempts : int
+        How often it has been brought back already.
+    key, value : bytes | None
+    headers : sequence of (str, bytes)
+        The message's own.
+    """
+
+    origin: Origin
+    at_ms: int
+    reason: str
+    message: str
+    attempts: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+    def as_record(self) -> LogRecord:
+        """Return the record that it was."""
+        topic, partition, offset = self.origin
+        return LogRecord(topic, partition, offset, self.at_ms, self.key, self.value, self.headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which letters; None lets all through.
+
+    Attributes
+    ----------
+    reason : str
+        Part of the error's class or text, in any case.
+    topic : str
+    since_ms, until_ms : int
+        When it was dead-lettered.
+    origin : str
+        `topic/partition/offset`.
+
+    Examples
+    --------
+    >>> letter = DeadLetter(Origin("t", 0, 7), 1000, "DecodeError", "unknown schema id 9", 0, None, b"", ())
+    >>> Choice(reason="schema").takes(letter), Choice(since_ms=2000).takes(letter)
+    (True, False)
+    """
+
+    reason: str | None = None
+    topic: str | None = None
+    since_ms: int | None = None
+    until_ms: int | None = None
+    origin: str | None = None
+
+    def takes(self, letter: DeadLetter) -> bool:
+        """Say whether a letter is chosen."""
+        return (
+            (self.reason is None or self.reason.lower() in f"{letter.reason} {letter.message}".lower())
+            and (self.topic is None or self.topic == letter.origin.topic)
+            and (self.since_ms is None or letter.at_ms >= self.since_ms)
+            and (self.until_ms is None or letter.at_ms < self.until_ms)
+            and (self.origin is None or self.origin == str(letter.origin))
+        )
+
+
+def read_letters(settings: Settings, choice: Choice | None = None) -> Iterator[DeadLetter]:
+    """Yield the chosen letters, in the order of the topic's partitions; of copies the first.
+
+    A worker that was killed sends a letter again. Records without Kafka Connect's headers are no letters of ours.
+    """
+    wanted = choice or Choice()
+    reader = TopicReader(settings, Topics.of(settings).dead_letters.name)
+    seen: set[Origin] = set()
+    try:
+        for batch in reader.read_to_end():
+            for message in batch:
+                letter = _letter(message)
+                if letter is not None and letter.origin not in seen:
+                    seen.add(letter.origin)
+                    if wanted.takes(letter):
+                        yield letter
+    finally:
+        reader.close()
+
+
+def _letter(message: Message) -> DeadLetter | None:
+    headers = message.headers() or []
+    origin = origin_of(headers)
+    if origin is None:
+        return None
+    found: dict[str, bytes] = dict(headers)
+
+    def text(name: str) -> str:
+        return found.get(name, b"").decode("utf-8", "backslashreplace")
+
+    attempts = text(ATTEMPTS)
+    return DeadLetter(
+        origin=origin,
+        at_ms=message.timestamp()[1],
+        reason=text(f"{PREFIX}exception.class.name"),
+        message=text(f"{PREFIX}exception.message"),
+        attempts=int(attempts) if attempts.isdecimal() else 0,
+        key=message.key(),
+        value=message.value(),
+        headers=[(name, value) for name, value in headers if not name.startswith(PREFIX)],
+    )

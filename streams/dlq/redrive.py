@@ -1,0 +1,180 @@
+"""Bringing dead letters back into their topic, each at most once.
+
+Producing a record and noting so cannot be one step. So the intent is noted first, with the end of the partition; a
+letter whose intent stands without an outcome (this process was killed between) is looked for in the topic from
+there on, before anything is sent. One process redrives at a time. And should all that fail, the second copy carries
+the same event id, which the listener's history recognises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from confluent_kafka import KafkaError, Message, Producer
+from redis.exceptions import LockError
+
+from schemas import clients
+from schemas.catalogue import CatalogueReader
+from schemas.codec import Codec
+from schemas.dead_letters import Origin
+from schemas.settings import Settings
+from schemas.topic_reader import end_offsets
+from schemas.topics import Topics
+from streams.dlq.letters import ATTEMPTS, REDRIVE_OF, DeadLetter, DeadLetterError
+from streams.dlq.resolutions import Deed, Resolution, Resolutions
+from streams.offline.partition_log import PartitionLog
+from streams.store.keys import redrive_lock
+from streams.worker.intake import Intake
+
+BATCH = 500
+ACKNOWLEDGE_TIMEOUT_S = 40.0
+"""More than the producer's delivery timeout: after it, every record is either in the topic or never will be."""
+LOCK_S = 120
+"""How long a killed process keeps others from redriving."""
+
+
+@dataclass(slots=True)
+class Redriven:
+    """What came of it.
+
+    Attributes
+    ----------
+    sent : list of Origin
+        Brought back now; in a dry run, what would be.
+    found : list of Origin
+        Brought back already by a process that was killed before it could say so.
+    hopeless : list of (Origin, str)
+        Left alone because they would be dead letters again, and why.
+    unsure : list of Origin
+        Not acknowledged; the next redrive looks for them.
+    """
+
+    sent: list[Origin] = field(default_factory=list)
+    found: list[Origin] = field(default_factory=list)
+    hopeless: list[tuple[Origin, str]] = field(default_factory=list)
+    unsure: list[Origin] = field(default_factory=list)
+
+
+def redrive(
+    settings: Settings, redis: Any, letters: Iterable[DeadLetter], *, dry_run: bool = False, force: bool = False
+) -> Redriven:
+    """Bring open letters back under their own key, value and headers, with the attempts counted.
+
+    Parameters
+    ----------
+    redis : redis.Redis or RedisCluster
+        Blocking.
+    force : bool
+        Whether letters that would come back at once are sent too.
+
+    Raises
+    ------
+    DeadLetterError
+        Another process redrives, or a letter is of a topic that is not the listens topic.
+    """
+    topic, resolutions = Topics.of(settings).listens.name, Resolutions(redis, settings.topic_prefix)
+    outcome = Redriven()
+    with _one_at_a_time(redis, settings.topic_prefix) as still_ours:
+        known = resolutions.all()
+        chosen = [letter for letter in letters if _is_open(letter, topic, known)]
+        in_doubt = {letter.origin: known[str(letter.origin)] for letter in chosen if str(letter.origin) in known}
+        outcome.found = sorted(_find_sent(settings, topic, in_doubt))
+        if not dry_run:
+            resolutions.put(Deed.REDRIVEN, dict.fromkeys(outcome.found, 0))
+        left = [letter for letter in chosen if letter.origin not in outcome.found]
+        fit = left if force else _only_fit(settings, left, outcome)
+        if dry_run:
+            outcome.sent = [letter.origin for letter in fit]
+            return outcome
+        for first in range(0, len(fit), BATCH):
+            still_ours()
+            _send(settings, topic, fit[first : first + BATCH], resolutions, outcome)
+    return outcome
+
+
+@contextmanager
+def _one_at_a_time(redis: Any, prefix: str) -> Iterator[Any]:
+    lock = redis.lock(redrive_lock(prefix), timeout=LOCK_S)
+    if not lock.acquire(blocking=False):
+        raise DeadLetterError(f"another process redrives; if it was killed, wait {LOCK_S} s and try again")
+    try:
+        yield lock.reacquire
+    except LockError as error:
+        raise DeadLetterError("the lock on redriving was lost; run the command again, it goes on") from error
+    finally:
+        if lock.owned():
+            lock.release()
+
+
+def _is_open(letter: DeadLetter, topic: str, known: dict[str, Resolution]) -> bool:
+    if letter.origin.topic != topic:
+        raise DeadLetterError(f"{letter.origin} is not of {topic}; choose with --topic {topic}")
+    resolution = known.get(str(letter.origin))
+    return resolution is None or resolution.deed is Deed.REDRIVING
+
+
+def _find_sent(settings: Settings, topic: str, in_doubt: dict[Origin, Resolution]) -> set[Origin]:
+    """Return which of the letters were brought back after all."""
+    found = set()
+    end = end_offsets(settings, topic)
+    for partition in {origin.partition for origin in in_doubt}:
+        wanted = {str(origin).encode(): origin for origin in in_doubt if origin.partition == partition}
+        start = min(in_doubt[origin].from_offset for origin in wanted.values())
+        log = PartitionLog(settings, topic, partition, start)
+        try:
+            for batch in log.read_to(end[partition]):
+                of = (dict(record.headers).get(REDRIVE_OF) for record in batch)
+                found |= {wanted[origin] for origin in of if origin in wanted}
+        finally:
+            log.close()
+    return found
+
+
+def _only_fit(settings: Settings, letters: Sequence[DeadLetter], outcome: Redriven) -> list[DeadLetter]:
+    """Return those that would enter today; the others are noted as hopeless."""
+    codec = Codec()
+    catalogue = CatalogueReader(settings, codec)
+    try:
+        catalogue.refresh()
+        intake = Intake(codec, catalogue.tracks, catalogue.refresh)
+        fit = []
+        for letter in letters:
+            _, rejected = intake.take([letter.as_record()])
+            if rejected:
+                outcome.hopeless.append((letter.origin, str(rejected[0].reason)))
+            else:
+                fit.append(letter)
+        return fit
+    finally:
+        catalogue.close()
+
+
+def _send(
+    settings: Settings, topic: str, letters: Sequence[DeadLetter], resolutions: Resolutions, outcome: Redriven
+) -> None:
+    end = end_offsets(settings, topic)
+    resolutions.put(Deed.REDRIVING, {letter.origin: end[letter.origin.partition] for letter in letters})
+    acknowledged: list[Origin] = []
+    producer = Producer(clients.producer_config(settings))
+    for letter in letters:
+
+        def on_delivery(error: KafkaError | None, _: Message, origin: Origin = letter.origin) -> None:
+            if error is None:
+                acknowledged.append(origin)
+
+        own = [(name, value) for name, value in letter.headers if name not in (ATTEMPTS, REDRIVE_OF)]
+        producer.produce(
+            topic,
+            key=letter.key,
+            value=letter.value,
+            partition=letter.origin.partition,
+            headers=[*own, (ATTEMPTS, b"%d" % (letter.attempts + 1)), (REDRIVE_OF, str(letter.origin).encode())],
+            on_delivery=on_delivery,
+        )
+    producer.flush(ACKNOWLEDGE_TIMEOUT_S)
+    resolutions.put(Deed.REDRIVEN, dict.fromkeys(acknowledged, 0))
+    outcome.sent += acknowledged
+    outcome.unsure += sorted({letter.origin for letter in letters} - set(acknowledged))
