@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from schemas import clients
+from schemas.dead_letters import MAX_BYTES
 from schemas.errors import TopicError
 from schemas.events import Event, Listen, Recommendation, RecommendationRequest, Session, Track
 from schemas.settings import Settings
 
 TIMEOUT_S = 30.0
 METADATA_TIMEOUT_S = 10.0
+RETRY_PAUSE_S = 0.05
 _DAY_MS = 24 * 60 * 60 * 1000
 
 
@@ -74,7 +77,14 @@ class Topics:
             recommendations=topic("recommendations", Recommendation, cleanup_policy="delete", retention_ms=a_month),
             sessions=topic("sessions", Session, cleanup_policy="delete", retention_ms=forever),
             catalogue=topic("catalogue", Track, key="track", cleanup_policy="compact"),
-            dead_letters=topic("dead-letters", None, key="as it came", cleanup_policy="delete", retention_ms=a_month),
+            dead_letters=topic(
+                "dead-letters",
+                None,
+                key="as it came",
+                cleanup_policy="delete",
+                retention_ms=a_month,
+                max_message_bytes=str(MAX_BYTES),
+            ),
         )
 
     def all(self) -> list[TopicDefinition]:
@@ -99,6 +109,16 @@ def create_topics(settings: Settings) -> list[str]:
     admin = AdminClient(clients.common_config(settings))
     definitions = Topics.of(settings).all()
     counts = partition_counts(admin)
+    _check_partitions(definitions, counts, settings)
+    missing = [d for d in definitions if d.name not in counts]
+    if not missing:
+        return []
+    made = _make(admin, missing, settings)
+    _check_partitions(definitions, _counts_when_known(admin, missing), settings)
+    return made
+
+
+def _check_partitions(definitions: Iterable[TopicDefinition], counts: Mapping[str, int], settings: Settings) -> None:
     for definition in definitions:
         there = counts.get(definition.name, settings.partitions)
         if there != settings.partitions:
@@ -107,8 +127,11 @@ def create_topics(settings: Settings) -> list[str]:
                 "The count is fixed once a topic exists: a user's events would land in another partition than their "
                 f"state. Set BOTIFY_PARTITIONS={there}, or start anew under another BOTIFY_TOPIC_PREFIX."
             )
-    missing = [d for d in definitions if d.name not in counts]
-    made = admin.create_topics(
+
+
+def _make(admin: AdminClient, missing: Iterable[TopicDefinition], settings: Settings) -> list[str]:
+    """Make the topics and return the names of those that nobody else has made at the same time."""
+    asked = admin.create_topics(
         [
             NewTopic(
                 d.name,
@@ -120,12 +143,28 @@ def create_topics(settings: Settings) -> list[str]:
         ],
         operation_timeout=TIMEOUT_S,
     )
-    for name, future in made.items():
+    made = []
+    for name, future in asked.items():
         try:
             future.result(TIMEOUT_S)
+            made.append(name)
         except KafkaException as error:
-            raise TopicError(f"{name} could not be made: {error.args[0].str()}") from error
-    return [d.name for d in missing]
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise TopicError(f"{name} could not be made: {error.args[0].str()}") from error
+    return made
+
+
+def _counts_when_known(admin: AdminClient, definitions: Sequence[TopicDefinition]) -> dict[str, int]:
+    """Wait until the brokers know the topics: the controller makes them, and the others hear of it a moment later."""
+    give_up = time.monotonic() + METADATA_TIMEOUT_S
+    while True:
+        counts = partition_counts(admin)
+        unknown = [d.name for d in definitions if d.name not in counts]
+        if not unknown:
+            return counts
+        if time.monotonic() > give_up:
+            raise TopicError(f"{unknown[0]} was made, but no broker knows it after {METADATA_TIMEOUT_S:.0f} s")
+        time.sleep(RETRY_PAUSE_S)
 
 
 def partition_counts(admin: AdminClient) -> dict[str, int]:

@@ -85,8 +85,13 @@ class EmbeddedStack:
         # what the environment says about security is meant for another Kafka than ours
         return settings if self._kafka_bootstrap_servers else settings.with_(kafka_security={})
 
-    def start(self) -> None:
+    def start(self, *, ready: bool = True) -> None:
         """Start both servers and wait until they answer.
+
+        Parameters
+        ----------
+        ready : bool
+            Whether `stack.json` then says so; not where more is to be started before anybody shall use it.
 
         Raises
         ------
@@ -104,7 +109,7 @@ class EmbeddedStack:
             self.record([], ready=False)
             for server in self.servers:
                 server.wait_until_ready()
-            self.record([], ready=True)
+            self.record([], ready=ready)
         except BaseException:
             self.stop()
             raise

@@ -75,7 +75,8 @@ def running_stack(
         redis_url=os.environ.get("REDIS_URL"),
         notify=notify,
     )
-    with stack:
+    stack.start(ready=False)
+    try:
         notify("making the topics")
         create_topics(stack.settings)
         environment = {**stack.settings.to_env(), "PYTHONUNBUFFERED": "1"}
@@ -92,3 +93,5 @@ def running_stack(
         finally:
             # before the servers: they still commit what they have done
             stop_all(ours)
+    finally:
+        stack.stop()

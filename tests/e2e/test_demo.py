@@ -1,0 +1,55 @@
+"""The README's first command, on small numbers: what a new user sees, and what is left afterwards."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+
+METRICS = ("mean_time_per_session", "mean_tracks_per_session", "time", "sessions", "mean_request_latency")
+
+
+def test_the_demo_prints_the_table_and_leaves_nothing_running(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    for seed in (1, 2):  # the second run goes on with the data of the first
+        done = _botify(home, "demo", "--listens=4000", f"--seed={seed}")
+        assert done.returncode == 0, done.stdout + done.stderr
+        for metric in METRICS:
+            assert metric in done.stdout
+        assert "the state equals the fold of the topic" in done.stdout
+        assert "Next: botify up" in done.stdout
+        assert "Traceback" not in done.stderr
+        assert _processes_of(home) == []
+
+
+def test_a_wrong_setting_is_one_clear_message(tmp_path: Path) -> None:
+    done = _botify(tmp_path, "topics", "list", BOTIFY_PARTITIONS="many")
+    assert done.returncode == 1
+    assert done.stderr.strip() == "error: BOTIFY_PARTITIONS: 'many' is not a whole number of 1 or more"
+
+
+def _botify(home: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("KAFKA_", "REDIS_", "BOTIFY_"))}
+    return subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "services.cli", *arguments],
+        env={**kept, "BOTIFY_HOME": str(home), "COLUMNS": "100", **variables},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+
+
+def _processes_of(home: Path) -> list[str]:
+    """Return the processes that have the home in their command line or environment."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if str(home) in " ".join([*process.cmdline(), *process.environ().values()]):
+                found.append(process.name())
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
