@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+
 from schemas.codec import Codec
+from schemas.errors import DecodeError
 from schemas.events import Track
 from schemas.settings import Settings
 from schemas.topic_reader import TopicReader
 from schemas.topics import Topics
 
+log = logging.getLogger(__name__)
+
 
 class CatalogueReader:
     """Follows the catalogue topic. Tracks are added or renamed, never taken away.
+
+    A record that is no `Track` is left out, with a warning: it would stop every reader until it is overwritten.
 
     Attributes
     ----------
@@ -28,16 +35,19 @@ class CatalogueReader:
 
         Raises
         ------
-        DecodeError
-            A record is no `Track`.
         TopicError
             The topic cannot be read.
         """
         records = 0
         for batch in self._reader.read_to_end():
             for message in batch:
-                if message.value() is not None:  # a tombstone takes no track away
+                if message.value() is None:  # a tombstone takes no track away
+                    continue
+                try:
                     track = self._codec.decode(message.value(), Track)
+                except DecodeError as error:
+                    log.warning("%s[%d] offset %d: %s", message.topic(), message.partition(), message.offset(), error)
+                else:
                     self.tracks[track.track] = track
             records += len(batch)
         return records

@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 Headers = list[tuple[str, bytes]]
 
+MAX_BYTES = 2 * 1024 * 1024
+"""Twice what a topic takes by default: the biggest record that can arrive, and the headers that it is given here."""
+
 PREFIX = "__connect.errors."
 """Kafka Connect's names, so its users and tools find their way."""
 

@@ -6,10 +6,13 @@ A service that dies answers some requests again; whoever asked knows the request
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
+from schemas.dead_letters import dead_letter_headers
+from schemas.errors import RejectedMessageError
 from services.errors import RecommenderError
 
 MAX_UNACKNOWLEDGED = 20_000
@@ -29,32 +32,40 @@ class Delivery:
     ----------
     consumer : confluent_kafka.Consumer
     producer : confluent_kafka.Producer
-    topic : str
-        Of the answers.
+    topic, dead_letters : str
+        Topics of the answers, and of what cannot be answered.
     """
 
-    def __init__(self, consumer: Consumer, producer: Producer, topic: str) -> None:
+    def __init__(self, consumer: Consumer, producer: Producer, topic: str, dead_letters: str) -> None:
         self._consumer = consumer
         self._producer = producer
         self._topic = topic
+        self._dead_letters = dead_letters
         self._batches: deque[_Batch] = deque()
         self._unacknowledged = 0
         self._committable: dict[tuple[str, int], int] = {}
         self._refused: KafkaError | None = None
 
-    def send(self, requests: list[Message], answers: list[tuple[bytes, bytes]]) -> None:
-        """Send the answers (key, value) to a batch of requests; waits while too much is unacknowledged.
+    def send(
+        self,
+        requests: Sequence[Message],
+        answers: Sequence[tuple[bytes, bytes]],
+        rejected: Sequence[tuple[Message, RejectedMessageError]] = (),
+    ) -> None:
+        """Send the answers (key, value) to a batch of requests, and the dead letters that some of the batch are.
+
+        Waits while too much is unacknowledged.
 
         Raises
         ------
         RecommenderError
             A broker refused an answer; the requests since will be answered again after the restart.
         """
-        batch = _Batch({}, len(answers))
+        batch = _Batch({}, len(answers) + len(rejected))
         for request in requests:
             batch.offsets[request.topic(), request.partition()] = request.offset() + 1
         self._batches.append(batch)
-        self._unacknowledged += len(answers)
+        self._unacknowledged += batch.waiting
 
         def on_delivery(error: KafkaError | None, _: Message) -> None:
             batch.waiting -= 1
@@ -65,6 +76,15 @@ class Delivery:
         produce = self._producer.produce
         for key, value in answers:
             produce(self._topic, key=key, value=value, on_delivery=on_delivery)
+        for message, reason in rejected:
+            origin = message.topic(), message.partition(), message.offset()
+            produce(
+                self._dead_letters,
+                key=message.key(),
+                value=message.value(),
+                headers=dead_letter_headers(*origin, message.headers(), reason),
+                on_delivery=on_delivery,
+            )
         self.poll()
         while self._unacknowledged > MAX_UNACKNOWLEDGED:
             self.poll(POLL_S)
@@ -79,7 +99,7 @@ class Delivery:
         """
         self._producer.poll(wait_s)
         if self._refused is not None:
-            raise RecommenderError(f"a recommendation was not accepted by the brokers: {self._refused.str()}")
+            raise RecommenderError(f"an answer or dead letter was not accepted by the brokers: {self._refused.str()}")
         while self._batches and self._batches[0].waiting == 0:
             self._committable.update(self._batches.popleft().offsets)
 

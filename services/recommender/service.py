@@ -17,7 +17,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 
 from schemas import clients
 from schemas.codec import Codec
-from schemas.dead_letters import dead_letter_headers
+from schemas.dead_letters import MAX_BYTES
 from schemas.errors import RejectedMessageError
 from schemas.events import Recommendation, RecommendationRequest
 from schemas.settings import Settings
@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 GROUP = "recommender"
 BATCH = 512
+Rejected = tuple[Message, RejectedMessageError]
 COMMIT_EVERY_S = 1.0
 
 
@@ -75,14 +76,15 @@ class RecommenderService:
         self._reader = reader
         self._roster = roster
         self._experiments = experiments
-        self._dead_letters = topics.dead_letters.name
         self._consumer = Consumer(
             clients.consumer_config(settings, f"{settings.topic_prefix}-{GROUP}", session_timeout_ms=10_000)
         )
-        self._producer = Producer(
-            clients.producer_config(settings, linger_ms=0.5, queue_buffering_max_messages=200_000)
+        producer = Producer(
+            clients.producer_config(
+                settings, linger_ms=0.5, queue_buffering_max_messages=200_000, message_max_bytes=MAX_BYTES
+            )
         )
-        self._delivery = Delivery(self._consumer, self._producer, topics.recommendations.name)
+        self._delivery = Delivery(self._consumer, producer, topics.recommendations.name, topics.dead_letters.name)
         self._consumer.subscribe(
             [topics.recommendation_requests.name],
             on_revoke=lambda *_: self._delivery.commit(wait=True),
@@ -101,9 +103,9 @@ class RecommenderService:
         """
         messages = self._receive(wait_s)
         if messages:
-            requests, taken = self._take(messages)
+            requests, taken, rejected = self._take(messages)
             answers = self._answer(requests, taken) if requests else []
-            self._delivery.send(messages, answers)
+            self._delivery.send(messages, answers, rejected)
         else:
             self._delivery.poll()
         if time.monotonic() - self._committed_at > COMMIT_EVERY_S:
@@ -128,9 +130,9 @@ class RecommenderService:
             raise RecommenderError(f"requests cannot be read: {error}") from error
         return [message for message in messages if _is_data(message.error())]
 
-    def _take(self, messages: Sequence[Message]) -> tuple[list[RecommendationRequest], list[Message]]:
+    def _take(self, messages: Sequence[Message]) -> tuple[list[RecommendationRequest], list[Message], list[Rejected]]:
         """Decode, and set aside what is bad or too late."""
-        requests, taken = [], []
+        requests, taken, rejected = [], [], []
         now_ms = time.time() * 1000
         for message in messages:
             raw = message.value()
@@ -138,14 +140,15 @@ class RecommenderService:
                 request = self._codec.decode(raw, RecommendationRequest)
                 check(request, message.key(), raw)
             except RejectedMessageError as reason:
-                self._bury(message, reason)
+                rejected.append((message, reason))
+                self.counters.dead_letters += 1
                 continue
             if request.deadline_ms < now_ms:
                 self.counters.expired += 1
                 continue
             requests.append(request)
             taken.append(message)
-        return requests, taken
+        return requests, taken, rejected
 
     def _answer(self, requests: list[RecommendationRequest], messages: list[Message]) -> list[tuple[bytes, bytes]]:
         states = self._reader.users([request.user for request in requests])
@@ -183,17 +186,6 @@ class RecommenderService:
             )
             replies.append((message.key(), self._codec.encode(reply)))
         return replies
-
-    def _bury(self, message: Message, reason: RejectedMessageError) -> None:
-        self.counters.dead_letters += 1
-        self._producer.produce(
-            self._dead_letters,
-            key=message.key(),
-            value=message.value(),
-            headers=dead_letter_headers(
-                message.topic(), message.partition(), message.offset(), message.headers(), reason
-            ),
-        )
 
 
 def _freshness(request: RecommendationRequest, state: UserState | None) -> int:

@@ -14,7 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from schemas import clients
 from schemas.codec import Codec
-from schemas.dead_letters import dead_letter_headers
+from schemas.dead_letters import MAX_BYTES, dead_letter_headers
 from schemas.errors import BotifyError
 from schemas.events import Session
 from schemas.settings import Settings
@@ -36,7 +36,7 @@ class Emitter:
         self._sessions = topics.sessions.name
         self._dead_letters = topics.dead_letters.name
         self._codec = codec
-        self._producer = Producer(clients.producer_config(settings, linger_ms=0))
+        self._producer = Producer(clients.producer_config(settings, linger_ms=0, message_max_bytes=MAX_BYTES))
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="emitter")
 
     async def emit(self, sessions: Sequence[Session], rejected: Sequence[Rejected]) -> None:

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from confluent_kafka.admin import AdminClient
+
+from schemas import topics as topics_module
+from schemas.catalogue import CatalogueReader
+from schemas.clients import common_config, key_of, partition_of
+from schemas.codec import Codec
+from schemas.errors import TopicError
+from schemas.events import Track
+from schemas.settings import Settings
+from schemas.topic_reader import TopicReader, end_offsets, start_offsets
+from schemas.topics import Topics, create_topics, describe_config, partition_counts
+from services.stack.ports import find_free
+from tests.support import eventually, make_tracks, produce_raw, read_topic, write_catalogue
+
+
+def test_topics_are_made_once_as_they_are_defined(settings: Settings) -> None:
+    assert create_topics(settings) == []
+    admin = AdminClient(common_config(settings))
+    counts = partition_counts(admin)
+    for topic in Topics.of(settings).all():
+        assert counts[topic.name] == settings.partitions
+        config = describe_config(admin, topic.name)
+        assert {name: config[name] for name in topic.config} == topic.config
+
+
+def test_a_topic_that_is_missing_is_made(settings: Settings) -> None:
+    name = Topics.of(settings).sessions.name
+    admin = AdminClient(common_config(settings))
+    for future in admin.delete_topics([name], operation_timeout=20).values():
+        future.result(20)
+    eventually(lambda: name not in partition_counts(admin))
+    assert create_topics(settings) == [name]
+
+
+def test_two_that_make_topics_at_once_both_succeed(servers: Settings) -> None:
+    own = servers.with_(topic_prefix=f"test-{uuid.uuid4().hex[:8]}", partitions=2)
+    with ThreadPoolExecutor(3) as pool:
+        made = list(pool.map(create_topics, [own] * 3))
+    assert sorted(name for names in made for name in names) == sorted(t.name for t in Topics.of(own).all())
+
+
+def test_another_number_of_partitions_is_refused_with_the_reason(settings: Settings) -> None:
+    with pytest.raises(TopicError, match=r"has 4 partitions, BOTIFY_PARTITIONS says 5.*Set BOTIFY_PARTITIONS=4"):
+        create_topics(settings.with_(partitions=5))
+    assert create_topics(settings) == []
+
+
+def test_no_broker_is_one_clear_message(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(topics_module, "METADATA_TIMEOUT_S", 0.5)
+    nowhere = settings.with_(kafka_bootstrap_servers=f"127.0.0.1:{find_free()}")
+    with pytest.raises(TopicError, match=r"no Kafka answers .*`botify up` or set KAFKA_BOOTSTRAP_SERVERS"):
+        create_topics(nowhere)
+
+
+def test_offsets_of_a_topic_that_does_not_exist(settings: Settings) -> None:
+    with pytest.raises(TopicError, match="nothing does not exist; `botify topics create` makes it"):
+        end_offsets(settings, "nothing")
+
+
+def test_both_kinds_of_client_choose_one_partition_for_a_user(settings: Settings) -> None:
+    topic = Topics.of(settings).sessions.name
+    produce_raw(settings, topic, [(key_of(user), b"x") for user in range(200)])
+    for message in read_topic(settings, topic):
+        assert message.partition() == partition_of(int(message.key()), settings.partitions)
+
+
+def test_a_reader_goes_on_where_it_stopped_and_starts_where_it_is_told(settings: Settings) -> None:
+    topic = Topics.of(settings).sessions.name
+    produce_raw(settings, topic, [(b"1", b"%d" % i) for i in range(5)], partition=2)
+    reader = TopicReader(settings, topic, start={2: 3})
+    read = [[m.value() for batch in reader.read_to_end() for m in batch]]
+    produce_raw(settings, topic, [(b"1", b"5")], partition=2)
+    read += [[m.value() for batch in reader.read_to_end() for m in batch] for _ in range(2)]
+    reader.close()
+    assert read == [[b"3", b"4"], [b"5"], []]
+    assert start_offsets(settings, topic)[2] == 0
+
+
+def test_the_catalogue_is_followed(settings: Settings) -> None:
+    topic = Topics.of(settings).catalogue.name
+    write_catalogue(settings, 10)
+    reader = CatalogueReader(settings, Codec())
+    assert reader.refresh() == 10
+    write_catalogue(settings, 5, first=8)
+    produce_raw(settings, topic, [(key_of(0), None)])
+    assert reader.refresh() == 6
+    assert reader.refresh() == 0
+    assert reader.tracks == {track.track: track for track in make_tracks(13)}
+    renamed = Track(0, "artist 0", None, None, "another title")
+    produce_raw(settings, topic, [(key_of(0), Codec().encode(renamed))])
+    reader.refresh()
+    assert reader.tracks[0] == renamed
+    reader.close()
+
+
+def test_rubbish_in_the_catalogue_is_left_out_and_said(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    topic = Topics.of(settings).catalogue.name
+    produce_raw(settings, topic, [(key_of(0), b"rubbish"), (key_of(0), b"")])
+    write_catalogue(settings, 3)
+    reader = CatalogueReader(settings, Codec())
+    reader.refresh()
+    reader.close()
+    assert reader.tracks.keys() == {0, 1, 2}
+    assert f"{topic}[{partition_of(0, 4)}] offset 0: no Confluent wire format" in caplog.text
