@@ -69,8 +69,8 @@ class StateReader:
     def top_tracks(self, half_life: str, count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return the most popular tracks, best first, with their scores; fewer where fewer were heard.
 
-        Each partition ranks the tracks by its own listeners. The tops of all are merged, four times as deep as asked,
-        so a track is missed only if it is that far down everywhere.
+        Each partition ranks the tracks by its own listeners. The tops of all are merged, four times as deep as asked;
+        the score of a track lacks what it has in partitions where it is further down than that.
 
         Returns
         -------

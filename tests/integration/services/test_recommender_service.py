@@ -1,0 +1,220 @@
+"""Invariant: every request that can be answered in time is answered, by whom its answer says, with what was known."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from schemas.clients import key_of, partition_of
+from schemas.codec import Codec
+from schemas.dead_letters import PREFIX
+from schemas.events import Recommendation, RecommendationRequest
+from schemas.settings import Settings
+from schemas.topic_reader import end_offsets
+from schemas.topics import Topics
+from services.experiments import DEFAULT_FILE, load_experiments
+from services.recommender.service import GROUP
+from services.stack.lag import OffsetReader
+from tests.support import (
+    checkpoints,
+    eventually,
+    make_listens,
+    make_tracks,
+    offline_fold,
+    produce,
+    produce_raw,
+    read_topic,
+    running,
+    stop,
+    write_catalogue,
+)
+
+SERVICE = "services.recommender"
+TRACKS = 100
+CODEC = Codec()
+ARTIST_OF = {track.track: track.artist for track in make_tracks(TRACKS)}
+EXPERIMENTS = load_experiments(DEFAULT_FILE, {"random", "sticky_artist", "toppop"})
+
+
+def requests(n: int, first: int = 0, in_s: float = 600.0, track: int | None = None) -> list[RecommendationRequest]:
+    deadline_ms = int((time.time() + in_s) * 1000)
+    return [
+        RecommendationRequest(
+            f"s{i}:0", i % 300, f"s{i}", 0, i % TRACKS if track is None else track, 0.5, 1_000 + i, deadline_ms
+        )
+        for i in range(first, first + n)
+    ]
+
+
+def ask(settings: Settings, asked: Sequence[RecommendationRequest]) -> None:
+    produce(settings, Topics.of(settings).recommendation_requests.name, asked)
+
+
+def answers(settings: Settings) -> list[Recommendation]:
+    topic = Topics.of(settings).recommendations.name
+    return [CODEC.decode(message.value(), Recommendation) for message in read_topic(settings, topic)]
+
+
+def answered(settings: Settings, n: int) -> list[Recommendation]:
+    """Wait for as many answers."""
+    topic = Topics.of(settings).recommendations.name
+    eventually(lambda: sum(end_offsets(settings, topic).values()) >= n, what=f"{n} recommendations")
+    return answers(settings)
+
+
+def committed(settings: Settings) -> bool:
+    """Whether the group has committed every request."""
+    reader, topic = OffsetReader(settings), Topics.of(settings).recommendation_requests.name
+    ours = reader.committed().get(f"{settings.topic_prefix}-{GROUP}", {})
+    return all(ours.get(at, 0) == end for at, end in reader.ends().items() if at[0] == topic)
+
+
+def test_every_request_is_answered_once_and_says_how(settings: Settings) -> None:
+    write_catalogue(settings, TRACKS)
+    asked = requests(1000)
+    ask(settings, asked)
+    with running(settings, SERVICE) as service:
+        replies = answered(settings, 1000)
+        eventually(lambda: committed(settings))
+    assert service.returncode == 0
+    by_id = {reply.request_id: reply for reply in replies}
+    assert len(replies) == len(by_id) == 1000
+    for request in asked:
+        reply, assigned = by_id[request.request_id], EXPERIMENTS.assign(request.user)
+        assert (reply.user, reply.timestamp_ms) == (request.user, request.timestamp_ms)
+        assert reply.treatments == assigned.treatments
+        assert reply.recommender == assigned.recommender
+        if reply.recommender == "sticky_artist":
+            assert ARTIST_OF[reply.track] == ARTIST_OF[request.track]
+            assert reply.propensity == 1 / 5
+        else:
+            assert reply.propensity == 1 / TRACKS
+        assert reply.state_freshness == 0
+        assert reply.latency_ms >= 0
+    assert {reply.recommender for reply in replies} == {"random", "sticky_artist"}
+
+
+def test_answers_are_keyed_by_user(settings: Settings) -> None:
+    write_catalogue(settings, TRACKS)
+    ask(settings, requests(50))
+    with running(settings, SERVICE):
+        answered(settings, 50)
+    for message in read_topic(settings, Topics.of(settings).recommendations.name):
+        user = CODEC.decode(message.value(), Recommendation).user
+        assert message.key() == key_of(user)
+        assert message.partition() == partition_of(user, settings.partitions)
+
+
+def test_freshness_says_how_many_listens_of_the_session_the_state_had_seen(settings: Settings) -> None:
+    topics = Topics.of(settings)
+    write_catalogue(settings, TRACKS)
+    listens = make_listens(400, users=20, tracks=TRACKS, seed=1)
+    produce(settings, topics.listens.name, listens)
+    with running(settings, "streams.worker"):
+        expected = offline_fold(settings).checkpoints
+        eventually(lambda: checkpoints(settings) == expected)
+    last = {listen.user: listen for listen in listens}
+    deadline_ms = int((time.time() + 600) * 1000)
+    going_on = [
+        RecommendationRequest(
+            f"r{user}", user, listen.session_id, listen.position, listen.track, 1.0, listen.timestamp_ms, deadline_ms
+        )
+        for user, listen in last.items()
+    ]
+    anew = [request._replace(request_id=f"n{request.user}", session_id="new") for request in going_on]
+    ask(settings, [*going_on, *anew])
+    with running(settings, SERVICE):
+        replies = {reply.request_id: reply for reply in answered(settings, 40)}
+    for user, listen in last.items():
+        assert replies[f"r{user}"].state_freshness == listen.position + 1
+        assert replies[f"n{user}"].state_freshness == 0
+
+
+def test_who_is_asked_too_late_does_not_answer(settings: Settings) -> None:
+    write_catalogue(settings, TRACKS)
+    ask(settings, [*requests(20, in_s=-1.0), *requests(10, first=20)])
+    with running(settings, SERVICE):
+        answered(settings, 10)
+        eventually(lambda: committed(settings))
+    assert {reply.request_id for reply in answers(settings)} == {f"s{i}:0" for i in range(20, 30)}
+    assert "expired=20" in (settings.home / f"{SERVICE}.log").read_text()
+
+
+def test_bad_requests_are_dead_lettered_and_all_others_answered(settings: Settings) -> None:
+    topics = Topics.of(settings)
+    write_catalogue(settings, TRACKS)
+    (one,) = requests(1, first=500)
+    bad: list[tuple[bytes | None, bytes | None]] = [
+        (key_of(one.user), CODEC.encode(one)[:-1]),
+        (key_of(one.user), b""),
+        (key_of(one.user), CODEC.encode(one._replace(fraction=7.0))),
+        (b"4711", CODEC.encode(one)),
+        (key_of(one.user), b"\xff" * 999_800),
+    ]
+    ask(settings, requests(10))
+    produce_raw(settings, topics.recommendation_requests.name, bad)
+    ask(settings, requests(10, first=10))
+    with running(settings, SERVICE) as service:
+        answered(settings, 20)
+        eventually(lambda: committed(settings))
+        assert service.poll() is None
+    letters = read_topic(settings, topics.dead_letters.name)
+    assert sorted((letter.key(), letter.value() or b"") for letter in letters) == sorted(bad)
+    assert {dict(letter.headers())[PREFIX + "topic"] for letter in letters} == {
+        topics.recommendation_requests.name.encode()
+    }
+    assert len(answers(settings)) == 20
+
+
+def test_what_a_recommender_cannot_answer_its_fallback_does(settings: Settings) -> None:
+    write_catalogue(settings, TRACKS)
+    ask(settings, requests(40, track=TRACKS + 7))
+    with running(settings, SERVICE):
+        replies = answered(settings, 40)
+    assert {reply.recommender for reply in replies} == {"random"}
+    assert {reply.propensity for reply in replies} == {1 / TRACKS}
+    assert {arm for reply in replies for arm in reply.treatments.values()} == {"C", "T1"}
+
+
+def test_after_a_kill_what_was_not_committed_is_answered_again_with_the_same_tracks(settings: Settings) -> None:
+    write_catalogue(settings, TRACKS)
+    ask(settings, requests(300))
+    with running(settings, SERVICE) as service:
+        answered(settings, 300)
+        service.kill()
+        service.wait()
+    ask(settings, requests(100, first=300))
+    with running(settings, SERVICE):
+        eventually(lambda: len({reply.request_id for reply in answers(settings)}) == 400, 60)
+        eventually(lambda: committed(settings))
+    tracks: dict[str, set[int]] = {}
+    for reply in answers(settings):
+        tracks.setdefault(reply.request_id, set()).add(reply.track)
+    assert len(tracks) == 400
+    assert all(len(one) == 1 for one in tracks.values())
+
+
+def test_after_a_clean_stop_nothing_is_answered_twice(settings: Settings) -> None:
+    write_catalogue(settings, TRACKS)
+    for stretch in range(2):
+        ask(settings, requests(200, first=200 * stretch))
+        with running(settings, SERVICE) as service:
+            answered(settings, 200 * (stretch + 1))
+            assert stop(service) == 0
+    replies = answers(settings)
+    assert len(replies) == len({reply.request_id for reply in replies}) == 400
+
+
+def test_two_services_share_the_requests(settings: Settings) -> None:
+    write_catalogue(settings, TRACKS)
+    with running(settings, SERVICE, log="a.log"), running(settings, SERVICE, log="b.log"):
+        for stretch in range(10):
+            ask(settings, requests(100, first=100 * stretch))
+        eventually(lambda: len({reply.request_id for reply in answers(settings)}) == 1000, 60)
+
+
+def test_a_wrong_experiments_file_ends_it_with_one_message(settings: Settings) -> None:
+    write_catalogue(settings, TRACKS)
+    with running(settings, SERVICE, env={"BOTIFY_EXPERIMENTS": "none.toml"}) as service:
+        assert service.wait(30) == 1
+    assert "none.toml does not exist" in (settings.home / f"{SERVICE}.log").read_text()

@@ -1,0 +1,216 @@
+"""Invariant: what workers leave in Redis is, value by value, what a plain fold of the topic gives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from confluent_kafka import Message
+
+from schemas.clients import key_of
+from schemas.codec import Codec
+from schemas.dead_letters import PREFIX
+from schemas.events import Session
+from schemas.settings import Settings
+from schemas.topic_reader import end_offsets
+from schemas.topics import Topics
+from services.stack.lag import OffsetReader, lags
+from streams.folds.popularity import HALF_LIVES_MS, top_collection
+from streams.read import StateReader
+from streams.store.connect import connect
+from tests.support import (
+    BASE_MS,
+    checkpoints,
+    eventually,
+    make_listens,
+    offline_fold,
+    produce,
+    produce_raw,
+    read_topic,
+    redis_contents,
+    running,
+    write_catalogue,
+)
+
+WORKER = "streams.worker"
+TRACKS = 200
+CODEC = Codec()
+
+
+def all_folded(settings: Settings) -> Callable[[], bool]:
+    ends = end_offsets(settings, Topics.of(settings).listens.name)
+    expected = {partition: end for partition, end in ends.items() if end}
+    return lambda: checkpoints(settings) == expected
+
+
+def assert_redis_is_the_fold(settings: Settings) -> None:
+    expected, found = offline_fold(settings), redis_contents(settings)
+    assert found.keys() == expected.contents().keys()
+    for name, items in expected.contents().items():
+        assert found[name] == items, name
+    assert checkpoints(settings) == expected.checkpoints
+
+
+def sessions_of(settings: Settings) -> list[Session]:
+    return [CODEC.decode(m.value(), Session) for m in read_topic(settings, Topics.of(settings).sessions.name)]
+
+
+def test_redis_and_sessions_are_what_a_plain_fold_gives(settings: Settings) -> None:
+    topics = Topics.of(settings)
+    write_catalogue(settings, TRACKS)
+    listens = make_listens(3000, users=150, tracks=TRACKS, seed=1)
+    produce(settings, topics.listens.name, [*listens, *listens[-100:]])
+    with running(settings, WORKER) as worker:
+        eventually(all_folded(settings))
+        produce(settings, topics.listens.name, make_listens(500, users=150, tracks=TRACKS, seed=1, first=3000))
+        eventually(all_folded(settings))
+        assert worker.poll() is None
+    assert worker.returncode == 0
+    assert_redis_is_the_fold(settings)
+    folded = offline_fold(settings).sessions
+    assert {session.closed_by for session in folded} == {"end", "gap", "next"}
+    assert sorted(sessions_of(settings)) == sorted(folded)
+
+
+def test_a_restarted_worker_goes_on_where_the_last_one_stopped(settings: Settings) -> None:
+    topic = Topics.of(settings).listens.name
+    write_catalogue(settings, TRACKS)
+    for stretch in range(2):
+        produce(settings, topic, make_listens(800, users=100, tracks=TRACKS, seed=2, first=800 * stretch))
+        with running(settings, WORKER):
+            eventually(all_folded(settings))
+    assert_redis_is_the_fold(settings)
+    sessions = sessions_of(settings)
+    assert len({session.event_id for session in sessions}) == len(sessions)
+
+
+def test_two_workers_share_the_partitions(settings: Settings) -> None:
+    topic = Topics.of(settings).listens.name
+    write_catalogue(settings, TRACKS)
+    with (
+        running(settings, WORKER, log="first.log"),
+        running(settings, WORKER, log="second.log"),
+    ):
+
+        def claimed(log: str) -> str:
+            lines = (settings.home / log).read_text().splitlines()
+            return next((line for line in reversed(lines) if "claimed partitions" in line), "")
+
+        # each has claimed two of four in the end; a worker alone has claimed four
+        eventually(lambda: claimed("first.log").count(": ") and claimed("second.log"), 60)
+        for stretch in range(6):
+            produce(settings, topic, make_listens(300, users=100, tracks=TRACKS, seed=3, first=300 * stretch))
+        eventually(all_folded(settings), 60)
+        shares = [claimed("first.log"), claimed("second.log")]
+    held = [[p for p in range(4) if f"{p}: " in share.split("{")[-1]] for share in shares]
+    assert sorted(held[0] + held[1]) == [0, 1, 2, 3], shares
+    assert all(held)
+    assert_redis_is_the_fold(settings)
+
+
+def test_lag_is_visible_to_kafkas_own_tools(settings: Settings) -> None:
+    topic = Topics.of(settings).listens.name
+    write_catalogue(settings, TRACKS)
+    produce(settings, topic, make_listens(500, users=100, tracks=TRACKS, seed=4))
+    with running(settings, WORKER):
+        eventually(all_folded(settings))
+
+        def caught_up() -> bool:
+            reader = OffsetReader(settings)
+            groups = lags(reader.ends(), reader.committed())
+            return [sum(group.lags) for group in groups if group.topic == topic] == [0]
+
+        eventually(caught_up, 20)
+
+
+def test_every_bad_record_is_dead_lettered_once_and_all_else_goes_on(settings: Settings) -> None:
+    topics = Topics.of(settings)
+    write_catalogue(settings, TRACKS)
+    good = make_listens(400, users=50, tracks=TRACKS, seed=6)
+    fine, key = CODEC.encode(good[0]), key_of(good[0].user)
+    bad: dict[str, tuple[bytes | None, bytes | None]] = {
+        "truncated": (key, fine[:-3]),
+        "unknown schema": (key, b"\0" + (4711).to_bytes(4, "big") + fine[5:]),
+        "fraction 7": (key, CODEC.encode(good[0]._replace(fraction=7.0))),
+        "unknown track": (key, CODEC.encode(good[0]._replace(track=TRACKS + 1))),
+        "a track no history can hold": (key, CODEC.encode(good[0]._replace(track=2**31))),
+        "empty": (key, b""),
+        "no value": (key, None),
+        "another's key": (b"4711", fine),
+        "no key": (None, fine),
+        "not Avro": (key, b'{"user": 1}'),
+        "as big as can be": (key, b"\xff" * 999_800),
+    }
+    produce(settings, topics.listens.name, good[:200])
+    produce_raw(settings, topics.listens.name, bad.values(), headers=[("trace", b"17")])
+    produce(settings, topics.listens.name, good[200:])
+    with running(settings, WORKER) as worker:
+        eventually(all_folded(settings))
+        produce(settings, topics.listens.name, make_listens(50, users=50, tracks=TRACKS, seed=6, first=400))
+        eventually(all_folded(settings))
+        assert worker.poll() is None
+    letters = read_topic(settings, topics.dead_letters.name)
+    assert sorted(map(raw, letters)) == sorted((k or b"", v or b"") for k, v in bad.values())
+    rejected = {(r.record.partition, r.record.offset): r.reason for r in offline_fold(settings).rejected}
+    assert {origin(letter) for letter in letters} == rejected.keys()
+    for letter in letters:
+        headers = dict(letter.headers())
+        assert headers["trace"] == b"17"
+        assert headers[PREFIX + "topic"] == topics.listens.name.encode()
+        assert headers[PREFIX + "exception.message"] == str(rejected[origin(letter)]).encode()
+        assert headers[PREFIX + "exception.class.name"] == type(rejected[origin(letter)]).__name__.encode()
+    assert_redis_is_the_fold(settings)
+
+
+def raw(letter: Message) -> tuple[bytes, bytes]:
+    return letter.key() or b"", letter.value() or b""
+
+
+def origin(letter: Message) -> tuple[int, int]:
+    headers = dict(letter.headers())
+    return int(headers[PREFIX + "partition"]), int(headers[PREFIX + "offset"])
+
+
+def test_a_track_that_is_added_while_the_worker_runs_is_known(settings: Settings) -> None:
+    topics = Topics.of(settings)
+    write_catalogue(settings, 5)
+    with running(settings, WORKER):
+        produce(settings, topics.listens.name, make_listens(50, users=20, tracks=5, seed=7))
+        eventually(all_folded(settings))
+        write_catalogue(settings, 5, first=5)
+        produce(settings, topics.listens.name, make_listens(50, users=20, tracks=10, seed=8))
+        eventually(all_folded(settings))
+    assert read_topic(settings, topics.dead_letters.name) == []
+
+
+def test_readers_see_what_was_folded(settings: Settings) -> None:
+    topic = Topics.of(settings).listens.name
+    write_catalogue(settings, 40)
+    listens = make_listens(600, users=40, tracks=40, seed=9)  # so few that the merged tops are exact
+    produce(settings, topic, listens)
+    with running(settings, WORKER):
+        eventually(all_folded(settings))
+    with connect(settings) as redis:
+        reader = StateReader(redis, settings)
+        states = reader.users([*range(40), 4711])
+        assert [state.listens if state else 0 for state in states[:40]] == [
+            sum(listen.user == user for listen in listens) for user in range(40)
+        ]
+        assert states[40] is None
+        assert reader.event_time_ms() == max(listen.timestamp_ms for listen in listens) > BASE_MS
+        for half_life in HALF_LIVES_MS:
+            tracks, scores = reader.top_tracks(half_life, 10)
+            assert tracks.tolist() == best(settings, half_life)[:10]
+            assert (scores[:-1] >= scores[1:]).all()
+
+
+def best(settings: Settings, half_life: str) -> list[int]:
+    """Tracks by popularity over all partitions, from the plain fold."""
+    sums: dict[int, list[float]] = {}
+    for (_, name), members in offline_fold(settings).store.scores.items():
+        if name == top_collection(half_life):
+            for track, score in members.items():
+                sums.setdefault(int(track), []).append(score)
+    newest = max(score for scores in sums.values() for score in scores)
+    totals = {track: math.fsum(2.0 ** (s - newest) for s in scores) for track, scores in sums.items()}
+    return sorted(totals, key=lambda track: -totals[track])
