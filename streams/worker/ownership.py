@@ -165,9 +165,7 @@ class OwnedPartitions:
         if claim.next_offset is not None and claim.next_offset > state.end[partition]:
             state = await self._describe_topic()  # it has grown since, and the worker before us was that fast
         start = offset_to_start_at(self._topic, partition, claim, state, rebuild_missing=self._rebuild_missing)
-        claimed = ClaimedPartition(partition, claim, start, self._store, self._intake, self._emits, self.counters)
-        await claimed.load()
-        return claimed
+        return ClaimedPartition(partition, claim, start, self._store, self._intake, self._emits, self.counters)
 
     def _open_lane(self, claimed: ClaimedPartition) -> None:
         lane = self._lanes[claimed.partition] = _Lane(claimed)

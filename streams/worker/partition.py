@@ -8,8 +8,9 @@ from typing import Any, Protocol
 
 from schemas.events import Session
 from streams.folds.partition import PROJECTIONS, PartitionFold
-from streams.folds.projection import Changes, Record
-from streams.store.protocol import Claim, Outcome, Store
+from streams.folds.popularity import TrackRows
+from streams.folds.projection import Record
+from streams.store.protocol import Claim, ClaimLostError, Outcome, Position, Store
 from streams.worker.intake import Intake, Rejected
 
 
@@ -56,25 +57,17 @@ class ClaimedPartition:
         emits: Emits,
         counters: Counters,
         projections: Collection[str] = PROJECTIONS,
+        rows: TrackRows | None = None,
     ) -> None:
         self.partition = partition
         self.next_offset = start
-        self._claim = claim
-        self._checkpoint = claim.next_offset  # what the store must hold for the next apply to be ours
+        self._position = Position(claim, claim.next_offset)
         self._store = store
         self._intake = intake
         self._emits = emits
         self._counters = counters
-        self._fold = PartitionFold(partition, projections)
-
-    async def load(self) -> None:
-        """Read the collections that are needed whole."""
-        fold = self._fold
-        hashes, score_sets = await self._store.read_whole(self.partition, fold.hashes_read_at_claim, fold.score_sets)
-        for name, fields in hashes.items():
-            fold.load_fields(name, fields)
-        for name, scores in score_sets.items():
-            fold.load_scores(name, scores)
+        self._fold = PartitionFold(partition, projections, rows)
+        self._loaded = False
 
     async def process(self, records: Sequence[Any]) -> Outcome:
         """Take a run in.
@@ -82,26 +75,58 @@ class ClaimedPartition:
         Returns
         -------
         Outcome
-            After FENCED or ROLLED_BACK this object is of no more use: its memory is ahead of the store.
+            After FENCED or ROLLED_BACK this object is of no more use: its memory does not go with the store.
         """
         if records[0].offset < self.next_offset:
             records = [record for record in records if record.offset >= self.next_offset]
             if not records:
                 return Outcome.ALREADY
+        try:
+            outcome = await self._take(records)
+        except ClaimLostError as lost:
+            outcome = lost.outcome
+        if outcome is Outcome.FENCED:
+            self._counters.fenced += 1
+        elif outcome is Outcome.ROLLED_BACK:
+            self._counters.rolled_back += 1
+        return outcome
+
+    async def load(self) -> None:
+        """Read the collections that are needed whole, before the first run; `process` does it where nobody did.
+
+        Raises
+        ------
+        ClaimLostError
+            The partition was claimed again, or the store rolled back, since.
+        """
+        fold = self._fold
+        hashes, score_sets = await self._store.read_whole(
+            self.partition, fold.hashes_read_at_claim, fold.score_sets, self._position
+        )
+        for name, fields in hashes.items():
+            fold.load_fields(name, fields)
+        for name, scores in score_sets.items():
+            fold.load_scores(name, scores)
+        self._loaded = True
+
+    async def _take(self, records: Sequence[Any]) -> Outcome:
+        if not self._loaded:
+            await self.load()
         good, rejected = self._intake.take(records)
         await self._read_missing(good)
         duplicates = self._fold.users.duplicates
         self._fold.fold(good)
         changes, sessions = self._fold.take_changes(), self._fold.take_closed_sessions()
+        if sessions or rejected:
+            # Every read was made under the position, so this is right even if the partition is another's by now.
+            await self._emits.emit(sessions, rejected)
+        claim, checkpoint = self._position.claim, self._position.checkpoint
         new_next = records[-1].offset + 1
-        outcome = await self._emit_and_apply(sessions, rejected, new_next, changes)
-        counters = self._counters
-        if outcome is Outcome.FENCED:
-            counters.fenced += 1
-        elif outcome is Outcome.ROLLED_BACK:
-            counters.rolled_back += 1
-        else:
+        outcome = await self._store.apply(self.partition, claim, checkpoint, new_next, changes)
+        if not outcome.lost:
             self.next_offset = new_next
+            self._position = Position(claim, new_next)
+            counters = self._counters
             counters.batches += 1
             counters.listens += len(good)
             counters.duplicates += self._fold.users.duplicates - duplicates
@@ -109,31 +134,9 @@ class ClaimedPartition:
             counters.sessions += len(sessions)
         return outcome
 
-    async def _emit_and_apply(
-        self, sessions: Sequence[Session], rejected: Sequence[Rejected], new_next: int, changes: Changes
-    ) -> Outcome:
-        """Send what the batch gave rise to, then write it; neither, where the partition is another's by now.
-
-        What a fenced worker reads from the store is ahead of its memory: it would take listens for duplicates and send
-        sessions that never were. Nobody can refuse those as the store refuses a write, so the store is asked first,
-        by an apply that goes nowhere.
-        """
-        if sessions or rejected:
-            outcome = await self._apply(self.next_offset, Changes())
-            if outcome.lost:
-                return outcome
-            await self._emits.emit(sessions, rejected)
-        return await self._apply(new_next, changes)
-
-    async def _apply(self, new_next: int, changes: Changes) -> Outcome:
-        outcome = await self._store.apply(self.partition, self._claim, self._checkpoint, new_next, changes)
-        if not outcome.lost:
-            self._checkpoint = new_next
-        return outcome
-
     async def _read_missing(self, batch: Sequence[Record]) -> None:
         missing = self._fold.missing(batch)
         if not missing:
             return
-        for name, fields in (await self._store.read_fields(self.partition, missing)).items():
+        for name, fields in (await self._store.read_fields(self.partition, missing, self._position)).items():
             self._fold.load_fields(name, fields)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
 import sys
 from collections.abc import Mapping
@@ -47,6 +48,12 @@ class Worker:
     def said(self, text: str) -> bool:
         """Return whether the log has the text."""
         return self.log.exists() and text in self.log.read_text(errors="replace")
+
+    def counter(self, name: str) -> int:
+        """Return one of the counters that a worker tells when it stops."""
+        told = re.findall(rf"stopped: .*\b{name}=(\d+)", self.log.read_text(errors="replace"))
+        assert told, f"{self.log} tells no counters"
+        return int(told[-1])
 
     def kill(self) -> None:
         """Send SIGKILL and wait."""

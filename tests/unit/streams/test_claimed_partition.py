@@ -83,7 +83,7 @@ def test_bad_records_are_sent_before_the_checkpoint_passes_them() -> None:
     worker = Worker()
     worker.process(record(0), record(1, raw=b"rubbish"), record(2))
     assert [letter.record.offset for letter in worker.sent.rejected] == [1]
-    assert worker.sent.checkpoints == [0]
+    assert worker.sent.checkpoints == [None]
     assert (worker.listens(), worker.counters.dead_letters) == (2, 1)
 
 
@@ -104,14 +104,24 @@ def test_what_cannot_be_sent_keeps_the_checkpoint_back() -> None:
     assert (successor.listens(), len(successor.sent.rejected)) == (1, 1)
 
 
-def test_a_fenced_worker_neither_writes_nor_sends() -> None:
+def test_a_fenced_worker_writes_nothing() -> None:
     worker = Worker()
     worker.process(record(0))
     successor = Worker(worker.store)
-    assert worker.process(record(1, listen("x", ended=True)), record(2, raw=b"rubbish")) is Outcome.FENCED
-    assert (worker.sent.sessions, worker.sent.rejected, worker.counters.fenced) == ([], [], 1)
+    assert worker.process(record(1)) is Outcome.FENCED
+    assert (worker.listens(), worker.counters.fenced) == (1, 1)
     assert successor.process(record(1)) is Outcome.APPLIED
     assert successor.listens() == 2
+
+
+def test_a_fenced_worker_reads_nothing_that_is_ahead_of_its_memory() -> None:
+    """It would take its listens for duplicates, and send a session that never was."""
+    worker = Worker()
+    worker.process(record(0))
+    run = (record(1, listen("x", user=43)), record(2, listen("y", user=43, ended=True)))
+    assert Worker(worker.store).process(*run) is Outcome.APPLIED
+    assert worker.process(*run) is Outcome.FENCED
+    assert worker.sent.sessions == []
 
 
 def test_a_store_that_went_back_is_noticed() -> None:

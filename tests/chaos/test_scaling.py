@@ -1,0 +1,48 @@
+"""Workers come and go, and the broker does, while listens keep coming."""
+
+from __future__ import annotations
+
+from schemas.settings import Settings
+from services.stack.embedded import EmbeddedStack
+from tests.chaos.conftest import TRACKS, StartWorker
+from tests.chaos.load import Load
+from tests.chaos.whole import assert_whole
+from tests.support import checkpoints, eventually, make_listens
+
+
+def progresses(settings: Settings, listens: int = 2_000) -> None:
+    """Wait until so many more listens are applied."""
+    before = sum(checkpoints(settings).values())
+    eventually(lambda: sum(checkpoints(settings).values()) > before + listens, 40)
+
+
+def test_workers_from_one_to_three_and_back(settings: Settings, start_worker: StartWorker) -> None:
+    first = start_worker("worker-1")
+    with Load(settings, make_listens(150_000, 300, TRACKS, seed=53), per_s=2_000) as load:
+        progresses(settings)
+        others = [start_worker("worker-2"), start_worker("worker-3")]
+        for worker in others:
+            eventually(lambda worker=worker: worker.said("claimed partitions"))
+        progresses(settings)
+        assert first.stop() == 0  # politely
+        progresses(settings)
+        others[0].kill()  # and not
+        progresses(settings)
+    assert_whole(settings, load.sent)
+    assert others[1].running
+
+
+def test_the_broker_restarts_under_load(settings: Settings, start_worker: StartWorker, stack: EmbeddedStack) -> None:
+    workers = [start_worker("worker-1"), start_worker("worker-2")]
+    with Load(settings, make_listens(150_000, 300, TRACKS, seed=54), per_s=2_000) as load:
+        progresses(settings)
+        stack.kafka.stop()
+        stack.kafka.start()
+        for worker in workers:  # a supervisor would: a worker may end where the broker was away for long
+            if not worker.running:
+                start_worker("worker-again")
+        progresses(settings)
+        stack.kafka.kill()
+        stack.kafka.start()
+        progresses(settings)
+    assert_whole(settings, load.sent)

@@ -1,0 +1,209 @@
+"""Everything that can happen around one partition, as states and moves. The store in it is the real `MemoryStore`.
+
+Two workers share the partition as badly as they can: each claims whenever it likes, reads and folds batches of any
+length, sends what they give rise to, applies them, and may stop between any two of these for any time. They crash
+and start again, replies get lost, and the store goes back to any state that it had before, or to none.
+
+A record of the topic is (listener, event id), and is folded into two fields, the listener's and one of all listeners.
+What is folded is a text with every record that counted, in order, so that one that was left out, folded twice or
+folded in the wrong place shows. Whether the doubtful record counts is for the worker to say that folds it, as with a
+track that enters the catalogue at that moment; whatever is said, both fields must agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, NamedTuple, TypeVar
+
+from streams.folds.projection import Changes
+from streams.store.memory import MemoryStore
+from streams.store.protocol import Claim, ClaimLostError, Outcome, Position
+
+T = TypeVar("T")
+
+RECORDS = ((b"b", b"w"), (b"a", b"x"), (b"b", b"w"))
+"""The third is a duplicate of the first."""
+
+DOUBTFUL = 1
+ALL = b"*"
+
+FIELDS = "fields"
+Memory = tuple[tuple[bytes, bytes], ...]
+"""Field to what is folded, sorted."""
+
+
+class Batch(NamedTuple):
+    """A batch that is folded in memory and not yet applied."""
+
+    end: int
+    changes: Memory
+
+
+class Worker(NamedTuple):
+    """A worker that runs. Without a claim it has only started."""
+
+    owner: str
+    claim: Claim | None = None
+    checkpoint: int | None = None
+    next_offset: int = 0
+    memory: Memory = ()
+    batch: Batch | None = None
+
+
+class Stored(NamedTuple):
+    """What the store holds."""
+
+    checkpoint: Claim
+    fields: Memory
+
+
+class World(NamedTuple):
+    """A state of everything. `saved` is what a rollback brings back; None is a store with nothing in it."""
+
+    stored: Stored | None = None
+    saved: Stored | None = None
+    rollbacks: int = 0
+    started: int = 0
+    workers: tuple[Worker | None, ...] = (None, None)
+
+
+class Rules(NamedTuple):
+    """What protects the state. A test takes one away and must find the harm."""
+
+    store: Callable[[], MemoryStore] = MemoryStore
+    max_epoch: int = 2
+    max_started: int = 2
+    max_rollbacks: int = 1
+
+
+class Move(NamedTuple):
+    """A move, what the store said to it, what was sent, and where it leads."""
+
+    name: str
+    outcome: Outcome | None
+    sent: tuple[tuple[int, bytes], ...]
+    world: World
+
+
+def fold(memory: dict[bytes, bytes], offset: int, takes_doubtful: bool) -> bytes:
+    """Fold one record and return what it gives rise to: its offset is written down, in brackets for a duplicate."""
+    user, event = RECORDS[offset]
+    if offset == DOUBTFUL and not takes_doubtful:
+        return b"dead letter"
+    note = b"(%d)" % offset if event in memory[user] else b"%s%d" % (event, offset)
+    memory[user] += note
+    memory[ALL] += note
+    return memory[user]
+
+
+def truths(takes_doubtful: bool) -> list[tuple[Memory, bytes]]:
+    """Return, for each prefix of the topic, what is folded then and what its last record gave rise to."""
+    memory = dict.fromkeys((ALL, *(user for user, _ in RECORDS)), b"")
+    found: list[tuple[Memory, bytes]] = [((), b"")]
+    for offset in range(len(RECORDS)):
+        emitted = fold(memory, offset, takes_doubtful)
+        found.append((tuple(sorted((name, text) for name, text in memory.items() if text)), emitted))
+    return found
+
+
+def moves(world: World, rules: Rules) -> Iterator[Move]:
+    """Yield everything that can happen next."""
+    for at, worker in enumerate(world.workers):
+        others = world.workers[:at] + world.workers[at + 1 :]
+        for name, outcome, sent, after, stored in _worker_moves(world, worker, rules):
+            # which of two workers is the first makes no difference
+            workers = tuple(sorted((*others, after), key=lambda worker: worker.owner if worker else ""))
+            started = world.started + (worker is None)
+            who = worker or after
+            assert who is not None
+            next_world = World(stored, world.saved, world.rollbacks, started, workers)
+            yield Move(f"{who.owner} {name}", outcome, sent, next_world)
+        if worker is None:
+            break  # and which of two that do not run starts, none
+    if world.stored != world.saved:
+        yield Move("the store is saved", None, (), world._replace(saved=world.stored))
+        if world.rollbacks < rules.max_rollbacks:
+            back = world._replace(stored=world.saved, rollbacks=world.rollbacks + 1)
+            yield Move("the store goes back", None, (), back)
+
+
+_WorkerMove = tuple[str, Outcome | None, tuple[tuple[int, bytes], ...], Worker | None, Stored | None]
+
+
+def _worker_moves(world: World, worker: Worker | None, rules: Rules) -> Iterator[_WorkerMove]:
+    stored = world.stored
+    if worker is None:
+        if world.started < rules.max_started:
+            yield "starts", None, (), Worker(f"worker {world.started}"), stored
+        return
+    yield "crashes", None, (), None, stored
+    if stored is None or stored.checkpoint.epoch < rules.max_epoch:
+        store = _open(rules, stored)
+        claim = _run(store.claim(0, worker.owner, "topic"))
+        after = Worker(worker.owner, claim, claim.next_offset, claim.next_offset or 0)
+        yield "claims", None, (), after, _close(store)
+    if worker.claim is None:
+        return
+    if worker.batch is None:
+        for end in range(worker.next_offset + 1, len(RECORDS) + 1):
+            for takes_doubtful in (True, False) if worker.next_offset <= DOUBTFUL < end else (True,):
+                try:
+                    after, sent = _folded(worker, end, takes_doubtful, _open(rules, stored))
+                except ClaimLostError as lost:
+                    yield "may not read", lost.outcome, (), Worker(worker.owner), stored
+                else:
+                    yield f"folds and sends up to {end}", None, sent, after, stored
+        return
+    batch = worker.batch
+    outcome, left = _apply(worker, batch, rules, stored)
+    ahead = worker._replace(checkpoint=batch.end, next_offset=batch.end, batch=None)
+    yield "applies", outcome, (), Worker(worker.owner) if outcome.lost else ahead, left
+    yield "applies, the reply is lost", outcome, (), worker, left
+
+
+def _apply(worker: Worker, batch: Batch, rules: Rules, stored: Stored | None) -> tuple[Outcome, Stored | None]:
+    assert worker.claim is not None
+    store = _open(rules, stored)
+    changes = Changes(hashes={FIELDS: dict(batch.changes)})
+    outcome = _run(store.apply(0, worker.claim, worker.checkpoint, batch.end, changes))
+    return outcome, _close(store)
+
+
+def _open(rules: Rules, stored: Stored | None) -> MemoryStore:
+    store = rules.store()
+    if stored is not None:
+        store.checkpoints[0] = stored.checkpoint
+        store.hashes[0, FIELDS] = dict(stored.fields)
+    return store
+
+
+def _close(store: MemoryStore) -> Stored | None:
+    if 0 not in store.checkpoints:
+        return None
+    return Stored(store.checkpoints[0], tuple(sorted(store.hashes[0, FIELDS].items())))
+
+
+def _folded(
+    worker: Worker, end: int, takes_doubtful: bool, store: MemoryStore
+) -> tuple[Worker, tuple[tuple[int, bytes], ...]]:
+    """Read what memory lacks, and fold; raises ClaimLostError."""
+    assert worker.claim is not None
+    memory, offsets = dict(worker.memory), range(worker.next_offset, end)
+    touched = {ALL, *(RECORDS[offset][0] for offset in offsets)}
+    if missing := sorted(touched - memory.keys()):
+        read = _run(store.read_fields(0, {FIELDS: missing}, Position(worker.claim, worker.checkpoint)))[FIELDS]
+        memory.update({name: text or b"" for name, text in read.items()})
+    emitted = tuple((offset, fold(memory, offset, takes_doubtful)) for offset in offsets)
+    changes = tuple(sorted((name, memory[name]) for name in touched if memory[name]))
+    return worker._replace(memory=tuple(sorted(memory.items())), batch=Batch(end, changes)), emitted
+
+
+def _run(step: Awaitable[T]) -> T:
+    """Run a coroutine that waits for nothing, as those of `MemoryStore` do."""
+    coroutine: Any = step
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        value: T = done.value
+        return value
+    raise AssertionError("the store in memory waited")
