@@ -16,11 +16,21 @@ _SLACK_S = 0.25
 
 
 class Due(NamedTuple):
-    """What may be finished now: event time until which, at most how many, and how long to wait before looking again."""
+    """What may be finished now.
+
+    Attributes
+    ----------
+    until_ms : int
+        Event time until which.
+    most : int | None
+        How many at most.
+    wait_s : float | None
+        How long to wait for answers before looking again; None for as long as any are awaited.
+    """
 
     until_ms: int
     most: int | None
-    wait_s: float
+    wait_s: float | None
 
 
 class Clocks(Protocol):
@@ -52,7 +62,7 @@ class FullSpeed:
 
     def due(self, now_s: float, clocks: Clocks) -> Due:
         """Allow all within the lookahead."""
-        return Due(clocks.earliest_ms() + LOOKAHEAD_MS, None, _MOST_WAIT_S)
+        return Due(clocks.earliest_ms() + LOOKAHEAD_MS, None, None)
 
     def spend(self, requests: int) -> None:
         """Nothing to count."""

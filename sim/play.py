@@ -78,7 +78,7 @@ def _step(simulation: Simulation, pace: Pace, agent: Agent, done: Progress, trac
     due = pace.due(done.wall_s, simulation)
     heard = simulation.finish_listens(due.until_ms, due.most)
     if not len(heard):
-        time.sleep(due.wait_s)
+        time.sleep(due.wait_s or 0.0)
         return heard
     done.count(heard)
     asking = heard.where(~heard.ended)

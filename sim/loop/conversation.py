@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +74,11 @@ class Conversation:
         self.dropped = 0
         self.unusable = 0
 
+    @property
+    def open_requests(self) -> int:
+        """How many requests wait for an answer."""
+        return len(self._open)
+
     def tell(self, heard: Listens, now_s: float) -> tuple[list[Listen], list[RecommendationRequest]]:
         """Return what finished listens are on the wire: an event each, and a request from whoever goes on.
 
@@ -101,15 +107,12 @@ class Conversation:
                 self._session_ids[seat] = f"{self._run_id}-{user}-{ordinal}"
             session_id = self._session_ids[seat]
             id_ = f"{session_id}-{position}"
-            listen = Listen(id_, user, track, fraction, time_ms, session_id, position, ended, None, {}, None, None)
-            if position and (led_by := self._led_by[seat]) is not None:
-                listen = listen._replace(
-                    recommender=led_by.recommender,
-                    treatments=led_by.treatments,
-                    propensity=led_by.propensity,
-                    latency_ms=latency_ms,
-                )
-            listens.append(listen)
+            led_by = self._led_by[seat] if position else None
+            if led_by is None:
+                led: tuple[Any, ...] = (None, {}, None, None)
+            else:
+                led = (led_by.recommender, led_by.treatments, led_by.propensity, latency_ms)
+            listens.append(Listen(id_, user, track, fraction, time_ms, session_id, position, ended, *led))
             if not ended:
                 request = RecommendationRequest(id_, user, session_id, position, track, fraction, time_ms, deadline_ms)
                 self._open[id_] = seat

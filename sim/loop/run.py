@@ -25,6 +25,7 @@ from sim.simulation import Simulation
 from sim.world.model import World
 
 REPORT_EVERY_S = 0.2
+ANSWER_WAIT_S = 0.1
 GATHER_S = 0.002
 """At full speed, how long to go on collecting answers: a fuller batch costs less per answer."""
 
@@ -108,7 +109,8 @@ class Loop:
         due = self._pace.due(wall_s, self._simulation)
         if due.most != 0:
             self._finish(due)
-        recommendations = self._replies.receive(due.wait_s, self._gather_s)
+        awaited_s = ANSWER_WAIT_S if self._conversation.open_requests else 0.0
+        recommendations = self._replies.receive(awaited_s if due.wait_s is None else due.wait_s, self._gather_s)
         if recommendations:
             answers = self._conversation.match(recommendations, time.monotonic())
             self._simulation.answer(answers.seats, answers.tracks)
