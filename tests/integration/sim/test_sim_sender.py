@@ -1,0 +1,21 @@
+"""Sending more than the producer's queue holds."""
+
+import sim.loop.sender
+from schemas.topic_reader import TopicReader
+from schemas.topics import Topics
+from sim.loop.sender import Sender
+
+
+def test_records_that_find_the_queue_full_are_sent_later_in_their_order(settings, monkeypatch):
+    monkeypatch.setattr(sim.loop.sender, "QUEUE_RECORDS", 50)
+    topic = Topics.of(settings).sessions.name
+    sender = Sender(settings, linger_ms=0)
+    sender.send(topic, [{"key": b"%d" % (n % 7), "value": b"%d" % n} for n in range(2000)])
+    sender.close()
+    reader = TopicReader(settings, topic)
+    received = [(m.key(), int(m.value())) for batch in reader.read_to_end() for m in batch]
+    reader.close()
+    assert sorted(n for _, n in received) == list(range(2000))
+    for key in {key for key, _ in received}:
+        of_key = [n for k, n in received if k == key]
+        assert of_key == sorted(of_key)
