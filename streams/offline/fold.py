@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import aclosing
 
 from schemas.events import Session
+from streams.folds.partition import PROJECTIONS
 from streams.offline.partition_log import LogRecord, PartitionLog
 from streams.store.memory import MemoryStore
 from streams.worker.intake import Intake, Rejected
@@ -28,11 +29,12 @@ class OfflineFold:
     counters : Counters
     """
 
-    def __init__(self, partition: int, intake: Intake) -> None:
+    def __init__(self, partition: int, intake: Intake, projections: Collection[str] = PROJECTIONS) -> None:
         self.store = MemoryStore()
         self.counters = Counters()
         self._partition = partition
         self._intake = intake
+        self._projections = projections
         self._claimed: ClaimedPartition | None = None
 
     async def advance(self, records: Sequence[LogRecord]) -> None:
@@ -40,7 +42,14 @@ class OfflineFold:
         if self._claimed is None:
             claim = await self.store.claim(self._partition, "offline", "")
             self._claimed = ClaimedPartition(
-                self._partition, claim, records[0].offset, self.store, self._intake, SilentEmits(), self.counters
+                self._partition,
+                claim,
+                records[0].offset,
+                self.store,
+                self._intake,
+                SilentEmits(),
+                self.counters,
+                self._projections,
             )
         await self._claimed.process(records)
 

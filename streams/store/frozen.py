@@ -20,6 +20,9 @@ from streams.store.keys import checkpoint_key, copy_of, partition_key
 COPY_TTL_S = 900
 """How long a copy lives whose reader was killed; also how long a reader may take."""
 
+NOT_OF_THIS_TOPIC = -1
+"""First offset of a state that follows on a snapshot of a topic that is gone."""
+
 _SCRIPT = Path(__file__).with_name("freeze.lua")
 
 
@@ -34,7 +37,7 @@ class Frozen:
     topic_id : str | None
         Id of the topic that the state was folded from.
     first_offset : int
-        Where its fold began: 0, or later in a partial replay.
+        Where its fold began: 0, later in a partial replay, or `NOT_OF_THIS_TOPIC`.
     contents : RedisContents
     """
 

@@ -8,12 +8,13 @@ from collections.abc import Callable, Collection
 
 from schemas.errors import BotifyError
 from schemas.settings import Settings
-from streams.folds.partition import HASHES, SCORE_SETS
+from streams.folds.partition import HASHES, PROJECTIONS, SCORE_SETS
 from streams.offline.fold import OfflineFold
 from streams.offline.partition_log import PartitionLog
 from streams.offline.sources import Sources, open_sources
-from streams.store.frozen import Frozen, frozen
+from streams.store.frozen import NOT_OF_THIS_TOPIC, Frozen, frozen
 from streams.store.namespaces import live_namespace
+from streams.store.records import NamespaceRecords
 from streams.verify.compare import compare
 from streams.verify.report import Report
 from streams.worker.topic_state import TopicState
@@ -57,20 +58,22 @@ async def _verify(
     started = time.monotonic()
     async with open_sources(settings) as sources:
         report = Report(namespace or await live_namespace(sources.redis, settings.topic_prefix))
+        records = await NamespaceRecords(sources.redis, settings.topic_prefix).all()
+        folded = {record.namespace: record.projections for record in records}.get(report.namespace, PROJECTIONS)
         chosen = sorted(sources.state.end if partitions is None else partitions)
         total = sum(sources.state.end[partition] for partition in chosen)
         for partition in chosen:
-            await _verify_partition(sources, partition, report)
+            await _verify_partition(sources, partition, folded, report)
             progress(report.records, total)
     report.seconds = time.monotonic() - started
     return report
 
 
-async def _verify_partition(sources: Sources, partition: int, report: Report) -> None:
+async def _verify_partition(sources: Sources, partition: int, projections: Collection[str], report: Report) -> None:
     # The first look says how much there is to fold; the second, when that is done, has hardly moved on from it.
     async with frozen(sources.redis, report.namespace, partition) as first:
         begin, reached = first.first_offset, _checked(sources.topic, partition, first, sources.state)
-    offline = OfflineFold(partition, sources.intake)
+    offline = OfflineFold(partition, sources.intake, projections)
     log = PartitionLog(sources.settings, sources.topic, partition, begin)
     try:
         await offline.advance_to(log, reached)
@@ -108,6 +111,10 @@ def _checked(topic: str, partition: int, state: Frozen, now: TopicState) -> int:
         raise VerifyError(
             f"{topic} was deleted and made anew (id {now.topic_id}; the state is of {state.topic_id}). "
             "Replay it into a new namespace."
+        )
+    if state.first_offset == NOT_OF_THIS_TOPIC:
+        raise VerifyError(
+            f"{topic}[{partition}]: the state follows on a snapshot of a topic that is gone; no fold can give it again"
         )
     if now.start[partition] > state.first_offset:
         raise VerifyError(

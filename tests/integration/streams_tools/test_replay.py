@@ -141,6 +141,7 @@ def test_what_begins_late_is_partial_and_is_not_swapped_unforced(folded: Setting
 @pytest.mark.parametrize("left_out", [{"partitions": [0, 2]}, {"projections": ["popularity"]}])
 def test_what_leaves_something_out_is_never_swapped(folded: Settings, left_out: dict[str, list[object]]) -> None:
     record = replayed(folded, **left_out)
+    assert verify(folded, record.namespace).ok
     with pytest.raises(ReplayError, match="left out"):
         with_sources(folded, lambda sources: swap(sources, record.id, force=True))
 
