@@ -39,7 +39,13 @@ class Sender:
         self._failure: str | None = None
 
     def send(self, topic: str, records: list[Record]) -> None:
-        """Queue records in this order.
+        """Queue records; those of one key keep their order from call to call.
+
+        Parameters
+        ----------
+        topic : str
+        records : list of Record
+            No key twice: what finds the queue full is queued after the others.
 
         Raises
         ------
@@ -51,7 +57,7 @@ class Sender:
             queued = self._producer.produce_batch(topic, records, on_delivery=self._delivered)
             self._producer.poll(0)
             self._raise_failure()
-            # Those that found the queue full are marked; with one partition for each user, order must be kept.
+            # Those that found the queue full are marked.
             records = [_unmarked(record) for record in records if "_error" in record] if queued < len(records) else []
             if records:
                 self._wait_for_room(topic, give_up)

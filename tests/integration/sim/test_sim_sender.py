@@ -10,7 +10,8 @@ def test_records_that_find_the_queue_full_are_sent_later_in_their_order(settings
     monkeypatch.setattr(sim.loop.sender, "QUEUE_RECORDS", 50)
     topic = Topics.of(settings).sessions.name
     sender = Sender(settings, linger_ms=0)
-    sender.send(topic, [{"key": b"%d" % (n % 7), "value": b"%d" % n} for n in range(2000)])
+    for start in range(0, 2000, 200):
+        sender.send(topic, [{"key": b"%d" % (n % 200), "value": b"%d" % n} for n in range(start, start + 200)])
     sender.close()
     reader = TopicReader(settings, topic)
     received = [(m.key(), int(m.value())) for batch in reader.read_to_end() for m in batch]
