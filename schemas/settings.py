@@ -39,7 +39,8 @@ class Settings:
     replication_factor : int
         Replicas of a topic that does not exist yet (`BOTIFY_REPLICATION_FACTOR`).
     session_timeout_s : int
-        How long a worker may be silent before its partitions are given to others (`BOTIFY_SESSION_TIMEOUT_S`).
+        How long a worker or recommender may be silent before its partitions are given to others
+        (`BOTIFY_SESSION_TIMEOUT_S`).
     on_missing_state : str
         What a worker does that finds state gone from Redis: `refuse` to go on, or `rebuild` it from the topic
         (`BOTIFY_ON_MISSING_STATE`).

@@ -77,7 +77,9 @@ class RecommenderService:
         self._roster = roster
         self._experiments = experiments
         self._consumer = Consumer(
-            clients.consumer_config(settings, f"{settings.topic_prefix}-{GROUP}", session_timeout_ms=10_000)
+            clients.consumer_config(
+                settings, f"{settings.topic_prefix}-{GROUP}", session_timeout_ms=settings.session_timeout_s * 1000
+            )
         )
         producer = Producer(
             clients.producer_config(

@@ -11,13 +11,13 @@ import pytest
 from schemas.settings import Settings
 from schemas.topics import create_topics
 from services.stack.embedded import EmbeddedStack
-from tests.chaos.workers import SESSION_TIMEOUT_S, Worker
+from tests.chaos.programs import SESSION_TIMEOUT_S, Program
 from tests.support import write_catalogue
 
 PARTITIONS = 4
 TRACKS = 50
 
-StartWorker = Callable[..., Worker]
+StartWorker = Callable[..., Program]
 
 
 @pytest.fixture(scope="session")
@@ -44,10 +44,10 @@ def settings(stack: EmbeddedStack, tmp_path: Path) -> Settings:
 @pytest.fixture
 def start_worker(settings: Settings) -> Iterator[StartWorker]:
     """Start workers by name; those that are left are stopped at the end."""
-    workers: list[Worker] = []
+    workers: list[Program] = []
 
-    def start(name: str, env: dict[str, str] | None = None, **changes: object) -> Worker:
-        workers.append(Worker(settings.with_(**changes), name, env))
+    def start(name: str, env: dict[str, str] | None = None, **changes: object) -> Program:
+        workers.append(Program(settings.with_(**changes), "streams.worker", name, env))
         return workers[-1]
 
     yield start

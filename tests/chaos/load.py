@@ -45,6 +45,10 @@ class Load:
         self._thread = threading.Thread(target=self._send, name="load", daemon=True)
         self.sent = 0
 
+    def finish(self) -> None:
+        """Wait until all listens are sent."""
+        self._thread.join()
+
     def __enter__(self) -> Self:
         self._thread.start()
         return self

@@ -11,8 +11,8 @@ import numpy as np
 from schemas.settings import Settings
 from tests.chaos.conftest import TRACKS, StartWorker
 from tests.chaos.load import Load
+from tests.chaos.programs import Program
 from tests.chaos.whole import assert_whole
-from tests.chaos.workers import Worker
 from tests.support import make_listens
 
 KILLS = 50
@@ -33,7 +33,7 @@ def failpoints(seed: int) -> Iterator[str]:
 def test_fifty_kills_under_load_leave_the_fold_of_the_topic(settings: Settings, start_worker: StartWorker) -> None:
     plans = failpoints(seed=5)
     kills = dict.fromkeys(POINTS, 0)
-    alive: list[tuple[Worker, str]] = []
+    alive: list[tuple[Program, str]] = []
     give_up = time.monotonic() + DEADLINE_S
     with Load(settings, make_listens(150_000, USERS, TRACKS, seed=51), per_s=600) as load:
         while (killed := sum(kills.values())) < KILLS:

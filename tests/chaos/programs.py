@@ -1,7 +1,8 @@
-"""Workers as forks of a process that has imported everything: one that is killed is back in a tenth of a second."""
+"""Our programs as forks of a process that has imported everything, so that one that is killed is soon back."""
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 import re
@@ -14,24 +15,29 @@ from pathlib import Path
 from schemas.settings import Settings
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["streams.worker.__main__", "services.recommender.__main__", "tests.chaos.workers"])
+_CONTEXT.set_forkserver_preload(["streams.worker.__main__", "services.recommender.__main__", "tests.chaos.programs"])
 
 SESSION_TIMEOUT_S = 2
 STOP_S = 30.0
 
 
-class Worker:
-    """A worker under test.
+class Program:
+    """A worker or a recommender under test.
+
+    Parameters
+    ----------
+    module : str
+        What `python -m` would run; its function `main` is called.
 
     Attributes
     ----------
     log : Path
     """
 
-    def __init__(self, settings: Settings, name: str, env: Mapping[str, str] | None = None) -> None:
+    def __init__(self, settings: Settings, module: str, name: str, env: Mapping[str, str] | None = None) -> None:
         self.log = settings.home / f"{name}.log"
         self._process: ForkServerProcess = _CONTEXT.Process(
-            target=_run, args=(settings.to_env() | dict(env or {}), self.log), name=name
+            target=_run, args=(module, settings.to_env() | dict(env or {}), self.log), name=name
         )
         self._process.start()
 
@@ -83,12 +89,10 @@ class Worker:
         os.kill(self._process.pid, number)
 
 
-def _run(env: Mapping[str, str], log: Path) -> None:
+def _run(module: str, env: Mapping[str, str], log: Path) -> None:
     os.environ.update(env)
     output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    sys.argv = ["worker"]
-    from streams.worker.__main__ import main
-
-    main()
+    sys.argv = [module]
+    importlib.import_module(f"{module}.__main__").main()

@@ -1,0 +1,123 @@
+"""Ten thousand messages that nobody should have sent, among a hundred thousand that are right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from schemas.clients import key_of
+from schemas.codec import Codec
+from schemas.dead_letters import origin_of
+from schemas.errors import RejectedMessageError
+from schemas.events import Listen, RecommendationRequest, Session, Track
+from schemas.settings import Settings
+from schemas.topics import Topics
+from schemas.validation import check
+from tests.chaos.conftest import TRACKS, StartWorker
+from tests.chaos.whole import assert_whole, caught_up
+from tests.support import eventually, make_listens, produce_raw, read_topic
+
+GOOD = 100_000
+HOSTILE = 10_000
+USERS = 2_000
+CATCH_UP_S = 120.0
+
+Raw = tuple[bytes | None, bytes | None]
+
+IMPOSSIBLE: list[dict[str, object]] = [
+    {"fraction": float("nan")},
+    {"fraction": float("inf")},
+    {"fraction": -1e308},
+    {"fraction": 1.0000000000000002},
+    {"user": -1},
+    {"user": 2**63 - 1},
+    {"track": -(2**63)},
+    {"track": 2**40},
+    {"track": TRACKS},
+    {"timestamp_ms": -1},
+    {"timestamp_ms": 2**63 - 1},
+    {"position": -(2**31)},
+    {"session_id": ""},
+    {"session_id": "é" * 200},
+    {"event_id": ""},
+    {"event_id": "x" * 100_000},
+]
+
+
+def hostile(good: list[Listen], rng: np.random.Generator) -> Iterator[Raw]:
+    """Yield bad messages of every kind for ever; those that turn out to be good are left out."""
+    codec = Codec()
+    strangers = [
+        codec.encode(Track(1, "artist", None, None, "title")),
+        codec.encode(Session("0-1", "s", 1, 0, 1, 1, 0.5, "end")),
+        codec.encode(RecommendationRequest("r", 1, "s", 0, 1, 0.5, 0, 1)),
+    ]
+    while True:
+        listen = good[int(rng.integers(len(good)))]
+        key, valid = key_of(listen.user), codec.encode(listen)
+        impossible = listen._replace(**IMPOSSIBLE[int(rng.integers(len(IMPOSSIBLE)))])
+        candidates: list[Raw] = [
+            (key, rng.bytes(int(rng.integers(1, 300)))),
+            (key, valid[:5] + rng.bytes(int(rng.integers(1, 300)))),
+            (key, flipped(valid, rng)),
+            (key, valid[: int(rng.integers(len(valid)))]),
+            (key, valid + b"\0"),
+            (key, strangers[int(rng.integers(len(strangers)))]),
+            (key_of(impossible.user), codec.encode(impossible)),
+            (key_of(listen.user + 1), valid),
+            (None, valid),
+            (rng.bytes(1_000), valid),
+            (key, b""),
+            (key, None),
+        ]
+        raw = candidates[int(rng.integers(len(candidates)))]
+        if is_bad(codec, raw):
+            yield raw
+
+
+def flipped(valid: bytes, rng: np.random.Generator) -> bytes:
+    """Flip one to three bits."""
+    bits = np.unpackbits(np.frombuffer(valid, dtype=np.uint8))
+    bits[rng.integers(len(bits), size=int(rng.integers(1, 4)))] ^= 1
+    return np.packbits(bits).tobytes()
+
+
+def is_bad(codec: Codec, raw: Raw) -> bool:
+    """Say whether a message cannot enter: some flipped bits make another listen that can be true."""
+    key, value = raw
+    try:
+        listen = codec.decode(value, Listen)
+        check(listen, key, value or b"")
+    except RejectedMessageError:
+        return True
+    return listen.track >= TRACKS
+
+
+def test_every_bad_message_is_set_aside_once_and_no_good_one_is_lost(
+    settings: Settings, start_worker: StartWorker
+) -> None:
+    rng, codec, topics = np.random.default_rng(65), Codec(), Topics.of(settings)
+    good = make_listens(GOOD, USERS, TRACKS, seed=66)
+    records: list[Raw] = [(key_of(listen.user), codec.encode(listen)) for listen in good]
+    bad = hostile(good, rng)
+    for place in np.sort(rng.integers(GOOD, size=HOSTILE))[::-1].tolist():
+        records.insert(place, next(bad))
+    worker = start_worker("worker")
+    eventually(lambda: worker.said("claimed partitions"))
+    produce_raw(settings, topics.listens.name, records)
+    caught_up(settings, CATCH_UP_S)
+    fold = assert_whole(settings, GOOD)
+    letters = read_topic(settings, topics.dead_letters.name)
+    assert len(letters) == HOSTILE
+    origins = {origin_of(letter.headers()) for letter in letters}
+    assert len(origins) == HOSTILE
+    assert {(origin.partition, origin.offset) for origin in origins if origin} == {
+        (rejected.record.partition, rejected.record.offset) for rejected in fold.rejected
+    }
+    assert sorted(letter.value() or b"" for letter in letters) == sorted(
+        rejected.record.value or b"" for rejected in fold.rejected
+    )
+    assert worker.running
+    assert worker.stop() == 0
+    assert worker.counter("dead_letters") == HOSTILE
