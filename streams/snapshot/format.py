@@ -129,6 +129,8 @@ def _frames(file: gzip.GzipFile, path: Path) -> Iterator[Frame]:
         if kind is Kind.END:
             if payload != sha.digest():
                 raise ValueError("the checksum does not fit")
+            if file.read(1):  # also makes gzip check that its own end is there
+                raise ValueError("something follows its end")
             return
         sha.update(head + payload)
         frame = _parse(kind, payload)

@@ -48,7 +48,7 @@ def test_the_same_state_gives_the_same_file(snapshot: Path, tmp_path: Path) -> N
 
 def test_a_file_that_is_cut_off_anywhere_is_refused(snapshot: Path) -> None:
     whole = snapshot.read_bytes()
-    for length in range(len(whole) - 8):  # gzip's own trailer is 8 bytes
+    for length in range(len(whole)):
         snapshot.write_bytes(whole[:length])
         with pytest.raises(SnapshotError, match="damaged"):
             list(read_frames(snapshot))

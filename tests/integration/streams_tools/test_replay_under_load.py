@@ -1,0 +1,139 @@
+"""A replay while listeners listen, the worker folds and readers read. Invariant: nobody notices but by the pointer.
+
+`BOTIFY_TEST_REPLAY_LISTENS=1000000` makes it the measurement of docs/replay.md.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from schemas.settings import Settings
+from schemas.topic_reader import end_offsets
+from schemas.topics import Topics
+from streams.offline.sources import Sources
+from streams.read import StateReader
+from streams.replay import into_namespace
+from streams.replay.plan import make_plan
+from streams.replay.swap import rollback, swap
+from streams.store.connect import connect
+from streams.store.keys import default_namespace
+from streams.store.namespaces import checkpoints
+from streams.store.records import NamespaceRecord
+from streams.verify.verify import verify
+from tests.integration.streams_tools.conftest import with_sources
+from tests.integration.streams_tools.listens import USERS, write_catalogue, write_listens
+
+LISTENS = int(os.environ.get("BOTIFY_TEST_REPLAY_LISTENS", "20000"))
+TRICKLE = 50
+"""Listens that are added at a time while all goes on."""
+
+
+@contextmanager
+def worker(settings: Settings) -> Iterator[None]:
+    with (settings.home / "worker.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "streams.worker"], env={**os.environ, **settings.to_env()}, stderr=log
+        )
+        try:
+            yield
+            assert process.poll() is None, (settings.home / "worker.log").read_text()
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+class Load:
+    """Appends listens, and reads state all the while; a read that fails is an error of the test."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._listen), threading.Thread(target=self._read)]
+        self.reads = 0
+        self.slowest_s = 0.0
+        self.namespaces: list[str] = []
+        self.errors: list[BaseException] = []
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join(60)
+
+    def _listen(self) -> None:
+        first = LISTENS
+        while not self._over.wait(0.1):
+            write_listens(self._settings, TRICKLE, first=first)
+            first += TRICKLE
+
+    def _read(self) -> None:
+        reader = StateReader(connect(self._settings), self._settings)
+        while not self._over.wait(0.002):
+            try:
+                started = time.monotonic()
+                states = reader.users(range(20))
+                assert None not in states
+                assert len(reader.top_tracks("1d", 10)[0]) == 10
+                self.slowest_s = max(self.slowest_s, time.monotonic() - started)
+                self.reads += 1
+                if reader.namespace not in self.namespaces[-1:]:
+                    self.namespaces.append(reader.namespace)
+            except BaseException as error:  # noqa: BLE001 - whatever it is, it goes to the test
+                self.errors.append(error)
+                return
+
+
+@pytest.fixture
+def loaded(settings: Settings) -> Settings:
+    write_catalogue(settings)
+    write_listens(settings, LISTENS)
+    return settings
+
+
+def caught_up(settings: Settings, namespace: str) -> bool:
+    end = end_offsets(settings, Topics.of(settings).listens.name)
+    return with_sources(settings, lambda sources: checkpoints(sources.redis, namespace, end)) == end
+
+
+def test_a_replay_under_load_is_equal_and_is_swapped_unnoticed(loaded: Settings, wait_until) -> None:
+    async def replay(sources: Sources) -> NamespaceRecord:
+        plan = make_plan(sources.topic, sources.state, sources.state.start, sources.state.end)
+        return await into_namespace.run(sources, await into_namespace.begin(sources, plan))
+
+    first = default_namespace(loaded.topic_prefix)
+    with worker(loaded):
+        wait_until(lambda: caught_up(loaded, first), deadline_s=120)
+        with Load(loaded) as load:
+            started = time.monotonic()
+            record = with_sources(loaded, replay)
+            seconds = time.monotonic() - started
+            assert record.equals_live is True
+            with_sources(loaded, lambda sources: swap(sources, record.id))
+            wait_until(lambda: load.namespaces[-1:] == [record.namespace] or load.errors, deadline_s=5)
+            assert verify(loaded).ok
+            with_sources(loaded, rollback)
+            wait_until(lambda: load.namespaces[-1:] == [first] or load.errors, deadline_s=5)
+            with_sources(loaded, lambda sources: swap(sources, record.id))
+            wait_until(lambda: load.namespaces[-1:] == [record.namespace] or load.errors, deadline_s=5)
+        assert load.errors == []
+        assert load.namespaces == [first, record.namespace, first, record.namespace]
+        wait_until(lambda: caught_up(loaded, record.namespace), deadline_s=30)  # the worker has followed
+    report = verify(loaded)
+    assert (report.ok, report.namespace) == (True, record.namespace)
+    assert verify(loaded, first).ok
+    assert report.compared["users"] == USERS
+    print(f"{LISTENS:,} listens in {seconds:.1f} s, compared: {LISTENS / seconds:,.0f}/s")
+    print(f"{load.reads:,} reads, slowest {load.slowest_s * 1e3:.0f} ms")
+    print(f"verified {report.records / report.seconds:,.0f}/s")

@@ -1,0 +1,93 @@
+"""Verification and digests against states that differ in one item."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+
+import pytest
+
+from schemas.clients import key_of
+from schemas.codec import Codec
+from schemas.events import Listen
+from streams.folds.partition import HASHES, SCORE_SETS
+from streams.offline.fold import OfflineFold
+from streams.offline.partition_log import LogRecord
+from streams.store.digest import digest
+from streams.store.memory import MemoryStore
+from streams.verify.compare import compare
+from streams.verify.report import FIRST_DIFFERENCES, Difference, Report
+from streams.worker.intake import Intake
+
+
+def records(count: int) -> list[LogRecord]:
+    codec, made = Codec(), []
+    for at in range(count):
+        user = at % 7
+        listen = Listen(f"a:{at}", user, at % 11, 0.5, 1000 * at, f"s{user}", at, False, None, {}, None, None)
+        made.append(LogRecord("t", 0, at, 1000 * at, key_of(user), codec.encode(listen), ()))
+    return made
+
+
+def folded(batches: list[list[LogRecord]], **rejected: dict[int, set[int]]) -> OfflineFold:
+    offline = OfflineFold(0, Intake(Codec(), range(11), lambda: None, **rejected))
+
+    async def go() -> None:
+        for batch in batches:
+            await offline.advance(batch)
+
+    asyncio.run(go())
+    return offline
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return folded([records(100)]).store
+
+
+def test_the_batches_make_no_difference(store: MemoryStore) -> None:
+    every = records(100)
+    other = folded([every[:1], every[1:37], every[37:]]).store
+    assert asyncio.run(digest(store, 0)) == asyncio.run(digest(other, 0))
+
+
+def test_what_was_dead_lettered_stays_out(store: MemoryStore) -> None:
+    offline = folded([records(100)], rejected_before={0: {5, 50}})
+    assert (offline.counters.listens, offline.counters.dead_letters) == (98, 2)
+    assert asyncio.run(digest(offline.store, 0)) != asyncio.run(digest(store, 0))
+
+
+@pytest.mark.parametrize("collection", [*HASHES, *SCORE_SETS])
+def test_one_changed_item_changes_its_digest_and_no_other(store: MemoryStore, collection: str) -> None:
+    before, other = asyncio.run(digest(store, 0)), copy.deepcopy(store)
+    items = other.hashes[0, collection] if collection in HASHES else other.scores[0, collection]
+    item = min(items)
+    items[item] = items[item] + (b"\0" if collection in HASHES else 1e-9)  # type: ignore[operator]
+    after = asyncio.run(digest(other, 0))
+    assert [name for name in before if before[name] != after[name]] == [collection]
+
+
+def test_a_value_that_moves_to_its_neighbour_is_seen() -> None:
+    one, other = MemoryStore(), MemoryStore()
+    one.hashes[0, "users"], other.hashes[0, "users"] = {b"1": b"a", b"11": b""}, {b"1": b"", b"11": b"a"}
+    assert asyncio.run(digest(one, 0)) != asyncio.run(digest(other, 0))
+
+
+def test_changed_missing_and_surplus_items_are_told_apart() -> None:
+    found = MemoryStore()
+    found.hashes[0, "users"] = {b"1": b"a", b"2": b"x", b"4": b"d"}
+    expected = {b"1": b"a", b"2": b"b", b"3": b"c"}
+    items, differences = asyncio.run(compare(0, "users", expected, found.hash_pages(0, "users")))
+    assert items == 4
+    assert differences == [
+        Difference(0, "users", b"2", b"b", b"x"),
+        Difference(0, "users", b"4", None, b"d"),
+        Difference(0, "users", b"3", b"c", None),
+    ]
+
+
+def test_all_differences_are_counted_and_the_first_are_kept() -> None:
+    report = Report("n")
+    for partition in range(3):
+        report.count("users", 10, [Difference(partition, "users", b"%d" % n, b"", None) for n in range(10)])
+    assert (report.differing, len(report.differences), report.compared) == (30, FIRST_DIFFERENCES, {"users": 30})

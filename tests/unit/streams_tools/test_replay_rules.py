@@ -1,0 +1,155 @@
+"""The pure parts of a replay: places, plans, pace, and what may be swapped or removed."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from streams.offline.partition_log import LogRecord
+from streams.replay.collect import superfluous
+from streams.replay.errors import ReplayError
+from streams.replay.pace import Pacer, parse_speed
+from streams.replay.plan import make_plan
+from streams.replay.position import Position, parse_position
+from streams.replay.swap import why_not
+from streams.store.records import NamespaceRecord
+from streams.worker.topic_state import TopicState
+
+NOW_MS = 1_800_000_000_000
+STATE = TopicState("an-id", start={0: 0, 1: 0}, end={0: 50, 1: 20})
+
+
+@pytest.mark.parametrize(
+    ("text", "position"),
+    [
+        ("earliest", Position("earliest")),
+        ("latest", Position("latest")),
+        ("offset:17", Position("offset", 17)),
+        ("ts:2026-01-31T12:00:00Z", Position("timestamp", 1_769_860_800_000)),
+        ("ts:2026-01-31T12:00:00", Position("timestamp", 1_769_860_800_000)),
+        ("ts:2026-01-31T13:00:00.5+01:00", Position("timestamp", 1_769_860_800_500)),
+        ("duration:PT1H", Position("timestamp", NOW_MS - 3_600_000)),
+        ("duration:P2DT3M4S", Position("timestamp", NOW_MS - 172_984_000)),
+    ],
+)
+def test_places_are_read(text: str, position: Position) -> None:
+    assert parse_position(text, NOW_MS) == position
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "begin",
+        "offset:",
+        "offset:-1",
+        "offset:x",
+        "ts:yesterday",
+        "duration:1h",
+        "duration:P",
+        "duration:PT",
+        "latest:1",
+    ],
+)
+def test_what_is_no_place_is_refused_with_the_forms(text: str) -> None:
+    with pytest.raises(ReplayError, match=r"say earliest, latest, offset:N"):
+        parse_position(text, NOW_MS)
+
+
+def test_a_plan_of_everything_is_whole() -> None:
+    plan = make_plan("t", STATE, STATE.start, STATE.end)
+    assert (plan.records, plan.partial) == (70, [])
+
+
+def test_an_end_before_the_start_is_nothing() -> None:
+    assert make_plan("t", STATE, {0: 40, 1: 0}, {0: 10, 1: 0}).records == 0
+
+
+@pytest.mark.parametrize(("partitions", "projections"), [([2], ["users"]), ([0], ["likes"])])
+def test_what_does_not_exist_is_refused(partitions: list[int], projections: list[str]) -> None:
+    with pytest.raises(ReplayError, match=r"there are|it has"):
+        make_plan("t", STATE, STATE.start, STATE.end, partitions, projections)
+
+
+class FakeTime:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def clock(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def send(pacer: Pacer, times_ms: list[int], time: FakeTime) -> list[float]:
+    """Return when each record was sent."""
+
+    async def go() -> list[float]:
+        sent = []
+        for part in pacer.parts([LogRecord("t", 0, at, ms, None, None, ()) for at, ms in enumerate(times_ms)]):
+            await pacer.wait(part)
+            sent += [time.now] * len(part)
+        return sent
+
+    return asyncio.run(go())
+
+
+def test_records_keep_their_distances_at_ten_times_the_speed() -> None:
+    time = FakeTime()
+    sent = send(Pacer(speed=10.0, clock=time.clock, sleep=time.sleep), [5000, 6000, 6001, 15_000], time)
+    assert sent == pytest.approx([0.0, 0.1, 0.1, 1.0], abs=0.001)
+
+
+def test_no_more_records_a_second_than_the_rate() -> None:
+    time = FakeTime()
+    sent = send(Pacer(rate=100.0, clock=time.clock, sleep=time.sleep), [0] * 500, time)
+    assert sent[-1] == pytest.approx(5.0, abs=0.05)
+
+
+def test_without_a_pace_a_batch_goes_as_it_is() -> None:
+    time = FakeTime()
+    assert send(Pacer(clock=time.clock, sleep=time.sleep), [0, 10**9], time) == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("text", ["0x", "-1x", "10", "fast", "x", "infx", "nanx"])
+def test_what_is_no_speed_is_refused(text: str) -> None:
+    with pytest.raises(ReplayError, match="neither max nor a multiple"):
+        parse_speed(text)
+
+
+def record(id_: str = "r1", **changes: object) -> NamespaceRecord:
+    whole = NamespaceRecord(id_, f"b.{id_}", 0, {0: 0}, {0: 9}, ["users"], done=True, equals_live=True)
+    return whole.with_(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "force", "reason"),
+    [
+        ({}, False, None),
+        ({"equals_live": None}, False, None),
+        ({"equals_live": False}, False, "differs"),
+        ({"equals_live": False}, True, None),
+        ({"done": False}, True, "not finished"),
+        ({"partial": ["partition 0 begins at offset 5"]}, False, "begins at offset 5"),
+        ({"partial": ["partition 0 begins at offset 5"]}, True, None),
+        ({"partial": ["partitions 1 are left out"]}, True, "left out"),
+        ({"namespace": "b.live"}, True, "already"),
+    ],
+)
+def test_only_what_is_fit_is_swapped(changes: dict[str, object], force: bool, reason: str | None) -> None:
+    found = why_not(record(**changes), "b.live", force=force)
+    assert found is None if reason is None else reason in (found or "")
+
+
+def test_a_record_is_read_as_it_was_written() -> None:
+    written = record(partial=["partition 0 begins at offset 5"])
+    assert NamespaceRecord.from_json(written.to_json().encode()) == written
+
+
+def test_only_what_nobody_needs_is_removed() -> None:
+    known = [record("r1"), record("r2"), record("r3", done=False), record("r4")]
+    former = ["b.live", "b.r1"]
+    assert superfluous("b.r2", former, known, "b.live", everything=False) == ["b.live"]
+    assert superfluous("b.r2", former, known, "b.live", everything=True) == ["b.live", "b.r1", "b.r3", "b.r4"]
