@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from schemas.catalogue import CatalogueReader
@@ -34,7 +35,7 @@ def user(user: Annotated[int, typer.Argument(min=0, help="The listener's id.")])
     tracks = _catalogue(settings)
     console.print(
         f"listener [bold]{user}[/]: {state.listens:,} listens in {state.sessions:,} sessions; "
-        f"session {state.session_id} with {state.session_listens} listens, "
+        f"session {escape(state.session_id)} with {state.session_listens} listens, "
         f"the last {state.poor_streak} of them poor; "
         f"partition {partition_of(user, settings.partitions)} of namespace {reader.namespace}"
     )
@@ -91,4 +92,4 @@ def _utc(timestamp_ms: int) -> str:
 
 
 def _names(track: Track | None) -> tuple[str, str]:
-    return (track.title, track.artist) if track else ("?", "?")
+    return (escape(track.title), escape(track.artist)) if track else ("?", "?")

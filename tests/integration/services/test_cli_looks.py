@@ -1,0 +1,94 @@
+"""`botify topics` and `botify inspect` on real servers."""
+
+from __future__ import annotations
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from schemas.settings import Settings
+from schemas.topics import Topics
+from services.cli.main import build_cli
+from services.errors import StateError
+from streams.store.connect import RedisUnreachableError
+from tests.support import (
+    checkpoints,
+    eventually,
+    make_listens,
+    make_tracks,
+    offline_fold,
+    produce,
+    running,
+    write_catalogue,
+)
+
+
+def botify(settings: Settings, *arguments: str) -> Result:
+    return CliRunner().invoke(build_cli(), arguments, env={**settings.to_env(), "COLUMNS": "160"})
+
+
+@pytest.fixture
+def folded(settings: Settings) -> Settings:
+    write_catalogue(settings, 50)
+    produce(settings, Topics.of(settings).listens.name, make_listens(300, users=20, tracks=50, seed=1))
+    expected = offline_fold(settings).checkpoints
+    with running(settings, "streams.worker"):
+        eventually(lambda: checkpoints(settings) == expected)
+    return settings
+
+
+def test_topics_are_made_and_listed(settings: Settings) -> None:
+    assert "all topics exist" in botify(settings, "topics", "create").output
+    produce(settings, Topics.of(settings).listens.name, make_listens(7, users=3, tracks=3))
+    listed = botify(settings, "topics", "list")
+    assert listed.exit_code == 0
+    for topic in Topics.of(settings).all():
+        (line,) = [line for line in listed.output.splitlines() if topic.name in line]
+        assert line.split()[-2:] == ["4", "7" if "listens" in topic.name else "0"]
+
+
+def test_topics_that_are_missing_are_shown_as_such(settings: Settings) -> None:
+    listed = botify(settings.with_(topic_prefix=f"{settings.topic_prefix}-no"), "topics", "list")
+    assert listed.output.count("not made yet") == 6
+
+
+def test_a_listener_is_shown_with_the_last_listens(folded: Settings) -> None:
+    shown = botify(folded, "inspect", "user", "3")
+    listens = [listen for listen in make_listens(300, users=20, tracks=50, seed=1) if listen.user == 3]
+    assert f"listener 3: {len(listens)} listens" in shown.output
+    assert listens[-1].session_id in shown.output
+    rows = [line for line in shown.output.splitlines() if line.startswith("│")]
+    assert f"track {listens[-1].track}" in rows[0]
+    assert f"{listens[-1].fraction:.0%}" in rows[0]
+    assert len(rows) == len(listens)
+
+
+def test_a_title_in_brackets_is_shown_whole(folded: Settings) -> None:
+    titled = [track._replace(title=f"[Live] {track.track}") for track in make_tracks(50)]
+    produce(folded, Topics.of(folded).catalogue.name, titled)
+    assert "[Live] " in botify(folded, "inspect", "popular").output
+
+
+def test_what_is_popular_is_shown(folded: Settings) -> None:
+    shown = botify(folded, "inspect", "popular", "--half-life", "1h", "--count", "5")
+    assert shown.exit_code == 0
+    assert "most popular with a half-life of 1h" in shown.output
+    assert len([line for line in shown.output.splitlines() if line.startswith("│")]) == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["inspect", "user", "4711"], "listener 4711 was never heard"),
+        (["inspect", "popular"], "nothing was heard yet .*`botify sim run` makes listens"),
+        (["inspect", "popular", "--half-life", "2d"], "half-life '2d' is not one of 1h, 1d, 30d"),
+    ],
+)
+def test_what_cannot_be_shown_says_why(settings: Settings, arguments: list[str], why: str) -> None:
+    with pytest.raises(StateError, match=why):
+        raise botify(settings, *arguments).exception or AssertionError("it did not fail")
+
+
+def test_no_redis_is_one_clear_message(settings: Settings) -> None:
+    nowhere = settings.with_(redis_url="redis://127.0.0.1:1/0")
+    with pytest.raises(RedisUnreachableError, match=r"no Redis answers .*`botify up` or set REDIS_URL"):
+        raise botify(nowhere, "inspect", "user", "1").exception or AssertionError("it did not fail")

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import sys
+from importlib.metadata import EntryPoint
+from typing import Any
+
+import pytest
+import typer
+
+from schemas.errors import BotifyError
+from services.cli import main as cli
+
+
+def fail_foreseen() -> None:
+    raise BotifyError("[listens] has 4 partitions; set BOTIFY_PARTITIONS=4")
+
+
+def be_interrupted() -> None:
+    raise KeyboardInterrupt
+
+
+group = typer.Typer(no_args_is_help=True)
+group.command("one")(lambda: print("one was run"))
+group.command("two")(lambda: None)
+
+
+@pytest.fixture(autouse=True)
+def commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = [
+        EntryPoint(name, f"{__name__}:{target}", cli.GROUP)
+        for name, target in {"group": "group", "fail": "fail_foreseen", "interrupted": "be_interrupted"}.items()
+    ]
+    monkeypatch.setattr(cli, "entry_points", lambda group: entries)
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Any:
+    monkeypatch.setattr(sys, "argv", ["botify", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return ended.value.code
+
+
+def test_a_group_and_its_commands_are_reached(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "group", "one") == 0
+    assert "one was run" in capsys.readouterr().out
+
+
+def test_a_foreseen_error_is_one_message_and_status_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "fail") == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "error: [listens] has 4 partitions; set BOTIFY_PARTITIONS=4\n"
+
+
+def test_an_interrupt_has_its_own_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(monkeypatch, "interrupted") == 130

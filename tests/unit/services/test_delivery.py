@@ -1,0 +1,150 @@
+"""Invariant: the offset of a request is committed only when everything it gave rise to is acknowledged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, TopicPartition
+
+from schemas.errors import DecodeError
+from services.errors import RecommenderError
+from services.recommender.delivery import Delivery
+
+
+class FakeMessage:
+    def __init__(self, offset: int, partition: int = 0) -> None:
+        self._at = ("requests", partition, offset)
+
+    def topic(self) -> str:
+        return self._at[0]
+
+    def partition(self) -> int:
+        return self._at[1]
+
+    def offset(self) -> int:
+        return self._at[2]
+
+    def key(self) -> bytes:
+        return b"1"
+
+    def value(self) -> bytes:
+        return b"raw"
+
+    def headers(self) -> None:
+        return None
+
+
+class FakeProducer:
+    """Holds acknowledgements back until they are given."""
+
+    def __init__(self) -> None:
+        self.sent: list[dict[str, Any]] = []
+        self._waiting: list[Callable[..., None]] = []
+        self._due: list[tuple[Callable[..., None], KafkaError | None]] = []
+
+    def produce(self, topic: str, on_delivery: Callable[..., None], **message: Any) -> None:
+        self.sent.append({"topic": topic, **message})
+        self._waiting.append(on_delivery)
+
+    def acknowledge(self, n: int, error: KafkaError | None = None) -> None:
+        self._due += [(callback, error) for callback in self._waiting[:n]]
+        del self._waiting[:n]
+
+    def poll(self, _: float) -> None:
+        for callback, error in self._due:
+            callback(error, None)
+        self._due = []
+
+    def flush(self, _: float) -> None:
+        self.acknowledge(len(self._waiting))
+        self.poll(0)
+
+
+class FakeConsumer:
+    def __init__(self) -> None:
+        self.committed: list[tuple[int, int]] = []
+
+    def commit(self, offsets: list[TopicPartition], asynchronous: bool) -> None:
+        self.committed += [(tp.partition, tp.offset) for tp in offsets]
+
+
+class Harness:
+    def __init__(self) -> None:
+        self.consumer, self.producer = FakeConsumer(), FakeProducer()
+        self.delivery = Delivery(self.consumer, self.producer, "answers", "dead-letters")  # type: ignore[arg-type]
+
+    def send(self, *offsets: int, answers: int | None = None, rejected: int = 0) -> None:
+        messages: list[Any] = [FakeMessage(offset) for offset in offsets]
+        n = len(messages) - rejected if answers is None else answers
+        letters = [(message, DecodeError("no", b"raw")) for message in messages[len(messages) - rejected :]]
+        self.delivery.send(messages, [(b"1", b"answer")] * n, letters)
+
+    def commit(self) -> list[tuple[int, int]]:
+        self.delivery.poll()
+        self.delivery.commit()
+        return self.consumer.committed
+
+
+@pytest.fixture
+def h() -> Harness:
+    return Harness()
+
+
+def test_nothing_is_committed_before_the_last_acknowledgement(h: Harness) -> None:
+    h.send(0, 1, 2)
+    assert h.commit() == []
+    h.producer.acknowledge(2)
+    assert h.commit() == []
+    h.producer.acknowledge(1)
+    assert h.commit() == [(0, 3)]
+
+
+def test_a_batch_waits_for_those_before_it(h: Harness) -> None:
+    h.send(0)
+    h.send(1, answers=0)
+    assert h.commit() == []
+    h.producer.acknowledge(1)
+    assert h.commit() == [(0, 2)]
+
+
+def test_a_dead_letter_is_waited_for_as_an_answer_is(h: Harness) -> None:
+    h.send(0, 1, rejected=1)
+    assert [sent["topic"] for sent in h.producer.sent] == ["answers", "dead-letters"]
+    assert dict(h.producer.sent[1]["headers"])["__connect.errors.offset"] == b"1"
+    h.producer.acknowledge(1)
+    assert h.commit() == []
+    h.producer.acknowledge(1)
+    assert h.commit() == [(0, 2)]
+
+
+def test_a_refused_answer_ends_the_service_and_commits_nothing(h: Harness) -> None:
+    h.send(0)
+    h.producer.acknowledge(1, KafkaError(KafkaError.MSG_SIZE_TOO_LARGE))
+    with pytest.raises(RecommenderError, match="was not accepted by the brokers"):
+        h.delivery.poll()
+    h.delivery.commit()
+    assert h.consumer.committed == []
+
+
+def test_a_last_commit_waits_for_everything(h: Harness) -> None:
+    h.send(0, 1)
+    h.delivery.commit(wait=True)
+    assert h.consumer.committed == [(0, 2)]
+
+
+def test_what_another_owns_by_now_is_not_committed(h: Harness) -> None:
+    h.send(0)
+    h.delivery.forget()
+    h.producer.acknowledge(1)
+    assert h.commit() == []
+    h.send(7)
+    h.producer.acknowledge(1)
+    assert h.commit() == [(0, 8)]
+
+
+def test_an_offset_is_committed_once(h: Harness) -> None:
+    h.send(0, answers=0)
+    assert h.commit() == [(0, 1)]
+    assert h.commit() == [(0, 1)]
