@@ -13,7 +13,6 @@ from rich.table import Table
 from schemas.settings import Settings
 from sim.world import World, WorldConfig, find_world, open_world
 from sim.world.importing import import_world
-from sim.world.plot import plot_world
 from sim.world.store import save_world, worlds_directory
 
 console = Console()
@@ -68,6 +67,8 @@ def plot(
     to: Annotated[Path, typer.Option(help="Directory for the PNGs.")] = Path("world-plots"),
 ) -> None:
     """Draw the embedding map, the popularity curve, the listeners' parameters and some sessions."""
+    from sim.world.plot import plot_world  # matplotlib takes half a second, and every command imports this module
+
     home = Settings.from_env().home
     with console.status("drawing"):
         opened = open_world(home, WorldConfig()) if world is None else find_world(home, world)
