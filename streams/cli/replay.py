@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -176,7 +177,10 @@ _VERDICTS = {
 async def _copy(sources: Sources, planned: Plan, target: str, pacer: Pacer) -> None:
     kind, _, name = target.partition(":")
     if target == "stdout":
-        await run_lanes(sources, LinesTarget(sys.stdout, Codec()), planned.start, planned.end, pacer)
+        try:
+            await run_lanes(sources, LinesTarget(sys.stdout, Codec()), planned.start, planned.end, pacer)
+        except BrokenPipeError:  # whoever read the lines has enough; nothing is left that could be flushed at exit
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - open until the process ends
     elif kind == "topic" and name:
         with record_bar("copying", planned.records) as advance:
             copy = TopicTarget(sources.settings, sources.topic, name)

@@ -27,16 +27,21 @@ def plan_table(plan: Plan) -> Table:
 
 def status_table(namespaces: Sequence[NamespaceStatus]) -> Table:
     """Return a row a namespace."""
-    table = Table(title="namespaces", box=box.SIMPLE_HEAD)
-    for heading in ("id", "namespace", "role", "made (UTC)"):
+    table = Table(title="namespaces, oldest first", box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("id", "role", "made (UTC)"):
         table.add_column(heading, no_wrap=True)
     for heading in ("folded", "behind"):
-        table.add_column(heading, justify="right")
-    table.add_column("compared")
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("compared with live")
     for one in namespaces:
         record = one.record
-        made = datetime.fromtimestamp(record.created_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S") if record else ""
-        compared = {True: "equal to live", False: "DIFFERS", None: "no"}[record.equals_live] if record else ""
-        row = (record.id if record else "-", one.namespace, one.role, made)
-        table.add_row(*row, f"{one.folded:,}", f"{one.behind:,}", compared)
+        if record is None:
+            row = (one.namespace, one.role, "", "")
+        else:
+            made = datetime.fromtimestamp(record.created_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+            row = (record.id, one.role, made, _COMPARED[record.equals_live])
+        table.add_row(*row[:3], f"{one.folded:,}", f"{one.behind:,}", row[3])
     return table
+
+
+_COMPARED = {True: "equal", False: "DIFFERS", None: "no"}

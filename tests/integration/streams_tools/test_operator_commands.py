@@ -1,0 +1,117 @@
+"""The commands, as an operator types them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import typer
+from confluent_kafka.admin import AdminClient, NewTopic
+from typer.testing import CliRunner, Result
+
+from schemas.clients import common_config
+from schemas.settings import Settings
+from schemas.topic_reader import TopicReader, end_offsets
+from schemas.topics import Topics
+from streams.cli import dlq, replay, snapshot
+from streams.cli.verify import verify
+from streams.replay.errors import ReplayError
+from streams.store.connect import connect
+from streams.store.keys import default_namespace, partition_key
+from tests.integration.streams_tools.listens import BAD_VALUE, fold_live, write_catalogue, write_listens
+
+cli = typer.Typer()
+cli.command("verify")(verify)
+for name, group in (("replay", replay.app), ("dlq", dlq.app), ("snapshot", snapshot.app)):
+    cli.add_typer(group, name=name)
+
+
+def botify(settings: Settings, *arguments: str, status: int = 0) -> Result:
+    done = CliRunner().invoke(cli, arguments, env=settings.to_env())
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == status, done.output
+    return done
+
+
+def test_verify_says_what_it_compared_and_fails_on_a_difference(folded: Settings) -> None:
+    assert "the state equals the fold of the topic" in botify(folded, "verify").output
+    connect(folded).hset(partition_key(default_namespace(folded.topic_prefix), 1, "users"), b"99999", b"made up")
+    found = botify(folded, "verify", status=1).output
+    assert "partition 1 users 99999: expected nothing, found 6d616465207570" in found
+    report = json.loads(botify(folded, "verify", "--json", status=1).stdout)
+    assert (report["ok"], report["differing"], report["listens"]) == (False, 1, 3300)
+
+
+def test_a_dry_run_makes_nothing(folded: Settings) -> None:
+    planned = json.loads(botify(folded, "replay", "run", "--dry-run", "--from", "offset:10", "--json").stdout)
+    end = end_offsets(folded, Topics.of(folded).listens.name)
+    assert planned["records"] == sum(end.values()) - 10 * len(end)
+    assert len(json.loads(botify(folded, "replay", "status", "--json").stdout)) == 1
+
+
+def test_from_replay_to_swap_to_rollback(folded: Settings) -> None:
+    done = json.loads(botify(folded, "replay", "run", "--json").stdout)
+    assert (done["equals_live"], done["records"]) == (True, 3330)
+    botify(folded, "replay", "swap", done["id"])
+    roles = [one["role"] for one in json.loads(botify(folded, "replay", "status", "--json").stdout)]
+    assert roles == ["former", "live"]
+    assert done["id"] in botify(folded, "replay", "status").output
+    assert "is live again" in botify(folded, "replay", "rollback").output
+    assert done["namespace"] in botify(folded, "replay", "gc", "--all").output
+
+
+def test_records_are_copied_as_they_are(folded: Settings) -> None:
+    copy, source = f"{folded.topic_prefix}.copy", Topics.of(folded).listens.name
+    admin = AdminClient(common_config(folded))
+    admin.create_topics([NewTopic(copy, num_partitions=4, replication_factor=1)])[copy].result(30)
+    botify(folded, "replay", "run", "--target", f"topic:{copy}")
+
+    def everything(topic: str) -> list[tuple[object, ...]]:
+        reader = TopicReader(folded, topic)
+        read = [m for batch in reader.read_to_end() for m in batch]
+        reader.close()
+        return sorted((m.partition(), m.offset(), m.timestamp(), m.key(), m.value(), m.headers()) for m in read)
+
+    assert everything(copy) == everything(source)
+    assert len(everything(copy)) == 3330
+    with pytest.raises(ReplayError, match="cannot be copied onto itself"):
+        botify(folded, "replay", "run", "--target", f"topic:{source}")
+
+
+def test_records_are_printed_a_line_each(folded: Settings) -> None:
+    printed = botify(folded, "replay", "run", "--target", "stdout", "--partitions", "2", "--to", "offset:200").stdout
+    lines = [json.loads(line) for line in printed.splitlines()]
+    assert [(line["partition"], line["offset"]) for line in lines] == [(2, offset) for offset in range(200)]
+    assert all(str(line["listen"]["user"]) == line["key"] for line in lines if "listen" in line)
+    assert {line["value_hex"] for line in lines if "listen" not in line} == {BAD_VALUE.hex()}
+
+
+def test_letters_from_list_to_redrive_and_drop(settings: Settings) -> None:
+    write_catalogue(settings, 250)
+    write_listens(settings, 100, bad_every=50)
+    fold_live(settings, emit=True)
+    write_catalogue(settings)
+    listed = [
+        json.loads(line) for line in botify(settings, "dlq", "list", "--json", "--limit", "1000").stdout.splitlines()
+    ]
+    rubbish = [letter for letter in listed if letter["reason"] == "DecodeError"]
+    assert len(rubbish) == 2
+    shown = json.loads(botify(settings, "dlq", "show", rubbish[0]["id"]).stdout)
+    assert (shown["value_hex"], shown["state"]) == (BAD_VALUE.hex(), "open")
+    fit = len(listed) - 2
+    assert f"would bring back {fit} letters" in botify(settings, "dlq", "redrive", "--dry-run").output
+    assert "left 2 that would be dead letters again" in botify(settings, "dlq", "redrive").output
+    assert "brought back 0 letters" in botify(settings, "dlq", "redrive", "--since", "duration:PT1H").output
+    assert "dropped 2 letters" in botify(settings, "dlq", "drop", "--reason", "decode").output
+    assert botify(settings, "dlq", "list", "--json").stdout == ""
+    states = {
+        json.loads(line)["state"] for line in botify(settings, "dlq", "list", "--all", "--json").stdout.splitlines()
+    }
+    assert states == {"redriven", "dropped"}
+
+
+def test_a_snapshot_is_saved_and_loaded(folded: Settings) -> None:
+    file = str(folded.home / "state.snapshot")
+    assert "3,330 records" in botify(folded, "snapshot", "save", file).output
+    assert "botify replay swap s" in botify(folded, "snapshot", "load", file).output
