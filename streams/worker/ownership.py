@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
+from streams.folds.popularity import TrackRows
 from streams.store.protocol import Outcome, Store
 from streams.worker.intake import Intake
 from streams.worker.partition import ClaimedPartition, Counters, Emits
@@ -80,6 +81,7 @@ class OwnedPartitions:
         self._owner = uuid.uuid4().hex
         self._topic_id: str | None = None
         self._lanes: dict[int, _Lane] = {}
+        self._rows: TrackRows = {}
         self.failed: asyncio.Future[None] = asyncio.get_event_loop().create_future()
         self.counters = Counters()
 
@@ -165,7 +167,9 @@ class OwnedPartitions:
         if claim.next_offset is not None and claim.next_offset > state.end[partition]:
             state = await self._describe_topic()  # it has grown since, and the worker before us was that fast
         start = offset_to_start_at(self._topic, partition, claim, state, rebuild_missing=self._rebuild_missing)
-        return ClaimedPartition(partition, claim, start, self._store, self._intake, self._emits, self.counters)
+        return ClaimedPartition(
+            partition, claim, start, self._store, self._intake, self._emits, self.counters, rows=self._rows
+        )
 
     def _open_lane(self, claimed: ClaimedPartition) -> None:
         lane = self._lanes[claimed.partition] = _Lane(claimed)
