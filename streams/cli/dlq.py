@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from schemas.settings import Settings
@@ -58,7 +59,7 @@ def list_letters(
         table.add_column(heading, no_wrap=heading == "id", justify="right" if heading == "attempts" else "left")
     for letter in shown:
         fields = _fields(letter, deeds)
-        why = f"{letter.reason}: {letter.message}"
+        why = escape(f"{letter.reason}: {letter.message}")
         table.add_row(fields["id"], fields["at"], str(letter.attempts), fields["state"], why)
     console.print(table)
     if more:
