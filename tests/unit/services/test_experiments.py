@@ -59,6 +59,14 @@ def test_the_salt_may_be_another_than_the_name(tmp_path: Path) -> None:
     assert {user: experiments.assign(user).treatments["AGAIN"] for user in BOTIFYS_OWN} == BOTIFYS_OWN
 
 
+def test_a_split_in_three_takes_botifys_unsigned_hash() -> None:
+    arms = tuple(Treatment(f"T{i}", "random") for i in range(3))
+    experiment = Experiment("X", mmh3.hash("X", signed=False), arms)
+    for user in range(200):
+        bucket = mmh3.hash(str(user), mmh3.hash("X"), signed=False) % 3  # as Botify's experiment.py has it
+        assert experiment.treatment_of(user).name == f"T{bucket}"
+
+
 def test_shares_are_kept() -> None:
     buckets = (Treatment("C", "random"),) * 3 + (Treatment("T1", "toppop"),)
     experiment = Experiment("X", mmh3.hash("X", signed=False), buckets)

@@ -56,7 +56,7 @@ class Silent:
 class Harness:
     """Partitions over a scripted store, and a note of every seek."""
 
-    def __init__(self) -> None:
+    def __init__(self, reclaim_after_s: float) -> None:
         self.store = ScriptedStore()
         self.seeks: list[tuple[int, int]] = []
         self.topic = TopicState("t", {0: 0, 1: 0}, {0: 1000, 1: 1000})
@@ -67,7 +67,7 @@ class Harness:
             emits=Silent(),
             describe_topic=self._describe,
             seek=self._seek,
-            reclaim_after_s=RECLAIM_AFTER_S,
+            reclaim_after_s=reclaim_after_s,
         )
 
     async def _describe(self) -> TopicState:
@@ -89,9 +89,9 @@ class Harness:
         return UserState.from_bytes(raw).listens if raw else 0
 
 
-def scenario(play: Callable[[Harness], Awaitable[None]]) -> None:
+def scenario(play: Callable[[Harness], Awaitable[None]], reclaim_after_s: float = RECLAIM_AFTER_S) -> None:
     async def main() -> None:
-        harness = Harness()
+        harness = Harness(reclaim_after_s)
         try:
             await play(harness)
         finally:
@@ -190,7 +190,7 @@ def test_other_lanes_go_on_while_one_waits() -> None:
                 await h.owned.submit(run_of(offset, partition=1))
         await h.folded(LANE_RUNS * 3, partition=1)
 
-    scenario(play)
+    scenario(play, reclaim_after_s=3600)
 
 
 def test_a_lane_whose_store_went_back_claims_again_at_once() -> None:
