@@ -43,6 +43,7 @@ class PartitionLog:
     def __init__(self, settings: Settings, topic: str, partition: int, start: int) -> None:
         self.next_offset = start
         self._name = f"{topic}[{partition}]"
+        self._ahead: list[LogRecord] = []  # consumed, but past the end that was asked for
         config: dict[str, Any] = {
             "enable_partition_eof": True,
             "fetch_wait_max_ms": 10,
@@ -62,18 +63,16 @@ class PartitionLog:
         """
         give_up = time.monotonic() + IDLE_TIMEOUT_S
         while self.next_offset < end:
-            # never more than asked for: what is consumed here is not consumed again
-            messages = self._consumer.consume(min(BATCH, end - self.next_offset), timeout=0.2)
-            batch = [_record(message) for message in messages if not self._is_end(message)]
+            batch = self._ahead or self._consume(end - self.next_offset)
+            within = [record for record in batch if record.offset < end]
+            self._ahead = batch[len(within) :]
             if batch:
-                self.next_offset = max(self.next_offset, batch[-1].offset + 1)
-                within = [record for record in batch if record.offset < end]
-                if within:
-                    yield within
-            if messages:
+                self.next_offset = end if self._ahead else max(self.next_offset, batch[-1].offset + 1)
                 give_up = time.monotonic() + IDLE_TIMEOUT_S
-            elif time.monotonic() > give_up:
+            elif self.next_offset < end and time.monotonic() > give_up:
                 raise TopicError(f"{self._name}: no record for {IDLE_TIMEOUT_S:.0f} s at offset {self.next_offset}")
+            if within:
+                yield within
 
     async def read_ahead(self, end: int) -> AsyncGenerator[list[LogRecord], None]:
         """Yield what `read_to` yields, and fetch the next batch in a thread while the last one is worked on.
@@ -93,17 +92,19 @@ class PartitionLog:
         """Leave the broker."""
         self._consumer.close()
 
-    def _is_end(self, message: Message) -> bool:
-        """Say whether this is no record but word of the end of the partition."""
-        error = message.error()
-        if error is None:
-            return False
-        if error.code() == KafkaError._PARTITION_EOF:
-            # what lies between the last record and the end is not data (transaction markers)
-            self.next_offset = max(self.next_offset, message.offset())
-        elif not error.retriable():
-            raise TopicError(f"{self._name} cannot be read at offset {self.next_offset}: {error.str()}")
-        return True
+    def _consume(self, most: int) -> list[LogRecord]:
+        """Return some records, or none; the end of the partition moves `next_offset` on."""
+        records = []
+        for message in self._consumer.consume(min(BATCH, most), timeout=0.2):
+            error = message.error()
+            if error is None:
+                records.append(_record(message))
+            elif error.code() == KafkaError._PARTITION_EOF:
+                # what lies between the last record and the end is not data (transaction markers)
+                self.next_offset = max(self.next_offset, message.offset())
+            elif not clients.is_passing(error):
+                raise TopicError(f"{self._name} cannot be read at offset {self.next_offset}: {error.str()}")
+        return records
 
 
 def _record(message: Message) -> LogRecord:
