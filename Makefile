@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit bench fmt lint type check requirements clean
+.PHONY: help demo test unit containers bench fmt lint type check requirements clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ test: $(VENV)/.test ## All tests, the fast ones first; those with real servers s
 unit: $(VENV)/.test ## The tests that need no server, and the examples in the docstrings
 	@$(BIN)/pytest tests/unit
 	@$(BIN)/pytest --doctest-modules schemas streams services sim analytics
+
+containers: $(VENV)/.test ## The integration tests on Kafka and Redis in Docker containers
+	@BOTIFY_TEST_SERVERS=docker TESTCONTAINERS_RYUK_DISABLED=true $(BIN)/pytest tests/integration --ignore tests/integration/stack
 
 bench: $(VENV)/.test ## Measure; writes bench/results.json
 	@$(BIN)/python -m bench
