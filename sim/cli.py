@@ -148,13 +148,12 @@ def result_table(done: Progress) -> Table:
     """Return what a run did as a table."""
     table = Table("", "value", title="Simulation")
     table.columns[1].justify = "right"
-    sessions = max(1, done.sessions)
     rows: dict[str, Any] = {
         "sessions": f"{done.sessions:,}",
         "listens": f"{done.listens:,}",
         "recommendations": f"{done.recommendations:,}",
-        "tracks per session": f"{done.listens / sessions:.2f}",
-        "time per session": f"{done.time / sessions:.2f}",
+        "tracks per session": f"{done.listens / done.sessions:.2f}" if done.sessions else "–",
+        "time per session": f"{done.time / done.sessions:.2f}" if done.sessions else "–",
         "wall time": f"{done.wall_s:.1f} s",
         "listens per second": f"{done.listens / max(done.wall_s, 1e-9):,.0f}",
     }
