@@ -40,7 +40,7 @@ def render_table(results: ExperimentResults) -> Table:
         table.add_column(heading, no_wrap=True)
     for heading in ("control", "treated", "effect %", "95 % interval"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("signif.", no_wrap=True)
+    table.add_column("sig.", no_wrap=True)
     for effect in results.effects:
         style = ("green" if effect.effect > 0 else "red") if effect.significant else ""
         table.add_row(
