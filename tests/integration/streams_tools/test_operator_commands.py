@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 
 import pytest
 import typer
@@ -59,6 +63,26 @@ def test_from_replay_to_swap_to_rollback(folded: Settings) -> None:
     assert done["id"] in botify(folded, "replay", "status").output
     assert "is live again" in botify(folded, "replay", "rollback").output
     assert done["namespace"] in botify(folded, "replay", "gc", "--all").output
+
+
+def test_a_killed_replay_goes_on_where_it_was(folded: Settings, wait_until: Callable[..., None]) -> None:
+    def folded_so_far() -> int:
+        return json.loads(botify(folded, "replay", "status", "--json").stdout)[-1]["folded"]
+
+    command = [sys.executable, "-c", "from streams.cli.replay import app; app()", "run", "--rate", "1000"]
+    process = subprocess.Popen(command, env={**os.environ, **folded.to_env()}, stdout=subprocess.DEVNULL)  # noqa: S603
+    try:
+        status = ["replay", "status", "--json"]
+        wait_until(
+            lambda: len(json.loads(botify(folded, *status).stdout)) == 2 and folded_so_far() > 200, deadline_s=30
+        )
+    finally:
+        process.kill()
+        process.wait()
+    reached = folded_so_far()
+    (record,) = [one["record"] for one in json.loads(botify(folded, *status).stdout) if one["role"] == "unfinished"]
+    assert 200 < reached < 3330
+    assert json.loads(botify(folded, "replay", "run", "--id", record["id"], "--json").stdout)["equals_live"] is True
 
 
 def test_records_are_copied_as_they_are(folded: Settings) -> None:
