@@ -35,6 +35,8 @@ def common_config(settings: Settings) -> Config:
         "bootstrap.servers": settings.kafka_bootstrap_servers,
         "broker.address.family": "v4",
         "client.id": "botify",
+        # one that restarts is found again soon; the default waits up to ten seconds
+        "reconnect.backoff.max.ms": 1_000,
         # A broker out of reach is reported by whoever waits for it; librdkafka would say so twenty times a second.
         "log_level": 2,
         **settings.kafka_security,

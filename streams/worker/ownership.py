@@ -80,6 +80,7 @@ class OwnedPartitions:
         self._rebuild_missing = rebuild_missing
         self._owner = uuid.uuid4().hex
         self._topic_id: str | None = None
+        self._claiming = asyncio.Lock()
         self._lanes: dict[int, _Lane] = {}
         self._rows: TrackRows = {}
         self.failed: asyncio.Future[None] = asyncio.get_event_loop().create_future()
@@ -87,15 +88,18 @@ class OwnedPartitions:
 
     async def claim(self, partitions: set[int]) -> Mapping[int, int]:
         """Drop what was owned, claim the partitions anew, and return where each goes on."""
-        await self.release()
-        if partitions:
+        async with self._claiming:  # Faust may start on the next assignment before it is done with this one
+            await self.release()
+            if not partitions:
+                return {}
             state = await self._describe_topic()
             self._topic_id = state.topic_id
             claimed = await asyncio.gather(*(self._claim(partition, state) for partition in sorted(partitions)))
             for one in claimed:
                 self._open_lane(one)
-            log.info("claimed partitions at offsets %s", {one.partition: one.next_offset for one in claimed})
-        return self.applied()
+            offsets = {one.partition: one.next_offset for one in claimed}
+            log.info("claimed partitions at offsets %s", offsets)
+            return offsets
 
     async def release(self) -> None:
         """End all lanes. What they had under way is either in the store, with its checkpoint, or it is not."""
