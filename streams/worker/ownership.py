@@ -152,8 +152,10 @@ class OwnedPartitions:
             await asyncio.sleep(every_s)
             store = await read_store()
             if store is not None:
-                self._store = store
-                for lane in list(self._lanes.values()):
+                async with self._claiming:  # a claim under way is made in the former namespace; its lanes move too
+                    self._store = store
+                    lanes = list(self._lanes.values())
+                for lane in lanes:
                     await lane.runs.put(None)
 
     async def submit(self, run: Run) -> None:
@@ -167,12 +169,13 @@ class OwnedPartitions:
         return {partition: lane.claimed.next_offset for partition, lane in self._lanes.items()}
 
     async def _claim(self, partition: int, state: TopicState) -> ClaimedPartition:
-        claim = await self._store.claim(partition, self._owner, state.topic_id)
+        store = self._store  # another may become the live one while this one answers
+        claim = await store.claim(partition, self._owner, state.topic_id)
         if claim.next_offset is not None and claim.next_offset > state.end[partition]:
             state = await self._describe_topic()  # it has grown since, and the worker before us was that fast
         start = offset_to_start_at(self._topic, partition, claim, state, rebuild_missing=self._rebuild_missing)
         return ClaimedPartition(
-            partition, claim, start, self._store, self._intake, self._emits, self.counters, rows=self._rows
+            partition, claim, start, store, self._intake, self._emits, self.counters, rows=self._rows
         )
 
     def _open_lane(self, claimed: ClaimedPartition) -> None:
