@@ -60,7 +60,6 @@ class NamespaceTarget:
         claimed = ClaimedPartition(
             partition, claim, begin, self._store, sources.intake, SilentEmits(), self.counters, self._projections
         )
-        await claimed.load()
         self._claimed[partition] = claimed
         return begin
 

@@ -1,7 +1,7 @@
 """A partition's state at one checkpoint, held still while it is read and the worker goes on.
 
 Reading a collection page by page takes a while, in which the worker changes it. So Redis copies the partition first,
-in one script with the checkpoint (measured: 9 ms for 10,000 listeners), and the copy is read.
+in one script with the checkpoint (measured: 6 to 20 ms for 10,000 listeners), and the copy is read.
 """
 
 from __future__ import annotations

@@ -91,7 +91,6 @@ async def _fold_live(settings: Settings, emit: bool) -> None:
         start = claim.next_offset or 0
         intake = Intake(codec, catalogue.tracks, catalogue.refresh)
         claimed = ClaimedPartition(partition, claim, start, store, intake, emits, Counters())
-        await claimed.load()
         log = PartitionLog(settings, topic, partition, start)
         for batch in log.read_to(end):
             await claimed.process(batch)
