@@ -9,8 +9,11 @@ import logging
 import faust
 import uvloop
 
+from schemas.errors import BotifyError
 from schemas.settings import Settings
 from streams.worker.app import build_app
+
+log = logging.getLogger("streams.worker")
 
 
 def main() -> None:
@@ -25,7 +28,12 @@ def main() -> None:
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)
     worker = faust.Worker(app, loop=loop, loglevel=None, override_logging=False, redirect_stdouts=False, quiet=True)
-    worker.execute_from_commandline()
+    try:
+        worker.execute_from_commandline()
+    except SystemExit:
+        if isinstance(app.crash_reason, BotifyError):  # what to do about it, once more, after the tracebacks
+            log.critical("%s", app.crash_reason)
+        raise
 
 
 if __name__ == "__main__":

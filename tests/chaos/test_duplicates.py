@@ -31,7 +31,7 @@ def test_copies_are_counted_once(settings: Settings, start_worker: StartWorker) 
     sent = with_copies(make_listens(LISTENS, 300, TRACKS, seed=63), seed=64)
     first = start_worker("first")
     with Load(settings, sent, per_s=2_500) as load:
-        progresses(settings, 8_000)
+        progresses(settings, 1_500)
         assert first.stop() == 0
         second = start_worker("second")
         load.finish()

@@ -252,6 +252,18 @@ def test_a_claim_drops_what_was_owned() -> None:
     scenario(play)
 
 
+def test_two_claims_at_once_leave_the_lanes_of_the_last() -> None:
+    """Faust starts on the next assignment before it is done with the last one."""
+
+    async def play(h: Harness) -> None:
+        first, second = await asyncio.gather(h.owned.claim({0, 1}), h.owned.claim({1}))
+        assert (first, second) == ({0: 0, 1: 0}, {1: 0})
+        assert h.owned.applied() == {1: 0}
+        assert [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("lane")] == ["lane-1"]
+
+    scenario(play)
+
+
 def test_a_topic_made_anew_is_refused() -> None:
     async def play(h: Harness) -> None:
         await h.owned.claim({0})
