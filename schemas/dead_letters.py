@@ -10,6 +10,9 @@ Headers = list[tuple[str, bytes]]
 MAX_BYTES = 2 * 1024 * 1024
 """Twice what a topic takes by default: the biggest record that can arrive, and the headers that it is given here."""
 
+MAX_REASON = 1_000
+"""Characters of the reason: it may quote a key of a megabyte, and the letter must still be small enough to be sent."""
+
 PREFIX = "__connect.errors."
 """Kafka Connect's names, so its users and tools find their way."""
 
@@ -30,7 +33,7 @@ def dead_letter_headers(
         "offset": str(offset),
         "stage": "VALUE_CONVERTER",
         "exception.class.name": type(reason).__name__,
-        "exception.message": str(reason),
+        "exception.message": str(reason)[:MAX_REASON],
     }
     kept = [(name, value) for name, value in own or () if not name.startswith(PREFIX)]
     return kept + [(PREFIX + name, text.encode()) for name, text in why.items()]

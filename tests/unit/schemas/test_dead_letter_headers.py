@@ -21,3 +21,8 @@ def test_the_records_own_headers_are_kept_but_for_those_of_an_earlier_death() ->
     headers = dead_letter_headers("t", 0, 0, own, ValueError("no"))
     assert headers[:2] == own[:2]
     assert [value for name, value in headers if name == PREFIX + "topic"] == [b"t"]
+
+
+def test_a_reason_that_quotes_a_huge_key_is_cut_short() -> None:
+    headers = dict(dead_letter_headers("t", 0, 1, None, ValueError(repr(b"\xff" * 1_000_000))))
+    assert len(headers["__connect.errors.exception.message"]) == 1_000
