@@ -35,12 +35,15 @@ def with_failpoints(store: Store, environ: Mapping[str, str] | None = None) -> S
     Raises
     ------
     SettingsError
-        The variable cannot be read.
+        A variable cannot be read.
     """
     env = os.environ if environ is None else environ
     if not (text := env.get(VARIABLE)):
         return store
-    return KillingStore(store, Failpoints(text, int(env.get(SEED_VARIABLE, "0"))))
+    seed = env.get(SEED_VARIABLE) or "0"
+    if not seed.isdecimal():
+        raise SettingsError(f"{SEED_VARIABLE}: {seed!r} is not a whole number of 0 or more")
+    return KillingStore(store, Failpoints(text, int(seed)))
 
 
 class Failpoints:

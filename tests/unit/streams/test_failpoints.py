@@ -66,3 +66,8 @@ def test_probabilities_are_drawn_from_the_seed() -> None:
 def test_a_plan_that_cannot_be_read_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match="BOTIFY_FAILPOINTS"):
         Failpoints(text, seed=0)
+
+
+def test_a_seed_that_is_no_number_is_refused() -> None:
+    with pytest.raises(SettingsError, match="BOTIFY_FAILPOINTS_SEED: 'x'"):
+        with_failpoints(MemoryStore(), {"BOTIFY_FAILPOINTS": "after-apply:3", "BOTIFY_FAILPOINTS_SEED": "x"})
