@@ -30,8 +30,9 @@ log = logging.getLogger(__name__)
 
 TOPIC_CHECK_S = 5.0
 NAMESPACE_CHECK_S = 0.5
-RUN_RECORDS = 8_000
-"""Records of one fetch, over all partitions."""
+FETCH_BYTES = 512 * 1024
+RUN_RECORDS = 6_000
+"""At the most, in one run. It is more than `FETCH_BYTES` hold, so a fetch gives each partition one run, none two."""
 
 
 class WorkerApp(BatchApp):
@@ -106,7 +107,8 @@ def build_app(settings: Settings) -> WorkerApp:
         broker_commit_interval=1.0,
         broker_check_crcs=False,
         consumer_auto_offset_reset="none",
-        stream_buffer_maxsize=16,
+        consumer_max_fetch_size=FETCH_BYTES,
+        stream_buffer_maxsize=8,
         stream_wait_empty=False,
     )
     app.settings = settings

@@ -20,7 +20,7 @@ from streams.worker.transport import Run
 
 log = logging.getLogger(__name__)
 
-LANE_RUNS = 2
+LANE_RUNS = 1
 """Runs that wait in a lane before fetching is held back."""
 
 
