@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Collection, Sequence
 
@@ -13,6 +14,7 @@ from streams.replay.errors import ReplayError
 from streams.store.keys import checkpoint_key
 from streams.store.protocol import Outcome
 from streams.store.redis_store import RedisStore
+from streams.worker.broker import describe_topic
 from streams.worker.partition import ClaimedPartition, Counters
 from streams.worker.topic_state import offset_to_start_at
 
@@ -56,7 +58,11 @@ class NamespaceTarget:
             return known.next_offset
         sources = self._sources
         claim = await self._store.claim(partition, self._owner, sources.state.topic_id)
-        begin = offset_to_start_at(sources.topic, partition, claim, sources.state, rebuild_missing=True)
+        state = sources.state
+        if claim.next_offset is not None and claim.next_offset > state.end[partition]:
+            # the topic has grown since, and a worker was there first
+            state = await asyncio.to_thread(describe_topic, sources.settings, sources.topic)
+        begin = offset_to_start_at(sources.topic, partition, claim, state, rebuild_missing=True)
         claimed = ClaimedPartition(
             partition, claim, begin, self._store, sources.intake, SilentEmits(), self.counters, self._projections
         )

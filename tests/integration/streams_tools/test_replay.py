@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import pytest
@@ -57,14 +58,14 @@ def test_a_replay_that_was_stopped_goes_on_where_it_was(folded: Settings, monkey
     class StoppedError(Exception):
         pass
 
-    written = []
-    write = NamespaceTarget.write
+    first, write, folded_first = 0, NamespaceTarget.write, asyncio.Event()
 
-    async def write_once(self: NamespaceTarget, partition: int, records: Sequence[LogRecord]) -> None:
-        if written:
+    async def write_one_partition(self: NamespaceTarget, partition: int, records: Sequence[LogRecord]) -> None:
+        if partition != first:
+            await folded_first.wait()
             raise StoppedError
-        written.append(partition)
         await write(self, partition, records)
+        folded_first.set()
 
     async def begin(sources: Sources) -> NamespaceRecord:
         state = sources.state
@@ -72,18 +73,18 @@ def test_a_replay_that_was_stopped_goes_on_where_it_was(folded: Settings, monkey
 
     record = with_sources(folded, begin)
     with monkeypatch.context() as patched:
-        patched.setattr(NamespaceTarget, "write", write_once)
+        patched.setattr(NamespaceTarget, "write", write_one_partition)
         with pytest.raises(StoppedError):
             with_sources(folded, lambda sources: into_namespace.run(sources, record))
     reached = with_sources(folded, lambda sources: checkpoints(sources.redis, record.namespace, record.end))
-    assert [partition for partition, offset in reached.items() if offset] == written
+    assert [partition for partition, offset in reached.items() if offset] == [first]
     with pytest.raises(ReplayError, match="not finished"):
         with_sources(folded, lambda sources: swap(sources, record.id))
 
     read: list[int] = []
 
     async def note(self: NamespaceTarget, partition: int, records: Sequence[LogRecord]) -> None:
-        read.extend(record.offset for record in records if partition in written)
+        read.extend(record.offset for record in records if partition == first)
         await write(self, partition, records)
 
     monkeypatch.setattr(NamespaceTarget, "write", note)
@@ -156,6 +157,17 @@ def test_one_replay_at_a_time_writes_a_namespace(folded: Settings) -> None:
         await other.write(0, [value])
         with pytest.raises(ReplayError, match="another process has claimed partition 0"):
             await one.write(0, [value])
+
+    with_sources(folded, work)
+
+
+def test_a_worker_may_have_been_further_than_the_topic_was_when_the_command_began(folded: Settings) -> None:
+    async def work(sources: Sources) -> None:
+        write_listens(folded, 100, first=3000)
+        await asyncio.to_thread(fold_live, folded)
+        live = await live_namespace(sources.redis, folded.topic_prefix)
+        reached = [await NamespaceTarget(sources, live).open(partition, 0) for partition in sources.state.end]
+        assert sum(reached) == sum(sources.state.end.values()) + 100
 
     with_sources(folded, work)
 
