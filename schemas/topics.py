@@ -82,7 +82,7 @@ class Topics:
                 None,
                 key="as it came",
                 cleanup_policy="delete",
-                retention_ms=a_month,
+                retention_ms=forever,
                 max_message_bytes=str(MAX_BYTES),
             ),
         )

@@ -28,6 +28,7 @@ from streams.store.namespaces import checkpoints
 from streams.verify.verify import verify
 from tests.integration.streams_tools.conftest import with_sources
 from tests.integration.streams_tools.listens import USERS, write_catalogue, write_listens
+from tests.support import eventually
 
 LISTENS = int(os.environ.get("BOTIFY_TEST_REPLAY_LISTENS", "20000"))
 TRICKLE = 50
@@ -114,24 +115,24 @@ def caught_up(settings: Settings, namespace: str) -> bool:
     return with_sources(settings, lambda sources: checkpoints(sources.redis, namespace, end)) == end
 
 
-def test_a_replay_under_load_is_equal_and_is_swapped_unnoticed(loaded: Settings, wait_until) -> None:
+def test_a_replay_under_load_is_equal_and_is_swapped_unnoticed(loaded: Settings) -> None:
     first = default_namespace(loaded.topic_prefix)
     with worker(loaded):
-        wait_until(lambda: caught_up(loaded, first), deadline_s=120)
+        eventually(lambda: caught_up(loaded, first), timeout_s=120)
         with Load(loaded) as load:
             replayed = replay(loaded)
             assert replayed["equals_live"] is True
             id_, namespace = replayed["id"], replayed["namespace"]
             with_sources(loaded, lambda sources: swap(sources, id_))
-            wait_until(lambda: load.namespaces[-1:] == [namespace] or load.errors, deadline_s=5)
+            eventually(lambda: load.namespaces[-1:] == [namespace] or load.errors, timeout_s=5)
             assert verify(loaded).ok
             with_sources(loaded, rollback)
-            wait_until(lambda: load.namespaces[-1:] == [first] or load.errors, deadline_s=5)
+            eventually(lambda: load.namespaces[-1:] == [first] or load.errors, timeout_s=5)
             with_sources(loaded, lambda sources: swap(sources, id_))
-            wait_until(lambda: load.namespaces[-1:] == [namespace] or load.errors, deadline_s=5)
+            eventually(lambda: load.namespaces[-1:] == [namespace] or load.errors, timeout_s=5)
         assert load.errors == []
         assert load.namespaces == [first, namespace, first, namespace]
-        wait_until(lambda: caught_up(loaded, namespace), deadline_s=30)  # the worker has followed
+        eventually(lambda: caught_up(loaded, namespace), timeout_s=30)  # the worker has followed
     report = verify(loaded)
     assert (report.ok, report.namespace) == (True, namespace)
     assert verify(loaded, first).ok
