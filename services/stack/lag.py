@@ -9,10 +9,11 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas import clients
+from schemas.committed_offsets import committed_offsets
 from schemas.errors import TopicError
 from schemas.settings import Settings
 from schemas.topics import Topics, partition_counts
@@ -54,6 +55,7 @@ class OffsetReader:
 
     def __init__(self, settings: Settings) -> None:
         check_kafka(settings)
+        self._settings = settings
         self._admin = AdminClient({**clients.common_config(settings), **SILENT})
         self._topics = {definition.name for definition in Topics.of(settings).all()}
 
@@ -89,18 +91,10 @@ class OffsetReader:
         """
         try:
             groups = [group.group_id for group in self._admin.list_consumer_groups().result(TIMEOUT_S).valid]
-            return {group: self._committed_by(group) for group in groups}
+            partitions = self.ends().keys()
+            return {group: committed_offsets(self._settings, group, partitions, TIMEOUT_S) for group in groups}
         except (KafkaException, TimeoutError) as error:
             raise TopicError(f"Kafka does not say what its groups committed ({error!r})") from error
-
-    def _committed_by(self, group: str) -> dict[tuple[str, int], int]:
-        asked = self._admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])
-        answer = asked[group].result(TIMEOUT_S)
-        return {
-            (at.topic, at.partition): at.offset
-            for at in answer.topic_partitions
-            if at.topic in self._topics and at.offset >= 0
-        }
 
 
 def lags(ends: Offsets, committed: Mapping[str, Offsets]) -> list[GroupLag]:

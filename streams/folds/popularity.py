@@ -93,15 +93,16 @@ class Popularity:
 
     def missing(self, batch: Sequence[Record]) -> Mapping[str, list[bytes]]:
         """Return the tracks of the batch that were not met before."""
+        tracks = [listen.track for _, listen in batch]
         row_of = self._row_of
-        for _, listen in batch:
-            if listen.track not in row_of:
-                row_of[listen.track] = len(row_of)
+        for track in set(tracks).difference(row_of):
+            row_of[track] = len(row_of)
         self._make_room()
-        tracks = np.array([listen.track for _, listen in batch], dtype=np.int64)
-        rows = np.array([row_of[listen.track] for _, listen in batch], dtype=np.int64)
-        missing = np.unique(tracks[~self._loaded[rows]]).tolist()
-        return {POPULARITY: [b"%d" % track for track in missing]} if missing else {}
+        loaded = self._loaded[self._rows(tracks)]
+        if loaded.all():
+            return {}
+        missing = np.unique(np.array(tracks, dtype=np.int64)[~loaded])
+        return {POPULARITY: [b"%d" % track for track in missing.tolist()]}
 
     def load_fields(self, collection: str, values: Fields) -> None:
         """Take in the scores of tracks."""
@@ -121,13 +122,13 @@ class Popularity:
         """Add the batch's listens, in order (`ufunc.at` works through its arguments one by one)."""
         heard = [listen for _, listen in batch if listen.fraction > 0.0]
         if heard:
-            row_of = self._row_of
-            rows = np.array([row_of[listen.track] for listen in heard])
+            tracks = [listen.track for listen in heard]
+            rows = self._rows(tracks)
             weights = np.log2(np.array([listen.fraction for listen in heard]))
             times_ms = np.array([listen.timestamp_ms for listen in heard], dtype=np.float64)
             for column, half_life_ms in enumerate(HALF_LIVES_MS.values()):
                 np.logaddexp2.at(self._scores[:, column], rows, weights + times_ms / half_life_ms)
-            self._touched.append((rows, np.array([listen.track for listen in heard], dtype=np.int64)))
+            self._touched.append((rows, np.array(tracks, dtype=np.int64)))
         return batch
 
     def changes(self) -> Changes:
@@ -147,6 +148,9 @@ class Popularity:
         for name, top, column in zip(self.score_sets, self._tops, scores.T, strict=True):
             tops[name] = top.update(tracks, column)
         return Changes(hashes={POPULARITY: fields}, scores=tops)
+
+    def _rows(self, tracks: Sequence[int]) -> Rows:
+        return np.fromiter(map(self._row_of.__getitem__, tracks), dtype=np.int64, count=len(tracks))
 
     def _make_room(self) -> None:
         while len(self._loaded) < len(self._row_of):
@@ -171,9 +175,10 @@ class _Top:
         after = {**self.tracks, **entered}
         changed: dict[bytes, float | None] = {}
         if len(after) >= self._size:
-            ranked = sorted(after.items(), key=lambda item: (-item[1], item[0]))[: self._size]
-            after = dict(ranked)
-            self._lowest = ranked[-1][1]
+            # sorting is stable, also in reverse: of equal scores the smaller id stays in front
+            ranked = sorted(sorted(after), key=after.__getitem__, reverse=True)[: self._size]
+            after = {track: after[track] for track in ranked}
+            self._lowest = after[ranked[-1]]
             changed = {b"%d" % track: None for track in before - after.keys()}
         changed |= {b"%d" % track: score for track, score in entered.items() if track in after}
         self.tracks = after

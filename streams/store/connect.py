@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import hiredis
 import redis
 import redis.asyncio as redis_asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialBackoff
-from redis.connection import HiredisRespSerializer
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
@@ -20,14 +20,13 @@ _BACKOFF = ExponentialBackoff(cap=1.0, base=0.02)
 _RETRIES = 24
 _TIMEOUT_S = 10.0
 _CLUSTER = "+cluster://"
-_PACKER = HiredisRespSerializer()
 
 
 class _PackInC:
-    """Commands packed by hiredis: redis-py does so for blocking connections only, and an apply has 20,000 arguments."""
+    """Commands packed by hiredis: redis-py does so for blocking connections only, and an apply has 10,000 arguments."""
 
-    def pack_command(self, *args: Any) -> Any:
-        return _PACKER.pack(*args)
+    def pack_command(self, *args: Any) -> list[bytes]:
+        return [hiredis.pack_command((*args[0].split(), *args[1:]))]  # some names are two words
 
 
 class _Connection(_PackInC, redis_asyncio.Connection):

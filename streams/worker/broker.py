@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
 from schemas import clients
+from schemas.committed_offsets import committed_offsets
 from schemas.errors import TopicError
 from schemas.settings import Settings
 from schemas.topic_reader import end_offsets, start_offsets
@@ -42,7 +43,7 @@ def describe_topic(settings: Settings, topic: str) -> TopicState:
         try:
             topic_id = read_topic_id(admin, topic)
             start, end = start_offsets(settings, topic), end_offsets(settings, topic)
-            return TopicState(topic_id, start, end, _committed(admin, topic, group_of(settings), sorted(start)))
+            return TopicState(topic_id, start, end, _committed(settings, topic, sorted(start)))
         except KafkaException as error:
             # a worker must outlive a broker that restarts in the middle of a rebalance
             if not clients.is_passing(error.args[0]) or time.monotonic() > give_up:
@@ -71,7 +72,7 @@ def read_topic_id(admin: AdminClient, topic: str) -> str:
     return str(future.result(TIMEOUT_S).topic_id)
 
 
-def _committed(admin: AdminClient, topic: str, group: str, partitions: list[int]) -> dict[int, int]:
-    asked = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, partition) for partition in partitions])
-    (future,) = admin.list_consumer_group_offsets([asked]).values()
-    return {tp.partition: tp.offset for tp in future.result(TIMEOUT_S).topic_partitions if tp.offset >= 0}
+def _committed(settings: Settings, topic: str, partitions: list[int]) -> dict[int, int]:
+    asked = [(topic, partition) for partition in partitions]
+    found = committed_offsets(settings, group_of(settings), asked, TIMEOUT_S)
+    return {partition: offset for (_, partition), offset in found.items()}
