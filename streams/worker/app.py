@@ -30,9 +30,12 @@ log = logging.getLogger(__name__)
 
 TOPIC_CHECK_S = 5.0
 NAMESPACE_CHECK_S = 0.5
-FETCH_BYTES = 512 * 1024
-RUN_RECORDS = 6_000
-"""At the most, in one run. It is more than `FETCH_BYTES` hold, so a fetch gives each partition one run, none two."""
+FETCH_BYTES = 1024 * 1024
+RUN_RECORDS = 12_000
+"""At the most, in one run. It is more than `FETCH_BYTES` hold, so a fetch gives each partition one run, none two.
+
+The longer the run, the fewer states are written: a listener who comes ten times in a run is written once.
+"""
 
 
 class WorkerApp(BatchApp):

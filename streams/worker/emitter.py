@@ -36,7 +36,8 @@ class Emitter:
         self._sessions = topics.sessions.name
         self._dead_letters = topics.dead_letters.name
         self._codec = codec
-        self._producer = Producer(clients.producer_config(settings, linger_ms=0, message_max_bytes=MAX_BYTES))
+        # `flush` sends at once, whatever the linger: it only gathers what is still being produced into few requests
+        self._producer = Producer(clients.producer_config(settings, linger_ms=100, message_max_bytes=MAX_BYTES))
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="emitter")
 
     async def emit(self, sessions: Sequence[Session], rejected: Sequence[Rejected]) -> None:
