@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ def running(settings: Settings, module: str, *arguments: str) -> Iterator[psutil
     path = settings.home / f"bench-{module}.log"
     log = path.open("ab")
     child = subprocess.Popen(  # noqa: S603
-        [sys.executable, "-m", module, *arguments], env={**_environment(), **settings.to_env()}, stderr=log, stdout=log
+        [sys.executable, "-m", module, *arguments], env={**os.environ, **settings.to_env()}, stderr=log, stdout=log
     )
     try:
         yield psutil.Process(child.pid)
@@ -28,10 +29,6 @@ def running(settings: Settings, module: str, *arguments: str) -> Iterator[psutil
             sys.stderr.write(path.read_text(encoding="utf-8", errors="replace")[-4000:])
         child.terminate()
         child.wait(30)
-
-
-def _environment() -> dict[str, str]:
-    return psutil.Process().environ()
 
 
 def rss_mib(process: psutil.Process) -> float:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from schemas.errors import BotifyError
 from streams.folds.projection import Changes
 
 
@@ -97,10 +96,6 @@ class ClaimLostError(Exception):
     def __init__(self, outcome: Outcome) -> None:
         super().__init__(outcome.name)
         self.outcome = outcome
-
-
-class StoreError(BotifyError):
-    """The store cannot do what was asked of it; a worker that meets this stops."""
 
 
 class Store(Protocol):
