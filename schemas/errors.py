@@ -20,6 +20,10 @@ class TopicError(BotifyError):
     """A topic is missing, or has a shape that the request would break."""
 
 
+class PositionError(BotifyError):
+    """What was written is no place in a topic; the message lists the forms."""
+
+
 class RejectedMessageError(BotifyError):
     """A message cannot enter the domain. It belongs in the dead-letter topic, with this as the reason.
 

@@ -15,12 +15,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from schemas.position import parse_position
 from schemas.settings import Settings
 from streams.dlq.letters import Choice, DeadLetter, DeadLetterError, read_letters
 from streams.dlq.redrive import Redriven
 from streams.dlq.redrive import redrive as bring_back
 from streams.dlq.resolutions import Deed, Resolutions
-from streams.replay.position import parse_position
 from streams.store.connect import connect
 
 app = typer.Typer(help="Dead letters: messages that could not enter.", no_args_is_help=True)

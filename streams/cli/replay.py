@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from schemas.codec import Codec
+from schemas.position import offsets_of, parse_position
 from schemas.settings import Settings
 from streams.cli.replay_view import plan_table, status_table
 from streams.cli.run import record_bar, run_with_sources
@@ -26,7 +27,6 @@ from streams.replay.errors import ReplayError
 from streams.replay.lanes import run_lanes
 from streams.replay.pace import Pacer, parse_speed
 from streams.replay.plan import Plan, make_plan
-from streams.replay.position import offsets_of, parse_position
 from streams.replay.status import read_status
 from streams.replay.swap import rollback as roll_back
 from streams.replay.swap import swap as swap_to
@@ -133,12 +133,12 @@ def gc(
 
 
 def _plan(sources: Sources, begin: str, end: str, partitions: str | None, projections: Sequence[str] | None) -> Plan:
-    now_ms = int(time.time() * 1000)
+    now_ms, state = int(time.time() * 1000), sources.state
     start, stop = (
-        offsets_of(parse_position(text, now_ms), sources.settings, sources.topic, sources.state)
+        offsets_of(parse_position(text, now_ms), sources.settings, sources.topic, state.start, state.end)
         for text in (begin, end)
     )
-    return make_plan(sources.topic, sources.state, start, stop, _partitions(partitions), projections or PROJECTIONS)
+    return make_plan(sources.topic, state, start, stop, _partitions(partitions), projections or PROJECTIONS)
 
 
 def _partitions(text: str | None) -> list[int] | None:

@@ -11,50 +11,11 @@ from streams.replay.collect import superfluous
 from streams.replay.errors import ReplayError
 from streams.replay.pace import Pacer, parse_speed
 from streams.replay.plan import make_plan
-from streams.replay.position import Position, parse_position
 from streams.replay.swap import why_not
 from streams.store.records import NamespaceRecord
 from streams.worker.topic_state import TopicState
 
-NOW_MS = 1_800_000_000_000
 STATE = TopicState("an-id", start={0: 0, 1: 0}, end={0: 50, 1: 20})
-
-
-@pytest.mark.parametrize(
-    ("text", "position"),
-    [
-        ("earliest", Position("earliest")),
-        ("latest", Position("latest")),
-        ("offset:17", Position("offset", 17)),
-        ("ts:2026-01-31T12:00:00Z", Position("timestamp", 1_769_860_800_000)),
-        ("ts:2026-01-31T12:00:00", Position("timestamp", 1_769_860_800_000)),
-        ("ts:2026-01-31T13:00:00.5+01:00", Position("timestamp", 1_769_860_800_500)),
-        ("duration:PT1H", Position("timestamp", NOW_MS - 3_600_000)),
-        ("duration:P2DT3M4S", Position("timestamp", NOW_MS - 172_984_000)),
-    ],
-)
-def test_places_are_read(text: str, position: Position) -> None:
-    assert parse_position(text, NOW_MS) == position
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "begin",
-        "offset:",
-        "offset:-1",
-        "offset:x",
-        "ts:yesterday",
-        "duration:1h",
-        "duration:P",
-        "duration:PT",
-        "latest:1",
-    ],
-)
-def test_what_is_no_place_is_refused_with_the_forms(text: str) -> None:
-    with pytest.raises(ReplayError, match=r"say earliest, latest, offset:N"):
-        parse_position(text, NOW_MS)
 
 
 def test_a_plan_of_everything_is_whole() -> None:

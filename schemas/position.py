@@ -1,4 +1,4 @@
-"""Where a replay begins and ends, in the words of `kafka-consumer-groups --reset-offsets`."""
+"""Where reading a topic begins and ends, in the words of `kafka-consumer-groups --reset-offsets`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from schemas.errors import PositionError
 from schemas.settings import Settings
 from schemas.topic_reader import offsets_at
-from streams.replay.errors import ReplayError
-from streams.worker.topic_state import TopicState
 
 _DURATION = re.compile(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?")
 _FORMS = "earliest, latest, offset:N, ts:2026-01-31T12:00:00Z or duration:PT1H"
@@ -42,7 +41,7 @@ def parse_position(text: str, now_ms: int) -> Position:
 
     Raises
     ------
-    ReplayError
+    PositionError
         It is none of the forms.
 
     Examples
@@ -66,19 +65,27 @@ def parse_position(text: str, now_ms: int) -> Position:
         if kind == "duration":
             return Position("timestamp", now_ms - _duration_ms(value))
     except ValueError as error:
-        raise ReplayError(f"{text!r} is no place in a topic ({error}); say {_FORMS}") from error
-    raise ReplayError(f"{text!r} is no place in a topic; say {_FORMS}")
+        raise PositionError(f"{text!r} is no place in a topic ({error}); say {_FORMS}") from error
+    raise PositionError(f"{text!r} is no place in a topic; say {_FORMS}")
 
 
-def offsets_of(position: Position, settings: Settings, topic: str, state: TopicState) -> Mapping[int, int]:
-    """Return the offset of the place in each partition; an offset outside a partition becomes its nearest end."""
+def offsets_of(
+    position: Position, settings: Settings, topic: str, start: Mapping[int, int], end: Mapping[int, int]
+) -> Mapping[int, int]:
+    """Return the offset of the place in each partition; an offset outside a partition becomes its nearest end.
+
+    Parameters
+    ----------
+    start, end : mapping of partition to offset
+        First offset still there, and the next to be written.
+    """
     if position.kind == "earliest":
-        return state.start
+        return start
     if position.kind == "latest":
-        return state.end
+        return end
     if position.kind == "timestamp":
         return offsets_at(settings, topic, position.value)
-    return {p: min(max(position.value, state.start[p]), state.end[p]) for p in state.end}
+    return {p: min(max(position.value, start[p]), end[p]) for p in end}
 
 
 def _duration_ms(text: str) -> int:
