@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import pytest
+
+from schemas.errors import PositionError
+from schemas.position import Position, offsets_of, parse_position
+from schemas.settings import Settings
+
+NOW_MS = 1_800_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("text", "position"),
+    [
+        ("earliest", Position("earliest")),
+        ("latest", Position("latest")),
+        ("offset:17", Position("offset", 17)),
+        ("ts:2026-01-31T12:00:00Z", Position("timestamp", 1_769_860_800_000)),
+        ("ts:2026-01-31T12:00:00", Position("timestamp", 1_769_860_800_000)),
+        ("ts:2026-01-31T13:00:00.5+01:00", Position("timestamp", 1_769_860_800_500)),
+        ("duration:PT1H", Position("timestamp", NOW_MS - 3_600_000)),
+        ("duration:P2DT3M4S", Position("timestamp", NOW_MS - 172_984_000)),
+    ],
+)
+def test_places_are_read(text: str, position: Position) -> None:
+    assert parse_position(text, NOW_MS) == position
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "begin",
+        "offset:",
+        "offset:-1",
+        "offset:x",
+        "ts:yesterday",
+        "duration:1h",
+        "duration:P",
+        "duration:PT",
+        "latest:1",
+    ],
+)
+def test_what_is_no_place_is_refused_with_the_forms(text: str) -> None:
+    with pytest.raises(PositionError, match=r"say earliest, latest, offset:N"):
+        parse_position(text, NOW_MS)
+
+
+@pytest.mark.parametrize(
+    ("text", "offsets"),
+    [
+        ("earliest", {0: 10, 1: 0}),
+        ("latest", {0: 50, 1: 20}),
+        ("offset:30", {0: 30, 1: 20}),
+        ("offset:5", {0: 10, 1: 5}),
+    ],
+)
+def test_a_place_is_an_offset_in_each_partition(text: str, offsets: dict[int, int]) -> None:
+    assert offsets_of(parse_position(text, NOW_MS), Settings(), "t", {0: 10, 1: 0}, {0: 50, 1: 20}) == offsets
