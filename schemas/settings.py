@@ -44,6 +44,12 @@ class Settings:
     on_missing_state : str
         What a worker does that finds state gone from Redis: `refuse` to go on, or `rebuild` it from the topic
         (`BOTIFY_ON_MISSING_STATE`).
+    metrics_host : str
+        Where a process serves `/metrics`, `/healthz` and `/readyz` (`BOTIFY_METRICS_HOST`).
+    metrics_port : int | None
+        The port of that; 0 takes any free one, None serves nothing (`BOTIFY_METRICS_PORT`).
+    log_format : str
+        How a process writes its log: `text` or `json` (`BOTIFY_LOG_FORMAT`).
 
     Examples
     --------
@@ -64,6 +70,9 @@ class Settings:
     replication_factor: int = 1
     session_timeout_s: int = 10
     on_missing_state: str = "refuse"
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = None
+    log_format: str = "text"
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
@@ -128,10 +137,21 @@ def _count(variable: str, raw: str) -> int:
     return value
 
 
-def _on_missing_state(variable: str, raw: str) -> str:
-    if raw not in ("refuse", "rebuild"):
-        raise SettingsError(f"{variable}: {raw!r} is neither refuse nor rebuild")
-    return raw
+def _port(variable: str, raw: str) -> int:
+    if not (raw.isdecimal() and int(raw) <= 65_535):
+        raise SettingsError(f"{variable}: {raw!r} is not a port, a whole number of 0 to 65535")
+    return int(raw)
+
+
+def _either(one: str, other: str) -> Callable[[str, str], str]:
+    """Return a parser of a choice between two words."""
+
+    def parse(variable: str, raw: str) -> str:
+        if raw not in (one, other):
+            raise SettingsError(f"{variable}: {raw!r} is neither {one} nor {other}")
+        return raw
+
+    return parse
 
 
 def _redis_url(variable: str, raw: str) -> str:
@@ -149,5 +169,8 @@ _VARIABLES: dict[str, tuple[str, Callable[[str, str], Any]]] = {
     "partitions": ("BOTIFY_PARTITIONS", _count),
     "replication_factor": ("BOTIFY_REPLICATION_FACTOR", _count),
     "session_timeout_s": ("BOTIFY_SESSION_TIMEOUT_S", _count),
-    "on_missing_state": ("BOTIFY_ON_MISSING_STATE", _on_missing_state),
+    "on_missing_state": ("BOTIFY_ON_MISSING_STATE", _either("refuse", "rebuild")),
+    "metrics_host": ("BOTIFY_METRICS_HOST", _text),
+    "metrics_port": ("BOTIFY_METRICS_PORT", _port),
+    "log_format": ("BOTIFY_LOG_FORMAT", _either("text", "json")),
 }

@@ -20,6 +20,8 @@ def test_what_a_child_process_reads_is_the_same(tmp_path: Path) -> None:
         topic_prefix="mine",
         partitions=3,
         replication_factor=2,
+        metrics_port=0,
+        log_format="json",
     )
     assert Settings.from_env(settings.to_env()) == settings
 
@@ -29,6 +31,17 @@ def test_what_a_child_process_reads_is_the_same(tmp_path: Path) -> None:
 def test_a_bad_number_names_its_variable(variable: str, value: str) -> None:
     with pytest.raises(SettingsError, match=f"{variable}: '{value}' is not a whole number of 1 or more"):
         Settings.from_env({variable: value})
+
+
+@pytest.mark.parametrize("value", ["-1", "65536", "http"])
+def test_a_bad_port_names_its_variable(value: str) -> None:
+    with pytest.raises(SettingsError, match=f"BOTIFY_METRICS_PORT: '{value}' is not a port"):
+        Settings.from_env({"BOTIFY_METRICS_PORT": value})
+
+
+def test_a_bad_choice_names_what_there_is() -> None:
+    with pytest.raises(SettingsError, match="BOTIFY_LOG_FORMAT: 'xml' is neither text nor json"):
+        Settings.from_env({"BOTIFY_LOG_FORMAT": "xml"})
 
 
 def test_a_bad_address_names_its_variable_but_not_its_value() -> None:
