@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from schemas.events import Listen
 
-CATEGORIES = ("session_id", "recommender", "treatments")
+CATEGORIES = ("session_id", "recommender", "treatments", "policy")
 """Columns of few different values, kept as numbers into a list of them: ten million rows then fit in memory."""
 _NUMBERS: Mapping[str, type[np.generic]] = {
     "user": np.int64,
@@ -22,6 +22,7 @@ _NUMBERS: Mapping[str, type[np.generic]] = {
     "ended_session": np.bool_,
     "propensity": np.float64,
     "latency_ms": np.float64,
+    "candidates": np.float64,
 }
 _HASH_ROWS = 1_000_000
 
@@ -36,8 +37,8 @@ def listens_frame(listens: Iterable[Listen]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns as `Listen`'s fields. `session_id`, `recommender` and `treatments` are categorical, the treatments as
-        the text of `treatments_text`; a missing propensity or latency is NaN.
+        Columns as `Listen`'s fields. `session_id`, `recommender`, `policy` and `treatments` are categorical, the
+        treatments as the text of `treatments_text`; a missing propensity, latency or number of candidates is NaN.
 
     Examples
     --------

@@ -11,9 +11,9 @@ from fastavro import schemaless_reader, schemaless_writer
 from schemas import committed
 from schemas.committed import CommittedSchema
 from schemas.errors import DecodeError, SchemaError
-from schemas.events import Event, Listen, Recommendation, RecommendationRequest, Session, Track
+from schemas.events import Event, Listen, Model, Recommendation, RecommendationRequest, Session, Track
 
-E = TypeVar("E", Listen, RecommendationRequest, Recommendation, Session, Track)
+E = TypeVar("E", Listen, RecommendationRequest, Recommendation, Session, Track, Model)
 
 HEADER_BYTES = 5
 

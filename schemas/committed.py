@@ -19,7 +19,7 @@ from typing import Any
 import fastavro
 
 from schemas.errors import SchemaError
-from schemas.events import Event, Listen, Recommendation, RecommendationRequest, Session, Track
+from schemas.events import Event, Listen, Model, Recommendation, RecommendationRequest, Session, Track
 
 AVRO_DIR = Path(__file__).parent / "avro"
 LOCK_FILE = AVRO_DIR / "lock.json"
@@ -30,6 +30,7 @@ EVENTS: dict[str, type[Event]] = {
     "recommendation": Recommendation,
     "session": Session,
     "track": Track,
+    "model": Model,
 }
 """Subject (first part of the file's name) to the class of its newest version."""
 

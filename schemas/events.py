@@ -35,6 +35,10 @@ class Listen(NamedTuple):
         Probability with which the recommender chose the track.
     latency_ms : float | None
         Round trip from request to recommendation, as the listener saw it.
+    policy : str | None
+        Which of the recommender's policies chose, where it mixes several.
+    candidates : int | None
+        How many tracks the recommender chose from, where it says so.
     """
 
     event_id: str
@@ -49,6 +53,8 @@ class Listen(NamedTuple):
     treatments: Mapping[str, str]
     propensity: float | None
     latency_ms: float | None
+    policy: str | None = None
+    candidates: int | None = None
 
 
 class RecommendationRequest(NamedTuple):
@@ -87,6 +93,10 @@ class Recommendation(NamedTuple):
         From the request's record timestamp to the answer being made.
     timestamp_ms : int
         Event time of the request.
+    policy : str | None
+        Which of the recommender's policies chose, where it mixes several.
+    candidates : int | None
+        How many tracks the recommender chose from, where it says so.
     """
 
     request_id: str
@@ -98,6 +108,8 @@ class Recommendation(NamedTuple):
     state_freshness: int
     latency_ms: float
     timestamp_ms: int
+    policy: str | None = None
+    candidates: int | None = None
 
 
 class Session(NamedTuple):
@@ -135,4 +147,28 @@ class Track(NamedTuple):
     title: str
 
 
-Event = Listen | RecommendationRequest | Recommendation | Session | Track
+class Model(NamedTuple):
+    """A snapshot of something learned from listens, whole: a later one replaces it.
+
+    Attributes
+    ----------
+    name : str
+        What it is; the record's key.
+    version : int
+        How many training events were folded into it; a newer snapshot has a higher one.
+    body : bytes
+        In the form that its name stands for.
+    digest : str
+        SHA-256 of the body, hexadecimal: equal models have equal digests.
+    timestamp_ms : int
+        The highest event time that was folded into it.
+    """
+
+    name: str
+    version: int
+    body: bytes
+    digest: str
+    timestamp_ms: int
+
+
+Event = Listen | RecommendationRequest | Recommendation | Session | Track | Model

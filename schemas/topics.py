@@ -12,12 +12,13 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, Resourc
 from schemas import clients
 from schemas.dead_letters import MAX_BYTES
 from schemas.errors import TopicError
-from schemas.events import Event, Listen, Recommendation, RecommendationRequest, Session, Track
+from schemas.events import Event, Listen, Model, Recommendation, RecommendationRequest, Session, Track
 from schemas.settings import Settings
 
 TIMEOUT_S = 30.0
 METADATA_TIMEOUT_S = 10.0
 RETRY_PAUSE_S = 0.05
+MAX_MODEL_BYTES = 16 * 1024 * 1024
 _DAY_MS = 24 * 60 * 60 * 1000
 
 
@@ -35,12 +36,15 @@ class TopicDefinition:
         What the key is, in words.
     config : Mapping[str, str]
         Kafka's topic configuration.
+    partitions : int | None
+        None where the settings say how many.
     """
 
     name: str
     event: type[Event] | None
     key: str
     config: Mapping[str, str]
+    partitions: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +62,18 @@ class Topics:
     recommendations: TopicDefinition
     sessions: TopicDefinition
     catalogue: TopicDefinition
+    models: TopicDefinition
     dead_letters: TopicDefinition
 
     @classmethod
     def of(cls, settings: Settings) -> Topics:
         """Return the definitions under the settings' prefix."""
 
-        def topic(name: str, event: type[Event] | None, key: str = "user", **config: str) -> TopicDefinition:
+        def topic(
+            name: str, event: type[Event] | None, key: str = "user", partitions: int | None = None, **config: str
+        ) -> TopicDefinition:
             dotted = {option.replace("_", "."): value for option, value in config.items()}
-            return TopicDefinition(f"{settings.topic_prefix}.{name}", event, key, dotted)
+            return TopicDefinition(f"{settings.topic_prefix}.{name}", event, key, dotted, partitions)
 
         forever, a_day, a_month = "-1", str(_DAY_MS), str(30 * _DAY_MS)
         return cls(
@@ -77,6 +84,14 @@ class Topics:
             recommendations=topic("recommendations", Recommendation, cleanup_policy="delete", retention_ms=a_month),
             sessions=topic("sessions", Session, cleanup_policy="delete", retention_ms=forever),
             catalogue=topic("catalogue", Track, key="track", cleanup_policy="compact"),
+            models=topic(
+                "models",
+                Model,
+                key="name",
+                partitions=1,  # a reader follows all of them, and they are few
+                cleanup_policy="compact",
+                max_message_bytes=str(MAX_MODEL_BYTES),
+            ),
             dead_letters=topic(
                 "dead-letters",
                 None,
@@ -103,7 +118,7 @@ def create_topics(settings: Settings) -> list[str]:
     Raises
     ------
     TopicError
-        A topic has another number of partitions than the settings say. It is not changed: a user's records would
+        A topic has another number of partitions than it should. It is not changed: a user's records would
         no longer share a partition, so state that was folded per partition would be torn apart.
     """
     admin = AdminClient(clients.common_config(settings))
@@ -120,13 +135,20 @@ def create_topics(settings: Settings) -> list[str]:
 
 def _check_partitions(definitions: Iterable[TopicDefinition], counts: Mapping[str, int], settings: Settings) -> None:
     for definition in definitions:
-        there = counts.get(definition.name, settings.partitions)
-        if there != settings.partitions:
+        wanted = definition.partitions or settings.partitions
+        there = counts.get(definition.name, wanted)
+        if there == wanted:
+            continue
+        if definition.partitions is not None:
             raise TopicError(
-                f"{definition.name} has {there} partitions, BOTIFY_PARTITIONS says {settings.partitions}. "
-                "The count is fixed once a topic exists: a user's events would land in another partition than their "
-                f"state. Set BOTIFY_PARTITIONS={there}, or start anew under another BOTIFY_TOPIC_PREFIX."
+                f"{definition.name} has {there} partitions, but its records have one order only with {wanted}. Delete "
+                "the topic, or start anew under another BOTIFY_TOPIC_PREFIX."
             )
+        raise TopicError(
+            f"{definition.name} has {there} partitions, BOTIFY_PARTITIONS says {wanted}. "
+            "The count is fixed once a topic exists: a user's events would land in another partition than their "
+            f"state. Set BOTIFY_PARTITIONS={there}, or start anew under another BOTIFY_TOPIC_PREFIX."
+        )
 
 
 def _make(admin: AdminClient, missing: Iterable[TopicDefinition], settings: Settings) -> list[str]:
@@ -135,7 +157,7 @@ def _make(admin: AdminClient, missing: Iterable[TopicDefinition], settings: Sett
         [
             NewTopic(
                 d.name,
-                num_partitions=settings.partitions,
+                num_partitions=d.partitions or settings.partitions,
                 replication_factor=settings.replication_factor,
                 config=dict(d.config),
             )

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.errors import RecommenderError
-from services.recommender.protocol import NO_ANSWER, Batch, Recommender
+from services.recommender.protocol import NO_ANSWER, Answers, Batch, Recommender
 
 
 class Answered:
@@ -21,12 +21,35 @@ class Answered:
     propensities : ndarray of float64, shape (n,)
     recommenders : list of str, length n
         Who really answered.
+    candidates : list of int or None, length n
+        How many tracks it was chosen from.
+    policies : list of str or None, length n
+        Which of the recommender's policies chose.
     """
 
     def __init__(self, size: int) -> None:
         self.tracks: NDArray[np.int64] = np.full(size, NO_ANSWER, dtype=np.int64)
         self.propensities: NDArray[np.float64] = np.zeros(size)
         self.recommenders: list[str] = [""] * size
+        self.candidates: list[int | None] = [None] * size
+        self.policies: list[str | None] = [None] * size
+
+    def put(self, rows: NDArray[np.int64], name: str, answers: Answers) -> NDArray[np.int64]:
+        """Enter a recommender's answers to some rows; return the rows that it had none for."""
+        has_answer = answers.tracks != NO_ANSWER
+        self.tracks[rows] = answers.tracks
+        self.propensities[rows] = answers.propensities
+        answered = rows[has_answer].tolist()
+        for row in answered:
+            self.recommenders[row] = name
+        if answers.candidates is not None:
+            for row, count in zip(answered, answers.candidates[has_answer].tolist(), strict=True):
+                self.candidates[row] = count
+        if answers.policies is not None:
+            for row, there, policy in zip(rows.tolist(), has_answer.tolist(), answers.policies, strict=True):
+                self.policies[row] = policy if there else None
+        missing: NDArray[np.int64] = rows[~has_answer]
+        return missing
 
 
 def answer(batch: Batch, wanted: Sequence[str], recommenders: Mapping[str, Recommender]) -> Answered:
@@ -49,12 +72,7 @@ def answer(batch: Batch, wanted: Sequence[str], recommenders: Mapping[str, Recom
         while name is not None and len(rows):
             recommender = recommenders[name]
             answers = recommender.recommend(batch if len(rows) == len(batch) else batch.select(rows))
-            has_answer = answers.tracks != NO_ANSWER
-            answered.tracks[rows] = answers.tracks
-            answered.propensities[rows] = answers.propensities
-            for row in rows[has_answer].tolist():
-                answered.recommenders[row] = name
-            rows = rows[~has_answer]
+            rows = answered.put(rows, name, answers)
             name = recommender.fallback
     return answered
 

@@ -65,10 +65,16 @@ class Answers(NamedTuple):
         Track ids; `NO_ANSWER` where the recommender has none.
     propensities : ndarray of float64, shape (n,)
         Probability with which each track was chosen, given the request and the state.
+    candidates : ndarray of int64, shape (n,), or None
+        How many tracks each was chosen from; None where the recommender does not say.
+    policies : sequence of str, length n, or None
+        Which policy chose, of a recommender that mixes several.
     """
 
     tracks: NDArray[np.int64]
     propensities: NDArray[np.float64]
+    candidates: NDArray[np.int64] | None = None
+    policies: Sequence[str] | None = None
 
 
 class Recommender(Protocol):

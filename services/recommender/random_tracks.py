@@ -35,4 +35,5 @@ class RandomTracks:
         if count == 0:
             return Answers(np.full(len(batch), NO_ANSWER), np.zeros(len(batch)))
         rows = integers(batch.keys, 0, count)
-        return Answers(self._catalogue.tracks[rows], np.full(len(batch), 1.0 / count))
+        size = len(batch)
+        return Answers(self._catalogue.tracks[rows], np.full(size, 1.0 / count), np.full(size, count))

@@ -160,7 +160,7 @@ class RecommenderService:
         answered = answer(batch, wanted, self._roster.serve(batch.tracks))
         now_ms = time.time() * 1000
         replies = []
-        for request, message, state, assignment, track, propensity, recommender in zip(
+        for request, message, state, assignment, track, propensity, recommender, policy, candidates in zip(
             requests,
             messages,
             states,
@@ -168,6 +168,8 @@ class RecommenderService:
             answered.tracks.tolist(),
             answered.propensities.tolist(),
             answered.recommenders,
+            answered.policies,
+            answered.candidates,
             strict=True,
         ):
             if track == NO_ANSWER:
@@ -185,6 +187,8 @@ class RecommenderService:
                 state_freshness=_freshness(request, state),
                 latency_ms=now_ms - message.timestamp()[1],
                 timestamp_ms=request.timestamp_ms,
+                policy=policy,
+                candidates=candidates,
             )
             replies.append((message.key(), self._codec.encode(reply)))
         return replies

@@ -22,8 +22,9 @@ class StickyArtist:
     >>> from schemas.events import RecommendationRequest, Track
     >>> recommender = StickyArtist(Catalogue([Track(7, "a", None, None, "x"), Track(8, "b", None, None, "y")]))
     >>> request = RecommendationRequest("s:0", 42, "s", 0, 7, 1.0, 0, 0)
-    >>> recommender.recommend(Batch.of([request], [None]))
-    Answers(tracks=array([7]), propensities=array([1.]))
+    >>> answers = recommender.recommend(Batch.of([request], [None]))
+    >>> answers.tracks.tolist(), answers.propensities.tolist()
+    ([7], [1.0])
     """
 
     name = "sticky_artist"
@@ -45,4 +46,5 @@ class StickyArtist:
         return Answers(
             np.where(known, catalogue.tracks[drawn], NO_ANSWER),
             np.where(known, 1.0 / sizes, 0.0),
+            sizes,
         )

@@ -36,7 +36,7 @@ class TopPop:
 
     def recommend(self, batch: Batch) -> Answers:
         """Draw one of the top for each request."""
-        top = self._top()
+        top, size = self._top(), len(batch)
         if len(top) == 0:
-            return Answers(np.full(len(batch), NO_ANSWER), np.zeros(len(batch)))
-        return Answers(top[integers(batch.keys, 1, len(top))], np.full(len(batch), 1.0 / len(top)))
+            return Answers(np.full(size, NO_ANSWER), np.zeros(size))
+        return Answers(top[integers(batch.keys, 1, len(top))], np.full(size, 1.0 / len(top)), np.full(size, len(top)))

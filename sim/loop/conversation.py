@@ -109,9 +109,10 @@ class Conversation:
             id_ = f"{session_id}-{position}"
             led_by = self._led_by[seat] if position else None
             if led_by is None:
-                led: tuple[Any, ...] = (None, {}, None, None)
+                led: tuple[Any, ...] = (None, {}, None, None, None, None)
             else:
-                led = (led_by.recommender, led_by.treatments, led_by.propensity, latency_ms)
+                _, _, _, recommender, treatments, propensity, _, _, _, policy, candidates = led_by
+                led = (recommender, treatments, propensity, latency_ms, policy, candidates)
             listens.append(Listen(id_, user, track, fraction, time_ms, session_id, position, ended, *led))
             if not ended:
                 request = RecommendationRequest(id_, user, session_id, position, track, fraction, time_ms, deadline_ms)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from schemas.events import Event, Listen, Recommendation, RecommendationRequest, Session, Track
+from schemas.events import Event, Listen, Model, Recommendation, RecommendationRequest, Session, Track
 
 longs = st.integers(-(2**63), 2**63 - 1)
 ints = st.integers(-(2**31), 2**31 - 1)
@@ -27,11 +27,27 @@ EVENTS: dict[type[Event], st.SearchStrategy[Event]] = {
         treatments,
         st.none() | doubles,
         st.none() | doubles,
+        st.none() | texts,
+        st.none() | ints,
     ),
     RecommendationRequest: st.builds(RecommendationRequest, texts, longs, texts, ints, longs, doubles, longs, longs),
-    Recommendation: st.builds(Recommendation, texts, longs, longs, texts, treatments, doubles, ints, doubles, longs),
+    Recommendation: st.builds(
+        Recommendation,
+        texts,
+        longs,
+        longs,
+        texts,
+        treatments,
+        doubles,
+        ints,
+        doubles,
+        longs,
+        st.none() | texts,
+        st.none() | ints,
+    ),
     Session: st.builds(Session, texts, texts, longs, longs, longs, ints, doubles, texts),
     Track: st.builds(Track, longs, texts, st.none() | texts, st.none() | texts, texts),
+    Model: st.builds(Model, texts, longs, st.binary(max_size=20), texts, longs),
 }
 """Any event that its schema can carry, likely or not."""
 
