@@ -1,0 +1,1 @@
+"""How the pipeline does: what its own topics say about latency, freshness and lag."""

@@ -1,0 +1,107 @@
+"""Requests and what was answered, from Kafka, as one frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypeVar
+
+import pandas as pd
+
+from schemas.codec import Codec
+from schemas.errors import RejectedMessageError
+from schemas.events import Recommendation, RecommendationRequest
+from schemas.settings import Settings
+from schemas.topic_reader import TopicReader
+from schemas.topics import TopicDefinition, Topics
+
+E = TypeVar("E", RecommendationRequest, Recommendation)
+
+
+def read_answers(settings: Settings, run_id: str | None = None) -> pd.DataFrame:
+    """Read the requests that Kafka still has, each with its first answer.
+
+    Nothing is committed. A request that was made twice counts from the first time; a second answer is left out, as
+    whoever asked leaves it out.
+
+    Parameters
+    ----------
+    run_id : str, optional
+        Only this run of the simulator.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by request id: `position`; `asked_at` and `answered_at` (UTC, when Kafka took them); `latency_ms`
+        between the two; `recommender`; and `behind`, how many of the session's listens the state had not seen when
+        the answer was made (the request itself carries the last one). All but the first two are missing where nobody
+        answered.
+
+    Raises
+    ------
+    TopicError
+        A topic does not exist or the broker stops answering.
+    """
+    topics = Topics.of(settings)
+    requests = pd.DataFrame(
+        (
+            (request.request_id, request.position, at_ms)
+            for at_ms, request in _read(settings, topics.recommendation_requests, RecommendationRequest)
+            if run_id is None or request.session_id.rsplit("-", 2)[0] == run_id
+        ),
+        columns=["request_id", "position", "asked_ms"],
+    )
+    answers = pd.DataFrame(
+        (
+            (answer.request_id, at_ms, answer.recommender, answer.state_freshness)
+            for at_ms, answer in _read(settings, topics.recommendations, Recommendation)
+        ),
+        columns=["request_id", "answered_ms", "recommender", "seen"],
+    )
+    return match_answers(requests, answers)
+
+
+def match_answers(requests: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
+    """Give each request its first answer.
+
+    Parameters
+    ----------
+    requests : DataFrame
+        request_id, position, asked_ms.
+    answers : DataFrame
+        request_id, answered_ms, recommender and seen, the state's count of the session's listens.
+
+    Examples
+    --------
+    >>> requests = pd.DataFrame({"request_id": ["a-0", "a-1"], "position": [0, 1], "asked_ms": [0, 50]})
+    >>> answers = pd.DataFrame(
+    ...     {"request_id": ["a-1"] * 2, "answered_ms": [54, 90], "recommender": "random", "seen": [1, 2]})
+    >>> match_answers(requests, answers)[["latency_ms", "behind"]].to_dict("index")
+    {'a-0': {'latency_ms': nan, 'behind': nan}, 'a-1': {'latency_ms': 4.0, 'behind': 1.0}}
+    """
+    asked = requests.sort_values("asked_ms", kind="stable").drop_duplicates("request_id").set_index("request_id")
+    first = answers.sort_values("answered_ms", kind="stable").drop_duplicates("request_id").set_index("request_id")
+    both = asked.join(first)
+    return pd.DataFrame(
+        {
+            "position": both["position"],
+            "asked_at": pd.to_datetime(both["asked_ms"], unit="ms", utc=True),
+            "answered_at": pd.to_datetime(both["answered_ms"], unit="ms", utc=True),
+            "latency_ms": (both["answered_ms"] - both["asked_ms"]).astype("float64"),
+            "recommender": both["recommender"].astype("category"),
+            "behind": (both["position"] + 1 - both["seen"]).astype("float64"),
+        }
+    )
+
+
+def _read(settings: Settings, topic: TopicDefinition, event: type[E]) -> Iterator[tuple[int, E]]:
+    """Yield each event with the time, in ms, at which Kafka took it; what cannot be read is a dead letter."""
+    codec, reader = Codec(), TopicReader(settings, topic.name)
+    try:
+        for messages in reader.read_to_end():
+            for message in messages:
+                try:
+                    yield message.timestamp()[1], codec.decode(message.value(), event)
+                except RejectedMessageError:
+                    continue
+    finally:
+        reader.close()

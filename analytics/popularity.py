@@ -1,0 +1,96 @@
+"""How popular tracks were over time, in hindsight: decayed sums for any half-life, and what is rising.
+
+What the stream processor keeps as it goes along (`streams/folds/popularity.py`) is the same sum at the last moment;
+here it is had for every moment, from a frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+HOUR_MS = 60 * 60 * 1000
+
+
+def time_grid(listens: pd.DataFrame, step_ms: int = HOUR_MS) -> NDArray[np.int64]:
+    """Return the full steps (UTC) from the first listen on to the one after the last.
+
+    Examples
+    --------
+    >>> time_grid(pd.DataFrame({"timestamp_ms": [5, 25]}), step_ms=10).tolist()
+    [10, 20, 30]
+    """
+    first, last = listens["timestamp_ms"].min() // step_ms, listens["timestamp_ms"].max() // step_ms
+    return np.arange(first + 1, last + 2, dtype=np.int64) * step_ms
+
+
+def popularity_over_time(
+    listens: pd.DataFrame, half_life_ms: float, times_ms: ArrayLike, tracks: Sequence[int] | None = None
+) -> pd.DataFrame:
+    """Compute each track's popularity at some moments t: Σ fraction · 2^((tᵢ − t)/h) over its listens until then.
+
+    Parameters
+    ----------
+    listens : DataFrame
+        With track, fraction and timestamp_ms.
+    half_life_ms : float
+    times_ms : array_like of int
+        Ascending.
+    tracks : sequence of int, optional
+        Only these; by default all that were heard. The result is dense: moments times tracks.
+
+    Returns
+    -------
+    DataFrame
+        Index time (UTC), a column for each track.
+
+    Examples
+    --------
+    >>> listens = pd.DataFrame({"track": [7, 7], "fraction": [1.0, 0.5], "timestamp_ms": [0, 10]})
+    >>> popularity_over_time(listens, half_life_ms=10, times_ms=[0, 10, 20])[7].tolist()
+    [1.0, 1.0, 0.5]
+    """
+    moments = np.asarray(times_ms, dtype=np.int64)
+    counted = listens if tracks is None else listens[listens["track"].isin(tracks)]
+    columns = np.unique(counted["track"]) if tracks is None else np.asarray(tracks)
+    order = np.argsort(columns)
+    at = counted["timestamp_ms"].to_numpy()
+    column = order[np.searchsorted(columns, counted["track"], sorter=order)]
+    moment = np.searchsorted(moments, at)
+    seen = moment < len(moments)
+    weights = counted["fraction"].to_numpy()[seen] * np.exp2((at[seen] - moments[moment[seen]]) / half_life_ms)
+    shape = (len(moments), len(columns))
+    popularity = np.bincount(moment[seen] * shape[1] + column[seen], weights, shape[0] * shape[1]).reshape(shape)
+    decay = np.exp2(-np.diff(moments) / half_life_ms)
+    for row, kept in enumerate(decay, start=1):
+        popularity[row] += kept * popularity[row - 1]
+    index = pd.DatetimeIndex(pd.to_datetime(moments, unit="ms", utc=True), name="time")
+    return pd.DataFrame(popularity, index=index, columns=pd.Index(columns, name="track"))
+
+
+def rising(fast: pd.DataFrame, slow: pd.DataFrame, fast_ms: float, slow_ms: float) -> pd.DataFrame:
+    """Score how far each track is above what its own past foretells.
+
+    A decayed sum of half-life h estimates a rate of P · ln 2 / h. Were the slow rate still true, the fast sum would be
+    E = P_slow · h_fast / h_slow on average, with a variance of E / 2 (Campbell's theorem for Poisson listens heard
+    whole). The score is the excess in these standard deviations, with E at least one listen, so that a single listen of
+    an unknown track is no trend.
+
+    Parameters
+    ----------
+    fast, slow : DataFrame
+        As `popularity_over_time`, of the same moments and tracks.
+    fast_ms, slow_ms : float
+        Their half-lives.
+
+    Examples
+    --------
+    >>> fast, slow = pd.DataFrame({7: [9.0], 8: [2.0]}), pd.DataFrame({7: [24.0], 8: [24.0]})
+    >>> rising(fast, slow, fast_ms=1.0, slow_ms=12.0).round(1).to_dict("list")
+    {7: [7.0], 8: [0.0]}
+    """
+    expected = slow * (fast_ms / slow_ms)
+    return (fast - expected) / (expected.clip(lower=1.0) / 2) ** 0.5
