@@ -91,6 +91,9 @@ class Topics:
                 partitions=1,  # a reader follows all of them, and they are few
                 cleanup_policy="compact",
                 max_message_bytes=str(MAX_MODEL_BYTES),
+                # the newest segment is never compacted, and whoever starts reads all of it
+                segment_bytes=str(4 * MAX_MODEL_BYTES),
+                min_cleanable_dirty_ratio="0.1",
             ),
             dead_letters=topic(
                 "dead-letters",

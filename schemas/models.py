@@ -1,0 +1,210 @@
+"""Models on their topic: made, published, and followed while serving.
+
+A model travels whole. Compaction keeps the last snapshot of each name, and the last one is what counts here too, so
+a reader that has been following for long and one that has just started agree.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, TypeVar
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Producer, TopicPartition
+
+from schemas import clients
+from schemas.codec import Codec
+from schemas.errors import BotifyError, DecodeError, TopicError
+from schemas.events import Model
+from schemas.settings import Settings
+from schemas.topic_reader import end_offsets
+from schemas.topics import MAX_MODEL_BYTES, Topics
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+ENVELOPE_BYTES = 64 * 1024
+"""What a record holds beside the body, with room to spare."""
+TIMEOUT_S = 30.0
+POLL_S = 0.5
+
+
+def model_of(name: str, version: int, body: bytes, timestamp_ms: int) -> Model:
+    """Return a snapshot with its digest.
+
+    Raises
+    ------
+    TopicError
+        The body has no room on the topic.
+
+    Examples
+    --------
+    >>> model_of("neighbours", 100, b"...", 1_700_000_000_000).digest[:8]
+    'ab5df625'
+    """
+    if len(body) > MAX_MODEL_BYTES - ENVELOPE_BYTES:
+        raise TopicError(
+            f"model {name!r} has {len(body):,} bytes, a record of the models topic {MAX_MODEL_BYTES:,}; make it smaller"
+        )
+    return Model(name, version, body, hashlib.sha256(body).hexdigest(), timestamp_ms)
+
+
+def publish_models(settings: Settings, codec: Codec, models: Iterable[Model]) -> None:
+    """Write models, and return when all are acknowledged. At least once: a copy replaces what it equals.
+
+    Raises
+    ------
+    TopicError
+        A broker refused one, or did not answer.
+    """
+    topic = Topics.of(settings).models.name
+    refused: list[KafkaError] = []
+
+    def on_delivery(error: KafkaError | None, _: Message) -> None:
+        if error is not None:
+            refused.append(error)
+
+    producer = Producer(clients.producer_config(settings, message_max_bytes=MAX_MODEL_BYTES))
+    for model in models:
+        producer.produce(topic, key=model.name.encode(), value=codec.encode(model), on_delivery=on_delivery)
+    unsent = producer.flush(TIMEOUT_S)
+    if refused:
+        raise TopicError(f"{topic}: a model was not accepted: {refused[0].str()}")
+    if unsent:
+        raise TopicError(f"{topic}: Kafka did not acknowledge {unsent} models within {TIMEOUT_S:.0f} s")
+
+
+class Followed(Generic[T]):
+    """One name's newest model, ready for use.
+
+    Attributes
+    ----------
+    current : T or None
+        What `prepare` made of it; None before there was one. Assigned by the reader's thread: take it into a variable
+        once and use that, the next look may give another.
+    version : int
+        Of `current`; -1 before there was one.
+    """
+
+    def __init__(self, prepare: Callable[[Model], T]) -> None:
+        self._prepare = prepare
+        self.current: T | None = None
+        self.version = -1
+
+    def take(self, model: Model) -> None:
+        """Prepare a snapshot and swap it in."""
+        self.current = self._prepare(model)
+        self.version = model.version
+
+
+class ModelReader:
+    """Follows the models topic in a thread of its own, so that whoever serves never waits for a model.
+
+    Nothing is committed: every reader wants every model. A snapshot that cannot be read is left out with a warning,
+    and the one before goes on serving.
+
+    Parameters
+    ----------
+    settings : Settings
+    codec : Codec
+    """
+
+    def __init__(self, settings: Settings, codec: Codec) -> None:
+        self._settings = settings
+        self._codec = codec
+        self._topic = Topics.of(settings).models.name
+        self._followed: dict[str, list[Followed[Any]]] = {}
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="models", daemon=True)
+        self._next = 0
+        self._consumer = Consumer(clients.consumer_config(settings, group="botify-models", enable_partition_eof=True))
+        self._consumer.assign([TopicPartition(self._topic, 0, OFFSET_BEGINNING)])
+
+    def follow(self, name: str, prepare: Callable[[Model], T]) -> Followed[T]:
+        """Have a model kept up to date; to be called before `start`.
+
+        Parameters
+        ----------
+        name : str
+        prepare : callable of Model
+            Makes of a snapshot what its user wants. It runs in the reader's thread.
+        """
+        followed = Followed(prepare)
+        self._followed.setdefault(name, []).append(followed)
+        return followed
+
+    def start(self) -> None:
+        """Read what is there, then go on in the background.
+
+        Raises
+        ------
+        TopicError
+            The topic is missing, or the broker stops answering.
+        """
+        self.refresh()
+        self._thread.start()
+
+    def refresh(self) -> None:
+        """Read to the topic's end; `start` does it, and a thread from then on.
+
+        Raises
+        ------
+        TopicError
+            The topic is missing, or the broker stops answering.
+        """
+        end = end_offsets(self._settings, self._topic)[0]
+        give_up = time.monotonic() + TIMEOUT_S
+        while self._next < end:
+            if self._poll():
+                give_up = time.monotonic() + TIMEOUT_S
+            elif time.monotonic() > give_up:
+                raise TopicError(f"{self._topic}: no record for {TIMEOUT_S:.0f} s before its end at offset {end}")
+
+    def close(self) -> None:
+        """Stop following."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._consumer.close()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._poll()
+            except TopicError as error:
+                log.error("%s; models stay as they are", error)  # noqa: TRY400 - the message says it all
+                self._stopping.wait(POLL_S)
+
+    def _poll(self) -> bool:
+        """Wait for a record and take it; return whether there was one."""
+        message = self._consumer.poll(POLL_S)
+        if message is None:
+            return False
+        error = message.error()
+        if error is None:
+            self._next = message.offset() + 1
+            self._take(message)
+            return True
+        if error.code() == KafkaError._PARTITION_EOF:
+            self._next = max(self._next, message.offset())  # what compaction took away is not read
+        elif not clients.is_passing(error):
+            raise TopicError(f"{self._topic} cannot be read: {error.str()}")
+        return False
+
+    def _take(self, message: Message) -> None:
+        name = message.key().decode(errors="replace")  # a compacted topic takes no record without a key
+        followers = self._followed.get(name)
+        if not followers or message.value() is None:  # a tombstone takes no model away from who uses it
+            return
+        try:
+            model = self._codec.decode(message.value(), Model)
+            if hashlib.sha256(model.body).hexdigest() != model.digest:
+                raise DecodeError(f"the body of model {name!r} is not what its digest says", message.value())
+            for followed in followers:
+                followed.take(model)
+        except (BotifyError, ValueError) as error:
+            log.warning("%s offset %d is left out: %s", self._topic, message.offset(), error)

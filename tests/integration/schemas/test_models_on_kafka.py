@@ -1,0 +1,86 @@
+"""Invariant: whoever follows a model has the topic's last good snapshot of it, however the record was made."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+from confluent_kafka.admin import AdminClient
+
+from schemas.clients import common_config
+from schemas.codec import Codec
+from schemas.errors import TopicError
+from schemas.events import Model
+from schemas.models import ENVELOPE_BYTES, ModelReader, model_of, publish_models
+from schemas.settings import Settings
+from schemas.topics import MAX_MODEL_BYTES, Topics
+from tests.support import eventually, produce_raw
+
+CODEC = Codec()
+
+
+@pytest.fixture
+def reader(settings: Settings) -> Iterator[ModelReader]:
+    reader = ModelReader(settings, CODEC)
+    yield reader
+    reader.close()
+
+
+def text_of(model: Model) -> str:
+    return model.body.decode()
+
+
+def test_what_is_there_is_known_at_the_start_and_what_comes_soon_after(settings: Settings, reader: ModelReader) -> None:
+    publish_models(settings, CODEC, [model_of("a", version, b"%d" % version, 0) for version in (1, 2)])
+    a, b, again = reader.follow("a", text_of), reader.follow("b", text_of), reader.follow("a", len)
+    reader.start()
+    assert (a.current, a.version, b.current, b.version) == ("2", 2, None, -1)
+    publish_models(settings, CODEC, [model_of("b", 1, b"one", 0), model_of("a", 3, b"three", 0)])
+    eventually(lambda: a.current == "three", what=lambda: a.current)
+    assert (b.current, again.version) == ("one", 3)
+
+
+def test_the_biggest_body_travels_and_a_bigger_one_is_refused_before(settings: Settings, reader: ModelReader) -> None:
+    body = bytes(MAX_MODEL_BYTES - ENVELOPE_BYTES)
+    publish_models(settings, CODEC, [model_of("big", 1, body, 0)])
+    followed = reader.follow("big", lambda model: model.body)
+    reader.refresh()
+    assert followed.current == body
+    with pytest.raises(TopicError, match="model 'big' has 16,711,681 bytes, a record of the models topic 16,777,216"):
+        model_of("big", 1, body + b"x", 0)
+
+
+def test_what_cannot_be_read_is_left_out_and_said(
+    settings: Settings, reader: ModelReader, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = model_of("a", 1, b"1", 0)
+    torn = CODEC.encode(good._replace(body=b"2"))
+    publish_models(settings, CODEC, [good])
+    produce_raw(settings, Topics.of(settings).models.name, [(b"a", b"rubbish"), (b"a", torn), (b"a", None)])
+    publish_models(settings, CODEC, [model_of("n", 1, b"1", 0), model_of("n", 2, b"not a number", 0)])
+    a, n = reader.follow("a", text_of), reader.follow("n", lambda model: int(model.body))
+    with caplog.at_level(logging.WARNING):
+        reader.refresh()
+    assert (a.current, n.current, n.version) == ("1", 1, 1)
+    told = [record.getMessage().partition("is left out: ")[2][:40] for record in caplog.records]
+    assert told == [
+        "no Confluent wire format: it starts with",
+        "the body of model 'a' is not what its di",
+        "invalid literal for int() with base 10: ",
+    ]
+
+
+def test_without_the_topic_it_says_how_to_make_it(settings: Settings, reader: ModelReader) -> None:
+    name = Topics.of(settings).models.name
+    for future in AdminClient(common_config(settings)).delete_topics([name], operation_timeout=20).values():
+        future.result(20)
+
+    def missing() -> bool:
+        try:
+            reader.refresh()
+        except TopicError as error:
+            return "does not exist; `botify topics create` makes it" in str(error)
+        return False
+
+    eventually(missing)
