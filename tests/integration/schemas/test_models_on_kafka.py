@@ -73,7 +73,8 @@ def test_what_cannot_be_read_is_left_out_and_said(
 
 def test_without_the_topic_it_says_how_to_make_it(settings: Settings, reader: ModelReader) -> None:
     name = Topics.of(settings).models.name
-    for future in AdminClient(common_config(settings)).delete_topics([name], operation_timeout=20).values():
+    admin = AdminClient(common_config(settings))
+    for future in admin.delete_topics([name], operation_timeout=20).values():
         future.result(20)
 
     def missing() -> bool:
