@@ -81,6 +81,7 @@ class TopicReader:
             for partition in end_offsets(settings, topic)
         ]
         self._next = {tp.partition: max(tp.offset, 0) for tp in self._assigned}
+        self._overshot = False
         self._consumer.assign(self._assigned)
 
     def read_to_end(self, end: Mapping[int, int] | None = None) -> Iterator[list[Message]]:
@@ -98,6 +99,9 @@ class TopicReader:
         """
         stop = dict(end) if end is not None else end_offsets(self._settings, self._topic)
         open_partitions = {p for p, offset in stop.items() if self._next[p] < offset}
+        if self._overshot:  # the call before took records from the broker that lie after its end: fetch them again
+            self._consumer.assign([TopicPartition(self._topic, p, offset) for p, offset in self._next.items()])
+            self._overshot = False
         give_up = time.monotonic() + IDLE_TIMEOUT_S
         while open_partitions:
             batch = []
@@ -106,10 +110,14 @@ class TopicReader:
                 if error is None:
                     if message.offset() < stop.get(partition, 0):
                         batch.append(message)
-                    self._next[partition] = message.offset() + 1
+                        self._next[partition] = message.offset() + 1
+                    else:
+                        self._overshot = True
+                        open_partitions.discard(partition)
                 elif error.code() == KafkaError._PARTITION_EOF:
                     # what lies between the last record and the end is not data (compacted, transaction markers)
-                    self._next[partition] = max(self._next[partition], message.offset())
+                    reached = min(message.offset(), stop.get(partition, 0))
+                    self._next[partition] = max(self._next[partition], reached)
                 elif not clients.is_passing(error):
                     raise TopicError(f"{self._topic}[{partition}] cannot be read: {error.str()}")
                 if self._next[partition] >= stop.get(partition, 0):
