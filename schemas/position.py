@@ -31,6 +31,9 @@ class Position:
     value: int = 0
 
 
+EARLIEST, LATEST = Position("earliest"), Position("latest")
+
+
 def parse_position(text: str, now_ms: int) -> Position:
     """Read what an operator wrote.
 

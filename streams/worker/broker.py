@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 
-from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from schemas import clients
 from schemas.committed_offsets import committed_offsets
 from schemas.errors import TopicError
 from schemas.settings import Settings
+from schemas.topic_id import read_topic_id
 from schemas.topic_reader import end_offsets, start_offsets
 from schemas.topics import TIMEOUT_S
 from streams.worker.topic_state import TopicState
@@ -64,12 +65,6 @@ class TopicWatch:
             return read_topic_id(self._admin, self._topic)
         except KafkaException:
             return None
-
-
-def read_topic_id(admin: AdminClient, topic: str) -> str:
-    """Return the topic's id, which another topic of the same name does not have; raises KafkaException."""
-    (future,) = admin.describe_topics(TopicCollection([topic])).values()
-    return str(future.result(TIMEOUT_S).topic_id)
 
 
 def _committed(settings: Settings, topic: str, partitions: list[int]) -> dict[int, int]:

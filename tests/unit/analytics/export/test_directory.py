@@ -1,0 +1,141 @@
+"""Invariant: whatever is killed, each record is in exactly one of the files that the manifest names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from analytics.export import directory as module
+from analytics.export.columns import arrow_schema, record_batch
+from analytics.export.directory import open_directory
+from analytics.export.errors import ExportError
+from analytics.export.manifest import ExportedFile, Source, read_manifest
+from schemas.events import Listen
+from tests.unit.analytics.listens import listen
+
+SOURCE = Source("botify.listens", "an-id", "Listen")
+DAY_MS = 24 * 60 * 60 * 1000
+
+
+class KilledError(Exception):
+    pass
+
+
+def killed(*_: object) -> None:
+    raise KilledError
+
+
+def table(first: int, count: int, per_day: int = 10, partition: int = 0) -> pa.Table:
+    """Listens with offsets from `first` on, so many a day."""
+    offsets = range(first, first + count)
+    events = [listen("r-1-0", offset, timestamp_ms=offset // per_day * DAY_MS) for offset in offsets]
+    return pa.Table.from_batches([record_batch(arrow_schema(Listen), events, [partition] * count, offsets)])
+
+
+def offsets_in(path: Path) -> list[int]:
+    return sorted(pd.read_parquet(path)["kafka_offset"])
+
+
+def files_in(path: Path) -> list[str]:
+    return sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
+
+
+def test_rows_lie_in_the_folders_of_their_days(tmp_path: Path) -> None:
+    with open_directory(tmp_path, SOURCE, {0: 0}) as export:
+        export.commit(table(0, 15), {0: 15}, rejected=0)
+        export.commit(table(15, 5), {0: 20}, rejected=2)
+    assert files_in(tmp_path) == [
+        "_lock",
+        "_manifest.json",
+        "day=1970-01-01/part-000000.parquet",
+        "day=1970-01-02/part-000000.parquet",
+        "day=1970-01-02/part-000001.parquet",
+    ]
+    manifest = read_manifest(tmp_path)
+    assert manifest is not None
+    assert (manifest.rows, manifest.rejected, manifest.next_offsets) == (20, 2, {0: 20})
+    assert manifest.files[1] == ExportedFile("day=1970-01-02/part-000000.parquet", 5, {0: (10, 14)})
+    assert offsets_in(tmp_path) == list(range(20))
+
+
+def test_a_day_is_a_day_in_the_years_that_only_numpy_knows(tmp_path: Path) -> None:
+    far = table(0, 1).set_column(4, arrow_schema(Listen).field("timestamp_ms"), pa.array([2**52]))
+    with open_directory(tmp_path, SOURCE, {0: 0}) as export:
+        export.commit(far, {0: 1}, rejected=0)
+    assert export.manifest.files[0].path == "day=144683-05-23/part-000000.parquet"
+
+
+def test_what_a_killed_export_left_is_removed_and_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_directory(tmp_path, SOURCE, {0: 0}) as export:
+        export.commit(table(0, 15), {0: 15}, rejected=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_manifest", killed)
+        with pytest.raises(KilledError), open_directory(tmp_path, SOURCE, {0: 0}) as export:
+            export.commit(table(15, 10), {0: 25}, rejected=0)
+    (tmp_path / "day=1970-01-01" / ".part-000002.parquet.unfinished").write_bytes(b"half of a fi")
+    assert offsets_in(tmp_path) == list(range(25))  # a file is there that does not count
+    with open_directory(tmp_path, SOURCE, {0: 0}) as export:
+        assert export.manifest.next_offsets == {0: 15}
+        assert offsets_in(tmp_path) == list(range(15))
+        assert not list(tmp_path.rglob("*.unfinished"))
+        export.commit(table(15, 10), {0: 25}, rejected=0)
+    assert offsets_in(tmp_path) == list(range(25))
+
+
+def test_nothing_but_our_own_files_is_removed(tmp_path: Path) -> None:
+    with open_directory(tmp_path, SOURCE, {0: 0}) as export:
+        export.commit(table(0, 1), {0: 1}, rejected=0)
+    mine = tmp_path / "day=1970-01-01" / "notes.txt"
+    mine.write_text("keep me")
+    with open_directory(tmp_path, SOURCE, {0: 0}):
+        assert mine.exists()
+
+
+def test_records_that_are_all_rejected_still_move_the_export_on(tmp_path: Path) -> None:
+    with open_directory(tmp_path, SOURCE, {0: 0}) as export:
+        export.commit(table(0, 0), {0: 7}, rejected=7)
+    manifest = read_manifest(tmp_path)
+    assert manifest is not None
+    assert (manifest.files, manifest.next_offsets) == ((), {0: 7})
+
+
+def test_two_do_not_write_at_once(tmp_path: Path) -> None:
+    with (
+        open_directory(tmp_path, SOURCE, {0: 0}),
+        pytest.raises(ExportError, match="another export is writing"),
+        open_directory(tmp_path, SOURCE, {0: 0}),
+    ):
+        pass
+
+
+def test_another_topic_of_the_same_name_is_refused(tmp_path: Path) -> None:
+    with open_directory(tmp_path, SOURCE, {0: 0}):
+        pass
+    with pytest.raises(ExportError, match="made anew"), open_directory(tmp_path, SOURCE._replace(topic_id="b"), {0: 0}):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("notes.txt", "mine", r"no export and not empty \(there is notes.txt\)"),
+        ("_manifest.json", "{", "cannot be read"),
+        ("_manifest.json", '{"format": 99}', "no manifest of format 1"),
+    ],
+)
+def test_a_folder_of_something_else_is_refused(tmp_path: Path, name: str, content: str, message: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ExportError, match=message), open_directory(tmp_path, SOURCE, {0: 0}):
+        pass
+    assert (tmp_path / name).read_text() == content
+
+
+def test_files_keep_the_types(tmp_path: Path) -> None:
+    with open_directory(tmp_path, SOURCE, {0: 0}) as export:
+        export.commit(table(0, 3), {0: 3}, rejected=0)
+    (file,) = tmp_path.glob("day=*/*.parquet")
+    assert pq.ParquetFile(file).schema_arrow.equals(arrow_schema(Listen))
