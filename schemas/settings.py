@@ -44,6 +44,8 @@ class Settings:
     on_missing_state : str
         What a worker does that finds state gone from Redis: `refuse` to go on, or `rebuild` it from the topic
         (`BOTIFY_ON_MISSING_STATE`).
+    experiments : Path | None
+        The file that declares the experiments; None for the one that comes with the services (`BOTIFY_EXPERIMENTS`).
     metrics_host : str
         Where a process serves `/metrics`, `/healthz` and `/readyz` (`BOTIFY_METRICS_HOST`).
     metrics_port : int | None
@@ -70,6 +72,7 @@ class Settings:
     replication_factor: int = 1
     session_timeout_s: int = 10
     on_missing_state: str = "refuse"
+    experiments: Path | None = None
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = None
     log_format: str = "text"
@@ -127,6 +130,10 @@ def _text(variable: str, raw: str) -> str:
     return raw
 
 
+def _path(variable: str, raw: str) -> Path:
+    return Path(raw).absolute()
+
+
 def _count(variable: str, raw: str) -> int:
     try:
         value = int(raw)
@@ -170,6 +177,7 @@ _VARIABLES: dict[str, tuple[str, Callable[[str, str], Any]]] = {
     "replication_factor": ("BOTIFY_REPLICATION_FACTOR", _count),
     "session_timeout_s": ("BOTIFY_SESSION_TIMEOUT_S", _count),
     "on_missing_state": ("BOTIFY_ON_MISSING_STATE", _either("refuse", "rebuild")),
+    "experiments": ("BOTIFY_EXPERIMENTS", _path),
     "metrics_host": ("BOTIFY_METRICS_HOST", _text),
     "metrics_port": ("BOTIFY_METRICS_PORT", _port),
     "log_format": ("BOTIFY_LOG_FORMAT", _either("text", "json")),

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 from schemas.catalogue import CatalogueReader
 from schemas.codec import Codec
 from schemas.settings import Settings
@@ -19,8 +16,6 @@ from services.recommender.sticky_artist import StickyArtist
 from services.recommender.toppop import TopPop
 from streams.read import StateReader
 from streams.store.connect import connect
-
-EXPERIMENTS_VARIABLE = "BOTIFY_EXPERIMENTS"
 
 
 def build_service(settings: Settings) -> RecommenderService:
@@ -39,5 +34,5 @@ def build_service(settings: Settings) -> RecommenderService:
         return [RandomTracks(catalogue), TopPop(popular), StickyArtist(catalogue)]
 
     roster = Roster(CatalogueReader(settings, codec), make)
-    file = Path(os.environ.get(EXPERIMENTS_VARIABLE) or DEFAULT_FILE)
-    return RecommenderService(settings, codec, reader, roster, load_experiments(file, roster.recommenders))
+    experiments = load_experiments(settings.experiments or DEFAULT_FILE, roster.recommenders)
+    return RecommenderService(settings, codec, reader, roster, experiments)
