@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from schemas.codec import Codec
 from schemas.dead_letters import MAX_BYTES
 from schemas.errors import RejectedMessageError
 from schemas.events import Recommendation, RecommendationRequest
+from schemas.observing.histogram import DurationHistogram
 from schemas.settings import Settings
 from schemas.topics import Topics
 from schemas.validation import check
@@ -61,6 +63,16 @@ class RecommenderService:
     reader : StateReader
     roster : Roster
     experiments : Experiments
+
+    Attributes
+    ----------
+    counters : Counters
+    answers : collections.Counter of str
+        Answers by the recommender that gave them.
+    durations : DurationHistogram
+        From a request's record timestamp to its answer.
+    assigned : bool
+        Whether the group has said which partitions are this member's, which may be none.
     """
 
     def __init__(
@@ -89,10 +101,14 @@ class RecommenderService:
         self._delivery = Delivery(self._consumer, producer, topics.recommendations.name, topics.dead_letters.name)
         self._consumer.subscribe(
             [topics.recommendation_requests.name],
-            on_revoke=lambda *_: self._delivery.commit(wait=True),
-            on_lost=lambda *_: self._delivery.forget(),
+            on_assign=self._on_assign,
+            on_revoke=self._on_revoke,
+            on_lost=self._on_lost,
         )
         self.counters = Counters()
+        self.answers: Counter[str] = Counter()
+        self.durations = DurationHistogram()
+        self.assigned = False
         self._committed_at = time.monotonic()
 
     def step(self, wait_s: float = 0.2) -> int:
@@ -122,6 +138,17 @@ class RecommenderService:
         finally:
             self._consumer.close()
 
+    def _on_assign(self, *_: object) -> None:
+        self.assigned = True
+
+    def _on_revoke(self, *_: object) -> None:
+        self.assigned = False
+        self._delivery.commit(wait=True)
+
+    def _on_lost(self, *_: object) -> None:
+        self.assigned = False
+        self._delivery.forget()
+
     def _receive(self, wait_s: float) -> list[Message]:
         """Wait for one message, then take all that are there: `consume` alone would wait for a full batch."""
         try:
@@ -134,7 +161,7 @@ class RecommenderService:
 
     def _take(self, messages: Sequence[Message]) -> tuple[list[RecommendationRequest], list[Message], list[Rejected]]:
         """Decode, and set aside what is bad or too late."""
-        requests, taken, rejected = [], [], []
+        requests, taken, rejected, expired = [], [], [], []
         now_ms = time.time() * 1000
         for message in messages:
             raw = message.value()
@@ -143,13 +170,18 @@ class RecommenderService:
                 check(request, message.key(), raw)
             except RejectedMessageError as reason:
                 rejected.append((message, reason))
-                self.counters.dead_letters += 1
                 continue
             if request.deadline_ms < now_ms:
-                self.counters.expired += 1
+                expired.append(request.request_id)
                 continue
             requests.append(request)
             taken.append(message)
+        self.counters.dead_letters += len(rejected)
+        self.counters.expired += len(expired)
+        if rejected:
+            log.warning("%d dead letters, the first: %s", len(rejected), rejected[0][1])
+        if expired:
+            log.warning("%d requests came past their deadline", len(expired), extra={"request_id": expired[0]})
         return requests, taken, rejected
 
     def _answer(self, requests: list[RecommendationRequest], messages: list[Message]) -> list[tuple[bytes, bytes]]:
@@ -159,7 +191,7 @@ class RecommenderService:
         batch = Batch.of(requests, states)
         answered = answer(batch, wanted, self._roster.serve(batch.tracks))
         now_ms = time.time() * 1000
-        replies = []
+        replies, durations_s = [], []
         for request, message, state, assignment, track, propensity, recommender, policy, candidates in zip(
             requests,
             messages,
@@ -177,6 +209,9 @@ class RecommenderService:
                 continue
             self.counters.answered += 1
             self.counters.fallbacks += recommender != assignment.recommender
+            self.answers[recommender] += 1
+            latency_ms = now_ms - message.timestamp()[1]
+            durations_s.append(latency_ms / 1000)
             reply = Recommendation(
                 request_id=request.request_id,
                 user=request.user,
@@ -185,12 +220,13 @@ class RecommenderService:
                 treatments=assignment.treatments,
                 propensity=propensity,
                 state_freshness=_freshness(request, state),
-                latency_ms=now_ms - message.timestamp()[1],
+                latency_ms=latency_ms,
                 timestamp_ms=request.timestamp_ms,
                 policy=policy,
                 candidates=candidates,
             )
             replies.append((message.key(), self._codec.encode(reply)))
+        self.durations.update(durations_s)
         return replies
 
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from typing import Any
 
+from faust.sensors.prometheus import setup_prometheus_sensors
 from faust.types import TP
 
 from schemas.catalogue import CatalogueReader
 from schemas.codec import Codec
+from schemas.observing.histogram import DurationHistogram
+from schemas.observing.probes import Heartbeat
+from schemas.observing.server import new_registry, observed
 from schemas.settings import Settings
 from schemas.topics import Topics
 from streams.store.connect import connect_async
@@ -21,6 +26,7 @@ from streams.worker.broker import TopicWatch, describe_topic, group_of
 from streams.worker.emitter import Emitter
 from streams.worker.failpoints import with_failpoints
 from streams.worker.intake import Intake
+from streams.worker.metrics import TimedStore, WorkerMetrics
 from streams.worker.ownership import OwnedPartitions
 from streams.worker.rejected_before import RejectedBefore
 from streams.worker.topic_state import TopicState
@@ -30,6 +36,7 @@ log = logging.getLogger(__name__)
 
 TOPIC_CHECK_S = 5.0
 NAMESPACE_CHECK_S = 0.5
+HEARTBEAT_S = 1.0
 FETCH_BYTES = 1024 * 1024
 RUN_RECORDS = 12_000
 """At the most, in one run. It is more than `FETCH_BYTES` hold, so a fetch gives each partition one run, none two.
@@ -44,6 +51,13 @@ class WorkerApp(BatchApp):
     settings: Settings
     partitions: OwnedPartitions
     consumer: BatchConsumer
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.registry = new_registry()
+        self.heartbeat = Heartbeat()
+        self._applies = DurationHistogram()
+        self._served = ExitStack()
 
     async def on_start(self) -> None:
         """Read the catalogue and connect; partitions are claimed when the group assigns them."""
@@ -67,6 +81,10 @@ class WorkerApp(BatchApp):
             reclaim_after_s=settings.session_timeout_s,
             rebuild_missing=settings.on_missing_state == "rebuild",
         )
+        self.registry.register(WorkerMetrics(self.partitions, self._applies, self._ends))
+        self._served.enter_context(
+            observed(settings, self.registry, alive=self.heartbeat.probe, ready=self._missing_for_ready)
+        )
 
     async def another_store(self) -> Store | None:
         """Return the store of the live namespace, where another one has become that."""
@@ -74,7 +92,13 @@ class WorkerApp(BatchApp):
         return None if namespace is None else self._store_of(namespace)
 
     def _store_of(self, namespace: str) -> Store:
-        return with_failpoints(RedisStore(self._redis, namespace))
+        return TimedStore(with_failpoints(RedisStore(self._redis, namespace)), self._applies)
+
+    def _missing_for_ready(self) -> str | None:
+        return None if self.partitions.claimed else "the assigned partitions are not claimed yet"
+
+    def _ends(self) -> dict[int, int]:
+        return {tp.partition: end for tp, end in dict(self.monitor.tp_end_offsets).items()}
 
     def _before_claim(self, topic: str) -> TopicState:
         """Read what a claim goes by: which records were dead-lettered, and the topic's bounds."""
@@ -83,6 +107,7 @@ class WorkerApp(BatchApp):
 
     async def on_stop(self) -> None:
         """Let go of the partitions, then of the connections."""
+        self._served.close()
         await self.partitions.release()
         await super().on_stop()
         await asyncio.to_thread(self._emitter.close)
@@ -115,6 +140,9 @@ def build_app(settings: Settings) -> WorkerApp:
         stream_wait_empty=False,
     )
     app.settings = settings
+    if settings.metrics_port is not None:
+        # Faust's own sensor; its "messages" are our runs of records, and its durations are in milliseconds
+        setup_prometheus_sensors(app, registry=app.registry, name_prefix="faust")
 
     @app.agent(app.topic(Topics.of(settings).listens.name, schema=RunSchema()))
     async def fold(runs: Any) -> AsyncIterator[None]:
@@ -134,5 +162,11 @@ def build_app(settings: Settings) -> WorkerApp:
     @app.task  # type: ignore[untyped-decorator]
     async def follow_the_live_namespace() -> None:
         await app.partitions.follow_namespace(app.another_store, NAMESPACE_CHECK_S)
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def beat() -> None:
+        while True:
+            app.heartbeat.beat()
+            await asyncio.sleep(HEARTBEAT_S)
 
     return app

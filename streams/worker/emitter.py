@@ -7,6 +7,7 @@ an id that is the same every time; a dead letter says which record it is, so a r
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -20,6 +21,8 @@ from schemas.events import Session
 from schemas.settings import Settings
 from schemas.topics import Topics
 from streams.worker.intake import Rejected
+
+log = logging.getLogger(__name__)
 
 ACKNOWLEDGE_TIMEOUT_S = 30.0
 
@@ -88,6 +91,14 @@ class Emitter:
         if refused or unheard:
             why = refused[0].str() if refused else f"no answer in {ACKNOWLEDGE_TIMEOUT_S:.0f} s"
             raise EmitError(f"{len(refused) + unheard} sessions or dead letters were not acknowledged: {why}")
+        if rejected:
+            first = rejected[0].record
+            log.warning(
+                "%d dead letters, the first: %s",
+                len(rejected),
+                rejected[0].reason,
+                extra={"topic": first.topic, "partition": first.partition, "offset": first.offset},
+            )
 
     def _produce(self, on_delivery: object, **message: object) -> None:
         """Produce; where the queue is full, let it drain first."""

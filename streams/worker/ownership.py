@@ -56,6 +56,8 @@ class OwnedPartitions:
     failed : asyncio.Future
         Raises what ended a lane; a worker that fails stops, and its supervisor starts another.
     counters : Counters
+    claimed : bool
+        Whether everything that the group has assigned is claimed, which may be nothing.
     """
 
     def __init__(
@@ -85,24 +87,19 @@ class OwnedPartitions:
         self._rows: TrackRows = {}
         self.failed: asyncio.Future[None] = asyncio.get_event_loop().create_future()
         self.counters = Counters()
+        self.claimed = False
 
     async def claim(self, partitions: set[int]) -> Mapping[int, int]:
         """Drop what was owned, claim the partitions anew, and return where each goes on."""
         async with self._claiming:  # Faust may start on the next assignment before it is done with this one
             await self.release()
-            if not partitions:
-                return {}
-            state = await self._describe_topic()
-            self._topic_id = state.topic_id
-            claimed = await asyncio.gather(*(self._claim(partition, state) for partition in sorted(partitions)))
-            for one in claimed:
-                self._open_lane(one)
-            offsets = {one.partition: one.next_offset for one in claimed}
-            log.info("claimed partitions at offsets %s", offsets)
+            offsets = await self._claim_all(partitions) if partitions else {}
+            self.claimed = True
             return offsets
 
     async def release(self) -> None:
         """End all lanes. What they had under way is either in the store, with its checkpoint, or it is not."""
+        self.claimed = False
         lanes, self._lanes = list(self._lanes.values()), {}
         tasks = [lane.task for lane in lanes if lane.task]
         for lane in lanes:
@@ -165,8 +162,18 @@ class OwnedPartitions:
             await lane.runs.put(run)
 
     def applied(self) -> Mapping[int, int]:
-        """Return the checkpoint of each owned partition."""
-        return {partition: lane.claimed.next_offset for partition, lane in self._lanes.items()}
+        """Return the checkpoint of each owned partition; from any thread."""
+        return {partition: lane.claimed.next_offset for partition, lane in self._lanes.copy().items()}
+
+    async def _claim_all(self, partitions: set[int]) -> dict[int, int]:
+        state = await self._describe_topic()
+        self._topic_id = state.topic_id
+        claimed = await asyncio.gather(*(self._claim(partition, state) for partition in sorted(partitions)))
+        for one in claimed:
+            self._open_lane(one)
+        offsets = {one.partition: one.next_offset for one in claimed}
+        log.info("claimed partitions at offsets %s", offsets)
+        return offsets
 
     async def _claim(self, partition: int, state: TopicState) -> ClaimedPartition:
         store = self._store  # another may become the live one while this one answers
@@ -215,7 +222,7 @@ class OwnedPartitions:
 
     async def _claim_again(self, lane: _Lane, why: str, wait_s: float = 0.0) -> None:
         partition = lane.claimed.partition
-        log.warning("partition %d: %s, at offset %d", partition, why, lane.claimed.next_offset)
+        log.warning("claiming again: %s", why, extra={"partition": partition, "offset": lane.claimed.next_offset})
         lane.open = False  # what comes now is fetched again; the other lanes must not wait behind it
         _empty(lane)
         await asyncio.sleep(wait_s)
