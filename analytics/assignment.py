@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -47,20 +48,17 @@ def assign(listens: pd.DataFrame, experiment: str) -> Assignment:
     AnalyticsError
         No listen carries a treatment of this experiment.
     """
-    texts = listens["treatments"].cat
+    # a selection of listens still has the texts of all of them
+    texts = listens["treatments"].cat.remove_unused_categories().cat
     declared = [json.loads(text) for text in texts.categories]
     of_text = np.array([treatments.get(experiment) for treatments in declared], dtype=object)
     names = sorted({name for name in of_text if name is not None})
     if not names:
-        seen = sorted({name for treatments in declared for name in treatments})
-        raise AnalyticsError(
-            f"no listen carries a treatment of experiment {experiment!r}; "
-            + (f"the data has {', '.join(seen)}" if seen else "the data has no experiment at all")
-        )
+        raise unknown_experiment(experiment, {name for treatments in declared for name in treatments})
     code_of_text = np.array([names.index(name) if name is not None else -1 for name in of_text])
     codes = code_of_text[texts.codes]
     treated = codes >= 0
-    seen_by_user = (
+    seen = (
         pd.DataFrame(
             {
                 "user": listens["user"].to_numpy()[treated],
@@ -69,15 +67,46 @@ def assign(listens: pd.DataFrame, experiment: str) -> Assignment:
             }
         )
         .groupby("user")
-        .agg(lowest=("code", "min"), highest=("code", "max"), since_ms=("timestamp_ms", "min"))
+        .agg(
+            lowest=("code", "min"),
+            highest=("code", "max"),
+            since_ms=("timestamp_ms", "min"),
+            until_ms=("timestamp_ms", "max"),
+        )
     )
-    pure = seen_by_user[seen_by_user["lowest"] == seen_by_user["highest"]]
+    return assignment_of(seen, names)
+
+
+def assignment_of(seen: pd.DataFrame, treatments: Sequence[str]) -> Assignment:
+    """Assign users, given what was seen of each.
+
+    Parameters
+    ----------
+    seen : DataFrame
+        Indexed by user: `lowest` and `highest`, places in `treatments` of the treatments that the user's listens
+        carry, and `since_ms` and `until_ms`, the times of the first and last of these listens.
+    treatments : sequence of str
+        Sorted.
+
+    Examples
+    --------
+    >>> seen = pd.DataFrame({"lowest": [0, 0], "highest": [0, 1], "since_ms": [5, 6], "until_ms": [7, 9]}, index=[1, 2])
+    >>> assignment = assignment_of(seen, ["C", "T1"])
+    >>> assignment.users["treatment"].to_dict(), assignment.until_ms, assignment.mixed
+    ({1: 'C'}, 9, 1)
+    """
+    pure = seen[seen["lowest"] == seen["highest"]]
     users = pd.DataFrame(
         {
-            "treatment": pd.Categorical.from_codes(pure["lowest"].to_numpy(), categories=pd.Index(names)),
+            "treatment": pd.Categorical.from_codes(pure["lowest"].to_numpy(), categories=pd.Index(treatments)),
             "since_ms": pure["since_ms"],
         },
         index=pure.index,
     )
-    until_ms = int(listens["timestamp_ms"].to_numpy()[treated].max())
-    return Assignment(users, until_ms, mixed=len(seen_by_user) - len(pure))
+    return Assignment(users, int(seen["until_ms"].max()), mixed=len(seen) - len(pure))
+
+
+def unknown_experiment(experiment: str, known: Collection[str]) -> AnalyticsError:
+    """Return the error for an experiment that no listen carries."""
+    there = f"the data has {', '.join(sorted(known))}" if known else "the data has no experiment at all"
+    return AnalyticsError(f"no listen carries a treatment of experiment {experiment!r}; {there}")

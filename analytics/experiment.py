@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import pandas as pd
@@ -14,10 +15,13 @@ from analytics.metrics import user_metrics
 from analytics.sessions import CutOff, sessions_of
 from analytics.statistics.holm import holm
 from analytics.statistics.sample_ratio import SampleRatio, sample_ratio
-from analytics.statistics.welch import Sample, welch
+from analytics.statistics.welch import Difference, Sample, welch
 
 CONTROL = "C"
 """Botify's name of the control."""
+
+Comparison = Callable[[Sample, Sample], Difference]
+"""Control and treatment to the difference: `welch`, or the `difference` of a `ConfidenceSequence`."""
 
 
 class Effect(NamedTuple):
@@ -118,12 +122,30 @@ def experiment_results(
     """
     assignment = assign(listens, name)
     users = user_metrics(sessions_of(listens, cut_off), assignment)
-    effects = effects_of(users, control, alpha)
+    return results_of(name, users, assignment.mixed, control, partial(welch, alpha=alpha), split)
+
+
+def results_of(
+    name: str,
+    users: pd.DataFrame,
+    mixed: int,
+    control: str = CONTROL,
+    compare: Comparison = welch,
+    split: Mapping[str, float] | None = None,
+) -> ExperimentResults:
+    """Compare an experiment's users; parameters and errors as of `experiment_results` and `effects_of`.
+
+    Parameters
+    ----------
+    mixed : int
+        How many users were left out because they were seen in more than one treatment.
+    """
+    effects = effects_of(users, control, compare)
     counts = {str(treatment): len(group) for treatment, group in users.groupby("treatment", observed=True)}
-    return ExperimentResults(name, control, users, effects, sample_ratio(counts, split), assignment.mixed)
+    return ExperimentResults(name, control, users, effects, sample_ratio(counts, split), mixed)
 
 
-def effects_of(users: pd.DataFrame, control: str = CONTROL, alpha: float = 0.05) -> list[Effect]:
+def effects_of(users: pd.DataFrame, control: str = CONTROL, compare: Comparison = welch) -> list[Effect]:
     """Compare each treatment's users with the control's, metric by metric, as Botify's notebook does.
 
     Parameters
@@ -131,8 +153,8 @@ def effects_of(users: pd.DataFrame, control: str = CONTROL, alpha: float = 0.05)
     users : DataFrame
         One row a user: `treatment` and a column for each metric.
     control : str
-    alpha : float
-        One minus the confidence of each interval (Welch's).
+    compare : callable
+        What a metric's two samples are compared by, and how sure its interval is.
 
     Raises
     ------
@@ -153,7 +175,7 @@ def effects_of(users: pd.DataFrame, control: str = CONTROL, alpha: float = 0.05)
         )
     metrics = [column for column in users.columns if column != "treatment"]
     effects = [
-        _effect(treatment, metric, Sample.of(groups[control][metric]), Sample.of(group[metric]), alpha)
+        _effect(treatment, metric, Sample.of(groups[control][metric]), Sample.of(group[metric]), compare)
         for treatment, group in groups.items()
         if treatment != control
         for metric in metrics
@@ -162,8 +184,8 @@ def effects_of(users: pd.DataFrame, control: str = CONTROL, alpha: float = 0.05)
     return [effect._replace(p_holm=float(p)) for effect, p in zip(effects, corrected, strict=True)]
 
 
-def _effect(treatment: str, metric: str, before: Sample, after: Sample, alpha: float) -> Effect:
-    difference = welch(before, after, alpha)
+def _effect(treatment: str, metric: str, before: Sample, after: Sample, compare: Comparison) -> Effect:
+    difference = compare(before, after)
     percent = 100 / before.mean if before.mean else math.nan
     # a negative control mean turns the interval around
     lower, upper = sorted((difference.lower * percent, difference.upper * percent))

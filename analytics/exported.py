@@ -1,0 +1,115 @@
+"""Experiments from exported listens: DuckDB adds them up to sessions, so that memory holds no listens."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+from duckdb import ColumnExpression, ConstantExpression, Expression, FunctionExpression
+
+from analytics.assignment import Assignment, assignment_of, unknown_experiment
+from analytics.errors import AnalyticsError
+from analytics.export.manifest import NAME, read_manifest
+
+MEMORY = "512MB"
+"""What DuckDB may use before it goes on on the disk."""
+
+_SESSIONS = """
+    SELECT "user", min(timestamp_ms) AS started_ms, max(timestamp_ms) AS ended_ms, count(*) AS tracks,
+           fsum(fraction) AS "time", bool_or(ended_session) AS ended,
+           count(latency_ms) AS requests, coalesce(fsum(latency_ms), 0) AS latency_ms
+    FROM listens GROUP BY "user", session_id ORDER BY "user", started_ms
+"""
+_SEEN = """
+    SELECT "user", min(treatment) AS lowest, max(treatment) AS highest,
+           min(timestamp_ms) AS since_ms, max(timestamp_ms) AS until_ms
+    FROM (SELECT "user", treatments[$experiment] AS treatment, timestamp_ms FROM listens)
+    WHERE treatment IS NOT NULL GROUP BY "user" ORDER BY "user"
+"""
+# A copy has the event id of another listen. Almost no listen has one, so ids are compared by their hashes first.
+_COPIES = """
+    CREATE TEMP TABLE copies AS
+    WITH twice AS (SELECT hash(event_id) AS hashed FROM files GROUP BY hashed HAVING count(*) > 1)
+    SELECT kafka_partition, kafka_offset FROM files WHERE hash(event_id) IN (FROM twice)
+    QUALIFY row_number() OVER (PARTITION BY event_id ORDER BY kafka_partition, kafka_offset) > 1
+"""
+_LISTENS = "CREATE TEMP VIEW listens AS FROM files ANTI JOIN copies USING (kafka_partition, kafka_offset)"
+
+
+class ExportedListens:
+    """Listens of an export, each once: copies that a producer sent again are left out, as everywhere.
+
+    Made by `open_listens`.
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+
+    def sessions(self) -> pd.DataFrame:
+        """Return the sessions, as `analytics.sessions.sessions_of` but without their ids."""
+        return self._connection.execute(_SESSIONS).df()
+
+    def assignment(self, experiment: str) -> Assignment:
+        """Find each user's treatment, as `analytics.assignment.assign`.
+
+        Raises
+        ------
+        AnalyticsError
+            No listen carries a treatment of this experiment.
+        """
+        seen = self._connection.execute(_SEEN, {"experiment": experiment}).df().set_index("user")
+        treatments = sorted({*seen["lowest"], *seen["highest"]})
+        if not treatments:
+            raise unknown_experiment(experiment, self.experiments())
+        places = {treatment: place for place, treatment in enumerate(treatments)}
+        return assignment_of(
+            seen.assign(lowest=seen["lowest"].map(places), highest=seen["highest"].map(places)), treatments
+        )
+
+    def experiments(self) -> set[str]:
+        """Return the names of all experiments that any listen carries."""
+        found = self._connection.execute("SELECT DISTINCT unnest(map_keys(treatments)) FROM listens").fetchall()
+        return {name for (name,) in found}
+
+
+@contextmanager
+def open_listens(folder: Path, run_id: str | None = None) -> Iterator[ExportedListens]:
+    """Open an export of the listens topic.
+
+    Parameters
+    ----------
+    folder : Path
+    run_id : str, optional
+        Only this run of the simulator, whose session ids are `<run>-<user>-<number>`.
+
+    Raises
+    ------
+    AnalyticsError
+        It is no export of listens, or has none yet.
+    """
+    manifest = read_manifest(folder)
+    if manifest is None or manifest.source.event != "Listen":
+        raise AnalyticsError(f"{folder} is no export of listens; `botify export --out {folder}` makes one")
+    if not manifest.files:
+        raise AnalyticsError(f"{folder / NAME} names no files: the topic had no listens yet; export again")
+    paths = [str(folder / file.path) for file in manifest.files]
+    with tempfile.TemporaryDirectory(prefix="botify-") as spill, duckdb.connect() as connection:
+        connection.execute("SET memory_limit = $memory", {"memory": MEMORY})
+        connection.execute("SET temp_directory = $folder", {"folder": spill})
+        connection.execute("SET preserve_insertion_order = false")
+        files = connection.read_parquet(paths, union_by_name=True)  # older files lack the columns of newer schemas
+        if run_id is not None:
+            files = files.filter(_run_of_session() == ConstantExpression(run_id))
+        files.create_view("files")
+        connection.execute(_COPIES)
+        connection.execute(_LISTENS)
+        yield ExportedListens(connection)
+
+
+def _run_of_session() -> Expression:
+    last_two = ConstantExpression("-[^-]*-[^-]*$")
+    return FunctionExpression("regexp_replace", ColumnExpression("session_id"), last_two, ConstantExpression(""))

@@ -1,0 +1,89 @@
+"""What DuckDB computes from files is what the frames compute from memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from analytics.assignment import assign
+from analytics.errors import AnalyticsError
+from analytics.export.columns import arrow_schema, record_batch
+from analytics.export.directory import open_directory
+from analytics.export.manifest import Source
+from analytics.exported import open_listens
+from analytics.frames import drop_copies, listens_frame, of_run
+from analytics.sessions import sessions_of
+from schemas.events import Listen
+from tests.unit.analytics.listens import drawn, listen
+
+
+def write(folder: Path, listens: Sequence[Listen], event: str = "Listen") -> Path:
+    """Export listens in commits of a hundred."""
+    schema = arrow_schema(Listen)
+    with open_directory(folder, Source("t", "an-id", event), {0: 0}) as export:
+        for first in range(0, len(listens), 100):
+            part = listens[first : first + 100]
+            batch = record_batch(schema, part, [0] * len(part), range(first, first + len(part)))
+            export.commit(pa.Table.from_batches([batch]), {0: first + len(part)}, rejected=0)
+    return folder
+
+
+def in_order(sessions: pd.DataFrame) -> pd.DataFrame:
+    columns = [column for column in sessions.columns if column != "session_id"]
+    return sessions.sort_values(["user", "started_ms", "ended_ms"], ignore_index=True)[columns]
+
+
+@pytest.mark.parametrize("run_id", [None, "r", "other-run"])
+def test_sessions_and_treatments_are_those_of_the_frames(tmp_path: Path, run_id: str | None) -> None:
+    rng = np.random.default_rng(4)
+    listens = drawn(80, rng, uplift=2.0)
+    elsewhere = [e._replace(event_id=f"o{e.event_id}", session_id=f"other-run{e.session_id[1:]}") for e in listens[:60]]
+    copies = [listens[i] for i in rng.integers(len(listens), size=40)]
+    everything = [*listens, *elsewhere, *copies]
+    frame = drop_copies(listens_frame(everything))
+    expected = frame if run_id is None else of_run(frame, run_id)
+    with open_listens(write(tmp_path, everything), run_id) as exported:
+        sessions, assignment = exported.sessions(), exported.assignment("demo")
+    pd.testing.assert_frame_equal(in_order(sessions), in_order(sessions_of(expected)), check_dtype=False, rtol=1e-12)
+    plain = assign(expected, "demo")
+    pd.testing.assert_frame_equal(assignment.users, plain.users, check_dtype=False)
+    assert assignment[1:] == plain[1:]
+
+
+def test_who_was_seen_in_two_treatments_is_counted(tmp_path: Path) -> None:
+    other = listen("r-1-0", 2, treatments={"demo": "T1"})
+    with open_listens(write(tmp_path, [listen("r-1-0", 1), other, listen("r-2-0", 1)])) as exported:
+        assignment = exported.assignment("demo")
+    assert (assignment.users.index.tolist(), assignment.mixed) == ([2], 1)
+
+
+def test_an_unknown_experiment_names_those_there_are(tmp_path: Path) -> None:
+    with (
+        open_listens(write(tmp_path, [listen("r-1-0", 1)])) as exported,
+        pytest.raises(AnalyticsError, match=r"'dmeo'; the data has demo"),
+    ):
+        exported.assignment("dmeo")
+
+
+def test_a_file_that_the_manifest_does_not_name_does_not_count(tmp_path: Path) -> None:
+    write(tmp_path, [listen("r-1-0")])
+    (file,) = tmp_path.glob("day=*/*.parquet")
+    file.with_name("part-000001.parquet").write_bytes(b"left by an export that was killed")
+    with open_listens(tmp_path) as exported:
+        assert len(exported.sessions()) == 1
+
+
+def test_what_is_no_export_of_listens_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AnalyticsError, match="is no export of listens; `botify export"), open_listens(tmp_path):
+        pass
+    write(tmp_path / "empty", [])
+    with pytest.raises(AnalyticsError, match="no listens yet"), open_listens(tmp_path / "empty"):
+        pass
+    write(tmp_path / "other", [listen()], event="Session")
+    with pytest.raises(AnalyticsError, match="is no export of listens"), open_listens(tmp_path / "other"):
+        pass
