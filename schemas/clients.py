@@ -72,9 +72,13 @@ def producer_config(settings: Settings, **changes: Any) -> Config:
 
 def consumer_config(settings: Settings, group: str, **changes: Any) -> Config:
     """Return a consumer's configuration; offsets are committed by whoever processed them, never by a timer."""
+    session_timeout_ms = settings.session_timeout_s * 1000
     return {
         **common_config(settings),
         "group.id": group,
+        "session.timeout.ms": session_timeout_ms,
+        # librdkafka's three seconds would be too late for a short session
+        "heartbeat.interval.ms": session_timeout_ms // 5,
         "enable.auto.commit": False,
         "auto.offset.reset": "earliest",
         "fetch.wait.max.ms": 50,

@@ -36,7 +36,7 @@ State = dict[tuple[int, str], dict[bytes, bytes] | dict[bytes, float]]
 """(partition, collection) to its items; collections without any are left out."""
 
 
-def eventually(condition: Callable[[], T], timeout_s: float = 30.0, what: object = None) -> T:
+def eventually(condition: Callable[[], T], timeout_s: float = 60.0, what: object = None) -> T:
     """Poll a condition until it is true, and return its value; `what` (or what it returns) says what was awaited."""
     give_up = time.monotonic() + timeout_s
     while not (value := condition()):

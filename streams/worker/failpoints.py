@@ -1,9 +1,10 @@
-"""Points at which a worker kills itself, for tests of what it leaves behind. Off unless `BOTIFY_FAILPOINTS` is set.
+"""Points at which a worker kills or stops itself, for tests of what follows. Off unless `BOTIFY_FAILPOINTS` is set.
 
 `BOTIFY_FAILPOINTS=after-apply:3` sends SIGKILL to the worker at its third apply, between the store's answer and the
 worker's hearing of it; `before-apply:0.01` kills with that probability at each apply, drawn from
-`BOTIFY_FAILPOINTS_SEED`. Several are separated by commas. The points wrap the store, so a worker without them has
-not a single instruction more.
+`BOTIFY_FAILPOINTS_SEED`; `before-apply:3:stop` sends SIGSTOP, so what a worker that was frozen does first when it gets
+SIGCONT is that write. Several are separated by commas. The points wrap the store, so a worker without them has not a
+single instruction more.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,10 +29,11 @@ DURING_CLAIM = "during-claim"
 """The epoch is raised, the state not read yet."""
 
 POINTS = (BEFORE_APPLY, AFTER_APPLY, DURING_CLAIM)
+SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 
 
 def with_failpoints(store: Store, environ: Mapping[str, str] | None = None) -> Store:
-    """Return the store itself, or one that kills this process where the environment says so.
+    """Return the store itself, or one that signals this process where the environment says so.
 
     Raises
     ------
@@ -43,46 +46,47 @@ def with_failpoints(store: Store, environ: Mapping[str, str] | None = None) -> S
     seed = env.get(SEED_VARIABLE) or "0"
     if not seed.isdecimal():
         raise SettingsError(f"{SEED_VARIABLE}: {seed!r} is not a whole number of 0 or more")
-    return KillingStore(store, Failpoints(text, int(seed)))
+    return FailpointStore(store, Failpoints(text, int(seed)))
 
 
 class Failpoints:
-    """When to die.
+    """When to send which signal to oneself.
 
     Parameters
     ----------
     text : str
-        `point:value[,point:value]`; a whole number counts visits, a fraction is a probability.
+        `point:value[:signal]`, separated by commas; a whole number counts visits, a fraction is a probability, and the
+        signal is `kill` (the default) or `stop`.
     seed : int
-    die : callable
-        What is done then.
+    send : callable of signal.Signals
+        Sends it; by default to the calling thread, so that it acts before the next instruction.
 
     Examples
     --------
-    >>> points = Failpoints("after-apply:2", seed=0, die=lambda: print("dead"))
+    >>> points = Failpoints("after-apply:2", seed=0, send=lambda sent: print(sent.name))
     >>> points.reach("after-apply")
     >>> points.reach("after-apply")
-    dead
+    SIGKILL
     """
 
-    def __init__(self, text: str, seed: int, die: Callable[[], object] | None = None) -> None:
+    def __init__(self, text: str, seed: int, send: Callable[[signal.Signals], object] = signal.raise_signal) -> None:
         self._plan = dict(_parse(part) for part in text.split(","))
         self._visits = dict.fromkeys(POINTS, 0)
         self._rng = np.random.default_rng(seed)
-        self._die = die or _kill_self
+        self._send = send
 
     def reach(self, point: str) -> None:
-        """Pass a point, or die there."""
+        """Pass a point, or be signalled there."""
         planned = self._plan.get(point)
         if planned is None:
             return
         self._visits[point] += 1
-        due = self._rng.random() < planned if planned < 1.0 else self._visits[point] == planned
-        if due:
-            self._die()
+        at = planned.at
+        if self._rng.random() < at if at < 1.0 else self._visits[point] == at:
+            self._send(planned.signal)
 
 
-class KillingStore:
+class FailpointStore:
     """A `Store` with failpoints around claims and applies."""
 
     def __init__(self, store: Store, failpoints: Failpoints) -> None:
@@ -107,18 +111,22 @@ class KillingStore:
         return outcome
 
 
-def _parse(part: str) -> tuple[str, float]:
-    point, _, value = part.partition(":")
+class _Planned(NamedTuple):
+    at: float
+    signal: signal.Signals
+
+
+def _parse(part: str) -> tuple[str, _Planned]:
+    point, _, rest = part.partition(":")
+    value, _, name = rest.partition(":")
     try:
-        number = float(value)
+        at = float(value)
     except ValueError:
-        number = 0.0
-    if point not in POINTS or not (0.0 < number < 1.0 or (number.is_integer() and number >= 1.0)):
+        at = 0.0
+    sent = SIGNALS.get(name or "kill")
+    if point not in POINTS or sent is None or not (0.0 < at < 1.0 or (at.is_integer() and at >= 1.0)):
         raise SettingsError(
-            f"{VARIABLE}: {part!r} is not <point>:<probability or count> with a point of {', '.join(POINTS)}"
+            f"{VARIABLE}: {part!r} is not <point>:<probability or count>[:<signal>] with a point of "
+            f"{', '.join(POINTS)} and a signal of {', '.join(SIGNALS)}"
         )
-    return point, number
-
-
-def _kill_self() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+    return point, _Planned(at, sent)

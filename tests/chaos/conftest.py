@@ -16,6 +16,8 @@ from tests.support import write_catalogue
 
 PARTITIONS = 4
 TRACKS = 50
+PATIENT_S = 10
+"""Session timeout where claims must stay as they are: nobody is taken for dead while the machine is busy."""
 
 StartWorker = Callable[..., Program]
 

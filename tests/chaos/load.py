@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Self
 
@@ -15,9 +16,17 @@ from schemas.codec import Codec
 from schemas.events import Listen
 from schemas.settings import Settings
 from schemas.topics import Topics
+from tests.support import make_listens
 
 TICK_S = 0.02
 FLUSH_S = 60.0
+CHUNK = 1_000
+
+
+def listens_for_ever(users: int, tracks: int, seed: int) -> Iterator[Listen]:
+    """Yield listens without an end, so that no test waits for progress after the last one, however slow the machine."""
+    for first in itertools.count(0, CHUNK):
+        yield from make_listens(CHUNK, users, tracks, seed, first)
 
 
 class Load:
@@ -25,7 +34,7 @@ class Load:
 
     Parameters
     ----------
-    listens : sequence of Listen
+    listens : iterable of Listen
         Sent in order, until they or the block end.
     per_s : float
 
@@ -34,10 +43,10 @@ class Load:
     sent : int
     """
 
-    def __init__(self, settings: Settings, listens: Sequence[Listen], per_s: float) -> None:
+    def __init__(self, settings: Settings, listens: Iterable[Listen], per_s: float) -> None:
         self._topic = Topics.of(settings).listens.name
         self._producer = Producer(producer_config(settings, delivery_timeout_ms=60_000))
-        self._listens = listens
+        self._listens = iter(listens)
         self._per_s = per_s
         self._codec = Codec()
         self._stopping = threading.Event()
@@ -63,14 +72,17 @@ class Load:
 
     def _send(self) -> None:
         started = time.monotonic()
-        while not self._stopping.wait(TICK_S) and self.sent < len(self._listens):
-            due = min(int((time.monotonic() - started) * self._per_s), len(self._listens))
-            for listen in self._listens[self.sent : due]:
+        while not self._stopping.wait(TICK_S):
+            due = int((time.monotonic() - started) * self._per_s) - self.sent
+            batch = list(itertools.islice(self._listens, due))
+            for listen in batch:
                 self._producer.produce(
                     self._topic, self._codec.encode(listen), key_of(listen.user), on_delivery=self._on_delivery
                 )
-            self.sent = max(due, self.sent)
+            self.sent += len(batch)
             self._producer.poll(0)
+            if len(batch) < due:
+                return
 
     def _on_delivery(self, error: object, _: object) -> None:
         if error is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import multiprocessing
 import os
@@ -11,6 +12,8 @@ import sys
 from collections.abc import Mapping
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+
+import psutil
 
 from schemas.settings import Settings
 
@@ -47,6 +50,11 @@ class Program:
         return self._process.is_alive()
 
     @property
+    def stopped(self) -> bool:
+        """Whether it got SIGSTOP, from us or from itself."""
+        return psutil.Process(self._process.pid).status() == psutil.STATUS_STOPPED
+
+    @property
     def exit_status(self) -> int | None:
         """None while it runs, negative for the signal that killed it."""
         return self._process.exitcode
@@ -54,6 +62,13 @@ class Program:
     def said(self, text: str) -> bool:
         """Return whether the log has the text."""
         return self.log.exists() and text in self.log.read_text(errors="replace")
+
+    def claimed_at(self) -> dict[int, int]:
+        """Return the offsets at which a worker went on with its first partitions."""
+        told = re.search(r"claimed partitions at offsets (\{.+\})", self.log.read_text(errors="replace"))
+        assert told, f"{self.log} tells of no claim"
+        offsets: dict[int, int] = ast.literal_eval(told[1])
+        return offsets
 
     def counter(self, name: str) -> int:
         """Return one of the counters that a worker tells when it stops."""

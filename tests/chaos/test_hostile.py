@@ -22,7 +22,6 @@ GOOD = 100_000
 HOSTILE = 10_000
 USERS = 2_000
 CHUNK = 20_000
-CATCH_UP_S = 120.0
 
 Raw = tuple[bytes | None, bytes | None]
 
@@ -108,7 +107,7 @@ def test_every_bad_message_is_set_aside_once_and_no_good_one_is_lost(
     eventually(lambda: worker.said("claimed partitions"))
     for at in range(0, len(records), CHUNK):
         produce_raw(settings, topics.listens.name, records[at : at + CHUNK])
-    caught_up(settings, CATCH_UP_S)
+    caught_up(settings)
     fold = assert_whole(settings, GOOD)
     letters = read_topic(settings, topics.dead_letters.name)
     assert len(letters) == HOSTILE

@@ -57,7 +57,6 @@ def answered(settings: Settings) -> set[str]:
 
 
 def test_no_request_waits_long_for_a_recommender_that_is_back(settings: Settings) -> None:
-    settings = settings.with_(session_timeout_s=6)
     killed = Program(settings, "services.recommender", "killed")
     requests = Requests(settings)
     try:

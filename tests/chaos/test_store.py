@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -11,22 +12,21 @@ from schemas.settings import Settings
 from schemas.topics import Topics
 from services.stack.embedded import EmbeddedStack
 from streams.store.connect import connect
+from streams.store.keys import checkpoint_key, default_namespace
 from streams.worker.broker import describe_topic
-from tests.chaos.conftest import TRACKS, StartWorker
-from tests.chaos.load import Load
+from tests.chaos.conftest import PATIENT_S, TRACKS, StartWorker
+from tests.chaos.load import Load, listens_for_ever
 from tests.chaos.test_scaling import progresses
 from tests.chaos.whole import assert_whole, caught_up
 from tests.support import eventually, make_listens, produce, redis_contents
 
-
-@pytest.fixture
-def append_only_files(stack: EmbeddedStack) -> Path:
-    return stack.home / "valkey" / "appendonlydir"
+CUT_OFF = 10
+"""Bytes: less than any write, so the last one is lost."""
 
 
 def test_valkey_is_killed_under_load(settings: Settings, start_worker: StartWorker, stack: EmbeddedStack) -> None:
     workers = [start_worker("worker-1"), start_worker("worker-2")]
-    with Load(settings, make_listens(150_000, 300, TRACKS, seed=56), per_s=2_000) as load:
+    with Load(settings, listens_for_ever(300, TRACKS, seed=56), per_s=2_000) as load:
         for _ in range(3):
             progresses(settings)
             stack.valkey.kill()
@@ -36,24 +36,79 @@ def test_valkey_is_killed_under_load(settings: Settings, start_worker: StartWork
     assert all(worker.running for worker in workers)  # they waited
 
 
-def test_valkey_goes_back_to_an_older_append_only_file(
-    settings: Settings, start_worker: StartWorker, stack: EmbeddedStack, append_only_files: Path, tmp_path: Path
+class AppendOnlyFiles:
+    """Where Valkey keeps everything: to be copied, and put back later."""
+
+    def __init__(self, stack: EmbeddedStack, copy: Path) -> None:
+        self._valkey = stack.valkey
+        self._live = stack.home / "valkey" / "appendonlydir"
+        self._copy = copy
+
+    def copy(self) -> None:
+        """Copy the files as of one moment, but for the last bytes, as a crash may cut them off."""
+        self._valkey.pause()  # or it might begin new files in the meantime
+        shutil.copytree(self._live, self._copy)
+        self._valkey.resume()
+        newest = max(self._copy.glob("*.incr.aof"), key=lambda path: int(path.suffixes[-3][1:]))
+        os.truncate(newest, newest.stat().st_size - CUT_OFF)
+
+    def put_back(self) -> None:
+        """Kill Valkey and start it with the copy."""
+        self._valkey.kill()
+        shutil.rmtree(self._live)
+        shutil.copytree(self._copy, self._live)
+        self._valkey.start()
+
+
+@pytest.fixture
+def append_only_files(stack: EmbeddedStack, tmp_path: Path) -> AppendOnlyFiles:
+    return AppendOnlyFiles(stack, tmp_path / "older")
+
+
+def owners(settings: Settings) -> set[str]:
+    """Return who holds claims."""
+    redis = connect(settings)
+    keys = [checkpoint_key(default_namespace(settings.topic_prefix), p) for p in range(settings.partitions)]
+    found = {owner.decode() for key in keys if (owner := redis.hget(key, "owner"))}
+    redis.close()
+    return found
+
+
+def test_a_store_that_goes_back_under_the_same_claims_is_noticed(
+    settings: Settings, start_worker: StartWorker, append_only_files: AppendOnlyFiles
 ) -> None:
-    workers = [start_worker("worker-1"), start_worker("worker-2")]
-    with Load(settings, make_listens(150_000, 300, TRACKS, seed=57), per_s=2_000) as load:
+    workers = [start_worker(name, session_timeout_s=PATIENT_S) for name in ("worker-1", "worker-2")]
+    with Load(settings, listens_for_ever(300, TRACKS, seed=57), per_s=2_000) as load:
+        eventually(lambda: len(owners(settings)) == 2)  # whoever joins later makes all claim anew
         progresses(settings)
-        shutil.copytree(append_only_files, tmp_path / "older")  # while it is written: the end may be cut off
+        append_only_files.copy()
         progresses(settings)
-        stack.valkey.kill()
-        shutil.rmtree(append_only_files)
-        shutil.copytree(tmp_path / "older", append_only_files)
-        stack.valkey.start()
+        append_only_files.put_back()
         eventually(lambda: any(worker.said("ROLLED_BACK") for worker in workers))
         progresses(settings)
     assert_whole(settings, load.sent)
     assert all(worker.running for worker in workers)
     assert all(worker.stop() == 0 for worker in workers)
     assert sum(worker.counter("rolled_back") for worker in workers) >= 1
+
+
+def test_a_store_that_goes_back_to_former_claims_is_noticed(
+    settings: Settings, start_worker: StartWorker, append_only_files: AppendOnlyFiles
+) -> None:
+    workers = [start_worker("worker-1", session_timeout_s=PATIENT_S)]
+    with Load(settings, listens_for_ever(300, TRACKS, seed=67), per_s=2_000) as load:
+        progresses(settings)
+        append_only_files.copy()
+        workers.append(start_worker("worker-2", session_timeout_s=PATIENT_S))
+        eventually(lambda: len(owners(settings)) == 2)
+        progresses(settings)
+        append_only_files.put_back()
+        eventually(lambda: any(worker.said("FENCED") for worker in workers))
+        progresses(settings)
+    assert_whole(settings, load.sent)
+    assert all(worker.running for worker in workers)
+    assert all(worker.stop() == 0 for worker in workers)
+    assert sum(worker.counter("fenced") for worker in workers) >= 1
 
 
 def test_an_emptied_redis_is_refused_and_rebuilt_where_the_operator_says_so(

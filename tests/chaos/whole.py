@@ -11,7 +11,7 @@ from streams.folds.user_state import UserState
 from streams.folds.users import USERS
 from tests.support import OfflineFold, checkpoints, eventually, offline_fold, read_topic, redis_contents
 
-CATCH_UP_S = 60.0
+CATCH_UP_S = 120.0
 
 
 def caught_up(settings: Settings, timeout_s: float = CATCH_UP_S) -> None:
