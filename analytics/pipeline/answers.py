@@ -32,9 +32,9 @@ def read_answers(settings: Settings, run_id: str | None = None) -> pd.DataFrame:
     -------
     DataFrame
         Indexed by request id: `position`; `asked_at` and `answered_at` (UTC, when Kafka took them); `latency_ms`
-        between the two; `recommender`; and `behind`, how many of the session's listens the state had not seen when
-        the answer was made (the request itself carries the last one). All but the first two are missing where nobody
-        answered.
+        between the two; `recommender`; and `behind`, how many of the session's listens the recommender did not know:
+        the state had not seen them, and the request carries the last one only. All but the first two are missing where
+        nobody answered.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def match_answers(requests: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame
     >>> answers = pd.DataFrame(
     ...     {"request_id": ["a-1"] * 2, "answered_ms": [54, 90], "recommender": "random", "seen": [1, 2]})
     >>> match_answers(requests, answers)[["latency_ms", "behind"]].to_dict("index")
-    {'a-0': {'latency_ms': nan, 'behind': nan}, 'a-1': {'latency_ms': 4.0, 'behind': 1.0}}
+    {'a-0': {'latency_ms': nan, 'behind': nan}, 'a-1': {'latency_ms': 4.0, 'behind': 0.0}}
     """
     asked = requests.sort_values("asked_ms", kind="stable").drop_duplicates("request_id").set_index("request_id")
     first = answers.sort_values("answered_ms", kind="stable").drop_duplicates("request_id").set_index("request_id")
@@ -88,7 +88,8 @@ def match_answers(requests: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame
             "answered_at": pd.to_datetime(both["answered_ms"], unit="ms", utc=True),
             "latency_ms": (both["answered_ms"] - both["asked_ms"]).astype("float64"),
             "recommender": both["recommender"].astype("category"),
-            "behind": (both["position"] + 1 - both["seen"]).astype("float64"),
+            # a state that has seen the last listen too is no further ahead than the request
+            "behind": (both["position"] - both["seen"]).clip(lower=0).astype("float64"),
         }
     )
 

@@ -52,7 +52,7 @@ def health_summary(answers: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         Indexed by recommender, `all` last: answered; p50, p95 and p99 of the latency, ms; `fresh`, the share of
-        answers whose state had seen every listen of the session.
+        answers that knew every listen of the session.
 
     Examples
     --------
@@ -71,5 +71,5 @@ def _summary(answers: pd.DataFrame) -> dict[str, float]:
     return {
         "answered": len(answers),
         **{f"p{percent}": float(latency.quantile(percent / 100)) for percent in PERCENTILES},
-        "fresh": float((answers["behind"] <= 0).mean()),
+        "fresh": float((answers["behind"] == 0).mean()),
     }

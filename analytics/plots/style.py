@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.typing import RcKeyType
 
 Parameters = ParamSpec("Parameters")
 
@@ -27,7 +28,7 @@ WIDTH, HEIGHT = 9.0, 4.6
 """Of one picture, in inches; at `DPI` it fills the width of a page."""
 DPI = 100
 
-_RC: dict[str, Any] = {
+_RC: dict[RcKeyType, Any] = {
     "figure.dpi": DPI,
     "figure.facecolor": "white",
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture on every machine
@@ -65,7 +66,9 @@ def styled(draw: Callable[Parameters, Figure]) -> Callable[Parameters, Figure]:
     return drawn
 
 
-def new_figure(title: str, panels: int = 1, height: float = HEIGHT, **share: bool) -> tuple[Figure, Sequence[Axes]]:
+def new_figure(
+    title: str, panels: int = 1, height: float = HEIGHT, *, same_y: bool = False
+) -> tuple[Figure, Sequence[Axes]]:
     """Return an empty figure with its title, and panels side by side.
 
     Parameters
@@ -75,12 +78,12 @@ def new_figure(title: str, panels: int = 1, height: float = HEIGHT, **share: boo
     panels : int
     height : float
         Inches.
-    **share : bool
-        `sharex` and `sharey`, as for `Figure.subplots`.
+    same_y : bool
+        Whether the panels share their y axis.
     """
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     figure.suptitle(title, x=0.01, ha="left", fontsize=13.5, fontweight="bold")
-    axes = figure.subplots(1, panels, squeeze=False, **share)
+    axes = figure.subplots(1, panels, squeeze=False, sharey=same_y)
     return figure, list(np.ravel(axes))
 
 

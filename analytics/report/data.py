@@ -1,0 +1,71 @@
+"""What a report is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from analytics.pipeline.answers import read_answers
+from analytics.pipeline.lag import read_lag
+from analytics.topic import read_listens
+from schemas.catalogue import CatalogueReader
+from schemas.codec import Codec
+from schemas.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class ReportData:
+    """The data of one report.
+
+    Attributes
+    ----------
+    source : str
+        Where it comes from, in words.
+    listens : DataFrame
+        As `analytics.frames.listens_frame`, without copies.
+    titles : mapping of track to str
+        What tracks are called; those that are missing are shown by number.
+    answers : DataFrame, optional
+        As `analytics.pipeline.answers.read_answers`; None where only listens were kept.
+    lag : DataFrame, optional
+        As `analytics.pipeline.lag.read_lag`.
+    """
+
+    source: str
+    listens: pd.DataFrame
+    titles: Mapping[int, str] = field(default_factory=dict)
+    answers: pd.DataFrame | None = None
+    lag: pd.DataFrame | None = None
+
+    def title_of(self, track: int) -> str:
+        """Return what a track is called."""
+        return self.titles.get(track, f"track {track}")
+
+
+def read_from_kafka(settings: Settings, run_id: str | None = None) -> ReportData:
+    """Read everything from the topics.
+
+    Parameters
+    ----------
+    run_id : str, optional
+        Only this run of the simulator.
+
+    Raises
+    ------
+    TopicError
+        A topic does not exist or the broker stops answering.
+    """
+    catalogue = CatalogueReader(settings, Codec())
+    try:
+        catalogue.refresh()
+    finally:
+        catalogue.close()
+    return ReportData(
+        source=f"the topics {settings.topic_prefix}.*" + ("" if run_id is None else f", run {run_id}"),
+        listens=read_listens(settings, run_id),
+        titles={track: f"{known.artist} – {known.title}" for track, known in catalogue.tracks.items()},
+        answers=read_answers(settings, run_id),
+        lag=read_lag(settings),
+    )
