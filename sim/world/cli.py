@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from schemas.settings import Settings
+from sim.loop import publish_catalogue
 from sim.world import World, WorldConfig, find_world, open_world
 from sim.world.importing import import_world
 from sim.world.store import save_world, worlds_directory
@@ -49,6 +50,18 @@ def import_(
     _show(world)
 
 
+@app.command()
+def publish(
+    world: Annotated[str | None, typer.Option(help="Name or directory; the default world if not given.")] = None,
+) -> None:
+    """Write the catalogue to its topic, so that there is something to recommend before anybody listens."""
+    settings = Settings.from_env()
+    with console.status("publishing"):
+        opened = _open(settings.home, world)
+        written = publish_catalogue(settings, opened.catalogue)
+    console.print(f"wrote {written:,} tracks" if written else "the topic holds this catalogue already")
+
+
 @app.command("list")
 def list_() -> None:
     """List the worlds of the data directory."""
@@ -71,10 +84,14 @@ def plot(
 
     home = Settings.from_env().home
     with console.status("drawing"):
-        opened = open_world(home, WorldConfig()) if world is None else find_world(home, world)
+        opened = _open(home, world)
         written = plot_world(opened, to)
     for path in written:
         console.print(str(path))
+
+
+def _open(home: Path, world: str | None) -> World:
+    return open_world(home, WorldConfig()) if world is None else find_world(home, world)
 
 
 def _read(path: Path | None, seed: int | None) -> WorldConfig:
