@@ -53,3 +53,9 @@ class Catalogue:
             return np.full(len(tracks), -1, dtype=np.int64)
         at = np.minimum(np.searchsorted(self.tracks, tracks), len(self.tracks) - 1)
         return np.where(self.tracks[at] == tracks, at, -1)
+
+    def tracks_like(self, row: int) -> Ints:
+        """Return the ids of all tracks of a row's artist, the row's own included."""
+        artist = self.artist_of[row]
+        start = self.artist_start[artist]
+        return self.tracks[self.by_artist[start : start + self.artist_size[artist]]]

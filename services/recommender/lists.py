@@ -1,0 +1,128 @@
+"""Lists of tracks that a batch job made: a track's neighbours, a listener's own list."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.events import Model
+from schemas.keyed_random import Keys, integers
+from schemas.models import Followed
+from services.errors import RecommenderError
+from services.recommender.protocol import NO_ANSWER, Answers
+
+NEIGHBOURS = "neighbours"
+USER_LISTS = "user-lists"
+"""Names of the two models."""
+
+NO_TRACK = -1
+_HEADER = struct.Struct("<4sII")
+_MAGIC = b"BLS1"
+
+
+class Lists:
+    """A short list of tracks for each key, best first.
+
+    As bytes, little-endian::
+
+        "BLS1" | n u32 | k u32 | keys, n of i64, ascending | tracks, n rows of k of i32, the rest of a row is -1
+
+    Parameters
+    ----------
+    keys : ndarray of int64, shape (n,)
+        Tracks or listeners, ascending.
+    tracks : ndarray of int32, shape (n, k), k at least 1
+        Each row's tracks, then `NO_TRACK` to the end.
+
+    Examples
+    --------
+    >>> lists = Lists(np.array([3, 7]), np.array([[8, 9], [8, -1]]))
+    >>> tracks, sizes = lists.of(np.array([7, 5]))
+    >>> tracks[0].tolist(), sizes.tolist()
+    ([8, -1], [1, 0])
+    >>> len(Lists.from_bytes(lists.to_bytes()))
+    2
+    """
+
+    def __init__(self, keys: NDArray[np.integer], tracks: NDArray[np.integer]) -> None:
+        self._keys = keys
+        self._tracks = tracks
+        self._sizes: NDArray[np.int64] = (tracks != NO_TRACK).sum(axis=1)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def of(self, keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Look up the lists of some keys.
+
+        Returns
+        -------
+        tracks : ndarray of int64, shape (len(keys), k)
+        sizes : ndarray of int64, shape (len(keys),)
+            How long each list is; 0 for a key without one.
+        """
+        if not len(self):
+            return np.full((len(keys), 1), NO_TRACK), np.zeros(len(keys), dtype=np.int64)
+        at = np.minimum(np.searchsorted(self._keys, keys), len(self) - 1)
+        return self._tracks[at].astype(np.int64), np.where(self._keys[at] == keys, self._sizes[at], 0)
+
+    def to_bytes(self) -> bytes:
+        """Return the bytes; equal lists give equal bytes."""
+        header = _HEADER.pack(_MAGIC, *self._tracks.shape)
+        return header + self._keys.astype("<i8").tobytes() + self._tracks.astype("<i4").tobytes()
+
+    @classmethod
+    def from_bytes(cls, raw: bytes) -> Self:
+        """Read what `to_bytes` wrote; the arrays share the bytes' memory.
+
+        Raises
+        ------
+        RecommenderError
+            The bytes are something else.
+        """
+        if len(raw) < _HEADER.size:
+            raise RecommenderError(f"{len(raw)} bytes are no lists; build them again with `botify lists build`")
+        magic, n, k = _HEADER.unpack_from(raw)
+        if magic != _MAGIC or k < 1 or len(raw) != _HEADER.size + n * (8 + 4 * k):
+            raise RecommenderError(
+                f"{len(raw)} bytes that begin with {magic!r} are no lists; build them again with `botify lists build`"
+            )
+        keys = np.frombuffer(raw, "<i8", n, _HEADER.size)
+        tracks = np.frombuffer(raw, "<i4", n * k, _HEADER.size + 8 * n).reshape(n, k)
+        return cls(keys, tracks)
+
+
+NO_LISTS = Lists(np.empty(0, dtype=np.int64), np.empty((0, 1), dtype=np.int32))
+
+LatestLists = Callable[[], Lists]
+"""Gives the newest lists; empty before there were any."""
+
+
+def lists_of(model: Model) -> Lists:
+    """Read lists that came as a model."""
+    return Lists.from_bytes(model.body)
+
+
+def latest(followed: Followed[Lists]) -> LatestLists:
+    """Return what a recommender asks for its lists."""
+    return lambda: followed.current or NO_LISTS
+
+
+def draw_evenly(tracks: NDArray[np.int64], sizes: NDArray[np.int64], keys: Keys, draw: int) -> Answers:
+    """Draw one of each list's tracks, all alike; no answer from an empty list.
+
+    Parameters
+    ----------
+    tracks, sizes : ndarray
+        As `Lists.of` returns them.
+    keys : ndarray of uint64, shape (n,)
+    draw : int
+    """
+    some = np.maximum(sizes, 1)
+    drawn = tracks[np.arange(len(tracks)), integers(keys, draw, some)]
+    listed = sizes > 0
+    return Answers(np.where(listed, drawn, NO_ANSWER), np.where(listed, 1.0 / some, 0.0), sizes)

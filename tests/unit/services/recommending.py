@@ -1,0 +1,26 @@
+"""Requests and states as recommenders get them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from schemas.events import Listen, RecommendationRequest
+from services.recommender.protocol import Batch
+from streams.folds.user_state import UserState
+
+Heard = Sequence[tuple[int, float]]
+
+
+def state_of(heard: Heard, session_id: str = "s", first: int = 0) -> UserState:
+    """What a worker has folded: (track, fraction) of one session, oldest first."""
+    state = UserState()
+    for at, (track, fraction) in enumerate(heard, first):
+        listen = Listen(f"{session_id}-{at}", 42, track, fraction, at, session_id, at, False, None, {}, None, None)
+        state.fold(listen)
+    return state
+
+
+def batch_of(n: int, track: int, fraction: float, state: UserState | None = None, position: int = 0) -> Batch:
+    """The same request n times, under ids of their own."""
+    requests = [RecommendationRequest(f"r{i}", 42, "s", position, track, fraction, 0, 0) for i in range(n)]
+    return Batch.of(requests, [state] * n)
