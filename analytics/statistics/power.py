@@ -32,9 +32,11 @@ def power(effect: float, deviation: float, control_users: float, treatment_users
     0.801
     """
     df = control_users + treatment_users - 2
-    shift = effect / deviation / math.sqrt(1 / control_users + 1 / treatment_users)
+    shift = abs(effect) / deviation / math.sqrt(1 / control_users + 1 / treatment_users)
     critical = float(stats.t.isf(alpha / 2, df))
-    return float(stats.nct.sf(critical, df, shift) + stats.nct.cdf(-critical, df, shift))
+    # where the tail on the wrong side is below 1e-17, scipy may say NaN
+    wrong_side = float(stats.nct.cdf(-critical, df, shift)) if shift < 8 else 0.0
+    return float(stats.nct.sf(critical, df, shift)) + wrong_side
 
 
 def users_needed(

@@ -56,3 +56,12 @@ def test_days_that_are_not_enough_are_refused() -> None:
     assert days_needed(2, [1, 1]) == 2
     with pytest.raises(AnalyticsError, match="2 come in 2 days"):
         days_needed(3, [1, 1])
+
+
+@pytest.mark.parametrize("effect", [0.7, 1.3, 2.4, 10.0, -1.3])
+def test_an_effect_that_nobody_could_miss_has_power_one(effect: float) -> None:
+    assert power(effect, 1.0, 500, 500) == pytest.approx(1.0, abs=1e-12)
+
+
+def test_the_smallest_effect_of_many_users_is_found() -> None:
+    assert power(smallest_effect(1.0, 500, 500), 1.0, 500, 500) == pytest.approx(0.8, abs=1e-9)
