@@ -1,33 +1,106 @@
-"""What analytics adds to the command line."""
+"""`botify experiment`: what came out, and how long it takes until something can."""
 
 from __future__ import annotations
 
+from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Annotated
 
+import pandas as pd
 import typer
 from rich.console import Console
 
-from analytics.experiment import CONTROL, experiment_results
-from analytics.render import render_table
+from analytics.analysis import HOUR_MS, Analysis, analyse
+from analytics.assignment import Assignment, assign
+from analytics.errors import AnalyticsError
+from analytics.experiment import CONTROL
+from analytics.exported import open_listens
+from analytics.planning import Wanted, plan_experiment
+from analytics.render import render_plan, render_table
+from analytics.sessions import sessions_of
 from analytics.topic import read_listens
 from schemas.settings import Settings
 
-experiment = typer.Typer(help="Experiments: what came out.", no_args_is_help=True)
+GROUP = "botify.experiment"
+"""Entry points by which other packages bring commands of this group."""
 
+experiment = typer.Typer(help="Experiments: planning them, and what came out.", no_args_is_help=True)
+for _entry in entry_points(group=GROUP):
+    experiment.command(_entry.name)(_entry.load())
 
-@experiment.callback()
-def _experiment() -> None:
-    """Keep `results` a sub-command although it is the only one."""
+Data = Annotated[Path | None, typer.Option(help="Folder of `botify export`; without, the topic is read.")]
+Run = Annotated[str | None, typer.Option(help="Only this run of the simulator.")]
+Alpha = Annotated[float, typer.Option(min=1e-6, max=0.5, help="One minus the confidence.")]
 
 
 @experiment.command()
 def results(
     name: Annotated[str, typer.Argument(help="The experiment's name.")],
     control: Annotated[str, typer.Option(help="Treatment to compare with.")] = CONTROL,
-    run: Annotated[str | None, typer.Option(help="Only this run of the simulator.")] = None,
+    run: Run = None,
+    data: Data = None,
+    alpha: Alpha = 0.05,
+    cuped: Annotated[bool, typer.Option("--cuped", help="Less noise from what was known before.")] = False,
+    holm: Annotated[bool, typer.Option("--holm", help="Correct for how many rows the table has.")] = False,
+    always_valid: Annotated[
+        bool, typer.Option("--always-valid", help="Intervals that hold however often one looks.")
+    ] = False,
+    window_h: Annotated[
+        float, typer.Option(min=0, help="With --always-valid: hours of each listener that are compared.")
+    ] = 24.0,
+    tuned_for: Annotated[
+        int, typer.Option(min=1, help="With --always-valid: listeners at which it is narrowest.")
+    ] = 10_000,
+    split: Annotated[str | None, typer.Option(help="As declared, such as C=3,T1=1; equal by default.")] = None,
 ) -> None:
-    """Print an experiment's table from the listens that Kafka holds."""
+    """Print an experiment's table."""
+    window_ms = round(window_h * HOUR_MS) if always_valid else None
+    analysis = Analysis(control, alpha, cuped, holm, window_ms, tuned_for, _weights(split))
     console = Console()
     with console.status("Reading listens"):
-        listens = read_listens(Settings.from_env(), run_id=run)
-    console.print(render_table(experiment_results(listens, name, control)))
+        sessions, assignment = _sessions_and_assignment(name, data, run)
+    found, notes = analyse(name, sessions, assignment, analysis)
+    console.print(render_table(found, notes, alpha))
+
+
+@experiment.command()
+def power(
+    effect: Annotated[float, typer.Option(help="The smallest that would matter, in % of the control's mean.")],
+    metric: Annotated[str, typer.Option(help="The metric that decides.")] = "time",
+    wanted_power: Annotated[float, typer.Option("--power", help="Probability of finding it.")] = 0.8,
+    alpha: Alpha = 0.05,
+    treatments: Annotated[int, typer.Option(min=1, help="Besides the control.")] = 1,
+    variance_reduction: Annotated[float, typer.Option(min=0, max=1, help="What CUPED takes out, 0 to 1.")] = 0.0,
+    run: Run = None,
+    data: Data = None,
+) -> None:
+    """Say how many listeners and days an effect needs to be seen, judged by the listens there are."""
+    wanted = Wanted(metric, effect, wanted_power, alpha, treatments, variance_reduction)
+    console = Console()
+    with console.status("Reading listens"):
+        sessions = _sessions(data, run)
+    console.print(render_plan(wanted, plan_experiment(sessions, wanted)))
+
+
+def _sessions_and_assignment(name: str, data: Path | None, run: str | None) -> tuple[pd.DataFrame, Assignment]:
+    if data is not None:
+        with open_listens(data, run) as exported:
+            return exported.sessions(), exported.assignment(name)
+    listens = read_listens(Settings.from_env(), run_id=run)
+    return sessions_of(listens), assign(listens, name)
+
+
+def _sessions(data: Path | None, run: str | None) -> pd.DataFrame:
+    if data is not None:
+        with open_listens(data, run) as exported:
+            return exported.sessions()
+    return sessions_of(read_listens(Settings.from_env(), run_id=run))
+
+
+def _weights(text: str | None) -> dict[str, float] | None:
+    if text is None:
+        return None
+    try:
+        return {treatment: float(weight) for treatment, weight in (part.split("=") for part in text.split(","))}
+    except ValueError as error:
+        raise AnalyticsError(f"split {text!r} is not treatments with weights, such as C=3,T1=1") from error

@@ -32,7 +32,7 @@ def user_metrics(sessions: pd.DataFrame, assignment: Assignment) -> pd.DataFrame
     counted = taking_part[
         (taking_part["ended_ms"] >= taking_part["since_ms"]) & (taking_part["started_ms"] <= assignment.until_ms)
     ]
-    return assignment.users[["treatment"]].join(_per_user(counted), how="inner")
+    return assignment.users[["treatment"]].join(per_user(counted), how="inner")
 
 
 def metrics_before(sessions: pd.DataFrame, assignment: Assignment) -> pd.DataFrame:
@@ -44,10 +44,22 @@ def metrics_before(sessions: pd.DataFrame, assignment: Assignment) -> pd.DataFra
         Indexed by user, a column for each of `METRICS`; users without earlier sessions are missing.
     """
     taking_part = sessions.join(assignment.users["since_ms"], on="user", how="inner")
-    return _per_user(taking_part[taking_part["ended_ms"] < taking_part["since_ms"]])
+    return per_user(taking_part[taking_part["ended_ms"] < taking_part["since_ms"]])
 
 
-def _per_user(sessions: pd.DataFrame) -> pd.DataFrame:
+def per_user(sessions: pd.DataFrame) -> pd.DataFrame:
+    """Compute the metrics from all the sessions given, whoever's they are.
+
+    Parameters
+    ----------
+    sessions : DataFrame
+        As `analytics.sessions.sessions_of`.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by user, a column for each of `METRICS`.
+    """
     totals = sessions.groupby("user").agg(
         time=("time", "sum"),
         sessions=("time", "size"),

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from rich import box
 from rich.table import Table
 
 from analytics.experiment import ExperimentResults
+from analytics.planning import Plan, Wanted
 
 
-def render_table(results: ExperimentResults) -> Table:
+def render_table(results: ExperimentResults, notes: Iterable[str] = (), alpha: float = 0.05) -> Table:
     """Draw Botify's table: green where the effect is significantly up, red where it is down, plain where it is not.
 
     Parameters
     ----------
     results : ExperimentResults
+    notes : iterable of str
+        Put below the table.
+    alpha : float
+        One minus the confidence of the intervals.
 
     Returns
     -------
@@ -29,6 +35,7 @@ def render_table(results: ExperimentResults) -> Table:
         )
     if results.mixed:
         lines.append(f"{results.mixed:,} listeners seen in several treatments are left out")
+    lines.extend(notes)
     table = Table(
         title=f"Experiment {results.name}: against {results.control}",
         caption="\n".join(lines),
@@ -38,7 +45,7 @@ def render_table(results: ExperimentResults) -> Table:
     )
     for heading in ("", "metric"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("control", "treated", "effect %", "95 % interval"):
+    for heading in ("control", "treated", "effect %", f"{100 * (1 - alpha):g} % interval"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("sig.", no_wrap=True)
     for effect in results.effects:
@@ -58,3 +65,22 @@ def render_table(results: ExperimentResults) -> Table:
 
 def _percent(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:+.1f}"
+
+
+def render_plan(wanted: Wanted, plan: Plan) -> Table:
+    """Draw what an experiment takes."""
+    arms = wanted.treatments + 1
+    table = Table(
+        title=f"To see {wanted.effect:+g} % {wanted.metric} with a probability of {wanted.wanted_power:g}",
+        box=box.SIMPLE_HEAD,
+        show_header=False,
+        pad_edge=False,
+    )
+    table.add_column("")
+    table.add_column("", justify="right", no_wrap=True)
+    table.add_row("listeners each", f"{plan.users_each:,}")
+    table.add_row(f"listeners, {arms} arms", f"{plan.users_each * arms:,}")
+    table.add_row("days, as listeners came so far", "more than there are" if plan.days is None else f"{plan.days:,}")
+    table.add_row(f"{wanted.metric}: mean ± deviation", f"{plan.mean:,.3f} ± {plan.deviation:,.3f}")
+    table.add_row(f"the {plan.users_seen:,} listeners seen would show", f"±{plan.smallest_effect:.2f} %")
+    return table
