@@ -35,6 +35,17 @@ def redrive_lock(prefix: str) -> str:
     return f"{{{prefix}}}:redrive-lock"
 
 
+def gateway_session(prefix: str, user: int) -> str:
+    """Return the key of the hash with a listener's session at the gateways; each has its own slot.
+
+    Examples
+    --------
+    >>> gateway_session("botify", 42)
+    '{botify:gateway:42}:session'
+    """
+    return f"{{{prefix}:gateway:{user}}}:session"
+
+
 def namespace_of(prefix: str, id_: str) -> str:
     """Return the namespace of an id that `botify replay` or `botify snapshot` gave out.
 

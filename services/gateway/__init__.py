@@ -1,0 +1,1 @@
+"""Botify's REST API in front of the topics: `python -m services.gateway`."""

@@ -1,0 +1,118 @@
+"""The service, wired to Kafka and Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+
+from schemas.catalogue import CatalogueReader
+from schemas.codec import Codec
+from schemas.settings import Settings
+from services.experiments import DEFAULT_FILE, load_experiments
+from services.gateway.background import in_background, stop
+from services.gateway.batching import Batching
+from services.gateway.errors import UnavailableError
+from services.gateway.event_time import EventClock
+from services.gateway.exchange import Exchange
+from services.gateway.fallback import Fallback
+from services.gateway.known_tracks import KnownTracks
+from services.gateway.live_state import LiveState
+from services.gateway.options import GatewayOptions
+from services.gateway.service import GatewayService
+from services.gateway.sessions import RedisSessions
+from streams.read import StateReader
+from streams.store.connect import connect, connect_async
+
+log = logging.getLogger(__name__)
+
+STATE_EVERY_S = 1.0
+CATALOGUE_EVERY_S = 10.0
+
+
+class ConnectedGateway:
+    """A service over real servers, and what it depends on."""
+
+    def __init__(self, service: GatewayService, exchange: Exchange, tracks: KnownTracks, state: LiveState) -> None:
+        self.service = service
+        self._exchange = exchange
+        self._tracks = tracks
+        self._state = state
+
+    def problems(self) -> list[str]:
+        """Return what keeps it from serving listeners."""
+        found = {
+            "Kafka is not reachable": not self._exchange.reachable,
+            "the catalogue is empty; `botify world publish` or a simulation fills it": not len(self._tracks),
+            self._state.problem: self._state.problem is not None,
+        }
+        return [problem for problem, there in found.items() if there and problem is not None]
+
+
+async def connect_gateway(
+    settings: Settings, options: GatewayOptions, id_prefix: str, stack: AsyncExitStack
+) -> ConnectedGateway:
+    """Read the catalogue, connect, and keep what changes up to date.
+
+    Parameters
+    ----------
+    settings : Settings
+    options : GatewayOptions
+    id_prefix : str
+        See `Exchange`.
+    stack : AsyncExitStack
+        Gets what has to be stopped.
+
+    Raises
+    ------
+    BotifyError
+        Kafka or Redis cannot be reached, or the experiments file is wrong.
+    """
+    codec, clock = Codec(), EventClock()
+    experiments = load_experiments(settings.experiments or DEFAULT_FILE, _AnyRecommender())
+    redis = await asyncio.to_thread(connect, settings)
+    stack.callback(redis.close)
+    state = LiveState(StateReader(redis, settings), clock)
+    await asyncio.to_thread(state.refresh)
+    tracks = KnownTracks(await asyncio.to_thread(CatalogueReader, settings, codec))
+    stack.push_async_callback(tracks.close)
+    await tracks.look()
+    batching = Batching(connect_async(settings))
+    stack.push_async_callback(batching.close)
+    exchange = await asyncio.to_thread(Exchange, settings, codec, id_prefix, options.deadline_ms / 1000)
+    stack.push_async_callback(exchange.close)
+    exchange.start()
+    _keep(stack, STATE_EVERY_S, lambda: asyncio.to_thread(state.refresh))
+    _keep(stack, CATALOGUE_EVERY_S, tracks.look)
+    service = GatewayService(
+        options.deadline_ms,
+        codec=codec,
+        exchange=exchange,
+        sessions=RedisSessions(batching, settings.topic_prefix),
+        tracks=tracks,
+        fallback=Fallback(lambda: state.popular, lambda user: experiments.assign(user).treatments),
+        clock=clock,
+    )
+    return ConnectedGateway(service, exchange, tracks, state)
+
+
+class _AnyRecommender:
+    """Which recommenders there are is the recommender service's business."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+def _keep(stack: AsyncExitStack, every_s: float, work: Callable[[], Awaitable[None]]) -> None:
+    """Do some work now and then, until the stack is closed."""
+
+    async def go_on() -> None:
+        while True:
+            await asyncio.sleep(every_s)
+            try:
+                await work()
+            except UnavailableError as error:
+                log.warning("%s", error)
+
+    stack.push_async_callback(stop, in_background(go_on()))

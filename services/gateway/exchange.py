@@ -1,0 +1,210 @@
+"""The gateway's side of Kafka: listens and requests go out, recommendations come back to whoever waits.
+
+    listen ──► botify.listens ─────────────────► acknowledged ─┐
+    request ─► botify.recommendation-requests                  ├─► the client's answer
+                    botify.recommendations ──► own request id ─┘
+
+Every gateway reads all partitions of the recommendations from their ends, without a group, and keeps the answers to
+its own requests: which gateway a client comes to says nothing about partitions. Nothing is committed; an answer that
+nobody waits for any more is dropped.
+
+Both clients are polled from the event loop, each millisecond while somebody waits. librdkafka does its work in threads
+of its own, so a poll never blocks; threads of ours would only take turns with the loop for the interpreter's lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+
+from schemas import clients
+from schemas.codec import Codec
+from schemas.errors import DecodeError
+from schemas.events import Listen, Recommendation, RecommendationRequest
+from schemas.settings import Settings
+from schemas.topic_reader import end_offsets
+from schemas.topics import Topics
+from services.gateway.background import in_background, stop
+from services.gateway.errors import UnavailableError
+from services.gateway.waiting import Outcome, Waiting
+
+log = logging.getLogger(__name__)
+
+TICK_S = 0.001
+IDLE_TICK_S = 0.1
+BATCH = 500
+QUEUE_RECORDS = 20_000
+PROBE_S = 3.0
+"""How long a broker may take to say that it is there."""
+PROBE_AGAIN_S = 1.0
+PROBE_EVERY_S = 10.0
+FLUSH_S = 3.0
+
+Headers = Sequence[tuple[str, bytes]]
+
+
+class Exchange:
+    """Sends listens and requests, and hands each answer to the request that waits for it.
+
+    At-least-once: a listen counts when all replicas acknowledged it; one whose acknowledgement is lost may be in the
+    topic although its client was told 503. Made and called in the event loop's thread, except for `__init__`, which
+    blocks for some milliseconds.
+
+    Parameters
+    ----------
+    settings : Settings
+    codec : Codec
+    id_prefix : str
+        What the ids of all requests of this gateway begin with.
+    wait_s : float
+        How long a request may wait.
+
+    Raises
+    ------
+    TopicError
+        A topic is missing, or no broker answers.
+
+    Attributes
+    ----------
+    reachable : bool
+        Whether a broker answered when it was last asked.
+    """
+
+    def __init__(self, settings: Settings, codec: Codec, id_prefix: str, wait_s: float) -> None:
+        topics = Topics.of(settings)
+        self._listens, self._requests = topics.listens.name, topics.recommendation_requests.name
+        self._codec = codec
+        self._mark = id_prefix.encode()
+        self._waiting = Waiting(wait_s)
+        self.reachable = True
+        self._suspected = asyncio.Event()
+        self._stirred = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        replies = topics.recommendations.name
+        ends = end_offsets(settings, replies)
+        self._consumer = Consumer(clients.consumer_config(settings, group="botify-gateway", auto_offset_reset="latest"))
+        self._consumer.assign([TopicPartition(replies, partition, offset) for partition, offset in ends.items()])
+        self._producer = Producer(
+            {
+                **clients.producer_config(
+                    settings,
+                    queue_buffering_max_messages=QUEUE_RECORDS,
+                    # what a client was told about as not taken must not be taken much later
+                    delivery_timeout_ms=max(1_000, int(wait_s * 1000)),
+                ),
+                "error_cb": self._on_error,
+            }
+        )
+
+    def start(self) -> None:
+        """Begin to poll."""
+        self._tasks = [in_background(self._poll_on()), in_background(self._watch())]
+
+    async def close(self) -> None:
+        """Send what is queued, and leave the brokers."""
+        await stop(*self._tasks)
+        await asyncio.to_thread(self._producer.flush, FLUSH_S)
+        await asyncio.to_thread(self._consumer.close)
+
+    def tell(self, listen: Listen, request: RecommendationRequest | None, headers: Headers = ()) -> Outcome:
+        """Send a listen, and a request with it where the listener goes on.
+
+        Returns
+        -------
+        Future
+            See `Waiting.open`.
+
+        Raises
+        ------
+        UnavailableError
+            No broker is reachable, or too much is queued.
+        """
+        if not self.reachable:
+            raise UnavailableError("Kafka is not reachable")
+        id_, key = listen.event_id, clients.key_of(listen.user)
+
+        def on_delivery(error: KafkaError | None, _: Message) -> None:
+            if error is None:
+                self._waiting.acknowledge(id_)
+            else:
+                self._suspected.set()
+                self._waiting.refuse(id_, error.str())
+
+        kept: dict[str, Any] = {"headers": list(headers)} if headers else {}
+        future = self._waiting.open(id_, asks=request is not None, now_s=time.monotonic())
+        try:
+            self._producer.produce(
+                self._listens, key=key, value=self._codec.encode(listen), on_delivery=on_delivery, **kept
+            )
+            if request is not None:
+                self._producer.produce(self._requests, key=key, value=self._codec.encode(request), **kept)
+        except (BufferError, KafkaException) as error:
+            self._waiting.refuse(id_, str(error))
+        self._stirred.set()
+        return future
+
+    async def _poll_on(self) -> None:
+        while True:
+            if self._poll():
+                await asyncio.sleep(0)
+            elif len(self._waiting):
+                await asyncio.sleep(TICK_S)
+            else:
+                self._stirred.clear()
+                try:
+                    await asyncio.wait_for(self._stirred.wait(), IDLE_TICK_S)
+                except TimeoutError:
+                    continue
+
+    def _poll(self) -> bool:
+        """Hear what has come; return whether there may be more."""
+        self._producer.poll(0)
+        messages = self._consumer.consume(BATCH, 0)
+        for message in messages:
+            if (error := message.error()) is not None:
+                if not clients.is_passing(error):
+                    log.warning("recommendations cannot be read: %s", error.str())
+                continue
+            raw = message.value()
+            # Looking for our mark spares decoding the answers to others; who asked is decided by the whole id.
+            if raw is not None and self._mark in raw:
+                self._take(raw)
+        if self._waiting.expire(time.monotonic()):
+            self._suspected.set()
+        return len(messages) == BATCH
+
+    def _take(self, raw: bytes) -> None:
+        try:
+            self._waiting.reply(self._codec.decode(raw, Recommendation))
+        except DecodeError as error:
+            log.warning("an answer cannot be read: %s", error)
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:
+            self._suspected.set()
+
+    async def _watch(self) -> None:
+        """Ask a broker whether it is there: at once where something went wrong, and now and then."""
+        while True:
+            was, self.reachable = self.reachable, await asyncio.to_thread(self._probe)
+            if self.reachable != was:
+                log.warning("Kafka is %s", "reachable again" if self.reachable else "not reachable: answering 503")
+            try:
+                await asyncio.wait_for(self._suspected.wait(), PROBE_EVERY_S if self.reachable else PROBE_AGAIN_S)
+            except TimeoutError:
+                continue
+            if not self.reachable:
+                await asyncio.sleep(PROBE_AGAIN_S)
+            self._suspected.clear()
+
+    def _probe(self) -> bool:
+        try:
+            self._producer.list_topics(self._listens, timeout=PROBE_S)
+        except KafkaException:
+            return False
+        return True

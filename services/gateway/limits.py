@@ -1,0 +1,94 @@
+"""Bounds on what clients can ask of the gateway: how many at a time, how often, how long a body."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.gateway.options import GatewayOptions
+from services.gateway.rate_limit import RateLimit
+from services.gateway.refusals import RETRY_AFTER_S, refuse
+
+LIMITED = ("/next/", "/last/", "/track/")
+BODY_S = 5.0
+"""How long a client may take to send its body."""
+
+
+class Limits:
+    """Lets through what is within the bounds of the options, with the body read whole.
+
+    Parameters
+    ----------
+    app : ASGI application
+    options : GatewayOptions
+    """
+
+    def __init__(self, app: ASGIApp, options: GatewayOptions) -> None:
+        self._app = app
+        self._options = options
+        self._in_flight = 0
+        self._rate = RateLimit(options.rate_per_s) if options.rate_per_s else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve."""
+        if scope["type"] != "http" or not scope["path"].startswith(LIMITED):
+            await self._app(scope, receive, send)
+            return
+        if self._rate is not None:
+            client = scope["client"][0] if scope["client"] else ""
+            if wait_s := self._rate.wait_s(client, time.monotonic()):
+                detail = f"more than {self._options.rate_per_s} requests a second from {client}"
+                await refuse(scope, receive, send, 429, detail, {"Retry-After": str(math.ceil(wait_s))})
+                return
+        if self._in_flight >= self._options.in_flight:
+            detail = f"{self._in_flight} requests are in work already"
+            await refuse(scope, receive, send, 503, detail, {"Retry-After": str(RETRY_AFTER_S)})
+            return
+        self._in_flight += 1
+        try:
+            await self._serve(scope, receive, send)
+        finally:
+            self._in_flight -= 1
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        most = self._options.body_bytes
+        try:
+            body = await _body(Headers(scope=scope), receive, most)
+        except _TooLongError:
+            await refuse(scope, receive, send, 413, f"the body is longer than {most} bytes", {"Connection": "close"})
+            return
+        except TimeoutError:
+            detail = f"the body was not sent within {BODY_S:.0f} s"
+            await refuse(scope, receive, send, 408, detail, {"Connection": "close"})
+            return
+        read: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def receive_again() -> Message:
+            return read.pop() if read else await receive()
+
+        await self._app(scope, receive_again, send)
+
+
+class _TooLongError(Exception):
+    pass
+
+
+async def _body(headers: Headers, receive: Receive, most: int) -> bytes:
+    declared = headers.get("content-length", "0")
+    if declared.isdecimal() and int(declared) > most:
+        raise _TooLongError
+    parts: list[bytes] = []
+    length, more = 0, True
+    async with asyncio.timeout(BODY_S):
+        while more:
+            message = await receive()
+            parts.append(message.get("body", b""))
+            more = message.get("more_body", False)  # a disconnect has neither: the application hears it next
+            length += len(parts[-1])
+            if length > most:
+                raise _TooLongError
+    return b"".join(parts)

@@ -1,0 +1,45 @@
+"""What the gateway knows of the derived state: what is popular, and how far event time is. At most a second old."""
+
+from __future__ import annotations
+
+from redis.exceptions import RedisError
+
+from services.gateway.event_time import EventClock
+from streams.read import StateReader
+
+HALF_LIFE = "1d"
+TOP = 100
+
+
+class LiveState:
+    """Read in the background, so that a request that needs it never waits for Redis.
+
+    Parameters
+    ----------
+    reader : StateReader
+        Blocking; `refresh` belongs in a thread.
+    clock : EventClock
+
+    Attributes
+    ----------
+    popular : list of int
+        The most popular tracks, best first; empty before the first listen.
+    problem : str | None
+        Why the last look failed.
+    """
+
+    def __init__(self, reader: StateReader, clock: EventClock) -> None:
+        self._reader = reader
+        self._clock = clock
+        self.popular: list[int] = []
+        self.problem: str | None = None
+
+    def refresh(self) -> None:
+        """Look again; what was read last stays where Redis does not answer."""
+        try:
+            tracks, _ = self._reader.top_tracks(HALF_LIFE, TOP)
+            self._clock.catch_up(self._reader.event_time_ms())
+        except RedisError as error:
+            self.problem = f"Redis does not answer ({type(error).__name__})"
+        else:
+            self.popular, self.problem = tracks.tolist(), None

@@ -1,0 +1,79 @@
+"""Each request's id, and how it ended."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import time
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.gateway.metrics import GatewayMetrics
+from services.gateway.service import Call
+
+CALL = "botify.call"
+"""Where in the scope the `Call` is."""
+
+_ROUTES = frozenset({"", "next", "last", "track", "healthz", "readyz", "metrics", "docs", "openapi.json", "ui"})
+_CLIENT_ID = re.compile(r"[\x21-\x7e]{1,128}")
+
+
+class Observing:
+    """Gives each HTTP request an id, says it in the answer, and counts. A client's own id is kept where it is usable.
+
+    Parameters
+    ----------
+    app : ASGI application
+    id_prefix : str
+        What our ids begin with; no other gateway has the same.
+    metrics : GatewayMetrics
+    """
+
+    def __init__(self, app: ASGIApp, id_prefix: str, metrics: GatewayMetrics) -> None:
+        self._app = app
+        self._id_prefix = id_prefix
+        self._metrics = metrics
+        self._numbers = itertools.count()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        id_ = f"{self._id_prefix}-{next(self._numbers)}"
+        given = Headers(scope=scope).get("x-request-id")
+        usable = given is not None and _CLIENT_ID.fullmatch(given) is not None
+        scope[CALL] = Call(id_, given.encode() if given is not None and usable else None)
+        said = given if given is not None and usable else id_
+        status = 500  # what the client sees of an exception
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message).append("X-Request-Id", said)
+            await send(message)
+
+        route = route_of(scope["path"])
+        began_s = time.perf_counter()
+        self._metrics.in_flight += 1
+        try:
+            await self._app(scope, receive, send_with_id)
+        finally:
+            self._metrics.in_flight -= 1
+            self._metrics.requests[route, status] += 1
+            if route == "/next":
+                self._metrics.next_s.update((time.perf_counter() - began_s,))
+
+
+def route_of(path: str) -> str:
+    """Return what a request is counted under; whatever clients make up, these are few.
+
+    Examples
+    --------
+    >>> route_of("/next/42"), route_of("/wp-admin"), route_of("/")
+    ('/next', 'other', '/')
+    """
+    first = path.split("/", 2)[1] if path.startswith("/") else path
+    return f"/{first}" if first in _ROUTES else "other"
