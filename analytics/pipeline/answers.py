@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TypeVar
-
 import pandas as pd
 
-from schemas.codec import Codec
-from schemas.errors import RejectedMessageError
+from analytics.events import read_events
 from schemas.events import Recommendation, RecommendationRequest
 from schemas.settings import Settings
-from schemas.topic_reader import TopicReader
-from schemas.topics import TopicDefinition, Topics
-
-E = TypeVar("E", RecommendationRequest, Recommendation)
+from schemas.topics import Topics
 
 
 def read_answers(settings: Settings, run_id: str | None = None) -> pd.DataFrame:
@@ -45,7 +38,7 @@ def read_answers(settings: Settings, run_id: str | None = None) -> pd.DataFrame:
     requests = pd.DataFrame(
         (
             (request.request_id, request.position, at_ms)
-            for at_ms, request in _read(settings, topics.recommendation_requests, RecommendationRequest)
+            for at_ms, request in read_events(settings, topics.recommendation_requests.name, RecommendationRequest)
             if run_id is None or request.session_id.rsplit("-", 2)[0] == run_id
         ),
         columns=["request_id", "position", "asked_ms"],
@@ -53,7 +46,7 @@ def read_answers(settings: Settings, run_id: str | None = None) -> pd.DataFrame:
     answers = pd.DataFrame(
         (
             (answer.request_id, at_ms, answer.recommender, answer.state_freshness)
-            for at_ms, answer in _read(settings, topics.recommendations, Recommendation)
+            for at_ms, answer in read_events(settings, topics.recommendations.name, Recommendation)
         ),
         columns=["request_id", "answered_ms", "recommender", "seen"],
     )
@@ -92,17 +85,3 @@ def match_answers(requests: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame
             "behind": (both["position"] - both["seen"]).clip(lower=0).astype("float64"),
         }
     )
-
-
-def _read(settings: Settings, topic: TopicDefinition, event: type[E]) -> Iterator[tuple[int, E]]:
-    """Yield each event with the time, in ms, at which Kafka took it; what cannot be read is a dead letter."""
-    codec, reader = Codec(), TopicReader(settings, topic.name)
-    try:
-        for messages in reader.read_to_end():
-            for message in messages:
-                try:
-                    yield message.timestamp()[1], codec.decode(message.value(), event)
-                except RejectedMessageError:
-                    continue
-    finally:
-        reader.close()

@@ -30,9 +30,10 @@ def read_lag(settings: Settings) -> pd.DataFrame:
         Kafka does not say.
     """
     topics = Topics.of(settings)
+    admin = AdminClient(clients.common_config(settings))  # it has to live until it has answered
     rows = []
     try:
-        found = AdminClient(clients.common_config(settings)).list_consumer_groups(request_timeout=TIMEOUT_S)
+        found = admin.list_consumer_groups(request_timeout=TIMEOUT_S)
         groups = sorted(group.group_id for group in found.result(TIMEOUT_S).valid)
         for topic in (topics.listens.name, topics.recommendation_requests.name):
             ends = {(topic, partition): end for partition, end in end_offsets(settings, topic).items()}

@@ -1,0 +1,80 @@
+"""How values are distributed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from analytics.plots.style import PALETTE, colours, new_figure, styled
+
+
+@styled
+def histograms(
+    samples: Mapping[str, ArrayLike],
+    title: str,
+    subtitle: str,
+    x: str,
+    *,
+    bins: int = 60,
+    upper: float | None = None,
+    control: str | None = None,
+) -> Figure:
+    """Draw each sample's share by bins of equal width, as steps that may lie over each other.
+
+    Parameters
+    ----------
+    samples : mapping of name to array_like of float
+    title, subtitle : str
+        What is to be seen, and what is drawn.
+    x : str
+        What the values are, with their unit.
+    bins : int
+    upper : float, optional
+        Where the axis ends; what is beyond counts in the last bin.
+    control : str, optional
+        Name of the sample to be grey.
+
+    Examples
+    --------
+    >>> chart = histograms({"random": [0.0, 1.0]}, "Half is skipped", "share of the listens", "fraction heard")
+    >>> [text.get_text() for text in chart.axes[0].get_legend().get_texts()]
+    ['random']
+    """
+    figure, (axes,) = new_figure(title)
+    values = {name: np.asarray(sample, dtype=np.float64) for name, sample in samples.items()}
+    ends = [end for sample in values.values() for end in (sample.min(), sample.max())]
+    edges = np.linspace(min(ends), max(ends) if upper is None else upper, bins + 1)
+    colour_of = colours(list(values), control)
+    for name, sample in values.items():
+        counts, _ = np.histogram(np.minimum(sample, edges[-1]), edges)
+        axes.stairs(counts / len(sample), edges, fill=True, color=colour_of[name], alpha=0.25)
+        axes.stairs(counts / len(sample), edges, color=colour_of[name], linewidth=1.8, label=name)
+    axes.set(title=subtitle, xlabel=x, ylabel="share", ylim=(0, None))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axes.legend()
+    return figure
+
+
+@styled
+def bars(shares: Mapping[str, float], title: str, subtitle: str, x: str, *, percent: bool = False) -> Figure:
+    """Draw one bar for each name, from the top, with its value at the end.
+
+    Examples
+    --------
+    >>> bars({"random": 0.2}, "A fifth is heard", "mean fraction", "fraction heard").axes[0].texts[0].get_text()
+    '0.20'
+    """
+    figure, (axes,) = new_figure(title, height=1.4 + 0.45 * len(shares))
+    drawn = axes.barh(list(shares), list(shares.values()), color=PALETTE[0], height=0.6)
+    axes.bar_label(drawn, [f"{value:.1%}" if percent else f"{value:.2f}" for value in shares.values()], padding=5)
+    axes.set(title=subtitle, xlabel=x)
+    axes.invert_yaxis()
+    axes.margins(x=0.12)
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
+    if percent:
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    return figure

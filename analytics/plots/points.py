@@ -1,0 +1,86 @@
+"""Points on a plane."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from analytics.plots.style import INK, MUTED, PALETTE, new_figure, styled
+
+
+@styled
+def map_of_groups(places: ArrayLike, groups: pd.Series[str], title: str, subtitle: str, named: int = 6) -> Figure:
+    """Draw points where distance is what matters, the largest groups in colour and named at their middle.
+
+    Parameters
+    ----------
+    places : array_like of float, shape (n, 2)
+    groups : Series of str, length n
+    title, subtitle : str
+        What is to be seen, and what is drawn.
+    named : int
+        How many groups have a colour; the others are grey.
+
+    Examples
+    --------
+    >>> groups = pd.Series(["rock", "rock", "jazz"])
+    >>> chart = map_of_groups([[0, 0], [1, 0], [5, 5]], groups, "Genres lie apart", "a point is a track", named=1)
+    >>> [text.get_text() for text in chart.axes[0].texts]
+    ['rock']
+    """
+    at = np.asarray(places, dtype=np.float64)
+    largest = groups.value_counts().head(named).index
+    figure, (axes,) = new_figure(title, height=5.4)
+    rest = ~groups.isin(largest).to_numpy()
+    axes.scatter(at[rest, 0], at[rest, 1], s=5, color=MUTED, alpha=0.25, linewidths=0)
+    for name, colour in zip(largest, PALETTE, strict=False):
+        members = at[(groups == name).to_numpy()]
+        axes.scatter(members[:, 0], members[:, 1], s=7, color=colour, alpha=0.7, linewidths=0)
+        middle = np.median(members, axis=0)
+        box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
+        axes.annotate(str(name), middle, color=colour, fontweight="bold", ha="center", va="center", bbox=box)
+    axes.set(title=subtitle, xticks=[], yticks=[])
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+@styled
+def dots(
+    frame: pd.DataFrame, title: str, subtitle: str, x: str, y: str, *, names: Sequence[str] | None = None
+) -> Figure:
+    """Draw one point a row, with intervals where the frame has them, and the names beside them.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Columns x and y; optionally x_lower, x_upper, y_lower and y_upper.
+    title, subtitle : str
+        What is to be seen, and what is drawn.
+    x, y : str
+        What the axes are, with units.
+    names : sequence of str, optional
+        Written beside the points; by default the index.
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"x": [0.1], "y": [2.0]}, index=["random"])
+    >>> dots(frame, "Offline foretells online", "a point is a recommender", "hit rate", "time").axes[0].get_xlabel()
+    'hit rate'
+    """
+    figure, (axes,) = new_figure(title)
+    for place, (name, row) in enumerate(zip(names or frame.index.astype(str), frame.to_dict("records"), strict=True)):
+        colour = PALETTE[place % len(PALETTE)]
+        if "y_lower" in row:
+            axes.plot([row["x"]] * 2, [row["y_lower"], row["y_upper"]], color=colour, alpha=0.5, linewidth=2.5)
+        if "x_lower" in row:
+            axes.plot([row["x_lower"], row["x_upper"]], [row["y"]] * 2, color=colour, alpha=0.5, linewidth=2.5)
+        axes.plot(row["x"], row["y"], "o", color=colour, markersize=8)
+        axes.annotate(name, (row["x"], row["y"]), xytext=(8, 6), textcoords="offset points", color=INK)
+    axes.set(title=subtitle, xlabel=x, ylabel=y)
+    axes.margins(0.12)
+    return figure
