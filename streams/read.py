@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from schemas.clients import partition_of
 from schemas.settings import Settings
+from streams.folds.likes import LIKES_OF_USERS, Likes
 from streams.folds.popularity import top_collection
 from streams.folds.sessions import OPEN_SESSIONS, WATERMARK
 from streams.folds.user_state import UserState
@@ -53,18 +54,35 @@ class StateReader:
 
     def users(self, users: Sequence[int]) -> list[UserState | None]:
         """Return the states of listeners, in their order, None for one never heard; one round trip a node."""
+        (records,) = self._records(users, USERS)
+        return [None if record is None else UserState.from_bytes(record) for record in records]
+
+    def users_and_likes(self, users: Sequence[int]) -> tuple[list[UserState | None], list[Likes | None]]:
+        """Return the states of listeners and what they like, both as `users` does; one round trip a node for both."""
+        states, likes = self._records(users, USERS, LIKES_OF_USERS)
+        return (
+            [None if record is None else UserState.from_bytes(record) for record in states],
+            [None if record is None else Likes.from_bytes(record) for record in likes],
+        )
+
+    def _records(self, users: Sequence[int], *collections: str) -> list[list[bytes | None]]:
+        """Return the records of listeners in hashes keyed by user, a list in the users' order for each hash."""
         by_partition: dict[int, list[int]] = {}
         for user in users:
             by_partition.setdefault(partition_of(user, self._partitions), []).append(user)
         namespace = self.namespace
         pipeline = self._redis.pipeline(transaction=False)
-        for partition, members in by_partition.items():
-            pipeline.hmget(partition_key(namespace, partition, USERS), [b"%d" % user for user in members])
-        found: dict[int, UserState | None] = {}
-        for members, records in zip(by_partition.values(), pipeline.execute(), strict=True):
-            for user, record in zip(members, records, strict=True):
-                found[user] = None if record is None else UserState.from_bytes(record)
-        return [found[user] for user in users]
+        for collection in collections:
+            for partition, members in by_partition.items():
+                pipeline.hmget(partition_key(namespace, partition, collection), [b"%d" % user for user in members])
+        replies = iter(pipeline.execute())
+        columns = []
+        for _ in collections:
+            found = {}
+            for members in by_partition.values():
+                found.update(zip(members, next(replies), strict=True))
+            columns.append([found[user] for user in users])
+        return columns
 
     def top_tracks(self, half_life: str, count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return the most popular tracks, best first, with their scores; fewer where fewer were heard.

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from schemas.events import Session
+from streams.folds.likes import LikesOfUsers
 from streams.folds.popularity import Popularity, TrackRows
 from streams.folds.projection import Changes, Fields, Projection, Record, Scores
 from streams.folds.sessions import OPEN_SESSIONS, Sessions
 from streams.folds.users import Users
 
-HASHES: Sequence[str] = (*Users.hashes, *Popularity.hashes, *Sessions.hashes)
+HASHES: Sequence[str] = (*Users.hashes, *LikesOfUsers.hashes, *Popularity.hashes, *Sessions.hashes)
 """Every collection of a partition that is a hash."""
 SCORE_SETS: Sequence[str] = (*Users.score_sets, *Popularity.score_sets, *Sessions.score_sets)
 """Every collection of a partition that is a sorted set."""
 
 
-PROJECTIONS: Sequence[str] = ("users", "popularity", "sessions")
+PROJECTIONS: Sequence[str] = ("users", "likes", "popularity", "sessions")
 
 
 class PartitionFold:
@@ -43,7 +44,12 @@ class PartitionFold:
     def __init__(self, partition: int, only: Collection[str] = PROJECTIONS, rows: TrackRows | None = None) -> None:
         self.users = Users()
         self._sessions = Sessions(partition)
-        every: dict[str, Projection] = {"users": self.users, "popularity": Popularity(rows), "sessions": self._sessions}
+        every: dict[str, Projection] = {
+            "users": self.users,
+            "likes": LikesOfUsers(),
+            "popularity": Popularity(rows),
+            "sessions": self._sessions,
+        }
         self.projections = [p for name, p in every.items() if name == "users" or name in only]
         self._fields_of = {name: p for p in self.projections for name in p.hashes}
         self._scores_of = {name: p for p in self.projections for name in p.score_sets}

@@ -1,9 +1,10 @@
 """What is known of one listener, as one compact record.
 
-The record's layout, little-endian, version 1::
+The record's layout, little-endian, version 2::
 
     version u8 | listens u32 | sessions u32 | poor_streak u32 | session_listens u32 | last_timestamp_ms i64
     session id: length u8, UTF-8 bytes
+    tracks of the session: length u16, the first 500 in order, i32 each
     the last 50 listens, oldest first, 28 bytes each (`LISTEN`)
 
 The 64-bit hash of a listen's event id is kept with it. It makes the history the window in which a second event
@@ -21,17 +22,22 @@ from numpy.typing import NDArray
 from schemas.events import Listen
 
 HISTORY_LISTENS = 50
+SESSION_TRACKS = 500
+"""Of a session longer than that, later tracks are not kept."""
 POOR_FRACTION = 0.2
 """A listen of at most this share was a poor one (Botify's bad streak)."""
 
 LISTEN = np.dtype([("event", "<u8"), ("timestamp_ms", "<i8"), ("fraction", "<f8"), ("track", "<i4")])
 """One listen of the history. `event` is the hash of the event id."""
 
-_VERSION = 1
+_VERSION = 2
 _HEADER = struct.Struct("<BIIIIqB")
+_LENGTH = struct.Struct("<H")
+_TRACK = struct.Struct("<i")
 _LISTEN = struct.Struct("<8sqdi")
 _LISTEN_BYTES = _LISTEN.size
 _HISTORY_BYTES = HISTORY_LISTENS * _LISTEN_BYTES
+_HEARD_BYTES = SESSION_TRACKS * _TRACK.size
 
 
 class UserState:
@@ -49,6 +55,8 @@ class UserState:
         Listens of that session.
     last_timestamp_ms : int
         Event time of the last listen.
+    heard : bytes
+        The tracks of that session, from its first on; see `session_tracks`.
     history : bytes
         The last listens as `LISTEN` records; see `last_listens`.
 
@@ -65,6 +73,7 @@ class UserState:
     """
 
     __slots__ = (
+        "heard",
         "history",
         "last_timestamp_ms",
         "listens",
@@ -81,6 +90,7 @@ class UserState:
         self.session_id = ""
         self.session_listens = 0
         self.last_timestamp_ms = 0
+        self.heard = b""
         self.history = b""
 
     def fold(self, listen: Listen) -> bool:
@@ -102,13 +112,20 @@ class UserState:
             self.session_listens = 0
             self.sessions += 1
             self.poor_streak = 0
+            self.heard = b""
         self.session_listens += 1
+        if len(self.heard) < _HEARD_BYTES:
+            self.heard += _TRACK.pack(track)
         self.poor_streak = self.poor_streak + 1 if fraction <= POOR_FRACTION else 0
         return True
 
     def last_listens(self) -> NDArray[np.void]:
         """Return the history, shape (n,) of dtype `LISTEN`, oldest first, read-only."""
         return np.frombuffer(self.history, dtype=LISTEN)
+
+    def session_tracks(self) -> NDArray[np.int32]:
+        """Return the tracks of the current session in order, shape (n,), read-only."""
+        return np.frombuffer(self.heard, dtype="<i4")
 
     def to_bytes(self) -> bytes:
         """Return the record; equal states give equal bytes."""
@@ -122,7 +139,7 @@ class UserState:
             self.last_timestamp_ms,
             len(session_id),
         )
-        return header + session_id + self.history
+        return header + session_id + _LENGTH.pack(len(self.heard)) + self.heard + self.history
 
     @classmethod
     def from_bytes(cls, record: bytes) -> UserState:
@@ -141,7 +158,10 @@ class UserState:
         state.last_timestamp_ms = last_timestamp_ms
         session_end = _HEADER.size + id_bytes
         state.session_id = record[_HEADER.size : session_end].decode()
-        state.history = record[session_end:]
+        heard_at = session_end + _LENGTH.size
+        heard_end = heard_at + _LENGTH.unpack_from(record, session_end)[0]
+        state.heard = record[heard_at:heard_end]
+        state.history = record[heard_end:]
         return state
 
     def __eq__(self, other: object) -> bool:

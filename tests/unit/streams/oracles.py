@@ -10,7 +10,7 @@ from schemas.events import Listen, Session
 from streams.folds.popularity import HALF_LIVES_MS
 from streams.folds.projection import Record
 from streams.folds.sessions import GAP_MS
-from streams.folds.user_state import HISTORY_LISTENS, POOR_FRACTION
+from streams.folds.user_state import HISTORY_LISTENS, POOR_FRACTION, SESSION_TRACKS
 
 
 def without_duplicates(records: Sequence[Record]) -> list[Record]:
@@ -32,6 +32,7 @@ class PlainUser(NamedTuple):
     session_id: str
     session_listens: int
     last_timestamp_ms: int
+    session_tracks: list[int]
     history: list[tuple[int, float, int]]
 
 
@@ -52,6 +53,7 @@ def user_state(user: int, kept: Sequence[Record]) -> PlainUser:
         session_id=session[-1].session_id,
         session_listens=len(session),
         last_timestamp_ms=session[-1].timestamp_ms,
+        session_tracks=[listen.track for listen in session[:SESSION_TRACKS]],
         history=[(listen.timestamp_ms, listen.fraction, listen.track) for listen in theirs[-HISTORY_LISTENS:]],
     )
 

@@ -4,7 +4,7 @@ import mmh3
 import pytest
 
 from schemas.events import Listen
-from streams.folds.user_state import HISTORY_LISTENS, LISTEN, UserState
+from streams.folds.user_state import HISTORY_LISTENS, LISTEN, SESSION_TRACKS, UserState
 
 
 def listen(event_id: str, session_id: str = "s") -> Listen:
@@ -19,20 +19,21 @@ def folded(n: int, session_id: str = "s") -> UserState:
 
 
 @pytest.mark.parametrize("session_id", ["s", "séance-✓", "x" * 255])
-@pytest.mark.parametrize("n", [0, 1, HISTORY_LISTENS, HISTORY_LISTENS + 7])
+@pytest.mark.parametrize("n", [0, 1, HISTORY_LISTENS, HISTORY_LISTENS + 7, SESSION_TRACKS + 7])
 def test_a_record_comes_back_equal_and_folds_on(n: int, session_id: str) -> None:
     state = folded(n, session_id)
     read = UserState.from_bytes(state.to_bytes())
     assert read == state
     assert len(read.last_listens()) == min(n, HISTORY_LISTENS)
+    assert len(read.session_tracks()) == min(n, SESSION_TRACKS)
     assert read.fold(listen("next", session_id)) == state.fold(listen("next", session_id))
     assert read == state
 
 
 def test_a_record_of_another_version_is_refused() -> None:
     record = bytearray(folded(1).to_bytes())
-    record[0] = 2
-    with pytest.raises(ValueError, match="version 2; this code reads version 1, replay the topic"):
+    record[0] = 1
+    with pytest.raises(ValueError, match="version 1; this code reads version 2, replay the topic"):
         UserState.from_bytes(bytes(record))
 
 

@@ -1,0 +1,150 @@
+"""Projection `likes`: what each listener liked in earlier sessions and this one, beyond the last 50 listens.
+
+A like keeps the session's first track with it, its *anchor*: the one that the listener chose without being asked, so
+the best sign of what the session was after. A session leaves at most `SESSION_LIKES`, so that one long evening does
+not push out all others; of all likes the last `LIKES` stay.
+
+The record's layout, little-endian, version 1::
+
+    version u8 | likes of the session u8 | the session's anchor i32 | its id: length u8, UTF-8 bytes
+    the likes, oldest first, 12 bytes each (`LIKE`)
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.events import Listen
+from streams.folds.cache import GenerationCache
+from streams.folds.projection import Changes, Fields, Record, Scores
+
+LIKES_OF_USERS = "likes"
+
+LIKES = 128
+SESSION_LIKES = 16
+LIKED_FRACTION = 0.5
+"""From this share on, a track counts as liked."""
+
+LIKE = np.dtype([("track", "<i4"), ("anchor", "<i4"), ("fraction", "<f4")])
+
+_VERSION = 1
+_HEADER = struct.Struct("<BBiB")
+_LIKE = struct.Struct("<iif")
+
+
+class Likes:
+    """One listener's likes.
+
+    Examples
+    --------
+    >>> likes = Likes()
+    >>> for position, fraction in enumerate([1.0, 0.9, 0.1]):
+    ...     heard = Listen(f"e{position}", 42, 7 + position, fraction, 0, "s", position, False, None, {}, None, None)
+    ...     _ = likes.fold(heard)
+    >>> likes.all()["track"].tolist(), likes.all()["anchor"].tolist()
+    ([7, 8], [7, 7])
+    """
+
+    __slots__ = ("_anchor", "_likes", "_of_session", "_session_id")
+
+    def __init__(self) -> None:
+        self._session_id = ""
+        self._anchor = -1
+        self._of_session = 0
+        self._likes = b""
+
+    def fold(self, listen: Listen) -> bool:
+        """Take a listen in; return whether anything has changed."""
+        changed = listen.session_id != self._session_id
+        if changed:
+            self._session_id, self._anchor, self._of_session = listen.session_id, listen.track, 0
+        if listen.fraction < LIKED_FRACTION or self._of_session >= SESSION_LIKES:
+            return changed
+        self._of_session += 1
+        self._likes += _LIKE.pack(listen.track, self._anchor, listen.fraction)
+        self._likes = self._likes[-LIKES * _LIKE.size :]
+        return True
+
+    def all(self) -> NDArray[np.void]:
+        """Return the likes, shape (n,) of dtype `LIKE`, oldest first, read-only; a track may come twice."""
+        return np.frombuffer(self._likes, dtype=LIKE)
+
+    def to_bytes(self) -> bytes:
+        """Return the record; equal likes give equal bytes."""
+        session_id = self._session_id.encode()
+        return _HEADER.pack(_VERSION, self._of_session, self._anchor, len(session_id)) + session_id + self._likes
+
+    @classmethod
+    def from_bytes(cls, record: bytes) -> Likes:
+        """Read a record.
+
+        Raises
+        ------
+        ValueError
+            The record is of a version that this code does not know.
+        """
+        version, of_session, anchor, id_bytes = _HEADER.unpack_from(record)
+        if version != _VERSION:
+            raise ValueError(f"likes of version {version}; this code reads version {_VERSION}, replay the topic")
+        likes = cls()
+        session_end = _HEADER.size + id_bytes
+        likes._session_id = record[_HEADER.size : session_end].decode()
+        likes._anchor, likes._of_session = anchor, of_session
+        likes._likes = record[session_end:]
+        return likes
+
+
+class LikesOfUsers:
+    """Likes of the listeners of one partition.
+
+    Parameters
+    ----------
+    cache_size : int
+        Listeners kept in memory; one beyond it costs a read.
+    """
+
+    hashes: Sequence[str] = (LIKES_OF_USERS,)
+    score_sets: Sequence[str] = ()
+
+    def __init__(self, cache_size: int = 50_000) -> None:
+        self._cache = GenerationCache[int, Likes](cache_size)
+        self._batch: dict[int, Likes] = {}
+        self._changed: set[int] = set()
+
+    def missing(self, batch: Sequence[Record]) -> Mapping[str, list[bytes]]:
+        """Return the users of the batch that are not in the cache."""
+        missing = []
+        for user in {listen.user for _, listen in batch}:
+            likes = self._cache.get(user)
+            if likes is None:
+                missing.append(b"%d" % user)
+            else:
+                self._batch[user] = likes
+        return {LIKES_OF_USERS: missing} if missing else {}
+
+    def load_fields(self, collection: str, values: Fields) -> None:
+        """Take in the likes that were missing; a listener never seen has none."""
+        for user, record in values.items():
+            likes = Likes() if record is None else Likes.from_bytes(record)
+            self._batch[int(user)] = self._cache[int(user)] = likes
+
+    def load_scores(self, collection: str, values: Scores) -> None:
+        """There are none."""
+
+    def fold(self, batch: Sequence[Record]) -> Sequence[Record]:
+        """Fold the batch."""
+        likes, changed = self._batch, self._changed
+        for _, listen in batch:
+            if likes[listen.user].fold(listen):
+                changed.add(listen.user)
+        return batch
+
+    def changes(self) -> Changes:
+        """Return the records of the listeners whose likes have changed."""
+        fields = {b"%d" % user: self._batch[user].to_bytes() for user in self._changed}
+        self._batch, self._changed = {}, set()
+        return Changes(hashes={LIKES_OF_USERS: fields} if fields else {})
