@@ -1,0 +1,132 @@
+"""`python -m bench.export`: ten million listens from the topic to files, and the experiment's table from these.
+
+Their bodies are encoded once for one session of each listener, and sent again and again under other ids: so the topic
+is filled at the speed of the broker, and every listen is one of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import numpy as np
+import typer
+from confluent_kafka import Producer
+from rich.console import Console
+
+from schemas import clients
+from schemas.codec import Codec
+from schemas.events import Listen
+from schemas.settings import Settings
+from schemas.topics import Topics, create_topics
+from services.stack.embedded import EmbeddedStack
+
+USERS = 50_000
+MEAN_LISTENS = 7
+"""Of a session."""
+
+START_MS = 1_700_000_000_000
+DAYS = 7
+DAY_MS = 24 * 60 * 60 * 1000
+ROUND = b"@@@@@@"
+"""Stands in the ids for the number of the round, and nowhere else in a body."""
+
+console = Console()
+
+
+def session_of_each(rng: np.random.Generator) -> Iterator[Listen]:
+    """Yield a session of each listener; those with an odd id are treated and hear more."""
+    mark = ROUND.decode()
+    lengths = 2 + rng.poisson(MEAN_LISTENS - 2 + 0.5 * (np.arange(USERS) % 2))
+    for user, length in enumerate(lengths.tolist()):
+        session_id = f"bench-{user}-{mark}"
+        start_ms = START_MS + int(rng.integers(DAYS * DAY_MS))
+        fractions = rng.random(length).tolist()
+        for position in range(length):
+            yield Listen(
+                event_id=f"{session_id}:{position}",
+                user=user,
+                track=int(rng.integers(50_000)),
+                fraction=fractions[position],
+                timestamp_ms=start_ms + position * 180_000,
+                session_id=session_id,
+                position=position,
+                ended_session=position == length - 1,
+                recommender="random" if position else None,
+                treatments={"BENCH": "T1" if user % 2 else "C"} if position else {},
+                propensity=2e-5 if position else None,
+                latency_ms=4.2 if position else None,
+            )
+
+
+def fill(settings: Settings, count: int) -> None:
+    """Write so many listens, and wait until they are acknowledged."""
+    codec, topic = Codec(), Topics.of(settings).listens.name
+    bodies = [(clients.key_of(e.user), codec.encode(e)) for e in session_of_each(np.random.default_rng(1))]
+    producer = Producer(clients.producer_config(settings, linger_ms=50, queue_buffering_max_messages=200_000))
+    for i in range(count):
+        number, place = divmod(i, len(bodies))
+        key, body = bodies[place]
+        value = body.replace(ROUND, b"%06d" % number)
+        while True:
+            try:
+                producer.produce(topic, value, key)
+                break
+            except BufferError:
+                producer.poll(0.1)
+    if left := producer.flush(60):
+        raise SystemExit(f"{left} listens were not acknowledged")
+
+
+class Measured(NamedTuple):
+    """What a command took."""
+
+    seconds: float
+    cpu_s: float
+    peak_rss_mib: float
+
+
+def measure(settings: Settings, module: str, *arguments: str) -> Measured:
+    """Run a module in a process of its own."""
+    started = time.perf_counter()
+    child = subprocess.Popen(  # noqa: S603
+        [sys.executable, "-m", module, *arguments], env={**os.environ, **settings.to_env()}
+    )
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise SystemExit(f"{module} {' '.join(arguments)} ended with status {child.returncode}")
+    seconds = time.perf_counter() - started
+    return Measured(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
+def main(listens: Annotated[int, typer.Option(help="How many.")] = 10_000_000) -> None:
+    """Fill a topic, export it, and compute the table."""
+    with tempfile.TemporaryDirectory() as home, EmbeddedStack(Path(home)) as stack:
+        settings = stack.settings.with_(home=Path(home), topic_prefix="bench-export")
+        create_topics(settings)
+        started = time.perf_counter()
+        with console.status(f"writing {listens:,} listens"):
+            fill(settings, listens)
+        console.print(f"{listens:,} listens written in {time.perf_counter() - started:.0f} s")
+        out = Path(home) / "out"
+        steps = {
+            "export": ("analytics.export", "--out", str(out)),
+            "table": ("services.cli", "experiment", "results", "BENCH", "--data", str(out)),
+        }
+        for name, arguments in steps.items():
+            took = measure(settings, *arguments)
+            console.print(
+                f"{name}: {took.seconds:.1f} s, {listens / took.seconds:,.0f} listens a second, "
+                f"{took.cpu_s:.0f} s CPU, {took.peak_rss_mib:,.0f} MiB at most"
+            )
+
+
+if __name__ == "__main__":
+    typer.run(main)
