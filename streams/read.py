@@ -78,7 +78,7 @@ class StateReader:
         replies = iter(pipeline.execute())
         columns = []
         for _ in collections:
-            found = {}
+            found: dict[int, bytes | None] = {}
             for members in by_partition.values():
                 found.update(zip(members, next(replies), strict=True))
             columns.append([found[user] for user in users])
