@@ -11,9 +11,18 @@ from fastavro import schemaless_reader, schemaless_writer
 from schemas import committed
 from schemas.committed import CommittedSchema
 from schemas.errors import DecodeError, SchemaError
-from schemas.events import Event, Listen, Model, Recommendation, RecommendationRequest, Session, Track
+from schemas.events import (
+    Event,
+    Listen,
+    Model,
+    Recommendation,
+    RecommendationRequest,
+    Session,
+    Track,
+    TrainingBatch,
+)
 
-E = TypeVar("E", Listen, RecommendationRequest, Recommendation, Session, Track, Model)
+E = TypeVar("E", Listen, RecommendationRequest, Recommendation, Session, Track, Model, TrainingBatch)
 
 HEADER_BYTES = 5
 

@@ -19,7 +19,16 @@ from typing import Any
 import fastavro
 
 from schemas.errors import SchemaError
-from schemas.events import Event, Listen, Model, Recommendation, RecommendationRequest, Session, Track
+from schemas.events import (
+    Event,
+    Listen,
+    Model,
+    Recommendation,
+    RecommendationRequest,
+    Session,
+    Track,
+    TrainingBatch,
+)
 
 AVRO_DIR = Path(__file__).parent / "avro"
 LOCK_FILE = AVRO_DIR / "lock.json"
@@ -31,6 +40,7 @@ EVENTS: dict[str, type[Event]] = {
     "session": Session,
     "track": Track,
     "model": Model,
+    "training-batch": TrainingBatch,
 }
 """Subject (first part of the file's name) to the class of its newest version."""
 

@@ -171,4 +171,39 @@ class Model(NamedTuple):
     timestamp_ms: int
 
 
-Event = Listen | RecommendationRequest | Recommendation | Session | Track | Model
+class TrainingBatch(NamedTuple):
+    """What models learn from: the listens of one stretch of a partition, without duplicates and rejected records.
+
+    The columns hold one value a listen, little-endian; `schemas.training` makes and reads them.
+
+    Attributes
+    ----------
+    source_topic_id : str
+        Kafka's id of the listens topic: its offsets begin anew where it is made anew.
+    source_partition : int
+    first_offset, next_offset : int
+        The stretch; `next_offset` is not part of it.
+    offsets : bytes
+        u4: offset less `first_offset`.
+    users, tracks, fractions, timestamps_ms : bytes
+        i8, i4, f4, i8.
+    sessions : bytes
+        u8: hash of the session id.
+    ended : bytes
+        u1: whether the listen ended its session.
+    """
+
+    source_topic_id: str
+    source_partition: int
+    first_offset: int
+    next_offset: int
+    offsets: bytes
+    users: bytes
+    tracks: bytes
+    fractions: bytes
+    timestamps_ms: bytes
+    sessions: bytes
+    ended: bytes
+
+
+Event = Listen | RecommendationRequest | Recommendation | Session | Track | Model | TrainingBatch

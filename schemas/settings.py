@@ -44,6 +44,8 @@ class Settings:
     on_missing_state : str
         What a worker does that finds state gone from Redis: `refuse` to go on, or `rebuild` it from the topic
         (`BOTIFY_ON_MISSING_STATE`).
+    training : str
+        Whether workers write what models learn from to the training topic: `on` or `off` (`BOTIFY_TRAINING`).
     experiments : Path | None
         The file that declares the experiments; None for the one that comes with the services (`BOTIFY_EXPERIMENTS`).
     metrics_host : str
@@ -72,6 +74,7 @@ class Settings:
     replication_factor: int = 1
     session_timeout_s: int = 10
     on_missing_state: str = "refuse"
+    training: str = "on"
     experiments: Path | None = None
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = None
@@ -177,6 +180,7 @@ _VARIABLES: dict[str, tuple[str, Callable[[str, str], Any]]] = {
     "replication_factor": ("BOTIFY_REPLICATION_FACTOR", _count),
     "session_timeout_s": ("BOTIFY_SESSION_TIMEOUT_S", _count),
     "on_missing_state": ("BOTIFY_ON_MISSING_STATE", _either("refuse", "rebuild")),
+    "training": ("BOTIFY_TRAINING", _either("on", "off")),
     "experiments": ("BOTIFY_EXPERIMENTS", _path),
     "metrics_host": ("BOTIFY_METRICS_HOST", _text),
     "metrics_port": ("BOTIFY_METRICS_PORT", _port),

@@ -12,7 +12,16 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, Resourc
 from schemas import clients
 from schemas.dead_letters import MAX_BYTES
 from schemas.errors import TopicError
-from schemas.events import Event, Listen, Model, Recommendation, RecommendationRequest, Session, Track
+from schemas.events import (
+    Event,
+    Listen,
+    Model,
+    Recommendation,
+    RecommendationRequest,
+    Session,
+    Track,
+    TrainingBatch,
+)
 from schemas.settings import Settings
 
 TIMEOUT_S = 30.0
@@ -62,6 +71,7 @@ class Topics:
     recommendations: TopicDefinition
     sessions: TopicDefinition
     catalogue: TopicDefinition
+    training: TopicDefinition
     models: TopicDefinition
     dead_letters: TopicDefinition
 
@@ -84,6 +94,14 @@ class Topics:
             recommendations=topic("recommendations", Recommendation, cleanup_policy="delete", retention_ms=a_month),
             sessions=topic("sessions", Session, cleanup_policy="delete", retention_ms=forever),
             catalogue=topic("catalogue", Track, key="track", cleanup_policy="compact"),
+            training=topic(
+                "training",
+                TrainingBatch,
+                key="source partition",
+                partitions=1,  # one order of events, for models that all partitions share
+                cleanup_policy="delete",
+                retention_ms=forever,
+            ),
             models=topic(
                 "models",
                 Model,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from schemas.events import Event, Listen, Model, Recommendation, RecommendationRequest, Session, Track
+from schemas.events import Event, Listen, Model, Recommendation, RecommendationRequest, Session, Track, TrainingBatch
 
 longs = st.integers(-(2**63), 2**63 - 1)
 ints = st.integers(-(2**31), 2**31 - 1)
@@ -48,6 +48,7 @@ EVENTS: dict[type[Event], st.SearchStrategy[Event]] = {
     Session: st.builds(Session, texts, texts, longs, longs, longs, ints, doubles, texts),
     Track: st.builds(Track, longs, texts, st.none() | texts, st.none() | texts, texts),
     Model: st.builds(Model, texts, longs, st.binary(max_size=20), texts, longs),
+    TrainingBatch: st.builds(TrainingBatch, texts, ints, longs, longs, *[st.binary(max_size=20)] * 7),
 }
 """Any event that its schema can carry, likely or not."""
 

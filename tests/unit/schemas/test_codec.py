@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from schemas import committed
 from schemas.codec import HEADER_BYTES, Codec
 from schemas.errors import DecodeError, SchemaError
-from schemas.events import Event, Listen, Model, Recommendation, RecommendationRequest, Session, Track
+from schemas.events import Event, Listen, Model, Recommendation, RecommendationRequest, Session, Track, TrainingBatch
 from tests.unit.strategies import EVENTS, events
 
 CODEC = Codec()
@@ -23,6 +23,7 @@ EXAMPLES: list[Event] = [
     Session("0-0", "a", 42, 1, 2, 3, 1.5, "end"),
     Track(7, "artist", None, "genre", "title"),
     Model("neighbours", 3, b"body", "digest", 2),
+    TrainingBatch("id", 3, 10, 12, b"0000", b"00000000", b"0000", b"0000", b"00000000", b"00000000", b"0"),
 ]
 
 

@@ -1,0 +1,137 @@
+"""Training batches: listens as columns, and back.
+
+A column costs a tenth of what Avro costs a listen, and a model wants arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
+
+import mmh3
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.errors import ValidationError
+from schemas.events import Listen, TrainingBatch
+from schemas.validation import MAX_TIMESTAMP_MS, MAX_TRACK, MAX_USER
+
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "offsets": np.dtype("<u4"),
+    "users": np.dtype("<i8"),
+    "tracks": np.dtype("<i4"),
+    "fractions": np.dtype("<f4"),
+    "timestamps_ms": np.dtype("<i8"),
+    "sessions": np.dtype("<u8"),
+    "ended": np.dtype("?"),
+}
+_HIGHEST = {"users": MAX_USER, "tracks": MAX_TRACK, "fractions": 1, "timestamps_ms": MAX_TIMESTAMP_MS}
+LISTEN_BYTES = sum(dtype.itemsize for dtype in _DTYPES.values())
+"""What a listen takes in a training batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listens:
+    """Listens of one stretch of a partition, in order, as columns.
+
+    Attributes
+    ----------
+    offsets : ndarray of uint32, shape (n,)
+        Less the stretch's first offset.
+    users : ndarray of int64, shape (n,)
+    tracks : ndarray of int32, shape (n,)
+    fractions : ndarray of float32, shape (n,)
+    timestamps_ms : ndarray of int64, shape (n,)
+    sessions : ndarray of uint64, shape (n,)
+        Hash of the session id.
+    ended : ndarray of bool, shape (n,)
+        Whether the listen ended its session.
+    """
+
+    offsets: NDArray[np.uint32]
+    users: NDArray[np.int64]
+    tracks: NDArray[np.int32]
+    fractions: NDArray[np.float32]
+    timestamps_ms: NDArray[np.int64]
+    sessions: NDArray[np.uint64]
+    ended: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def since(self, first: int) -> Self:
+        """Return the listens whose `offsets` are `first` or more."""
+        start = int(np.searchsorted(self.offsets, first))
+        return replace(self, **{field.name: getattr(self, field.name)[start:] for field in fields(self)})
+
+
+def training_batch_of(
+    source_topic_id: str,
+    source_partition: int,
+    first_offset: int,
+    next_offset: int,
+    records: Sequence[tuple[int, Listen]],
+) -> TrainingBatch:
+    """Return the batch of a stretch; about 0.4 µs a listen.
+
+    Parameters
+    ----------
+    records : sequence of (offset, listen)
+        Those of the stretch that a model may learn from, in order; there may be none.
+
+    Examples
+    --------
+    >>> listen = Listen("a:0", 42, 7, 0.5, 1000, "a", 0, True, None, {}, None, None)
+    >>> batch = training_batch_of("an-id", 3, 10, 20, [(12, listen)])
+    >>> listens_of(batch, b"").tracks.tolist(), len(batch.users)
+    ([7], 8)
+    """
+    listens = [listen for _, listen in records]
+    columns: dict[str, list[Any]] = {
+        "offsets": [offset - first_offset for offset, _ in records],
+        "users": [listen.user for listen in listens],
+        "tracks": [listen.track for listen in listens],
+        "fractions": [listen.fraction for listen in listens],
+        "timestamps_ms": [listen.timestamp_ms for listen in listens],
+        "ended": [listen.ended_session for listen in listens],
+    }
+    raw = {name: np.array(values, dtype=_DTYPES[name]).tobytes() for name, values in columns.items()}
+    sessions = b"".join([mmh3.hash_bytes(listen.session_id)[:8] for listen in listens])
+    return TrainingBatch(source_topic_id, source_partition, first_offset, next_offset, sessions=sessions, **raw)
+
+
+def listens_of(batch: TrainingBatch, raw: bytes) -> Listens:
+    """Return the columns as arrays, after a check that they can be true.
+
+    Parameters
+    ----------
+    raw : bytes
+        The message's value; it travels with the error.
+
+    Raises
+    ------
+    ValidationError
+        Columns have other lengths than they should, or a value that no listen has.
+    """
+    count = len(batch.ended)
+    columns: dict[str, Any] = {}
+    for name, dtype in _DTYPES.items():
+        column: bytes = getattr(batch, name)
+        if len(column) != count * dtype.itemsize:
+            raise ValidationError(f"column {name} has {len(column)} bytes, not those of {count} listens", raw)
+        columns[name] = np.frombuffer(column, dtype)
+    listens = Listens(**columns)
+    stretch = batch.next_offset - batch.first_offset
+    if batch.source_partition < 0 or batch.first_offset < 0 or stretch < 0:
+        raise ValidationError(
+            f"partition {batch.source_partition}, offsets {batch.first_offset} to {batch.next_offset} are no stretch",
+            raw,
+        )
+    if (np.diff(listens.offsets.astype(np.int64), append=stretch) <= 0).any():
+        raise ValidationError(f"offsets do not rise within the stretch of {stretch}", raw)
+    for name, highest in _HIGHEST.items():
+        values = columns[name]
+        if not ((values >= 0) & (values <= highest)).all():
+            raise ValidationError(f"column {name} has a value that is not between 0 and {highest}", raw)
+    return listens

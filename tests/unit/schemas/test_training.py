@@ -1,0 +1,81 @@
+"""Invariant: what a worker writes as columns a learner reads as the same listens, and nothing that cannot be true."""
+
+from __future__ import annotations
+
+import mmh3
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.codec import Codec
+from schemas.errors import ValidationError
+from schemas.events import Listen, TrainingBatch
+from schemas.training import Listens, listens_of, training_batch_of
+from schemas.validation import MAX_TIMESTAMP_MS, MAX_TRACK, MAX_USER
+from tests.unit.strategies import EVENTS
+
+FIRST = 1_000
+CODEC = Codec()
+
+
+TRUE_LISTENS = st.builds(
+    Listen._replace,
+    EVENTS[Listen],
+    user=st.integers(0, MAX_USER),
+    track=st.integers(0, MAX_TRACK),
+    fraction=st.floats(0, 1),
+    timestamp_ms=st.integers(0, MAX_TIMESTAMP_MS),
+)
+
+
+def listen(user: int = 42, track: int = 7, fraction: float = 0.5) -> Listen:
+    return Listen("a:0", user, track, fraction, 1_000, "a", 0, False, None, {}, None, None)
+
+
+def batch_of(*offsets: int, stretch: int = 10) -> TrainingBatch:
+    return training_batch_of("id", 3, FIRST, FIRST + stretch, [(FIRST + offset, listen()) for offset in offsets])
+
+
+@given(st.lists(TRUE_LISTENS, max_size=20))
+def test_a_batch_holds_its_listens(listens: list[Listen]) -> None:
+    batch = training_batch_of("id", 3, FIRST, FIRST + 40, [(FIRST + 2 * i, one) for i, one in enumerate(listens)])
+    decoded = CODEC.decode(CODEC.encode(batch), TrainingBatch)
+    assert decoded == batch
+    found = listens_of(decoded, b"")
+    assert len(found) == len(listens)
+    for at, one in enumerate(listens):
+        assert (found.users[at], found.tracks[at], found.timestamps_ms[at], found.ended[at], found.offsets[at]) == (
+            one.user,
+            one.track,
+            one.timestamp_ms,
+            one.ended_session,
+            2 * at,
+        )
+        assert found.fractions[at] == np.float32(one.fraction)
+        assert found.sessions[at] == mmh3.hash64(one.session_id, signed=False)[0]
+
+
+def test_since_leaves_out_what_lies_before() -> None:
+    found = listens_of(batch_of(0, 3, 7), b"")
+    assert [found.since(first).offsets.tolist() for first in (0, 3, 4, 8)] == [[0, 3, 7], [3, 7], [7], []]
+    assert isinstance(found.since(4), Listens)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"tracks": b""}, "column tracks has 0 bytes, not those of 2 listens"),
+        ({"ended": b"\0"}, "column offsets has 8 bytes"),
+        ({"next_offset": FIRST + 3}, "offsets do not rise within the stretch of 3"),
+        ({"offsets": np.array([3, 3], "<u4").tobytes()}, "offsets do not rise"),
+        ({"next_offset": FIRST - 1}, "are no stretch"),
+        ({"first_offset": -1}, "are no stretch"),
+        ({"fractions": np.array([0.5, np.nan], "<f4").tobytes()}, "column fractions has a value that is not between"),
+        ({"users": np.array([-1, 7], "<i8").tobytes()}, "column users"),
+    ],
+)
+def test_what_cannot_be_true_is_refused(changes: dict[str, object], why: str) -> None:
+    with pytest.raises(ValidationError, match=why) as refused:
+        listens_of(batch_of(2, 3)._replace(**changes), b"raw")
+    assert refused.value.raw == b"raw"
