@@ -1,0 +1,85 @@
+"""A growing table: a row of numbers for every name, given out in the order in which names are first met."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.keyed_random import Keys, uniform
+
+K = TypeVar("K", bound=Hashable)
+
+
+class Table(Generic[K]):
+    """Rows of float32 by name.
+
+    Parameters
+    ----------
+    width : int
+    first : callable of (names)
+        Makes the rows of names met for the first time, shape (n, width). They must depend on the names alone, so that
+        a table does not depend on when it was saved and read again.
+
+    Attributes
+    ----------
+    names : list
+        In the order of the rows.
+
+    Examples
+    --------
+    >>> table = Table[str](2, lambda names: np.zeros((len(names), 2), dtype=np.float32))
+    >>> table.rows_of(["x", "y", "x"]).tolist(), table.values.shape
+    ([0, 1, 0], (2, 2))
+    """
+
+    def __init__(self, width: int, first: Callable[[Sequence[K]], NDArray[np.float32]]) -> None:
+        self.names: list[K] = []
+        self._first = first
+        self._rows: dict[K, int] = {}
+        self._values = np.zeros((0, width), dtype=np.float32)
+
+    @property
+    def values(self) -> NDArray[np.float32]:
+        """The rows, shape (number of names, width); writing to it changes the table."""
+        return self._values[: len(self.names)]
+
+    def rows_of(self, names: Iterable[K]) -> NDArray[np.int64]:
+        """Return the row of each name; a new name gets the next."""
+        rows, known = self._rows, len(self.names)
+        asked = list(names)
+        found = list(map(rows.get, asked))
+        if None in found:
+            new = [name for name in dict.fromkeys(asked) if name not in rows]
+            self.names += new
+            rows.update(zip(new, range(known, len(self.names)), strict=True))
+            self._make_room()
+            self._values[known : len(self.names)] = self._first(new)
+            found = [rows[name] for name in asked]
+        return np.array(found, dtype=np.int64)
+
+    def restore(self, names: Iterable[K], values: NDArray[np.float32]) -> None:
+        """Put back what was saved, into an empty table."""
+        self.names = list(names)
+        self._rows = {name: row for row, name in enumerate(self.names)}
+        self._values = values.copy()
+
+    def _make_room(self) -> None:
+        if len(self.names) > len(self._values):
+            grown = np.zeros((max(1024, 2 * len(self.names)), self._values.shape[1]), dtype=np.float32)
+            grown[: len(self._values)] = self._values
+            self._values = grown
+
+
+def small_noise(keys: Keys, width: int, deviation: float) -> NDArray[np.float32]:
+    """Return rows of independent uniform numbers around 0, a function of the keys.
+
+    Returns
+    -------
+    ndarray of float32, shape (len(keys), width)
+    """
+    drawn = uniform(keys[:, None], np.arange(width))
+    noise: NDArray[np.float32] = ((drawn - 0.5) * (12.0**0.5 * deviation)).astype(np.float32)
+    return noise

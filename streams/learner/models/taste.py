@@ -1,0 +1,116 @@
+"""What a session so far says about the next track: the same arithmetic for who learns and for who serves.
+
+A listen's *liking* is its fraction with the artist discount taken out: Botify's listener hears the (k + 1)-th track of
+one artist in a session to γ**k of what they would otherwise, so ::
+
+    liking = min(1, fraction / γ**k)        evidence = γ**k
+
+and a listen whose liking is a large multiple of little counts for little. The session's taste after n listens with
+track vectors x is the sum of what was liked, less what was not, as in FISM (Kabbur, Ning and Karypis, "FISM: factored
+item similarity models for top-N recommender systems", KDD 2013) with n**-0.5 as its normalisation ::
+
+    z = n**-0.5 · Σ w_i x_i        w_0 = 1, w_i = liking_i − 0.4
+
+The first track is the listener's own choice and was heard to its end, so its liking says nothing and its weight is 1.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+ARTIST_DISCOUNT = 0.9
+"""γ of Botify's user model, `artist_discount_gamma`."""
+INDIFFERENT = 0.4
+"""The liking that speaks neither for nor against a track."""
+EASE_PRIOR = 0.5
+"""Listens' worth of doubt that a listener is easier or harder to please than the model thinks."""
+MOST_EASE = 8.0
+
+
+def earlier_of_artist(artists: Ints, valid: NDArray[np.bool_]) -> Ints:
+    """Count, for each listen, the session's earlier ones of the same artist.
+
+    Parameters
+    ----------
+    artists : ndarray of int64, shape (b, n)
+    valid : ndarray of bool, shape (b, n)
+        Where a session has a listen; sessions begin at column 0.
+
+    Examples
+    --------
+    >>> earlier_of_artist(np.array([[5, 6, 5, 5]]), np.ones((1, 4), dtype=bool)).tolist()
+    [[0, 0, 1, 2]]
+    """
+    b, n = artists.shape
+    if not n:
+        return np.zeros((b, n), dtype=np.int64)
+    keyed = np.where(valid, artists, -1)
+    order = np.argsort(keyed, axis=1, kind="stable")
+    sorted_ = np.take_along_axis(keyed, order, axis=1)
+    first = np.ones((b, n), dtype=bool)
+    first[:, 1:] = sorted_[:, 1:] != sorted_[:, :-1]
+    place = np.arange(n)
+    started = np.maximum.accumulate(np.where(first, place, 0), axis=1)
+    counts = np.empty((b, n), dtype=np.int64)
+    np.put_along_axis(counts, order, place - started, axis=1)
+    return counts
+
+
+def evidence_of(earlier: Ints) -> Floats:
+    """Return γ**k for counts of earlier listens."""
+    powers = ARTIST_DISCOUNT ** np.arange(int(earlier.max(initial=0)) + 1)
+    return powers.astype(np.float32)[earlier]
+
+
+def weights(liking: Floats, valid: NDArray[np.bool_]) -> Floats:
+    """Return how much each listen adds to the taste; shape (b, n) like `liking`."""
+    weighted = np.where(valid, liking - np.float32(INDIFFERENT), np.float32(0))
+    weighted[:, 0] = valid[:, 0]
+    return weighted
+
+
+def tastes(vectors: Floats, weight: Floats) -> Floats:
+    """Return the taste after each listen.
+
+    Parameters
+    ----------
+    vectors : ndarray of float32, shape (b, n, d)
+    weight : ndarray of float32, shape (b, n)
+        0 where there is no listen.
+
+    Returns
+    -------
+    ndarray of float32, shape (b, n, d)
+        Past a session's end, the sum goes on being divided: take the taste at its last listen.
+    """
+    summed = np.cumsum(vectors * weight[..., None], axis=1)
+    summed /= root_lengths(vectors.shape[1])[:, None]
+    return summed
+
+
+def root_lengths(n: int) -> Floats:
+    """Return the square roots of 1 to n."""
+    return np.sqrt(np.arange(1, n + 1, dtype=np.float32))
+
+
+def eases(logits: Floats, liking: Floats, evidence: Floats) -> Floats:
+    """Return how much easier than predicted the listener was to please, after each listen.
+
+    One Newton step for an intercept, from the listens so far, with a prior that holds it at 0::
+
+        Σ evidence · (liking − σ(logit))  /  (Σ evidence · σ'(logit) + 0.5)
+
+    Parameters
+    ----------
+    logits, liking, evidence : ndarray of float32, shape (b, n)
+        Evidence is 0 where there is no listen, and for the first.
+    """
+    predicted = expit(logits)
+    surprise = np.cumsum(evidence * (liking - predicted), axis=1)
+    slope = np.cumsum(evidence * predicted * (1 - predicted), axis=1)
+    return np.clip(surprise / (slope + np.float32(EASE_PRIOR)), -MOST_EASE, MOST_EASE)
