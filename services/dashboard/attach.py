@@ -1,0 +1,80 @@
+"""Puts the dashboard on an application."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+from fastapi import FastAPI
+from nicegui import app as nicegui_app
+from nicegui import ui
+
+from schemas.codec import Codec
+from schemas.settings import Settings
+from services.dashboard.broadcast import Broadcast
+from services.dashboard.collector import Collector
+from services.dashboard.listening.gateway_player import GatewayPlayer
+from services.dashboard.pages.frame import MOUNT
+from services.dashboard.pages.listen import add_listen_page
+from services.dashboard.pages.listener import add_listener_page
+from services.dashboard.pages.live import add_live_pages
+from services.dashboard.readers.listener import ListenerReader
+
+STATIC = Path(__file__).parent / "static"
+
+
+def attach(app: FastAPI, settings: Settings) -> None:
+    """Serve the dashboard at `/ui` of an application; once a process, because NiceGUI has one for all.
+
+    It starts and stops with the application. While Kafka or Redis is away, the pages say so.
+
+    Parameters
+    ----------
+    app : FastAPI
+        With Botify's `/next/<user>` and `/last/<user>`, which serve whoever is a listener on the dashboard.
+    settings : Settings
+    """
+    collector = Collector(settings)
+    broadcast = Broadcast(lambda: collector.snapshot)
+    player = GatewayPlayer(app, settings)
+    listeners = ListenerReader(settings, Codec())
+    add_live_pages(broadcast, lambda: collector.snapshot)
+    add_listener_page(listeners.read, lambda: collector.catalogue)
+    add_listen_page(player, lambda: collector.catalogue, lambda: collector.snapshot.rankings)
+    nicegui_app.add_static_files("/static", STATIC)
+    running = _Running(collector, broadcast, player)
+    nicegui_app.on_startup(running.start)
+    nicegui_app.on_shutdown(running.stop)
+    ui.run_with(
+        app,
+        mount_path=MOUNT,
+        title="Botify",
+        favicon=STATIC / "favicon.svg",
+        dark=None,
+        tailwind=False,
+        binding_refresh_interval=None,
+        show_welcome_message=False,
+    )
+
+
+class _Running:
+    """What lives as long as the application does."""
+
+    def __init__(self, collector: Collector, broadcast: Broadcast, player: GatewayPlayer) -> None:
+        self._collector = collector
+        self._broadcast = broadcast
+        self._player = player
+        self._sending: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._collector.start()
+        self._sending = asyncio.create_task(self._broadcast.run())
+
+    async def stop(self) -> None:
+        if self._sending is not None:
+            self._sending.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._sending
+        await self._player.close()
+        await asyncio.to_thread(self._collector.stop)

@@ -1,0 +1,1 @@
+"""Figures: pure arithmetic between what was read and what is shown."""

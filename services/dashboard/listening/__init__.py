@@ -1,0 +1,1 @@
+"""Being a listener: the sitting, and who is asked for the next track."""

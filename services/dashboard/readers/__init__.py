@@ -1,0 +1,1 @@
+"""Readers: each asks Kafka or Redis for one part of a snapshot."""

@@ -1,0 +1,123 @@
+"""The few pieces that all pages are made of. Whatever comes from outside is escaped here."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from html import escape
+
+
+def text(value: object) -> str:
+    """Return a value as HTML text.
+
+    Examples
+    --------
+    >>> text("<b>")
+    '&lt;b&gt;'
+    """
+    return escape(str(value))
+
+
+def number(value: float, decimals: int = 0) -> str:
+    """Return a number for people, a dash where there is none.
+
+    Examples
+    --------
+    >>> number(12345.6), number(float("nan"))
+    ('12,346', '–')
+    """
+    return "–" if math.isnan(value) else f"{value:,.{decimals}f}"
+
+
+def signed(value: float, decimals: int = 1) -> str:
+    """Return a number with its sign, a real minus among them.
+
+    Examples
+    --------
+    >>> signed(-1.25), signed(45.61)
+    ('−1.2', '+45.6')
+    """
+    return "–" if math.isnan(value) else f"{value:+,.{decimals}f}".replace("-", "−")
+
+
+def utc(timestamp_ms: int, seconds: bool = True) -> str:
+    """Return a moment in UTC.
+
+    Examples
+    --------
+    >>> utc(1_700_000_000_000)
+    '2023-11-14 22:13:20'
+    """
+    return datetime.fromtimestamp(timestamp_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S" if seconds else "%b %d, %H:%M")
+
+
+def live(name: str, content: str, css: str = "") -> str:
+    """Return a place whose content is replaced while the page is looked at; `static/dashboard.js` does it."""
+    return f'<div data-live="{name}" class="{css}">{content}</div>'
+
+
+def card(title: str, content: str, note: str = "", css: str = "") -> str:
+    """Return a titled box; title and note are text, the content is HTML."""
+    small = f'<p class="note">{text(note)}</p>' if note else ""
+    return f'<section class="card {css}"><h2>{text(title)}</h2>{content}{small}</section>'
+
+
+def tile(label: str, value: str, unit: str = "", detail: str = "", css: str = "") -> str:
+    """Return one big figure."""
+    return (
+        f'<div class="tile {css}"><span class="label">{text(label)}</span>'
+        f'<span class="value">{text(value)}<small>{text(unit)}</small></span>'
+        f'<span class="detail">{text(detail)}</span></div>'
+    )
+
+
+def empty(title: str, way_out: str, icon: str = "♪") -> str:
+    """Return what stands where there is nothing yet, and what would bring something."""
+    return f'<div class="empty"><span class="icon">{icon}</span><b>{text(title)}</b><p>{text(way_out)}</p></div>'
+
+
+def badge(label: str, kind: str = "") -> str:
+    """Return a word in a coloured pill: `good`, `bad`, `warn`, `accent` or plain."""
+    return f'<span class="badge {kind}">{text(label)}</span>'
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]], css: str = "") -> str:
+    """Return a table that scrolls sideways by itself; headings are text (`>` in front aligns right), cells are HTML."""
+    sides = ["num" if heading.startswith(">") else "" for heading in headings]
+    head = "".join(
+        f'<th class="{side}">{text(heading.lstrip(">"))}</th>' for heading, side in zip(headings, sides, strict=True)
+    )
+    body = "".join(
+        "<tr>" + "".join(f'<td class="{side}">{cell}</td>' for cell, side in zip(row, sides, strict=True)) + "</tr>"
+        for row in rows
+    )
+    return f'<div class="scroll"><table class="{css}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def meter(share: float) -> str:
+    """Return a share, 0 to 1, as a bar."""
+    return f'<span class="meter"><i style="width:{100 * share:.0f}%"></i></span>'
+
+
+def heard(fraction: float) -> str:
+    """Return how much of a track was heard."""
+    return f'<span class="heard">{meter(fraction)}{fraction:.0%}</span>'
+
+
+def cover(title: str, artist: str, css: str = "") -> str:
+    """Return a picture for a track that has none: two hues that follow from its names, and its initial."""
+    digest = hashlib.blake2b(f"{artist}\0{title}".encode(), digest_size=4).digest()
+    first = digest[0] * 360 // 256
+    second = (first + 40 + digest[1] // 3) % 360
+    style = f"--a:{first};--b:{second};--turn:{digest[2] * 360 // 256}deg"
+    return f'<span class="cover {css}" aria-hidden="true" style="{style}">{text(title[:1].upper() or "♪")}</span>'
+
+
+def named_track(title: str, artist: str) -> str:
+    """Return a track with its cover, as it stands in lists."""
+    return (
+        f'<span class="track">{cover(title, artist)}<span class="names"><b>{text(title)}</b>'
+        f"<span>{text(artist)}</span></span></span>"
+    )

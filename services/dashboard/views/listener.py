@@ -1,0 +1,95 @@
+"""One listener: the state, the sessions, and why each track was recommended."""
+
+from __future__ import annotations
+
+from schemas.events import Listen, Track
+from services.dashboard.figures.sessions import HeardSession, by_session
+from services.dashboard.readers.catalogue import Catalogue
+from services.dashboard.readers.listener import SCANNED, ListenerReading
+from services.dashboard.views.fragment import Fragment, laid_out
+from services.dashboard.views.html import badge, card, empty, heard, named_track, number, table, text, tile, utc
+
+SHOWN_SESSIONS = 20
+
+
+def listener(reading: ListenerReading, catalogue: Catalogue) -> str:
+    """Return the page's content."""
+    state = reading.state
+    if state is None:
+        nothing = empty(
+            f"listener {reading.user} was never heard",
+            "choose another one, or be this listener yourself",
+            "☺",
+        )
+        return card(f"Listener {reading.user}", nothing)
+    tiles = (
+        '<div class="tiles">'
+        + tile("listens", f"{state.listens:,}", "", f"last {utc(state.last_timestamp_ms)} UTC")
+        + tile("sessions", f"{state.sessions:,}", "", f"{state.session_listens} listens in the newest")
+        + tile("poor streak", str(state.poor_streak), "", "listens of a fifth or less, in a row")
+        + tile("partition", str(reading.partition), "", "of all topics and of the state")
+        + "</div>"
+    )
+    return laid_out([Fragment("tiles", tiles), Fragment("sessions", _sessions(reading, catalogue))])
+
+
+def why(recommender: str | None, policy: str | None, propensity: float | None, candidates: int | None) -> str:
+    """Return who chose a track, how likely that was, and among how many.
+
+    Examples
+    --------
+    >>> why(None, None, None, None)
+    '<span class="badge ">the listener chose it</span>'
+    """
+    if recommender is None:
+        return badge("the listener chose it")
+    who = badge(recommender if policy is None else f"{recommender} › {policy}", "accent")
+    odds = "" if propensity is None else f'<span class="odds">p = {propensity:.3g}</span>'
+    among = "" if candidates is None else f'<span class="odds">of {candidates:,}</span>'
+    return who + odds + among
+
+
+def arms(treatments: dict[str, str]) -> str:
+    """Return a listener's treatments."""
+    return " ".join(badge(f"{experiment} {arm}") for experiment, arm in sorted(treatments.items()))
+
+
+def _sessions(reading: ListenerReading, catalogue: Catalogue) -> str:
+    if reading.listens:
+        shown = by_session(reading.listens)[:SHOWN_SESSIONS]
+        return "".join(_session(session, catalogue) for session in shown)
+    # The topic has more records since: only what the state kept is known, without what led to it.
+    state = reading.state
+    history = state.last_listens()[::-1].tolist() if state else []
+    rows = [[utc(at_ms), _track(track, catalogue), heard(fraction)] for _, at_ms, fraction, track in history]
+    note = f"Not among the partition's newest {SCANNED:,} listens; this is what the state in Redis keeps."
+    return card("Last listens", table(["event time (UTC)", "track", ">heard"], rows), note)
+
+
+def _session(session: HeardSession, catalogue: Catalogue) -> str:
+    first = session.listens[0]
+    title = f"Session of {utc(first.timestamp_ms)}"
+    facts = badge("ended", "") if session.ended else badge("goes on", "good")
+    facts += badge(f"{len(session.listens)} tracks") + badge(f"time {number(session.time, 2)}")
+    rows = [
+        [
+            str(listen.position),
+            _track(listen.track, catalogue),
+            heard(listen.fraction),
+            why(listen.recommender, listen.policy, listen.propensity, listen.candidates),
+            arms(dict(listen.treatments)),
+            _latency(listen),
+        ]
+        for listen in reversed(session.listens)
+    ]
+    listens = table(["#", "track", ">heard", "why", "treatments", ">answered in"], rows)
+    return card(title, f'<p class="arms">{facts}</p>{listens}', f"session {session.session_id}")
+
+
+def _track(track: int, catalogue: Catalogue) -> str:
+    found: Track | None = catalogue.get(track)
+    return named_track(found.title, found.artist) if found else named_track(f"track {track}", "not in the catalogue")
+
+
+def _latency(listen: Listen) -> str:
+    return "" if listen.latency_ms is None else text(f"{listen.latency_ms:.1f} ms")
