@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
+from schemas import parse
 from schemas.errors import SettingsError
+from schemas.kafka_security import read_kafka_security, variable_of
 
 STACK_FILE = "stack.json"
 """Where `botify up` writes the addresses of the embedded stack, in the data directory."""
@@ -27,9 +30,13 @@ class Settings:
         `host:port[,host:port]` (`KAFKA_BOOTSTRAP_SERVERS`).
     kafka_security : Mapping[str, str]
         librdkafka's `security.*`, `sasl.*` and `ssl.*` properties, from variables such as
-        `KAFKA_SECURITY_PROTOCOL` or `KAFKA_SASL_PASSWORD`; never shown in a repr.
+        `KAFKA_SECURITY_PROTOCOL` or `KAFKA_SASL_PASSWORD` (`schemas/kafka_security.py`); never shown in a repr.
     redis_url : str
-        `redis://`, `rediss://` or, for Redis Cluster, `redis+cluster://` / `rediss+cluster://` (`REDIS_URL`).
+        `redis://`, `rediss://` or, for Redis Cluster, `redis+cluster://` / `rediss+cluster://`, with user and
+        password where needed (`REDIS_URL`); never shown in a repr, see `redis_address`.
+    redis_ssl_ca_location : Path | None
+        PEM file of the authority that signed Redis's certificate; without it the system's are trusted
+        (`REDIS_SSL_CA_LOCATION`).
     schema_registry_url : str | None
         A Confluent-compatible registry; without it the committed schemas serve (`SCHEMA_REGISTRY_URL`).
     topic_prefix : str
@@ -68,6 +75,7 @@ class Settings:
     kafka_bootstrap_servers: str = "127.0.0.1:9092"
     kafka_security: Mapping[str, str] = field(default_factory=dict, repr=False)
     redis_url: str = field(default="redis://127.0.0.1:6379/0", repr=False)
+    redis_ssl_ca_location: Path | None = None
     schema_registry_url: str | None = field(default=None, repr=False)
     topic_prefix: str = "botify"
     partitions: int = 8
@@ -92,15 +100,24 @@ class Settings:
         env = os.environ if environ is None else environ
         home = Path(env.get("BOTIFY_HOME") or ".botify").absolute()
         values: dict[str, Any] = {"home": home, **_addresses_of_embedded_stack(home)}
-        for name, (variable, parse) in _VARIABLES.items():
+        for name, (variable, read) in _VARIABLES.items():
             if raw := env.get(variable):
-                values[name] = parse(variable, raw)
-        values["kafka_security"] = {
-            variable.removeprefix("KAFKA_").lower().replace("_", "."): value
-            for variable, value in env.items()
-            if variable.startswith(("KAFKA_SECURITY_", "KAFKA_SASL_", "KAFKA_SSL_"))
-        }
-        return cls(**values)
+                values[name] = read(variable, raw)
+        settings = cls(**values, kafka_security=read_kafka_security(env))
+        if settings.redis_ssl_ca_location and not settings.redis_url.startswith("rediss"):
+            raise SettingsError("REDIS_SSL_CA_LOCATION is set, but REDIS_URL does not begin with rediss: no TLS")
+        return settings
+
+    @property
+    def redis_address(self) -> str:
+        """The Redis URL as it may be shown: without user, password and options.
+
+        Examples
+        --------
+        >>> Settings(redis_url="rediss://botify:secret@cache:6380/0").redis_address
+        'rediss://***@cache:6380/0'
+        """
+        return re.sub(r"//[^/]*@", "//***@", self.redis_url.partition("?")[0])
 
     def with_(self, **changes: Any) -> Self:
         """Return a copy with some fields changed (tests and sub-processes)."""
@@ -113,7 +130,7 @@ class Settings:
             if (value := getattr(self, name)) is not None:
                 env[variable] = str(value)
         for key, value in self.kafka_security.items():
-            env["KAFKA_" + key.upper().replace(".", "_")] = value
+            env[variable_of(key)] = value
         return env
 
 
@@ -129,60 +146,19 @@ def _addresses_of_embedded_stack(home: Path) -> dict[str, str]:
     return {name: value for name, value in written.get("settings", {}).items() if name in known}
 
 
-def _text(variable: str, raw: str) -> str:
-    return raw
-
-
-def _path(variable: str, raw: str) -> Path:
-    return Path(raw).absolute()
-
-
-def _count(variable: str, raw: str) -> int:
-    try:
-        value = int(raw)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise SettingsError(f"{variable}: {raw!r} is not a whole number of 1 or more")
-    return value
-
-
-def _port(variable: str, raw: str) -> int:
-    if not (raw.isdecimal() and int(raw) <= 65_535):
-        raise SettingsError(f"{variable}: {raw!r} is not a port, a whole number of 0 to 65535")
-    return int(raw)
-
-
-def _either(one: str, other: str) -> Callable[[str, str], str]:
-    """Return a parser of a choice between two words."""
-
-    def parse(variable: str, raw: str) -> str:
-        if raw not in (one, other):
-            raise SettingsError(f"{variable}: {raw!r} is neither {one} nor {other}")
-        return raw
-
-    return parse
-
-
-def _redis_url(variable: str, raw: str) -> str:
-    schemes = ("redis://", "rediss://", "redis+cluster://", "rediss+cluster://")
-    if not raw.startswith(schemes):
-        raise SettingsError(f"{variable}: the address must start with one of {', '.join(schemes)}")
-    return raw
-
-
 _VARIABLES: dict[str, tuple[str, Callable[[str, str], Any]]] = {
-    "kafka_bootstrap_servers": ("KAFKA_BOOTSTRAP_SERVERS", _text),
-    "redis_url": ("REDIS_URL", _redis_url),
-    "schema_registry_url": ("SCHEMA_REGISTRY_URL", _text),
-    "topic_prefix": ("BOTIFY_TOPIC_PREFIX", _text),
-    "partitions": ("BOTIFY_PARTITIONS", _count),
-    "replication_factor": ("BOTIFY_REPLICATION_FACTOR", _count),
-    "session_timeout_s": ("BOTIFY_SESSION_TIMEOUT_S", _count),
-    "on_missing_state": ("BOTIFY_ON_MISSING_STATE", _either("refuse", "rebuild")),
-    "training": ("BOTIFY_TRAINING", _either("on", "off")),
-    "experiments": ("BOTIFY_EXPERIMENTS", _path),
-    "metrics_host": ("BOTIFY_METRICS_HOST", _text),
-    "metrics_port": ("BOTIFY_METRICS_PORT", _port),
-    "log_format": ("BOTIFY_LOG_FORMAT", _either("text", "json")),
+    "kafka_bootstrap_servers": ("KAFKA_BOOTSTRAP_SERVERS", parse.text),
+    "redis_url": ("REDIS_URL", parse.redis_url),
+    "redis_ssl_ca_location": ("REDIS_SSL_CA_LOCATION", parse.file),
+    "schema_registry_url": ("SCHEMA_REGISTRY_URL", parse.text),
+    "topic_prefix": ("BOTIFY_TOPIC_PREFIX", parse.text),
+    "partitions": ("BOTIFY_PARTITIONS", parse.count),
+    "replication_factor": ("BOTIFY_REPLICATION_FACTOR", parse.count),
+    "session_timeout_s": ("BOTIFY_SESSION_TIMEOUT_S", parse.count),
+    "on_missing_state": ("BOTIFY_ON_MISSING_STATE", parse.either("refuse", "rebuild")),
+    "training": ("BOTIFY_TRAINING", parse.either("on", "off")),
+    "experiments": ("BOTIFY_EXPERIMENTS", parse.path),
+    "metrics_host": ("BOTIFY_METRICS_HOST", parse.text),
+    "metrics_port": ("BOTIFY_METRICS_PORT", parse.port),
+    "log_format": ("BOTIFY_LOG_FORMAT", parse.either("text", "json")),
 }

@@ -109,7 +109,7 @@ def _exit_by(reading: StackStatus) -> None:
 
 
 def _say_addresses(settings: Settings) -> None:
-    _say(f"Kafka at {settings.kafka_bootstrap_servers}, Redis at {settings.redis_url}, data in {settings.home}")
+    _say(f"Kafka at {settings.kafka_bootstrap_servers}, Redis at {settings.redis_address}, data in {settings.home}")
 
 
 def _say(message: str) -> None:

@@ -82,8 +82,10 @@ class EmbeddedStack:
     def settings(self) -> Settings:
         """Settings of the environment, with the addresses of this stack."""
         settings = Settings.from_env().with_(home=self.home, **self._addresses())
-        # what the environment says about security is meant for another Kafka than ours
-        return settings if self._kafka_bootstrap_servers else settings.with_(kafka_security={})
+        # what the environment says about security is meant for other servers than ours
+        if not self._kafka_bootstrap_servers:
+            settings = settings.with_(kafka_security={})
+        return settings if self._redis_url else settings.with_(redis_ssl_ca_location=None)
 
     def start(self, *, ready: bool = True) -> None:
         """Start both servers and wait until they answer.

@@ -35,8 +35,9 @@ class StackRecord:
     processes: Mapping[str, Identity] = field(default_factory=dict)
 
     def write(self, home: Path) -> None:
-        """Write the file in one step, so that nobody reads half of it."""
+        """Write the file in one step, so that nobody reads half of it; others than its owner read nothing."""
         new = home / f"{STACK_FILE}.new"
+        new.touch(mode=0o600)  # an address of Redis may hold its password
         new.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
         new.replace(home / STACK_FILE)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -94,22 +93,11 @@ def read_status(settings: Settings, interval_s: float = 1.0) -> StackStatus:
     return StackStatus(
         home=settings.home,
         kafka_bootstrap_servers=settings.kafka_bootstrap_servers,
-        redis_url=without_password(settings.redis_url),
+        redis_url=settings.redis_address,
         processes=processes,
         topics=topics,
         problems=problems,
     )
-
-
-def without_password(url: str) -> str:
-    """Return a URL that may be shown.
-
-    Examples
-    --------
-    >>> without_password("rediss://botify:secret@cache:6380/0")
-    'rediss://***@cache:6380/0'
-    """
-    return re.sub(r"//[^/]*@", "//***@", url)
 
 
 @contextmanager

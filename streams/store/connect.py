@@ -9,7 +9,7 @@ import redis
 import redis.asyncio as redis_asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, RedisError
 from redis.retry import Retry
 
 from schemas.errors import BotifyError
@@ -20,6 +20,7 @@ _BACKOFF = ExponentialBackoff(cap=1.0, base=0.02)
 _RETRIES = 24
 _TIMEOUT_S = 10.0
 _CLUSTER = "+cluster://"
+_TLS = "rediss"
 
 
 class _PackInC:
@@ -44,14 +45,10 @@ class RedisUnreachableError(BotifyError):
 def connect_async(settings: Settings) -> Any:
     """Return an asyncio client with raw replies; connections are made when first used."""
     url = settings.redis_url
-    options: dict[str, Any] = {
-        "retry": AsyncRetry(_BACKOFF, _RETRIES),
-        "socket_timeout": _TIMEOUT_S,
-        "socket_connect_timeout": _TIMEOUT_S,
-    }
+    options = {"retry": AsyncRetry(_BACKOFF, _RETRIES), **_options(settings)}
     if _CLUSTER in url:
         return redis_asyncio.RedisCluster.from_url(url.replace(_CLUSTER, "://"), **options)
-    connection = _TLSConnection if url.startswith("rediss") else _Connection
+    connection = _TLSConnection if url.startswith(_TLS) else _Connection
     pool = redis_asyncio.ConnectionPool.from_url(url, **options)
     pool.connection_class = connection
     return redis_asyncio.Redis.from_pool(pool)
@@ -63,22 +60,29 @@ def connect(settings: Settings) -> Any:
     Raises
     ------
     RedisUnreachableError
-        It does not answer.
+        It does not answer, or not to us.
     """
     url = settings.redis_url
-    options: dict[str, Any] = {
-        "retry": Retry(_BACKOFF, 3),
-        "socket_timeout": _TIMEOUT_S,
-        "socket_connect_timeout": _TIMEOUT_S,
-    }
+    options = {"retry": Retry(_BACKOFF, 3), **_options(settings)}
     try:
         if _CLUSTER in url:
             client: Any = redis.RedisCluster.from_url(url.replace(_CLUSTER, "://"), **options)
         else:
             client = redis.Redis.from_url(url, **options)
         client.ping()
+    except AuthenticationError as error:
+        raise RedisUnreachableError(
+            f"Redis at {settings.redis_address} refuses us ({error}); put user and password into REDIS_URL"
+        ) from error
     except RedisError as error:
         raise RedisUnreachableError(
-            f"no Redis answers ({type(error).__name__}); start one with `botify up` or set REDIS_URL"
+            f"no Redis answers at {settings.redis_address} ({error}); start one with `botify up` or set REDIS_URL"
         ) from error
     return client
+
+
+def _options(settings: Settings) -> dict[str, Any]:
+    options: dict[str, Any] = {"socket_timeout": _TIMEOUT_S, "socket_connect_timeout": _TIMEOUT_S}
+    if settings.redis_ssl_ca_location and settings.redis_url.startswith(_TLS):
+        options["ssl_ca_certs"] = str(settings.redis_ssl_ca_location)
+    return options

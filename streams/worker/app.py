@@ -23,6 +23,7 @@ from streams.store.namespaces import LiveNamespace, live_namespace
 from streams.store.protocol import Store
 from streams.store.redis_store import RedisStore
 from streams.worker.broker import TopicWatch, describe_topic, group_of
+from streams.worker.credentials import broker_credentials
 from streams.worker.emitter import Emitter
 from streams.worker.failpoints import with_failpoints
 from streams.worker.intake import Intake
@@ -122,6 +123,7 @@ def build_app(settings: Settings) -> WorkerApp:
     app = WorkerApp(
         group_of(settings),
         broker=broker_urls(settings.kafka_bootstrap_servers),
+        broker_credentials=broker_credentials(settings),
         datadir=settings.home / "faust",
         topic_disable_leader=True,
         topic_allow_declare=False,

@@ -11,11 +11,14 @@ from schemas.settings import STACK_FILE, Settings
 
 
 def test_what_a_child_process_reads_is_the_same(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").touch()
+    sasl = {"sasl.mechanism": "PLAIN", "sasl.username": "me", "sasl.password": "x"}
     settings = Settings(
         home=tmp_path,
         kafka_bootstrap_servers="a:1,b:2",
-        kafka_security={"security.protocol": "SASL_SSL", "sasl.password": "x", "ssl.ca.location": "/ca.pem"},
+        kafka_security={"security.protocol": "SASL_SSL", **sasl, "ssl.ca.location": str(tmp_path / "ca.pem")},
         redis_url="rediss://h:1/0",
+        redis_ssl_ca_location=tmp_path / "ca.pem",
         schema_registry_url="https://registry.example",
         topic_prefix="mine",
         partitions=3,
@@ -56,9 +59,37 @@ def test_empty_variables_mean_the_default() -> None:
 
 
 def test_secrets_are_not_shown() -> None:
-    settings = Settings.from_env({"KAFKA_SASL_PASSWORD": "secret", "REDIS_URL": "redis://:secret@host"})
-    assert settings.kafka_security == {"sasl.password": "secret"}
-    assert "secret" not in repr(settings)
+    settings = Settings.from_env(
+        {
+            "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+            "KAFKA_SASL_MECHANISM": "PLAIN",
+            "KAFKA_SASL_USERNAME": "me",
+            "KAFKA_SASL_PASSWORD": "secret",
+            "REDIS_URL": "redis://user:secret@host:1/0?password=secret",
+            "SCHEMA_REGISTRY_URL": "http://user:secret@host",
+        }
+    )
+    assert settings.kafka_security["sasl.password"] == "secret"
+    assert settings.redis_address == "redis://***@host:1/0"
+    assert "secret" not in f"{settings} {settings!r} {settings.redis_address}"
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://:sec/ret@host", "redis://:sec#ret@host:1/0", "redis://u:1?ret@host", "redis://h:sec/ret"]
+)
+def test_a_password_that_breaks_the_address_is_not_shown(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"REDIS_URL: not scheme://.*percent-encode") as caught:
+        Settings.from_env({"REDIS_URL": url})
+    assert "ret" not in str(caught.value)
+
+
+def test_an_authority_without_tls_is_a_mistake(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").touch()
+    environ = {"REDIS_SSL_CA_LOCATION": str(tmp_path / "ca.pem"), "REDIS_URL": "redis://host"}
+    with pytest.raises(SettingsError, match="REDIS_URL does not begin with rediss"):
+        Settings.from_env(environ)
+    settings = Settings.from_env(environ | {"REDIS_URL": "rediss+cluster://host"})
+    assert settings.redis_ssl_ca_location == tmp_path / "ca.pem"
 
 
 def test_the_environment_wins_over_the_running_stack_and_that_over_the_defaults(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from services.stack.lag import GroupLag
 from services.stack.ports import find_free
 from services.stack.processes import ProcessReader, ProcessStatus
 from services.stack.record import StackRecord
-from services.stack.status import StackStatus, TopicStatus, read_status, without_password
+from services.stack.status import StackStatus, TopicStatus, read_status
 
 ME = Identity.of(os.getpid())
 GONE = Identity(ME.pid, ME.created_s - 3600)
@@ -63,11 +63,6 @@ def test_the_view_shows_lag_by_partition_and_problems():
 def test_a_status_without_kafka_has_no_empty_tables():
     status = StackStatus(Path("data"), "127.0.0.1:9092", "redis://127.0.0.1:6379/0", [], TopicStatus(), [])
     assert "lag" not in rendered(status)
-
-
-def test_a_password_is_not_shown():
-    assert without_password("redis://:secret@cache:6379/0") == "redis://***@cache:6379/0"
-    assert without_password("redis://cache:6379/0") == "redis://cache:6379/0"
 
 
 def test_duration():
