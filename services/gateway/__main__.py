@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from importlib import import_module
 
 import uvicorn
 
@@ -26,9 +25,10 @@ def main() -> None:
     try:
         settings, options = Settings.from_env(), GatewayOptions.from_env()
         configure_logging(settings, quiet=("uvicorn",))
-        attach = getattr(import_module("services.dashboard"), "attach", None)
-        app = build_app(settings, options, home="/ui" if attach else DOCS)
-        if attach:
+        app = build_app(settings, options, home="/ui" if options.dashboard else DOCS)
+        if options.dashboard:
+            from services.dashboard import attach  # a gateway without it needs none of what it imports
+
             attach(app, settings)
     except BotifyError as error:
         log.critical("%s", error)

@@ -7,12 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
-from fastapi import FastAPI, Request
-from fastapi.exception_handlers import request_validation_exception_handler
+from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
-from starlette.responses import Response
 
 from schemas.observing.server import new_registry
 from schemas.settings import Settings
@@ -20,13 +17,15 @@ from services.gateway.backend import Backend, Connect
 from services.gateway.bootstrap import connect_gateway
 from services.gateway.botify_api import botify_api
 from services.gateway.errors import UnavailableError, UnknownTrackError
+from services.gateway.fast_lane import FastLane
 from services.gateway.limits import Limits
+from services.gateway.listener_calls import ListenerCalls
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.observing import Observing
 from services.gateway.operations import operations
 from services.gateway.options import GatewayOptions
-from services.gateway.refusals import RETRY_AFTER_S
 from services.gateway.token import TokenRequired
+from services.gateway.wrong import invalid, unavailable, unknown_track
 
 DOCS = "/docs"
 
@@ -54,6 +53,7 @@ def build_app(
     id_prefix = f"g{secrets.token_hex(6)}"
     backend = Backend(connect or partial(connect_gateway, settings, options, id_prefix))
     metrics = GatewayMetrics(backend.problems)
+    calls = ListenerCalls(backend, metrics)
     registry = new_registry()
     registry.register(metrics)
 
@@ -71,26 +71,18 @@ def build_app(
         title="Botify",
         description="Tell what a listener heard, and get what they hear next.",
         lifespan=lifespan,
+        # we have metrics of our own, and looking for a telemetry provider costs each request 20 µs
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    app.include_router(botify_api(backend, metrics, home))
+    app.include_router(botify_api(backend, calls, home))
     app.include_router(operations(backend, registry))
-    app.add_exception_handler(UnavailableError, _unavailable)
-    app.add_exception_handler(UnknownTrackError, _unknown_track)
+    app.add_exception_handler(UnavailableError, unavailable)
+    app.add_exception_handler(UnknownTrackError, unknown_track)
+    app.add_exception_handler(RequestValidationError, invalid)
     # the last one added is the outermost
+    app.add_middleware(FastLane, calls=calls)
     app.add_middleware(Limits, options=options)
     if options.token is not None:
         app.add_middleware(TokenRequired, token=options.token)
     app.add_middleware(Observing, id_prefix=id_prefix, metrics=metrics)
     return app
-
-
-async def _unavailable(_: Request, error: Exception) -> Response:
-    return JSONResponse({"detail": str(error)}, 503, {"Retry-After": str(RETRY_AFTER_S)})
-
-
-async def _unknown_track(request: Request, error: Exception) -> Response:
-    """Where the track is what the request is about it was not found; in a body it is a wrong field."""
-    if request.url.path.startswith("/track/"):
-        return JSONResponse({"detail": str(error)}, 404)
-    wrong = RequestValidationError([{"type": "unknown_track", "loc": ("body", "track"), "msg": str(error)}])
-    return await request_validation_exception_handler(request, wrong)

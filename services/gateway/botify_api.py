@@ -8,14 +8,10 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
 from services.gateway.backend import Backend
-from services.gateway.lean_route import LeanRoute
+from services.gateway.listener_calls import FALLBACK_HEADER, ListenerCalls
 from services.gateway.messages import Heard
-from services.gateway.metrics import GatewayMetrics
 from services.gateway.models import DetailBody, HeardBody, HelloBody, LastBody, NextBody, TrackBody, TrackId, UserId
-from services.gateway.observing import CALL
-
-JSON = "application/json"
-FALLBACK_HEADER = "X-Botify-Fallback"
+from services.gateway.scope import CALL
 
 _RETRY_AFTER = {"headers": {"Retry-After": {"schema": {"type": "string"}, "description": "Seconds."}}}
 _REFUSED: dict[int | str, dict[str, Any]] = {
@@ -27,7 +23,6 @@ _REFUSED_WITH_BODY: dict[int | str, dict[str, Any]] = {
     **_REFUSED,
     408: {"model": DetailBody, "description": "The body did not come in time."},
     413: {"model": DetailBody, "description": "The body is too long."},
-    415: {"model": DetailBody, "description": "The body is not JSON."},
 }
 _NEXT: dict[int | str, dict[str, Any]] = {
     200: {
@@ -41,18 +36,17 @@ _NEXT: dict[int | str, dict[str, Any]] = {
 }
 
 
-def botify_api(backend: Backend, metrics: GatewayMetrics, home: str) -> APIRouter:
+def botify_api(backend: Backend, calls: ListenerCalls, home: str) -> APIRouter:
     """Return the routes.
 
     Parameters
     ----------
     backend : Backend
-    metrics : GatewayMetrics
+    calls : ListenerCalls
     home : str
         Where a browser is sent that asks for `/`.
     """
     router = APIRouter(tags=["Botify"])
-    listeners = APIRouter(route_class=LeanRoute, tags=["Botify"])
 
     @router.get("/", response_model=HelloBody, responses={307: {"description": "For a browser: the pages for people."}})
     async def hello(request: Request) -> Any:
@@ -67,21 +61,14 @@ def botify_api(backend: Backend, metrics: GatewayMetrics, home: str) -> APIRoute
         found = await backend.service.track(track)
         return TrackBody(**found._asdict())
 
-    @listeners.post("/next/{user}", response_model=NextBody, responses={**_REFUSED_WITH_BODY, **_NEXT})
+    @router.post("/next/{user}", response_model=NextBody, responses={**_REFUSED_WITH_BODY, **_NEXT})
     async def next_track(request: Request, user: UserId, heard: HeardBody) -> Response:
         """Tell what a listener heard, and get what they hear next."""
-        answer = await backend.service.next(Heard(user, heard.track, heard.time), request.scope[CALL])
-        response = Response(b'{"user":%d,"track":%d}' % (user, answer.track), media_type=JSON)
-        if answer.fallback:
-            metrics.fallbacks += 1
-            response.headers[FALLBACK_HEADER] = "true"
-        return response
+        return await calls.next(Heard(user, heard.track, heard.time), request.scope[CALL])
 
-    @listeners.post("/last/{user}", response_model=LastBody, responses=_REFUSED_WITH_BODY)
+    @router.post("/last/{user}", response_model=LastBody, responses=_REFUSED_WITH_BODY)
     async def last_track(request: Request, user: UserId, heard: HeardBody) -> Response:
         """Tell the last track that a listener heard: the session is over."""
-        await backend.service.last(Heard(user, heard.track, heard.time), request.scope[CALL])
-        return Response(b'{"user":%d}' % user, media_type=JSON)
+        return await calls.last(Heard(user, heard.track, heard.time), request.scope[CALL])
 
-    router.include_router(listeners)
     return router

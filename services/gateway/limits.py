@@ -6,12 +6,12 @@ import asyncio
 import math
 import time
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.gateway.options import GatewayOptions
 from services.gateway.rate_limit import RateLimit
 from services.gateway.refusals import RETRY_AFTER_S, refuse
+from services.gateway.scope import BODY, header_of
 
 LIMITED = ("/next/", "/last/", "/track/")
 BODY_S = 5.0
@@ -57,7 +57,7 @@ class Limits:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         most = self._options.body_bytes
         try:
-            body = await _body(Headers(scope=scope), receive, most)
+            body = await _body(scope, receive, most)
         except _TooLongError:
             await refuse(scope, receive, send, 413, f"the body is longer than {most} bytes", {"Connection": "close"})
             return
@@ -65,6 +65,7 @@ class Limits:
             detail = f"the body was not sent within {BODY_S:.0f} s"
             await refuse(scope, receive, send, 408, detail, {"Connection": "close"})
             return
+        scope[BODY] = body
         read: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def receive_again() -> Message:
@@ -77,8 +78,8 @@ class _TooLongError(Exception):
     pass
 
 
-async def _body(headers: Headers, receive: Receive, most: int) -> bytes:
-    declared = headers.get("content-length", "0")
+async def _body(scope: Scope, receive: Receive, most: int) -> bytes:
+    declared = header_of(scope, b"content-length") or ""
     if declared.isdecimal() and int(declared) > most:
         raise _TooLongError
     parts: list[bytes] = []

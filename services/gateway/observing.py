@@ -6,14 +6,11 @@ import itertools
 import re
 import time
 
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.gateway.metrics import GatewayMetrics
+from services.gateway.scope import CALL, header_of
 from services.gateway.service import Call
-
-CALL = "botify.call"
-"""Where in the scope the `Call` is."""
 
 _ROUTES = frozenset({"", "next", "last", "track", "healthz", "readyz", "metrics", "docs", "openapi.json", "ui"})
 _CLIENT_ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -41,18 +38,19 @@ class Observing:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        id_ = f"{self._id_prefix}-{next(self._numbers)}"
-        given = Headers(scope=scope).get("x-request-id")
-        usable = given is not None and _CLIENT_ID.fullmatch(given) is not None
-        scope[CALL] = Call(id_, given.encode() if given is not None and usable else None)
-        said = given if given is not None and usable else id_
+        given = header_of(scope, b"x-request-id")
+        call = scope[CALL] = Call(
+            f"{self._id_prefix}-{next(self._numbers)}",
+            given.encode() if given is not None and _CLIENT_ID.fullmatch(given) else None,
+        )
+        header = (b"x-request-id", call.client_id or call.id_.encode())
         status = 500  # what the client sees of an exception
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message).append("X-Request-Id", said)
+                message = {**message, "headers": [*message["headers"], header]}
             await send(message)
 
         route = route_of(scope["path"])

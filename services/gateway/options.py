@@ -38,6 +38,9 @@ class GatewayOptions:
         Requests a second of one client address; more are sent away with 429 (`BOTIFY_GATEWAY_RATE_PER_S`).
     token : str | None
         What a client must bring as a bearer token; nobody needs one where it is None (`BOTIFY_GATEWAY_TOKEN`).
+    dashboard : bool
+        Whether the dashboard is served at `/ui`; one gateway of several is enough (`BOTIFY_GATEWAY_DASHBOARD`, `on` or
+        `off`).
 
     Examples
     --------
@@ -55,6 +58,7 @@ class GatewayOptions:
     body_bytes: int = 16_384
     rate_per_s: int | None = None
     token: str | None = field(default=None, repr=False)
+    dashboard: bool = True
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
@@ -77,6 +81,10 @@ class GatewayOptions:
             if not (token.isascii() and token.isprintable() and " " not in token):
                 raise SettingsError("BOTIFY_GATEWAY_TOKEN: a token has printable ASCII characters and no spaces")
             values["token"] = token
+        if dashboard := env.get("BOTIFY_GATEWAY_DASHBOARD"):
+            if dashboard not in ("on", "off"):
+                raise SettingsError(f"BOTIFY_GATEWAY_DASHBOARD: {dashboard!r} is neither on nor off")
+            values["dashboard"] = dashboard == "on"
         return cls(**values)
 
 

@@ -6,10 +6,10 @@ import base64
 import binascii
 import secrets
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.gateway.refusals import refuse
+from services.gateway.scope import header_of
 
 OPEN = frozenset({"/healthz", "/readyz"})
 """For whoever starts and watches processes; they say nothing about listeners."""
@@ -32,7 +32,7 @@ class TokenRequired:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve."""
-        if scope["type"] == "lifespan" or scope["path"] in OPEN or self._brought_by(Headers(scope=scope)):
+        if scope["type"] == "lifespan" or scope["path"] in OPEN or self._brought_by(scope):
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
             await receive()  # the handshake must be heard before it is refused
@@ -42,8 +42,8 @@ class TokenRequired:
             detail = "this gateway wants its token: Authorization: Bearer <BOTIFY_GATEWAY_TOKEN>"
             await refuse(scope, receive, send, 401, detail, asked)
 
-    def _brought_by(self, headers: Headers) -> bool:
-        given = token_of(headers.get("authorization", ""))
+    def _brought_by(self, scope: Scope) -> bool:
+        given = token_of(header_of(scope, b"authorization") or "")
         return given is not None and secrets.compare_digest(given, self._token)
 
 

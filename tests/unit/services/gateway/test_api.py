@@ -1,0 +1,204 @@
+"""Botify's REST API as a client sees it. Each listener's call is made on both ways to its answer."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from schemas.errors import TopicError
+from schemas.settings import Settings
+from schemas.validation import MAX_USER
+from services.gateway.app import build_app
+from services.gateway.options import GatewayOptions
+from tests.unit.services.gateway.fakes import POPULAR, TRACKS, FakeGateway, serving
+
+WAYS = {"fast lane": "application/json", "FastAPI": "application/json; charset=utf-8"}
+
+
+@pytest.fixture
+def gateway() -> FakeGateway:
+    return FakeGateway()
+
+
+@pytest.fixture
+def client(gateway: FakeGateway) -> Iterator[TestClient]:
+    with serving(gateway) as client:
+        yield client
+
+
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest) -> dict[str, str]:
+    return {"Content-Type": WAYS[request.param]}
+
+
+def fields(response: Any) -> list[list[str]]:
+    """The fields that a 422 names."""
+    assert response.status_code == 422, response.text
+    return [error["loc"] for error in response.json()["detail"]]
+
+
+def test_a_program_is_greeted_as_by_botify(client: TestClient) -> None:
+    response = client.get("/")
+    assert response.json() == {"status": "alive", "message": "welcome to botify, the best toy music recommender"}
+
+
+def test_a_browser_is_sent_to_the_pages_for_people(client: TestClient) -> None:
+    response = client.get("/", headers={"Accept": "text/html,*/*;q=0.8"}, follow_redirects=False)
+    assert (response.status_code, response.headers["location"]) == (307, "/docs")
+    assert "swagger-ui-bundle.js" in client.get("/docs").text
+    assert client.get("/static-offline-docs/swagger-ui-bundle.js").status_code == 200
+
+
+def test_a_track(client: TestClient) -> None:
+    track = client.get("/track/7").json()
+    assert (track["track"], track["artist"], track["title"]) == (7, "artist 1", "track 7")
+
+
+def test_a_track_that_there_is_not(client: TestClient) -> None:
+    response = client.get(f"/track/{TRACKS}")
+    assert (response.status_code, response.json()) == (404, {"detail": f"there is no track {TRACKS}"})
+
+
+def test_next_and_last(client: TestClient, way: dict[str, str]) -> None:
+    response = client.post("/next/42", content=b'{"track": 7, "time": 0.3}', headers=way)
+    assert (response.status_code, response.json()) == (200, {"user": 42, "track": 8})
+    assert "x-botify-fallback" not in response.headers
+    response = client.post("/last/42", content=b'{"track": 8, "time": 1}', headers=way)
+    assert (response.status_code, response.json()) == (200, {"user": 42})
+
+
+def test_a_fallback_is_marked_and_counted(gateway: FakeGateway, client: TestClient, way: dict[str, str]) -> None:
+    gateway.exchange.silent = True
+    response = client.post("/next/42", content=b'{"track": 7, "time": 0.3}', headers=way)
+    assert response.json()["track"] in POPULAR
+    assert response.headers["x-botify-fallback"] == "true"
+    assert "botify_gateway_fallbacks_total 1.0" in client.get("/metrics").text
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("/next/none", b'{"track": 7, "time": 0.3}', ["path", "user"]),
+        ("/next/-1", b'{"track": 7, "time": 0.3}', ["path", "user"]),
+        (f"/next/{MAX_USER + 1}", b'{"track": 7, "time": 0.3}', ["path", "user"]),
+        ("/next/42", b'{"time": 0.3}', ["body", "track"]),
+        ("/next/42", b'{"track": "7", "time": 0.3}', ["body", "track"]),
+        ("/next/42", b'{"track": true, "time": 0.3}', ["body", "track"]),
+        ("/next/42", b'{"track": -7, "time": 0.3}', ["body", "track"]),
+        ("/next/42", b'{"track": 20, "time": 0.3}', ["body", "track"]),
+        ("/next/42", b'{"track": 7}', ["body", "time"]),
+        ("/next/42", b'{"track": 7, "time": 1.5}', ["body", "time"]),
+        ("/next/42", b'{"track": 7, "time": NaN}', ["body", "time"]),
+        ("/next/42", b'{"track": 7, "time": "\\ud800"}', ["body", "time"]),
+        ("/last/42", b'{"track": 7, "time": 1e999}', ["body", "time"]),
+        ("/last/42", b"[]", ["body"]),
+        ("/last/42", b"", ["body"]),
+    ],
+)
+def test_what_is_wrong_is_named(
+    client: TestClient, gateway: FakeGateway, way: dict[str, str], path: str, body: bytes, field: list[str]
+) -> None:
+    assert fields(client.post(path, content=body, headers=way)) == [field]
+    assert gateway.exchange.listens == []
+
+
+@pytest.mark.parametrize("body", [b"{", b"\xff\xfe", b'{"track": 7, "time": 0.3', b"[" * 10_000])
+def test_what_is_no_json_is_refused(client: TestClient, way: dict[str, str], body: bytes) -> None:
+    assert client.post("/next/42", content=body, headers=way).status_code in (400, 422)
+
+
+def test_a_body_that_does_not_say_it_is_json_is_refused(client: TestClient) -> None:
+    response = client.post("/next/42", content=b'{"track": 7, "time": 0.3}', headers={"Content-Type": "text/plain"})
+    assert fields(response) == [["body"]]
+
+
+def test_without_kafka_the_client_is_asked_to_come_again(
+    gateway: FakeGateway, client: TestClient, way: dict[str, str]
+) -> None:
+    gateway.exchange.refusing = True
+    for path in ("/next/42", "/last/42"):
+        response = client.post(path, content=b'{"track": 7, "time": 0.3}', headers=way)
+        assert (response.status_code, response.json()) == (503, {"detail": "Kafka is not reachable"})
+        assert int(response.headers["retry-after"]) >= 1
+
+
+def test_before_it_is_connected_it_is_alive_and_not_ready() -> None:
+    async def fail(_: AsyncExitStack) -> Any:
+        raise TopicError("no Kafka answers")
+
+    with TestClient(build_app(Settings(), connect=fail)) as client:
+        while client.get("/readyz").json()["problems"] == ["starting"]:
+            pass
+        assert client.get("/healthz").text == "ok\n"
+        ready = client.get("/readyz")
+        assert (ready.status_code, ready.json()) == (503, {"ready": False, "problems": ["no Kafka answers"]})
+        response = client.post("/next/42", json={"track": 7, "time": 0.3})
+        assert response.status_code == 503
+        assert "no Kafka answers" in response.json()["detail"]
+        assert client.get("/track/7").status_code == 503
+        assert "botify_gateway_ready 0.0" in client.get("/metrics").text
+
+
+def test_ready_says_what_is_away(gateway: FakeGateway, client: TestClient) -> None:
+    assert client.get("/readyz").json() == {"ready": True, "problems": []}
+    gateway.found_problems = ["Kafka is not reachable"]
+    assert client.get("/readyz").status_code == 503
+
+
+def test_a_long_body_is_refused(gateway: FakeGateway) -> None:
+    long = b'{"track": 7, "time": 0.3, "more": "' + b"x" * 1000 + b'"}'
+    with serving(gateway, GatewayOptions(body_bytes=500)) as client:
+        json = {"Content-Type": "application/json"}
+        assert client.post("/next/42", content=long, headers=json).status_code == 413
+        in_chunks = (long[at : at + 100] for at in range(0, len(long), 100))
+        assert client.post("/next/42", content=in_chunks, headers=json).status_code == 413
+        assert client.post("/next/42", json={"track": 7, "time": 0.3}).status_code == 200
+
+
+def test_too_many_requests_of_a_client_are_sent_away(gateway: FakeGateway) -> None:
+    with serving(gateway, GatewayOptions(rate_per_s=2)) as client:
+        responses = [client.get("/track/7") for _ in range(5)]
+        assert [response.status_code for response in responses[:2]] == [200, 200]
+        assert responses[-1].status_code == 429
+        assert responses[-1].headers["retry-after"] == "1"
+        assert client.get("/readyz").status_code == 200
+
+
+def test_the_token_is_wanted_everywhere_but_for_health(gateway: FakeGateway) -> None:
+    with serving(gateway, GatewayOptions(token="s3cret")) as client:  # noqa: S106 - a test's
+        for path in ("/", "/track/7", "/metrics", "/docs", "/openapi.json", "/nothing"):
+            refused = client.get(path)
+            assert refused.status_code == 401
+            assert refused.headers["www-authenticate"].startswith("Bearer")
+        assert client.post("/next/42", json={"track": 7, "time": 0.3}).status_code == 401
+        assert client.get("/healthz").status_code == 200
+        for wrong in ("Bearer s3cre", "Bearer", "Digest s3cret", "Basic !", "Bearer s3crét"):
+            assert client.get("/track/7", headers={"Authorization": wrong.encode()}).status_code == 401
+        assert client.get("/track/7", headers={"Authorization": "Bearer s3cret"}).status_code == 200
+        by_browser = base64.b64encode(b"anyone:s3cret").decode()
+        assert client.get("/track/7", headers={"Authorization": f"Basic {by_browser}"}).status_code == 200
+    assert gateway.exchange.listens == []
+
+
+def test_each_answer_has_a_request_id(gateway: FakeGateway, client: TestClient) -> None:
+    response = client.post("/next/42", json={"track": 7, "time": 0.3})
+    assert response.headers["x-request-id"] == gateway.exchange.requests[-1].request_id
+    response = client.post("/next/42", json={"track": 7, "time": 0.3}, headers={"X-Request-Id": "mine-1"})
+    assert response.headers["x-request-id"] == "mine-1"
+    assert gateway.exchange.headers[-1] == (("x-request-id", b"mine-1"),)
+    assert gateway.exchange.requests[-1].request_id != "mine-1"
+    assert client.get("/nothing", headers={"X-Request-Id": "m" * 200}).headers["x-request-id"] != "m" * 200
+
+
+def test_requests_are_counted_by_route_and_status(client: TestClient) -> None:
+    client.post("/next/42", json={"track": 7, "time": 0.3})
+    client.get("/made/up")
+    told = client.get("/metrics").text
+    assert 'botify_gateway_requests_total{route="/next",status="200"} 1.0' in told
+    assert 'botify_gateway_requests_total{route="other",status="404"} 1.0' in told
+    assert "botify_gateway_next_duration_seconds_count 1.0" in told

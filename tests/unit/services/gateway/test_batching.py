@@ -1,0 +1,106 @@
+"""Calls of many requests share round trips, and each gets its own reply."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Self
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+
+from services.gateway import batching
+from services.gateway.batching import Batching
+from services.gateway.errors import UnavailableError
+
+
+class FakeRedis:
+    """Replies to each script with its last argument; a pipeline takes one turn of the loop."""
+
+    def __init__(self) -> None:
+        self.round_trips: list[int] = []
+        self.away = False
+        self.hangs = False
+
+    def pipeline(self, *, transaction: bool) -> FakePipeline:
+        assert not transaction
+        return FakePipeline(self)
+
+    async def aclose(self) -> None:
+        pass
+
+
+class FakePipeline:
+    def __init__(self, redis: FakeRedis) -> None:
+        self._redis = redis
+        self._calls: list[tuple[Any, ...]] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    def eval(self, *arguments: Any) -> None:
+        self._calls.append(arguments)
+
+    async def execute(self, *, raise_on_error: bool) -> list[Any]:
+        assert not raise_on_error
+        self._redis.round_trips.append(len(self._calls))
+        await asyncio.sleep(10 if self._redis.hangs else 0)
+        if self._redis.away:
+            raise RedisConnectionError
+        return [ResponseError("no") if call[-1] == "wrong" else call[-1] for call in self._calls]
+
+
+def run(redis: FakeRedis, *arguments: str) -> list[Any]:
+    """Make calls at the same time."""
+
+    async def all_at_once() -> list[Any]:
+        calls = Batching(redis)
+        done = await asyncio.gather(*(calls.run("script", "key", one) for one in arguments), return_exceptions=True)
+        await calls.close()
+        return done
+
+    return asyncio.run(all_at_once())
+
+
+def test_calls_made_together_take_one_round_trip() -> None:
+    redis = FakeRedis()
+    assert run(redis, *"abcde") == list("abcde")
+    assert redis.round_trips == [5]
+
+
+def test_calls_made_meanwhile_wait_for_the_next_round_trip() -> None:
+    async def scenario() -> list[int]:
+        redis = FakeRedis()
+        calls = Batching(redis)
+        first = asyncio.create_task(calls.run("script", "key", "a"))
+        while not redis.round_trips:
+            await asyncio.sleep(0)
+        assert await asyncio.gather(*(calls.run("script", "key", one) for one in "bcd")) == list("bcd")
+        assert await first == "a"
+        assert await calls.run("script", "key", "e") == "e"
+        return redis.round_trips
+
+    assert asyncio.run(scenario()) == [1, 3, 1]
+
+
+def test_an_error_is_of_its_own_call_only() -> None:
+    good, wrong = run(FakeRedis(), "a", "wrong")
+    assert good == "a"
+    assert isinstance(wrong, UnavailableError)
+
+
+def test_redis_that_is_away_fails_all_calls_that_wait() -> None:
+    redis = FakeRedis()
+    redis.away = True
+    assert [type(error) for error in run(redis, "a", "b")] == [UnavailableError] * 2
+
+
+def test_redis_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, "TIMEOUT_S", 0.02)
+    redis = FakeRedis()
+    redis.hangs = True
+    (error,) = run(redis, "a")
+    assert "TimeoutError" in str(error)

@@ -1,0 +1,115 @@
+"""What is out of bounds is sent away, and leaves nothing occupied."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from starlette.types import Message, Receive, Scope, Send
+
+from services.gateway import limits
+from services.gateway.limits import Limits
+from services.gateway.options import GatewayOptions
+from services.gateway.rate_limit import RateLimit
+from services.gateway.token import TokenRequired
+
+
+class SlowApp:
+    """Answers when it is let go."""
+
+    def __init__(self) -> None:
+        self.go_on = asyncio.Event()
+        self.bodies: list[bytes] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.bodies.append((await receive())["body"])
+        await self.go_on.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def ask(app: Any, *parts: bytes) -> int:
+    """Post a body in parts, and return the status; the body never ends where it has no parts."""
+    messages: list[Message] = [
+        {"type": "http.request", "body": part, "more_body": number < len(parts)} for number, part in enumerate(parts, 1)
+    ]
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return messages.pop(0) if messages else await asyncio.get_running_loop().create_future()
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "path": "/next/42", "method": "POST", "headers": [], "client": ("10.0.0.7", 1)}
+    await app(scope, receive, send)
+    status: int = sent[0]["status"]
+    return status
+
+
+def test_more_than_may_be_in_work_are_sent_away_at_once() -> None:
+    async def scenario() -> list[int]:
+        slow = SlowApp()
+        limited = Limits(slow, GatewayOptions(in_flight=2))
+        first = [asyncio.create_task(ask(limited, b"a")) for _ in range(2)]
+        await asyncio.sleep(0)
+        refused = [await ask(limited, b"b") for _ in range(3)]
+        slow.go_on.set()
+        return [*refused, *await asyncio.gather(*first), await ask(limited, b"c")]
+
+    assert asyncio.run(scenario()) == [503, 503, 503, 200, 200, 200]
+
+
+def test_a_client_that_goes_away_frees_its_place() -> None:
+    async def scenario() -> int:
+        slow = SlowApp()
+        limited = Limits(slow, GatewayOptions(in_flight=1))
+        gone = asyncio.create_task(ask(limited, b"a"))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        slow.go_on.set()
+        return await ask(limited, b"b")
+
+    assert asyncio.run(scenario()) == 200
+
+
+def test_a_body_is_handed_on_whole() -> None:
+    async def scenario() -> list[bytes]:
+        slow = SlowApp()
+        slow.go_on.set()
+        assert await ask(Limits(slow, GatewayOptions()), b"one ", b"two ", b"three") == 200
+        return slow.bodies
+
+    assert asyncio.run(scenario()) == [b"one two three"]
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "BODY_S", 0.02)
+    assert asyncio.run(ask(Limits(SlowApp(), GatewayOptions(in_flight=1)))) == 408
+
+
+def test_clients_have_a_rate_each_and_the_oldest_are_forgotten() -> None:
+    limit = RateLimit(rate_per_s=1, clients=2)
+    assert [limit.wait_s(client, 0.0) for client in ("a", "b", "a")] == [0.0, 0.0, 1.0]
+    assert limit.wait_s("c", 0.0) == 0.0
+    assert limit.wait_s("b", 0.0) == 0.0  # forgotten, so it starts anew
+    assert limit.wait_s("a", 0.5) == 0.0
+
+
+def test_a_websocket_without_the_token_is_closed() -> None:
+    async def scenario() -> list[Message]:
+        sent: list[Message] = []
+
+        async def receive() -> Message:
+            return {"type": "websocket.connect"}
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        guarded = TokenRequired(SlowApp(), "s3cret")
+        await guarded({"type": "websocket", "path": "/_nicegui_ws", "headers": []}, receive, send)
+        return sent
+
+    assert asyncio.run(scenario()) == [{"type": "websocket.close", "code": 1008}]

@@ -1,0 +1,51 @@
+"""A wrong option ends the start, and names its variable."""
+
+from __future__ import annotations
+
+import pytest
+
+from schemas.errors import SettingsError
+from services.gateway.options import GatewayOptions
+
+
+def test_what_is_not_set_has_its_default() -> None:
+    assert GatewayOptions.from_env({"BOTIFY_GATEWAY_PORT": "", "BOTIFY_GATEWAY_TOKEN": ""}) == GatewayOptions()
+
+
+def test_all_can_be_set() -> None:
+    options = GatewayOptions.from_env(
+        {
+            "BOTIFY_GATEWAY_HOST": "0.0.0.0",  # noqa: S104 - a test's
+            "BOTIFY_GATEWAY_PORT": "0",
+            "BOTIFY_GATEWAY_DEADLINE_MS": "250",
+            "BOTIFY_GATEWAY_IN_FLIGHT": "64",
+            "BOTIFY_GATEWAY_BODY_BYTES": "1024",
+            "BOTIFY_GATEWAY_RATE_PER_S": "50",
+            "BOTIFY_GATEWAY_TOKEN": "s3cret",
+            "BOTIFY_GATEWAY_DASHBOARD": "off",
+        }
+    )
+    assert options == GatewayOptions("0.0.0.0", 0, 250, 64, 1024, 50, "s3cret", dashboard=False)  # noqa: S104
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("BOTIFY_GATEWAY_PORT", "70000"),
+        ("BOTIFY_GATEWAY_PORT", "-1"),
+        ("BOTIFY_GATEWAY_DEADLINE_MS", "soon"),
+        ("BOTIFY_GATEWAY_IN_FLIGHT", "0"),
+        ("BOTIFY_GATEWAY_TOKEN", "two words"),
+        ("BOTIFY_GATEWAY_DASHBOARD", "yes"),
+    ],
+)
+def test_a_wrong_value_names_its_variable(variable: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=variable):
+        GatewayOptions.from_env({variable: value})
+
+
+def test_the_token_is_not_shown() -> None:
+    assert "s3cret" not in repr(GatewayOptions(token="s3cret"))  # noqa: S106 - a test's
+    with pytest.raises(SettingsError) as error:
+        GatewayOptions.from_env({"BOTIFY_GATEWAY_TOKEN": "s3cret word"})
+    assert "s3cret" not in str(error.value)
