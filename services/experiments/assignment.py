@@ -1,0 +1,135 @@
+"""Listeners to treatments: pure functions of the user id."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import mmh3
+
+LAYER_BUCKETS = 1_000
+"""A layer's traffic is dealt out in thousandths."""
+
+
+class Treatment(NamedTuple):
+    """One arm of an experiment.
+
+    Attributes
+    ----------
+    name : str
+    recommender : str | None
+        None where the treatment does not say who recommends.
+    """
+
+    name: str
+    recommender: str | None
+
+
+def seed_of(salt: str) -> int:
+    """Return `mmh3.hash` of a salt, unsigned: the same 32 bits that Botify passes on as a signed number."""
+    seed: int = mmh3.hash(salt, signed=False)
+    return seed
+
+
+def bucket_of(user: int, seed: int, buckets: int) -> int:
+    """Return Botify's bucket of a listener.
+
+    Examples
+    --------
+    >>> bucket_of(42, seed_of("STICKY_ARTIST"), 2)
+    1
+    """
+    bucket: int = mmh3.hash(str(user), seed, signed=False) % buckets
+    return bucket
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """The listeners of a layer that an experiment has.
+
+    Attributes
+    ----------
+    layer : str
+    salt : str
+        The layer's. It says nothing about an experiment's own split, whose salt is another.
+    begin, end : int
+        Its buckets of `LAYER_BUCKETS`, the end not included.
+
+    Examples
+    --------
+    >>> all(user in Slice("ranking", "ranking", 0, 1_000) for user in range(100))
+    True
+    """
+
+    layer: str
+    salt: str
+    begin: int
+    end: int
+
+    def __contains__(self, user: int) -> bool:
+        return self.begin <= bucket_of(user, seed_of(self.salt), LAYER_BUCKETS) < self.end
+
+    @property
+    def traffic(self) -> float:
+        """Share of the layer's listeners."""
+        return (self.end - self.begin) / LAYER_BUCKETS
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """A split of listeners.
+
+    Attributes
+    ----------
+    name : str
+    salt : str
+    buckets : tuple of Treatment
+        The treatment of each bucket.
+    slice : Slice | None
+        Which listeners it has; None for all.
+
+    Examples
+    --------
+    >>> arms = (Treatment("C", "random"), Treatment("T1", "sticky_artist"))
+    >>> Experiment("STICKY_ARTIST", "STICKY_ARTIST", arms).treatment_of(42)
+    Treatment(name='T1', recommender='sticky_artist')
+    """
+
+    name: str
+    salt: str
+    buckets: tuple[Treatment, ...]
+    slice: Slice | None = None
+
+    def treatment_of(self, user: int) -> Treatment | None:
+        """Return the listener's treatment, always the same one; None for a listener it does not have."""
+        if self.slice is not None and user not in self.slice:
+            return None
+        return self.buckets[bucket_of(user, seed_of(self.salt), len(self.buckets))]
+
+    def shares(self) -> dict[Treatment, float]:
+        """Return each treatment's share of the experiment's listeners."""
+        return {arm: self.buckets.count(arm) / len(self.buckets) for arm in dict.fromkeys(self.buckets)}
+
+
+class Assignment(NamedTuple):
+    """What all experiments together mean for one listener."""
+
+    treatments: Mapping[str, str]
+    recommender: str
+
+
+class Experiments:
+    """All running experiments. Where several give a listener a recommender, the first in the file decides."""
+
+    def __init__(self, experiments: tuple[Experiment, ...], default: str) -> None:
+        self.experiments = experiments
+        self.default = default
+        self.assign = lru_cache(maxsize=1 << 20)(self._assign)
+
+    def _assign(self, user: int) -> Assignment:
+        of_each = ((experiment.name, experiment.treatment_of(user)) for experiment in self.experiments)
+        arms = {name: arm for name, arm in of_each if arm is not None}
+        recommender = next((arm.recommender for arm in arms.values() if arm.recommender), self.default)
+        return Assignment({name: arm.name for name, arm in arms.items()}, recommender)
