@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import json
-import math
+from collections.abc import Mapping
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analytics.assignment import assign
+from analytics.arms import METRIC_WORDS, arm_name, effect_rows, recommender_of_arm
 from analytics.errors import AnalyticsError
-from analytics.experiment import Effect, ExperimentResults, experiment_results
+from analytics.experiment import ExperimentResults, experiment_results
 from analytics.plots.forest import forest_plot
 from analytics.report.html import Html, Row, Section, paragraph, picture, table
+from analytics.verdict import percent, verdict
 
-MAIN_METRIC = "mean_time_per_session"
-"""What the finding speaks of: how long listeners are kept once they are there."""
 _MISMATCH = (
     "Sample-ratio mismatch: unless the experiment declares unequal shares, its split is broken, and nothing below can "
     "be believed."
 )
-_WORDS = {
-    "mean_time_per_session": "time per session",
-    "mean_tracks_per_session": "tracks per session",
-    "time": "time in all",
-    "sessions": "sessions",
-    "mean_request_latency": "request latency, ms",
-}
 
 
 def experiments_of(listens: pd.DataFrame) -> list[str]:
@@ -49,34 +41,7 @@ def experiment_section(listens: pd.DataFrame, name: str) -> Section:
         return Section(heading, f"There is nothing to compare: {error}", "")
     arms = recommender_of_arm(listens, name)
     body = _warnings(results) + _table(results, arms) + picture(_forest(results, arms), name, f"effects in {name}")
-    return Section(heading, _finding(results, arms), body)
-
-
-def recommender_of_arm(listens: pd.DataFrame, name: str) -> dict[str, str]:
-    """Return which recommender answered most in each treatment, to call a treatment by what it is."""
-    users = assign(listens, name).users["treatment"]
-    answered = listens[["user", "recommender"]].dropna().join(users, on="user", how="inner")
-    counts = answered.groupby("treatment", observed=True)["recommender"].agg(lambda names: names.mode().iloc[0])
-    return {str(treatment): str(recommender) for treatment, recommender in counts.items()}
-
-
-def _finding(results: ExperimentResults, arms: dict[str, str]) -> str:
-    main = sorted((effect for effect in results.effects if effect.metric == MAIN_METRIC), key=lambda e: -e.effect)
-    return " ".join(_sentence(effect, results, arms) for effect in main)
-
-
-def _sentence(effect: Effect, results: ExperimentResults, arms: dict[str, str]) -> str:
-    arm, control = _called(effect.treatment, arms), _called(results.control, arms)
-    interval = f"95 % interval {_percent(effect.lower)} to {_percent(effect.upper)}"
-    if not effect.significant:
-        return f"{arm} cannot be told from {control} in time per session ({interval})."
-    more = "longer" if effect.effect > 0 else "shorter"
-    many = "" if effect.p_holm < 0.05 else ", though not when corrected for the number of comparisons"
-    return f"{arm} keeps listeners {abs(effect.effect):.1f} % {more} per session than {control} ({interval}{many})."
-
-
-def _called(treatment: str, arms: dict[str, str]) -> str:
-    return f"{treatment} ({arms[treatment]})" if treatment in arms else treatment
+    return Section(heading, " ".join(verdict(results, arms)), body)
 
 
 def _warnings(results: ExperimentResults) -> Html:
@@ -94,17 +59,17 @@ def _warnings(results: ExperimentResults) -> Html:
     return "".join(lines)
 
 
-def _table(results: ExperimentResults, arms: dict[str, str]) -> Html:
+def _table(results: ExperimentResults, arms: Mapping[str, str]) -> Html:
     headings = ["treatment", "metric", "control", "treated", "effect %", "95 % interval", "p (Holm)"]
     rows = [
         Row(
             [
-                _called(effect.treatment, arms),
-                _WORDS.get(effect.metric, effect.metric),
+                arm_name(effect.treatment, arms),
+                METRIC_WORDS.get(effect.metric, effect.metric),
                 f"{effect.control_mean:,.3f}",
                 f"{effect.treatment_mean:,.3f}",
-                _percent(effect.effect),
-                f"{_percent(effect.lower)} … {_percent(effect.upper)}",
+                percent(effect.effect),
+                f"{percent(effect.lower)} … {percent(effect.upper)}",
                 "< 0.001" if effect.p_holm < 0.001 else f"{effect.p_holm:.3f}",
             ],
             ("up" if effect.effect > 0 else "down") if effect.significant else "",
@@ -114,20 +79,10 @@ def _table(results: ExperimentResults, arms: dict[str, str]) -> Html:
     return table(headings, rows, texts=2)
 
 
-def _forest(results: ExperimentResults, arms: dict[str, str]) -> Figure:
-    rows = pd.DataFrame(
-        [(effect.effect, effect.lower, effect.upper) for effect in results.effects],
-        columns=["estimate", "lower", "upper"],
-        index=[
-            f"{arms.get(effect.treatment, effect.treatment)} · {_WORDS.get(effect.metric, effect.metric)}"
-            for effect in results.effects
-        ],
-    )
-    control = _called(results.control, arms)
+def _forest(results: ExperimentResults, arms: Mapping[str, str]) -> Figure:
     return forest_plot(
-        rows, f"Effects against {control}", "estimate and 95 % interval (Welch, over users)", "effect, %"
+        effect_rows(results.effects, arms),
+        f"Effects against {arm_name(results.control, arms)}",
+        "estimate and 95 % interval (Welch, over listeners)",
+        "effect, %",
     )
-
-
-def _percent(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:+.1f}"

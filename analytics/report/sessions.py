@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pandas as pd
 
+from analytics.arms import arm_name, recommender_of_arm
 from analytics.assignment import assign
 from analytics.curves import fraction_by_position, still_listening
 from analytics.experiment import CONTROL
 from analytics.plots.lines import line_chart
-from analytics.report.experiments import recommender_of_arm
 from analytics.report.html import Section, paragraph, picture
 from analytics.sessions import sessions_of
 
@@ -58,9 +58,8 @@ def _arms(listens: pd.DataFrame, experiment: str | None) -> tuple[pd.Series, str
     if experiment is None:
         return pd.Series("all", index=listens["user"].unique()), None
     treatments = assign(listens, experiment).users["treatment"].astype(str)
-    names = recommender_of_arm(listens, experiment)
-    called = {arm: f"{arm} {name}" for arm, name in names.items()}
-    return treatments.replace(called), called.get(CONTROL)
+    recommenders = recommender_of_arm(listens, experiment)
+    return treatments.map(lambda arm: arm_name(arm, recommenders)), arm_name(CONTROL, recommenders)
 
 
 def _finding(sessions: pd.DataFrame) -> str:
