@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from schemas.events import Track
 
 Ints = NDArray[np.int64]
+T = TypeVar("T", bound=Hashable)
 
 
 class Catalogue:
@@ -21,6 +23,10 @@ class Catalogue:
         Track id of each row, ascending.
     artist_of : ndarray of int64, shape (n,)
         Artist number of each row.
+    genre_of : ndarray of int64, shape (n,)
+        Genre number of each row; tracks without one share a number.
+    artists, genres : list
+        Names, by number.
     by_artist : ndarray of int64, shape (n,)
         Rows, grouped by artist.
     artist_start, artist_size : ndarray of int64, shape (number of artists,)
@@ -36,12 +42,10 @@ class Catalogue:
     def __init__(self, tracks: Iterable[Track]) -> None:
         ordered = sorted(tracks, key=lambda track: track.track)
         self.tracks: Ints = np.array([track.track for track in ordered], dtype=np.int64)
-        numbers: dict[str, int] = {}
-        self.artist_of: Ints = np.array(
-            [numbers.setdefault(track.artist, len(numbers)) for track in ordered], dtype=np.int64
-        )
+        self.artists, self.artist_of = _numbered([track.artist for track in ordered])
+        self.genres, self.genre_of = _numbered([track.genre for track in ordered])
         self.by_artist: Ints = np.argsort(self.artist_of, kind="stable")
-        self.artist_size: Ints = np.bincount(self.artist_of, minlength=len(numbers)).astype(np.int64)
+        self.artist_size: Ints = np.bincount(self.artist_of, minlength=len(self.artists)).astype(np.int64)
         self.artist_start: Ints = np.concatenate([[0], np.cumsum(self.artist_size)[:-1]]).astype(np.int64)
 
     def __len__(self) -> int:
@@ -59,3 +63,10 @@ class Catalogue:
         artist = self.artist_of[row]
         start = self.artist_start[artist]
         return self.tracks[self.by_artist[start : start + self.artist_size[artist]]]
+
+
+def _numbered(names: Sequence[T]) -> tuple[list[T], Ints]:
+    """Return the different names in order of appearance, and the number of each."""
+    numbers: dict[T, int] = {}
+    numbered = np.array([numbers.setdefault(name, len(numbers)) for name in names], dtype=np.int64)
+    return list(numbers), numbered

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from schemas.events import RecommendationRequest
 from schemas.keyed_random import Keys, keys_of_texts
+from streams.folds.likes import Likes
 from streams.folds.user_state import UserState
 
 NO_ANSWER = -1
@@ -29,18 +30,27 @@ class Batch:
         The track just heard.
     keys : ndarray of uint64, shape (n,)
         Keys of all randomness, from the request ids: a replayed request gets the same answer from the same state.
+    likes : sequence of Likes or None, length n
+        What each listener liked before; None for one who never liked anything.
     """
 
     requests: Sequence[RecommendationRequest]
     states: Sequence[UserState | None]
     tracks: NDArray[np.int64]
     keys: Keys
+    likes: Sequence[Likes | None]
 
     @classmethod
-    def of(cls, requests: Sequence[RecommendationRequest], states: Sequence[UserState | None]) -> Batch:
-        """Gather the arrays."""
+    def of(
+        cls,
+        requests: Sequence[RecommendationRequest],
+        states: Sequence[UserState | None],
+        likes: Sequence[Likes | None] | None = None,
+    ) -> Batch:
+        """Gather the arrays; without `likes`, nobody has any."""
         tracks = np.array([request.track for request in requests], dtype=np.int64)
-        return cls(requests, states, tracks, keys_of_texts([request.request_id for request in requests]))
+        keys = keys_of_texts([request.request_id for request in requests])
+        return cls(requests, states, tracks, keys, [None] * len(requests) if likes is None else likes)
 
     def __len__(self) -> int:
         return len(self.requests)
@@ -53,6 +63,7 @@ class Batch:
             [self.states[row] for row in picked],
             self.tracks[rows],
             self.keys[rows],
+            [self.likes[row] for row in picked],
         )
 
 

@@ -185,10 +185,10 @@ class RecommenderService:
         return requests, taken, rejected
 
     def _answer(self, requests: list[RecommendationRequest], messages: list[Message]) -> list[tuple[bytes, bytes]]:
-        states = self._reader.users([request.user for request in requests])
+        states, likes = self._reader.users_and_likes([request.user for request in requests])
         assigned = [self._experiments.assign(request.user) for request in requests]
         wanted = [assignment.recommender for assignment in assigned]
-        batch = Batch.of(requests, states)
+        batch = Batch.of(requests, states, likes)
         answered = answer(batch, wanted, self._roster.serve(batch.tracks))
         now_ms = time.time() * 1000
         replies, durations_s = [], []
