@@ -1,0 +1,181 @@
+"""The learner: a pure fold of the training topic. Whoever folds the same batches has the same models, byte for byte."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from schemas.errors import BotifyError
+from schemas.events import Model, Track, TrainingBatch
+from schemas.models import model_of
+from schemas.training import Listens
+from streams.learner.model import FORMAT, MODELS, OnlineModel
+from streams.learner.models.arrays import pack, unpack
+from streams.learner.models.sessions import FinishedSession
+from streams.learner.open_sessions import OpenSessions
+from streams.learner.session_arrays import cut, joined
+
+LEARN_SESSIONS = 64
+"""Models learn from as many at a time: few calls, and the same ones however the listens came in batches."""
+SNAPSHOT_LISTENS = 20_000
+"""A snapshot is due after as many."""
+SNAPSHOT_MS = 10 * 60 * 1000
+"""Or after as long in event time, if there were `SNAPSHOT_LEAST` listens: event time may run fast."""
+SNAPSHOT_LEAST = 1_000
+
+_PROGRESS = b"progress"
+_OPEN = b"open-sessions"
+_WAITING = b"waiting-sessions"
+
+
+class OutdatedStateError(BotifyError):
+    """The state was learned by other models, or other versions of them; learning begins anew."""
+
+
+class Learner:
+    """Models, the sessions they wait for, and how far each partition of the listens has come.
+
+    A batch may be a copy of an earlier one, or overlap with it; what was learned from is dropped by its offset. So it
+    does not matter that workers send batches at least once.
+
+    Parameters
+    ----------
+    catalogue : mapping of track to Track
+        Has every track that is learned from; it grows meanwhile.
+    kinds : sequence of type[OnlineModel]
+        What is learned.
+
+    Attributes
+    ----------
+    listens : int
+        How many were learned from; the version of a snapshot.
+    missed : int
+        Offsets that no batch has brought: the listens between were folded while `BOTIFY_TRAINING` was off, or by a
+        replay, which sends nothing. They are not learned from.
+
+    Examples
+    --------
+    >>> from schemas.events import Listen
+    >>> from schemas.training import listens_of, training_batch_of
+    >>> listen = Listen("a:0", 42, 7, 0.5, 1000, "a", 0, True, None, {}, None, None)
+    >>> batch = training_batch_of("id", 0, 0, 1, [(0, listen)])
+    >>> learner = Learner({7: Track(7, "artist", None, None, "title")})
+    >>> [learner.fold(batch, listens_of(batch, b"")) for _ in range(2)]  # the second is a copy
+    [1, 0]
+    >>> Learner.restore(learner.state(), {}).state() == learner.state()
+    True
+    """
+
+    def __init__(self, catalogue: Mapping[int, Track], kinds: Sequence[type[OnlineModel]] = MODELS) -> None:
+        self._models = [kind(catalogue) for kind in kinds]
+        self._open = OpenSessions()
+        self._waiting: list[FinishedSession] = []
+        self._next_offsets: dict[str, int] = {}
+        self._newest_ms = 0
+        self._snapshot_listens = 0
+        self._snapshot_ms = 0
+        self._snapshots: list[Model] = []
+        self.listens = 0
+        self.missed = 0
+
+    def fold(self, batch: TrainingBatch, listens: Listens) -> int:
+        """Learn from a batch, and return how many of its listens were new.
+
+        Parameters
+        ----------
+        batch : TrainingBatch
+        listens : Listens
+            The batch's own.
+        """
+        listens = self._take_new(batch, listens)
+        self._waiting += self._open.fold(listens)
+        while len(self._waiting) >= LEARN_SESSIONS:
+            sessions, self._waiting = self._waiting[:LEARN_SESSIONS], self._waiting[LEARN_SESSIONS:]
+            for model in self._models:
+                model.learn(sessions)
+        if len(listens):
+            self.listens += len(listens)
+            self._take_snapshots_when_due(int(listens.timestamps_ms.max()))
+        return len(listens)
+
+    def take_models(self) -> list[Model]:
+        """Return the snapshots that have been taken since the last call."""
+        taken, self._snapshots = self._snapshots, []
+        return taken
+
+    def state(self) -> dict[bytes, bytes]:
+        """Return all that `restore` needs, by field; snapshots that nobody has taken away are not in it."""
+        progress = {
+            **_kind_of_state([model.name for model in self._models]),
+            "listens": self.listens,
+            "missed": self.missed,
+            "newest_ms": self._newest_ms,
+            "next_offsets": self._next_offsets,
+            "snapshot_listens": self._snapshot_listens,
+            "snapshot_ms": self._snapshot_ms,
+        }
+        return {
+            _PROGRESS: json.dumps(progress, sort_keys=True).encode(),
+            _OPEN: self._open.to_bytes(),
+            _WAITING: pack({}, joined([(s.tracks.tolist(), s.fractions.tolist()) for s in self._waiting])),
+            **{_field(model): model.to_bytes() for model in self._models},
+        }
+
+    @classmethod
+    def restore(
+        cls, fields: Mapping[bytes, bytes], catalogue: Mapping[int, Track], kinds: Sequence[type[OnlineModel]] = MODELS
+    ) -> Learner:
+        """Return a learner that goes on where `state` was called.
+
+        Raises
+        ------
+        OutdatedStateError
+            The state is of other models.
+        """
+        progress: dict[str, Any] = json.loads(fields[_PROGRESS])
+        expected = _kind_of_state([kind.name for kind in kinds])
+        if (found := {name: progress.get(name) for name in expected}) != expected:
+            raise OutdatedStateError(f"the learner's state is of {found}, the code has {expected}")
+        learner = cls(catalogue, ())
+        learner._models = [kind.from_bytes(fields[_field(kind)], catalogue) for kind in kinds]
+        learner._open = OpenSessions.from_bytes(fields[_OPEN])
+        learner._waiting = cut(unpack(fields[_WAITING])[1])
+        learner._next_offsets = progress["next_offsets"]
+        learner._newest_ms = progress["newest_ms"]
+        learner._snapshot_listens = progress["snapshot_listens"]
+        learner._snapshot_ms = progress["snapshot_ms"]
+        learner.listens = progress["listens"]
+        learner.missed = progress["missed"]
+        return learner
+
+    def _take_new(self, batch: TrainingBatch, listens: Listens) -> Listens:
+        """Return the listens that lie past what was learned from, and move on behind the batch."""
+        source = f"{batch.source_topic_id}:{batch.source_partition}"
+        # what comes first of a source need not be its offset 0: training may have been switched on later
+        expected = self._next_offsets.get(source, batch.first_offset)
+        self._next_offsets[source] = max(expected, batch.next_offset)
+        if batch.first_offset >= expected:
+            self.missed += batch.first_offset - expected
+            return listens
+        return listens.since(expected - batch.first_offset)
+
+    def _take_snapshots_when_due(self, newest_ms: int) -> None:
+        if self._newest_ms == 0:
+            self._snapshot_ms = newest_ms  # event time begins with the first batch
+        self._newest_ms = max(self._newest_ms, newest_ms)
+        since = self.listens - self._snapshot_listens
+        elapsed_ms = self._newest_ms - self._snapshot_ms
+        if since >= SNAPSHOT_LISTENS or (since >= SNAPSHOT_LEAST and elapsed_ms >= SNAPSHOT_MS):
+            self._snapshots += [
+                model_of(model.name, self.listens, model.snapshot(), self._newest_ms) for model in self._models
+            ]
+            self._snapshot_listens, self._snapshot_ms = self.listens, self._newest_ms
+
+
+def _kind_of_state(models: Sequence[str]) -> dict[str, Any]:
+    return {"format": FORMAT, "models": list(models)}
+
+
+def _field(model: OnlineModel | type[OnlineModel]) -> bytes:
+    return b"model:" + model.name.encode()
