@@ -7,7 +7,7 @@ added from the request, so an answer does not depend on who was faster.
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,8 @@ WINDOW = HISTORY_LISTENS
 _TRACK = struct.Struct("<i")
 
 
-class SessionsSoFar(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class SessionsSoFar:
     """Sessions of a batch of b requests; m listens in all of them together.
 
     Attributes
@@ -51,12 +52,13 @@ class SessionsSoFar(NamedTuple):
     evidence: Floats
     valid: NDArray[np.bool_]
 
-    def __len__(self) -> int:  # type: ignore[override]
+    def __len__(self) -> int:
         return len(self.anchors)
 
     def last(self) -> Ints:
         """Return the column of each session's last listen; 0 for one without."""
-        return np.maximum(self.valid.sum(axis=1) - 1, 0)
+        lengths: Ints = self.valid.sum(axis=1)
+        return np.maximum(lengths - 1, 0)
 
 
 def sessions_so_far(batch: Batch, catalogue: Catalogue) -> SessionsSoFar:

@@ -25,7 +25,7 @@ from scipy.special import expit
 
 from schemas.events import Track
 from schemas.keyed_random import keys_of_texts, mix
-from streams.learner.models.arrays import pack, unpack
+from streams.learner.models.arrays import Arrays, pack, unpack
 from streams.learner.models.sessions import FinishedSession, pad
 from streams.learner.models.table import Table, small_noise
 from streams.learner.models.taste import earlier_of_artist, eases, evidence_of, root_lengths, tastes, weights
@@ -188,6 +188,56 @@ def session_gradient(parts: Floats, fractions: Floats, artists: Ints, valid: NDA
     np.clip(gradient, -MOST_GRADIENT, MOST_GRADIENT, out=gradient)
     gradient += np.float32(DECAY) * parts
     return gradient
+
+
+class Factors:
+    """A snapshot, to look vectors up in."""
+
+    def __init__(self, about: Mapping[str, list[str]], arrays: Arrays) -> None:
+        ids = arrays["ids"].astype(np.int64)
+        self._order = np.argsort(ids)
+        self._ids = ids[self._order]
+        self._tracks = arrays["tracks"].astype(np.float32)
+        self._artists = dict(zip(about["artists"], arrays["artists"].astype(np.float32), strict=True))
+        self._genres = dict(zip(about["genres"], arrays["genres"].astype(np.float32), strict=True))
+
+    def of(
+        self, tracks: Ints, artists: Sequence[str], artist_of: Ints, genres: Sequence[str | None], genre_of: Ints
+    ) -> Floats:
+        """Return vectors and biases of tracks; what was never heard is worth what its artist and genre are.
+
+        Parameters
+        ----------
+        tracks : ndarray of int64, shape (n,)
+        artists, genres : sequence of str
+        artist_of, genre_of : ndarray of int64, shape (n,)
+            Which of them each track has.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, DIMENSIONS + 1)
+        """
+        average = np.mean(list(self._genres.values()), axis=0) if self._genres else np.zeros(DIMENSIONS + 1)
+        nothing = np.zeros(DIMENSIONS + 1, dtype=np.float32)
+        of_artists = np.array([self._artists.get(name, nothing) for name in artists], dtype=np.float32)
+        of_genres = np.array([self._genres.get(name or NO_GENRE, average) for name in genres], dtype=np.float32)
+        vectors: Floats = of_artists[artist_of] + of_genres[genre_of]
+        if len(self._ids):
+            at = np.minimum(np.searchsorted(self._ids, tracks), len(self._ids) - 1)
+            met = self._ids[at] == tracks
+            vectors[met] += self._tracks[self._order[at[met]]]
+        return vectors
+
+
+def read_factors(snapshot: bytes) -> Factors:
+    """Read what `FactorModel.snapshot` wrote.
+
+    Raises
+    ------
+    ValueError
+        The bytes are not that.
+    """
+    return Factors(*unpack(snapshot))
 
 
 def _new_tracks(ids: Sequence[int]) -> Floats:

@@ -1,0 +1,106 @@
+"""Candidates of many sessions in one flat list, and what is done with such lists."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.keyed_random import Keys, uniform
+from services.recommender.catalogue import Catalogue
+from services.recommender.protocol import NO_ANSWER, Answers
+from services.recommender.sessions_so_far import SessionsSoFar
+from streams.learner.models.taste import ARTIST_DISCOUNT
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+class Candidates(NamedTuple):
+    """Tracks that sessions might be offered; all of shape (m,).
+
+    Attributes
+    ----------
+    sessions : ndarray of int64
+        Which of the batch.
+    rows : ndarray of int64
+        The catalogue's row.
+    scores : ndarray of float64
+        The higher, the better; by whatever measure.
+    """
+
+    sessions: Ints
+    rows: Ints
+    scores: Floats
+
+    def where(self, chosen: NDArray[np.bool_ | np.int64]) -> Candidates:
+        """Return some of them, chosen by a mask or in a given order."""
+        return Candidates(self.sessions[chosen], self.rows[chosen], self.scores[chosen])
+
+
+def earlier_of_artists(sessions: Ints, rows: Ints, so_far: SessionsSoFar, catalogue: Catalogue) -> Ints:
+    """Count what each session has heard of the artist of a track; shape (m,) like `sessions` and `rows`."""
+    artists = max(len(catalogue.artists), 1)
+    heard, counts = np.unique(so_far.session_of * artists + catalogue.artist_of[so_far.heard], return_counts=True)
+    if not len(heard):
+        return np.zeros(len(rows), dtype=np.int64)
+    wanted = sessions * artists + catalogue.artist_of[rows]
+    at = np.minimum(np.searchsorted(heard, wanted), len(heard) - 1)
+    return np.where(heard[at] == wanted, counts[at], 0)
+
+
+def unheard(candidates: Candidates, so_far: SessionsSoFar, catalogue: Catalogue) -> Candidates:
+    """Leave out what the session has had, and of a track that is there twice all but the best; by session and row."""
+    tracks = max(len(catalogue), 1)
+    wanted = candidates.sessions * tracks + candidates.rows
+    order = np.lexsort((-candidates.scores, wanted))
+    first = np.diff(wanted[order], prepend=-1) != 0
+    kept = order[first]
+    heard = np.isin(wanted[kept], so_far.session_of * tracks + so_far.heard)
+    return candidates.where(kept[~heard])
+
+
+def discounted(candidates: Candidates, so_far: SessionsSoFar, catalogue: Catalogue) -> Candidates:
+    """Multiply the scores by γ to the number of the session's listens of the artist."""
+    earlier = earlier_of_artists(candidates.sessions, candidates.rows, so_far, catalogue)
+    return candidates._replace(scores=candidates.scores * ARTIST_DISCOUNT**earlier)
+
+
+def draw_from_best(
+    candidates: Candidates, keys: Keys, draw: int, most: int, catalogue: Catalogue, policy: str | None = None
+) -> Answers:
+    """Draw one of each session's `most` best candidates, all alike.
+
+    Parameters
+    ----------
+    candidates : Candidates
+        No track twice in a session.
+    keys : ndarray of uint64, shape (b,)
+    draw : int
+        Which draw of the keys.
+    most : int
+    catalogue : Catalogue
+    policy : str, optional
+        Who is said to have chosen.
+
+    Examples
+    --------
+    >>> from schemas.events import Track
+    >>> from schemas.keyed_random import mix
+    >>> catalogue = Catalogue([Track(id_, "a", None, None, "x") for id_ in (7, 8, 9)])
+    >>> some = Candidates(np.array([1, 1]), np.array([0, 2]), np.array([0.1, 0.9]))
+    >>> draw_from_best(some, mix(1, [0, 1]), 0, 1, catalogue).tracks.tolist()
+    [-1, 9]
+    """
+    b = len(keys)
+    order = np.lexsort((candidates.rows, -candidates.scores, candidates.sessions))
+    sizes = np.bincount(candidates.sessions, minlength=b)
+    starts = np.cumsum(sizes) - sizes
+    free = np.minimum(sizes, most)
+    drawn = starts + (uniform(keys, draw) * free).astype(np.int64)
+    tracks = np.full(b, NO_ANSWER, dtype=np.int64)
+    there = free > 0
+    tracks[there] = catalogue.tracks[candidates.rows[order[drawn[there]]]]
+    propensities = np.divide(1.0, free, out=np.zeros(b), where=there)
+    return Answers(tracks, propensities, sizes, None if policy is None else [policy] * b)
