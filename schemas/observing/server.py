@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 
 MOST_AT_ONCE = 8
 CLIENT_TIMEOUT_S = 5.0
+POLL_S = 0.05
+"""How soon the thread notices that it shall stop."""
 
 
 @contextmanager
@@ -51,7 +54,7 @@ def observed(
         yield None
         return
     with MetricsServer(settings.metrics_host, settings.metrics_port, registry, alive, ready) as server:
-        thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(POLL_S,), name="metrics", daemon=True)
         thread.start()
         log.info("serving metrics", extra={"url": server.url})
         try:
@@ -113,8 +116,9 @@ class MetricsServer(ThreadingHTTPServer):
             self._free.release()
 
     def handle_error(self, request: socket | tuple[bytes, socket], client_address: Any) -> None:
-        """Log what went wrong with a client: it is no matter of the process's own."""
-        log.warning("a metrics request failed", exc_info=True)
+        """Log what went wrong with a request, unless the client has gone away."""
+        if not isinstance(sys.exception(), OSError):
+            log.warning("a metrics request failed", exc_info=True)
 
 
 class _Handler(BaseHTTPRequestHandler):
