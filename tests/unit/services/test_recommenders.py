@@ -85,7 +85,9 @@ class Fixed:
     def recommend(self, batch: Batch) -> Answers:
         self.batches.append(len(batch))
         known = np.array([track in self._knows for track in batch.tracks.tolist()], dtype=bool)
-        return Answers(np.where(known, self._track, NO_ANSWER), np.where(known, 0.5, 0.0))
+        policies = [f"{self.name}'s" if here else "" for here in known.tolist()] if self.name == "first" else None
+        candidates = np.full(len(batch), self._track) if self.name != "third" else None
+        return Answers(np.where(known, self._track, NO_ANSWER), np.where(known, 0.5, 0.0), candidates, policies)
 
 
 def test_who_cannot_answer_hands_on_along_the_chain() -> None:
@@ -100,6 +102,8 @@ def test_who_cannot_answer_hands_on_along_the_chain() -> None:
     assert answered.tracks.tolist() == [3, 1, 2, NO_ANSWER, 4]
     assert answered.recommenders == ["third", "first", "second", "", "other"]
     assert answered.propensities.tolist() == [0.5, 0.5, 0.5, 0.0, 0.5]
+    assert answered.policies == [None, "first's", None, None, None]
+    assert answered.candidates == [None, 1, 2, None, 4]
     assert [one.batches for one in (first, second, third, other)] == [[4], [3], [2], [1]]
 
 

@@ -31,7 +31,7 @@ def heard(positions, ended=None, seats=None):
 
 
 def answer(request, track=7):
-    return Recommendation(request.request_id, request.user, track, "sticky", {"A": "T1"}, 0.5, 0, 1.0, 1000)
+    return Recommendation(request.request_id, request.user, track, "mix", {"A": "T1"}, 0.5, 0, 1.0, 1000, "sticky", 9)
 
 
 def test_a_listen_says_what_led_to_it_and_the_first_says_that_nothing_did(talk):
@@ -45,11 +45,12 @@ def test_a_listen_says_what_led_to_it_and_the_first_says_that_nothing_did(talk):
     assert (answers.seats.tolist(), answers.tracks.tolist(), answers.latencies_ms.tolist()) == ([1], [7], [500.0])
     (listen,), (request,) = talk.tell(heard([1], seats=[1]), now_s=2.0)
     assert (listen.recommender, listen.treatments, listen.propensity, listen.latency_ms) == (
-        "sticky",
+        "mix",
         {"A": "T1"},
         0.5,
         500.0,
     )
+    assert (listen.policy, listen.candidates) == ("sticky", 9)
     assert request.request_id == listen.event_id == "run-11-0-1"
     assert (request.track, request.fraction, request.position) == (51, 0.25, 1)
 

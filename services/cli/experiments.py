@@ -1,0 +1,103 @@
+"""`botify experiment list` and `show`: what is declared, and how many listeners each treatment has had."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from schemas.codec import Codec
+from schemas.errors import DecodeError
+from schemas.events import Listen
+from schemas.settings import Settings
+from schemas.topic_reader import TopicReader
+from schemas.topics import Topics
+from services.errors import ExperimentError
+from services.experiments import DEFAULT_FILE, Experiment, Experiments, load_experiments
+from services.experiments.samples import Samples
+
+console = Console()
+
+
+def list_experiments() -> None:
+    """Show the experiments that are declared, in the order in which they decide."""
+    file, experiments = _declared(Settings.from_env())
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("experiment", "layer", "traffic", "treatments", "salt"):
+        table.add_column(heading, overflow="fold")
+    for experiment in experiments.experiments:
+        arms = ", ".join(
+            f"{arm.name} {share:.0%} {arm.recommender or '-'}" for arm, share in experiment.shares().items()
+        )
+        layer, traffic = _slice(experiment)
+        table.add_row(experiment.name, layer, traffic, arms, experiment.salt)
+    console.print(table)
+    console.print(f"{file}: listeners without a recommender of theirs get {experiments.default}", soft_wrap=True)
+
+
+def show(name: Annotated[str, typer.Argument(help="The experiment's name.")]) -> None:
+    """Show an experiment's arms, and how many listeners each has had so far."""
+    settings = Settings.from_env()
+    file, experiments = _declared(settings)
+    found = [experiment for experiment in experiments.experiments if experiment.name == name]
+    if not found:
+        names = ", ".join(experiment.name for experiment in experiments.experiments) or "none"
+        raise ExperimentError(f"{file} declares no experiment {name!r}, but {names}")
+    with console.status("Reading listens"):
+        samples = _samples(settings, name)
+    console.print(_arms(found[0], samples))
+    console.print(f"declared in {file}; botify experiment results {name} compares the treatments", soft_wrap=True)
+
+
+def _declared(settings: Settings) -> tuple[str, Experiments]:
+    file = settings.experiments or DEFAULT_FILE
+    return str(file), load_experiments(file)
+
+
+def _slice(experiment: Experiment) -> tuple[str, str]:
+    if experiment.slice is None:
+        return "-", "all"
+    return experiment.slice.layer, f"{experiment.slice.traffic:.1%}"
+
+
+def _samples(settings: Settings, name: str) -> Samples:
+    samples = Samples(name)
+    reader = TopicReader(settings, Topics.of(settings).listens.name)
+    try:
+        samples.update(_listens(reader))
+    finally:
+        reader.close()
+    return samples
+
+
+def _listens(reader: TopicReader) -> Iterator[Listen]:
+    codec = Codec()
+    for batch in reader.read_to_end():
+        for message in batch:
+            try:
+                yield codec.decode(message.value(), Listen)
+            except DecodeError:
+                continue  # the worker has put it into the dead-letter topic, with the reason
+
+
+def _arms(experiment: Experiment, samples: Samples) -> Table:
+    layer, traffic = _slice(experiment)
+    about = f"salt {experiment.salt!r}, {len(experiment.buckets)} buckets, layer {layer}, traffic {traffic}"
+    table = Table(title=f"{experiment.name}: {about}", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("treatment")
+    table.add_column("recommender")
+    for heading in ("share", "listeners", "their share", "listens"):
+        table.add_column(heading, justify="right")
+    total = sum(len(listeners) for listeners in samples.listeners.values())
+    declared = {arm.name: (arm.recommender or "-", f"{share:.1%}") for arm, share in experiment.shares().items()}
+    # a treatment that is no longer declared is shown too: its listens are still on the topic
+    for name in dict.fromkeys([*declared, *sorted(samples.listeners)]):
+        recommender, share = declared.get(name, ("not declared", "-"))
+        listeners = len(samples.listeners.get(name, ()))
+        met = f"{listeners / total:.1%}" if total else "-"
+        table.add_row(name, recommender, share, f"{listeners:,}", met, f"{samples.listens.get(name, 0):,}")
+    return table

@@ -1,0 +1,73 @@
+"""`botify experiment list` and `show` on real servers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from schemas.settings import Settings
+from schemas.topics import Topics
+from services.cli.experiments import list_experiments, show
+from services.errors import ExperimentError
+from tests.support import make_listens, produce, produce_raw
+
+APP = typer.Typer()
+APP.command("list")(list_experiments)
+APP.command("show")(show)
+
+DECLARED = """
+[[experiment]]
+name = "MIX"
+layer = "ranking"
+traffic = 0.4
+treatments = [{ name = "C", recommender = "random" }, { name = "T1", recommender = "mix", share = 3 }]
+[[experiment]]
+name = "AA"
+aa = true
+"""
+
+
+@pytest.fixture
+def declared(settings: Settings, tmp_path: Path) -> Settings:
+    path = tmp_path / "mine.toml"
+    path.write_text(DECLARED)
+    return settings.with_(experiments=path)
+
+
+def run(settings: Settings, *arguments: str) -> Result:
+    return CliRunner().invoke(APP, arguments, env={**settings.to_env(), "COLUMNS": "160"})
+
+
+def cells(result: Result, first: str) -> list[str]:
+    (line,) = [line for line in result.output.splitlines() if line.split()[:1] == [first]]
+    return line.split()
+
+
+def test_experiments_are_listed_as_they_are_declared(declared: Settings) -> None:
+    listed = run(declared, "list")
+    assert cells(listed, "MIX") == ["MIX", "ranking", "40.0%", "C", "25%", "random,", "T1", "75%", "mix", "MIX"]
+    assert cells(listed, "AA") == ["AA", "-", "all", "C", "50%", "-,", "T1", "50%", "-", "AA"]
+    assert "mine.toml: listeners without a recommender of theirs get random" in listed.output
+
+
+def test_an_experiment_is_shown_with_the_listeners_it_had(declared: Settings) -> None:
+    treated = {0: {"MIX": "C"}, 1: {"MIX": "C", "AA": "T1"}, 2: {"MIX": "T1"}, 3: {"MIX": "GONE"}, 4: {}}
+    listens = make_listens(100, users=5, tracks=9)
+    topic = Topics.of(declared).listens.name
+    produce(declared, topic, [listen._replace(treatments=treated[listen.user]) for listen in listens])
+    produce_raw(declared, topic, [(b"1", b"rubbish")])
+    counts = {name: sum(treated[listen.user].get("MIX") == name for listen in listens) for name in ("C", "T1", "GONE")}
+    shown = run(declared, "show", "MIX")
+    assert "MIX: salt 'MIX', 4 buckets, layer ranking, traffic 40.0%" in shown.output
+    assert cells(shown, "C") == ["C", "random", "25.0%", "2", "50.0%", str(counts["C"])]
+    assert cells(shown, "T1") == ["T1", "mix", "75.0%", "1", "25.0%", str(counts["T1"])]
+    assert cells(shown, "GONE") == ["GONE", "not", "declared", "-", "1", "25.0%", str(counts["GONE"])]
+
+
+def test_an_experiment_that_is_not_declared_is_named(declared: Settings) -> None:
+    shown = run(declared, "show", "NONE")
+    assert isinstance(shown.exception, ExperimentError)
+    assert "declares no experiment 'NONE', but MIX, AA" in str(shown.exception)

@@ -1,0 +1,118 @@
+"""Invariant: lists made of the listens are what a running recommender recommends from, without being started anew."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from analytics.export.run import export_topic
+from schemas.codec import Codec
+from schemas.events import Listen, Recommendation, RecommendationRequest
+from schemas.models import ModelReader
+from schemas.settings import Settings
+from schemas.topics import Topics
+from services.cli.lists import app
+from services.errors import RecommenderError
+from services.lists.sources import heard_of_parquet, heard_of_topic
+from services.recommender.lists import NEIGHBOURS, USER_LISTS, lists_of
+from tests.support import eventually, make_listens, produce, produce_raw, read_topic, running, write_catalogue
+
+SERVICE = "services.recommender"
+CODEC = Codec()
+
+EXPERIMENTS = """
+[[experiment]]
+name = "LISTS"
+treatments = [{ name = "C", recommender = "contextual" }, { name = "T1", recommender = "indexed" }]
+"""
+
+
+def build(settings: Settings, *arguments: str) -> Result:
+    return CliRunner().invoke(app, ["build", *arguments], env=settings.to_env())
+
+
+def answers_to(settings: Settings, prefix: str, track: int) -> list[Recommendation]:
+    """Ask for twenty listeners who have just heard a track, and wait for what is recommended to them."""
+    topics, deadline_ms = Topics.of(settings), int((time.time() + 60) * 1000)
+    ids = {f"{prefix}-{user}" for user in range(20)}
+    asked = [
+        RecommendationRequest(f"{prefix}-{user}", user, prefix, 0, track, 1.0, 0, deadline_ms) for user in range(20)
+    ]
+    produce(settings, topics.recommendation_requests.name, asked)
+
+    def answered() -> list[Recommendation]:
+        replies = [CODEC.decode(m.value(), Recommendation) for m in read_topic(settings, topics.recommendations.name)]
+        ours = [reply for reply in replies if reply.request_id in ids]
+        return ours if len(ours) == len(ids) else []
+
+    return eventually(answered)
+
+
+def test_a_running_recommender_takes_lists_up(settings: Settings, tmp_path: Path) -> None:
+    path = tmp_path / "lists.toml"
+    path.write_text(EXPERIMENTS)
+    own = settings.with_(experiments=path)
+    write_catalogue(own, 30)
+    # whoever hears 3 hears 4 and 5; every listener has liked both
+    listens = [
+        Listen(f"{user}-{at}", user, track, 1.0, at, f"s{user}", at, at == 2, None, {}, None, None)
+        for user in range(20)
+        for at, track in enumerate((3, 4, 5))
+    ]
+    with running(own, SERVICE):
+        before = answers_to(own, "before", track=3)
+        assert {reply.recommender for reply in before} == {"random"}
+        produce(own, Topics.of(own).listens.name, listens)
+        built = build(own, "--from-topic")
+        assert built.exit_code == 0, built.output
+        assert "neighbours: version 60, " in built.output
+        after = eventually(
+            lambda: [r for r in answers_to(own, f"after{time.monotonic()}", track=3) if r.recommender != "random"]
+        )
+    by_neighbours = [reply for reply in after if reply.treatments == {"LISTS": "C"}]
+    assert by_neighbours
+    for reply in by_neighbours:
+        assert (reply.recommender, reply.propensity, reply.candidates, reply.policy) == ("contextual", 0.5, 2, None)
+        assert reply.track in (4, 5)
+
+
+def test_the_topic_and_its_export_give_the_same_lists(settings: Settings, tmp_path: Path) -> None:
+    topic = Topics.of(settings).listens
+    listens = make_listens(400, users=30, tracks=40)
+    produce(settings, topic.name, [*listens, *listens[:20]])
+    produce_raw(settings, topic.name, [(b"1", b"rubbish")])
+    export_topic(settings, topic, tmp_path / "export")
+    heard = heard_of_topic(settings)
+    assert len(heard.events) == 400
+    for one, other in zip(heard, heard_of_parquet(tmp_path / "export"), strict=True):
+        assert one.tolist() == other.tolist()
+    assert build(settings, "--data", str(tmp_path / "export")).exit_code == 0
+    reader = ModelReader(settings, CODEC)
+    neighbours, user_lists = reader.follow(NEIGHBOURS, lists_of), reader.follow(USER_LISTS, lists_of)
+    reader.refresh()
+    reader.close()
+    assert neighbours.version == user_lists.version == 400
+    assert user_lists.current is not None
+    assert len(user_lists.current) == len(set(heard.users.tolist()))
+
+
+@pytest.mark.parametrize("arguments", [[], ["--from-topic", "--data", "x"]])
+def test_it_wants_to_know_where_the_listens_are(settings: Settings, arguments: list[str]) -> None:
+    refused = build(settings, *arguments)
+    assert "say where the listens are" in str(refused.exception)
+
+
+def test_a_folder_without_listens_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecommenderError, match=r"none is no folder; `botify export --out .*none` writes one"):
+        heard_of_parquet(tmp_path / "none")
+    (tmp_path / "other.parquet").write_bytes(b"not Parquet")
+    with pytest.raises(RecommenderError, match="is no export of listens"):
+        heard_of_parquet(tmp_path)
+
+
+def test_an_empty_topic_makes_no_lists(settings: Settings) -> None:
+    refused = build(settings, "--from-topic")
+    assert "there are no listens to make lists of" in str(refused.exception)
