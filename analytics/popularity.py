@@ -94,3 +94,25 @@ def rising(fast: pd.DataFrame, slow: pd.DataFrame, fast_ms: float, slow_ms: floa
     """
     expected = slow * (fast_ms / slow_ms)
     return (fast - expected) / (expected.clip(lower=1.0) / 2) ** 0.5
+
+
+def share_among_best(scores: pd.DataFrame, wanted: pd.DataFrame, count: int) -> pd.Series[float]:
+    """Return for each moment how many of the tracks with the best scores are wanted ones (precision at `count`).
+
+    Parameters
+    ----------
+    scores : DataFrame
+        A row for each moment, a column for each track.
+    wanted : DataFrame of bool
+        Of the same shape.
+    count : int
+
+    Examples
+    --------
+    >>> scores, wanted = pd.DataFrame({7: [3.0], 8: [2.0], 9: [1.0]}), pd.DataFrame({7: [True], 8: [False], 9: [True]})
+    >>> share_among_best(scores, wanted, count=2).tolist()
+    [0.5]
+    """
+    best = np.argsort(-scores.to_numpy(), axis=1, kind="stable")[:, :count]
+    found = np.take_along_axis(wanted.to_numpy(), best, axis=1)
+    return pd.Series(found.mean(axis=1), index=scores.index)

@@ -59,17 +59,33 @@ def histograms(
 
 
 @styled
-def bars(shares: Mapping[str, float], title: str, subtitle: str, x: str, *, percent: bool = False) -> Figure:
+def bars(
+    values: Mapping[str, float], title: str, subtitle: str, x: str, *, percent: bool = False, digits: int = 2
+) -> Figure:
     """Draw one bar for each name, from the top, with its value at the end.
+
+    Parameters
+    ----------
+    values : mapping of name to float
+    title, subtitle : str
+        What is to be seen, and what is drawn.
+    x : str
+        What the values are, with their unit.
+    percent : bool
+        Values are shares.
+    digits : int
+        Decimal places of values that are none.
 
     Examples
     --------
     >>> bars({"random": 0.2}, "A fifth is heard", "mean fraction", "fraction heard").axes[0].texts[0].get_text()
     '0.20'
     """
-    figure, (axes,) = new_figure(title, height=1.4 + 0.45 * len(shares))
-    drawn = axes.barh(list(shares), list(shares.values()), color=PALETTE[0], height=0.6)
-    axes.bar_label(drawn, [f"{value:.1%}" if percent else f"{value:.2f}" for value in shares.values()], padding=5)
+    figure, (axes,) = new_figure(title, height=1.4 + 0.45 * len(values))
+    drawn = axes.barh(list(values), list(values.values()), color=PALETTE[0], height=0.6)
+    axes.bar_label(
+        drawn, [f"{value:.1%}" if percent else f"{value:,.{digits}f}" for value in values.values()], padding=5
+    )
     axes.set(title=subtitle, xlabel=x)
     axes.invert_yaxis()
     axes.margins(x=0.12)

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
-from analytics.plots.style import colours, new_figure, styled
+from analytics.plots.style import MUTED, colours, new_figure, styled
 
 _APART = 0.055
 """Least distance of two names, as a share of the picture's height."""
@@ -30,6 +30,7 @@ def line_chart(
     log_x: bool = False,
     log_y: bool = False,
     zero: bool = True,
+    reference: float | None = None,
 ) -> Figure:
     """Draw each column over the index.
 
@@ -50,6 +51,8 @@ def line_chart(
     log_x, log_y : bool
     zero : bool
         Whether the y axis begins at zero (where it is not logarithmic).
+    reference : float, optional
+        A value to compare with, drawn as a level line.
 
     Examples
     --------
@@ -60,6 +63,8 @@ def line_chart(
     figure, (axes,) = new_figure(title)
     draw_lines(axes, frame, colours(list(frame.columns), control), bands or {})
     axes.set(title=subtitle, xlabel=x, ylabel=y)
+    if reference is not None:
+        axes.axhline(reference, color=MUTED, linewidth=1, zorder=0)
     if log_x:
         axes.set_xscale("log")
     if log_y:
