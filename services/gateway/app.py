@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Security
 from fastapi.exceptions import RequestValidationError
+from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 
 from schemas.observing.server import new_registry
@@ -74,7 +75,9 @@ def build_app(
         # we have metrics of our own, and looking for a telemetry provider costs each request 20 µs
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    app.include_router(botify_api(backend, calls, home))
+    # what refuses is TokenRequired; this describes it, and gives the page of the API its field for the token
+    wants_token = [] if options.token is None else [Security(HTTPBearer(auto_error=False))]
+    app.include_router(botify_api(backend, calls, home), dependencies=wants_token)
     app.include_router(operations(backend, registry))
     app.add_exception_handler(UnavailableError, unavailable)
     app.add_exception_handler(UnknownTrackError, unknown_track)

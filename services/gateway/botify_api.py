@@ -10,17 +10,28 @@ from fastapi.responses import RedirectResponse
 from services.gateway.backend import Backend
 from services.gateway.listener_calls import FALLBACK_HEADER, ListenerCalls
 from services.gateway.messages import Heard
-from services.gateway.models import DetailBody, HeardBody, HelloBody, LastBody, NextBody, TrackBody, TrackId, UserId
+from services.gateway.models import (
+    TOKEN_WANTED,
+    DetailBody,
+    HeardBody,
+    HelloBody,
+    LastBody,
+    NextBody,
+    TrackBody,
+    TrackId,
+    UserId,
+)
 from services.gateway.scope import CALL
 
 _RETRY_AFTER = {"headers": {"Retry-After": {"schema": {"type": "string"}, "description": "Seconds."}}}
 _REFUSED: dict[int | str, dict[str, Any]] = {
-    401: {"model": DetailBody, "description": "A token is wanted."},
+    **TOKEN_WANTED,
     429: {"model": DetailBody, "description": "Too many requests from this client.", **_RETRY_AFTER},
     503: {"model": DetailBody, "description": "Kafka or Redis is away, or too much is in work.", **_RETRY_AFTER},
 }
 _REFUSED_WITH_BODY: dict[int | str, dict[str, Any]] = {
     **_REFUSED,
+    400: {"model": DetailBody, "description": "The body is not text in UTF-8."},
     408: {"model": DetailBody, "description": "The body did not come in time."},
     413: {"model": DetailBody, "description": "The body is too long."},
 }
@@ -48,7 +59,7 @@ def botify_api(backend: Backend, calls: ListenerCalls, home: str) -> APIRouter:
     """
     router = APIRouter(tags=["Botify"])
 
-    @router.get("/", response_model=HelloBody, responses={307: {"description": "For a browser: the pages for people."}})
+    @router.get("/", response_model=HelloBody, responses={**TOKEN_WANTED, 307: {"description": "For a browser."}})
     async def hello(request: Request) -> Any:
         """Say that the gateway is there."""
         if "text/html" in request.headers.get("accept", ""):

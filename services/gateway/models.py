@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import Path
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from schemas.validation import MAX_TRACK, MAX_USER
 
@@ -13,12 +13,25 @@ UserId = Annotated[int, Path(ge=0, le=MAX_USER, description="The listener.", exa
 TrackId = Annotated[int, Path(ge=0, le=MAX_TRACK, description="The track.", examples=[7])]
 
 
+def whole(value: Any) -> Any:
+    """Return 7 for 7.0: JSON has one kind of number.
+
+    Examples
+    --------
+    >>> whole(7.0), whole(7.5), whole("7")
+    (7, 7.5, '7')
+    """
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 class HeardBody(BaseModel):
     """The track that was heard, and how much of it."""
 
     model_config = ConfigDict(strict=True, frozen=True)
 
-    track: int = Field(ge=0, le=MAX_TRACK, description="A track of the catalogue.", examples=[7])
+    track: Annotated[int, BeforeValidator(whole)] = Field(
+        ge=0, le=MAX_TRACK, description="A track of the catalogue.", examples=[7]
+    )
     time: float = Field(ge=0, le=1, allow_inf_nan=False, description="Share of it that was heard.", examples=[0.8])
 
 
@@ -63,3 +76,7 @@ class DetailBody(BaseModel):
     """What is wrong."""
 
     detail: str
+
+
+TOKEN_WANTED: dict[int | str, dict[str, Any]] = {401: {"model": DetailBody, "description": "A token is wanted."}}
+"""What OpenAPI says of routes that want the token."""

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from services.gateway.backend import Backend
-from services.gateway.models import ReadyBody
+from services.gateway.models import TOKEN_WANTED, ReadyBody
 
 
 def operations(backend: Backend, registry: CollectorRegistry) -> APIRouter:
@@ -25,7 +25,9 @@ def operations(backend: Backend, registry: CollectorRegistry) -> APIRouter:
         response.status_code = 503 if problems else 200
         return ReadyBody(ready=not problems, problems=problems)
 
-    @router.get("/metrics", response_class=Response, responses={200: {"content": {CONTENT_TYPE_LATEST: {}}}})
+    @router.get(
+        "/metrics", response_class=Response, responses={**TOKEN_WANTED, 200: {"content": {CONTENT_TYPE_LATEST: {}}}}
+    )
     async def metrics() -> Response:
         """Return what Prometheus scrapes."""
         return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -72,6 +72,11 @@ def test_next_and_last(client: TestClient, way: dict[str, str]) -> None:
     assert (response.status_code, response.json()) == (200, {"user": 42})
 
 
+def test_a_whole_number_may_have_a_decimal_point(client: TestClient, way: dict[str, str]) -> None:
+    response = client.post("/next/42", content=b'{"track": 7.0, "time": 1}', headers=way)
+    assert (response.status_code, response.json()) == (200, {"user": 42, "track": 8})
+
+
 def test_a_fallback_is_marked_and_counted(gateway: FakeGateway, client: TestClient, way: dict[str, str]) -> None:
     gateway.exchange.silent = True
     response = client.post("/next/42", content=b'{"track": 7, "time": 0.3}', headers=way)

@@ -1,0 +1,67 @@
+"""Gateways as processes, on ports of their own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+
+from schemas.settings import Settings
+from tests.support import eventually, running
+
+TRACKS = 100
+
+StartGateway = Callable[..., httpx.Client]
+
+
+def start(programs: ExitStack, settings: Settings, name: str, **env: object) -> httpx.Client:
+    """Start a gateway, and return a client of it; variables are named without `BOTIFY_GATEWAY_`."""
+    variables = {f"BOTIFY_GATEWAY_{key}": str(value) for key, value in {"DASHBOARD": "off", **env}.items()}
+    log = f"{name}.log"
+    process = programs.enter_context(
+        running(settings, "services.gateway", {**variables, "BOTIFY_GATEWAY_PORT": "0"}, log)
+    )
+
+    def url() -> str | None:
+        assert process.poll() is None, (settings.home / log).read_text()
+        found = re.search(r"serving on (http://\S+)", (settings.home / log).read_text())
+        return found and found[1]
+
+    client = programs.enter_context(httpx.Client(base_url=eventually(url), timeout=10))
+    if token := env.get("TOKEN"):
+        client.headers["Authorization"] = f"Bearer {token}"
+    eventually(lambda: _answers(client), what="a gateway that answers")
+    return client
+
+
+def _answers(client: httpx.Client) -> bool:
+    try:
+        return client.get("/healthz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def ready(client: httpx.Client) -> bool:
+    """Whether listeners are served."""
+    return client.get("/readyz").status_code == 200
+
+
+@pytest.fixture
+def gateway(settings: Settings) -> Iterator[StartGateway]:
+    """Start gateways; those returned are ready."""
+    with ExitStack() as programs:
+
+        def start_ready(name: str = "gateway", **env: object) -> httpx.Client:
+            client = start(programs, settings, name, **env)
+            eventually(lambda: ready(client), what=lambda: client.get("/readyz").text)
+            return client
+
+        yield start_ready
+
+
+def log_of(settings: Settings, name: str = "gateway") -> str:
+    return Path(settings.home / f"{name}.log").read_text()
