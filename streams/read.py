@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from schemas.clients import partition_of
 from schemas.settings import Settings
 from streams.folds.likes import LIKES_OF_USERS, Likes
+from streams.folds.policy_results import POLICY_RESULTS, PolicyResult, merged
 from streams.folds.popularity import top_collection
 from streams.folds.sessions import OPEN_SESSIONS, WATERMARK
 from streams.folds.user_state import UserState
@@ -109,6 +110,18 @@ class StateReader:
         np.logaddexp2.at(scores, rows, np.array([score for _, score in pairs]))
         best = np.argsort(-scores, kind="stable")[:count]
         return tracks[best], scores[best]
+
+    def policy_results(self) -> dict[str, PolicyResult]:
+        """Return what sessions of each policy came to, over all partitions."""
+        namespace = self.namespace
+        pipeline = self._redis.pipeline(transaction=False)
+        for partition in range(self._partitions):
+            pipeline.hgetall(partition_key(namespace, partition, POLICY_RESULTS))
+        found: dict[str, list[PolicyResult]] = {}
+        for reply in pipeline.execute():
+            for policy, record in reply.items():
+                found.setdefault(policy.decode(), []).append(PolicyResult.from_bytes(record))
+        return {policy: merged(results) for policy, results in found.items()}
 
     def event_time_ms(self) -> int:
         """Return the highest event time met so far; 0 before the first listen."""

@@ -8,7 +8,7 @@ from schemas.events import Session
 from streams.folds.likes import LikesOfUsers
 from streams.folds.popularity import Popularity, TrackRows
 from streams.folds.projection import Changes, Fields, Projection, Record, Scores
-from streams.folds.sessions import OPEN_SESSIONS, Sessions
+from streams.folds.sessions import Sessions
 from streams.folds.users import Users
 
 HASHES: Sequence[str] = (*Users.hashes, *LikesOfUsers.hashes, *Popularity.hashes, *Sessions.hashes)
@@ -54,7 +54,7 @@ class PartitionFold:
         self._fields_of = {name: p for p in self.projections for name in p.hashes}
         self._scores_of = {name: p for p in self.projections for name in p.score_sets}
         self.score_sets: Sequence[str] = tuple(self._scores_of)
-        self.hashes_read_at_claim: Sequence[str] = (OPEN_SESSIONS,) if OPEN_SESSIONS in self._fields_of else ()
+        self.hashes_read_at_claim: Sequence[str] = tuple(name for name in Sessions.hashes if name in self._fields_of)
 
     def missing(self, batch: Sequence[Record]) -> dict[str, list[bytes]]:
         """Return the fields that the batch needs from the store, by hash."""
@@ -68,10 +68,11 @@ class PartitionFold:
         """Hand a sorted set to the projection it belongs to."""
         self._scores_of[collection].load_scores(collection, values)
 
-    def fold(self, batch: Sequence[Record]) -> None:
-        """Fold the batch through all projections."""
+    def fold(self, batch: Sequence[Record]) -> Sequence[Record]:
+        """Fold the batch through all projections, and return it without the duplicates."""
         for projection in self.projections:
             batch = projection.fold(batch)
+        return batch
 
     def take_changes(self) -> Changes:
         """Return everything that has changed since the last call."""

@@ -3,6 +3,8 @@
 A session closes when its listener leaves (`end`), when another session of the listener begins (`next`), or when the
 partition's event time, the highest timestamp met so far, has passed its last listen by the gap (`gap`). No wall
 clock takes part, so the sessions are a function of the topic.
+
+With them goes what their policies reached: see `policy_results`.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import struct
 from collections.abc import Mapping, Sequence
 
 from schemas.events import Listen, Session
+from streams.folds.policy_results import POLICY_RESULTS, PolicyResult, policy_of
 from streams.folds.projection import Changes, Fields, Record, Scores
 
 OPEN_SESSIONS = "open-sessions"
@@ -20,16 +23,23 @@ WATERMARK = b"watermark"
 
 GAP_MS = 30 * 60 * 1000
 
-_OPEN = struct.Struct("<qqqId")
+_OPEN = struct.Struct("<qqqIdB")
 
 
 class OpenSession:
     """A session that goes on."""
 
-    __slots__ = ("first_offset", "last_ms", "session_id", "started_ms", "time", "tracks")
+    __slots__ = ("first_offset", "last_ms", "policy", "session_id", "started_ms", "time", "tracks")
 
     def __init__(
-        self, session_id: str, first_offset: int, started_ms: int, last_ms: int, tracks: int = 0, time: float = 0.0
+        self,
+        session_id: str,
+        first_offset: int,
+        started_ms: int,
+        last_ms: int,
+        tracks: int = 0,
+        time: float = 0.0,
+        policy: str = "",
     ) -> None:
         self.session_id = session_id
         self.first_offset = first_offset
@@ -37,19 +47,21 @@ class OpenSession:
         self.last_ms = last_ms
         self.tracks = tracks
         self.time = time
+        self.policy = policy
 
     def to_bytes(self) -> bytes:
-        """Return the record: five numbers, then the session's id."""
-        return (
-            _OPEN.pack(self.first_offset, self.started_ms, self.last_ms, self.tracks, self.time)
-            + self.session_id.encode()
-        )
+        """Return the record: five numbers, the length of the policy's name, the name, then the session's id."""
+        policy = self.policy.encode()
+        numbers = self.first_offset, self.started_ms, self.last_ms, self.tracks, self.time, len(policy)
+        return _OPEN.pack(*numbers) + policy + self.session_id.encode()
 
     @classmethod
     def from_bytes(cls, record: bytes) -> OpenSession:
         """Read a record."""
-        first_offset, started_ms, last_ms, tracks, time = _OPEN.unpack_from(record)
-        return cls(record[_OPEN.size :].decode(), first_offset, started_ms, last_ms, tracks, time)
+        first_offset, started_ms, last_ms, tracks, time, policy_bytes = _OPEN.unpack_from(record)
+        id_at = _OPEN.size + policy_bytes
+        policy = record[_OPEN.size : id_at].decode()
+        return cls(record[id_at:].decode(), first_offset, started_ms, last_ms, tracks, time, policy)
 
 
 class Sessions:
@@ -69,7 +81,7 @@ class Sessions:
     [('0-11', 1, 'end')]
     """
 
-    hashes: Sequence[str] = (OPEN_SESSIONS,)
+    hashes: Sequence[str] = (OPEN_SESSIONS, POLICY_RESULTS)
     score_sets: Sequence[str] = ()
 
     def __init__(self, partition: int, gap_ms: int = GAP_MS) -> None:
@@ -80,6 +92,8 @@ class Sessions:
         # (last_ms when pushed, user, first_offset): one entry an open session, brought up to date when it comes up
         self._by_age: list[tuple[int, int, int]] = []
         self._touched: set[int] = set()
+        self._results: dict[str, PolicyResult] = {}
+        self._changed_results: set[str] = set()
         self.closed: list[Session] = []
 
     def missing(self, batch: Sequence[Record]) -> Mapping[str, list[bytes]]:
@@ -87,7 +101,12 @@ class Sessions:
         return {}
 
     def load_fields(self, collection: str, values: Fields) -> None:
-        """Take in open sessions and the watermark."""
+        """Take in open sessions and the watermark, or the policies' results."""
+        if collection == POLICY_RESULTS:
+            self._results = {
+                name.decode(): PolicyResult.from_bytes(record) for name, record in values.items() if record
+            }
+            return
         for field, record in values.items():
             if record is None:
                 continue
@@ -118,7 +137,9 @@ class Sessions:
             session = self._open.get(user)
             fields[b"%d" % user] = session.to_bytes() if session else None
         self._touched = set()
-        return Changes(hashes={OPEN_SESSIONS: fields})
+        results = {policy.encode(): self._results[policy].to_bytes() for policy in self._changed_results}
+        self._changed_results = set()
+        return Changes(hashes={OPEN_SESSIONS: fields, **({POLICY_RESULTS: results} if results else {})})
 
     def _take(self, offset: int, listen: Listen) -> None:
         user = listen.user
@@ -131,6 +152,8 @@ class Sessions:
             self._start(user, session)
         session.tracks += 1
         session.time += listen.fraction
+        if not session.policy and listen.recommender:
+            session.policy = policy_of(listen)
         if listen.timestamp_ms > session.last_ms:
             session.last_ms = listen.timestamp_ms
         if listen.ended_session:
@@ -155,6 +178,9 @@ class Sessions:
 
     def _close(self, user: int, session: OpenSession, closed_by: str) -> None:
         del self._open[user]
+        if session.policy:
+            self._results.setdefault(session.policy, PolicyResult()).add(session.time)
+            self._changed_results.add(session.policy)
         self.closed.append(
             Session(
                 event_id=f"{self._partition}-{session.first_offset}",
