@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import psutil
@@ -14,12 +14,17 @@ from schemas.settings import Settings
 
 
 @contextmanager
-def running(settings: Settings, module: str, *arguments: str) -> Iterator[psutil.Process]:
+def running(
+    settings: Settings, module: str, *arguments: str, environ: Mapping[str, str] | None = None
+) -> Iterator[psutil.Process]:
     """Run a module, and stop it at the end of the block; where it ended by itself, its log says why."""
     path = settings.home / f"bench-{module}.log"
     log = path.open("ab")
     child = subprocess.Popen(  # noqa: S603
-        [sys.executable, "-m", module, *arguments], env={**os.environ, **settings.to_env()}, stderr=log, stdout=log
+        [sys.executable, "-m", module, *arguments],
+        env={**os.environ, **settings.to_env(), **(environ or {})},
+        stderr=log,
+        stdout=log,
     )
     try:
         yield psutil.Process(child.pid)

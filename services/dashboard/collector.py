@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 from schemas.codec import Codec
 from schemas.settings import Settings
+from services.dashboard.figures.catalogue import Catalogue
 from services.dashboard.figures.history import History
 from services.dashboard.figures.snapshot import Snapshot
-from services.dashboard.readers.catalogue import Catalogue, Titles
+from services.dashboard.readers.catalogue import Titles
 from services.dashboard.readers.letters import LettersReader
 from services.dashboard.readers.listens import ListenReader
 from services.dashboard.readers.part import Part

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from nicegui import ui
 
 from schemas.events import Track
-from services.dashboard.readers.catalogue import Catalogue, search
+from services.dashboard.figures.catalogue import Catalogue, search
 from services.dashboard.views.html import named_track
 
 

@@ -8,13 +8,13 @@ from collections.abc import Awaitable, Callable
 from nicegui import ui
 
 from schemas.events import Track
+from services.dashboard.figures.catalogue import Catalogue
 from services.dashboard.figures.snapshot import Rankings
 from services.dashboard.listening.player import Player, PlayerError, Recommended
 from services.dashboard.listening.sitting import SKIPPED, Sitting
 from services.dashboard.pages.favourites import Favourites
 from services.dashboard.pages.frame import frame
 from services.dashboard.pages.listener import is_user
-from services.dashboard.readers.catalogue import Catalogue
 from services.dashboard.views.html import text
 from services.dashboard.views.listening import heard_so_far, now_playing, summary
 

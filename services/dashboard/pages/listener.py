@@ -10,9 +10,9 @@ from redis.exceptions import RedisError
 
 from schemas.errors import BotifyError
 from schemas.validation import MAX_USER
+from services.dashboard.figures.catalogue import Catalogue
+from services.dashboard.figures.listener import ListenerReading
 from services.dashboard.pages.frame import frame
-from services.dashboard.readers.catalogue import Catalogue
-from services.dashboard.readers.listener import ListenerReading
 from services.dashboard.views.html import card, empty, text
 from services.dashboard.views.listener import listener
 

@@ -1,9 +1,8 @@
-"""One listener: the state in Redis, and the last listens with what led to them. Read when somebody asks."""
+"""Reads one listener, when somebody asks for the page."""
 
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 
 from schemas.clients import key_of, partition_of
 from schemas.codec import Codec
@@ -11,35 +10,13 @@ from schemas.errors import DecodeError
 from schemas.events import Listen
 from schemas.settings import Settings
 from schemas.topics import Topics
+from services.dashboard.figures.listener import SCANNED, ListenerReading
 from services.dashboard.readers.tail import Tail
 from services.stack.reachable import check_kafka, check_redis
-from streams.folds.user_state import UserState
 from streams.read import StateReader
 from streams.store.connect import connect
 
-SCANNED = 40_000
-"""Records of the listener's partition that are looked through, the newest; about 0.1 s."""
-
 TIMEOUT_S = 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class ListenerReading:
-    """What is known of a listener.
-
-    Attributes
-    ----------
-    state : UserState | None
-        None for one never heard.
-    partition : int
-    listens : tuple of Listen
-        Oldest first; those among the last `SCANNED` records of the partition.
-    """
-
-    user: int
-    state: UserState | None
-    partition: int
-    listens: tuple[Listen, ...]
 
 
 class ListenerReader:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from services.dashboard.figures.catalogue import Catalogue
 from services.dashboard.figures.rising import rise
 from services.dashboard.figures.snapshot import RankedTrack, Rankings
-from services.dashboard.readers.catalogue import Catalogue
 from streams.folds.popularity import TOP_TRACKS, popularity_at
 from streams.read import StateReader
 

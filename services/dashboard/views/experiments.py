@@ -28,7 +28,7 @@ def experiments(snapshot: Snapshot) -> list[Fragment]:
             "declare one in services/experiments.toml; it shows up with the first listens that carry its treatment",
             "⚖",
         )
-        return [Fragment("experiments", card("Experiments", nothing))]
+        return [Fragment("experiments", card("Experiments", nothing)), Fragment("note", "")]
     cards = "".join(_experiment(each, snapshot) for each in snapshot.experiments)
     note = text(NOTE.format(sampled=sampled(snapshot.sample)))
     return [Fragment("experiments", cards), Fragment("note", f'<p class="note">{note}</p>')]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from schemas.events import Listen, Track
+from services.dashboard.figures.catalogue import Catalogue
+from services.dashboard.figures.listener import SCANNED, ListenerReading
 from services.dashboard.figures.sessions import HeardSession, by_session
-from services.dashboard.readers.catalogue import Catalogue
-from services.dashboard.readers.listener import SCANNED, ListenerReading
 from services.dashboard.views.fragment import Fragment, laid_out
 from services.dashboard.views.html import badge, card, empty, heard, named_track, number, table, text, tile, utc
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from schemas.events import Track
+from services.dashboard.figures.catalogue import Catalogue
 from services.dashboard.listening.player import Recommended
 from services.dashboard.listening.sitting import Heard, Sitting
-from services.dashboard.readers.catalogue import Catalogue
 from services.dashboard.views.html import badge, card, cover, named_track, number, table, text, tile
 from services.dashboard.views.html import heard as share_heard
 from services.dashboard.views.listener import arms, why

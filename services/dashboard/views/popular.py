@@ -17,9 +17,13 @@ def popular(snapshot: Snapshot) -> list[Fragment]:
     rankings = snapshot.rankings
     if rankings is None or not rankings.now:
         nothing = empty("nothing was heard yet", "botify sim run lets listeners listen, or be one yourself")
-        return [Fragment("now", card("Popular now", nothing)), Fragment("rising", ""), Fragment("month", "")]
+        return [
+            Fragment("nothing", card("Popular now", nothing)),
+            *(Fragment(name, "", "third") for name in ("now", "rising", "month")),
+        ]
     rising = [each for each in rankings.rising if each.value >= STEEP]
     return [
+        Fragment("nothing", ""),
         Fragment(
             "now",
             card(

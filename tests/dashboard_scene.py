@@ -1,0 +1,85 @@
+"""A whole deployment to look at: listeners have listened, letters are dead, and a replay is done."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from schemas.codec import Codec
+from schemas.events import Listen
+from schemas.settings import Settings
+from schemas.topics import Topics
+from services.stack.ports import find_free
+from sim.loop import run_loop
+from sim.options import RunOptions
+from sim.world.config import WorldConfig
+from sim.world.generate import generate
+from sim.world.model import World
+from tests.support import BASE_MS, eventually, produce_raw, running
+
+HOSTILE = b"\0\0\0\0\x63<img src=x onerror=window.hacked=true>"
+"""A dead letter that would run a script in a page that does not escape it."""
+
+WORLD = WorldConfig(tracks=2_000, artists=300, genres=12, users=1_500, dimensions=24, clusters=6)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Where it is served, and from what."""
+
+    url: str
+    settings: Settings
+    world: World
+
+
+def chromium() -> str | None:
+    """Return the browser: Debian's `chromium`, or what BOTIFY_CHROMIUM names; None where there is none."""
+    return os.environ.get("BOTIFY_CHROMIUM") or shutil.which("chromium")
+
+
+@contextmanager
+def scene(settings: Settings, listens: int, replay: bool = True) -> Iterator[Scene]:
+    """Let listeners listen, then serve the gateway with its dashboard inside the block."""
+    world = World("dashboard", *generate(WORLD), {})
+    with ExitStack() as programs:
+        programs.enter_context(running(settings, "streams.worker"))
+        programs.enter_context(running(settings, "services.recommender"))
+        with gateway(settings) as url:
+            run_loop(settings, world, RunOptions(listens=listens, in_flight=300, run_id="scene"))
+            _spoil(settings)
+            if replay:
+                command = [sys.executable, "-m", "services.cli", "replay", "run"]
+                subprocess.run(command, env={**os.environ, **settings.to_env()}, check=True)  # noqa: S603
+            yield Scene(url, settings, world)
+
+
+@contextmanager
+def gateway(settings: Settings) -> Iterator[str]:
+    """Run a gateway with its dashboard, and yield the dashboard's address."""
+    port = find_free()
+    with running(settings, "services.gateway", {"BOTIFY_GATEWAY_PORT": str(port)}):
+        url = f"http://127.0.0.1:{port}/ui"
+        eventually(lambda: answers(url), what="the gateway serves its dashboard")
+        yield url
+
+
+def answers(url: str) -> bool:
+    """Say whether a page is served."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:  # noqa: S310
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _spoil(settings: Settings) -> None:
+    """Send what cannot be a listen."""
+    impossible = Codec().encode(Listen("bad", 42, 7, 7.0, BASE_MS, "bad", 0, False, None, {}, None, None))
+    produce_raw(settings, Topics.of(settings).listens.name, [(b"1", b"hello"), (b"2", HOSTILE), (b"42", impossible)])

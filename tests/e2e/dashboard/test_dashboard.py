@@ -1,0 +1,205 @@
+"""A person with a browser looks at every page, and is a listener, on a deployment with real data."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import pytest
+
+playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+from playwright.sync_api import Browser, Page, expect, sync_playwright  # noqa: E402
+
+from schemas.codec import Codec  # noqa: E402
+from schemas.events import Listen  # noqa: E402
+from schemas.settings import Settings  # noqa: E402
+from schemas.topics import Topics, create_topics  # noqa: E402
+from streams.read import StateReader  # noqa: E402
+from streams.store.connect import connect  # noqa: E402
+from tests.dashboard_scene import Scene, chromium, gateway, scene  # noqa: E402
+from tests.support import eventually, make_listens, produce, read_topic  # noqa: E402
+
+LISTENS = 12_000
+LAPTOP = {"width": 1440, "height": 900}
+PHONE = {"width": 390, "height": 844}
+PAGES = ("/", "/popular", "/experiments", "/listener/42", "/letters", "/replays", "/listen")
+
+
+@pytest.fixture(scope="module")
+def deployed(servers: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    prefix = f"test-{uuid.uuid4().hex[:8]}"
+    settings = servers.with_(home=tmp_path_factory.mktemp("dashboard"), topic_prefix=prefix, partitions=4)
+    create_topics(settings)
+    with scene(settings, LISTENS) as ready:
+        yield ready
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = chromium()
+    if path is None:
+        pytest.skip("no chromium: apt-get install chromium, or name one in BOTIFY_CHROMIUM")
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+class Visit:
+    """A page, and what went wrong in it."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.wrong: list[str] = []
+        page.on("console", lambda said: said.type == "error" and self.wrong.append(said.text))
+        page.on("pageerror", lambda error: self.wrong.append(str(error)))
+        page.on("request", lambda request: self._check(request.url))
+
+    def _check(self, url: str) -> None:
+        if urlsplit(url).hostname not in ("127.0.0.1", None):
+            self.wrong.append(f"asked {url}: all assets come from our own packages")
+
+
+def visited(browser: Browser, width: dict[str, int] = LAPTOP) -> Iterator[Visit]:
+    context = browser.new_context(viewport=width)  # type: ignore[arg-type]
+    visit = Visit(context.new_page())
+    yield visit
+    context.close()
+    assert not visit.wrong
+
+
+@pytest.fixture
+def laptop(browser: Browser) -> Iterator[Visit]:
+    yield from visited(browser)
+
+
+@pytest.fixture
+def phone(browser: Browser) -> Iterator[Visit]:
+    yield from visited(browser, PHONE)
+
+
+def place(page: Page, name: str):  # type: ignore[no-untyped-def]
+    return page.locator(f'[data-live="{name}"]')
+
+
+def test_the_overview_has_figures_and_goes_on_by_itself(deployed: Scene, laptop: Visit) -> None:
+    page = laptop.page
+    page.goto(deployed.url)
+    total = sum(1 for _ in read_topic(deployed.settings, Topics.of(deployed.settings).listens.name))
+    expect(place(page, "tiles")).to_contain_text(f"{total:,} so far", timeout=15_000)
+    expect(place(page, "worker-lag")).to_contain_text("keeps up")
+    expect(place(page, "recommenders")).to_contain_text("sticky_artist")
+    expect(place(page, "latency").locator("polyline")).to_have_count(2)
+    produce(deployed.settings, Topics.of(deployed.settings).listens.name, make_listens(50, users=5, tracks=9, seed=3))
+    expect(place(page, "tiles")).to_contain_text(f"{total + 50:,} so far", timeout=15_000)
+
+
+def test_popular_tracks_have_titles(deployed: Scene, laptop: Visit) -> None:
+    page = laptop.page
+    page.goto(f"{deployed.url}/popular")
+    expect(place(page, "now").locator("tbody tr")).to_have_count(20, timeout=15_000)
+    reader = StateReader(connect(deployed.settings), deployed.settings)
+    best = int(reader.top_tracks("1h", 1)[0][0])
+    title = deployed.world.catalogue.titles[best]
+    expect(place(page, "now").locator("tbody tr").first).to_contain_text(title)
+
+
+def test_an_experiment_has_effect_and_interval(deployed: Scene, laptop: Visit) -> None:
+    page = laptop.page
+    page.goto(f"{deployed.url}/experiments")
+    card = page.locator(".card", has_text="STICKY_ARTIST")
+    expect(card.locator(".effect")).to_have_count(2, timeout=15_000)
+    expect(card).to_contain_text("mean time per session")
+    expect(card.locator(".interval .range")).to_have_count(2)
+    expect(page.locator("main")).to_contain_text("from the listeners of 1 of 4 partitions")
+
+
+def test_a_listeners_page_says_why(deployed: Scene, laptop: Visit) -> None:
+    page = laptop.page
+    codec, topic = Codec(), Topics.of(deployed.settings).listens.name
+    listens = (codec.decode(m.value(), Listen) for m in read_topic(deployed.settings, topic) if (m.key() or b"")[1:])
+    heard = next(listen for listen in listens if listen.propensity is not None)
+    page.goto(f"{deployed.url}/listener")
+    page.get_by_label("listener").fill(str(heard.user))
+    page.get_by_role("button", name="show").click()
+    expect(page.locator("main")).to_contain_text(f"session {heard.session_id}")
+    row = page.locator(".card", has_text=heard.session_id).locator("tr", has_text=f"p = {heard.propensity:.3g}").first
+    expect(row).to_contain_text(str(heard.recommender))
+    expect(row).to_contain_text("STICKY_ARTIST")
+    page.goto(f"{deployed.url}/listener/999999999")
+    expect(page.locator("main")).to_contain_text("was never heard")
+    page.goto(f"{deployed.url}/listener/me")
+    expect(page.get_by_role("alert")).to_contain_text("'me' is not a listener")
+
+
+def test_dead_letters_are_shown_and_not_run(deployed: Scene, laptop: Visit) -> None:
+    page = laptop.page
+    page.goto(f"{deployed.url}/letters")
+    expect(place(page, "letters").locator("tbody tr")).to_have_count(3, timeout=15_000)
+    expect(place(page, "letters")).to_contain_text("unknown schema id 99")
+    expect(place(page, "letters")).to_contain_text("fraction 7.0 is not between 0 and 1")
+    assert page.evaluate("window.hacked") is None
+
+
+def test_a_replay_has_come_to_its_end(deployed: Scene, laptop: Visit) -> None:
+    page = laptop.page
+    page.goto(f"{deployed.url}/replays")
+    expect(place(page, "replays")).to_contain_text("ready", timeout=15_000)
+    expect(place(page, "replays")).to_contain_text("100%")
+
+
+def test_a_person_is_a_listener(deployed: Scene, phone: Visit) -> None:
+    page = phone.page
+    page.goto(f"{deployed.url}/listen")
+    page.get_by_placeholder("title or artist").fill(deployed.world.catalogue.titles[0])
+    page.locator(".pick").first.click()
+    page.get_by_placeholder("title or artist").fill("")
+    page.locator(".pick:not(.chosen)").first.click()
+    expect(page.locator(".pick.chosen")).to_have_count(2)
+    user = int(page.get_by_label("listener").input_value())
+    page.get_by_role("button", name="Start listening").click()
+    rows = page.locator(".card", has_text="Heard so far").locator("tbody tr")
+    expect(rows).to_have_count(2, timeout=15_000)
+    expect(page.locator(".player")).to_contain_text("recommended by")
+    expect(page.locator(".player")).to_contain_text("STICKY_ARTIST")
+    page.get_by_role("button", name="Skip").click()
+    expect(rows).to_have_count(3)
+    expect(rows.first).to_contain_text("5%")
+    page.get_by_role("button", name="Next").click()
+    expect(rows).to_have_count(4)
+    expect(rows.first).to_contain_text("80%")
+    page.get_by_role("button", name="Leave").click()
+    expect(page.locator("main")).to_contain_text("Your session")
+
+    reader = StateReader(connect(deployed.settings), deployed.settings)
+
+    def heard() -> int:
+        (state,) = reader.users([user])
+        return state.listens if state else 0
+
+    eventually(lambda: heard() == 5, what="the worker has the person's five listens")
+    page.get_by_role("link", name="See what Botify knows about you").click()
+    expect(page.locator("main")).to_contain_text("5 tracks")
+
+
+def test_every_page_fits_a_phone_and_both_lights(deployed: Scene, phone: Visit) -> None:
+    page = phone.page
+    for path in PAGES:
+        page.goto(deployed.url + path)
+        expect(page.locator("h1")).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], path
+    light = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.get_by_role("button", name="light or dark").click()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light
+    page.reload()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light, "the choice is kept"
+
+
+def test_without_servers_the_pages_say_so(deployed: Scene, laptop: Visit) -> None:
+    nowhere = deployed.settings.with_(kafka_bootstrap_servers="127.0.0.1:1", redis_url="redis://127.0.0.1:1/0")
+    with gateway(nowhere) as url:
+        laptop.page.goto(url)
+        alerts = laptop.page.get_by_role("alert")
+        expect(alerts.filter(has_text="no Kafka listens at 127.0.0.1:1")).to_be_visible(timeout=15_000)
+        expect(alerts.filter(has_text="no Redis listens at 127.0.0.1:1")).to_be_visible()

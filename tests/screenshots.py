@@ -1,0 +1,123 @@
+"""`python -m tests.screenshots`: every page of the dashboard as a picture, on a laptop and a phone, light and dark.
+
+The pictures go to `screenshots/`, which is not in the repository.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from schemas.settings import Settings
+from schemas.topics import create_topics
+from services.stack.embedded import EmbeddedStack
+from sim.loop import run_loop
+from sim.options import RunOptions
+from tests.dashboard_scene import Scene, chromium, gateway, scene
+
+FOLDER = Path("screenshots")
+LISTENS = 60_000
+SIZES = {"laptop": (1440, 900), "phone": (390, 844)}
+SETTLE_MS = 2_500
+PAGES = ("/", "/popular", "/experiments", "/listener/42", "/letters", "/replays")
+
+
+def main() -> None:
+    """Make a deployment, let listeners listen, and take the pictures."""
+    path = chromium()
+    if path is None:
+        sys.exit("no chromium: apt-get install chromium, or name one in BOTIFY_CHROMIUM")
+    FOLDER.mkdir(exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory() as home,
+        EmbeddedStack(Path(home)) as stack,
+        sync_playwright() as driver,
+    ):
+        settings = stack.settings.with_(home=Path(home), topic_prefix="screenshots")
+        create_topics(settings)
+        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        with scene(settings, LISTENS) as ready, _busy(ready), _replaying(settings):
+            for size in SIZES:
+                for light in ("light", "dark"):
+                    _take_all(browser, ready.url, size, light)
+        empty = stack.settings.with_(home=Path(home), topic_prefix="screenshots-empty")
+        create_topics(empty)
+        with gateway(empty) as url:
+            _take(browser, url, "/", "laptop", "light", "empty")
+        nowhere = empty.with_(kafka_bootstrap_servers="127.0.0.1:1", redis_url="redis://127.0.0.1:1/0")
+        with gateway(nowhere) as url:
+            _take(browser, url, "/", "laptop", "light", "servers-away")
+        browser.close()
+
+
+def _take_all(browser: Browser, url: str, size: str, light: str) -> None:
+    for path in PAGES:
+        _take(browser, url, path, size, light)
+    page = _open(browser, size, light)
+    page.goto(f"{url}/listen")
+    page.locator(".pick").nth(1).click()
+    page.locator(".pick:not(.chosen)").nth(3).click()
+    _picture(page, "listen", size, light)
+    page.get_by_role("button", name="Start listening").click()
+    for button in ("Next", "Skip", "Next"):
+        page.get_by_role("button", name=button).click()
+        page.wait_for_timeout(500)
+    _picture(page, "listening", size, light)
+    page.get_by_role("button", name="Leave").click()
+    _picture(page, "listened", size, light)
+    page.context.close()
+
+
+def _take(browser: Browser, url: str, path: str, size: str, light: str, name: str | None = None) -> None:
+    page = _open(browser, size, light)
+    page.goto(url + path)
+    _picture(page, name or path.strip("/").split("/")[0] or "overview", size, light)
+    page.context.close()
+
+
+def _open(browser: Browser, size: str, light: str) -> Page:
+    width, height = SIZES[size]
+    dark = "dark" if light == "dark" else "light"
+    return browser.new_context(viewport={"width": width, "height": height}, color_scheme=dark).new_page()  # type: ignore[arg-type]
+
+
+def _picture(page: Page, name: str, size: str, light: str) -> None:
+    page.wait_for_timeout(SETTLE_MS)
+    # a window as high as the page, so that what is fixed to its edges stands at the page's
+    width, height = SIZES[size]
+    whole = max(height, page.evaluate("document.documentElement.scrollHeight"))
+    page.set_viewport_size({"width": width, "height": whole})
+    page.screenshot(path=FOLDER / f"{name}-{size}-{light}.png")
+
+
+@contextmanager
+def _busy(ready: Scene) -> Iterator[None]:
+    """Let listeners go on while the pictures are taken."""
+    options = RunOptions(seconds=120.0, rate=400.0, in_flight=300, seed=2)
+    listening = threading.Thread(target=run_loop, args=(ready.settings, ready.world, options), daemon=True)
+    listening.start()
+    yield
+
+
+@contextmanager
+def _replaying(settings: Settings) -> Iterator[None]:
+    """Let a slow replay be under way."""
+    command = [sys.executable, "-m", "services.cli", "replay", "run", "--rate", "300"]
+    replay = subprocess.Popen(command, env={**os.environ, **settings.to_env()}, stdout=subprocess.DEVNULL)  # noqa: S603
+    try:
+        yield
+    finally:
+        replay.terminate()
+        replay.wait(20)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""Pages without data, with data, and with hostile data."""
+
+from __future__ import annotations
+
+import math
+from html.parser import HTMLParser
+
+import pytest
+
+from schemas.events import Listen, Track
+from services.dashboard.figures.effects import Effect, ExperimentReading
+from services.dashboard.figures.listen_sample import Latency, RecommenderShare
+from services.dashboard.figures.listener import ListenerReading
+from services.dashboard.figures.snapshot import (
+    Letter,
+    Moment,
+    RankedTrack,
+    Rankings,
+    Replay,
+    Sample,
+    Snapshot,
+    Traffic,
+)
+from services.dashboard.pages.live import PAGES
+from services.dashboard.views.chart import band_chart, interval, line_chart
+from services.dashboard.views.fragment import View, laid_out
+from services.dashboard.views.listener import listener
+from services.dashboard.views.problems import with_problems
+from streams.folds.user_state import UserState
+
+EVIL = "<script>alert(1)</script>"
+VOID = {"img", "br", "hr", "input", "link", "meta"}
+
+
+class Balance(HTMLParser):
+    """Checks that tags are closed in order, and collects their names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.seen.add(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: object) -> None:
+        self.seen.add(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def tags(html: str) -> set[str]:
+    parser = Balance()
+    parser.feed(html)
+    assert not parser.open
+    return parser.seen
+
+
+FULL = Snapshot(
+    at_s=1.0,
+    traffic=Traffic(100, 90, 10.0, 9.0, (3, 20_000), (0, 0), 1),
+    latency=Latency(3.0, 9.0),
+    history=(Moment(math.nan, math.nan, math.nan, math.nan), Moment(10.0, 9.0, 3.0, 9.0)),
+    recommenders=(RecommenderShare(EVIL, 1.0, 0.5),),
+    sample=Sample(2, 8),
+    rankings=Rankings(*[(RankedTrack(7, EVIL, EVIL, 3.0),)] * 3, event_time_ms=1_700_000_000_000),
+    experiments=(
+        ExperimentReading(
+            EVIL,
+            "C",
+            {"C": 10, EVIL: 12},
+            (
+                Effect(EVIL, "time", 2.0, 3.0, 50.0, 40.0, 60.0),
+                Effect("T2", "time", 2.0, 1.0, -50.0, math.nan, math.nan),
+            ),
+        ),
+    ),
+    effect_history={(EVIL, EVIL, "time"): ((50.0, 10.0, 90.0), (50.0, 40.0, 60.0))},
+    letters=(Letter(EVIL, 1, EVIL, EVIL, EVIL.encode(), ""),),
+    replays=(Replay("r1", "under way", 1, 25, 100, EVIL),),
+    problems=(EVIL,),
+)
+
+
+@pytest.mark.parametrize("view", [page.view for page in PAGES], ids=[page.path for page in PAGES])
+@pytest.mark.parametrize("snapshot", [Snapshot(), Snapshot(at_s=1.0), FULL], ids=["starting", "empty", "full"])
+def test_every_page_is_whole_whatever_there_is_to_show(view: View, snapshot: Snapshot) -> None:
+    fragments = with_problems(view)(snapshot)
+    assert "script" not in tags(laid_out(fragments))
+    assert len({fragment.name for fragment in fragments}) == len(fragments)
+
+
+@pytest.mark.parametrize("view", [page.view for page in PAGES], ids=[page.path for page in PAGES])
+def test_an_empty_page_says_what_would_fill_it(view: View) -> None:
+    assert 'class="empty"' in laid_out(view(Snapshot(at_s=1.0)))
+
+
+@pytest.mark.parametrize("view", [page.view for page in PAGES], ids=[page.path for page in PAGES])
+def test_a_page_keeps_its_places(view: View) -> None:
+    """Or a page that was opened while it was empty would have nowhere to show what comes."""
+    places = {(fragment.name, fragment.css) for fragment in view(Snapshot(at_s=1.0))}
+    assert {(fragment.name, fragment.css) for fragment in view(FULL)} == places
+
+
+def test_a_listeners_page_escapes_and_says_why() -> None:
+    state = UserState()
+    heard = Listen("a", 42, 7, 0.5, 1_000, EVIL, 1, False, EVIL, {EVIL: "T1"}, 0.25, 3.0, "explore", 40)
+    state.fold(heard)
+    page = listener(ListenerReading(42, state, 3, (heard,)), {7: Track(7, EVIL, None, None, EVIL)})
+    assert "script" not in tags(page)
+    assert "p = 0.25" in page
+    assert "of 40" in page
+
+
+def test_a_listener_whose_listens_are_too_old_is_shown_from_the_state() -> None:
+    state = UserState()
+    state.fold(Listen("a", 42, 7, 0.5, 1_000, "a", 1, False, None, {}, None, None))
+    page = listener(ListenerReading(42, state, 3, ()), {})
+    assert "what the state in Redis keeps" in page
+    assert "track 7" in page
+
+
+def test_nobody_has_a_page_too() -> None:
+    assert "was never heard" in listener(ListenerReading(42, None, 3, ()), {})
+
+
+def test_charts_take_gaps_and_nothing() -> None:
+    gap = line_chart([("a", [1.0, math.nan, 2.0, 3.0])], "/s", 10)
+    tags(gap)
+    assert gap.count("<polyline") == 2, "a gap is not drawn over"
+    assert "nothing measured yet" in line_chart([("a", [math.nan])], "/s", 10)
+    assert "as it grows" in band_chart([(1.0, 0.0, 2.0)], 10)
+    assert "range" not in interval(1.0, math.nan, math.nan, 10.0)
+    assert "good" in interval(5.0, 1.0, 9.0, 10.0)
+    assert "bad" in interval(-5.0, -9.0, -1.0, 10.0)
