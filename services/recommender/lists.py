@@ -56,19 +56,25 @@ class Lists:
     def __len__(self) -> int:
         return len(self._keys)
 
-    def of(self, keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def of(self, keys: NDArray[np.int64], most: int | None = None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Look up the lists of some keys.
+
+        Parameters
+        ----------
+        keys : ndarray of int64, shape (m,)
+        most : int, optional
+            How many tracks of each list are wanted; by default all.
 
         Returns
         -------
-        tracks : ndarray of int64, shape (len(keys), k)
-        sizes : ndarray of int64, shape (len(keys),)
-            How long each list is; 0 for a key without one.
+        tracks : ndarray of int64, shape (m, min(k, most))
+        sizes : ndarray of int64, shape (m,)
+            How long each whole list is; 0 for a key without one.
         """
         if not len(self):
             return np.full((len(keys), 1), NO_TRACK), np.zeros(len(keys), dtype=np.int64)
         at = np.minimum(np.searchsorted(self._keys, keys), len(self) - 1)
-        return self._tracks[at].astype(np.int64), np.where(self._keys[at] == keys, self._sizes[at], 0)
+        return self._tracks[at, :most].astype(np.int64), np.where(self._keys[at] == keys, self._sizes[at], 0)
 
     def to_bytes(self) -> bytes:
         """Return the bytes; equal lists give equal bytes."""

@@ -11,7 +11,7 @@ With d of the artist's s tracks disliked, a track t has the propensity ::
 
     [t by the artist, not disliked] / s  +  (d / s) · contextual(t)          contextual(t) alone after a bad streak
 
-Cost: about 15 µs a recommendation at batch 64.
+Cost: about 14 µs a recommendation at batch 64.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from schemas.events import RecommendationRequest
 from schemas.keyed_random import uniform
@@ -69,12 +68,12 @@ class SimilarUsers:
         """Draw for each request; no answer for a track that is not in the catalogue."""
         lists, sizes = self._neighbours().of(batch.tracks)
         choices = [
-            self._choose(request, state, row, near[:size], draws)
-            for request, state, row, near, size, draws in zip(
+            self._choose(request, state, row, neighbours[:size], draws)
+            for request, state, row, neighbours, size, draws in zip(
                 batch.requests,
                 batch.states,
                 self._catalogue.rows_of(batch.tracks).tolist(),
-                lists,
+                lists.tolist(),
                 sizes.tolist(),
                 zip(uniform(batch.keys, 2).tolist(), uniform(batch.keys, 7).tolist(), strict=True),
                 strict=True,
@@ -92,26 +91,33 @@ class SimilarUsers:
         request: RecommendationRequest,
         state: UserState | None,
         row: int,
-        neighbours: NDArray[np.int64],
+        neighbours: list[int],
         draws: tuple[float, float],
     ) -> _Choice:
         if row < 0:
             return _Choice(NO_ANSWER, 0.0, 0, "")
-        others, other_policy = (neighbours, "contextual") if len(neighbours) else (self._catalogue.tracks, "random")
-        other = int(others[int(draws[1] * len(others))])
+        other = self._other(neighbours, draws[1])
         if _bad_streak(request, state):
-            return _Choice(other, 1 / len(others), len(others), other_policy)
-        own = self._catalogue.tracks_like(row)
-        disliked = np.isin(own, _disliked(request, state))
-        place = int(draws[0] * len(own))
-        if not disliked.any():
-            return _Choice(int(own[place]), 1 / len(own), len(own), "sticky_artist")
-        sticky = own[~disliked]
-        track, policy = (other, other_policy) if disliked[place] else (int(own[place]), "sticky_artist")
-        anything = other_policy == "random"  # a look through the whole catalogue would cost a millisecond
-        reachable = anything or bool((others == track).any())
-        propensity = (int((sticky == track).any()) + disliked.sum() * reachable / len(others)) / len(own)
-        return _Choice(track, float(propensity), len(others) if anything else len(np.union1d(sticky, others)), policy)
+            return other
+        own = self._catalogue.tracks_like(row).tolist()
+        disliked = _disliked(request, state)
+        liked = [track for track in own if track not in disliked]
+        drawn = own[int(draws[0] * len(own))]
+        if len(liked) == len(own):
+            return _Choice(drawn, 1 / len(own), len(own), "sticky_artist")
+        chosen = other if drawn in disliked else _Choice(drawn, 0.0, 0, "sticky_artist")
+        by_contextual = other.propensity if not neighbours or chosen.track in neighbours else 0.0
+        propensity = ((chosen.track in liked) + (len(own) - len(liked)) * by_contextual) / len(own)
+        candidates = len({*liked, *neighbours}) if neighbours else other.candidates
+        return chosen._replace(propensity=propensity, candidates=candidates)
+
+    def _other(self, neighbours: list[int], draw: float) -> _Choice:
+        """Return what `contextual` would answer, with its fallback."""
+        if neighbours:
+            count = len(neighbours)
+            return _Choice(neighbours[int(draw * count)], 1 / count, count, "contextual")
+        count = len(self._catalogue)
+        return _Choice(int(self._catalogue.tracks[int(draw * count)]), 1 / count, count, "random")
 
 
 def _bad_streak(request: RecommendationRequest, state: UserState | None) -> bool:
@@ -122,10 +128,12 @@ def _bad_streak(request: RecommendationRequest, state: UserState | None) -> bool
     return (streak if has_seen(state, request) else streak + 1) % BAD_STREAK == 0
 
 
-def _disliked(request: RecommendationRequest, state: UserState | None) -> NDArray[np.int64]:
+def _disliked(request: RecommendationRequest, state: UserState | None) -> set[int]:
     """Return the tracks of which the listener heard little, as far back as the state remembers."""
-    now = [request.track] if request.fraction <= POOR_FRACTION else []
-    if state is None:
-        return np.array(now, dtype=np.int64)
-    listens = state.last_listens()
-    return np.append(listens["track"][listens["fraction"] <= POOR_FRACTION], now).astype(np.int64)
+    disliked: set[int] = set()
+    if state is not None:
+        listens = state.last_listens()
+        disliked.update(listens["track"][listens["fraction"] <= POOR_FRACTION].tolist())
+    if request.fraction <= POOR_FRACTION:
+        disliked.add(request.track)
+    return disliked
