@@ -56,4 +56,4 @@ def build_service(settings: Settings) -> RecommenderService:
 
     roster = Roster(CatalogueReader(settings, codec), make)
     experiments = load_experiments(settings.experiments or DEFAULT_FILE, roster.recommenders)
-    return RecommenderService(settings, codec, reader, roster, experiments)
+    return RecommenderService(settings, codec, reader, roster, experiments, models)

@@ -21,6 +21,7 @@ from schemas.codec import Codec
 from schemas.dead_letters import MAX_BYTES
 from schemas.errors import RejectedMessageError
 from schemas.events import Recommendation, RecommendationRequest
+from schemas.models import ModelReader
 from schemas.observing.histogram import DurationHistogram
 from schemas.settings import Settings
 from schemas.topics import Topics
@@ -63,6 +64,8 @@ class RecommenderService:
     reader : StateReader
     roster : Roster
     experiments : Experiments
+    models : ModelReader
+        What the recommenders follow; closed with the service.
 
     Attributes
     ----------
@@ -82,12 +85,14 @@ class RecommenderService:
         reader: StateReader,
         roster: Roster,
         experiments: Experiments,
+        models: ModelReader,
     ) -> None:
         topics = Topics.of(settings)
         self._codec = codec
         self._reader = reader
         self._roster = roster
         self._experiments = experiments
+        self._models = models
         self._consumer = Consumer(
             clients.consumer_config(
                 settings, f"{settings.topic_prefix}-{GROUP}", session_timeout_ms=settings.session_timeout_s * 1000
@@ -137,6 +142,7 @@ class RecommenderService:
             self._delivery.commit(wait=True)
         finally:
             self._consumer.close()
+            self._models.close()
 
     def _on_assign(self, *_: object) -> None:
         self.assigned = True
