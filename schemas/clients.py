@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import lru_cache
 from typing import Any
 
@@ -9,6 +10,8 @@ from aiokafka.partitioner import murmur2
 from confluent_kafka import KafkaError
 
 from schemas.settings import Settings
+
+log = logging.getLogger(__name__)
 
 Config = dict[str, Any]
 
@@ -46,8 +49,20 @@ def common_config(settings: Settings) -> Config:
         "reconnect.backoff.max.ms": 1_000,
         # A broker out of reach is reported by whoever waits for it; librdkafka would say so twenty times a second.
         "log_level": 2,
+        "error_cb": tell_refusal,
         **settings.kafka_security,
     }
+
+
+def tell_refusal(error: KafkaError) -> None:
+    """Log why a broker does not want us, or why we do not trust it, once: those who wait only see that none answers."""
+    if error.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL):
+        _tell_once(error.str().partition(" (after")[0])  # it says how long that took
+
+
+@lru_cache(maxsize=16)
+def _tell_once(reason: str) -> None:
+    log.error("Kafka: %s; see the settings KAFKA_SECURITY_PROTOCOL, KAFKA_SASL_* and KAFKA_SSL_*", reason)
 
 
 def producer_config(settings: Settings, **changes: Any) -> Config:

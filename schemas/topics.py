@@ -221,6 +221,7 @@ def partition_counts(admin: AdminClient) -> dict[str, int]:
     try:
         found = admin.list_topics(timeout=METADATA_TIMEOUT_S).topics
     except KafkaException as error:
+        admin.poll(0)  # hears of a refusal
         raise TopicError(
             f"no Kafka answers ({error.args[0].str()}); start one with `botify up` or set KAFKA_BOOTSTRAP_SERVERS"
         ) from error

@@ -1,0 +1,101 @@
+"""The whole loop behind TLS and passwords, and what a mistake leads to."""
+
+from __future__ import annotations
+
+from io import StringIO
+from urllib.parse import quote
+
+import pytest
+from rich.console import Console
+
+from analytics.topic import read_listens
+from schemas.errors import BotifyError
+from schemas.settings import Settings
+from schemas.topic_reader import end_offsets
+from schemas.topics import Topics, create_topics
+from services.cli.status_view import status_view
+from services.stack.status import read_status
+from sim.loop import run_loop
+from sim.options import RunOptions
+from sim.world.config import WorldConfig
+from sim.world.generate import generate
+from sim.world.model import World
+from streams.store.connect import RedisUnreachableError, connect
+from streams.verify.verify import verify
+from tests.integration.security.conftest import REDIS, SECRETS, Secured
+from tests.support import checkpoints, eventually, running
+
+SESSIONS = 60
+
+
+def assert_no_secret(text: str) -> None:
+    assert [secret for secret in SECRETS if secret in text] == []
+
+
+def shown(settings: Settings) -> str:
+    """Return what `botify status` shows."""
+    out = StringIO()
+    Console(file=out, width=200).print(status_view(read_status(settings)))
+    return out.getvalue()
+
+
+def test_the_loop_runs_behind_tls_and_passwords_and_tells_none(secured: Secured) -> None:
+    settings = secured.settings
+    assert Settings.from_env(settings.to_env()) == settings
+    create_topics(settings)
+    world = World(
+        "small", *generate(WorldConfig(tracks=400, artists=80, genres=6, users=60, dimensions=12, clusters=4)), {}
+    )
+    with running(settings, "streams.worker"), running(settings, "services.recommender"):
+        result = run_loop(settings, world, RunOptions(sessions=SESSIONS, in_flight=20, seed=5))
+        assert (result.sessions, result.timed_out, result.dropped) == (SESSIONS, 0, 0)
+        end = end_offsets(settings, Topics.of(settings).listens.name)
+        eventually(lambda: checkpoints(settings) == end)
+        status = shown(settings)
+    assert verify(settings).ok
+    assert len(read_listens(settings)) == result.listens
+    logs = sorted(settings.home.glob("*.log"))
+    assert {log.name for log in logs} == {"streams.worker.log", "services.recommender.log"}
+    for text in (*(log.read_text() for log in logs), status, repr(settings)):
+        assert_no_secret(text)
+    assert "rediss://***@127.0.0.1" in status
+
+
+@pytest.mark.parametrize("credentials", [":guessed@", ""])
+def test_a_wrong_password_for_redis_is_refused_and_not_told(secured: Secured, credentials: str) -> None:
+    url = secured.settings.redis_url.replace(f":{quote(REDIS, safe='')}@", credentials)
+    with pytest.raises(RedisUnreachableError, match=r"refuses us .* put user and password into REDIS_URL") as caught:
+        connect(secured.settings.with_(redis_url=url))
+    assert "guessed" not in str(caught.value)
+
+
+def test_a_redis_that_a_stranger_vouches_for_is_not_trusted(secured: Secured) -> None:
+    with pytest.raises(RedisUnreachableError, match="CERTIFICATE_VERIFY_FAILED") as caught:
+        connect(secured.settings.with_(redis_ssl_ca_location=secured.stranger))
+    assert_no_secret(str(caught.value))
+
+
+def test_no_redis_answers_in_plain_text(secured: Secured) -> None:
+    with pytest.raises(RedisUnreachableError, match="no Redis answers at redis://") as caught:
+        connect(secured.settings.with_(redis_url=secured.settings.redis_url.replace("rediss", "redis")))
+    assert_no_secret(str(caught.value))
+
+
+def with_property(settings: Settings, name: str, value: str) -> Settings:
+    return settings.with_(kafka_security={**settings.kafka_security, name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("sasl.password", "Authentication failed"), ("ssl.ca.location", "certificate verify failed")],
+)
+def test_a_kafka_that_refuses_us_or_that_a_stranger_vouches_for_is_an_error(
+    secured: Secured, name: str, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    wrong = {"sasl.password": "guessed", "ssl.ca.location": str(secured.stranger)}[name]
+    with pytest.raises(BotifyError, match="no Kafka answers") as caught:
+        create_topics(with_property(secured.settings, name, wrong))
+    assert reason in caplog.text
+    assert "KAFKA_SECURITY_PROTOCOL" in caplog.text
+    assert "guessed" not in caplog.text + str(caught.value)
+    assert_no_secret(caplog.text + str(caught.value))
