@@ -21,6 +21,7 @@ from schemas.topics import create_topics
 from services.stack.embedded import EmbeddedStack
 from sim.loop import run_loop
 from sim.options import RunOptions
+from sim.progress import Progress
 from tests.dashboard_scene import Scene, chromium, gateway, scene
 
 FOLDER = Path("screenshots")
@@ -101,10 +102,20 @@ def _picture(page: Page, name: str, size: str, light: str) -> None:
 @contextmanager
 def _busy(ready: Scene) -> Iterator[None]:
     """Let listeners go on while the pictures are taken."""
-    options = RunOptions(seconds=120.0, rate=400.0, in_flight=300, seed=2)
-    listening = threading.Thread(target=run_loop, args=(ready.settings, ready.world, options), daemon=True)
+    stop = threading.Event()
+
+    def go_on(_: Progress) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt  # as from a keyboard, so the run ends in order
+
+    options = RunOptions(rate=400.0, in_flight=300, seed=2)
+    listening = threading.Thread(target=run_loop, args=(ready.settings, ready.world, options, go_on))
     listening.start()
-    yield
+    try:
+        yield
+    finally:
+        stop.set()
+        listening.join()
 
 
 @contextmanager

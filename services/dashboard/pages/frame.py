@@ -50,7 +50,7 @@ def frame(path: str, subtitle: str = "") -> Iterator[None]:
     )
     ui.colors(primary="#7c5cff", accent="#12b886")
     ui.html(_navigation(place), sanitize=False, tag="nav").classes("navigation")
-    with ui.element("main").classes("content"):
+    with ui.element("div").classes("content"):
         ui.html(f"<h1>{text(place.title)}</h1><p>{text(subtitle)}</p>", sanitize=False, tag="header").classes("title")
         yield
 

@@ -23,6 +23,7 @@ from tests.support import eventually, make_listens, produce, read_topic  # noqa:
 LISTENS = 12_000
 LAPTOP = {"width": 1440, "height": 900}
 PHONE = {"width": 390, "height": 844}
+expect.set_options(timeout=20_000)
 PAGES = ("/", "/popular", "/experiments", "/listener/42", "/letters", "/replays", "/listen")
 
 
@@ -87,18 +88,18 @@ def test_the_overview_has_figures_and_goes_on_by_itself(deployed: Scene, laptop:
     page = laptop.page
     page.goto(deployed.url)
     total = sum(1 for _ in read_topic(deployed.settings, Topics.of(deployed.settings).listens.name))
-    expect(place(page, "tiles")).to_contain_text(f"{total:,} so far", timeout=15_000)
+    expect(place(page, "tiles")).to_contain_text(f"{total:,} so far")
     expect(place(page, "worker-lag")).to_contain_text("keeps up")
     expect(place(page, "recommenders")).to_contain_text("sticky_artist")
     expect(place(page, "latency").locator("polyline")).to_have_count(2)
     produce(deployed.settings, Topics.of(deployed.settings).listens.name, make_listens(50, users=5, tracks=9, seed=3))
-    expect(place(page, "tiles")).to_contain_text(f"{total + 50:,} so far", timeout=15_000)
+    expect(place(page, "tiles")).to_contain_text(f"{total + 50:,} so far")
 
 
 def test_popular_tracks_have_titles(deployed: Scene, laptop: Visit) -> None:
     page = laptop.page
     page.goto(f"{deployed.url}/popular")
-    expect(place(page, "now").locator("tbody tr")).to_have_count(20, timeout=15_000)
+    expect(place(page, "now").locator("tbody tr")).to_have_count(20)
     reader = StateReader(connect(deployed.settings), deployed.settings)
     best = int(reader.top_tracks("1h", 1)[0][0])
     title = deployed.world.catalogue.titles[best]
@@ -109,10 +110,10 @@ def test_an_experiment_has_effect_and_interval(deployed: Scene, laptop: Visit) -
     page = laptop.page
     page.goto(f"{deployed.url}/experiments")
     card = page.locator(".card", has_text="STICKY_ARTIST")
-    expect(card.locator(".effect")).to_have_count(2, timeout=15_000)
+    expect(card.locator(".effect")).to_have_count(2)
     expect(card).to_contain_text("mean time per session")
     expect(card.locator(".interval .range")).to_have_count(2)
-    expect(page.locator("main")).to_contain_text("from the listeners of 1 of 4 partitions")
+    expect(page.locator(".content")).to_contain_text("from the listeners of 1 of 4 partitions")
 
 
 def test_a_listeners_page_says_why(deployed: Scene, laptop: Visit) -> None:
@@ -123,12 +124,12 @@ def test_a_listeners_page_says_why(deployed: Scene, laptop: Visit) -> None:
     page.goto(f"{deployed.url}/listener")
     page.get_by_label("listener").fill(str(heard.user))
     page.get_by_role("button", name="show").click()
-    expect(page.locator("main")).to_contain_text(f"session {heard.session_id}")
+    expect(page.locator(".content")).to_contain_text(f"session {heard.session_id}")
     row = page.locator(".card", has_text=heard.session_id).locator("tr", has_text=f"p = {heard.propensity:.3g}").first
     expect(row).to_contain_text(str(heard.recommender))
     expect(row).to_contain_text("STICKY_ARTIST")
     page.goto(f"{deployed.url}/listener/999999999")
-    expect(page.locator("main")).to_contain_text("was never heard")
+    expect(page.locator(".content")).to_contain_text("was never heard")
     page.goto(f"{deployed.url}/listener/me")
     expect(page.get_by_role("alert")).to_contain_text("'me' is not a listener")
 
@@ -136,7 +137,7 @@ def test_a_listeners_page_says_why(deployed: Scene, laptop: Visit) -> None:
 def test_dead_letters_are_shown_and_not_run(deployed: Scene, laptop: Visit) -> None:
     page = laptop.page
     page.goto(f"{deployed.url}/letters")
-    expect(place(page, "letters").locator("tbody tr")).to_have_count(3, timeout=15_000)
+    expect(place(page, "letters").locator("tbody tr")).to_have_count(3)
     expect(place(page, "letters")).to_contain_text("unknown schema id 99")
     expect(place(page, "letters")).to_contain_text("fraction 7.0 is not between 0 and 1")
     assert page.evaluate("window.hacked") is None
@@ -145,22 +146,26 @@ def test_dead_letters_are_shown_and_not_run(deployed: Scene, laptop: Visit) -> N
 def test_a_replay_has_come_to_its_end(deployed: Scene, laptop: Visit) -> None:
     page = laptop.page
     page.goto(f"{deployed.url}/replays")
-    expect(place(page, "replays")).to_contain_text("ready", timeout=15_000)
+    expect(place(page, "replays")).to_contain_text("ready")
     expect(place(page, "replays")).to_contain_text("100%")
 
 
 def test_a_person_is_a_listener(deployed: Scene, phone: Visit) -> None:
     page = phone.page
     page.goto(f"{deployed.url}/listen")
-    page.get_by_placeholder("title or artist").fill(deployed.world.catalogue.titles[0])
+    title = deployed.world.catalogue.titles[0]
+    page.get_by_placeholder("title or artist").fill(title)
+    expect(page.locator(".pick").first).to_contain_text(title)
     page.locator(".pick").first.click()
+    expect(page.locator(".pick.chosen")).to_have_count(1)
     page.get_by_placeholder("title or artist").fill("")
-    page.locator(".pick:not(.chosen)").first.click()
+    expect(page.locator(".pick:not(.chosen)")).to_have_count(12)
+    page.locator(".pick:not(.chosen)").last.click()
     expect(page.locator(".pick.chosen")).to_have_count(2)
     user = int(page.get_by_label("listener").input_value())
     page.get_by_role("button", name="Start listening").click()
     rows = page.locator(".card", has_text="Heard so far").locator("tbody tr")
-    expect(rows).to_have_count(2, timeout=15_000)
+    expect(rows).to_have_count(2)
     expect(page.locator(".player")).to_contain_text("recommended by")
     expect(page.locator(".player")).to_contain_text("STICKY_ARTIST")
     page.get_by_role("button", name="Skip").click()
@@ -170,7 +175,7 @@ def test_a_person_is_a_listener(deployed: Scene, phone: Visit) -> None:
     expect(rows).to_have_count(4)
     expect(rows.first).to_contain_text("80%")
     page.get_by_role("button", name="Leave").click()
-    expect(page.locator("main")).to_contain_text("Your session")
+    expect(page.locator(".content")).to_contain_text("Your session")
 
     reader = StateReader(connect(deployed.settings), deployed.settings)
 
@@ -180,7 +185,7 @@ def test_a_person_is_a_listener(deployed: Scene, phone: Visit) -> None:
 
     eventually(lambda: heard() == 5, what="the worker has the person's five listens")
     page.get_by_role("link", name="See what Botify knows about you").click()
-    expect(page.locator("main")).to_contain_text("5 tracks")
+    expect(page.locator(".content")).to_contain_text("5 tracks")
 
 
 def test_every_page_fits_a_phone_and_both_lights(deployed: Scene, phone: Visit) -> None:
@@ -201,5 +206,5 @@ def test_without_servers_the_pages_say_so(deployed: Scene, laptop: Visit) -> Non
     with gateway(nowhere) as url:
         laptop.page.goto(url)
         alerts = laptop.page.get_by_role("alert")
-        expect(alerts.filter(has_text="no Kafka listens at 127.0.0.1:1")).to_be_visible(timeout=15_000)
+        expect(alerts.filter(has_text="no Kafka listens at 127.0.0.1:1")).to_be_visible()
         expect(alerts.filter(has_text="no Redis listens at 127.0.0.1:1")).to_be_visible()
