@@ -67,9 +67,14 @@ def discounted(candidates: Candidates, so_far: SessionsSoFar, catalogue: Catalog
     return candidates._replace(scores=candidates.scores * ARTIST_DISCOUNT**earlier)
 
 
-def draw_from_best(
-    candidates: Candidates, keys: Keys, draw: int, most: int, catalogue: Catalogue, policy: str | None = None
-) -> Answers:
+def best_of_sessions(candidates: Candidates) -> Candidates:
+    """Return each session's best candidate; of equals, the lowest row."""
+    order = np.lexsort((candidates.rows, -candidates.scores, candidates.sessions))
+    first = np.diff(candidates.sessions[order], prepend=-1) != 0
+    return candidates.where(order[first])
+
+
+def draw_from_best(candidates: Candidates, keys: Keys, draw: int, most: int, catalogue: Catalogue) -> Answers:
     """Draw one of each session's `most` best candidates, all alike.
 
     Parameters
@@ -81,8 +86,6 @@ def draw_from_best(
         Which draw of the keys.
     most : int
     catalogue : Catalogue
-    policy : str, optional
-        Who is said to have chosen.
 
     Examples
     --------
@@ -103,4 +106,4 @@ def draw_from_best(
     there = free > 0
     tracks[there] = catalogue.tracks[candidates.rows[order[drawn[there]]]]
     propensities = np.divide(1.0, free, out=np.zeros(b), where=there)
-    return Answers(tracks, propensities, sizes, None if policy is None else [policy] * b)
+    return Answers(tracks, propensities, sizes)

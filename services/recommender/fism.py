@@ -13,7 +13,6 @@ Cost: about 30 µs a recommendation at batch 64.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -37,21 +36,27 @@ TAKEN = -1.0
 _POWERS = (ARTIST_DISCOUNT ** np.arange(1001)).astype(np.float32)
 
 
-class PoolValues(NamedTuple):
-    """Sessions of one pool, with a value for each of its tracks.
+class Best(NamedTuple):
+    """The best track of each session's pool; all of shape (b,).
 
     Attributes
     ----------
-    sessions : ndarray of int64, shape (k,)
-        Which of the batch.
-    rows : ndarray of int64, shape (size of the pool,)
-    values : ndarray of float32, shape (k, size of the pool)
-        Expected fractions; `TAKEN` for what the session has had.
+    rows : ndarray of int64
+        The catalogue's row; -1 where the session has heard nothing or everything.
+    values : ndarray of float32
+        Expected fraction, artist discount included.
+    pools : ndarray of int64
+    free : ndarray of int64
+        Tracks of the pool that the session has not had.
+    tries : ndarray of int64
+        A row of the pool drawn from all of those where the session explores, else -1.
     """
 
-    sessions: Ints
     rows: Ints
     values: Floats
+    pools: Ints
+    free: Ints
+    tries: Ints
 
 
 class Fism:
@@ -82,66 +87,62 @@ class Fism:
     def recommend(self, batch: Batch) -> Answers:
         """Choose for each request; no answer before the first snapshot, or where the pool is used up."""
         factors = self._factors()
-        tracks = np.full(len(batch), NO_ANSWER)
-        propensities = np.zeros(len(batch))
-        candidates = np.zeros(len(batch), dtype=np.int64)
         if factors is None or not len(self._catalogue):
-            return Answers(tracks, propensities, candidates)
+            return Answers(np.full(len(batch), NO_ANSWER), np.zeros(len(batch)))
         table = factors.table(self._catalogue, self._pools)
         so_far = sessions_so_far(batch, self._catalogue)
-        for at in pool_values(so_far, table, table.taste(so_far), self._pools):
-            chosen, propensity, free = choose(at.values, uniform(batch.keys[at.sessions], 10), batch.keys[at.sessions])
-            answered = free > 0
-            tracks[at.sessions] = np.where(answered, self._catalogue.tracks[at.rows[chosen]], NO_ANSWER)
-            propensities[at.sessions] = propensity
-            candidates[at.sessions] = free
-        return Answers(tracks, propensities, candidates)
+        best = best_of_pools(batch, so_far, table, table.taste(so_far), self._pools)
+        return answers_of(best, self._catalogue, self._pools)
 
 
-def pool_values(so_far: SessionsSoFar, table: FactorTable, taste: Taste, pools: GenrePools) -> Iterator[PoolValues]:
-    """Value every track of each session's pool, pool by pool; sessions that have heard nothing are left out."""
-    pool_of = pools.of_sessions(so_far)
-    known = so_far.valid[:, 0]
-    place_in_group = np.zeros(len(so_far), dtype=np.int64)
-    for pool in np.unique(pool_of[known]).tolist():
-        sessions = np.flatnonzero(known & (pool_of == pool))
-        rows, start, slots = pools.rows(pool), pools.start[pool], int(pools.slots[pool])
-        place_in_group[sessions] = np.arange(len(sessions))
-        here = (pools.pool_of[so_far.heard] == pool) & known[so_far.session_of] & (pool_of[so_far.session_of] == pool)
-        heard, group = so_far.heard[here], place_in_group[so_far.session_of[here]]
-        counts = np.bincount(group * slots + pools.slot_of[heard], minlength=len(sessions) * slots)
-        discount = _POWERS[counts.reshape(len(sessions), slots)][:, pools.slot_of[rows]]
-        logits = taste.vectors[sessions] @ table.pooled[start : start + len(rows)].T
-        values = expit(logits + taste.ease[sessions, None]) * discount
-        values[group, pools.place_of[heard] - start] = TAKEN
-        yield PoolValues(sessions, rows, values)
+def best_of_pools(batch: Batch, so_far: SessionsSoFar, table: FactorTable, taste: Taste, pools: GenrePools) -> Best:
+    """Value every track of each session's pool, pool by pool, and return the best ones."""
+    b = len(so_far)
+    best = Best(
+        np.full(b, -1), np.full(b, TAKEN, np.float32), pools.of_sessions(so_far), np.zeros(b, int), np.full(b, -1)
+    )
+    explores = uniform(batch.keys, 10) < EXPLORE
+    for pool in np.unique(best.pools[so_far.valid[:, 0]]).tolist():
+        sessions = np.flatnonzero(so_far.valid[:, 0] & (best.pools == pool))
+        rows = pools.rows(pool)
+        values = _values(so_far, sessions, table, taste, pools, pool)
+        columns = np.argmax(values, axis=1)
+        best.values[sessions] = values[np.arange(len(sessions)), columns]
+        best.free[sessions] = (values != TAKEN).sum(axis=1)
+        best.rows[sessions] = np.where(best.free[sessions] > 0, rows[columns], -1)
+        for at in np.flatnonzero(explores[sessions] & (best.free[sessions] > 0)).tolist():
+            free = np.flatnonzero(values[at] != TAKEN)
+            session = sessions[at]
+            best.tries[session] = rows[free[integers(batch.keys[session : session + 1], 11, len(free))[0]]]
+    return best
 
 
-def choose(
-    values: Floats, draw: NDArray[np.float64], keys: NDArray[np.uint64]
-) -> tuple[Ints, NDArray[np.float64], Ints]:
-    """Take the best column of each row, or now and then any that is not `TAKEN`.
+def answers_of(best: Best, catalogue: Catalogue, pools: GenrePools) -> Answers:
+    """Answer with the best, or with the try where there is one."""
+    chosen = np.where(best.tries >= 0, best.tries, best.rows)
+    there = chosen >= 0
+    by_trying = (pools.pool_of[chosen] == best.pools) * (EXPLORE / np.maximum(best.free, 1))
+    by_being_best = (chosen == best.rows) * np.where(best.free > 0, 1 - EXPLORE, 1.0)
+    return Answers(
+        np.where(there, catalogue.tracks[chosen], NO_ANSWER),
+        np.where(there, by_trying + by_being_best, 0.0),
+        best.free,
+    )
 
-    Parameters
-    ----------
-    values : ndarray of float32, shape (k, n)
-    draw : ndarray of float64, shape (k,)
-        Uniform in [0, 1); whether to explore.
-    keys : ndarray of uint64, shape (k,)
-        Of where to explore.
 
-    Returns
-    -------
-    columns : ndarray of int64, shape (k,)
-    propensities : ndarray of float64, shape (k,)
-    free : ndarray of int64, shape (k,)
-        How many columns there were to choose from; where 0, the rest means nothing.
-    """
-    free = (values >= 0).sum(axis=1)
-    best = np.argmax(values, axis=1)
-    chosen = best.copy()
-    for row in np.flatnonzero((draw < EXPLORE) & (free > 0)).tolist():
-        columns = np.flatnonzero(values[row] >= 0)
-        chosen[row] = columns[integers(keys[row : row + 1], 11, len(columns))[0]]
-    each = EXPLORE / np.maximum(free, 1)
-    return chosen, np.where(free > 0, each + (chosen == best) * (1 - EXPLORE), 0.0), free
+def _values(
+    so_far: SessionsSoFar, sessions: Ints, table: FactorTable, taste: Taste, pools: GenrePools, pool: int
+) -> Floats:
+    """Return the value of each track of a pool for some sessions, shape (k, size of the pool)."""
+    rows, start, slots = pools.rows(pool), pools.start[pool], int(pools.slots[pool])
+    place = np.full(len(so_far), -1)
+    place[sessions] = np.arange(len(sessions))
+    group = place[so_far.session_of]
+    here = (group >= 0) & (pools.pool_of[so_far.heard] == pool)
+    heard, group = so_far.heard[here], group[here]
+    counts = np.bincount(group * slots + pools.slot_of[heard], minlength=len(sessions) * slots)
+    discount = _POWERS[counts].reshape(len(sessions), slots)[:, pools.slot_of[rows]]
+    logits = taste.vectors[sessions] @ table.pooled[start : start + len(rows)].T
+    values: Floats = expit(logits + taste.ease[sessions, None]) * discount
+    values[group, pools.place_of[heard] - start] = TAKEN
+    return values

@@ -88,10 +88,7 @@ class I2IStream:
         """Draw for each request; no answer where the graph leads nowhere new."""
         if not len(self._catalogue):
             return Answers(np.full(len(batch), NO_ANSWER), np.zeros(len(batch)))
-        return self.draw(batch, sessions_so_far(batch, self._catalogue))
-
-    def draw(self, batch: Batch, so_far: SessionsSoFar) -> Answers:
-        """Draw for each session."""
+        so_far = sessions_so_far(batch, self._catalogue)
         near = discounted(liked_together(so_far, self._catalogue, self._graph()), so_far, self._catalogue)
         return draw_from_best(near, batch.keys, 14, BEST, self._catalogue)
 

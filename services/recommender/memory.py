@@ -46,10 +46,7 @@ class Memory:
         """Draw for each request; no answer where nothing worth it is remembered."""
         if not len(self._catalogue):
             return Answers(np.full(len(batch), NO_ANSWER), np.zeros(len(batch)))
-        return self.draw(batch, sessions_so_far(batch, self._catalogue))
-
-    def draw(self, batch: Batch, so_far: SessionsSoFar) -> Answers:
-        """Draw for each session."""
+        so_far = sessions_so_far(batch, self._catalogue)
         remembered = discounted(liked_before(batch, so_far, self._catalogue), so_far, self._catalogue)
         good = remembered.where(remembered.scores >= LEAST_SCORE)
         return draw_from_best(good, batch.keys, 13, BEST, self._catalogue)

@@ -51,10 +51,7 @@ class StickyNoRepeat:
         """Draw for each request; no answer where the session's artists are used up."""
         if not len(self._catalogue):
             return Answers(np.full(len(batch), NO_ANSWER), np.zeros(len(batch)))
-        return self.draw(batch, sessions_so_far(batch, self._catalogue))
-
-    def draw(self, batch: Batch, so_far: SessionsSoFar) -> Answers:
-        """Draw for each session."""
+        so_far = sessions_so_far(batch, self._catalogue)
         return draw_from_best(
             best_of_artists(so_far, self._catalogue), batch.keys, 12, len(self._catalogue), self._catalogue
         )

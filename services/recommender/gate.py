@@ -1,0 +1,88 @@
+"""Which policy a session gets: Thompson sampling over what the sessions of each policy came to.
+
+A policy's mean session time has, after enough sessions, a normal posterior with its standard error (see
+`streams.folds.policy_results`). Thompson sampling (Biometrika, 1933) chooses a policy as often as it is best among
+draws from the posteriors. The shares are worked out once a second from `DRAWS` such draws, so that a session's
+choice needs one random number and its probability is known exactly.
+
+A policy with fewer sessions than `ENOUGH` takes no part in that and is only tried, in `TRIAL` of the sessions, so a
+model that has learned nothing yet cannot drag the service down; the first policy answers for all the rest. Later every
+policy keeps `FLOOR`: taste changes, and so does who serves it best.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.folds.policy_results import PolicyResult
+
+Floats = NDArray[np.float64]
+Results = Callable[[], Mapping[str, PolicyResult]]
+
+ENOUGH = 20.0
+TRIAL = 0.04
+FLOOR = 0.005
+DRAWS = 2_000
+REFRESH_S = 1.0
+
+
+class Gate:
+    """Shares of sessions, by policy.
+
+    Parameters
+    ----------
+    recommender : str
+        Whose policies they are; results are those of `recommender/policy`.
+    policies : sequence of str
+        The first one needs no model.
+    results : callable
+        Reads the results; called at most once in `REFRESH_S`.
+
+    Examples
+    --------
+    >>> gate = Gate("mix", ["plain", "learned"], dict)
+    >>> gate.shares().tolist()
+    [0.96, 0.04]
+    """
+
+    def __init__(self, recommender: str, policies: Sequence[str], results: Results) -> None:
+        self.policies = tuple(policies)
+        self._names = [f"{recommender}/{policy}" for policy in policies]
+        self._results = results
+        self._shares: Floats = np.zeros(0)
+        self._read_at = -REFRESH_S
+
+    def shares(self) -> Floats:
+        """Return the share of sessions of each policy, shape (number of policies,); they add up to 1."""
+        now = time.monotonic()
+        if now - self._read_at >= REFRESH_S:
+            found = self._results()
+            self._shares = shares([found.get(name, PolicyResult()) for name in self._names])
+            self._read_at = now
+        return self._shares
+
+
+def shares(results: Sequence[PolicyResult]) -> Floats:
+    """Work the shares out; equal results give equal shares.
+
+    Examples
+    --------
+    >>> shares([PolicyResult(1000.0, 3.0, 9000.0), PolicyResult(1000.0, 9.0, 9000.0)]).round(3).tolist()
+    [0.005, 0.995]
+    """
+    weights = np.array([result.weight for result in results])
+    known = weights >= ENOUGH
+    known[0] = True
+    least = np.where(weights >= ENOUGH, FLOOR, TRIAL)
+    least[0] = FLOOR
+    means = np.array([result.mean for result in results])
+    errors = np.array([min(result.standard_error, max(result.mean, 1.0)) for result in results])
+    drawn = means + errors * np.random.default_rng(0).standard_normal((DRAWS, len(results)))
+    best = np.argmax(np.where(known, drawn, -np.inf), axis=1)
+    thompson = np.bincount(best, minlength=len(results)) / DRAWS
+    result: Floats = least + (1.0 - least.sum()) * thompson
+    return result
