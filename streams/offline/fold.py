@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from contextlib import aclosing
 
-from schemas.events import Session
 from streams.folds.partition import PROJECTIONS
 from streams.offline.partition_log import LogRecord, PartitionLog
 from streams.store.memory import MemoryStore
+from streams.worker.emits import Emitted
 from streams.worker.intake import Intake, Rejected
 from streams.worker.partition import ClaimedPartition, Counters
 
 
 class SilentEmits:
-    """Sends nothing: sessions and dead letters of these records were sent when they were first folded."""
+    """Sends nothing: what these records give rise to was sent when they were first folded."""
 
-    async def emit(self, sessions: Sequence[Session], rejected: Sequence[Rejected]) -> None:
+    async def emit(self, events: Sequence[Emitted], rejected: Sequence[Rejected]) -> None:
         """Do nothing."""
 
 

@@ -13,7 +13,7 @@ from schemas.codec import Codec
 from schemas.settings import Settings
 from schemas.topics import Topics
 from streams.store.connect import connect_async
-from streams.worker.broker import describe_topic
+from streams.worker.broker import describe_topic, group_of
 from streams.worker.intake import Intake
 from streams.worker.rejected_before import RejectedBefore
 from streams.worker.topic_state import TopicState
@@ -51,8 +51,8 @@ async def open_sources(settings: Settings) -> AsyncIterator[Sources]:
         The topic does not exist or no broker answers.
     """
     topic, codec = Topics.of(settings).listens.name, Codec()
-    state = await asyncio.to_thread(describe_topic, settings, topic)
-    catalogue, rejected = CatalogueReader(settings, codec), RejectedBefore(settings)
+    state = await asyncio.to_thread(describe_topic, settings, topic, group_of(settings))
+    catalogue, rejected = CatalogueReader(settings, codec), RejectedBefore(settings, topic)
     redis = connect_async(settings)
     try:
         await asyncio.to_thread(catalogue.refresh)

@@ -14,7 +14,7 @@ from streams.replay.errors import ReplayError
 from streams.store.keys import checkpoint_key
 from streams.store.protocol import Outcome
 from streams.store.redis_store import RedisStore
-from streams.worker.broker import describe_topic
+from streams.worker.broker import describe_topic, group_of
 from streams.worker.partition import ClaimedPartition, Counters
 from streams.worker.topic_state import offset_to_start_at
 
@@ -61,7 +61,8 @@ class NamespaceTarget:
         state = sources.state
         if claim.next_offset is not None and claim.next_offset > state.end[partition]:
             # the topic has grown since, and a worker was there first
-            state = await asyncio.to_thread(describe_topic, sources.settings, sources.topic)
+            group = group_of(sources.settings)
+            state = await asyncio.to_thread(describe_topic, sources.settings, sources.topic, group)
         begin = offset_to_start_at(sources.topic, partition, claim, state, rebuild_missing=True)
         claimed = ClaimedPartition(
             partition, claim, begin, self._store, sources.intake, SilentEmits(), self.counters, self._projections

@@ -30,8 +30,8 @@ def group_of(settings: Settings) -> str:
     return f"{settings.topic_prefix}-streams"
 
 
-def describe_topic(settings: Settings, topic: str) -> TopicState:
-    """Return the topic's id, its bounds, and what the workers' group has committed.
+def describe_topic(settings: Settings, topic: str, group: str) -> TopicState:
+    """Return the topic's id, its bounds, and what the group has committed.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def describe_topic(settings: Settings, topic: str) -> TopicState:
         try:
             topic_id = read_topic_id(admin, topic)
             start, end = start_offsets(settings, topic), end_offsets(settings, topic)
-            return TopicState(topic_id, start, end, _committed(settings, topic, sorted(start)))
+            return TopicState(topic_id, start, end, _committed(settings, group, topic, sorted(start)))
         except KafkaException as error:
             # a worker must outlive a broker that restarts in the middle of a rebalance
             if not clients.is_passing(error.args[0]) or time.monotonic() > give_up:
@@ -67,7 +67,7 @@ class TopicWatch:
             return None
 
 
-def _committed(settings: Settings, topic: str, partitions: list[int]) -> dict[int, int]:
+def _committed(settings: Settings, group: str, topic: str, partitions: list[int]) -> dict[int, int]:
     asked = [(topic, partition) for partition in partitions]
-    found = committed_offsets(settings, group_of(settings), asked, TIMEOUT_S)
+    found = committed_offsets(settings, group, asked, TIMEOUT_S)
     return {partition: offset for (_, partition), offset in found.items()}

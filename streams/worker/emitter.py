@@ -1,25 +1,28 @@
-"""What a worker sends out: closed sessions and dead letters, acknowledged before the checkpoint moves.
+"""What is sent out: sessions, training batches, models and dead letters; acknowledged before the checkpoint moves.
 
 At least once: a worker that dies between the acknowledgement and the checkpoint sends them again. A session carries
-an id that is the same every time; a dead letter says which record it is, so a reader drops the copies.
+an id that is the same every time, a training batch its offsets, a model its version; a dead letter says which record
+it is. So a reader drops the copies.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from schemas import clients
 from schemas.codec import Codec
-from schemas.dead_letters import MAX_BYTES, dead_letter_headers
+from schemas.dead_letters import dead_letter_headers
 from schemas.errors import BotifyError
-from schemas.events import Session
+from schemas.events import Model, Session, TrainingBatch
 from schemas.settings import Settings
-from schemas.topics import Topics
+from schemas.topics import MAX_MODEL_BYTES, Topics
+from streams.worker.emits import Emitted
 from streams.worker.intake import Rejected
 
 log = logging.getLogger(__name__)
@@ -32,33 +35,66 @@ class EmitError(BotifyError):
 
 
 class Emitter:
-    """Sends and waits, in a thread of its own so that the worker folds other partitions meanwhile."""
+    """Sends and waits, in a thread of its own so that the worker folds other partitions meanwhile.
+
+    What several partitions send while one is being waited for goes out together after it.
+    """
 
     def __init__(self, settings: Settings, codec: Codec) -> None:
         topics = Topics.of(settings)
-        self._sessions = topics.sessions.name
+        self._routes: dict[type[Emitted], tuple[str, Callable[[Any], bytes]]] = {
+            Session: (topics.sessions.name, lambda session: clients.key_of(session.user)),
+            TrainingBatch: (topics.training.name, lambda batch: clients.key_of(batch.source_partition)),
+            Model: (topics.models.name, lambda model: model.name.encode()),
+        }
         self._dead_letters = topics.dead_letters.name
         self._codec = codec
         # `flush` sends at once, whatever the linger: it only gathers what is still being produced into few requests
-        self._producer = Producer(clients.producer_config(settings, linger_ms=100, message_max_bytes=MAX_BYTES))
+        self._producer = Producer(
+            clients.producer_config(settings, linger_ms=100, message_max_bytes=MAX_MODEL_BYTES)  # the topics' largest
+        )
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="emitter")
+        self._waiting: list[tuple[Sequence[Emitted], Sequence[Rejected], asyncio.Future[None]]] = []
+        self._sending: asyncio.Task[None] | None = None
 
-    async def emit(self, sessions: Sequence[Session], rejected: Sequence[Rejected]) -> None:
+    async def emit(self, events: Sequence[Emitted], rejected: Sequence[Rejected]) -> None:
         """Send, and return when the brokers have acknowledged everything.
 
         Raises
         ------
         EmitError
-            Something was refused, or nothing was heard for `ACKNOWLEDGE_TIMEOUT_S`.
+            Something that was sent together was refused, or nothing was heard for `ACKNOWLEDGE_TIMEOUT_S`.
         """
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._thread, self._emit, sessions, rejected)
+        acknowledged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((events, rejected, acknowledged))
+        if self._sending is None or self._sending.done():
+            self._sending = asyncio.create_task(self._send_waiting(), name="emitter")
+        await acknowledged
 
     def close(self) -> None:
         """End the thread."""
         self._thread.shutdown()
 
-    def _emit(self, sessions: Sequence[Session], rejected: Sequence[Rejected]) -> None:
+    async def _send_waiting(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            together, self._waiting = self._waiting, []
+            events = [event for some, _, _ in together for event in some]
+            rejected = [letter for _, some, _ in together for letter in some]
+            error: EmitError | None = None
+            try:
+                await loop.run_in_executor(self._thread, self._send, events, rejected)
+            except EmitError as failed:
+                error = failed
+            for _, _, acknowledged in together:
+                if acknowledged.done():  # its partition was taken away, and its lane with it
+                    continue
+                if error is None:
+                    acknowledged.set_result(None)
+                else:
+                    acknowledged.set_exception(error)
+
+    def _send(self, events: Sequence[Emitted], rejected: Sequence[Rejected]) -> None:
         refused: list[KafkaError] = []
 
         def on_delivery(error: KafkaError | None, _: Message) -> None:
@@ -66,13 +102,9 @@ class Emitter:
                 refused.append(error)
 
         try:
-            for session in sessions:
-                self._produce(
-                    on_delivery,
-                    topic=self._sessions,
-                    key=clients.key_of(session.user),
-                    value=self._codec.encode(session),
-                )
+            for event in events:
+                topic, key_of = self._routes[type(event)]
+                self._produce(on_delivery, topic=topic, key=key_of(event), value=self._codec.encode(event))
             for letter in rejected:
                 record = letter.record
                 self._produce(
@@ -90,7 +122,7 @@ class Emitter:
         unheard = self._producer.flush(ACKNOWLEDGE_TIMEOUT_S)
         if refused or unheard:
             why = refused[0].str() if refused else f"no answer in {ACKNOWLEDGE_TIMEOUT_S:.0f} s"
-            raise EmitError(f"{len(refused) + unheard} sessions or dead letters were not acknowledged: {why}")
+            raise EmitError(f"{len(refused) + unheard} events or dead letters were not acknowledged: {why}")
         if rejected:
             first = rejected[0].record
             log.warning(

@@ -1,9 +1,10 @@
-"""What a worker counts, for Prometheus. It is read when Prometheus asks, so counting costs what it did before."""
+"""What a worker or learner counts, for Prometheus. It is read when Prometheus asks, so counting costs no more."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -14,12 +15,25 @@ from streams.store.protocol import Claim, Outcome, Store
 from streams.worker.ownership import OwnedPartitions
 
 
-class WorkerMetrics(Collector):
+class Counted(Protocol):
+    """What a program counts, from its start on."""
+
+    fenced: int
+    rolled_back: int
+
+    def described(self) -> Iterable[tuple[str, str, int]]:
+        """Return name, documentation and value of each of the other counters."""
+
+
+class PartitionMetrics(Collector):
     """The counters of the owned partitions.
 
     Parameters
     ----------
+    program : str
+        Part of every name.
     partitions : OwnedPartitions
+    counters : Counted
     applies : DurationHistogram
         See `TimedStore`.
     ends : callable
@@ -27,42 +41,42 @@ class WorkerMetrics(Collector):
     """
 
     def __init__(
-        self, partitions: OwnedPartitions, applies: DurationHistogram, ends: Callable[[], Mapping[int, int]]
+        self,
+        program: str,
+        partitions: OwnedPartitions,
+        counters: Counted,
+        applies: DurationHistogram,
+        ends: Callable[[], Mapping[int, int]],
     ) -> None:
+        self._prefix = f"botify_{program}"
         self._partitions = partitions
+        self._counters = counters
         self._applies = applies
         self._ends = ends
 
     def collect(self) -> Iterable[Metric]:
         """Return the metrics as they are now."""
-        done = self._partitions.counters
-        for name, documentation, value in (
-            ("listens", "Listens that were folded, duplicates included.", done.listens),
-            ("batches", "Batches that were applied to the store.", done.batches),
-            ("duplicates", "Listens that were dropped because their event id had been met.", done.duplicates),
-            ("dead_letters", "Records that went to the dead-letter topic.", done.dead_letters),
-            ("sessions_closed", "Sessions that were closed.", done.sessions),
-        ):
-            yield CounterMetricFamily(f"botify_worker_{name}", documentation, value=value)
+        for name, documentation, value in self._counters.described():
+            yield CounterMetricFamily(f"{self._prefix}_{name}", documentation, value=value)
         lost = CounterMetricFamily(
-            "botify_worker_claims_lost",
-            "Applies that the store refused: another worker had claimed the partition, or the store had lost writes.",
+            f"{self._prefix}_claims_lost",
+            "Applies that the store refused: another had claimed the partition, or the store had lost writes.",
             labels=["reason"],
         )
-        lost.add_metric([Outcome.FENCED.value], done.fenced)
-        lost.add_metric([Outcome.ROLLED_BACK.value], done.rolled_back)
+        lost.add_metric([Outcome.FENCED.value], self._counters.fenced)
+        lost.add_metric([Outcome.ROLLED_BACK.value], self._counters.rolled_back)
         yield lost
         yield from self._by_partition()
-        yield self._applies.family("botify_worker_apply_duration_seconds", "From sending a batch to its outcome.")
+        yield self._applies.family(f"{self._prefix}_apply_duration_seconds", "From sending a batch to its outcome.")
 
     def _by_partition(self) -> Iterable[Metric]:
         checkpoints, ends = self._partitions.applied(), self._ends()
-        yield GaugeMetricFamily("botify_worker_partitions", "Partitions that are claimed.", value=len(checkpoints))
+        yield GaugeMetricFamily(f"{self._prefix}_partitions", "Partitions that are claimed.", value=len(checkpoints))
         checkpoint = GaugeMetricFamily(
-            "botify_worker_checkpoint_offset", "Next offset to be folded, as the store has it.", labels=["partition"]
+            f"{self._prefix}_checkpoint_offset", "Next offset to be folded, as the store has it.", labels=["partition"]
         )
         lag = GaugeMetricFamily(
-            "botify_worker_lag_records",
+            f"{self._prefix}_lag_records",
             "Records between the checkpoint and the end of the partition, as of the last fetch.",
             labels=["partition"],
         )

@@ -8,13 +8,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any, Protocol
 
-from streams.folds.popularity import TrackRows
-from streams.store.protocol import Outcome, Store
-from streams.worker.intake import Intake
-from streams.worker.partition import ClaimedPartition, Counters, Emits
+from streams.store.protocol import Claim, Outcome, Store
 from streams.worker.topic_state import TopicState, another_topic, offset_to_start_at
 from streams.worker.transport import Run
 
@@ -24,10 +23,39 @@ LANE_RUNS = 1
 """Runs that wait in a lane before fetching is held back."""
 
 
+class Partition(Protocol):
+    """A claimed partition: runs in, state in the store."""
+
+    partition: int
+    next_offset: int
+    """Of the record that is folded next."""
+
+    @property
+    def checkpoint(self) -> int:
+        """Of the record that whoever claims it next would begin with; at most `next_offset`."""
+
+    async def process(self, records: Sequence[Any]) -> Outcome:
+        """Fold a run. Once the outcome is FENCED or ROLLED_BACK, this object is of no more use."""
+
+    async def settle(self) -> Outcome:
+        """Bring the checkpoint up to `next_offset`; outcomes as of `process`."""
+
+
+OpenPartition = Callable[[int, Claim, int, Store], Awaitable[Partition]]
+"""Of the partition's number, the claim, the offset to start at, and the store that was claimed in."""
+
+
+class _Order(Enum):
+    """What a lane may be told between runs."""
+
+    CLAIM_AGAIN = auto()
+    SETTLE = auto()
+
+
 @dataclass(slots=True)
 class _Lane:
-    claimed: ClaimedPartition
-    runs: asyncio.Queue[Run | None] = field(default_factory=lambda: asyncio.Queue(LANE_RUNS))
+    claimed: Partition
+    runs: asyncio.Queue[Run | _Order] = field(default_factory=lambda: asyncio.Queue(LANE_RUNS))
     doubtful_gap_at: int | None = None
     open: bool = True
     released: bool = False
@@ -41,8 +69,7 @@ class OwnedPartitions:
     ----------
     topic : str
     store : Store
-    intake : Intake
-    emits : Emits
+    open_partition : OpenPartition
     describe_topic : callable returning TopicState
     seek : callable of (partition, offset)
         Makes the consumer fetch from there.
@@ -55,7 +82,6 @@ class OwnedPartitions:
     ----------
     failed : asyncio.Future
         Raises what ended a lane; a worker that fails stops, and its supervisor starts another.
-    counters : Counters
     claimed : bool
         Whether everything that the group has assigned is claimed, which may be nothing.
     """
@@ -64,8 +90,7 @@ class OwnedPartitions:
         self,
         topic: str,
         store: Store,
-        intake: Intake,
-        emits: Emits,
+        open_partition: OpenPartition,
         describe_topic: Callable[[], Awaitable[TopicState]],
         seek: Callable[[int, int], Awaitable[None]],
         reclaim_after_s: float,
@@ -74,8 +99,7 @@ class OwnedPartitions:
     ) -> None:
         self._topic = topic
         self._store = store
-        self._intake = intake
-        self._emits = emits
+        self._open_partition = open_partition
         self._describe_topic = describe_topic
         self._seek = seek
         self._reclaim_after_s = reclaim_after_s
@@ -84,9 +108,7 @@ class OwnedPartitions:
         self._topic_id: str | None = None
         self._claiming = asyncio.Lock()
         self._lanes: dict[int, _Lane] = {}
-        self._rows: TrackRows = {}
         self.failed: asyncio.Future[None] = asyncio.get_event_loop().create_future()
-        self.counters = Counters()
         self.claimed = False
 
     async def claim(self, partitions: set[int]) -> Mapping[int, int]:
@@ -153,7 +175,15 @@ class OwnedPartitions:
                     self._store = store
                     lanes = list(self._lanes.values())
                 for lane in lanes:
-                    await lane.runs.put(None)
+                    await lane.runs.put(_Order.CLAIM_AGAIN)
+
+    async def settle_regularly(self, every_s: float) -> None:
+        """Have all partitions bring their checkpoints up, again and again."""
+        while True:
+            await asyncio.sleep(every_s)
+            for lane in list(self._lanes.values()):
+                if lane.open:
+                    await lane.runs.put(_Order.SETTLE)
 
     async def submit(self, run: Run) -> None:
         """Hand a run to its lane; waits while the lane is full. A run of a partition not owned is dropped."""
@@ -163,7 +193,7 @@ class OwnedPartitions:
 
     def applied(self) -> Mapping[int, int]:
         """Return the checkpoint of each owned partition; from any thread."""
-        return {partition: lane.claimed.next_offset for partition, lane in self._lanes.copy().items()}
+        return {partition: lane.claimed.checkpoint for partition, lane in self._lanes.copy().items()}
 
     async def _claim_all(self, partitions: set[int]) -> dict[int, int]:
         state = await self._describe_topic()
@@ -175,17 +205,15 @@ class OwnedPartitions:
         log.info("claimed partitions at offsets %s", offsets)
         return offsets
 
-    async def _claim(self, partition: int, state: TopicState) -> ClaimedPartition:
+    async def _claim(self, partition: int, state: TopicState) -> Partition:
         store = self._store  # another may become the live one while this one answers
         claim = await store.claim(partition, self._owner, state.topic_id)
         if claim.next_offset is not None and claim.next_offset > state.end[partition]:
             state = await self._describe_topic()  # it has grown since, and the worker before us was that fast
         start = offset_to_start_at(self._topic, partition, claim, state, rebuild_missing=self._rebuild_missing)
-        return ClaimedPartition(
-            partition, claim, start, store, self._intake, self._emits, self.counters, rows=self._rows
-        )
+        return await self._open_partition(partition, claim, start, store)
 
-    def _open_lane(self, claimed: ClaimedPartition) -> None:
+    def _open_lane(self, claimed: Partition) -> None:
         lane = self._lanes[claimed.partition] = _Lane(claimed)
         lane.task = asyncio.create_task(self._work(lane), name=f"lane-{claimed.partition}")
         lane.task.add_done_callback(self._on_lane_done)
@@ -197,14 +225,18 @@ class OwnedPartitions:
     async def _work(self, lane: _Lane) -> None:
         while not lane.released:  # redis-py may swallow a cancellation that comes with a reply
             run = await lane.runs.get()
-            if run is None:
+            if run is _Order.CLAIM_AGAIN:
                 await self._claim_again(lane, "the namespace is another")
+            elif run is _Order.SETTLE:
+                await self._go_on(lane, await lane.claimed.settle())
             elif await self._follows(lane, run):
-                outcome = await lane.claimed.process(run.records)
-                if outcome.lost and not lane.released:
-                    # Fenced: another worker claimed it. If the group agrees, this lane is cancelled while it waits.
-                    wait_s = self._reclaim_after_s if outcome is Outcome.FENCED else 0.0
-                    await self._claim_again(lane, outcome.name, wait_s)
+                await self._go_on(lane, await lane.claimed.process(run.records))
+
+    async def _go_on(self, lane: _Lane, outcome: Outcome) -> None:
+        if outcome.lost and not lane.released:
+            # Fenced: another worker claimed it. If the group agrees, this lane is cancelled while it waits.
+            wait_s = self._reclaim_after_s if outcome is Outcome.FENCED else 0.0
+            await self._claim_again(lane, outcome.name, wait_s)
 
     async def _follows(self, lane: _Lane, run: Run) -> bool:
         """Say whether a run may be processed, and seek back where it may not.

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from schemas.events import Session
+from schemas.training import training_batch_of
 from streams.folds.partition import PROJECTIONS, PartitionFold
 from streams.folds.popularity import TrackRows
 from streams.folds.projection import Record
 from streams.store.protocol import Claim, ClaimLostError, Outcome, Position, Store
-from streams.worker.intake import Intake, Rejected
-
-
-class Emits(Protocol):
-    """Sends what a batch gives rise to, and returns when it is acknowledged."""
-
-    async def emit(self, sessions: Sequence[Session], rejected: Sequence[Rejected]) -> None:
-        """Send all of it."""
+from streams.worker.emits import Emits, Emitted
+from streams.worker.intake import Intake
 
 
 @dataclass(slots=True)
@@ -33,6 +27,16 @@ class Counters:
     fenced: int = 0
     rolled_back: int = 0
 
+    def described(self) -> Iterable[tuple[str, str, int]]:
+        """Return name, documentation and value of each, for metrics."""
+        return (
+            ("listens", "Listens that were folded, duplicates included.", self.listens),
+            ("batches", "Batches that were applied to the store.", self.batches),
+            ("duplicates", "Listens that were dropped because their event id had been met.", self.duplicates),
+            ("dead_letters", "Records that went to the dead-letter topic.", self.dead_letters),
+            ("sessions_closed", "Sessions that were closed.", self.sessions),
+        )
+
 
 class ClaimedPartition:
     """Folds a partition's runs from the claimed offset on.
@@ -45,6 +49,8 @@ class ClaimedPartition:
     ----------
     projections : collection of str
         Those that are folded; a worker folds all.
+    training : bool
+        Whether the listens are sent on to the training topic.
     """
 
     def __init__(
@@ -58,6 +64,8 @@ class ClaimedPartition:
         counters: Counters,
         projections: Collection[str] = PROJECTIONS,
         rows: TrackRows | None = None,
+        *,
+        training: bool = False,
     ) -> None:
         self.partition = partition
         self.next_offset = start
@@ -66,8 +74,18 @@ class ClaimedPartition:
         self._intake = intake
         self._emits = emits
         self._counters = counters
+        self._training = training
         self._fold = PartitionFold(partition, projections, rows)
         self._loaded = False
+
+    @property
+    def checkpoint(self) -> int:
+        """What the store has: every run is in it before the next."""
+        return self.next_offset
+
+    async def settle(self) -> Outcome:
+        """Do nothing; nothing waits to be applied."""
+        return Outcome.ALREADY
 
     async def process(self, records: Sequence[Any]) -> Outcome:
         """Take a run in.
@@ -115,13 +133,17 @@ class ClaimedPartition:
         good, rejected = self._intake.take(records)
         await self._read_missing(good)
         duplicates = self._fold.users.duplicates
-        self._fold.fold(good)
+        kept = self._fold.fold(good)
         changes, sessions = self._fold.take_changes(), self._fold.take_closed_sessions()
-        if sessions or rejected:
-            # Every read was made under the position, so this is right even if the partition is another's by now.
-            await self._emits.emit(sessions, rejected)
         claim, checkpoint = self._position.claim, self._position.checkpoint
         new_next = records[-1].offset + 1
+        events: list[Emitted] = [*sessions]
+        if self._training:
+            # From the checkpoint on: what lies before it is in the training topic already, whoever has put it there.
+            events.append(training_batch_of(claim.topic_id or "", self.partition, self.next_offset, new_next, kept))
+        if events or rejected:
+            # Every read was made under the position, so this is right even if the partition is another's by now.
+            await self._emits.emit(events, rejected)
         outcome = await self._store.apply(self.partition, claim, checkpoint, new_next, changes)
         if not outcome.lost:
             self.next_offset = new_next

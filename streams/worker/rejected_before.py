@@ -1,4 +1,4 @@
-"""Which records of the listens topic were dead-lettered: their fate is settled.
+"""Which records of a topic were dead-lettered: their fate is settled.
 
 Whether a record can enter depends on more than the record: on the catalogue, and on the schemas that the code knows.
 A fold that asked again later could let in what the worker set aside, and once more when it is redriven. So the
@@ -18,16 +18,20 @@ from schemas.topics import Topics
 class RejectedBefore:
     """Follows the dead-letter topic.
 
+    Parameters
+    ----------
+    topic : str
+        Whose dead letters count.
+
     Attributes
     ----------
     offsets : dict of partition to set of offset
-        Dead-lettered listens, as of the last `refresh`; about 100 bytes each.
+        What was dead-lettered, as of the last `refresh`; about 100 bytes each.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        topics = Topics.of(settings)
-        self._listens = topics.listens.name
-        self._reader = TopicReader(settings, topics.dead_letters.name)
+    def __init__(self, settings: Settings, topic: str) -> None:
+        self._topic = topic
+        self._reader = TopicReader(settings, Topics.of(settings).dead_letters.name)
         self._reading = threading.Lock()
         self.offsets: dict[int, set[int]] = {}
 
@@ -37,7 +41,7 @@ class RejectedBefore:
             for batch in self._reader.read_to_end():
                 for message in batch:
                     origin = origin_of(message.headers())
-                    if origin is not None and origin.topic == self._listens:
+                    if origin is not None and origin.topic == self._topic:
                         self.offsets.setdefault(origin.partition, set()).add(origin.offset)
 
     def close(self) -> None:

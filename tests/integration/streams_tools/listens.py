@@ -20,7 +20,7 @@ from streams.offline.partition_log import PartitionLog
 from streams.store.connect import connect_async
 from streams.store.namespaces import live_namespace
 from streams.store.redis_store import RedisStore
-from streams.worker.broker import describe_topic
+from streams.worker.broker import describe_topic, group_of
 from streams.worker.emitter import Emitter
 from streams.worker.intake import Intake
 from streams.worker.partition import ClaimedPartition, Counters
@@ -85,7 +85,7 @@ async def _fold_live(settings: Settings, emit: bool) -> None:
     catalogue.refresh()
     store = RedisStore(redis, await live_namespace(redis, settings.topic_prefix))
     emits = Emitter(settings, codec) if emit else SilentEmits()
-    topic_id = describe_topic(settings, topic).topic_id
+    topic_id = describe_topic(settings, topic, group_of(settings)).topic_id
     for partition, end in end_offsets(settings, topic).items():
         claim = await store.claim(partition, "test", topic_id)
         start = claim.next_offset or 0

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 
 import pytest
 
-from schemas.events import Session
+from schemas.events import Session, TrainingBatch
+from schemas.training import listens_of
 from streams.folds.user_state import UserState
 from streams.folds.users import USERS
 from streams.store.memory import MemoryStore
 from streams.store.protocol import Outcome
+from streams.worker.emits import Emitted
 from streams.worker.intake import Intake, Rejected
 from streams.worker.partition import ClaimedPartition, Counters
 from tests.unit.streams.records import CODEC, listen, record
@@ -23,14 +25,16 @@ class Sent:
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
         self.sessions: list[Session] = []
+        self.training: list[TrainingBatch] = []
         self.rejected: list[Rejected] = []
         self.checkpoints: list[int | None] = []
         self.fails = False
 
-    async def emit(self, sessions: Sequence[Session], rejected: Sequence[Rejected]) -> None:
+    async def emit(self, events: Sequence[Emitted], rejected: Sequence[Rejected]) -> None:
         if self.fails:
             raise ConnectionError("no broker")
-        self.sessions += sessions
+        self.sessions += [event for event in events if isinstance(event, Session)]
+        self.training += [event for event in events if isinstance(event, TrainingBatch)]
         self.rejected += rejected
         self.checkpoints.append(self._store.checkpoints[0].next_offset)
 
@@ -38,13 +42,13 @@ class Sent:
 class Worker:
     """One claimed partition over a store in memory."""
 
-    def __init__(self, store: MemoryStore | None = None) -> None:
+    def __init__(self, store: MemoryStore | None = None, *, training: bool = False) -> None:
         self.store = store or MemoryStore()
         self.sent, self.counters = Sent(self.store), Counters()
         claim = asyncio.run(self.store.claim(0, "me", "t"))
         intake = Intake(CODEC, {7}, lambda: None)
         self.partition = ClaimedPartition(
-            0, claim, claim.next_offset or 0, self.store, intake, self.sent, self.counters
+            0, claim, claim.next_offset or 0, self.store, intake, self.sent, self.counters, training=training
         )
         asyncio.run(self.partition.load())
 
@@ -139,3 +143,31 @@ def test_a_successor_goes_on_with_the_open_sessions() -> None:
     successor.process(record(2, listen("x", ended=True)))
     (session,) = successor.sent.sessions
     assert (session.event_id, session.tracks, session.closed_by) == ("0-0", 3, "end")
+
+
+def stretches(worker: Worker) -> list[tuple[int, int, list[int]]]:
+    return [(b.first_offset, b.next_offset, listens_of(b, b"").offsets.tolist()) for b in worker.sent.training]
+
+
+def test_what_models_learn_from_is_sent_before_the_checkpoint_passes_it() -> None:
+    worker = Worker(training=True)
+    worker.process(record(0), record(1, raw=b"rubbish"), record(2, listen("e0")), record(3))
+    worker.process(record(6), record(7))
+    assert worker.sent.checkpoints == [None, 4]
+    # without what was refused and what was met before; without a hole where the topic has one
+    assert stretches(worker) == [(0, 4, [0, 3]), (4, 8, [2, 3])]
+
+
+def test_a_run_of_nothing_but_rubbish_is_a_stretch_too() -> None:
+    worker = Worker(training=True)
+    worker.process(record(0, raw=b""))
+    assert stretches(worker) == [(0, 1, [])]
+
+
+def test_a_successor_sends_from_the_checkpoint_on_again() -> None:
+    worker = Worker(training=True)
+    worker.process(record(0), record(1))
+    successor = Worker(worker.store, training=True)
+    successor.process(record(1), record(2))
+    assert worker.process(record(2), record(3)) is Outcome.FENCED
+    assert stretches(successor) == [(2, 3, [0])]

@@ -7,14 +7,15 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 import pytest
 
-from schemas.events import Session
 from streams.folds.projection import Changes
 from streams.folds.user_state import UserState
 from streams.folds.users import USERS
 from streams.store.memory import MemoryStore
-from streams.store.protocol import Claim, Outcome
+from streams.store.protocol import Claim, Outcome, Store
+from streams.worker.emits import Emitted
 from streams.worker.intake import Intake, Rejected
 from streams.worker.ownership import LANE_RUNS, OwnedPartitions
+from streams.worker.partition import ClaimedPartition, Counters
 from streams.worker.topic_state import TopicMismatchError, TopicState
 from tests.unit.streams.records import CODEC, TOPIC, run_of
 
@@ -49,7 +50,7 @@ class ScriptedStore(MemoryStore):
 
 
 class Silent:
-    async def emit(self, sessions: Sequence[Session], rejected: Sequence[Rejected]) -> None:
+    async def emit(self, events: Sequence[Emitted], rejected: Sequence[Rejected]) -> None:
         """Send nothing."""
 
 
@@ -59,16 +60,20 @@ class Harness:
     def __init__(self, reclaim_after_s: float) -> None:
         self.store = ScriptedStore()
         self.seeks: list[tuple[int, int]] = []
+        self.counters = Counters()
         self.topic = TopicState("t", {0: 0, 1: 0}, {0: 1000, 1: 1000})
         self.owned = OwnedPartitions(
             topic=TOPIC,
             store=self.store,
-            intake=Intake(CODEC, {7}, lambda: None),
-            emits=Silent(),
+            open_partition=self._open,
             describe_topic=self._describe,
             seek=self._seek,
             reclaim_after_s=reclaim_after_s,
         )
+
+    async def _open(self, partition: int, claim: Claim, start: int, store: Store) -> ClaimedPartition:
+        intake = Intake(CODEC, {7}, lambda: None)
+        return ClaimedPartition(partition, claim, start, store, intake, Silent(), self.counters)
 
     async def _describe(self) -> TopicState:
         return self.topic
@@ -156,7 +161,7 @@ def test_runs_that_overlap_are_folded_once() -> None:
         for run in (run_of(0, 1, 2), run_of(0, 1, 2), run_of(2, 3)):
             await h.owned.submit(run)
         await h.folded(4)
-        assert (h.listens(), h.owned.counters.duplicates) == (4, 0)
+        assert (h.listens(), h.counters.duplicates) == (4, 0)
 
     scenario(play)
 
@@ -173,7 +178,7 @@ def test_a_fenced_lane_waits_for_the_group_then_claims_again_and_seeks() -> None
         assert h.seeks == [(0, 0)]
         await h.owned.submit(run_of(0, 1))
         await h.folded(2)
-        assert (h.listens(), h.owned.counters.fenced) == (2, 1)
+        assert (h.listens(), h.counters.fenced) == (2, 1)
 
     scenario(play)
 
@@ -183,7 +188,7 @@ def test_other_lanes_go_on_while_one_waits() -> None:
         await h.owned.claim({0, 1})
         h.store.outcomes = [Outcome.FENCED]
         await h.owned.submit(run_of(0))
-        await h.until(lambda: h.owned.counters.fenced)
+        await h.until(lambda: h.counters.fenced)
         async with asyncio.timeout(5):
             for offset in range(LANE_RUNS * 3):
                 await h.owned.submit(run_of(offset + 1))
@@ -204,7 +209,7 @@ def test_a_lane_whose_store_went_back_claims_again_at_once() -> None:
         assert h.seeks == [(0, 2)]
         await h.owned.submit(run_of(2, 3))
         await h.folded(4)
-        assert (h.listens(), h.owned.counters.rolled_back) == (4, 1)
+        assert (h.listens(), h.counters.rolled_back) == (4, 1)
 
     scenario(play)
 

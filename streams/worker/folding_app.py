@@ -1,0 +1,223 @@
+"""A Faust app that folds one topic into the store, wired. Everything is chosen here; nothing is made at import."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from faust.sensors.prometheus import setup_prometheus_sensors
+from faust.types import TP
+
+from schemas.observing.histogram import DurationHistogram
+from schemas.observing.probes import Heartbeat
+from schemas.observing.server import new_registry, observed
+from schemas.settings import Settings
+from streams.store.connect import connect_async
+from streams.store.namespaces import LiveNamespace, live_namespace
+from streams.store.protocol import Claim, Store
+from streams.store.redis_store import RedisStore
+from streams.worker.broker import TopicWatch, describe_topic
+from streams.worker.credentials import broker_credentials
+from streams.worker.failpoints import with_failpoints
+from streams.worker.metrics import Counted, PartitionMetrics, TimedStore
+from streams.worker.ownership import OwnedPartitions, Partition
+from streams.worker.topic_state import TopicState
+from streams.worker.transport import BatchApp, BatchConsumer, RunSchema, broker_urls
+
+log = logging.getLogger(__name__)
+
+TOPIC_CHECK_S = 5.0
+NAMESPACE_CHECK_S = 0.5
+HEARTBEAT_S = 1.0
+FETCH_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Folding:
+    """What an app folds, and where the result lies.
+
+    Attributes
+    ----------
+    program : str
+        What the process is called in its metrics.
+    topic : str
+    group : str
+        The consumer group that shares the topic's partitions.
+    prefix : str
+        First part of its namespaces in the store.
+    run_records : int
+        At the most, in one run.
+    settle_s : float | None
+        How often checkpoints are brought up to what was folded; None where each run does it.
+    """
+
+    program: str
+    topic: str
+    group: str
+    prefix: str
+    run_records: int
+    settle_s: float | None = None
+
+
+class FoldingApp(BatchApp, ABC):
+    """An agent that hands runs to the partitions that it owns, and what it needs while it runs.
+
+    Attributes
+    ----------
+    counters : Counted
+        What the partitions have done; a subclass's own.
+    """
+
+    settings: Settings
+    folding: Folding
+    counters: Counted
+    partitions: OwnedPartitions
+    consumer: BatchConsumer
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.registry = new_registry()
+        self.heartbeat = Heartbeat()
+        self._applies = DurationHistogram()
+        self._served = ExitStack()
+
+    @abstractmethod
+    def open_sources(self) -> None:
+        """Open what partitions need; blocking, called once."""
+
+    @abstractmethod
+    def refresh_sources(self) -> None:
+        """Bring up to date what a claim goes by; blocking."""
+
+    @abstractmethod
+    def close_sources(self) -> None:
+        """Close it; blocking."""
+
+    @abstractmethod
+    async def open_partition(self, partition: int, claim: Claim, start: int, store: Store) -> Partition:
+        """Return a partition that was claimed; see `OpenPartition`."""
+
+    async def on_start(self) -> None:
+        """Open the sources and connect; partitions are claimed when the group assigns them."""
+        await super().on_start()
+        settings, folding = self.settings, self.folding
+        await asyncio.to_thread(self.open_sources)
+        self._redis = connect_async(settings)
+        namespace = await live_namespace(self._redis, folding.prefix)
+        self._namespace = LiveNamespace(self._redis, folding.prefix, seen=namespace)
+        self.partitions = OwnedPartitions(
+            topic=folding.topic,
+            store=self._store_of(namespace),
+            open_partition=self.open_partition,
+            describe_topic=lambda: asyncio.to_thread(self._before_claim),
+            seek=lambda partition, offset: self.consumer.seek_back(TP(folding.topic, partition), offset),
+            reclaim_after_s=settings.session_timeout_s,
+            rebuild_missing=settings.on_missing_state == "rebuild",
+        )
+        self.registry.register(
+            PartitionMetrics(folding.program, self.partitions, self.counters, self._applies, self._ends)
+        )
+        self._served.enter_context(
+            observed(settings, self.registry, alive=self.heartbeat.probe, ready=self._missing_for_ready)
+        )
+
+    async def on_stop(self) -> None:
+        """Let go of the partitions, then of the connections."""
+        self._served.close()
+        await self.partitions.release()
+        await super().on_stop()
+        await asyncio.to_thread(self.close_sources)
+        await self._redis.aclose()
+        log.info("stopped: %s", self.counters)
+
+    async def another_store(self) -> Store | None:
+        """Return the store of the live namespace, where another one has become that."""
+        namespace = await self._namespace.look()
+        return None if namespace is None else self._store_of(namespace)
+
+    def _store_of(self, namespace: str) -> Store:
+        return TimedStore(with_failpoints(RedisStore(self._redis, namespace)), self._applies)
+
+    def _missing_for_ready(self) -> str | None:
+        return None if self.partitions.claimed else "the assigned partitions are not claimed yet"
+
+    def _ends(self) -> dict[int, int]:
+        return {tp.partition: end for tp, end in dict(self.monitor.tp_end_offsets).items()}
+
+    def _before_claim(self) -> TopicState:
+        self.refresh_sources()
+        return describe_topic(self.settings, self.folding.topic, self.folding.group)
+
+
+A = TypeVar("A", bound=FoldingApp)
+
+
+def make_app(kind: type[A], settings: Settings, folding: Folding) -> A:
+    """Return the app, ready to be started."""
+    app = kind(
+        folding.group,
+        broker=broker_urls(settings.kafka_bootstrap_servers),
+        broker_credentials=broker_credentials(settings),
+        datadir=settings.home / "faust",
+        topic_disable_leader=True,
+        topic_allow_declare=False,
+        # With replicas Faust's own assignor takes over, which leaves workers idle (4 partitions on 3: 2, 2, none).
+        table_standby_replicas=0,
+        web_enabled=False,
+        agent_supervisor="mode.supervisors.CrashingSupervisor",
+        broker_max_poll_records=folding.run_records,
+        broker_session_timeout=float(settings.session_timeout_s),
+        broker_heartbeat_interval=settings.session_timeout_s / 5,
+        broker_commit_interval=1.0,
+        broker_check_crcs=False,
+        consumer_auto_offset_reset="none",
+        consumer_max_fetch_size=FETCH_BYTES,
+        stream_buffer_maxsize=8,
+        stream_wait_empty=False,
+    )
+    app.settings, app.folding = settings, folding
+    if settings.metrics_port is not None:
+        # Faust's own sensor; its "messages" are our runs of records, and its durations are in milliseconds
+        setup_prometheus_sensors(app, registry=app.registry, name_prefix="faust")
+    _add_agent(app)
+    _add_tasks(app)
+    return app
+
+
+def _add_agent(app: FoldingApp) -> None:
+    @app.agent(app.topic(app.folding.topic, schema=RunSchema()))
+    async def fold(runs: Any) -> AsyncIterator[None]:
+        async for run in runs.noack():
+            await app.partitions.submit(run)
+            yield
+
+
+def _add_tasks(app: FoldingApp) -> None:
+    @app.task  # type: ignore[untyped-decorator]
+    async def stop_when_a_partition_fails() -> None:
+        await app.partitions.failed
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def stop_when_the_topic_is_another() -> None:
+        watch = TopicWatch(app.settings, app.folding.topic)
+        await app.partitions.watch_topic(lambda: asyncio.to_thread(watch.read_id), TOPIC_CHECK_S)
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def follow_the_live_namespace() -> None:
+        await app.partitions.follow_namespace(app.another_store, NAMESPACE_CHECK_S)
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def settle() -> None:
+        if app.folding.settle_s is not None:
+            await app.partitions.settle_regularly(app.folding.settle_s)
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def beat() -> None:
+        while True:
+            app.heartbeat.beat()
+            await asyncio.sleep(HEARTBEAT_S)
