@@ -26,21 +26,23 @@ from tests.chaos.conftest import TRACKS
 from tests.support import make_listens, produce
 
 LISTENS = 40_000
-COMMIT_ROWS = 1_000
+COMMIT_ROWS = (4_000, 400)
+"""In turn: what was half written by one export must not be written over, by luck, by the next."""
+
 KILLS = 10
 DEADLINE_S = 60.0
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 
 
-def _export(env: Mapping[str, str], path: Path) -> None:
-    topic_reader.BATCH = COMMIT_ROWS  # a commit holds whole batches
+def _export(env: Mapping[str, str], path: Path, commit_rows: int) -> None:
+    topic_reader.BATCH = commit_rows  # a commit holds whole batches
     settings = Settings.from_env({**os.environ, **env})
-    export_topic(settings, Topics.of(settings).listens, path, commit_rows=COMMIT_ROWS)
+    export_topic(settings, Topics.of(settings).listens, path, commit_rows=commit_rows)
 
 
-def start(settings: Settings, path: Path) -> ForkServerProcess:
-    process = _CONTEXT.Process(target=_export, args=(settings.to_env(), path))
+def start(settings: Settings, path: Path, commit_rows: int) -> ForkServerProcess:
+    process = _CONTEXT.Process(target=_export, args=(settings.to_env(), path, commit_rows))
     process.start()
     return process
 
@@ -84,12 +86,12 @@ def test_an_export_killed_ten_times_equals_one_never_killed(settings: Settings, 
     export_topic(settings, topics.listens, whole)
 
     in_the_middle = 0
-    for _ in range(KILLS):
-        process = start(settings, killed)
+    for kill in range(KILLS):
+        process = start(settings, killed, COMMIT_ROWS[kill % 2])
         kill_after(process, killed, files=int(rng.integers(1, 9)))
         in_the_middle += bool(left_behind(killed))
     assert in_the_middle >= KILLS // 2, "too few kills hit a commit to say anything"
-    last = start(settings, killed)
+    last = start(settings, killed, COMMIT_ROWS[1])
     last.join(DEADLINE_S)
     assert last.exitcode == 0
 
