@@ -101,8 +101,9 @@ def docker(
     *arguments: str, cwd: Path | None = None, env: dict[str, str] | None = None, timeout_s: float = COMMAND_S
 ) -> str:
     """Run `docker`, and return what it prints."""
+    command = ("docker", *arguments)
     done = subprocess.run(  # noqa: S603 - the test's own command
-        ("docker", *arguments), cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout_s, check=False
+        command, cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout_s, check=False
     )
     assert done.returncode == 0, f"docker {' '.join(arguments)}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
     return done.stdout

@@ -22,7 +22,7 @@ def test_compose_serves_a_recommendation_and_stops_gracefully(tmp_path: Path) ->
         assert answer.status == 200
         assert answer.body["user"] == 1
         assert answer.body["track"] in range(50_000)
-        assert "fallback" not in answer.headers
+        assert "x-botify-fallback" not in answer.headers
 
         botify.compose("stop")
         ended = {one["Name"]: one["ExitCode"] for one in botify.containers("worker", "recommender", "gateway")}

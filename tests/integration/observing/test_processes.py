@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import urllib.error
-import urllib.request
 
 import pytest
 
@@ -13,6 +11,7 @@ from schemas.events import RecommendationRequest
 from schemas.settings import Settings
 from schemas.topics import Topics
 from services.stack.ports import find_free
+from tests.integration.observing.scraping import is_ready, samples
 from tests.support import eventually, make_listens, produce, produce_raw, running, write_catalogue
 
 LISTENS = 500
@@ -22,29 +21,6 @@ LISTENS = 500
 def observed(settings: Settings) -> Settings:
     write_catalogue(settings, 20)
     return settings.with_(metrics_port=find_free(), log_format="json")
-
-
-def get(settings: Settings, path: str) -> tuple[int, str]:
-    """Return status and text; 0 where nobody listens."""
-    url = f"http://127.0.0.1:{settings.metrics_port}{path}"
-    try:
-        with urllib.request.urlopen(url, timeout=5) as response:
-            return response.status, response.read().decode()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read().decode()
-    except OSError:
-        return 0, ""
-
-
-def samples(settings: Settings) -> dict[str, float]:
-    """Return each sample by its name and labels."""
-    lines = [line.rpartition(" ") for line in get(settings, "/metrics")[1].splitlines() if not line.startswith("#")]
-    return {name: float(value) for name, _, value in lines}
-
-
-def is_ready(settings: Settings) -> bool:
-    return get(settings, "/readyz")[0] == 200 == get(settings, "/healthz")[0]
 
 
 def test_a_worker_counts_what_it_folds(observed: Settings) -> None:
