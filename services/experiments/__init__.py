@@ -24,7 +24,7 @@ Several run at once, in layers (Tang et al., "Overlapping experiment infrastruct
     treatments = [{ name = "C", recommender = "sticky_artist" }, { name = "T1", recommender = "mix" }]
 
     [layer.ranking]
-    salt = "ranking-2"                 # another salt shuffles the layer's listeners anew; by default its name
+    salt = "ranking-2"                 # another salt shuffles the layer's listeners anew; "layer:ranking" else
 
 A layer deals its listeners out to its experiments in the order of the file, so a new one goes to the end. Layers are
 independent of each other, and an experiment without a layer is one of its own, with all listeners.

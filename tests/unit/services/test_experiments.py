@@ -154,6 +154,14 @@ def test_layers_are_independent_and_so_is_the_split_within(tmp_path: Path) -> No
         assert stats.chisquare(quarters).pvalue > 1e-3
 
 
+def test_an_experiment_called_like_its_layer_splits_by_another_hash(tmp_path: Path) -> None:
+    arms = ", ".join(f'{{ name = "T{i}" }}' for i in range(10))
+    text = f'[[experiment]]\nname = "A"\nlayer = "A"\ntraffic = 0.005\ntreatments = [{arms}]'
+    experiments = load(tmp_path, text)
+    found = {experiments.assign(user).treatments.get("A") for user in range(40_000)}
+    assert len(found - {None}) == 10  # by the same hash, five buckets of the layer would give five treatments
+
+
 def test_an_experiment_that_joins_a_layer_at_the_end_moves_nobody(tmp_path: Path) -> None:
     before = load(tmp_path, LAYERED)
     new = '[[experiment]]\nname = "NEW"\nlayer = "ranking"\ntraffic = 0.3\ntreatments = [{ name = "C" }]'
