@@ -14,6 +14,8 @@ from duckdb import ColumnExpression, ConstantExpression, Expression, FunctionExp
 from analytics.assignment import Assignment, assignment_of, unknown_experiment
 from analytics.errors import AnalyticsError
 from analytics.export.manifest import NAME, read_manifest
+from analytics.frames import CATEGORIES
+from schemas.events import Listen
 
 MEMORY = "512MB"
 """What DuckDB may use before it goes on on the disk."""
@@ -30,6 +32,7 @@ _SEEN = """
     FROM (SELECT "user", treatments[$experiment] AS treatment, timestamp_ms FROM listens)
     WHERE treatment IS NOT NULL GROUP BY "user" ORDER BY "user"
 """
+_FRAME = "SELECT * EXCLUDE (treatments), CAST(to_json(treatments) AS VARCHAR) AS treatments FROM listens"
 # A copy has the event id of another listen. Almost no listen has one, so ids are compared by their hashes first.
 _COPIES = """
     CREATE TEMP TABLE copies AS
@@ -52,6 +55,11 @@ class ExportedListens:
     def sessions(self) -> pd.DataFrame:
         """Return the sessions, as `analytics.sessions.sessions_of` but without their ids."""
         return self._connection.execute(_SESSIONS).df()
+
+    def frame(self) -> pd.DataFrame:
+        """Return the listens, as `analytics.frames.listens_frame`: all of them, so they must fit in memory."""
+        columns = self._connection.execute(_FRAME).df()
+        return columns.astype(dict.fromkeys(CATEGORIES, "category"))[list(Listen._fields)]
 
     def assignment(self, experiment: str) -> Assignment:
         """Find each user's treatment, as `analytics.assignment.assign`.

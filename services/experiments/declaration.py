@@ -114,7 +114,7 @@ def _slices(entries: Mapping[str, Table], layers: Any) -> dict[str, Slice]:
     slices: dict[str, Slice] = {}
     for layer, names in members.items():
         about = _table(layers.get(layer, {}), f"write the salt of layer {layer} under [layer.{layer}]")
-        # not the bare name: an experiment that is called like its layer would split by the hash that chose its listeners
+        # not the bare name: an experiment called like its layer would split by the hash that chose its listeners
         salt = _text(about, "salt", f"layer {layer}") if "salt" in about else f"layer:{layer}"
         slices |= _deal(layer, salt, {name: entries[name] for name in names})
     return slices
