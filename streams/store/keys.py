@@ -46,6 +46,17 @@ def gateway_session(prefix: str, user: int) -> str:
     return f"{{{prefix}:gateway:{user}}}:session"
 
 
+def learner_prefix(prefix: str) -> str:
+    """Return what stands for `prefix` in the keys of the learner's state, which lies beside that of the listens.
+
+    Examples
+    --------
+    >>> partition_key(default_namespace(learner_prefix("botify")), 0, "learner")
+    '{botify.learner.live:0}:learner'
+    """
+    return f"{prefix}.learner"
+
+
 def namespace_of(prefix: str, id_: str) -> str:
     """Return the namespace of an id that `botify replay` or `botify snapshot` gave out.
 

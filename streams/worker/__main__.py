@@ -2,39 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
-import logging
-
-import faust
-import uvloop
-
-from schemas.errors import BotifyError
-from schemas.logs import configure_logging
-from schemas.settings import Settings
 from streams.worker.app import build_app
-
-log = logging.getLogger("streams.worker")
+from streams.worker.run import run
 
 
 def main() -> None:
     """Run the worker; the exit status is not 0 where it failed."""
-    settings = Settings.from_env()
-    configure_logging(settings, quiet=("faust", "mode", "aiokafka"))
-    loop = uvloop.new_event_loop()
-    asyncio.set_event_loop(loop)
-    app = build_app(settings)
-    # Events come and go by the thousand and hold no cycles; looking for cycles among them took a tenth of the time.
-    gc.freeze()
-    gc.set_threshold(100_000, 20, 100)
-    worker = faust.Worker(app, loop=loop, loglevel=None, override_logging=False, redirect_stdouts=False, quiet=True)
-    worker.spinner = None  # it draws on standard output even where that is no terminal
-    try:
-        worker.execute_from_commandline()
-    except SystemExit:
-        if isinstance(app.crash_reason, BotifyError):  # what to do about it, once more, after the tracebacks
-            log.critical("%s", app.crash_reason)
-        raise
+    run(build_app)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the worker asks the brokers about its topic and its group; blocking."""
+"""What workers and learners ask the brokers about their topic and their group; blocking."""
 
 from __future__ import annotations
 
@@ -28,6 +28,17 @@ def group_of(settings: Settings) -> str:
     'botify-streams'
     """
     return f"{settings.topic_prefix}-streams"
+
+
+def learner_group_of(settings: Settings) -> str:
+    """Return the name of the learners' consumer group.
+
+    Examples
+    --------
+    >>> learner_group_of(Settings())
+    'botify-learner'
+    """
+    return f"{settings.topic_prefix}-learner"
 
 
 def describe_topic(settings: Settings, topic: str, group: str) -> TopicState:

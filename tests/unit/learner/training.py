@@ -1,0 +1,27 @@
+"""Training batches as workers make them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from schemas.events import Listen, TrainingBatch
+from schemas.training import listens_of, training_batch_of
+from streams.learner.learner import Learner
+from tests.support import make_tracks
+
+TRACKS = 30
+CATALOGUE = {track.track: track for track in make_tracks(TRACKS)}
+
+
+def batches(listens: Sequence[Listen], size: int, partition: int = 0, topic_id: str = "t") -> list[TrainingBatch]:
+    """Cut listens, at offsets from 0 on, into batches."""
+    records = list(enumerate(listens))
+    return [
+        training_batch_of(topic_id, partition, at, min(at + size, len(records)), records[at : at + size])
+        for at in range(0, len(records), size)
+    ]
+
+
+def fold(learner: Learner, *some: TrainingBatch) -> int:
+    """Fold batches and return how many listens were new."""
+    return sum(learner.fold(batch, listens_of(batch, b"")) for batch in some)
