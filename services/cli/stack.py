@@ -14,17 +14,19 @@ from rich.live import Live
 
 from schemas.settings import Settings
 from services.cli.status_view import status_view
+from services.gateway.options import GatewayOptions
 from services.stack.background import start_in_background
 from services.stack.down import stop_stack
+from services.stack.ports import check_free, choose
 from services.stack.programs import programs
+from services.stack.record import StackRecord
 from services.stack.run import running_stack
 from services.stack.status import StackStatus, read_status
 
 console = Console()
 
-Port = Annotated[
-    int | None, typer.Option(min=0, max=65_535, help="Keep the last one if not given; 0 finds a free one.")
-]
+PORT_HELP = "Keep the last one if not given; 0 finds a free one."
+Port = Annotated[int | None, typer.Option(min=0, max=65_535, help=PORT_HELP)]
 
 
 def up(
@@ -33,23 +35,31 @@ def up(
     detach: Annotated[bool, typer.Option("--detach/--foreground", help="Return once all runs, or stay.")] = True,
     kafka_port: Port = None,
     redis_port: Port = None,
+    gateway: Annotated[
+        bool, typer.Option("--gateway/--no-gateway", help="Serve the REST API and the dashboard, or do not.")
+    ] = True,
+    gateway_port: Annotated[
+        int | None, typer.Option(min=0, max=65_535, help=PORT_HELP, envvar="BOTIFY_GATEWAY_PORT")
+    ] = None,
 ) -> None:
-    """Start Kafka, Valkey, the stream processors and the recommenders; the data of the last time is still there."""
+    """Start Kafka, Valkey, the stream processors, the recommenders and the gateway; the data is as it was left."""
     settings = Settings.from_env()
+    at = _gateway_port(settings, gateway_port) if gateway else None
     if detach:
-        _up_in_background(settings, workers, recommenders, kafka_port, redis_port)
+        _up_in_background(settings, workers, recommenders, kafka_port, redis_port, at)
         return
     # SIGTERM (`botify down`) ends this as Ctrl-C does, with everything stopped on the way out
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with running_stack(
             settings.home,
-            programs(workers, recommenders),
+            programs(workers, recommenders, gateways=int(gateway)),
             kafka_port=kafka_port,
             redis_port=redis_port,
+            environ={} if at is None else {"BOTIFY_GATEWAY_PORT": str(at)},
             notify=_say,
         ) as running:
-            _say_addresses(running.settings)
+            _say_addresses(running.settings, at)
             _say("Ctrl-C stops everything; the data stays")
             running.supervisor.watch()
     except KeyboardInterrupt:
@@ -82,15 +92,21 @@ def status(
 
 
 def _up_in_background(
-    settings: Settings, workers: int, recommenders: int, kafka_port: int | None, redis_port: int | None
+    settings: Settings,
+    workers: int,
+    recommenders: int,
+    kafka_port: int | None,
+    redis_port: int | None,
+    gateway_port: int | None,
 ) -> None:
     command = [sys.executable, "-c", "from services.cli.main import main; main()", "up", "--foreground"]
     command += ["--workers", str(workers), "--recommenders", str(recommenders)]
-    for option, port in (("--kafka-port", kafka_port), ("--redis-port", redis_port)):
+    command += [] if gateway_port else ["--no-gateway"]
+    for option, port in (("--kafka-port", kafka_port), ("--redis-port", redis_port), ("--gateway-port", gateway_port)):
         command += [] if port is None else [option, str(port)]
     with console.status("starting Kafka, Valkey and our processes (the first time, Kafka is downloaded)"):
         start_in_background(settings.home, command)
-    _say_addresses(Settings.from_env())
+    _say_addresses(Settings.from_env(), gateway_port)
     _say("`botify status` shows how it does, `botify down` stops it")
 
 
@@ -108,7 +124,18 @@ def _exit_by(reading: StackStatus) -> None:
         raise typer.Exit(1)
 
 
-def _say_addresses(settings: Settings) -> None:
+def _gateway_port(settings: Settings, wanted: int | None) -> int:
+    """Decide where the gateway is, before it is started: only it would know that its port is taken."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    port = choose(settings.home, {"gateway": wanted}, {"gateway": GatewayOptions().port})["gateway"]
+    if StackRecord.read(settings.home) is None:  # otherwise it is ours, and the stack says that it runs already
+        check_free("the gateway", port)
+    return port
+
+
+def _say_addresses(settings: Settings, gateway_port: int | None) -> None:
+    if gateway_port is not None:
+        _say(f"the dashboard is at http://127.0.0.1:{gateway_port}/ui, the REST API at http://127.0.0.1:{gateway_port}")
     _say(f"Kafka at {settings.kafka_bootstrap_servers}, Redis at {settings.redis_address}, data in {settings.home}")
 
 

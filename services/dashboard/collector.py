@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 from schemas.codec import Codec
 from schemas.settings import Settings
@@ -128,8 +129,8 @@ class Collector:
             problems=problems,
         )
 
-    def _parts(self) -> tuple[Part[object], ...]:
-        return (self._titles, self._listens, self._traffic, self._letters, self._rankings, self._replays)  # type: ignore[return-value]
+    def _parts(self) -> tuple[Part[Any], ...]:
+        return (self._titles, self._listens, self._traffic, self._letters, self._rankings, self._replays)
 
 
 def _answers(check: Callable[[Settings], None], settings: Settings, problems: list[str]) -> bool:

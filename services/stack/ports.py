@@ -59,11 +59,11 @@ def check_free(name: str, port: int) -> None:
     owner = _owner(port)
     raise PortTakenError(
         f"port {port} for {name} is taken by {owner or 'another process'}: stop that process, or choose other ports "
-        f"with `botify up --kafka-port … --redis-port …` (0 finds a free one)"
+        f"with `botify up --kafka-port … --redis-port … --gateway-port …` (0 finds a free one)"
     )
 
 
-def choose(home: Path, wanted: Mapping[str, int | None]) -> dict[str, int]:
+def choose(home: Path, wanted: Mapping[str, int | None], preferred: Mapping[str, int] | None = None) -> dict[str, int]:
     """Decide on a port for each name and remember it in the data directory.
 
     Parameters
@@ -72,6 +72,8 @@ def choose(home: Path, wanted: Mapping[str, int | None]) -> dict[str, int]:
         Data directory.
     wanted : Mapping[str, int | None]
         Name of the listener -> port; None keeps the one of the last start, 0 finds a new one.
+    preferred : Mapping[str, int] | None
+        Name of the listener -> the port of the first start, where it is free.
 
     Returns
     -------
@@ -86,10 +88,14 @@ def choose(home: Path, wanted: Mapping[str, int | None]) -> dict[str, int]:
     remembered = _read(home)
     chosen: dict[str, int] = {}
     for name, port in wanted.items():
-        kept = remembered.get(name, 0) if port is None else port
+        kept = remembered.get(name) or _if_free((preferred or {}).get(name, 0)) if port is None else port
         chosen[name] = kept or find_free(frozenset(chosen.values()))
     (home / PORTS_FILE).write_text(json.dumps(remembered | chosen, indent=2) + "\n", encoding="utf-8")
     return chosen
+
+
+def _if_free(port: int) -> int:
+    return port if port and is_free(port) else 0
 
 
 def _read(home: Path) -> dict[str, int]:

@@ -8,15 +8,19 @@ Program = tuple[str, list[str]]
 """Name and command line."""
 
 
-def programs(workers: int, recommenders: int) -> list[Program]:
-    """Return the processes that make the loop run.
+def programs(workers: int, recommenders: int, gateways: int = 0) -> list[Program]:
+    """Return the processes that make the loop run, and those that let people and programs take part in it.
 
     Examples
     --------
-    >>> [name for name, _ in programs(workers=1, recommenders=2)]
-    ['worker-1', 'recommender-1', 'recommender-2']
+    >>> [name for name, _ in programs(workers=1, recommenders=2, gateways=1)]
+    ['worker-1', 'recommender-1', 'recommender-2', 'gateway-1']
     """
-    counts = {"worker": ("streams.worker", workers), "recommender": ("services.recommender", recommenders)}
+    counts = {
+        "worker": ("streams.worker", workers),
+        "recommender": ("services.recommender", recommenders),
+        "gateway": ("services.gateway", gateways),
+    }
     return [
         (f"{name}-{number}", [sys.executable, "-m", module])
         for name, (module, count) in counts.items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +40,7 @@ def running_stack(
     *,
     kafka_port: int | None = None,
     redis_port: int | None = None,
+    environ: Mapping[str, str] | None = None,
     notify: Notify,
 ) -> Iterator[RunningStack]:
     """Start everything, and stop everything at the end of the block.
@@ -54,6 +55,8 @@ def running_stack(
         Our own processes.
     kafka_port, redis_port : int | None
         See `EmbeddedStack`.
+    environ : Mapping[str, str] | None
+        Further variables for our own processes.
     notify : Notify
         Told, in one line, what goes on.
 
@@ -79,7 +82,7 @@ def running_stack(
     try:
         notify("making the topics")
         create_topics(stack.settings)
-        environment = {**stack.settings.to_env(), "PYTHONUNBUFFERED": "1"}
+        environment = {**stack.settings.to_env(), "PYTHONUNBUFFERED": "1", **(environ or {})}
         ours = [
             ChildProcess(
                 name, argv, log_path=stack.home / "logs" / f"{name}.log", watchdog=stack.watchdog, env=environment

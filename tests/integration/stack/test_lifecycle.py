@@ -24,7 +24,7 @@ from .processes import python, ready_record, wait_for
 
 pytestmark = pytest.mark.integration
 
-FOREGROUND = "from services.cli.stack import up; up(workers=0, recommenders=0, detach=False)"
+FOREGROUND = "from services.cli.stack import up; up(workers=0, recommenders=0, detach=False, gateway=False)"
 # a child that ignores SIGTERM must be killed in the end
 STUBBORN = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"

@@ -4,7 +4,7 @@ import socket
 import pytest
 
 from services.stack.errors import PortTakenError, StackError
-from services.stack.ports import CANDIDATES, HOST, PORTS_FILE, check_free, choose, is_free
+from services.stack.ports import CANDIDATES, HOST, PORTS_FILE, check_free, choose, find_free, is_free
 
 
 @pytest.fixture
@@ -29,6 +29,13 @@ def test_the_next_start_keeps_the_ports(tmp_path):
 def test_a_port_that_was_asked_for_is_remembered(tmp_path):
     choose(tmp_path, {"kafka": 31_234})
     assert choose(tmp_path, {"kafka": None}) == {"kafka": 31_234}
+
+
+def test_a_preferred_port_is_taken_on_the_first_start_if_it_is_free(tmp_path, taken_port):
+    free = find_free()
+    assert choose(tmp_path, {"gateway": None}, {"gateway": free}) == {"gateway": free}
+    assert choose(tmp_path, {"gateway": None}, {"gateway": 1}) == {"gateway": free}
+    assert choose(tmp_path, {"other": None}, {"other": taken_port})["other"] in CANDIDATES
 
 
 def test_zero_finds_a_new_port(tmp_path):
