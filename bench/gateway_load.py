@@ -119,7 +119,7 @@ def main() -> None:
     """Run the load, and print the figures."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--connections", type=int, default=48)
+    parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--users", type=int, default=10_000)
     parser.add_argument("--tracks", type=int, required=True)
     parser.add_argument("--warm-up", type=float, default=5.0)

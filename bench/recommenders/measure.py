@@ -1,0 +1,131 @@
+"""One recommender, one world of its own, everybody on it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.recommenders.oracle import Oracle
+from bench.recommenders.pipeline import Pipeline
+from schemas.events import Track
+from services.recommender.catalogue import Catalogue
+from services.recommender.lists import Lists
+from sim.agents.agent import Agent
+from sim.options import RunOptions
+from sim.play import play_world
+from sim.progress import Progress
+from sim.simulation import Listens
+from sim.world.model import World
+
+ORACLE = "oracle"
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a run came to.
+
+    Attributes
+    ----------
+    name : str
+    users, ordinals : ndarray of int64, shape (sessions,)
+        Whose session, and which of theirs: the same sessions in every run, in another order.
+    times, tracks : ndarray of float64, shape (sessions,)
+        Sum of fractions and number of listens.
+    us_per_recommendation : float
+        0 for the oracle, which does not serve.
+    coverage : float
+        Share of the catalogue that was recommended.
+    repeats : float
+        Share of recommendations that the session had had.
+    wall_s : float
+    """
+
+    name: str
+    users: NDArray[np.int64]
+    ordinals: NDArray[np.int64]
+    times: NDArray[np.float64]
+    tracks: NDArray[np.float64]
+    us_per_recommendation: float
+    coverage: float
+    repeats: float
+    wall_s: float
+
+
+class _Sessions:
+    """Adds up sessions as their listens come."""
+
+    def __init__(self, tracks: int) -> None:
+        self._heard: dict[int, list[int]] = {}
+        self._time: dict[int, float] = {}
+        self._recommended = np.zeros(tracks, dtype=bool)
+        self._repeats = self._recommendations = 0
+        self.over: list[tuple[int, int, float, int]] = []
+
+    def take(self, heard: Listens) -> None:
+        columns = heard.users, heard.ordinals, heard.positions, heard.tracks, heard.fractions, heard.ended
+        for user, ordinal, position, track, fraction, ended in zip(*(c.tolist() for c in columns), strict=True):
+            tracks = self._heard.setdefault(user, [])
+            if position:
+                self._recommended[track] = True
+                self._recommendations += 1
+                self._repeats += track in tracks
+            tracks.append(track)
+            self._time[user] = self._time.get(user, 0.0) + fraction
+            if ended:
+                self.over.append((user, ordinal, self._time.pop(user), len(self._heard.pop(user))))
+
+    @property
+    def coverage(self) -> float:
+        return float(self._recommended.mean())
+
+    @property
+    def repeats(self) -> float:
+        return self._repeats / max(self._recommendations, 1)
+
+
+def measure(
+    world: World,
+    tracks: Mapping[int, Track],
+    name: str,
+    options: RunOptions,
+    lists: Mapping[str, Lists],
+    learn_until: int | None = None,
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> Measured:
+    """Run a recommender, or the oracle.
+
+    Parameters
+    ----------
+    options : RunOptions
+        The same for all.
+    lists : mapping of name to Lists
+        What a batch job made.
+    learn_until : int, optional
+        Listens after which its models stay as they are.
+    """
+    agent: Agent
+    pipeline = None
+    if name == ORACLE:
+        agent = Oracle(world, options.seed)
+    else:
+        agent = pipeline = Pipeline(tracks, Catalogue(tracks.values()), name, lists, learn_until)
+    sessions = _Sessions(len(world.catalogue))
+    began = time.perf_counter()
+    play_world(world, agent, options, progress, sessions.take)
+    users, ordinals, times, counts = np.array(sessions.over, dtype=np.float64).T
+    order = np.lexsort((users, ordinals))
+    return Measured(
+        name=name,
+        users=users[order].astype(np.int64),
+        ordinals=ordinals[order].astype(np.int64),
+        times=times[order],
+        tracks=counts[order],
+        us_per_recommendation=pipeline.serving_s / pipeline.answered * 1e6 if pipeline else 0.0,
+        coverage=sessions.coverage,
+        repeats=sessions.repeats,
+        wall_s=time.perf_counter() - began,
+    )

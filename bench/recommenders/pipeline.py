@@ -1,0 +1,143 @@
+"""Worker, learner and recommender as one agent: what Kafka would carry between them is handed over directly."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.recommenders.state import MemoryState
+from schemas.events import Listen, Model, RecommendationRequest, Track
+from schemas.training import listens_of, training_batch_of
+from services.recommender.answering import Answered, answer
+from services.recommender.catalogue import Catalogue
+from services.recommender.i2i_stream import ServedGraph
+from services.recommender.lists import NEIGHBOURS, NO_LISTS, USER_LISTS, Lists
+from services.recommender.protocol import Batch
+from services.recommender.served_factors import ServedFactors
+from services.recommender.wiring import Maker, Sources
+from sim.simulation import Listens
+from streams.learner.learner import Learner
+from streams.learner.models.factors import FactorModel
+from streams.learner.models.item_graph import ItemGraph
+
+BATCH = 64
+TOP_EVERY_LISTENS = 5_000
+
+
+class Pipeline:
+    """An agent that answers everybody by one recommender, and learns from what they hear.
+
+    Parameters
+    ----------
+    tracks : mapping of track id to Track
+    catalogue : Catalogue
+        Of these tracks.
+    recommender : str
+    lists : mapping of name to Lists
+        What a batch job made, for those that need it.
+    learn_until : int, optional
+        Listens after which the models stay as they are.
+
+    Attributes
+    ----------
+    answered : int
+    serving_s : float
+        Spent on these answers.
+    """
+
+    def __init__(
+        self,
+        tracks: Mapping[int, Track],
+        catalogue: Catalogue,
+        recommender: str,
+        lists: Mapping[str, Lists],
+        learn_until: int | None = None,
+    ) -> None:
+        self._state = MemoryState()
+        self._learner = Learner(tracks)
+        self._learn_until = learn_until
+        self._maker = Maker()
+        self._factors: ServedFactors | None = None
+        self._graph: ServedGraph | None = None
+        self._top: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
+        self._recommender = recommender
+        sources = Sources(
+            top=lambda: self._top,
+            neighbours=lambda: lists.get(NEIGHBOURS, NO_LISTS),
+            user_lists=lambda: lists.get(USER_LISTS, NO_LISTS),
+            factors=lambda: self._factors,
+            graph=lambda: self._graph,
+            policy_results=self._state.policy_results,
+        )
+        self._recommenders = {one.name: one for one in self._maker.make(catalogue, sources)}
+        self._told: dict[int, tuple[str, str | None]] = {}
+        self._folded = 0
+        self._top_at = 0
+        self.answered = 0
+        self.serving_s = 0.0
+
+    def recommend(self, heard: Listens) -> NDArray[np.int64]:
+        """Fold the listens, learn from them, and answer those who made them."""
+        listens = self._take(heard)
+        requests = [
+            RecommendationRequest(
+                one.event_id, one.user, one.session_id, one.position, one.track, one.fraction, one.timestamp_ms, 0
+            )
+            for one in listens
+        ]
+        tracks = [self._answer(requests[at : at + BATCH]) for at in range(0, len(requests), BATCH)]
+        return np.concatenate(tracks)
+
+    def finish(self, heard: Listens) -> None:
+        """Fold the last listens of sessions."""
+        self._take(heard)
+
+    def _answer(self, requests: list[RecommendationRequest]) -> NDArray[np.int64]:
+        states, likes = self._state.users_and_likes([request.user for request in requests])
+        began = time.perf_counter()
+        answered: Answered = answer(
+            Batch.of(requests, states, likes), [self._recommender] * len(requests), self._recommenders
+        )
+        self.serving_s += time.perf_counter() - began
+        self.answered += len(requests)
+        for request, by, policy in zip(requests, answered.recommenders, answered.policies, strict=True):
+            self._told[request.user] = by, policy
+        return answered.tracks
+
+    def _take(self, heard: Listens) -> list[Listen]:
+        listens = [self._listen(*row) for row in _rows(heard)]
+        records = list(enumerate(listens, self._folded))
+        first, self._folded = self._folded, self._folded + len(records)
+        self._state.fold(records)
+        if self._learn_until is None or first < self._learn_until:
+            batch = training_batch_of("bench", 0, first, self._folded, records)
+            self._learner.fold(batch, listens_of(batch, b""))
+            for model in self._learner.take_models():
+                self._serve(model)
+        if self._folded - self._top_at >= TOP_EVERY_LISTENS:
+            self._top, self._top_at = self._state.top_tracks(), self._folded
+        return listens
+
+    def _serve(self, model: Model) -> None:
+        if model.name == FactorModel.name:
+            self._factors = self._maker.factors(model)
+        elif model.name == ItemGraph.name:
+            self._graph = self._maker.graph(model)
+
+    def _listen(
+        self, user: int, ordinal: int, position: int, track: int, fraction: float, time_ms: int, ended: bool
+    ) -> Listen:
+        session = f"{user}-{ordinal}"
+        by, policy = self._told.get(user, ("", None)) if position else ("", None)
+        return Listen(
+            f"{session}-{position}", user, track, fraction, time_ms, session, position, ended,
+            by or None, {}, None, None, policy,
+        )  # fmt: skip
+
+
+def _rows(heard: Listens) -> list[tuple[int, int, int, int, float, int, bool]]:
+    columns = heard.users, heard.ordinals, heard.positions, heard.tracks, heard.fractions, heard.time_ms, heard.ended
+    return list(zip(*(column.tolist() for column in columns), strict=True))
