@@ -23,7 +23,7 @@ from rich.console import Console
 
 from analytics.errors import AnalyticsError
 from analytics.notebooks.execute import complaints, execute, text_of
-from analytics.notebooks.story import FULL, HERE, MODEL, PERIODS, SMALL, WORLD, Period, Size
+from analytics.notebooks.story import BEFORE, FULL, HERE, MODEL, PERIODS, SMALL, WORLD, Period, Size
 
 COMMAND_TIMEOUT_S = 900
 console = Console()
@@ -36,6 +36,8 @@ def notebooks() -> list[Path]:
 
 def simulate(home: Path, size: Size) -> None:
     """Make the run that the notebooks tell of, and leave the stack running.
+
+    Lists are built from what was heard before the experiment, and serve in it.
 
     The recommender reads its experiments when it starts, so the stack is started once for each period.
 
@@ -53,6 +55,8 @@ def simulate(home: Path, size: Size) -> None:
         options = {"world": world, "users": size.users, "days": days, "model": MODEL}
         of_period = {"seed": period.seed, "start": period.start, "run-id": period.run_id}
         _botify(["sim", "run", *(f"--{name}={value}" for name, value in {**options, **of_period}.items())], environment)
+        if period is BEFORE:
+            _botify(["lists", "build", "--from-topic"], environment)
 
 
 def main(

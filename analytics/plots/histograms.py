@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 from numpy.typing import ArrayLike
 
 from analytics.plots.style import PALETTE, colours, new_figure, styled
@@ -53,7 +54,7 @@ def histograms(
         axes.stairs(counts / len(sample), edges, fill=True, color=colour_of[name], alpha=0.25)
         axes.stairs(counts / len(sample), edges, color=colour_of[name], linewidth=1.8, label=name)
     axes.set(title=subtitle, xlabel=x, ylabel="share", ylim=(0, None))
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.legend()
     return figure
 
@@ -92,5 +93,5 @@ def bars(
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
     if percent:
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     return figure

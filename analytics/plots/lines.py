@@ -9,9 +9,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from analytics.plots.style import MUTED, colours, new_figure, styled
 
+_FEW = 12
+"""So many points at most are each a tick of a logarithmic axis."""
 _APART = 0.055
 """Least distance of two names, as a share of the picture's height."""
 
@@ -67,12 +70,15 @@ def line_chart(
         axes.axhline(reference, color=MUTED, linewidth=1, zorder=0)
     if log_x:
         axes.set_xscale("log")
+        if len(frame) <= _FEW:
+            axes.set_xticks(list(frame.index), [f"{value:g}" for value in frame.index])
+            axes.minorticks_off()
     if log_y:
         axes.set_yscale("log")
     elif zero:
         axes.set_ylim(bottom=0)
     if percent:
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     name_lines(axes, frame, colours(list(frame.columns), control))
     return figure
 
@@ -92,6 +98,8 @@ def draw_lines(
         locator = AutoDateLocator(minticks=4, maxticks=8)  # type: ignore[no-untyped-call]
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+    elif pd.api.types.is_integer_dtype(frame.index):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.01)
 
 

@@ -14,16 +14,17 @@ from schemas.settings import Settings
 def report(
     out: Annotated[Path, typer.Option(help="The page; it stands by itself.")] = Path("report.html"),
     run: Annotated[str | None, typer.Option(help="Only this run of the simulator.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of `botify export`; without, the topics are read.")] = None,
 ) -> None:
     """Write what the listens say on one page: experiments, sessions, popularity, the pipeline's health."""
     # matplotlib takes half a second, and every command imports this module
-    from analytics.report.data import read_from_kafka
+    from analytics.report.data import read_from_export, read_from_kafka
     from analytics.report.page import render_report
 
     console = Console()
-    with console.status("reading the topics"):
-        data = read_from_kafka(Settings.from_env(), run)
+    with console.status("reading listens"):
+        read = read_from_kafka(Settings.from_env(), run) if data is None else read_from_export(data, run)
     with console.status("drawing"):
-        page = render_report(data)
+        page = render_report(read)
     out.write_text(page, encoding="utf-8")
-    console.print(f"{out}: {len(data.listens):,} listens on {len(page) / 1024:,.0f} KB", soft_wrap=True)
+    console.print(f"{out}: {len(read.listens):,} listens on {len(page) / 1024:,.0f} KB", soft_wrap=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pandas as pd
 
+from analytics.exported import open_listens
 from analytics.pipeline.answers import read_answers
 from analytics.pipeline.lag import read_lag
 from analytics.topic import read_listens
@@ -63,9 +65,31 @@ def read_from_kafka(settings: Settings, run_id: str | None = None) -> ReportData
     finally:
         catalogue.close()
     return ReportData(
-        source=f"the topics {settings.topic_prefix}.*" + ("" if run_id is None else f", run {run_id}"),
+        source=_of_run(f"the topics {settings.topic_prefix}.*", run_id),
         listens=read_listens(settings, run_id),
         titles={track: f"{known.artist} – {known.title}" for track, known in catalogue.tracks.items()},
         answers=read_answers(settings, run_id),
         lag=read_lag(settings),
     )
+
+
+def read_from_export(folder: Path, run_id: str | None = None) -> ReportData:
+    """Read the listens that `botify export` wrote; there are no titles, and nothing is known of requests and lag.
+
+    Parameters
+    ----------
+    folder : Path
+    run_id : str, optional
+        Only this run of the simulator.
+
+    Raises
+    ------
+    AnalyticsError
+        It is no export of listens, or has none yet.
+    """
+    with open_listens(folder, run_id) as listens:
+        return ReportData(source=_of_run(f"the export {folder.name}", run_id), listens=listens.frame())
+
+
+def _of_run(source: str, run_id: str | None) -> str:
+    return source if run_id is None else f"{source}, run {run_id}"

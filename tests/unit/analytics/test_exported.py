@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -53,6 +54,21 @@ def test_sessions_and_treatments_are_those_of_the_frames(tmp_path: Path, run_id:
     plain = assign(expected, "demo")
     pd.testing.assert_frame_equal(assignment.users, plain.users, check_dtype=False)
     assert assignment[1:] == plain[1:]
+
+
+def test_the_listens_come_back_as_they_were(tmp_path: Path) -> None:
+    listens = drawn(20, np.random.default_rng(6))
+    with open_listens(write(tmp_path, [*listens, listens[3]])) as exported:
+        frame = exported.frame().sort_values("event_id", ignore_index=True)
+    expected = listens_frame(listens).sort_values("event_id", ignore_index=True)
+    for column in expected.columns:
+        if column == "treatments":  # JSON either way
+            assert [json.loads(text) for text in frame[column]] == [json.loads(text) for text in expected[column]]
+        else:
+            assert (
+                frame[column].astype(object).fillna("none").tolist()
+                == expected[column].astype(object).fillna("none").tolist()
+            )
 
 
 def test_who_was_seen_in_two_treatments_is_counted(tmp_path: Path) -> None:

@@ -1,0 +1,106 @@
+"""The report stands by itself, says what was found, and takes no text for markup."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analytics.errors import AnalyticsError
+from analytics.frames import listens_frame
+from analytics.pipeline.answers import match_answers
+from analytics.report.data import ReportData
+from analytics.report.page import render_report
+from tests.unit.analytics.listens import drawn, listen
+
+LISTENS = listens_frame(drawn(120, np.random.default_rng(3), uplift=5.0))
+
+
+class Tags(HTMLParser):
+    """Remembers what a page consists of, and that all that was opened was closed."""
+
+    VOID = ("meta", "path", "use", "image", "rect", "circle", "line", "br", "link")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.add(tag)
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+
+def answers() -> pd.DataFrame:
+    ids = [f"r-{user}-0-{position}" for user in range(50) for position in range(4)]
+    requests = pd.DataFrame({"request_id": ids, "position": [0, 1, 2, 3] * 50, "asked_ms": np.arange(200) * 20})
+    given = pd.DataFrame(
+        {"request_id": ids, "answered_ms": np.arange(200) * 20 + 5, "recommender": "random", "seen": 3}
+    )
+    return match_answers(requests, given.iloc[:190])
+
+
+def test_the_page_says_everything_and_needs_nothing_else() -> None:
+    lag = pd.DataFrame({"group": ["workers"], "topic": ["listens"], "lag": [1234]})
+    page = render_report(ReportData("the test", LISTENS, {5: "An artist – a title"}, answers(), lag))
+    tags = Tags()
+    tags.feed(page)
+    assert tags.open == []
+    assert {"svg", "table"} <= tags.seen
+    assert not {"script", "link", "img", "iframe"} & tags.seen
+    without_namespaces = re.sub(r'xmlns(:\w+)?="[^"]+"', "", page)
+    assert not re.search(r"https?://|url\((?!#)|@import", without_namespaces)
+    for part in (
+        "Experiment demo",
+        "T1 random: time per session is",
+        "An artist – a title",
+        "10 went unanswered",
+        "1,234",
+    ):
+        assert part in page
+
+
+def test_equal_data_give_equal_pages() -> None:
+    data = ReportData("the test", LISTENS)
+    assert render_report(data) == render_report(data)
+
+
+def test_no_name_becomes_markup() -> None:
+    evil = '<script>alert("x")</script>'
+    listens = [
+        e._replace(
+            recommender=evil if e.position else None, treatments={evil: e.treatments["demo"]} if e.treatments else {}
+        )
+        for e in drawn(40, np.random.default_rng(4))
+    ]
+    page = render_report(ReportData(evil, listens_frame(listens), {5: evil}))
+    tags = Tags()
+    tags.feed(page)
+    assert "script" not in tags.seen
+
+
+def test_one_arm_alone_is_said_and_the_rest_is_shown() -> None:
+    alone = [e for e in drawn(40, np.random.default_rng(5)) if e.user % 2 == 0]
+    page = render_report(ReportData("the test", listens_frame(alone)))
+    assert "There is nothing to compare" in page
+    assert "Popularity over time" in page
+
+
+def test_without_an_experiment_and_with_hardly_any_listens_there_is_a_page() -> None:
+    page = render_report(ReportData("the test", listens_frame([listen(), listen(position=1, treatments={})])))
+    assert "Experiment" not in page
+    assert "No listen" not in page
+    assert "Listeners waited" in page
+
+
+def test_no_listens_are_an_error_that_says_what_to_do() -> None:
+    with pytest.raises(AnalyticsError, match="has no listens; let listeners listen"):
+        render_report(ReportData("the test", listens_frame([])))

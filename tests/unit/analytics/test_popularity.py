@@ -1,0 +1,44 @@
+"""Popularity in hindsight against its definition, and against the fold that keeps it online."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from analytics.frames import listens_frame
+from analytics.popularity import HOUR_MS, popularity_over_time, time_grid
+from streams.folds.popularity import HALF_LIVES_MS, Popularity, popularity_at
+from tests.support import make_listens
+
+
+def test_every_moment_is_the_sum_of_the_definition() -> None:
+    listens = listens_frame(make_listens(600, users=20, tracks=15, seed=1))
+    times = time_grid(listens)
+    found = popularity_over_time(listens, 2 * HOUR_MS, times)
+    assert found.shape == (len(times), 15)
+    for moment in (0, len(times) // 2, len(times) - 1):
+        for track in (0, 7):
+            heard = listens[(listens["track"] == track) & (listens["timestamp_ms"] <= times[moment])]
+            decay = np.exp2((heard["timestamp_ms"] - times[moment]) / (2 * HOUR_MS))
+            assert found.iloc[moment][track] == pytest.approx((heard["fraction"] * decay).sum(), rel=1e-12)
+
+
+def test_some_tracks_are_as_they_are_among_all() -> None:
+    listens = listens_frame(make_listens(300, users=20, tracks=15, seed=2))
+    times = time_grid(listens)
+    everything = popularity_over_time(listens, HOUR_MS, times)
+    assert popularity_over_time(listens, HOUR_MS, times, [9, 3]).equals(everything[[9, 3]])
+
+
+@pytest.mark.parametrize("half_life", list(HALF_LIVES_MS))
+def test_the_last_moment_is_what_the_stream_processor_keeps(half_life: str) -> None:
+    listens = make_listens(500, users=20, tracks=15, seed=3)
+    fold = Popularity()
+    fold.load_fields("popularity", {b"%d" % track: None for track in range(15)})
+    fold.fold(list(enumerate(listens)))
+    scores = fold.changes().scores[f"popularity:{half_life}"]
+    now_ms = max(listen.timestamp_ms for listen in listens)
+    hindsight = popularity_over_time(listens_frame(listens), HALF_LIVES_MS[half_life], [now_ms]).iloc[0]
+    for track, score in scores.items():
+        assert score is not None
+        assert hindsight[int(track)] == pytest.approx(float(popularity_at(score, half_life, now_ms)), rel=1e-9)
