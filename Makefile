@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit containers bench fmt lint type check requirements clean
+.PHONY: help demo test unit containers bench notebooks screenshots fmt lint type check requirements clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,12 @@ containers: $(VENV)/.test ## The integration tests on Kafka and Redis in Docker 
 
 bench: $(VENV)/.test ## Measure; writes bench/results.json
 	@$(BIN)/python -m bench
+
+notebooks: $(VENV)/.test ## Run all notebooks from nothing, and write them with their outputs
+	@$(BIN)/python -m analytics.notebooks.run
+
+screenshots: $(VENV)/.test ## Every page of the dashboard as a picture in screenshots/; needs Debian's chromium
+	@$(BIN)/python -m tests.screenshots
 
 fmt: $(VENV)/.test ## Format the code
 	@$(BIN)/ruff format .
