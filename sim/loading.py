@@ -1,27 +1,30 @@
-"""Import a class of the user's own by `module:Class`."""
+"""Make an object of the user's own class, named `module:Class`."""
 
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
-from collections.abc import Callable
 from typing import Any
 
 from sim.errors import SimulationError
 
 
-def load_class(name: str, wanted: str) -> Callable[..., Any]:
-    """Import `module:Class`, from the working directory too.
+def make_own(name: str, wanted: str, **arguments: Any) -> Any:
+    """Import `module:Class`, from the working directory too, and call it with the values of the arguments, in order.
 
     Raises
     ------
     SimulationError
-        The name has another form, or there is no such thing.
+        The name has another form, there is no such thing, or it takes other arguments.
 
     Examples
     --------
-    >>> load_class("collections:Counter", "a counter")("aab")["a"]
+    >>> make_own("collections:Counter", "a counter", letters="aab")["a"]
     2
+    >>> make_own("collections:Counter", "a counter", letters="aab", seed=1)
+    Traceback (most recent call last):
+    sim.errors.SimulationError: 'collections:Counter' does not take letters, seed: too many positional arguments
     """
     module, colon, attribute = name.partition(":")
     if not colon:
@@ -29,7 +32,14 @@ def load_class(name: str, wanted: str) -> Callable[..., Any]:
     if "" not in sys.path:
         sys.path.append("")  # a console script does not look into the working directory by itself
     try:
-        found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+        make = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise SimulationError(f"{name!r} cannot be imported: {error}") from error
-    return found
+    try:
+        inspect.signature(make).bind(*arguments.values())
+    except (
+        TypeError,
+        ValueError,
+    ) as error:  # before it is called: what goes wrong inside is the user's, with its own traceback
+        raise SimulationError(f"{name!r} does not take {', '.join(arguments)}: {error}") from error
+    return make(*arguments.values())

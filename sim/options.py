@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from sim.errors import SimulationError
@@ -63,8 +64,10 @@ class RunOptions:
     def __post_init__(self) -> None:
         for name in ("users", "in_flight", "sessions", "listens", "seconds", "days", "speed", "rate", "timeout_s"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise SimulationError(f"{name} = {value} must be greater than 0")
+            if value is not None and not 0 < value < math.inf:  # not a number is not either
+                raise SimulationError(f"{name} = {value} must be greater than 0, and finite")
+        if not -(2**63) <= self.seed < 2**63:
+            raise SimulationError(f"seed = {self.seed} must fit into 64 bits")
         if self.speed is not None and self.rate is not None:
             raise SimulationError("speed and rate both say when a listen is due; give one of them")
         if self.days is not None and self.sessions is not None:

@@ -9,7 +9,7 @@ from sim.agents.console import ConsoleAgent
 from sim.agents.dummy import DummyAgent
 from sim.agents.http import HttpAgent
 from sim.errors import AgentError
-from sim.loading import load_class
+from sim.loading import make_own
 from sim.world.model import World
 
 AGENTS = ("dummy", "http", "console")
@@ -41,7 +41,8 @@ def load_agent(name: str, world: World, seed: int, url: str, console: Console) -
             return HttpAgent(url, len(world.catalogue))
         case "console":
             return ConsoleAgent(world.catalogue, seed, console)
-    agent: Agent = load_class(name, f"an agent; there are kafka, {', '.join(AGENTS)}")(world.catalogue, seed)
+    wanted = f"an agent; there are kafka, {', '.join(AGENTS)}"
+    agent: Agent = make_own(name, wanted, catalogue=world.catalogue, seed=seed)
     if not (callable(getattr(agent, "recommend", None)) and callable(getattr(agent, "finish", None))):
         raise AgentError(f"{name} is no agent: it needs the methods recommend and finish")
     return agent

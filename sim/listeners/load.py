@@ -10,7 +10,7 @@ from sim.listeners.drifting import DriftingListeners
 from sim.listeners.fatigue import FatiguedListeners
 from sim.listeners.model import ListenerModel
 from sim.listeners.trending import TrendingListeners
-from sim.loading import load_class
+from sim.loading import make_own
 from sim.world.model import World
 
 MODELS: dict[str, Callable[[World, int], ListenerModel]] = {
@@ -36,8 +36,10 @@ def load_model(name: str, world: World, seed: int) -> ListenerModel:
     SimulationError
         There is none of that name, or it is no listener model.
     """
-    make = MODELS[name] if name in MODELS else load_class(name, f"a listener model; there are {', '.join(MODELS)}")
-    model: ListenerModel = make(world, seed)
+    if name in MODELS:
+        return MODELS[name](world, seed)
+    wanted = f"a listener model; there are {', '.join(MODELS)}"
+    model: ListenerModel = make_own(name, wanted, world=world, seed=seed)
     if not (callable(getattr(model, "open", None)) and callable(getattr(model, "fractions", None))):
         raise SimulationError(f"{name} is no listener model: it needs the methods open and fractions")
     return model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -65,6 +66,9 @@ interests, bias_max, interest_neighbours, session_budget, artist_discount_gamma
     artist_discount_gamma: float = 0.9
 
     def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            self._require(name, math.isfinite(value), "finite")
+        self._require("seed", self.seed >= 0, "0 or more")
         for name in ("tracks", "artists", "genres", "users", "dimensions", "clusters", "interests"):
             self._require(name, getattr(self, name) >= 1, "1 or more")
         for name in ("interest_neighbours", "session_budget"):
@@ -111,7 +115,9 @@ interests, bias_max, interest_neighbours, session_budget, artist_discount_gamma
                 raise WorldError(f"world: {name!r} is not a setting; there are {', '.join(kinds)}")
             allowed = (int, float) if kinds[name] is float else (int,)
             if isinstance(value, bool) or not isinstance(value, allowed):
-                raise WorldError(f"world: {name} = {value!r} must be {'a number' if float in allowed else 'whole'}")
+                raise WorldError(
+                    f"world: {name} = {value!r} must be a {'number' if float in allowed else 'whole number'}"
+                )
             checked[name] = kinds[name](value)
         return cls(**checked)
 

@@ -56,7 +56,8 @@ def find_world(home: Path, name: str) -> World:
     found = [path for path in stored if name and path.name.startswith(name)]
     if len(found) != 1:
         names = ", ".join(path.name for path in stored) or "none"
-        raise WorldError(f"world {name!r}: {len(found)} worlds are called that; in {worlds_directory(home)}: {names}")
+        how_many = "more than one world is" if found else "no world is"
+        raise WorldError(f"world {name!r}: {how_many} called that; in {worlds_directory(home)}: {names}")
     return load_world(found[0])
 
 

@@ -71,6 +71,12 @@ def test_days_and_models_and_shards_are_options(world):
         (["--users", "500"], "has 40 listeners"),
         (["--model", "nobody"], "listener model"),
         (["--sessions", "0"], "greater than 0"),
+        (["--speed", "nan"], "greater than 0, and finite"),
+        (["--seconds", "inf"], "greater than 0, and finite"),
+        (["--seed", str(2**63)], "64 bits"),
+        (["--agent", "collections:Counter"], "does not take catalogue, seed"),
+        (["--model", "math:sqrt"], "does not take world, seed"),
+        (["--world", "nowhere"], "no world is called that"),
     ],
 )
 def test_options_that_cannot_be_met_are_one_message(world, arguments, message):

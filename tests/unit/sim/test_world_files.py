@@ -231,11 +231,14 @@ def test_a_toml_file_changes_what_it_names(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("tracks = 'many'", "tracks = 'many' must be whole"),
-        ("tracks = 10.5", "tracks = 10.5 must be whole"),
+        ("tracks = 'many'", "tracks = 'many' must be a whole number"),
+        ("tracks = 10.5", "tracks = 10.5 must be a whole number"),
         ("tracks = 0", "tracks = 0 must be 1 or more"),
         ("artists = 60000", "artists = 60000 must be at most the number of tracks"),
         ("artist_discount_gamma = 0", r"artist_discount_gamma = 0.0 must be in \(0, 1\]"),
+        ("own_norm = inf", "own_norm = inf must be finite"),
+        ("bias_max = nan", "bias_max = nan must be finite"),
+        ("seed = -1", "seed = -1 must be 0 or more"),
         ("songs = 5", "'songs' is not a setting"),
         ("tracks = ", "world.toml"),
     ],
