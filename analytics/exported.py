@@ -78,6 +78,11 @@ class ExportedListens:
             seen.assign(lowest=seen["lowest"].map(places), highest=seen["highest"].map(places)), treatments
         )
 
+    def write_json(self, query: str, path: Path) -> int:
+        """Write the rows of a query over `listens` as JSON, an object a line, and return how many they are."""
+        rows = self._connection.execute(f"COPY ({query}) TO $path (FORMAT json)", {"path": str(path)}).fetchone()
+        return int(rows[0]) if rows else 0
+
     def experiments(self) -> set[str]:
         """Return the names of all experiments that any listen carries."""
         found = self._connection.execute("SELECT DISTINCT unnest(map_keys(treatments)) FROM listens").fetchall()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,11 +17,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from analytics.botify_log.write import write_log
 from analytics.export.errors import ExportError
-from analytics.export.run import TIME_COLUMNS, Extent, Progress, export_topic
+from analytics.export.run import TIME_COLUMNS, Extent, Progress, Stopping, export_topic
+from schemas.events import Listen
 from schemas.position import parse_position
 from schemas.settings import Settings
 from schemas.topics import TopicDefinition, Topics
+
+LOG = "log.json"
+LISTENS = "_listens"
+"""Beside the log; readers of a folder skip names that begin with an underscore."""
 
 
 class Format(StrEnum):
@@ -39,21 +47,29 @@ def export(
     ] = "earliest",
     end: Annotated[str, typer.Option("--to", help="latest, offset:N or ts:2026-01-31T12:00:00Z.")] = "latest",
     follow: Annotated[bool, typer.Option("--follow", help="Go on as the topic grows, until Ctrl-C.")] = False,
-    format_: Annotated[Format, typer.Option("--format", help="botify-log: the course's JSON.")] = Format.PARQUET,
+    format_: Annotated[
+        Format, typer.Option("--format", help=f"botify-log: {LOG}, the course's JSON, made of Parquet in {LISTENS}.")
+    ] = Format.PARQUET,
 ) -> None:
     """Write a topic into files, partitioned by day; whatever is killed, no row comes twice or is missing."""
     settings, now_ms = Settings.from_env(), int(time.time() * 1000)
     extent = Extent(parse_position(begin, now_ms), parse_position(end, now_ms), follow)
     definition = _definition(settings, topic)
+    if format_ is Format.BOTIFY_LOG and definition.event is not Listen:
+        raise ExportError(f"Botify's log is made of listens; {topic} has none, leave --topic out")
+    folder = out if format_ is Format.PARQUET else out / LISTENS
     # events hold no cycles, and looking for cycles among them takes a tenth of the time
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)
-    with _bar(follow=follow) as progress:
-        manifest = export_topic(settings, definition, out, extent, progress)
+    with _asked_to_stop() as stopping, _bar(follow=follow) as progress:
+        manifest = export_topic(settings, definition, folder, extent, progress, stopping=stopping)
     left_out = f", {manifest.rejected:,} dead letters left out" if manifest.rejected else ""
-    Console().print(
-        f"{out}: {manifest.rows:,} rows in {len(manifest.files):,} files{left_out}", highlight=False, soft_wrap=True
-    )
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"{folder}: {manifest.rows:,} rows in {len(manifest.files):,} files{left_out}")
+    if format_ is Format.BOTIFY_LOG:
+        with Console(stderr=True).status("writing the log"):
+            lines = write_log(folder, out / LOG)
+        console.print(f"{out / LOG}: {lines:,} lines")
 
 
 def _definition(settings: Settings, name: str) -> TopicDefinition:
@@ -62,6 +78,29 @@ def _definition(settings: Settings, name: str) -> TopicDefinition:
     if name.removeprefix(prefix) not in known:
         raise ExportError(f"topic {name!r} cannot be exported; say one of {', '.join(known)}")
     return known[name.removeprefix(prefix)]
+
+
+@contextmanager
+def _asked_to_stop() -> Iterator[Stopping]:
+    """Let Ctrl-C and SIGTERM end the export after what was read is written; a second one ends it at once."""
+    signals = signal.SIGINT, signal.SIGTERM
+    asked = threading.Event()
+    before = {number: signal.getsignal(number) for number in signals}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def ask(*_: object) -> None:
+        asked.set()
+        restore()
+
+    for number in signals:
+        signal.signal(number, ask)
+    try:
+        yield asked.is_set
+    finally:
+        restore()
 
 
 @contextmanager

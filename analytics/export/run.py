@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from confluent_kafka import Message
@@ -22,6 +23,7 @@ from schemas.topic_reader import TopicReader
 from schemas.topics import TopicDefinition
 
 Progress = Callable[[int, int], None]
+Stopping = Callable[[], bool]
 
 TIME_COLUMNS: Mapping[type[Event], str] = {
     Listen: "timestamp_ms",
@@ -51,7 +53,7 @@ class Extent:
         Where a new export begins; one that is there goes on from where it is.
     end : Position
     follow : bool
-        Whether to go on after the end, until interrupted.
+        Whether to go on after the end, until told to stop.
     """
 
     begin: Position = EARLIEST
@@ -66,6 +68,7 @@ def export_topic(
     extent: Extent = Extent(),
     on_progress: Progress | None = None,
     commit_rows: int = COMMIT_ROWS,
+    stopping: Stopping = lambda: False,
 ) -> Manifest:
     """Export what the folder lacks.
 
@@ -83,6 +86,8 @@ def export_topic(
         Told how many records were read, and how many there are to be read.
     commit_rows : int
         Rows in memory before they are written.
+    stopping : callable, optional
+        Asked after every batch, and from time to time while following, whether to write what there is and end.
 
     Raises
     ------
@@ -102,7 +107,7 @@ def export_topic(
         reader = TopicReader(settings, definition.name, start)
         chunk, done = Chunk(BatchDecoder(event)), 0
         try:
-            for messages in _read(reader, end, follow=extent.follow):
+            for messages in _read(reader, end, stopping, follow=extent.follow):
                 chunk.add(messages)
                 done += len(messages)
                 if on_progress is not None:
@@ -121,10 +126,10 @@ def _timed(definition: TopicDefinition) -> tuple[type[Event], str]:
     return definition.event, TIME_COLUMNS[definition.event]
 
 
-def _read(reader: TopicReader, end: Mapping[int, int], *, follow: bool) -> Iterator[list[Message]]:
+def _read(reader: TopicReader, end: Mapping[int, int], stopping: Stopping, *, follow: bool) -> Iterator[list[Message]]:
     """Yield records up to the end, and then, while following, what comes; nothing, from time to time, if none do."""
-    yield from reader.read_to_end(end)
-    while follow:
+    yield from takewhile(lambda _: not stopping(), reader.read_to_end(end))
+    while follow and not stopping():
         yield []
         time.sleep(POLL_S)
-        yield from reader.read_to_end()
+        yield from takewhile(lambda _: not stopping(), reader.read_to_end())

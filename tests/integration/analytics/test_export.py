@@ -73,3 +73,20 @@ def test_the_command_says_what_it_has_written(settings: Settings, tmp_path: Path
     assert "2 rows in 1 files" in ran.stdout
     with pytest.raises(ExportError, match="'catalogue' cannot be exported; say one of listens"):
         runner.invoke(app, ["--topic", "catalogue", "--out", str(tmp_path / "no")], catch_exceptions=False)
+
+
+def test_a_topic_is_followed_until_told_to_stop(settings: Settings, tmp_path: Path) -> None:
+    listens = [listen("r-1-0", position) for position in range(20)]
+    produce(settings, listens[:10])
+    read = 0
+
+    def on_progress(done: int, _: int) -> None:
+        nonlocal read
+        if read < 10 <= done:
+            produce(settings, listens[10:])
+        read = done
+
+    topic, path = Topics.of(settings).listens, tmp_path / "out"
+    manifest = export_topic(settings, topic, path, Extent(follow=True), on_progress, stopping=lambda: read == 20)
+    assert manifest.rows == 20
+    assert as_listens(pd.read_parquet(path)) == sorted(listens)

@@ -1,0 +1,84 @@
+"""Botify's data log, brought into the topic and written from it again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from analytics.botify_log.cli import import_log
+from analytics.errors import AnalyticsError
+from analytics.experiment import experiment_results
+from analytics.export.cli import export
+from analytics.export.errors import ExportError
+from analytics.topic import read_listens
+from schemas.settings import Settings
+from tests.unit.analytics.botify_log.test_lines import line
+
+pytestmark = pytest.mark.integration
+
+
+def run(settings: Settings, command: Any, *arguments: str) -> Result:
+    app = typer.Typer()
+    app.command()(command)
+    return CliRunner(env={**settings.to_env(), "COLUMNS": "200"}).invoke(app, arguments, catch_exceptions=False)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """Two sessions of each of ten users, at the same time."""
+    calls = []
+    for user in range(10):
+        experiments = {"demo": "T1" if user % 2 else "C"}
+        for number in range(2):
+            for position in range(3 + user % 2):
+                ended = position == 2 + user % 2
+                text = line(
+                    10 * number + position,
+                    None if ended else 10 * number + position + 1,
+                    user,
+                    timestamp=1_649_268_865_000 + 1_000 * number + 10 * position + user,
+                    time=round(0.1 * user, 2),
+                    latency=None if ended else 0.002,  # nobody waited for what nobody asked for
+                    experiments=experiments,
+                )
+                calls.append(text)
+    path = tmp_path / "data.json"
+    path.write_text("\n".join(sorted(calls, key=lambda text: json.loads(text)["timestamp"])) + "\n")
+    return path
+
+
+def test_a_log_comes_back_as_it_was(settings: Settings, log: Path, tmp_path: Path) -> None:
+    said = run(settings, import_log, str(log)).stdout
+    assert "70 listens of run log" in said
+    assert "70 are of tracks that the catalogue lacks" in said
+    run(settings, import_log, str(log))
+    assert len(read_listens(settings)) == 70  # twice is once
+    assert [effect.treatment for effect in experiment_results(read_listens(settings), "demo").effects] == ["T1"] * 5
+
+    out = tmp_path / "out"
+    said = run(settings, export, "--out", str(out), "--format", "botify-log").stdout
+    assert "log.json: 70 lines" in said
+    original, written = (
+        [json.loads(text) for text in path.read_text().splitlines()] for path in (log, out / "log.json")
+    )
+    assert written == original
+    assert pd.read_json(out / "log.json", lines=True).columns.tolist() == list(original[0])
+
+
+def test_nothing_is_published_of_a_log_with_a_bad_line(settings: Settings, log: Path) -> None:
+    with log.open("a") as lines:
+        lines.write("rubbish\n")
+    with pytest.raises(AnalyticsError, match="line 71 is no message of Botify's data log"):
+        run(settings, import_log, str(log))
+    assert read_listens(settings).empty
+
+
+def test_a_log_is_made_of_listens(settings: Settings, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="made of listens"):
+        run(settings, export, "--out", str(tmp_path), "--format", "botify-log", "--topic", "sessions")
