@@ -123,7 +123,7 @@ class GatewayService:
             recommendation = self._fallback.recommend(request, waited_ms)
             log.warning(
                 "no recommendation in time",
-                extra={"request": call.id_, "client_request": call.client_id, "user": heard.user},
+                extra={"request_id": call.id_, "client_request_id": call.client_id, "user": heard.user},
             )
         await self._remember(listen, recommendation, waited_ms)
         return Answer(recommendation.track, fallback=not in_time)
@@ -152,7 +152,7 @@ class GatewayService:
         try:
             await self._sessions.remember(listen.user, listen.session_id, record)
         except UnavailableError as error:  # the listener has a track; only the next listen will not say who chose it
-            log.warning("a recommendation is not remembered: %s", error, extra={"request": listen.event_id})
+            log.warning("a recommendation is not remembered: %s", error, extra={"request_id": listen.event_id})
 
 
 def _headers(call: Call) -> Sequence[tuple[str, bytes]]:

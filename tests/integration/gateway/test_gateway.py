@@ -127,7 +127,7 @@ def test_without_a_recommender_a_popular_track_serves(settings: Settings, gatewa
     assert of_user(settings, 43)[-1].recommender == "gateway-popular"
     assert of_user(settings, 43)[-1].treatments.keys() == {"STICKY_ARTIST"}
     assert "botify_gateway_fallbacks_total 1.0" in client.get("/metrics").text
-    assert f"no recommendation in time request={answer.headers['x-request-id']}" in log_of(settings)
+    assert f"no recommendation in time request_id={answer.headers['x-request-id']}" in log_of(settings)
 
 
 def test_listens_at_the_gateway_go_on_where_event_time_is(settings: Settings, gateway: StartGateway) -> None:

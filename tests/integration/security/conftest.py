@@ -19,9 +19,9 @@ from tests.integration.security.certificates import make_certificates
 from tests.integration.security.secured_kafka import SecuredKafka
 from tests.integration.security.tls_front import HOST, TlsFront
 
-ADMINISTRATOR, KAFKA, REDIS = "of-the-administrator", "of-kafka", "of/re#d@is"
+ADMINISTRATOR, KAFKA, REDIS, TOKEN = "of-the-administrator", "of-kafka", "of/re#d@is", "of-the-gateway"
 """Passwords; Redis's has what must be percent-encoded in an address."""
-SECRETS = (ADMINISTRATOR, KAFKA, REDIS, quote(REDIS, safe=""))
+SECRETS = (ADMINISTRATOR, KAFKA, REDIS, quote(REDIS, safe=""), TOKEN)
 
 
 class Secured(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from io import StringIO
 from urllib.parse import quote
 
@@ -22,7 +23,8 @@ from sim.world.generate import generate
 from sim.world.model import World
 from streams.store.connect import RedisUnreachableError, connect
 from streams.verify.verify import verify
-from tests.integration.security.conftest import REDIS, SECRETS, Secured
+from tests.integration.gateway.conftest import ready, start
+from tests.integration.security.conftest import REDIS, SECRETS, TOKEN, Secured
 from tests.support import checkpoints, eventually, running
 
 SESSIONS = 60
@@ -46,17 +48,27 @@ def test_the_loop_runs_behind_tls_and_passwords_and_tells_none(secured: Secured)
     world = World(
         "small", *generate(WorldConfig(tracks=400, artists=80, genres=6, users=60, dimensions=12, clusters=4)), {}
     )
-    with running(settings, "streams.worker"), running(settings, "services.recommender"):
+    with ExitStack() as programs:
+        programs.enter_context(running(settings, "streams.worker"))
+        programs.enter_context(running(settings, "services.recommender"))
         result = run_loop(settings, world, RunOptions(sessions=SESSIONS, in_flight=20, seed=5))
         assert (result.sessions, result.timed_out, result.dropped) == (SESSIONS, 0, 0)
+        client = start(programs, settings, "services.gateway", TOKEN=TOKEN, DEADLINE_MS=10_000)
+        eventually(lambda: ready(client), what=lambda: client.get("/readyz").text)
+        answer = client.post("/next/61", json={"track": 7, "time": 0.5})
+        assert answer.status_code == 200, answer.text
+        told = [answer, client.get("/readyz"), client.get("/metrics"), client.get("/openapi.json")]
+        assert client.post("/next/61", json={"track": 7, "time": 0.5}, headers={"Authorization": ""}).status_code == 401
         end = end_offsets(settings, Topics.of(settings).listens.name)
         eventually(lambda: checkpoints(settings) == end)
         status = shown(settings)
     assert verify(settings).ok
-    assert len(read_listens(settings)) == result.listens
+    assert len(read_listens(settings)) == result.listens + 1
     logs = sorted(settings.home.glob("*.log"))
-    assert {log.name for log in logs} == {"streams.worker.log", "services.recommender.log"}
-    for text in (*(log.read_text() for log in logs), status, repr(settings)):
+    assert {log.name for log in logs} == {
+        f"{name}.log" for name in ("streams.worker", "services.recommender", "services.gateway")
+    }
+    for text in (*(log.read_text() for log in logs), *(each.text for each in told), status, repr(settings)):
         assert_no_secret(text)
     assert "rediss://***@127.0.0.1" in status
 
