@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -12,8 +12,9 @@ import pandas as pd
 from analytics.adjusted import adjust
 from analytics.assignment import Assignment
 from analytics.experiment import CONTROL, Comparison, ExperimentResults, results_of
-from analytics.metrics import metrics_before, user_metrics
+from analytics.metrics import metrics_before, sessions_in, user_metrics
 from analytics.monitoring import settled_users
+from analytics.retention import retention
 from analytics.statistics.sequence import ConfidenceSequence
 from analytics.statistics.welch import welch
 
@@ -41,6 +42,8 @@ class Analysis:
         Users at which the confidence sequence is narrowest; to be chosen before the first look.
     split : mapping of treatment to weight, optional
         As declared; equal by default.
+    retention_days : sequence of int
+        Adds who came back on these days after their first session in the experiment (`analytics.retention`).
     """
 
     control: str = CONTROL
@@ -50,6 +53,7 @@ class Analysis:
     window_ms: int | None = None
     tuned_for: int = 10_000
     split: Mapping[str, float] | None = None
+    retention_days: Sequence[int] = ()
 
 
 class Analysed(NamedTuple):
@@ -87,6 +91,8 @@ def analyse(name: str, sessions: pd.DataFrame, assignment: Assignment, analysis:
     if analysis.cuped:
         users, reduction = adjust(users, metrics_before(sessions, assignment))
         notes.append("CUPED takes out of the variance: " + ", ".join(f"{r:.0%} ({m})" for m, r in reduction.items()))
+    if analysis.retention_days:
+        users = users.join(retention(sessions_in(sessions, assignment), analysis.retention_days))
     results = results_of(name, users, assignment.mixed, analysis.control, compare, analysis.split)
     if analysis.holm:
         corrected = [e._replace(significant=e.p_holm < analysis.alpha) for e in results.effects]

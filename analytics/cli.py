@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated
@@ -15,8 +16,9 @@ from analytics.assignment import Assignment, assign
 from analytics.errors import AnalyticsError
 from analytics.experiment import CONTROL
 from analytics.exported import open_listens
+from analytics.interactions import interactions_of
 from analytics.planning import Wanted, plan_experiment
-from analytics.render import render_plan, render_table
+from analytics.render import render_interactions, render_plan, render_table
 from analytics.sessions import sessions_of
 from analytics.topic import read_listens
 from schemas.settings import Settings
@@ -52,15 +54,33 @@ def results(
         int, typer.Option(min=1, help="With --always-valid: listeners at which it is narrowest.")
     ] = 10_000,
     split: Annotated[str | None, typer.Option(help="As declared, such as C=3,T1=1; equal by default.")] = None,
+    retention: Annotated[
+        list[int] | None, typer.Option(min=1, help="Add who came back so many days later; may be given again.")
+    ] = None,
 ) -> None:
     """Print an experiment's table."""
     window_ms = round(window_h * HOUR_MS) if always_valid else None
-    analysis = Analysis(control, alpha, cuped, holm, window_ms, tuned_for, _weights(split))
+    analysis = Analysis(control, alpha, cuped, holm, window_ms, tuned_for, _weights(split), retention or ())
     console = Console()
     with console.status("Reading listens"):
-        sessions, assignment = _sessions_and_assignment(name, data, run)
+        sessions, (assignment,) = _sessions_and_assignments([name], data, run)
     found, notes = analyse(name, sessions, assignment, analysis)
     console.print(render_table(found, notes, alpha))
+
+
+@experiment.command()
+def interaction(
+    first: Annotated[str, typer.Argument(help="An experiment's name.")],
+    second: Annotated[str, typer.Argument(help="That of another on the same listeners.")],
+    run: Run = None,
+    data: Data = None,
+    alpha: Alpha = 0.05,
+) -> None:
+    """Say whether two experiments change each other's effects; if not, each is read as if it were alone."""
+    console = Console()
+    with console.status("Reading listens"):
+        sessions, (one, other) = _sessions_and_assignments([first, second], data, run)
+    console.print(render_interactions(first, second, interactions_of(sessions, one, other), alpha))
 
 
 @experiment.command()
@@ -82,12 +102,14 @@ def power(
     console.print(render_plan(wanted, plan_experiment(sessions, wanted)))
 
 
-def _sessions_and_assignment(name: str, data: Path | None, run: str | None) -> tuple[pd.DataFrame, Assignment]:
+def _sessions_and_assignments(
+    names: Sequence[str], data: Path | None, run: str | None
+) -> tuple[pd.DataFrame, list[Assignment]]:
     if data is not None:
         with open_listens(data, run) as exported:
-            return exported.sessions(), exported.assignment(name)
+            return exported.sessions(), [exported.assignment(name) for name in names]
     listens = read_listens(Settings.from_env(), run_id=run)
-    return sessions_of(listens), assign(listens, name)
+    return sessions_of(listens), [assign(listens, name) for name in names]
 
 
 def _sessions(data: Path | None, run: str | None) -> pd.DataFrame:

@@ -11,10 +11,7 @@ METRICS = ("mean_time_per_session", "mean_tracks_per_session", "time", "sessions
 
 
 def user_metrics(sessions: pd.DataFrame, assignment: Assignment) -> pd.DataFrame:
-    """Compute Botify's metrics of each user who takes part.
-
-    A user's sessions count from the one in which a treatment was first met until the experiment's last treated
-    listen; sessions between them count even without a treatment, because coming back is part of the effect.
+    """Compute Botify's metrics of each user who takes part, from the sessions that count (`sessions_in`).
 
     Parameters
     ----------
@@ -28,11 +25,19 @@ def user_metrics(sessions: pd.DataFrame, assignment: Assignment) -> pd.DataFrame
         Indexed by user: `treatment` and a column for each of `METRICS`. `time` is the sum of fractions heard,
         `mean_request_latency` in ms over all the user's requests (NaN where no answer was timed).
     """
-    taking_part = sessions.join(assignment.users, on="user", how="inner")
-    counted = taking_part[
+    return assignment.users[["treatment"]].join(per_user(sessions_in(sessions, assignment)), how="inner")
+
+
+def sessions_in(sessions: pd.DataFrame, assignment: Assignment) -> pd.DataFrame:
+    """Keep the sessions that belong to an experiment.
+
+    A user's sessions count from the one in which a treatment was first met until the experiment's last treated
+    listen; sessions between them count even without a treatment, because coming back is part of the effect.
+    """
+    taking_part = sessions.join(assignment.users["since_ms"], on="user", how="inner")
+    return taking_part[
         (taking_part["ended_ms"] >= taking_part["since_ms"]) & (taking_part["started_ms"] <= assignment.until_ms)
     ]
-    return assignment.users[["treatment"]].join(per_user(counted), how="inner")
 
 
 def metrics_before(sessions: pd.DataFrame, assignment: Assignment) -> pd.DataFrame:

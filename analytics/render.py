@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 
 from analytics.experiment import ExperimentResults
+from analytics.interactions import Interactions
 from analytics.planning import Plan, Wanted
 
 
@@ -65,6 +66,29 @@ def render_table(results: ExperimentResults, notes: Iterable[str] = (), alpha: f
 
 def _percent(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:+.1f}"
+
+
+def render_interactions(first: str, second: str, interactions: Interactions, alpha: float = 0.05) -> Table:
+    """Draw whether two experiments change each other's effects."""
+    found = interactions.found(alpha)
+    verdict = (
+        f"[bold red]the one changes what the other does to: {', '.join(found)}; compare the combinations instead[/]"
+        if found
+        else "none can be seen: each experiment may be read as if it were alone"
+    )
+    table = Table(
+        title=f"{first} and {second} on the same {interactions.users:,} listeners",
+        caption=verdict,
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    table.add_column("metric", no_wrap=True)
+    for heading in ("chi-square", "df", "p", "p (Holm)"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for metric, statistic, df, p_value, p_holm in interactions.table.itertuples():
+        numbers = (f"{statistic:.2f}", f"{df:.0f}", f"{p_value:.4f}", f"{p_holm:.4f}")
+        table.add_row(metric, *(("–",) * 4 if math.isnan(statistic) else numbers))
+    return table
 
 
 def render_plan(wanted: Wanted, plan: Plan) -> Table:

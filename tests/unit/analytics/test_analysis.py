@@ -79,3 +79,11 @@ def test_the_drawn_table_carries_the_notes_and_the_confidence(listens: list[List
     assert "99 % interval" in text
     assert "5 comparisons (Holm)" in text
     assert all(metric in text for metric in METRICS)
+
+
+def test_who_comes_back_is_compared_like_any_other_metric(listens: list[Listen]) -> None:
+    spread = [e._replace(timestamp_ms=e.timestamp_ms * 40_000 * (1 + e.user % 2)) for e in listens]
+    table = analysed(spread, Analysis(retention_days=[1])).results.table.set_index("metric")
+    assert table.index[-1] == "retention_day_1"
+    assert 0 <= table.loc["retention_day_1", "treatment_mean"] <= 1
+    assert 0 < table.loc["retention_day_1", "control_users"] <= table.loc["time", "control_users"]
