@@ -99,7 +99,8 @@ class Codec:
             decoded = event(*fields.values()) if schemas[1] is None else event(**fields)
         # fastavro meets hostile bytes with many exception types: EOF, index, unicode, overflow, struct, memory ...
         except Exception as error:
-            raise DecodeError(f"not a whole {event.__name__}: {type(error).__name__}: {error}", raw) from error
+            why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            raise DecodeError(f"not a whole {event.__name__}: {why}", raw) from error
         if body.tell() != len(raw):
             raise DecodeError(f"{len(raw) - body.tell()} bytes left over after a {event.__name__}", raw)
         return decoded

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import heapq
 import json
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Annotated
 
 import typer
@@ -47,23 +48,23 @@ def list_letters(
     settings = Settings.from_env()
     deeds = _deeds(settings)
     letters = read_letters(settings, _choice(reason, topic, since, until))
-    open_ones = (letter for letter in letters if resolved or str(letter.origin) not in deeds)
+    shown, found = _oldest((letter for letter in letters if resolved or str(letter.origin) not in deeds), limit)
     if as_json:
-        for letter in islice(open_ones, limit):
+        for letter in shown:
             sys.stdout.write(json.dumps(_fields(letter, deeds)) + "\n")
         return
-    shown = list(islice(open_ones, limit))
-    more = sum(1 for _ in open_ones)
-    table = Table(title=f"{len(shown) + more:,} dead letters", box=box.SIMPLE_HEAD)
+    table = Table(title=f"{found:,} dead letters", box=box.SIMPLE_HEAD)
     for heading in ("id", "time (UTC)", "attempts", "state", "why"):
-        table.add_column(heading, no_wrap=heading == "id", justify="right" if heading == "attempts" else "left")
+        table.add_column(
+            heading, no_wrap=heading == "id", justify="right" if heading == "attempts" else "left", overflow="fold"
+        )
     for letter in shown:
         fields = _fields(letter, deeds)
         why = escape(f"{letter.reason}: {letter.message}")
         table.add_row(fields["id"], fields["at"], str(letter.attempts), fields["state"], why)
     console.print(table)
-    if more:
-        console.print(f"and {more:,} more; --limit shows them", highlight=False)
+    if found > len(shown):
+        console.print(f"and {found - len(shown):,} more; --limit shows them", highlight=False)
 
 
 @app.command("show")
@@ -116,6 +117,18 @@ def drop(
     dropped = [letter.origin for letter in read_letters(settings, choice) if str(letter.origin) not in known]
     resolutions.put(Deed.DROPPED, dict.fromkeys(dropped, 0))
     console.print(f"dropped {len(dropped):,} letters", highlight=False)
+
+
+def _oldest(letters: Iterable[DeadLetter], limit: int) -> tuple[list[DeadLetter], int]:
+    """Return the oldest letters in their order, and how many there are in all."""
+    found = 0
+
+    def counted() -> Iterator[DeadLetter]:
+        nonlocal found
+        for found, letter in enumerate(letters, 1):  # noqa: B007 - it is what the caller returns
+            yield letter
+
+    return heapq.nsmallest(limit, counted(), key=lambda letter: (letter.at_ms, letter.origin)), found
 
 
 def _show_outcome(outcome: Redriven, *, dry_run: bool) -> None:

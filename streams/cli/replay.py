@@ -164,11 +164,11 @@ async def _into_namespace(sources: Sources, record: NamespaceRecord, pacer: Pace
         _print_json({**asdict(done), "seconds": seconds, "records": total})
         return
     _say(f"{total:,} records in {seconds:.1f} s, {total / seconds:,.0f} a second")
-    _say(_VERDICTS[done.equals_live] if not done.partial else f"partial: {'; '.join(done.partial)}")
+    _say(f"partial: {'; '.join(done.partial)}" if done.partial else _VERDICTS[done.equals_live].format(id=done.id))
 
 
 _VERDICTS = {
-    True: "equal to the live state, digest by digest; `botify replay swap` makes it the live one",
+    True: "equal to the live state, digest by digest; `botify replay swap {id}` makes it the live one",
     False: "it DIFFERS from the live state; `botify verify` says whether that is right",
     None: "the live state is behind or of another topic, so they were not compared",
 }
