@@ -35,11 +35,9 @@ def make_own(name: str, wanted: str, **arguments: Any) -> Any:
         make = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise SimulationError(f"{name!r} cannot be imported: {error}") from error
+    # before it is called: what goes wrong inside is the user's own, with its traceback
     try:
         inspect.signature(make).bind(*arguments.values())
-    except (
-        TypeError,
-        ValueError,
-    ) as error:  # before it is called: what goes wrong inside is the user's, with its own traceback
+    except (TypeError, ValueError) as error:
         raise SimulationError(f"{name!r} does not take {', '.join(arguments)}: {error}") from error
     return make(*arguments.values())

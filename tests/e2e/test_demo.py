@@ -38,7 +38,7 @@ def _botify(home: Path, *arguments: str, **variables: str) -> subprocess.Complet
         env={**kept, "BOTIFY_HOME": str(home), "COLUMNS": "100", **variables},
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=420,
         check=False,
     )
 
