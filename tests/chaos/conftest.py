@@ -55,3 +55,4 @@ def start_worker(settings: Settings) -> Iterator[StartWorker]:
     yield start
     for worker in workers:
         worker.stop()
+        print(f"--- {worker.log.name}", worker.log.read_text(errors="replace")[-4000:])  # shown where the test failed

@@ -24,9 +24,22 @@ CUT_OFF = 10
 """Bytes: less than any write, so the last one is lost."""
 
 
+def write_through(settings: Settings) -> None:
+    """Wait until all that was written so far is in Valkey's file: on a busy disk that takes seconds.
+
+    A partition whose first checkpoint was lost would be refused, rightly: nothing tells it from an emptied store.
+    """
+    redis = connect(settings)
+    redis.set("written-through", "yes")
+    eventually(lambda: redis.execute_command("WAITAOF", 1, 0, 1_000)[0] == 1)
+    redis.close()
+
+
 def test_valkey_is_killed_under_load(settings: Settings, start_worker: StartWorker, stack: EmbeddedStack) -> None:
     workers = [start_worker("worker-1"), start_worker("worker-2")]
     with Load(settings, listens_for_ever(300, TRACKS, seed=56), per_s=2_000) as load:
+        progresses(settings)
+        write_through(settings)
         for _ in range(3):
             progresses(settings)
             stack.valkey.kill()
@@ -40,12 +53,14 @@ class AppendOnlyFiles:
     """Where Valkey keeps everything: to be copied, and put back later."""
 
     def __init__(self, stack: EmbeddedStack, copy: Path) -> None:
+        self._settings = stack.settings
         self._valkey = stack.valkey
         self._live = stack.home / "valkey" / "appendonlydir"
         self._copy = copy
 
     def copy(self) -> None:
         """Copy the files as of one moment, but for the last bytes, as a crash may cut them off."""
+        write_through(self._settings)
         self._valkey.pause()  # or it might begin new files in the meantime
         shutil.copytree(self._live, self._copy)
         self._valkey.resume()
