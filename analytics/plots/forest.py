@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analytics.plots.style import DOWN, INK, MUTED, UP, new_figure, styled
+from analytics.plots.style import DOWN, INK, MUTED, PALETTE, UP, new_figure, styled
 
 _ROW_INCHES = 0.42
 _FRAME_INCHES = 1.5
 
 
 @styled
-def forest_plot(rows: pd.DataFrame, title: str, subtitle: str, x: str, *, reference: float | None = 0.0) -> Figure:
+def forest_plot(
+    rows: pd.DataFrame,
+    title: str,
+    subtitle: str,
+    x: str,
+    *,
+    reference: float | None = 0.0,
+    marked: Container[str] = (),
+) -> Figure:
     """Draw a point and its interval for each row: green right of the reference, red left of it, grey if on both sides.
 
     Parameters
@@ -26,6 +36,8 @@ def forest_plot(rows: pd.DataFrame, title: str, subtitle: str, x: str, *, refere
         What is estimated, with its unit.
     reference : float, optional
         Drawn as a line; None where there is nothing to compare with.
+    marked : container of str
+        Rows to be blue: what the others are held against.
 
     Examples
     --------
@@ -36,8 +48,8 @@ def forest_plot(rows: pd.DataFrame, title: str, subtitle: str, x: str, *, refere
     shown = rows.dropna(subset=["estimate", "lower", "upper"])
     figure, (axes,) = new_figure(title, height=_FRAME_INCHES + _ROW_INCHES * max(len(shown), 1))
     values = shown[["estimate", "lower", "upper"]].to_numpy(dtype=float).tolist()
-    for place, (estimate, lower, upper) in enumerate(values):
-        colour = _colour(lower, upper, reference)
+    for place, (name, (estimate, lower, upper)) in enumerate(zip(shown.index, values, strict=True)):
+        colour = PALETTE[0] if name in marked else _colour(lower, upper, reference)
         axes.plot([lower, upper], [place, place], color=colour, linewidth=3, alpha=0.55)
         axes.plot(estimate, place, "o", color=colour, markersize=8)
     if reference is not None:

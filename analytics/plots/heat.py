@@ -11,6 +11,9 @@ from analytics.plots.style import PALETTE, new_figure, styled
 
 _FROM_WHITE = LinearSegmentedColormap.from_list("from white", ["#f4f6f8", "#a9c4e0", PALETTE[0], "#14365c"])
 
+_LONGEST_LEVEL = 8
+"""Letters of a column's name that have room beside those of the next; longer names slope."""
+
 
 @styled
 def heat_map(table: pd.DataFrame, title: str, subtitle: str, x: str, y: str, value: str) -> Figure:
@@ -36,7 +39,12 @@ def heat_map(table: pd.DataFrame, title: str, subtitle: str, x: str, y: str, val
     image = axes.imshow(values, aspect="auto", cmap=_FROM_WHITE, interpolation="nearest")
     figure.colorbar(image, ax=axes, label=value, shrink=0.9, pad=0.02).outline.set_visible(False)
     step = max(1, len(table.columns) // 12)
-    axes.set_xticks(range(0, len(table.columns), step), [str(name) for name in table.columns[::step]])
+    names = [str(name) for name in table.columns[::step]]
+    axes.set_xticks(range(0, len(table.columns), step), names)
+    if max(map(len, names), default=0) > _LONGEST_LEVEL:
+        axes.tick_params(axis="x", rotation=30)
+        for label in axes.get_xticklabels():
+            label.set_horizontalalignment("right")
     axes.set_yticks(range(len(table)), [str(name) for name in table.index])
     axes.set(title=subtitle, xlabel=x, ylabel=y)
     axes.grid(visible=False)

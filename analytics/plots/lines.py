@@ -123,7 +123,7 @@ def name_lines(axes: Axes, frame: pd.DataFrame, colour_of: Mapping[str, str]) ->
 
 
 def spread(places: Sequence[float], apart: float) -> list[float]:
-    """Move ascending places as little as it takes to be `apart` from each other.
+    """Move ascending places as little as it takes to be `apart` from each other, and from 0 to 1 if they have room.
 
     Runs of places that are too near are set around their own mean (pool adjacent violators, as in isotonic
     regression: Barlow et al., 1972).
@@ -132,6 +132,8 @@ def spread(places: Sequence[float], apart: float) -> list[float]:
     --------
     >>> [round(place, 2) for place in spread([0.1, 0.5, 0.5], apart=0.1)]
     [0.1, 0.45, 0.55]
+    >>> [round(place, 2) for place in spread([0.0, 0.0], apart=0.1)]
+    [0.0, 0.1]
     """
     runs: list[tuple[float, int]] = []  # mean of (place - rank · apart), and how many places share it
     for rank, place in enumerate(places):
@@ -140,5 +142,6 @@ def spread(places: Sequence[float], apart: float) -> list[float]:
             before, members = runs.pop()
             mean, count = (before * members + mean * count) / (members + count), members + count
         runs.append((mean, count))
-    means = np.repeat([mean for mean, _ in runs], [count for _, count in runs])
+    room = max(1.0 - (len(places) - 1) * apart, 0.0)
+    means = np.repeat([min(max(mean, 0.0), room) for mean, _ in runs], [count for _, count in runs])
     return [float(mean) + rank * apart for rank, mean in enumerate(means)]

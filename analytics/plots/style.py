@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import blended_transform_factory
 from matplotlib.typing import RcKeyType
 
 Parameters = ParamSpec("Parameters")
@@ -27,6 +28,8 @@ PALETTE = ("#2563a8", "#e07b39", "#23856d", "#8e5ea2", "#d4a72c", "#c0432f", "#4
 WIDTH, HEIGHT = 9.0, 4.6
 """Of one picture, in inches; at `DPI` it fills the width of a page."""
 DPI = 100
+_MARGIN = 0.01
+"""Left of the titles, as a share of the width."""
 
 _RC: dict[RcKeyType, Any] = {
     "figure.dpi": DPI,
@@ -61,9 +64,18 @@ def styled(draw: Callable[Parameters, Figure]) -> Callable[Parameters, Figure]:
     @wraps(draw)
     def drawn(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Figure:
         with rc_context(_RC):
-            return draw(*args, **kwargs)
+            figure = draw(*args, **kwargs)
+            _begin_below_title(figure)
+            return figure
 
     return drawn
+
+
+def _begin_below_title(figure: Figure) -> None:
+    """Let the line below the title begin where the title does, however much room the names of the rows take."""
+    axes = figure.axes[0]
+    subtitle = axes.set_title(axes.get_title(loc="left"), x=_MARGIN)
+    subtitle.set_transform(blended_transform_factory(figure.transFigure, subtitle.get_transform()))
 
 
 def new_figure(
@@ -82,7 +94,7 @@ def new_figure(
         Whether the panels share their y axis.
     """
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    figure.suptitle(title, x=0.01, ha="left", fontsize=13.5, fontweight="bold")
+    figure.suptitle(title, x=_MARGIN, ha="left", fontsize=13.5, fontweight="bold")
     axes = figure.subplots(1, panels, squeeze=False, sharey=same_y)
     return figure, list(np.ravel(axes))
 

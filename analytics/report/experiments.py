@@ -10,15 +10,23 @@ from matplotlib.figure import Figure
 
 from analytics.arms import METRIC_WORDS, arm_name, effect_rows, recommender_of_arm
 from analytics.errors import AnalyticsError
-from analytics.experiment import ExperimentResults, experiment_results
+from analytics.experiment import Effect, ExperimentResults, experiment_results
 from analytics.plots.forest import forest_plot
-from analytics.report.html import Html, Row, Section, paragraph, picture, table
+from analytics.report.html import Html, Row, Section, bullets, paragraph, picture, table
 from analytics.verdict import percent, verdict
 
 _MISMATCH = (
     "Sample-ratio mismatch: unless the experiment declares unequal shares, its split is broken, and nothing below can "
     "be believed."
 )
+
+_HOW_SURE = (
+    "In colour: the interval leaves out zero. In bold: significant also after correction for the number of comparisons "
+    "(Holm)."
+)
+_ALPHA = 0.05
+_DECISIVE = ("mean_time_per_session", "mean_tracks_per_session", "sessions")
+"""Drawn where several treatments with all metrics would be too long a picture; the table has them all."""
 
 
 def experiments_of(listens: pd.DataFrame) -> list[str]:
@@ -40,8 +48,15 @@ def experiment_section(listens: pd.DataFrame, name: str) -> Section:
     except AnalyticsError as error:  # one treatment only, or no control: say so, and go on with the page
         return Section(heading, f"There is nothing to compare: {error}", "")
     arms = recommender_of_arm(listens, name)
-    body = _warnings(results) + _table(results, arms) + picture(_forest(results, arms), name, f"effects in {name}")
-    return Section(heading, " ".join(verdict(results, arms)), body)
+    best, *others = verdict(results, arms)
+    body = (
+        bullets(others)
+        + _warnings(results)
+        + _table(results, arms)
+        + paragraph(_HOW_SURE)
+        + picture(_forest(results, arms), name, f"effects in {name}")
+    )
+    return Section(heading, best, body)
 
 
 def _warnings(results: ExperimentResults) -> Html:
@@ -72,16 +87,23 @@ def _table(results: ExperimentResults, arms: Mapping[str, str]) -> Html:
                 f"{percent(effect.lower)} … {percent(effect.upper)}",
                 "< 0.001" if effect.p_holm < 0.001 else f"{effect.p_holm:.3f}",
             ],
-            ("up" if effect.effect > 0 else "down") if effect.significant else "",
+            _mood(effect),
         )
         for effect in results.effects
     ]
     return table(headings, rows, texts=2)
 
 
+def _mood(effect: Effect) -> str:
+    if not effect.significant:
+        return ""
+    return ("up" if effect.effect > 0 else "down") + (" sure" if effect.p_holm < _ALPHA else "")
+
+
 def _forest(results: ExperimentResults, arms: Mapping[str, str]) -> Figure:
+    treatments = {effect.treatment for effect in results.effects}
     return forest_plot(
-        effect_rows(results.effects, arms),
+        effect_rows(results.effects, arms, METRIC_WORDS.keys() if len(treatments) == 1 else _DECISIVE),
         f"Effects against {arm_name(results.control, arms)}",
         "estimate and 95 % interval (Welch, over listeners)",
         "effect, %",

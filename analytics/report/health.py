@@ -44,7 +44,7 @@ def health_section(data: ReportData) -> Section:
     )
     finding = (
         f"Of {len(answers):,} requests {unanswered:,} went unanswered; half of the answers were there within "
-        f"{total['p50']:,.0f} ms and 99 in 100 within {total['p99']:,.0f} ms, {total['fresh']:.1%} of them knowing "
+        f"{total['p50']:,.0f} ms and 99 in 100 within {total['p99']:,.0f} ms, and {total['fresh']:.1%} of them knew "
         "the whole session."
     )
     return Section("Pipeline", finding, body)

@@ -40,6 +40,18 @@ def paragraph(text: str, kind: str = "note") -> Html:
     return f'<p class="{kind}">{escape(text)}</p>'
 
 
+def bullets(texts: Iterable[str]) -> Html:
+    """Return a list; nothing where there are no texts.
+
+    Examples
+    --------
+    >>> bullets(["1 < 2"]), bullets([])
+    ('<ul><li>1 &lt; 2</li></ul>', '')
+    """
+    items = "".join(f"<li>{escape(text)}</li>" for text in texts)
+    return f"<ul>{items}</ul>" if items else ""
+
+
 def picture(figure: Figure, name: str, description: str) -> Html:
     """Return a figure as inline SVG, with its description for those who cannot see it.
 

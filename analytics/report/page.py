@@ -15,6 +15,7 @@ from analytics.report.health import health_section
 from analytics.report.html import Html, Section, tiles
 from analytics.report.popularity import popularity_section
 from analytics.report.sessions import session_section
+from analytics.report.together import together_section
 
 TITLE = "Botify report"
 
@@ -34,8 +35,10 @@ def render_report(data: ReportData) -> Html:
     if data.listens.empty:
         raise AnalyticsError(f"{data.source} has no listens; let listeners listen first: `botify sim run`")
     experiments = experiments_of(data.listens)
+    together = together_section(data.listens, experiments)
     sections = [
         *(experiment_section(data.listens, name) for name in experiments),
+        *([together] if together else []),
         session_section(data.listens, experiments[0] if experiments else None),
         popularity_section(data),
         health_section(data),

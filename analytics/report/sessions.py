@@ -12,8 +12,8 @@ from analytics.plots.lines import line_chart
 from analytics.report.html import Section, paragraph, picture
 from analytics.sessions import sessions_of
 
-_POSITIONS = 20
-"""Later ones are reached by so few that the curve is noise."""
+_REACHED = 0.02
+"""The curves end where so few sessions, in every arm, are left: what comes later is noise."""
 
 
 def session_section(listens: pd.DataFrame, experiment: str | None) -> Section:
@@ -21,10 +21,11 @@ def session_section(listens: pd.DataFrame, experiment: str | None) -> Section:
     sessions = sessions_of(listens)
     arm_of, control = _arms(listens, experiment)
     curves = still_listening(sessions.assign(arm=sessions["user"].map(arm_of)), by="arm")
-    heard = fraction_by_position(listens.assign(arm=listens["user"].map(arm_of)), by="arm", most=_POSITIONS)
+    last = max(int((curves.max(axis=1) >= _REACHED).sum()), 1)
+    heard = fraction_by_position(listens.assign(arm=listens["user"].map(arm_of)), by="arm", most=last)
     body = picture(
         line_chart(
-            curves,
+            curves.iloc[: last + 1],
             "How long sessions last",
             "share of sessions that go on after so many tracks (Kaplan–Meier)",
             "tracks heard",
