@@ -5,23 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from bench.process import running
 from schemas.settings import Settings
-from schemas.topics import create_topics
-from services.stack.embedded import EmbeddedStack
 from services.stack.ports import find_free
 from sim.loop import run_loop
-from sim.loop.catalogue import publish_catalogue
 from sim.options import RunOptions
-from sim.world import WorldConfig, open_world
 from sim.world.model import World
 
 VIEWERS = 200
@@ -100,17 +94,3 @@ def _wait_for(url: str) -> None:
             time.sleep(0.2)
         else:
             return
-
-
-def main() -> None:
-    """Measure, and print the figures as JSON."""
-    world = open_world(Settings.from_env().home, WorldConfig())
-    with tempfile.TemporaryDirectory() as home, EmbeddedStack(Path(home)) as stack:
-        settings = stack.settings.with_(home=Path(home), topic_prefix="bench-dashboard")
-        create_topics(settings)
-        publish_catalogue(settings, world.catalogue)
-        sys.stdout.write(json.dumps(measure_dashboard(settings, world), indent=2) + "\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -51,7 +51,7 @@ def _tiles(snapshot: Snapshot) -> str:
         + tile(
             REQUEST,
             number(latency.p50_ms, 1) if latency else "–",
-            "ms",
+            "ms" if latency else "",
             f"p99 {number(latency.p99_ms, 1)} ms" if latency else "nobody has asked yet",
         )
         + tile("waiting", number(waiting), "", "records behind, all partitions", "warn" if waiting > BEHIND else "")
