@@ -23,8 +23,8 @@ from streams.worker.intake import Intake
 def records(count: int) -> list[LogRecord]:
     codec, made = Codec(), []
     for at in range(count):
-        user = at % 7
-        listen = Listen(f"a:{at}", user, at % 11, 0.5, 1000 * at, f"s{user}", at, False, None, {}, None, None)
+        user, ended = at % 7, at % 10 == 9
+        listen = Listen(f"a:{at}", user, at % 11, 0.5, 1000 * at, f"s{user}", at, ended, "random", {}, 0.1, 4.0)
         made.append(LogRecord("t", 0, at, 1000 * at, key_of(user), codec.encode(listen), ()))
     return made
 
