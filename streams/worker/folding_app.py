@@ -185,6 +185,7 @@ def make_app(kind: type[A], settings: Settings, folding: Folding) -> A:
         # Faust's own sensor; its "messages" are our runs of records, and its durations are in milliseconds
         setup_prometheus_sensors(app, registry=app.registry, name_prefix="faust")
     _add_agent(app)
+    _follow_assignments(app)
     _add_tasks(app)
     return app
 
@@ -195,6 +196,13 @@ def _add_agent(app: FoldingApp) -> None:
         async for run in runs.noack():
             await app.partitions.submit(run)
             yield
+
+
+def _follow_assignments(app: FoldingApp) -> None:
+    @app.on_partitions_assigned.connect  # type: ignore[arg-type]  # of all signals, with any number of arguments
+    async def let_go_of_all(_: Any, assigned: set[TP], **__: Any) -> None:
+        if not assigned:  # Faust has nothing to seek then, and seeking is where partitions are claimed and let go
+            await app.partitions.claim(set())
 
 
 def _add_tasks(app: FoldingApp) -> None:

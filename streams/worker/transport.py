@@ -10,10 +10,11 @@ Everything overridden is public in Faust 0.15.3, and held by `tests/unit/streams
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
 import faust
-from aiokafka.errors import NoOffsetForPartitionError
+from aiokafka.errors import IllegalStateError, NoOffsetForPartitionError
 from faust.transport.drivers import aiokafka as driver
 from faust.transport.utils import DefaultSchedulingStrategy
 from faust.types import TP, ConsumerMessage
@@ -142,8 +143,9 @@ class BatchConsumer(driver.Consumer):
         return offsets
 
     async def seek_back(self, tp: TP, offset: int) -> None:
-        """Fetch from an offset again."""
-        await self.seek_wait({tp: offset})
+        """Fetch from an offset again; where the group has just given the partition to another, there is nothing to."""
+        with suppress(IllegalStateError):
+            await self.seek_wait({tp: offset})
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
         yield from self.assignment()

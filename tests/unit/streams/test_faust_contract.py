@@ -9,6 +9,7 @@ from typing import Any
 
 import faust
 import pytest
+from aiokafka.consumer.subscription_state import SubscriptionState
 from faust.transport import consumer as base
 from faust.transport.drivers import aiokafka as driver
 from faust.transport.drivers import by_url
@@ -84,6 +85,8 @@ CALLS = [
     (base.ThreadDelegateConsumer.seek_wait, "self._thread.seek_wait(partitions)"),
     (base.Consumer._wait_next_records, "self._getmany("),
     (base.ThreadDelegateConsumer._getmany, "self._thread.getmany(active_partitions, timeout)"),
+    (faust.App._on_partitions_assigned, "(self.on_partitions_assigned.send)(assigned)"),
+    (SubscriptionState._assigned_state, "raise IllegalStateError("),
 ]
 
 
