@@ -8,13 +8,14 @@ from schemas.codec import Codec
 from schemas.errors import RejectedMessageError
 from schemas.events import Model, Track, TrainingBatch
 from schemas.settings import Settings
+from schemas.topic_reader import end_offsets
 from schemas.topics import Topics
 from schemas.training import listens_of
 from streams.learner.learner import Learner
-from streams.learner.partition import LEARNER
+from streams.learner.partition import LEARNER, SNAPSHOTS
 from streams.store.connect import connect
 from streams.store.keys import checkpoint_key, default_namespace, learner_prefix, partition_key
-from tests.support import read_topic
+from tests.support import checkpoints, read_topic
 
 CODEC = Codec()
 
@@ -43,28 +44,38 @@ def plain_learner(settings: Settings) -> PlainLearner:
     return plain
 
 
-def learner_state(settings: Settings) -> dict[bytes, bytes]:
-    """Return the fields that the learner has written."""
-    redis = connect(settings)
+def all_learned(settings: Settings) -> bool:
+    """Say whether all listens are folded by workers, and all they gave rise to by a learner."""
+    topics, redis = Topics.of(settings), connect(settings)
     try:
-        found: dict[bytes, bytes] = redis.hgetall(partition_key(_namespace(settings), 0, LEARNER))
+        learned = redis.hget(checkpoint_key(_namespace(settings), 0), "next_offset")
     finally:
         redis.close()
-    return found
+    ends = end_offsets(settings, topics.listens.name)
+    return (
+        checkpoints(settings) == {partition: end for partition, end in ends.items() if end}
+        # asked last: a worker writes to it before its checkpoint moves
+        and int(learned or 0) == end_offsets(settings, topics.training.name)[0]
+    )
 
 
-def learner_checkpoint(settings: Settings) -> int:
-    """Return the offset of the training topic up to which the learner's state goes."""
-    redis = connect(settings)
+def assert_learned(settings: Settings) -> PlainLearner:
+    """Compare the learner's state and its snapshots, on the topic and in Redis, with those of a plain fold."""
+    plain, redis = plain_learner(settings), connect(settings)
     try:
-        return int(redis.hget(checkpoint_key(_namespace(settings), 0), "next_offset") or 0)
+        state, snapshots = (
+            redis.hgetall(partition_key(_namespace(settings), 0, collection)) for collection in (LEARNER, SNAPSHOTS)
+        )
     finally:
         redis.close()
-
-
-def published(settings: Settings) -> list[Model]:
-    """Return all snapshots on the models topic, copies included."""
-    return [CODEC.decode(m.value(), Model) for m in read_topic(settings, Topics.of(settings).models.name)]
+    assert state == plain.learner.state()
+    newest = {model.name: model for model in plain.models}
+    assert {name.decode(): CODEC.decode(value, Model) for name, value in snapshots.items()} == newest
+    # they are sent at least once: copies are the same
+    sent = [CODEC.decode(message.value(), Model) for message in read_topic(settings, Topics.of(settings).models.name)]
+    assert list(dict.fromkeys(sent)) == plain.models
+    assert {model.name: model for model in sent} == newest
+    return plain
 
 
 def _namespace(settings: Settings) -> str:

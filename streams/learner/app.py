@@ -7,7 +7,8 @@ from typing import Any
 from schemas.codec import Codec
 from schemas.settings import Settings
 from schemas.topics import Topics
-from streams.learner.partition import Counters, LearningPartition, open_partition
+from streams.learner.counters import Counters
+from streams.learner.partition import LearningPartition
 from streams.learner.sources import LearningSources
 from streams.store.keys import learner_prefix
 from streams.store.protocol import Claim, Store
@@ -18,6 +19,7 @@ from streams.worker.folding_app import Folding, FoldingApp, make_app
 RUN_RECORDS = 64
 """A record may hold 12,000 listens."""
 SETTLE_S = 2.0
+"""A pause in what comes is as long, before the state is written."""
 
 
 class LearnerApp(FoldingApp):
@@ -31,9 +33,9 @@ class LearnerApp(FoldingApp):
 
     def open_sources(self) -> None:
         """Read the catalogue and open the emitter; see `FoldingApp.open_sources`."""
-        codec = Codec()
-        self._sources = LearningSources(self.settings, codec)
-        self._emitter = Emitter(self.settings, codec)
+        self._codec = Codec()
+        self._sources = LearningSources(self.settings, self._codec)
+        self._emitter = Emitter(self.settings, self._codec)
 
     def refresh_sources(self) -> None:
         """Read which records were dead-lettered; see `FoldingApp.refresh_sources`."""
@@ -45,10 +47,17 @@ class LearnerApp(FoldingApp):
         self._sources.close()
 
     async def open_partition(self, partition: int, claim: Claim, start: int, store: Store) -> LearningPartition:
-        """Return the partition, with its state."""
-        sources = self._sources
-        return await open_partition(
-            partition, claim, start, store, sources.catalogue, sources.intake, self._emitter, self.counters
+        """Return the partition; it reads its state with its first run, or when it is settled."""
+        return LearningPartition(
+            partition,
+            claim,
+            start,
+            store,
+            self._sources.catalogue,
+            self._sources.intake,
+            self._emitter,
+            self._codec.encode,
+            self.counters,
         )
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from schemas.events import Model, Track
 from streams.folds.projection import Changes
+from streams.learner.counters import Counters
 from streams.learner.intake import TrainingIntake
 from streams.learner.learner import Learner, OutdatedStateError
 from streams.store.protocol import Claim, ClaimLostError, Outcome, Position, Store
@@ -20,32 +20,15 @@ log = logging.getLogger(__name__)
 
 LEARNER = "learner"
 """The collection that holds the fields of `Learner.state`."""
+SNAPSHOTS = "snapshots"
+"""The collection that holds the last snapshot of each model up to the checkpoint, as it was sent to the topic."""
 
-CHECKPOINT_LISTENS = 20_000
-"""The state is several megabytes, so it is written after as many; a learner that dies learns as many again."""
+CHECKPOINT_LISTENS = 100_000
+"""The state has 20 MB, so it is written after as many, in a pause, or when it was put off `MOST_PUT_OFF` times.
 
-
-@dataclass(slots=True)
-class Counters:
-    """What a learner has done since it started."""
-
-    listens: int = 0
-    batches: int = 0
-    dead_letters: int = 0
-    snapshots: int = 0
-    missed: int = 0
-    fenced: int = 0
-    rolled_back: int = 0
-
-    def described(self) -> Iterable[tuple[str, str, int]]:
-        """Return name, documentation and value of each, for metrics."""
-        return (
-            ("listens", "Listens that were learned from.", self.listens),
-            ("batches", "Training batches that were folded, copies included.", self.batches),
-            ("dead_letters", "Records that went to the dead-letter topic.", self.dead_letters),
-            ("snapshots", "Snapshots of models that were published.", self.snapshots),
-            ("missed", "Offsets of the listens topic that no training batch has brought.", self.missed),
-        )
+A learner that dies learns from as many again, which takes a second.
+"""
+MOST_PUT_OFF = 14
 
 
 class LearningPartition:
@@ -56,30 +39,39 @@ class LearningPartition:
 
     Parameters
     ----------
-    learner : Learner
-        As of offset `start`.
+    catalogue : mapping of track to Track
+        Has every track that the intake lets pass.
+    encode : callable of Model
+        Makes the record's value.
     """
 
     def __init__(
         self,
         partition: int,
-        position: Position,
+        claim: Claim,
         start: int,
         store: Store,
-        learner: Learner,
+        catalogue: Mapping[int, Track],
         intake: TrainingIntake,
         emits: Emits,
+        encode: Callable[[Model], bytes],
         counters: Counters,
     ) -> None:
         self.partition = partition
         self.next_offset = start
-        self._position = position
+        self._position = Position(claim, claim.next_offset)
         self._store = store
-        self._learner = learner
+        self._catalogue = catalogue
         self._intake = intake
         self._emits = emits
+        self._encode = encode
         self._counters = counters
-        self._unwritten = 0
+        self._learner = Learner(catalogue)
+        self._loaded = False
+        self._unwritten_listens = 0
+        self._unwritten_snapshots: dict[bytes, bytes | None] = {}
+        self._seen_offset = start
+        self._put_off = 0
 
     @property
     def checkpoint(self) -> int:
@@ -89,31 +81,62 @@ class LearningPartition:
     async def process(self, records: Sequence[Any]) -> Outcome:
         """Learn from a run, and write the state where enough has come together; see `Partition.process`."""
         outcome = Outcome.ALREADY
-        for record in records:
-            if record.offset < self.next_offset:
-                continue
-            try:
+        try:
+            if not await self._load():
+                return Outcome.ROLLED_BACK
+            for record in records:
+                if record.offset < self.next_offset:
+                    continue
                 await self._take(record)
-            except ClaimLostError as lost:
-                return self._count(lost.outcome)
-            if self._unwritten >= CHECKPOINT_LISTENS:
-                outcome = await self.settle()
-                if outcome.lost:
-                    return outcome
-            await asyncio.sleep(0)  # learning from a batch takes a while; let others have a turn
+                if self._unwritten_listens >= CHECKPOINT_LISTENS:
+                    outcome = await self._write()
+                await asyncio.sleep(0)  # learning from a batch takes a while; let others have a turn
+        except ClaimLostError as lost:
+            return self._counters.count(lost.outcome)
         return outcome
 
     async def settle(self) -> Outcome:
-        """Write the state, if there is anything new; see `Partition.settle`."""
-        claim, checkpoint = self._position.claim, self._position.checkpoint
-        if self.next_offset == (checkpoint or 0):
+        """Write the state, if there is anything new and this is a good time for it; see `Partition.settle`."""
+        busy = self.next_offset != self._seen_offset
+        self._seen_offset = self.next_offset
+        if busy and self._put_off < MOST_PUT_OFF:
+            self._put_off += 1
             return Outcome.ALREADY
-        changes = Changes(hashes={LEARNER: self._learner.state()})
-        outcome = await self._store.apply(self.partition, claim, checkpoint, self.next_offset, changes)
-        if not outcome.lost:
-            self._position = Position(claim, self.next_offset)
-            self._unwritten = 0
-        return self._count(outcome)
+        try:
+            return await self._write() if await self._load() else Outcome.ROLLED_BACK
+        except ClaimLostError as lost:
+            return self._counters.count(lost.outcome)
+
+    async def _load(self) -> bool:
+        """Read the learner's state, the first time; False where learning began anew, so that all comes again."""
+        if self._loaded:
+            return True
+        (fields,) = (await self._store.read_whole(self.partition, [LEARNER], [], self._position))[0].values()
+        try:
+            if fields:
+                self._learner = Learner.restore(fields, self._catalogue)
+        except OutdatedStateError as outdated:
+            log.warning("%s: learning begins anew", outdated)
+            await self._write_at(0, gone=fields)
+            return False
+        self._loaded = True
+        return True
+
+    async def _write(self) -> Outcome:
+        if self.next_offset == self.checkpoint:
+            return Outcome.ALREADY
+        return await self._write_at(self.next_offset)
+
+    async def _write_at(self, offset: int, gone: Iterable[bytes] = ()) -> Outcome:
+        claim, checkpoint = self._position.claim, self._position.checkpoint
+        state = {**dict.fromkeys(gone), **self._learner.state()}
+        changes = Changes(hashes={LEARNER: state, SNAPSHOTS: self._unwritten_snapshots})
+        outcome = await self._store.apply(self.partition, claim, checkpoint, offset, changes)
+        if outcome.lost:
+            raise ClaimLostError(outcome)
+        self._position = Position(claim, offset)
+        self._unwritten_listens, self._unwritten_snapshots, self._put_off = 0, {}, 0
+        return outcome
 
     async def _take(self, record: Any) -> None:
         taken = self._intake.take(record)
@@ -123,7 +146,7 @@ class LearningPartition:
         else:
             batch, listens = taken
             missed = self._learner.missed
-            self._unwritten += (learned := self._learner.fold(batch, listens))
+            self._unwritten_listens += (learned := self._learner.fold(batch, listens))
             self._counters.listens += learned
             self._counters.batches += 1
             if missed != self._learner.missed:
@@ -143,41 +166,6 @@ class LearningPartition:
         # One that was overtaken would publish older snapshots over the newer ones of its successor.
         await self._store.read_fields(self.partition, {}, self._position)
         await self._emits.emit(models, ())
+        self._unwritten_snapshots.update({model.name.encode(): self._encode(model) for model in models})
         self._counters.snapshots += len(models)
         log.info("published %s", ", ".join(f"{model.name} {model.version} {model.digest[:12]}" for model in models))
-
-    def _count(self, outcome: Outcome) -> Outcome:
-        if outcome is Outcome.FENCED:
-            self._counters.fenced += 1
-        elif outcome is Outcome.ROLLED_BACK:
-            self._counters.rolled_back += 1
-        return outcome
-
-
-async def open_partition(
-    partition: int,
-    claim: Claim,
-    start: int,
-    store: Store,
-    catalogue: Mapping[int, Track],
-    intake: TrainingIntake,
-    emits: Emits,
-    counters: Counters,
-) -> LearningPartition:
-    """Read the learner's state and return the partition; where it is of other models, learning begins anew.
-
-    Raises
-    ------
-    ClaimLostError
-        The partition was claimed again since, or the store rolled back.
-    """
-    position = Position(claim, claim.next_offset)
-    (fields,) = (await store.read_whole(partition, [LEARNER], [], position))[0].values()
-    learner = Learner(catalogue)
-    if fields:
-        try:
-            learner = Learner.restore(fields, catalogue)
-        except OutdatedStateError as outdated:
-            log.warning("%s: learning begins anew", outdated)
-            start = 0
-    return LearningPartition(partition, position, start, store, learner, intake, emits, counters)
