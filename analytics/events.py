@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TypeVar
 
-from schemas.codec import Codec
 from schemas.errors import RejectedMessageError
 from schemas.events import Recommendation, RecommendationRequest, Session
+from schemas.registry import codec_of
 from schemas.settings import Settings
 from schemas.topic_reader import TopicReader
 
@@ -24,7 +24,7 @@ def read_events(settings: Settings, topic: str, event: type[E]) -> Iterator[tupl
     TopicError
         The topic does not exist or the broker stops answering.
     """
-    codec, reader = Codec(), TopicReader(settings, topic)
+    codec, reader = codec_of(settings), TopicReader(settings, topic)
     try:
         for messages in reader.read_to_end():
             for message in messages:

@@ -10,6 +10,7 @@ from analytics.frames import concat_listens, drop_copies, listens_frame, of_run
 from schemas.codec import Codec
 from schemas.errors import RejectedMessageError
 from schemas.events import Listen
+from schemas.registry import codec_of
 from schemas.settings import Settings
 from schemas.topic_reader import TopicReader
 from schemas.topics import Topics
@@ -46,15 +47,14 @@ def read_listens(
     """
     reader = TopicReader(settings, Topics.of(settings).listens.name, from_offsets)
     try:
-        frames = (listens_frame(batch) for batch in _decoded(reader, to_offsets))
+        frames = (listens_frame(batch) for batch in _decoded(reader, codec_of(settings), to_offsets))
         listens = drop_copies(concat_listens(frames if run_id is None else (of_run(f, run_id) for f in frames)))
     finally:
         reader.close()
     return listens
 
 
-def _decoded(reader: TopicReader, end: Mapping[int, int] | None) -> Iterator[list[Listen]]:
-    codec = Codec()
+def _decoded(reader: TopicReader, codec: Codec, end: Mapping[int, int] | None) -> Iterator[list[Listen]]:
     for messages in reader.read_to_end(end):
         listens = []
         for message in messages:

@@ -8,8 +8,8 @@ import numpy as np
 from confluent_kafka import Producer
 
 from schemas import clients
-from schemas.codec import Codec
 from schemas.events import Listen
+from schemas.registry import codec_of
 from schemas.settings import Settings
 from schemas.topics import Topics
 
@@ -48,7 +48,7 @@ def listens(count: int, users: int, tracks: int, seed: int = 1) -> Iterator[List
 
 def fill(settings: Settings, count: int, users: int, tracks: int) -> None:
     """Write the backlog, and wait until it is acknowledged."""
-    topic, codec = Topics.of(settings).listens.name, Codec()
+    topic, codec = Topics.of(settings).listens.name, codec_of(settings)
     producer = Producer(clients.producer_config(settings, linger_ms=20))
     for i, listen in enumerate(listens(count, users, tracks)):
         producer.produce(topic, key=clients.key_of(listen.user), value=codec.encode(listen))

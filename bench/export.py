@@ -21,8 +21,8 @@ from confluent_kafka import Producer
 from rich.console import Console
 
 from schemas import clients
-from schemas.codec import Codec
 from schemas.events import Listen
+from schemas.registry import codec_of
 from schemas.settings import Settings
 from schemas.topics import Topics, create_topics
 from services.stack.embedded import EmbeddedStack
@@ -67,7 +67,7 @@ def session_of_each(rng: np.random.Generator) -> Iterator[Listen]:
 
 def fill(settings: Settings, count: int) -> None:
     """Write so many listens, and wait until they are acknowledged."""
-    codec, topic = Codec(), Topics.of(settings).listens.name
+    codec, topic = codec_of(settings), Topics.of(settings).listens.name
     bodies = [(clients.key_of(e.user), codec.encode(e)) for e in session_of_each(np.random.default_rng(1))]
     producer = Producer(clients.producer_config(settings, linger_ms=50, queue_buffering_max_messages=200_000))
     for i in range(count):

@@ -16,8 +16,8 @@ from typing import Any
 import faust
 import uvloop
 
-from schemas.codec import Codec
 from schemas.events import Listen
+from schemas.registry import codec_of
 from schemas.settings import Settings
 from schemas.topics import Topics
 from streams.folds.partition import PartitionFold
@@ -40,7 +40,7 @@ def build_app(settings: Settings) -> faust.App:
         consumer_auto_offset_reset="earliest",
     )
     topic = app.topic(Topics.of(settings).listens.name, value_type=bytes, value_serializer="raw", key_serializer="raw")
-    codec, folds = Codec(), {p: PartitionFold(p) for p in range(settings.partitions)}
+    codec, folds = codec_of(settings), {p: PartitionFold(p) for p in range(settings.partitions)}
     counts = dict.fromkeys(folds, 0)
 
     @app.agent(topic)

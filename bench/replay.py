@@ -17,7 +17,7 @@ from confluent_kafka import Producer
 from bench.backlog import fill, listens
 from bench.process import running
 from schemas import clients
-from schemas.codec import Codec
+from schemas.registry import codec_of
 from schemas.settings import Settings
 from schemas.topics import Topics
 from streams.read import StateReader
@@ -60,7 +60,7 @@ def _listening(settings: Settings, tracks: int) -> Iterator[None]:
     over = threading.Event()
 
     def send() -> None:
-        producer, codec = Producer(clients.producer_config(settings)), Codec()
+        producer, codec = Producer(clients.producer_config(settings)), codec_of(settings)
         for listen in listens(int(DEADLINE_S * MEANWHILE_PER_S), USERS, tracks, seed=2):
             if over.wait(1 / MEANWHILE_PER_S):
                 break

@@ -11,7 +11,7 @@ from confluent_kafka import Producer
 from bench.backlog import listens
 from bench.process import running
 from schemas import clients
-from schemas.codec import Codec
+from schemas.registry import codec_of
 from schemas.settings import Settings
 from schemas.topics import Topics
 from streams.read import StateReader
@@ -24,7 +24,7 @@ DEADLINE_S = 10.0
 
 def measure_visible(settings: Settings, tracks: int) -> dict[str, float]:
     """Send one listen at a time, look until it is there, and return `p50_ms` and `p99_ms`."""
-    topic, codec = Topics.of(settings).listens.name, Codec()
+    topic, codec = Topics.of(settings).listens.name, codec_of(settings)
     producer = Producer(clients.producer_config(settings, linger_ms=0))
     reader = StateReader(connect(settings), settings)
     waits = []

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from schemas.errors import SettingsError
 
 REDIS_SCHEMES = ("redis://", "rediss://", "redis+cluster://", "rediss+cluster://")
+HTTP_SCHEMES = ("http://", "https://")
 
 
 def text(variable: str, raw: str) -> str:
@@ -71,13 +72,22 @@ def redis_url(variable: str, raw: str) -> str:
     Traceback (most recent call last):
     schemas.errors.SettingsError: REDIS_URL: not scheme://user:password@host:port/db; percent-encode / ? # @ : in it
     """
-    if not raw.startswith(REDIS_SCHEMES):
-        raise SettingsError(f"{variable}: the address must start with one of {', '.join(REDIS_SCHEMES)}")
+    return _url(variable, raw, REDIS_SCHEMES, "scheme://user:password@host:port/db")
+
+
+def http_url(variable: str, raw: str) -> str:
+    """Return an address of HTTP, read as `redis_url` is."""
+    return _url(variable, raw, HTTP_SCHEMES, "https://user:password@host:port/path")
+
+
+def _url(variable: str, raw: str, schemes: tuple[str, ...], form: str) -> str:
+    if not raw.startswith(schemes):
+        raise SettingsError(f"{variable}: the address must start with one of {', '.join(schemes)}")
     url = urlsplit(raw)
     try:
         readable = url.port != 0 and "@" not in url.path + url.query + url.fragment
     except ValueError:
         readable = False
     if not readable:
-        raise SettingsError(f"{variable}: not scheme://user:password@host:port/db; percent-encode / ? # @ : in it")
+        raise SettingsError(f"{variable}: not {form}; percent-encode / ? # @ : in it")
     return raw

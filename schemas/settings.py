@@ -38,7 +38,8 @@ class Settings:
         PEM file of the authority that signed Redis's certificate; without it the system's are trusted
         (`REDIS_SSL_CA_LOCATION`).
     schema_registry_url : str | None
-        A Confluent-compatible registry; without it the committed schemas serve (`SCHEMA_REGISTRY_URL`).
+        A Confluent-compatible registry, with user and password where needed; without it the committed ids serve
+        (`SCHEMA_REGISTRY_URL`); never shown in a repr, see `schema_registry_address`.
     topic_prefix : str
         First part of every topic name (`BOTIFY_TOPIC_PREFIX`); tests use their own.
     partitions : int
@@ -117,7 +118,12 @@ class Settings:
         >>> Settings(redis_url="rediss://botify:secret@cache:6380/0").redis_address
         'rediss://***@cache:6380/0'
         """
-        return re.sub(r"//[^/]*@", "//***@", self.redis_url.partition("?")[0])
+        return _without_secrets(self.redis_url)
+
+    @property
+    def schema_registry_address(self) -> str:
+        """The registry's URL as it may be shown; empty where there is none."""
+        return _without_secrets(self.schema_registry_url or "")
 
     def with_(self, **changes: Any) -> Self:
         """Return a copy with some fields changed (tests and sub-processes)."""
@@ -132,6 +138,10 @@ class Settings:
         for key, value in self.kafka_security.items():
             env[variable_of(key)] = value
         return env
+
+
+def _without_secrets(url: str) -> str:
+    return re.sub(r"//[^/]*@", "//***@", url.partition("?")[0])
 
 
 def _addresses_of_embedded_stack(home: Path) -> dict[str, str]:
@@ -150,7 +160,7 @@ _VARIABLES: dict[str, tuple[str, Callable[[str, str], Any]]] = {
     "kafka_bootstrap_servers": ("KAFKA_BOOTSTRAP_SERVERS", parse.text),
     "redis_url": ("REDIS_URL", parse.redis_url),
     "redis_ssl_ca_location": ("REDIS_SSL_CA_LOCATION", parse.file),
-    "schema_registry_url": ("SCHEMA_REGISTRY_URL", parse.text),
+    "schema_registry_url": ("SCHEMA_REGISTRY_URL", parse.http_url),
     "topic_prefix": ("BOTIFY_TOPIC_PREFIX", parse.text),
     "partitions": ("BOTIFY_PARTITIONS", parse.count),
     "replication_factor": ("BOTIFY_REPLICATION_FACTOR", parse.count),

@@ -13,8 +13,8 @@ from rich.console import Console
 from analytics.botify_log.lines import listens_of
 from analytics.botify_log.publish import publish_listens
 from schemas.catalogue import CatalogueReader
-from schemas.codec import Codec
 from schemas.events import Listen
+from schemas.registry import codec_of
 from schemas.settings import Settings
 
 
@@ -52,7 +52,7 @@ def _digest(file: Path) -> str:
 
 
 def _known_tracks(settings: Settings) -> set[int]:
-    catalogue = CatalogueReader(settings, Codec())
+    catalogue = CatalogueReader(settings, codec_of(settings))
     try:
         catalogue.refresh()
     finally:

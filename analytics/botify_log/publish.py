@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from confluent_kafka import KafkaError, Message, Producer
 
 from schemas import clients
-from schemas.codec import Codec
 from schemas.errors import TopicError
 from schemas.events import Listen
+from schemas.registry import codec_of
 from schemas.settings import Settings
 from schemas.topic_reader import end_offsets
 from schemas.topics import Topics
@@ -36,7 +36,7 @@ def publish_listens(settings: Settings, listens: Iterable[Listen]) -> int:
         if error is not None:
             refused.append(error)
 
-    producer, codec, count = Producer(clients.producer_config(settings, linger_ms=20)), Codec(), 0
+    producer, codec, count = Producer(clients.producer_config(settings, linger_ms=20)), codec_of(settings), 0
     for listen in listens:
         key, value = clients.key_of(listen.user), codec.encode(listen)
         while not _taken(producer, topic, key, value, on_delivery) and not refused:

@@ -31,11 +31,11 @@ class BatchDecoder(Generic[E]):
         How many records were left out so far.
     """
 
-    def __init__(self, event: type[E]) -> None:
+    def __init__(self, event: type[E], codec: Codec) -> None:
         self.schema = arrow_schema(event)
         self.rejected = 0
         self._event: type[E] = event
-        self._codec = Codec()
+        self._codec = codec
 
     def decode(self, messages: Iterable[Message]) -> pa.RecordBatch:
         """Return the good ones among the records, in their order."""

@@ -18,6 +18,7 @@ from analytics.export.errors import ExportError
 from analytics.export.manifest import Manifest, Source
 from schemas.events import Event, Listen, Recommendation, RecommendationRequest, Session
 from schemas.position import EARLIEST, LATEST, Position
+from schemas.registry import codec_of
 from schemas.settings import Settings
 from schemas.topic_reader import TopicReader
 from schemas.topics import TopicDefinition
@@ -105,7 +106,7 @@ def export_topic(
         bounds.check_reachable(start)
         total = sum(max(0, end[partition] - offset) for partition, offset in start.items())
         reader = TopicReader(settings, definition.name, start)
-        chunk, done = Chunk(BatchDecoder(event)), 0
+        chunk, done = Chunk(BatchDecoder(event, codec_of(settings))), 0
         try:
             for messages in _read(reader, end, stopping, follow=extent.follow):
                 chunk.add(messages)

@@ -13,7 +13,7 @@ from analytics.pipeline.answers import read_answers
 from analytics.pipeline.lag import read_lag
 from analytics.topic import read_listens
 from schemas.catalogue import CatalogueReader
-from schemas.codec import Codec
+from schemas.registry import codec_of
 from schemas.settings import Settings
 
 
@@ -59,7 +59,7 @@ def read_from_kafka(settings: Settings, run_id: str | None = None) -> ReportData
     TopicError
         A topic does not exist or the broker stops answering.
     """
-    catalogue = CatalogueReader(settings, Codec())
+    catalogue = CatalogueReader(settings, codec_of(settings))
     try:
         catalogue.refresh()
     finally:

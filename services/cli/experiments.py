@@ -13,6 +13,7 @@ from rich.table import Table
 from schemas.codec import Codec
 from schemas.errors import DecodeError
 from schemas.events import Listen
+from schemas.registry import codec_of
 from schemas.settings import Settings
 from schemas.topic_reader import TopicReader
 from schemas.topics import Topics
@@ -68,14 +69,13 @@ def _samples(settings: Settings, name: str) -> Samples:
     samples = Samples(name)
     reader = TopicReader(settings, Topics.of(settings).listens.name)
     try:
-        samples.update(_listens(reader))
+        samples.update(_listens(reader, codec_of(settings)))
     finally:
         reader.close()
     return samples
 
 
-def _listens(reader: TopicReader) -> Iterator[Listen]:
-    codec = Codec()
+def _listens(reader: TopicReader, codec: Codec) -> Iterator[Listen]:
     for batch in reader.read_to_end():
         for message in batch:
             try:

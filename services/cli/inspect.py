@@ -12,8 +12,8 @@ from rich.table import Table
 
 from schemas.catalogue import CatalogueReader
 from schemas.clients import partition_of
-from schemas.codec import Codec
 from schemas.events import Track
+from schemas.registry import codec_of
 from schemas.settings import Settings
 from services.errors import StateError
 from streams.folds.popularity import HALF_LIVES_MS, popularity_at
@@ -79,7 +79,7 @@ def popular(
 
 
 def _catalogue(settings: Settings) -> dict[int, Track]:
-    reader = CatalogueReader(settings, Codec())
+    reader = CatalogueReader(settings, codec_of(settings))
     try:
         reader.refresh()
     finally:

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from schemas.codec import Codec
 from schemas.models import publish_models
+from schemas.registry import codec_of
 from schemas.settings import Settings
 from services.errors import RecommenderError
 from services.lists.build import build_models
@@ -38,6 +38,6 @@ def build(
         heard = heard_of_topic(settings) if data is None else heard_of_parquet(data)
     with console.status(f"Making lists of {len(heard.events):,} listens"):
         models = build_models(heard, neighbours, per_user)
-        publish_models(settings, Codec(), models)
+        publish_models(settings, codec_of(settings), models)
     for model in models:
         console.print(f"{model.name}: version {model.version:,}, {len(model.body):,} bytes, {model.digest[:12]}")

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from nicegui import app as nicegui_app
 from nicegui import ui
 
-from schemas.codec import Codec
+from schemas.registry import codec_of
 from schemas.settings import Settings
 from services.dashboard.broadcast import Broadcast
 from services.dashboard.collector import Collector
@@ -38,7 +38,7 @@ def attach(app: FastAPI, settings: Settings) -> None:
     collector = Collector(settings)
     broadcast = Broadcast(lambda: collector.snapshot)
     player = GatewayPlayer(app, settings)
-    listeners = ListenerReader(settings, Codec())
+    listeners = ListenerReader(settings, codec_of(settings))
     add_live_pages(broadcast, lambda: collector.snapshot)
     add_listener_page(listeners.read, lambda: collector.catalogue)
     add_listen_page(player, lambda: collector.catalogue, lambda: collector.snapshot.rankings)

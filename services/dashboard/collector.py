@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from schemas.codec import Codec
+from schemas.registry import codec_of
 from schemas.settings import Settings
 from services.dashboard.figures.catalogue import Catalogue
 from services.dashboard.figures.history import History
@@ -51,7 +51,7 @@ class Collector:
         self._thread = threading.Thread(target=self._run, name="dashboard-collector", daemon=True)
         self._history = History()
         self._experiments_due_s = 0.0
-        codec = Codec()
+        codec = codec_of(settings)
 
         def state() -> StateReader:
             return StateReader(connect(settings), settings)

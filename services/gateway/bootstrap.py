@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
 from schemas.catalogue import CatalogueReader
-from schemas.codec import Codec
+from schemas.registry import codec_of
 from schemas.settings import Settings
 from services.experiments import DEFAULT_FILE, load_experiments
 from services.gateway.background import in_background, stop
@@ -69,7 +69,7 @@ async def connect_gateway(
     BotifyError
         Kafka or Redis cannot be reached, or the experiments file is wrong.
     """
-    codec, clock = Codec(), EventClock()
+    codec, clock = codec_of(settings), EventClock()
     experiments = load_experiments(settings.experiments or DEFAULT_FILE, _AnyRecommender())
     redis = await asyncio.to_thread(connect, settings)
     stack.callback(redis.close)

@@ -13,6 +13,7 @@ from pyarrow import dataset
 from schemas.codec import Codec
 from schemas.errors import RejectedMessageError
 from schemas.events import Listen
+from schemas.registry import codec_of
 from schemas.settings import Settings
 from schemas.topic_reader import TopicReader
 from schemas.topics import Topics
@@ -33,7 +34,7 @@ def heard_of_topic(settings: Settings) -> Heard:
     TopicError
         The topic is missing, or the broker stops answering.
     """
-    codec = Codec()
+    codec = codec_of(settings)
     reader = TopicReader(settings, Topics.of(settings).listens.name)
     try:
         return Heard.together(_part(codec, batch) for batch in reader.read_to_end())

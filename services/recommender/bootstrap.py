@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from schemas.catalogue import CatalogueReader
-from schemas.codec import Codec
 from schemas.models import ModelReader
+from schemas.registry import codec_of
 from schemas.settings import Settings
 from services.experiments import DEFAULT_FILE, load_experiments
 from services.recommender.lists import NEIGHBOURS, USER_LISTS, latest, lists_of
@@ -26,7 +26,7 @@ def build_service(settings: Settings) -> RecommenderService:
     BotifyError
         Kafka or Redis cannot be reached, or the experiments file is wrong.
     """
-    codec = Codec()
+    codec = codec_of(settings)
     reader = StateReader(connect(settings), settings)
     models = ModelReader(settings, codec)
     maker = Maker()

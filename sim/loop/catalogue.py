@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from schemas import clients
 from schemas.catalogue import CatalogueReader
-from schemas.codec import Codec
 from schemas.events import Track
+from schemas.registry import codec_of
 from schemas.settings import Settings
 from schemas.topics import Topics
 from sim.errors import SimulationError
@@ -34,7 +34,7 @@ def publish_catalogue(settings: Settings, catalogue: Catalogue) -> int:
     SimulationError
         The topic holds tracks that this world has not, or the broker did not take a record.
     """
-    codec = Codec()
+    codec = codec_of(settings)
     reader = CatalogueReader(settings, codec)
     try:
         reader.refresh()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from schemas.codec import Codec
 from schemas.errors import DecodeError
 from schemas.events import Listen
+from schemas.registry import codec_of
 from schemas.settings import Settings
 from schemas.topic_reader import TopicReader, end_offsets
 from schemas.topics import Topics
@@ -26,7 +26,7 @@ def start_of_run_ms(settings: Settings) -> int:
     TopicError
         The topic is missing, or no broker answers.
     """
-    topic, codec = Topics.of(settings).listens.name, Codec()
+    topic, codec = Topics.of(settings).listens.name, codec_of(settings)
     newest_ms = 0
     ends = end_offsets(settings, topic)
     reader = TopicReader(settings, topic, {partition: max(0, end - 1) for partition, end in ends.items()})

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from schemas import clients
-from schemas.codec import Codec
 from schemas.events import Listen, RecommendationRequest
+from schemas.registry import codec_of
 from schemas.settings import Settings
 from schemas.topics import Topics
 from sim.listeners.load import load_model
@@ -74,7 +74,7 @@ class Loop:
         self._options = options
         self._pace = pace_of(options, start_ms)
         self._gather_s = GATHER_S if options.rate is None and options.speed is None else 0.0
-        self._codec = Codec()
+        self._codec = codec_of(settings)
         self._topics = Topics.of(settings)
         # A step's records are sent together as they are: to wait for more would only make the listeners wait.
         self._sender = Sender(settings, linger_ms=0)

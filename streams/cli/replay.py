@@ -13,8 +13,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from schemas.codec import Codec
 from schemas.position import offsets_of, parse_position
+from schemas.registry import codec_of
 from schemas.settings import Settings
 from streams.cli.replay_view import plan_table, status_table
 from streams.cli.run import record_bar, run_with_sources
@@ -178,7 +178,8 @@ async def _copy(sources: Sources, planned: Plan, target: str, pacer: Pacer) -> N
     kind, _, name = target.partition(":")
     if target == "stdout":
         try:
-            await run_lanes(sources, LinesTarget(sys.stdout, Codec()), planned.start, planned.end, pacer)
+            lines = LinesTarget(sys.stdout, codec_of(sources.settings))
+            await run_lanes(sources, lines, planned.start, planned.end, pacer)
         except BrokenPipeError:  # whoever read the lines has enough; nothing is left that could be flushed at exit
             sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - open until the process ends
     elif kind == "topic" and name:

@@ -18,8 +18,8 @@ from redis.exceptions import LockError
 
 from schemas import clients
 from schemas.catalogue import CatalogueReader
-from schemas.codec import Codec
 from schemas.dead_letters import Origin
+from schemas.registry import codec_of
 from schemas.settings import Settings
 from schemas.topic_reader import end_offsets
 from schemas.topics import Topics
@@ -135,7 +135,7 @@ def _find_sent(settings: Settings, topic: str, in_doubt: dict[Origin, Resolution
 
 def _only_fit(settings: Settings, letters: Sequence[DeadLetter], outcome: Redriven) -> list[DeadLetter]:
     """Return those that would enter today; the others are noted as hopeless."""
-    codec = Codec()
+    codec = codec_of(settings)
     catalogue = CatalogueReader(settings, codec)
     try:
         catalogue.refresh()

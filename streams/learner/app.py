@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from schemas.codec import Codec
+from schemas.registry import codec_of
 from schemas.settings import Settings
 from schemas.topics import Topics
 from streams.learner.counters import Counters
@@ -33,7 +33,7 @@ class LearnerApp(FoldingApp):
 
     def open_sources(self) -> None:
         """Read the catalogue and open the emitter; see `FoldingApp.open_sources`."""
-        self._codec = Codec()
+        self._codec = codec_of(self.settings)
         self._sources = LearningSources(self.settings, self._codec)
         self._emitter = Emitter(self.settings, self._codec)
 

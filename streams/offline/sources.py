@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from schemas.catalogue import CatalogueReader
-from schemas.codec import Codec
+from schemas.registry import codec_of
 from schemas.settings import Settings
 from schemas.topics import Topics
 from streams.store.connect import connect_async
@@ -50,7 +50,7 @@ async def open_sources(settings: Settings) -> AsyncIterator[Sources]:
     TopicError
         The topic does not exist or no broker answers.
     """
-    topic, codec = Topics.of(settings).listens.name, Codec()
+    topic, codec = Topics.of(settings).listens.name, codec_of(settings)
     state = await asyncio.to_thread(describe_topic, settings, topic, group_of(settings))
     catalogue, rejected = CatalogueReader(settings, codec), RejectedBefore(settings, topic)
     redis = connect_async(settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from schemas.catalogue import CatalogueReader
-from schemas.codec import Codec
+from schemas.registry import codec_of
 from schemas.settings import Settings
 from schemas.topics import Topics
 from streams.folds.popularity import TrackRows
@@ -35,7 +35,7 @@ class WorkerApp(FoldingApp):
 
     def open_sources(self) -> None:
         """Read the catalogue and open the emitter; see `FoldingApp.open_sources`."""
-        settings, codec = self.settings, Codec()
+        settings, codec = self.settings, codec_of(self.settings)
         self._catalogue = CatalogueReader(settings, codec)
         self._catalogue.refresh()
         self._emitter = Emitter(settings, codec)

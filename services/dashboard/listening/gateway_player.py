@@ -8,8 +8,8 @@ import httpx
 from redis.exceptions import RedisError
 from starlette.types import ASGIApp
 
-from schemas.codec import Codec
 from schemas.errors import DecodeError
+from schemas.registry import codec_of
 from schemas.settings import Settings
 from services.dashboard.listening.player import PlayerError, Recommended
 from services.gateway.messages import LedBy
@@ -42,7 +42,7 @@ class GatewayPlayer:
         )
         self._redis: Any = connect_async(settings)
         self._prefix = settings.topic_prefix
-        self._codec = Codec()
+        self._codec = codec_of(settings)
 
     async def next(self, user: int, track: int, fraction: float) -> Recommended:
         """See `Player.next`."""

@@ -1,0 +1,81 @@
+"""A Confluent-compatible schema registry, where one is named: then its ids stand on the wire."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from schemas import committed
+from schemas.codec import Codec
+from schemas.committed import CommittedSchema
+from schemas.errors import SchemaError
+from schemas.settings import Settings
+from schemas.topics import Topics
+
+if TYPE_CHECKING:
+    import httpx
+
+TIMEOUT_S = 10.0
+_CONTENT_TYPE = "application/vnd.schemaregistry.v1+json"
+_OK, _NOT_FOUND = 200, 404
+
+
+def codec_of(settings: Settings) -> Codec:
+    """Return the codec of a deployment: with the ids of its registry, or the committed ones where it has none.
+
+    Raises
+    ------
+    SchemaError
+        The registry does not answer, or refuses a schema.
+
+    Examples
+    --------
+    >>> codec_of(Settings()).encode(committed.EVENTS["track"](7, "Kanye West", None, None, "Stronger"))[:5].hex()
+    '0000000005'
+    """
+    if settings.schema_registry_url is None:
+        return Codec()
+    topics = {topic.event: topic.name for topic in Topics.of(settings).all() if topic.event is not None}
+    subjects = {subject: f"{topics[event]}-value" for subject, event in committed.EVENTS.items()}
+    return Codec(_registered(settings.schema_registry_url, settings.schema_registry_address, tuple(subjects.items())))
+
+
+@cache  # a process asks once, however many codecs it makes
+def _registered(url: str, address: str, subjects: tuple[tuple[str, str], ...]) -> tuple[CommittedSchema, ...]:
+    """Return the committed schemas with the registry's ids; those that it lacks are registered, oldest first.
+
+    Subjects are named after topics (Confluent's TopicNameStrategy). Where all are there already, nothing is written,
+    so reading is all that a process must be allowed to.
+    """
+    import httpx  # slow to import, and hardly anybody has a registry
+
+    subject_of = dict(subjects)
+    ordered = sorted(committed.load(), key=lambda schema: schema.version)
+    try:
+        with httpx.Client(base_url=url, timeout=TIMEOUT_S, headers={"Content-Type": _CONTENT_TYPE}) as client:
+            return tuple(replace(one, id=_id_of(client, address, subject_of[one.subject], one)) for one in ordered)
+    except httpx.HTTPError as error:
+        raise SchemaError(
+            f"no schema registry answers at {address} ({error}); start it, or unset SCHEMA_REGISTRY_URL where the ids "
+            "of schemas/avro/lock.json are on the wire"
+        ) from error
+
+
+def _id_of(client: httpx.Client, address: str, subject: str, schema: CommittedSchema) -> int:
+    wanted = {"schema": schema.text, "schemaType": "AVRO"}
+    answer = client.post(f"/subjects/{subject}", json=wanted)
+    if answer.status_code == _NOT_FOUND:
+        answer = client.put(f"/config/{subject}", json={"compatibility": "BACKWARD_TRANSITIVE"})
+        if answer.status_code == _OK:
+            answer = client.post(f"/subjects/{subject}/versions", json=wanted)
+    try:
+        found: dict[str, Any] = answer.json() if answer.status_code == _OK else {}
+    except ValueError:
+        found = {}
+    if type(id_ := found.get("id")) is not int:
+        raise SchemaError(
+            f"the schema registry at {address} does not take {schema.subject}-{schema.version}.avsc as {subject}: "
+            f"status {answer.status_code}: {answer.text[:200]}"
+        )
+    return id_
