@@ -50,10 +50,15 @@ def _registered(url: str, address: str, subjects: tuple[tuple[str, str], ...]) -
     """
     import httpx  # slow to import, and hardly anybody has a registry
 
+    whole = httpx.URL(url)
+    bare = whole.copy_with(userinfo=b"")  # httpx logs addresses
+    auth = (whole.username, whole.password) if whole.userinfo else None
     subject_of = dict(subjects)
     ordered = sorted(committed.load(), key=lambda schema: schema.version)
     try:
-        with httpx.Client(base_url=url, timeout=TIMEOUT_S, headers={"Content-Type": _CONTENT_TYPE}) as client:
+        with httpx.Client(
+            base_url=bare, auth=auth, timeout=TIMEOUT_S, headers={"Content-Type": _CONTENT_TYPE}
+        ) as client:
             return tuple(replace(one, id=_id_of(client, address, subject_of[one.subject], one)) for one in ordered)
     except httpx.HTTPError as error:
         raise SchemaError(

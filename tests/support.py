@@ -17,8 +17,8 @@ import numpy as np
 from confluent_kafka import Message, Producer
 
 from schemas.clients import key_of, producer_config
-from schemas.codec import Codec
 from schemas.events import Event, Listen, Session, Track
+from schemas.registry import codec_of
 from schemas.settings import Settings
 from schemas.topic_reader import TopicReader
 from schemas.topics import Topics
@@ -79,7 +79,7 @@ def make_listens(n: int, users: int, tracks: int, seed: int = 0, first: int = 0)
 
 def produce(settings: Settings, topic: str, events: Iterable[Event]) -> None:
     """Write events, keyed as the topic wants it, and return when all are acknowledged."""
-    codec = Codec()
+    codec = codec_of(settings)
     produce_raw(
         settings,
         topic,
@@ -180,7 +180,7 @@ class _Record:
 
 def offline_fold(settings: Settings) -> OfflineFold:
     """Fold the whole topic, each partition in one batch, in memory."""
-    codec, topics = Codec(), Topics.of(settings)
+    codec, topics = codec_of(settings), Topics.of(settings)
     tracks = {codec.decode(m.value(), Track).track for m in read_topic(settings, topics.catalogue.name)}
     by_partition: dict[int, list[_Record]] = {}
     for m in read_topic(settings, topics.listens.name):

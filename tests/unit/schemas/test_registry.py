@@ -1,12 +1,8 @@
-"""With a registry, its ids are on the wire; a stand-in speaks as much of Confluent's REST API as is needed."""
+"""With a registry, its ids are on the wire."""
 
 from __future__ import annotations
 
-import base64
-import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -16,76 +12,20 @@ from schemas.errors import DecodeError, SchemaError, SettingsError
 from schemas.events import Listen, Track
 from schemas.registry import codec_of
 from schemas.settings import Settings
+from tests.schema_registry import FIRST_ID, StandIn, running_registry
 
-FIRST_ID = 700
 TRACK = Track(7, "Kanye West", None, None, "Stronger")
-
-
-class StandIn(ThreadingHTTPServer):
-    """Subjects with their schemas, in the order in which they were registered."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.subjects: dict[str, list[str]] = {}
-        self.ids: dict[str, int] = {}
-        self.compatibility: dict[str, str] = {}
-        self.may_write = True
-
-    def answer(self, method: str, path: str, body: dict[str, str]) -> tuple[int, dict[str, object]]:
-        match [method, *path.strip("/").split("/")]:
-            case ["POST", "subjects", subject]:
-                known = body["schema"] in self.subjects.get(subject, ())
-                return (200, {"id": self.ids[body["schema"]]}) if known else (404, {"error_code": 40403})
-            case _ if not self.may_write:
-                return 403, {"error_code": 40301, "message": "not for you"}
-            case ["PUT", "config", subject]:
-                self.compatibility[subject] = body["compatibility"]
-                return 200, body
-            case ["POST", "subjects", subject, "versions"]:
-                self.subjects.setdefault(subject, []).append(body["schema"])
-                return 200, {"id": self.ids.setdefault(body["schema"], FIRST_ID + len(self.ids))}
-        return 400, {}
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: StandIn
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        wanted = "Basic " + base64.b64encode(b"me:secret").decode()
-        status, answer = (401, {}) if self.headers["Authorization"] != wanted else self._answer(body)
-        content = json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def do_PUT(self) -> None:
-        self.do_POST()
-
-    def _answer(self, body: dict[str, str]) -> tuple[int, dict[str, object]]:
-        return self.server.answer(self.command, self.path, body)
-
-    def log_message(self, *_: object) -> None:
-        pass
 
 
 @pytest.fixture
 def registry() -> Iterator[StandIn]:
-    server = StandIn()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with running_registry() as registry:
+        yield registry
 
 
 @pytest.fixture
 def settings(registry: StandIn) -> Settings:
-    return Settings(schema_registry_url=f"http://me:secret@127.0.0.1:{registry.server_port}", topic_prefix="mine")
+    return Settings(schema_registry_url=registry.url, topic_prefix="mine")
 
 
 def test_the_registrys_ids_are_on_the_wire(registry: StandIn, settings: Settings) -> None:
@@ -112,8 +52,7 @@ def test_all_versions_are_registered_in_order_under_the_name_of_their_topic(
 def test_what_is_registered_already_needs_no_right_to_write(registry: StandIn, settings: Settings) -> None:
     codec = codec_of(settings)
     registry.may_write = False
-    address = settings.schema_registry_url or ""
-    again = codec_of(settings.with_(schema_registry_url=f"{address}/"))  # another process
+    again = codec_of(settings.with_(schema_registry_url=f"{registry.url}/"))  # as another process would
     assert again.encode(TRACK) == codec.encode(TRACK)
 
 

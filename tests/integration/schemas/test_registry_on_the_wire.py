@@ -1,0 +1,40 @@
+"""Producers, the worker and an offline fold on the ids of a schema registry."""
+
+from __future__ import annotations
+
+from schemas.events import Listen, Session
+from schemas.registry import codec_of
+from schemas.settings import Settings
+from schemas.topic_reader import end_offsets
+from schemas.topics import Topics
+from tests.schema_registry import FIRST_ID, PASSWORD, running_registry
+from tests.support import (
+    checkpoints,
+    eventually,
+    make_listens,
+    offline_fold,
+    produce,
+    read_topic,
+    redis_contents,
+    running,
+    write_catalogue,
+)
+
+
+def test_the_worker_folds_and_emits_under_the_registrys_ids(settings: Settings) -> None:
+    with running_registry() as registry:
+        own = settings.with_(schema_registry_url=registry.url)
+        topics = Topics.of(own)
+        write_catalogue(own, 50)
+        produce(own, topics.listens.name, make_listens(500, 20, 50, seed=71))
+        end = end_offsets(own, topics.listens.name)
+        with running(own, "streams.worker"):
+            eventually(lambda: checkpoints(own) == end)
+        fold = offline_fold(own)
+        assert redis_contents(own) == fold.contents()
+        assert not fold.rejected
+        for topic, event in ((topics.listens.name, Listen), (topics.sessions.name, Session)):
+            values = [message.value() for message in read_topic(own, topic)]
+            assert all(int.from_bytes(value[1:5], "big") >= FIRST_ID for value in values)
+            assert all(isinstance(codec_of(own).decode(value, event), event) for value in values)
+    assert PASSWORD not in (own.home / "streams.worker.log").read_text()
