@@ -33,7 +33,7 @@ def test_a_topic_made_anew_is_refused(settings: Settings, start_worker: StartWor
     second = start_worker("second")
     eventually(lambda: not second.running)
     assert second.exit_status == 1
-    assert second.said("CRITICAL streams.worker: ")
+    assert second.said("CRITICAL streams.worker.run: ")
     assert second.said("was deleted and made anew")
     assert redis_contents(settings) == state
 
