@@ -14,8 +14,14 @@ from schemas.errors import BotifyError
 GROUP = "botify.commands"
 
 
-def build_cli() -> typer.Typer:
-    """Return the command with everything that is installed under it: a Typer app is a group, a function a command."""
+def build_cli(only: str | None = None) -> typer.Typer:
+    """Return the command with everything that is installed under it: a Typer app is a group, a function a command.
+
+    Parameters
+    ----------
+    only : str, optional
+        Import no other command than this one, if it exists: to import all takes longer than most of them run.
+    """
     cli = typer.Typer(
         name="botify",
         help="A music service's recommendation pipeline on Apache Kafka, with the listeners who judge it.",
@@ -23,7 +29,9 @@ def build_cli() -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    for entry in sorted(entry_points(group=GROUP), key=lambda found: found.name):
+    cli.callback()(lambda: None)  # or a single command would be called without its name
+    entries = sorted(entry_points(group=GROUP), key=lambda found: found.name)
+    for entry in [found for found in entries if found.name == only] or entries:
         command = entry.load()
         if isinstance(command, typer.Typer):
             cli.add_typer(command, name=entry.name)
@@ -35,7 +43,7 @@ def build_cli() -> typer.Typer:
 def main() -> None:
     """Run a command; an error that was foreseen is one message and exit status 1."""
     try:
-        build_cli()()
+        build_cli(next(iter(sys.argv[1:]), None))()
     except BotifyError as error:
         Console(stderr=True).print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(1)

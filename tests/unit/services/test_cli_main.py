@@ -24,12 +24,12 @@ group.command("one")(lambda: print("one was run"))
 group.command("two")(lambda: None)
 
 
+TARGETS = {"group": "group", "fail": "fail_foreseen", "interrupted": "be_interrupted"}
+
+
 @pytest.fixture(autouse=True)
 def commands(monkeypatch: pytest.MonkeyPatch) -> None:
-    entries = [
-        EntryPoint(name, f"{__name__}:{target}", cli.GROUP)
-        for name, target in {"group": "group", "fail": "fail_foreseen", "interrupted": "be_interrupted"}.items()
-    ]
+    entries = [EntryPoint(name, f"{__name__}:{target}", cli.GROUP) for name, target in TARGETS.items()]
     monkeypatch.setattr(cli, "entry_points", lambda group: entries)
 
 
@@ -58,3 +58,21 @@ def test_a_foreseen_error_is_one_message_and_status_1(
 
 def test_an_interrupt_has_its_own_status(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(monkeypatch, "interrupted") == 130
+
+
+def test_a_command_is_run_without_importing_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(TARGETS, "broken", "nowhere")
+    assert run(monkeypatch, "group", "one") == 0
+    assert "one was run" in capsys.readouterr().out
+
+
+def test_help_and_a_wrong_name_know_all_commands(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "--help") == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in TARGETS)
+    assert run(monkeypatch, "grup") == 2
+    assert "No such command" in capsys.readouterr().err
