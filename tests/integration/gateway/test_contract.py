@@ -35,7 +35,7 @@ def test_schemathesis_finds_no_error_and_no_breach_of_the_contract(settings: Set
             cwd=settings.home,  # where it keeps its notes
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
