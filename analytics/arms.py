@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 
 import pandas as pd
@@ -69,3 +70,43 @@ def effect_rows(
             for effect in shown
         ],
     )
+
+
+def effect_table(effects: Iterable[Effect], recommenders: Mapping[str, str]) -> pd.DataFrame:
+    """Return effects as a table to be read: by treatment and metric, numbers rounded to what they are sure of.
+
+    Parameters
+    ----------
+    effects : iterable of Effect
+    recommenders : mapping of treatment to recommender
+
+    Examples
+    --------
+    >>> effect = Effect("T1", "time", 9, 9, 2.0, 3.0, 50.0, 40.0, 60.0, 1e-9, 2e-9, True)
+    >>> effect_table([effect], {"T1": "sticky_artist"}).loc[("T1 sticky_artist", "time in all")].tolist()
+    ['2.000', '3.000', '+50.0', '+40.0 … +60.0', '< 0.001']
+    """
+    rows = {
+        (arm_name(effect.treatment, recommenders), METRIC_WORDS.get(effect.metric, effect.metric)): (
+            f"{effect.control_mean:,.3f}",
+            f"{effect.treatment_mean:,.3f}",
+            signed(effect.effect),
+            f"{signed(effect.lower)} … {signed(effect.upper)}",
+            "< 0.001" if effect.p_holm < 0.001 else f"{effect.p_holm:.3f}",
+        )
+        for effect in effects
+    }
+    columns = ["control", "treated", "effect, %", "95 % interval", "p (Holm)"]
+    index = pd.MultiIndex.from_tuples(rows, names=["treatment", "metric"])
+    return pd.DataFrame(list(rows.values()), columns=columns, index=index)
+
+
+def signed(percent: float) -> str:
+    """Return a change in % with its sign.
+
+    Examples
+    --------
+    >>> signed(45.55), signed(math.nan)
+    ('+45.5', '–')
+    """
+    return "–" if math.isnan(percent) else f"{percent:+.1f}"

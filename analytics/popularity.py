@@ -96,8 +96,8 @@ def rising(fast: pd.DataFrame, slow: pd.DataFrame, fast_ms: float, slow_ms: floa
     return (fast - expected) / (expected.clip(lower=1.0) / 2) ** 0.5
 
 
-def share_among_best(scores: pd.DataFrame, wanted: pd.DataFrame, count: int) -> pd.Series[float]:
-    """Return for each moment how many of the tracks with the best scores are wanted ones (precision at `count`).
+def share_found(scores: pd.DataFrame, wanted: pd.DataFrame, count: int) -> pd.Series[float]:
+    """Return for each moment which share of the wanted tracks is among those with the best scores (recall at `count`).
 
     Parameters
     ----------
@@ -107,12 +107,60 @@ def share_among_best(scores: pd.DataFrame, wanted: pd.DataFrame, count: int) -> 
         Of the same shape.
     count : int
 
+    Returns
+    -------
+    Series
+        NaN at moments at which no track is wanted.
+
     Examples
     --------
     >>> scores, wanted = pd.DataFrame({7: [3.0], 8: [2.0], 9: [1.0]}), pd.DataFrame({7: [True], 8: [False], 9: [True]})
-    >>> share_among_best(scores, wanted, count=2).tolist()
+    >>> share_found(scores, wanted, count=2).tolist()
     [0.5]
     """
+    return (among_best(scores, count) & wanted).sum(axis=1) / wanted.sum(axis=1)
+
+
+def first_among_best(scores: pd.DataFrame, since: pd.Series, count: int) -> pd.Series:
+    """Return how long it took until tracks were first among those with the best scores.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        A row for each moment, a column for each track.
+    since : Series of datetime
+        Indexed by track: from when on it is looked for.
+    count : int
+
+    Returns
+    -------
+    Series of timedelta
+        Indexed as `since`; NaT where the track never was.
+
+    Examples
+    --------
+    >>> times = pd.to_datetime([0, 10, 20], unit="ms", utc=True)
+    >>> scores = pd.DataFrame({7: [2.0, 1.0, 1.0], 8: [1.0, 1.5, 2.0]}, index=times)
+    >>> first_among_best(scores, pd.Series(times[0], index=[8]), count=1)[8]
+    Timedelta('0 days 00:00:00.010000')
+    """
+    best = among_best(scores, count)
+    waited = [
+        named[0] - begin if len(named := best.index[best[track] & (best.index >= begin)]) else pd.NaT
+        for track, begin in since.items()
+    ]
+    return pd.Series(waited, index=since.index, dtype="timedelta64[ns]")
+
+
+def among_best(scores: pd.DataFrame, count: int) -> pd.DataFrame:
+    """Say for each moment and track whether its score is among the best.
+
+    Examples
+    --------
+    >>> among_best(pd.DataFrame({7: [3.0], 8: [2.0], 9: [1.0]}), count=2).to_numpy().tolist()
+    [[True, True, False]]
+    """
     best = np.argsort(-scores.to_numpy(), axis=1, kind="stable")[:, :count]
-    found = np.take_along_axis(wanted.to_numpy(), best, axis=1)
-    return pd.Series(found.mean(axis=1), index=scores.index)
+    among = np.zeros(scores.shape, dtype=np.bool_)
+    np.put_along_axis(among, best, values=True, axis=1)
+    return pd.DataFrame(among, index=scores.index, columns=scores.columns)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from rich import box
 from rich.table import Table
 
+from analytics.arms import signed
 from analytics.experiment import ExperimentResults
 from analytics.interactions import Interactions
 from analytics.planning import Plan, Wanted
@@ -56,16 +57,12 @@ def render_table(results: ExperimentResults, notes: Iterable[str] = (), alpha: f
             effect.metric,
             f"{effect.control_mean:,.3f}",
             f"{effect.treatment_mean:,.3f}",
-            _percent(effect.effect),
-            f"{_percent(effect.lower)} … {_percent(effect.upper)}",
+            signed(effect.effect),
+            f"{signed(effect.lower)} … {signed(effect.upper)}",
             "yes" if effect.significant else "no",
             style=style,
         )
     return table
-
-
-def _percent(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:+.1f}"
 
 
 def render_interactions(first: str, second: str, interactions: Interactions, alpha: float = 0.05) -> Table:

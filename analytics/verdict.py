@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
-from analytics.arms import METRIC_WORDS, arm_name
+from analytics.arms import METRIC_WORDS, arm_name, signed
 from analytics.experiment import Effect, ExperimentResults
 
 MAIN_METRIC = "mean_time_per_session"
@@ -40,20 +39,9 @@ def sentence(effect: Effect, arm: str, control: str) -> str:
     'T1 sticky_artist: time in all is 50.0 % higher than with C random (95 % interval +40.0 to +60.0).'
     """
     metric = METRIC_WORDS.get(effect.metric, effect.metric)
-    interval = f"95 % interval {percent(effect.lower)} to {percent(effect.upper)}"
+    interval = f"95 % interval {signed(effect.lower)} to {signed(effect.upper)}"
     if not effect.significant:
         return f"{arm}: {metric} cannot be told from that with {control} ({interval})."
     higher = "higher" if effect.effect > 0 else "lower"
     doubt = "" if effect.p_holm < 0.05 else "; not significant once corrected for the number of comparisons"
     return f"{arm}: {metric} is {abs(effect.effect):.1f} % {higher} than with {control} ({interval}{doubt})."
-
-
-def percent(value: float) -> str:
-    """Return a change in % with its sign.
-
-    Examples
-    --------
-    >>> percent(45.55), percent(math.nan)
-    ('+45.5', '–')
-    """
-    return "–" if math.isnan(value) else f"{value:+.1f}"

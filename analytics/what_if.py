@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+
+from analytics.popularity import among_best
 
 
 def foretold(popularity: pd.DataFrame, chosen: pd.DataFrame, count: int = 100) -> pd.Series[float]:
@@ -33,7 +34,7 @@ def foretold(popularity: pd.DataFrame, chosen: pd.DataFrame, count: int = 100) -
     [0.5, 0.0]
     """
     moments = pd.DatetimeIndex(popularity.index).as_unit("ms").asi8
-    top = _is_top(popularity, count)
+    top = among_best(popularity, count).to_numpy()
     moment = np.searchsorted(moments, chosen["timestamp_ms"], side="left") - 1  # a choice at t is known only after t
     column = popularity.columns.get_indexer(pd.Index(chosen["track"]))
     counted = (moment >= 0) & (moment < len(moments) - 1)
@@ -56,12 +57,4 @@ def overlap(one: pd.DataFrame, other: pd.DataFrame, count: int = 100) -> float:
     >>> overlap(pd.DataFrame({7: [2.0], 8: [1.0], 9: [0.0]}), pd.DataFrame({7: [1.0], 8: [0.0], 9: [2.0]}), count=2)
     0.5
     """
-    return float((_is_top(one, count) & _is_top(other, count)).sum(axis=1).mean() / count)
-
-
-def _is_top(popularity: pd.DataFrame, count: int) -> NDArray[np.bool_]:
-    values = popularity.to_numpy()
-    top = np.zeros(values.shape, dtype=np.bool_)
-    best = np.argsort(-values, axis=1, kind="stable")[:, :count]
-    np.put_along_axis(top, best, values=True, axis=1)
-    return top
+    return float((among_best(one, count) & among_best(other, count)).sum(axis=1).mean() / count)

@@ -49,7 +49,7 @@ def simulate(home: Path, size: Size) -> None:
     for period, days in zip(PERIODS, size.days, strict=True):
         environment = _environment(home, period)
         _botify(["down"], environment, check=False)
-        _botify(["up"], environment)
+        _botify(["up", "--no-gateway"], environment)
         _botify(["world", "generate", f"--config={WORLD}"], environment)
         (world,) = (path.name for path in (home / "worlds").iterdir())
         options = {"world": world, "users": size.users, "days": days, "model": MODEL}

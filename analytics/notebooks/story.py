@@ -48,5 +48,5 @@ class Size:
     days: tuple[int, int]
 
 
-FULL = Size(users=3000, days=(3, 8))
+FULL = Size(users=4000, days=(4, 8))
 SMALL = Size(users=300, days=(1, 2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from analytics.offline.ranking import NO_TRACK
@@ -79,6 +80,30 @@ def gini(recommended: ArrayLike, tracks: int) -> float:
     counts = np.sort(np.bincount(shown[shown != NO_TRACK], minlength=tracks))
     ranks = np.arange(1, tracks + 1)
     return float(((2 * ranks - tracks - 1) * counts).sum() / (tracks * counts.sum()))
+
+
+def breadth_of(recommended: ArrayLike, heard: NDArray[np.float64], popularity: Popularity) -> pd.Series[float]:
+    """Return coverage, Gini, and the mean novelty and popularity bias over users.
+
+    Parameters
+    ----------
+    recommended, heard, popularity
+        As for `popularity_bias`.
+
+    Examples
+    --------
+    >>> breadth_of([[0, 1]], np.array([5.0]), np.array([10, 20])).round(2).tolist()
+    [1.0, 0.0, 1.08, 3.0]
+    """
+    tracks = len(popularity)
+    return pd.Series(
+        {
+            "coverage": coverage(recommended, tracks),
+            "Gini": gini(recommended, tracks),
+            "novelty, bits": float(np.nanmean(novelty(recommended, popularity))),
+            "popularity bias": float(np.nanmean(popularity_bias(recommended, heard, popularity))),
+        }
+    )
 
 
 def _mean_over_list(recommended: ArrayLike, value_of_track: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -110,6 +110,18 @@ def ndcg(rankings: Rankings, k: int) -> NDArray[np.float64]:
     return per_user
 
 
+def metrics_at(rankings: Rankings, k: int) -> pd.DataFrame:
+    """Return all three for each user.
+
+    Examples
+    --------
+    >>> metrics_at(Rankings(np.array([1]), np.array([[False, True]]), np.array([1])), k=2).round(3).to_dict("records")
+    [{'hit rate': 1.0, 'MRR': 0.5, 'NDCG': 0.631}]
+    """
+    values = {"hit rate": hit_rate(rankings, k), "MRR": reciprocal_rank(rankings, k), "NDCG": ndcg(rankings, k)}
+    return pd.DataFrame(values, index=pd.Index(rankings.users, name="user"))
+
+
 def _first(rankings: Rankings, k: int) -> NDArray[np.bool_]:
     if k < 1:
         raise AnalyticsError(f"k is {k}; it must be 1 or more")

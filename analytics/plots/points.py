@@ -84,3 +84,24 @@ def dots(
     axes.set(title=subtitle, xlabel=x, ylabel=y)
     axes.margins(0.12)
     return figure
+
+
+def against(x: pd.DataFrame, y: pd.DataFrame) -> pd.DataFrame:
+    """Put two tables of estimates with their intervals side by side, as `dots` wants them.
+
+    Parameters
+    ----------
+    x, y : DataFrame
+        Columns estimate, lower and upper; what is not in both is left out.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"estimate": [2.0], "lower": [1.0], "upper": [3.0]}, index=["random"])
+    >>> against(table, table).columns.tolist()
+    ['x', 'x_lower', 'x_upper', 'y', 'y_lower', 'y_upper']
+    """
+    named = [
+        table[["estimate", "lower", "upper"]].set_axis([axis, f"{axis}_lower", f"{axis}_upper"], axis=1)
+        for axis, table in (("x", x), ("y", y))
+    ]
+    return named[0].join(named[1], how="inner")

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analytics.arms import METRIC_WORDS, arm_name, effect_rows, recommender_of_arm
+from analytics.arms import METRIC_WORDS, arm_name, effect_rows, effect_table, recommender_of_arm
 from analytics.errors import AnalyticsError
 from analytics.experiment import Effect, ExperimentResults, experiment_results
 from analytics.plots.forest import forest_plot
 from analytics.report.html import Html, Row, Section, bullets, paragraph, picture, table
-from analytics.verdict import percent, verdict
+from analytics.verdict import verdict
 
 _MISMATCH = (
     "Sample-ratio mismatch: unless the experiment declares unequal shares, its split is broken, and nothing below can "
@@ -75,23 +75,14 @@ def _warnings(results: ExperimentResults) -> Html:
 
 
 def _table(results: ExperimentResults, arms: Mapping[str, str]) -> Html:
-    headings = ["treatment", "metric", "control", "treated", "effect %", "95 % interval", "p (Holm)"]
+    effects = effect_table(results.effects, arms)
     rows = [
-        Row(
-            [
-                arm_name(effect.treatment, arms),
-                METRIC_WORDS.get(effect.metric, effect.metric),
-                f"{effect.control_mean:,.3f}",
-                f"{effect.treatment_mean:,.3f}",
-                percent(effect.effect),
-                f"{percent(effect.lower)} … {percent(effect.upper)}",
-                "< 0.001" if effect.p_holm < 0.001 else f"{effect.p_holm:.3f}",
-            ],
-            _mood(effect),
+        Row([*names, *values], _mood(effect))
+        for names, values, effect in zip(
+            effects.index, effects.itertuples(index=False, name=None), results.effects, strict=True
         )
-        for effect in results.effects
     ]
-    return table(headings, rows, texts=2)
+    return table([*map(str, effects.index.names), *effects.columns], rows, texts=2)
 
 
 def _mood(effect: Effect) -> str:
