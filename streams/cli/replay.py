@@ -16,6 +16,7 @@ from rich.console import Console
 from schemas.position import offsets_of, parse_position
 from schemas.registry import codec_of
 from schemas.settings import Settings
+from streams.cli.replay_models import models
 from streams.cli.replay_view import plan_table, status_table
 from streams.cli.run import record_bar, run_with_sources
 from streams.folds.partition import PROJECTIONS
@@ -130,6 +131,9 @@ def gc(
     """Remove namespaces that nobody needs any more."""
     gone = run_with_sources(Settings.from_env(), lambda sources: collect(sources, everything=everything))
     _say(f"removed {', '.join(gone)}" if gone else "nothing to remove")
+
+
+app.command("models")(models)
 
 
 def _plan(sources: Sources, begin: str, end: str, partitions: str | None, projections: Sequence[str] | None) -> Plan:

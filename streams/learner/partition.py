@@ -89,7 +89,7 @@ class LearningPartition:
                     continue
                 await self._take(record)
                 if self._unwritten_listens >= CHECKPOINT_LISTENS:
-                    outcome = await self._write()
+                    outcome = await self.write()
                 await asyncio.sleep(0)  # learning from a batch takes a while; let others have a turn
         except ClaimLostError as lost:
             return self._counters.count(lost.outcome)
@@ -103,9 +103,21 @@ class LearningPartition:
             self._put_off += 1
             return Outcome.ALREADY
         try:
-            return await self._write() if await self._load() else Outcome.ROLLED_BACK
+            return await self.write() if await self._load() else Outcome.ROLLED_BACK
         except ClaimLostError as lost:
             return self._counters.count(lost.outcome)
+
+    async def write(self) -> Outcome:
+        """Write the state, if there is anything new.
+
+        Raises
+        ------
+        ClaimLostError
+            The partition was claimed again since, or the store rolled back.
+        """
+        if self.next_offset == self.checkpoint:
+            return Outcome.ALREADY
+        return await self._write_at(self.next_offset)
 
     async def _load(self) -> bool:
         """Read the learner's state, the first time; False where learning began anew, so that all comes again."""
@@ -121,11 +133,6 @@ class LearningPartition:
             return False
         self._loaded = True
         return True
-
-    async def _write(self) -> Outcome:
-        if self.next_offset == self.checkpoint:
-            return Outcome.ALREADY
-        return await self._write_at(self.next_offset)
 
     async def _write_at(self, offset: int, gone: Iterable[bytes] = ()) -> Outcome:
         claim, checkpoint = self._position.claim, self._position.checkpoint

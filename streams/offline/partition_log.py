@@ -34,14 +34,20 @@ class LogRecord(NamedTuple):
 class PartitionLog:
     """Reads a partition with a consumer of its own, without a group; nothing is committed.
 
+    Parameters
+    ----------
+    batch : int
+        Records of one batch, at the most.
+
     Attributes
     ----------
     next_offset : int
         The record that comes next.
     """
 
-    def __init__(self, settings: Settings, topic: str, partition: int, start: int) -> None:
+    def __init__(self, settings: Settings, topic: str, partition: int, start: int, batch: int = BATCH) -> None:
         self.next_offset = start
+        self._batch = batch
         self._name = f"{topic}[{partition}]"
         self._ahead: list[LogRecord] = []  # consumed, but past the end that was asked for
         config: dict[str, Any] = {
@@ -95,7 +101,7 @@ class PartitionLog:
     def _consume(self, most: int) -> list[LogRecord]:
         """Return some records, or none; the end of the partition moves `next_offset` on."""
         records = []
-        for message in self._consumer.consume(min(BATCH, most), timeout=0.2):
+        for message in self._consumer.consume(min(self._batch, most), timeout=0.2):
             error = message.error()
             if error is None:
                 records.append(_record(message))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 
 from schemas.settings import Settings
 from schemas.topics import Topics
+from services.stack.lag import GroupLag
 from services.stack.ports import find_free
+from services.stack.status import STATE, read_status
+from streams.replay.models import relearn
 from tests.integration.observing.scraping import is_ready, samples
-from tests.learning import all_learned, assert_learned, plain_learner
+from tests.learning import all_learned, assert_learned
 from tests.support import eventually, make_listens, produce, produce_raw, read_topic, running, write_catalogue
 
 WORKER, LEARNER = "streams.worker", "streams.learner"
@@ -28,18 +32,21 @@ def test_models_are_what_a_plain_fold_gives(settings: Settings) -> None:
         eventually(lambda: all_learned(settings))
         eventually(lambda: is_ready(observed))
         figures = samples(observed)
+        lags = read_status(settings, interval_s=0.0).topics.lags
         assert learner.poll() is None
     assert learner.returncode == 0
-    plain = plain_learner(settings)
+    plain = assert_learned(settings)
     assert (plain.learner.listens, plain.learner.missed) == (3500, 0)
     assert plain.models
-    assert_learned(settings)
+    relearned = asyncio.run(relearn(settings))
+    assert (relearned.equals_live, relearned.listens, relearned.models) == (True, 3500, relearned.live)
     (letter,) = read_topic(settings, topics.dead_letters.name)
     assert letter.value() == b"rubbish"
     counted = {name: figures[f"botify_learner_{name}_total"] for name in ("listens", "missed", "dead_letters")}
     assert counted == {"listens": 3500, "missed": 0, "dead_letters": 1}
     assert figures["botify_learner_snapshots_total"] == len(plain.models)
     assert figures['botify_learner_lag_records{partition="0"}'] == 0
+    assert GroupLag(topics.training.name, STATE, [0]) in lags
 
 
 def test_one_that_stands_by_is_ready_and_takes_over(settings: Settings) -> None:
@@ -60,5 +67,4 @@ def test_one_that_stands_by_is_ready_and_takes_over(settings: Settings) -> None:
         produce(settings, topic, make_listens(1500, users=100, tracks=TRACKS, seed=2, first=1500))
         eventually(lambda: all_learned(settings))
         assert second.poll() is None
-    assert plain_learner(settings).learner.listens == 3000
-    assert_learned(settings)
+    assert assert_learned(settings).learner.listens == 3000

@@ -1,0 +1,108 @@
+"""Invariant: from the training topic alone come the models that a learner has, byte for byte; or it is said."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
+from typer.testing import CliRunner, Result
+
+from schemas.clients import common_config
+from schemas.codec import Codec
+from schemas.settings import Settings
+from schemas.topics import Topics
+from streams.cli import replay
+from streams.learner import learner as fold
+from streams.learner.counters import Counters
+from streams.learner.partition import LEARNER, LearningPartition
+from streams.learner.sources import LearningSources
+from streams.offline.fold import SilentEmits
+from streams.offline.partition_log import PartitionLog
+from streams.replay.errors import ReplayError
+from streams.replay.models import relearn
+from streams.store.connect import connect, connect_async
+from streams.store.keys import default_namespace, learner_prefix, partition_key
+from streams.store.redis_store import RedisStore
+from streams.worker.broker import describe_topic, learner_group_of
+from tests.support import make_listens, produce_raw, write_catalogue
+from tests.unit.learner.training import TRACKS, batches
+
+CODEC = Codec()
+BATCHES, LEARNED = 12, 9
+
+
+@pytest.fixture
+def trained(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A training topic with a record that cannot be read, of which a learner has learned all but the end."""
+    monkeypatch.setattr(fold, "SNAPSHOT_LISTENS", 400)
+    write_catalogue(settings, TRACKS)
+    some = batches(make_listens(100 * (BATCHES - 1), users=40, tracks=TRACKS, seed=6), 100)
+    records = [(b"0", CODEC.encode(batch)) for batch in some]
+    produce_raw(settings, Topics.of(settings).training.name, [*records[:3], (b"0", b"rubbish"), *records[3:]])
+    asyncio.run(_learn(settings))
+    return settings
+
+
+async def _learn(settings: Settings) -> None:
+    topic, redis = Topics.of(settings).training.name, connect_async(settings)
+    sources, log = LearningSources(settings, CODEC), PartitionLog(settings, topic, 0, 0)
+    store = RedisStore(redis, default_namespace(learner_prefix(settings.topic_prefix)))
+    claim = await store.claim(0, "test", describe_topic(settings, topic, learner_group_of(settings)).topic_id)
+    learning = LearningPartition(
+        0, claim, 0, store, sources.catalogue, sources.intake, SilentEmits(), CODEC.encode, Counters()
+    )
+    for batch in log.read_to(LEARNED):
+        await learning.process(batch)
+    await learning.write()
+    log.close()
+    sources.close()
+    await redis.aclose()
+
+
+def replay_models(settings: Settings, *arguments: str, status: int = 0) -> Result:
+    cli = typer.Typer()
+    cli.add_typer(replay.app, name="replay")
+    done = CliRunner().invoke(cli, ["replay", "models", *arguments], env=settings.to_env())
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == status, done.output
+    return done
+
+
+def test_they_are_equal_and_can_be_kept(trained: Settings, tmp_path: Path) -> None:
+    done = json.loads(replay_models(trained, "--json", "--save", str(tmp_path / "kept")).stdout)
+    assert (done["next_offset"], done["listens"], done["equals_live"]) == (LEARNED, 800, True)
+    assert done["models"] == done["live"]
+    assert done["models"].keys() == {"fism", "i2i_stream"}
+    for name, model in done["models"].items():
+        kept = (tmp_path / "kept" / f"{name}-{model['version']}.model").read_bytes()
+        assert (model["version"], hashlib.sha256(kept).hexdigest()) == (800, model["sha256"])
+    assert "the learner's state equals this, byte for byte" in replay_models(trained).output
+
+
+def test_a_byte_that_differs_is_told(trained: Settings) -> None:
+    key, redis = partition_key(default_namespace(learner_prefix(trained.topic_prefix)), 0, LEARNER), connect(trained)
+    packed = redis.hget(key, b"model:fism")
+    redis.hset(key, b"model:fism", packed[:-1] + bytes([packed[-1] ^ 1]))
+    redis.close()
+    assert "DIFFERS" in replay_models(trained, status=1).output
+
+
+def test_without_a_learner_there_is_nothing_to_compare_with(settings: Settings) -> None:
+    write_catalogue(settings, TRACKS)
+    assert "no learner has written its state yet" in replay_models(settings).output
+
+
+def test_a_topic_that_has_lost_its_beginning_is_refused(trained: Settings) -> None:
+    topic = Topics.of(trained).training.name
+    admin = AdminClient(common_config(trained))
+    for done in admin.delete_records([TopicPartition(topic, 0, 2)]).values():
+        done.result(10)
+    with pytest.raises(ReplayError, match=r"the first 2 records of .* are gone"):
+        asyncio.run(relearn(trained))
