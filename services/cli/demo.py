@@ -31,7 +31,7 @@ def demo(
     run_id = f"demo{int(time.time()):x}"
     try:
         if own_stack:
-            _botify("up", "--no-gateway", why="Kafka, Valkey, a Faust worker and the recommender")
+            _botify("up", "--no-gateway", why="Kafka, Valkey, a Faust worker, a learner and the recommender")
         _botify("sim", "run", f"--listens={listens}", f"--seed={seed}", f"--run-id={run_id}", why="listeners listen")
         _botify("verify", why="is the state in Redis what a plain fold of the topic gives?")
         _botify("experiment", "results", EXPERIMENT, f"--run={run_id}", why="which recommender kept them listening?")

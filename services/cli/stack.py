@@ -32,6 +32,7 @@ Port = Annotated[int | None, typer.Option(min=0, max=65_535, help=PORT_HELP)]
 def up(
     workers: Annotated[int, typer.Option(min=0, help="Stream processors; they share the partitions.")] = 1,
     recommenders: Annotated[int, typer.Option(min=0, help="Recommender services; they share the requests.")] = 1,
+    learners: Annotated[int, typer.Option(min=0, help="Learners of models; one learns, the others stand by.")] = 1,
     detach: Annotated[bool, typer.Option("--detach/--foreground", help="Return once all runs, or stay.")] = True,
     kafka_port: Port = None,
     redis_port: Port = None,
@@ -42,18 +43,18 @@ def up(
         int | None, typer.Option(min=0, max=65_535, help=PORT_HELP, envvar="BOTIFY_GATEWAY_PORT")
     ] = None,
 ) -> None:
-    """Start Kafka, Valkey, the stream processors, the recommenders and the gateway; the data is as it was left."""
+    """Start Kafka, Valkey, stream processors, learner, recommenders and the gateway; the data is as it was left."""
     settings = Settings.from_env()
     at = _gateway_port(settings, gateway_port) if gateway else None
     if detach:
-        _up_in_background(settings, workers, recommenders, kafka_port, redis_port, at)
+        _up_in_background(settings, workers, recommenders, learners, kafka_port, redis_port, at)
         return
     # SIGTERM (`botify down`) ends this as Ctrl-C does, with everything stopped on the way out
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with running_stack(
             settings.home,
-            programs(workers, recommenders, gateways=int(gateway)),
+            programs(workers, recommenders, learners, gateways=int(gateway)),
             kafka_port=kafka_port,
             redis_port=redis_port,
             environ={} if at is None else {"BOTIFY_GATEWAY_PORT": str(at)},
@@ -95,12 +96,13 @@ def _up_in_background(
     settings: Settings,
     workers: int,
     recommenders: int,
+    learners: int,
     kafka_port: int | None,
     redis_port: int | None,
     gateway_port: int | None,
 ) -> None:
     command = [sys.executable, "-c", "from services.cli.main import main; main()", "up", "--foreground"]
-    command += ["--workers", str(workers), "--recommenders", str(recommenders)]
+    command += ["--workers", str(workers), "--recommenders", str(recommenders), "--learners", str(learners)]
     command += [] if gateway_port else ["--no-gateway"]
     for option, port in (("--kafka-port", kafka_port), ("--redis-port", redis_port), ("--gateway-port", gateway_port)):
         command += [] if port is None else [option, str(port)]

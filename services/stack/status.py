@@ -17,6 +17,7 @@ from services.stack.reachable import check_redis
 from services.stack.record import StackRecord
 from streams.read import StateReader
 from streams.store.connect import connect
+from streams.store.keys import learner_prefix
 
 STATE = "(state in Redis)"
 """Stands where the name of a consumer group stands."""
@@ -110,12 +111,16 @@ def _noted_in(problems: list[str]) -> Iterator[None]:
 
 
 def _checkpoints(settings: Settings) -> Offsets:
-    """Return where the workers go on: it is kept in Redis, with the state; what they commit to Kafka follows it."""
+    """Return where workers and learners go on: it is kept in Redis, with the state; what they commit follows it."""
     check_redis(settings)
-    topic = Topics.of(settings).listens.name
-    client = connect(settings)
+    topics, client = Topics.of(settings), connect(settings)
+    learning = settings.with_(topic_prefix=learner_prefix(settings.topic_prefix), partitions=topics.training.partitions)
     try:
-        return {(topic, partition): offset for partition, offset in StateReader(client, settings).checkpoints().items()}
+        return {
+            (topic.name, partition): offset
+            for topic, keys in ((topics.listens, settings), (topics.training, learning))
+            for partition, offset in StateReader(client, keys).checkpoints().items()
+        }
     finally:
         client.close()
 
