@@ -38,6 +38,11 @@ class Candidates(NamedTuple):
         """Return some of them, chosen by a mask or in a given order."""
         return Candidates(self.sessions[chosen], self.rows[chosen], self.scores[chosen])
 
+    @classmethod
+    def together(cls, *parts: Candidates) -> Candidates:
+        """Put several lists into one."""
+        return cls(*map(np.concatenate, zip(*parts, strict=True)))
+
 
 def earlier_of_artists(sessions: Ints, rows: Ints, so_far: SessionsSoFar, catalogue: Catalogue) -> Ints:
     """Count what each session has heard of the artist of a track; shape (m,) like `sessions` and `rows`."""
@@ -50,15 +55,23 @@ def earlier_of_artists(sessions: Ints, rows: Ints, so_far: SessionsSoFar, catalo
     return np.where(heard[at] == wanted, counts[at], 0)
 
 
+def not_heard(candidates: Candidates, so_far: SessionsSoFar, catalogue: Catalogue) -> Candidates:
+    """Leave out what the session has had."""
+    tracks = len(catalogue)
+    heard = np.sort(so_far.session_of * tracks + so_far.heard)
+    if not len(heard):
+        return candidates
+    wanted = candidates.sessions * tracks + candidates.rows
+    at = np.minimum(np.searchsorted(heard, wanted), len(heard) - 1)
+    return candidates.where(heard[at] != wanted)
+
+
 def unheard(candidates: Candidates, so_far: SessionsSoFar, catalogue: Catalogue) -> Candidates:
     """Leave out what the session has had, and of a track that is there twice all but the best; by session and row."""
-    tracks = max(len(catalogue), 1)
-    wanted = candidates.sessions * tracks + candidates.rows
+    candidates = not_heard(candidates, so_far, catalogue)
+    wanted = candidates.sessions * max(len(catalogue), 1) + candidates.rows
     order = np.lexsort((-candidates.scores, wanted))
-    first = np.diff(wanted[order], prepend=-1) != 0
-    kept = order[first]
-    heard = np.isin(wanted[kept], so_far.session_of * tracks + so_far.heard)
-    return candidates.where(kept[~heard])
+    return candidates.where(order[np.diff(wanted[order], prepend=-1) != 0])
 
 
 def discounted(candidates: Candidates, so_far: SessionsSoFar, catalogue: Catalogue) -> Candidates:

@@ -12,6 +12,7 @@ policy keeps `FLOOR`: taste changes, and so does who serves it best.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -41,6 +42,8 @@ class Gate:
         The first one needs no model.
     results : callable
         Reads the results; called at most once in `REFRESH_S`.
+    clock : callable
+        Seconds, from any beginning.
 
     Examples
     --------
@@ -49,16 +52,23 @@ class Gate:
     [0.96, 0.04]
     """
 
-    def __init__(self, recommender: str, policies: Sequence[str], results: Results) -> None:
+    def __init__(
+        self,
+        recommender: str,
+        policies: Sequence[str],
+        results: Results,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.policies = tuple(policies)
         self._names = [f"{recommender}/{policy}" for policy in policies]
         self._results = results
+        self._clock = clock
         self._shares: Floats = np.zeros(0)
-        self._read_at = -REFRESH_S
+        self._read_at = -math.inf
 
     def shares(self) -> Floats:
         """Return the share of sessions of each policy, shape (number of policies,); they add up to 1."""
-        now = time.monotonic()
+        now = self._clock()
         if now - self._read_at >= REFRESH_S:
             found = self._results()
             self._shares = shares([found.get(name, PolicyResult()) for name in self._names])

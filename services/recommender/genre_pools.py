@@ -29,10 +29,8 @@ class GenrePools:
         Where a pool begins in `order`, and how many tracks it has.
     pool_of, place_of : ndarray of int64, shape (n,)
         Pool of each row, and its place in `order`.
-    slot_of : ndarray of int64, shape (n,)
-        Artist of each row, numbered within its pool.
-    slots : ndarray of int64, shape (pools,)
-        Artists of each pool.
+    artist_start, artist_size : ndarray of int64, shape (groups,)
+        Where the tracks of one artist in one pool begin in `order`, and how many there are; see `groups`.
 
     Examples
     --------
@@ -54,16 +52,19 @@ class GenrePools:
         self.place_of[self.order] = np.arange(n)
         self.size: Ints = np.bincount(self.pool_of, minlength=1)
         self.start: Ints = np.cumsum(self.size) - self.size
-        self.slot_of: Ints = np.empty(n, dtype=np.int64)
-        self.slots: Ints = np.zeros(len(self.size), dtype=np.int64)
-        for pool, (begin, size) in enumerate(zip(self.start.tolist(), self.size.tolist(), strict=True)):
-            rows = self.order[begin : begin + size]
-            artists, self.slot_of[rows] = np.unique(catalogue.artist_of[rows], return_inverse=True)
-            self.slots[pool] = len(artists)
+        self._artists = max(len(catalogue.artists), 1)
+        keys = (self.pool_of * self._artists + catalogue.artist_of)[self.order]
+        self._groups, self.artist_start, self.artist_size = np.unique(keys, return_index=True, return_counts=True)
 
     def rows(self, pool: int) -> Ints:
         """Return a pool's rows, shape (size of the pool,)."""
         return self.order[self.start[pool] : self.start[pool] + self.size[pool]]
+
+    def groups(self, pools: Ints, artists: Ints) -> Ints:
+        """Return where the artist's tracks in the pool are to be found, shape (m,); -1 where there are none."""
+        wanted = pools * self._artists + artists
+        at = np.minimum(np.searchsorted(self._groups, wanted), max(len(self._groups) - 1, 0))
+        return np.where(self._groups[at] == wanted, at, -1)
 
     def of_sessions(self, so_far: SessionsSoFar) -> Ints:
         """Return the pool that each session is in: where most was liked, less what was not.

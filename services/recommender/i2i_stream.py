@@ -89,12 +89,13 @@ class I2IStream:
         if not len(self._catalogue):
             return Answers(np.full(len(batch), NO_ANSWER), np.zeros(len(batch)))
         so_far = sessions_so_far(batch, self._catalogue)
-        near = discounted(liked_together(so_far, self._catalogue, self._graph()), so_far, self._catalogue)
+        near = unheard(liked_together(so_far, self._catalogue, self._graph()), so_far, self._catalogue)
+        near = discounted(near, so_far, self._catalogue)
         return draw_from_best(near, batch.keys, 14, BEST, self._catalogue)
 
 
 def liked_together(so_far: SessionsSoFar, catalogue: Catalogue, graph: ServedGraph | None) -> Candidates:
-    """Return the unheard neighbours of what each session liked lately, scored by liking and weight."""
+    """Return the neighbours of what each session liked lately, by liking and weight; a track may be there twice."""
     if graph is None:
         return Candidates(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0))
     age = so_far.last()[:, None] - np.arange(so_far.valid.shape[1])
@@ -106,4 +107,4 @@ def liked_together(so_far: SessionsSoFar, catalogue: Catalogue, graph: ServedGra
     scores = weights[rows] * so_far.liking[session, column][:, None]
     known = near >= 0
     sessions = np.broadcast_to(session[:, None], near.shape)
-    return unheard(Candidates(sessions[known], near[known], scores[known].astype(np.float64)), so_far, catalogue)
+    return Candidates(sessions[known], near[known], scores[known].astype(np.float64))

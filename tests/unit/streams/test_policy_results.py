@@ -14,7 +14,14 @@ def listen(user: int, at: int, fraction: float, *, ended: bool, by: str | None, 
 
 
 @pytest.mark.parametrize(
-    ("by", "policy", "name"), [(None, None, ""), ("fism", None, "fism"), ("mix", "fism", "mix/fism"), ("a", "a", "a")]
+    ("by", "policy", "name"),
+    [
+        (None, None, ""),
+        ("fism", None, "fism"),
+        ("mix", "fism", "mix/fism"),
+        ("a", "a", "a"),
+        ("mix", "memory/random", "mix/memory"),
+    ],
 )
 def test_a_policy_is_the_recommender_and_its_choice(by: str | None, policy: str | None, name: str) -> None:
     assert policy_of(listen(1, 0, 1.0, ended=False, by=by, policy=policy)) == name
