@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from bench.recommenders.oracle import Oracle
 from bench.recommenders.pipeline import Pipeline
 from schemas.events import Track
+from schemas.keyed_random import mix
 from services.recommender.catalogue import Catalogue
 from services.recommender.lists import Lists
 from sim.agents.agent import Agent
@@ -31,28 +31,25 @@ class Measured:
     Attributes
     ----------
     name : str
-    users, ordinals : ndarray of int64, shape (sessions,)
-        Whose session, and which of theirs: the same sessions in every run, in another order.
+    users : ndarray of int64, shape (sessions,)
+        Whose session: the same sessions in every run of these options, in the order in which they are dealt.
     times, tracks : ndarray of float64, shape (sessions,)
         Sum of fractions and number of listens.
     us_per_recommendation : float
-        0 for the oracle, which does not serve.
+        CPU time; 0 for the oracle, which does not serve.
     coverage : float
         Share of the catalogue that was recommended.
     repeats : float
         Share of recommendations that the session had had.
-    wall_s : float
     """
 
     name: str
     users: NDArray[np.int64]
-    ordinals: NDArray[np.int64]
     times: NDArray[np.float64]
     tracks: NDArray[np.float64]
     us_per_recommendation: float
     coverage: float
     repeats: float
-    wall_s: float
 
 
 class _Sessions:
@@ -114,18 +111,16 @@ def measure(
     else:
         agent = pipeline = Pipeline(tracks, Catalogue(tracks.values()), name, lists, learn_until)
     sessions = _Sessions(len(world.catalogue))
-    began = time.perf_counter()
     play_world(world, agent, options, progress, sessions.take)
     users, ordinals, times, counts = np.array(sessions.over, dtype=np.float64).T
-    order = np.lexsort((users, ordinals))
+    # as `sim.setup.schedule_of` deals them
+    order = np.lexsort((mix(options.seed, users.astype(np.int64)), ordinals))
     return Measured(
         name=name,
         users=users[order].astype(np.int64),
-        ordinals=ordinals[order].astype(np.int64),
         times=times[order],
         tracks=counts[order],
         us_per_recommendation=pipeline.serving_s / pipeline.answered * 1e6 if pipeline else 0.0,
         coverage=sessions.coverage,
         repeats=sessions.repeats,
-        wall_s=time.perf_counter() - began,
     )

@@ -1,0 +1,94 @@
+"""Many measurements, side by side in processes of their own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from bench.recommenders.measure import Measured, measure
+from schemas.events import Track
+from services.lists.build import build_models
+from services.lists.heard import Heard
+from services.recommender.lists import Lists, lists_of
+from sim.agents.dummy import DummyAgent
+from sim.loop.catalogue import tracks_of
+from sim.options import RunOptions
+from sim.play import play_world
+from sim.simulation import Listens
+from sim.world import World, WorldConfig, open_world
+
+FROM_LISTS = ("contextual", "indexed", "similar_users", "i2i")
+"""Need what a batch job has made."""
+LISTS_SEED = 0x6C697374
+"""Of the sessions that the batch job learns from: none of those that are measured."""
+NEIGHBOURS, PER_USER = 50, 50
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A recommender on a world.
+
+    Attributes
+    ----------
+    name : str
+    world : WorldConfig
+    options : RunOptions
+    learn_until : int or None
+        Listens after which its models stay as they are.
+    """
+
+    name: str
+    world: WorldConfig
+    options: RunOptions
+    learn_until: int | None = None
+
+
+def measure_all(home: Path, tasks: Sequence[Task], jobs: int) -> Iterator[tuple[Task, Measured]]:
+    """Measure, and return each result as it comes.
+
+    Parameters
+    ----------
+    home : Path
+        Where worlds are kept.
+    tasks : sequence of Task
+    jobs : int
+        Processes.
+    """
+    for config in {task.world for task in tasks}:
+        open_world(home, config)  # generated once, not by each process
+    # One thread of linear algebra a process, as in the service; set before the processes load numpy.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(jobs, len(tasks)), context) as pool:
+        running = {pool.submit(_measure, home, task): task for task in tasks}
+        for done in as_completed(running):
+            yield running[done], done.result()
+
+
+def _measure(home: Path, task: Task) -> Measured:
+    world = open_world(home, task.world)
+    tracks = {track.track: track for track in tracks_of(world.catalogue)}
+    lists = lists_from_random_listens(world, tracks, task.options) if task.name in FROM_LISTS else {}
+    return measure(world, tracks, task.name, task.options, lists, task.learn_until)
+
+
+def lists_from_random_listens(world: World, tracks: Mapping[int, Track], options: RunOptions) -> dict[str, Lists]:
+    """Run the batch job on as many sessions of random recommendations, as the course's lists come from its own log."""
+    heard: list[Listens] = []
+    agent = DummyAgent(world.catalogue, LISTS_SEED)
+    play_world(world, agent, replace(options, seed=LISTS_SEED), listener=heard.append)
+    columns = (
+        np.concatenate([getattr(part, name) for part in heard]).tolist()
+        for name in ("users", "ordinals", "positions", "tracks", "fractions", "time_ms")
+    )
+    users, ordinals, positions, heard_tracks, fractions, times_ms = columns
+    sessions = [f"{user}-{ordinal}" for user, ordinal in zip(users, ordinals, strict=True)]
+    events = [f"{session}-{position}" for session, position in zip(sessions, positions, strict=True)]
+    learned_from = Heard.of(events, sessions, users, heard_tracks, fractions, times_ms)
+    return {model.name: lists_of(model) for model in build_models(learned_from, NEIGHBOURS, PER_USER)}
