@@ -13,17 +13,30 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from nbformat import NotebookNode
 from rich.console import Console
 
 from analytics.errors import AnalyticsError
 from analytics.notebooks.execute import complaints, execute, text_of
-from analytics.notebooks.story import BEFORE, FULL, HERE, MODEL, PERIODS, SMALL, WORLD, Period, Size
+from analytics.notebooks.story import (
+    BEFORE,
+    FULL,
+    HERE,
+    MODEL,
+    PACED,
+    PERIODS,
+    REQUESTS_PER_S,
+    SMALL,
+    WORLD,
+    Period,
+    Size,
+)
 
 COMMAND_TIMEOUT_S = 900
 console = Console()
@@ -37,9 +50,8 @@ def notebooks() -> list[Path]:
 def simulate(home: Path, size: Size) -> None:
     """Make the run that the notebooks tell of, and leave the stack running.
 
-    Lists are built from what was heard before the experiment, and serve in it.
-
-    The recommender reads its experiments when it starts, so the stack is started once for each period.
+    The recommender reads its experiments when it starts, so the stack is started once for each period. Lists are built
+    from what was heard before the experiment, and serve in it.
 
     Raises
     ------
@@ -52,11 +64,16 @@ def simulate(home: Path, size: Size) -> None:
         _botify(["up", "--no-gateway"], environment)
         _botify(["world", "generate", f"--config={WORLD}"], environment)
         (world,) = (path.name for path in (home / "worlds").iterdir())
-        options = {"world": world, "users": size.users, "days": days, "model": MODEL}
-        of_period = {"seed": period.seed, "start": period.start, "run-id": period.run_id}
-        _botify(["sim", "run", *(f"--{name}={value}" for name, value in {**options, **of_period}.items())], environment)
+        _listen(home, period, world=world, users=size.users, days=days)
         if period is BEFORE:
             _botify(["lists", "build", "--from-topic"], environment)
+    _listen(home, PACED, world=world, users=size.users, rate=REQUESTS_PER_S, seconds=size.paced_s)
+
+
+def _listen(home: Path, period: Period, **options: object) -> None:
+    of_period = {"model": MODEL, "seed": period.seed, "start": period.start, "run-id": period.run_id}
+    arguments = [f"--{name}={value}" for name, value in {**options, **of_period}.items()]
+    _botify(["sim", "run", *arguments], _environment(home, period))
 
 
 def main(
@@ -71,28 +88,46 @@ def main(
     only: Annotated[str, typer.Option(help="First characters of a notebook's name.")] = "",
 ) -> None:
     """Run the notebooks, and write them with their outputs if nothing complains."""
-    with ExitStack() as ending:
-        if home is None:
-            place = Path(ending.enter_context(tempfile.TemporaryDirectory(prefix="botify-notebooks-")))
-            ending.callback(_botify, ["down"], _environment(place, PERIODS[-1]), check=False)
-        else:
-            place = home.absolute()
+    size = SMALL if small else FULL
+    with simulated(size) if home is None else nullcontext(home.absolute()) as place:
         if not (place / "worlds").exists():
-            simulate(place, SMALL if small else FULL)
+            simulate(place, size)
         for path in notebooks():
             if path.name.startswith(only):
-                _run_one(path, place, write=not small)
+                began_s = time.monotonic()
+                text = text_of(run_notebook(path, place))
+                if not small:
+                    path.write_text(text, encoding="utf-8")
+                took_s = time.monotonic() - began_s
+                console.print(f"{path.name}: {took_s:.0f} s, {len(text) / 1024:,.0f} KB", highlight=False)
 
 
-def _run_one(path: Path, home: Path, *, write: bool) -> None:
-    began_s = time.monotonic()
+@contextmanager
+def simulated(size: Size) -> Iterator[Path]:
+    """Make the run in a data directory of its own, and in the end stop its stack and remove it."""
+    with tempfile.TemporaryDirectory(prefix="botify-notebooks-") as place:
+        home = Path(place)
+        try:
+            simulate(home, size)
+            yield home
+        finally:
+            _botify(["down"], _environment(home, PERIODS[-1]), check=False)
+
+
+def run_notebook(path: Path, home: Path) -> NotebookNode:
+    """Execute a notebook against the run in a data directory, and return it with its outputs.
+
+    Raises
+    ------
+    CellExecutionError
+        A cell raised.
+    AnalyticsError
+        An output has an error or a warning.
+    """
     executed = execute(path, _environment(home, PERIODS[-1]))
     if found := list(complaints(executed)):
         raise AnalyticsError(f"{path.name} has errors or warnings in its outputs:\n" + "\n".join(found))
-    text = text_of(executed)
-    if write:
-        path.write_text(text, encoding="utf-8")
-    console.print(f"{path.name}: {time.monotonic() - began_s:.0f} s, {len(text) / 1024:,.0f} KB", highlight=False)
+    return executed
 
 
 def _environment(home: Path, period: Period) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """What the notebooks and the run that they tell of have in common.
 
-Some days on which everybody hears random tracks, then an experiment, all with the same listeners, who follow hits.
+Some days on which everybody hears random tracks, then an experiment, all with the same listeners, who follow hits: both
+as fast as answers come. At last some seconds at an even pace, for what depends on it.
 """
 
 from __future__ import annotations
@@ -38,15 +39,19 @@ class Period:
 BEFORE = Period("before", HERE / "before.toml", seed=11, start="2027-01-04")
 DURING = Period("during", HERE / "during.toml", seed=12, start="2027-01-11")
 PERIODS = (BEFORE, DURING)
+PACED = Period("paced", DURING.experiments, seed=13, start="2027-01-20")
+REQUESTS_PER_S = 200
+"""Of the paced run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is simulated: listeners, and days of each period."""
+    """How much is simulated: listeners, days of event time of each period, and seconds of the paced run."""
 
     users: int
     days: tuple[int, int]
+    paced_s: int
 
 
-FULL = Size(users=4000, days=(4, 8))
-SMALL = Size(users=300, days=(1, 2))
+FULL = Size(users=4000, days=(4, 8), paced_s=15)
+SMALL = Size(users=300, days=(1, 2), paced_s=3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -13,11 +14,14 @@ from analytics.offline.reward_model import RewardModel
 
 
 class Evaluation(NamedTuple):
-    """A policy's value by three estimators."""
+    """A policy's value by three estimators; that of SNIPS is NaN where the policy takes none of the decisions."""
 
     ips: PolicyValue
     snips: PolicyValue
     dr: PolicyValue
+
+
+_NOTHING = PolicyValue(math.nan, math.nan, math.nan, 0.0)
 
 
 def evaluate_drawn(decisions: pd.DataFrame, lists: Lists, tracks: int, model: RewardModel) -> Evaluation:
@@ -37,14 +41,14 @@ def evaluate_drawn(decisions: pd.DataFrame, lists: Lists, tracks: int, model: Re
     Raises
     ------
     AnalyticsError
-        There are no decisions, or the policy takes none of them.
+        There are no decisions.
     """
     target = probability(lists, decisions["track"], otherwise=1 / tracks)
     log = _log(decisions, target)
     previous, track = decisions["previous"].to_numpy(), decisions["track"].to_numpy()
     predicted = model.predict(previous, track[:, None])[:, 0]
     under_target = mean_over_list(lists, model.predict(previous, lists), float(model.quality.mean()))
-    return Evaluation(ips(log), snips(log), doubly_robust(log, predicted, under_target))
+    return Evaluation(ips(log), snips(log) if target.any() else _NOTHING, doubly_robust(log, predicted, under_target))
 
 
 def earned(decisions: pd.DataFrame) -> PolicyValue:

@@ -69,6 +69,16 @@ def test_a_model_that_knows_something_makes_the_interval_narrower() -> None:
     assert found.dr.upper - found.dr.lower < found.snips.upper - found.snips.lower < found.ips.upper - found.ips.lower
 
 
+def test_a_policy_that_takes_no_logged_decision_has_no_estimate_by_its_weights() -> None:
+    decisions = logged(np.random.default_rng(6), 30)
+    model = RewardModel.fit(decisions, ARTIST_OF)
+    others = ((decisions["track"].to_numpy() + 1) % TRACKS)[:, None]
+    found = evaluate_drawn(decisions, others, TRACKS, model)
+    assert np.isnan(found.snips.value)
+    assert found.ips.value == 0.0
+    assert found.dr.value == pytest.approx(model.predict(decisions["previous"].to_numpy(), others).mean())
+
+
 def test_the_policy_that_logged_earns_the_mean() -> None:
     decisions = logged(np.random.default_rng(4), 500)
     model = RewardModel.fit(decisions, ARTIST_OF)
