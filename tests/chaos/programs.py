@@ -18,7 +18,8 @@ import psutil
 from schemas.settings import Settings
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["streams.worker.__main__", "services.recommender.__main__", "tests.chaos.programs"])
+_PRELOADED = ("streams.worker", "streams.learner", "services.recommender")
+_CONTEXT.set_forkserver_preload([*(f"{module}.__main__" for module in _PRELOADED), "tests.chaos.programs"])
 
 SESSION_TIMEOUT_S = 2
 STOP_S = 30.0

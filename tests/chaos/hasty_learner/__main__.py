@@ -1,0 +1,13 @@
+"""A learner that writes its state every few hundred listens, so that one that is killed soon has left something."""
+
+from __future__ import annotations
+
+from streams.learner import __main__ as program
+from streams.learner import app, partition
+
+
+def main() -> None:
+    """Run it; what is learned does not depend on when it is written."""
+    partition.CHECKPOINT_LISTENS = 400
+    app.SETTLE_S = 0.2
+    program.main()
