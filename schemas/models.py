@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
 from schemas import clients
 from schemas.codec import Codec
@@ -122,7 +122,7 @@ class ModelReader:
         self._thread = threading.Thread(target=self._run, name="models", daemon=True)
         self._next = 0
         self._consumer = Consumer(clients.consumer_config(settings, group="botify-models", enable_partition_eof=True))
-        self._consumer.assign([TopicPartition(self._topic, 0, OFFSET_BEGINNING)])
+        self._consumer.assign([TopicPartition(self._topic, 0, 0)])  # see `TopicReader`
 
     def follow(self, name: str, prepare: Callable[[Model], T]) -> Followed[T]:
         """Have a model kept up to date; to be called before `start`.

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from schemas.clients import common_config
 from schemas.settings import Settings
-from schemas.topic_reader import TopicReader
+from schemas.topic_reader import TopicReader, end_offsets
 from schemas.topics import Topics
-from tests.support import produce_raw
+from tests.support import make_listens, produce, produce_raw, read_topic
 
 
 def offsets(reader: TopicReader, end: dict[int, int] | None = None) -> list[int]:
@@ -22,3 +26,18 @@ def test_what_lies_after_one_end_is_read_up_to_the_next(settings: Settings) -> N
         assert offsets(reader) == []
     finally:
         reader.close()
+
+
+def test_what_retention_has_removed_is_skipped(settings: Settings) -> None:
+    topic = Topics.of(settings).listens.name
+    produce(settings, topic, make_listens(200, 50, 50))
+    first = {partition: end // 2 for partition, end in end_offsets(settings, topic).items()}
+    gone = [TopicPartition(topic, partition, offset) for partition, offset in first.items()]
+    for removed in AdminClient(common_config(settings)).delete_records(gone).values():
+        removed.result(30)
+    kept = [(message.partition(), message.offset()) for message in read_topic(settings, topic)]
+    assert sorted(kept) == [
+        (partition, offset)
+        for partition, end in sorted(end_offsets(settings, topic).items())
+        for offset in range(first[partition], end)
+    ]
