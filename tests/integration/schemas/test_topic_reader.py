@@ -33,7 +33,8 @@ def test_what_retention_has_removed_is_skipped(settings: Settings) -> None:
     produce(settings, topic, make_listens(200, 50, 50))
     first = {partition: end // 2 for partition, end in end_offsets(settings, topic).items()}
     gone = [TopicPartition(topic, partition, offset) for partition, offset in first.items()]
-    for removed in AdminClient(common_config(settings)).delete_records(gone).values():
+    admin = AdminClient(common_config(settings))
+    for removed in admin.delete_records(gone).values():
         removed.result(30)
     kept = [(message.partition(), message.offset()) for message in read_topic(settings, topic)]
     assert sorted(kept) == [
