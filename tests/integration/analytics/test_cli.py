@@ -9,6 +9,7 @@ from analytics.errors import AnalyticsError
 from schemas.settings import Settings
 from tests.integration.analytics.test_read_listens import produce
 from tests.unit.analytics.listens import drawn
+from tests.unit.analytics.test_interactions import with_a_second
 
 pytestmark = pytest.mark.integration
 
@@ -21,3 +22,11 @@ def test_results_are_printed_and_an_unknown_experiment_is_named(settings: Settin
     assert "50 in C, 50 in T1" in printed
     with pytest.raises(AnalyticsError, match="the data has demo"):
         runner.invoke(experiment, ["results", "other"], catch_exceptions=False)
+
+
+def test_two_experiments_on_the_same_listeners_are_checked_for_interaction(settings: Settings) -> None:
+    produce(settings, with_a_second(drawn(200, np.random.default_rng(9)), bonus=0.6))
+    runner = CliRunner(env={**settings.to_env(), "COLUMNS": "120"})
+    printed = runner.invoke(experiment, ["interaction", "demo", "other"], catch_exceptions=False).stdout
+    assert "demo and other on the same 200 listeners" in printed
+    assert "the one changes what the other does to: " in printed
