@@ -14,7 +14,8 @@ LISTENERS = 2_000
 SECONDS = 60.0
 OFFERED_PER_S = 1_000.0
 WARM_UP_S = 5.0
-MEMORY_AT = 200_000
+MEMORY_AT, MEMORY_UNTIL = 200_000, 1_000_000
+"""Listens between which the processes' memory must not grow."""
 
 
 def measure_loop(settings: Settings, world: World) -> tuple[dict[str, float], dict[str, float]]:
@@ -25,7 +26,7 @@ def measure_loop(settings: Settings, world: World) -> tuple[dict[str, float], di
         early: dict[str, float] = {}
 
         def watch(progress: object) -> None:
-            if not early and getattr(progress, "recommendations", 0) >= MEMORY_AT:
+            if not early and getattr(progress, "listens", 0) >= MEMORY_AT:
                 early.update(worker=rss_mib(worker), recommender=rss_mib(recommender))
 
         full = run_loop(settings, world, RunOptions(seconds=SECONDS, in_flight=LISTENERS), watch)
@@ -36,6 +37,9 @@ def measure_loop(settings: Settings, world: World) -> tuple[dict[str, float], di
             "recommendations": float(full.recommendations),
             "timed_out": float(full.timed_out),
         }
+        left = max(1, MEMORY_UNTIL - full.listens)
+        rest = run_loop(settings, world, RunOptions(listens=left, in_flight=LISTENERS))
+        closed_loop["listens"] = float(full.listens + rest.listens)
         for name, process in (("worker", worker), ("recommender", recommender)):
             if name in early:
                 closed_loop[f"{name}_rss_ratio"] = rss_mib(process) / early[name]
