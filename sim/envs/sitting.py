@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,15 +29,27 @@ class Sitting:
     heard: Listens
 
     def __init__(self, world: World, model: str, seats: int, seed: int) -> None:
-        self._world = world
+        self._catalogue = world.catalogue
+        self._artists = np.array(world.catalogue.artists, dtype=object)
         schedule = WalkInSchedule(len(world.listeners), seats, seed)
         self._simulation = Simulation(world, load_model(model, world, seed), schedule, seed)
         self._listen()
 
     def play(self, tracks: NDArray[np.int64]) -> None:
-        """Play a track to each listener; where one has gone away, the next one sits down and chooses the first."""
+        """Play a track to each listener; where one has gone away, the next one sits down and chooses the first.
+
+        Raises
+        ------
+        gymnasium.error.InvalidAction
+            There is no such track, or not one for each listener.
+        """
         staying = ~self.heard.ended
-        self._simulation.answer(self.heard.seats[staying], tracks[staying])
+        if tracks.shape != staying.shape:
+            raise gymnasium.error.InvalidAction(f"actions of shape {tracks.shape}, for {len(staying)} listeners")
+        played = tracks[staying]
+        if (unknown := played[(played < 0) | (played >= len(self._catalogue))]).size:
+            raise gymnasium.error.InvalidAction(f"track {unknown[0]}; there are 0 to {len(self._catalogue) - 1}")
+        self._simulation.answer(self.heard.seats[staying], played)
         self._listen()
 
     def change(self) -> None:
@@ -56,12 +69,10 @@ class Sitting:
 
     def infos(self) -> dict[str, Any]:
         """Return the columns of the info, one row for each seat."""
-        catalogue, heard = self._world.catalogue, self.heard
+        heard = self.heard
         return {
             "session": heard.ordinals,
-            "artist": np.array(
-                [catalogue.artists[artist] for artist in catalogue.artist_of[heard.tracks]], dtype=object
-            ),
+            "artist": self._artists[self._catalogue.artist_of[heard.tracks]],
             "timestamp_ms": heard.time_ms,
         }
 

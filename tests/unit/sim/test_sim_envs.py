@@ -43,6 +43,23 @@ def test_nobody_listens_before_the_first_reset(small_world):
         gymnasium.make_vec("Botify-v0", num_envs=2, world=small_world).unwrapped.step(np.zeros(2))
 
 
+@pytest.mark.parametrize("track", [-1, 400])
+def test_a_track_that_is_none_is_refused(small_world, track):
+    single = gymnasium.make("Botify-v0", world=small_world).unwrapped
+    vector = gymnasium.make_vec("Botify-v0", num_envs=2, world=small_world).unwrapped
+    for env, action in ((single, track), (vector, np.array([1, track]))):
+        env.reset(seed=1)
+        with pytest.raises(gymnasium.error.InvalidAction, match=f"track {track}; there are 0 to 399"):
+            env.step(action)
+
+
+def test_actions_that_are_not_one_for_each_listener_are_refused(small_world):
+    envs = gymnasium.make_vec("Botify-v0", num_envs=2, world=small_world).unwrapped
+    envs.reset(seed=1)
+    with pytest.raises(gymnasium.error.InvalidAction, match=r"shape \(3,\), for 2 listeners"):
+        envs.step(np.array([1, 2, 3]))
+
+
 def test_a_reset_in_the_middle_begins_another_session(small_world):
     env = gymnasium.make("Botify-v0", world=small_world)
     _, first = env.reset(seed=1)
