@@ -18,11 +18,12 @@ from streams.learner.session_arrays import cut, joined
 
 LEARN_SESSIONS = 64
 """Models learn from as many at a time: few calls, and the same ones however the listens came in batches."""
-SNAPSHOT_LISTENS = 20_000
-"""A snapshot is due after as many."""
-SNAPSHOT_MS = 10 * 60 * 1000
-"""Or after as long in event time, if there were `SNAPSHOT_LEAST` listens: event time may run fast."""
 SNAPSHOT_LEAST = 1_000
+SNAPSHOT_LISTENS = 20_000
+"""A snapshot is due when a tenth more was learned from than for the last, but not before so many listens, nor after.
+
+It is counted in listens, not in time: a simulation hurries through a day in a minute, and each snapshot has 10 MB.
+"""
 
 _PROGRESS = b"progress"
 _OPEN = b"open-sessions"
@@ -74,7 +75,6 @@ class Learner:
         self._next_offsets: dict[str, int] = {}
         self._newest_ms = 0
         self._snapshot_listens = 0
-        self._snapshot_ms = 0
         self._snapshots: list[Model] = []
         self.listens = 0
         self.missed = 0
@@ -96,7 +96,8 @@ class Learner:
                 model.learn(sessions)
         if len(listens):
             self.listens += len(listens)
-            self._take_snapshots_when_due(int(listens.timestamps_ms.max()))
+            self._newest_ms = max(self._newest_ms, int(listens.timestamps_ms.max()))
+            self._take_snapshots_when_due()
         return len(listens)
 
     def take_models(self) -> list[Model]:
@@ -113,7 +114,6 @@ class Learner:
             "newest_ms": self._newest_ms,
             "next_offsets": self._next_offsets,
             "snapshot_listens": self._snapshot_listens,
-            "snapshot_ms": self._snapshot_ms,
         }
         return {
             _PROGRESS: json.dumps(progress, sort_keys=True).encode(),
@@ -144,7 +144,6 @@ class Learner:
         learner._next_offsets = progress["next_offsets"]
         learner._newest_ms = progress["newest_ms"]
         learner._snapshot_listens = progress["snapshot_listens"]
-        learner._snapshot_ms = progress["snapshot_ms"]
         learner.listens = progress["listens"]
         learner.missed = progress["missed"]
         return learner
@@ -160,17 +159,13 @@ class Learner:
             return listens
         return listens.since(expected - batch.first_offset)
 
-    def _take_snapshots_when_due(self, newest_ms: int) -> None:
-        if self._newest_ms == 0:
-            self._snapshot_ms = newest_ms  # event time begins with the first batch
-        self._newest_ms = max(self._newest_ms, newest_ms)
-        since = self.listens - self._snapshot_listens
-        elapsed_ms = self._newest_ms - self._snapshot_ms
-        if since >= SNAPSHOT_LISTENS or (since >= SNAPSHOT_LEAST and elapsed_ms >= SNAPSHOT_MS):
+    def _take_snapshots_when_due(self) -> None:
+        due = min(SNAPSHOT_LISTENS, max(SNAPSHOT_LEAST, self._snapshot_listens // 10))
+        if self.listens - self._snapshot_listens >= due:
             self._snapshots += [
                 model_of(model.name, self.listens, model.snapshot(), self._newest_ms) for model in self._models
             ]
-            self._snapshot_listens, self._snapshot_ms = self.listens, self._newest_ms
+            self._snapshot_listens = self.listens
 
 
 def _kind_of_state(models: Sequence[str]) -> dict[str, Any]:

@@ -40,7 +40,7 @@ BATCHES, LEARNED = 12, 9
 @pytest.fixture
 def trained(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """A training topic with a record that cannot be read, of which a learner has learned all but the end."""
-    monkeypatch.setattr(fold, "SNAPSHOT_LISTENS", 400)
+    monkeypatch.setattr(fold, "SNAPSHOT_LEAST", 400)
     write_catalogue(settings, TRACKS)
     some = batches(make_listens(100 * (BATCHES - 1), users=40, tracks=TRACKS, seed=6), 100)
     records = [(b"0", CODEC.encode(batch)) for batch in some]

@@ -82,18 +82,15 @@ def test_what_no_batch_has_brought_is_counted_and_left_out() -> None:
     assert fold(learner, first, third) == 0
 
 
-def test_a_snapshot_is_due_after_so_many_listens(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SNAPSHOT_LISTENS", 700)
-    monkeypatch.setattr(module, "SNAPSHOT_MS", 2**60)
-    assert [model.version for model in snapshots(100) if model.name == "fism"] == [700, 1400, 2100, 2800]
-
-
-def test_a_snapshot_is_due_after_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SNAPSHOT_LEAST", 10)
-    monkeypatch.setattr(module, "SNAPSHOT_MS", 5_000_000)  # a listen comes every 10 s
-    versions = [model.version for model in snapshots(100) if model.name == "fism"]
-    assert versions
-    assert set(np.diff(versions)) <= {500, 600}
+def test_snapshots_are_due_more_and_more_seldom_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SNAPSHOT_LEAST", 20)
+    monkeypatch.setattr(module, "SNAPSHOT_LISTENS", 100)
+    versions = [model.version for model in snapshots(10) if model.name == "fism"]
+    steps = np.diff([0, *versions])
+    assert set(steps[:10]) == {20}
+    assert (np.diff(steps) >= 0).all()
+    assert set(steps[-10:]) == {100}
+    assert all(step < max(20, version / 10) + 10 for step, version in zip(steps[1:], versions, strict=False))
 
 
 def snapshots(size: int) -> list[Model]:
@@ -106,7 +103,7 @@ def snapshots(size: int) -> list[Model]:
 
 
 def test_a_snapshot_says_up_to_when_it_has_learned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SNAPSHOT_LISTENS", 3_000)
+    monkeypatch.setattr(module, "SNAPSHOT_LEAST", 3_000)
     newest_ms = max(listen.timestamp_ms for listen in LISTENS)
     assert {model.timestamp_ms for model in snapshots(3_000)} == {newest_ms}
 

@@ -108,7 +108,7 @@ def test_it_is_written_in_a_pause_or_when_it_was_put_off_often() -> None:
 
 def test_whoever_comes_next_goes_on_from_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CHECKPOINT_LISTENS", 300)
-    monkeypatch.setattr(fold, "SNAPSHOT_LISTENS", 200)
+    monkeypatch.setattr(fold, "SNAPSHOT_LEAST", 200)
 
     async def main() -> None:
         harness = Harness()
@@ -124,7 +124,7 @@ def test_whoever_comes_next_goes_on_from_the_store(monkeypatch: pytest.MonkeyPat
 
 
 def test_one_that_was_overtaken_publishes_nothing_and_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fold, "SNAPSHOT_LISTENS", 200)
+    monkeypatch.setattr(fold, "SNAPSHOT_LEAST", 200)
 
     async def main() -> None:
         harness = Harness()
