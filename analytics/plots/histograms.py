@@ -40,9 +40,10 @@ def histograms(
 
     Examples
     --------
-    >>> chart = histograms({"random": [0.0, 1.0]}, "Half is skipped", "share of the listens", "fraction heard")
+    >>> samples = {"random": [0.0, 0.1], "toppop": [0.0, 1.0]}
+    >>> chart = histograms(samples, "Half is loved", "share of the listens", "fraction heard")
     >>> [text.get_text() for text in chart.axes[0].get_legend().get_texts()]
-    ['random']
+    ['random', 'toppop']
     """
     figure, (axes,) = new_figure(title)
     values = {name: np.asarray(sample, dtype=np.float64) for name, sample in samples.items()}
@@ -55,7 +56,8 @@ def histograms(
         axes.stairs(counts / len(sample), edges, color=colour_of[name], linewidth=1.8, label=name)
     axes.set(title=subtitle, xlabel=x, ylabel="share", ylim=(0, None))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    axes.legend()
+    if len(values) > 1:
+        axes.legend()
     return figure
 
 
