@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from schemas.codec import Codec
 from schemas.events import Model
+from schemas.registry import codec_of
 from schemas.settings import Settings
 from schemas.topics import Topics
 from streams.learner.sources import LearningSources
@@ -65,7 +66,7 @@ async def relearn(settings: Settings, progress: Progress = lambda records, total
     ReplayError
         The learner's state is of another topic, or the topic's beginning is gone.
     """
-    started_s, codec, topic = time.monotonic(), Codec(), Topics.of(settings).training.name
+    started_s, codec, topic = time.monotonic(), codec_of(settings), Topics.of(settings).training.name
     topic_state = await asyncio.to_thread(describe_topic, settings, topic, learner_group_of(settings))
     redis = connect_async(settings)
     try:
