@@ -6,6 +6,7 @@ as fast as answers come. At last some seconds at an even pace, for what depends 
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +45,18 @@ REQUESTS_PER_S = 200
 """Of the paced run."""
 
 
+def declared_arms() -> dict[str, str]:
+    """Return the recommender that each treatment of the experiment names.
+
+    Examples
+    --------
+    >>> declared_arms()["C"]
+    'random'
+    """
+    (experiment,) = tomllib.loads(DURING.experiments.read_text(encoding="utf-8"))["experiment"]
+    return {treatment["name"]: treatment["recommender"] for treatment in experiment["treatments"]}
+
+
 @dataclass(frozen=True, slots=True)
 class Size:
     """How much is simulated: listeners, days of event time of each period, and seconds of the paced run."""
@@ -54,4 +67,4 @@ class Size:
 
 
 FULL = Size(users=4000, days=(4, 8), paced_s=15)
-SMALL = Size(users=300, days=(1, 2), paced_s=3)
+SMALL = Size(users=600, days=(1, 2), paced_s=3)
