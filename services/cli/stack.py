@@ -19,8 +19,10 @@ from services.stack.background import start_in_background
 from services.stack.down import stop_stack
 from services.stack.ports import check_free, choose
 from services.stack.programs import programs
+from services.stack.reachable import wait_for_port
 from services.stack.record import StackRecord
 from services.stack.run import running_stack
+from services.stack.server import READY_S
 from services.stack.status import StackStatus, read_status
 
 console = Console()
@@ -108,6 +110,8 @@ def _up_in_background(
         command += [] if port is None else [option, str(port)]
     with console.status("starting Kafka, Valkey and our processes (the first time, Kafka is downloaded)"):
         start_in_background(settings.home, command)
+        if gateway_port is not None:
+            wait_for_port("the gateway", gateway_port, READY_S)
     _say_addresses(Settings.from_env(), gateway_port)
     _say("`botify status` shows how it does, `botify down` stops it")
 
