@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit containers bench notebooks screenshots fmt lint type check requirements clean
+.PHONY: help demo test unit containers bench notebooks screenshots audit fmt lint type check requirements clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,12 @@ notebooks: $(VENV)/.test ## Run all notebooks from nothing, and write them with 
 screenshots: $(VENV)/.test ## Every page of the dashboard as a picture in screenshots/; needs Debian's chromium
 	@$(BIN)/python -m tests.screenshots
 
+audit: ## Look up known weaknesses of the pinned dependencies, where their data can be reached
+	@if $(PYTHON) -c "import urllib.request as r; r.urlopen('https://api.osv.dev/docs', timeout=10)" 2>/dev/null; then \
+	  $(PYTHON) -m venv $(VENV)-audit && $(VENV)-audit/bin/pip install --quiet pip-audit && \
+	  $(VENV)-audit/bin/pip-audit --vulnerability-service osv --disable-pip --require-hashes --requirement requirements.txt; \
+	else echo "audit: api.osv.dev is not reached from here, so nothing was looked up"; fi
+
 fmt: $(VENV)/.test ## Format the code
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
@@ -50,7 +56,7 @@ requirements: $(VENV)/.test ## Pin the newest versions that pyproject.toml allow
 	@$(BIN)/uv pip compile -q -U --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --extra test pyproject.toml -o requirements-test.txt
 
 clean: ## Remove the environment and all data
-	@rm -rf $(VENV) .botify
+	@rm -rf $(VENV) $(VENV)-audit .botify
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(f"Botify needs Python 3.11 or newer, {sys.executable} is {sys.version.split()[0]}; try make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
