@@ -19,6 +19,9 @@ from bench.codec import measure_codec
 from bench.dashboard import measure_dashboard
 from bench.gateway import measure_gateway
 from bench.loop import measure_loop
+from bench.mix_loop import measure_mix_loop
+from bench.replay import measure_replay
+from bench.user_model import measure_user_model
 from bench.visible import measure_visible
 from bench.worker import measure_worker
 from schemas.settings import Settings
@@ -35,9 +38,12 @@ Measurement = Callable[[Settings, World], Mapping[str, Figures]]
 
 MEASUREMENTS: Mapping[str, Measurement] = {
     "codec": lambda _settings, _world: {"codec": measure_codec()},
+    "user_model": lambda _settings, world: {"user_model": measure_user_model(world)},
     "loop": lambda settings, world: dict(zip(("closed_loop", "latency"), measure_loop(settings, world), strict=True)),
     "visible": lambda settings, world: {"visible": measure_visible(settings, len(world.catalogue))},
     "worker": lambda settings, world: {"worker": measure_worker(settings, len(world.catalogue))},
+    "replay": lambda settings, world: {"replay": measure_replay(settings, len(world.catalogue))},
+    "mix_loop": lambda settings, world: {"mix_loop": measure_mix_loop(settings, world)},
     "gateway": lambda settings, world: {"gateway": measure_gateway(settings, len(world.catalogue))},
     "dashboard": lambda settings, world: {"dashboard": measure_dashboard(settings, world)},
 }
@@ -45,6 +51,7 @@ MEASUREMENTS: Mapping[str, Measurement] = {
 
 TARGETS = {
     "codec.decode_us": ("≤", 6.0),
+    "user_model.listens_per_s": ("≥", 200_000.0),
     "worker.listens_per_s": ("≥", 50_000.0),
     "worker.ratio": ("≥", 6.0),
     "worker.rss_ratio": ("≤", 1.2),
@@ -54,6 +61,9 @@ TARGETS = {
     "closed_loop.recommender_rss_ratio": ("≤", 1.2),
     "latency.p50_ms": ("≤", 8.0),
     "latency.p99_ms": ("≤", 40.0),
+    "replay.listens_per_s": ("≥", 50_000.0),
+    "replay.equals_live": ("≥", 1.0),
+    "mix_loop.recommendations_per_s": ("≥", 6_000.0),
     "gateway.next_per_s": ("≥", 1_200.0),
     "gateway.p99_ms": ("≤", 60.0),
     "dashboard.cost_percent": ("≤", 10.0),
