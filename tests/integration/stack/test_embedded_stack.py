@@ -43,7 +43,7 @@ def consume(settings, count, topic="kept"):
 
 
 def redis_of(settings):
-    return redis.Redis.from_url(settings.redis_url, socket_timeout=2)
+    return redis.Redis.from_url(settings.redis_url, socket_timeout=10)
 
 
 def test_a_stopped_stack_goes_on_where_it_was(tmp_path):

@@ -67,7 +67,7 @@ def test_an_owner_killed_outright_leaves_no_children(tmp_path):
     owner = python(tmp_path, FOREGROUND)
     record = ready_record(tmp_path, owner)
     owner.kill()
-    owner.wait(10)
+    owner.wait(60)
     wait_for(lambda: gone(record), "end of the orphans")
 
 
@@ -78,7 +78,7 @@ def test_a_server_that_was_killed_is_started_again(tmp_path):
     wait_for(lambda: ready_record(tmp_path, owner).processes["valkey"] != before.processes["valkey"], "new valkey")
     assert ready_record(tmp_path, owner).processes["kafka"] == before.processes["kafka"]
     assert stop_stack(tmp_path)
-    assert owner.wait(10) == 0
+    assert owner.wait(60) == 0
 
 
 def test_in_the_background_until_it_is_told_to_stop(tmp_path, monkeypatch, no_given_servers):
