@@ -91,9 +91,10 @@ def _open(browser: Browser, size: str, light: str) -> Page:
 
 
 def _picture(page: Page, name: str, size: str, light: str) -> None:
+    width, height = SIZES[size]
+    page.set_viewport_size({"width": width, "height": height})
     page.wait_for_timeout(SETTLE_MS)
     # a window as high as the page, so that what is fixed to its edges stands at the page's
-    width, height = SIZES[size]
     whole = max(height, page.evaluate("document.documentElement.scrollHeight"))
     page.set_viewport_size({"width": width, "height": whole})
     page.screenshot(path=FOLDER / f"{name}-{size}-{light}.png")
@@ -104,9 +105,11 @@ def _busy(ready: Scene) -> Iterator[None]:
     """Let listeners go on while the pictures are taken."""
     stop = threading.Event()
 
+    interrupts = iter((KeyboardInterrupt,))  # one, as from a keyboard, so the run ends in order
+
     def go_on(_: Progress) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt  # as from a keyboard, so the run ends in order
+        if stop.is_set() and (interrupt := next(interrupts, None)):
+            raise interrupt
 
     options = RunOptions(rate=400.0, in_flight=300, seed=2)
     listening = threading.Thread(target=run_loop, args=(ready.settings, ready.world, options, go_on))

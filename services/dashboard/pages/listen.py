@@ -15,7 +15,7 @@ from services.dashboard.listening.sitting import SKIPPED, Sitting
 from services.dashboard.pages.favourites import Favourites
 from services.dashboard.pages.frame import frame
 from services.dashboard.pages.listener import is_user
-from services.dashboard.views.html import text
+from services.dashboard.views.html import prose
 from services.dashboard.views.listening import heard_so_far, now_playing, summary
 
 PATH = "/listen"
@@ -53,7 +53,7 @@ class ListenPage:
         self._stage.clear()
         with self._stage:
             if not self._catalogue():
-                _say("the catalogue is empty: botify sim run publishes one, then reload this page")
+                _say("the catalogue is empty: `botify sim run` publishes one, then reload this page")
                 return
             with ui.element("section").classes("card choosing"):
                 ui.html("<h2>What do you like?</h2>", sanitize=False)
@@ -141,4 +141,4 @@ def _button(label: str, icon: str, deed: Callable[[], object], *, flat: bool = F
 
 
 def _say(problem: str) -> None:
-    ui.html(f'<p class="problem" role="alert">{text(problem)}</p>', sanitize=False)
+    ui.html(f'<p class="problem" role="alert">{prose(problem)}</p>', sanitize=False)

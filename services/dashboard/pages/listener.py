@@ -13,7 +13,7 @@ from schemas.validation import MAX_USER
 from services.dashboard.figures.catalogue import Catalogue
 from services.dashboard.figures.listener import ListenerReading
 from services.dashboard.pages.frame import frame
-from services.dashboard.views.html import card, empty, text
+from services.dashboard.views.html import card, empty, prose
 from services.dashboard.views.listener import listener
 
 PATH = "/listener"
@@ -76,4 +76,4 @@ async def _show(user: int, read: Callable[[int], ListenerReading], catalogue: Ca
 
 
 def _say(problem: str) -> None:
-    ui.html(f'<p class="problem" role="alert">{text(problem)}</p>', sanitize=False)
+    ui.html(f'<p class="problem" role="alert">{prose(problem)}</p>', sanitize=False)

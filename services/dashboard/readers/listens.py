@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from schemas.codec import Codec
-from schemas.errors import DecodeError
-from schemas.events import Listen
 from schemas.settings import Settings
 from schemas.topics import Topics
 from services.dashboard.figures.listen_sample import ListenSample
 from services.dashboard.figures.snapshot import Sample
+from services.dashboard.readers.entered import entered
 from services.dashboard.readers.tail import Tail
 
 SHARE = 4
@@ -41,18 +40,9 @@ class ListenReader:
 
     def read(self) -> SampledListens:
         """Take in what has come and return the figures."""
-        self._sampled.figures.update(self._decoded())
+        self._sampled.figures.update(entered(self._tail.take(MOST_AT_ONCE), self._codec))
         return self._sampled
 
     def close(self) -> None:
         """Stop following."""
         self._tail.close()
-
-    def _decoded(self) -> list[Listen]:
-        listens = []
-        for message in self._tail.take(MOST_AT_ONCE):
-            try:
-                listens.append(self._codec.decode(message.value(), Listen))
-            except DecodeError:
-                continue  # the worker made a dead letter of it
-        return listens

@@ -62,15 +62,17 @@ def line_chart(series: Sequence[tuple[str, Sequence[float]]], unit: str, points:
     )
 
 
-def bars(values: Sequence[int]) -> str:
+def bars(values: Sequence[int], least_top: int = 100) -> str:
     """Draw a bar a partition, with its number below and its value above.
+
+    A full bar is the highest value, but never less than `least_top`: a handful of records is not a tower.
 
     Examples
     --------
     >>> bars([0]).count('class="bar"')
     1
     """
-    top = max([*values, 1])
+    top = max([*values, least_top])
     columns = "".join(
         f'<span class="bar"><em>{_short(value)}</em><i style="height:{100 * value / top:.0f}%"></i>'
         f"<b>{partition}</b></span>"

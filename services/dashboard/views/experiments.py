@@ -10,13 +10,13 @@ from services.dashboard.figures.history import EFFECT_POINTS, Bounds
 from services.dashboard.figures.snapshot import Snapshot
 from services.dashboard.views.chart import band_chart, interval, nice_ceiling
 from services.dashboard.views.fragment import Fragment
-from services.dashboard.views.html import badge, card, empty, number, signed, text
+from services.dashboard.views.html import badge, card, empty, number, prose, signed, text
 from services.dashboard.views.overview import sampled
 
 NOTE = (
     "Counted: finished sessions {sampled}, those among the newest listens when this gateway started and all since. "
     "Intervals: 95 %, Welch, one value a listener. Each holds for one look; who stops the moment it leaves zero errs "
-    "more often than that, so decide by botify experiment results."
+    "more often than that, so decide by `botify experiment results`."
 )
 
 
@@ -30,7 +30,7 @@ def experiments(snapshot: Snapshot) -> list[Fragment]:
         )
         return [Fragment("experiments", card("Experiments", nothing)), Fragment("note", "")]
     cards = "".join(_experiment(each, snapshot) for each in snapshot.experiments)
-    note = text(NOTE.format(sampled=sampled(snapshot.sample)))
+    note = prose(NOTE.format(sampled=sampled(snapshot.sample)))
     return [Fragment("experiments", cards), Fragment("note", f'<p class="note">{note}</p>')]
 
 

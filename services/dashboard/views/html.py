@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from html import escape
@@ -18,6 +19,17 @@ def text(value: object) -> str:
     '&lt;b&gt;'
     """
     return escape(str(value))
+
+
+def prose(value: str) -> str:
+    """Return a sentence as HTML; what stands between backticks is a command or a name.
+
+    Examples
+    --------
+    >>> prose("`botify up` makes <them>")
+    '<code>botify up</code> makes &lt;them&gt;'
+    """
+    return re.sub("`([^`]+)`", r"<code>\1</code>", text(value))
 
 
 def number(value: float, decimals: int = 0) -> str:
@@ -60,7 +72,7 @@ def live(name: str, content: str, css: str = "") -> str:
 
 def card(title: str, content: str, note: str = "", css: str = "") -> str:
     """Return a titled box; title and note are text, the content is HTML."""
-    small = f'<p class="note">{text(note)}</p>' if note else ""
+    small = f'<p class="note">{prose(note)}</p>' if note else ""
     return f'<section class="card {css}"><h2>{text(title)}</h2>{content}{small}</section>'
 
 
@@ -75,7 +87,7 @@ def tile(label: str, value: str, unit: str = "", detail: str = "", css: str = ""
 
 def empty(title: str, way_out: str, icon: str = "♪") -> str:
     """Return what stands where there is nothing yet, and what would bring something."""
-    return f'<div class="empty"><span class="icon">{icon}</span><b>{text(title)}</b><p>{text(way_out)}</p></div>'
+    return f'<div class="empty"><span class="icon">{icon}</span><b>{text(title)}</b><p>{prose(way_out)}</p></div>'
 
 
 def badge(label: str, kind: str = "") -> str:
@@ -103,7 +115,7 @@ def meter(share: float) -> str:
 
 def heard(fraction: float) -> str:
     """Return how much of a track was heard."""
-    return f'<span class="heard">{meter(fraction)}{fraction:.0%}</span>'
+    return f'<span class="heard">{meter(fraction)}<span>{fraction:.0%}</span></span>'
 
 
 def cover(title: str, artist: str, css: str = "") -> str:

@@ -27,7 +27,7 @@ def letters(snapshot: Snapshot) -> list[Fragment]:
     return [Fragment("tiles", tiles), Fragment("letters", card("Newest first", _table(snapshot.letters), _NOTE))]
 
 
-_NOTE = "botify dlq list shows all of them, botify dlq redrive brings them back, botify dlq drop puts them aside."
+_NOTE = "`botify dlq list` shows all of them, `botify dlq redrive` brings them back, `botify dlq drop` puts them aside."
 
 
 def _table(shown: tuple[Letter, ...]) -> str:
@@ -43,7 +43,7 @@ def _table(shown: tuple[Letter, ...]) -> str:
         ]
         for letter in shown
     ]
-    return table(["", "when (UTC)", "where it was", "why", "its bytes"], rows, "letters")
+    return table(["", "when (UTC)", "where it was", "why", "its bytes"], rows, "letters stacked")
 
 
 def printable(value: bytes) -> str:

@@ -69,8 +69,9 @@ def _sessions(reading: ListenerReading, catalogue: Catalogue) -> str:
 def _session(session: HeardSession, catalogue: Catalogue) -> str:
     first = session.listens[0]
     title = f"Session of {utc(first.timestamp_ms)}"
+    count = len(session.listens)
     facts = badge("ended", "") if session.ended else badge("goes on", "good")
-    facts += badge(f"{len(session.listens)} tracks") + badge(f"time {number(session.time, 2)}")
+    facts += badge(f"{count} track{'s' * (count != 1)}") + badge(f"time {number(session.time, 2)}")
     rows = [
         [
             str(listen.position),
@@ -82,7 +83,7 @@ def _session(session: HeardSession, catalogue: Catalogue) -> str:
         ]
         for listen in reversed(session.listens)
     ]
-    listens = table(["#", "track", ">heard", "why", "treatments", ">answered in"], rows)
+    listens = table(["#", "track", ">heard", "why", "treatments", ">answered in"], rows, "stacked numbered")
     return card(title, f'<p class="arms">{facts}</p>{listens}', f"session {session.session_id}")
 
 

@@ -35,7 +35,7 @@ def heard_so_far(heard: Sequence[Heard], catalogue: Catalogue) -> str:
         track = catalogue.get(recommended.track)
         name = named_track(track.title, track.artist) if track else named_track(f"track {recommended.track}", "")
         rows.append([name, share_heard(fraction), _why(recommended)])
-    return card("Heard so far", table(["track", ">heard", "why"], rows))
+    return card("Heard so far", table(["track", ">heard", "why"], rows, "stacked"))
 
 
 def summary(sitting: Sitting) -> str:
@@ -46,7 +46,7 @@ def summary(sitting: Sitting) -> str:
         + tile("time", number(sum(fractions), 2), "", "sum of the shares heard, as Botify counts it")
         + tile("listener", str(sitting.user), "", "the worker has the session by now")
     )
-    link = f'<p><a href="/ui/listener/{sitting.user}">See what Botify knows about you</a></p>'
+    link = f'<p class="onward"><a href="/ui/listener/{sitting.user}">See what Botify knows about you</a></p>'
     return card("Your session", f'<div class="tiles">{tiles}</div>{link}')
 
 

@@ -70,7 +70,8 @@ def _latency(snapshot: Snapshot) -> str:
     p50 = [moment.p50_ms for moment in snapshot.history]
     p99 = [moment.p99_ms for moment in snapshot.history]
     chart = line_chart([("p50", p50), ("p99", p99)], "ms", SECONDS)
-    return card("Request → recommendation", chart, f"as listeners saw it, {sampled(snapshot.sample)}")
+    note = ", ".join(filter(None, ("as listeners saw it", sampled(snapshot.sample))))
+    return card("Request → recommendation", chart, note)
 
 
 def _lag(snapshot: Snapshot, who: str) -> str:
@@ -81,7 +82,7 @@ def _lag(snapshot: Snapshot, who: str) -> str:
     traffic = snapshot.traffic
     lag = () if traffic is None else traffic.worker_lag if who == "worker" else traffic.recommender_lag
     if not lag:
-        return card(title, empty("no topic yet", "botify up makes the topics"), note)
+        return card(title, empty("no topic yet", "`botify up` makes the topics"), note)
     total = sum(lag)
     state = badge(f"{total:,} behind", "warn") if total > BEHIND else badge("keeps up", "good")
     return card(title, state + bars(lag), note)
@@ -89,7 +90,7 @@ def _lag(snapshot: Snapshot, who: str) -> str:
 
 def _recommenders(snapshot: Snapshot) -> str:
     if not snapshot.recommenders:
-        return card("Who recommends", empty("no recommendation yet", "botify sim run lets listeners listen"))
+        return card("Who recommends", empty("no recommendation yet", "`botify sim run` lets listeners listen"))
     rows = [
         [
             f"<b>{text(each.recommender)}</b>",
@@ -120,6 +121,6 @@ def _experiments(snapshot: Snapshot) -> str:
 
 def _popular(snapshot: Snapshot) -> str:
     if snapshot.rankings is None or not snapshot.rankings.now:
-        return card("Popular now", empty("nothing was heard yet", "botify sim run lets listeners listen"))
+        return card("Popular now", empty("nothing was heard yet", "`botify sim run` lets listeners listen"))
     rows = [[named_track(each.title, each.artist), number(each.value, 1)] for each in snapshot.rankings.now[:5]]
     return card("Popular now", table(["track", ">popularity"], rows))

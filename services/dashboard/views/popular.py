@@ -16,7 +16,7 @@ def popular(snapshot: Snapshot) -> list[Fragment]:
     """Return the rankings."""
     rankings = snapshot.rankings
     if rankings is None or not rankings.now:
-        nothing = empty("nothing was heard yet", "botify sim run lets listeners listen, or be one yourself")
+        nothing = empty("nothing was heard yet", "`botify sim run` lets listeners listen, or be one yourself")
         return [
             Fragment("nothing", card("Popular now", nothing)),
             *(Fragment(name, "", "third") for name in ("now", "rising", "month")),

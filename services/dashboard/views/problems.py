@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from services.dashboard.figures.snapshot import Snapshot
 from services.dashboard.views.fragment import Fragment, View
-from services.dashboard.views.html import text
+from services.dashboard.views.html import prose
 
 
 def problems(snapshot: Snapshot) -> Fragment:
     """Return a line a problem; the figures below are as old as the problem is."""
     if not snapshot.at_s:
         return Fragment("problems", '<p class="problem waiting">the first reading is being taken</p>')
-    lines = "".join(f'<p class="problem" role="alert">{text(problem)}</p>' for problem in snapshot.problems)
+    lines = "".join(f'<p class="problem" role="alert">{prose(problem)}</p>' for problem in snapshot.problems)
     return Fragment("problems", lines)
 
 

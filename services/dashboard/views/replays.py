@@ -12,10 +12,10 @@ _ROLES = {"live": "good", "under way": "accent", "ready": "good", "partial": "wa
 def replays(snapshot: Snapshot) -> list[Fragment]:
     """Return a line a replay."""
     if not snapshot.replays:
-        nothing = empty("no replay", "botify replay run folds the topic again, beside the live state", "↻")
+        nothing = empty("no replay", "`botify replay run` folds the topic again, beside the live state", "↻")
         return [Fragment("replays", card("Replays and snapshots", nothing))]
     lines = "".join(_line(replay) for replay in snapshot.replays)
-    note = "botify replay swap makes a ready one the live one; botify replay status says more."
+    note = "`botify replay swap` makes a ready one the live one; `botify replay status` says more."
     return [Fragment("replays", card("Replays and snapshots", f'<div class="replays">{lines}</div>', note))]
 
 

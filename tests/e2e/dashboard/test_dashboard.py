@@ -84,6 +84,11 @@ def place(page: Page, name: str):  # type: ignore[no-untyped-def]
     return page.locator(f'[data-live="{name}"]')
 
 
+def fits(page: Page, window: dict[str, int]) -> bool:
+    """Whether nothing is wider than the window."""
+    return bool(page.evaluate("document.documentElement.scrollWidth") <= window["width"])
+
+
 def test_the_overview_has_figures_and_goes_on_by_itself(deployed: Scene, laptop: Visit) -> None:
     page = laptop.page
     page.goto(deployed.url)
@@ -130,6 +135,9 @@ def test_a_listeners_page_says_why(deployed: Scene, laptop: Visit) -> None:
     expect(row).to_contain_text("STICKY_ARTIST")
     page.goto(f"{deployed.url}/listener/999999999")
     expect(page.locator(".content")).to_contain_text("was never heard")
+    page.goto(f"{deployed.url}/listener/42")
+    expect(page.locator(".content")).to_contain_text("listens")
+    expect(page.locator(".content")).not_to_contain_text("session bad")  # it is a dead letter
     page.goto(f"{deployed.url}/listener/me")
     expect(page.get_by_role("alert")).to_contain_text("'me' is not a listener")
 
@@ -168,6 +176,7 @@ def test_a_person_is_a_listener(deployed: Scene, phone: Visit) -> None:
     expect(rows).to_have_count(2)
     expect(page.locator(".player")).to_contain_text("recommended by")
     expect(page.locator(".player")).to_contain_text("STICKY_ARTIST")
+    assert fits(page, PHONE)
     page.get_by_role("button", name="Skip").click()
     expect(rows).to_have_count(3)
     expect(rows.first).to_contain_text("5%")
@@ -176,6 +185,7 @@ def test_a_person_is_a_listener(deployed: Scene, phone: Visit) -> None:
     expect(rows.first).to_contain_text("80%")
     page.get_by_role("button", name="Leave").click()
     expect(page.locator(".content")).to_contain_text("Your session")
+    assert fits(page, PHONE)
 
     reader = StateReader(connect(deployed.settings), deployed.settings)
 
@@ -186,6 +196,7 @@ def test_a_person_is_a_listener(deployed: Scene, phone: Visit) -> None:
     eventually(lambda: heard() == 5, what="the worker has the person's five listens")
     page.get_by_role("link", name="See what Botify knows about you").click()
     expect(page.locator(".content")).to_contain_text("5 tracks")
+    assert fits(page, PHONE)
 
 
 def test_every_page_fits_a_phone_and_both_lights(deployed: Scene, phone: Visit) -> None:
@@ -193,7 +204,7 @@ def test_every_page_fits_a_phone_and_both_lights(deployed: Scene, phone: Visit) 
     for path in PAGES:
         page.goto(deployed.url + path)
         expect(page.locator("h1")).to_be_visible()
-        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], path
+        assert fits(page, PHONE), path
     light = page.evaluate("getComputedStyle(document.body).backgroundColor")
     page.get_by_role("button", name="light or dark").click()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light
