@@ -31,36 +31,41 @@ SAMPLE = re.compile(r"^(\w+(?:{.*})?) (\S+)$", re.MULTILINE)
 class Answer:
     status: int
     headers: dict[str, str]
-    body: Any
+    body: bytes
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """One project; `files` are laid on top of each other."""
+    """One project; `files` are laid on top of each other, and with `demo` listeners listen."""
 
     directory: Path
     project: str
     port: int
     files: tuple[str, ...]
+    demo: bool
 
     def compose(self, *arguments: str, timeout_s: float = COMMAND_S) -> str:
         """Run `docker compose`, and return what it prints."""
         files = [part for file in self.files for part in ("-f", file)]
+        profile = ("--profile", "demo") if self.demo else ()
         return docker(
-            *("compose", "-p", self.project, *files, "--profile", "demo", *arguments),
+            *("compose", "-p", self.project, *files, *profile, *arguments),
             cwd=self.directory,
             env={**os.environ, "BOTIFY_PORT": str(self.port)},
             timeout_s=timeout_s,
         )
 
-    def post(self, path: str, body: object, timeout_s: float = 15.0) -> Answer:
-        """Ask the gateway."""
+    def ask(self, path: str, body: object = None, timeout_s: float = 15.0) -> Answer:
+        """Ask the gateway; a body is posted."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=timeout_s)
         try:
-            connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+            if body is None:
+                connection.request("GET", path)
+            else:
+                connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
             response = connection.getresponse()
             headers = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(response.status, headers, json.loads(response.read()))
+            return Answer(response.status, headers, response.read())
         finally:
             connection.close()
 
@@ -80,14 +85,14 @@ class Deployment:
 
 
 @contextmanager
-def deployment(directory: Path, *files: str) -> Iterator[Deployment]:
+def deployment(directory: Path, *files: str, demo: bool = False) -> Iterator[Deployment]:
     """Copy what git knows of the repository; at the end remove containers, networks and volumes."""
     try:
         docker("info")
     except (OSError, AssertionError):
         pytest.skip("no Docker engine answers")
     _copy_tracked_files(directory)
-    deployed = Deployment(directory, f"botify-e2e-{uuid.uuid4().hex[:6]}", find_free(), files)
+    deployed = Deployment(directory, f"botify-e2e-{uuid.uuid4().hex[:6]}", find_free(), files, demo)
     try:
         yield deployed
     except BaseException:

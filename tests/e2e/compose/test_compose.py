@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
-from tests.e2e.compose.deployment import BUILD_S, UP_S, deployment
+from tests.e2e.compose.deployment import BUILD_S, deployment
 
 KILLED = 137
+SCALED = ("--scale", "worker=3", "--scale", "recommender=2")
 
 
 def test_compose_serves_a_recommendation_and_stops_gracefully(tmp_path: Path) -> None:
     with deployment(tmp_path, "docker-compose.yml") as botify:
-        botify.compose("build", timeout_s=BUILD_S)
-        scaled = ("--scale", "worker=3", "--scale", "recommender=2")
-        botify.compose("up", "--wait", *scaled, "worker", "recommender", "gateway", timeout_s=UP_S)
+        botify.compose("up", "--build", "--wait", *SCALED, timeout_s=BUILD_S)
         workers = botify.containers("worker")
         assert [worker["Health"] for worker in workers] == ["healthy"] * 3
         assert botify.metrics("worker")["botify_worker_partitions"] == 8
 
-        answer = botify.post("/next/1", {"track": 7, "time": 1.0})
-        assert answer.status == 200
-        assert answer.body["user"] == 1
-        assert answer.body["track"] in range(50_000)
+        answer = botify.ask("/next/1", {"track": 7, "time": 1.0})
+        assert answer.status == 200, answer.body
+        said = json.loads(answer.body)
+        assert said["user"] == 1
+        assert said["track"] in range(50_000)
         assert "x-botify-fallback" not in answer.headers
+
+        page = botify.ask("/ui/")
+        assert page.status == 200
+        assets = re.findall(r'(?:href|src)="(/ui/[^"]+\.(?:css|js|ico|svg))"', page.body.decode())
+        assert assets
+        assert {path: botify.ask(path).status for path in assets} == dict.fromkeys(assets, 200)
 
         botify.compose("stop")
         ended = {one["Name"]: one["ExitCode"] for one in botify.containers("worker", "recommender", "gateway")}
