@@ -12,6 +12,7 @@ import random
 import re
 import sys
 import time
+from functools import partial
 
 import numpy as np
 import uvloop
@@ -102,10 +103,10 @@ class Listener(asyncio.Protocol):
 async def listen(port: int, connections: int, users: int, tracks: int, warm_up_s: float, seconds: float) -> Measured:
     """Keep the connections busy, and return what they saw after the warm-up."""
     loop, measured = asyncio.get_running_loop(), Measured()
-    opened = []
-    for number in range(connections):
-        one = Listener(measured, number, users, tracks)
-        opened.append(await loop.create_connection(lambda one=one: one, "127.0.0.1", port))
+    opened = [
+        await loop.create_connection(partial(Listener, measured, number, users, tracks), "127.0.0.1", port)
+        for number in range(connections)
+    ]
     await asyncio.sleep(warm_up_s)
     measured.warm = True
     await asyncio.sleep(seconds)
