@@ -45,7 +45,7 @@ def test_what_dashboard_and_alerts_ask_for_is_exported(settings: Settings) -> No
     simulator.report(RunResult())
     exported = families(_exposition(simulator)) | families(_exposition(gateway))
     write_catalogue(settings, 20)
-    for module in ("streams.worker", "services.recommender"):
+    for module in ("streams.worker", "streams.learner", "services.recommender"):
         observed = settings.with_(metrics_port=find_free())
         with running(observed, module):
             eventually(lambda observed=observed: is_ready(observed))
