@@ -58,7 +58,7 @@ def run(
     ] = None,
     shard: Annotated[str, typer.Option(help="Which part of the listeners, such as 0/4.")] = "0/1",
     model: Annotated[
-        str, typer.Option(help="How listeners choose: botify, drifting, trending, fatigue, or module:Class.")
+        str, typer.Option(help="How listeners choose: botify, drifting, trending, shifting, fatigue, or module:Class.")
     ] = "botify",
     world: Annotated[
         str | None, typer.Option(help="Name or directory of a world; the default one if not given.")

@@ -18,3 +18,5 @@ HIT: Final = 6
 """Whether a track becomes a hit, and when."""
 AGENT: Final = 7
 """What a random agent plays."""
+SHIFT: Final = 8
+"""Which tracks change places, and where they go."""

@@ -9,6 +9,7 @@ from sim.listeners.botify import BotifyListeners
 from sim.listeners.drifting import DriftingListeners
 from sim.listeners.fatigue import FatiguedListeners
 from sim.listeners.model import ListenerModel
+from sim.listeners.shifting import ShiftingListeners
 from sim.listeners.trending import TrendingListeners
 from sim.loading import make_own
 from sim.world.model import World
@@ -17,6 +18,7 @@ MODELS: dict[str, Callable[[World, int], ListenerModel]] = {
     "botify": BotifyListeners,
     "drifting": DriftingListeners,
     "trending": TrendingListeners,
+    "shifting": ShiftingListeners,
     "fatigue": FatiguedListeners,
 }
 

@@ -12,6 +12,8 @@ from sim.listeners.drifting import PERIOD_MS, DriftingListeners
 from sim.listeners.fatigue import HALF_LIFE_MS, MEMORY, FatiguedListeners
 from sim.listeners.load import load_model
 from sim.listeners.model import Hearing
+from sim.listeners.shifting import PERIOD_MS as SHIFT_MS
+from sim.listeners.shifting import ShiftingListeners
 from sim.listeners.trending import CYCLE_MS, HEIGHT, HIT_SHARE, PEAK_AFTER_MS, TrendingListeners
 
 HOUR_MS = 60 * 60 * 1000
@@ -173,6 +175,26 @@ def test_a_session_is_after_the_mixture_of_home_and_guest(small_world):
     assert set(slots) == {0, 1, 2}
 
 
+def test_half_of_the_tracks_turn_at_once_and_stay_within_their_genre(default_world):
+    model, genre_of = ShiftingListeners(default_world, seed=1), default_world.catalogue.genre_of
+    now, later = (model.sounds_like(period) for period in (0, 1))
+    assert (genre_of[now] == genre_of).all()
+    assert np.bincount(later, minlength=len(later)).max() == 1
+    assert (now != later).mean() == pytest.approx(1 - 0.7 * 0.7, abs=0.02)
+
+
+def test_between_two_shifts_a_session_is_botifys_under_other_names(small_world):
+    model, botify = ShiftingListeners(small_world, seed=1), BotifyListeners(small_world, seed=1)
+    users = np.arange(60)
+    keys, times = mix(5, users), np.where(users < 30, SHIFT_MS - 1, SHIFT_MS)
+    opened, usual = model.open(users, keys, times), botify.open(users, keys, times)
+    assert (opened.tastes == usual.tastes).all()
+    for user, period in zip(users.tolist(), times // SHIFT_MS, strict=True):
+        assert model.sounds_like(period)[opened.tracks[user]] == usual.tracks[user]
+    heard = hearing(small_world, opened.tracks, times, users=users)
+    assert (model.fractions(heard) == botify.fractions(hearing(small_world, usual.tracks, times, users=users))).all()
+
+
 class TwoTracks:
     """A model of the user's own: likes even tracks."""
 
@@ -198,7 +220,7 @@ def test_a_model_of_ones_own_is_found_by_module_and_class(small_world):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("botified", "there are botify, drifting, trending, fatigue"),
+        ("botified", "there are botify, drifting, trending, shifting, fatigue"),
         ("nowhere:Class", "cannot be imported"),
         ("math:Class", "cannot be imported"),
         (f"{__name__}:NoModel", "needs the methods open and fractions"),

@@ -54,7 +54,7 @@ def test_botifys_files_are_imported(home):
 
 
 def test_days_and_models_and_shards_are_options(world):
-    for model in ("drifting", "trending", "fatigue"):
+    for model in ("drifting", "trending", "shifting", "fatigue"):
         output = invoke(
             sim.cli.app, "run", "--agent", "dummy", "--world", world, "--days", 2, "--model", model, "--shard", "1/2"
         )
