@@ -10,14 +10,18 @@ import typer
 from rich.console import Console
 
 from analytics.plots.style import png
+from bench.online import measure_online
+from bench.online import table_of as table_of_windows
+from bench.recommenders.drift import FROZEN, ONLINE, WINDOW, draw_drift, drift_table, drift_tasks, windows_since
 from bench.recommenders.measure import ORACLE, Measured
-from bench.recommenders.report import CONTROL, Runs, draw_curve, learning_curve, rows_of, table_of
+from bench.recommenders.report import CONTROL, WIDTH, draw_curve, learning_curve, rows_of, table_of
 from bench.recommenders.runs import FROM_LISTS, Task, measure_all
 from schemas.errors import BotifyError
 from schemas.settings import Settings
 from services.recommender.mix import POLICIES
 from sim.options import RunOptions
-from sim.world import WorldConfig
+from sim.progress import Progress
+from sim.world import WorldConfig, open_world
 
 FOLDER = Path(__file__).parent
 RECOMMENDERS = ("random", "toppop", CONTROL, "sticky_artist_mixed", *FROM_LISTS, *POLICIES, "mix", ORACLE)
@@ -25,6 +29,8 @@ CURVES = ("random", CONTROL, *POLICIES, "mix", ORACLE)
 """What the picture shows, where it was run."""
 
 console = Console()
+if not console.is_terminal:
+    console.width = WIDTH
 app = typer.Typer(help="Measure recommenders.", no_args_is_help=True)
 
 Sessions = Annotated[int, typer.Option(min=100, help="Sessions of each run.")]
@@ -56,9 +62,12 @@ def recommenders(
 ) -> None:
     """Run each recommender on a world of its own, the same for all, with everybody on it, from an empty model."""
     names = _names(only)
-    config = WorldConfig() if world is None else WorldConfig.from_toml(world)
+    config = _config(world)
     tasks = [Task(name, config, RunOptions(sessions=sessions, seed=one, start_ms=0)) for name in names for one in seed]
-    runs = _run(tasks, jobs)
+    found = _measured(tasks, jobs)
+    runs: dict[str, list[Measured]] = {}
+    for task in tasks:
+        runs.setdefault(task.name, []).append(found[task])
     rows = rows_of(runs)
     title = f"{sessions:,} sessions{'' if len(seed) == 1 else f' × {len(seed)} seeds'}, {config.tracks:,} tracks"
     console.print(table_of(rows, title))
@@ -73,16 +82,72 @@ def recommenders(
     console.print(f"written to {out} and {picture}", soft_wrap=True)
 
 
+@app.command()
+def drift(
+    recommender: Annotated[str, typer.Option(help="One that learns.")] = "mix",
+    users: Annotated[int, typer.Option(min=500, help="Listeners; each comes once a day, for twenty days.")] = 2_000,
+    seed: Annotated[int, typer.Option(help="Of listeners' luck.")] = 1,
+    world: World = None,
+    picture: Annotated[Path, typer.Option(help="Where the curves go.")] = FOLDER / "drift.png",
+) -> None:
+    """Let half of the catalogue turn overnight; see what becomes of a model that goes on learning, and of one not."""
+    tasks = drift_tasks(_known(recommender), _config(world), users, seed)
+    found = _measured(list(tasks.values()), jobs=2)
+    online, frozen = (windows_since(found[tasks[name]]) for name in (ONLINE, FROZEN))
+    console.print(drift_table(online, frozen, f"{recommender}, half of the tracks turn; seed {seed}"))
+    figure = draw_drift(
+        online,
+        frozen,
+        "A model that goes on learning gets over a shift",
+        f"time per session of {recommender}, in windows of {WINDOW:,} sessions, with 95 % intervals",
+    )
+    picture.write_bytes(png(figure))
+    console.print(f"written to {picture}", soft_wrap=True)
+
+
+@app.command()
+def online(
+    sessions: Sessions = 100_000,
+    seed: Annotated[int, typer.Option(help="Of listeners' luck.")] = 1,
+    control: Annotated[str, typer.Option(help="What one listener of five gets.")] = CONTROL,
+    world: World = None,
+) -> None:
+    """Run `mix` against a control through Kafka, Faust and Redis, from an empty model, on a stack of its own."""
+    opened = open_world(Settings.from_env().home, _config(world))
+    with console.status("") as status:
+
+        def report(done: Progress) -> None:
+            status.update(
+                f"{done.sessions:,} of {sessions:,} sessions, {done.listens / max(done.wall_s, 1e-9):,.0f} listens/s"
+            )
+
+        result = measure_online(opened, control, sessions, seed, report)
+    run = result.run
+    console.print(table_of_windows([*result.windows(), result.last()], f"mix against {control}, seed {seed}", control))
+    console.print(
+        f"{run.recommendations:,} recommendations in {run.wall_s:.0f} s ({run.recommendations / run.wall_s:,.0f}/s), "
+        f"{run.timed_out:,} sessions timed out",
+        soft_wrap=True,
+    )
+
+
+def _config(world: Path | None) -> WorldConfig:
+    return WorldConfig() if world is None else WorldConfig.from_toml(world)
+
+
 def _names(only: str | None) -> list[str]:
     if only is None:
         return list(RECOMMENDERS)
-    wanted = [name.strip() for name in only.split(",")]
-    if unknown := [name for name in wanted if name not in RECOMMENDERS]:
-        raise BenchError(f"there is no recommender {unknown[0]!r} to measure; there are {', '.join(RECOMMENDERS)}")
-    return list(dict.fromkeys([CONTROL, *wanted]))
+    return list(dict.fromkeys([CONTROL, *(_known(name.strip()) for name in only.split(","))]))
 
 
-def _run(tasks: list[Task], jobs: int) -> Runs:
+def _known(name: str) -> str:
+    if name not in RECOMMENDERS:
+        raise BenchError(f"there is no recommender {name!r} to measure; there are {', '.join(RECOMMENDERS)}")
+    return name
+
+
+def _measured(tasks: list[Task], jobs: int) -> dict[Task, Measured]:
     """Measure while the terminal shows how far it is."""
     found: dict[Task, Measured] = {}
     with console.status("") as status:
@@ -90,10 +155,7 @@ def _run(tasks: list[Task], jobs: int) -> Runs:
         for task, measured in measure_all(Settings.from_env().home, tasks, jobs):
             found[task] = measured
             status.update(f"{len(found)} of {len(tasks)} runs; {task.name} is the last that was done")
-    runs: dict[str, list[Measured]] = {}
-    for task in tasks:
-        runs.setdefault(task.name, []).append(found[task])
-    return runs
+    return found
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.recommenders.oracle import Oracle
-from bench.recommenders.pipeline import Pipeline
+from bench.recommenders.pipeline import Pipeline, rows_of
 from schemas.events import Track
 from schemas.keyed_random import mix
 from services.recommender.catalogue import Catalogue
@@ -35,6 +35,8 @@ class Measured:
         Whose session: the same sessions in every run of these options, in the order in which they are dealt.
     times, tracks : ndarray of float64, shape (sessions,)
         Sum of fractions and number of listens.
+    ended_ms : ndarray of int64, shape (sessions,)
+        Event time of the last listen.
     us_per_recommendation : float
         CPU time; 0 for the oracle, which does not serve.
     coverage : float
@@ -47,6 +49,7 @@ class Measured:
     users: NDArray[np.int64]
     times: NDArray[np.float64]
     tracks: NDArray[np.float64]
+    ended_ms: NDArray[np.int64]
     us_per_recommendation: float
     coverage: float
     repeats: float
@@ -60,11 +63,10 @@ class _Sessions:
         self._time: dict[int, float] = {}
         self._recommended = np.zeros(tracks, dtype=bool)
         self._repeats = self._recommendations = 0
-        self.over: list[tuple[int, int, float, int]] = []
+        self.over: list[tuple[int, int, float, int, int]] = []
 
     def take(self, heard: Listens) -> None:
-        columns = heard.users, heard.ordinals, heard.positions, heard.tracks, heard.fractions, heard.ended
-        for user, ordinal, position, track, fraction, ended in zip(*(c.tolist() for c in columns), strict=True):
+        for user, ordinal, position, track, fraction, at_ms, ended in rows_of(heard):
             tracks = self._heard.setdefault(user, [])
             if position:
                 self._recommended[track] = True
@@ -73,7 +75,7 @@ class _Sessions:
             tracks.append(track)
             self._time[user] = self._time.get(user, 0.0) + fraction
             if ended:
-                self.over.append((user, ordinal, self._time.pop(user), len(self._heard.pop(user))))
+                self.over.append((user, ordinal, self._time.pop(user), len(self._heard.pop(user)), at_ms))
 
     @property
     def coverage(self) -> float:
@@ -90,7 +92,7 @@ def measure(
     name: str,
     options: RunOptions,
     lists: Mapping[str, Lists],
-    learn_until: int | None = None,
+    learn_until_ms: int | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> Measured:
     """Run a recommender, or the oracle.
@@ -101,18 +103,18 @@ def measure(
         The same for all.
     lists : mapping of name to Lists
         What a batch job made.
-    learn_until : int, optional
-        Listens after which its models stay as they are.
+    learn_until_ms : int, optional
+        Event time from which on its models stay as they are.
     """
     agent: Agent
     pipeline = None
     if name == ORACLE:
         agent = Oracle(world, options.seed)
     else:
-        agent = pipeline = Pipeline(tracks, Catalogue(tracks.values()), name, lists, learn_until)
+        agent = pipeline = Pipeline(tracks, Catalogue(tracks.values()), name, lists, learn_until_ms)
     sessions = _Sessions(len(world.catalogue))
     play_world(world, agent, options, progress, sessions.take)
-    users, ordinals, times, counts = np.array(sessions.over, dtype=np.float64).T
+    users, ordinals, times, counts, ended_ms = np.array(sessions.over, dtype=np.float64).T
     # as `sim.setup.schedule_of` deals them
     order = np.lexsort((mix(options.seed, users.astype(np.int64)), ordinals))
     return Measured(
@@ -120,6 +122,7 @@ def measure(
         users=users[order].astype(np.int64),
         times=times[order],
         tracks=counts[order],
+        ended_ms=ended_ms[order].astype(np.int64),
         us_per_recommendation=pipeline.serving_s / pipeline.answered * 1e6 if pipeline else 0.0,
         coverage=sessions.coverage,
         repeats=sessions.repeats,

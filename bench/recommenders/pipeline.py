@@ -40,8 +40,8 @@ class Pipeline:
     recommender : str
     lists : mapping of name to Lists
         What a batch job made, for those that need it.
-    learn_until : int, optional
-        Listens after which the models stay as they are.
+    learn_until_ms : int, optional
+        Event time from which on the models stay as they are.
 
     Attributes
     ----------
@@ -56,11 +56,11 @@ class Pipeline:
         catalogue: Catalogue,
         recommender: str,
         lists: Mapping[str, Lists],
-        learn_until: int | None = None,
+        learn_until_ms: int | None = None,
     ) -> None:
         self._state = MemoryState()
         self._learner = Learner(tracks)
-        self._learn_until = learn_until
+        self._learn_until_ms = learn_until_ms
         self._maker = Maker()
         self._factors: ServedFactors | None = None
         self._graph: ServedGraph | None = None
@@ -111,11 +111,11 @@ class Pipeline:
         return answered.tracks
 
     def _take(self, heard: Listens) -> list[Listen]:
-        listens = [self._listen(*row) for row in _rows(heard)]
+        listens = [self._listen(*row) for row in rows_of(heard)]
         records = list(enumerate(listens, self._folded))
         first, self._folded = self._folded, self._folded + len(records)
         self._state.fold(records)
-        if self._learn_until is None or first < self._learn_until:
+        if self._learn_until_ms is None or listens[0].timestamp_ms < self._learn_until_ms:
             batch = training_batch_of("bench", 0, first, self._folded, records)
             self._learner.fold(batch, listens_of(batch, b""))
             for model in self._learner.take_models():
@@ -141,6 +141,7 @@ class Pipeline:
         )  # fmt: skip
 
 
-def _rows(heard: Listens) -> list[tuple[int, int, int, int, float, int, bool]]:
+def rows_of(heard: Listens) -> list[tuple[int, int, int, int, float, int, bool]]:
+    """Return user, ordinal, position, track, fraction, time in ms, and whether the session ended, of each listen."""
     columns = heard.users, heard.ordinals, heard.positions, heard.tracks, heard.fractions, heard.time_ms, heard.ended
     return list(zip(*(column.tolist() for column in columns), strict=True))

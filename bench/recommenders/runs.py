@@ -39,14 +39,14 @@ class Task:
     name : str
     world : WorldConfig
     options : RunOptions
-    learn_until : int or None
-        Listens after which its models stay as they are.
+    learn_until_ms : int or None
+        Event time from which on its models stay as they are.
     """
 
     name: str
     world: WorldConfig
     options: RunOptions
-    learn_until: int | None = None
+    learn_until_ms: int | None = None
 
 
 def measure_all(home: Path, tasks: Sequence[Task], jobs: int) -> Iterator[tuple[Task, Measured]]:
@@ -75,7 +75,7 @@ def _measure(home: Path, task: Task) -> Measured:
     world = open_world(home, task.world)
     tracks = {track.track: track for track in tracks_of(world.catalogue)}
     lists = lists_from_random_listens(world, tracks, task.options) if task.name in FROM_LISTS else {}
-    return measure(world, tracks, task.name, task.options, lists, task.learn_until)
+    return measure(world, tracks, task.name, task.options, lists, task.learn_until_ms)
 
 
 def lists_from_random_listens(world: World, tracks: Mapping[int, Track], options: RunOptions) -> dict[str, Lists]:

@@ -12,7 +12,7 @@ from services.recommender.fism import Fism
 from services.recommender.genre_pools import GenrePools
 from services.recommender.memory import Memory
 from services.recommender.pool_logits import PoolLogits
-from services.recommender.protocol import NO_ANSWER, Batch
+from services.recommender.protocol import NO_ANSWER, Batch, Recommender
 from services.recommender.rerank import Rerank
 from services.recommender.served_factors import ServedFactors
 from services.recommender.sessions_so_far import sessions_so_far
@@ -90,11 +90,12 @@ def test_a_session_that_has_had_its_whole_pool_gets_no_answer(factors: ServedFac
 
 @pytest.mark.parametrize("name", ["fism", "rerank", "memory"])
 def test_nothing_is_offered_twice_and_company_makes_no_difference(factors: ServedFactors, name: str) -> None:
-    recommender = {
+    recommenders: dict[str, Recommender] = {
         "fism": Fism(CATALOGUE, POOLS, lambda: factors),
         "rerank": Rerank(CATALOGUE, POOLS, lambda: factors, lambda: None),
         "memory": Memory(CATALOGUE),
-    }[name]
+    }
+    recommender = recommenders[name]
     batch = batch_of_sessions(60)
     answers = recommender.recommend(batch)
     for session, state in enumerate(batch.states):
