@@ -1,0 +1,146 @@
+"""The models' mathematics: the gradient against differences of the loss, the graph against a dictionary."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from schemas.events import Track
+from streams.learner.models.factors import (
+    BIAS,
+    DECAY,
+    DIMENSIONS,
+    MOST_GRADIENT,
+    FactorModel,
+    read_factors,
+    session_gradient,
+)
+from streams.learner.models.item_graph import LIKED, WINDOW, ItemGraph, neighbours_of
+from streams.learner.models.sessions import FinishedSession
+from streams.learner.models.taste import ARTIST_DISCOUNT, eases, tastes, weights
+
+RNG = np.random.default_rng
+
+
+def sessions_of(n: int, seed: int, tracks: int = 40) -> list[FinishedSession]:
+    rng = RNG(seed)
+    return [
+        FinishedSession(rng.integers(0, tracks, size=size), rng.random(size, dtype=np.float32))
+        for size in rng.integers(1, 12, size=n)
+    ]
+
+
+def test_the_gradient_is_that_of_the_loss() -> None:
+    rng = RNG(4)
+    b, n, step = 2, 6, 1e-5
+    valid = np.arange(n) < np.array([[6], [4]])
+    artists = np.where(valid, rng.integers(0, 3, size=(b, n)), -1)
+    fractions = (rng.random((b, n)) * valid).astype(np.float32)
+    parts = rng.normal(0, 0.3, size=(b, n, DIMENSIONS + 1)) * valid[..., None]
+    earlier = np.array([[np.sum(row[:at] == row[at]) for at in range(n)] for row in artists])
+    evidence = ARTIST_DISCOUNT**earlier * valid
+    liking = np.minimum(fractions / np.maximum(evidence, 1e-6), 1.0)
+    evidence[:, 0] = 0
+    weight = weights(liking.astype(np.float32), valid)
+
+    def logits_of(parts: np.ndarray) -> np.ndarray:
+        logits = parts[..., BIAS].copy()
+        before = tastes(parts[..., :BIAS], weight)[:, :-1]
+        logits[:, 1:] += (before * parts[:, 1:, :BIAS]).sum(axis=-1)
+        return logits
+
+    ease = np.zeros((b, n))
+    ease[:, 1:] = eases(logits_of(parts), liking, evidence)[:, :-1]  # taken as given, see the docstring of `factors`
+
+    def loss(parts: np.ndarray) -> float:
+        expected = expit(logits_of(parts) + ease)
+        return -float((evidence * (liking * np.log(expected) + (1 - liking) * np.log(1 - expected))).sum())
+
+    found = session_gradient(parts.astype(np.float32), fractions, artists, valid) - DECAY * parts
+    assert np.abs(found).max() < MOST_GRADIENT  # nothing was clipped
+    for at in zip(*(rng.integers(0, size, size=60) for size in parts.shape), strict=True):
+        up, down = parts.copy(), parts.copy()
+        up[at] += step
+        down[at] -= step
+        assert found[at] == pytest.approx((loss(up) - loss(down)) / (2 * step), abs=2e-4)
+
+
+def test_factors_learn_which_tracks_go_together() -> None:
+    """Sessions like tracks of the parity they began with: nothing in the catalogue says so."""
+    catalogue = {id_: Track(id_, f"a{id_}", None, None, "x") for id_ in range(20)}
+    model, rng = FactorModel(catalogue), RNG(2)
+    for _ in range(150):
+        batch = []
+        for _ in range(32):
+            tracks = rng.permutation(20)[:6]
+            fractions = np.where(tracks % 2 == tracks[0] % 2, 0.9, 0.1).astype(np.float32)
+            fractions[0] = 1.0
+            batch.append(FinishedSession(tracks, fractions))
+        model.learn(batch)
+    ids = np.arange(20)
+    artists = [f"a{id_}" for id_ in range(20)]
+    vectors = read_factors(model.snapshot()).of(ids, artists, ids, [None], np.zeros(20, dtype=np.int64))
+    likings = expit(vectors[:, :BIAS] @ vectors[:, :BIAS].T + vectors[:, BIAS])
+    alike = (ids[:, None] - ids) % 2 == 0
+    np.fill_diagonal(alike, False)
+    assert likings[alike].mean() > 0.6
+    assert likings[(ids[:, None] - ids) % 2 == 1].mean() < 0.4
+
+
+def test_a_track_never_heard_is_what_its_artist_and_genre_are() -> None:
+    catalogue = {id_: Track(id_, "a", None, "jazz", "x") for id_ in range(40)}
+    model = FactorModel(catalogue)
+    model.learn(sessions_of(20, 1, tracks=30))
+    factors = read_factors(model.snapshot())
+
+    def of(ids: list[int], artist: str, genre: str) -> np.ndarray:
+        nobody = np.zeros(len(ids), dtype=np.int64)
+        return factors.of(np.array(ids), [artist], nobody, [genre], nobody)
+
+    new = of([39, 38], "a", "jazz")
+    assert (new[0] == new[1]).all()
+    assert not (of([4], "a", "jazz") == new[:1]).all()
+    assert np.isfinite(of([39], "nobody", "polka")).all()
+
+
+@pytest.mark.parametrize("kind", [FactorModel, ItemGraph])
+def test_a_model_put_back_goes_on_to_the_same_bytes(kind: type[FactorModel | ItemGraph]) -> None:
+    catalogue = {id_: Track(id_, f"a{id_ % 7}", None, f"g{id_ % 3}", "x") for id_ in range(40)}
+    whole = kind(catalogue)
+    whole.learn(sessions_of(50, 1))
+    other = kind.from_bytes(whole.to_bytes(), catalogue)
+    for model in (whole, other):
+        model.learn(sessions_of(50, 2))
+    assert whole.to_bytes() == other.to_bytes()
+
+
+def test_the_graph_adds_up_what_was_liked_together() -> None:
+    sessions = sessions_of(30, 5, tracks=12)
+    graph = ItemGraph({})
+    graph.learn(sessions)
+    expected: dict[int, dict[int, float]] = defaultdict(lambda: defaultdict(float))
+    for tracks, fractions in sessions:
+        liking = np.where(fractions >= LIKED, fractions, 0.0)
+        pairs = [(at, at - back) for back in range(1, WINDOW + 1) for at in range(back, len(tracks))]
+        for one, another in [*pairs, *((at, 0) for at in range(len(tracks)))]:
+            if tracks[one] != tracks[another] and liking[one] * liking[another] > 0:
+                for here, there in ((one, another), (another, one)):
+                    expected[int(tracks[here])][int(tracks[there])] += float(liking[one]) * float(liking[another])
+    ids, neighbours, relative = neighbours_of(graph.snapshot())
+    for track, row, weights_of_row in zip(ids.tolist(), neighbours.tolist(), relative, strict=True):
+        found = {other: weight for other, weight in zip(row, weights_of_row.tolist(), strict=True) if other >= 0}
+        heaviest = max(expected[track].values())
+        assert found == pytest.approx({other: w / heaviest for other, w in expected[track].items()}, rel=2e-3)
+
+
+def test_what_was_liked_long_ago_counts_for_less() -> None:
+    graph, liked = ItemGraph({}), np.array([1.0, 1.0], dtype=np.float32)
+    graph.learn([FinishedSession(np.array([1, 2]), liked)])
+    graph._listens += 2_000_000
+    graph.learn([FinishedSession(np.array([1, 3]), liked)])
+    _, neighbours, weights_ = neighbours_of(graph.snapshot())
+    assert neighbours[0, :2].tolist() == [3, 2]
+    assert weights_[0, :2].tolist() == pytest.approx([1.0, 0.5], rel=1e-2)
