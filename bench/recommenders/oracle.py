@@ -54,7 +54,7 @@ class Oracle:
         keys = mix(self._seed, users, heard.ordinals)
         tastes = self._listeners.open(users, keys, heard.time_ms).tastes
         scores = tastes.astype(np.float32) @ self._world.catalogue.embeddings.T
-        near = np.argpartition(-scores, NEAREST, axis=1)[:, :NEAREST]
+        near = np.argpartition(-scores, min(NEAREST, scores.shape[1]) - 1, axis=1)[:, :NEAREST]
         people = self._world.listeners
         logits = np.take_along_axis(scores, near, axis=1) - people.consume_bias[users][:, None]
         liking = expit(logits * people.consume_sharpness[users][:, None])

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
 from rich import box
 from rich.table import Table
 
@@ -18,7 +19,7 @@ from bench.recommenders.effect import Effect, Interval, mean_of_sessions, paired
 from bench.recommenders.measure import ORACLE, Measured
 
 CONTROL = "sticky_artist"
-WINDOWS = 20
+WINDOWS = 40
 WIDTH = 100
 """Of the table, in characters."""
 _OF_SEED = 10**9
@@ -141,10 +142,12 @@ def draw_curve(curve: pd.DataFrame, title: str, subtitle: str) -> Figure:
         str(name): (curve[name, "lower"].clip(lower=0.05).tolist(), curve[name, "upper"].tolist())
         for name in estimates.columns
     }
-    return line_chart(
+    figure = line_chart(
         estimates, title, subtitle, "sessions so far", f"time per session, × {CONTROL}",
         control=CONTROL, bands=bands, log_y=True, reference=1.0,
     )  # fmt: skip
+    figure.axes[0].yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    return figure
 
 
 def _factor(treatment: Sequence[Measured], control: Sequence[Measured], window: slice) -> tuple[float, float, float]:

@@ -1,0 +1,137 @@
+"""Invariant: every recommender is measured on the same sessions, and a run can be repeated."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+import bench.cli
+from bench.online import WINDOW as ONLINE_WINDOW
+from bench.online import Online
+from bench.recommenders.drift import Since, draw_drift, drift_table, windows_since
+from bench.recommenders.effect import paired_effect
+from bench.recommenders.measure import ORACLE, Measured, measure
+from bench.recommenders.report import CONTROL, draw_curve, learning_curve, rows_of
+from bench.recommenders.runs import FROM_LISTS, lists_from_random_listens
+from sim.listeners.shifting import PERIOD_MS
+from sim.loop.catalogue import tracks_of
+from sim.loop.result import RunResult
+from sim.options import RunOptions
+from sim.world.config import WorldConfig
+from sim.world.generate import generate
+from sim.world.model import World
+
+CONFIG = WorldConfig(tracks=400, artists=80, genres=6, users=60, dimensions=12, clusters=4)
+WORLD = World("small", *generate(CONFIG), {})
+TRACKS = {track.track: track for track in tracks_of(WORLD.catalogue)}
+OPTIONS = RunOptions(sessions=150, in_flight=30, seed=3, start_ms=0)
+
+
+def measured(name: str, options: RunOptions = OPTIONS, learn_until_ms: int | None = None) -> Measured:
+    lists = lists_from_random_listens(WORLD, TRACKS, options) if name in FROM_LISTS else {}
+    return measure(WORLD, TRACKS, name, options, lists, learn_until_ms)
+
+
+@pytest.fixture(scope="module")
+def runs() -> dict[str, list[Measured]]:
+    return {name: [measured(name)] for name in (CONTROL, "sticky_norepeat", "contextual", "mix", ORACLE)}
+
+
+def test_all_are_measured_on_the_same_sessions(runs: dict[str, list[Measured]]) -> None:
+    for (run,) in runs.values():
+        assert run.users.tolist() == runs[CONTROL][0].users.tolist()
+        assert len(run.times) == 150
+        assert (run.times <= run.tracks).all()
+
+
+def test_a_run_can_be_repeated(runs: dict[str, list[Measured]]) -> None:
+    again = measured("mix")
+    assert again.times.tolist() == runs["mix"][0].times.tolist()
+    assert again.ended_ms.tolist() == runs["mix"][0].ended_ms.tolist()
+
+
+def test_nobody_is_above_the_oracle_and_what_never_repeats_does_not(runs: dict[str, list[Measured]]) -> None:
+    rows = {row.name: row for row in rows_of(runs)}
+    assert max(rows.values(), key=lambda row: row.time.mean).name == ORACLE
+    assert rows[ORACLE].regret_percent == pytest.approx(0)
+    assert rows["sticky_norepeat"].repeats == 0 < rows[CONTROL].repeats
+    assert rows[CONTROL].effect.percent == rows[CONTROL].effect.lower == 0
+    assert rows["mix"].effect.percent > 0
+    assert all(row.us_per_recommendation > 0 for name, row in rows.items() if name != ORACLE)
+
+
+def test_a_model_that_stopped_learning_goes_another_way() -> None:
+    options = replace(OPTIONS, sessions=400)
+    online, frozen = measured("fism", options), measured("fism", options, learn_until_ms=1)
+    assert online.times.tolist() != frozen.times.tolist()
+
+
+def test_the_interval_holds_the_true_ratio_as_often_as_it_says() -> None:
+    rng, held = np.random.default_rng(1), 0
+    for _ in range(400):
+        liking = rng.gamma(2.0, size=200)  # listeners differ, and their sessions are alike
+        users = np.repeat(np.arange(200), 3)
+        control, treatment = (rng.exponential(liking[users] * mean) for mean in (1.0, 1.5))
+        effect = paired_effect(users, control, treatment)
+        held += effect.lower <= 50 <= effect.upper
+    assert held / 400 == pytest.approx(0.95, abs=0.04)
+
+
+def test_the_curve_has_a_band_for_each(runs: dict[str, list[Measured]]) -> None:
+    curve = learning_curve(runs, [CONTROL, "mix"], windows=5)
+    assert curve.index.tolist() == [30, 60, 90, 120, 150]
+    assert (curve[CONTROL] == 1.0).all(axis=None)
+    assert (curve["mix", "lower"] < curve["mix", "estimate"]).all()
+    assert len(draw_curve(curve, "title", "subtitle").axes[0].collections) == 2
+
+
+def test_windows_since_a_shift_end_at_it() -> None:
+    n = 9_500
+    ended_ms = np.linspace(PERIOD_MS - 4_500, PERIOD_MS + 4_999, n).astype(np.int64)
+    times = np.where(ended_ms < PERIOD_MS, 10.0, 5.0) + np.tile([0.0, 0.2], n // 2)
+    run = Measured("mix", np.arange(n), times, times, ended_ms, 1.0, 1.0, 0.0)
+    found = windows_since(run)
+    assert [one.until for one in found] == [-2_000, 0, 2_000, 4_000]
+    assert [round(one.change.estimate) for one in found] == [0, 0, -50, -50]
+    assert drift_table(found, found, "title").row_count == 3
+    assert len(draw_drift(found, found, "title", "subtitle").axes[0].lines) == 3
+    assert isinstance(found[0], Since)
+
+
+def test_online_windows_compare_listeners() -> None:
+    n = 2 * ONLINE_WINDOW + 5
+    users = np.arange(n) % 5_000
+    treated = users % 5 > 0
+    frame = pd.DataFrame({"user": users, "treatment": np.where(treated, "T1", "C"), "time": 1.0 + treated})
+    online = Online(RunResult(), frame)
+    assert [(window.first, window.last) for window in online.windows()] == [(1, 10_000), (10_001, 20_000)]
+    assert online.last().effect.estimate == 100
+    assert online.last().first == 6
+
+
+def test_the_command_writes_figures_and_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BOTIFY_HOME", str(tmp_path))
+    world, out, picture = tmp_path / "world.toml", tmp_path / "out.json", tmp_path / "curve.png"
+    world.write_text("\n".join(f"{key} = {value}" for key, value in CONFIG.to_mapping().items()), encoding="utf-8")
+    arguments = ["--only", "random", "--sessions", 100, "--jobs", 1, "--world", world, "--out", out]
+    run = CliRunner().invoke(bench.cli.app, ["recommenders", *map(str, arguments), "--picture", str(picture)])
+    assert run.exit_code == 0, run.output
+    found = {row["name"]: row for row in json.loads(out.read_text(encoding="utf-8"))}
+    assert found.keys() == {"random", CONTROL}
+    assert found["random"].keys() == {
+        "name", "sessions", "mean_time_per_session", "effect_vs_sticky_percent", "lower", "upper",
+        "us_per_recommendation",
+    }  # fmt: skip
+    assert found["random"]["lower"] < found["random"]["effect_vs_sticky_percent"] < found["random"]["upper"]
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_recommender_that_is_none_is_named() -> None:
+    with pytest.raises(bench.cli.BenchError, match="there is no recommender 'sticky' to measure; there are random, "):
+        bench.cli._names("mix,sticky")
