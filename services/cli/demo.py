@@ -35,6 +35,8 @@ def demo(
         _botify("sim", "run", f"--listens={listens}", f"--seed={seed}", f"--run-id={run_id}", why="listeners listen")
         _botify("verify", why="is the state in Redis what a plain fold of the topic gives?")
         _botify("experiment", "results", EXPERIMENT, f"--run={run_id}", why="which recommender kept them listening?")
+        page = settings.home / "report.html"
+        _botify("report", f"--out={page}", f"--run={run_id}", why="all of it on one page, for a browser")
     finally:
         if own_stack:
             _botify("down", why="stop everything; the data stays", check=False)

@@ -21,6 +21,7 @@ def test_the_demo_prints_the_table_and_leaves_nothing_running(tmp_path: Path) ->
             assert metric in done.stdout
         assert "the state equals the fold of the topic" in done.stdout
         assert "Next: botify up" in done.stdout
+        assert (home / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
         assert "Traceback" not in done.stderr
         assert _processes_of(home) == []
 
