@@ -54,6 +54,7 @@ def recommenders(
         str | None, typer.Option(help=f"Some of them, with commas; {CONTROL} comes along. All by default.")
     ] = None,
     sessions: Sessions = 20_000,
+    skip: Annotated[int, typer.Option(min=0, help="Sessions at the beginning that the table leaves out.")] = 0,
     seed: Seeds = [1],  # noqa: B006 - typer copies it
     jobs: Jobs = 2,
     world: World = None,
@@ -68,8 +69,10 @@ def recommenders(
     runs: dict[str, list[Measured]] = {}
     for task in tasks:
         runs.setdefault(task.name, []).append(found[task])
-    rows = rows_of(runs)
-    title = f"{sessions:,} sessions{'' if len(seed) == 1 else f' × {len(seed)} seeds'}, {config.tracks:,} tracks"
+    if skip >= sessions:
+        raise BenchError(f"{skip:,} of {sessions:,} sessions left out leave nothing to compare")
+    rows = rows_of({name: [run.after(skip) for run in of_seeds] for name, of_seeds in runs.items()})
+    title = f"{sessions:,} sessions{f' but the first {skip:,}' if skip else ''}{'' if len(seed) == 1 else f' × {len(seed)} seeds'}, {config.tracks:,} tracks"
     console.print(table_of(rows, title))
     out.write_text(json.dumps([row.to_json() for row in rows], indent=2) + "\n", encoding="utf-8")
     shown = [name for name in CURVES if name in runs]

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from bench.recommenders.measure import Measured, measure
-from schemas.events import Track
 from services.lists.build import build_models
 from services.lists.heard import Heard
 from services.recommender.lists import Lists, lists_of
@@ -27,6 +26,8 @@ FROM_LISTS = ("contextual", "indexed", "similar_users", "i2i")
 """Need what a batch job has made."""
 LISTS_SEED = 0x6C697374
 """Of the sessions that the batch job learns from: none of those that are measured."""
+LISTS_SESSIONS = 5
+"""Of each listener; with fewer, a track has hardly more neighbours than one session had."""
 NEIGHBOURS, PER_USER = 50, 50
 
 
@@ -74,15 +75,16 @@ def measure_all(home: Path, tasks: Sequence[Task], jobs: int) -> Iterator[tuple[
 def _measure(home: Path, task: Task) -> Measured:
     world = open_world(home, task.world)
     tracks = {track.track: track for track in tracks_of(world.catalogue)}
-    lists = lists_from_random_listens(world, tracks, task.options) if task.name in FROM_LISTS else {}
+    lists = lists_from_random_listens(world) if task.name in FROM_LISTS else {}
     return measure(world, tracks, task.name, task.options, lists, task.learn_until_ms)
 
 
-def lists_from_random_listens(world: World, tracks: Mapping[int, Track], options: RunOptions) -> dict[str, Lists]:
-    """Run the batch job on as many sessions of random recommendations, as the course's lists come from its own log."""
+def lists_from_random_listens(world: World) -> dict[str, Lists]:
+    """Run the batch job on sessions of random recommendations: a log of before there was anything to learn from."""
     heard: list[Listens] = []
     agent = DummyAgent(world.catalogue, LISTS_SEED)
-    play_world(world, agent, replace(options, seed=LISTS_SEED), listener=heard.append)
+    options = RunOptions(sessions=LISTS_SESSIONS * len(world.listeners), seed=LISTS_SEED, start_ms=0)
+    play_world(world, agent, options, listener=heard.append)
     columns = (
         np.concatenate([getattr(part, name) for part in heard]).tolist()
         for name in ("users", "ordinals", "positions", "tracks", "fractions", "time_ms")

@@ -34,7 +34,7 @@ OPTIONS = RunOptions(sessions=150, in_flight=30, seed=3, start_ms=0)
 
 
 def measured(name: str, options: RunOptions = OPTIONS, learn_until_ms: int | None = None) -> Measured:
-    lists = lists_from_random_listens(WORLD, TRACKS, options) if name in FROM_LISTS else {}
+    lists = lists_from_random_listens(WORLD) if name in FROM_LISTS else {}
     return measure(WORLD, TRACKS, name, options, lists, learn_until_ms)
 
 
