@@ -72,7 +72,9 @@ def recommenders(
     if skip >= sessions:
         raise BenchError(f"{skip:,} of {sessions:,} sessions left out leave nothing to compare")
     rows = rows_of({name: [run.after(skip) for run in of_seeds] for name, of_seeds in runs.items()})
-    title = f"{sessions:,} sessions{f' but the first {skip:,}' if skip else ''}{'' if len(seed) == 1 else f' × {len(seed)} seeds'}, {config.tracks:,} tracks"
+    left_out = f" but the first {skip:,}" if skip else ""
+    seeds = "" if len(seed) == 1 else f" × {len(seed)} seeds"
+    title = f"{sessions:,} sessions{left_out}{seeds}, {config.tracks:,} tracks"
     console.print(table_of(rows, title))
     out.write_text(json.dumps([row.to_json() for row in rows], indent=2) + "\n", encoding="utf-8")
     shown = [name for name in CURVES if name in runs]
