@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from statistics import median
 
 from bench.process import running
 from schemas.settings import Settings
@@ -37,7 +38,7 @@ def measure_dashboard(settings: Settings, world: World) -> dict[str, float]:
     -------
     dict
         `viewers`, `updates_per_s` (of the median viewer); `without_per_s` and `with_per_s`, recommendations a second;
-        `cost_percent`.
+        `cost_percent`, of the median round.
     """
     without, with_viewers, seen = [], [], []
     with running(settings, "streams.worker"), running(settings, "services.recommender"):
@@ -47,13 +48,13 @@ def measure_dashboard(settings: Settings, world: World) -> dict[str, float]:
             with _watched(settings) as reports:
                 with_viewers.append(_loop(settings, world))
             seen += reports
-    before, after = sum(without) / ROUNDS, sum(with_viewers) / ROUNDS
+    shares = [after / before for before, after in zip(without, with_viewers, strict=True)]
     return {
         "viewers": min(report["viewers"] for report in seen),
         "updates_per_s": min(report["updates_per_s"] for report in seen),
-        "without_per_s": before,
-        "with_per_s": after,
-        "cost_percent": 100 * (1 - after / before),
+        "without_per_s": median(without),
+        "with_per_s": median(with_viewers),
+        "cost_percent": 100 * (1 - median(shares)),
     }
 
 

@@ -27,7 +27,7 @@ from streams.store.connect import connect
 
 EVERY_S = 1.0
 CATALOGUE_EVERY_S = 5.0
-RANKINGS_EVERY_S = 3.0
+RANKINGS_EVERY_S = 5.0
 EXPERIMENTS_EVERY_S = 3.0
 STOP_TIMEOUT_S = 10.0
 

@@ -35,7 +35,14 @@ def main() -> None:
     except BotifyError as error:
         log.critical("%s", error)
         sys.exit(1)
-    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_S)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=GRACE_S,
+        # the dashboard's messages are small, and would be compressed anew for each of its viewers
+        ws_per_message_deflate=False,
+    )
     log.info("serving on http://%s:%d", options.host, listening.getsockname()[1])
     uvicorn.Server(config).run([listening])
 

@@ -1,6 +1,8 @@
-"""What the gateway knows of the derived state: what is popular, and how far event time is. At most a second old."""
+"""What the gateway knows of the derived state: what is popular, and how far event time is."""
 
 from __future__ import annotations
+
+import time
 
 from redis.exceptions import RedisError
 
@@ -9,6 +11,8 @@ from streams.read import StateReader
 
 HALF_LIFE = "1d"
 TOP = 100
+POPULAR_EVERY_S = 5.0
+"""Merging the tops of all partitions is most of what a gateway does when nobody asks; they change slowly."""
 
 
 class LiveState:
@@ -33,13 +37,17 @@ class LiveState:
         self._clock = clock
         self.popular: list[int] = []
         self.problem: str | None = None
+        self._popular_due_s = 0.0
 
     def refresh(self) -> None:
         """Look again; what was read last stays where Redis does not answer."""
         try:
-            tracks, _ = self._reader.top_tracks(HALF_LIFE, TOP)
             self._clock.catch_up(self._reader.event_time_ms())
+            if not self.popular or time.monotonic() >= self._popular_due_s:
+                tracks, _ = self._reader.top_tracks(HALF_LIFE, TOP)
+                self.popular = tracks.tolist()
+                self._popular_due_s = time.monotonic() + POPULAR_EVERY_S
         except RedisError as error:
             self.problem = f"Redis does not answer ({type(error).__name__})"
         else:
-            self.popular, self.problem = tracks.tolist(), None
+            self.problem = None
