@@ -45,6 +45,22 @@ class PoolLogits:
     ----------
     pools : ndarray of int64, shape (b,)
         The pool of each session.
+
+    Examples
+    --------
+    >>> from schemas.events import RecommendationRequest, Track
+    >>> from services.recommender.protocol import Batch
+    >>> from services.recommender.served_factors import ServedFactors
+    >>> from services.recommender.sessions_so_far import sessions_so_far
+    >>> from streams.learner.models.factors import FactorModel, read_factors
+    >>> catalogue = Catalogue([Track(7, "a", None, None, "x"), Track(8, "a", None, None, "y")])
+    >>> pools = GenrePools(catalogue)
+    >>> heard = RecommendationRequest("s-0", 42, "s", 0, 7, 1.0, 0, 0)
+    >>> so_far = sessions_so_far(Batch.of([heard], [None]), catalogue)
+    >>> table = ServedFactors(read_factors(FactorModel({}).snapshot())).table(catalogue, pools)
+    >>> rows, expected, free = PoolLogits(so_far, table, table.taste(so_far), pools, catalogue).best()
+    >>> rows.tolist(), [f"{one:.2f}" for one in expected], free.tolist()
+    ([1], ['0.45'], [1])
     """
 
     def __init__(
