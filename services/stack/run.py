@@ -82,12 +82,15 @@ def running_stack(
     try:
         notify("making the topics")
         create_topics(stack.settings)
-        environment = {**stack.settings.to_env(), "PYTHONUNBUFFERED": "1", **(environ or {})}
         ours = [
             ChildProcess(
-                name, argv, log_path=stack.home / "logs" / f"{name}.log", watchdog=stack.watchdog, env=environment
+                name,
+                argv,
+                log_path=stack.home / "logs" / f"{name}.log",
+                watchdog=stack.watchdog,
+                env={**own.to_env(), "PYTHONUNBUFFERED": "1", **(environ or {})},
             )
-            for name, argv in programs
+            for (name, argv), own in zip(programs, own_settings(stack.settings, len(programs)), strict=True)
         ]
         supervisor = Supervisor([*stack.servers, *ours], changed=lambda: stack.record(ours, ready=True), notify=notify)
         try:
@@ -98,3 +101,17 @@ def running_stack(
             stop_all(ours)
     finally:
         stack.stop()
+
+
+def own_settings(settings: Settings, count: int) -> list[Settings]:
+    """Return the settings of so many processes on one machine: each has a port of its own for its metrics.
+
+    Examples
+    --------
+    >>> [own.metrics_port for own in own_settings(Settings(metrics_port=9100), 3)]
+    [9100, 9101, 9102]
+    >>> [own.metrics_port for own in own_settings(Settings(), 2)]
+    [None, None]
+    """
+    first = settings.metrics_port
+    return [settings.with_(metrics_port=first + number if first else first) for number in range(count)]
