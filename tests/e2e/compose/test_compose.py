@@ -33,6 +33,8 @@ def test_compose_serves_a_recommendation_and_stops_gracefully(tmp_path: Path) ->
         assert {path: botify.ask(path).status for path in assets} == dict.fromkeys(assets, 200)
 
         botify.compose("stop")
-        ended = {one["Name"]: one["ExitCode"] for one in botify.containers("worker", "recommender", "gateway")}
-        assert len(ended) == 6
+        ended = {
+            one["Name"]: one["ExitCode"] for one in botify.containers("worker", "learner", "recommender", "gateway")
+        }
+        assert len(ended) == 7
         assert KILLED not in ended.values(), f"not stopped within its grace: {ended}"
