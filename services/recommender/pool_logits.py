@@ -10,6 +10,8 @@ which is l where k is 0; so only the tracks of the artists that a session has he
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
@@ -78,8 +80,9 @@ class PoolLogits:
         self._begin[by_pool] = ends - sizes - pools.start[self.pools[by_pool]]
         self._flat: Floats = np.empty(int(sizes.sum()), dtype=np.float32)
         self._of_pools: list[tuple[int, Ints, Floats]] = []
-        first = np.flatnonzero(np.diff(self.pools[by_pool], prepend=-1))
-        for members in np.split(by_pool, first[1:]):
+        first = np.flatnonzero(np.diff(self.pools[by_pool], prepend=-1)).tolist()
+        for begin, end in pairwise([*first, len(so_far)]):
+            members = by_pool[begin:end]
             pool = int(self.pools[members[0]])
             start, size = int(pools.start[pool]), int(pools.size[pool])
             at = int(self._begin[members[0]]) + start

@@ -116,3 +116,11 @@ def test_rerank_prefers_what_was_liked_before_where_the_factors_say_no_more(fact
         for one in (batch, without)
     ]
     assert hits[0] > hits[1]
+
+
+def test_nobody_asking_is_no_error(factors: ServedFactors) -> None:
+    for recommender in (
+        Fism(CATALOGUE, POOLS, lambda: factors),
+        Rerank(CATALOGUE, POOLS, lambda: factors, lambda: None),
+    ):
+        assert recommender.recommend(Batch.of([], [])).tracks.tolist() == []
