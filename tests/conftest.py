@@ -1,12 +1,13 @@
 """Fixtures for tests with real servers: one Kafka and one Redis a test session, a deployment of its own a test.
 
-The servers are, in this order: those that KAFKA_BOOTSTRAP_SERVERS and REDIS_URL name; containers, where
-BOTIFY_TEST_SERVERS is `docker`; and the embedded stack.
+The servers are, in this order: those that KAFKA_BOOTSTRAP_SERVERS and REDIS_URL name; containers, where a Docker engine
+answers; and the embedded stack. BOTIFY_TEST_SERVERS chooses: `docker` or `embedded`.
 """
 
 from __future__ import annotations
 
 import os
+import subprocess
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,12 +46,20 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
         report.longrepr = f"{item.nodeid} was skipped in CI: {report.longrepr}"
 
 
+def docker_answers() -> bool:
+    """Say whether there is a Docker engine."""
+    try:
+        return subprocess.run(["docker", "info"], capture_output=True, timeout=30, check=False).returncode == 0  # noqa: S607
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """Addresses of a running Kafka and Redis."""
     if "KAFKA_BOOTSTRAP_SERVERS" in os.environ and "REDIS_URL" in os.environ:
         yield Settings.from_env()
-    elif os.environ.get("BOTIFY_TEST_SERVERS") == "docker":
+    elif (os.environ.get("BOTIFY_TEST_SERVERS") or ("docker" if docker_answers() else "embedded")) == "docker":
         from tests.containers import running_containers  # testcontainers asks for Docker when imported
 
         with running_containers() as settings:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from confluent_kafka.admin import AdminClient
 from redis import Redis
 from redis.exceptions import RedisError
+from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 
 from schemas.clients import common_config
@@ -25,6 +26,9 @@ START_TIMEOUT_S = 90.0
 @contextmanager
 def running_containers() -> Iterator[Settings]:
     """Start both, wait until they answer, and remove them at the end."""
+    testcontainers_config.ryuk_disabled = (
+        True  # it would be one more image, and the block below removes what it started
+    )
     kafka_port, redis_port = _free_port(), _free_port()
     kafka = DockerContainer(KAFKA_IMAGE).with_bind_ports(9092, kafka_port)
     for name, value in _kafka_environment(kafka_port).items():
