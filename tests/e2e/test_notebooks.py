@@ -1,0 +1,52 @@
+"""Every notebook runs from top to bottom on a little data without a complaint, and was committed after a whole run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from analytics.notebooks.execute import complaints, text_of
+from analytics.notebooks.run import notebooks, run_notebook, simulated
+from analytics.notebooks.story import SMALL
+
+LONGEST_S = 60.0
+"""What the issue allows a notebook; it takes a tenth of it."""
+LARGEST_BYTES = 500_000
+
+each = pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.name[:2])
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Path]:
+    """A data directory with the run that the notebooks tell of, its stack running."""
+    with simulated(SMALL) as place:
+        yield place
+
+
+@each
+def test_it_runs_on_a_little_data_without_errors_and_warnings(path: Path, home: Path) -> None:
+    began_s = time.monotonic()
+    executed = run_notebook(path, home)
+    assert time.monotonic() - began_s < LONGEST_S
+    assert pictures(executed) == pictures(nbformat.read(path, as_version=4))
+
+
+@each
+def test_what_is_committed_is_a_run_of_all_of_it(path: Path) -> None:
+    committed = nbformat.read(path, as_version=4)
+    cells = [cell for cell in committed.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    assert list(complaints(committed)) == []
+    assert pictures(committed) >= 2
+    text = text_of(committed)
+    assert len(text) < LARGEST_BYTES
+    assert "botify-notebooks-" not in text  # the data directory of the run
+    assert str(Path.home()) not in text
+
+
+def pictures(notebook: nbformat.NotebookNode) -> int:
+    return sum("image/png" in output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", []))
