@@ -50,7 +50,7 @@ def test_models_are_what_a_plain_fold_gives(settings: Settings) -> None:
 
 
 def test_one_that_stands_by_is_ready_and_takes_over(settings: Settings) -> None:
-    settings = settings.with_(session_timeout_s=3)
+    settings = settings.with_(session_timeout_s=6)  # the least that a broker takes, if nobody told it otherwise
     topic = Topics.of(settings).listens.name
     write_catalogue(settings, TRACKS)
     observed = [settings.with_(metrics_port=find_free()) for _ in range(2)]
