@@ -24,7 +24,7 @@ from .processes import python, ready_record, wait_for
 
 pytestmark = pytest.mark.integration
 
-FOREGROUND = "from services.cli.stack import up; up(workers=0, recommenders=0, detach=False, gateway=False)"
+FOREGROUND = "from services.cli.stack import up; up(workers=0, recommenders=0, learners=0, detach=False, gateway=False)"
 # a child that ignores SIGTERM must be killed in the end
 STUBBORN = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"
@@ -84,8 +84,9 @@ def test_a_server_that_was_killed_is_started_again(tmp_path):
 def test_in_the_background_until_it_is_told_to_stop(tmp_path, monkeypatch, no_given_servers):
     monkeypatch.setenv("BOTIFY_HOME", str(tmp_path))
     record = start_in_background(tmp_path, [sys.executable, "-c", FOREGROUND])
-    assert len(record.survivors()) == 2
-    assert stop_stack(tmp_path)
+    running = record.survivors()
+    assert stop_stack(tmp_path)  # before anything is said of it, so that nothing is left running
+    assert len(running) == 2
     assert gone(record)
     assert not stop_stack(tmp_path)
 
