@@ -21,10 +21,10 @@ _CHANGES, _PLACE = 0, 1
 class ShiftingListeners:
     """Botify's listeners, in periods of ten days.
 
-    In each period three tracks in ten, drawn anew for each, sound like another track of their genre: they change
+    In each period three tracks in ten, drawn anew for each, sound like another track, of any genre: they change
     vectors in a circle of random order. So at a period's beginning half of the catalogue is not what it was, all at
     once, while the world as a whole is as rich as before: what a model has learned is wrong, what it can learn is not
-    less. Nothing else changes; who follows one artist hardly notices.
+    less.
 
     A sudden drift in the words of Gama et al., "A survey on concept drift adaptation" (ACM Computing Surveys, 2014).
 
@@ -46,7 +46,7 @@ class ShiftingListeners:
 
     def __init__(self, world: World, seed: int) -> None:
         self._botify = BotifyListeners(world, seed)
-        self._genre_of = world.catalogue.genre_of
+        self._tracks = len(world.catalogue)
         self._seed = seed
         self._sounds: tuple[int, Ints] = (-1, np.empty(0, dtype=np.int64))
 
@@ -68,12 +68,11 @@ class ShiftingListeners:
     def sounds_like(self, period: int) -> Ints:
         """Return the track that each track sounds like in a period, shape (tracks,); the last one asked for is kept."""
         if self._sounds[0] != period:
-            tracks = np.arange(len(self._genre_of))
+            tracks = np.arange(self._tracks)
             keys = mix(self._seed, draws.SHIFT, tracks, period)
             changing = np.flatnonzero(uniform(keys, _CHANGES) < SHARE)
-            circle = changing[np.lexsort((uniform(keys[changing], _PLACE), self._genre_of[changing]))]
-            for members in np.split(circle, np.flatnonzero(np.diff(self._genre_of[circle])) + 1):
-                tracks[members] = np.roll(members, 1)
+            circle = changing[np.argsort(uniform(keys[changing], _PLACE), kind="stable")]
+            tracks[circle] = np.roll(circle, 1)
             self._sounds = period, tracks
         return self._sounds[1]
 

@@ -175,10 +175,10 @@ def test_a_session_is_after_the_mixture_of_home_and_guest(small_world):
     assert set(slots) == {0, 1, 2}
 
 
-def test_half_of_the_tracks_turn_at_once_and_stay_within_their_genre(default_world):
-    model, genre_of = ShiftingListeners(default_world, seed=1), default_world.catalogue.genre_of
+def test_half_of_the_tracks_turn_at_once(default_world):
+    model = ShiftingListeners(default_world, seed=1)
     now, later = (model.sounds_like(period) for period in (0, 1))
-    assert (genre_of[now] == genre_of).all()
+    assert (now != np.arange(len(now))).mean() == pytest.approx(0.3, abs=0.02)
     assert np.bincount(later, minlength=len(later)).max() == 1
     assert (now != later).mean() == pytest.approx(1 - 0.7 * 0.7, abs=0.02)
 
