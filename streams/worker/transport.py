@@ -114,6 +114,9 @@ class BatchConsumer(driver.Consumer):
         super().__init__(*args, **kwargs)
         self.scheduler = RunScheduler()
         self._read_offset = NoReadOffsets()
+        # rebalances are counted from their beginning, when the group takes everything away
+        self._assigned_in: int | None = None
+        self._claimed_in: int | None = None
 
     def _new_consumer_thread(self) -> ClaimingThread:
         return ClaimingThread(self, loop=self.loop, beacon=self.beacon)
@@ -134,12 +137,25 @@ class BatchConsumer(driver.Consumer):
             generation_id=self.app.consumer_generation_id,
         )
 
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Note that the group has decided, and let Faust go on."""
+        self._assigned_in = self.app.rebalancing_count
+        await super().on_partitions_assigned(assigned, generation_id)
+
     async def seek_to_committed(self) -> Mapping[TP, int]:
-        """Claim what is assigned, and seek to where the store says."""
+        """Claim what is assigned, and seek to where the store says.
+
+        Faust may come here once more when the next rebalance has begun. Who has the partitions is open then: a claim
+        would fence whoever is given them.
+        """
+        rebalance = self.app.rebalancing_count
+        if self._assigned_in != rebalance:
+            return {}
         assigned = {tp.partition: tp for tp in self.assignment()}
         claimed = await self.app.partitions.claim(set(assigned))
         offsets = {assigned[partition]: offset for partition, offset in claimed.items()}
         await self.seek_wait(offsets)
+        self._claimed_in = rebalance
         return offsets
 
     async def seek_back(self, tp: TP, offset: int) -> None:
@@ -151,6 +167,13 @@ class BatchConsumer(driver.Consumer):
         yield from self.assignment()
 
     def _new_offset(self, tp: TP) -> int | None:
+        """Return the offset to be committed; none from the beginning of a rebalance until all is claimed anew.
+
+        What is committed while the group waits for its members waits behind our own joining, then comes in the name of
+        a generation that is over. For that aiokafka joins again, so that the group would rebalance for ever.
+        """
+        if self._claimed_in != self.app.rebalancing_count:
+            return None
         return self.app.partitions.applied().get(tp.partition)
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:

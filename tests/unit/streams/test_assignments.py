@@ -49,3 +49,76 @@ def test_seeking_in_a_partition_that_is_gone_does_nothing() -> None:
             raise IllegalStateError(f"No current assignment for partition {partitions}")
 
     asyncio.run(Lost().seek_back(TP("t", 0), 7))
+
+
+PARTITION = TP("t", 0)
+
+
+class Owned:
+    """Claims at offset 7, and has come to 9; `meanwhile` is what happens during a claim."""
+
+    def __init__(self) -> None:
+        self.claims = 0
+        self.meanwhile: Callable[[], object] = lambda: None
+
+    async def claim(self, partitions: set[int]) -> Mapping[int, int]:
+        self.claims += 1
+        self.meanwhile()
+        return dict.fromkeys(partitions, 7)
+
+    def applied(self) -> Mapping[int, int]:
+        return {0: 9}
+
+
+class Alone(BatchConsumer):
+    """With one partition, and no broker."""
+
+    def assignment(self) -> set[TP]:
+        return {PARTITION}
+
+    async def seek_wait(self, partitions: Mapping[TP, int]) -> Any:
+        pass
+
+
+def alone() -> tuple[FoldingApp, Owned, Alone]:
+    async def nothing(*_: object) -> None:
+        pass
+
+    app, owned = build_worker(Settings()), Owned()
+    app.partitions = owned  # type: ignore[assignment]
+    return app, owned, Alone(app.transport, nothing, nothing, nothing)
+
+
+def test_nothing_is_committed_from_the_beginning_of_a_rebalance_until_all_is_claimed_anew() -> None:
+    async def main() -> None:
+        app, owned, consumer = alone()
+        app.on_rebalance_start()
+        assert consumer._new_offset(PARTITION) is None
+        await consumer.on_partitions_assigned({PARTITION})
+        assert consumer._new_offset(PARTITION) is None
+        assert await consumer.seek_to_committed() == {PARTITION: 7}
+        assert consumer._new_offset(PARTITION) == 9
+        app.on_rebalance_start()
+        assert consumer._new_offset(PARTITION) is None
+        await consumer.on_partitions_assigned({PARTITION})
+        owned.meanwhile = app.on_rebalance_start  # the next one begins before the claims of this one are made
+        await consumer.seek_to_committed()
+        assert consumer._new_offset(PARTITION) is None
+
+    asyncio.run(main())
+
+
+def test_nothing_is_claimed_while_the_group_decides() -> None:
+    async def main() -> None:
+        app, owned, consumer = alone()
+        app.on_rebalance_start()
+        await consumer.on_partitions_assigned({PARTITION})
+        await consumer.seek_to_committed()
+        app.on_rebalance_start()
+        assert await consumer.seek_to_committed() == {}  # Faust, once more for the rebalance before
+        assert owned.claims == 1
+        await consumer.on_partitions_assigned({PARTITION})
+        assert await consumer.seek_to_committed() == {PARTITION: 7}
+        assert owned.claims == 2
+
+    asyncio.run(main())
