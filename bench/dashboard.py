@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from statistics import median
 
@@ -23,39 +23,48 @@ VIEWERS = 200
 LISTENERS = 2_000
 SECONDS = 15.0
 ROUNDS = 3
-"""Of one stretch without and one with; taking turns, so that neither has the warmer machine."""
+"""Of one stretch without a gateway, one that nobody looks at and one with viewers; in turns, so that none has the
+warmer machine."""
 
 READY_S = 60.0
 
 
 def measure_dashboard(settings: Settings, world: World) -> dict[str, float]:
-    """Run the closed loop without the dashboard and with its viewers, in turns.
+    """Run the closed loop without a gateway, with one, and with viewers of its dashboard, in turns.
 
-    Without, not even the gateway runs: the cost has the dashboard's own reading of Kafka and Redis in it, and the
-    viewers' programs, which share the machine.
+    The viewers' programs share the machine, so their cost is in it. The gateway's own is told apart: it reads the
+    answers and the dashboard's figures whether anybody looks or not.
 
     Returns
     -------
     dict
-        `viewers`, `updates_per_s` (of the median viewer); `without_per_s` and `with_per_s`, recommendations a second;
-        `cost_percent`, of the median round.
+        `viewers`, `updates_per_s` (of the median viewer); `without_per_s`, `unwatched_per_s` and `with_per_s`,
+        recommendations a second; of the median round, `gateway_percent`, what the gateway costs that nobody looks at,
+        and `cost_percent`, what the viewers cost then.
     """
-    without, with_viewers, seen = [], [], []
+    without, unwatched, watched, seen = [], [], [], []
     with running(settings, "streams.worker"), running(settings, "services.recommender"):
         _loop(settings, world)  # warms up
         for _ in range(ROUNDS):
             without.append(_loop(settings, world))
-            with _watched(settings) as reports:
-                with_viewers.append(_loop(settings, world))
-            seen += reports
-    shares = [after / before for before, after in zip(without, with_viewers, strict=True)]
+            with _gateway(settings) as url:
+                unwatched.append(_loop(settings, world))
+                with _viewers(url) as reports:
+                    watched.append(_loop(settings, world))
+                seen += reports
     return {
         "viewers": min(report["viewers"] for report in seen),
         "updates_per_s": min(report["updates_per_s"] for report in seen),
         "without_per_s": median(without),
-        "with_per_s": median(with_viewers),
-        "cost_percent": 100 * (1 - median(shares)),
+        "unwatched_per_s": median(unwatched),
+        "with_per_s": median(watched),
+        "gateway_percent": _cost_percent(without, unwatched),
+        "cost_percent": _cost_percent(unwatched, watched),
     }
+
+
+def _cost_percent(before: Sequence[float], after: Sequence[float]) -> float:
+    return 100 * (1 - median(late / early for early, late in zip(before, after, strict=True)))
 
 
 def _loop(settings: Settings, world: World) -> float:
@@ -64,24 +73,30 @@ def _loop(settings: Settings, world: World) -> float:
 
 
 @contextmanager
-def _watched(settings: Settings) -> Iterator[list[dict[str, float]]]:
-    """Run a gateway and its viewers inside the block; what they saw is in the list after it."""
+def _gateway(settings: Settings) -> Iterator[str]:
+    """Run a gateway inside the block, and yield the dashboard's address."""
     port = find_free()
     url = f"http://127.0.0.1:{port}/ui"
-    reports: list[dict[str, float]] = []
     with running(settings, "services.gateway", environ={"BOTIFY_GATEWAY_PORT": str(port)}):
         _wait_for(f"{url}/")
-        viewers = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", "bench.viewers", url, str(VIEWERS)], stdout=subprocess.PIPE, text=True
-        )
-        assert viewers.stdout is not None  # noqa: S101 - a pipe was asked for
-        try:
-            viewers.stdout.readline()  # all pages are open
-            yield reports
-        finally:
-            viewers.terminate()
-            told, _ = viewers.communicate(timeout=30)
-        reports.append(json.loads(told))
+        yield url
+
+
+@contextmanager
+def _viewers(url: str) -> Iterator[list[dict[str, float]]]:
+    """Let people look inside the block; what they saw is in the list after it."""
+    reports: list[dict[str, float]] = []
+    viewers = subprocess.Popen(  # noqa: S603
+        [sys.executable, "-m", "bench.viewers", url, str(VIEWERS)], stdout=subprocess.PIPE, text=True
+    )
+    assert viewers.stdout is not None  # noqa: S101 - a pipe was asked for
+    try:
+        viewers.stdout.readline()  # all pages are open
+        yield reports
+    finally:
+        viewers.terminate()
+        told, _ = viewers.communicate(timeout=30)
+    reports.append(json.loads(told))
 
 
 def _wait_for(url: str) -> None:
