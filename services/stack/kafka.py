@@ -73,7 +73,8 @@ class Kafka(Server):
     def _format(self) -> None:
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         command = java_command(self._java, self._jars, "kafka.tools.StorageTool")
-        arguments = ["format", "--cluster-id", cluster_id, "--config", str(self._properties_file)]
+        # one argument, because one id in 64 begins with a dash
+        arguments = ["format", f"--cluster-id={cluster_id}", "--config", str(self._properties_file)]
         done = subprocess.run(  # noqa: S603 - Kafka's own program
             command + arguments, capture_output=True, text=True, timeout=_FORMAT_TIMEOUT_S, check=False
         )
