@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PACKAGES := schemas streams services sim analytics bench
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test unit containers bench notebooks screenshots audit fmt lint type check requirements clean
@@ -13,11 +14,10 @@ demo: $(VENV)/.run ## From nothing to the table of an experiment
 	@$(BIN)/botify demo
 
 test: $(VENV)/.test ## All tests, the fast ones first; those with real servers start their own
-	@$(BIN)/pytest
+	@$(BIN)/pytest --doctest-modules tests $(PACKAGES)
 
 unit: $(VENV)/.test ## The tests that need no server, and the examples in the docstrings
-	@$(BIN)/pytest tests/unit
-	@$(BIN)/pytest --doctest-modules schemas streams services sim analytics
+	@$(BIN)/pytest --doctest-modules tests/unit $(PACKAGES)
 
 containers: $(VENV)/.test ## The integration tests on Kafka and Redis in Docker containers
 	@BOTIFY_TEST_SERVERS=docker $(BIN)/pytest tests/integration --ignore tests/integration/stack
