@@ -25,7 +25,7 @@ containers: $(VENV)/.test ## The integration tests on Kafka and Redis in Docker 
 bench: $(VENV)/.test ## Measure; writes bench/results.json
 	@$(BIN)/python -m bench
 
-notebooks: $(VENV)/.test ## Run all notebooks from nothing, and write them with their outputs
+notebooks: $(VENV)/.test ## Run all notebooks from nothing, and write their outputs (about five minutes)
 	@$(BIN)/python -m analytics.notebooks.run
 
 screenshots: $(VENV)/.test ## Every page of the dashboard as a picture in screenshots/; needs Debian's chromium
