@@ -30,6 +30,7 @@ from services.errors import RecommenderError
 from services.experiments import Experiments
 from services.recommender.answering import answer
 from services.recommender.delivery import Delivery
+from services.recommender.lately import Lately
 from services.recommender.protocol import NO_ANSWER, Batch
 from services.recommender.roster import Roster
 from streams.folds.user_state import UserState
@@ -93,6 +94,7 @@ class RecommenderService:
         self._roster = roster
         self._experiments = experiments
         self._models = models
+        self._lately = Lately()
         self._consumer = Consumer(
             clients.consumer_config(
                 settings, f"{settings.topic_prefix}-{GROUP}", session_timeout_ms=settings.session_timeout_s * 1000
@@ -194,14 +196,15 @@ class RecommenderService:
         states, likes = self._reader.users_and_likes([request.user for request in requests])
         assigned = [self._experiments.assign(request.user) for request in requests]
         wanted = [assignment.recommender for assignment in assigned]
-        batch = Batch.of(requests, states, likes)
+        freshness = [_freshness(request, state) for request, state in zip(requests, states, strict=True)]
+        batch = Batch.of(requests, self._lately.completed(requests, states), likes)
         answered = answer(batch, wanted, self._roster.serve(batch.tracks))
         now_ms = time.time() * 1000
         replies, durations_s = [], []
-        for request, message, state, assignment, track, propensity, recommender, policy, candidates in zip(
+        for request, message, fresh, assignment, track, propensity, recommender, policy, candidates in zip(
             requests,
             messages,
-            states,
+            freshness,
             assigned,
             answered.tracks.tolist(),
             answered.propensities.tolist(),
@@ -225,7 +228,7 @@ class RecommenderService:
                 recommender=recommender,
                 treatments=assignment.treatments,
                 propensity=propensity,
-                state_freshness=_freshness(request, state),
+                state_freshness=fresh,
                 latency_ms=latency_ms,
                 timestamp_ms=request.timestamp_ms,
                 policy=policy,
