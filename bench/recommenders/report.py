@@ -20,7 +20,7 @@ from bench.recommenders.measure import ORACLE, Measured
 
 CONTROL = "sticky_artist"
 WINDOWS = 40
-WIDTH = 100
+WIDTH = 112
 """Of the table, in characters."""
 _OF_SEED = 10**9
 """A listener is another one under another seed."""
