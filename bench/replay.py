@@ -30,9 +30,13 @@ DEADLINE_S = 300.0
 
 
 def measure_replay(settings: Settings, tracks: int) -> dict[str, float]:
-    """Fill a topic, let a worker fold it, replay it, and return `listens_per_s`, `listens` and `equals_live` (1 or 0).
+    """Fill a topic, let a worker fold it, and replay it.
 
-    The time is that of `botify replay run` from its first record to the comparison of all digests with the live state.
+    Returns
+    -------
+    dict
+        `listens` and `listens_per_s`, as `botify replay run` says them; `compared_s`, what the comparison of all
+        digests with the live state took after that; `equals_live` (1 or 0).
     """
     fill(settings, LISTENS, USERS, tracks)
     with running(settings, "streams.worker"):
@@ -42,6 +46,7 @@ def measure_replay(settings: Settings, tracks: int) -> dict[str, float]:
     return {
         "listens_per_s": done["records"] / done["seconds"],
         "listens": float(done["records"]),
+        "compared_s": done["compared_seconds"],
         "equals_live": float(done["equals_live"] is True),
     }
 

@@ -96,7 +96,7 @@ class Codec:
         try:
             fields: Any = schemaless_reader(body, schemas[0], schemas[1])
             # fields come in the order of the writer's schema, which is the class's own only for the newest version
-            decoded = event(*fields.values()) if schemas[1] is None else event(**fields)
+            decoded = event._make(fields.values()) if schemas[1] is None else event(**fields)
         # fastavro meets hostile bytes with many exception types: EOF, index, unicode, overflow, struct, memory ...
         except Exception as error:
             why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -160,14 +160,21 @@ async def _into_namespace(sources: Sources, record: NamespaceRecord, pacer: Pace
             f"replay {record.id} into namespace {record.namespace}; if it is stopped, --id {record.id} goes on with it"
         )
     total = sum(record.end[partition] - offset for partition, offset in record.start.items())
-    started = time.monotonic()
+    started = folded = time.monotonic()
     with record_bar("replaying", total) as advance:
-        done = await into_namespace.run(sources, record, pacer, advance)
-    seconds = time.monotonic() - started
+
+        def progress(records: int) -> None:
+            nonlocal folded
+            folded = time.monotonic()  # the last time that anything was, for the comparison comes after it
+            advance(records)
+
+        done = await into_namespace.run(sources, record, pacer, progress)
+    seconds, compared_s = folded - started, time.monotonic() - folded
     if as_json:
-        _print_json({**asdict(done), "seconds": seconds, "records": total})
+        _print_json({**asdict(done), "seconds": seconds, "compared_seconds": compared_s, "records": total})
         return
-    _say(f"{total:,} records in {seconds:.1f} s, {total / seconds:,.0f} a second")
+    rate = total / seconds if seconds else 0.0
+    _say(f"{total:,} records in {seconds:.1f} s, {rate:,.0f} a second; compared in {compared_s:.1f} s")
     _say(f"partial: {'; '.join(done.partial)}" if done.partial else _VERDICTS[done.equals_live].format(id=done.id))
 
 

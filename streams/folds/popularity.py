@@ -105,11 +105,12 @@ class Popularity:
         return {POPULARITY: [b"%d" % track for track in missing.tolist()]}
 
     def load_fields(self, collection: str, values: Fields) -> None:
-        """Take in the scores of tracks."""
-        for field, record in values.items():
-            row = self._row_of.setdefault(int(field), len(self._row_of))
-            self._make_room()
-            self._loaded[row] = True
+        """Take in the scores of tracks; a track never heard has none."""
+        row_of = self._row_of
+        rows = [row_of.setdefault(int(field), len(row_of)) for field in values]
+        self._make_room()
+        self._loaded[rows] = True
+        for row, record in zip(rows, values.values(), strict=True):
             if record is not None:
                 self._scores[row] = np.frombuffer(record, dtype=_SCORES)
 

@@ -14,7 +14,7 @@ from schemas.errors import TopicError
 from schemas.settings import Settings
 from schemas.topic_reader import IDLE_TIMEOUT_S
 
-BATCH = 5_000
+BATCH = 12_000
 """Records of one batch; a batch is one script in Redis, which keeps others waiting for some 10 ms."""
 PREFETCH_KB = 32 * 1024
 
@@ -48,6 +48,7 @@ class PartitionLog:
     def __init__(self, settings: Settings, topic: str, partition: int, start: int, batch: int = BATCH) -> None:
         self.next_offset = start
         self._batch = batch
+        self._topic, self._partition = topic, partition
         self._name = f"{topic}[{partition}]"
         self._ahead: list[LogRecord] = []  # consumed, but past the end that was asked for
         config: dict[str, Any] = {
@@ -70,7 +71,9 @@ class PartitionLog:
         give_up = time.monotonic() + IDLE_TIMEOUT_S
         while self.next_offset < end:
             batch = self._ahead or self._consume(end - self.next_offset)
-            within = [record for record in batch if record.offset < end]
+            within = batch
+            if batch and batch[-1].offset >= end:
+                within = [record for record in batch if record.offset < end]
             self._ahead = batch[len(within) :]
             if batch:
                 self.next_offset = end if self._ahead else max(self.next_offset, batch[-1].offset + 1)
@@ -104,7 +107,7 @@ class PartitionLog:
         for message in self._consumer.consume(min(self._batch, most), timeout=0.2):
             error = message.error()
             if error is None:
-                records.append(_record(message))
+                records.append(self._record(message))
             elif error.code() == KafkaError._PARTITION_EOF:
                 # what lies between the last record and the end is not data (transaction markers)
                 self.next_offset = max(self.next_offset, message.offset())
@@ -112,14 +115,13 @@ class PartitionLog:
                 raise TopicError(f"{self._name} cannot be read at offset {self.next_offset}: {error.str()}")
         return records
 
-
-def _record(message: Message) -> LogRecord:
-    return LogRecord(
-        message.topic(),
-        message.partition(),
-        message.offset(),
-        message.timestamp()[1],
-        message.key(),
-        message.value(),
-        message.headers() or (),
-    )
+    def _record(self, message: Message) -> LogRecord:
+        return LogRecord(
+            self._topic,
+            self._partition,
+            message.offset(),
+            message.timestamp()[1],
+            message.key(),
+            message.value(),
+            message.headers() or (),
+        )

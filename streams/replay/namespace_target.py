@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Collection, Sequence
 
 from streams.folds.partition import PROJECTIONS
+from streams.folds.popularity import TrackRows
 from streams.offline.fold import SilentEmits
 from streams.offline.partition_log import LogRecord
 from streams.offline.sources import Sources
@@ -38,6 +39,7 @@ class NamespaceTarget:
         self._owner = f"replay-{uuid.uuid4().hex}"
         self._claimed: dict[int, ClaimedPartition] = {}
         self.counters = Counters()
+        self._rows: TrackRows = {}
 
     async def prepare(self, partition: int, start: int) -> None:
         """Make the partition begin at an offset; does nothing where it has begun."""
@@ -65,7 +67,15 @@ class NamespaceTarget:
             state = await asyncio.to_thread(describe_topic, sources.settings, sources.topic, group)
         begin = offset_to_start_at(sources.topic, partition, claim, state, rebuild_missing=True)
         claimed = ClaimedPartition(
-            partition, claim, begin, self._store, sources.intake, SilentEmits(), self.counters, self._projections
+            partition,
+            claim,
+            begin,
+            self._store,
+            sources.intake,
+            SilentEmits(),
+            self.counters,
+            self._projections,
+            self._rows,
         )
         self._claimed[partition] = claimed
         return begin
