@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import signal
 import threading
 import time
@@ -21,6 +20,7 @@ from analytics.botify_log.write import write_log
 from analytics.export.errors import ExportError
 from analytics.export.run import TIME_COLUMNS, Extent, Progress, Stopping, export_topic
 from schemas.events import Listen
+from schemas.garbage import collect_seldom
 from schemas.position import parse_position
 from schemas.settings import Settings
 from schemas.topics import TopicDefinition, Topics
@@ -58,9 +58,7 @@ def export(
     if format_ is Format.BOTIFY_LOG and definition.event is not Listen:
         raise ExportError(f"Botify's log is made of listens; {topic} has none, leave --topic out")
     folder = out if format_ is Format.PARQUET else out / LISTENS
-    # events hold no cycles, and looking for cycles among them takes a tenth of the time
-    gc.freeze()
-    gc.set_threshold(100_000, 20, 100)
+    collect_seldom()
     with _asked_to_stop() as stopping, _bar(follow=follow) as progress:
         manifest = export_topic(settings, definition, folder, extent, progress, stopping=stopping)
     left_out = f", {manifest.rejected:,} dead letters left out" if manifest.rejected else ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -13,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, T
 from rich.progress import Progress as Bar
 from rich.text import Text
 
+from schemas.garbage import collect_seldom
 from schemas.settings import Settings
 from streams.offline.sources import Sources, open_sources
 
@@ -21,9 +21,7 @@ T = TypeVar("T")
 
 def run_with_sources(settings: Settings, work: Callable[[Sources], Awaitable[T]]) -> T:
     """Return what the work comes to."""
-    # as in the worker: events hold no cycles, and looking for cycles among a million of them takes a tenth of the time
-    gc.freeze()
-    gc.set_threshold(100_000, 20, 100)
+    collect_seldom()
 
     async def go() -> T:
         async with open_sources(settings) as sources:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 from collections.abc import Callable
 
@@ -11,6 +10,7 @@ import faust
 import uvloop
 
 from schemas.errors import BotifyError
+from schemas.garbage import collect_seldom
 from schemas.logs import configure_logging
 from schemas.settings import Settings
 from streams.worker.folding_app import FoldingApp
@@ -25,9 +25,7 @@ def run(build_app: Callable[[Settings], FoldingApp]) -> None:
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     app = build_app(settings)
-    # Events come and go by the thousand and hold no cycles; looking for cycles among them took a tenth of the time.
-    gc.freeze()
-    gc.set_threshold(100_000, 20, 100)
+    collect_seldom()
     worker = faust.Worker(app, loop=loop, loglevel=None, override_logging=False, redirect_stdouts=False, quiet=True)
     worker.spinner = None  # it draws on standard output even where that is no terminal
     try:
