@@ -8,13 +8,12 @@ import pandas as pd
 
 from analytics.frames import concat_listens, drop_copies, listens_frame, of_run
 from schemas.codec import Codec
-from schemas.errors import RejectedMessageError
+from schemas.entered import entered
 from schemas.events import Listen
 from schemas.registry import codec_of
 from schemas.settings import Settings
 from schemas.topic_reader import TopicReader
 from schemas.topics import Topics
-from schemas.validation import check
 
 
 def read_listens(
@@ -56,13 +55,4 @@ def read_listens(
 
 def _decoded(reader: TopicReader, codec: Codec, end: Mapping[int, int] | None) -> Iterator[list[Listen]]:
     for messages in reader.read_to_end(end):
-        listens = []
-        for message in messages:
-            raw = message.value()
-            try:
-                listen = codec.decode(raw, Listen)
-                check(listen, message.key(), raw)
-            except RejectedMessageError:
-                continue  # the worker has put it into the dead-letter topic, with the reason
-            listens.append(listen)
-        yield listens
+        yield [listen for _, listen in entered(messages, Listen, codec)]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
 from fastavro import schemaless_reader, schemaless_writer
 
 from schemas import committed
+from schemas.columns import ColumnReader
 from schemas.committed import CommittedSchema
 from schemas.errors import DecodeError, SchemaError
 from schemas.events import (
@@ -25,6 +27,9 @@ from schemas.events import (
 E = TypeVar("E", Listen, RecommendationRequest, Recommendation, Session, Track, Model, TrainingBatch)
 
 HEADER_BYTES = 5
+
+TOGETHER = 100
+"""Events from which on it pays to read them in columns."""
 
 
 class Codec:
@@ -60,6 +65,7 @@ class Codec:
             newest_id, parsed = newest[schema.event]
             pair = (parsed, None) if schema.id == newest_id else (schema.parse(), parsed)
             self._readers[schema.event, b"\0" + schema.id.to_bytes(4, "big")] = pair
+        self._columns = {event: ColumnReader(*writer) for event, writer in self._writers.items()}
 
     def encode(self, event: Event) -> bytes:
         """Return the event in the wire format.
@@ -99,11 +105,32 @@ class Codec:
             decoded = event._make(fields.values()) if schemas[1] is None else event(**fields)
         # fastavro meets hostile bytes with many exception types: EOF, index, unicode, overflow, struct, memory ...
         except Exception as error:
-            why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            said = str(error).partition(" from <")[0]  # what follows is an address in memory
+            why = f"{type(error).__name__}: {said}" if said else type(error).__name__
             raise DecodeError(f"not a whole {event.__name__}: {why}", raw) from error
         if body.tell() != len(raw):
             raise DecodeError(f"{len(raw) - body.tell()} bytes left over after a {event.__name__}", raw)
         return decoded
+
+    def decode_many(self, values: Sequence[bytes | None], event: type[E]) -> list[E | DecodeError]:
+        """Return what `decode` would for each, its error included; the cost is about 1.2 µs a listen of many.
+
+        Events with equal treatments may share the mapping.
+        """
+        if len(values) < TOGETHER:
+            return [self._event_or_error(raw, event) for raw in values]
+        columns, good = self._columns[event].read([raw or b"" for raw in values])
+        make: Any = tuple.__new__
+        events: list[E | DecodeError] = [make(event, row) for row in zip(*columns, strict=True)]
+        for row in np.flatnonzero(~good).tolist():
+            events[row] = self._event_or_error(values[row], event)
+        return events
+
+    def _event_or_error(self, raw: bytes | None, event: type[E]) -> E | DecodeError:
+        try:
+            return self.decode(raw, event)
+        except DecodeError as error:
+            return error
 
     def _why_unreadable(self, raw: bytes, event: type[Event]) -> str:
         if len(raw) < HEADER_BYTES or raw[0] != 0:

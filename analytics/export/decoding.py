@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 import pyarrow as pa
@@ -10,14 +10,10 @@ from confluent_kafka import Message
 
 from analytics.export.columns import arrow_schema, record_batch
 from schemas.codec import Codec
-from schemas.errors import RejectedMessageError
+from schemas.entered import entered
 from schemas.events import Listen, Recommendation, RecommendationRequest, Session
-from schemas.validation import check
 
 E = TypeVar("E", Listen, RecommendationRequest, Recommendation, Session)
-
-_CHECKED = (Listen, RecommendationRequest)
-"""Events that come from outside; the others are made by the worker and the recommender."""
 
 
 class BatchDecoder(Generic[E]):
@@ -37,21 +33,14 @@ class BatchDecoder(Generic[E]):
         self._event: type[E] = event
         self._codec = codec
 
-    def decode(self, messages: Iterable[Message]) -> pa.RecordBatch:
+    def decode(self, messages: Sequence[Message]) -> pa.RecordBatch:
         """Return the good ones among the records, in their order."""
         events: list[E] = []
         partitions: list[int] = []
         offsets: list[int] = []
-        for message in messages:
-            raw = message.value()
-            try:
-                event = self._codec.decode(raw, self._event)
-                if isinstance(event, _CHECKED):
-                    check(event, message.key(), raw)
-            except RejectedMessageError:
-                self.rejected += 1
-                continue
+        for message, event in entered(messages, self._event, self._codec):
             events.append(event)
             partitions.append(message.partition())
             offsets.append(message.offset())
+        self.rejected += len(messages) - len(events)
         return record_batch(self.schema, events, partitions, offsets)

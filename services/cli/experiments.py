@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated
 
 import typer
@@ -10,8 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from schemas.codec import Codec
-from schemas.errors import DecodeError
+from schemas.entered import entered
 from schemas.events import Listen
 from schemas.registry import codec_of
 from schemas.settings import Settings
@@ -69,19 +67,12 @@ def _samples(settings: Settings, name: str) -> Samples:
     samples = Samples(name)
     reader = TopicReader(settings, Topics.of(settings).listens.name)
     try:
-        samples.update(_listens(reader, codec_of(settings)))
+        codec = codec_of(settings)
+        for batch in reader.read_to_end():
+            samples.update(listen for _, listen in entered(batch, Listen, codec))
     finally:
         reader.close()
     return samples
-
-
-def _listens(reader: TopicReader, codec: Codec) -> Iterator[Listen]:
-    for batch in reader.read_to_end():
-        for message in batch:
-            try:
-                yield codec.decode(message.value(), Listen)
-            except DecodeError:
-                continue  # the worker has put it into the dead-letter topic, with the reason
 
 
 def _arms(experiment: Experiment, samples: Samples) -> Table:

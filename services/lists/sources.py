@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from operator import attrgetter
 from pathlib import Path
 
@@ -11,13 +10,12 @@ from confluent_kafka import Message
 from pyarrow import dataset
 
 from schemas.codec import Codec
-from schemas.errors import RejectedMessageError
+from schemas.entered import entered
 from schemas.events import Listen
 from schemas.registry import codec_of
 from schemas.settings import Settings
 from schemas.topic_reader import TopicReader
 from schemas.topics import Topics
-from schemas.validation import check
 from services.errors import RecommenderError
 from services.lists.heard import Heard
 
@@ -43,19 +41,8 @@ def heard_of_topic(settings: Settings) -> Heard:
 
 
 def _part(codec: Codec, messages: list[Message]) -> Heard:
-    rows = [_FIELDS(listen) for listen in _listens(codec, messages)]
+    rows = [_FIELDS(listen) for _, listen in entered(messages, Listen, codec)]
     return Heard.of(*zip(*rows, strict=True)) if rows else Heard.of([], [], [], [], [], [])
-
-
-def _listens(codec: Codec, messages: list[Message]) -> Iterator[Listen]:
-    for message in messages:
-        raw = message.value()
-        try:
-            listen = codec.decode(raw, Listen)
-            check(listen, message.key(), raw)
-        except RejectedMessageError:
-            continue  # the worker has put it into the dead-letter topic, with the reason
-        yield listen
 
 
 def heard_of_parquet(folder: Path) -> Heard:

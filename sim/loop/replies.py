@@ -55,15 +55,15 @@ class Replies:
         first = self._consumer.poll(wait_s)
         if first is None:
             return []
-        recommendations = []
+        values = []
         for message in [first, *self._consumer.consume(MOST_AT_ONCE, gather_s)]:
             if (error := message.error()) is not None:
                 _raise_unless_passing(error)
-                continue
-            try:
-                recommendations.append(self._codec.decode(message.value(), Recommendation))
-            except DecodeError:
-                self.undecodable += 1
+            else:
+                values.append(message.value())
+        read = self._codec.decode_many(values, Recommendation)
+        recommendations = [one for one in read if not isinstance(one, DecodeError)]
+        self.undecodable += len(read) - len(recommendations)
         return recommendations
 
     def close(self) -> None:

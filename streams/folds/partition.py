@@ -32,6 +32,9 @@ class PartitionFold:
         Names of `PROJECTIONS` to fold. `users` is folded in any case, because the others rest on it.
     rows : TrackRows, optional
         Shared between the folds of a process, to save memory.
+    nothing_stored : bool
+        Whether the store has nothing of this partition when the fold begins. Listeners are asked for all the same,
+        as they can be forgotten and come back; tracks stay in memory, so none of them is.
 
     Attributes
     ----------
@@ -41,13 +44,20 @@ class PartitionFold:
         Hashes that are read whole then.
     """
 
-    def __init__(self, partition: int, only: Collection[str] = PROJECTIONS, rows: TrackRows | None = None) -> None:
+    def __init__(
+        self,
+        partition: int,
+        only: Collection[str] = PROJECTIONS,
+        rows: TrackRows | None = None,
+        *,
+        nothing_stored: bool = False,
+    ) -> None:
         self.users = Users()
         self._sessions = Sessions(partition)
         every: dict[str, Projection] = {
             "users": self.users,
             "likes": LikesOfUsers(),
-            "popularity": Popularity(rows),
+            "popularity": Popularity(rows, nothing_stored=nothing_stored),
             "sessions": self._sessions,
         }
         self.projections = [p for name, p in every.items() if name == "users" or name in only]

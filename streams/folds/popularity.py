@@ -69,13 +69,16 @@ class Popularity:
     rows : TrackRows, optional
         Shared with the folds of other partitions; one of its own by default.
     top_tracks : int
+    nothing_stored : bool
+        Whether the store has no scores yet, so that none need be read.
 
     Examples
     --------
     >>> from schemas.events import Listen
     >>> listen = Listen("a:0", 42, 7, 0.5, 3_600_000, "a", 0, False, None, {}, None, None)
-    >>> popularity = Popularity()
-    >>> popularity.load_fields("popularity", {b"7": None})
+    >>> popularity = Popularity(nothing_stored=True)
+    >>> popularity.missing([(0, listen)])
+    {}
     >>> _ = popularity.fold([(0, listen)])
     >>> popularity.changes().scores["popularity:1h"]  # log2(0.5 · 2^1)
     {b'7': 0.0}
@@ -84,8 +87,11 @@ class Popularity:
     hashes: Sequence[str] = (POPULARITY,)
     score_sets: Sequence[str] = tuple(top_collection(half_life) for half_life in HALF_LIVES_MS)
 
-    def __init__(self, rows: TrackRows | None = None, top_tracks: int = TOP_TRACKS) -> None:
+    def __init__(
+        self, rows: TrackRows | None = None, top_tracks: int = TOP_TRACKS, *, nothing_stored: bool = False
+    ) -> None:
         self._row_of: TrackRows = {} if rows is None else rows
+        self._nothing_stored = nothing_stored
         self._scores = np.full((1024, len(HALF_LIVES_MS)), -np.inf, dtype=_SCORES)
         self._loaded = np.zeros(1024, dtype=bool)  # whether a row has what the store has
         self._tops = [_Top(top_tracks) for _ in HALF_LIVES_MS]
@@ -98,6 +104,8 @@ class Popularity:
         for track in set(tracks).difference(row_of):
             row_of[track] = len(row_of)
         self._make_room()
+        if self._nothing_stored:
+            return {}
         loaded = self._loaded[self._rows(tracks)]
         if loaded.all():
             return {}

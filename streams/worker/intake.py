@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from schemas.codec import Codec
-from schemas.errors import RejectedMessageError, ValidationError
+from schemas.errors import DecodeError, RejectedMessageError, ValidationError
 from schemas.events import Listen
 from schemas.validation import check
 from streams.folds.projection import Record
@@ -57,13 +57,15 @@ class Intake:
         """
         good: list[Record] = []
         rejected: list[Rejected] = []
-        decode, known = self._codec.decode, self._known_tracks
+        known = self._known_tracks
         rejected_before = self._rejected_before.get(records[0].partition, ())
         refreshed = False
-        for record in records:
+        listens = self._codec.decode_many([record.value for record in records], Listen)
+        for record, listen in zip(records, listens, strict=True):
             raw = record.value
             try:
-                listen = decode(raw, Listen)
+                if isinstance(listen, DecodeError):
+                    raise listen
                 check(listen, record.key, raw)
                 if listen.track not in known:
                     if not refreshed:

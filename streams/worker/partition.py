@@ -75,7 +75,8 @@ class ClaimedPartition:
         self._emits = emits
         self._counters = counters
         self._training = training
-        self._fold = PartitionFold(partition, projections, rows)
+        # state and checkpoint are written together, so without the one there is none of the other
+        self._fold = PartitionFold(partition, projections, rows, nothing_stored=claim.next_offset is None)
         self._loaded = False
 
     @property

@@ -6,11 +6,11 @@ import threading
 
 from schemas.clients import key_of, partition_of
 from schemas.codec import Codec
+from schemas.entered import entered
 from schemas.events import Listen
 from schemas.settings import Settings
 from schemas.topics import Topics
 from services.dashboard.figures.listener import SCANNED, ListenerReading
-from services.dashboard.readers.entered import entered
 from services.dashboard.readers.tail import Tail
 from services.stack.reachable import check_kafka, check_redis
 from streams.read import StateReader
@@ -43,8 +43,8 @@ class ListenerReader:
         tail = Tail(self._settings, Topics.of(self._settings).listens.name, SCANNED, [partition])
         key, listens = key_of(user), dict[str, Listen]()
         try:
-            own = (message for message in tail.take_all(TIMEOUT_S) if message.key() == key)
-            for listen in entered(own, self._codec):
+            own = [message for message in tail.take_all(TIMEOUT_S) if message.key() == key]
+            for _, listen in entered(own, Listen, self._codec):
                 listens.setdefault(listen.event_id, listen)  # of copies the first, as the worker has it
         finally:
             tail.close()

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from schemas.codec import Codec
+from schemas.entered import entered
+from schemas.events import Listen
 from schemas.settings import Settings
 from schemas.topics import Topics
 from services.dashboard.figures.listen_sample import ListenSample
 from services.dashboard.figures.snapshot import Sample
-from services.dashboard.readers.entered import entered
 from services.dashboard.readers.tail import Tail
 
 SHARE = 4
@@ -40,7 +41,8 @@ class ListenReader:
 
     def read(self) -> SampledListens:
         """Take in what has come and return the figures."""
-        self._sampled.figures.update(entered(self._tail.take(MOST_AT_ONCE), self._codec))
+        read = entered(self._tail.take(MOST_AT_ONCE), Listen, self._codec)
+        self._sampled.figures.update(listen for _, listen in read)
         return self._sampled
 
     def close(self) -> None:

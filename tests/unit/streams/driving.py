@@ -25,8 +25,8 @@ class Driven:
 
     def restart(self) -> None:
         """Forget everything in memory and claim anew, as another worker would."""
-        self._fold = PartitionFold(PARTITION)
         self._claim: Claim = asyncio.run(self.store.claim(PARTITION, "test", "topic"))
+        self._fold = PartitionFold(PARTITION, nothing_stored=self._claim.next_offset is None)
         fold = self._fold
         whole = self.store.read_whole(PARTITION, fold.hashes_read_at_claim, fold.score_sets)
         hashes, scores = asyncio.run(whole)

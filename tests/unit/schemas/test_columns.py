@@ -1,0 +1,138 @@
+"""Invariant: listens read together are what each would be by itself, errors included, whatever the bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas import codec as codec_module
+from schemas import committed
+from schemas.codec import HEADER_BYTES, Codec
+from schemas.columns import MAX_ENTRIES, ColumnReader
+from schemas.errors import DecodeError
+from schemas.events import Listen, Track
+from tests.unit.strategies import EVENTS
+
+CODEC = Codec()
+OLDER = Codec(schema for schema in committed.load() if schema.version == 1)
+LISTEN = Listen("a:0", 42, 7, 0.5, 1_700_000_000_000, "a", 0, False, "mix", {"X": "T1"}, 0.01, 3.5, "memory", 200)
+HEADER = CODEC.encode(LISTEN)[:HEADER_BYTES]
+
+listens = EVENTS[Listen]
+
+
+@pytest.fixture(autouse=True)
+def few_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read even one listen in columns."""
+    monkeypatch.setattr(codec_module, "TOGETHER", 0)
+
+
+def one_by_one(values: Sequence[bytes | None]) -> list[Listen | str]:
+    """What the listens are, each by itself; errors as text."""
+    found: list[Listen | str] = []
+    for raw in values:
+        try:
+            found.append(CODEC.decode(raw, Listen))
+        except DecodeError as error:
+            found.append(f"{error} {error.raw!r}")
+    return found
+
+
+def together(values: Sequence[bytes | None]) -> list[Listen | str]:
+    found = CODEC.decode_many(values, Listen)
+    return [f"{one} {one.raw!r}" if isinstance(one, DecodeError) else one for one in found]
+
+
+def assert_equal(values: Sequence[bytes | None]) -> None:
+    # as text: a fraction that is not a number differs from itself, and 1 equals True
+    assert repr(together(values)) == repr(one_by_one(values))
+
+
+def read_by_columns(values: Sequence[bytes]) -> int:
+    reader = ColumnReader(HEADER, next(s for s in committed.load() if (s.subject, s.version) == ("listen", 2)).parse())
+    return int(reader.read(values)[1].sum())
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.__name__)
+def test_good_events(event: Any) -> None:
+    @given(st.lists(EVENTS[event], max_size=20))
+    def are_equal(events: list[Any]) -> None:
+        assert CODEC.decode_many([CODEC.encode(one) for one in events], event) == events
+
+    are_equal()
+
+
+@settings(max_examples=300)
+@given(st.lists(st.binary(max_size=60), max_size=8), st.booleans())
+def test_rubbish_between_good_ones(bodies: list[bytes], has_header: bool) -> None:
+    good = CODEC.encode(LISTEN)
+    values = [value for body in bodies for value in (HEADER + body if has_header else body, good)]
+    assert_equal(values)
+
+
+@settings(max_examples=500)
+@given(listens, st.integers(0, 10**6), st.binary(min_size=1, max_size=12))
+def test_bytes_overwritten(event: Listen, at: int, patch: bytes) -> None:
+    raw = bytearray(CODEC.encode(event))
+    at %= len(raw)
+    raw[at : at + len(patch)] = patch
+    good = CODEC.encode(LISTEN)
+    assert_equal([good, bytes(raw), good])
+
+
+def test_every_byte_changed_and_every_cut() -> None:
+    raw = CODEC.encode(LISTEN)
+    cut = [raw[:length] for length in range(len(raw) + 1)]
+    changed = [raw[:at] + bytes([byte]) + raw[at + 1 :] for at in range(len(raw)) for byte in range(256)]
+    assert_equal([None, *cut, *changed, raw + b"\0"])
+
+
+def test_an_older_version_and_another_event_in_between() -> None:
+    track = CODEC.encode(Track(7, "artist", None, None, "title"))
+    old = LISTEN._replace(policy=None, candidates=None)
+    assert_equal([CODEC.encode(LISTEN), OLDER.encode(old), track, None, CODEC.encode(old)])
+
+
+def test_bytes_that_would_be_a_listen_if_a_number_could_not_be_longer() -> None:
+    before, after = CODEC.encode(LISTEN).split(b"\x54", 1)  # the user, 42 in zigzag
+    assert_equal([before + b"\x80" * 9 + after])
+
+
+def test_a_map_whose_block_says_its_size() -> None:
+    plain = CODEC.encode(LISTEN)
+    sized = plain.replace(b"\x02\x02X\x04T1\x00", b"\x01\x0a\x02X\x04T1\x00")
+    empty = plain.replace(b"\x02\x02X\x04T1\x00", b"\x01\x00")
+    assert CODEC.decode(sized, Listen) == LISTEN
+    assert_equal([sized, empty])
+
+
+def test_none_at_all() -> None:
+    assert CODEC.decode_many([], Listen) == []
+
+
+def test_what_a_service_writes_is_read_in_columns() -> None:
+    plain = LISTEN._replace(recommender=None, treatments={}, propensity=None, latency_ms=None, policy=None)
+    many = LISTEN._replace(treatments={f"E{n}": "T1" for n in range(MAX_ENTRIES)})
+    values = [CODEC.encode(event) for event in (LISTEN, plain, many)]
+    assert read_by_columns(values) == len(values)
+
+
+def test_what_is_seldom_is_left_to_fastavro() -> None:
+    seldom = (
+        LISTEN._replace(session_id="größe"),
+        LISTEN._replace(treatments={"X": "größe"}),
+        LISTEN._replace(user=2**62),
+        LISTEN._replace(treatments={f"E{n}": "T1" for n in range(MAX_ENTRIES + 1)}),
+    )
+    values = [CODEC.encode(event) for event in seldom]
+    assert read_by_columns(values) == 0
+    assert CODEC.decode_many(values, Listen) == list(seldom)
+
+
+def test_a_schema_with_another_type_is_refused() -> None:
+    with pytest.raises(NotImplementedError, match="array"):
+        ColumnReader(HEADER, {"fields": [{"name": "x", "type": {"type": "array", "items": "string"}}]})
