@@ -114,10 +114,18 @@ def drift(
 def online(
     sessions: Sessions = 100_000,
     seed: Annotated[int, typer.Option(help="Of listeners' luck.")] = 1,
-    control: Annotated[str, typer.Option(help="What one listener of five gets.")] = CONTROL,
+    control: Annotated[str, typer.Option(help="What the others are compared with.")] = CONTROL,
+    treatments: Annotated[str, typer.Option(help="These, with commas.")] = "mix",
+    share: Annotated[int, typer.Option(min=1, help="Listeners of each for one of the control.")] = 4,
+    last: Annotated[
+        int, typer.Option(min=1, help="Sessions at the end, compared once more together.")
+    ] = 20_000,
     world: World = None,
 ) -> None:
-    """Run `mix` against a control through Kafka, Faust and Redis, from an empty model, on a stack of its own."""
+    """Run recommenders against a control through Kafka, Faust and Redis, from an empty model, on a stack of its own."""
+    names = list(dict.fromkeys(_known(name.strip()) for name in treatments.split(",")))
+    if control in names:
+        raise BenchError(f"{control} is the control already; name others as treatments")
     opened = open_world(Settings.from_env().home, _config(world))
     with console.status("") as status:
 
@@ -126,9 +134,10 @@ def online(
                 f"{done.sessions:,} of {sessions:,} sessions, {done.listens / max(done.wall_s, 1e-9):,.0f} listens/s"
             )
 
-        result = measure_online(opened, control, sessions, seed, report)
+        result = measure_online(opened, _known(control), names, share, sessions, seed, report)
     run = result.run
-    console.print(table_of_windows([*result.windows(), result.last()], f"mix against {control}, seed {seed}", control))
+    title = f"against {control}, seed {seed}"
+    console.print(table_of_windows([*result.windows(), *result.last(last)], title, control))
     console.print(
         f"{run.recommendations:,} recommendations in {run.wall_s:.0f} s ({run.recommendations / run.wall_s:,.0f}/s), "
         f"{run.timed_out:,} sessions timed out",

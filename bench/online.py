@@ -1,15 +1,15 @@
-"""`mix` against another recommender through the real loop: Kafka, Faust workers, a learner, Redis, the service.
+"""Recommenders against a control through the real loop: Kafka, Faust workers, a learner, Redis, the service.
 
-Everything starts from nothing: a stack of its own in an empty folder, no listens, no model. Four listeners of five are
-given `mix`, one the control; the models learn from all of them. What is compared are the sessions that the workers
-close, in the order in which they end.
+Everything starts from nothing: a stack of its own in an empty folder, no listens, no model. The listeners are split
+between the recommenders; the models learn from all of them. What is compared are the sessions that the workers close,
+in the order in which they end.
 """
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +19,13 @@ import pandas as pd
 from rich import box
 from rich.table import Table
 
+from analytics.events import read_events
 from analytics.statistics.welch import Difference, Sample, welch
 from bench.process import running
-from schemas.codec import Codec
 from schemas.errors import BotifyError
 from schemas.events import Session
 from schemas.settings import Settings
-from schemas.topic_reader import TopicReader, end_offsets
+from schemas.topic_reader import end_offsets
 from schemas.topics import Topics, create_topics
 from services.experiments import load_experiments
 from services.stack.embedded import EmbeddedStack
@@ -39,16 +39,14 @@ EXPERIMENTS = """\
 default = "{control}"
 
 [[experiment]]
-name = "MIX"
+name = "ONLINE"
 layer = "recommender"
-split = 5
+split = {split}
 treatments = [
-    {{ name = "C", recommender = "{control}" }},
-    {{ name = "T1", recommender = "mix", share = 4 }},
-]
+{treatments}]
 """
 PROGRAMS = ("streams.worker", "streams.learner", "services.recommender")
-WINDOW, LAST = 10_000, 20_000
+WINDOW = 10_000
 CLOSING_S = 120.0
 """How long the workers may take to close the last sessions."""
 _POLL_S = 0.5
@@ -61,6 +59,8 @@ class Window(NamedTuple):
     ----------
     first, last : int
         Counted from 1.
+    name : str
+        The treatment's recommender.
     control, treatment : float
         Mean time of a session; of listeners' means, so that each counts once.
     effect : Difference
@@ -69,6 +69,7 @@ class Window(NamedTuple):
 
     first: int
     last: int
+    name: str
     control: float
     treatment: float
     effect: Difference
@@ -81,34 +82,50 @@ class Online:
     Attributes
     ----------
     run : RunResult
+    control : str
+    treatments : sequence of str
+        What it is compared with.
     sessions : DataFrame
-        Columns user, treatment, time, in the order in which the sessions ended.
+        Columns user, recommender, time, in the order in which the sessions ended.
     """
 
     run: RunResult
+    control: str
+    treatments: Sequence[str]
     sessions: pd.DataFrame
 
     def windows(self) -> list[Window]:
         """Compare within each `WINDOW` sessions."""
         ends = range(WINDOW, len(self.sessions) + 1, WINDOW)
-        return [window_of(self.sessions, end - WINDOW, end) for end in ends]
+        return [window for end in ends for window in self._compared(end - WINDOW, end)]
 
-    def last(self) -> Window:
-        """Compare within the last `LAST` sessions."""
-        return window_of(self.sessions, max(len(self.sessions) - LAST, 0), len(self.sessions))
+    def last(self, count: int) -> list[Window]:
+        """Compare within the last so many sessions."""
+        return self._compared(max(len(self.sessions) - count, 0), len(self.sessions))
+
+    def _compared(self, first: int, end: int) -> list[Window]:
+        return [window_of(self.sessions, first, end, self.control, name) for name in self.treatments]
 
 
 def measure_online(
     world: World,
     control: str,
+    treatments: Sequence[str],
+    share: int,
     sessions: int,
     seed: int,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> Online:
-    """Let the loop run until so many sessions were begun, and wait until they are closed."""
+    """Let the loop run until so many sessions were begun, and wait until they are closed.
+
+    Parameters
+    ----------
+    share : int
+        Listeners of each treatment for one of the control.
+    """
     with tempfile.TemporaryDirectory() as home, EmbeddedStack(Path(home)) as stack:
         file = Path(home) / "experiments.toml"
-        file.write_text(EXPERIMENTS.format(control=control), encoding="utf-8")
+        file.write_text(experiments_of(control, treatments, share), encoding="utf-8")
         settings = stack.settings.with_(home=Path(home), experiments=file)
         create_topics(settings)
         publish_catalogue(settings, world.catalogue)
@@ -117,36 +134,46 @@ def measure_online(
                 programs.enter_context(running(settings, program))
             run = run_loop(settings, world, RunOptions(sessions=sessions, seed=seed), progress)
             _wait_until_closed(settings, run.sessions)
-        return Online(run, _closed_sessions(settings, file))
+        return Online(run, control, treatments, _closed_sessions(settings, file))
 
 
-def window_of(sessions: pd.DataFrame, first: int, end: int) -> Window:
+def experiments_of(control: str, treatments: Sequence[str], share: int) -> str:
+    """Return the experiments file; each treatment is called as its recommender."""
+    shares = {control: 1, **dict.fromkeys(treatments, share)}
+    lines = [f'    {{ name = "{name}", recommender = "{name}", share = {count} }},\n' for name, count in shares.items()]
+    return EXPERIMENTS.format(control=control, split=sum(shares.values()), treatments="".join(lines))
+
+
+def window_of(sessions: pd.DataFrame, first: int, end: int, control: str, treatment: str) -> Window:
     """Compare the sessions from `first` on and before `end`, counted from 0.
 
     Examples
     --------
-    >>> sessions = pd.DataFrame({"user": range(6), "treatment": ["C", "T1"] * 3, "time": [1, 3, 2, 6, 3, 9]})
-    >>> window = window_of(sessions, 0, 6)
+    >>> sessions = pd.DataFrame({"user": range(6), "recommender": ["random", "mix"] * 3, "time": [1, 3, 2, 6, 3, 9]})
+    >>> window = window_of(sessions, 0, 6, "random", "mix")
     >>> window.control, window.treatment, round(window.effect.estimate)
     (2.0, 6.0, 200)
     """
-    users = sessions.iloc[first:end].groupby(["treatment", "user"], observed=True)["time"].mean()
-    control, treatment = (Sample.of(users.loc[name].to_numpy()) for name in ("C", "T1"))
-    found, percent = welch(control, treatment), 100 / control.mean
+    users = sessions.iloc[first:end].groupby(["recommender", "user"], observed=True)["time"].mean()
+    one, other = (Sample.of(users.loc[name].to_numpy()) for name in (control, treatment))
+    found, percent = welch(one, other), 100 / one.mean
     effect = found._replace(estimate=found.estimate * percent, lower=found.lower * percent, upper=found.upper * percent)
-    return Window(first + 1, end, control.mean, treatment.mean, effect)
+    return Window(first + 1, end, treatment, one.mean, other.mean, effect)
 
 
-def table_of(windows: list[Window], title: str, control: str) -> Table:
+def table_of(windows: Sequence[Window], title: str, control: str) -> Table:
     """Draw the windows as a table."""
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for heading in ("sessions", control, "mix", "effect %", "95 % interval"):
+    table.add_column("sessions", justify="right", no_wrap=True)
+    table.add_column("recommender", no_wrap=True)
+    for heading in ("time", control, "effect %", "95 % interval"):
         table.add_column(heading, justify="right", no_wrap=True)
     for window in windows:
         table.add_row(
             f"{window.first:,}-{window.last:,}",
-            f"{window.control:.2f}",
+            window.name,
             f"{window.treatment:.2f}",
+            f"{window.control:.2f}",
             f"{window.effect.estimate:+,.0f}",
             f"[{window.effect.lower:+,.0f}, {window.effect.upper:+,.0f}]",
         )
@@ -164,17 +191,13 @@ def _wait_until_closed(settings: Settings, sessions: int) -> None:
 def _closed_sessions(settings: Settings, experiments: Path) -> pd.DataFrame:
     """Read the sessions topic, copies left out."""
     (experiment,) = load_experiments(experiments).experiments
-    codec, reader = Codec(), TopicReader(settings, Topics.of(settings).sessions.name)
-    try:
-        read = [codec.decode(message.value(), Session) for batch in reader.read_to_end() for message in batch]
-    finally:
-        reader.close()
-    closed = sorted({session.event_id: session for session in read}.values(), key=lambda one: one.ended_ms)
+    read = read_events(settings, Topics.of(settings).sessions.name, Session)
+    closed = sorted({session.event_id: session for _, session in read}.values(), key=lambda one: one.ended_ms)
     arms = [experiment.treatment_of(session.user) for session in closed]
     return pd.DataFrame(
         {
             "user": [session.user for session in closed],
-            "treatment": [arm.name if arm else None for arm in arms],
+            "recommender": [arm.name if arm else None for arm in arms],
             "time": [session.time for session in closed],
         }
     )

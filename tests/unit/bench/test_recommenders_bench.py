@@ -13,12 +13,13 @@ from typer.testing import CliRunner
 
 import bench.cli
 from bench.online import WINDOW as ONLINE_WINDOW
-from bench.online import Online
+from bench.online import Online, experiments_of
 from bench.recommenders.drift import Since, draw_drift, drift_table, windows_since
 from bench.recommenders.effect import paired_effect
 from bench.recommenders.measure import ORACLE, Measured, measure
 from bench.recommenders.report import CONTROL, draw_curve, learning_curve, rows_of
 from bench.recommenders.runs import FROM_LISTS, lists_from_random_listens
+from services.experiments import load_experiments
 from sim.listeners.shifting import PERIOD_MS
 from sim.loop.catalogue import tracks_of
 from sim.loop.result import RunResult
@@ -107,12 +108,28 @@ def test_windows_since_a_shift_end_at_it() -> None:
 def test_online_windows_compare_listeners() -> None:
     n = 2 * ONLINE_WINDOW + 5
     users = np.arange(n) % 5_000
-    treated = users % 5 > 0
-    frame = pd.DataFrame({"user": users, "treatment": np.where(treated, "T1", "C"), "time": 1.0 + treated})
-    online = Online(RunResult(), frame)
-    assert [(window.first, window.last) for window in online.windows()] == [(1, 10_000), (10_001, 20_000)]
-    assert online.last().effect.estimate == 100
-    assert online.last().first == 6
+    arm = users % 3
+    frame = pd.DataFrame({"user": users, "recommender": np.array(["random", "mix", "fism"])[arm], "time": 1.0 + arm})
+    online = Online(RunResult(), "random", ["mix", "fism"], frame)
+    assert [(window.first, window.last, window.name) for window in online.windows()] == [
+        (1, 10_000, "mix"),
+        (1, 10_000, "fism"),
+        (10_001, 20_000, "mix"),
+        (10_001, 20_000, "fism"),
+    ]
+    assert [window.effect.estimate for window in online.last(20_000)] == [100, 200]
+    assert online.last(20_000)[0].first == 6
+
+
+def test_online_listeners_are_split_by_shares(tmp_path: Path) -> None:
+    file = tmp_path / "experiments.toml"
+    file.write_text(experiments_of("random", ["mix", "fism"], 4), encoding="utf-8")
+    (experiment,) = load_experiments(file).experiments
+    assert {arm.name: (arm.recommender, share) for arm, share in experiment.shares().items()} == {
+        "random": ("random", pytest.approx(1 / 9)),
+        "mix": ("mix", pytest.approx(4 / 9)),
+        "fism": ("fism", pytest.approx(4 / 9)),
+    }
 
 
 def test_the_command_writes_figures_and_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
