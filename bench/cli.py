@@ -117,9 +117,7 @@ def online(
     control: Annotated[str, typer.Option(help="What the others are compared with.")] = CONTROL,
     treatments: Annotated[str, typer.Option(help="These, with commas.")] = "mix",
     share: Annotated[int, typer.Option(min=1, help="Listeners of each for one of the control.")] = 4,
-    last: Annotated[
-        int, typer.Option(min=1, help="Sessions at the end, compared once more together.")
-    ] = 20_000,
+    last: Annotated[int, typer.Option(min=1, help="Sessions at the end, compared once more together.")] = 20_000,
     world: World = None,
 ) -> None:
     """Run recommenders against a control through Kafka, Faust and Redis, from an empty model, on a stack of its own."""
