@@ -1,8 +1,9 @@
 """Recommenders against a control through the real loop: Kafka, Faust workers, a learner, Redis, the service.
 
 Everything starts from nothing: a stack of its own in an empty folder, no listens, no model. The listeners are split
-between the recommenders; the models learn from all of them. What is compared are the sessions that the workers close,
-in the order in which they end.
+between the recommenders; the models learn from all of them. What is compared are the sessions that the workers close:
+every listener's first ones, then the second ones, and so on. In the order in which they begin or end, the last ones
+would be those of listeners who listen long, as everybody else has had theirs by then.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ _POLL_S = 0.5
 
 
 class Window(NamedTuple):
-    """Sessions that ended one after another.
+    """Sessions that follow one another in `in_turn`.
 
     Attributes
     ----------
@@ -86,7 +87,7 @@ class Online:
     treatments : sequence of str
         What it is compared with.
     sessions : DataFrame
-        Columns user, recommender, time, in the order in which the sessions ended.
+        Columns user, recommender, time; see `in_turn`.
     """
 
     run: RunResult
@@ -189,15 +190,32 @@ def _wait_until_closed(settings: Settings, sessions: int) -> None:
 
 
 def _closed_sessions(settings: Settings, experiments: Path) -> pd.DataFrame:
-    """Read the sessions topic, copies left out."""
+    """Read the sessions topic, copies left out; columns as of `Online`."""
     (experiment,) = load_experiments(experiments).experiments
     read = read_events(settings, Topics.of(settings).sessions.name, Session)
-    closed = sorted({session.event_id: session for _, session in read}.values(), key=lambda one: one.ended_ms)
+    closed = list({session.event_id: session for _, session in read}.values())
     arms = [experiment.treatment_of(session.user) for session in closed]
-    return pd.DataFrame(
-        {
-            "user": [session.user for session in closed],
-            "recommender": [arm.name if arm else None for arm in arms],
-            "time": [session.time for session in closed],
-        }
+    return in_turn(
+        pd.DataFrame(
+            {
+                "user": [session.user for session in closed],
+                "recommender": [arm.name if arm else None for arm in arms],
+                "time": [session.time for session in closed],
+                "started_ms": [session.started_ms for session in closed],
+            }
+        )
     )
+
+
+def in_turn(sessions: pd.DataFrame) -> pd.DataFrame:
+    """Return every listener's first session, then the second ones, and so on, each lot in the order of beginning.
+
+    Examples
+    --------
+    >>> sessions = pd.DataFrame({"user": [1, 2, 1, 2], "started_ms": [0, 3, 1, 7], "time": [1.0, 2.0, 3.0, 4.0]})
+    >>> in_turn(sessions)[["user", "time"]].to_numpy().tolist()
+    [[1.0, 1.0], [2.0, 2.0], [1.0, 3.0], [2.0, 4.0]]
+    """
+    begun = sessions.sort_values(["started_ms", "user"])
+    turns = begun.groupby("user").cumcount()
+    return begun.iloc[turns.argsort(kind="stable")].reset_index(drop=True)
