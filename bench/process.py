@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +9,8 @@ from contextlib import contextmanager
 import psutil
 
 from schemas.settings import Settings
+from services.stack.child import ChildProcess
+from services.stack.watchdog import Watchdog
 
 
 @contextmanager
@@ -18,22 +18,22 @@ def running(
     settings: Settings, module: str, *arguments: str, environ: Mapping[str, str] | None = None
 ) -> Iterator[psutil.Process]:
     """Run a module, and stop it at the end of the block; where it ended by itself, its log says why."""
-    path = settings.home / f"bench-{module}.log"
-    log = path.open("ab")
-    child = subprocess.Popen(  # noqa: S603
+    watchdog = Watchdog()
+    child = ChildProcess(
+        module,
         [sys.executable, "-m", module, *arguments],
-        env={**os.environ, **settings.to_env(), **(environ or {})},
-        stderr=log,
-        stdout=log,
+        log_path=settings.home / f"bench-{module}.log",
+        watchdog=watchdog,
+        env={**settings.to_env(), **(environ or {})},
     )
     try:
+        child.spawn()
         yield psutil.Process(child.pid)
     finally:
-        log.close()
-        if child.poll() is not None:
-            sys.stderr.write(path.read_text(encoding="utf-8", errors="replace")[-4000:])
-        child.terminate()
-        child.wait(30)
+        if not child.running:
+            sys.stderr.write(child.death_notice())
+        child.stop()
+        watchdog.close()
 
 
 def rss_mib(process: psutil.Process) -> float:
