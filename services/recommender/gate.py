@@ -1,13 +1,14 @@
-"""Which policy a session gets: Thompson sampling over what the sessions of each policy came to.
+"""Which policy a session gets: Thompson sampling over what the sessions of each policy come to.
 
-A policy's mean session time has, after enough sessions, a normal posterior with its standard error (see
-`streams.folds.policy_results`). Thompson sampling (Biometrika, 1933) chooses a policy as often as it is best among
-draws from the posteriors. The shares are worked out once a second from `DRAWS` such draws, so that a session's
-choice needs one random number and its probability is known exactly.
+Where listeners leave a policy at a constant rate, that rate has a gamma posterior, given for how long they listened and
+how often they left (see `streams.folds.policy_results`); the mean time of a session is one over it. Thompson sampling
+(Biometrika, 1933) chooses a policy as often as it is best among draws from the posteriors. The shares are worked out
+once a second from `DRAWS` such draws, so that a session's choice needs one random number and its probability is known
+exactly.
 
-A policy with fewer sessions than `ENOUGH` takes no part in that and is only tried, in `TRIAL` of the sessions, so a
-model that has learned nothing yet cannot drag the service down; the first policy answers for all the rest. Later every
-policy keeps `FLOOR`: taste changes, and so does who serves it best.
+A policy under which fewer than `ENOUGH` sessions have ended takes no part in that and is only tried, in `TRIAL` of the
+sessions, so a model that has learned nothing yet cannot drag the service down; the first policy answers for all the
+rest. Later every policy keeps `FLOOR`: taste changes, and so does who serves it best.
 """
 
 from __future__ import annotations
@@ -81,17 +82,15 @@ def shares(results: Sequence[PolicyResult]) -> Floats:
 
     Examples
     --------
-    >>> shares([PolicyResult(1000.0, 3.0, 9000.0), PolicyResult(1000.0, 9.0, 9000.0)]).round(3).tolist()
+    >>> shares([PolicyResult(time=3000.0, ends=1000.0), PolicyResult(time=9000.0, ends=1000.0)]).round(3).tolist()
     [0.005, 0.995]
     """
-    weights = np.array([result.weight for result in results])
-    known = weights >= ENOUGH
+    times = np.array([result.time for result in results])
+    ends = np.array([result.ends for result in results])
+    known = ends >= ENOUGH
     known[0] = True
-    least = np.where(weights >= ENOUGH, FLOOR, TRIAL)
-    least[0] = FLOOR
-    means = np.array([result.mean for result in results])
-    errors = np.array([min(result.standard_error, max(result.mean, 1.0)) for result in results])
-    drawn = means + errors * np.random.default_rng(0).standard_normal((DRAWS, len(results)))
+    least = np.where(known, FLOOR, TRIAL)
+    drawn = times / np.random.default_rng(0).standard_gamma(ends + 1.0, (DRAWS, len(results)))
     best = np.argmax(np.where(known, drawn, -np.inf), axis=1)
     thompson = np.bincount(best, minlength=len(results)) / DRAWS
     result: Floats = least + (1.0 - least.sum()) * thompson

@@ -1,14 +1,16 @@
-"""What sessions under each policy came to: count, mean and variance of their time, the latest counting most.
+"""What sessions under each policy come to: for how long listeners listened, and how often they left.
 
 A policy is the recommender that answered the session's first request, with the choice it made where it mixes several:
 `sticky_artist`, `mix/fism`; where another stood in for the choice (`memory/sticky_norepeat`), it is still the choice.
-Each session that closes takes the weight of all before it down by `KEEP`, and Welford's recurrence (Technometrics,
-1962), in its weighted form (West, CACM 1979), keeps mean and variance.
+
+Sessions that go on count with what was heard of them so far. The mean time of a session is the time of all divided by
+the number of those that ended, which is the likeliest mean where listeners leave at a constant rate (Epstein and Sobel,
+"Life testing", JASA 1953). A mean of the sessions that ended would know good policies last: theirs are the longest.
+Each end takes everything before it down by `KEEP`, so that the latest counts most.
 """
 
 from __future__ import annotations
 
-import math
 import struct
 from collections.abc import Sequence
 
@@ -20,7 +22,7 @@ HALF_LIFE_SESSIONS = 500
 """In sessions of the policy, in one partition."""
 KEEP = 0.5 ** (1 / HALF_LIFE_SESSIONS)
 
-_RESULT = struct.Struct("<ddd")
+_RESULT = struct.Struct("<dd")
 
 
 def policy_of(listen: Listen) -> str:
@@ -30,68 +32,63 @@ def policy_of(listen: Listen) -> str:
 
 
 class PolicyResult:
-    """Weighted count, mean and variance of the time of sessions.
+    """Time and ends of sessions.
 
     Attributes
     ----------
-    weight : float
-        Sessions, the older ones counting less.
-    mean : float
-        Sum of fractions.
+    time : float
+        Sum of fractions, those of open sessions included, the older ones counting less.
+    ends : float
+        Sessions that ended, the older ones counting less.
 
     Examples
     --------
-    >>> result = PolicyResult()
-    >>> result.add(2.0), result.add(4.0)
-    (None, None)
-    >>> round(result.mean, 2), round(result.variance, 2)
-    (3.0, 1.0)
+    >>> result = PolicyResult(time=10.0)
+    >>> result.end(); result.end()
+    >>> round(result.mean, 6)
+    5.0
     """
 
-    __slots__ = ("_squares", "mean", "weight")
+    __slots__ = ("ends", "time")
 
-    def __init__(self, weight: float = 0.0, mean: float = 0.0, squares: float = 0.0) -> None:
-        self.weight = weight
-        self.mean = mean
-        self._squares = squares
-
-    @property
-    def variance(self) -> float:
-        """Of the sessions' time; 0 before the second."""
-        return self._squares / self.weight if self.weight else 0.0
+    def __init__(self, time: float = 0.0, ends: float = 0.0) -> None:
+        self.time = time
+        self.ends = ends
 
     @property
-    def standard_error(self) -> float:
-        """Of the mean; infinite before the second session."""
-        return math.sqrt(self.variance / self.weight) if self.variance else math.inf
+    def mean(self) -> float:
+        """Time of a session; 0 before the first has ended."""
+        return self.time / self.ends if self.ends else 0.0
 
-    def add(self, time: float) -> None:
-        """Take a session in."""
-        kept = self.weight * KEEP
-        self.weight = kept + 1.0
-        step = time - self.mean
-        self.mean += step / self.weight
-        self._squares = self._squares * KEEP + step * step * kept / self.weight
+    def end(self) -> None:
+        """Take in that a session has ended; its time is in `time` already."""
+        self.time *= KEEP
+        self.ends = (self.ends + 1.0) * KEEP
 
     def to_bytes(self) -> bytes:
-        """Return the record: three doubles."""
-        return _RESULT.pack(self.weight, self.mean, self._squares)
+        """Return the record: two doubles."""
+        return _RESULT.pack(self.time, self.ends)
 
     @classmethod
     def from_bytes(cls, record: bytes) -> PolicyResult:
-        """Read a record."""
+        """Read a record.
+
+        Raises
+        ------
+        ValueError
+            The record is of a version that this code does not know.
+        """
+        if len(record) != _RESULT.size:
+            raise ValueError(f"a policy's result of {len(record)} bytes is of another version, replay the topic")
         return cls(*_RESULT.unpack(record))
 
 
 def merged(results: Sequence[PolicyResult]) -> PolicyResult:
-    """Return the results of several partitions as one; at least one is given.
+    """Return the results of several partitions as one.
 
     Examples
     --------
-    >>> merged([PolicyResult(1.0, 2.0), PolicyResult(1.0, 4.0)]).variance
-    1.0
+    >>> merged([PolicyResult(8.0, 1.0), PolicyResult(4.0, 3.0)]).mean
+    3.0
     """
-    weight = sum(result.weight for result in results)
-    mean = sum(result.weight * result.mean for result in results) / weight
-    squares = sum(result._squares + result.weight * (result.mean - mean) ** 2 for result in results)
-    return PolicyResult(weight, mean, squares)
+    return PolicyResult(sum(result.time for result in results), sum(result.ends for result in results))

@@ -152,12 +152,23 @@ class Sessions:
             self._start(user, session)
         session.tracks += 1
         session.time += listen.fraction
-        if not session.policy and listen.recommender:
+        if session.policy:
+            self._result_of(session.policy).time += listen.fraction
+        elif listen.recommender:
             session.policy = policy_of(listen)
+            self._result_of(session.policy).time += session.time
         if listen.timestamp_ms > session.last_ms:
             session.last_ms = listen.timestamp_ms
         if listen.ended_session:
             self._close(user, session, "end")
+
+    def _result_of(self, policy: str) -> PolicyResult:
+        """Return the result, to be changed."""
+        result = self._results.get(policy)
+        if result is None:
+            result = self._results[policy] = PolicyResult()
+        self._changed_results.add(policy)
+        return result
 
     def _start(self, user: int, session: OpenSession) -> None:
         self._open[user] = session
@@ -179,8 +190,7 @@ class Sessions:
     def _close(self, user: int, session: OpenSession, closed_by: str) -> None:
         del self._open[user]
         if session.policy:
-            self._results.setdefault(session.policy, PolicyResult()).add(session.time)
-            self._changed_results.add(session.policy)
+            self._result_of(session.policy).end()
         self.closed.append(
             Session(
                 event_id=f"{self._partition}-{session.first_offset}",
