@@ -43,10 +43,12 @@ class PolicyResult:
 
     Examples
     --------
-    >>> result = PolicyResult(time=10.0)
-    >>> result.end(); result.end()
-    >>> round(result.mean, 6)
-    5.0
+    >>> result = PolicyResult()
+    >>> result.time += 4.0
+    >>> result.end()
+    >>> result.time += 6.0  # of a session that goes on
+    >>> round(result.mean)
+    10
     """
 
     __slots__ = ("ends", "time")
