@@ -49,5 +49,5 @@ class OnlineModel(Protocol):
 MODELS: Sequence[type[OnlineModel]] = (ItemGraph, FactorModel)
 """All that are learned."""
 
-FORMAT = 1
+FORMAT = 2
 """Raise it whenever the same batches give other bytes than before: learning then begins anew, at the topic's start."""

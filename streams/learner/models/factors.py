@@ -11,6 +11,10 @@ which move at every listen of theirs. After Kabbur et al. (KDD 2013), see `taste
 Dror and Koren, "Yahoo! music recommendations: modeling music ratings with temporal dynamics and item taxonomy"
 (RecSys 2011).
 
+What was bad is forgotten: a track that has turned out worse than its artist and genre (its own part of b is negative)
+loses half of its own part in `FORGET_SESSIONS` sessions of the service. Nobody is offered it any more, so nobody would
+find out that it is better now; sooner or later it is worth a try again.
+
 Cost: about 4 µs a listen.
 """
 
@@ -38,6 +42,7 @@ BIAS = DIMENSIONS
 """Column of the bias b, behind the vector."""
 RATE, ARTIST_RATE, GENRE_RATE = 0.1, 0.05, 0.01
 DECAY = 0.002
+FORGET_SESSIONS = 5_000
 MOST_GRADIENT = 1.0
 SESSIONS_AT_ONCE = 32
 _SEED = 0x66697374
@@ -84,6 +89,7 @@ class FactorModel:
         """Take finished sessions in; the result depends on how they are cut into calls."""
         for at in range(0, len(sessions), SESSIONS_AT_ONCE):
             self._step(sessions[at : at + SESSIONS_AT_ONCE])
+        self._forget_the_bad(len(sessions))
 
     def to_bytes(self) -> bytes:
         """Return the whole state."""
@@ -152,6 +158,11 @@ class FactorModel:
             (self._genres, rows.genre, GENRE_RATE),
         ):
             np.add.at(table.values, at, np.float32(-rate) * gradient)
+
+    def _forget_the_bad(self, sessions: int) -> None:
+        own = self._tracks.values
+        kept = np.float32(0.5 ** (sessions / FORGET_SESSIONS))
+        own *= np.where(own[:, BIAS] < 0, kept, np.float32(1))[:, None]
 
 
 def session_gradient(parts: Floats, fractions: Floats, artists: Ints, valid: NDArray[np.bool_]) -> Floats:

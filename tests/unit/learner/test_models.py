@@ -13,6 +13,7 @@ from streams.learner.models.factors import (
     BIAS,
     DECAY,
     DIMENSIONS,
+    FORGET_SESSIONS,
     MOST_GRADIENT,
     FactorModel,
     read_factors,
@@ -88,6 +89,26 @@ def test_factors_learn_which_tracks_go_together() -> None:
     np.fill_diagonal(alike, False)
     assert likings[alike].mean() > 0.6
     assert likings[(ids[:, None] - ids) % 2 == 1].mean() < 0.4
+
+
+def test_a_bad_track_is_forgotten_and_a_good_one_is_not() -> None:
+    """Another genre's sessions say nothing of either; only that time has passed."""
+    genre_of = {1: "here", 2: "here", 3: "here", 8: "there", 9: "there"}
+    model = FactorModel({track: Track(track, genre, None, genre, "") for track, genre in genre_of.items()})
+    heard = FinishedSession(np.array([3, 1, 2]), np.array([1.0, 1.0, 0.0], dtype=np.float32))
+    elsewhere = FinishedSession(np.array([8, 9]), np.array([1.0, 0.5], dtype=np.float32))
+
+    def own_bias(track: int) -> float:
+        return float(model._tracks.values[model._tracks.names.index(track), BIAS])
+
+    for _ in range(100):
+        model.learn([heard])
+    good, bad = own_bias(1), own_bias(2)
+    assert good > 0 > bad
+    for _ in range(20):
+        model.learn([elsewhere] * (FORGET_SESSIONS // 20))
+    assert own_bias(1) == good
+    assert own_bias(2) == pytest.approx(bad / 2, rel=1e-3)
 
 
 def test_a_track_never_heard_is_what_its_artist_and_genre_are() -> None:
