@@ -20,6 +20,10 @@ class TopicError(BotifyError):
     """A topic is missing, or has a shape that the request would break."""
 
 
+class NoBrokerError(TopicError):
+    """No broker answers."""
+
+
 class PositionError(BotifyError):
     """What was written is no place in a topic; the message lists the forms."""
 

@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, Resourc
 
 from schemas import clients
 from schemas.dead_letters import MAX_BYTES
-from schemas.errors import TopicError
+from schemas.errors import NoBrokerError, TopicError
 from schemas.events import (
     Event,
     Listen,
@@ -215,17 +215,23 @@ def partition_counts(admin: AdminClient) -> dict[str, int]:
 
     Raises
     ------
-    TopicError
-        No broker answers.
+    NoBrokerError
+        None answers for `METADATA_TIMEOUT_S`.
     """
-    try:
-        found = admin.list_topics(timeout=METADATA_TIMEOUT_S).topics
-    except KafkaException as error:
-        admin.poll(0)  # hears of a refusal
-        raise TopicError(
-            f"no Kafka answers ({error.args[0].str()}); start one with `botify up` or set KAFKA_BOOTSTRAP_SERVERS"
-        ) from error
-    return {name: len(topic.partitions) for name, topic in found.items()}
+    give_up = time.monotonic() + METADATA_TIMEOUT_S
+    while True:
+        try:
+            found = admin.list_topics(timeout=max(give_up - time.monotonic(), RETRY_PAUSE_S)).topics
+            return {name: len(topic.partitions) for name, topic in found.items()}
+        except KafkaException as error:
+            admin.poll(0)  # hears of a refusal
+            # a broker that goes down while it answers fails the request at once, and may be back in a moment
+            if not clients.is_passing(error.args[0]) or time.monotonic() > give_up:
+                raise NoBrokerError(
+                    f"no Kafka answers ({error.args[0].str()}); "
+                    "start one with `botify up` or set KAFKA_BOOTSTRAP_SERVERS"
+                ) from error
+            time.sleep(RETRY_PAUSE_S)
 
 
 def describe_config(admin: AdminClient, name: str) -> dict[str, str]:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from schemas import clients
 from schemas.committed_offsets import committed_offsets
-from schemas.errors import TopicError
+from schemas.errors import NoBrokerError, TopicError
 from schemas.settings import Settings
 from schemas.topic_id import read_topic_id
 from schemas.topic_reader import end_offsets, start_offsets
 from schemas.topics import TIMEOUT_S
 from streams.worker.topic_state import TopicState
+
+T = TypeVar("T")
 
 RETRY_PAUSE_S = 0.2
 
@@ -50,16 +54,34 @@ def describe_topic(settings: Settings, topic: str, group: str) -> TopicState:
         The topic does not exist, or no broker answers for `TIMEOUT_S`.
     """
     admin = AdminClient(clients.common_config(settings))
+
+    def ask() -> TopicState:
+        topic_id = read_topic_id(admin, topic)
+        start, end = start_offsets(settings, topic), end_offsets(settings, topic)
+        return TopicState(topic_id, start, end, _committed(settings, group, topic, sorted(start)))
+
+    try:
+        return ask_patiently(ask)
+    except KafkaException as error:
+        raise TopicError(f"{topic}: the brokers do not describe it: {error.args[0].str()}") from error
+
+
+def ask_patiently(ask: Callable[[], T]) -> T:
+    """Ask again while no broker answers, for `TIMEOUT_S`: one may restart in the middle of a rebalance.
+
+    Raises
+    ------
+    KafkaException or NoBrokerError
+        The last answer, if it was that.
+    """
     give_up = time.monotonic() + TIMEOUT_S
     while True:
         try:
-            topic_id = read_topic_id(admin, topic)
-            start, end = start_offsets(settings, topic), end_offsets(settings, topic)
-            return TopicState(topic_id, start, end, _committed(settings, group, topic, sorted(start)))
-        except KafkaException as error:
-            # a worker must outlive a broker that restarts in the middle of a rebalance
-            if not clients.is_passing(error.args[0]) or time.monotonic() > give_up:
-                raise TopicError(f"{topic}: the brokers do not describe it: {error.args[0].str()}") from error
+            return ask()
+        except (KafkaException, NoBrokerError) as error:
+            passing = isinstance(error, NoBrokerError) or clients.is_passing(error.args[0])
+            if not passing or time.monotonic() > give_up:
+                raise
             time.sleep(RETRY_PAUSE_S)
 
 

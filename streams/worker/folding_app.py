@@ -21,7 +21,7 @@ from streams.store.connect import connect_async
 from streams.store.namespaces import LiveNamespace, live_namespace
 from streams.store.protocol import Claim, Store
 from streams.store.redis_store import RedisStore
-from streams.worker.broker import TopicWatch, describe_topic
+from streams.worker.broker import TopicWatch, ask_patiently, describe_topic
 from streams.worker.credentials import broker_credentials
 from streams.worker.failpoints import with_failpoints
 from streams.worker.metrics import Counted, PartitionMetrics, TimedStore
@@ -150,7 +150,7 @@ class FoldingApp(BatchApp, ABC):
         return {tp.partition: end for tp, end in dict(self.monitor.tp_end_offsets).items()}
 
     def _before_claim(self) -> TopicState:
-        self.refresh_sources()
+        ask_patiently(self.refresh_sources)
         return describe_topic(self.settings, self.folding.topic, self.folding.group)
 
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException
 
 from schemas.clients import is_passing
+from schemas.errors import NoBrokerError
+from schemas.topics import partition_counts
+from streams.worker import broker
+from streams.worker.broker import ask_patiently
 
 
 @pytest.mark.parametrize(
@@ -24,3 +31,48 @@ def test_a_broker_that_restarts_is_waited_for(code: int) -> None:
 @pytest.mark.parametrize("code", [KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.INVALID_CONFIG])
 def test_what_will_not_change_is_not(code: int) -> None:
     assert not is_passing(KafkaError(code))
+
+
+class Admin:
+    """Of a broker that fails some requests before it answers."""
+
+    def __init__(self, *failures: int) -> None:
+        self._failures = list(failures)
+
+    def list_topics(self, timeout: float) -> Any:
+        if self._failures:
+            raise KafkaException(KafkaError(self._failures.pop(0)))
+        return SimpleNamespace(topics={"listens": SimpleNamespace(partitions=[0, 1])})
+
+    def poll(self, timeout: float) -> int:
+        return 0
+
+
+def test_a_broker_that_goes_down_while_it_says_which_topics_there_are_is_asked_again() -> None:
+    admin: Any = Admin(KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN)
+    assert partition_counts(admin) == {"listens": 2}
+
+
+def test_one_that_refuses_to_say_is_not() -> None:
+    admin: Any = Admin(KafkaError._AUTHENTICATION)
+    with pytest.raises(NoBrokerError, match="no Kafka answers"):
+        partition_counts(admin)
+
+
+def test_what_a_worker_asks_is_asked_again_while_no_broker_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker, "RETRY_PAUSE_S", 0.001)
+    failures: list[Exception] = [NoBrokerError("none"), KafkaException(KafkaError(KafkaError._TRANSPORT))]
+
+    def ask() -> str:
+        if failures:
+            raise failures.pop()
+        return "an answer"
+
+    assert ask_patiently(ask) == "an answer"
+    failures[:] = [KafkaException(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))]
+    with pytest.raises(KafkaException):
+        ask_patiently(ask)
+    monkeypatch.setattr(broker, "TIMEOUT_S", 0.01)
+    failures[:] = [NoBrokerError("none")] * 1_000
+    with pytest.raises(NoBrokerError):
+        ask_patiently(ask)
