@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from streams.folds.likes import LIKES_OF_USERS, Likes
 from streams.folds.partition import PartitionFold
-from streams.folds.policy_results import POLICY_RESULTS, PolicyResult
+from streams.folds.policy_results import HALF_LIFE_SESSIONS, POLICY_RESULTS, PolicyResult
 from streams.folds.popularity import top_collection
 from streams.folds.projection import Record
 from streams.folds.user_state import UserState
@@ -22,7 +22,8 @@ class MemoryState:
     """One partition that has every listener."""
 
     def __init__(self) -> None:
-        self._fold = PartitionFold(0)
+        # as long as that of eight partitions together
+        self._fold = PartitionFold(0, policy_half_life_sessions=8 * HALF_LIFE_SESSIONS)
         self._hashes: dict[str, dict[bytes, bytes | None]] = {}
         self._scores: dict[str, dict[bytes, float | None]] = {}
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 
 from schemas.events import Session
 from streams.folds.likes import LikesOfUsers
+from streams.folds.policy_results import HALF_LIFE_SESSIONS
 from streams.folds.popularity import Popularity, TrackRows
 from streams.folds.projection import Changes, Fields, Projection, Record, Scores
 from streams.folds.sessions import Sessions
@@ -35,6 +36,8 @@ class PartitionFold:
     nothing_stored : bool
         Whether the store has nothing of this partition when the fold begins. Listeners are asked for all the same,
         as they can be forgotten and come back; tracks stay in memory, so none of them is.
+    policy_half_life_sessions : float
+        See `policy_results`.
 
     Attributes
     ----------
@@ -51,9 +54,10 @@ class PartitionFold:
         rows: TrackRows | None = None,
         *,
         nothing_stored: bool = False,
+        policy_half_life_sessions: float = HALF_LIFE_SESSIONS,
     ) -> None:
         self.users = Users()
-        self._sessions = Sessions(partition)
+        self._sessions = Sessions(partition, policy_half_life_sessions=policy_half_life_sessions)
         every: dict[str, Projection] = {
             "users": self.users,
             "likes": LikesOfUsers(),

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Mapping, Sequence
 
 from schemas.events import Listen, Session
-from streams.folds.policy_results import POLICY_RESULTS, PolicyResult, policy_of
+from streams.folds.policy_results import HALF_LIFE_SESSIONS, POLICY_RESULTS, PolicyResults, policy_of
 from streams.folds.projection import Changes, Fields, Record, Scores
 
 OPEN_SESSIONS = "open-sessions"
@@ -84,7 +84,9 @@ class Sessions:
     hashes: Sequence[str] = (OPEN_SESSIONS, POLICY_RESULTS)
     score_sets: Sequence[str] = ()
 
-    def __init__(self, partition: int, gap_ms: int = GAP_MS) -> None:
+    def __init__(
+        self, partition: int, gap_ms: int = GAP_MS, policy_half_life_sessions: float = HALF_LIFE_SESSIONS
+    ) -> None:
         self._partition = partition
         self._gap_ms = gap_ms
         self._watermark_ms = 0
@@ -92,8 +94,7 @@ class Sessions:
         # (last_ms when pushed, user, first_offset): one entry an open session, brought up to date when it comes up
         self._by_age: list[tuple[int, int, int]] = []
         self._touched: set[int] = set()
-        self._results: dict[str, PolicyResult] = {}
-        self._changed_results: set[str] = set()
+        self._results = PolicyResults(policy_half_life_sessions)
         self.closed: list[Session] = []
 
     def missing(self, batch: Sequence[Record]) -> Mapping[str, list[bytes]]:
@@ -103,9 +104,7 @@ class Sessions:
     def load_fields(self, collection: str, values: Fields) -> None:
         """Take in open sessions and the watermark, or the policies' results."""
         if collection == POLICY_RESULTS:
-            self._results = {
-                name.decode(): PolicyResult.from_bytes(record) for name, record in values.items() if record
-            }
+            self._results.load(values)
             return
         for field, record in values.items():
             if record is None:
@@ -137,8 +136,7 @@ class Sessions:
             session = self._open.get(user)
             fields[b"%d" % user] = session.to_bytes() if session else None
         self._touched = set()
-        results = {policy.encode(): self._results[policy].to_bytes() for policy in self._changed_results}
-        self._changed_results = set()
+        results = self._results.take_changes()
         return Changes(hashes={OPEN_SESSIONS: fields, **({POLICY_RESULTS: results} if results else {})})
 
     def _take(self, offset: int, listen: Listen) -> None:
@@ -153,22 +151,14 @@ class Sessions:
         session.tracks += 1
         session.time += listen.fraction
         if session.policy:
-            self._result_of(session.policy).time += listen.fraction
+            self._results.heard(session.policy, listen.fraction)
         elif listen.recommender:
             session.policy = policy_of(listen)
-            self._result_of(session.policy).time += session.time
+            self._results.heard(session.policy, session.time)
         if listen.timestamp_ms > session.last_ms:
             session.last_ms = listen.timestamp_ms
         if listen.ended_session:
             self._close(user, session, "end")
-
-    def _result_of(self, policy: str) -> PolicyResult:
-        """Return the result, to be changed."""
-        result = self._results.get(policy)
-        if result is None:
-            result = self._results[policy] = PolicyResult()
-        self._changed_results.add(policy)
-        return result
 
     def _start(self, user: int, session: OpenSession) -> None:
         self._open[user] = session
@@ -190,7 +180,7 @@ class Sessions:
     def _close(self, user: int, session: OpenSession, closed_by: str) -> None:
         del self._open[user]
         if session.policy:
-            self._result_of(session.policy).end()
+            self._results.end(session.policy)
         self.closed.append(
             Session(
                 event_id=f"{self._partition}-{session.first_offset}",

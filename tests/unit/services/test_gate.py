@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from services.recommender import gate as module
 from services.recommender.gate import ENOUGH, FLOOR, REFRESH_S, TRIAL, Gate, shares
-from streams.folds.policy_results import PolicyResult
+from streams.folds.policy_results import PolicyResult, PolicyResults
 
-POLICIES = ("plain", "worse", "better")
-MEANS = {"plain": 4.0, "worse": 2.0, "better": 12.0}
+POLICIES = ("mix/plain", "mix/worse", "mix/better")
+MEANS = {"mix/plain": 4.0, "mix/worse": 2.0, "mix/better": 12.0}
 
 
 def result_of(sessions: float, mean: float) -> PolicyResult:
@@ -36,39 +36,55 @@ def test_what_nobody_can_tell_apart_is_shared() -> None:
     assert found[0] == pytest.approx(0.5, abs=0.05)
 
 
-def play(results: dict[str, PolicyResult], means: dict[str, float], sessions: int, seed: int) -> float:
-    """Let sessions come to an exponential time around their policy's mean, and return the mean of all."""
-    rng, times = np.random.default_rng(seed), []
-    for begin in range(0, sessions, 50):
-        share = shares([results[name] for name in POLICIES])
-        for policy in rng.choice(len(POLICIES), size=min(50, sessions - begin), p=share).tolist():
-            time = rng.exponential(means[POLICIES[policy]])
-            results[POLICIES[policy]].time += time
-            results[POLICIES[policy]].end()
-            times.append(time)
-    return float(np.mean(times))
+class Service:
+    """Sessions that come to an exponential time around their policy's mean."""
+
+    def __init__(self, seed: int) -> None:
+        self._rng = np.random.default_rng(seed)
+        self._folded = PolicyResults(half_life_sessions=4_000)
+        self._results = {name: PolicyResult() for name in POLICIES}
+
+    def shares(self) -> list[float]:
+        found: list[float] = shares([self._results[name] for name in POLICIES]).tolist()
+        return found
+
+    def play(self, means: dict[str, float], sessions: int) -> float:
+        """Return the mean of all."""
+        times = []
+        for begin in range(0, sessions, 50):
+            drawn = self._rng.choice(POLICIES, size=min(50, sessions - begin), p=self.shares())
+            for policy in drawn.tolist():
+                times.append(self._rng.exponential(means[policy]))
+                self._folded.heard(policy, times[-1])
+                self._folded.end(policy)
+            for name, record in self._folded.take_changes().items():
+                self._results[name.decode()] = PolicyResult.from_bytes(record)
+        return float(np.mean(times))
 
 
 def test_the_best_policy_wins_and_a_bad_one_costs_little() -> None:
-    results = {name: PolicyResult() for name in POLICIES}
-    play(results, MEANS, 2_000, seed=1)
-    later = play(results, MEANS, 2_000, seed=2)
-    assert later > 0.9 * MEANS["better"]
+    service = Service(seed=1)
+    service.play(MEANS, 2_000)
+    assert service.play(MEANS, 2_000) > 0.9 * MEANS["mix/better"]
 
 
 def test_untrained_policies_cost_less_than_their_trials() -> None:
-    nothing = {"plain": 4.0, "worse": 0.5, "better": 0.5}
-    results = {name: PolicyResult() for name in POLICIES}
-    assert play(results, nothing, 4_000, seed=1) > (1 - 2 * TRIAL) * nothing["plain"] - 0.2
+    nothing = {"mix/plain": 4.0, "mix/worse": 0.5, "mix/better": 0.5}
+    assert Service(seed=1).play(nothing, 4_000) > (1 - 2 * TRIAL) * nothing["mix/plain"] - 0.2
 
 
 def test_when_the_best_gets_bad_another_takes_over() -> None:
-    results = {name: PolicyResult() for name in POLICIES}
-    play(results, MEANS, 3_000, seed=1)
-    turned = MEANS | {"better": 1.0, "plain": 8.0}
-    play(results, turned, 6_000, seed=2)
-    share = dict(zip(POLICIES, shares([results[name] for name in POLICIES]).tolist(), strict=True))
-    assert share["plain"] > 0.9
+    service = Service(seed=1)
+    service.play(MEANS, 3_000)
+    service.play(MEANS | {"mix/better": 1.0, "mix/plain": 8.0}, 6_000)
+    assert service.shares()[POLICIES.index("mix/plain")] > 0.9
+
+
+def test_one_that_gets_better_while_it_is_hardly_used_is_found() -> None:
+    service = Service(seed=1)
+    service.play(MEANS | {"mix/worse": 10.0}, 4_000)
+    service.play(MEANS | {"mix/better": 20.0, "mix/worse": 25.0}, 30_000)
+    assert service.shares()[POLICIES.index("mix/worse")] > 0.9
 
 
 def test_results_are_read_once_a_second_at_most() -> None:

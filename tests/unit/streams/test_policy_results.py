@@ -4,9 +4,20 @@ import numpy as np
 import pytest
 
 from schemas.events import Listen
-from streams.folds.policy_results import KEEP, POLICY_RESULTS, PolicyResult, merged, policy_of
+from streams.folds.policy_results import (
+    HALF_LIFE_SESSIONS,
+    POLICY_RESULTS,
+    PolicyResult,
+    PolicyResults,
+    merged,
+    policy_of,
+)
 from tests.unit.streams.driving import PARTITION, Driven
 from tests.unit.streams.oracles import records_of
+
+
+def stored(results: PolicyResults) -> dict[str, PolicyResult]:
+    return {name.decode(): PolicyResult.from_bytes(record) for name, record in results.take_changes().items()}
 
 
 def listen(user: int, at: int, fraction: float, *, ended: bool, by: str | None, policy: str | None = None) -> Listen:
@@ -29,14 +40,42 @@ def test_a_policy_is_the_recommender_and_its_choice(by: str | None, policy: str 
 
 def test_the_mean_is_that_of_sessions_the_latest_weighing_most() -> None:
     times = np.random.default_rng(3).gamma(2.0, 5.0, size=2000)
-    result = PolicyResult()
+    results = PolicyResults(half_life_sessions=500)
     for time in times.tolist():
-        result.time += time
-        result.end()
-    weights = KEEP ** np.arange(len(times))[::-1]
+        results.heard("mix/fism", time)
+        results.end("mix/fism")
+    result = stored(results)["mix/fism"]
+    weights = 0.5 ** (np.arange(len(times), 0, -1) / 500)
     assert result.mean == pytest.approx(np.average(times, weights=weights))
-    assert result.ends == pytest.approx(KEEP * weights.sum())
+    assert result.ends == pytest.approx(weights.sum())
     assert PolicyResult.from_bytes(result.to_bytes()).to_bytes() == result.to_bytes()
+
+
+def test_what_is_hardly_used_is_known_less_and_less_and_what_another_recommender_does_takes_no_part() -> None:
+    results = PolicyResults(half_life_sessions=10)
+    for policy, time in (("mix/memory", 8.0), ("random", 4.0)):
+        results.heard(policy, time)
+        results.end(policy)
+    before = stored(results)
+    for _ in range(10):
+        results.heard("mix/fism", 80.0)
+        results.end("mix/fism")
+    after = stored(results)
+    assert "random" not in after  # has not changed
+    assert after["mix/memory"].ends == pytest.approx(before["mix/memory"].ends / 2)
+    assert after["mix/memory"].mean == pytest.approx(8.0)
+
+
+def test_results_go_on_from_what_is_stored() -> None:
+    results = PolicyResults()
+    results.heard("mix/fism", 8.0)
+    results.end("mix/fism")
+    again = PolicyResults()
+    again.load(dict(results.take_changes()))
+    for one in (results, again):
+        one.heard("mix/memory", 1.0)
+        one.end("mix/memory")
+    assert again.take_changes() == results.take_changes()
 
 
 def test_a_record_of_before_is_refused() -> None:
@@ -85,4 +124,4 @@ def test_a_session_counts_for_the_policy_of_its_first_answer_from_then_on() -> N
     end = listen(1, 3, 0.25, ended=True, by="mix", policy="memory")
     driven.take([(100, end)])
     assert results_in(driven)["mix/fism"].mean == pytest.approx(2.0)
-    assert results_in(driven)["mix/fism"].ends == pytest.approx(KEEP)
+    assert results_in(driven)["mix/fism"].ends == pytest.approx(0.5 ** (1 / HALF_LIFE_SESSIONS))
