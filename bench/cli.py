@@ -24,8 +24,8 @@ from sim.progress import Progress
 from sim.world import WorldConfig, open_world
 
 FOLDER = Path(__file__).parent
-RECOMMENDERS = ("random", "toppop", CONTROL, "sticky_artist_mixed", *FROM_LISTS, *POLICIES, "mix", ORACLE)
-CURVES = ("random", CONTROL, *POLICIES, "mix", ORACLE)
+RECOMMENDERS = ("random", "toppop", CONTROL, "sticky_artist_mixed", *FROM_LISTS, *POLICIES, "fism", "mix", ORACLE)
+CURVES = ("random", CONTROL, *POLICIES, "fism", "mix", ORACLE)
 """What the picture shows, where it was run."""
 
 console = Console()

@@ -22,7 +22,7 @@ from services.recommender.answering import answer
 from services.recommender.gate import Gate
 from services.recommender.protocol import Answers, Batch, Recommender
 
-POLICIES = ("sticky_norepeat", "memory", "i2i_stream", "fism", "rerank")
+POLICIES = ("sticky_norepeat", "memory", "i2i_stream", "rerank")
 
 
 class Mix:

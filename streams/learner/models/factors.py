@@ -40,7 +40,7 @@ Ints = NDArray[np.int64]
 DIMENSIONS = 32
 BIAS = DIMENSIONS
 """Column of the bias b, behind the vector."""
-RATE, ARTIST_RATE, GENRE_RATE = 0.1, 0.05, 0.01
+RATE, ARTIST_RATE, GENRE_RATE = 0.2, 0.05, 0.01
 DECAY = 0.002
 FORGET_SESSIONS = 5_000
 MOST_GRADIENT = 1.0
