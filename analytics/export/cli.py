@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,11 +17,12 @@ from rich.progress import Progress as Bar
 
 from analytics.botify_log.write import write_log
 from analytics.export.errors import ExportError
-from analytics.export.run import TIME_COLUMNS, Extent, Progress, Stopping, export_topic
+from analytics.export.run import TIME_COLUMNS, Extent, Progress, export_topic
 from schemas.events import Listen
 from schemas.garbage import collect_seldom
 from schemas.position import parse_position
 from schemas.settings import Settings
+from schemas.stopping import asked_to_stop
 from schemas.topics import TopicDefinition, Topics
 
 LOG = "log.json"
@@ -59,7 +59,8 @@ def export(
         raise ExportError(f"Botify's log is made of listens; {topic} has none, leave --topic out")
     folder = out if format_ is Format.PARQUET else out / LISTENS
     collect_seldom()
-    with _asked_to_stop() as stopping, _bar(follow=follow) as progress:
+    # what was read is written before it ends
+    with asked_to_stop(signal.SIGINT, signal.SIGTERM) as stopping, _bar(follow=follow) as progress:
         manifest = export_topic(settings, definition, folder, extent, progress, stopping=stopping)
     left_out = f", {manifest.rejected:,} dead letters left out" if manifest.rejected else ""
     console = Console(highlight=False, soft_wrap=True)
@@ -76,29 +77,6 @@ def _definition(settings: Settings, name: str) -> TopicDefinition:
     if name.removeprefix(prefix) not in known:
         raise ExportError(f"topic {name!r} cannot be exported; say one of {', '.join(known)}")
     return known[name.removeprefix(prefix)]
-
-
-@contextmanager
-def _asked_to_stop() -> Iterator[Stopping]:
-    """Let Ctrl-C and SIGTERM end the export after what was read is written; a second one ends it at once."""
-    signals = signal.SIGINT, signal.SIGTERM
-    asked = threading.Event()
-    before = {number: signal.getsignal(number) for number in signals}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def ask(*_: object) -> None:
-        asked.set()
-        restore()
-
-    for number in signals:
-        signal.signal(number, ask)
-    try:
-        yield asked.is_set
-    finally:
-        restore()
 
 
 @contextmanager

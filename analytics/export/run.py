@@ -20,11 +20,11 @@ from schemas.events import Event, Listen, Recommendation, RecommendationRequest,
 from schemas.position import EARLIEST, LATEST, Position
 from schemas.registry import codec_of
 from schemas.settings import Settings
+from schemas.stopping import Stopping
 from schemas.topic_reader import TopicReader
 from schemas.topics import TopicDefinition
 
 Progress = Callable[[int, int], None]
-Stopping = Callable[[], bool]
 
 TIME_COLUMNS: Mapping[type[Event], str] = {
     Listen: "timestamp_ms",

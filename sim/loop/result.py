@@ -15,8 +15,6 @@ class RunResult(Progress):
     Attributes
     ----------
     run_id : str
-    interrupted : bool
-        It was stopped by hand; the sessions that ran are unfinished.
     measured_s : float
         Wall time without the warm-up.
     latency : LatencyHistogram
@@ -24,7 +22,6 @@ class RunResult(Progress):
     """
 
     run_id: str = ""
-    interrupted: bool = False
     measured_s: float = 0.0
     latency: LatencyHistogram = field(default_factory=LatencyHistogram)
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 
 from schemas import clients
 from schemas.events import Listen, RecommendationRequest
 from schemas.registry import codec_of
 from schemas.settings import Settings
+from schemas.stopping import asked_to_stop
 from schemas.topics import Topics
 from sim.listeners.load import load_model
 from sim.loop.catalogue import publish_catalogue
@@ -83,10 +86,10 @@ class Loop:
         self._conversation = Conversation(self.result.run_id, simulation.seats, len(world.catalogue), options.timeout_s)
 
     def run(self, progress: Callable[[Progress], None]) -> RunResult:
-        """Run to the end, or until it is interrupted from the keyboard."""
+        """Run to the end; Ctrl-C ends it after a step, so that what was sent and what is counted are the same."""
         began_s, reported_s = time.monotonic(), 0.0
-        try:
-            while self._simulation.running:
+        with closing(self._replies), asked_to_stop(signal.SIGINT) as stopping:
+            while self._simulation.running and not stopping():
                 wall_s = time.monotonic() - began_s
                 if self._options.seconds is not None and wall_s >= self._options.seconds:
                     break
@@ -95,10 +98,6 @@ class Loop:
                     reported_s = wall_s
                     self._ask_again()
                     self._report(wall_s, progress)
-        except KeyboardInterrupt:
-            self.result.interrupted = True
-        finally:
-            self._replies.close()
         self._sender.close()
         self._report(time.monotonic() - began_s, progress)
         self.result.measured_s = max(0.0, self.result.wall_s - self._options.warm_up_s)

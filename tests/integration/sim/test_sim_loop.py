@@ -20,6 +20,7 @@ from sim.errors import SimulationError
 from sim.loop import publish_catalogue, run_loop
 from sim.loop.catalogue import tracks_of
 from sim.loop.event_time import APART_MS
+from sim.loop.run import Loop
 from sim.options import RunOptions
 from sim.schedule import Shard
 from sim.world.config import WorldConfig
@@ -255,6 +256,22 @@ def test_an_interrupted_run_says_what_it_did_and_leaves_nothing_half_sent(
     assert re.search(rf"│ listens +│ +{len(listens):,} │", output), output
     for session in sessions_of(listens).values():
         assert [listen.position for listen in session] == list(range(len(session)))
+
+
+def test_ctrl_c_between_sending_and_counting_waits_for_the_step(
+    settings, small_world, recommender, read_listens, monkeypatch
+):
+    recommender()
+    send = Loop._send
+
+    def interrupted(loop, topic, events):
+        send(loop, topic, events)
+        if loop.result.listens > 100 and topic.endswith(".listens"):
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Loop, "_send", interrupted)
+    result = run_loop(settings, small_world, RunOptions(in_flight=20))
+    assert 100 < result.listens == len(read_listens())
 
 
 def test_progress_is_told_as_it_goes(settings, recommender):
