@@ -19,6 +19,7 @@ from streams.worker.broker import ask_patiently
     "code",
     [
         KafkaError._TRANSPORT,
+        KafkaError._NOENT,  # no leaders found
         KafkaError.NOT_LEADER_FOR_PARTITION,
         KafkaError.UNKNOWN_LEADER_EPOCH,  # what a broker says that has just come back
         KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
