@@ -1,7 +1,7 @@
 """What sessions under each policy come to: for how long listeners listened, and how often they left.
 
 A policy is the recommender that answered the session's first request, with the choice it made where it mixes several:
-`sticky_artist`, `mix/fism`; where another stood in for the choice (`memory/sticky_norepeat`), it is still the choice.
+`sticky_artist`, `mix/rerank`; where another stood in for the choice (`memory/sticky_norepeat`), it is still the choice.
 
 Sessions that go on count with what was heard of them so far. The mean time of a session is the time of all divided by
 the number of those that ended, which is the likeliest mean where listeners leave at a constant rate (Epstein and Sobel,
