@@ -47,12 +47,13 @@ def offsets_at(settings: Settings, topic: str, timestamp_ms: int) -> dict[int, i
 def _offsets(settings: Settings, topic: str, spec: OffsetSpec) -> dict[int, int]:
     from schemas.topics import TIMEOUT_S, partition_counts  # topics imports clients, as this module does
 
-    admin = AdminClient(clients.common_config(settings))
-    count = partition_counts(admin).get(topic)
-    if count is None:
-        raise TopicError(f"topic {topic} does not exist; `botify topics create` makes it")
     give_up = time.monotonic() + TIMEOUT_S
     while True:
+        # a new one each time: one that has asked a broker before its leaders were elected goes on finding none
+        admin = AdminClient(clients.common_config(settings))
+        count = partition_counts(admin).get(topic)
+        if count is None:
+            raise TopicError(f"topic {topic} does not exist; `botify topics create` makes it")
         asked = admin.list_offsets({TopicPartition(topic, p): spec for p in range(count)})
         try:
             return {tp.partition: future.result(TIMEOUT_S).offset for tp, future in asked.items()}

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
+from schemas import topic_reader
 from schemas.clients import is_passing
 from schemas.errors import NoBrokerError
+from schemas.settings import Settings
+from schemas.topic_reader import end_offsets
 from schemas.topics import partition_counts
 from streams.worker import broker
 from streams.worker.broker import ask_patiently
@@ -77,3 +81,26 @@ def test_what_a_worker_asks_is_asked_again_while_no_broker_answers(monkeypatch: 
     failures[:] = [NoBrokerError("none")] * 1_000
     with pytest.raises(NoBrokerError):
         ask_patiently(ask)
+
+
+def test_a_client_that_goes_on_finding_no_leaders_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+
+    class StuckAtFirst(Admin):
+        def __init__(self, config: object) -> None:
+            super().__init__()
+            self._stuck = not made
+            made.append(self)
+
+        def list_offsets(self, asked: Any) -> dict[TopicPartition, Future[Any]]:
+            futures: dict[TopicPartition, Future[Any]] = {one: Future() for one in asked}
+            for future in futures.values():
+                if self._stuck:
+                    future.set_exception(KafkaException(KafkaError(KafkaError._NOENT)))
+                else:
+                    future.set_result(SimpleNamespace(offset=7))
+            return futures
+
+    monkeypatch.setattr(topic_reader, "AdminClient", StuckAtFirst)
+    assert end_offsets(Settings(), "listens") == {0: 7, 1: 7}
+    assert len(made) == 2
