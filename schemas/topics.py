@@ -87,7 +87,14 @@ class Topics:
 
         forever, a_day, a_month = "-1", str(_DAY_MS), str(30 * _DAY_MS)
         return cls(
-            listens=topic("listens", Listen, cleanup_policy="delete", retention_ms=forever),
+            listens=topic(
+                "listens",
+                Listen,
+                cleanup_policy="delete",
+                retention_ms=forever,
+                # how far a listen may lead is measured against the broker's clock, not the producer's
+                message_timestamp_type="LogAppendTime",
+            ),
             recommendation_requests=topic(
                 "recommendation-requests", RecommendationRequest, cleanup_policy="delete", retention_ms=a_day
             ),

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from schemas.errors import ValidationError
 from schemas.events import Listen, TrainingBatch
-from schemas.validation import MAX_TIMESTAMP_MS, MAX_TRACK, MAX_USER
+from schemas.validation import MAX_TRACK, MAX_USER
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "offsets": np.dtype("<u4"),
@@ -26,7 +26,8 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "sessions": np.dtype("<u8"),
     "ended": np.dtype("?"),
 }
-_HIGHEST = {"users": MAX_USER, "tracks": MAX_TRACK, "fractions": 1, "timestamps_ms": MAX_TIMESTAMP_MS}
+# Batches are kept for ever, and those of earlier versions may have a listen of the year 100,000 among good ones.
+_HIGHEST = {"users": MAX_USER, "tracks": MAX_TRACK, "fractions": 1, "timestamps_ms": 2**52}
 LISTEN_BYTES = sum(dtype.itemsize for dtype in _DTYPES.values())
 """What a listen takes in a training batch."""
 

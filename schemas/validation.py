@@ -10,8 +10,8 @@ MAX_ID_BYTES = 255
 MAX_USER = 2**53
 MAX_TRACK = 2**31 - 1
 """What a listener's history has room for; a bigger id in the catalogue must not stop the worker."""
-MAX_TIMESTAMP_MS = 2**52
-"""Year 144,683: far enough, and a sum of two still is exact as a float."""
+MAX_TIMESTAMP_MS = 7_258_118_400_000
+"""The year 2200. How far a listen may lead before that, its partition decides (`event_time.py`)."""
 
 
 def check(event: Listen | RecommendationRequest, key: bytes | None, raw: bytes) -> None:

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColum
 from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
+from schemas.event_time import utc
 from schemas.logs import configure_logging
 from schemas.observing.server import new_registry, observed
 from schemas.settings import Settings
@@ -198,13 +199,12 @@ def _with_bar(options: RunOptions, start: Callable[[Callable[[Progress], None]],
 
         def report(done: Progress) -> None:
             completed = done.listens if options.listens else done.sessions if options.sessions else done.wall_s
-            clock = datetime.fromtimestamp(done.event_ms / 1000, UTC)
             bar.update(
                 task,
                 completed=completed,
                 rate=f"{done.listens / max(done.wall_s, 1e-9):,.0f}",
                 sessions=done.sessions,
-                clock=f"{clock:%d %b %H:%M}",
+                clock=utc(done.event_ms, "%d %b %H:%M"),
             )
 
         return start(report)

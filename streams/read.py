@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.clients import partition_of
+from schemas.event_time import event_time_of
 from schemas.settings import Settings
 from streams.folds.likes import LIKES_OF_USERS, Likes
 from streams.folds.policy_results import POLICY_RESULTS, PolicyResult, merged
 from streams.folds.popularity import top_collection
-from streams.folds.sessions import OPEN_SESSIONS, WATERMARK
+from streams.folds.sessions import EVENT_TIME, OPEN_SESSIONS, WATERMARK
 from streams.folds.user_state import UserState
 from streams.folds.users import USERS
 from streams.store.keys import checkpoint_key, default_namespace, namespace_pointer, partition_key
@@ -123,13 +124,21 @@ class StateReader:
                 found.setdefault(policy.decode(), []).append(PolicyResult.from_bytes(record))
         return {policy: merged(results) for policy, results in found.items()}
 
-    def event_time_ms(self) -> int:
-        """Return the highest event time met so far; 0 before the first listen."""
+    def event_times(self) -> dict[int, int]:
+        """Return the event time of each partition that was listened to, in ms."""
         namespace = self.namespace
         pipeline = self._redis.pipeline(transaction=False)
         for partition in range(self._partitions):
-            pipeline.hget(partition_key(namespace, partition, OPEN_SESSIONS), WATERMARK)
-        return max((int(watermark) for watermark in pipeline.execute() if watermark is not None), default=0)
+            pipeline.hmget(partition_key(namespace, partition, OPEN_SESSIONS), [WATERMARK, EVENT_TIME])
+        return {
+            partition: max(int(field) for field in fields if field is not None)
+            for partition, fields in enumerate(pipeline.execute())
+            if any(fields)
+        }
+
+    def event_time_ms(self) -> int:
+        """Return the event time of the service (`event_time_of`); 0 before the first listen."""
+        return event_time_of(list(self.event_times().values()))
 
     def checkpoints(self) -> dict[int, int]:
         """Return the next offset to be folded of each partition that has state."""

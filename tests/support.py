@@ -173,23 +173,26 @@ class _Record:
     topic: str
     partition: int
     offset: int
+    timestamp: int
     key: bytes | None
     value: bytes | None
     headers: list[tuple[str, bytes]] | None
 
 
-def offline_fold(settings: Settings) -> OfflineFold:
+def offline_fold(settings: Settings, leave_out: Callable[[Message], bool] = lambda _: False) -> OfflineFold:
     """Fold the whole topic, each partition in one batch, in memory."""
     codec, topics = codec_of(settings), Topics.of(settings)
     tracks = {codec.decode(m.value(), Track).track for m in read_topic(settings, topics.catalogue.name)}
     by_partition: dict[int, list[_Record]] = {}
     for m in read_topic(settings, topics.listens.name):
-        record = _Record(m.topic(), m.partition(), m.offset(), m.key(), m.value(), m.headers())
+        if leave_out(m):
+            continue
+        record = _Record(m.topic(), m.partition(), m.offset(), m.timestamp()[1], m.key(), m.value(), m.headers())
         by_partition.setdefault(m.partition(), []).append(record)
     result = OfflineFold()
     for partition, records in by_partition.items():
-        good, rejected = Intake(codec, tracks, refresh=lambda: None).take(records)
         fold = PartitionFold(partition)
+        good, rejected = Intake(codec, tracks, refresh=lambda: None).take(records, fold.event_time)
         for name, fields in fold.missing(good).items():
             fold.load_fields(name, dict.fromkeys(fields))
         fold.fold(good)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -12,6 +11,7 @@ from rich.table import Table
 
 from schemas.catalogue import CatalogueReader
 from schemas.clients import partition_of
+from schemas.event_time import utc
 from schemas.events import Track
 from schemas.registry import codec_of
 from schemas.settings import Settings
@@ -47,7 +47,7 @@ def user(user: Annotated[int, typer.Argument(min=0, help="The listener's id.")])
     table.add_column("artist")
     for listen in state.last_listens()[::-1].tolist():
         _, timestamp_ms, fraction, track = listen
-        table.add_row(_utc(timestamp_ms), f"{fraction:.0%}", str(track), *_names(tracks.get(track)))
+        table.add_row(utc(timestamp_ms), f"{fraction:.0%}", str(track), *_names(tracks.get(track)))
     console.print(table)
 
 
@@ -66,7 +66,7 @@ def popular(
         raise StateError(f"nothing was heard yet in namespace {reader.namespace}; `botify sim run` makes listens")
     now_ms = reader.event_time_ms()
     tracks = _catalogue(settings)
-    table = Table(title=f"most popular with a half-life of {half_life}, at {_utc(now_ms)} UTC of event time")
+    table = Table(title=f"most popular with a half-life of {half_life}, at {utc(now_ms)} UTC of event time")
     for heading in ("rank", "popularity", "track"):
         table.add_column(heading, justify="right")
     table.add_column("title")
@@ -85,10 +85,6 @@ def _catalogue(settings: Settings) -> dict[int, Track]:
     finally:
         reader.close()
     return reader.tracks
-
-
-def _utc(timestamp_ms: int) -> str:
-    return datetime.fromtimestamp(timestamp_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _names(track: Track | None) -> tuple[str, str]:

@@ -69,7 +69,7 @@ async def connect_gateway(
     BotifyError
         Kafka or Redis cannot be reached, or the experiments file is wrong.
     """
-    codec, clock = codec_of(settings), EventClock()
+    codec, clock = codec_of(settings), EventClock(settings.partitions)
     experiments = load_experiments(settings.experiments or DEFAULT_FILE, _AnyRecommender())
     redis = await asyncio.to_thread(connect, settings)
     stack.callback(redis.close)

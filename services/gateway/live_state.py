@@ -42,7 +42,7 @@ class LiveState:
     def refresh(self) -> None:
         """Look again; what was read last stays where Redis does not answer."""
         try:
-            self._clock.catch_up(self._reader.event_time_ms())
+            self._clock.follow(self._reader.event_times())
             if not self.popular or time.monotonic() >= self._popular_due_s:
                 tracks, _ = self._reader.top_tracks(HALF_LIFE, TOP)
                 self.popular = tracks.tolist()

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 
 from schemas.codec import Codec
 from schemas.errors import DecodeError
+from schemas.event_time import SIMULATED_TIME
 from schemas.events import Listen, Recommendation, RecommendationRequest, Track
 from services.gateway.errors import UnavailableError, UnknownTrackError
 from services.gateway.event_time import EventClock
@@ -116,7 +117,7 @@ class GatewayService:
         began_s = time.monotonic()
         listen = await self._listen(heard, call, ended=False)
         request = request_of(listen, int(time.time() * 1000) + self._deadline_ms)
-        recommendation = await self._exchange.tell(listen, request, _headers(call))
+        recommendation = await self._exchange.tell(listen, request, self._headers(heard.user, call))
         waited_ms = (time.monotonic() - began_s) * 1000
         in_time = recommendation is not None
         if recommendation is None:
@@ -131,12 +132,12 @@ class GatewayService:
     async def last(self, heard: Heard, call: Call) -> None:
         """Tell the last listen of a session; raises as `next`."""
         listen = await self._listen(heard, call, ended=True)
-        await self._exchange.tell(listen, None, _headers(call))
+        await self._exchange.tell(listen, None, self._headers(heard.user, call))
 
     async def _listen(self, heard: Heard, call: Call, *, ended: bool) -> Listen:
         await self.track(heard.track)
         place = await self._sessions.take(heard.user, call.id_, ends=ended)
-        return listen_of(call.id_, heard, place, self._led_by(place), self._clock.now_ms(), ended=ended)
+        return listen_of(call.id_, heard, place, self._led_by(place), self._clock.now_ms(heard.user), ended=ended)
 
     def _led_by(self, place: Place) -> LedBy | None:
         if place.led_by is None:
@@ -154,6 +155,6 @@ class GatewayService:
         except UnavailableError as error:  # the listener has a track; only the next listen will not say who chose it
             log.warning("a recommendation is not remembered: %s", error, extra={"request_id": listen.event_id})
 
-
-def _headers(call: Call) -> Sequence[tuple[str, bytes]]:
-    return () if call.client_id is None else (("x-request-id", call.client_id),)
+    def _headers(self, user: int, call: Call) -> tuple[tuple[str, bytes], ...]:
+        own = () if call.client_id is None else (("x-request-id", call.client_id),)
+        return (*own, SIMULATED_TIME) if self._clock.is_simulated(user) else own

@@ -1,10 +1,12 @@
-"""Where the event time of a run begins."""
+"""The event time of a run: where it begins, and which of its listens declare that it is simulated."""
 
 from __future__ import annotations
 
 import time
 
-from schemas.errors import DecodeError
+from schemas.clients import partition_of
+from schemas.entered import entered
+from schemas.event_time import LEAD_MS, event_time_of
 from schemas.events import Listen
 from schemas.registry import codec_of
 from schemas.settings import Settings
@@ -27,16 +29,47 @@ def start_of_run_ms(settings: Settings) -> int:
         The topic is missing, or no broker answers.
     """
     topic, codec = Topics.of(settings).listens.name, codec_of(settings)
-    newest_ms = 0
+    newest_ms: dict[int, int] = {}
     ends = end_offsets(settings, topic)
     reader = TopicReader(settings, topic, {partition: max(0, end - 1) for partition, end in ends.items()})
     try:
         for batch in reader.read_to_end(ends):
-            for message in batch:
-                try:
-                    newest_ms = max(newest_ms, codec.decode(message.value(), Listen).timestamp_ms)
-                except DecodeError:
-                    continue  # somebody's bad message says nothing about time
+            # somebody's bad message says nothing about time
+            for message, listen in entered(batch, Listen, codec):
+                newest_ms[message.partition()] = listen.timestamp_ms
     finally:
         reader.close()
-    return max(int(time.time() * 1000), newest_ms + APART_MS)
+    return max(int(time.time() * 1000), event_time_of(list(newest_ms.values())) + APART_MS)
+
+
+class SimulatedTime:
+    """Knows how far a run has brought the event time of each partition, so that few listens need to declare theirs.
+
+    Parameters
+    ----------
+    partitions : int
+        Of the listens topic.
+
+    Examples
+    --------
+    >>> time = SimulatedTime(partitions=1)
+    >>> leaps = [Listen(f"a:{n}", 42, 7, 0.5, n * LEAD_MS // 2, "a", n, False, None, {}, None, None) for n in (1, 2, 4)]
+    >>> [time.leaps(listen, wall_ms=0) for listen in leaps]
+    [False, False, True]
+    """
+
+    def __init__(self, partitions: int) -> None:
+        self._partitions = partitions
+        self._newest_ms = [0] * partitions
+
+    def leaps(self, listen: Listen, wall_ms: int) -> bool:
+        """Note a listen, and say whether the worker would refuse it but for the header `SIMULATED_TIME`.
+
+        Half of the bound is left for the clocks of this machine and the broker.
+        """
+        partition = partition_of(listen.user, self._partitions)
+        newest_ms = self._newest_ms[partition]
+        if listen.timestamp_ms <= newest_ms:
+            return False
+        self._newest_ms[partition] = listen.timestamp_ms
+        return listen.timestamp_ms > max(newest_ms, wall_ms) + LEAD_MS // 2

@@ -8,15 +8,17 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 
 from schemas import clients
+from schemas.event_time import SIMULATED_LEAD_MS, SIMULATED_TIME, utc
 from schemas.events import Listen, RecommendationRequest
 from schemas.registry import codec_of
 from schemas.settings import Settings
 from schemas.stopping import asked_to_stop
 from schemas.topics import Topics
+from sim.errors import SimulationError
 from sim.listeners.load import load_model
 from sim.loop.catalogue import publish_catalogue
 from sim.loop.conversation import Conversation
-from sim.loop.event_time import start_of_run_ms
+from sim.loop.event_time import SimulatedTime, start_of_run_ms
 from sim.loop.replies import Replies
 from sim.loop.result import RunResult
 from sim.loop.sender import Record, Sender
@@ -60,7 +62,13 @@ def run_loop(
         A topic is missing, or no broker answers.
     """
     publish_catalogue(settings, world.catalogue)
-    start_ms = start_of_run_ms(settings) if options.start_ms is None else options.start_ms
+    earliest_ms = start_of_run_ms(settings)
+    start_ms = earliest_ms if options.start_ms is None else options.start_ms
+    if start_ms > earliest_ms + SIMULATED_LEAD_MS:
+        raise SimulationError(
+            f"the run would start at {utc(start_ms)}, more than 366 days after the newest listen or now "
+            f"({utc(earliest_ms)}), and workers refuse such a leap; choose an earlier start"
+        )
     model = load_model(options.model, world, options.seed)
     simulation = Simulation(world, model, schedule_of(world, options, start_ms), options.seed)
     loop = Loop(settings, world, simulation, options, start_ms)
@@ -81,6 +89,7 @@ class Loop:
         self._topics = Topics.of(settings)
         # A step's records are sent together as they are: to wait for more would only make the listeners wait.
         self._sender = Sender(settings, linger_ms=0)
+        self._simulated_time = SimulatedTime(settings.partitions)
         self._replies = Replies(settings, self._codec)
         self.result = RunResult(run_id=options.run_id or new_run_id())
         self._conversation = Conversation(self.result.run_id, simulation.seats, len(world.catalogue), options.timeout_s)
@@ -122,7 +131,13 @@ class Loop:
         if not len(heard):
             return
         listens, requests = self._conversation.tell(heard, time.monotonic())
-        self._send(self._topics.listens.name, listens)
+        wall_ms = int(time.time() * 1000)
+        leaps: list[Listen] = []
+        steps: list[Listen] = []
+        for listen in listens:
+            (leaps if self._simulated_time.leaps(listen, wall_ms) else steps).append(listen)
+        self._sender.send_each(self._topics.listens.name, self._records(leaps), [SIMULATED_TIME])
+        self._send(self._topics.listens.name, steps)
         self._send(self._topics.recommendation_requests.name, requests)
         self._pace.spend(len(requests))
         self.result.count(heard)
@@ -137,9 +152,11 @@ class Loop:
         self.result.timed_out += len(given_up)
 
     def _send(self, topic: str, events: Sequence[Listen | RecommendationRequest]) -> None:
+        self._sender.send(topic, self._records(events))
+
+    def _records(self, events: Sequence[Listen | RecommendationRequest]) -> list[Record]:
         encode, key_of = self._codec.encode, clients.key_of
-        records: list[Record] = [{"key": key_of(event.user), "value": encode(event)} for event in events]
-        self._sender.send(topic, records)
+        return [{"key": key_of(event.user), "value": encode(event)} for event in events]
 
     def _report(self, wall_s: float, progress: Callable[[Progress], None]) -> None:
         result = self.result

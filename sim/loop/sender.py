@@ -62,6 +62,18 @@ class Sender:
             if records:
                 self._wait_for_room(topic, give_up)
 
+    def send_each(self, topic: str, records: list[Record], headers: list[tuple[str, bytes]]) -> None:
+        """Queue records with headers, which a batch cannot have; raises as `send`."""
+        give_up = time.monotonic() + FULL_QUEUE_S
+        for record in records:
+            while True:
+                try:
+                    self._producer.produce(topic, **record, headers=headers, on_delivery=self._delivered)
+                    break
+                except BufferError:
+                    self._wait_for_room(topic, give_up)
+            self._raise_failure()
+
     def close(self) -> None:
         """Wait until all is delivered.
 

@@ -7,7 +7,6 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -16,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from schemas.event_time import utc
 from schemas.position import parse_position
 from schemas.settings import Settings
 from streams.dlq.letters import Choice, DeadLetter, DeadLetterError, read_letters
@@ -167,7 +167,7 @@ def _deeds(settings: Settings) -> dict[str, str]:
 def _fields(letter: DeadLetter, deeds: dict[str, str]) -> dict[str, str]:
     return {
         "id": str(letter.origin),
-        "at": datetime.fromtimestamp(letter.at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S"),
+        "at": utc(letter.at_ms),
         "reason": letter.reason,
         "message": letter.message,
         "attempts": str(letter.attempts),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from rich import box
 from rich.table import Table
 
+from schemas.event_time import utc
 from streams.replay.plan import Plan
 from streams.replay.status import NamespaceStatus
 
@@ -38,7 +38,7 @@ def status_table(namespaces: Sequence[NamespaceStatus]) -> Table:
         if record is None:
             row = (one.namespace, one.role, "", "")
         else:
-            made = datetime.fromtimestamp(record.created_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+            made = utc(record.created_ms)
             row = (record.id, one.role, made, _COMPARED[record.equals_live])
         table.add_row(*row[:3], f"{one.folded:,}", f"{one.behind:,}", row[3])
     return table

@@ -8,6 +8,7 @@ the same event id, which the listener's history recognises.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from redis.exceptions import LockError
 from schemas import clients
 from schemas.catalogue import CatalogueReader
 from schemas.dead_letters import Origin
+from schemas.event_time import EventTime
 from schemas.registry import codec_of
 from schemas.settings import Settings
 from schemas.topic_reader import end_offsets
@@ -26,6 +28,7 @@ from schemas.topics import Topics
 from streams.dlq.letters import ATTEMPTS, REDRIVE_OF, DeadLetter, DeadLetterError
 from streams.dlq.resolutions import Deed, Resolution, Resolutions
 from streams.offline.partition_log import PartitionLog
+from streams.read import StateReader
 from streams.store.keys import redrive_lock
 from streams.worker.intake import Intake
 
@@ -85,7 +88,7 @@ def redrive(
         if not dry_run:
             resolutions.put(Deed.REDRIVEN, dict.fromkeys(outcome.found, 0))
         left = [letter for letter in chosen if letter.origin not in outcome.found]
-        fit = left if force else _only_fit(settings, left, outcome)
+        fit = left if force else _only_fit(settings, redis, left, outcome)
         if dry_run:
             outcome.sent = [letter.origin for letter in fit]
             return outcome
@@ -133,16 +136,18 @@ def _find_sent(settings: Settings, topic: str, in_doubt: dict[Origin, Resolution
     return found
 
 
-def _only_fit(settings: Settings, letters: Sequence[DeadLetter], outcome: Redriven) -> list[DeadLetter]:
+def _only_fit(settings: Settings, redis: Any, letters: Sequence[DeadLetter], outcome: Redriven) -> list[DeadLetter]:
     """Return those that would enter today; the others are noted as hopeless."""
-    codec = codec_of(settings)
+    codec, now_ms = codec_of(settings), int(time.time() * 1000)
+    reached_ms = StateReader(redis, settings).event_times()
     catalogue = CatalogueReader(settings, codec)
     try:
         catalogue.refresh()
         intake = Intake(codec, catalogue.tracks, catalogue.refresh)
         fit = []
         for letter in letters:
-            _, rejected = intake.take([letter.as_record()])
+            event_time = EventTime(reached_ms.get(letter.origin.partition, 0))
+            _, rejected = intake.take([letter.as_record()._replace(timestamp=now_ms)], event_time)
             if rejected:
                 outcome.hopeless.append((letter.origin, str(rejected[0].reason)))
             else:

@@ -19,6 +19,8 @@ SCORE_SETS: Sequence[str] = (*Users.score_sets, *Popularity.score_sets, *Session
 
 
 PROJECTIONS: Sequence[str] = ("users", "likes", "popularity", "sessions")
+ALWAYS_FOLDED: Sequence[str] = ("users", "sessions")
+"""`users` recognises duplicates, `sessions` knows the event time that decides which listens are accepted."""
 
 
 class PartitionFold:
@@ -30,7 +32,7 @@ class PartitionFold:
     ----------
     partition : int
     only : collection of str
-        Names of `PROJECTIONS` to fold. `users` is folded in any case, because the others rest on it.
+        Names of `PROJECTIONS` to fold; `ALWAYS_FOLDED` are folded in any case, because the others rest on them.
     rows : TrackRows, optional
         Shared between the folds of a process, to save memory.
     nothing_stored : bool
@@ -45,6 +47,8 @@ class PartitionFold:
         Sorted sets; they are read whole when a partition is claimed.
     hashes_read_at_claim : sequence of str
         Hashes that are read whole then.
+    event_time : EventTime
+        Which listens may be folded; valid once those hashes are loaded.
     """
 
     def __init__(
@@ -64,7 +68,8 @@ class PartitionFold:
             "popularity": Popularity(rows, nothing_stored=nothing_stored),
             "sessions": self._sessions,
         }
-        self.projections = [p for name, p in every.items() if name == "users" or name in only]
+        self.projections = [p for name, p in every.items() if name in ALWAYS_FOLDED or name in only]
+        self.event_time = self._sessions.event_time
         self._fields_of = {name: p for p in self.projections for name in p.hashes}
         self._scores_of = {name: p for p in self.projections for name in p.score_sets}
         self.score_sets: Sequence[str] = tuple(self._scores_of)

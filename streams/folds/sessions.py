@@ -13,13 +13,19 @@ import heapq
 import struct
 from collections.abc import Mapping, Sequence
 
+from schemas.event_time import EventTime
 from schemas.events import Listen, Session
 from streams.folds.policy_results import HALF_LIFE_SESSIONS, POLICY_RESULTS, PolicyResults, policy_of
 from streams.folds.projection import Changes, Fields, Record, Scores
 
 OPEN_SESSIONS = "open-sessions"
 WATERMARK = b"watermark"
-"""Field of `OPEN_SESSIONS` that holds the partition's event time; all other fields are user ids."""
+"""Field of `OPEN_SESSIONS` that holds the highest timestamp among the listens that were folded."""
+EVENT_TIME = b"event-time"
+"""Field of `OPEN_SESSIONS` that holds `EventTime.newest_ms`, where a duplicate has led `WATERMARK`.
+
+All fields but these two are user ids.
+"""
 
 GAP_MS = 30 * 60 * 1000
 
@@ -71,6 +77,8 @@ class Sessions:
     ----------
     closed : list of Session
         Closed since the shell last took them away.
+    event_time : EventTime
+        Which listens the intake accepts. It is kept here because it is stored with the open sessions.
 
     Examples
     --------
@@ -95,6 +103,9 @@ class Sessions:
         self._by_age: list[tuple[int, int, int]] = []
         self._touched: set[int] = set()
         self._results = PolicyResults(policy_half_life_sessions)
+        self._stored_event_ms = 0
+        self._event_time_is_stored = False
+        self.event_time = EventTime()
         self.closed: list[Session] = []
 
     def missing(self, batch: Sequence[Record]) -> Mapping[str, list[bytes]]:
@@ -109,8 +120,14 @@ class Sessions:
         for field, record in values.items():
             if record is None:
                 continue
-            if field == WATERMARK:
-                self._watermark_ms = int(record)
+            if field in (WATERMARK, EVENT_TIME):
+                event_ms = int(record)
+                if field == WATERMARK:
+                    self._watermark_ms = event_ms
+                else:
+                    self._event_time_is_stored = True
+                # without a field of its own, event time is the watermark
+                self._stored_event_ms = self.event_time.newest_ms = max(self._stored_event_ms, event_ms)
             else:
                 self._start(int(field), OpenSession.from_bytes(record))
 
@@ -129,9 +146,14 @@ class Sessions:
 
     def changes(self) -> Changes:
         """Return the sessions that were touched (None for those that closed) and the watermark."""
-        if not self._touched:
+        event_ms = max(self.event_time.newest_ms, self._watermark_ms)
+        if not self._touched and event_ms == self._stored_event_ms:
             return Changes()
         fields: dict[bytes, bytes | None] = {WATERMARK: b"%d" % self._watermark_ms}
+        ahead = event_ms > self._watermark_ms
+        if ahead or self._event_time_is_stored:
+            fields[EVENT_TIME] = b"%d" % event_ms if ahead else None
+        self._stored_event_ms, self._event_time_is_stored = event_ms, ahead
         for user in self._touched:
             session = self._open.get(user)
             fields[b"%d" % user] = session.to_bytes() if session else None

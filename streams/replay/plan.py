@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from streams.folds.partition import PROJECTIONS
+from streams.folds.partition import ALWAYS_FOLDED, PROJECTIONS
 from streams.replay.errors import ReplayError
 from streams.worker.topic_state import TopicState
 
@@ -76,6 +76,6 @@ def make_plan(
     partial = [f"partition {partition} begins at offset {offset}" for partition, offset in begin.items() if offset > 0]
     if missing := sorted(state.end.keys() - begin.keys()):
         partial.append(f"partitions {', '.join(map(str, missing))} are left out")
-    if left_out := [name for name in PROJECTIONS if name not in projections and name != "users"]:
+    if left_out := [name for name in PROJECTIONS if name not in projections and name not in ALWAYS_FOLDED]:
         partial.append(f"projections {', '.join(left_out)} are left out")
     return Plan(topic, state.topic_id, begin, stop, list(projections), partial)

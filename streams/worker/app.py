@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from schemas.catalogue import CatalogueReader
+from schemas.event_time import EventTime
 from schemas.registry import codec_of
 from schemas.settings import Settings
 from schemas.topics import Topics
@@ -32,6 +33,11 @@ class WorkerApp(FoldingApp):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.counters = Counters()
+        self._event_times: dict[int, EventTime] = {}
+
+    def event_times(self) -> dict[int, int]:
+        """Return how far each partition has come; see `FoldingApp.event_times`."""
+        return {partition: time.newest_ms for partition, time in dict(self._event_times).items()}
 
     def open_sources(self) -> None:
         """Read the catalogue and open the emitter; see `FoldingApp.open_sources`."""
@@ -55,7 +61,7 @@ class WorkerApp(FoldingApp):
 
     async def open_partition(self, partition: int, claim: Claim, start: int, store: Store) -> ClaimedPartition:
         """Return the partition; it reads its state with its first run."""
-        return ClaimedPartition(
+        claimed = ClaimedPartition(
             partition,
             claim,
             start,
@@ -66,6 +72,8 @@ class WorkerApp(FoldingApp):
             rows=self._rows,
             training=self.settings.training == "on",
         )
+        self._event_times[partition] = claimed.event_time
+        return claimed
 
 
 def build_app(settings: Settings) -> WorkerApp:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -102,6 +102,10 @@ class FoldingApp(BatchApp, ABC):
     async def open_partition(self, partition: int, claim: Claim, start: int, store: Store) -> Partition:
         """Return a partition that was claimed; see `OpenPartition`."""
 
+    def event_times(self) -> Mapping[int, int]:
+        """Return the event time of each partition in ms, where there is such a thing."""
+        return {}
+
     async def on_start(self) -> None:
         """Open the sources and connect; partitions are claimed when the group assigns them."""
         await super().on_start()
@@ -120,7 +124,9 @@ class FoldingApp(BatchApp, ABC):
             rebuild_missing=settings.on_missing_state == "rebuild",
         )
         self.registry.register(
-            PartitionMetrics(folding.program, self.partitions, self.counters, self._applies, self._ends)
+            PartitionMetrics(
+                folding.program, self.partitions, self.counters, self._applies, self._ends, self.event_times
+            )
         )
         self._served.enter_context(
             observed(settings, self.registry, alive=self.heartbeat.probe, ready=self._missing_for_ready)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from schemas.codec import Codec
 from schemas.errors import DecodeError, RejectedMessageError, ValidationError
+from schemas.event_time import EventTime
 from schemas.events import Listen
 from schemas.validation import check
 from streams.folds.projection import Record
@@ -46,8 +47,14 @@ class Intake:
         self._refresh = refresh
         self._rejected_before = rejected_before
 
-    def take(self, records: Sequence[Any]) -> tuple[list[Record], list[Rejected]]:
+    def take(self, records: Sequence[Any], event_time: EventTime) -> tuple[list[Record], list[Rejected]]:
         """Take a run in: records, at least one, of one partition.
+
+        Parameters
+        ----------
+        records : sequence of aiokafka.ConsumerRecord
+        event_time : EventTime
+            Of the partition, as of the record before; what is accepted advances it.
 
         Returns
         -------
@@ -75,6 +82,8 @@ class Intake:
                         raise ValidationError(f"track {listen.track} is not in the catalogue", raw)
                 if record.offset in rejected_before:
                     raise ValidationError("it was dead-lettered before, so only redriving brings it in", raw)
+                if listen.timestamp_ms > event_time.newest_ms:
+                    event_time.advance(listen.timestamp_ms, record.timestamp, record.headers, raw)
             except RejectedMessageError as reason:
                 rejected.append(Rejected(record, reason))
             else:

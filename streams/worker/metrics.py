@@ -38,6 +38,8 @@ class PartitionMetrics(Collector):
         See `TimedStore`.
     ends : callable
         Returns partition → end offset, as of the last fetch.
+    event_times : callable
+        Returns partition → event time in ms, where the program knows one.
     """
 
     def __init__(
@@ -47,12 +49,14 @@ class PartitionMetrics(Collector):
         counters: Counted,
         applies: DurationHistogram,
         ends: Callable[[], Mapping[int, int]],
+        event_times: Callable[[], Mapping[int, int]],
     ) -> None:
         self._prefix = f"botify_{program}"
         self._partitions = partitions
         self._counters = counters
         self._applies = applies
         self._ends = ends
+        self._event_times = event_times
 
     def collect(self) -> Iterable[Metric]:
         """Return the metrics as they are now."""
@@ -80,11 +84,20 @@ class PartitionMetrics(Collector):
             "Records between the checkpoint and the end of the partition, as of the last fetch.",
             labels=["partition"],
         )
+        event_time = GaugeMetricFamily(
+            f"{self._prefix}_event_time_seconds",
+            "Time of the newest listen that was accepted, in seconds after 1970.",
+            labels=["partition"],
+        )
+        for partition, event_ms in self._event_times().items():
+            if partition in checkpoints and event_ms:
+                event_time.add_metric([str(partition)], event_ms / 1000)
         for partition, offset in sorted(checkpoints.items()):
             checkpoint.add_metric([str(partition)], offset)
             lag.add_metric([str(partition)], max(0, ends.get(partition, offset) - offset))
         yield checkpoint
         yield lag
+        yield event_time
 
 
 class TimedStore:

@@ -51,6 +51,11 @@ class ClaimedPartition:
         Those that are folded; a worker folds all.
     training : bool
         Whether the listens are sent on to the training topic.
+
+    Attributes
+    ----------
+    event_time : EventTime
+        Of the newest listen that was accepted, once the state is loaded.
     """
 
     def __init__(
@@ -77,6 +82,7 @@ class ClaimedPartition:
         self._training = training
         # state and checkpoint are written together, so without the one there is none of the other
         self._fold = PartitionFold(partition, projections, rows, nothing_stored=claim.next_offset is None)
+        self.event_time = self._fold.event_time
         self._loaded = False
 
     @property
@@ -131,7 +137,7 @@ class ClaimedPartition:
     async def _take(self, records: Sequence[Any]) -> Outcome:
         if not self._loaded:
             await self.load()
-        good, rejected = self._intake.take(records)
+        good, rejected = self._intake.take(records, self.event_time)
         await self._read_missing(good)
         duplicates = self._fold.users.duplicates
         kept = self._fold.fold(good)

@@ -6,7 +6,6 @@ import hashlib
 import math
 import re
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from html import escape
 
 
@@ -52,17 +51,6 @@ def signed(value: float, decimals: int = 1) -> str:
     ('−1.2', '+45.6')
     """
     return "–" if math.isnan(value) else f"{value:+,.{decimals}f}".replace("-", "−")
-
-
-def utc(timestamp_ms: int, seconds: bool = True) -> str:
-    """Return a moment in UTC.
-
-    Examples
-    --------
-    >>> utc(1_700_000_000_000)
-    '2023-11-14 22:13:20'
-    """
-    return datetime.fromtimestamp(timestamp_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S" if seconds else "%b %d, %H:%M")
 
 
 def live(name: str, content: str, css: str = "") -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from schemas.event_time import utc
 from services.dashboard.figures.snapshot import Letter, Snapshot
 from services.dashboard.views.fragment import Fragment
-from services.dashboard.views.html import badge, card, empty, number, table, text, tile, utc
+from services.dashboard.views.html import badge, card, empty, number, table, text, tile
 
 _DEEDS = {
     "": ("open", "warn"),

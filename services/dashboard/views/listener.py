@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from schemas.event_time import utc
 from schemas.events import Listen, Track
 from services.dashboard.figures.catalogue import Catalogue
 from services.dashboard.figures.listener import SCANNED, ListenerReading
 from services.dashboard.figures.sessions import HeardSession, by_session
 from services.dashboard.views.fragment import Fragment, laid_out
-from services.dashboard.views.html import badge, card, empty, heard, named_track, number, table, text, tile, utc
+from services.dashboard.views.html import badge, card, empty, heard, named_track, number, table, text, tile
 
 SHOWN_SESSIONS = 20
 

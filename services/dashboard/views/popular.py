@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from schemas.event_time import utc
 from services.dashboard.figures.snapshot import RankedTrack, Snapshot
 from services.dashboard.views.fragment import Fragment
-from services.dashboard.views.html import badge, card, empty, named_track, number, table, utc
+from services.dashboard.views.html import badge, card, empty, named_track, number, table
 
 STEEP = 1.05
 """From how many times its share a track counts as rising."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from schemas.event_time import utc
 from services.dashboard.figures.snapshot import Replay, Snapshot
 from services.dashboard.views.fragment import Fragment
-from services.dashboard.views.html import badge, card, empty, text, utc
+from services.dashboard.views.html import badge, card, empty, text
 
 _ROLES = {"live": "good", "under way": "accent", "ready": "good", "partial": "warn"}
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from itertools import pairwise
 
 import httpx
 
+from schemas.clients import key_of, partition_of
 from schemas.codec import Codec
+from schemas.event_time import SIMULATED_TIME
 from schemas.events import Listen, Recommendation
 from schemas.settings import Settings
+from schemas.topic_reader import end_offsets
 from schemas.topics import Topics
 from sim.agents.http import HttpAgent
 from sim.loop.catalogue import publish_catalogue
@@ -24,6 +28,7 @@ from tests.support import (
     make_listens,
     offline_fold,
     produce,
+    produce_raw,
     read_topic,
     running,
     stop,
@@ -31,6 +36,8 @@ from tests.support import (
 )
 
 RECOMMENDER = "services.recommender"
+PARTITIONS = 4
+DAY_MS = 24 * 60 * 60 * 1000
 
 
 def listens(settings: Settings) -> list[Listen]:
@@ -132,9 +139,12 @@ def test_without_a_recommender_a_popular_track_serves(settings: Settings, gatewa
 
 def test_listens_at_the_gateway_go_on_where_event_time_is(settings: Settings, gateway: StartGateway) -> None:
     write_catalogue(settings, TRACKS)
-    ahead_ms = 4_000_000_000_000  # the year 2096
-    (first,) = make_listens(1, users=1, tracks=3)
-    produce(settings, Topics.of(settings).listens.name, [first._replace(timestamp_ms=ahead_ms)])
+    ahead_ms = int(time.time() * 1000) + 30 * DAY_MS
+    listens_of = {partition_of(listen.user, PARTITIONS): listen for listen in make_listens(100, users=50, tracks=3)}
+    records = [
+        (key_of(listen.user), Codec().encode(listen._replace(timestamp_ms=ahead_ms))) for listen in listens_of.values()
+    ]
+    produce_raw(settings, Topics.of(settings).listens.name, records, [SIMULATED_TIME])
     with running(settings, "streams.worker"):
         client = gateway()
 
@@ -143,6 +153,10 @@ def test_listens_at_the_gateway_go_on_where_event_time_is(settings: Settings, ga
             return of_user(settings, 42)[-1].timestamp_ms >= ahead_ms
 
         eventually(told_in_the_future)
+        assert client.post("/last/42", json={"track": 7, "time": 0.5}).status_code == 200
+        end = end_offsets(settings, Topics.of(settings).listens.name)
+        eventually(lambda: checkpoints(settings) == end)
+    assert offline_fold(settings).rejected == []
 
 
 def test_it_stops_in_time_and_cleanly(settings: Settings, gateway: StartGateway) -> None:

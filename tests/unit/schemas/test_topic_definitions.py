@@ -20,7 +20,11 @@ def test_names_carry_the_prefix() -> None:
 
 def test_the_source_of_truth_is_kept_and_the_catalogue_compacted() -> None:
     topics = Topics.of(Settings())
-    assert topics.listens.config == {"cleanup.policy": "delete", "retention.ms": "-1"}
+    assert topics.listens.config == {
+        "cleanup.policy": "delete",
+        "retention.ms": "-1",
+        "message.timestamp.type": "LogAppendTime",
+    }
     assert topics.catalogue.config == {"cleanup.policy": "compact"}
 
 

@@ -12,6 +12,8 @@ from streams.worker.transport import Run
 
 CODEC = Codec()
 TOPIC = "botify.listens"
+NOW_MS = 1_700_000_000_000
+"""When the broker took the records."""
 
 
 class KafkaRecord(NamedTuple):
@@ -20,6 +22,7 @@ class KafkaRecord(NamedTuple):
     offset: int
     key: bytes | None
     value: bytes | None
+    timestamp: int = NOW_MS
     partition: int = 0
     topic: str = TOPIC
     headers: Sequence[tuple[str, bytes]] = ()

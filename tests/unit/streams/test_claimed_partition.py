@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from schemas.event_time import LEAD_MS, SIMULATED_TIME
 from schemas.events import Session, TrainingBatch
 from schemas.training import listens_of
 from streams.folds.user_state import UserState
@@ -16,7 +20,7 @@ from streams.store.protocol import Outcome
 from streams.worker.emits import Emitted
 from streams.worker.intake import Intake, Rejected
 from streams.worker.partition import ClaimedPartition, Counters
-from tests.unit.streams.records import CODEC, listen, record
+from tests.unit.streams.records import CODEC, NOW_MS, KafkaRecord, listen, record
 
 
 class Sent:
@@ -58,6 +62,43 @@ class Worker:
     def listens(self, user: int = 42) -> int:
         raw = self.store.hashes[0, USERS].get(b"%d" % user)
         return UserState.from_bytes(raw).listens if raw else 0
+
+
+HALF_MS = LEAD_MS // 2
+
+
+@st.composite
+def records_with_wrong_clocks(draw: st.DrawFn) -> list[KafkaRecord]:
+    """Records with duplicates whose time is another than the original's, leaps, and leaps that are declared."""
+    rows = draw(
+        st.lists(
+            st.tuples(st.integers(0, 5), st.integers(-1, 40), st.booleans(), st.booleans()), min_size=1, max_size=25
+        )
+    )
+    return [
+        record(
+            offset, listen(f"e{id_}", user=42 + id_ % 2, timestamp_ms=NOW_MS + steps * HALF_MS, ended=ended)
+        )._replace(headers=[SIMULATED_TIME] if declared else ())
+        for offset, (id_, steps, declared, ended) in enumerate(rows)
+    ]
+
+
+@given(records_with_wrong_clocks(), st.lists(st.integers(1, 24)))
+def test_what_is_refused_for_its_time_is_the_same_for_any_cut_and_any_restart(
+    records: list[KafkaRecord], cuts: list[int]
+) -> None:
+    whole = Worker()
+    whole.process(*records)
+    parts, rejected = Worker(), []
+    bounds = [0, *sorted({cut for cut in cuts if cut < len(records)}), len(records)]
+    for begin, end in pairwise(bounds):
+        parts.process(*records[begin:end])
+        rejected += [letter.record.offset for letter in parts.sent.rejected]
+        parts = Worker(parts.store)  # another worker takes over
+    assert rejected == [letter.record.offset for letter in whole.sent.rejected]
+    assert {name: fields for name, fields in parts.store.hashes.items() if fields} == {
+        name: fields for name, fields in whole.store.hashes.items() if fields
+    }
 
 
 def test_a_run_moves_state_and_checkpoint() -> None:

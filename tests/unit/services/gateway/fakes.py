@@ -115,7 +115,7 @@ class FakeGateway:
             sessions=self.sessions,
             tracks=KnownTracks(self.catalogue),  # type: ignore[arg-type]
             fallback=Fallback(lambda: self.popular, lambda _: {"A": "C"}),
-            clock=EventClock(lambda: NOW_MS / 1000),
+            clock=EventClock(1, lambda: NOW_MS / 1000),
         )
 
     def problems(self) -> list[str]:

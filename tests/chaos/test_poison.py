@@ -1,0 +1,109 @@
+"""Producers whose clock or unit is wrong, among listens that are right and while the gateway serves."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from contextlib import ExitStack
+
+import httpx
+import numpy as np
+from confluent_kafka import Message
+
+from schemas.clients import key_of
+from schemas.codec import Codec
+from schemas.dead_letters import PREFIX
+from schemas.errors import DecodeError
+from schemas.events import Listen, Session
+from schemas.settings import Settings
+from schemas.topics import Topics
+from tests.chaos.conftest import TRACKS, StartWorker
+from tests.chaos.whole import caught_up
+from tests.integration.gateway.conftest import ready, start
+from tests.support import eventually, make_listens, offline_fold, produce_raw, read_topic, redis_contents, running
+
+GOOD = int(os.environ.get("BOTIFY_TEST_POISON_LISTENS", "20000"))
+OF_EACH = 100
+USERS = 2_000
+GATEWAY_USERS = 1_000_000
+"""The listeners at the gateway have ids from here on."""
+STEP_MS = 10_000
+"""Event time between two listens of `make_listens`."""
+
+DAY_MS = 24 * 60 * 60 * 1000
+YEAR_100000_MS = 3_093_527_980_800_000
+
+
+def is_poison(message: Message) -> bool:
+    try:
+        return Codec().decode(message.value(), Listen).event_id.startswith("poison")
+    except DecodeError:
+        return False
+
+
+class Traffic:
+    """Listeners at the gateway, one request after the other, until told to stop."""
+
+    def __init__(self, client: httpx.Client) -> None:
+        self._client = client
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.statuses: list[int] = []
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(0.01):
+            user = GATEWAY_USERS + len(self.statuses) % 20
+            answer = self._client.post(f"/next/{user}", json={"track": 7, "time": 0.5})
+            self.statuses.append(answer.status_code)
+
+
+def test_wrong_clocks_become_dead_letters_and_change_nothing(settings: Settings, start_worker: StartWorker) -> None:
+    """Invariant: state, sessions and answers are those of a topic that never had the wrong listens."""
+    rng, codec, topics = np.random.default_rng(12), Codec(), Topics.of(settings)
+    first_ms = int(time.time() * 1000) - GOOD * STEP_MS
+    made = make_listens(GOOD, USERS, TRACKS, seed=12)
+    base_ms = made[0].timestamp_ms
+    good = [listen._replace(timestamp_ms=listen.timestamp_ms - base_ms + first_ms) for listen in made]
+    wrong = [YEAR_100000_MS, first_ms * 1000, 2**52, int(time.time() * 1000) + DAY_MS]
+    records = [(key_of(listen.user), codec.encode(listen)) for listen in good]
+    for number, place in enumerate(np.sort(rng.integers(GOOD, size=OF_EACH * len(wrong)))[::-1].tolist()):
+        poison = good[place]._replace(event_id=f"poison-{number}", timestamp_ms=wrong[number % len(wrong)])
+        records.insert(place, (key_of(poison.user), codec.encode(poison)))
+    worker = start_worker("worker")
+    with running(settings, "services.recommender"), ExitStack() as programs:
+        client = start(programs, settings, "gateway", DEADLINE_MS=10_000)
+        eventually(lambda: ready(client), what=lambda: client.get("/readyz").text)
+        traffic = Traffic(client)
+        try:
+            eventually(lambda: len(traffic.statuses) > 20)
+            produce_raw(settings, topics.listens.name, records)
+            caught_up(settings)
+            seen = len(traffic.statuses)
+            eventually(lambda: len(traffic.statuses) > seen + 200)
+        finally:
+            traffic.stop()
+        caught_up(settings)
+    assert set(traffic.statuses) == {200}
+    told = [
+        codec.decode(message.value(), Listen)
+        for message in read_topic(settings, topics.listens.name)
+        if int(message.key()) >= GATEWAY_USERS
+    ]
+    assert max(listen.timestamp_ms for listen in told) <= time.time() * 1000
+    clean = offline_fold(settings, leave_out=is_poison)
+    assert clean.rejected == []
+    assert redis_contents(settings) == clean.contents()
+    sent = {codec.decode(m.value(), Session) for m in read_topic(settings, topics.sessions.name)}
+    assert sent == set(clean.sessions)
+    letters = read_topic(settings, topics.dead_letters.name)
+    assert len(letters) == OF_EACH * len(wrong)
+    assert all(is_poison(letter) for letter in letters)
+    reasons = [dict(letter.headers())[f"{PREFIX}exception.message"].decode() for letter in letters]
+    assert all(reason.startswith("timestamp_ms ") for reason in reasons)
+    assert worker.running
