@@ -1,7 +1,7 @@
 """Event time is input: how far ahead it may be, what a service takes for "now", and how it is shown.
 
 A listen's time comes from whoever produced it. Popularity decays by it and sessions close by it, so one wrong clock
-could ruin both. `EventTime` bounds how far a listen may lead; docs/adr/0001-event-time-is-bounded.md says why so.
+could ruin both. `EventTime` bounds how far a listen may lead; docs/adr/0007-event-time-is-bounded.md says why so.
 """
 
 from __future__ import annotations
