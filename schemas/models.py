@@ -189,6 +189,9 @@ class ModelReader:
             except TopicError as error:
                 log.error("%s; models stay as they are", error)  # noqa: TRY400 - the message says it all
                 self._stopping.wait(POLL_S)
+            except Exception:  # nobody would notice that the thread had ended
+                log.exception("%s cannot be followed at the moment; models stay as they are", self._topic)
+                self._stopping.wait(POLL_S)
 
     def _poll(self) -> bool:
         """Wait for a record and take it; return whether there was one."""

@@ -147,7 +147,7 @@ class Guards:
 
 
 def _check(answers: Answers, size: int) -> None:
-    """Refuse answers that would fail where they are put together with others'.
+    """Refuse answers that would fail later, where they are put together with others' or listened to.
 
     Raises
     ------
@@ -161,3 +161,5 @@ def _check(answers: Answers, size: int) -> None:
             raise RecommenderError(f"{len(values)} {field} answer {size} requests")
         if field == "tracks" and not np.issubdtype(values.dtype, np.integer):
             raise RecommenderError(f"tracks are of type {values.dtype}, not whole numbers")
+        if field == "propensities" and not np.isfinite(values).all():
+            raise RecommenderError("a propensity is no number; the listens it led to would be dead letters")

@@ -91,6 +91,7 @@ def test_a_policy_of_mix_that_raises_is_stood_in_for_too(guards: Guards, monkeyp
         Answers(np.arange(3), np.ones(4)),
         Answers(np.arange(4), np.ones(3)),
         Answers(np.arange(4.0), np.ones(4)),
+        Answers(np.arange(4), np.full(4, np.nan)),
         Answers(np.arange(4), np.ones(4), policies=["a"]),
         None,
     ],
