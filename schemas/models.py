@@ -88,24 +88,31 @@ class Followed(Generic[T]):
         once and use that, the next look may give another.
     version : int
         Of `current`; -1 before there was one.
+    published_s : float
+        When the record of `current` was produced, in seconds since the epoch; 0 before there was one.
+    offset, newest_offset : int
+        Of the record of `current`, and of the newest one under the name; -1 before there was one. They differ where
+        the newest snapshot could not be used.
     """
 
     def __init__(self, prepare: Callable[[Model], T]) -> None:
         self._prepare = prepare
         self.current: T | None = None
         self.version = -1
+        self.published_s = 0.0
+        self.offset = self.newest_offset = -1
 
-    def take(self, model: Model) -> None:
+    def take(self, model: Model, offset: int, published_s: float) -> None:
         """Prepare a snapshot and swap it in."""
         self.current = self._prepare(model)
-        self.version = model.version
+        self.version, self.published_s, self.offset = model.version, published_s, offset
 
 
 class ModelReader:
     """Follows the models topic in a thread of its own, so that whoever serves never waits for a model.
 
-    Nothing is committed: every reader wants every model. A snapshot that cannot be read is left out with a warning,
-    and the one before goes on serving.
+    Nothing is committed: every reader wants every model. A snapshot that cannot be used is left out with a warning,
+    whatever is wrong with it, and the one before goes on serving.
 
     Parameters
     ----------
@@ -136,6 +143,10 @@ class ModelReader:
         followed = Followed(prepare)
         self._followed.setdefault(name, []).append(followed)
         return followed
+
+    def on_topic(self) -> list[tuple[str, Followed[Any]]]:
+        """Return who follows each model that the topic has had a snapshot of, by name."""
+        return [(name, one) for name, all_of in self._followed.items() for one in all_of[:1] if one.newest_offset >= 0]
 
     def start(self) -> None:
         """Read what is there, then go on in the background.
@@ -178,6 +189,9 @@ class ModelReader:
             except TopicError as error:
                 log.error("%s; models stay as they are", error)  # noqa: TRY400 - the message says it all
                 self._stopping.wait(POLL_S)
+            except Exception:  # nobody would notice that the thread had ended
+                log.exception("%s cannot be followed at the moment; models stay as they are", self._topic)
+                self._stopping.wait(POLL_S)
 
     def _poll(self) -> bool:
         """Wait for a record and take it; return whether there was one."""
@@ -200,11 +214,19 @@ class ModelReader:
         followers = self._followed.get(name)
         if not followers or message.value() is None:  # a tombstone takes no model away from who uses it
             return
+        for followed in followers:
+            followed.newest_offset = message.offset()
         try:
-            model = self._codec.decode(message.value(), Model)
-            if hashlib.sha256(model.body).hexdigest() != model.digest:
-                raise DecodeError(f"the body of model {name!r} is not what its digest says", message.value())
+            model = self._decoded(message.value())
             for followed in followers:
-                followed.take(model)
+                followed.take(model, message.offset(), message.timestamp()[1] / 1000)
         except (BotifyError, ValueError) as error:
             log.warning("%s offset %d is left out: %s", self._topic, message.offset(), error)
+        except Exception:  # the thread must go on: the next snapshot may be good again
+            log.exception("%s offset %d is left out", self._topic, message.offset())
+
+    def _decoded(self, raw: bytes) -> Model:
+        model = self._codec.decode(raw, Model)
+        if hashlib.sha256(model.body).hexdigest() != model.digest:
+            raise DecodeError(f"the body of model {model.name!r} is not what its digest says", raw)
+        return model

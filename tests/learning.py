@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from schemas.codec import Codec
 from schemas.errors import RejectedMessageError
 from schemas.events import Model, Track, TrainingBatch
+from schemas.models import model_of, publish_models
 from schemas.settings import Settings
 from schemas.topic_reader import end_offsets
 from schemas.topics import Topics
 from schemas.training import listens_of
 from streams.learner.learner import Learner
+from streams.learner.model import MODELS
+from streams.learner.models.sessions import FinishedSession
 from streams.learner.partition import LEARNER, SNAPSHOTS
 from streams.store.connect import connect
 from streams.store.keys import checkpoint_key, default_namespace, learner_prefix, partition_key
@@ -76,6 +82,17 @@ def assert_learned(settings: Settings) -> PlainLearner:
     assert list(dict.fromkeys(sent)) == plain.models
     assert {model.name: model for model in sent} == newest
     return plain
+
+
+def publish_learned(settings: Settings, tracks: Sequence[Track], version: int = 1_000) -> None:
+    """Publish a snapshot of every model, learned from sessions in which all of the tracks are liked."""
+    rng = np.random.default_rng(version)
+    ids, likings = np.array([track.track for track in tracks]), np.ones(len(tracks), dtype=np.float32)
+    sessions = [FinishedSession(rng.permutation(ids), likings) for _ in range(20)]
+    learned = [kind({track.track: track for track in tracks}) for kind in MODELS]
+    for model in learned:
+        model.learn(sessions)
+    publish_models(settings, CODEC, [model_of(model.name, version, model.snapshot(), 0) for model in learned])
 
 
 def _namespace(settings: Settings) -> str:

@@ -18,6 +18,7 @@ from schemas.topics import Topics
 from services.errors import ExperimentError
 from services.experiments import DEFAULT_FILE, Experiment, Experiments, load_experiments
 from services.experiments.samples import Samples
+from services.recommender.wiring import RECOMMENDERS
 
 console = Console()
 
@@ -36,6 +37,8 @@ def list_experiments() -> None:
         table.add_row(experiment.name, layer, traffic, arms, experiment.salt)
     console.print(table)
     console.print(f"{file}: listeners without a recommender of theirs get {experiments.default}", soft_wrap=True)
+    for warning in experiments.warnings():
+        console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
 
 
 def show(name: Annotated[str, typer.Argument(help="The experiment's name.")]) -> None:
@@ -54,7 +57,7 @@ def show(name: Annotated[str, typer.Argument(help="The experiment's name.")]) ->
 
 def _declared(settings: Settings) -> tuple[str, Experiments]:
     file = settings.experiments or DEFAULT_FILE
-    return str(file), load_experiments(file)
+    return str(file), load_experiments(file, RECOMMENDERS)
 
 
 def _slice(experiment: Experiment) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from rich.live import Live
 
 from schemas.settings import Settings
 from services.cli.status_view import status_view
+from services.experiments import DEFAULT_FILE, load_experiments
 from services.gateway.options import GatewayOptions
 from services.stack.background import start_in_background
 from services.stack.down import stop_stack
@@ -47,6 +48,7 @@ def up(
 ) -> None:
     """Start Kafka, Valkey, stream processors, learner, recommenders and the gateway; the data is as it was left."""
     settings = Settings.from_env()
+    _check_experiments(settings)
     at = _gateway_port(settings, gateway_port) if gateway else None
     if detach:
         _up_in_background(settings, workers, recommenders, learners, kafka_port, redis_port, at)
@@ -92,6 +94,14 @@ def status(
     else:
         console.print(status_view(reading))
     _exit_by(reading)
+
+
+def _check_experiments(settings: Settings) -> None:
+    """Read the experiments file before anything is started that would end because of it."""
+    from services.recommender.wiring import RECOMMENDERS  # half a second, which `down` and `status` need not wait
+
+    for warning in load_experiments(settings.experiments or DEFAULT_FILE, RECOMMENDERS).warnings():
+        _say(f"warning: {warning}")
 
 
 def _up_in_background(

@@ -30,7 +30,8 @@ A layer deals its listeners out to its experiments in the order of the file, so 
 independent of each other, and an experiment without a layer is one of its own, with all listeners.
 
 A treatment need not name a recommender: it changes something else, then. Where several experiments give a listener a
-recommender, **the first in the file decides**; the treatments of all are logged.
+recommender, **the first in the file decides**; the treatments of all are logged. An experiment after one that gives
+every listener a recommender is warned of: its own never serve.
 
 An A/A run, in which no difference should be found, is one line: `aa = true` in place of the treatments makes `C` and
 `T1` with the same recommender, the one that `recommender = "..."` names, or whoever would have answered anyway.

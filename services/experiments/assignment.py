@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -108,6 +108,16 @@ class Experiment:
             return None
         return self.buckets[bucket_of(user, seed_of(self.salt), len(self.buckets))]
 
+    @property
+    def layer(self) -> str:
+        """The layer's name; an experiment without one is a layer by itself."""
+        return self.slice.layer if self.slice is not None else f"experiment:{self.name}"
+
+    @property
+    def traffic(self) -> float:
+        """Share of all listeners that it has."""
+        return self.slice.traffic if self.slice is not None else 1.0
+
     def shares(self) -> dict[Treatment, float]:
         """Return each treatment's share of the experiment's listeners."""
         return {arm: self.buckets.count(arm) / len(self.buckets) for arm in dict.fromkeys(self.buckets)}
@@ -128,8 +138,35 @@ class Experiments:
         self.default = default
         self.assign = lru_cache(maxsize=1 << 20)(self._assign)
 
+    def warnings(self) -> list[str]:
+        """Say of which experiments no recommender can ever answer.
+
+        Examples
+        --------
+        >>> first, second = (Experiment(name, name, (Treatment("C", "random"),)) for name in ("FIRST", "SECOND"))
+        >>> Experiments((first, second), "random").warnings()
+        ['SECOND: its recommenders never serve, because an earlier experiment gives one to every listener: FIRST']
+        """
+        found = []
+        decided: dict[str, list[Experiment]] = {}
+        for experiment in self.experiments:
+            masks = next((of for layer, of in decided.items() if layer != experiment.layer and _all_of(of)), [])
+            if masks and any(arm.recommender for arm in experiment.buckets):
+                found.append(
+                    f"{experiment.name}: its recommenders never serve, because an earlier experiment gives one to "
+                    f"every listener: {', '.join(mask.name for mask in masks)}"
+                )
+            if all(arm.recommender for arm in experiment.buckets):
+                decided.setdefault(experiment.layer, []).append(experiment)
+        return found
+
     def _assign(self, user: int) -> Assignment:
         of_each = ((experiment.name, experiment.treatment_of(user)) for experiment in self.experiments)
         arms = {name: arm for name, arm in of_each if arm is not None}
         recommender = next((arm.recommender for arm in arms.values() if arm.recommender), self.default)
         return Assignment({name: arm.name for name, arm in arms.items()}, recommender)
+
+
+def _all_of(experiments: Sequence[Experiment]) -> bool:
+    """Say whether experiments of one layer share all listeners out among them."""
+    return round(sum(experiment.traffic for experiment in experiments) * LAYER_BUCKETS) == LAYER_BUCKETS

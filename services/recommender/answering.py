@@ -51,6 +51,21 @@ class Answered:
         missing: NDArray[np.int64] = rows[~has_answer]
         return missing
 
+    def asked(self, wanted: Sequence[str]) -> list[tuple[str, bool]]:
+        """Return the policy that each request was meant for, and whether another answered in its place.
+
+        Parameters
+        ----------
+        wanted : sequence of str, length n
+            As `answer` had it.
+
+        Returns
+        -------
+        list of (str, bool), length n
+            A policy is called as in `streams.folds.policy_results`: `sticky_artist`, `mix/rerank`.
+        """
+        return list(map(_asked, wanted, self.recommenders, self.policies))
+
 
 def answer(batch: Batch, wanted: Sequence[str], recommenders: Mapping[str, Recommender]) -> Answered:
     """Answer a batch.
@@ -75,6 +90,24 @@ def answer(batch: Batch, wanted: Sequence[str], recommenders: Mapping[str, Recom
             rows = answered.put(rows, name, answers)
             name = recommender.fallback
     return answered
+
+
+def drawn_policy(drawn: str, answered: str) -> str:
+    """Name the policy that was drawn, and who stood in for it.
+
+    Examples
+    --------
+    >>> drawn_policy("memory", "memory"), drawn_policy("memory", "sticky_norepeat")
+    ('memory', 'memory/sticky_norepeat')
+    """
+    return drawn if answered == drawn else f"{drawn}/{answered}"
+
+
+def _asked(wanted: str, answered: str, policy: str | None) -> tuple[str, bool]:
+    if answered != wanted or policy is None:
+        return wanted, answered != wanted
+    drawn, _, stand_in = policy.partition("/")
+    return f"{wanted}/{drawn}", bool(stand_in)
 
 
 def check_chains(recommenders: Mapping[str, Recommender]) -> None:

@@ -22,7 +22,7 @@ from schemas.keyed_random import integers, uniform
 from services.recommender.catalogue import Catalogue
 from services.recommender.genre_pools import GenrePools
 from services.recommender.pool_logits import PoolLogits
-from services.recommender.protocol import NO_ANSWER, Answers, Batch
+from services.recommender.protocol import NO_ANSWER, Answers, Batch, no_answers
 from services.recommender.served_factors import LatestFactors
 from services.recommender.sessions_so_far import SessionsSoFar, sessions_so_far
 
@@ -84,7 +84,7 @@ class Fism:
         """Choose for each request; no answer before the first snapshot, or where the pool is used up."""
         factors = self._factors()
         if factors is None or not len(self._catalogue):
-            return Answers(np.full(len(batch), NO_ANSWER), np.zeros(len(batch)))
+            return no_answers(len(batch))
         table = factors.table(self._catalogue, self._pools)
         so_far = sessions_so_far(batch, self._catalogue)
         logits = PoolLogits(so_far, table, table.taste(so_far), self._pools, self._catalogue)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from schemas.events import Model
 from services.recommender.candidates import Candidates, discounted, draw_from_best, unheard
 from services.recommender.catalogue import Catalogue
-from services.recommender.protocol import NO_ANSWER, Answers, Batch
+from services.recommender.protocol import Answers, Batch, no_answers
 from services.recommender.sessions_so_far import SessionsSoFar, sessions_so_far
 from streams.learner.models.item_graph import LIKED, neighbours_of
 
@@ -87,7 +87,7 @@ class I2IStream:
     def recommend(self, batch: Batch) -> Answers:
         """Draw for each request; no answer where the graph leads nowhere new."""
         if not len(self._catalogue):
-            return Answers(np.full(len(batch), NO_ANSWER), np.zeros(len(batch)))
+            return no_answers(len(batch))
         so_far = sessions_so_far(batch, self._catalogue)
         near = unheard(liked_together(so_far, self._catalogue, self._graph()), so_far, self._catalogue)
         near = discounted(near, so_far, self._catalogue)

@@ -17,7 +17,7 @@ import numpy as np
 
 from services.recommender.candidates import Candidates, discounted, draw_from_best, unheard
 from services.recommender.catalogue import Catalogue
-from services.recommender.protocol import NO_ANSWER, Answers, Batch
+from services.recommender.protocol import Answers, Batch, no_answers
 from services.recommender.sessions_so_far import SessionsSoFar, sessions_so_far
 from streams.folds.likes import LIKE
 
@@ -46,7 +46,7 @@ class Memory:
     def recommend(self, batch: Batch) -> Answers:
         """Draw for each request; no answer where nothing worth it is remembered."""
         if not len(self._catalogue):
-            return Answers(np.full(len(batch), NO_ANSWER), np.zeros(len(batch)))
+            return no_answers(len(batch))
         so_far = sessions_so_far(batch, self._catalogue)
         liked = unheard(liked_before(batch, so_far, self._catalogue), so_far, self._catalogue)
         remembered = discounted(liked, so_far, self._catalogue)

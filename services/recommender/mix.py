@@ -18,7 +18,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from schemas.keyed_random import keys_of_texts, uniform
-from services.recommender.answering import answer
+from services.recommender.answering import answer, drawn_policy
 from services.recommender.gate import Gate
 from services.recommender.protocol import Answers, Batch, Recommender
 
@@ -58,7 +58,5 @@ class Mix:
         wanted = [self._gate.policies[policy] for policy in drawn.tolist()]
         answered = answer(batch, wanted, self._recommenders)
         candidates = np.array([count or 0 for count in answered.candidates], dtype=np.int64)
-        policies = [
-            by if by == policy else f"{policy}/{by}" for policy, by in zip(wanted, answered.recommenders, strict=True)
-        ]
+        policies = list(map(drawn_policy, wanted, answered.recommenders))
         return Answers(answered.tracks, answered.propensities * shares[drawn], candidates, policies)

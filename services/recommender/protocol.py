@@ -88,6 +88,11 @@ class Answers(NamedTuple):
     policies: Sequence[str] | None = None
 
 
+def no_answers(size: int) -> Answers:
+    """Return what a recommender says that has no answer to any of so many requests."""
+    return Answers(np.full(size, NO_ANSWER, dtype=np.int64), np.zeros(size))
+
+
 class Recommender(Protocol):
     """A policy. It keeps no state of a listener: that is in the request and in `states`."""
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from schemas.keyed_random import integers
 from services.recommender.catalogue import Catalogue
-from services.recommender.protocol import NO_ANSWER, Answers, Batch
+from services.recommender.protocol import Answers, Batch, no_answers
 
 
 class RandomTracks:
@@ -33,7 +33,7 @@ class RandomTracks:
         """Draw a row for each request; no answer while the catalogue is empty."""
         count = len(self._catalogue)
         if count == 0:
-            return Answers(np.full(len(batch), NO_ANSWER), np.zeros(len(batch)))
+            return no_answers(len(batch))
         rows = integers(batch.keys, 0, count)
         size = len(batch)
         return Answers(self._catalogue.tracks[rows], np.full(size, 1.0 / count), np.full(size, count))

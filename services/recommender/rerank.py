@@ -13,8 +13,6 @@ Cost: about 35 µs a recommendation at batch 64, in sessions of 50 tracks.
 
 from __future__ import annotations
 
-import numpy as np
-
 from services.recommender.candidates import Candidates, best_of_sessions, discounted, not_heard
 from services.recommender.catalogue import Catalogue
 from services.recommender.fism import answers_of, best_of_pools
@@ -22,7 +20,7 @@ from services.recommender.genre_pools import GenrePools
 from services.recommender.i2i_stream import LatestGraph, liked_together
 from services.recommender.memory import liked_before
 from services.recommender.pool_logits import PoolLogits
-from services.recommender.protocol import NO_ANSWER, Answers, Batch
+from services.recommender.protocol import Answers, Batch, no_answers
 from services.recommender.served_factors import FactorTable, LatestFactors, Taste
 from services.recommender.sessions_so_far import SessionsSoFar, sessions_so_far
 
@@ -58,7 +56,7 @@ class Rerank:
         """Choose for each request."""
         factors = self._factors()
         if factors is None or not len(self._catalogue):
-            return Answers(np.full(len(batch), NO_ANSWER), np.zeros(len(batch)))
+            return no_answers(len(batch))
         table = factors.table(self._catalogue, self._pools)
         so_far = sessions_so_far(batch, self._catalogue)
         taste = table.taste(so_far)

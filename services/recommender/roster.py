@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 
@@ -13,9 +14,11 @@ from services.recommender.answering import check_chains
 from services.recommender.catalogue import Catalogue
 from services.recommender.protocol import Recommender
 
+log = logging.getLogger(__name__)
+
 LOOK_EVERY_S = 10.0
 LOOK_AGAIN_S = 0.2
-"""How soon the topic is looked at again for a track that was not there."""
+"""How soon the topic is looked at again for a track that was not there, or for the first one."""
 
 Make = Callable[[Catalogue], list[Recommender]]
 
@@ -27,7 +30,7 @@ class Roster:
     ----------
     reader : CatalogueReader
     make : callable of Catalogue
-        Makes every recommender.
+        Makes every recommender. Where it raises for a catalogue that has grown, those made before go on serving.
     """
 
     def __init__(self, reader: CatalogueReader, make: Make) -> None:
@@ -36,6 +39,7 @@ class Roster:
         self._looked_at = -LOOK_EVERY_S
         self.catalogue = Catalogue([])
         self.recommenders: Mapping[str, Recommender] = {}
+        self._outdated = True
         self._look()
 
     def serve(self, tracks: NDArray[np.int64]) -> Mapping[str, Recommender]:
@@ -45,9 +49,24 @@ class Roster:
             self._look()
         return self.recommenders
 
+    def look_for_the_first_track(self) -> None:
+        """Look at the topic where the catalogue is empty, as nobody asks about a track then."""
+        if not len(self.catalogue) and time.monotonic() - self._looked_at > LOOK_AGAIN_S:
+            self._look()
+
     def _look(self) -> None:
-        if self._reader.refresh() or not self.recommenders:
-            self.catalogue = Catalogue(self._reader.tracks.values())
-            self.recommenders = {recommender.name: recommender for recommender in self._make(self.catalogue)}
-            check_chains(self.recommenders)
+        self._outdated |= self._reader.refresh() > 0
+        if self._outdated:
+            try:
+                self._make_anew()
+            except Exception:
+                if not self.recommenders:
+                    raise
+                log.exception("recommenders cannot be made for the new catalogue; those of the old one go on")
         self._looked_at = time.monotonic()
+
+    def _make_anew(self) -> None:
+        catalogue = Catalogue(self._reader.tracks.values())
+        recommenders = {recommender.name: recommender for recommender in self._make(catalogue)}
+        check_chains(recommenders)
+        self.catalogue, self.recommenders, self._outdated = catalogue, recommenders, False

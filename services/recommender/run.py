@@ -45,11 +45,7 @@ def main() -> None:
 def _serve(settings: Settings, service: RecommenderService, stopping: Sequence[int]) -> None:
     registry, heartbeat = new_registry(), Heartbeat()
     registry.register(RecommenderMetrics(service))
-
-    def ready() -> str | None:
-        return None if service.assigned else "the group has not assigned partitions yet"
-
-    with observed(settings, registry, alive=heartbeat.probe, ready=ready):
+    with observed(settings, registry, alive=heartbeat.probe, ready=service.problem):
         while not stopping:
             service.step()
             heartbeat.beat()

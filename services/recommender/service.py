@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
@@ -30,6 +30,7 @@ from services.errors import RecommenderError
 from services.experiments import Experiments
 from services.recommender.answering import answer
 from services.recommender.delivery import Delivery
+from services.recommender.guard import Breaker
 from services.recommender.lately import Lately
 from services.recommender.protocol import NO_ANSWER, Batch
 from services.recommender.roster import Roster
@@ -67,12 +68,17 @@ class RecommenderService:
     experiments : Experiments
     models : ModelReader
         What the recommenders follow; closed with the service.
+    breakers : mapping of name to Breaker
+        Those of the recommenders.
 
     Attributes
     ----------
     counters : Counters
     answers : collections.Counter of str
         Answers by the recommender that gave them.
+    asked, fallbacks : collections.Counter of str
+        Answers by the policy that they were wanted of, and those of them that another one gave. A policy of `mix` is
+        one by itself: `mix/rerank`.
     durations : DurationHistogram
         From a request's record timestamp to its answer.
     assigned : bool
@@ -87,13 +93,15 @@ class RecommenderService:
         roster: Roster,
         experiments: Experiments,
         models: ModelReader,
+        breakers: Mapping[str, Breaker],
     ) -> None:
         topics = Topics.of(settings)
         self._codec = codec
         self._reader = reader
         self._roster = roster
         self._experiments = experiments
-        self._models = models
+        self.models = models
+        self.breakers = breakers
         self._lately = Lately()
         self._consumer = Consumer(
             clients.consumer_config(
@@ -114,6 +122,8 @@ class RecommenderService:
         )
         self.counters = Counters()
         self.answers: Counter[str] = Counter()
+        self.asked: Counter[str] = Counter()
+        self.fallbacks: Counter[str] = Counter()
         self.durations = DurationHistogram()
         self.assigned = False
         self._committed_at = time.monotonic()
@@ -133,6 +143,7 @@ class RecommenderService:
             self._delivery.send(messages, answers, rejected)
         else:
             self._delivery.poll()
+            self._roster.look_for_the_first_track()
         if time.monotonic() - self._committed_at > COMMIT_EVERY_S:
             self._delivery.commit()
             self._committed_at = time.monotonic()
@@ -144,7 +155,13 @@ class RecommenderService:
             self._delivery.commit(wait=True)
         finally:
             self._consumer.close()
-            self._models.close()
+            self.models.close()
+
+    def problem(self) -> str | None:
+        """Return what keeps it from answering; a `Probe`. All models that the topic had were taken before it joined."""
+        if not len(self._roster.catalogue):
+            return "the catalogue is empty; `botify world publish` or a simulation fills it"
+        return None if self.assigned else "the group has not assigned partitions yet"
 
     def _on_assign(self, *_: object) -> None:
         self.assigned = True
@@ -201,7 +218,7 @@ class RecommenderService:
         answered = answer(batch, wanted, self._roster.serve(batch.tracks))
         now_ms = time.time() * 1000
         replies, durations_s = [], []
-        for request, message, fresh, assignment, track, propensity, recommender, policy, candidates in zip(
+        for request, message, fresh, assignment, track, propensity, recommender, policy, candidates, asked in zip(
             requests,
             messages,
             freshness,
@@ -211,13 +228,17 @@ class RecommenderService:
             answered.recommenders,
             answered.policies,
             answered.candidates,
+            answered.asked(wanted),
             strict=True,
         ):
             if track == NO_ANSWER:
                 self.counters.unanswerable += 1
                 continue
             self.counters.answered += 1
-            self.counters.fallbacks += recommender != assignment.recommender
+            meant_for, stood_in = asked
+            self.counters.fallbacks += stood_in
+            self.asked[meant_for] += 1
+            self.fallbacks[meant_for] += stood_in
             self.answers[recommender] += 1
             latency_ms = now_ms - message.timestamp()[1]
             durations_s.append(latency_ms / 1000)

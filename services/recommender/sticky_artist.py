@@ -11,7 +11,7 @@ import numpy as np
 
 from schemas.keyed_random import integers
 from services.recommender.catalogue import Catalogue
-from services.recommender.protocol import NO_ANSWER, Answers, Batch
+from services.recommender.protocol import NO_ANSWER, Answers, Batch, no_answers
 
 
 class StickyArtist:
@@ -38,7 +38,7 @@ class StickyArtist:
         catalogue = self._catalogue
         rows = catalogue.rows_of(batch.tracks)
         if len(catalogue) == 0:
-            return Answers(np.full(len(batch), NO_ANSWER), np.zeros(len(batch)))
+            return no_answers(len(batch))
         artists = catalogue.artist_of[rows]  # a row of -1 picks some artist, and is masked below
         sizes = catalogue.artist_size[artists]
         drawn = catalogue.by_artist[catalogue.artist_start[artists] + integers(batch.keys, 2, sizes)]

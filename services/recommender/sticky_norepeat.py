@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from services.recommender.candidates import Candidates, draw_from_best, earlier_of_artists, unheard
 from services.recommender.catalogue import Catalogue
-from services.recommender.protocol import NO_ANSWER, Answers, Batch
+from services.recommender.protocol import Answers, Batch, no_answers
 from services.recommender.sessions_so_far import SessionsSoFar, sessions_so_far
 from streams.learner.models.taste import ARTIST_DISCOUNT
 
@@ -50,7 +50,7 @@ class StickyNoRepeat:
     def recommend(self, batch: Batch) -> Answers:
         """Draw for each request; no answer where the session's artists are used up."""
         if not len(self._catalogue):
-            return Answers(np.full(len(batch), NO_ANSWER), np.zeros(len(batch)))
+            return no_answers(len(batch))
         so_far = sessions_so_far(batch, self._catalogue)
         return draw_from_best(
             best_of_artists(so_far, self._catalogue), batch.keys, 12, len(self._catalogue), self._catalogue

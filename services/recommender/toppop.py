@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.keyed_random import integers
-from services.recommender.protocol import NO_ANSWER, Answers, Batch
+from services.recommender.protocol import Answers, Batch, no_answers
 
 
 class TopPop:
@@ -38,5 +38,5 @@ class TopPop:
         """Draw one of the top for each request."""
         top, size = self._top(), len(batch)
         if len(top) == 0:
-            return Answers(np.full(size, NO_ANSWER), np.zeros(size))
+            return no_answers(size)
         return Answers(top[integers(batch.keys, 1, len(top))], np.full(size, 1.0 / len(top)), np.full(size, len(top)))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,43 +59,76 @@ class Sources:
     clock: Callable[[], float] = time.monotonic
 
 
-class Maker:
-    """Makes all recommenders for a catalogue, and gets snapshots ready for it before they are served."""
+class Parts(NamedTuple):
+    """What a recommender is made of.
 
-    def __init__(self) -> None:
-        self._catalogue = Catalogue([])
-        self._pools = GenrePools(self._catalogue)
+    Attributes
+    ----------
+    catalogue : Catalogue
+    pools : GenrePools
+        Of this catalogue.
+    sources : Sources
+    others : mapping of name to Recommender
+        Those that stand before it in `RECOMMENDERS`.
+    """
+
+    catalogue: Catalogue
+    pools: GenrePools
+    sources: Sources
+    others: Mapping[str, Recommender]
+
+
+RECOMMENDERS: Mapping[str, Callable[[Parts], Recommender]] = {
+    RandomTracks.name: lambda of: RandomTracks(of.catalogue),
+    TopPop.name: lambda of: TopPop(of.sources.top),
+    StickyArtist.name: lambda of: StickyArtist(of.catalogue),
+    StickyArtistMixed.name: lambda of: StickyArtistMixed(of.catalogue),
+    Contextual.name: lambda of: Contextual(of.sources.neighbours),
+    Indexed.name: lambda of: Indexed(of.sources.user_lists),
+    SimilarUsers.name: lambda of: SimilarUsers(of.catalogue, of.sources.neighbours),
+    I2I.name: lambda of: I2I(of.sources.neighbours),
+    StickyNoRepeat.name: lambda of: StickyNoRepeat(of.catalogue),
+    Memory.name: lambda of: Memory(of.catalogue),
+    I2IStream.name: lambda of: I2IStream(of.catalogue, of.sources.graph),
+    Fism.name: lambda of: Fism(of.catalogue, of.pools, of.sources.factors),
+    Rerank.name: lambda of: Rerank(of.catalogue, of.pools, of.sources.factors, of.sources.graph),
+    Mix.name: lambda of: Mix(of.others, Gate(Mix.name, POLICIES, of.sources.policy_results, of.sources.clock)),
+}
+"""All that can be named in an experiments file, and how each is made."""
+
+
+class Maker:
+    """Makes all recommenders for a catalogue, and gets snapshots ready for it before they are served.
+
+    Parameters
+    ----------
+    guard : callable of Recommender, optional
+        What is put around each, those that `mix` asks included; see `Guards`.
+    """
+
+    def __init__(self, guard: Callable[[Recommender], Recommender] = lambda recommender: recommender) -> None:
+        self._guard = guard
+        nothing = Catalogue([])
+        # one value, because the thread that follows the models reads it
+        self._served = nothing, GenrePools(nothing)
 
     def make(self, catalogue: Catalogue, sources: Sources) -> list[Recommender]:
         """Return every recommender."""
         pools = GenrePools(catalogue)
-        self._catalogue, self._pools = catalogue, pools
-        recommenders: list[Recommender] = [
-            RandomTracks(catalogue),
-            TopPop(sources.top),
-            StickyArtist(catalogue),
-            StickyArtistMixed(catalogue),
-            Contextual(sources.neighbours),
-            Indexed(sources.user_lists),
-            SimilarUsers(catalogue, sources.neighbours),
-            I2I(sources.neighbours),
-            StickyNoRepeat(catalogue),
-            Memory(catalogue),
-            I2IStream(catalogue, sources.graph),
-            Fism(catalogue, pools, sources.factors),
-            Rerank(catalogue, pools, sources.factors, sources.graph),
-        ]
-        gate = Gate(Mix.name, POLICIES, sources.policy_results, sources.clock)
-        return [*recommenders, Mix({recommender.name: recommender for recommender in recommenders}, gate)]
+        self._served = catalogue, pools
+        made: dict[str, Recommender] = {}
+        for name, make in RECOMMENDERS.items():
+            made[name] = self._guard(make(Parts(catalogue, pools, sources, made)))
+        return list(made.values())
 
     def factors(self, model: Model) -> ServedFactors:
         """Read a snapshot of the factors; in the thread that follows the models."""
         served = factors_of(model)
-        served.table(self._catalogue, self._pools)
+        served.table(*self._served)
         return served
 
     def graph(self, model: Model) -> ServedGraph:
         """Read a snapshot of the item graph; in the thread that follows the models."""
         served = graph_of(model)
-        served.of(self._catalogue)
+        served.of(self._served[0])
         return served

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from schemas.settings import STACK_FILE
 from services.stack.identity import STOP_GRACE_S, stop_groups, wait_until_gone
-from services.stack.record import StackRecord
+from services.stack.record import StackEnd, StackRecord
 
 
 def stop_stack(home: Path) -> bool:
@@ -22,6 +22,7 @@ def stop_stack(home: Path) -> bool:
     StackError
         What runs cannot be read from the data directory.
     """
+    StackEnd.forget(home)
     record = StackRecord.read(home)
     if record is None:
         return False

@@ -1,16 +1,19 @@
-"""`stack.json`: what runs where, written by who runs it, read by everybody else."""
+"""`stack.json`: what runs where, written by who runs it, read by everybody else; and why a stack ended."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
 from schemas.settings import STACK_FILE
 from services.stack.errors import StackError
 from services.stack.identity import Identity
+
+ENDED_FILE = "stack-ended.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,3 +70,41 @@ class StackRecord:
     def survivors(self) -> dict[str, Identity]:
         """Return the processes that are still alive; a number that another program has now does not count."""
         return {name: process for name, process in self.processes.items() if process.is_alive()}
+
+
+@dataclass(frozen=True, slots=True)
+class StackEnd:
+    """Why the last stack of a data directory ended, where nobody told it to.
+
+    Attributes
+    ----------
+    at : str
+        When, in ISO 8601.
+    why : str
+        The error's message.
+    """
+
+    at: str
+    why: str
+
+    @classmethod
+    def of(cls, error: Exception) -> Self:
+        """Return the end by an error, now."""
+        return cls(datetime.now(UTC).isoformat(timespec="seconds"), str(error) or repr(error))
+
+    def write(self, home: Path) -> None:
+        """Leave it for `botify status`."""
+        (home / ENDED_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, home: Path) -> Self | None:
+        """Return the end, or None where the last stack was told to stop; a file that is none of ours counts as none."""
+        try:
+            return cls(**json.loads((home / ENDED_FILE).read_text(encoding="utf-8")))
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
+
+    @staticmethod
+    def forget(home: Path) -> None:
+        """Remove what an earlier stack left."""
+        (home / ENDED_FILE).unlink(missing_ok=True)

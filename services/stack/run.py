@@ -14,6 +14,7 @@ from services.stack.child import ChildProcess, stop_all
 from services.stack.embedded import EmbeddedStack
 from services.stack.kafka_jars import Notify
 from services.stack.programs import Program
+from services.stack.record import StackEnd
 from services.stack.supervisor import Supervisor
 
 
@@ -79,6 +80,7 @@ def running_stack(
         notify=notify,
     )
     stack.start(ready=False)
+    StackEnd.forget(stack.home)
     try:
         notify("making the topics")
         create_topics(stack.settings)
@@ -99,6 +101,9 @@ def running_stack(
         finally:
             # before the servers: they still commit what they have done
             stop_all(ours)
+    except Exception as error:
+        StackEnd.of(error).write(stack.home)
+        raise
     finally:
         stack.stop()
 

@@ -14,7 +14,7 @@ from schemas.topics import Topics
 from services.stack.lag import GroupLag, OffsetReader, Offsets, lags, rates, totals
 from services.stack.processes import ProcessReader, ProcessStatus
 from services.stack.reachable import check_redis
-from services.stack.record import StackRecord
+from services.stack.record import StackEnd, StackRecord
 from streams.read import StateReader
 from streams.store.connect import connect
 from streams.store.keys import learner_prefix
@@ -77,7 +77,7 @@ def read_status(settings: Settings, interval_s: float = 1.0) -> StackStatus:
         The record in the data directory cannot be read.
     """
     record = StackRecord.read(settings.home)
-    problems = [] if record else [f"nothing was started in {settings.home}: run `botify up`"]
+    problems = _of_the_stack(settings.home, record)
     process_reader = ProcessReader(record.processes if record else {})
     topics = TopicStatus()
     checkpoints: Offsets = {}
@@ -99,6 +99,20 @@ def read_status(settings: Settings, interval_s: float = 1.0) -> StackStatus:
         topics=topics,
         problems=problems,
     )
+
+
+def _of_the_stack(home: Path, record: StackRecord | None) -> list[str]:
+    """Say why no stack runs, where none does."""
+    if record is not None:
+        if record.owner.is_alive():
+            return []
+        return [
+            f"the process that ran the stack (pid {record.owner.pid}) was killed, so everything was stopped; the data "
+            "stays. Run `botify up`"
+        ]
+    if (end := StackEnd.read(home)) is not None:
+        return [f"the stack in {home} ended at {end.at}, because {end.why}"]
+    return [f"nothing was started in {home}: run `botify up`"]
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 
 from confluent_kafka import Producer
 
@@ -11,15 +12,30 @@ from schemas.clients import key_of, producer_config
 from schemas.codec import Codec
 from schemas.events import Recommendation, RecommendationRequest
 from schemas.settings import Settings
+from schemas.topic_reader import end_offsets
 from schemas.topics import Topics
+from streams.folds.policy_results import POLICY_RESULTS, PolicyResult
+from streams.store.connect import connect
+from streams.store.keys import default_namespace, partition_key
 from tests.chaos.conftest import TRACKS
 from tests.chaos.programs import Program
-from tests.support import eventually, read_topic
+from tests.learning import publish_learned
+from tests.support import eventually, make_tracks, read_topic
 
 USERS = 50
 PER_S = 50
 BACK_S = 10.0
 PATIENCE_MS = 120_000
+KILLS = 2
+LEARNED = """
+[[experiment]]
+name = "LEARNED"
+treatments = [
+    { name = "C", recommender = "fism" },
+    { name = "T1", recommender = "rerank" },
+    { name = "T2", recommender = "mix" },
+]
+"""
 
 
 class Requests:
@@ -75,3 +91,59 @@ def test_no_request_waits_long_for_a_recommender_that_is_back(settings: Settings
     finally:
         requests.stop()
         killed.stop()
+
+
+def policies_of(settings: Settings, skip: dict[int, int]) -> Counter[tuple[int, str, str | None]]:
+    """Count the answers behind some offsets by listener, by who gave them and by which policy."""
+    messages = read_topic(settings, Topics.of(settings).recommendations.name)
+    replies = [Codec().decode(one.value(), Recommendation) for one in messages if one.offset() >= skip[one.partition()]]
+    return Counter((reply.user, reply.recommender, reply.policy) for reply in replies)
+
+
+def learned_share(answers: Counter[tuple[int, str, str | None]]) -> float:
+    """Return the share of answers by the factors, alone or as the policy of `mix`."""
+    learned = sum(
+        count
+        for (_, recommender, policy), count in answers.items()
+        if recommender in ("fism", "rerank") or policy == "rerank"
+    )
+    return learned / answers.total()
+
+
+def prefer_rerank(settings: Settings) -> None:
+    """Leave results behind by which the gate of `mix` gives nearly all sessions to `rerank`."""
+    redis, key = connect(settings), partition_key(default_namespace(settings.topic_prefix), 0, POLICY_RESULTS)
+    for policy, time_a_session in (("sticky_norepeat", 3.0), ("rerank", 30.0)):
+        redis.hset(key, f"mix/{policy}", PolicyResult(time_a_session * 500, 500.0).to_bytes())
+    redis.close()
+
+
+def test_from_its_first_answer_on_a_recommender_that_was_killed_serves_what_was_learned(settings: Settings) -> None:
+    experiments = settings.home / "learned.toml"
+    experiments.write_text(LEARNED)
+    own, topic = settings.with_(experiments=experiments), Topics.of(settings).recommendations.name
+    publish_learned(settings, make_tracks(TRACKS))
+    prefer_rerank(settings)
+    serving = Program(own, "services.recommender", "recommender-0")
+    requests = Requests(settings)
+
+    def answers_since(offsets: dict[int, int]) -> int:
+        return sum(end_offsets(settings, topic).values()) - sum(offsets.values())
+
+    try:
+        beginning = dict.fromkeys(range(settings.partitions), 0)
+        eventually(lambda: answers_since(beginning) > 3 * USERS)
+        before = policies_of(settings, beginning)
+        for kill in range(1, KILLS + 1):
+            serving.kill()
+            killed_at = end_offsets(settings, topic)
+            serving = Program(own, "services.recommender", f"recommender-{kill}")
+            eventually(lambda killed_at=killed_at: answers_since(killed_at) > 3 * USERS)
+            after = policies_of(settings, killed_at)
+            print(f"kill {kill}: {after.total()} answers, {learned_share(after):.4f} learned")
+            # a listener's session, and with it the policy, is the same in all requests
+            assert after.keys() == before.keys(), after.keys() ^ before.keys()
+        assert learned_share(before) > 0.9
+    finally:
+        requests.stop()
+        serving.stop()

@@ -205,6 +205,10 @@ class Factors:
     """A snapshot, to look vectors up in."""
 
     def __init__(self, about: Mapping[str, list[str]], arrays: Arrays) -> None:
+        sizes = {"tracks": len(arrays["ids"]), **{part: len(about[part]) for part in ("artists", "genres")}}
+        for part, size in sizes.items():
+            if arrays[part].shape != (size, DIMENSIONS + 1):
+                raise ValueError(f"the factors of {size} {part} have the shape {arrays[part].shape}")
         ids = arrays["ids"].astype(np.int64)
         self._order = np.argsort(ids)
         self._ids = ids[self._order]
@@ -228,6 +232,8 @@ class Factors:
         -------
         ndarray of float32, shape (n, DIMENSIONS + 1)
         """
+        if not len(tracks):
+            return np.zeros((0, DIMENSIONS + 1), dtype=np.float32)
         average = np.mean(list(self._genres.values()), axis=0) if self._genres else np.zeros(DIMENSIONS + 1)
         nothing = np.zeros(DIMENSIONS + 1, dtype=np.float32)
         of_artists = np.array([self._artists.get(name, nothing) for name in artists], dtype=np.float32)

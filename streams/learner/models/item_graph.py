@@ -141,9 +141,18 @@ class ItemGraph:
 
 
 def neighbours_of(snapshot: bytes) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float16]]:
-    """Read a snapshot: track ids (n,), their neighbours (n, NEIGHBOURS), `NOBODY` at the end, and relative weights."""
+    """Read a snapshot: track ids (n,), their neighbours (n, NEIGHBOURS), `NOBODY` at the end, and relative weights.
+
+    Raises
+    ------
+    ValueError
+        The bytes are not that.
+    """
     _, arrays = unpack(snapshot)
-    return arrays["ids"], arrays["neighbours"], arrays["weights"]
+    ids, neighbours, weights = arrays["ids"], arrays["neighbours"], arrays["weights"]
+    if neighbours.ndim != 2 or neighbours.shape != weights.shape or len(neighbours) != len(ids):
+        raise ValueError(f"{len(ids)} tracks have neighbours {neighbours.shape} and weights {weights.shape}")
+    return ids, neighbours, weights
 
 
 def liked_pairs(heard: Padded) -> tuple[Ints, Ints, NDArray[np.float64]]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import pytest
 
 from schemas.clients import key_of, partition_of
 from schemas.codec import Codec
@@ -13,8 +16,14 @@ from schemas.settings import Settings
 from schemas.topic_reader import end_offsets
 from schemas.topics import Topics
 from services.experiments import DEFAULT_FILE, load_experiments
-from services.recommender.service import GROUP
+from services.recommender.bootstrap import build_service
+from services.recommender.guard import FAILURES_IN_A_ROW
+from services.recommender.metrics import RecommenderMetrics
+from services.recommender.protocol import Answers
+from services.recommender.service import GROUP, RecommenderService
+from services.recommender.sticky_artist import StickyArtist
 from services.stack.lag import OffsetReader
+from tests.learning import publish_learned
 from tests.support import (
     checkpoints,
     eventually,
@@ -211,6 +220,78 @@ def test_two_services_share_the_requests(settings: Settings) -> None:
         for stretch in range(10):
             ask(settings, requests(100, first=100 * stretch))
         eventually(lambda: len({reply.request_id for reply in answers(settings)}) == 1000, 60)
+
+
+@contextmanager
+def in_this_process(settings: Settings, experiments: str) -> Iterator[RecommenderService]:
+    """A service whose recommenders can be replaced; the block calls `step`."""
+    path = settings.home / "experiments.toml"
+    path.write_text(experiments)
+    service = build_service(settings.with_(experiments=path))
+    try:
+        yield service
+    finally:
+        service.close()
+
+
+def steps_until(service: RecommenderService, condition: Callable[[], bool]) -> None:
+    """Let it answer until a condition is true."""
+
+    def stepped() -> bool:
+        service.step(0.05)
+        return condition()
+
+    eventually(stepped)
+
+
+def figures(service: RecommenderService) -> dict[tuple[str, str], float]:
+    """The metrics that have a label: (name without its beginning, value of the label) to value."""
+    return {
+        (sample.name.removeprefix("botify_recommender_"), next(iter(sample.labels.values()))): sample.value
+        for metric in RecommenderMetrics(service).collect()
+        for sample in metric.samples
+        if sample.labels
+    }
+
+
+def test_models_that_came_before_the_catalogue_serve_from_the_first_answer_on(settings: Settings) -> None:
+    publish_learned(settings, make_tracks(TRACKS))
+    with in_this_process(settings, 'default = "fism"') as service:
+        assert "the catalogue is empty; `botify world publish`" in (service.problem() or "")
+        write_catalogue(settings, TRACKS)
+        steps_until(service, lambda: service.problem() is None)
+        ask(settings, requests(200))
+        steps_until(service, lambda: service.counters.answered == 200)
+        assert service.answers == {"fism": 200}
+        publish_learned(settings, make_tracks(TRACKS), version=2_000)
+        produce_raw(settings, Topics.of(settings).models.name, [(b"i2i_stream", b"rubbish")])
+        wanted = {("model_served", "fism"): 1, ("model_served", "i2i_stream"): 0, ("model_version", "fism"): 2_000}
+        eventually(lambda: wanted.items() <= figures(service).items(), what=lambda: figures(service))
+        found = figures(service)
+    assert found["model_version", "i2i_stream"] == 2_000
+    assert 0 <= found["model_age_seconds", "fism"] < 60
+    assert (found["asked_total", "fism"], found["fallbacks_total", "fism"]) == (200, 0)
+    assert ("model_served", "neighbours") not in found
+
+
+def test_a_recommender_that_raises_costs_no_arm_an_answer(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> Answers:
+        raise AttributeError("'NoneType' object has no attribute 'tracks'")
+
+    write_catalogue(settings, TRACKS)
+    with in_this_process(settings, DEFAULT_FILE.read_text()) as service:
+        monkeypatch.setattr(StickyArtist, "recommend", broken)
+        for first in range(0, 300, 30):
+            ask(settings, requests(30, first=first))
+            steps_until(service, lambda first=first: service.counters.answered == first + 30)
+        found = figures(service)
+    replies = answers(settings)
+    assert {reply.recommender for reply in replies} == {"random"}
+    treated = sum(reply.treatments["STICKY_ARTIST"] == "T1" for reply in replies)
+    assert (found["asked_total", "sticky_artist"], found["fallbacks_total", "sticky_artist"]) == (treated, treated)
+    assert (found["asked_total", "random"], found["fallbacks_total", "random"]) == (300 - treated, 0)
+    assert found["failures_total", "sticky_artist"] == FAILURES_IN_A_ROW
+    assert (found["left_out", "sticky_artist"], found["left_out", "random"]) == (1, 0)
 
 
 def test_a_wrong_experiments_file_ends_it_with_one_message(settings: Settings) -> None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import mmh3
 import pytest
+import typer
 from scipy import stats
+from typer.testing import CliRunner
 
+from services.cli.experiments import list_experiments
+from services.cli.stack import up
 from services.errors import ExperimentError
 from services.experiments import DEFAULT_FILE, Experiment, Experiments, Treatment, load_experiments
 
@@ -262,6 +267,57 @@ def test_a_wrong_file_is_refused_with_its_name_and_what_is_wrong(tmp_path: Path,
     with pytest.raises(ExperimentError, match=why) as caught:
         load(tmp_path, text)
     assert "experiments.toml" in str(caught.value)
+
+
+@pytest.mark.parametrize("command", [list_experiments, up])
+def test_a_misspelt_recommender_is_refused_by_what_reads_the_file(
+    command: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('[[experiment]]\nname = "A"\ntreatments = [{ name = "C", recommender = "stiky_artist" }]')
+    monkeypatch.setenv("BOTIFY_EXPERIMENTS", str(path))
+    monkeypatch.setenv("BOTIFY_HOME", str(tmp_path / "home"))
+    app = typer.Typer()
+    app.command()(command)
+    refused = CliRunner().invoke(app)
+    assert isinstance(refused.exception, ExperimentError)
+    assert f"{path}: A, treatment C: recommender 'stiky_artist' is not one of contextual, fism" in str(
+        refused.exception
+    )
+    assert not (tmp_path / "home").exists()
+
+
+ALL_OF_A = '[[experiment]]\nname = "A"\ntreatments = [{ name = "C", recommender = "random" }]\n'
+SOME_OF_A = '[[experiment]]\nname = "A"\ntreatments = [{ name = "C" }, { name = "T1", recommender = "random" }]\n'
+B = '[[experiment]]\nname = "B"\ntreatments = [{ name = "C", recommender = "toppop" }]\n'
+HALF = (
+    '[[experiment]]\nname = "{}"\nlayer = "l"\ntraffic = 0.5\ntreatments = [{{ name = "C", recommender = "random" }}]\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        (ALL_OF_A + B, {"B": "A"}),
+        (B + ALL_OF_A, {"A": "B"}),
+        (SOME_OF_A + B, {}),
+        (HALF.format("H1") + B, {}),
+        (HALF.format("H1") + HALF.format("H2"), {}),
+        (HALF.format("H1") + HALF.format("H2") + B, {"B": "H1, H2"}),
+        (ALL_OF_A + '[[experiment]]\nname = "B"\ntreatments = [{ name = "C" }]', {}),
+        (ALL_OF_A + '[[experiment]]\nname = "B"\naa = true', {}),
+    ],
+)
+def test_an_experiment_that_is_masked_by_earlier_ones_is_warned_of(
+    tmp_path: Path, text: str, masked: dict[str, str]
+) -> None:
+    experiments = load(tmp_path, text)
+    assert experiments.warnings() == [
+        f"{name}: its recommenders never serve, because an earlier experiment gives one to every listener: {by}"
+        for name, by in masked.items()
+    ]
+    if masked == {"B": "A"}:
+        assert {experiments.assign(user).recommender for user in range(1_000)} == {"random"}
 
 
 def test_a_missing_file_says_how_it_is_named(tmp_path: Path) -> None:

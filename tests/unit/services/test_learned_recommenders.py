@@ -7,7 +7,7 @@ fallback answers.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -17,17 +17,21 @@ from schemas.events import Listen, RecommendationRequest, Track
 from schemas.models import model_of
 from services.recommender.answering import answer
 from services.recommender.catalogue import Catalogue
-from services.recommender.i2i_stream import I2IStream, graph_of
+from services.recommender.i2i_stream import I2IStream, ServedGraph, graph_of
 from services.recommender.lists import NO_LISTS
 from services.recommender.memory import Memory
 from services.recommender.mix import POLICIES
 from services.recommender.protocol import NO_ANSWER, Batch, Recommender
+from services.recommender.served_factors import ServedFactors
 from services.recommender.sessions_so_far import WINDOW, sessions_so_far
 from services.recommender.sticky_norepeat import StickyNoRepeat
 from services.recommender.wiring import Maker, Sources
 from streams.folds.likes import Likes
 from streams.folds.policy_results import PolicyResult
-from streams.learner.models.item_graph import ItemGraph
+from streams.learner.model import MODELS
+from streams.learner.models.arrays import pack
+from streams.learner.models.factors import read_factors
+from streams.learner.models.item_graph import ItemGraph, neighbours_of
 from streams.learner.models.sessions import FinishedSession
 from tests.unit.services.recommending import Heard, state_of
 
@@ -109,16 +113,64 @@ def test_i2i_stream_draws_from_the_neighbours_of_what_was_liked() -> None:
     assert I2IStream(CATALOGUE, lambda: None).recommend(batch_after([(10, 1.0)])).tracks.tolist() == [NO_ANSWER]
 
 
-def recommenders_with(results: dict[str, PolicyResult]) -> dict[str, Recommender]:
-    sources = Sources(
+def sources_with(
+    results: Mapping[str, PolicyResult],
+    factors: Callable[[], ServedFactors | None] = lambda: None,
+    graph: Callable[[], ServedGraph | None] = lambda: None,
+) -> Sources:
+    return Sources(
         top=lambda: np.zeros(0, dtype=np.int64),
         neighbours=lambda: NO_LISTS,
         user_lists=lambda: NO_LISTS,
-        factors=lambda: None,
-        graph=lambda: None,
+        factors=factors,
+        graph=graph,
         policy_results=lambda: results,
     )
-    return {one.name: one for one in Maker().make(CATALOGUE, sources)}
+
+
+def recommenders_with(results: dict[str, PolicyResult]) -> dict[str, Recommender]:
+    return {one.name: one for one in Maker().make(CATALOGUE, sources_with(results))}
+
+
+def test_snapshots_that_came_before_the_catalogue_serve_once_it_is_there() -> None:
+    tracks = {
+        t: Track(t, CATALOGUE.artists[CATALOGUE.artist_of[row]], None, CATALOGUE.genres[CATALOGUE.genre_of[row]], "x")
+        for row, t in enumerate(CATALOGUE.tracks.tolist())
+    }
+    session = FinishedSession(CATALOGUE.tracks, np.ones(len(CATALOGUE), np.float32))
+    learned = [kind(tracks) for kind in MODELS]
+    for model in learned:
+        model.learn([session])
+    maker, followed = Maker(), {}
+    sources = sources_with({}, lambda: followed.get("fism"), lambda: followed.get("i2i_stream"))
+    maker.make(Catalogue([]), sources)
+    for model, prepare in zip(learned, (maker.graph, maker.factors), strict=True):
+        followed[model.name] = prepare(model_of(model.name, 1, model.snapshot(), 0))
+    for catalogue in (Catalogue(list(tracks.values())[:6]), CATALOGUE):
+        recommenders = {one.name: one for one in maker.make(catalogue, sources)}
+        for name in ("fism", "rerank", "i2i_stream"):
+            assert answer(batch_after([(10, 1.0)]), [name], recommenders).recommenders == [name]
+
+
+@pytest.mark.parametrize(
+    ("read", "about", "arrays"),
+    [
+        (
+            read_factors,
+            {"artists": ["a"], "genres": []},
+            {
+                "ids": np.arange(2),
+                "tracks": np.zeros((2, 33)),
+                "artists": np.zeros((1, 20)),
+                "genres": np.zeros((0, 33)),
+            },
+        ),
+        (neighbours_of, {}, {"ids": np.arange(2), "neighbours": np.zeros((2, 3)), "weights": np.zeros((2, 4))}),
+    ],
+)
+def test_a_snapshot_of_another_shape_is_refused_when_it_is_read(read, about, arrays) -> None:
+    with pytest.raises(ValueError, match=r"\(1, 20\)|\(2, 4\)"):
+        read(pack(about, arrays))
 
 
 @pytest.mark.parametrize("name", [*POLICIES[1:], "fism"])

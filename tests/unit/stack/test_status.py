@@ -2,10 +2,13 @@ import io
 import os
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from schemas.settings import Settings
 from services.cli.status_view import duration, status_view
+from services.stack import run
+from services.stack.errors import ChildDiedError
 from services.stack.identity import Identity
 from services.stack.lag import GroupLag
 from services.stack.ports import find_free
@@ -44,6 +47,45 @@ def test_what_should_run_and_does_not_is_a_problem(tmp_path):
 def test_nothing_started_is_a_problem_with_a_way_out(tmp_path):
     nowhere = without_servers(tmp_path)
     assert "run `botify up`" in read_status(nowhere, interval_s=0.0).problems[0]
+
+
+class StackWithoutServers:
+    servers = ()
+    watchdog = None
+
+    def __init__(self, home, *_, **__):
+        self.home = home
+        self.settings = Settings(home=home)
+
+    def start(self, *, ready):
+        pass
+
+    def stop(self):
+        pass
+
+    def record(self, *_, **__):
+        pass
+
+
+def test_a_stack_that_ended_says_why_until_the_next_one(tmp_path, monkeypatch):
+    nowhere = without_servers(tmp_path)
+    monkeypatch.setattr(run, "EmbeddedStack", StackWithoutServers)
+    monkeypatch.setattr(run, "create_topics", lambda _: None)
+    with pytest.raises(ChildDiedError), run.running_stack(tmp_path, [], notify=print):
+        raise ChildDiedError("valkey ended with status 1. Its log ends:\nno space left")
+    (first, *_) = read_status(nowhere, interval_s=0.0).problems
+    assert str(tmp_path) in first
+    assert "ended at 20" in first
+    assert "valkey ended with status 1. Its log ends:\nno space left" in first
+    with pytest.raises(KeyboardInterrupt), run.running_stack(tmp_path, [], notify=print):
+        raise KeyboardInterrupt
+    assert "nothing was started" in read_status(nowhere, interval_s=0.0).problems[0]
+
+
+def test_a_stack_whose_own_process_was_killed_says_so(tmp_path):
+    nowhere = without_servers(tmp_path)
+    StackRecord(GONE, ready=True).write(tmp_path)
+    assert f"(pid {GONE.pid}) was killed" in read_status(nowhere, interval_s=0.0).problems[0]
 
 
 def test_the_view_shows_lag_by_partition_and_problems():

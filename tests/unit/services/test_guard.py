@@ -1,0 +1,144 @@
+"""Invariant: a recommender that raises costs nobody an answer but itself, alone and as a policy of `mix`."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+
+from schemas.events import RecommendationRequest, Track
+from services.recommender.answering import answer
+from services.recommender.catalogue import Catalogue
+from services.recommender.guard import FAILURES_IN_A_ROW, LEFT_OUT_S, LOG_EVERY_S, Guards
+from services.recommender.lists import NO_LISTS
+from services.recommender.memory import Memory
+from services.recommender.mix import POLICIES
+from services.recommender.protocol import Answers, Batch
+from services.recommender.sticky_norepeat import StickyNoRepeat
+from services.recommender.toppop import TopPop
+from services.recommender.wiring import RECOMMENDERS, Maker, Sources
+
+CATALOGUE = Catalogue([Track(t, f"artist {t // 5}", None, None, "x") for t in range(50)])
+SOURCES = Sources(
+    top=lambda: np.arange(3),
+    neighbours=lambda: NO_LISTS,
+    user_lists=lambda: NO_LISTS,
+    factors=lambda: None,
+    graph=lambda: None,
+    policy_results=dict,
+)
+ENOUGH_S = LOG_EVERY_S + 1
+
+
+class Clock:
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def guards(clock: Clock) -> Guards:
+    return Guards(clock)
+
+
+def batch(n: int) -> Batch:
+    return Batch.of([RecommendationRequest(f"r{i}", i, f"s{i}", 0, i % 50, 1.0, 0, 0) for i in range(n)], [None] * n)
+
+
+def made(guards: Guards):
+    return {one.name: one for one in Maker(guards).make(CATALOGUE, SOURCES)}
+
+
+def broken(*_: object) -> Answers:
+    raise AttributeError("'NoneType' object has no attribute 'tracks'")
+
+
+def test_the_registry_names_who_is_made(guards: Guards) -> None:
+    assert list(made(guards)) == list(RECOMMENDERS) == list(guards.breakers)
+
+
+def test_who_raises_is_stood_in_for_and_all_others_answer_themselves(
+    guards: Guards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TopPop, "recommend", broken)
+    wanted = ["toppop", "sticky_artist"] * 10
+    answered = answer(batch(20), wanted, made(guards))
+    assert answered.recommenders == ["random", "sticky_artist"] * 10
+    assert answered.asked(wanted) == [("toppop", True), ("sticky_artist", False)] * 10
+    assert {name: one.failures for name, one in guards.breakers.items() if one.failures} == {"toppop": 1}
+
+
+def test_a_policy_of_mix_that_raises_is_stood_in_for_too(guards: Guards, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Memory, "recommend", broken)
+    monkeypatch.setattr(StickyNoRepeat, "recommend", broken)
+    answered = answer(batch(500), ["mix"] * 500, made(guards))
+    assert answered.recommenders == ["mix"] * 500
+    assert set(answered.policies) == {f"{policy}/random" for policy in POLICIES}
+    assert set(answered.asked(["mix"] * 500)) == {(f"mix/{policy}", True) for policy in POLICIES}
+    assert guards.breakers["memory"].failures == 1
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        Answers(np.arange(3), np.ones(4)),
+        Answers(np.arange(4), np.ones(3)),
+        Answers(np.arange(4.0), np.ones(4)),
+        Answers(np.arange(4), np.full(4, np.nan)),
+        Answers(np.arange(4), np.ones(4), policies=["a"]),
+        None,
+    ],
+)
+def test_answers_that_do_not_fit_the_requests_are_a_failure(
+    guards: Guards, monkeypatch: pytest.MonkeyPatch, answers: Answers
+) -> None:
+    monkeypatch.setattr(TopPop, "recommend", lambda *_: answers)
+    assert answer(batch(4), ["toppop"] * 4, made(guards)).recommenders == ["random"] * 4
+    assert guards.breakers["toppop"].failures == 1
+
+
+def test_who_goes_on_raising_is_left_out_for_a_while_and_tried_again(
+    guards: Guards, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    with monkeypatch.context() as patched:
+        patched.setattr(TopPop, "recommend", lambda *_: calls.append(clock.now_s) or broken())
+        for _ in range(3 * FAILURES_IN_A_ROW):
+            recommenders = made(guards)  # a catalogue that grows forgives nothing
+            assert answer(batch(2), ["toppop"] * 2, recommenders).recommenders == ["random"] * 2
+        assert len(calls) == FAILURES_IN_A_ROW
+        clock.now_s = LEFT_OUT_S
+        answer(batch(2), ["toppop"] * 2, recommenders)
+        answer(batch(2), ["toppop"] * 2, recommenders)
+        assert len(calls) == FAILURES_IN_A_ROW + 1  # one call was tried
+    clock.now_s += LEFT_OUT_S
+    assert not guards.breakers["toppop"].left_out
+    assert answer(batch(2), ["toppop"] * 2, recommenders).recommenders == ["toppop"] * 2
+
+
+def test_now_and_then_a_failure_leaves_nobody_out(guards: Guards, monkeypatch: pytest.MonkeyPatch) -> None:
+    recommenders = made(guards)
+    for _ in range(2 * FAILURES_IN_A_ROW):
+        with monkeypatch.context() as patched:
+            patched.setattr(TopPop, "recommend", broken)
+            answer(batch(2), ["toppop"] * 2, recommenders)
+        assert answer(batch(2), ["toppop"] * 2, recommenders).recommenders == ["toppop"] * 2
+
+
+def test_the_traceback_is_logged_once_a_minute(
+    guards: Guards, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(TopPop, "recommend", broken)
+    recommenders = made(guards)
+    with caplog.at_level(logging.ERROR):
+        for clock.now_s in (0.0, 1.0, 2.0, ENOUGH_S):
+            answer(batch(2), ["toppop"] * 2, recommenders)
+    assert [record.getMessage().partition(" (")[2][:7] for record in caplog.records] == ["1 times", "3 times"]
+    assert all(record.exc_info[0] is AttributeError for record in caplog.records)
