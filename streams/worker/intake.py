@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from schemas.codec import Codec
-from schemas.errors import DecodeError, RejectedMessageError, ValidationError
+from schemas.errors import DecodeError, RejectedBeforeError, RejectedMessageError, ValidationError
 from schemas.events import Listen
 from schemas.validation import check
 from streams.folds.projection import Record
@@ -74,7 +74,7 @@ class Intake:
                     if listen.track not in known:
                         raise ValidationError(f"track {listen.track} is not in the catalogue", raw)
                 if record.offset in rejected_before:
-                    raise ValidationError("it was dead-lettered before, so only redriving brings it in", raw)
+                    raise RejectedBeforeError("it was dead-lettered before, so only redriving brings it in", raw)
             except RejectedMessageError as reason:
                 rejected.append(Rejected(record, reason))
             else:
