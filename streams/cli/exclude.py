@@ -24,7 +24,7 @@ Reason = Annotated[str, typer.Option(help="Why; `botify dlq list` shows it.")]
 
 
 def exclude(
-    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="TOPIC/PARTITION/OFFSET.")] = None,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="TOPIC/PARTITION/OFFSET.")] = None,
     user: User = None,
     event_id: EventId = None,
     after: After = None,
