@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, Self
+
+from schemas.errors import ExcludedError
 
 Headers = list[tuple[str, bytes]]
 
@@ -40,7 +42,13 @@ def dead_letter_headers(
 
 
 class Origin(NamedTuple):
-    """The record that a dead letter was; copies of a letter have the same origin."""
+    """The record that a dead letter was; copies of a letter have the same origin.
+
+    Examples
+    --------
+    >>> Origin.parse("botify.listens/3/17") == Origin("botify.listens", 3, 17)
+    True
+    """
 
     topic: str
     partition: int
@@ -48,6 +56,12 @@ class Origin(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.topic}/{self.partition}/{self.offset}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read what `str` gives; raises ValueError for anything else."""
+        topic, partition, offset = text.rsplit("/", 2)
+        return cls(topic, int(partition), int(offset))
 
 
 def origin_of(headers: Iterable[tuple[str, bytes]] | None) -> Origin | None:
@@ -63,3 +77,14 @@ def origin_of(headers: Iterable[tuple[str, bytes]] | None) -> Origin | None:
         return Origin(found[PREFIX + "topic"].decode(), int(found[PREFIX + "partition"]), int(found[PREFIX + "offset"]))
     except (KeyError, ValueError):
         return None
+
+
+def is_exclusion(headers: Iterable[tuple[str, bytes]] | None) -> bool:
+    """Say whether an operator has written the letter, to keep a record out that had entered.
+
+    Examples
+    --------
+    >>> is_exclusion(dead_letter_headers("botify.listens", 3, 17, None, ExcludedError("a bot", b"")))
+    True
+    """
+    return (f"{PREFIX}exception.class.name", ExcludedError.__name__.encode()) in (headers or ())

@@ -48,3 +48,27 @@ class DecodeError(RejectedMessageError):
 
 class ValidationError(RejectedMessageError):
     """The bytes decode, but the event cannot be true (a fraction of 7, an unknown track)."""
+
+
+class RejectedBeforeError(RejectedMessageError):
+    """The record is a dead letter already; only a redrive brings it in."""
+
+
+class ExcludedError(RejectedMessageError):
+    """An operator has excluded the record, though it can be read and could be true."""
+
+
+def rejection_classes() -> list[str]:
+    """Return the names of all reasons that a dead letter can have: a bounded set, for metrics.
+
+    Examples
+    --------
+    >>> "DecodeError" in rejection_classes()
+    True
+    """
+    found, waiting = set(), RejectedMessageError.__subclasses__()
+    while waiting:
+        kind = waiting.pop()
+        found.add(kind.__name__)
+        waiting += kind.__subclasses__()
+    return sorted(found)

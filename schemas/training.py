@@ -64,7 +64,14 @@ class Listens:
     def since(self, first: int) -> Self:
         """Return the listens whose `offsets` are `first` or more."""
         start = int(np.searchsorted(self.offsets, first))
-        return replace(self, **{field.name: getattr(self, field.name)[start:] for field in fields(self)})
+        return self._rows(slice(start, None))
+
+    def without(self, offsets: NDArray[np.int64]) -> Self:
+        """Return the listens that are not at these `offsets`."""
+        return self._rows(~np.isin(self.offsets, offsets))
+
+    def _rows(self, rows: slice | NDArray[np.bool_]) -> Self:
+        return replace(self, **{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
 
 def training_batch_of(
@@ -102,13 +109,16 @@ def training_batch_of(
     return TrainingBatch(source_topic_id, source_partition, first_offset, next_offset, sessions=sessions, **raw)
 
 
-def listens_of(batch: TrainingBatch, raw: bytes) -> Listens:
+def listens_of(batch: TrainingBatch, raw: bytes, left_out: NDArray[np.int64] | None = None) -> Listens:
     """Return the columns as arrays, after a check that they can be true.
 
     Parameters
     ----------
     raw : bytes
         The message's value; it travels with the error.
+    left_out : ndarray of int64, shape (m,), optional
+        Offsets of the source partition, rising: listens that became dead letters after the batch was written. They are
+        taken away before values are checked.
 
     Raises
     ------
@@ -131,8 +141,12 @@ def listens_of(batch: TrainingBatch, raw: bytes) -> Listens:
         )
     if (np.diff(listens.offsets.astype(np.int64), append=stretch) <= 0).any():
         raise ValidationError(f"offsets do not rise within the stretch of {stretch}", raw)
+    if left_out is not None:
+        first, last = np.searchsorted(left_out, [batch.first_offset, batch.next_offset])
+        if first < last:
+            listens = listens.without(left_out[first:last] - batch.first_offset)
     for name, highest in _HIGHEST.items():
-        values = columns[name]
+        values = getattr(listens, name)
         if not ((values >= 0) & (values <= highest)).all():
             raise ValidationError(f"column {name} has a value that is not between 0 and {highest}", raw)
     return listens

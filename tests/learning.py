@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -14,13 +14,14 @@ from schemas.models import model_of, publish_models
 from schemas.settings import Settings
 from schemas.topic_reader import end_offsets
 from schemas.topics import Topics
-from schemas.training import listens_of
+from schemas.training import Listens, listens_of
 from streams.learner.learner import Learner
 from streams.learner.model import MODELS
 from streams.learner.models.sessions import FinishedSession
 from streams.learner.partition import LEARNER, SNAPSHOTS
+from streams.read import StateReader
 from streams.store.connect import connect
-from streams.store.keys import checkpoint_key, default_namespace, learner_prefix, partition_key
+from streams.store.keys import checkpoint_key, learner_prefix, partition_key
 from tests.support import checkpoints, read_topic
 
 CODEC = Codec()
@@ -34,8 +35,8 @@ class PlainLearner:
     models: list[Model] = field(default_factory=list)
 
 
-def plain_learner(settings: Settings) -> PlainLearner:
-    """Fold the training topic, what cannot be read left out."""
+def plain_learner(settings: Settings, without: Container[tuple[int, int]] = ()) -> PlainLearner:
+    """Fold the training topic, what cannot be read left out; `without` names (partition, offset) of listens."""
     topics = Topics.of(settings)
     tracks = [CODEC.decode(m.value(), Track) for m in read_topic(settings, topics.catalogue.name)]
     plain = PlainLearner(Learner({track.track: track for track in tracks}))
@@ -45,6 +46,9 @@ def plain_learner(settings: Settings) -> PlainLearner:
             listens = listens_of(batch, message.value())
         except RejectedMessageError:
             continue
+        offsets = (listens.offsets + np.int64(batch.first_offset)).tolist()
+        kept = [(batch.source_partition, offset) not in without for offset in offsets]
+        listens = Listens(*(getattr(listens, column.name)[kept] for column in fields(listens)))
         plain.learner.fold(batch, listens)
         plain.models += plain.learner.take_models()
     return plain
@@ -54,7 +58,7 @@ def all_learned(settings: Settings) -> bool:
     """Say whether all listens are folded by workers, and all they gave rise to by a learner."""
     topics, redis = Topics.of(settings), connect(settings)
     try:
-        learned = redis.hget(checkpoint_key(_namespace(settings), 0), "next_offset")
+        learned = redis.hget(checkpoint_key(learner_namespace(settings), 0), "next_offset")
     finally:
         redis.close()
     ends = end_offsets(settings, topics.listens.name)
@@ -70,7 +74,8 @@ def assert_learned(settings: Settings) -> PlainLearner:
     plain, redis = plain_learner(settings), connect(settings)
     try:
         state, snapshots = (
-            redis.hgetall(partition_key(_namespace(settings), 0, collection)) for collection in (LEARNER, SNAPSHOTS)
+            redis.hgetall(partition_key(learner_namespace(settings), 0, collection))
+            for collection in (LEARNER, SNAPSHOTS)
         )
     finally:
         redis.close()
@@ -95,5 +100,10 @@ def publish_learned(settings: Settings, tracks: Sequence[Track], version: int = 
     publish_models(settings, CODEC, [model_of(model.name, version, model.snapshot(), 0) for model in learned])
 
 
-def _namespace(settings: Settings) -> str:
-    return default_namespace(learner_prefix(settings.topic_prefix))
+def learner_namespace(settings: Settings) -> str:
+    """Return the live namespace of the learner."""
+    redis = connect(settings)
+    try:
+        return StateReader(redis, settings.with_(topic_prefix=learner_prefix(settings.topic_prefix))).namespace
+    finally:
+        redis.close()

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -179,16 +179,15 @@ class _Record:
     headers: list[tuple[str, bytes]] | None
 
 
-def offline_fold(settings: Settings, leave_out: Callable[[Message], bool] = lambda _: False) -> OfflineFold:
-    """Fold the whole topic, each partition in one batch, in memory."""
+def offline_fold(settings: Settings, without: Container[tuple[int, int]] = ()) -> OfflineFold:
+    """Fold the whole topic, each partition in one batch, in memory; `without` names (partition, offset) of records."""
     codec, topics = codec_of(settings), Topics.of(settings)
     tracks = {codec.decode(m.value(), Track).track for m in read_topic(settings, topics.catalogue.name)}
     by_partition: dict[int, list[_Record]] = {}
     for m in read_topic(settings, topics.listens.name):
-        if leave_out(m):
-            continue
         record = _Record(m.topic(), m.partition(), m.offset(), m.timestamp()[1], m.key(), m.value(), m.headers())
-        by_partition.setdefault(m.partition(), []).append(record)
+        if (record.partition, record.offset) not in without:
+            by_partition.setdefault(m.partition(), []).append(record)
     result = OfflineFold()
     for partition, records in by_partition.items():
         fold = PartitionFold(partition)

@@ -18,13 +18,14 @@ from rich.table import Table
 from schemas.event_time import utc
 from schemas.position import parse_position
 from schemas.settings import Settings
+from streams.cli.exclude import exclude
 from streams.dlq.letters import Choice, DeadLetter, DeadLetterError, read_letters
 from streams.dlq.redrive import Redriven
 from streams.dlq.redrive import redrive as bring_back
 from streams.dlq.resolutions import Deed, Resolutions
 from streams.store.connect import connect
 
-app = typer.Typer(help="Dead letters: messages that could not enter.", no_args_is_help=True)
+app = typer.Typer(help="Dead letters: messages that could not enter, or were excluded.", no_args_is_help=True)
 console = Console()
 
 Reason = Annotated[str | None, typer.Option(help="Part of the error's class or text.")]
@@ -44,7 +45,7 @@ def list_letters(
     limit: Annotated[int, typer.Option(min=1, help="Show so many.")] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")] = False,
 ) -> None:
-    """Show open letters."""
+    """Show open letters, and those of records that operators excluded."""
     settings = Settings.from_env()
     deeds = _deeds(settings)
     letters = read_letters(settings, _choice(reason, topic, since, until))
@@ -86,13 +87,19 @@ def redrive(
     since: Since = None,
     until: Until = None,
     id_: Id = None,
-    force: Annotated[bool, typer.Option("--force", help="Also letters that would be dead again at once.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also letters that would be dead at once, or were excluded.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")] = False,
 ) -> None:
-    """Bring open letters back into their topic, each at most once, when what was wrong is mended."""
+    """Bring open letters back into their topic, each at most once, when what was wrong is mended.
+
+    What an operator excluded comes back only with --id or --force.
+    """
     settings = Settings.from_env()
     letters = read_letters(settings, _choice(reason, topic, since, until, id_))
-    outcome = bring_back(settings, connect(settings), letters, dry_run=dry_run, force=force)
+    exclusions = force or id_ is not None
+    outcome = bring_back(settings, connect(settings), letters, dry_run=dry_run, force=force, exclusions=exclusions)
     _show_outcome(outcome, dry_run=dry_run)
     if outcome.unsure:
         raise typer.Exit(1)
@@ -119,6 +126,9 @@ def drop(
     console.print(f"dropped {len(dropped):,} letters", highlight=False)
 
 
+app.command("exclude")(exclude)
+
+
 def _oldest(letters: Iterable[DeadLetter], limit: int) -> tuple[list[DeadLetter], int]:
     """Return the oldest letters in their order, and how many there are in all."""
     found = 0
@@ -138,6 +148,8 @@ def _show_outcome(outcome: Redriven, *, dry_run: bool) -> None:
     if outcome.hopeless:
         origin, why = outcome.hopeless[0]
         lines.append(f"left {len(outcome.hopeless):,} that would be dead letters again, such as {origin}: {why}")
+    if outcome.excluded:
+        lines.append(f"left {len(outcome.excluded):,} that were excluded; --id or --force brings them back")
     if outcome.unsure:
         lines.append(f"{len(outcome.unsure):,} were not acknowledged; run this again, it looks for them first")
     for line in lines:
@@ -172,5 +184,5 @@ def _fields(letter: DeadLetter, deeds: dict[str, str]) -> dict[str, str]:
         "message": letter.message,
         "attempts": str(letter.attempts),
         "key": "" if letter.key is None else letter.key.decode("utf-8", "backslashreplace"),
-        "state": deeds.get(str(letter.origin), "open"),
+        "state": deeds.get(str(letter.origin), "excluded" if letter.excluded else "open"),
     }

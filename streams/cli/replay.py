@@ -16,9 +16,11 @@ from rich.console import Console
 from schemas.position import offsets_of, parse_position
 from schemas.registry import codec_of
 from schemas.settings import Settings
+from streams.cli.exclude import After, Before, EventId, Reason, User, exclude_before_replay
 from streams.cli.replay_models import models
 from streams.cli.replay_view import plan_table, status_table
 from streams.cli.run import record_bar, run_with_sources
+from streams.dlq.exclude import select
 from streams.folds.partition import PROJECTIONS
 from streams.offline.sources import Sources
 from streams.replay import into_namespace
@@ -31,7 +33,7 @@ from streams.replay.plan import Plan, make_plan
 from streams.replay.status import read_status
 from streams.replay.swap import rollback as roll_back
 from streams.replay.swap import swap as swap_to
-from streams.store.records import NamespaceRecord, NamespaceRecords
+from streams.store.records import NamespaceRecord, NamespaceRecords, excluded_since
 
 app = typer.Typer(help="Make state anew from the topic, beside the live one, and swap.", no_args_is_help=True)
 console = Console()
@@ -72,11 +74,28 @@ def run(
     id_: Annotated[str | None, typer.Option("--id", help="Go on with a replay that did not finish.")] = None,
     rate: Annotated[float | None, typer.Option(min=0.001, help="Records a second, at most.")] = None,
     speed: Annotated[str, typer.Option(help="Record time per wall time, such as 10x, or max.")] = "max",
+    sessions_to: Annotated[
+        str | None, typer.Option(metavar="TOPIC", help="Send the sessions that close to this topic.")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="First do what `botify dlq exclude` does; repeat for more.")
+    ] = None,
+    exclude_user: User = None,
+    exclude_event_id: EventId = None,
+    exclude_after: After = None,
+    exclude_before: Before = None,
+    exclude_reason: Reason = "no reason was given",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan.")] = False,
     as_json: Json = False,
 ) -> None:
     """Fold the topic into a new namespace, or copy its records elsewhere."""
     settings, pacer = Settings.from_env(), Pacer(rate, parse_speed(speed))
+    excluded = select(exclude or (), exclude_user, exclude_event_id, exclude_after, exclude_before)
+    if id_ is not None and (excluded or sessions_to):
+        raise ReplayError(f"{id_} goes on as it was begun; --exclude and --sessions-to are for another")
+    if target != "namespace" and (excluded or sessions_to):
+        raise ReplayError("--exclude and --sessions-to are for replays into a namespace, not for copies")
+    exclude_before_replay(settings, excluded, exclude_reason, dry_run=dry_run)
 
     async def work(sources: Sources) -> None:
         if id_ is not None:
@@ -87,7 +106,8 @@ def run(
         if dry_run:
             _show_plan(planned, as_json)
         elif target == "namespace":
-            await _into_namespace(sources, await into_namespace.begin(sources, planned), pacer, as_json=as_json)
+            begun = await into_namespace.begin(sources, planned, sessions_to)
+            await _into_namespace(sources, begun, pacer, as_json=as_json)
         else:
             await _copy(sources, planned, target, pacer)
 
@@ -119,7 +139,16 @@ def swap(
 @app.command("rollback")
 def rollback() -> None:
     """Let the former live namespace catch up, and make it live again."""
-    _say(f"{run_with_sources(Settings.from_env(), roll_back)} is live again")
+
+    async def work(sources: Sources) -> tuple[str, int]:
+        namespace = await roll_back(sources)
+        record = await NamespaceRecords(sources.redis, sources.settings.topic_prefix).find(namespace)
+        return namespace, sum(excluded_since(record, sources.excluded).values())
+
+    namespace, excluded = run_with_sources(Settings.from_env(), work)
+    _say(f"{namespace} is live again")
+    if excluded:
+        _say(f"it was begun before {excluded:,} listens were excluded, and may have them")
 
 
 @app.command("gc")
@@ -175,7 +204,18 @@ async def _into_namespace(sources: Sources, record: NamespaceRecord, pacer: Pace
         return
     rate = total / seconds if seconds else 0.0
     _say(f"{total:,} records in {seconds:.1f} s, {rate:,.0f} a second; compared in {compared_s:.1f} s")
-    _say(f"partial: {'; '.join(done.partial)}" if done.partial else _VERDICTS[done.equals_live].format(id=done.id))
+    _say(_verdict(done))
+
+
+def _verdict(done: NamespaceRecord) -> str:
+    if done.partial:
+        return f"partial: {'; '.join(done.partial)}"
+    if done.left_out:
+        return (
+            f"it leaves out {done.left_out:,} excluded listens that the live state has, so they differ there; "
+            f"`botify replay swap {done.id}` makes it the live one"
+        )
+    return _VERDICTS[done.equals_live].format(id=done.id)
 
 
 _VERDICTS = {

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,24 +19,60 @@ from rich.table import Table
 
 from schemas.events import Model
 from schemas.settings import Settings
+from streams.cli.verify import excluded_hint
+from streams.replay.errors import ReplayError
 from streams.replay.models import Relearned, relearn
+from streams.replay.rebuild import Swapped, rebuild, rollback_models, swap_models
 
 console = Console()
 
 
 def models(
+    id_: Annotated[str | None, typer.Argument(metavar="ID", help="Of rebuilt models, for --swap.")] = None,
+    make: Annotated[
+        bool, typer.Option("--rebuild", help="Learn into a namespace of its own, without what was excluded.")
+    ] = False,
+    swap: Annotated[
+        bool, typer.Option("--swap", help="Publish rebuilt models; learners go on with them within a second.")
+    ] = False,
+    rollback: Annotated[bool, typer.Option("--rollback", help="Go back to the models before the last swap.")] = False,
     save: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write each model's bytes to a file there.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Learn the models again from offset 0, and compare them with the learner's; exit with 1 where any byte differs."""
-    columns = (TextColumn("learning"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None)
-        done = asyncio.run(
-            relearn(Settings.from_env(), lambda records, total: bar.update(task, advance=records, total=total))
-        )
+    """Learn the models again from offset 0, and compare them with the learner's; exit with 1 where any byte differs.
+
+    With --rebuild they are kept, with --swap they become the learner's: `botify replay models --rebuild --swap`.
+    """
+    settings = Settings.from_env()
+    if rollback + (make or swap) + (save is not None) > 1 or (id_ is not None) != (swap and not make):
+        raise ReplayError("say --rebuild, --rebuild --swap, --swap ID, --rollback, or none of them to compare")
+    if rollback:
+        _show_swapped(asyncio.run(rollback_models(settings)), as_json=as_json)
+        return
+    if not make and not swap:
+        _compare(settings, save, as_json=as_json)
+        return
+    chosen = id_ or ""
+    if make:
+        with _bar() as progress:
+            made = asyncio.run(rebuild(settings, progress))
+        chosen = made.id
+        if not swap:
+            if as_json:
+                sys.stdout.write(json.dumps(asdict(made), indent=2) + "\n")
+            else:
+                _say(f"rebuilt the models as {made.id}; `botify replay models --swap {made.id}` makes them live")
+            return
+    with _bar() as progress:
+        swapped = asyncio.run(swap_models(settings, chosen, progress))
+    _show_swapped(swapped, as_json=as_json)
+
+
+def _compare(settings: Settings, save: Path | None, *, as_json: bool) -> None:
+    with _bar() as progress:
+        done = asyncio.run(relearn(settings, progress))
     if save is not None:
         save.mkdir(parents=True, exist_ok=True)
         for model in done.models.values():
@@ -44,6 +83,25 @@ def models(
         _show(done)
     if done.equals_live is False:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[int, int], None]]:
+    columns = (TextColumn("learning"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda records, total: bar.update(task, advance=records, total=total)
+
+
+def _show_swapped(swapped: Swapped, *, as_json: bool) -> None:
+    if as_json:
+        models = {model.name: _described(model) for model in swapped.models}
+        fields = {"namespace": swapped.namespace, "former": swapped.former, "models": models}
+        sys.stdout.write(json.dumps(fields, indent=2) + "\n")
+        return
+    published = ", ".join(f"{model.name} after {model.version:,} listens" for model in swapped.models)
+    _say(f"{swapped.namespace} is live; `botify replay models --rollback` goes back to {swapped.former}")
+    _say(f"published {published}" if published else "no snapshot is due yet, so recommenders keep what they have")
 
 
 def _show(done: Relearned) -> None:
@@ -62,6 +120,8 @@ def _show(done: Relearned) -> None:
         f"{done.missed:,} were never brought by a record"
     )
     _say(_VERDICTS[done.equals_live])
+    if done.equals_live is False and done.excluded_since:
+        _say(excluded_hint(done.excluded_since, "replay models --rebuild", "replay models --swap ID"))
 
 
 _VERDICTS = {
@@ -85,6 +145,7 @@ def _as_dict(done: Relearned) -> dict[str, Any]:
         "missed": done.missed,
         "seconds": done.seconds,
         "equals_live": done.equals_live,
+        "excluded_since": done.excluded_since,
         "models": {name: _described(model) for name, model in done.models.items()},
         "live": {name: _described(model) for name, model in done.live.items()},
     }

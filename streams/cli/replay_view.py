@@ -39,7 +39,8 @@ def status_table(namespaces: Sequence[NamespaceStatus]) -> Table:
             row = (one.namespace, one.role, "", "")
         else:
             made = utc(record.created_ms)
-            row = (record.id, one.role, made, _COMPARED[record.equals_live])
+            left_out = f"leaves out {record.left_out:,} listens" if record.left_out else ""
+            row = (record.id, one.role, made, left_out or _COMPARED[record.equals_live])
         table.add_row(*row[:3], f"{one.folded:,}", f"{one.behind:,}", row[3])
     return table
 

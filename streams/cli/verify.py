@@ -63,6 +63,16 @@ def _show(report: Report) -> None:
         console.print("[green]the state equals the fold of the topic[/]")
     else:
         console.print(f"[red]{report.differing:,} items differ[/]; the first are above")
+        if report.excluded_since:
+            console.print(excluded_hint(report.excluded_since, "replay run", "replay swap ID"), soft_wrap=True)
+
+
+def excluded_hint(excluded: int, make: str, swap: str) -> str:
+    """Say that exclusions explain differences, and which commands end them."""
+    return (
+        f"{excluded:,} listens were excluded since this was begun, which is the likely cause: `botify {make}` makes it "
+        f"anew without them, `botify {swap}` takes that over"
+    )
 
 
 def _line(difference: Difference) -> str:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from confluent_kafka import Message
 
 from schemas.dead_letters import PREFIX, Origin, origin_of
-from schemas.errors import BotifyError
+from schemas.errors import BotifyError, ExcludedError
 from schemas.settings import Settings
 from schemas.topic_reader import TopicReader
 from schemas.topics import Topics
@@ -53,6 +53,11 @@ class DeadLetter(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes]]
+
+    @property
+    def excluded(self) -> bool:
+        """Whether an operator has written it, to keep out what had entered."""
+        return self.reason == ExcludedError.__name__
 
     def as_record(self) -> LogRecord:
         """Return the record that it was."""

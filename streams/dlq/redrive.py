@@ -51,6 +51,8 @@ class Redriven:
         Brought back already by a process that was killed before it could say so.
     hopeless : list of (Origin, str)
         Left alone because they would be dead letters again, and why.
+    excluded : list of Origin
+        Left alone because an operator has excluded them.
     unsure : list of Origin
         Not acknowledged; the next redrive looks for them.
     """
@@ -58,11 +60,18 @@ class Redriven:
     sent: list[Origin] = field(default_factory=list)
     found: list[Origin] = field(default_factory=list)
     hopeless: list[tuple[Origin, str]] = field(default_factory=list)
+    excluded: list[Origin] = field(default_factory=list)
     unsure: list[Origin] = field(default_factory=list)
 
 
 def redrive(
-    settings: Settings, redis: Any, letters: Iterable[DeadLetter], *, dry_run: bool = False, force: bool = False
+    settings: Settings,
+    redis: Any,
+    letters: Iterable[DeadLetter],
+    *,
+    dry_run: bool = False,
+    force: bool = False,
+    exclusions: bool = False,
 ) -> Redriven:
     """Bring open letters back under their own key, value and headers, with the attempts counted.
 
@@ -72,6 +81,8 @@ def redrive(
         Blocking.
     force : bool
         Whether letters that would come back at once are sent too.
+    exclusions : bool
+        Whether what an operator excluded is brought back too: it could enter, and would.
 
     Raises
     ------
@@ -82,7 +93,14 @@ def redrive(
     outcome = Redriven()
     with _one_at_a_time(redis, settings.topic_prefix) as still_ours:
         known = resolutions.all()
-        chosen = [letter for letter in letters if _is_open(letter, topic, known)]
+        chosen = []
+        for letter in letters:
+            if not _is_open(letter, topic, known):
+                continue
+            if letter.excluded and not exclusions:
+                outcome.excluded.append(letter.origin)
+            else:
+                chosen.append(letter)
         in_doubt = {letter.origin: known[str(letter.origin)] for letter in chosen if str(letter.origin) in known}
         outcome.found = sorted(_find_sent(settings, topic, in_doubt))
         if not dry_run:

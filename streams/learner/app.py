@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from schemas.events import Model
 from schemas.registry import codec_of
 from schemas.settings import Settings
 from schemas.topics import Topics
 from streams.learner.counters import Counters
-from streams.learner.partition import LearningPartition
+from streams.learner.partition import SNAPSHOTS, LearningPartition
 from streams.learner.sources import LearningSources
 from streams.store.keys import learner_prefix
 from streams.store.protocol import Claim, Store
@@ -30,6 +31,7 @@ class LearnerApp(FoldingApp):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.counters = Counters()
+        self._opened_in: Store | None = None
 
     def open_sources(self) -> None:
         """Read the catalogue and open the emitter; see `FoldingApp.open_sources`."""
@@ -48,6 +50,9 @@ class LearnerApp(FoldingApp):
 
     async def open_partition(self, partition: int, claim: Claim, start: int, store: Store) -> LearningPartition:
         """Return the partition; it reads its state with its first run, or when it is settled."""
+        if self._opened_in not in (None, store):
+            await self._publish_again(partition, store)
+        self._opened_in = store
         return LearningPartition(
             partition,
             claim,
@@ -59,6 +64,14 @@ class LearnerApp(FoldingApp):
             self._codec.encode,
             self.counters,
         )
+
+    async def _publish_again(self, partition: int, store: Store) -> None:
+        """Publish the snapshots of a namespace that has become the live one.
+
+        Who made it live has published them. But this learner may have published others since, before it heard of it.
+        """
+        (snapshots,) = (await store.read_whole(partition, [SNAPSHOTS], []))[0].values()
+        await self._emitter.emit([self._codec.decode(snapshot, Model) for snapshot in snapshots.values()], ())
 
 
 def build_app(settings: Settings) -> LearnerApp:

@@ -149,7 +149,7 @@ class LearningPartition:
         taken = self._intake.take(record)
         if isinstance(taken, Rejected):
             await self._emits.emit((), [taken])
-            self._counters.dead_letters += 1
+            self._counters.rejected[type(taken.reason).__name__] += 1
         else:
             batch, listens = taken
             missed = self._learner.missed

@@ -34,15 +34,17 @@ class Learned:
     snapshots: Mapping[bytes, bytes]
 
 
-async def read_learned(redis: Any, settings: Settings) -> Learned:
+async def read_learned(redis: Any, settings: Settings, namespace: str | None = None) -> Learned:
     """Read all of it, in one transaction.
 
     Parameters
     ----------
     redis : redis.asyncio.Redis or RedisCluster
         With raw replies.
+    namespace : str, optional
+        By default the live one.
     """
-    namespace = await live_namespace(redis, learner_prefix(settings.topic_prefix))
+    namespace = namespace or await live_namespace(redis, learner_prefix(settings.topic_prefix))
     async with redis.pipeline(transaction=True) as pipeline:
         pipeline.hmget(checkpoint_key(namespace, 0), ["next_offset", "topic_id"])
         for collection in (LEARNER, SNAPSHOTS):

@@ -1,4 +1,4 @@
-"""Models as the training topic alone gives them, learned in memory with the learner's own code."""
+"""Models as the training topic alone gives them, learned with the learner's own code, in memory or into a store."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from streams.learner.sources import LearningSources
 from streams.offline.fold import SilentEmits
 from streams.offline.partition_log import PartitionLog
 from streams.store.memory import MemoryStore
+from streams.store.protocol import Outcome
 
 
 class OfflineLearner:
@@ -58,8 +59,30 @@ class OfflineLearner:
             self._codec.encode,
             self.counters,
         )
-        async with aclosing(log.read_ahead(end)) as batches:
-            async for batch in batches:
-                await partition.process(batch)
-                progress(len(batch))
-        await partition.write()
+        await learn(partition, log, end, progress)
+
+
+async def learn(
+    partition: LearningPartition,
+    log: PartitionLog,
+    end: int,
+    progress: Callable[[int], None] = lambda records: None,
+) -> Outcome:
+    """Learn from what the log has up to an offset (not included), and write the state.
+
+    Returns
+    -------
+    Outcome
+        FENCED or ROLLED_BACK where somebody else has claimed the partition, or its state is of no use.
+
+    Raises
+    ------
+    ClaimLostError
+        As `LearningPartition.write`.
+    """
+    async with aclosing(log.read_ahead(end)) as batches:
+        async for batch in batches:
+            if (outcome := await partition.process(batch)).lost:
+                return outcome
+            progress(len(batch))
+    return await partition.write()

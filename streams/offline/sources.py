@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +31,8 @@ class Sources:
     state : TopicState
     intake : Intake
         Decides as the workers have decided: what is a dead letter stays out.
+    excluded : mapping of partition to int
+        How many listens operators have excluded, which the intake leaves out (`RejectedBefore.excluded`).
     redis : redis.asyncio.Redis or RedisCluster
     """
 
@@ -38,6 +40,7 @@ class Sources:
     topic: str
     state: TopicState
     intake: Intake
+    excluded: Mapping[int, int]
     redis: Any
 
 
@@ -58,7 +61,7 @@ async def open_sources(settings: Settings) -> AsyncIterator[Sources]:
         await asyncio.to_thread(catalogue.refresh)
         await asyncio.to_thread(rejected.refresh)
         intake = Intake(codec, catalogue.tracks, catalogue.refresh, rejected.offsets)
-        yield Sources(settings, topic, state, intake, redis)
+        yield Sources(settings, topic, state, intake, rejected.excluded, redis)
     finally:
         await redis.aclose()
         catalogue.close()

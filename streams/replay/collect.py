@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from streams.folds.partition import HASHES, SCORE_SETS
+from streams.learner.partition import LEARNER, SNAPSHOTS
 from streams.offline.sources import Sources
-from streams.store.keys import default_namespace
+from streams.store.keys import default_namespace, learner_prefix
 from streams.store.namespaces import former_namespaces, live_namespace, remove
 from streams.store.records import NamespaceRecord, NamespaceRecords
 
@@ -16,14 +21,22 @@ async def collect(sources: Sources, *, everything: bool = False) -> list[str]:
     everything : bool
         Whether the one to go back to and replays that are not finished go too.
     """
-    redis, prefix = sources.redis, sources.settings.topic_prefix
+    prefix = sources.settings.topic_prefix
+    gone = await _collect(sources.redis, prefix, sources.state.end, (*HASHES, *SCORE_SETS), everything=everything)
+    models = await _collect(sources.redis, learner_prefix(prefix), [0], (LEARNER, SNAPSHOTS), everything=everything)
+    return gone + models
+
+
+async def _collect(
+    redis: Any, prefix: str, partitions: Iterable[int], collections: Sequence[str], *, everything: bool
+) -> list[str]:
     records = NamespaceRecords(redis, prefix)
     known = await records.all()
     former = await former_namespaces(redis, prefix)
     live = await live_namespace(redis, prefix)
     gone = []
     for namespace in superfluous(live, former, known, default_namespace(prefix), everything=everything):
-        if await remove(redis, prefix, namespace, sources.state.end):
+        if await remove(redis, prefix, namespace, partitions, collections):
             gone.append(namespace)
         for record in known:
             if record.namespace == namespace:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Collection
+from typing import NamedTuple
 
 from streams.offline.sources import Sources
 from streams.replay.lanes import run_lanes
@@ -17,29 +19,50 @@ LIVE_TIMEOUT_S = 10.0
 _POLL_S = 0.05
 
 
-async def equals_live(sources: Sources, target: NamespaceTarget, namespace: str, live: str) -> bool | None:
+class Compared(NamedTuple):
+    """What came of it.
+
+    Attributes
+    ----------
+    equal : bool | None
+        None where it cannot be said.
+    excused : collection of partition
+        Those that differ, and may.
+    """
+
+    equal: bool | None
+    excused: Collection[int] = ()
+
+
+async def compare_with_live(
+    sources: Sources, target: NamespaceTarget, namespace: str, live: str, may_differ: Collection[int] = ()
+) -> Compared:
     """Compare the digests of each partition at one and the same checkpoint.
 
     The live partition is copied at the checkpoint where it is; the other, which nobody but this process writes, is
-    folded up to just there.
+    folded up to just there. It cannot be said whether they are equal where the live namespace is of another topic,
+    began later, or stays behind, or where they differ in partitions that may.
 
-    Returns
-    -------
-    bool | None
-        None where the live namespace cannot be compared: it is of another topic, began later, or stays behind.
+    Parameters
+    ----------
+    may_differ : collection of partition
+        Listens were excluded there that the live namespace may have.
     """
+    excused = []
     for partition in sources.state.end:
         reached = await target.open(partition, 0)
         if not await _live_reaches(sources, live, partition, reached):
-            return None
+            return Compared(None)
         async with frozen(sources.redis, live, partition) as state:
             if not _comparable(state, sources):
-                return None
+                return Compared(None)
             await run_lanes(sources, target, {partition: reached}, {partition: state.next_offset or 0})
             expected = await digest(state.contents, partition)
         if await digest(RedisContents(sources.redis, namespace), partition) != expected:
-            return False
-    return True
+            if partition not in may_differ:
+                return Compared(equal=False)
+            excused.append(partition)
+    return Compared(None, excused) if excused else Compared(equal=True)
 
 
 def _comparable(state: Frozen, sources: Sources) -> bool:

@@ -18,6 +18,9 @@ from streams.offline.learner import OfflineLearner
 from streams.offline.partition_log import PartitionLog
 from streams.replay.errors import ReplayError
 from streams.store.connect import connect_async
+from streams.store.keys import learner_prefix
+from streams.store.namespaces import live_namespace
+from streams.store.records import NamespaceRecords, excluded_since
 from streams.worker.broker import describe_topic, learner_group_of
 from streams.worker.topic_state import TopicState
 
@@ -46,6 +49,8 @@ class Relearned:
         The same as learners have left them in Redis.
     equals_live : bool | None
         Whether all of the state is the same, byte for byte; None where there is nothing to compare with.
+    excluded_since : int
+        Listens that operators excluded since the learner's namespace was begun, which may explain a difference.
     seconds : float
     """
 
@@ -55,6 +60,7 @@ class Relearned:
     models: Mapping[str, Model]
     live: Mapping[str, Model]
     equals_live: bool | None
+    excluded_since: int
     seconds: float
 
 
@@ -70,7 +76,10 @@ async def relearn(settings: Settings, progress: Progress = lambda records, total
     topic_state = await asyncio.to_thread(describe_topic, settings, topic, learner_group_of(settings))
     redis = connect_async(settings)
     try:
-        learned = await read_learned(redis, settings)
+        prefix = learner_prefix(settings.topic_prefix)
+        live = await live_namespace(redis, prefix)
+        learned = await read_learned(redis, settings, live)
+        record = await NamespaceRecords(redis, prefix).find(live)
     finally:
         await redis.aclose()
     end = _end(topic, topic_state, learned)
@@ -89,6 +98,7 @@ async def relearn(settings: Settings, progress: Progress = lambda records, total
         models=_decoded(codec, learner.snapshots),
         live=_decoded(codec, learned.snapshots),
         equals_live=_equal(learner, learned) if learned.state else None,
+        excluded_since=sum(excluded_since(record, sources.excluded).values()),
         seconds=time.monotonic() - started_s,
     )
 

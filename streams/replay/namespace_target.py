@@ -16,6 +16,7 @@ from streams.store.keys import checkpoint_key
 from streams.store.protocol import Outcome
 from streams.store.redis_store import RedisStore
 from streams.worker.broker import describe_topic, group_of
+from streams.worker.emits import Emits
 from streams.worker.partition import ClaimedPartition, Counters
 from streams.worker.topic_state import offset_to_start_at
 
@@ -23,7 +24,8 @@ from streams.worker.topic_state import offset_to_start_at
 class NamespaceTarget:
     """Writes state. Delivery is exactly once: the checkpoint moves with the state, so a killed replay goes on there.
 
-    Nothing is emitted: the sessions and dead letters of these records were sent when they were first folded.
+    Nothing is emitted unless it is asked for: the sessions and dead letters of these records were sent when they were
+    first folded.
 
     Attributes
     ----------
@@ -31,10 +33,17 @@ class NamespaceTarget:
         What was folded by this process.
     """
 
-    def __init__(self, sources: Sources, namespace: str, projections: Collection[str] = PROJECTIONS) -> None:
+    def __init__(
+        self,
+        sources: Sources,
+        namespace: str,
+        projections: Collection[str] = PROJECTIONS,
+        emits: Emits | None = None,
+    ) -> None:
         self._sources = sources
         self._namespace = namespace
         self._projections = projections
+        self._emits = emits or SilentEmits()
         self._store = RedisStore(sources.redis, namespace)
         self._owner = f"replay-{uuid.uuid4().hex}"
         self._claimed: dict[int, ClaimedPartition] = {}
@@ -72,7 +81,7 @@ class NamespaceTarget:
             begin,
             self._store,
             sources.intake,
-            SilentEmits(),
+            self._emits,
             self.counters,
             self._projections,
             self._rows,

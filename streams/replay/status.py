@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from schemas.topic_reader import end_offsets
+from schemas.topics import Topics
 from streams.offline.sources import Sources
-from streams.store.keys import default_namespace
+from streams.store.keys import default_namespace, learner_prefix
 from streams.store.namespaces import checkpoints, former_namespaces, live_namespace
 from streams.store.records import NamespaceRecord, NamespaceRecords
 
@@ -35,8 +40,20 @@ class NamespaceStatus:
 
 
 async def read_status(sources: Sources) -> list[NamespaceStatus]:
-    """Return all namespaces, oldest first; those that are gone are left out."""
-    redis, prefix, end = sources.redis, sources.settings.topic_prefix, sources.state.end
+    """Return all namespaces, oldest first; those that are gone are left out.
+
+    Those of the learner follow, once models were rebuilt.
+    """
+    prefix = sources.settings.topic_prefix
+    found = await _read_status(sources.redis, prefix, sources.state.end)
+    learner = learner_prefix(prefix)
+    if await NamespaceRecords(sources.redis, learner).all():
+        end = await asyncio.to_thread(end_offsets, sources.settings, Topics.of(sources.settings).training.name)
+        found += await _read_status(sources.redis, learner, end)
+    return found
+
+
+async def _read_status(redis: Any, prefix: str, end: Mapping[int, int]) -> list[NamespaceStatus]:
     live = await live_namespace(redis, prefix)
     former = await former_namespaces(redis, prefix)
     known = {record.namespace: record for record in await NamespaceRecords(redis, prefix).all()}

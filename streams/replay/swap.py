@@ -6,8 +6,9 @@ from streams.offline.sources import Sources
 from streams.replay.errors import ReplayError
 from streams.replay.lanes import run_lanes
 from streams.replay.namespace_target import NamespaceTarget
+from streams.replay.sessions_topic import sessions_sent_to
 from streams.store.namespaces import checkpoints, former_namespaces, live_namespace, make_live
-from streams.store.records import NamespaceRecord, NamespaceRecords
+from streams.store.records import NamespaceRecord, NamespaceRecords, excluded_since
 
 CLOSE_ENOUGH = 1000
 """Records that a namespace may be behind when it becomes the live one; the workers fold them in a moment."""
@@ -24,7 +25,7 @@ async def swap(sources: Sources, id_: str, *, force: bool = False) -> str:
     Parameters
     ----------
     force : bool
-        Whether one that began late, or that differs from the live one, will do.
+        Whether one that began late, that differs from the live one, or that has what was excluded since, will do.
 
     Raises
     ------
@@ -34,9 +35,11 @@ async def swap(sources: Sources, id_: str, *, force: bool = False) -> str:
     prefix = sources.settings.topic_prefix
     record = await NamespaceRecords(sources.redis, prefix).get(id_)
     live = await live_namespace(sources.redis, prefix)
-    if reason := why_not(record, live, force=force):
+    excluded = sum(excluded_since(record, sources.excluded).values())
+    if reason := why_not(record, live, force=force, excluded=excluded):
         raise ReplayError(f"{record.id} does not become the live namespace: {reason}")
-    await _catch_up(sources, record.namespace, live)
+    with sessions_sent_to(sources.settings, record.sessions_to) as emits:
+        await _catch_up(sources, NamespaceTarget(sources, record.namespace, emits=emits), record.namespace, live)
     await _point(sources, live, record.namespace, back=False)
     return live
 
@@ -54,13 +57,19 @@ async def rollback(sources: Sources) -> str:
     if not former:
         raise ReplayError("there is no former namespace to go back to: none was swapped, or `replay gc` removed it")
     live = await live_namespace(sources.redis, prefix)
-    await _catch_up(sources, former[-1], live)
+    await _catch_up(sources, NamespaceTarget(sources, former[-1]), former[-1], live)
     await _point(sources, live, former[-1], back=True)
     return former[-1]
 
 
-def why_not(record: NamespaceRecord, live: str, *, force: bool) -> str | None:
-    """Return why a namespace cannot become the live one, or None. Pure."""
+def why_not(record: NamespaceRecord, live: str, *, force: bool, excluded: int = 0) -> str | None:
+    """Return why a namespace cannot become the live one, or None. Pure.
+
+    Parameters
+    ----------
+    excluded : int
+        Listens that were excluded since it was begun.
+    """
     if record.namespace == live:
         return "it is that already"
     if not record.done:
@@ -71,14 +80,18 @@ def why_not(record: NamespaceRecord, live: str, *, force: bool) -> str | None:
         return None
     if record.partial:
         return f"{'; '.join(record.partial)}, so counts and scores are too low. --force takes it as it is"
+    if excluded:
+        return (
+            f"{excluded:,} listens were excluded since it was begun, and it may have them. `botify replay run` makes "
+            "another without them; --force takes this as it is"
+        )
     if record.equals_live is False:
         return "it differs from the live state (`botify verify` says which is right). --force takes it as it is"
     return None
 
 
-async def _catch_up(sources: Sources, namespace: str, live: str) -> None:
+async def _catch_up(sources: Sources, target: NamespaceTarget, namespace: str, live: str) -> None:
     """Fold until the namespace is nearly where the live one is."""
-    target = NamespaceTarget(sources, namespace)
     partitions = sources.state.end.keys()
     for _ in range(_ROUNDS):
         own = {partition: await target.open(partition, 0) for partition in partitions}

@@ -2,7 +2,7 @@
 
 Inside gzip stand `MAGIC`, then frames: kind u8 | length u32 | payload, little-endian. The kinds, in this order::
 
-    HEADER     JSON: format, topic, topic_id, namespace, partitions, created_ms, partial
+    HEADER     JSON: format, topic, topic_id, namespace, partitions, created_ms, partial, excluded
     PARTITION  JSON: partition, next_offset, first_offset   (then its collections)
     FIELDS     name of the collection: length u8, UTF-8; then field: length u32, bytes; value: length u32, bytes; …
     SCORES     name of the collection likewise; then member: length u32, bytes; score f64; …

@@ -54,6 +54,7 @@ async def load(sources: Sources, path: Path, *, other_topic: bool = False) -> Na
         end={partition: reached or 0 for partition, (reached, _) in offsets.items()},
         projections=PROJECTIONS,
         partial=header["partial"],
+        excluded={int(partition): count for partition, count in header.get("excluded", {}).items()},
     )
     await records.put(record)
     await _load(sources, path, record.namespace, offsets)

@@ -12,7 +12,7 @@ from streams.snapshot.errors import SnapshotError
 from streams.snapshot.format import VERSION, Kind, SnapshotWriter
 from streams.store.frozen import frozen
 from streams.store.namespaces import checkpoints, live_namespace
-from streams.store.records import NamespaceRecords
+from streams.store.records import NamespaceRecord, NamespaceRecords
 
 
 async def save(sources: Sources, path: Path, namespace: str | None = None) -> dict[int, int]:
@@ -34,12 +34,11 @@ async def save(sources: Sources, path: Path, namespace: str | None = None) -> di
     chosen = namespace or await live_namespace(sources.redis, prefix)
     if not any((await checkpoints(sources.redis, chosen, sources.state.end)).values()):
         raise SnapshotError(f"namespace {chosen} has no state; `botify replay status` names those that have")
-    known = {record.namespace: record for record in await NamespaceRecords(sources.redis, prefix).all()}
-    partial = known[chosen].partial if chosen in known else ()
+    record = await NamespaceRecords(sources.redis, prefix).find(chosen)
     unfinished = path.with_name(f"{path.name}.new")
     try:
         with unfinished.open("wb") as file:
-            reached = await _write(sources, chosen, list(partial), file)
+            reached = await _write(sources, chosen, record, file)
         unfinished.replace(path)
     except OSError as error:
         raise SnapshotError(f"{path} cannot be written: {error}") from error
@@ -48,7 +47,7 @@ async def save(sources: Sources, path: Path, namespace: str | None = None) -> di
     return reached
 
 
-async def _write(sources: Sources, namespace: str, partial: list[str], file: IO[bytes]) -> dict[int, int]:
+async def _write(sources: Sources, namespace: str, record: NamespaceRecord | None, file: IO[bytes]) -> dict[int, int]:
     writer, reached = SnapshotWriter(file), {}
     about = {
         "format": VERSION,
@@ -57,7 +56,8 @@ async def _write(sources: Sources, namespace: str, partial: list[str], file: IO[
         "namespace": namespace,
         "partitions": len(sources.state.end),
         "created_ms": int(time.time() * 1000),
-        "partial": partial,
+        "partial": list(record.partial) if record else [],
+        "excluded": dict(record.excluded) if record else {},
     }
     writer.about(Kind.HEADER, about)
     for partition in sources.state.end:

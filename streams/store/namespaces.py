@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,14 +50,20 @@ async def checkpoints(redis: Any, namespace: str, partitions: Iterable[int]) -> 
     return found
 
 
-async def remove(redis: Any, prefix: str, namespace: str, partitions: Iterable[int]) -> int:
+async def remove(
+    redis: Any,
+    prefix: str,
+    namespace: str,
+    partitions: Iterable[int],
+    collections: Sequence[str] = (*HASHES, *SCORE_SETS),
+) -> int:
     """Remove a namespace from Redis, a partition a command, and from the history; return how many keys that were.
 
     Redis frees the memory in a thread of its own (UNLINK), so nobody waits for it.
     """
     removed = 0
     for partition in partitions:
-        keys = [partition_key(namespace, partition, name) for name in (*HASHES, *SCORE_SETS)]
+        keys = [partition_key(namespace, partition, name) for name in collections]
         removed += await redis.unlink(checkpoint_key(namespace, partition), *keys)
     await redis.lrem(namespace_history(prefix), 0, namespace)
     return removed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 from schemas.errors import BotifyError
@@ -35,7 +35,13 @@ class NamespaceRecord:
     done : bool
         Whether `end` was reached.
     equals_live : bool | None
-        What comparing it with the live namespace gave; None where that was not done.
+        What comparing it with the live namespace gave; None where that was not done, or where they may differ.
+    excluded : mapping of partition to int
+        Listens that operators had excluded when it was begun (`RejectedBefore.excluded`); they are not in it.
+    left_out : int
+        How many of those the live namespace may have had, which is why they may differ.
+    sessions_to : str | None
+        Topic that takes the sessions which close in it before it is live.
     """
 
     id: str
@@ -47,6 +53,9 @@ class NamespaceRecord:
     partial: Sequence[str] = ()
     done: bool = False
     equals_live: bool | None = None
+    excluded: Mapping[int, int] = field(default_factory=dict)
+    left_out: int = 0
+    sessions_to: str | None = None
 
     def with_(self, **changes: Any) -> Self:
         """Return a copy with some fields changed."""
@@ -60,9 +69,28 @@ class NamespaceRecord:
     def from_json(cls, text: bytes) -> Self:
         """Read a record."""
         fields = json.loads(text)
-        for name in ("start", "end"):  # JSON's names are strings
-            fields[name] = {int(partition): offset for partition, offset in fields[name].items()}
+        for name in ("start", "end", "excluded"):  # JSON's names are strings
+            fields[name] = {int(partition): offset for partition, offset in fields.get(name, {}).items()}
         return cls(**fields)
+
+
+def excluded_since(record: NamespaceRecord | None, excluded: Mapping[int, int]) -> dict[int, int]:
+    """Return how many more listens are excluded than the namespace knew, by partition, where any are.
+
+    Parameters
+    ----------
+    record : NamespaceRecord | None
+        None of the namespace that a deployment starts with, which may have all of them.
+    excluded : mapping of partition to int
+        As of now, or as another namespace knew it.
+
+    Examples
+    --------
+    >>> excluded_since(NamespaceRecord("r1", "b.r1", 0, {}, {}, (), excluded={0: 5}), {0: 5, 1: 2})
+    {1: 2}
+    """
+    known = record.excluded if record else {}
+    return {p: count - known.get(p, 0) for p, count in sorted(excluded.items()) if count > known.get(p, 0)}
 
 
 class NamespaceRecords:
@@ -99,6 +127,10 @@ class NamespaceRecords:
             known = ", ".join(record.id for record in await self.all()) or "none"
             raise UnknownNamespaceError(f"there is no namespace {id_!r}; known are: {known}")
         return NamespaceRecord.from_json(text)
+
+    async def find(self, namespace: str) -> NamespaceRecord | None:
+        """Return the one of that namespace; None of the one that a deployment starts with."""
+        return next((record for record in await self.all() if record.namespace == namespace), None)
 
     async def put(self, record: NamespaceRecord) -> None:
         """Write the record, or write it again."""

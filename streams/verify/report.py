@@ -45,6 +45,8 @@ class Report:
     differing : int
     differences : list of Difference
         The first of them.
+    excluded_since : int
+        Listens that operators excluded since the namespace was begun, which may explain differences.
     seconds : float
 
     Examples
@@ -63,6 +65,7 @@ class Report:
     compared: dict[str, int] = field(default_factory=dict)
     differing: int = 0
     differences: list[Difference] = field(default_factory=list)
+    excluded_since: int = 0
     seconds: float = 0.0
 
     @property

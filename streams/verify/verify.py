@@ -14,7 +14,7 @@ from streams.offline.partition_log import PartitionLog
 from streams.offline.sources import Sources, open_sources
 from streams.store.frozen import NOT_OF_THIS_TOPIC, Frozen, frozen
 from streams.store.namespaces import live_namespace
-from streams.store.records import NamespaceRecords
+from streams.store.records import NamespaceRecords, excluded_since
 from streams.verify.compare import compare
 from streams.verify.report import Report
 from streams.worker.topic_state import TopicState
@@ -58,8 +58,9 @@ async def _verify(
     started = time.monotonic()
     async with open_sources(settings) as sources:
         report = Report(namespace or await live_namespace(sources.redis, settings.topic_prefix))
-        records = await NamespaceRecords(sources.redis, settings.topic_prefix).all()
-        folded = {record.namespace: record.projections for record in records}.get(report.namespace, PROJECTIONS)
+        record = await NamespaceRecords(sources.redis, settings.topic_prefix).find(report.namespace)
+        folded = record.projections if record else PROJECTIONS
+        report.excluded_since = sum(excluded_since(record, sources.excluded).values())
         chosen = sorted(sources.state.end if partitions is None else partitions)
         total = sum(sources.state.end[partition] for partition in chosen)
         for partition in chosen:

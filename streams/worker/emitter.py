@@ -38,12 +38,17 @@ class Emitter:
     """Sends and waits, in a thread of its own so that the worker folds other partitions meanwhile.
 
     What several partitions send while one is being waited for goes out together after it.
+
+    Parameters
+    ----------
+    sessions_to : str, optional
+        Another topic for the sessions.
     """
 
-    def __init__(self, settings: Settings, codec: Codec) -> None:
+    def __init__(self, settings: Settings, codec: Codec, sessions_to: str | None = None) -> None:
         topics = Topics.of(settings)
         self._routes: dict[type[Emitted], tuple[str, Callable[[Any], bytes]]] = {
-            Session: (topics.sessions.name, lambda session: clients.key_of(session.user)),
+            Session: (sessions_to or topics.sessions.name, lambda session: clients.key_of(session.user)),
             TrainingBatch: (topics.training.name, lambda batch: clients.key_of(batch.source_partition)),
             Model: (topics.models.name, lambda model: model.name.encode()),
         }

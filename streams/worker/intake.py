@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from schemas.codec import Codec
-from schemas.errors import DecodeError, RejectedMessageError, ValidationError
+from schemas.errors import DecodeError, RejectedBeforeError, RejectedMessageError, ValidationError
 from schemas.event_time import EventTime
 from schemas.events import Listen
 from schemas.validation import check
@@ -81,7 +81,7 @@ class Intake:
                     if listen.track not in known:
                         raise ValidationError(f"track {listen.track} is not in the catalogue", raw)
                 if record.offset in rejected_before:
-                    raise ValidationError("it was dead-lettered before, so only redriving brings it in", raw)
+                    raise RejectedBeforeError("it was dead-lettered before, so only redriving brings it in", raw)
                 if listen.timestamp_ms > event_time.newest_ms:
                     event_time.advance(listen.timestamp_ms, record.timestamp, record.headers, raw)
             except RejectedMessageError as reason:

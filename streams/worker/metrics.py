@@ -20,6 +20,8 @@ class Counted(Protocol):
 
     fenced: int
     rolled_back: int
+    rejected: dict[str, int]
+    """Dead letters, by the class of their reason: all classes that there are, from the start on."""
 
     def described(self) -> Iterable[tuple[str, str, int]]:
         """Return name, documentation and value of each of the other counters."""
@@ -62,6 +64,14 @@ class PartitionMetrics(Collector):
         """Return the metrics as they are now."""
         for name, documentation, value in self._counters.described():
             yield CounterMetricFamily(f"{self._prefix}_{name}", documentation, value=value)
+        letters = CounterMetricFamily(
+            f"{self._prefix}_dead_letters",
+            "Records that went to the dead-letter topic, by the class of the reason.",
+            labels=["reason"],
+        )
+        for reason, count in self._counters.rejected.items():
+            letters.add_metric([reason], count)
+        yield letters
         lost = CounterMetricFamily(
             f"{self._prefix}_claims_lost",
             "Applies that the store refused: another had claimed the partition, or the store had lost writes.",

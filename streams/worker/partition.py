@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from schemas.errors import rejection_classes
 from schemas.training import training_batch_of
 from streams.folds.partition import PROJECTIONS, PartitionFold
 from streams.folds.popularity import TrackRows
@@ -22,10 +23,16 @@ class Counters:
     listens: int = 0
     batches: int = 0
     duplicates: int = 0
-    dead_letters: int = 0
+    rejected: dict[str, int] = field(default_factory=lambda: dict.fromkeys(rejection_classes(), 0))
+    """Dead letters, by the class of their reason."""
     sessions: int = 0
     fenced: int = 0
     rolled_back: int = 0
+
+    @property
+    def dead_letters(self) -> int:
+        """All of `rejected`."""
+        return sum(self.rejected.values())
 
     def described(self) -> Iterable[tuple[str, str, int]]:
         """Return name, documentation and value of each, for metrics."""
@@ -33,7 +40,6 @@ class Counters:
             ("listens", "Listens that were folded, duplicates included.", self.listens),
             ("batches", "Batches that were applied to the store.", self.batches),
             ("duplicates", "Listens that were dropped because their event id had been met.", self.duplicates),
-            ("dead_letters", "Records that went to the dead-letter topic.", self.dead_letters),
             ("sessions_closed", "Sessions that were closed.", self.sessions),
         )
 
@@ -159,7 +165,8 @@ class ClaimedPartition:
             counters.batches += 1
             counters.listens += len(good)
             counters.duplicates += self._fold.users.duplicates - duplicates
-            counters.dead_letters += len(rejected)
+            for letter in rejected:
+                counters.rejected[type(letter.reason).__name__] += 1
             counters.sessions += len(sessions)
         return outcome
 

@@ -62,5 +62,5 @@ def _note(record: NamespaceRecord) -> str:
     if record.partial:
         return "; ".join(record.partial)
     if record.equals_live is None:
-        return ""
+        return f"leaves out {record.left_out:,} excluded listens" if record.left_out else ""
     return "equals the live state" if record.equals_live else "differs from the live state"

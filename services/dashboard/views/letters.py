@@ -12,6 +12,7 @@ _DEEDS = {
     "redriving": ("redriving", "accent"),
     "redriven": ("redriven", "good"),
     "dropped": ("dropped", ""),
+    "excluded": ("excluded", "accent"),
 }
 
 

@@ -30,11 +30,12 @@ def test_a_worker_counts_what_it_folds(observed: Settings) -> None:
         eventually(lambda: is_ready(observed))
         produce(observed, topics.listens.name, [*listens, listens[-1]])
         produce_raw(observed, topics.listens.name, [(b"7", b"no listen")])
-        eventually(lambda: samples(observed).get("botify_worker_dead_letters_total"))
+        eventually(lambda: samples(observed).get('botify_worker_dead_letters_total{reason="DecodeError"}'))
         eventually(lambda: samples(observed)["botify_worker_listens_total"] == LISTENS + 1)
         figures = samples(observed)
         assert worker.poll() is None
     assert figures["botify_worker_duplicates_total"] == 1
+    assert figures['botify_worker_dead_letters_total{reason="ValidationError"}'] == 0  # there before the first one
     assert figures["botify_worker_partitions"] == observed.partitions
     checkpoints = [v for name, v in figures.items() if name.startswith("botify_worker_checkpoint_offset")]
     assert sum(checkpoints) == LISTENS + 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from schemas.settings import Settings
 from schemas.topic_reader import TopicReader, end_offsets
 from schemas.topics import Topics
 from streams.dlq import redrive as redriving
+from streams.dlq.exclude import SAMPLE, Selection, exclude
 from streams.dlq.letters import ATTEMPTS, REDRIVE_OF, Choice, DeadLetterError, read_letters
 from streams.dlq.redrive import redrive
 from streams.dlq.resolutions import Deed, Resolutions
@@ -21,6 +22,7 @@ from streams.read import StateReader
 from streams.store.connect import connect
 from streams.store.keys import redrive_lock
 from streams.verify.verify import verify
+from streams.worker.rejected_before import RejectedBefore
 from tests.integration.streams_tools.listens import TRACKS, fold_live, listens, write_catalogue, write_listens
 
 LISTENS = 400
@@ -162,3 +164,52 @@ def test_a_copy_of_a_letter_is_the_same_letter(lettered: Settings) -> None:
     reader.close()
     assert producer.flush(30) == 0
     assert len(list(read_letters(lettered))) == len(letters)
+
+
+def test_what_was_excluded_stays_out_until_it_is_asked_for(folded: Settings) -> None:
+    user, redis = 17, connect(folded)
+    copies = sum(listen.user == user for at, listen in enumerate(listens(3000), start=1) if at % 10 == 0)
+    own = sum(listen.user == user for listen in listens(3000)) + copies
+    assert exclude(folded, Selection(user=user), "a bot", dry_run=True).count == own
+    assert list(read_letters(folded)) == []
+    done = exclude(folded, Selection(user=user), "a bot")
+    assert (done.count, done.already, len(done.sample)) == (own, 0, min(own, SAMPLE))
+    again = exclude(folded, Selection(user=user), "a bot")
+    assert (again.count, again.already) == (0, own)
+
+    letters = list(read_letters(folded))
+    assert {(letter.reason, letter.message) for letter in letters} == {
+        ("ExcludedError", "excluded by an operator: a bot")
+    }
+    assert {letter.key for letter in letters} == {b"%d" % user}
+    partition = letters[0].origin.partition
+    assert excluded(folded) == {partition: own}
+    report = verify(folded)
+    assert (report.ok, report.excluded_since) == (False, own)
+
+    everything = redrive(folded, redis, read_letters(folded))
+    assert (everything.sent, len(everything.excluded)) == ([], own)
+    one = Choice(origin=str(letters[0].origin))
+    assert redrive(folded, redis, read_letters(folded, one), exclusions=True).sent == [letters[0].origin]
+    (record,) = redriven_records(folded)
+    assert record == (b"%d" % user, b"1", str(letters[0].origin).encode())
+    assert excluded(folded) == {partition: own}  # the record itself stays out; what was brought back is another
+
+
+def test_only_records_that_are_there_are_excluded(folded: Settings) -> None:
+    topic = Topics.of(folded).listens.name
+    for origin in (Origin(topic, 0, 10**6), Origin(topic, 9, 0)):
+        with pytest.raises(DeadLetterError, match="has no record"):
+            exclude(folded, Selection(origins=frozenset({origin})), "no")
+    with pytest.raises(DeadLetterError, match="only listens can be excluded"):
+        exclude(folded, Selection(origins=frozenset({Origin("another", 0, 0)})), "no")
+    chosen = frozenset({Origin(topic, 0, 3), Origin(topic, 0, 90), Origin(topic, 2, 1)})
+    assert exclude(folded, Selection(origins=chosen), "by hand").count == 3
+    assert {letter.origin for letter in read_letters(folded)} == chosen
+
+
+def excluded(settings: Settings) -> Mapping[int, int]:
+    rejected = RejectedBefore(settings, Topics.of(settings).listens.name)
+    rejected.refresh()
+    rejected.close()
+    return rejected.excluded

@@ -19,6 +19,7 @@ from schemas.topic_reader import TopicReader, end_offsets
 from schemas.topics import Topics
 from streams.cli import dlq, replay, snapshot
 from streams.cli.verify import verify
+from streams.dlq.letters import DeadLetterError
 from streams.replay.errors import ReplayError
 from streams.store.connect import connect
 from streams.store.keys import default_namespace, partition_key
@@ -139,3 +140,25 @@ def test_a_snapshot_is_saved_and_loaded(folded: Settings) -> None:
     file = str(folded.home / "state.snapshot")
     assert "3,330 records" in botify(folded, "snapshot", "save", file).output
     assert "botify replay swap s" in botify(folded, "snapshot", "load", file).output
+
+
+def test_exclusions_from_dry_run_to_redrive_and_drop(folded: Settings) -> None:
+    told = botify(folded, "dlq", "exclude", "--user", "3", "--dry-run").output
+    assert "would exclude" in told
+    assert "user 3, track" in told
+    assert botify(folded, "dlq", "list", "--json").stdout == ""
+    botify(folded, "dlq", "exclude", "--user", "3", "--before", "2200-01-01", "--reason", "a bot")
+    listed = [json.loads(line) for line in botify(folded, "dlq", "list", "--json").stdout.splitlines()]
+    assert {(one["state"], one["message"]) for one in listed} == {("excluded", "excluded by an operator: a bot")}
+    assert f"left {len(listed)} that were excluded; --id or --force" in botify(folded, "dlq", "redrive").output
+    first, second = listed[0]["id"], listed[1]["id"]
+    assert "brought back 1 letters" in botify(folded, "dlq", "redrive", "--id", first).output
+    assert "dropped 1 letters" in botify(folded, "dlq", "drop", "--id", second).output
+    shown = {one: json.loads(botify(folded, "dlq", "show", one).stdout)["state"] for one in (first, second)}
+    assert shown == {first: "redriven", second: "dropped"}
+    with pytest.raises(DeadLetterError, match="say which listens"):
+        botify(folded, "dlq", "exclude")
+    with pytest.raises(DeadLetterError, match="nothing was replayed"):
+        botify(folded, "replay", "run", "--exclude-event-id", "nobody's")
+    with pytest.raises(ReplayError, match="goes on as it was begun"):
+        botify(folded, "replay", "run", "--id", "r1", "--exclude-user", "3")

@@ -7,7 +7,10 @@ from collections.abc import Sequence
 
 import pytest
 
+from schemas.dead_letters import Origin
 from schemas.settings import Settings
+from schemas.topics import Topics
+from streams.dlq.exclude import Selection, exclude
 from streams.offline.partition_log import LogRecord
 from streams.offline.sources import Sources
 from streams.read import POINTER_TTL_S, StateReader
@@ -187,3 +190,34 @@ def test_gc_removes_what_nobody_needs(folded: Settings) -> None:
     kept = {key.split(b":")[0] for key in connect(folded).scan_iter(f"{{{folded.topic_prefix}.*")}
     assert kept == {b"{" + second.namespace.encode()}
     assert verify(folded).ok
+
+
+def test_only_partitions_where_listens_were_excluded_may_differ(folded: Settings) -> None:
+    chosen = Selection(origins=frozenset({Origin(Topics.of(folded).listens.name, 2, 5)}))
+    begun_before = replayed(folded)
+    exclude(folded, chosen, "poison")
+    with pytest.raises(ReplayError, match="1 listens were excluded since it was begun"):
+        with_sources(folded, lambda sources: swap(sources, begun_before.id))
+    with pytest.raises(ReplayError, match="begin another"):
+        with_sources(folded, lambda sources: into_namespace.run(sources, begun_before))
+    redis, users = connect(folded), partition_key(default_namespace(folded.topic_prefix), 1, "users")
+    redis.hset(users, b"99999", b"made up")
+    wrong = replayed(folded)
+    assert (wrong.equals_live, wrong.left_out) == (False, 0)
+    redis.hdel(users, b"99999")
+    right = replayed(folded)
+    assert (right.equals_live, right.left_out) == (None, 1)
+    with_sources(folded, lambda sources: swap(sources, right.id))
+    assert verify(folded).ok
+    again = replayed(folded)  # the live one knows as many exclusions, so nothing is excused any more
+    assert (again.equals_live, again.left_out) == (True, 0)
+
+
+def test_sessions_go_only_where_they_can(folded: Settings) -> None:
+    async def begin(sources: Sources, topic: str) -> NamespaceRecord:
+        plan = make_plan(sources.topic, sources.state, sources.state.start, sources.state.end)
+        return await into_namespace.begin(sources, plan, topic)
+
+    for topic, why in ((Topics.of(folded).sessions.name, "records of its own"), ("missing", "there is no topic")):
+        with pytest.raises(ReplayError, match=why):
+            with_sources(folded, lambda sources, topic=topic: begin(sources, topic))

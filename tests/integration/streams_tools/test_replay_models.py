@@ -15,22 +15,27 @@ from typer.testing import CliRunner, Result
 
 from schemas.clients import common_config
 from schemas.codec import Codec
+from schemas.events import Model
 from schemas.settings import Settings
 from schemas.topics import Topics
 from streams.cli import replay
+from streams.dlq.exclude import Selection, exclude
 from streams.learner import learner as fold
 from streams.learner.counters import Counters
 from streams.learner.partition import LEARNER, LearningPartition
 from streams.learner.sources import LearningSources
 from streams.offline.fold import SilentEmits
 from streams.offline.partition_log import PartitionLog
+from streams.replay.collect import collect
 from streams.replay.errors import ReplayError
 from streams.replay.models import relearn
+from streams.replay.status import read_status
 from streams.store.connect import connect, connect_async
 from streams.store.keys import default_namespace, learner_prefix, partition_key
 from streams.store.redis_store import RedisStore
 from streams.worker.broker import describe_topic, learner_group_of
-from tests.support import make_listens, produce_raw, write_catalogue
+from tests.integration.streams_tools.conftest import with_sources
+from tests.support import make_listens, produce, produce_raw, read_topic, write_catalogue
 from tests.unit.learner.training import TRACKS, batches
 
 CODEC = Codec()
@@ -106,3 +111,42 @@ def test_a_topic_that_has_lost_its_beginning_is_refused(trained: Settings) -> No
         done.result(10)
     with pytest.raises(ReplayError, match=r"the first 2 records of .* are gone"):
         asyncio.run(relearn(trained))
+
+
+def test_models_are_rebuilt_swapped_and_rolled_back(trained: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    learned = json.loads(replay_models(trained, "--json").stdout)["live"]
+    with monkeypatch.context() as patched:
+        patched.setattr(fold, "SNAPSHOT_LEAST", 600)  # others than the learner has, and older
+        made = json.loads(replay_models(trained, "--rebuild", "--json").stdout)
+    assert json.loads(replay_models(trained, "--json").stdout)["equals_live"] is True  # nothing has changed yet
+    swapped = json.loads(replay_models(trained, "--swap", made["id"], "--json").stdout)
+    assert swapped["namespace"] == made["namespace"]
+    assert {model["version"] for model in swapped["models"].values()} == {600}
+    monkeypatch.setattr(fold, "SNAPSHOT_LEAST", 600)
+    again = json.loads(replay_models(trained, "--json").stdout)
+    assert (again["equals_live"], again["next_offset"], again["live"]) == (True, BATCHES, swapped["models"])
+    with pytest.raises(ReplayError, match="are live already"):
+        replay_models(trained, "--swap", made["id"])
+    back = json.loads(replay_models(trained, "--rollback", "--json").stdout)
+    assert (back["namespace"], back["models"]) == (swapped["former"], learned)
+    published = [CODEC.decode(m.value(), Model).version for m in read_topic(trained, Topics.of(trained).models.name)]
+    assert published == [600, 600, 800, 800]
+    rows = with_sources(trained, read_status)
+    assert [(one.role, one.behind) for one in rows if "learner" in one.namespace] == [("live", 3), ("ready", 0)]
+    assert with_sources(trained, lambda sources: collect(sources, everything=True)) == [made["namespace"]]
+    with pytest.raises(ReplayError, match="no former models"):
+        replay_models(trained, "--rollback")
+
+
+def test_models_of_before_an_exclusion_are_not_swapped(trained: Settings) -> None:
+    made = json.loads(replay_models(trained, "--rebuild", "--json").stdout)
+    produce(trained, Topics.of(trained).listens.name, make_listens(20, users=5, tracks=TRACKS))
+    exclude(trained, Selection(user=1), "a bot")
+    with pytest.raises(ReplayError, match="listens were excluded since"):
+        replay_models(trained, "--swap", made["id"])
+
+
+@pytest.mark.parametrize("typed", [("--swap",), ("m1",), ("--rebuild", "m1"), ("--rollback", "--rebuild")])
+def test_only_what_makes_sense_is_done(typed: tuple[str, ...]) -> None:
+    with pytest.raises(ReplayError, match="say --rebuild"):
+        replay_models(Settings(), *typed)

@@ -10,6 +10,7 @@ from confluent_kafka.admin import AdminClient
 from schemas.clients import common_config
 from schemas.settings import Settings
 from schemas.topics import Topics, create_topics, partition_counts
+from streams.offline.sources import Sources
 from streams.read import StateReader
 from streams.replay.swap import swap
 from streams.snapshot.errors import SnapshotError
@@ -19,6 +20,7 @@ from streams.store.connect import connect
 from streams.store.contents import RedisContents
 from streams.store.digest import digest
 from streams.store.keys import default_namespace
+from streams.store.records import NamespaceRecord, NamespaceRecords
 from streams.verify.verify import VerifyError, verify
 from tests.integration.streams_tools.conftest import with_sources
 from tests.integration.streams_tools.listens import fold_live, write_listens
@@ -51,6 +53,19 @@ def test_what_is_loaded_is_what_was_saved(folded: Settings, snapshot: Path) -> N
     record = with_sources(folded, lambda sources: load(sources, snapshot))
     assert digests(folded, record.namespace) == before
     assert verify(folded, record.namespace).ok
+
+
+def test_a_loaded_state_knows_which_exclusions_it_has_seen(folded: Settings, tmp_path: Path) -> None:
+    path = tmp_path / "state.snapshot"
+
+    async def through_a_file(sources: Sources) -> tuple[dict[int, int], dict[int, int]]:
+        made = NamespaceRecord("r1", default_namespace(folded.topic_prefix), 0, {}, {}, (), done=True, excluded={2: 7})
+        await NamespaceRecords(sources.redis, folded.topic_prefix).put(made)
+        await save(sources, path)
+        return dict(made.excluded), dict((await load(sources, path)).excluded)
+
+    saved, loaded = with_sources(folded, through_a_file)
+    assert loaded == saved
 
 
 def test_a_loaded_state_takes_the_place_of_one_that_was_lost(folded: Settings, snapshot: Path) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from schemas.clients import key_of
 from schemas.codec import Codec
 from schemas.events import Model, TrainingBatch
-from schemas.training import listens_of
+from schemas.training import listens_of, training_batch_of
 from streams.folds.projection import Changes
 from streams.learner import learner as fold
 from streams.learner import partition as module
@@ -28,7 +31,8 @@ from tests.unit.learner.training import CATALOGUE, TRACKS, batches
 from tests.unit.streams.records import KafkaRecord
 
 CODEC = Codec()
-BATCHES = batches(make_listens(1_000, users=40, tracks=TRACKS, seed=4), 100)
+LISTENS = make_listens(1_000, users=40, tracks=TRACKS, seed=4)
+BATCHES = batches(LISTENS, 100)
 
 
 class Sent:
@@ -58,9 +62,11 @@ class Harness:
         self.sent = Sent()
         self.counters = Counters()
 
-    async def claim(self, owner: str = "me") -> LearningPartition:
+    async def claim(
+        self, owner: str = "me", left_out: Mapping[tuple[str, int], NDArray[np.int64]] = MappingProxyType({})
+    ) -> LearningPartition:
         claim = await self.store.claim(0, owner, "id")
-        intake = TrainingIntake(CODEC, CATALOGUE, lambda: None, {})
+        intake = TrainingIntake(CODEC, CATALOGUE, lambda: None, {}, left_out)
         start = claim.next_offset or 0
         return LearningPartition(0, claim, start, self.store, CATALOGUE, intake, self.sent, CODEC.encode, self.counters)
 
@@ -167,5 +173,33 @@ def test_what_cannot_be_read_is_dead_lettered_and_the_rest_learned() -> None:
         assert harness.state() == learned(2)[0]
         assert [letter.record for letter in harness.sent.rejected] == [rubbish]
         assert (harness.counters.dead_letters, harness.counters.listens) == (1, 200)
+
+    asyncio.run(main())
+
+
+def test_listens_that_became_dead_letters_are_not_learned_from() -> None:
+    gone = np.array([7, 250, 251, 999])
+
+    async def state(left_out: Mapping[tuple[str, int], NDArray[np.int64]], records: Sequence[KafkaRecord]) -> object:
+        harness = Harness()
+        partition = await harness.claim(left_out=left_out)
+        await partition.process(records)
+        await partition.write()
+        return harness.state()
+
+    def without() -> list[TrainingBatch]:
+        kept = [(offset, listen) for offset, listen in enumerate(LISTENS) if offset not in gone]
+        return [
+            training_batch_of("t", 0, at, at + 100, [one for one in kept if at <= one[0] < at + 100])
+            for at in range(0, 1_000, 100)
+        ]
+
+    async def main() -> None:
+        clean = await state({}, [record(offset, batch) for offset, batch in enumerate(without())])
+        assert await state({("t", 0): gone}, RECORDS) == clean
+        whole = await state({}, RECORDS)
+        assert whole != clean
+        # offsets of another partition, or of an earlier topic of that name, say nothing about these
+        assert await state({("t", 1): gone, ("another", 0): gone}, RECORDS) == whole
 
     asyncio.run(main())

@@ -79,3 +79,12 @@ def test_what_cannot_be_true_is_refused(changes: dict[str, object], why: str) ->
     with pytest.raises(ValidationError, match=why) as refused:
         listens_of(batch_of(2, 3)._replace(**changes), b"raw")
     assert refused.value.raw == b"raw"
+
+
+def test_listens_that_became_dead_letters_are_taken_away_before_values_are_checked() -> None:
+    batch = batch_of(2, 3, 5)._replace(timestamps_ms=np.array([1, 2**60, 3], "<i8").tobytes())
+    with pytest.raises(ValidationError, match="column timestamps_ms"):
+        listens_of(batch, b"", np.array([FIRST + 2, FIRST + 500]))
+    found = listens_of(batch, b"", np.array([3, FIRST + 3, FIRST + 4, FIRST + 500]))
+    assert (found.offsets.tolist(), found.timestamps_ms.tolist()) == ([2, 5], [1, 3])
+    assert listens_of(batch_of(2, 3), b"", np.array([FIRST - 1, FIRST + 10])).offsets.tolist() == [2, 3]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 
@@ -12,7 +13,7 @@ from streams.replay.errors import ReplayError
 from streams.replay.pace import Pacer, parse_speed
 from streams.replay.plan import make_plan
 from streams.replay.swap import why_not
-from streams.store.records import NamespaceRecord
+from streams.store.records import NamespaceRecord, excluded_since
 from streams.worker.topic_state import TopicState
 
 STATE = TopicState("an-id", start={0: 0, 1: 0}, end={0: 50, 1: 20})
@@ -104,9 +105,23 @@ def test_only_what_is_fit_is_swapped(changes: dict[str, object], force: bool, re
     assert found is None if reason is None else reason in (found or "")
 
 
+def test_what_was_begun_before_an_exclusion_is_not_swapped_unforced() -> None:
+    assert "3 listens were excluded since" in (why_not(record(), "b.live", force=False, excluded=3) or "")
+    assert why_not(record(), "b.live", force=True, excluded=3) is None
+
+
 def test_a_record_is_read_as_it_was_written() -> None:
-    written = record(partial=["partition 0 begins at offset 5"])
+    written = record(partial=["partition 0 begins at offset 5"], excluded={0: 2, 7: 1}, sessions_to="t")
     assert NamespaceRecord.from_json(written.to_json().encode()) == written
+
+
+def test_a_record_of_before_there_were_exclusions_knows_of_none() -> None:
+    whole = record(partial=[])
+    fields = json.loads(whole.to_json())
+    for name in ("excluded", "left_out", "sessions_to"):
+        del fields[name]
+    assert NamespaceRecord.from_json(json.dumps(fields).encode()) == whole
+    assert excluded_since(record(), {1: 4}) == excluded_since(None, {1: 4}) == {1: 4}
 
 
 def test_only_what_nobody_needs_is_removed() -> None:

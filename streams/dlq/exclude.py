@@ -1,0 +1,245 @@
+"""Keeping listens out that have entered: each becomes a dead letter that an operator has written.
+
+State is a fold of the listens topic without its dead letters, so every later fold leaves them out: a replay, a
+verification, a worker after a claim, a learner that begins anew. State and models that have them already keep them
+until they are made anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from confluent_kafka import KafkaError, Message, Producer
+
+from schemas import clients
+from schemas.codec import Codec
+from schemas.dead_letters import MAX_BYTES, Origin, dead_letter_headers
+from schemas.errors import DecodeError, ExcludedError
+from schemas.events import Listen
+from schemas.registry import codec_of
+from schemas.settings import Settings
+from schemas.topic_reader import TopicReader, end_offsets, start_offsets
+from schemas.topics import Topics
+from streams.dlq.letters import DeadLetterError
+from streams.worker.rejected_before import RejectedBefore
+
+SAMPLE = 5
+ACKNOWLEDGE_TIMEOUT_S = 40.0
+"""More than the producer's delivery timeout: after it, every letter is either in the topic or never will be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which listens; all conditions that are given hold.
+
+    Attributes
+    ----------
+    origins : frozenset of Origin
+        Single records, which need not be readable.
+    user : int
+    event_id : str
+    after_ms, before_ms : int
+        Event time: `after_ms` and later, earlier than `before_ms`.
+
+    Examples
+    --------
+    >>> listen = Listen("a:0", 42, 7, 0.5, 1000, "a", 0, True, None, {}, None, None)
+    >>> origin = Origin("botify.listens", 0, 7)
+    >>> Selection(user=42, after_ms=1000).takes(origin, listen), Selection(before_ms=1000).takes(origin, listen)
+    (True, False)
+    """
+
+    origins: frozenset[Origin] | None = None
+    user: int | None = None
+    event_id: str | None = None
+    after_ms: int | None = None
+    before_ms: int | None = None
+
+    @property
+    def by_content(self) -> bool:
+        """Whether a record must be read before it is known to be chosen."""
+        return any(one is not None for one in (self.user, self.event_id, self.after_ms, self.before_ms))
+
+    def takes(self, origin: Origin, listen: Listen | None) -> bool:
+        """Say whether a record is chosen; `listen` is None where it cannot be read, or need not be."""
+        if self.origins is not None and origin not in self.origins:
+            return False
+        if not self.by_content:
+            return True
+        return (
+            listen is not None
+            and (self.user is None or listen.user == self.user)
+            and (self.event_id is None or listen.event_id == self.event_id)
+            and (self.after_ms is None or listen.timestamp_ms >= self.after_ms)
+            and (self.before_ms is None or listen.timestamp_ms < self.before_ms)
+        )
+
+
+def select(
+    ids: Sequence[str] = (),
+    user: int | None = None,
+    event_id: str | None = None,
+    after: str | None = None,
+    before: str | None = None,
+) -> Selection | None:
+    """Read what an operator typed; None where that is no condition at all.
+
+    Parameters
+    ----------
+    ids : sequence of str
+        `topic/partition/offset` each.
+    after, before : str, optional
+        ISO 8601, UTC where nothing else is said.
+
+    Raises
+    ------
+    DeadLetterError
+        An id or a time cannot be read.
+    """
+    try:
+        origins = frozenset(map(Origin.parse, ids)) if ids else None
+    except ValueError as error:
+        raise DeadLetterError(f"{', '.join(ids)}: an id is TOPIC/PARTITION/OFFSET, as botify.listens/3/17") from error
+    chosen = Selection(origins, user, event_id, _event_time_ms(after), _event_time_ms(before))
+    return None if chosen == Selection() else chosen
+
+
+@dataclass(slots=True)
+class Excluded:
+    """What came of it.
+
+    Attributes
+    ----------
+    count : int
+        Listens that are excluded now; in a dry run, that would be.
+    already : int
+        Chosen, but dead letters before.
+    sample : list of (Origin, Listen | None)
+        The first of `count`; None where the record cannot be read.
+    """
+
+    count: int = 0
+    already: int = 0
+    sample: list[tuple[Origin, Listen | None]] = field(default_factory=list)
+
+
+def exclude(settings: Settings, selection: Selection, why: str, *, dry_run: bool = False) -> Excluded:
+    """Write a dead letter for each chosen record up to where the topic ends now, and return when all are acknowledged.
+
+    Delivery is at least once; what is a dead letter already is skipped, so a command that was killed is run again.
+
+    Parameters
+    ----------
+    why : str
+        The operator's words; part of each letter.
+
+    Raises
+    ------
+    DeadLetterError
+        A record does not exist, or the brokers did not take every letter.
+    """
+    topic, codec, outcome = Topics.of(settings).listens.name, codec_of(settings), Excluded()
+    begin, end = _range(settings, topic, selection)
+    rejected, reader = RejectedBefore(settings, topic), TopicReader(settings, topic, begin)
+    letters = _Letters(settings, why)
+    try:
+        rejected.refresh()
+        for batch in reader.read_to_end(end):
+            new = []
+            for message, origin, listen in _chosen(batch, topic, selection, codec):
+                if origin.offset in rejected.offsets.get(origin.partition, ()):
+                    outcome.already += 1
+                    continue
+                new.append(message)
+                if len(outcome.sample) < SAMPLE:
+                    outcome.sample.append((origin, listen))
+            if not dry_run:
+                letters.send(new)
+            outcome.count += len(new)
+    finally:
+        reader.close()
+        rejected.close()
+    return outcome
+
+
+def _range(settings: Settings, topic: str, selection: Selection) -> tuple[dict[int, int], dict[int, int]]:
+    """Return from where to where each partition has to be read: from its end on where nothing of it can be chosen."""
+    start, end = start_offsets(settings, topic), end_offsets(settings, topic)
+    if selection.origins is None:
+        # a listener's records have one partition; what is in another was refused when it came
+        own = None if selection.user is None else clients.partition_of(selection.user, len(end))
+        return {p: start[p] if own in (None, p) else end[p] for p in end}, end
+    begin, stop = dict(end), dict(end)
+    by_partition: dict[int, list[int]] = {}
+    for origin in selection.origins:
+        if origin.topic != topic:
+            raise DeadLetterError(f"{origin} is not of {topic}; only listens can be excluded")
+        if not start.get(origin.partition, 0) <= origin.offset < end.get(origin.partition, 0):
+            raise DeadLetterError(f"{topic} has no record {origin}; is the offset right?")
+        by_partition.setdefault(origin.partition, []).append(origin.offset)
+    for partition, offsets in by_partition.items():
+        begin[partition], stop[partition] = min(offsets), max(offsets) + 1
+    return begin, stop
+
+
+def _chosen(
+    batch: Sequence[Message], topic: str, selection: Selection, codec: Codec
+) -> Iterator[tuple[Message, Origin, Listen | None]]:
+    listens: Sequence[Listen | DecodeError] = codec.decode_many([message.value() for message in batch], Listen)
+    for message, decoded in zip(batch, listens, strict=True):
+        origin = Origin(topic, message.partition(), message.offset())
+        listen = None if isinstance(decoded, DecodeError) else decoded
+        if selection.takes(origin, listen):
+            yield message, origin, listen
+
+
+class _Letters:
+    """Sends letters, and waits for their acknowledgement."""
+
+    def __init__(self, settings: Settings, why: str) -> None:
+        self._topic = Topics.of(settings).dead_letters.name
+        self._why = why
+        self._producer = Producer(clients.producer_config(settings, linger_ms=20, message_max_bytes=MAX_BYTES))
+        self._refused: list[KafkaError] = []
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """Send one for each record."""
+        for message in messages:
+            reason = ExcludedError(f"excluded by an operator: {self._why}", message.value() or b"")
+            origin = message.topic(), message.partition(), message.offset()
+            self._produce(
+                key=message.key(),
+                value=message.value(),
+                partition=message.partition(),  # copies of a letter keep their order, so the first one counts
+                headers=dead_letter_headers(*origin, message.headers(), reason),
+            )
+        unheard = self._producer.flush(ACKNOWLEDGE_TIMEOUT_S)
+        if self._refused or unheard:
+            why = self._refused[0].str() if self._refused else f"no answer in {ACKNOWLEDGE_TIMEOUT_S:.0f} s"
+            raise DeadLetterError(f"{self._topic} did not take all letters ({why}); run the command again, it goes on")
+
+    def _produce(self, **message: Any) -> None:
+        while True:
+            try:
+                self._producer.produce(self._topic, on_delivery=self._on_delivery, **message)
+            except BufferError:
+                self._producer.poll(0.05)
+            else:
+                return
+
+    def _on_delivery(self, error: KafkaError | None, _: Message) -> None:
+        if error is not None:
+            self._refused.append(error)
+
+
+def _event_time_ms(text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise DeadLetterError(f"{text!r} is no time; say it as 2026-01-31T12:00:00Z") from error
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)

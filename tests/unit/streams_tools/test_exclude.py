@@ -1,0 +1,57 @@
+"""Which listens an operator means."""
+
+from __future__ import annotations
+
+import pytest
+
+from schemas.dead_letters import Origin, dead_letter_headers, is_exclusion
+from schemas.errors import ExcludedError, ValidationError, rejection_classes
+from schemas.events import Listen
+from streams.dlq.exclude import Selection, select
+from streams.dlq.letters import DeadLetterError
+
+ORIGIN = Origin("botify.listens", 1, 7)
+LISTEN = Listen("a:0", 42, 7, 0.5, 5_000, "a", 0, True, None, {}, None, None)
+
+
+@pytest.mark.parametrize(
+    ("selection", "taken"),
+    [
+        (Selection(origins=frozenset({ORIGIN})), True),
+        (Selection(origins=frozenset({ORIGIN}), user=42), True),
+        (Selection(origins=frozenset({ORIGIN}), user=43), False),
+        (Selection(origins=frozenset({ORIGIN._replace(offset=8)}), user=42), False),
+        (Selection(event_id="a:0", after_ms=5_000, before_ms=5_001), True),
+        (Selection(user=42, after_ms=5_001), False),
+        (Selection(user=42, before_ms=5_000), False),
+    ],
+)
+def test_all_conditions_hold(selection: Selection, taken: bool) -> None:
+    assert selection.takes(ORIGIN, LISTEN) is taken
+
+
+def test_what_cannot_be_read_is_chosen_by_its_place_only() -> None:
+    assert Selection(origins=frozenset({ORIGIN})).takes(ORIGIN, None)
+    assert not Selection(after_ms=0).takes(ORIGIN, None)
+
+
+def test_what_was_typed_is_read() -> None:
+    assert select() is None
+    assert select(["botify.listens/1/7"], after="1970-01-01T00:00:01") == Selection(frozenset({ORIGIN}), after_ms=1_000)
+    assert select(before="1970-01-01T01:00:01+01:00") == Selection(before_ms=1_000)
+
+
+@pytest.mark.parametrize("typed", [{"ids": ["botify.listens/1"]}, {"ids": ["t/1/x"]}, {"after": "soon"}])
+def test_what_cannot_be_meant_is_refused(typed: dict[str, object]) -> None:
+    with pytest.raises(DeadLetterError, match=r"TOPIC/PARTITION/OFFSET|is no time"):
+        select(**typed)
+
+
+def test_an_exclusion_is_told_from_other_letters_by_its_reason() -> None:
+    assert is_exclusion(dead_letter_headers(*ORIGIN, None, ExcludedError("a bot", b"")))
+    assert not is_exclusion(dead_letter_headers(*ORIGIN, None, ValidationError("ExcludedError", b"")))
+    assert not is_exclusion(None)
+
+
+def test_metrics_know_all_reasons_from_the_start() -> None:
+    assert {"DecodeError", "ValidationError", "RejectedBeforeError", "ExcludedError"} <= set(rejection_classes())
