@@ -7,7 +7,7 @@ from typing import Any
 from schemas.registry import codec_of
 from schemas.settings import Settings
 from schemas.topics import Topics
-from streams.learner.counters import Counters
+from streams.learner.counters import Counters, ModelMetrics
 from streams.learner.partition import LearningPartition
 from streams.learner.sources import LearningSources
 from streams.store.keys import learner_prefix
@@ -30,6 +30,7 @@ class LearnerApp(FoldingApp):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.counters = Counters()
+        self.registry.register(ModelMetrics(self.counters))
 
     def open_sources(self) -> None:
         """Read the catalogue and open the emitter; see `FoldingApp.open_sources`."""
