@@ -29,6 +29,7 @@ T = TypeVar("T")
 
 ENVELOPE_BYTES = 64 * 1024
 """What a record holds beside the body, with room to spare."""
+MAX_BODY_BYTES = MAX_MODEL_BYTES - ENVELOPE_BYTES
 TIMEOUT_S = 30.0
 POLL_S = 0.5
 
@@ -46,7 +47,7 @@ def model_of(name: str, version: int, body: bytes, timestamp_ms: int) -> Model:
     >>> model_of("neighbours", 100, b"...", 1_700_000_000_000).digest[:8]
     'ab5df625'
     """
-    if len(body) > MAX_MODEL_BYTES - ENVELOPE_BYTES:
+    if len(body) > MAX_BODY_BYTES:
         raise TopicError(
             f"model {name!r} has {len(body):,} bytes, a record of the models topic {MAX_MODEL_BYTES:,}; make it smaller"
         )

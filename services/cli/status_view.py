@@ -11,7 +11,7 @@ from rich.text import Text
 from services.stack.processes import ProcessStatus
 from services.stack.status import StackStatus, TopicStatus
 
-_STATE_STYLES = {"running": "green", "paused": "yellow", "ended": "bold red"}
+_STATE_STYLES = {"running": "green", "paused": "yellow", "ended": "bold red", "given up": "bold red"}
 
 
 def status_view(status: StackStatus) -> RenderableType:

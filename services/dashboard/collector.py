@@ -16,6 +16,7 @@ from services.dashboard.figures.snapshot import Snapshot
 from services.dashboard.readers.catalogue import Titles
 from services.dashboard.readers.letters import LettersReader
 from services.dashboard.readers.listens import ListenReader
+from services.dashboard.readers.models import ModelsReader
 from services.dashboard.readers.part import Part
 from services.dashboard.readers.rankings import RankingsReader
 from services.dashboard.readers.replays import ReplaysReader
@@ -29,6 +30,7 @@ EVERY_S = 1.0
 CATALOGUE_EVERY_S = 5.0
 RANKINGS_EVERY_S = 5.0
 EXPERIMENTS_EVERY_S = 3.0
+MODELS_EVERY_S = 5.0
 STOP_TIMEOUT_S = 10.0
 
 log = logging.getLogger(__name__)
@@ -62,6 +64,7 @@ class Collector:
         self._letters = Part("dead letters", lambda: LettersReader(settings, connect(settings)))
         self._rankings = Part("popularity", lambda: RankingsReader(state(), lambda: self.catalogue), RANKINGS_EVERY_S)
         self._replays = Part("replays", lambda: ReplaysReader(settings, connect(settings)))
+        self._models = Part("models", lambda: ModelsReader(settings, connect(settings)), MODELS_EVERY_S)
         self.snapshot = Snapshot()
 
     @property
@@ -99,6 +102,7 @@ class Collector:
         if redis:
             self._rankings.refresh(now_s)
             self._replays.refresh(now_s)
+            self._models.refresh(now_s)
         if kafka and redis:
             self._traffic.refresh(now_s)
             self._letters.refresh(now_s)
@@ -126,11 +130,12 @@ class Collector:
             effect_history=self._history.effects(),
             letters=self._letters.value or (),
             replays=self._replays.value or (),
+            models=self._models.value or (),
             problems=problems,
         )
 
     def _parts(self) -> tuple[Part[Any], ...]:
-        return (self._titles, self._listens, self._traffic, self._letters, self._rankings, self._replays)
+        return (self._titles, self._listens, self._traffic, self._letters, self._rankings, self._replays, self._models)
 
 
 def _answers(check: Callable[[Settings], None], settings: Settings, problems: list[str]) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from services.gateway.errors import UnavailableError
+from streams.store.refusals import refusal_of
 
 TIMEOUT_S = 2.0
 
@@ -72,6 +73,7 @@ class Batching:
             if future.done():  # the client has gone away
                 continue
             if isinstance(reply, Exception):
-                future.set_exception(UnavailableError(f"Redis does not answer ({type(reply).__name__})"))
+                why = refusal_of(reply) or f"Redis does not answer ({type(reply).__name__})"
+                future.set_exception(UnavailableError(why))
             else:
                 future.set_result(reply)

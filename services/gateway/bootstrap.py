@@ -24,6 +24,7 @@ from services.gateway.service import GatewayService
 from services.gateway.sessions import RedisSessions
 from streams.read import StateReader
 from streams.store.connect import connect, connect_async
+from streams.store.refusals import probe_writes_blocking
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,11 @@ async def connect_gateway(
     experiments = load_experiments(settings.experiments or DEFAULT_FILE, _AnyRecommender())
     redis = await asyncio.to_thread(connect, settings)
     stack.callback(redis.close)
-    state = LiveState(StateReader(redis, settings), clock)
+    state = LiveState(
+        StateReader(redis, settings),
+        clock,
+        lambda: probe_writes_blocking(redis, settings.topic_prefix, range(settings.partitions)),
+    )
     await asyncio.to_thread(state.refresh)
     tracks = KnownTracks(await asyncio.to_thread(CatalogueReader, settings, codec))
     stack.push_async_callback(tracks.close)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from redis.exceptions import RedisError
 
@@ -23,18 +24,23 @@ class LiveState:
     reader : StateReader
         Blocking; `refresh` belongs in a thread.
     clock : EventClock
+    refused_writes : callable
+        Returns why Redis refuses writes, None where it takes them; blocking. Sessions are written with every request.
 
     Attributes
     ----------
     popular : list of int
         The most popular tracks, best first; empty before the first listen.
     problem : str | None
-        Why the last look failed.
+        Why the last look failed, or Redis refuses writes.
     """
 
-    def __init__(self, reader: StateReader, clock: EventClock) -> None:
+    def __init__(
+        self, reader: StateReader, clock: EventClock, refused_writes: Callable[[], str | None] = lambda: None
+    ) -> None:
         self._reader = reader
         self._clock = clock
+        self._refused_writes = refused_writes
         self.popular: list[int] = []
         self.problem: str | None = None
         self._popular_due_s = 0.0
@@ -47,7 +53,6 @@ class LiveState:
                 tracks, _ = self._reader.top_tracks(HALF_LIFE, TOP)
                 self.popular = tracks.tolist()
                 self._popular_due_s = time.monotonic() + POPULAR_EVERY_S
+            self.problem = self._refused_writes()
         except RedisError as error:
             self.problem = f"Redis does not answer ({type(error).__name__})"
-        else:
-            self.problem = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -130,14 +130,15 @@ class EmbeddedStack:
         """Those that are run here."""
         return [getattr(self, name) for name in ("kafka", "valkey") if hasattr(self, name)]
 
-    def record(self, others: Sequence[ChildProcess], *, ready: bool) -> None:
-        """Write `stack.json`: addresses, our servers and further children of this process."""
+    def record(self, others: Sequence[ChildProcess], *, ready: bool, given_up: Mapping[str, str] | None = None) -> None:
+        """Write `stack.json`: addresses, our servers, our other children, and which of them stay stopped."""
         children: list[ChildProcess] = [*self.servers, *others]
         StackRecord(
             owner=Identity.of(os.getpid()),
             ready=ready,
             settings=self._addresses(),
             processes={child.name: child.identity for child in children if child.identity is not None},
+            given_up=given_up or {},
         ).write(self.home)
 
     def __enter__(self) -> Self:

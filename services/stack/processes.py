@@ -11,7 +11,7 @@ import psutil
 
 from services.stack.identity import Identity
 
-State = Literal["running", "paused", "ended"]
+State = Literal["running", "paused", "ended", "given up"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class ProcessStatus:
     pid : int
         Its number.
     state : State
-        `paused` if a signal froze it, `ended` if it is gone.
+        `paused` if a signal froze it, `ended` if it is gone, `given up` if it ended too often to be started again.
     uptime_s : float
         Seconds since it was created.
     cpu_percent : float

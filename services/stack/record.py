@@ -30,12 +30,15 @@ class StackRecord:
         Addresses, under the names of `Settings`, which reads them from the file.
     processes : Mapping[str, Identity]
         Name -> process.
+    given_up : Mapping[str, str]
+        Name of a program that ended too often and stays stopped -> how it ended.
     """
 
     owner: Identity
     ready: bool = False
     settings: Mapping[str, str] = field(default_factory=dict)
     processes: Mapping[str, Identity] = field(default_factory=dict)
+    given_up: Mapping[str, str] = field(default_factory=dict)
 
     def write(self, home: Path) -> None:
         """Write the file in one step, so that nobody reads half of it; others than its owner read nothing."""
@@ -61,6 +64,7 @@ class StackRecord:
                 ready=bool(written["ready"]),
                 settings=written["settings"],
                 processes={name: Identity(**process) for name, process in written["processes"].items()},
+                given_up=written["given_up"],
             )
         except FileNotFoundError:
             return None

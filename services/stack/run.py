@@ -15,6 +15,7 @@ from services.stack.embedded import EmbeddedStack
 from services.stack.kafka_jars import Notify
 from services.stack.programs import Program
 from services.stack.record import StackEnd
+from services.stack.restarts import LIMIT
 from services.stack.supervisor import Supervisor
 
 
@@ -42,6 +43,7 @@ def running_stack(
     kafka_port: int | None = None,
     redis_port: int | None = None,
     environ: Mapping[str, str] | None = None,
+    restart_limit: int = LIMIT,
     notify: Notify,
 ) -> Iterator[RunningStack]:
     """Start everything, and stop everything at the end of the block.
@@ -58,6 +60,8 @@ def running_stack(
         See `EmbeddedStack`.
     environ : Mapping[str, str] | None
         Further variables for our own processes.
+    restart_limit : int
+        See `Supervisor`.
     notify : Notify
         Told, in one line, what goes on.
 
@@ -94,7 +98,13 @@ def running_stack(
             )
             for (name, argv), own in zip(programs, own_settings(stack.settings, len(programs)), strict=True)
         ]
-        supervisor = Supervisor([*stack.servers, *ours], changed=lambda: stack.record(ours, ready=True), notify=notify)
+        supervisor = Supervisor(
+            stack.servers,
+            ours,
+            restart_limit=restart_limit,
+            changed=lambda: stack.record(ours, ready=True, given_up=supervisor.given_up),
+            notify=notify,
+        )
         try:
             supervisor.start()
             yield RunningStack(stack.settings, supervisor)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from schemas.errors import BotifyError
@@ -85,9 +85,14 @@ def read_status(settings: Settings, interval_s: float = 1.0) -> StackStatus:
         checkpoints = _checkpoints(settings)
     with _noted_in(problems):
         topics = _read_topics(settings, checkpoints, interval_s)
-    processes = process_reader.read()
+    given_up = record.given_up if record else {}
+    processes = [
+        replace(process, state="given up") if process.name in given_up else process for process in process_reader.read()
+    ]
     problems += [
-        f"{process.name} (pid {process.pid}) is {process.state}; its log is in {settings.home / 'logs'}"
+        _given_up(process.name, given_up[process.name], settings.home)
+        if process.name in given_up
+        else f"{process.name} (pid {process.pid}) is {process.state}; its log is in {settings.home / 'logs'}"
         for process in processes
         if process.state != "running"
     ]
@@ -113,6 +118,13 @@ def _of_the_stack(home: Path, record: StackRecord | None) -> list[str]:
     if (end := StackEnd.read(home)) is not None:
         return [f"the stack in {home} ended at {end.at}, because {end.why}"]
     return [f"nothing was started in {home}: run `botify up`"]
+
+
+def _given_up(name: str, how: str, home: Path) -> str:
+    return (
+        f"{name} stays stopped, because it ended again and again; the last time {how}\n"
+        f"Its log is {home / 'logs' / f'{name}.log'}. Repair the cause, then run `botify down` and `botify up`."
+    )
 
 
 @contextmanager

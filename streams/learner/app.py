@@ -8,7 +8,7 @@ from schemas.events import Model
 from schemas.registry import codec_of
 from schemas.settings import Settings
 from schemas.topics import Topics
-from streams.learner.counters import Counters
+from streams.learner.counters import Counters, ModelMetrics
 from streams.learner.partition import SNAPSHOTS, LearningPartition
 from streams.learner.sources import LearningSources
 from streams.store.keys import learner_prefix
@@ -32,6 +32,7 @@ class LearnerApp(FoldingApp):
         super().__init__(*args, **kwargs)
         self.counters = Counters()
         self._opened_in: Store | None = None
+        self.registry.register(ModelMetrics(self.counters))
 
     def open_sources(self) -> None:
         """Read the catalogue and open the emitter; see `FoldingApp.open_sources`."""

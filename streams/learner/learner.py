@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from schemas.errors import BotifyError
 from schemas.events import Model, Track, TrainingBatch
-from schemas.models import model_of
+from schemas.models import MAX_BODY_BYTES, model_of
 from schemas.training import Listens
 from streams.learner.model import FORMAT, MODELS, OnlineModel
 from streams.learner.models.arrays import pack, unpack
@@ -28,6 +29,21 @@ It is counted in listens, not in time: a simulation hurries through a day in a m
 _PROGRESS = b"progress"
 _OPEN = b"open-sessions"
 _WAITING = b"waiting-sessions"
+
+
+class Outgrown(NamedTuple):
+    """What had no room in a record of the models topic, by model.
+
+    Attributes
+    ----------
+    forgotten : Counter of str
+        Tracks that a model forgot.
+    too_large : Counter of str
+        Snapshots that were left out: they were too large all the same.
+    """
+
+    forgotten: Counter[str]
+    too_large: Counter[str]
 
 
 class OutdatedStateError(BotifyError):
@@ -76,6 +92,7 @@ class Learner:
         self._newest_ms = 0
         self._snapshot_listens = 0
         self._snapshots: list[Model] = []
+        self._outgrown = Outgrown(Counter(), Counter())
         self.listens = 0
         self.missed = 0
 
@@ -94,6 +111,8 @@ class Learner:
             sessions, self._waiting = self._waiting[:LEARN_SESSIONS], self._waiting[LEARN_SESSIONS:]
             for model in self._models:
                 model.learn(sessions)
+                if forgotten := model.make_room(MAX_BODY_BYTES):
+                    self._outgrown.forgotten[model.name] += forgotten
         if len(listens):
             self.listens += len(listens)
             self._newest_ms = max(self._newest_ms, int(listens.timestamps_ms.max()))
@@ -103,6 +122,11 @@ class Learner:
     def take_models(self) -> list[Model]:
         """Return the snapshots that have been taken since the last call."""
         taken, self._snapshots = self._snapshots, []
+        return taken
+
+    def take_outgrown(self) -> Outgrown:
+        """Return what had no room since the last call."""
+        taken, self._outgrown = self._outgrown, Outgrown(Counter(), Counter())
         return taken
 
     def state(self) -> dict[bytes, bytes]:
@@ -162,9 +186,12 @@ class Learner:
     def _take_snapshots_when_due(self) -> None:
         due = min(SNAPSHOT_LISTENS, max(SNAPSHOT_LEAST, self._snapshot_listens // 10))
         if self.listens - self._snapshot_listens >= due:
-            self._snapshots += [
-                model_of(model.name, self.listens, model.snapshot(), self._newest_ms) for model in self._models
-            ]
+            for model in self._models:
+                body = model.snapshot()
+                if len(body) > MAX_BODY_BYTES:  # the last one that had room goes on serving
+                    self._outgrown.too_large[model.name] += 1
+                else:
+                    self._snapshots.append(model_of(model.name, self.listens, body, self._newest_ms))
             self._snapshot_listens = self.listens
 
 

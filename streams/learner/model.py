@@ -35,6 +35,12 @@ class OnlineModel(Protocol):
     def learn(self, sessions: Sequence[FinishedSession]) -> None:
         """Learn from sessions, at least one."""
 
+    def make_room(self, most_bytes: int) -> int:
+        """Forget the tracks that matter least where a snapshot would be larger; return how many were forgotten.
+
+        Called after each `learn`, so that state and snapshots are bounded, whatever the catalogue.
+        """
+
     def to_bytes(self) -> bytes:
         """Return all it needs to go on learning."""
 

@@ -11,7 +11,7 @@ from schemas.events import Model, Track
 from streams.folds.projection import Changes
 from streams.learner.counters import Counters
 from streams.learner.intake import TrainingIntake
-from streams.learner.learner import Learner, OutdatedStateError
+from streams.learner.learner import Learner, OutdatedStateError, Outgrown
 from streams.store.protocol import Claim, ClaimLostError, Outcome, Position, Store
 from streams.worker.emits import Emits
 from streams.worker.intake import Rejected
@@ -24,7 +24,7 @@ SNAPSHOTS = "snapshots"
 """The collection that holds the last snapshot of each model up to the checkpoint, as it was sent to the topic."""
 
 CHECKPOINT_LISTENS = 100_000
-"""The state has 20 MB, so it is written after as many, in a pause, or when it was put off `MOST_PUT_OFF` times.
+"""The state has up to 60 MB, so it is written after as many, in a pause, or when it was put off `MOST_PUT_OFF` times.
 
 A learner that dies learns from as many again, which takes a second.
 """
@@ -165,9 +165,20 @@ class LearningPartition:
                     batch.first_offset,
                     batch.source_partition,
                 )
+            self._note(self._learner.take_outgrown())
             if models := self._learner.take_models():
                 await self._publish(models)
         self.next_offset = record.offset + 1
+
+    def _note(self, outgrown: Outgrown) -> None:
+        self._counters.forgotten.update(outgrown.forgotten)
+        self._counters.too_large.update(outgrown.too_large)
+        for name, tracks in outgrown.forgotten.items():
+            log.warning(
+                "%s forgot %d tracks: a snapshot of more has no room in a record of the models topic", name, tracks
+            )
+        for name in outgrown.too_large:
+            log.error("%s is too large for a record of the models topic: recommenders keep its last snapshot", name)
 
     async def _publish(self, models: Sequence[Model]) -> None:
         # One that was overtaken would publish older snapshots over the newer ones of its successor.
@@ -175,4 +186,5 @@ class LearningPartition:
         await self._emits.emit(models, ())
         self._unwritten_snapshots.update({model.name.encode(): self._encode(model) for model in models})
         self._counters.snapshots += len(models)
+        self._counters.snapshot_bytes.update({model.name: len(model.body) for model in models})
         log.info("published %s", ", ".join(f"{model.name} {model.version} {model.digest[:12]}" for model in models))

@@ -95,6 +95,11 @@ def checkpoint_key(namespace: str, partition: int) -> str:
     return partition_key(namespace, partition, "checkpoint")
 
 
+def write_probe(prefix: str, partition: int) -> str:
+    """Return the key of a write that changes nothing; it never exists, and shares the slot of the partition's state."""
+    return partition_key(default_namespace(prefix), partition, "write-probe")
+
+
 def copy_of(collection: str, token: str) -> str:
     """Return the name of a collection's copy that somebody reads in peace.
 

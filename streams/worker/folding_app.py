@@ -21,6 +21,7 @@ from streams.store.connect import connect_async
 from streams.store.namespaces import LiveNamespace, live_namespace
 from streams.store.protocol import Claim, Store
 from streams.store.redis_store import RedisStore
+from streams.store.refusals import PatientStore, Writes, probe_writes
 from streams.worker.broker import TopicWatch, ask_patiently, describe_topic
 from streams.worker.credentials import broker_credentials
 from streams.worker.failpoints import with_failpoints
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 TOPIC_CHECK_S = 5.0
 NAMESPACE_CHECK_S = 0.5
 HEARTBEAT_S = 1.0
+PROBE_S = 2.0
+"""How often Redis is asked whether it takes writes; a process that has nothing to write shall know as well."""
 FETCH_BYTES = 1024 * 1024
 
 
@@ -84,6 +87,7 @@ class FoldingApp(BatchApp, ABC):
         self.registry = new_registry()
         self.heartbeat = Heartbeat()
         self._applies = DurationHistogram()
+        self._writes = Writes()
         self._served = ExitStack()
 
     @abstractmethod
@@ -125,7 +129,13 @@ class FoldingApp(BatchApp, ABC):
         )
         self.registry.register(
             PartitionMetrics(
-                folding.program, self.partitions, self.counters, self._applies, self._ends, self.event_times
+                folding.program,
+                self.partitions,
+                self.counters,
+                self._applies,
+                self._ends,
+                self.event_times,
+                self._writes,
             )
         )
         self._served.enter_context(
@@ -146,11 +156,17 @@ class FoldingApp(BatchApp, ABC):
         namespace = await self._namespace.look()
         return None if namespace is None else self._store_of(namespace)
 
+    async def probe_writes(self) -> None:
+        """Ask Redis whether it takes writes to the owned partitions."""
+        self._writes.probed = await probe_writes(self._redis, self.folding.prefix, self.partitions.applied())
+
     def _store_of(self, namespace: str) -> Store:
-        return TimedStore(with_failpoints(RedisStore(self._redis, namespace)), self._applies)
+        timed = TimedStore(with_failpoints(RedisStore(self._redis, namespace)), self._applies)
+        return PatientStore(timed, self._writes)
 
     def _missing_for_ready(self) -> str | None:
-        return None if self.partitions.claimed else "the assigned partitions are not claimed yet"
+        not_claimed = None if self.partitions.claimed else "the assigned partitions are not claimed yet"
+        return self._writes.problem() or not_claimed
 
     def _ends(self) -> dict[int, int]:
         return {tp.partition: end for tp, end in dict(self.monitor.tp_end_offsets).items()}
@@ -229,6 +245,12 @@ def _add_tasks(app: FoldingApp) -> None:
     async def settle() -> None:
         if app.folding.settle_s is not None:
             await app.partitions.settle_regularly(app.folding.settle_s)
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def watch_writes() -> None:
+        while True:
+            await asyncio.sleep(PROBE_S)
+            await app.probe_writes()
 
     @app.task  # type: ignore[untyped-decorator]
     async def beat() -> None:

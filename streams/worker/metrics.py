@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from schemas.observing.histogram import DurationHistogram
 from streams.folds.projection import Changes
 from streams.store.protocol import Claim, Outcome, Store
+from streams.store.refusals import Writes
 from streams.worker.ownership import OwnedPartitions
 
 
@@ -42,6 +43,7 @@ class PartitionMetrics(Collector):
         Returns partition → end offset, as of the last fetch.
     event_times : callable
         Returns partition → event time in ms, where the program knows one.
+    writes : Writes
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class PartitionMetrics(Collector):
         applies: DurationHistogram,
         ends: Callable[[], Mapping[int, int]],
         event_times: Callable[[], Mapping[int, int]],
+        writes: Writes,
     ) -> None:
         self._prefix = f"botify_{program}"
         self._partitions = partitions
@@ -59,6 +62,7 @@ class PartitionMetrics(Collector):
         self._applies = applies
         self._ends = ends
         self._event_times = event_times
+        self._writes = writes
 
     def collect(self) -> Iterable[Metric]:
         """Return the metrics as they are now."""
@@ -80,6 +84,12 @@ class PartitionMetrics(Collector):
         lost.add_metric([Outcome.FENCED.value], self._counters.fenced)
         lost.add_metric([Outcome.ROLLED_BACK.value], self._counters.rolled_back)
         yield lost
+        yield CounterMetricFamily(
+            f"{self._prefix}_refused_writes", "Tries of writes that Redis refused.", value=self._writes.refused
+        )
+        yield GaugeMetricFamily(
+            f"{self._prefix}_store_writable", "Whether Redis takes writes.", value=float(self._writes.problem() is None)
+        )
         yield from self._by_partition()
         yield self._applies.family(f"{self._prefix}_apply_duration_seconds", "From sending a batch to its outcome.")
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import faust
 import uvloop
+from redis.exceptions import RedisError
 
 from schemas.errors import BotifyError
 from schemas.garbage import collect_seldom
@@ -31,6 +32,9 @@ def run(build_app: Callable[[Settings], FoldingApp]) -> None:
     try:
         worker.execute_from_commandline()
     except SystemExit:
-        if isinstance(app.crash_reason, BotifyError):  # what to do about it, once more, after the tracebacks
-            log.critical("%s", app.crash_reason)
+        reason = app.crash_reason  # once more, after the tracebacks
+        if isinstance(reason, BotifyError):
+            log.critical("%s", reason)
+        elif isinstance(reason, RedisError):
+            log.critical("Redis at %s does not answer as it should: %s", settings.redis_address, reason)
         raise

@@ -104,6 +104,13 @@ class ClaimingThread(driver.AIOKafkaConsumerThread):
             return {}
         return records
 
+    def _stopped_set(self) -> None:
+        """Have the thread stop; where the app has crashed it may have ended by itself, and its loop is closed."""
+        try:
+            super()._stopped_set()
+        except RuntimeError:
+            self._stopped.set()
+
 
 class BatchConsumer(driver.Consumer):
     """A consumer whose messages are runs and whose offsets come from the store."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,13 +13,18 @@ import pytest
 from schemas.settings import Settings
 from schemas.topics import Topics
 from services.stack.embedded import EmbeddedStack
+from services.stack.ports import find_free
 from streams.store.connect import connect
 from streams.store.keys import checkpoint_key, default_namespace
 from streams.worker.broker import describe_topic, group_of
 from tests.chaos.conftest import PATIENT_S, TRACKS, StartWorker
 from tests.chaos.load import Load, listens_for_ever
+from tests.chaos.programs import Program
 from tests.chaos.test_scaling import progresses
 from tests.chaos.whole import assert_whole, caught_up
+from tests.integration.gateway.conftest import ready, start
+from tests.integration.observing.scraping import get, is_ready, samples
+from tests.learning import all_learned, assert_learned
 from tests.support import eventually, make_listens, produce, redis_contents
 
 CUT_OFF = 10
@@ -47,6 +54,52 @@ def test_valkey_is_killed_under_load(settings: Settings, start_worker: StartWork
         progresses(settings)
     assert_whole(settings, load.sent)
     assert all(worker.running for worker in workers)  # they waited
+
+
+@contextmanager
+def out_of_memory(settings: Settings) -> Iterator[None]:
+    """Let Valkey refuse writes inside the block."""
+    redis = connect(settings)
+    redis.config_set("maxmemory", 1)
+    try:
+        yield
+    finally:
+        redis.config_set("maxmemory", 0)
+        redis.close()
+
+
+def test_valkey_is_out_of_memory_under_load(settings: Settings, start_worker: StartWorker, tmp_path: Path) -> None:
+    """Invariant: everybody says so and waits, nothing is lost, and state and models are the folds of their topics."""
+    ports = [settings.with_(metrics_port=find_free()) for _ in range(2)]
+    worker = start_worker("worker", metrics_port=ports[0].metrics_port)
+    learner = Program(ports[1], "streams.learner", "learner")
+    with ExitStack() as programs:
+        programs.callback(learner.stop)
+        gateway = start(programs, settings, "gateway")
+
+        def refused() -> bool:
+            probes = [get(each, "/readyz") for each in ports]
+            answer = gateway.get("/readyz")
+            probes.append((answer.status_code, answer.text))
+            return all(status == 503 and "out of memory" in text for status, text in probes)
+
+        with Load(settings, listens_for_ever(300, TRACKS, seed=59), per_s=2_000) as load:
+            progresses(settings)
+            eventually(lambda: all(map(is_ready, ports)) and ready(gateway))
+            with out_of_memory(settings):
+                eventually(refused)
+                told = [samples(each) for each in ports]
+                answer = gateway.post("/next/1", json={"track": 7, "time": 0.5})
+                assert (answer.status_code, "out of memory" in answer.json()["detail"]) == (503, True)
+            progresses(settings)
+            eventually(lambda: all(map(is_ready, ports)) and ready(gateway))
+        assert_whole(settings, load.sent)
+        eventually(lambda: all_learned(settings))
+        assert_learned(settings)
+    assert told[0]["botify_worker_store_writable"] == told[1]["botify_learner_store_writable"] == 0
+    assert told[0]["botify_worker_refused_writes_total"] > 0
+    assert worker.said("no write waits for Redis any more")
+    assert not any(program.said("Crashed") for program in (worker, learner))
 
 
 class AppendOnlyFiles:

@@ -90,6 +90,14 @@ class Replay(NamedTuple):
     note: str
 
 
+class LearnedModel(NamedTuple):
+    """A model's newest snapshot; `filled` is its share of what a record has room for."""
+
+    name: str
+    bytes: int
+    filled: float
+
+
 class Sample(NamedTuple):
     """Which part of the listeners the figures from single listens are taken from."""
 
@@ -124,4 +132,5 @@ class Snapshot:
     effect_history: Mapping[tuple[str, str, str], tuple[tuple[float, float, float], ...]] = field(default_factory=dict)
     letters: tuple[Letter, ...] = ()
     replays: tuple[Replay, ...] = ()
+    models: tuple[LearnedModel, ...] = ()
     problems: tuple[str, ...] = ()

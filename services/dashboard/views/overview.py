@@ -12,6 +12,9 @@ REQUEST = "request → recommendation"
 
 SHOWN_EFFECTS = 6
 
+FULL = 0.85
+"""Share of its record from which on a model forgets tracks, or soon will: it makes room for an eighth at a time."""
+
 BEHIND = 10_000
 """Records behind which a lag is worth a warning: some seconds of work."""
 
@@ -26,6 +29,7 @@ def overview(snapshot: Snapshot) -> list[Fragment]:
         Fragment("recommender-lag", _lag(snapshot, "recommender"), "half"),
         Fragment("recommenders", _recommenders(snapshot) + _experiments(snapshot), "half"),
         Fragment("popular", _popular(snapshot), "half"),
+        Fragment("models", _models(snapshot), "half"),
     ]
 
 
@@ -124,3 +128,20 @@ def _popular(snapshot: Snapshot) -> str:
         return card("Popular now", empty("nothing was heard yet", "`botify sim run` lets listeners listen"))
     rows = [[named_track(each.title, each.artist), number(each.value, 1)] for each in snapshot.rankings.now[:5]]
     return card("Popular now", table(["track", ">popularity"], rows))
+
+
+def _models(snapshot: Snapshot) -> str:
+    if not snapshot.models:
+        return card("Models", empty("no model yet", "the learner publishes the first after 1,000 listens"))
+    rows = [
+        [
+            f"<b>{text(model.name)}</b>",
+            meter(min(model.filled, 1.0)),
+            f"{model.bytes / 1e6:,.1f} MB",
+            badge("full: it forgets tracks", "warn") if model.filled > FULL else badge("has room", "good"),
+        ]
+        for model in snapshot.models
+    ]
+    return card(
+        "Models", table(["model", "room", ">snapshot", ""], rows), "a snapshot must fit into one record of Kafka"
+    )

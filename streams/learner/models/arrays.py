@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 Arrays = Mapping[str, NDArray[Any]]
 
+LAYOUT_BYTES = 1024
+"""What the line of JSON has at most, beside what it says about the arrays."""
+
 
 def pack(about: Mapping[str, Any], arrays: Arrays) -> bytes:
     """Return the bytes; equal values give equal bytes.

@@ -15,11 +15,16 @@ What was bad is forgotten: a track that has turned out worse than its artist and
 loses half of its own part in `FORGET_SESSIONS` sessions of the service. Nobody is offered it any more, so nobody would
 find out that it is better now; sooner or later it is worth a try again.
 
+Where there is no room for another track, those of which least was learned are forgotten: their own part is nearest to
+the noise that it began with. They are then worth what their artist and genre are. Artists and genres go with their
+last track.
+
 Cost: about 4 µs a listen.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self
 
@@ -29,9 +34,9 @@ from scipy.special import expit
 
 from schemas.events import Track
 from schemas.keyed_random import keys_of_texts, mix
-from streams.learner.models.arrays import Arrays, pack, unpack
+from streams.learner.models.arrays import LAYOUT_BYTES, Arrays, pack, unpack
 from streams.learner.models.sessions import FinishedSession, pad
-from streams.learner.models.table import Table, small_noise
+from streams.learner.models.table import Table, all_but_an_eighth, small_noise
 from streams.learner.models.taste import earlier_of_artist, eases, evidence_of, root_lengths, tastes, weights
 
 Floats = NDArray[np.float32]
@@ -49,6 +54,9 @@ _SEED = 0x66697374
 _FIRST_BIAS = -2.0
 _TRACK_NOISE, _ARTIST_NOISE, _GENRE_NOISE = 0.05, 0.05, 0.3
 NO_GENRE = ""
+VECTOR_BYTES = 2 * (DIMENSIONS + 1)
+TRACK_BYTES = 4 + 4 + 2 + VECTOR_BYTES
+"""Of a track in a snapshot: its id, where its artist and genre are, and its own part."""
 
 
 class Rows(NamedTuple):
@@ -84,12 +92,20 @@ class FactorModel:
         self._genres = Table[str](DIMENSIONS + 1, _new_genres)
         self._artist_of = np.zeros(0, dtype=np.int64)
         self._genre_of = np.zeros(0, dtype=np.int64)
+        self._names_bytes = 0
 
     def learn(self, sessions: Sequence[FinishedSession]) -> None:
         """Take finished sessions in; the result depends on how they are cut into calls."""
         for at in range(0, len(sessions), SESSIONS_AT_ONCE):
             self._step(sessions[at : at + SESSIONS_AT_ONCE])
         self._forget_the_bad(len(sessions))
+
+    def make_room(self, most_bytes: int) -> int:
+        """Forget the tracks of which least was learned; see `OnlineModel.make_room`."""
+        before = len(self._tracks.names)
+        while self._tracks.names and self._snapshot_bytes() > most_bytes:
+            self._keep(all_but_an_eighth(np.square(self._tracks.learned()).sum(axis=1)))
+        return before - len(self._tracks.names)
 
     def to_bytes(self) -> bytes:
         """Return the whole state."""
@@ -115,7 +131,21 @@ class FactorModel:
         model._genres.restore(about["genres"], arrays["genres"])
         model._artist_of = arrays["artist_of"].astype(np.int64)
         model._genre_of = arrays["genre_of"].astype(np.int64)
+        model._names_bytes = _written_bytes(about["artists"]) + _written_bytes(about["genres"])
         return model
+
+    def _snapshot_bytes(self) -> int:
+        vectors = len(self._artists.names) + len(self._genres.names)
+        return LAYOUT_BYTES + TRACK_BYTES * len(self._tracks.names) + VECTOR_BYTES * vectors + self._names_bytes
+
+    def _keep(self, rows: Ints) -> None:
+        """Keep some tracks, and the artists and genres that they have."""
+        self._tracks.keep(rows)
+        artists, self._artist_of = np.unique(self._artist_of[rows], return_inverse=True)
+        genres, self._genre_of = np.unique(self._genre_of[rows], return_inverse=True)
+        self._artists.keep(artists)
+        self._genres.keep(genres)
+        self._names_bytes = _written_bytes(self._artists.names) + _written_bytes(self._genres.names)
 
     def _packed(self, kind: type[np.floating]) -> bytes:
         return pack(
@@ -131,11 +161,13 @@ class FactorModel:
         )
 
     def _rows(self, tracks: Ints) -> Rows:
-        known = len(self._tracks.names)
+        known, artists_known, genres_known = (len(table.names) for table in (self._tracks, self._artists, self._genres))
         track = self._tracks.rows_of(tracks.tolist())
         if new := [self._catalogue[id_] for id_ in self._tracks.names[known:]]:
             artists = self._artists.rows_of([met.artist for met in new])
             genres = self._genres.rows_of([met.genre or NO_GENRE for met in new])
+            self._names_bytes += _written_bytes(self._artists.names[artists_known:])
+            self._names_bytes += _written_bytes(self._genres.names[genres_known:])
             self._artist_of = np.concatenate([self._artist_of, artists])
             self._genre_of = np.concatenate([self._genre_of, genres])
         return Rows(track, self._artist_of[track], self._genre_of[track])
@@ -255,6 +287,11 @@ def read_factors(snapshot: bytes) -> Factors:
         The bytes are not that.
     """
     return Factors(*unpack(snapshot))
+
+
+def _written_bytes(names: Sequence[str]) -> int:
+    """Return how many bytes names have in a snapshot's line of JSON."""
+    return sum(len(json.dumps(name)) + 1 for name in names)
 
 
 def _new_tracks(ids: Sequence[int]) -> Floats:

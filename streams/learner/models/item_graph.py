@@ -6,6 +6,9 @@ A track keeps `NEIGHBOURS`: one that is new takes the place of the lightest, as 
 El Abbadi, ICDT 2005), but starts from its own weight. Weights decay forward in time counted in listens (Cormode et al.,
 "Forward decay", ICDE 2009): a new one counts twice as much as one `HALF_LIFE_LISTENS` earlier.
 
+Where there is no room for another track, those with the least weight are forgotten, as in lossy counting (Manku and
+Motwani, VLDB 2002). Forward decay makes that the ones that were liked least, or longest ago.
+
 Cost: about 3 µs a listen.
 """
 
@@ -18,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.events import Track
-from streams.learner.models.arrays import pack, unpack
+from streams.learner.models.arrays import LAYOUT_BYTES, pack, unpack
 from streams.learner.models.sessions import FinishedSession, Padded, pad
+from streams.learner.models.table import all_but_an_eighth
 
 Ints = NDArray[np.int64]
 
@@ -29,6 +33,8 @@ LIKED = 0.5
 HALF_LIFE_LISTENS = 2_000_000
 _RESCALE_AT = 2.0**60
 NOBODY = -1
+ROW_BYTES = 4 + NEIGHBOURS * (4 + 2)
+"""Of a track in a snapshot: its id, its neighbours, and their weights in half precision."""
 
 
 class ItemGraph:
@@ -65,6 +71,15 @@ class ItemGraph:
             self._listens, worth = 0, 1.0
         self._listens += int(heard.valid.sum())
         self._add(*liked_pairs(heard), worth)
+
+    def make_room(self, most_bytes: int) -> int:
+        """Forget the lightest tracks; see `OnlineModel.make_room`."""
+        before = len(self._rows)
+        while (used := len(self._rows)) and LAYOUT_BYTES + used * ROW_BYTES > most_bytes:
+            rows = all_but_an_eighth(self._weights[:used].sum(axis=1))
+            self._rows = {track: row for row, track in enumerate(self._ids()[rows].tolist())}
+            self._neighbours, self._weights = self._neighbours[rows], self._weights[rows]
+        return before - used
 
     def to_bytes(self) -> bytes:
         """Return the whole state."""

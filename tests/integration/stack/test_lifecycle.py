@@ -17,6 +17,7 @@ from services.stack.errors import ChildDiedError
 from services.stack.identity import Identity
 from services.stack.record import StackRecord
 from services.stack.run import running_stack
+from services.stack.status import read_status
 from services.stack.supervisor import Supervisor
 from services.stack.watchdog import Watchdog
 
@@ -111,11 +112,27 @@ def test_programs_run_with_the_topics_made_and_end_with_the_block(tmp_path, monk
     assert not (tmp_path / STACK_FILE).exists()
 
 
-def test_a_program_that_keeps_crashing_is_given_up_with_its_log(tmp_path, watchdog):
+def test_a_server_that_keeps_crashing_ends_everything_with_its_log(tmp_path, watchdog):
     supervisor = Supervisor([child(tmp_path, watchdog, "raise SystemExit('no catalogue')")], restart_limit=1)
     supervisor.start()
     with pytest.raises(ChildDiedError, match=r"(?s)child ended with status 1.*no catalogue.*restarted 1 times"):
         supervisor.watch()
+
+
+def test_a_program_that_keeps_crashing_stays_stopped_and_the_servers_go_on(tmp_path, no_given_servers):
+    fails = ("learner-1", [sys.executable, "-c", "raise SystemExit('a model is too large')"])
+    sleeps = ("gateway-1", [sys.executable, "-c", "import time; time.sleep(600)"])
+    with running_stack(tmp_path, [fails, sleeps], restart_limit=1, notify=print) as running:
+
+        def given_up():
+            running.supervisor.check()
+            return StackRecord.read(tmp_path).given_up
+
+        wait_for(given_up, "end of the restarts")
+        assert StackRecord.read(tmp_path).survivors().keys() == {"kafka", "valkey", "gateway-1"}
+        (problem,) = read_status(running.settings, interval_s=0.0).problems
+        assert "learner-1 stays stopped" in problem
+        assert "a model is too large" in problem
 
 
 def test_a_crashed_child_gets_a_new_process(tmp_path, watchdog):

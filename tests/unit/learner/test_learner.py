@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.events import Listen, Model
+from schemas.events import Listen, Model, Track
+from schemas.models import MAX_BODY_BYTES
 from schemas.training import training_batch_of
 from streams.learner import learner as module
 from streams.learner.learner import Learner, OutdatedStateError
@@ -122,3 +125,74 @@ def test_a_batch_without_listens_teaches_nothing() -> None:
 
 def listen() -> Listen:
     return Listen("e", 1, 1, 0.5, BASE_MS, "s", 0, False, None, {}, None, None)
+
+
+def test_a_catalogue_that_outgrows_a_record_is_learned_from_to_the_end() -> None:
+    """More tracks than the graph has room for, and more artists than the factors have."""
+    tracks, length = 140_000, 50
+    catalogue = {
+        track: Track(track, f"a name of forty letters or so for {track}", None, "g", "") for track in range(tracks)
+    }
+    listens = [
+        Listen(
+            f"e{at}",
+            at // length,
+            at,
+            1.0,
+            BASE_MS,
+            f"s{at // length}",
+            at % length,
+            at % length == 49,
+            None,
+            {},
+            None,
+            None,
+        )
+        for at in range(tracks)
+    ]
+    learner, forgotten, newest = Learner(catalogue), Counter[str](), {}
+    for batch in batches(listens, 12_000):
+        assert fold(learner, batch)
+        outgrown, models = learner.take_outgrown(), learner.take_models()
+        assert not outgrown.too_large
+        forgotten += outgrown.forgotten
+        newest |= {model.name: model for model in models}
+        assert all(len(model.body) <= MAX_BODY_BYTES for model in models)
+    assert min(forgotten[name] for name in ("i2i_stream", "fism")) > 10_000
+    assert {model.version for model in newest.values()} == {132_000}
+    assert min(len(model.body) for model in newest.values()) > 0.8 * MAX_BODY_BYTES
+    assert sum(map(len, learner.state().values())) < 5 * MAX_BODY_BYTES
+
+
+def test_a_learner_that_forgets_and_restarts_after_every_batch_learns_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_BODY_BYTES", 3_000)
+    monkeypatch.setattr(module, "SNAPSHOT_LEAST", 200)
+    whole, restarted = Learner(CATALOGUE), Learner(CATALOGUE)
+    forgotten = Counter[str]()
+    for batch in batches(LISTENS, 100):
+        fold(whole, batch)
+        fold(restarted, batch)
+        models, outgrown = whole.take_models(), whole.take_outgrown()
+        assert all(len(model.body) <= 3_000 for model in models)
+        assert (restarted.take_models(), restarted.take_outgrown()) == (models, outgrown)
+        forgotten += outgrown.forgotten
+        restarted = Learner.restore(restarted.state(), CATALOGUE)
+    assert restarted.state() == whole.state()
+    assert min(forgotten[name] for name in ("i2i_stream", "fism")) > 0
+
+
+class Boundless(ItemGraph):
+    """A model that does not make room."""
+
+    name = "boundless"
+
+    def make_room(self, most_bytes: int) -> int:
+        return 0
+
+
+def test_a_snapshot_without_room_is_left_out_and_the_others_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_BODY_BYTES", 3_000)
+    learner = Learner(CATALOGUE, [Boundless, ItemGraph])
+    fold(learner, *batches(LISTENS, 3_000))
+    assert [model.name for model in learner.take_models()] == ["i2i_stream"]
+    assert learner.take_outgrown().too_large == {"boundless": 1}

@@ -157,6 +157,38 @@ def test_the_graph_adds_up_what_was_liked_together() -> None:
         assert found == pytest.approx({other: w / heaviest for other, w in expected[track].items()}, rel=2e-3)
 
 
+def test_the_graph_forgets_what_was_liked_least() -> None:
+    graph = ItemGraph({})
+    liked = np.ones(2, dtype=np.float32)
+    for track in range(0, 800, 2):
+        graph.learn([FinishedSession(np.array([track, track + 1]), liked)] * (2 if track < 600 else 1))
+    most_bytes = len(graph.snapshot()) - 1
+    assert graph.make_room(most_bytes) == 100
+    assert graph.make_room(most_bytes) == 0
+    ids, _, _ = neighbours_of(graph.snapshot())
+    assert set(range(600)) <= set(ids.tolist())
+    assert len(graph.snapshot()) <= most_bytes
+
+
+def test_factors_forget_tracks_of_which_little_was_learned_and_artists_without_tracks() -> None:
+    catalogue = {id_: Track(id_, f"исполнитель {id_ // 4}", None, f"g{id_ % 3}", "x") for id_ in range(400)}
+    model = FactorModel(catalogue)
+    model.learn([FinishedSession(np.arange(400), np.ones(400, dtype=np.float32))])
+    for track in range(40):  # ten artists whose tracks were liked again and again
+        model.learn([FinishedSession(np.array([track, (track + 1) % 40]), np.array([1, 1], dtype=np.float32))] * 30)
+    before, most_bytes = read_factors(model.snapshot()), len(model.snapshot()) // 2
+    assert model.make_room(most_bytes) > 150
+    snapshot = model.snapshot()
+    assert len(snapshot) <= most_bytes
+    after = read_factors(snapshot)
+    assert set(range(40)) <= set(after._ids.tolist())
+    liked, artists = np.arange(40), [f"исполнитель {number}" for number in range(10)]
+    arguments = (liked, artists, liked // 4, ["g0", "g1", "g2"], liked % 3)
+    assert (after.of(*arguments) == before.of(*arguments)).all()
+    assert set(after._artists) == {f"исполнитель {id_ // 4}" for id_ in after._ids.tolist()}
+    assert FactorModel.from_bytes(model.to_bytes(), catalogue).make_room(len(snapshot) - 1) > 0
+
+
 def test_what_was_liked_long_ago_counts_for_less() -> None:
     graph, liked = ItemGraph({}), np.array([1.0, 1.0], dtype=np.float32)
     graph.learn([FinishedSession(np.array([1, 2]), liked)])

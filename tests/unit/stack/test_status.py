@@ -44,6 +44,16 @@ def test_what_should_run_and_does_not_is_a_problem(tmp_path):
     assert [problem.split()[0] for problem in problems] == ["no", "no", "worker-1"]
 
 
+def test_a_program_that_was_given_up_is_a_problem_that_says_how_it_ended(tmp_path):
+    how = "it ended with status 1: botify.listens[0]: the topic has lost records"
+    StackRecord(ME, ready=True, processes={"me": ME, "worker-1": GONE}, given_up={"worker-1": how}).write(tmp_path)
+    status = read_status(without_servers(tmp_path), interval_s=0.0)
+    assert [process.state for process in status.processes] == ["running", "given up"]
+    assert "worker-1 stays stopped" in status.problems[-1]
+    assert how in status.problems[-1]
+    assert "given up" in rendered(status)
+
+
 def test_nothing_started_is_a_problem_with_a_way_out(tmp_path):
     nowhere = without_servers(tmp_path)
     assert "run `botify up`" in read_status(nowhere, interval_s=0.0).problems[0]

@@ -7,10 +7,11 @@ from services.stack.supervisor import Supervisor
 
 
 class FakeChild:
-    name = "worker-1"
     log_path = Path("nowhere.log")
+    exit_status = 1
 
-    def __init__(self):
+    def __init__(self, name="worker-1"):
+        self.name = name
         self.running = False
         self.spawned = 0
 
@@ -19,7 +20,7 @@ class FakeChild:
         self.spawned += 1
 
     def death_notice(self):
-        return "worker-1 ended with status 1"
+        return f"{self.name} ended with status 1"
 
 
 class Clock:
@@ -60,16 +61,43 @@ def test_a_running_child_is_left_alone(child, clock):
     assert child.spawned == 1
 
 
-def test_a_child_that_crashes_again_and_again_ends_it(child, clock):
+def crash(supervisor, child, clock, times):
+    """Let it end so many times; after each it is planned, then started."""
+    for _ in range(times):
+        child.running = False
+        for _ in range(2):
+            clock.now_s += 1.0
+            supervisor.check()
+
+
+def test_a_server_that_crashes_again_and_again_ends_everything(child, clock):
     told = []
     supervisor = Supervisor([child], restart_limit=2, clock=clock, notify=told.append)
     supervisor.start()
-    for _ in range(4):  # planned and started, twice
-        child.running = False
-        clock.now_s += 1.0
-        supervisor.check()
-    child.running = False
     with pytest.raises(ChildDiedError, match=r"worker-1 ended with status 1\n.*restarted 2 times"):
-        supervisor.check()
+        crash(supervisor, child, clock, 3)
     assert child.spawned == 3
     assert len(told) == 2
+
+
+def test_a_program_that_crashes_again_and_again_stays_stopped_and_the_others_go_on(child, clock):
+    server, told, changes = FakeChild("kafka"), [], []
+    supervisor = Supervisor(
+        [server],
+        [child],
+        restart_limit=2,
+        clock=clock,
+        notify=told.append,
+        changed=lambda: changes.append(dict(supervisor.given_up)),
+    )
+    supervisor.start()
+    crash(supervisor, child, clock, 4)
+    clock.now_s += 3600.0
+    supervisor.check()
+    assert (child.spawned, child.running, server.running) == (3, False, True)
+    assert "stays stopped; everything else goes on" in told[-1]
+    assert len(told) == 3
+    assert changes[-1].keys() == {"worker-1"}
+    assert "status 1" in changes[-1]["worker-1"]
+    crash(supervisor, server, clock, 1)
+    assert server.spawned == 2

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Callable
 from importlib.metadata import entry_points, requires, version
 from typing import Any
+from unittest.mock import MagicMock
 
 import faust
 import pytest
@@ -39,6 +41,7 @@ OVERRIDDEN = [
     (driver.Consumer, BatchConsumer, "_new_offset", "(tp)"),
     (driver.Consumer, BatchConsumer, "_add_gap", "(tp, offset_from, offset_to)"),
     (driver.AIOKafkaConsumerThread, ClaimingThread, "getmany", "(active_partitions, timeout)"),
+    (driver.AIOKafkaConsumerThread, ClaimingThread, "_stopped_set", "()"),
     (faust.Schema, transport.RunSchema, "loads_key", None),
     (faust.Schema, transport.RunSchema, "loads_value", None),
 ]
@@ -134,6 +137,18 @@ def test_a_message_has_the_fields_that_ours_sets() -> None:
         "checksum",
     ]
     assert {"tp", "generation_id"} <= set(names)
+
+
+def test_a_consumer_thread_that_has_ended_by_itself_can_be_stopped() -> None:
+    """After a crash it may be faster than who stops it; mode would raise that its event loop is closed."""
+
+    async def main() -> None:
+        thread = ClaimingThread(MagicMock(), loop=asyncio.get_running_loop())
+        thread.thread_loop.close()
+        thread._stopped_set()
+        assert thread.should_stop
+
+    asyncio.run(main())
 
 
 def test_read_offsets_forget() -> None:

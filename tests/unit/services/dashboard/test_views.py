@@ -12,6 +12,7 @@ from services.dashboard.figures.effects import Effect, ExperimentReading
 from services.dashboard.figures.listen_sample import Latency, RecommenderShare
 from services.dashboard.figures.listener import ListenerReading
 from services.dashboard.figures.snapshot import (
+    LearnedModel,
     Letter,
     Moment,
     RankedTrack,
@@ -25,6 +26,7 @@ from services.dashboard.pages.live import PAGES
 from services.dashboard.views.chart import band_chart, interval, line_chart
 from services.dashboard.views.fragment import View, laid_out
 from services.dashboard.views.listener import listener
+from services.dashboard.views.overview import overview
 from services.dashboard.views.problems import with_problems
 from streams.folds.user_state import UserState
 
@@ -81,6 +83,7 @@ FULL = Snapshot(
     effect_history={(EVIL, EVIL, "time"): ((50.0, 10.0, 90.0), (50.0, 40.0, 60.0))},
     letters=(Letter(EVIL, 1, EVIL, EVIL, EVIL.encode(), ""),),
     replays=(Replay("r1", "under way", 1, 25, 100, EVIL),),
+    models=(LearnedModel(EVIL, 1_000_000, 0.1), LearnedModel("i2i_stream", 16_000_000, 0.95)),
     problems=(EVIL,),
 )
 
@@ -121,6 +124,10 @@ def test_a_listener_whose_listens_are_too_old_is_shown_from_the_state() -> None:
     page = listener(ListenerReading(42, state, 3, ()), {})
     assert "what the state in Redis keeps" in page
     assert "track 7" in page
+
+
+def test_a_model_without_room_is_told_apart() -> None:
+    assert laid_out(overview(FULL)).count("it forgets tracks") == 1
 
 
 def test_nobody_has_a_page_too() -> None:
