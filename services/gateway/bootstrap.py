@@ -23,7 +23,7 @@ from services.gateway.options import GatewayOptions
 from services.gateway.service import GatewayService
 from services.gateway.sessions import RedisSessions
 from streams.read import StateReader
-from streams.store.connect import connect, connect_async
+from streams.store.connect import SERVING_TIMEOUT_S, connect, connect_async
 
 log = logging.getLogger(__name__)
 
@@ -34,20 +34,23 @@ CATALOGUE_EVERY_S = 10.0
 class ConnectedGateway:
     """A service over real servers, and what it depends on."""
 
-    def __init__(self, service: GatewayService, exchange: Exchange, tracks: KnownTracks, state: LiveState) -> None:
+    def __init__(
+        self, service: GatewayService, exchange: Exchange, tracks: KnownTracks, state: LiveState, batching: Batching
+    ) -> None:
         self.service = service
         self._exchange = exchange
         self._tracks = tracks
         self._state = state
+        self._batching = batching
 
     def problems(self) -> list[str]:
         """Return what keeps it from serving listeners."""
         found = {
             "Kafka is not reachable": not self._exchange.reachable,
             "the catalogue is empty; `botify world publish` or a simulation fills it": not len(self._tracks),
-            self._state.problem: self._state.problem is not None,
         }
-        return [problem for problem, there in found.items() if there and problem is not None]
+        redis = self._batching.problem or self._state.problem
+        return [problem for problem, there in found.items() if there] + ([] if redis is None else [redis])
 
 
 async def connect_gateway(
@@ -71,14 +74,14 @@ async def connect_gateway(
     """
     codec, clock = codec_of(settings), EventClock()
     experiments = load_experiments(settings.experiments or DEFAULT_FILE, _AnyRecommender())
-    redis = await asyncio.to_thread(connect, settings)
+    redis = await asyncio.to_thread(connect, settings, SERVING_TIMEOUT_S)
     stack.callback(redis.close)
     state = LiveState(StateReader(redis, settings), clock)
     await asyncio.to_thread(state.refresh)
     tracks = KnownTracks(await asyncio.to_thread(CatalogueReader, settings, codec))
     stack.push_async_callback(tracks.close)
     await tracks.look()
-    batching = Batching(connect_async(settings))
+    batching = Batching(connect_async(settings, SERVING_TIMEOUT_S))
     stack.push_async_callback(batching.close)
     exchange = await asyncio.to_thread(Exchange, settings, codec, id_prefix, options.deadline_ms / 1000)
     stack.push_async_callback(exchange.close)
@@ -94,7 +97,7 @@ async def connect_gateway(
         fallback=Fallback(lambda: state.popular, lambda user: experiments.assign(user).treatments),
         clock=clock,
     )
-    return ConnectedGateway(service, exchange, tracks, state)
+    return ConnectedGateway(service, exchange, tracks, state, batching)
 
 
 class _AnyRecommender:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 
-from redis.exceptions import RedisError
-
 from services.gateway.event_time import EventClock
 from streams.read import StateReader
+from streams.store.connect import REDIS_ERRORS
 
 HALF_LIFE = "1d"
 TOP = 100
@@ -47,7 +46,7 @@ class LiveState:
                 tracks, _ = self._reader.top_tracks(HALF_LIFE, TOP)
                 self.popular = tracks.tolist()
                 self._popular_due_s = time.monotonic() + POPULAR_EVERY_S
-        except RedisError as error:
+        except REDIS_ERRORS as error:
             self.problem = f"Redis does not answer ({type(error).__name__})"
         else:
             self.problem = None

@@ -15,7 +15,7 @@ from services.recommender.wiring import Maker, Sources
 from streams.learner.models.factors import FactorModel
 from streams.learner.models.item_graph import ItemGraph
 from streams.read import StateReader
-from streams.store.connect import connect
+from streams.store.connect import SERVING_TIMEOUT_S, connect
 
 
 def build_service(settings: Settings) -> RecommenderService:
@@ -27,7 +27,7 @@ def build_service(settings: Settings) -> RecommenderService:
         Kafka or Redis cannot be reached, or the experiments file is wrong.
     """
     codec = codec_of(settings)
-    reader = StateReader(connect(settings), settings)
+    reader = StateReader(connect(settings, SERVING_TIMEOUT_S), settings)
     models = ModelReader(settings, codec)
     maker = Maker()
     factors = models.follow(FactorModel.name, maker.factors)

@@ -47,7 +47,7 @@ def _serve(settings: Settings, service: RecommenderService, stopping: Sequence[i
     registry.register(RecommenderMetrics(service))
 
     def ready() -> str | None:
-        return None if service.assigned else "the group has not assigned partitions yet"
+        return service.redis_problem if service.assigned else "the group has not assigned partitions yet"
 
     with observed(settings, registry, alive=heartbeat.probe, ready=ready):
         while not stopping:

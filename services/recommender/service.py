@@ -33,8 +33,10 @@ from services.recommender.delivery import Delivery
 from services.recommender.lately import Lately
 from services.recommender.protocol import NO_ANSWER, Batch
 from services.recommender.roster import Roster
+from streams.folds.likes import Likes
 from streams.folds.user_state import UserState
 from streams.read import StateReader
+from streams.store.connect import REDIS_ERRORS
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +54,7 @@ class Counters:
     fallbacks: int = 0
     expired: int = 0
     unanswerable: int = 0
+    without_state: int = 0
     dead_letters: int = 0
 
 
@@ -77,6 +80,8 @@ class RecommenderService:
         From a request's record timestamp to its answer.
     assigned : bool
         Whether the group has said which partitions are this member's, which may be none.
+    redis_problem : str | None
+        Why the listeners' states could not be read when they were last asked for.
     """
 
     def __init__(
@@ -116,6 +121,8 @@ class RecommenderService:
         self.answers: Counter[str] = Counter()
         self.durations = DurationHistogram()
         self.assigned = False
+        self.redis_problem: str | None = None
+        self._unread: list[int] = []
         self._committed_at = time.monotonic()
 
     def step(self, wait_s: float = 0.2) -> int:
@@ -133,6 +140,8 @@ class RecommenderService:
             self._delivery.send(messages, answers, rejected)
         else:
             self._delivery.poll()
+            if self.redis_problem is not None:
+                self._states_and_likes(self._unread)
         if time.monotonic() - self._committed_at > COMMIT_EVERY_S:
             self._delivery.commit()
             self._committed_at = time.monotonic()
@@ -193,7 +202,9 @@ class RecommenderService:
         return requests, taken, rejected
 
     def _answer(self, requests: list[RecommendationRequest], messages: list[Message]) -> list[tuple[bytes, bytes]]:
-        states, likes = self._reader.users_and_likes([request.user for request in requests])
+        states, likes = self._states_and_likes([request.user for request in requests])
+        if self.redis_problem is not None:
+            self.counters.without_state += len(requests)
         assigned = [self._experiments.assign(request.user) for request in requests]
         wanted = [assignment.recommender for assignment in assigned]
         freshness = [_freshness(request, state) for request, state in zip(requests, states, strict=True)]
@@ -237,6 +248,21 @@ class RecommenderService:
             replies.append((message.key(), self._codec.encode(reply)))
         self.durations.update(durations_s)
         return replies
+
+    def _states_and_likes(self, users: list[int]) -> tuple[list[UserState | None], list[Likes | None]]:
+        """Return what Redis has of listeners; nothing where it does not answer: an answer without it beats none."""
+        try:
+            found = self._reader.users_and_likes(users)
+        except REDIS_ERRORS as error:
+            if self.redis_problem is None:
+                log.warning("answering without the listeners' states: Redis does not answer (%r)", error)
+            self.redis_problem = f"Redis does not answer ({type(error).__name__})"
+            self._unread = users
+            return [None] * len(users), [None] * len(users)
+        if self.redis_problem is not None:
+            log.warning("Redis answers again")
+        self.redis_problem = None
+        return found
 
 
 def _freshness(request: RecommendationRequest, state: UserState | None) -> int:
