@@ -13,7 +13,7 @@ from schemas.settings import Settings
 from services.experiments import DEFAULT_FILE, load_experiments
 from services.gateway.background import in_background, stop
 from services.gateway.batching import Batching
-from services.gateway.errors import UnavailableError
+from services.gateway.errors import NO_CATALOGUE, UnavailableError
 from services.gateway.event_time import EventClock
 from services.gateway.exchange import Exchange
 from services.gateway.fallback import Fallback
@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 STATE_EVERY_S = 1.0
 CATALOGUE_EVERY_S = 10.0
+NO_CATALOGUE_EVERY_S = 1.0
 
 
 class ConnectedGateway:
@@ -47,7 +48,8 @@ class ConnectedGateway:
         """Return what keeps it from serving listeners."""
         found = {
             "Kafka is not reachable": not self._exchange.reachable,
-            "the catalogue is empty; `botify world publish` or a simulation fills it": not len(self._tracks),
+            "the recommendations are not read yet": not self._exchange.listening,
+            NO_CATALOGUE: not len(self._tracks),
         }
         redis = self._batching.problem or self._state.problem
         return [problem for problem, there in found.items() if there] + ([] if redis is None else [redis])
@@ -86,15 +88,15 @@ async def connect_gateway(
     exchange = await asyncio.to_thread(Exchange, settings, codec, id_prefix, options.deadline_ms / 1000)
     stack.push_async_callback(exchange.close)
     exchange.start()
-    _keep(stack, STATE_EVERY_S, lambda: asyncio.to_thread(state.refresh))
-    _keep(stack, CATALOGUE_EVERY_S, tracks.look)
+    _keep(stack, lambda: STATE_EVERY_S, lambda: asyncio.to_thread(state.refresh))
+    _keep(stack, lambda: CATALOGUE_EVERY_S if len(tracks) else NO_CATALOGUE_EVERY_S, tracks.look)
     service = GatewayService(
         options.deadline_ms,
         codec=codec,
         exchange=exchange,
         sessions=RedisSessions(batching, settings.topic_prefix),
         tracks=tracks,
-        fallback=Fallback(lambda: state.popular, lambda user: experiments.assign(user).treatments),
+        fallback=Fallback(lambda: state.popular, tracks.ids, lambda user: experiments.assign(user).treatments),
         clock=clock,
     )
     return ConnectedGateway(service, exchange, tracks, state, batching)
@@ -107,12 +109,12 @@ class _AnyRecommender:
         return True
 
 
-def _keep(stack: AsyncExitStack, every_s: float, work: Callable[[], Awaitable[None]]) -> None:
+def _keep(stack: AsyncExitStack, every_s: Callable[[], float], work: Callable[[], Awaitable[None]]) -> None:
     """Do some work now and then, until the stack is closed."""
 
     async def go_on() -> None:
         while True:
-            await asyncio.sleep(every_s)
+            await asyncio.sleep(every_s())
             try:
                 await work()
             except UnavailableError as error:

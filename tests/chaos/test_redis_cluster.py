@@ -57,7 +57,7 @@ class Cluster:
 
     def __init__(self, home: Path, watchdog: Watchdog) -> None:
         self.nodes = [Node(home / str(number), watchdog) for number in range(2 * MASTERS)]
-        self.url = f"redis+cluster://{HOST}:{self.nodes[0].port}"
+        self.url = f"redis+cluster://{HOST}:{self.nodes[-1].port}"  # never a master that is frozen
 
     def start(self) -> None:
         """Start the nodes and join them."""
@@ -84,7 +84,7 @@ class Cluster:
 
     def pair_of(self, key: str) -> tuple[Node, Node]:
         """Return the master that has a key's slot, and its replica."""
-        number = self.nodes[0].client.cluster("KEYSLOT", key) * MASTERS // SLOTS
+        number = self.nodes[-1].client.cluster("KEYSLOT", key) * MASTERS // SLOTS
         return self.nodes[number], self.nodes[number + MASTERS]
 
 
