@@ -8,12 +8,17 @@ from typing import Any
 
 import pytest
 
-from services.gateway.messages import Place
+from services.gateway.messages import Place, Said
 from services.gateway.sessions import Sessions
 
 
+def said(event_id: str, text: str | None = None, *, keyed: bool = False, ends: bool = False) -> Said:
+    """What a call says; by default no other says the same."""
+    return Said(event_id, text or f"heard {event_id}", keyed, ends)
+
+
 class SessionsContract:
-    """Invariant: a session's places are 0, 1, 2 …, each given once, whichever gateway asks."""
+    """Invariant: a session's places are 0, 1, 2 …, each given once and to the retries of its call."""
 
     @pytest.fixture
     def loop(self) -> Any:
@@ -29,32 +34,63 @@ class SessionsContract:
         return run
 
     def test_places_follow_one_another_until_the_end(self, run: Any, sessions: Sessions) -> None:
-        places = [run(sessions.take(1, new_id, ends=new_id == "c")) for new_id in "abcd"]
-        assert places == [Place("a", 0, None), Place("a", 1, None), Place("a", 2, None), Place("d", 0, None)]
+        places = [run(sessions.take(1, said(event_id, ends=event_id == "c"))) for event_id in "abcd"]
+        assert places == [
+            Place("a", 0, None, "a"),
+            Place("a", 1, None, "b"),
+            Place("a", 2, None, "c"),
+            Place("d", 0, None, "d"),
+        ]
 
     def test_listeners_have_sessions_of_their_own(self, run: Any, sessions: Sessions) -> None:
-        assert run(sessions.take(1, "a", ends=False)) == Place("a", 0, None)
-        assert run(sessions.take(2, "b", ends=False)) == Place("b", 0, None)
+        assert run(sessions.take(1, said("a"))) == Place("a", 0, None, "a")
+        assert run(sessions.take(2, said("b", "heard a"))) == Place("b", 0, None, "b")
 
     def test_no_place_is_given_twice_at_the_same_time(self, run: Any, sessions: Sessions) -> None:
         async def at_once() -> list[Place]:
-            return await asyncio.gather(*(sessions.take(1, f"s{n}", ends=False) for n in range(50)))
+            return await asyncio.gather(*(sessions.take(1, said(f"s{n}")) for n in range(50)))
 
         places = run(at_once())
         assert {place.session_id for place in places} == {places[0].session_id}
         assert sorted(place.position for place in places) == list(range(50))
 
     def test_the_last_recommendation_comes_with_the_next_places(self, run: Any, sessions: Sessions) -> None:
-        run(sessions.take(1, "a", ends=False))
+        run(sessions.take(1, said("a")))
         run(sessions.remember(1, "a", b"first"))
-        assert run(sessions.take(1, "b", ends=False)) == Place("a", 1, b"first")
-        run(sessions.remember(1, "a", b"\0second"))
-        assert run(sessions.take(1, "c", ends=True)) == Place("a", 2, b"\0second")
-        assert run(sessions.take(1, "d", ends=False)) == Place("d", 0, None)
+        assert run(sessions.take(1, said("b"))) == Place("a", 1, b"first", "b")
+        run(sessions.remember(1, "b", b"\0second"))
+        assert run(sessions.take(1, said("c", ends=True))) == Place("a", 2, b"\0second", "c")
+        run(sessions.remember(1, "c"))
+        assert run(sessions.take(1, said("d"))) == Place("d", 0, None, "d")
 
-    def test_a_recommendation_for_a_session_that_is_over_is_forgotten(self, run: Any, sessions: Sessions) -> None:
-        run(sessions.take(1, "a", ends=True))
+    def test_a_recommendation_that_comes_late_is_forgotten(self, run: Any, sessions: Sessions) -> None:
+        run(sessions.take(1, said("a")))
+        run(sessions.take(1, said("b", ends=True)))
         run(sessions.remember(1, "a", b"late"))
-        assert run(sessions.take(1, "b", ends=False)) == Place("b", 0, None)
-        run(sessions.remember(1, "a", b"later"))
-        assert run(sessions.take(1, "c", ends=False)) == Place("b", 1, None)
+        assert run(sessions.take(1, said("c"))) == Place("c", 0, None, "c")
+        run(sessions.remember(1, "b", b"later"))
+        assert run(sessions.take(1, said("d"))) == Place("c", 1, None, "d")
+
+    @pytest.mark.parametrize("ends", [False, True])
+    @pytest.mark.parametrize("keyed", [False, True])
+    def test_what_was_not_answered_keeps_its_place(self, run: Any, sessions: Sessions, keyed: bool, ends: bool) -> None:
+        run(sessions.take(1, said("a")))
+        run(sessions.remember(1, "a", b"first"))
+        tries = [run(sessions.take(1, said(event_id, "the same", keyed=keyed, ends=ends))) for event_id in "bcd"]
+        assert tries == [Place("a", 1, b"first", "b")] * 3
+
+    def test_what_was_answered_is_another_listen_when_it_comes_again(self, run: Any, sessions: Sessions) -> None:
+        run(sessions.take(1, said("a", "the same")))
+        run(sessions.remember(1, "a", b"first"))
+        assert run(sessions.take(1, said("b", "the same"))) == Place("a", 1, b"first", "b")
+
+    def test_what_has_a_key_is_a_retry_even_where_it_was_answered(self, run: Any, sessions: Sessions) -> None:
+        run(sessions.take(1, said("a", "the same", keyed=True)))
+        run(sessions.remember(1, "a", b"first"))
+        again = run(sessions.take(1, said("a", "the same", keyed=True)))
+        assert again == Place("a", 0, b"first", "a", answered=True)
+
+    def test_another_listen_is_no_retry(self, run: Any, sessions: Sessions) -> None:
+        run(sessions.take(1, said("a")))
+        assert run(sessions.take(1, said("b"))) == Place("a", 1, None, "b")
+        assert run(sessions.take(1, said("c", "heard a"))) == Place("a", 2, None, "c")

@@ -20,7 +20,7 @@ from services.stack.background import start_in_background
 from services.stack.down import stop_stack
 from services.stack.ports import check_free, choose
 from services.stack.programs import programs
-from services.stack.reachable import wait_for_port
+from services.stack.reachable import wait_until_ready
 from services.stack.record import StackRecord
 from services.stack.run import running_stack
 from services.stack.server import READY_S
@@ -118,11 +118,16 @@ def _up_in_background(
     command += [] if gateway_port else ["--no-gateway"]
     for option, port in (("--kafka-port", kafka_port), ("--redis-port", redis_port), ("--gateway-port", gateway_port)):
         command += [] if port is None else [option, str(port)]
+    problems: list[str] = []
     with console.status("starting Kafka, Valkey and our processes (the first time, Kafka is downloaded)"):
         start_in_background(settings.home, command)
         if gateway_port is not None:
-            wait_for_port("the gateway", gateway_port, READY_S)
+            problems = wait_until_ready(
+                gateway_port, READY_S, running=lambda: StackRecord.read(settings.home) is not None
+            )
     _say_addresses(Settings.from_env(), gateway_port)
+    for problem in problems:
+        _say(problem)
     _say("`botify status` shows how it does, `botify down` stops it")
 
 

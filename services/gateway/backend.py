@@ -8,12 +8,11 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Protocol
 
-from redis.exceptions import RedisError
-
 from schemas.errors import BotifyError
 from services.gateway.background import in_background, stop
 from services.gateway.errors import UnavailableError
 from services.gateway.service import GatewayService
+from streams.store.connect import REDIS_ERRORS
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +80,7 @@ class Backend:
             async with AsyncExitStack() as stack:
                 try:
                     self._connected = await self._connect(stack)
-                except (BotifyError, RedisError) as error:
+                except (BotifyError, *REDIS_ERRORS) as error:
                     if str(error) != self._why_not:
                         log.warning("not ready: %s", error)
                     self._why_not = str(error)

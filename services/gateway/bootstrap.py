@@ -13,7 +13,7 @@ from schemas.settings import Settings
 from services.experiments import DEFAULT_FILE, load_experiments
 from services.gateway.background import in_background, stop
 from services.gateway.batching import Batching
-from services.gateway.errors import UnavailableError
+from services.gateway.errors import NO_CATALOGUE, UnavailableError
 from services.gateway.event_time import EventClock
 from services.gateway.exchange import Exchange
 from services.gateway.fallback import Fallback
@@ -23,32 +23,37 @@ from services.gateway.options import GatewayOptions
 from services.gateway.service import GatewayService
 from services.gateway.sessions import RedisSessions
 from streams.read import StateReader
-from streams.store.connect import connect, connect_async
+from streams.store.connect import SERVING_TIMEOUT_S, connect, connect_async
 from streams.store.refusals import probe_writes_blocking
 
 log = logging.getLogger(__name__)
 
 STATE_EVERY_S = 1.0
 CATALOGUE_EVERY_S = 10.0
+NO_CATALOGUE_EVERY_S = 1.0
 
 
 class ConnectedGateway:
     """A service over real servers, and what it depends on."""
 
-    def __init__(self, service: GatewayService, exchange: Exchange, tracks: KnownTracks, state: LiveState) -> None:
+    def __init__(
+        self, service: GatewayService, exchange: Exchange, tracks: KnownTracks, state: LiveState, batching: Batching
+    ) -> None:
         self.service = service
         self._exchange = exchange
         self._tracks = tracks
         self._state = state
+        self._batching = batching
 
     def problems(self) -> list[str]:
         """Return what keeps it from serving listeners."""
         found = {
             "Kafka is not reachable": not self._exchange.reachable,
-            "the catalogue is empty; `botify world publish` or a simulation fills it": not len(self._tracks),
-            self._state.problem: self._state.problem is not None,
+            "the recommendations are not read yet": not self._exchange.listening,
+            NO_CATALOGUE: not len(self._tracks),
         }
-        return [problem for problem, there in found.items() if there and problem is not None]
+        redis = self._batching.problem or self._state.problem
+        return [problem for problem, there in found.items() if there] + ([] if redis is None else [redis])
 
 
 async def connect_gateway(
@@ -72,7 +77,7 @@ async def connect_gateway(
     """
     codec, clock = codec_of(settings), EventClock(settings.partitions)
     experiments = load_experiments(settings.experiments or DEFAULT_FILE, _AnyRecommender())
-    redis = await asyncio.to_thread(connect, settings)
+    redis = await asyncio.to_thread(connect, settings, SERVING_TIMEOUT_S)
     stack.callback(redis.close)
     state = LiveState(
         StateReader(redis, settings),
@@ -83,23 +88,23 @@ async def connect_gateway(
     tracks = KnownTracks(await asyncio.to_thread(CatalogueReader, settings, codec))
     stack.push_async_callback(tracks.close)
     await tracks.look()
-    batching = Batching(connect_async(settings))
+    batching = Batching(connect_async(settings, SERVING_TIMEOUT_S))
     stack.push_async_callback(batching.close)
     exchange = await asyncio.to_thread(Exchange, settings, codec, id_prefix, options.deadline_ms / 1000)
     stack.push_async_callback(exchange.close)
     exchange.start()
-    _keep(stack, STATE_EVERY_S, lambda: asyncio.to_thread(state.refresh))
-    _keep(stack, CATALOGUE_EVERY_S, tracks.look)
+    _keep(stack, lambda: STATE_EVERY_S, lambda: asyncio.to_thread(state.refresh))
+    _keep(stack, lambda: CATALOGUE_EVERY_S if len(tracks) else NO_CATALOGUE_EVERY_S, tracks.look)
     service = GatewayService(
         options.deadline_ms,
         codec=codec,
         exchange=exchange,
         sessions=RedisSessions(batching, settings.topic_prefix),
         tracks=tracks,
-        fallback=Fallback(lambda: state.popular, lambda user: experiments.assign(user).treatments),
+        fallback=Fallback(lambda: state.popular, tracks.ids, lambda user: experiments.assign(user).treatments),
         clock=clock,
     )
-    return ConnectedGateway(service, exchange, tracks, state)
+    return ConnectedGateway(service, exchange, tracks, state, batching)
 
 
 class _AnyRecommender:
@@ -109,12 +114,12 @@ class _AnyRecommender:
         return True
 
 
-def _keep(stack: AsyncExitStack, every_s: float, work: Callable[[], Awaitable[None]]) -> None:
+def _keep(stack: AsyncExitStack, every_s: Callable[[], float], work: Callable[[], Awaitable[None]]) -> None:
     """Do some work now and then, until the stack is closed."""
 
     async def go_on() -> None:
         while True:
-            await asyncio.sleep(every_s)
+            await asyncio.sleep(every_s())
             try:
                 await work()
             except UnavailableError as error:

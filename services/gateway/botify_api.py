@@ -15,6 +15,7 @@ from services.gateway.models import (
     DetailBody,
     HeardBody,
     HelloBody,
+    IdempotencyKey,
     LastBody,
     NextBody,
     TrackBody,
@@ -31,7 +32,7 @@ _REFUSED: dict[int | str, dict[str, Any]] = {
 }
 _REFUSED_WITH_BODY: dict[int | str, dict[str, Any]] = {
     **_REFUSED,
-    400: {"model": DetailBody, "description": "The body is not text in UTF-8."},
+    400: {"model": DetailBody, "description": "The body is not text in UTF-8, or the key cannot be used."},
     408: {"model": DetailBody, "description": "The body did not come in time."},
     413: {"model": DetailBody, "description": "The body is too long."},
 }
@@ -73,12 +74,12 @@ def botify_api(backend: Backend, calls: ListenerCalls, home: str) -> APIRouter:
         return TrackBody(**found._asdict())
 
     @router.post("/next/{user}", response_model=NextBody, responses={**_REFUSED_WITH_BODY, **_NEXT})
-    async def next_track(request: Request, user: UserId, heard: HeardBody) -> Response:
+    async def next_track(request: Request, user: UserId, heard: HeardBody, _: IdempotencyKey = None) -> Response:
         """Tell what a listener heard, and get what they hear next."""
         return await calls.next(Heard(user, heard.track, heard.time), request.scope[CALL])
 
     @router.post("/last/{user}", response_model=LastBody, responses=_REFUSED_WITH_BODY)
-    async def last_track(request: Request, user: UserId, heard: HeardBody) -> Response:
+    async def last_track(request: Request, user: UserId, heard: HeardBody, _: IdempotencyKey = None) -> Response:
         """Tell the last track that a listener heard: the session is over."""
         return await calls.last(Heard(user, heard.track, heard.time), request.scope[CALL])
 

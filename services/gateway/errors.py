@@ -2,6 +2,9 @@
 
 from schemas.errors import BotifyError
 
+NO_CATALOGUE = "the catalogue is empty; `botify world publish` or a simulation fills it"
+"""What `/readyz` says of a gateway that waits for nothing else."""
+
 
 class UnavailableError(BotifyError):
     """Kafka or Redis cannot be used at the moment; the client may come again (503)."""

@@ -52,8 +52,8 @@ class Exchange:
     """Sends listens and requests, and hands each answer to the request that waits for it.
 
     At-least-once: a listen counts when all replicas acknowledged it; one whose acknowledgement is lost may be in the
-    topic although its client was told 503. Made and called in the event loop's thread, except for `__init__`, which
-    blocks for some milliseconds.
+    topic although its client was told 503, and the client's retry is a copy with the same id (see `sessions`). Made and
+    called in the event loop's thread, except for `__init__`, which blocks for some milliseconds.
 
     Parameters
     ----------
@@ -88,7 +88,9 @@ class Exchange:
         replies = topics.recommendations.name
         ends = end_offsets(settings, replies)
         self._consumer = Consumer(clients.consumer_config(settings, group="botify-gateway", auto_offset_reset="latest"))
-        self._consumer.assign([TopicPartition(replies, partition, offset) for partition, offset in ends.items()])
+        positions = [TopicPartition(replies, partition, offset) for partition, offset in ends.items()]
+        self._consumer.assign(positions)
+        self._unread = positions
         self._producer = Producer(
             {
                 **clients.producer_config(
@@ -105,14 +107,29 @@ class Exchange:
         """Begin to poll."""
         self._tasks = [in_background(self._poll_on()), in_background(self._watch())]
 
+    @property
+    def listening(self) -> bool:
+        """Whether every partition of the recommendations was fetched from: no answer waits for a connection."""
+        self._unread = [at for at in self._unread if self._consumer.get_watermark_offsets(at, cached=True)[1] < 0]
+        return not self._unread
+
     async def close(self) -> None:
         """Send what is queued, and leave the brokers."""
         await stop(*self._tasks)
         await asyncio.to_thread(self._producer.flush, FLUSH_S)
         await asyncio.to_thread(self._consumer.close)
 
-    def tell(self, listen: Listen, request: RecommendationRequest | None, headers: Headers = ()) -> Outcome:
+    def tell(self, id_: str, listen: Listen, request: RecommendationRequest | None, headers: Headers = ()) -> Outcome:
         """Send a listen, and a request with it where the listener goes on.
+
+        Parameters
+        ----------
+        id_ : str
+            Of the client's call, and of the request.
+        listen : Listen
+        request : RecommendationRequest | None
+        headers : sequence of (str, bytes)
+            Of both records.
 
         Returns
         -------
@@ -126,7 +143,7 @@ class Exchange:
         """
         if not self.reachable:
             raise UnavailableError("Kafka is not reachable")
-        id_, key = listen.event_id, clients.key_of(listen.user)
+        key = clients.key_of(listen.user)
 
         def on_delivery(error: KafkaError | None, _: Message) -> None:
             if error is None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from services.gateway.backend import Backend
-from services.gateway.messages import Heard
+from services.gateway.messages import Call, Heard
 from services.gateway.metrics import GatewayMetrics
-from services.gateway.service import Call
 
 JSON = "application/json"
 FALLBACK_HEADER = "X-Botify-Fallback"
+EVENT_HEADER = "X-Event-ID"
+"""Names the listen; a retry's is that of the first try."""
 
 
 class ListenerCalls:
@@ -29,7 +30,7 @@ class ListenerCalls:
     async def next(self, heard: Heard, call: Call) -> Response:
         """Return the next track."""
         answer = await self._backend.service.next(heard, call)
-        response = Response(b'{"user":%d,"track":%d}' % (heard.user, answer.track), media_type=JSON)
+        response = _response(b'{"user":%d,"track":%d}' % (heard.user, answer.track), answer.event_id)
         if answer.fallback:
             self._metrics.fallbacks += 1
             response.headers[FALLBACK_HEADER] = "true"
@@ -37,5 +38,9 @@ class ListenerCalls:
 
     async def last(self, heard: Heard, call: Call) -> Response:
         """Confirm that the session is over."""
-        await self._backend.service.last(heard, call)
-        return Response(b'{"user":%d}' % heard.user, media_type=JSON)
+        event_id = await self._backend.service.last(heard, call)
+        return _response(b'{"user":%d}' % heard.user, event_id)
+
+
+def _response(body: bytes, event_id: str) -> Response:
+    return Response(body, headers={EVENT_HEADER: event_id}, media_type=JSON)

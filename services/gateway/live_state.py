@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from redis.exceptions import RedisError
-
 from services.gateway.event_time import EventClock
 from streams.read import StateReader
+from streams.store.connect import REDIS_ERRORS
 
 HALF_LIFE = "1d"
 TOP = 100
@@ -54,5 +53,5 @@ class LiveState:
                 self.popular = tracks.tolist()
                 self._popular_due_s = time.monotonic() + POPULAR_EVERY_S
             self.problem = self._refused_writes()
-        except RedisError as error:
+        except REDIS_ERRORS as error:
             self.problem = f"Redis does not answer ({type(error).__name__})"

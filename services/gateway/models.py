@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import Path
+from fastapi import Header, Path
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from schemas.validation import MAX_TRACK, MAX_USER
 
 UserId = Annotated[int, Path(ge=0, le=MAX_USER, description="The listener.", examples=[42])]
 TrackId = Annotated[int, Path(ge=0, le=MAX_TRACK, description="The track.", examples=[7])]
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        pattern=r"^[!-~]{1,128}$",
+        description="The same in each retry of this call, and in no other: however often it comes, it counts once.",
+    ),
+]
 
 
 def whole(value: Any) -> Any:

@@ -8,16 +8,20 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.gateway.messages import Call
 from services.gateway.metrics import GatewayMetrics
+from services.gateway.refusals import refuse
 from services.gateway.scope import CALL, header_of
-from services.gateway.service import Call
 
 _ROUTES = frozenset({"", "next", "last", "track", "healthz", "readyz", "metrics", "docs", "openapi.json", "ui"})
 _CLIENT_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_WRONG_KEY = "Idempotency-Key: a key has 1 to 128 printable ASCII characters and no spaces"
 
 
 class Observing:
-    """Gives each HTTP request an id, says it in the answer, and counts. A client's own id is kept where it is usable.
+    """Gives each HTTP request an id, says it in the answer, and counts.
+
+    A client's own id is kept where it is usable. A key that is not is refused: without it a retry might count twice.
 
     Parameters
     ----------
@@ -42,6 +46,7 @@ class Observing:
         call = scope[CALL] = Call(
             f"{self._id_prefix}-{next(self._numbers)}",
             given.encode() if given is not None and _CLIENT_ID.fullmatch(given) else None,
+            key := header_of(scope, b"idempotency-key"),
         )
         header = (b"x-request-id", call.client_id or call.id_.encode())
         status = 500  # what the client sees of an exception
@@ -57,7 +62,10 @@ class Observing:
         began_s = time.perf_counter()
         self._metrics.in_flight += 1
         try:
-            await self._app(scope, receive, send_with_id)
+            if key is None or _CLIENT_ID.fullmatch(key):
+                await self._app(scope, receive, send_with_id)
+            else:
+                await refuse(scope, receive, send_with_id, 400, _WRONG_KEY)
         finally:
             self._metrics.in_flight -= 1
             self._metrics.requests[route, status] += 1

@@ -10,45 +10,31 @@ from typing import NamedTuple, Protocol
 from schemas.codec import Codec
 from schemas.errors import DecodeError
 from schemas.event_time import SIMULATED_TIME
-from schemas.events import Listen, Recommendation, RecommendationRequest, Track
+from schemas.events import Listen, RecommendationRequest, Track
 from services.gateway.errors import UnavailableError, UnknownTrackError
 from services.gateway.event_time import EventClock
-from services.gateway.fallback import Fallback
+from services.gateway.fallback import FALLBACKS, Fallback
 from services.gateway.known_tracks import KnownTracks
-from services.gateway.messages import Heard, LedBy, Place, listen_of, request_of
+from services.gateway.messages import Call, Heard, LedBy, Place, listen_of, request_of, said_by
 from services.gateway.sessions import Sessions
 from services.gateway.waiting import Outcome
 
 log = logging.getLogger(__name__)
 
 
-class Call(NamedTuple):
-    """How a client's call is called.
-
-    Attributes
-    ----------
-    id_ : str
-        Given by us, unique: the id of the listen and of the request.
-    client_id : bytes | None
-        Given by the client; it travels with the records as their header `x-request-id`.
-    """
-
-    id_: str
-    client_id: bytes | None = None
-
-
 class Answer(NamedTuple):
-    """The next track for a listener, and whether the recommender was too late to choose it."""
+    """The next track for a listener, whether the recommender was too late to choose it, and the id of the listen."""
 
     track: int
     fallback: bool
+    event_id: str
 
 
 class Exchanging(Protocol):
     """Where listens and requests go; `Exchange` is the real one."""
 
     def tell(
-        self, listen: Listen, request: RecommendationRequest | None, headers: Sequence[tuple[str, bytes]] = ()
+        self, id_: str, listen: Listen, request: RecommendationRequest | None, headers: Sequence[tuple[str, bytes]] = ()
     ) -> Outcome:
         """Send, and return what the client waits for."""
 
@@ -115,9 +101,14 @@ class GatewayService:
             The listen is not known to be in the topic.
         """
         began_s = time.monotonic()
-        listen = await self._listen(heard, call, ended=False)
-        request = request_of(listen, int(time.time() * 1000) + self._deadline_ms)
-        recommendation = await self._exchange.tell(listen, request, self._headers(heard.user, call))
+        place = await self._place(heard, call, ends=False)
+        led_by = self._led_by(place)
+        if place.answered and led_by is not None:
+            again = led_by.recommendation
+            return Answer(again.track, again.recommender in FALLBACKS, place.event_id)
+        listen = listen_of(heard, place, led_by, self._clock.now_ms(heard.user), ended=False)
+        request = request_of(listen, call.id_, int(time.time() * 1000) + self._deadline_ms)
+        recommendation = await self._exchange.tell(call.id_, listen, request, self._headers(heard.user, call))
         waited_ms = (time.monotonic() - began_s) * 1000
         in_time = recommendation is not None
         if recommendation is None:
@@ -126,18 +117,21 @@ class GatewayService:
                 "no recommendation in time",
                 extra={"request_id": call.id_, "client_request_id": call.client_id, "user": heard.user},
             )
-        await self._remember(listen, recommendation, waited_ms)
-        return Answer(recommendation.track, fallback=not in_time)
+        await self._remember(listen, call, LedBy(recommendation, waited_ms).to_bytes(self._codec))
+        return Answer(recommendation.track, not in_time, listen.event_id)
 
-    async def last(self, heard: Heard, call: Call) -> None:
-        """Tell the last listen of a session; raises as `next`."""
-        listen = await self._listen(heard, call, ended=True)
-        await self._exchange.tell(listen, None, self._headers(heard.user, call))
+    async def last(self, heard: Heard, call: Call) -> str:
+        """Tell the last listen of a session, and return its id; raises as `next`."""
+        place = await self._place(heard, call, ends=True)
+        if not place.answered:
+            listen = listen_of(heard, place, self._led_by(place), self._clock.now_ms(heard.user), ended=True)
+            await self._exchange.tell(call.id_, listen, None, self._headers(heard.user, call))
+            await self._remember(listen, call, b"")
+        return place.event_id
 
-    async def _listen(self, heard: Heard, call: Call, *, ended: bool) -> Listen:
+    async def _place(self, heard: Heard, call: Call, *, ends: bool) -> Place:
         await self.track(heard.track)
-        place = await self._sessions.take(heard.user, call.id_, ends=ended)
-        return listen_of(call.id_, heard, place, self._led_by(place), self._clock.now_ms(heard.user), ended=ended)
+        return await self._sessions.take(heard.user, said_by(heard, call, ends=ends))
 
     def _led_by(self, place: Place) -> LedBy | None:
         if place.led_by is None:
@@ -148,12 +142,13 @@ class GatewayService:
             log.warning("what led to a listen cannot be read: %s", error)
             return None
 
-    async def _remember(self, listen: Listen, recommendation: Recommendation, waited_ms: float) -> None:
-        record = LedBy(recommendation, waited_ms).to_bytes(self._codec)
+    async def _remember(self, listen: Listen, call: Call, led_by: bytes) -> None:
         try:
-            await self._sessions.remember(listen.user, listen.session_id, record)
-        except UnavailableError as error:  # the listener has a track; only the next listen will not say who chose it
-            log.warning("a recommendation is not remembered: %s", error, extra={"request_id": listen.event_id})
+            await self._sessions.remember(listen.user, listen.event_id, led_by)
+        except UnavailableError as error:
+            # the listener has a track; only the next listen will not say who chose it, and if it is of the same track,
+            # will be taken for a retry
+            log.warning("an answer is not remembered: %s", error, extra={"request_id": call.id_})
 
     def _headers(self, user: int, call: Call) -> tuple[tuple[str, bytes], ...]:
         own = () if call.client_id is None else (("x-request-id", call.client_id),)

@@ -18,7 +18,7 @@ from services.recommender.wiring import RECOMMENDERS, Maker, Sources
 from streams.learner.models.factors import FactorModel
 from streams.learner.models.item_graph import ItemGraph
 from streams.read import StateReader
-from streams.store.connect import connect
+from streams.store.connect import SERVING_TIMEOUT_S, connect
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ def build_service(settings: Settings) -> RecommenderService:
         Kafka or Redis cannot be reached, or the experiments file is wrong.
     """
     codec = codec_of(settings)
-    reader = StateReader(connect(settings), settings)
+    reader = StateReader(connect(settings, SERVING_TIMEOUT_S), settings)
     models = ModelReader(settings, codec)
     guards = Guards()
     maker = Maker(guards)

@@ -45,6 +45,11 @@ class RecommenderMetrics(Collector):
         for name, documentation, value in (
             ("expired", "Requests that came past their deadline.", done.expired),
             ("unanswerable", "Requests that no recommender of the chain could answer.", done.unanswerable),
+            (
+                "without_state",
+                "Requests answered without the listener's state: Redis did not answer.",
+                done.without_state,
+            ),
             ("dead_letters", "Requests that went to the dead-letter topic.", done.dead_letters),
         ):
             yield CounterMetricFamily(f"botify_recommender_{name}", documentation, value=value)

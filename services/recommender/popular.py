@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streams.read import StateReader
+from streams.store.connect import REDIS_ERRORS
 
 REFRESH_S = 1.0
 
@@ -26,6 +28,7 @@ class PopularTracks:
         """Return the top tracks; empty before the first listen."""
         now = time.monotonic()
         if now - self._read_at >= REFRESH_S:
-            self._top, _ = self._reader.top_tracks(self._half_life, self._count)
+            with contextlib.suppress(*REDIS_ERRORS):  # a top that is a little older serves as well
+                self._top, _ = self._reader.top_tracks(self._half_life, self._count)
             self._read_at = now
         return self._top

@@ -34,8 +34,10 @@ from services.recommender.guard import Breaker
 from services.recommender.lately import Lately
 from services.recommender.protocol import NO_ANSWER, Batch
 from services.recommender.roster import Roster
+from streams.folds.likes import Likes
 from streams.folds.user_state import UserState
 from streams.read import StateReader
+from streams.store.connect import REDIS_ERRORS
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +55,7 @@ class Counters:
     fallbacks: int = 0
     expired: int = 0
     unanswerable: int = 0
+    without_state: int = 0
     dead_letters: int = 0
 
 
@@ -83,6 +86,8 @@ class RecommenderService:
         From a request's record timestamp to its answer.
     assigned : bool
         Whether the group has said which partitions are this member's, which may be none.
+    redis_problem : str | None
+        Why the listeners' states could not be read when they were last asked for.
     """
 
     def __init__(
@@ -126,6 +131,8 @@ class RecommenderService:
         self.fallbacks: Counter[str] = Counter()
         self.durations = DurationHistogram()
         self.assigned = False
+        self.redis_problem: str | None = None
+        self._unread: list[int] = []
         self._committed_at = time.monotonic()
 
     def step(self, wait_s: float = 0.2) -> int:
@@ -144,6 +151,8 @@ class RecommenderService:
         else:
             self._delivery.poll()
             self._roster.look_for_the_first_track()
+            if self.redis_problem is not None:
+                self._states_and_likes(self._unread)
         if time.monotonic() - self._committed_at > COMMIT_EVERY_S:
             self._delivery.commit()
             self._committed_at = time.monotonic()
@@ -161,7 +170,7 @@ class RecommenderService:
         """Return what keeps it from answering; a `Probe`. All models that the topic had were taken before it joined."""
         if not len(self._roster.catalogue):
             return "the catalogue is empty; `botify world publish` or a simulation fills it"
-        return None if self.assigned else "the group has not assigned partitions yet"
+        return self.redis_problem if self.assigned else "the group has not assigned partitions yet"
 
     def _on_assign(self, *_: object) -> None:
         self.assigned = True
@@ -210,7 +219,9 @@ class RecommenderService:
         return requests, taken, rejected
 
     def _answer(self, requests: list[RecommendationRequest], messages: list[Message]) -> list[tuple[bytes, bytes]]:
-        states, likes = self._reader.users_and_likes([request.user for request in requests])
+        states, likes = self._states_and_likes([request.user for request in requests])
+        if self.redis_problem is not None:
+            self.counters.without_state += len(requests)
         assigned = [self._experiments.assign(request.user) for request in requests]
         wanted = [assignment.recommender for assignment in assigned]
         freshness = [_freshness(request, state) for request, state in zip(requests, states, strict=True)]
@@ -258,6 +269,21 @@ class RecommenderService:
             replies.append((message.key(), self._codec.encode(reply)))
         self.durations.update(durations_s)
         return replies
+
+    def _states_and_likes(self, users: list[int]) -> tuple[list[UserState | None], list[Likes | None]]:
+        """Return what Redis has of listeners; nothing where it does not answer: an answer without it beats none."""
+        try:
+            found = self._reader.users_and_likes(users)
+        except REDIS_ERRORS as error:
+            if self.redis_problem is None:
+                log.warning("answering without the listeners' states: Redis does not answer (%r)", error)
+            self.redis_problem = f"Redis does not answer ({type(error).__name__})"
+            self._unread = users
+            return [None] * len(users), [None] * len(users)
+        if self.redis_problem is not None:
+            log.warning("Redis answers again")
+        self.redis_problem = None
+        return found
 
 
 def _freshness(request: RecommendationRequest, state: UserState | None) -> int:

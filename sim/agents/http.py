@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
+import secrets
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -23,7 +25,8 @@ class HttpAgent:
     """Botify's remote recommender.
 
     Sends `{"track": ..., "time": fraction}`; `/next` answers `{"track": ...}`. Each listen is told once: a connection
-    that was closed while idle is opened again, any other failure ends the run.
+    that was closed, while idle as a rule, is opened again, with the same `Idempotency-Key`; any other failure ends the
+    run.
 
     Parameters
     ----------
@@ -43,6 +46,7 @@ class HttpAgent:
         self._host, self._port = parts.hostname, parts.port
         self._tracks = tracks
         self._of_thread = threading.local()
+        self._keys = map(f"{secrets.token_hex(8)}-{{}}".format, itertools.count())
         self._pool = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="http-agent")
 
     def recommend(self, heard: Listens) -> Ints:
@@ -88,7 +92,7 @@ class HttpAgent:
             raise AgentError(f"{self._url}{path} answered {content[:200]!r}, which is not JSON") from error
 
     def _exchange(self, path: str, body: str) -> http.client.HTTPResponse:
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", "Idempotency-Key": next(self._keys)}
         connection: http.client.HTTPConnection | None = getattr(self._of_thread, "connection", None)
         if connection is None:
             connection = self._of_thread.connection = self._connect()

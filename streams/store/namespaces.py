@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from streams.folds.partition import HASHES, SCORE_SETS
+from streams.store.connect import patiently
 from streams.store.keys import checkpoint_key, default_namespace, namespace_history, namespace_pointer, partition_key
 
 _SWAP = Path(__file__).with_name("swap.lua")
@@ -14,7 +15,7 @@ _SWAP = Path(__file__).with_name("swap.lua")
 
 async def live_namespace(redis: Any, prefix: str) -> str:
     """Return the namespace that workers write and readers read."""
-    pointer: bytes | None = await redis.get(namespace_pointer(prefix))
+    pointer: bytes | None = await patiently(redis, lambda: redis.get(namespace_pointer(prefix)))
     return pointer.decode() if pointer else default_namespace(prefix)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from streams.folds.projection import Changes
+from streams.store.connect import patiently
 from streams.store.keys import checkpoint_key, partition_key
 from streams.store.protocol import Claim, Outcome, Position
 
@@ -33,7 +34,9 @@ class RedisStore:
     async def claim(self, partition: int, owner: str, topic_id: str) -> Claim:
         """Raise the epoch; see `Store.claim`."""
         key = checkpoint_key(self._namespace, partition)
-        epoch, next_offset, stored_id = await self._claim(keys=[key], args=[owner, topic_id])
+        epoch, next_offset, stored_id = await patiently(
+            self._redis, lambda: self._claim(keys=[key], args=[owner, topic_id])
+        )
         return Claim(
             epoch=epoch,
             owner=owner,
@@ -45,14 +48,14 @@ class RedisStore:
         self, partition: int, hashes: Sequence[str], score_sets: Sequence[str], under: Position | None = None
     ) -> tuple[dict[str, dict[bytes, bytes]], dict[str, dict[bytes, float]]]:
         """Read whole collections in one transaction; see `Store.read_whole`."""
-        async with self._redis.pipeline(transaction=True) as pipeline:
-            self._ask_position(pipeline, partition)
+
+        def ask(pipeline: Any) -> None:
             for name in hashes:
                 pipeline.hgetall(self._key(partition, name))
             for name in score_sets:
                 pipeline.zrange(self._key(partition, name), 0, -1, withscores=True)
-            position, *rest = await pipeline.execute()
-        _check(position, under)
+
+        rest = await self._read(partition, ask, under)
         replies = iter(rest)
         return {name: next(replies) for name in hashes}, {name: dict(next(replies)) for name in score_sets}
 
@@ -60,12 +63,12 @@ class RedisStore:
         self, partition: int, wanted: Mapping[str, Sequence[bytes]], under: Position | None = None
     ) -> dict[str, dict[bytes, bytes | None]]:
         """Read fields of hashes in one transaction; see `Store.read_fields`."""
-        async with self._redis.pipeline(transaction=True) as pipeline:
-            self._ask_position(pipeline, partition)
+
+        def ask(pipeline: Any) -> None:
             for name, fields in wanted.items():
                 pipeline.hmget(self._key(partition, name), fields)
-            position, *replies = await pipeline.execute()
-        _check(position, under)
+
+        replies = await self._read(partition, ask, under)
         return {
             name: dict(zip(fields, values, strict=True))
             for (name, fields), values in zip(wanted.items(), replies, strict=True)
@@ -93,10 +96,22 @@ class RedisStore:
             ranked = [(repr(score), member) for member, score in scores.items() if score is not None]
             command(collection, "ZADD", [x for pair in ranked for x in pair])
             command(collection, "ZREM", [member for member, score in scores.items() if score is None])
-        return Outcome((await self._apply(keys=keys, args=args)).decode())
+        outcome: bytes = await patiently(self._redis, lambda: self._apply(keys=keys, args=args))
+        return Outcome(outcome.decode())
 
-    def _ask_position(self, pipeline: Any, partition: int) -> None:
-        pipeline.hmget(checkpoint_key(self._namespace, partition), ["epoch", "owner", "next_offset"])
+    async def _read(self, partition: int, ask: Callable[[Any], None], under: Position | None) -> list[Any]:
+        """Return the replies to what `ask` puts into a transaction, all of one moment at which the position held."""
+
+        async def transaction() -> list[Any]:
+            async with self._redis.pipeline(transaction=True) as pipeline:
+                pipeline.hmget(checkpoint_key(self._namespace, partition), ["epoch", "owner", "next_offset"])
+                ask(pipeline)
+                replies: list[Any] = await pipeline.execute()
+            return replies
+
+        position, *replies = await patiently(self._redis, transaction)
+        _check(position, under)
+        return replies
 
     def _key(self, partition: int, collection: str) -> str:
         return partition_key(self._namespace, partition, collection)

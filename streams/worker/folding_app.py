@@ -17,7 +17,7 @@ from schemas.observing.histogram import DurationHistogram
 from schemas.observing.probes import Heartbeat
 from schemas.observing.server import new_registry, observed
 from schemas.settings import Settings
-from streams.store.connect import connect_async
+from streams.store.connect import FOLDING_TIMEOUT_S, connect_async
 from streams.store.namespaces import LiveNamespace, live_namespace
 from streams.store.protocol import Claim, Store
 from streams.store.redis_store import RedisStore
@@ -115,7 +115,7 @@ class FoldingApp(BatchApp, ABC):
         await super().on_start()
         settings, folding = self.settings, self.folding
         await asyncio.to_thread(self.open_sources)
-        self._redis = connect_async(settings)
+        self._redis = connect_async(settings, FOLDING_TIMEOUT_S)
         namespace = await live_namespace(self._redis, folding.prefix)
         self._namespace = LiveNamespace(self._redis, folding.prefix, seen=namespace)
         self.partitions = OwnedPartitions(

@@ -9,59 +9,89 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
+from schemas.clients import partition_of
 from schemas.codec import Codec
 from schemas.events import Listen
 from schemas.settings import Settings
 from schemas.topics import Topics
 from services.stack.embedded import EmbeddedStack
+from streams.folds.user_state import UserState
+from streams.folds.users import USERS
 from tests.integration.gateway.conftest import ready, start
-from tests.support import eventually, read_topic, running
+from tests.support import eventually, offline_fold, read_topic, running
 
 DEADLINE_S = 2.0
 USER = 42
 
 
+class Listener:
+    """Hears the same track for ever, and comes again with it where it was sent away.
+
+    Attributes
+    ----------
+    served : list of str
+        The listens that were answered with a track.
+    """
+
+    def __init__(self, client: httpx.Client) -> None:
+        self.client = client
+        self.served: list[str] = []
+
+    def ask(self) -> httpx.Response:
+        """Say that the track was heard; an answer that takes much longer than the deadline is an error."""
+        answer = self.client.post(f"/next/{USER}", json={"track": 7, "time": 0.5}, timeout=DEADLINE_S + 8.0)
+        assert answer.status_code in (200, 503), answer.text
+        if answer.status_code == 200:
+            self.served.append(answer.headers["x-event-id"])
+        return answer
+
+    def is_served(self) -> bool:
+        """Whether the next call is answered with a track."""
+        return self.ask().status_code == 200
+
+    def is_sent_away(self) -> bool:
+        """Whether the gateway knows by now that it cannot serve, so that it says so at once."""
+        began_s = time.monotonic()
+        answer = self.ask()
+        took_s = time.monotonic() - began_s
+        return answer.status_code == 503 and int(answer.headers["retry-after"]) >= 1 and took_s < DEADLINE_S / 2
+
+    def assert_counted_once(self, settings: Settings) -> None:
+        """Make sure that each call that was served is one listen at a place of its own, however often it was made."""
+        messages = read_topic(settings, Topics.of(settings).listens.name)
+        listens = [Codec().decode(message.value(), Listen) for message in messages]
+        places = {(listen.event_id, listen.session_id, listen.position) for listen in listens}
+        assert len(self.served) == len(set(self.served))
+        assert {event_id for event_id, _, _ in places} == set(self.served)
+        assert [position for _, _, position in sorted(places, key=lambda place: place[2])] == list(range(len(places)))
+        assert len({session for _, session, _ in places}) == 1
+        users = offline_fold(settings).contents()[partition_of(USER, settings.partitions), USERS]
+        record = users[str(USER).encode()]
+        assert isinstance(record, bytes)
+        assert UserState.from_bytes(record).listens == len(self.served)
+
+
 @pytest.fixture
-def client(settings: Settings) -> Iterator[httpx.Client]:
-    """A gateway whose recommender is there too."""
+def listener(settings: Settings) -> Iterator[Listener]:
+    """A listener at a gateway whose recommender is there too."""
     with ExitStack() as programs:
         programs.enter_context(running(settings, "services.recommender"))
         client = start(programs, settings, "gateway", DEADLINE_MS=int(DEADLINE_S * 1000))
         eventually(lambda: ready(client), 60)
-        eventually(lambda: ask(client).status_code == 200, 60)
-        yield client
-
-
-def ask(client: httpx.Client) -> httpx.Response:
-    """Say that a track was heard; an answer that takes much longer than the deadline is an error."""
-    answer = client.post(f"/next/{USER}", json={"track": 7, "time": 0.5}, timeout=DEADLINE_S + 8.0)
-    assert answer.status_code in (200, 503), answer.text
-    return answer
-
-
-def sent_away(client: httpx.Client) -> bool:
-    """Whether the gateway knows by now that it cannot serve, so that it says so at once."""
-    began_s = time.monotonic()
-    answer = ask(client)
-    took_s = time.monotonic() - began_s
-    return answer.status_code == 503 and int(answer.headers["retry-after"]) >= 1 and took_s < DEADLINE_S / 2
-
-
-def positions(settings: Settings) -> list[tuple[str, int]]:
-    messages = read_topic(settings, Topics.of(settings).listens.name)
-    listens = [Codec().decode(message.value(), Listen) for message in messages]
-    assert len({listen.event_id for listen in listens}) == len(listens)
-    return [(listen.session_id, listen.position) for listen in listens]
+        listener = Listener(client)
+        eventually(listener.is_served, 60)
+        yield listener
 
 
 @pytest.mark.parametrize("how", ["killed", "paused"])
 def test_without_kafka_clients_are_sent_away_until_it_is_back(
-    client: httpx.Client, settings: Settings, stack: EmbeddedStack, how: str
+    listener: Listener, settings: Settings, stack: EmbeddedStack, how: str
 ) -> None:
-    """Invariant: nobody waits much longer than the deadline, and what was answered with 200 is in the topic."""
+    """Invariant: nobody waits much longer than the deadline, and what was answered with 200 is in the topic, once."""
+    client = listener.client
     try:
         stack.kafka.kill() if how == "killed" else stack.kafka.pause()
-        eventually(lambda: sent_away(client), 60)
+        eventually(listener.is_sent_away, 60)
         assert not ready(client)
         assert client.get("/healthz").status_code == 200
     finally:
@@ -69,27 +99,24 @@ def test_without_kafka_clients_are_sent_away_until_it_is_back(
             stack.kafka.start()
         else:
             stack.kafka.resume()
-    eventually(lambda: ask(client).status_code == 200, 60)
+    eventually(listener.is_served, 60)
     eventually(lambda: ready(client))
-    served = [ask(client) for _ in range(5)]
-    assert [answer.status_code for answer in served] == [200] * 5
-    told = positions(settings)
-    assert len(set(told)) == len(told)
-    assert len({session for session, _ in told}) == 1
+    assert [listener.is_served() for _ in range(5)] == [True] * 5
+    listener.assert_counted_once(settings)
 
 
 def test_without_redis_clients_are_sent_away_until_it_is_back(
-    client: httpx.Client, settings: Settings, stack: EmbeddedStack
+    listener: Listener, settings: Settings, stack: EmbeddedStack
 ) -> None:
-    """Invariant: as without Kafka; no place in a session is given twice."""
+    """Invariant: as without Kafka."""
+    client = listener.client
     try:
         stack.valkey.kill()
-        answer = eventually(lambda: (found := ask(client)).status_code == 503 and found, 60)
+        answer = eventually(lambda: (found := listener.ask()).status_code == 503 and found, 60)
         assert "Redis does not answer" in answer.json()["detail"]
         eventually(lambda: not ready(client))
     finally:
         stack.valkey.start()
-    eventually(lambda: ask(client).status_code == 200, 60)
+    eventually(listener.is_served, 60)
     eventually(lambda: ready(client))
-    told = positions(settings)
-    assert len(set(told)) == len(told)
+    listener.assert_counted_once(settings)

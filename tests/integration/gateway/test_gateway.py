@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from itertools import pairwise
 
 import httpx
@@ -10,10 +11,11 @@ import httpx
 from schemas.clients import key_of, partition_of
 from schemas.codec import Codec
 from schemas.event_time import SIMULATED_TIME
-from schemas.events import Listen, Recommendation
+from schemas.events import Listen, Recommendation, RecommendationRequest
 from schemas.settings import Settings
 from schemas.topic_reader import end_offsets
 from schemas.topics import Topics
+from services.gateway.errors import NO_CATALOGUE
 from sim.agents.http import HttpAgent
 from sim.loop.catalogue import publish_catalogue
 from sim.options import RunOptions
@@ -21,7 +23,7 @@ from sim.play import play_world
 from sim.world.config import WorldConfig
 from sim.world.generate import generate
 from sim.world.model import World
-from tests.integration.gateway.conftest import TRACKS, StartGateway, log_of
+from tests.integration.gateway.conftest import TRACKS, StartGateway, log_of, ready, start
 from tests.support import (
     checkpoints,
     eventually,
@@ -81,14 +83,20 @@ def test_a_client_of_botify_runs_unchanged(settings: Settings, gateway: StartGat
         assert [listen.recommender is None for listen in session] == [True] + [False] * (len(session) - 1)
         assert all("STICKY_ARTIST" in listen.treatments for listen in session[1:])
         assert all(listen.latency_ms is not None and listen.latency_ms > 0 for listen in session[1:])
+    topics = Topics.of(settings)
     answers = {
         answer.request_id: answer
-        for message in read_topic(settings, Topics.of(settings).recommendations.name)
+        for message in read_topic(settings, topics.recommendations.name)
         for answer in [Codec().decode(message.value(), Recommendation)]
+    }
+    request_at = {
+        (request.session_id, request.position): request.request_id
+        for message in read_topic(settings, topics.recommendation_requests.name)
+        for request in [Codec().decode(message.value(), RecommendationRequest)]
     }
     for session in sessions.values():
         for before, listen in pairwise(session):
-            led_by = answers[before.event_id]
+            led_by = answers[request_at[before.session_id, before.position]]
             assert (listen.track, listen.recommender, listen.propensity) == (
                 led_by.track,
                 led_by.recommender,
@@ -116,24 +124,25 @@ def test_gateways_side_by_side_serve_one_session(settings: Settings, gateway: St
 
 def test_without_a_recommender_a_popular_track_serves(settings: Settings, gateway: StartGateway) -> None:
     write_catalogue(settings, TRACKS)
-    client = gateway(DEADLINE_MS=2_000)
-    assert client.post("/next/42", json={"track": 7, "time": 0.5}).status_code == 503  # nothing is popular yet
+    client = gateway(DEADLINE_MS=1_500)
+    answer = client.post("/next/42", json={"track": 7, "time": 0.5})
+    assert (answer.status_code, answer.headers["x-botify-fallback"]) == (200, "true")  # nothing is popular yet
+    client.post("/last/42", json={"track": answer.json()["track"], "time": 0.5})
+    assert of_user(settings, 42)[-1].recommender == "gateway-random"
     popular = make_listens(50, users=5, tracks=3, seed=1)
     produce(settings, Topics.of(settings).listens.name, [listen._replace(fraction=1.0) for listen in popular])
     with running(settings, "streams.worker"):
 
         def fallback() -> httpx.Response | None:
             answer = client.post("/next/43", json={"track": 7, "time": 0.5})
-            return answer if answer.status_code == 200 else None
+            assert answer.headers["x-botify-fallback"] == "true"
+            track = answer.json()["track"]
+            assert client.post("/last/43", json={"track": track, "time": 1.0}).status_code == 200
+            return answer if of_user(settings, 43)[-1].recommender == "gateway-popular" else None
 
         answer = eventually(fallback, 60)
-        assert answer.headers["x-botify-fallback"] == "true"
-        track = answer.json()["track"]
-        assert client.post("/last/43", json={"track": track, "time": 1.0}).status_code == 200
-    assert track in {0, 1, 2, 7}
-    assert of_user(settings, 43)[-1].recommender == "gateway-popular"
+    assert answer.json()["track"] in {0, 1, 2, 7}
     assert of_user(settings, 43)[-1].treatments.keys() == {"STICKY_ARTIST"}
-    assert "botify_gateway_fallbacks_total 1.0" in client.get("/metrics").text
     assert f"no recommendation in time request_id={answer.headers['x-request-id']}" in log_of(settings)
 
 
@@ -157,6 +166,21 @@ def test_listens_at_the_gateway_go_on_where_event_time_is(settings: Settings, ga
         end = end_offsets(settings, Topics.of(settings).listens.name)
         eventually(lambda: checkpoints(settings) == end)
     assert offline_fold(settings).rejected == []
+
+
+def test_the_first_call_after_a_catalogue_is_published_is_answered(settings: Settings) -> None:
+    """Invariant: whoever published a track may be told of it at once, and is told one."""
+    with ExitStack() as programs:
+        client = start(programs, settings, "gateway", DEADLINE_MS=1_500)
+        waits_for = eventually(lambda: (told := client.get("/readyz").json()["problems"]) == [NO_CATALOGUE] and told)
+        assert waits_for == [NO_CATALOGUE]
+        answer = client.post("/next/42", json={"track": 7, "time": 0.5})
+        assert answer.status_code == 422  # so the topic was read just now
+        write_catalogue(settings, TRACKS)
+        answer = client.post("/next/42", json={"track": 7, "time": 0.5})
+        assert answer.status_code == 200, answer.text
+        assert ready(client)
+    assert [listen.track for listen in of_user(settings, 42)] == [7]
 
 
 def test_it_stops_in_time_and_cleanly(settings: Settings, gateway: StartGateway) -> None:

@@ -16,7 +16,7 @@ from services.gateway.sessions import RedisSessions
 from streams.folds.sessions import GAP_MS
 from streams.store.connect import connect, connect_async
 from streams.store.keys import gateway_session
-from tests.gateway_sessions_contract import SessionsContract
+from tests.gateway_sessions_contract import SessionsContract, said
 from tests.support import eventually
 
 
@@ -30,7 +30,7 @@ class TestRedisSessions(SessionsContract):
     def test_a_session_expires_after_the_gap_that_the_worker_uses(
         self, run: Any, sessions: RedisSessions, settings: Settings
     ) -> None:
-        run(sessions.take(1, "a", ends=False))
+        run(sessions.take(1, said("a")))
         run(sessions.remember(1, "a", b"chosen"))
         redis = connect(settings)
         left_ms = redis.pttl(gateway_session(settings.topic_prefix, 1))
@@ -41,9 +41,18 @@ class TestRedisSessions(SessionsContract):
         self, run: Any, sessions: RedisSessions, settings: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(module, "GAP_MS", 50)
-        run(sessions.take(1, "a", ends=False))
+        run(sessions.take(1, said("a")))
         redis = connect(settings)
         eventually(lambda: not redis.exists(gateway_session(settings.topic_prefix, 1)), 5)
         redis.close()
         run(sessions.remember(1, "a", b"late"))
-        assert run(sessions.take(1, "b", ends=False)) == Place("b", 0, None)
+        assert run(sessions.take(1, said("b"))) == Place("b", 0, None, "b")
+
+    def test_a_session_that_ended_is_kept_for_a_retry_only(
+        self, run: Any, sessions: RedisSessions, settings: Settings
+    ) -> None:
+        run(sessions.take(1, said("a", ends=True)))
+        redis = connect(settings)
+        left_ms = redis.pttl(gateway_session(settings.topic_prefix, 1))
+        redis.close()
+        assert 0 < left_ms <= module.ENDED_MS

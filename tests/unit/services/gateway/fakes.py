@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
 
 from fastapi.testclient import TestClient
 
 from schemas.codec import Codec
+from schemas.errors import TopicError
 from schemas.events import Listen, Recommendation, RecommendationRequest, Track
 from schemas.settings import Settings
 from services.gateway.app import build_app
@@ -17,7 +18,7 @@ from services.gateway.errors import UnavailableError
 from services.gateway.event_time import EventClock
 from services.gateway.fallback import Fallback
 from services.gateway.known_tracks import KnownTracks
-from services.gateway.messages import Place
+from services.gateway.messages import Place, Said
 from services.gateway.options import GatewayOptions
 from services.gateway.service import GatewayService
 from services.gateway.waiting import Outcome
@@ -28,24 +29,38 @@ POPULAR = [3, 4]
 NOW_MS = 1_000_000
 
 
+@dataclass
+class MemorySession:
+    """A listener's session, and what its last call said."""
+
+    place: Place
+    said: Said
+    led_by: bytes | None = None
+
+
 class MemorySessions:
     """Sessions in a dictionary; they never expire."""
 
     def __init__(self) -> None:
-        self.open: dict[int, tuple[str, Iterator[int]]] = {}
-        self.led_by: dict[int, bytes] = {}
+        self.of_users: dict[int, MemorySession] = {}
 
-    async def take(self, user: int, new_id: str, *, ends: bool) -> Place:
-        session_id, positions = self.open.setdefault(user, (new_id, itertools.count()))
-        place = Place(session_id, next(positions), self.led_by.get(user))
-        if ends:
-            del self.open[user]
-            self.led_by.pop(user, None)
+    async def take(self, user: int, said: Said) -> Place:
+        session = self.of_users.get(user)
+        if session is not None and session.said.text == said.text and (said.keyed or not session.place.answered):
+            return session.place._replace(led_by=session.led_by)
+        if session is None or session.said.ends:
+            place, led_by = Place(said.event_id, 0, None, said.event_id), None
+        else:
+            before, led_by = session.place, session.led_by
+            place = Place(before.session_id, before.position + 1, led_by, said.event_id)
+        self.of_users[user] = MemorySession(place, said, led_by)
         return place
 
-    async def remember(self, user: int, session_id: str, led_by: bytes) -> None:
-        if user in self.open and self.open[user][0] == session_id:
-            self.led_by[user] = led_by
+    async def remember(self, user: int, event_id: str, led_by: bytes = b"") -> None:
+        session = self.of_users.get(user)
+        if session is not None and session.place.event_id == event_id:
+            session.place = session.place._replace(answered=True)
+            session.led_by = led_by or session.led_by
 
 
 class FakeExchange:
@@ -57,15 +72,18 @@ class FakeExchange:
         self.headers: list[Sequence[tuple[str, bytes]]] = []
         self.silent = False
         self.refusing = False
-        self.hold: asyncio.Event | None = None
+        self.unacknowledged = False
 
     def tell(
-        self, listen: Listen, request: RecommendationRequest | None, headers: Sequence[tuple[str, bytes]] = ()
+        self, id_: str, listen: Listen, request: RecommendationRequest | None, headers: Sequence[tuple[str, bytes]] = ()
     ) -> Outcome:
         if self.refusing:
             raise UnavailableError("Kafka is not reachable")
+        assert request is None or request.request_id == id_
         self.listens.append(listen)
         self.headers.append(headers)
+        if self.unacknowledged:
+            raise UnavailableError("Kafka did not take the listen")
         future: Outcome = asyncio.get_running_loop().create_future()
         if request is None or self.silent:
             future.set_result(None)
@@ -89,9 +107,12 @@ class FakeCatalogue:
         self.tracks: dict[int, Track] = {track.track: track for track in make_tracks(TRACKS)}
         self.added: dict[int, Track] = {}
         self.looks = 0
+        self.fails = False
 
     def refresh(self) -> int:
         self.looks += 1
+        if self.fails:
+            raise TopicError("no broker answers")
         self.tracks.update(self.added)
         return len(self.added)
 
@@ -114,7 +135,7 @@ class FakeGateway:
             exchange=self.exchange,
             sessions=self.sessions,
             tracks=KnownTracks(self.catalogue),  # type: ignore[arg-type]
-            fallback=Fallback(lambda: self.popular, lambda _: {"A": "C"}),
+            fallback=Fallback(lambda: self.popular, lambda: range(TRACKS), lambda _: {"A": "C"}),
             clock=EventClock(1, lambda: NOW_MS / 1000),
         )
 

@@ -200,6 +200,38 @@ def test_each_answer_has_a_request_id(gateway: FakeGateway, client: TestClient) 
     assert client.get("/nothing", headers={"X-Request-Id": "m" * 200}).headers["x-request-id"] != "m" * 200
 
 
+def test_a_retry_counts_once_and_says_so(gateway: FakeGateway, client: TestClient, way: dict[str, str]) -> None:
+    body = b'{"track": 7, "time": 0.3}'
+    gateway.exchange.unacknowledged = True
+    assert client.post("/next/42", content=body, headers=way).status_code == 503
+    gateway.exchange.unacknowledged = False
+    retry, repeat = (client.post("/next/42", content=body, headers=way) for _ in range(2))
+    first, copy, second = (listen.event_id for listen in gateway.exchange.listens)
+    assert first == copy != second
+    assert [answer.headers["x-event-id"] for answer in (retry, repeat)] == [first, second]
+
+
+def test_a_key_of_the_clients_makes_a_call_count_once(
+    gateway: FakeGateway, client: TestClient, way: dict[str, str]
+) -> None:
+    for route in ("next", "last"):
+        headers = {**way, "Idempotency-Key": f'"{route}-1"'}
+        answers = [client.post(f"/{route}/42", content=b'{"track": 7, "time": 0.3}', headers=headers) for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [200, 200]
+        assert answers[0].json() == answers[1].json()
+        assert answers[0].headers["x-event-id"] == answers[1].headers["x-event-id"]
+    assert len(gateway.exchange.listens) == 2
+
+
+@pytest.mark.parametrize("key", ["", "two words", "k" * 129, "schl\xfcssel"])
+def test_a_key_that_cannot_be_used_is_refused(gateway: FakeGateway, client: TestClient, key: str) -> None:
+    headers = {"Idempotency-Key": key.encode("latin-1")}
+    response = client.post("/next/42", json={"track": 7, "time": 0.3}, headers=headers)
+    assert response.status_code == 400
+    assert "Idempotency-Key" in response.json()["detail"]
+    assert gateway.exchange.listens == []
+
+
 def test_requests_are_counted_by_route_and_status(client: TestClient) -> None:
     client.post("/next/42", json={"track": 7, "time": 0.3})
     client.get("/made/up")

@@ -20,7 +20,7 @@ class FakeRedis:
     def __init__(self) -> None:
         self.round_trips: list[int] = []
         self.away = False
-        self.hangs = False
+        self.hangs: set[str] = set()
 
     def pipeline(self, *, transaction: bool) -> FakePipeline:
         assert not transaction
@@ -47,7 +47,7 @@ class FakePipeline:
     async def execute(self, *, raise_on_error: bool) -> list[Any]:
         assert not raise_on_error
         self._redis.round_trips.append(len(self._calls))
-        await asyncio.sleep(10 if self._redis.hangs else 0)
+        await asyncio.sleep(10 if any(key in self._redis.hangs for _, _, key, *_ in self._calls) else 0)
         if self._redis.away:
             raise RedisConnectionError
         return [ResponseError("no") if call[-1] == "wrong" else call[-1] for call in self._calls]
@@ -101,6 +101,69 @@ def test_redis_that_is_away_fails_all_calls_that_wait() -> None:
 def test_redis_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batching, "TIMEOUT_S", 0.02)
     redis = FakeRedis()
-    redis.hangs = True
+    redis.hangs = {"key"}
     (error,) = run(redis, "a")
     assert "TimeoutError" in str(error)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, "TIMEOUT_S", 0.05)
+    monkeypatch.setattr(batching, "PROBE_EVERY_S", 0.01)
+
+
+@pytest.mark.usefixtures("quick")
+def test_calls_fail_at_once_until_redis_answers_again() -> None:
+    async def scenario() -> None:
+        redis = FakeRedis()
+        redis.hangs = {"key"}
+        calls = Batching(redis)
+        waited = [asyncio.create_task(calls.run("script", "key", "a"))]
+        await asyncio.sleep(0)
+        waited += [asyncio.create_task(calls.run("script", "key", one)) for one in "bc"]
+        assert [type(error) for error in await asyncio.gather(*waited, return_exceptions=True)] == [
+            UnavailableError
+        ] * 3
+        assert set(redis.round_trips) == {1}, "those that waited failed with the first; the probe goes on"
+        assert calls.problem == "Redis does not answer (TimeoutError)"
+        sent = len(redis.round_trips)
+        with pytest.raises(UnavailableError):
+            await calls.run("script", "key", "d")
+        assert len(redis.round_trips) == sent
+        redis.hangs = set()
+        async with asyncio.timeout(5):
+            while calls.problem is not None:
+                await asyncio.sleep(0.01)
+        assert await calls.run("script", "key", "e") == "e"
+        await calls.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_master_that_hangs_delays_nobody_elses_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, "master_of", lambda _, key: key[0])
+    asked_last: list[str] = []
+
+    async def find_masters(_: object, failed: str) -> None:
+        asked_last.append(failed)
+
+    monkeypatch.setattr(batching, "find_masters", find_masters)
+
+    async def scenario() -> None:
+        redis = FakeRedis()
+        redis.hangs = {"x1"}
+        calls = Batching(redis)
+        hanging = asyncio.create_task(calls.run("script", "x1", "a"))
+        await asyncio.sleep(0)
+        assert await calls.run("script", "y1", "b") == "b"
+        assert not hanging.done()
+        with pytest.raises(UnavailableError):
+            await hanging
+        with pytest.raises(UnavailableError):
+            await calls.run("script", "x2", "c")
+        assert await calls.run("script", "y2", "d") == "d"
+        await calls.close()
+
+    asyncio.run(scenario())
+    assert set(asked_last) == {"x"}

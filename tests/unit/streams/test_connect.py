@@ -1,0 +1,73 @@
+"""How long a caller waits for a cluster whose masters change."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis, RedisCluster
+from redis.exceptions import MovedError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from streams.store import connect
+from streams.store.connect import find_masters, patiently
+
+
+class FakeCluster(RedisCluster):
+    """Counts how often the nodes are asked who has which slots."""
+
+    def __init__(self) -> None:
+        self.nodes_manager = self  # type: ignore[assignment]
+        self._initialize: Any = True  # nothing to close
+        self.looks: list[str | None] = []
+
+    async def initialize(self, *_: object, last_failed_node_name: str | None = None) -> FakeCluster:
+        self.looks.append(last_failed_node_name)
+        return self
+
+
+class Failing:
+    """Raises errors in turn, then answers."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+
+    async def __call__(self) -> str:
+        if self.errors:
+            raise self.errors.pop(0)
+        return "answer"
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connect, "_PAUSE_S", 0.0)
+
+
+def test_a_call_that_times_out_is_made_again_where_the_slots_are_now() -> None:
+    cluster = FakeCluster()
+    call = Failing(RedisTimeoutError(), MovedError("7 127.0.0.1:7001"), OSError())
+    assert asyncio.run(patiently(cluster, call)) == "answer"
+    assert len(cluster.looks) == 3
+
+
+def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connect, "PATIENCE_S", 0.0)
+    with pytest.raises(RedisTimeoutError, match="third"):
+        asyncio.run(patiently(FakeCluster(), Failing(*map(RedisTimeoutError, ["third", "fourth"]))))
+
+
+@pytest.mark.parametrize(
+    ("client", "error"), [(FakeCluster(), ResponseError("wrong")), (Redis(), RedisTimeoutError("waited already"))]
+)
+def test_what_another_try_cannot_help_is_raised_at_once(client: Any, error: Exception) -> None:
+    call = Failing(error, error)
+    with pytest.raises(type(error)):
+        asyncio.run(patiently(client, call))
+    assert len(call.errors) == 1
+
+
+def test_the_node_that_failed_is_asked_last() -> None:
+    cluster = FakeCluster()
+    asyncio.run(find_masters(cluster, "127.0.0.1:7001"))
+    assert cluster.looks == ["127.0.0.1:7001"]
