@@ -13,6 +13,8 @@ from services.gateway.scope import CALL, header_of
 from services.gateway.service import Call
 
 _ROUTES = frozenset({"", "next", "last", "track", "healthz", "readyz", "metrics", "docs", "openapi.json", "ui"})
+GONE = 499
+"""What a request is counted as whose client was gone, or cut off, before there was an answer."""
 _CLIENT_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
@@ -44,7 +46,7 @@ class Observing:
             given.encode() if given is not None and _CLIENT_ID.fullmatch(given) else None,
         )
         header = (b"x-request-id", call.client_id or call.id_.encode())
-        status = 500  # what the client sees of an exception
+        status = GONE
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -58,6 +60,9 @@ class Observing:
         self._metrics.in_flight += 1
         try:
             await self._app(scope, receive, send_with_id)
+        except Exception:
+            status = 500 if status == GONE else status  # what the client sees of it
+            raise
         finally:
             self._metrics.in_flight -= 1
             self._metrics.requests[route, status] += 1
