@@ -204,7 +204,7 @@ class Connections:
     def _bound_bodies(self, share: Share, whose: str) -> None:
         if len(share.bodies) > share.most_bodies:
             oldest = next(iter(share.bodies))
-            for of_all_or_one in (oldest.share, self._all):
-                if of_all_or_one is not None:
-                    of_all_or_one.bodies.pop(oldest)
+            for holder in (oldest.share, self._all):
+                if holder is not None:
+                    holder.bodies.pop(oldest)
             oldest.refuse("bodies", 503, f"more than {share.most_bodies} bodies{whose} are under way")
