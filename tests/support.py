@@ -118,17 +118,22 @@ def read_topic(settings: Settings, topic: str) -> list[Message]:
 
 @contextmanager
 def running(
-    settings: Settings, module: str, env: Mapping[str, str] | None = None, log: str | None = None
+    settings: Settings,
+    module: str,
+    env: Mapping[str, str] | None = None,
+    log: str | None = None,
+    descriptors: int | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run `python -m module` with these settings; at the end it is asked to stop, and killed if it does not.
 
-    What it says goes to `<home>/<log>`, by default the module's name and `.log`.
+    What it says goes to `<home>/<log>`, by default the module's name and `.log`; `descriptors` is its `ulimit -n`.
     """
+    limit = [] if descriptors is None else ["sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh"]
     settings.home.mkdir(parents=True, exist_ok=True)
     path = settings.home / (log or f"{module}.log")
     with path.open("ab") as output:
         process = subprocess.Popen(  # noqa: S603 - the test's own module
-            [sys.executable, "-m", module],
+            [*limit, sys.executable, "-m", module],
             env={**os.environ, **settings.to_env(), **(env or {})},
             stdout=output,
             stderr=subprocess.STDOUT,

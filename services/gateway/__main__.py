@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+import resource
 import socket
 import sys
+from functools import partial
+from typing import Any
 
 import uvicorn
 
@@ -12,6 +16,8 @@ from schemas.errors import BotifyError, SettingsError
 from schemas.logs import configure_logging
 from schemas.settings import Settings
 from services.gateway.app import DOCS, build_app
+from services.gateway.connections import Connections
+from services.gateway.http_protocol import BoundedHttp
 from services.gateway.options import GatewayOptions
 
 log = logging.getLogger("services.gateway")
@@ -19,6 +25,8 @@ log = logging.getLogger("services.gateway")
 GRACE_S = 5
 """How long requests in work may go on after SIGTERM."""
 BACKLOG = 1024
+RESERVED_DESCRIPTORS = 192
+"""For Kafka, Redis, logs and connections that are accepted before others are closed in their place."""
 
 
 def main() -> None:
@@ -26,7 +34,11 @@ def main() -> None:
     try:
         settings, options = Settings.from_env(), GatewayOptions.from_env()
         configure_logging(settings, quiet=("uvicorn", "httpx"))
-        app = build_app(settings, options, home="/ui" if options.dashboard else DOCS)
+        # its warnings are of what clients send, who could fill a disk with them; a metric counts it
+        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+        options = dataclasses.replace(options, connections=_room(options.connections))
+        connections = Connections(options)
+        app = build_app(settings, options, connections=connections, home="/ui" if options.dashboard else DOCS)
         if options.dashboard:
             from services.dashboard import attach  # a gateway without it needs none of what it imports
 
@@ -35,16 +47,38 @@ def main() -> None:
     except BotifyError as error:
         log.critical("%s", error)
         sys.exit(1)
+    http: Any = partial(BoundedHttp, connections)
     config = uvicorn.Config(
         app,
+        http=http,
         log_config=None,
         access_log=False,
+        backlog=BACKLOG,
+        callback_notify=connections.sweep,
+        timeout_notify=0,  # at each tick, once a second
+        timeout_keep_alive=options.keep_alive_s,
         timeout_graceful_shutdown=GRACE_S,
         # the dashboard's messages are small, and would be compressed anew for each of its viewers
         ws_per_message_deflate=False,
     )
     log.info("serving on http://%s:%d", options.host, listening.getsockname()[1])
     uvicorn.Server(config).run([listening])
+
+
+def _room(wanted: int) -> int:
+    """Return for how many connections there are file descriptors, after asking for enough."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + RESERVED_DESCRIPTORS
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return wanted
+    most = needed if hard == resource.RLIM_INFINITY else min(hard, needed)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    room = most - RESERVED_DESCRIPTORS
+    if room < 2:
+        raise SettingsError(f"ulimit -n is {most}; a gateway needs more than {RESERVED_DESCRIPTORS + 1} descriptors")
+    if room < wanted:
+        log.warning("at most %d connections instead of %d: raise ulimit -n, which is %d", room, wanted, most)
+    return room
 
 
 def _listen(options: GatewayOptions) -> socket.socket:

@@ -17,6 +17,7 @@ from schemas.settings import Settings
 from services.gateway.backend import Backend, Connect
 from services.gateway.bootstrap import connect_gateway
 from services.gateway.botify_api import botify_api
+from services.gateway.connections import Connections
 from services.gateway.errors import UnavailableError, UnknownTrackError
 from services.gateway.fast_lane import FastLane
 from services.gateway.limits import Limits
@@ -36,6 +37,7 @@ def build_app(
     options: GatewayOptions | None = None,
     *,
     connect: Connect | None = None,
+    connections: Connections | None = None,
     home: str = DOCS,
 ) -> FastAPI:
     """Return the application; it connects when it is started.
@@ -47,13 +49,15 @@ def build_app(
         The defaults if not given.
     connect : Connect, optional
         What it serves from; Kafka and Redis if not given.
+    connections : Connections, optional
+        Those of the server, for the metrics.
     home : str
         Where a browser is sent that asks for `/`.
     """
     options = options or GatewayOptions()
     id_prefix = f"g{secrets.token_hex(6)}"
     backend = Backend(connect or partial(connect_gateway, settings, options, id_prefix))
-    metrics = GatewayMetrics(backend.problems)
+    metrics = GatewayMetrics(backend.problems, connections)
     calls = ListenerCalls(backend, metrics)
     registry = new_registry()
     registry.register(metrics)

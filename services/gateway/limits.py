@@ -1,8 +1,10 @@
-"""Bounds on what clients can ask of the gateway: how many at a time, how often, how long a body."""
+"""Bounds on what clients can ask of the gateway: how many at a time, how often, how long a body.
+
+A request counts as one in work when it is whole. What is still arriving is bounded by `Connections`.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 
@@ -14,8 +16,6 @@ from services.gateway.refusals import RETRY_AFTER_S, refuse
 from services.gateway.scope import BODY, header_of
 
 LIMITED = ("/next/", "/last/", "/track/")
-BODY_S = 5.0
-"""How long a client may take to send its body."""
 
 
 class Limits:
@@ -44,26 +44,17 @@ class Limits:
                 detail = f"more than {self._options.rate_per_s} requests a second from {client}"
                 await refuse(scope, receive, send, 429, detail, {"Retry-After": str(math.ceil(wait_s))})
                 return
-        if self._in_flight >= self._options.in_flight:
-            detail = f"{self._in_flight} requests are in work already"
-            await refuse(scope, receive, send, 503, detail, {"Retry-After": str(RETRY_AFTER_S)})
-            return
-        self._in_flight += 1
-        try:
-            await self._serve(scope, receive, send)
-        finally:
-            self._in_flight -= 1
-
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         most = self._options.body_bytes
         try:
             body = await _body(scope, receive, most)
         except _TooLongError:
             await refuse(scope, receive, send, 413, f"the body is longer than {most} bytes", {"Connection": "close"})
             return
-        except TimeoutError:
-            detail = f"the body was not sent within {BODY_S:.0f} s"
-            await refuse(scope, receive, send, 408, detail, {"Connection": "close"})
+        if body is None:
+            return
+        if self._in_flight >= self._options.in_flight:
+            detail = f"{self._in_flight} requests are in work already"
+            await refuse(scope, receive, send, 503, detail, {"Retry-After": str(RETRY_AFTER_S)})
             return
         scope[BODY] = body
         read: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
@@ -71,25 +62,29 @@ class Limits:
         async def receive_again() -> Message:
             return read.pop() if read else await receive()
 
-        await self._app(scope, receive_again, send)
+        self._in_flight += 1
+        try:
+            await self._app(scope, receive_again, send)
+        finally:
+            self._in_flight -= 1
 
 
 class _TooLongError(Exception):
     pass
 
 
-async def _body(scope: Scope, receive: Receive, most: int) -> bytes:
+async def _body(scope: Scope, receive: Receive, most: int) -> bytes | None:
+    """Return the whole body; None where the connection was closed before it had come."""
     declared = header_of(scope, b"content-length") or ""
     if declared.isdecimal() and int(declared) > most:
         raise _TooLongError
-    parts: list[bytes] = []
-    length, more = 0, True
-    async with asyncio.timeout(BODY_S):
-        while more:
-            message = await receive()
-            parts.append(message.get("body", b""))
-            more = message.get("more_body", False)  # a disconnect has neither: the application hears it next
-            length += len(parts[-1])
-            if length > most:
-                raise _TooLongError
-    return b"".join(parts)
+    body, more = bytearray(), True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(body) > most:
+            raise _TooLongError
+    return bytes(body)

@@ -9,6 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from schemas.observing.histogram import DurationHistogram
+from services.gateway.connections import Connections
 
 
 class GatewayMetrics(Collector):
@@ -18,6 +19,8 @@ class GatewayMetrics(Collector):
     ----------
     problems : callable
         Returns what keeps the gateway from being ready.
+    connections : Connections, optional
+        Those of the server, where it bounds them.
 
     Attributes
     ----------
@@ -28,8 +31,9 @@ class GatewayMetrics(Collector):
         How long clients waited for the next track.
     """
 
-    def __init__(self, problems: Callable[[], list[str]]) -> None:
+    def __init__(self, problems: Callable[[], list[str]], connections: Connections | None = None) -> None:
         self._problems = problems
+        self._connections = connections
         self.requests: Counter[tuple[str, int]] = Counter()
         self.in_flight = 0
         self.fallbacks = 0
@@ -52,4 +56,14 @@ class GatewayMetrics(Collector):
         yield GaugeMetricFamily(
             "botify_gateway_ready", "Whether listeners can be served.", value=float(not self._problems())
         )
+        if self._connections is not None:
+            yield GaugeMetricFamily(
+                "botify_gateway_connections", "Open connections, websockets included.", value=len(self._connections)
+            )
+            closed = CounterMetricFamily(
+                "botify_gateway_connections_closed", "Connections that a bound closed, by bound.", labels=("bound",)
+            )
+            for bound, count in sorted(self._connections.closed.items()):
+                closed.add_metric((bound,), count)
+            yield closed
         yield self.next_s.family("botify_gateway_next_duration_seconds", "How long clients waited for the next track.")

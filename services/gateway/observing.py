@@ -14,6 +14,8 @@ from services.gateway.refusals import refuse
 from services.gateway.scope import CALL, header_of
 
 _ROUTES = frozenset({"", "next", "last", "track", "healthz", "readyz", "metrics", "docs", "openapi.json", "ui"})
+GONE = 499
+"""What a request is counted as whose client was gone, or cut off, before there was an answer."""
 _CLIENT_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _WRONG_KEY = "Idempotency-Key: a key has 1 to 128 printable ASCII characters and no spaces"
 
@@ -49,7 +51,7 @@ class Observing:
             key := header_of(scope, b"idempotency-key"),
         )
         header = (b"x-request-id", call.client_id or call.id_.encode())
-        status = 500  # what the client sees of an exception
+        status = GONE
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -66,6 +68,9 @@ class Observing:
                 await self._app(scope, receive, send_with_id)
             else:
                 await refuse(scope, receive, send_with_id, 400, _WRONG_KEY)
+        except Exception:
+            status = 500 if status == GONE else status  # what the client sees of it
+            raise
         finally:
             self._metrics.in_flight -= 1
             self._metrics.requests[route, status] += 1

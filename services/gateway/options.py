@@ -15,6 +15,14 @@ _COUNTS = {
     "in_flight": ("BOTIFY_GATEWAY_IN_FLIGHT", 1, 100_000),
     "body_bytes": ("BOTIFY_GATEWAY_BODY_BYTES", 64, 16 * 2**20),
     "rate_per_s": ("BOTIFY_GATEWAY_RATE_PER_S", 1, 1_000_000),
+    "body_s": ("BOTIFY_GATEWAY_BODY_S", 1, 3_600),
+    "bodies": ("BOTIFY_GATEWAY_BODIES", 1, 100_000),
+    "bodies_per_client": ("BOTIFY_GATEWAY_BODIES_PER_CLIENT", 1, 100_000),
+    "header_bytes": ("BOTIFY_GATEWAY_HEADER_BYTES", 1_024, 2**20),
+    "header_s": ("BOTIFY_GATEWAY_HEADER_S", 1, 3_600),
+    "keep_alive_s": ("BOTIFY_GATEWAY_KEEP_ALIVE_S", 1, 3_600),
+    "connections": ("BOTIFY_GATEWAY_CONNECTIONS", 2, 1_000_000),
+    "connections_per_client": ("BOTIFY_GATEWAY_CONNECTIONS_PER_CLIENT", 1, 1_000_000),
 }
 
 
@@ -36,6 +44,22 @@ class GatewayOptions:
         Longest body; a longer one is refused with 413 (`BOTIFY_GATEWAY_BODY_BYTES`).
     rate_per_s : int | None
         Requests a second of one client address; more are sent away with 429 (`BOTIFY_GATEWAY_RATE_PER_S`).
+    body_s : int
+        How long a body may take to arrive, in seconds; then it is refused with 408 (`BOTIFY_GATEWAY_BODY_S`).
+    bodies, bodies_per_client : int
+        Bodies of all clients, and of one address, that may be arriving at the same time; one more costs the oldest its
+        place, with 503 (`BOTIFY_GATEWAY_BODIES`, `BOTIFY_GATEWAY_BODIES_PER_CLIENT`).
+    header_bytes : int
+        All that a request may have besides its body; more is refused with 431 (`BOTIFY_GATEWAY_HEADER_BYTES`).
+    header_s : int
+        How long headers may take to arrive, or a new connection may be silent, in seconds; then it is closed with 408
+        (`BOTIFY_GATEWAY_HEADER_S`).
+    keep_alive_s : int
+        How long a connection is kept open for a next request, in seconds (`BOTIFY_GATEWAY_KEEP_ALIVE_S`).
+    connections : int
+        The most there may be; one more costs the idlest its place (`BOTIFY_GATEWAY_CONNECTIONS`).
+    connections_per_client : int | None
+        Of one address; half of all where it is None (`BOTIFY_GATEWAY_CONNECTIONS_PER_CLIENT`).
     token : str | None
         What a client must bring as a bearer token; nobody needs one where it is None (`BOTIFY_GATEWAY_TOKEN`).
     dashboard : bool
@@ -57,6 +81,14 @@ class GatewayOptions:
     in_flight: int = 512
     body_bytes: int = 16_384
     rate_per_s: int | None = None
+    body_s: int = 5
+    bodies: int = 256
+    bodies_per_client: int = 64
+    header_bytes: int = 16_384
+    header_s: int = 5
+    keep_alive_s: int = 5
+    connections: int = 4_096
+    connections_per_client: int | None = None
     token: str | None = field(default=None, repr=False)
     dashboard: bool = True
 

@@ -18,12 +18,14 @@ TRACKS = 100
 StartGateway = Callable[..., httpx.Client]
 
 
-def start(programs: ExitStack, settings: Settings, name: str, **env: object) -> httpx.Client:
+def start(
+    programs: ExitStack, settings: Settings, name: str, *, descriptors: int | None = None, **env: object
+) -> httpx.Client:
     """Start a gateway, and return a client of it; variables are named without `BOTIFY_GATEWAY_`."""
     variables = {f"BOTIFY_GATEWAY_{key}": str(value) for key, value in {"DASHBOARD": "off", **env}.items()}
     log = f"{name}.log"
     process = programs.enter_context(
-        running(settings, "services.gateway", {**variables, "BOTIFY_GATEWAY_PORT": "0"}, log)
+        running(settings, "services.gateway", {**variables, "BOTIFY_GATEWAY_PORT": "0"}, log, descriptors)
     )
 
     def url() -> str | None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from services.gateway import limits
 from services.gateway.limits import Limits
 from services.gateway.options import GatewayOptions
 from services.gateway.rate_limit import RateLimit
@@ -85,9 +83,42 @@ def test_a_body_is_handed_on_whole() -> None:
     assert asyncio.run(scenario()) == [b"one two three"]
 
 
-def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "BODY_S", 0.02)
-    assert asyncio.run(ask(Limits(SlowApp(), GatewayOptions(in_flight=1)))) == 408
+def test_bodies_under_way_are_not_in_work() -> None:
+    async def scenario() -> list[int]:
+        app = SlowApp()
+        app.go_on.set()
+        limited = Limits(app, GatewayOptions(in_flight=1))
+        slow = [asyncio.create_task(ask(limited)) for _ in range(5)]
+        await asyncio.sleep(0)
+        answered = [await ask(limited, b"a") for _ in range(3)]
+        for task in slow:
+            task.cancel()
+        await asyncio.gather(*slow, return_exceptions=True)
+        return answered
+
+    assert asyncio.run(scenario()) == [200, 200, 200]
+
+
+def test_part_of_a_body_is_not_served() -> None:
+    async def scenario() -> list[bytes]:
+        app = SlowApp()
+        app.go_on.set()
+        messages: list[Message] = [
+            {"type": "http.request", "body": b'{"track": 1, "time": 0.5}', "more_body": True},
+            {"type": "http.disconnect"},
+        ]
+
+        async def receive() -> Message:
+            return messages.pop(0)
+
+        async def send(_: Message) -> None:
+            raise AssertionError("nobody is there")
+
+        scope = {"type": "http", "path": "/next/42", "method": "POST", "headers": [], "client": None}
+        await Limits(app, GatewayOptions())(scope, receive, send)
+        return app.bodies
+
+    assert asyncio.run(scenario()) == []
 
 
 def test_clients_have_a_rate_each_and_the_oldest_are_forgotten() -> None:

@@ -21,11 +21,36 @@ def test_all_can_be_set() -> None:
             "BOTIFY_GATEWAY_IN_FLIGHT": "64",
             "BOTIFY_GATEWAY_BODY_BYTES": "1024",
             "BOTIFY_GATEWAY_RATE_PER_S": "50",
+            "BOTIFY_GATEWAY_BODY_S": "3",
+            "BOTIFY_GATEWAY_BODIES": "20",
+            "BOTIFY_GATEWAY_BODIES_PER_CLIENT": "2",
+            "BOTIFY_GATEWAY_HEADER_BYTES": "2048",
+            "BOTIFY_GATEWAY_HEADER_S": "4",
+            "BOTIFY_GATEWAY_KEEP_ALIVE_S": "75",
+            "BOTIFY_GATEWAY_CONNECTIONS": "100",
+            "BOTIFY_GATEWAY_CONNECTIONS_PER_CLIENT": "10",
             "BOTIFY_GATEWAY_TOKEN": "s3cret",
             "BOTIFY_GATEWAY_DASHBOARD": "off",
         }
     )
-    assert options == GatewayOptions("0.0.0.0", 0, 250, 64, 1024, 50, "s3cret", dashboard=False)  # noqa: S104
+    assert options == GatewayOptions(
+        host="0.0.0.0",  # noqa: S104 - a test's
+        port=0,
+        deadline_ms=250,
+        in_flight=64,
+        body_bytes=1024,
+        rate_per_s=50,
+        body_s=3,
+        bodies=20,
+        bodies_per_client=2,
+        header_bytes=2048,
+        header_s=4,
+        keep_alive_s=75,
+        connections=100,
+        connections_per_client=10,
+        token="s3cret",  # noqa: S106 - a test's
+        dashboard=False,
+    )
 
 
 @pytest.mark.parametrize(
@@ -35,6 +60,7 @@ def test_all_can_be_set() -> None:
         ("BOTIFY_GATEWAY_PORT", "-1"),
         ("BOTIFY_GATEWAY_DEADLINE_MS", "soon"),
         ("BOTIFY_GATEWAY_IN_FLIGHT", "0"),
+        ("BOTIFY_GATEWAY_KEEP_ALIVE_S", "0.5"),
         ("BOTIFY_GATEWAY_TOKEN", "two words"),
         ("BOTIFY_GATEWAY_DASHBOARD", "yes"),
     ],

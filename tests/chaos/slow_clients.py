@@ -1,0 +1,162 @@
+"""Clients that wear a gateway out: `python -m tests.chaos.slow_clients --port 8000 --idle 2000 --bodies 500 …`.
+
+Some connect and say nothing, some send a body or headers a byte at a time, some send a header without an end as fast as
+they are taken. Whoever is cut off connects again. It says `going` when all are connected, and ends by itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import resource
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from typing import cast
+
+import uvloop
+
+HEAD = b"POST /next/1 HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\n"
+BEGINNINGS = {
+    "idle": b"",
+    "bodies": HEAD + b'Content-Length: 16000\r\n\r\n{"track": 1, "time": 0.5, "',
+    "headers": HEAD + b"X-Slow: ",
+    "flood": HEAD + b"X-Endless: ",
+}
+DRIP_S = 1.0
+AGAIN_S = 0.5
+"""How long one that was cut off waits at least; twice that at most."""
+FLOODERS = 20
+FLOOD_S = 0.005
+"""How often they send, where all has been taken."""
+SENT_AT_ONCE = b"a" * 65_536
+SPARE_DESCRIPTORS = 100
+
+
+class Client(asyncio.Protocol):
+    """One connection, that of a kind."""
+
+    def __init__(self, attack: Attack, kind: str) -> None:
+        self._attack = attack
+        self.kind = kind
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.write(BEGINNINGS[self.kind])
+        self._attack.connected(self)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """Come again."""
+        self._attack.lost(self)
+
+    def send(self, data: bytes) -> bool:
+        """Send more, unless something waits to be taken; return whether it was sent."""
+        if self._transport.is_closing() or self._transport.get_write_buffer_size():
+            return False
+        self._transport.write(data)
+        return True
+
+
+class Attack:
+    """So many connections of each kind.
+
+    Parameters
+    ----------
+    port : int
+    counts : dict
+        Kind -> connections.
+    flood_bytes : int
+        How many bytes of headers the flooders send in all.
+    """
+
+    def __init__(self, port: int, counts: dict[str, int], flood_bytes: int) -> None:
+        self._port = port
+        self._counts = {**counts, "flood": FLOODERS if flood_bytes else 0}
+        self._open: set[Client] = set()
+        self._left = self._flood_bytes = flood_bytes
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._was_lost: Counter[str] = Counter()
+        self._refused: Counter[str] = Counter()
+
+    async def run(self, seconds: float) -> dict[str, object]:
+        """Attack, and return what became of the connections."""
+        await asyncio.gather(*(self._connect(kind) for kind in self._kinds()))
+        sys.stdout.write("going\n")
+        sys.stdout.flush()
+        flooding = asyncio.create_task(self._flood())
+        for _ in range(round(seconds / DRIP_S)):
+            for client in list(self._open):
+                if client.kind in ("bodies", "headers"):
+                    client.send(b"a")
+            await asyncio.sleep(DRIP_S)
+        for task in (flooding, *self._tasks):
+            task.cancel()
+        await asyncio.gather(flooding, *self._tasks, return_exceptions=True)
+        return {
+            "open": Counter(client.kind for client in self._open),
+            "cut_off": self._was_lost,
+            "not_connected": self._refused,
+            "flood_bytes": self._flood_bytes - self._left,
+        }
+
+    def connected(self, client: Client) -> None:
+        """Keep a connection."""
+        self._open.add(client)
+
+    def lost(self, client: Client) -> None:
+        """Connect once more, unless a flooder has nothing left to send."""
+        self._open.discard(client)
+        self._was_lost[client.kind] += 1
+        if client.kind != "flood" or self._left:
+            self._connect_later(client.kind)
+
+    async def _flood(self) -> None:
+        while self._left:
+            for client in list(self._open):
+                if client.kind == "flood" and client.send(SENT_AT_ONCE):
+                    self._left = max(0, self._left - len(SENT_AT_ONCE))
+            await asyncio.sleep(FLOOD_S)
+
+    def _kinds(self) -> Iterator[str]:
+        for kind, count in self._counts.items():
+            yield from [kind] * count
+
+    def _connect_later(self, kind: str) -> None:
+        async def connect() -> None:
+            await asyncio.sleep(FLOOD_S if kind == "flood" else AGAIN_S * (1 + random.random()))
+            await self._connect(kind)
+
+        task = asyncio.create_task(connect())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _connect(self, kind: str) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.create_connection(lambda: Client(self, kind), "127.0.0.1", self._port)
+        except OSError:
+            self._refused[kind] += 1
+            self._connect_later(kind)
+
+
+def main() -> None:
+    """Attack a gateway of this machine, and print what became of the connections as JSON."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--idle", type=int, default=0)
+    parser.add_argument("--bodies", type=int, default=0)
+    parser.add_argument("--headers", type=int, default=0)
+    parser.add_argument("--flood-mb", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    given = parser.parse_args()
+    counts = {"idle": given.idle, "bodies": given.bodies, "headers": given.headers}
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, sum(counts.values()) + FLOODERS + SPARE_DESCRIPTORS), hard))
+    json.dump(uvloop.run(Attack(given.port, counts, given.flood_mb * 1_000_000).run(given.seconds)), sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

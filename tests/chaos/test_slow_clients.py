@@ -1,0 +1,150 @@
+"""Clients that are slow, silent or endless, beside listeners who want the next track."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+import httpx
+import numpy as np
+import pytest
+
+from schemas.settings import Settings
+from tests.integration.gateway.conftest import TRACKS, ready, start
+from tests.support import eventually, running, write_catalogue
+
+CLIENTS = int(os.environ.get("BOTIFY_TEST_SLOW_CLIENTS", "500"))
+"""Silent connections, and others in proportion; with 2000 it is the whole of it, and latency is looked at too."""
+WHOLE = 2_000
+SECONDS = 20.0 if CLIENTS >= WHOLE else 4.0
+P99_S = 0.5
+IN_FLIGHT = 64
+"""More than the listeners need, fewer than there are slow bodies."""
+DESCRIPTORS = 1024 if CLIENTS >= WHOLE else 512
+LISTENERS = 20
+PER_S = 5.0
+ANSWER_S = 10.0
+
+
+@dataclass
+class Served:
+    """What listeners got: how long each answer took, and what happened to those without one."""
+
+    took_s: list[float] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+    @property
+    def share(self) -> float:
+        """Return which share was answered."""
+        return len(self.took_s) / (len(self.took_s) + len(self.failed))
+
+    @property
+    def p99_s(self) -> float:
+        """Return what 99 % of the answers took at most."""
+        return float(np.quantile(self.took_s, 0.99))
+
+    def __str__(self) -> str:
+        failures = {failure: self.failed.count(failure) for failure in set(self.failed)}
+        p50_s = float(np.median(self.took_s)) if self.took_s else 0
+        p99_s = self.p99_s if self.took_s else 0
+        return f"{len(self.took_s)} answered, p50 {p50_s * 1000:.0f} ms, p99 {p99_s * 1000:.0f} ms; failed: {failures}"
+
+
+async def ask_honestly(port: int, seconds: float) -> Served:
+    """Let listeners ask for tracks: half of them on a connection each, half on a new one each time."""
+    served, until_s = Served(), time.monotonic() + seconds
+    await asyncio.gather(*(_listen(port, user, until_s, served) for user in range(LISTENERS)))
+    return served
+
+
+async def _listen(port: int, user: int, until_s: float, served: Served) -> None:
+    body = b'{"track": %d, "time": 0.5}' % (user % TRACKS)
+    request = (
+        b"POST /next/%d HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
+    )
+    request %= (user, len(body), body)
+    opened: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+    while (began_s := time.monotonic()) < until_s:
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                opened = opened or await asyncio.open_connection("127.0.0.1", port)
+                opened[1].write(request)
+                head = await opened[0].readuntil(b"\r\n\r\n")
+                length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+                await opened[0].readexactly(length)
+            if head.split()[1] == b"200":
+                served.took_s.append(time.monotonic() - began_s)
+            else:
+                served.failed.append(head.split()[1].decode())
+        except (OSError, EOFError, TimeoutError) as error:
+            served.failed.append(type(error).__name__)
+            opened = None
+        if user % 2 and opened is not None:
+            opened[1].close()
+            opened = None
+        await asyncio.sleep(max(0.0, 1 / PER_S - (time.monotonic() - began_s)))
+    if opened is not None:
+        opened[1].close()
+
+
+@contextmanager
+def attack(client: httpx.Client, **counts: int) -> Iterator[int]:
+    """Have clients wear the gateway out, and return its port; when they are all connected, the block begins."""
+    port = client.base_url.port
+    assert port is not None
+    arguments = [f"--{kind.replace('_', '-')}={count}" for kind, count in counts.items()]
+    program = [sys.executable, "-m", "tests.chaos.slow_clients", f"--port={port}", f"--seconds={SECONDS + 2}"]
+    with subprocess.Popen([*program, *arguments], stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - ours
+        assert process.stdout is not None
+        assert process.stdout.readline() == "going\n"
+        yield port
+        assert process.poll() is None, "the attack ended before the listeners did"
+        became = json.loads(process.stdout.read())
+    sys.stdout.write(f"{became}\n")
+    assert became["flood_bytes"] == counts.get("flood_mb", 0) * 1_000_000
+
+
+@pytest.fixture
+def programs(settings: Settings) -> Iterator[ExitStack]:
+    """Programs to be stopped; a recommender is there."""
+    write_catalogue(settings, TRACKS)
+    with ExitStack() as programs:
+        programs.enter_context(running(settings, "services.recommender"))
+        yield programs
+
+
+def served(client: httpx.Client) -> bool:
+    answer = client.post("/next/1", json={"track": 1, "time": 0.5})
+    return answer.status_code == 200 and "x-botify-fallback" not in answer.headers
+
+
+def test_listeners_are_served_beside_slow_and_endless_clients(settings: Settings, programs: ExitStack) -> None:
+    """Invariant: whoever sends whole requests is served, whatever others do not send."""
+    client = start(programs, settings, "gateway", IN_FLIGHT=IN_FLIGHT)
+    eventually(lambda: ready(client) and served(client))
+    counts = {"idle": CLIENTS, "bodies": CLIENTS // 4, "headers": CLIENTS // 4, "flood_mb": CLIENTS // 20}
+    with attack(client, **counts) as port:
+        found = asyncio.run(ask_honestly(port, SECONDS))
+    sys.stdout.write(f"{found}\n")
+    assert found.share >= 0.99, str(found)
+    if CLIENTS >= WHOLE:
+        assert found.p99_s <= P99_S, str(found)
+    assert 'botify_gateway_connections_closed_total{bound="headers_long"}' in client.get("/metrics").text
+
+
+def test_listeners_are_served_where_descriptors_are_few(settings: Settings, programs: ExitStack) -> None:
+    """Invariant: silent connections never take the descriptors that listeners, Kafka and Redis need."""
+    client = start(programs, settings, "gateway", descriptors=DESCRIPTORS)
+    eventually(lambda: ready(client) and served(client))
+    with attack(client, idle=DESCRIPTORS * 1200 // 1024) as port:
+        found = asyncio.run(ask_honestly(port, SECONDS))
+    sys.stdout.write(f"{found}\n")
+    assert found.share >= 0.99, str(found)
+    assert ready(client)

@@ -1,0 +1,151 @@
+"""Who is slow or silent makes room, and nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from services.gateway.connections import STUCK_S, Connections, Share, Stage
+from services.gateway.options import GatewayOptions
+
+
+@dataclass(eq=False)
+class Client:
+    """A connection that notes what is done to it."""
+
+    address: str = "10.0.0.7"
+    stage: Stage = Stage.HEADERS
+    since_s: float = 0.0
+    share: Share | None = None
+    told: list[int] = field(default_factory=list)
+    dropped: bool = False
+
+    def refuse(self, reason: str, status: int, detail: str) -> None:
+        self.told.append(status)
+
+    def drop(self) -> None:
+        self.dropped = True
+
+    def is_closing(self) -> bool:
+        return self.dropped or bool(self.told)
+
+
+class Clock:
+    """Seconds that pass when they are told to."""
+
+    now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def opened(connections: Connections, count: int, address: str = "10.0.0.7") -> list[Client]:
+    clients = [Client(address) for _ in range(count)]
+    assert all(connections.open(client) for client in clients)
+    return clients
+
+
+def has_asked(connections: Connections, *clients: Client) -> None:
+    """Have each make a request and get its answer."""
+    for client in clients:
+        connections.enter(client, Stage.ANSWER)
+        connections.enter(client, Stage.REQUEST)
+
+
+def test_whoever_is_silent_for_longest_makes_room() -> None:
+    connections = Connections(GatewayOptions(connections=4, connections_per_client=4))
+    silent = opened(connections, 4)
+    connections.enter(silent[0], Stage.BODY)  # slow is no better than silent
+    opened(connections, 2, "10.0.0.8")
+    assert [client.dropped for client in silent] == [True, True, False, False]
+    assert len(connections) == 4
+    assert connections.closed == {"idlest": 2}
+
+
+def test_whoever_asks_keeps_its_place_beside_many_that_do_not() -> None:
+    connections = Connections(GatewayOptions(connections=10, connections_per_client=10))
+    honest = opened(connections, 2)
+    has_asked(connections, *honest)
+    for _ in range(10):
+        opened(connections, 10)
+    assert not any(client.dropped for client in honest)
+
+
+def test_a_new_client_has_time_to_ask_beside_many_that_have_asked() -> None:
+    connections = Connections(GatewayOptions(connections=10, connections_per_client=10))
+    kept = opened(connections, 10)
+    has_asked(connections, *kept)
+    new = opened(connections, 5)
+    assert not any(client.dropped for client in new)
+    assert [client.dropped for client in kept] == [True] * 5 + [False] * 5
+
+
+def test_a_client_makes_room_among_its_own() -> None:
+    connections = Connections(GatewayOptions(connections=8))  # so 4 of each client
+    other = opened(connections, 2, "10.0.0.8")
+    greedy = opened(connections, 20)
+    assert not any(client.dropped for client in other)
+    assert sum(not client.dropped for client in greedy) == 4
+
+
+def test_requests_in_work_are_let_finish_unless_they_are_stuck() -> None:
+    clock = Clock()
+    connections = Connections(GatewayOptions(connections=2, connections_per_client=2, deadline_ms=1_000), clock)
+    first, second = opened(connections, 2)
+    connections.enter(first, Stage.ANSWER)
+    connections.enter(second, Stage.ANSWER)
+    assert not connections.open(Client())
+    assert not connections.open(Client("10.0.0.8"))
+    clock.now_s += 1.0 + STUCK_S
+    assert connections.open(Client())
+    assert (first.dropped, second.dropped) == (True, False)
+
+
+def test_a_body_too_many_costs_the_oldest_its_place() -> None:
+    connections = Connections(GatewayOptions(bodies=3, bodies_per_client=2))
+    mine, others = opened(connections, 3), opened(connections, 2, "10.0.0.8")
+    for client in (*mine, *others):
+        connections.enter(client, Stage.BODY)
+    assert [client.told for client in mine] == [[503], [503], []]
+    assert [client.told for client in others] == [[], []]
+
+
+def test_bodies_that_are_whole_are_not_under_way() -> None:
+    connections = Connections(GatewayOptions(bodies=1, bodies_per_client=1))
+    for client in opened(connections, 3):
+        connections.enter(client, Stage.BODY)
+        connections.enter(client, Stage.ANSWER)
+        assert client.told == []
+
+
+def test_each_stage_has_its_time() -> None:
+    clock = Clock()
+    connections = Connections(GatewayOptions(header_s=2, body_s=4, keep_alive_s=6, deadline_ms=60_000), clock)
+    new, slow, kept, working = opened(connections, 4)
+    connections.enter(slow, Stage.BODY)
+    has_asked(connections, kept)
+    connections.enter(working, Stage.ANSWER)
+    over = []
+    for _ in range(8):
+        clock.now_s += 1.0
+        asyncio.run(connections.sweep())
+        over.append((bool(new.told), bool(slow.told), kept.dropped, working.is_closing()))
+    assert over.index((True, False, False, False)) == 2
+    assert over.index((True, True, False, False)) == 4
+    assert over.index((True, True, True, False)) == 6
+    assert new.told[0] == slow.told[0] == 408
+
+
+def test_what_is_closed_leaves_nothing_behind() -> None:
+    connections = Connections(GatewayOptions())
+    gone, ended, open_ = opened(connections, 3)
+    connections.close(gone)
+    connections.enter(gone, Stage.ANSWER)  # its application has not heard yet
+    connections.close(gone)
+    connections.enter(ended, Stage.ANSWER)
+    ended.drop()  # as a websocket ends
+    asyncio.run(connections.sweep())
+    assert len(connections) == 1
+    connections.close(open_)
+    assert len(connections) == 0
+    assert connections._clients == {}
