@@ -83,6 +83,11 @@ class ExportedListens:
         rows = self._connection.execute(f"COPY ({query}) TO $path (FORMAT json)", {"path": str(path)}).fetchone()
         return int(rows[0]) if rows else 0
 
+    def count(self) -> int:
+        """Return how many listens there are."""
+        rows = self._connection.execute("SELECT count(*) FROM listens").fetchone()
+        return int(rows[0]) if rows else 0
+
     def experiments(self) -> set[str]:
         """Return the names of all experiments that any listen carries."""
         found = self._connection.execute("SELECT DISTINCT unnest(map_keys(treatments)) FROM listens").fetchall()

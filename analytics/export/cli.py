@@ -67,8 +67,9 @@ def export(
     console.print(f"{folder}: {manifest.rows:,} rows in {len(manifest.files):,} files{left_out}")
     if format_ is Format.BOTIFY_LOG:
         with Console(stderr=True).status("writing the log"):
-            lines = write_log(folder, out / LOG)
-        console.print(f"{out / LOG}: {lines:,} lines")
+            log = write_log(folder, out / LOG)
+        left_out = f", {log.left_out:,} listens without a treatment left out" if log.left_out else ""
+        console.print(f"{out / LOG}: {log.lines:,} lines{left_out}")
 
 
 def _definition(settings: Settings, name: str) -> TopicDefinition:

@@ -199,7 +199,7 @@ def make_app(kind: type[A], settings: Settings, folding: Folding) -> A:
         broker_check_crcs=False,
         consumer_auto_offset_reset="none",
         consumer_max_fetch_size=FETCH_BYTES,
-        stream_buffer_maxsize=8,
+        stream_buffer_maxsize=1,  # runs wait in the lanes, which bound what they hold
         stream_wait_empty=False,
     )
     app.settings, app.folding = settings, folding

@@ -21,6 +21,12 @@ log = logging.getLogger(__name__)
 
 LANE_RUNS = 1
 """Runs that wait in a lane before fetching is held back."""
+HELD_BYTES = 4 * 1024 * 1024
+"""Of all records in the lanes, before fetching is held back.
+
+A record takes some fifteen times its bytes while it is folded. Without this bound every lane would hold two runs as
+soon as Redis is slower than Kafka, so that the memory would grow with the partitions and with what else goes on.
+"""
 
 
 class Partition(Protocol):
@@ -56,6 +62,8 @@ class _Order(Enum):
 class _Lane:
     claimed: Partition
     runs: asyncio.Queue[Run | _Order] = field(default_factory=lambda: asyncio.Queue(LANE_RUNS))
+    held_bytes: int = 0
+    """Of the runs that were handed to it and that it is not done with."""
     doubtful_gap_at: int | None = None
     open: bool = True
     released: bool = False
@@ -108,6 +116,7 @@ class OwnedPartitions:
         self._topic_id: str | None = None
         self._claiming = asyncio.Lock()
         self._lanes: dict[int, _Lane] = {}
+        self._room = asyncio.Event()
         self.failed: asyncio.Future[None] = asyncio.get_event_loop().create_future()
         self.claimed = False
 
@@ -130,7 +139,7 @@ class OwnedPartitions:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for lane in lanes:
-            _empty(lane)
+            self._empty(lane)
 
     async def watch_topic(self, read_topic_id: Callable[[], Awaitable[str | None]], every_s: float) -> None:
         """Look, again and again, whether the topic is still the one that was claimed.
@@ -185,11 +194,25 @@ class OwnedPartitions:
                 if lane.open:
                     await lane.runs.put(_Order.SETTLE)
 
+    @property
+    def held_bytes(self) -> int:
+        """Of the records in all lanes, waiting or under way."""
+        return sum(lane.held_bytes for lane in self._lanes.values())
+
     async def submit(self, run: Run) -> None:
-        """Hand a run to its lane; waits while the lane is full. A run of a partition not owned is dropped."""
-        lane = self._lanes.get(run.partition)
-        if lane is not None and lane.open:
-            await lane.runs.put(run)
+        """Hand a run to its lane; waits while the lane is full, or all lanes together hold `HELD_BYTES`.
+
+        A run of a partition not owned is dropped. One that is larger than the bound is taken when nothing else is held.
+        """
+        size = run.size_bytes
+        while (lane := self._lanes.get(run.partition)) is not None and lane.open:
+            held = self.held_bytes
+            if not held or held + size <= HELD_BYTES:
+                lane.held_bytes += size
+                await lane.runs.put(run)
+                return
+            self._room.clear()
+            await self._room.wait()
 
     def applied(self) -> Mapping[int, int]:
         """Return the checkpoint of each owned partition; from any thread."""
@@ -229,8 +252,11 @@ class OwnedPartitions:
                 await self._claim_again(lane, "the namespace is another")
             elif run is _Order.SETTLE:
                 await self._go_on(lane, await lane.claimed.settle())
-            elif await self._follows(lane, run):
-                await self._go_on(lane, await lane.claimed.process(run.records))
+            else:
+                outcome = await lane.claimed.process(run.records) if await self._follows(lane, run) else None
+                self._let_go(lane, run)  # first: to claim again may take a session timeout
+                if outcome is not None:
+                    await self._go_on(lane, outcome)
 
     async def _go_on(self, lane: _Lane, outcome: Outcome) -> None:
         if outcome.lost and not lane.released:
@@ -256,15 +282,20 @@ class OwnedPartitions:
         partition = lane.claimed.partition
         log.warning("claiming again: %s", why, extra={"partition": partition, "offset": lane.claimed.next_offset})
         lane.open = False  # what comes now is fetched again; the other lanes must not wait behind it
-        _empty(lane)
+        self._empty(lane)
         await asyncio.sleep(wait_s)
         lane.claimed = await self._claim(partition, await self._describe_topic())
         lane.doubtful_gap_at = None
         lane.open = True
         await self._seek(partition, lane.claimed.next_offset)
 
+    def _empty(self, lane: _Lane) -> None:
+        """Drop the runs that wait, so that whoever waits to put one more goes on."""
+        while not lane.runs.empty():
+            if isinstance(run := lane.runs.get_nowait(), Run):
+                self._let_go(lane, run)
+        self._room.set()
 
-def _empty(lane: _Lane) -> None:
-    """Drop the runs that wait, so that whoever waits to put one more goes on."""
-    while not lane.runs.empty():
-        lane.runs.get_nowait()
+    def _let_go(self, lane: _Lane, run: Run) -> None:
+        lane.held_bytes -= run.size_bytes
+        self._room.set()

@@ -11,7 +11,7 @@ import uvloop
 from redis.exceptions import RedisError
 
 from schemas.errors import BotifyError
-from schemas.garbage import collect_seldom
+from schemas.garbage import collect_seldom, return_large_blocks
 from schemas.logs import configure_logging
 from schemas.settings import Settings
 from streams.worker.folding_app import FoldingApp
@@ -27,6 +27,7 @@ def run(build_app: Callable[[Settings], FoldingApp]) -> None:
     asyncio.set_event_loop(loop)
     app = build_app(settings)
     collect_seldom()
+    return_large_blocks()
     worker = faust.Worker(app, loop=loop, loglevel=None, override_logging=False, redirect_stdouts=False, quiet=True)
     worker.spinner = None  # it draws on standard output even where that is no terminal
     try:

@@ -32,6 +32,11 @@ class Run(NamedTuple):
     partition: int
     records: Sequence[Any]
 
+    @property
+    def size_bytes(self) -> int:
+        """Of the records' values, as they lie in Kafka."""
+        return sum(len(record.value or b"") for record in self.records)
+
 
 class Partitions(Protocol):
     """Who owns the state of the assigned partitions."""

@@ -14,10 +14,11 @@ from streams.store.memory import MemoryStore
 from streams.store.protocol import Claim, Outcome, Store
 from streams.worker.emits import Emitted
 from streams.worker.intake import Intake, Rejected
-from streams.worker.ownership import LANE_RUNS, OwnedPartitions
+from streams.worker.ownership import HELD_BYTES, LANE_RUNS, OwnedPartitions
 from streams.worker.partition import ClaimedPartition, Counters
 from streams.worker.topic_state import TopicMismatchError, TopicState
-from tests.unit.streams.records import CODEC, TOPIC, run_of
+from streams.worker.transport import Run
+from tests.unit.streams.records import CODEC, TOPIC, record, run_of
 
 RECLAIM_AFTER_S = 0.05
 
@@ -241,6 +242,82 @@ def test_releasing_ends_the_lanes_without_failing_and_lets_go_of_who_waits() -> 
         assert h.owned.applied() == {}
         assert not h.owned.failed.done()
         assert h.listens() == 0
+
+    scenario(play)
+
+
+def large_run(offset: int, partition: int, size_bytes: int = HELD_BYTES // 4) -> Run:
+    return Run(partition, [record(offset, raw=b"x" * size_bytes)._replace(partition=partition)])
+
+
+def test_lanes_together_hold_a_bounded_number_of_bytes_while_the_store_is_slow() -> None:
+    """However many partitions there are: what waits for Redis is what a worker's memory grows by."""
+
+    async def play(h: Harness) -> None:
+        partitions = range(8)
+        h.topic = TopicState("t", dict.fromkeys(partitions, 0), dict.fromkeys(partitions, 1000))
+        await h.owned.claim(set(partitions))
+        h.store.hold.clear()
+        accepted: list[Run] = []
+
+        async def submit_all() -> None:
+            for offset in range(2):
+                for partition in partitions:
+                    run = large_run(offset, partition)
+                    await h.owned.submit(run)
+                    accepted.append(run)
+
+        submitting = asyncio.create_task(submit_all())
+        await h.until(lambda: len(accepted) == 4)
+        for _ in range(100):  # every task gets its turns
+            await asyncio.sleep(0)
+        assert sum(len(run.records[0].value) for run in accepted) == HELD_BYTES
+        h.store.hold.set()
+        async with asyncio.timeout(5):
+            await submitting
+        for partition in partitions:
+            await h.folded(2, partition)
+        assert h.owned.held_bytes == 0
+
+    scenario(play)
+
+
+def test_a_run_larger_than_the_bound_is_taken_alone() -> None:
+    async def play(h: Harness) -> None:
+        await h.owned.claim({0, 1})
+        async with asyncio.timeout(5):
+            await h.owned.submit(large_run(0, 0, HELD_BYTES + 1))
+            await h.owned.submit(large_run(0, 1, HELD_BYTES + 1))
+        await h.folded(1)
+        await h.folded(1, partition=1)
+
+    scenario(play)
+
+
+def test_what_a_fenced_lane_had_makes_room_for_the_others_while_it_waits() -> None:
+    async def play(h: Harness) -> None:
+        await h.owned.claim({0, 1})
+        h.store.outcomes = [Outcome.FENCED]
+        await h.owned.submit(large_run(0, 0, HELD_BYTES))
+        await h.until(lambda: h.counters.fenced)
+        async with asyncio.timeout(5):
+            await h.owned.submit(large_run(0, 1, HELD_BYTES))
+        await h.folded(1, partition=1)
+
+    scenario(play, reclaim_after_s=3600)
+
+
+def test_releasing_lets_go_of_who_waits_for_room() -> None:
+    async def play(h: Harness) -> None:
+        await h.owned.claim({0, 1})
+        h.store.hold.clear()
+        await h.owned.submit(large_run(0, 0, HELD_BYTES))
+        waiting = asyncio.create_task(h.owned.submit(large_run(0, 1, HELD_BYTES)))
+        await asyncio.sleep(0)
+        await h.owned.release()
+        async with asyncio.timeout(5):
+            await waiting
+        assert h.owned.held_bytes == 0
 
     scenario(play)
 
