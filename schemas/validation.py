@@ -30,7 +30,7 @@ def check(event: Listen | RecommendationRequest, key: bytes | None, raw: bytes) 
         and 0 <= event.timestamp_ms <= MAX_TIMESTAMP_MS
         and event.position >= 0
         and 0 < len(event.session_id.encode()) <= MAX_ID_BYTES
-        and 0 < len(event[0]) <= MAX_ID_BYTES
+        and 0 < len(event[0].encode()) <= MAX_ID_BYTES
         and key == b"%d" % event.user  # `key_of`, without the call
     ):
         return

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -45,7 +45,7 @@ def main() -> None:
         settings = stack.settings.with_(home=Path(home), topic_prefix="screenshots")
         create_topics(settings)
         browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        with scene(settings, LISTENS) as ready, _busy(ready), _replaying(settings):
+        with scene(settings, LISTENS) as ready, busy(ready), _replaying(settings):
             for size in SIZES:
                 for light in ("light", "dark"):
                     _take_all(browser, ready.url, size, light)
@@ -100,19 +100,24 @@ def _picture(page: Page, name: str, size: str, light: str) -> None:
     page.screenshot(path=FOLDER / f"{name}-{size}-{light}.png")
 
 
+class _EnoughError(Exception):
+    """The pictures are taken."""
+
+
 @contextmanager
-def _busy(ready: Scene) -> Iterator[None]:
+def busy(ready: Scene) -> Iterator[None]:
     """Let listeners go on while the pictures are taken."""
     stop = threading.Event()
 
-    interrupts = iter((KeyboardInterrupt,))  # one, as from a keyboard, so the run ends in order
-
     def go_on(_: Progress) -> None:
-        if stop.is_set() and (interrupt := next(interrupts, None)):
-            raise interrupt
+        if stop.is_set():
+            raise _EnoughError
 
-    options = RunOptions(rate=400.0, in_flight=300, seed=2)
-    listening = threading.Thread(target=run_loop, args=(ready.settings, ready.world, options, go_on))
+    def listen() -> None:
+        with suppress(_EnoughError):
+            run_loop(ready.settings, ready.world, RunOptions(rate=400.0, in_flight=300, seed=2), go_on)
+
+    listening = threading.Thread(target=listen)
     listening.start()
     try:
         yield

@@ -36,20 +36,18 @@ class Answer:
 
 @dataclass(frozen=True)
 class Deployment:
-    """One project; `files` are laid on top of each other, and with `demo` listeners listen."""
+    """One project; `files` are laid on top of each other."""
 
     directory: Path
     project: str
     port: int
     files: tuple[str, ...]
-    demo: bool
 
     def compose(self, *arguments: str, timeout_s: float = COMMAND_S) -> str:
         """Run `docker compose`, and return what it prints."""
         files = [part for file in self.files for part in ("-f", file)]
-        profile = ("--profile", "demo") if self.demo else ()
         return docker(
-            *("compose", "-p", self.project, *files, *profile, *arguments),
+            *("compose", "-p", self.project, *files, *arguments),
             cwd=self.directory,
             env={**os.environ, "BOTIFY_PORT": str(self.port)},
             timeout_s=timeout_s,
@@ -85,14 +83,14 @@ class Deployment:
 
 
 @contextmanager
-def deployment(directory: Path, *files: str, demo: bool = False) -> Iterator[Deployment]:
+def deployment(directory: Path, *files: str) -> Iterator[Deployment]:
     """Copy what git knows of the repository; at the end remove containers, networks and volumes."""
     try:
         docker("info")
     except (OSError, AssertionError):
         pytest.skip("no Docker engine answers")
     _copy_tracked_files(directory)
-    deployed = Deployment(directory, f"botify-e2e-{uuid.uuid4().hex[:6]}", find_free(), files, demo)
+    deployed = Deployment(directory, f"botify-e2e-{uuid.uuid4().hex[:6]}", find_free(), files)
     try:
         yield deployed
     except BaseException:

@@ -13,6 +13,7 @@ from tests.e2e.compose.deployment import BUILD_S, Deployment, deployment, docker
 from tests.support import eventually
 
 FILES = ("docker-compose.yml", "docker-compose.cluster.yml")
+SCALED = ("--scale", "simulator=1", "--scale", "worker=3")
 STEP = 2_000
 """Listens between two deaths."""
 USER = 4242
@@ -42,8 +43,8 @@ print(json.dumps({{"asked": len(asked), "unanswered": len(asked - answered), "to
 
 
 def test_a_worker_and_a_broker_die_and_nothing_is_lost(tmp_path: Path) -> None:
-    with deployment(tmp_path, *FILES, demo=True) as botify:
-        botify.compose("up", "--build", "--wait", "--scale", "worker=3", timeout_s=BUILD_S)
+    with deployment(tmp_path, *FILES) as botify:
+        botify.compose("up", "--build", "--wait", *SCALED, timeout_s=BUILD_S)
         with _client(botify) as listener:
             _wait_for_listens(botify, STEP)
             docker("kill", botify.containers("worker")[0]["Name"])

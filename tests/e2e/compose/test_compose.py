@@ -6,10 +6,10 @@ import json
 import re
 from pathlib import Path
 
-from tests.e2e.compose.deployment import BUILD_S, deployment
+from tests.e2e.compose.deployment import BUILD_S, deployment, docker
 
 KILLED = 137
-SCALED = ("--scale", "worker=3", "--scale", "recommender=2")
+SCALED = ("--scale", "worker=3", "--scale", "recommender=2", "--scale", "simulator=1")
 
 
 def test_compose_serves_a_recommendation_and_stops_gracefully(tmp_path: Path) -> None:
@@ -34,7 +34,13 @@ def test_compose_serves_a_recommendation_and_stops_gracefully(tmp_path: Path) ->
 
         botify.compose("stop")
         ended = {
-            one["Name"]: one["ExitCode"] for one in botify.containers("worker", "learner", "recommender", "gateway")
+            one["Name"]: one["ExitCode"]
+            for one in botify.containers("worker", "learner", "recommender", "gateway", "simulator")
         }
-        assert len(ended) == 7
+        assert len(ended) == 8
         assert KILLED not in ended.values(), f"not stopped within its grace: {ended}"
+
+        botify.compose("down")
+        of_project = f"label=com.docker.compose.project={botify.project}"
+        assert docker("ps", "--all", "--quiet", "--filter", of_project) == ""
+        assert docker("network", "ls", "--quiet", "--filter", of_project) == ""

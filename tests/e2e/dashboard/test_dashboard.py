@@ -18,6 +18,7 @@ from schemas.topics import Topics, create_topics  # noqa: E402
 from streams.read import StateReader  # noqa: E402
 from streams.store.connect import connect  # noqa: E402
 from tests.dashboard_scene import Scene, chromium, gateway, scene  # noqa: E402
+from tests.screenshots import busy  # noqa: E402
 from tests.support import eventually, make_listens, produce, read_topic  # noqa: E402
 
 LISTENS = 12_000
@@ -219,3 +220,9 @@ def test_without_servers_the_pages_say_so(deployed: Scene, laptop: Visit) -> Non
         alerts = laptop.page.get_by_role("alert")
         expect(alerts.filter(has_text="no Kafka listens at 127.0.0.1:1")).to_be_visible()
         expect(alerts.filter(has_text="no Redis listens at 127.0.0.1:1")).to_be_visible()
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_listeners_who_listen_while_pictures_are_taken_end_quietly(deployed: Scene) -> None:
+    with busy(deployed):
+        pass

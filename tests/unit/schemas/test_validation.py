@@ -60,11 +60,12 @@ def test_a_user_that_cannot_be_is_refused(user: int) -> None:
         check(LISTEN._replace(user=user), b"%d" % user, b"")
 
 
-@pytest.mark.parametrize("length", [0, MAX_ID_BYTES + 1])
+@pytest.mark.parametrize("id_", ["", "x" * (MAX_ID_BYTES + 1), "é" * 128])
 @pytest.mark.parametrize(("event", "field"), [(LISTEN, "event_id"), (REQUEST, "request_id")])
-def test_the_events_own_id_has_a_length(event: Any, field: str, length: int) -> None:
-    with pytest.raises(ValidationError, match=f"{field} and session_id must have"):
-        check(event._replace(**{field: "x" * length}), b"42", b"")
+def test_the_events_own_id_has_a_length_in_bytes(event: Any, field: str, id_: str) -> None:
+    check(event._replace(**{field: "é" * 127}), b"42", b"")
+    with pytest.raises(ValidationError, match=f"{field} and session_id must have 1 to 255 bytes"):
+        check(event._replace(**{field: id_}), b"42", b"")
 
 
 @pytest.mark.parametrize("key", [None, b"", b"43", b"042", b"\0\0\0\x2a"])

@@ -1,0 +1,107 @@
+"""What README and docs tell people to type exists, and so do the files that they name."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+
+from services.cli.main import build_cli
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "Makefile", *(ROOT / "docs").rglob("*.md")])
+NAMING_FILES = [*PAGES, ROOT / "services/experiments.toml", *ROOT.glob("docker-compose*.yml")]
+FILE = re.compile(r"(?<![\w./:{-])((?:[\w-]+/)+[\w-]+\.(?:py|md|toml|yml|lua|ipynb))\b")
+MODULE = re.compile(r"python3? -m ([\w.]+)")
+TARGET = re.compile(r"(?:`|^)make ([a-z]+)\b", re.MULTILINE)
+SERVICE = re.compile(r"--scale ([\w-]+)=")
+
+
+@cache
+def cli() -> Any:  # typer may bring a click of its own
+    return typer.main.get_command(build_cli())
+
+
+@cache
+def tracked_files() -> frozenset[str]:
+    listed = subprocess.run(("git", "ls-files"), cwd=ROOT, capture_output=True, text=True, check=True)  # noqa: S607
+    return frozenset(listed.stdout.splitlines())
+
+
+def commands_in(text: str) -> Iterator[list[str]]:
+    """Yield the arguments of each `botify` command that stands in backticks or begins a line of a code block."""
+    quoted = re.findall(r"`((?:[A-Z_]+=\S+ )*botify [^`]+)`", text)
+    typed = re.findall(r"^(?: {4}|\$ |)((?:[A-Z_]+=\S+ )*botify .+)$", text, re.MULTILINE)
+    for command in [*quoted, *typed]:
+        words = shlex.split(re.split(r"\s#|\s{2,}", re.sub("[…[\\]]", "", command))[0].rstrip(".,;:"))
+        yield words[words.index("botify") + 1 :]
+
+
+def refusal_of(words: list[str]) -> str | None:
+    """Say what the command line would refuse; a mention without all arguments is a name, and may be short."""
+    command, path = cli(), "botify"
+    while hasattr(command, "commands") and words and not words[0].startswith("-"):
+        name, *words = words
+        if name not in command.commands:
+            return f"{path} has no {name!r}"
+        command, path = command.commands[name], f"{path} {name}"
+    try:
+        given, surplus, _ = command.make_parser(command.context_class(command)).parse_args(list(words))
+    except Exception as error:  # noqa: BLE001 - of that click
+        return f"{path}: {error}"
+    if surplus:
+        return f"{path}: takes no {surplus}"
+    required = [one.name for one in command.params if one.required and one.param_type_name == "option"]
+    missing = [name for name in required if words and name not in given]
+    return f"{path}: {missing} must be given" if missing else None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_are_there_with_their_flags(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    refused = {" ".join(words): why for words in commands_in(text) if (why := refusal_of(words))}
+    assert refused == {}
+    assert [module for module in MODULE.findall(text) if importlib.util.find_spec(module) is None] == []
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(TARGET.findall(text)) <= set(targets)
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+    assert set(SERVICE.findall(text)) <= set(compose["services"])
+
+
+@pytest.mark.parametrize("page", NAMING_FILES, ids=lambda page: page.name)
+def test_files_that_are_named_are_there(page: Path) -> None:
+    known = tracked_files()
+    named = set(FILE.findall(page.read_text(encoding="utf-8")))
+    beside = page.relative_to(ROOT).parent.as_posix()
+    assert {
+        name
+        for name in named
+        if name not in known
+        and not any(file.endswith(f"/{name}") for file in known)
+        and f"{beside}/{name}" not in known
+    } <= {"sim/envs/user.py"}  # of the course's repository
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_tables_are_whole(page: Path) -> None:
+    """A blank line in a table ends it: the rows behind it are shown as text."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    lines = text.splitlines()
+    torn = [
+        number
+        for number in range(1, len(lines) - 1)
+        if not lines[number].strip()
+        and lines[number - 1].startswith("|")
+        and lines[number + 1].startswith("|")
+        and not "".join(lines[number + 2 : number + 3]).startswith("| ---")
+    ]
+    assert torn == []
