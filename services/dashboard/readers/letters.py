@@ -8,7 +8,7 @@ from typing import Any
 
 from confluent_kafka import Message
 
-from schemas.dead_letters import PREFIX, origin_of
+from schemas.dead_letters import PREFIX, is_exclusion, origin_of
 from schemas.settings import Settings
 from schemas.topics import Topics
 from services.dashboard.figures.snapshot import Letter
@@ -50,7 +50,7 @@ class LettersReader:
             return ()
         deeds = self._redis.hmget(self._resolutions, list(self._letters))
         known = [
-            letter._replace(deed=json.loads(deed)["deed"] if deed else "")
+            letter._replace(deed=json.loads(deed)["deed"]) if deed else letter
             for letter, deed in zip(self._letters.values(), deeds, strict=True)
         ]
         return tuple(sorted(known, key=lambda letter: -letter.at_ms))
@@ -77,5 +77,5 @@ def letter_of(message: Message) -> Letter | None:
         reason=text("exception.class.name"),
         message=text("exception.message"),
         value=(message.value() or b"")[:SHOWN_BYTES],
-        deed="",
+        deed="excluded" if is_exclusion(headers.items()) else "",
     )

@@ -11,6 +11,7 @@ _DEEDS = {
     "redriving": ("redriving", "accent"),
     "redriven": ("redriven", "good"),
     "dropped": ("dropped", ""),
+    "excluded": ("excluded", "accent"),
 }
 
 

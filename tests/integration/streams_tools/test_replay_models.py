@@ -116,13 +116,13 @@ def test_a_topic_that_has_lost_its_beginning_is_refused(trained: Settings) -> No
 def test_models_are_rebuilt_swapped_and_rolled_back(trained: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     learned = json.loads(replay_models(trained, "--json").stdout)["live"]
     with monkeypatch.context() as patched:
-        patched.setattr(fold, "SNAPSHOT_LEAST", 500)  # others than the learner has, and older
+        patched.setattr(fold, "SNAPSHOT_LEAST", 600)  # others than the learner has, and older
         made = json.loads(replay_models(trained, "--rebuild", "--json").stdout)
     assert json.loads(replay_models(trained, "--json").stdout)["equals_live"] is True  # nothing has changed yet
     swapped = json.loads(replay_models(trained, "--swap", made["id"], "--json").stdout)
     assert swapped["namespace"] == made["namespace"]
-    assert {model["version"] for model in swapped["models"].values()} == {500}
-    monkeypatch.setattr(fold, "SNAPSHOT_LEAST", 500)
+    assert {model["version"] for model in swapped["models"].values()} == {600}
+    monkeypatch.setattr(fold, "SNAPSHOT_LEAST", 600)
     again = json.loads(replay_models(trained, "--json").stdout)
     assert (again["equals_live"], again["next_offset"], again["live"]) == (True, BATCHES, swapped["models"])
     with pytest.raises(ReplayError, match="are live already"):
@@ -130,7 +130,7 @@ def test_models_are_rebuilt_swapped_and_rolled_back(trained: Settings, monkeypat
     back = json.loads(replay_models(trained, "--rollback", "--json").stdout)
     assert (back["namespace"], back["models"]) == (swapped["former"], learned)
     published = [CODEC.decode(m.value(), Model).version for m in read_topic(trained, Topics.of(trained).models.name)]
-    assert published == [500, 500, 800, 800]
+    assert published == [600, 600, 800, 800]
     rows = with_sources(trained, read_status)
     assert [(one.role, one.behind) for one in rows if "learner" in one.namespace] == [("live", 3), ("ready", 0)]
     assert with_sources(trained, lambda sources: collect(sources, everything=True)) == [made["namespace"]]
