@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import pandas as pd
 
 from analytics.frames import concat_listens, drop_copies, listens_frame, of_run
-from schemas.codec import Codec
 from schemas.entered import entered
 from schemas.events import Listen
 from schemas.registry import codec_of
+from schemas.rejected_before import RejectedBefore
 from schemas.settings import Settings
 from schemas.topic_reader import TopicReader
 from schemas.topics import Topics
@@ -24,7 +24,7 @@ def read_listens(
 ) -> pd.DataFrame:
     """Read listens from the topic; nothing is committed, so reading twice is harmless.
 
-    Copies of a listen and messages that belong in the dead-letter topic are left out, as the worker leaves them out.
+    Copies of a listen are left out, and what is a dead letter or belongs among them, as the worker leaves them out.
 
     Parameters
     ----------
@@ -44,15 +44,14 @@ def read_listens(
     TopicError
         The topic does not exist or the broker stops answering.
     """
-    reader = TopicReader(settings, Topics.of(settings).listens.name, from_offsets)
+    topic, codec = Topics.of(settings).listens.name, codec_of(settings)
+    reader, rejected = TopicReader(settings, topic, from_offsets), RejectedBefore(settings, topic)
     try:
-        frames = (listens_frame(batch) for batch in _decoded(reader, codec_of(settings), to_offsets))
+        rejected.refresh()
+        batches = reader.read_to_end(to_offsets)
+        frames = (listens_frame([listen for _, listen in entered(b, Listen, codec, rejected.offsets)]) for b in batches)
         listens = drop_copies(concat_listens(frames if run_id is None else (of_run(f, run_id) for f in frames)))
     finally:
         reader.close()
+        rejected.close()
     return listens
-
-
-def _decoded(reader: TopicReader, codec: Codec, end: Mapping[int, int] | None) -> Iterator[list[Listen]]:
-    for messages in reader.read_to_end(end):
-        yield [listen for _, listen in entered(messages, Listen, codec)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TypeVar
 
 from confluent_kafka import Message
@@ -18,11 +19,26 @@ _CHECKED = (Listen, RecommendationRequest)
 """Events that come from outside; the others are made by the worker and the recommender."""
 
 
-def entered(messages: Sequence[Message], event: type[E], codec: Codec) -> Iterator[tuple[Message, E]]:
-    """Yield the records with their events, in order, without those that cannot be read or cannot be true."""
+def entered(
+    messages: Sequence[Message],
+    event: type[E],
+    codec: Codec,
+    rejected_before: Mapping[int, Container[int]] = MappingProxyType({}),
+) -> Iterator[tuple[Message, E]]:
+    """Yield the records with their events, in order, without those that cannot be read or cannot be true.
+
+    Parameters
+    ----------
+    messages : sequence of Message
+        Of one topic.
+    event : type
+    codec : Codec
+    rejected_before : mapping of partition to container of offset
+        Records that are dead letters (`RejectedBefore.offsets`); they are left out too.
+    """
     read = codec.decode_many([message.value() for message in messages], event)
     for message, one in zip(messages, read, strict=True):
-        if isinstance(one, DecodeError):
+        if isinstance(one, DecodeError) or message.offset() in rejected_before.get(message.partition(), ()):
             continue
         if isinstance(one, _CHECKED):
             try:

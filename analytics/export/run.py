@@ -19,6 +19,7 @@ from analytics.export.manifest import Manifest, Source
 from schemas.events import Event, Listen, Recommendation, RecommendationRequest, Session
 from schemas.position import EARLIEST, LATEST, Position
 from schemas.registry import codec_of
+from schemas.rejected_before import RejectedBefore
 from schemas.settings import Settings
 from schemas.stopping import Stopping
 from schemas.topic_reader import TopicReader
@@ -105,9 +106,10 @@ def export_topic(
         start, end = directory.manifest.next_offsets, bounds.offsets_of(extent.end, settings)
         bounds.check_reachable(start)
         total = sum(max(0, end[partition] - offset) for partition, offset in start.items())
-        reader = TopicReader(settings, definition.name, start)
-        chunk, done = Chunk(BatchDecoder(event, codec_of(settings))), 0
+        reader, rejected = TopicReader(settings, definition.name, start), RejectedBefore(settings, definition.name)
+        chunk, done = Chunk(BatchDecoder(event, codec_of(settings), rejected.offsets)), 0
         try:
+            rejected.refresh()
             for messages in _read(reader, end, stopping, follow=extent.follow):
                 chunk.add(messages)
                 done += len(messages)
@@ -115,9 +117,11 @@ def export_topic(
                     on_progress(done, max(done, total))
                 if chunk.rows >= commit_rows or chunk.age_s >= COMMIT_S:
                     chunk.commit_to(directory)
+                    rejected.refresh()
             chunk.commit_to(directory)
         finally:
             reader.close()
+            rejected.close()
         return directory.manifest
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
-from confluent_kafka import Message
 from pyarrow import dataset
 
-from schemas.codec import Codec
 from schemas.entered import entered
 from schemas.events import Listen
 from schemas.registry import codec_of
+from schemas.rejected_before import RejectedBefore
 from schemas.settings import Settings
 from schemas.topic_reader import TopicReader
 from schemas.topics import Topics
@@ -32,16 +32,20 @@ def heard_of_topic(settings: Settings) -> Heard:
     TopicError
         The topic is missing, or the broker stops answering.
     """
-    codec = codec_of(settings)
-    reader = TopicReader(settings, Topics.of(settings).listens.name)
+    topic, codec = Topics.of(settings).listens.name, codec_of(settings)
+    reader, rejected = TopicReader(settings, topic), RejectedBefore(settings, topic)
     try:
-        return Heard.together(_part(codec, batch) for batch in reader.read_to_end())
+        rejected.refresh()
+        return Heard.together(
+            _part([_FIELDS(listen) for _, listen in entered(batch, Listen, codec, rejected.offsets)])
+            for batch in reader.read_to_end()
+        )
     finally:
         reader.close()
+        rejected.close()
 
 
-def _part(codec: Codec, messages: list[Message]) -> Heard:
-    rows = [_FIELDS(listen) for _, listen in entered(messages, Listen, codec)]
+def _part(rows: list[Any]) -> Heard:
     return Heard.of(*zip(*rows, strict=True)) if rows else Heard.of([], [], [], [], [], [])
 
 

@@ -9,10 +9,13 @@ from schemas.entered import entered
 from schemas.event_time import LEAD_MS, event_time_of
 from schemas.events import Listen
 from schemas.registry import codec_of
+from schemas.rejected_before import RejectedBefore
 from schemas.settings import Settings
 from schemas.topic_reader import TopicReader, end_offsets
 from schemas.topics import Topics
 
+NEWEST = 100
+"""Listens of each partition that are looked at: some of them may be dead letters, and some may come late."""
 APART_MS = 60 * 60 * 1000
 """Between the newest listen and a new run: more than the gap that closes sessions."""
 
@@ -30,15 +33,18 @@ def start_of_run_ms(settings: Settings) -> int:
     """
     topic, codec = Topics.of(settings).listens.name, codec_of(settings)
     newest_ms: dict[int, int] = {}
+    rejected = RejectedBefore(settings, topic)
     ends = end_offsets(settings, topic)
-    reader = TopicReader(settings, topic, {partition: max(0, end - 1) for partition, end in ends.items()})
+    reader = TopicReader(settings, topic, {partition: max(0, end - NEWEST) for partition, end in ends.items()})
     try:
+        rejected.refresh()
         for batch in reader.read_to_end(ends):
-            # somebody's bad message says nothing about time
-            for message, listen in entered(batch, Listen, codec):
-                newest_ms[message.partition()] = listen.timestamp_ms
+            # a dead letter says nothing about time
+            for message, listen in entered(batch, Listen, codec, rejected.offsets):
+                newest_ms[message.partition()] = max(newest_ms.get(message.partition(), 0), listen.timestamp_ms)
     finally:
         reader.close()
+        rejected.close()
     return max(int(time.time() * 1000), event_time_of(list(newest_ms.values())) + APART_MS)
 
 

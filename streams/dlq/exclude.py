@@ -20,11 +20,11 @@ from schemas.dead_letters import MAX_BYTES, Origin, dead_letter_headers
 from schemas.errors import DecodeError, ExcludedError
 from schemas.events import Listen
 from schemas.registry import codec_of
+from schemas.rejected_before import RejectedBefore
 from schemas.settings import Settings
 from schemas.topic_reader import TopicReader, end_offsets, start_offsets
 from schemas.topics import Topics
 from streams.dlq.letters import DeadLetterError
-from streams.worker.rejected_before import RejectedBefore
 
 SAMPLE = 5
 ACKNOWLEDGE_TIMEOUT_S = 40.0

@@ -12,11 +12,11 @@ from schemas import clients
 from schemas.catalogue import CatalogueReader
 from schemas.codec import Codec
 from schemas.events import Track
+from schemas.rejected_before import RejectedBefore
 from schemas.settings import Settings
 from schemas.topic_id import read_topic_id
 from schemas.topics import Topics
 from streams.learner.intake import TrainingIntake
-from streams.worker.rejected_before import RejectedBefore
 
 
 class LearningSources:

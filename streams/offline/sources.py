@@ -10,12 +10,12 @@ from typing import Any
 
 from schemas.catalogue import CatalogueReader
 from schemas.registry import codec_of
+from schemas.rejected_before import RejectedBefore
 from schemas.settings import Settings
 from schemas.topics import Topics
 from streams.store.connect import connect_async
 from streams.worker.broker import describe_topic, group_of
 from streams.worker.intake import Intake
-from streams.worker.rejected_before import RejectedBefore
 from streams.worker.topic_state import TopicState
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from schemas.catalogue import CatalogueReader
 from schemas.event_time import EventTime
 from schemas.registry import codec_of
+from schemas.rejected_before import RejectedBefore
 from schemas.settings import Settings
 from schemas.topics import Topics
 from streams.folds.popularity import TrackRows
@@ -16,7 +17,6 @@ from streams.worker.emitter import Emitter
 from streams.worker.folding_app import Folding, FoldingApp, make_app
 from streams.worker.intake import Intake
 from streams.worker.partition import ClaimedPartition, Counters
-from streams.worker.rejected_before import RejectedBefore
 
 RUN_RECORDS = 12_000
 """More than `FETCH_BYTES` hold, so a fetch gives each partition one run, none two.

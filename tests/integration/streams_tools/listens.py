@@ -74,12 +74,12 @@ def write_listens(
     assert producer.flush(60) == 0
 
 
-def fold_live(settings: Settings, *, emit: bool = False) -> None:
+def fold_live(settings: Settings, *, emit: bool = False, training: bool = False) -> None:
     """Do what a worker does, in this process: claim each partition and fold it from its checkpoint to the end."""
-    asyncio.run(_fold_live(settings, emit))
+    asyncio.run(_fold_live(settings, emit, training))
 
 
-async def _fold_live(settings: Settings, emit: bool) -> None:
+async def _fold_live(settings: Settings, emit: bool, training: bool) -> None:
     topic, codec = Topics.of(settings).listens.name, Codec()
     redis, catalogue = connect_async(settings), CatalogueReader(settings, codec)
     catalogue.refresh()
@@ -90,7 +90,7 @@ async def _fold_live(settings: Settings, emit: bool) -> None:
         claim = await store.claim(partition, "test", topic_id)
         start = claim.next_offset or 0
         intake = Intake(codec, catalogue.tracks, catalogue.refresh)
-        claimed = ClaimedPartition(partition, claim, start, store, intake, emits, Counters())
+        claimed = ClaimedPartition(partition, claim, start, store, intake, emits, Counters(), training=training)
         log = PartitionLog(settings, topic, partition, start)
         for batch in log.read_to(end):
             await claimed.process(batch)

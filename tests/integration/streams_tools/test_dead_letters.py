@@ -10,6 +10,7 @@ from confluent_kafka import Producer
 
 from schemas.clients import producer_config
 from schemas.dead_letters import Origin
+from schemas.rejected_before import RejectedBefore
 from schemas.settings import Settings
 from schemas.topic_reader import TopicReader, end_offsets
 from schemas.topics import Topics
@@ -22,7 +23,6 @@ from streams.read import StateReader
 from streams.store.connect import connect
 from streams.store.keys import redrive_lock
 from streams.verify.verify import verify
-from streams.worker.rejected_before import RejectedBefore
 from tests.integration.streams_tools.listens import TRACKS, fold_live, listens, write_catalogue, write_listens
 
 LISTENS = 400

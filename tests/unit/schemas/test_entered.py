@@ -21,12 +21,19 @@ class Message(NamedTuple):
 
     raw_key: bytes | None
     raw: bytes | None
+    at: int = 0
 
     def key(self) -> bytes | None:
         return self.raw_key
 
     def value(self) -> bytes | None:
         return self.raw
+
+    def partition(self) -> int:
+        return 3
+
+    def offset(self) -> int:
+        return self.at
 
 
 @pytest.mark.parametrize("together", [0, 100])
@@ -50,3 +57,8 @@ def test_what_we_made_ourselves_need_not_have_a_listeners_key() -> None:
     session = Session("0-1", "a", 42, 1, 2, 3, 1.5, "end")
     messages: Any = [Message(None, CODEC.encode(session))]
     assert [event for _, event in entered(messages, Session, CODEC)] == [session]
+
+
+def test_dead_letters_of_the_topic_are_left_out() -> None:
+    messages: Any = [Message(key_of(42), CODEC.encode(LISTEN), at) for at in range(3)]
+    assert [message.at for message, _ in entered(messages, Listen, CODEC, {3: {1}, 0: {2}})] == [0, 2]
