@@ -19,7 +19,7 @@ from streams.worker.intake import Intake
 from streams.worker.partition import ClaimedPartition, Counters
 
 RUN_RECORDS = 12_000
-"""More than `FETCH_BYTES` hold, so a fetch gives each partition one run, none two.
+"""More than `FETCH_BYTES` hold unless they are compressed well, so that a fetch gives a partition one run or two.
 
 The longer the run, the fewer states are written: a listener who comes ten times in a run is written once.
 """

@@ -24,8 +24,9 @@ LANE_RUNS = 1
 HELD_BYTES = 4 * 1024 * 1024
 """Of all records in the lanes, before fetching is held back.
 
-A record takes some fifteen times its bytes while it is folded. Without this bound every lane would hold two runs as
-soon as Redis is slower than Kafka, so that the memory would grow with the partitions and with what else goes on.
+In memory a record has four times its bytes while it waits, and ten times while it is folded. Without this bound every
+lane would hold two runs as soon as Redis is slower than Kafka, so that the memory would grow with the partitions and
+with what else goes on.
 """
 
 
