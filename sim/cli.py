@@ -15,6 +15,7 @@ from rich.table import Table
 
 from schemas.logs import configure_logging
 from schemas.observing.server import new_registry, observed
+from schemas.reachable import require_kafka
 from schemas.settings import Settings
 from sim.agents.load import load_agent
 from sim.errors import SimulationError
@@ -67,7 +68,7 @@ def run(
     url: Annotated[str, typer.Option(help="Where the http agent's server is.")] = "http://127.0.0.1:5001",
 ) -> None:
     """Simulate until the given sessions, listens, seconds or days are over, or until Ctrl-C."""
-    settings = Settings.from_env()
+    settings = require_kafka(Settings.from_env())
     options = RunOptions(
         users=users,
         in_flight=in_flight,

@@ -15,8 +15,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from schemas.events import Model
+from schemas.reachable import require_kafka
 from schemas.settings import Settings
 from streams.replay.models import Relearned, relearn
+from streams.store.connect import require_redis
 
 console = Console()
 
@@ -28,12 +30,11 @@ def models(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Learn the models again from offset 0, and compare them with the learner's; exit with 1 where any byte differs."""
+    settings = require_kafka(require_redis(Settings.from_env()))
     columns = (TextColumn("learning"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None)
-        done = asyncio.run(
-            relearn(Settings.from_env(), lambda records, total: bar.update(task, advance=records, total=total))
-        )
+        done = asyncio.run(relearn(settings, lambda records, total: bar.update(task, advance=records, total=total)))
     if save is not None:
         save.mkdir(parents=True, exist_ok=True)
         for model in done.models.values():

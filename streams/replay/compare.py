@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 
+from schemas.topic_reader import end_offsets
 from streams.offline.sources import Sources
 from streams.replay.lanes import run_lanes
 from streams.replay.namespace_target import NamespaceTarget
@@ -26,20 +28,30 @@ async def equals_live(sources: Sources, target: NamespaceTarget, namespace: str,
     Returns
     -------
     bool | None
-        None where the live namespace cannot be compared: it is of another topic, began later, or stays behind.
+        None where the live namespace cannot be compared: it is of another topic, began later, stays behind, or has
+        folded records that the topic has lost.
     """
     for partition in sources.state.end:
         reached = await target.open(partition, 0)
         if not await _live_reaches(sources, live, partition, reached):
             return None
         async with frozen(sources.redis, live, partition) as state:
-            if not _comparable(state, sources):
+            end = {partition: state.next_offset or 0}
+            if not _comparable(state, sources) or await within_topic(sources, end) != end:
                 return None
-            await run_lanes(sources, target, {partition: reached}, {partition: state.next_offset or 0})
+            await run_lanes(sources, target, {partition: reached}, end)
             expected = await digest(state.contents, partition)
         if await digest(RedisContents(sources.redis, namespace), partition) != expected:
             return False
     return True
+
+
+async def within_topic(sources: Sources, checkpoints: Mapping[int, int]) -> dict[int, int]:
+    """Return checkpoints of the live namespace, none past the topic's end: where it is, the topic has lost records."""
+    ends: Mapping[int, int] = sources.state.end
+    if any(offset > ends[partition] for partition, offset in checkpoints.items()):  # it has grown, or lost some
+        ends = await asyncio.to_thread(end_offsets, sources.settings, sources.topic)
+    return {partition: min(offset, ends[partition]) for partition, offset in checkpoints.items()}
 
 
 def _comparable(state: Frozen, sources: Sources) -> bool:
