@@ -68,7 +68,7 @@ def run(
     url: Annotated[str, typer.Option(help="Where the http agent's server is.")] = "http://127.0.0.1:5001",
 ) -> None:
     """Simulate until the given sessions, listens, seconds or days are over, or until Ctrl-C."""
-    settings = require_kafka(Settings.from_env())
+    settings = Settings.from_env()
     options = RunOptions(
         users=users,
         in_flight=in_flight,
@@ -90,6 +90,8 @@ def run(
             "drift apart and sessions are closed too early.",
             style="yellow",
         )
+    if agent == "kafka":
+        require_kafka(settings)
     with console.status("opening the world"):
         opened = open_world(settings.home, WorldConfig()) if world is None else find_world(settings.home, world)
     if agent == "console":
