@@ -21,6 +21,7 @@ from analytics.planning import Wanted, plan_experiment
 from analytics.render import render_interactions, render_plan, render_table
 from analytics.sessions import sessions_of
 from analytics.topic import read_listens
+from schemas.reachable import require_kafka
 from schemas.settings import Settings
 
 GROUP = "botify.experiment"
@@ -108,7 +109,7 @@ def _sessions_and_assignments(
     if data is not None:
         with open_listens(data, run) as exported:
             return exported.sessions(), [exported.assignment(name) for name in names]
-    listens = read_listens(Settings.from_env(), run_id=run)
+    listens = read_listens(require_kafka(Settings.from_env()), run_id=run)
     return sessions_of(listens), [assign(listens, name) for name in names]
 
 
@@ -116,7 +117,7 @@ def _sessions(data: Path | None, run: str | None) -> pd.DataFrame:
     if data is not None:
         with open_listens(data, run) as exported:
             return exported.sessions()
-    return sessions_of(read_listens(Settings.from_env(), run_id=run))
+    return sessions_of(read_listens(require_kafka(Settings.from_env()), run_id=run))
 
 
 def _weights(text: str | None) -> dict[str, float] | None:

@@ -16,6 +16,7 @@ from rich.table import Table
 from schemas.event_time import utc
 from schemas.logs import configure_logging
 from schemas.observing.server import new_registry, observed
+from schemas.reachable import require_kafka
 from schemas.settings import Settings
 from sim.agents.load import load_agent
 from sim.errors import SimulationError
@@ -90,6 +91,8 @@ def run(
             "drift apart and sessions are closed too early.",
             style="yellow",
         )
+    if agent == "kafka":
+        require_kafka(settings)
     with console.status("opening the world"):
         opened = open_world(settings.home, WorldConfig()) if world is None else find_world(settings.home, world)
     if agent == "console":

@@ -14,6 +14,7 @@ from analytics.botify_log.lines import listens_of
 from analytics.botify_log.publish import publish_listens
 from schemas.catalogue import CatalogueReader
 from schemas.events import Listen
+from schemas.reachable import require_kafka
 from schemas.registry import codec_of
 from schemas.settings import Settings
 
@@ -25,7 +26,7 @@ def import_log(
     ] = None,
 ) -> None:
     """Publish Botify's JSON data log into the topic of listens; twice does no more than once."""
-    settings, console = Settings.from_env(), Console()
+    settings, console = require_kafka(Settings.from_env()), Console()
     run_id = run or f"log{_digest(file)[:8]}"
     with console.status("reading"):  # to the end, so that nothing is published of a log that has a bad line
         known = _known_tracks(settings)

@@ -21,6 +21,7 @@ from analytics.export.run import TIME_COLUMNS, Extent, Progress, export_topic
 from schemas.events import Listen
 from schemas.garbage import collect_seldom
 from schemas.position import parse_position
+from schemas.reachable import require_kafka
 from schemas.settings import Settings
 from schemas.stopping import asked_to_stop
 from schemas.topics import TopicDefinition, Topics
@@ -59,6 +60,7 @@ def export(
         raise ExportError(f"Botify's log is made of listens; {topic} has none, leave --topic out")
     folder = out if format_ is Format.PARQUET else out / LISTENS
     collect_seldom()
+    require_kafka(settings)
     # what was read is written before it ends
     with asked_to_stop(signal.SIGINT, signal.SIGTERM) as stopping, _bar(follow=follow) as progress:
         manifest = export_topic(settings, definition, folder, extent, progress, stopping=stopping)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from schemas.reachable import require_kafka
 from schemas.settings import Settings
 
 
@@ -23,7 +24,7 @@ def report(
 
     console = Console()
     with console.status("reading listens"):
-        read = read_from_kafka(Settings.from_env(), run) if data is None else read_from_export(data, run)
+        read = read_from_kafka(require_kafka(Settings.from_env()), run) if data is None else read_from_export(data, run)
     with console.status("drawing"):
         page = render_report(read)
     out.write_text(page, encoding="utf-8")

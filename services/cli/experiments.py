@@ -11,6 +11,7 @@ from rich.table import Table
 
 from schemas.entered import entered
 from schemas.events import Listen
+from schemas.reachable import require_kafka
 from schemas.registry import codec_of
 from schemas.settings import Settings
 from schemas.topic_reader import TopicReader
@@ -49,6 +50,7 @@ def show(name: Annotated[str, typer.Argument(help="The experiment's name.")]) ->
     if not found:
         names = ", ".join(experiment.name for experiment in experiments.experiments) or "none"
         raise ExperimentError(f"{file} declares no experiment {name!r}, but {names}")
+    require_kafka(settings)
     with console.status("Reading listens"):
         samples = _samples(settings, name)
     console.print(_arms(found[0], samples))

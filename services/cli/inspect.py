@@ -13,12 +13,13 @@ from schemas.catalogue import CatalogueReader
 from schemas.clients import partition_of
 from schemas.event_time import utc
 from schemas.events import Track
+from schemas.reachable import require_kafka
 from schemas.registry import codec_of
 from schemas.settings import Settings
 from services.errors import StateError
 from streams.folds.popularity import HALF_LIVES_MS, popularity_at
 from streams.read import StateReader
-from streams.store.connect import connect
+from streams.store.connect import connect, require_redis
 
 app = typer.Typer(help="Look at the state in Redis.", no_args_is_help=True)
 console = Console()
@@ -27,7 +28,7 @@ console = Console()
 @app.command("user")
 def user(user: Annotated[int, typer.Argument(min=0, help="The listener's id.")]) -> None:
     """Show a listener's counts, session and last listens."""
-    settings = Settings.from_env()
+    settings = require_kafka(require_redis(Settings.from_env()))
     reader = StateReader(connect(settings), settings)
     (state,) = reader.users([user])
     if state is None:
@@ -59,7 +60,7 @@ def popular(
     """Show the most popular tracks."""
     if half_life not in HALF_LIVES_MS:
         raise StateError(f"half-life {half_life!r} is not one of {', '.join(HALF_LIVES_MS)}")
-    settings = Settings.from_env()
+    settings = require_kafka(require_redis(Settings.from_env()))
     reader = StateReader(connect(settings), settings)
     ranked, scores = reader.top_tracks(half_life, count)
     if not len(ranked):

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from schemas.models import publish_models
+from schemas.reachable import require_kafka
 from schemas.registry import codec_of
 from schemas.settings import Settings
 from services.errors import RecommenderError
@@ -34,6 +35,7 @@ def build(
     if from_topic == (data is not None):
         raise RecommenderError("say where the listens are: --from-topic, or --data and a folder of Parquet files")
     settings, console = Settings.from_env(), Console()
+    require_kafka(settings)  # where the lists go, too
     with console.status("Reading listens"):
         heard = heard_of_topic(settings) if data is None else heard_of_parquet(data)
     with console.status(f"Making lists of {len(heard.events):,} listens"):

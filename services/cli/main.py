@@ -41,11 +41,34 @@ def build_cli(only: str | None = None) -> typer.Typer:
 
 
 def main() -> None:
-    """Run a command; an error that was foreseen is one message and exit status 1."""
+    """Run a command; an error that was foreseen, or a server that went away, is one message and exit status 1."""
     try:
         build_cli(next(iter(sys.argv[1:]), None))()
     except BotifyError as error:
-        Console(stderr=True).print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(1)
+        _fail(str(error))
+    except Exception as error:
+        if (message := _server_problem(error)) is None:
+            raise
+        _fail(message)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _fail(message: str) -> None:
+    Console(stderr=True).print(f"[red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
+    sys.exit(1)
+
+
+def _server_problem(error: Exception) -> str | None:
+    """Return what a server's client says that went wrong in the middle of a command; None for any other error."""
+    # imported here: what succeeds needs neither, and they take longer than most commands run
+    from confluent_kafka import KafkaException
+    from redis.exceptions import RedisClusterException, RedisError
+
+    from streams.store.refusals import refusal_of
+
+    if isinstance(error, KafkaException):
+        return f"Kafka: {error.args[0].str()}; `botify status` shows whether it runs"
+    if isinstance(error, RedisError | RedisClusterException):
+        return refusal_of(error) or f"Redis: {error}; `botify status` shows whether it runs"
+    return None

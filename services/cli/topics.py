@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from schemas import clients
+from schemas.reachable import require_kafka
 from schemas.settings import Settings
 from schemas.topic_reader import end_offsets, start_offsets
 from schemas.topics import Topics, create_topics, partition_counts
@@ -20,14 +21,14 @@ console = Console()
 @app.command("create")
 def create() -> None:
     """Make the topics that are missing; those that exist keep their partitions and data."""
-    made = create_topics(Settings.from_env())
+    made = create_topics(require_kafka(Settings.from_env()))
     console.print(f"made {', '.join(made)}" if made else "all topics exist")
 
 
 @app.command("list")
 def list_topics() -> None:
     """Show every topic with its event, key, partitions and records."""
-    settings = Settings.from_env()
+    settings = require_kafka(Settings.from_env())
     counts = partition_counts(AdminClient(clients.common_config(settings)))
     table = Table(title=f"topics on {settings.kafka_bootstrap_servers}", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("topic", overflow="fold")

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from schemas.errors import BotifyError
+from schemas.reachable import check_kafka
 from schemas.registry import codec_of
 from schemas.settings import Settings
 from services.dashboard.figures.catalogue import Catalogue
@@ -21,10 +23,8 @@ from services.dashboard.readers.part import Part
 from services.dashboard.readers.rankings import RankingsReader
 from services.dashboard.readers.replays import ReplaysReader
 from services.dashboard.readers.traffic import TrafficReader
-from services.stack.errors import StackError
-from services.stack.reachable import check_kafka, check_redis
 from streams.read import StateReader
-from streams.store.connect import connect
+from streams.store.connect import check_redis, connect
 
 EVERY_S = 1.0
 CATALOGUE_EVERY_S = 5.0
@@ -142,7 +142,7 @@ def _answers(check: Callable[[Settings], None], settings: Settings, problems: li
     """Ask before a client would wait for a server that is away; the others' parts go on."""
     try:
         check(settings)
-    except StackError as error:
+    except BotifyError as error:
         problems.append(str(error))
         return False
     return True

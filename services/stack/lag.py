@@ -15,9 +15,9 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from schemas import clients
 from schemas.committed_offsets import committed_offsets
 from schemas.errors import TopicError
+from schemas.reachable import require_kafka
 from schemas.settings import Settings
 from schemas.topics import Topics, partition_counts
-from services.stack.reachable import check_kafka
 
 TIMEOUT_S = 10.0
 SILENT = {"log_level": 0}
@@ -49,12 +49,12 @@ class OffsetReader:
 
     Raises
     ------
-    StackError
-        Nothing listens where Kafka should be.
+    NoBrokerError
+        No broker answers.
     """
 
     def __init__(self, settings: Settings) -> None:
-        check_kafka(settings)
+        require_kafka(settings)
         self._settings = settings
         self._admin = AdminClient({**clients.common_config(settings), **SILENT})
         self._topics = {definition.name for definition in Topics.of(settings).all()}

@@ -1,51 +1,18 @@
-"""Whether anything listens at an address, and is ready: asked before a client would try for half a minute."""
+"""Whether a gateway of this machine is ready."""
 
 from __future__ import annotations
 
 import http.client
 import json
-import socket
 import time
 from collections.abc import Callable
-from urllib.parse import urlsplit
 
-from schemas.settings import Settings
+from schemas.reachable import CONNECT_TIMEOUT_S
 from services.gateway.errors import NO_CATALOGUE
 from services.stack.errors import StackError
 from services.stack.ports import HOST
 
-CONNECT_TIMEOUT_S = 2.0
 _POLL_S = 0.1
-
-
-def check_kafka(settings: Settings) -> None:
-    """Make sure that one of Kafka's addresses takes connections.
-
-    Raises
-    ------
-    StackError
-        None does.
-    """
-    addresses = [address.strip().rpartition(":") for address in settings.kafka_bootstrap_servers.split(",")]
-    if not any(_takes_connections(host, port) for host, _, port in addresses):
-        raise StackError(
-            f"no Kafka listens at {settings.kafka_bootstrap_servers}: start one with `botify up` or set "
-            "KAFKA_BOOTSTRAP_SERVERS"
-        )
-
-
-def check_redis(settings: Settings) -> None:
-    """Make sure that Redis's address takes connections.
-
-    Raises
-    ------
-    StackError
-        It does not.
-    """
-    url = urlsplit(settings.redis_url)
-    host, port = url.hostname or "127.0.0.1", url.port or 6379
-    if not _takes_connections(host, str(port)):
-        raise StackError(f"no Redis listens at {host}:{port}: start one with `botify up` or set REDIS_URL")
 
 
 def wait_until_ready(port: int, deadline_s: float, running: Callable[[], bool] = lambda: True) -> list[str]:
@@ -91,11 +58,3 @@ def _problems_of_gateway(port: int) -> list[str]:
         return ["what answers is no gateway of Botify"]
     finally:
         connection.close()
-
-
-def _takes_connections(host: str, port: str) -> bool:
-    try:
-        socket.create_connection((host, int(port)), CONNECT_TIMEOUT_S).close()
-    except (OSError, ValueError):
-        return False
-    return True

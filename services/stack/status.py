@@ -13,10 +13,9 @@ from schemas.settings import Settings
 from schemas.topics import Topics
 from services.stack.lag import GroupLag, OffsetReader, Offsets, lags, rates, totals
 from services.stack.processes import ProcessReader, ProcessStatus
-from services.stack.reachable import check_redis
 from services.stack.record import StackEnd, StackRecord
 from streams.read import StateReader
-from streams.store.connect import connect
+from streams.store.connect import connect, require_redis
 from streams.store.keys import learner_prefix
 
 STATE = "(state in Redis)"
@@ -138,7 +137,7 @@ def _noted_in(problems: list[str]) -> Iterator[None]:
 
 def _checkpoints(settings: Settings) -> Offsets:
     """Return where workers and learners go on: it is kept in Redis, with the state; what they commit follows it."""
-    check_redis(settings)
+    require_redis(settings)
     topics, client = Topics.of(settings), connect(settings)
     learning = settings.with_(topic_prefix=learner_prefix(settings.topic_prefix), partitions=topics.training.partitions)
     try:

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from schemas.reachable import require_kafka
 from schemas.settings import Settings
 from sim.loop import publish_catalogue
 from sim.world import World, WorldConfig, find_world, open_world
@@ -55,7 +56,7 @@ def publish(
     world: Annotated[str | None, typer.Option(help="Name or directory; the default world if not given.")] = None,
 ) -> None:
     """Write the catalogue to its topic, so that there is something to recommend before anybody listens."""
-    settings = Settings.from_env()
+    settings = require_kafka(Settings.from_env())
     with console.status("publishing"):
         opened = _open(settings.home, world)
         written = publish_catalogue(settings, opened.catalogue)

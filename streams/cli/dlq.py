@@ -17,13 +17,14 @@ from rich.table import Table
 
 from schemas.event_time import utc
 from schemas.position import parse_position
+from schemas.reachable import require_kafka
 from schemas.settings import Settings
 from streams.cli.exclude import exclude
 from streams.dlq.letters import Choice, DeadLetter, DeadLetterError, read_letters
 from streams.dlq.redrive import Redriven
 from streams.dlq.redrive import redrive as bring_back
 from streams.dlq.resolutions import Deed, Resolutions
-from streams.store.connect import connect
+from streams.store.connect import connect, require_redis
 
 app = typer.Typer(help="Dead letters: messages that could not enter, or were excluded.", no_args_is_help=True)
 console = Console()
@@ -46,7 +47,7 @@ def list_letters(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")] = False,
 ) -> None:
     """Show open letters, and those of records that operators excluded."""
-    settings = Settings.from_env()
+    settings = require_kafka(require_redis(Settings.from_env()))
     deeds = _deeds(settings)
     letters = read_letters(settings, _choice(reason, topic, since, until))
     shown, found = _oldest((letter for letter in letters if resolved or str(letter.origin) not in deeds), limit)
@@ -71,7 +72,7 @@ def list_letters(
 @app.command("show")
 def show(id_: Annotated[str, typer.Argument(metavar="ID", help="As `botify dlq list` names it.")]) -> None:
     """Show a letter whole."""
-    settings = Settings.from_env()
+    settings = require_kafka(require_redis(Settings.from_env()))
     letter = next(read_letters(settings, Choice(origin=id_)), None)
     if letter is None:
         raise DeadLetterError(f"there is no dead letter {id_!r}; `botify dlq list --all` names them all")
@@ -96,7 +97,7 @@ def redrive(
 
     What an operator excluded comes back only with --id or --force.
     """
-    settings = Settings.from_env()
+    settings = require_kafka(require_redis(Settings.from_env()))
     letters = read_letters(settings, _choice(reason, topic, since, until, id_))
     exclusions = force or id_ is not None
     outcome = bring_back(settings, connect(settings), letters, dry_run=dry_run, force=force, exclusions=exclusions)
@@ -118,7 +119,7 @@ def drop(
     choice = _choice(reason, topic, since, until, id_)
     if choice == Choice() and not everything:
         raise DeadLetterError("say which letters to drop (--id, --reason, --topic, --since, --until), or --all")
-    settings = Settings.from_env()
+    settings = require_kafka(require_redis(Settings.from_env()))
     resolutions = Resolutions(connect(settings), settings.topic_prefix)
     known = resolutions.all()
     dropped = [letter.origin for letter in read_letters(settings, choice) if str(letter.origin) not in known]

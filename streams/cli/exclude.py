@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from schemas.events import Listen
+from schemas.reachable import require_kafka
 from schemas.settings import Settings
 from streams.dlq.exclude import Excluded, Selection, select
 from streams.dlq.exclude import exclude as keep_out
@@ -39,7 +40,7 @@ def exclude(
     selection = select(ids or (), user, event_id, after, before)
     if selection is None:
         raise DeadLetterError("say which listens to exclude: IDs, --user, --event-id, --after or --before")
-    outcome = keep_out(Settings.from_env(), selection, reason, dry_run=dry_run)
+    outcome = keep_out(require_kafka(Settings.from_env()), selection, reason, dry_run=dry_run)
     show_excluded(outcome, dry_run=dry_run)
     if outcome.count and not dry_run:
         _say("`botify replay run` makes the state without them, `botify replay models --rebuild` the models")

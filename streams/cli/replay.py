@@ -221,7 +221,7 @@ def _verdict(done: NamespaceRecord) -> str:
 _VERDICTS = {
     True: "equal to the live state, digest by digest; `botify replay swap {id}` makes it the live one",
     False: "it DIFFERS from the live state; `botify verify` says whether that is right",
-    None: "the live state is behind or of another topic, so they were not compared",
+    None: "the live state is behind, of another topic or ahead of what is left of this one, so they were not compared",
 }
 
 

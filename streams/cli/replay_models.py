@@ -18,11 +18,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from schemas.events import Model
+from schemas.reachable import require_kafka
 from schemas.settings import Settings
 from streams.cli.verify import excluded_hint
 from streams.replay.errors import ReplayError
 from streams.replay.models import Relearned, relearn
 from streams.replay.rebuild import Swapped, rebuild, rollback_models, swap_models
+from streams.store.connect import require_redis
 
 console = Console()
 
@@ -45,7 +47,7 @@ def models(
 
     With --rebuild they are kept, with --swap they become the learner's: `botify replay models --rebuild --swap`.
     """
-    settings = Settings.from_env()
+    settings = require_kafka(require_redis(Settings.from_env()))
     if rollback + (make or swap) + (save is not None) > 1 or (id_ is not None) != (swap and not make):
         raise ReplayError("say --rebuild, --rebuild --swap, --swap ID, --rollback, or none of them to compare")
     if rollback:

@@ -13,15 +13,24 @@ from rich.progress import Progress as Bar
 from rich.text import Text
 
 from schemas.garbage import collect_seldom
+from schemas.reachable import require_kafka
 from schemas.settings import Settings
 from streams.offline.sources import Sources, open_sources
+from streams.store.connect import require_redis
 
 T = TypeVar("T")
 
 
 def run_with_sources(settings: Settings, work: Callable[[Sources], Awaitable[T]]) -> T:
-    """Return what the work comes to."""
+    """Return what the work comes to.
+
+    Raises
+    ------
+    NoBrokerError, RedisUnreachableError
+        A server does not answer.
+    """
     collect_seldom()
+    require_kafka(require_redis(settings))
 
     async def go() -> T:
         async with open_sources(settings) as sources:

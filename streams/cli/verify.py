@@ -12,7 +12,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from schemas.reachable import require_kafka
 from schemas.settings import Settings
+from streams.store.connect import require_redis
 from streams.verify.report import Difference, Report
 from streams.verify.verify import verify as verify_namespace
 
@@ -24,7 +26,7 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Fold the topic offline and compare every item of the state in Redis; exit with 1 where any differs."""
-    settings = Settings.from_env()
+    settings = require_kafka(require_redis(Settings.from_env()))
     bar = Progress(
         TextColumn("folding"),
         BarColumn(),

@@ -24,7 +24,7 @@ SNAPSHOTS = "snapshots"
 """The collection that holds the last snapshot of each model up to the checkpoint, as it was sent to the topic."""
 
 CHECKPOINT_LISTENS = 100_000
-"""The state has up to 60 MB, so it is written after as many, in a pause, or when it was put off `MOST_PUT_OFF` times.
+"""The state has up to 70 MB, so it is written after as many, in a pause, or when it was put off `MOST_PUT_OFF` times.
 
 A learner that dies learns from as many again, which takes a second.
 """

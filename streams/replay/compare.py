@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
+from schemas.topic_reader import end_offsets
 from streams.offline.sources import Sources
 from streams.replay.lanes import run_lanes
 from streams.replay.namespace_target import NamespaceTarget
@@ -47,6 +48,12 @@ async def compare_with_live(
     ----------
     may_differ : collection of partition
         Listens were excluded there that the live namespace may have.
+
+    Returns
+    -------
+    Compared
+        Not compared where the live namespace is of another topic, began later, stays behind, or has folded records
+        that the topic has lost.
     """
     excused = []
     for partition in sources.state.end:
@@ -54,15 +61,24 @@ async def compare_with_live(
         if not await _live_reaches(sources, live, partition, reached):
             return Compared(None)
         async with frozen(sources.redis, live, partition) as state:
-            if not _comparable(state, sources):
+            end = {partition: state.next_offset or 0}
+            if not _comparable(state, sources) or await within_topic(sources, end) != end:
                 return Compared(None)
-            await run_lanes(sources, target, {partition: reached}, {partition: state.next_offset or 0})
+            await run_lanes(sources, target, {partition: reached}, end)
             expected = await digest(state.contents, partition)
         if await digest(RedisContents(sources.redis, namespace), partition) != expected:
             if partition not in may_differ:
                 return Compared(equal=False)
             excused.append(partition)
     return Compared(None, excused) if excused else Compared(equal=True)
+
+
+async def within_topic(sources: Sources, checkpoints: Mapping[int, int]) -> dict[int, int]:
+    """Return checkpoints of the live namespace, none past the topic's end: where it is, the topic has lost records."""
+    ends: Mapping[int, int] = sources.state.end
+    if any(offset > ends[partition] for partition, offset in checkpoints.items()):  # it has grown, or lost some
+        ends = await asyncio.to_thread(end_offsets, sources.settings, sources.topic)
+    return {partition: min(offset, ends[partition]) for partition, offset in checkpoints.items()}
 
 
 def _comparable(state: Frozen, sources: Sources) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from streams.offline.sources import Sources
+from streams.replay.compare import within_topic
 from streams.replay.errors import ReplayError
 from streams.replay.lanes import run_lanes
 from streams.replay.namespace_target import NamespaceTarget
@@ -95,7 +96,7 @@ async def _catch_up(sources: Sources, target: NamespaceTarget, namespace: str, l
     partitions = sources.state.end.keys()
     for _ in range(_ROUNDS):
         own = {partition: await target.open(partition, 0) for partition in partitions}
-        end = await checkpoints(sources.redis, live, partitions)
+        end = await within_topic(sources, await checkpoints(sources.redis, live, partitions))
         await run_lanes(sources, target, own, end)
         if sum(max(0, end[partition] - own[partition]) for partition in partitions) <= CLOSE_ENOUGH:
             return

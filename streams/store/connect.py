@@ -14,6 +14,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import hiredis
 import redis
@@ -33,6 +34,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from schemas.errors import BotifyError
+from schemas.reachable import takes_connections
 from schemas.settings import Settings
 
 T = TypeVar("T")
@@ -48,6 +50,8 @@ PATIENCE_S = 20.0
 _PAUSE_S = 0.25
 TIMEOUT_S = 10.0
 """How long Redis may take for an answer: tools copy whole collections in one command."""
+REQUIRED_TIMEOUT_S = 5.0
+"""… where somebody waits to be told that Redis is away."""
 FOLDING_TIMEOUT_S = 5.0
 """… where state is folded: an apply takes milliseconds, a slow disk a second or two."""
 SERVING_TIMEOUT_S = 0.75
@@ -158,7 +162,7 @@ async def patiently(redis: Any, ask: Callable[[], Awaitable[T]]) -> T:
         await find_masters(redis)
 
 
-def connect(settings: Settings, timeout_s: float = TIMEOUT_S) -> Any:
+def connect(settings: Settings, timeout_s: float = TIMEOUT_S, *, retries: int = _BLOCKING_RETRIES) -> Any:
     """Return a blocking client with raw replies, after a ping; see `connect_async`.
 
     Raises
@@ -173,7 +177,7 @@ def connect(settings: Settings, timeout_s: float = TIMEOUT_S) -> Any:
             retry = Retry(_BACKOFF, _BLOCKING_CLUSTER_RETRIES)
             client: Any = redis.RedisCluster.from_url(url.replace(_CLUSTER, "://"), retry=retry, **options)
         else:
-            client = redis.Redis.from_url(url, retry=Retry(_BACKOFF, _BLOCKING_RETRIES), **options)
+            client = redis.Redis.from_url(url, retry=Retry(_BACKOFF, retries), **options)
         client.ping()
     except AuthenticationError as error:
         raise RedisUnreachableError(
@@ -184,6 +188,33 @@ def connect(settings: Settings, timeout_s: float = TIMEOUT_S) -> Any:
             f"no Redis answers at {settings.redis_address} ({error}); start one with `botify up` or set REDIS_URL"
         ) from error
     return client
+
+
+def check_redis(settings: Settings) -> None:
+    """Make sure that Redis's address takes connections.
+
+    Raises
+    ------
+    RedisUnreachableError
+        It does not.
+    """
+    url = urlsplit(settings.redis_url)
+    host, port = url.hostname or "127.0.0.1", url.port or 6379
+    if not takes_connections(host, str(port)):
+        raise RedisUnreachableError(f"no Redis listens at {host}:{port}: start one with `botify up` or set REDIS_URL")
+
+
+def require_redis(settings: Settings) -> Settings:
+    """Return the settings if Redis answers within seconds: for commands, where somebody waits for the message.
+
+    Raises
+    ------
+    RedisUnreachableError
+        It does not.
+    """
+    check_redis(settings)
+    connect(settings, REQUIRED_TIMEOUT_S, retries=0).close()
+    return settings
 
 
 def _options(settings: Settings, timeout_s: float) -> dict[str, Any]:

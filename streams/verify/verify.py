@@ -8,12 +8,13 @@ from collections.abc import Callable, Collection
 
 from schemas.errors import BotifyError
 from schemas.settings import Settings
+from schemas.topic_reader import end_offsets
 from streams.folds.partition import HASHES, PROJECTIONS, SCORE_SETS
 from streams.offline.fold import OfflineFold
 from streams.offline.partition_log import PartitionLog
 from streams.offline.sources import Sources, open_sources
 from streams.store.frozen import NOT_OF_THIS_TOPIC, Frozen, frozen
-from streams.store.namespaces import live_namespace
+from streams.store.namespaces import checkpoints, live_namespace
 from streams.store.records import NamespaceRecords, excluded_since
 from streams.verify.compare import compare
 from streams.verify.report import Report
@@ -71,6 +72,7 @@ async def _verify(
 
 
 async def _verify_partition(sources: Sources, partition: int, projections: Collection[str], report: Report) -> None:
+    await _check_end(sources, report.namespace, partition)
     # The first look says how much there is to fold; the second, when that is done, has hardly moved on from it.
     async with frozen(sources.redis, report.namespace, partition) as first:
         begin, reached = first.first_offset, _checked(sources.topic, partition, first, sources.state)
@@ -93,6 +95,19 @@ async def _verify_partition(sources: Sources, partition: int, projections: Colle
     report.listens += offline.counters.listens
     report.duplicates += offline.counters.duplicates
     report.dead_letters += offline.counters.dead_letters
+
+
+async def _check_end(sources: Sources, namespace: str, partition: int) -> None:
+    """Refuse a state that has folded what the topic has no more: a fold would wait for it."""
+    (reached,) = (await checkpoints(sources.redis, namespace, [partition])).values()
+    if reached <= sources.state.end[partition]:
+        return
+    end = (await asyncio.to_thread(end_offsets, sources.settings, sources.topic))[partition]  # it may have grown
+    if reached > end:
+        raise VerifyError(
+            f"{sources.topic}[{partition}]: the state is at offset {reached}, the topic ends at {end}: it has lost "
+            "records. `botify replay run` and `botify replay swap` make the state anew of what is left."
+        )
 
 
 async def _compare_all(offline: OfflineFold, state: Frozen, partition: int, report: Report) -> None:

@@ -96,7 +96,7 @@ class TopicWatch:
         """Return the id; None where the brokers do not say."""
         try:
             return read_topic_id(self._admin, self._topic)
-        except KafkaException:
+        except (KafkaException, NoBrokerError):
             return None
 
 

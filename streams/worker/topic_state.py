@@ -86,6 +86,6 @@ def offset_to_start_at(
     if claim.next_offset > end:
         raise TopicMismatchError(
             f"{topic}[{partition}]: the state is at offset {claim.next_offset}, the topic ends at {end}: it has lost "
-            "records. Replay it into a new namespace."
+            "records. `botify replay run` and `botify replay swap` make the state anew of what is left."
         )
     return claim.next_offset

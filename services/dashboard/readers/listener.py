@@ -8,13 +8,13 @@ from schemas.clients import key_of, partition_of
 from schemas.codec import Codec
 from schemas.entered import entered
 from schemas.events import Listen
+from schemas.reachable import check_kafka
 from schemas.settings import Settings
 from schemas.topics import Topics
 from services.dashboard.figures.listener import SCANNED, ListenerReading
 from services.dashboard.readers.tail import Tail
-from services.stack.reachable import check_kafka, check_redis
 from streams.read import StateReader
-from streams.store.connect import connect
+from streams.store.connect import check_redis, connect
 
 TIMEOUT_S = 3.0
 

@@ -90,5 +90,5 @@ def test_what_cannot_be_shown_says_why(settings: Settings, arguments: list[str],
 
 def test_no_redis_is_one_clear_message(settings: Settings) -> None:
     nowhere = settings.with_(redis_url="redis://127.0.0.1:1/0")
-    with pytest.raises(RedisUnreachableError, match=r"no Redis answers .*`botify up` or set REDIS_URL"):
+    with pytest.raises(RedisUnreachableError, match=r"no Redis listens .*`botify up` or set REDIS_URL"):
         raise botify(nowhere, "inspect", "user", "1").exception or AssertionError("it did not fail")

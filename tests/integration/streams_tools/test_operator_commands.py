@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 
 import pytest
@@ -14,9 +15,11 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from typer.testing import CliRunner, Result
 
 from schemas.clients import common_config
+from schemas.errors import NoBrokerError
 from schemas.settings import Settings
 from schemas.topic_reader import TopicReader, end_offsets
 from schemas.topics import Topics
+from services.stack.ports import find_free
 from streams.cli import dlq, replay, snapshot
 from streams.cli.verify import verify
 from streams.dlq.letters import DeadLetterError
@@ -46,6 +49,15 @@ def test_verify_says_what_it_compared_and_fails_on_a_difference(folded: Settings
     assert "partition 1 users 99999: expected nothing, found 6d616465207570" in found
     report = json.loads(botify(folded, "verify", "--json", status=1).stdout)
     assert (report["ok"], report["differing"], report["listens"]) == (False, 1, 3300)
+
+
+def test_without_kafka_commands_say_so_within_seconds(settings: Settings) -> None:
+    nowhere = settings.with_(kafka_bootstrap_servers=f"127.0.0.1:{find_free()}")
+    began_s = time.monotonic()
+    for command in ("verify", "replay plan", "replay status", "replay models", "snapshot save file", "dlq list"):
+        with pytest.raises(NoBrokerError, match=r"no Kafka listens at .*`botify up`"):
+            botify(nowhere, *command.split())
+    assert time.monotonic() - began_s < 20.0  # each waited for half a minute
 
 
 def test_a_dry_run_makes_nothing(folded: Settings) -> None:

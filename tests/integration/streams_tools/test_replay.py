@@ -21,10 +21,10 @@ from streams.replay.namespace_target import NamespaceTarget
 from streams.replay.plan import make_plan
 from streams.replay.swap import rollback, swap
 from streams.store.connect import connect
-from streams.store.keys import default_namespace, partition_key
+from streams.store.keys import checkpoint_key, default_namespace, partition_key
 from streams.store.namespaces import checkpoints, live_namespace, make_live
 from streams.store.records import NamespaceRecord, NamespaceRecords
-from streams.verify.verify import verify
+from streams.verify.verify import VerifyError, verify
 from tests.integration.streams_tools.conftest import with_sources
 from tests.integration.streams_tools.listens import fold_live, write_listens
 
@@ -173,6 +173,19 @@ def test_a_worker_may_have_been_further_than_the_topic_was_when_the_command_bega
         assert sum(reached) == sum(sources.state.end.values()) + 100
 
     with_sources(folded, work)
+
+
+def test_a_state_whose_records_the_topic_has_lost_is_made_anew_of_what_is_left(folded: Settings) -> None:
+    """Workers refuse it, and everything that mends it says so or works, without waiting for what never comes."""
+    key = checkpoint_key(default_namespace(folded.topic_prefix), 0)
+    assert connect(folded).hincrby(key, "next_offset", 5_000) > 5_000
+    with pytest.raises(VerifyError, match=r"it has lost records\. `botify replay run` and `botify replay swap`"):
+        verify(folded)
+    record = replayed(folded)
+    assert (record.done, record.equals_live) == (True, None)
+    with_sources(folded, lambda sources: swap(sources, record.id))
+    assert live(folded) == record.namespace
+    assert verify(folded).ok
 
 
 def test_gc_removes_what_nobody_needs(folded: Settings) -> None:

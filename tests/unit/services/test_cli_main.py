@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import typer
+from confluent_kafka import KafkaError, KafkaException
+from redis.exceptions import OutOfMemoryError
 
 from schemas.errors import BotifyError
 from services.cli import main as cli
@@ -19,12 +21,25 @@ def be_interrupted() -> None:
     raise KeyboardInterrupt
 
 
+def lose_kafka() -> None:
+    raise KafkaException(KafkaError(KafkaError._TRANSPORT, "broker down"))
+
+
+def fill_redis() -> None:
+    raise OutOfMemoryError("command not allowed when used memory > 'maxmemory'.")
+
+
+def surprise() -> None:
+    raise ZeroDivisionError
+
+
 group = typer.Typer(no_args_is_help=True)
 group.command("one")(lambda: print("one was run"))
 group.command("two")(lambda: None)
 
 
 TARGETS = {"group": "group", "fail": "fail_foreseen", "interrupted": "be_interrupted"}
+TARGETS |= {"kafka": "lose_kafka", "redis": "fill_redis", "surprise": "surprise"}
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +69,24 @@ def test_a_foreseen_error_is_one_message_and_status_1(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == "error: [listens] has 4 partitions; set BOTIFY_PARTITIONS=4\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [("kafka", "error: Kafka: broker down; "), ("redis", "error: Redis is out of memory and refuses")],
+)
+def test_a_server_that_fails_meanwhile_is_one_message_and_status_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str, said: str
+) -> None:
+    assert run(monkeypatch, command) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(said)
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["botify", "surprise"])
+    with pytest.raises(ZeroDivisionError):
+        cli.main()
 
 
 def test_an_interrupt_has_its_own_status(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,15 +1,22 @@
 import json
 import socket
 import threading
+from concurrent.futures import Future
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from unittest.mock import MagicMock
 
 import pytest
 
+from schemas import reachable, topic_id
+from schemas.errors import NoBrokerError
+from schemas.reachable import check_kafka, require_kafka
 from schemas.settings import Settings
 from services.gateway.errors import NO_CATALOGUE
 from services.stack.errors import StackError
 from services.stack.ports import HOST, find_free
-from services.stack.reachable import check_kafka, check_redis, wait_until_ready
+from services.stack.reachable import wait_until_ready
+from streams.store import connect
+from streams.store.connect import RedisUnreachableError, check_redis, require_redis
 
 
 @pytest.fixture
@@ -29,14 +36,33 @@ def test_redis_by_url(listener, scheme):
 
 def test_nothing_there_names_the_address_and_the_way_out():
     address = f"{HOST}:{find_free()}"
-    with pytest.raises(StackError, match=f"no Kafka listens at {address}.*botify up"):
+    with pytest.raises(NoBrokerError, match=f"no Kafka listens at {address}.*botify up"):
         check_kafka(Settings(kafka_bootstrap_servers=address))
-    with pytest.raises(StackError, match=f"no Redis listens at {address}.*REDIS_URL"):
+    with pytest.raises(RedisUnreachableError, match=f"no Redis listens at {address}.*REDIS_URL"):
         check_redis(Settings(redis_url=f"redis://user:secret@{address}/0"))
 
 
+def test_a_server_that_takes_connections_and_never_answers_is_told_apart(listener, monkeypatch):
+    """As one that was frozen."""
+    monkeypatch.setattr(reachable, "ANSWER_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(connect, "REQUIRED_TIMEOUT_S", 0.2)
+    with pytest.raises(NoBrokerError, match=f"Kafka at {listener} does not answer"):
+        require_kafka(Settings(kafka_bootstrap_servers=listener))
+    with pytest.raises(RedisUnreachableError, match="no Redis answers"):
+        require_redis(Settings(redis_url=f"redis://{listener}/0"))
+
+
+def test_brokers_that_never_describe_a_topic_are_no_broker(monkeypatch):
+    monkeypatch.setattr(topic_id, "TIMEOUT_S", 0.05)
+    monkeypatch.setattr(topic_id, "GRACE_S", 0.0)
+    admin = MagicMock()
+    admin.describe_topics.return_value = {"botify.listens": Future()}
+    with pytest.raises(NoBrokerError, match=r"botify\.listens: no broker answers"):
+        topic_id.read_topic_id(admin, "botify.listens")
+
+
 def test_an_address_without_a_port_is_not_reachable():
-    with pytest.raises(StackError, match="no Kafka listens at broker"):
+    with pytest.raises(NoBrokerError, match="no Kafka listens at broker"):
         check_kafka(Settings(kafka_bootstrap_servers="broker"))
 
 

@@ -1,0 +1,72 @@
+"""Invariant: without its servers a command says so at once, in one line; all commands are tried."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from schemas.errors import NoBrokerError
+from services.cli.main import build_cli
+from services.stack.ports import find_free
+from streams.store.connect import RedisUnreachableError
+
+NEED_NONE = {
+    "bench drift",
+    "bench online",
+    "bench recommenders",
+    "demo",
+    "down",
+    "experiment list",
+    "status",  # says what is wrong beside all else
+    "up",
+    "world generate",
+    "world import",
+    "world list",
+    "world plot",
+}
+ARGUMENTS = {
+    "dlq drop": ["--all"],
+    "dlq exclude": ["--user", "1"],
+    "dlq show": ["listens/0/1"],
+    "experiment interaction": ["A", "B"],
+    "experiment power": ["--effect", "5"],
+    "experiment results": ["A"],
+    "experiment show": ["STICKY_ARTIST"],
+    "export": ["--out", "exported"],
+    "import-log": ["log.json"],
+    "inspect user": ["1"],
+    "lists build": ["--from-topic"],
+    "replay swap": ["r1"],
+    "snapshot load": ["saved"],
+    "snapshot save": ["saved"],
+}
+
+
+def commands(group: Any, names: tuple[str, ...] = ()) -> Iterator[str]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, (*names, name))
+        else:
+            yield " ".join((*names, name))
+
+
+CLI = build_cli()
+NEED_SERVERS = sorted({*commands(typer.main.get_command(CLI))} - NEED_NONE)
+
+
+@pytest.mark.parametrize("command", NEED_SERVERS)
+def test_a_command_without_its_servers_says_so(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("log.json", "saved"):
+        (tmp_path / name).touch()
+    address = f"127.0.0.1:{find_free()}"
+    env = {"BOTIFY_HOME": str(tmp_path), "KAFKA_BOOTSTRAP_SERVERS": address, "REDIS_URL": f"redis://{address}/0"}
+    done = CliRunner(env=env).invoke(CLI, [*command.split(), *ARGUMENTS.get(command, [])])
+    assert isinstance(done.exception, NoBrokerError | RedisUnreachableError), (done.output, done.exception)
+    assert str(done.exception).startswith(("no Kafka listens at", "no Redis listens at"))
+    assert "\n" not in str(done.exception)
