@@ -9,12 +9,10 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from analytics.adjusted import adjust
-from analytics.assignment import Assignment
+from analytics.assignment import Assignment, metrics_before, sessions_in, user_metrics
 from analytics.experiment import CONTROL, Comparison, ExperimentResults, results_of
-from analytics.metrics import metrics_before, sessions_in, user_metrics
-from analytics.monitoring import settled_users
-from analytics.retention import retention
+from analytics.monitoring import adjust, settled_users
+from analytics.sessions import retention
 from analytics.statistics.sequence import ConfidenceSequence
 from analytics.statistics.welch import welch
 
@@ -43,7 +41,7 @@ class Analysis:
     split : mapping of treatment to weight, optional
         As declared; equal by default.
     retention_days : sequence of int
-        Adds who came back on these days after their first session in the experiment (`analytics.retention`).
+        Adds who came back on these days after their first session in the experiment (`analytics.sessions`).
     """
 
     control: str = CONTROL

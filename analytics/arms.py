@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 import pandas as pd
 
 from analytics.assignment import assign
-from analytics.experiment import Effect
+from analytics.experiment import Effect, ExperimentResults
 
 METRIC_WORDS: Mapping[str, str] = {
     "mean_time_per_session": "time per session",
@@ -17,7 +17,7 @@ METRIC_WORDS: Mapping[str, str] = {
     "sessions": "sessions",
     "mean_request_latency": "request latency, ms",
 }
-"""The metrics of `analytics.metrics`, in words."""
+"""The metrics of `analytics.assignment`, in words."""
 
 
 def recommender_of_arm(listens: pd.DataFrame, experiment: str) -> dict[str, str]:
@@ -25,7 +25,7 @@ def recommender_of_arm(listens: pd.DataFrame, experiment: str) -> dict[str, str]
 
     Examples
     --------
-    >>> from analytics.frames import listens_frame
+    >>> from analytics.data import listens_frame
     >>> from schemas.events import Listen
     >>> listen = Listen("a-1", 7, 1, 1.0, 0, "a", 1, False, "random", {"demo": "C"}, 0.1, 2.0)
     >>> recommender_of_arm(listens_frame([listen]), "demo")
@@ -51,7 +51,7 @@ def arm_name(treatment: str, recommenders: Mapping[str, str]) -> str:
 def effect_rows(
     effects: Iterable[Effect], recommenders: Mapping[str, str], metrics: Collection[str] = METRIC_WORDS.keys()
 ) -> pd.DataFrame:
-    """Return effects as `analytics.plots.forest.forest_plot` wants them.
+    """Return effects as `analytics.plots.points.forest_plot` wants them.
 
     Parameters
     ----------
@@ -110,3 +110,43 @@ def signed(percent: float) -> str:
     ('+45.5', '–')
     """
     return "–" if math.isnan(percent) else f"{percent:+.1f}"
+
+
+MAIN_METRIC = "mean_time_per_session"
+"""What a verdict speaks of: how long listeners are kept once they are there."""
+
+
+def verdict(results: ExperimentResults, recommenders: Mapping[str, str], metric: str = MAIN_METRIC) -> list[str]:
+    """Return a sentence for each treatment, the best first.
+
+    Parameters
+    ----------
+    results : ExperimentResults
+    recommenders : mapping of treatment to recommender
+        As `analytics.arms.recommender_of_arm`.
+    metric : str
+    """
+    effects = [effect for effect in results.effects if effect.metric == metric]
+    control = arm_name(results.control, recommenders)
+    return [
+        sentence(effect, arm_name(effect.treatment, recommenders), control)
+        for effect in sorted(effects, key=lambda effect: -effect.effect)
+    ]
+
+
+def sentence(effect: Effect, arm: str, control: str) -> str:
+    """Say what a treatment did to a metric, and how sure that is.
+
+    Examples
+    --------
+    >>> effect = Effect("T1", "time", 9, 9, 2.0, 3.0, 50.0, 40.0, 60.0, 1e-9, 2e-9, True)
+    >>> sentence(effect, "T1 sticky_artist", "C random")
+    'T1 sticky_artist: time in all is 50.0 % higher than with C random (95 % interval +40.0 to +60.0).'
+    """
+    metric = METRIC_WORDS.get(effect.metric, effect.metric)
+    interval = f"95 % interval {signed(effect.lower)} to {signed(effect.upper)}"
+    if not effect.significant:
+        return f"{arm}: {metric} cannot be told from that with {control} ({interval})."
+    higher = "higher" if effect.effect > 0 else "lower"
+    doubt = "" if effect.p_holm < 0.05 else "; not significant once corrected for the number of comparisons"
+    return f"{arm}: {metric} is {abs(effect.effect):.1f} % {higher} than with {control} ({interval}{doubt})."

@@ -13,16 +13,16 @@ from rich.console import Console
 
 from analytics.analysis import HOUR_MS, Analysis, analyse
 from analytics.assignment import Assignment, assign
+from analytics.data import read_listens
 from analytics.errors import AnalyticsError
 from analytics.experiment import CONTROL
 from analytics.exported import open_listens
-from analytics.interactions import interactions_of
+from analytics.monitoring import interactions_of
 from analytics.planning import Wanted, plan_experiment
 from analytics.render import render_interactions, render_plan, render_table
 from analytics.sessions import sessions_of
-from analytics.topic import read_listens
-from schemas.reachable import require_kafka
-from schemas.settings import Settings
+from core.kafka.reachable import require_kafka
+from core.settings import Settings
 
 GROUP = "botify.experiment"
 """Entry points by which other packages bring commands of this group."""

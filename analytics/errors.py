@@ -1,6 +1,6 @@
 """What can be wrong with a question put to the data."""
 
-from schemas.errors import BotifyError
+from core.errors import BotifyError
 
 
 class AnalyticsError(BotifyError):

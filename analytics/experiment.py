@@ -9,13 +9,11 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from analytics.assignment import assign
+from analytics.assignment import assign, user_metrics
 from analytics.errors import AnalyticsError
-from analytics.metrics import user_metrics
 from analytics.sessions import CutOff, sessions_of
-from analytics.statistics.holm import holm
-from analytics.statistics.sample_ratio import SampleRatio, sample_ratio
-from analytics.statistics.welch import Difference, Sample, welch
+from analytics.statistics.power import SampleRatio, sample_ratio
+from analytics.statistics.welch import Difference, Sample, holm, welch
 
 CONTROL = "C"
 """Botify's name of the control."""
@@ -68,7 +66,7 @@ class ExperimentResults(NamedTuple):
     control : str
         Treatment that the others are compared with.
     users : DataFrame
-        As `analytics.metrics.user_metrics`.
+        As `analytics.assignment.user_metrics`.
     effects : list of Effect
         One for each treatment and metric.
     ratio : SampleRatio
@@ -103,7 +101,7 @@ def experiment_results(
     Parameters
     ----------
     listens : DataFrame
-        As `analytics.frames.listens_frame`, without copies.
+        As `analytics.data.listens_frame`, without copies.
     name : str
         The experiment's.
     control : str

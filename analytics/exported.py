@@ -12,9 +12,9 @@ import pandas as pd
 from duckdb import ColumnExpression, ConstantExpression, Expression, FunctionExpression
 
 from analytics.assignment import Assignment, assignment_of, unknown_experiment
+from analytics.data import CATEGORIES
 from analytics.errors import AnalyticsError
-from analytics.export.manifest import NAME, read_manifest
-from analytics.frames import CATEGORIES
+from analytics.export.files import NAME, read_manifest
 from schemas.events import Listen
 
 MEMORY = "512MB"
@@ -57,7 +57,7 @@ class ExportedListens:
         return self._connection.execute(_SESSIONS).df()
 
     def frame(self) -> pd.DataFrame:
-        """Return the listens, as `analytics.frames.listens_frame`: all of them, so they must fit in memory."""
+        """Return the listens, as `analytics.data.listens_frame`: all of them, so they must fit in memory."""
         columns = self._connection.execute(_FRAME).df()
         return columns.astype(dict.fromkeys(CATEGORIES, "category"))[list(Listen._fields)]
 

@@ -1,14 +1,113 @@
-"""Looking at a running experiment: users in the order in which they entered, each with a value that is final."""
+"""An experiment's users with CUPED applied to every metric."""
 
 from __future__ import annotations
+
+import math
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from analytics.assignment import Assignment
+from analytics.assignment import METRICS, Assignment, user_metrics
 from analytics.errors import AnalyticsError
-from analytics.metrics import user_metrics
+from analytics.statistics.cuped import cuped, interaction
 from analytics.statistics.sequence import ConfidenceSequence, running_sample
+from analytics.statistics.welch import holm
+
+
+class AdjustedUsers(NamedTuple):
+    """Users whose metrics are compared with less noise.
+
+    Attributes
+    ----------
+    users : DataFrame
+        As the users given, adjusted; for `analytics.experiment.effects_of`.
+    variance_reduction : Series
+        Share of the variance that is gone, by metric.
+    """
+
+    users: pd.DataFrame
+    variance_reduction: pd.Series[float]
+
+
+def adjust(users: pd.DataFrame, before: pd.DataFrame) -> AdjustedUsers:
+    """Take out of each metric what the same metric was before the experiment.
+
+    Parameters
+    ----------
+    users : DataFrame
+        As `analytics.assignment.user_metrics`.
+    before : DataFrame
+        As `analytics.assignment.metrics_before`; users that it lacks keep their values.
+
+    Examples
+    --------
+    >>> users = pd.DataFrame({"treatment": ["C", "C", "T1", "T1"], "time": [1.0, 2.0, 3.0, 4.0]})
+    >>> adjusted = adjust(users, pd.DataFrame({"time": [0.0, 1.0, 0.0, 1.0]}))
+    >>> adjusted.users["time"].tolist(), adjusted.variance_reduction.to_dict()
+    ([1.5, 1.5, 3.5, 3.5], {'time': 1.0})
+    """
+    earlier = before.reindex(users.index)
+    by_metric = {
+        metric: cuped(users[metric], earlier[metric], users["treatment"]) for metric in users.columns.drop("treatment")
+    }
+    values = {metric: adjusted.values for metric, adjusted in by_metric.items()}
+    reduction = {metric: adjusted.variance_reduction for metric, adjusted in by_metric.items()}
+    return AdjustedUsers(users.assign(**values), pd.Series(reduction, name="variance_reduction"))
+
+
+class Interactions(NamedTuple):
+    """Whether the effects of two experiments add up.
+
+    Attributes
+    ----------
+    users : int
+        How many take part in both.
+    table : DataFrame
+        Indexed by metric: `statistic` (chi-square), `df`, `p_value` and `p_holm`, corrected for the number of metrics;
+        NaN where a metric cannot be tested.
+    """
+
+    users: int
+    table: pd.DataFrame
+
+    def found(self, alpha: float = 0.05) -> list[str]:
+        """Return the metrics in which the one experiment changes what the other does."""
+        return [str(metric) for metric in self.table.index[self.table["p_holm"] < alpha]]
+
+
+def interactions_of(sessions: pd.DataFrame, first: Assignment, second: Assignment) -> Interactions:
+    """Test each of Botify's metrics among the users who take part in both experiments, while both run.
+
+    Parameters
+    ----------
+    sessions : DataFrame
+        As `analytics.sessions.sessions_of`.
+    first, second : Assignment
+
+    Raises
+    ------
+    AnalyticsError
+        No combination of their treatments, or not every one, has users enough.
+    """
+    both = first.users.join(second.users.add_suffix("_second"), how="inner")
+    both["since_ms"] = both[["since_ms", "since_ms_second"]].max(axis=1)
+    together = Assignment(both[["treatment", "since_ms"]], min(first.until_ms, second.until_ms), mixed=0)
+    users = user_metrics(sessions, together).join(both["treatment_second"])
+    if users.empty:
+        raise AnalyticsError("nobody takes part in both experiments; of one layer they cannot meet, and need no check")
+    rows: dict[str, tuple[float, float, float]] = {}
+    refusals = []
+    for metric in METRICS:
+        try:
+            rows[metric] = interaction(users[metric], users["treatment"], users["treatment_second"])
+        except AnalyticsError as refusal:
+            rows[metric] = (math.nan, math.nan, math.nan)
+            refusals.append(refusal)
+    if len(refusals) == len(METRICS):
+        raise refusals[0]
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=["statistic", "df", "p_value"])
+    return Interactions(len(users), table.assign(p_holm=holm(table["p_value"])))
 
 
 def settled_users(sessions: pd.DataFrame, assignment: Assignment, window_ms: int) -> pd.DataFrame:
@@ -28,7 +127,7 @@ def settled_users(sessions: pd.DataFrame, assignment: Assignment, window_ms: int
     Returns
     -------
     DataFrame
-        As `analytics.metrics.user_metrics`, in the order of entering.
+        As `analytics.assignment.user_metrics`, in the order of entering.
     """
     since_ms = assignment.users["since_ms"]
     settled = since_ms[since_ms + window_ms <= assignment.until_ms].sort_values(kind="stable")

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analytics.assignment import METRICS, per_user
 from analytics.errors import AnalyticsError
-from analytics.metrics import METRICS, per_user
-from analytics.retention import DAY_MS
+from analytics.sessions import DAY_MS
 from analytics.statistics.power import days_needed, smallest_effect, users_needed
 from analytics.statistics.welch import Sample
 
@@ -22,7 +22,7 @@ class Wanted(NamedTuple):
     Attributes
     ----------
     metric : str
-        One of `analytics.metrics.METRICS`.
+        One of `analytics.assignment.METRICS`.
     effect : float
         The smallest that would matter, in % of the control's mean.
     wanted_power : float

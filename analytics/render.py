@@ -10,7 +10,7 @@ from rich.table import Table
 
 from analytics.arms import signed
 from analytics.experiment import ExperimentResults
-from analytics.interactions import Interactions
+from analytics.monitoring import Interactions
 from analytics.planning import Plan, Wanted
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 CutOff = Literal["keep", "drop"]
@@ -50,3 +52,111 @@ def sessions_of(listens: pd.DataFrame, cut_off: CutOff = "keep") -> pd.DataFrame
         .reset_index()
     )
     return sessions if cut_off == "keep" else sessions[sessions["ended"]].reset_index(drop=True)
+
+
+DAY_MS = 24 * 60 * 60 * 1000
+
+
+def retention(sessions: pd.DataFrame, days: Sequence[int] = (1, 7, 28)) -> pd.DataFrame:
+    """Say for each user whether they came back on a day after their first session.
+
+    Day d is the time from 24·d to 24·(d + 1) hours after the user's first session: it has the same length for
+    everybody, wherever midnight was.
+
+    Parameters
+    ----------
+    sessions : DataFrame
+        With the columns user, started_ms and ended_ms, from the users' first day on.
+    days : sequence of int
+        From 1.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by user, a column `retention_day_<d>` for each day: 1.0 came back, 0.0 did not, NaN where the day was
+        not over when the data ends. Those are left out by everyone: they would make late comers look unfaithful.
+
+    Examples
+    --------
+    >>> sessions = pd.DataFrame({"user": [1, 1, 2], "started_ms": [0, DAY_MS + 5, 2], "ended_ms": [9, 2 * DAY_MS, 3]})
+    >>> retention(sessions, days=[1]).to_dict("index")
+    {1: {'retention_day_1': 1.0}, 2: {'retention_day_1': nan}}
+    """
+    first_ms = sessions.groupby("user")["started_ms"].min()
+    day = (sessions["started_ms"] - sessions["user"].map(first_ms)) // DAY_MS
+    data_ends_ms = sessions["ended_ms"].max()
+    columns = {}
+    for d in days:
+        came_back = first_ms.index.isin(sessions["user"][day == d].unique())
+        over = first_ms + (d + 1) * DAY_MS <= data_ends_ms
+        columns[f"retention_day_{d}"] = np.where(over, came_back.astype(np.float64), np.nan)
+    return pd.DataFrame(columns, index=first_ms.index)
+
+
+MOST_TRACKS = 40
+"""Where a curve stops: few sessions go on longer, and what they show is noise."""
+
+
+def still_listening(sessions: pd.DataFrame, by: str = "treatment", most: int = MOST_TRACKS) -> pd.DataFrame:
+    """Estimate the share of sessions that go on after k tracks.
+
+    A session whose end was not seen has lasted at least so long, and counts until then: the product-limit estimator
+    of Kaplan and Meier (JASA 53, 1958), S(k) = Π_{j ≤ k} (1 − ended at j / reached j).
+
+    Parameters
+    ----------
+    sessions : DataFrame
+        As `analytics.sessions.sessions_of`, with a column to group by.
+    by : str
+    most : int
+        Last k.
+
+    Returns
+    -------
+    DataFrame
+        Index k from 0 to `most`, a column for each group, values from 1 down; NaN from where nobody is left to tell.
+
+    Examples
+    --------
+    >>> sessions = pd.DataFrame({"treatment": "C", "tracks": [1, 2, 2, 3], "ended": [True, True, False, True]})
+    >>> still_listening(sessions, most=3)["C"].tolist()
+    [1.0, 0.75, 0.5, 0.0]
+    """
+    curves = {}
+    for name, group in sessions.groupby(by, observed=True):
+        length = np.minimum(group["tracks"].to_numpy(), most + 1)
+        of_length = np.bincount(length, minlength=most + 2)
+        ended = np.bincount(length[group["ended"].to_numpy(dtype=bool)], minlength=most + 2)
+        reached = np.cumsum(of_length[::-1])[::-1]
+        with np.errstate(invalid="ignore"):
+            curves[str(name)] = np.cumprod(1.0 - ended / reached)[: most + 1]
+    return pd.DataFrame(curves, index=pd.RangeIndex(most + 1, name="tracks"))
+
+
+def fraction_by_position(listens: pd.DataFrame, by: str = "treatment", most: int = MOST_TRACKS) -> pd.DataFrame:
+    """Average how much is heard of the track at each position of a session, the listener's own choice left out.
+
+    Those who hear little leave, so later positions tell of those who like what they are given.
+
+    Parameters
+    ----------
+    listens : DataFrame
+        As `analytics.data.listens_frame`, with a column to group by.
+    by : str
+    most : int
+        Last position.
+
+    Returns
+    -------
+    DataFrame
+        Index position from 1, a column for each group.
+
+    Examples
+    --------
+    >>> listens = pd.DataFrame({"treatment": "C", "position": [0, 1, 1], "fraction": [1.0, 0.2, 0.4]})
+    >>> fraction_by_position(listens)["C"].round(2).to_dict()
+    {1: 0.3}
+    """
+    recommended = listens[listens["position"].between(1, most)]
+    means = recommended.groupby([by, "position"], observed=True)["fraction"].mean().unstack(by)
+    return means.rename(columns=str).rename_axis(columns=None)

@@ -15,19 +15,17 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench.codec import measure_codec
-from bench.dashboard import measure_dashboard
+from bench.dashboard_load import measure_dashboard
+from bench.end_to_end_latency import measure_visible
 from bench.gateway import measure_gateway
-from bench.loop import measure_loop
-from bench.mix_loop import measure_mix_loop
+from bench.loop import measure_loop, measure_mix_loop
+from bench.micro import measure_codec, measure_user_model
 from bench.replay import measure_replay
-from bench.user_model import measure_user_model
-from bench.visible import measure_visible
 from bench.worker import measure_worker
-from schemas.settings import Settings
+from core.settings import Settings
 from schemas.topics import create_topics
 from services.stack.embedded import EmbeddedStack
-from sim.loop.catalogue import publish_catalogue
+from sim.loop.kafka import publish_catalogue
 from sim.world import WorldConfig, open_world
 from sim.world.model import World
 

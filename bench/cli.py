@@ -16,11 +16,11 @@ from bench.recommenders.drift import FROZEN, ONLINE, WINDOW, draw_drift, drift_t
 from bench.recommenders.measure import ORACLE, Measured
 from bench.recommenders.report import CONTROL, WIDTH, draw_curve, learning_curve, rows_of, table_of
 from bench.recommenders.runs import FROM_LISTS, Task, measure_all
-from schemas.errors import BotifyError
-from schemas.settings import Settings
-from services.recommender.mix import POLICIES
+from core.errors import BotifyError
+from core.settings import Settings
+from services.recommender.bandit import POLICIES
 from sim.options import RunOptions
-from sim.progress import Progress
+from sim.play import Progress
 from sim.world import WorldConfig, open_world
 
 FOLDER = Path(__file__).parent

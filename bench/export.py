@@ -20,10 +20,10 @@ import typer
 from confluent_kafka import Producer
 from rich.console import Console
 
-from schemas import clients
+from core.kafka.config import key_of, producer_config
+from core.settings import Settings
 from schemas.events import Listen
 from schemas.registry import codec_of
-from schemas.settings import Settings
 from schemas.topics import Topics, create_topics
 from services.stack.embedded import EmbeddedStack
 
@@ -68,8 +68,8 @@ def session_of_each(rng: np.random.Generator) -> Iterator[Listen]:
 def fill(settings: Settings, count: int) -> None:
     """Write so many listens, and wait until they are acknowledged."""
     codec, topic = codec_of(settings), Topics.of(settings).listens.name
-    bodies = [(clients.key_of(e.user), codec.encode(e)) for e in session_of_each(np.random.default_rng(1))]
-    producer = Producer(clients.producer_config(settings, linger_ms=50, queue_buffering_max_messages=200_000))
+    bodies = [(key_of(e.user), codec.encode(e)) for e in session_of_each(np.random.default_rng(1))]
+    producer = Producer(producer_config(settings, linger_ms=50, queue_buffering_max_messages=200_000))
     for i in range(count):
         number, place = divmod(i, len(bodies))
         key, body = bodies[place]

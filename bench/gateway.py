@@ -1,16 +1,150 @@
-"""HTTP listeners in a closed loop through the gateway, with everything running."""
+"""A closed loop of HTTP listeners: `python -m bench.gateway --port 8000`; prints what it measured as JSON.
+
+Raw connections and fixed requests: whatever the client costs, the gateway does not get.
+"""
 
 from __future__ import annotations
 
+import argparse
+import asyncio
 import json
+import random
 import re
 import subprocess
 import sys
 import time
 from contextlib import ExitStack
+from functools import partial
 
-from bench.process import running
-from schemas.settings import Settings
+import numpy as np
+import uvloop
+
+from bench.loop import running
+from core.settings import Settings
+
+SESSION_TRACKS = 8
+_LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
+_TRACK = re.compile(rb'"track":\s*(\d+)')
+
+
+class Measured:
+    """What all connections together have seen since the warm-up.
+
+    Attributes
+    ----------
+    latencies_s : list of float
+        One each answered `/next`.
+    fallbacks : int
+    failed : dict
+        Status -> how many.
+    """
+
+    def __init__(self) -> None:
+        self.warm = False
+        self.latencies_s: list[float] = []
+        self.fallbacks = 0
+        self.failed: dict[int, int] = {}
+
+    def update(self, latency_s: float, head: bytes, *, is_next: bool) -> None:
+        """Count an answer."""
+        if not self.warm:
+            return
+        status = int(head[9:12])
+        if status != 200:
+            self.failed[status] = self.failed.get(status, 0) + 1
+        elif is_next:
+            self.latencies_s.append(latency_s)
+            self.fallbacks += b"x-botify-fallback" in head
+
+
+class Listener(asyncio.Protocol):
+    """One connection: a listener after the other, each some tracks and `/last`."""
+
+    def __init__(self, measured: Measured, number: int, users: int, tracks: int) -> None:
+        self._measured = measured
+        self._rng = random.Random(number)
+        self._users, self._tracks = users, tracks
+        self._buffer = b""
+        self._left = 0
+        self._track = self._user = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self._transport = transport
+        self._sit_down()
+
+    def data_received(self, data: bytes) -> None:
+        """Take an answer in, and tell how the track was liked."""
+        self._buffer += data
+        head, end, body = self._buffer.partition(b"\r\n\r\n")
+        length = _LENGTH.search(head)
+        if not end or length is None or len(body) < int(length[1]):
+            return
+        is_next = self._left > 0
+        self._measured.update(time.perf_counter() - self._sent_s, head, is_next=is_next)
+        self._buffer = b""
+        if not is_next:
+            self._sit_down()
+            return
+        self._left -= 1
+        if (track := _TRACK.search(body)) is not None:
+            self._track = int(track[1])
+        self._send()
+
+    def _sit_down(self) -> None:
+        self._user, self._track = self._rng.randrange(self._users), self._rng.randrange(self._tracks)
+        self._left = self._rng.randrange(1, 2 * SESSION_TRACKS)
+        self._send()
+
+    def _send(self) -> None:
+        body = b'{"track":%d,"time":%.2f}' % (self._track, self._rng.random())
+        self._transport.write(  # type: ignore[attr-defined]
+            b"POST /%s/%d HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
+            % (b"next" if self._left else b"last", self._user, len(body), body)
+        )
+        self._sent_s = time.perf_counter()
+
+
+async def listen(port: int, connections: int, users: int, tracks: int, warm_up_s: float, seconds: float) -> Measured:
+    """Keep the connections busy, and return what they saw after the warm-up."""
+    loop, measured = asyncio.get_running_loop(), Measured()
+    opened = [
+        await loop.create_connection(partial(Listener, measured, number, users, tracks), "127.0.0.1", port)
+        for number in range(connections)
+    ]
+    await asyncio.sleep(warm_up_s)
+    measured.warm = True
+    await asyncio.sleep(seconds)
+    measured.warm = False
+    for transport, _ in opened:
+        transport.close()
+    return measured
+
+
+def main() -> None:
+    """Run the load, and print the figures."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--users", type=int, default=10_000)
+    parser.add_argument("--tracks", type=int, required=True)
+    parser.add_argument("--warm-up", type=float, default=5.0)
+    parser.add_argument("--seconds", type=float, default=30.0)
+    given = parser.parse_args()
+    measured = uvloop.run(
+        listen(given.port, given.connections, given.users, given.tracks, given.warm_up, given.seconds)
+    )
+    latencies_ms = np.array(measured.latencies_s) * 1000
+    figures = {
+        "next_per_s": len(latencies_ms) / given.seconds,
+        "p50_ms": float(np.percentile(latencies_ms, 50)),
+        "p99_ms": float(np.percentile(latencies_ms, 99)),
+        "fallbacks": float(measured.fallbacks),
+        "failed": float(sum(measured.failed.values())),
+        "connections": float(given.connections),
+    }
+    json.dump(figures, sys.stdout)
+
 
 CONNECTIONS = 32
 """Each waits for its answer before it asks again, so at n a second the mean latency is 32 / n seconds."""
@@ -31,7 +165,7 @@ def measure_gateway(settings: Settings, tracks: int) -> dict[str, float]:
         programs.enter_context(running(settings, "services.recommender"))
         environ = {"BOTIFY_GATEWAY_PORT": "0", "BOTIFY_GATEWAY_DASHBOARD": "off"}
         programs.enter_context(running(settings, "services.gateway", environ=environ))
-        command = [sys.executable, "-m", "bench.gateway_load", "--port", _port(settings), "--tracks", str(tracks)]
+        command = [sys.executable, "-m", "bench.gateway", "--port", _port(settings), "--tracks", str(tracks)]
         command += ["--connections", str(CONNECTIONS), "--seconds", str(SECONDS)]
         done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 - our own program
     figures: dict[str, float] = json.loads(done.stdout)
@@ -48,3 +182,7 @@ def _port(settings: Settings) -> str:
             return str(found[-1])
         time.sleep(0.1)
     raise TimeoutError(f"the gateway was not ready after {READY_S:.0f} s; its log is {path}")
+
+
+if __name__ == "__main__":
+    main()

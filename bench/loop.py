@@ -1,14 +1,54 @@
-"""The closed loop at full speed, and how long an answer takes at a moderate load."""
+"""Our own programs as child processes of a benchmark."""
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
-from bench.process import rss_mib, running
-from schemas.settings import Settings
+import psutil
+
+from core.kafka.admin import end_offsets
+from core.settings import Settings
+from schemas.topics import Topics
+from services.stack.server import ChildProcess
+from services.stack.watchdog import Watchdog
 from sim.loop import run_loop
 from sim.options import RunOptions
 from sim.world.model import World
+from streams.store.connect import connect
+from streams.store.keys import checkpoint_key, default_namespace, learner_prefix
+
+
+@contextmanager
+def running(
+    settings: Settings, module: str, *arguments: str, environ: Mapping[str, str] | None = None
+) -> Iterator[psutil.Process]:
+    """Run a module, and stop it at the end of the block; where it ended by itself, its log says why."""
+    watchdog = Watchdog()
+    child = ChildProcess(
+        module,
+        [sys.executable, "-m", module, *arguments],
+        log_path=settings.home / f"bench-{module}.log",
+        watchdog=watchdog,
+        env={**settings.to_env(), **(environ or {})},
+    )
+    try:
+        child.spawn()
+        yield psutil.Process(child.pid)
+    finally:
+        if not child.running:
+            sys.stderr.write(child.death_notice())
+        child.stop()
+        watchdog.close()
+
+
+def rss_mib(process: psutil.Process) -> float:
+    """Return the memory that a process has in RAM, in MiB."""
+    return float(process.memory_info().rss) / 2**20
+
 
 LISTENERS = 2_000
 SECONDS = 60.0
@@ -53,3 +93,52 @@ def measure_loop(settings: Settings, world: World) -> tuple[dict[str, float], di
         "p99_ms": latency.latency.percentile(99),
         "answers": float(latency.latency.count),
     }
+
+
+EXPERIMENT = """
+default = "sticky_artist"
+
+[[experiment]]
+name = "MIX"
+split = 2
+treatments = [{ name = "C", recommender = "sticky_artist" }, { name = "T1", recommender = "mix" }]
+"""
+CATCH_UP_S = 120.0
+
+
+def measure_mix_loop(settings: Settings, world: World) -> dict[str, float]:
+    """Run the loop from empty models.
+
+    Returns
+    -------
+    dict
+        `recommendations_per_s`; `timed_out`; `worker_behind_s` and `learner_behind_s`, how long each still had to work
+        when the listeners had gone.
+    """
+    path = Path(settings.home) / "mix-loop.toml"
+    path.write_text(EXPERIMENT, encoding="utf-8")
+    own = settings.with_(experiments=path)
+    with ExitStack() as programs:
+        for module in ("streams.worker", "streams.learner", "services.recommender"):
+            programs.enter_context(running(own, module))
+        done = run_loop(own, world, RunOptions(seconds=SECONDS, in_flight=LISTENERS))
+        topics = Topics.of(own)
+        return {
+            "recommendations_per_s": done.recommendations / done.wall_s,
+            "timed_out": float(done.timed_out),
+            "worker_behind_s": _behind_s(own, own.topic_prefix, topics.listens.name),
+            "learner_behind_s": _behind_s(own, learner_prefix(own.topic_prefix), topics.training.name),
+        }
+
+
+def _behind_s(settings: Settings, prefix: str, topic: str) -> float:
+    """Wait until all that the topic has now is in the state, and return how long that took."""
+    redis = connect(settings)
+    ends = end_offsets(settings, topic)
+    keys = {partition: checkpoint_key(default_namespace(prefix), partition) for partition in ends}
+    began = time.monotonic()
+    while any(int(redis.hget(keys[partition], "next_offset") or 0) < end for partition, end in ends.items()):
+        if time.monotonic() - began > CATCH_UP_S:
+            raise TimeoutError(f"the state of {topic} is not at {ends} after {CATCH_UP_S:.0f} s")
+        time.sleep(0.05)
+    return time.monotonic() - began

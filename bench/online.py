@@ -20,20 +20,20 @@ import pandas as pd
 from rich import box
 from rich.table import Table
 
-from analytics.events import read_events
+from analytics.data import read_events
 from analytics.statistics.welch import Difference, Sample, welch
-from bench.process import running
-from schemas.errors import BotifyError
+from bench.loop import running
+from core.errors import BotifyError
+from core.kafka.admin import end_offsets
+from core.settings import Settings
 from schemas.events import Session
-from schemas.settings import Settings
-from schemas.topic_reader import end_offsets
 from schemas.topics import Topics, create_topics
 from services.experiments import load_experiments
 from services.stack.embedded import EmbeddedStack
 from sim.loop import RunResult, run_loop
-from sim.loop.catalogue import publish_catalogue
+from sim.loop.kafka import publish_catalogue
 from sim.options import RunOptions
-from sim.progress import Progress
+from sim.play import Progress
 from sim.world import World
 
 EXPERIMENTS = """\

@@ -16,9 +16,9 @@ from typing import Any
 import faust
 import uvloop
 
+from core.settings import Settings
 from schemas.events import Listen
 from schemas.registry import codec_of
-from schemas.settings import Settings
 from schemas.topics import Topics
 from streams.folds.partition import PartitionFold
 from streams.store.connect import connect_async

@@ -14,11 +14,11 @@ from typing import Any
 
 from confluent_kafka import Producer
 
-from bench.backlog import fill, listens
-from bench.process import running
-from schemas import clients
+from bench.loop import running
+from bench.worker import fill, listens
+from core.kafka.config import key_of, producer_config
+from core.settings import Settings
 from schemas.registry import codec_of
-from schemas.settings import Settings
 from schemas.topics import Topics
 from streams.read import StateReader
 from streams.store.connect import connect
@@ -65,11 +65,11 @@ def _listening(settings: Settings, tracks: int) -> Iterator[None]:
     over = threading.Event()
 
     def send() -> None:
-        producer, codec = Producer(clients.producer_config(settings)), codec_of(settings)
+        producer, codec = Producer(producer_config(settings)), codec_of(settings)
         for listen in listens(int(DEADLINE_S * MEANWHILE_PER_S), USERS, tracks, seed=2):
             if over.wait(1 / MEANWHILE_PER_S):
                 break
-            producer.produce(Topics.of(settings).listens.name, codec.encode(listen), clients.key_of(listen.user))
+            producer.produce(Topics.of(settings).listens.name, codec.encode(listen), key_of(listen.user))
             producer.poll(0)
         producer.flush()
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 
+from core.errors import DecodeError
+from core.kafka.reader import TopicReader
+from core.settings import Settings
 from schemas.codec import Codec
-from schemas.errors import DecodeError
 from schemas.events import Track
-from schemas.settings import Settings
-from schemas.topic_reader import TopicReader
 from schemas.topics import Topics
 
 log = logging.getLogger(__name__)

@@ -1,18 +1,29 @@
-"""Events to bytes and back: Avro in Confluent's wire format (0x00, 4-byte big-endian schema id, body)."""
+"""The committed schemas: every version of every event, with a lock file that gives each its id and hash.
+
+The files are append-only. A new version is a new file `avro/<event>-<version>.avsc`, locked with
+
+    python -m schemas.codec lock
+
+and every newer reader must be able to read it (Confluent's BACKWARD_TRANSITIVE): a new field needs a default.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
+import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
+import fastavro
 import numpy as np
 from fastavro import schemaless_reader, schemaless_writer
 
-from schemas import committed
+from core.errors import DecodeError, SchemaError
 from schemas.columns import ColumnReader
-from schemas.committed import CommittedSchema
-from schemas.errors import DecodeError, SchemaError
 from schemas.events import (
     Event,
     Listen,
@@ -23,6 +34,99 @@ from schemas.events import (
     Track,
     TrainingBatch,
 )
+
+AVRO_DIR = Path(__file__).parent / "avro"
+LOCK_FILE = AVRO_DIR / "lock.json"
+
+EVENTS: dict[str, type[Event]] = {
+    "listen": Listen,
+    "recommendation-request": RecommendationRequest,
+    "recommendation": Recommendation,
+    "session": Session,
+    "track": Track,
+    "model": Model,
+    "training-batch": TrainingBatch,
+}
+"""Subject (first part of the file's name) to the class of its newest version."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedSchema:
+    """One version of one event.
+
+    Attributes
+    ----------
+    id : int
+        What stands in the wire format's header.
+    subject : str
+    version : int
+        From 1.
+    text : str
+        The file's text.
+    """
+
+    id: int
+    subject: str
+    version: int
+    text: str
+
+    @property
+    def event(self) -> type[Event]:
+        """The class that the subject's events become."""
+        return EVENTS[self.subject]
+
+    def parse(self) -> Any:
+        """Return the schema as fastavro's readers and writers want it."""
+        return fastavro.parse_schema(json.loads(self.text))
+
+
+def load(directory: Path = AVRO_DIR) -> list[CommittedSchema]:
+    """Read all versions, oldest first, and hold them against the lock file.
+
+    Raises
+    ------
+    SchemaError
+        A file differs from what was locked, is not locked, or is gone.
+    """
+    locked: dict[str, dict[str, Any]] = json.loads((directory / LOCK_FILE.name).read_text(encoding="utf-8"))
+    present = {path.stem for path in directory.glob("*.avsc")}
+    if unlocked := present - locked.keys():
+        raise SchemaError(f"{sorted(unlocked)[0]}.avsc is not locked; run `python -m schemas.codec lock`")
+    schemas = []
+    for name, entry in locked.items():
+        if name not in present:
+            raise SchemaError(f"{name}.avsc is locked but gone; schemas are append-only, bring it back")
+        text = (directory / f"{name}.avsc").read_text(encoding="utf-8")
+        if _sha256(text) != entry["sha256"]:
+            raise SchemaError(f"{name}.avsc was changed after it was locked; add a new version beside it instead")
+        subject, version = _split(name)
+        schemas.append(CommittedSchema(entry["id"], subject, version, text))
+    return schemas
+
+
+def lock(directory: Path = AVRO_DIR) -> list[str]:
+    """Give every new file the next free id, write the lock file, and return the names that were added."""
+    path = directory / LOCK_FILE.name
+    locked: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    new = sorted((p.stem for p in directory.glob("*.avsc") if p.stem not in locked), key=_split)
+    for name in new:
+        next_id = 1 + max((entry["id"] for entry in locked.values()), default=0)
+        text = (directory / f"{name}.avsc").read_text(encoding="utf-8")
+        locked[name] = {"id": next_id, "sha256": _sha256(text)}
+    path.write_text(json.dumps(locked, indent=2) + "\n", encoding="utf-8")
+    return new
+
+
+def _split(name: str) -> tuple[str, int]:
+    subject, _, version = name.rpartition("-")
+    if subject not in EVENTS or not version.isdigit():
+        raise SchemaError(f"{name}.avsc: the name must be <event>-<version>, with an event of {', '.join(EVENTS)}")
+    return subject, int(version)
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
 
 E = TypeVar("E", Listen, RecommendationRequest, Recommendation, Session, Track, Model, TrainingBatch)
 
@@ -50,11 +154,11 @@ class Codec:
     True
     >>> codec.decode(b"", Track)
     Traceback (most recent call last):
-    schemas.errors.DecodeError: the value is empty; a Track was expected
+    core.errors.DecodeError: the value is empty; a Track was expected
     """
 
     def __init__(self, schemas: Iterable[CommittedSchema] | None = None) -> None:
-        ordered = sorted(committed.load() if schemas is None else schemas, key=lambda s: s.version)
+        ordered = sorted(load() if schemas is None else schemas, key=lambda s: s.version)
         newest = {schema.event: (schema.id, schema.parse()) for schema in ordered}
         self._writers: dict[type[Event], tuple[bytes, Any]] = {
             event: (b"\0" + id_.to_bytes(4, "big"), parsed) for event, (id_, parsed) in newest.items()
@@ -140,3 +244,9 @@ class Codec:
             if header == raw[:HEADER_BYTES]:
                 return f"schema id {id_} is a {other.__name__}; a {event.__name__} was expected"
         return f"unknown schema id {id_}"
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["lock"]:
+        raise SystemExit("usage: python -m schemas.codec lock")
+    sys.stdout.write("".join(f"locked {name}\n" for name in lock()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple, Self
 
-from schemas.errors import ExcludedError
+from core.errors import ExcludedError
 
 Headers = list[tuple[str, bytes]]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
-from schemas.errors import ValidationError
+from core.errors import ValidationError
 
 LEAD_MS = 10 * 60 * 1000
 """How far a listen may lead the time at which the broker took it, or the newest listen of its partition.
@@ -44,7 +44,7 @@ class EventTime:
     >>> time.advance(1_500_000, taken_ms=900_000, headers=())  # leads the newest listen by less than the bound
     >>> time.advance(9_000_000, taken_ms=900_000, headers=())
     Traceback (most recent call last):
-    schemas.errors.ValidationError: timestamp_ms 9000000 (1970-01-01 02:30:00 UTC) leads by more than 10 minutes: \
+    core.errors.ValidationError: timestamp_ms 9000000 (1970-01-01 02:30:00 UTC) leads by more than 10 minutes: \
 the broker took the record at 1970-01-01 00:15:00, the newest listen of its partition is of 1970-01-01 00:25:00; \
 look at the producer's clock and unit
     >>> time.advance(9_000_000, taken_ms=900_000, headers=[SIMULATED_TIME])

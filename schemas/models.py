@@ -15,12 +15,12 @@ from typing import Any, Generic, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
-from schemas import clients
+from core.errors import BotifyError, DecodeError, TopicError
+from core.kafka.admin import end_offsets
+from core.kafka.config import consumer_config, is_passing, producer_config
+from core.settings import Settings
 from schemas.codec import Codec
-from schemas.errors import BotifyError, DecodeError, TopicError
 from schemas.events import Model
-from schemas.settings import Settings
-from schemas.topic_reader import end_offsets
 from schemas.topics import MAX_MODEL_BYTES, Topics
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def publish_models(settings: Settings, codec: Codec, models: Iterable[Model]) ->
         if error is not None:
             refused.append(error)
 
-    producer = Producer(clients.producer_config(settings, message_max_bytes=MAX_MODEL_BYTES))
+    producer = Producer(producer_config(settings, message_max_bytes=MAX_MODEL_BYTES))
     for model in models:
         producer.produce(topic, key=model.name.encode(), value=codec.encode(model), on_delivery=on_delivery)
     unsent = producer.flush(TIMEOUT_S)
@@ -129,7 +129,7 @@ class ModelReader:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="models", daemon=True)
         self._next = 0
-        self._consumer = Consumer(clients.consumer_config(settings, group="botify-models", enable_partition_eof=True))
+        self._consumer = Consumer(consumer_config(settings, group="botify-models", enable_partition_eof=True))
         self._consumer.assign([TopicPartition(self._topic, 0, 0)])  # see `TopicReader`
 
     def follow(self, name: str, prepare: Callable[[Model], T]) -> Followed[T]:
@@ -206,7 +206,7 @@ class ModelReader:
             return True
         if error.code() == KafkaError._PARTITION_EOF:
             self._next = max(self._next, message.offset())  # what compaction took away is not read
-        elif not clients.is_passing(error):
+        elif not is_passing(error):
             raise TopicError(f"{self._topic} cannot be read: {error.str()}")
         return False
 

@@ -6,11 +6,10 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from schemas import committed
-from schemas.codec import Codec
-from schemas.committed import CommittedSchema
-from schemas.errors import SchemaError
-from schemas.settings import Settings
+from core.errors import SchemaError
+from core.settings import Settings
+from schemas import codec as committed
+from schemas.codec import Codec, CommittedSchema
 from schemas.topics import Topics
 
 if TYPE_CHECKING:

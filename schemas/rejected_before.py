@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import threading
 
+from core.kafka.reader import TopicReader
+from core.settings import Settings
 from schemas.dead_letters import is_exclusion, origin_of
-from schemas.settings import Settings
-from schemas.topic_reader import TopicReader
 from schemas.topics import Topics
 
 

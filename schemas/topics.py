@@ -7,11 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from confluent_kafka.admin import AdminClient, NewTopic
 
-from schemas import clients
+from core.errors import TopicError
+from core.kafka.admin import METADATA_TIMEOUT_S, RETRY_PAUSE_S, TIMEOUT_S, partition_counts
+from core.kafka.config import common_config
+from core.settings import Settings
 from schemas.dead_letters import MAX_BYTES
-from schemas.errors import NoBrokerError, TopicError
 from schemas.events import (
     Event,
     Listen,
@@ -22,11 +24,7 @@ from schemas.events import (
     Track,
     TrainingBatch,
 )
-from schemas.settings import Settings
 
-TIMEOUT_S = 30.0
-METADATA_TIMEOUT_S = 10.0
-RETRY_PAUSE_S = 0.05
 MAX_MODEL_BYTES = 16 * 1024 * 1024
 _DAY_MS = 24 * 60 * 60 * 1000
 
@@ -149,7 +147,7 @@ def create_topics(settings: Settings) -> list[str]:
         A topic has another number of partitions than it should. It is not changed: a user's records would
         no longer share a partition, so state that was folded per partition would be torn apart.
     """
-    admin = AdminClient(clients.common_config(settings))
+    admin = AdminClient(common_config(settings))
     definitions = Topics.of(settings).all()
     counts = partition_counts(admin)
     _check_partitions(definitions, counts, settings)
@@ -215,34 +213,3 @@ def _counts_when_known(admin: AdminClient, definitions: Sequence[TopicDefinition
         if time.monotonic() > give_up:
             raise TopicError(f"{unknown[0]} was made, but no broker knows it after {METADATA_TIMEOUT_S:.0f} s")
         time.sleep(RETRY_PAUSE_S)
-
-
-def partition_counts(admin: AdminClient) -> dict[str, int]:
-    """Return each topic's number of partitions.
-
-    Raises
-    ------
-    NoBrokerError
-        None answers for `METADATA_TIMEOUT_S`.
-    """
-    give_up = time.monotonic() + METADATA_TIMEOUT_S
-    while True:
-        try:
-            found = admin.list_topics(timeout=max(give_up - time.monotonic(), RETRY_PAUSE_S)).topics
-            return {name: len(topic.partitions) for name, topic in found.items()}
-        except KafkaException as error:
-            admin.poll(0)  # hears of a refusal
-            # a broker that goes down while it answers fails the request at once, and may be back in a moment
-            if not clients.is_passing(error.args[0]) or time.monotonic() > give_up:
-                raise NoBrokerError(
-                    f"no Kafka answers ({error.args[0].str()}); "
-                    "start one with `botify up` or set KAFKA_BOOTSTRAP_SERVERS"
-                ) from error
-            time.sleep(RETRY_PAUSE_S)
-
-
-def describe_config(admin: AdminClient, name: str) -> dict[str, str]:
-    """Return the topic's configuration as the broker has it."""
-    resource = ConfigResource(ResourceType.TOPIC, name)
-    (future,) = admin.describe_configs([resource]).values()
-    return {option: entry.value for option, entry in future.result(TIMEOUT_S).items()}

@@ -13,7 +13,7 @@ import mmh3
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.errors import ValidationError
+from core.errors import ValidationError
 from schemas.events import Listen, TrainingBatch
 from schemas.validation import MAX_TRACK, MAX_USER
 

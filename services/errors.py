@@ -1,6 +1,6 @@
 """Errors of the services."""
 
-from schemas.errors import BotifyError
+from core.errors import BotifyError
 
 
 class ExperimentError(BotifyError):

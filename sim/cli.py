@@ -13,18 +13,17 @@ from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColum
 from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
+from core.kafka.reachable import require_kafka
+from core.logging import configure_logging
+from core.settings import Settings
+from core.telemetry import new_registry, observed
 from schemas.event_time import utc
-from schemas.logs import configure_logging
-from schemas.observing.server import new_registry, observed
-from schemas.reachable import require_kafka
-from schemas.settings import Settings
-from sim.agents.load import load_agent
+from sim.agents.agent import load_agent
 from sim.errors import SimulationError
 from sim.loop import RunResult, run_loop
-from sim.loop.metrics import SimulatorMetrics
+from sim.loop.result import SimulatorMetrics
 from sim.options import RunOptions
-from sim.play import play_world
-from sim.progress import Progress
+from sim.play import Progress, play_world
 from sim.schedule import Shard
 from sim.world import World, WorldConfig, find_world, open_world
 

@@ -1,6 +1,6 @@
 """What can be wrong with a world, an agent or a run."""
 
-from schemas.errors import BotifyError
+from core.errors import BotifyError
 
 
 class SimulationError(BotifyError):

@@ -1,9 +1,10 @@
-"""Run a simulation with an agent in the same process."""
+"""How far a run is."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,12 +12,53 @@ from sim.agents.agent import Agent
 from sim.errors import AgentError
 from sim.listeners.load import load_model
 from sim.listeners.model import Ints
-from sim.options import RunOptions
-from sim.pace import Pace
-from sim.progress import Progress
-from sim.setup import pace_of, schedule_of
+from sim.options import Pace, RunOptions, pace_of, schedule_of
 from sim.simulation import Listens, Simulation
 from sim.world.model import World
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a run has done so far.
+
+    Attributes
+    ----------
+    wall_s : float
+    listens, recommendations : int
+        `recommendations` that were played.
+    sessions : int
+        Sessions that came to their end.
+    time : float
+        Sum of the fractions (Botify's word).
+    timed_out : int
+        Sessions that ended because no answer came.
+    retried : int
+        Requests that were made a second time.
+    dropped : int
+        Answers to no open request: copies, late ones and those of other runs.
+    unusable : int
+        Answers that cannot be decoded or name no track.
+    event_ms : int
+        Event time of the listener who is furthest behind.
+    """
+
+    wall_s: float = 0.0
+    listens: int = 0
+    sessions: int = 0
+    recommendations: int = 0
+    time: float = 0.0
+    timed_out: int = 0
+    retried: int = 0
+    dropped: int = 0
+    unusable: int = 0
+    event_ms: int = 0
+
+    def count(self, heard: Listens) -> None:
+        """Count listens that came to their end."""
+        self.listens += len(heard)
+        self.sessions += int(heard.ended.sum())
+        self.time += float(heard.fractions.sum())
+
 
 REPORT_EVERY_S = 0.2
 
@@ -48,7 +90,7 @@ def play_world(
 
     Examples
     --------
-    >>> from sim.agents.dummy import DummyAgent
+    >>> from sim.agents.agent import DummyAgent
     >>> from sim.world.config import WorldConfig
     >>> from sim.world.generate import generate
     >>> world = World("small", *generate(WorldConfig(tracks=100, artists=20, genres=5, users=30, dimensions=8)), {})

@@ -7,9 +7,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.keyed_random import Keys, mix, uniform
-from sim.listeners import draws
-from sim.listeners.model import Floats, Hearing, Ints, ListenerModel
+from core.keyed_random import Keys, mix, uniform
+from sim.listeners.model import BUDGET, Floats, Hearing, Ints, ListenerModel
 from sim.schedule import NOBODY, Schedule
 from sim.world.model import World
 
@@ -172,7 +171,7 @@ class Simulation:
         self._artists[seats, positions] = artists
         self._position[seats] = positions
         self._fraction[seats] = fractions
-        self._budget[seats] -= uniform(mix(self._key[seats], positions), draws.BUDGET) >= fractions
+        self._budget[seats] -= uniform(mix(self._key[seats], positions), BUDGET) >= fractions
         self._play(seats, tracks, fractions)
 
     def abandon(self, seats: Ints) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.settings import Settings
+from core.settings import Settings
 from schemas.topics import create_topics
 from services.stack.embedded import EmbeddedStack
 

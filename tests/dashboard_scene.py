@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Listen
-from schemas.settings import Settings
 from schemas.topics import Topics
 from services.stack.ports import find_free
 from sim.loop import run_loop

@@ -7,18 +7,18 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
+from core.errors import RejectedMessageError
+from core.kafka.admin import end_offsets
+from core.settings import Settings
 from schemas.codec import Codec
-from schemas.errors import RejectedMessageError
 from schemas.events import Model, Track, TrainingBatch
 from schemas.models import model_of, publish_models
-from schemas.settings import Settings
-from schemas.topic_reader import end_offsets
 from schemas.topics import Topics
 from schemas.training import Listens, listens_of
 from streams.learner.learner import Learner
 from streams.learner.model import MODELS
-from streams.learner.models.sessions import FinishedSession
 from streams.learner.partition import LEARNER, SNAPSHOTS
+from streams.learner.sessions import FinishedSession
 from streams.read import StateReader
 from streams.store.connect import connect
 from streams.store.keys import checkpoint_key, learner_prefix, partition_key

@@ -16,12 +16,12 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from schemas.settings import Settings
+from core.settings import Settings
 from schemas.topics import create_topics
 from services.stack.embedded import EmbeddedStack
 from sim.loop import run_loop
 from sim.options import RunOptions
-from sim.progress import Progress
+from sim.play import Progress
 from tests.dashboard_scene import Scene, chromium, gateway, scene
 
 FOLDER = Path("screenshots")

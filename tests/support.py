@@ -16,11 +16,11 @@ from typing import TypeVar
 import numpy as np
 from confluent_kafka import Message, Producer
 
-from schemas.clients import key_of, producer_config
+from core.kafka.config import key_of, producer_config
+from core.kafka.reader import TopicReader
+from core.settings import Settings
 from schemas.events import Event, Listen, Session, Track
 from schemas.registry import codec_of
-from schemas.settings import Settings
-from schemas.topic_reader import TopicReader
 from schemas.topics import Topics
 from streams.folds.partition import HASHES, SCORE_SETS, PartitionFold
 from streams.read import StateReader

@@ -15,15 +15,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from analytics.botify_log.write import write_log
-from analytics.export.errors import ExportError
+from analytics.botify_log.lines import write_log
+from analytics.export.files import ExportError
 from analytics.export.run import TIME_COLUMNS, Extent, Progress, export_topic
+from core.kafka.offsets import parse_position
+from core.kafka.reachable import require_kafka
+from core.process import asked_to_stop, collect_seldom
+from core.settings import Settings
 from schemas.events import Listen
-from schemas.garbage import collect_seldom
-from schemas.position import parse_position
-from schemas.reachable import require_kafka
-from schemas.settings import Settings
-from schemas.stopping import asked_to_stop
 from schemas.topics import TopicDefinition, Topics
 
 LOG = "log.json"

@@ -3,27 +3,133 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
+from typing import Any, Self
 
-from confluent_kafka import Message
+import pyarrow as pa
+from confluent_kafka import KafkaException, Message
+from confluent_kafka.admin import AdminClient
 
-from analytics.export.bounds import TopicBounds
-from analytics.export.chunk import Chunk
-from analytics.export.decoding import BatchDecoder
-from analytics.export.directory import open_directory
-from analytics.export.errors import ExportError
-from analytics.export.manifest import Manifest, Source
+from analytics.export.columns import BatchDecoder
+from analytics.export.files import ExportDirectory, ExportError, Manifest, Source, open_directory
+from core.errors import TopicError
+from core.kafka.admin import end_offsets, read_topic_id, start_offsets
+from core.kafka.config import common_config
+from core.kafka.offsets import EARLIEST, LATEST, Position, offsets_of
+from core.kafka.reader import TopicReader
+from core.process import Stopping
+from core.settings import Settings
 from schemas.events import Event, Listen, Recommendation, RecommendationRequest, Session
-from schemas.position import EARLIEST, LATEST, Position
 from schemas.registry import codec_of
 from schemas.rejected_before import RejectedBefore
-from schemas.settings import Settings
-from schemas.stopping import Stopping
-from schemas.topic_reader import TopicReader
 from schemas.topics import TopicDefinition
+
+
+@dataclass(frozen=True, slots=True)
+class TopicBounds:
+    """A topic as it is now.
+
+    Attributes
+    ----------
+    topic, topic_id : str
+    start, end : mapping of partition to offset
+        First offset still there, and the next to be written.
+    """
+
+    topic: str
+    topic_id: str
+    start: Mapping[int, int]
+    end: Mapping[int, int]
+
+    @classmethod
+    def of(cls, settings: Settings, topic: str) -> Self:
+        """Ask the brokers.
+
+        Raises
+        ------
+        TopicError
+            The topic does not exist, or no broker answers.
+        """
+        start, end = start_offsets(settings, topic), end_offsets(settings, topic)
+        try:
+            topic_id = read_topic_id(AdminClient(common_config(settings)), topic)
+        except KafkaException as error:
+            raise TopicError(f"{topic}: the brokers do not describe it: {error.args[0].str()}") from error
+        return cls(topic, topic_id, start, end)
+
+    def offsets_of(self, position: Position, settings: Settings) -> Mapping[int, int]:
+        """Return the offset of a place in each partition."""
+        return offsets_of(position, settings, self.topic, self.start, self.end)
+
+    def check_reachable(self, next_offsets: Mapping[int, int]) -> None:
+        """Refuse to go on where records are gone: rows would be missing.
+
+        Raises
+        ------
+        ExportError
+            Of a partition, records that were not exported are gone, or fewer are there than were exported.
+
+        Examples
+        --------
+        >>> TopicBounds("botify.listens", "an-id", start={0: 20}, end={0: 50}).check_reachable({0: 10})
+        Traceback (most recent call last):
+        analytics.export.files.ExportError: botify.listens[0]: the export goes on at offset 10, but the topic has 20 \
+to 49 only; keep this folder as it is and export the rest into another one
+        """
+        for partition, offset in next_offsets.items():
+            start, end = self.start[partition], self.end[partition]
+            if not start <= offset <= end:
+                raise ExportError(
+                    f"{self.topic}[{partition}]: the export goes on at offset {offset}, but the topic has {start} to "
+                    f"{end - 1} only; keep this folder as it is and export the rest into another one"
+                )
+
+
+class Chunk:
+    """Rows in memory, and how far in the topic they go.
+
+    Parameters
+    ----------
+    decoder : BatchDecoder
+    """
+
+    def __init__(self, decoder: BatchDecoder[Any]) -> None:
+        self._decoder = decoder
+        self._start_anew()
+
+    def _start_anew(self) -> None:
+        self._batches: list[pa.RecordBatch] = []
+        self._next_offsets: dict[int, int] = {}
+        self._rejected_before = self._decoder.rejected
+        self._since = time.monotonic()
+        self.rows = 0
+
+    @property
+    def age_s(self) -> float:
+        """For how long the first record has waited; 0 where nothing does."""
+        return time.monotonic() - self._since if self._next_offsets else 0.0
+
+    def add(self, messages: Sequence[Message]) -> None:
+        """Decode records; they come in order within each partition."""
+        if not self._next_offsets:
+            self._since = time.monotonic()
+        for message in messages:
+            self._next_offsets[message.partition()] = message.offset() + 1
+        batch = self._decoder.decode(messages)
+        self._batches.append(batch)
+        self.rows += batch.num_rows
+
+    def commit_to(self, directory: ExportDirectory) -> None:
+        """Write what there is, also where all of it was rejected: it must not be read again."""
+        if not self._next_offsets:
+            return
+        table = pa.Table.from_batches(self._batches, self._decoder.schema)
+        directory.commit(table, self._next_offsets, self._decoder.rejected - self._rejected_before)
+        self._start_anew()
+
 
 Progress = Callable[[int, int], None]
 

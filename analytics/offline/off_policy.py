@@ -8,14 +8,17 @@ decisions, not by where they lead.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
 from analytics.errors import AnalyticsError
+from analytics.offline.data import Lists, RewardModel, mean_over_list, probability
 
 Floats = NDArray[np.float64]
 
@@ -163,3 +166,51 @@ def _with_interval(
 def _effective(weights: Floats) -> float:
     squares = float((weights**2).sum())
     return float(weights.sum()) ** 2 / squares if squares else 0.0
+
+
+class Evaluation(NamedTuple):
+    """A policy's value by three estimators; that of SNIPS is NaN where the policy takes none of the decisions."""
+
+    ips: PolicyValue
+    snips: PolicyValue
+    dr: PolicyValue
+
+
+_NOTHING = PolicyValue(math.nan, math.nan, math.nan, 0.0)
+
+
+def evaluate_drawn(decisions: pd.DataFrame, lists: Lists, tracks: int, model: RewardModel) -> Evaluation:
+    """Estimate what a policy would have earned in logged situations.
+
+    Parameters
+    ----------
+    decisions : DataFrame, length n
+        As `analytics.offline.data.logged_decisions`.
+    lists : ndarray of int64, shape (n, k)
+        What the policy would have drawn from; from the whole catalogue where a list is empty.
+    tracks : int
+        How many the catalogue has.
+    model : RewardModel
+        Fitted on other decisions.
+
+    Raises
+    ------
+    AnalyticsError
+        There are no decisions.
+    """
+    target = probability(lists, decisions["track"], otherwise=1 / tracks)
+    log = _log(decisions, target)
+    previous, track = decisions["previous"].to_numpy(), decisions["track"].to_numpy()
+    predicted = model.predict(previous, track[:, None])[:, 0]
+    under_target = mean_over_list(lists, model.predict(previous, lists), float(model.quality.mean()))
+    return Evaluation(ips(log), snips(log) if target.any() else _NOTHING, doubly_robust(log, predicted, under_target))
+
+
+def earned(decisions: pd.DataFrame) -> PolicyValue:
+    """Return the mean reward of a policy's own decisions, with its interval over users."""
+    return ips(_log(decisions, decisions["propensity"].to_numpy()))
+
+
+def _log(decisions: pd.DataFrame, target: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Decisions:
+    rewards, propensities = (decisions[name].to_numpy(np.float64) for name in ("reward", "propensity"))
+    return Decisions(rewards, propensities, target, decisions["user"].to_numpy(np.int64))

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from schemas.reachable import require_kafka
-from schemas.settings import Settings
+from core.kafka.reachable import require_kafka
+from core.settings import Settings
 
 
 def report(

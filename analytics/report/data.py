@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from analytics.data import read_listens
 from analytics.exported import open_listens
-from analytics.pipeline.answers import read_answers
-from analytics.pipeline.lag import read_lag
-from analytics.topic import read_listens
+from analytics.pipeline import read_answers, read_lag
+from core.settings import Settings
 from schemas.catalogue import CatalogueReader
 from schemas.registry import codec_of
-from schemas.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +25,13 @@ class ReportData:
     source : str
         Where it comes from, in words.
     listens : DataFrame
-        As `analytics.frames.listens_frame`, without copies.
+        As `analytics.data.listens_frame`, without copies.
     titles : mapping of track to str
         What tracks are called; those that are missing are shown by number.
     answers : DataFrame, optional
-        As `analytics.pipeline.answers.read_answers`; None where only listens were kept.
+        As `analytics.pipeline.read_answers`; None where only listens were kept.
     lag : DataFrame, optional
-        As `analytics.pipeline.lag.read_lag`.
+        As `analytics.pipeline.read_lag`.
     """
 
     source: str

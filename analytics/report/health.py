@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analytics.pipeline.health import answered_per_s, health_summary, latency_over_time
+from analytics.pipeline import answered_per_s, health_summary, latency_over_time
 from analytics.plots.lines import line_chart
 from analytics.report.data import ReportData
 from analytics.report.html import Html, Row, Section, paragraph, picture, table, tiles

@@ -10,12 +10,10 @@ import pandas as pd
 
 from analytics.errors import AnalyticsError
 from analytics.report.data import ReportData
-from analytics.report.experiments import experiment_section, experiments_of
+from analytics.report.experiments import experiment_section, experiments_of, together_section
 from analytics.report.health import health_section
 from analytics.report.html import Html, Section, tiles
-from analytics.report.popularity import popularity_section
-from analytics.report.sessions import session_section
-from analytics.report.together import together_section
+from analytics.report.listening import popularity_section, session_section
 
 TITLE = "Botify report"
 

@@ -1,4 +1,4 @@
-"""Welch's interval for the difference of two means."""
+"""A mean with its interval."""
 
 from __future__ import annotations
 
@@ -6,8 +6,43 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
+
+
+class Mean(NamedTuple):
+    """A mean and its interval."""
+
+    estimate: float
+    lower: float
+    upper: float
+
+
+def mean_interval(values: ArrayLike, alpha: float = 0.05) -> Mean:
+    """Return the mean of independent values, one a user, with Student's interval.
+
+    Parameters
+    ----------
+    values : array_like of float
+        NaN is left out.
+    alpha : float
+        One minus the confidence.
+
+    Returns
+    -------
+    Mean
+        The interval is NaN with fewer than two values.
+
+    Examples
+    --------
+    >>> [round(number, 3) for number in mean_interval([1.0, 2.0, 3.0])]
+    [2.0, -0.484, 4.484]
+    """
+    sample = Sample.of(values)
+    if sample.n < 2:
+        return Mean(sample.mean, math.nan, math.nan)
+    half = float(stats.t.isf(alpha / 2, sample.n - 1)) * math.sqrt(sample.variance / sample.n)
+    return Mean(sample.mean, sample.mean - half, sample.mean + half)
 
 
 class Sample(NamedTuple):
@@ -80,3 +115,31 @@ def welch(control: Sample, treatment: Sample, alpha: float = 0.05) -> Difference
     half = float(stats.t.ppf(1 - alpha / 2, df)) * error
     p_value = 2 * float(stats.t.sf(abs(estimate) / error, df))
     return Difference(estimate, estimate - half, estimate + half, p_value)
+
+
+def holm(p_values: ArrayLike) -> NDArray[np.float64]:
+    """Adjust p-values so that a false finding anywhere is as improbable as alpha (Holm, Scand. J. Statist. 6, 1979).
+
+    The i-th smallest of m is multiplied by m − i + 1 and is at least as large as the one before it. Nothing is
+    assumed about how the metrics depend on each other, and it finds more than Bonferroni.
+
+    Parameters
+    ----------
+    p_values : array_like, shape (m,)
+        NaN (nothing could be tested) stays NaN and counts for nothing.
+
+    Returns
+    -------
+    ndarray of float64, shape (m,)
+
+    Examples
+    --------
+    >>> holm([0.01, 0.04, 0.03]).round(3).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    adjusted = np.full(p.shape, np.nan)
+    order = np.argsort(p)[: np.count_nonzero(~np.isnan(p))]  # NaN is sorted to the end
+    factors = np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1.0)
+    return adjusted

@@ -1,4 +1,4 @@
-"""A world that turns overnight (`sim.listeners.shifting`): a model that goes on learning, and one that has stopped."""
+"""A world that turns overnight (`sim.listeners.changing`): a model that goes on learning, and one that has stopped."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from analytics.plots.lines import line_chart
 from analytics.statistics.welch import Difference, Sample, welch
 from bench.recommenders.measure import Measured
 from bench.recommenders.runs import Task
-from sim.listeners.shifting import PERIOD_MS
+from sim.listeners.changing import SHIFT_PERIOD_MS
 from sim.options import RunOptions
 from sim.world import WorldConfig
 
@@ -42,16 +42,16 @@ class Since(NamedTuple):
 
 def drift_tasks(name: str, world: WorldConfig, users: int, seed: int) -> dict[str, Task]:
     """Return both runs: two periods, between which the world turns, and one of the models learns no more."""
-    days = 2 * PERIOD_MS / (24 * 60 * 60 * 1000)
+    days = 2 * SHIFT_PERIOD_MS / (24 * 60 * 60 * 1000)
     options = RunOptions(users=users, days=days, model="shifting", seed=seed, start_ms=0)
-    return {ONLINE: Task(name, world, options), FROZEN: Task(name, world, options, PERIOD_MS)}
+    return {ONLINE: Task(name, world, options), FROZEN: Task(name, world, options, SHIFT_PERIOD_MS)}
 
 
 def windows_since(measured: Measured) -> list[Since]:
     """Cut the sessions into windows, as they ended, so that one ends at the shift."""
     order = np.argsort(measured.ended_ms, kind="stable")
     times = measured.times[order]
-    shift = int(np.searchsorted(measured.ended_ms[order], PERIOD_MS))
+    shift = int(np.searchsorted(measured.ended_ms[order], SHIFT_PERIOD_MS))
     before = Sample.of(times[max(shift - WINDOW, 0) : shift])
     percent, found = 100 / before.mean, []
     for begin in range(shift % WINDOW, len(times) - WINDOW + 1, WINDOW):

@@ -15,8 +15,7 @@ from rich import box
 from rich.table import Table
 
 from analytics.plots.lines import line_chart
-from bench.recommenders.effect import Effect, Interval, mean_of_sessions, paired_effect
-from bench.recommenders.measure import ORACLE, Measured
+from bench.recommenders.measure import ORACLE, Effect, Interval, Measured, mean_of_sessions, paired_effect
 
 CONTROL = "sticky_artist"
 WINDOWS = 40

@@ -13,10 +13,10 @@ import numpy as np
 
 from bench.recommenders.measure import Measured, measure
 from services.lists.build import build_models
-from services.lists.heard import Heard
+from services.lists.neighbours import Heard
 from services.recommender.lists import Lists, lists_of
-from sim.agents.dummy import DummyAgent
-from sim.loop.catalogue import tracks_of
+from sim.agents.agent import DummyAgent
+from sim.loop.kafka import tracks_of
 from sim.options import RunOptions
 from sim.play import play_world
 from sim.simulation import Listens

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from schemas.settings import STACK_FILE, Settings
+from core.settings import STACK_FILE, Settings
 from services.errors import DemoError
 
 EXPERIMENT = "STICKY_ARTIST"

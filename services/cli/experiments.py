@@ -9,17 +9,17 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from schemas.entered import entered
+from core.kafka.reachable import require_kafka
+from core.kafka.reader import TopicReader
+from core.settings import Settings
 from schemas.events import Listen
-from schemas.reachable import require_kafka
 from schemas.registry import codec_of
-from schemas.settings import Settings
-from schemas.topic_reader import TopicReader
 from schemas.topics import Topics
+from schemas.validation import entered
 from services.errors import ExperimentError
 from services.experiments import DEFAULT_FILE, Experiment, Experiments, load_experiments
-from services.experiments.samples import Samples
-from services.recommender.wiring import RECOMMENDERS
+from services.experiments.assignment import Samples
+from services.recommender.registry import RECOMMENDERS
 
 console = Console()
 

@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from core.kafka.config import partition_of
+from core.kafka.reachable import require_kafka
+from core.settings import Settings
 from schemas.catalogue import CatalogueReader
-from schemas.clients import partition_of
 from schemas.event_time import utc
 from schemas.events import Track
-from schemas.reachable import require_kafka
 from schemas.registry import codec_of
-from schemas.settings import Settings
 from services.errors import StateError
 from streams.folds.popularity import HALF_LIVES_MS, popularity_at
 from streams.read import StateReader

@@ -8,13 +8,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from core.kafka.reachable import require_kafka
+from core.settings import Settings
 from schemas.models import publish_models
-from schemas.reachable import require_kafka
 from schemas.registry import codec_of
-from schemas.settings import Settings
 from services.errors import RecommenderError
-from services.lists.build import build_models
-from services.lists.sources import heard_of_parquet, heard_of_topic
+from services.lists.build import build_models, heard_of_parquet, heard_of_topic
 
 app = typer.Typer(help="Lists that a batch job makes for recommenders.", no_args_is_help=True)
 

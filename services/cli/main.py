@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from schemas.errors import BotifyError
+from core.errors import BotifyError
 
 GROUP = "botify.commands"
 

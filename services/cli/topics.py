@@ -8,11 +8,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from schemas import clients
-from schemas.reachable import require_kafka
-from schemas.settings import Settings
-from schemas.topic_reader import end_offsets, start_offsets
-from schemas.topics import Topics, create_topics, partition_counts
+from core.kafka.admin import end_offsets, partition_counts, start_offsets
+from core.kafka.config import common_config
+from core.kafka.reachable import require_kafka
+from core.settings import Settings
+from schemas.topics import Topics, create_topics
 
 app = typer.Typer(help="The topics: what they carry, and making them.", no_args_is_help=True)
 console = Console()
@@ -29,7 +29,7 @@ def create() -> None:
 def list_topics() -> None:
     """Show every topic with its event, key, partitions and records."""
     settings = require_kafka(Settings.from_env())
-    counts = partition_counts(AdminClient(clients.common_config(settings)))
+    counts = partition_counts(AdminClient(common_config(settings)))
     table = Table(title=f"topics on {settings.kafka_bootstrap_servers}", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("topic", overflow="fold")
     table.add_column("event", no_wrap=True)

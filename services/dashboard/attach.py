@@ -10,16 +10,15 @@ from fastapi import FastAPI
 from nicegui import app as nicegui_app
 from nicegui import ui
 
+from core.settings import Settings
 from schemas.registry import codec_of
-from schemas.settings import Settings
 from services.dashboard.broadcast import Broadcast
 from services.dashboard.collector import Collector
-from services.dashboard.listening.gateway_player import GatewayPlayer
-from services.dashboard.pages.frame import MOUNT
+from services.dashboard.listening import GatewayPlayer
+from services.dashboard.listens import ListenerReader
 from services.dashboard.pages.listen import add_listen_page
 from services.dashboard.pages.listener import add_listener_page
-from services.dashboard.pages.live import add_live_pages
-from services.dashboard.readers.listener import ListenerReader
+from services.dashboard.pages.live import MOUNT, add_live_pages
 
 STATIC = Path(__file__).parent / "static"
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from nicegui import Client
 
-from services.dashboard.figures.snapshot import Snapshot
-from services.dashboard.views.fragment import Fragment, View
+from services.dashboard.figures import Snapshot
+from services.dashboard.views.html import Fragment, View
 
 EVERY_S = 1.0
 

@@ -8,21 +8,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from schemas.errors import BotifyError
-from schemas.reachable import check_kafka
+from core.errors import BotifyError
+from core.kafka.reachable import check_kafka
+from core.settings import Settings
 from schemas.registry import codec_of
-from schemas.settings import Settings
-from services.dashboard.figures.catalogue import Catalogue
-from services.dashboard.figures.history import History
-from services.dashboard.figures.snapshot import Snapshot
-from services.dashboard.readers.catalogue import Titles
-from services.dashboard.readers.letters import LettersReader
-from services.dashboard.readers.listens import ListenReader
-from services.dashboard.readers.models import ModelsReader
-from services.dashboard.readers.part import Part
-from services.dashboard.readers.rankings import RankingsReader
-from services.dashboard.readers.replays import ReplaysReader
-from services.dashboard.readers.traffic import TrafficReader
+from services.dashboard.figures import Catalogue, History, Snapshot
+from services.dashboard.listens import ListenReader
+from services.dashboard.part import Part
+from services.dashboard.readers import LettersReader, ModelsReader, RankingsReader, ReplaysReader, Titles, TrafficReader
 from streams.read import StateReader
 from streams.store.connect import check_redis, connect
 

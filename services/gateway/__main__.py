@@ -12,9 +12,9 @@ from typing import Any
 
 import uvicorn
 
-from schemas.errors import BotifyError, SettingsError
-from schemas.logs import configure_logging
-from schemas.settings import Settings
+from core.errors import BotifyError, SettingsError
+from core.logging import configure_logging
+from core.settings import Settings
 from services.gateway.app import DOCS, build_app
 from services.gateway.connections import Connections
 from services.gateway.http_protocol import BoundedHttp

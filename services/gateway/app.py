@@ -12,22 +12,15 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 
-from schemas.observing.server import new_registry
-from schemas.settings import Settings
-from services.gateway.backend import Backend, Connect
-from services.gateway.bootstrap import connect_gateway
-from services.gateway.botify_api import botify_api
+from core.settings import Settings
+from core.telemetry import new_registry
+from services.gateway.api import FastLane, ListenerCalls, botify_api, operations
+from services.gateway.bootstrap import Backend, Connect, connect_gateway
 from services.gateway.connections import Connections
-from services.gateway.errors import UnavailableError, UnknownTrackError
-from services.gateway.fast_lane import FastLane
-from services.gateway.limits import Limits
-from services.gateway.listener_calls import ListenerCalls
-from services.gateway.metrics import GatewayMetrics
-from services.gateway.observing import Observing
-from services.gateway.operations import operations
+from services.gateway.errors import UnavailableError, UnknownTrackError, invalid, unavailable, unknown_track
+from services.gateway.middleware import Limits, TokenRequired
 from services.gateway.options import GatewayOptions
-from services.gateway.token import TokenRequired
-from services.gateway.wrong import invalid, unavailable, unknown_track
+from services.gateway.telemetry import GatewayMetrics, Observing
 
 DOCS = "/docs"
 

@@ -1,4 +1,4 @@
-"""The service, wired to Kafka and Redis."""
+"""The service, wired to Kafka and Redis, through the times when these are away."""
 
 from __future__ import annotations
 
@@ -6,27 +6,100 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from typing import Protocol
 
+from core.errors import BotifyError
+from core.process import in_background, stop
+from core.settings import Settings
 from schemas.catalogue import CatalogueReader
 from schemas.registry import codec_of
-from schemas.settings import Settings
 from services.experiments import DEFAULT_FILE, load_experiments
-from services.gateway.background import in_background, stop
-from services.gateway.batching import Batching
 from services.gateway.errors import NO_CATALOGUE, UnavailableError
-from services.gateway.event_time import EventClock
-from services.gateway.exchange import Exchange
-from services.gateway.fallback import Fallback
-from services.gateway.known_tracks import KnownTracks
-from services.gateway.live_state import LiveState
 from services.gateway.options import GatewayOptions
-from services.gateway.service import GatewayService
-from services.gateway.sessions import RedisSessions
+from services.gateway.rpc import Exchange
+from services.gateway.service import Fallback, GatewayService
+from services.gateway.sessions import Batching, RedisSessions
+from services.gateway.state import EventClock, KnownTracks, LiveState
 from streams.read import StateReader
-from streams.store.connect import SERVING_TIMEOUT_S, connect, connect_async
+from streams.store.connect import REDIS_ERRORS, SERVING_TIMEOUT_S, connect, connect_async
 from streams.store.refusals import probe_writes_blocking
 
 log = logging.getLogger(__name__)
+
+CONNECT_AGAIN_S = 1.0
+
+
+class Connected(Protocol):
+    """A service that runs."""
+
+    service: GatewayService
+
+    def problems(self) -> list[str]:
+        """Return what keeps it from serving listeners."""
+
+
+Connect = Callable[[AsyncExitStack], Awaitable[Connected]]
+"""Starts what the service needs; what it pushes on the stack is stopped at the end. Raises `BotifyError`."""
+
+
+class Backend:
+    """Connects in the background, again and again until it succeeds, so that the gateway can say what it waits for.
+
+    Parameters
+    ----------
+    connect : Connect
+    """
+
+    def __init__(self, connect: Connect) -> None:
+        self._connect = connect
+        self._connected: Connected | None = None
+        self._why_not = "starting"
+        self._stack = AsyncExitStack()
+        self._connecting: asyncio.Task[None] | None = None
+
+    @property
+    def service(self) -> GatewayService:
+        """The service.
+
+        Raises
+        ------
+        UnavailableError
+            It is not connected yet.
+        """
+        if self._connected is None:
+            raise UnavailableError(f"the gateway is not ready: {self._why_not}")
+        return self._connected.service
+
+    def problems(self) -> list[str]:
+        """Return what keeps listeners from being served; nothing where all is well."""
+        return [self._why_not] if self._connected is None else self._connected.problems()
+
+    async def start(self) -> None:
+        """Begin to connect."""
+        self._connecting = in_background(self._keep_connecting())
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        if self._connecting is not None:
+            await stop(self._connecting)
+        self._connected = None
+        await self._stack.aclose()
+
+    async def _keep_connecting(self) -> None:
+        while self._connected is None:
+            async with AsyncExitStack() as stack:
+                try:
+                    self._connected = await self._connect(stack)
+                except (BotifyError, *REDIS_ERRORS) as error:
+                    if str(error) != self._why_not:
+                        log.warning("not ready: %s", error)
+                    self._why_not = str(error)
+                else:
+                    self._stack = stack.pop_all()
+                    log.info("ready")
+                    return
+            await asyncio.sleep(CONNECT_AGAIN_S)
+
 
 STATE_EVERY_S = 1.0
 CATALOGUE_EVERY_S = 10.0

@@ -13,7 +13,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from services.gateway.connections import Connections, Share, Stage
-from services.gateway.refusals import RETRY_AFTER_S
+from services.gateway.middleware import RETRY_AFTER_S
 
 HEADERS = 100
 """How many a request may have."""

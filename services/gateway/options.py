@@ -1,4 +1,4 @@
-"""What can be set about a gateway: read once from the environment, like `schemas.settings`."""
+"""What can be set about a gateway: read once from the environment, like `core.settings`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from schemas.errors import SettingsError
+from core.errors import SettingsError
 
 _COUNTS = {
     "port": ("BOTIFY_GATEWAY_PORT", 0, 65_535),
@@ -72,7 +72,7 @@ class GatewayOptions:
     8080
     >>> GatewayOptions.from_env({"BOTIFY_GATEWAY_PORT": "http"})
     Traceback (most recent call last):
-    schemas.errors.SettingsError: BOTIFY_GATEWAY_PORT: 'http' is not a whole number from 0 to 65535
+    core.errors.SettingsError: BOTIFY_GATEWAY_PORT: 'http' is not a whole number from 0 to 65535
     """
 
     host: str = "127.0.0.1"

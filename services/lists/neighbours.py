@@ -1,4 +1,6 @@
-"""Which tracks are heard together: item-to-item similarity from sessions.
+"""Listens as the batch job wants them: a few columns of numbers.
+
+Which tracks are heard together: item-to-item similarity from sessions.
 
 With w(s, i) the share of track i that was heard in session s, and n(i, j) the number of sessions in which both were
 heard, the similarity is the cosine of the two tracks' columns, shrunk towards 0 where little is known::
@@ -7,17 +9,84 @@ heard, the similarity is the cosine of the two tracks' columns, shrunk towards 0
 
 Cosine: Sarwar et al., "Item-based collaborative filtering recommendation algorithms", WWW 2001; shrinkage: Bell and
 Koren, "Improved neighborhood-based collaborative filtering", KDD Cup 2007.
+
+A list for each listener: what is similar to what they liked, then what is popular.
+
+The score of a track t for a listener u is Σ_i liked(u, i) · sim(i, t) over the tracks i of which they heard half or
+more, with liked(u, i) the fractions added up. What they have heard already is left out. Where fewer tracks than
+wanted have a score, the most popular ones (fractions added up over all listeners) that they have not heard follow.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-from services.recommender.lists import NO_TRACK
+from services.recommender.lists import NO_TRACK, Lists
+
+
+class Heard(NamedTuple):
+    """One row a listen.
+
+    Attributes
+    ----------
+    events, sessions : ndarray of uint64, shape (n,)
+        Hashes of event id and session id.
+    users, tracks : ndarray of int64, shape (n,)
+    fractions : ndarray of float64, shape (n,)
+    timestamps_ms : ndarray of int64, shape (n,)
+
+    Examples
+    --------
+    >>> heard = Heard.of(["a", "b", "a"], ["s", "s", "s"], [1, 1, 1], [7, 8, 7], [1.0, 0.5, 1.0], [0, 9, 0])
+    >>> sorted(Heard.together([heard, heard]).tracks.tolist())
+    [7, 8]
+    """
+
+    events: NDArray[np.uint64]
+    sessions: NDArray[np.uint64]
+    users: NDArray[np.int64]
+    tracks: NDArray[np.int64]
+    fractions: NDArray[np.float64]
+    timestamps_ms: NDArray[np.int64]
+
+    @classmethod
+    def of(
+        cls,
+        event_ids: Sequence[str],
+        session_ids: Sequence[str],
+        users: Sequence[int],
+        tracks: Sequence[int],
+        fractions: Sequence[float],
+        timestamps_ms: Sequence[int],
+    ) -> Heard:
+        """Put columns together; the texts become 64-bit hashes."""
+        return cls(
+            _hashes(event_ids),
+            _hashes(session_ids),
+            np.asarray(users, dtype=np.int64),
+            np.asarray(tracks, dtype=np.int64),
+            np.asarray(fractions, dtype=np.float64),
+            np.asarray(timestamps_ms, dtype=np.int64),
+        )
+
+    @classmethod
+    def together(cls, parts: Iterable[Heard]) -> Heard:
+        """Join parts, drop the copies of a listen, and sort by event: the order of reading makes no difference."""
+        nothing = cls.of([], [], [], [], [], [])
+        columns = [np.concatenate(column) for column in zip(nothing, *parts, strict=True)]
+        _, first = np.unique(columns[0], return_index=True)
+        return cls._make(column[first] for column in columns)
+
+
+def _hashes(texts: Sequence[str]) -> NDArray[np.uint64]:
+    return pd.util.hash_array(np.array(list(texts), dtype=object), categorize=False)
+
 
 SHRINKAGE = 2.0
 MAX_SESSION_TRACKS = 100
@@ -125,3 +194,67 @@ def _take_best(
     best = rank < lists.shape[1]
     lists[rows[best], rank[best]] = ids[columns[best]]
     similarities[rows[best], rank[best]] = similarity[best]
+
+
+LIKED = 0.5
+"""From this fraction on a track was liked."""
+
+
+def make_user_lists(heard: Heard, neighbours: Neighbours, count: int) -> Lists:
+    """Make a list of up to `count` tracks for each listener in `heard`.
+
+    Examples
+    --------
+    >>> heard = Heard.of("abc", "sst", [1, 1, 2], [7, 8, 7], [1.0, 0.2, 1.0], [0, 1, 2])
+    >>> neighbours = Neighbours(np.array([7]), np.array([[9, 8]]), np.array([[0.5, 0.1]]))
+    >>> make_user_lists(heard, neighbours, 2).of(np.array([1, 2]))[0].tolist()
+    [[9, -1], [9, 8]]
+    """
+    users, rows = np.unique(heard.users, return_inverse=True)
+    ids = np.unique(np.concatenate([heard.tracks, neighbours.lists[neighbours.lists != NO_TRACK]]))
+    columns = np.searchsorted(ids, heard.tracks)
+    shape = (len(users), len(ids))
+    liked = heard.fractions >= LIKED
+    likes = sparse.csr_array((heard.fractions[liked], (rows[liked], columns[liked])), shape=shape)
+    scores = (likes @ _similarities(neighbours, ids)).tocsr()
+    known = sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=shape)
+    popular = _by_popularity(columns, heard.fractions, len(ids))
+    lists = np.full((len(users), count), NO_TRACK, dtype=np.int32)
+    for row in range(len(users)):
+        already = known.indices[known.indptr[row] : known.indptr[row + 1]]
+        scored = slice(scores.indptr[row], scores.indptr[row + 1])
+        picked = _pick(scores.indices[scored], scores.data[scored], already, popular, count)
+        lists[row, : len(picked)] = ids[picked]
+    return Lists(users, lists)
+
+
+def _similarities(neighbours: Neighbours, ids: NDArray[np.int64]) -> sparse.csr_array:
+    listed = neighbours.lists != NO_TRACK
+    of = np.broadcast_to(neighbours.tracks[:, None], listed.shape)[listed]
+    at = np.searchsorted(ids, of), np.searchsorted(ids, neighbours.lists[listed])
+    return sparse.csr_array((neighbours.similarities[listed], at), shape=(len(ids), len(ids)))
+
+
+def _by_popularity(columns: NDArray[np.int64], fractions: NDArray[np.float64], tracks: int) -> NDArray[np.int64]:
+    return np.argsort(-np.bincount(columns, weights=fractions, minlength=tracks), kind="stable")
+
+
+def _pick(
+    scored: NDArray[np.integer],
+    scores: NDArray[np.float64],
+    already: NDArray[np.integer],
+    popular: NDArray[np.int64],
+    count: int,
+) -> Sequence[int]:
+    """Return the best scored, then the most popular, without those that are known already."""
+    best = scored[np.lexsort((scored, -scores))].tolist()
+    taken = set(already.tolist())
+    picked: list[int] = []
+    # at most len(taken) of the popular ones are passed over
+    for track in [*best, *popular[: count + len(taken) + len(best)].tolist()]:
+        if len(picked) == count:
+            break
+        if track not in taken:
+            taken.add(track)
+            picked.append(track)
+    return picked

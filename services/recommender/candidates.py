@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.keyed_random import Keys, uniform
+from core.keyed_random import Keys, uniform
 from services.recommender.catalogue import Catalogue
 from services.recommender.protocol import NO_ANSWER, Answers
-from services.recommender.sessions_so_far import SessionsSoFar
+from services.recommender.sessions import SessionsSoFar
 from streams.learner.models.taste import ARTIST_DISCOUNT
 
 Ints = NDArray[np.int64]
@@ -103,7 +103,7 @@ def draw_from_best(candidates: Candidates, keys: Keys, draw: int, most: int, cat
     Examples
     --------
     >>> from schemas.events import Track
-    >>> from schemas.keyed_random import mix
+    >>> from core.keyed_random import mix
     >>> catalogue = Catalogue([Track(id_, "a", None, None, "x") for id_ in (7, 8, 9)])
     >>> some = Candidates(np.array([1, 1]), np.array([0, 2]), np.array([0.1, 0.9]))
     >>> draw_from_best(some, mix(1, [0, 1]), 0, 1, catalogue).tracks.tolist()

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
+from core.errors import RejectedMessageError
 from schemas.dead_letters import dead_letter_headers
-from schemas.errors import RejectedMessageError
 from services.errors import RecommenderError
 
 MAX_UNACKNOWLEDGED = 20_000

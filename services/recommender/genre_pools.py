@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.recommender.catalogue import Catalogue
-from services.recommender.sessions_so_far import SessionsSoFar
+from services.recommender.sessions import SessionsSoFar
 from streams.learner.models.taste import weights
 
 Ints = NDArray[np.int64]

@@ -18,7 +18,7 @@ import numpy as np
 from services.recommender.candidates import Candidates, discounted, draw_from_best, unheard
 from services.recommender.catalogue import Catalogue
 from services.recommender.protocol import Answers, Batch, no_answers
-from services.recommender.sessions_so_far import SessionsSoFar, sessions_so_far
+from services.recommender.sessions import SessionsSoFar, sessions_so_far
 from streams.folds.likes import LIKE
 
 BEST = 3

@@ -9,10 +9,10 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from core.keyed_random import Keys, keys_of_texts
 from schemas.events import RecommendationRequest
-from schemas.keyed_random import Keys, keys_of_texts
 from streams.folds.likes import Likes
-from streams.folds.user_state import UserState
+from streams.folds.users import UserState
 
 NO_ANSWER = -1
 

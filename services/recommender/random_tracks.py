@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from schemas.keyed_random import integers
+from core.keyed_random import integers
 from services.recommender.catalogue import Catalogue
 from services.recommender.protocol import Answers, Batch, no_answers
 

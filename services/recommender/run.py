@@ -1,4 +1,4 @@
-"""One recommender service from its start to SIGTERM."""
+"""The recommender service as a process."""
 
 from __future__ import annotations
 
@@ -8,14 +8,59 @@ import sys
 from collections.abc import Sequence
 from types import FrameType
 
-from schemas.errors import BotifyError
-from schemas.logs import configure_logging
-from schemas.observing.probes import Heartbeat
-from schemas.observing.server import new_registry, observed
-from schemas.settings import Settings
-from services.recommender.bootstrap import build_service
+from core.errors import BotifyError
+from core.logging import configure_logging
+from core.settings import Settings
+from core.telemetry import Heartbeat, new_registry, observed
+from schemas.catalogue import CatalogueReader
+from schemas.models import ModelReader
+from schemas.registry import codec_of
+from services.experiments import DEFAULT_FILE, load_experiments
+from services.recommender.dispatch import Guards
+from services.recommender.lists import NEIGHBOURS, USER_LISTS, latest, lists_of
 from services.recommender.metrics import RecommenderMetrics
+from services.recommender.registry import RECOMMENDERS, Maker, Roster, Sources
 from services.recommender.service import RecommenderService
+from services.recommender.toppop import PopularTracks
+from streams.learner.models.factors import FactorModel
+from streams.learner.models.item_graph import ItemGraph
+from streams.read import StateReader
+from streams.store.connect import SERVING_TIMEOUT_S, connect
+
+log = logging.getLogger(__name__)
+
+
+def build_service(settings: Settings) -> RecommenderService:
+    """Read the catalogue, the models and the experiments, connect, and return the service.
+
+    Raises
+    ------
+    BotifyError
+        Kafka or Redis cannot be reached, or the experiments file is wrong.
+    """
+    codec = codec_of(settings)
+    reader = StateReader(connect(settings, SERVING_TIMEOUT_S), settings)
+    models = ModelReader(settings, codec)
+    guards = Guards()
+    maker = Maker(guards)
+    factors = models.follow(FactorModel.name, maker.factors)
+    graph = models.follow(ItemGraph.name, maker.graph)
+    sources = Sources(
+        top=PopularTracks(reader),
+        neighbours=latest(models.follow(NEIGHBOURS, lists_of)),
+        user_lists=latest(models.follow(USER_LISTS, lists_of)),
+        factors=lambda: factors.current,
+        graph=lambda: graph.current,
+        policy_results=reader.policy_results,
+    )
+    experiments = load_experiments(settings.experiments or DEFAULT_FILE, RECOMMENDERS)
+    for warning in experiments.warnings():
+        log.warning("%s", warning)
+    # the catalogue first: then the models that are on the topic are made ready for it before anybody is served
+    roster = Roster(CatalogueReader(settings, codec), lambda catalogue: maker.make(catalogue, sources))
+    models.start()
+    return RecommenderService(settings, codec, reader, roster, experiments, models, guards.breakers)
+
 
 log = logging.getLogger("services.recommender")
 

@@ -16,26 +16,25 @@ from dataclasses import dataclass
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
 
-from schemas import clients
+from core.errors import RejectedMessageError
+from core.kafka.config import consumer_config, is_passing, producer_config
+from core.settings import Settings
+from core.telemetry import DurationHistogram
 from schemas.codec import Codec
 from schemas.dead_letters import MAX_BYTES
-from schemas.errors import RejectedMessageError
 from schemas.events import Recommendation, RecommendationRequest
 from schemas.models import ModelReader
-from schemas.observing.histogram import DurationHistogram
-from schemas.settings import Settings
 from schemas.topics import Topics
 from schemas.validation import check
 from services.errors import RecommenderError
 from services.experiments import Experiments
-from services.recommender.answering import answer
 from services.recommender.delivery import Delivery
-from services.recommender.guard import Breaker
-from services.recommender.lately import Lately
+from services.recommender.dispatch import Breaker, answer
 from services.recommender.protocol import NO_ANSWER, Batch
-from services.recommender.roster import Roster
+from services.recommender.registry import Roster
+from services.recommender.sessions import Lately
 from streams.folds.likes import Likes
-from streams.folds.user_state import UserState
+from streams.folds.users import UserState
 from streams.read import StateReader
 from streams.store.connect import REDIS_ERRORS
 
@@ -109,14 +108,12 @@ class RecommenderService:
         self.breakers = breakers
         self._lately = Lately()
         self._consumer = Consumer(
-            clients.consumer_config(
+            consumer_config(
                 settings, f"{settings.topic_prefix}-{GROUP}", session_timeout_ms=settings.session_timeout_s * 1000
             )
         )
         producer = Producer(
-            clients.producer_config(
-                settings, linger_ms=0.5, queue_buffering_max_messages=200_000, message_max_bytes=MAX_BYTES
-            )
+            producer_config(settings, linger_ms=0.5, queue_buffering_max_messages=200_000, message_max_bytes=MAX_BYTES)
         )
         self._delivery = Delivery(self._consumer, producer, topics.recommendations.name, topics.dead_letters.name)
         self._consumer.subscribe(
@@ -294,7 +291,7 @@ def _freshness(request: RecommendationRequest, state: UserState | None) -> int:
 def _is_data(error: KafkaError | None) -> bool:
     if error is None:
         return True
-    if not clients.is_passing(error):
+    if not is_passing(error):
         raise RecommenderError(f"requests cannot be read: {error.str()}")
     log.warning("reading requests: %s", error.str())
     return False

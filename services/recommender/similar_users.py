@@ -20,13 +20,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from core.keyed_random import uniform
 from schemas.events import RecommendationRequest
-from schemas.keyed_random import uniform
 from services.recommender.catalogue import Catalogue
 from services.recommender.lists import LatestLists
 from services.recommender.protocol import NO_ANSWER, Answers, Batch
-from services.recommender.recent_listens import has_seen
-from streams.folds.user_state import POOR_FRACTION, UserState
+from services.recommender.sessions import has_seen
+from streams.folds.users import POOR_FRACTION, UserState
 
 BAD_STREAK = 5
 

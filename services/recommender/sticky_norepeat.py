@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from services.recommender.candidates import Candidates, draw_from_best, earlier_of_artists, unheard
 from services.recommender.catalogue import Catalogue
 from services.recommender.protocol import Answers, Batch, no_answers
-from services.recommender.sessions_so_far import SessionsSoFar, sessions_so_far
+from services.recommender.sessions import SessionsSoFar, sessions_so_far
 from streams.learner.models.taste import ARTIST_DISCOUNT
 
 Ints = NDArray[np.int64]

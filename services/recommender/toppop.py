@@ -5,13 +5,17 @@ Cost: about 0.3 µs a recommendation at batch 64; the top is read from Redis onc
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.keyed_random import integers
+from core.keyed_random import integers
 from services.recommender.protocol import Answers, Batch, no_answers
+from streams.read import StateReader
+from streams.store.connect import REDIS_ERRORS
 
 
 class TopPop:
@@ -40,3 +44,26 @@ class TopPop:
         if len(top) == 0:
             return no_answers(size)
         return Answers(top[integers(batch.keys, 1, len(top))], np.full(size, 1.0 / len(top)), np.full(size, len(top)))
+
+
+REFRESH_S = 1.0
+
+
+class PopularTracks:
+    """The top of one half-life, at most `REFRESH_S` old. Calling it returns the track ids, best first."""
+
+    def __init__(self, reader: StateReader, half_life: str = "1d", count: int = 100) -> None:
+        self._reader = reader
+        self._half_life = half_life
+        self._count = count
+        self._top = np.empty(0, dtype=np.int64)
+        self._read_at = -REFRESH_S
+
+    def __call__(self) -> NDArray[np.int64]:
+        """Return the top tracks; empty before the first listen."""
+        now = time.monotonic()
+        if now - self._read_at >= REFRESH_S:
+            with contextlib.suppress(*REDIS_ERRORS):  # a top that is a little older serves as well
+                self._top, _ = self._reader.top_tracks(self._half_life, self._count)
+            self._read_at = now
+        return self._top

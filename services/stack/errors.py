@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schemas.errors import BotifyError
+from core.errors import BotifyError
 
 
 class StackError(BotifyError):

@@ -1,22 +1,100 @@
-"""The whole loop's stack in this process: servers, topics and our own processes."""
+"""`botify up` and `botify down`: the stack in this process, or in one of its own."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.settings import Settings
+from core.settings import STACK_FILE, Settings
 from schemas.topics import create_topics
-from services.stack.child import ChildProcess, stop_all
 from services.stack.embedded import EmbeddedStack
+from services.stack.errors import ChildDiedError, StackError
 from services.stack.kafka_jars import Notify
-from services.stack.programs import Program
-from services.stack.record import StackEnd
-from services.stack.restarts import LIMIT
-from services.stack.supervisor import Supervisor
+from services.stack.record import STOP_GRACE_S, StackEnd, StackRecord, stop_groups, wait_until_gone
+from services.stack.server import ChildProcess, stop_all, tail
+from services.stack.supervisor import LIMIT, Program, Supervisor
+
+READY_S = 300.0  # the first start downloads Kafka
+_POLL_S = 0.1
+
+
+def start_in_background(home: Path, command: Sequence[str], ready_s: float = READY_S) -> StackRecord:
+    """Run a command as a process of its own that outlives this one, and return once its stack is ready.
+
+    Parameters
+    ----------
+    home : Path
+        Data directory of the stack; the command's output goes to `logs/stack.log` in it.
+    command : Sequence[str]
+        Program and arguments.
+    ready_s : float
+        How long it may take.
+
+    Raises
+    ------
+    ChildDiedError
+        It ended instead; the message is the end of its output, which says why.
+    StackError
+        It did not get ready in time; it is stopped, as it is by any exception here (`Ctrl-C` is one).
+    """
+    log_path = home / "logs" / "stack.log"
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    with log_path.open("wb") as log:
+        process = subprocess.Popen(  # noqa: S603 - the caller's own command
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        return _wait_until_ready(home, process, log_path, ready_s)
+    except BaseException:
+        process.terminate()
+        process.wait(3 * STOP_GRACE_S)
+        raise
+
+
+def _wait_until_ready(home: Path, process: subprocess.Popen[bytes], log_path: Path, ready_s: float) -> StackRecord:
+    give_up = time.monotonic() + ready_s
+    while time.monotonic() < give_up:
+        if process.poll() is not None:
+            said = tail(log_path) or f"status {process.returncode}, without a word"
+            raise ChildDiedError(f"the stack ended before it was ready:\n{said}")
+        record = StackRecord.read(home)
+        if record is not None and record.ready and record.owner.pid == process.pid:
+            return record
+        time.sleep(_POLL_S)
+    raise StackError(f"the stack was not ready within {ready_s:.0f} s; its log is {log_path}")
+
+
+def stop_stack(home: Path) -> bool:
+    """Ask the owner to stop everything, wait, and end what is left; the data stays.
+
+    Returns
+    -------
+    bool
+        Whether anything ran.
+
+    Raises
+    ------
+    StackError
+        What runs cannot be read from the data directory.
+    """
+    StackEnd.forget(home)
+    record = StackRecord.read(home)
+    if record is None:
+        return False
+    owner, children = record.owner, list(record.processes.values())
+    ran = any(process.is_alive() for process in (owner, *children))
+    if (process := owner.process()) is not None:
+        process.terminate()
+        # it stops our processes, then the servers, each within the grace
+        wait_until_gone([owner], 3 * STOP_GRACE_S)
+    stop_groups(children)
+    (home / STACK_FILE).unlink(missing_ok=True)
+    return ran
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,6 @@
-"""Keeps child processes running: a crash is answered with a restart, until there were too many in a minute.
+"""When a crashed process is started again, and when that is given up. Pure: the clock is the caller's.
+
+Keeps child processes running: a crash is answered with a restart, until there were too many in a minute.
 
 Then a program of ours stays stopped and everything else goes on: its servers are needed for the repair. Without a
 server there is nothing to go on with, so a server that does not stay up ends everything.
@@ -6,13 +8,150 @@ server there is nothing to go on with, so a server that does not stay up ends ev
 
 from __future__ import annotations
 
+import sys
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
-from services.stack import logs
-from services.stack.child import ChildProcess
+import psutil
+
 from services.stack.errors import ChildDiedError
-from services.stack.restarts import LIMIT, WINDOW_S, Restarts
+from services.stack.record import Identity
+from services.stack.server import ChildProcess, bound, tail
+
+WINDOW_S = 60.0
+LIMIT = 5
+FIRST_DELAY_S = 0.5
+MAX_DELAY_S = 10.0
+
+
+class Restarts:
+    """The restarts of one process: each of a burst waits twice as long, and a minute has a bounded number.
+
+    Parameters
+    ----------
+    limit : int
+        Restarts within a minute before giving up.
+
+    Examples
+    --------
+    >>> restarts = Restarts(limit=2)
+    >>> [restarts.update(now_s=t) for t in (0.0, 1.0, 2.0)]
+    [0.5, 1.0, None]
+    >>> restarts.update(now_s=100.0)
+    0.5
+    """
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        self._limit = limit
+        self._times_s: deque[float] = deque(maxlen=limit)
+
+    def update(self, now_s: float) -> float | None:
+        """Note a crash; return the seconds to wait before the restart, or None to give up."""
+        while self._times_s and now_s - self._times_s[0] >= WINDOW_S:
+            self._times_s.popleft()
+        if len(self._times_s) >= self._limit:
+            return None
+        delay_s: float = min(FIRST_DELAY_S * 2.0 ** len(self._times_s), MAX_DELAY_S)
+        self._times_s.append(now_s)
+        return delay_s
+
+
+Program = tuple[str, list[str]]
+"""Name and command line."""
+
+
+def programs(workers: int, recommenders: int, learners: int = 0, gateways: int = 0) -> list[Program]:
+    """Return the processes that make the loop run, and those that let people and programs take part in it.
+
+    Examples
+    --------
+    >>> [name for name, _ in programs(workers=1, recommenders=2, learners=1, gateways=1)]
+    ['worker-1', 'learner-1', 'recommender-1', 'recommender-2', 'gateway-1']
+    """
+    counts = {
+        "worker": ("streams.worker", workers),
+        "learner": ("streams.learner", learners),
+        "recommender": ("services.recommender", recommenders),
+        "gateway": ("services.gateway", gateways),
+    }
+    return [
+        (f"{name}-{number}", [sys.executable, "-m", module])
+        for name, (module, count) in counts.items()
+        for number in range(1, count + 1)
+    ]
+
+
+State = Literal["running", "paused", "ended", "given up"]
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStatus:
+    """One process.
+
+    Attributes
+    ----------
+    name : str
+        As the stack calls it.
+    pid : int
+        Its number.
+    state : State
+        `paused` if a signal froze it, `ended` if it is gone, `given up` if it ended too often to be started again.
+    uptime_s : float
+        Seconds since it was created.
+    cpu_percent : float
+        Of one core, since the readings began.
+    rss_mb : float
+        Resident memory in megabytes.
+    """
+
+    name: str
+    pid: int
+    state: State
+    uptime_s: float = 0.0
+    cpu_percent: float = 0.0
+    rss_mb: float = 0.0
+
+
+class ProcessReader:
+    """Reads processes by their identity; its making starts the measuring of their CPU."""
+
+    def __init__(self, identities: Mapping[str, Identity]) -> None:
+        self._identities = identities
+        self._processes = {name: identity.process() for name, identity in identities.items()}
+        for process in self._processes.values():
+            _cpu_percent(process)
+
+    def read(self) -> list[ProcessStatus]:
+        """Return how each process is doing now."""
+        return [self._read(name, identity) for name, identity in self._identities.items()]
+
+    def _read(self, name: str, identity: Identity) -> ProcessStatus:
+        process = self._processes[name] if identity.is_alive() else None
+        if process is None:
+            return ProcessStatus(name, identity.pid, "ended")
+        try:
+            return ProcessStatus(
+                name,
+                identity.pid,
+                "paused" if process.status() == psutil.STATUS_STOPPED else "running",
+                uptime_s=time.time() - identity.created_s,
+                cpu_percent=_cpu_percent(process),
+                rss_mb=process.memory_info().rss / 1e6,
+            )
+        except psutil.NoSuchProcess:
+            return ProcessStatus(name, identity.pid, "ended")
+
+
+def _cpu_percent(process: psutil.Process | None) -> float:
+    """Return the CPU since the last call, 0 for a process that is gone."""
+    try:
+        return process.cpu_percent() if process is not None else 0.0
+    except psutil.NoSuchProcess:
+        return 0.0
+
 
 CHECK_S = 0.2
 
@@ -88,7 +227,7 @@ class Supervisor:
             A server ended too often.
         """
         for child in self._children:
-            logs.bound(child.log_path)
+            bound(child.log_path)
             if child.running or child.name in self.given_up:
                 continue
             if child.name not in self._due_s:
@@ -115,7 +254,7 @@ class Supervisor:
             )
         self.given_up = {
             **self.given_up,
-            child.name: f"it ended with status {child.exit_status}: {logs.tail(child.log_path, lines=1)}",
+            child.name: f"it ended with status {child.exit_status}: {tail(child.log_path, lines=1)}",
         }
         self._changed()
         self._notify(

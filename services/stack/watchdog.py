@@ -12,7 +12,7 @@ import subprocess
 import sys
 from typing import IO
 
-from services.stack.identity import Identity, stop_groups
+from services.stack.record import Identity, stop_groups
 
 CLOSE_WAIT_S = 30.0
 

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from sim.listeners.model import Ints
+import numpy as np
+from rich.console import Console
+
+from core.keyed_random import integers, mix
+from core.loading import make_own
+from sim.agents.console import ConsoleAgent
+from sim.agents.http import HttpAgent
+from sim.errors import AgentError
+from sim.listeners.model import AGENT, Ints
 from sim.simulation import Listens
+from sim.world.model import Catalogue, World
 
 
 class Agent(Protocol):
@@ -24,3 +33,62 @@ class Agent(Protocol):
     def finish(self, heard: Listens) -> None:
         """Learn of listens that ended their sessions."""
         ...
+
+
+class DummyAgent:
+    """Draws every track with the same probability.
+
+    Parameters
+    ----------
+    catalogue : Catalogue
+    seed : int
+        The same listen gets the same answer, whatever the order of the listens.
+    """
+
+    def __init__(self, catalogue: Catalogue, seed: int) -> None:
+        self._tracks = len(catalogue)
+        self._seed = seed
+
+    def recommend(self, heard: Listens) -> Ints:
+        """Draw a track for each listen."""
+        keys = mix(self._seed, heard.users, heard.ordinals, heard.positions)
+        return integers(keys, AGENT, np.int64(self._tracks))
+
+    def finish(self, heard: Listens) -> None:
+        """Learn nothing."""
+
+
+AGENTS = ("dummy", "http", "console")
+
+
+def load_agent(name: str, world: World, seed: int, url: str, console: Console) -> Agent:
+    """Make the agent.
+
+    Parameters
+    ----------
+    name : str
+        One of `AGENTS`, or `module:Class` of a class that takes a catalogue and a seed.
+    world : World
+    seed : int
+    url : str
+        Of the server that the `http` agent asks.
+    console : Console
+        Where the `console` agent talks.
+
+    Raises
+    ------
+    SimulationError
+        There is none of that name, or it is no agent.
+    """
+    match name:
+        case "dummy":
+            return DummyAgent(world.catalogue, seed)
+        case "http":
+            return HttpAgent(url, len(world.catalogue))
+        case "console":
+            return ConsoleAgent(world.catalogue, seed, console)
+    wanted = f"an agent; there are kafka, {', '.join(AGENTS)}"
+    agent: Agent = make_own(name, wanted, catalogue=world.catalogue, seed=seed)
+    if not (callable(getattr(agent, "recommend", None)) and callable(getattr(agent, "finish", None))):
+        raise AgentError(f"{name} is no agent: it needs the methods recommend and finish")
+    return agent

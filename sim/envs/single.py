@@ -7,9 +7,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from sim.envs.sitting import Sitting
-from sim.envs.spaces import action_space, observation_space
-from sim.envs.worlds import world_of
+from sim.envs.session import Sitting, action_space, observation_space, world_of
 from sim.world.model import World
 
 Observation = dict[str, Any]
@@ -20,7 +18,7 @@ class BotifyEnv(gymnasium.Env[Observation, np.int64]):
 
     - Action: the track to play next.
     - Reward: the fraction of it that the listener hears, 0 to 1.
-    - Observation: see `sim.envs.spaces.observation_space`; after `reset` it is the track that the listener chose.
+    - Observation: see `sim.envs.session.observation_space`; after `reset` it is the track that the listener chose.
     - `terminated`: the listener went away. `truncated` is never true.
     - `info`: `session` (int, unique in the environment), `artist` (str: of the track just heard), `timestamp_ms` (int:
       event time at which it ended).

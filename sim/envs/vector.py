@@ -10,9 +10,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from sim.envs.sitting import Sitting
-from sim.envs.spaces import action_space, observation_space
-from sim.envs.worlds import world_of
+from sim.envs.session import Sitting, action_space, observation_space, world_of
 from sim.world.model import World
 
 Columns = dict[str, Any]

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import expit
 
-from schemas.keyed_random import Keys, integers
-from sim.listeners import draws
-from sim.listeners.model import Floats, Hearing, Ints, Opening
+from core.keyed_random import Keys, integers
+from sim.listeners.model import FIRST_TRACK, INTEREST, Floats, Hearing, Ints, Opening
 from sim.world.model import World
 
 
@@ -33,7 +32,7 @@ class BotifyListeners:
     --------
     >>> from sim.world.config import WorldConfig
     >>> from sim.world.generate import generate
-    >>> from schemas.keyed_random import mix
+    >>> from core.keyed_random import mix
     >>> world = World("small", *generate(WorldConfig(tracks=100, artists=20, genres=5, users=3, dimensions=8)), {})
     >>> BotifyListeners(world, seed=7).open(np.array([0, 1]), mix(7, [0, 1]), np.array([0, 0])).tastes.shape
     (2, 8)
@@ -46,8 +45,8 @@ class BotifyListeners:
     def open(self, users: Ints, keys: Keys, time_ms: Ints) -> Opening:
         """Pick an interest of each listener, and one of its neighbours."""
         people = self._people
-        slots = integers(keys, draws.INTEREST, people.interests.shape[1])
-        nth = integers(keys, draws.FIRST_TRACK, people.interest_neighbours[users])
+        slots = integers(keys, INTEREST, people.interests.shape[1])
+        nth = integers(keys, FIRST_TRACK, people.interest_neighbours[users])
         return Opening(
             tastes=self._catalogue.embeddings[people.interests[users, slots]].astype(np.float64),
             tracks=people.neighbours[users, slots, nth].astype(np.int64),

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from core.loading import make_own
 from sim.errors import SimulationError
 from sim.listeners.botify import BotifyListeners
-from sim.listeners.drifting import DriftingListeners
-from sim.listeners.fatigue import FatiguedListeners
+from sim.listeners.changing import DriftingListeners, ShiftingListeners
 from sim.listeners.model import ListenerModel
-from sim.listeners.shifting import ShiftingListeners
-from sim.listeners.trending import TrendingListeners
-from sim.loading import make_own
+from sim.listeners.moods import FatiguedListeners, TrendingListeners
 from sim.world.model import World
 
 MODELS: dict[str, Callable[[World, int], ListenerModel]] = {

@@ -1,6 +1,6 @@
 """The closed loop on Kafka: listens and requests out, recommendations back."""
 
-from sim.loop.catalogue import publish_catalogue
+from sim.loop.kafka import publish_catalogue
 from sim.loop.result import RunResult
 from sim.loop.run import run_loop
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 
-from schemas.clients import partition_of
-from schemas.entered import entered
+from core.kafka.admin import end_offsets
+from core.kafka.config import partition_of
+from core.kafka.reader import TopicReader
+from core.settings import Settings
 from schemas.event_time import LEAD_MS, event_time_of
 from schemas.events import Listen
 from schemas.registry import codec_of
 from schemas.rejected_before import RejectedBefore
-from schemas.settings import Settings
-from schemas.topic_reader import TopicReader, end_offsets
 from schemas.topics import Topics
+from schemas.validation import entered
 
 NEWEST = 100
 """Listens of each partition that are looked at: some of them may be dead letters, and some may come late."""

@@ -1,11 +1,55 @@
-"""What came out of a run of the loop."""
+"""A distribution of latencies in bounded memory."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from sim.loop.histogram import LatencyHistogram
-from sim.progress import Progress
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from core.telemetry import Heartbeat
+from sim.play import Progress
+
+_LOWEST_MS, _STEP, _BINS = 0.01, 1.01, 1700
+"""Bins that are 1 % wide, from 10 µs to four minutes."""
+
+
+class LatencyHistogram:
+    """Counts latencies in bins 1 % wide, so a percentile is exact to 1 %.
+
+    Examples
+    --------
+    >>> histogram = LatencyHistogram()
+    >>> histogram.update(np.array([1.0, 2.0, 3.0, 100.0]))
+    >>> histogram.count, round(histogram.percentile(50)), round(histogram.percentile(100))
+    (4, 2, 100)
+    """
+
+    def __init__(self) -> None:
+        self._counts = np.zeros(_BINS, dtype=np.int64)
+
+    @property
+    def count(self) -> int:
+        """How many latencies were counted."""
+        return int(self._counts.sum())
+
+    def update(self, latencies_ms: NDArray[np.float64]) -> None:
+        """Count a batch of latencies."""
+        ratios = np.maximum(latencies_ms, _LOWEST_MS) / _LOWEST_MS
+        bins = np.minimum(np.log(ratios) / np.log(_STEP), _BINS - 1).astype(np.int64)
+        self._counts += np.bincount(bins, minlength=_BINS)
+
+    def percentile(self, q: float) -> float:
+        """Return the latency in ms that q percent do not exceed; 0 where there are none."""
+        cumulative = np.cumsum(self._counts)
+        if not cumulative[-1]:
+            return 0.0
+        # 99.9 % of 10,000 must be 9,990, whatever the product is in binary.
+        wanted = max(1, int(np.ceil(cumulative[-1] * q / 100 - 1e-6)))
+        return float(_LOWEST_MS * _STEP ** (np.searchsorted(cumulative, wanted) + 0.5))
 
 
 @dataclass(slots=True)
@@ -29,3 +73,53 @@ class RunResult(Progress):
     def recommendations_per_s(self) -> float:
         """Recommendations received per second of wall time after the warm-up."""
         return self.latency.count / self.measured_s if self.measured_s > 0 else 0.0
+
+
+QUANTILES = (0.5, 0.99)
+
+
+class SimulatorMetrics(Collector):
+    """The progress that was reported last; give `report` to `run_loop`.
+
+    Attributes
+    ----------
+    heartbeat : Heartbeat
+        Beaten by each report.
+    """
+
+    def __init__(self) -> None:
+        self.heartbeat = Heartbeat()
+        self._done: Progress | None = None
+
+    def report(self, done: Progress) -> None:
+        """Remember how far the run is."""
+        self._done = done
+        self.heartbeat.beat()
+
+    def missing_for_ready(self) -> str | None:
+        """Say what is missing; a `Probe`."""
+        return None if self._done is not None else "the run has not begun"
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the metrics as of the last report."""
+        done = self._done or Progress()
+        for name, documentation, value in (
+            ("listens", "Listens that came to their end.", done.listens),
+            ("sessions", "Sessions that came to their end.", done.sessions),
+            ("recommendations", "Recommendations that were played.", done.recommendations),
+            ("retries", "Requests that were made a second time, because no answer came.", done.retried),
+            ("timeouts", "Sessions that ended because no answer came.", done.timed_out),
+            ("answers_dropped", "Answers to no open request: copies, late ones and those of other runs.", done.dropped),
+            ("answers_unusable", "Answers that cannot be decoded or name no track.", done.unusable),
+        ):
+            yield CounterMetricFamily(f"botify_simulator_{name}", documentation, value=value)
+        if isinstance(done, RunResult):
+            latency = Metric(
+                "botify_simulator_request_duration_seconds", "From sending a request to having its answer.", "summary"
+            )
+            for quantile in QUANTILES:
+                latency.add_sample(
+                    latency.name, {"quantile": str(quantile)}, done.latency.percentile(quantile * 100) / 1000
+                )
+            latency.add_sample(f"{latency.name}_count", {}, done.latency.count)
+            yield latency

@@ -7,25 +7,21 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 
-from schemas import clients
+from core.kafka.config import key_of
+from core.process import asked_to_stop
+from core.settings import Settings
 from schemas.event_time import SIMULATED_LEAD_MS, SIMULATED_TIME, utc
 from schemas.events import Listen, RecommendationRequest
 from schemas.registry import codec_of
-from schemas.settings import Settings
-from schemas.stopping import asked_to_stop
 from schemas.topics import Topics
 from sim.errors import SimulationError
 from sim.listeners.load import load_model
-from sim.loop.catalogue import publish_catalogue
 from sim.loop.conversation import Conversation
 from sim.loop.event_time import SimulatedTime, start_of_run_ms
-from sim.loop.replies import Replies
+from sim.loop.kafka import Record, Replies, Sender, publish_catalogue
 from sim.loop.result import RunResult
-from sim.loop.sender import Record, Sender
-from sim.options import RunOptions
-from sim.pace import Due
-from sim.progress import Progress
-from sim.setup import new_run_id, pace_of, schedule_of
+from sim.options import Due, RunOptions, new_run_id, pace_of, schedule_of
+from sim.play import Progress
 from sim.simulation import Simulation
 from sim.world.model import World
 
@@ -155,7 +151,7 @@ class Loop:
         self._sender.send(topic, self._records(events))
 
     def _records(self, events: Sequence[Listen | RecommendationRequest]) -> list[Record]:
-        encode, key_of = self._codec.encode, clients.key_of
+        encode = self._codec.encode
         return [{"key": key_of(event.user), "value": encode(event)} for event in events]
 
     def _report(self, wall_s: float, progress: Callable[[Progress], None]) -> None:

@@ -10,11 +10,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from schemas.reachable import require_kafka
-from schemas.settings import Settings
+from core.kafka.reachable import require_kafka
+from core.settings import Settings
 from sim.loop import publish_catalogue
 from sim.world import World, WorldConfig, find_world, open_world
-from sim.world.importing import import_world
+from sim.world.reading import import_world
 from sim.world.store import save_world, worlds_directory
 
 console = Console()

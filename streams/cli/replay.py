@@ -2,38 +2,116 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
+from rich import box
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+from rich.text import Text
 
-from schemas.position import offsets_of, parse_position
+from core.kafka.offsets import offsets_of, parse_position
+from core.kafka.reachable import require_kafka
+from core.process import collect_seldom
+from core.settings import Settings
+from schemas.event_time import utc
 from schemas.registry import codec_of
-from schemas.settings import Settings
-from streams.cli.exclude import After, Before, EventId, Reason, User, exclude_before_replay
+from streams.cli.dlq import After, Before, EventId, ExclusionReason, User, exclude_before_replay
 from streams.cli.replay_models import models
-from streams.cli.replay_view import plan_table, status_table
-from streams.cli.run import record_bar, run_with_sources
 from streams.dlq.exclude import select
 from streams.folds.partition import PROJECTIONS
-from streams.offline.sources import Sources
-from streams.replay import into_namespace
-from streams.replay.collect import collect
-from streams.replay.copy_targets import LinesTarget, TopicTarget
-from streams.replay.errors import ReplayError
-from streams.replay.lanes import run_lanes
-from streams.replay.pace import Pacer, parse_speed
-from streams.replay.plan import Plan, make_plan
-from streams.replay.status import read_status
+from streams.offline import Sources, open_sources
+from streams.replay.plan import Pacer, Plan, ReplayError, make_plan, parse_speed
+from streams.replay.run import begin_namespace, fold_into_namespace
+from streams.replay.swap import NamespaceStatus, collect, read_status
 from streams.replay.swap import rollback as roll_back
 from streams.replay.swap import swap as swap_to
-from streams.store.records import NamespaceRecord, NamespaceRecords, excluded_since
+from streams.replay.targets import LinesTarget, TopicTarget, run_lanes
+from streams.store.connect import require_redis
+from streams.store.namespaces import NamespaceRecord, NamespaceRecords, excluded_since
+
+T = TypeVar("T")
+
+
+def run_with_sources(settings: Settings, work: Callable[[Sources], Awaitable[T]]) -> T:
+    """Return what the work comes to.
+
+    Raises
+    ------
+    NoBrokerError, RedisUnreachableError
+        A server does not answer.
+    """
+    collect_seldom()
+    require_kafka(require_redis(settings))
+
+    async def go() -> T:
+        async with open_sources(settings) as sources:
+            return await work(sources)
+
+    return asyncio.run(go())
+
+
+class _Rate(ProgressColumn):
+    """Records a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:,.0f}/s" if task.speed else "")
+
+
+@contextmanager
+def record_bar(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Show a bar on standard error; yield a function that is told how many records more are done."""
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), _Rate(), TimeElapsedColumn())
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda records: bar.advance(task, records)
+
+
+def plan_table(plan: Plan) -> Table:
+    """Return what would be read, a row a partition."""
+    table = Table(
+        title=f"{plan.topic}: {plan.records:,} records into {', '.join(plan.projections)}", box=box.SIMPLE_HEAD
+    )
+    for heading in ("partition", "from", "to", "records"):
+        table.add_column(heading, justify="right")
+    for partition, start in plan.start.items():
+        end = plan.end[partition]
+        table.add_row(str(partition), f"{start:,}", f"{end:,}", f"{end - start:,}")
+    return table
+
+
+def status_table(namespaces: Sequence[NamespaceStatus]) -> Table:
+    """Return a row a namespace."""
+    table = Table(title="namespaces, oldest first", box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("id", "role", "made (UTC)"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("folded", "behind"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("compared with live")
+    for one in namespaces:
+        record = one.record
+        if record is None:
+            row = (one.namespace, one.role, "", "")
+        else:
+            made = utc(record.created_ms)
+            left_out = f"leaves out {record.left_out:,} listens" if record.left_out else ""
+            row = (record.id, one.role, made, left_out or _COMPARED[record.equals_live])
+        table.add_row(*row[:3], f"{one.folded:,}", f"{one.behind:,}", row[3])
+    return table
+
+
+_COMPARED = {True: "equal", False: "DIFFERS", None: "no"}
+
 
 app = typer.Typer(help="Make state anew from the topic, beside the live one, and swap.", no_args_is_help=True)
 console = Console()
@@ -84,7 +162,7 @@ def run(
     exclude_event_id: EventId = None,
     exclude_after: After = None,
     exclude_before: Before = None,
-    exclude_reason: Reason = "no reason was given",
+    exclude_reason: ExclusionReason = "no reason was given",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -106,7 +184,7 @@ def run(
         if dry_run:
             _show_plan(planned, as_json)
         elif target == "namespace":
-            begun = await into_namespace.begin(sources, planned, sessions_to)
+            begun = await begin_namespace(sources, planned, sessions_to)
             await _into_namespace(sources, begun, pacer, as_json=as_json)
         else:
             await _copy(sources, planned, target, pacer)
@@ -197,7 +275,7 @@ async def _into_namespace(sources: Sources, record: NamespaceRecord, pacer: Pace
             folded = time.monotonic()  # the last time that anything was, for the comparison comes after it
             advance(records)
 
-        done = await into_namespace.run(sources, record, pacer, progress)
+        done = await fold_into_namespace(sources, record, pacer, progress)
     seconds, compared_s = folded - started, time.monotonic() - folded
     if as_json:
         _print_json({**asdict(done), "seconds": seconds, "compared_seconds": compared_s, "records": total})

@@ -17,13 +17,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from core.kafka.reachable import require_kafka
+from core.settings import Settings
 from schemas.events import Model
-from schemas.reachable import require_kafka
-from schemas.settings import Settings
 from streams.cli.verify import excluded_hint
-from streams.replay.errors import ReplayError
-from streams.replay.models import Relearned, relearn
-from streams.replay.rebuild import Swapped, rebuild, rollback_models, swap_models
+from streams.replay.models import Relearned, Swapped, rebuild, relearn, rollback_models, swap_models
+from streams.replay.plan import ReplayError
 from streams.store.connect import require_redis
 
 console = Console()

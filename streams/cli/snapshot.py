@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from schemas.settings import Settings
-from streams.cli.run import run_with_sources
-from streams.snapshot.load import load as load_snapshot
-from streams.snapshot.save import save as save_snapshot
+from core.settings import Settings
+from streams.cli.replay import run_with_sources
+from streams.snapshot import load as load_snapshot
+from streams.snapshot import save as save_snapshot
 
 app = typer.Typer(help="State to and from one file.", no_args_is_help=True)
 console = Console()

@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from schemas.reachable import require_kafka
-from schemas.settings import Settings
+from core.kafka.reachable import require_kafka
+from core.settings import Settings
 from streams.store.connect import require_redis
-from streams.verify.report import Difference, Report
-from streams.verify.verify import verify as verify_namespace
+from streams.verify import Difference, Report
+from streams.verify import verify as verify_namespace
 
 console = Console()
 

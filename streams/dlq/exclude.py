@@ -14,15 +14,16 @@ from typing import Any
 
 from confluent_kafka import KafkaError, Message, Producer
 
-from schemas import clients
+from core.errors import DecodeError, ExcludedError
+from core.kafka.admin import end_offsets, start_offsets
+from core.kafka.config import partition_of, producer_config
+from core.kafka.reader import TopicReader
+from core.settings import Settings
 from schemas.codec import Codec
 from schemas.dead_letters import MAX_BYTES, Origin, dead_letter_headers
-from schemas.errors import DecodeError, ExcludedError
 from schemas.events import Listen
 from schemas.registry import codec_of
 from schemas.rejected_before import RejectedBefore
-from schemas.settings import Settings
-from schemas.topic_reader import TopicReader, end_offsets, start_offsets
 from schemas.topics import Topics
 from streams.dlq.letters import DeadLetterError
 
@@ -170,7 +171,7 @@ def _range(settings: Settings, topic: str, selection: Selection) -> tuple[dict[i
     start, end = start_offsets(settings, topic), end_offsets(settings, topic)
     if selection.origins is None:
         # a listener's records have one partition; what is in another was refused when it came
-        own = None if selection.user is None else clients.partition_of(selection.user, len(end))
+        own = None if selection.user is None else partition_of(selection.user, len(end))
         return {p: start[p] if own in (None, p) else end[p] for p in end}, end
     begin, stop = dict(end), dict(end)
     by_partition: dict[int, list[int]] = {}
@@ -202,7 +203,7 @@ class _Letters:
     def __init__(self, settings: Settings, why: str) -> None:
         self._topic = Topics.of(settings).dead_letters.name
         self._why = why
-        self._producer = Producer(clients.producer_config(settings, linger_ms=20, message_max_bytes=MAX_BYTES))
+        self._producer = Producer(producer_config(settings, linger_ms=20, message_max_bytes=MAX_BYTES))
         self._refused: list[KafkaError] = []
 
     def send(self, messages: Sequence[Message]) -> None:

@@ -1,19 +1,29 @@
-"""The dead-letter topic as a list of letters, each once."""
+"""The dead-letter topic as a list of letters, each once.
+
+What operators did with dead letters.
+
+A Kafka topic cannot lose single records, so what was done stands in a hash in Redis, by the letter's origin: about
+150 bytes each. A letter without an entry is open.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple
 
 from confluent_kafka import Message
 
+from core.errors import BotifyError, ExcludedError
+from core.kafka.partition_log import LogRecord
+from core.kafka.reader import TopicReader
+from core.settings import Settings
 from schemas.dead_letters import PREFIX, Origin, origin_of
-from schemas.errors import BotifyError, ExcludedError
-from schemas.settings import Settings
-from schemas.topic_reader import TopicReader
 from schemas.topics import Topics
-from streams.offline.partition_log import LogRecord
+from streams.store.keys import dead_letter_resolutions
 
 ATTEMPTS = "botify.redrive.attempts"
 """Header that counts how often the message was brought back."""
@@ -144,3 +154,69 @@ def _letter(message: Message) -> DeadLetter | None:
         value=message.value(),
         headers=[(name, value) for name, value in headers if not name.startswith(PREFIX)],
     )
+
+
+class Deed(StrEnum):
+    """What was done."""
+
+    REDRIVING = "redriving"
+    """It was about to be brought back; whether it was stands in its topic, from `from_offset` on."""
+    REDRIVEN = "redriven"
+    DROPPED = "dropped"
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What was done with a letter.
+
+    Attributes
+    ----------
+    deed : Deed
+    at_ms : int
+        Wall clock.
+    from_offset : int
+        End of the letter's partition before it was brought back.
+    """
+
+    deed: Deed
+    at_ms: int
+    from_offset: int = 0
+
+
+class Resolutions:
+    """The resolutions of a deployment.
+
+    Parameters
+    ----------
+    redis : redis.Redis or RedisCluster
+        Blocking, with raw replies.
+    prefix : str
+        The settings' `topic_prefix`.
+    """
+
+    def __init__(self, redis: Any, prefix: str) -> None:
+        self._redis = redis
+        self._key = dead_letter_resolutions(prefix)
+
+    def all(self) -> dict[str, Resolution]:
+        """Return all, by the text of the origin."""
+        found = {}
+        for origin, text in self._redis.hscan_iter(self._key, count=1000):
+            fields = json.loads(text)
+            found[origin.decode()] = Resolution(Deed(fields["deed"]), fields["at_ms"], fields["from_offset"])
+        return found
+
+    def put(self, deed: Deed, letters: Mapping[Origin, int]) -> None:
+        """Write what is done with letters.
+
+        Parameters
+        ----------
+        letters : mapping of origin to offset
+            The offset is `Resolution.from_offset`.
+        """
+        if letters:
+            now_ms = int(time.time() * 1000)
+            entries = {
+                str(origin): json.dumps(asdict(Resolution(deed, now_ms, offset))) for origin, offset in letters.items()
+            }
+            self._redis.hset(self._key, mapping=entries)

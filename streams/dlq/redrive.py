@@ -17,17 +17,16 @@ from typing import Any
 from confluent_kafka import KafkaError, Message, Producer
 from redis.exceptions import LockError
 
-from schemas import clients
+from core.kafka.admin import end_offsets
+from core.kafka.config import producer_config
+from core.kafka.partition_log import PartitionLog
+from core.settings import Settings
 from schemas.catalogue import CatalogueReader
 from schemas.dead_letters import Origin
 from schemas.event_time import EventTime
 from schemas.registry import codec_of
-from schemas.settings import Settings
-from schemas.topic_reader import end_offsets
 from schemas.topics import Topics
-from streams.dlq.letters import ATTEMPTS, REDRIVE_OF, DeadLetter, DeadLetterError
-from streams.dlq.resolutions import Deed, Resolution, Resolutions
-from streams.offline.partition_log import PartitionLog
+from streams.dlq.letters import ATTEMPTS, REDRIVE_OF, DeadLetter, DeadLetterError, Deed, Resolution, Resolutions
 from streams.read import StateReader
 from streams.store.keys import redrive_lock
 from streams.worker.intake import Intake
@@ -181,7 +180,7 @@ def _send(
     end = end_offsets(settings, topic)
     resolutions.put(Deed.REDRIVING, {letter.origin: end[letter.origin.partition] for letter in letters})
     acknowledged: list[Origin] = []
-    producer = Producer(clients.producer_config(settings))
+    producer = Producer(producer_config(settings))
     for letter in letters:
 
         def on_delivery(error: KafkaError | None, _: Message, origin: Origin = letter.origin) -> None:

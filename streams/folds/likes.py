@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.events import Listen
-from streams.folds.cache import GenerationCache
 from streams.folds.projection import Changes, Fields, Record, Scores
+from streams.folds.users import GenerationCache
 
 LIKES_OF_USERS = "likes"
 

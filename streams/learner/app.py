@@ -1,21 +1,78 @@
-"""The learner's app: training batches in, models out."""
+"""What learning needs beside the training topic: the catalogue, and which records and listens are dead letters."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from schemas.events import Model
+import numpy as np
+from confluent_kafka.admin import AdminClient
+from numpy.typing import NDArray
+
+from core.kafka.admin import read_topic_id
+from core.kafka.config import common_config
+from core.settings import Settings
+from schemas.catalogue import CatalogueReader
+from schemas.codec import Codec
+from schemas.events import Model, Track
 from schemas.registry import codec_of
-from schemas.settings import Settings
+from schemas.rejected_before import RejectedBefore
 from schemas.topics import Topics
-from streams.learner.counters import Counters, ModelMetrics
-from streams.learner.partition import SNAPSHOTS, LearningPartition
-from streams.learner.sources import LearningSources
+from streams.learner.metrics import LearnerCounters, ModelMetrics
+from streams.learner.partition import SNAPSHOTS, LearningPartition, TrainingIntake
 from streams.store.keys import learner_prefix
 from streams.store.protocol import Claim, Store
-from streams.worker.broker import learner_group_of
-from streams.worker.emitter import Emitter
-from streams.worker.folding_app import Folding, FoldingApp, make_app
+from streams.worker.faust_app import Folding, FoldingApp, make_app
+from streams.worker.publisher import Emitter
+from streams.worker.topic_state import learner_group_of
+
+
+class LearningSources:
+    """Open readers; blocking.
+
+    Attributes
+    ----------
+    catalogue : mapping of track to Track
+        Grows as tracks are added.
+    intake : TrainingIntake
+    excluded : mapping of partition to int
+        How many listens operators have excluded; they are not learned from (`RejectedBefore.excluded`).
+    """
+
+    def __init__(self, settings: Settings, codec: Codec) -> None:
+        topics = Topics.of(settings)
+        self._reader = CatalogueReader(settings, codec)
+        self._reader.refresh()
+        self._rejected = RejectedBefore(settings, topics.training.name)
+        self._listens = RejectedBefore(settings, topics.listens.name)
+        self._settings, self._listens_topic = settings, topics.listens.name
+        self._left_out: dict[tuple[str, int], NDArray[np.int64]] = {}
+        self.excluded: Mapping[int, int] = self._listens.excluded
+        self.catalogue: Mapping[int, Track] = self._reader.tracks
+        self.intake = TrainingIntake(
+            codec, self._reader.tracks, self._reader.refresh, self._rejected.offsets, self._left_out
+        )
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read which records and listens were dead-lettered since."""
+        self._rejected.refresh()
+        self._listens.refresh()
+        if not self._listens.offsets:
+            return
+        admin = AdminClient(common_config(self._settings))
+        topic_id = read_topic_id(admin, self._listens_topic)  # batches of an earlier topic have other offsets
+        for partition, offsets in self._listens.offsets.items():
+            known = self._left_out.get((topic_id, partition))
+            if known is None or len(known) != len(offsets):
+                self._left_out[topic_id, partition] = np.sort(np.fromiter(offsets, np.int64, len(offsets)))
+
+    def close(self) -> None:
+        """Leave the broker."""
+        self._reader.close()
+        self._rejected.close()
+        self._listens.close()
+
 
 RUN_RECORDS = 64
 """A record may hold 12,000 listens."""
@@ -26,11 +83,11 @@ SETTLE_S = 2.0
 class LearnerApp(FoldingApp):
     """Learns."""
 
-    counters: Counters
+    counters: LearnerCounters
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.counters = Counters()
+        self.counters = LearnerCounters()
         self._opened_in: Store | None = None
         self.registry.register(ModelMetrics(self.counters))
 

@@ -7,15 +7,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from schemas.errors import BotifyError
+from core.errors import BotifyError
 from schemas.events import Model, Track, TrainingBatch
 from schemas.models import MAX_BODY_BYTES, model_of
 from schemas.training import Listens
 from streams.learner.model import FORMAT, MODELS, OnlineModel
-from streams.learner.models.arrays import pack, unpack
-from streams.learner.models.sessions import FinishedSession
-from streams.learner.open_sessions import OpenSessions
-from streams.learner.session_arrays import cut, joined
+from streams.learner.models.tables import pack, unpack
+from streams.learner.sessions import FinishedSession, OpenSessions, cut, joined
 
 LEARN_SESSIONS = 64
 """Models learn from as many at a time: few calls, and the same ones however the listens came in batches."""

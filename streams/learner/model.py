@@ -8,7 +8,7 @@ from typing import Protocol, Self
 from schemas.events import Track
 from streams.learner.models.factors import FactorModel
 from streams.learner.models.item_graph import ItemGraph
-from streams.learner.models.sessions import FinishedSession
+from streams.learner.sessions import FinishedSession
 
 
 class OnlineModel(Protocol):

@@ -1,20 +1,82 @@
-"""The claimed training partition: batches in, models out, the learner's state in the store from time to time."""
+"""Records become training batches, or dead letters with a reason."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
-from schemas.events import Model, Track
+import numpy as np
+from numpy.typing import NDArray
+
+from core.errors import RejectedBeforeError, RejectedMessageError, ValidationError
+from core.settings import Settings
+from schemas.codec import Codec
+from schemas.events import Model, Track, TrainingBatch
+from schemas.training import Listens, listens_of
 from streams.folds.projection import Changes
-from streams.learner.counters import Counters
-from streams.learner.intake import TrainingIntake
 from streams.learner.learner import Learner, OutdatedStateError, Outgrown
+from streams.learner.metrics import LearnerCounters
+from streams.store.keys import checkpoint_key, learner_prefix, partition_key
+from streams.store.namespaces import live_namespace
 from streams.store.protocol import Claim, ClaimLostError, Outcome, Position, Store
-from streams.worker.emits import Emits
 from streams.worker.intake import Rejected
+from streams.worker.publisher import Emits
+
+
+class TrainingIntake:
+    """Decodes and checks records of the training topic.
+
+    Parameters
+    ----------
+    codec : Codec
+    known_tracks : container of int
+        The catalogue.
+    refresh : callable
+        Brings `known_tracks` up to date; called before a track is said to be unknown: the worker may know more.
+    rejected_before : mapping of partition to container of offset
+        Records that were dead-lettered; they stay out, so a model that is learned again is the same.
+    left_out : mapping of (topic id, partition) to ndarray of int64
+        Offsets of listens that are dead letters, rising: batches that were written before have them still.
+    """
+
+    def __init__(
+        self,
+        codec: Codec,
+        known_tracks: Container[int],
+        refresh: Callable[[], object],
+        rejected_before: Mapping[int, Container[int]],
+        left_out: Mapping[tuple[str, int], NDArray[np.int64]] = MappingProxyType({}),
+    ) -> None:
+        self._codec = codec
+        self._known_tracks = known_tracks
+        self._refresh = refresh
+        self._rejected_before = rejected_before
+        self._left_out = left_out
+
+    def take(self, record: Any) -> tuple[TrainingBatch, Listens] | Rejected:
+        """Take a record in."""
+        raw = record.value
+        try:
+            batch = self._codec.decode(raw, TrainingBatch)
+            listens = listens_of(batch, raw, self._left_out.get((batch.source_topic_id, batch.source_partition)))
+            tracks = np.unique(listens.tracks).tolist()
+            if self._unknown(tracks) is not None:
+                self._refresh()
+                if (unknown := self._unknown(tracks)) is not None:
+                    raise ValidationError(f"track {unknown} is not in the catalogue", raw)
+            if record.offset in self._rejected_before.get(record.partition, ()):
+                raise RejectedBeforeError("it was dead-lettered before", raw)
+        except RejectedMessageError as reason:
+            return Rejected(record, reason)
+        return batch, listens
+
+    def _unknown(self, tracks: list[int]) -> int | None:
+        return next((track for track in tracks if track not in self._known_tracks), None)
+
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +117,7 @@ class LearningPartition:
         intake: TrainingIntake,
         emits: Emits,
         encode: Callable[[Model], bytes],
-        counters: Counters,
+        counters: LearnerCounters,
     ) -> None:
         self.partition = partition
         self.next_offset = start
@@ -188,3 +250,49 @@ class LearningPartition:
         self._counters.snapshots += len(models)
         self._counters.snapshot_bytes.update({model.name: len(model.body) for model in models})
         log.info("published %s", ", ".join(f"{model.name} {model.version} {model.digest[:12]}" for model in models))
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """A learner's state at its checkpoint.
+
+    Attributes
+    ----------
+    next_offset : int | None
+        Up to which record of the training topic it has learned; None where no learner has written anything.
+    topic_id : str | None
+        Of the topic that it has learned from.
+    state : mapping of field to value
+        See `Learner.state`.
+    snapshots : mapping of model's name to record
+        As on the models topic.
+    """
+
+    next_offset: int | None
+    topic_id: str | None
+    state: Mapping[bytes, bytes]
+    snapshots: Mapping[bytes, bytes]
+
+
+async def read_learned(redis: Any, settings: Settings, namespace: str | None = None) -> Learned:
+    """Read all of it, in one transaction.
+
+    Parameters
+    ----------
+    redis : redis.asyncio.Redis or RedisCluster
+        With raw replies.
+    namespace : str, optional
+        By default the live one.
+    """
+    namespace = namespace or await live_namespace(redis, learner_prefix(settings.topic_prefix))
+    async with redis.pipeline(transaction=True) as pipeline:
+        pipeline.hmget(checkpoint_key(namespace, 0), ["next_offset", "topic_id"])
+        for collection in (LEARNER, SNAPSHOTS):
+            pipeline.hgetall(partition_key(namespace, 0, collection))
+        (next_offset, topic_id), state, snapshots = await pipeline.execute()
+    return Learned(
+        None if next_offset is None else int(next_offset),
+        None if topic_id is None else topic_id.decode(),
+        state,
+        snapshots,
+    )

@@ -1,28 +1,46 @@
-"""The models learned again, from the training topic's first record, and compared with those that learners have."""
+"""The models learned again from the training topic: compared with the learner's, or made live in their place.
+
+The models learned again into a namespace of the learner's own, beside the live one, and the swap.
+
+A learner's state is a fold of the training topic without the listens that are dead letters. One that has learned from
+a listen before it was excluded has that in its models; they are made without it from the topic's first record on.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
+from core.kafka.partition_log import PartitionLog
+from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Model
+from schemas.models import publish_models
 from schemas.registry import codec_of
-from schemas.settings import Settings
 from schemas.topics import Topics
-from streams.learner.sources import LearningSources
-from streams.learner.stored import Learned, read_learned
-from streams.offline.learner import OfflineLearner
-from streams.offline.partition_log import PartitionLog
-from streams.replay.errors import ReplayError
+from streams.learner.app import LearningSources
+from streams.learner.metrics import LearnerCounters
+from streams.learner.partition import Learned, LearningPartition, read_learned
+from streams.offline import OfflineLearner, SilentEmits, learn
+from streams.replay.plan import ReplayError
 from streams.store.connect import connect_async
 from streams.store.keys import learner_prefix
-from streams.store.namespaces import live_namespace
-from streams.store.records import NamespaceRecords, excluded_since
-from streams.worker.broker import describe_topic, learner_group_of
-from streams.worker.topic_state import TopicState
+from streams.store.namespaces import (
+    NamespaceRecord,
+    NamespaceRecords,
+    excluded_since,
+    former_namespaces,
+    live_namespace,
+    make_live,
+)
+from streams.store.protocol import ClaimLostError
+from streams.store.redis_store import RedisStore
+from streams.worker.topic_state import TopicState, describe_topic, learner_group_of, offset_to_start_at
 
 BATCH = 64
 """A record may hold 12,000 listens."""
@@ -121,3 +139,158 @@ def _equal(learner: OfflineLearner, learned: Learned) -> bool:
 
 def _decoded(codec: Codec, snapshots: Mapping[bytes, bytes]) -> dict[str, Model]:
     return {name.decode(): codec.decode(record, Model) for name, record in sorted(snapshots.items())}
+
+
+def _silent(records: int, total: int) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Swapped:
+    """What is live now.
+
+    Attributes
+    ----------
+    namespace, former : str
+        That is live, and that was.
+    models : sequence of Model
+        The snapshots that were published.
+    """
+
+    namespace: str
+    former: str
+    models: Sequence[Model]
+
+
+async def rebuild(settings: Settings, progress: Progress = _silent) -> NamespaceRecord:
+    """Learn from all of the training topic into a new namespace, while learners go on; nothing is published.
+
+    Raises
+    ------
+    ReplayError
+        The topic's beginning is gone.
+    """
+    async with _open(settings) as rebuilding:
+        records = rebuilding.records
+        id_, end = await records.new_id("m"), rebuilding.state.end
+        record = NamespaceRecord(
+            id=id_,
+            namespace=records.namespace(id_),
+            created_ms=int(time.time() * 1000),
+            start=dict.fromkeys(end, 0),
+            end=end,
+            projections=(),
+            excluded=dict(rebuilding.sources.excluded),
+        )
+        await records.put(record)
+        return await rebuilding.learn(record, progress)
+
+
+async def swap_models(settings: Settings, id_: str, progress: Progress = _silent) -> Swapped:
+    """Let rebuilt models catch up with the topic, publish them, and make them those that learners go on with.
+
+    Recommenders serve the newest record of each model, so these are served at once, whatever their version. A learner
+    that runs follows within a second, and publishes them once more, in case it has published its own in between.
+
+    Raises
+    ------
+    ReplayError
+        They are live already, listens were excluded since they were begun, or another swap was faster.
+    """
+    async with _open(settings) as rebuilding:
+        record = await rebuilding.records.get(id_)
+        live = await live_namespace(rebuilding.redis, rebuilding.prefix)
+        if record.namespace == live:
+            raise ReplayError(f"the models of {record.id} are live already")
+        if more := sum(excluded_since(record, rebuilding.sources.excluded).values()):
+            raise ReplayError(
+                f"{more:,} listens were excluded since {record.id} was begun, and its models may have learned from "
+                "them; make others: `botify replay models --rebuild`"
+            )
+        await rebuilding.learn(record, progress)
+        return await rebuilding.go_live(live, record.namespace)
+
+
+async def rollback_models(settings: Settings) -> Swapped:
+    """Publish the models that were live before, and make them that again; the learner lets them catch up.
+
+    Raises
+    ------
+    ReplayError
+        There are none, or another swap was faster.
+    """
+    async with _open(settings) as rebuilding:
+        former = await former_namespaces(rebuilding.redis, rebuilding.prefix)
+        if not former:
+            raise ReplayError(
+                "there are no former models to go back to: none were swapped, or `replay gc` removed them"
+            )
+        live = await live_namespace(rebuilding.redis, rebuilding.prefix)
+        return await rebuilding.go_live(live, former[-1], back=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rebuilding:
+    settings: Settings
+    codec: Codec
+    redis: Any
+    sources: LearningSources
+    state: TopicState
+    records: NamespaceRecords
+
+    @property
+    def prefix(self) -> str:
+        return learner_prefix(self.settings.topic_prefix)
+
+    async def learn(self, record: NamespaceRecord, progress: Progress) -> NamespaceRecord:
+        """Learn up to where the topic ended when this began, from where an earlier try came to."""
+        topic, end = Topics.of(self.settings).training.name, self.state.end[0]
+        store = RedisStore(self.redis, record.namespace)
+        claim = await store.claim(0, f"rebuild-{uuid.uuid4().hex}", self.state.topic_id)
+        start = offset_to_start_at(topic, 0, claim, self.state, rebuild_missing=True)
+        sources, counters = self.sources, LearnerCounters()
+        learning = LearningPartition(
+            0, claim, start, store, sources.catalogue, sources.intake, SilentEmits(), self.codec.encode, counters
+        )
+        progress(start, end)
+        log = PartitionLog(self.settings, topic, 0, start, BATCH)
+        try:
+            outcome = await learn(learning, log, end, lambda records: progress(records, end))
+        except ClaimLostError as lost:
+            outcome = lost.outcome
+        finally:
+            log.close()
+        if outcome.lost:
+            raise ReplayError(
+                f"{record.namespace} was claimed by another process, or Redis lost writes to it ({outcome.name}); make "
+                "other models: `botify replay models --rebuild`"
+            )
+        done = record.with_(done=True)
+        await self.records.put(done)
+        return done
+
+    async def go_live(self, live: str, new: str, *, back: bool = False) -> Swapped:
+        """Publish, then move the pointer: a learner that follows at once would publish later ones."""
+        snapshots = (await read_learned(self.redis, self.settings, new)).snapshots
+        models = [self.codec.decode(snapshot, Model) for _, snapshot in sorted(snapshots.items())]
+        await asyncio.to_thread(publish_models, self.settings, self.codec, models)
+        now = await make_live(self.redis, self.prefix, live, new, back=back)
+        if now != new:
+            raise ReplayError(f"{now} became the learner's namespace in the meantime; look at `botify replay status`")
+        return Swapped(new, live, models)
+
+
+@asynccontextmanager
+async def _open(settings: Settings) -> AsyncIterator[_Rebuilding]:
+    codec, topic = codec_of(settings), Topics.of(settings).training.name
+    state = await asyncio.to_thread(describe_topic, settings, topic, learner_group_of(settings))
+    redis = connect_async(settings)
+    try:
+        sources = await asyncio.to_thread(LearningSources, settings, codec)
+        try:
+            records = NamespaceRecords(redis, learner_prefix(settings.topic_prefix))
+            yield _Rebuilding(settings, codec, redis, sources, state, records)
+        finally:
+            sources.close()
+    finally:
+        await redis.aclose()

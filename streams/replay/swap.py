@@ -1,15 +1,31 @@
-"""Making another namespace the live one, and going back."""
+"""Namespaces: which there are, making another the live one, going back, removing what is no longer needed."""
 
 from __future__ import annotations
 
-from streams.offline.sources import Sources
-from streams.replay.compare import within_topic
-from streams.replay.errors import ReplayError
-from streams.replay.lanes import run_lanes
-from streams.replay.namespace_target import NamespaceTarget
-from streams.replay.sessions_topic import sessions_sent_to
-from streams.store.namespaces import checkpoints, former_namespaces, live_namespace, make_live
-from streams.store.records import NamespaceRecord, NamespaceRecords, excluded_since
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from core.kafka.admin import end_offsets
+from schemas.topics import Topics
+from streams.folds.partition import HASHES, SCORE_SETS
+from streams.learner.partition import LEARNER, SNAPSHOTS
+from streams.offline import Sources
+from streams.replay.plan import ReplayError
+from streams.replay.run import within_topic
+from streams.replay.targets import NamespaceTarget, run_lanes, sessions_sent_to
+from streams.store.keys import default_namespace, learner_prefix
+from streams.store.namespaces import (
+    NamespaceRecord,
+    NamespaceRecords,
+    checkpoints,
+    excluded_since,
+    former_namespaces,
+    live_namespace,
+    make_live,
+    remove,
+)
 
 CLOSE_ENOUGH = 1000
 """Records that a namespace may be behind when it becomes the live one; the workers fold them in a moment."""
@@ -107,3 +123,125 @@ async def _point(sources: Sources, live: str, new: str, *, back: bool) -> None:
     now = await make_live(sources.redis, sources.settings.topic_prefix, live, new, back=back)
     if now != new:
         raise ReplayError(f"{now} became the live namespace in the meantime; look at `botify replay status`")
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceStatus:
+    """One namespace.
+
+    Attributes
+    ----------
+    namespace : str
+    role : str
+        `live`, `former` (what `rollback` goes back to), `older`, `ready`, `partial` or `unfinished`.
+    folded : int
+        Sum of the checkpoints.
+    behind : int
+        Records of the topic that it has not folded.
+    record : NamespaceRecord | None
+        None of the namespace that a deployment starts with.
+    """
+
+    namespace: str
+    role: str
+    folded: int
+    behind: int
+    record: NamespaceRecord | None
+
+
+async def read_status(sources: Sources) -> list[NamespaceStatus]:
+    """Return all namespaces, oldest first; those that are gone are left out.
+
+    Those of the learner follow, once models were rebuilt.
+    """
+    prefix = sources.settings.topic_prefix
+    found = await _read_status(sources.redis, prefix, sources.state.end)
+    learner = learner_prefix(prefix)
+    if await NamespaceRecords(sources.redis, learner).all():
+        end = await asyncio.to_thread(end_offsets, sources.settings, Topics.of(sources.settings).training.name)
+        found += await _read_status(sources.redis, learner, end)
+    return found
+
+
+async def _read_status(redis: Any, prefix: str, end: Mapping[int, int]) -> list[NamespaceStatus]:
+    live = await live_namespace(redis, prefix)
+    former = await former_namespaces(redis, prefix)
+    known = {record.namespace: record for record in await NamespaceRecords(redis, prefix).all()}
+    found = []
+    for namespace in dict.fromkeys([default_namespace(prefix), *former, *known, live]):
+        folded = await checkpoints(redis, namespace, end)
+        record = known.get(namespace)
+        if namespace != live and record is None and not any(folded.values()):
+            continue
+        found.append(
+            NamespaceStatus(
+                namespace=namespace,
+                role=_role(namespace, live, former, record),
+                folded=sum(folded.values()),
+                behind=sum(max(0, end[partition] - folded[partition]) for partition in end),
+                record=record,
+            )
+        )
+    return found
+
+
+def _role(namespace: str, live: str, former: list[str], record: NamespaceRecord | None) -> str:
+    if namespace == live:
+        return "live"
+    if former and namespace == former[-1]:
+        return "former"
+    if record is None or namespace in former:
+        return "older"
+    if not record.done:
+        return "unfinished"
+    return "partial" if record.partial else "ready"
+
+
+async def collect(sources: Sources, *, everything: bool = False) -> list[str]:
+    """Remove what is neither live, nor under way, nor to go back to; return the namespaces that went.
+
+    Parameters
+    ----------
+    everything : bool
+        Whether the one to go back to and replays that are not finished go too.
+    """
+    prefix = sources.settings.topic_prefix
+    gone = await _collect(sources.redis, prefix, sources.state.end, (*HASHES, *SCORE_SETS), everything=everything)
+    models = await _collect(sources.redis, learner_prefix(prefix), [0], (LEARNER, SNAPSHOTS), everything=everything)
+    return gone + models
+
+
+async def _collect(
+    redis: Any, prefix: str, partitions: Iterable[int], collections: Sequence[str], *, everything: bool
+) -> list[str]:
+    records = NamespaceRecords(redis, prefix)
+    known = await records.all()
+    former = await former_namespaces(redis, prefix)
+    live = await live_namespace(redis, prefix)
+    gone = []
+    for namespace in superfluous(live, former, known, default_namespace(prefix), everything=everything):
+        if await remove(redis, prefix, namespace, partitions, collections):
+            gone.append(namespace)
+        for record in known:
+            if record.namespace == namespace:
+                await records.remove(record.id)
+    return gone
+
+
+def superfluous(
+    live: str, former: list[str], known: list[NamespaceRecord], default: str, *, everything: bool
+) -> list[str]:
+    """Return which namespaces may go. Pure.
+
+    Examples
+    --------
+    >>> superfluous("b.r2", ["b.live", "b.r1"], [], "b.live", everything=False)
+    ['b.live']
+    """
+    keep = {live}
+    if not everything:
+        keep |= set(former[-1:]) | {record.namespace for record in known if not record.done}
+        # finished, never swapped: it waits for its swap
+        keep |= {record.namespace for record in known if record.namespace not in former}
+    candidates = [default, *former, *(record.namespace for record in known)]
+    return [namespace for namespace in dict.fromkeys(candidates) if namespace not in keep]

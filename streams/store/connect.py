@@ -33,9 +33,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
-from schemas.errors import BotifyError
-from schemas.reachable import takes_connections
-from schemas.settings import Settings
+from core.errors import BotifyError
+from core.kafka.reachable import takes_connections
+from core.settings import Settings
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisClusterException, RedisError, ResponseError
 
-from schemas.errors import BotifyError
+from core.errors import BotifyError
 from streams.folds.projection import Changes
 from streams.store.keys import write_probe
 from streams.store.protocol import Claim, Outcome, Store

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from streams.worker.app import build_app
-from streams.worker.run import run
+from streams.worker.faust_app import run
 
 
 def main() -> None:

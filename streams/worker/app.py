@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from core.settings import Settings
 from schemas.catalogue import CatalogueReader
 from schemas.event_time import EventTime
 from schemas.registry import codec_of
 from schemas.rejected_before import RejectedBefore
-from schemas.settings import Settings
 from schemas.topics import Topics
 from streams.folds.popularity import TrackRows
 from streams.store.protocol import Claim, Store
-from streams.worker.broker import group_of
-from streams.worker.emitter import Emitter
-from streams.worker.folding_app import Folding, FoldingApp, make_app
+from streams.worker.faust_app import Folding, FoldingApp, make_app
 from streams.worker.intake import Intake
 from streams.worker.partition import ClaimedPartition, Counters
+from streams.worker.publisher import Emitter
+from streams.worker.topic_state import group_of
 
 RUN_RECORDS = 12_000
 """More than `FETCH_BYTES` hold unless they are compressed well, so that a fetch gives a partition one run or two.

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from schemas.errors import SettingsError
+from core.errors import SettingsError
 from streams.folds.projection import Changes
 from streams.store.protocol import Claim, Outcome, Store
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from core.errors import DecodeError, RejectedBeforeError, RejectedMessageError, ValidationError
 from schemas.codec import Codec
-from schemas.errors import DecodeError, RejectedBeforeError, RejectedMessageError, ValidationError
 from schemas.event_time import EventTime
 from schemas.events import Listen
 from schemas.validation import check

@@ -9,11 +9,11 @@ from typing import Protocol
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from schemas.observing.histogram import DurationHistogram
+from core.telemetry import DurationHistogram
 from streams.folds.projection import Changes
 from streams.store.protocol import Claim, Outcome, Store
 from streams.store.refusals import Writes
-from streams.worker.ownership import OwnedPartitions
+from streams.worker.partition_manager import OwnedPartitions
 
 
 class Counted(Protocol):

@@ -6,14 +6,14 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from schemas.errors import rejection_classes
+from core.errors import rejection_classes
 from schemas.training import training_batch_of
 from streams.folds.partition import PROJECTIONS, PartitionFold
 from streams.folds.popularity import TrackRows
 from streams.folds.projection import Record
 from streams.store.protocol import Claim, ClaimLostError, Outcome, Position, Store
-from streams.worker.emits import Emits, Emitted
 from streams.worker.intake import Intake
+from streams.worker.publisher import Emits, Emitted
 
 
 @dataclass(slots=True)

@@ -15,9 +15,13 @@ from typing import Any, NamedTuple, Protocol
 
 import faust
 from aiokafka.errors import IllegalStateError, NoOffsetForPartitionError
+from faust.auth import SASLCredentials, SSLCredentials
 from faust.transport.drivers import aiokafka as driver
 from faust.transport.utils import DefaultSchedulingStrategy
 from faust.types import TP, ConsumerMessage
+
+from core.kafka.security import MECHANISM, PASSWORD, PROTOCOL, USERNAME, ssl_context
+from core.settings import Settings
 
 
 class Run(NamedTuple):
@@ -208,3 +212,23 @@ def broker_urls(bootstrap_servers: str) -> list[str]:
     """
     servers: Iterable[str] = bootstrap_servers.split(",")
     return [f"botify://{server.strip()}" for server in servers]
+
+
+def broker_credentials(settings: Settings) -> SASLCredentials | SSLCredentials | None:
+    """Return Faust's form of `settings.kafka_security`; None for plain text.
+
+    Raises
+    ------
+    SettingsError
+        A certificate or key cannot be used.
+    """
+    security = settings.kafka_security
+    context = ssl_context(security)
+    if security.get(PROTOCOL, "").startswith("SASL_"):
+        return SASLCredentials(
+            username=security[USERNAME],
+            password=security[PASSWORD],
+            mechanism=security[MECHANISM],
+            ssl_context=context,
+        )
+    return None if context is None else SSLCredentials(context)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.settings import Settings
+from core.settings import Settings
 from schemas.topics import create_topics
 from services.stack.embedded import EmbeddedStack
 from tests.chaos.programs import SESSION_TIMEOUT_S, Program

@@ -11,10 +11,10 @@ from typing import Self
 
 from confluent_kafka import Producer
 
-from schemas.clients import key_of, producer_config
+from core.kafka.config import key_of, producer_config
+from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Listen
-from schemas.settings import Settings
 from schemas.topics import Topics
 from tests.support import make_listens
 

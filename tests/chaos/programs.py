@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from schemas.settings import Settings
+from core.settings import Settings
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _PRELOADED = ("streams.worker", "streams.learner", "services.recommender")

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Listen
-from schemas.settings import Settings
 from schemas.topics import Topics
 from tests.chaos.conftest import PATIENT_S, TRACKS, StartWorker
 from tests.chaos.load import Load

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analytics.export.manifest import read_manifest
+from analytics.export.files import read_manifest
 from analytics.export.run import export_topic
-from schemas import topic_reader
-from schemas.settings import Settings
+from core.kafka import reader as topic_reader
+from core.settings import Settings
 from schemas.topics import Topics
 from tests.chaos.conftest import TRACKS
 from tests.support import make_listens, produce

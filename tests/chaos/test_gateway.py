@@ -9,14 +9,13 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
-from schemas.clients import partition_of
+from core.kafka.config import partition_of
+from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Listen
-from schemas.settings import Settings
 from schemas.topics import Topics
 from services.stack.embedded import EmbeddedStack
-from streams.folds.user_state import UserState
-from streams.folds.users import USERS
+from streams.folds.users import USERS, UserState
 from tests.integration.gateway.conftest import ready, start
 from tests.support import eventually, offline_fold, read_topic, running
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from schemas.clients import key_of
+from core.errors import RejectedMessageError
+from core.kafka.config import key_of
+from core.settings import Settings
 from schemas.codec import Codec
 from schemas.dead_letters import origin_of
-from schemas.errors import RejectedMessageError
 from schemas.events import Listen, RecommendationRequest, Session, Track
-from schemas.settings import Settings
 from schemas.topics import Topics
 from schemas.validation import check
 from tests.chaos.conftest import TRACKS, StartWorker

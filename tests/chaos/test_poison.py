@@ -14,14 +14,14 @@ import pytest
 from confluent_kafka import Message
 from typer.testing import CliRunner
 
+from core.errors import DecodeError
+from core.kafka.config import key_of
+from core.settings import Settings
 from schemas import validation
-from schemas.clients import key_of
 from schemas.codec import Codec
 from schemas.dead_letters import PREFIX
-from schemas.errors import DecodeError
 from schemas.event_time import EventTime
 from schemas.events import Listen, Session
-from schemas.settings import Settings
 from schemas.topics import Topics
 from services.cli.main import build_cli
 from streams.learner.partition import LEARNER

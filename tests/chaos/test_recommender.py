@@ -8,11 +8,11 @@ from collections import Counter
 
 from confluent_kafka import Producer
 
-from schemas.clients import key_of, producer_config
+from core.kafka.admin import end_offsets
+from core.kafka.config import key_of, producer_config
+from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Recommendation, RecommendationRequest
-from schemas.settings import Settings
-from schemas.topic_reader import end_offsets
 from schemas.topics import Topics
 from streams.folds.policy_results import POLICY_RESULTS, PolicyResult
 from streams.store.connect import connect

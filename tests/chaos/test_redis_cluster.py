@@ -12,9 +12,9 @@ import httpx
 import pytest
 import redis
 
-from schemas.settings import Settings
+from core.settings import Settings
+from services.stack.embedded import Valkey
 from services.stack.ports import HOST, find_free
-from services.stack.valkey import Valkey
 from services.stack.watchdog import Watchdog
 from streams.store.keys import checkpoint_key, default_namespace
 from tests.chaos.programs import Program

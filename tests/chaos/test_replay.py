@@ -17,15 +17,15 @@ from typing import Any
 
 import pytest
 
-from schemas.settings import Settings
-from schemas.topic_reader import end_offsets
+from core.kafka.admin import end_offsets
+from core.settings import Settings
 from schemas.topics import Topics
 from streams.read import StateReader
 from streams.replay.swap import rollback, swap
 from streams.store.connect import connect
 from streams.store.keys import default_namespace
 from streams.store.namespaces import checkpoints
-from streams.verify.verify import verify
+from streams.verify import verify
 from tests.integration.streams_tools.conftest import with_sources
 from tests.integration.streams_tools.listens import USERS, write_catalogue, write_listens
 from tests.support import eventually

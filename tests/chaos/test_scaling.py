@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schemas.settings import Settings
+from core.settings import Settings
 from services.stack.embedded import EmbeddedStack
 from tests.chaos.conftest import TRACKS, StartWorker
 from tests.chaos.load import Load, listens_for_ever

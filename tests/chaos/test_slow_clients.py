@@ -16,7 +16,7 @@ import httpx
 import numpy as np
 import pytest
 
-from schemas.settings import Settings
+from core.settings import Settings
 from tests.integration.gateway.conftest import TRACKS, ready, start
 from tests.support import eventually, running, write_catalogue
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from schemas.settings import Settings
+from core.settings import Settings
 from schemas.topics import Topics
 from services.stack.embedded import EmbeddedStack
 from services.stack.ports import find_free
 from streams.store.connect import connect
 from streams.store.keys import checkpoint_key, default_namespace
-from streams.worker.broker import describe_topic, group_of
+from streams.worker.topic_state import describe_topic, group_of
 from tests.chaos.conftest import PATIENT_S, TRACKS, StartWorker
 from tests.chaos.load import Load, listens_for_ever
 from tests.chaos.programs import Program

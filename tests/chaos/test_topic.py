@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from confluent_kafka.admin import AdminClient
 
-from schemas.clients import common_config
-from schemas.settings import Settings
+from core.kafka.config import common_config
+from core.settings import Settings
 from schemas.topics import Topics, create_topics
 from tests.chaos.conftest import TRACKS, StartWorker
 from tests.chaos.whole import caught_up
@@ -33,7 +33,7 @@ def test_a_topic_made_anew_is_refused(settings: Settings, start_worker: StartWor
     second = start_worker("second")
     eventually(lambda: not second.running)
     assert second.exit_status == 1
-    assert second.said("CRITICAL streams.worker.run: ")
+    assert second.said("CRITICAL streams.worker.faust_app: ")
     assert second.said("was deleted and made anew")
     assert redis_contents(settings) == state
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from core.kafka.admin import end_offsets
+from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Session
-from schemas.settings import Settings
-from schemas.topic_reader import end_offsets
 from schemas.topics import Topics
-from streams.folds.user_state import UserState
-from streams.folds.users import USERS
+from streams.folds.users import USERS, UserState
 from tests.support import OfflineFold, checkpoints, eventually, offline_fold, read_topic, redis_contents
 
 CATCH_UP_S = 120.0

@@ -22,7 +22,7 @@ ALLOWED = {
     "sim": {"sim", "schemas"},
     "analytics": {"analytics", "schemas"},
 }
-PURE = ("streams/folds", "streams/learner/models", "streams/learner/learner.py", "streams/learner/open_sessions.py")
+PURE = ("streams/folds", "streams/learner/models", "streams/learner/learner.py", "streams/learner/sessions.py")
 TINY_WORLD = WorldConfig(tracks=40, artists=8, genres=2, users=4, dimensions=4, clusters=2)
 
 

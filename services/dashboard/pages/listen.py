@@ -8,15 +8,12 @@ from collections.abc import Awaitable, Callable
 from nicegui import ui
 
 from schemas.events import Track
-from services.dashboard.figures.catalogue import Catalogue
-from services.dashboard.figures.snapshot import Rankings
-from services.dashboard.listening.player import Player, PlayerError, Recommended
-from services.dashboard.listening.sitting import SKIPPED, Sitting
-from services.dashboard.pages.favourites import Favourites
-from services.dashboard.pages.frame import frame
-from services.dashboard.pages.listener import is_user
+from services.dashboard.figures import Catalogue, Rankings
+from services.dashboard.listening import SKIPPED, Player, PlayerError, Recommended, Sitting
+from services.dashboard.pages.listener import Favourites, is_user
+from services.dashboard.pages.live import frame
 from services.dashboard.views.html import prose
-from services.dashboard.views.listening import heard_so_far, now_playing, summary
+from services.dashboard.views.listener import heard_so_far, now_playing, summary
 
 PATH = "/listen"
 NEWCOMERS_FROM = 1_000_000

@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
+from typing import NamedTuple
+
+from services.dashboard.figures import Snapshot
 
 
 def text(value: object) -> str:
@@ -121,3 +124,48 @@ def named_track(title: str, artist: str) -> str:
         f'<span class="track">{cover(title, artist)}<span class="names"><b>{text(title)}</b>'
         f"<span>{text(artist)}</span></span></span>"
     )
+
+
+class Fragment(NamedTuple):
+    """A named piece of HTML.
+
+    Attributes
+    ----------
+    name : str
+        Unique on its page.
+    html : str
+    css : str
+        Classes of the place it stands in: `wide`, `half` or `third` of the page's width.
+    """
+
+    name: str
+    html: str
+    css: str = "wide"
+
+
+View = Callable[[Snapshot], list[Fragment]]
+
+
+def laid_out(fragments: Iterable[Fragment]) -> str:
+    """Return a page's content: the places in their order, on a grid.
+
+    Examples
+    --------
+    >>> laid_out([Fragment("tiles", "12")])
+    '<div class="grid"><div data-live="tiles" class="place wide">12</div></div>'
+    """
+    places = "".join(live(each.name, each.html, css=f"place {each.css}") for each in fragments)
+    return f'<div class="grid">{places}</div>'
+
+
+def problems(snapshot: Snapshot) -> Fragment:
+    """Return a line a problem; the figures below are as old as the problem is."""
+    if not snapshot.at_s:
+        return Fragment("problems", '<p class="problem waiting">the first reading is being taken</p>')
+    lines = "".join(f'<p class="problem" role="alert">{prose(problem)}</p>' for problem in snapshot.problems)
+    return Fragment("problems", lines)
+
+
+def with_problems(view: View) -> View:
+    """Return the view with the problems above it."""
+    return lambda snapshot: [problems(snapshot), *view(snapshot)]

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from schemas.event_time import utc
 from schemas.events import Listen, Track
-from services.dashboard.figures.catalogue import Catalogue
-from services.dashboard.figures.listener import SCANNED, ListenerReading
-from services.dashboard.figures.sessions import HeardSession, by_session
-from services.dashboard.views.fragment import Fragment, laid_out
-from services.dashboard.views.html import badge, card, empty, heard, named_track, number, table, text, tile
+from services.dashboard.figures import SCANNED, Catalogue, HeardSession, ListenerReading, by_session
+from services.dashboard.listening import Heard, Recommended, Sitting
+from services.dashboard.views.html import (
+    Fragment,
+    badge,
+    card,
+    cover,
+    empty,
+    heard,
+    laid_out,
+    named_track,
+    number,
+    table,
+    text,
+    tile,
+)
+from services.dashboard.views.html import heard as share_heard
 
 SHOWN_SESSIONS = 20
 
@@ -95,3 +109,44 @@ def _track(track: int, catalogue: Catalogue) -> str:
 
 def _latency(listen: Listen) -> str:
     return "" if listen.latency_ms is None else text(f"{listen.latency_ms:.1f} ms")
+
+
+def now_playing(user: int, playing: Recommended, track: Track) -> str:
+    """Return the track, and why it plays."""
+    genre = badge(track.genre) if track.genre else ""
+    answered = (
+        "" if playing.latency_ms is None else f'<span class="odds">answered in {playing.latency_ms:.0f} ms</span>'
+    )
+    return (
+        f'<div class="now">{cover(track.title, track.artist, "big")}'
+        f'<div><span class="label">listener {user} hears</span>'
+        f'<h2>{text(track.title)}</h2><p class="artist">{text(track.artist)} {genre}</p>'
+        f'<p class="why-now"><span class="label">recommended by</span> {_why(playing)}{answered}</p>'
+        f'<p class="why-now">{arms(dict(playing.treatments))}</p></div></div>'
+    )
+
+
+def heard_so_far(heard: Sequence[Heard], catalogue: Catalogue) -> str:
+    """Return what was heard, newest first."""
+    rows = []
+    for recommended, fraction in heard:
+        track = catalogue.get(recommended.track)
+        name = named_track(track.title, track.artist) if track else named_track(f"track {recommended.track}", "")
+        rows.append([name, share_heard(fraction), _why(recommended)])
+    return card("Heard so far", table(["track", ">heard", "why"], rows, "stacked"))
+
+
+def summary(sitting: Sitting) -> str:
+    """Return what a session came to."""
+    fractions = [heard.fraction for heard in sitting.heard]
+    tiles = (
+        tile("tracks", str(len(fractions)))
+        + tile("time", number(sum(fractions), 2), "", "sum of the shares heard, as Botify counts it")
+        + tile("listener", str(sitting.user), "", "the worker has the session by now")
+    )
+    link = f'<p class="onward"><a href="/ui/listener/{sitting.user}">See what Botify knows about you</a></p>'
+    return card("Your session", f'<div class="tiles">{tiles}</div>{link}')
+
+
+def _why(recommended: Recommended) -> str:
+    return why(recommended.recommender, recommended.policy, recommended.propensity, recommended.candidates)

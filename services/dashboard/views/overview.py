@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from services.dashboard.figures.history import SECONDS
-from services.dashboard.figures.snapshot import Sample, Snapshot
+from services.dashboard.figures import SECONDS, Sample, Snapshot
 from services.dashboard.views.chart import bars, line_chart
-from services.dashboard.views.fragment import Fragment
-from services.dashboard.views.html import badge, card, empty, meter, named_track, number, signed, table, text, tile
+from services.dashboard.views.html import (
+    Fragment,
+    badge,
+    card,
+    empty,
+    meter,
+    named_track,
+    number,
+    signed,
+    table,
+    text,
+    tile,
+)
 
 REQUEST = "request → recommendation"
 

@@ -32,12 +32,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from core.keyed_random import keys_of_texts, mix
 from schemas.events import Track
-from schemas.keyed_random import keys_of_texts, mix
-from streams.learner.models.arrays import LAYOUT_BYTES, Arrays, pack, unpack
-from streams.learner.models.sessions import FinishedSession, pad
-from streams.learner.models.table import Table, all_but_an_eighth, small_noise
+from streams.learner.models.tables import LAYOUT_BYTES, Arrays, Table, all_but_an_eighth, pack, small_noise, unpack
 from streams.learner.models.taste import earlier_of_artist, eases, evidence_of, root_lengths, tastes, weights
+from streams.learner.sessions import FinishedSession, pad
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -112,7 +111,7 @@ class FactorModel:
         return self._packed(np.float32)
 
     def snapshot(self) -> bytes:
-        """Return what serves: the state in half precision, half the size; see `services.recommender.fism`."""
+        """Return what serves: the state in half precision, half the size; see `services.recommender.rerank`."""
         return self._packed(np.float16)
 
     @classmethod

@@ -21,9 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.events import Track
-from streams.learner.models.arrays import LAYOUT_BYTES, pack, unpack
-from streams.learner.models.sessions import FinishedSession, Padded, pad
-from streams.learner.models.table import all_but_an_eighth
+from streams.learner.models.tables import LAYOUT_BYTES, all_but_an_eighth, pack, unpack
+from streams.learner.sessions import FinishedSession, Padded, pad
 
 Ints = NDArray[np.int64]
 

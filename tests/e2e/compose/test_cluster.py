@@ -22,8 +22,8 @@ LOOK = f"""
 import json
 from schemas.codec import Codec
 from schemas.events import Listen, Recommendation, RecommendationRequest
-from schemas.settings import Settings
-from schemas.topic_reader import TopicReader
+from core.settings import Settings
+from core.kafka.reader import TopicReader
 from schemas.topics import Topics
 
 settings, codec = Settings.from_env(), Codec()

@@ -12,12 +12,12 @@ import typer
 from typer.testing import CliRunner, Result
 
 from analytics.botify_log.cli import import_log
+from analytics.data import read_listens
 from analytics.errors import AnalyticsError
 from analytics.experiment import experiment_results
 from analytics.export.cli import export
-from analytics.export.errors import ExportError
-from analytics.topic import read_listens
-from schemas.settings import Settings
+from analytics.export.files import ExportError
+from core.settings import Settings
 from tests.unit.analytics.botify_log.test_lines import line
 
 pytestmark = pytest.mark.integration

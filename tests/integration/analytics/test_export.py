@@ -10,12 +10,11 @@ import typer
 from typer.testing import CliRunner
 
 from analytics.export.cli import export as command
-from analytics.export.errors import ExportError
-from analytics.export.manifest import read_manifest
+from analytics.export.files import ExportError, read_manifest
 from analytics.export.run import Extent, export_topic
+from core.kafka.offsets import Position
+from core.settings import Settings
 from schemas.events import Listen
-from schemas.position import Position
-from schemas.settings import Settings
 from schemas.topics import Topics
 from tests.integration.analytics.test_read_listens import produce
 from tests.unit.analytics.listens import drawn, listen

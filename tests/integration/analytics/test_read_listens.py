@@ -7,14 +7,13 @@ import pandas as pd
 import pytest
 from confluent_kafka import Producer
 
+from analytics.data import listens_frame, read_listens
 from analytics.experiment import experiment_results
-from analytics.frames import listens_frame
-from analytics.topic import read_listens
-from schemas.clients import key_of, partition_of, producer_config
+from core.kafka.admin import end_offsets
+from core.kafka.config import key_of, partition_of, producer_config
+from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Listen
-from schemas.settings import Settings
-from schemas.topic_reader import end_offsets
 from schemas.topics import Topics
 from tests.unit.analytics.listens import drawn, listen
 

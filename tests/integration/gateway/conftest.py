@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from schemas.settings import Settings
+from core.settings import Settings
 from tests.support import eventually, running
 
 TRACKS = 100

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from schemas.settings import Settings
+from core.settings import Settings
 from tests.integration.gateway.conftest import TRACKS, StartGateway
 from tests.support import running, write_catalogue
 

@@ -8,16 +8,16 @@ from itertools import pairwise
 
 import httpx
 
-from schemas.clients import key_of, partition_of
+from core.kafka.admin import end_offsets
+from core.kafka.config import key_of, partition_of
+from core.settings import Settings
 from schemas.codec import Codec
 from schemas.event_time import SIMULATED_TIME
 from schemas.events import Listen, Recommendation, RecommendationRequest
-from schemas.settings import Settings
-from schemas.topic_reader import end_offsets
 from schemas.topics import Topics
 from services.gateway.errors import NO_CATALOGUE
 from sim.agents.http import HttpAgent
-from sim.loop.catalogue import publish_catalogue
+from sim.loop.kafka import publish_catalogue
 from sim.options import RunOptions
 from sim.play import play_world
 from sim.world.config import WorldConfig

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from schemas.settings import Settings
+from core.settings import Settings
 from services.gateway import sessions as module
-from services.gateway.batching import Batching
 from services.gateway.messages import Place
-from services.gateway.sessions import RedisSessions
+from services.gateway.sessions import Batching, RedisSessions
 from streams.folds.sessions import GAP_MS
 from streams.store.connect import connect, connect_async
 from streams.store.keys import gateway_session

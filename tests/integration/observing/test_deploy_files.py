@@ -13,11 +13,10 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.registry import Collector
 
-from schemas.settings import Settings
-from services.gateway.metrics import GatewayMetrics
+from core.settings import Settings
+from services.gateway.telemetry import GatewayMetrics
 from services.stack.ports import find_free
-from sim.loop.metrics import SimulatorMetrics
-from sim.loop.result import RunResult
+from sim.loop.result import RunResult, SimulatorMetrics
 from tests.integration.observing.scraping import families, get, is_ready
 from tests.support import eventually, running, write_catalogue
 

@@ -7,8 +7,8 @@ import re
 
 import pytest
 
+from core.settings import Settings
 from schemas.events import RecommendationRequest
-from schemas.settings import Settings
 from schemas.topics import Topics
 from services.stack.ports import find_free
 from tests.integration.observing.scraping import is_ready, samples

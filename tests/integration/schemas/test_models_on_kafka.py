@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from schemas.clients import common_config
+from core.errors import TopicError
+from core.kafka.config import common_config
+from core.settings import Settings
 from schemas.codec import Codec
-from schemas.errors import TopicError
 from schemas.events import Model
 from schemas.models import ENVELOPE_BYTES, ModelReader, model_of, publish_models
-from schemas.settings import Settings
 from schemas.topics import MAX_MODEL_BYTES, Topics
 from tests.support import eventually, produce_raw
 

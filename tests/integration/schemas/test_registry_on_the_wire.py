@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from core.kafka.admin import end_offsets
+from core.settings import Settings
 from schemas.events import Listen, Session
 from schemas.registry import codec_of
-from schemas.settings import Settings
-from schemas.topic_reader import end_offsets
 from schemas.topics import Topics
 from tests.schema_registry import FIRST_ID, PASSWORD, running_registry
 from tests.support import (

@@ -3,9 +3,10 @@ from __future__ import annotations
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from schemas.clients import common_config
-from schemas.settings import Settings
-from schemas.topic_reader import TopicReader, end_offsets
+from core.kafka.admin import end_offsets
+from core.kafka.config import common_config
+from core.kafka.reader import TopicReader
+from core.settings import Settings
 from schemas.topics import Topics
 from tests.support import make_listens, produce, produce_raw, read_topic
 

@@ -6,15 +6,16 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from confluent_kafka.admin import AdminClient
 
+from core.errors import TopicError
+from core.kafka.admin import describe_config, end_offsets, partition_counts, start_offsets
+from core.kafka.config import common_config, key_of, partition_of
+from core.kafka.reader import TopicReader
+from core.settings import Settings
 from schemas import topics as topics_module
 from schemas.catalogue import CatalogueReader
-from schemas.clients import common_config, key_of, partition_of
 from schemas.codec import Codec
-from schemas.errors import TopicError
 from schemas.events import Track
-from schemas.settings import Settings
-from schemas.topic_reader import TopicReader, end_offsets, start_offsets
-from schemas.topics import Topics, create_topics, describe_config, partition_counts
+from schemas.topics import Topics, create_topics
 from services.stack.ports import find_free
 from tests.support import eventually, make_tracks, produce_raw, read_topic, write_catalogue
 

@@ -11,9 +11,9 @@ from urllib.parse import quote
 import pytest
 import redis
 
-from schemas.settings import Settings
+from core.settings import Settings
+from services.stack.embedded import Valkey
 from services.stack.ports import find_free
-from services.stack.valkey import Valkey
 from services.stack.watchdog import Watchdog
 from tests.integration.security.certificates import make_certificates
 from tests.integration.security.secured_kafka import SecuredKafka

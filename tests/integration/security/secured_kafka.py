@@ -7,8 +7,8 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
 
-from schemas.clients import common_config
-from schemas.settings import Settings
+from core.kafka.config import common_config
+from core.settings import Settings
 from services.stack.kafka import Kafka
 from services.stack.ports import find_free
 from services.stack.watchdog import Watchdog

@@ -9,12 +9,12 @@ from urllib.parse import quote
 import pytest
 from rich.console import Console
 
-from analytics.topic import read_listens
-from schemas.errors import BotifyError
-from schemas.settings import Settings
-from schemas.topic_reader import end_offsets
+from analytics.data import read_listens
+from core.errors import BotifyError
+from core.kafka.admin import end_offsets
+from core.settings import Settings
 from schemas.topics import Topics, create_topics
-from services.cli.status_view import status_view
+from services.cli.stack import status_view
 from services.stack.status import read_status
 from sim.loop import run_loop
 from sim.options import RunOptions
@@ -22,7 +22,7 @@ from sim.world.config import WorldConfig
 from sim.world.generate import generate
 from sim.world.model import World
 from streams.store.connect import RedisUnreachableError, connect
-from streams.verify.verify import verify
+from streams.verify import verify
 from tests.integration.gateway.conftest import ready, start
 from tests.integration.security.conftest import REDIS, SECRETS, TOKEN, Secured
 from tests.support import checkpoints, eventually, running

@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from schemas.settings import Settings
+from core.settings import Settings
 from schemas.topics import Topics
 from services.cli.experiments import list_experiments, show
 from services.errors import ExperimentError

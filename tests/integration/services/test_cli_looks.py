@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from typer.testing import CliRunner, Result
 
-from schemas.settings import Settings
+from core.settings import Settings
 from schemas.topics import Topics
 from services.cli.main import build_cli
 from services.errors import StateError

@@ -9,14 +9,14 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from analytics.export.run import export_topic
+from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Listen, Recommendation, RecommendationRequest
 from schemas.models import ModelReader
-from schemas.settings import Settings
 from schemas.topics import Topics
 from services.cli.lists import app
 from services.errors import RecommenderError
-from services.lists.sources import heard_of_parquet, heard_of_topic
+from services.lists.build import heard_of_parquet, heard_of_topic
 from services.recommender.lists import NEIGHBOURS, USER_LISTS, lists_of
 from tests.support import eventually, make_listens, produce, produce_raw, read_topic, running, write_catalogue
 

@@ -8,21 +8,21 @@ from contextlib import contextmanager
 
 import pytest
 
-from schemas.clients import key_of, partition_of
+from core.kafka.admin import end_offsets
+from core.kafka.config import key_of, partition_of
+from core.settings import Settings
 from schemas.codec import Codec
 from schemas.dead_letters import PREFIX
 from schemas.events import Recommendation, RecommendationRequest
-from schemas.settings import Settings
-from schemas.topic_reader import end_offsets
 from schemas.topics import Topics
 from services.experiments import DEFAULT_FILE, load_experiments
-from services.recommender.bootstrap import build_service
-from services.recommender.guard import FAILURES_IN_A_ROW
+from services.recommender.dispatch import FAILURES_IN_A_ROW
 from services.recommender.metrics import RecommenderMetrics
 from services.recommender.protocol import Answers
+from services.recommender.run import build_service
 from services.recommender.service import GROUP, RecommenderService
 from services.recommender.sticky_artist import StickyArtist
-from services.stack.lag import OffsetReader
+from services.stack.status import OffsetReader
 from tests.learning import publish_learned
 from tests.support import (
     checkpoints,

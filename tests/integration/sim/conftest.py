@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from schemas import clients
+from core.kafka.admin import end_offsets
+from core.kafka.config import consumer_config, key_of, producer_config
+from core.kafka.reader import TopicReader
+from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Listen, Recommendation, RecommendationRequest
-from schemas.settings import Settings
-from schemas.topic_reader import TopicReader, end_offsets
 from schemas.topics import Topics
 from sim.world.config import WorldConfig
 from sim.world.generate import generate
@@ -43,10 +44,10 @@ class Recommender:
         self._settings, self._answer = settings, answer
         self._topics, self._codec = Topics.of(settings), Codec()
         topic = self._topics.recommendation_requests.name
-        self._consumer = Consumer(clients.consumer_config(settings, "test-recommender", fetch_wait_max_ms=10))
+        self._consumer = Consumer(consumer_config(settings, "test-recommender", fetch_wait_max_ms=10))
         ends = end_offsets(settings, topic)
         self._consumer.assign([TopicPartition(topic, partition, offset) for partition, offset in ends.items()])
-        self._producer = Producer(clients.producer_config(settings))
+        self._producer = Producer(producer_config(settings))
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
@@ -71,7 +72,7 @@ class Recommender:
                 for recommendation in self._answer(request, attempts[request.request_id]):
                     value = self._codec.encode(recommendation)
                     self._producer.produce(
-                        self._topics.recommendations.name, key=clients.key_of(recommendation.user), value=value
+                        self._topics.recommendations.name, key=key_of(recommendation.user), value=value
                     )
             self._producer.poll(0)
 

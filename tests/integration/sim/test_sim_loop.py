@@ -12,14 +12,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from core.errors import TopicError
+from core.kafka.config import partition_of
 from schemas.catalogue import CatalogueReader
-from schemas.clients import partition_of
 from schemas.codec import Codec
-from schemas.errors import TopicError
 from sim.errors import SimulationError
 from sim.loop import publish_catalogue, run_loop
-from sim.loop.catalogue import tracks_of
 from sim.loop.event_time import APART_MS
+from sim.loop.kafka import tracks_of
 from sim.loop.run import Loop
 from sim.options import RunOptions
 from sim.schedule import Shard

@@ -1,13 +1,13 @@
 """Sending more than the producer's queue holds."""
 
-import sim.loop.sender
-from schemas.topic_reader import TopicReader
+import sim.loop.kafka
+from core.kafka.reader import TopicReader
 from schemas.topics import Topics
-from sim.loop.sender import Sender
+from sim.loop.kafka import Sender
 
 
 def test_records_that_find_the_queue_full_are_sent_later_in_their_order(settings, monkeypatch):
-    monkeypatch.setattr(sim.loop.sender, "QUEUE_RECORDS", 50)
+    monkeypatch.setattr(sim.loop.kafka, "QUEUE_RECORDS", 50)
     topic = Topics.of(settings).sessions.name
     sender = Sender(settings, linger_ms=0)
     for start in range(0, 2000, 200):

@@ -5,8 +5,8 @@ import redis
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from schemas.clients import common_config, consumer_config, producer_config
-from schemas.settings import STACK_FILE, Settings
+from core.kafka.config import common_config, consumer_config, producer_config
+from core.settings import STACK_FILE, Settings
 from services.stack.embedded import EmbeddedStack
 from services.stack.errors import PortTakenError, StackError
 from services.stack.status import read_status

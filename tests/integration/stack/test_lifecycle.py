@@ -7,16 +7,13 @@ import sys
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from schemas.clients import common_config
-from schemas.settings import STACK_FILE
-from schemas.topics import partition_counts
-from services.stack.background import start_in_background
-from services.stack.child import ChildProcess, stop_all
-from services.stack.down import stop_stack
+from core.kafka.admin import partition_counts
+from core.kafka.config import common_config
+from core.settings import STACK_FILE
 from services.stack.errors import ChildDiedError
-from services.stack.identity import Identity
-from services.stack.record import StackRecord
-from services.stack.run import running_stack
+from services.stack.record import Identity, StackRecord
+from services.stack.run import running_stack, start_in_background, stop_stack
+from services.stack.server import ChildProcess, stop_all
 from services.stack.status import read_status
 from services.stack.supervisor import Supervisor
 from services.stack.watchdog import Watchdog

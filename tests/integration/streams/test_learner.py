@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import signal
 
-from schemas.settings import Settings
+from core.settings import Settings
 from schemas.topics import Topics
-from services.stack.lag import GroupLag
 from services.stack.ports import find_free
-from services.stack.status import STATE, read_status
+from services.stack.status import STATE, GroupLag, read_status
 from streams.replay.models import relearn
 from tests.integration.observing.scraping import is_ready, samples
 from tests.learning import all_learned, assert_learned

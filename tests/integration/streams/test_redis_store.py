@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from schemas.settings import Settings
+from core.settings import Settings
 from streams.folds.projection import Changes
 from streams.store.connect import connect, connect_async
 from streams.store.keys import checkpoint_key

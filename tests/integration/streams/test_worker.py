@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 from confluent_kafka import Message
 
-from schemas.clients import key_of
+from core.kafka.admin import end_offsets
+from core.kafka.config import key_of
+from core.settings import Settings
 from schemas.codec import Codec
 from schemas.dead_letters import PREFIX
 from schemas.events import Session
-from schemas.settings import Settings
-from schemas.topic_reader import end_offsets
 from schemas.topics import Topics
-from services.stack.lag import OffsetReader, lags
+from services.stack.status import OffsetReader, lags
 from streams.folds.popularity import HALF_LIVES_MS, top_collection
 from streams.read import StateReader
 from streams.store.connect import connect

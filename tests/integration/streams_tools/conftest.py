@@ -7,8 +7,8 @@ from typing import TypeVar
 
 import pytest
 
-from schemas.settings import Settings
-from streams.offline.sources import Sources, open_sources
+from core.settings import Settings
+from streams.offline import Sources, open_sources
 from tests.integration.streams_tools.listens import fold_live, write_catalogue, write_listens
 
 T = TypeVar("T")

@@ -8,22 +8,22 @@ from collections.abc import Iterator
 import numpy as np
 from confluent_kafka import Producer
 
+from core.kafka.admin import end_offsets
+from core.kafka.config import key_of, partition_of, producer_config
+from core.kafka.partition_log import PartitionLog
+from core.settings import Settings
 from schemas.catalogue import CatalogueReader
-from schemas.clients import key_of, partition_of, producer_config
 from schemas.codec import Codec
 from schemas.events import Listen, Track
-from schemas.settings import Settings
-from schemas.topic_reader import end_offsets
 from schemas.topics import Topics
-from streams.offline.fold import SilentEmits
-from streams.offline.partition_log import PartitionLog
+from streams.offline import SilentEmits
 from streams.store.connect import connect_async
 from streams.store.namespaces import live_namespace
 from streams.store.redis_store import RedisStore
-from streams.worker.broker import describe_topic, group_of
-from streams.worker.emitter import Emitter
 from streams.worker.intake import Intake
 from streams.worker.partition import ClaimedPartition, Counters
+from streams.worker.publisher import Emitter
+from streams.worker.topic_state import describe_topic, group_of
 
 USERS, TRACKS = 300, 500
 BASE_MS = 1_700_000_000_000

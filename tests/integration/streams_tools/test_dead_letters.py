@@ -8,21 +8,21 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from schemas.clients import producer_config
+from core.kafka.admin import end_offsets
+from core.kafka.config import producer_config
+from core.kafka.reader import TopicReader
+from core.settings import Settings
 from schemas.dead_letters import Origin
 from schemas.rejected_before import RejectedBefore
-from schemas.settings import Settings
-from schemas.topic_reader import TopicReader, end_offsets
 from schemas.topics import Topics
 from streams.dlq import redrive as redriving
 from streams.dlq.exclude import SAMPLE, Selection, exclude
-from streams.dlq.letters import ATTEMPTS, REDRIVE_OF, Choice, DeadLetterError, read_letters
+from streams.dlq.letters import ATTEMPTS, REDRIVE_OF, Choice, DeadLetterError, Deed, Resolutions, read_letters
 from streams.dlq.redrive import redrive
-from streams.dlq.resolutions import Deed, Resolutions
 from streams.read import StateReader
 from streams.store.connect import connect
 from streams.store.keys import redrive_lock
-from streams.verify.verify import verify
+from streams.verify import verify
 from tests.integration.streams_tools.listens import TRACKS, fold_live, listens, write_catalogue, write_listens
 
 LISTENS = 400

@@ -14,23 +14,25 @@ import typer
 from confluent_kafka.admin import AdminClient, NewTopic
 from typer.testing import CliRunner, Result
 
-from schemas.clients import common_config
-from schemas.errors import NoBrokerError
-from schemas.settings import Settings
-from schemas.topic_reader import TopicReader, end_offsets
+from core.errors import NoBrokerError
+from core.kafka.admin import end_offsets
+from core.kafka.config import common_config
+from core.kafka.reader import TopicReader
+from core.settings import Settings
 from schemas.topics import Topics
 from services.stack.ports import find_free
-from streams.cli import dlq, replay, snapshot
+from streams.cli import replay, snapshot
+from streams.cli.dlq import app
 from streams.cli.verify import verify
 from streams.dlq.letters import DeadLetterError
-from streams.replay.errors import ReplayError
+from streams.replay.plan import ReplayError
 from streams.store.connect import connect
 from streams.store.keys import default_namespace, partition_key
 from tests.integration.streams_tools.listens import BAD_VALUE, fold_live, write_catalogue, write_listens
 
 cli = typer.Typer()
 cli.command("verify")(verify)
-for name, group in (("replay", replay.app), ("dlq", dlq.app), ("snapshot", snapshot.app)):
+for name, group in (("replay", replay.app), ("dlq", app), ("snapshot", snapshot.app)):
     cli.add_typer(group, name=name)
 
 

@@ -12,12 +12,12 @@ from typing import Any
 
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from schemas.clients import common_config
+from core.kafka.admin import end_offsets
+from core.kafka.config import common_config
+from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Listen, Model, Session
 from schemas.models import ModelReader
-from schemas.settings import Settings
-from schemas.topic_reader import end_offsets
 from schemas.topics import Topics
 from streams.learner.partition import LEARNER, SNAPSHOTS
 from streams.store.connect import connect

@@ -7,24 +7,21 @@ from collections.abc import Sequence
 
 import pytest
 
+from core.kafka.partition_log import LogRecord
+from core.settings import Settings
 from schemas.dead_letters import Origin
-from schemas.settings import Settings
 from schemas.topics import Topics
 from streams.dlq.exclude import Selection, exclude
-from streams.offline.partition_log import LogRecord
-from streams.offline.sources import Sources
+from streams.offline import Sources
 from streams.read import POINTER_TTL_S, StateReader
-from streams.replay import into_namespace
-from streams.replay.collect import collect
-from streams.replay.errors import ReplayError
-from streams.replay.namespace_target import NamespaceTarget
-from streams.replay.plan import make_plan
-from streams.replay.swap import rollback, swap
+from streams.replay.plan import ReplayError, make_plan
+from streams.replay.run import begin_namespace, fold_into_namespace
+from streams.replay.swap import collect, rollback, swap
+from streams.replay.targets import NamespaceTarget
 from streams.store.connect import connect
 from streams.store.keys import checkpoint_key, default_namespace, partition_key
-from streams.store.namespaces import checkpoints, live_namespace, make_live
-from streams.store.records import NamespaceRecord, NamespaceRecords
-from streams.verify.verify import VerifyError, verify
+from streams.store.namespaces import NamespaceRecord, NamespaceRecords, checkpoints, live_namespace, make_live
+from streams.verify import VerifyError, verify
 from tests.integration.streams_tools.conftest import with_sources
 from tests.integration.streams_tools.listens import fold_live, write_listens
 
@@ -33,7 +30,7 @@ def replayed(settings: Settings, start: int = 0, **changes: object) -> Namespace
     async def work(sources: Sources) -> NamespaceRecord:
         begin = dict.fromkeys(sources.state.end, start)
         plan = make_plan(sources.topic, sources.state, begin, sources.state.end, **changes)
-        return await into_namespace.run(sources, await into_namespace.begin(sources, plan))
+        return await fold_into_namespace(sources, await begin_namespace(sources, plan))
 
     return with_sources(settings, work)
 
@@ -72,13 +69,13 @@ def test_a_replay_that_was_stopped_goes_on_where_it_was(folded: Settings, monkey
 
     async def begin(sources: Sources) -> NamespaceRecord:
         state = sources.state
-        return await into_namespace.begin(sources, make_plan(sources.topic, state, state.start, state.end))
+        return await begin_namespace(sources, make_plan(sources.topic, state, state.start, state.end))
 
     record = with_sources(folded, begin)
     with monkeypatch.context() as patched:
         patched.setattr(NamespaceTarget, "write", write_one_partition)
         with pytest.raises(StoppedError):
-            with_sources(folded, lambda sources: into_namespace.run(sources, record))
+            with_sources(folded, lambda sources: fold_into_namespace(sources, record))
     reached = with_sources(folded, lambda sources: checkpoints(sources.redis, record.namespace, record.end))
     assert [partition for partition, offset in reached.items() if offset] == [first]
     with pytest.raises(ReplayError, match="not finished"):
@@ -91,7 +88,7 @@ def test_a_replay_that_was_stopped_goes_on_where_it_was(folded: Settings, monkey
         await write(self, partition, records)
 
     monkeypatch.setattr(NamespaceTarget, "write", note)
-    assert with_sources(folded, lambda sources: into_namespace.run(sources, record)).equals_live is True
+    assert with_sources(folded, lambda sources: fold_into_namespace(sources, record)).equals_live is True
     assert read == []  # what had been folded was not read again
 
 
@@ -212,7 +209,7 @@ def test_only_partitions_where_listens_were_excluded_may_differ(folded: Settings
     with pytest.raises(ReplayError, match="1 listens were excluded since it was begun"):
         with_sources(folded, lambda sources: swap(sources, begun_before.id))
     with pytest.raises(ReplayError, match="begin another"):
-        with_sources(folded, lambda sources: into_namespace.run(sources, begun_before))
+        with_sources(folded, lambda sources: fold_into_namespace(sources, begun_before))
     redis, users = connect(folded), partition_key(default_namespace(folded.topic_prefix), 1, "users")
     redis.hset(users, b"99999", b"made up")
     wrong = replayed(folded)
@@ -229,7 +226,7 @@ def test_only_partitions_where_listens_were_excluded_may_differ(folded: Settings
 def test_sessions_go_only_where_they_can(folded: Settings) -> None:
     async def begin(sources: Sources, topic: str) -> NamespaceRecord:
         plan = make_plan(sources.topic, sources.state, sources.state.start, sources.state.end)
-        return await into_namespace.begin(sources, plan, topic)
+        return await begin_namespace(sources, plan, topic)
 
     for topic, why in ((Topics.of(folded).sessions.name, "records of its own"), ("missing", "there is no topic")):
         with pytest.raises(ReplayError, match=why):

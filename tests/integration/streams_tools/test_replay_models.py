@@ -13,27 +13,26 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 from typer.testing import CliRunner, Result
 
-from schemas.clients import common_config
+from core.kafka.config import common_config
+from core.kafka.partition_log import PartitionLog
+from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Model
-from schemas.settings import Settings
 from schemas.topics import Topics
-from streams.cli import replay
+from streams.cli.replay import app
 from streams.dlq.exclude import Selection, exclude
 from streams.learner import learner as fold
-from streams.learner.counters import Counters
+from streams.learner.app import LearningSources
+from streams.learner.metrics import LearnerCounters
 from streams.learner.partition import LEARNER, LearningPartition
-from streams.learner.sources import LearningSources
-from streams.offline.fold import SilentEmits
-from streams.offline.partition_log import PartitionLog
-from streams.replay.collect import collect
-from streams.replay.errors import ReplayError
+from streams.offline import SilentEmits
 from streams.replay.models import relearn
-from streams.replay.status import read_status
+from streams.replay.plan import ReplayError
+from streams.replay.swap import collect, read_status
 from streams.store.connect import connect, connect_async
 from streams.store.keys import default_namespace, learner_prefix, partition_key
 from streams.store.redis_store import RedisStore
-from streams.worker.broker import describe_topic, learner_group_of
+from streams.worker.topic_state import describe_topic, learner_group_of
 from tests.integration.streams_tools.conftest import with_sources
 from tests.support import make_listens, produce, produce_raw, read_topic, write_catalogue
 from tests.unit.learner.training import TRACKS, batches
@@ -60,7 +59,7 @@ async def _learn(settings: Settings) -> None:
     store = RedisStore(redis, default_namespace(learner_prefix(settings.topic_prefix)))
     claim = await store.claim(0, "test", describe_topic(settings, topic, learner_group_of(settings)).topic_id)
     learning = LearningPartition(
-        0, claim, 0, store, sources.catalogue, sources.intake, SilentEmits(), CODEC.encode, Counters()
+        0, claim, 0, store, sources.catalogue, sources.intake, SilentEmits(), CODEC.encode, LearnerCounters()
     )
     for batch in log.read_to(LEARNED):
         await learning.process(batch)
@@ -72,7 +71,7 @@ async def _learn(settings: Settings) -> None:
 
 def replay_models(settings: Settings, *arguments: str, status: int = 0) -> Result:
     cli = typer.Typer()
-    cli.add_typer(replay.app, name="replay")
+    cli.add_typer(app, name="replay")
     done = CliRunner().invoke(cli, ["replay", "models", *arguments], env=settings.to_env())
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception

@@ -7,21 +7,19 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from schemas.clients import common_config
-from schemas.settings import Settings
-from schemas.topics import Topics, create_topics, partition_counts
-from streams.offline.sources import Sources
+from core.kafka.admin import partition_counts
+from core.kafka.config import common_config
+from core.settings import Settings
+from schemas.topics import Topics, create_topics
+from streams.offline import Sources
 from streams.read import StateReader
 from streams.replay.swap import swap
-from streams.snapshot.errors import SnapshotError
-from streams.snapshot.load import load
-from streams.snapshot.save import save
+from streams.snapshot import SnapshotError, load, save
 from streams.store.connect import connect
-from streams.store.contents import RedisContents
-from streams.store.digest import digest
 from streams.store.keys import default_namespace
-from streams.store.records import NamespaceRecord, NamespaceRecords
-from streams.verify.verify import VerifyError, verify
+from streams.store.namespaces import NamespaceRecord, NamespaceRecords
+from streams.store.point_in_time import RedisContents, digest
+from streams.verify import VerifyError, verify
 from tests.integration.streams_tools.conftest import with_sources
 from tests.integration.streams_tools.listens import fold_live, write_listens
 

@@ -6,10 +6,10 @@ import struct
 
 import pytest
 
-from schemas.settings import Settings
+from core.settings import Settings
 from streams.store.connect import connect
 from streams.store.keys import default_namespace, partition_key
-from streams.verify.verify import VerifyError, verify
+from streams.verify import VerifyError, verify
 from tests.integration.streams_tools.listens import write_listens
 
 

@@ -2,11 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from analytics.adjusted import adjust
-from analytics.assignment import assign
+from analytics.assignment import METRICS, assign, metrics_before, user_metrics
+from analytics.data import listens_frame
 from analytics.experiment import effects_of
-from analytics.frames import listens_frame
-from analytics.metrics import METRICS, metrics_before, user_metrics
+from analytics.monitoring import adjust
 from analytics.sessions import sessions_of
 from schemas.events import Listen
 from tests.unit.analytics.listens import listen

@@ -8,10 +8,9 @@ import pytest
 from rich.console import Console
 
 from analytics.analysis import HOUR_MS, Analysed, Analysis, analyse
-from analytics.assignment import assign
+from analytics.assignment import METRICS, assign
+from analytics.data import listens_frame
 from analytics.experiment import experiment_results
-from analytics.frames import listens_frame
-from analytics.metrics import METRICS
 from analytics.render import render_table
 from analytics.sessions import sessions_of
 from schemas.events import Listen

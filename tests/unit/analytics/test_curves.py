@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analytics.curves import fraction_by_position, still_listening
-from analytics.frames import listens_frame
-from analytics.sessions import sessions_of
+from analytics.data import listens_frame
+from analytics.sessions import fraction_by_position, sessions_of, still_listening
 from tests.unit.analytics.listens import drawn
 
 

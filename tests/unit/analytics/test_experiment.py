@@ -10,11 +10,10 @@ from rich.console import Console
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from analytics.assignment import assign
+from analytics.assignment import METRICS, assign
+from analytics.data import listens_frame
 from analytics.errors import AnalyticsError
 from analytics.experiment import experiment_results
-from analytics.frames import listens_frame
-from analytics.metrics import METRICS
 from analytics.render import render_table
 from schemas.events import Listen
 from tests.unit.analytics.listens import drawn, listen

@@ -12,12 +12,11 @@ import pyarrow as pa
 import pytest
 
 from analytics.assignment import assign
+from analytics.data import drop_copies, listens_frame, of_run
 from analytics.errors import AnalyticsError
 from analytics.export.columns import arrow_schema, record_batch
-from analytics.export.directory import open_directory
-from analytics.export.manifest import Source
+from analytics.export.files import Source, open_directory
 from analytics.exported import open_listens
-from analytics.frames import drop_copies, listens_frame, of_run
 from analytics.sessions import sessions_of
 from schemas.events import Listen
 from tests.unit.analytics.listens import drawn, listen

@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from analytics.assignment import assign
+from analytics.assignment import METRICS, assign, user_metrics
+from analytics.data import listens_frame
 from analytics.errors import AnalyticsError
-from analytics.frames import listens_frame
-from analytics.interactions import Interactions, interactions_of
-from analytics.metrics import METRICS, user_metrics
+from analytics.monitoring import Interactions, interactions_of
 from analytics.render import render_interactions
 from analytics.sessions import sessions_of
-from analytics.statistics.interaction import interaction
+from analytics.statistics.cuped import interaction
 from schemas.events import Listen
 from tests.unit.analytics.listens import drawn
 

@@ -11,7 +11,7 @@ from statsmodels.stats.power import TTestIndPower
 from analytics.errors import AnalyticsError
 from analytics.planning import Wanted, plan_experiment
 from analytics.render import render_plan
-from analytics.retention import DAY_MS
+from analytics.sessions import DAY_MS
 
 
 @pytest.fixture(scope="module")

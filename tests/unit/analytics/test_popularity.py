@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analytics.frames import listens_frame
+from analytics.data import listens_frame
 from analytics.popularity import HOUR_MS, popularity_over_time, time_grid
 from streams.folds.popularity import HALF_LIVES_MS, Popularity, popularity_at
 from tests.support import make_listens

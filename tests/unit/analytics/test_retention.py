@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analytics.retention import DAY_MS, retention
+from analytics.sessions import DAY_MS, retention
 
 HOUR_MS = DAY_MS // 24
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from analytics.frames import listens_frame
+from analytics.data import listens_frame
 from analytics.sessions import sessions_of
 from tests.unit.analytics.listens import listen
 

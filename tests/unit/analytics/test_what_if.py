@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analytics.frames import listens_frame
-from analytics.popularity import HOUR_MS, popularity_over_time, time_grid
-from analytics.what_if import foretold, overlap
+from analytics.data import listens_frame
+from analytics.popularity import HOUR_MS, foretold, overlap, popularity_over_time, time_grid
 from tests.support import make_listens
 
 STEP_MS = 10 * 60_000

@@ -15,13 +15,12 @@ import bench.cli
 from bench.online import WINDOW as ONLINE_WINDOW
 from bench.online import Online, experiments_of
 from bench.recommenders.drift import Since, draw_drift, drift_table, windows_since
-from bench.recommenders.effect import paired_effect
-from bench.recommenders.measure import ORACLE, Measured, measure
+from bench.recommenders.measure import ORACLE, Measured, measure, paired_effect
 from bench.recommenders.report import CONTROL, draw_curve, learning_curve, rows_of
 from bench.recommenders.runs import FROM_LISTS, lists_from_random_listens
 from services.experiments import load_experiments
-from sim.listeners.shifting import PERIOD_MS
-from sim.loop.catalogue import tracks_of
+from sim.listeners.changing import SHIFT_PERIOD_MS
+from sim.loop.kafka import tracks_of
 from sim.loop.result import RunResult
 from sim.options import RunOptions
 from sim.world.config import WorldConfig
@@ -94,8 +93,8 @@ def test_the_curve_has_a_band_for_each(runs: dict[str, list[Measured]]) -> None:
 
 def test_windows_since_a_shift_end_at_it() -> None:
     n = 9_500
-    ended_ms = np.linspace(PERIOD_MS - 4_500, PERIOD_MS + 4_999, n).astype(np.int64)
-    times = np.where(ended_ms < PERIOD_MS, 10.0, 5.0) + np.tile([0.0, 0.2], n // 2)
+    ended_ms = np.linspace(SHIFT_PERIOD_MS - 4_500, SHIFT_PERIOD_MS + 4_999, n).astype(np.int64)
+    times = np.where(ended_ms < SHIFT_PERIOD_MS, 10.0, 5.0) + np.tile([0.0, 0.2], n // 2)
     run = Measured("mix", np.arange(n), times, times, ended_ms, 1.0, 1.0, 0.0)
     found = windows_since(run)
     assert [one.until for one in found] == [-2_000, 0, 2_000, 4_000]

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Model
 from schemas.models import model_of
-from schemas.settings import Settings
 from streams.folds.projection import Changes
 from streams.learner.app import LearnerApp, build_app
 from streams.learner.partition import SNAPSHOTS

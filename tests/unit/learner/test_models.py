@@ -20,8 +20,8 @@ from streams.learner.models.factors import (
     session_gradient,
 )
 from streams.learner.models.item_graph import LIKED, WINDOW, ItemGraph, neighbours_of
-from streams.learner.models.sessions import FinishedSession
 from streams.learner.models.taste import ARTIST_DISCOUNT, eases, tastes, weights
+from streams.learner.sessions import FinishedSession
 
 RNG = np.random.default_rng
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from schemas.events import Listen
 from schemas.training import Listens, listens_of, training_batch_of
-from streams.learner.open_sessions import MOST_LISTENS, OpenSessions
+from streams.learner.sessions import MOST_LISTENS, OpenSessions
 from tests.support import make_listens
 
 

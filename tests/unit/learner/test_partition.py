@@ -10,22 +10,21 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from schemas.clients import key_of
+from core.kafka.config import key_of
 from schemas.codec import Codec
 from schemas.events import Model, TrainingBatch
 from schemas.training import listens_of, training_batch_of
 from streams.folds.projection import Changes
 from streams.learner import learner as fold
 from streams.learner import partition as module
-from streams.learner.counters import Counters
-from streams.learner.intake import TrainingIntake
 from streams.learner.learner import Learner
+from streams.learner.metrics import LearnerCounters
 from streams.learner.models.item_graph import ItemGraph
-from streams.learner.partition import LEARNER, MOST_PUT_OFF, SNAPSHOTS, LearningPartition
+from streams.learner.partition import LEARNER, MOST_PUT_OFF, SNAPSHOTS, LearningPartition, TrainingIntake
 from streams.store.memory import MemoryStore
 from streams.store.protocol import Outcome
-from streams.worker.emits import Emitted
 from streams.worker.intake import Rejected
+from streams.worker.publisher import Emitted
 from tests.support import make_listens
 from tests.unit.learner.training import CATALOGUE, TRACKS, batches
 from tests.unit.streams.records import KafkaRecord
@@ -60,7 +59,7 @@ class Harness:
     def __init__(self) -> None:
         self.store = MemoryStore()
         self.sent = Sent()
-        self.counters = Counters()
+        self.counters = LearnerCounters()
 
     async def claim(
         self, owner: str = "me", left_out: Mapping[tuple[str, int], NDArray[np.int64]] = MappingProxyType({})

@@ -5,12 +5,12 @@ import logging
 import subprocess
 import sys
 
-from schemas.logs import JsonFormatter, TextFormatter
+from core.logging import JsonFormatter, TextFormatter
 
 PROGRAM = """
 import logging
-from schemas.logs import configure_logging
-from schemas.settings import Settings
+from core.logging import configure_logging
+from core.settings import Settings
 configure_logging(Settings(log_format="json"), quiet=["loud"])
 logging.getLogger("loud").info("not heard")
 logging.getLogger("ours").info("claimed %d", 3, extra={"partition": 3, "request_id": "r-1"})

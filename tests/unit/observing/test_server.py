@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
-from schemas.errors import SettingsError
-from schemas.observing.server import MOST_AT_ONCE, new_registry, observed
-from schemas.settings import Settings
+from core.errors import SettingsError
+from core.settings import Settings
+from core.telemetry import MOST_AT_ONCE, new_registry, observed
 
 
 class Probes:

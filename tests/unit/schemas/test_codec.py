@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas import committed
-from schemas.codec import HEADER_BYTES, Codec
-from schemas.errors import DecodeError, SchemaError
+from core.errors import DecodeError, SchemaError
+from schemas.codec import HEADER_BYTES, Codec, load
 from schemas.events import Event, Listen, Model, Recommendation, RecommendationRequest, Session, Track, TrainingBatch
 from tests.unit.strategies import EVENTS, events
 
@@ -36,7 +35,7 @@ def test_every_event_comes_back_equal(event: Any) -> None:
 def test_the_header_is_confluents(event: Event) -> None:
     raw = CODEC.encode(event)
     assert raw[0] == 0
-    assert int.from_bytes(raw[1:HEADER_BYTES], "big") in {schema.id for schema in committed.load()}
+    assert int.from_bytes(raw[1:HEADER_BYTES], "big") in {schema.id for schema in load()}
 
 
 @pytest.mark.parametrize("event", EXAMPLES, ids=lambda event: type(event).__name__)
@@ -106,6 +105,6 @@ def test_a_field_of_a_wrong_type_cannot_be_encoded(wrong: dict[str, Any]) -> Non
 
 
 def test_a_listen_of_before_policies_were_logged_is_read_without_one() -> None:
-    first = Codec(schema for schema in committed.load() if schema.version == 1)
+    first = Codec(schema for schema in load() if schema.version == 1)
     old = LISTEN._replace(policy=None, candidates=None)
     assert CODEC.decode(first.encode(old), Listen) == old

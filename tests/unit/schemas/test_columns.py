@@ -9,16 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.errors import DecodeError
 from schemas import codec as codec_module
-from schemas import committed
-from schemas.codec import HEADER_BYTES, Codec
+from schemas.codec import HEADER_BYTES, Codec, load
 from schemas.columns import MAX_ENTRIES, ColumnReader
-from schemas.errors import DecodeError
 from schemas.events import Listen, Track
 from tests.unit.strategies import EVENTS
 
 CODEC = Codec()
-OLDER = Codec(schema for schema in committed.load() if schema.version == 1)
+OLDER = Codec(schema for schema in load() if schema.version == 1)
 LISTEN = Listen("a:0", 42, 7, 0.5, 1_700_000_000_000, "a", 0, False, "mix", {"X": "T1"}, 0.01, 3.5, "memory", 200)
 HEADER = CODEC.encode(LISTEN)[:HEADER_BYTES]
 
@@ -53,7 +52,7 @@ def assert_equal(values: Sequence[bytes | None]) -> None:
 
 
 def read_by_columns(values: Sequence[bytes]) -> int:
-    reader = ColumnReader(HEADER, next(s for s in committed.load() if (s.subject, s.version) == ("listen", 2)).parse())
+    reader = ColumnReader(HEADER, next(s for s in load() if (s.subject, s.version) == ("listen", 2)).parse())
     return int(reader.read(values)[1].sum())
 
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+from core.errors import DecodeError
 from schemas.dead_letters import PREFIX, dead_letter_headers
-from schemas.errors import DecodeError
 
 
 def test_headers_say_where_the_record_came_from_and_why() -> None:

@@ -9,14 +9,13 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from schemas import topic_reader
-from schemas.clients import is_passing
-from schemas.errors import NoBrokerError
-from schemas.settings import Settings
-from schemas.topic_reader import end_offsets
-from schemas.topics import partition_counts
-from streams.worker import broker
-from streams.worker.broker import ask_patiently
+from core.errors import NoBrokerError
+from core.kafka import reader as topic_reader
+from core.kafka.admin import end_offsets, partition_counts
+from core.kafka.config import is_passing
+from core.settings import Settings
+from streams.worker import topic_state as broker
+from streams.worker.topic_state import ask_patiently
 
 
 @pytest.mark.parametrize(

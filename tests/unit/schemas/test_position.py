@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from schemas.errors import PositionError
-from schemas.position import Position, offsets_of, parse_position
-from schemas.settings import Settings
+from core.errors import PositionError
+from core.kafka.offsets import Position, offsets_of, parse_position
+from core.settings import Settings
 
 NOW_MS = 1_800_000_000_000
 

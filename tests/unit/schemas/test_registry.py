@@ -6,12 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from schemas import committed
-from schemas.codec import Codec
-from schemas.errors import DecodeError, SchemaError, SettingsError
+from core.errors import DecodeError, SchemaError, SettingsError
+from core.settings import Settings
+from schemas.codec import EVENTS, Codec, load
 from schemas.events import Listen, Track
 from schemas.registry import codec_of
-from schemas.settings import Settings
 from tests.schema_registry import FIRST_ID, StandIn, running_registry
 
 TRACK = Track(7, "Kanye West", None, None, "Stronger")
@@ -43,9 +42,9 @@ def test_all_versions_are_registered_in_order_under_the_name_of_their_topic(
     registry: StandIn, settings: Settings
 ) -> None:
     codec_of(settings)
-    by_version = sorted(committed.load(), key=lambda schema: schema.version)
+    by_version = sorted(load(), key=lambda schema: schema.version)
     assert registry.subjects["mine.listens-value"] == [one.text for one in by_version if one.event is Listen]
-    assert len(registry.subjects) == len(committed.EVENTS)
+    assert len(registry.subjects) == len(EVENTS)
     assert set(registry.compatibility.values()) == {"BACKWARD_TRANSITIVE"}
 
 

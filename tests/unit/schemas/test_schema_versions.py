@@ -12,9 +12,9 @@ import pytest
 from fastavro import parse_schema, schemaless_reader, schemaless_writer
 from fastavro.utils import generate_one
 
-from schemas import committed
+from core.errors import SchemaError
+from schemas import codec as committed
 from schemas.codec import Codec
-from schemas.errors import SchemaError
 from schemas.events import Track
 
 SCHEMAS = committed.load()

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from schemas.errors import SettingsError
-from schemas.settings import STACK_FILE, Settings
+from core.errors import SettingsError
+from core.settings import STACK_FILE, Settings
 
 
 def test_what_a_child_process_reads_is_the_same(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from schemas import clients
-from schemas.committed import EVENTS
-from schemas.settings import Settings
+from core.kafka.config import consumer_config, partition_of, producer_config
+from core.settings import Settings
+from schemas.codec import EVENTS
 from schemas.topics import Topics
 
 
@@ -30,21 +30,21 @@ def test_the_source_of_truth_is_kept_and_the_catalogue_compacted() -> None:
 
 def test_a_user_has_the_partition_that_kafkas_own_clients_choose() -> None:
     hashed = -973932308 & 0x7FFFFFFF  # murmur2 of "21" by Kafka's own UtilsTest
-    assert clients.partition_of(21, 1 << 31) == hashed
-    assert clients.partition_of(21, 8) == hashed % 8
+    assert partition_of(21, 1 << 31) == hashed
+    assert partition_of(21, 8) == hashed % 8
 
 
 def test_every_producer_partitions_as_kafkas_own_clients_do() -> None:
-    config = clients.producer_config(Settings(), linger_ms=5)
+    config = producer_config(Settings(), linger_ms=5)
     assert config["partitioner"] == "murmur2_random"
     assert (config["acks"], config["enable.idempotence"], config["linger.ms"]) == ("all", True, 5)
 
 
 def test_no_consumer_commits_by_a_timer() -> None:
-    assert clients.consumer_config(Settings(), "group")["enable.auto.commit"] is False
+    assert consumer_config(Settings(), "group")["enable.auto.commit"] is False
 
 
 def test_security_reaches_every_client() -> None:
     settings = Settings(kafka_security={"security.protocol": "SSL"})
-    for config in (clients.producer_config(settings), clients.consumer_config(settings, "group")):
+    for config in (producer_config(settings), consumer_config(settings, "group")):
         assert config["security.protocol"] == "SSL"

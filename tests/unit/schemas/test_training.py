@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.errors import ValidationError
 from schemas.codec import Codec
-from schemas.errors import ValidationError
 from schemas.events import Listen, TrainingBatch
 from schemas.training import Listens, listens_of, training_batch_of
 from schemas.validation import MAX_TIMESTAMP_MS, MAX_TRACK, MAX_USER

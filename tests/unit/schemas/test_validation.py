@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from schemas.errors import ValidationError
+from core.errors import ValidationError
 from schemas.events import Listen, RecommendationRequest
 from schemas.validation import MAX_ID_BYTES, MAX_TIMESTAMP_MS, MAX_TRACK, MAX_USER, check
 

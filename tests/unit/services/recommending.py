@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from schemas.events import Listen, RecommendationRequest
 from services.recommender.protocol import Batch
-from streams.folds.user_state import UserState
+from streams.folds.users import UserState
 
 Heard = Sequence[tuple[int, float]]
 

@@ -15,15 +15,13 @@ from scipy import stats
 from schemas.events import RecommendationRequest, Track
 from services.errors import RecommenderError
 from services.recommender.catalogue import Catalogue
-from services.recommender.contextual import Contextual
-from services.recommender.i2i import I2I
-from services.recommender.indexed import Indexed
-from services.recommender.lists import NO_LISTS, Lists
+from services.recommender.item_to_item import I2I
+from services.recommender.lists import NO_LISTS, Contextual, Indexed, Lists
 from services.recommender.protocol import NO_ANSWER, Batch, Recommender
-from services.recommender.recent_listens import recent_listens
+from services.recommender.sessions import recent_listens
 from services.recommender.similar_users import SimilarUsers
-from services.recommender.sticky_artist_mixed import StickyArtistMixed
-from streams.folds.user_state import UserState
+from services.recommender.sticky_artist import StickyArtistMixed
+from streams.folds.users import UserState
 from tests.unit.services.recommending import batch_of, state_of
 
 # artist a has 10, 11, 12 and 13, artist b only 20, artist c 30 to 35

@@ -9,7 +9,7 @@ import typer
 from confluent_kafka import KafkaError, KafkaException
 from redis.exceptions import OutOfMemoryError
 
-from schemas.errors import BotifyError
+from core.errors import BotifyError
 from services.cli import main as cli
 
 

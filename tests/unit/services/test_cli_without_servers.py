@@ -10,7 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from schemas.errors import NoBrokerError
+from core.errors import NoBrokerError
 from services.cli.main import build_cli
 from services.stack.ports import find_free
 from streams.store.connect import RedisUnreachableError

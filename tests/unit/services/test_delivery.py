@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, TopicPartition
 
-from schemas.errors import DecodeError
+from core.errors import DecodeError
 from services.errors import RecommenderError
 from services.recommender.delivery import Delivery
 

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.recommender import gate as module
-from services.recommender.gate import ENOUGH, FLOOR, REFRESH_S, TRIAL, Gate, shares
+from services.recommender.bandit import DRAWS, ENOUGH, FLOOR, REFRESH_S, TRIAL, Gate, shares
 from streams.folds.policy_results import PolicyResult, PolicyResults
 
 POLICIES = ("mix/plain", "mix/worse", "mix/better")
@@ -103,4 +102,4 @@ def test_results_are_read_once_a_second_at_most() -> None:
 def test_equal_results_give_equal_shares() -> None:
     one = [result_of(30, 4.0), result_of(40, 4.4)]
     assert shares(one).tolist() == shares(one).tolist()
-    assert module.DRAWS >= 1_000
+    assert DRAWS >= 1_000

@@ -8,16 +8,15 @@ import numpy as np
 import pytest
 
 from schemas.events import RecommendationRequest, Track
-from services.recommender.answering import answer
+from services.recommender.bandit import POLICIES
 from services.recommender.catalogue import Catalogue
-from services.recommender.guard import FAILURES_IN_A_ROW, LEFT_OUT_S, LOG_EVERY_S, Guards
+from services.recommender.dispatch import FAILURES_IN_A_ROW, LEFT_OUT_S, LOG_EVERY_S, Guards, answer
 from services.recommender.lists import NO_LISTS
 from services.recommender.memory import Memory
-from services.recommender.mix import POLICIES
 from services.recommender.protocol import Answers, Batch
+from services.recommender.registry import RECOMMENDERS, Maker, Sources
 from services.recommender.sticky_norepeat import StickyNoRepeat
 from services.recommender.toppop import TopPop
-from services.recommender.wiring import RECOMMENDERS, Maker, Sources
 
 CATALOGUE = Catalogue([Track(t, f"artist {t // 5}", None, None, "x") for t in range(50)])
 SOURCES = Sources(

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.events import Listen, RecommendationRequest
-from services.recommender.lately import REQUESTS, Lately
-from streams.folds.user_state import UserState
+from services.recommender.sessions import REQUESTS, Lately
+from streams.folds.users import UserState
 
 
 def request_of(session: str, position: int) -> RecommendationRequest:

@@ -15,24 +15,24 @@ from scipy import stats
 
 from schemas.events import Listen, RecommendationRequest, Track
 from schemas.models import model_of
-from services.recommender.answering import answer
+from services.recommender.bandit import POLICIES
 from services.recommender.catalogue import Catalogue
-from services.recommender.i2i_stream import I2IStream, ServedGraph, graph_of
+from services.recommender.dispatch import answer
+from services.recommender.factors import ServedFactors
+from services.recommender.item_to_item import I2IStream, ServedGraph, graph_of
 from services.recommender.lists import NO_LISTS
 from services.recommender.memory import Memory
-from services.recommender.mix import POLICIES
 from services.recommender.protocol import NO_ANSWER, Batch, Recommender
-from services.recommender.served_factors import ServedFactors
-from services.recommender.sessions_so_far import WINDOW, sessions_so_far
+from services.recommender.registry import Maker, Sources
+from services.recommender.sessions import WINDOW, sessions_so_far
 from services.recommender.sticky_norepeat import StickyNoRepeat
-from services.recommender.wiring import Maker, Sources
 from streams.folds.likes import Likes
 from streams.folds.policy_results import PolicyResult
 from streams.learner.model import MODELS
-from streams.learner.models.arrays import pack
 from streams.learner.models.factors import read_factors
 from streams.learner.models.item_graph import ItemGraph, neighbours_of
-from streams.learner.models.sessions import FinishedSession
+from streams.learner.models.tables import pack
+from streams.learner.sessions import FinishedSession
 from tests.unit.services.recommending import Heard, state_of
 
 # artist a has 10 to 13, b only 20, c 30 to 35; b and c are of one genre

@@ -13,9 +13,7 @@ from hypothesis import strategies as st
 from services.errors import RecommenderError
 from services.lists import neighbours as neighbours_module
 from services.lists.build import build_models
-from services.lists.heard import Heard
-from services.lists.neighbours import Neighbours, find_neighbours
-from services.lists.user_lists import make_user_lists
+from services.lists.neighbours import Heard, Neighbours, find_neighbours, make_user_lists
 from services.recommender.lists import NO_TRACK, Lists
 
 Row = tuple[int, int, int, float]

@@ -5,21 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from core.keyed_random import keys_of_texts
 from schemas.events import Listen, RecommendationRequest, Track
-from schemas.keyed_random import keys_of_texts
 from services.recommender.catalogue import Catalogue
-from services.recommender.fism import Fism
+from services.recommender.factors import PoolLogits, ServedFactors
 from services.recommender.genre_pools import GenrePools
 from services.recommender.memory import Memory
-from services.recommender.pool_logits import PoolLogits
 from services.recommender.protocol import NO_ANSWER, Batch, Recommender
-from services.recommender.rerank import Rerank
-from services.recommender.served_factors import ServedFactors
-from services.recommender.sessions_so_far import sessions_so_far
+from services.recommender.rerank import Fism, Rerank
+from services.recommender.sessions import sessions_so_far
 from streams.folds.likes import Likes
 from streams.learner.models.factors import FactorModel, read_factors
-from streams.learner.models.sessions import FinishedSession
 from streams.learner.models.taste import ARTIST_DISCOUNT
+from streams.learner.sessions import FinishedSession
 from tests.unit.services.recommending import state_of
 
 TRACKS = {id_: Track(id_, f"a{id_ % 17}", None, f"g{id_ % 3}", "x") for id_ in range(5, 125)}

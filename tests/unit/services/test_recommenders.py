@@ -11,8 +11,8 @@ from scipy import stats
 
 from schemas.events import RecommendationRequest, Track
 from services.errors import RecommenderError
-from services.recommender.answering import answer, check_chains
 from services.recommender.catalogue import Catalogue
+from services.recommender.dispatch import answer, check_chains
 from services.recommender.protocol import NO_ANSWER, Answers, Batch, Recommender
 from services.recommender.random_tracks import RandomTracks
 from services.recommender.sticky_artist import StickyArtist

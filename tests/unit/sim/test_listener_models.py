@@ -5,16 +5,23 @@ import math
 import numpy as np
 import pytest
 
-from schemas.keyed_random import mix
+from core.keyed_random import mix
 from sim.errors import SimulationError
 from sim.listeners.botify import BotifyListeners
-from sim.listeners.drifting import PERIOD_MS, DriftingListeners
-from sim.listeners.fatigue import HALF_LIFE_MS, MEMORY, FatiguedListeners
+from sim.listeners.changing import DRIFT_PERIOD_MS, DriftingListeners, ShiftingListeners
+from sim.listeners.changing import SHIFT_PERIOD_MS as SHIFT_MS
 from sim.listeners.load import load_model
 from sim.listeners.model import Hearing
-from sim.listeners.shifting import PERIOD_MS as SHIFT_MS
-from sim.listeners.shifting import ShiftingListeners
-from sim.listeners.trending import CYCLE_MS, HEIGHT, HIT_SHARE, PEAK_AFTER_MS, TrendingListeners
+from sim.listeners.moods import (
+    CYCLE_MS,
+    HALF_LIFE_MS,
+    HEIGHT,
+    HIT_SHARE,
+    MEMORY,
+    PEAK_AFTER_MS,
+    FatiguedListeners,
+    TrendingListeners,
+)
 
 HOUR_MS = 60 * 60 * 1000
 NOW_MS = 1_800_000_000_000
@@ -143,7 +150,7 @@ def test_sessions_start_with_hits_while_they_are_hits(default_world):
 def test_an_interest_leaves_home_and_comes_back_in_a_period(small_world):
     model = DriftingListeners(small_world, seed=1)
     users, slots = np.array([7]), np.array([1])
-    steps = np.linspace(0, 2 * PERIOD_MS, 400).astype(np.int64)
+    steps = np.linspace(0, 2 * DRIFT_PERIOD_MS, 400).astype(np.int64)
     away = np.array([model._drift(users, slots, np.array([NOW_MS + step]))[2][0] for step in steps])
     assert away.min() < 0.001
     assert away.max() > 0.999

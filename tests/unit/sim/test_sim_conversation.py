@@ -5,7 +5,7 @@ import pytest
 
 from schemas.events import Recommendation
 from sim.loop.conversation import Conversation
-from sim.loop.histogram import LatencyHistogram
+from sim.loop.result import LatencyHistogram
 from sim.simulation import Listens
 
 SEATS = 4

@@ -6,13 +6,12 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from schemas.keyed_random import integers, mix
-from sim.agents.dummy import DummyAgent
+from core.keyed_random import integers, mix
+from sim.agents.agent import DummyAgent
 from sim.listeners.load import MODELS, load_model
-from sim.options import RunOptions
+from sim.options import RunOptions, schedule_of
 from sim.play import play_world
 from sim.schedule import Shard
-from sim.setup import schedule_of
 from sim.simulation import Simulation
 
 DAY_MS = 24 * 60 * 60 * 1000

@@ -1,6 +1,6 @@
 """The clocks of a run."""
 
-from sim.pace import LOOKAHEAD_MS, FullSpeed, OfferedRate, WallClock
+from sim.options import LOOKAHEAD_MS, FullSpeed, OfferedRate, WallClock
 
 
 class Clocks:

@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 
-from sim.agents.dummy import DummyAgent
+from sim.agents.agent import DummyAgent
 from sim.errors import SimulationError
 from sim.options import RunOptions
 from sim.play import play_world
-from sim.rhythm import _HOURLY, DAY_MS, DailySchedule, busy_days, time_ms
-from sim.schedule import NOBODY, RelaySchedule, Shard
+from sim.schedule import _HOURLY, DAY_MS, NOBODY, DailySchedule, RelaySchedule, Shard, busy_days, time_ms
 
 
 def test_a_relay_gives_every_listener_as_many_sessions_give_or_take_one():

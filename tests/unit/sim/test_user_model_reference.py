@@ -5,9 +5,9 @@ from collections import Counter
 
 import numpy as np
 
-from schemas.keyed_random import mix, uniform
-from sim.listeners import draws
+from core.keyed_random import mix, uniform
 from sim.listeners.botify import BotifyListeners
+from sim.listeners.model import BUDGET, FIRST_TRACK, INTEREST
 from sim.schedule import RelaySchedule
 from sim.simulation import Simulation
 from sim.world.model import World
@@ -25,9 +25,9 @@ def reference_session(world: World, user: int, ordinal: int, recommend) -> list[
     people, catalogue = world.listeners, world.catalogue
     key = mix(SEED, user, ordinal)
     interests = people.interests[user]
-    slot = int(draw(key, draws.INTEREST) * len(interests))
+    slot = int(draw(key, INTEREST) * len(interests))
     interest = [float(x) for x in catalogue.embeddings[interests[slot]]]
-    nth = int(draw(key, draws.FIRST_TRACK) * people.interest_neighbours[user])
+    nth = int(draw(key, FIRST_TRACK) * people.interest_neighbours[user])
     track = int(people.neighbours[user, slot, nth])
     budget = int(people.session_budget[user])
     artists = Counter([int(catalogue.artist_of[track])])
@@ -44,7 +44,7 @@ def reference_session(world: World, user: int, ordinal: int, recommend) -> list[
             score = sum(a * float(b) for a, b in zip(interest, catalogue.embeddings[track], strict=True))
             raw = 1 / (1 + math.exp(-(score - people.consume_bias[user]) * people.consume_sharpness[user]))
             fraction = round(raw * people.artist_discount_gamma[user] ** artists[artist], 2)
-        if draw(mix(key, position), draws.BUDGET) >= fraction:
+        if draw(mix(key, position), BUDGET) >= fraction:
             budget -= 1
         artists[artist] += 1
         heard.add(track)

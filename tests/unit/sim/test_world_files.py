@@ -7,8 +7,8 @@ import pytest
 
 from sim.errors import WorldError
 from sim.world import World, WorldConfig, find_world, open_world
-from sim.world.importing import import_world
-from sim.world.neighbours import nearest
+from sim.world.model import nearest
+from sim.world.reading import import_world
 from sim.world.store import save_world, worlds_directory
 
 SMALL = WorldConfig(tracks=400, artists=80, genres=6, users=60, dimensions=12, clusters=4)

@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from services.stack.errors import JavaMissingError
-from services.stack.java import find_java, java_major, parse_major
+from services.stack.kafka_jars import find_java, java_major, parse_major
 
 
 def java_that_prints(directory, version):

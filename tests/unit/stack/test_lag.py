@@ -1,4 +1,4 @@
-from services.stack.lag import GroupLag, lags, rates, totals
+from services.stack.status import GroupLag, lags, rates, totals
 
 ENDS = {("listens", 0): 10, ("listens", 1): 5, ("sessions", 0): 3}
 

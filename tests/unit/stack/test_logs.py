@@ -1,4 +1,4 @@
-from services.stack.logs import bound, tail
+from services.stack.server import bound, tail
 
 
 def test_a_small_log_is_left_alone(tmp_path):

@@ -7,14 +7,15 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from schemas import reachable, topic_id
-from schemas.errors import NoBrokerError
-from schemas.reachable import check_kafka, require_kafka
-from schemas.settings import Settings
+from core.errors import NoBrokerError
+from core.kafka import reachable
+from core.kafka.reachable import check_kafka, require_kafka
+from core.settings import Settings
+from schemas import topic_id
 from services.gateway.errors import NO_CATALOGUE
 from services.stack.errors import StackError
 from services.stack.ports import HOST, find_free
-from services.stack.reachable import wait_until_ready
+from services.stack.readiness import wait_until_ready
 from streams.store import connect
 from streams.store.connect import RedisUnreachableError, check_redis, require_redis
 

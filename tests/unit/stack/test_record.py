@@ -2,10 +2,9 @@ import os
 
 import pytest
 
-from schemas.settings import STACK_FILE, Settings
+from core.settings import STACK_FILE, Settings
 from services.stack.errors import StackError
-from services.stack.identity import Identity
-from services.stack.record import StackRecord
+from services.stack.record import Identity, StackRecord
 
 ME = Identity.of(os.getpid())
 

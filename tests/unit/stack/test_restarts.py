@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.stack.restarts import LIMIT, MAX_DELAY_S, WINDOW_S, Restarts
+from services.stack.supervisor import LIMIT, MAX_DELAY_S, WINDOW_S, Restarts
 
 
 def test_a_burst_waits_longer_each_time_and_then_gives_up():

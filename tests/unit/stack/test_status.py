@@ -5,16 +5,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from schemas.settings import Settings
-from services.cli.status_view import duration, status_view
+from core.settings import Settings
+from services.cli.stack import duration, status_view
 from services.stack import run
 from services.stack.errors import ChildDiedError
-from services.stack.identity import Identity
-from services.stack.lag import GroupLag
 from services.stack.ports import find_free
-from services.stack.processes import ProcessReader, ProcessStatus
-from services.stack.record import StackRecord
-from services.stack.status import StackStatus, TopicStatus, read_status
+from services.stack.record import Identity, StackRecord
+from services.stack.status import GroupLag, StackStatus, TopicStatus, read_status
+from services.stack.supervisor import ProcessReader, ProcessStatus
 
 ME = Identity.of(os.getpid())
 GONE = Identity(ME.pid, ME.created_s - 3600)

@@ -10,7 +10,7 @@ from schemas.events import Listen, Session
 from streams.folds.popularity import HALF_LIVES_MS
 from streams.folds.projection import Record
 from streams.folds.sessions import GAP_MS
-from streams.folds.user_state import HISTORY_LISTENS, POOR_FRACTION, SESSION_TRACKS
+from streams.folds.users import HISTORY_LISTENS, POOR_FRACTION, SESSION_TRACKS
 
 
 def without_duplicates(records: Sequence[Record]) -> list[Record]:

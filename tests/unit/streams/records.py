@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from schemas.clients import key_of
+from core.kafka.config import key_of
 from schemas.codec import Codec
 from schemas.events import Listen
 from streams.worker.transport import Run

@@ -10,10 +10,10 @@ import pytest
 from aiokafka.errors import IllegalStateError
 from faust.types import TP
 
-from schemas.settings import Settings
+from core.settings import Settings
 from streams.learner.app import build_app as build_learner
 from streams.worker.app import build_app as build_worker
-from streams.worker.folding_app import FoldingApp
+from streams.worker.faust_app import FoldingApp
 from streams.worker.transport import BatchConsumer
 
 

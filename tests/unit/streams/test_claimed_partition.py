@@ -13,13 +13,12 @@ from hypothesis import strategies as st
 from schemas.event_time import LEAD_MS, SIMULATED_TIME
 from schemas.events import Session, TrainingBatch
 from schemas.training import listens_of
-from streams.folds.user_state import UserState
-from streams.folds.users import USERS
+from streams.folds.users import USERS, UserState
 from streams.store.memory import MemoryStore
 from streams.store.protocol import Outcome
-from streams.worker.emits import Emitted
 from streams.worker.intake import Intake, Rejected
 from streams.worker.partition import ClaimedPartition, Counters
+from streams.worker.publisher import Emitted
 from tests.unit.streams.records import CODEC, NOW_MS, KafkaRecord, listen, record
 
 

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from schemas.errors import SettingsError
+from core.errors import SettingsError
 from streams.folds.projection import Changes
 from streams.store.memory import MemoryStore
 from streams.worker.failpoints import (

@@ -1,4 +1,4 @@
-"""What `streams/worker/transport.py` relies on in Faust and aiokafka. An upgrade that breaks it fails here first."""
+"""What `streams/worker/py` relies on in Faust and aiokafka. An upgrade that breaks it fails here first."""
 
 from __future__ import annotations
 
@@ -19,8 +19,14 @@ from faust.transport.utils import DefaultSchedulingStrategy
 from faust.types import TP, ConsumerMessage
 from yarl import URL
 
-from streams.worker import transport
-from streams.worker.transport import BatchConsumer, BatchTransport, ClaimingThread, NoReadOffsets, RunScheduler
+from streams.worker.transport import (
+    BatchConsumer,
+    BatchTransport,
+    ClaimingThread,
+    NoReadOffsets,
+    RunScheduler,
+    RunSchema,
+)
 
 TESTED = {"faust-streaming": "0.15.3", "aiokafka": "0.14.0"}
 
@@ -42,8 +48,8 @@ OVERRIDDEN = [
     (driver.Consumer, BatchConsumer, "_add_gap", "(tp, offset_from, offset_to)"),
     (driver.AIOKafkaConsumerThread, ClaimingThread, "getmany", "(active_partitions, timeout)"),
     (driver.AIOKafkaConsumerThread, ClaimingThread, "_stopped_set", "()"),
-    (faust.Schema, transport.RunSchema, "loads_key", None),
-    (faust.Schema, transport.RunSchema, "loads_value", None),
+    (faust.Schema, RunSchema, "loads_key", None),
+    (faust.Schema, RunSchema, "loads_value", None),
 ]
 
 
@@ -65,7 +71,7 @@ def test_every_overridden_method_exists_with_that_signature(
 
 def test_nothing_of_faust_is_overridden_that_is_not_held_here() -> None:
     held = {(ours, name) for _, ours, name, _ in OVERRIDDEN}
-    for ours in (BatchConsumer, ClaimingThread, RunScheduler, transport.RunSchema):
+    for ours in (BatchConsumer, ClaimingThread, RunScheduler, RunSchema):
         methods = {name for name, value in vars(ours).items() if inspect.isfunction(value) and name != "__init__"}
         of_faust = {name for name in methods if any(hasattr(parent, name) for parent in ours.__mro__[1:])}
         assert {(ours, name) for name in of_faust} <= held

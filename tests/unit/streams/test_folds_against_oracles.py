@@ -12,8 +12,7 @@ from schemas.events import Listen
 from streams.folds.popularity import HALF_LIVES_MS, POPULARITY, top_collection
 from streams.folds.projection import Record
 from streams.folds.sessions import OPEN_SESSIONS, WATERMARK, OpenSession
-from streams.folds.user_state import UserState
-from streams.folds.users import USERS
+from streams.folds.users import USERS, UserState
 from tests.support import make_listens
 from tests.unit.strategies import listen_sequences
 from tests.unit.streams import oracles

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from schemas.errors import DecodeError, ValidationError
+from core.errors import DecodeError, ValidationError
 from schemas.event_time import LEAD_MS, SIMULATED_LEAD_MS, SIMULATED_TIME, EventTime
 from schemas.validation import MAX_TIMESTAMP_MS
 from streams.worker.intake import Intake

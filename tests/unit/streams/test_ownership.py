@@ -8,14 +8,13 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 import pytest
 
 from streams.folds.projection import Changes
-from streams.folds.user_state import UserState
-from streams.folds.users import USERS
+from streams.folds.users import USERS, UserState
 from streams.store.memory import MemoryStore
 from streams.store.protocol import Claim, Outcome, Store
-from streams.worker.emits import Emitted
 from streams.worker.intake import Intake, Rejected
-from streams.worker.ownership import HELD_BYTES, LANE_RUNS, OwnedPartitions
 from streams.worker.partition import ClaimedPartition, Counters
+from streams.worker.partition_manager import HELD_BYTES, LANE_RUNS, OwnedPartitions
+from streams.worker.publisher import Emitted
 from streams.worker.topic_state import TopicMismatchError, TopicState
 from streams.worker.transport import Run
 from tests.unit.streams.records import CODEC, TOPIC, record, run_of

@@ -4,7 +4,7 @@ import mmh3
 import pytest
 
 from schemas.events import Listen
-from streams.folds.user_state import HISTORY_LISTENS, LISTEN, SESSION_TRACKS, UserState
+from streams.folds.users import HISTORY_LISTENS, LISTEN, SESSION_TRACKS, UserState
 
 
 def listen(event_id: str, session_id: str = "s") -> Listen:

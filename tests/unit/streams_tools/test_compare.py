@@ -7,16 +7,15 @@ import copy
 
 import pytest
 
-from schemas.clients import key_of
+from core.kafka.config import key_of
+from core.kafka.partition_log import LogRecord
 from schemas.codec import Codec
 from schemas.events import Listen
 from streams.folds.partition import HASHES, SCORE_SETS
-from streams.offline.fold import OfflineFold
-from streams.offline.partition_log import LogRecord
-from streams.store.digest import digest
+from streams.offline import OfflineFold
 from streams.store.memory import MemoryStore
-from streams.verify.compare import compare
-from streams.verify.report import FIRST_DIFFERENCES, Difference, Report
+from streams.store.point_in_time import digest
+from streams.verify import FIRST_DIFFERENCES, Difference, Report, compare
 from streams.worker.intake import Intake
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from core.errors import ExcludedError, ValidationError, rejection_classes
 from schemas.dead_letters import Origin, dead_letter_headers, is_exclusion
-from schemas.errors import ExcludedError, ValidationError, rejection_classes
 from schemas.events import Listen
 from streams.dlq.exclude import Selection, select
 from streams.dlq.letters import DeadLetterError

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError
 
-from schemas.errors import TopicError
-from schemas.settings import Settings
-from streams.offline import partition_log
-from streams.offline.partition_log import PartitionLog
+from core.errors import TopicError
+from core.kafka import partition_log
+from core.kafka.partition_log import PartitionLog
+from core.settings import Settings
 
 
 class FakeMessage:

@@ -7,13 +7,10 @@ import json
 
 import pytest
 
-from streams.offline.partition_log import LogRecord
-from streams.replay.collect import superfluous
-from streams.replay.errors import ReplayError
-from streams.replay.pace import Pacer, parse_speed
-from streams.replay.plan import make_plan
-from streams.replay.swap import why_not
-from streams.store.records import NamespaceRecord, excluded_since
+from core.kafka.partition_log import LogRecord
+from streams.replay.plan import Pacer, ReplayError, make_plan, parse_speed
+from streams.replay.swap import superfluous, why_not
+from streams.store.namespaces import NamespaceRecord, excluded_since
 from streams.worker.topic_state import TopicState
 
 STATE = TopicState("an-id", start={0: 0, 1: 0}, end={0: 50, 1: 20})

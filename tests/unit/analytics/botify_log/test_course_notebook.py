@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analytics.botify_log.write import WrittenLog, write_log
+from analytics.botify_log.lines import WrittenLog, write_log
+from analytics.data import drop_copies, listens_frame
 from analytics.experiment import Effect, experiment_results
-from analytics.frames import drop_copies, listens_frame
 from schemas.events import Listen
 from tests.unit.analytics.listens import drawn, listen
 from tests.unit.analytics.test_exported import write

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from analytics.export.bounds import TopicBounds
-from analytics.export.errors import ExportError
+from analytics.export.files import ExportError
+from analytics.export.run import TopicBounds
 
 BOUNDS = TopicBounds("t", "an-id", start={0: 5, 1: 0}, end={0: 50, 1: 0})
 

@@ -9,11 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from analytics.export import directory as module
+from analytics.export import files as module
 from analytics.export.columns import arrow_schema, record_batch
-from analytics.export.directory import open_directory
-from analytics.export.errors import ExportError
-from analytics.export.manifest import ExportedFile, Source, read_manifest
+from analytics.export.files import ExportedFile, ExportError, Source, open_directory, read_manifest
 from schemas.events import Listen
 from tests.unit.analytics.listens import listen
 

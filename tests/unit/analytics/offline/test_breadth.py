@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analytics.offline.breadth import coverage, gini, novelty, popularity_bias
+from analytics.offline.diversity import coverage, gini, novelty, popularity_bias
 from analytics.offline.ranking import NO_TRACK
 
 

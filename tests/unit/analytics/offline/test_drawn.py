@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analytics.frames import listens_frame
-from analytics.offline.drawn import logged_decisions, mean_over_list, padded, probability
+from analytics.data import listens_frame
+from analytics.offline.data import logged_decisions, mean_over_list, padded, probability
 from analytics.offline.ranking import NO_TRACK
 from tests.unit.analytics.listens import drawn, listen
 

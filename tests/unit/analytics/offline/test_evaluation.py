@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analytics.offline.drawn import Lists
-from analytics.offline.evaluation import Evaluation, earned, evaluate_drawn
-from analytics.offline.reward_model import RewardModel
+from analytics.offline.data import Lists, RewardModel
+from analytics.offline.off_policy import Evaluation, earned, evaluate_drawn
 
 TRACKS = 40
 ARTIST_OF = np.arange(TRACKS) // 4

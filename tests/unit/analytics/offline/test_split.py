@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from analytics.errors import AnalyticsError
-from analytics.offline.split import temporal_split
+from analytics.offline.ranking import temporal_split
 
 
 def test_everything_before_one_moment_is_the_past() -> None:

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analytics.data import listens_frame
 from analytics.errors import AnalyticsError
-from analytics.frames import listens_frame
-from analytics.pipeline.answers import match_answers
+from analytics.pipeline import match_answers
 from analytics.report.data import ReportData
 from analytics.report.page import render_report
 from tests.unit.analytics.listens import drawn, listen

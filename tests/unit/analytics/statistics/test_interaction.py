@@ -6,7 +6,7 @@ import pytest
 import statsmodels.formula.api as smf
 
 from analytics.errors import AnalyticsError
-from analytics.statistics.interaction import interaction
+from analytics.statistics.cuped import interaction
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from analytics.errors import AnalyticsError
-from analytics.statistics.sample_ratio import ALARM, sample_ratio
+from analytics.statistics.power import ALARM, sample_ratio
 
 
 def test_agrees_with_the_sum_by_hand() -> None:

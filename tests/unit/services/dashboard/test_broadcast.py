@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable
 
 from services.dashboard.broadcast import Channel
-from services.dashboard.figures.snapshot import Snapshot
-from services.dashboard.views.fragment import Fragment
+from services.dashboard.figures import Snapshot
+from services.dashboard.views.html import Fragment
 
 
 class Viewer:

@@ -10,9 +10,7 @@ import pytest
 
 from analytics.statistics.welch import Sample, welch
 from schemas.events import Listen
-from services.dashboard.figures.effects import METRICS, read_experiments
-from services.dashboard.figures.listener_totals import ListenerTotals
-from services.dashboard.figures.welch import Moments, welch_interval
+from services.dashboard.effects import METRICS, ListenerTotals, Moments, read_experiments, welch_interval
 
 
 def listen(user: int, session: str, position: int, fraction: float, ended: bool, arm: str | None) -> Listen:

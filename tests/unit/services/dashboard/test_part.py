@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from schemas.errors import TopicError
-from services.dashboard.readers.part import Part
+from core.errors import TopicError
+from services.dashboard.part import Part
 
 
 class Server:

@@ -8,15 +8,16 @@ from html.parser import HTMLParser
 import pytest
 
 from schemas.events import Listen, Track
-from services.dashboard.figures.effects import Effect, ExperimentReading
-from services.dashboard.figures.listen_sample import Latency, RecommenderShare
-from services.dashboard.figures.listener import ListenerReading
-from services.dashboard.figures.snapshot import (
+from services.dashboard.effects import Effect, ExperimentReading
+from services.dashboard.figures import (
+    Latency,
     LearnedModel,
     Letter,
+    ListenerReading,
     Moment,
     RankedTrack,
     Rankings,
+    RecommenderShare,
     Replay,
     Sample,
     Snapshot,
@@ -24,11 +25,10 @@ from services.dashboard.figures.snapshot import (
 )
 from services.dashboard.pages.live import PAGES
 from services.dashboard.views.chart import band_chart, interval, line_chart
-from services.dashboard.views.fragment import View, laid_out
+from services.dashboard.views.html import View, laid_out, with_problems
 from services.dashboard.views.listener import listener
 from services.dashboard.views.overview import overview
-from services.dashboard.views.problems import with_problems
-from streams.folds.user_state import UserState
+from streams.folds.users import UserState
 
 EVIL = "<script>alert(1)</script>"
 VOID = {"img", "br", "hr", "input", "link", "meta"}

@@ -9,19 +9,17 @@ from dataclasses import dataclass
 
 from fastapi.testclient import TestClient
 
+from core.errors import TopicError
+from core.settings import Settings
 from schemas.codec import Codec
-from schemas.errors import TopicError
 from schemas.events import Listen, Recommendation, RecommendationRequest, Track
-from schemas.settings import Settings
 from services.gateway.app import build_app
 from services.gateway.errors import UnavailableError
-from services.gateway.event_time import EventClock
-from services.gateway.fallback import Fallback
-from services.gateway.known_tracks import KnownTracks
 from services.gateway.messages import Place, Said
 from services.gateway.options import GatewayOptions
-from services.gateway.service import GatewayService
-from services.gateway.waiting import Outcome
+from services.gateway.rpc import Outcome
+from services.gateway.service import Fallback, GatewayService
+from services.gateway.state import EventClock, KnownTracks
 from tests.support import make_tracks
 
 TRACKS = 20

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from schemas.errors import TopicError
-from schemas.settings import Settings
+from core.errors import TopicError
+from core.settings import Settings
 from schemas.validation import MAX_USER
 from services.gateway.app import build_app
 from services.gateway.options import GatewayOptions

@@ -9,9 +9,9 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from services.gateway import batching
-from services.gateway.batching import Batching
+from services.gateway import sessions as batching
 from services.gateway.errors import UnavailableError
+from services.gateway.sessions import Batching
 
 
 class FakeRedis:

@@ -7,10 +7,8 @@ from typing import Any
 
 from starlette.types import Message, Receive, Scope, Send
 
-from services.gateway.limits import Limits
+from services.gateway.middleware import Limits, RateLimit, TokenRequired
 from services.gateway.options import GatewayOptions
-from services.gateway.rate_limit import RateLimit
-from services.gateway.token import TokenRequired
 
 
 class SlowApp:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from schemas.errors import SettingsError
+from core.errors import SettingsError
 from services.gateway.options import GatewayOptions
 
 

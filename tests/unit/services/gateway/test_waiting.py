@@ -9,7 +9,7 @@ import pytest
 
 from schemas.events import Recommendation
 from services.gateway.errors import UnavailableError
-from services.gateway.waiting import Waiting
+from services.gateway.rpc import Waiting
 
 ANSWER = Recommendation("g-1", 42, 7, "random", {}, 0.1, 0, 1.0, 1000)
 

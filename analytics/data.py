@@ -1,0 +1,178 @@
+"""Listens as a data frame: one row a listen, one column a field of `schemas.events.Listen`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from core.kafka.reader import TopicReader
+from core.settings import Settings
+from schemas.events import Listen, Recommendation, RecommendationRequest, Session
+from schemas.registry import codec_of
+from schemas.rejected_before import RejectedBefore
+from schemas.topics import Topics
+from schemas.validation import entered
+
+CATEGORIES = ("session_id", "recommender", "treatments", "policy")
+"""Columns of few different values, kept as numbers into a list of them: ten million rows then fit in memory."""
+_NUMBERS: Mapping[str, type[np.generic]] = {
+    "user": np.int64,
+    "track": np.int64,
+    "fraction": np.float64,
+    "timestamp_ms": np.int64,
+    "position": np.int32,
+    "ended_session": np.bool_,
+    "propensity": np.float64,
+    "latency_ms": np.float64,
+    "candidates": np.float64,
+}
+_HASH_ROWS = 1_000_000
+
+
+def listens_frame(listens: Iterable[Listen]) -> pd.DataFrame:
+    """Put listens into a frame.
+
+    Parameters
+    ----------
+    listens : iterable of Listen
+
+    Returns
+    -------
+    DataFrame
+        Columns as `Listen`'s fields. `session_id`, `recommender`, `policy` and `treatments` are categorical, the
+        treatments as the text of `treatments_text`; a missing propensity, latency or number of candidates is NaN.
+
+    Examples
+    --------
+    >>> frame = listens_frame([Listen("a-0", 7, 1, 1.0, 0, "a", 0, False, None, {"demo": "C"}, None, None)])
+    >>> frame[["user", "treatments"]].to_dict("list")
+    {'user': [7], 'treatments': ['{"demo": "C"}']}
+    """
+    transposed = zip(*listens, strict=True)
+    columns = dict(zip(Listen._fields, transposed, strict=False)) or dict.fromkeys(Listen._fields, ())
+    columns["treatments"] = tuple(map(treatments_text, columns["treatments"]))
+    return pd.DataFrame({name: _column(name, values) for name, values in columns.items()})
+
+
+def _column(name: str, values: tuple[object, ...]) -> pd.Series:
+    if name in _NUMBERS:
+        return pd.Series(np.array(values, dtype=_NUMBERS[name]))
+    texts = pd.Series(values, dtype="str")
+    return texts.astype("category") if name in CATEGORIES else texts
+
+
+def treatments_text(treatments: Mapping[str, str]) -> str:
+    """Return the treatments as JSON with sorted names, so that equal treatments are equal texts.
+
+    Examples
+    --------
+    >>> treatments_text({"b": "T1", "a": "C"})
+    '{"a": "C", "b": "T1"}'
+    """
+    return json.dumps(dict(treatments), sort_keys=True)
+
+
+def concat_listens(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Put frames of listens below each other; plain `pandas.concat` would turn the categories into texts."""
+    parts = list(frames) or [listens_frame(())]
+    joined = {
+        name: pd.api.types.union_categoricals([part[name] for part in parts])
+        if name in CATEGORIES
+        else pd.concat([part[name] for part in parts], ignore_index=True)
+        for name in parts[0].columns
+    }
+    return pd.DataFrame(joined)
+
+
+def drop_copies(listens: pd.DataFrame) -> pd.DataFrame:
+    """Keep the first listen of each event id: a producer that sends again, at another offset, tells nothing new.
+
+    Ids are compared by a 64-bit hash; among ten million, two different ones meet with a probability of 3e-6.
+    """
+    kept = ~pd.Series(hash_texts(listens["event_id"])).duplicated().to_numpy()
+    return listens if kept.all() else listens[kept].reset_index(drop=True)
+
+
+def hash_texts(texts: pd.Series) -> NDArray[np.uint64]:
+    """Return a 64-bit hash of each text, made in slices because each slice is Python objects for a moment."""
+    hashes = np.empty(len(texts), dtype=np.uint64)
+    for start in range(0, len(texts), _HASH_ROWS):
+        part = texts.iloc[start : start + _HASH_ROWS].to_numpy(dtype=object)
+        hashes[start : start + _HASH_ROWS] = pd.util.hash_array(part, categorize=False)
+    return hashes
+
+
+def of_run(listens: pd.DataFrame, run_id: str) -> pd.DataFrame:
+    """Keep the listens of one run of the simulator, whose session ids are `<run>-<user>-<number>`."""
+    sessions = listens["session_id"].cat
+    belongs = sessions.categories.str.rsplit("-", n=2).str[0] == run_id
+    kept = np.asarray(belongs, dtype=bool)[sessions.codes]
+    return listens[kept].reset_index(drop=True)
+
+
+E = TypeVar("E", RecommendationRequest, Recommendation, Session)
+
+
+def read_events(settings: Settings, topic: str, event: type[E]) -> Iterator[tuple[int, E]]:
+    """Yield the events that a topic holds now, each with its record's timestamp in ms; each partition in its order.
+
+    Nothing is committed, and a copy is yielded again. What cannot enter is left out, as its readers leave it out.
+
+    Raises
+    ------
+    TopicError
+        The topic does not exist or the broker stops answering.
+    """
+    codec, reader = codec_of(settings), TopicReader(settings, topic)
+    try:
+        for messages in reader.read_to_end():
+            for message, one in entered(messages, event, codec):
+                yield message.timestamp()[1], one
+    finally:
+        reader.close()
+
+
+def read_listens(
+    settings: Settings,
+    run_id: str | None = None,
+    from_offsets: Mapping[int, int] | None = None,
+    to_offsets: Mapping[int, int] | None = None,
+) -> pd.DataFrame:
+    """Read listens from the topic; nothing is committed, so reading twice is harmless.
+
+    Copies of a listen are left out, and what is a dead letter or belongs among them, as the worker leaves them out.
+
+    Parameters
+    ----------
+    run_id : str, optional
+        Only this run of the simulator.
+    from_offsets, to_offsets : mapping of partition to offset, optional
+        First offset to be read (by default the oldest there is) and first not to be (by default where the topic ends
+        at the time of the call, so that reading ends while listeners listen on).
+
+    Returns
+    -------
+    DataFrame
+        As `analytics.data.listens_frame`.
+
+    Raises
+    ------
+    TopicError
+        The topic does not exist or the broker stops answering.
+    """
+    topic, codec = Topics.of(settings).listens.name, codec_of(settings)
+    reader, rejected = TopicReader(settings, topic, from_offsets), RejectedBefore(settings, topic)
+    try:
+        rejected.refresh()
+        batches = reader.read_to_end(to_offsets)
+        frames = (listens_frame([listen for _, listen in entered(b, Listen, codec, rejected.offsets)]) for b in batches)
+        listens = drop_copies(concat_listens(frames if run_id is None else (of_run(f, run_id) for f in frames)))
+    finally:
+        reader.close()
+        rejected.close()
+    return listens

@@ -1,0 +1,184 @@
+"""Policies that draw evenly from a list: what they would have done where another policy was asked.
+
+Popular tracks, an artist's, a track's neighbours, a listener's own list: whatever makes the list, the policy's
+probability of any track follows from it, and with it the weight that a logged decision has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from analytics.offline.ranking import NO_TRACK
+
+Floats = NDArray[np.float64]
+Lists = NDArray[np.int64]
+"""(decisions, k): the tracks that each decision is drawn from; `NO_TRACK` where a list ends early."""
+
+
+def logged_decisions(listens: pd.DataFrame) -> pd.DataFrame:
+    """Return the recommendations that listens followed, each with what was heard before it.
+
+    Parameters
+    ----------
+    listens : DataFrame
+        As `analytics.data.listens_frame`, without copies.
+
+    Returns
+    -------
+    DataFrame
+        One row a recommendation whose propensity was logged: user, session_id, position, timestamp_ms, previous (the
+        track heard before), track, reward (the fraction heard) and propensity.
+
+    Examples
+    --------
+    >>> from analytics.data import listens_frame
+    >>> from schemas.events import Listen
+    >>> first = Listen("a-0", 7, 5, 1.0, 0, "a", 0, False, None, {}, None, None)
+    >>> second = Listen("a-1", 7, 6, 0.5, 9, "a", 1, True, "random", {}, 0.1, 2.0)
+    >>> logged_decisions(listens_frame([second, first]))[["previous", "track", "reward"]].to_dict("list")
+    {'previous': [5], 'track': [6], 'reward': [0.5]}
+    """
+    ordered = listens.sort_values(["user", "session_id", "position"], kind="stable", ignore_index=True)
+    before = ordered.shift(1)
+    follows = (
+        (before["user"] == ordered["user"])
+        & (before["session_id"] == ordered["session_id"])
+        & (before["position"] + 1 == ordered["position"])
+    )
+    decided = ordered[follows & ordered["propensity"].notna()]
+    return pd.DataFrame(
+        {
+            **{name: decided[name] for name in ("user", "session_id", "position", "timestamp_ms")},
+            "previous": before["track"][decided.index].astype(np.int64),
+            "track": decided["track"],
+            "reward": decided["fraction"],
+            "propensity": decided["propensity"],
+        }
+    ).reset_index(drop=True)
+
+
+def probability(lists: Lists, tracks: ArrayLike, otherwise: float) -> Floats:
+    """Return the probability with which each track is drawn from its list.
+
+    Parameters
+    ----------
+    lists : ndarray of int64, shape (n, k)
+        No track twice in a row.
+    tracks : array_like of int, shape (n,)
+    otherwise : float
+        Where a list is empty: what the policy's fallback gives every track.
+
+    Examples
+    --------
+    >>> probability(np.array([[5, 6], [5, -1], [-1, -1]]), [6, 6, 6], otherwise=0.01).tolist()
+    [0.5, 0.0, 0.01]
+    """
+    sizes = (lists != NO_TRACK).sum(axis=1)
+    hits = (lists == np.asarray(tracks)[:, None]).any(axis=1)
+    return np.where(sizes > 0, hits / np.maximum(sizes, 1), otherwise)
+
+
+def mean_over_list(lists: Lists, values: Floats, otherwise: ArrayLike) -> Floats:
+    """Return the mean of a value over what each decision is drawn from: a reward model's, under the policy.
+
+    Parameters
+    ----------
+    lists : ndarray of int64, shape (n, k)
+    values : ndarray of float64, shape (n, k)
+        Of each track of each list; those of `NO_TRACK` are left out.
+    otherwise : array_like of float, shape (n,) or a number
+        Where a list is empty.
+
+    Examples
+    --------
+    >>> lists, values = np.array([[5, 6], [5, -1], [-1, -1]]), np.array([[1.0, 0.0], [0.5, 9.0], [9.0, 9.0]])
+    >>> mean_over_list(lists, values, otherwise=0.2).tolist()
+    [0.5, 0.5, 0.2]
+    """
+    present = lists != NO_TRACK
+    sizes = present.sum(axis=1)
+    sums = np.where(present, values, 0.0).sum(axis=1)
+    return np.where(sizes > 0, sums / np.maximum(sizes, 1), otherwise)
+
+
+def padded(groups: list[NDArray[np.int64]]) -> Lists:
+    """Put lists of different lengths into one array.
+
+    Examples
+    --------
+    >>> padded([np.array([5]), np.array([], dtype=np.int64), np.array([6, 7])]).tolist()
+    [[5, -1], [-1, -1], [6, 7]]
+    """
+    lists = np.full((len(groups), max((len(group) for group in groups), default=0)), NO_TRACK, dtype=np.int64)
+    for row, group in enumerate(groups):
+        lists[row, : len(group)] = group
+    return lists
+
+
+PRIOR_DECISIONS = 20
+"""So many decisions of average reward are added to each track's own, so that few of them say little."""
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class RewardModel:
+    """What is heard of a track on average, and what is added where it is by the artist just heard.
+
+    Attributes
+    ----------
+    artist_of : ndarray of int64, shape (tracks,)
+        By track id.
+    quality : ndarray of float64, shape (tracks,)
+        Mean reward of each track, drawn towards the mean of all.
+    same_artist : float
+    """
+
+    artist_of: Ints
+    quality: Floats
+    same_artist: float
+
+    @classmethod
+    def fit(cls, decisions: pd.DataFrame, artist_of: Ints) -> Self:
+        """Learn from decisions that are not those to be judged.
+
+        Parameters
+        ----------
+        decisions : DataFrame
+            As `analytics.offline.data.logged_decisions`.
+        artist_of : ndarray of int64, shape (tracks,)
+            By track id.
+
+        Examples
+        --------
+        >>> decisions = pd.DataFrame({"previous": [0, 2], "track": [1, 1], "reward": [1.0, 0.0]})
+        >>> model = RewardModel.fit(decisions, artist_of=np.array([0, 0, 1]))
+        >>> model.predict(np.array([0]), np.array([[1, 2, -1]])).tolist()
+        [[1.0, 0.5, 0.5]]
+        """
+        track, reward = decisions["track"].to_numpy(), decisions["reward"].to_numpy()
+        sums = np.bincount(track, reward, len(artist_of))
+        counts = np.bincount(track, minlength=len(artist_of))
+        quality = (sums + PRIOR_DECISIONS * reward.mean()) / (counts + PRIOR_DECISIONS)
+        same = artist_of[track] == artist_of[decisions["previous"].to_numpy()]
+        return cls(artist_of, quality, float((reward - quality[track])[same].mean()) if same.any() else 0.0)
+
+    def predict(self, previous: Ints, tracks: Ints) -> Floats:
+        """Return the reward of each track, given what was heard before it.
+
+        Parameters
+        ----------
+        previous : ndarray of int64, shape (n,)
+        tracks : ndarray of int64, shape (n, k)
+            The value of `NO_TRACK` says nothing.
+        """
+        known = np.where(tracks == NO_TRACK, 0, tracks)
+        same = (self.artist_of[known] == self.artist_of[previous][:, None]) & (tracks != NO_TRACK)
+        reward: Floats = self.quality[known] + self.same_artist * same
+        reward[tracks == NO_TRACK] = self.quality.mean()
+        return reward

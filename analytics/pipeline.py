@@ -1,0 +1,196 @@
+"""Requests and what was answered, from Kafka, as one frame."""
+
+from __future__ import annotations
+
+import pandas as pd
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from analytics.data import read_events
+from core.errors import TopicError
+from core.kafka.admin import committed_offsets, end_offsets
+from core.kafka.config import common_config
+from core.settings import Settings
+from schemas.events import Recommendation, RecommendationRequest
+from schemas.topics import Topics
+
+
+def read_answers(settings: Settings, run_id: str | None = None) -> pd.DataFrame:
+    """Read the requests that Kafka still has, each with its first answer.
+
+    Nothing is committed. A request that was made twice counts from the first time; a second answer is left out, as
+    whoever asked leaves it out.
+
+    Parameters
+    ----------
+    run_id : str, optional
+        Only this run of the simulator.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by request id: `position`; `asked_at` and `answered_at` (UTC, when Kafka took them); `latency_ms`
+        between the two; `recommender`; and `behind`, how many of the session's listens the recommender did not know:
+        the state had not seen them, and the request carries the last one only. All but the first two are missing where
+        nobody answered.
+
+    Raises
+    ------
+    TopicError
+        A topic does not exist or the broker stops answering.
+    """
+    topics = Topics.of(settings)
+    requests = pd.DataFrame(
+        (
+            (request.request_id, request.position, at_ms)
+            for at_ms, request in read_events(settings, topics.recommendation_requests.name, RecommendationRequest)
+            if run_id is None or request.session_id.rsplit("-", 2)[0] == run_id
+        ),
+        columns=["request_id", "position", "asked_ms"],
+    )
+    answers = pd.DataFrame(
+        (
+            (answer.request_id, at_ms, answer.recommender, answer.state_freshness)
+            for at_ms, answer in read_events(settings, topics.recommendations.name, Recommendation)
+        ),
+        columns=["request_id", "answered_ms", "recommender", "seen"],
+    )
+    return match_answers(requests, answers)
+
+
+def match_answers(requests: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
+    """Give each request its first answer.
+
+    Parameters
+    ----------
+    requests : DataFrame
+        request_id, position, asked_ms.
+    answers : DataFrame
+        request_id, answered_ms, recommender and seen, the state's count of the session's listens.
+
+    Examples
+    --------
+    >>> requests = pd.DataFrame({"request_id": ["a-0", "a-1"], "position": [0, 1], "asked_ms": [0, 50]})
+    >>> answers = pd.DataFrame(
+    ...     {"request_id": ["a-1"] * 2, "answered_ms": [54, 90], "recommender": "random", "seen": [1, 2]})
+    >>> match_answers(requests, answers)[["latency_ms", "behind"]].to_dict("index")
+    {'a-0': {'latency_ms': nan, 'behind': nan}, 'a-1': {'latency_ms': 4.0, 'behind': 0.0}}
+    """
+    asked = requests.sort_values("asked_ms", kind="stable").drop_duplicates("request_id").set_index("request_id")
+    first = answers.sort_values("answered_ms", kind="stable").drop_duplicates("request_id").set_index("request_id")
+    both = asked.join(first)
+    return pd.DataFrame(
+        {
+            "position": both["position"],
+            "asked_at": pd.to_datetime(both["asked_ms"], unit="ms", utc=True),
+            "answered_at": pd.to_datetime(both["answered_ms"], unit="ms", utc=True),
+            "latency_ms": (both["answered_ms"] - both["asked_ms"]).astype("float64"),
+            "recommender": both["recommender"].astype("category"),
+            # a state that has seen the last listen too is no further ahead than the request
+            "behind": (both["position"] - both["seen"]).clip(lower=0).astype("float64"),
+        }
+    )
+
+
+PERCENTILES = (50, 95, 99)
+
+
+def latency_over_time(answers: pd.DataFrame, step: str = "1s") -> pd.DataFrame:
+    """Compute latency percentiles of the requests of each step of wall time.
+
+    Parameters
+    ----------
+    answers : DataFrame
+        As `analytics.pipeline.read_answers`.
+    step : str
+        In pandas' words.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by time: p50, p95 and p99 in ms; NaN where nothing was answered.
+
+    Examples
+    --------
+    >>> answers = pd.DataFrame({"asked_at": pd.to_datetime([0, 9], unit="ms", utc=True), "latency_ms": [2.0, 4.0]})
+    >>> latency_over_time(answers)["p50"].tolist()
+    [3.0]
+    """
+    latency = answers.set_index("asked_at")["latency_ms"].resample(step)
+    return pd.DataFrame({f"p{percent}": latency.quantile(percent / 100) for percent in PERCENTILES})
+
+
+def answered_per_s(answers: pd.DataFrame, step: str = "1s") -> pd.Series[float]:
+    """Return how many recommendations a second there were, step by step of wall time.
+
+    Examples
+    --------
+    >>> answers = pd.DataFrame({"answered_at": pd.to_datetime([0, 9], unit="ms", utc=True)})
+    >>> answered_per_s(answers).tolist()
+    [2.0]
+    """
+    counts = answers.dropna(subset="answered_at").set_index("answered_at").resample(step).size()
+    return (counts / pd.Timedelta(step).total_seconds()).rename("answered_per_s")
+
+
+def health_summary(answers: pd.DataFrame) -> pd.DataFrame:
+    """Summarise by recommender, and all together.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by recommender, `all` last: answered; p50, p95 and p99 of the latency, ms; `fresh`, the share of
+        answers that knew every listen of the session.
+
+    Examples
+    --------
+    >>> answers = pd.DataFrame({"recommender": ["random"] * 2, "latency_ms": [2.0, 4.0], "behind": [0.0, 1.0]})
+    >>> health_summary(answers).loc["all", ["answered", "p50", "fresh"]].tolist()
+    [2.0, 3.0, 0.5]
+    """
+    answered = answers.dropna(subset="latency_ms")
+    groups = {str(name): group for name, group in answered.groupby("recommender", observed=True)}
+    rows = {name: _summary(group) for name, group in {**groups, "all": answered}.items()}
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _summary(answers: pd.DataFrame) -> dict[str, float]:
+    latency = answers["latency_ms"]
+    return {
+        "answered": len(answers),
+        **{f"p{percent}": float(latency.quantile(percent / 100)) for percent in PERCENTILES},
+        "fresh": float((answers["behind"] == 0).mean()),
+    }
+
+
+TIMEOUT_S = 10.0
+
+
+def read_lag(settings: Settings) -> pd.DataFrame:
+    """Compare what groups committed with where the topics end that they read.
+
+    Returns
+    -------
+    DataFrame
+        Columns group, topic and lag, in records.
+
+    Raises
+    ------
+    TopicError
+        Kafka does not say.
+    """
+    topics = Topics.of(settings)
+    admin = AdminClient(common_config(settings))  # it has to live until it has answered
+    rows = []
+    try:
+        found = admin.list_consumer_groups(request_timeout=TIMEOUT_S)
+        groups = sorted(group.group_id for group in found.result(TIMEOUT_S).valid)
+        for topic in (topics.listens.name, topics.recommendation_requests.name):
+            ends = {(topic, partition): end for partition, end in end_offsets(settings, topic).items()}
+            for group in groups:
+                committed = committed_offsets(settings, group, ends, TIMEOUT_S)
+                if committed:
+                    rows.append((group, topic, sum(end - committed.get(at, 0) for at, end in ends.items())))
+    except (KafkaException, TimeoutError) as error:
+        raise TopicError(f"Kafka does not say how far its groups are ({error!r})") from error
+    return pd.DataFrame(rows, columns=["group", "topic", "lag"])

@@ -1,1 +1,0 @@
-"""How the pipeline does: what its own topics say about latency, freshness and lag."""

@@ -1,0 +1,196 @@
+"""What dashboard viewers cost the loop. `python -m bench.dashboard_load URL COUNT` opens pages as browsers do.
+
+A page is fetched, then its websocket is opened and kept: Engine.IO 4 and Socket.IO 5, as NiceGUI's own client speaks
+them. What a browser does beyond that, drawing, costs the server nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from statistics import median
+from urllib.parse import urlencode
+
+import httpx
+from websockets.asyncio.client import connect
+
+from bench.loop import running
+from core.settings import Settings
+from services.stack.ports import find_free
+from sim.loop import run_loop
+from sim.options import RunOptions
+from sim.world.model import World
+
+PAGES = ("/", "/popular", "/experiments")
+OPENED_PER_S = 50
+_CLIENT_ID = re.compile(r"client_id\W+([0-9a-f-]{36})")
+
+
+class Viewer:
+    """One open page.
+
+    Attributes
+    ----------
+    updates : int
+        Messages with changed pieces of the page.
+    """
+
+    def __init__(self) -> None:
+        self.updates = 0
+
+    async def look(self, client: httpx.AsyncClient, url: str, page: str) -> None:
+        """Open the page and stay until cancelled."""
+        found = _CLIENT_ID.search((await client.get(url + page)).raise_for_status().text)
+        if found is None:
+            raise ValueError(f"{url}{page} is no page of NiceGUI's: it names no client")
+        query = {
+            "client_id": found[1],
+            "tab_id": uuid.uuid4(),
+            "document_id": uuid.uuid4(),
+            "next_message_id": 0,
+            "implicit_handshake": "true",
+            "EIO": 4,
+            "transport": "websocket",
+        }
+        address = f"{url.replace('http', 'ws', 1)}/_nicegui_ws/socket.io/?{urlencode(query)}"
+        async with connect(address, max_size=None) as socket:
+            async for message in socket:
+                if message == "2":  # ping
+                    await socket.send("3")
+                elif message[:1] == "0":  # opened; join the default namespace
+                    await socket.send("40")
+                elif "dashboard.show" in str(message)[:80]:
+                    self.updates += 1
+
+
+async def main(url: str, count: int) -> None:
+    """Open the pages, and look at them until SIGTERM."""
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    viewers = [Viewer() for _ in range(count)]
+    async with httpx.AsyncClient(timeout=30) as client:
+        looking = []
+        for at, viewer in enumerate(viewers):
+            looking.append(asyncio.create_task(viewer.look(client, url, PAGES[at % len(PAGES)])))
+            await asyncio.sleep(1 / OPENED_PER_S)
+        sys.stdout.write("open\n")
+        sys.stdout.flush()
+        began = [viewer.updates for viewer in viewers]
+        began_s = asyncio.get_running_loop().time()
+        await stop.wait()
+        seconds = asyncio.get_running_loop().time() - began_s
+        failed = [task for task in looking if task.done()]
+        for task in looking:
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(*looking, return_exceptions=True)
+    per_s = sorted((viewer.updates - before) / seconds for viewer, before in zip(viewers, began, strict=True))
+    sys.stdout.write(json.dumps({"viewers": count - len(failed), "updates_per_s": per_s[len(per_s) // 2]}) + "\n")
+
+
+VIEWERS = 200
+LISTENERS = 2_000
+SECONDS = 15.0
+ROUNDS = 3
+"""Of one stretch without a gateway, one that nobody looks at and one with viewers; in turns, so that none has the
+warmer machine."""
+
+READY_S = 60.0
+
+
+def measure_dashboard(settings: Settings, world: World) -> dict[str, float]:
+    """Run the closed loop without a gateway, with one, and with viewers of its dashboard, in turns.
+
+    The viewers' programs share the machine, so their cost is in it. The gateway's own is told apart: it reads the
+    answers and the dashboard's figures whether anybody looks or not.
+
+    Returns
+    -------
+    dict
+        `viewers`, `updates_per_s` (of the median viewer); `without_per_s`, `unwatched_per_s` and `with_per_s`,
+        recommendations a second; of the median round, `gateway_percent`, what the gateway costs that nobody looks at,
+        and `cost_percent`, what the viewers cost then.
+    """
+    without, unwatched, watched, seen = [], [], [], []
+    with running(settings, "streams.worker"), running(settings, "services.recommender"):
+        _loop(settings, world)  # warms up
+        for _ in range(ROUNDS):
+            without.append(_loop(settings, world))
+            with _gateway(settings) as url:
+                unwatched.append(_loop(settings, world))
+                with _viewers(url) as reports:
+                    watched.append(_loop(settings, world))
+                seen += reports
+    return {
+        "viewers": min(report["viewers"] for report in seen),
+        "updates_per_s": min(report["updates_per_s"] for report in seen),
+        "without_per_s": median(without),
+        "unwatched_per_s": median(unwatched),
+        "with_per_s": median(watched),
+        "gateway_percent": _cost_percent(without, unwatched),
+        "cost_percent": _cost_percent(unwatched, watched),
+    }
+
+
+def _cost_percent(before: Sequence[float], after: Sequence[float]) -> float:
+    return 100 * (1 - median(late / early for early, late in zip(before, after, strict=True)))
+
+
+def _loop(settings: Settings, world: World) -> float:
+    result = run_loop(settings, world, RunOptions(seconds=SECONDS, in_flight=LISTENERS))
+    return result.recommendations / result.wall_s
+
+
+@contextmanager
+def _gateway(settings: Settings) -> Iterator[str]:
+    """Run a gateway inside the block, and yield the dashboard's address."""
+    port = find_free()
+    url = f"http://127.0.0.1:{port}/ui"
+    with running(settings, "services.gateway", environ={"BOTIFY_GATEWAY_PORT": str(port)}):
+        _wait_for(f"{url}/")
+        yield url
+
+
+@contextmanager
+def _viewers(url: str) -> Iterator[list[dict[str, float]]]:
+    """Let people look inside the block; what they saw is in the list after it."""
+    reports: list[dict[str, float]] = []
+    viewers = subprocess.Popen(  # noqa: S603
+        [sys.executable, "-m", "bench.dashboard_load", url, str(VIEWERS)], stdout=subprocess.PIPE, text=True
+    )
+    assert viewers.stdout is not None  # noqa: S101 - a pipe was asked for
+    try:
+        viewers.stdout.readline()  # all pages are open
+        yield reports
+    finally:
+        viewers.terminate()
+        told, _ = viewers.communicate(timeout=30)
+    reports.append(json.loads(told))
+
+
+def _wait_for(url: str) -> None:
+    give_up = time.monotonic() + READY_S
+    while True:
+        try:
+            urllib.request.urlopen(url, timeout=5).close()  # noqa: S310
+        except (urllib.error.URLError, OSError) as error:
+            if time.monotonic() > give_up:
+                raise TimeoutError(f"{url} is not served after {READY_S:.0f} s: {error}") from error
+            time.sleep(0.2)
+        else:
+            return
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], int(sys.argv[2])))

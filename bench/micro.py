@@ -1,0 +1,51 @@
+"""The smallest pieces: decoding a listen, the listener model."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+from bench.worker import listens
+from schemas.codec import Codec
+from schemas.events import Listen
+from sim.agents.agent import DummyAgent
+from sim.options import RunOptions
+from sim.play import play_world
+from sim.world.model import World
+
+EVENTS = 12_000
+ROUNDS = 7
+
+
+def measure_codec() -> dict[str, float]:
+    """Return the median over some rounds, in µs an event."""
+    codec = Codec()
+    raw = [codec.encode(listen) for listen in listens(EVENTS, users=10_000, tracks=50_000)]
+    return {
+        "decode_us": _median_us(lambda: [codec.decode(value, Listen) for value in raw]),
+        "decode_many_us": _median_us(lambda: codec.decode_many(raw, Listen)),
+    }
+
+
+def _median_us(decode_all: Callable[[], object]) -> float:
+    rounds = []
+    for _ in range(ROUNDS):
+        started = time.perf_counter()
+        decode_all()
+        rounds.append((time.perf_counter() - started) / EVENTS * 1e6)
+    return statistics.median(rounds)
+
+
+SESSIONS = 100_000
+MODEL_ROUNDS = 3
+
+
+def measure_user_model(world: World) -> dict[str, float]:
+    """Return `listens_per_s`, the median over some rounds: listens a second of CPU time, whatever else is running."""
+    rounds = []
+    for seed in range(MODEL_ROUNDS):
+        began_s = time.process_time()
+        done = play_world(world, DummyAgent(world.catalogue, seed), RunOptions(sessions=SESSIONS, seed=seed))
+        rounds.append(done.listens / (time.process_time() - began_s))
+    return {"listens_per_s": statistics.median(rounds)}

@@ -1,0 +1,76 @@
+"""The error tree. Every error that Botify raises on purpose is a `BotifyError`.
+
+A message names the thing, the value and the way out, because it is printed as it is.
+"""
+
+from __future__ import annotations
+
+
+class BotifyError(Exception):
+    """Base of all errors raised on purpose; the command line prints it and exits with status 1."""
+
+
+class SettingsError(BotifyError):
+    """A setting has a value that cannot be used; the message names its variable."""
+
+
+class SchemaError(BotifyError):
+    """The committed schemas, their lock file or a registry do not fit together."""
+
+
+class TopicError(BotifyError):
+    """A topic is missing, or has a shape that the request would break."""
+
+
+class NoBrokerError(TopicError):
+    """No broker answers."""
+
+
+class PositionError(BotifyError):
+    """What was written is no place in a topic; the message lists the forms."""
+
+
+class RejectedMessageError(BotifyError):
+    """A message cannot enter the domain. It belongs in the dead-letter topic, with this as the reason.
+
+    Attributes
+    ----------
+    raw : bytes
+        The message's value as it came.
+    """
+
+    def __init__(self, message: str, raw: bytes) -> None:
+        super().__init__(message)
+        self.raw = raw
+
+
+class DecodeError(RejectedMessageError):
+    """The bytes are not Avro of a schema we know, in Confluent's wire format."""
+
+
+class ValidationError(RejectedMessageError):
+    """The bytes decode, but the event cannot be true (a fraction of 7, an unknown track)."""
+
+
+class RejectedBeforeError(RejectedMessageError):
+    """The record is a dead letter already; only a redrive brings it in."""
+
+
+class ExcludedError(RejectedMessageError):
+    """An operator has excluded the record, though it can be read and could be true."""
+
+
+def rejection_classes() -> list[str]:
+    """Return the names of all reasons that a dead letter can have: a bounded set, for metrics.
+
+    Examples
+    --------
+    >>> "DecodeError" in rejection_classes()
+    True
+    """
+    found, waiting = set(), RejectedMessageError.__subclasses__()
+    while waiting:
+        kind = waiting.pop()
+        found.add(kind.__name__)
+        waiting += kind.__subclasses__()
+    return sorted(found)

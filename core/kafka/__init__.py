@@ -1,0 +1,1 @@
+"""Kafka as all packages use it: configuration, reading, offsets."""

@@ -1,0 +1,127 @@
+"""What brokers are asked: topics, their partitions and configuration, offsets, what a group has committed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
+
+from core.errors import NoBrokerError, TopicError
+from core.kafka.config import common_config, consumer_config, is_passing
+from core.settings import Settings
+
+TIMEOUT_S = 30.0
+METADATA_TIMEOUT_S = 10.0
+RETRY_PAUSE_S = 0.05
+
+
+def partition_counts(admin: AdminClient) -> dict[str, int]:
+    """Return each topic's number of partitions.
+
+    Raises
+    ------
+    NoBrokerError
+        None answers for `METADATA_TIMEOUT_S`.
+    """
+    give_up = time.monotonic() + METADATA_TIMEOUT_S
+    while True:
+        try:
+            found = admin.list_topics(timeout=max(give_up - time.monotonic(), RETRY_PAUSE_S)).topics
+            return {name: len(topic.partitions) for name, topic in found.items()}
+        except KafkaException as error:
+            admin.poll(0)  # hears of a refusal
+            # a broker that goes down while it answers fails the request at once, and may be back in a moment
+            if not is_passing(error.args[0]) or time.monotonic() > give_up:
+                raise NoBrokerError(
+                    f"no Kafka answers ({error.args[0].str()}); "
+                    "start one with `botify up` or set KAFKA_BOOTSTRAP_SERVERS"
+                ) from error
+            time.sleep(RETRY_PAUSE_S)
+
+
+def describe_config(admin: AdminClient, name: str) -> dict[str, str]:
+    """Return the topic's configuration as the broker has it."""
+    resource = ConfigResource(ResourceType.TOPIC, name)
+    (future,) = admin.describe_configs([resource]).values()
+    return {option: entry.value for option, entry in future.result(TIMEOUT_S).items()}
+
+
+def end_offsets(settings: Settings, topic: str) -> dict[int, int]:
+    """Return the next offset to be written, by partition.
+
+    Raises
+    ------
+    TopicError
+        The topic does not exist or no broker answers.
+    """
+    return _offsets(settings, topic, OffsetSpec.latest())
+
+
+def start_offsets(settings: Settings, topic: str) -> dict[int, int]:
+    """Return the first offset that the broker still has, by partition; raises as `end_offsets`."""
+    return _offsets(settings, topic, OffsetSpec.earliest())
+
+
+def offsets_at(settings: Settings, topic: str, timestamp_ms: int) -> dict[int, int]:
+    """Return the first offset whose record was produced at that time or later, by partition; the end without one."""
+    found = _offsets(settings, topic, OffsetSpec.for_timestamp(timestamp_ms))
+    end = end_offsets(settings, topic)
+    return {partition: end[partition] if offset < 0 else offset for partition, offset in found.items()}
+
+
+def _offsets(settings: Settings, topic: str, spec: OffsetSpec) -> dict[int, int]:
+    from core.kafka.admin import TIMEOUT_S, partition_counts
+
+    give_up = time.monotonic() + TIMEOUT_S
+    while True:
+        # a new one each time: one that has asked a broker before its leaders were elected goes on finding none
+        admin = AdminClient(common_config(settings))
+        count = partition_counts(admin).get(topic)
+        if count is None:
+            raise TopicError(f"topic {topic} does not exist; `botify topics create` makes it")
+        asked = admin.list_offsets({TopicPartition(topic, p): spec for p in range(count)})
+        try:
+            return {tp.partition: future.result(TIMEOUT_S).offset for tp, future in asked.items()}
+        except KafkaException as error:
+            # the leaders of a topic just made are still being found
+            if not is_passing(error.args[0]) or time.monotonic() > give_up:
+                raise TopicError(f"{topic}: the brokers do not say where it ends: {error.args[0].str()}") from error
+            time.sleep(RETRY_PAUSE_S)
+
+
+def committed_offsets(
+    settings: Settings, group: str, partitions: Iterable[tuple[str, int]], timeout_s: float
+) -> dict[tuple[str, int], int]:
+    """Return the committed offset of each (topic, partition) that has one.
+
+    Raises
+    ------
+    KafkaException
+        The brokers do not say.
+    """
+    consumer = Consumer(consumer_config(settings, group))
+    try:
+        asked = [TopicPartition(topic, partition) for topic, partition in partitions]
+        found = consumer.committed(asked, timeout=timeout_s) if asked else []
+    finally:
+        consumer.close()
+    return {(at.topic, at.partition): at.offset for at in found if at.error is None and at.offset >= 0}
+
+
+def read_topic_id(admin: AdminClient, topic: str) -> str:
+    """Return the topic's id, which another topic of the same name does not have.
+
+    Raises
+    ------
+    KafkaException
+        The brokers refuse to say.
+    NoBrokerError
+        None answers.
+    """
+    (future,) = admin.describe_topics(TopicCollection([topic]), request_timeout=TIMEOUT_S).values()
+    try:
+        return str(future.result(TIMEOUT_S + GRACE_S).topic_id)
+    except TimeoutError as error:
+        raise NoBrokerError(f"{topic}: no broker answers for {TIMEOUT_S:.0f} s") from error

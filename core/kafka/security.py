@@ -1,0 +1,113 @@
+"""How our clients prove who they are to Kafka, and whom they trust: `KAFKA_SECURITY_PROTOCOL` and what goes with it.
+
+Kept as librdkafka's properties. Only what both of our Kafka clients (librdkafka and aiokafka) can do is taken, and all
+of it is checked at start: a client that goes on in plain text because a name was misspelt would be the worst outcome.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+
+from core.errors import SettingsError
+from core.parse import file
+
+PROTOCOL = "security.protocol"
+MECHANISM = "sasl.mechanism"
+USERNAME = "sasl.username"
+PASSWORD = "sasl.password"  # noqa: S105 - the property's name
+CA = "ssl.ca.location"
+CERTIFICATE = "ssl.certificate.location"
+KEY = "ssl.key.location"
+KEY_PASSWORD = "ssl.key.password"  # noqa: S105
+
+PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+
+_SASL = (MECHANISM, USERNAME, PASSWORD)
+_FILES = (CA, CERTIFICATE, KEY)
+_KNOWN = (PROTOCOL, *_SASL, *_FILES, KEY_PASSWORD)
+_PREFIXES = ("KAFKA_SECURITY_", "KAFKA_SASL_", "KAFKA_SSL_")
+
+
+def variable_of(name: str) -> str:
+    """Return the environment variable of a property.
+
+    Examples
+    --------
+    >>> variable_of("ssl.ca.location")
+    'KAFKA_SSL_CA_LOCATION'
+    """
+    return "KAFKA_" + name.upper().replace(".", "_")
+
+
+def read_kafka_security(environ: Mapping[str, str]) -> dict[str, str]:
+    """Read librdkafka's `security.*`, `sasl.*` and `ssl.*` properties from the environment, and check them.
+
+    Raises
+    ------
+    SettingsError
+        A variable is not one of ours, cannot be used, or is missing; the message never shows a user or a password.
+
+    Examples
+    --------
+    >>> read_kafka_security({"KAFKA_SECURITY_PROTOCOL": "SSL", "PATH": "/bin"})
+    {'security.protocol': 'SSL'}
+    """
+    properties: dict[str, str] = {}
+    for variable, value in environ.items():
+        if value and variable.startswith(_PREFIXES):
+            name = variable.removeprefix("KAFKA_").lower().replace("_", ".")
+            if name not in _KNOWN:
+                known = ", ".join(variable_of(one) for one in _KNOWN)
+                raise SettingsError(f"{variable} is not a setting of Botify's; there are {known}")
+            properties[name] = value
+    _check(properties)
+    return properties
+
+
+def ssl_context(properties: Mapping[str, str]) -> ssl.SSLContext | None:
+    """Return what a Python client needs for TLS, or None where the protocol has none.
+
+    Raises
+    ------
+    SettingsError
+        A file holds no certificate or key, or the key's password is wrong.
+    """
+    if "SSL" not in properties.get(PROTOCOL, "").split("_"):
+        return None
+    try:
+        context = ssl.create_default_context(cafile=properties.get(CA))
+        if CERTIFICATE in properties:
+            # without a password, "" keeps OpenSSL from asking for one at the terminal
+            context.load_cert_chain(properties[CERTIFICATE], properties.get(KEY), properties.get(KEY_PASSWORD, ""))
+    except ssl.SSLError as error:
+        files = ", ".join(f"{variable_of(name)}={properties[name]}" for name in _FILES if name in properties)
+        raise SettingsError(f"{files}: TLS cannot be set up from that ({error.reason or 'not PEM'})") from error
+    return context
+
+
+def _check(properties: Mapping[str, str]) -> None:
+    protocol = properties.get(PROTOCOL, "PLAINTEXT")
+    _check_choice(PROTOCOL, protocol, PROTOCOLS)
+    if protocol.startswith("SASL_"):
+        for name in _SASL:
+            if name not in properties:
+                raise SettingsError(f"{variable_of(PROTOCOL)} is {protocol}, so {variable_of(name)} must be set")
+        _check_choice(MECHANISM, properties[MECHANISM], MECHANISMS)
+    for name in properties:
+        family = name.partition(".")[0].upper()
+        if name != PROTOCOL and family not in protocol.split("_"):
+            raise SettingsError(
+                f"{variable_of(name)} is set, but {variable_of(PROTOCOL)} is {protocol}, which has no use for it"
+            )
+    for name in _FILES:
+        if name in properties:
+            file(variable_of(name), properties[name])
+    if (CERTIFICATE in properties) != (KEY in properties):
+        raise SettingsError(f"{variable_of(CERTIFICATE)} and {variable_of(KEY)} are set together or not at all")
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise SettingsError(f"{variable_of(name)}: {value!r} is none of {', '.join(choices)}")

@@ -1,0 +1,86 @@
+"""How processes log: a line an event, as text for people or as JSON for machines (`BOTIFY_LOG_FORMAT`).
+
+What belongs to an event is passed as `extra`, so it can be searched for: `log.info("claimed", extra={"partition": 3})`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from core.settings import Settings
+
+_OF_EVERY_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+
+
+def configure_logging(settings: Settings, *, quiet: Iterable[str] = ()) -> None:
+    """Log to standard error, from INFO up.
+
+    Parameters
+    ----------
+    settings : Settings
+    quiet : iterable of str
+        Loggers that are heard from WARNING up.
+    """
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    for name in quiet:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+class TextFormatter(logging.Formatter):
+    """A line for people: the message, then what belongs to it as key=value.
+
+    Examples
+    --------
+    >>> record = logging.makeLogRecord({"name": "a", "levelname": "INFO", "msg": "claimed", "created": 0.0, "n": 3})
+    >>> TextFormatter().format(record)
+    '1970-01-01T00:00:00.000Z INFO a: claimed n=3'
+    """
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 - as in the base
+        """Return the time in UTC."""
+        return _time_of(record)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - as in the base class
+        """Return the line without a traceback."""
+        return " ".join([super().formatMessage(record), *(f"{k}={v}" for k, v in _extra(record).items())])
+
+
+class JsonFormatter(logging.Formatter):
+    r"""One JSON object a line, a traceback included.
+
+    Examples
+    --------
+    >>> record = logging.makeLogRecord({"name": "a", "levelname": "INFO", "msg": "two\nlines", "created": 0.0, "n": 3})
+    >>> JsonFormatter().format(record)
+    '{"time": "1970-01-01T00:00:00.000Z", "level": "INFO", "logger": "a", "message": "two\\nlines", "n": 3}'
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        line: dict[str, Any] = {
+            "time": _time_of(record),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            **_extra(record),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str, ensure_ascii=False)
+
+
+def _time_of(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _extra(record: logging.LogRecord) -> dict[str, Any]:
+    return {name: value for name, value in vars(record).items() if name not in _OF_EVERY_RECORD}

@@ -1,0 +1,174 @@
+"""Settings: read once from the environment into one immutable object; a bad value fails at start."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Self
+
+from core.errors import SettingsError
+from core.kafka.security import read_kafka_security, variable_of
+from core.parse import count, either, file, http_url, path, port, redis_url, text
+
+STACK_FILE = "stack.json"
+"""Where `botify up` writes the addresses of the embedded stack, in the data directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where everything is. Environment variables win over the embedded stack's file, and that over the defaults.
+
+    Attributes
+    ----------
+    home : Path
+        Data directory of the embedded stack and the caches (`BOTIFY_HOME`).
+    kafka_bootstrap_servers : str
+        `host:port[,host:port]` (`KAFKA_BOOTSTRAP_SERVERS`).
+    kafka_security : Mapping[str, str]
+        librdkafka's `security.*`, `sasl.*` and `ssl.*` properties, from variables such as
+        `KAFKA_SECURITY_PROTOCOL` or `KAFKA_SASL_PASSWORD` (`core/kafka/security.py`); never shown in a repr.
+    redis_url : str
+        `redis://`, `rediss://` or, for Redis Cluster, `redis+cluster://` / `rediss+cluster://`, with user and
+        password where needed (`REDIS_URL`); never shown in a repr, see `redis_address`.
+    redis_ssl_ca_location : Path | None
+        PEM file of the authority that signed Redis's certificate; without it the system's are trusted
+        (`REDIS_SSL_CA_LOCATION`).
+    schema_registry_url : str | None
+        A Confluent-compatible registry, with user and password where needed; without it the committed ids serve
+        (`SCHEMA_REGISTRY_URL`); never shown in a repr, see `schema_registry_address`.
+    topic_prefix : str
+        First part of every topic name (`BOTIFY_TOPIC_PREFIX`); tests use their own.
+    partitions : int
+        Partitions of a topic that does not exist yet (`BOTIFY_PARTITIONS`).
+    replication_factor : int
+        Replicas of a topic that does not exist yet (`BOTIFY_REPLICATION_FACTOR`).
+    session_timeout_s : int
+        How long a worker or recommender may be silent before its partitions are given to others
+        (`BOTIFY_SESSION_TIMEOUT_S`).
+    on_missing_state : str
+        What a worker does that finds state gone from Redis: `refuse` to go on, or `rebuild` it from the topic
+        (`BOTIFY_ON_MISSING_STATE`).
+    training : str
+        Whether workers write what models learn from to the training topic: `on` or `off` (`BOTIFY_TRAINING`).
+    experiments : Path | None
+        The file that declares the experiments; None for the one that comes with the services (`BOTIFY_EXPERIMENTS`).
+    metrics_host : str
+        Where a process serves `/metrics`, `/healthz` and `/readyz` (`BOTIFY_METRICS_HOST`).
+    metrics_port : int | None
+        The port of that; 0 takes any free one, None serves nothing (`BOTIFY_METRICS_PORT`).
+    log_format : str
+        How a process writes its log: `text` or `json` (`BOTIFY_LOG_FORMAT`).
+
+    Examples
+    --------
+    >>> Settings.from_env({"BOTIFY_PARTITIONS": "4"}).partitions
+    4
+    >>> Settings.from_env({"BOTIFY_PARTITIONS": "none"})
+    Traceback (most recent call last):
+    core.errors.SettingsError: BOTIFY_PARTITIONS: 'none' is not a whole number of 1 or more
+    """
+
+    home: Path = Path(".botify")
+    kafka_bootstrap_servers: str = "127.0.0.1:9092"
+    kafka_security: Mapping[str, str] = field(default_factory=dict, repr=False)
+    redis_url: str = field(default="redis://127.0.0.1:6379/0", repr=False)
+    redis_ssl_ca_location: Path | None = None
+    schema_registry_url: str | None = field(default=None, repr=False)
+    topic_prefix: str = "botify"
+    partitions: int = 8
+    replication_factor: int = 1
+    session_timeout_s: int = 10
+    on_missing_state: str = "refuse"
+    training: str = "on"
+    experiments: Path | None = None
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = None
+    log_format: str = "text"
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Read the settings.
+
+        Raises
+        ------
+        SettingsError
+            A variable has a value that cannot be used.
+        """
+        env = os.environ if environ is None else environ
+        home = Path(env.get("BOTIFY_HOME") or ".botify").absolute()
+        values: dict[str, Any] = {"home": home, **_addresses_of_embedded_stack(home)}
+        for name, (variable, read) in _VARIABLES.items():
+            if raw := env.get(variable):
+                values[name] = read(variable, raw)
+        settings = cls(**values, kafka_security=read_kafka_security(env))
+        if settings.redis_ssl_ca_location and not settings.redis_url.startswith("rediss"):
+            raise SettingsError("REDIS_SSL_CA_LOCATION is set, but REDIS_URL does not begin with rediss: no TLS")
+        return settings
+
+    @property
+    def redis_address(self) -> str:
+        """The Redis URL as it may be shown: without user, password and options.
+
+        Examples
+        --------
+        >>> Settings(redis_url="rediss://botify:secret@cache:6380/0").redis_address
+        'rediss://***@cache:6380/0'
+        """
+        return _without_secrets(self.redis_url)
+
+    @property
+    def schema_registry_address(self) -> str:
+        """The registry's URL as it may be shown; empty where there is none."""
+        return _without_secrets(self.schema_registry_url or "")
+
+    def with_(self, **changes: Any) -> Self:
+        """Return a copy with some fields changed (tests and sub-processes)."""
+        return replace(self, **changes)
+
+    def to_env(self) -> dict[str, str]:
+        """Return the variables that make `from_env` read this object again in a child process."""
+        env = {"BOTIFY_HOME": str(self.home)}
+        for name, (variable, _) in _VARIABLES.items():
+            if (value := getattr(self, name)) is not None:
+                env[variable] = str(value)
+        for key, value in self.kafka_security.items():
+            env[variable_of(key)] = value
+        return env
+
+
+def _without_secrets(url: str) -> str:
+    return re.sub(r"//[^/]*@", "//***@", url.partition("?")[0])
+
+
+def _addresses_of_embedded_stack(home: Path) -> dict[str, str]:
+    """Return what `botify up` wrote about itself, or nothing where no stack was started."""
+    try:
+        written = json.loads((home / STACK_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise SettingsError(f"{home / STACK_FILE} is not JSON ({error}); remove it and run `botify up`") from error
+    known = {f.name for f in fields(Settings)}
+    return {name: value for name, value in written.get("settings", {}).items() if name in known}
+
+
+_VARIABLES: dict[str, tuple[str, Callable[[str, str], Any]]] = {
+    "kafka_bootstrap_servers": ("KAFKA_BOOTSTRAP_SERVERS", text),
+    "redis_url": ("REDIS_URL", redis_url),
+    "redis_ssl_ca_location": ("REDIS_SSL_CA_LOCATION", file),
+    "schema_registry_url": ("SCHEMA_REGISTRY_URL", http_url),
+    "topic_prefix": ("BOTIFY_TOPIC_PREFIX", text),
+    "partitions": ("BOTIFY_PARTITIONS", count),
+    "replication_factor": ("BOTIFY_REPLICATION_FACTOR", count),
+    "session_timeout_s": ("BOTIFY_SESSION_TIMEOUT_S", count),
+    "on_missing_state": ("BOTIFY_ON_MISSING_STATE", either("refuse", "rebuild")),
+    "training": ("BOTIFY_TRAINING", either("on", "off")),
+    "experiments": ("BOTIFY_EXPERIMENTS", path),
+    "metrics_host": ("BOTIFY_METRICS_HOST", text),
+    "metrics_port": ("BOTIFY_METRICS_PORT", port),
+    "log_format": ("BOTIFY_LOG_FORMAT", either("text", "json")),
+}

@@ -1,0 +1,251 @@
+"""What a process tells about itself: histograms, health probes, and the server of /metrics, /healthz and /readyz."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import accumulate
+from socket import socket
+from typing import Any
+
+from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
+from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.exposition import choose_encoder
+
+from core.errors import SettingsError
+from core.settings import Settings
+
+BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+"""Upper bounds of the buckets: a request on a quiet machine takes some milliseconds, its deadline is five seconds."""
+
+
+class DurationHistogram:
+    """A histogram of seconds with one writer.
+
+    `prometheus_client.Histogram` takes a lock and looks through the buckets one by one: 1 µs a value. This takes a
+    seventh, because only one thread writes; the thread that reads it may see the value before the last.
+
+    Parameters
+    ----------
+    bounds_s : sequence of float
+        Upper bounds of the buckets, rising.
+
+    Examples
+    --------
+    >>> histogram = DurationHistogram(bounds_s=(0.01, 0.1))
+    >>> histogram.update([0.002, 0.05, 0.06, 3.0])
+    >>> histogram.counts, round(histogram.sum_s, 3)
+    ([1, 2, 1], 3.112)
+    """
+
+    def __init__(self, bounds_s: Sequence[float] = BOUNDS_S) -> None:
+        self._bounds_s = tuple(bounds_s)
+        self.counts = [0] * (len(bounds_s) + 1)
+        self.sum_s = 0.0
+
+    def update(self, durations_s: Iterable[float]) -> None:
+        """Count durations."""
+        bounds_s, counts = self._bounds_s, self.counts
+        for duration_s in durations_s:
+            counts[bisect_left(bounds_s, duration_s)] += 1
+            self.sum_s += duration_s
+
+    def family(self, name: str, documentation: str) -> HistogramMetricFamily:
+        """Return what Prometheus scrapes; its buckets are cumulative.
+
+        Examples
+        --------
+        >>> histogram = DurationHistogram(bounds_s=(0.01,))
+        >>> histogram.update([0.002, 0.05])
+        >>> [(s.name, s.labels, s.value) for s in histogram.family("wait_seconds", "Waiting.").samples][:2]
+        [('wait_seconds_bucket', {'le': '0.01'}, 1), ('wait_seconds_bucket', {'le': '+Inf'}, 2)]
+        """
+        names = [*map(str, self._bounds_s), "+Inf"]
+        buckets = list(zip(names, accumulate(self.counts), strict=True))
+        return HistogramMetricFamily(name, documentation, buckets=buckets, sum_value=self.sum_s)
+
+
+Probe = Callable[[], str | None]
+"""Returns what is wrong, in words; None where all is well."""
+
+SILENCE_S = 60.0
+"""Longer than any single wait of ours: a flush gives up after 30 s, a Redis command after three tries of 10 s."""
+
+
+class Heartbeat:
+    """Beaten by the loop that does the work, so a loop that hangs is noticed.
+
+    Parameters
+    ----------
+    silence_s : float
+        How long it may be silent.
+    clock : callable
+        Monotonic seconds.
+
+    Examples
+    --------
+    >>> now = [0.0]
+    >>> heartbeat = Heartbeat(silence_s=60.0, clock=lambda: now[0])
+    >>> heartbeat.probe() is None
+    True
+    >>> now[0] = 61.0
+    >>> heartbeat.probe()
+    'the loop has not turned for 61 s'
+    >>> heartbeat.beat()
+    >>> heartbeat.probe() is None
+    True
+    """
+
+    def __init__(self, silence_s: float = SILENCE_S, clock: Callable[[], float] = time.monotonic) -> None:
+        self._silence_s = silence_s
+        self._clock = clock
+        self._beaten_s = clock()
+
+    def beat(self) -> None:
+        """Say that the loop turns."""
+        self._beaten_s = self._clock()
+
+    def probe(self) -> str | None:
+        """Say what is wrong; a `Probe`."""
+        silent_s = self._clock() - self._beaten_s
+        return f"the loop has not turned for {silent_s:.0f} s" if silent_s > self._silence_s else None
+
+
+def always_well() -> None:
+    """Find nothing wrong; a `Probe`."""
+
+
+log = logging.getLogger(__name__)
+
+MOST_AT_ONCE = 8
+CLIENT_TIMEOUT_S = 5.0
+POLL_S = 0.05
+"""How soon the thread notices that it shall stop."""
+
+
+@contextmanager
+def observed(
+    settings: Settings, registry: CollectorRegistry, *, alive: Probe = always_well, ready: Probe = always_well
+) -> Iterator[str | None]:
+    """Serve what the registry collects while the block runs; nothing where the settings name no port.
+
+    Parameters
+    ----------
+    settings : Settings
+    registry : CollectorRegistry
+        See `new_registry`. Its collectors are called from the server's thread.
+    alive, ready : Probe
+        What `/healthz` and `/readyz` answer: 200, or 503 and what is wrong. Called from the server's thread.
+
+    Yields
+    ------
+    str | None
+        The address; None where nothing is served.
+
+    Raises
+    ------
+    SettingsError
+        The port cannot be listened on.
+    """
+    if settings.metrics_port is None:
+        yield None
+        return
+    with MetricsServer(settings.metrics_host, settings.metrics_port, registry, alive, ready) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(POLL_S,), name="metrics", daemon=True)
+        thread.start()
+        log.info("serving metrics", extra={"url": server.url})
+        try:
+            yield server.url
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def new_registry() -> CollectorRegistry:
+    """Return a registry with what any process has: CPU, memory, open files, garbage collections."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    GCCollector(registry=registry)
+    return registry
+
+
+class MetricsServer(ThreadingHTTPServer):
+    """Serves a few clients at a time; one that comes when all threads are taken is turned away.
+
+    Raises
+    ------
+    SettingsError
+        The port cannot be listened on.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, host: str, port: int, registry: CollectorRegistry, alive: Probe, ready: Probe) -> None:
+        self.registry = registry
+        self.probes = {"/healthz": alive, "/readyz": ready}
+        self._free = threading.BoundedSemaphore(MOST_AT_ONCE)
+        try:
+            super().__init__((host, port), _Handler)
+        except OSError as error:
+            raise SettingsError(
+                f"BOTIFY_METRICS_PORT: {host}:{port} cannot be listened on ({error.strerror}); name another, or 0 for "
+                "any free one"
+            ) from error
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        host, port = self.server_address[:2]
+        return f"http://{host!s}:{port}"
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread, where one is left."""
+        if self._free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer, and give the thread back."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    def handle_error(self, request: socket | tuple[bytes, socket], client_address: Any) -> None:
+        """Log what went wrong with a request, unless the client has gone away."""
+        if not isinstance(sys.exception(), OSError):
+            log.warning("a metrics request failed", exc_info=True)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: MetricsServer
+    timeout = CLIENT_TIMEOUT_S
+
+    def do_GET(self) -> None:
+        """Answer one of the three paths."""
+        path = self.path.partition("?")[0]
+        if path == "/metrics":
+            encode, content_type = choose_encoder(self.headers.get("Accept", ""))
+            self._answer(200, encode(self.server.registry), content_type)
+        elif (probe := self.server.probes.get(path)) is not None:
+            wrong = probe()
+            self._answer(503 if wrong else 200, f"{wrong or 'ok'}\n".encode())
+        else:
+            self._answer(404, b"there are /metrics, /healthz and /readyz\n")
+
+    def _answer(self, status: int, body: bytes, content_type: str = "text/plain; charset=utf-8") -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name in the base class
+        """Say nothing: a scrape every few seconds is no event."""

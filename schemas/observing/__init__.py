@@ -1,1 +1,0 @@
-"""What a running process tells about itself: metrics for Prometheus, and whether it is alive and ready."""

@@ -1,0 +1,251 @@
+"""Welch's interval from running totals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+from schemas.events import Listen
+
+CONFIDENCE = 0.95
+
+
+class Moments(NamedTuple):
+    """What is needed of a sample to compare its mean: size, mean and variance (unbiased)."""
+
+    n: int
+    mean: float
+    variance: float
+
+
+class Interval(NamedTuple):
+    """A difference of means and its interval; NaN bounds where a sample has fewer than two values."""
+
+    estimate: float
+    lower: float
+    upper: float
+
+
+def welch_interval(control: Moments, treated: Moments, confidence: float = CONFIDENCE) -> Interval:
+    """Compare two means without assuming equal variances.
+
+    B. L. Welch, "The generalization of 'Student's' problem when several different population variances are
+    involved", Biometrika 34 (1947). With v_i = s_i²/n_i the degrees of freedom are
+    (v_0 + v_1)² / (v_0²/(n_0 − 1) + v_1²/(n_1 − 1)).
+
+    Returns
+    -------
+    Interval
+        Treated minus control.
+
+    Examples
+    --------
+    >>> interval = welch_interval(Moments(100, 1.0, 4.0), Moments(100, 2.0, 4.0))
+    >>> round(interval.lower, 3), round(interval.upper, 3)
+    (0.442, 1.558)
+    """
+    estimate = treated.mean - control.mean
+    if min(control.n, treated.n) < 2:
+        return Interval(estimate, math.nan, math.nan)
+    v0, v1 = control.variance / control.n, treated.variance / treated.n
+    if v0 + v1 == 0:
+        return Interval(estimate, estimate, estimate)
+    df = (v0 + v1) ** 2 / (v0**2 / (control.n - 1) + v1**2 / (treated.n - 1))
+    half = float(stdtrit(df, (1 + confidence) / 2)) * math.sqrt(v0 + v1)
+    return Interval(estimate, estimate - half, estimate + half)
+
+
+MOST_USERS = 200_000
+"""Listeners that are kept, about 60 MB; those who come later are left out and counted."""
+
+MIXED = ""
+"""Stands for the treatment of a listener who was seen in more than one: left out, as Botify's analysis does."""
+
+
+@dataclass(slots=True)
+class _Open:
+    """A session that goes on."""
+
+    session_id: str
+    tracks: int = 0
+    time: float = 0.0
+    treatments: Mapping[str, str] = field(default_factory=dict)
+
+
+class ListenerTotals:
+    """Finished sessions per listener, and the treatment in which each listener is.
+
+    A listener's sessions count from the one in which a treatment was first met. A listen that Kafka delivers twice
+    counts twice: what is kept here is for looking at, the tables of `botify experiment results` drop copies.
+
+    Parameters
+    ----------
+    most_users : int
+        Bound of the memory.
+
+    Attributes
+    ----------
+    left_out : int
+        Sessions of listeners beyond `most_users`.
+
+    Examples
+    --------
+    >>> totals = ListenerTotals()
+    >>> first = Listen("a:0", 42, 7, 1.0, 1000, "a", 0, False, None, {}, None, None)
+    >>> last = Listen("a:1", 42, 8, 0.5, 2000, "a", 1, True, "random", {"X": "C"}, 0.1, 3.0)
+    >>> totals.update(first), totals.update(last)
+    (None, None)
+    >>> totals.columns(), totals.treatments
+    ((array([1]), array([2]), array([1.5])), {'X': {0: 'C'}})
+    """
+
+    def __init__(self, most_users: int = MOST_USERS) -> None:
+        self._most_users = most_users
+        self._open: dict[int, _Open] = {}
+        self._row_of: dict[int, int] = {}
+        self._sessions = np.zeros(1024, dtype=np.int64)
+        self._tracks = np.zeros(1024, dtype=np.int64)
+        self._time = np.zeros(1024)
+        self.treatments: dict[str, dict[int, str]] = {}
+        self.left_out = 0
+
+    def update(self, listen: Listen) -> None:
+        """Take one listen in; a listener's listens come in their order."""
+        user = listen.user
+        session = self._open.get(user)
+        if session is None or session.session_id != listen.session_id:
+            if session is not None:
+                self._close(user, session)
+            elif len(self._open) >= self._most_users:
+                self.left_out += listen.ended_session
+                return
+            session = self._open[user] = _Open(listen.session_id)
+        session.tracks += 1
+        session.time += listen.fraction
+        if listen.treatments:
+            session.treatments = listen.treatments
+        if listen.ended_session:
+            del self._open[user]
+            self._close(user, session)
+
+    def columns(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Return sessions, tracks and time (sum of fractions), a row a listener."""
+        n = len(self._row_of)
+        return self._sessions[:n], self._tracks[:n], self._time[:n]
+
+    def _close(self, user: int, session: _Open) -> None:
+        row = self._row_of.get(user)
+        if row is None:
+            if not session.treatments:
+                return
+            if len(self._row_of) >= self._most_users:
+                self.left_out += 1
+                return
+            row = self._row_of[user] = len(self._row_of)
+            self._make_room()
+        self._sessions[row] += 1
+        self._tracks[row] += session.tracks
+        self._time[row] += session.time
+        for experiment, treatment in session.treatments.items():
+            arms = self.treatments.setdefault(experiment, {})
+            if arms.setdefault(row, treatment) != treatment:
+                arms[row] = MIXED
+
+    def _make_room(self) -> None:
+        if len(self._row_of) > len(self._time):
+            self._sessions = np.concatenate([self._sessions, np.zeros_like(self._sessions)])
+            self._tracks = np.concatenate([self._tracks, np.zeros_like(self._tracks)])
+            self._time = np.concatenate([self._time, np.zeros_like(self._time)])
+
+
+CONTROL = "C"
+"""Botify's name of the control; without it the first by name is what the others are compared with."""
+
+METRICS = ("mean time per session", "mean tracks per session")
+
+
+class Effect(NamedTuple):
+    """A treatment against the control.
+
+    Attributes
+    ----------
+    control_mean, treated_mean : float
+        Mean over listeners.
+    effect, lower, upper : float
+        Difference and its 95 % interval, in % of the control's mean; NaN while there is too little to say.
+    """
+
+    treatment: str
+    metric: str
+    control_mean: float
+    treated_mean: float
+    effect: float
+    lower: float
+    upper: float
+
+    @property
+    def significant(self) -> bool:
+        """Whether the interval leaves out zero."""
+        return self.lower > 0 or self.upper < 0
+
+
+class ExperimentReading(NamedTuple):
+    """An experiment as far as it has come.
+
+    Attributes
+    ----------
+    name, control : str
+    listeners : Mapping[str, int]
+        Sampled listeners with a finished session, by treatment.
+    effects : tuple of Effect
+    """
+
+    name: str
+    control: str
+    listeners: Mapping[str, int]
+    effects: tuple[Effect, ...]
+
+
+def read_experiments(totals: ListenerTotals) -> tuple[ExperimentReading, ...]:
+    """Compare the treatments of every experiment; the unit is the listener, because listeners were split.
+
+    Examples
+    --------
+    >>> read_experiments(ListenerTotals())
+    ()
+    """
+    sessions, tracks, time = totals.columns()
+    values = {METRICS[0]: time / np.maximum(sessions, 1), METRICS[1]: tracks / np.maximum(sessions, 1)}
+    return tuple(_read(name, arms, values) for name, arms in sorted(totals.treatments.items()))
+
+
+def _read(name: str, arms: Mapping[int, str], values: Mapping[str, NDArray[np.float64]]) -> ExperimentReading:
+    treatment_of = np.array(list(arms.values()))
+    rows = np.fromiter(arms, dtype=np.int64, count=len(arms))
+    rows_of = {str(arm): rows[treatment_of == arm] for arm in np.unique(treatment_of) if arm != MIXED}
+    if not rows_of:
+        return ExperimentReading(name, CONTROL, {}, ())
+    control = CONTROL if CONTROL in rows_of else min(rows_of)
+    effects = [
+        _effect(arm, metric, _moments(of_metric[rows_of[control]]), _moments(of_metric[rows_of[arm]]))
+        for arm in rows_of
+        if arm != control
+        for metric, of_metric in values.items()
+    ]
+    return ExperimentReading(name, control, {arm: len(of_arm) for arm, of_arm in rows_of.items()}, tuple(effects))
+
+
+def _moments(values: NDArray[np.float64]) -> Moments:
+    return Moments(len(values), float(values.mean()), float(values.var(ddof=1)) if len(values) > 1 else math.nan)
+
+
+def _effect(treatment: str, metric: str, control: Moments, treated: Moments) -> Effect:
+    percent = 100 / control.mean if control.mean else math.nan
+    interval = welch_interval(control, treated)
+    return Effect(treatment, metric, control.mean, treated.mean, *(bound * percent for bound in interval))

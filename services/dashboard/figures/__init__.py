@@ -1,1 +1,0 @@
-"""Figures: pure arithmetic between what was read and what is shown."""

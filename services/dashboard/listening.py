@@ -1,0 +1,203 @@
+"""Who is asked for the next track, by whoever is a listener on the dashboard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import httpx
+from redis.exceptions import RedisError
+from starlette.types import ASGIApp
+
+from core.errors import BotifyError, DecodeError
+from core.settings import Settings
+from schemas.registry import codec_of
+from services.gateway.messages import LedBy
+from services.gateway.options import GatewayOptions
+from streams.store.connect import connect_async
+from streams.store.keys import gateway_session
+
+
+class PlayerError(BotifyError):
+    """The gateway has no track for the listener; the message says what it said."""
+
+
+class Recommended(NamedTuple):
+    """A track, and why it was chosen.
+
+    Attributes
+    ----------
+    recommender : str | None
+        Who chose it; None where that is not known.
+    latency_ms : float | None
+        From the listener's request to the answer.
+    """
+
+    track: int
+    recommender: str | None = None
+    policy: str | None = None
+    propensity: float | None = None
+    candidates: int | None = None
+    treatments: Mapping[str, str] = {}
+    latency_ms: float | None = None
+
+
+class Player(Protocol):
+    """Plays to one listener at a time. Both methods raise `PlayerError`."""
+
+    async def next(self, user: int, track: int, fraction: float) -> Recommended:
+        """Tell what the listener heard, and return what comes next."""
+
+    async def last(self, user: int, track: int, fraction: float) -> None:
+        """Tell the last listen of the session."""
+
+
+SKIPPED = 0.05
+"""Share of a track that who skips it has heard."""
+
+MOST_HEARD = 100
+"""Listens that are shown."""
+
+
+class Heard(NamedTuple):
+    """A track, why it played, and how much of it was heard."""
+
+    recommended: Recommended
+    fraction: float
+
+
+@dataclass(slots=True)
+class Sitting:
+    """A listener and a player. Favourites are told as listens to the end, before anything is recommended.
+
+    Attributes
+    ----------
+    user : int
+    playing : Recommended
+        What plays now.
+    heard : list of Heard
+        Newest first.
+
+    Examples
+    --------
+    >>> import asyncio
+    >>> class Jukebox:
+    ...     async def next(self, user, track, fraction): return Recommended(track + 1, "jukebox")
+    ...     async def last(self, user, track, fraction): pass
+    >>> sitting = asyncio.run(Sitting.begin(42, [7, 8], Jukebox()))
+    >>> sitting.playing.track, [heard.recommended.track for heard in sitting.heard]
+    (9, [8, 7])
+    >>> asyncio.run(sitting.next(0.5)), sitting.playing.track
+    (None, 10)
+    """
+
+    user: int
+    playing: Recommended
+    _player: Player
+    heard: list[Heard] = field(default_factory=list)
+
+    @classmethod
+    async def begin(cls, user: int, favourites: Sequence[int], player: Player) -> Sitting:
+        """Tell the favourites, at least one, and play what is recommended after the last of them.
+
+        Raises
+        ------
+        PlayerError
+        """
+        first, *others = favourites
+        sitting = cls(user, Recommended(first), player)
+        for favourite in others:
+            await player.next(user, sitting.playing.track, 1.0)
+            sitting._remember(1.0)
+            sitting.playing = Recommended(favourite)
+        await sitting.next(1.0)
+        return sitting
+
+    async def next(self, fraction: float) -> None:
+        """Tell how much was heard of what plays, and play the next track; `PlayerError` changes nothing."""
+        following = await self._player.next(self.user, self.playing.track, fraction)
+        self._remember(fraction)
+        self.playing = following
+
+    async def leave(self, fraction: float) -> None:
+        """Tell how much was heard of what plays, and that the session is over; raises `PlayerError`."""
+        await self._player.last(self.user, self.playing.track, fraction)
+        self._remember(fraction)
+
+    def _remember(self, fraction: float) -> None:
+        self.heard.insert(0, Heard(self.playing, fraction))
+        del self.heard[MOST_HEARD:]
+
+
+TIMEOUT_S = 15.0
+
+
+class GatewayPlayer:
+    """A client of the application in its own process, so nothing goes over the network.
+
+    Botify's answer names the track only; why it was chosen is in the listener's session, where the gateway keeps it for
+    the next listen.
+
+    Parameters
+    ----------
+    app : ASGI application
+    settings : Settings
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        token = GatewayOptions.from_env().token
+        self._client = httpx.AsyncClient(
+            transport=httpx.ASGITransport(app, raise_app_exceptions=False),
+            base_url="http://dashboard",
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+            timeout=TIMEOUT_S,
+        )
+        self._redis: Any = connect_async(settings)
+        self._prefix = settings.topic_prefix
+        self._codec = codec_of(settings)
+
+    async def next(self, user: int, track: int, fraction: float) -> Recommended:
+        """See `Player.next`."""
+        answer = await self._post(f"/next/{user}", track, fraction)
+        following = int(answer["track"])
+        led_by = await self._led_by(user)
+        if led_by is None or led_by.recommendation.track != following:
+            return Recommended(following)
+        why = led_by.recommendation
+        return Recommended(
+            following, why.recommender, why.policy, why.propensity, why.candidates, why.treatments, led_by.latency_ms
+        )
+
+    async def last(self, user: int, track: int, fraction: float) -> None:
+        """See `Player.last`."""
+        await self._post(f"/last/{user}", track, fraction)
+
+    async def close(self) -> None:
+        """Let go of Redis."""
+        await self._client.aclose()
+        await self._redis.aclose()
+
+    async def _post(self, path: str, track: int, fraction: float) -> dict[str, Any]:
+        try:
+            response = await self._client.post(path, json={"track": track, "time": fraction})
+        except httpx.HTTPError as error:
+            raise PlayerError(f"the gateway does not answer ({error!r}); try again in a moment") from error
+        if response.status_code != httpx.codes.OK:
+            raise PlayerError(f"the gateway has no track ({response.status_code}): {_detail(response)}")
+        answer: dict[str, Any] = response.json()
+        return answer
+
+    async def _led_by(self, user: int) -> LedBy | None:
+        try:
+            record = await self._redis.hget(gateway_session(self._prefix, user), "led_by")
+            return None if record is None else LedBy.from_bytes(record, self._codec)
+        except (RedisError, DecodeError):
+            return None  # the track plays all the same
+
+
+def _detail(response: httpx.Response) -> str:
+    try:
+        return str(response.json()["detail"])
+    except (ValueError, KeyError, TypeError):
+        return response.text[:200]

@@ -1,1 +1,0 @@
-"""Being a listener: the sitting, and who is asked for the next track."""

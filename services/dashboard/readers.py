@@ -1,0 +1,312 @@
+"""What the pages show, read from Kafka and Redis."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from confluent_kafka import Consumer, Message, TopicPartition
+from numpy.typing import NDArray
+
+from core.kafka import config as clients
+from core.settings import Settings
+from schemas.catalogue import CatalogueReader
+from schemas.codec import Codec
+from schemas.dead_letters import PREFIX, is_exclusion, origin_of
+from schemas.models import MAX_BODY_BYTES
+from schemas.topics import Topics
+from services.dashboard.figures import Catalogue, LearnedModel, Letter, RankedTrack, Rankings, Replay, Traffic, rise
+from services.dashboard.listens import Tail
+from services.recommender.service import GROUP
+from services.stack.status import OffsetReader, Offsets, rates, totals
+from streams.folds.popularity import TOP_TRACKS, popularity_at
+from streams.learner.model import MODELS
+from streams.learner.partition import SNAPSHOTS
+from streams.read import StateReader
+from streams.store.keys import (
+    checkpoint_key,
+    dead_letter_resolutions,
+    default_namespace,
+    learner_prefix,
+    namespace_pointer,
+    namespace_records,
+    partition_key,
+)
+from streams.store.namespaces import NamespaceRecord
+
+
+class Titles:
+    """Follows the catalogue topic for the collector."""
+
+    def __init__(self, settings: Settings, codec: Codec) -> None:
+        self._reader = CatalogueReader(settings, codec)
+        self._catalogue: Catalogue = {}
+
+    def read(self) -> Catalogue:
+        """Return the catalogue; the same object while nothing was added."""
+        if self._reader.refresh():
+            self._catalogue = dict(self._reader.tracks)
+        return self._catalogue
+
+    def close(self) -> None:
+        """Stop following."""
+        self._reader.close()
+
+
+NEWEST = 50
+"""Letters of each partition that are looked at when the dashboard starts."""
+
+SHOWN_LETTERS = 100
+SHOWN_BYTES = 200
+MOST_AT_ONCE = 1_000
+
+
+class LettersReader:
+    """Follows the dead-letter topic; of copies of a letter the first is shown.
+
+    Parameters
+    ----------
+    redis : redis.Redis or RedisCluster
+        Blocking, with raw replies.
+    """
+
+    def __init__(self, settings: Settings, redis: Any) -> None:
+        self._redis = redis
+        self._resolutions = dead_letter_resolutions(settings.topic_prefix)
+        self._tail = Tail(settings, Topics.of(settings).dead_letters.name, NEWEST)
+        self._letters: OrderedDict[str, Letter] = OrderedDict()
+
+    def read(self) -> tuple[Letter, ...]:
+        """Return the letters, the newest first."""
+        for message in self._tail.take(MOST_AT_ONCE):
+            letter = letter_of(message)
+            if letter is not None:
+                self._letters.setdefault(letter.origin, letter)
+        while len(self._letters) > SHOWN_LETTERS:
+            self._letters.popitem(last=False)
+        if not self._letters:
+            return ()
+        deeds = self._redis.hmget(self._resolutions, list(self._letters))
+        known = [
+            letter._replace(deed=json.loads(deed)["deed"]) if deed else letter
+            for letter, deed in zip(self._letters.values(), deeds, strict=True)
+        ]
+        return tuple(sorted(known, key=lambda letter: -letter.at_ms))
+
+    def close(self) -> None:
+        """Stop following."""
+        self._tail.close()
+
+
+def letter_of(message: Message) -> Letter | None:
+    """Return the letter that a record is; None where its headers do not say where it comes from."""
+    headers = dict(message.headers() or ())
+    origin = origin_of(headers.items())
+    if origin is None:
+        return None
+
+    def text(name: str) -> str:
+        value: bytes = headers.get(PREFIX + name, b"")
+        return value.decode("utf-8", "backslashreplace")
+
+    return Letter(
+        origin=str(origin),
+        at_ms=message.timestamp()[1],
+        reason=text("exception.class.name"),
+        message=text("exception.message"),
+        value=(message.value() or b"")[:SHOWN_BYTES],
+        deed="excluded" if is_exclusion(headers.items()) else "",
+    )
+
+
+class ModelsReader:
+    """Asks Redis, where the last snapshots lie beside the learner's state; the bytes themselves are not read.
+
+    Parameters
+    ----------
+    redis : redis.Redis or RedisCluster
+        Blocking, with raw replies.
+    """
+
+    def __init__(self, settings: Settings, redis: Any) -> None:
+        self._redis = redis
+        self._learners = StateReader(redis, settings.with_(topic_prefix=learner_prefix(settings.topic_prefix)))
+
+    def read(self) -> tuple[LearnedModel, ...]:
+        """Return the models that have a snapshot."""
+        key = partition_key(self._learners.namespace, 0, SNAPSHOTS)
+        sizes = [(kind.name, self._redis.hstrlen(key, kind.name)) for kind in MODELS]
+        return tuple(LearnedModel(name, size, size / MAX_BODY_BYTES) for name, size in sizes if size)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+SHOWN = 20
+CANDIDATES = 250
+"""How many of the tracks that are popular now may be rising ones."""
+
+SHORT, LONG, LONGEST = "1h", "1d", "30d"
+
+
+class RankingsReader:
+    """Reads the tops from Redis.
+
+    Parameters
+    ----------
+    state : StateReader
+    catalogue : callable
+        Returns the newest catalogue.
+    """
+
+    def __init__(self, state: StateReader, catalogue: Callable[[], Catalogue]) -> None:
+        self._state = state
+        self._catalogue = catalogue
+
+    def read(self) -> Rankings:
+        """Take a reading."""
+        now_ms = self._state.event_time_ms()
+        recent, recent_scores = self._state.top_tracks(SHORT, CANDIDATES)
+        longer, longer_scores = self._state.top_tracks(LONG, TOP_TRACKS)
+        month, month_scores = self._state.top_tracks(LONGEST, SHOWN)
+        popularity = popularity_at(recent_scores, SHORT, now_ms)
+        risen = _risen(recent, popularity, longer, popularity_at(longer_scores, LONG, now_ms))
+        steepest = np.argsort(-risen, kind="stable")[:SHOWN]
+        return Rankings(
+            now=self._named(recent[:SHOWN], popularity[:SHOWN]),
+            rising=self._named(recent[steepest], risen[steepest]),
+            month=self._named(month, popularity_at(month_scores, LONGEST, now_ms)),
+            event_time_ms=now_ms,
+        )
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _named(self, ids: NDArray[np.int64], values: NDArray[np.float64]) -> tuple[RankedTrack, ...]:
+        ranked, tracks = [], self._catalogue()
+        for id_, value in zip(ids.tolist(), values.tolist(), strict=True):
+            track = tracks.get(id_)
+            title, artist = (track.title, track.artist) if track else (f"track {id_}", "not in the catalogue")
+            ranked.append(RankedTrack(id_, title, artist, value))
+        return tuple(ranked)
+
+
+def _risen(
+    recent: NDArray[np.int64],
+    recent_popularity: NDArray[np.float64],
+    longer: NDArray[np.int64],
+    longer_popularity: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return how much each recent track has risen; one below the longer top is taken to be its last."""
+    past_of = dict(zip(longer.tolist(), longer_popularity.tolist(), strict=True))
+    last = float(longer_popularity[-1]) if len(longer_popularity) else 0.0
+    return rise(recent_popularity, [past_of.get(track, last) for track in recent.tolist()])
+
+
+SHOWN_REPLAYS = 20
+
+
+class ReplaysReader:
+    """Reads the records of namespaces and how far each has come.
+
+    Parameters
+    ----------
+    redis : redis.Redis or RedisCluster
+        Blocking, with raw replies.
+    """
+
+    def __init__(self, settings: Settings, redis: Any) -> None:
+        self._redis = redis
+        self._prefix = settings.topic_prefix
+
+    def read(self) -> tuple[Replay, ...]:
+        """Return the newest replays and snapshots, the newest first."""
+        records = [NamespaceRecord.from_json(text) for text in self._redis.hvals(namespace_records(self._prefix))]
+        newest = sorted(records, key=lambda record: (-record.created_ms, record.id))[:SHOWN_REPLAYS]
+        if not newest:
+            return ()
+        pointer = self._redis.get(namespace_pointer(self._prefix))
+        live = pointer.decode() if pointer else default_namespace(self._prefix)
+        return tuple(self._progress(record, live) for record in newest)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _progress(self, record: NamespaceRecord, live: str) -> Replay:
+        pipeline = self._redis.pipeline(transaction=False)
+        for partition in record.start:
+            pipeline.hget(checkpoint_key(record.namespace, partition), "next_offset")
+        wanted = sum(record.end[partition] - start for partition, start in record.start.items())
+        folded = sum(
+            min(max(int(offset or 0), start), record.end[partition]) - start
+            for (partition, start), offset in zip(record.start.items(), pipeline.execute(), strict=True)
+        )
+        return Replay(record.id, _role(record, live), record.created_ms, folded, wanted, _note(record))
+
+
+def _role(record: NamespaceRecord, live: str) -> str:
+    if record.namespace == live:
+        return "live"
+    if not record.done:
+        return "under way"
+    return "partial" if record.partial else "ready"
+
+
+def _note(record: NamespaceRecord) -> str:
+    if record.partial:
+        return "; ".join(record.partial)
+    if record.equals_live is None:
+        return f"leaves out {record.left_out:,} excluded listens" if record.left_out else ""
+    return "equals the live state" if record.equals_live else "differs from the live state"
+
+
+TIMEOUT_S = 2.0
+
+
+class TrafficReader:
+    """Compares where the topics end with the reading before, and with what worker and recommender have done."""
+
+    def __init__(self, settings: Settings, state: StateReader) -> None:
+        self._topics = Topics.of(settings)
+        self._state = state
+        self._offsets = OffsetReader(settings)
+        # it never subscribes, so it is no member of the group
+        self._recommender = Consumer(clients.consumer_config(settings, f"{settings.topic_prefix}-{GROUP}"))
+        self._before: tuple[float, Offsets] = (time.monotonic(), self._offsets.ends())
+
+    def read(self) -> Traffic:
+        """Take a reading; raises what Kafka's and Redis's clients raise."""
+        now_s, ends = time.monotonic(), self._offsets.ends()
+        before_s, before = self._before
+        self._before = (now_s, ends)
+        per_s = rates(before, ends, max(now_s - before_s, 1e-3))
+        records = totals(ends)
+        listens, answers = self._topics.listens.name, self._topics.recommendations.name
+        return Traffic(
+            listens=records.get(listens, 0),
+            recommendations=records.get(answers, 0),
+            listens_per_s=per_s.get(listens, 0.0),
+            recommendations_per_s=per_s.get(answers, 0.0),
+            worker_lag=_behind(ends, listens, self._state.checkpoints()),
+            recommender_lag=self._recommender_lag(ends),
+            dead_letters=records.get(self._topics.dead_letters.name, 0),
+        )
+
+    def close(self) -> None:
+        """Let go of Kafka."""
+        self._recommender.close()
+
+    def _recommender_lag(self, ends: Offsets) -> tuple[int, ...]:
+        requests = self._topics.recommendation_requests.name
+        asked = [TopicPartition(topic, partition) for topic, partition in ends if topic == requests]
+        found = self._recommender.committed(asked, timeout=TIMEOUT_S) if asked else []
+        return _behind(ends, requests, {at.partition: max(at.offset, 0) for at in found if at.error is None})
+
+
+def _behind(ends: Offsets, topic: str, done: dict[int, int]) -> tuple[int, ...]:
+    # the end was read a moment before what is done, which may be further by now
+    return tuple(max(0, end - done.get(at[1], 0)) for at, end in sorted(ends.items()) if at[0] == topic)

@@ -1,1 +1,0 @@
-"""Readers: each asks Kafka or Redis for one part of a snapshot."""

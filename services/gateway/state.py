@@ -1,0 +1,195 @@
+"""What the gateway keeps up to date in the background: event time, what is popular, the catalogue."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from core.errors import TopicError
+from core.kafka.config import partition_of
+from schemas.catalogue import CatalogueReader
+from schemas.event_time import LEAD_MS, event_time_of
+from schemas.events import Track
+from services.gateway.errors import UnavailableError
+from streams.read import StateReader
+from streams.store.connect import REDIS_ERRORS
+
+
+class EventClock:
+    """The wall clock, or, for listeners whose partition's event time is ahead of it, that time advancing with it.
+
+    A simulation at full speed leaves listens of the future behind. A listen of now would come late for all that
+    decays or expires by event time. Each partition is followed on its own, and no further than the service as a whole
+    has come (`event_time_of`), so a partition whose time is wrong moves the clock of no other.
+
+    Parameters
+    ----------
+    partitions : int
+        Of the listens topic.
+    wall_s : callable
+        Seconds since the epoch.
+
+    Examples
+    --------
+    >>> now = [1_000.0]
+    >>> clock = EventClock(partitions=1, wall_s=lambda: now[0])
+    >>> clock.now_ms(42)
+    1000000
+    >>> clock.follow({0: 5_000_000})  # the topic is an hour ahead
+    >>> now[0] += 1.0
+    >>> clock.now_ms(42)
+    5001000
+    >>> clock.follow({0: 900_000})  # another namespace was made the live one, whose time is not
+    >>> clock.now_ms(42)
+    1001000
+    """
+
+    def __init__(self, partitions: int, wall_s: Callable[[], float] = time.time) -> None:
+        self._partitions = partitions
+        self._wall_s = wall_s
+        self._seen_ms: dict[int, int] = {}
+        self._ahead_ms: dict[int, int] = {}
+
+    def now_ms(self, user: int) -> int:
+        """Return the event time of what a listener does now."""
+        return self._wall_ms() + self._ahead_of(user)
+
+    def is_simulated(self, user: int) -> bool:
+        """Say whether that time is too far from the wall clock to pass for it."""
+        return self._ahead_of(user) > LEAD_MS // 2
+
+    def follow(self, event_times: Mapping[int, int]) -> None:
+        """Take in the event time of each partition that was listened to, as of now."""
+        service_ms = event_time_of(list(event_times.values()))
+        for partition, event_ms in event_times.items():
+            reached_ms = min(event_ms, service_ms)
+            ahead_ms = max(0, reached_ms - self._wall_ms())
+            if reached_ms >= self._seen_ms.get(partition, 0):
+                ahead_ms = max(ahead_ms, self._ahead_ms.get(partition, 0))
+            self._seen_ms[partition], self._ahead_ms[partition] = reached_ms, ahead_ms
+        for partition in self._seen_ms.keys() - event_times.keys():
+            del self._seen_ms[partition], self._ahead_ms[partition]
+
+    def _ahead_of(self, user: int) -> int:
+        return self._ahead_ms.get(partition_of(user, self._partitions), 0)
+
+    def _wall_ms(self) -> int:
+        return int(self._wall_s() * 1000)
+
+
+HALF_LIFE = "1d"
+TOP = 100
+POPULAR_EVERY_S = 5.0
+"""Merging the tops of all partitions is most of what a gateway does when nobody asks; they change slowly."""
+
+
+class LiveState:
+    """Read in the background, so that a request that needs it never waits for Redis.
+
+    Parameters
+    ----------
+    reader : StateReader
+        Blocking; `refresh` belongs in a thread.
+    clock : EventClock
+    refused_writes : callable
+        Returns why Redis refuses writes, None where it takes them; blocking. Sessions are written with every request.
+
+    Attributes
+    ----------
+    popular : list of int
+        The most popular tracks, best first; empty before the first listen.
+    problem : str | None
+        Why the last look failed, or Redis refuses writes.
+    """
+
+    def __init__(
+        self, reader: StateReader, clock: EventClock, refused_writes: Callable[[], str | None] = lambda: None
+    ) -> None:
+        self._reader = reader
+        self._clock = clock
+        self._refused_writes = refused_writes
+        self.popular: list[int] = []
+        self.problem: str | None = None
+        self._popular_due_s = 0.0
+
+    def refresh(self) -> None:
+        """Look again; what was read last stays where Redis does not answer."""
+        try:
+            self._clock.follow(self._reader.event_times())
+            if not self.popular or time.monotonic() >= self._popular_due_s:
+                tracks, _ = self._reader.top_tracks(HALF_LIFE, TOP)
+                self.popular = tracks.tolist()
+                self._popular_due_s = time.monotonic() + POPULAR_EVERY_S
+            self.problem = self._refused_writes()
+        except REDIS_ERRORS as error:
+            self.problem = f"Redis does not answer ({type(error).__name__})"
+
+
+LOOK_AGAIN_S = 0.2
+"""How soon the topic is looked at again for a track that was not there."""
+WAITING = 64
+"""How many may wait for that: whoever makes up tracks must not take the places of those who do not."""
+
+
+class KnownTracks:
+    """The catalogue. Before a track is said to be unknown, the topic is looked at once more: it may be new.
+
+    Parameters
+    ----------
+    reader : CatalogueReader
+        Read up to its end already.
+    """
+
+    def __init__(self, reader: CatalogueReader) -> None:
+        self._reader = reader
+        self._looking = asyncio.Lock()
+        self._began_s = -LOOK_AGAIN_S
+        self._problem: UnavailableError | None = None
+        self._waiting = 0
+        self._ids: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._reader.tracks)
+
+    async def find(self, track: int) -> Track | None:
+        """Return the track.
+
+        Raises
+        ------
+        UnavailableError
+            It is unknown so far, and the topic cannot be read.
+        """
+        if (known := self._reader.tracks.get(track)) is not None:
+            return known
+        if self._waiting < WAITING:
+            self._waiting += 1
+            try:
+                await self.look()
+            finally:
+                self._waiting -= 1
+        return self._reader.tracks.get(track)
+
+    async def look(self) -> None:
+        """Read what was added before this call; raises as `find`."""
+        asked_s = time.monotonic()
+        async with self._looking:
+            if self._began_s < asked_s:  # else somebody has looked since
+                await asyncio.sleep(self._began_s + LOOK_AGAIN_S - time.monotonic())
+                self._began_s, self._problem = time.monotonic(), None
+                try:
+                    await asyncio.to_thread(self._reader.refresh)
+                except TopicError as error:
+                    self._problem = UnavailableError(f"the catalogue cannot be read: {error}")
+            if self._problem is not None:
+                raise self._problem
+
+    def ids(self) -> Sequence[int]:
+        """Return the tracks' ids, ascending."""
+        if len(self._ids) != len(self):
+            self._ids = sorted(self._reader.tracks)
+        return self._ids
+
+    async def close(self) -> None:
+        """Stop following."""
+        await asyncio.to_thread(self._reader.close)

@@ -1,0 +1,284 @@
+"""Requests grouped by recommender, each group answered at once, with the declared fallbacks.
+
+A recommender that raises has no answer: its fallback gives one, and everybody else is served as before.
+
+One that goes on raising is left out for a while (a circuit breaker: Nygard, "Release It!", 2007), so that a treatment
+that is broken costs next to nothing and does not fill the log.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.errors import RecommenderError
+from services.recommender.protocol import NO_ANSWER, Answers, Batch, Recommender, no_answers
+
+
+class Answered:
+    """The answers to a batch, and who made them.
+
+    Attributes
+    ----------
+    tracks : ndarray of int64, shape (n,)
+        `NO_ANSWER` where the whole chain had none.
+    propensities : ndarray of float64, shape (n,)
+    recommenders : list of str, length n
+        Who really answered.
+    candidates : list of int or None, length n
+        How many tracks it was chosen from.
+    policies : list of str or None, length n
+        Which of the recommender's policies chose.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.tracks: NDArray[np.int64] = np.full(size, NO_ANSWER, dtype=np.int64)
+        self.propensities: NDArray[np.float64] = np.zeros(size)
+        self.recommenders: list[str] = [""] * size
+        self.candidates: list[int | None] = [None] * size
+        self.policies: list[str | None] = [None] * size
+
+    def put(self, rows: NDArray[np.int64], name: str, answers: Answers) -> NDArray[np.int64]:
+        """Enter a recommender's answers to some rows; return the rows that it had none for."""
+        has_answer = answers.tracks != NO_ANSWER
+        self.tracks[rows] = answers.tracks
+        self.propensities[rows] = answers.propensities
+        answered = rows[has_answer].tolist()
+        for row in answered:
+            self.recommenders[row] = name
+        if answers.candidates is not None:
+            for row, count in zip(answered, answers.candidates[has_answer].tolist(), strict=True):
+                self.candidates[row] = count
+        if answers.policies is not None:
+            for row, there, policy in zip(rows.tolist(), has_answer.tolist(), answers.policies, strict=True):
+                self.policies[row] = policy if there else None
+        missing: NDArray[np.int64] = rows[~has_answer]
+        return missing
+
+    def asked(self, wanted: Sequence[str]) -> list[tuple[str, bool]]:
+        """Return the policy that each request was meant for, and whether another answered in its place.
+
+        Parameters
+        ----------
+        wanted : sequence of str, length n
+            As `answer` had it.
+
+        Returns
+        -------
+        list of (str, bool), length n
+            A policy is called as in `streams.folds.policy_results`: `sticky_artist`, `mix/rerank`.
+        """
+        return list(map(_asked, wanted, self.recommenders, self.policies))
+
+
+def answer(batch: Batch, wanted: Sequence[str], recommenders: Mapping[str, Recommender]) -> Answered:
+    """Answer a batch.
+
+    Parameters
+    ----------
+    batch : Batch, n requests
+    wanted : sequence of str, length n
+        The recommender that each request's treatment names.
+    recommenders : mapping of name to Recommender
+    """
+    answered = Answered(len(batch))
+    groups: dict[str, list[int]] = {}
+    for row, asked in enumerate(wanted):
+        groups.setdefault(asked, []).append(row)
+    for first, members in groups.items():
+        name: str | None = first
+        rows = np.array(members, dtype=np.int64)
+        while name is not None and len(rows):
+            recommender = recommenders[name]
+            answers = recommender.recommend(batch if len(rows) == len(batch) else batch.select(rows))
+            rows = answered.put(rows, name, answers)
+            name = recommender.fallback
+    return answered
+
+
+def drawn_policy(drawn: str, answered: str) -> str:
+    """Name the policy that was drawn, and who stood in for it.
+
+    Examples
+    --------
+    >>> drawn_policy("memory", "memory"), drawn_policy("memory", "sticky_norepeat")
+    ('memory', 'memory/sticky_norepeat')
+    """
+    return drawn if answered == drawn else f"{drawn}/{answered}"
+
+
+def _asked(wanted: str, answered: str, policy: str | None) -> tuple[str, bool]:
+    if answered != wanted or policy is None:
+        return wanted, answered != wanted
+    drawn, _, stand_in = policy.partition("/")
+    return f"{wanted}/{drawn}", bool(stand_in)
+
+
+def check_chains(recommenders: Mapping[str, Recommender]) -> None:
+    """Make sure that every fallback exists and no chain runs in a circle.
+
+    Raises
+    ------
+    RecommenderError
+        Naming the chain.
+    """
+    for first in recommenders:
+        chain = [first]
+        while (name := recommenders[chain[-1]].fallback) is not None:
+            chain.append(name)
+            if name not in recommenders or name in chain[:-1]:
+                raise RecommenderError(f"the fallback chain {' → '.join(chain)} does not end")
+
+
+log = logging.getLogger(__name__)
+
+FAILURES_IN_A_ROW = 5
+LEFT_OUT_S = 30.0
+LOG_EVERY_S = 60.0
+
+
+class Breaker:
+    """What is known of one recommender's failures.
+
+    After `FAILURES_IN_A_ROW` calls that raised it is left out for `LEFT_OUT_S`; then one call is tried, and another
+    failure leaves it out again.
+
+    Parameters
+    ----------
+    name : str
+        The recommender's.
+    clock : callable
+        Monotonic seconds.
+
+    Attributes
+    ----------
+    failures : int
+        Calls that raised, since the start.
+
+    Examples
+    --------
+    >>> now = [0.0]
+    >>> breaker = Breaker("mine", clock=lambda: now[0])
+    >>> for _ in range(FAILURES_IN_A_ROW):
+    ...     breaker.failed(ValueError("no such artist"))
+    >>> breaker.left_out
+    True
+    >>> now[0] = LEFT_OUT_S
+    >>> breaker.left_out
+    False
+    """
+
+    def __init__(self, name: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._name = name
+        self._clock = clock
+        self._in_a_row = 0
+        self._left_out_until_s = -math.inf
+        self._logged_at_s = -math.inf
+        self._unlogged = 0
+        self.failures = 0
+
+    @property
+    def left_out(self) -> bool:
+        """Whether it is not asked at the moment."""
+        return self._clock() < self._left_out_until_s
+
+    def succeeded(self) -> None:
+        """Note a call that gave answers."""
+        self._in_a_row = 0
+
+    def failed(self, error: Exception) -> None:
+        """Count a call that raised, and log it with its traceback where the last one was logged long ago."""
+        now_s = self._clock()
+        self.failures += 1
+        self._in_a_row += 1
+        self._unlogged += 1
+        if self._in_a_row >= FAILURES_IN_A_ROW:
+            self._left_out_until_s = now_s + LEFT_OUT_S
+        if now_s - self._logged_at_s >= LOG_EVERY_S:
+            log.error(
+                "recommender %s raised %s (%d times since this was last said); its fallback answers%s",
+                self._name,
+                type(error).__name__,
+                self._unlogged,
+                f", and it is left out for {LEFT_OUT_S:.0f} s" if self._left_out_until_s > now_s else "",
+                exc_info=error,
+            )
+            self._logged_at_s, self._unlogged = now_s, 0
+
+
+class Guarded:
+    """A recommender behind its breaker.
+
+    Parameters
+    ----------
+    recommender : Recommender
+    breaker : Breaker
+
+    Examples
+    --------
+    >>> from services.recommender.toppop import TopPop
+    >>> guarded = Guarded(TopPop(lambda: 1 / 0), Breaker("toppop"))
+    >>> guarded.recommend(Batch.of([], [])).tracks.tolist(), guarded.fallback
+    ([], 'random')
+    """
+
+    def __init__(self, recommender: Recommender, breaker: Breaker) -> None:
+        self.name = recommender.name
+        self.fallback = recommender.fallback
+        self._recommender = recommender
+        self._breaker = breaker
+
+    def recommend(self, batch: Batch) -> Answers:
+        """Return the recommender's answers; none where it raises or is left out."""
+        if self._breaker.left_out:
+            return no_answers(len(batch))
+        try:
+            answers = self._recommender.recommend(batch)
+            _check(answers, len(batch))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must not reach the other arms; it is logged
+            self._breaker.failed(error)
+            return no_answers(len(batch))
+        self._breaker.succeeded()
+        return answers
+
+
+class Guards:
+    """The breakers by name. They are kept when the recommenders are made anew for a catalogue that has grown.
+
+    Attributes
+    ----------
+    breakers : dict of str to Breaker
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self.breakers: dict[str, Breaker] = {}
+
+    def __call__(self, recommender: Recommender) -> Recommender:
+        """Put a recommender behind the breaker of its name."""
+        name = recommender.name
+        return Guarded(recommender, self.breakers.setdefault(name, Breaker(name, self._clock)))
+
+
+def _check(answers: Answers, size: int) -> None:
+    """Refuse answers that would fail later, where they are put together with others' or listened to.
+
+    Raises
+    ------
+    RecommenderError
+        Naming the field.
+    """
+    for field, values in answers._asdict().items():
+        if values is None and field in ("candidates", "policies"):
+            continue
+        if len(values) != size:
+            raise RecommenderError(f"{len(values)} {field} answer {size} requests")
+        if field == "tracks" and not np.issubdtype(values.dtype, np.integer):
+            raise RecommenderError(f"tracks are of type {values.dtype}, not whole numbers")
+        if field == "propensities" and not np.isfinite(values).all():
+            raise RecommenderError("a propensity is no number; the listens it led to would be dead letters")

@@ -1,0 +1,225 @@
+"""The factors that the learner published, ready to predict what a session will hear of any track.
+
+What the factors expect of every track of each session's pool, artist discount included.
+
+The discount is put into logits, so that the best track can be found without computing what is expected of the others:
+the fraction γ^k · σ(l) is σ(l') for ::
+
+    l' = k · log γ − log(1 + exp(−l) − γ^k)
+
+which is l where k is 0; so only the tracks of the artists that a session has heard need it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from schemas.events import Model
+from services.recommender.catalogue import Catalogue
+from services.recommender.genre_pools import GenrePools
+from services.recommender.sessions import SessionsSoFar
+from streams.learner.models.factors import BIAS, Factors, read_factors
+from streams.learner.models.taste import ARTIST_DISCOUNT, eases, tastes, weights
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float32]
+
+
+class Taste(NamedTuple):
+    """What b sessions are after.
+
+    Attributes
+    ----------
+    vectors : ndarray of float32, shape (b, d + 1)
+        Taste, and a 1 for the bias.
+    ease : ndarray of float32, shape (b,)
+        How much easier to please than predicted.
+    """
+
+    vectors: Floats
+    ease: Floats
+
+
+class FactorTable:
+    """Vectors and biases of the catalogue's rows.
+
+    Attributes
+    ----------
+    rows : ndarray of float32, shape (n, d + 1)
+    pooled : ndarray of float32, shape (n, d + 1)
+        The same in the order of the pools.
+    """
+
+    def __init__(self, factors: Factors, catalogue: Catalogue, pools: GenrePools) -> None:
+        self.rows: Floats = factors.of(
+            catalogue.tracks, catalogue.artists, catalogue.artist_of, catalogue.genres, catalogue.genre_of
+        )
+        self.pooled: Floats = self.rows[pools.order]
+
+    def taste(self, so_far: SessionsSoFar) -> Taste:
+        """Return the taste after each session's last listen."""
+        at = np.arange(len(so_far)), so_far.last()
+        parts = self.rows[so_far.rows]
+        vectors, weight = parts[..., :BIAS], weights(so_far.liking, so_far.valid)
+        after = tastes(vectors, weight)
+        logits = parts[..., BIAS].copy()
+        logits[:, 1:] += np.vecdot(after[:, :-1], vectors[:, 1:])
+        evidence = so_far.evidence.copy()
+        evidence[:, 0] = 0
+        taste = np.ones((len(so_far), parts.shape[-1]), dtype=np.float32)
+        taste[:, :BIAS] = after[at]
+        return Taste(taste, eases(logits, so_far.liking, evidence)[at])
+
+    def predict(self, taste: Taste, sessions: Ints, rows: Ints) -> Floats:
+        """Return the predicted liking of tracks by sessions, shape (m,); the artist discount is not in it."""
+        logits = np.vecdot(taste.vectors[sessions], self.rows[rows])
+        liking: Floats = expit(logits + taste.ease[sessions])
+        return liking
+
+
+class ServedFactors:
+    """A snapshot and its table for the catalogue; the table is made anew where the catalogue has grown.
+
+    Parameters
+    ----------
+    factors : Factors
+    """
+
+    def __init__(self, factors: Factors) -> None:
+        self._factors = factors
+        self._made: tuple[GenrePools, FactorTable] | None = None
+
+    def table(self, catalogue: Catalogue, pools: GenrePools) -> FactorTable:
+        """Return the table for a catalogue."""
+        made = self._made
+        if made is None or made[0] is not pools:
+            made = self._made = (pools, FactorTable(self._factors, catalogue, pools))
+        return made[1]
+
+
+LatestFactors = Callable[[], ServedFactors | None]
+
+
+def factors_of(model: Model) -> ServedFactors:
+    """Read a snapshot.
+
+    Raises
+    ------
+    ValueError
+        Its body is something else.
+    """
+    return ServedFactors(read_factors(model.body))
+
+
+TAKEN = np.float32(-np.inf)
+"""Of a track that the session has had."""
+_LOWEST = np.float32(-80.0)
+"""Below, exp(−l) would leave the range of single precision."""
+
+
+class PoolLogits:
+    """Logits of b sessions, each over its own pool.
+
+    Parameters
+    ----------
+    so_far : SessionsSoFar
+    table : FactorTable
+    taste : Taste
+    pools : GenrePools
+    catalogue : Catalogue
+        Of which the pools are.
+
+    Attributes
+    ----------
+    pools : ndarray of int64, shape (b,)
+        The pool of each session.
+
+    Examples
+    --------
+    >>> from schemas.events import RecommendationRequest, Track
+    >>> from services.recommender.protocol import Batch
+    >>> from services.recommender.factors import ServedFactors
+    >>> from services.recommender.sessions import sessions_so_far
+    >>> from streams.learner.models.factors import FactorModel, read_factors
+    >>> catalogue = Catalogue([Track(7, "a", None, None, "x"), Track(8, "a", None, None, "y")])
+    >>> pools = GenrePools(catalogue)
+    >>> heard = RecommendationRequest("s-0", 42, "s", 0, 7, 1.0, 0, 0)
+    >>> so_far = sessions_so_far(Batch.of([heard], [None]), catalogue)
+    >>> table = ServedFactors(read_factors(FactorModel({}).snapshot())).table(catalogue, pools)
+    >>> rows, expected, free = PoolLogits(so_far, table, table.taste(so_far), pools, catalogue).best()
+    >>> rows.tolist(), [f"{one:.2f}" for one in expected], free.tolist()
+    ([1], ['0.45'], [1])
+    """
+
+    def __init__(
+        self, so_far: SessionsSoFar, table: FactorTable, taste: Taste, pools: GenrePools, catalogue: Catalogue
+    ) -> None:
+        self.pools = pools.of_sessions(so_far)
+        self._all = pools
+        self._catalogue = catalogue
+        self._ease = taste.ease
+        by_pool = np.argsort(self.pools, kind="stable")
+        sizes = pools.size[self.pools[by_pool]]
+        ends = np.cumsum(sizes)
+        # session s has the logit of the track at place p of the pools' order at begin[s] + p
+        self._begin = np.empty(len(so_far), dtype=np.int64)
+        self._begin[by_pool] = ends - sizes - pools.start[self.pools[by_pool]]
+        self._flat: Floats = np.empty(int(sizes.sum()), dtype=np.float32)
+        self._of_pools: list[tuple[int, Ints, Floats]] = []
+        first = np.flatnonzero(np.diff(self.pools[by_pool], prepend=-1)).tolist()
+        for begin, end in pairwise([*first, len(so_far)]):
+            members = by_pool[begin:end]
+            pool = int(self.pools[members[0]])
+            start, size = int(pools.start[pool]), int(pools.size[pool])
+            at = int(self._begin[members[0]]) + start
+            logits = self._flat[at : at + size * len(members)].reshape(len(members), size)
+            np.matmul(taste.vectors[members], table.pooled[start : start + size].T, out=logits)
+            self._of_pools.append((pool, members, logits))
+        self._discount(so_far)
+
+    def best(self) -> tuple[Ints, Floats, Ints]:
+        """Return each session's best track as a row, what is expected of it, and how many tracks are free."""
+        b = len(self.pools)
+        rows, logits, free = np.full(b, -1), np.full(b, TAKEN), np.zeros(b, dtype=np.int64)
+        for pool, members, of_members in self._of_pools:
+            columns = np.argmax(of_members, axis=1)
+            logits[members] = of_members[np.arange(len(members)), columns]
+            rows[members] = self._all.rows(pool)[columns]
+            free[members] = np.count_nonzero(of_members != TAKEN, axis=1)
+        return np.where(free > 0, rows, -1), expit(logits + self._ease), free
+
+    def free_rows(self, session: int) -> Ints:
+        """Return the rows of the tracks that a session has not had."""
+        rows = self._all.rows(int(self.pools[session]))
+        begin = self._begin[session] + self._all.start[self.pools[session]]
+        free: Ints = rows[self._flat[begin : begin + len(rows)] != TAKEN]
+        return free
+
+    def expected(self, sessions: Ints, rows: Ints) -> Floats:
+        """Return the expected fraction of tracks in their session's pool, shape (m,); 0 for one that it has had."""
+        fractions: Floats = expit(self._flat[self._begin[sessions] + self._all.place_of[rows]] + self._ease[sessions])
+        return fractions
+
+    def _discount(self, so_far: SessionsSoFar) -> None:
+        """Put the artist discount and what was heard into the logits."""
+        pools, catalogue = self._all, self._catalogue
+        artists = len(catalogue.artists)
+        keys, counts = np.unique(so_far.session_of * artists + catalogue.artist_of[so_far.heard], return_counts=True)
+        session, artist = np.divmod(keys, artists)
+        group = pools.groups(self.pools[session], artist)
+        session, group, counts = session[group >= 0], group[group >= 0], counts[group >= 0]
+        sizes = pools.artist_size[group]
+        within = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        at = np.repeat(self._begin[session] + pools.artist_start[group], sizes) + within
+        count, ease = np.repeat(counts, sizes), np.repeat(self._ease[session], sizes)
+        kept = (ARTIST_DISCOUNT ** np.arange(int(counts.max(initial=0)) + 1)).astype(np.float32)[count]
+        logits = np.maximum(self._flat[at] + ease, _LOWEST)
+        self._flat[at] = np.log(kept) - np.log(1 + np.exp(-logits) - kept) - ease
+        here = pools.pool_of[so_far.heard] == self.pools[so_far.session_of]
+        self._flat[self._begin[so_far.session_of[here]] + pools.place_of[so_far.heard[here]]] = TAKEN

@@ -1,0 +1,269 @@
+"""What a listener has heard in the session: from the state, and from requests that the worker has not folded yet.
+
+The sessions that ask, as arrays: everything heard in them, and a closer look at their first and last listens.
+
+A request may come before the worker has folded the listen that it carries. What the state lacks of the session is
+added from the request, so an answer does not depend on who was faster.
+
+What sessions have told this service lately, and the state may not have yet.
+
+A request carries the listen just made. The listens before it are in the state only if the worker was faster than the
+listener; where it was not, the session would be offered again what it has just had. All requests of a listener come to
+one member of the group, so their own listens fill the gap. After a rebalance the new member knows none of them, and
+answers by the state until it does.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.events import Listen, RecommendationRequest
+from services.recommender.catalogue import Catalogue
+from services.recommender.lists import NO_TRACK
+from services.recommender.protocol import Batch
+from streams.folds.users import HISTORY_LISTENS, LISTEN, GenerationCache, UserState
+from streams.learner.models.taste import evidence_of
+
+
+class RecentListens(NamedTuple):
+    """The last listens of each listener of a batch, newest first.
+
+    Attributes
+    ----------
+    tracks : ndarray of int64, shape (n, count)
+        `NO_TRACK` where there was no earlier listen.
+    fractions : ndarray of float64, shape (n, count)
+        0 there.
+    """
+
+    tracks: NDArray[np.int64]
+    fractions: NDArray[np.float64]
+
+
+def has_seen(state: UserState | None, request: RecommendationRequest) -> bool:
+    """Say whether the state has the listen that the request brought: the worker may be ahead of it or behind."""
+    return state is not None and state.session_id == request.session_id and state.session_listens > request.position
+
+
+def recent_listens(batch: Batch, count: int) -> RecentListens:
+    """Gather the last `count` listens of each listener, across sessions.
+
+    Examples
+    --------
+    >>> request = RecommendationRequest("s-0", 42, "s", 0, 7, 0.5, 0, 0)
+    >>> recent_listens(Batch.of([request], [None]), 3).tracks.tolist()
+    [[7, -1, -1]]
+    """
+    n = len(batch)
+    tracks = np.full((n, count), NO_TRACK, dtype=np.int64)
+    fractions = np.zeros((n, count))
+    tracks[:, 0] = batch.tracks
+    fractions[:, 0] = [request.fraction for request in batch.requests]
+    # all histories at once: a look at each listener's own array would cost ten times as much
+    most = count * LISTEN.itemsize
+    histories = [state.history[-most:] if state is not None else b"" for state in batch.states]
+    listens = np.frombuffer(b"".join(histories), dtype=LISTEN)
+    lengths = np.array([len(history) // LISTEN.itemsize for history in histories], dtype=np.int64)
+    rows = np.repeat(np.arange(n), lengths)
+    ends = np.cumsum(lengths)
+    ages = ends[rows] - 1 - np.arange(len(listens))
+    unseen = [not has_seen(state, request) for state, request in zip(batch.states, batch.requests, strict=True)]
+    slots = ages + np.array(unseen, dtype=np.int64)[rows]
+    fit = slots < count
+    tracks[rows[fit], slots[fit]] = listens["track"][fit]
+    fractions[rows[fit], slots[fit]] = listens["fraction"][fit]
+    return RecentListens(tracks, fractions)
+
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float32]
+
+WINDOW = HISTORY_LISTENS
+"""Listens that are looked at closely: the first, and the last ones, whose fractions the state has."""
+_TRACK = struct.Struct("<i")
+
+
+@dataclass(frozen=True, slots=True)
+class SessionsSoFar:
+    """Sessions of a batch of b requests; m listens in all of them together.
+
+    Attributes
+    ----------
+    session_of, heard : ndarray of int64, shape (m,)
+        All listens, session by session and in order: whose, and the catalogue's row of the track.
+    anchors : ndarray of int64, shape (b,)
+        Row of the first track.
+    rows : ndarray of int64, shape (b, WINDOW)
+        The first listen and the last ones; 0 where `valid` is not.
+    liking, evidence : ndarray of float32, shape (b, WINDOW)
+        See `streams.learner.models.taste`.
+    valid : ndarray of bool, shape (b, WINDOW)
+        A session begins at column 0. Tracks that are not in the catalogue are left out of everything.
+    """
+
+    session_of: Ints
+    heard: Ints
+    anchors: Ints
+    rows: Ints
+    liking: Floats
+    evidence: Floats
+    valid: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.anchors)
+
+    def last(self) -> Ints:
+        """Return the column of each session's last listen; 0 for one without."""
+        lengths: Ints = self.valid.sum(axis=1)
+        return np.maximum(lengths - 1, 0)
+
+
+def sessions_so_far(batch: Batch, catalogue: Catalogue) -> SessionsSoFar:
+    """Gather the sessions.
+
+    Examples
+    --------
+    >>> from schemas.events import RecommendationRequest, Track
+    >>> request = RecommendationRequest("s-0", 42, "s", 0, 7, 1.0, 0, 0)
+    >>> so_far = sessions_so_far(Batch.of([request], [None]), Catalogue([Track(7, "a", None, None, "x")]))
+    >>> so_far.heard.tolist(), so_far.liking[0, :2].tolist(), so_far.valid[0, :2].tolist()
+    ([0], [1.0, 0.0], [True, False])
+    """
+    tracks, fractions, lengths = _flat(batch)
+    rows = catalogue.rows_of(tracks)
+    session_of = np.repeat(np.arange(len(batch)), lengths)
+    if (rows < 0).any():
+        known = rows >= 0
+        rows, fractions, session_of = rows[known], fractions[known], session_of[known]
+        lengths = np.bincount(session_of, minlength=len(batch))
+    starts = np.cumsum(lengths) - lengths
+    earlier = _earlier_of_artist(session_of * max(len(catalogue.artists), 1) + catalogue.artist_of[rows])
+    column = np.arange(WINDOW)
+    skipped = np.maximum(lengths - WINDOW, 0)[:, None]
+    valid = column < lengths[:, None]
+    at = np.where(valid, starts[:, None] + column + np.where(column > 0, skipped, 0), 0)
+    if not len(rows):
+        nothing = np.zeros((len(batch), WINDOW), dtype=np.float32)
+        return SessionsSoFar(session_of, rows, starts * 0 - 1, at, nothing, nothing, valid)
+    evidence = evidence_of(earlier[at])
+    liking = np.minimum(fractions[at] / np.maximum(evidence, np.float32(1e-6)), np.float32(1))
+    return SessionsSoFar(
+        session_of,
+        rows,
+        np.where(lengths > 0, rows[np.minimum(starts, len(rows) - 1)], -1),
+        rows[at] * valid,
+        liking * valid,
+        evidence * valid,
+        valid,
+    )
+
+
+def _flat(batch: Batch) -> tuple[Ints, Floats, Ints]:
+    """Return all listens of the sessions one after another: track ids, fractions, and the sessions' lengths.
+
+    A fraction that the state does not have any more is 1; of those only the first listen's, which is 1, is looked at.
+    """
+    heard, histories, lengths, of_state, current = [], [], [], [], []
+    for request, state in zip(batch.requests, batch.states, strict=True):
+        tracks = b""
+        if state is not None and state.session_id == request.session_id:
+            tracks = state.heard
+            histories.append(state.history[-LISTEN.itemsize * min(len(tracks) // _TRACK.size, HISTORY_LISTENS) :])
+        else:
+            histories.append(b"")
+        of_state.append(len(tracks) // _TRACK.size)
+        if not has_seen(state, request):
+            tracks += _TRACK.pack(request.track)
+            current.append(request.fraction)
+        lengths.append(len(tracks) // _TRACK.size)
+        heard.append(tracks)
+    sizes = np.array(lengths, dtype=np.int64)
+    ends = np.cumsum(sizes)
+    flat = np.frombuffer(b"".join(heard), dtype="<i4").astype(np.int64)
+    fractions = np.ones(len(flat), dtype=np.float32)
+    known = np.array(of_state, dtype=np.int64)
+    remembered = np.array([len(history) // LISTEN.itemsize for history in histories], dtype=np.int64)
+    places = np.repeat(ends - sizes + known - np.cumsum(remembered), remembered) + np.arange(remembered.sum())
+    fractions[places] = np.frombuffer(b"".join(histories), dtype=LISTEN)["fraction"]
+    fractions[ends[known < sizes] - 1] = current
+    return flat, fractions, sizes
+
+
+def _earlier_of_artist(keys: Ints) -> Ints:
+    """Count, for each listen, the earlier ones with the same key (session and artist)."""
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    first = np.flatnonzero(np.diff(ordered, prepend=-1))
+    counts = np.empty(len(keys), dtype=np.int64)
+    counts[order] = np.arange(len(keys)) - np.repeat(first, np.diff(first, append=len(keys)))
+    return counts
+
+
+REQUESTS = 32
+"""Kept of a session: a worker that is further behind is one that stands still."""
+LISTENERS = 50_000
+
+
+class Lately:
+    """The last requests of each listener's session.
+
+    Examples
+    --------
+    >>> lately = Lately()
+    >>> first, second = (RecommendationRequest(f"s-{at}", 42, "s", at, 7 + at, 1.0, 0, 0) for at in (0, 1))
+    >>> lately.completed([first], [None])
+    [None]
+    >>> (state,) = lately.completed([second], [None])  # the worker has not folded the first one yet
+    >>> state.session_tracks().tolist()
+    [7]
+    """
+
+    def __init__(self) -> None:
+        self._of_users: GenerationCache[int, list[RecommendationRequest]] = GenerationCache(LISTENERS)
+
+    def completed(
+        self, requests: Sequence[RecommendationRequest], states: Sequence[UserState | None]
+    ) -> list[UserState | None]:
+        """Return the states with the listens folded in that earlier requests brought, and remember these requests.
+
+        The listen of the request itself is left to the recommenders, which know how to add it. A state that lacks
+        something is changed in place.
+        """
+        return [self._complete(request, state) for request, state in zip(requests, states, strict=True)]
+
+    def _complete(self, request: RecommendationRequest, state: UserState | None) -> UserState | None:
+        known = self._of_users.get(request.user)
+        if known is None or known[-1].session_id != request.session_id:
+            known = self._of_users[request.user] = []
+        heard = state.session_listens if state is not None and state.session_id == request.session_id else 0
+        for earlier in known:
+            if heard <= earlier.position < request.position:
+                state = state or UserState()
+                state.fold(_listen_of(earlier))
+        if not known or known[-1].position < request.position:
+            known.append(request)
+            del known[:-REQUESTS]
+        return state
+
+
+def _listen_of(request: RecommendationRequest) -> Listen:
+    return Listen(
+        event_id=request.request_id,
+        user=request.user,
+        track=request.track,
+        fraction=request.fraction,
+        timestamp_ms=request.timestamp_ms,
+        session_id=request.session_id,
+        position=request.position,
+        ended_session=False,
+        recommender=None,
+        treatments={},
+        propensity=None,
+        latency_ms=None,
+    )

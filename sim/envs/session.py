@@ -1,0 +1,155 @@
+"""What an environment shows and takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from core.keyed_random import integers, mix
+from core.settings import Settings
+from sim.listeners.load import load_model
+from sim.listeners.model import Floats, Ints
+from sim.schedule import Arrivals
+from sim.simulation import Listens, Simulation
+from sim.world import World, WorldConfig, find_world, open_world
+
+
+def action_space(world: World) -> spaces.Discrete:
+    """Return the tracks."""
+    return spaces.Discrete(len(world.catalogue))
+
+
+def observation_space(world: World) -> spaces.Dict:
+    """Return what an agent sees: who listens, and the listen just made.
+
+    `user` and `track` are ids, `fraction` has shape (1,) and goes from 0 to 1, `position` is the listen's place in the
+    session, from 0.
+    """
+    return spaces.Dict(
+        user=spaces.Discrete(len(world.listeners)),
+        track=spaces.Discrete(len(world.catalogue)),
+        fraction=spaces.Box(0.0, 1.0, shape=(1,), dtype=np.float32),
+        position=spaces.Box(0, np.iinfo(np.int32).max, shape=(1,), dtype=np.int32),
+    )
+
+
+def world_of(world: World | str | None) -> World:
+    """Return the world itself, the stored one of that name or directory, or the default world.
+
+    Raises
+    ------
+    WorldError
+        There is no world of that name, or it is damaged.
+    """
+    if isinstance(world, World):
+        return world
+    home = Settings.from_env().home
+    return open_world(home, WorldConfig()) if world is None else find_world(home, world)
+
+
+PAUSE_MS = 60_000
+
+
+class WalkInSchedule:
+    """Every seat is taken by a listener drawn anew for each session, as Botify's environment does.
+
+    Parameters
+    ----------
+    users : int
+        How many listeners there are.
+    seats : int
+    seed : int
+
+    Examples
+    --------
+    >>> schedule = WalkInSchedule(users=10, seats=1, seed=7)
+    >>> arrivals = schedule.arrivals(np.array([0]), np.array([0]), np.array([0]))
+    >>> bool(0 <= arrivals.users[0] < 10)
+    True
+    """
+
+    def __init__(self, users: int, seats: int, seed: int) -> None:
+        self.seats = seats
+        self._users = users
+        self._seed = seed
+
+    def arrivals(self, seats: Ints, turns: Ints, after_ms: Ints) -> Arrivals:
+        """Draw the next listener of each seat; a session's ordinal is unique over all seats."""
+        ordinals = turns * self.seats + seats
+        users = integers(mix(self._seed, ordinals), 0, np.int64(self._users))
+        return Arrivals(users, ordinals, after_ms + PAUSE_MS)
+
+
+_NO_LIMIT_MS = 2**62
+
+
+class Sitting:
+    """Seats of a world; all of them hear a track in each round.
+
+    Attributes
+    ----------
+    heard : Listens
+        The last listen on each seat, in the order of the seats.
+    """
+
+    heard: Listens
+
+    def __init__(self, world: World, model: str, seats: int, seed: int) -> None:
+        self._catalogue = world.catalogue
+        self._artists = np.array(world.catalogue.artists, dtype=object)
+        schedule = WalkInSchedule(len(world.listeners), seats, seed)
+        self._simulation = Simulation(world, load_model(model, world, seed), schedule, seed)
+        self._listen()
+
+    def play(self, tracks: NDArray[np.int64]) -> None:
+        """Play a track to each listener; where one has gone away, the next one sits down and chooses the first.
+
+        Raises
+        ------
+        gymnasium.error.InvalidAction
+            There is no such track, or not one for each listener.
+        """
+        staying = ~self.heard.ended
+        if tracks.shape != staying.shape:
+            raise gymnasium.error.InvalidAction(f"actions of shape {tracks.shape}, for {len(staying)} listeners")
+        played = tracks[staying]
+        if (unknown := played[(played < 0) | (played >= len(self._catalogue))]).size:
+            raise gymnasium.error.InvalidAction(f"track {unknown[0]}; there are 0 to {len(self._catalogue) - 1}")
+        self._simulation.answer(self.heard.seats[staying], played)
+        self._listen()
+
+    def change(self) -> None:
+        """Let everybody go away, and others sit down."""
+        self._simulation.abandon(self._simulation.asking)
+        self._listen()
+
+    def observations(self) -> dict[str, Any]:
+        """Return the columns of the observation space, one row for each seat."""
+        heard = self.heard
+        return {
+            "user": heard.users,
+            "track": heard.tracks,
+            "fraction": heard.fractions[:, None].astype(np.float32),
+            "position": heard.positions[:, None].astype(np.int32),
+        }
+
+    def infos(self) -> dict[str, Any]:
+        """Return the columns of the info, one row for each seat."""
+        heard = self.heard
+        return {
+            "session": heard.ordinals,
+            "artist": self._artists[self._catalogue.artist_of[heard.tracks]],
+            "timestamp_ms": heard.time_ms,
+        }
+
+    def rewards(self) -> Floats:
+        """Return the fraction of what was played; 0 where the listener chose the track."""
+        return np.where(self.heard.positions > 0, self.heard.fractions, 0.0)
+
+    def _listen(self) -> None:
+        listens = self._simulation.finish_listens(_NO_LIMIT_MS)
+        self.heard = listens.where(np.argsort(listens.seats))

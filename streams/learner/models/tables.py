@@ -1,0 +1,156 @@
+"""Named arrays and texts as one run of bytes: a line of JSON that says what follows, then the buffers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.keyed_random import Keys, uniform
+
+Arrays = Mapping[str, NDArray[Any]]
+
+LAYOUT_BYTES = 1024
+"""What the line of JSON has at most, beside what it says about the arrays."""
+
+
+def pack(about: Mapping[str, Any], arrays: Arrays) -> bytes:
+    """Return the bytes; equal values give equal bytes.
+
+    Parameters
+    ----------
+    about : mapping
+        Anything that JSON can say.
+    arrays : mapping of str to ndarray
+        Of numbers.
+
+    Examples
+    --------
+    >>> about, arrays = unpack(pack({"version": 1}, {"a": np.arange(3)}))
+    >>> about["version"], arrays["a"].tolist()
+    (1, [0, 1, 2])
+    """
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    layout = [[name, array.dtype.str, list(array.shape)] for name, array in contiguous.items()]
+    header = json.dumps({"about": about, "arrays": layout}, separators=(",", ":")).encode()
+    return b"\n".join([header, b"".join(array.tobytes() for array in contiguous.values())])
+
+
+def unpack(packed: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Read what `pack` wrote; the arrays are read-only.
+
+    Raises
+    ------
+    ValueError
+        The bytes are not that.
+    """
+    header, newline, buffers = packed.partition(b"\n")
+    if not newline:
+        raise ValueError(f"{len(packed)} bytes without a header are no packed arrays")
+    described = json.loads(header)
+    arrays, at = {}, 0
+    for name, dtype, shape in described["arrays"]:
+        count = int(np.prod(shape, dtype=np.int64))
+        arrays[name] = np.frombuffer(buffers, dtype=np.dtype(dtype), count=count, offset=at).reshape(shape)
+        at += arrays[name].nbytes
+    if at != len(buffers):
+        raise ValueError(f"packed arrays of {at} bytes are followed by {len(buffers) - at} more")
+    return described["about"], arrays
+
+
+K = TypeVar("K", bound=Hashable)
+
+
+class Table(Generic[K]):
+    """Rows of float32 by name.
+
+    Parameters
+    ----------
+    width : int
+    first : callable of (names)
+        Makes the rows of names met for the first time, shape (n, width). They must depend on the names alone, so that
+        a table does not depend on when it was saved and read again.
+
+    Attributes
+    ----------
+    names : list
+        In the order of the rows.
+
+    Examples
+    --------
+    >>> table = Table[str](2, lambda names: np.zeros((len(names), 2), dtype=np.float32))
+    >>> table.rows_of(["x", "y", "x"]).tolist(), table.values.shape
+    ([0, 1, 0], (2, 2))
+    """
+
+    def __init__(self, width: int, first: Callable[[Sequence[K]], NDArray[np.float32]]) -> None:
+        self.names: list[K] = []
+        self._first = first
+        self._rows: dict[K, int] = {}
+        self._values = np.zeros((0, width), dtype=np.float32)
+
+    @property
+    def values(self) -> NDArray[np.float32]:
+        """The rows, shape (number of names, width); writing to it changes the table."""
+        return self._values[: len(self.names)]
+
+    def learned(self) -> NDArray[np.float32]:
+        """Return how far each row is from what it was at first, shape as `values`."""
+        return self.values - self._first(self.names)
+
+    def rows_of(self, names: Iterable[K]) -> NDArray[np.int64]:
+        """Return the row of each name; a new name gets the next."""
+        rows, known = self._rows, len(self.names)
+        asked = list(names)
+        found = list(map(rows.get, asked))
+        if None in found:
+            new = [name for name in dict.fromkeys(asked) if name not in rows]
+            self.names += new
+            rows.update(zip(new, range(known, len(self.names)), strict=True))
+            self._make_room()
+            self._values[known : len(self.names)] = self._first(new)
+            found = [rows[name] for name in asked]
+        return np.array(found, dtype=np.int64)
+
+    def keep(self, rows: NDArray[np.int64]) -> None:
+        """Leave out all rows but some, which are given in rising order."""
+        self.restore([self.names[row] for row in rows.tolist()], self.values[rows])
+
+    def restore(self, names: Iterable[K], values: NDArray[np.float32]) -> None:
+        """Put back what was saved; what the table had is gone."""
+        self.names = list(names)
+        self._rows = {name: row for row, name in enumerate(self.names)}
+        self._values = values.copy()
+
+    def _make_room(self) -> None:
+        if len(self.names) > len(self._values):
+            grown = np.zeros((max(1024, 2 * len(self.names)), self._values.shape[1]), dtype=np.float32)
+            grown[: len(self._values)] = self._values
+            self._values = grown
+
+
+def all_but_an_eighth(worth: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Return the rows that are worth most, in rising order; of equals the earlier one stays.
+
+    Examples
+    --------
+    >>> all_but_an_eighth(np.array([3.0, 1.0, 2.0, 1.0])).tolist()
+    [0, 1, 2]
+    """
+    left_out = -(-len(worth) // 8)
+    return np.sort(np.argsort(-worth, kind="stable")[: len(worth) - left_out])
+
+
+def small_noise(keys: Keys, width: int, deviation: float) -> NDArray[np.float32]:
+    """Return rows of independent uniform numbers around 0, a function of the keys.
+
+    Returns
+    -------
+    ndarray of float32, shape (len(keys), width)
+    """
+    drawn = uniform(keys[:, None], np.arange(width))
+    noise: NDArray[np.float32] = ((drawn - 0.5) * (12.0**0.5 * deviation)).astype(np.float32)
+    return noise

@@ -1,0 +1,193 @@
+"""Sessions as what is learned from them: tracks and fractions in order, and several side by side.
+
+Sessions that go on, as the learner sees them: what was heard so far.
+
+A session is over when a listen says so, or when its listener's next listen is of another session. Of those that are
+never heard of again, the oldest are taken as over once there are too many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.training import Listens
+from streams.learner.models.tables import pack, unpack
+
+
+class FinishedSession(NamedTuple):
+    """A session that is over.
+
+    Attributes
+    ----------
+    tracks : ndarray of int64, shape (n,)
+        From its first on; the listener's own choice.
+    fractions : ndarray of float32, shape (n,)
+    """
+
+    tracks: NDArray[np.int64]
+    fractions: NDArray[np.float32]
+
+
+class Padded(NamedTuple):
+    """Sessions in rows; what is beyond the end of one is not valid, and 0."""
+
+    tracks: NDArray[np.int64]
+    fractions: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+
+
+def pad(sessions: Sequence[FinishedSession]) -> Padded:
+    """Put sessions side by side; all of shape (number of sessions, length of the longest).
+
+    Examples
+    --------
+    >>> short = FinishedSession(np.array([7]), np.array([1.0], dtype=np.float32))
+    >>> long = FinishedSession(np.array([8, 9]), np.array([1.0, 0.5], dtype=np.float32))
+    >>> pad([short, long]).valid.tolist()
+    [[True, False], [True, True]]
+    """
+    lengths = np.array([len(session.tracks) for session in sessions])
+    valid = np.arange(lengths.max(initial=0)) < lengths[:, None]
+    tracks = np.zeros(valid.shape, dtype=np.int64)
+    fractions = np.zeros(valid.shape, dtype=np.float32)
+    tracks[valid] = np.concatenate([session.tracks for session in sessions])
+    fractions[valid] = np.concatenate([session.fractions for session in sessions])
+    return Padded(tracks, fractions, valid)
+
+
+def joined(sessions: Sequence[tuple[Sequence[int], Sequence[float]]]) -> dict[str, NDArray[Any]]:
+    """Return the sessions' lengths, and all their tracks and fractions in order.
+
+    Parameters
+    ----------
+    sessions : sequence of (tracks, fractions)
+
+    Examples
+    --------
+    >>> arrays = joined([([7, 8], [1.0, 0.5]), ([9], [0.0])])
+    >>> arrays["lengths"].tolist(), arrays["tracks"].tolist()
+    ([2, 1], [7, 8, 9])
+    >>> [session.tracks.tolist() for session in cut(arrays)]
+    [[7, 8], [9]]
+    """
+    return {
+        "lengths": np.array([len(tracks) for tracks, _ in sessions], dtype=np.int32),
+        "tracks": np.array([track for tracks, _ in sessions for track in tracks], dtype=np.int32),
+        "fractions": np.array([fraction for _, fractions in sessions for fraction in fractions], dtype=np.float32),
+    }
+
+
+def cut(arrays: Mapping[str, NDArray[Any]]) -> list[FinishedSession]:
+    """Return the sessions that `joined` has put together."""
+    ends = np.cumsum(arrays["lengths"])[:-1]
+    if not len(arrays["lengths"]):
+        return []
+    tracks, fractions = np.split(arrays["tracks"].astype(np.int64), ends), np.split(arrays["fractions"], ends)
+    return [FinishedSession(*session) for session in zip(tracks, fractions, strict=True)]
+
+
+MOST_LISTENS = 64
+"""Kept of a session; what comes later is not learned from."""
+MOST_SESSIONS = 200_000
+"""A tenth of these end once there are more."""
+
+
+class _Open:
+    """A session that goes on."""
+
+    __slots__ = ("fractions", "last_ms", "session", "tracks")
+
+    def __init__(self, session: int, last_ms: int, tracks: list[int], fractions: list[float]) -> None:
+        self.session = session
+        self.last_ms = last_ms
+        self.tracks = tracks
+        self.fractions = fractions
+
+    def finished(self) -> FinishedSession:
+        """Return what was heard."""
+        return FinishedSession(np.array(self.tracks, dtype=np.int64), np.array(self.fractions, dtype=np.float32))
+
+
+class OpenSessions:
+    """One session a listener.
+
+    Parameters
+    ----------
+    most : int
+        How many are kept.
+
+    Examples
+    --------
+    >>> from schemas.events import Listen
+    >>> from schemas.training import listens_of, training_batch_of
+    >>> heard = [Listen("a:0", 42, 7, 0.5, 1000, "a", 0, False, None, {}, None, None),
+    ...          Listen("a:1", 42, 8, 1.0, 1000, "a", 1, True, None, {}, None, None)]
+    >>> batch = training_batch_of("id", 0, 0, 2, list(enumerate(heard)))
+    >>> [session.tracks.tolist() for session in OpenSessions().fold(listens_of(batch, b""))]
+    [[7, 8]]
+    """
+
+    def __init__(self, most: int = MOST_SESSIONS) -> None:
+        self._most = most
+        self._open: dict[int, _Open] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def fold(self, listens: Listens) -> list[FinishedSession]:
+        """Take listens in, and return the sessions that are over, in the order of their ends."""
+        over: list[FinishedSession] = []
+        columns = (
+            listens.users,
+            listens.sessions,
+            listens.tracks,
+            listens.fractions,
+            listens.timestamps_ms,
+            listens.ended,
+        )
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        for user, session, track, fraction, timestamp_ms, ended in rows:
+            heard = self._open.get(user)
+            if heard is None or heard.session != session:
+                if heard is not None:
+                    over.append(self._open.pop(user).finished())
+                heard = self._open[user] = _Open(session, timestamp_ms, [], [])
+            if len(heard.tracks) < MOST_LISTENS:
+                heard.tracks.append(track)
+                heard.fractions.append(fraction)
+            heard.last_ms = max(heard.last_ms, timestamp_ms)
+            if ended:
+                over.append(self._open.pop(user).finished())
+        if len(self._open) > self._most:
+            over += self._end_oldest()
+        return over
+
+    def to_bytes(self) -> bytes:
+        """Return the sessions, in the order in which they began."""
+        sessions = self._open.values()
+        arrays = {
+            "users": np.array(list(self._open), dtype=np.int64),
+            "sessions": np.array([one.session for one in sessions], dtype=np.uint64),
+            "last_ms": np.array([one.last_ms for one in sessions], dtype=np.int64),
+            **joined([(one.tracks, one.fractions) for one in sessions]),
+        }
+        return pack({}, arrays)
+
+    @classmethod
+    def from_bytes(cls, state: bytes) -> OpenSessions:
+        """Read what `to_bytes` wrote."""
+        _, arrays = unpack(state)
+        restored = cls()
+        rows = zip(*(arrays[name].tolist() for name in ("users", "sessions", "last_ms")), cut(arrays), strict=True)
+        for user, session, last_ms, heard in rows:
+            restored._open[user] = _Open(session, last_ms, heard.tracks.tolist(), heard.fractions.tolist())
+        return restored
+
+    def _end_oldest(self) -> list[FinishedSession]:
+        by_age = sorted(self._open.items(), key=lambda item: (item[1].last_ms, item[0]))
+        oldest = by_age[: len(by_age) - self._most * 9 // 10]
+        return [self._open.pop(user).finished() for user, _ in oldest]

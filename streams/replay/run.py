@@ -1,0 +1,158 @@
+"""A replay into a namespace of its own, beside the live one, and the comparison of the two."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+from core.kafka.admin import end_offsets
+from streams.offline import Sources
+from streams.replay.plan import Pacer, Plan, ReplayError
+from streams.replay.targets import NamespaceTarget, Progress, check_sessions_topic, run_lanes, sessions_sent_to
+from streams.store.namespaces import NamespaceRecord, NamespaceRecords, checkpoints, excluded_since, live_namespace
+from streams.store.point_in_time import Frozen, RedisContents, digest, frozen
+
+LIVE_TIMEOUT_S = 10.0
+_POLL_S = 0.05
+
+
+class Compared(NamedTuple):
+    """What came of it.
+
+    Attributes
+    ----------
+    equal : bool | None
+        None where it cannot be said.
+    excused : collection of partition
+        Those that differ, and may.
+    """
+
+    equal: bool | None
+    excused: Collection[int] = ()
+
+
+async def compare_with_live(
+    sources: Sources, target: NamespaceTarget, namespace: str, live: str, may_differ: Collection[int] = ()
+) -> Compared:
+    """Compare the digests of each partition at one and the same checkpoint.
+
+    The live partition is copied at the checkpoint where it is; the other, which nobody but this process writes, is
+    folded up to just there. It cannot be said whether they are equal where the live namespace is of another topic,
+    began later, or stays behind, or where they differ in partitions that may.
+
+    Parameters
+    ----------
+    may_differ : collection of partition
+        Listens were excluded there that the live namespace may have.
+
+    Returns
+    -------
+    Compared
+        Not compared where the live namespace is of another topic, began later, stays behind, or has folded records
+        that the topic has lost.
+    """
+    excused = []
+    for partition in sources.state.end:
+        reached = await target.open(partition, 0)
+        if not await _live_reaches(sources, live, partition, reached):
+            return Compared(None)
+        async with frozen(sources.redis, live, partition) as state:
+            end = {partition: state.next_offset or 0}
+            if not _comparable(state, sources) or await within_topic(sources, end) != end:
+                return Compared(None)
+            await run_lanes(sources, target, {partition: reached}, end)
+            expected = await digest(state.contents, partition)
+        if await digest(RedisContents(sources.redis, namespace), partition) != expected:
+            if partition not in may_differ:
+                return Compared(equal=False)
+            excused.append(partition)
+    return Compared(None, excused) if excused else Compared(equal=True)
+
+
+async def within_topic(sources: Sources, checkpoints: Mapping[int, int]) -> dict[int, int]:
+    """Return checkpoints of the live namespace, none past the topic's end: where it is, the topic has lost records."""
+    ends: Mapping[int, int] = sources.state.end
+    if any(offset > ends[partition] for partition, offset in checkpoints.items()):  # it has grown, or lost some
+        ends = await asyncio.to_thread(end_offsets, sources.settings, sources.topic)
+    return {partition: min(offset, ends[partition]) for partition, offset in checkpoints.items()}
+
+
+def _comparable(state: Frozen, sources: Sources) -> bool:
+    return state.topic_id in (None, sources.state.topic_id) and state.first_offset == 0
+
+
+async def _live_reaches(sources: Sources, live: str, partition: int, offset: int) -> bool:
+    give_up = time.monotonic() + LIVE_TIMEOUT_S
+    while (await checkpoints(sources.redis, live, [partition]))[partition] < offset:
+        if time.monotonic() > give_up:
+            return False
+        await asyncio.sleep(_POLL_S)
+    return True
+
+
+async def begin_namespace(sources: Sources, plan: Plan, sessions_to: str | None = None) -> NamespaceRecord:
+    """Write down what is going to be done, so that it can be gone on with.
+
+    Parameters
+    ----------
+    sessions_to : str, optional
+        Topic for the sessions that close; without it they are not sent.
+
+    Raises
+    ------
+    ReplayError
+        That topic cannot take them.
+    """
+    if sessions_to is not None:
+        await asyncio.to_thread(check_sessions_topic, sources.settings, sessions_to)
+    records = NamespaceRecords(sources.redis, sources.settings.topic_prefix)
+    id_ = await records.new_id("r")
+    record = NamespaceRecord(
+        id=id_,
+        namespace=records.namespace(id_),
+        created_ms=int(time.time() * 1000),
+        start=plan.start,
+        end=plan.end,
+        projections=plan.projections,
+        partial=plan.partial,
+        excluded=dict(sources.excluded),
+        sessions_to=sessions_to,
+    )
+    await records.put(record)
+    return record
+
+
+async def fold_into_namespace(
+    sources: Sources, record: NamespaceRecord, pacer: Pacer | None = None, progress: Progress = lambda offsets: None
+) -> NamespaceRecord:
+    """Fold up to the end that was planned, and compare with the live namespace; goes on where an earlier try ended.
+
+    Raises
+    ------
+    ReplayError
+        The namespace is the live one, which the workers write; or listens were excluded since it was begun.
+    """
+    prefix = sources.settings.topic_prefix
+    live = await live_namespace(sources.redis, prefix)
+    if record.namespace == live:
+        raise ReplayError(f"{record.id} is the live namespace by now, and the workers keep it up")
+    if more := sum(excluded_since(record, sources.excluded).values()):
+        raise ReplayError(
+            f"{more:,} listens were excluded since {record.id} was begun, which may have them already; begin another: "
+            "`botify replay run`"
+        )
+    records = NamespaceRecords(sources.redis, prefix)
+    with sessions_sent_to(sources.settings, record.sessions_to) as emits:
+        target = NamespaceTarget(sources, record.namespace, record.projections, emits)
+        for partition, offset in record.start.items():
+            await target.prepare(partition, offset)
+        await run_lanes(sources, target, record.start, record.end, pacer, progress)
+        if not record.partial:
+            left_out = excluded_since(await records.find(live), record.excluded)
+            equal, excused = await compare_with_live(sources, target, record.namespace, live, left_out)
+            record = record.with_(equals_live=equal, left_out=sum(left_out[partition] for partition in excused))
+    record = record.with_(done=True)
+    await records.put(record)
+    return record

@@ -1,0 +1,319 @@
+"""Where the records of a replay go: a namespace, another topic, standard output."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
+from typing import Any, Protocol, TextIO
+
+from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka.admin import AdminClient
+
+from core.errors import DecodeError
+from core.kafka.admin import partition_counts
+from core.kafka.config import common_config, producer_config
+from core.kafka.partition_log import LogRecord, PartitionLog
+from core.settings import Settings
+from schemas.codec import Codec
+from schemas.events import Listen, Session
+from schemas.registry import codec_of
+from schemas.topics import Topics
+from streams.folds.partition import PROJECTIONS
+from streams.folds.popularity import TrackRows
+from streams.offline import SilentEmits, Sources
+from streams.replay.plan import Pacer, ReplayError
+from streams.store.keys import checkpoint_key
+from streams.store.protocol import Outcome
+from streams.store.redis_store import RedisStore
+from streams.worker.intake import Rejected
+from streams.worker.partition import ClaimedPartition, Counters
+from streams.worker.publisher import Emits, Emitted, Emitter
+from streams.worker.topic_state import describe_topic, group_of, offset_to_start_at
+
+LANES = 4
+"""Partitions under way at a time; each holds a consumer with its prefetched records."""
+
+Progress = Callable[[int], None]
+"""Told how many offsets have been worked off since it was last told."""
+
+
+class Target(Protocol):
+    """Where the records of a replay go."""
+
+    async def open(self, partition: int, start: int) -> int:
+        """Return the offset to go on from: `start`, or a later one where an earlier try came further."""
+
+    async def write(self, partition: int, records: Sequence[LogRecord]) -> None:
+        """Take records in, and return when they are safe."""
+
+
+async def run_lanes(
+    sources: Sources,
+    target: Target,
+    start: Mapping[int, int],
+    end: Mapping[int, int],
+    pacer: Pacer | None = None,
+    progress: Progress = lambda offsets: None,
+) -> None:
+    """Send what lies between start and end to the target; each partition in order."""
+    pace = pacer or Pacer()
+    # paced by the records' times, all partitions go along together
+    free = asyncio.Semaphore(len(end) if pace.by_time else LANES)
+
+    async def lane(partition: int) -> None:
+        async with free:
+            await _run_lane(sources, target, partition, start[partition], end[partition], pace, progress)
+
+    lanes = [asyncio.create_task(lane(partition), name=f"replay-{partition}") for partition in end]
+    try:
+        await asyncio.gather(*lanes)
+    finally:
+        for task in lanes:
+            task.cancel()
+        await asyncio.gather(*lanes, return_exceptions=True)
+
+
+async def _run_lane(
+    sources: Sources, target: Target, partition: int, start: int, end: int, pacer: Pacer, progress: Progress
+) -> None:
+    begin = await target.open(partition, start)
+    progress(min(begin, end) - start)
+    if begin >= end:
+        return
+    log, reached = PartitionLog(sources.settings, sources.topic, partition, begin), begin
+    try:
+        async with aclosing(log.read_ahead(end)) as batches:
+            async for batch in batches:
+                for part in pacer.parts(batch):
+                    await pacer.wait(part)
+                    await target.write(partition, part)
+                    progress(part[-1].offset + 1 - reached)
+                    reached = part[-1].offset + 1
+    finally:
+        log.close()
+    progress(end - reached)
+
+
+class NamespaceTarget:
+    """Writes state. Delivery is exactly once: the checkpoint moves with the state, so a killed replay goes on there.
+
+    Nothing is emitted unless it is asked for: the sessions and dead letters of these records were sent when they were
+    first folded.
+
+    Attributes
+    ----------
+    counters : Counters
+        What was folded by this process.
+    """
+
+    def __init__(
+        self,
+        sources: Sources,
+        namespace: str,
+        projections: Collection[str] = PROJECTIONS,
+        emits: Emits | None = None,
+    ) -> None:
+        self._sources = sources
+        self._namespace = namespace
+        self._projections = projections
+        self._emits = emits or SilentEmits()
+        self._store = RedisStore(sources.redis, namespace)
+        self._owner = f"replay-{uuid.uuid4().hex}"
+        self._claimed: dict[int, ClaimedPartition] = {}
+        self.counters = Counters()
+        self._rows: TrackRows = {}
+
+    async def prepare(self, partition: int, start: int) -> None:
+        """Make the partition begin at an offset; does nothing where it has begun."""
+        if start > 0:
+            key = checkpoint_key(self._namespace, partition)
+            await self._sources.redis.hsetnx(key, "first_offset", start)
+            await self._sources.redis.hsetnx(key, "next_offset", start)
+
+    async def open(self, partition: int, start: int) -> int:
+        """Claim the partition and return its checkpoint; see `Target.open`.
+
+        Raises
+        ------
+        TopicMismatchError
+            The namespace is of another topic, or records that it needs are gone.
+        """
+        if (known := self._claimed.get(partition)) is not None:
+            return known.next_offset
+        sources = self._sources
+        claim = await self._store.claim(partition, self._owner, sources.state.topic_id)
+        state = sources.state
+        if claim.next_offset is not None and claim.next_offset > state.end[partition]:
+            # the topic has grown since, and a worker was there first
+            group = group_of(sources.settings)
+            state = await asyncio.to_thread(describe_topic, sources.settings, sources.topic, group)
+        begin = offset_to_start_at(sources.topic, partition, claim, state, rebuild_missing=True)
+        claimed = ClaimedPartition(
+            partition,
+            claim,
+            begin,
+            self._store,
+            sources.intake,
+            self._emits,
+            self.counters,
+            self._projections,
+            self._rows,
+        )
+        self._claimed[partition] = claimed
+        return begin
+
+    async def write(self, partition: int, records: Sequence[LogRecord]) -> None:
+        """Fold the records; see `Target.write`.
+
+        Raises
+        ------
+        ReplayError
+            Somebody else writes the namespace, or Redis lost writes.
+        """
+        outcome = await self._claimed[partition].process(records)
+        if outcome is Outcome.FENCED:
+            raise ReplayError(
+                f"another process has claimed partition {partition} of {self._namespace}; one at a time may write it"
+            )
+        if outcome is Outcome.ROLLED_BACK:
+            raise ReplayError(
+                f"Redis lost writes to partition {partition} of {self._namespace}; run it again, it goes on from there"
+            )
+
+
+class _SessionsOnly:
+    """Sends sessions, at least once: a replay that was killed sends some again, with the same event ids."""
+
+    def __init__(self, emitter: Emitter) -> None:
+        self._emitter = emitter
+
+    async def emit(self, events: Sequence[Emitted], rejected: Sequence[Rejected]) -> None:
+        """Send the sessions; the dead letters were sent when the records were first folded."""
+        if sessions := [event for event in events if isinstance(event, Session)]:
+            await self._emitter.emit(sessions, ())
+
+
+@contextmanager
+def sessions_sent_to(settings: Settings, topic: str | None) -> Iterator[Emits]:
+    """Yield what sends sessions to the topic; without one, nothing is sent."""
+    if topic is None:
+        yield SilentEmits()
+        return
+    emitter = Emitter(settings, codec_of(settings), sessions_to=topic)
+    try:
+        yield _SessionsOnly(emitter)
+    finally:
+        emitter.close()
+
+
+def check_sessions_topic(settings: Settings, topic: str) -> None:
+    """Refuse a topic that cannot take the sessions of a replay.
+
+    Raises
+    ------
+    ReplayError
+        It does not exist, or is one of the deployment's own.
+    """
+    if topic in {own.name for own in Topics.of(settings).all()}:
+        raise ReplayError(f"{topic} has records of its own; name another topic for the sessions")
+    if topic not in partition_counts(AdminClient(common_config(settings))):
+        raise ReplayError(
+            f"there is no topic {topic}; make it first, best with as many partitions as the sessions have"
+        )
+
+
+ACKNOWLEDGE_TIMEOUT_S = 30.0
+
+
+class TopicTarget:
+    """Copies key, value, headers and timestamp to another topic.
+
+    A copy that was killed begins anew: delivery is at least once, and a second copy of a listen has the same event id.
+    Where both topics have as many partitions, a record keeps its own; otherwise its key decides.
+
+    Raises
+    ------
+    ReplayError
+        There is no such topic, or it is the one that is read.
+    """
+
+    def __init__(self, settings: Settings, source: str, topic: str) -> None:
+        if topic == source:
+            raise ReplayError(f"{topic} cannot be copied onto itself; name another topic")
+        counts = partition_counts(AdminClient(common_config(settings)))
+        if topic not in counts:
+            raise ReplayError(f"there is no topic {topic}; make it first, best with {counts[source]} partitions")
+        self._topic = topic
+        self._same_partitions = counts[topic] == counts[source]
+        self._producer = Producer(producer_config(settings, linger_ms=5))
+        self._refused: list[KafkaError] = []
+
+    async def open(self, partition: int, start: int) -> int:
+        """Return the start: what was copied before is not known."""
+        return start
+
+    async def write(self, partition: int, records: Sequence[LogRecord]) -> None:
+        """Send the records and wait for their acknowledgement; raises ReplayError without it."""
+        await asyncio.to_thread(self._write, records)
+
+    def _write(self, records: Sequence[LogRecord]) -> None:
+        for record in records:
+            message: dict[str, Any] = {"key": record.key, "value": record.value, "headers": list(record.headers)}
+            if self._same_partitions:
+                message["partition"] = record.partition
+            self._produce(timestamp=record.timestamp, **message)
+        unheard = self._producer.flush(ACKNOWLEDGE_TIMEOUT_S)
+        if self._refused or unheard:
+            why = self._refused[0].str() if self._refused else f"no answer in {ACKNOWLEDGE_TIMEOUT_S:.0f} s"
+            raise ReplayError(f"{self._topic} did not take all records: {why}")
+
+    def _produce(self, **message: Any) -> None:
+        while True:
+            try:
+                self._producer.produce(self._topic, on_delivery=self._on_delivery, **message)
+            except BufferError:
+                self._producer.poll(0.05)
+            else:
+                return
+
+    def _on_delivery(self, error: KafkaError | None, _: Message) -> None:
+        if error is not None:
+            self._refused.append(error)
+
+
+class LinesTarget:
+    """Writes each record as a line of JSON; a value that is no listen is given in hexadecimal."""
+
+    def __init__(self, out: TextIO, codec: Codec) -> None:
+        self._out = out
+        self._codec = codec
+
+    async def open(self, partition: int, start: int) -> int:
+        """Return the start."""
+        return start
+
+    async def write(self, partition: int, records: Sequence[LogRecord]) -> None:
+        """Write the lines; whoever reads them may hold this up."""
+        self._out.write("".join(f"{json.dumps(self._line(record))}\n" for record in records))
+        self._out.flush()
+
+    def _line(self, record: LogRecord) -> dict[str, Any]:
+        line: dict[str, Any] = {
+            "partition": record.partition,
+            "offset": record.offset,
+            "timestamp": record.timestamp,
+            "key": _text(record.key),
+            "headers": {name: _text(value) for name, value in record.headers},
+        }
+        try:
+            line["listen"] = self._codec.decode(record.value, Listen)._asdict()
+        except DecodeError:
+            line["value_hex"] = None if record.value is None else record.value.hex()
+        return line
+
+
+def _text(raw: bytes | None) -> str | None:
+    return None if raw is None else raw.decode("utf-8", "backslashreplace")

@@ -1,0 +1,331 @@
+"""Snapshots: a namespace in a file, and a file in a namespace.
+
+The file: compressed frames, read and written one after the other. No pickle, and nothing is kept in memory.
+
+Inside gzip stand `MAGIC`, then frames: kind u8 | length u32 | payload, little-endian. The kinds, in this order::
+
+    HEADER     JSON: format, topic, topic_id, namespace, partitions, created_ms, partial, excluded
+    PARTITION  JSON: partition, next_offset, first_offset   (then its collections)
+    FIELDS     name of the collection: length u8, UTF-8; then field: length u32, bytes; value: length u32, bytes; …
+    SCORES     name of the collection likewise; then member: length u32, bytes; score f64; …
+    END        SHA-256 of everything before
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import struct
+import time
+import zlib
+from collections.abc import Iterator, Mapping
+from enum import IntEnum
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from core.errors import BotifyError
+from streams.folds.partition import HASHES, PROJECTIONS, SCORE_SETS
+from streams.offline import Sources
+from streams.store.keys import checkpoint_key, partition_key
+from streams.store.namespaces import NamespaceRecord, NamespaceRecords, checkpoints, live_namespace
+from streams.store.point_in_time import NOT_OF_THIS_TOPIC, frozen
+
+
+class SnapshotError(BotifyError):
+    """A snapshot cannot be written, or cannot be loaded here."""
+
+
+MAGIC = b"BOTIFY-SNAPSHOT\n"
+VERSION = 1
+MAX_FRAME_BYTES = 1 << 30
+
+_FRAME = struct.Struct("<BI")
+_LENGTH = struct.Struct("<I")
+_SCORE = struct.Struct("<d")
+
+
+class Kind(IntEnum):
+    """What a frame holds."""
+
+    HEADER = 1
+    PARTITION = 2
+    FIELDS = 3
+    SCORES = 4
+    END = 5
+
+
+class Frame(NamedTuple):
+    """A frame as read: JSON, or a collection's name with some of its items."""
+
+    kind: Kind
+    about: Mapping[str, Any]
+    collection: str
+    items: Mapping[bytes, bytes] | Mapping[bytes, float]
+
+
+class SnapshotWriter:
+    """Writes frames; `end` makes the file whole."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._zip = gzip.GzipFile(filename="", fileobj=file, mode="wb", compresslevel=1, mtime=0)
+        self._sha = hashlib.sha256()
+        self._write(MAGIC)
+
+    def about(self, kind: Kind, about: Mapping[str, Any]) -> None:
+        """Write a HEADER or PARTITION."""
+        self._frame(kind, json.dumps(about).encode())
+
+    def fields(self, collection: str, items: Mapping[bytes, bytes]) -> None:
+        """Write some fields of a hash."""
+        parts = [_name(collection)]
+        for field, value in items.items():
+            parts += (_LENGTH.pack(len(field)), field, _LENGTH.pack(len(value)), value)
+        self._frame(Kind.FIELDS, b"".join(parts))
+
+    def scores(self, collection: str, items: Mapping[bytes, float]) -> None:
+        """Write some members of a sorted set."""
+        parts = [_name(collection)]
+        for member, score in items.items():
+            parts += (_LENGTH.pack(len(member)), member, _SCORE.pack(score))
+        self._frame(Kind.SCORES, b"".join(parts))
+
+    def end(self) -> None:
+        """Write the checksum and finish the compression."""
+        self._frame(Kind.END, self._sha.digest())
+        self._zip.close()
+
+    def _frame(self, kind: Kind, payload: bytes) -> None:
+        self._write(_FRAME.pack(kind, len(payload)) + payload)
+
+    def _write(self, raw: bytes) -> None:
+        self._sha.update(raw)
+        self._zip.write(raw)
+
+
+def read_frames(path: Path) -> Iterator[Frame]:
+    """Yield the frames before END, and hold the checksum against what was read.
+
+    Raises
+    ------
+    SnapshotError
+        The file is no snapshot, of a version that this code does not know, cut off, or damaged. What was yielded
+        before may be damaged too: read the file once to the end before anything is believed.
+    """
+    try:
+        with gzip.open(path, "rb") as file:
+            yield from _frames(file, path)
+    except FileNotFoundError as error:
+        raise SnapshotError(f"there is no file {path}") from error
+    except (OSError, EOFError, zlib.error, struct.error, ValueError, KeyError) as error:
+        raise SnapshotError(f"{path} is no snapshot, or a damaged one: {type(error).__name__}: {error}") from error
+
+
+def _frames(file: gzip.GzipFile, path: Path) -> Iterator[Frame]:
+    sha = hashlib.sha256()
+
+    def read(count: int) -> bytes:
+        raw = file.read(count)
+        if len(raw) != count:
+            raise EOFError("it ends too early")
+        return raw
+
+    if (magic := read(len(MAGIC))) != MAGIC:
+        raise ValueError("it does not begin like one")
+    sha.update(magic)
+    while True:
+        head = read(_FRAME.size)
+        code, length = _FRAME.unpack(head)
+        if length > MAX_FRAME_BYTES:
+            raise ValueError(f"a frame of {length} bytes")
+        payload, kind = read(length), Kind(code)
+        if kind is Kind.END:
+            if payload != sha.digest():
+                raise ValueError("the checksum does not fit")
+            if file.read(1):  # also makes gzip check that its own end is there
+                raise ValueError("something follows its end")
+            return
+        sha.update(head + payload)
+        frame = _parse(kind, payload)
+        if kind is Kind.HEADER and frame.about["format"] != VERSION:
+            raise SnapshotError(f"{path} has format {frame.about['format']}; this version reads {VERSION}")
+        yield frame
+
+
+def _parse(kind: Kind, payload: bytes) -> Frame:
+    if kind in (Kind.HEADER, Kind.PARTITION):
+        return Frame(kind, json.loads(payload), "", {})
+    at = 1 + payload[0]
+    name = payload[1:at].decode()
+    fields: dict[bytes, bytes] = {}
+    scores: dict[bytes, float] = {}
+    while at < len(payload):
+        item, at = _take(payload, at)
+        if kind is Kind.FIELDS:
+            fields[item], at = _take(payload, at)
+        else:
+            (scores[item],) = _SCORE.unpack_from(payload, at)
+            at += _SCORE.size
+    return Frame(kind, {}, name, fields if kind is Kind.FIELDS else scores)
+
+
+def _take(payload: bytes, at: int) -> tuple[bytes, int]:
+    (length,) = _LENGTH.unpack_from(payload, at)
+    start = at + _LENGTH.size
+    return payload[start : start + length], start + length
+
+
+def _name(collection: str) -> bytes:
+    raw = collection.encode()
+    return bytes([len(raw)]) + raw
+
+
+async def save(sources: Sources, path: Path, namespace: str | None = None) -> dict[int, int]:
+    """Write the file, in one step from nothing to whole; return the checkpoint of each partition.
+
+    Each partition is copied in Redis at one checkpoint and read from the copy, a page at a time.
+
+    Parameters
+    ----------
+    namespace : str, optional
+        By default the live one.
+
+    Raises
+    ------
+    SnapshotError
+        The namespace has no state, or is of another topic.
+    """
+    prefix = sources.settings.topic_prefix
+    chosen = namespace or await live_namespace(sources.redis, prefix)
+    if not any((await checkpoints(sources.redis, chosen, sources.state.end)).values()):
+        raise SnapshotError(f"namespace {chosen} has no state; `botify replay status` names those that have")
+    record = await NamespaceRecords(sources.redis, prefix).find(chosen)
+    unfinished = path.with_name(f"{path.name}.new")
+    try:
+        with unfinished.open("wb") as file:
+            reached = await _write(sources, chosen, record, file)
+        unfinished.replace(path)
+    except OSError as error:
+        raise SnapshotError(f"{path} cannot be written: {error}") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return reached
+
+
+async def _write(sources: Sources, namespace: str, record: NamespaceRecord | None, file: IO[bytes]) -> dict[int, int]:
+    writer, reached = SnapshotWriter(file), {}
+    about = {
+        "format": VERSION,
+        "topic": sources.topic,
+        "topic_id": sources.state.topic_id,
+        "namespace": namespace,
+        "partitions": len(sources.state.end),
+        "created_ms": int(time.time() * 1000),
+        "partial": list(record.partial) if record else [],
+        "excluded": dict(record.excluded) if record else {},
+    }
+    writer.about(Kind.HEADER, about)
+    for partition in sources.state.end:
+        async with frozen(sources.redis, namespace, partition) as state:
+            if state.topic_id not in (None, sources.state.topic_id):
+                raise SnapshotError(f"namespace {namespace} is of topic id {state.topic_id}, not of {sources.topic}")
+            reached[partition] = state.next_offset or 0
+            offsets = {"next_offset": state.next_offset, "first_offset": state.first_offset}
+            writer.about(Kind.PARTITION, {"partition": partition, **offsets})
+            for name in HASHES:
+                async for fields in state.contents.hash_pages(partition, name):
+                    writer.fields(name, fields)
+            for name in SCORE_SETS:
+                async for scores in state.contents.score_pages(partition, name):
+                    writer.scores(name, scores)
+    writer.end()
+    return reached
+
+
+async def load(sources: Sources, path: Path, *, other_topic: bool = False) -> NamespaceRecord:
+    """Check the whole file, then load it; `botify replay swap` makes the namespace the live one.
+
+    Parameters
+    ----------
+    other_topic : bool
+        Whether the state of a topic that is gone will do: the listens of today's topic then follow on it, from the
+        first one on.
+
+    Raises
+    ------
+    SnapshotError
+        The file is damaged, of another topic, or of another number of partitions.
+    """
+    header, offsets = _check(path)
+    if header["partitions"] != len(sources.state.end):
+        raise SnapshotError(
+            f"{path} has {header['partitions']} partitions, {sources.topic} has {len(sources.state.end)}: a listener's "
+            "state would be looked for in another partition. Replay the topic instead."
+        )
+    adopt = header["topic_id"] != sources.state.topic_id
+    if adopt and not other_topic:
+        raise SnapshotError(
+            f"{path} is of {header['topic']} with id {header['topic_id']}; {sources.topic} here has "
+            f"{sources.state.topic_id}. --other-topic lets the listens of this topic follow on that state"
+        )
+    if adopt:
+        offsets = {p: (sources.state.start[p], NOT_OF_THIS_TOPIC) for p in offsets}
+    records = NamespaceRecords(sources.redis, sources.settings.topic_prefix)
+    id_ = await records.new_id("s")
+    record = NamespaceRecord(
+        id=id_,
+        namespace=records.namespace(id_),
+        created_ms=int(time.time() * 1000),
+        start={partition: first for partition, (_, first) in offsets.items()},
+        end={partition: reached or 0 for partition, (reached, _) in offsets.items()},
+        projections=PROJECTIONS,
+        partial=header["partial"],
+        excluded={int(partition): count for partition, count in header.get("excluded", {}).items()},
+    )
+    await records.put(record)
+    await _load(sources, path, record.namespace, offsets)
+    record = record.with_(done=True)
+    await records.put(record)
+    return record
+
+
+Offsets = Mapping[int, tuple[int | None, int]]
+"""Partition -> (next offset, first offset)."""
+
+
+def _check(path: Path) -> tuple[Mapping[str, Any], Offsets]:
+    """Read the file to its end, so that nothing of a damaged one is believed."""
+    header: Mapping[str, Any] = {}
+    offsets = {}
+    for frame in read_frames(path):
+        if frame.kind is Kind.HEADER:
+            header = frame.about
+        elif frame.kind is Kind.PARTITION:
+            offsets[frame.about["partition"]] = (frame.about["next_offset"], frame.about["first_offset"])
+    if not header:
+        raise SnapshotError(f"{path} has no header")
+    return header, offsets
+
+
+async def _load(sources: Sources, path: Path, namespace: str, offsets: Offsets) -> None:
+    partition = 0
+    for frame in read_frames(path):
+        if frame.kind is Kind.PARTITION:
+            partition = frame.about["partition"]
+        elif frame.kind is not Kind.HEADER:
+            await _put(sources.redis, partition_key(namespace, partition, frame.collection), frame)
+    # the checkpoints come last: half a namespace has none, and can never be mistaken for a whole one
+    for partition, (reached, first) in offsets.items():
+        if reached is not None:
+            checkpoint = {"next_offset": reached, "first_offset": first, "topic_id": sources.state.topic_id}
+            await sources.redis.hset(checkpoint_key(namespace, partition), mapping=checkpoint)
+
+
+async def _put(redis: Any, key: str, frame: Frame) -> None:
+    if not frame.items:
+        return
+    if frame.kind is Kind.FIELDS:
+        await redis.hset(key, mapping=frame.items)
+    else:
+        # repr gives the shortest text that reads back as the same double
+        await redis.zadd(key, {member: repr(score) for member, score in frame.items.items()})

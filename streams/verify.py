@@ -1,0 +1,245 @@
+"""Folds the topic offline up to the checkpoints, and compares every item of the state with what comes out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeVar
+
+from core.errors import BotifyError
+from core.kafka.admin import end_offsets
+from core.kafka.partition_log import PartitionLog
+from core.settings import Settings
+from streams.folds.partition import HASHES, PROJECTIONS, SCORE_SETS
+from streams.offline import OfflineFold, Sources, open_sources
+from streams.store.namespaces import NamespaceRecords, checkpoints, excluded_since, live_namespace
+from streams.store.point_in_time import NOT_OF_THIS_TOPIC, Frozen, frozen
+from streams.worker.topic_state import TopicState
+
+FIRST_DIFFERENCES = 20
+"""How many differences are kept to be shown; all are counted."""
+
+
+class Difference(NamedTuple):
+    """An item of the state that is not what the fold gives.
+
+    Attributes
+    ----------
+    partition : int
+    collection : str
+    item : bytes
+        Field of the hash or member of the sorted set.
+    expected, found : bytes | float | None
+        By the fold, and in the store; None where it is not there.
+    """
+
+    partition: int
+    collection: str
+    item: bytes
+    expected: bytes | float | None
+    found: bytes | float | None
+
+
+@dataclass(slots=True)
+class Report:
+    """The outcome.
+
+    Attributes
+    ----------
+    namespace : str
+    checkpoints : dict of int to int
+        How far each partition was folded and compared.
+    listens, duplicates, dead_letters : int
+        Of the topic, up to the checkpoints.
+    compared : dict of str to int
+        Collection -> items that the fold gave or the store had.
+    differing : int
+    differences : list of Difference
+        The first of them.
+    excluded_since : int
+        Listens that operators excluded since the namespace was begun, which may explain differences.
+    seconds : float
+
+    Examples
+    --------
+    >>> report = Report("botify.live")
+    >>> report.count("users", 2, [Difference(0, "users", b"7", b"x", None)])
+    >>> report.ok, report.compared, report.differing
+    (False, {'users': 2}, 1)
+    """
+
+    namespace: str
+    checkpoints: dict[int, int] = field(default_factory=dict)
+    listens: int = 0
+    duplicates: int = 0
+    dead_letters: int = 0
+    compared: dict[str, int] = field(default_factory=dict)
+    differing: int = 0
+    differences: list[Difference] = field(default_factory=list)
+    excluded_since: int = 0
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether the state is what the topic says."""
+        return not self.differing
+
+    @property
+    def records(self) -> int:
+        """Records of the topic that were folded."""
+        return self.listens + self.dead_letters
+
+    def count(self, collection: str, items: int, differences: list[Difference]) -> None:
+        """Add what was found in a collection of a partition."""
+        self.compared[collection] = self.compared.get(collection, 0) + items
+        self.differing += len(differences)
+        self.differences += differences[: FIRST_DIFFERENCES - len(self.differences)]
+
+
+V = TypeVar("V", bytes, float)
+
+
+async def compare(
+    partition: int, collection: str, expected: Mapping[bytes, V], pages: AsyncIterator[Mapping[bytes, V]]
+) -> tuple[int, list[Difference]]:
+    """Return how many items there are in either, and those that differ.
+
+    Parameters
+    ----------
+    expected : mapping of item to value
+    pages : async iterator of mappings
+        What was found; an item may come twice.
+    """
+    seen: set[bytes] = set()
+    differences = []
+    async for page in pages:
+        for item, value in page.items():
+            if item not in seen:
+                seen.add(item)
+                if expected.get(item) != value:
+                    differences.append(Difference(partition, collection, item, expected.get(item), value))
+    missing = expected.keys() - seen
+    differences += [Difference(partition, collection, item, expected[item], None) for item in sorted(missing)]
+    return len(seen) + len(missing), differences
+
+
+Progress = Callable[[int, int], None]
+"""Told how many records are folded, and how many there are."""
+
+
+class VerifyError(BotifyError):
+    """The state cannot be compared with the topic."""
+
+
+def verify(
+    settings: Settings,
+    namespace: str | None = None,
+    partitions: Collection[int] | None = None,
+    progress: Progress = lambda done, total: None,
+) -> Report:
+    """Compare a namespace with the topic, while workers go on or not.
+
+    Memory is bounded by the state of one partition.
+
+    Parameters
+    ----------
+    namespace : str, optional
+        By default the live one.
+    partitions : collection of int, optional
+        By default all.
+
+    Raises
+    ------
+    VerifyError
+        The state is of another topic, or the topic no longer has what the state was folded from.
+    """
+    return asyncio.run(_verify(settings, namespace, partitions, progress))
+
+
+async def _verify(
+    settings: Settings, namespace: str | None, partitions: Collection[int] | None, progress: Progress
+) -> Report:
+    started = time.monotonic()
+    async with open_sources(settings) as sources:
+        report = Report(namespace or await live_namespace(sources.redis, settings.topic_prefix))
+        record = await NamespaceRecords(sources.redis, settings.topic_prefix).find(report.namespace)
+        folded = record.projections if record else PROJECTIONS
+        report.excluded_since = sum(excluded_since(record, sources.excluded).values())
+        chosen = sorted(sources.state.end if partitions is None else partitions)
+        total = sum(sources.state.end[partition] for partition in chosen)
+        for partition in chosen:
+            await _verify_partition(sources, partition, folded, report)
+            progress(report.records, total)
+    report.seconds = time.monotonic() - started
+    return report
+
+
+async def _verify_partition(sources: Sources, partition: int, projections: Collection[str], report: Report) -> None:
+    await _check_end(sources, report.namespace, partition)
+    # The first look says how much there is to fold; the second, when that is done, has hardly moved on from it.
+    async with frozen(sources.redis, report.namespace, partition) as first:
+        begin, reached = first.first_offset, _checked(sources.topic, partition, first, sources.state)
+    offline = OfflineFold(partition, sources.intake, projections)
+    log = PartitionLog(sources.settings, sources.topic, partition, begin)
+    try:
+        await offline.advance_to(log, reached)
+        async with frozen(sources.redis, report.namespace, partition) as last:
+            reached = _checked(sources.topic, partition, last, sources.state)
+            if reached < log.next_offset:
+                raise VerifyError(
+                    f"{sources.topic}[{partition}]: the checkpoint went back from {log.next_offset} to {reached} "
+                    "meanwhile; Redis lost writes. Verify again when the worker has caught up."
+                )
+            await offline.advance_to(log, reached)
+            await _compare_all(offline, last, partition, report)
+    finally:
+        log.close()
+    report.checkpoints[partition] = reached
+    report.listens += offline.counters.listens
+    report.duplicates += offline.counters.duplicates
+    report.dead_letters += offline.counters.dead_letters
+
+
+async def _check_end(sources: Sources, namespace: str, partition: int) -> None:
+    """Refuse a state that has folded what the topic has no more: a fold would wait for it."""
+    (reached,) = (await checkpoints(sources.redis, namespace, [partition])).values()
+    if reached <= sources.state.end[partition]:
+        return
+    end = (await asyncio.to_thread(end_offsets, sources.settings, sources.topic))[partition]  # it may have grown
+    if reached > end:
+        raise VerifyError(
+            f"{sources.topic}[{partition}]: the state is at offset {reached}, the topic ends at {end}: it has lost "
+            "records. `botify replay run` and `botify replay swap` make the state anew of what is left."
+        )
+
+
+async def _compare_all(offline: OfflineFold, state: Frozen, partition: int, report: Report) -> None:
+    for name in HASHES:
+        fields = state.contents.hash_pages(partition, name)
+        report.count(name, *await compare(partition, name, offline.store.hashes[partition, name], fields))
+    for name in SCORE_SETS:
+        scores = state.contents.score_pages(partition, name)
+        report.count(name, *await compare(partition, name, offline.store.scores[partition, name], scores))
+
+
+def _checked(topic: str, partition: int, state: Frozen, now: TopicState) -> int:
+    """Return the checkpoint, or say why it cannot be compared."""
+    if state.next_offset is None:
+        return state.first_offset
+    if state.topic_id != now.topic_id:
+        raise VerifyError(
+            f"{topic} was deleted and made anew (id {now.topic_id}; the state is of {state.topic_id}). "
+            "Replay it into a new namespace."
+        )
+    if state.first_offset == NOT_OF_THIS_TOPIC:
+        raise VerifyError(
+            f"{topic}[{partition}]: the state follows on a snapshot of a topic that is gone; no fold can give it again"
+        )
+    if now.start[partition] > state.first_offset:
+        raise VerifyError(
+            f"{topic}[{partition}] begins at offset {now.start[partition]}, the state was folded from "
+            f"{state.first_offset} on; what is gone cannot be folded again."
+        )
+    return state.next_offset

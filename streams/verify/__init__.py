@@ -1,1 +1,0 @@
-"""Verification: the state in Redis is what a plain fold of the topic gives, item by item."""

@@ -1,0 +1,283 @@
+"""A Faust app that folds one topic into the store, and the process around it. Nothing is made at import."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import faust
+import uvloop
+from faust.sensors.prometheus import setup_prometheus_sensors
+from faust.types import TP
+from redis.exceptions import RedisError
+
+from core.errors import BotifyError
+from core.logging import configure_logging
+from core.process import collect_seldom, return_large_blocks
+from core.settings import Settings
+from core.telemetry import DurationHistogram, Heartbeat, new_registry, observed
+from streams.store.connect import FOLDING_TIMEOUT_S, connect_async
+from streams.store.namespaces import LiveNamespace, live_namespace
+from streams.store.protocol import Claim, Store
+from streams.store.redis_store import RedisStore
+from streams.store.refusals import PatientStore, Writes, probe_writes
+from streams.worker.failpoints import with_failpoints
+from streams.worker.metrics import Counted, PartitionMetrics, TimedStore
+from streams.worker.partition_manager import OwnedPartitions, Partition
+from streams.worker.topic_state import TopicState, TopicWatch, ask_patiently, describe_topic
+from streams.worker.transport import BatchApp, BatchConsumer, RunSchema, broker_credentials, broker_urls
+
+log = logging.getLogger(__name__)
+
+TOPIC_CHECK_S = 5.0
+NAMESPACE_CHECK_S = 0.5
+HEARTBEAT_S = 1.0
+PROBE_S = 2.0
+"""How often Redis is asked whether it takes writes; a process that has nothing to write shall know as well."""
+FETCH_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Folding:
+    """What an app folds, and where the result lies.
+
+    Attributes
+    ----------
+    program : str
+        What the process is called in its metrics.
+    topic : str
+    group : str
+        The consumer group that shares the topic's partitions.
+    prefix : str
+        First part of its namespaces in the store.
+    run_records : int
+        At the most, in one run.
+    settle_s : float | None
+        How often checkpoints are brought up to what was folded; None where each run does it.
+    """
+
+    program: str
+    topic: str
+    group: str
+    prefix: str
+    run_records: int
+    settle_s: float | None = None
+
+
+class FoldingApp(BatchApp, ABC):
+    """An agent that hands runs to the partitions that it owns, and what it needs while it runs.
+
+    Attributes
+    ----------
+    counters : Counted
+        What the partitions have done; a subclass's own.
+    """
+
+    settings: Settings
+    folding: Folding
+    counters: Counted
+    partitions: OwnedPartitions
+    consumer: BatchConsumer
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.registry = new_registry()
+        self.heartbeat = Heartbeat()
+        self._applies = DurationHistogram()
+        self._writes = Writes()
+        self._served = ExitStack()
+
+    @abstractmethod
+    def open_sources(self) -> None:
+        """Open what partitions need; blocking, called once."""
+
+    @abstractmethod
+    def refresh_sources(self) -> None:
+        """Bring up to date what a claim goes by; blocking."""
+
+    @abstractmethod
+    def close_sources(self) -> None:
+        """Close it; blocking."""
+
+    @abstractmethod
+    async def open_partition(self, partition: int, claim: Claim, start: int, store: Store) -> Partition:
+        """Return a partition that was claimed; see `OpenPartition`."""
+
+    def event_times(self) -> Mapping[int, int]:
+        """Return the event time of each partition in ms, where there is such a thing."""
+        return {}
+
+    async def on_start(self) -> None:
+        """Open the sources and connect; partitions are claimed when the group assigns them."""
+        await super().on_start()
+        settings, folding = self.settings, self.folding
+        await asyncio.to_thread(self.open_sources)
+        self._redis = connect_async(settings, FOLDING_TIMEOUT_S)
+        namespace = await live_namespace(self._redis, folding.prefix)
+        self._namespace = LiveNamespace(self._redis, folding.prefix, seen=namespace)
+        self.partitions = OwnedPartitions(
+            topic=folding.topic,
+            store=self._store_of(namespace),
+            open_partition=self.open_partition,
+            describe_topic=lambda: asyncio.to_thread(self._before_claim),
+            seek=lambda partition, offset: self.consumer.seek_back(TP(folding.topic, partition), offset),
+            reclaim_after_s=settings.session_timeout_s,
+            rebuild_missing=settings.on_missing_state == "rebuild",
+        )
+        self.registry.register(
+            PartitionMetrics(
+                folding.program,
+                self.partitions,
+                self.counters,
+                self._applies,
+                self._ends,
+                self.event_times,
+                self._writes,
+            )
+        )
+        self._served.enter_context(
+            observed(settings, self.registry, alive=self.heartbeat.probe, ready=self._missing_for_ready)
+        )
+
+    async def on_stop(self) -> None:
+        """Let go of the partitions, then of the connections."""
+        self._served.close()
+        await self.partitions.release()
+        await super().on_stop()
+        await asyncio.to_thread(self.close_sources)
+        await self._redis.aclose()
+        log.info("stopped: %s", self.counters)
+
+    async def another_store(self) -> Store | None:
+        """Return the store of the live namespace, where another one has become that."""
+        namespace = await self._namespace.look()
+        return None if namespace is None else self._store_of(namespace)
+
+    async def probe_writes(self) -> None:
+        """Ask Redis whether it takes writes to the owned partitions."""
+        self._writes.probed = await probe_writes(self._redis, self.folding.prefix, self.partitions.applied())
+
+    def _store_of(self, namespace: str) -> Store:
+        timed = TimedStore(with_failpoints(RedisStore(self._redis, namespace)), self._applies)
+        return PatientStore(timed, self._writes)
+
+    def _missing_for_ready(self) -> str | None:
+        not_claimed = None if self.partitions.claimed else "the assigned partitions are not claimed yet"
+        return self._writes.problem() or not_claimed
+
+    def _ends(self) -> dict[int, int]:
+        return {tp.partition: end for tp, end in dict(self.monitor.tp_end_offsets).items()}
+
+    def _before_claim(self) -> TopicState:
+        ask_patiently(self.refresh_sources)
+        return describe_topic(self.settings, self.folding.topic, self.folding.group)
+
+
+A = TypeVar("A", bound=FoldingApp)
+
+
+def make_app(kind: type[A], settings: Settings, folding: Folding) -> A:
+    """Return the app, ready to be started."""
+    app = kind(
+        folding.group,
+        broker=broker_urls(settings.kafka_bootstrap_servers),
+        broker_credentials=broker_credentials(settings),
+        datadir=settings.home / "faust",
+        topic_disable_leader=True,
+        topic_allow_declare=False,
+        # With replicas Faust's own assignor takes over, which leaves workers idle (4 partitions on 3: 2, 2, none).
+        table_standby_replicas=0,
+        web_enabled=False,
+        agent_supervisor="mode.supervisors.CrashingSupervisor",
+        broker_max_poll_records=folding.run_records,
+        broker_session_timeout=float(settings.session_timeout_s),
+        broker_heartbeat_interval=settings.session_timeout_s / 5,
+        broker_commit_interval=1.0,
+        broker_check_crcs=False,
+        consumer_auto_offset_reset="none",
+        consumer_max_fetch_size=FETCH_BYTES,
+        stream_buffer_maxsize=1,  # runs wait in the lanes, which bound what they hold
+        stream_wait_empty=False,
+    )
+    app.settings, app.folding = settings, folding
+    if settings.metrics_port is not None:
+        # Faust's own sensor; its "messages" are our runs of records, and its durations are in milliseconds
+        setup_prometheus_sensors(app, registry=app.registry, name_prefix="faust")
+    _add_agent(app)
+    _follow_assignments(app)
+    _add_tasks(app)
+    return app
+
+
+def _add_agent(app: FoldingApp) -> None:
+    @app.agent(app.topic(app.folding.topic, schema=RunSchema()))
+    async def fold(runs: Any) -> AsyncIterator[None]:
+        async for run in runs.noack():
+            await app.partitions.submit(run)
+            yield
+
+
+def _follow_assignments(app: FoldingApp) -> None:
+    @app.on_partitions_assigned.connect  # type: ignore[arg-type]  # of all signals, with any number of arguments
+    async def let_go_of_all(_: Any, assigned: set[TP], **__: Any) -> None:
+        if not assigned:  # Faust has nothing to seek then, and seeking is where partitions are claimed and let go
+            await app.partitions.claim(set())
+
+
+def _add_tasks(app: FoldingApp) -> None:
+    @app.task  # type: ignore[untyped-decorator]
+    async def stop_when_a_partition_fails() -> None:
+        await app.partitions.failed
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def stop_when_the_topic_is_another() -> None:
+        watch = TopicWatch(app.settings, app.folding.topic)
+        await app.partitions.watch_topic(lambda: asyncio.to_thread(watch.read_id), TOPIC_CHECK_S)
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def follow_the_live_namespace() -> None:
+        await app.partitions.follow_namespace(app.another_store, NAMESPACE_CHECK_S)
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def settle() -> None:
+        if app.folding.settle_s is not None:
+            await app.partitions.settle_regularly(app.folding.settle_s)
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def watch_writes() -> None:
+        while True:
+            await asyncio.sleep(PROBE_S)
+            await app.probe_writes()
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def beat() -> None:
+        while True:
+            app.heartbeat.beat()
+            await asyncio.sleep(HEARTBEAT_S)
+
+
+def run(build_app: Callable[[Settings], FoldingApp]) -> None:
+    """Run the app; the exit status is not 0 where it failed."""
+    settings = Settings.from_env()
+    configure_logging(settings, quiet=("faust", "mode", "aiokafka"))
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    app = build_app(settings)
+    collect_seldom()
+    return_large_blocks()
+    worker = faust.Worker(app, loop=loop, loglevel=None, override_logging=False, redirect_stdouts=False, quiet=True)
+    worker.spinner = None  # it draws on standard output even where that is no terminal
+    try:
+        worker.execute_from_commandline()
+    except SystemExit:
+        reason = app.crash_reason  # once more, after the tracebacks
+        if isinstance(reason, BotifyError):
+            log.critical("%s", reason)
+        elif isinstance(reason, RedisError):
+            log.critical("Redis at %s does not answer as it should: %s", settings.redis_address, reason)
+        raise
