@@ -16,7 +16,7 @@ from schemas.events import Listen, Recommendation, RecommendationRequest, Sessio
 from schemas.registry import codec_of
 from schemas.rejected_before import RejectedBefore
 from schemas.topics import Topics
-from schemas.validation import entered
+from schemas.validation import iter_valid
 
 CATEGORIES = ("session_id", "recommender", "treatments", "policy")
 """Columns of few different values, kept as numbers into a list of them: ten million rows then fit in memory."""
@@ -131,7 +131,7 @@ def read_events(settings: Settings, topic: str, event: type[E]) -> Iterator[tupl
     codec, reader = codec_of(settings), TopicReader(settings, topic)
     try:
         for messages in reader.read_to_end():
-            for message, one in entered(messages, event, codec):
+            for message, one in iter_valid(messages, event, codec):
                 yield message.timestamp()[1], one
     finally:
         reader.close()
@@ -170,7 +170,9 @@ def read_listens(
     try:
         rejected.refresh()
         batches = reader.read_to_end(to_offsets)
-        frames = (listens_frame([listen for _, listen in entered(b, Listen, codec, rejected.offsets)]) for b in batches)
+        frames = (
+            listens_frame([listen for _, listen in iter_valid(b, Listen, codec, rejected.offsets)]) for b in batches
+        )
         listens = drop_copies(concat_listens(frames if run_id is None else (of_run(f, run_id) for f in frames)))
     finally:
         reader.close()

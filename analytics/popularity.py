@@ -166,7 +166,7 @@ def among_best(scores: pd.DataFrame, count: int) -> pd.DataFrame:
     return pd.DataFrame(among, index=scores.index, columns=scores.columns)
 
 
-def foretold(popularity: pd.DataFrame, chosen: pd.DataFrame, count: int = 100) -> pd.Series[float]:
+def hit_rate(popularity: pd.DataFrame, chosen: pd.DataFrame, count: int = 100) -> pd.Series[float]:
     """Return for each moment the share of the choices until the next one that its most popular tracks foretell.
 
     Parameters
@@ -188,7 +188,7 @@ def foretold(popularity: pd.DataFrame, chosen: pd.DataFrame, count: int = 100) -
     >>> times = pd.to_datetime([0, 10, 20], unit="ms", utc=True)
     >>> popularity = pd.DataFrame({7: [2.0, 1.0, 0.0], 8: [1.0, 2.0, 0.0]}, index=times)
     >>> chosen = pd.DataFrame({"track": [7, 8, 7], "timestamp_ms": [5, 6, 15]})
-    >>> foretold(popularity, chosen, count=1).tolist()
+    >>> hit_rate(popularity, chosen, count=1).tolist()
     [0.5, 0.0]
     """
     moments = pd.DatetimeIndex(popularity.index).as_unit("ms").asi8

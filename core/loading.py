@@ -10,7 +10,7 @@ from typing import Any
 from sim.errors import SimulationError
 
 
-def make_own(name: str, wanted: str, **arguments: Any) -> Any:
+def load_object(name: str, wanted: str, **arguments: Any) -> Any:
     """Import `module:Class`, from the working directory too, and call it with the values of the arguments, in order.
 
     Raises
@@ -20,9 +20,9 @@ def make_own(name: str, wanted: str, **arguments: Any) -> Any:
 
     Examples
     --------
-    >>> make_own("collections:Counter", "a counter", letters="aab")["a"]
+    >>> load_object("collections:Counter", "a counter", letters="aab")["a"]
     2
-    >>> make_own("collections:Counter", "a counter", letters="aab", seed=1)
+    >>> load_object("collections:Counter", "a counter", letters="aab", seed=1)
     Traceback (most recent call last):
     sim.errors.SimulationError: 'collections:Counter' does not take letters, seed: too many positional arguments
     """

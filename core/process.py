@@ -12,18 +12,18 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-Stopping = Callable[[], bool]
+StopRequested = Callable[[], bool]
 
 
 @contextmanager
-def asked_to_stop(*signals: signal.Signals) -> Iterator[Stopping]:
+def stop_requested(*signals: signal.Signals) -> Iterator[StopRequested]:
     """Yield a function that says whether one of the signals has come; a second one does what it did before.
 
     Outside of the main thread, which alone hears signals, none ever comes.
 
     Examples
     --------
-    >>> with asked_to_stop(signal.SIGINT) as stopping:
+    >>> with stop_requested(signal.SIGINT) as stopping:
     ...     before = stopping()
     ...     signal.raise_signal(signal.SIGINT)
     ...     before, stopping()
@@ -55,7 +55,7 @@ _M_MMAP_THRESHOLD = -3
 LARGE_BYTES = 1024 * 1024
 
 
-def collect_seldom() -> None:
+def tune_gc() -> None:
     """Let the collector look seldom for cycles.
 
     Events come and go and hold no cycles; looking for cycles among them took a tenth of the time.

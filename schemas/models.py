@@ -17,7 +17,7 @@ from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartit
 
 from core.errors import BotifyError, DecodeError, TopicError
 from core.kafka.admin import end_offsets
-from core.kafka.config import consumer_config, is_passing, producer_config
+from core.kafka.config import consumer_config, is_retriable, producer_config
 from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Model
@@ -79,7 +79,7 @@ def publish_models(settings: Settings, codec: Codec, models: Iterable[Model]) ->
         raise TopicError(f"{topic}: Kafka did not acknowledge {unsent} models within {TIMEOUT_S:.0f} s")
 
 
-class Followed(Generic[T]):
+class ModelHandle(Generic[T]):
     """One name's newest model, ready for use.
 
     Attributes
@@ -125,14 +125,14 @@ class ModelReader:
         self._settings = settings
         self._codec = codec
         self._topic = Topics.of(settings).models.name
-        self._followed: dict[str, list[Followed[Any]]] = {}
+        self._followed: dict[str, list[ModelHandle[Any]]] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="models", daemon=True)
         self._next = 0
         self._consumer = Consumer(consumer_config(settings, group="botify-models", enable_partition_eof=True))
         self._consumer.assign([TopicPartition(self._topic, 0, 0)])  # see `TopicReader`
 
-    def follow(self, name: str, prepare: Callable[[Model], T]) -> Followed[T]:
+    def follow(self, name: str, prepare: Callable[[Model], T]) -> ModelHandle[T]:
         """Have a model kept up to date; to be called before `start`.
 
         Parameters
@@ -141,11 +141,11 @@ class ModelReader:
         prepare : callable of Model
             Makes of a snapshot what its user wants. It runs in the reader's thread.
         """
-        followed = Followed(prepare)
+        followed = ModelHandle(prepare)
         self._followed.setdefault(name, []).append(followed)
         return followed
 
-    def on_topic(self) -> list[tuple[str, Followed[Any]]]:
+    def on_topic(self) -> list[tuple[str, ModelHandle[Any]]]:
         """Return who follows each model that the topic has had a snapshot of, by name."""
         return [(name, one) for name, all_of in self._followed.items() for one in all_of[:1] if one.newest_offset >= 0]
 
@@ -206,7 +206,7 @@ class ModelReader:
             return True
         if error.code() == KafkaError._PARTITION_EOF:
             self._next = max(self._next, message.offset())  # what compaction took away is not read
-        elif not is_passing(error):
+        elif not is_retriable(error):
             raise TopicError(f"{self._topic} cannot be read: {error.str()}")
         return False
 

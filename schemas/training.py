@@ -33,7 +33,7 @@ LISTEN_BYTES = sum(dtype.itemsize for dtype in _DTYPES.values())
 
 
 @dataclass(frozen=True, slots=True)
-class Listens:
+class TrainingColumns:
     """Listens of one stretch of a partition, in order, as columns.
 
     Attributes
@@ -109,7 +109,7 @@ def training_batch_of(
     return TrainingBatch(source_topic_id, source_partition, first_offset, next_offset, sessions=sessions, **raw)
 
 
-def listens_of(batch: TrainingBatch, raw: bytes, left_out: NDArray[np.int64] | None = None) -> Listens:
+def listens_of(batch: TrainingBatch, raw: bytes, left_out: NDArray[np.int64] | None = None) -> TrainingColumns:
     """Return the columns as arrays, after a check that they can be true.
 
     Parameters
@@ -132,7 +132,7 @@ def listens_of(batch: TrainingBatch, raw: bytes, left_out: NDArray[np.int64] | N
         if len(column) != count * dtype.itemsize:
             raise ValidationError(f"column {name} has {len(column)} bytes, not those of {count} listens", raw)
         columns[name] = np.frombuffer(column, dtype)
-    listens = Listens(**columns)
+    listens = TrainingColumns(**columns)
     stretch = batch.next_offset - batch.first_offset
     if batch.source_partition < 0 or batch.first_offset < 0 or stretch < 0:
         raise ValidationError(

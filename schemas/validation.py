@@ -63,7 +63,7 @@ _CHECKED = (Listen, RecommendationRequest)
 """Events that come from outside; the others are made by the worker and the recommender."""
 
 
-def entered(
+def iter_valid(
     messages: Sequence[Message],
     event: type[E],
     codec: Codec,

@@ -13,7 +13,7 @@ from sim.errors import AgentError
 from sim.listeners.load import load_model
 from sim.listeners.model import Ints
 from sim.options import Pace, RunOptions, pace_of, schedule_of
-from sim.simulation import Listens, Simulation
+from sim.simulation import FinishedListens, Simulation
 from sim.world.model import World
 
 
@@ -53,7 +53,7 @@ class Progress:
     unusable: int = 0
     event_ms: int = 0
 
-    def count(self, heard: Listens) -> None:
+    def count(self, heard: FinishedListens) -> None:
         """Count listens that came to their end."""
         self.listens += len(heard)
         self.sessions += int(heard.ended.sum())
@@ -68,7 +68,7 @@ def play_world(
     agent: Agent,
     options: RunOptions,
     progress: Callable[[Progress], None] = lambda _: None,
-    listener: Callable[[Listens], None] = lambda _: None,
+    listener: Callable[[FinishedListens], None] = lambda _: None,
 ) -> Progress:
     """Let the world's listeners listen to what the agent recommends.
 
@@ -116,7 +116,7 @@ def play_world(
     return done
 
 
-def _step(simulation: Simulation, pace: Pace, agent: Agent, done: Progress, tracks: int) -> Listens:
+def _step(simulation: Simulation, pace: Pace, agent: Agent, done: Progress, tracks: int) -> FinishedListens:
     due = pace.due(done.wall_s, simulation)
     heard = simulation.finish_listens(due.until_ms, due.most)
     if not len(heard):
@@ -126,7 +126,7 @@ def _step(simulation: Simulation, pace: Pace, agent: Agent, done: Progress, trac
     asking = heard.where(~heard.ended)
     pace.spend(len(asking))
     if len(asking):
-        simulation.answer(asking.seats, _checked(agent.recommend(asking), len(asking), tracks))
+        simulation.answer(asking.slots, _checked(agent.recommend(asking), len(asking), tracks))
         done.recommendations += len(asking)
     if len(asking) < len(heard):
         agent.finish(heard.where(heard.ended))

@@ -1,4 +1,4 @@
-"""Who listens when: each seat takes one listener after another, or keeps one who comes and goes."""
+"""Who listens when: each slot takes one listener after another, or keeps one who comes and goes."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from sim.errors import SimulationError
 from sim.listeners.model import ACTIVITY, RETURN, Floats, Ints
 
 PAUSE_MS = 60_000
-"""How long a seat stays empty between two listeners."""
+"""How long a slot stays empty between two listeners."""
 NOBODY = -1
 
 
 class Arrivals(NamedTuple):
-    """Sessions that begin, one row for each seat asked for.
+    """Sessions that begin, one row for each slot asked for.
 
     Attributes
     ----------
     users : ndarray of int64
-        `NOBODY` where the seat stays empty for good.
+        `NOBODY` where the slot stays empty for good.
     ordinals : ndarray of int64
         How many sessions the listener had before.
     start_ms : ndarray of int64
@@ -36,15 +36,15 @@ class Arrivals(NamedTuple):
 
 
 class Schedule(Protocol):
-    """Which session comes next on a seat: a pure function of the seat, its turn and when the last session ended."""
+    """Which session comes next on a slot: a pure function of the slot, its turn and when the last session ended."""
 
     @property
-    def seats(self) -> int:
+    def slots(self) -> int:
         """How many sessions there can be at a time."""
         ...
 
-    def arrivals(self, seats: Ints, turns: Ints, after_ms: Ints) -> Arrivals:
-        """Return the session that begins on each seat for the `turns`-th time, the last having ended at `after_ms`."""
+    def arrivals(self, slots: Ints, turns: Ints, after_ms: Ints) -> Arrivals:
+        """Return the session that begins on each slot for the `turns`-th time, the last having ended at `after_ms`."""
         ...
 
 
@@ -75,9 +75,9 @@ class Shard:
             raise SimulationError(f"shard {text!r} is not index/count with an index from 0, such as 0/4")
         return cls(int(index), int(count))
 
-    def of(self, seats: int) -> Ints:
-        """Return the numbers of this shard's seats."""
-        return np.arange(self.index, seats, self.count)
+    def of(self, slots: int) -> Ints:
+        """Return the numbers of this shard's slots."""
+        return np.arange(self.index, slots, self.count)
 
 
 ALL = Shard()
@@ -86,25 +86,25 @@ ALL = Shard()
 class RelaySchedule:
     """Seats that are hardly ever empty: the next listener sits down when one has gone away.
 
-    The listeners are dealt to the seats once; each seat takes its own in turn, round after round, so who comes next
-    never depends on what happens on other seats.
+    The listeners are dealt to the slots once; each slot takes its own in turn, round after round, so who comes next
+    never depends on what happens on other slots.
 
     Parameters
     ----------
     users : ndarray of int
         The listeners, in the order in which they are dealt.
-    seats : int
+    slots : int
         At most as many as there are listeners.
     sessions : int, optional
         How many sessions there are in all; without it there is no end.
     start_ms : int
-        Event time at which the first listeners sit down; each seat begins up to `spread_ms` later.
+        Event time at which the first listeners sit down; each slot begins up to `spread_ms` later.
     spread_ms : int
     shard : Shard
 
     Examples
     --------
-    >>> schedule = RelaySchedule(np.array([5, 6, 7]), seats=2, sessions=4, start_ms=0)
+    >>> schedule = RelaySchedule(np.array([5, 6, 7]), slots=2, sessions=4, start_ms=0)
     >>> schedule.arrivals(np.array([0, 0]), np.array([1, 2]), np.array([0, 0])).users.tolist()
     [7, 5]
     """
@@ -112,7 +112,7 @@ class RelaySchedule:
     def __init__(
         self,
         users: NDArray[np.integer],
-        seats: int,
+        slots: int,
         *,
         sessions: int | None = None,
         start_ms: int = 0,
@@ -120,27 +120,27 @@ class RelaySchedule:
         shard: Shard = ALL,
     ) -> None:
         self._users = users.astype(np.int64)
-        self._all_seats = min(seats, len(users))
-        self._own = shard.of(self._all_seats)
+        self._all_slots = min(slots, len(users))
+        self._own = shard.of(self._all_slots)
         self._sessions = sessions
         self._start_ms = start_ms
         self._spread_ms = spread_ms
 
     @property
-    def seats(self) -> int:
-        """How many seats this shard has."""
+    def slots(self) -> int:
+        """How many slots this shard has."""
         return len(self._own)
 
-    def arrivals(self, seats: Ints, turns: Ints, after_ms: Ints) -> Arrivals:
-        """Deal the next listener of each seat."""
-        seat = self._own[seats]
-        listeners_of_seat = (len(self._users) - 1 - seat) // self._all_seats + 1
-        rounds, place = turns // listeners_of_seat, turns % listeners_of_seat
-        rank = seat + place * self._all_seats
+    def arrivals(self, slots: Ints, turns: Ints, after_ms: Ints) -> Arrivals:
+        """Deal the next listener of each slot."""
+        slot = self._own[slots]
+        listeners_of_slot = (len(self._users) - 1 - slot) // self._all_slots + 1
+        rounds, place = turns // listeners_of_slot, turns % listeners_of_slot
+        rank = slot + place * self._all_slots
         users = self._users[rank]
         if self._sessions is not None:
             users = np.where(rounds * len(self._users) + rank < self._sessions, users, NOBODY)
-        first = self._start_ms + seat * self._spread_ms // self._all_seats
+        first = self._start_ms + slot * self._spread_ms // self._all_slots
         return Arrivals(users, rounds, np.where(turns == 0, first, after_ms + PAUSE_MS))
 
 
@@ -155,7 +155,7 @@ _CUMULATIVE = np.concatenate([[0.0], np.cumsum(_HOURLY) / np.sum(_HOURLY)])
 
 
 class DailySchedule:
-    """Every listener has a seat and sits down there at times of a Poisson process that follows the daily rhythm.
+    """Every listener has a slot and sits down there at times of a Poisson process that follows the daily rhythm.
 
     With Λ(t) the time that has passed in a rhythm where every hour is equally busy, the next session after `t` begins
     at ``Λ⁻¹(Λ(t) + E / rate)``, E exponential: the time change that makes a uniform Poisson process an inhomogeneous
@@ -175,8 +175,8 @@ class DailySchedule:
     Examples
     --------
     >>> schedule = DailySchedule(np.arange(3), seed=7, start_ms=0, days=30.0)
-    >>> seats, turns = np.arange(3), np.zeros(3, dtype=np.int64)
-    >>> bool((schedule.arrivals(seats, turns, turns).start_ms > 0).all())
+    >>> slots, turns = np.arange(3), np.zeros(3, dtype=np.int64)
+    >>> bool((schedule.arrivals(slots, turns, turns).start_ms > 0).all())
     True
     """
 
@@ -190,14 +190,14 @@ class DailySchedule:
         self._rates = SESSIONS_PER_DAY * (0.25 + 1.5 * uniform(mix(seed, self._users), ACTIVITY))
 
     @property
-    def seats(self) -> int:
+    def slots(self) -> int:
         """How many listeners this shard has."""
         return len(self._users)
 
-    def arrivals(self, seats: Ints, turns: Ints, after_ms: Ints) -> Arrivals:
-        """Return when the listener of each seat comes (again)."""
-        users = self._users[seats]
-        waits = -np.log1p(-uniform(mix(self._seed, users, turns), RETURN)) / self._rates[seats]
+    def arrivals(self, slots: Ints, turns: Ints, after_ms: Ints) -> Arrivals:
+        """Return when the listener of each slot comes (again)."""
+        users = self._users[slots]
+        waits = -np.log1p(-uniform(mix(self._seed, users, turns), RETURN)) / self._rates[slots]
         after = busy_days(np.where(turns == 0, self._start_ms, after_ms))
         start_ms = time_ms(after + waits)
         return Arrivals(np.where(start_ms < self._end_ms, users, NOBODY), turns, start_ms)

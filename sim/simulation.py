@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.keyed_random import Keys, mix, uniform
-from sim.listeners.model import BUDGET, Floats, Hearing, Ints, ListenerModel
+from sim.listeners.model import BUDGET, Exposure, Floats, Ints, ListenerModel
 from sim.schedule import NOBODY, Schedule
 from sim.world.model import World
 
@@ -22,19 +22,19 @@ _EMPTY, _LISTENING, _ASKING = 0, 1, 2
 
 
 @dataclass(frozen=True, slots=True)
-class Listens:
+class FinishedListens:
     """Listens that came to their end, earliest first, one row for each.
 
     Attributes
     ----------
-    seats, users, ordinals, positions, tracks, time_ms : ndarray of int64, shape (n,)
+    slots, users, ordinals, positions, tracks, time_ms : ndarray of int64, shape (n,)
         `ordinals` counts the listener's sessions, `positions` the session's listens, both from 0.
     fractions : ndarray of float64, shape (n,)
     ended : ndarray of bool, shape (n,)
         The listener went away; the others wait for a recommendation.
     """
 
-    seats: Ints
+    slots: Ints
     users: Ints
     ordinals: Ints
     positions: Ints
@@ -44,18 +44,18 @@ class Listens:
     ended: NDArray[np.bool_]
 
     def __len__(self) -> int:
-        return len(self.seats)
+        return len(self.slots)
 
-    def where(self, chosen: NDArray[np.bool_ | np.integer]) -> Listens:
+    def where(self, chosen: NDArray[np.bool_ | np.integer]) -> FinishedListens:
         """Return some of the rows, chosen by a mask or in a given order."""
-        return Listens(*(getattr(self, column.name)[chosen] for column in fields(self)))
+        return FinishedListens(*(getattr(self, column.name)[chosen] for column in fields(self)))
 
 
 class Simulation:
-    """The sessions of a world: seats on which listeners hear tracks and ask for the next.
+    """The sessions of a world: slots on which listeners hear tracks and ask for the next.
 
     `finish_listens` returns what was heard, `answer` gives those who ask their track, and so on. A listener's results
-    depend on the seed, the world and the answers, and never on the order in which the seats are served.
+    depend on the seed, the world and the answers, and never on the order in which the slots are served.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class Simulation:
     >>> first = simulation.finish_listens(simulation.earliest_ms())
     >>> len(first), first.fractions.tolist()
     (1, [1.0])
-    >>> simulation.answer(first.seats, np.array([42]))
+    >>> simulation.answer(first.slots, np.array([42]))
     """
 
     def __init__(self, world: World, model: ListenerModel, schedule: Schedule, seed: int) -> None:
@@ -84,21 +84,21 @@ class Simulation:
         self._schedule = schedule
         self._seed = seed
         self._accepting = True
-        seats = schedule.seats
-        self._state = np.full(seats, _EMPTY, dtype=np.int8)
-        self._due_ms = np.zeros(seats, dtype=np.int64)
-        self._user = np.zeros(seats, dtype=np.int64)
-        self._ordinal = np.zeros(seats, dtype=np.int64)
-        self._position = np.zeros(seats, dtype=np.int64)
-        self._turn = np.zeros(seats, dtype=np.int64)
-        self._key: Keys = np.zeros(seats, dtype=np.uint64)
-        self._budget = np.zeros(seats, dtype=np.int64)
-        self._taste = np.zeros((seats, world.catalogue.dimensions))
-        self._fraction = np.zeros(seats)
+        slots = schedule.slots
+        self._state = np.full(slots, _EMPTY, dtype=np.int8)
+        self._due_ms = np.zeros(slots, dtype=np.int64)
+        self._user = np.zeros(slots, dtype=np.int64)
+        self._ordinal = np.zeros(slots, dtype=np.int64)
+        self._position = np.zeros(slots, dtype=np.int64)
+        self._turn = np.zeros(slots, dtype=np.int64)
+        self._key: Keys = np.zeros(slots, dtype=np.uint64)
+        self._budget = np.zeros(slots, dtype=np.int64)
+        self._taste = np.zeros((slots, world.catalogue.dimensions))
+        self._fraction = np.zeros(slots)
         # What the session has heard, by position; -1 where it has not come to yet.
-        self._tracks = np.full((seats, _FIRST_CAPACITY), -1, dtype=np.int32)
-        self._artists = np.full((seats, _FIRST_CAPACITY), -1, dtype=np.int32)
-        self._seat_next(np.arange(seats), np.zeros(seats, dtype=np.int64))
+        self._tracks = np.full((slots, _FIRST_CAPACITY), -1, dtype=np.int32)
+        self._artists = np.full((slots, _FIRST_CAPACITY), -1, dtype=np.int32)
+        self._fill_slots(np.arange(slots), np.zeros(slots, dtype=np.int64))
 
     @property
     def running(self) -> bool:
@@ -106,7 +106,7 @@ class Simulation:
         return bool((self._state != _EMPTY).any())
 
     @property
-    def seats(self) -> int:
+    def slots(self) -> int:
         """How many sessions there can be at a time."""
         return len(self._state)
 
@@ -130,80 +130,80 @@ class Simulation:
         waiting = (self._state == _LISTENING) & (self._position == 0)
         self._state[waiting] = _EMPTY
 
-    def finish_listens(self, until_ms: int, most: int | None = None) -> Listens:
+    def finish_listens(self, until_ms: int, most: int | None = None) -> FinishedListens:
         """Finish what ends at `until_ms` or before, the earliest first and at most `most` of them."""
-        seats = np.flatnonzero((self._state == _LISTENING) & (self._due_ms <= until_ms))
-        if most is not None and most < len(seats):
-            seats = np.sort(seats[np.argpartition(self._due_ms[seats], most)[:most]])
-        seats = seats[np.argsort(self._due_ms[seats], kind="stable")]
-        positions = self._position[seats]
-        ended = (self._budget[seats] <= 0) | (positions + 1 >= MOST_TRACKS)
-        listens = Listens(
-            seats=seats,
-            users=self._user[seats],
-            ordinals=self._ordinal[seats],
+        slots = np.flatnonzero((self._state == _LISTENING) & (self._due_ms <= until_ms))
+        if most is not None and most < len(slots):
+            slots = np.sort(slots[np.argpartition(self._due_ms[slots], most)[:most]])
+        slots = slots[np.argsort(self._due_ms[slots], kind="stable")]
+        positions = self._position[slots]
+        ended = (self._budget[slots] <= 0) | (positions + 1 >= MOST_TRACKS)
+        listens = FinishedListens(
+            slots=slots,
+            users=self._user[slots],
+            ordinals=self._ordinal[slots],
             positions=positions,
-            tracks=self._tracks[seats, positions].astype(np.int64),
-            fractions=self._fraction[seats],
-            time_ms=self._due_ms[seats],
+            tracks=self._tracks[slots, positions].astype(np.int64),
+            fractions=self._fraction[slots],
+            time_ms=self._due_ms[slots],
             ended=ended,
         )
-        self._state[seats[~ended]] = _ASKING
-        self._seat_next(seats[ended], listens.time_ms[ended])
+        self._state[slots[~ended]] = _ASKING
+        self._fill_slots(slots[ended], listens.time_ms[ended])
         return listens
 
-    def answer(self, seats: Ints, tracks: Ints) -> None:
-        """Play a track to listeners who ask for one; each seat at most once."""
-        positions = self._position[seats] + 1
+    def answer(self, slots: Ints, tracks: Ints) -> None:
+        """Play a track to listeners who ask for one; each slot at most once."""
+        positions = self._position[slots] + 1
         artists = self._world.catalogue.artist_of[tracks]
         width = int(positions.max(initial=0))
-        hearing = Hearing(
-            users=self._user[seats],
+        exposure = Exposure(
+            users=self._user[slots],
             tracks=tracks,
-            tastes=self._taste[seats],
-            repeated=(self._tracks[seats, :width] == tracks[:, None]).any(axis=1),
-            artist_counts=(self._artists[seats, :width] == artists[:, None]).sum(axis=1),
-            time_ms=self._due_ms[seats],
+            tastes=self._taste[slots],
+            repeated=(self._tracks[slots, :width] == tracks[:, None]).any(axis=1),
+            artist_counts=(self._artists[slots, :width] == artists[:, None]).sum(axis=1),
+            time_ms=self._due_ms[slots],
         )
-        fractions = self._model.fractions(hearing)
+        fractions = self._model.fractions(exposure)
         self._make_room(width)
-        self._tracks[seats, positions] = tracks
-        self._artists[seats, positions] = artists
-        self._position[seats] = positions
-        self._fraction[seats] = fractions
-        self._budget[seats] -= uniform(mix(self._key[seats], positions), BUDGET) >= fractions
-        self._play(seats, tracks, fractions)
+        self._tracks[slots, positions] = tracks
+        self._artists[slots, positions] = artists
+        self._position[slots] = positions
+        self._fraction[slots] = fractions
+        self._budget[slots] -= uniform(mix(self._key[slots], positions), BUDGET) >= fractions
+        self._play(slots, tracks, fractions)
 
-    def abandon(self, seats: Ints) -> None:
+    def abandon(self, slots: Ints) -> None:
         """End the sessions of listeners whose recommendation never came."""
-        self._seat_next(seats, self._due_ms[seats])
+        self._fill_slots(slots, self._due_ms[slots])
 
-    def _play(self, seats: Ints, tracks: Ints, fractions: Floats) -> None:
+    def _play(self, slots: Ints, tracks: Ints, fractions: Floats) -> None:
         heard_ms = fractions * self._world.catalogue.duration_ms[tracks]
-        self._due_ms[seats] += DECISION_MS + heard_ms.astype(np.int64)
-        self._state[seats] = _LISTENING
+        self._due_ms[slots] += DECISION_MS + heard_ms.astype(np.int64)
+        self._state[slots] = _LISTENING
 
-    def _seat_next(self, seats: Ints, after_ms: Ints) -> None:
-        self._state[seats] = _EMPTY
-        if not self._accepting or not len(seats):
+    def _fill_slots(self, slots: Ints, after_ms: Ints) -> None:
+        self._state[slots] = _EMPTY
+        if not self._accepting or not len(slots):
             return
-        arrivals = self._schedule.arrivals(seats, self._turn[seats], after_ms)
+        arrivals = self._schedule.arrivals(slots, self._turn[slots], after_ms)
         there = arrivals.users != NOBODY
-        seats, users, ordinals = seats[there], arrivals.users[there], arrivals.ordinals[there]
+        slots, users, ordinals = slots[there], arrivals.users[there], arrivals.ordinals[there]
         keys = mix(self._seed, users, ordinals)
-        opening = self._model.open(users, keys, arrivals.start_ms[there])
-        self._turn[seats] += 1
-        self._user[seats], self._ordinal[seats], self._key[seats] = users, ordinals, keys
-        self._position[seats] = 0
-        self._budget[seats] = self._world.listeners.session_budget[users]
-        self._taste[seats] = opening.tastes
-        self._fraction[seats] = 1.0
-        self._tracks[seats] = -1
-        self._artists[seats] = -1
-        self._tracks[seats, 0] = opening.tracks
-        self._artists[seats, 0] = self._world.catalogue.artist_of[opening.tracks]
-        self._due_ms[seats] = arrivals.start_ms[there]
-        self._play(seats, opening.tracks, self._fraction[seats])
+        start = self._model.open(users, keys, arrivals.start_ms[there])
+        self._turn[slots] += 1
+        self._user[slots], self._ordinal[slots], self._key[slots] = users, ordinals, keys
+        self._position[slots] = 0
+        self._budget[slots] = self._world.listeners.session_budget[users]
+        self._taste[slots] = start.tastes
+        self._fraction[slots] = 1.0
+        self._tracks[slots] = -1
+        self._artists[slots] = -1
+        self._tracks[slots, 0] = start.tracks
+        self._artists[slots, 0] = self._world.catalogue.artist_of[start.tracks]
+        self._due_ms[slots] = arrivals.start_ms[there]
+        self._play(slots, start.tracks, self._fraction[slots])
 
     def _make_room(self, position: int) -> None:
         capacity = self._tracks.shape[1]

@@ -16,22 +16,22 @@ from schemas.registry import codec_of
 from schemas.rejected_before import RejectedBefore
 from schemas.topics import Topics
 from streams.folds.partition import PROJECTIONS
-from streams.learner.app import LearningSources
+from streams.learner.app import LearnerSources
 from streams.learner.metrics import LearnerCounters
-from streams.learner.partition import LEARNER, SNAPSHOTS, LearningPartition
+from streams.learner.partition import LEARNER, SNAPSHOTS, LearnerPartition
 from streams.store.connect import connect_async
 from streams.store.memory import MemoryStore
 from streams.store.protocol import Outcome
 from streams.worker.intake import Intake, Rejected
-from streams.worker.partition import ClaimedPartition, Counters
-from streams.worker.publisher import Emitted
+from streams.worker.partition import WorkerCounters, WorkerPartition
+from streams.worker.publisher import Publishable
 from streams.worker.topic_state import TopicState, describe_topic, group_of
 
 
-class SilentEmits:
+class NullPublisher:
     """Sends nothing: what these records give rise to was sent when they were first folded."""
 
-    async def emit(self, events: Sequence[Emitted], rejected: Sequence[Rejected]) -> None:
+    async def emit(self, events: Sequence[Publishable], rejected: Sequence[Rejected]) -> None:
         """Do nothing."""
 
 
@@ -41,28 +41,28 @@ class OfflineFold:
     Attributes
     ----------
     store : MemoryStore
-    counters : Counters
+    counters : WorkerCounters
     """
 
     def __init__(self, partition: int, intake: Intake, projections: Collection[str] = PROJECTIONS) -> None:
         self.store = MemoryStore()
-        self.counters = Counters()
+        self.counters = WorkerCounters()
         self._partition = partition
         self._intake = intake
         self._projections = projections
-        self._claimed: ClaimedPartition | None = None
+        self._claimed: WorkerPartition | None = None
 
     async def advance(self, records: Sequence[LogRecord]) -> None:
         """Fold records that follow on those of the last call."""
         if self._claimed is None:
             claim = await self.store.claim(self._partition, "offline", "")
-            self._claimed = ClaimedPartition(
+            self._claimed = WorkerPartition(
                 self._partition,
                 claim,
                 records[0].offset,
                 self.store,
                 self._intake,
-                SilentEmits(),
+                NullPublisher(),
                 self.counters,
                 self._projections,
             )
@@ -83,7 +83,7 @@ class OfflineLearner:
     counters : LearnerCounters
     """
 
-    def __init__(self, sources: LearningSources, codec: Codec) -> None:
+    def __init__(self, sources: LearnerSources, codec: Codec) -> None:
         self.counters = LearnerCounters()
         self._sources = sources
         self._codec = codec
@@ -108,14 +108,14 @@ class OfflineLearner:
             Told how many records have been learned from since it was last told.
         """
         sources = self._sources
-        partition = LearningPartition(
+        partition = LearnerPartition(
             0,
             await self._store.claim(0, "offline", ""),
             0,
             self._store,
             sources.catalogue,
             sources.intake,
-            SilentEmits(),
+            NullPublisher(),
             self._codec.encode,
             self.counters,
         )
@@ -123,7 +123,7 @@ class OfflineLearner:
 
 
 async def learn(
-    partition: LearningPartition,
+    partition: LearnerPartition,
     log: PartitionLog,
     end: int,
     progress: Callable[[int], None] = lambda records: None,
@@ -138,7 +138,7 @@ async def learn(
     Raises
     ------
     ClaimLostError
-        As `LearningPartition.write`.
+        As `LearnerPartition.write`.
     """
     async with aclosing(log.read_ahead(end)) as batches:
         async for batch in batches:
@@ -149,7 +149,7 @@ async def learn(
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
+class ReplaySources:
     """Open connections, and the topic as it was when they were opened.
 
     Attributes
@@ -174,7 +174,7 @@ class Sources:
 
 
 @asynccontextmanager
-async def open_sources(settings: Settings) -> AsyncIterator[Sources]:
+async def open_sources(settings: Settings) -> AsyncIterator[ReplaySources]:
     """Open them, and close them at the end.
 
     Raises
@@ -190,7 +190,7 @@ async def open_sources(settings: Settings) -> AsyncIterator[Sources]:
         await asyncio.to_thread(catalogue.refresh)
         await asyncio.to_thread(rejected.refresh)
         intake = Intake(codec, catalogue.tracks, catalogue.refresh, rejected.offsets)
-        yield Sources(settings, topic, state, intake, rejected.excluded, redis)
+        yield ReplaySources(settings, topic, state, intake, rejected.excluded, redis)
     finally:
         await redis.aclose()
         catalogue.close()

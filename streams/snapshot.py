@@ -26,10 +26,10 @@ from typing import IO, Any, NamedTuple
 
 from core.errors import BotifyError
 from streams.folds.partition import HASHES, PROJECTIONS, SCORE_SETS
-from streams.offline import Sources
+from streams.offline import ReplaySources
 from streams.store.keys import checkpoint_key, partition_key
 from streams.store.namespaces import NamespaceRecord, NamespaceRecords, checkpoints, live_namespace
-from streams.store.point_in_time import NOT_OF_THIS_TOPIC, frozen
+from streams.store.point_in_time import NOT_OF_THIS_TOPIC, point_in_time_copy
 
 
 class SnapshotError(BotifyError):
@@ -180,7 +180,7 @@ def _name(collection: str) -> bytes:
     return bytes([len(raw)]) + raw
 
 
-async def save(sources: Sources, path: Path, namespace: str | None = None) -> dict[int, int]:
+async def save(sources: ReplaySources, path: Path, namespace: str | None = None) -> dict[int, int]:
     """Write the file, in one step from nothing to whole; return the checkpoint of each partition.
 
     Each partition is copied in Redis at one checkpoint and read from the copy, a page at a time.
@@ -212,7 +212,9 @@ async def save(sources: Sources, path: Path, namespace: str | None = None) -> di
     return reached
 
 
-async def _write(sources: Sources, namespace: str, record: NamespaceRecord | None, file: IO[bytes]) -> dict[int, int]:
+async def _write(
+    sources: ReplaySources, namespace: str, record: NamespaceRecord | None, file: IO[bytes]
+) -> dict[int, int]:
     writer, reached = SnapshotWriter(file), {}
     about = {
         "format": VERSION,
@@ -226,7 +228,7 @@ async def _write(sources: Sources, namespace: str, record: NamespaceRecord | Non
     }
     writer.about(Kind.HEADER, about)
     for partition in sources.state.end:
-        async with frozen(sources.redis, namespace, partition) as state:
+        async with point_in_time_copy(sources.redis, namespace, partition) as state:
             if state.topic_id not in (None, sources.state.topic_id):
                 raise SnapshotError(f"namespace {namespace} is of topic id {state.topic_id}, not of {sources.topic}")
             reached[partition] = state.next_offset or 0
@@ -242,7 +244,7 @@ async def _write(sources: Sources, namespace: str, record: NamespaceRecord | Non
     return reached
 
 
-async def load(sources: Sources, path: Path, *, other_topic: bool = False) -> NamespaceRecord:
+async def load(sources: ReplaySources, path: Path, *, other_topic: bool = False) -> NamespaceRecord:
     """Check the whole file, then load it; `botify replay swap` makes the namespace the live one.
 
     Parameters
@@ -307,7 +309,7 @@ def _check(path: Path) -> tuple[Mapping[str, Any], Offsets]:
     return header, offsets
 
 
-async def _load(sources: Sources, path: Path, namespace: str, offsets: Offsets) -> None:
+async def _load(sources: ReplaySources, path: Path, namespace: str, offsets: Offsets) -> None:
     partition = 0
     for frame in read_frames(path):
         if frame.kind is Kind.PARTITION:

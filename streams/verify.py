@@ -13,9 +13,9 @@ from core.kafka.admin import end_offsets
 from core.kafka.partition_log import PartitionLog
 from core.settings import Settings
 from streams.folds.partition import HASHES, PROJECTIONS, SCORE_SETS
-from streams.offline import OfflineFold, Sources, open_sources
+from streams.offline import OfflineFold, ReplaySources, open_sources
 from streams.store.namespaces import NamespaceRecords, checkpoints, excluded_since, live_namespace
-from streams.store.point_in_time import NOT_OF_THIS_TOPIC, Frozen, frozen
+from streams.store.point_in_time import NOT_OF_THIS_TOPIC, PartitionCopy, point_in_time_copy
 from streams.worker.topic_state import TopicState
 
 FIRST_DIFFERENCES = 20
@@ -176,16 +176,18 @@ async def _verify(
     return report
 
 
-async def _verify_partition(sources: Sources, partition: int, projections: Collection[str], report: Report) -> None:
+async def _verify_partition(
+    sources: ReplaySources, partition: int, projections: Collection[str], report: Report
+) -> None:
     await _check_end(sources, report.namespace, partition)
     # The first look says how much there is to fold; the second, when that is done, has hardly moved on from it.
-    async with frozen(sources.redis, report.namespace, partition) as first:
+    async with point_in_time_copy(sources.redis, report.namespace, partition) as first:
         begin, reached = first.first_offset, _checked(sources.topic, partition, first, sources.state)
     offline = OfflineFold(partition, sources.intake, projections)
     log = PartitionLog(sources.settings, sources.topic, partition, begin)
     try:
         await offline.advance_to(log, reached)
-        async with frozen(sources.redis, report.namespace, partition) as last:
+        async with point_in_time_copy(sources.redis, report.namespace, partition) as last:
             reached = _checked(sources.topic, partition, last, sources.state)
             if reached < log.next_offset:
                 raise VerifyError(
@@ -202,7 +204,7 @@ async def _verify_partition(sources: Sources, partition: int, projections: Colle
     report.dead_letters += offline.counters.dead_letters
 
 
-async def _check_end(sources: Sources, namespace: str, partition: int) -> None:
+async def _check_end(sources: ReplaySources, namespace: str, partition: int) -> None:
     """Refuse a state that has folded what the topic has no more: a fold would wait for it."""
     (reached,) = (await checkpoints(sources.redis, namespace, [partition])).values()
     if reached <= sources.state.end[partition]:
@@ -215,7 +217,7 @@ async def _check_end(sources: Sources, namespace: str, partition: int) -> None:
         )
 
 
-async def _compare_all(offline: OfflineFold, state: Frozen, partition: int, report: Report) -> None:
+async def _compare_all(offline: OfflineFold, state: PartitionCopy, partition: int, report: Report) -> None:
     for name in HASHES:
         fields = state.contents.hash_pages(partition, name)
         report.count(name, *await compare(partition, name, offline.store.hashes[partition, name], fields))
@@ -224,7 +226,7 @@ async def _compare_all(offline: OfflineFold, state: Frozen, partition: int, repo
         report.count(name, *await compare(partition, name, offline.store.scores[partition, name], scores))
 
 
-def _checked(topic: str, partition: int, state: Frozen, now: TopicState) -> int:
+def _checked(topic: str, partition: int, state: PartitionCopy, now: TopicState) -> int:
     """Return the checkpoint, or say why it cannot be compared."""
     if state.next_offset is None:
         return state.first_offset

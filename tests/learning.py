@@ -14,7 +14,7 @@ from schemas.codec import Codec
 from schemas.events import Model, Track, TrainingBatch
 from schemas.models import model_of, publish_models
 from schemas.topics import Topics
-from schemas.training import Listens, listens_of
+from schemas.training import TrainingColumns, listens_of
 from streams.learner.learner import Learner
 from streams.learner.model import MODELS
 from streams.learner.partition import LEARNER, SNAPSHOTS
@@ -48,7 +48,7 @@ def plain_learner(settings: Settings, without: Container[tuple[int, int]] = ()) 
             continue
         offsets = (listens.offsets + np.int64(batch.first_offset)).tolist()
         kept = [(batch.source_partition, offset) not in without for offset in offsets]
-        listens = Listens(*(getattr(listens, column.name)[kept] for column in fields(listens)))
+        listens = TrainingColumns(*(getattr(listens, column.name)[kept] for column in fields(listens)))
         plain.learner.fold(batch, listens)
         plain.models += plain.learner.take_models()
     return plain
@@ -92,8 +92,8 @@ def assert_learned(settings: Settings) -> PlainLearner:
 def publish_learned(settings: Settings, tracks: Sequence[Track], version: int = 1_000) -> None:
     """Publish a snapshot of every model, learned from sessions in which all of the tracks are liked."""
     rng = np.random.default_rng(version)
-    ids, likings = np.array([track.track for track in tracks]), np.ones(len(tracks), dtype=np.float32)
-    sessions = [FinishedSession(rng.permutation(ids), likings) for _ in range(20)]
+    ids, affinities = np.array([track.track for track in tracks]), np.ones(len(tracks), dtype=np.float32)
+    sessions = [FinishedSession(rng.permutation(ids), affinities) for _ in range(20)]
     learned = [kind({track.track: track for track in tracks}) for kind in MODELS]
     for model in learned:
         model.learn(sessions)

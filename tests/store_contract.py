@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import pytest
 
 from streams.folds.projection import Changes
-from streams.store.protocol import Claim, ClaimLostError, Outcome, Position, Store
+from streams.store.protocol import Claim, ClaimLostError, ClaimPosition, Outcome, Store
 
 T = TypeVar("T")
 
@@ -110,15 +110,15 @@ class StoreContract:
     def test_a_read_under_a_position_is_refused_where_the_store_is_elsewhere(self, run: Any, store: Store) -> None:
         claim = run(store.claim(0, "a", "t"))
         run(store.apply(0, claim, None, 4, Changes({"h": {b"x": b"1"}})))
-        assert run(store.read_fields(0, {"h": [b"x"]}, Position(claim, 4))) == {"h": {b"x": b"1"}}
-        assert run(store.read_whole(0, ["h"], [], Position(claim, 4)))[0] == {"h": {b"x": b"1"}}
+        assert run(store.read_fields(0, {"h": [b"x"]}, ClaimPosition(claim, 4))) == {"h": {b"x": b"1"}}
+        assert run(store.read_whole(0, ["h"], [], ClaimPosition(claim, 4)))[0] == {"h": {b"x": b"1"}}
         for checkpoint in (None, 3):
             with pytest.raises(ClaimLostError) as caught:
-                run(store.read_fields(0, {"h": [b"x"]}, Position(claim, checkpoint)))
+                run(store.read_fields(0, {"h": [b"x"]}, ClaimPosition(claim, checkpoint)))
             assert caught.value.outcome is Outcome.ROLLED_BACK
         run(store.claim(0, "b", "t"))
         with pytest.raises(ClaimLostError) as caught:
-            run(store.read_whole(0, ["h"], [], Position(claim, 4)))
+            run(store.read_whole(0, ["h"], [], ClaimPosition(claim, 4)))
         assert caught.value.outcome is Outcome.FENCED
 
     def test_partitions_do_not_meet(self, run: Any, store: Store) -> None:

@@ -140,15 +140,15 @@ def _first(line: LogLine, session_id: str) -> Listen:
     )
 
 
-def _following(line: LogLine, before: Listen, led_by: LogLine) -> Listen:
+def _following(line: LogLine, before: Listen, attribution: LogLine) -> Listen:
     """Return the listen to which the line before it led."""
     position = before.position + 1
     return _first(line, before.session_id)._replace(
         event_id=f"{before.session_id}-{position}",
         position=position,
         recommender=RECOMMENDER,
-        treatments=led_by.experiments,
-        latency_ms=None if led_by.latency is None else led_by.latency * 1000,
+        treatments=attribution.experiments,
+        latency_ms=None if attribution.latency is None else attribution.latency * 1000,
     )
 
 

@@ -20,7 +20,7 @@ from analytics.export.files import ExportError
 from analytics.export.run import TIME_COLUMNS, Extent, Progress, export_topic
 from core.kafka.offsets import parse_position
 from core.kafka.reachable import require_kafka
-from core.process import asked_to_stop, collect_seldom
+from core.process import stop_requested, tune_gc
 from core.settings import Settings
 from schemas.events import Listen
 from schemas.topics import TopicDefinition, Topics
@@ -58,10 +58,10 @@ def export(
     if format_ is Format.BOTIFY_LOG and definition.event is not Listen:
         raise ExportError(f"Botify's log is made of listens; {topic} has none, leave --topic out")
     folder = out if format_ is Format.PARQUET else out / LISTENS
-    collect_seldom()
+    tune_gc()
     require_kafka(settings)
     # what was read is written before it ends
-    with asked_to_stop(signal.SIGINT, signal.SIGTERM) as stopping, _bar(follow=follow) as progress:
+    with stop_requested(signal.SIGINT, signal.SIGTERM) as stopping, _bar(follow=follow) as progress:
         manifest = export_topic(settings, definition, folder, extent, progress, stopping=stopping)
     left_out = f", {manifest.rejected:,} dead letters left out" if manifest.rejected else ""
     console = Console(highlight=False, soft_wrap=True)

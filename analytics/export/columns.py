@@ -13,7 +13,7 @@ from confluent_kafka import Message
 
 from schemas.codec import Codec, load
 from schemas.events import Event, Listen, Recommendation, RecommendationRequest, Session
-from schemas.validation import entered
+from schemas.validation import iter_valid
 
 PARTITION, OFFSET = "kafka_partition", "kafka_offset"
 """Where in the topic a row comes from: together they name it."""
@@ -111,7 +111,7 @@ class BatchDecoder(Generic[E]):
     event : type
     codec : Codec
     rejected_before : mapping of partition to container of offset
-        Of the topic's dead letters; see `entered`.
+        Of the topic's dead letters; see `iter_valid`.
 
     Attributes
     ----------
@@ -138,7 +138,7 @@ class BatchDecoder(Generic[E]):
         events: list[E] = []
         partitions: list[int] = []
         offsets: list[int] = []
-        for message, event in entered(messages, self._event, self._codec, self._rejected_before):
+        for message, event in iter_valid(messages, self._event, self._codec, self._rejected_before):
             events.append(event)
             partitions.append(message.partition())
             offsets.append(message.offset())

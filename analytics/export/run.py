@@ -18,9 +18,9 @@ from analytics.export.files import ExportDirectory, ExportError, Manifest, Sourc
 from core.errors import TopicError
 from core.kafka.admin import end_offsets, read_topic_id, start_offsets
 from core.kafka.config import common_config
-from core.kafka.offsets import EARLIEST, LATEST, Position, offsets_of
+from core.kafka.offsets import EARLIEST, LATEST, TopicPosition, offsets_of
 from core.kafka.reader import TopicReader
-from core.process import Stopping
+from core.process import StopRequested
 from core.settings import Settings
 from schemas.events import Event, Listen, Recommendation, RecommendationRequest, Session
 from schemas.registry import codec_of
@@ -60,7 +60,7 @@ class TopicBounds:
             raise TopicError(f"{topic}: the brokers do not describe it: {error.args[0].str()}") from error
         return cls(topic, topic_id, start, end)
 
-    def offsets_of(self, position: Position, settings: Settings) -> Mapping[int, int]:
+    def offsets_of(self, position: TopicPosition, settings: Settings) -> Mapping[int, int]:
         """Return the offset of a place in each partition."""
         return offsets_of(position, settings, self.topic, self.start, self.end)
 
@@ -157,15 +157,15 @@ class Extent:
 
     Attributes
     ----------
-    begin : Position
+    begin : TopicPosition
         Where a new export begins; one that is there goes on from where it is.
-    end : Position
+    end : TopicPosition
     follow : bool
         Whether to go on after the end, until told to stop.
     """
 
-    begin: Position = EARLIEST
-    end: Position = LATEST
+    begin: TopicPosition = EARLIEST
+    end: TopicPosition = LATEST
     follow: bool = False
 
 
@@ -176,7 +176,7 @@ def export_topic(
     extent: Extent = Extent(),
     on_progress: Progress | None = None,
     commit_rows: int = COMMIT_ROWS,
-    stopping: Stopping = lambda: False,
+    stopping: StopRequested = lambda: False,
 ) -> Manifest:
     """Export what the folder lacks.
 
@@ -237,7 +237,9 @@ def _timed(definition: TopicDefinition) -> tuple[type[Event], str]:
     return definition.event, TIME_COLUMNS[definition.event]
 
 
-def _read(reader: TopicReader, end: Mapping[int, int], stopping: Stopping, *, follow: bool) -> Iterator[list[Message]]:
+def _read(
+    reader: TopicReader, end: Mapping[int, int], stopping: StopRequested, *, follow: bool
+) -> Iterator[list[Message]]:
     """Yield records up to the end, and then, while following, what comes; nothing, from time to time, if none do."""
     yield from takewhile(lambda _: not stopping(), reader.read_to_end(end))
     while follow and not stopping():

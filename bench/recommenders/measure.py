@@ -26,7 +26,7 @@ from sim.agents.agent import Agent
 from sim.listeners.botify import BotifyListeners
 from sim.options import RunOptions
 from sim.play import Progress, play_world
-from sim.simulation import Listens
+from sim.simulation import FinishedListens
 from sim.world.model import World
 
 
@@ -117,18 +117,18 @@ class Oracle:
         self._near: dict[int, NDArray[np.int64]] = {}
         self._values: dict[int, NDArray[np.float64]] = {}
 
-    def recommend(self, heard: Listens) -> NDArray[np.int64]:
+    def recommend(self, heard: FinishedListens) -> NDArray[np.int64]:
         """Return the best track for each session."""
         self._open(heard.where(heard.positions == 0))
         return np.array([self._next(*row) for row in zip(heard.users.tolist(), heard.tracks.tolist(), strict=True)])
 
-    def finish(self, heard: Listens) -> None:
+    def finish(self, heard: FinishedListens) -> None:
         """Forget sessions."""
         for user in heard.users.tolist():
             self._near.pop(user, None)
             self._values.pop(user, None)
 
-    def _open(self, heard: Listens) -> None:
+    def _open(self, heard: FinishedListens) -> None:
         if not len(heard):
             return
         users = heard.users
@@ -138,8 +138,8 @@ class Oracle:
         near = np.argpartition(-scores, min(NEAREST, scores.shape[1]) - 1, axis=1)[:, :NEAREST]
         people = self._world.listeners
         logits = np.take_along_axis(scores, near, axis=1) - people.consume_bias[users][:, None]
-        liking = expit(logits * people.consume_sharpness[users][:, None])
-        for user, tracks, values in zip(users.tolist(), near, liking, strict=True):
+        affinity = expit(logits * people.consume_sharpness[users][:, None])
+        for user, tracks, values in zip(users.tolist(), near, affinity, strict=True):
             self._near[user], self._values[user] = tracks, values
 
     def _next(self, user: int, heard: int) -> int:
@@ -201,7 +201,7 @@ class _Sessions:
         self._repeats = self._recommendations = 0
         self.over: list[tuple[int, int, float, int, int]] = []
 
-    def take(self, heard: Listens) -> None:
+    def take(self, heard: FinishedListens) -> None:
         for user, ordinal, position, track, fraction, at_ms, ended in rows_of(heard):
             tracks = self._heard.setdefault(user, [])
             if position:

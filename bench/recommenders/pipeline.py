@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from schemas.events import Listen, Model, RecommendationRequest, Track
 from schemas.training import listens_of, training_batch_of
 from services.recommender.catalogue import Catalogue
-from services.recommender.dispatch import Answered, answer
+from services.recommender.dispatch import Dispatched, answer
 from services.recommender.factors import ServedFactors
 from services.recommender.item_to_item import ServedGraph
 from services.recommender.lists import NEIGHBOURS, NO_LISTS, USER_LISTS, Lists
 from services.recommender.protocol import Batch
-from services.recommender.registry import Maker, Sources
-from sim.simulation import Listens
+from services.recommender.registry import RecommenderFactory, RecommenderInputs
+from sim.simulation import FinishedListens
 from streams.folds.likes import LIKES_OF_USERS, Likes
 from streams.folds.partition import PartitionFold
 from streams.folds.policy_results import HALF_LIFE_SESSIONS, POLICY_RESULTS, PolicyResult
@@ -113,12 +113,12 @@ class Pipeline:
         self._state = MemoryState()
         self._learner = Learner(tracks)
         self._learn_until_ms = learn_until_ms
-        self._maker = Maker()
+        self._maker = RecommenderFactory()
         self._factors: ServedFactors | None = None
         self._graph: ServedGraph | None = None
         self._top: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
         self._recommender = recommender
-        sources = Sources(
+        sources = RecommenderInputs(
             top=lambda: self._top,
             neighbours=lambda: lists.get(NEIGHBOURS, NO_LISTS),
             user_lists=lambda: lists.get(USER_LISTS, NO_LISTS),
@@ -134,7 +134,7 @@ class Pipeline:
         self.answered = 0
         self.serving_s = 0.0
 
-    def recommend(self, heard: Listens) -> NDArray[np.int64]:
+    def recommend(self, heard: FinishedListens) -> NDArray[np.int64]:
         """Fold the listens, learn from them, and answer those who made them."""
         listens = self._take(heard)
         requests = [
@@ -146,14 +146,14 @@ class Pipeline:
         tracks = [self._answer(requests[at : at + BATCH]) for at in range(0, len(requests), BATCH)]
         return np.concatenate(tracks)
 
-    def finish(self, heard: Listens) -> None:
+    def finish(self, heard: FinishedListens) -> None:
         """Fold the last listens of sessions."""
         self._take(heard)
 
     def _answer(self, requests: list[RecommendationRequest]) -> NDArray[np.int64]:
         states, likes = self._state.users_and_likes([request.user for request in requests])
         began = time.process_time()
-        answered: Answered = answer(
+        answered: Dispatched = answer(
             Batch.of(requests, states, likes), [self._recommender] * len(requests), self._recommenders
         )
         self.serving_s += time.process_time() - began
@@ -162,7 +162,7 @@ class Pipeline:
             self._told[request.user] = by, policy
         return answered.tracks
 
-    def _take(self, heard: Listens) -> list[Listen]:
+    def _take(self, heard: FinishedListens) -> list[Listen]:
         listens = [self._listen(*row) for row in rows_of(heard)]
         records = list(enumerate(listens, self._folded))
         first, self._folded = self._folded, self._folded + len(records)
@@ -193,7 +193,7 @@ class Pipeline:
         )  # fmt: skip
 
 
-def rows_of(heard: Listens) -> list[tuple[int, int, int, int, float, int, bool]]:
+def rows_of(heard: FinishedListens) -> list[tuple[int, int, int, int, float, int, bool]]:
     """Return user, ordinal, position, track, fraction, time in ms, and whether the session ended, of each listen."""
     columns = heard.users, heard.ordinals, heard.positions, heard.tracks, heard.fractions, heard.time_ms, heard.ended
     return list(zip(*(column.tolist() for column in columns), strict=True))

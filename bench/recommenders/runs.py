@@ -13,13 +13,13 @@ import numpy as np
 
 from bench.recommenders.measure import Measured, measure
 from services.lists.build import build_models
-from services.lists.neighbours import Heard
+from services.lists.neighbours import ListenColumns
 from services.recommender.lists import Lists, lists_of
 from sim.agents.agent import DummyAgent
 from sim.loop.kafka import tracks_of
 from sim.options import RunOptions
 from sim.play import play_world
-from sim.simulation import Listens
+from sim.simulation import FinishedListens
 from sim.world import World, WorldConfig, open_world
 
 FROM_LISTS = ("contextual", "indexed", "similar_users", "i2i")
@@ -82,7 +82,7 @@ def _measure(home: Path, task: Task) -> Measured:
 
 def lists_from_random_listens(world: World) -> dict[str, Lists]:
     """Run the batch job on sessions of random recommendations: a log of before there was anything to learn from."""
-    heard: list[Listens] = []
+    heard: list[FinishedListens] = []
     agent = DummyAgent(world.catalogue, LISTS_SEED)
     options = RunOptions(sessions=LISTS_SESSIONS * len(world.listeners), seed=LISTS_SEED, start_ms=0)
     play_world(world, agent, options, listener=heard.append)
@@ -93,5 +93,5 @@ def lists_from_random_listens(world: World) -> dict[str, Lists]:
     users, ordinals, positions, heard_tracks, fractions, times_ms = columns
     sessions = [f"{user}-{ordinal}" for user, ordinal in zip(users, ordinals, strict=True)]
     events = [f"{session}-{position}" for session, position in zip(sessions, positions, strict=True)]
-    learned_from = Heard.of(events, sessions, users, heard_tracks, fractions, times_ms)
+    learned_from = ListenColumns.of(events, sessions, users, heard_tracks, fractions, times_ms)
     return {model.name: lists_of(model) for model in build_models(learned_from, NEIGHBOURS, PER_USER)}

@@ -9,11 +9,14 @@ from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPart
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
 
 from core.errors import NoBrokerError, TopicError
-from core.kafka.config import common_config, consumer_config, is_passing
+from core.kafka.config import common_config, consumer_config, is_retriable
 from core.settings import Settings
 
 TIMEOUT_S = 30.0
 METADATA_TIMEOUT_S = 10.0
+TOPIC_ID_TIMEOUT_S = 10.0
+GRACE_S = 1.0
+"""Until the client itself says that the time is over."""
 RETRY_PAUSE_S = 0.05
 
 
@@ -33,7 +36,7 @@ def partition_counts(admin: AdminClient) -> dict[str, int]:
         except KafkaException as error:
             admin.poll(0)  # hears of a refusal
             # a broker that goes down while it answers fails the request at once, and may be back in a moment
-            if not is_passing(error.args[0]) or time.monotonic() > give_up:
+            if not is_retriable(error.args[0]) or time.monotonic() > give_up:
                 raise NoBrokerError(
                     f"no Kafka answers ({error.args[0].str()}); "
                     "start one with `botify up` or set KAFKA_BOOTSTRAP_SERVERS"
@@ -86,7 +89,7 @@ def _offsets(settings: Settings, topic: str, spec: OffsetSpec) -> dict[int, int]
             return {tp.partition: future.result(TIMEOUT_S).offset for tp, future in asked.items()}
         except KafkaException as error:
             # the leaders of a topic just made are still being found
-            if not is_passing(error.args[0]) or time.monotonic() > give_up:
+            if not is_retriable(error.args[0]) or time.monotonic() > give_up:
                 raise TopicError(f"{topic}: the brokers do not say where it ends: {error.args[0].str()}") from error
             time.sleep(RETRY_PAUSE_S)
 
@@ -94,7 +97,11 @@ def _offsets(settings: Settings, topic: str, spec: OffsetSpec) -> dict[int, int]
 def committed_offsets(
     settings: Settings, group: str, partitions: Iterable[tuple[str, int]], timeout_s: float
 ) -> dict[tuple[str, int], int]:
-    """Return the committed offset of each (topic, partition) that has one.
+    """Return the committed offset of each (topic, partition) that has one, without joining the group.
+
+    `AdminClient.list_consumer_group_offsets` asks the same, and ends the process with a segmentation fault where the
+    group's coordinator is not ready (librdkafka 2.16: `rd_kafka_handle_OffsetFetch` hands the error to a group that an
+    admin client does not have). A consumer that never subscribes has one.
 
     Raises
     ------
@@ -120,8 +127,8 @@ def read_topic_id(admin: AdminClient, topic: str) -> str:
     NoBrokerError
         None answers.
     """
-    (future,) = admin.describe_topics(TopicCollection([topic]), request_timeout=TIMEOUT_S).values()
+    (future,) = admin.describe_topics(TopicCollection([topic]), request_timeout=TOPIC_ID_TIMEOUT_S).values()
     try:
-        return str(future.result(TIMEOUT_S + GRACE_S).topic_id)
+        return str(future.result(TOPIC_ID_TIMEOUT_S + GRACE_S).topic_id)
     except TimeoutError as error:
-        raise NoBrokerError(f"{topic}: no broker answers for {TIMEOUT_S:.0f} s") from error
+        raise NoBrokerError(f"{topic}: no broker answers for {TOPIC_ID_TIMEOUT_S:.0f} s") from error

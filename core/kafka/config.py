@@ -103,7 +103,7 @@ def consumer_config(settings: Settings, group: str, **changes: Any) -> Config:
     }
 
 
-def is_passing(error: KafkaError) -> bool:
+def is_retriable(error: KafkaError) -> bool:
     """Say whether an error passes by itself: a broker that restarts, a leader that is being elected.
 
     `KafkaError.retriable` does not: it is set for transactional producers only.

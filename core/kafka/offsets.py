@@ -23,7 +23,7 @@ _FORMS = "earliest, latest, offset:N, ts:2026-01-31T12:00:00Z or duration:PT1H"
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
+class TopicPosition:
     """A place in every partition.
 
     Attributes
@@ -38,10 +38,10 @@ class Position:
     value: int = 0
 
 
-EARLIEST, LATEST = Position("earliest"), Position("latest")
+EARLIEST, LATEST = TopicPosition("earliest"), TopicPosition("latest")
 
 
-def parse_position(text: str, now_ms: int) -> Position:
+def parse_position(text: str, now_ms: int) -> TopicPosition:
     """Read what an operator wrote.
 
     Parameters
@@ -57,30 +57,30 @@ def parse_position(text: str, now_ms: int) -> Position:
     Examples
     --------
     >>> parse_position("duration:PT1H", now_ms=5_000_000)
-    Position(kind='timestamp', value=1400000)
+    TopicPosition(kind='timestamp', value=1400000)
     >>> parse_position("ts:1970-01-01T00:00:01Z", now_ms=0)
-    Position(kind='timestamp', value=1000)
+    TopicPosition(kind='timestamp', value=1000)
     """
     kind, _, value = text.partition(":")
     try:
         if kind in ("earliest", "latest") and not value:
-            return Position(kind)
+            return TopicPosition(kind)
         if kind == "offset" and (offset := int(value)) >= 0:
-            return Position("offset", offset)
+            return TopicPosition("offset", offset)
         if kind == "ts":
             moment = datetime.fromisoformat(value)
-            return Position(
+            return TopicPosition(
                 "timestamp", round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1e3)
             )
         if kind == "duration":
-            return Position("timestamp", now_ms - _duration_ms(value))
+            return TopicPosition("timestamp", now_ms - _duration_ms(value))
     except ValueError as error:
         raise PositionError(f"{text!r} is no place in a topic ({error}); say {_FORMS}") from error
     raise PositionError(f"{text!r} is no place in a topic; say {_FORMS}")
 
 
 def offsets_of(
-    position: Position, settings: Settings, topic: str, start: Mapping[int, int], end: Mapping[int, int]
+    position: TopicPosition, settings: Settings, topic: str, start: Mapping[int, int], end: Mapping[int, int]
 ) -> Mapping[int, int]:
     """Return the offset of the place in each partition; an offset outside a partition becomes its nearest end.
 

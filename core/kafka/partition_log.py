@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from core.errors import TopicError
-from core.kafka.config import consumer_config, is_passing
+from core.kafka.config import consumer_config, is_retriable
 from core.kafka.reader import IDLE_TIMEOUT_S
 from core.settings import Settings
 
@@ -111,7 +111,7 @@ class PartitionLog:
             elif error.code() == KafkaError._PARTITION_EOF:
                 # what lies between the last record and the end is not data (transaction markers)
                 self.next_offset = max(self.next_offset, message.offset())
-            elif not is_passing(error):
+            elif not is_retriable(error):
                 raise TopicError(f"{self._name} cannot be read at offset {self.next_offset}: {error.str()}")
         return records
 

@@ -9,7 +9,7 @@ from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from core.errors import TopicError
 from core.kafka.admin import end_offsets
-from core.kafka.config import consumer_config, is_passing
+from core.kafka.config import consumer_config, is_retriable
 from core.settings import Settings
 
 BATCH = 10_000
@@ -79,7 +79,7 @@ class TopicReader:
                     # what lies between the last record and the end is not data (compacted, transaction markers)
                     reached = min(message.offset(), stop.get(partition, 0))
                     self._next[partition] = max(self._next[partition], reached)
-                elif not is_passing(error):
+                elif not is_retriable(error):
                     raise TopicError(f"{self._topic}[{partition}] cannot be read: {error.str()}")
                 if self._next[partition] >= stop.get(partition, 0):
                     open_partitions.discard(partition)

@@ -15,7 +15,7 @@ from core.settings import Settings
 from schemas.events import Listen
 from schemas.registry import codec_of
 from schemas.topics import Topics
-from schemas.validation import entered
+from schemas.validation import iter_valid
 from services.errors import ExperimentError
 from services.experiments import DEFAULT_FILE, Experiment, Experiments, load_experiments
 from services.experiments.assignment import Samples
@@ -74,7 +74,7 @@ def _samples(settings: Settings, name: str) -> Samples:
     try:
         codec = codec_of(settings)
         for batch in reader.read_to_end():
-            samples.update(listen for _, listen in entered(batch, Listen, codec))
+            samples.update(listen for _, listen in iter_valid(batch, Listen, codec))
     finally:
         reader.close()
     return samples

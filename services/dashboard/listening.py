@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 from core.errors import BotifyError, DecodeError
 from core.settings import Settings
 from schemas.registry import codec_of
-from services.gateway.messages import LedBy
+from services.gateway.messages import Attribution
 from services.gateway.options import GatewayOptions
 from streams.store.connect import connect_async
 from streams.store.keys import gateway_session
@@ -60,7 +60,7 @@ MOST_HEARD = 100
 """Listens that are shown."""
 
 
-class Heard(NamedTuple):
+class HeardTrack(NamedTuple):
     """A track, why it played, and how much of it was heard."""
 
     recommended: Recommended
@@ -68,7 +68,7 @@ class Heard(NamedTuple):
 
 
 @dataclass(slots=True)
-class Sitting:
+class ListeningSession:
     """A listener and a player. Favourites are told as listens to the end, before anything is recommended.
 
     Attributes
@@ -76,7 +76,7 @@ class Sitting:
     user : int
     playing : Recommended
         What plays now.
-    heard : list of Heard
+    heard : list of HeardTrack
         Newest first.
 
     Examples
@@ -85,20 +85,20 @@ class Sitting:
     >>> class Jukebox:
     ...     async def next(self, user, track, fraction): return Recommended(track + 1, "jukebox")
     ...     async def last(self, user, track, fraction): pass
-    >>> sitting = asyncio.run(Sitting.begin(42, [7, 8], Jukebox()))
-    >>> sitting.playing.track, [heard.recommended.track for heard in sitting.heard]
+    >>> session = asyncio.run(ListeningSession.begin(42, [7, 8], Jukebox()))
+    >>> session.playing.track, [heard.recommended.track for heard in session.heard]
     (9, [8, 7])
-    >>> asyncio.run(sitting.next(0.5)), sitting.playing.track
+    >>> asyncio.run(session.next(0.5)), session.playing.track
     (None, 10)
     """
 
     user: int
     playing: Recommended
     _player: Player
-    heard: list[Heard] = field(default_factory=list)
+    heard: list[HeardTrack] = field(default_factory=list)
 
     @classmethod
-    async def begin(cls, user: int, favourites: Sequence[int], player: Player) -> Sitting:
+    async def begin(cls, user: int, favourites: Sequence[int], player: Player) -> ListeningSession:
         """Tell the favourites, at least one, and play what is recommended after the last of them.
 
         Raises
@@ -106,13 +106,13 @@ class Sitting:
         PlayerError
         """
         first, *others = favourites
-        sitting = cls(user, Recommended(first), player)
+        session = cls(user, Recommended(first), player)
         for favourite in others:
-            await player.next(user, sitting.playing.track, 1.0)
-            sitting._remember(1.0)
-            sitting.playing = Recommended(favourite)
-        await sitting.next(1.0)
-        return sitting
+            await player.next(user, session.playing.track, 1.0)
+            session._remember(1.0)
+            session.playing = Recommended(favourite)
+        await session.next(1.0)
+        return session
 
     async def next(self, fraction: float) -> None:
         """Tell how much was heard of what plays, and play the next track; `PlayerError` changes nothing."""
@@ -126,7 +126,7 @@ class Sitting:
         self._remember(fraction)
 
     def _remember(self, fraction: float) -> None:
-        self.heard.insert(0, Heard(self.playing, fraction))
+        self.heard.insert(0, HeardTrack(self.playing, fraction))
         del self.heard[MOST_HEARD:]
 
 
@@ -161,12 +161,18 @@ class GatewayPlayer:
         """See `Player.next`."""
         answer = await self._post(f"/next/{user}", track, fraction)
         following = int(answer["track"])
-        led_by = await self._led_by(user)
-        if led_by is None or led_by.recommendation.track != following:
+        attribution = await self._attribution(user)
+        if attribution is None or attribution.recommendation.track != following:
             return Recommended(following)
-        why = led_by.recommendation
+        why = attribution.recommendation
         return Recommended(
-            following, why.recommender, why.policy, why.propensity, why.candidates, why.treatments, led_by.latency_ms
+            following,
+            why.recommender,
+            why.policy,
+            why.propensity,
+            why.candidates,
+            why.treatments,
+            attribution.latency_ms,
         )
 
     async def last(self, user: int, track: int, fraction: float) -> None:
@@ -188,10 +194,10 @@ class GatewayPlayer:
         answer: dict[str, Any] = response.json()
         return answer
 
-    async def _led_by(self, user: int) -> LedBy | None:
+    async def _attribution(self, user: int) -> Attribution | None:
         try:
             record = await self._redis.hget(gateway_session(self._prefix, user), "led_by")
-            return None if record is None else LedBy.from_bytes(record, self._codec)
+            return None if record is None else Attribution.from_bytes(record, self._codec)
         except (RedisError, DecodeError):
             return None  # the track plays all the same
 

@@ -11,13 +11,13 @@ from confluent_kafka import Consumer, Message, TopicPartition
 
 from core.errors import TopicError
 from core.kafka.admin import end_offsets, start_offsets
-from core.kafka.config import consumer_config, is_passing, key_of, partition_of
+from core.kafka.config import consumer_config, is_retriable, key_of, partition_of
 from core.kafka.reachable import check_kafka
 from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Listen
 from schemas.topics import Topics
-from schemas.validation import entered
+from schemas.validation import iter_valid
 from services.dashboard.figures import SCANNED, ListenerReading, ListenSample, Sample
 from streams.read import StateReader
 from streams.store.connect import check_redis, connect
@@ -73,7 +73,7 @@ class Tail:
                 taken.append(message)
                 if message.offset() + 1 >= self._left.get(message.partition(), 1 << 62):
                     del self._left[message.partition()]
-            elif not is_passing(error):
+            elif not is_retriable(error):
                 raise TopicError(f"{self._topic} cannot be read: {error.str()}")
         return taken
 
@@ -118,7 +118,7 @@ class ListenReader:
 
     def read(self) -> SampledListens:
         """Take in what has come and return the figures."""
-        read = entered(self._tail.take(MOST_AT_ONCE), Listen, self._codec)
+        read = iter_valid(self._tail.take(MOST_AT_ONCE), Listen, self._codec)
         self._sampled.figures.update(listen for _, listen in read)
         return self._sampled
 
@@ -155,7 +155,7 @@ class ListenerReader:
         key, listens = key_of(user), dict[str, Listen]()
         try:
             own = [message for message in tail.take_all(TIMEOUT_S) if message.key() == key]
-            for _, listen in entered(own, Listen, self._codec):
+            for _, listen in iter_valid(own, Listen, self._codec):
                 listens.setdefault(listen.event_id, listen)  # of copies the first, as the worker has it
         finally:
             tail.close()

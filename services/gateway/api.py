@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from schemas.validation import MAX_TRACK, MAX_USER
 from services.gateway.bootstrap import Backend
 from services.gateway.errors import ANSWERED, answer_to
-from services.gateway.messages import Call, Heard
+from services.gateway.messages import Heard, RequestId
 from services.gateway.middleware import BODY, CALL, header_of
 from services.gateway.telemetry import GatewayMetrics
 
@@ -126,7 +126,7 @@ class ListenerCalls:
         self._backend = backend
         self._metrics = metrics
 
-    async def next(self, heard: Heard, call: Call) -> Response:
+    async def next(self, heard: Heard, call: RequestId) -> Response:
         """Return the next track."""
         answer = await self._backend.service.next(heard, call)
         response = _response(b'{"user":%d,"track":%d}' % (heard.user, answer.track), answer.event_id)
@@ -135,7 +135,7 @@ class ListenerCalls:
             response.headers[FALLBACK_HEADER] = "true"
         return response
 
-    async def last(self, heard: Heard, call: Call) -> Response:
+    async def last(self, heard: Heard, call: RequestId) -> Response:
         """Confirm that the session is over."""
         event_id = await self._backend.service.last(heard, call)
         return _response(b'{"user":%d}' % heard.user, event_id)

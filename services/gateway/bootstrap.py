@@ -16,9 +16,9 @@ from schemas.registry import codec_of
 from services.experiments import DEFAULT_FILE, load_experiments
 from services.gateway.errors import NO_CATALOGUE, UnavailableError
 from services.gateway.options import GatewayOptions
-from services.gateway.rpc import Exchange
+from services.gateway.rpc import RpcClient
 from services.gateway.service import Fallback, GatewayService
-from services.gateway.sessions import Batching, RedisSessions
+from services.gateway.sessions import Batching, RedisSessionStore
 from services.gateway.state import EventClock, KnownTracks, LiveState
 from streams.read import StateReader
 from streams.store.connect import REDIS_ERRORS, SERVING_TIMEOUT_S, connect, connect_async
@@ -110,10 +110,10 @@ class ConnectedGateway:
     """A service over real servers, and what it depends on."""
 
     def __init__(
-        self, service: GatewayService, exchange: Exchange, tracks: KnownTracks, state: LiveState, batching: Batching
+        self, service: GatewayService, rpc: RpcClient, tracks: KnownTracks, state: LiveState, batching: Batching
     ) -> None:
         self.service = service
-        self._exchange = exchange
+        self._rpc = rpc
         self._tracks = tracks
         self._state = state
         self._batching = batching
@@ -121,8 +121,8 @@ class ConnectedGateway:
     def problems(self) -> list[str]:
         """Return what keeps it from serving listeners."""
         found = {
-            "Kafka is not reachable": not self._exchange.reachable,
-            "the recommendations are not read yet": not self._exchange.listening,
+            "Kafka is not reachable": not self._rpc.reachable,
+            "the recommendations are not read yet": not self._rpc.listening,
             NO_CATALOGUE: not len(self._tracks),
         }
         redis = self._batching.problem or self._state.problem
@@ -139,7 +139,7 @@ async def connect_gateway(
     settings : Settings
     options : GatewayOptions
     id_prefix : str
-        See `Exchange`.
+        See `RpcClient`.
     stack : AsyncExitStack
         Gets what has to be stopped.
 
@@ -163,21 +163,21 @@ async def connect_gateway(
     await tracks.look()
     batching = Batching(connect_async(settings, SERVING_TIMEOUT_S))
     stack.push_async_callback(batching.close)
-    exchange = await asyncio.to_thread(Exchange, settings, codec, id_prefix, options.deadline_ms / 1000)
-    stack.push_async_callback(exchange.close)
-    exchange.start()
+    rpc = await asyncio.to_thread(RpcClient, settings, codec, id_prefix, options.deadline_ms / 1000)
+    stack.push_async_callback(rpc.close)
+    rpc.start()
     _keep(stack, lambda: STATE_EVERY_S, lambda: asyncio.to_thread(state.refresh))
     _keep(stack, lambda: CATALOGUE_EVERY_S if len(tracks) else NO_CATALOGUE_EVERY_S, tracks.look)
     service = GatewayService(
         options.deadline_ms,
         codec=codec,
-        exchange=exchange,
-        sessions=RedisSessions(batching, settings.topic_prefix),
+        rpc=rpc,
+        sessions=RedisSessionStore(batching, settings.topic_prefix),
         tracks=tracks,
         fallback=Fallback(lambda: state.popular, tracks.ids, lambda user: experiments.assign(user).treatments),
         clock=clock,
     )
-    return ConnectedGateway(service, exchange, tracks, state, batching)
+    return ConnectedGateway(service, rpc, tracks, state, batching)
 
 
 class _AnyRecommender:

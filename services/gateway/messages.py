@@ -20,7 +20,7 @@ class Heard(NamedTuple):
     fraction: float
 
 
-class Call(NamedTuple):
+class RequestId(NamedTuple):
     """How a client's call is called.
 
     Attributes
@@ -60,16 +60,16 @@ class Said(NamedTuple):
     ends: bool
 
 
-def said_by(heard: Heard, call: Call, *, ends: bool) -> Said:
+def said_by(heard: Heard, call: RequestId, *, ends: bool) -> Said:
     """Return what a call says.
 
     A key that is used again with another track is another listen, not a retry.
 
     Examples
     --------
-    >>> said_by(Heard(42, 7, 0.5), Call("g-1"), ends=False)
+    >>> said_by(Heard(42, 7, 0.5), RequestId("g-1"), ends=False)
     Said(event_id='g-1', text='next 7 0.5', keyed=False, ends=False)
-    >>> once, again = (said_by(Heard(42, 7, 0.5), Call(id_, None, "mine"), ends=True) for id_ in ("g-1", "g-2"))
+    >>> once, again = (said_by(Heard(42, 7, 0.5), RequestId(id_, None, "mine"), ends=True) for id_ in ("g-1", "g-2"))
     >>> once == again
     True
     """
@@ -81,7 +81,7 @@ def said_by(heard: Heard, call: Call, *, ends: bool) -> Said:
     return Said(f"k{digest.hexdigest()}", text, keyed=True, ends=ends)
 
 
-class LedBy(NamedTuple):
+class Attribution(NamedTuple):
     """The recommendation that the listener was given last.
 
     Attributes
@@ -99,13 +99,13 @@ class LedBy(NamedTuple):
         return _LATENCY.pack(self.latency_ms) + codec.encode(self.recommendation)
 
     @classmethod
-    def from_bytes(cls, record: bytes, codec: Codec) -> LedBy:
+    def from_bytes(cls, record: bytes, codec: Codec) -> Attribution:
         """Read a record; raises `DecodeError` where its version is unknown."""
         (latency_ms,) = _LATENCY.unpack_from(record)
         return cls(codec.decode(record[_LATENCY.size :], Recommendation), latency_ms)
 
 
-class Place(NamedTuple):
+class SessionPosition(NamedTuple):
     """Where in which session a listen is.
 
     Attributes
@@ -113,31 +113,33 @@ class Place(NamedTuple):
     session_id : str
     position : int
         From 0.
-    led_by : bytes | None
-        `LedBy` of the session's last recommendation.
+    attribution : bytes | None
+        `Attribution` of the session's last recommendation.
     event_id : str
         Of the listen at this place; a retry has the one of the first try.
     answered : bool
-        Whether this is the retry of a call that was answered, by what `led_by` says.
+        Whether this is the retry of a call that was answered, by what `attribution` says.
     """
 
     session_id: str
     position: int
-    led_by: bytes | None
+    attribution: bytes | None
     event_id: str
     answered: bool = False
 
 
-def listen_of(heard: Heard, place: Place, led_by: LedBy | None, timestamp_ms: int, *, ended: bool) -> Listen:
+def listen_of(
+    heard: Heard, place: SessionPosition, attribution: Attribution | None, timestamp_ms: int, *, ended: bool
+) -> Listen:
     """Return the event. What led to it is said only where the track heard is the one that was recommended.
 
     Examples
     --------
     >>> chosen = Recommendation("g-1", 42, 7, "toppop", {"A": "T1"}, 0.1, 0, 1.0, 1000)
-    >>> place = Place("s", 1, None, "g-2")
-    >>> listen_of(Heard(42, 7, 0.5), place, LedBy(chosen, 4.5), 2000, ended=False).recommender
+    >>> place = SessionPosition("s", 1, None, "g-2")
+    >>> listen_of(Heard(42, 7, 0.5), place, Attribution(chosen, 4.5), 2000, ended=False).recommender
     'toppop'
-    >>> listen_of(Heard(42, 8, 0.5), place, LedBy(chosen, 4.5), 2000, ended=False).recommender is None
+    >>> listen_of(Heard(42, 8, 0.5), place, Attribution(chosen, 4.5), 2000, ended=False).recommender is None
     True
     """
     listen = Listen(
@@ -154,14 +156,14 @@ def listen_of(heard: Heard, place: Place, led_by: LedBy | None, timestamp_ms: in
         propensity=None,
         latency_ms=None,
     )
-    if led_by is None or led_by.recommendation.track != heard.track:
+    if attribution is None or attribution.recommendation.track != heard.track:
         return listen
-    chosen = led_by.recommendation
+    chosen = attribution.recommendation
     return listen._replace(
         recommender=chosen.recommender,
         treatments=chosen.treatments,
         propensity=chosen.propensity,
-        latency_ms=led_by.latency_ms,
+        latency_ms=attribution.latency_ms,
         policy=chosen.policy,
         candidates=chosen.candidates,
     )

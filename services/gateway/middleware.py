@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from services.gateway.options import GatewayOptions
 
 CALL = "botify.call"
-"""The request's `Call`."""
+"""The request's `RequestId`."""
 
 BODY = "botify.body"
 """The whole body, bytes, where it was read already."""

@@ -50,7 +50,7 @@ class _Open:
         self.reply: Recommendation | None = None
 
 
-class Waiting:
+class PendingReplies:
     """Listens that were sent, until they are acknowledged and answered or their time is over.
 
     All wait equally long, so the oldest is the first whose time is over.
@@ -67,7 +67,7 @@ class Waiting:
     Examples
     --------
     >>> async def talk() -> int:
-    ...     waiting = Waiting(wait_s=1.0)
+    ...     waiting = PendingReplies(wait_s=1.0)
     ...     future = waiting.open("g-1", asks=True, now_s=0.0)
     ...     waiting.acknowledge("g-1")
     ...     waiting.reply(Recommendation("g-1", 42, 7, "random", {}, 0.1, 0, 1.0, 1000))
@@ -166,7 +166,7 @@ FLUSH_S = 3.0
 Headers = Sequence[tuple[str, bytes]]
 
 
-class Exchange:
+class RpcClient:
     """Sends listens and requests, and hands each answer to the request that waits for it.
 
     At-least-once: a listen counts when all replicas acknowledged it; one whose acknowledgement is lost may be in the
@@ -198,7 +198,7 @@ class Exchange:
         self._listens, self._requests = topics.listens.name, topics.recommendation_requests.name
         self._codec = codec
         self._mark = id_prefix.encode()
-        self._waiting = Waiting(wait_s)
+        self._waiting = PendingReplies(wait_s)
         self.reachable = True
         self._suspected = asyncio.Event()
         self._stirred = asyncio.Event()
@@ -252,7 +252,7 @@ class Exchange:
         Returns
         -------
         Future
-            See `Waiting.open`.
+            See `PendingReplies.open`.
 
         Raises
         ------
@@ -302,7 +302,7 @@ class Exchange:
         messages = self._consumer.consume(BATCH, 0)
         for message in messages:
             if (error := message.error()) is not None:
-                if not clients.is_passing(error):
+                if not clients.is_retriable(error):
                     log.warning("recommendations cannot be read: %s", error.str())
                 continue
             raw = message.value()

@@ -13,9 +13,9 @@ from schemas.codec import Codec
 from schemas.event_time import SIMULATED_TIME
 from schemas.events import Listen, Recommendation, RecommendationRequest, Track
 from services.gateway.errors import UnavailableError, UnknownTrackError
-from services.gateway.messages import Call, Heard, LedBy, Place, listen_of, request_of, said_by
+from services.gateway.messages import Attribution, Heard, RequestId, SessionPosition, listen_of, request_of, said_by
 from services.gateway.rpc import Outcome
-from services.gateway.sessions import Sessions
+from services.gateway.sessions import SessionStore
 from services.gateway.state import EventClock, KnownTracks
 
 POPULAR = "gateway-popular"
@@ -83,8 +83,8 @@ class Answer(NamedTuple):
     event_id: str
 
 
-class Exchanging(Protocol):
-    """Where listens and requests go; `Exchange` is the real one."""
+class Rpc(Protocol):
+    """Where listens and requests go; `RpcClient` is the real one."""
 
     def tell(
         self, id_: str, listen: Listen, request: RecommendationRequest | None, headers: Sequence[tuple[str, bytes]] = ()
@@ -100,8 +100,8 @@ class GatewayService:
     deadline_ms : int
         How long the recommender has.
     codec : Codec
-    exchange : Exchanging
-    sessions : Sessions
+    rpc : Rpc
+    sessions : SessionStore
     tracks : KnownTracks
     fallback : Fallback
     clock : EventClock
@@ -112,15 +112,15 @@ class GatewayService:
         deadline_ms: int,
         *,
         codec: Codec,
-        exchange: Exchanging,
-        sessions: Sessions,
+        rpc: Rpc,
+        sessions: SessionStore,
         tracks: KnownTracks,
         fallback: Fallback,
         clock: EventClock,
     ) -> None:
         self._deadline_ms = deadline_ms
         self._codec = codec
-        self._exchange = exchange
+        self._rpc = rpc
         self._sessions = sessions
         self._tracks = tracks
         self._fallback = fallback
@@ -138,13 +138,13 @@ class GatewayService:
             raise UnknownTrackError(f"there is no track {track}")
         return found
 
-    async def next(self, heard: Heard, call: Call) -> Answer:
+    async def next(self, heard: Heard, call: RequestId) -> Answer:
         """Tell a listen, and return what the listener hears next.
 
         Parameters
         ----------
         heard : Heard
-        call : Call
+        call : RequestId
 
         Raises
         ------
@@ -155,13 +155,13 @@ class GatewayService:
         """
         began_s = time.monotonic()
         place = await self._place(heard, call, ends=False)
-        led_by = self._led_by(place)
-        if place.answered and led_by is not None:
-            again = led_by.recommendation
+        attribution = self._attribution(place)
+        if place.answered and attribution is not None:
+            again = attribution.recommendation
             return Answer(again.track, again.recommender in FALLBACKS, place.event_id)
-        listen = listen_of(heard, place, led_by, self._clock.now_ms(heard.user), ended=False)
+        listen = listen_of(heard, place, attribution, self._clock.now_ms(heard.user), ended=False)
         request = request_of(listen, call.id_, int(time.time() * 1000) + self._deadline_ms)
-        recommendation = await self._exchange.tell(call.id_, listen, request, self._headers(heard.user, call))
+        recommendation = await self._rpc.tell(call.id_, listen, request, self._headers(heard.user, call))
         waited_ms = (time.monotonic() - began_s) * 1000
         in_time = recommendation is not None
         if recommendation is None:
@@ -170,39 +170,39 @@ class GatewayService:
                 "no recommendation in time",
                 extra={"request_id": call.id_, "client_request_id": call.client_id, "user": heard.user},
             )
-        await self._remember(listen, call, LedBy(recommendation, waited_ms).to_bytes(self._codec))
+        await self._remember(listen, call, Attribution(recommendation, waited_ms).to_bytes(self._codec))
         return Answer(recommendation.track, not in_time, listen.event_id)
 
-    async def last(self, heard: Heard, call: Call) -> str:
+    async def last(self, heard: Heard, call: RequestId) -> str:
         """Tell the last listen of a session, and return its id; raises as `next`."""
         place = await self._place(heard, call, ends=True)
         if not place.answered:
-            listen = listen_of(heard, place, self._led_by(place), self._clock.now_ms(heard.user), ended=True)
-            await self._exchange.tell(call.id_, listen, None, self._headers(heard.user, call))
+            listen = listen_of(heard, place, self._attribution(place), self._clock.now_ms(heard.user), ended=True)
+            await self._rpc.tell(call.id_, listen, None, self._headers(heard.user, call))
             await self._remember(listen, call, b"")
         return place.event_id
 
-    async def _place(self, heard: Heard, call: Call, *, ends: bool) -> Place:
+    async def _place(self, heard: Heard, call: RequestId, *, ends: bool) -> SessionPosition:
         await self.track(heard.track)
         return await self._sessions.take(heard.user, said_by(heard, call, ends=ends))
 
-    def _led_by(self, place: Place) -> LedBy | None:
-        if place.led_by is None:
+    def _attribution(self, place: SessionPosition) -> Attribution | None:
+        if place.attribution is None:
             return None
         try:
-            return LedBy.from_bytes(place.led_by, self._codec)
+            return Attribution.from_bytes(place.attribution, self._codec)
         except DecodeError as error:  # written by a gateway with newer schemas
             log.warning("what led to a listen cannot be read: %s", error)
             return None
 
-    async def _remember(self, listen: Listen, call: Call, led_by: bytes) -> None:
+    async def _remember(self, listen: Listen, call: RequestId, attribution: bytes) -> None:
         try:
-            await self._sessions.remember(listen.user, listen.event_id, led_by)
+            await self._sessions.remember(listen.user, listen.event_id, attribution)
         except UnavailableError as error:
             # the listener has a track; only the next listen will not say who chose it, and if it is of the same track,
             # will be taken for a retry
             log.warning("an answer is not remembered: %s", error, extra={"request_id": call.id_})
 
-    def _headers(self, user: int, call: Call) -> tuple[tuple[str, bytes], ...]:
+    def _headers(self, user: int, call: RequestId) -> tuple[tuple[str, bytes], ...]:
         own = () if call.client_id is None else (("x-request-id", call.client_id),)
         return (*own, SIMULATED_TIME) if self._clock.is_simulated(user) else own

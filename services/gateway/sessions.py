@@ -30,7 +30,7 @@ from typing import Any, Protocol
 
 from core.process import in_background, stop
 from services.gateway.errors import UnavailableError
-from services.gateway.messages import Place, Said
+from services.gateway.messages import Said, SessionPosition
 from streams.folds.sessions import GAP_MS
 from streams.store.connect import AWAY, REDIS_ERRORS, find_masters, master_of
 from streams.store.keys import gateway_session
@@ -193,20 +193,20 @@ ENDED_MS = 60_000
 _HERE = Path(__file__).parent
 
 
-class Sessions(Protocol):
+class SessionStore(Protocol):
     """Gives each listen its place; one writer at a time for each listener."""
 
-    async def take(self, user: int, said: Said) -> Place:
+    async def take(self, user: int, said: Said) -> SessionPosition:
         """Return the next place in the listener's session, or the first of a new one, which is called as its listen.
 
         A retry's place is that of the first try.
         """
 
-    async def remember(self, user: int, event_id: str, led_by: bytes = b"") -> None:
+    async def remember(self, user: int, event_id: str, attribution: bytes = b"") -> None:
         """Take in that the listener's last call was answered, with a recommendation where there is one."""
 
 
-class RedisSessions:
+class RedisSessionStore:
     """Sessions in Redis or Redis Cluster, one script call each way; a session expires by itself after the gap.
 
     Raises `UnavailableError` where Redis does not answer. If Redis loses a record, the listener begins a new session.
@@ -224,14 +224,14 @@ class RedisSessions:
         self._take_place = (_HERE / "take_place.lua").read_text(encoding="utf-8")
         self._remember = (_HERE / "remember.lua").read_text(encoding="utf-8")
 
-    async def take(self, user: int, said: Said) -> Place:
-        """See `Sessions.take`."""
+    async def take(self, user: int, said: Said) -> SessionPosition:
+        """See `SessionStore.take`."""
         told = (said.event_id, said.text, int(said.keyed), int(said.ends), GAP_MS, ENDED_MS)
-        session_id, position, led_by, event_id, answered = await self._batching.run(
+        session_id, position, attribution, event_id, answered = await self._batching.run(
             self._take_place, gateway_session(self._prefix, user), *told
         )
-        return Place(session_id.decode(), position, led_by, event_id.decode(), bool(answered))
+        return SessionPosition(session_id.decode(), position, attribution, event_id.decode(), bool(answered))
 
-    async def remember(self, user: int, event_id: str, led_by: bytes = b"") -> None:
-        """See `Sessions.remember`."""
-        await self._batching.run(self._remember, gateway_session(self._prefix, user), event_id, led_by)
+    async def remember(self, user: int, event_id: str, attribution: bytes = b"") -> None:
+        """See `SessionStore.remember`."""
+        await self._batching.run(self._remember, gateway_session(self._prefix, user), event_id, attribution)

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core.telemetry import DurationHistogram
 from services.gateway.connections import Connections
-from services.gateway.messages import Call
+from services.gateway.messages import RequestId
 from services.gateway.middleware import CALL, header_of, refuse
 
 
@@ -107,7 +107,7 @@ class Observing:
             await self._app(scope, receive, send)
             return
         given = header_of(scope, b"x-request-id")
-        call = scope[CALL] = Call(
+        call = scope[CALL] = RequestId(
             f"{self._id_prefix}-{next(self._numbers)}",
             given.encode() if given is not None and _CLIENT_ID.fullmatch(given) else None,
             key := header_of(scope, b"idempotency-key"),

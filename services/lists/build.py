@@ -16,17 +16,17 @@ from schemas.models import model_of
 from schemas.registry import codec_of
 from schemas.rejected_before import RejectedBefore
 from schemas.topics import Topics
-from schemas.validation import entered
+from schemas.validation import iter_valid
 from services.errors import RecommenderError
-from services.lists.neighbours import Heard, find_neighbours, make_user_lists
+from services.lists.neighbours import ListenColumns, find_neighbours, make_user_lists
 from services.recommender.lists import NEIGHBOURS, USER_LISTS, Lists
 
 COLUMNS = ("event_id", "session_id", "user", "track", "fraction", "timestamp_ms")
-"""In the order of `Heard.of`."""
+"""In the order of `ListenColumns.of`."""
 _FIELDS = attrgetter(*COLUMNS)
 
 
-def heard_of_topic(settings: Settings) -> Heard:
+def heard_of_topic(settings: Settings) -> ListenColumns:
     """Read the listens topic to its end. Copies and what belongs into the dead letters are left out.
 
     Raises
@@ -38,8 +38,8 @@ def heard_of_topic(settings: Settings) -> Heard:
     reader, rejected = TopicReader(settings, topic), RejectedBefore(settings, topic)
     try:
         rejected.refresh()
-        return Heard.together(
-            _part([_FIELDS(listen) for _, listen in entered(batch, Listen, codec, rejected.offsets)])
+        return ListenColumns.together(
+            _part([_FIELDS(listen) for _, listen in iter_valid(batch, Listen, codec, rejected.offsets)])
             for batch in reader.read_to_end()
         )
     finally:
@@ -47,11 +47,11 @@ def heard_of_topic(settings: Settings) -> Heard:
         rejected.close()
 
 
-def _part(rows: list[Any]) -> Heard:
-    return Heard.of(*zip(*rows, strict=True)) if rows else Heard.of([], [], [], [], [], [])
+def _part(rows: list[Any]) -> ListenColumns:
+    return ListenColumns.of(*zip(*rows, strict=True)) if rows else ListenColumns.of([], [], [], [], [], [])
 
 
-def heard_of_parquet(folder: Path) -> Heard:
+def heard_of_parquet(folder: Path) -> ListenColumns:
     """Read all Parquet files of a folder. Copies are left out, so files of a killed export do no harm.
 
     Raises
@@ -66,20 +66,20 @@ def heard_of_parquet(folder: Path) -> Heard:
         parts = [_columns(batch) for batch in files.to_batches(columns=list(COLUMNS))]
     except (pa.ArrowInvalid, OSError) as error:
         raise RecommenderError(f"{folder} is no export of listens ({error}); `botify export` writes one") from error
-    return Heard.together(parts)
+    return ListenColumns.together(parts)
 
 
-def _columns(batch: pa.RecordBatch) -> Heard:
+def _columns(batch: pa.RecordBatch) -> ListenColumns:
     event_ids, session_ids, *numbers = (batch.column(name) for name in COLUMNS)
-    return Heard.of(event_ids.to_pylist(), session_ids.to_pylist(), *(column.to_numpy() for column in numbers))
+    return ListenColumns.of(event_ids.to_pylist(), session_ids.to_pylist(), *(column.to_numpy() for column in numbers))
 
 
-def build_models(heard: Heard, neighbours: int, per_user: int) -> list[Model]:
+def build_models(heard: ListenColumns, neighbours: int, per_user: int) -> list[Model]:
     """Make both models; the same listens, in any order, give the same bytes.
 
     Parameters
     ----------
-    heard : Heard
+    heard : ListenColumns
     neighbours : int
         How many neighbours a track gets at most.
     per_user : int
@@ -94,7 +94,7 @@ def build_models(heard: Heard, neighbours: int, per_user: int) -> list[Model]:
 
     Examples
     --------
-    >>> heard = Heard.of("abc", "sst", [1, 1, 2], [7, 8, 7], [1.0, 0.2, 1.0], [0, 1, 2])
+    >>> heard = ListenColumns.of("abc", "sst", [1, 1, 2], [7, 8, 7], [1.0, 0.2, 1.0], [0, 1, 2])
     >>> [(model.name, model.version, model.timestamp_ms) for model in build_models(heard, 5, 5)]
     [('neighbours', 3, 2), ('user-lists', 3, 2)]
     """

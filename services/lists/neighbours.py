@@ -30,7 +30,7 @@ from scipy import sparse
 from services.recommender.lists import NO_TRACK, Lists
 
 
-class Heard(NamedTuple):
+class ListenColumns(NamedTuple):
     """One row a listen.
 
     Attributes
@@ -43,8 +43,8 @@ class Heard(NamedTuple):
 
     Examples
     --------
-    >>> heard = Heard.of(["a", "b", "a"], ["s", "s", "s"], [1, 1, 1], [7, 8, 7], [1.0, 0.5, 1.0], [0, 9, 0])
-    >>> sorted(Heard.together([heard, heard]).tracks.tolist())
+    >>> heard = ListenColumns.of(["a", "b", "a"], ["s", "s", "s"], [1, 1, 1], [7, 8, 7], [1.0, 0.5, 1.0], [0, 9, 0])
+    >>> sorted(ListenColumns.together([heard, heard]).tracks.tolist())
     [7, 8]
     """
 
@@ -64,7 +64,7 @@ class Heard(NamedTuple):
         tracks: Sequence[int],
         fractions: Sequence[float],
         timestamps_ms: Sequence[int],
-    ) -> Heard:
+    ) -> ListenColumns:
         """Put columns together; the texts become 64-bit hashes."""
         return cls(
             _hashes(event_ids),
@@ -76,7 +76,7 @@ class Heard(NamedTuple):
         )
 
     @classmethod
-    def together(cls, parts: Iterable[Heard]) -> Heard:
+    def together(cls, parts: Iterable[ListenColumns]) -> ListenColumns:
         """Join parts, drop the copies of a listen, and sort by event: the order of reading makes no difference."""
         nothing = cls.of([], [], [], [], [], [])
         columns = [np.concatenate(column) for column in zip(nothing, *parts, strict=True)]
@@ -200,12 +200,12 @@ LIKED = 0.5
 """From this fraction on a track was liked."""
 
 
-def make_user_lists(heard: Heard, neighbours: Neighbours, count: int) -> Lists:
+def make_user_lists(heard: ListenColumns, neighbours: Neighbours, count: int) -> Lists:
     """Make a list of up to `count` tracks for each listener in `heard`.
 
     Examples
     --------
-    >>> heard = Heard.of("abc", "sst", [1, 1, 2], [7, 8, 7], [1.0, 0.2, 1.0], [0, 1, 2])
+    >>> heard = ListenColumns.of("abc", "sst", [1, 1, 2], [7, 8, 7], [1.0, 0.2, 1.0], [0, 1, 2])
     >>> neighbours = Neighbours(np.array([7]), np.array([[9, 8]]), np.array([[0.5, 0.1]]))
     >>> make_user_lists(heard, neighbours, 2).of(np.array([1, 2]))[0].tolist()
     [[9, -1], [9, 8]]

@@ -12,7 +12,7 @@ rest. Later every policy keeps `FLOOR`: taste changes, and so does who serves it
 
 `mix`, the flagship: each session is given to the policy that keeps listeners longest, as far as one knows by now.
 
-The policies are those of `POLICIES`; the shares of sessions that each of them gets are the gate's (see `gate`). The
+The policies are those of `POLICIES`; the shares of sessions that each of them gets are the bandit's (see `bandit`). The
 policy is drawn by session, so a session stays with its policy while the shares stay what they are. A policy that has
 no answer is stood in for along its fallback chain, and the answer names both: `memory/sticky_norepeat`. The session
 counts for the policy that was drawn, or those that answer only where it is easy would look better than they are.
@@ -47,7 +47,7 @@ DRAWS = 2_000
 REFRESH_S = 1.0
 
 
-class Gate:
+class Bandit:
     """Shares of sessions, by policy.
 
     Parameters
@@ -63,8 +63,8 @@ class Gate:
 
     Examples
     --------
-    >>> gate = Gate("mix", ["plain", "learned"], dict)
-    >>> gate.shares().tolist()
+    >>> bandit = Bandit("mix", ["plain", "learned"], dict)
+    >>> bandit.shares().tolist()
     [0.96, 0.04]
     """
 
@@ -116,19 +116,19 @@ POLICIES = ("sticky_norepeat", "memory", "i2i_stream", "rerank")
 
 
 class Mix:
-    """A gate before other recommenders.
+    """A bandit before other recommenders.
 
     Parameters
     ----------
     recommenders : mapping of name to Recommender
-        The gate's policies, and what their chains need.
-    gate : Gate
+        The bandit's policies, and what their chains need.
+    bandit : Bandit
 
     Examples
     --------
     >>> from services.recommender.catalogue import Catalogue
     >>> from services.recommender.random_tracks import RandomTracks
-    >>> mix = Mix({"random": RandomTracks(Catalogue([]))}, Gate("mix", ["random"], dict))
+    >>> mix = Mix({"random": RandomTracks(Catalogue([]))}, Bandit("mix", ["random"], dict))
     >>> mix.recommend(Batch.of([], [])).tracks.tolist()
     []
     """
@@ -136,9 +136,9 @@ class Mix:
     name = "mix"
     fallback: str | None = "random"
 
-    def __init__(self, recommenders: Mapping[str, Recommender], gate: Gate) -> None:
+    def __init__(self, recommenders: Mapping[str, Recommender], bandit: Bandit) -> None:
         self._recommenders = recommenders
-        self._gate = gate
+        self._gate = bandit
 
     def recommend(self, batch: Batch) -> Answers:
         """Answer each request by its session's policy."""

@@ -20,7 +20,7 @@ from services.errors import RecommenderError
 from services.recommender.protocol import NO_ANSWER, Answers, Batch, Recommender, no_answers
 
 
-class Answered:
+class Dispatched:
     """The answers to a batch, and who made them.
 
     Attributes
@@ -76,7 +76,7 @@ class Answered:
         return list(map(_asked, wanted, self.recommenders, self.policies))
 
 
-def answer(batch: Batch, wanted: Sequence[str], recommenders: Mapping[str, Recommender]) -> Answered:
+def answer(batch: Batch, wanted: Sequence[str], recommenders: Mapping[str, Recommender]) -> Dispatched:
     """Answer a batch.
 
     Parameters
@@ -86,7 +86,7 @@ def answer(batch: Batch, wanted: Sequence[str], recommenders: Mapping[str, Recom
         The recommender that each request's treatment names.
     recommenders : mapping of name to Recommender
     """
-    answered = Answered(len(batch))
+    answered = Dispatched(len(batch))
     groups: dict[str, list[int]] = {}
     for row, asked in enumerate(wanted):
         groups.setdefault(asked, []).append(row)

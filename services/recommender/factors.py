@@ -38,12 +38,12 @@ class Taste(NamedTuple):
     ----------
     vectors : ndarray of float32, shape (b, d + 1)
         Taste, and a 1 for the bias.
-    ease : ndarray of float32, shape (b,)
+    user_bias : ndarray of float32, shape (b,)
         How much easier to please than predicted.
     """
 
     vectors: Floats
-    ease: Floats
+    user_bias: Floats
 
 
 class FactorTable:
@@ -66,7 +66,7 @@ class FactorTable:
         """Return the taste after each session's last listen."""
         at = np.arange(len(so_far)), so_far.last()
         parts = self.rows[so_far.rows]
-        vectors, weight = parts[..., :BIAS], weights(so_far.liking, so_far.valid)
+        vectors, weight = parts[..., :BIAS], weights(so_far.affinity, so_far.valid)
         after = tastes(vectors, weight)
         logits = parts[..., BIAS].copy()
         logits[:, 1:] += np.vecdot(after[:, :-1], vectors[:, 1:])
@@ -74,13 +74,13 @@ class FactorTable:
         evidence[:, 0] = 0
         taste = np.ones((len(so_far), parts.shape[-1]), dtype=np.float32)
         taste[:, :BIAS] = after[at]
-        return Taste(taste, eases(logits, so_far.liking, evidence)[at])
+        return Taste(taste, eases(logits, so_far.affinity, evidence)[at])
 
     def predict(self, taste: Taste, sessions: Ints, rows: Ints) -> Floats:
-        """Return the predicted liking of tracks by sessions, shape (m,); the artist discount is not in it."""
+        """Return the predicted affinity of tracks by sessions, shape (m,); the artist discount is not in it."""
         logits = np.vecdot(taste.vectors[sessions], self.rows[rows])
-        liking: Floats = expit(logits + taste.ease[sessions])
-        return liking
+        affinity: Floats = expit(logits + taste.user_bias[sessions])
+        return affinity
 
 
 class ServedFactors:
@@ -163,7 +163,7 @@ class PoolLogits:
         self.pools = pools.of_sessions(so_far)
         self._all = pools
         self._catalogue = catalogue
-        self._ease = taste.ease
+        self._ease = taste.user_bias
         by_pool = np.argsort(self.pools, kind="stable")
         sizes = pools.size[self.pools[by_pool]]
         ends = np.cumsum(sizes)
@@ -217,9 +217,9 @@ class PoolLogits:
         sizes = pools.artist_size[group]
         within = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         at = np.repeat(self._begin[session] + pools.artist_start[group], sizes) + within
-        count, ease = np.repeat(counts, sizes), np.repeat(self._ease[session], sizes)
+        count, user_bias = np.repeat(counts, sizes), np.repeat(self._ease[session], sizes)
         kept = (ARTIST_DISCOUNT ** np.arange(int(counts.max(initial=0)) + 1)).astype(np.float32)[count]
-        logits = np.maximum(self._flat[at] + ease, _LOWEST)
-        self._flat[at] = np.log(kept) - np.log(1 + np.exp(-logits) - kept) - ease
+        logits = np.maximum(self._flat[at] + user_bias, _LOWEST)
+        self._flat[at] = np.log(kept) - np.log(1 + np.exp(-logits) - kept) - user_bias
         here = pools.pool_of[so_far.heard] == self.pools[so_far.session_of]
         self._flat[self._begin[so_far.session_of[here]] + pools.place_of[so_far.heard[here]]] = TAKEN

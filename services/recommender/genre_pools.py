@@ -74,7 +74,7 @@ class GenrePools:
         ndarray of int64, shape (b,)
         """
         b, pools = len(so_far), len(self.size)
-        weight = weights(so_far.liking, so_far.valid)
+        weight = weights(so_far.affinity, so_far.valid)
         keys = np.arange(b)[:, None] * pools + self.pool_of[so_far.rows]
         liked = np.bincount(keys.ravel(), weight.ravel(), minlength=b * pools).reshape(b, pools)
         best: Ints = np.argmax(liked, axis=1)

@@ -1,19 +1,19 @@
 """`i2i`: the best unseen neighbour of a recent track, chosen by how much of it was heard (Botify's `I2IRecommender`).
 
-One of the last ten listens is drawn as the anchor, with a probability in proportion to its fraction; the answer is
-the anchor's first neighbour that is not among the ten. An anchor without such a neighbour is put aside and another
+One of the last ten listens is drawn as the seed track, with a probability in proportion to its fraction; the answer is
+the seed track's first neighbour that is not among the ten. Without such a neighbour it is put aside and another
 drawn, which is the same as drawing among the others only. So the answer t has the propensity ::
 
-    Σ fraction(a), over anchors a whose first unseen neighbour is t   /   Σ fraction(a), over anchors that have one
+    Σ fraction(s), over seed tracks s whose first unseen neighbour is t   /   Σ fraction(s), over all that have one
 
 The neighbours come from a batch job, see `services.lists`. Cost: about 10 µs a recommendation at batch 64.
 
 `i2i_stream`: unheard neighbours of what the session liked lately, in the graph that the learner keeps.
 
-Each of the last `STREAM_ANCHORS` listens that were liked passes its liking on to its neighbours, in proportion to their
-weight; a candidate's score is the best of what it is given, times γ to the session's listens of its artist. The answer
-is one of the `BEST` best, all alike: always the first would leave the rest of the list unknown. Where the graph knows
-nothing, the fallback stays with the artist.
+Each of the last `STREAM_SEED_TRACKS` listens that were liked passes its affinity on to its neighbours, in proportion to
+their weight; a candidate's score is the best of what it is given, times γ to the session's listens of its artist. The
+answer is one of the `BEST` best, all alike: always the first would leave the rest of the list unknown. Where the graph
+knows nothing, the fallback stays with the artist.
 
 Cost: about 25 µs a recommendation at batch 64.
 """
@@ -34,11 +34,11 @@ from services.recommender.protocol import NO_ANSWER, Answers, Batch, no_answers
 from services.recommender.sessions import SessionsSoFar, recent_listens, sessions_so_far
 from streams.learner.models.item_graph import LIKED, neighbours_of
 
-ANCHORS = 10
+SEED_TRACKS = 10
 
 
 class I2I:
-    """Item-to-item from a sampled anchor.
+    """Item-to-item from a sampled seed track.
 
     Parameters
     ----------
@@ -61,16 +61,16 @@ class I2I:
         self._neighbours = neighbours
 
     def recommend(self, batch: Batch) -> Answers:
-        """Draw an anchor each; no answer where nothing was heard or no anchor leads to anything new."""
-        recent = recent_listens(batch, ANCHORS)
+        """Draw an seed track each; no answer where nothing was heard or no seed track leads to anything new."""
+        recent = recent_listens(batch, SEED_TRACKS)
         found = self._first_unseen(recent.tracks)
         weights = np.where(found != NO_TRACK, recent.fractions, 0.0)
         bounds = np.cumsum(weights, axis=1)
         total = bounds[:, -1]
-        # never all of the total, which rounding could give: no anchor lies beyond it
+        # never all of the total, which rounding could give: no seed track lies beyond it
         target = np.minimum(uniform(batch.keys, 6) * total, np.nextafter(total, 0.0))
-        anchors = np.argmax(bounds > target[:, None], axis=1)
-        tracks = found[np.arange(len(batch)), anchors]
+        seed_tracks = np.argmax(bounds > target[:, None], axis=1)
+        tracks = found[np.arange(len(batch)), seed_tracks]
         answered = total > 0
         same = np.where(found == tracks[:, None], weights, 0.0).sum(axis=1)
         return Answers(
@@ -84,7 +84,7 @@ class I2I:
 
         Parameters
         ----------
-        tracks : ndarray of int64, shape (n, ANCHORS)
+        tracks : ndarray of int64, shape (n, SEED_TRACKS)
 
         Returns
         -------
@@ -93,10 +93,10 @@ class I2I:
         """
         n = len(tracks)
         # one more than can have been seen: further down there is nothing to be found
-        neighbours, sizes = self._neighbours().of(tracks.ravel(), most=ANCHORS + 1)
-        neighbours = neighbours.reshape(n, ANCHORS, -1)
+        neighbours, sizes = self._neighbours().of(tracks.ravel(), most=SEED_TRACKS + 1)
+        neighbours = neighbours.reshape(n, SEED_TRACKS, -1)
         seen = (neighbours[..., None] == tracks[:, None, None, :]).any(axis=-1)
-        listed = np.arange(neighbours.shape[-1]) < sizes.reshape(n, ANCHORS, 1)
+        listed = np.arange(neighbours.shape[-1]) < sizes.reshape(n, SEED_TRACKS, 1)
         usable = listed & ~seen
         first = np.take_along_axis(neighbours, np.argmax(usable, axis=-1)[..., None], axis=-1)[..., 0]
         return np.where(usable.any(axis=-1), first, NO_TRACK)
@@ -112,7 +112,7 @@ def _distinct(tracks: NDArray[np.int64]) -> NDArray[np.int64]:
 
 Ints = NDArray[np.int64]
 
-STREAM_ANCHORS = 8
+STREAM_SEED_TRACKS = 8
 BEST = 5
 
 
@@ -183,16 +183,16 @@ class I2IStream:
 
 
 def liked_together(so_far: SessionsSoFar, catalogue: Catalogue, graph: ServedGraph | None) -> Candidates:
-    """Return the neighbours of what each session liked lately, by liking and weight; a track may be there twice."""
+    """Return the neighbours of what each session liked lately, by affinity and weight; a track may be there twice."""
     if graph is None:
         return Candidates(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0))
     age = so_far.last()[:, None] - np.arange(so_far.valid.shape[1])
-    anchors = so_far.valid & (so_far.liking >= LIKED) & (age < STREAM_ANCHORS)
-    session, column = np.nonzero(anchors)
+    seed_tracks = so_far.valid & (so_far.affinity >= LIKED) & (age < STREAM_SEED_TRACKS)
+    session, column = np.nonzero(seed_tracks)
     neighbours, weights = graph.of(catalogue)
     rows = so_far.rows[session, column]
     near = neighbours[rows]
-    scores = weights[rows] * so_far.liking[session, column][:, None]
+    scores = weights[rows] * so_far.affinity[session, column][:, None]
     known = near >= 0
     sessions = np.broadcast_to(session[:, None], near.shape)
     return Candidates(sessions[known], near[known], scores[known].astype(np.float64))

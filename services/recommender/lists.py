@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from core.keyed_random import Keys, integers
 from schemas.events import Model
-from schemas.models import Followed
+from schemas.models import ModelHandle
 from services.errors import RecommenderError
 from services.recommender.protocol import NO_ANSWER, Answers, Batch
 
@@ -122,7 +122,7 @@ def lists_of(model: Model) -> Lists:
     return Lists.from_bytes(model.body)
 
 
-def latest(followed: Followed[Lists]) -> LatestLists:
+def latest(followed: ModelHandle[Lists]) -> LatestLists:
     """Return what a recommender asks for its lists."""
     return lambda: followed.current or NO_LISTS
 

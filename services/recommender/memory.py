@@ -61,7 +61,7 @@ def liked_before(batch: Batch, so_far: SessionsSoFar, catalogue: Catalogue) -> C
     sessions = np.repeat(np.arange(len(batch)), [len(likes) for likes in of_users])
     both = catalogue.rows_of(np.concatenate([likes["track"], likes["anchor"]]).astype(np.int64))
     rows, then = both[: len(likes)], both[len(likes) :]
-    now = so_far.anchors[sessions]
+    now = so_far.seed_tracks[sessions]
     known = (rows >= 0) & (then >= 0) & (now >= 0)
     rows, then, now = rows[known], then[known], now[known]
     match = np.select(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from schemas.catalogue import CatalogueReader
 from schemas.events import Model
-from services.recommender.bandit import POLICIES, Gate, Mix, Results
+from services.recommender.bandit import POLICIES, Bandit, Mix, Results
 from services.recommender.catalogue import Catalogue
 from services.recommender.dispatch import check_chains
 from services.recommender.factors import LatestFactors, ServedFactors, factors_of
@@ -38,7 +38,7 @@ LOOK_AGAIN_S = 0.2
 Make = Callable[[Catalogue], list[Recommender]]
 
 
-class Roster:
+class RecommenderRegistry:
     """Recommenders by name, for a catalogue that only grows.
 
     Parameters
@@ -88,7 +88,7 @@ class Roster:
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
+class RecommenderInputs:
     """Where recommenders get what they do not find in a request: each is called for the newest.
 
     Attributes
@@ -121,14 +121,14 @@ class Parts(NamedTuple):
     catalogue : Catalogue
     pools : GenrePools
         Of this catalogue.
-    sources : Sources
+    sources : RecommenderInputs
     others : mapping of name to Recommender
         Those that stand before it in `RECOMMENDERS`.
     """
 
     catalogue: Catalogue
     pools: GenrePools
-    sources: Sources
+    sources: RecommenderInputs
     others: Mapping[str, Recommender]
 
 
@@ -146,12 +146,12 @@ RECOMMENDERS: Mapping[str, Callable[[Parts], Recommender]] = {
     I2IStream.name: lambda of: I2IStream(of.catalogue, of.sources.graph),
     Fism.name: lambda of: Fism(of.catalogue, of.pools, of.sources.factors),
     Rerank.name: lambda of: Rerank(of.catalogue, of.pools, of.sources.factors, of.sources.graph),
-    Mix.name: lambda of: Mix(of.others, Gate(Mix.name, POLICIES, of.sources.policy_results, of.sources.clock)),
+    Mix.name: lambda of: Mix(of.others, Bandit(Mix.name, POLICIES, of.sources.policy_results, of.sources.clock)),
 }
 """All that can be named in an experiments file, and how each is made."""
 
 
-class Maker:
+class RecommenderFactory:
     """Makes all recommenders for a catalogue, and gets snapshots ready for it before they are served.
 
     Parameters
@@ -166,7 +166,7 @@ class Maker:
         # one value, because the thread that follows the models reads it
         self._served = nothing, GenrePools(nothing)
 
-    def make(self, catalogue: Catalogue, sources: Sources) -> list[Recommender]:
+    def make(self, catalogue: Catalogue, sources: RecommenderInputs) -> list[Recommender]:
         """Return every recommender."""
         pools = GenrePools(catalogue)
         self._served = catalogue, pools

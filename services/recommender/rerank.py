@@ -14,7 +14,7 @@ Cost: about 25 µs a recommendation at batch 64, in sessions of 50 tracks.
 
 For each candidate ::
 
-    value = predicted liking · γ ** (the session's listens of its artist)
+    value = predicted affinity · γ ** (the session's listens of its artist)
 
 with the prediction of the factors (see `fism`); for a track that the listener liked before, the mean of that and of
 the remembered fraction times match (see `memory`). The answer is the candidate of the highest value, or with a

@@ -19,7 +19,7 @@ from services.experiments import DEFAULT_FILE, load_experiments
 from services.recommender.dispatch import Guards
 from services.recommender.lists import NEIGHBOURS, USER_LISTS, latest, lists_of
 from services.recommender.metrics import RecommenderMetrics
-from services.recommender.registry import RECOMMENDERS, Maker, Roster, Sources
+from services.recommender.registry import RECOMMENDERS, RecommenderFactory, RecommenderInputs, RecommenderRegistry
 from services.recommender.service import RecommenderService
 from services.recommender.toppop import PopularTracks
 from streams.learner.models.factors import FactorModel
@@ -42,10 +42,10 @@ def build_service(settings: Settings) -> RecommenderService:
     reader = StateReader(connect(settings, SERVING_TIMEOUT_S), settings)
     models = ModelReader(settings, codec)
     guards = Guards()
-    maker = Maker(guards)
-    factors = models.follow(FactorModel.name, maker.factors)
-    graph = models.follow(ItemGraph.name, maker.graph)
-    sources = Sources(
+    factory = RecommenderFactory(guards)
+    factors = models.follow(FactorModel.name, factory.factors)
+    graph = models.follow(ItemGraph.name, factory.graph)
+    sources = RecommenderInputs(
         top=PopularTracks(reader),
         neighbours=latest(models.follow(NEIGHBOURS, lists_of)),
         user_lists=latest(models.follow(USER_LISTS, lists_of)),
@@ -57,9 +57,9 @@ def build_service(settings: Settings) -> RecommenderService:
     for warning in experiments.warnings():
         log.warning("%s", warning)
     # the catalogue first: then the models that are on the topic are made ready for it before anybody is served
-    roster = Roster(CatalogueReader(settings, codec), lambda catalogue: maker.make(catalogue, sources))
+    registry = RecommenderRegistry(CatalogueReader(settings, codec), lambda catalogue: factory.make(catalogue, sources))
     models.start()
-    return RecommenderService(settings, codec, reader, roster, experiments, models, guards.breakers)
+    return RecommenderService(settings, codec, reader, registry, experiments, models, guards.breakers)
 
 
 log = logging.getLogger("services.recommender")

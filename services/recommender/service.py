@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
 
 from core.errors import RejectedMessageError
-from core.kafka.config import consumer_config, is_passing, producer_config
+from core.kafka.config import consumer_config, is_retriable, producer_config
 from core.settings import Settings
 from core.telemetry import DurationHistogram
 from schemas.codec import Codec
@@ -31,8 +31,8 @@ from services.experiments import Experiments
 from services.recommender.delivery import Delivery
 from services.recommender.dispatch import Breaker, answer
 from services.recommender.protocol import NO_ANSWER, Batch
-from services.recommender.registry import Roster
-from services.recommender.sessions import Lately
+from services.recommender.registry import RecommenderRegistry
+from services.recommender.sessions import PendingListens
 from streams.folds.likes import Likes
 from streams.folds.users import UserState
 from streams.read import StateReader
@@ -47,7 +47,7 @@ COMMIT_EVERY_S = 1.0
 
 
 @dataclass(slots=True)
-class Counters:
+class RecommenderCounters:
     """What the service has done since it started."""
 
     answered: int = 0
@@ -66,7 +66,7 @@ class RecommenderService:
     settings : Settings
     codec : Codec
     reader : StateReader
-    roster : Roster
+    registry : RecommenderRegistry
     experiments : Experiments
     models : ModelReader
         What the recommenders follow; closed with the service.
@@ -75,7 +75,7 @@ class RecommenderService:
 
     Attributes
     ----------
-    counters : Counters
+    counters : RecommenderCounters
     answers : collections.Counter of str
         Answers by the recommender that gave them.
     asked, fallbacks : collections.Counter of str
@@ -94,7 +94,7 @@ class RecommenderService:
         settings: Settings,
         codec: Codec,
         reader: StateReader,
-        roster: Roster,
+        registry: RecommenderRegistry,
         experiments: Experiments,
         models: ModelReader,
         breakers: Mapping[str, Breaker],
@@ -102,11 +102,11 @@ class RecommenderService:
         topics = Topics.of(settings)
         self._codec = codec
         self._reader = reader
-        self._roster = roster
+        self._registry = registry
         self._experiments = experiments
         self.models = models
         self.breakers = breakers
-        self._lately = Lately()
+        self._pending = PendingListens()
         self._consumer = Consumer(
             consumer_config(
                 settings, f"{settings.topic_prefix}-{GROUP}", session_timeout_ms=settings.session_timeout_s * 1000
@@ -122,7 +122,7 @@ class RecommenderService:
             on_revoke=self._on_revoke,
             on_lost=self._on_lost,
         )
-        self.counters = Counters()
+        self.counters = RecommenderCounters()
         self.answers: Counter[str] = Counter()
         self.asked: Counter[str] = Counter()
         self.fallbacks: Counter[str] = Counter()
@@ -147,7 +147,7 @@ class RecommenderService:
             self._delivery.send(messages, answers, rejected)
         else:
             self._delivery.poll()
-            self._roster.look_for_the_first_track()
+            self._registry.look_for_the_first_track()
             if self.redis_problem is not None:
                 self._states_and_likes(self._unread)
         if time.monotonic() - self._committed_at > COMMIT_EVERY_S:
@@ -165,7 +165,7 @@ class RecommenderService:
 
     def problem(self) -> str | None:
         """Return what keeps it from answering; a `Probe`. All models that the topic had were taken before it joined."""
-        if not len(self._roster.catalogue):
+        if not len(self._registry.catalogue):
             return "the catalogue is empty; `botify world publish` or a simulation fills it"
         return self.redis_problem if self.assigned else "the group has not assigned partitions yet"
 
@@ -222,8 +222,8 @@ class RecommenderService:
         assigned = [self._experiments.assign(request.user) for request in requests]
         wanted = [assignment.recommender for assignment in assigned]
         freshness = [_freshness(request, state) for request, state in zip(requests, states, strict=True)]
-        batch = Batch.of(requests, self._lately.completed(requests, states), likes)
-        answered = answer(batch, wanted, self._roster.serve(batch.tracks))
+        batch = Batch.of(requests, self._pending.completed(requests, states), likes)
+        answered = answer(batch, wanted, self._registry.serve(batch.tracks))
         now_ms = time.time() * 1000
         replies, durations_s = [], []
         for request, message, fresh, assignment, track, propensity, recommender, policy, candidates, asked in zip(
@@ -291,7 +291,7 @@ def _freshness(request: RecommendationRequest, state: UserState | None) -> int:
 def _is_data(error: KafkaError | None) -> bool:
     if error is None:
         return True
-    if not is_passing(error):
+    if not is_retriable(error):
         raise RecommenderError(f"requests cannot be read: {error.str()}")
     log.warning("reading requests: %s", error.str())
     return False

@@ -97,11 +97,11 @@ class SessionsSoFar:
     ----------
     session_of, heard : ndarray of int64, shape (m,)
         All listens, session by session and in order: whose, and the catalogue's row of the track.
-    anchors : ndarray of int64, shape (b,)
+    seed_tracks : ndarray of int64, shape (b,)
         Row of the first track.
     rows : ndarray of int64, shape (b, WINDOW)
         The first listen and the last ones; 0 where `valid` is not.
-    liking, evidence : ndarray of float32, shape (b, WINDOW)
+    affinity, evidence : ndarray of float32, shape (b, WINDOW)
         See `streams.learner.models.taste`.
     valid : ndarray of bool, shape (b, WINDOW)
         A session begins at column 0. Tracks that are not in the catalogue are left out of everything.
@@ -109,14 +109,14 @@ class SessionsSoFar:
 
     session_of: Ints
     heard: Ints
-    anchors: Ints
+    seed_tracks: Ints
     rows: Ints
-    liking: Floats
+    affinity: Floats
     evidence: Floats
     valid: NDArray[np.bool_]
 
     def __len__(self) -> int:
-        return len(self.anchors)
+        return len(self.seed_tracks)
 
     def last(self) -> Ints:
         """Return the column of each session's last listen; 0 for one without."""
@@ -132,7 +132,7 @@ def sessions_so_far(batch: Batch, catalogue: Catalogue) -> SessionsSoFar:
     >>> from schemas.events import RecommendationRequest, Track
     >>> request = RecommendationRequest("s-0", 42, "s", 0, 7, 1.0, 0, 0)
     >>> so_far = sessions_so_far(Batch.of([request], [None]), Catalogue([Track(7, "a", None, None, "x")]))
-    >>> so_far.heard.tolist(), so_far.liking[0, :2].tolist(), so_far.valid[0, :2].tolist()
+    >>> so_far.heard.tolist(), so_far.affinity[0, :2].tolist(), so_far.valid[0, :2].tolist()
     ([0], [1.0, 0.0], [True, False])
     """
     tracks, fractions, lengths = _flat(batch)
@@ -152,13 +152,13 @@ def sessions_so_far(batch: Batch, catalogue: Catalogue) -> SessionsSoFar:
         nothing = np.zeros((len(batch), WINDOW), dtype=np.float32)
         return SessionsSoFar(session_of, rows, starts * 0 - 1, at, nothing, nothing, valid)
     evidence = evidence_of(earlier[at])
-    liking = np.minimum(fractions[at] / np.maximum(evidence, np.float32(1e-6)), np.float32(1))
+    affinity = np.minimum(fractions[at] / np.maximum(evidence, np.float32(1e-6)), np.float32(1))
     return SessionsSoFar(
         session_of,
         rows,
         np.where(lengths > 0, rows[np.minimum(starts, len(rows) - 1)], -1),
         rows[at] * valid,
-        liking * valid,
+        affinity * valid,
         evidence * valid,
         valid,
     )
@@ -210,16 +210,16 @@ REQUESTS = 32
 LISTENERS = 50_000
 
 
-class Lately:
+class PendingListens:
     """The last requests of each listener's session.
 
     Examples
     --------
-    >>> lately = Lately()
+    >>> pending = PendingListens()
     >>> first, second = (RecommendationRequest(f"s-{at}", 42, "s", at, 7 + at, 1.0, 0, 0) for at in (0, 1))
-    >>> lately.completed([first], [None])
+    >>> pending.completed([first], [None])
     [None]
-    >>> (state,) = lately.completed([second], [None])  # the worker has not folded the first one yet
+    >>> (state,) = pending.completed([second], [None])  # the worker has not folded the first one yet
     >>> state.session_tracks().tolist()
     [7]
     """

@@ -4,7 +4,7 @@
 also stays with one artist while each further track of theirs is worth γ times less. Here every artist of the session
 has the value ::
 
-    mean liking of their listens · γ ** (number of their listens)
+    mean affinity of their listens · γ ** (number of their listens)
 
 and the answer is an unheard track of the best artist that has one, all alike. The fallback of all learned
 recommenders: it needs no model.
@@ -65,7 +65,7 @@ def best_of_artists(so_far: SessionsSoFar, catalogue: Catalogue) -> Candidates:
     keys, first, group = np.unique(
         session * artists + catalogue.artist_of[rows], return_index=True, return_inverse=True
     )
-    mean = np.bincount(group, so_far.liking[session, column]) / np.bincount(group)
+    mean = np.bincount(group, so_far.affinity[session, column]) / np.bincount(group)
     sessions = keys // artists
     counts = earlier_of_artists(sessions, rows[first], so_far, catalogue)
     values = mean * ARTIST_DISCOUNT**counts

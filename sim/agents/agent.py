@@ -8,29 +8,29 @@ import numpy as np
 from rich.console import Console
 
 from core.keyed_random import integers, mix
-from core.loading import make_own
+from core.loading import load_object
 from sim.agents.console import ConsoleAgent
 from sim.agents.http import HttpAgent
 from sim.errors import AgentError
 from sim.listeners.model import AGENT, Ints
-from sim.simulation import Listens
-from sim.world.model import Catalogue, World
+from sim.simulation import FinishedListens
+from sim.world.model import World, WorldCatalogue
 
 
 class Agent(Protocol):
     """Recommends the next track, for many listeners at a time."""
 
-    def recommend(self, heard: Listens) -> Ints:
+    def recommend(self, heard: FinishedListens) -> Ints:
         """Return a track for each listen just made, in the same order.
 
         Parameters
         ----------
-        heard : Listens
+        heard : FinishedListens
             None of them ended its session.
         """
         ...
 
-    def finish(self, heard: Listens) -> None:
+    def finish(self, heard: FinishedListens) -> None:
         """Learn of listens that ended their sessions."""
         ...
 
@@ -40,21 +40,21 @@ class DummyAgent:
 
     Parameters
     ----------
-    catalogue : Catalogue
+    catalogue : WorldCatalogue
     seed : int
         The same listen gets the same answer, whatever the order of the listens.
     """
 
-    def __init__(self, catalogue: Catalogue, seed: int) -> None:
+    def __init__(self, catalogue: WorldCatalogue, seed: int) -> None:
         self._tracks = len(catalogue)
         self._seed = seed
 
-    def recommend(self, heard: Listens) -> Ints:
+    def recommend(self, heard: FinishedListens) -> Ints:
         """Draw a track for each listen."""
         keys = mix(self._seed, heard.users, heard.ordinals, heard.positions)
         return integers(keys, AGENT, np.int64(self._tracks))
 
-    def finish(self, heard: Listens) -> None:
+    def finish(self, heard: FinishedListens) -> None:
         """Learn nothing."""
 
 
@@ -88,7 +88,7 @@ def load_agent(name: str, world: World, seed: int, url: str, console: Console) -
         case "console":
             return ConsoleAgent(world.catalogue, seed, console)
     wanted = f"an agent; there are kafka, {', '.join(AGENTS)}"
-    agent: Agent = make_own(name, wanted, catalogue=world.catalogue, seed=seed)
+    agent: Agent = load_object(name, wanted, catalogue=world.catalogue, seed=seed)
     if not (callable(getattr(agent, "recommend", None)) and callable(getattr(agent, "finish", None))):
         raise AgentError(f"{name} is no agent: it needs the methods recommend and finish")
     return agent

@@ -8,8 +8,8 @@ from rich.prompt import IntPrompt
 from rich.table import Table
 
 from sim.listeners.model import Ints
-from sim.simulation import Listens
-from sim.world.model import Catalogue
+from sim.simulation import FinishedListens
+from sim.world.model import WorldCatalogue
 
 _OFFER = 5
 _LOVED, _LIKED = 0.7, 0.3
@@ -20,19 +20,19 @@ class ConsoleAgent:
 
     Parameters
     ----------
-    catalogue : Catalogue
+    catalogue : WorldCatalogue
     seed : int
         Of the offers: some tracks by the same artist, the others any.
     console : Console
     """
 
-    def __init__(self, catalogue: Catalogue, seed: int, console: Console) -> None:
+    def __init__(self, catalogue: WorldCatalogue, seed: int, console: Console) -> None:
         self._catalogue = catalogue
         self._rng = np.random.default_rng(seed)
         self._console = console
         self._scores: dict[int, tuple[int, float]] = {}  # user -> tracks and time of the session so far
 
-    def recommend(self, heard: Listens) -> Ints:
+    def recommend(self, heard: FinishedListens) -> Ints:
         """Ask the person once for each listen."""
         chosen = []
         for user, track, fraction in _rows(heard):
@@ -42,7 +42,7 @@ class ConsoleAgent:
             chosen.append(self._ask(offers))
         return np.array(chosen, dtype=np.int64)
 
-    def finish(self, heard: Listens) -> None:
+    def finish(self, heard: FinishedListens) -> None:
         """Show the score of sessions that are over."""
         for user, track, fraction in _rows(heard):
             self._show(user, track, fraction)
@@ -87,5 +87,5 @@ class ConsoleAgent:
         return f"[bold]{self._catalogue.titles[track]}[/bold] by {artist} (track {track})"
 
 
-def _rows(heard: Listens) -> zip[tuple[int, int, float]]:
+def _rows(heard: FinishedListens) -> zip[tuple[int, int, float]]:
     return zip(heard.users.tolist(), heard.tracks.tolist(), heard.fractions.tolist(), strict=True)

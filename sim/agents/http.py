@@ -15,7 +15,7 @@ import numpy as np
 
 from sim.errors import AgentError
 from sim.listeners.model import Ints
-from sim.simulation import Listens
+from sim.simulation import FinishedListens
 
 TIMEOUT_S = 10.0
 CONNECTIONS = 16
@@ -49,7 +49,7 @@ class HttpAgent:
         self._keys = map(f"{secrets.token_hex(8)}-{{}}".format, itertools.count())
         self._pool = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="http-agent")
 
-    def recommend(self, heard: Listens) -> Ints:
+    def recommend(self, heard: FinishedListens) -> Ints:
         """Ask for the next track of each listener.
 
         Raises
@@ -59,7 +59,7 @@ class HttpAgent:
         """
         return np.fromiter(self._pool.map(self._next, *_columns(heard)), dtype=np.int64, count=len(heard))
 
-    def finish(self, heard: Listens) -> None:
+    def finish(self, heard: FinishedListens) -> None:
         """Tell the last listens of sessions; raises as `recommend`."""
         for _ in self._pool.map(self._last, *_columns(heard)):
             pass
@@ -109,5 +109,5 @@ class HttpAgent:
         return kind(self._host, self._port, timeout=TIMEOUT_S)
 
 
-def _columns(heard: Listens) -> tuple[list[int], list[int], list[float]]:
+def _columns(heard: FinishedListens) -> tuple[list[int], list[int], list[float]]:
     return heard.users.tolist(), heard.tracks.tolist(), heard.fractions.tolist()

@@ -14,7 +14,7 @@ from core.settings import Settings
 from sim.listeners.load import load_model
 from sim.listeners.model import Floats, Ints
 from sim.schedule import Arrivals
-from sim.simulation import Listens, Simulation
+from sim.simulation import FinishedListens, Simulation
 from sim.world import World, WorldConfig, find_world, open_world
 
 
@@ -55,31 +55,31 @@ PAUSE_MS = 60_000
 
 
 class WalkInSchedule:
-    """Every seat is taken by a listener drawn anew for each session, as Botify's environment does.
+    """Every slot is taken by a listener drawn anew for each session, as Botify's environment does.
 
     Parameters
     ----------
     users : int
         How many listeners there are.
-    seats : int
+    slots : int
     seed : int
 
     Examples
     --------
-    >>> schedule = WalkInSchedule(users=10, seats=1, seed=7)
+    >>> schedule = WalkInSchedule(users=10, slots=1, seed=7)
     >>> arrivals = schedule.arrivals(np.array([0]), np.array([0]), np.array([0]))
     >>> bool(0 <= arrivals.users[0] < 10)
     True
     """
 
-    def __init__(self, users: int, seats: int, seed: int) -> None:
-        self.seats = seats
+    def __init__(self, users: int, slots: int, seed: int) -> None:
+        self.slots = slots
         self._users = users
         self._seed = seed
 
-    def arrivals(self, seats: Ints, turns: Ints, after_ms: Ints) -> Arrivals:
-        """Draw the next listener of each seat; a session's ordinal is unique over all seats."""
-        ordinals = turns * self.seats + seats
+    def arrivals(self, slots: Ints, turns: Ints, after_ms: Ints) -> Arrivals:
+        """Draw the next listener of each slot; a session's ordinal is unique over all slots."""
+        ordinals = turns * self.slots + slots
         users = integers(mix(self._seed, ordinals), 0, np.int64(self._users))
         return Arrivals(users, ordinals, after_ms + PAUSE_MS)
 
@@ -87,21 +87,21 @@ class WalkInSchedule:
 _NO_LIMIT_MS = 2**62
 
 
-class Sitting:
+class SessionSlots:
     """Seats of a world; all of them hear a track in each round.
 
     Attributes
     ----------
-    heard : Listens
-        The last listen on each seat, in the order of the seats.
+    heard : FinishedListens
+        The last listen on each slot, in the order of the slots.
     """
 
-    heard: Listens
+    heard: FinishedListens
 
-    def __init__(self, world: World, model: str, seats: int, seed: int) -> None:
+    def __init__(self, world: World, model: str, slots: int, seed: int) -> None:
         self._catalogue = world.catalogue
         self._artists = np.array(world.catalogue.artists, dtype=object)
-        schedule = WalkInSchedule(len(world.listeners), seats, seed)
+        schedule = WalkInSchedule(len(world.listeners), slots, seed)
         self._simulation = Simulation(world, load_model(model, world, seed), schedule, seed)
         self._listen()
 
@@ -119,7 +119,7 @@ class Sitting:
         played = tracks[staying]
         if (unknown := played[(played < 0) | (played >= len(self._catalogue))]).size:
             raise gymnasium.error.InvalidAction(f"track {unknown[0]}; there are 0 to {len(self._catalogue) - 1}")
-        self._simulation.answer(self.heard.seats[staying], played)
+        self._simulation.answer(self.heard.slots[staying], played)
         self._listen()
 
     def change(self) -> None:
@@ -128,7 +128,7 @@ class Sitting:
         self._listen()
 
     def observations(self) -> dict[str, Any]:
-        """Return the columns of the observation space, one row for each seat."""
+        """Return the columns of the observation space, one row for each slot."""
         heard = self.heard
         return {
             "user": heard.users,
@@ -138,7 +138,7 @@ class Sitting:
         }
 
     def infos(self) -> dict[str, Any]:
-        """Return the columns of the info, one row for each seat."""
+        """Return the columns of the info, one row for each slot."""
         heard = self.heard
         return {
             "session": heard.ordinals,
@@ -152,4 +152,4 @@ class Sitting:
 
     def _listen(self) -> None:
         listens = self._simulation.finish_listens(_NO_LIMIT_MS)
-        self.heard = listens.where(np.argsort(listens.seats))
+        self.heard = listens.where(np.argsort(listens.slots))

@@ -7,7 +7,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from sim.envs.session import Sitting, action_space, observation_space, world_of
+from sim.envs.session import SessionSlots, action_space, observation_space, world_of
 from sim.world.model import World
 
 Observation = dict[str, Any]
@@ -56,18 +56,18 @@ class BotifyEnv(gymnasium.Env[Observation, np.int64]):
         self.render_mode = render_mode
         self.action_space = action_space(self._world)
         self.observation_space = observation_space(self._world)
-        self._sitting: Sitting | None = None
+        self._session: SessionSlots | None = None
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
         """Let a listener sit down; without a seed, the next one of the same sequence."""
         super().reset(seed=seed)
-        if seed is not None or self._sitting is None:
-            self._sitting = Sitting(self._world, self._model, 1, int(self.np_random.integers(2**62)))
+        if seed is not None or self._session is None:
+            self._session = SessionSlots(self._world, self._model, 1, int(self.np_random.integers(2**62)))
         else:
-            self._sitting.change()
-        return _only(self._sitting.observations()), _only(self._sitting.infos())
+            self._session.change()
+        return _only(self._session.observations()), _only(self._session.infos())
 
     def step(self, action: np.int64) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Play a track.
@@ -77,18 +77,18 @@ class BotifyEnv(gymnasium.Env[Observation, np.int64]):
         gymnasium.error.ResetNeeded
             The listener has gone away.
         """
-        sitting = self._sitting
-        if sitting is None or sitting.heard.ended[0]:
+        session = self._session
+        if session is None or session.heard.ended[0]:
             raise gymnasium.error.ResetNeeded("nobody is listening; call reset() first")
-        sitting.play(np.array([action], dtype=np.int64))
-        ended = bool(sitting.heard.ended[0])
-        return _only(sitting.observations()), float(sitting.rewards()[0]), ended, False, _only(sitting.infos())
+        session.play(np.array([action], dtype=np.int64))
+        ended = bool(session.heard.ended[0])
+        return _only(session.observations()), float(session.rewards()[0]), ended, False, _only(session.infos())
 
     def render(self) -> str:
         """Return what was just heard, as text."""
-        if self._sitting is None:
+        if self._session is None:
             return "nobody is listening"
-        heard = _only(self._sitting.observations()) | _only(self._sitting.infos())
+        heard = _only(self._session.observations()) | _only(self._session.infos())
         title = self._world.catalogue.titles[heard["track"]]
         return f"listener {heard['user']} heard {heard['fraction'][0]:.0%} of {title} by {heard['artist']}"
 

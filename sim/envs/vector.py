@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from sim.envs.session import Sitting, action_space, observation_space, world_of
+from sim.envs.session import SessionSlots, action_space, observation_space, world_of
 from sim.world.model import World
 
 Columns = dict[str, Any]
@@ -55,7 +55,7 @@ class BotifyVectorEnv(VectorEnv[Columns, NDArray[np.int64], NDArray[Any]]):
         self.single_observation_space = observation_space(self._world)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self._sitting: Sitting | None = None
+        self._session: SessionSlots | None = None
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -70,12 +70,12 @@ class BotifyVectorEnv(VectorEnv[Columns, NDArray[np.int64], NDArray[Any]]):
         if isinstance(seed, list):
             raise gymnasium.error.Error(f"seed={seed}: one seed, not a list, draws all listeners")
         super().reset(seed=seed)
-        if seed is not None or self._sitting is None:
+        if seed is not None or self._session is None:
             drawn = int(self.np_random.integers(2**62))
-            self._sitting = Sitting(self._world, self._model, self.num_envs, drawn)
+            self._session = SessionSlots(self._world, self._model, self.num_envs, drawn)
         else:
-            self._sitting.change()
-        return self._sitting.observations(), self._sitting.infos()
+            self._session.change()
+        return self._session.observations(), self._session.infos()
 
     def step(self, actions: NDArray[np.int64]) -> tuple[Columns, NDArray[Any], NDArray[Any], NDArray[Any], Columns]:
         """Play a track to each listener.
@@ -85,9 +85,9 @@ class BotifyVectorEnv(VectorEnv[Columns, NDArray[np.int64], NDArray[Any]]):
         gymnasium.error.ResetNeeded
             Nobody has sat down yet.
         """
-        if self._sitting is None:
+        if self._session is None:
             raise gymnasium.error.ResetNeeded("nobody is listening; call reset() first")
-        self._sitting.play(np.asarray(actions, dtype=np.int64))
+        self._session.play(np.asarray(actions, dtype=np.int64))
         truncated = np.zeros(self.num_envs, dtype=np.bool_)
-        sitting = self._sitting
-        return sitting.observations(), sitting.rewards(), sitting.heard.ended, truncated, sitting.infos()
+        session = self._session
+        return session.observations(), session.rewards(), session.heard.ended, truncated, session.infos()

@@ -1,5 +1,5 @@
 """How listeners choose: one protocol, one file for each model."""
 
-from sim.listeners.model import Hearing, ListenerModel, Opening
+from sim.listeners.model import Exposure, ListenerModel, SessionStart
 
-__all__ = ["Hearing", "ListenerModel", "Opening"]
+__all__ = ["Exposure", "ListenerModel", "SessionStart"]

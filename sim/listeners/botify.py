@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import expit
 
 from core.keyed_random import Keys, integers
-from sim.listeners.model import FIRST_TRACK, INTEREST, Floats, Hearing, Ints, Opening
+from sim.listeners.model import FIRST_TRACK, INTEREST, Exposure, Floats, Ints, SessionStart
 from sim.world.model import World
 
 
@@ -42,30 +42,30 @@ class BotifyListeners:
         self._catalogue = world.catalogue
         self._people = world.listeners
 
-    def open(self, users: Ints, keys: Keys, time_ms: Ints) -> Opening:
+    def open(self, users: Ints, keys: Keys, time_ms: Ints) -> SessionStart:
         """Pick an interest of each listener, and one of its neighbours."""
         people = self._people
         slots = integers(keys, INTEREST, people.interests.shape[1])
         nth = integers(keys, FIRST_TRACK, people.interest_neighbours[users])
-        return Opening(
+        return SessionStart(
             tastes=self._catalogue.embeddings[people.interests[users, slots]].astype(np.float64),
             tracks=people.neighbours[users, slots, nth].astype(np.int64),
         )
 
-    def fractions(self, hearing: Hearing) -> Floats:
+    def fractions(self, exposure: Exposure) -> Floats:
         """Return the formula of the class, row by row."""
-        return self.discounted(hearing, self.scores(hearing), hearing.artist_counts)
+        return self.discounted(exposure, self.scores(exposure), exposure.artist_counts)
 
-    def scores(self, hearing: Hearing) -> Floats:
+    def scores(self, exposure: Exposure) -> Floats:
         """Return the inner product of each track with what its listener is after."""
         # In float64, so that a product does not depend on how the batch was cut.
-        tracks = self._catalogue.embeddings[hearing.tracks].astype(np.float64)
-        scores: Floats = np.vecdot(tracks, hearing.tastes)
+        tracks = self._catalogue.embeddings[exposure.tracks].astype(np.float64)
+        scores: Floats = np.vecdot(tracks, exposure.tastes)
         return scores
 
-    def discounted(self, hearing: Hearing, scores: Floats, artist_counts: Ints | Floats) -> Floats:
+    def discounted(self, exposure: Exposure, scores: Floats, artist_counts: Ints | Floats) -> Floats:
         """Return the fractions for other scores and artist counts than the model's own."""
-        people, users = self._people, hearing.users
+        people, users = self._people, exposure.users
         liking = expit((scores - people.consume_bias[users]) * people.consume_sharpness[users])
         discount = people.artist_discount_gamma[users] ** artist_counts
-        return np.where(hearing.repeated, 0.0, np.round(liking * discount, 2))
+        return np.where(exposure.repeated, 0.0, np.round(liking * discount, 2))

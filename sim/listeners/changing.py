@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from core.keyed_random import Keys, integers, mix, uniform
 from sim.listeners.botify import BotifyListeners
-from sim.listeners.model import DRIFT, FIRST_TRACK, INTEREST, SHIFT, Floats, Hearing, Ints, Opening
+from sim.listeners.model import DRIFT, FIRST_TRACK, INTEREST, SHIFT, Exposure, Floats, Ints, SessionStart
 from sim.world.model import World
 
 DRIFT_PERIOD_MS = 28 * 24 * 60 * 60 * 1000
@@ -52,7 +52,7 @@ class DriftingListeners:
         self._people = world.listeners
         self._seed = seed
 
-    def open(self, users: Ints, keys: Keys, time_ms: Ints) -> Opening:
+    def open(self, users: Ints, keys: Keys, time_ms: Ints) -> SessionStart:
         """Pick an interest of each listener as it is at this time, and a track near it."""
         people = self._people
         slots = integers(keys, INTEREST, people.interests.shape[1])
@@ -62,14 +62,14 @@ class DriftingListeners:
         is_away = uniform(keys, DRIFT) < away
         near_user, near_slot = np.where(is_away, hosts, users), np.where(is_away, host_slots, slots)
         nth = integers(keys, FIRST_TRACK, people.interest_neighbours[near_user])
-        return Opening(
+        return SessionStart(
             tastes=(1 - away)[:, None] * home + away[:, None] * guest,
             tracks=people.neighbours[near_user, near_slot, nth].astype(np.int64),
         )
 
-    def fractions(self, hearing: Hearing) -> Floats:
+    def fractions(self, exposure: Exposure) -> Floats:
         """Return Botify's formula with the session's taste."""
-        return self._botify.fractions(hearing)
+        return self._botify.fractions(exposure)
 
     def _drift(self, users: Ints, slots: Ints, time_ms: Ints) -> tuple[Ints, Ints, NDArray[np.float64]]:
         """Return whose interest each interest has moved to, which of theirs, and how far it has moved."""
@@ -120,20 +120,20 @@ class ShiftingListeners:
         self._seed = seed
         self._sounds: tuple[int, Ints] = (-1, np.empty(0, dtype=np.int64))
 
-    def open(self, users: Ints, keys: Keys, time_ms: Ints) -> Opening:
+    def open(self, users: Ints, keys: Keys, time_ms: Ints) -> SessionStart:
         """Open as Botify's listeners do, with a track that now sounds like the one they would have chosen."""
         opening = self._botify.open(users, keys, time_ms)
         tracks = opening.tracks.copy()
         for period, rows in _by_period(time_ms):
             tracks[rows] = np.argsort(self.sounds_like(period))[tracks[rows]]
-        return Opening(opening.tastes, tracks)
+        return SessionStart(opening.tastes, tracks)
 
-    def fractions(self, hearing: Hearing) -> Floats:
+    def fractions(self, exposure: Exposure) -> Floats:
         """Return Botify's formula for what each track sounds like."""
-        tracks = hearing.tracks.copy()
-        for period, rows in _by_period(hearing.time_ms):
+        tracks = exposure.tracks.copy()
+        for period, rows in _by_period(exposure.time_ms):
             tracks[rows] = self.sounds_like(period)[tracks[rows]]
-        return self._botify.fractions(replace(hearing, tracks=tracks))
+        return self._botify.fractions(replace(exposure, tracks=tracks))
 
     def sounds_like(self, period: int) -> Ints:
         """Return the track that each track sounds like in a period, shape (tracks,); the last one asked for is kept."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from core.loading import make_own
+from core.loading import load_object
 from sim.errors import SimulationError
 from sim.listeners.botify import BotifyListeners
 from sim.listeners.changing import DriftingListeners, ShiftingListeners
@@ -39,7 +39,7 @@ def load_model(name: str, world: World, seed: int) -> ListenerModel:
     if name in MODELS:
         return MODELS[name](world, seed)
     wanted = f"a listener model; there are {', '.join(MODELS)}"
-    model: ListenerModel = make_own(name, wanted, world=world, seed=seed)
+    model: ListenerModel = load_object(name, wanted, world=world, seed=seed)
     if not (callable(getattr(model, "open", None)) and callable(getattr(model, "fractions", None))):
         raise SimulationError(f"{name} is no listener model: it needs the methods open and fractions")
     return model

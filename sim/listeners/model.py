@@ -35,7 +35,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
+class SessionStart:
     """What new sessions begin with, one row for each.
 
     Attributes
@@ -51,7 +51,7 @@ class Opening:
 
 
 @dataclass(frozen=True, slots=True)
-class Hearing:
+class Exposure:
     """Listeners about to hear a recommended track, one row for each.
 
     Attributes
@@ -82,10 +82,10 @@ class ListenerModel(Protocol):
     form as messages arrive, and results must not depend on that. Randomness comes from the keys.
     """
 
-    def open(self, users: Ints, keys: Keys, time_ms: Ints) -> Opening:
+    def open(self, users: Ints, keys: Keys, time_ms: Ints) -> SessionStart:
         """Begin sessions; `keys` holds a key of its own for each session."""
         ...
 
-    def fractions(self, hearing: Hearing) -> Floats:
+    def fractions(self, exposure: Exposure) -> Floats:
         """Return the share of each track that is heard, 0 to 1, with two decimals; a listener is in one row only."""
         ...

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from core.keyed_random import Keys, integers, mix, uniform
 from sim.listeners.botify import BotifyListeners
-from sim.listeners.model import HIT, Floats, Hearing, Ints, Opening
+from sim.listeners.model import HIT, Exposure, Floats, Ints, SessionStart
 from sim.world.model import World
 
 HALF_LIFE_MS = 3 * 24 * 60 * 60 * 1000
@@ -54,18 +54,18 @@ class FatiguedListeners:
         self._levels = np.zeros(shape)
         self._at_ms = np.zeros(shape, dtype=np.int64)
 
-    def open(self, users: Ints, keys: Keys, time_ms: Ints) -> Opening:
+    def open(self, users: Ints, keys: Keys, time_ms: Ints) -> SessionStart:
         """Open as Botify's listeners do, and remember the artist."""
         opening = self._botify.open(users, keys, time_ms)
         self._remember(users, self._artist_of[opening.tracks], time_ms)
         return opening
 
-    def fractions(self, hearing: Hearing) -> Floats:
+    def fractions(self, exposure: Exposure) -> Floats:
         """Return the formula of the class, and remember the artists."""
-        artists = self._artist_of[hearing.tracks]
-        boredom = self.boredom(hearing.users, artists, hearing.time_ms)
-        self._remember(hearing.users, artists, hearing.time_ms)
-        return self._botify.discounted(hearing, self._botify.scores(hearing), boredom)
+        artists = self._artist_of[exposure.tracks]
+        boredom = self.boredom(exposure.users, artists, exposure.time_ms)
+        self._remember(exposure.users, artists, exposure.time_ms)
+        return self._botify.discounted(exposure, self._botify.scores(exposure), boredom)
 
     def boredom(self, users: Ints, artists: NDArray[np.integer], time_ms: Ints) -> Floats:
         """Return how bored each listener is with an artist, in listens just made."""
@@ -134,7 +134,7 @@ class TrendingListeners:
         self._tracks = len(world.catalogue)
         self._hits_of_cycle: tuple[int, Ints] = (-1, np.empty(0, dtype=np.int64))
 
-    def open(self, users: Ints, keys: Keys, time_ms: Ints) -> Opening:
+    def open(self, users: Ints, keys: Keys, time_ms: Ints) -> SessionStart:
         """Open as Botify's listeners do, or with a hit."""
         opening = self._botify.open(users, keys, time_ms)
         of_chart = mix(keys, HIT)
@@ -148,12 +148,12 @@ class TrendingListeners:
                 candidates = hits[integers(of_chart[rows], _WHICH, len(hits))]
                 starts = looks[rows] < CHART_SHARE * self.popularity(candidates, time_ms[rows])
                 tracks[rows[starts]] = candidates[starts]
-        return Opening(opening.tastes, tracks)
+        return SessionStart(opening.tastes, tracks)
 
-    def fractions(self, hearing: Hearing) -> Floats:
+    def fractions(self, exposure: Exposure) -> Floats:
         """Return Botify's formula with the hit's part added to the score."""
-        scores = self._botify.scores(hearing) + HEIGHT * self.popularity(hearing.tracks, hearing.time_ms)
-        return self._botify.discounted(hearing, scores, hearing.artist_counts)
+        scores = self._botify.scores(exposure) + HEIGHT * self.popularity(exposure.tracks, exposure.time_ms)
+        return self._botify.discounted(exposure, scores, exposure.artist_counts)
 
     def popularity(self, tracks: Ints, time_ms: Ints) -> Floats:
         """Return how much of a hit each track is at its time, 0 to 1 (more where two releases overlap)."""

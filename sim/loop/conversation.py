@@ -12,27 +12,27 @@ from numpy.typing import NDArray
 
 from schemas.events import Listen, Recommendation, RecommendationRequest
 from sim.listeners.model import Ints
-from sim.simulation import Listens
+from sim.simulation import FinishedListens
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class MatchedAnswers:
     """Recommendations that found the listener who asked, one row for each.
 
     Attributes
     ----------
-    seats, tracks : ndarray of int64, shape (n,)
+    slots, tracks : ndarray of int64, shape (n,)
     latencies_ms : ndarray of float64, shape (n,)
         Round trips.
     """
 
-    seats: Ints
+    slots: Ints
     tracks: Ints
     latencies_ms: NDArray[np.float64]
 
 
-class Conversation:
-    """The open requests of one run, at most one a seat.
+class RequestTracker:
+    """The open requests of one run, at most one a slot.
 
     A second answer to a request finds nobody and is dropped. A request without an answer is made once more under its
     own id; then the listener gives up.
@@ -41,7 +41,7 @@ class Conversation:
     ----------
     run_id : str
         First part of all session ids.
-    seats : int
+    slots : int
     tracks : int
         How many tracks the catalogue has.
     timeout_s : float
@@ -49,9 +49,9 @@ class Conversation:
 
     Examples
     --------
-    >>> talk = Conversation("run", seats=1, tracks=10, timeout_s=5.0)
+    >>> talk = RequestTracker("run", slots=1, tracks=10, timeout_s=5.0)
     >>> one = np.array([0])
-    >>> heard = Listens(one, one + 3, one, one, one + 7, np.array([1.0]), one + 1000, np.array([False]))
+    >>> heard = FinishedListens(one, one + 3, one, one, one + 7, np.array([1.0]), one + 1000, np.array([False]))
     >>> listens, requests = talk.tell(heard, now_s=0.0)
     >>> listens[0].event_id, requests[0].request_id
     ('run-3-0-0', 'run-3-0-0')
@@ -60,17 +60,17 @@ class Conversation:
     ([8], 1)
     """
 
-    def __init__(self, run_id: str, seats: int, tracks: int, timeout_s: float) -> None:
+    def __init__(self, run_id: str, slots: int, tracks: int, timeout_s: float) -> None:
         self._run_id = run_id
         self._tracks = tracks
         self._timeout_s = timeout_s
-        self._session_ids = [""] * seats
-        self._open: dict[str, int] = {}  # request id -> seat
-        self._requests: list[RecommendationRequest | None] = [None] * seats
-        self._led_by: list[Recommendation | None] = [None] * seats
-        self._asked_s = np.zeros(seats)
-        self._latency_ms = np.zeros(seats)
-        self._retried = np.zeros(seats, dtype=np.bool_)
+        self._session_ids = [""] * slots
+        self._open: dict[str, int] = {}  # request id -> slot
+        self._requests: list[RecommendationRequest | None] = [None] * slots
+        self._attribution: list[Recommendation | None] = [None] * slots
+        self._asked_s = np.zeros(slots)
+        self._latency_ms = np.zeros(slots)
+        self._retried = np.zeros(slots, dtype=np.bool_)
         self.dropped = 0
         self.unusable = 0
 
@@ -79,19 +79,19 @@ class Conversation:
         """How many requests wait for an answer."""
         return len(self._open)
 
-    def tell(self, heard: Listens, now_s: float) -> tuple[list[Listen], list[RecommendationRequest]]:
+    def tell(self, heard: FinishedListens, now_s: float) -> tuple[list[Listen], list[RecommendationRequest]]:
         """Return what finished listens are on the wire: an event each, and a request from whoever goes on.
 
         Parameters
         ----------
-        heard : Listens
+        heard : FinishedListens
         now_s : float
             Monotonic wall clock.
         """
         deadline_ms = self._deadline_ms()
         listens, requests = [], []
         rows = zip(
-            heard.seats.tolist(),
+            heard.slots.tolist(),
             heard.users.tolist(),
             heard.ordinals.tolist(),
             heard.positions.tolist(),
@@ -99,66 +99,66 @@ class Conversation:
             heard.fractions.tolist(),
             heard.time_ms.tolist(),
             heard.ended.tolist(),
-            self._latency_ms[heard.seats].tolist(),
+            self._latency_ms[heard.slots].tolist(),
             strict=True,
         )
-        for seat, user, ordinal, position, track, fraction, time_ms, ended, latency_ms in rows:
+        for slot, user, ordinal, position, track, fraction, time_ms, ended, latency_ms in rows:
             if position == 0:
-                self._session_ids[seat] = f"{self._run_id}-{user}-{ordinal}"
-            session_id = self._session_ids[seat]
+                self._session_ids[slot] = f"{self._run_id}-{user}-{ordinal}"
+            session_id = self._session_ids[slot]
             id_ = f"{session_id}-{position}"
-            led_by = self._led_by[seat] if position else None
-            if led_by is None:
+            attribution = self._attribution[slot] if position else None
+            if attribution is None:
                 led: tuple[Any, ...] = (None, {}, None, None, None, None)
             else:
-                _, _, _, recommender, treatments, propensity, _, _, _, policy, candidates = led_by
+                _, _, _, recommender, treatments, propensity, _, _, _, policy, candidates = attribution
                 led = (recommender, treatments, propensity, latency_ms, policy, candidates)
             listens.append(Listen(id_, user, track, fraction, time_ms, session_id, position, ended, *led))
             if not ended:
                 request = RecommendationRequest(id_, user, session_id, position, track, fraction, time_ms, deadline_ms)
-                self._open[id_] = seat
-                self._requests[seat] = request
+                self._open[id_] = slot
+                self._requests[slot] = request
                 requests.append(request)
-        asking = heard.seats[~heard.ended]
+        asking = heard.slots[~heard.ended]
         self._asked_s[asking] = now_s
         self._retried[asking] = False
         return listens, requests
 
-    def match(self, recommendations: Iterable[Recommendation], now_s: float) -> Answers:
+    def match(self, recommendations: Iterable[Recommendation], now_s: float) -> MatchedAnswers:
         """Give each recommendation to the listener whose request it answers."""
-        seats, tracks = [], []
+        slots, tracks = [], []
         for recommendation in recommendations:
             if not 0 <= recommendation.track < self._tracks:
                 self.unusable += 1
                 continue
-            seat = self._open.pop(recommendation.request_id, None)
-            if seat is None:
+            slot = self._open.pop(recommendation.request_id, None)
+            if slot is None:
                 self.dropped += 1
                 continue
-            self._led_by[seat] = recommendation
-            seats.append(seat)
+            self._attribution[slot] = recommendation
+            slots.append(slot)
             tracks.append(recommendation.track)
-        places = np.array(seats, dtype=np.int64)
+        places = np.array(slots, dtype=np.int64)
         latencies_ms = (now_s - self._asked_s[places]) * 1000
         self._latency_ms[places] = latencies_ms
-        return Answers(places, np.array(tracks, dtype=np.int64), latencies_ms)
+        return MatchedAnswers(places, np.array(tracks, dtype=np.int64), latencies_ms)
 
     def overdue(self, asking: Ints, now_s: float) -> tuple[list[RecommendationRequest], Ints]:
-        """Return the requests to be made once more, and the seats of the listeners who give up."""
+        """Return the requests to be made once more, and the slots of the listeners who give up."""
         late = asking[now_s - self._asked_s[asking] > self._timeout_s]
         given_up = late[self._retried[late]]
-        for seat in given_up.tolist():
-            self._open.pop(self._request_of(seat).request_id, None)
+        for slot in given_up.tolist():
+            self._open.pop(self._request_of(slot).request_id, None)
         again = late[~self._retried[late]]
         self._retried[again] = True
         self._asked_s[again] = now_s
         deadline_ms = self._deadline_ms()
-        return [self._request_of(seat)._replace(deadline_ms=deadline_ms) for seat in again.tolist()], given_up
+        return [self._request_of(slot)._replace(deadline_ms=deadline_ms) for slot in again.tolist()], given_up
 
-    def _request_of(self, seat: int) -> RecommendationRequest:
-        request = self._requests[seat]
+    def _request_of(self, slot: int) -> RecommendationRequest:
+        request = self._requests[slot]
         if request is None:
-            raise AssertionError(f"seat {seat} waits for an answer but has asked nothing")
+            raise AssertionError(f"seat {slot} waits for an answer but has asked nothing")
         return request
 
     def _deadline_ms(self) -> int:

@@ -13,7 +13,7 @@ from schemas.events import Listen
 from schemas.registry import codec_of
 from schemas.rejected_before import RejectedBefore
 from schemas.topics import Topics
-from schemas.validation import entered
+from schemas.validation import iter_valid
 
 NEWEST = 100
 """Listens of each partition that are looked at: some of them may be dead letters, and some may come late."""
@@ -41,7 +41,7 @@ def start_of_run_ms(settings: Settings) -> int:
         rejected.refresh()
         for batch in reader.read_to_end(ends):
             # a dead letter says nothing about time
-            for message, listen in entered(batch, Listen, codec, rejected.offsets):
+            for message, listen in iter_valid(batch, Listen, codec, rejected.offsets):
                 newest_ms[message.partition()] = max(newest_ms.get(message.partition(), 0), listen.timestamp_ms)
     finally:
         reader.close()

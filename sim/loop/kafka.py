@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartit
 
 from core.errors import DecodeError
 from core.kafka.admin import end_offsets
-from core.kafka.config import consumer_config, is_passing, key_of, producer_config
+from core.kafka.config import consumer_config, is_retriable, key_of, producer_config
 from core.settings import Settings
 from schemas.catalogue import CatalogueReader
 from schemas.codec import Codec
@@ -18,7 +18,7 @@ from schemas.events import Recommendation, Track
 from schemas.registry import codec_of
 from schemas.topics import Topics
 from sim.errors import SimulationError
-from sim.world.model import Catalogue
+from sim.world.model import WorldCatalogue
 
 QUEUE_RECORDS = 100_000
 FULL_QUEUE_S = 30.0
@@ -173,14 +173,14 @@ class Replies:
 
 
 def _raise_unless_passing(error: KafkaError) -> None:
-    if not is_passing(error):
+    if not is_retriable(error):
         raise SimulationError(f"recommendations cannot be read: {error.str()}")
 
 
 _BATCH = 10_000
 
 
-def publish_catalogue(settings: Settings, catalogue: Catalogue) -> int:
+def publish_catalogue(settings: Settings, catalogue: WorldCatalogue) -> int:
     """Write the tracks that the catalogue topic lacks or has otherwise.
 
     At-least-once and idempotent: the topic is compacted by track, and writing a track again changes nothing.
@@ -214,7 +214,7 @@ def publish_catalogue(settings: Settings, catalogue: Catalogue) -> int:
     return len(changed)
 
 
-def tracks_of(catalogue: Catalogue) -> Iterator[Track]:
+def tracks_of(catalogue: WorldCatalogue) -> Iterator[Track]:
     """Return the catalogue as events, in the order of the ids."""
     columns = zip(
         catalogue.artist_of.tolist(), catalogue.genre_of.tolist(), catalogue.albums, catalogue.titles, strict=True

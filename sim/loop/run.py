@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 
 from core.kafka.config import key_of
-from core.process import asked_to_stop
+from core.process import stop_requested
 from core.settings import Settings
 from schemas.event_time import SIMULATED_LEAD_MS, SIMULATED_TIME, utc
 from schemas.events import Listen, RecommendationRequest
@@ -16,7 +16,7 @@ from schemas.registry import codec_of
 from schemas.topics import Topics
 from sim.errors import SimulationError
 from sim.listeners.load import load_model
-from sim.loop.conversation import Conversation
+from sim.loop.conversation import RequestTracker
 from sim.loop.event_time import SimulatedTime, start_of_run_ms
 from sim.loop.kafka import Record, Replies, Sender, publish_catalogue
 from sim.loop.result import RunResult
@@ -88,12 +88,12 @@ class Loop:
         self._simulated_time = SimulatedTime(settings.partitions)
         self._replies = Replies(settings, self._codec)
         self.result = RunResult(run_id=options.run_id or new_run_id())
-        self._conversation = Conversation(self.result.run_id, simulation.seats, len(world.catalogue), options.timeout_s)
+        self._requests = RequestTracker(self.result.run_id, simulation.slots, len(world.catalogue), options.timeout_s)
 
     def run(self, progress: Callable[[Progress], None]) -> RunResult:
         """Run to the end; Ctrl-C ends it after a step, so that what was sent and what is counted are the same."""
         began_s, reported_s = time.monotonic(), 0.0
-        with closing(self._replies), asked_to_stop(signal.SIGINT) as stopping:
+        with closing(self._replies), stop_requested(signal.SIGINT) as stopping:
             while self._simulation.running and not stopping():
                 wall_s = time.monotonic() - began_s
                 if self._options.seconds is not None and wall_s >= self._options.seconds:
@@ -113,12 +113,12 @@ class Loop:
         due = self._pace.due(wall_s, self._simulation)
         if due.most != 0:
             self._finish(due)
-        awaited_s = ANSWER_WAIT_S if self._conversation.open_requests else 0.0
+        awaited_s = ANSWER_WAIT_S if self._requests.open_requests else 0.0
         recommendations = self._replies.receive(awaited_s if due.wait_s is None else due.wait_s, self._gather_s)
         if recommendations:
-            answers = self._conversation.match(recommendations, time.monotonic())
-            self._simulation.answer(answers.seats, answers.tracks)
-            self.result.recommendations += len(answers.seats)
+            answers = self._requests.match(recommendations, time.monotonic())
+            self._simulation.answer(answers.slots, answers.tracks)
+            self.result.recommendations += len(answers.slots)
             if wall_s >= self._options.warm_up_s:
                 self.result.latency.update(answers.latencies_ms)
 
@@ -126,7 +126,7 @@ class Loop:
         heard = self._simulation.finish_listens(due.until_ms, due.most)
         if not len(heard):
             return
-        listens, requests = self._conversation.tell(heard, time.monotonic())
+        listens, requests = self._requests.tell(heard, time.monotonic())
         wall_ms = int(time.time() * 1000)
         leaps: list[Listen] = []
         steps: list[Listen] = []
@@ -141,7 +141,7 @@ class Loop:
             self._simulation.stop_accepting()
 
     def _ask_again(self) -> None:
-        again, given_up = self._conversation.overdue(self._simulation.asking, time.monotonic())
+        again, given_up = self._requests.overdue(self._simulation.asking, time.monotonic())
         self._send(self._topics.recommendation_requests.name, again)
         self._simulation.abandon(given_up)
         self.result.retried += len(again)
@@ -157,8 +157,8 @@ class Loop:
     def _report(self, wall_s: float, progress: Callable[[Progress], None]) -> None:
         result = self.result
         result.wall_s = wall_s
-        result.dropped = self._conversation.dropped
-        result.unusable = self._conversation.unusable + self._replies.undecodable
+        result.dropped = self._requests.dropped
+        result.unusable = self._requests.unusable + self._replies.undecodable
         if self._simulation.running:
             result.event_ms = self._simulation.earliest_ms()
         progress(result)

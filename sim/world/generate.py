@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.world.config import WorldConfig
-from sim.world.model import Catalogue, Listeners, nearest
+from sim.world.model import Listeners, WorldCatalogue, nearest
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -83,7 +83,7 @@ _GENRE_EXPONENT = 0.3
 _CLUSTER_CONCENTRATION = 0.3
 
 
-def generate(config: WorldConfig) -> tuple[Catalogue, Listeners]:
+def generate(config: WorldConfig) -> tuple[WorldCatalogue, Listeners]:
     """Draw a world; the same settings give the same world.
 
     Examples
@@ -95,7 +95,7 @@ def generate(config: WorldConfig) -> tuple[Catalogue, Listeners]:
     names, sizes, vectors, tastes, people = np.random.default_rng(config.seed).spawn(5)
     artist_of = draw_artists(config.tracks, config.artists, sizes)
     genre_of = draw_genres(config, sizes)[artist_of].astype(np.int32)
-    catalogue = Catalogue(
+    catalogue = WorldCatalogue(
         embeddings=draw_embeddings(config, artist_of, genre_of, vectors),
         artist_of=artist_of,
         genre_of=genre_of,

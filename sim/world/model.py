@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
-class Catalogue:
+class WorldCatalogue:
     """The tracks; the id of a track is its row.
 
     Attributes
@@ -84,7 +84,7 @@ class World:
     """
 
     name: str
-    catalogue: Catalogue
+    catalogue: WorldCatalogue
     listeners: Listeners
     about: dict[str, Any]
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from sim.agents.agent import DummyAgent
 from sim.options import RunOptions
 from sim.play import play_world
-from sim.simulation import Listens
+from sim.simulation import FinishedListens
 from sim.world.model import World
 
 _MAP_TRACKS = 5000
@@ -73,7 +73,7 @@ def listener_parameters(world: World) -> Figure:
 
 def some_sessions(world: World, seed: int) -> Figure:
     """Draw how much a few listeners hear of each track that a dummy agent plays to them."""
-    heard: list[Listens] = []
+    heard: list[FinishedListens] = []
     users = min(_SESSIONS, len(world.listeners))
     options = RunOptions(users=users, sessions=users, in_flight=users, seed=seed, start_ms=_DAY_MS)
     play_world(world, DummyAgent(world.catalogue, seed), options, listener=heard.append)

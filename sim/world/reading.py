@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from sim.errors import WorldError
 from sim.world.config import WorldConfig
 from sim.world.generate import draw_durations, draw_embeddings, neighbours_of_interests
-from sim.world.model import Catalogue, Listeners, World
+from sim.world.model import Listeners, World, WorldCatalogue
 
 
 @dataclass(frozen=True, slots=True)
 class TrackTable:
-    """What a tracks file says; see `Catalogue` for the columns."""
+    """What a tracks file says; see `WorldCatalogue` for the columns."""
 
     artist_of: NDArray[np.int32]
     genre_of: NDArray[np.int32]
@@ -247,7 +247,7 @@ def import_world(tracks_path: Path, users_path: Path, embeddings_path: Path | No
         embeddings = draw_embeddings(config, tracks.artist_of, _genres_to_draw(tracks, config, vectors), vectors)
     else:
         embeddings = read_array(embeddings_path, (count, None)).astype(np.float32)
-    catalogue = Catalogue(
+    catalogue = WorldCatalogue(
         embeddings=embeddings,
         artist_of=tracks.artist_of,
         genre_of=tracks.genre_of,

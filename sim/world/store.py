@@ -14,7 +14,7 @@ import numpy as np
 from sim.errors import WorldError
 from sim.world.config import WorldConfig
 from sim.world.generate import generate
-from sim.world.model import Catalogue, Listeners, World
+from sim.world.model import Listeners, World, WorldCatalogue
 from sim.world.reading import read_array, read_tracks, read_users
 
 GENERATOR_VERSION = 1
@@ -101,7 +101,7 @@ def load_world(directory: Path) -> World:
     neighbours = read_array(directory / "neighbours.npy", (*users.interests.shape, most)).astype(np.int32)
     if neighbours.min() < 0 or neighbours.max() >= count:
         raise WorldError(f"{directory / 'neighbours.npy'}: a value is not a track; remove {directory}")
-    catalogue = Catalogue(
+    catalogue = WorldCatalogue(
         embeddings=read_array(directory / "embeddings.npy", (count, None)).astype(np.float32),
         artist_of=tracks.artist_of,
         genre_of=tracks.genre_of,
@@ -138,7 +138,7 @@ def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
-def _track_row(catalogue: Catalogue, track: int) -> dict[str, Any]:
+def _track_row(catalogue: WorldCatalogue, track: int) -> dict[str, Any]:
     genre = int(catalogue.genre_of[track])
     return {
         "track": track,

@@ -23,8 +23,8 @@ from schemas.event_time import utc
 from schemas.events import Listen
 from streams.dlq.exclude import Excluded, Selection, select
 from streams.dlq.exclude import exclude as keep_out
-from streams.dlq.letters import Choice, DeadLetter, DeadLetterError, Deed, Resolutions, read_letters
-from streams.dlq.redrive import Redriven
+from streams.dlq.letters import DeadLetter, DeadLetterError, LetterFilter, Resolutions, ResolutionStatus, read_letters
+from streams.dlq.redrive import RedriveResult
 from streams.dlq.redrive import redrive as bring_back
 from streams.store.connect import connect, require_redis
 
@@ -149,7 +149,7 @@ def list_letters(
 def show(id_: Annotated[str, typer.Argument(metavar="ID", help="As `botify dlq list` names it.")]) -> None:
     """Show a letter whole."""
     settings = require_kafka(require_redis(Settings.from_env()))
-    letter = next(read_letters(settings, Choice(origin=id_)), None)
+    letter = next(read_letters(settings, LetterFilter(origin=id_)), None)
     if letter is None:
         raise DeadLetterError(f"there is no dead letter {id_!r}; `botify dlq list --all` names them all")
     headers = {name: value.decode("utf-8", "backslashreplace") for name, value in letter.headers}
@@ -193,13 +193,13 @@ def drop(
 ) -> None:
     """Give letters up: they are no longer open. They stay in their topic until its retention ends."""
     choice = _choice(reason, topic, since, until, id_)
-    if choice == Choice() and not everything:
+    if choice == LetterFilter() and not everything:
         raise DeadLetterError("say which letters to drop (--id, --reason, --topic, --since, --until), or --all")
     settings = require_kafka(require_redis(Settings.from_env()))
     resolutions = Resolutions(connect(settings), settings.topic_prefix)
     known = resolutions.all()
     dropped = [letter.origin for letter in read_letters(settings, choice) if str(letter.origin) not in known]
-    resolutions.put(Deed.DROPPED, dict.fromkeys(dropped, 0))
+    resolutions.put(ResolutionStatus.DROPPED, dict.fromkeys(dropped, 0))
     console.print(f"dropped {len(dropped):,} letters", highlight=False)
 
 
@@ -218,7 +218,7 @@ def _oldest(letters: Iterable[DeadLetter], limit: int) -> tuple[list[DeadLetter]
     return heapq.nsmallest(limit, counted(), key=lambda letter: (letter.at_ms, letter.origin)), found
 
 
-def _show_outcome(outcome: Redriven, *, dry_run: bool) -> None:
+def _show_outcome(outcome: RedriveResult, *, dry_run: bool) -> None:
     lines = [f"{'would bring' if dry_run else 'brought'} back {len(outcome.sent):,} letters"]
     if outcome.found:
         lines.append(f"{len(outcome.found):,} had been brought back by a redrive that was killed")
@@ -235,8 +235,8 @@ def _show_outcome(outcome: Redriven, *, dry_run: bool) -> None:
 
 def _choice(
     reason: str | None, topic: str | None, since: str | None, until: str | None, id_: str | None = None
-) -> Choice:
-    return Choice(reason, topic, _moment_ms(since), _moment_ms(until), id_)
+) -> LetterFilter:
+    return LetterFilter(reason, topic, _moment_ms(since), _moment_ms(until), id_)
 
 
 def _moment_ms(text: str | None) -> int | None:

@@ -22,7 +22,7 @@ from rich.text import Text
 
 from core.kafka.offsets import offsets_of, parse_position
 from core.kafka.reachable import require_kafka
-from core.process import collect_seldom
+from core.process import tune_gc
 from core.settings import Settings
 from schemas.event_time import utc
 from schemas.registry import codec_of
@@ -30,7 +30,7 @@ from streams.cli.dlq import After, Before, EventId, ExclusionReason, User, exclu
 from streams.cli.replay_models import models
 from streams.dlq.exclude import select
 from streams.folds.partition import PROJECTIONS
-from streams.offline import Sources, open_sources
+from streams.offline import ReplaySources, open_sources
 from streams.replay.plan import Pacer, Plan, ReplayError, make_plan, parse_speed
 from streams.replay.run import begin_namespace, fold_into_namespace
 from streams.replay.swap import NamespaceStatus, collect, read_status
@@ -43,7 +43,7 @@ from streams.store.namespaces import NamespaceRecord, NamespaceRecords, excluded
 T = TypeVar("T")
 
 
-def run_with_sources(settings: Settings, work: Callable[[Sources], Awaitable[T]]) -> T:
+def run_with_sources(settings: Settings, work: Callable[[ReplaySources], Awaitable[T]]) -> T:
     """Return what the work comes to.
 
     Raises
@@ -51,7 +51,7 @@ def run_with_sources(settings: Settings, work: Callable[[Sources], Awaitable[T]]
     NoBrokerError, RedisUnreachableError
         A server does not answer.
     """
-    collect_seldom()
+    tune_gc()
     require_kafka(require_redis(settings))
 
     async def go() -> T:
@@ -136,7 +136,7 @@ def plan(
     """Show what a replay would read; nothing is touched."""
     settings = Settings.from_env()
 
-    async def work(sources: Sources) -> Plan:
+    async def work(sources: ReplaySources) -> Plan:
         return _plan(sources, begin, end, partitions, projection)
 
     _show_plan(run_with_sources(settings, work), as_json)
@@ -175,7 +175,7 @@ def run(
         raise ReplayError("--exclude and --sessions-to are for replays into a namespace, not for copies")
     exclude_before_replay(settings, excluded, exclude_reason, dry_run=dry_run)
 
-    async def work(sources: Sources) -> None:
+    async def work(sources: ReplaySources) -> None:
         if id_ is not None:
             record = await NamespaceRecords(sources.redis, settings.topic_prefix).get(id_)
             await _into_namespace(sources, record, pacer, as_json=as_json)
@@ -218,7 +218,7 @@ def swap(
 def rollback() -> None:
     """Let the former live namespace catch up, and make it live again."""
 
-    async def work(sources: Sources) -> tuple[str, int]:
+    async def work(sources: ReplaySources) -> tuple[str, int]:
         namespace = await roll_back(sources)
         record = await NamespaceRecords(sources.redis, sources.settings.topic_prefix).find(namespace)
         return namespace, sum(excluded_since(record, sources.excluded).values())
@@ -243,7 +243,9 @@ def gc(
 app.command("models")(models)
 
 
-def _plan(sources: Sources, begin: str, end: str, partitions: str | None, projections: Sequence[str] | None) -> Plan:
+def _plan(
+    sources: ReplaySources, begin: str, end: str, partitions: str | None, projections: Sequence[str] | None
+) -> Plan:
     now_ms, state = int(time.time() * 1000), sources.state
     start, stop = (
         offsets_of(parse_position(text, now_ms), sources.settings, sources.topic, state.start, state.end)
@@ -261,7 +263,7 @@ def _partitions(text: str | None) -> list[int] | None:
         raise ReplayError(f"partitions {text!r} are not numbers with commas between, such as 0,3") from error
 
 
-async def _into_namespace(sources: Sources, record: NamespaceRecord, pacer: Pacer, *, as_json: bool) -> None:
+async def _into_namespace(sources: ReplaySources, record: NamespaceRecord, pacer: Pacer, *, as_json: bool) -> None:
     if not as_json:
         _say(
             f"replay {record.id} into namespace {record.namespace}; if it is stopped, --id {record.id} goes on with it"
@@ -303,7 +305,7 @@ _VERDICTS = {
 }
 
 
-async def _copy(sources: Sources, planned: Plan, target: str, pacer: Pacer) -> None:
+async def _copy(sources: ReplaySources, planned: Plan, target: str, pacer: Pacer) -> None:
     kind, _, name = target.partition(":")
     if target == "stdout":
         try:

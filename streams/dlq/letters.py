@@ -76,7 +76,7 @@ class DeadLetter(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class LetterFilter:
     """Which letters; None lets all through.
 
     Attributes
@@ -92,7 +92,7 @@ class Choice:
     Examples
     --------
     >>> letter = DeadLetter(Origin("t", 0, 7), 1000, "DecodeError", "unknown schema id 9", 0, None, b"", ())
-    >>> Choice(reason="schema").takes(letter), Choice(since_ms=2000).takes(letter)
+    >>> LetterFilter(reason="schema").takes(letter), LetterFilter(since_ms=2000).takes(letter)
     (True, False)
     """
 
@@ -113,12 +113,12 @@ class Choice:
         )
 
 
-def read_letters(settings: Settings, choice: Choice | None = None) -> Iterator[DeadLetter]:
+def read_letters(settings: Settings, choice: LetterFilter | None = None) -> Iterator[DeadLetter]:
     """Yield the chosen letters, in the order of the topic's partitions; of copies the first.
 
     A worker that was killed sends a letter again. Records without Kafka Connect's headers are no letters of ours.
     """
-    wanted = choice or Choice()
+    wanted = choice or LetterFilter()
     reader = TopicReader(settings, Topics.of(settings).dead_letters.name)
     seen: set[Origin] = set()
     try:
@@ -156,7 +156,7 @@ def _letter(message: Message) -> DeadLetter | None:
     )
 
 
-class Deed(StrEnum):
+class ResolutionStatus(StrEnum):
     """What was done."""
 
     REDRIVING = "redriving"
@@ -171,14 +171,14 @@ class Resolution:
 
     Attributes
     ----------
-    deed : Deed
+    deed : ResolutionStatus
     at_ms : int
         Wall clock.
     from_offset : int
         End of the letter's partition before it was brought back.
     """
 
-    deed: Deed
+    deed: ResolutionStatus
     at_ms: int
     from_offset: int = 0
 
@@ -203,10 +203,12 @@ class Resolutions:
         found = {}
         for origin, text in self._redis.hscan_iter(self._key, count=1000):
             fields = json.loads(text)
-            found[origin.decode()] = Resolution(Deed(fields["deed"]), fields["at_ms"], fields["from_offset"])
+            found[origin.decode()] = Resolution(
+                ResolutionStatus(fields["deed"]), fields["at_ms"], fields["from_offset"]
+            )
         return found
 
-    def put(self, deed: Deed, letters: Mapping[Origin, int]) -> None:
+    def put(self, deed: ResolutionStatus, letters: Mapping[Origin, int]) -> None:
         """Write what is done with letters.
 
         Parameters

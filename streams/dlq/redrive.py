@@ -26,7 +26,15 @@ from schemas.dead_letters import Origin
 from schemas.event_time import EventTime
 from schemas.registry import codec_of
 from schemas.topics import Topics
-from streams.dlq.letters import ATTEMPTS, REDRIVE_OF, DeadLetter, DeadLetterError, Deed, Resolution, Resolutions
+from streams.dlq.letters import (
+    ATTEMPTS,
+    REDRIVE_OF,
+    DeadLetter,
+    DeadLetterError,
+    Resolution,
+    Resolutions,
+    ResolutionStatus,
+)
 from streams.read import StateReader
 from streams.store.keys import redrive_lock
 from streams.worker.intake import Intake
@@ -39,7 +47,7 @@ LOCK_S = 120
 
 
 @dataclass(slots=True)
-class Redriven:
+class RedriveResult:
     """What came of it.
 
     Attributes
@@ -71,7 +79,7 @@ def redrive(
     dry_run: bool = False,
     force: bool = False,
     exclusions: bool = False,
-) -> Redriven:
+) -> RedriveResult:
     """Bring open letters back under their own key, value and headers, with the attempts counted.
 
     Parameters
@@ -89,7 +97,7 @@ def redrive(
         Another process redrives, or a letter is of a topic that is not the listens topic.
     """
     topic, resolutions = Topics.of(settings).listens.name, Resolutions(redis, settings.topic_prefix)
-    outcome = Redriven()
+    outcome = RedriveResult()
     with _one_at_a_time(redis, settings.topic_prefix) as still_ours:
         known = resolutions.all()
         chosen = []
@@ -103,7 +111,7 @@ def redrive(
         in_doubt = {letter.origin: known[str(letter.origin)] for letter in chosen if str(letter.origin) in known}
         outcome.found = sorted(_find_sent(settings, topic, in_doubt))
         if not dry_run:
-            resolutions.put(Deed.REDRIVEN, dict.fromkeys(outcome.found, 0))
+            resolutions.put(ResolutionStatus.REDRIVEN, dict.fromkeys(outcome.found, 0))
         left = [letter for letter in chosen if letter.origin not in outcome.found]
         fit = left if force else _only_fit(settings, redis, left, outcome)
         if dry_run:
@@ -133,7 +141,7 @@ def _is_open(letter: DeadLetter, topic: str, known: dict[str, Resolution]) -> bo
     if letter.origin.topic != topic:
         raise DeadLetterError(f"{letter.origin} is not of {topic}; choose with --topic {topic}")
     resolution = known.get(str(letter.origin))
-    return resolution is None or resolution.deed is Deed.REDRIVING
+    return resolution is None or resolution.deed is ResolutionStatus.REDRIVING
 
 
 def _find_sent(settings: Settings, topic: str, in_doubt: dict[Origin, Resolution]) -> set[Origin]:
@@ -153,7 +161,9 @@ def _find_sent(settings: Settings, topic: str, in_doubt: dict[Origin, Resolution
     return found
 
 
-def _only_fit(settings: Settings, redis: Any, letters: Sequence[DeadLetter], outcome: Redriven) -> list[DeadLetter]:
+def _only_fit(
+    settings: Settings, redis: Any, letters: Sequence[DeadLetter], outcome: RedriveResult
+) -> list[DeadLetter]:
     """Return those that would enter today; the others are noted as hopeless."""
     codec, now_ms = codec_of(settings), int(time.time() * 1000)
     reached_ms = StateReader(redis, settings).event_times()
@@ -175,10 +185,10 @@ def _only_fit(settings: Settings, redis: Any, letters: Sequence[DeadLetter], out
 
 
 def _send(
-    settings: Settings, topic: str, letters: Sequence[DeadLetter], resolutions: Resolutions, outcome: Redriven
+    settings: Settings, topic: str, letters: Sequence[DeadLetter], resolutions: Resolutions, outcome: RedriveResult
 ) -> None:
     end = end_offsets(settings, topic)
-    resolutions.put(Deed.REDRIVING, {letter.origin: end[letter.origin.partition] for letter in letters})
+    resolutions.put(ResolutionStatus.REDRIVING, {letter.origin: end[letter.origin.partition] for letter in letters})
     acknowledged: list[Origin] = []
     producer = Producer(producer_config(settings))
     for letter in letters:
@@ -197,6 +207,6 @@ def _send(
             on_delivery=on_delivery,
         )
     producer.flush(ACKNOWLEDGE_TIMEOUT_S)
-    resolutions.put(Deed.REDRIVEN, dict.fromkeys(acknowledged, 0))
+    resolutions.put(ResolutionStatus.REDRIVEN, dict.fromkeys(acknowledged, 0))
     outcome.sent += acknowledged
     outcome.unsure += sorted({letter.origin for letter in letters} - set(acknowledged))

@@ -98,7 +98,7 @@ class Likes:
         return likes
 
 
-class LikesOfUsers:
+class UserLikes:
     """Likes of the listeners of one partition.
 
     Parameters

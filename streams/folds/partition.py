@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from schemas.events import Session
-from streams.folds.likes import LikesOfUsers
+from streams.folds.likes import UserLikes
 from streams.folds.policy_results import HALF_LIFE_SESSIONS
 from streams.folds.popularity import Popularity, TrackRows
 from streams.folds.projection import Changes, Fields, Projection, Record, Scores
 from streams.folds.sessions import Sessions
-from streams.folds.users import Users
+from streams.folds.users import UserStates
 
-HASHES: Sequence[str] = (*Users.hashes, *LikesOfUsers.hashes, *Popularity.hashes, *Sessions.hashes)
+HASHES: Sequence[str] = (*UserStates.hashes, *UserLikes.hashes, *Popularity.hashes, *Sessions.hashes)
 """Every collection of a partition that is a hash."""
-SCORE_SETS: Sequence[str] = (*Users.score_sets, *Popularity.score_sets, *Sessions.score_sets)
+SCORE_SETS: Sequence[str] = (*UserStates.score_sets, *Popularity.score_sets, *Sessions.score_sets)
 """Every collection of a partition that is a sorted set."""
 
 
@@ -60,11 +60,11 @@ class PartitionFold:
         nothing_stored: bool = False,
         policy_half_life_sessions: float = HALF_LIFE_SESSIONS,
     ) -> None:
-        self.users = Users()
+        self.users = UserStates()
         self._sessions = Sessions(partition, policy_half_life_sessions=policy_half_life_sessions)
         every: dict[str, Projection] = {
             "users": self.users,
-            "likes": LikesOfUsers(),
+            "likes": UserLikes(),
             "popularity": Popularity(rows, nothing_stored=nothing_stored),
             "sessions": self._sessions,
         }

@@ -220,7 +220,7 @@ class UserState:
 USERS = "users"
 
 
-class Users:
+class UserStates:
     """States of the listeners of one partition.
 
     Parameters

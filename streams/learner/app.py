@@ -19,15 +19,15 @@ from schemas.registry import codec_of
 from schemas.rejected_before import RejectedBefore
 from schemas.topics import Topics
 from streams.learner.metrics import LearnerCounters, ModelMetrics
-from streams.learner.partition import SNAPSHOTS, LearningPartition, TrainingIntake
+from streams.learner.partition import SNAPSHOTS, LearnerPartition, TrainingIntake
 from streams.store.keys import learner_prefix
 from streams.store.protocol import Claim, Store
-from streams.worker.faust_app import Folding, FoldingApp, make_app
-from streams.worker.publisher import Emitter
+from streams.worker.faust_app import FoldingApp, FoldingConfig, make_app
+from streams.worker.publisher import KafkaPublisher
 from streams.worker.topic_state import learner_group_of
 
 
-class LearningSources:
+class LearnerSources:
     """Open readers; blocking.
 
     Attributes
@@ -76,7 +76,7 @@ class LearningSources:
 
 RUN_RECORDS = 64
 """A record may hold 12,000 listens."""
-SETTLE_S = 2.0
+CHECKPOINT_S = 2.0
 """A pause in what comes is as long, before the state is written."""
 
 
@@ -94,8 +94,8 @@ class LearnerApp(FoldingApp):
     def open_sources(self) -> None:
         """Read the catalogue and open the emitter; see `FoldingApp.open_sources`."""
         self._codec = codec_of(self.settings)
-        self._sources = LearningSources(self.settings, self._codec)
-        self._emitter = Emitter(self.settings, self._codec)
+        self._sources = LearnerSources(self.settings, self._codec)
+        self._publisher = KafkaPublisher(self.settings, self._codec)
 
     def refresh_sources(self) -> None:
         """Read which records were dead-lettered; see `FoldingApp.refresh_sources`."""
@@ -103,22 +103,22 @@ class LearnerApp(FoldingApp):
 
     def close_sources(self) -> None:
         """Close what was opened; see `FoldingApp.close_sources`."""
-        self._emitter.close()
+        self._publisher.close()
         self._sources.close()
 
-    async def open_partition(self, partition: int, claim: Claim, start: int, store: Store) -> LearningPartition:
+    async def open_partition(self, partition: int, claim: Claim, start: int, store: Store) -> LearnerPartition:
         """Return the partition; it reads its state with its first run, or when it is settled."""
         if self._opened_in not in (None, store):
             await self._publish_again(partition, store)
         self._opened_in = store
-        return LearningPartition(
+        return LearnerPartition(
             partition,
             claim,
             start,
             store,
             self._sources.catalogue,
             self._sources.intake,
-            self._emitter,
+            self._publisher,
             self._codec.encode,
             self.counters,
         )
@@ -129,17 +129,17 @@ class LearnerApp(FoldingApp):
         Who made it live has published them. But this learner may have published others since, before it heard of it.
         """
         (snapshots,) = (await store.read_whole(partition, [SNAPSHOTS], []))[0].values()
-        await self._emitter.emit([self._codec.decode(snapshot, Model) for snapshot in snapshots.values()], ())
+        await self._publisher.emit([self._codec.decode(snapshot, Model) for snapshot in snapshots.values()], ())
 
 
 def build_app(settings: Settings) -> LearnerApp:
     """Return the app, ready to be started."""
-    folding = Folding(
+    folding = FoldingConfig(
         program="learner",
         topic=Topics.of(settings).training.name,
         group=learner_group_of(settings),
         prefix=learner_prefix(settings.topic_prefix),
         run_records=RUN_RECORDS,
-        settle_s=SETTLE_S,
+        checkpoint_s=CHECKPOINT_S,
     )
     return make_app(LearnerApp, settings, folding)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from core.errors import BotifyError
 from schemas.events import Model, Track, TrainingBatch
 from schemas.models import MAX_BODY_BYTES, model_of
-from schemas.training import Listens
+from schemas.training import TrainingColumns
 from streams.learner.model import FORMAT, MODELS, OnlineModel
 from streams.learner.models.tables import pack, unpack
 from streams.learner.sessions import FinishedSession, OpenSessions, cut, joined
@@ -94,13 +94,13 @@ class Learner:
         self.listens = 0
         self.missed = 0
 
-    def fold(self, batch: TrainingBatch, listens: Listens) -> int:
+    def fold(self, batch: TrainingBatch, listens: TrainingColumns) -> int:
         """Learn from a batch, and return how many of its listens were new.
 
         Parameters
         ----------
         batch : TrainingBatch
-        listens : Listens
+        listens : TrainingColumns
             The batch's own.
         """
         listens = self._take_new(batch, listens)
@@ -170,7 +170,7 @@ class Learner:
         learner.missed = progress["missed"]
         return learner
 
-    def _take_new(self, batch: TrainingBatch, listens: Listens) -> Listens:
+    def _take_new(self, batch: TrainingBatch, listens: TrainingColumns) -> TrainingColumns:
         """Return the listens that lie past what was learned from, and move on behind the batch."""
         source = f"{batch.source_topic_id}:{batch.source_partition}"
         # what comes first of a source need not be its offset 0: training may have been switched on later

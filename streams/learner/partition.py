@@ -16,15 +16,15 @@ from core.errors import RejectedBeforeError, RejectedMessageError, ValidationErr
 from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Model, Track, TrainingBatch
-from schemas.training import Listens, listens_of
+from schemas.training import TrainingColumns, listens_of
 from streams.folds.projection import Changes
 from streams.learner.learner import Learner, OutdatedStateError, Outgrown
 from streams.learner.metrics import LearnerCounters
 from streams.store.keys import checkpoint_key, learner_prefix, partition_key
 from streams.store.namespaces import live_namespace
-from streams.store.protocol import Claim, ClaimLostError, Outcome, Position, Store
+from streams.store.protocol import Claim, ClaimLostError, ClaimPosition, Outcome, Store
 from streams.worker.intake import Rejected
-from streams.worker.publisher import Emits
+from streams.worker.publisher import Publisher
 
 
 class TrainingIntake:
@@ -57,7 +57,7 @@ class TrainingIntake:
         self._rejected_before = rejected_before
         self._left_out = left_out
 
-    def take(self, record: Any) -> tuple[TrainingBatch, Listens] | Rejected:
+    def take(self, record: Any) -> tuple[TrainingBatch, TrainingColumns] | Rejected:
         """Take a record in."""
         raw = record.value
         try:
@@ -93,7 +93,7 @@ A learner that dies learns from as many again, which takes a second.
 MOST_PUT_OFF = 14
 
 
-class LearningPartition:
+class LearnerPartition:
     """Learns from runs of training batches, from the claimed offset on.
 
     Delivery to the store is exactly once; to the models topic it is at least once, and a copy has the same version and
@@ -115,17 +115,17 @@ class LearningPartition:
         store: Store,
         catalogue: Mapping[int, Track],
         intake: TrainingIntake,
-        emits: Emits,
+        publisher: Publisher,
         encode: Callable[[Model], bytes],
         counters: LearnerCounters,
     ) -> None:
         self.partition = partition
         self.next_offset = start
-        self._position = Position(claim, claim.next_offset)
+        self._position = ClaimPosition(claim, claim.next_offset)
         self._store = store
         self._catalogue = catalogue
         self._intake = intake
-        self._emits = emits
+        self._publisher = publisher
         self._encode = encode
         self._counters = counters
         self._learner = Learner(catalogue)
@@ -157,8 +157,8 @@ class LearningPartition:
             return self._counters.count(lost.outcome)
         return outcome
 
-    async def settle(self) -> Outcome:
-        """Write the state, if there is anything new and this is a good time for it; see `Partition.settle`."""
+    async def write_checkpoint(self) -> Outcome:
+        """Write the state, if there is anything new and the topic pauses; see `Partition.write_checkpoint`."""
         busy = self.next_offset != self._seen_offset
         self._seen_offset = self.next_offset
         if busy and self._put_off < MOST_PUT_OFF:
@@ -203,14 +203,14 @@ class LearningPartition:
         outcome = await self._store.apply(self.partition, claim, checkpoint, offset, changes)
         if outcome.lost:
             raise ClaimLostError(outcome)
-        self._position = Position(claim, offset)
+        self._position = ClaimPosition(claim, offset)
         self._unwritten_listens, self._unwritten_snapshots, self._put_off = 0, {}, 0
         return outcome
 
     async def _take(self, record: Any) -> None:
         taken = self._intake.take(record)
         if isinstance(taken, Rejected):
-            await self._emits.emit((), [taken])
+            await self._publisher.emit((), [taken])
             self._counters.rejected[type(taken.reason).__name__] += 1
         else:
             batch, listens = taken
@@ -245,7 +245,7 @@ class LearningPartition:
     async def _publish(self, models: Sequence[Model]) -> None:
         # One that was overtaken would publish older snapshots over the newer ones of its successor.
         await self._store.read_fields(self.partition, {}, self._position)
-        await self._emits.emit(models, ())
+        await self._publisher.emit(models, ())
         self._unwritten_snapshots.update({model.name.encode(): self._encode(model) for model in models})
         self._counters.snapshots += len(models)
         self._counters.snapshot_bytes.update({model.name: len(model.body) for model in models})

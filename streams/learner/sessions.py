@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.training import Listens
+from schemas.training import TrainingColumns
 from streams.learner.models.tables import pack, unpack
 
 
@@ -138,7 +138,7 @@ class OpenSessions:
     def __len__(self) -> int:
         return len(self._open)
 
-    def fold(self, listens: Listens) -> list[FinishedSession]:
+    def fold(self, listens: TrainingColumns) -> list[FinishedSession]:
         """Take listens in, and return the sessions that are over, in the order of their ends."""
         over: list[FinishedSession] = []
         columns = (

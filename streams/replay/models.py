@@ -23,10 +23,10 @@ from schemas.events import Model
 from schemas.models import publish_models
 from schemas.registry import codec_of
 from schemas.topics import Topics
-from streams.learner.app import LearningSources
+from streams.learner.app import LearnerSources
 from streams.learner.metrics import LearnerCounters
-from streams.learner.partition import Learned, LearningPartition, read_learned
-from streams.offline import OfflineLearner, SilentEmits, learn
+from streams.learner.partition import Learned, LearnerPartition, read_learned
+from streams.offline import NullPublisher, OfflineLearner, learn
 from streams.replay.plan import ReplayError
 from streams.store.connect import connect_async
 from streams.store.keys import learner_prefix
@@ -101,7 +101,7 @@ async def relearn(settings: Settings, progress: Progress = lambda records, total
     finally:
         await redis.aclose()
     end = _end(topic, topic_state, learned)
-    sources = await asyncio.to_thread(LearningSources, settings, codec)
+    sources = await asyncio.to_thread(LearnerSources, settings, codec)
     log = PartitionLog(settings, topic, 0, 0, BATCH)
     try:
         learner = OfflineLearner(sources, codec)
@@ -234,7 +234,7 @@ class _Rebuilding:
     settings: Settings
     codec: Codec
     redis: Any
-    sources: LearningSources
+    sources: LearnerSources
     state: TopicState
     records: NamespaceRecords
 
@@ -249,8 +249,8 @@ class _Rebuilding:
         claim = await store.claim(0, f"rebuild-{uuid.uuid4().hex}", self.state.topic_id)
         start = offset_to_start_at(topic, 0, claim, self.state, rebuild_missing=True)
         sources, counters = self.sources, LearnerCounters()
-        learning = LearningPartition(
-            0, claim, start, store, sources.catalogue, sources.intake, SilentEmits(), self.codec.encode, counters
+        learning = LearnerPartition(
+            0, claim, start, store, sources.catalogue, sources.intake, NullPublisher(), self.codec.encode, counters
         )
         progress(start, end)
         log = PartitionLog(self.settings, topic, 0, start, BATCH)
@@ -286,7 +286,7 @@ async def _open(settings: Settings) -> AsyncIterator[_Rebuilding]:
     state = await asyncio.to_thread(describe_topic, settings, topic, learner_group_of(settings))
     redis = connect_async(settings)
     try:
-        sources = await asyncio.to_thread(LearningSources, settings, codec)
+        sources = await asyncio.to_thread(LearnerSources, settings, codec)
         try:
             records = NamespaceRecords(redis, learner_prefix(settings.topic_prefix))
             yield _Rebuilding(settings, codec, redis, sources, state, records)

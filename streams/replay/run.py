@@ -8,11 +8,11 @@ from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from core.kafka.admin import end_offsets
-from streams.offline import Sources
+from streams.offline import ReplaySources
 from streams.replay.plan import Pacer, Plan, ReplayError
 from streams.replay.targets import NamespaceTarget, Progress, check_sessions_topic, run_lanes, sessions_sent_to
 from streams.store.namespaces import NamespaceRecord, NamespaceRecords, checkpoints, excluded_since, live_namespace
-from streams.store.point_in_time import Frozen, RedisContents, digest, frozen
+from streams.store.point_in_time import PartitionCopy, RedisContents, digest, point_in_time_copy
 
 LIVE_TIMEOUT_S = 10.0
 _POLL_S = 0.05
@@ -34,7 +34,7 @@ class Compared(NamedTuple):
 
 
 async def compare_with_live(
-    sources: Sources, target: NamespaceTarget, namespace: str, live: str, may_differ: Collection[int] = ()
+    sources: ReplaySources, target: NamespaceTarget, namespace: str, live: str, may_differ: Collection[int] = ()
 ) -> Compared:
     """Compare the digests of each partition at one and the same checkpoint.
 
@@ -58,7 +58,7 @@ async def compare_with_live(
         reached = await target.open(partition, 0)
         if not await _live_reaches(sources, live, partition, reached):
             return Compared(None)
-        async with frozen(sources.redis, live, partition) as state:
+        async with point_in_time_copy(sources.redis, live, partition) as state:
             end = {partition: state.next_offset or 0}
             if not _comparable(state, sources) or await within_topic(sources, end) != end:
                 return Compared(None)
@@ -71,7 +71,7 @@ async def compare_with_live(
     return Compared(None, excused) if excused else Compared(equal=True)
 
 
-async def within_topic(sources: Sources, checkpoints: Mapping[int, int]) -> dict[int, int]:
+async def within_topic(sources: ReplaySources, checkpoints: Mapping[int, int]) -> dict[int, int]:
     """Return checkpoints of the live namespace, none past the topic's end: where it is, the topic has lost records."""
     ends: Mapping[int, int] = sources.state.end
     if any(offset > ends[partition] for partition, offset in checkpoints.items()):  # it has grown, or lost some
@@ -79,11 +79,11 @@ async def within_topic(sources: Sources, checkpoints: Mapping[int, int]) -> dict
     return {partition: min(offset, ends[partition]) for partition, offset in checkpoints.items()}
 
 
-def _comparable(state: Frozen, sources: Sources) -> bool:
+def _comparable(state: PartitionCopy, sources: ReplaySources) -> bool:
     return state.topic_id in (None, sources.state.topic_id) and state.first_offset == 0
 
 
-async def _live_reaches(sources: Sources, live: str, partition: int, offset: int) -> bool:
+async def _live_reaches(sources: ReplaySources, live: str, partition: int, offset: int) -> bool:
     give_up = time.monotonic() + LIVE_TIMEOUT_S
     while (await checkpoints(sources.redis, live, [partition]))[partition] < offset:
         if time.monotonic() > give_up:
@@ -92,7 +92,7 @@ async def _live_reaches(sources: Sources, live: str, partition: int, offset: int
     return True
 
 
-async def begin_namespace(sources: Sources, plan: Plan, sessions_to: str | None = None) -> NamespaceRecord:
+async def begin_namespace(sources: ReplaySources, plan: Plan, sessions_to: str | None = None) -> NamespaceRecord:
     """Write down what is going to be done, so that it can be gone on with.
 
     Parameters
@@ -125,7 +125,10 @@ async def begin_namespace(sources: Sources, plan: Plan, sessions_to: str | None 
 
 
 async def fold_into_namespace(
-    sources: Sources, record: NamespaceRecord, pacer: Pacer | None = None, progress: Progress = lambda offsets: None
+    sources: ReplaySources,
+    record: NamespaceRecord,
+    pacer: Pacer | None = None,
+    progress: Progress = lambda offsets: None,
 ) -> NamespaceRecord:
     """Fold up to the end that was planned, and compare with the live namespace; goes on where an earlier try ended.
 
@@ -144,8 +147,8 @@ async def fold_into_namespace(
             "`botify replay run`"
         )
     records = NamespaceRecords(sources.redis, prefix)
-    with sessions_sent_to(sources.settings, record.sessions_to) as emits:
-        target = NamespaceTarget(sources, record.namespace, record.projections, emits)
+    with sessions_sent_to(sources.settings, record.sessions_to) as publisher:
+        target = NamespaceTarget(sources, record.namespace, record.projections, publisher)
         for partition, offset in record.start.items():
             await target.prepare(partition, offset)
         await run_lanes(sources, target, record.start, record.end, pacer, progress)

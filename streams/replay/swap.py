@@ -11,7 +11,7 @@ from core.kafka.admin import end_offsets
 from schemas.topics import Topics
 from streams.folds.partition import HASHES, SCORE_SETS
 from streams.learner.partition import LEARNER, SNAPSHOTS
-from streams.offline import Sources
+from streams.offline import ReplaySources
 from streams.replay.plan import ReplayError
 from streams.replay.run import within_topic
 from streams.replay.targets import NamespaceTarget, run_lanes, sessions_sent_to
@@ -33,7 +33,7 @@ CLOSE_ENOUGH = 1000
 _ROUNDS = 20
 
 
-async def swap(sources: Sources, id_: str, *, force: bool = False) -> str:
+async def swap(sources: ReplaySources, id_: str, *, force: bool = False) -> str:
     """Let a namespace catch up with the live one, then make it that; return the former live namespace.
 
     Workers claim their partitions in it, at its own checkpoints, within a second: what was folded here is not folded
@@ -53,15 +53,17 @@ async def swap(sources: Sources, id_: str, *, force: bool = False) -> str:
     record = await NamespaceRecords(sources.redis, prefix).get(id_)
     live = await live_namespace(sources.redis, prefix)
     excluded = sum(excluded_since(record, sources.excluded).values())
-    if reason := why_not(record, live, force=force, excluded=excluded):
+    if reason := validate_swap(record, live, force=force, excluded=excluded):
         raise ReplayError(f"{record.id} does not become the live namespace: {reason}")
-    with sessions_sent_to(sources.settings, record.sessions_to) as emits:
-        await _catch_up(sources, NamespaceTarget(sources, record.namespace, emits=emits), record.namespace, live)
+    with sessions_sent_to(sources.settings, record.sessions_to) as publisher:
+        await _catch_up(
+            sources, NamespaceTarget(sources, record.namespace, publisher=publisher), record.namespace, live
+        )
     await _point(sources, live, record.namespace, back=False)
     return live
 
 
-async def rollback(sources: Sources) -> str:
+async def rollback(sources: ReplaySources) -> str:
     """Make the former live namespace that again, after it has caught up; return it.
 
     Raises
@@ -79,7 +81,7 @@ async def rollback(sources: Sources) -> str:
     return former[-1]
 
 
-def why_not(record: NamespaceRecord, live: str, *, force: bool, excluded: int = 0) -> str | None:
+def validate_swap(record: NamespaceRecord, live: str, *, force: bool, excluded: int = 0) -> str | None:
     """Return why a namespace cannot become the live one, or None. Pure.
 
     Parameters
@@ -107,7 +109,7 @@ def why_not(record: NamespaceRecord, live: str, *, force: bool, excluded: int = 
     return None
 
 
-async def _catch_up(sources: Sources, target: NamespaceTarget, namespace: str, live: str) -> None:
+async def _catch_up(sources: ReplaySources, target: NamespaceTarget, namespace: str, live: str) -> None:
     """Fold until the namespace is nearly where the live one is."""
     partitions = sources.state.end.keys()
     for _ in range(_ROUNDS):
@@ -119,7 +121,7 @@ async def _catch_up(sources: Sources, target: NamespaceTarget, namespace: str, l
     raise ReplayError(f"{namespace} does not catch up with {live}, which moves on too fast; slow the producers down")
 
 
-async def _point(sources: Sources, live: str, new: str, *, back: bool) -> None:
+async def _point(sources: ReplaySources, live: str, new: str, *, back: bool) -> None:
     now = await make_live(sources.redis, sources.settings.topic_prefix, live, new, back=back)
     if now != new:
         raise ReplayError(f"{now} became the live namespace in the meantime; look at `botify replay status`")
@@ -149,7 +151,7 @@ class NamespaceStatus:
     record: NamespaceRecord | None
 
 
-async def read_status(sources: Sources) -> list[NamespaceStatus]:
+async def read_status(sources: ReplaySources) -> list[NamespaceStatus]:
     """Return all namespaces, oldest first; those that are gone are left out.
 
     Those of the learner follow, once models were rebuilt.
@@ -197,7 +199,7 @@ def _role(namespace: str, live: str, former: list[str], record: NamespaceRecord 
     return "partial" if record.partial else "ready"
 
 
-async def collect(sources: Sources, *, everything: bool = False) -> list[str]:
+async def collect(sources: ReplaySources, *, everything: bool = False) -> list[str]:
     """Remove what is neither live, nor under way, nor to go back to; return the namespaces that went.
 
     Parameters
@@ -219,7 +221,7 @@ async def _collect(
     former = await former_namespaces(redis, prefix)
     live = await live_namespace(redis, prefix)
     gone = []
-    for namespace in superfluous(live, former, known, default_namespace(prefix), everything=everything):
+    for namespace in removable(live, former, known, default_namespace(prefix), everything=everything):
         if await remove(redis, prefix, namespace, partitions, collections):
             gone.append(namespace)
         for record in known:
@@ -228,14 +230,14 @@ async def _collect(
     return gone
 
 
-def superfluous(
+def removable(
     live: str, former: list[str], known: list[NamespaceRecord], default: str, *, everything: bool
 ) -> list[str]:
     """Return which namespaces may go. Pure.
 
     Examples
     --------
-    >>> superfluous("b.r2", ["b.live", "b.r1"], [], "b.live", everything=False)
+    >>> removable("b.r2", ["b.live", "b.r1"], [], "b.live", everything=False)
     ['b.live']
     """
     keep = {live}

@@ -23,14 +23,14 @@ from schemas.registry import codec_of
 from schemas.topics import Topics
 from streams.folds.partition import PROJECTIONS
 from streams.folds.popularity import TrackRows
-from streams.offline import SilentEmits, Sources
+from streams.offline import NullPublisher, ReplaySources
 from streams.replay.plan import Pacer, ReplayError
 from streams.store.keys import checkpoint_key
 from streams.store.protocol import Outcome
 from streams.store.redis_store import RedisStore
 from streams.worker.intake import Rejected
-from streams.worker.partition import ClaimedPartition, Counters
-from streams.worker.publisher import Emits, Emitted, Emitter
+from streams.worker.partition import WorkerCounters, WorkerPartition
+from streams.worker.publisher import KafkaPublisher, Publishable, Publisher
 from streams.worker.topic_state import describe_topic, group_of, offset_to_start_at
 
 LANES = 4
@@ -51,7 +51,7 @@ class Target(Protocol):
 
 
 async def run_lanes(
-    sources: Sources,
+    sources: ReplaySources,
     target: Target,
     start: Mapping[int, int],
     end: Mapping[int, int],
@@ -77,7 +77,7 @@ async def run_lanes(
 
 
 async def _run_lane(
-    sources: Sources, target: Target, partition: int, start: int, end: int, pacer: Pacer, progress: Progress
+    sources: ReplaySources, target: Target, partition: int, start: int, end: int, pacer: Pacer, progress: Progress
 ) -> None:
     begin = await target.open(partition, start)
     progress(min(begin, end) - start)
@@ -105,25 +105,25 @@ class NamespaceTarget:
 
     Attributes
     ----------
-    counters : Counters
+    counters : WorkerCounters
         What was folded by this process.
     """
 
     def __init__(
         self,
-        sources: Sources,
+        sources: ReplaySources,
         namespace: str,
         projections: Collection[str] = PROJECTIONS,
-        emits: Emits | None = None,
+        publisher: Publisher | None = None,
     ) -> None:
         self._sources = sources
         self._namespace = namespace
         self._projections = projections
-        self._emits = emits or SilentEmits()
+        self._publisher = publisher or NullPublisher()
         self._store = RedisStore(sources.redis, namespace)
         self._owner = f"replay-{uuid.uuid4().hex}"
-        self._claimed: dict[int, ClaimedPartition] = {}
-        self.counters = Counters()
+        self._claimed: dict[int, WorkerPartition] = {}
+        self.counters = WorkerCounters()
         self._rows: TrackRows = {}
 
     async def prepare(self, partition: int, start: int) -> None:
@@ -151,13 +151,13 @@ class NamespaceTarget:
             group = group_of(sources.settings)
             state = await asyncio.to_thread(describe_topic, sources.settings, sources.topic, group)
         begin = offset_to_start_at(sources.topic, partition, claim, state, rebuild_missing=True)
-        claimed = ClaimedPartition(
+        claimed = WorkerPartition(
             partition,
             claim,
             begin,
             self._store,
             sources.intake,
-            self._emits,
+            self._publisher,
             self.counters,
             self._projections,
             self._rows,
@@ -187,26 +187,26 @@ class NamespaceTarget:
 class _SessionsOnly:
     """Sends sessions, at least once: a replay that was killed sends some again, with the same event ids."""
 
-    def __init__(self, emitter: Emitter) -> None:
-        self._emitter = emitter
+    def __init__(self, publisher: KafkaPublisher) -> None:
+        self._publisher = publisher
 
-    async def emit(self, events: Sequence[Emitted], rejected: Sequence[Rejected]) -> None:
+    async def emit(self, events: Sequence[Publishable], rejected: Sequence[Rejected]) -> None:
         """Send the sessions; the dead letters were sent when the records were first folded."""
         if sessions := [event for event in events if isinstance(event, Session)]:
-            await self._emitter.emit(sessions, ())
+            await self._publisher.emit(sessions, ())
 
 
 @contextmanager
-def sessions_sent_to(settings: Settings, topic: str | None) -> Iterator[Emits]:
+def sessions_sent_to(settings: Settings, topic: str | None) -> Iterator[Publisher]:
     """Yield what sends sessions to the topic; without one, nothing is sent."""
     if topic is None:
-        yield SilentEmits()
+        yield NullPublisher()
         return
-    emitter = Emitter(settings, codec_of(settings), sessions_to=topic)
+    publisher = KafkaPublisher(settings, codec_of(settings), sessions_to=topic)
     try:
-        yield _SessionsOnly(emitter)
+        yield _SessionsOnly(publisher)
     finally:
-        emitter.close()
+        publisher.close()
 
 
 def check_sessions_topic(settings: Settings, topic: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TypeVar
 
 from streams.folds.projection import Changes
-from streams.store.protocol import Claim, Outcome, Position
+from streams.store.protocol import Claim, ClaimPosition, Outcome
 
 UNCLAIMED = Claim(0, "", None, None)
 
@@ -36,7 +36,7 @@ class MemoryStore:
         return claim
 
     async def read_whole(
-        self, partition: int, hashes: Sequence[str], score_sets: Sequence[str], under: Position | None = None
+        self, partition: int, hashes: Sequence[str], score_sets: Sequence[str], under: ClaimPosition | None = None
     ) -> tuple[dict[str, dict[bytes, bytes]], dict[str, dict[bytes, float]]]:
         """Return copies; see `Store.read_whole`."""
         self._check(partition, under)
@@ -46,7 +46,7 @@ class MemoryStore:
         )
 
     async def read_fields(
-        self, partition: int, wanted: Mapping[str, Sequence[bytes]], under: Position | None = None
+        self, partition: int, wanted: Mapping[str, Sequence[bytes]], under: ClaimPosition | None = None
     ) -> dict[str, dict[bytes, bytes | None]]:
         """Look the fields up; see `Store.read_fields`."""
         self._check(partition, under)
@@ -78,7 +78,7 @@ class MemoryStore:
         """Yield the sorted set as one page; see `Contents`."""
         yield self.scores[partition, collection]
 
-    def _check(self, partition: int, under: Position | None) -> None:
+    def _check(self, partition: int, under: ClaimPosition | None) -> None:
         if under is not None:
             last = self.checkpoints.get(partition, UNCLAIMED)
             under.check(last.epoch, last.owner, last.next_offset)

@@ -129,7 +129,7 @@ _SCRIPT = Path(__file__).with_name("freeze.lua")
 
 
 @dataclass(frozen=True, slots=True)
-class Frozen:
+class PartitionCopy:
     """A partition at one checkpoint.
 
     Attributes
@@ -150,7 +150,7 @@ class Frozen:
 
 
 @asynccontextmanager
-async def frozen(redis: Any, namespace: str, partition: int) -> AsyncIterator[Frozen]:
+async def point_in_time_copy(redis: Any, namespace: str, partition: int) -> AsyncIterator[PartitionCopy]:
     """Copy the partition; the copy is removed at the end.
 
     Parameters
@@ -166,7 +166,7 @@ async def frozen(redis: Any, namespace: str, partition: int) -> AsyncIterator[Fr
     freeze = redis.register_script(_SCRIPT.read_text(encoding="utf-8"))
     try:
         next_offset, topic_id, first_offset = await freeze(keys=keys + copies, args=[COPY_TTL_S])
-        yield Frozen(
+        yield PartitionCopy(
             next_offset=None if next_offset is None else int(next_offset),
             topic_id=None if topic_id is None else topic_id.decode(),
             first_offset=int(first_offset or 0),

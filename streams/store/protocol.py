@@ -56,7 +56,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
+class ClaimPosition:
     """Where a worker believes a partition to be.
 
     Attributes
@@ -74,7 +74,7 @@ class Position:
 
         Examples
         --------
-        >>> Position(Claim(1, "me", None, "t"), 7).check(2, "you", 7)
+        >>> ClaimPosition(Claim(1, "me", None, "t"), 7).check(2, "you", 7)
         Traceback (most recent call last):
         streams.store.protocol.ClaimLostError: FENCED
         """
@@ -108,7 +108,7 @@ class Store(Protocol):
         """
 
     async def read_whole(
-        self, partition: int, hashes: Sequence[str], score_sets: Sequence[str], under: Position | None = None
+        self, partition: int, hashes: Sequence[str], score_sets: Sequence[str], under: ClaimPosition | None = None
     ) -> tuple[dict[str, dict[bytes, bytes]], dict[str, dict[bytes, float]]]:
         """Return whole collections, in one round trip.
 
@@ -122,7 +122,7 @@ class Store(Protocol):
         """
 
     async def read_fields(
-        self, partition: int, wanted: Mapping[str, Sequence[bytes]], under: Position | None = None
+        self, partition: int, wanted: Mapping[str, Sequence[bytes]], under: ClaimPosition | None = None
     ) -> dict[str, dict[bytes, bytes | None]]:
         """Return fields of hashes, in one round trip; `under` a position as in `read_whole`."""
 

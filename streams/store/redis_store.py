@@ -9,7 +9,7 @@ from typing import Any
 from streams.folds.projection import Changes
 from streams.store.connect import patiently
 from streams.store.keys import checkpoint_key, partition_key
-from streams.store.protocol import Claim, Outcome, Position
+from streams.store.protocol import Claim, ClaimPosition, Outcome
 
 _HERE = Path(__file__).parent
 
@@ -45,7 +45,7 @@ class RedisStore:
         )
 
     async def read_whole(
-        self, partition: int, hashes: Sequence[str], score_sets: Sequence[str], under: Position | None = None
+        self, partition: int, hashes: Sequence[str], score_sets: Sequence[str], under: ClaimPosition | None = None
     ) -> tuple[dict[str, dict[bytes, bytes]], dict[str, dict[bytes, float]]]:
         """Read whole collections in one transaction; see `Store.read_whole`."""
 
@@ -60,7 +60,7 @@ class RedisStore:
         return {name: next(replies) for name in hashes}, {name: dict(next(replies)) for name in score_sets}
 
     async def read_fields(
-        self, partition: int, wanted: Mapping[str, Sequence[bytes]], under: Position | None = None
+        self, partition: int, wanted: Mapping[str, Sequence[bytes]], under: ClaimPosition | None = None
     ) -> dict[str, dict[bytes, bytes | None]]:
         """Read fields of hashes in one transaction; see `Store.read_fields`."""
 
@@ -99,7 +99,7 @@ class RedisStore:
         outcome: bytes = await patiently(self._redis, lambda: self._apply(keys=keys, args=args))
         return Outcome(outcome.decode())
 
-    async def _read(self, partition: int, ask: Callable[[Any], None], under: Position | None) -> list[Any]:
+    async def _read(self, partition: int, ask: Callable[[Any], None], under: ClaimPosition | None) -> list[Any]:
         """Return the replies to what `ask` puts into a transaction, all of one moment at which the position held."""
 
         async def transaction() -> list[Any]:
@@ -117,7 +117,7 @@ class RedisStore:
         return partition_key(self._namespace, partition, collection)
 
 
-def _check(stored: Sequence[bytes | None], under: Position | None) -> None:
+def _check(stored: Sequence[bytes | None], under: ClaimPosition | None) -> None:
     if under is not None:
         epoch, owner, next_offset = stored
         under.check(int(epoch or 0), (owner or b"").decode(), None if next_offset is None else int(next_offset))

@@ -12,10 +12,10 @@ from schemas.rejected_before import RejectedBefore
 from schemas.topics import Topics
 from streams.folds.popularity import TrackRows
 from streams.store.protocol import Claim, Store
-from streams.worker.faust_app import Folding, FoldingApp, make_app
+from streams.worker.faust_app import FoldingApp, FoldingConfig, make_app
 from streams.worker.intake import Intake
-from streams.worker.partition import ClaimedPartition, Counters
-from streams.worker.publisher import Emitter
+from streams.worker.partition import WorkerCounters, WorkerPartition
+from streams.worker.publisher import KafkaPublisher
 from streams.worker.topic_state import group_of
 
 RUN_RECORDS = 12_000
@@ -28,11 +28,11 @@ The longer the run, the fewer states are written: a listener who comes ten times
 class WorkerApp(FoldingApp):
     """Folds the listens."""
 
-    counters: Counters
+    counters: WorkerCounters
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.counters = Counters()
+        self.counters = WorkerCounters()
         self._event_times: dict[int, EventTime] = {}
 
     def event_times(self) -> dict[int, int]:
@@ -44,7 +44,7 @@ class WorkerApp(FoldingApp):
         settings, codec = self.settings, codec_of(self.settings)
         self._catalogue = CatalogueReader(settings, codec)
         self._catalogue.refresh()
-        self._emitter = Emitter(settings, codec)
+        self._publisher = KafkaPublisher(settings, codec)
         self._rejected = RejectedBefore(settings, self.folding.topic)
         self._intake = Intake(codec, self._catalogue.tracks, self._catalogue.refresh, self._rejected.offsets)
         self._rows: TrackRows = {}
@@ -55,19 +55,19 @@ class WorkerApp(FoldingApp):
 
     def close_sources(self) -> None:
         """Close what was opened; see `FoldingApp.close_sources`."""
-        self._emitter.close()
+        self._publisher.close()
         self._catalogue.close()
         self._rejected.close()
 
-    async def open_partition(self, partition: int, claim: Claim, start: int, store: Store) -> ClaimedPartition:
+    async def open_partition(self, partition: int, claim: Claim, start: int, store: Store) -> WorkerPartition:
         """Return the partition; it reads its state with its first run."""
-        claimed = ClaimedPartition(
+        claimed = WorkerPartition(
             partition,
             claim,
             start,
             store,
             self._intake,
-            self._emitter,
+            self._publisher,
             self.counters,
             rows=self._rows,
             training=self.settings.training == "on",
@@ -78,7 +78,7 @@ class WorkerApp(FoldingApp):
 
 def build_app(settings: Settings) -> WorkerApp:
     """Return the app, ready to be started."""
-    folding = Folding(
+    folding = FoldingConfig(
         program="worker",
         topic=Topics.of(settings).listens.name,
         group=group_of(settings),

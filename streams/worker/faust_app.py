@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 
 from core.errors import BotifyError
 from core.logging import configure_logging
-from core.process import collect_seldom, return_large_blocks
+from core.process import return_large_blocks, tune_gc
 from core.settings import Settings
 from core.telemetry import DurationHistogram, Heartbeat, new_registry, observed
 from streams.store.connect import FOLDING_TIMEOUT_S, connect_async
@@ -28,7 +28,7 @@ from streams.store.redis_store import RedisStore
 from streams.store.refusals import PatientStore, Writes, probe_writes
 from streams.worker.failpoints import with_failpoints
 from streams.worker.metrics import Counted, PartitionMetrics, TimedStore
-from streams.worker.partition_manager import OwnedPartitions, Partition
+from streams.worker.partition_manager import Partition, PartitionManager
 from streams.worker.topic_state import TopicState, TopicWatch, ask_patiently, describe_topic
 from streams.worker.transport import BatchApp, BatchConsumer, RunSchema, broker_credentials, broker_urls
 
@@ -43,7 +43,7 @@ FETCH_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Folding:
+class FoldingConfig:
     """What an app folds, and where the result lies.
 
     Attributes
@@ -57,7 +57,7 @@ class Folding:
         First part of its namespaces in the store.
     run_records : int
         At the most, in one run.
-    settle_s : float | None
+    checkpoint_s : float | None
         How often checkpoints are brought up to what was folded; None where each run does it.
     """
 
@@ -66,7 +66,7 @@ class Folding:
     group: str
     prefix: str
     run_records: int
-    settle_s: float | None = None
+    checkpoint_s: float | None = None
 
 
 class FoldingApp(BatchApp, ABC):
@@ -79,9 +79,9 @@ class FoldingApp(BatchApp, ABC):
     """
 
     settings: Settings
-    folding: Folding
+    folding: FoldingConfig
     counters: Counted
-    partitions: OwnedPartitions
+    partitions: PartitionManager
     consumer: BatchConsumer
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -120,7 +120,7 @@ class FoldingApp(BatchApp, ABC):
         self._redis = connect_async(settings, FOLDING_TIMEOUT_S)
         namespace = await live_namespace(self._redis, folding.prefix)
         self._namespace = LiveNamespace(self._redis, folding.prefix, seen=namespace)
-        self.partitions = OwnedPartitions(
+        self.partitions = PartitionManager(
             topic=folding.topic,
             store=self._store_of(namespace),
             open_partition=self.open_partition,
@@ -181,7 +181,7 @@ class FoldingApp(BatchApp, ABC):
 A = TypeVar("A", bound=FoldingApp)
 
 
-def make_app(kind: type[A], settings: Settings, folding: Folding) -> A:
+def make_app(kind: type[A], settings: Settings, folding: FoldingConfig) -> A:
     """Return the app, ready to be started."""
     app = kind(
         folding.group,
@@ -201,7 +201,7 @@ def make_app(kind: type[A], settings: Settings, folding: Folding) -> A:
         broker_check_crcs=False,
         consumer_auto_offset_reset="none",
         consumer_max_fetch_size=FETCH_BYTES,
-        stream_buffer_maxsize=1,  # runs wait in the lanes, which bound what they hold
+        stream_buffer_maxsize=1,  # runs wait in the tasks, which bound what they hold
         stream_wait_empty=False,
     )
     app.settings, app.folding = settings, folding
@@ -244,9 +244,9 @@ def _add_tasks(app: FoldingApp) -> None:
         await app.partitions.follow_namespace(app.another_store, NAMESPACE_CHECK_S)
 
     @app.task  # type: ignore[untyped-decorator]
-    async def settle() -> None:
-        if app.folding.settle_s is not None:
-            await app.partitions.settle_regularly(app.folding.settle_s)
+    async def write_checkpoint() -> None:
+        if app.folding.checkpoint_s is not None:
+            await app.partitions.checkpoint_regularly(app.folding.checkpoint_s)
 
     @app.task  # type: ignore[untyped-decorator]
     async def watch_writes() -> None:
@@ -268,7 +268,7 @@ def run(build_app: Callable[[Settings], FoldingApp]) -> None:
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     app = build_app(settings)
-    collect_seldom()
+    tune_gc()
     return_large_blocks()
     worker = faust.Worker(app, loop=loop, loglevel=None, override_logging=False, redirect_stdouts=False, quiet=True)
     worker.spinner = None  # it draws on standard output even where that is no terminal

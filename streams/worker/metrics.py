@@ -13,7 +13,7 @@ from core.telemetry import DurationHistogram
 from streams.folds.projection import Changes
 from streams.store.protocol import Claim, Outcome, Store
 from streams.store.refusals import Writes
-from streams.worker.partition_manager import OwnedPartitions
+from streams.worker.partition_manager import PartitionManager
 
 
 class Counted(Protocol):
@@ -35,7 +35,7 @@ class PartitionMetrics(Collector):
     ----------
     program : str
         Part of every name.
-    partitions : OwnedPartitions
+    partitions : PartitionManager
     counters : Counted
     applies : DurationHistogram
         See `TimedStore`.
@@ -49,7 +49,7 @@ class PartitionMetrics(Collector):
     def __init__(
         self,
         program: str,
-        partitions: OwnedPartitions,
+        partitions: PartitionManager,
         counters: Counted,
         applies: DurationHistogram,
         ends: Callable[[], Mapping[int, int]],

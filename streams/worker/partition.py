@@ -11,13 +11,13 @@ from schemas.training import training_batch_of
 from streams.folds.partition import PROJECTIONS, PartitionFold
 from streams.folds.popularity import TrackRows
 from streams.folds.projection import Record
-from streams.store.protocol import Claim, ClaimLostError, Outcome, Position, Store
+from streams.store.protocol import Claim, ClaimLostError, ClaimPosition, Outcome, Store
 from streams.worker.intake import Intake
-from streams.worker.publisher import Emits, Emitted
+from streams.worker.publisher import Publishable, Publisher
 
 
 @dataclass(slots=True)
-class Counters:
+class WorkerCounters:
     """What a worker has done since it started."""
 
     listens: int = 0
@@ -44,7 +44,7 @@ class Counters:
         )
 
 
-class ClaimedPartition:
+class WorkerPartition:
     """Folds a partition's runs from the claimed offset on.
 
     A run goes: trim what is done already → decode and check → read what memory lacks → fold → emit, acknowledged →
@@ -71,8 +71,8 @@ class ClaimedPartition:
         start: int,
         store: Store,
         intake: Intake,
-        emits: Emits,
-        counters: Counters,
+        publisher: Publisher,
+        counters: WorkerCounters,
         projections: Collection[str] = PROJECTIONS,
         rows: TrackRows | None = None,
         *,
@@ -80,10 +80,10 @@ class ClaimedPartition:
     ) -> None:
         self.partition = partition
         self.next_offset = start
-        self._position = Position(claim, claim.next_offset)
+        self._position = ClaimPosition(claim, claim.next_offset)
         self._store = store
         self._intake = intake
-        self._emits = emits
+        self._publisher = publisher
         self._counters = counters
         self._training = training
         # state and checkpoint are written together, so without the one there is none of the other
@@ -96,7 +96,7 @@ class ClaimedPartition:
         """What the store has: every run is in it before the next."""
         return self.next_offset
 
-    async def settle(self) -> Outcome:
+    async def write_checkpoint(self) -> Outcome:
         """Do nothing; nothing waits to be applied."""
         return Outcome.ALREADY
 
@@ -150,17 +150,17 @@ class ClaimedPartition:
         changes, sessions = self._fold.take_changes(), self._fold.take_closed_sessions()
         claim, checkpoint = self._position.claim, self._position.checkpoint
         new_next = records[-1].offset + 1
-        events: list[Emitted] = [*sessions]
+        events: list[Publishable] = [*sessions]
         if self._training:
             # From the checkpoint on: what lies before it is in the training topic already, whoever has put it there.
             events.append(training_batch_of(claim.topic_id or "", self.partition, self.next_offset, new_next, kept))
         if events or rejected:
             # Every read was made under the position, so this is right even if the partition is another's by now.
-            await self._emits.emit(events, rejected)
+            await self._publisher.emit(events, rejected)
         outcome = await self._store.apply(self.partition, claim, checkpoint, new_next, changes)
         if not outcome.lost:
             self.next_offset = new_next
-            self._position = Position(claim, new_next)
+            self._position = ClaimPosition(claim, new_next)
             counters = self._counters
             counters.batches += 1
             counters.listens += len(good)

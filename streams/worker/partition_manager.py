@@ -1,6 +1,6 @@
-"""The partitions this worker owns, each with a lane: a short queue and a task that works it off in order.
+"""The partitions this worker owns, each with a `PartitionTask`: a short queue, worked off in order.
 
-While one lane waits for Redis, another folds; so one worker keeps a core busy without any thread of its own.
+While one task waits for Redis, another folds; so one worker keeps a core busy without any thread of its own.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from streams.worker.transport import Run
 
 log = logging.getLogger(__name__)
 
-LANE_RUNS = 1
-"""Runs that wait in a lane before fetching is held back."""
+WAITING_RUNS = 1
+"""Runs that wait for a task before fetching is held back."""
 HELD_BYTES = 4 * 1024 * 1024
-"""Of all records in the lanes, before fetching is held back.
+"""Of all records that the tasks hold, before fetching is held back.
 
 In memory a record has four times its bytes while it waits, and ten times while it is folded. Without this bound every
-lane would hold two runs as soon as Redis is slower than Kafka, so that the memory would grow with the partitions and
+task would hold two runs as soon as Redis is slower than Kafka, so that the memory would grow with the partitions and
 with what else goes on.
 """
 
@@ -44,7 +44,7 @@ class Partition(Protocol):
     async def process(self, records: Sequence[Any]) -> Outcome:
         """Fold a run. Once the outcome is FENCED or ROLLED_BACK, this object is of no more use."""
 
-    async def settle(self) -> Outcome:
+    async def write_checkpoint(self) -> Outcome:
         """Bring the checkpoint up to `next_offset`; outcomes as of `process`."""
 
 
@@ -53,16 +53,18 @@ OpenPartition = Callable[[int, Claim, int, Store], Awaitable[Partition]]
 
 
 class _Order(Enum):
-    """What a lane may be told between runs."""
+    """What a task may be told between runs."""
 
     CLAIM_AGAIN = auto()
-    SETTLE = auto()
+    CHECKPOINT = auto()
 
 
 @dataclass(slots=True)
-class _Lane:
+class PartitionTask:
+    """A claimed partition with its short queue of runs, and the asyncio task that works the queue off."""
+
     claimed: Partition
-    runs: asyncio.Queue[Run | _Order] = field(default_factory=lambda: asyncio.Queue(LANE_RUNS))
+    runs: asyncio.Queue[Run | _Order] = field(default_factory=lambda: asyncio.Queue(WAITING_RUNS))
     held_bytes: int = 0
     """Of the runs that were handed to it and that it is not done with."""
     doubtful_gap_at: int | None = None
@@ -71,7 +73,7 @@ class _Lane:
     task: asyncio.Task[None] | None = None
 
 
-class OwnedPartitions:
+class PartitionManager:
     """Claims partitions and feeds them.
 
     Parameters
@@ -90,7 +92,7 @@ class OwnedPartitions:
     Attributes
     ----------
     failed : asyncio.Future
-        Raises what ended a lane; a worker that fails stops, and its supervisor starts another.
+        Raises what ended a task; a worker that fails stops, and its supervisor starts another.
     claimed : bool
         Whether everything that the group has assigned is claimed, which may be nothing.
     """
@@ -116,7 +118,7 @@ class OwnedPartitions:
         self._owner = uuid.uuid4().hex
         self._topic_id: str | None = None
         self._claiming = asyncio.Lock()
-        self._lanes: dict[int, _Lane] = {}
+        self._owned: dict[int, PartitionTask] = {}
         self._room = asyncio.Event()
         self.failed: asyncio.Future[None] = asyncio.get_event_loop().create_future()
         self.claimed = False
@@ -130,17 +132,17 @@ class OwnedPartitions:
             return offsets
 
     async def release(self) -> None:
-        """End all lanes. What they had under way is either in the store, with its checkpoint, or it is not."""
+        """End all tasks. What they had under way is either in the store, with its checkpoint, or it is not."""
         self.claimed = False
-        lanes, self._lanes = list(self._lanes.values()), {}
-        tasks = [lane.task for lane in lanes if lane.task]
-        for lane in lanes:
-            lane.released = True
-        for task in tasks:
+        tasks, self._owned = list(self._owned.values()), {}
+        running = [owned.task for owned in tasks if owned.task]
+        for owned in tasks:
+            owned.released = True
+        for task in running:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for lane in lanes:
-            self._empty(lane)
+        await asyncio.gather(*running, return_exceptions=True)
+        for owned in tasks:
+            self._empty(owned)
 
     async def watch_topic(self, read_topic_id: Callable[[], Awaitable[str | None]], every_s: float) -> None:
         """Look, again and again, whether the topic is still the one that was claimed.
@@ -168,7 +170,7 @@ class OwnedPartitions:
     async def follow_namespace(self, read_store: Callable[[], Awaitable[Store | None]], every_s: float) -> None:
         """Look, again and again, whether another namespace is the live one, and go on in that.
 
-        Each lane finishes the run it has, then claims its partition in the new namespace, whose checkpoint says where
+        Each task finishes the run it has, then claims its partition in the new namespace, whose checkpoint says where
         to go on. So nothing is lost or folded twice there, and the old namespace stays as it was.
 
         Parameters
@@ -181,50 +183,50 @@ class OwnedPartitions:
             await asyncio.sleep(every_s)
             store = await read_store()
             if store is not None:
-                async with self._claiming:  # a claim under way is made in the former namespace; its lanes move too
+                async with self._claiming:  # a claim under way is made in the former namespace; its tasks move too
                     self._store = store
-                    lanes = list(self._lanes.values())
-                for lane in lanes:
-                    await lane.runs.put(_Order.CLAIM_AGAIN)
+                    tasks = list(self._owned.values())
+                for owned in tasks:
+                    await owned.runs.put(_Order.CLAIM_AGAIN)
 
-    async def settle_regularly(self, every_s: float) -> None:
+    async def checkpoint_regularly(self, every_s: float) -> None:
         """Have all partitions bring their checkpoints up, again and again."""
         while True:
             await asyncio.sleep(every_s)
-            for lane in list(self._lanes.values()):
-                if lane.open:
-                    await lane.runs.put(_Order.SETTLE)
+            for owned in list(self._owned.values()):
+                if owned.open:
+                    await owned.runs.put(_Order.CHECKPOINT)
 
     @property
     def held_bytes(self) -> int:
-        """Of the records in all lanes, waiting or under way."""
-        return sum(lane.held_bytes for lane in self._lanes.values())
+        """Of the records in all tasks, waiting or under way."""
+        return sum(owned.held_bytes for owned in self._owned.values())
 
     async def submit(self, run: Run) -> None:
-        """Hand a run to its lane; waits while the lane is full, or all lanes together hold `HELD_BYTES`.
+        """Hand a run to its task; waits while the task is full, or all tasks together hold `HELD_BYTES`.
 
         A run of a partition not owned is dropped. One that is larger than the bound is taken when nothing else is held.
         """
         size = run.size_bytes
-        while (lane := self._lanes.get(run.partition)) is not None and lane.open:
+        while (owned := self._owned.get(run.partition)) is not None and owned.open:
             held = self.held_bytes
             if not held or held + size <= HELD_BYTES:
-                lane.held_bytes += size
-                await lane.runs.put(run)
+                owned.held_bytes += size
+                await owned.runs.put(run)
                 return
             self._room.clear()
             await self._room.wait()
 
     def applied(self) -> Mapping[int, int]:
         """Return the checkpoint of each owned partition; from any thread."""
-        return {partition: lane.claimed.checkpoint for partition, lane in self._lanes.copy().items()}
+        return {partition: owned.claimed.checkpoint for partition, owned in self._owned.copy().items()}
 
     async def _claim_all(self, partitions: set[int]) -> dict[int, int]:
         state = await self._describe_topic()
         self._topic_id = state.topic_id
         claimed = await asyncio.gather(*(self._claim(partition, state) for partition in sorted(partitions)))
         for one in claimed:
-            self._open_lane(one)
+            self._open_task(one)
         offsets = {one.partition: one.next_offset for one in claimed}
         log.info("claimed partitions at offsets %s", offsets)
         return offsets
@@ -237,66 +239,66 @@ class OwnedPartitions:
         start = offset_to_start_at(self._topic, partition, claim, state, rebuild_missing=self._rebuild_missing)
         return await self._open_partition(partition, claim, start, store)
 
-    def _open_lane(self, claimed: Partition) -> None:
-        lane = self._lanes[claimed.partition] = _Lane(claimed)
-        lane.task = asyncio.create_task(self._work(lane), name=f"lane-{claimed.partition}")
-        lane.task.add_done_callback(self._on_lane_done)
+    def _open_task(self, claimed: Partition) -> None:
+        owned = self._owned[claimed.partition] = PartitionTask(claimed)
+        owned.task = asyncio.create_task(self._work(owned), name=f"partition-{claimed.partition}")
+        owned.task.add_done_callback(self._on_task_done)
 
-    def _on_lane_done(self, task: asyncio.Task[None]) -> None:
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) and not self.failed.done():
             self.failed.set_exception(error)
 
-    async def _work(self, lane: _Lane) -> None:
-        while not lane.released:  # redis-py may swallow a cancellation that comes with a reply
-            run = await lane.runs.get()
+    async def _work(self, owned: PartitionTask) -> None:
+        while not owned.released:  # redis-py may swallow a cancellation that comes with a reply
+            run = await owned.runs.get()
             if run is _Order.CLAIM_AGAIN:
-                await self._claim_again(lane, "the namespace is another")
-            elif run is _Order.SETTLE:
-                await self._go_on(lane, await lane.claimed.settle())
+                await self._claim_again(owned, "the namespace is another")
+            elif run is _Order.CHECKPOINT:
+                await self._go_on(owned, await owned.claimed.write_checkpoint())
             else:
-                outcome = await lane.claimed.process(run.records) if await self._follows(lane, run) else None
-                self._let_go(lane, run)  # first: to claim again may take a session timeout
+                outcome = await owned.claimed.process(run.records) if await self._follows(owned, run) else None
+                self._let_go(owned, run)  # first: to claim again may take a session timeout
                 if outcome is not None:
-                    await self._go_on(lane, outcome)
+                    await self._go_on(owned, outcome)
 
-    async def _go_on(self, lane: _Lane, outcome: Outcome) -> None:
-        if outcome.lost and not lane.released:
-            # Fenced: another worker claimed it. If the group agrees, this lane is cancelled while it waits.
+    async def _go_on(self, owned: PartitionTask, outcome: Outcome) -> None:
+        if outcome.lost and not owned.released:
+            # Fenced: another worker claimed it. If the group agrees, this task is cancelled while it waits.
             wait_s = self._reclaim_after_s if outcome is Outcome.FENCED else 0.0
-            await self._claim_again(lane, outcome.name, wait_s)
+            await self._claim_again(owned, outcome.name, wait_s)
 
-    async def _follows(self, lane: _Lane, run: Run) -> bool:
+    async def _follows(self, owned: PartitionTask, run: Run) -> bool:
         """Say whether a run may be processed, and seek back where it may not.
 
         A run that starts past the next offset is either left over from before a seek, or the records between do not
         exist any more (transaction markers, compaction). So the broker is asked again, once: what it says then holds.
         """
-        first, expected = run.records[0].offset, lane.claimed.next_offset
-        if first <= expected or first == lane.doubtful_gap_at:
-            lane.doubtful_gap_at = None
+        first, expected = run.records[0].offset, owned.claimed.next_offset
+        if first <= expected or first == owned.doubtful_gap_at:
+            owned.doubtful_gap_at = None
             return True
-        lane.doubtful_gap_at = first
+        owned.doubtful_gap_at = first
         await self._seek(run.partition, expected)
         return False
 
-    async def _claim_again(self, lane: _Lane, why: str, wait_s: float = 0.0) -> None:
-        partition = lane.claimed.partition
-        log.warning("claiming again: %s", why, extra={"partition": partition, "offset": lane.claimed.next_offset})
-        lane.open = False  # what comes now is fetched again; the other lanes must not wait behind it
-        self._empty(lane)
+    async def _claim_again(self, owned: PartitionTask, why: str, wait_s: float = 0.0) -> None:
+        partition = owned.claimed.partition
+        log.warning("claiming again: %s", why, extra={"partition": partition, "offset": owned.claimed.next_offset})
+        owned.open = False  # what comes now is fetched again; the other tasks must not wait behind it
+        self._empty(owned)
         await asyncio.sleep(wait_s)
-        lane.claimed = await self._claim(partition, await self._describe_topic())
-        lane.doubtful_gap_at = None
-        lane.open = True
-        await self._seek(partition, lane.claimed.next_offset)
+        owned.claimed = await self._claim(partition, await self._describe_topic())
+        owned.doubtful_gap_at = None
+        owned.open = True
+        await self._seek(partition, owned.claimed.next_offset)
 
-    def _empty(self, lane: _Lane) -> None:
+    def _empty(self, owned: PartitionTask) -> None:
         """Drop the runs that wait, so that whoever waits to put one more goes on."""
-        while not lane.runs.empty():
-            if isinstance(run := lane.runs.get_nowait(), Run):
-                self._let_go(lane, run)
+        while not owned.runs.empty():
+            if isinstance(run := owned.runs.get_nowait(), Run):
+                self._let_go(owned, run)
         self._room.set()
 
-    def _let_go(self, lane: _Lane, run: Run) -> None:
-        lane.held_bytes -= run.size_bytes
+    def _let_go(self, owned: PartitionTask, run: Run) -> None:
+        owned.held_bytes -= run.size_bytes
         self._room.set()

@@ -26,13 +26,13 @@ from schemas.events import Model, Session, TrainingBatch
 from schemas.topics import MAX_MODEL_BYTES, Topics
 from streams.worker.intake import Rejected
 
-Emitted = Session | TrainingBatch | Model
+Publishable = Session | TrainingBatch | Model
 
 
-class Emits(Protocol):
+class Publisher(Protocol):
     """Sends what a run gives rise to, and returns when it is acknowledged."""
 
-    async def emit(self, events: Sequence[Emitted], rejected: Sequence[Rejected]) -> None:
+    async def emit(self, events: Sequence[Publishable], rejected: Sequence[Rejected]) -> None:
         """Send all of it."""
 
 
@@ -45,7 +45,7 @@ class EmitError(BotifyError):
     """Something that had to be sent was not acknowledged; the worker stops, and goes on from its checkpoint."""
 
 
-class Emitter:
+class KafkaPublisher:
     """Sends and waits, in a thread of its own so that the worker folds other partitions meanwhile.
 
     What several partitions send while one is being waited for goes out together after it.
@@ -58,7 +58,7 @@ class Emitter:
 
     def __init__(self, settings: Settings, codec: Codec, sessions_to: str | None = None) -> None:
         topics = Topics.of(settings)
-        self._routes: dict[type[Emitted], tuple[str, Callable[[Any], bytes]]] = {
+        self._routes: dict[type[Publishable], tuple[str, Callable[[Any], bytes]]] = {
             Session: (sessions_to or topics.sessions.name, lambda session: key_of(session.user)),
             TrainingBatch: (topics.training.name, lambda batch: key_of(batch.source_partition)),
             Model: (topics.models.name, lambda model: model.name.encode()),
@@ -70,10 +70,10 @@ class Emitter:
             producer_config(settings, linger_ms=100, message_max_bytes=MAX_MODEL_BYTES)  # the topics' largest
         )
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="emitter")
-        self._waiting: list[tuple[Sequence[Emitted], Sequence[Rejected], asyncio.Future[None]]] = []
+        self._waiting: list[tuple[Sequence[Publishable], Sequence[Rejected], asyncio.Future[None]]] = []
         self._sending: asyncio.Task[None] | None = None
 
-    async def emit(self, events: Sequence[Emitted], rejected: Sequence[Rejected]) -> None:
+    async def emit(self, events: Sequence[Publishable], rejected: Sequence[Rejected]) -> None:
         """Send, and return when the brokers have acknowledged everything.
 
         Raises
@@ -103,14 +103,14 @@ class Emitter:
             except EmitError as failed:
                 error = failed
             for _, _, acknowledged in together:
-                if acknowledged.done():  # its partition was taken away, and its lane with it
+                if acknowledged.done():  # its partition was taken away, and its task with it
                     continue
                 if error is None:
                     acknowledged.set_result(None)
                 else:
                     acknowledged.set_exception(error)
 
-    def _send(self, events: Sequence[Emitted], rejected: Sequence[Rejected]) -> None:
+    def _send(self, events: Sequence[Publishable], rejected: Sequence[Rejected]) -> None:
         refused: list[KafkaError] = []
 
         def on_delivery(error: KafkaError | None, _: Message) -> None:

@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient
 
 from core.errors import BotifyError, NoBrokerError, TopicError
 from core.kafka.admin import TIMEOUT_S, committed_offsets, end_offsets, read_topic_id, start_offsets
-from core.kafka.config import common_config, is_passing
+from core.kafka.config import common_config, is_retriable
 from core.settings import Settings
 from streams.store.protocol import Claim
 
@@ -160,7 +160,7 @@ def ask_patiently(ask: Callable[[], T]) -> T:
         try:
             return ask()
         except (KafkaException, NoBrokerError) as error:
-            passing = isinstance(error, NoBrokerError) or is_passing(error.args[0])
+            passing = isinstance(error, NoBrokerError) or is_retriable(error.args[0])
             if not passing or time.monotonic() > give_up:
                 raise
             time.sleep(RETRY_PAUSE_S)

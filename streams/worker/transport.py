@@ -85,7 +85,7 @@ class NoReadOffsets(dict[TP, int | None]):
     """Faust's memory of what was fetched, which forgets: Faust drops whatever comes before the last run it met.
 
     After a seek backwards a run that was still on its way would make it drop all that follow, until the first that
-    lies beyond; the lane sorts that out by offset, and better.
+    lies beyond; the task sorts that out by offset, and better.
     """
 
     def __missing__(self, key: TP) -> None:

@@ -9,7 +9,7 @@ from nicegui import ui
 
 from schemas.events import Track
 from services.dashboard.figures import Catalogue, Rankings
-from services.dashboard.listening import SKIPPED, Player, PlayerError, Recommended, Sitting
+from services.dashboard.listening import SKIPPED, ListeningSession, Player, PlayerError, Recommended
 from services.dashboard.pages.listener import Favourites, is_user
 from services.dashboard.pages.live import frame
 from services.dashboard.views.html import prose
@@ -71,44 +71,44 @@ class ListenPage:
             return
 
         async def begin() -> None:
-            self._listen(await Sitting.begin(int(who), favourites, self._player))
+            self._listen(await ListeningSession.begin(int(who), favourites, self._player))
 
         await self._try(begin)
 
-    def _listen(self, sitting: Sitting) -> None:
+    def _listen(self, session: ListeningSession) -> None:
         """Show what plays, and what was heard."""
-        playing = sitting.playing
+        playing = session.playing
         self._stage.clear()
         with self._stage:
             with ui.element("section").classes("card player"):
-                ui.html(now_playing(sitting.user, playing, self._track(playing)), sanitize=False)
+                ui.html(now_playing(session.user, playing, self._track(playing)), sanitize=False)
                 with ui.element("div").classes("share"):
                     slider = ui.slider(min=0, max=100, value=80).props('aria-label="share heard"')
                     label = ui.label().bind_text_from(slider, "value", lambda value: f"{value:.0f} % heard")
                     label.classes("heard-share")
                 with ui.row().classes("controls"):
                     self._buttons = [
-                        _button("Leave", "logout", lambda: self._leave(sitting, slider.value / 100), flat=True),
-                        _button("Skip", "skip_next", lambda: self._next(sitting, SKIPPED), flat=True),
-                        _button("Next", "check", lambda: self._next(sitting, slider.value / 100)),
+                        _button("Leave", "logout", lambda: self._leave(session, slider.value / 100), flat=True),
+                        _button("Skip", "skip_next", lambda: self._next(session, SKIPPED), flat=True),
+                        _button("Next", "check", lambda: self._next(session, slider.value / 100)),
                     ]
-            ui.html(heard_so_far(sitting.heard, self._catalogue()), sanitize=False)
+            ui.html(heard_so_far(session.heard, self._catalogue()), sanitize=False)
 
-    async def _next(self, sitting: Sitting, fraction: float) -> None:
+    async def _next(self, session: ListeningSession, fraction: float) -> None:
         async def go_on() -> None:
-            await sitting.next(fraction)
-            self._listen(sitting)
+            await session.next(fraction)
+            self._listen(session)
 
         await self._try(go_on)
 
-    async def _leave(self, sitting: Sitting, fraction: float) -> None:
+    async def _leave(self, session: ListeningSession, fraction: float) -> None:
         async def leave() -> None:
-            await sitting.leave(fraction)
+            await session.leave(fraction)
             self._stage.clear()
             with self._stage:
-                ui.html(summary(sitting), sanitize=False)
+                ui.html(summary(session), sanitize=False)
                 _button("Listen again", "replay", self.choose)
-                ui.html(heard_so_far(sitting.heard, self._catalogue()), sanitize=False)
+                ui.html(heard_so_far(session.heard, self._catalogue()), sanitize=False)
 
         await self._try(leave)
 

@@ -18,7 +18,7 @@ from services.dashboard.views.popular import experiments, popular
 MOUNT = "/ui"
 
 
-class Place(NamedTuple):
+class Page(NamedTuple):
     """A page as the navigation names it; `icon` is a Material icon, whose font NiceGUI brings."""
 
     path: str
@@ -27,13 +27,13 @@ class Place(NamedTuple):
 
 
 PLACES = (
-    Place("/", "Overview", "insights"),
-    Place("/popular", "Popular", "trending_up"),
-    Place("/experiments", "Experiments", "balance"),
-    Place("/listener", "Listeners", "person_search"),
-    Place("/letters", "Dead letters", "mark_email_unread"),
-    Place("/replays", "Replays", "replay"),
-    Place("/listen", "Be a listener", "headphones"),
+    Page("/", "Overview", "insights"),
+    Page("/popular", "Popular", "trending_up"),
+    Page("/experiments", "Experiments", "balance"),
+    Page("/listener", "Listeners", "person_search"),
+    Page("/letters", "Dead letters", "mark_email_unread"),
+    Page("/replays", "Replays", "replay"),
+    Page("/listen", "Be a listener", "headphones"),
 )
 
 
@@ -60,7 +60,7 @@ def frame(path: str, subtitle: str = "") -> Iterator[None]:
         yield
 
 
-def _navigation(current: Place) -> str:
+def _navigation(current: Page) -> str:
     here = {current: " aria-current=page"}
     links = "".join(
         f'<a href="{MOUNT}{place.path}"{here.get(place, "")} title="{text(place.title)}">'

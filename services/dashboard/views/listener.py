@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from schemas.event_time import utc
 from schemas.events import Listen, Track
 from services.dashboard.figures import SCANNED, Catalogue, HeardSession, ListenerReading, by_session
-from services.dashboard.listening import Heard, Recommended, Sitting
+from services.dashboard.listening import HeardTrack, ListeningSession, Recommended
 from services.dashboard.views.html import (
     Fragment,
     badge,
@@ -126,7 +126,7 @@ def now_playing(user: int, playing: Recommended, track: Track) -> str:
     )
 
 
-def heard_so_far(heard: Sequence[Heard], catalogue: Catalogue) -> str:
+def heard_so_far(heard: Sequence[HeardTrack], catalogue: Catalogue) -> str:
     """Return what was heard, newest first."""
     rows = []
     for recommended, fraction in heard:
@@ -136,15 +136,15 @@ def heard_so_far(heard: Sequence[Heard], catalogue: Catalogue) -> str:
     return card("Heard so far", table(["track", ">heard", "why"], rows, "stacked"))
 
 
-def summary(sitting: Sitting) -> str:
+def summary(session: ListeningSession) -> str:
     """Return what a session came to."""
-    fractions = [heard.fraction for heard in sitting.heard]
+    fractions = [heard.fraction for heard in session.heard]
     tiles = (
         tile("tracks", str(len(fractions)))
         + tile("time", number(sum(fractions), 2), "", "sum of the shares heard, as Botify counts it")
-        + tile("listener", str(sitting.user), "", "the worker has the session by now")
+        + tile("listener", str(session.user), "", "the worker has the session by now")
     )
-    link = f'<p class="onward"><a href="/ui/listener/{sitting.user}">See what Botify knows about you</a></p>'
+    link = f'<p class="onward"><a href="/ui/listener/{session.user}">See what Botify knows about you</a></p>'
     return card("Your session", f'<div class="tiles">{tiles}</div>{link}')
 
 

@@ -1,11 +1,11 @@
 """`fism`: vectors of genres, artists and tracks, learned from sessions as they end.
 
 A track's vector is the sum of its own, its artist's and its genre's: what is learned of a genre holds at once for a
-track that nobody has heard. The predicted liking of track j after a session with the taste z (see `taste`) is ::
+track that nobody has heard. The predicted affinity of track j after a session with the taste z (see `taste`) is ::
 
     σ(b_j + ease + ⟨z, x_j⟩)        x_j = own_j + artist_j + genre_j
 
-and the loss its cross-entropy with the liking, weighted by the evidence γ**k. Plain SGD over `SESSIONS_AT_ONCE`
+and the loss its cross-entropy with the affinity, weighted by the evidence γ**k. Plain SGD over `SESSIONS_AT_ONCE`
 sessions at a time, through both the target's vector and those in z; slower for artists and slower yet for genres,
 which move at every listen of theirs. After Kabbur et al. (KDD 2013), see `taste`; the hierarchy is that of Koenigstein,
 Dror and Koren, "Yahoo! music recommendations: modeling music ratings with temporal dynamics and item taxonomy"
@@ -212,14 +212,14 @@ def session_gradient(parts: Floats, fractions: Floats, artists: Ints, valid: NDA
     """
     vectors, bias = parts[..., :BIAS], parts[..., BIAS]
     evidence = evidence_of(earlier_of_artist(artists, valid)) * valid
-    liking = np.minimum(fractions / np.maximum(evidence, np.float32(1e-6)), np.float32(1))
+    affinity = np.minimum(fractions / np.maximum(evidence, np.float32(1e-6)), np.float32(1))
     evidence[:, 0] = 0  # nobody recommended the first
-    weight = weights(liking, valid)
+    weight = weights(affinity, valid)
     before = np.zeros_like(vectors)
     before[:, 1:] = tastes(vectors, weight)[:, :-1]
     logits = bias + np.vecdot(before, vectors)
-    logits[:, 1:] += eases(logits, liking, evidence)[:, :-1]
-    error = evidence * (expit(logits) - liking)
+    logits[:, 1:] += eases(logits, affinity, evidence)[:, :-1]
+    error = evidence * (expit(logits) - affinity)
     gradient = np.empty_like(parts)
     gradient[..., BIAS] = error
     # A vector takes part twice: as the target, and in the taste before every later listen.

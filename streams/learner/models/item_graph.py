@@ -1,7 +1,7 @@
 """`i2i`: which tracks are liked together, as a bounded list of neighbours for every track.
 
 Two tracks that one session liked, at most `WINDOW` listens apart, or a track and the session's first, are neighbours:
-their weight grows by the product of both likings (see `taste`; here the fraction itself, artist discount included).
+their weight grows by the product of both affinities (see `taste`; here the fraction itself, artist discount included).
 A track keeps `NEIGHBOURS`: one that is new takes the place of the lightest, as in Space-Saving (Metwally, Agrawal and
 El Abbadi, ICDT 2005), but starts from its own weight. Weights decay forward in time counted in listens (Cormode et al.,
 "Forward decay", ICDE 2009): a new one counts twice as much as one `HALF_LIFE_LISTENS` earlier.
@@ -178,13 +178,13 @@ def liked_pairs(heard: Padded) -> tuple[Ints, Ints, NDArray[np.float64]]:
         Ordered by track, then by other.
     weights : ndarray of float64, shape (m,)
     """
-    liking = np.where(heard.valid & (heard.fractions >= LIKED), heard.fractions, 0.0).astype(np.float64)
+    affinity = np.where(heard.valid & (heard.fractions >= LIKED), heard.fractions, 0.0).astype(np.float64)
     firsts = np.broadcast_to(heard.tracks[:, :1], heard.tracks.shape)
     pairs = [
-        (heard.tracks[:, apart:], heard.tracks[:, :-apart], liking[:, apart:] * liking[:, :-apart])
+        (heard.tracks[:, apart:], heard.tracks[:, :-apart], affinity[:, apart:] * affinity[:, :-apart])
         for apart in range(1, WINDOW + 1)
     ]
-    pairs.append((heard.tracks, firsts, liking * liking[:, :1]))
+    pairs.append((heard.tracks, firsts, affinity * affinity[:, :1]))
     one = np.concatenate([a.ravel() for a, _, _ in pairs])
     another = np.concatenate([b.ravel() for _, b, _ in pairs])
     weight = np.concatenate([w.ravel() for _, _, w in pairs])

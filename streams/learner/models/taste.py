@@ -1,17 +1,17 @@
 """What a session so far says about the next track: the same arithmetic for who learns and for who serves.
 
-A listen's *liking* is its fraction with the artist discount taken out: Botify's listener hears the (k + 1)-th track of
-one artist in a session to γ**k of what they would otherwise, so ::
+A listen's *affinity* is its fraction with the artist discount taken out: Botify's listener hears the (k + 1)-th track
+of one artist in a session to γ**k of what they would otherwise, so ::
 
-    liking = min(1, fraction / γ**k)        evidence = γ**k
+    affinity = min(1, fraction / γ**k)        evidence = γ**k
 
-and a listen whose liking is a large multiple of little counts for little. The session's taste after n listens with
+and a listen whose affinity is a large multiple of little counts for little. The session's taste after n listens with
 track vectors x is the sum of what was liked, less what was not, as in FISM (Kabbur, Ning and Karypis, "FISM: factored
 item similarity models for top-N recommender systems", KDD 2013) with n**-0.5 as its normalisation ::
 
-    z = n**-0.5 · Σ w_i x_i        w_0 = 1, w_i = liking_i − 0.4
+    z = n**-0.5 · Σ w_i x_i        w_0 = 1, w_i = affinity_i − 0.4
 
-The first track is the listener's own choice and was heard to its end, so its liking says nothing and its weight is 1.
+The first track is the listener's own choice and was heard to its end, so its affinity says nothing and its weight is 1.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Ints = NDArray[np.int64]
 ARTIST_DISCOUNT = 0.9
 """γ of Botify's user model, `artist_discount_gamma`."""
 INDIFFERENT = 0.4
-"""The liking that speaks neither for nor against a track."""
+"""The affinity that speaks neither for nor against a track."""
 EASE_PRIOR = 0.5
 """Listens' worth of doubt that a listener is easier or harder to please than the model thinks."""
 MOST_EASE = 8.0
@@ -67,9 +67,9 @@ def evidence_of(earlier: Ints) -> Floats:
     return powers.astype(np.float32)[earlier]
 
 
-def weights(liking: Floats, valid: NDArray[np.bool_]) -> Floats:
-    """Return how much each listen adds to the taste; shape (b, n) like `liking`."""
-    weighted = np.where(valid, liking - np.float32(INDIFFERENT), np.float32(0))
+def weights(affinity: Floats, valid: NDArray[np.bool_]) -> Floats:
+    """Return how much each listen adds to the taste; shape (b, n) like `affinity`."""
+    weighted = np.where(valid, affinity - np.float32(INDIFFERENT), np.float32(0))
     weighted[:, 0] = valid[:, 0]
     return weighted
 
@@ -100,19 +100,19 @@ def root_lengths(n: int) -> Floats:
     return np.sqrt(np.arange(1, n + 1, dtype=np.float32))
 
 
-def eases(logits: Floats, liking: Floats, evidence: Floats) -> Floats:
+def eases(logits: Floats, affinity: Floats, evidence: Floats) -> Floats:
     """Return how much easier than predicted the listener was to please, after each listen.
 
     One Newton step for an intercept, from the listens so far, with a prior that holds it at 0::
 
-        Σ evidence · (liking − σ(logit))  /  (Σ evidence · σ'(logit) + 0.5)
+        Σ evidence · (affinity − σ(logit))  /  (Σ evidence · σ'(logit) + 0.5)
 
     Parameters
     ----------
-    logits, liking, evidence : ndarray of float32, shape (b, n)
+    logits, affinity, evidence : ndarray of float32, shape (b, n)
         Evidence is 0 where there is no listen, and for the first.
     """
     predicted = expit(logits)
-    surprise = np.cumsum(evidence * (liking - predicted), axis=1)
+    surprise = np.cumsum(evidence * (affinity - predicted), axis=1)
     slope = np.cumsum(evidence * predicted * (1 - predicted), axis=1)
     return np.clip(surprise / (slope + np.float32(EASE_PRIOR)), -MOST_EASE, MOST_EASE)

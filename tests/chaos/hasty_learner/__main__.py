@@ -9,5 +9,5 @@ from streams.learner import app, partition
 def main() -> None:
     """Run it; what is learned does not depend on when it is written."""
     partition.CHECKPOINT_LISTENS = 400
-    app.SETTLE_S = 0.2
+    app.CHECKPOINT_S = 0.2
     program.main()

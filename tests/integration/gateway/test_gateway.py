@@ -96,11 +96,11 @@ def test_a_client_of_botify_runs_unchanged(settings: Settings, gateway: StartGat
     }
     for session in sessions.values():
         for before, listen in pairwise(session):
-            led_by = answers[request_at[before.session_id, before.position]]
+            attribution = answers[request_at[before.session_id, before.position]]
             assert (listen.track, listen.recommender, listen.propensity) == (
-                led_by.track,
-                led_by.recommender,
-                led_by.propensity,
+                attribution.track,
+                attribution.recommender,
+                attribution.propensity,
             )
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from core.settings import Settings
 from services.gateway import sessions as module
-from services.gateway.messages import Place
-from services.gateway.sessions import Batching, RedisSessions
+from services.gateway.messages import SessionPosition
+from services.gateway.sessions import Batching, RedisSessionStore
 from streams.folds.sessions import GAP_MS
 from streams.store.connect import connect, connect_async
 from streams.store.keys import gateway_session
@@ -21,13 +21,13 @@ from tests.support import eventually
 
 class TestRedisSessions(SessionsContract):
     @pytest.fixture
-    def sessions(self, settings: Settings, loop: asyncio.Runner) -> Iterator[RedisSessions]:
+    def sessions(self, settings: Settings, loop: asyncio.Runner) -> Iterator[RedisSessionStore]:
         batching = Batching(connect_async(settings))
-        yield RedisSessions(batching, settings.topic_prefix)
+        yield RedisSessionStore(batching, settings.topic_prefix)
         loop.run(batching.close())
 
     def test_a_session_expires_after_the_gap_that_the_worker_uses(
-        self, run: Any, sessions: RedisSessions, settings: Settings
+        self, run: Any, sessions: RedisSessionStore, settings: Settings
     ) -> None:
         run(sessions.take(1, said("a")))
         run(sessions.remember(1, "a", b"chosen"))
@@ -37,7 +37,7 @@ class TestRedisSessions(SessionsContract):
         assert GAP_MS - 60_000 < left_ms <= GAP_MS
 
     def test_after_the_gap_another_session_begins(
-        self, run: Any, sessions: RedisSessions, settings: Settings, monkeypatch: pytest.MonkeyPatch
+        self, run: Any, sessions: RedisSessionStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(module, "GAP_MS", 50)
         run(sessions.take(1, said("a")))
@@ -45,10 +45,10 @@ class TestRedisSessions(SessionsContract):
         eventually(lambda: not redis.exists(gateway_session(settings.topic_prefix, 1)), 5)
         redis.close()
         run(sessions.remember(1, "a", b"late"))
-        assert run(sessions.take(1, said("b"))) == Place("b", 0, None, "b")
+        assert run(sessions.take(1, said("b"))) == SessionPosition("b", 0, None, "b")
 
     def test_a_session_that_ended_is_kept_for_a_retry_only(
-        self, run: Any, sessions: RedisSessions, settings: Settings
+        self, run: Any, sessions: RedisSessionStore, settings: Settings
     ) -> None:
         run(sessions.take(1, said("a", ends=True)))
         redis = connect(settings)

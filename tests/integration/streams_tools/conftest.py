@@ -8,7 +8,7 @@ from typing import TypeVar
 import pytest
 
 from core.settings import Settings
-from streams.offline import Sources, open_sources
+from streams.offline import ReplaySources, open_sources
 from tests.integration.streams_tools.listens import fold_live, write_catalogue, write_listens
 
 T = TypeVar("T")
@@ -23,7 +23,7 @@ def folded(settings: Settings) -> Settings:
     return settings
 
 
-def with_sources(settings: Settings, work: Callable[[Sources], Awaitable[T]]) -> T:
+def with_sources(settings: Settings, work: Callable[[ReplaySources], Awaitable[T]]) -> T:
     async def go() -> T:
         async with open_sources(settings) as sources:
             return await work(sources)

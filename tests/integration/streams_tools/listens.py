@@ -16,13 +16,13 @@ from schemas.catalogue import CatalogueReader
 from schemas.codec import Codec
 from schemas.events import Listen, Track
 from schemas.topics import Topics
-from streams.offline import SilentEmits
+from streams.offline import NullPublisher
 from streams.store.connect import connect_async
 from streams.store.namespaces import live_namespace
 from streams.store.redis_store import RedisStore
 from streams.worker.intake import Intake
-from streams.worker.partition import ClaimedPartition, Counters
-from streams.worker.publisher import Emitter
+from streams.worker.partition import WorkerCounters, WorkerPartition
+from streams.worker.publisher import KafkaPublisher
 from streams.worker.topic_state import describe_topic, group_of
 
 USERS, TRACKS = 300, 500
@@ -84,18 +84,20 @@ async def _fold_live(settings: Settings, emit: bool, training: bool) -> None:
     redis, catalogue = connect_async(settings), CatalogueReader(settings, codec)
     catalogue.refresh()
     store = RedisStore(redis, await live_namespace(redis, settings.topic_prefix))
-    emits = Emitter(settings, codec) if emit else SilentEmits()
+    publisher = KafkaPublisher(settings, codec) if emit else NullPublisher()
     topic_id = describe_topic(settings, topic, group_of(settings)).topic_id
     for partition, end in end_offsets(settings, topic).items():
         claim = await store.claim(partition, "test", topic_id)
         start = claim.next_offset or 0
         intake = Intake(codec, catalogue.tracks, catalogue.refresh)
-        claimed = ClaimedPartition(partition, claim, start, store, intake, emits, Counters(), training=training)
+        claimed = WorkerPartition(
+            partition, claim, start, store, intake, publisher, WorkerCounters(), training=training
+        )
         log = PartitionLog(settings, topic, partition, start)
         for batch in log.read_to(end):
             await claimed.process(batch)
         log.close()
-    if isinstance(emits, Emitter):
-        emits.close()
+    if isinstance(publisher, KafkaPublisher):
+        publisher.close()
     catalogue.close()
     await redis.aclose()

@@ -17,7 +17,15 @@ from schemas.rejected_before import RejectedBefore
 from schemas.topics import Topics
 from streams.dlq import redrive as redriving
 from streams.dlq.exclude import SAMPLE, Selection, exclude
-from streams.dlq.letters import ATTEMPTS, REDRIVE_OF, Choice, DeadLetterError, Deed, Resolutions, read_letters
+from streams.dlq.letters import (
+    ATTEMPTS,
+    REDRIVE_OF,
+    DeadLetterError,
+    LetterFilter,
+    Resolutions,
+    ResolutionStatus,
+    read_letters,
+)
 from streams.dlq.redrive import redrive
 from streams.read import StateReader
 from streams.store.connect import connect
@@ -70,13 +78,13 @@ def redriven_records(settings: Settings) -> list[tuple[bytes, bytes, bytes]]:
 def test_letters_are_found_by_what_they_are(lettered: Settings) -> None:
     letters = list(read_letters(lettered))
     assert len(letters) == len(unknown_tracks()) + 4
-    rubbish = list(read_letters(lettered, Choice(reason="decodeerror")))
+    rubbish = list(read_letters(lettered, LetterFilter(reason="decodeerror")))
     assert [letter.value for letter in rubbish] == [b"\xffnot avro"] * 4
-    assert list(read_letters(lettered, Choice(topic="another"))) == []
+    assert list(read_letters(lettered, LetterFilter(topic="another"))) == []
     at_ms = letters[0].at_ms
-    assert list(read_letters(lettered, Choice(until_ms=at_ms - 60_000))) == []
-    assert letters[0] in read_letters(lettered, Choice(since_ms=at_ms, until_ms=at_ms + 1))
-    assert list(read_letters(lettered, Choice(origin=str(letters[3].origin)))) == [letters[3]]
+    assert list(read_letters(lettered, LetterFilter(until_ms=at_ms - 60_000))) == []
+    assert letters[0] in read_letters(lettered, LetterFilter(since_ms=at_ms, until_ms=at_ms + 1))
+    assert list(read_letters(lettered, LetterFilter(origin=str(letters[3].origin)))) == [letters[3]]
 
 
 def test_what_would_be_dead_again_is_left_alone(lettered: Settings) -> None:
@@ -119,8 +127,8 @@ def test_a_redrive_that_was_killed_before_it_could_say_so_sends_nothing_twice(
     write_catalogue(lettered)
     put = Resolutions.put
 
-    def die_before_outcome(self: Resolutions, deed: Deed, letters: dict[Origin, int]) -> None:
-        if deed is Deed.REDRIVEN and letters:
+    def die_before_outcome(self: Resolutions, deed: ResolutionStatus, letters: dict[Origin, int]) -> None:
+        if deed is ResolutionStatus.REDRIVEN and letters:
             raise KilledError
         put(self, deed, letters)
 
@@ -137,7 +145,7 @@ def test_a_redrive_that_was_killed_before_it_could_say_so_sends_nothing_twice(
 
 
 def test_a_message_that_comes_back_counts_its_attempts(lettered: Settings) -> None:
-    choice = Choice(reason="decode")
+    choice = LetterFilter(reason="decode")
     for attempt in (1, 2):
         letters = [letter for letter in read_letters(lettered, choice) if letter.attempts == attempt - 1]
         assert len(letters) == 4
@@ -189,7 +197,7 @@ def test_what_was_excluded_stays_out_until_it_is_asked_for(folded: Settings) -> 
 
     everything = redrive(folded, redis, read_letters(folded))
     assert (everything.sent, len(everything.excluded)) == ([], own)
-    one = Choice(origin=str(letters[0].origin))
+    one = LetterFilter(origin=str(letters[0].origin))
     assert redrive(folded, redis, read_letters(folded, one), exclusions=True).sent == [letters[0].origin]
     (record,) = redriven_records(folded)
     assert record == (b"%d" % user, b"1", str(letters[0].origin).encode())

@@ -12,7 +12,7 @@ from core.settings import Settings
 from schemas.dead_letters import Origin
 from schemas.topics import Topics
 from streams.dlq.exclude import Selection, exclude
-from streams.offline import Sources
+from streams.offline import ReplaySources
 from streams.read import POINTER_TTL_S, StateReader
 from streams.replay.plan import ReplayError, make_plan
 from streams.replay.run import begin_namespace, fold_into_namespace
@@ -27,7 +27,7 @@ from tests.integration.streams_tools.listens import fold_live, write_listens
 
 
 def replayed(settings: Settings, start: int = 0, **changes: object) -> NamespaceRecord:
-    async def work(sources: Sources) -> NamespaceRecord:
+    async def work(sources: ReplaySources) -> NamespaceRecord:
         begin = dict.fromkeys(sources.state.end, start)
         plan = make_plan(sources.topic, sources.state, begin, sources.state.end, **changes)
         return await fold_into_namespace(sources, await begin_namespace(sources, plan))
@@ -67,7 +67,7 @@ def test_a_replay_that_was_stopped_goes_on_where_it_was(folded: Settings, monkey
         await write(self, partition, records)
         folded_first.set()
 
-    async def begin(sources: Sources) -> NamespaceRecord:
+    async def begin(sources: ReplaySources) -> NamespaceRecord:
         state = sources.state
         return await begin_namespace(sources, make_plan(sources.topic, state, state.start, state.end))
 
@@ -122,7 +122,7 @@ def test_rollback_goes_back_to_a_state_that_has_caught_up(folded: Settings) -> N
 def test_of_two_swaps_at_once_one_is_refused(folded: Settings) -> None:
     prefix, first = folded.topic_prefix, default_namespace(folded.topic_prefix)
 
-    async def both(sources: Sources) -> list[str]:
+    async def both(sources: ReplaySources) -> list[str]:
         return [await make_live(sources.redis, prefix, first, new) for new in ("one", "other")]
 
     assert with_sources(folded, both) == ["one", "one"]
@@ -148,7 +148,7 @@ def test_what_leaves_something_out_is_never_swapped(folded: Settings, left_out: 
 
 
 def test_one_replay_at_a_time_writes_a_namespace(folded: Settings) -> None:
-    async def work(sources: Sources) -> None:
+    async def work(sources: ReplaySources) -> None:
         namespace = f"{sources.settings.topic_prefix}.one"
         one, other = NamespaceTarget(sources, namespace), NamespaceTarget(sources, namespace)
         await one.open(0, 0)
@@ -162,7 +162,7 @@ def test_one_replay_at_a_time_writes_a_namespace(folded: Settings) -> None:
 
 
 def test_a_worker_may_have_been_further_than_the_topic_was_when_the_command_began(folded: Settings) -> None:
-    async def work(sources: Sources) -> None:
+    async def work(sources: ReplaySources) -> None:
         write_listens(folded, 100, first=3000)
         await asyncio.to_thread(fold_live, folded)
         live = await live_namespace(sources.redis, folded.topic_prefix)
@@ -186,7 +186,7 @@ def test_a_state_whose_records_the_topic_has_lost_is_made_anew_of_what_is_left(f
 
 
 def test_gc_removes_what_nobody_needs(folded: Settings) -> None:
-    async def ids(sources: Sources) -> list[str]:
+    async def ids(sources: ReplaySources) -> list[str]:
         return [record.id for record in await NamespaceRecords(sources.redis, folded.topic_prefix).all()]
 
     first, second, waiting = replayed(folded), replayed(folded), replayed(folded)
@@ -224,7 +224,7 @@ def test_only_partitions_where_listens_were_excluded_may_differ(folded: Settings
 
 
 def test_sessions_go_only_where_they_can(folded: Settings) -> None:
-    async def begin(sources: Sources, topic: str) -> NamespaceRecord:
+    async def begin(sources: ReplaySources, topic: str) -> NamespaceRecord:
         plan = make_plan(sources.topic, sources.state, sources.state.start, sources.state.end)
         return await begin_namespace(sources, plan, topic)
 

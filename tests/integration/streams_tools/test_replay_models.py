@@ -22,10 +22,10 @@ from schemas.topics import Topics
 from streams.cli.replay import app
 from streams.dlq.exclude import Selection, exclude
 from streams.learner import learner as fold
-from streams.learner.app import LearningSources
+from streams.learner.app import LearnerSources
 from streams.learner.metrics import LearnerCounters
-from streams.learner.partition import LEARNER, LearningPartition
-from streams.offline import SilentEmits
+from streams.learner.partition import LEARNER, LearnerPartition
+from streams.offline import NullPublisher
 from streams.replay.models import relearn
 from streams.replay.plan import ReplayError
 from streams.replay.swap import collect, read_status
@@ -55,11 +55,11 @@ def trained(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 async def _learn(settings: Settings) -> None:
     topic, redis = Topics.of(settings).training.name, connect_async(settings)
-    sources, log = LearningSources(settings, CODEC), PartitionLog(settings, topic, 0, 0)
+    sources, log = LearnerSources(settings, CODEC), PartitionLog(settings, topic, 0, 0)
     store = RedisStore(redis, default_namespace(learner_prefix(settings.topic_prefix)))
     claim = await store.claim(0, "test", describe_topic(settings, topic, learner_group_of(settings)).topic_id)
-    learning = LearningPartition(
-        0, claim, 0, store, sources.catalogue, sources.intake, SilentEmits(), CODEC.encode, LearnerCounters()
+    learning = LearnerPartition(
+        0, claim, 0, store, sources.catalogue, sources.intake, NullPublisher(), CODEC.encode, LearnerCounters()
     )
     for batch in log.read_to(LEARNED):
         await learning.process(batch)

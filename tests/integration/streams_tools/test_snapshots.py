@@ -11,7 +11,7 @@ from core.kafka.admin import partition_counts
 from core.kafka.config import common_config
 from core.settings import Settings
 from schemas.topics import Topics, create_topics
-from streams.offline import Sources
+from streams.offline import ReplaySources
 from streams.read import StateReader
 from streams.replay.swap import swap
 from streams.snapshot import SnapshotError, load, save
@@ -56,7 +56,7 @@ def test_what_is_loaded_is_what_was_saved(folded: Settings, snapshot: Path) -> N
 def test_a_loaded_state_knows_which_exclusions_it_has_seen(folded: Settings, tmp_path: Path) -> None:
     path = tmp_path / "state.snapshot"
 
-    async def through_a_file(sources: Sources) -> tuple[dict[int, int], dict[int, int]]:
+    async def through_a_file(sources: ReplaySources) -> tuple[dict[int, int], dict[int, int]]:
         made = NamespaceRecord("r1", default_namespace(folded.topic_prefix), 0, {}, {}, (), done=True, excluded={2: 7})
         await NamespaceRecords(sources.redis, folded.topic_prefix).put(made)
         await save(sources, path)

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from sim.listeners.botify import BotifyListeners
 from sim.schedule import RelaySchedule
-from sim.simulation import Listens, Simulation
+from sim.simulation import FinishedListens, Simulation
 from sim.world.config import WorldConfig
 from sim.world.generate import generate
 from sim.world.model import World
 
-Policy = Callable[[Listens], NDArray[np.int64]]
+Policy = Callable[[FinishedListens], NDArray[np.int64]]
 """Tracks for the listeners who ask, given what each has just heard."""
 STEP_MS = 60_000
 
@@ -45,7 +45,7 @@ def small_world(users: int, tracks: int = 300) -> World:
     return World("small", *generate(config), {})
 
 
-def play(world: World, policy: Policy, seed: int, sessions_each: int) -> Iterator[Listens]:
+def play(world: World, policy: Policy, seed: int, sessions_each: int) -> Iterator[FinishedListens]:
     """Let every listener of the world have so many sessions."""
     users = len(world.listeners)
     schedule = RelaySchedule(np.arange(users), users, sessions=users * sessions_each)
@@ -54,10 +54,10 @@ def play(world: World, policy: Policy, seed: int, sessions_each: int) -> Iterato
         listens = simulation.finish_listens(simulation.earliest_ms() + STEP_MS)
         yield listens
         asking = listens.where(~listens.ended)
-        simulation.answer(asking.seats, policy(asking))
+        simulation.answer(asking.slots, policy(asking))
 
 
-def sessions_frame(played: Iterator[Listens]) -> pd.DataFrame:
+def sessions_frame(played: Iterator[FinishedListens]) -> pd.DataFrame:
     """One row a session: user, ordinal, tracks and time."""
     columns = ("users", "ordinals", "fractions")
     listens = pd.concat([pd.DataFrame({name: getattr(part, name) for name in columns}) for part in played])

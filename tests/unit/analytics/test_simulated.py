@@ -15,7 +15,7 @@ from analytics.statistics.sequence import ConfidenceSequence, running_sample
 from analytics.statistics.welch import Sample, welch
 from sim.listeners.botify import BotifyListeners
 from sim.schedule import RelaySchedule
-from sim.simulation import Listens, Simulation
+from sim.simulation import FinishedListens, Simulation
 from sim.world.model import World
 from tests.unit.analytics.simulated import play, sessions_frame, small_world
 
@@ -85,15 +85,15 @@ def first_recommendations(policy: Softmax, seed: int) -> Log:
     simulation = Simulation(
         world, BotifyListeners(world, seed), RelaySchedule(np.arange(users), users, sessions=users), seed
     )
-    asking: Listens = simulation.finish_listens(2**50)
+    asking: FinishedListens = simulation.finish_listens(2**50)
     cumulative = np.cumsum(policy.probabilities(asking.tracks), axis=1)
     drawn = np.random.default_rng(seed).random((users, 1)) * cumulative[:, -1:]
     recommended = (drawn > cumulative).sum(axis=1)
-    simulation.answer(asking.seats, recommended)
+    simulation.answer(asking.slots, recommended)
     heard = simulation.finish_listens(2**50)
     reward = np.empty(users)
-    reward[heard.seats] = heard.fractions
-    return Log(asking.tracks, recommended, reward[asking.seats])
+    reward[heard.slots] = heard.fractions
+    return Log(asking.tracks, recommended, reward[asking.slots])
 
 
 def estimates(log: Log, logging: Softmax, target: Softmax, model: Floats) -> dict[str, PolicyValue]:

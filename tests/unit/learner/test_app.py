@@ -48,7 +48,7 @@ def test_a_learner_publishes_the_snapshots_of_the_namespace_that_it_follows_to(a
 
     async def main() -> None:
         sent, former, new = Sent(), await store_with(model_of("fism", 1000, b"poisoned", 1)), await store_with(rebuilt)
-        app._codec, app._emitter = CODEC, sent
+        app._codec, app._publisher = CODEC, sent
         app._sources = SimpleNamespace(catalogue={}, intake=None)
         for store in (former, former):  # a start, and a claim after a rebalance
             await app.open_partition(0, await store.claim(0, "me", "id"), 5, store)

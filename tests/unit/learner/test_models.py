@@ -43,9 +43,9 @@ def test_the_gradient_is_that_of_the_loss() -> None:
     parts = rng.normal(0, 0.3, size=(b, n, DIMENSIONS + 1)) * valid[..., None]
     earlier = np.array([[np.sum(row[:at] == row[at]) for at in range(n)] for row in artists])
     evidence = ARTIST_DISCOUNT**earlier * valid
-    liking = np.minimum(fractions / np.maximum(evidence, 1e-6), 1.0)
+    affinity = np.minimum(fractions / np.maximum(evidence, 1e-6), 1.0)
     evidence[:, 0] = 0
-    weight = weights(liking.astype(np.float32), valid)
+    weight = weights(affinity.astype(np.float32), valid)
 
     def logits_of(parts: np.ndarray) -> np.ndarray:
         logits = parts[..., BIAS].copy()
@@ -54,11 +54,11 @@ def test_the_gradient_is_that_of_the_loss() -> None:
         return logits
 
     ease = np.zeros((b, n))
-    ease[:, 1:] = eases(logits_of(parts), liking, evidence)[:, :-1]  # taken as given, see the docstring of `factors`
+    ease[:, 1:] = eases(logits_of(parts), affinity, evidence)[:, :-1]  # taken as given, see the docstring of `factors`
 
     def loss(parts: np.ndarray) -> float:
         expected = expit(logits_of(parts) + ease)
-        return -float((evidence * (liking * np.log(expected) + (1 - liking) * np.log(1 - expected))).sum())
+        return -float((evidence * (affinity * np.log(expected) + (1 - affinity) * np.log(1 - expected))).sum())
 
     found = session_gradient(parts.astype(np.float32), fractions, artists, valid) - DECAY * parts
     assert np.abs(found).max() < MOST_GRADIENT  # nothing was clipped
@@ -84,11 +84,11 @@ def test_factors_learn_which_tracks_go_together() -> None:
     ids = np.arange(20)
     artists = [f"a{id_}" for id_ in range(20)]
     vectors = read_factors(model.snapshot()).of(ids, artists, ids, [None], np.zeros(20, dtype=np.int64))
-    likings = expit(vectors[:, :BIAS] @ vectors[:, :BIAS].T + vectors[:, BIAS])
+    affinities = expit(vectors[:, :BIAS] @ vectors[:, :BIAS].T + vectors[:, BIAS])
     alike = (ids[:, None] - ids) % 2 == 0
     np.fill_diagonal(alike, False)
-    assert likings[alike].mean() > 0.6
-    assert likings[(ids[:, None] - ids) % 2 == 1].mean() < 0.4
+    assert affinities[alike].mean() > 0.6
+    assert affinities[(ids[:, None] - ids) % 2 == 1].mean() < 0.4
 
 
 def test_a_bad_track_is_forgotten_and_a_good_one_is_not() -> None:
@@ -144,12 +144,12 @@ def test_the_graph_adds_up_what_was_liked_together() -> None:
     graph.learn(sessions)
     expected: dict[int, dict[int, float]] = defaultdict(lambda: defaultdict(float))
     for tracks, fractions in sessions:
-        liking = np.where(fractions >= LIKED, fractions, 0.0)
+        affinity = np.where(fractions >= LIKED, fractions, 0.0)
         pairs = [(at, at - back) for back in range(1, WINDOW + 1) for at in range(back, len(tracks))]
         for one, another in [*pairs, *((at, 0) for at in range(len(tracks)))]:
-            if tracks[one] != tracks[another] and liking[one] * liking[another] > 0:
+            if tracks[one] != tracks[another] and affinity[one] * affinity[another] > 0:
                 for here, there in ((one, another), (another, one)):
-                    expected[int(tracks[here])][int(tracks[there])] += float(liking[one]) * float(liking[another])
+                    expected[int(tracks[here])][int(tracks[there])] += float(affinity[one]) * float(affinity[another])
     ids, neighbours, relative = neighbours_of(graph.snapshot())
     for track, row, weights_of_row in zip(ids.tolist(), neighbours.tolist(), relative, strict=True):
         found = {other: weight for other, weight in zip(row, weights_of_row.tolist(), strict=True) if other >= 0}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from schemas.events import Listen
-from schemas.training import Listens, listens_of, training_batch_of
+from schemas.training import TrainingColumns, listens_of, training_batch_of
 from streams.learner.sessions import MOST_LISTENS, OpenSessions
 from tests.support import make_listens
 
 
-def columns(listens: list[Listen]) -> Listens:
+def columns(listens: list[Listen]) -> TrainingColumns:
     return listens_of(training_batch_of("t", 0, 0, len(listens), list(enumerate(listens))), b"")
 
 

@@ -20,11 +20,11 @@ from streams.learner import partition as module
 from streams.learner.learner import Learner
 from streams.learner.metrics import LearnerCounters
 from streams.learner.models.item_graph import ItemGraph
-from streams.learner.partition import LEARNER, MOST_PUT_OFF, SNAPSHOTS, LearningPartition, TrainingIntake
+from streams.learner.partition import LEARNER, MOST_PUT_OFF, SNAPSHOTS, LearnerPartition, TrainingIntake
 from streams.store.memory import MemoryStore
 from streams.store.protocol import Outcome
 from streams.worker.intake import Rejected
-from streams.worker.publisher import Emitted
+from streams.worker.publisher import Publishable
 from tests.support import make_listens
 from tests.unit.learner.training import CATALOGUE, TRACKS, batches
 from tests.unit.streams.records import KafkaRecord
@@ -41,7 +41,7 @@ class Sent:
         self.models: list[Model] = []
         self.rejected: list[Rejected] = []
 
-    async def emit(self, events: Sequence[Emitted], rejected: Sequence[Rejected]) -> None:
+    async def emit(self, events: Sequence[Publishable], rejected: Sequence[Rejected]) -> None:
         self.models += [event for event in events if isinstance(event, Model)]
         self.rejected += rejected
 
@@ -63,11 +63,11 @@ class Harness:
 
     async def claim(
         self, owner: str = "me", left_out: Mapping[tuple[str, int], NDArray[np.int64]] = MappingProxyType({})
-    ) -> LearningPartition:
+    ) -> LearnerPartition:
         claim = await self.store.claim(0, owner, "id")
         intake = TrainingIntake(CODEC, CATALOGUE, lambda: None, {}, left_out)
         start = claim.next_offset or 0
-        return LearningPartition(0, claim, start, self.store, CATALOGUE, intake, self.sent, CODEC.encode, self.counters)
+        return LearnerPartition(0, claim, start, self.store, CATALOGUE, intake, self.sent, CODEC.encode, self.counters)
 
     def state(self) -> dict[bytes, bytes]:
         return self.store.hashes[0, LEARNER]
@@ -99,13 +99,13 @@ def test_it_is_written_in_a_pause_or_when_it_was_put_off_often() -> None:
         harness = Harness()
         partition = await harness.claim()
         await partition.process(RECORDS[:1])
-        assert await partition.settle() is Outcome.ALREADY
-        assert await partition.settle() is Outcome.APPLIED
+        assert await partition.write_checkpoint() is Outcome.ALREADY
+        assert await partition.write_checkpoint() is Outcome.APPLIED
         assert harness.state() == learned(1)[0]
         for at, one in enumerate(BATCHES[1:]):  # there is no pause
             for again in range(2):
                 await partition.process([record(1 + 2 * at + again, one)])
-                await partition.settle()
+                await partition.write_checkpoint()
         assert partition.checkpoint == 1 + MOST_PUT_OFF + 1
 
     asyncio.run(main())
@@ -137,8 +137,8 @@ def test_one_that_was_overtaken_publishes_nothing_and_writes_nothing(monkeypatch
         await overtaken.process(RECORDS[:1])
         await harness.claim("another")
         assert await overtaken.process(RECORDS[1:2]) is Outcome.FENCED
-        assert await overtaken.settle() is Outcome.ALREADY
-        assert await overtaken.settle() is Outcome.FENCED
+        assert await overtaken.write_checkpoint() is Outcome.ALREADY
+        assert await overtaken.write_checkpoint() is Outcome.FENCED
         assert (harness.sent.models, harness.state(), harness.counters.fenced) == ([], {}, 2)
 
     asyncio.run(main())
@@ -149,12 +149,12 @@ def test_state_of_other_models_is_dropped_and_all_comes_again() -> None:
         harness = Harness()
         others = Changes(hashes={LEARNER: {**Learner(CATALOGUE, [ItemGraph]).state(), b"model:another": b""}})
         await harness.store.apply(0, await harness.store.claim(0, "older", "id"), None, 5, others)
-        assert await (await harness.claim()).settle() is Outcome.ROLLED_BACK
+        assert await (await harness.claim()).write_checkpoint() is Outcome.ROLLED_BACK
         partition = await harness.claim()
         assert partition.next_offset == 0
         await partition.process(RECORDS[:5])
-        await partition.settle()
-        await partition.settle()
+        await partition.write_checkpoint()
+        await partition.write_checkpoint()
         assert harness.state() == learned(5)[0]
         assert harness.counters.rolled_back == 0
 
@@ -167,8 +167,8 @@ def test_what_cannot_be_read_is_dead_lettered_and_the_rest_learned() -> None:
         partition = await harness.claim()
         rubbish = KafkaRecord(1, b"0", b"rubbish", topic="botify.training")
         await partition.process([RECORDS[0], rubbish, record(2, BATCHES[1])])
-        await partition.settle()
-        await partition.settle()
+        await partition.write_checkpoint()
+        await partition.write_checkpoint()
         assert harness.state() == learned(2)[0]
         assert [letter.record for letter in harness.sent.rejected] == [rubbish]
         assert (harness.counters.dead_letters, harness.counters.listens) == (1, 200)

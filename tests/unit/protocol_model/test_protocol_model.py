@@ -13,7 +13,7 @@ import pytest
 
 from streams.folds.projection import Changes
 from streams.store.memory import UNCLAIMED, MemoryStore
-from streams.store.protocol import Claim, Outcome, Position
+from streams.store.protocol import Claim, ClaimPosition, Outcome
 from tests.unit.protocol_model.world import RECORDS, Rules, World, moves, truths
 
 TRUTHS = (truths(takes_doubtful=True), truths(takes_doubtful=False))
@@ -122,7 +122,7 @@ class ReadsUnasked(MemoryStore):
     """Gives a reader what there is, wherever the reader believes it to be."""
 
     async def read_fields(
-        self, partition: int, wanted: Mapping[str, Sequence[bytes]], under: Position | None = None
+        self, partition: int, wanted: Mapping[str, Sequence[bytes]], under: ClaimPosition | None = None
     ) -> dict[str, dict[bytes, bytes | None]]:
         return await super().read_fields(partition, wanted)
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from streams.folds.projection import Changes
 from streams.store.memory import MemoryStore
-from streams.store.protocol import Claim, ClaimLostError, Outcome, Position
+from streams.store.protocol import Claim, ClaimLostError, ClaimPosition, Outcome
 
 T = TypeVar("T")
 
@@ -191,7 +191,7 @@ def _folded(
     memory, offsets = dict(worker.memory), range(worker.next_offset, end)
     touched = {ALL, *(RECORDS[offset][0] for offset in offsets)}
     if missing := sorted(touched - memory.keys()):
-        read = _run(store.read_fields(0, {FIELDS: missing}, Position(worker.claim, worker.checkpoint)))[FIELDS]
+        read = _run(store.read_fields(0, {FIELDS: missing}, ClaimPosition(worker.claim, worker.checkpoint)))[FIELDS]
         memory.update({name: text or b"" for name, text in read.items()})
     emitted = tuple((offset, fold(memory, offset, takes_doubtful)) for offset in offsets)
     changes = tuple(sorted((name, memory[name]) for name in touched if memory[name]))

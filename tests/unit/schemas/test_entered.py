@@ -10,7 +10,7 @@ from core.kafka.config import key_of
 from schemas import codec as codec_module
 from schemas.codec import Codec
 from schemas.events import Listen, Session
-from schemas.validation import entered
+from schemas.validation import iter_valid
 
 CODEC = Codec()
 LISTEN = Listen("a:0", 42, 7, 0.5, 1_000, "a", 0, False, None, {}, None, None)
@@ -47,7 +47,7 @@ def test_what_cannot_be_read_or_cannot_be_true_is_left_out(together: int, monkey
         Message(key_of(43), CODEC.encode(LISTEN)),
     )
     messages: Any = [first, *bad, last]
-    assert [(message, listen.event_id) for message, listen in entered(messages, Listen, CODEC)] == [
+    assert [(message, listen.event_id) for message, listen in iter_valid(messages, Listen, CODEC)] == [
         (first, "a:1"),
         (last, "a:2"),
     ]
@@ -56,9 +56,9 @@ def test_what_cannot_be_read_or_cannot_be_true_is_left_out(together: int, monkey
 def test_what_we_made_ourselves_need_not_have_a_listeners_key() -> None:
     session = Session("0-1", "a", 42, 1, 2, 3, 1.5, "end")
     messages: Any = [Message(None, CODEC.encode(session))]
-    assert [event for _, event in entered(messages, Session, CODEC)] == [session]
+    assert [event for _, event in iter_valid(messages, Session, CODEC)] == [session]
 
 
 def test_dead_letters_of_the_topic_are_left_out() -> None:
     messages: Any = [Message(key_of(42), CODEC.encode(LISTEN), at) for at in range(3)]
-    assert [message.at for message, _ in entered(messages, Listen, CODEC, {3: {1}, 0: {2}})] == [0, 2]
+    assert [message.at for message, _ in iter_valid(messages, Listen, CODEC, {3: {1}, 0: {2}})] == [0, 2]

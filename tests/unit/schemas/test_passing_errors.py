@@ -10,9 +10,9 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from core.errors import NoBrokerError
-from core.kafka import reader as topic_reader
+from core.kafka import admin
 from core.kafka.admin import end_offsets, partition_counts
-from core.kafka.config import is_passing
+from core.kafka.config import is_retriable
 from core.settings import Settings
 from streams.worker import topic_state as broker
 from streams.worker.topic_state import ask_patiently
@@ -29,12 +29,12 @@ from streams.worker.topic_state import ask_patiently
     ],
 )
 def test_a_broker_that_restarts_is_waited_for(code: int) -> None:
-    assert is_passing(KafkaError(code))
+    assert is_retriable(KafkaError(code))
 
 
 @pytest.mark.parametrize("code", [KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.INVALID_CONFIG])
 def test_what_will_not_change_is_not(code: int) -> None:
-    assert not is_passing(KafkaError(code))
+    assert not is_retriable(KafkaError(code))
 
 
 class Admin:
@@ -100,6 +100,6 @@ def test_a_client_that_goes_on_finding_no_leaders_is_replaced(monkeypatch: pytes
                     future.set_result(SimpleNamespace(offset=7))
             return futures
 
-    monkeypatch.setattr(topic_reader, "AdminClient", StuckAtFirst)
+    monkeypatch.setattr(admin, "AdminClient", StuckAtFirst)
     assert end_offsets(Settings(), "listens") == {0: 7, 1: 7}
     assert len(made) == 2

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from core.errors import PositionError
-from core.kafka.offsets import Position, offsets_of, parse_position
+from core.kafka.offsets import TopicPosition, offsets_of, parse_position
 from core.settings import Settings
 
 NOW_MS = 1_800_000_000_000
@@ -12,17 +12,17 @@ NOW_MS = 1_800_000_000_000
 @pytest.mark.parametrize(
     ("text", "position"),
     [
-        ("earliest", Position("earliest")),
-        ("latest", Position("latest")),
-        ("offset:17", Position("offset", 17)),
-        ("ts:2026-01-31T12:00:00Z", Position("timestamp", 1_769_860_800_000)),
-        ("ts:2026-01-31T12:00:00", Position("timestamp", 1_769_860_800_000)),
-        ("ts:2026-01-31T13:00:00.5+01:00", Position("timestamp", 1_769_860_800_500)),
-        ("duration:PT1H", Position("timestamp", NOW_MS - 3_600_000)),
-        ("duration:P2DT3M4S", Position("timestamp", NOW_MS - 172_984_000)),
+        ("earliest", TopicPosition("earliest")),
+        ("latest", TopicPosition("latest")),
+        ("offset:17", TopicPosition("offset", 17)),
+        ("ts:2026-01-31T12:00:00Z", TopicPosition("timestamp", 1_769_860_800_000)),
+        ("ts:2026-01-31T12:00:00", TopicPosition("timestamp", 1_769_860_800_000)),
+        ("ts:2026-01-31T13:00:00.5+01:00", TopicPosition("timestamp", 1_769_860_800_500)),
+        ("duration:PT1H", TopicPosition("timestamp", NOW_MS - 3_600_000)),
+        ("duration:P2DT3M4S", TopicPosition("timestamp", NOW_MS - 172_984_000)),
     ],
 )
-def test_places_are_read(text: str, position: Position) -> None:
+def test_places_are_read(text: str, position: TopicPosition) -> None:
     assert parse_position(text, NOW_MS) == position
 
 

@@ -5,13 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from core.process import asked_to_stop
+from core.process import stop_requested
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_asks_to_stop_and_the_next_one_does_what_it_did_before(number: signal.Signals) -> None:
     before = signal.getsignal(number)
-    with asked_to_stop(number) as stopping:
+    with stop_requested(number) as stopping:
         assert not stopping()
         signal.raise_signal(number)
         assert stopping()
@@ -25,5 +25,5 @@ def test_other_threads_hear_no_signals() -> None:
 
 
 def _asked_in_this_thread() -> bool:
-    with asked_to_stop(signal.SIGINT) as stopping:
+    with stop_requested(signal.SIGINT) as stopping:
         return stopping()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from core.errors import ValidationError
 from schemas.codec import Codec
 from schemas.events import Listen, TrainingBatch
-from schemas.training import Listens, listens_of, training_batch_of
+from schemas.training import TrainingColumns, listens_of, training_batch_of
 from schemas.validation import MAX_TIMESTAMP_MS, MAX_TRACK, MAX_USER
 from tests.unit.strategies import EVENTS
 
@@ -59,7 +59,7 @@ def test_a_batch_holds_its_listens(listens: list[Listen]) -> None:
 def test_since_leaves_out_what_lies_before() -> None:
     found = listens_of(batch_of(0, 3, 7), b"")
     assert [found.since(first).offsets.tolist() for first in (0, 3, 4, 8)] == [[0, 3, 7], [3, 7], [7], []]
-    assert isinstance(found.since(4), Listens)
+    assert isinstance(found.since(4), TrainingColumns)
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ def test_i2i_has_no_answer_where_nothing_was_heard_of_any_anchor() -> None:
 def test_i2i_forgets_what_is_older_than_ten_listens() -> None:
     heard = state_of([(30, 1.0), *[(20, 0.0)] * 9])
     answers = I2I(lambda: NEIGHBOURS).recommend(batch_of(1, 10, 1.0, heard, position=10))
-    assert answers.tracks.tolist() == [30]  # no longer seen, and no anchor either
+    assert answers.tracks.tolist() == [30]  # no longer seen, and no seed track either
 
 
 def test_similar_users_sticks_to_the_artist() -> None:

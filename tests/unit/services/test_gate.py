@@ -1,4 +1,4 @@
-"""Invariant: the gate's shares are probabilities, nobody untried gets many sessions, and the best policy gets most."""
+"""Invariant: the bandit's shares are probabilities, the untried get few sessions, and the best policy gets most."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.recommender.bandit import DRAWS, ENOUGH, FLOOR, REFRESH_S, TRIAL, Gate, shares
+from services.recommender.bandit import DRAWS, ENOUGH, FLOOR, REFRESH_S, TRIAL, Bandit, shares
 from streams.folds.policy_results import PolicyResult, PolicyResults
 
 POLICIES = ("mix/plain", "mix/worse", "mix/better")
@@ -93,9 +93,9 @@ def test_results_are_read_once_a_second_at_most() -> None:
         reads.append(now[0])
         return {"mix/b": result_of(1_000, 9.0), "mix/a": result_of(1_000, 3.0)}
 
-    gate = Gate("mix", ["a", "b"], results, lambda: now[0])
+    bandit = Bandit("mix", ["a", "b"], results, lambda: now[0])
     for now[0] in (0.0, REFRESH_S / 2, REFRESH_S, REFRESH_S * 1.5):
-        assert gate.shares().tolist() == pytest.approx([FLOOR, 1 - FLOOR])
+        assert bandit.shares().tolist() == pytest.approx([FLOOR, 1 - FLOOR])
     assert reads == [0.0, REFRESH_S]
 
 

@@ -14,12 +14,12 @@ from services.recommender.dispatch import FAILURES_IN_A_ROW, LEFT_OUT_S, LOG_EVE
 from services.recommender.lists import NO_LISTS
 from services.recommender.memory import Memory
 from services.recommender.protocol import Answers, Batch
-from services.recommender.registry import RECOMMENDERS, Maker, Sources
+from services.recommender.registry import RECOMMENDERS, RecommenderFactory, RecommenderInputs
 from services.recommender.sticky_norepeat import StickyNoRepeat
 from services.recommender.toppop import TopPop
 
 CATALOGUE = Catalogue([Track(t, f"artist {t // 5}", None, None, "x") for t in range(50)])
-SOURCES = Sources(
+SOURCES = RecommenderInputs(
     top=lambda: np.arange(3),
     neighbours=lambda: NO_LISTS,
     user_lists=lambda: NO_LISTS,
@@ -52,7 +52,7 @@ def batch(n: int) -> Batch:
 
 
 def made(guards: Guards):
-    return {one.name: one for one in Maker(guards).make(CATALOGUE, SOURCES)}
+    return {one.name: one for one in RecommenderFactory(guards).make(CATALOGUE, SOURCES)}
 
 
 def broken(*_: object) -> Answers:

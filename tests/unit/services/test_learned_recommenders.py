@@ -23,7 +23,7 @@ from services.recommender.item_to_item import I2IStream, ServedGraph, graph_of
 from services.recommender.lists import NO_LISTS
 from services.recommender.memory import Memory
 from services.recommender.protocol import NO_ANSWER, Batch, Recommender
-from services.recommender.registry import Maker, Sources
+from services.recommender.registry import RecommenderFactory, RecommenderInputs
 from services.recommender.sessions import WINDOW, sessions_so_far
 from services.recommender.sticky_norepeat import StickyNoRepeat
 from streams.folds.likes import Likes
@@ -117,8 +117,8 @@ def sources_with(
     results: Mapping[str, PolicyResult],
     factors: Callable[[], ServedFactors | None] = lambda: None,
     graph: Callable[[], ServedGraph | None] = lambda: None,
-) -> Sources:
-    return Sources(
+) -> RecommenderInputs:
+    return RecommenderInputs(
         top=lambda: np.zeros(0, dtype=np.int64),
         neighbours=lambda: NO_LISTS,
         user_lists=lambda: NO_LISTS,
@@ -129,7 +129,7 @@ def sources_with(
 
 
 def recommenders_with(results: dict[str, PolicyResult]) -> dict[str, Recommender]:
-    return {one.name: one for one in Maker().make(CATALOGUE, sources_with(results))}
+    return {one.name: one for one in RecommenderFactory().make(CATALOGUE, sources_with(results))}
 
 
 def test_snapshots_that_came_before_the_catalogue_serve_once_it_is_there() -> None:
@@ -141,13 +141,13 @@ def test_snapshots_that_came_before_the_catalogue_serve_once_it_is_there() -> No
     learned = [kind(tracks) for kind in MODELS]
     for model in learned:
         model.learn([session])
-    maker, followed = Maker(), {}
+    factory, followed = RecommenderFactory(), {}
     sources = sources_with({}, lambda: followed.get("fism"), lambda: followed.get("i2i_stream"))
-    maker.make(Catalogue([]), sources)
-    for model, prepare in zip(learned, (maker.graph, maker.factors), strict=True):
+    factory.make(Catalogue([]), sources)
+    for model, prepare in zip(learned, (factory.graph, factory.factors), strict=True):
         followed[model.name] = prepare(model_of(model.name, 1, model.snapshot(), 0))
     for catalogue in (Catalogue(list(tracks.values())[:6]), CATALOGUE):
-        recommenders = {one.name: one for one in maker.make(catalogue, sources)}
+        recommenders = {one.name: one for one in factory.make(catalogue, sources)}
         for name in ("fism", "rerank", "i2i_stream"):
             assert answer(batch_after([(10, 1.0)]), [name], recommenders).recommenders == [name]
 
@@ -202,7 +202,7 @@ def test_the_session_is_the_same_whoever_was_faster(seen: bool) -> None:
     request = RecommendationRequest("r", 42, "s", 2, *heard[-1], 0, 0)
     so_far = sessions_so_far(Batch.of([request], [state]), CATALOGUE)
     assert CATALOGUE.tracks[so_far.heard].tolist() == [10, 11, 30]
-    assert so_far.liking[0, :4].tolist() == pytest.approx([1.0, 1.0, 0.5, 0.0])  # the second is of a again: 0.9 / 0.9
+    assert so_far.affinity[0, :4].tolist() == pytest.approx([1.0, 1.0, 0.5, 0.0])  # the second is of a again: 0.9 / 0.9
     assert so_far.evidence[0, :4].tolist() == pytest.approx([1.0, 0.9, 1.0, 0.0])
 
 
@@ -225,4 +225,4 @@ def test_a_session_that_has_just_begun_knows_nothing_of_the_last_one() -> None:
 def test_what_is_not_in_the_catalogue_is_left_out() -> None:
     so_far = sessions_so_far(batch_after([(999, 1.0), (10, 0.8)]), CATALOGUE)
     assert CATALOGUE.tracks[so_far.heard].tolist() == [10]
-    assert CATALOGUE.tracks[so_far.anchors].tolist() == [10]
+    assert CATALOGUE.tracks[so_far.seed_tracks].tolist() == [10]

@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 from services.errors import RecommenderError
 from services.lists import neighbours as neighbours_module
 from services.lists.build import build_models
-from services.lists.neighbours import Heard, Neighbours, find_neighbours, make_user_lists
+from services.lists.neighbours import ListenColumns, Neighbours, find_neighbours, make_user_lists
 from services.recommender.lists import NO_TRACK, Lists
 
 Row = tuple[int, int, int, float]
 """(session, user, track, fraction)."""
 
 
-def heard_of(rows: list[Row]) -> Heard:
+def heard_of(rows: list[Row]) -> ListenColumns:
     ids = [f"e{at}" for at in range(len(rows))]
     sessions, users, tracks, fractions = zip(*rows, strict=True)
-    return Heard.of(ids, [str(session) for session in sessions], users, tracks, fractions, range(len(rows)))
+    return ListenColumns.of(ids, [str(session) for session in sessions], users, tracks, fractions, range(len(rows)))
 
 
 def plain_similarities(rows: list[Row], shrinkage: float) -> dict[int, dict[int, float]]:
@@ -101,14 +101,14 @@ def test_the_order_of_reading_and_copies_make_no_difference() -> None:
     rows = [(int(s), int(s) % 5, int(rng.integers(20)), float(rng.random())) for s in rng.integers(0, 30, 200)]
     heard = heard_of(rows)
     order = np.concatenate([rng.permutation(200), rng.integers(0, 200, 50)])
-    parts = [Heard._make(column[rows_of] for column in heard) for rows_of in (order[:120], order[120:])]
-    again = Heard.together(parts)
-    assert build_models(Heard.together([heard]), 5, 5) == build_models(again, 5, 5)
+    parts = [ListenColumns._make(column[rows_of] for column in heard) for rows_of in (order[:120], order[120:])]
+    again = ListenColumns.together(parts)
+    assert build_models(ListenColumns.together([heard]), 5, 5) == build_models(again, 5, 5)
 
 
 def test_no_listens_make_no_lists() -> None:
     with pytest.raises(RecommenderError, match="there are no listens to make lists of"):
-        build_models(Heard.together([]), 5, 5)
+        build_models(ListenColumns.together([]), 5, 5)
 
 
 def test_lists_come_back_from_their_bytes() -> None:

@@ -51,9 +51,9 @@ def batch_of_sessions(n: int, seed: int = 3) -> Batch:
     )
 
 
-def likes_of(anchor: int, seed: int) -> Likes:
+def likes_of(seed_track: int, seed: int) -> Likes:
     likes = Likes()
-    for at, track in enumerate([anchor, *np.random.default_rng(seed).integers(5, 125, size=12).tolist()]):
+    for at, track in enumerate([seed_track, *np.random.default_rng(seed).integers(5, 125, size=12).tolist()]):
         likes.fold(Listen(f"e{at}", 42, track, 0.9, at, "earlier", at, False, None, {}, None, None))
     return likes
 

@@ -11,7 +11,7 @@ from sim.listeners.botify import BotifyListeners
 from sim.listeners.changing import DRIFT_PERIOD_MS, DriftingListeners, ShiftingListeners
 from sim.listeners.changing import SHIFT_PERIOD_MS as SHIFT_MS
 from sim.listeners.load import load_model
-from sim.listeners.model import Hearing
+from sim.listeners.model import Exposure
 from sim.listeners.moods import (
     CYCLE_MS,
     HALF_LIFE_MS,
@@ -27,10 +27,10 @@ HOUR_MS = 60 * 60 * 1000
 NOW_MS = 1_800_000_000_000
 
 
-def hearing(world, tracks, time_ms, users=None, counts=None):
+def exposure(world, tracks, time_ms, users=None, counts=None):
     tracks = np.array(tracks)
     users = np.zeros(len(tracks), dtype=np.int64) if users is None else np.array(users)
-    return Hearing(
+    return Exposure(
         users=users,
         tracks=tracks,
         tastes=world.catalogue.embeddings[world.listeners.interests[users, 0]].astype(np.float64),
@@ -54,7 +54,7 @@ def test_fatigue_adds_up_over_sessions_and_halves_in_three_days(small_world):
     gamma = small_world.listeners.artist_discount_gamma[0]
     for n, (track, at_ms) in enumerate(zip(tracks, times, strict=True)):
         boredom = sum(2 ** (-(at_ms - earlier) / HALF_LIFE_MS) for earlier in times[:n])
-        heard = hearing(small_world, [track], at_ms, counts=[0])
+        heard = exposure(small_world, [track], at_ms, counts=[0])
         score = float(catalogue.embeddings[track].astype(float) @ heard.tastes[0])
         expected = round(liking(small_world, 0, score) * gamma**boredom, 2)
         assert model.fractions(heard)[0] == pytest.approx(expected, abs=1e-12)
@@ -64,7 +64,7 @@ def test_within_a_session_fatigue_is_nearly_botifys_count(small_world):
     model, botify = FatiguedListeners(small_world, 1), BotifyListeners(small_world, 1)
     artist = int(np.bincount(small_world.catalogue.artist_of).argmax())
     for n, track in enumerate(np.flatnonzero(small_world.catalogue.artist_of == artist)[:6]):
-        heard = hearing(small_world, [track], NOW_MS + n * 120_000, counts=[n])
+        heard = exposure(small_world, [track], NOW_MS + n * 120_000, counts=[n])
         assert model.fractions(heard)[0] == pytest.approx(botify.fractions(heard)[0], abs=0.011)
 
 
@@ -73,7 +73,7 @@ def test_a_listener_remembers_as_many_artists_as_there_is_room_for(small_world):
     first_of_artist = np.unique(small_world.catalogue.artist_of, return_index=True)[1]
     artists = small_world.catalogue.artist_of[first_of_artist]
     for n, track in enumerate(first_of_artist[: MEMORY + 1]):
-        model.fractions(hearing(small_world, [track], NOW_MS + n * HOUR_MS))
+        model.fractions(exposure(small_world, [track], NOW_MS + n * HOUR_MS))
     levels = [
         model.boredom(np.array([0]), artists[n : n + 1], np.array([NOW_MS + MEMORY * HOUR_MS]))[0]
         for n in range(MEMORY + 1)
@@ -84,7 +84,7 @@ def test_a_listener_remembers_as_many_artists_as_there_is_room_for(small_world):
 
 def test_fatigue_of_one_listener_is_none_of_anothers(small_world):
     model = FatiguedListeners(small_world, 1)
-    model.fractions(hearing(small_world, [5], NOW_MS, users=[1]))
+    model.fractions(exposure(small_world, [5], NOW_MS, users=[1]))
     artist = small_world.catalogue.artist_of[[5, 5]]
     assert model.boredom(np.array([1, 2]), artist, np.array([NOW_MS, NOW_MS])).tolist() == [1.0, 0.0]
 
@@ -112,7 +112,7 @@ def test_a_hits_popularity_is_added_to_its_score(small_world):
     times = NOW_MS + np.arange(14) * 24 * HOUR_MS
     popularity = np.array([model.popularity(tracks, np.full(len(tracks), at_ms)) for at_ms in times])
     day, hit = np.unravel_index(popularity.argmax(), popularity.shape)
-    heard = hearing(small_world, [hit], times[day])
+    heard = exposure(small_world, [hit], times[day])
     inner = float(small_world.catalogue.embeddings[hit].astype(float) @ heard.tastes[0])
     assert popularity[day, hit] > 0.5
     expected = round(liking(small_world, 0, inner + HEIGHT * popularity[day, hit]), 2)
@@ -198,8 +198,8 @@ def test_between_two_shifts_a_session_is_botifys_under_other_names(small_world):
     assert (opened.tastes == usual.tastes).all()
     for user, period in zip(users.tolist(), times // SHIFT_MS, strict=True):
         assert model.sounds_like(period)[opened.tracks[user]] == usual.tracks[user]
-    heard = hearing(small_world, opened.tracks, times, users=users)
-    assert (model.fractions(heard) == botify.fractions(hearing(small_world, usual.tracks, times, users=users))).all()
+    heard = exposure(small_world, opened.tracks, times, users=users)
+    assert (model.fractions(heard) == botify.fractions(exposure(small_world, usual.tracks, times, users=users))).all()
 
 
 class TwoTracks:
@@ -211,8 +211,8 @@ class TwoTracks:
     def open(self, users, keys, time_ms):
         return self.botify.open(users, keys, time_ms)
 
-    def fractions(self, hearing):
-        return np.where(hearing.tracks % 2 == 0, 1.0, 0.0)
+    def fractions(self, exposure):
+        return np.where(exposure.tracks % 2 == 0, 1.0, 0.0)
 
 
 class NoModel:

@@ -4,29 +4,29 @@ import numpy as np
 import pytest
 
 from schemas.events import Recommendation
-from sim.loop.conversation import Conversation
+from sim.loop.conversation import RequestTracker
 from sim.loop.result import LatencyHistogram
-from sim.simulation import Listens
+from sim.simulation import FinishedListens
 
 SEATS = 4
 
 
 @pytest.fixture
 def talk():
-    return Conversation("run", seats=SEATS, tracks=100, timeout_s=5.0)
+    return RequestTracker("run", slots=SEATS, tracks=100, timeout_s=5.0)
 
 
-def heard(positions, ended=None, seats=None):
-    seats = np.arange(len(positions)) if seats is None else np.array(seats)
-    return Listens(
-        seats=seats,
-        users=seats + 10,
-        ordinals=np.zeros(len(seats), dtype=np.int64),
+def heard(positions, ended=None, slots=None):
+    slots = np.arange(len(positions)) if slots is None else np.array(slots)
+    return FinishedListens(
+        slots=slots,
+        users=slots + 10,
+        ordinals=np.zeros(len(slots), dtype=np.int64),
         positions=np.array(positions),
-        tracks=seats + 50,
-        fractions=np.full(len(seats), 0.25),
-        time_ms=np.full(len(seats), 1000),
-        ended=np.array(ended if ended is not None else [False] * len(seats)),
+        tracks=slots + 50,
+        fractions=np.full(len(slots), 0.25),
+        time_ms=np.full(len(slots), 1000),
+        ended=np.array(ended if ended is not None else [False] * len(slots)),
     )
 
 
@@ -42,8 +42,8 @@ def test_a_listen_says_what_led_to_it_and_the_first_says_that_nothing_did(talk):
         ("run-11-0-0", "run-11-0"),
     ]
     answers = talk.match([answer(requests[1])], now_s=1.5)
-    assert (answers.seats.tolist(), answers.tracks.tolist(), answers.latencies_ms.tolist()) == ([1], [7], [500.0])
-    (listen,), (request,) = talk.tell(heard([1], seats=[1]), now_s=2.0)
+    assert (answers.slots.tolist(), answers.tracks.tolist(), answers.latencies_ms.tolist()) == ([1], [7], [500.0])
+    (listen,), (request,) = talk.tell(heard([1], slots=[1]), now_s=2.0)
     assert (listen.recommender, listen.treatments, listen.propensity, listen.latency_ms) == (
         "mix",
         {"A": "T1"},
@@ -71,9 +71,9 @@ def test_copies_late_and_foreign_answers_are_dropped(talk):
 
 def test_an_answer_that_is_no_track_is_counted_and_the_request_stays_open(talk):
     _, requests = talk.tell(heard([0]), now_s=0.0)
-    assert len(talk.match([answer(requests[0], track=100), answer(requests[0], track=-1)], now_s=0.1).seats) == 0
+    assert len(talk.match([answer(requests[0], track=100), answer(requests[0], track=-1)], now_s=0.1).slots) == 0
     assert talk.unusable == 2
-    assert talk.match([answer(requests[0])], now_s=0.2).seats.tolist() == [0]
+    assert talk.match([answer(requests[0])], now_s=0.2).slots.tolist() == [0]
 
 
 def test_a_request_is_made_once_more_under_its_own_id_and_then_given_up(talk):
@@ -87,7 +87,7 @@ def test_a_request_is_made_once_more_under_its_own_id_and_then_given_up(talk):
     assert talk.overdue(np.array([1]), now_s=10.0)[1].tolist() == []
     again, given_up = talk.overdue(np.array([1]), now_s=10.2)
     assert (again, given_up.tolist()) == ([], [1])
-    assert len(talk.match([answer(requests[1])], now_s=10.3).seats) == 0  # too late
+    assert len(talk.match([answer(requests[1])], now_s=10.3).slots) == 0  # too late
     assert talk.dropped == 1
 
 

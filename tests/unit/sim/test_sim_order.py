@@ -1,4 +1,4 @@
-"""A listener's results depend on the seed, the world and the answers; never on the order in which seats are served."""
+"""A listener's results depend on the seed, the world and the answers; never on the order in which slots are served."""
 
 import time
 from collections import defaultdict
@@ -39,12 +39,12 @@ def served_in_any_order(world, model, options, order_seed):
         waiting = heard.where(~heard.ended)
         keys = mix(5, waiting.users, waiting.ordinals, waiting.positions)
         tracks = integers(keys, 0, np.int64(len(world.catalogue)))
-        asking += zip(waiting.seats.tolist(), tracks.tolist(), strict=True)
+        asking += zip(waiting.slots.tolist(), tracks.tolist(), strict=True)
         rng.shuffle(asking)
         served, asking = asking[: len(asking) // 2 + 1], asking[len(asking) // 2 + 1 :]
         if served:
-            seats, answers = np.array(served).T
-            simulation.answer(seats, answers)
+            slots, answers = np.array(served).T
+            simulation.answer(slots, answers)
     return dict(listens)
 
 
@@ -125,5 +125,5 @@ def test_a_listener_who_gives_up_makes_room_for_the_next(small_world):
     while simulation.running:
         heard = simulation.finish_listens(2**62)
         users += heard.users.tolist()
-        simulation.abandon(heard.seats)
+        simulation.abandon(heard.slots)
     assert len(set(users)) == 3

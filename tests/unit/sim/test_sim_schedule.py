@@ -11,11 +11,11 @@ from sim.schedule import _HOURLY, DAY_MS, NOBODY, DailySchedule, RelaySchedule, 
 
 
 def test_a_relay_gives_every_listener_as_many_sessions_give_or_take_one():
-    schedule = RelaySchedule(np.arange(10), seats=4, sessions=25)
+    schedule = RelaySchedule(np.arange(10), slots=4, sessions=25)
     counts = np.zeros(10, dtype=int)
-    seats = np.arange(4)
+    slots = np.arange(4)
     for turn in range(20):
-        arrivals = schedule.arrivals(seats, np.full(4, turn), np.zeros(4, dtype=np.int64))
+        arrivals = schedule.arrivals(slots, np.full(4, turn), np.zeros(4, dtype=np.int64))
         for user, ordinal in zip(arrivals.users, arrivals.ordinals, strict=True):
             if user != NOBODY:
                 assert ordinal == counts[user]
@@ -24,7 +24,7 @@ def test_a_relay_gives_every_listener_as_many_sessions_give_or_take_one():
 
 
 def test_there_are_no_more_seats_than_listeners():
-    assert RelaySchedule(np.arange(3), seats=2000).seats == 3
+    assert RelaySchedule(np.arange(3), slots=2000).slots == 3
 
 
 @pytest.mark.parametrize("text", ["4/4", "a/4", "1", "-1/2", "1/2/3"])
@@ -45,17 +45,17 @@ def test_a_year_of_ten_thousand_listeners_keeps_one_clock():
     """Λ⁻¹(Λ(t)) is t to the millisecond a year on and decades from the epoch, and nobody's clock runs away."""
     start_ms = 1_800_000_000_000
     schedule = DailySchedule(np.arange(10_000), seed=1, start_ms=start_ms, days=365.0)
-    seats = np.arange(10_000)
+    slots = np.arange(10_000)
     turns = np.zeros(10_000, dtype=np.int64)
     now = np.full(10_000, start_ms)
     starts = []
-    while len(seats):
-        arrivals = schedule.arrivals(seats, turns[seats], now[seats])
+    while len(slots):
+        arrivals = schedule.arrivals(slots, turns[slots], now[slots])
         there = arrivals.users != NOBODY
-        seats = seats[there]
-        assert (arrivals.start_ms[there] >= now[seats]).all()
-        now[seats] = arrivals.start_ms[there]
-        turns[seats] += 1
+        slots = slots[there]
+        assert (arrivals.start_ms[there] >= now[slots]).all()
+        now[slots] = arrivals.start_ms[there]
+        turns[slots] += 1
         starts.append(arrivals.start_ms[there])
     starts = np.concatenate(starts)
     assert np.abs(time_ms(busy_days(starts)) - starts).max() <= 1

@@ -62,7 +62,7 @@ def test_agrees_with_a_plain_python_model_listen_by_listen(default_world):
         tracks = by_artist[(user + ordinal) % 50] if position % 2 else np.arange(len(catalogue))
         return int(tracks[int(draw(key, 0) * len(tracks))])
 
-    schedule = RelaySchedule(np.arange(LISTENERS), seats=300, sessions=SESSIONS)
+    schedule = RelaySchedule(np.arange(LISTENERS), slots=300, sessions=SESSIONS)
     simulation = Simulation(default_world, BotifyListeners(default_world, SEED), schedule, SEED)
     sessions: dict[tuple[int, int], list[tuple[int, float, bool]]] = {}
     while simulation.running:
@@ -81,7 +81,7 @@ def test_agrees_with_a_plain_python_model_listen_by_listen(default_world):
             recommend(user, ordinal, position + 1)
             for user, ordinal, position in zip(asking.users, asking.ordinals, asking.positions, strict=True)
         ]
-        simulation.answer(asking.seats, np.array(answers, dtype=np.int64))
+        simulation.answer(asking.slots, np.array(answers, dtype=np.int64))
 
     assert len(sessions) == SESSIONS
     assert {user for user, _ in sessions} == set(range(LISTENERS))

@@ -8,10 +8,10 @@ from unittest.mock import MagicMock
 import pytest
 
 from core.errors import NoBrokerError
+from core.kafka import admin as kafka_admin
 from core.kafka import reachable
 from core.kafka.reachable import check_kafka, require_kafka
 from core.settings import Settings
-from schemas import topic_id
 from services.gateway.errors import NO_CATALOGUE
 from services.stack.errors import StackError
 from services.stack.ports import HOST, find_free
@@ -54,12 +54,12 @@ def test_a_server_that_takes_connections_and_never_answers_is_told_apart(listene
 
 
 def test_brokers_that_never_describe_a_topic_are_no_broker(monkeypatch):
-    monkeypatch.setattr(topic_id, "TIMEOUT_S", 0.05)
-    monkeypatch.setattr(topic_id, "GRACE_S", 0.0)
+    monkeypatch.setattr(kafka_admin, "TOPIC_ID_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(kafka_admin, "GRACE_S", 0.0)
     admin = MagicMock()
     admin.describe_topics.return_value = {"botify.listens": Future()}
     with pytest.raises(NoBrokerError, match=r"botify\.listens: no broker answers"):
-        topic_id.read_topic_id(admin, "botify.listens")
+        kafka_admin.read_topic_id(admin, "botify.listens")
 
 
 def test_an_address_without_a_port_is_not_reachable():

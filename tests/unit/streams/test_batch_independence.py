@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from schemas.events import Listen
 from streams.folds.projection import Record
-from streams.folds.users import Users
+from streams.folds.users import UserStates
 from tests.support import make_listens
 from tests.unit.strategies import listen_sequences
 from tests.unit.streams.driving import drive
@@ -51,7 +51,7 @@ def test_a_cache_that_is_too_small_changes_nothing() -> None:
     records = records_of(make_listens(600, users=40, tracks=20, seed=2))
 
     def final_states(cache_size: int, batch: int) -> dict[bytes, bytes | None]:
-        users, stored = Users(cache_size), dict[bytes, bytes | None]()
+        users, stored = UserStates(cache_size), dict[bytes, bytes | None]()
         for at in range(0, len(records), batch):
             for name, fields in users.missing(records[at : at + batch]).items():
                 users.load_fields(name, {field: stored.get(field) for field in fields})

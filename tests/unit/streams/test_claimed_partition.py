@@ -17,8 +17,8 @@ from streams.folds.users import USERS, UserState
 from streams.store.memory import MemoryStore
 from streams.store.protocol import Outcome
 from streams.worker.intake import Intake, Rejected
-from streams.worker.partition import ClaimedPartition, Counters
-from streams.worker.publisher import Emitted
+from streams.worker.partition import WorkerCounters, WorkerPartition
+from streams.worker.publisher import Publishable
 from tests.unit.streams.records import CODEC, NOW_MS, KafkaRecord, listen, record
 
 
@@ -33,7 +33,7 @@ class Sent:
         self.checkpoints: list[int | None] = []
         self.fails = False
 
-    async def emit(self, events: Sequence[Emitted], rejected: Sequence[Rejected]) -> None:
+    async def emit(self, events: Sequence[Publishable], rejected: Sequence[Rejected]) -> None:
         if self.fails:
             raise ConnectionError("no broker")
         self.sessions += [event for event in events if isinstance(event, Session)]
@@ -47,10 +47,10 @@ class Worker:
 
     def __init__(self, store: MemoryStore | None = None, *, training: bool = False) -> None:
         self.store = store or MemoryStore()
-        self.sent, self.counters = Sent(self.store), Counters()
+        self.sent, self.counters = Sent(self.store), WorkerCounters()
         claim = asyncio.run(self.store.claim(0, "me", "t"))
         intake = Intake(CODEC, {7}, lambda: None)
-        self.partition = ClaimedPartition(
+        self.partition = WorkerPartition(
             0, claim, claim.next_offset or 0, self.store, intake, self.sent, self.counters, training=training
         )
         asyncio.run(self.partition.load())

@@ -12,9 +12,9 @@ from streams.folds.users import USERS, UserState
 from streams.store.memory import MemoryStore
 from streams.store.protocol import Claim, Outcome, Store
 from streams.worker.intake import Intake, Rejected
-from streams.worker.partition import ClaimedPartition, Counters
-from streams.worker.partition_manager import HELD_BYTES, LANE_RUNS, OwnedPartitions
-from streams.worker.publisher import Emitted
+from streams.worker.partition import WorkerCounters, WorkerPartition
+from streams.worker.partition_manager import HELD_BYTES, WAITING_RUNS, PartitionManager
+from streams.worker.publisher import Publishable
 from streams.worker.topic_state import TopicMismatchError, TopicState
 from streams.worker.transport import Run
 from tests.unit.streams.records import CODEC, TOPIC, record, run_of
@@ -50,7 +50,7 @@ class ScriptedStore(MemoryStore):
 
 
 class Silent:
-    async def emit(self, events: Sequence[Emitted], rejected: Sequence[Rejected]) -> None:
+    async def emit(self, events: Sequence[Publishable], rejected: Sequence[Rejected]) -> None:
         """Send nothing."""
 
 
@@ -60,9 +60,9 @@ class Harness:
     def __init__(self, reclaim_after_s: float) -> None:
         self.store = ScriptedStore()
         self.seeks: list[tuple[int, int]] = []
-        self.counters = Counters()
+        self.counters = WorkerCounters()
         self.topic = TopicState("t", {0: 0, 1: 0}, {0: 1000, 1: 1000})
-        self.owned = OwnedPartitions(
+        self.owned = PartitionManager(
             topic=TOPIC,
             store=self.store,
             open_partition=self._open,
@@ -71,9 +71,9 @@ class Harness:
             reclaim_after_s=reclaim_after_s,
         )
 
-    async def _open(self, partition: int, claim: Claim, start: int, store: Store) -> ClaimedPartition:
+    async def _open(self, partition: int, claim: Claim, start: int, store: Store) -> WorkerPartition:
         intake = Intake(CODEC, {7}, lambda: None)
-        return ClaimedPartition(partition, claim, start, store, intake, Silent(), self.counters)
+        return WorkerPartition(partition, claim, start, store, intake, Silent(), self.counters)
 
     async def _describe(self) -> TopicState:
         return self.topic
@@ -190,10 +190,10 @@ def test_other_lanes_go_on_while_one_waits() -> None:
         await h.owned.submit(run_of(0))
         await h.until(lambda: h.counters.fenced)
         async with asyncio.timeout(5):
-            for offset in range(LANE_RUNS * 3):
+            for offset in range(WAITING_RUNS * 3):
                 await h.owned.submit(run_of(offset + 1))
                 await h.owned.submit(run_of(offset, partition=1))
-        await h.folded(LANE_RUNS * 3, partition=1)
+        await h.folded(WAITING_RUNS * 3, partition=1)
 
     scenario(play, reclaim_after_s=3600)
 
@@ -230,9 +230,9 @@ def test_releasing_ends_the_lanes_without_failing_and_lets_go_of_who_waits() -> 
     async def play(h: Harness) -> None:
         await h.owned.claim({0})
         h.store.hold.clear()
-        for offset in range(LANE_RUNS + 1):
+        for offset in range(WAITING_RUNS + 1):
             await h.owned.submit(run_of(offset))
-        waiting = asyncio.create_task(h.owned.submit(run_of(LANE_RUNS + 1)))
+        waiting = asyncio.create_task(h.owned.submit(run_of(WAITING_RUNS + 1)))
         await asyncio.sleep(0)
         assert not waiting.done()
         await h.owned.release()
@@ -340,7 +340,9 @@ def test_two_claims_at_once_leave_the_lanes_of_the_last() -> None:
         first, second = await asyncio.gather(h.owned.claim({0, 1}), h.owned.claim({1}))
         assert (first, second) == ({0: 0, 1: 0}, {1: 0})
         assert h.owned.applied() == {1: 0}
-        assert [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("lane")] == ["lane-1"]
+        assert [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("partition-")] == [
+            "partition-1"
+        ]
 
     scenario(play)
 

@@ -9,7 +9,7 @@ import pytest
 
 from core.kafka.partition_log import LogRecord
 from streams.replay.plan import Pacer, ReplayError, make_plan, parse_speed
-from streams.replay.swap import superfluous, why_not
+from streams.replay.swap import removable, validate_swap
 from streams.store.namespaces import NamespaceRecord, excluded_since
 from streams.worker.topic_state import TopicState
 
@@ -98,13 +98,13 @@ def record(id_: str = "r1", **changes: object) -> NamespaceRecord:
     ],
 )
 def test_only_what_is_fit_is_swapped(changes: dict[str, object], force: bool, reason: str | None) -> None:
-    found = why_not(record(**changes), "b.live", force=force)
+    found = validate_swap(record(**changes), "b.live", force=force)
     assert found is None if reason is None else reason in (found or "")
 
 
 def test_what_was_begun_before_an_exclusion_is_not_swapped_unforced() -> None:
-    assert "3 listens were excluded since" in (why_not(record(), "b.live", force=False, excluded=3) or "")
-    assert why_not(record(), "b.live", force=True, excluded=3) is None
+    assert "3 listens were excluded since" in (validate_swap(record(), "b.live", force=False, excluded=3) or "")
+    assert validate_swap(record(), "b.live", force=True, excluded=3) is None
 
 
 def test_a_record_is_read_as_it_was_written() -> None:
@@ -124,5 +124,5 @@ def test_a_record_of_before_there_were_exclusions_knows_of_none() -> None:
 def test_only_what_nobody_needs_is_removed() -> None:
     known = [record("r1"), record("r2"), record("r3", done=False), record("r4")]
     former = ["b.live", "b.r1"]
-    assert superfluous("b.r2", former, known, "b.live", everything=False) == ["b.live"]
-    assert superfluous("b.r2", former, known, "b.live", everything=True) == ["b.live", "b.r1", "b.r3", "b.r4"]
+    assert removable("b.r2", former, known, "b.live", everything=False) == ["b.live"]
+    assert removable("b.r2", former, known, "b.live", everything=True) == ["b.live", "b.r1", "b.r3", "b.r4"]

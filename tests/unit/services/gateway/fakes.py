@@ -15,7 +15,7 @@ from schemas.codec import Codec
 from schemas.events import Listen, Recommendation, RecommendationRequest, Track
 from services.gateway.app import build_app
 from services.gateway.errors import UnavailableError
-from services.gateway.messages import Place, Said
+from services.gateway.messages import Said, SessionPosition
 from services.gateway.options import GatewayOptions
 from services.gateway.rpc import Outcome
 from services.gateway.service import Fallback, GatewayService
@@ -31,34 +31,34 @@ NOW_MS = 1_000_000
 class MemorySession:
     """A listener's session, and what its last call said."""
 
-    place: Place
+    place: SessionPosition
     said: Said
-    led_by: bytes | None = None
+    attribution: bytes | None = None
 
 
-class MemorySessions:
+class MemorySessionStore:
     """Sessions in a dictionary; they never expire."""
 
     def __init__(self) -> None:
         self.of_users: dict[int, MemorySession] = {}
 
-    async def take(self, user: int, said: Said) -> Place:
+    async def take(self, user: int, said: Said) -> SessionPosition:
         session = self.of_users.get(user)
         if session is not None and session.said.text == said.text and (said.keyed or not session.place.answered):
-            return session.place._replace(led_by=session.led_by)
+            return session.place._replace(attribution=session.attribution)
         if session is None or session.said.ends:
-            place, led_by = Place(said.event_id, 0, None, said.event_id), None
+            place, attribution = SessionPosition(said.event_id, 0, None, said.event_id), None
         else:
-            before, led_by = session.place, session.led_by
-            place = Place(before.session_id, before.position + 1, led_by, said.event_id)
-        self.of_users[user] = MemorySession(place, said, led_by)
+            before, attribution = session.place, session.attribution
+            place = SessionPosition(before.session_id, before.position + 1, attribution, said.event_id)
+        self.of_users[user] = MemorySession(place, said, attribution)
         return place
 
-    async def remember(self, user: int, event_id: str, led_by: bytes = b"") -> None:
+    async def remember(self, user: int, event_id: str, attribution: bytes = b"") -> None:
         session = self.of_users.get(user)
         if session is not None and session.place.event_id == event_id:
             session.place = session.place._replace(answered=True)
-            session.led_by = led_by or session.led_by
+            session.attribution = attribution or session.attribution
 
 
 class FakeExchange:
@@ -122,15 +122,15 @@ class FakeGateway:
     """A service over the fakes; `problems` as it is told."""
 
     def __init__(self) -> None:
-        self.exchange = FakeExchange()
-        self.sessions = MemorySessions()
+        self.rpc = FakeExchange()
+        self.sessions = MemorySessionStore()
         self.catalogue = FakeCatalogue()
         self.popular = list(POPULAR)
         self.found_problems: list[str] = []
         self.service = GatewayService(
             1000,
             codec=Codec(),
-            exchange=self.exchange,
+            rpc=self.rpc,
             sessions=self.sessions,
             tracks=KnownTracks(self.catalogue),  # type: ignore[arg-type]
             fallback=Fallback(lambda: self.popular, lambda: range(TRACKS), lambda _: {"A": "C"}),

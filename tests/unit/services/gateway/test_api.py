@@ -78,7 +78,7 @@ def test_a_whole_number_may_have_a_decimal_point(client: TestClient, way: dict[s
 
 
 def test_a_fallback_is_marked_and_counted(gateway: FakeGateway, client: TestClient, way: dict[str, str]) -> None:
-    gateway.exchange.silent = True
+    gateway.rpc.silent = True
     response = client.post("/next/42", content=b'{"track": 7, "time": 0.3}', headers=way)
     assert response.json()["track"] in POPULAR
     assert response.headers["x-botify-fallback"] == "true"
@@ -109,7 +109,7 @@ def test_what_is_wrong_is_named(
     client: TestClient, gateway: FakeGateway, way: dict[str, str], path: str, body: bytes, field: list[str]
 ) -> None:
     assert fields(client.post(path, content=body, headers=way)) == [field]
-    assert gateway.exchange.listens == []
+    assert gateway.rpc.listens == []
 
 
 @pytest.mark.parametrize("body", [b"{", b"\xff\xfe", b'{"track": 7, "time": 0.3', b"[" * 10_000])
@@ -125,7 +125,7 @@ def test_a_body_that_does_not_say_it_is_json_is_refused(client: TestClient) -> N
 def test_without_kafka_the_client_is_asked_to_come_again(
     gateway: FakeGateway, client: TestClient, way: dict[str, str]
 ) -> None:
-    gateway.exchange.refusing = True
+    gateway.rpc.refusing = True
     for path in ("/next/42", "/last/42"):
         response = client.post(path, content=b'{"track": 7, "time": 0.3}', headers=way)
         assert (response.status_code, response.json()) == (503, {"detail": "Kafka is not reachable"})
@@ -187,26 +187,26 @@ def test_the_token_is_wanted_everywhere_but_for_health(gateway: FakeGateway) -> 
         assert client.get("/track/7", headers={"Authorization": "Bearer s3cret"}).status_code == 200
         by_browser = base64.b64encode(b"anyone:s3cret").decode()
         assert client.get("/track/7", headers={"Authorization": f"Basic {by_browser}"}).status_code == 200
-    assert gateway.exchange.listens == []
+    assert gateway.rpc.listens == []
 
 
 def test_each_answer_has_a_request_id(gateway: FakeGateway, client: TestClient) -> None:
     response = client.post("/next/42", json={"track": 7, "time": 0.3})
-    assert response.headers["x-request-id"] == gateway.exchange.requests[-1].request_id
+    assert response.headers["x-request-id"] == gateway.rpc.requests[-1].request_id
     response = client.post("/next/42", json={"track": 7, "time": 0.3}, headers={"X-Request-Id": "mine-1"})
     assert response.headers["x-request-id"] == "mine-1"
-    assert gateway.exchange.headers[-1] == (("x-request-id", b"mine-1"),)
-    assert gateway.exchange.requests[-1].request_id != "mine-1"
+    assert gateway.rpc.headers[-1] == (("x-request-id", b"mine-1"),)
+    assert gateway.rpc.requests[-1].request_id != "mine-1"
     assert client.get("/nothing", headers={"X-Request-Id": "m" * 200}).headers["x-request-id"] != "m" * 200
 
 
 def test_a_retry_counts_once_and_says_so(gateway: FakeGateway, client: TestClient, way: dict[str, str]) -> None:
     body = b'{"track": 7, "time": 0.3}'
-    gateway.exchange.unacknowledged = True
+    gateway.rpc.unacknowledged = True
     assert client.post("/next/42", content=body, headers=way).status_code == 503
-    gateway.exchange.unacknowledged = False
+    gateway.rpc.unacknowledged = False
     retry, repeat = (client.post("/next/42", content=body, headers=way) for _ in range(2))
-    first, copy, second = (listen.event_id for listen in gateway.exchange.listens)
+    first, copy, second = (listen.event_id for listen in gateway.rpc.listens)
     assert first == copy != second
     assert [answer.headers["x-event-id"] for answer in (retry, repeat)] == [first, second]
 
@@ -220,7 +220,7 @@ def test_a_key_of_the_clients_makes_a_call_count_once(
         assert [answer.status_code for answer in answers] == [200, 200]
         assert answers[0].json() == answers[1].json()
         assert answers[0].headers["x-event-id"] == answers[1].headers["x-event-id"]
-    assert len(gateway.exchange.listens) == 2
+    assert len(gateway.rpc.listens) == 2
 
 
 @pytest.mark.parametrize("key", ["", "two words", "k" * 129, "schl\xfcssel"])
@@ -229,7 +229,7 @@ def test_a_key_that_cannot_be_used_is_refused(gateway: FakeGateway, client: Test
     response = client.post("/next/42", json={"track": 7, "time": 0.3}, headers=headers)
     assert response.status_code == 400
     assert "Idempotency-Key" in response.json()["detail"]
-    assert gateway.exchange.listens == []
+    assert gateway.rpc.listens == []
 
 
 def test_requests_are_counted_by_route_and_status(client: TestClient) -> None:

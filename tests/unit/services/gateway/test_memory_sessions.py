@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.gateway_sessions_contract import SessionsContract
-from tests.unit.services.gateway.fakes import MemorySessions
+from tests.unit.services.gateway.fakes import MemorySessionStore
 
 
 class TestMemorySessions(SessionsContract):
     @pytest.fixture
-    def sessions(self) -> MemorySessions:
-        return MemorySessions()
+    def sessions(self) -> MemorySessionStore:
+        return MemorySessionStore()

@@ -9,7 +9,7 @@ import pytest
 
 from schemas.events import Listen
 from services.gateway.errors import UnavailableError, UnknownTrackError
-from services.gateway.messages import Call, Heard
+from services.gateway.messages import Heard, RequestId
 from services.gateway.service import Answer
 from tests.support import make_tracks
 from tests.unit.services.gateway.fakes import NOW_MS, POPULAR, TRACKS, FakeGateway
@@ -25,7 +25,7 @@ def tell(gateway: FakeGateway, *calls: tuple[str, int, int]) -> list[Answer | No
 
     async def one_after_the_other() -> list[Answer | None]:
         return [
-            await getattr(gateway.service, name)(Heard(user, track, 0.5), Call(f"g-{number}"))
+            await getattr(gateway.service, name)(Heard(user, track, 0.5), RequestId(f"g-{number}"))
             for number, (name, user, track) in enumerate(calls)
         ]
 
@@ -34,24 +34,22 @@ def tell(gateway: FakeGateway, *calls: tuple[str, int, int]) -> list[Answer | No
 
 def call(gateway: FakeGateway, name: str, id_: str, track: int, key: str | None = None) -> Answer | str:
     """Make one call of listener 1."""
-    answer: Answer | str = asyncio.run(getattr(gateway.service, name)(Heard(1, track, 0.5), Call(id_, None, key)))
+    answer: Answer | str = asyncio.run(getattr(gateway.service, name)(Heard(1, track, 0.5), RequestId(id_, None, key)))
     return answer
 
 
 def test_a_listen_is_told_with_its_request_and_answered(gateway: FakeGateway) -> None:
     assert tell(gateway, ("next", 42, 7)) == [Answer(8, fallback=False, event_id="g-0")]
     expected = Listen("g-0", 42, 7, 0.5, NOW_MS, "g-0", 0, False, None, {}, None, None)
-    assert gateway.exchange.listens == [expected]
-    (request,) = gateway.exchange.requests
+    assert gateway.rpc.listens == [expected]
+    (request,) = gateway.rpc.requests
     assert request[:7] == ("g-0", 42, "g-0", 0, 7, 0.5, NOW_MS)
     assert 0 < request.deadline_ms - time.time() * 1000 <= 1000
 
 
 def test_calls_of_a_listener_are_one_session_until_the_last(gateway: FakeGateway) -> None:
     tell(gateway, ("next", 1, 7), ("next", 2, 7), ("next", 1, 8), ("last", 1, 9), ("next", 1, 7))
-    told = [
-        (listen.user, listen.session_id, listen.position, listen.ended_session) for listen in gateway.exchange.listens
-    ]
+    told = [(listen.user, listen.session_id, listen.position, listen.ended_session) for listen in gateway.rpc.listens]
     assert told == [
         (1, "g-0", 0, False),
         (2, "g-1", 0, False),
@@ -63,7 +61,7 @@ def test_calls_of_a_listener_are_one_session_until_the_last(gateway: FakeGateway
 
 def test_a_listen_says_what_led_to_it(gateway: FakeGateway) -> None:
     tell(gateway, ("next", 1, 7), ("last", 1, 8))
-    last = gateway.exchange.listens[-1]
+    last = gateway.rpc.listens[-1]
     assert (last.recommender, last.treatments, last.propensity, last.policy, last.candidates) == (
         "next",
         {"A": "T1"},
@@ -77,42 +75,42 @@ def test_a_listen_says_what_led_to_it(gateway: FakeGateway) -> None:
 
 def test_a_track_of_the_listeners_own_choice_was_led_to_by_nobody(gateway: FakeGateway) -> None:
     tell(gateway, ("next", 1, 7), ("next", 1, 3))
-    assert gateway.exchange.listens[-1].recommender is None
-    assert gateway.exchange.listens[-1].treatments == {}
+    assert gateway.rpc.listens[-1].recommender is None
+    assert gateway.rpc.listens[-1].treatments == {}
 
 
 def test_an_old_record_of_what_led_to_a_listen_is_left_out(gateway: FakeGateway) -> None:
     tell(gateway, ("next", 1, 7))
-    gateway.sessions.of_users[1].led_by = b"\0" * 8 + b"\0\xff\xff\xff\xffwritten by a newer gateway"
+    gateway.sessions.of_users[1].attribution = b"\0" * 8 + b"\0\xff\xff\xff\xffwritten by a newer gateway"
     tell(gateway, ("next", 1, 8))
-    assert gateway.exchange.listens[-1].recommender is None
+    assert gateway.rpc.listens[-1].recommender is None
 
 
 def test_without_an_answer_a_popular_track_serves_and_is_named(gateway: FakeGateway) -> None:
-    gateway.exchange.silent = True
+    gateway.rpc.silent = True
     (answer,) = tell(gateway, ("next", 1, 7))
     assert answer is not None
     assert answer.fallback
     assert answer.track in POPULAR
     tell(gateway, ("last", 1, answer.track))
-    last = gateway.exchange.listens[-1]
+    last = gateway.rpc.listens[-1]
     assert (last.recommender, last.propensity, last.treatments) == ("gateway-popular", 0.5, {"A": "C"})
 
 
 def test_before_anything_is_popular_any_track_serves(gateway: FakeGateway) -> None:
-    gateway.exchange.silent, gateway.popular = True, []
+    gateway.rpc.silent, gateway.popular = True, []
     (answer,) = tell(gateway, ("next", 1, 7))
     assert answer is not None
     assert answer.fallback
     tell(gateway, ("last", 1, answer.track))
-    last = gateway.exchange.listens[-1]
+    last = gateway.rpc.listens[-1]
     assert (last.recommender, last.propensity) == ("gateway-random", 1 / TRACKS)
 
 
 def test_an_unknown_track_is_not_told(gateway: FakeGateway) -> None:
     with pytest.raises(UnknownTrackError, match="no track 20"):
         tell(gateway, ("next", 1, TRACKS))
-    assert gateway.exchange.listens == []
+    assert gateway.rpc.listens == []
     assert gateway.sessions.of_users == {}
 
 
@@ -121,7 +119,7 @@ def test_a_track_that_is_new_is_found(gateway: FakeGateway) -> None:
         tell(gateway, ("next", 1, TRACKS))
     gateway.catalogue.added = {track.track: track for track in make_tracks(1, first=TRACKS)}
     tell(gateway, ("next", 1, TRACKS))  # however short ago the topic was read
-    assert gateway.exchange.listens[-1].track == TRACKS
+    assert gateway.rpc.listens[-1].track == TRACKS
 
 
 def test_the_catalogue_is_not_read_for_each_unknown_track(gateway: FakeGateway) -> None:
@@ -152,18 +150,18 @@ def test_a_recommendation_that_cannot_be_kept_is_given_all_the_same(gateway: Fak
 
 
 def told(gateway: FakeGateway) -> list[tuple[str, str, int]]:
-    return [(listen.event_id, listen.session_id, listen.position) for listen in gateway.exchange.listens]
+    return [(listen.event_id, listen.session_id, listen.position) for listen in gateway.rpc.listens]
 
 
 @pytest.mark.parametrize("name", ["next", "last"])
 def test_a_retry_of_what_was_not_answered_is_the_same_listen(gateway: FakeGateway, name: str) -> None:
     """Invariant: the worker drops the copy, by its id."""
     tell(gateway, ("next", 1, 6))
-    gateway.exchange.unacknowledged = True
+    gateway.rpc.unacknowledged = True
     for number in (1, 2):
         with pytest.raises(UnavailableError):
             call(gateway, name, f"g-{number}", track=7)
-    gateway.exchange.unacknowledged = False
+    gateway.rpc.unacknowledged = False
     call(gateway, name, "g-3", track=7)
     assert told(gateway) == [("g-0", "g-0", 0)] + [("g-1", "g-0", 1)] * 3
     call(gateway, name, "g-4", track=7)
@@ -171,25 +169,25 @@ def test_a_retry_of_what_was_not_answered_is_the_same_listen(gateway: FakeGatewa
 
 
 def test_a_client_that_gave_up_on_a_listen_goes_on(gateway: FakeGateway) -> None:
-    gateway.exchange.unacknowledged = True
+    gateway.rpc.unacknowledged = True
     with pytest.raises(UnavailableError):
         call(gateway, "next", "g-1", track=7)
-    gateway.exchange.unacknowledged = False
+    gateway.rpc.unacknowledged = False
     call(gateway, "next", "g-2", track=8)
     assert told(gateway) == [("g-1", "g-1", 0), ("g-2", "g-1", 1)]
 
 
 def test_with_a_key_a_retry_gets_the_answer_again(gateway: FakeGateway) -> None:
     first, again = (call(gateway, "next", id_, track=7, key="mine") for id_ in ("g-1", "g-2"))
-    assert first == again == Answer(8, fallback=False, event_id=gateway.exchange.listens[0].event_id)
-    assert len(gateway.exchange.listens) == 1
+    assert first == again == Answer(8, fallback=False, event_id=gateway.rpc.listens[0].event_id)
+    assert len(gateway.rpc.listens) == 1
     call(gateway, "next", "g-3", track=7, key="another")
     call(gateway, "last", "g-4", track=7, key="last")
     call(gateway, "last", "g-5", track=7, key="last")
     assert [position for _, _, position in told(gateway)] == [0, 1, 2]
     gateway.sessions.of_users.clear()
     call(gateway, "last", "g-6", track=7, key="last")
-    assert gateway.exchange.listens[-1].event_id == gateway.exchange.listens[-2].event_id, "wherever the session went"
+    assert gateway.rpc.listens[-1].event_id == gateway.rpc.listens[-2].event_id, "wherever the session went"
 
 
 def test_a_key_that_is_used_again_is_no_retry_of_another_listen(gateway: FakeGateway) -> None:
