@@ -20,7 +20,7 @@ unit: $(VENV)/.test ## The tests that need no server, and the examples in the do
 	@$(BIN)/pytest --doctest-modules tests/unit $(PACKAGES)
 
 containers: $(VENV)/.test ## The integration tests on Kafka and Redis in Docker containers
-	@BOTIFY_TEST_SERVERS=docker $(BIN)/pytest tests/integration --ignore tests/integration/stack
+	@BOTIFY_TEST_SERVERS=docker $(BIN)/pytest tests/integration --ignore tests/integration/services/stack
 
 bench: $(VENV)/.test ## Measure; writes bench/results.json
 	@$(BIN)/python -m bench

@@ -4,7 +4,7 @@ Faust makes four asyncio tasks a message, which is about 100 µs. Here a message
 partition, so that cost is shared by thousands of events. And Redis owns the offsets: where Faust would seek to what
 the group has committed, the partitions are claimed in the store, which says where to go on.
 
-Everything overridden is public in Faust 0.15.3, and held by `tests/unit/streams/test_faust_contract.py`.
+Everything overridden is public in Faust 0.15.3, and held by `tests/unit/streams/worker/test_faust_contract.py`.
 """
 
 from __future__ import annotations

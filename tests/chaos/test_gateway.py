@@ -16,7 +16,7 @@ from schemas.events import Listen
 from schemas.topics import Topics
 from services.stack.embedded import EmbeddedStack
 from streams.folds.users import USERS, UserState
-from tests.integration.gateway.conftest import ready, start
+from tests.integration.services.gateway.conftest import ready, start
 from tests.support import eventually, offline_fold, read_topic, running
 
 DEADLINE_S = 2.0

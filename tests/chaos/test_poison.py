@@ -29,9 +29,9 @@ from streams.store.connect import connect
 from streams.store.keys import partition_key
 from tests.chaos.conftest import TRACKS, StartWorker
 from tests.chaos.whole import caught_up
-from tests.integration.gateway.conftest import ready, start
-from tests.integration.streams_tools.listens import fold_live
-from tests.integration.streams_tools.test_operator_commands import botify
+from tests.integration.services.gateway.conftest import ready, start
+from tests.integration.streams.cli.test_operator_commands import botify
+from tests.integration.streams.listens import fold_live
 from tests.learning import all_learned, learner_namespace, plain_learner
 from tests.support import (
     BASE_MS,

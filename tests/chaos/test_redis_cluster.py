@@ -19,7 +19,7 @@ from services.stack.watchdog import Watchdog
 from streams.store.keys import checkpoint_key, default_namespace
 from tests.chaos.programs import Program
 from tests.chaos.whole import caught_up
-from tests.integration.gateway.conftest import ready, start
+from tests.integration.services.gateway.conftest import ready, start
 from tests.support import eventually, offline_fold, redis_contents
 
 MASTERS = 3

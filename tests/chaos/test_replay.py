@@ -26,8 +26,8 @@ from streams.store.connect import connect
 from streams.store.keys import default_namespace
 from streams.store.namespaces import checkpoints
 from streams.verify import verify
-from tests.integration.streams_tools.conftest import with_sources
-from tests.integration.streams_tools.listens import USERS, write_catalogue, write_listens
+from tests.integration.streams.conftest import with_sources
+from tests.integration.streams.listens import USERS, write_catalogue, write_listens
 from tests.support import eventually
 
 LISTENS = int(os.environ.get("BOTIFY_TEST_REPLAY_LISTENS", "20000"))

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from core.settings import Settings
-from tests.integration.gateway.conftest import TRACKS, ready, start
+from tests.integration.services.gateway.conftest import TRACKS, ready, start
 from tests.support import eventually, running, write_catalogue
 
 CLIENTS = int(os.environ.get("BOTIFY_TEST_SLOW_CLIENTS", "500"))

@@ -22,8 +22,8 @@ from tests.chaos.load import Load, listens_for_ever
 from tests.chaos.programs import Program
 from tests.chaos.test_scaling import progresses
 from tests.chaos.whole import assert_whole, caught_up
-from tests.integration.gateway.conftest import ready, start
-from tests.integration.observing.scraping import get, is_ready, samples
+from tests.integration.core.scraping import get, is_ready, samples
+from tests.integration.services.gateway.conftest import ready, start
 from tests.learning import all_learned, assert_learned
 from tests.support import eventually, make_listens, produce, redis_contents
 

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 from analytics.cli import experiment
 from analytics.errors import AnalyticsError
 from core.settings import Settings
-from tests.integration.analytics.test_read_listens import produce
+from tests.integration.analytics.test_data import produce
 from tests.unit.analytics.listens import drawn
 from tests.unit.analytics.test_interactions import with_a_second
 

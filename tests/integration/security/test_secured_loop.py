@@ -23,8 +23,8 @@ from sim.world.generate import generate
 from sim.world.model import World
 from streams.store.connect import RedisUnreachableError, connect
 from streams.verify import verify
-from tests.integration.gateway.conftest import ready, start
 from tests.integration.security.conftest import REDIS, SECRETS, TOKEN, Secured
+from tests.integration.services.gateway.conftest import ready, start
 from tests.support import checkpoints, eventually, running
 
 SESSIONS = 60

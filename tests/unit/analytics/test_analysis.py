@@ -15,7 +15,7 @@ from analytics.render import render_table
 from analytics.sessions import sessions_of
 from schemas.events import Listen
 from tests.unit.analytics.listens import drawn
-from tests.unit.analytics.test_adjusted import with_a_past
+from tests.unit.analytics.test_adjust import with_a_past
 
 
 def analysed(listens: list[Listen], analysis: Analysis) -> Analysed:

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from analytics.export.cli import export as command
+from analytics.export.files import ExportError, read_manifest
+from analytics.export.run import Extent, export_topic
+from core.kafka.offsets import TopicPosition
+from core.settings import Settings
+from schemas.events import Listen
+from schemas.topics import Topics
+from tests.integration.analytics.test_data import produce
+from tests.unit.analytics.listens import drawn, listen
+
+
+def export(settings: Settings, path: Path, extent: Extent | None = None, commit_rows: int = 100) -> pd.DataFrame:
+    export_topic(settings, Topics.of(settings).listens, path, extent or Extent(), commit_rows=commit_rows)
+    return pd.read_parquet(path)
+
+
+def as_listens(frame: pd.DataFrame) -> list[Listen]:
+    rows = frame.astype(object).where(frame.notna(), None)[list(Listen._fields)].itertuples(index=False)
+    return sorted(Listen(*row)._replace(treatments=dict(row.treatments)) for row in rows)
+
+
+def test_rows_are_the_listens_and_a_second_export_adds_what_is_new(settings: Settings, tmp_path: Path) -> None:
+    listens = drawn(100, np.random.default_rng(1))
+    produce(settings, listens[:300], raw=[b"rubbish"])
+    path = tmp_path / "out"
+    assert as_listens(export(settings, path)) == sorted(listens[:300])
+    files = set(path.rglob("*.parquet"))
+    produce(settings, listens[300:])
+    frame = export(settings, path)
+    assert as_listens(frame) == sorted(listens)
+    assert files < set(path.rglob("*.parquet"))
+    assert not frame.duplicated(["kafka_partition", "kafka_offset"]).any()
+    manifest = read_manifest(path)
+    assert manifest is not None
+    assert (manifest.rows, manifest.rejected) == (len(listens), 1)
+
+
+def test_duckdb_reads_the_folder_with_its_days(settings: Settings, tmp_path: Path) -> None:
+    day_ms = 24 * 60 * 60 * 1000
+    produce(settings, [listen("r-1-0", 0), listen("r-1-0", 1, timestamp_ms=day_ms)])
+    export(settings, tmp_path / "out")
+    found = duckdb.read_parquet(f"{tmp_path}/out/*/*.parquet", hive_partitioning=True).select(
+        "position, day::VARCHAR, treatments['demo']"
+    )
+    assert sorted(found.fetchall()) == [(0, "1970-01-01", None), (1, "1970-01-02", "C")]
+
+
+def test_a_part_of_the_topic(settings: Settings, tmp_path: Path) -> None:
+    produce(settings, [listen("r-1-0", position) for position in range(10)])
+    extent = Extent(TopicPosition("offset", 3), TopicPosition("offset", 7))
+    assert export(settings, tmp_path / "out", extent)["position"].tolist() == [3, 4, 5, 6]
+    assert export(settings, tmp_path / "out")["position"].tolist() == [3, 4, 5, 6, 7, 8, 9]
+
+
+def test_the_command_says_what_it_has_written(settings: Settings, tmp_path: Path) -> None:
+    produce(settings, [listen("r-1-0"), listen("r-1-0", 1)])
+    app = typer.Typer()
+    app.command()(command)
+    runner = CliRunner(env={**settings.to_env(), "COLUMNS": "200"})
+    ran = runner.invoke(app, ["--out", str(tmp_path / "out")], catch_exceptions=False)
+    assert "2 rows in 1 files" in ran.stdout
+    with pytest.raises(ExportError, match="'catalogue' cannot be exported; say one of listens"):
+        runner.invoke(app, ["--topic", "catalogue", "--out", str(tmp_path / "no")], catch_exceptions=False)
+
+
+def test_a_topic_is_followed_until_told_to_stop(settings: Settings, tmp_path: Path) -> None:
+    listens = [listen("r-1-0", position) for position in range(20)]
+    produce(settings, listens[:10])
+    read = 0
+
+    def on_progress(done: int, _: int) -> None:
+        nonlocal read
+        if read < 10 <= done:
+            produce(settings, listens[10:])
+        read = done
+
+    topic, path = Topics.of(settings).listens, tmp_path / "out"
+    manifest = export_topic(settings, topic, path, Extent(follow=True), on_progress, stopping=lambda: read == 20)
+    assert manifest.rows == 20
+    assert as_listens(pd.read_parquet(path)) == sorted(listens)

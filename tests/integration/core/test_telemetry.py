@@ -1,0 +1,66 @@
+"""Invariant: a running process says how it is, and its figures are those of the topics."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from core.settings import Settings
+from schemas.events import RecommendationRequest
+from schemas.topics import Topics
+from services.stack.ports import find_free
+from tests.integration.core.scraping import is_ready, samples
+from tests.support import eventually, make_listens, produce, produce_raw, running, write_catalogue
+
+LISTENS = 500
+
+
+@pytest.fixture
+def observed(settings: Settings) -> Settings:
+    write_catalogue(settings, 20)
+    return settings.with_(metrics_port=find_free(), log_format="json")
+
+
+def test_a_worker_counts_what_it_folds(observed: Settings) -> None:
+    topics = Topics.of(observed)
+    listens = make_listens(LISTENS, users=30, tracks=20)
+    with running(observed, "streams.worker", log="worker.log") as worker:
+        eventually(lambda: is_ready(observed))
+        produce(observed, topics.listens.name, [*listens, listens[-1]])
+        produce_raw(observed, topics.listens.name, [(b"7", b"no listen")])
+        eventually(lambda: samples(observed).get('botify_worker_dead_letters_total{reason="DecodeError"}'))
+        eventually(lambda: samples(observed)["botify_worker_listens_total"] == LISTENS + 1)
+        figures = samples(observed)
+        assert worker.poll() is None
+    assert figures["botify_worker_duplicates_total"] == 1
+    assert figures['botify_worker_dead_letters_total{reason="ValidationError"}'] == 0  # there before the first one
+    assert figures["botify_worker_partitions"] == observed.partitions
+    checkpoints = [v for name, v in figures.items() if name.startswith("botify_worker_checkpoint_offset")]
+    assert sum(checkpoints) == LISTENS + 2
+    assert all(v == 0 for name, v in figures.items() if name.startswith("botify_worker_lag_records"))
+    assert figures["botify_worker_apply_duration_seconds_count"] == figures["botify_worker_batches_total"]
+    # Faust's own sensor counts in runs of records
+    assert 0 < figures["faust_total_events_total"] <= figures["botify_worker_batches_total"] + observed.partitions
+    said = [json.loads(line) for line in (observed.home / "worker.log").read_text().splitlines()]
+    (letter,) = [line for line in said if re.search("1 dead letters", line["message"])]
+    assert letter["topic"] == topics.listens.name
+
+
+def test_a_recommender_counts_what_it_answers(observed: Settings) -> None:
+    never, past = 2**52, 1
+    requests = [
+        RecommendationRequest(f"r{i}", i, f"s{i}", 0, 3, 0.5, 1_700_000_000_000, past if i == 0 else never)
+        for i in range(50)
+    ]
+    with running(observed, "services.recommender", log="recommender.log"):
+        eventually(lambda: is_ready(observed))
+        produce(observed, Topics.of(observed).recommendation_requests.name, requests)
+        eventually(lambda: samples(observed).get("botify_recommender_request_duration_seconds_count") == 49)
+        figures = samples(observed)
+    assert figures["botify_recommender_expired_total"] == 1
+    answers = [v for name, v in figures.items() if name.startswith("botify_recommender_answers_total")]
+    assert sum(answers) == 49
+    said = [json.loads(line) for line in (observed.home / "recommender.log").read_text().splitlines()]
+    assert {"r0"} == {line["request_id"] for line in said if "request_id" in line}

@@ -1,0 +1,66 @@
+"""The files in deploy/ are what Prometheus reads, and ask for what our processes export."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.registry import Collector
+
+from core.settings import Settings
+from services.gateway.telemetry import GatewayMetrics
+from services.stack.ports import find_free
+from sim.loop.result import RunResult, SimulatorMetrics
+from tests.integration.core.scraping import families, get, is_ready
+from tests.support import eventually, running, write_catalogue
+
+DEPLOY = Path(__file__).parents[3] / "deploy"
+DASHBOARD = DEPLOY / "grafana" / "dashboard.json"
+ALERTS = DEPLOY / "prometheus" / "alerts.yml"
+NAME = re.compile(r"\b(?:botify|faust|process)_\w+")
+
+
+@pytest.mark.parametrize(
+    "arguments", [("check", "config", "prometheus.yml"), ("test", "rules", "alerts_test.yml")], ids=lambda a: a[1]
+)
+def test_promtool_accepts(arguments: tuple[str, ...]) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is missing; it comes with Debian's package prometheus")
+    done = subprocess.run(  # noqa: S603 - files of ours
+        (promtool, *arguments), cwd=ALERTS.parent, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_dashboard_and_alerts_ask_for_is_exported(settings: Settings) -> None:
+    simulator, gateway = SimulatorMetrics(), GatewayMetrics(list)
+    simulator.report(RunResult())
+    exported = families(_exposition(simulator)) | families(_exposition(gateway))
+    write_catalogue(settings, 20)
+    for module in ("streams.worker", "streams.learner", "services.recommender"):
+        observed = settings.with_(metrics_port=find_free())
+        with running(observed, module):
+            eventually(lambda observed=observed: is_ready(observed))
+            exported |= families(get(observed, "/metrics")[1])
+    assert not {re.sub("_(bucket|sum|count)$", "", name) for name in _asked()} - exported
+
+
+def _asked() -> Iterator[str]:
+    for panel in json.loads(DASHBOARD.read_text())["panels"]:
+        for target in panel["targets"]:
+            yield from NAME.findall(target["expr"])
+    for expression in re.findall(r"^\s+expr: (.+)$", ALERTS.read_text(), re.MULTILINE):
+        yield from NAME.findall(expression)
+
+
+def _exposition(collector: Collector) -> str:
+    registry = CollectorRegistry()
+    registry.register(collector)
+    return generate_latest(registry).decode()

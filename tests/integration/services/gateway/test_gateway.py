@@ -1,0 +1,201 @@
+"""The gateway over real Kafka and Redis."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from itertools import pairwise
+
+import httpx
+
+from core.kafka.admin import end_offsets
+from core.kafka.config import key_of, partition_of
+from core.settings import Settings
+from schemas.codec import Codec
+from schemas.event_time import SIMULATED_TIME
+from schemas.events import Listen, Recommendation, RecommendationRequest
+from schemas.topics import Topics
+from services.gateway.errors import NO_CATALOGUE
+from sim.agents.http import HttpAgent
+from sim.loop.kafka import publish_catalogue
+from sim.options import RunOptions
+from sim.play import play_world
+from sim.world.config import WorldConfig
+from sim.world.generate import generate
+from sim.world.model import World
+from tests.integration.services.gateway.conftest import TRACKS, StartGateway, log_of, ready, start
+from tests.support import (
+    checkpoints,
+    eventually,
+    make_listens,
+    offline_fold,
+    produce,
+    produce_raw,
+    read_topic,
+    running,
+    stop,
+    write_catalogue,
+)
+
+RECOMMENDER = "services.recommender"
+PARTITIONS = 4
+DAY_MS = 24 * 60 * 60 * 1000
+
+
+def listens(settings: Settings) -> list[Listen]:
+    return [
+        Codec().decode(message.value(), Listen) for message in read_topic(settings, Topics.of(settings).listens.name)
+    ]
+
+
+def of_user(settings: Settings, user: int) -> list[Listen]:
+    return [listen for listen in listens(settings) if listen.user == user]
+
+
+def test_a_client_of_botify_runs_unchanged(settings: Settings, gateway: StartGateway) -> None:
+    """Invariant: the topics say exactly what the client said, in sessions, with what led to each listen."""
+    config = WorldConfig(tracks=400, artists=80, genres=6, users=60, dimensions=12, clusters=4)
+    world = World("small", *generate(config), {})
+    publish_catalogue(settings, world.catalogue)
+    with running(settings, RECOMMENDER), running(settings, "streams.worker"):
+        client = gateway(DEADLINE_MS=10_000)
+        said = []
+        agent = HttpAgent(str(client.base_url), len(world.catalogue))
+        played = play_world(world, agent, RunOptions(sessions=60, in_flight=20, seed=3), listener=said.append)
+        told = listens(settings)
+        expected = offline_fold(settings)
+        eventually(lambda: checkpoints(settings) == expected.checkpoints)
+    assert played.sessions == 60
+    assert sorted((listen.user, listen.track, listen.fraction, listen.ended_session) for listen in told) == sorted(
+        row
+        for heard in said
+        for row in zip(
+            heard.users.tolist(), heard.tracks.tolist(), heard.fractions.tolist(), heard.ended.tolist(), strict=True
+        )
+    )
+    assert expected.rejected == []
+    assert len(expected.sessions) == 60
+    sessions: dict[str, list[Listen]] = {}
+    for listen in told:
+        sessions.setdefault(listen.session_id, []).append(listen)
+    for session in sessions.values():
+        assert [listen.position for listen in session] == list(range(len(session)))
+        assert [listen.recommender is None for listen in session] == [True] + [False] * (len(session) - 1)
+        assert all("STICKY_ARTIST" in listen.treatments for listen in session[1:])
+        assert all(listen.latency_ms is not None and listen.latency_ms > 0 for listen in session[1:])
+    topics = Topics.of(settings)
+    answers = {
+        answer.request_id: answer
+        for message in read_topic(settings, topics.recommendations.name)
+        for answer in [Codec().decode(message.value(), Recommendation)]
+    }
+    request_at = {
+        (request.session_id, request.position): request.request_id
+        for message in read_topic(settings, topics.recommendation_requests.name)
+        for request in [Codec().decode(message.value(), RecommendationRequest)]
+    }
+    for session in sessions.values():
+        for before, listen in pairwise(session):
+            attribution = answers[request_at[before.session_id, before.position]]
+            assert (listen.track, listen.recommender, listen.propensity) == (
+                attribution.track,
+                attribution.recommender,
+                attribution.propensity,
+            )
+
+
+def test_gateways_side_by_side_serve_one_session(settings: Settings, gateway: StartGateway) -> None:
+    """Invariant: which gateway a request comes to makes no difference, nor does one that is killed."""
+    write_catalogue(settings, TRACKS)
+    with running(settings, RECOMMENDER):
+        sides = [gateway("left", DEADLINE_MS=10_000), gateway("right", DEADLINE_MS=10_000)]
+        track = 7
+        for turn in range(12):
+            answer = sides[turn % 2].post("/next/42", json={"track": track, "time": 0.5})
+            assert answer.status_code == 200, answer.text
+            track = answer.json()["track"]
+        assert sides[1].post("/last/42", json={"track": track, "time": 0.5}).json() == {"user": 42}
+    told = of_user(settings, 42)
+    assert len({listen.session_id for listen in told}) == 1
+    assert [listen.position for listen in told] == list(range(13))
+    assert [listen.recommender is None for listen in told] == [True] + [False] * 12
+    assert len({listen.event_id for listen in told}) == 13
+
+
+def test_without_a_recommender_a_popular_track_serves(settings: Settings, gateway: StartGateway) -> None:
+    write_catalogue(settings, TRACKS)
+    client = gateway(DEADLINE_MS=1_500)
+    answer = client.post("/next/42", json={"track": 7, "time": 0.5})
+    assert (answer.status_code, answer.headers["x-botify-fallback"]) == (200, "true")  # nothing is popular yet
+    client.post("/last/42", json={"track": answer.json()["track"], "time": 0.5})
+    assert of_user(settings, 42)[-1].recommender == "gateway-random"
+    popular = make_listens(50, users=5, tracks=3, seed=1)
+    produce(settings, Topics.of(settings).listens.name, [listen._replace(fraction=1.0) for listen in popular])
+    with running(settings, "streams.worker"):
+
+        def fallback() -> httpx.Response | None:
+            answer = client.post("/next/43", json={"track": 7, "time": 0.5})
+            assert answer.headers["x-botify-fallback"] == "true"
+            track = answer.json()["track"]
+            assert client.post("/last/43", json={"track": track, "time": 1.0}).status_code == 200
+            return answer if of_user(settings, 43)[-1].recommender == "gateway-popular" else None
+
+        answer = eventually(fallback, 60)
+    assert answer.json()["track"] in {0, 1, 2, 7}
+    assert of_user(settings, 43)[-1].treatments.keys() == {"STICKY_ARTIST"}
+    assert f"no recommendation in time request_id={answer.headers['x-request-id']}" in log_of(settings)
+
+
+def test_listens_at_the_gateway_go_on_where_event_time_is(settings: Settings, gateway: StartGateway) -> None:
+    write_catalogue(settings, TRACKS)
+    ahead_ms = int(time.time() * 1000) + 30 * DAY_MS
+    listens_of = {partition_of(listen.user, PARTITIONS): listen for listen in make_listens(100, users=50, tracks=3)}
+    records = [
+        (key_of(listen.user), Codec().encode(listen._replace(timestamp_ms=ahead_ms))) for listen in listens_of.values()
+    ]
+    produce_raw(settings, Topics.of(settings).listens.name, records, [SIMULATED_TIME])
+    with running(settings, "streams.worker"):
+        client = gateway()
+
+        def told_in_the_future() -> bool:
+            assert client.post("/last/42", json={"track": 7, "time": 0.5}).status_code == 200
+            return of_user(settings, 42)[-1].timestamp_ms >= ahead_ms
+
+        eventually(told_in_the_future)
+        assert client.post("/last/42", json={"track": 7, "time": 0.5}).status_code == 200
+        end = end_offsets(settings, Topics.of(settings).listens.name)
+        eventually(lambda: checkpoints(settings) == end)
+    assert offline_fold(settings).rejected == []
+
+
+def test_the_first_call_after_a_catalogue_is_published_is_answered(settings: Settings) -> None:
+    """Invariant: whoever published a track may be told of it at once, and is told one."""
+    with ExitStack() as programs:
+        client = start(programs, settings, "gateway", DEADLINE_MS=1_500)
+        waits_for = eventually(lambda: (told := client.get("/readyz").json()["problems"]) == [NO_CATALOGUE] and told)
+        assert waits_for == [NO_CATALOGUE]
+        answer = client.post("/next/42", json={"track": 7, "time": 0.5})
+        assert answer.status_code == 422  # so the topic was read just now
+        write_catalogue(settings, TRACKS)
+        answer = client.post("/next/42", json={"track": 7, "time": 0.5})
+        assert answer.status_code == 200, answer.text
+        assert ready(client)
+    assert [listen.track for listen in of_user(settings, 42)] == [7]
+
+
+def test_it_stops_in_time_and_cleanly(settings: Settings, gateway: StartGateway) -> None:
+    write_catalogue(settings, TRACKS)
+    with running(
+        settings, "services.gateway", {"BOTIFY_GATEWAY_PORT": "0", "BOTIFY_GATEWAY_DASHBOARD": "off"}
+    ) as process:
+        eventually(lambda: "ready" in log_of(settings, "services.gateway"))
+        stop(process, timeout_s=8)
+    assert "Traceback" not in log_of(settings, "services.gateway")
+
+
+def test_a_port_that_is_taken_is_one_clear_message(settings: Settings, gateway: StartGateway) -> None:
+    write_catalogue(settings, TRACKS)
+    taken = gateway().base_url.port
+    with running(settings, "services.gateway", {"BOTIFY_GATEWAY_PORT": str(taken)}) as second:
+        assert second.wait(60) == 1
+    assert f"BOTIFY_GATEWAY_PORT: 127.0.0.1:{taken} cannot be listened on" in log_of(settings, "services.gateway")

@@ -1,0 +1,121 @@
+"""The servers themselves: data that stays, one stack to a directory, single servers killed and paused."""
+
+import pytest
+import redis
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from core.kafka.config import common_config, consumer_config, producer_config
+from core.settings import STACK_FILE, Settings
+from services.stack.embedded import EmbeddedStack
+from services.stack.errors import PortTakenError, StackError
+from services.stack.status import read_status
+from tests.integration.services.stack.processes import wait_for
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory):
+    with EmbeddedStack(tmp_path_factory.mktemp("stack")) as stack:
+        yield stack
+
+
+def make_topic(settings, name="kept"):
+    admin = AdminClient(common_config(settings))
+    admin.create_topics([NewTopic(name, 1, 1)])[name].result(30)
+
+
+def produce(settings, *values, topic="kept"):
+    producer = Producer(producer_config(settings))
+    for value in values:
+        producer.produce(topic, value)
+    assert producer.flush(30) == 0
+
+
+def consume(settings, count, topic="kept"):
+    consumer = Consumer(consumer_config(settings, group="test"))
+    consumer.assign([TopicPartition(topic, 0, 0)])
+    values = [message.value() for message in consumer.consume(count, timeout=30)]
+    consumer.close()
+    return values
+
+
+def redis_of(settings):
+    return redis.Redis.from_url(settings.redis_url, socket_timeout=10)
+
+
+def test_a_stopped_stack_goes_on_where_it_was(tmp_path):
+    with EmbeddedStack(tmp_path) as first:
+        before = first.settings
+        make_topic(before)
+        produce(before, b"one", b"two")
+        redis_of(before).set("kept", "yes")
+    assert not (tmp_path / STACK_FILE).exists()
+    with EmbeddedStack(tmp_path) as second:
+        assert second.settings == before
+        assert consume(second.settings, 2) == [b"one", b"two"]
+        assert redis_of(second.settings).get("kept") == b"yes"
+
+
+def test_killed_servers_keep_what_they_acknowledged(stack):
+    make_topic(stack.settings)
+    produce(stack.settings, b"one")
+    redis_of(stack.settings).set("kept", "yes")
+    for server in stack.servers:
+        server.kill()
+        assert not server.running
+        server.start()
+    assert consume(stack.settings, 1) == [b"one"]
+    assert redis_of(stack.settings).get("kept") == b"yes"
+
+
+def test_a_paused_server_keeps_its_process_and_answers_again(stack):
+    pid = stack.valkey.pid
+    stack.valkey.pause()
+    assert not stack.valkey.answers()
+    stack.valkey.resume()
+    wait_for(stack.valkey.answers, "answer after the pause")
+    assert stack.valkey.pid == pid
+
+
+def test_a_paused_server_can_be_stopped(stack):
+    stack.valkey.pause()
+    stack.valkey.stop(grace_s=10)
+    assert stack.valkey.exit_status == 0
+    stack.valkey.start()
+
+
+def test_settings_of_other_processes_find_the_stack(stack):
+    found = Settings.from_env({"BOTIFY_HOME": str(stack.home)})
+    assert found.kafka_bootstrap_servers == stack.kafka.bootstrap_servers
+    assert found.redis_url == stack.valkey.url
+
+
+def test_a_directory_has_one_stack_at_a_time(stack):
+    with pytest.raises(StackError, match=r"already runs in .*\(pid \d+\).*botify down"):
+        EmbeddedStack(stack.home).start()
+    assert all(server.answers() for server in stack.servers)
+
+
+def test_a_taken_port_starts_nothing(stack, tmp_path):
+    second = EmbeddedStack(tmp_path / "second", kafka_port=stack.kafka.port)
+    with pytest.raises(PortTakenError, match=rf"port {stack.kafka.port} for kafka is taken by java"):
+        second.start()
+    assert not any(server.running for server in second.servers)
+
+
+def test_status_counts_records_and_names_what_ended(stack):
+    settings = stack.settings
+    make_topic(settings, "botify.listens")
+    produce(settings, b"one", b"two", topic="botify.listens")
+    stack.record([], ready=True)  # other tests gave the servers new processes
+    status = read_status(settings, interval_s=0.1)
+    assert status.topics.records == {"botify.listens": 2}
+    assert status.problems == []
+    assert [process.state for process in status.processes] == ["running", "running"]
+    stack.valkey.kill()
+    status = read_status(settings, interval_s=0.1)
+    assert [problem.split()[:2] for problem in status.problems] == [["no", "Redis"], ["valkey", "(pid"]]
+    assert status.topics.records == {"botify.listens": 2}
+    stack.valkey.start()

@@ -1,0 +1,178 @@
+"""The commands, as an operator types them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import pytest
+import typer
+from confluent_kafka.admin import AdminClient, NewTopic
+from typer.testing import CliRunner, Result
+
+from core.errors import NoBrokerError
+from core.kafka.admin import end_offsets
+from core.kafka.config import common_config
+from core.kafka.reader import TopicReader
+from core.settings import Settings
+from schemas.topics import Topics
+from services.stack.ports import find_free
+from streams.cli import replay, snapshot
+from streams.cli.dlq import app
+from streams.cli.verify import verify
+from streams.dlq.letters import DeadLetterError
+from streams.replay.plan import ReplayError
+from streams.store.connect import connect
+from streams.store.keys import default_namespace, partition_key
+from tests.integration.streams.listens import BAD_VALUE, fold_live, write_catalogue, write_listens
+
+cli = typer.Typer()
+cli.command("verify")(verify)
+for name, group in (("replay", replay.app), ("dlq", app), ("snapshot", snapshot.app)):
+    cli.add_typer(group, name=name)
+
+
+def botify(settings: Settings, *arguments: str, status: int = 0) -> Result:
+    done = CliRunner().invoke(cli, arguments, env=settings.to_env())
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == status, done.output
+    return done
+
+
+def test_verify_says_what_it_compared_and_fails_on_a_difference(folded: Settings) -> None:
+    assert "the state equals the fold of the topic" in botify(folded, "verify").output
+    connect(folded).hset(partition_key(default_namespace(folded.topic_prefix), 1, "users"), b"99999", b"made up")
+    found = botify(folded, "verify", status=1).output
+    assert "partition 1 users 99999: expected nothing, found 6d616465207570" in found
+    report = json.loads(botify(folded, "verify", "--json", status=1).stdout)
+    assert (report["ok"], report["differing"], report["listens"]) == (False, 1, 3300)
+
+
+def test_without_kafka_commands_say_so_within_seconds(settings: Settings) -> None:
+    nowhere = settings.with_(kafka_bootstrap_servers=f"127.0.0.1:{find_free()}")
+    began_s = time.monotonic()
+    for command in ("verify", "replay plan", "replay status", "replay models", "snapshot save file", "dlq list"):
+        with pytest.raises(NoBrokerError, match=r"no Kafka listens at .*`botify up`"):
+            botify(nowhere, *command.split())
+    assert time.monotonic() - began_s < 20.0  # each waited for half a minute
+
+
+def test_a_dry_run_makes_nothing(folded: Settings) -> None:
+    planned = json.loads(botify(folded, "replay", "run", "--dry-run", "--from", "offset:10", "--json").stdout)
+    end = end_offsets(folded, Topics.of(folded).listens.name)
+    assert planned["records"] == sum(end.values()) - 10 * len(end)
+    assert len(json.loads(botify(folded, "replay", "status", "--json").stdout)) == 1
+
+
+def test_from_replay_to_swap_to_rollback(folded: Settings) -> None:
+    done = json.loads(botify(folded, "replay", "run", "--json").stdout)
+    assert (done["equals_live"], done["records"]) == (True, 3330)
+    botify(folded, "replay", "swap", done["id"])
+    roles = [one["role"] for one in json.loads(botify(folded, "replay", "status", "--json").stdout)]
+    assert roles == ["former", "live"]
+    assert done["id"] in botify(folded, "replay", "status").output
+    assert "is live again" in botify(folded, "replay", "rollback").output
+    assert done["namespace"] in botify(folded, "replay", "gc", "--all").output
+
+
+def test_a_killed_replay_goes_on_where_it_was(folded: Settings, wait_until: Callable[..., None]) -> None:
+    def folded_so_far() -> int:
+        return json.loads(botify(folded, "replay", "status", "--json").stdout)[-1]["folded"]
+
+    command = [sys.executable, "-c", "from streams.cli.replay import app; app()", "run", "--rate", "1000"]
+    process = subprocess.Popen(command, env={**os.environ, **folded.to_env()}, stdout=subprocess.DEVNULL)  # noqa: S603
+    try:
+        status = ["replay", "status", "--json"]
+        wait_until(
+            lambda: len(json.loads(botify(folded, *status).stdout)) == 2 and folded_so_far() > 200, deadline_s=30
+        )
+    finally:
+        process.kill()
+        process.wait()
+    reached = folded_so_far()
+    (record,) = [one["record"] for one in json.loads(botify(folded, *status).stdout) if one["role"] == "unfinished"]
+    assert 200 < reached < 3330
+    assert json.loads(botify(folded, "replay", "run", "--id", record["id"], "--json").stdout)["equals_live"] is True
+
+
+def test_records_are_copied_as_they_are(folded: Settings) -> None:
+    copy, source = f"{folded.topic_prefix}.copy", Topics.of(folded).listens.name
+    admin = AdminClient(common_config(folded))
+    admin.create_topics([NewTopic(copy, num_partitions=4, replication_factor=1)])[copy].result(30)
+    botify(folded, "replay", "run", "--target", f"topic:{copy}")
+
+    def everything(topic: str) -> list[tuple[object, ...]]:
+        reader = TopicReader(folded, topic)
+        read = [m for batch in reader.read_to_end() for m in batch]
+        reader.close()
+        return sorted((m.partition(), m.offset(), m.timestamp()[1], m.key(), m.value(), m.headers()) for m in read)
+
+    assert everything(copy) == everything(source)
+    assert len(everything(copy)) == 3330
+    with pytest.raises(ReplayError, match="cannot be copied onto itself"):
+        botify(folded, "replay", "run", "--target", f"topic:{source}")
+
+
+def test_records_are_printed_a_line_each(folded: Settings) -> None:
+    printed = botify(folded, "replay", "run", "--target", "stdout", "--partitions", "2", "--to", "offset:200").stdout
+    lines = [json.loads(line) for line in printed.splitlines()]
+    assert [(line["partition"], line["offset"]) for line in lines] == [(2, offset) for offset in range(200)]
+    assert all(str(line["listen"]["user"]) == line["key"] for line in lines if "listen" in line)
+    assert {line["value_hex"] for line in lines if "listen" not in line} == {BAD_VALUE.hex()}
+
+
+def test_letters_from_list_to_redrive_and_drop(settings: Settings) -> None:
+    write_catalogue(settings, 250)
+    write_listens(settings, 100, bad_every=50)
+    fold_live(settings, emit=True)
+    write_catalogue(settings)
+    listed = [
+        json.loads(line) for line in botify(settings, "dlq", "list", "--json", "--limit", "1000").stdout.splitlines()
+    ]
+    rubbish = [letter for letter in listed if letter["reason"] == "DecodeError"]
+    assert len(rubbish) == 2
+    shown = json.loads(botify(settings, "dlq", "show", rubbish[0]["id"]).stdout)
+    assert (shown["value_hex"], shown["state"]) == (BAD_VALUE.hex(), "open")
+    fit = len(listed) - 2
+    assert f"would bring back {fit} letters" in botify(settings, "dlq", "redrive", "--dry-run").output
+    assert "left 2 that would be dead letters again" in botify(settings, "dlq", "redrive").output
+    assert "brought back 0 letters" in botify(settings, "dlq", "redrive", "--since", "duration:PT1H").output
+    assert "dropped 2 letters" in botify(settings, "dlq", "drop", "--reason", "decode").output
+    assert botify(settings, "dlq", "list", "--json").stdout == ""
+    states = {
+        json.loads(line)["state"] for line in botify(settings, "dlq", "list", "--all", "--json").stdout.splitlines()
+    }
+    assert states == {"redriven", "dropped"}
+
+
+def test_a_snapshot_is_saved_and_loaded(folded: Settings) -> None:
+    file = str(folded.home / "state.snapshot")
+    assert "3,330 records" in botify(folded, "snapshot", "save", file).output
+    assert "botify replay swap s" in botify(folded, "snapshot", "load", file).output
+
+
+def test_exclusions_from_dry_run_to_redrive_and_drop(folded: Settings) -> None:
+    told = botify(folded, "dlq", "exclude", "--user", "3", "--dry-run").output
+    assert "would exclude" in told
+    assert "user 3, track" in told
+    assert botify(folded, "dlq", "list", "--json").stdout == ""
+    botify(folded, "dlq", "exclude", "--user", "3", "--before", "2200-01-01", "--reason", "a bot")
+    listed = [json.loads(line) for line in botify(folded, "dlq", "list", "--json").stdout.splitlines()]
+    assert {(one["state"], one["message"]) for one in listed} == {("excluded", "excluded by an operator: a bot")}
+    assert f"left {len(listed)} that were excluded; --id or --force" in botify(folded, "dlq", "redrive").output
+    first, second = listed[0]["id"], listed[1]["id"]
+    assert "brought back 1 letters" in botify(folded, "dlq", "redrive", "--id", first).output
+    assert "dropped 1 letters" in botify(folded, "dlq", "drop", "--id", second).output
+    shown = {one: json.loads(botify(folded, "dlq", "show", one).stdout)["state"] for one in (first, second)}
+    assert shown == {first: "redriven", second: "dropped"}
+    with pytest.raises(DeadLetterError, match="say which listens"):
+        botify(folded, "dlq", "exclude")
+    with pytest.raises(DeadLetterError, match="nothing was replayed"):
+        botify(folded, "replay", "run", "--exclude-event-id", "nobody's")
+    with pytest.raises(ReplayError, match="goes on as it was begun"):
+        botify(folded, "replay", "run", "--id", "r1", "--exclude-user", "3")

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import pytest
+
+from core.settings import Settings
+from streams.offline import ReplaySources, open_sources
+from tests.integration.streams.listens import fold_live, write_catalogue, write_listens
+
+T = TypeVar("T")
+
+
+@pytest.fixture
+def folded(settings: Settings) -> Settings:
+    """A deployment whose state is up to date with 3,330 records: listens, copies of listens, and rubbish."""
+    write_catalogue(settings)
+    write_listens(settings, 3000, bad_every=100, twice_every=10)
+    fold_live(settings)
+    return settings
+
+
+def with_sources(settings: Settings, work: Callable[[ReplaySources], Awaitable[T]]) -> T:
+    async def go() -> T:
+        async with open_sources(settings) as sources:
+            return await work(sources)
+
+    return asyncio.run(go())
+
+
+@pytest.fixture
+def wait_until() -> Callable[..., None]:
+    def wait(condition: Callable[[], bool], deadline_s: float) -> None:
+        give_up = time.monotonic() + deadline_s
+        while not condition():
+            assert time.monotonic() < give_up, f"not within {deadline_s} s"
+            time.sleep(0.01)
+
+    return wait

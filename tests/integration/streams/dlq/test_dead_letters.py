@@ -1,0 +1,223 @@
+"""Invariant: however often and however interrupted letters are redriven, each listen is in the state once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+
+from core.kafka.admin import end_offsets
+from core.kafka.config import producer_config
+from core.kafka.reader import TopicReader
+from core.settings import Settings
+from schemas.dead_letters import Origin
+from schemas.rejected_before import RejectedBefore
+from schemas.topics import Topics
+from streams.dlq import redrive as redriving
+from streams.dlq.exclude import SAMPLE, Selection, exclude
+from streams.dlq.letters import (
+    ATTEMPTS,
+    REDRIVE_OF,
+    DeadLetterError,
+    LetterFilter,
+    Resolutions,
+    ResolutionStatus,
+    read_letters,
+)
+from streams.dlq.redrive import redrive
+from streams.read import StateReader
+from streams.store.connect import connect
+from streams.store.keys import redrive_lock
+from streams.verify import verify
+from tests.integration.streams.listens import TRACKS, fold_live, listens, write_catalogue, write_listens
+
+LISTENS = 400
+
+
+@pytest.fixture
+def lettered(settings: Settings) -> Settings:
+    """Half of the tracks were unknown when the listens came: those listens are dead letters, and so is some rubbish."""
+    write_catalogue(settings, TRACKS // 2)
+    write_listens(settings, LISTENS, bad_every=100)
+    fold_live(settings, emit=True)
+    return settings
+
+
+def unknown_tracks() -> list[Any]:
+    return [listen for listen in listens(LISTENS) if listen.track >= TRACKS // 2]
+
+
+def listens_by_user(settings: Settings) -> dict[int, int]:
+    users = list(range(300))
+    states = StateReader(connect(settings), settings).users(users)
+    return {user: state.listens for user, state in zip(users, states, strict=True) if state is not None}
+
+
+def expected_by_user() -> dict[int, int]:
+    counts: dict[int, int] = {}
+    for listen in listens(LISTENS):
+        counts[listen.user] = counts.get(listen.user, 0) + 1
+    return counts
+
+
+def redriven_records(settings: Settings) -> list[tuple[bytes, bytes, bytes]]:
+    """Key, attempts and origin of the records that were brought back."""
+    reader = TopicReader(settings, Topics.of(settings).listens.name)
+    found = []
+    for batch in reader.read_to_end():
+        for message in batch:
+            headers = dict(message.headers() or ())
+            if REDRIVE_OF in headers:
+                found.append((message.key(), headers[ATTEMPTS], headers[REDRIVE_OF]))
+    reader.close()
+    return found
+
+
+def test_letters_are_found_by_what_they_are(lettered: Settings) -> None:
+    letters = list(read_letters(lettered))
+    assert len(letters) == len(unknown_tracks()) + 4
+    rubbish = list(read_letters(lettered, LetterFilter(reason="decodeerror")))
+    assert [letter.value for letter in rubbish] == [b"\xffnot avro"] * 4
+    assert list(read_letters(lettered, LetterFilter(topic="another"))) == []
+    at_ms = letters[0].at_ms
+    assert list(read_letters(lettered, LetterFilter(until_ms=at_ms - 60_000))) == []
+    assert letters[0] in read_letters(lettered, LetterFilter(since_ms=at_ms, until_ms=at_ms + 1))
+    assert list(read_letters(lettered, LetterFilter(origin=str(letters[3].origin)))) == [letters[3]]
+
+
+def test_what_would_be_dead_again_is_left_alone(lettered: Settings) -> None:
+    outcome = redrive(lettered, connect(lettered), read_letters(lettered))
+    assert outcome.sent == []
+    assert len(outcome.hopeless) == len(unknown_tracks()) + 4
+    assert redriven_records(lettered) == []
+
+
+def test_a_dry_run_changes_nothing(lettered: Settings) -> None:
+    write_catalogue(lettered)
+    before = end_offsets(lettered, Topics.of(lettered).listens.name)
+    outcome = redrive(lettered, connect(lettered), read_letters(lettered), dry_run=True)
+    assert len(outcome.sent) == len(unknown_tracks())
+    assert end_offsets(lettered, Topics.of(lettered).listens.name) == before
+    assert Resolutions(connect(lettered), lettered.topic_prefix).all() == {}
+
+
+def test_redriven_twice_is_applied_once(lettered: Settings) -> None:
+    write_catalogue(lettered)
+    redis = connect(lettered)
+    first = redrive(lettered, redis, read_letters(lettered))
+    again = redrive(lettered, redis, read_letters(lettered))
+    assert (len(first.sent), again.sent) == (len(unknown_tracks()), [])
+    records = redriven_records(lettered)
+    assert sorted(key for key, *_ in records) == sorted(b"%d" % listen.user for listen in unknown_tracks())
+    assert {attempts for _, attempts, _ in records} == {b"1"}
+    fold_live(lettered)
+    assert listens_by_user(lettered) == expected_by_user()
+    # the originals could enter by now; that they were dead-lettered keeps them out of every later fold
+    assert verify(lettered).ok
+
+
+def test_a_redrive_that_was_killed_before_it_could_say_so_sends_nothing_twice(
+    lettered: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class KilledError(Exception):
+        pass
+
+    write_catalogue(lettered)
+    put = Resolutions.put
+
+    def die_before_outcome(self: Resolutions, deed: ResolutionStatus, letters: dict[Origin, int]) -> None:
+        if deed is ResolutionStatus.REDRIVEN and letters:
+            raise KilledError
+        put(self, deed, letters)
+
+    monkeypatch.setattr(redriving, "BATCH", 50)
+    with monkeypatch.context() as patched:
+        patched.setattr(Resolutions, "put", die_before_outcome)
+        with pytest.raises(KilledError):
+            redrive(lettered, connect(lettered), read_letters(lettered))
+    assert len(redriven_records(lettered)) == 50
+    outcome = redrive(lettered, connect(lettered), read_letters(lettered))
+    assert (len(outcome.found), len(outcome.sent)) == (50, len(unknown_tracks()) - 50)
+    origins = [origin for *_, origin in redriven_records(lettered)]
+    assert len(origins) == len(set(origins)) == len(unknown_tracks())
+
+
+def test_a_message_that_comes_back_counts_its_attempts(lettered: Settings) -> None:
+    choice = LetterFilter(reason="decode")
+    for attempt in (1, 2):
+        letters = [letter for letter in read_letters(lettered, choice) if letter.attempts == attempt - 1]
+        assert len(letters) == 4
+        redrive(lettered, connect(lettered), letters, force=True)
+        fold_live(lettered, emit=True)
+    attempts = sorted(letter.attempts for letter in read_letters(lettered, choice))
+    assert attempts == [0] * 4 + [1] * 4 + [2] * 4
+
+
+def test_one_process_redrives_at_a_time(lettered: Settings) -> None:
+    redis = connect(lettered)
+    redis.set(redrive_lock(lettered.topic_prefix), b"another", ex=30)
+    with pytest.raises(DeadLetterError, match="another process redrives"):
+        redrive(lettered, redis, read_letters(lettered))
+
+
+def test_a_copy_of_a_letter_is_the_same_letter(lettered: Settings) -> None:
+    letters: Sequence[Any] = list(read_letters(lettered))
+    topic = Topics.of(lettered).dead_letters.name
+    reader, producer = TopicReader(lettered, topic), Producer(producer_config(lettered))
+    for batch in reader.read_to_end():
+        for message in batch:
+            producer.produce(topic, message.value(), message.key(), headers=message.headers())
+    reader.close()
+    assert producer.flush(30) == 0
+    assert len(list(read_letters(lettered))) == len(letters)
+
+
+def test_what_was_excluded_stays_out_until_it_is_asked_for(folded: Settings) -> None:
+    user, redis = 17, connect(folded)
+    copies = sum(listen.user == user for at, listen in enumerate(listens(3000), start=1) if at % 10 == 0)
+    own = sum(listen.user == user for listen in listens(3000)) + copies
+    assert exclude(folded, Selection(user=user), "a bot", dry_run=True).count == own
+    assert list(read_letters(folded)) == []
+    done = exclude(folded, Selection(user=user), "a bot")
+    assert (done.count, done.already, len(done.sample)) == (own, 0, min(own, SAMPLE))
+    again = exclude(folded, Selection(user=user), "a bot")
+    assert (again.count, again.already) == (0, own)
+
+    letters = list(read_letters(folded))
+    assert {(letter.reason, letter.message) for letter in letters} == {
+        ("ExcludedError", "excluded by an operator: a bot")
+    }
+    assert {letter.key for letter in letters} == {b"%d" % user}
+    partition = letters[0].origin.partition
+    assert excluded(folded) == {partition: own}
+    report = verify(folded)
+    assert (report.ok, report.excluded_since) == (False, own)
+
+    everything = redrive(folded, redis, read_letters(folded))
+    assert (everything.sent, len(everything.excluded)) == ([], own)
+    one = LetterFilter(origin=str(letters[0].origin))
+    assert redrive(folded, redis, read_letters(folded, one), exclusions=True).sent == [letters[0].origin]
+    (record,) = redriven_records(folded)
+    assert record == (b"%d" % user, b"1", str(letters[0].origin).encode())
+    assert excluded(folded) == {partition: own}  # the record itself stays out; what was brought back is another
+
+
+def test_only_records_that_are_there_are_excluded(folded: Settings) -> None:
+    topic = Topics.of(folded).listens.name
+    for origin in (Origin(topic, 0, 10**6), Origin(topic, 9, 0)):
+        with pytest.raises(DeadLetterError, match="has no record"):
+            exclude(folded, Selection(origins=frozenset({origin})), "no")
+    with pytest.raises(DeadLetterError, match="only listens can be excluded"):
+        exclude(folded, Selection(origins=frozenset({Origin("another", 0, 0)})), "no")
+    chosen = frozenset({Origin(topic, 0, 3), Origin(topic, 0, 90), Origin(topic, 2, 1)})
+    assert exclude(folded, Selection(origins=chosen), "by hand").count == 3
+    assert {letter.origin for letter in read_letters(folded)} == chosen
+
+
+def excluded(settings: Settings) -> Mapping[int, int]:
+    rejected = RejectedBefore(settings, Topics.of(settings).listens.name)
+    rejected.refresh()
+    rejected.close()
+    return rejected.excluded

@@ -1,0 +1,70 @@
+"""Invariant: what learners leave in Redis and on the models topic is what a plain fold of the training topic gives."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+from core.settings import Settings
+from schemas.topics import Topics
+from services.stack.ports import find_free
+from services.stack.status import STATE, GroupLag, read_status
+from streams.replay.models import relearn
+from tests.integration.core.scraping import is_ready, samples
+from tests.learning import all_learned, assert_learned
+from tests.support import eventually, make_listens, produce, produce_raw, read_topic, running, write_catalogue
+
+WORKER, LEARNER = "streams.worker", "streams.learner"
+TRACKS = 200
+
+
+def test_models_are_what_a_plain_fold_gives(settings: Settings) -> None:
+    topics = Topics.of(settings)
+    write_catalogue(settings, TRACKS)
+    listens = make_listens(3000, users=150, tracks=TRACKS, seed=1)
+    observed = settings.with_(metrics_port=find_free())
+    with running(settings, WORKER), running(observed, LEARNER) as learner:
+        produce(settings, topics.listens.name, [*listens, *listens[-100:]])
+        eventually(lambda: all_learned(settings))
+        produce_raw(settings, topics.training.name, [(b"0", b"rubbish")])
+        produce(settings, topics.listens.name, make_listens(500, users=150, tracks=TRACKS, seed=1, first=3000))
+        eventually(lambda: all_learned(settings))
+        eventually(lambda: is_ready(observed))
+        figures = samples(observed)
+        lags = read_status(settings, interval_s=0.0).topics.lags
+        assert learner.poll() is None
+    assert learner.returncode == 0
+    plain = assert_learned(settings)
+    assert (plain.learner.listens, plain.learner.missed) == (3500, 0)
+    assert plain.models
+    relearned = asyncio.run(relearn(settings))
+    assert (relearned.equals_live, relearned.listens, relearned.models) == (True, 3500, relearned.live)
+    (letter,) = read_topic(settings, topics.dead_letters.name)
+    assert letter.value() == b"rubbish"
+    counted = {name: figures[f"botify_learner_{name}_total"] for name in ("listens", "missed")}
+    assert counted == {"listens": 3500, "missed": 0}
+    assert figures['botify_learner_dead_letters_total{reason="DecodeError"}'] == 1
+    assert figures["botify_learner_snapshots_total"] == len(plain.models)
+    assert figures['botify_learner_lag_records{partition="0"}'] == 0
+    assert GroupLag(topics.training.name, STATE, [0]) in lags
+
+
+def test_one_that_stands_by_is_ready_and_takes_over(settings: Settings) -> None:
+    settings = settings.with_(session_timeout_s=6)  # the least that a broker takes, if nobody told it otherwise
+    topic = Topics.of(settings).listens.name
+    write_catalogue(settings, TRACKS)
+    observed = [settings.with_(metrics_port=find_free()) for _ in range(2)]
+    with (
+        running(settings, WORKER),
+        running(observed[0], LEARNER, log="first.log") as first,
+        running(observed[1], LEARNER, log="second.log") as second,
+    ):
+        produce(settings, topic, make_listens(1500, users=100, tracks=TRACKS, seed=2))
+        eventually(lambda: all_learned(settings) and all(map(is_ready, observed)))
+        # one of them has the partition; the last to be left goes on
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+        produce(settings, topic, make_listens(1500, users=100, tracks=TRACKS, seed=2, first=1500))
+        eventually(lambda: all_learned(settings))
+        assert second.poll() is None
+    assert assert_learned(settings).learner.listens == 3000

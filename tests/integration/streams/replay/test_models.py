@@ -1,0 +1,151 @@
+"""Invariant: from the training topic alone come the models that a learner has, byte for byte; or it is said."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
+from typer.testing import CliRunner, Result
+
+from core.kafka.config import common_config
+from core.kafka.partition_log import PartitionLog
+from core.settings import Settings
+from schemas.codec import Codec
+from schemas.events import Model
+from schemas.topics import Topics
+from streams.cli.replay import app
+from streams.dlq.exclude import Selection, exclude
+from streams.learner import learner as fold
+from streams.learner.app import LearnerSources
+from streams.learner.metrics import LearnerCounters
+from streams.learner.partition import LEARNER, LearnerPartition
+from streams.offline import NullPublisher
+from streams.replay.models import relearn
+from streams.replay.plan import ReplayError
+from streams.replay.swap import collect, read_status
+from streams.store.connect import connect, connect_async
+from streams.store.keys import default_namespace, learner_prefix, partition_key
+from streams.store.redis_store import RedisStore
+from streams.worker.topic_state import describe_topic, learner_group_of
+from tests.integration.streams.conftest import with_sources
+from tests.support import make_listens, produce, produce_raw, read_topic, write_catalogue
+from tests.unit.streams.learner.training import TRACKS, batches
+
+CODEC = Codec()
+BATCHES, LEARNED = 12, 9
+
+
+@pytest.fixture
+def trained(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A training topic with a record that cannot be read, of which a learner has learned all but the end."""
+    monkeypatch.setattr(fold, "SNAPSHOT_LEAST", 400)
+    write_catalogue(settings, TRACKS)
+    some = batches(make_listens(100 * (BATCHES - 1), users=40, tracks=TRACKS, seed=6), 100)
+    records = [(b"0", CODEC.encode(batch)) for batch in some]
+    produce_raw(settings, Topics.of(settings).training.name, [*records[:3], (b"0", b"rubbish"), *records[3:]])
+    asyncio.run(_learn(settings))
+    return settings
+
+
+async def _learn(settings: Settings) -> None:
+    topic, redis = Topics.of(settings).training.name, connect_async(settings)
+    sources, log = LearnerSources(settings, CODEC), PartitionLog(settings, topic, 0, 0)
+    store = RedisStore(redis, default_namespace(learner_prefix(settings.topic_prefix)))
+    claim = await store.claim(0, "test", describe_topic(settings, topic, learner_group_of(settings)).topic_id)
+    learning = LearnerPartition(
+        0, claim, 0, store, sources.catalogue, sources.intake, NullPublisher(), CODEC.encode, LearnerCounters()
+    )
+    for batch in log.read_to(LEARNED):
+        await learning.process(batch)
+    await learning.write()
+    log.close()
+    sources.close()
+    await redis.aclose()
+
+
+def replay_models(settings: Settings, *arguments: str, status: int = 0) -> Result:
+    cli = typer.Typer()
+    cli.add_typer(app, name="replay")
+    done = CliRunner().invoke(cli, ["replay", "models", *arguments], env=settings.to_env())
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == status, done.output
+    return done
+
+
+def test_they_are_equal_and_can_be_kept(trained: Settings, tmp_path: Path) -> None:
+    done = json.loads(replay_models(trained, "--json", "--save", str(tmp_path / "kept")).stdout)
+    assert (done["next_offset"], done["listens"], done["equals_live"]) == (LEARNED, 800, True)
+    assert done["models"] == done["live"]
+    assert done["models"].keys() == {"fism", "i2i_stream"}
+    for name, model in done["models"].items():
+        kept = (tmp_path / "kept" / f"{name}-{model['version']}.model").read_bytes()
+        assert (model["version"], hashlib.sha256(kept).hexdigest()) == (800, model["sha256"])
+    assert "the learner's state equals this, byte for byte" in replay_models(trained).output
+
+
+def test_a_byte_that_differs_is_told(trained: Settings) -> None:
+    key, redis = partition_key(default_namespace(learner_prefix(trained.topic_prefix)), 0, LEARNER), connect(trained)
+    packed = redis.hget(key, b"model:fism")
+    redis.hset(key, b"model:fism", packed[:-1] + bytes([packed[-1] ^ 1]))
+    redis.close()
+    assert "DIFFERS" in replay_models(trained, status=1).output
+
+
+def test_without_a_learner_there_is_nothing_to_compare_with(settings: Settings) -> None:
+    write_catalogue(settings, TRACKS)
+    assert "no learner has written its state yet" in replay_models(settings).output
+
+
+def test_a_topic_that_has_lost_its_beginning_is_refused(trained: Settings) -> None:
+    topic = Topics.of(trained).training.name
+    admin = AdminClient(common_config(trained))
+    for done in admin.delete_records([TopicPartition(topic, 0, 2)]).values():
+        done.result(10)
+    with pytest.raises(ReplayError, match=r"the first 2 records of .* are gone"):
+        asyncio.run(relearn(trained))
+
+
+def test_models_are_rebuilt_swapped_and_rolled_back(trained: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    learned = json.loads(replay_models(trained, "--json").stdout)["live"]
+    with monkeypatch.context() as patched:
+        patched.setattr(fold, "SNAPSHOT_LEAST", 600)  # others than the learner has, and older
+        made = json.loads(replay_models(trained, "--rebuild", "--json").stdout)
+    assert json.loads(replay_models(trained, "--json").stdout)["equals_live"] is True  # nothing has changed yet
+    swapped = json.loads(replay_models(trained, "--swap", made["id"], "--json").stdout)
+    assert swapped["namespace"] == made["namespace"]
+    assert {model["version"] for model in swapped["models"].values()} == {600}
+    monkeypatch.setattr(fold, "SNAPSHOT_LEAST", 600)
+    again = json.loads(replay_models(trained, "--json").stdout)
+    assert (again["equals_live"], again["next_offset"], again["live"]) == (True, BATCHES, swapped["models"])
+    with pytest.raises(ReplayError, match="are live already"):
+        replay_models(trained, "--swap", made["id"])
+    back = json.loads(replay_models(trained, "--rollback", "--json").stdout)
+    assert (back["namespace"], back["models"]) == (swapped["former"], learned)
+    published = [CODEC.decode(m.value(), Model).version for m in read_topic(trained, Topics.of(trained).models.name)]
+    assert published == [600, 600, 800, 800]
+    rows = with_sources(trained, read_status)
+    assert [(one.role, one.behind) for one in rows if "learner" in one.namespace] == [("live", 3), ("ready", 0)]
+    assert with_sources(trained, lambda sources: collect(sources, everything=True)) == [made["namespace"]]
+    with pytest.raises(ReplayError, match="no former models"):
+        replay_models(trained, "--rollback")
+
+
+def test_models_of_before_an_exclusion_are_not_swapped(trained: Settings) -> None:
+    made = json.loads(replay_models(trained, "--rebuild", "--json").stdout)
+    produce(trained, Topics.of(trained).listens.name, make_listens(20, users=5, tracks=TRACKS))
+    exclude(trained, Selection(user=1), "a bot")
+    with pytest.raises(ReplayError, match="listens were excluded since"):
+        replay_models(trained, "--swap", made["id"])
+
+
+@pytest.mark.parametrize("typed", [("--swap",), ("m1",), ("--rebuild", "m1"), ("--rollback", "--rebuild")])
+def test_only_what_makes_sense_is_done(typed: tuple[str, ...]) -> None:
+    with pytest.raises(ReplayError, match="say --rebuild"):
+        replay_models(Settings(), *typed)

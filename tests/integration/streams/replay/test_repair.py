@@ -1,0 +1,136 @@
+"""The repair of a poisoned deployment, with workers and a learner that go on.
+
+Invariant: state, sessions and models end up as those of a fold that never saw the poison.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from core.kafka.admin import end_offsets
+from core.kafka.config import common_config
+from core.settings import Settings
+from schemas.codec import Codec
+from schemas.events import Listen, Model, Session
+from schemas.models import ModelReader
+from schemas.topics import Topics
+from streams.learner.partition import LEARNER, SNAPSHOTS
+from streams.store.connect import connect
+from streams.store.keys import partition_key
+from tests.integration.streams.cli.test_operator_commands import botify
+from tests.learning import all_learned, learner_namespace, plain_learner
+from tests.support import (
+    BASE_MS,
+    eventually,
+    make_listens,
+    offline_fold,
+    produce,
+    read_topic,
+    redis_contents,
+    running,
+    write_catalogue,
+)
+
+CODEC = Codec()
+TRACKS, USERS, BOT = 100, 80, 9_999
+AHEAD_MS = BASE_MS + 10 * 3_600_000
+"""Hours past all good listens: it ends the open sessions of its partition, and cuts later ones apart."""
+
+
+def good(first: int, count: int) -> list[Listen]:
+    return make_listens(count, USERS, TRACKS, seed=8, first=first)
+
+
+def poison() -> list[Listen]:
+    """Listens of the near future, in every partition, and a bot that plays one track."""
+    ahead = [
+        Listen(f"ahead:{at}", at, at % TRACKS, 1.0, AHEAD_MS + at, f"ahead-{at}", 0, False, None, {}, None, None)
+        for at in range(40)
+    ]
+    bot = [
+        Listen(f"bot:{at}", BOT, 7, 1.0, BASE_MS + at, f"bot-{at // 10}", at % 10, False, None, {}, None, None)
+        for at in range(60)
+    ]
+    return ahead + bot
+
+
+def places(settings: Settings, event_ids: Iterable[str]) -> set[tuple[int, int]]:
+    """Where the listens of these ids are."""
+    wanted = set(event_ids)
+    records = read_topic(settings, Topics.of(settings).listens.name)
+    return {(m.partition(), m.offset()) for m in records if CODEC.decode(m.value(), Listen).event_id in wanted}
+
+
+def sessions(settings: Settings, topic: str, since: dict[int, int] | None = None) -> dict[str, Session]:
+    begin = since or {}
+    records = [m for m in read_topic(settings, topic) if m.offset() >= begin.get(m.partition(), 0)]
+    return {(session := CODEC.decode(m.value(), Session)).event_id: session for m in records}
+
+
+def served_models(settings: Settings) -> dict[str, Model | None]:
+    """What a recommender that follows the models topic serves from."""
+    reader = ModelReader(settings, CODEC)
+    followed = {name: reader.follow(name, lambda model: model) for name in ("fism", "i2i_stream")}
+    reader.refresh()
+    reader.close()
+    return {name: one.current for name, one in followed.items()}
+
+
+def as_json(settings: Settings, *arguments: str, status: int = 0) -> Any:
+    return json.loads(botify(settings, *arguments, "--json", status=status).stdout)
+
+
+def test_poison_is_taken_out_of_state_sessions_and_models(settings: Settings) -> None:
+    topics, clean_sessions = Topics.of(settings), f"{settings.topic_prefix}.sessions-again"
+    new = NewTopic(clean_sessions, num_partitions=settings.partitions, replication_factor=1)
+    admin = AdminClient(common_config(settings))
+    admin.create_topics([new])[clean_sessions].result(30)
+    write_catalogue(settings, TRACKS)
+    with running(settings, "streams.worker"), running(settings, "streams.learner"):
+        produce(settings, topics.listens.name, [*good(0, 1200), *poison(), *good(1200, 1200)])
+        eventually(lambda: all_learned(settings))
+        bad = places(settings, (listen.event_id for listen in poison()))
+        clean = offline_fold(settings, without=bad)
+        assert redis_contents(settings) != clean.contents()
+        assert sessions(settings, topics.sessions.name) != {s.event_id: s for s in clean.sessions}
+        botify(settings, "verify")
+
+        told = botify(settings, "dlq", "exclude", "--user", str(BOT), "--dry-run").output
+        assert "would exclude 60 records; 0 were dead letters before" in told
+        botify(settings, "dlq", "exclude", "--user", str(BOT), "--reason", "a bot")
+        differs = botify(settings, "verify", status=1).output
+        assert "60 listens were excluded since" in differs
+        assert "`botify replay run`" in differs
+        assert as_json(settings, "replay", "models", status=1)["excluded_since"] == 60
+
+        after = datetime.fromtimestamp(AHEAD_MS / 1000, UTC).isoformat()
+        replayed = as_json(settings, "replay", "run", "--exclude-after", after, "--sessions-to", clean_sessions)
+        assert (replayed["equals_live"], replayed["left_out"]) == (None, 100)
+        poisoned_until = end_offsets(settings, topics.sessions.name)
+        botify(settings, "replay", "swap", replayed["id"])
+        swapped = as_json(settings, "replay", "models", "--rebuild", "--swap")
+        rebuilt = {model.name: model.version for model in plain_learner(settings, without=bad).models}
+        assert {name: model["version"] for name, model in swapped["models"].items()} == rebuilt
+
+        produce(settings, topics.listens.name, good(2400, 1200))
+        eventually(lambda: all_learned(settings))
+        assert "the state equals the fold of the topic" in botify(settings, "verify").output
+        assert as_json(settings, "replay", "models")["equals_live"] is True
+    clean = offline_fold(settings, without=bad)
+    assert redis_contents(settings) == clean.contents()
+    later = sessions(settings, topics.sessions.name, poisoned_until)
+    assert {**later, **sessions(settings, clean_sessions)} == {s.event_id: s for s in clean.sessions}
+    plain, redis = plain_learner(settings, without=bad), connect(settings)
+    key = partition_key(learner_namespace(settings), 0, LEARNER)
+    assert redis.hgetall(key) == plain.learner.state()
+    assert plain.learner.listens == 3600
+    newest = {model.name: model for model in plain.models}
+    snapshots = redis.hgetall(partition_key(learner_namespace(settings), 0, SNAPSHOTS))
+    assert {name.decode(): CODEC.decode(value, Model) for name, value in snapshots.items()} == newest
+    assert served_models(settings) == newest
+    redis.close()

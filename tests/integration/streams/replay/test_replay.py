@@ -1,0 +1,233 @@
+"""Invariant: whatever is replayed, stopped or swapped, each namespace is the fold of the topic at its checkpoints."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from core.kafka.partition_log import LogRecord
+from core.settings import Settings
+from schemas.dead_letters import Origin
+from schemas.topics import Topics
+from streams.dlq.exclude import Selection, exclude
+from streams.offline import ReplaySources
+from streams.read import POINTER_TTL_S, StateReader
+from streams.replay.plan import ReplayError, make_plan
+from streams.replay.run import begin_namespace, fold_into_namespace
+from streams.replay.swap import collect, rollback, swap
+from streams.replay.targets import NamespaceTarget
+from streams.store.connect import connect
+from streams.store.keys import checkpoint_key, default_namespace, partition_key
+from streams.store.namespaces import NamespaceRecord, NamespaceRecords, checkpoints, live_namespace, make_live
+from streams.verify import VerifyError, verify
+from tests.integration.streams.conftest import with_sources
+from tests.integration.streams.listens import fold_live, write_listens
+
+
+def replayed(settings: Settings, start: int = 0, **changes: object) -> NamespaceRecord:
+    async def work(sources: ReplaySources) -> NamespaceRecord:
+        begin = dict.fromkeys(sources.state.end, start)
+        plan = make_plan(sources.topic, sources.state, begin, sources.state.end, **changes)
+        return await fold_into_namespace(sources, await begin_namespace(sources, plan))
+
+    return with_sources(settings, work)
+
+
+def live(settings: Settings) -> str:
+    return with_sources(settings, lambda sources: live_namespace(sources.redis, settings.topic_prefix))
+
+
+def test_a_replay_is_equal_to_the_live_state(folded: Settings) -> None:
+    record = replayed(folded)
+    assert record.done
+    assert record.equals_live is True
+    assert verify(folded, record.namespace).ok
+
+
+def test_a_replay_says_when_the_live_state_is_wrong(folded: Settings) -> None:
+    connect(folded).hset(partition_key(default_namespace(folded.topic_prefix), 1, "users"), b"99999", b"made up")
+    record = replayed(folded)
+    assert record.equals_live is False
+    with pytest.raises(ReplayError, match="differs from the live state"):
+        with_sources(folded, lambda sources: swap(sources, record.id))
+
+
+def test_a_replay_that_was_stopped_goes_on_where_it_was(folded: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    class StoppedError(Exception):
+        pass
+
+    first, write, folded_first = 0, NamespaceTarget.write, asyncio.Event()
+
+    async def write_one_partition(self: NamespaceTarget, partition: int, records: Sequence[LogRecord]) -> None:
+        if partition != first:
+            await folded_first.wait()
+            raise StoppedError
+        await write(self, partition, records)
+        folded_first.set()
+
+    async def begin(sources: ReplaySources) -> NamespaceRecord:
+        state = sources.state
+        return await begin_namespace(sources, make_plan(sources.topic, state, state.start, state.end))
+
+    record = with_sources(folded, begin)
+    with monkeypatch.context() as patched:
+        patched.setattr(NamespaceTarget, "write", write_one_partition)
+        with pytest.raises(StoppedError):
+            with_sources(folded, lambda sources: fold_into_namespace(sources, record))
+    reached = with_sources(folded, lambda sources: checkpoints(sources.redis, record.namespace, record.end))
+    assert [partition for partition, offset in reached.items() if offset] == [first]
+    with pytest.raises(ReplayError, match="not finished"):
+        with_sources(folded, lambda sources: swap(sources, record.id))
+
+    read: list[int] = []
+
+    async def note(self: NamespaceTarget, partition: int, records: Sequence[LogRecord]) -> None:
+        read.extend(record.offset for record in records if partition == first)
+        await write(self, partition, records)
+
+    monkeypatch.setattr(NamespaceTarget, "write", note)
+    assert with_sources(folded, lambda sources: fold_into_namespace(sources, record)).equals_live is True
+    assert read == []  # what had been folded was not read again
+
+
+def test_the_swapped_namespace_has_caught_up_and_readers_follow(folded: Settings, wait_until) -> None:
+    record = replayed(folded)
+    reader = StateReader(connect(folded), folded)
+    before = reader.users([1, 2, 3])
+    write_listens(folded, 500, first=3000)
+    fold_live(folded)
+    former = with_sources(folded, lambda sources: swap(sources, record.id))
+    assert former == default_namespace(folded.topic_prefix)
+    assert live(folded) == record.namespace
+    wait_until(lambda: reader.namespace == record.namespace, deadline_s=2 * POINTER_TTL_S)
+    assert reader.users([1, 2, 3]) != before
+    report = verify(folded)
+    assert (report.namespace, report.ok, report.listens) == (record.namespace, True, 3800)
+
+
+def test_rollback_goes_back_to_a_state_that_has_caught_up(folded: Settings) -> None:
+    record = replayed(folded)
+    with_sources(folded, lambda sources: swap(sources, record.id))
+    write_listens(folded, 500, first=3000)
+    fold_live(folded)
+    assert with_sources(folded, rollback) == default_namespace(folded.topic_prefix)
+    report = verify(folded)
+    assert (report.namespace, report.ok, report.listens) == (default_namespace(folded.topic_prefix), True, 3800)
+    with pytest.raises(ReplayError, match="no former namespace"):
+        with_sources(folded, rollback)
+
+
+def test_of_two_swaps_at_once_one_is_refused(folded: Settings) -> None:
+    prefix, first = folded.topic_prefix, default_namespace(folded.topic_prefix)
+
+    async def both(sources: ReplaySources) -> list[str]:
+        return [await make_live(sources.redis, prefix, first, new) for new in ("one", "other")]
+
+    assert with_sources(folded, both) == ["one", "one"]
+    assert live(folded) == "one"
+
+
+def test_what_begins_late_is_partial_and_is_not_swapped_unforced(folded: Settings) -> None:
+    record = replayed(folded, start=100)
+    assert record.equals_live is None
+    assert verify(folded, record.namespace).ok  # it is the fold of what it was made from
+    with pytest.raises(ReplayError, match="begins at offset 100"):
+        with_sources(folded, lambda sources: swap(sources, record.id))
+    with_sources(folded, lambda sources: swap(sources, record.id, force=True))
+    assert live(folded) == record.namespace
+
+
+@pytest.mark.parametrize("left_out", [{"partitions": [0, 2]}, {"projections": ["popularity"]}])
+def test_what_leaves_something_out_is_never_swapped(folded: Settings, left_out: dict[str, list[object]]) -> None:
+    record = replayed(folded, **left_out)
+    assert verify(folded, record.namespace).ok
+    with pytest.raises(ReplayError, match="left out"):
+        with_sources(folded, lambda sources: swap(sources, record.id, force=True))
+
+
+def test_one_replay_at_a_time_writes_a_namespace(folded: Settings) -> None:
+    async def work(sources: ReplaySources) -> None:
+        namespace = f"{sources.settings.topic_prefix}.one"
+        one, other = NamespaceTarget(sources, namespace), NamespaceTarget(sources, namespace)
+        await one.open(0, 0)
+        await other.open(0, 0)
+        value = LogRecord(sources.topic, 0, 0, 0, b"1", b"rubbish", ())
+        await other.write(0, [value])
+        with pytest.raises(ReplayError, match="another process has claimed partition 0"):
+            await one.write(0, [value])
+
+    with_sources(folded, work)
+
+
+def test_a_worker_may_have_been_further_than_the_topic_was_when_the_command_began(folded: Settings) -> None:
+    async def work(sources: ReplaySources) -> None:
+        write_listens(folded, 100, first=3000)
+        await asyncio.to_thread(fold_live, folded)
+        live = await live_namespace(sources.redis, folded.topic_prefix)
+        reached = [await NamespaceTarget(sources, live).open(partition, 0) for partition in sources.state.end]
+        assert sum(reached) == sum(sources.state.end.values()) + 100
+
+    with_sources(folded, work)
+
+
+def test_a_state_whose_records_the_topic_has_lost_is_made_anew_of_what_is_left(folded: Settings) -> None:
+    """Workers refuse it, and everything that mends it says so or works, without waiting for what never comes."""
+    key = checkpoint_key(default_namespace(folded.topic_prefix), 0)
+    assert connect(folded).hincrby(key, "next_offset", 5_000) > 5_000
+    with pytest.raises(VerifyError, match=r"it has lost records\. `botify replay run` and `botify replay swap`"):
+        verify(folded)
+    record = replayed(folded)
+    assert (record.done, record.equals_live) == (True, None)
+    with_sources(folded, lambda sources: swap(sources, record.id))
+    assert live(folded) == record.namespace
+    assert verify(folded).ok
+
+
+def test_gc_removes_what_nobody_needs(folded: Settings) -> None:
+    async def ids(sources: ReplaySources) -> list[str]:
+        return [record.id for record in await NamespaceRecords(sources.redis, folded.topic_prefix).all()]
+
+    first, second, waiting = replayed(folded), replayed(folded), replayed(folded)
+    for record in (first, second):
+        with_sources(folded, lambda sources, id_=record.id: swap(sources, id_))
+    assert with_sources(folded, collect) == [default_namespace(folded.topic_prefix)]
+    assert with_sources(folded, ids) == [first.id, second.id, waiting.id]
+    gone = with_sources(folded, lambda sources: collect(sources, everything=True))
+    assert sorted(gone) == sorted([first.namespace, waiting.namespace])
+    assert live(folded) == second.namespace
+    kept = {key.split(b":")[0] for key in connect(folded).scan_iter(f"{{{folded.topic_prefix}.*")}
+    assert kept == {b"{" + second.namespace.encode()}
+    assert verify(folded).ok
+
+
+def test_only_partitions_where_listens_were_excluded_may_differ(folded: Settings) -> None:
+    chosen = Selection(origins=frozenset({Origin(Topics.of(folded).listens.name, 2, 5)}))
+    begun_before = replayed(folded)
+    exclude(folded, chosen, "poison")
+    with pytest.raises(ReplayError, match="1 listens were excluded since it was begun"):
+        with_sources(folded, lambda sources: swap(sources, begun_before.id))
+    with pytest.raises(ReplayError, match="begin another"):
+        with_sources(folded, lambda sources: fold_into_namespace(sources, begun_before))
+    redis, users = connect(folded), partition_key(default_namespace(folded.topic_prefix), 1, "users")
+    redis.hset(users, b"99999", b"made up")
+    wrong = replayed(folded)
+    assert (wrong.equals_live, wrong.left_out) == (False, 0)
+    redis.hdel(users, b"99999")
+    right = replayed(folded)
+    assert (right.equals_live, right.left_out) == (None, 1)
+    with_sources(folded, lambda sources: swap(sources, right.id))
+    assert verify(folded).ok
+    again = replayed(folded)  # the live one knows as many exclusions, so nothing is excused any more
+    assert (again.equals_live, again.left_out) == (True, 0)
+
+
+def test_sessions_go_only_where_they_can(folded: Settings) -> None:
+    async def begin(sources: ReplaySources, topic: str) -> NamespaceRecord:
+        plan = make_plan(sources.topic, sources.state, sources.state.start, sources.state.end)
+        return await begin_namespace(sources, plan, topic)
+
+    for topic, why in ((Topics.of(folded).sessions.name, "records of its own"), ("missing", "there is no topic")):
+        with pytest.raises(ReplayError, match=why):
+            with_sources(folded, lambda sources, topic=topic: begin(sources, topic))

@@ -1,0 +1,199 @@
+"""Each of Botify's recommenders against an example worked out by hand.
+
+Invariant: among the tracks that can be drawn, each is drawn as often as its logged propensity says, and `candidates`
+is how many there are.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from schemas.events import RecommendationRequest, Track
+from services.errors import RecommenderError
+from services.recommender.catalogue import Catalogue
+from services.recommender.item_to_item import I2I
+from services.recommender.lists import NO_LISTS, Contextual, Indexed, Lists
+from services.recommender.protocol import NO_ANSWER, Batch, Recommender
+from services.recommender.sessions import recent_listens
+from services.recommender.similar_users import SimilarUsers
+from services.recommender.sticky_artist import StickyArtistMixed
+from streams.folds.users import UserState
+from tests.unit.services.recommender.recommending import batch_of, state_of
+
+# artist a has 10, 11, 12 and 13, artist b only 20, artist c 30 to 35
+CATALOGUE = Catalogue(
+    [
+        Track(t, artist, None, None, "x")
+        for artist, tracks in (("c", range(30, 36)), ("a", range(10, 14)), ("b", [20]))
+        for t in tracks
+    ]
+)
+EVERYTHING = set(CATALOGUE.tracks.tolist())
+NEIGHBOURS = Lists(np.array([10, 11, 30]), np.array([[30, 31, 12], [31, -1, -1], [10, 11, 33]], dtype=np.int32))
+N = 6_000
+
+
+def check_frequencies(recommender: Recommender, batch: Batch, expected: dict[int, float]) -> None:
+    """Hold what is drawn, what is logged, and what was worked out by hand against each other."""
+    answers = recommender.recommend(batch)
+    logged = dict(zip(answers.tracks.tolist(), answers.propensities.tolist(), strict=True))
+    assert logged == pytest.approx(expected)
+    counts = Counter(answers.tracks.tolist())
+    observed = [counts[track] for track in expected]
+    assert sum(observed) == len(batch)
+    if len(expected) > 1:
+        assert stats.chisquare(observed, [p * len(batch) for p in expected.values()]).pvalue > 1e-3
+    assert answers.candidates is not None
+    assert set(answers.candidates.tolist()) == {len(expected)}
+
+
+def evenly(*tracks: int) -> dict[int, float]:
+    return dict.fromkeys(tracks, 1 / len(tracks))
+
+
+def test_contextual_draws_a_neighbour_whatever_was_thought_of_the_track() -> None:
+    for fraction in (0.0, 1.0):
+        check_frequencies(Contextual(lambda: NEIGHBOURS), batch_of(N, 10, fraction), evenly(30, 31, 12))
+    assert Contextual(lambda: NEIGHBOURS).recommend(batch_of(3, 12, 1.0)).tracks.tolist() == [NO_ANSWER] * 3
+
+
+def test_indexed_draws_from_the_listeners_own_list() -> None:
+    lists = Lists(np.array([41, 42]), np.array([[30, -1], [11, 20]], dtype=np.int32))
+    check_frequencies(Indexed(lambda: lists), batch_of(N, 10, 0.0), evenly(11, 20))
+    stranger = RecommendationRequest("r", 43, "s", 0, 10, 1.0, 0, 0)
+    assert Indexed(lambda: lists).recommend(Batch.of([stranger], [None])).tracks.tolist() == [NO_ANSWER]
+
+
+@pytest.mark.parametrize(
+    "recommender", [Contextual(lambda: NO_LISTS), Indexed(lambda: NO_LISTS), I2I(lambda: NO_LISTS)]
+)
+def test_before_the_first_lists_there_is_no_answer(recommender: Recommender) -> None:
+    assert recommender.recommend(batch_of(2, 10, 1.0)).tracks.tolist() == [NO_ANSWER] * 2
+
+
+@pytest.mark.parametrize(
+    ("track", "fraction", "expected", "policy"),
+    [
+        (10, 0.3, evenly(11, 12, 13), "sticky_artist"),
+        (20, 1.0, evenly(20), "sticky_artist"),
+        (10, 0.29, evenly(*EVERYTHING), "random"),
+        (99, 1.0, evenly(*EVERYTHING), "random"),
+    ],
+)
+def test_mixed_sticks_while_it_pleases(track: int, fraction: float, expected: dict[int, float], policy: str) -> None:
+    check_frequencies(StickyArtistMixed(CATALOGUE), batch_of(N, track, fraction), expected)
+    assert StickyArtistMixed(CATALOGUE).recommend(batch_of(2, track, fraction)).policies == [policy] * 2
+
+
+@pytest.mark.parametrize(
+    "recommender", [StickyArtistMixed(Catalogue([])), SimilarUsers(Catalogue([]), lambda: NEIGHBOURS)]
+)
+def test_without_a_catalogue_there_is_no_answer(recommender: Recommender) -> None:
+    assert recommender.recommend(batch_of(2, 10, 1.0)).tracks.tolist() == [NO_ANSWER] * 2
+
+
+def test_i2i_draws_the_anchor_by_its_fraction_and_answers_its_first_unseen_neighbour() -> None:
+    # 10 leads to 31 because 30 was heard, 11 to 31 too, 30 to 33; 12 leads nowhere and is put aside
+    heard = state_of([(30, 0.4), (12, 1.0), (11, 0.1)])
+    check_frequencies(I2I(lambda: NEIGHBOURS), batch_of(N, 10, 0.5, heard, position=3), {31: 0.6, 33: 0.4})
+
+
+def test_i2i_has_no_answer_where_nothing_was_heard_of_any_anchor() -> None:
+    heard = state_of([(30, 0.0), (12, 1.0)])
+    assert I2I(lambda: NEIGHBOURS).recommend(batch_of(1, 10, 0.0, heard, position=2)).tracks.tolist() == [NO_ANSWER]
+
+
+def test_i2i_forgets_what_is_older_than_ten_listens() -> None:
+    heard = state_of([(30, 1.0), *[(20, 0.0)] * 9])
+    answers = I2I(lambda: NEIGHBOURS).recommend(batch_of(1, 10, 1.0, heard, position=10))
+    assert answers.tracks.tolist() == [30]  # no longer seen, and no seed track either
+
+
+def test_similar_users_sticks_to_the_artist() -> None:
+    check_frequencies(SimilarUsers(CATALOGUE, lambda: NEIGHBOURS), batch_of(N, 10, 0.21), evenly(10, 11, 12, 13))
+
+
+def test_similar_users_lets_contextual_answer_for_what_is_disliked() -> None:
+    # 11 and 12 are disliked: half of the draws go to the neighbours 30, 31 and 12
+    heard = state_of([(11, 0.2), (12, 0.0), (12, 1.0), (30, 0.1)])
+    check_frequencies(
+        SimilarUsers(CATALOGUE, lambda: NEIGHBOURS),
+        batch_of(N, 10, 1.0, heard, position=4),
+        {10: 1 / 4, 13: 1 / 4, 30: 1 / 6, 31: 1 / 6, 12: 1 / 6},
+    )
+
+
+def test_similar_users_draws_from_the_catalogue_where_there_are_no_neighbours() -> None:
+    # 11 is disliked: a quarter of the draws go to any of the eleven tracks
+    heard = state_of([(11, 0.2)])
+    by_the_artist, others = (
+        dict.fromkeys((10, 12, 13), 1 / 4 + 1 / 44),
+        dict.fromkeys(EVERYTHING - {10, 12, 13}, 1 / 44),
+    )
+    check_frequencies(
+        SimilarUsers(CATALOGUE, lambda: NO_LISTS), batch_of(N, 13, 1.0, heard, position=1), by_the_artist | others
+    )
+
+
+@pytest.mark.parametrize(("bad", "changes"), [(3, False), (4, True), (5, False), (9, True)])
+@pytest.mark.parametrize("ahead", [False, True], ids=["worker behind", "worker ahead"])
+def test_each_fifth_bad_listen_in_a_row_changes_the_subject(bad: int, changes: bool, ahead: bool) -> None:
+    heard = [(20, 1.0)] + [(33, 0.2)] * bad + ([(10, 0.1)] if ahead else [])
+    answers = SimilarUsers(CATALOGUE, lambda: NEIGHBOURS).recommend(
+        batch_of(300, 10, 0.1, state_of(heard), position=1 + bad)
+    )
+    assert (set(answers.tracks.tolist()) == {30, 31, 12}) == changes
+    assert (answers.policies == ["contextual"] * 300) == changes
+
+
+def test_a_streak_ends_with_its_session() -> None:
+    heard = state_of([(33, 0.0)] * 4, session_id="earlier")
+    answers = SimilarUsers(CATALOGUE, lambda: NEIGHBOURS).recommend(batch_of(300, 10, 0.0, heard))
+    assert "sticky_artist" in (answers.policies or ())
+
+
+ALL = [
+    Contextual(lambda: NEIGHBOURS),
+    Indexed(lambda: NEIGHBOURS),
+    I2I(lambda: NEIGHBOURS),
+    StickyArtistMixed(CATALOGUE),
+    SimilarUsers(CATALOGUE, lambda: NEIGHBOURS),
+]
+
+
+@pytest.mark.parametrize("recommender", ALL, ids=lambda recommender: recommender.name)
+def test_an_answer_does_not_depend_on_its_company(recommender: Recommender) -> None:
+    rng = np.random.default_rng(5)
+    requests, states = [], []
+    for i in range(60):
+        heard = [(int(track), float(rng.random())) for track in rng.choice(CATALOGUE.tracks, rng.integers(0, 14))]
+        track = int(rng.choice(CATALOGUE.tracks))
+        requests.append(
+            RecommendationRequest(f"r{i}", 10 + i % 3, "s", len(heard), track, round(rng.random(), 1), 0, 0)
+        )
+        states.append(state_of(heard) if heard else None)
+    together = recommender.recommend(Batch.of(requests, states))
+    for i, (request, state) in enumerate(zip(requests, states, strict=True)):
+        alone = recommender.recommend(Batch.of([request], [state]))
+        assert (alone.tracks[0], alone.propensities[0]) == (together.tracks[i], together.propensities[i])
+
+
+def test_recent_listens_are_the_newest_first_and_hold_the_requests_own_once() -> None:
+    heard = [(track, track / 100) for track in range(1, 6)]
+    behind, ahead = state_of(heard), state_of([*heard, (6, 0.06)])
+    requests = [RecommendationRequest("r", 42, "s", 5, 6, 0.06, 0, 0)] * 2
+    new = RecommendationRequest("r", 42, "next", 0, 6, 0.06, 0, 0)
+    recent = recent_listens(Batch.of([*requests, new, new], [behind, ahead, behind, None]), 4)
+    assert recent.tracks.tolist() == [[6, 5, 4, 3], [6, 5, 4, 3], [6, 5, 4, 3], [6, -1, -1, -1]]
+    assert recent.fractions.tolist() == [[0.06, 0.05, 0.04, 0.03]] * 3 + [[0.06, 0, 0, 0]]
+    assert recent_listens(Batch.of(requests, [UserState()] * 2), 2).tracks.tolist() == [[6, -1]] * 2
+
+
+@pytest.mark.parametrize("raw", [b"", b"BLS1", NEIGHBOURS.to_bytes()[:-1], b"x" + NEIGHBOURS.to_bytes()[1:]])
+def test_bytes_that_are_no_lists_are_refused(raw: bytes) -> None:
+    with pytest.raises(RecommenderError, match="are no lists; build them again with `botify lists build`"):
+        Lists.from_bytes(raw)

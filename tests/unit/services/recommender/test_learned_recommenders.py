@@ -1,0 +1,228 @@
+"""The recommenders that learn from the stream, each against what its formula says of a small example.
+
+Invariants: no track comes twice in a session, what is drawn is drawn as often as is logged, and without a model the
+fallback answers.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from schemas.events import Listen, RecommendationRequest, Track
+from schemas.models import model_of
+from services.recommender.bandit import POLICIES
+from services.recommender.catalogue import Catalogue
+from services.recommender.dispatch import answer
+from services.recommender.factors import ServedFactors
+from services.recommender.item_to_item import I2IStream, ServedGraph, graph_of
+from services.recommender.lists import NO_LISTS
+from services.recommender.memory import Memory
+from services.recommender.protocol import NO_ANSWER, Batch, Recommender
+from services.recommender.registry import RecommenderFactory, RecommenderInputs
+from services.recommender.sessions import WINDOW, sessions_so_far
+from services.recommender.sticky_norepeat import StickyNoRepeat
+from streams.folds.likes import Likes
+from streams.folds.policy_results import PolicyResult
+from streams.learner.model import MODELS
+from streams.learner.models.factors import read_factors
+from streams.learner.models.item_graph import ItemGraph, neighbours_of
+from streams.learner.models.tables import pack
+from streams.learner.sessions import FinishedSession
+from tests.unit.services.recommender.recommending import Heard, state_of
+
+# artist a has 10 to 13, b only 20, c 30 to 35; b and c are of one genre
+CATALOGUE = Catalogue(
+    [
+        Track(t, artist, None, "jazz" if artist == "a" else "rock", "x")
+        for artist, tracks in (("a", range(10, 14)), ("b", [20]), ("c", range(30, 36)))
+        for t in tracks
+    ]
+)
+N = 4_000
+
+
+def batch_after(heard: Heard, n: int = 1, likes: Likes | None = None) -> Batch:
+    requests = [RecommendationRequest(f"r{i}", 42, "s", len(heard) - 1, *heard[-1], 0, 0) for i in range(n)]
+    return Batch.of(requests, [state_of(heard)] * n, [likes] * n)
+
+
+def likes_of(sessions: Sequence[Heard]) -> Likes:
+    likes = Likes()
+    for session, heard in enumerate(sessions):
+        for at, (track, fraction) in enumerate(heard):
+            likes.fold(
+                Listen(f"{session}-{at}", 42, track, fraction, at, f"l{session}", at, False, None, {}, None, None)
+            )
+    return likes
+
+
+def served_graph(*sessions: Heard):
+    graph = ItemGraph({})
+    for heard in sessions:
+        graph.learn([FinishedSession(np.array([t for t, _ in heard]), np.array([f for _, f in heard], np.float32))])
+    snapshot = graph_of(model_of("i2i_stream", 1, graph.snapshot(), 0))
+    return lambda: snapshot
+
+
+def check_even(recommender: Recommender, batch: Batch, expected: set[int]) -> None:
+    answers = recommender.recommend(batch)
+    counts = Counter(answers.tracks.tolist())
+    assert counts.keys() == expected
+    assert answers.propensities.tolist() == pytest.approx([1 / len(expected)] * len(batch))
+    if len(expected) > 1:
+        assert stats.chisquare(list(counts.values())).pvalue > 1e-3
+
+
+def test_sticky_norepeat_stays_with_the_artist_but_not_with_the_track() -> None:
+    check_even(StickyNoRepeat(CATALOGUE), batch_after([(10, 1.0)], N), {11, 12, 13})
+
+
+def test_sticky_norepeat_leaves_an_artist_for_a_better_one() -> None:
+    heard = [(10, 1.0), (30, 0.9), (11, 0.3)]  # a is worth (1.0 + 0.3 / 0.9) / 2 · 0.81 = 0.54, c 0.9 · 0.9 = 0.81
+    check_even(StickyNoRepeat(CATALOGUE), batch_after(heard, N), {31, 32, 33, 34, 35})
+
+
+def test_sticky_norepeat_has_no_answer_once_the_artists_are_used_up() -> None:
+    assert StickyNoRepeat(CATALOGUE).recommend(batch_after([(20, 1.0)])).tracks.tolist() == [NO_ANSWER]
+
+
+def test_memory_prefers_what_was_liked_in_sessions_that_began_alike() -> None:
+    likes = likes_of([[(30, 1.0), (31, 0.9), (12, 0.8), (32, 0.2)], [(10, 1.0), (33, 0.9)]])
+    # now: begins with 30, so 12 (0.8) and 31 (0.9 · 0.9) match whole; 10 and 33 are of another genre's session (0.3)
+    check_even(Memory(CATALOGUE), batch_after([(30, 1.0)], N, likes), {31, 12, 10})
+
+
+def test_memory_of_nothing_alike_is_no_answer() -> None:
+    likes = likes_of([[(10, 1.0), (33, 0.6)]])
+    assert Memory(CATALOGUE).recommend(batch_after([(10, 1.0)], 1, likes)).tracks.tolist() == [33]
+    assert Memory(CATALOGUE).recommend(batch_after([(20, 1.0)], 1, likes_of([[(10, 0.6)]]))).tracks.tolist() == [-1]
+    assert Memory(CATALOGUE).recommend(batch_after([(10, 1.0)])).tracks.tolist() == [NO_ANSWER]
+
+
+def test_i2i_stream_draws_from_the_neighbours_of_what_was_liked() -> None:
+    graph = served_graph([(10, 1.0), (30, 0.9)], [(10, 1.0), (31, 0.8)], [(11, 1.0), (32, 0.9)])
+    recommender = I2IStream(CATALOGUE, graph)
+    check_even(recommender, batch_after([(10, 1.0)], N), {30, 31})
+    check_even(recommender, batch_after([(10, 1.0), (30, 0.9)], N), {31})
+    assert recommender.recommend(batch_after([(12, 1.0)])).tracks.tolist() == [NO_ANSWER]
+    assert I2IStream(CATALOGUE, lambda: None).recommend(batch_after([(10, 1.0)])).tracks.tolist() == [NO_ANSWER]
+
+
+def sources_with(
+    results: Mapping[str, PolicyResult],
+    factors: Callable[[], ServedFactors | None] = lambda: None,
+    graph: Callable[[], ServedGraph | None] = lambda: None,
+) -> RecommenderInputs:
+    return RecommenderInputs(
+        top=lambda: np.zeros(0, dtype=np.int64),
+        neighbours=lambda: NO_LISTS,
+        user_lists=lambda: NO_LISTS,
+        factors=factors,
+        graph=graph,
+        policy_results=lambda: results,
+    )
+
+
+def recommenders_with(results: dict[str, PolicyResult]) -> dict[str, Recommender]:
+    return {one.name: one for one in RecommenderFactory().make(CATALOGUE, sources_with(results))}
+
+
+def test_snapshots_that_came_before_the_catalogue_serve_once_it_is_there() -> None:
+    tracks = {
+        t: Track(t, CATALOGUE.artists[CATALOGUE.artist_of[row]], None, CATALOGUE.genres[CATALOGUE.genre_of[row]], "x")
+        for row, t in enumerate(CATALOGUE.tracks.tolist())
+    }
+    session = FinishedSession(CATALOGUE.tracks, np.ones(len(CATALOGUE), np.float32))
+    learned = [kind(tracks) for kind in MODELS]
+    for model in learned:
+        model.learn([session])
+    factory, followed = RecommenderFactory(), {}
+    sources = sources_with({}, lambda: followed.get("fism"), lambda: followed.get("i2i_stream"))
+    factory.make(Catalogue([]), sources)
+    for model, prepare in zip(learned, (factory.graph, factory.factors), strict=True):
+        followed[model.name] = prepare(model_of(model.name, 1, model.snapshot(), 0))
+    for catalogue in (Catalogue(list(tracks.values())[:6]), CATALOGUE):
+        recommenders = {one.name: one for one in factory.make(catalogue, sources)}
+        for name in ("fism", "rerank", "i2i_stream"):
+            assert answer(batch_after([(10, 1.0)]), [name], recommenders).recommenders == [name]
+
+
+@pytest.mark.parametrize(
+    ("read", "about", "arrays"),
+    [
+        (
+            read_factors,
+            {"artists": ["a"], "genres": []},
+            {
+                "ids": np.arange(2),
+                "tracks": np.zeros((2, 33)),
+                "artists": np.zeros((1, 20)),
+                "genres": np.zeros((0, 33)),
+            },
+        ),
+        (neighbours_of, {}, {"ids": np.arange(2), "neighbours": np.zeros((2, 3)), "weights": np.zeros((2, 4))}),
+    ],
+)
+def test_a_snapshot_of_another_shape_is_refused_when_it_is_read(read, about, arrays) -> None:
+    with pytest.raises(ValueError, match=r"\(1, 20\)|\(2, 4\)"):
+        read(pack(about, arrays))
+
+
+@pytest.mark.parametrize("name", [*POLICIES[1:], "fism"])
+def test_before_there_is_a_model_the_fallback_sticks_to_the_artist(name: str) -> None:
+    answered = answer(batch_after([(10, 1.0)]), [name], recommenders_with({}))
+    assert answered.recommenders == ["sticky_norepeat"]
+
+
+def test_mix_draws_a_policy_a_session_and_says_who_stood_in() -> None:
+    mix = recommenders_with({})["mix"]
+    requests = [RecommendationRequest(f"r{i}", i, f"s{i % 500}", 0, 10, 1.0, 0, 0) for i in range(2_000)]
+    answers = mix.recommend(Batch.of(requests, [None] * 2_000))
+    assert answers.policies is not None
+    counts = Counter(answers.policies)
+    assert counts.keys() == {"sticky_norepeat", *(f"{policy}/sticky_norepeat" for policy in POLICIES[1:])}
+    of_session = {request.session_id: set() for request in requests}
+    for request, policy in zip(requests, answers.policies, strict=True):
+        of_session[request.session_id].add(policy)
+    assert max(len(policies) for policies in of_session.values()) == 1
+    share = {policy: 0.88 if policy == "sticky_norepeat" else 0.04 for policy in counts}
+    assert answers.propensities == pytest.approx([share[policy] / 3 for policy in answers.policies])
+    assert counts["sticky_norepeat"] / 2_000 == pytest.approx(0.88, abs=0.06)
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_the_session_is_the_same_whoever_was_faster(seen: bool) -> None:
+    heard = [(10, 1.0), (11, 0.9), (30, 0.5)]
+    state = state_of(heard if seen else heard[:-1])
+    request = RecommendationRequest("r", 42, "s", 2, *heard[-1], 0, 0)
+    so_far = sessions_so_far(Batch.of([request], [state]), CATALOGUE)
+    assert CATALOGUE.tracks[so_far.heard].tolist() == [10, 11, 30]
+    assert so_far.affinity[0, :4].tolist() == pytest.approx([1.0, 1.0, 0.5, 0.0])  # the second is of a again: 0.9 / 0.9
+    assert so_far.evidence[0, :4].tolist() == pytest.approx([1.0, 0.9, 1.0, 0.0])
+
+
+def test_of_a_long_session_the_first_and_the_last_listens_are_looked_at() -> None:
+    tracks = [10, *([11, 12, 13, 30, 31, 32] * 20)]
+    heard = [(track, at / 1_000) for at, track in enumerate(tracks)]
+    so_far = sessions_so_far(batch_after(heard), CATALOGUE)
+    assert len(so_far.heard) == len(heard)
+    looked_at = CATALOGUE.tracks[so_far.rows[0]].tolist()
+    assert looked_at == [10, *tracks[-(WINDOW - 1) :]]
+    assert so_far.last().tolist() == [WINDOW - 1]
+
+
+def test_a_session_that_has_just_begun_knows_nothing_of_the_last_one() -> None:
+    request = RecommendationRequest("r", 42, "new", 0, 30, 1.0, 0, 0)
+    so_far = sessions_so_far(Batch.of([request], [state_of([(10, 1.0), (11, 1.0)])]), CATALOGUE)
+    assert CATALOGUE.tracks[so_far.heard].tolist() == [30]
+
+
+def test_what_is_not_in_the_catalogue_is_left_out() -> None:
+    so_far = sessions_so_far(batch_after([(999, 1.0), (10, 0.8)]), CATALOGUE)
+    assert CATALOGUE.tracks[so_far.heard].tolist() == [10]
+    assert CATALOGUE.tracks[so_far.seed_tracks].tolist() == [10]

@@ -1,0 +1,124 @@
+"""Invariant: what is found in logits is what valuing every track of the pool would find."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from core.keyed_random import keys_of_texts
+from schemas.events import Listen, RecommendationRequest, Track
+from services.recommender.catalogue import Catalogue
+from services.recommender.factors import PoolLogits, ServedFactors
+from services.recommender.genre_pools import GenrePools
+from services.recommender.memory import Memory
+from services.recommender.protocol import NO_ANSWER, Batch, Recommender
+from services.recommender.rerank import Fism, Rerank
+from services.recommender.sessions import sessions_so_far
+from streams.folds.likes import Likes
+from streams.learner.models.factors import FactorModel, read_factors
+from streams.learner.models.taste import ARTIST_DISCOUNT
+from streams.learner.sessions import FinishedSession
+from tests.unit.services.recommender.recommending import state_of
+
+TRACKS = {id_: Track(id_, f"a{id_ % 17}", None, f"g{id_ % 3}", "x") for id_ in range(5, 125)}
+CATALOGUE = Catalogue(TRACKS.values())
+POOLS = GenrePools(CATALOGUE)
+
+
+@pytest.fixture(scope="module")
+def factors() -> ServedFactors:
+    rng = np.random.default_rng(5)
+    model = FactorModel(TRACKS)
+    for _ in range(20):
+        model.learn(
+            [
+                FinishedSession(rng.integers(5, 125, size=8), rng.random(8, dtype=np.float32).clip(0.01))
+                for _ in range(32)
+            ]
+        )
+    return ServedFactors(read_factors(model.snapshot()))
+
+
+def batch_of_sessions(n: int, seed: int = 3) -> Batch:
+    rng = np.random.default_rng(seed)
+    heard = [
+        [(int(track), float(rng.random())) for track in rng.choice(np.arange(5, 125), rng.integers(1, 40), False)]
+        for _ in range(n)
+    ]
+    requests = [RecommendationRequest(f"r{at}", at, "s", len(one) - 1, *one[-1], 0, 0) for at, one in enumerate(heard)]
+    return Batch.of(
+        requests, [state_of(one) for one in heard], [likes_of(one[0][0], seed + at) for at, one in enumerate(heard)]
+    )
+
+
+def likes_of(seed_track: int, seed: int) -> Likes:
+    likes = Likes()
+    for at, track in enumerate([seed_track, *np.random.default_rng(seed).integers(5, 125, size=12).tolist()]):
+        likes.fold(Listen(f"e{at}", 42, track, 0.9, at, "earlier", at, False, None, {}, None, None))
+    return likes
+
+
+def test_expected_fractions_are_the_predicted_liking_times_the_discount(factors: ServedFactors) -> None:
+    batch = batch_of_sessions(30)
+    so_far = sessions_so_far(batch, CATALOGUE)
+    table = factors.table(CATALOGUE, POOLS)
+    taste = table.taste(so_far)
+    logits = PoolLogits(so_far, table, taste, POOLS, CATALOGUE)
+    rows, values, free = logits.best()
+    for session in range(len(batch)):
+        pool = POOLS.rows(int(logits.pools[session]))
+        heard = so_far.heard[so_far.session_of == session]
+        of_artist = np.array([np.sum(CATALOGUE.artist_of[heard] == CATALOGUE.artist_of[row]) for row in pool])
+        here = np.full(len(pool), session)
+        expected = table.predict(taste, here, pool) * ARTIST_DISCOUNT**of_artist
+        expected[np.isin(pool, heard)] = 0
+        assert logits.expected(here, pool) == pytest.approx(expected, rel=1e-4)
+        assert values[session] == pytest.approx(expected.max(), rel=1e-4)
+        assert expected[pool == rows[session]] == pytest.approx(expected.max(), rel=1e-4)
+        assert logits.free_rows(session).tolist() == [row for row in pool if row not in heard]
+        assert free[session] == len(logits.free_rows(session))
+
+
+def test_a_session_that_has_had_its_whole_pool_gets_no_answer(factors: ServedFactors) -> None:
+    whole = [(id_, 0.9) for id_, track in TRACKS.items() if track.genre == "g1"]
+    request = RecommendationRequest("r", 42, "s", len(whole) - 1, *whole[-1], 0, 0)
+    batch = Batch.of([request], [state_of(whole)])
+    assert Fism(CATALOGUE, POOLS, lambda: factors).recommend(batch).tracks.tolist() == [NO_ANSWER]
+
+
+@pytest.mark.parametrize("name", ["fism", "rerank", "memory"])
+def test_nothing_is_offered_twice_and_company_makes_no_difference(factors: ServedFactors, name: str) -> None:
+    recommenders: dict[str, Recommender] = {
+        "fism": Fism(CATALOGUE, POOLS, lambda: factors),
+        "rerank": Rerank(CATALOGUE, POOLS, lambda: factors, lambda: None),
+        "memory": Memory(CATALOGUE),
+    }
+    recommender = recommenders[name]
+    batch = batch_of_sessions(60)
+    answers = recommender.recommend(batch)
+    for session, state in enumerate(batch.states):
+        assert state is not None
+        assert answers.tracks[session] not in state.session_tracks().tolist()
+        alone = recommender.recommend(batch.select(np.array([session])))
+        assert alone.tracks[0] == answers.tracks[session]
+        assert alone.propensities[0] == pytest.approx(answers.propensities[session])
+
+
+def test_rerank_prefers_what_was_liked_before_where_the_factors_say_no_more(factors: ServedFactors) -> None:
+    batch = batch_of_sessions(200)
+    without = Batch(batch.requests, batch.states, batch.tracks, keys_of_texts(["x"] * 200), [None] * 200)
+    rerank = Rerank(CATALOGUE, POOLS, lambda: factors, lambda: None)
+    liked = [set(likes.all()["track"].tolist()) for likes in batch.likes if likes is not None]
+    hits = [
+        sum(track in tracks for track, tracks in zip(rerank.recommend(one).tracks.tolist(), liked, strict=True))
+        for one in (batch, without)
+    ]
+    assert hits[0] > hits[1]
+
+
+def test_nobody_asking_is_no_error(factors: ServedFactors) -> None:
+    for recommender in (
+        Fism(CATALOGUE, POOLS, lambda: factors),
+        Rerank(CATALOGUE, POOLS, lambda: factors, lambda: None),
+    ):
+        assert recommender.recommend(Batch.of([], [])).tracks.tolist() == []

@@ -1,0 +1,121 @@
+"""A listener's results depend on the seed, the world and the answers; never on the order in which slots are served."""
+
+from collections import defaultdict
+
+import numpy as np
+import pytest
+
+from core.keyed_random import integers, mix
+from sim.agents.agent import DummyAgent
+from sim.listeners.load import MODELS, load_model
+from sim.options import RunOptions, schedule_of
+from sim.play import play_world
+from sim.schedule import Shard
+from sim.simulation import Simulation
+
+DAY_MS = 24 * 60 * 60 * 1000
+
+
+def served_in_any_order(world, model, options, order_seed):
+    """Answer random parts of those who ask, and return each listener's listens."""
+    rng = np.random.default_rng(order_seed)
+    simulation = Simulation(world, load_model(model, world, options.seed), schedule_of(world, options, 0), options.seed)
+    asking: list[tuple[int, int]] = []
+    listens = defaultdict(list)
+    while simulation.running:
+        heard = simulation.finish_listens(2**62, int(rng.integers(1, 20)))
+        for row in range(len(heard)):
+            listens[int(heard.users[row])].append(
+                (
+                    int(heard.ordinals[row]),
+                    int(heard.positions[row]),
+                    int(heard.tracks[row]),
+                    float(heard.fractions[row]),
+                    int(heard.time_ms[row]),
+                    bool(heard.ended[row]),
+                )
+            )
+        waiting = heard.where(~heard.ended)
+        keys = mix(5, waiting.users, waiting.ordinals, waiting.positions)
+        tracks = integers(keys, 0, np.int64(len(world.catalogue)))
+        asking += zip(waiting.slots.tolist(), tracks.tolist(), strict=True)
+        rng.shuffle(asking)
+        served, asking = asking[: len(asking) // 2 + 1], asking[len(asking) // 2 + 1 :]
+        if served:
+            slots, answers = np.array(served).T
+            simulation.answer(slots, answers)
+    return dict(listens)
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("schedule", [{"sessions": 150, "in_flight": 20}, {"days": 5.0}])
+def test_the_order_of_service_changes_nothing(small_world, model, schedule):
+    options = RunOptions(seed=3, **schedule)
+    once = served_in_any_order(small_world, model, options, 1)
+    again = served_in_any_order(small_world, model, options, 2)
+    assert once == again
+    assert sum(map(len, once.values())) > 500
+
+
+@pytest.mark.parametrize("schedule", [{"sessions": 150, "in_flight": 20}, {"days": 5.0}])
+def test_the_union_over_shards_equals_one_process_listener_by_listener(small_world, schedule):
+    whole = served_in_any_order(small_world, "botify", RunOptions(seed=3, **schedule), 1)
+    union = {}
+    for index in range(4):
+        shard = RunOptions(seed=3, shard=Shard(index, 4), **schedule)
+        part = served_in_any_order(small_world, "botify", shard, index)
+        assert not union.keys() & part.keys()
+        union |= part
+    assert union == whole
+
+
+def test_another_seed_gives_other_listens(small_world):
+    runs = [served_in_any_order(small_world, "botify", RunOptions(seed=seed, sessions=60), 1) for seed in (3, 4)]
+    assert runs[0] != runs[1]
+
+
+def test_a_session_longer_than_the_first_capacity_keeps_all_its_listens(small_world):
+    """A listener who likes everything hears more tracks than the columns had room for at first."""
+    people = small_world.listeners
+    eager = small_world.__class__(
+        "eager",
+        small_world.catalogue,
+        people.__class__(
+            **{name: getattr(people, name) for name in people.__slots__}
+            | {"consume_bias": np.full(len(people), -100.0), "artist_discount_gamma": np.ones(len(people))}
+        ),
+        {},
+    )
+    heard = []
+    options = RunOptions(users=1, sessions=1, start_ms=0)
+
+    class EveryTrack:
+        def recommend(self, heard):
+            return (heard.tracks + 1) % len(small_world.catalogue)
+
+        def finish(self, heard):
+            pass
+
+    play_world(eager, EveryTrack(), options, listener=heard.append)
+    fractions = np.concatenate([listens.fractions for listens in heard])
+    tracks = np.concatenate([listens.tracks for listens in heard])
+    assert len(tracks) > 400
+    assert (fractions[: len(small_world.catalogue)] == 1.0).all()
+    assert (fractions[len(small_world.catalogue) :] == 0.0).all()  # all tracks were heard once
+
+
+def test_no_session_starts_once_the_wanted_listens_are_made(small_world):
+    done = play_world(small_world, DummyAgent(small_world.catalogue, 1), RunOptions(listens=300, in_flight=10))
+    assert 300 <= done.listens < 500
+    assert done.sessions * 6 <= done.listens  # every session came to its end
+
+
+def test_a_listener_who_gives_up_makes_room_for_the_next(small_world):
+    options = RunOptions(sessions=3, in_flight=1)
+    simulation = Simulation(small_world, load_model("botify", small_world, 1), schedule_of(small_world, options, 0), 1)
+    users = []
+    while simulation.running:
+        heard = simulation.finish_listens(2**62)
+        users += heard.users.tolist()
+        simulation.abandon(heard.slots)
+    assert len(set(users)) == 3

@@ -1,0 +1,65 @@
+"""Invariant: the state is a function of the topic. Batches, restarts and workers leave no trace in it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.events import Listen
+from streams.folds.projection import Record
+from streams.folds.users import UserStates
+from tests.support import make_listens
+from tests.unit.strategies import listen_sequences
+from tests.unit.streams.folds.driving import drive
+from tests.unit.streams.folds.oracles import records_of
+
+
+def split(records: Sequence[Record], cuts: Sequence[int]) -> list[Sequence[Record]]:
+    """Cut records into batches."""
+    ends = [*sorted(cuts), len(records)]
+    return [records[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(listen_sequences(), st.lists(st.integers(0, 60), max_size=12), st.booleans())
+def test_any_batches_give_the_same_bytes(listens: list[Listen], cuts: list[int], restarts: bool) -> None:
+    records = records_of(listens)
+    whole = drive([records])
+    cut = drive(split(records, [cut for cut in cuts if cut < len(records)]), restarts=restarts)
+    assert cut.contents() == whole.contents()
+    assert cut.sessions == whole.sessions
+    assert cut.duplicates == whole.duplicates
+
+
+def test_a_long_stream_gives_the_same_bytes_with_any_batches_and_restarts() -> None:
+    listens = make_listens(4000, users=150, tracks=1500, seed=11)
+    records = records_of([*listens, *listens[-50:]])
+    whole = drive([records])
+    rng = random.Random(3)
+    for restarts in (False, True):
+        cuts = rng.sample(range(len(records)), 60)
+        cut = drive(split(records, cuts), restarts=restarts)
+        assert cut.contents() == whole.contents()
+        assert cut.sessions == whole.sessions
+    assert max(len(v) for v in whole.contents().values() if isinstance(v, dict)) > 1000
+
+
+def test_a_cache_that_is_too_small_changes_nothing() -> None:
+    records = records_of(make_listens(600, users=40, tracks=20, seed=2))
+
+    def final_states(cache_size: int, batch: int) -> dict[bytes, bytes | None]:
+        users, stored = UserStates(cache_size), dict[bytes, bytes | None]()
+        for at in range(0, len(records), batch):
+            for name, fields in users.missing(records[at : at + batch]).items():
+                users.load_fields(name, {field: stored.get(field) for field in fields})
+            users.fold(records[at : at + batch])
+            for fields in users.changes().hashes.values():
+                stored.update(fields)
+        return stored
+
+    expected = final_states(cache_size=1000, batch=1)
+    assert final_states(cache_size=1, batch=1) == expected
+    assert final_states(cache_size=3, batch=50) == expected

@@ -1,0 +1,112 @@
+"""Invariant: after every single event, each projection says what a look at all listens so far says."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from schemas.events import Listen
+from streams.folds.popularity import HALF_LIVES_MS, POPULARITY, top_collection
+from streams.folds.projection import Record
+from streams.folds.sessions import OPEN_SESSIONS, WATERMARK, OpenSession
+from streams.folds.users import USERS, UserState
+from tests.support import make_listens
+from tests.unit.strategies import listen_sequences
+from tests.unit.streams.folds import oracles
+from tests.unit.streams.folds.driving import PARTITION, Driven
+
+
+def check_users(driven: Driven, kept: list[Record]) -> None:
+    found = driven.store.hashes[PARTITION, USERS]
+    assert found.keys() == {b"%d" % listen.user for _, listen in kept}
+    for user, record in found.items():
+        state = UserState.from_bytes(record)
+        history = [(ms, fraction, track) for _, ms, fraction, track in state.last_listens().tolist()]
+        expected = oracles.user_state(int(user), kept)
+        assert tuple(getattr(state, name) for name in expected._fields[:-2]) == expected[:-2]
+        assert state.session_tracks().tolist() == expected.session_tracks
+        assert history == expected.history
+
+
+def check_popularity(driven: Driven, kept: list[Record]) -> None:
+    found = driven.store.hashes[PARTITION, POPULARITY]
+    for column, half_life in enumerate(HALF_LIVES_MS):
+        expected = oracles.popularity_scores(kept, half_life)
+        scores = {int(track): float(np.frombuffer(record)[column]) for track, record in found.items()}
+        assert scores.keys() == expected.keys()
+        for track, score in scores.items():
+            assert math.isclose(2.0 ** (score - expected[track]), 1.0, rel_tol=1e-9)
+        top = driven.store.scores[PARTITION, top_collection(half_life)]
+        assert {int(track): score for track, score in top.items()} == scores  # fewer tracks than the top has places
+
+
+def check_sessions(driven: Driven, kept: list[Record]) -> None:
+    closed, still_open = oracles.sessions(PARTITION, kept)
+    assert driven.sessions == closed
+    found = dict(driven.store.hashes[PARTITION, OPEN_SESSIONS])
+    assert int(found.pop(WATERMARK)) == max(listen.timestamp_ms for _, listen in kept)
+    assert found.keys() == {b"%d" % user for user in still_open}
+    for user, record in found.items():
+        session, listens = OpenSession.from_bytes(record), still_open[int(user)]
+        assert (session.session_id, session.first_offset) == (listens[0][1].session_id, listens[0][0])
+        assert session.tracks == len(listens)
+        assert session.last_ms == max(listen.timestamp_ms for _, listen in listens)
+        assert session.started_ms == listens[0][1].timestamp_ms
+
+
+@settings(max_examples=40, deadline=None)
+@given(listen_sequences(max_size=30))
+def test_after_every_event_the_state_is_the_oracles(listens: list[Listen]) -> None:
+    driven, records = Driven(), oracles.records_of(listens)
+    for at in range(1, len(records) + 1):
+        driven.take(records[at - 1 : at])
+        kept = oracles.without_duplicates(records[:at])
+        assert driven.duplicates == at - len(kept)
+        check_users(driven, kept)
+        check_popularity(driven, kept)
+        check_sessions(driven, kept)
+
+
+def test_a_long_stream_ends_where_the_oracle_ends() -> None:
+    listens = make_listens(3000, users=40, tracks=60, seed=5)
+    records = oracles.records_of([*listens, *listens[-200:], *listens[:10]])
+    driven = Driven()
+    for at in range(0, len(records), 97):
+        driven.take(records[at : at + 97])
+    kept = oracles.without_duplicates(records)
+    assert {session.closed_by for session in driven.sessions} == {"end", "gap", "next"}
+    check_users(driven, kept)
+    check_popularity(driven, kept)
+    check_sessions(driven, kept)
+
+
+def test_a_late_listen_does_not_shorten_its_session() -> None:
+    listens = [Listen(f"e{ms}", 1, 1, 1.0, ms, "s", 0, ms == 5_000, None, {}, None, None) for ms in (9_000, 5_000)]
+    driven = Driven()
+    driven.take(oracles.records_of(listens))
+    (session,) = driven.sessions
+    assert (session.started_ms, session.ended_ms) == (9_000, 9_000)
+
+
+def test_a_duplicate_older_than_the_history_is_not_recognised() -> None:
+    """The window is bounded: this is what that means."""
+    listens = [Listen(f"e{at}", 1, 1, 1.0, at, "s", at, False, None, {}, None, None) for at in range(51)]
+    driven = Driven()
+    driven.take(oracles.records_of([*listens, listens[1]]))
+    assert driven.duplicates == 1
+    driven.take([(900, listens[0])])
+    assert driven.duplicates == 1
+
+
+@pytest.mark.parametrize("fraction", [0.0, 5e-324, 1.0])
+@pytest.mark.parametrize("timestamp_ms", [0, 2**52])
+def test_no_score_overflows(fraction: float, timestamp_ms: int) -> None:
+    driven = Driven()
+    driven.take([(0, Listen("e", 1, 1, fraction, timestamp_ms, "s", 0, False, None, {}, None, None))])
+    driven.take([(1, Listen("f", 1, 1, 1.0, 0, "s", 0, False, None, {}, None, None))])
+    for half_life in HALF_LIVES_MS:
+        (score,) = driven.store.scores[PARTITION, top_collection(half_life)].values()
+        assert math.isfinite(score)

@@ -1,0 +1,198 @@
+"""Invariant: models are a function of the listens in their order, whatever copies, overlaps and restarts there are."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.events import Listen, Model, Track
+from schemas.models import MAX_BODY_BYTES
+from schemas.training import training_batch_of
+from streams.learner import learner as module
+from streams.learner.learner import Learner, OutdatedStateError
+from streams.learner.models.item_graph import ItemGraph
+from tests.support import BASE_MS, make_listens
+from tests.unit.streams.learner.training import CATALOGUE, TRACKS, batches, fold
+
+LISTENS = make_listens(3_000, users=40, tracks=TRACKS, seed=3)
+
+
+def learned(size: int) -> Learner:
+    learner = Learner(CATALOGUE)
+    fold(learner, *batches(LISTENS, size))
+    return learner
+
+
+def without_snapshots(learner: Learner) -> dict[bytes, bytes]:
+    """The state, less what says when a snapshot was taken: that depends on how the listens are cut into batches."""
+    return {name: value for name, value in learner.state().items() if name != b"progress"}
+
+
+@pytest.mark.parametrize("size", [1, 7, 500])
+def test_how_listens_are_cut_into_batches_makes_no_difference(size: int) -> None:
+    assert without_snapshots(learned(size)) == without_snapshots(learned(3_000))
+
+
+def test_a_learner_that_restarts_after_every_batch_learns_the_same() -> None:
+    whole, restarted = Learner(CATALOGUE), Learner(CATALOGUE)
+    for batch in batches(LISTENS, 100):
+        fold(whole, batch)
+        fold(restarted, batch)
+        assert restarted.take_models() == whole.take_models()
+        restarted = Learner.restore(restarted.state(), CATALOGUE)
+    assert restarted.state() == whole.state()
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 300), st.integers(1, 120)), max_size=12))
+def test_whatever_workers_send_again_is_dropped(again: list[tuple[int, int]]) -> None:
+    """A worker that was overtaken sends any stretch again that begins at a checkpoint; the topic is never behind it."""
+    listens = list(enumerate(LISTENS[:300]))
+    learner, plain = Learner(CATALOGUE), Learner(CATALOGUE)
+    end = 0
+    for start, length in [*again, (0, 300)]:
+        start, stop = min(start, end), min(start + length, 300)
+        if stop < start:
+            continue
+        new = fold(learner, training_batch_of("t", 0, start, stop, listens[start:stop]))
+        assert new == max(0, stop - end)
+        end = max(end, stop)
+    fold(plain, *batches(LISTENS[:300], 300))
+    assert without_snapshots(learner) == without_snapshots(plain)
+    assert (learner.listens, learner.missed) == (300, 0)
+
+
+def test_partitions_and_topics_have_offsets_of_their_own() -> None:
+    learner = Learner(CATALOGUE)
+    new = [
+        fold(learner, *batches(LISTENS[:50], 50, partition, topic_id))
+        for partition, topic_id in [(0, "t"), (1, "t"), (0, "u"), (0, "t")]
+    ]
+    assert new == [50, 50, 50, 0]
+
+
+def test_what_no_batch_has_brought_is_counted_and_left_out() -> None:
+    learner = Learner(CATALOGUE)
+    first, second, third = batches(LISTENS[:90], 30)
+    fold(learner, second._replace(first_offset=20))  # it begins late: training was off before
+    assert learner.missed == 0
+    fold(learner, batches(LISTENS[:120], 30)[3])
+    assert (learner.listens, learner.missed) == (60, 30)
+    assert fold(learner, first, third) == 0
+
+
+def test_snapshots_are_due_more_and_more_seldom_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SNAPSHOT_LEAST", 20)
+    monkeypatch.setattr(module, "SNAPSHOT_LISTENS", 100)
+    versions = [model.version for model in snapshots(10) if model.name == "fism"]
+    steps = np.diff([0, *versions])
+    assert set(steps[:10]) == {20}
+    assert (np.diff(steps) >= 0).all()
+    assert set(steps[-10:]) == {100}
+    assert all(step < max(20, version / 10) + 10 for step, version in zip(steps[1:], versions, strict=False))
+
+
+def snapshots(size: int) -> list[Model]:
+    learner = Learner(CATALOGUE)
+    taken = []
+    for batch in batches(LISTENS, size):
+        fold(learner, batch)
+        taken += learner.take_models()
+    return taken
+
+
+def test_a_snapshot_says_up_to_when_it_has_learned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SNAPSHOT_LEAST", 3_000)
+    newest_ms = max(listen.timestamp_ms for listen in LISTENS)
+    assert {model.timestamp_ms for model in snapshots(3_000)} == {newest_ms}
+
+
+def test_state_of_other_models_is_refused() -> None:
+    with pytest.raises(OutdatedStateError, match="i2i_stream"):
+        Learner.restore(Learner(CATALOGUE, [ItemGraph]).state(), CATALOGUE)
+
+
+def test_a_batch_without_listens_teaches_nothing() -> None:
+    learner = Learner(CATALOGUE)
+    assert fold(learner, training_batch_of("t", 0, 0, 5, [])) == 0
+    assert fold(learner, training_batch_of("t", 0, 3, 7, [(5, listen())])) == 1
+    assert learner.missed == 0
+
+
+def listen() -> Listen:
+    return Listen("e", 1, 1, 0.5, BASE_MS, "s", 0, False, None, {}, None, None)
+
+
+def test_a_catalogue_that_outgrows_a_record_is_learned_from_to_the_end() -> None:
+    """More tracks than the graph has room for, and more artists than the factors have."""
+    tracks, length = 140_000, 50
+    catalogue = {
+        track: Track(track, f"a name of forty letters or so for {track}", None, "g", "") for track in range(tracks)
+    }
+    listens = [
+        Listen(
+            f"e{at}",
+            at // length,
+            at,
+            1.0,
+            BASE_MS,
+            f"s{at // length}",
+            at % length,
+            at % length == 49,
+            None,
+            {},
+            None,
+            None,
+        )
+        for at in range(tracks)
+    ]
+    learner, forgotten, newest = Learner(catalogue), Counter[str](), {}
+    for batch in batches(listens, 12_000):
+        assert fold(learner, batch)
+        outgrown, models = learner.take_outgrown(), learner.take_models()
+        assert not outgrown.too_large
+        forgotten += outgrown.forgotten
+        newest |= {model.name: model for model in models}
+        assert all(len(model.body) <= MAX_BODY_BYTES for model in models)
+    assert min(forgotten[name] for name in ("i2i_stream", "fism")) > 10_000
+    assert {model.version for model in newest.values()} == {132_000}
+    assert min(len(model.body) for model in newest.values()) > 0.8 * MAX_BODY_BYTES
+    assert sum(map(len, learner.state().values())) < 5 * MAX_BODY_BYTES
+
+
+def test_a_learner_that_forgets_and_restarts_after_every_batch_learns_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_BODY_BYTES", 3_000)
+    monkeypatch.setattr(module, "SNAPSHOT_LEAST", 200)
+    whole, restarted = Learner(CATALOGUE), Learner(CATALOGUE)
+    forgotten = Counter[str]()
+    for batch in batches(LISTENS, 100):
+        fold(whole, batch)
+        fold(restarted, batch)
+        models, outgrown = whole.take_models(), whole.take_outgrown()
+        assert all(len(model.body) <= 3_000 for model in models)
+        assert (restarted.take_models(), restarted.take_outgrown()) == (models, outgrown)
+        forgotten += outgrown.forgotten
+        restarted = Learner.restore(restarted.state(), CATALOGUE)
+    assert restarted.state() == whole.state()
+    assert min(forgotten[name] for name in ("i2i_stream", "fism")) > 0
+
+
+class Boundless(ItemGraph):
+    """A model that does not make room."""
+
+    name = "boundless"
+
+    def make_room(self, most_bytes: int) -> int:
+        return 0
+
+
+def test_a_snapshot_without_room_is_left_out_and_the_others_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_BODY_BYTES", 3_000)
+    learner = Learner(CATALOGUE, [Boundless, ItemGraph])
+    fold(learner, *batches(LISTENS, 3_000))
+    assert [model.name for model in learner.take_models()] == ["i2i_stream"]
+    assert learner.take_outgrown().too_large == {"boundless": 1}

@@ -1,0 +1,204 @@
+"""Invariant: the store has the fold of the topic up to its checkpoint, and nobody who was overtaken publishes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from core.kafka.config import key_of
+from schemas.codec import Codec
+from schemas.events import Model, TrainingBatch
+from schemas.training import listens_of, training_batch_of
+from streams.folds.projection import Changes
+from streams.learner import learner as fold
+from streams.learner import partition as module
+from streams.learner.learner import Learner
+from streams.learner.metrics import LearnerCounters
+from streams.learner.models.item_graph import ItemGraph
+from streams.learner.partition import LEARNER, MOST_PUT_OFF, SNAPSHOTS, LearnerPartition, TrainingIntake
+from streams.store.memory import MemoryStore
+from streams.store.protocol import Outcome
+from streams.worker.intake import Rejected
+from streams.worker.publisher import Publishable
+from tests.support import make_listens
+from tests.unit.streams.learner.training import CATALOGUE, TRACKS, batches
+from tests.unit.streams.worker.records import KafkaRecord
+
+CODEC = Codec()
+LISTENS = make_listens(1_000, users=40, tracks=TRACKS, seed=4)
+BATCHES = batches(LISTENS, 100)
+
+
+class Sent:
+    """Keeps what is sent."""
+
+    def __init__(self) -> None:
+        self.models: list[Model] = []
+        self.rejected: list[Rejected] = []
+
+    async def emit(self, events: Sequence[Publishable], rejected: Sequence[Rejected]) -> None:
+        self.models += [event for event in events if isinstance(event, Model)]
+        self.rejected += rejected
+
+
+def record(offset: int, batch: TrainingBatch) -> KafkaRecord:
+    return KafkaRecord(offset, key_of(batch.source_partition), CODEC.encode(batch), topic="botify.training")
+
+
+RECORDS = [record(offset, batch) for offset, batch in enumerate(BATCHES)]
+
+
+class Harness:
+    """A store, and partitions claimed in it."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStore()
+        self.sent = Sent()
+        self.counters = LearnerCounters()
+
+    async def claim(
+        self, owner: str = "me", left_out: Mapping[tuple[str, int], NDArray[np.int64]] = MappingProxyType({})
+    ) -> LearnerPartition:
+        claim = await self.store.claim(0, owner, "id")
+        intake = TrainingIntake(CODEC, CATALOGUE, lambda: None, {}, left_out)
+        start = claim.next_offset or 0
+        return LearnerPartition(0, claim, start, self.store, CATALOGUE, intake, self.sent, CODEC.encode, self.counters)
+
+    def state(self) -> dict[bytes, bytes]:
+        return self.store.hashes[0, LEARNER]
+
+
+def learned(count: int) -> tuple[dict[bytes, bytes], list[Model]]:
+    learner, models = Learner(CATALOGUE), []
+    for batch in BATCHES[:count]:
+        learner.fold(batch, listens_of(batch, b""))
+        models += learner.take_models()
+    return learner.state(), models
+
+
+def test_the_state_is_written_after_so_many_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHECKPOINT_LISTENS", 300)
+
+    async def main() -> None:
+        harness = Harness()
+        partition = await harness.claim()
+        assert await partition.process(RECORDS[:4]) is Outcome.APPLIED
+        assert (partition.next_offset, partition.checkpoint) == (4, 3)
+        assert harness.state() == learned(3)[0]
+
+    asyncio.run(main())
+
+
+def test_it_is_written_in_a_pause_or_when_it_was_put_off_often() -> None:
+    async def main() -> None:
+        harness = Harness()
+        partition = await harness.claim()
+        await partition.process(RECORDS[:1])
+        assert await partition.write_checkpoint() is Outcome.ALREADY
+        assert await partition.write_checkpoint() is Outcome.APPLIED
+        assert harness.state() == learned(1)[0]
+        for at, one in enumerate(BATCHES[1:]):  # there is no pause
+            for again in range(2):
+                await partition.process([record(1 + 2 * at + again, one)])
+                await partition.write_checkpoint()
+        assert partition.checkpoint == 1 + MOST_PUT_OFF + 1
+
+    asyncio.run(main())
+
+
+def test_whoever_comes_next_goes_on_from_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHECKPOINT_LISTENS", 300)
+    monkeypatch.setattr(fold, "SNAPSHOT_LEAST", 200)
+
+    async def main() -> None:
+        harness = Harness()
+        while (partition := await harness.claim()).next_offset < 9:  # each is killed after four batches, one unwritten
+            await partition.process(RECORDS[partition.next_offset : partition.next_offset + 4])
+        state, models = learned(9)
+        assert harness.state() == state
+        assert list(dict.fromkeys(harness.sent.models)) == learned(10)[1]
+        newest = {model.name.encode(): CODEC.encode(model) for model in models}
+        assert harness.store.hashes[0, SNAPSHOTS] == newest
+
+    asyncio.run(main())
+
+
+def test_one_that_was_overtaken_publishes_nothing_and_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fold, "SNAPSHOT_LEAST", 200)
+
+    async def main() -> None:
+        harness = Harness()
+        overtaken = await harness.claim("me")
+        await overtaken.process(RECORDS[:1])
+        await harness.claim("another")
+        assert await overtaken.process(RECORDS[1:2]) is Outcome.FENCED
+        assert await overtaken.write_checkpoint() is Outcome.ALREADY
+        assert await overtaken.write_checkpoint() is Outcome.FENCED
+        assert (harness.sent.models, harness.state(), harness.counters.fenced) == ([], {}, 2)
+
+    asyncio.run(main())
+
+
+def test_state_of_other_models_is_dropped_and_all_comes_again() -> None:
+    async def main() -> None:
+        harness = Harness()
+        others = Changes(hashes={LEARNER: {**Learner(CATALOGUE, [ItemGraph]).state(), b"model:another": b""}})
+        await harness.store.apply(0, await harness.store.claim(0, "older", "id"), None, 5, others)
+        assert await (await harness.claim()).write_checkpoint() is Outcome.ROLLED_BACK
+        partition = await harness.claim()
+        assert partition.next_offset == 0
+        await partition.process(RECORDS[:5])
+        await partition.write_checkpoint()
+        await partition.write_checkpoint()
+        assert harness.state() == learned(5)[0]
+        assert harness.counters.rolled_back == 0
+
+    asyncio.run(main())
+
+
+def test_what_cannot_be_read_is_dead_lettered_and_the_rest_learned() -> None:
+    async def main() -> None:
+        harness = Harness()
+        partition = await harness.claim()
+        rubbish = KafkaRecord(1, b"0", b"rubbish", topic="botify.training")
+        await partition.process([RECORDS[0], rubbish, record(2, BATCHES[1])])
+        await partition.write_checkpoint()
+        await partition.write_checkpoint()
+        assert harness.state() == learned(2)[0]
+        assert [letter.record for letter in harness.sent.rejected] == [rubbish]
+        assert (harness.counters.dead_letters, harness.counters.listens) == (1, 200)
+
+    asyncio.run(main())
+
+
+def test_listens_that_became_dead_letters_are_not_learned_from() -> None:
+    gone = np.array([7, 250, 251, 999])
+
+    async def state(left_out: Mapping[tuple[str, int], NDArray[np.int64]], records: Sequence[KafkaRecord]) -> object:
+        harness = Harness()
+        partition = await harness.claim(left_out=left_out)
+        await partition.process(records)
+        await partition.write()
+        return harness.state()
+
+    def without() -> list[TrainingBatch]:
+        kept = [(offset, listen) for offset, listen in enumerate(LISTENS) if offset not in gone]
+        return [
+            training_batch_of("t", 0, at, at + 100, [one for one in kept if at <= one[0] < at + 100])
+            for at in range(0, 1_000, 100)
+        ]
+
+    async def main() -> None:
+        clean = await state({}, [record(offset, batch) for offset, batch in enumerate(without())])
+        assert await state({("t", 0): gone}, RECORDS) == clean
+        whole = await state({}, RECORDS)
+        assert whole != clean
+        # offsets of another partition, or of an earlier topic of that name, say nothing about these
+        assert await state({("t", 1): gone, ("another", 0): gone}, RECORDS) == whole
+
+    asyncio.run(main())

@@ -1,0 +1,141 @@
+"""Every state that the claim/apply protocol can reach, within bounds, is the fold of a prefix of the topic.
+
+And each of its rules is needed: without it there is a way to a state that is not, which is shown.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import pytest
+
+from streams.folds.projection import Changes
+from streams.store.memory import UNCLAIMED, MemoryStore
+from streams.store.protocol import Claim, ClaimPosition, Outcome
+from tests.unit.streams.store.protocol_model.world import RECORDS, Rules, World, moves, truths
+
+TRUTHS = (truths(takes_doubtful=True), truths(takes_doubtful=False))
+
+
+class Explored:
+    """All states that can be reached, breadth first, and the shortest way to the first violation."""
+
+    def __init__(self, rules: Rules) -> None:
+        start = World()
+        self.came_from: dict[World, tuple[World, str] | None] = {start: None}
+        self.outcomes: set[Outcome | None] = set()
+        self.violation: list[str] | None = None
+        waiting = deque([start])
+        while waiting:
+            world = waiting.popleft()
+            for move in moves(world, rules):
+                self.outcomes.add(move.outcome)
+                known = move.world in self.came_from
+                if not known:
+                    self.came_from[move.world] = (world, move.name)
+                wrong = [] if known else broken(move.world)
+                wrong += [
+                    f"sent {event!r} of offset {at}"
+                    for at, event in move.sent
+                    if all(event != truth[at + 1][1] for truth in TRUTHS)
+                ]
+                if wrong:
+                    self.violation = [*self.way_to(world), move.name, *wrong]
+                    return
+                if not known:
+                    waiting.append(move.world)
+
+    def way_to(self, world: World) -> list[str]:
+        """Return the moves that lead to a state."""
+        way = []
+        while (step := self.came_from[world]) is not None:
+            world, name = step
+            way.append(name)
+        return way[::-1]
+
+
+def broken(world: World) -> list[str]:
+    """Hold the invariant against a state."""
+    if world.stored is None:
+        return []
+    prefix = world.stored.checkpoint.next_offset or 0
+    may_be = [truth[prefix][0] for truth in TRUTHS]
+    if world.stored.fields in may_be:
+        return []
+    return [f"at checkpoint {prefix} there is {world.stored.fields}, and not {may_be}"]
+
+
+def test_the_state_is_the_fold_of_a_prefix_wherever_the_protocol_can_go() -> None:
+    explored = Explored(Rules())
+    assert explored.violation is None, "\n".join(explored.violation)
+    assert explored.outcomes >= set(Outcome)
+    assert any(w.stored and w.stored.checkpoint.next_offset == len(RECORDS) for w in explored.came_from)
+    assert len(explored.came_from) > 10_000
+
+
+class WithoutEpoch(MemoryStore):
+    """Takes a write under whatever claim."""
+
+    async def apply(
+        self, partition: int, claim: Claim, expected_next: int | None, new_next: int, changes: Changes
+    ) -> Outcome:
+        return await super().apply(
+            partition, self.checkpoints.get(partition, UNCLAIMED), expected_next, new_next, changes
+        )
+
+
+class WithoutOwner(MemoryStore):
+    """Knows claims by their epoch alone, which two have after a rollback."""
+
+    async def apply(
+        self, partition: int, claim: Claim, expected_next: int | None, new_next: int, changes: Changes
+    ) -> Outcome:
+        claim = replace(claim, owner=self.checkpoints.get(partition, UNCLAIMED).owner)
+        return await super().apply(partition, claim, expected_next, new_next, changes)
+
+
+class WithoutExpectedOffset(MemoryStore):
+    """Does not look where the state is."""
+
+    async def apply(
+        self, partition: int, claim: Claim, expected_next: int | None, new_next: int, changes: Changes
+    ) -> Outcome:
+        return await super().apply(
+            partition, claim, self.checkpoints.get(partition, UNCLAIMED).next_offset, new_next, changes
+        )
+
+
+class MissingMatchesAll(MemoryStore):
+    """Takes any batch where there is no checkpoint yet, not only the first."""
+
+    async def apply(
+        self, partition: int, claim: Claim, expected_next: int | None, new_next: int, changes: Changes
+    ) -> Outcome:
+        if self.checkpoints.get(partition, UNCLAIMED).next_offset is None:
+            expected_next = None
+        return await super().apply(partition, claim, expected_next, new_next, changes)
+
+
+class ReadsUnasked(MemoryStore):
+    """Gives a reader what there is, wherever the reader believes it to be."""
+
+    async def read_fields(
+        self, partition: int, wanted: Mapping[str, Sequence[bytes]], under: ClaimPosition | None = None
+    ) -> dict[str, dict[bytes, bytes | None]]:
+        return await super().read_fields(partition, wanted)
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        pytest.param(Rules(store=WithoutEpoch), id="no-epoch"),
+        pytest.param(Rules(store=WithoutOwner), id="no-owner"),
+        pytest.param(Rules(store=WithoutExpectedOffset), id="no-expected-offset"),
+        pytest.param(Rules(store=MissingMatchesAll), id="missing-checkpoint-matches-all"),
+        pytest.param(Rules(store=ReadsUnasked), id="reads-not-under-the-claim"),
+    ],
+)
+def test_without_one_of_its_rules_the_protocol_does_harm(rules: Rules) -> None:
+    assert Explored(rules).violation

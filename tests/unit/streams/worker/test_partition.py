@@ -1,0 +1,213 @@
+"""Invariant: the checkpoint moves with the state, and only after what the batch gave rise to is acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.event_time import LEAD_MS, SIMULATED_TIME
+from schemas.events import Session, TrainingBatch
+from schemas.training import listens_of
+from streams.folds.users import USERS, UserState
+from streams.store.memory import MemoryStore
+from streams.store.protocol import Outcome
+from streams.worker.intake import Intake, Rejected
+from streams.worker.partition import WorkerCounters, WorkerPartition
+from streams.worker.publisher import Publishable
+from tests.unit.streams.worker.records import CODEC, NOW_MS, KafkaRecord, listen, record
+
+
+class Sent:
+    """Remembers what was emitted and where the checkpoint stood; fails at will."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self.sessions: list[Session] = []
+        self.training: list[TrainingBatch] = []
+        self.rejected: list[Rejected] = []
+        self.checkpoints: list[int | None] = []
+        self.fails = False
+
+    async def emit(self, events: Sequence[Publishable], rejected: Sequence[Rejected]) -> None:
+        if self.fails:
+            raise ConnectionError("no broker")
+        self.sessions += [event for event in events if isinstance(event, Session)]
+        self.training += [event for event in events if isinstance(event, TrainingBatch)]
+        self.rejected += rejected
+        self.checkpoints.append(self._store.checkpoints[0].next_offset)
+
+
+class Worker:
+    """One claimed partition over a store in memory."""
+
+    def __init__(self, store: MemoryStore | None = None, *, training: bool = False) -> None:
+        self.store = store or MemoryStore()
+        self.sent, self.counters = Sent(self.store), WorkerCounters()
+        claim = asyncio.run(self.store.claim(0, "me", "t"))
+        intake = Intake(CODEC, {7}, lambda: None)
+        self.partition = WorkerPartition(
+            0, claim, claim.next_offset or 0, self.store, intake, self.sent, self.counters, training=training
+        )
+        asyncio.run(self.partition.load())
+
+    def process(self, *records: object) -> Outcome:
+        return asyncio.run(self.partition.process(records))
+
+    def listens(self, user: int = 42) -> int:
+        raw = self.store.hashes[0, USERS].get(b"%d" % user)
+        return UserState.from_bytes(raw).listens if raw else 0
+
+
+HALF_MS = LEAD_MS // 2
+
+
+@st.composite
+def records_with_wrong_clocks(draw: st.DrawFn) -> list[KafkaRecord]:
+    """Records with duplicates whose time is another than the original's, leaps, and leaps that are declared."""
+    rows = draw(
+        st.lists(
+            st.tuples(st.integers(0, 5), st.integers(-1, 40), st.booleans(), st.booleans()), min_size=1, max_size=25
+        )
+    )
+    return [
+        record(
+            offset, listen(f"e{id_}", user=42 + id_ % 2, timestamp_ms=NOW_MS + steps * HALF_MS, ended=ended)
+        )._replace(headers=[SIMULATED_TIME] if declared else ())
+        for offset, (id_, steps, declared, ended) in enumerate(rows)
+    ]
+
+
+@given(records_with_wrong_clocks(), st.lists(st.integers(1, 24)))
+def test_what_is_refused_for_its_time_is_the_same_for_any_cut_and_any_restart(
+    records: list[KafkaRecord], cuts: list[int]
+) -> None:
+    whole = Worker()
+    whole.process(*records)
+    parts, rejected = Worker(), []
+    bounds = [0, *sorted({cut for cut in cuts if cut < len(records)}), len(records)]
+    for begin, end in pairwise(bounds):
+        parts.process(*records[begin:end])
+        rejected += [letter.record.offset for letter in parts.sent.rejected]
+        parts = Worker(parts.store)  # another worker takes over
+    assert rejected == [letter.record.offset for letter in whole.sent.rejected]
+    assert {name: fields for name, fields in parts.store.hashes.items() if fields} == {
+        name: fields for name, fields in whole.store.hashes.items() if fields
+    }
+
+
+def test_a_run_moves_state_and_checkpoint() -> None:
+    worker = Worker()
+    assert worker.process(record(0), record(1), record(5)) is Outcome.APPLIED
+    assert (worker.listens(), worker.partition.next_offset) == (3, 6)
+    assert worker.store.checkpoints[0].next_offset == 6
+    assert (worker.counters.listens, worker.counters.batches) == (3, 1)
+
+
+def test_what_was_done_already_is_left_out() -> None:
+    worker = Worker()
+    worker.process(record(0), record(1))
+    assert worker.process(record(0), record(1)) is Outcome.ALREADY
+    assert worker.process(record(1), record(2)) is Outcome.APPLIED
+    assert (worker.listens(), worker.counters.listens, worker.counters.duplicates) == (3, 3, 0)
+
+
+def test_a_copy_at_another_offset_is_counted_as_a_duplicate() -> None:
+    worker = Worker()
+    worker.process(record(0), record(1, listen("e0")))
+    worker.process(record(2, listen("e0")))
+    assert (worker.listens(), worker.counters.duplicates) == (1, 2)
+
+
+def test_bad_records_are_sent_before_the_checkpoint_passes_them() -> None:
+    worker = Worker()
+    worker.process(record(0), record(1, raw=b"rubbish"), record(2))
+    assert [letter.record.offset for letter in worker.sent.rejected] == [1]
+    assert worker.sent.checkpoints == [None]
+    assert (worker.listens(), worker.counters.dead_letters) == (2, 1)
+
+
+def test_a_run_of_nothing_but_rubbish_moves_the_checkpoint() -> None:
+    worker = Worker()
+    assert worker.process(record(0, raw=b""), record(1, raw=b"")) is Outcome.APPLIED
+    assert worker.store.checkpoints[0].next_offset == 2
+
+
+def test_what_cannot_be_sent_keeps_the_checkpoint_back() -> None:
+    worker = Worker()
+    worker.sent.fails = True
+    with pytest.raises(ConnectionError):
+        worker.process(record(0), record(1, raw=b"rubbish"))
+    assert worker.listens() == 0
+    successor = Worker(worker.store)
+    assert successor.process(record(0), record(1, raw=b"rubbish")) is Outcome.APPLIED
+    assert (successor.listens(), len(successor.sent.rejected)) == (1, 1)
+
+
+def test_a_fenced_worker_writes_nothing() -> None:
+    worker = Worker()
+    worker.process(record(0))
+    successor = Worker(worker.store)
+    assert worker.process(record(1)) is Outcome.FENCED
+    assert (worker.listens(), worker.counters.fenced) == (1, 1)
+    assert successor.process(record(1)) is Outcome.APPLIED
+    assert successor.listens() == 2
+
+
+def test_a_fenced_worker_reads_nothing_that_is_ahead_of_its_memory() -> None:
+    """It would take its listens for duplicates, and send a session that never was."""
+    worker = Worker()
+    worker.process(record(0))
+    run = (record(1, listen("x", user=43)), record(2, listen("y", user=43, ended=True)))
+    assert Worker(worker.store).process(*run) is Outcome.APPLIED
+    assert worker.process(*run) is Outcome.FENCED
+    assert worker.sent.sessions == []
+
+
+def test_a_store_that_went_back_is_noticed() -> None:
+    worker = Worker()
+    worker.process(record(0), record(1))
+    worker.store.checkpoints[0] = type(worker.store.checkpoints[0])(1, "me", 1, "t")
+    assert worker.process(record(2)) is Outcome.ROLLED_BACK
+    assert (worker.counters.rolled_back, worker.partition.next_offset) == (1, 2)
+
+
+def test_a_successor_goes_on_with_the_open_sessions() -> None:
+    worker = Worker()
+    worker.process(record(0), record(1))
+    successor = Worker(worker.store)
+    successor.process(record(2, listen("x", ended=True)))
+    (session,) = successor.sent.sessions
+    assert (session.event_id, session.tracks, session.closed_by) == ("0-0", 3, "end")
+
+
+def stretches(worker: Worker) -> list[tuple[int, int, list[int]]]:
+    return [(b.first_offset, b.next_offset, listens_of(b, b"").offsets.tolist()) for b in worker.sent.training]
+
+
+def test_what_models_learn_from_is_sent_before_the_checkpoint_passes_it() -> None:
+    worker = Worker(training=True)
+    worker.process(record(0), record(1, raw=b"rubbish"), record(2, listen("e0")), record(3))
+    worker.process(record(6), record(7))
+    assert worker.sent.checkpoints == [None, 4]
+    # without what was refused and what was met before; without a hole where the topic has one
+    assert stretches(worker) == [(0, 4, [0, 3]), (4, 8, [2, 3])]
+
+
+def test_a_run_of_nothing_but_rubbish_is_a_stretch_too() -> None:
+    worker = Worker(training=True)
+    worker.process(record(0, raw=b""))
+    assert stretches(worker) == [(0, 1, [])]
+
+
+def test_a_successor_sends_from_the_checkpoint_on_again() -> None:
+    worker = Worker(training=True)
+    worker.process(record(0), record(1))
+    successor = Worker(worker.store, training=True)
+    successor.process(record(1), record(2))
+    assert worker.process(record(2), record(3)) is Outcome.FENCED
+    assert stretches(successor) == [(2, 3, [0])]
