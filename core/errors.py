@@ -14,6 +14,10 @@ class SettingsError(BotifyError):
     """A setting has a value that cannot be used; the message names its variable."""
 
 
+class LoadError(BotifyError):
+    """A `module:Class` cannot be imported, or takes other arguments; the message names it."""
+
+
 class SchemaError(BotifyError):
     """The committed schemas, their lock file or a registry do not fit together."""
 

@@ -14,13 +14,14 @@ from sim.world.model import World
 from sim.world.store import save_world, worlds_directory
 
 ROOT = Path(__file__).parents[2]
-OURS = {"schemas", "streams", "services", "sim", "analytics"}
+OURS = {"core", "schemas", "streams", "services", "sim", "analytics"}
 ALLOWED = {
-    "schemas": {"schemas"},
-    "streams": {"streams", "schemas"},
-    "services": {"services", "streams", "schemas"},
-    "sim": {"sim", "schemas"},
-    "analytics": {"analytics", "schemas"},
+    "core": {"core"},
+    "schemas": {"schemas", "core"},
+    "streams": {"streams", "schemas", "core"},
+    "services": {"services", "streams", "schemas", "core"},
+    "sim": {"sim", "schemas", "core"},
+    "analytics": {"analytics", "schemas", "core"},
 }
 PURE = ("streams/folds", "streams/learner/models", "streams/learner/learner.py", "streams/learner/sessions.py")
 TINY_WORLD = WorldConfig(tracks=40, artists=8, genres=2, users=4, dimensions=4, clusters=2)
