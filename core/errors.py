@@ -30,6 +30,22 @@ class NoBrokerError(TopicError):
     """No broker answers."""
 
 
+class PublishError(TopicError):
+    """A record was not delivered to its topic.
+
+    Attributes
+    ----------
+    topic : str
+        One topic, or all that the publisher has sent to where it is not known which.
+    reason : str
+    """
+
+    def __init__(self, topic: str, reason: str) -> None:
+        super().__init__(f"{topic}: {reason}")
+        self.topic = topic
+        self.reason = reason
+
+
 class PositionError(BotifyError):
     """What was written is no place in a topic; the message lists the forms."""
 
