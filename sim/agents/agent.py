@@ -11,7 +11,7 @@ from core.keyed_random import integers, mix
 from core.loading import load_object
 from sim.agents.console import ConsoleAgent
 from sim.agents.http import HttpAgent
-from sim.errors import AgentError
+from sim.errors import AgentError, SimulationError
 from sim.listeners.model import AGENT, Ints
 from sim.simulation import FinishedListens
 from sim.world.model import World, WorldCatalogue
@@ -88,7 +88,7 @@ def load_agent(name: str, world: World, seed: int, url: str, console: Console) -
         case "console":
             return ConsoleAgent(world.catalogue, seed, console)
     wanted = f"an agent; there are kafka, {', '.join(AGENTS)}"
-    agent: Agent = load_object(name, wanted, catalogue=world.catalogue, seed=seed)
+    agent: Agent = load_object(name, wanted, SimulationError, catalogue=world.catalogue, seed=seed)
     if not (callable(getattr(agent, "recommend", None)) and callable(getattr(agent, "finish", None))):
         raise AgentError(f"{name} is no agent: it needs the methods recommend and finish")
     return agent

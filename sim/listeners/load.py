@@ -39,7 +39,7 @@ def load_model(name: str, world: World, seed: int) -> ListenerModel:
     if name in MODELS:
         return MODELS[name](world, seed)
     wanted = f"a listener model; there are {', '.join(MODELS)}"
-    model: ListenerModel = load_object(name, wanted, world=world, seed=seed)
+    model: ListenerModel = load_object(name, wanted, SimulationError, world=world, seed=seed)
     if not (callable(getattr(model, "open", None)) and callable(getattr(model, "fractions", None))):
         raise SimulationError(f"{name} is no listener model: it needs the methods open and fractions")
     return model
