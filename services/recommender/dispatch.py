@@ -1,9 +1,8 @@
-"""Requests grouped by recommender, each group answered at once, with the declared fallbacks.
+"""Dispatch: requests are grouped by recommender, each group is answered in one call, then fallbacks fill the gaps.
 
-A recommender that raises has no answer: its fallback gives one, and everybody else is served as before.
-
-One that goes on raising is left out for a while (a circuit breaker: Nygard, "Release It!", 2007), so that a treatment
-that is broken costs next to nothing and does not fill the log.
+A recommender that raises has no answer: its fallback answers, and the other recommenders are not affected. One that
+keeps raising is skipped for a while (a circuit breaker: Nygard, "Release It!", 2007), so a broken treatment costs
+little and does not fill the log.
 """
 
 from __future__ import annotations
@@ -16,8 +15,12 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.catalogue import CatalogueReader
 from services.errors import RecommenderError
+from services.recommender.catalogue import Catalogue
 from services.recommender.protocol import NO_ANSWER, Answers, Batch, Recommender, no_answers
+
+log = logging.getLogger(__name__)
 
 
 class Dispatched:
@@ -135,7 +138,64 @@ def check_chains(recommenders: Mapping[str, Recommender]) -> None:
                 raise RecommenderError(f"the fallback chain {' → '.join(chain)} does not end")
 
 
-log = logging.getLogger(__name__)
+REFRESH_S = 10.0
+RETRY_S = 0.2
+"""How soon the catalogue is read again after a track that it lacked, or while it is empty."""
+
+
+class LiveRecommenders:
+    """The recommenders that serve, by name; rebuilt when the catalogue has grown.
+
+    Parameters
+    ----------
+    reader : CatalogueReader
+    build : callable of Catalogue
+        Returns all recommenders. If it raises for a catalogue that has grown, those built before go on serving.
+
+    Attributes
+    ----------
+    catalogue : Catalogue
+        For which they were built.
+    """
+
+    def __init__(self, reader: CatalogueReader, build: Callable[[Catalogue], list[Recommender]]) -> None:
+        self._reader = reader
+        self._build = build
+        self._refreshed_at_s = -REFRESH_S
+        self.catalogue = Catalogue([])
+        self._recommenders: Mapping[str, Recommender] = {}
+        self._is_outdated = True
+        self._refresh()
+
+    def for_tracks(self, tracks: NDArray[np.int64]) -> Mapping[str, Recommender]:
+        """Return the recommenders, after reading the catalogue again if one of the tracks is not in it."""
+        since_s = time.monotonic() - self._refreshed_at_s
+        if since_s > REFRESH_S or (since_s > RETRY_S and (self.catalogue.rows_of(tracks) < 0).any()):
+            self._refresh()
+        return self._recommenders
+
+    def refresh_if_empty(self) -> None:
+        """Read the catalogue again while it is empty: no request arrives that would cause it."""
+        if not len(self.catalogue) and time.monotonic() - self._refreshed_at_s > RETRY_S:
+            self._refresh()
+
+    def _refresh(self) -> None:
+        self._is_outdated |= self._reader.refresh() > 0
+        if self._is_outdated:
+            try:
+                self._rebuild()
+            except Exception:
+                if not self._recommenders:
+                    raise
+                log.exception("recommenders cannot be built for the new catalogue; those of the old one go on serving")
+        self._refreshed_at_s = time.monotonic()
+
+    def _rebuild(self) -> None:
+        catalogue = Catalogue(self._reader.tracks.values())
+        recommenders = {recommender.name: recommender for recommender in self._build(catalogue)}
+        check_chains(recommenders)
+        self.catalogue, self._recommenders, self._is_outdated = catalogue, recommenders, False
+
 
 FAILURES_IN_A_ROW = 5
 LEFT_OUT_S = 30.0

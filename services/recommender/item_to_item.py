@@ -20,19 +20,15 @@ Cost: about 25 µs a recommendation at batch 64.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
 from core.keyed_random import uniform
-from schemas.events import Model
-from services.recommender.candidates import Candidates, discounted, draw_from_best, unheard
+from services.recommender.candidates import LatestGraph, discounted, draw_from_best, liked_together, unheard
 from services.recommender.catalogue import Catalogue
 from services.recommender.lists import NO_TRACK, LatestLists
 from services.recommender.protocol import NO_ANSWER, Answers, Batch, RandomStream, no_answers
-from services.recommender.sessions import SessionsSoFar, recent_listens, sessions_so_far
-from streams.learner.models.item_graph import LIKED, neighbours_of
+from services.recommender.sessions import recent_listens, sessions_so_far
 
 SEED_TRACKS = 10
 
@@ -110,50 +106,7 @@ def _distinct(tracks: NDArray[np.int64]) -> NDArray[np.int64]:
     return count
 
 
-Ints = NDArray[np.int64]
-
-STREAM_SEED_TRACKS = 8
 BEST = 5
-
-
-class ServedGraph:
-    """A snapshot of the graph, by row of a catalogue; made anew where the catalogue has grown."""
-
-    def __init__(self, snapshot: bytes) -> None:
-        self._ids, self._neighbours, self._weights = neighbours_of(snapshot)
-        self._made: tuple[Catalogue, Ints, NDArray[np.float32]] | None = None
-
-    def of(self, catalogue: Catalogue) -> tuple[Ints, NDArray[np.float32]]:
-        """Return neighbours, shape (n, k), as rows (-1 for none), and their weights, for each row."""
-        made = self._made
-        if made is None or made[0] is not catalogue:
-            made = self._made = (catalogue, *self._table(catalogue))
-        return made[1], made[2]
-
-    def _table(self, catalogue: Catalogue) -> tuple[Ints, NDArray[np.float32]]:
-        width = self._neighbours.shape[1]
-        neighbours = np.full((len(catalogue), width), -1, dtype=np.int64)
-        weights = np.zeros((len(catalogue), width), dtype=np.float32)
-        rows = catalogue.rows_of(self._ids.astype(np.int64))
-        known = rows >= 0
-        near = catalogue.rows_of(self._neighbours[known].astype(np.int64).ravel())
-        neighbours[rows[known]] = near.reshape(-1, width)
-        weights[rows[known]] = self._weights[known]
-        return neighbours, weights
-
-
-LatestGraph = Callable[[], ServedGraph | None]
-
-
-def graph_of(model: Model) -> ServedGraph:
-    """Read a snapshot.
-
-    Raises
-    ------
-    ValueError
-        Its body is something else.
-    """
-    return ServedGraph(model.body)
 
 
 class I2IStream:
@@ -180,19 +133,3 @@ class I2IStream:
         near = unheard(liked_together(so_far, self._catalogue, self._graph()), so_far, self._catalogue)
         near = discounted(near, so_far, self._catalogue)
         return draw_from_best(near, batch.keys, RandomStream.I2I_STREAM, BEST, self._catalogue)
-
-
-def liked_together(so_far: SessionsSoFar, catalogue: Catalogue, graph: ServedGraph | None) -> Candidates:
-    """Return the neighbours of what each session liked lately, by affinity and weight; a track may be there twice."""
-    if graph is None:
-        return Candidates(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0))
-    age = so_far.last()[:, None] - np.arange(so_far.valid.shape[1])
-    seed_tracks = so_far.valid & (so_far.affinity >= LIKED) & (age < STREAM_SEED_TRACKS)
-    session, column = np.nonzero(seed_tracks)
-    neighbours, weights = graph.of(catalogue)
-    rows = so_far.rows[session, column]
-    near = neighbours[rows]
-    scores = weights[rows] * so_far.affinity[session, column][:, None]
-    known = near >= 0
-    sessions = np.broadcast_to(session[:, None], near.shape)
-    return Candidates(sessions[known], near[known], scores[known].astype(np.float64))

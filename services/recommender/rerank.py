@@ -31,12 +31,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.keyed_random import integers, uniform
-from services.recommender.candidates import Candidates, best_of_sessions, discounted, not_heard
+from services.recommender.candidates import (
+    Candidates,
+    LatestGraph,
+    best_of_sessions,
+    discounted,
+    liked_before,
+    liked_together,
+    not_heard,
+)
 from services.recommender.catalogue import Catalogue
-from services.recommender.factors import FactorTable, LatestFactors, PoolLogits, Taste
-from services.recommender.genre_pools import GenrePools
-from services.recommender.item_to_item import LatestGraph, liked_together
-from services.recommender.memory import liked_before
+from services.recommender.factors import FactorTable, GenrePools, LatestFactors, PoolLogits, Taste
 from services.recommender.protocol import NO_ANSWER, Answers, Batch, RandomStream, no_answers
 from services.recommender.sessions import SessionsSoFar, sessions_so_far
 
