@@ -67,7 +67,7 @@ def build_service(settings: Settings) -> RecommenderService:
 
 
 def main() -> None:
-    """Run the service; the exit status is not 0 where it failed."""
+    """Run the service until SIGTERM or SIGINT; exit with 1 on failure."""
     stopping: list[int] = []
 
     def stop(signum: int, _: FrameType | None) -> None:

@@ -22,16 +22,16 @@ Floats = NDArray[np.float64]
 
 
 class Candidates(NamedTuple):
-    """Tracks that sessions might be offered; all of shape (m,).
+    """Tracks that could be recommended to sessions; all of shape (m,).
 
     Attributes
     ----------
     sessions : ndarray of int64
-        Which of the batch.
+        Index of the session in the batch.
     rows : ndarray of int64
-        The catalogue's row.
+        Row in the catalogue.
     scores : ndarray of float64
-        The higher, the better; by whatever measure.
+        Higher is better; the scale is that of the source.
     """
 
     sessions: Ints
@@ -39,17 +39,17 @@ class Candidates(NamedTuple):
     scores: Floats
 
     def where(self, chosen: NDArray[np.bool_ | np.int64]) -> Candidates:
-        """Return some of them, chosen by a mask or in a given order."""
+        """Return those selected by a mask or by indices."""
         return Candidates(self.sessions[chosen], self.rows[chosen], self.scores[chosen])
 
     @classmethod
     def together(cls, *parts: Candidates) -> Candidates:
-        """Put several lists into one."""
+        """Concatenate several lists."""
         return cls(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def earlier_of_artists(sessions: Ints, rows: Ints, so_far: SessionsSoFar, catalogue: Catalogue) -> Ints:
-    """Count what each session has heard of the artist of a track; shape (m,) like `sessions` and `rows`."""
+    """Count the listens of each track's artist in its session; shape (m,) like `sessions` and `rows`."""
     artists = max(len(catalogue.artists), 1)
     heard, counts = np.unique(so_far.session_of * artists + catalogue.artist_of[so_far.heard], return_counts=True)
     if not len(heard):
@@ -60,7 +60,7 @@ def earlier_of_artists(sessions: Ints, rows: Ints, so_far: SessionsSoFar, catalo
 
 
 def not_heard(candidates: Candidates, so_far: SessionsSoFar, catalogue: Catalogue) -> Candidates:
-    """Leave out what the session has had."""
+    """Remove tracks that the session has heard."""
     tracks = len(catalogue)
     heard = np.sort(so_far.session_of * tracks + so_far.heard)
     if not len(heard):
@@ -71,7 +71,7 @@ def not_heard(candidates: Candidates, so_far: SessionsSoFar, catalogue: Catalogu
 
 
 def unheard(candidates: Candidates, so_far: SessionsSoFar, catalogue: Catalogue) -> Candidates:
-    """Leave out what the session has had, and of a track that is there twice all but the best; by session and row."""
+    """Remove heard tracks, and of duplicates all but the best; ordered by session and row."""
     candidates = not_heard(candidates, so_far, catalogue)
     wanted = candidates.sessions * max(len(catalogue), 1) + candidates.rows
     order = np.lexsort((-candidates.scores, wanted))
@@ -79,25 +79,25 @@ def unheard(candidates: Candidates, so_far: SessionsSoFar, catalogue: Catalogue)
 
 
 def discounted(candidates: Candidates, so_far: SessionsSoFar, catalogue: Catalogue) -> Candidates:
-    """Multiply the scores by γ to the number of the session's listens of the artist."""
+    """Apply the artist discount: multiply scores by γ to the power of the session's listens of the artist."""
     earlier = earlier_of_artists(candidates.sessions, candidates.rows, so_far, catalogue)
     return candidates._replace(scores=candidates.scores * ARTIST_DISCOUNT**earlier)
 
 
 def best_of_sessions(candidates: Candidates) -> Candidates:
-    """Return each session's best candidate; of equals, the lowest row."""
+    """Return each session's best candidate; ties go to the lowest row."""
     order = np.lexsort((candidates.rows, -candidates.scores, candidates.sessions))
     first = np.diff(candidates.sessions[order], prepend=-1) != 0
     return candidates.where(order[first])
 
 
 def draw_from_best(candidates: Candidates, keys: Keys, stream: int, most: int, catalogue: Catalogue) -> Answers:
-    """Draw one of each session's `most` best candidates, all alike.
+    """Draw one of each session's `most` best candidates, uniformly.
 
     Parameters
     ----------
     candidates : Candidates
-        No track twice in a session.
+        No duplicates in a session.
     keys : ndarray of uint64, shape (b,)
     stream : int
         Random stream of the keys.
@@ -134,7 +134,7 @@ STREAM_SEED_TRACKS = 8
 
 
 def liked_before(batch: Batch, so_far: SessionsSoFar, catalogue: Catalogue) -> Candidates:
-    """Return what each listener liked, scored by fraction and match; a track may be there twice."""
+    """Return what each listener liked, scored by fraction and match; may contain duplicates."""
     of_users = [_NO_LIKES if likes is None else likes.all() for likes in batch.likes]
     likes = np.frombuffer(b"".join(one.data for one in of_users), dtype=LIKE)
     sessions = np.repeat(np.arange(len(batch)), [len(likes) for likes in of_users])
@@ -156,7 +156,7 @@ def liked_before(batch: Batch, so_far: SessionsSoFar, catalogue: Catalogue) -> C
 
 
 class ServedGraph:
-    """A snapshot of the graph, by row of a catalogue; made anew where the catalogue has grown."""
+    """A snapshot of the graph, indexed by catalogue row; the index is rebuilt when the catalogue has grown."""
 
     def __init__(self, snapshot: bytes) -> None:
         self._ids, self._neighbours, self._weights = neighbours_of(snapshot)
@@ -196,7 +196,7 @@ def graph_of(model: Model) -> ServedGraph:
 
 
 def liked_together(so_far: SessionsSoFar, catalogue: Catalogue, graph: ServedGraph | None) -> Candidates:
-    """Return the neighbours of what each session liked lately, by affinity and weight; a track may be there twice."""
+    """Return neighbours of what each session liked recently, scored by affinity · weight; may contain duplicates."""
     if graph is None:
         return Candidates(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0))
     age = so_far.last()[:, None] - np.arange(so_far.valid.shape[1])

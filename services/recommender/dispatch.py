@@ -24,17 +24,17 @@ log = logging.getLogger(__name__)
 
 
 class Dispatched:
-    """The answers to a batch, and who made them.
+    """The answers to a batch, and which recommenders gave them.
 
     Attributes
     ----------
     tracks : ndarray of int64, shape (n,)
-        `NO_ANSWER` where the whole chain had none.
+        `NO_ANSWER` if the whole fallback chain had none.
     propensities : ndarray of float64, shape (n,)
     recommenders : list of str, length n
-        Who really answered.
+        Which recommender answered.
     candidates : list of int or None, length n
-        How many tracks it was chosen from.
+        From how many tracks each was chosen.
     policies : list of str or None, length n
         Which of the recommender's policies chose.
     """
@@ -47,7 +47,7 @@ class Dispatched:
         self.policies: list[str | None] = [None] * size
 
     def put(self, rows: NDArray[np.int64], name: str, answers: Answers) -> NDArray[np.int64]:
-        """Enter a recommender's answers to some rows; return the rows that it had none for."""
+        """Store a recommender's answers to some rows; return the rows that it did not answer."""
         has_answer = answers.tracks != NO_ANSWER
         self.tracks[rows] = answers.tracks
         self.propensities[rows] = answers.propensities
@@ -64,17 +64,17 @@ class Dispatched:
         return missing
 
     def asked(self, wanted: Sequence[str]) -> list[tuple[str, bool]]:
-        """Return the policy that each request was meant for, and whether another answered in its place.
+        """Return the policy that each request was assigned to, and whether a fallback answered instead.
 
         Parameters
         ----------
         wanted : sequence of str, length n
-            As `answer` had it.
+            As given to `answer`.
 
         Returns
         -------
         list of (str, bool), length n
-            A policy is called as in `streams.folds.policy_results`: `sticky_artist`, `mix/rerank`.
+            A policy has the name that it has in `streams.folds.policy_results`: `sticky_artist`, `mix/rerank`.
         """
         return list(map(_asked, wanted, self.recommenders, self.policies))
 
@@ -105,7 +105,7 @@ def answer(batch: Batch, wanted: Sequence[str], recommenders: Mapping[str, Recom
 
 
 def drawn_policy(drawn: str, answered: str) -> str:
-    """Name the policy that was drawn, and who stood in for it.
+    """Name the policy that was drawn, and the fallback that answered for it.
 
     Examples
     --------
@@ -123,7 +123,7 @@ def _asked(wanted: str, answered: str, policy: str | None) -> tuple[str, bool]:
 
 
 def check_chains(recommenders: Mapping[str, Recommender]) -> None:
-    """Make sure that every fallback exists and no chain runs in a circle.
+    """Check that every fallback exists and that no chain has a cycle.
 
     Raises
     ------
@@ -203,10 +203,10 @@ LOG_EVERY_S = 60.0
 
 
 class Breaker:
-    """What is known of one recommender's failures.
+    """The circuit breaker of one recommender.
 
-    After `FAILURES_IN_A_ROW` calls that raised it is left out for `LEFT_OUT_S`; then one call is tried, and another
-    failure leaves it out again.
+    After `FAILURES_IN_A_ROW` calls that raised it is open for `LEFT_OUT_S`: the recommender is not asked. Then one call
+    is tried, and another failure opens it again.
 
     Parameters
     ----------
@@ -244,15 +244,15 @@ class Breaker:
 
     @property
     def left_out(self) -> bool:
-        """Whether it is not asked at the moment."""
+        """Whether the recommender is not asked at the moment."""
         return self._clock() < self._left_out_until_s
 
     def succeeded(self) -> None:
-        """Note a call that gave answers."""
+        """Record a call that gave answers."""
         self._in_a_row = 0
 
     def failed(self, error: Exception) -> None:
-        """Count a call that raised, and log it with its traceback where the last one was logged long ago."""
+        """Count a call that raised; log it with its traceback, at most once in `LOG_EVERY_S`."""
         now_s = self._clock()
         self.failures += 1
         self._in_a_row += 1
@@ -294,13 +294,13 @@ class Guarded:
         self._breaker = breaker
 
     def recommend(self, batch: Batch) -> Answers:
-        """Return the recommender's answers; none where it raises or is left out."""
+        """Return the recommender's answers; no answers if it raises or is left out."""
         if self._breaker.left_out:
             return no_answers(len(batch))
         try:
             answers = self._recommender.recommend(batch)
             _check(answers, len(batch))
-        except Exception as error:  # noqa: BLE001 - whatever it is, it must not reach the other arms; it is logged
+        except Exception as error:  # noqa: BLE001 - no error may affect the other arms; it is logged
             self._breaker.failed(error)
             return no_answers(len(batch))
         self._breaker.succeeded()
@@ -308,7 +308,7 @@ class Guarded:
 
 
 class Guards:
-    """The breakers by name. They are kept when the recommenders are made anew for a catalogue that has grown.
+    """The breakers by name. They survive a rebuild of the recommenders for a catalogue that has grown.
 
     Attributes
     ----------
@@ -326,7 +326,7 @@ class Guards:
 
 
 def _check(answers: Answers, size: int) -> None:
-    """Refuse answers that would fail later, where they are put together with others' or listened to.
+    """Reject answers that would fail later, when they are merged with others or logged with a listen.
 
     Raises
     ------

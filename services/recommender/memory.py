@@ -1,4 +1,4 @@
-"""`memory`: a track that the listener liked in an earlier session like this one.
+"""`memory`: a track that the listener liked in a similar earlier session.
 
 A like (see `streams.folds.likes`) knows its track, how much of it was heard, and the first track of its session. Its
 score is ::
@@ -6,7 +6,7 @@ score is ::
     fraction · match · γ ** (this session's listens of the artist)
 
 where the match is 1 if its session began with the same track as this one, 0.9 with the same artist, 0.8 in the same
-genre, and 0.3 otherwise. The answer is one of the `BEST` best that this session has not had, all alike.
+genre, and 0.3 otherwise. The answer is drawn uniformly from the `BEST` best that this session has not heard.
 
 Cost: about 17 µs a recommendation at batch 64.
 """
@@ -20,11 +20,11 @@ from services.recommender.sessions import sessions_so_far
 
 BEST = 3
 LEAST_SCORE = 0.25
-"""A worse memory is none: `sticky_norepeat` answers instead."""
+"""Candidates with a lower score are dropped; without any, the fallback answers."""
 
 
 class Memory:
-    """What was liked before.
+    """Tracks that the listener liked before.
 
     Examples
     --------
@@ -39,7 +39,7 @@ class Memory:
         self._catalogue = catalogue
 
     def recommend(self, batch: Batch) -> Answers:
-        """Draw for each request; no answer where nothing worth it is remembered."""
+        """Draw for each request; no answer without a candidate of at least `LEAST_SCORE`."""
         if not len(self._catalogue):
             return no_answers(len(batch))
         so_far = sessions_so_far(batch, self._catalogue)

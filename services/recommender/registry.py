@@ -32,19 +32,19 @@ from services.recommender.toppop import TopPop
 
 @dataclass(frozen=True, slots=True)
 class RecommenderInputs:
-    """Where recommenders get what they do not find in a request: each is called for the newest.
+    """What recommenders read besides the request: each callable returns the newest value.
 
     Attributes
     ----------
     top : callable returning ndarray of int64
         The most popular tracks.
     neighbours, user_lists : callable returning Lists
-        What the batch job made.
+        Lists from the batch job.
     factors, graph : callable returning a snapshot, or None before the first
     policy_results : callable returning a mapping
-        What sessions under each policy came to.
+        Sum of time and number of ended sessions, by policy.
     clock : callable
-        Seconds, by which these are read again.
+        Seconds; says when the policy results are read again.
     """
 
     top: Callable[[], NDArray[np.int64]]
@@ -195,18 +195,18 @@ RECOMMENDERS: dict[str, RegistryEntry] = {
 
 
 class RecommenderFactory:
-    """Makes all recommenders for a catalogue, and gets snapshots ready for it before they are served.
+    """Builds all recommenders for a catalogue, and prepares snapshots for it before they are served.
 
     Parameters
     ----------
     guard : callable of Recommender, optional
-        What is put around each, those that `mix` asks included; see `Guards`.
+        Wraps each recommender, including those that `mix` asks; see `Guards`.
     """
 
     def __init__(self, guard: Callable[[Recommender], Recommender] = lambda recommender: recommender) -> None:
         self._guard = guard
         nothing = Catalogue([])
-        # one value, because the thread that follows the models reads it
+        # one value, because the thread that reads the models uses it
         self._served = nothing, GenrePools(nothing)
 
     def make(self, catalogue: Catalogue, sources: RecommenderInputs) -> list[Recommender]:
@@ -220,13 +220,13 @@ class RecommenderFactory:
         return list(made.values())
 
     def factors(self, model: Model) -> ServedFactors:
-        """Read a snapshot of the factors; in the thread that follows the models."""
+        """Read a snapshot of the factors; runs in the thread that reads the models."""
         served = factors_of(model)
         served.table(*self._served)
         return served
 
     def graph(self, model: Model) -> ServedGraph:
-        """Read a snapshot of the item graph; in the thread that follows the models."""
+        """Read a snapshot of the item graph; runs in the thread that reads the models."""
         served = graph_of(model)
         served.of(self._served[0])
         return served

@@ -63,7 +63,7 @@ class Delivery:
     consumer : confluent_kafka.Consumer
     producer : confluent_kafka.Producer
     topic, dead_letters : str
-        Topics of the answers, and of what cannot be answered.
+        Topics of the answers and of the dead letters.
     """
 
     def __init__(self, consumer: Consumer, producer: Producer, topic: str, dead_letters: str) -> None:
@@ -82,14 +82,14 @@ class Delivery:
         answers: Sequence[tuple[bytes, bytes]],
         rejected: Sequence[tuple[Message, RejectedMessageError]] = (),
     ) -> None:
-        """Send the answers (key, value) to a batch of requests, and the dead letters that some of the batch are.
+        """Send the answers (key, value) to a batch of requests, and its dead letters.
 
-        Waits while too much is unacknowledged.
+        Waits while more than `MAX_UNACKNOWLEDGED` records are unacknowledged.
 
         Raises
         ------
         RecommenderError
-            A broker refused an answer; the requests since will be answered again after the restart.
+            A broker refused an answer; requests since the last commit are answered again after a restart.
         """
         batch = _Batch({}, len(answers) + len(rejected))
         for request in requests:
@@ -120,7 +120,7 @@ class Delivery:
             self.poll(POLL_S)
 
     def poll(self, wait_s: float = 0.0) -> None:
-        """Hear acknowledgements.
+        """Handle acknowledgements.
 
         Raises
         ------
@@ -134,7 +134,7 @@ class Delivery:
             self._committable.update(self._batches.popleft().offsets)
 
     def commit(self, *, wait: bool = False) -> None:
-        """Commit what is acknowledged; with `wait`, everything that was sent, and wait for the broker."""
+        """Commit acknowledged requests; with `wait`, flush everything first and wait for the broker."""
         if wait:
             self._producer.flush(30.0)
             self.poll()
@@ -144,14 +144,14 @@ class Delivery:
             self._consumer.commit(offsets=offsets, asynchronous=not wait)
 
     def forget(self) -> None:
-        """Drop what is not committed: the partitions are another's now."""
+        """Drop what is not committed: another member owns the partitions now."""
         self._batches.clear()
         self._committable.clear()
 
 
 @dataclass(slots=True)
 class RecommenderCounters:
-    """What the service has done since it started."""
+    """What the service has counted since it started."""
 
     answered: int = 0
     fallbacks: int = 0
@@ -172,9 +172,9 @@ class RecommenderService:
     recommenders : LiveRecommenders
     experiments : Experiments
     models : ModelReader
-        What the recommenders follow; closed with the service.
+        The models that recommenders serve from; closed with the service.
     breakers : mapping of name to Breaker
-        Those of the recommenders.
+        The recommenders' circuit breakers.
 
     Attributes
     ----------
@@ -182,14 +182,14 @@ class RecommenderService:
     answers : collections.Counter of str
         Answers by the recommender that gave them.
     asked, fallbacks : collections.Counter of str
-        Answers by the policy that they were wanted of, and those of them that another one gave. A policy of `mix` is
-        one by itself: `mix/rerank`.
+        Answers by the policy that the request was assigned to, and those that a fallback gave. Each policy of `mix`
+        is counted by itself: `mix/rerank`.
     durations : DurationHistogram
-        From a request's record timestamp to its answer.
+        From the request's record timestamp to its answer.
     assigned : bool
-        Whether the group has said which partitions are this member's, which may be none.
+        Whether the group has assigned partitions to this member; the assignment may be empty.
     redis_problem : str | None
-        Why the listeners' states could not be read when they were last asked for.
+        Why the last read of the listeners' states failed.
     """
 
     def __init__(
@@ -236,12 +236,12 @@ class RecommenderService:
         self._committed_at = time.monotonic()
 
     def step(self, wait_s: float = 0.2) -> int:
-        """Answer what has come; return how many requests that were.
+        """Answer one batch of requests; return how many messages it had.
 
         Raises
         ------
         RecommenderError
-            Kafka cannot be read from or written to any more.
+            Kafka can no longer be read from or written to.
         """
         messages = self._receive(wait_s)
         if messages:
@@ -267,7 +267,7 @@ class RecommenderService:
             self.models.close()
 
     def problem(self) -> str | None:
-        """Return what keeps it from answering; a `Probe`. All models that the topic had were taken before it joined."""
+        """Return what keeps the service from answering; a `Probe`. It has read all models before it joins the group."""
         if not len(self._recommenders.catalogue):
             return "the catalogue is empty; `botify world publish` or a simulation fills it"
         return self.redis_problem if self.assigned else "the group has not assigned partitions yet"
@@ -284,7 +284,7 @@ class RecommenderService:
         self._delivery.forget()
 
     def _receive(self, wait_s: float) -> list[Message]:
-        """Wait for one message, then take all that are there: `consume` alone would wait for a full batch."""
+        """Wait for one message, then take all that have arrived: `consume` alone would wait for a full batch."""
         try:
             messages = self._consumer.consume(1, wait_s)
             if messages:
@@ -294,7 +294,7 @@ class RecommenderService:
         return [message for message in messages if _is_data(message.error())]
 
     def _take(self, messages: Sequence[Message]) -> tuple[list[RecommendationRequest], list[Message], list[Rejected]]:
-        """Decode, and set aside what is bad or too late."""
+        """Decode and validate; separate invalid and expired requests."""
         requests, taken, rejected, expired = [], [], [], []
         now_ms = time.time() * 1000
         for message in messages:
@@ -371,7 +371,7 @@ class RecommenderService:
         return replies
 
     def _states_and_likes(self, users: list[int]) -> tuple[list[UserState | None], list[Likes | None]]:
-        """Return what Redis has of listeners; nothing where it does not answer: an answer without it beats none."""
+        """Read listeners from Redis; None for each if it does not answer: an answer without state beats none."""
         try:
             found = self._reader.users_and_likes(users)
         except REDIS_ERRORS as error:
@@ -387,7 +387,7 @@ class RecommenderService:
 
 
 def _freshness(request: RecommendationRequest, state: UserState | None) -> int:
-    """Return how many listens of the request's session the state had seen."""
+    """Return how many listens of the request's session the state has."""
     return state.session_listens if state is not None and state.session_id == request.session_id else 0
 
 
