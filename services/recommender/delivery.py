@@ -9,9 +9,10 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from core.errors import RejectedMessageError
+from core.kafka.publisher import RecordPublisher
 from schemas.dead_letters import dead_letter_headers
 from services.errors import RecommenderError
 
@@ -31,14 +32,15 @@ class Delivery:
     Parameters
     ----------
     consumer : confluent_kafka.Consumer
-    producer : confluent_kafka.Producer
+    publisher : RecordPublisher
+        One that calls back for every record.
     topic, dead_letters : str
         Topics of the answers, and of what cannot be answered.
     """
 
-    def __init__(self, consumer: Consumer, producer: Producer, topic: str, dead_letters: str) -> None:
+    def __init__(self, consumer: Consumer, publisher: RecordPublisher, topic: str, dead_letters: str) -> None:
         self._consumer = consumer
-        self._producer = producer
+        self._publisher = publisher
         self._topic = topic
         self._dead_letters = dead_letters
         self._batches: deque[_Batch] = deque()
@@ -73,7 +75,7 @@ class Delivery:
             if error is not None:
                 self._refused = error
 
-        produce = self._producer.produce
+        produce = self._publisher.produce
         for key, value in answers:
             produce(self._topic, key=key, value=value, on_delivery=on_delivery)
         for message, reason in rejected:
@@ -97,7 +99,7 @@ class Delivery:
         RecommenderError
             A broker refused an answer.
         """
-        self._producer.poll(wait_s)
+        self._publisher.poll(wait_s)
         if self._refused is not None:
             raise RecommenderError(f"an answer or dead letter was not accepted by the brokers: {self._refused.str()}")
         while self._batches and self._batches[0].waiting == 0:
@@ -106,7 +108,7 @@ class Delivery:
     def commit(self, *, wait: bool = False) -> None:
         """Commit what is acknowledged; with `wait`, everything that was sent, and wait for the broker."""
         if wait:
-            self._producer.flush(30.0)
+            self._publisher.drain()
             self.poll()
         if self._committable:
             offsets = [TopicPartition(topic, partition, at) for (topic, partition), at in self._committable.items()]

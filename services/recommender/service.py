@@ -14,10 +14,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
 from core.errors import RejectedMessageError
-from core.kafka.config import consumer_config, is_retriable, producer_config
+from core.kafka.config import consumer_config, is_retriable
+from core.kafka.publisher import RecordPublisher
 from core.settings import Settings
 from core.telemetry import DurationHistogram
 from schemas.codec import Codec
@@ -112,10 +113,14 @@ class RecommenderService:
                 settings, f"{settings.topic_prefix}-{GROUP}", session_timeout_ms=settings.session_timeout_s * 1000
             )
         )
-        producer = Producer(
-            producer_config(settings, linger_ms=0.5, queue_buffering_max_messages=200_000, message_max_bytes=MAX_BYTES)
+        publisher = RecordPublisher(
+            settings,
+            linger_ms=0.5,
+            queue_buffering_max_messages=200_000,
+            message_max_bytes=MAX_BYTES,
+            delivery_report_only_error=False,
         )
-        self._delivery = Delivery(self._consumer, producer, topics.recommendations.name, topics.dead_letters.name)
+        self._delivery = Delivery(self._consumer, publisher, topics.recommendations.name, topics.dead_letters.name)
         self._consumer.subscribe(
             [topics.recommendation_requests.name],
             on_assign=self._on_assign,
