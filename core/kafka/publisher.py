@@ -21,7 +21,6 @@ WAIT_FOR_ROOM_S = 0.05
 Record = dict[str, Any]
 """A record of a batch: `key` and `value`, bytes."""
 Headers = Sequence[tuple[str, bytes]]
-DeliveryCallback = Callable[[KafkaError | None, Message], None]
 
 
 class RecordPublisher:
