@@ -2,10 +2,11 @@
 
 from core.kafka.publisher import RecordPublisher
 from core.kafka.reader import TopicReader
+from core.settings import Settings
 from schemas.topics import Topics
 
 
-def test_records_that_find_the_queue_full_are_sent_later_in_their_order(settings):
+def test_records_that_find_the_queue_full_are_sent_later_in_their_order(settings: Settings) -> None:
     topic = Topics.of(settings).sessions.name
     publisher = RecordPublisher(settings, linger_ms=0, queue_buffering_max_messages=50)
     for start in range(0, 2000, 200):
