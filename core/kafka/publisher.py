@@ -21,7 +21,6 @@ WAIT_FOR_ROOM_S = 0.05
 Record = dict[str, Any]
 """A record of a batch: `key` and `value`, bytes."""
 Headers = Sequence[tuple[str, bytes]]
-DeliveryCallback = Callable[[KafkaError | None, Message], None]
 
 
 class RecordPublisher:
@@ -101,17 +100,11 @@ class RecordPublisher:
         """
         self._topics.add(topic)
         give_up: float | None = None
+        kept = list(headers) if headers else None
         while True:
             try:
-                self.produce(
-                    topic,
-                    value,
-                    key,
-                    partition=partition,
-                    timestamp=timestamp_ms,
-                    headers=list(headers) if headers else None,
-                    on_delivery=self._on_delivery,
-                )
+                # by position: keywords would cost as much as the call; None is the older name of `on_delivery`
+                self.produce(topic, value, key, partition, None, self._on_delivery, timestamp_ms, kept)
             except BufferError:
                 give_up = give_up or time.monotonic() + FULL_QUEUE_S
                 self._wait_for_room(topic, give_up)

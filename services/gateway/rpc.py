@@ -20,14 +20,14 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message
 
-from core.errors import DecodeError, TopicError
+from core.errors import DecodeError, NoBrokerError, TopicError
 from core.kafka import config as clients
 from core.kafka.admin import end_offsets
+from core.kafka.publisher import Headers, RecordPublisher
 from core.kafka.reader import AssignedConsumer
 from core.process import in_background, stop
 from core.settings import Settings
@@ -164,8 +164,6 @@ PROBE_AGAIN_S = 1.0
 PROBE_EVERY_S = 10.0
 FLUSH_S = 3.0
 
-Headers = Sequence[tuple[str, bytes]]
-
 
 class RpcClient:
     """Sends listens and requests, and hands each answer to the request that waits for it.
@@ -208,16 +206,13 @@ class RpcClient:
         self._consumer = AssignedConsumer(
             settings, replies, end_offsets(settings, replies), group="botify-gateway", auto_offset_reset="latest"
         )
-        self._producer = Producer(
-            {
-                **clients.producer_config(
-                    settings,
-                    queue_buffering_max_messages=QUEUE_RECORDS,
-                    # what a client was told about as not taken must not be taken much later
-                    delivery_timeout_ms=max(1_000, int(wait_s * 1000)),
-                ),
-                "error_cb": self._on_error,
-            }
+        self._publisher = RecordPublisher(
+            settings,
+            on_error=self._on_error,
+            queue_buffering_max_messages=QUEUE_RECORDS,
+            delivery_report_only_error=False,
+            # what a client was told about as not taken must not be taken much later
+            delivery_timeout_ms=max(1_000, int(wait_s * 1000)),
         )
 
     def start(self) -> None:
@@ -232,7 +227,7 @@ class RpcClient:
     async def close(self) -> None:
         """Send what is queued, and leave the brokers."""
         await stop(*self._tasks)
-        await asyncio.to_thread(self._producer.flush, FLUSH_S)
+        await asyncio.to_thread(self._publisher.drain, FLUSH_S)
         await asyncio.to_thread(self._consumer.close)
 
     def tell(self, id_: str, listen: Listen, request: RecommendationRequest | None, headers: Headers = ()) -> Outcome:
@@ -271,11 +266,11 @@ class RpcClient:
         kept: dict[str, Any] = {"headers": list(headers)} if headers else {}
         future = self._waiting.open(id_, asks=request is not None, now_s=time.monotonic())
         try:
-            self._producer.produce(
+            self._publisher.produce(
                 self._listens, key=key, value=self._codec.encode(listen), on_delivery=on_delivery, **kept
             )
             if request is not None:
-                self._producer.produce(self._requests, key=key, value=self._codec.encode(request), **kept)
+                self._publisher.produce(self._requests, key=key, value=self._codec.encode(request), **kept)
         except (BufferError, KafkaException) as error:
             self._waiting.refuse(id_, str(error))
         self._stirred.set()
@@ -296,7 +291,7 @@ class RpcClient:
 
     def _poll(self) -> bool:
         """Hear what has come; return whether there may be more."""
-        self._producer.poll(0)
+        self._publisher.poll()
         try:
             messages = self._consumer.poll(BATCH, wait_s=0.0)
         except TopicError as error:
@@ -337,7 +332,7 @@ class RpcClient:
 
     def _probe(self) -> bool:
         try:
-            self._producer.list_topics(self._listens, timeout=PROBE_S)
-        except KafkaException:
+            self._publisher.check_broker(self._listens, PROBE_S)
+        except NoBrokerError:
             return False
         return True

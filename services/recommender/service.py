@@ -15,10 +15,11 @@ from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from core.errors import RejectedMessageError
-from core.kafka.config import consumer_config, is_retriable, producer_config
+from core.kafka.config import consumer_config, is_retriable
+from core.kafka.publisher import RecordPublisher
 from core.settings import Settings
 from core.telemetry import DurationHistogram
 from schemas.codec import Codec
@@ -61,14 +62,15 @@ class Delivery:
     Parameters
     ----------
     consumer : confluent_kafka.Consumer
-    producer : confluent_kafka.Producer
+    publisher : RecordPublisher
+        One that calls back for every record.
     topic, dead_letters : str
         Topics of the answers and of the dead letters.
     """
 
-    def __init__(self, consumer: Consumer, producer: Producer, topic: str, dead_letters: str) -> None:
+    def __init__(self, consumer: Consumer, publisher: RecordPublisher, topic: str, dead_letters: str) -> None:
         self._consumer = consumer
-        self._producer = producer
+        self._publisher = publisher
         self._topic = topic
         self._dead_letters = dead_letters
         self._batches: deque[_Batch] = deque()
@@ -103,7 +105,7 @@ class Delivery:
             if error is not None:
                 self._refused = error
 
-        produce = self._producer.produce
+        produce = self._publisher.produce
         for key, value in answers:
             produce(self._topic, key=key, value=value, on_delivery=on_delivery)
         for message, reason in rejected:
@@ -127,7 +129,7 @@ class Delivery:
         RecommenderError
             A broker refused an answer.
         """
-        self._producer.poll(wait_s)
+        self._publisher.poll(wait_s)
         if self._refused is not None:
             raise RecommenderError(f"an answer or dead letter was not accepted by the brokers: {self._refused.str()}")
         while self._batches and self._batches[0].waiting == 0:
@@ -136,7 +138,7 @@ class Delivery:
     def commit(self, *, wait: bool = False) -> None:
         """Commit acknowledged requests; with `wait`, flush everything first and wait for the broker."""
         if wait:
-            self._producer.flush(30.0)
+            self._publisher.drain()
             self.poll()
         if self._committable:
             offsets = [TopicPartition(topic, partition, at) for (topic, partition), at in self._committable.items()]
@@ -215,10 +217,14 @@ class RecommenderService:
                 settings, f"{settings.topic_prefix}-{GROUP}", session_timeout_ms=settings.session_timeout_s * 1000
             )
         )
-        producer = Producer(
-            producer_config(settings, linger_ms=0.5, queue_buffering_max_messages=200_000, message_max_bytes=MAX_BYTES)
+        publisher = RecordPublisher(
+            settings,
+            linger_ms=0.5,
+            queue_buffering_max_messages=200_000,
+            message_max_bytes=MAX_BYTES,
+            delivery_report_only_error=False,
         )
-        self._delivery = Delivery(self._consumer, producer, topics.recommendations.name, topics.dead_letters.name)
+        self._delivery = Delivery(self._consumer, publisher, topics.recommendations.name, topics.dead_letters.name)
         self._consumer.subscribe(
             [topics.recommendation_requests.name],
             on_assign=self._on_assign,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 
 from core.kafka.config import key_of
+from core.kafka.publisher import Record, RecordPublisher
 from core.process import stop_requested
 from core.settings import Settings
 from schemas.event_time import SIMULATED_LEAD_MS, SIMULATED_TIME, utc
@@ -18,7 +19,7 @@ from sim.errors import SimulationError
 from sim.listeners.load import load_model
 from sim.loop.conversation import RequestTracker
 from sim.loop.event_time import SimulatedTime, start_of_run_ms
-from sim.loop.kafka import Record, Replies, Sender, publish_catalogue
+from sim.loop.kafka import FLUSH_S, Replies, publish_catalogue
 from sim.loop.result import RunResult
 from sim.options import Due, RunOptions, new_run_id, pace_of, schedule_of
 from sim.play import Progress
@@ -39,8 +40,8 @@ def run_loop(
 ) -> RunResult:
     """Let the world's listeners listen to what the recommender recommends, over Kafka.
 
-    Listens and requests are at-least-once (see `Sender`); an answer that comes twice is dropped. Session ids begin with
-    the run's id, so what a killed run left behind stays as it is and the next run goes on with new sessions.
+    Listens and requests are at-least-once (see `RecordPublisher`); an answer that comes twice is dropped. Session ids
+    begin with the run's id, so what a killed run left behind stays as it is and the next run goes on with new sessions.
 
     Parameters
     ----------
@@ -53,9 +54,9 @@ def run_loop(
     Raises
     ------
     SimulationError
-        The options do not fit the world, or Kafka stops taking or giving records.
+        The options do not fit the world, or recommendations cannot be read.
     TopicError
-        A topic is missing, or no broker answers.
+        A topic is missing, no broker answers, or records are not delivered.
     """
     publish_catalogue(settings, world.catalogue)
     earliest_ms = start_of_run_ms(settings)
@@ -84,7 +85,7 @@ class Loop:
         self._codec = codec_of(settings)
         self._topics = Topics.of(settings)
         # A step's records are sent together as they are: to wait for more would only make the listeners wait.
-        self._sender = Sender(settings, linger_ms=0)
+        self._publisher = RecordPublisher(settings, linger_ms=0)
         self._simulated_time = SimulatedTime(settings.partitions)
         self._replies = Replies(settings, self._codec)
         self.result = RunResult(run_id=options.run_id or new_run_id())
@@ -103,7 +104,7 @@ class Loop:
                     reported_s = wall_s
                     self._ask_again()
                     self._report(wall_s, progress)
-        self._sender.close()
+        self._publisher.flush(FLUSH_S)
         self._report(time.monotonic() - began_s, progress)
         self.result.measured_s = max(0.0, self.result.wall_s - self._options.warm_up_s)
         return self.result
@@ -132,7 +133,8 @@ class Loop:
         steps: list[Listen] = []
         for listen in listens:
             (leaps if self._simulated_time.leaps(listen, wall_ms) else steps).append(listen)
-        self._sender.send_each(self._topics.listens.name, self._records(leaps), [SIMULATED_TIME])
+        for record in self._records(leaps):  # a batch cannot have headers
+            self._publisher.send(self._topics.listens.name, **record, headers=[SIMULATED_TIME])
         self._send(self._topics.listens.name, steps)
         self._send(self._topics.recommendation_requests.name, requests)
         self._pace.spend(len(requests))
@@ -148,7 +150,7 @@ class Loop:
         self.result.timed_out += len(given_up)
 
     def _send(self, topic: str, events: Sequence[Listen | RecommendationRequest]) -> None:
-        self._sender.send(topic, self._records(events))
+        self._publisher.send_batch(topic, self._records(events))
 
     def _records(self, events: Sequence[Listen | RecommendationRequest]) -> list[Record]:
         encode = self._codec.encode

@@ -15,10 +15,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
-
-from core.errors import BotifyError
-from core.kafka.config import key_of, producer_config
+from core.errors import PublishError
+from core.kafka.config import key_of
+from core.kafka.publisher import RecordPublisher
 from core.settings import Settings
 from schemas.codec import Codec
 from schemas.dead_letters import dead_letter_headers
@@ -39,10 +38,6 @@ class Publisher(Protocol):
 log = logging.getLogger(__name__)
 
 ACKNOWLEDGE_TIMEOUT_S = 30.0
-
-
-class EmitError(BotifyError):
-    """Something that had to be sent was not acknowledged; the worker stops, and goes on from its checkpoint."""
 
 
 class KafkaPublisher:
@@ -66,9 +61,7 @@ class KafkaPublisher:
         self._dead_letters = topics.dead_letters.name
         self._codec = codec
         # `flush` sends at once, whatever the linger: it only gathers what is still being produced into few requests
-        self._producer = Producer(
-            producer_config(settings, linger_ms=100, message_max_bytes=MAX_MODEL_BYTES)  # the topics' largest
-        )
+        self._publisher = RecordPublisher(settings, linger_ms=100, message_max_bytes=MAX_MODEL_BYTES)  # the largest
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="emitter")
         self._waiting: list[tuple[Sequence[Publishable], Sequence[Rejected], asyncio.Future[None]]] = []
         self._sending: asyncio.Task[None] | None = None
@@ -78,8 +71,9 @@ class KafkaPublisher:
 
         Raises
         ------
-        EmitError
-            Something that was sent together was refused, or nothing was heard for `ACKNOWLEDGE_TIMEOUT_S`.
+        PublishError
+            Something that was sent together was refused, or not acknowledged for `ACKNOWLEDGE_TIMEOUT_S`. The worker
+            stops, and a new one continues from the checkpoint.
         """
         acknowledged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((events, rejected, acknowledged))
@@ -97,10 +91,10 @@ class KafkaPublisher:
             together, self._waiting = self._waiting, []
             events = [event for some, _, _ in together for event in some]
             rejected = [letter for _, some, _ in together for letter in some]
-            error: EmitError | None = None
+            error: PublishError | None = None
             try:
                 await loop.run_in_executor(self._thread, self._send, events, rejected)
-            except EmitError as failed:
+            except PublishError as failed:
                 error = failed
             for _, _, acknowledged in together:
                 if acknowledged.done():  # its partition was taken away, and its task with it
@@ -111,34 +105,21 @@ class KafkaPublisher:
                     acknowledged.set_exception(error)
 
     def _send(self, events: Sequence[Publishable], rejected: Sequence[Rejected]) -> None:
-        refused: list[KafkaError] = []
-
-        def on_delivery(error: KafkaError | None, _: Message) -> None:
-            if error is not None:
-                refused.append(error)
-
-        try:
-            for event in events:
-                topic, key_of = self._routes[type(event)]
-                self._produce(on_delivery, topic=topic, key=key_of(event), value=self._codec.encode(event))
-            for letter in rejected:
-                record = letter.record
-                self._produce(
-                    on_delivery,
-                    topic=self._dead_letters,
-                    key=record.key,
-                    value=record.value,
-                    partition=record.partition,
-                    headers=dead_letter_headers(
-                        record.topic, record.partition, record.offset, record.headers, letter.reason
-                    ),
-                )
-        except KafkaException as error:
-            raise EmitError(f"not sent: {error}") from error
-        unheard = self._producer.flush(ACKNOWLEDGE_TIMEOUT_S)
-        if refused or unheard:
-            why = refused[0].str() if refused else f"no answer in {ACKNOWLEDGE_TIMEOUT_S:.0f} s"
-            raise EmitError(f"{len(refused) + unheard} events or dead letters were not acknowledged: {why}")
+        for event in events:
+            topic, key_of = self._routes[type(event)]
+            self._publisher.send(topic, self._codec.encode(event), key_of(event))
+        for letter in rejected:
+            record = letter.record
+            self._publisher.send(
+                self._dead_letters,
+                record.value,
+                record.key,
+                partition=record.partition,
+                headers=dead_letter_headers(
+                    record.topic, record.partition, record.offset, record.headers, letter.reason
+                ),
+            )
+        self._publisher.flush(ACKNOWLEDGE_TIMEOUT_S)
         if rejected:
             first = rejected[0].record
             log.warning(
@@ -147,13 +128,3 @@ class KafkaPublisher:
                 rejected[0].reason,
                 extra={"topic": first.topic, "partition": first.partition, "offset": first.offset},
             )
-
-    def _produce(self, on_delivery: object, **message: object) -> None:
-        """Produce; where the queue is full, let it drain first."""
-        while True:
-            try:
-                self._producer.produce(on_delivery=on_delivery, **message)
-            except BufferError:
-                self._producer.poll(0.05)
-            else:
-                return

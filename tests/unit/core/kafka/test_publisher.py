@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,9 @@ import core.kafka.publisher
 from core.errors import NoBrokerError, PublishError
 from core.kafka.publisher import RecordPublisher
 from core.settings import Settings
+
+ROOT = Path(core.kafka.publisher.__file__).parents[2]
+PACKAGES = ("core", "schemas", "streams", "services", "sim", "analytics", "bench")
 
 Callback = Callable[[KafkaError | None, "FakeMessage"], None]
 
@@ -41,20 +46,25 @@ class FakeProducer:
         topic: str,
         value: bytes | None = None,
         key: bytes | None = None,
+        partition: int = -1,
+        callback: None = None,
         on_delivery: Callback | None = None,
-        **rest: Any,
+        timestamp: int = 0,
+        headers: list[tuple[str, bytes]] | None = None,
     ) -> None:
         if self.refusal is not None:
             raise KafkaException(self.refusal)
         if len(self._queue) == self.room:
             raise BufferError
-        self._queue.append(({"topic": topic, "value": value, "key": key, **rest}, on_delivery))
+        record = {"topic": topic, "value": value, "key": key}
+        record |= {"partition": partition, "timestamp": timestamp, "headers": headers}
+        self._queue.append((record, on_delivery))
 
     def produce_batch(self, topic: str, messages: list[dict[str, Any]], on_delivery: Callback) -> int:
         queued = 0
         for message in messages:
             try:
-                self.produce(topic, message["value"], message["key"], on_delivery)
+                self.produce(topic, message["value"], message["key"], on_delivery=on_delivery)
                 queued += 1
             except BufferError:
                 message["_error"] = KafkaError(KafkaError._QUEUE_FULL)
@@ -183,3 +193,10 @@ def test_a_broker_that_does_not_answer_is_reported() -> None:
     producer.silent = True
     with pytest.raises(NoBrokerError, match="t: no Kafka answers"):
         publisher.check_broker("t", 1.0)
+
+
+def test_no_other_file_makes_a_producer() -> None:
+    makes = re.compile(r"^from confluent_kafka import .*\bProducer\b", re.MULTILINE)
+    files = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    found = {str(path.relative_to(ROOT)) for path in files if makes.search(path.read_text(encoding="utf-8"))}
+    assert found == {"core/kafka/publisher.py"}

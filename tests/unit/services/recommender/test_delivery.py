@@ -9,6 +9,8 @@ import pytest
 from confluent_kafka import KafkaError, TopicPartition
 
 from core.errors import DecodeError
+from core.kafka.publisher import RecordPublisher
+from core.settings import Settings
 from services.errors import RecommenderError
 from services.recommender.service import Delivery
 
@@ -73,7 +75,8 @@ class FakeConsumer:
 class Harness:
     def __init__(self) -> None:
         self.consumer, self.producer = FakeConsumer(), FakeProducer()
-        self.delivery = Delivery(self.consumer, self.producer, "answers", "dead-letters")  # type: ignore[arg-type]
+        publisher = RecordPublisher(Settings(), connect=lambda _: self.producer)  # type: ignore[arg-type,return-value]
+        self.delivery = Delivery(self.consumer, publisher, "answers", "dead-letters")  # type: ignore[arg-type]
 
     def send(self, *offsets: int, answers: int | None = None, rejected: int = 0) -> None:
         messages: list[Any] = [FakeMessage(offset) for offset in offsets]

@@ -1,18 +1,17 @@
 """Sending more than the producer's queue holds."""
 
-import sim.loop.kafka
+from core.kafka.publisher import RecordPublisher
 from core.kafka.reader import TopicReader
+from core.settings import Settings
 from schemas.topics import Topics
-from sim.loop.kafka import Sender
 
 
-def test_records_that_find_the_queue_full_are_sent_later_in_their_order(settings, monkeypatch):
-    monkeypatch.setattr(sim.loop.kafka, "QUEUE_RECORDS", 50)
+def test_records_that_find_the_queue_full_are_sent_later_in_their_order(settings: Settings) -> None:
     topic = Topics.of(settings).sessions.name
-    sender = Sender(settings, linger_ms=0)
+    publisher = RecordPublisher(settings, linger_ms=0, queue_buffering_max_messages=50)
     for start in range(0, 2000, 200):
-        sender.send(topic, [{"key": b"%d" % (n % 200), "value": b"%d" % n} for n in range(start, start + 200)])
-    sender.close()
+        publisher.send_batch(topic, [{"key": b"%d" % (n % 200), "value": b"%d" % n} for n in range(start, start + 200)])
+    publisher.flush(60.0)
     reader = TopicReader(settings, topic)
     received = [(m.key(), int(m.value())) for batch in reader.read_to_end() for m in batch]
     reader.close()
