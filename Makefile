@@ -41,9 +41,10 @@ fmt: $(VENV)/.test ## Format the code
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-lint: $(VENV)/.test ## Check format and style
+lint: $(VENV)/.test ## Check format, style and the rules of import
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
+	@PYTHONPATH=. $(BIN)/lint-imports --no-cache
 
 type: $(VENV)/.test ## Check types
 	@$(BIN)/mypy

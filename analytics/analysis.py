@@ -14,7 +14,7 @@ from analytics.experiment import CONTROL, Comparison, ExperimentResults, results
 from analytics.monitoring import adjust, settled_users
 from analytics.sessions import retention
 from analytics.statistics.sequence import ConfidenceSequence
-from analytics.statistics.welch import welch
+from core.welch import welch
 
 HOUR_MS = 60 * 60 * 1000
 

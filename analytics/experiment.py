@@ -12,8 +12,9 @@ import pandas as pd
 from analytics.assignment import assign, user_metrics
 from analytics.errors import AnalyticsError
 from analytics.sessions import CutOff, sessions_of
+from analytics.statistics.holm import holm
 from analytics.statistics.power import SampleRatio, sample_ratio
-from analytics.statistics.welch import Difference, Sample, holm, welch
+from core.welch import Difference, Sample, welch
 
 CONTROL = "C"
 """Botify's name of the control."""

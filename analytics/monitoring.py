@@ -11,8 +11,8 @@ import pandas as pd
 from analytics.assignment import METRICS, Assignment, user_metrics
 from analytics.errors import AnalyticsError
 from analytics.statistics.cuped import cuped, interaction
+from analytics.statistics.holm import holm
 from analytics.statistics.sequence import ConfidenceSequence, running_sample
-from analytics.statistics.welch import holm
 
 
 class AdjustedUsers(NamedTuple):

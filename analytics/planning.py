@@ -13,7 +13,7 @@ from analytics.assignment import METRICS, per_user
 from analytics.errors import AnalyticsError
 from analytics.sessions import DAY_MS
 from analytics.statistics.power import days_needed, smallest_effect, users_needed
-from analytics.statistics.welch import Sample
+from core.welch import Sample
 
 
 class Wanted(NamedTuple):

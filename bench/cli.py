@@ -15,16 +15,16 @@ from bench.online import table_of as table_of_windows
 from bench.recommenders.drift import FROZEN, ONLINE, WINDOW, draw_drift, drift_table, drift_tasks, windows_since
 from bench.recommenders.measure import ORACLE, Measured
 from bench.recommenders.report import CONTROL, WIDTH, draw_curve, learning_curve, rows_of, table_of
-from bench.recommenders.runs import FROM_LISTS, Task, measure_all
+from bench.recommenders.runs import Task, measure_all
 from core.errors import BotifyError
 from core.settings import Settings
 from services.recommender.bandit import POLICIES
+from services.recommender.registry import RECOMMENDERS
 from sim.options import RunOptions
 from sim.play import Progress
 from sim.world import WorldConfig, open_world
 
 FOLDER = Path(__file__).parent
-RECOMMENDERS = ("random", "toppop", CONTROL, "sticky_artist_mixed", *FROM_LISTS, *POLICIES, "fism", "mix", ORACLE)
 CURVES = ("random", CONTROL, *POLICIES, "fism", "mix", ORACLE)
 """What the picture shows, where it was run."""
 
@@ -157,13 +157,18 @@ def _config(world: Path | None) -> WorldConfig:
 
 def _names(only: str | None) -> list[str]:
     if only is None:
-        return list(RECOMMENDERS)
+        return measurable()
     return list(dict.fromkeys([CONTROL, *(_known(name.strip()) for name in only.split(","))]))
 
 
+def measurable() -> list[str]:
+    """Return what can be measured: the recommenders whose registry entries say so, and the oracle."""
+    return [*(name for name, entry in RECOMMENDERS.items() if entry.is_benchmarked), ORACLE]
+
+
 def _known(name: str) -> str:
-    if name not in RECOMMENDERS:
-        raise BenchError(f"there is no recommender {name!r} to measure; there are {', '.join(RECOMMENDERS)}")
+    if name not in measurable():
+        raise BenchError(f"there is no recommender {name!r} to measure; there are {', '.join(measurable())}")
     return name
 
 

@@ -6,11 +6,11 @@ import itertools
 import time
 
 import numpy as np
-from confluent_kafka import Producer
 
 from bench.loop import running
 from bench.worker import listens
-from core.kafka.config import key_of, producer_config
+from core.kafka.config import key_of
+from core.kafka.publisher import RecordPublisher
 from core.settings import Settings
 from schemas.registry import codec_of
 from schemas.topics import Topics
@@ -25,7 +25,7 @@ DEADLINE_S = 10.0
 def measure_visible(settings: Settings, tracks: int) -> dict[str, float]:
     """Send one listen at a time, look until it is there, and return `p50_ms` and `p99_ms`."""
     topic, codec = Topics.of(settings).listens.name, codec_of(settings)
-    producer = Producer(producer_config(settings, linger_ms=0))
+    publisher = RecordPublisher(settings, linger_ms=0)
     reader = StateReader(connect(settings), settings)
     waits = []
     with running(settings, "streams.worker"):
@@ -33,8 +33,8 @@ def measure_visible(settings: Settings, tracks: int) -> dict[str, float]:
             (before,) = reader.users([listen.user])
             seen = before.listens if before else 0
             sent = time.perf_counter()
-            producer.produce(topic, key=key_of(listen.user), value=codec.encode(listen))
-            producer.poll(0)
+            publisher.send(topic, codec.encode(listen), key_of(listen.user))
+            publisher.poll()
             give_up = sent + (DEADLINE_S if number else 60.0)  # the first waits for the worker to start
             while True:
                 (state,) = reader.users([listen.user])

@@ -17,10 +17,10 @@ from typing import Annotated, NamedTuple
 
 import numpy as np
 import typer
-from confluent_kafka import Producer
 from rich.console import Console
 
-from core.kafka.config import key_of, producer_config
+from core.kafka.config import key_of
+from core.kafka.publisher import RecordPublisher
 from core.settings import Settings
 from schemas.events import Listen
 from schemas.registry import codec_of
@@ -69,19 +69,12 @@ def fill(settings: Settings, count: int) -> None:
     """Write so many listens, and wait until they are acknowledged."""
     codec, topic = codec_of(settings), Topics.of(settings).listens.name
     bodies = [(key_of(e.user), codec.encode(e)) for e in session_of_each(np.random.default_rng(1))]
-    producer = Producer(producer_config(settings, linger_ms=50, queue_buffering_max_messages=200_000))
+    publisher = RecordPublisher(settings, linger_ms=50, queue_buffering_max_messages=200_000)
     for i in range(count):
         number, place = divmod(i, len(bodies))
         key, body = bodies[place]
-        value = body.replace(ROUND, b"%06d" % number)
-        while True:
-            try:
-                producer.produce(topic, value, key)
-                break
-            except BufferError:
-                producer.poll(0.1)
-    if left := producer.flush(60):
-        raise SystemExit(f"{left} listens were not acknowledged")
+        publisher.send(topic, body.replace(ROUND, b"%06d" % number), key)
+    publisher.flush(60)
 
 
 class Measured(NamedTuple):

@@ -21,11 +21,11 @@ from rich import box
 from rich.table import Table
 
 from analytics.data import read_events
-from analytics.statistics.welch import Difference, Sample, welch
 from bench.loop import running
 from core.errors import BotifyError
 from core.kafka.admin import end_offsets
 from core.settings import Settings
+from core.welch import Difference, Sample, welch
 from schemas.events import Session
 from schemas.topics import Topics, create_topics
 from services.experiments import load_experiments

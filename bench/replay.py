@@ -12,11 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from confluent_kafka import Producer
-
 from bench.loop import running
 from bench.worker import fill, listens
-from core.kafka.config import key_of, producer_config
+from core.kafka.config import key_of
+from core.kafka.publisher import RecordPublisher
 from core.settings import Settings
 from schemas.registry import codec_of
 from schemas.topics import Topics
@@ -65,13 +64,13 @@ def _listening(settings: Settings, tracks: int) -> Iterator[None]:
     over = threading.Event()
 
     def send() -> None:
-        producer, codec = Producer(producer_config(settings)), codec_of(settings)
+        publisher, codec = RecordPublisher(settings), codec_of(settings)
         for listen in listens(int(DEADLINE_S * MEANWHILE_PER_S), USERS, tracks, seed=2):
             if over.wait(1 / MEANWHILE_PER_S):
                 break
-            producer.produce(Topics.of(settings).listens.name, codec.encode(listen), key_of(listen.user))
-            producer.poll(0)
-        producer.flush()
+            publisher.send(Topics.of(settings).listens.name, codec.encode(listen), key_of(listen.user))
+            publisher.poll()
+        publisher.flush()
 
     thread = threading.Thread(target=send)
     thread.start()

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import numpy as np
 import psutil
-from confluent_kafka import Producer
 
 from bench.loop import rss_mib, running
 from bench.plain_faust import NAMESPACE as PLAIN
-from core.kafka.config import key_of, producer_config
+from core.kafka.config import key_of
+from core.kafka.publisher import RecordPublisher
 from core.settings import Settings
 from schemas.events import Listen
 from schemas.registry import codec_of
@@ -55,12 +55,10 @@ def listens(count: int, users: int, tracks: int, seed: int = 1) -> Iterator[List
 def fill(settings: Settings, count: int, users: int, tracks: int) -> None:
     """Write the backlog, and wait until it is acknowledged."""
     topic, codec = Topics.of(settings).listens.name, codec_of(settings)
-    producer = Producer(producer_config(settings, linger_ms=20))
-    for i, listen in enumerate(listens(count, users, tracks)):
-        producer.produce(topic, key=key_of(listen.user), value=codec.encode(listen))
-        if i % 50_000 == 49_999:
-            producer.flush()
-    producer.flush()
+    publisher = RecordPublisher(settings, linger_ms=20)
+    for listen in listens(count, users, tracks):
+        publisher.send(topic, codec.encode(listen), key_of(listen.user))
+    publisher.flush()
 
 
 BACKLOG = 1_000_000

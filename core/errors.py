@@ -14,6 +14,10 @@ class SettingsError(BotifyError):
     """A setting has a value that cannot be used; the message names its variable."""
 
 
+class LoadError(BotifyError):
+    """A `module:Class` cannot be imported, or takes other arguments; the message names it."""
+
+
 class SchemaError(BotifyError):
     """The committed schemas, their lock file or a registry do not fit together."""
 
@@ -24,6 +28,22 @@ class TopicError(BotifyError):
 
 class NoBrokerError(TopicError):
     """No broker answers."""
+
+
+class PublishError(TopicError):
+    """A record was not delivered to its topic.
+
+    Attributes
+    ----------
+    topic : str
+        One topic, or all that the publisher has sent to where it is not known which.
+    reason : str
+    """
+
+    def __init__(self, topic: str, reason: str) -> None:
+        super().__init__(f"{topic}: {reason}")
+        self.topic = topic
+        self.reason = reason
 
 
 class PositionError(BotifyError):

@@ -1,22 +1,31 @@
-"""Make an object of the user's own class, named `module:Class`."""
+"""Make an object of a class of the user's own, named `module:Class`."""
 
 from __future__ import annotations
 
-import importlib
 import inspect
+import pkgutil
 import sys
 from typing import Any
 
-from sim.errors import SimulationError
+from core.errors import LoadError
 
 
 def load_object(name: str, wanted: str, **arguments: Any) -> Any:
     """Import `module:Class`, from the working directory too, and call it with the values of the arguments, in order.
 
+    Parameters
+    ----------
+    name : str
+        `module:Class`; `module:Class.method` works as well.
+    wanted : str
+        What the object is for, with the names that need no colon; completes the message "... is not ...".
+    **arguments
+        Passed by position; the names are for the message.
+
     Raises
     ------
-    SimulationError
-        The name has another form, there is no such thing, or it takes other arguments.
+    LoadError
+        The name has another form, it cannot be imported, or it takes other arguments.
 
     Examples
     --------
@@ -24,20 +33,20 @@ def load_object(name: str, wanted: str, **arguments: Any) -> Any:
     2
     >>> load_object("collections:Counter", "a counter", letters="aab", seed=1)
     Traceback (most recent call last):
-    sim.errors.SimulationError: 'collections:Counter' does not take letters, seed: too many positional arguments
+    core.errors.LoadError: 'collections:Counter' does not take letters, seed: too many positional arguments
     """
-    module, colon, attribute = name.partition(":")
-    if not colon:
-        raise SimulationError(f"{name!r} is not {wanted}, or module:Class for one of your own")
+    _, colon, attribute = name.partition(":")
+    if not (colon and attribute):
+        raise LoadError(f"{name!r} is not {wanted}, or module:Class for one of your own")
     if "" not in sys.path:
         sys.path.append("")  # a console script does not look into the working directory by itself
     try:
-        make = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise SimulationError(f"{name!r} cannot be imported: {error}") from error
+        make = pkgutil.resolve_name(name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise LoadError(f"{name!r} cannot be imported: {error}") from error
     # before it is called: what goes wrong inside is the user's own, with its traceback
     try:
         inspect.signature(make).bind(*arguments.values())
     except (TypeError, ValueError) as error:
-        raise SimulationError(f"{name!r} does not take {', '.join(arguments)}: {error}") from error
+        raise LoadError(f"{name!r} does not take {', '.join(arguments)}: {error}") from error
     return make(*arguments.values())

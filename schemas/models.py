@@ -13,11 +13,12 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
 
-from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from core.errors import BotifyError, DecodeError, TopicError
 from core.kafka.admin import end_offsets
-from core.kafka.config import consumer_config, is_retriable, producer_config
+from core.kafka.config import consumer_config, is_retriable
+from core.kafka.publisher import RecordPublisher
 from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Model
@@ -59,24 +60,14 @@ def publish_models(settings: Settings, codec: Codec, models: Iterable[Model]) ->
 
     Raises
     ------
-    TopicError
+    PublishError
         A broker refused one, or did not answer.
     """
     topic = Topics.of(settings).models.name
-    refused: list[KafkaError] = []
-
-    def on_delivery(error: KafkaError | None, _: Message) -> None:
-        if error is not None:
-            refused.append(error)
-
-    producer = Producer(producer_config(settings, message_max_bytes=MAX_MODEL_BYTES))
+    publisher = RecordPublisher(settings, message_max_bytes=MAX_MODEL_BYTES)
     for model in models:
-        producer.produce(topic, key=model.name.encode(), value=codec.encode(model), on_delivery=on_delivery)
-    unsent = producer.flush(TIMEOUT_S)
-    if refused:
-        raise TopicError(f"{topic}: a model was not accepted: {refused[0].str()}")
-    if unsent:
-        raise TopicError(f"{topic}: Kafka did not acknowledge {unsent} models within {TIMEOUT_S:.0f} s")
+        publisher.send(topic, codec.encode(model), model.name.encode())
+    publisher.flush(TIMEOUT_S)
 
 
 class ModelHandle(Generic[T]):

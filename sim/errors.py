@@ -12,4 +12,4 @@ class WorldError(SimulationError):
 
 
 class AgentError(SimulationError):
-    """An agent could not be loaded, or answered with something that is not a track."""
+    """An agent lacks its methods, or answered with something that is not a track."""

@@ -8,22 +8,19 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from confluent_kafka import KafkaError, Message, Producer
 from rich.console import Console
 
 from analytics.botify_log.lines import listens_of
-from core.errors import TopicError
+from core.errors import PublishError
 from core.kafka.admin import end_offsets
-from core.kafka.config import key_of, producer_config
+from core.kafka.config import key_of
+from core.kafka.publisher import RecordPublisher
 from core.kafka.reachable import require_kafka
 from core.settings import Settings
 from schemas.catalogue import CatalogueReader
 from schemas.events import Listen
 from schemas.registry import codec_of
 from schemas.topics import Topics
-
-TIMEOUT_S = 30.0
-POLL_S = 0.1
 
 
 def publish_listens(settings: Settings, listens: Iterable[Listen]) -> int:
@@ -34,38 +31,22 @@ def publish_listens(settings: Settings, listens: Iterable[Listen]) -> int:
     Raises
     ------
     TopicError
-        The topic does not exist, a broker refused a listen, or did not answer.
+        The topic does not exist.
+    PublishError
+        A broker refused a listen, or did not answer.
     """
     topic = Topics.of(settings).listens.name
     end_offsets(settings, topic)  # refuses a topic that does not exist, which producing would wait for
-    refused: list[KafkaError] = []
-
-    def on_delivery(error: KafkaError | None, _: Message) -> None:
-        if error is not None:
-            refused.append(error)
-
-    producer, codec, count = Producer(producer_config(settings, linger_ms=20)), codec_of(settings), 0
-    for listen in listens:
-        key, value = key_of(listen.user), codec.encode(listen)
-        while not _taken(producer, topic, key, value, on_delivery) and not refused:
-            producer.poll(POLL_S)  # the queue is full; what it holds is delivered or refused within its timeout
-        if refused:
-            break
-        count += 1
-    left = producer.flush(TIMEOUT_S)
-    if refused or left:
-        why = refused[0].str() if refused else f"{left:,} were not acknowledged within {TIMEOUT_S:.0f} s"
-        raise TopicError(f"{topic}: not all listens were written: {why}; what is written again does no harm")
-    return count
-
-
-def _taken(producer: Producer, topic: str, key: bytes, value: bytes, on_delivery: object) -> bool:
+    publisher, codec, count = RecordPublisher(settings, linger_ms=20), codec_of(settings), 0
     try:
-        producer.produce(topic, value, key, on_delivery=on_delivery)
-    except BufferError:
-        return False
-    producer.poll(0)
-    return True
+        for listen in listens:
+            publisher.send(topic, codec.encode(listen), key_of(listen.user))
+            count += 1
+        publisher.flush()
+    except PublishError as error:
+        reason = f"not all listens were written: {error.reason}; what is written again does no harm"
+        raise PublishError(topic, reason) from error
+    return count
 
 
 def import_log(

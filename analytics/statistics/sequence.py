@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analytics.statistics.welch import Difference, Sample
+from core.welch import Difference, Sample
 
 
 class RunningSample(NamedTuple):

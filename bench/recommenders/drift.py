@@ -11,9 +11,9 @@ from rich import box
 from rich.table import Table
 
 from analytics.plots.lines import line_chart
-from analytics.statistics.welch import Difference, Sample, welch
 from bench.recommenders.measure import Measured
 from bench.recommenders.runs import Task
+from core.welch import Difference, Sample, welch
 from sim.listeners.changing import SHIFT_PERIOD_MS
 from sim.options import RunOptions
 from sim.world import WorldConfig

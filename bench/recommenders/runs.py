@@ -15,6 +15,7 @@ from bench.recommenders.measure import Measured, measure
 from services.lists.build import build_models
 from services.lists.neighbours import ListenColumns
 from services.recommender.lists import Lists, lists_of
+from services.recommender.registry import RECOMMENDERS
 from sim.agents.agent import DummyAgent
 from sim.loop.kafka import tracks_of
 from sim.options import RunOptions
@@ -22,8 +23,6 @@ from sim.play import play_world
 from sim.simulation import FinishedListens
 from sim.world import World, WorldConfig, open_world
 
-FROM_LISTS = ("contextual", "indexed", "similar_users", "i2i")
-"""Need what a batch job has made."""
 LISTS_SEED = 0x6C697374
 """Of the sessions that the batch job learns from: none of those that are measured."""
 LISTS_SESSIONS = 5
@@ -76,8 +75,13 @@ def measure_all(home: Path, tasks: Sequence[Task], jobs: int) -> Iterator[tuple[
 def _measure(home: Path, task: Task) -> Measured:
     world = open_world(home, task.world)
     tracks = {track.track: track for track in tracks_of(world.catalogue)}
-    lists = lists_from_random_listens(world) if task.name in FROM_LISTS else {}
+    lists = lists_from_random_listens(world) if needs_lists(task.name) else {}
     return measure(world, tracks, task.name, task.options, lists, task.learn_until_ms)
+
+
+def needs_lists(name: str) -> bool:
+    """Say whether a recommender, or the oracle, answers from what a batch job made."""
+    return name in RECOMMENDERS and RECOMMENDERS[name].needs_lists
 
 
 def lists_from_random_listens(world: World) -> dict[str, Lists]:

@@ -1,4 +1,4 @@
-"""Welch's interval from running totals."""
+"""Effects of treatments from running totals, with Welch's intervals."""
 
 from __future__ import annotations
 
@@ -9,57 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
+from core.welch import Sample, welch
 from schemas.events import Listen
-
-CONFIDENCE = 0.95
-
-
-class Moments(NamedTuple):
-    """What is needed of a sample to compare its mean: size, mean and variance (unbiased)."""
-
-    n: int
-    mean: float
-    variance: float
-
-
-class Interval(NamedTuple):
-    """A difference of means and its interval; NaN bounds where a sample has fewer than two values."""
-
-    estimate: float
-    lower: float
-    upper: float
-
-
-def welch_interval(control: Moments, treated: Moments, confidence: float = CONFIDENCE) -> Interval:
-    """Compare two means without assuming equal variances.
-
-    B. L. Welch, "The generalization of 'Student's' problem when several different population variances are
-    involved", Biometrika 34 (1947). With v_i = s_i²/n_i the degrees of freedom are
-    (v_0 + v_1)² / (v_0²/(n_0 − 1) + v_1²/(n_1 − 1)).
-
-    Returns
-    -------
-    Interval
-        Treated minus control.
-
-    Examples
-    --------
-    >>> interval = welch_interval(Moments(100, 1.0, 4.0), Moments(100, 2.0, 4.0))
-    >>> round(interval.lower, 3), round(interval.upper, 3)
-    (0.442, 1.558)
-    """
-    estimate = treated.mean - control.mean
-    if min(control.n, treated.n) < 2:
-        return Interval(estimate, math.nan, math.nan)
-    v0, v1 = control.variance / control.n, treated.variance / treated.n
-    if v0 + v1 == 0:
-        return Interval(estimate, estimate, estimate)
-    df = (v0 + v1) ** 2 / (v0**2 / (control.n - 1) + v1**2 / (treated.n - 1))
-    half = float(stdtrit(df, (1 + confidence) / 2)) * math.sqrt(v0 + v1)
-    return Interval(estimate, estimate - half, estimate + half)
-
 
 MOST_USERS = 200_000
 """Listeners that are kept, about 60 MB; those who come later are left out and counted."""
@@ -233,7 +185,7 @@ def _read(name: str, arms: Mapping[int, str], values: Mapping[str, NDArray[np.fl
         return ExperimentReading(name, CONTROL, {}, ())
     control = CONTROL if CONTROL in rows_of else min(rows_of)
     effects = [
-        _effect(arm, metric, _moments(of_metric[rows_of[control]]), _moments(of_metric[rows_of[arm]]))
+        _effect(arm, metric, Sample.of(of_metric[rows_of[control]]), Sample.of(of_metric[rows_of[arm]]))
         for arm in rows_of
         if arm != control
         for metric, of_metric in values.items()
@@ -241,11 +193,7 @@ def _read(name: str, arms: Mapping[int, str], values: Mapping[str, NDArray[np.fl
     return ExperimentReading(name, control, {arm: len(of_arm) for arm, of_arm in rows_of.items()}, tuple(effects))
 
 
-def _moments(values: NDArray[np.float64]) -> Moments:
-    return Moments(len(values), float(values.mean()), float(values.var(ddof=1)) if len(values) > 1 else math.nan)
-
-
-def _effect(treatment: str, metric: str, control: Moments, treated: Moments) -> Effect:
+def _effect(treatment: str, metric: str, control: Sample, treated: Sample) -> Effect:
     percent = 100 / control.mean if control.mean else math.nan
-    interval = welch_interval(control, treated)
-    return Effect(treatment, metric, control.mean, treated.mean, *(bound * percent for bound in interval))
+    estimate, lower, upper, _ = welch(control, treated)
+    return Effect(treatment, metric, control.mean, treated.mean, estimate * percent, lower * percent, upper * percent)

@@ -17,6 +17,7 @@ from services.gateway.messages import Attribution, Heard, RequestId, SessionPosi
 from services.gateway.rpc import Outcome
 from services.gateway.sessions import SessionStore
 from services.gateway.state import EventClock, KnownTracks
+from services.recommender.protocol import RandomStream
 
 POPULAR = "gateway-popular"
 RANDOM = "gateway-random"
@@ -58,7 +59,7 @@ class Fallback:
     def recommend(self, request: RecommendationRequest, waited_ms: float) -> Recommendation:
         """Answer in the recommender's place; the catalogue has the track of the request at least."""
         name, top = (POPULAR, popular) if (popular := self._popular()) else (RANDOM, self._tracks())
-        (row,) = integers(keys_of_texts([request.request_id]), 1, len(top)).tolist()
+        (row,) = integers(keys_of_texts([request.request_id]), RandomStream.TOPPOP, len(top)).tolist()
         return Recommendation(
             request_id=request.request_id,
             user=request.user,

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from core.keyed_random import keys_of_texts, uniform
 from services.recommender.dispatch import answer, drawn_policy
-from services.recommender.protocol import Answers, Batch, Recommender
+from services.recommender.protocol import Answers, Batch, RandomStream, Recommender
 from streams.folds.policy_results import PolicyResult
 
 Floats = NDArray[np.float64]
@@ -144,7 +144,7 @@ class Mix:
         """Answer each request by its session's policy."""
         shares = self._gate.shares()
         sessions = keys_of_texts([request.session_id for request in batch.requests])
-        drawn = np.searchsorted(np.cumsum(shares)[:-1], uniform(sessions, 15), side="right")
+        drawn = np.searchsorted(np.cumsum(shares)[:-1], uniform(sessions, RandomStream.MIX), side="right")
         wanted = [self._gate.policies[policy] for policy in drawn.tolist()]
         answered = answer(batch, wanted, self._recommenders)
         candidates = np.array([count or 0 for count in answered.candidates], dtype=np.int64)

@@ -87,7 +87,7 @@ def best_of_sessions(candidates: Candidates) -> Candidates:
     return candidates.where(order[first])
 
 
-def draw_from_best(candidates: Candidates, keys: Keys, draw: int, most: int, catalogue: Catalogue) -> Answers:
+def draw_from_best(candidates: Candidates, keys: Keys, stream: int, most: int, catalogue: Catalogue) -> Answers:
     """Draw one of each session's `most` best candidates, all alike.
 
     Parameters
@@ -95,8 +95,8 @@ def draw_from_best(candidates: Candidates, keys: Keys, draw: int, most: int, cat
     candidates : Candidates
         No track twice in a session.
     keys : ndarray of uint64, shape (b,)
-    draw : int
-        Which draw of the keys.
+    stream : int
+        Random stream of the keys.
     most : int
     catalogue : Catalogue
 
@@ -114,7 +114,7 @@ def draw_from_best(candidates: Candidates, keys: Keys, draw: int, most: int, cat
     sizes = np.bincount(candidates.sessions, minlength=b)
     starts = np.cumsum(sizes) - sizes
     free = np.minimum(sizes, most)
-    drawn = starts + (uniform(keys, draw) * free).astype(np.int64)
+    drawn = starts + (uniform(keys, stream) * free).astype(np.int64)
     tracks = np.full(b, NO_ANSWER, dtype=np.int64)
     there = free > 0
     tracks[there] = catalogue.tracks[candidates.rows[order[drawn[there]]]]

@@ -30,7 +30,7 @@ from schemas.events import Model
 from services.recommender.candidates import Candidates, discounted, draw_from_best, unheard
 from services.recommender.catalogue import Catalogue
 from services.recommender.lists import NO_TRACK, LatestLists
-from services.recommender.protocol import NO_ANSWER, Answers, Batch, no_answers
+from services.recommender.protocol import NO_ANSWER, Answers, Batch, RandomStream, no_answers
 from services.recommender.sessions import SessionsSoFar, recent_listens, sessions_so_far
 from streams.learner.models.item_graph import LIKED, neighbours_of
 
@@ -68,7 +68,7 @@ class I2I:
         bounds = np.cumsum(weights, axis=1)
         total = bounds[:, -1]
         # never all of the total, which rounding could give: no seed track lies beyond it
-        target = np.minimum(uniform(batch.keys, 6) * total, np.nextafter(total, 0.0))
+        target = np.minimum(uniform(batch.keys, RandomStream.I2I) * total, np.nextafter(total, 0.0))
         seed_tracks = np.argmax(bounds > target[:, None], axis=1)
         tracks = found[np.arange(len(batch)), seed_tracks]
         answered = total > 0
@@ -179,7 +179,7 @@ class I2IStream:
         so_far = sessions_so_far(batch, self._catalogue)
         near = unheard(liked_together(so_far, self._catalogue, self._graph()), so_far, self._catalogue)
         near = discounted(near, so_far, self._catalogue)
-        return draw_from_best(near, batch.keys, 14, BEST, self._catalogue)
+        return draw_from_best(near, batch.keys, RandomStream.I2I_STREAM, BEST, self._catalogue)
 
 
 def liked_together(so_far: SessionsSoFar, catalogue: Catalogue, graph: ServedGraph | None) -> Candidates:

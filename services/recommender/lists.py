@@ -22,7 +22,7 @@ from core.keyed_random import Keys, integers
 from schemas.events import Model
 from schemas.models import ModelHandle
 from services.errors import RecommenderError
-from services.recommender.protocol import NO_ANSWER, Answers, Batch
+from services.recommender.protocol import NO_ANSWER, Answers, Batch, RandomStream
 
 NEIGHBOURS = "neighbours"
 USER_LISTS = "user-lists"
@@ -127,7 +127,7 @@ def latest(followed: ModelHandle[Lists]) -> LatestLists:
     return lambda: followed.current or NO_LISTS
 
 
-def draw_evenly(tracks: NDArray[np.int64], sizes: NDArray[np.int64], keys: Keys, draw: int) -> Answers:
+def draw_evenly(tracks: NDArray[np.int64], sizes: NDArray[np.int64], keys: Keys, stream: int) -> Answers:
     """Draw one of each list's tracks, all alike; no answer from an empty list.
 
     Parameters
@@ -135,10 +135,11 @@ def draw_evenly(tracks: NDArray[np.int64], sizes: NDArray[np.int64], keys: Keys,
     tracks, sizes : ndarray
         As `Lists.of` returns them.
     keys : ndarray of uint64, shape (n,)
-    draw : int
+    stream : int
+        Random stream of the keys.
     """
     some = np.maximum(sizes, 1)
-    drawn = tracks[np.arange(len(tracks)), integers(keys, draw, some)]
+    drawn = tracks[np.arange(len(tracks)), integers(keys, stream, some)]
     listed = sizes > 0
     return Answers(np.where(listed, drawn, NO_ANSWER), np.where(listed, 1.0 / some, 0.0), sizes)
 
@@ -169,7 +170,7 @@ class Contextual:
 
     def recommend(self, batch: Batch) -> Answers:
         """Draw a neighbour; no answer for a track without any."""
-        return draw_evenly(*self._neighbours().of(batch.tracks), batch.keys, 3)
+        return draw_evenly(*self._neighbours().of(batch.tracks), batch.keys, RandomStream.CONTEXTUAL)
 
 
 class Indexed:
@@ -198,4 +199,4 @@ class Indexed:
     def recommend(self, batch: Batch) -> Answers:
         """Draw from each listener's list; no answer for a listener without one."""
         users = np.array([request.user for request in batch.requests], dtype=np.int64)
-        return draw_evenly(*self._lists().of(users), batch.keys, 4)
+        return draw_evenly(*self._lists().of(users), batch.keys, RandomStream.INDEXED)

@@ -17,7 +17,7 @@ import numpy as np
 
 from services.recommender.candidates import Candidates, discounted, draw_from_best, unheard
 from services.recommender.catalogue import Catalogue
-from services.recommender.protocol import Answers, Batch, no_answers
+from services.recommender.protocol import Answers, Batch, RandomStream, no_answers
 from services.recommender.sessions import SessionsSoFar, sessions_so_far
 from streams.folds.likes import LIKE
 
@@ -51,7 +51,7 @@ class Memory:
         liked = unheard(liked_before(batch, so_far, self._catalogue), so_far, self._catalogue)
         remembered = discounted(liked, so_far, self._catalogue)
         good = remembered.where(remembered.scores >= LEAST_SCORE)
-        return draw_from_best(good, batch.keys, 13, BEST, self._catalogue)
+        return draw_from_best(good, batch.keys, RandomStream.MEMORY, BEST, self._catalogue)
 
 
 def liked_before(batch: Batch, so_far: SessionsSoFar, catalogue: Catalogue) -> Candidates:

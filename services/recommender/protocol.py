@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -15,6 +16,33 @@ from streams.folds.likes import Likes
 from streams.folds.users import UserState
 
 NO_ANSWER = -1
+
+
+class RandomStream(IntEnum):
+    """Which random stream of a request's key a recommender draws from; equal streams draw equal numbers.
+
+    The numbers are part of every logged answer and never change: a replayed request must get the same answer. 8 and 9
+    are free. A recommender of your own takes a number from 16 on in its registry entry.
+    """
+
+    RANDOM = 0
+    TOPPOP = 1
+    STICKY_ARTIST = 2
+    CONTEXTUAL = 3
+    INDEXED = 4
+    STICKY_ARTIST_MIXED = 5
+    I2I = 6
+    SIMILAR_USERS = 7
+    """What `similar_users` draws where it does not do as `sticky_artist` does."""
+    EXPLORE = 10
+    """Whether `fism` and `rerank` explore."""
+    EXPLORED_TRACK = 11
+    """Which track of the pool they explore."""
+    STICKY_NOREPEAT = 12
+    MEMORY = 13
+    I2I_STREAM = 14
+    MIX = 15
+    """Which policy a session gets; the key is that of the session, not of the request."""
 
 
 @dataclass(frozen=True, slots=True)

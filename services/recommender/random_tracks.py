@@ -9,7 +9,7 @@ import numpy as np
 
 from core.keyed_random import integers
 from services.recommender.catalogue import Catalogue
-from services.recommender.protocol import Answers, Batch, no_answers
+from services.recommender.protocol import Answers, Batch, RandomStream, no_answers
 
 
 class RandomTracks:
@@ -34,6 +34,6 @@ class RandomTracks:
         count = len(self._catalogue)
         if count == 0:
             return no_answers(len(batch))
-        rows = integers(batch.keys, 0, count)
+        rows = integers(batch.keys, RandomStream.RANDOM, count)
         size = len(batch)
         return Answers(self._catalogue.tracks[rows], np.full(size, 1.0 / count), np.full(size, count))

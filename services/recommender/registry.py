@@ -21,7 +21,7 @@ from services.recommender.genre_pools import GenrePools
 from services.recommender.item_to_item import I2I, I2IStream, LatestGraph, ServedGraph, graph_of
 from services.recommender.lists import Contextual, Indexed, LatestLists
 from services.recommender.memory import Memory
-from services.recommender.protocol import Recommender
+from services.recommender.protocol import RandomStream, Recommender
 from services.recommender.random_tracks import RandomTracks
 from services.recommender.rerank import Fism, Rerank
 from services.recommender.similar_users import SimilarUsers
@@ -114,7 +114,7 @@ class RecommenderInputs:
 
 
 class Parts(NamedTuple):
-    """What a recommender is made of.
+    """What a recommender is built from.
 
     Attributes
     ----------
@@ -123,32 +123,132 @@ class Parts(NamedTuple):
         Of this catalogue.
     sources : RecommenderInputs
     others : mapping of name to Recommender
-        Those that stand before it in `RECOMMENDERS`.
+        Those listed before it in `RECOMMENDERS`.
+    random_streams : tuple of int
+        Those of its registry entry.
     """
 
     catalogue: Catalogue
     pools: GenrePools
     sources: RecommenderInputs
     others: Mapping[str, Recommender]
+    random_streams: tuple[int, ...]
 
 
-RECOMMENDERS: Mapping[str, Callable[[Parts], Recommender]] = {
-    RandomTracks.name: lambda of: RandomTracks(of.catalogue),
-    TopPop.name: lambda of: TopPop(of.sources.top),
-    StickyArtist.name: lambda of: StickyArtist(of.catalogue),
-    StickyArtistMixed.name: lambda of: StickyArtistMixed(of.catalogue),
-    Contextual.name: lambda of: Contextual(of.sources.neighbours),
-    Indexed.name: lambda of: Indexed(of.sources.user_lists),
-    SimilarUsers.name: lambda of: SimilarUsers(of.catalogue, of.sources.neighbours),
-    I2I.name: lambda of: I2I(of.sources.neighbours),
-    StickyNoRepeat.name: lambda of: StickyNoRepeat(of.catalogue),
-    Memory.name: lambda of: Memory(of.catalogue),
-    I2IStream.name: lambda of: I2IStream(of.catalogue, of.sources.graph),
-    Fism.name: lambda of: Fism(of.catalogue, of.pools, of.sources.factors),
-    Rerank.name: lambda of: Rerank(of.catalogue, of.pools, of.sources.factors, of.sources.graph),
-    Mix.name: lambda of: Mix(of.others, Bandit(Mix.name, POLICIES, of.sources.policy_results, of.sources.clock)),
+@dataclass(frozen=True, slots=True)
+class RegistryEntry:
+    """One recommender: all that the service, the experiments file and the benchmark know of it.
+
+    Attributes
+    ----------
+    recommender : type
+        Its class, which says its name and its fallback.
+    factory : callable of Parts
+    random_streams : tuple of int
+        What it draws from, see `RandomStream`; a number of its own is 16 or above.
+    is_benchmarked : bool
+        Whether `botify bench recommenders` measures it.
+    needs_lists : bool
+        Whether it answers from what a batch job made; the benchmark then runs that job first.
+    """
+
+    recommender: type[Recommender]
+    factory: Callable[[Parts], Recommender]
+    random_streams: tuple[int, ...] = ()
+    is_benchmarked: bool = True
+    needs_lists: bool = False
+
+    @property
+    def name(self) -> str:
+        """Name in experiments and in logged answers."""
+        return self.recommender.name
+
+    @property
+    def fallback(self) -> str | None:
+        """Name of the recommender that answers where this one cannot."""
+        return self.recommender.fallback
+
+
+RECOMMENDERS: dict[str, RegistryEntry] = {
+    entry.name: entry
+    for entry in (
+        RegistryEntry(
+            RandomTracks,
+            lambda of: RandomTracks(of.catalogue),
+            random_streams=(RandomStream.RANDOM,),
+        ),
+        RegistryEntry(
+            TopPop,
+            lambda of: TopPop(of.sources.top),
+            random_streams=(RandomStream.TOPPOP,),
+        ),
+        RegistryEntry(
+            StickyArtist,
+            lambda of: StickyArtist(of.catalogue),
+            random_streams=(RandomStream.STICKY_ARTIST,),
+        ),
+        RegistryEntry(
+            StickyArtistMixed,
+            lambda of: StickyArtistMixed(of.catalogue),
+            random_streams=(RandomStream.STICKY_ARTIST_MIXED, RandomStream.RANDOM),
+        ),
+        RegistryEntry(
+            Contextual,
+            lambda of: Contextual(of.sources.neighbours),
+            random_streams=(RandomStream.CONTEXTUAL,),
+            needs_lists=True,
+        ),
+        RegistryEntry(
+            Indexed,
+            lambda of: Indexed(of.sources.user_lists),
+            random_streams=(RandomStream.INDEXED,),
+            needs_lists=True,
+        ),
+        RegistryEntry(
+            SimilarUsers,
+            lambda of: SimilarUsers(of.catalogue, of.sources.neighbours),
+            random_streams=(RandomStream.STICKY_ARTIST, RandomStream.SIMILAR_USERS),
+            needs_lists=True,
+        ),
+        RegistryEntry(
+            I2I,
+            lambda of: I2I(of.sources.neighbours),
+            random_streams=(RandomStream.I2I,),
+            needs_lists=True,
+        ),
+        RegistryEntry(
+            StickyNoRepeat,
+            lambda of: StickyNoRepeat(of.catalogue),
+            random_streams=(RandomStream.STICKY_NOREPEAT,),
+        ),
+        RegistryEntry(
+            Memory,
+            lambda of: Memory(of.catalogue),
+            random_streams=(RandomStream.MEMORY,),
+        ),
+        RegistryEntry(
+            I2IStream,
+            lambda of: I2IStream(of.catalogue, of.sources.graph),
+            random_streams=(RandomStream.I2I_STREAM,),
+        ),
+        RegistryEntry(
+            Fism,
+            lambda of: Fism(of.catalogue, of.pools, of.sources.factors),
+            random_streams=(RandomStream.EXPLORE, RandomStream.EXPLORED_TRACK),
+        ),
+        RegistryEntry(
+            Rerank,
+            lambda of: Rerank(of.catalogue, of.pools, of.sources.factors, of.sources.graph),
+            random_streams=(RandomStream.EXPLORE, RandomStream.EXPLORED_TRACK),
+        ),
+        RegistryEntry(
+            Mix,
+            lambda of: Mix(of.others, Bandit(Mix.name, POLICIES, of.sources.policy_results, of.sources.clock)),
+            random_streams=(RandomStream.MIX,),
+        ),
+    )
 }
-"""All that can be named in an experiments file, and how each is made."""
+"""All that can be named in an experiments file. To add a recommender, write its file and one entry here."""
 
 
 class RecommenderFactory:
@@ -171,8 +271,9 @@ class RecommenderFactory:
         pools = GenrePools(catalogue)
         self._served = catalogue, pools
         made: dict[str, Recommender] = {}
-        for name, make in RECOMMENDERS.items():
-            made[name] = self._guard(make(Parts(catalogue, pools, sources, made)))
+        for name, entry in RECOMMENDERS.items():
+            parts = Parts(catalogue, pools, sources, made, entry.random_streams)
+            made[name] = self._guard(entry.factory(parts))
         return list(made.values())
 
     def factors(self, model: Model) -> ServedFactors:

@@ -37,7 +37,7 @@ from services.recommender.factors import FactorTable, LatestFactors, PoolLogits,
 from services.recommender.genre_pools import GenrePools
 from services.recommender.item_to_item import LatestGraph, liked_together
 from services.recommender.memory import liked_before
-from services.recommender.protocol import NO_ANSWER, Answers, Batch, no_answers
+from services.recommender.protocol import NO_ANSWER, Answers, Batch, RandomStream, no_answers
 from services.recommender.sessions import SessionsSoFar, sessions_so_far
 
 Ints = NDArray[np.int64]
@@ -111,8 +111,8 @@ def best_of_pools(batch: Batch, so_far: SessionsSoFar, logits: PoolLogits) -> Be
     rows, values, free = logits.best()
     begun = so_far.valid[:, 0]
     best = Best(np.where(begun, rows, -1), values, logits.pools, np.where(begun, free, 0), np.full(len(so_far), -1))
-    for session in np.flatnonzero((uniform(batch.keys, 10) < EXPLORE) & (best.free > 0)).tolist():
-        chosen = integers(batch.keys[session : session + 1], 11, int(best.free[session]))
+    for session in np.flatnonzero((uniform(batch.keys, RandomStream.EXPLORE) < EXPLORE) & (best.free > 0)).tolist():
+        chosen = integers(batch.keys[session : session + 1], RandomStream.EXPLORED_TRACK, int(best.free[session]))
         best.tries[session] = logits.free_rows(session)[chosen[0]]
     return best
 

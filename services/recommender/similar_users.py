@@ -24,7 +24,7 @@ from core.keyed_random import uniform
 from schemas.events import RecommendationRequest
 from services.recommender.catalogue import Catalogue
 from services.recommender.lists import LatestLists
-from services.recommender.protocol import NO_ANSWER, Answers, Batch
+from services.recommender.protocol import NO_ANSWER, Answers, Batch, RandomStream
 from services.recommender.sessions import has_seen
 from streams.folds.users import POOR_FRACTION, UserState
 
@@ -67,6 +67,8 @@ class SimilarUsers:
     def recommend(self, batch: Batch) -> Answers:
         """Draw for each request; no answer for a track that is not in the catalogue."""
         lists, sizes = self._neighbours().of(batch.tracks)
+        by_artist = uniform(batch.keys, RandomStream.STICKY_ARTIST).tolist()
+        otherwise = uniform(batch.keys, RandomStream.SIMILAR_USERS).tolist()
         choices = [
             self._choose(request, state, row, neighbours[:size], draws)
             for request, state, row, neighbours, size, draws in zip(
@@ -75,7 +77,7 @@ class SimilarUsers:
                 self._catalogue.rows_of(batch.tracks).tolist(),
                 lists.tolist(),
                 sizes.tolist(),
-                zip(uniform(batch.keys, 2).tolist(), uniform(batch.keys, 7).tolist(), strict=True),
+                zip(by_artist, otherwise, strict=True),
                 strict=True,
             )
         ]

@@ -16,7 +16,7 @@ import numpy as np
 
 from core.keyed_random import integers
 from services.recommender.catalogue import Catalogue
-from services.recommender.protocol import NO_ANSWER, Answers, Batch, no_answers
+from services.recommender.protocol import NO_ANSWER, Answers, Batch, RandomStream, no_answers
 from services.recommender.random_tracks import RandomTracks
 
 
@@ -47,7 +47,9 @@ class StickyArtist:
             return no_answers(len(batch))
         artists = catalogue.artist_of[rows]  # a row of -1 picks some artist, and is masked below
         sizes = catalogue.artist_size[artists]
-        drawn = catalogue.by_artist[catalogue.artist_start[artists] + integers(batch.keys, 2, sizes)]
+        drawn = catalogue.by_artist[
+            catalogue.artist_start[artists] + integers(batch.keys, RandomStream.STICKY_ARTIST, sizes)
+        ]
         known = rows >= 0
         return Answers(
             np.where(known, catalogue.tracks[drawn], NO_ANSWER),
@@ -94,7 +96,7 @@ class StickyArtistMixed:
         artists = catalogue.artist_of[rows]  # a row of -1 picks some artist, and is masked below
         sizes = catalogue.artist_size[artists]
         others = np.maximum(sizes - 1, 1)
-        places = (self._place[rows] + 1 + integers(batch.keys, 5, others)) % sizes
+        places = (self._place[rows] + 1 + integers(batch.keys, RandomStream.STICKY_ARTIST_MIXED, others)) % sizes
         drawn = catalogue.tracks[catalogue.by_artist[catalogue.artist_start[artists] + places]]
         return Answers(
             np.where(sticks, drawn, anything.tracks),

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from services.recommender.candidates import Candidates, draw_from_best, earlier_of_artists, unheard
 from services.recommender.catalogue import Catalogue
-from services.recommender.protocol import Answers, Batch, no_answers
+from services.recommender.protocol import Answers, Batch, RandomStream, no_answers
 from services.recommender.sessions import SessionsSoFar, sessions_so_far
 from streams.learner.models.taste import ARTIST_DISCOUNT
 
@@ -52,9 +52,8 @@ class StickyNoRepeat:
         if not len(self._catalogue):
             return no_answers(len(batch))
         so_far = sessions_so_far(batch, self._catalogue)
-        return draw_from_best(
-            best_of_artists(so_far, self._catalogue), batch.keys, 12, len(self._catalogue), self._catalogue
-        )
+        best, catalogue = best_of_artists(so_far, self._catalogue), self._catalogue
+        return draw_from_best(best, batch.keys, RandomStream.STICKY_NOREPEAT, len(catalogue), catalogue)
 
 
 def best_of_artists(so_far: SessionsSoFar, catalogue: Catalogue) -> Candidates:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.keyed_random import integers
-from services.recommender.protocol import Answers, Batch, no_answers
+from services.recommender.protocol import Answers, Batch, RandomStream, no_answers
 from streams.read import StateReader
 from streams.store.connect import REDIS_ERRORS
 
@@ -43,7 +43,8 @@ class TopPop:
         top, size = self._top(), len(batch)
         if len(top) == 0:
             return no_answers(size)
-        return Answers(top[integers(batch.keys, 1, len(top))], np.full(size, 1.0 / len(top)), np.full(size, len(top)))
+        drawn = top[integers(batch.keys, RandomStream.TOPPOP, len(top))]
+        return Answers(drawn, np.full(size, 1.0 / len(top)), np.full(size, len(top)))
 
 
 REFRESH_S = 1.0

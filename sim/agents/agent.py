@@ -77,8 +77,10 @@ def load_agent(name: str, world: World, seed: int, url: str, console: Console) -
 
     Raises
     ------
-    SimulationError
-        There is none of that name, or it is no agent.
+    LoadError
+        There is no agent of that name, it cannot be imported, or it takes other arguments.
+    AgentError
+        It lacks the methods of an agent.
     """
     match name:
         case "dummy":

@@ -52,6 +52,8 @@ def world_of(world: World | str | None) -> World:
 
 
 PAUSE_MS = 60_000
+_USER_STREAM = 0
+"""Random stream of the keys of arrivals."""
 
 
 class WalkInSchedule:
@@ -80,7 +82,7 @@ class WalkInSchedule:
     def arrivals(self, slots: Ints, turns: Ints, after_ms: Ints) -> Arrivals:
         """Draw the next listener of each slot; a session's ordinal is unique over all slots."""
         ordinals = turns * self.slots + slots
-        users = integers(mix(self._seed, ordinals), 0, np.int64(self._users))
+        users = integers(mix(self._seed, ordinals), _USER_STREAM, np.int64(self._users))
         return Arrivals(users, ordinals, after_ms + PAUSE_MS)
 
 

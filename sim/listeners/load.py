@@ -33,8 +33,10 @@ def load_model(name: str, world: World, seed: int) -> ListenerModel:
 
     Raises
     ------
+    LoadError
+        There is no model of that name, it cannot be imported, or it takes other arguments.
     SimulationError
-        There is none of that name, or it is no listener model.
+        It lacks the methods of a listener model.
     """
     if name in MODELS:
         return MODELS[name](world, seed)

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import Message
 
-from core.errors import DecodeError, ExcludedError
+from core.errors import DecodeError, ExcludedError, PublishError
 from core.kafka.admin import end_offsets, start_offsets
-from core.kafka.config import partition_of, producer_config
+from core.kafka.config import partition_of
+from core.kafka.publisher import RecordPublisher
 from core.kafka.reader import TopicReader
 from core.settings import Settings
 from schemas.codec import Codec
@@ -203,37 +203,26 @@ class _Letters:
     def __init__(self, settings: Settings, why: str) -> None:
         self._topic = Topics.of(settings).dead_letters.name
         self._why = why
-        self._producer = Producer(producer_config(settings, linger_ms=20, message_max_bytes=MAX_BYTES))
-        self._refused: list[KafkaError] = []
+        self._publisher = RecordPublisher(settings, linger_ms=20, message_max_bytes=MAX_BYTES)
 
     def send(self, messages: Sequence[Message]) -> None:
-        """Send one for each record."""
-        for message in messages:
-            reason = ExcludedError(f"excluded by an operator: {self._why}", message.value() or b"")
-            origin = message.topic(), message.partition(), message.offset()
-            self._produce(
-                key=message.key(),
-                value=message.value(),
-                partition=message.partition(),  # copies of a letter keep their order, so the first one counts
-                headers=dead_letter_headers(*origin, message.headers(), reason),
-            )
-        unheard = self._producer.flush(ACKNOWLEDGE_TIMEOUT_S)
-        if self._refused or unheard:
-            why = self._refused[0].str() if self._refused else f"no answer in {ACKNOWLEDGE_TIMEOUT_S:.0f} s"
-            raise DeadLetterError(f"{self._topic} did not take all letters ({why}); run the command again, it goes on")
-
-    def _produce(self, **message: Any) -> None:
-        while True:
-            try:
-                self._producer.produce(self._topic, on_delivery=self._on_delivery, **message)
-            except BufferError:
-                self._producer.poll(0.05)
-            else:
-                return
-
-    def _on_delivery(self, error: KafkaError | None, _: Message) -> None:
-        if error is not None:
-            self._refused.append(error)
+        """Send one for each record; raises DeadLetterError without their acknowledgement."""
+        try:
+            for message in messages:
+                reason = ExcludedError(f"excluded by an operator: {self._why}", message.value() or b"")
+                origin = message.topic(), message.partition(), message.offset()
+                self._publisher.send(
+                    self._topic,
+                    message.value(),
+                    message.key(),
+                    partition=message.partition(),  # copies of a letter keep their order, so the first one counts
+                    headers=dead_letter_headers(*origin, message.headers(), reason),
+                )
+            self._publisher.flush(ACKNOWLEDGE_TIMEOUT_S)
+        except PublishError as error:
+            raise DeadLetterError(
+                f"{self._topic} did not take all letters ({error.reason}); run the command again to continue"
+            ) from error
 
 
 def _event_time_ms(text: str | None) -> int | None:

@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, Message
 from redis.exceptions import LockError
 
 from core.kafka.admin import end_offsets
-from core.kafka.config import producer_config
 from core.kafka.partition_log import PartitionLog
+from core.kafka.publisher import RecordPublisher
 from core.settings import Settings
 from schemas.catalogue import CatalogueReader
 from schemas.dead_letters import Origin
@@ -190,7 +190,7 @@ def _send(
     end = end_offsets(settings, topic)
     resolutions.put(ResolutionStatus.REDRIVING, {letter.origin: end[letter.origin.partition] for letter in letters})
     acknowledged: list[Origin] = []
-    producer = Producer(producer_config(settings))
+    publisher = RecordPublisher(settings, delivery_report_only_error=False)
     for letter in letters:
 
         def on_delivery(error: KafkaError | None, _: Message, origin: Origin = letter.origin) -> None:
@@ -198,7 +198,7 @@ def _send(
                 acknowledged.append(origin)
 
         own = [(name, value) for name, value in letter.headers if name not in (ATTEMPTS, REDRIVE_OF)]
-        producer.produce(
+        publisher.produce(
             topic,
             key=letter.key,
             value=letter.value,
@@ -206,7 +206,7 @@ def _send(
             headers=[*own, (ATTEMPTS, b"%d" % (letter.attempts + 1)), (REDRIVE_OF, str(letter.origin).encode())],
             on_delivery=on_delivery,
         )
-    producer.flush(ACKNOWLEDGE_TIMEOUT_S)
+    publisher.drain(ACKNOWLEDGE_TIMEOUT_S)  # what is still in doubt after it is looked for by the next redrive
     resolutions.put(ResolutionStatus.REDRIVEN, dict.fromkeys(acknowledged, 0))
     outcome.sent += acknowledged
     outcome.unsure += sorted({letter.origin for letter in letters} - set(acknowledged))

@@ -9,13 +9,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Any, Protocol, TextIO
 
-from confluent_kafka import KafkaError, Message, Producer
 from confluent_kafka.admin import AdminClient
 
 from core.errors import DecodeError
 from core.kafka.admin import partition_counts
-from core.kafka.config import common_config, producer_config
+from core.kafka.config import common_config
 from core.kafka.partition_log import LogRecord, PartitionLog
+from core.kafka.publisher import RecordPublisher
 from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Listen, Session
@@ -225,9 +225,6 @@ def check_sessions_topic(settings: Settings, topic: str) -> None:
         )
 
 
-ACKNOWLEDGE_TIMEOUT_S = 30.0
-
-
 class TopicTarget:
     """Copies key, value, headers and timestamp to another topic.
 
@@ -248,40 +245,27 @@ class TopicTarget:
             raise ReplayError(f"there is no topic {topic}; make it first, best with {counts[source]} partitions")
         self._topic = topic
         self._same_partitions = counts[topic] == counts[source]
-        self._producer = Producer(producer_config(settings, linger_ms=5))
-        self._refused: list[KafkaError] = []
+        self._publisher = RecordPublisher(settings, linger_ms=5)
 
     async def open(self, partition: int, start: int) -> int:
         """Return the start: what was copied before is not known."""
         return start
 
     async def write(self, partition: int, records: Sequence[LogRecord]) -> None:
-        """Send the records and wait for their acknowledgement; raises ReplayError without it."""
+        """Send the records and wait for their acknowledgement; raises PublishError without it."""
         await asyncio.to_thread(self._write, records)
 
     def _write(self, records: Sequence[LogRecord]) -> None:
         for record in records:
-            message: dict[str, Any] = {"key": record.key, "value": record.value, "headers": list(record.headers)}
-            if self._same_partitions:
-                message["partition"] = record.partition
-            self._produce(timestamp=record.timestamp, **message)
-        unheard = self._producer.flush(ACKNOWLEDGE_TIMEOUT_S)
-        if self._refused or unheard:
-            why = self._refused[0].str() if self._refused else f"no answer in {ACKNOWLEDGE_TIMEOUT_S:.0f} s"
-            raise ReplayError(f"{self._topic} did not take all records: {why}")
-
-    def _produce(self, **message: Any) -> None:
-        while True:
-            try:
-                self._producer.produce(self._topic, on_delivery=self._on_delivery, **message)
-            except BufferError:
-                self._producer.poll(0.05)
-            else:
-                return
-
-    def _on_delivery(self, error: KafkaError | None, _: Message) -> None:
-        if error is not None:
-            self._refused.append(error)
+            self._publisher.send(
+                self._topic,
+                record.value,
+                record.key,
+                partition=record.partition if self._same_partitions else -1,
+                timestamp_ms=record.timestamp,
+                headers=record.headers,
+            )
+        self._publisher.flush()
 
 
 class LinesTarget:

@@ -151,7 +151,7 @@ class FoldingApp(BatchApp, ABC):
         await super().on_stop()
         await asyncio.to_thread(self.close_sources)
         await self._redis.aclose()
-        log.info("stopped: %s", self.counters)
+        log.info("stopped: %s dead_letters=%d", self.counters, sum(self.counters.rejected.values()))
 
     async def another_store(self) -> Store | None:
         """Return the store of the live namespace, where another one has become that."""

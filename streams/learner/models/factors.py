@@ -50,6 +50,8 @@ FORGET_SESSIONS = 5_000
 MOST_GRADIENT = 1.0
 SESSIONS_AT_ONCE = 32
 _SEED = 0x66697374
+_ARTIST_STREAM, _GENRE_STREAM = 1, 2
+"""Keep an artist and a genre of one name apart."""
 _FIRST_BIAS = -2.0
 _TRACK_NOISE, _ARTIST_NOISE, _GENRE_NOISE = 0.05, 0.05, 0.3
 NO_GENRE = ""
@@ -298,10 +300,10 @@ def _new_tracks(ids: Sequence[int]) -> Floats:
 
 
 def _new_artists(names: Sequence[str]) -> Floats:
-    return small_noise(mix(keys_of_texts(names), 1), DIMENSIONS + 1, _ARTIST_NOISE)
+    return small_noise(mix(keys_of_texts(names), _ARTIST_STREAM), DIMENSIONS + 1, _ARTIST_NOISE)
 
 
 def _new_genres(names: Sequence[str]) -> Floats:
-    rows = small_noise(mix(keys_of_texts(names), 2), DIMENSIONS + 1, _GENRE_NOISE)
+    rows = small_noise(mix(keys_of_texts(names), _GENRE_STREAM), DIMENSIONS + 1, _GENRE_NOISE)
     rows[:, BIAS] = _FIRST_BIAS
     return rows

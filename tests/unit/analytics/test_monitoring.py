@@ -8,7 +8,7 @@ from analytics.assignment import Assignment
 from analytics.errors import AnalyticsError
 from analytics.monitoring import running_difference, settled_users
 from analytics.statistics.sequence import ConfidenceSequence
-from analytics.statistics.welch import Sample
+from core.welch import Sample
 
 
 def sessions_at(*rows: tuple[int, int]) -> pd.DataFrame:

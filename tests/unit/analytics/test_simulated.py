@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from analytics.offline.off_policy import Decisions, PolicyValue, doubly_robust, ips, snips
 from analytics.statistics.cuped import cuped
 from analytics.statistics.sequence import ConfidenceSequence, running_sample
-from analytics.statistics.welch import Sample, welch
+from core.welch import Sample, welch
 from sim.listeners.botify import BotifyListeners
 from sim.schedule import RelaySchedule
 from sim.simulation import FinishedListens, Simulation

@@ -17,7 +17,7 @@ from bench.online import Online, experiments_of
 from bench.recommenders.drift import Since, draw_drift, drift_table, windows_since
 from bench.recommenders.measure import ORACLE, Measured, measure, paired_effect
 from bench.recommenders.report import CONTROL, draw_curve, learning_curve, rows_of
-from bench.recommenders.runs import FROM_LISTS, lists_from_random_listens
+from bench.recommenders.runs import lists_from_random_listens, needs_lists
 from services.experiments import load_experiments
 from sim.listeners.changing import SHIFT_PERIOD_MS
 from sim.loop.kafka import tracks_of
@@ -34,7 +34,7 @@ OPTIONS = RunOptions(sessions=150, in_flight=30, seed=3, start_ms=0)
 
 
 def measured(name: str, options: RunOptions = OPTIONS, learn_until_ms: int | None = None) -> Measured:
-    lists = lists_from_random_listens(WORLD) if name in FROM_LISTS else {}
+    lists = lists_from_random_listens(WORLD) if needs_lists(name) else {}
     return measure(WORLD, TRACKS, name, options, lists, learn_until_ms)
 
 

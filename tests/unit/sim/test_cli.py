@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 import sim.cli
 import sim.world.cli
+from core.errors import LoadError
 from sim.errors import SimulationError
 
 runner = CliRunner()
@@ -80,5 +81,5 @@ def test_days_and_models_and_shards_are_options(world):
     ],
 )
 def test_options_that_cannot_be_met_are_one_message(world, arguments, message):
-    with pytest.raises(SimulationError, match=message):
+    with pytest.raises((LoadError, SimulationError), match=message):
         invoke(sim.cli.app, "run", "--agent", "dummy", "--world", world, *arguments)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from analytics.statistics.cuped import cuped
 from analytics.statistics.sequence import ConfidenceSequence, running_sample
-from analytics.statistics.welch import Sample, welch
+from core.welch import Sample, welch
 
 SPLITS = 1_000
 USERS = 2_000

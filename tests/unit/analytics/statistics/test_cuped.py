@@ -5,7 +5,7 @@ import pytest
 import statsmodels.api as sm
 
 from analytics.statistics.cuped import cuped
-from analytics.statistics.welch import Sample, welch
+from core.welch import Sample, welch
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from statsmodels.stats.multitest import multipletests
 
-from analytics.statistics.welch import holm
+from analytics.statistics.holm import holm
 
 
 @pytest.mark.parametrize("seed", range(5))

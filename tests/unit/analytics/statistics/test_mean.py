@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from statsmodels.stats.weightstats import DescrStatsW
 
-from analytics.statistics.welch import mean_interval
+from core.welch import mean_interval
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -6,7 +6,7 @@ from statsmodels.stats.power import TTestIndPower
 
 from analytics.errors import AnalyticsError
 from analytics.statistics.power import days_needed, power, smallest_effect, users_needed
-from analytics.statistics.welch import Sample, welch
+from core.welch import Sample, welch
 
 
 @pytest.mark.parametrize("effect", [0.1, 0.4, 1.0])

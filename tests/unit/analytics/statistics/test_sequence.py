@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from analytics.statistics.sequence import ConfidenceSequence, running_sample
-from analytics.statistics.welch import Sample, welch
+from core.welch import Sample, welch
 
 
 def test_running_samples_equal_samples_made_anew_after_every_user() -> None:

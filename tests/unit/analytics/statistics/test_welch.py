@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analytics.statistics.welch import Sample, welch
+from core.welch import Sample, welch
 
 
 @pytest.mark.parametrize("seed", range(5))

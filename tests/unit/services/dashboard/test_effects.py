@@ -8,9 +8,9 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
-from analytics.statistics.welch import Sample, welch
+from core.welch import Sample, welch
 from schemas.events import Listen
-from services.dashboard.effects import METRICS, ListenerTotals, Moments, read_experiments, welch_interval
+from services.dashboard.effects import METRICS, ListenerTotals, read_experiments
 
 
 def listen(user: int, session: str, position: int, fraction: float, ended: bool, arm: str | None) -> Listen:
@@ -92,4 +92,4 @@ def test_two_listeners_are_too_few_to_say() -> None:
 
 
 def test_no_variance_gives_a_point() -> None:
-    assert welch_interval(Moments(9, 1.0, 0.0), Moments(9, 3.0, 0.0)) == (2.0, 2.0, 2.0)
+    assert welch(Sample(9, 1.0, 0.0), Sample(9, 3.0, 0.0))[:3] == (2.0, 2.0, 2.0)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from core.errors import LoadError
 from sim.agents import load_agent
 from sim.errors import AgentError, SimulationError
 from sim.options import RunOptions
@@ -143,7 +144,7 @@ def test_an_agent_of_ones_own_is_found_by_module_and_class(small_world):
     [("nobody", "kafka, dummy, http, console"), (f"{__name__}:NoAgent", "needs the methods recommend and finish")],
 )
 def test_an_agent_that_is_none_is_refused(small_world, name, message):
-    with pytest.raises(SimulationError, match=message):
+    with pytest.raises((LoadError, SimulationError), match=message):
         load_agent(name, small_world, 1, "", Console())
 
 

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from core.errors import LoadError
 from core.keyed_random import mix
 from sim.errors import SimulationError
 from sim.listeners.botify import BotifyListeners
@@ -234,5 +235,5 @@ def test_a_model_of_ones_own_is_found_by_module_and_class(small_world):
     ],
 )
 def test_a_model_that_is_none_is_refused(small_world, name, message):
-    with pytest.raises(SimulationError, match=message):
+    with pytest.raises((LoadError, SimulationError), match=message):
         load_model(name, small_world, 1)

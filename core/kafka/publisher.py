@@ -1,0 +1,199 @@
+"""Publish records to Kafka topics: the one producer of all packages."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from core.errors import NoBrokerError, PublishError
+from core.kafka.config import Config, producer_config
+from core.settings import Settings
+
+QUEUE_RECORDS = 100_000
+FULL_QUEUE_S = 30.0
+"""How long a full queue may take no record."""
+FLUSH_S = 30.0
+WAIT_FOR_ROOM_S = 0.05
+
+Record = dict[str, Any]
+"""A record of a batch: `key` and `value`, bytes."""
+Headers = Sequence[tuple[str, bytes]]
+DeliveryCallback = Callable[[KafkaError | None, Message], None]
+
+
+class RecordPublisher:
+    """Publish records through a bounded queue, and report those that are not delivered.
+
+    At least once: a record counts as delivered when all in-sync replicas have acknowledged it. The producer is
+    idempotent, so its own retries make no copy and keep the order of a partition. A caller that publishes again after
+    an error or a restart makes a duplicate; what that does is the caller's to say: events carry ids by which readers
+    drop copies, and in a compacted topic the copy replaces its equal.
+
+    An error is kept: `send`'s waits, `send_batch`, `poll` and `flush` raise it from then on, so that nobody takes a
+    topic with a gap for complete. To continue after one, make another publisher. All methods may be called from
+    several threads.
+
+    Parameters
+    ----------
+    settings : Settings
+    on_error : callable of KafkaError, optional
+        Called for errors of the connection, instead of logging refused logins.
+    connect : callable of Config
+        Makes the client; tests pass an in-memory one.
+    **config
+        librdkafka's properties with underscores for dots (`linger_ms=5`).
+
+    Attributes
+    ----------
+    produce : callable
+        The client's own method, for callers that bring their own `on_delivery` and never wait. Raises `BufferError`
+        where the queue is full. Successes call back only with `delivery_report_only_error=False`: a call into Python
+        for each record costs more than sending it.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        on_error: Callable[[KafkaError], None] | None = None,
+        connect: Callable[[Config], Producer] = Producer,
+        **config: Any,
+    ) -> None:
+        defaults = {"queue_buffering_max_messages": QUEUE_RECORDS, "delivery_report_only_error": True}
+        properties = producer_config(settings, **{**defaults, **config})
+        if on_error is not None:
+            properties["error_cb"] = on_error
+        self._producer = connect(properties)
+        self.produce = self._producer.produce
+        self._topics: set[str] = set()
+        self._failure: tuple[str, str] | None = None
+
+    def send(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None = None,
+        *,
+        partition: int = -1,
+        timestamp_ms: int = 0,
+        headers: Headers = (),
+    ) -> None:
+        """Queue a record; wait where the queue is full.
+
+        Parameters
+        ----------
+        topic : str
+        value, key : bytes or None
+        partition : int
+            -1 lets the key decide.
+        timestamp_ms : int
+            0 stands for now.
+        headers : sequence of (str, bytes)
+
+        Raises
+        ------
+        PublishError
+            The client refuses the record, the queue is full for `FULL_QUEUE_S`, or, where it was full, an earlier
+            record was not delivered.
+        """
+        self._topics.add(topic)
+        give_up: float | None = None
+        while True:
+            try:
+                self.produce(
+                    topic,
+                    value,
+                    key,
+                    partition=partition,
+                    timestamp=timestamp_ms,
+                    headers=list(headers) if headers else None,
+                    on_delivery=self._on_delivery,
+                )
+            except BufferError:
+                give_up = give_up or time.monotonic() + FULL_QUEUE_S
+                self._wait_for_room(topic, give_up)
+            except KafkaException as error:
+                raise PublishError(topic, error.args[0].str()) from error
+            else:
+                return
+
+    def send_batch(self, topic: str, records: list[Record]) -> None:
+        """Queue records in one call; those of one key keep their order from call to call.
+
+        Parameters
+        ----------
+        topic : str
+        records : list of Record
+            No key twice: what finds the queue full is queued after the others.
+
+        Raises
+        ------
+        PublishError
+            An earlier record was not delivered, or the queue is full for `FULL_QUEUE_S`.
+        """
+        self._topics.add(topic)
+        give_up = time.monotonic() + FULL_QUEUE_S
+        while records:
+            queued = self._producer.produce_batch(topic, records, on_delivery=self._on_delivery)
+            self.poll()
+            # those that found the queue full are marked
+            records = [_unmarked(record) for record in records if "_error" in record] if queued < len(records) else []
+            if records:
+                self._wait_for_room(topic, give_up)
+
+    def poll(self, wait_s: float = 0.0) -> None:
+        """Serve delivery callbacks, and raise `PublishError` where a record was not delivered."""
+        self._producer.poll(wait_s)
+        self._raise_failure()
+
+    def drain(self, timeout_s: float = FLUSH_S) -> int:
+        """Wait until the queue is empty; return how many records are still in it after the timeout."""
+        left: int = self._producer.flush(timeout_s)
+        return left
+
+    def flush(self, timeout_s: float = FLUSH_S) -> None:
+        """Wait until every record is acknowledged.
+
+        Raises
+        ------
+        PublishError
+            A record was not delivered, or not acknowledged within the timeout.
+        """
+        left = self.drain(timeout_s)
+        self._raise_failure()
+        if left:
+            topics = ", ".join(sorted(self._topics))
+            raise PublishError(topics, f"{left:,} records were not acknowledged within {timeout_s:g} s")
+
+    def check_broker(self, topic: str, timeout_s: float) -> None:
+        """Ask a broker for the topic.
+
+        Raises
+        ------
+        NoBrokerError
+            None answers within the timeout.
+        """
+        try:
+            self._producer.list_topics(topic, timeout=timeout_s)
+        except KafkaException as error:
+            raise NoBrokerError(f"{topic}: no Kafka answers ({error.args[0].str()})") from error
+
+    def _wait_for_room(self, topic: str, give_up: float) -> None:
+        if time.monotonic() > give_up:
+            raise PublishError(topic, f"Kafka took no records for {FULL_QUEUE_S:.0f} s; is it up?")
+        self.poll(WAIT_FOR_ROOM_S)
+
+    def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None and self._failure is None:
+            self._failure = str(message.topic()), f"a record was not delivered: {error.str()}"
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise PublishError(*self._failure)
+
+
+def _unmarked(record: Record) -> Record:
+    return {"key": record["key"], "value": record["value"]}

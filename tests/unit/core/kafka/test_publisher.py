@@ -1,0 +1,185 @@
+"""Invariant: a record that is not acknowledged raises, at the latest in `flush`; queue and waits are bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+import core.kafka.publisher
+from core.errors import NoBrokerError, PublishError
+from core.kafka.publisher import RecordPublisher
+from core.settings import Settings
+
+Callback = Callable[[KafkaError | None, "FakeMessage"], None]
+
+
+class FakeMessage:
+    def __init__(self, topic: str) -> None:
+        self._topic = topic
+
+    def topic(self) -> str:
+        return self._topic
+
+
+class FakeProducer:
+    """Holds `room` records until it is polled; then the broker answers with `answer`, or not at all."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.config = config
+        self.room = 3
+        self.silent = False
+        self.answer: KafkaError | None = None
+        self.refusal: KafkaError | None = None
+        self.delivered: list[dict[str, Any]] = []
+        self._queue: list[tuple[dict[str, Any], Callback | None]] = []
+
+    def produce(
+        self,
+        topic: str,
+        value: bytes | None = None,
+        key: bytes | None = None,
+        on_delivery: Callback | None = None,
+        **rest: Any,
+    ) -> None:
+        if self.refusal is not None:
+            raise KafkaException(self.refusal)
+        if len(self._queue) == self.room:
+            raise BufferError
+        self._queue.append(({"topic": topic, "value": value, "key": key, **rest}, on_delivery))
+
+    def produce_batch(self, topic: str, messages: list[dict[str, Any]], on_delivery: Callback) -> int:
+        queued = 0
+        for message in messages:
+            try:
+                self.produce(topic, message["value"], message["key"], on_delivery)
+                queued += 1
+            except BufferError:
+                message["_error"] = KafkaError(KafkaError._QUEUE_FULL)
+        return queued
+
+    def poll(self, _: float) -> int:
+        if self.silent:
+            return 0
+        answered, self._queue = self._queue, []
+        for record, on_delivery in answered:
+            if self.answer is None:
+                self.delivered.append(record)
+            elif on_delivery is not None:
+                on_delivery(self.answer, FakeMessage(record["topic"]))
+        return len(answered)
+
+    def flush(self, timeout: float) -> int:
+        self.poll(timeout)
+        return len(self._queue)
+
+    def list_topics(self, topic: str, timeout: float) -> None:
+        if self.silent:
+            raise KafkaException(KafkaError(KafkaError._TRANSPORT))
+
+
+def make(**config: Any) -> tuple[RecordPublisher, FakeProducer]:
+    made: list[FakeProducer] = []
+
+    def connect(properties: dict[str, Any]) -> Any:
+        made.append(FakeProducer(properties))
+        return made[0]
+
+    publisher = RecordPublisher(Settings(), connect=connect, **config)
+    return publisher, made[0]
+
+
+def test_it_is_idempotent_bounded_and_takes_what_its_user_adds() -> None:
+    _, producer = make(linger_ms=7)
+    config = producer.config
+    assert (config["acks"], config["enable.idempotence"], config["linger.ms"]) == ("all", True, 7)
+    assert config["queue.buffering.max.messages"] == core.kafka.publisher.QUEUE_RECORDS
+    assert config["delivery.report.only.error"] is True
+    _, producer = make(delivery_report_only_error=False, on_error=print)
+    assert (producer.config["delivery.report.only.error"], producer.config["error_cb"]) == (False, print)
+
+
+def test_partition_timestamp_and_headers_travel() -> None:
+    publisher, producer = make()
+    publisher.send("t", b"v", b"k", partition=3, timestamp_ms=1000, headers=(("h", b"1"),))
+    publisher.send("t", None)
+    publisher.flush()
+    full, bare = producer.delivered
+    assert full == {
+        "topic": "t", "value": b"v", "key": b"k", "partition": 3, "timestamp": 1000, "headers": [("h", b"1")],
+    }  # fmt: skip
+    assert (bare["value"], bare["key"], bare["partition"], bare["timestamp"], bare["headers"]) == (
+        None,
+        None,
+        -1,
+        0,
+        None,
+    )
+
+
+def test_a_full_queue_is_waited_for() -> None:
+    publisher, producer = make()
+    for number in range(10):
+        publisher.send("t", b"%d" % number)
+    publisher.flush()
+    assert [record["value"] for record in producer.delivered] == [b"%d" % number for number in range(10)]
+
+
+def test_a_batch_that_is_larger_than_the_queue_is_sent_whole() -> None:
+    publisher, producer = make()
+    publisher.send_batch("t", [{"key": b"%d" % number, "value": b"v"} for number in range(10)])
+    publisher.flush()
+    assert sorted(record["key"] for record in producer.delivered) == [b"%d" % number for number in range(10)]
+
+
+def test_a_queue_that_stays_full_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core.kafka.publisher, "FULL_QUEUE_S", 0.0)
+    publisher, producer = make()
+    producer.silent = True
+    with pytest.raises(PublishError, match="t: Kafka took no records for 0 s"):
+        publisher.send_batch("t", [{"key": b"%d" % number, "value": b"v"} for number in range(10)])
+    with pytest.raises(PublishError, match="t: Kafka took no records for 0 s"):
+        publisher.send("t", b"v")
+
+
+def test_a_record_that_is_not_delivered_raises_at_every_later_call() -> None:
+    publisher, producer = make()
+    producer.answer = KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)
+    publisher.send("t", b"v")
+    with pytest.raises(PublishError, match=r"^t: a record was not delivered: ") as raised:
+        publisher.flush()
+    assert (raised.value.topic, raised.value.reason) == (
+        "t",
+        f"a record was not delivered: {producer.answer.str()}",
+    )
+    producer.answer = None
+    for call in (publisher.poll, publisher.flush, lambda: publisher.send_batch("t", [{"key": b"1", "value": b"v"}])):
+        with pytest.raises(PublishError):
+            call()
+
+
+def test_a_record_that_the_client_refuses_raises_at_once() -> None:
+    publisher, producer = make()
+    producer.refusal = KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)
+    with pytest.raises(PublishError, match=r"^t: .*too large"):
+        publisher.send("t", b"v")
+
+
+def test_a_flush_without_an_answer_names_the_topics_and_the_count() -> None:
+    publisher, producer = make()
+    producer.silent = True
+    publisher.send("b", b"v")
+    publisher.send("a", b"v")
+    assert publisher.drain(0.1) == 2
+    with pytest.raises(PublishError, match=r"^a, b: 2 records were not acknowledged within 0\.1 s"):
+        publisher.flush(0.1)
+
+
+def test_a_broker_that_does_not_answer_is_reported() -> None:
+    publisher, producer = make()
+    publisher.check_broker("t", 1.0)
+    producer.silent = True
+    with pytest.raises(NoBrokerError, match="t: no Kafka answers"):
+        publisher.check_broker("t", 1.0)

@@ -1,0 +1,134 @@
+"""Invariant: a recommender is one file and one registry entry, and the entry says what it really draws from."""
+
+from __future__ import annotations
+
+import importlib
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bench.cli
+import core.keyed_random
+from schemas.events import RecommendationRequest, Track
+from services.experiments import load_experiments
+from services.recommender.catalogue import Catalogue
+from services.recommender.dispatch import Guards, answer, check_chains
+from services.recommender.lists import Lists
+from services.recommender.protocol import Batch, RandomStream, Recommender
+from services.recommender.registry import RECOMMENDERS, RecommenderFactory, RecommenderInputs, RegistryEntry
+
+CATALOGUE = Catalogue([Track(t, f"artist {t // 5}", None, None, "x") for t in range(50)])
+LISTS = Lists(np.arange(50), (np.arange(50)[:, None] + [1, 2]) % 50)
+INPUTS = RecommenderInputs(
+    top=lambda: np.arange(3),
+    neighbours=lambda: LISTS,
+    user_lists=lambda: LISTS,
+    factors=lambda: None,
+    graph=lambda: None,
+    policy_results=dict,
+)
+OWN_FILE = '''
+import numpy as np
+
+from core.keyed_random import integers
+from services.recommender.protocol import Answers, no_answers
+
+
+class LowIds:
+    """Any of the first tracks."""
+
+    name = "low_ids"
+    fallback = "random"
+
+    def __init__(self, catalogue, stream):
+        self._catalogue = catalogue
+        self._stream = stream
+
+    def recommend(self, batch):
+        some = self._catalogue.tracks[:5]
+        if not len(some):
+            return no_answers(len(batch))
+        return Answers(some[integers(batch.keys, self._stream, len(some))], np.full(len(batch), 1 / len(some)))
+'''
+
+
+def batch(n: int) -> Batch:
+    return Batch.of([RecommendationRequest(f"r{i}", i, f"s{i}", 0, i % 50, 1.0, 0, 0) for i in range(n)], [None] * n)
+
+
+def made() -> dict[str, Recommender]:
+    return {one.name: one for one in RecommenderFactory(Guards()).make(CATALOGUE, INPUTS)}
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RegistryEntry:
+    """A recommender added as the README says."""
+    (tmp_path / "low_ids.py").write_text(OWN_FILE, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    kind = importlib.import_module("low_ids").LowIds
+    entry = RegistryEntry(kind, lambda of: kind(of.catalogue, *of.random_streams), random_streams=(16,))
+    monkeypatch.setitem(RECOMMENDERS, entry.name, entry)
+    return entry
+
+
+def test_one_file_and_one_entry_add_a_recommender(own: RegistryEntry, tmp_path: Path) -> None:
+    recommenders = made()
+    check_chains(recommenders)
+    answered = answer(batch(200), ["low_ids"] * 200, recommenders)
+    assert answered.recommenders == ["low_ids"] * 200
+    assert Counter(answered.tracks.tolist()).keys() == set(range(5))
+    declared = tmp_path / "experiments.toml"
+    declared.write_text(f'default = "{own.name}"\n', encoding="utf-8")
+    assert load_experiments(declared, RECOMMENDERS).assign(1).recommender == "low_ids"
+
+
+def test_the_benchmark_measures_what_the_entries_say(own: RegistryEntry, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert bench.cli.measurable() == [*RECOMMENDERS, "oracle"]
+    hidden = RegistryEntry(own.recommender, own.factory, own.random_streams, is_benchmarked=False)
+    monkeypatch.setitem(RECOMMENDERS, own.name, hidden)
+    assert bench.cli.measurable() == [name for name in [*RECOMMENDERS, "oracle"] if name != "low_ids"]
+
+
+def test_names_and_fallbacks_are_those_of_the_recommenders() -> None:
+    recommenders = made()
+    assert {name: entry.fallback for name, entry in RECOMMENDERS.items()} == {
+        name: one.fallback for name, one in recommenders.items()
+    }
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in RECOMMENDERS if name not in ("memory", "i2i_stream", "fism", "rerank", "mix")]
+)
+def test_a_recommender_draws_from_the_streams_of_its_entry(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    recommender, requests, drawn = made()[name], batch(20), set()
+    mix = core.keyed_random.mix
+
+    def recording(key: core.keyed_random.Keys, *parts: RandomStream) -> core.keyed_random.Keys:
+        drawn.update(parts)
+        return mix(key, *parts)
+
+    monkeypatch.setattr(core.keyed_random, "mix", recording)
+    recommender.recommend(requests)
+    assert drawn == set(RECOMMENDERS[name].random_streams)
+
+
+def test_random_streams_keep_their_numbers() -> None:
+    """A replayed request gets the same answer only while they do."""
+    assert {stream.name: int(stream) for stream in RandomStream} == {
+        "RANDOM": 0,
+        "TOPPOP": 1,
+        "STICKY_ARTIST": 2,
+        "CONTEXTUAL": 3,
+        "INDEXED": 4,
+        "STICKY_ARTIST_MIXED": 5,
+        "I2I": 6,
+        "SIMILAR_USERS": 7,
+        "EXPLORE": 10,
+        "EXPLORED_TRACK": 11,
+        "STICKY_NOREPEAT": 12,
+        "MEMORY": 13,
+        "I2I_STREAM": 14,
+        "MIX": 15,
+    }
