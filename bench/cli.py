@@ -72,7 +72,7 @@ def recommenders(
     for task in tasks:
         runs.setdefault(task.name, []).append(found[task])
     if skip >= sessions:
-        raise BenchError(f"{skip:,} of {sessions:,} sessions left out leave nothing to compare")
+        raise BenchError(f"--skip {skip:,} leaves none of the {sessions:,} sessions to compare")
     rows = rows_of({name: [run.after(skip) for run in of_seeds] for name, of_seeds in runs.items()})
     left_out = f" but the first {skip:,}" if skip else ""
     seeds = "" if len(seed) == 1 else f" × {len(seed)} seeds"
@@ -107,7 +107,7 @@ def drift(
     figure = draw_drift(
         online,
         frozen,
-        "A model that goes on learning gets over a shift",
+        "A model that keeps learning recovers from a shift",
         f"time per session of {recommender}, in windows of {WINDOW:,} sessions, with 95 % intervals",
     )
     picture.write_bytes(png(figure))
@@ -131,7 +131,7 @@ def online(
     """Compare recommenders with a control through Kafka, Faust and Redis, on a new stack with empty models."""
     names = list(dict.fromkeys(_known(name.strip()) for name in treatments.split(",")))
     if control in names:
-        raise BenchError(f"{control} is the control already; name others as treatments")
+        raise BenchError(f"{control} is the control; choose other recommenders as treatments")
     opened = open_world(Settings.from_env().home, _config(world))
     with console.status("") as status:
 
@@ -168,7 +168,7 @@ def measurable() -> list[str]:
 
 def _known(name: str) -> str:
     if name not in measurable():
-        raise BenchError(f"there is no recommender {name!r} to measure; there are {', '.join(measurable())}")
+        raise BenchError(f"unknown recommender {name!r}; choose from {', '.join(measurable())}")
     return name
 
 
@@ -179,7 +179,7 @@ def _measured(tasks: list[Task], jobs: int) -> dict[Task, Measured]:
         status.update(f"0 of {len(tasks)} runs")
         for task, measured in measure_all(Settings.from_env().home, tasks, jobs):
             found[task] = measured
-            status.update(f"{len(found)} of {len(tasks)} runs; {task.name} is the last that was done")
+            status.update(f"{len(found)} of {len(tasks)} runs; {task.name} was the last to finish")
     return found
 
 

@@ -28,7 +28,7 @@ def path(variable: str, raw: str) -> Path:
 def file(variable: str, raw: str) -> Path:
     """Return the absolute path of a file that exists."""
     if not Path(raw).is_file():
-        raise SettingsError(f"{variable}: there is no file {raw}")
+        raise SettingsError(f"{variable}: file {raw} does not exist")
     return Path(raw).absolute()
 
 

@@ -44,7 +44,7 @@ def publish_listens(settings: Settings, listens: Iterable[Listen]) -> int:
             count += 1
         publisher.flush()
     except PublishError as error:
-        reason = f"not all listens were written: {error.reason}; what is written again does no harm"
+        reason = f"not all listens were written: {error.reason}; repeating the import is safe"
         raise PublishError(topic, reason) from error
     return count
 

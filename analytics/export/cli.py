@@ -61,7 +61,7 @@ def export(
     extent = Extent(parse_position(begin, now_ms), parse_position(end, now_ms), follow)
     definition = _definition(settings, topic)
     if format_ is Format.BOTIFY_LOG and definition.event is not Listen:
-        raise ExportError(f"Botify's log is made of listens; {topic} has none, leave --topic out")
+        raise ExportError(f"Botify's log is made of listens; omit --topic {topic}")
     folder = out if format_ is Format.PARQUET else out / LISTENS
     tune_gc()
     require_kafka(settings)

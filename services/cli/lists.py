@@ -34,7 +34,7 @@ def build(
 ) -> None:
     """Compute the neighbours of each track and the list of each listener, and publish them to the recommenders."""
     if from_topic == (data is not None):
-        raise RecommenderError("say where the listens are: --from-topic, or --data and a folder of Parquet files")
+        raise RecommenderError("choose the source of listens: --from-topic, or --data with a folder of Parquet files")
     settings, console = Settings.from_env(), Console()
     require_kafka(settings)  # where the lists go, too
     with console.status("Reading listens"):

@@ -153,7 +153,7 @@ def up(
             _say("Ctrl-C stops everything; the data stays")
             running.supervisor.watch()
     except KeyboardInterrupt:
-        _say("stopped; `botify up` goes on where this was")
+        _say("stopped; `botify up` starts it again with the same data")
 
 
 def down() -> None:

@@ -60,12 +60,12 @@ def heard_of_parquet(folder: Path) -> ListenColumns:
         The folder holds no listens.
     """
     if not folder.is_dir():
-        raise RecommenderError(f"{folder} is no folder; `botify export --out {folder}` writes one")
+        raise RecommenderError(f"{folder} is not a folder; `botify export --out {folder}` writes one")
     try:
         files = dataset.dataset(folder, format="parquet", partitioning="hive")
         parts = [_columns(batch) for batch in files.to_batches(columns=list(COLUMNS))]
     except (pa.ArrowInvalid, OSError) as error:
-        raise RecommenderError(f"{folder} is no export of listens ({error}); `botify export` writes one") from error
+        raise RecommenderError(f"{folder} is not an export of listens ({error}); `botify export` writes one") from error
     return ListenColumns.together(parts)
 
 

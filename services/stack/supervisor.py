@@ -258,6 +258,6 @@ class Supervisor:
         }
         self._changed()
         self._notify(
-            f"{notice}, so it stays stopped; everything else goes on. "
+            f"{notice}, so it stays stopped; everything else keeps running. "
             f"{way_out}, then run `botify down` and `botify up`."
         )

@@ -98,7 +98,7 @@ class Sender:
 
     def _wait_for_room(self, topic: str, give_up: float) -> None:
         if time.monotonic() > give_up:
-            raise SimulationError(f"{topic}: Kafka took no records for {FULL_QUEUE_S:.0f} s; is it up?")
+            raise SimulationError(f"{topic}: Kafka accepted no records for {FULL_QUEUE_S:.0f} s; is it up?")
         self._producer.poll(0.05)
 
     def _delivered(self, error: KafkaError | None, message: Message) -> None:

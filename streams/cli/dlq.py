@@ -58,7 +58,7 @@ def exclude(
     """
     selection = select(ids or (), user, event_id, after, before)
     if selection is None:
-        raise DeadLetterError("say which listens to exclude: IDs, --user, --event-id, --after or --before")
+        raise DeadLetterError("choose the listens to exclude: IDs, --user, --event-id, --after or --before")
     outcome = keep_out(require_kafka(Settings.from_env()), selection, reason, dry_run=dry_run)
     show_excluded(outcome, dry_run=dry_run)
     if outcome.count and not dry_run:
@@ -208,7 +208,7 @@ def drop(
     """Mark letters as dropped. They are no longer open, and stay in their topic until its retention ends."""
     choice = _choice(reason, topic, since, until, id_)
     if choice == LetterFilter() and not everything:
-        raise DeadLetterError("say which letters to drop (--id, --reason, --topic, --since, --until), or --all")
+        raise DeadLetterError("choose letters to drop with --id, --reason, --topic, --since or --until, or use --all")
     settings = require_kafka(require_redis(Settings.from_env()))
     resolutions = Resolutions(connect(settings), settings.topic_prefix)
     known = resolutions.all()
@@ -258,7 +258,7 @@ def _moment_ms(text: str | None) -> int | None:
         return None
     position = parse_position(text, int(time.time() * 1000))
     if position.kind != "timestamp":
-        raise DeadLetterError(f"{text!r} is no moment; say ts:2026-01-31T12:00:00Z or duration:PT1H")
+        raise DeadLetterError(f"{text!r} is not a time; use ts:2026-01-31T12:00:00Z or duration:PT1H")
     return position.value
 
 

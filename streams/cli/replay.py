@@ -176,7 +176,7 @@ def run(
     settings, pacer = Settings.from_env(), Pacer(rate, parse_speed(speed))
     excluded = select(exclude or (), exclude_user, exclude_event_id, exclude_after, exclude_before)
     if id_ is not None and (excluded or sessions_to):
-        raise ReplayError(f"{id_} goes on as it was begun; --exclude and --sessions-to are for another")
+        raise ReplayError(f"{id_} resumes with its original options; --exclude and --sessions-to need a new replay")
     if target != "namespace" and (excluded or sessions_to):
         raise ReplayError("--exclude and --sessions-to are for replays into a namespace, not for copies")
     exclude_before_replay(settings, excluded, exclude_reason, dry_run=dry_run)
@@ -272,9 +272,7 @@ def _partitions(text: str | None) -> list[int] | None:
 
 async def _into_namespace(sources: ReplaySources, record: NamespaceRecord, pacer: Pacer, *, as_json: bool) -> None:
     if not as_json:
-        _say(
-            f"replay {record.id} into namespace {record.namespace}; if it is stopped, --id {record.id} goes on with it"
-        )
+        _say(f"replay {record.id} into namespace {record.namespace}; if interrupted, resume it with --id {record.id}")
     total = sum(record.end[partition] - offset for partition, offset in record.start.items())
     started = folded = time.monotonic()
     with record_bar("replaying", total) as advance:

@@ -48,7 +48,7 @@ def models(
     """
     settings = require_kafka(require_redis(Settings.from_env()))
     if rollback + (make or swap) + (save is not None) > 1 or (id_ is not None) != (swap and not make):
-        raise ReplayError("say --rebuild, --rebuild --swap, --swap ID, --rollback, or none of them to compare")
+        raise ReplayError("use --rebuild, --rebuild --swap, --swap ID or --rollback, or none of them to compare")
     if rollback:
         _show_swapped(asyncio.run(rollback_models(settings)), as_json=as_json)
         return

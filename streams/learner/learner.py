@@ -45,7 +45,7 @@ class Outgrown(NamedTuple):
 
 
 class OutdatedStateError(BotifyError):
-    """The state was learned by other models, or other versions of them; learning begins anew."""
+    """The state was learned by other models, or other versions of them; retraining from offset 0."""
 
 
 class Learner:

@@ -190,7 +190,7 @@ class LearnerPartition:
             if fields:
                 self._learner = Learner.restore(fields, self._catalogue)
         except OutdatedStateError as outdated:
-            log.warning("%s: learning begins anew", outdated)
+            log.warning("%s: retraining from offset 0", outdated)
             await self._write_at(0, gone=fields)
             return False
         self._loaded = True
@@ -222,7 +222,7 @@ class LearnerPartition:
                 self._counters.missed += self._learner.missed - missed
                 log.error(
                     "%d listens before offset %d of partition %d are not in the training topic: BOTIFY_TRAINING was "
-                    "off, or a replay has folded them; models go on without them",
+                    "off, or a replay has folded them; the models do not include them",
                     self._learner.missed - missed,
                     batch.first_offset,
                     batch.source_partition,

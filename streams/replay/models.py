@@ -128,7 +128,7 @@ def _end(topic: str, state: TopicState, learned: Learned) -> int:
         return state.end[0]
     if learned.topic_id != state.topic_id:
         raise ReplayError(
-            f"{topic} was deleted and made anew (id {state.topic_id}; the learner's state is of {learned.topic_id})"
+            f"{topic} was deleted and recreated (id {state.topic_id}; the learner's state is of {learned.topic_id})"
         )
     return learned.next_offset
 

@@ -92,7 +92,7 @@ def validate_swap(record: NamespaceRecord, live: str, *, force: bool, excluded: 
     if record.namespace == live:
         return "it is that already"
     if not record.done:
-        return f"it is not finished; `botify replay run --id {record.id}` goes on with it"
+        return f"it is not finished; `botify replay run --id {record.id}` resumes it"
     if any("left out" in reason for reason in record.partial):
         return f"{'; '.join(record.partial)}. Replay everything into a new namespace"
     if force:

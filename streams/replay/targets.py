@@ -180,7 +180,7 @@ class NamespaceTarget:
             )
         if outcome is Outcome.ROLLED_BACK:
             raise ReplayError(
-                f"Redis lost writes to partition {partition} of {self._namespace}; run it again, it goes on from there"
+                f"Redis lost writes to partition {partition} of {self._namespace}; run it again to resume"
             )
 
 

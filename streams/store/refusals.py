@@ -197,5 +197,5 @@ def _problem(replies: Iterable[object]) -> str | None:
 def _given_up(error: RedisError, why: str) -> WritesRefusedError:
     way_out = next((way for kind, way in _WAY_OUT.items() if isinstance(error, kind)), "its log says more")
     return WritesRefusedError(
-        f"{why}, for {PATIENCE_S:.0f} s: {way_out}. Nothing is lost: started again, this goes on from its checkpoint"
+        f"{why}, for {PATIENCE_S:.0f} s: {way_out}. Nothing is lost: after a restart it resumes from its checkpoint"
     )

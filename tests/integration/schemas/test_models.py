@@ -81,7 +81,7 @@ def test_without_the_topic_it_says_how_to_make_it(settings: Settings, reader: Mo
         try:
             reader.refresh()
         except TopicError as error:
-            return "does not exist; `botify topics create` makes it" in str(error)
+            return "does not exist; `botify topics create` creates it" in str(error)
         return False
 
     eventually(missing)
