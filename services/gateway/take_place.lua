@@ -10,12 +10,17 @@ if said == ARGV[2] and (not answered or ARGV[3] == '1') then -- the last call on
   redis.call('PEXPIRE', KEYS[1], ends and ARGV[6] or ARGV[5])
   return {session, listens - 1, led_by, listen, answered and 1 or 0}
 end
-if ended or not session then
-  redis.call('DEL', KEYS[1])
+local anew = ended or not session
+if anew then
   session, listens, led_by = ARGV[1], 0, false
 end
+-- The first write is one that Redis refuses when it is out of memory: after any other, it lets a script go on.
 redis.call('HSET', KEYS[1], 'id', session, 'listens', listens + 1, 'listen', ARGV[1], 'said', ARGV[2])
-redis.call('HDEL', KEYS[1], 'answered')
+if anew then
+  redis.call('HDEL', KEYS[1], 'answered', 'ended', 'led_by')
+else
+  redis.call('HDEL', KEYS[1], 'answered')
+end
 if ends then
   redis.call('HSET', KEYS[1], 'ended', 1)
 end
