@@ -237,7 +237,7 @@ class LearnerPartition:
         self._counters.too_large.update(outgrown.too_large)
         for name, tracks in outgrown.forgotten.items():
             log.warning(
-                "%s forgot %d tracks: a snapshot of more has no room in a record of the models topic", name, tracks
+                "%s dropped %d tracks: a larger snapshot does not fit into a record of the models topic", name, tracks
             )
         for name in outgrown.too_large:
             log.error("%s is too large for a record of the models topic: recommenders keep its last snapshot", name)

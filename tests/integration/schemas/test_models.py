@@ -63,7 +63,7 @@ def test_what_cannot_be_read_is_left_out_and_said(
     with caplog.at_level(logging.WARNING):
         reader.refresh()
     assert (a.current, n.current, n.version) == ("1", 1, 1)
-    told = [record.getMessage().partition("is left out: ")[2][:40] for record in caplog.records]
+    told = [record.getMessage().partition("is skipped: ")[2][:40] for record in caplog.records]
     assert told == [
         "no Confluent wire format: it starts with",
         "the body of model 'a' is not what its di",
