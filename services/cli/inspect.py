@@ -64,7 +64,7 @@ def popular(
     reader = StateReader(connect(settings), settings)
     ranked, scores = reader.top_tracks(half_life, count)
     if not len(ranked):
-        raise StateError(f"nothing was heard yet in namespace {reader.namespace}; `botify sim run` makes listens")
+        raise StateError(f"namespace {reader.namespace} has no listens yet; `botify sim run` makes some")
     now_ms = reader.event_time_ms()
     tracks = _catalogue(settings)
     table = Table(title=f"most popular with a half-life of {half_life}, at {utc(now_ms)} UTC of event time")

@@ -150,7 +150,7 @@ def up(
             notify=_say,
         ) as running:
             _say_addresses(running.settings, at)
-            _say("Ctrl-C stops everything; the data stays")
+            _say("Ctrl-C stops everything; the data is kept")
             running.supervisor.watch()
     except KeyboardInterrupt:
         _say("stopped; `botify up` starts it again with the same data")
@@ -213,7 +213,7 @@ def _up_in_background(
     _say_addresses(Settings.from_env(), gateway_port)
     for problem in problems:
         _say(problem)
-    _say("`botify status` shows how it does, `botify down` stops it")
+    _say("`botify status` shows its state, `botify down` stops it")
 
 
 def _watch(settings: Settings) -> None:

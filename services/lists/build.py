@@ -99,7 +99,7 @@ def build_models(heard: ListenColumns, neighbours: int, per_user: int) -> list[M
     [('neighbours', 3, 2), ('user-lists', 3, 2)]
     """
     if not len(heard.events):
-        raise RecommenderError("there are no listens to make lists of; let `botify sim run` make some first")
+        raise RecommenderError("there are no listens to build lists from; run `botify sim run` first")
     found = find_neighbours(heard.sessions, heard.tracks, heard.fractions, neighbours)
     bodies = {
         NEIGHBOURS: Lists(found.tracks, found.lists).to_bytes(),

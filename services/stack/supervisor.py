@@ -250,7 +250,7 @@ class Supervisor:
         way_out = "Repair the cause shown above"
         if child in self._servers:
             raise ChildDiedError(
-                f"{notice}, so everything is stopped; the data stays. {way_out} and run `botify up` again."
+                f"{notice}, so everything is stopped; the data is kept. {way_out} and run `botify up` again."
             )
         self.given_up = {
             **self.given_up,

@@ -62,7 +62,7 @@ def exclude(
     outcome = keep_out(require_kafka(Settings.from_env()), selection, reason, dry_run=dry_run)
     show_excluded(outcome, dry_run=dry_run)
     if outcome.count and not dry_run:
-        _say("`botify replay run` makes the state without them, `botify replay models --rebuild` the models")
+        _say("`botify replay run` rebuilds the state without them, `botify replay models --rebuild` the models")
 
 
 def exclude_before_replay(settings: Settings, selection: Selection | None, reason: str, *, dry_run: bool) -> None:

@@ -102,7 +102,7 @@ def _show_swapped(swapped: Swapped, *, as_json: bool) -> None:
         return
     published = ", ".join(f"{model.name} after {model.version:,} listens" for model in swapped.models)
     _say(f"{swapped.namespace} is live; `botify replay models --rollback` goes back to {swapped.former}")
-    _say(f"published {published}" if published else "no snapshot is due yet, so recommenders keep what they have")
+    _say(f"published {published}" if published else "no snapshot is due yet, so recommenders keep their models")
 
 
 def _show(done: Relearned) -> None:

@@ -115,4 +115,4 @@ def test_a_folder_without_listens_is_refused(tmp_path: Path) -> None:
 
 def test_an_empty_topic_makes_no_lists(settings: Settings) -> None:
     refused = build(settings, "--from-topic")
-    assert "there are no listens to make lists of" in str(refused.exception)
+    assert "there are no listens to build lists from" in str(refused.exception)
