@@ -46,9 +46,9 @@ def models(
 
     With --rebuild the models are kept; with --swap the learner uses them: `botify replay models --rebuild --swap`.
     """
-    settings = require_kafka(require_redis(Settings.from_env()))
     if rollback + (make or swap) + (save is not None) > 1 or (id_ is not None) != (swap and not make):
         raise ReplayError("use --rebuild, --rebuild --swap, --swap ID or --rollback, or none of them to compare")
+    settings = require_kafka(require_redis(Settings.from_env()))
     if rollback:
         _show_swapped(asyncio.run(rollback_models(settings)), as_json=as_json)
         return
