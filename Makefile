@@ -2,10 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := core schemas streams services sim analytics bench
+PACKAGES := core schemas streams services sim analytics bench examples
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit containers bench notebooks screenshots audit fmt lint type check requirements clean
+.PHONY: help demo test unit containers bench notebooks screenshots docs audit fmt lint type check requirements clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ notebooks: $(VENV)/.test ## Run all notebooks from nothing, and write their outp
 screenshots: $(VENV)/.test ## Every page of the dashboard as a picture in screenshots/; needs Debian's chromium
 	@$(BIN)/python -m tests.screenshots
 
+docs: $(VENV)/.test ## Build the documentation site in build/site; a broken link fails
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 audit: ## Look up known weaknesses of the pinned dependencies, where their data can be reached
 	@if $(PYTHON) -c "import urllib.request as r; r.urlopen('https://api.osv.dev/docs', timeout=10)" 2>/dev/null; then \
 	  $(PYTHON) -m venv $(VENV)-audit && $(VENV)-audit/bin/pip install --quiet pip-audit && \
@@ -54,10 +57,10 @@ check: lint type unit ## What should be green before a commit
 requirements: $(VENV)/.test ## Pin the newest versions that pyproject.toml allows, with hashes
 	@$(BIN)/pip install --quiet uv
 	@$(BIN)/uv pip compile -q -U --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header pyproject.toml -o requirements.txt
-	@$(BIN)/uv pip compile -q -U --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --extra test pyproject.toml -o requirements-test.txt
+	@$(BIN)/uv pip compile -q -U --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --extra test --extra docs pyproject.toml -o requirements-test.txt
 
-clean: ## Remove the environment and all data
-	@rm -rf $(VENV) $(VENV)-audit .botify
+clean: ## Remove the environment, what was built, and all data
+	@rm -rf $(VENV) $(VENV)-audit build .botify
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(f"Botify needs Python 3.11 or newer, {sys.executable} is {sys.version.split()[0]}; try make PYTHON=python3.12") if sys.version_info < (3, 11) else None'

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
 
+from core.environment import PORT, AbsoluteFile, AbsolutePath, HttpUrl, RedisUrl, read_environment, whole
 from core.errors import SettingsError
 from core.kafka.security import read_kafka_security, variable_of
-from core.parse import count, either, file, http_url, path, port, redis_url, text
 
 STACK_FILE = "stack.json"
 """Where `botify up` writes the addresses of the embedded stack, in the data directory."""
@@ -72,22 +72,22 @@ class Settings:
     core.errors.SettingsError: BOTIFY_PARTITIONS: 'none' is not a whole number of 1 or more
     """
 
-    home: Path = Path(".botify")
+    home: AbsolutePath = Path(".botify")
     kafka_bootstrap_servers: str = "127.0.0.1:9092"
     kafka_security: Mapping[str, str] = field(default_factory=dict, repr=False)
-    redis_url: str = field(default="redis://127.0.0.1:6379/0", repr=False)
-    redis_ssl_ca_location: Path | None = None
-    schema_registry_url: str | None = field(default=None, repr=False)
+    redis_url: RedisUrl = field(default="redis://127.0.0.1:6379/0", repr=False)
+    redis_ssl_ca_location: AbsoluteFile | None = None
+    schema_registry_url: HttpUrl | None = field(default=None, repr=False)
     topic_prefix: str = "botify"
-    partitions: int = 8
-    replication_factor: int = 1
-    session_timeout_s: int = 10
-    on_missing_state: str = "refuse"
-    training: str = "on"
-    experiments: Path | None = None
+    partitions: Annotated[int, whole(1)] = 8
+    replication_factor: Annotated[int, whole(1)] = 1
+    session_timeout_s: Annotated[int, whole(1)] = 10
+    on_missing_state: Literal["refuse", "rebuild"] = "refuse"
+    training: Literal["on", "off"] = "on"
+    experiments: AbsolutePath | None = None
     metrics_host: str = "127.0.0.1"
-    metrics_port: int | None = None
-    log_format: str = "text"
+    metrics_port: Annotated[int | None, PORT] = None
+    log_format: Literal["text", "json"] = "text"
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
@@ -100,11 +100,8 @@ class Settings:
         """
         env = os.environ if environ is None else environ
         home = Path(env.get("BOTIFY_HOME") or ".botify").absolute()
-        values: dict[str, Any] = {"home": home, **_addresses_of_embedded_stack(home)}
-        for name, (variable, read) in _VARIABLES.items():
-            if raw := env.get(variable):
-                values[name] = read(variable, raw)
-        settings = cls(**values, kafka_security=read_kafka_security(env))
+        given = {"home": home, **_addresses_of_embedded_stack(home), "kafka_security": read_kafka_security(env)}
+        settings = read_environment(cls, _variable_of, env, given)
         if settings.redis_ssl_ca_location and not settings.redis_url.startswith("rediss"):
             raise SettingsError("REDIS_SSL_CA_LOCATION is set, but REDIS_URL does not begin with rediss: no TLS")
         return settings
@@ -131,13 +128,14 @@ class Settings:
 
     def to_env(self) -> dict[str, str]:
         """Return the variables that make `from_env` read this object again in a child process."""
-        env = {"BOTIFY_HOME": str(self.home)}
-        for name, (variable, _) in _VARIABLES.items():
-            if (value := getattr(self, name)) is not None:
-                env[variable] = str(value)
-        for key, value in self.kafka_security.items():
-            env[variable_of(key)] = value
-        return env
+        values = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "kafka_security"}
+        env = {_variable_of(name): str(value) for name, value in values.items() if value is not None}
+        return env | {variable_of(key): value for key, value in self.kafka_security.items()}
+
+
+def _variable_of(name: str) -> str:
+    """Return a field's variable: its name, after `BOTIFY_` where it is not about a server."""
+    return name.upper() if name.startswith(("kafka_", "redis_", "schema_registry_")) else f"BOTIFY_{name.upper()}"
 
 
 def _without_secrets(url: str) -> str:
@@ -154,21 +152,3 @@ def _addresses_of_embedded_stack(home: Path) -> dict[str, str]:
         raise SettingsError(f"{home / STACK_FILE} is not JSON ({error}); remove it and run `botify up`") from error
     known = {f.name for f in fields(Settings)}
     return {name: value for name, value in written.get("settings", {}).items() if name in known}
-
-
-_VARIABLES: dict[str, tuple[str, Callable[[str, str], Any]]] = {
-    "kafka_bootstrap_servers": ("KAFKA_BOOTSTRAP_SERVERS", text),
-    "redis_url": ("REDIS_URL", redis_url),
-    "redis_ssl_ca_location": ("REDIS_SSL_CA_LOCATION", file),
-    "schema_registry_url": ("SCHEMA_REGISTRY_URL", http_url),
-    "topic_prefix": ("BOTIFY_TOPIC_PREFIX", text),
-    "partitions": ("BOTIFY_PARTITIONS", count),
-    "replication_factor": ("BOTIFY_REPLICATION_FACTOR", count),
-    "session_timeout_s": ("BOTIFY_SESSION_TIMEOUT_S", count),
-    "on_missing_state": ("BOTIFY_ON_MISSING_STATE", either("refuse", "rebuild")),
-    "training": ("BOTIFY_TRAINING", either("on", "off")),
-    "experiments": ("BOTIFY_EXPERIMENTS", path),
-    "metrics_host": ("BOTIFY_METRICS_HOST", text),
-    "metrics_port": ("BOTIFY_METRICS_PORT", port),
-    "log_format": ("BOTIFY_LOG_FORMAT", either("text", "json")),
-}

@@ -9,16 +9,15 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
 
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import Message
 
 from core.errors import BotifyError, DecodeError, TopicError
 from core.kafka.admin import end_offsets
-from core.kafka.config import consumer_config, is_retriable
 from core.kafka.publisher import RecordPublisher
+from core.kafka.reader import AssignedConsumer
 from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Model
@@ -119,9 +118,9 @@ class ModelReader:
         self._followed: dict[str, list[ModelHandle[Any]]] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="models", daemon=True)
-        self._next = 0
-        self._consumer = Consumer(consumer_config(settings, group="botify-models", enable_partition_eof=True))
-        self._consumer.assign([TopicPartition(self._topic, 0, 0)])  # see `TopicReader`
+        self._consumer = AssignedConsumer(
+            settings, self._topic, {0: 0}, group="botify-models", enable_partition_eof=True
+        )
 
     def follow(self, name: str, prepare: Callable[[Model], T]) -> ModelHandle[T]:
         """Have a model kept up to date; to be called before `start`.
@@ -159,13 +158,10 @@ class ModelReader:
         TopicError
             The topic is missing, or the broker stops answering.
         """
-        end = end_offsets(self._settings, self._topic)[0]
-        give_up = time.monotonic() + TIMEOUT_S
-        while self._next < end:
-            if self._poll():
-                give_up = time.monotonic() + TIMEOUT_S
-            elif time.monotonic() > give_up:
-                raise TopicError(f"{self._topic}: no record for {TIMEOUT_S:.0f} s before its end at offset {end}")
+        end = {0: end_offsets(self._settings, self._topic)[0]}
+        for messages in self._consumer.poll_until(end, most=1, wait_s=POLL_S):
+            for message in messages:
+                self._take(message)
 
     def close(self) -> None:
         """Stop following."""
@@ -177,29 +173,14 @@ class ModelReader:
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                self._poll()
+                for message in self._consumer.poll(1, POLL_S):
+                    self._take(message)
             except TopicError as error:
                 log.error("%s; the current models stay in use", error)  # noqa: TRY400 - the message says it all
                 self._stopping.wait(POLL_S)
             except Exception:  # nobody would notice that the thread had ended
                 log.exception("%s cannot be read at the moment; the current models stay in use", self._topic)
                 self._stopping.wait(POLL_S)
-
-    def _poll(self) -> bool:
-        """Wait for a record and take it; return whether there was one."""
-        message = self._consumer.poll(POLL_S)
-        if message is None:
-            return False
-        error = message.error()
-        if error is None:
-            self._next = message.offset() + 1
-            self._take(message)
-            return True
-        if error.code() == KafkaError._PARTITION_EOF:
-            self._next = max(self._next, message.offset())  # what compaction took away is not read
-        elif not is_retriable(error):
-            raise TopicError(f"{self._topic} cannot be read: {error.str()}")
-        return False
 
     def _take(self, message: Message) -> None:
         name = message.key().decode(errors="replace")  # a compacted topic takes no record without a key

@@ -1,4 +1,4 @@
-"""Runs a notebook as a reader would, and looks at what came out."""
+"""Run a notebook from top to bottom, and check its outputs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from nbformat import NotebookNode
 from PIL import Image
 
 CELL_TIMEOUT_S = 120
-_KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+_METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+"""No version of Python: two runs of a notebook differ in outputs only."""
 
 
 def execute(path: Path, environment: Mapping[str, str]) -> NotebookNode:
@@ -36,11 +40,12 @@ def execute(path: Path, environment: Mapping[str, str]) -> NotebookNode:
         notebook,
         timeout=CELL_TIMEOUT_S,
         kernel_name="python3",
+        record_timing=False,
         resources={"metadata": {"path": str(path.parent)}},
         extra_arguments=["--IPKernelApp.log_level=40"],  # errors only; it would warn of listening on 127.0.0.1
     )
     client.execute(env={**os.environ, **environment})
-    _forget_the_run(notebook)
+    notebook.metadata = _METADATA
     for output in _outputs(notebook):
         if "image/png" in output.get("data", {}):
             output.data["image/png"] = shrink_png(output.data["image/png"])
@@ -81,14 +86,6 @@ def shrink_png(picture: str) -> str:
 def _outputs(notebook: NotebookNode) -> Iterator[NotebookNode]:
     for cell in notebook.cells:
         yield from cell.get("outputs", [])
-
-
-def _forget_the_run(notebook: NotebookNode) -> None:
-    """Leave out when and on which Python the cells were run: only outputs shall differ between two runs."""
-    notebook.metadata.clear()
-    notebook.metadata.update(kernelspec=_KERNEL, language_info={"name": "python"})
-    for cell in notebook.cells:
-        cell.metadata.clear()
 
 
 def text_of(notebook: NotebookNode) -> str:

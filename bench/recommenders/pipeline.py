@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from schemas.events import Listen, Model, RecommendationRequest, Track
 from schemas.training import listens_of, training_batch_of
+from services.recommender.candidates import ServedGraph
 from services.recommender.catalogue import Catalogue
 from services.recommender.dispatch import Dispatched, answer
 from services.recommender.factors import ServedFactors
-from services.recommender.item_to_item import ServedGraph
 from services.recommender.lists import NEIGHBOURS, NO_LISTS, USER_LISTS, Lists
 from services.recommender.protocol import Batch
 from services.recommender.registry import RecommenderFactory, RecommenderInputs

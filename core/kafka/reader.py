@@ -1,9 +1,15 @@
-"""Reads a topic up to its end and stops: for catalogues, tables, verification. No group, nothing is committed."""
+"""The one place where partitions are polled without a consumer group. Nothing is committed.
+
+`AssignedConsumer` polls: it drops what passes by itself, raises what does not, and knows how far it has come.
+`TopicReader` reads with it up to an end and stops, `core.kafka.partition_log` does so for one partition in batches.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from itertools import chain
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
@@ -16,36 +22,196 @@ BATCH = 10_000
 WAIT_S = 0.2
 GATHER_S = 0.005
 """Once a record has come, how long others may take to join it; a short topic is at its end by then."""
-RETRY_PAUSE_S = 0.05
 IDLE_TIMEOUT_S = 30.0
-"""How long the reader waits for a record that the broker says exists."""
+"""How long a reader waits for a record that the broker says exists."""
 
 
-class TopicReader:
-    """Reads from given offsets (the beginning by default) to the end, again and again as the topic grows.
+class AssignedConsumer:
+    """Polls partitions from given offsets on, for its own use: without a group, and without commits.
 
     Parameters
     ----------
-    start : mapping of partition to offset, optional
-        First offset to be read; partitions that are not named start at the beginning.
+    settings : Settings
+    topic : str
+    start : mapping of partition to offset
+        The partitions, and the first offset to be read of each.
+    group : str
+        A name for the broker's logs and access rules.
+    **config
+        librdkafka's properties with underscores for dots.
     """
 
-    def __init__(self, settings: Settings, topic: str, start: Mapping[int, int] | None = None) -> None:
+    def __init__(self, settings: Settings, topic: str, start: Mapping[int, int], group: str, **config: Any) -> None:
+        self._topic = topic
+        self._consumer = Consumer(consumer_config(settings, group=group, **config))
+        self._failure: TopicError | None = None
+        self.assign(start)
+        self._unfetched = self._partitions()
+
+    def assign(self, start: Mapping[int, int]) -> None:
+        """Read from these offsets on; what was fetched and not polled is dropped."""
+        self.position = dict(start)
+        """The offset after the last record polled, or the end of the partition, by partition."""
+        self._consumer.assign(self._partitions())
+
+    def poll(self, most: int, wait_s: float, gather_s: float | None = None) -> list[Message]:
+        """Return the records that have come.
+
+        Parameters
+        ----------
+        most : int
+            How many records at most.
+        wait_s : float
+            How long to wait for `most` records; with `gather_s`, for the first of them.
+        gather_s : float, optional
+            How long to wait for others after the first.
+
+        Raises
+        ------
+        TopicError
+            The topic cannot be read, and that does not pass by itself. Records that came with the error are returned
+            first; the next call raises.
+        """
+        if self._failure is not None:
+            self._raise_failure()
+        messages: list[Message]
+        if gather_s is None:
+            messages = self._consumer.consume(most, wait_s)
+        else:  # `consume` alone would wait for all of `most` until its time is over
+            first = self._consumer.poll(wait_s)
+            messages = [] if first is None else [first]
+            if messages and most > 1:
+                messages += self._consumer.consume(most - 1, gather_s)
+        if not messages:
+            return messages
+        records = [message for message in messages if message.error() is None]
+        # each partition comes in order: of a single one the last record says it all
+        for record in records if len(self.position) > 1 else records[-1:]:
+            self.position[record.partition()] = record.offset() + 1
+        if len(records) < len(messages):
+            for message in messages:
+                if (error := message.error()) is not None:
+                    self._take_error(message.partition(), message.offset(), error)
+            if not records:
+                self._raise_failure()
+        return records
+
+    def poll_until(
+        self, end: Mapping[int, int], most: int, wait_s: float, gather_s: float | None = None
+    ) -> Iterator[list[Message]]:
+        """Yield what each `poll` returns, nothing included, until all records before an end have come.
+
+        The last records may lie after the end. Where records are missing before the end (compaction, transaction
+        markers), this needs `enable_partition_eof`.
+
+        Raises
+        ------
+        TopicError
+            As `poll`; or nothing comes for `IDLE_TIMEOUT_S`.
+        """
+        give_up = time.monotonic() + IDLE_TIMEOUT_S
+        missing = self._missing(end)
+        while missing:
+            before = missing
+            # where enough is there to fill the call, it is worth waiting for
+            records = self.poll(min(most, missing), wait_s, gather_s if missing < most else wait_s)
+            missing = self._missing(end)
+            yield records
+            if missing < before:
+                give_up = time.monotonic() + IDLE_TIMEOUT_S
+            elif time.monotonic() > give_up:
+                late = min(partition for partition, offset in end.items() if self.position[partition] < offset)
+                raise TopicError(
+                    f"{self._topic}[{late}]: no record for {IDLE_TIMEOUT_S:.0f} s at offset {self.position[late]}, "
+                    f"before the end at {end[late]}"
+                )
+
+    @property
+    def connected(self) -> bool:
+        """Whether every partition was fetched from: no new record waits for a connection."""
+        watermarks = self._consumer.get_watermark_offsets
+        self._unfetched = [at for at in self._unfetched if watermarks(at, cached=True)[1] < 0]
+        return not self._unfetched
+
+    def close(self) -> None:
+        """Leave the broker."""
+        self._consumer.close()
+
+    def _partitions(self) -> list[TopicPartition]:
+        return [TopicPartition(self._topic, partition, offset) for partition, offset in self.position.items()]
+
+    def _missing(self, end: Mapping[int, int]) -> int:
+        return sum(max(0, offset - self.position[partition]) for partition, offset in end.items())
+
+    def _take_error(self, partition: int, offset: int, error: KafkaError) -> None:
+        if error.code() == KafkaError._PARTITION_EOF:
+            # what lies between the last record and the end is not data (compacted, transaction markers)
+            self.position[partition] = max(self.position[partition], offset)
+        elif not is_retriable(error) and self._failure is None:
+            at = self.position.get(partition)
+            name = self._topic if at is None else f"{self._topic}[{partition}]"
+            where = "" if at is None else f" at offset {at}"
+            self._failure = TopicError(f"{name} cannot be read{where}: {error.str()}")
+
+    def _raise_failure(self) -> None:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+
+class TopicReader:
+    """Reads up to an end and stops, again and again as the topic grows: for catalogues, tables, verification.
+
+    Parameters
+    ----------
+    settings : Settings
+    topic : str
+    start : mapping of partition to offset, optional
+        First offset to be read; partitions that are not named start at the beginning.
+    partitions : collection of int, optional
+        All of them by default.
+    batch : int
+        Records of one batch, at the most.
+    gather_s : float
+        How long a batch that is not full is waited for.
+    group : str
+    **config
+        See `AssignedConsumer`.
+
+    Attributes
+    ----------
+    next_offsets : mapping of partition to offset
+        The record that comes next, of each partition.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        topic: str,
+        start: Mapping[int, int] | None = None,
+        partitions: Collection[int] | None = None,
+        batch: int = BATCH,
+        gather_s: float = GATHER_S,
+        group: str = "botify-reader",
+        **config: Any,
+    ) -> None:
         self._settings = settings
         self._topic = topic
+        self._batch, self._gather_s = batch, gather_s
         begin = start or {}
+        chosen = end_offsets(settings, topic) if partitions is None else partitions
         # 0 rather than OFFSET_BEGINNING, which costs librdkafka half a second to look up; what retention has removed
         # is skipped by `auto.offset.reset`
-        self._next = {partition: begin.get(partition, 0) for partition in end_offsets(settings, topic)}
-        self._overshot = False
-        # made just before it is assigned: once connected, it looks for new leaders at its next tick only, a second on
-        self._consumer = Consumer(
-            consumer_config(settings, group="botify-reader", enable_partition_eof=True, fetch_wait_max_ms=10)
+        self.next_offsets = {partition: begin.get(partition, 0) for partition in chosen}
+        self._ahead: list[Message] = []  # polled, but past the end that was asked for
+        self._overshot = False  # too much of that to keep: it is fetched again
+        # made last: once connected, it looks for new leaders at its next tick only, a second on
+        self._consumer = AssignedConsumer(
+            settings, topic, self.next_offsets, group, enable_partition_eof=True, fetch_wait_max_ms=10, **config
         )
-        self._assign()
 
     def read_to_end(self, end: Mapping[int, int] | None = None) -> Iterator[list[Message]]:
-        """Yield batches of records until the end is reached.
+        """Yield batches of records until the end is reached. Blocks while it waits for data.
 
         Parameters
         ----------
@@ -55,49 +221,30 @@ class TopicReader:
         Raises
         ------
         TopicError
-            The broker stops answering.
+            The topic cannot be read, or does not get that far.
         """
-        stop = dict(end) if end is not None else end_offsets(self._settings, self._topic)
-        open_partitions = {p for p, offset in stop.items() if self._next[p] < offset}
-        if self._overshot:  # the call before took records from the broker that lie after its end: fetch them again
-            self._assign()
-            self._overshot = False
-        give_up = time.monotonic() + IDLE_TIMEOUT_S
-        batch: list[Message] = []
-        while open_partitions:
-            came = self._take(BATCH - len(batch))
-            for message in came:
-                partition, error = message.partition(), message.error()
-                if error is None:
-                    if message.offset() < stop.get(partition, 0):
-                        batch.append(message)
-                        self._next[partition] = message.offset() + 1
-                    else:
-                        self._overshot = True
-                        open_partitions.discard(partition)
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    # what lies between the last record and the end is not data (compacted, transaction markers)
-                    reached = min(message.offset(), stop.get(partition, 0))
-                    self._next[partition] = max(self._next[partition], reached)
-                elif not is_retriable(error):
-                    raise TopicError(f"{self._topic}[{partition}] cannot be read: {error.str()}")
-                if self._next[partition] >= stop.get(partition, 0):
-                    open_partitions.discard(partition)
-                give_up = time.monotonic() + IDLE_TIMEOUT_S
-            if batch and (not came or not open_partitions or len(batch) >= BATCH):
-                yield batch
-                batch = []
-            if time.monotonic() > give_up:
-                raise TopicError(f"{self._topic}: no record for {IDLE_TIMEOUT_S:.0f} s, partitions {open_partitions}")
-
-    def _assign(self) -> None:
-        self._consumer.assign([TopicPartition(self._topic, p, offset) for p, offset in self._next.items()])
-
-    def _take(self, most: int) -> list[Message]:
-        """Return what comes soon; unlike `consume` alone, which would wait for all of `most` until its time is over."""
-        first = self._consumer.poll(WAIT_S)
-        return [] if first is None else [first, *self._consumer.consume(most - 1, timeout=GATHER_S)]
+        stop = end if end is not None else end_offsets(self._settings, self._topic)
+        if self._overshot:
+            self._consumer.assign(self.next_offsets)
+            self._ahead, self._overshot = [], False
+        kept, self._ahead = self._ahead, []
+        for records in chain([kept], self._consumer.poll_until(stop, self._batch, WAIT_S, self._gather_s)):
+            if within := self._take_up_to(stop, records):
+                yield within
 
     def close(self) -> None:
         """Leave the broker."""
         self._consumer.close()
+
+    def _take_up_to(self, end: Mapping[int, int], records: list[Message]) -> list[Message]:
+        position = self._consumer.position
+        within = records
+        if any(offset > end.get(partition, 0) for partition, offset in position.items()):
+            within = [record for record in records if record.offset() < end.get(record.partition(), 0)]
+            if len(within) < len(records):
+                self._ahead += [record for record in records if record.offset() >= end.get(record.partition(), 0)]
+            if len(self._ahead) > self._batch:
+                self._ahead, self._overshot = [], True
+        for partition, offset in end.items():
+            self.next_offsets[partition] = max(self.next_offsets[partition], min(position[partition], offset))
+        return within

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
+from pathlib import Path
 
 from core.errors import SettingsError
-from core.parse import file
 
 PROTOCOL = "security.protocol"
 MECHANISM = "sasl.mechanism"
@@ -27,7 +27,7 @@ MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 _SASL = (MECHANISM, USERNAME, PASSWORD)
 _FILES = (CA, CERTIFICATE, KEY)
 _KNOWN = (PROTOCOL, *_SASL, *_FILES, KEY_PASSWORD)
-_PREFIXES = ("KAFKA_SECURITY_", "KAFKA_SASL_", "KAFKA_SSL_")
+_PREFIXES = ("KAFKA_SECURITY", "KAFKA_SASL_", "KAFKA_SSL_")
 
 
 def variable_of(name: str) -> str:
@@ -102,8 +102,8 @@ def _check(properties: Mapping[str, str]) -> None:
                 f"{variable_of(name)} is set, but {variable_of(PROTOCOL)} is {protocol}, which has no use for it"
             )
     for name in _FILES:
-        if name in properties:
-            file(variable_of(name), properties[name])
+        if name in properties and not Path(properties[name]).is_file():
+            raise SettingsError(f"{variable_of(name)}: file {properties[name]} does not exist")
     if (CERTIFICATE in properties) != (KEY in properties):
         raise SettingsError(f"{variable_of(CERTIFICATE)} and {variable_of(KEY)} are set together or not at all")
 

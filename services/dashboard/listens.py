@@ -7,12 +7,12 @@ import time
 from collections.abc import Collection
 from typing import NamedTuple
 
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Message
 
-from core.errors import TopicError
 from core.kafka.admin import end_offsets, start_offsets
-from core.kafka.config import consumer_config, is_retriable, key_of, partition_of
+from core.kafka.config import key_of, partition_of
 from core.kafka.reachable import check_kafka
+from core.kafka.reader import AssignedConsumer
 from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Listen
@@ -21,6 +21,8 @@ from schemas.validation import iter_valid
 from services.dashboard.figures import SCANNED, ListenerReading, ListenSample, Sample
 from streams.read import StateReader
 from streams.store.connect import check_redis, connect
+
+MOST_AT_ONCE = 10_000
 
 
 class Tail:
@@ -42,24 +44,21 @@ class Tail:
     """
 
     def __init__(self, settings: Settings, topic: str, newest: int, partitions: Collection[int] | None = None) -> None:
-        self._topic = topic
         starts, ends = start_offsets(settings, topic), end_offsets(settings, topic)
-        self.partitions = sorted(ends if partitions is None else partitions)
-        begin = {partition: max(starts[partition], ends[partition] - newest) for partition in self.partitions}
-        self._left = {partition: ends[partition] for partition in self.partitions if begin[partition] < ends[partition]}
-        self._consumer = Consumer(
-            consumer_config(
-                settings,
-                group="botify-dashboard",
-                # few big fetches: what is shown once a second need not be fetched a thousand times a second
-                fetch_min_bytes=1 << 20,
-                fetch_wait_max_ms=500,
-                queued_max_messages_kbytes=16_384,
-            )
+        self._ends = {partition: ends[partition] for partition in sorted(ends if partitions is None else partitions)}
+        begin = {partition: max(starts[partition], end - newest) for partition, end in self._ends.items()}
+        self._consumer = AssignedConsumer(
+            settings,
+            topic,
+            begin,
+            group="botify-dashboard",
+            # few big fetches: what is shown once a second need not be fetched a thousand times a second
+            fetch_min_bytes=1 << 20,
+            fetch_wait_max_ms=500,
+            queued_max_messages_kbytes=16_384,
         )
-        self._consumer.assign([TopicPartition(topic, partition, begin[partition]) for partition in self.partitions])
 
-    def take(self, most: int, timeout_s: float = 0.0) -> list[Message]:
+    def take(self, most: int) -> list[Message]:
         """Return what has come, at most so many records.
 
         Raises
@@ -67,22 +66,16 @@ class Tail:
         TopicError
             The broker says that the topic cannot be read.
         """
-        taken = []
-        for message in self._consumer.consume(most, timeout_s):
-            if (error := message.error()) is None:
-                taken.append(message)
-                if message.offset() + 1 >= self._left.get(message.partition(), 1 << 62):
-                    del self._left[message.partition()]
-            elif not is_retriable(error):
-                raise TopicError(f"{self._topic} cannot be read: {error.str()}")
-        return taken
+        return self._consumer.poll(most, wait_s=0.0)
 
     def take_all(self, timeout_s: float) -> list[Message]:
         """Return the records that were there when this was made; fewer where the broker takes longer than that."""
         give_up = time.monotonic() + timeout_s
         taken = []
-        while self._left and time.monotonic() < give_up:
-            taken += self.take(5_000, timeout_s=0.05)
+        for records in self._consumer.poll_until(self._ends, MOST_AT_ONCE, wait_s=0.05):
+            taken += records
+            if time.monotonic() > give_up:
+                break
         return taken
 
     def close(self) -> None:
@@ -96,8 +89,6 @@ user, so this is a random sample of listeners; a listen costs some 8 µs, and al
 
 NEWEST = 50_000
 """Listens of each sampled partition that count although they were made before the dashboard started."""
-
-MOST_AT_ONCE = 10_000
 
 
 class SampledListens(NamedTuple):

@@ -15,6 +15,7 @@ from fastapi import APIRouter, Header, Path, Request
 from fastapi.responses import RedirectResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -22,7 +23,7 @@ from schemas.validation import MAX_TRACK, MAX_USER
 from services.gateway.bootstrap import Backend
 from services.gateway.errors import ANSWERED, answer_to
 from services.gateway.messages import Heard, RequestId
-from services.gateway.middleware import BODY, CALL, header_of
+from services.gateway.middleware import BODY, CALL
 from services.gateway.telemetry import GatewayMetrics
 
 UserId = Annotated[int, Path(ge=0, le=MAX_USER, description="The listener.", examples=[42])]
@@ -195,7 +196,7 @@ def heard_of(user: str, scope: Scope) -> Heard | None:
     """
     if not (user.isascii() and user.isdecimal() and len(user) <= _DIGITS and int(user) <= MAX_USER):
         return None
-    if header_of(scope, b"content-type") != "application/json" or BODY not in scope:
+    if Headers(scope=scope).get("content-type") != "application/json" or BODY not in scope:
         return None
     try:
         body = HeardBody.model_validate_json(scope[BODY])

@@ -15,6 +15,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping
 
+from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -25,27 +26,6 @@ CALL = "botify.call"
 
 BODY = "botify.body"
 """The whole body, bytes, where it was read already."""
-
-
-def header_of(scope: Scope, name: bytes) -> str | None:
-    """Return a header's value.
-
-    Parameters
-    ----------
-    scope : Scope
-    name : bytes
-        In lower case.
-
-    Examples
-    --------
-    >>> header_of({"headers": [(b"host", b"gateway")]}, b"host")
-    'gateway'
-    """
-    for key, value in scope["headers"]:
-        if key == name:
-            return str(value, "latin-1")
-    return None
-
 
 RETRY_AFTER_S = 1
 
@@ -141,7 +121,7 @@ class TokenRequired:
             await refuse(scope, receive, send, 401, detail, asked)
 
     def _brought_by(self, scope: Scope) -> bool:
-        given = token_of(header_of(scope, b"authorization") or "")
+        given = token_of(Headers(scope=scope).get("authorization", ""))
         return given is not None and secrets.compare_digest(given, self._token)
 
 
@@ -228,7 +208,7 @@ class _TooLongError(Exception):
 
 async def _body(scope: Scope, receive: Receive, most: int) -> bytes | None:
     """Return the whole body; None where the connection was closed before it had come."""
-    declared = header_of(scope, b"content-length") or ""
+    declared = Headers(scope=scope).get("content-length", "")
     if declared.isdecimal() and int(declared) > most:
         raise _TooLongError
     body, more = bytearray(), True

@@ -1,29 +1,27 @@
-"""What can be set about a gateway: read once from the environment, like `core.settings`."""
+"""The gateway's options: read once from the environment, like `core.settings`."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from core.errors import SettingsError
+from pydantic import AfterValidator, BeforeValidator
 
-_COUNTS = {
-    "port": ("BOTIFY_GATEWAY_PORT", 0, 65_535),
-    "deadline_ms": ("BOTIFY_GATEWAY_DEADLINE_MS", 10, 60_000),
-    "in_flight": ("BOTIFY_GATEWAY_IN_FLIGHT", 1, 100_000),
-    "body_bytes": ("BOTIFY_GATEWAY_BODY_BYTES", 64, 16 * 2**20),
-    "rate_per_s": ("BOTIFY_GATEWAY_RATE_PER_S", 1, 1_000_000),
-    "body_s": ("BOTIFY_GATEWAY_BODY_S", 1, 3_600),
-    "bodies": ("BOTIFY_GATEWAY_BODIES", 1, 100_000),
-    "bodies_per_client": ("BOTIFY_GATEWAY_BODIES_PER_CLIENT", 1, 100_000),
-    "header_bytes": ("BOTIFY_GATEWAY_HEADER_BYTES", 1_024, 2**20),
-    "header_s": ("BOTIFY_GATEWAY_HEADER_S", 1, 3_600),
-    "keep_alive_s": ("BOTIFY_GATEWAY_KEEP_ALIVE_S", 1, 3_600),
-    "connections": ("BOTIFY_GATEWAY_CONNECTIONS", 2, 1_000_000),
-    "connections_per_client": ("BOTIFY_GATEWAY_CONNECTIONS_PER_CLIENT", 1, 1_000_000),
-}
+from core.environment import read_environment, whole
+
+
+def _check_token(token: str) -> str:
+    if not (token.isascii() and token.isprintable() and " " not in token):
+        raise ValueError("a token has printable ASCII characters and no spaces")
+    return token
+
+
+def _is_on(raw: Any) -> bool:
+    if raw not in ("on", "off"):
+        raise ValueError(f"{raw!r} is neither on nor off")
+    return bool(raw == "on")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,21 +74,21 @@ class GatewayOptions:
     """
 
     host: str = "127.0.0.1"
-    port: int = 8000
-    deadline_ms: int = 1_000
-    in_flight: int = 512
-    body_bytes: int = 16_384
-    rate_per_s: int | None = None
-    body_s: int = 5
-    bodies: int = 256
-    bodies_per_client: int = 64
-    header_bytes: int = 16_384
-    header_s: int = 5
-    keep_alive_s: int = 5
-    connections: int = 4_096
-    connections_per_client: int | None = None
-    token: str | None = field(default=None, repr=False)
-    dashboard: bool = True
+    port: Annotated[int, whole(0, 65_535)] = 8000
+    deadline_ms: Annotated[int, whole(10, 60_000)] = 1_000
+    in_flight: Annotated[int, whole(1, 100_000)] = 512
+    body_bytes: Annotated[int, whole(64, 16 * 2**20)] = 16_384
+    rate_per_s: Annotated[int | None, whole(1, 1_000_000)] = None
+    body_s: Annotated[int, whole(1, 3_600)] = 5
+    bodies: Annotated[int, whole(1, 100_000)] = 256
+    bodies_per_client: Annotated[int, whole(1, 100_000)] = 64
+    header_bytes: Annotated[int, whole(1_024, 2**20)] = 16_384
+    header_s: Annotated[int, whole(1, 3_600)] = 5
+    keep_alive_s: Annotated[int, whole(1, 3_600)] = 5
+    connections: Annotated[int, whole(2, 1_000_000)] = 4_096
+    connections_per_client: Annotated[int | None, whole(1, 1_000_000)] = None
+    token: Annotated[str, AfterValidator(_check_token)] | None = field(default=None, repr=False)
+    dashboard: Annotated[bool, BeforeValidator(_is_on)] = True
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
@@ -101,26 +99,5 @@ class GatewayOptions:
         SettingsError
             A variable has a value that cannot be used.
         """
-        env = os.environ if environ is None else environ
-        values: dict[str, Any] = {
-            name: _whole(variable, raw, lowest, highest)
-            for name, (variable, lowest, highest) in _COUNTS.items()
-            if (raw := env.get(variable))
-        }
-        if host := env.get("BOTIFY_GATEWAY_HOST"):
-            values["host"] = host
-        if token := env.get("BOTIFY_GATEWAY_TOKEN"):
-            if not (token.isascii() and token.isprintable() and " " not in token):
-                raise SettingsError("BOTIFY_GATEWAY_TOKEN: a token has printable ASCII characters and no spaces")
-            values["token"] = token
-        if dashboard := env.get("BOTIFY_GATEWAY_DASHBOARD"):
-            if dashboard not in ("on", "off"):
-                raise SettingsError(f"BOTIFY_GATEWAY_DASHBOARD: {dashboard!r} is neither on nor off")
-            values["dashboard"] = dashboard == "on"
-        return cls(**values)
-
-
-def _whole(variable: str, raw: str, lowest: int, highest: int) -> int:
-    if not (raw.isascii() and raw.isdecimal() and lowest <= int(raw) <= highest):
-        raise SettingsError(f"{variable}: {raw!r} is not a whole number from {lowest} to {highest}")
-    return int(raw)
+        variables = os.environ if environ is None else environ
+        return read_environment(cls, lambda name: f"BOTIFY_GATEWAY_{name.upper()}", variables)

@@ -23,11 +23,12 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from core.errors import DecodeError
+from core.errors import DecodeError, TopicError
 from core.kafka import config as clients
 from core.kafka.admin import end_offsets
+from core.kafka.reader import AssignedConsumer
 from core.process import in_background, stop
 from core.settings import Settings
 from schemas.codec import Codec
@@ -204,11 +205,9 @@ class RpcClient:
         self._stirred = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         replies = topics.recommendations.name
-        ends = end_offsets(settings, replies)
-        self._consumer = Consumer(clients.consumer_config(settings, group="botify-gateway", auto_offset_reset="latest"))
-        positions = [TopicPartition(replies, partition, offset) for partition, offset in ends.items()]
-        self._consumer.assign(positions)
-        self._unread = positions
+        self._consumer = AssignedConsumer(
+            settings, replies, end_offsets(settings, replies), group="botify-gateway", auto_offset_reset="latest"
+        )
         self._producer = Producer(
             {
                 **clients.producer_config(
@@ -228,8 +227,7 @@ class RpcClient:
     @property
     def listening(self) -> bool:
         """Whether every partition of the recommendations was fetched from: no answer waits for a connection."""
-        self._unread = [at for at in self._unread if self._consumer.get_watermark_offsets(at, cached=True)[1] < 0]
-        return not self._unread
+        return self._consumer.connected
 
     async def close(self) -> None:
         """Send what is queued, and leave the brokers."""
@@ -299,12 +297,12 @@ class RpcClient:
     def _poll(self) -> bool:
         """Hear what has come; return whether there may be more."""
         self._producer.poll(0)
-        messages = self._consumer.consume(BATCH, 0)
+        try:
+            messages = self._consumer.poll(BATCH, wait_s=0.0)
+        except TopicError as error:
+            log.warning("%s", error)
+            messages = []
         for message in messages:
-            if (error := message.error()) is not None:
-                if not clients.is_retriable(error):
-                    log.warning("recommendations cannot be read: %s", error.str())
-                continue
             raw = message.value()
             # Looking for our mark spares decoding the answers to others; who asked is decided by the whole id.
             if raw is not None and self._mark in raw:

@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core.telemetry import DurationHistogram
 from services.gateway.connections import Connections
 from services.gateway.messages import RequestId
-from services.gateway.middleware import CALL, header_of, refuse
+from services.gateway.middleware import CALL, refuse
 
 
 class GatewayMetrics(Collector):
@@ -106,11 +107,12 @@ class Observing:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = header_of(scope, b"x-request-id")
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id")
         call = scope[CALL] = RequestId(
             f"{self._id_prefix}-{next(self._numbers)}",
             given.encode() if given is not None and _CLIENT_ID.fullmatch(given) else None,
-            key := header_of(scope, b"idempotency-key"),
+            key := headers.get("idempotency-key"),
         )
         header = (b"x-request-id", call.client_id or call.id_.encode())
         status = GONE

@@ -1,24 +1,19 @@
-"""Which policy a session gets: Thompson sampling over what the sessions of each policy come to.
+"""`mix`: a bandit over policies. Thompson sampling gives each session to one of `POLICIES`.
 
-Where listeners leave a policy at a constant rate, that rate has a gamma posterior, given for how long they listened and
-how often they left (see `streams.folds.policy_results`); the mean time of a session is one over it. Thompson sampling
-(Biometrika, 1933) chooses a policy as often as it is best among draws from the posteriors. The shares are worked out
-once a second from `DRAWS` such draws, so that a session's choice needs one random number and its probability is known
-exactly.
+Assume that listeners leave a policy at a constant rate. Given how long they listened and how often they left (see
+`streams.folds.policy_results`), that rate has a gamma posterior, and the mean session time is its inverse. Thompson
+sampling (Biometrika, 1933) chooses a policy as often as it is best among draws from the posteriors. The shares are
+computed once a second from `DRAWS` draws, so a session's choice needs one random number and its probability is exact.
 
-A policy under which fewer than `ENOUGH` sessions have ended takes no part in that and is only tried, in `TRIAL` of the
-sessions, so a model that has learned nothing yet cannot drag the service down; the first policy answers for all the
-rest. Later every policy keeps `FLOOR`: taste changes, and so does who serves it best.
+A policy with fewer than `ENOUGH` finished sessions is only explored, in a share `TRIAL` of the sessions, so a model
+that has learned nothing cannot harm the service; the first policy, which needs no model, gets the rest. Later every
+policy keeps a share of at least `FLOOR`, because tastes and models change.
 
-`mix`, the flagship: each session is given to the policy that keeps listeners longest, as far as one knows by now.
+The policy is drawn by session, so a session keeps its policy while the shares do not change. If a policy has no answer,
+its fallback chain answers, and the answer names both: `memory/sticky_norepeat`. The session counts for the policy that
+was drawn; otherwise a policy that answers only easy requests would look better than it is.
 
-The policies are those of `POLICIES`; the shares of sessions that each of them gets are the bandit's (see `bandit`). The
-policy is drawn by session, so a session stays with its policy while the shares stay what they are. A policy that has
-no answer is stood in for along its fallback chain, and the answer names both: `memory/sticky_norepeat`. The session
-counts for the policy that was drawn, or those that answer only where it is easy would look better than they are.
-
-The propensity is that of the policy and the track together: the share of the policy that was drawn, times the
-probability with which the track was then chosen.
+The propensity is the share of the drawn policy times the probability with which that policy chose the track.
 
 Cost: about 40 µs a recommendation at batch 64 in sessions of 50 tracks, nearly all of it that of `rerank`.
 """
@@ -48,18 +43,18 @@ REFRESH_S = 1.0
 
 
 class Bandit:
-    """Shares of sessions, by policy.
+    """Thompson sampling over policies: the share of sessions that each one gets.
 
     Parameters
     ----------
     recommender : str
-        Whose policies they are; results are those of `recommender/policy`.
+        Name of the recommender; results are read under `recommender/policy`.
     policies : sequence of str
-        The first one needs no model.
+        The first one must not need a model.
     results : callable
         Reads the results; called at most once in `REFRESH_S`.
     clock : callable
-        Seconds, from any beginning.
+        Monotonic seconds.
 
     Examples
     --------
@@ -93,7 +88,7 @@ class Bandit:
 
 
 def shares(results: Sequence[PolicyResult]) -> Floats:
-    """Work the shares out; equal results give equal shares.
+    """Compute the shares; equal results give equal shares.
 
     Examples
     --------
@@ -116,12 +111,12 @@ POLICIES = ("sticky_norepeat", "memory", "i2i_stream", "rerank")
 
 
 class Mix:
-    """A bandit before other recommenders.
+    """Asks the policy that the bandit gives to the session.
 
     Parameters
     ----------
     recommenders : mapping of name to Recommender
-        The bandit's policies, and what their chains need.
+        The bandit's policies and their fallbacks.
     bandit : Bandit
 
     Examples
@@ -138,14 +133,14 @@ class Mix:
 
     def __init__(self, recommenders: Mapping[str, Recommender], bandit: Bandit) -> None:
         self._recommenders = recommenders
-        self._gate = bandit
+        self._bandit = bandit
 
     def recommend(self, batch: Batch) -> Answers:
-        """Answer each request by its session's policy."""
-        shares = self._gate.shares()
+        """Answer each request with the policy of its session."""
+        shares = self._bandit.shares()
         sessions = keys_of_texts([request.session_id for request in batch.requests])
         drawn = np.searchsorted(np.cumsum(shares)[:-1], uniform(sessions, RandomStream.MIX), side="right")
-        wanted = [self._gate.policies[policy] for policy in drawn.tolist()]
+        wanted = [self._bandit.policies[policy] for policy in drawn.tolist()]
         answered = answer(batch, wanted, self._recommenders)
         candidates = np.array([count or 0 for count in answered.candidates], dtype=np.int64)
         policies = list(map(drawn_policy, wanted, answered.recommenders))

@@ -1,16 +1,20 @@
-"""Candidates of many sessions in one flat list, and what is done with such lists."""
+"""Candidates of many sessions in one flat list: where they come from, and how they are filtered, scored and drawn."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.keyed_random import Keys, uniform
+from schemas.events import Model
 from services.recommender.catalogue import Catalogue
-from services.recommender.protocol import NO_ANSWER, Answers
+from services.recommender.protocol import NO_ANSWER, Answers, Batch
 from services.recommender.sessions import SessionsSoFar
+from streams.folds.likes import LIKE
+from streams.learner.models.item_graph import LIKED, neighbours_of
 from streams.learner.models.taste import ARTIST_DISCOUNT
 
 Ints = NDArray[np.int64]
@@ -18,16 +22,16 @@ Floats = NDArray[np.float64]
 
 
 class Candidates(NamedTuple):
-    """Tracks that sessions might be offered; all of shape (m,).
+    """Tracks that could be recommended to sessions; all of shape (m,).
 
     Attributes
     ----------
     sessions : ndarray of int64
-        Which of the batch.
+        Index of the session in the batch.
     rows : ndarray of int64
-        The catalogue's row.
+        Row in the catalogue.
     scores : ndarray of float64
-        The higher, the better; by whatever measure.
+        Higher is better; the scale is that of the source.
     """
 
     sessions: Ints
@@ -35,17 +39,17 @@ class Candidates(NamedTuple):
     scores: Floats
 
     def where(self, chosen: NDArray[np.bool_ | np.int64]) -> Candidates:
-        """Return some of them, chosen by a mask or in a given order."""
+        """Return those selected by a mask or by indices."""
         return Candidates(self.sessions[chosen], self.rows[chosen], self.scores[chosen])
 
     @classmethod
     def together(cls, *parts: Candidates) -> Candidates:
-        """Put several lists into one."""
+        """Concatenate several lists."""
         return cls(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def earlier_of_artists(sessions: Ints, rows: Ints, so_far: SessionsSoFar, catalogue: Catalogue) -> Ints:
-    """Count what each session has heard of the artist of a track; shape (m,) like `sessions` and `rows`."""
+    """Count the listens of each track's artist in its session; shape (m,) like `sessions` and `rows`."""
     artists = max(len(catalogue.artists), 1)
     heard, counts = np.unique(so_far.session_of * artists + catalogue.artist_of[so_far.heard], return_counts=True)
     if not len(heard):
@@ -56,7 +60,7 @@ def earlier_of_artists(sessions: Ints, rows: Ints, so_far: SessionsSoFar, catalo
 
 
 def not_heard(candidates: Candidates, so_far: SessionsSoFar, catalogue: Catalogue) -> Candidates:
-    """Leave out what the session has had."""
+    """Remove tracks that the session has heard."""
     tracks = len(catalogue)
     heard = np.sort(so_far.session_of * tracks + so_far.heard)
     if not len(heard):
@@ -67,7 +71,7 @@ def not_heard(candidates: Candidates, so_far: SessionsSoFar, catalogue: Catalogu
 
 
 def unheard(candidates: Candidates, so_far: SessionsSoFar, catalogue: Catalogue) -> Candidates:
-    """Leave out what the session has had, and of a track that is there twice all but the best; by session and row."""
+    """Remove heard tracks, and of duplicates all but the best; ordered by session and row."""
     candidates = not_heard(candidates, so_far, catalogue)
     wanted = candidates.sessions * max(len(catalogue), 1) + candidates.rows
     order = np.lexsort((-candidates.scores, wanted))
@@ -75,25 +79,25 @@ def unheard(candidates: Candidates, so_far: SessionsSoFar, catalogue: Catalogue)
 
 
 def discounted(candidates: Candidates, so_far: SessionsSoFar, catalogue: Catalogue) -> Candidates:
-    """Multiply the scores by γ to the number of the session's listens of the artist."""
+    """Apply the artist discount: multiply scores by γ to the power of the session's listens of the artist."""
     earlier = earlier_of_artists(candidates.sessions, candidates.rows, so_far, catalogue)
     return candidates._replace(scores=candidates.scores * ARTIST_DISCOUNT**earlier)
 
 
 def best_of_sessions(candidates: Candidates) -> Candidates:
-    """Return each session's best candidate; of equals, the lowest row."""
+    """Return each session's best candidate; ties go to the lowest row."""
     order = np.lexsort((candidates.rows, -candidates.scores, candidates.sessions))
     first = np.diff(candidates.sessions[order], prepend=-1) != 0
     return candidates.where(order[first])
 
 
 def draw_from_best(candidates: Candidates, keys: Keys, stream: int, most: int, catalogue: Catalogue) -> Answers:
-    """Draw one of each session's `most` best candidates, all alike.
+    """Draw one of each session's `most` best candidates, uniformly.
 
     Parameters
     ----------
     candidates : Candidates
-        No track twice in a session.
+        No duplicates in a session.
     keys : ndarray of uint64, shape (b,)
     stream : int
         Random stream of the keys.
@@ -120,3 +124,88 @@ def draw_from_best(candidates: Candidates, keys: Keys, stream: int, most: int, c
     tracks[there] = catalogue.tracks[candidates.rows[order[drawn[there]]]]
     propensities = np.divide(1.0, free, out=np.zeros(b), where=there)
     return Answers(tracks, propensities, sizes)
+
+
+SAME_TRACK, SAME_ARTIST, SAME_GENRE, OTHER = 1.0, 0.9, 0.8, 0.3
+"""How well a like matches the session; see `memory`."""
+_NO_LIKES = np.zeros(0, dtype=LIKE)
+STREAM_SEED_TRACKS = 8
+"""Of a session's liked listens, the last ones pass their affinity on to their neighbours."""
+
+
+def liked_before(batch: Batch, so_far: SessionsSoFar, catalogue: Catalogue) -> Candidates:
+    """Return what each listener liked, scored by fraction and match; may contain duplicates."""
+    of_users = [_NO_LIKES if likes is None else likes.all() for likes in batch.likes]
+    likes = np.frombuffer(b"".join(one.data for one in of_users), dtype=LIKE)
+    sessions = np.repeat(np.arange(len(batch)), [len(likes) for likes in of_users])
+    both = catalogue.rows_of(np.concatenate([likes["track"], likes["anchor"]]).astype(np.int64))
+    rows, then = both[: len(likes)], both[len(likes) :]
+    now = so_far.seed_tracks[sessions]
+    known = (rows >= 0) & (then >= 0) & (now >= 0)
+    rows, then, now = rows[known], then[known], now[known]
+    match = np.select(
+        [
+            then == now,
+            catalogue.artist_of[then] == catalogue.artist_of[now],
+            catalogue.genre_of[then] == catalogue.genre_of[now],
+        ],
+        [SAME_TRACK, SAME_ARTIST, SAME_GENRE],
+        OTHER,
+    )
+    return Candidates(sessions[known], rows, likes["fraction"][known] * match)
+
+
+class ServedGraph:
+    """A snapshot of the graph, indexed by catalogue row; the index is rebuilt when the catalogue has grown."""
+
+    def __init__(self, snapshot: bytes) -> None:
+        self._ids, self._neighbours, self._weights = neighbours_of(snapshot)
+        self._made: tuple[Catalogue, Ints, NDArray[np.float32]] | None = None
+
+    def of(self, catalogue: Catalogue) -> tuple[Ints, NDArray[np.float32]]:
+        """Return neighbours, shape (n, k), as rows (-1 for none), and their weights, for each row."""
+        made = self._made
+        if made is None or made[0] is not catalogue:
+            made = self._made = (catalogue, *self._table(catalogue))
+        return made[1], made[2]
+
+    def _table(self, catalogue: Catalogue) -> tuple[Ints, NDArray[np.float32]]:
+        width = self._neighbours.shape[1]
+        neighbours = np.full((len(catalogue), width), -1, dtype=np.int64)
+        weights = np.zeros((len(catalogue), width), dtype=np.float32)
+        rows = catalogue.rows_of(self._ids.astype(np.int64))
+        known = rows >= 0
+        near = catalogue.rows_of(self._neighbours[known].astype(np.int64).ravel())
+        neighbours[rows[known]] = near.reshape(-1, width)
+        weights[rows[known]] = self._weights[known]
+        return neighbours, weights
+
+
+LatestGraph = Callable[[], ServedGraph | None]
+
+
+def graph_of(model: Model) -> ServedGraph:
+    """Read a snapshot.
+
+    Raises
+    ------
+    ValueError
+        Its body is something else.
+    """
+    return ServedGraph(model.body)
+
+
+def liked_together(so_far: SessionsSoFar, catalogue: Catalogue, graph: ServedGraph | None) -> Candidates:
+    """Return neighbours of what each session liked recently, scored by affinity · weight; may contain duplicates."""
+    if graph is None:
+        return Candidates(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0))
+    age = so_far.last()[:, None] - np.arange(so_far.valid.shape[1])
+    seed_tracks = so_far.valid & (so_far.affinity >= LIKED) & (age < STREAM_SEED_TRACKS)
+    session, column = np.nonzero(seed_tracks)
+    neighbours, weights = graph.of(catalogue)
+    rows = so_far.rows[session, column]
+    near = neighbours[rows]
+    scores = weights[rows] * so_far.affinity[session, column][:, None]
+    known = near >= 0
+    sessions = np.broadcast_to(session[:, None], near.shape)
+    return Candidates(sessions[known], near[known], scores[known].astype(np.float64))

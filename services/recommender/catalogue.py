@@ -1,4 +1,4 @@
-"""The catalogue as arrays, the way recommenders want it."""
+"""The catalogue as arrays."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from schemas.events import Track
 
 Ints = NDArray[np.int64]
 _SPARSE = 8
-"""Times as many ids as tracks are too many for a table."""
+"""Ids may range over this many times the number of tracks before a lookup table is too large."""
 T = TypeVar("T", bound=Hashable)
 
 
@@ -73,7 +73,7 @@ class Catalogue:
 
 
 def _lookup(tracks: Ints) -> Ints | None:
-    """Return the row of every id up to the largest, and -1 behind it; None where the ids leave too much room.
+    """Return the row of every id up to the largest, and -1 behind it; None if the ids are too sparse.
 
     Ids are numbers from 0 in Botify's own data, and looking one up costs a tenth of a binary search.
     """
@@ -85,7 +85,7 @@ def _lookup(tracks: Ints) -> Ints | None:
 
 
 def _numbered(names: Sequence[T]) -> tuple[list[T], Ints]:
-    """Return the different names in order of appearance, and the number of each."""
+    """Return the distinct names in order of appearance, and the number of each name given."""
     numbers: dict[T, int] = {}
     numbered = np.array([numbers.setdefault(name, len(numbers)) for name in names], dtype=np.int64)
     return list(numbers), numbered

@@ -1,9 +1,8 @@
-"""Requests grouped by recommender, each group answered at once, with the declared fallbacks.
+"""Dispatch: requests are grouped by recommender, each group is answered in one call, then fallbacks fill the gaps.
 
-A recommender that raises has no answer: its fallback gives one, and everybody else is served as before.
-
-One that goes on raising is left out for a while (a circuit breaker: Nygard, "Release It!", 2007), so that a treatment
-that is broken costs next to nothing and does not fill the log.
+A recommender that raises has no answer: its fallback answers, and the other recommenders are not affected. One that
+keeps raising is skipped for a while (a circuit breaker: Nygard, "Release It!", 2007), so a broken treatment costs
+little and does not fill the log.
 """
 
 from __future__ import annotations
@@ -16,22 +15,26 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.catalogue import CatalogueReader
 from services.errors import RecommenderError
+from services.recommender.catalogue import Catalogue
 from services.recommender.protocol import NO_ANSWER, Answers, Batch, Recommender, no_answers
+
+log = logging.getLogger(__name__)
 
 
 class Dispatched:
-    """The answers to a batch, and who made them.
+    """The answers to a batch, and which recommenders gave them.
 
     Attributes
     ----------
     tracks : ndarray of int64, shape (n,)
-        `NO_ANSWER` where the whole chain had none.
+        `NO_ANSWER` if the whole fallback chain had none.
     propensities : ndarray of float64, shape (n,)
     recommenders : list of str, length n
-        Who really answered.
+        Which recommender answered.
     candidates : list of int or None, length n
-        How many tracks it was chosen from.
+        From how many tracks each was chosen.
     policies : list of str or None, length n
         Which of the recommender's policies chose.
     """
@@ -44,7 +47,7 @@ class Dispatched:
         self.policies: list[str | None] = [None] * size
 
     def put(self, rows: NDArray[np.int64], name: str, answers: Answers) -> NDArray[np.int64]:
-        """Enter a recommender's answers to some rows; return the rows that it had none for."""
+        """Store a recommender's answers to some rows; return the rows that it did not answer."""
         has_answer = answers.tracks != NO_ANSWER
         self.tracks[rows] = answers.tracks
         self.propensities[rows] = answers.propensities
@@ -61,17 +64,17 @@ class Dispatched:
         return missing
 
     def asked(self, wanted: Sequence[str]) -> list[tuple[str, bool]]:
-        """Return the policy that each request was meant for, and whether another answered in its place.
+        """Return the policy that each request was assigned to, and whether a fallback answered instead.
 
         Parameters
         ----------
         wanted : sequence of str, length n
-            As `answer` had it.
+            As given to `answer`.
 
         Returns
         -------
         list of (str, bool), length n
-            A policy is called as in `streams.folds.policy_results`: `sticky_artist`, `mix/rerank`.
+            A policy has the name that it has in `streams.folds.policy_results`: `sticky_artist`, `mix/rerank`.
         """
         return list(map(_asked, wanted, self.recommenders, self.policies))
 
@@ -102,7 +105,7 @@ def answer(batch: Batch, wanted: Sequence[str], recommenders: Mapping[str, Recom
 
 
 def drawn_policy(drawn: str, answered: str) -> str:
-    """Name the policy that was drawn, and who stood in for it.
+    """Name the policy that was drawn, and the fallback that answered for it.
 
     Examples
     --------
@@ -120,7 +123,7 @@ def _asked(wanted: str, answered: str, policy: str | None) -> tuple[str, bool]:
 
 
 def check_chains(recommenders: Mapping[str, Recommender]) -> None:
-    """Make sure that every fallback exists and no chain runs in a circle.
+    """Check that every fallback exists and that no chain has a cycle.
 
     Raises
     ------
@@ -135,7 +138,64 @@ def check_chains(recommenders: Mapping[str, Recommender]) -> None:
                 raise RecommenderError(f"the fallback chain {' → '.join(chain)} does not end")
 
 
-log = logging.getLogger(__name__)
+REFRESH_S = 10.0
+RETRY_S = 0.2
+"""How soon the catalogue is read again after a track that it lacked, or while it is empty."""
+
+
+class LiveRecommenders:
+    """The recommenders that serve, by name; rebuilt when the catalogue has grown.
+
+    Parameters
+    ----------
+    reader : CatalogueReader
+    build : callable of Catalogue
+        Returns all recommenders. If it raises for a catalogue that has grown, those built before go on serving.
+
+    Attributes
+    ----------
+    catalogue : Catalogue
+        For which they were built.
+    """
+
+    def __init__(self, reader: CatalogueReader, build: Callable[[Catalogue], list[Recommender]]) -> None:
+        self._reader = reader
+        self._build = build
+        self._refreshed_at_s = -REFRESH_S
+        self.catalogue = Catalogue([])
+        self._recommenders: Mapping[str, Recommender] = {}
+        self._is_outdated = True
+        self._refresh()
+
+    def for_tracks(self, tracks: NDArray[np.int64]) -> Mapping[str, Recommender]:
+        """Return the recommenders, after reading the catalogue again if one of the tracks is not in it."""
+        since_s = time.monotonic() - self._refreshed_at_s
+        if since_s > REFRESH_S or (since_s > RETRY_S and (self.catalogue.rows_of(tracks) < 0).any()):
+            self._refresh()
+        return self._recommenders
+
+    def refresh_if_empty(self) -> None:
+        """Read the catalogue again while it is empty: no request arrives that would cause it."""
+        if not len(self.catalogue) and time.monotonic() - self._refreshed_at_s > RETRY_S:
+            self._refresh()
+
+    def _refresh(self) -> None:
+        self._is_outdated |= self._reader.refresh() > 0
+        if self._is_outdated:
+            try:
+                self._rebuild()
+            except Exception:
+                if not self._recommenders:
+                    raise
+                log.exception("recommenders cannot be built for the new catalogue; those of the old one go on serving")
+        self._refreshed_at_s = time.monotonic()
+
+    def _rebuild(self) -> None:
+        catalogue = Catalogue(self._reader.tracks.values())
+        recommenders = {recommender.name: recommender for recommender in self._build(catalogue)}
+        check_chains(recommenders)
+        self.catalogue, self._recommenders, self._is_outdated = catalogue, recommenders, False
+
 
 FAILURES_IN_A_ROW = 5
 LEFT_OUT_S = 30.0
@@ -143,10 +203,10 @@ LOG_EVERY_S = 60.0
 
 
 class Breaker:
-    """What is known of one recommender's failures.
+    """The circuit breaker of one recommender.
 
-    After `FAILURES_IN_A_ROW` calls that raised it is left out for `LEFT_OUT_S`; then one call is tried, and another
-    failure leaves it out again.
+    After `FAILURES_IN_A_ROW` calls that raised it is open for `LEFT_OUT_S`: the recommender is not asked. Then one call
+    is tried, and another failure opens it again.
 
     Parameters
     ----------
@@ -184,15 +244,15 @@ class Breaker:
 
     @property
     def left_out(self) -> bool:
-        """Whether it is not asked at the moment."""
+        """Whether the recommender is not asked at the moment."""
         return self._clock() < self._left_out_until_s
 
     def succeeded(self) -> None:
-        """Note a call that gave answers."""
+        """Record a call that gave answers."""
         self._in_a_row = 0
 
     def failed(self, error: Exception) -> None:
-        """Count a call that raised, and log it with its traceback where the last one was logged long ago."""
+        """Count a call that raised; log it with its traceback, at most once in `LOG_EVERY_S`."""
         now_s = self._clock()
         self.failures += 1
         self._in_a_row += 1
@@ -234,13 +294,13 @@ class Guarded:
         self._breaker = breaker
 
     def recommend(self, batch: Batch) -> Answers:
-        """Return the recommender's answers; none where it raises or is left out."""
+        """Return the recommender's answers; no answers if it raises or is left out."""
         if self._breaker.left_out:
             return no_answers(len(batch))
         try:
             answers = self._recommender.recommend(batch)
             _check(answers, len(batch))
-        except Exception as error:  # noqa: BLE001 - whatever it is, it must not reach the other arms; it is logged
+        except Exception as error:  # noqa: BLE001 - no error may affect the other arms; it is logged
             self._breaker.failed(error)
             return no_answers(len(batch))
         self._breaker.succeeded()
@@ -248,7 +308,7 @@ class Guarded:
 
 
 class Guards:
-    """The breakers by name. They are kept when the recommenders are made anew for a catalogue that has grown.
+    """The breakers by name. They survive a rebuild of the recommenders for a catalogue that has grown.
 
     Attributes
     ----------
@@ -266,7 +326,7 @@ class Guards:
 
 
 def _check(answers: Answers, size: int) -> None:
-    """Refuse answers that would fail later, where they are put together with others' or listened to.
+    """Reject answers that would fail later, when they are merged with others or logged with a listen.
 
     Raises
     ------

@@ -1,13 +1,14 @@
-"""The factors that the learner published, ready to predict what a session will hear of any track.
+"""The learned factors and the pools of tracks that they score.
 
-What the factors expect of every track of each session's pool, artist discount included.
+A session is offered tracks of the genre it is in. Scoring such a pool costs a fortieth of scoring the catalogue. A
+genre of more than `MOST_TRACKS` tracks, or a catalogue without genres, is cut further, by artist.
 
-The discount is put into logits, so that the best track can be found without computing what is expected of the others:
-the fraction γ^k · σ(l) is σ(l') for ::
+The artist discount is folded into the logits, so the best track is found without evaluating σ for the others: the
+fraction γ^k · σ(l) is σ(l') with ::
 
     l' = k · log γ − log(1 + exp(−l) − γ^k)
 
-which is l where k is 0; so only the tracks of the artists that a session has heard need it.
+which is l where k is 0. Only the tracks of artists that the session has heard need it.
 """
 
 from __future__ import annotations
@@ -22,24 +23,90 @@ from scipy.special import expit
 
 from schemas.events import Model
 from services.recommender.catalogue import Catalogue
-from services.recommender.genre_pools import GenrePools
 from services.recommender.sessions import SessionsSoFar
 from streams.learner.models.factors import BIAS, Factors, read_factors
-from streams.learner.models.taste import ARTIST_DISCOUNT, eases, tastes, weights
+from streams.learner.models.taste import ARTIST_DISCOUNT, tastes, user_biases, weights
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
 
+MOST_TRACKS = 4_000
+"""Of a pool."""
+
+
+class GenrePools:
+    """Catalogue rows by pool, and within a pool by artist.
+
+    Attributes
+    ----------
+    order : ndarray of int64, shape (n,)
+        Rows, pool by pool.
+    start, size : ndarray of int64, shape (pools,)
+        Where each pool begins in `order`, and its number of tracks.
+    pool_of, place_of : ndarray of int64, shape (n,)
+        Pool of each row, and its place in `order`.
+    artist_start, artist_size : ndarray of int64, shape (groups,)
+        Where the tracks of one artist in one pool begin in `order`, and how many there are; see `groups`.
+
+    Examples
+    --------
+    >>> from schemas.events import Track
+    >>> genres = ["jazz", "rock", "jazz"]
+    >>> pools = GenrePools(Catalogue([Track(id_, f"a{id_}", None, genre, "x") for id_, genre in enumerate(genres)]))
+    >>> pools.order.tolist(), pools.size.tolist()
+    ([0, 2, 1], [2, 1])
+    """
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        n = len(catalogue)
+        per_genre = np.bincount(catalogue.genre_of, minlength=1)
+        parts = -(-per_genre // MOST_TRACKS)
+        part = catalogue.artist_of % np.maximum(parts[catalogue.genre_of], 1)
+        _, self.pool_of = np.unique(catalogue.genre_of * (int(parts.max(initial=0)) + 1) + part, return_inverse=True)
+        self.order: Ints = np.lexsort((catalogue.artist_of, self.pool_of))
+        self.place_of: Ints = np.empty(n, dtype=np.int64)
+        self.place_of[self.order] = np.arange(n)
+        self.size: Ints = np.bincount(self.pool_of, minlength=1)
+        self.start: Ints = np.cumsum(self.size) - self.size
+        self._artists = max(len(catalogue.artists), 1)
+        keys = (self.pool_of * self._artists + catalogue.artist_of)[self.order]
+        self._groups, self.artist_start, self.artist_size = np.unique(keys, return_index=True, return_counts=True)
+
+    def rows(self, pool: int) -> Ints:
+        """Return a pool's rows, shape (size of the pool,)."""
+        return self.order[self.start[pool] : self.start[pool] + self.size[pool]]
+
+    def groups(self, pools: Ints, artists: Ints) -> Ints:
+        """Return the index of the artist's group in the pool, shape (m,); -1 if the pool has no track of the artist."""
+        wanted = pools * self._artists + artists
+        at = np.minimum(np.searchsorted(self._groups, wanted), max(len(self._groups) - 1, 0))
+        return np.where(self._groups[at] == wanted, at, -1)
+
+    def of_sessions(self, so_far: SessionsSoFar) -> Ints:
+        """Return the pool of each session: the one with the highest sum of taste weights.
+
+        Returns
+        -------
+        ndarray of int64, shape (b,)
+        """
+        b, pools = len(so_far), len(self.size)
+        weight = weights(so_far.affinity, so_far.valid)
+        keys = np.arange(b)[:, None] * pools + self.pool_of[so_far.rows]
+        liked = np.bincount(keys.ravel(), weight.ravel(), minlength=b * pools).reshape(b, pools)
+        best: Ints = np.argmax(liked, axis=1)
+        return best
+
+
 class Taste(NamedTuple):
-    """What b sessions are after.
+    """The tastes of b sessions.
 
     Attributes
     ----------
     vectors : ndarray of float32, shape (b, d + 1)
-        Taste, and a 1 for the bias.
+        Taste vector, then a 1 for the track bias.
     user_bias : ndarray of float32, shape (b,)
-        How much easier to please than predicted.
+        Intercept of the listener: how much more is heard than predicted.
     """
 
     vectors: Floats
@@ -53,7 +120,7 @@ class FactorTable:
     ----------
     rows : ndarray of float32, shape (n, d + 1)
     pooled : ndarray of float32, shape (n, d + 1)
-        The same in the order of the pools.
+        The same, ordered by pool.
     """
 
     def __init__(self, factors: Factors, catalogue: Catalogue, pools: GenrePools) -> None:
@@ -63,7 +130,7 @@ class FactorTable:
         self.pooled: Floats = self.rows[pools.order]
 
     def taste(self, so_far: SessionsSoFar) -> Taste:
-        """Return the taste after each session's last listen."""
+        """Return the taste of each session after its last listen."""
         at = np.arange(len(so_far)), so_far.last()
         parts = self.rows[so_far.rows]
         vectors, weight = parts[..., :BIAS], weights(so_far.affinity, so_far.valid)
@@ -74,17 +141,17 @@ class FactorTable:
         evidence[:, 0] = 0
         taste = np.ones((len(so_far), parts.shape[-1]), dtype=np.float32)
         taste[:, :BIAS] = after[at]
-        return Taste(taste, eases(logits, so_far.affinity, evidence)[at])
+        return Taste(taste, user_biases(logits, so_far.affinity, evidence)[at])
 
     def predict(self, taste: Taste, sessions: Ints, rows: Ints) -> Floats:
-        """Return the predicted affinity of tracks by sessions, shape (m,); the artist discount is not in it."""
+        """Return the predicted affinity of tracks by sessions, shape (m,), without the artist discount."""
         logits = np.vecdot(taste.vectors[sessions], self.rows[rows])
         affinity: Floats = expit(logits + taste.user_bias[sessions])
         return affinity
 
 
 class ServedFactors:
-    """A snapshot and its table for the catalogue; the table is made anew where the catalogue has grown.
+    """A snapshot and its table for the catalogue; the table is rebuilt when the catalogue has grown.
 
     Parameters
     ----------
@@ -117,14 +184,14 @@ def factors_of(model: Model) -> ServedFactors:
     return ServedFactors(read_factors(model.body))
 
 
-TAKEN = np.float32(-np.inf)
-"""Of a track that the session has had."""
+HEARD = np.float32(-np.inf)
+"""Logit of a track that the session has heard."""
 _LOWEST = np.float32(-80.0)
-"""Below, exp(−l) would leave the range of single precision."""
+"""Logits are clipped here: exp(−l) would overflow single precision."""
 
 
 class PoolLogits:
-    """Logits of b sessions, each over its own pool.
+    """Logits of b sessions, each over the tracks of its own pool.
 
     Parameters
     ----------
@@ -133,7 +200,7 @@ class PoolLogits:
     taste : Taste
     pools : GenrePools
     catalogue : Catalogue
-        Of which the pools are.
+        The catalogue of the pools.
 
     Attributes
     ----------
@@ -163,7 +230,7 @@ class PoolLogits:
         self.pools = pools.of_sessions(so_far)
         self._all = pools
         self._catalogue = catalogue
-        self._ease = taste.user_bias
+        self._user_bias = taste.user_bias
         by_pool = np.argsort(self.pools, kind="stable")
         sizes = pools.size[self.pools[by_pool]]
         ends = np.cumsum(sizes)
@@ -184,30 +251,32 @@ class PoolLogits:
         self._discount(so_far)
 
     def best(self) -> tuple[Ints, Floats, Ints]:
-        """Return each session's best track as a row, what is expected of it, and how many tracks are free."""
+        """Return each session's best track as a row, its predicted fraction, and the number of unheard tracks."""
         b = len(self.pools)
-        rows, logits, free = np.full(b, -1), np.full(b, TAKEN), np.zeros(b, dtype=np.int64)
+        rows, logits, free = np.full(b, -1), np.full(b, HEARD), np.zeros(b, dtype=np.int64)
         for pool, members, of_members in self._of_pools:
             columns = np.argmax(of_members, axis=1)
             logits[members] = of_members[np.arange(len(members)), columns]
             rows[members] = self._all.rows(pool)[columns]
-            free[members] = np.count_nonzero(of_members != TAKEN, axis=1)
-        return np.where(free > 0, rows, -1), expit(logits + self._ease), free
+            free[members] = np.count_nonzero(of_members != HEARD, axis=1)
+        return np.where(free > 0, rows, -1), expit(logits + self._user_bias), free
 
     def free_rows(self, session: int) -> Ints:
-        """Return the rows of the tracks that a session has not had."""
+        """Return the rows of the pool's tracks that a session has not heard."""
         rows = self._all.rows(int(self.pools[session]))
         begin = self._begin[session] + self._all.start[self.pools[session]]
-        free: Ints = rows[self._flat[begin : begin + len(rows)] != TAKEN]
+        free: Ints = rows[self._flat[begin : begin + len(rows)] != HEARD]
         return free
 
     def expected(self, sessions: Ints, rows: Ints) -> Floats:
-        """Return the expected fraction of tracks in their session's pool, shape (m,); 0 for one that it has had."""
-        fractions: Floats = expit(self._flat[self._begin[sessions] + self._all.place_of[rows]] + self._ease[sessions])
+        """Return the predicted fraction of tracks in their session's pool, shape (m,); 0 for one already heard."""
+        fractions: Floats = expit(
+            self._flat[self._begin[sessions] + self._all.place_of[rows]] + self._user_bias[sessions]
+        )
         return fractions
 
     def _discount(self, so_far: SessionsSoFar) -> None:
-        """Put the artist discount and what was heard into the logits."""
+        """Fold the artist discount into the logits and mark heard tracks."""
         pools, catalogue = self._all, self._catalogue
         artists = len(catalogue.artists)
         keys, counts = np.unique(so_far.session_of * artists + catalogue.artist_of[so_far.heard], return_counts=True)
@@ -217,9 +286,9 @@ class PoolLogits:
         sizes = pools.artist_size[group]
         within = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         at = np.repeat(self._begin[session] + pools.artist_start[group], sizes) + within
-        count, user_bias = np.repeat(counts, sizes), np.repeat(self._ease[session], sizes)
+        count, user_bias = np.repeat(counts, sizes), np.repeat(self._user_bias[session], sizes)
         kept = (ARTIST_DISCOUNT ** np.arange(int(counts.max(initial=0)) + 1)).astype(np.float32)[count]
         logits = np.maximum(self._flat[at] + user_bias, _LOWEST)
         self._flat[at] = np.log(kept) - np.log(1 + np.exp(-logits) - kept) - user_bias
         here = pools.pool_of[so_far.heard] == self.pools[so_far.session_of]
-        self._flat[self._begin[so_far.session_of[here]] + pools.place_of[so_far.heard[here]]] = TAKEN
+        self._flat[self._begin[so_far.session_of[here]] + pools.place_of[so_far.heard[here]]] = HEARD

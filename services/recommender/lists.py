@@ -1,12 +1,10 @@
-"""Lists of tracks that a batch job made: a track's neighbours, a listener's own list.
+"""Lists of tracks from a batch job (see `services.lists`): the neighbours of a track, the list of a listener.
 
-`contextual`: one of the last track's neighbours, all alike (Botify's `Contextual`).
+`contextual`: a neighbour of the last track, drawn uniformly (Botify's `Contextual`).
 
-The neighbours come from a batch job, see `services.lists`. Cost: about 0.6 µs a recommendation at batch 64.
+`indexed`: a track of the listener's own list, drawn uniformly (Botify's `Indexed`).
 
-`indexed`: a track of the list that a batch job made for the listener, all alike (Botify's `Indexed`).
-
-See `services.lists` for the job. Cost: about 0.6 µs a recommendation at batch 64.
+Cost of either: about 0.6 µs a recommendation at batch 64.
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ from services.recommender.protocol import NO_ANSWER, Answers, Batch, RandomStrea
 
 NEIGHBOURS = "neighbours"
 USER_LISTS = "user-lists"
-"""Names of the two models."""
+"""Names of the two models that the batch job publishes."""
 
 NO_TRACK = -1
 _HEADER = struct.Struct("<4sII")
@@ -34,18 +32,18 @@ _MAGIC = b"BLS1"
 
 
 class Lists:
-    """A short list of tracks for each key, best first.
+    """A list of tracks for each key, best first.
 
     As bytes, little-endian::
 
-        "BLS1" | n u32 | k u32 | keys, n of i64, ascending | tracks, n rows of k of i32, the rest of a row is -1
+        "BLS1" | n u32 | k u32 | keys, n of i64, ascending | tracks, n rows of k of i32, padded with -1
 
     Parameters
     ----------
     keys : ndarray of int64, shape (n,)
         Tracks or listeners, ascending.
     tracks : ndarray of int32, shape (n, k), k at least 1
-        Each row's tracks, then `NO_TRACK` to the end.
+        Each row's tracks, padded with `NO_TRACK`.
 
     Examples
     --------
@@ -72,13 +70,13 @@ class Lists:
         ----------
         keys : ndarray of int64, shape (m,)
         most : int, optional
-            How many tracks of each list are wanted; by default all.
+            Return at most so many tracks of each list; by default all.
 
         Returns
         -------
         tracks : ndarray of int64, shape (m, min(k, most))
         sizes : ndarray of int64, shape (m,)
-            How long each whole list is; 0 for a key without one.
+            Length of each whole list; 0 for a key without one.
         """
         if not len(self):
             return np.full((len(keys), 1), NO_TRACK), np.zeros(len(keys), dtype=np.int64)
@@ -97,7 +95,7 @@ class Lists:
         Raises
         ------
         RecommenderError
-            The bytes are something else.
+            The bytes are not a list.
         """
         if len(raw) < _HEADER.size:
             raise RecommenderError(f"{len(raw)} bytes are no lists; build them again with `botify lists build`")
@@ -114,21 +112,21 @@ class Lists:
 NO_LISTS = Lists(np.empty(0, dtype=np.int64), np.empty((0, 1), dtype=np.int32))
 
 LatestLists = Callable[[], Lists]
-"""Gives the newest lists; empty before there were any."""
+"""Returns the newest lists; empty before the first."""
 
 
 def lists_of(model: Model) -> Lists:
-    """Read lists that came as a model."""
+    """Decode lists from a model record."""
     return Lists.from_bytes(model.body)
 
 
 def latest(followed: ModelHandle[Lists]) -> LatestLists:
-    """Return what a recommender asks for its lists."""
+    """Return a callable that gives the newest lists."""
     return lambda: followed.current or NO_LISTS
 
 
 def draw_evenly(tracks: NDArray[np.int64], sizes: NDArray[np.int64], keys: Keys, stream: int) -> Answers:
-    """Draw one of each list's tracks, all alike; no answer from an empty list.
+    """Draw one of each list's tracks uniformly; no answer from an empty list.
 
     Parameters
     ----------
@@ -145,7 +143,7 @@ def draw_evenly(tracks: NDArray[np.int64], sizes: NDArray[np.int64], keys: Keys,
 
 
 class Contextual:
-    """Uniform over the neighbours of the track just heard, liked or not.
+    """Uniform over the neighbours of the track just heard, whether liked or not.
 
     Parameters
     ----------

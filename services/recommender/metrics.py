@@ -1,4 +1,4 @@
-"""What the recommender service counts, for Prometheus; read when Prometheus asks."""
+"""The recommender service's metrics, collected when Prometheus scrapes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from services.recommender.service import RecommenderService
 
 
 class RecommenderMetrics(Collector):
-    """The counters of a service, and what it serves from.
+    """The counters of a service, its breakers and its models.
 
     Parameters
     ----------

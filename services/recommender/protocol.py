@@ -1,4 +1,4 @@
-"""What a recommender is: arrays in, tracks and propensities out."""
+"""The recommender protocol: arrays in, tracks and propensities out."""
 
 from __future__ import annotations
 
@@ -47,19 +47,19 @@ class RandomStream(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Requests to be answered together.
+    """Requests that are answered in one call.
 
     Attributes
     ----------
     requests : sequence of RecommendationRequest, length n
     states : sequence of UserState or None, length n
-        What Redis knew of each listener; None for one never heard.
+        State of each listener in Redis; None for one without listens.
     tracks : ndarray of int64, shape (n,)
         The track just heard.
     keys : ndarray of uint64, shape (n,)
         Keys of all randomness, from the request ids: a replayed request gets the same answer from the same state.
     likes : sequence of Likes or None, length n
-        What each listener liked before; None for one who never liked anything.
+        What each listener liked before; None for one without likes.
     """
 
     requests: Sequence[RecommendationRequest]
@@ -75,7 +75,7 @@ class Batch:
         states: Sequence[UserState | None],
         likes: Sequence[Likes | None] | None = None,
     ) -> Batch:
-        """Gather the arrays; without `likes`, nobody has any."""
+        """Build the arrays; without `likes`, no listener has any."""
         tracks = np.array([request.track for request in requests], dtype=np.int64)
         keys = keys_of_texts([request.request_id for request in requests])
         return cls(requests, states, tracks, keys, [None] * len(requests) if likes is None else likes)
@@ -96,7 +96,7 @@ class Batch:
 
 
 class Answers(NamedTuple):
-    """One answer a request.
+    """One answer for each request.
 
     Attributes
     ----------
@@ -107,7 +107,7 @@ class Answers(NamedTuple):
     candidates : ndarray of int64, shape (n,), or None
         How many tracks each was chosen from; None where the recommender does not say.
     policies : sequence of str, length n, or None
-        Which policy chose, of a recommender that mixes several.
+        Which policy chose, for a recommender that mixes several.
     """
 
     tracks: NDArray[np.int64]
@@ -117,16 +117,16 @@ class Answers(NamedTuple):
 
 
 def no_answers(size: int) -> Answers:
-    """Return what a recommender says that has no answer to any of so many requests."""
+    """Return `size` answers that are all `NO_ANSWER`."""
     return Answers(np.full(size, NO_ANSWER, dtype=np.int64), np.zeros(size))
 
 
 class Recommender(Protocol):
-    """A policy. It keeps no state of a listener: that is in the request and in `states`."""
+    """A policy. It keeps no state of a listener: the state is in the batch."""
 
     name: str
     fallback: str | None
-    """Name of the recommender that answers where this one cannot."""
+    """Name of the recommender that answers if this one cannot."""
 
     def recommend(self, batch: Batch) -> Answers:
         """Answer every request of the batch."""

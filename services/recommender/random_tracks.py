@@ -1,4 +1,4 @@
-"""`random`: any track of the catalogue, all alike (Botify's `Random`).
+"""`random`: a track of the catalogue, drawn uniformly (Botify's `Random`).
 
 Cost: about 0.3 µs a recommendation at batch 64.
 """

@@ -1,8 +1,10 @@
-"""All recommenders, made for the catalogue as it is, and made anew when it has grown."""
+"""The registry: one entry for each recommender, and how all of them are built for a catalogue.
+
+The service rebuilds them when the catalogue has grown; see `LiveRecommenders` in `dispatch`.
+"""
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,14 +13,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.catalogue import CatalogueReader
 from schemas.events import Model
 from services.recommender.bandit import POLICIES, Bandit, Mix, Results
+from services.recommender.candidates import LatestGraph, ServedGraph, graph_of
 from services.recommender.catalogue import Catalogue
-from services.recommender.dispatch import check_chains
-from services.recommender.factors import LatestFactors, ServedFactors, factors_of
-from services.recommender.genre_pools import GenrePools
-from services.recommender.item_to_item import I2I, I2IStream, LatestGraph, ServedGraph, graph_of
+from services.recommender.factors import GenrePools, LatestFactors, ServedFactors, factors_of
+from services.recommender.item_to_item import I2I, I2IStream
 from services.recommender.lists import Contextual, Indexed, LatestLists
 from services.recommender.memory import Memory
 from services.recommender.protocol import RandomStream, Recommender
@@ -29,79 +29,22 @@ from services.recommender.sticky_artist import StickyArtist, StickyArtistMixed
 from services.recommender.sticky_norepeat import StickyNoRepeat
 from services.recommender.toppop import TopPop
 
-log = logging.getLogger(__name__)
-
-LOOK_EVERY_S = 10.0
-LOOK_AGAIN_S = 0.2
-"""How soon the topic is looked at again for a track that was not there, or for the first one."""
-
-Make = Callable[[Catalogue], list[Recommender]]
-
-
-class RecommenderRegistry:
-    """Recommenders by name, for a catalogue that only grows.
-
-    Parameters
-    ----------
-    reader : CatalogueReader
-    make : callable of Catalogue
-        Makes every recommender. Where it raises for a catalogue that has grown, those made before go on serving.
-    """
-
-    def __init__(self, reader: CatalogueReader, make: Make) -> None:
-        self._reader = reader
-        self._make = make
-        self._looked_at = -LOOK_EVERY_S
-        self.catalogue = Catalogue([])
-        self.recommenders: Mapping[str, Recommender] = {}
-        self._outdated = True
-        self._look()
-
-    def serve(self, tracks: NDArray[np.int64]) -> Mapping[str, Recommender]:
-        """Return the recommenders, after a look at the topic where one of the tracks is not known yet."""
-        since = time.monotonic() - self._looked_at
-        if since > LOOK_EVERY_S or (since > LOOK_AGAIN_S and (self.catalogue.rows_of(tracks) < 0).any()):
-            self._look()
-        return self.recommenders
-
-    def look_for_the_first_track(self) -> None:
-        """Look at the topic where the catalogue is empty, as nobody asks about a track then."""
-        if not len(self.catalogue) and time.monotonic() - self._looked_at > LOOK_AGAIN_S:
-            self._look()
-
-    def _look(self) -> None:
-        self._outdated |= self._reader.refresh() > 0
-        if self._outdated:
-            try:
-                self._make_anew()
-            except Exception:
-                if not self.recommenders:
-                    raise
-                log.exception("recommenders cannot be made for the new catalogue; those of the old one go on")
-        self._looked_at = time.monotonic()
-
-    def _make_anew(self) -> None:
-        catalogue = Catalogue(self._reader.tracks.values())
-        recommenders = {recommender.name: recommender for recommender in self._make(catalogue)}
-        check_chains(recommenders)
-        self.catalogue, self.recommenders, self._outdated = catalogue, recommenders, False
-
 
 @dataclass(frozen=True, slots=True)
 class RecommenderInputs:
-    """Where recommenders get what they do not find in a request: each is called for the newest.
+    """What recommenders read besides the request: each callable returns the newest value.
 
     Attributes
     ----------
     top : callable returning ndarray of int64
         The most popular tracks.
     neighbours, user_lists : callable returning Lists
-        What the batch job made.
+        Lists from the batch job.
     factors, graph : callable returning a snapshot, or None before the first
     policy_results : callable returning a mapping
-        What sessions under each policy came to.
+        Sum of time and number of ended sessions, by policy.
     clock : callable
-        Seconds, by which these are read again.
+        Seconds; says when the policy results are read again.
     """
 
     top: Callable[[], NDArray[np.int64]]
@@ -252,18 +195,18 @@ RECOMMENDERS: dict[str, RegistryEntry] = {
 
 
 class RecommenderFactory:
-    """Makes all recommenders for a catalogue, and gets snapshots ready for it before they are served.
+    """Builds all recommenders for a catalogue, and prepares snapshots for it before they are served.
 
     Parameters
     ----------
     guard : callable of Recommender, optional
-        What is put around each, those that `mix` asks included; see `Guards`.
+        Wraps each recommender, including those that `mix` asks; see `Guards`.
     """
 
     def __init__(self, guard: Callable[[Recommender], Recommender] = lambda recommender: recommender) -> None:
         self._guard = guard
         nothing = Catalogue([])
-        # one value, because the thread that follows the models reads it
+        # one value, because the thread that reads the models uses it
         self._served = nothing, GenrePools(nothing)
 
     def make(self, catalogue: Catalogue, sources: RecommenderInputs) -> list[Recommender]:
@@ -277,13 +220,13 @@ class RecommenderFactory:
         return list(made.values())
 
     def factors(self, model: Model) -> ServedFactors:
-        """Read a snapshot of the factors; in the thread that follows the models."""
+        """Read a snapshot of the factors; runs in the thread that reads the models."""
         served = factors_of(model)
         served.table(*self._served)
         return served
 
     def graph(self, model: Model) -> ServedGraph:
-        """Read a snapshot of the item graph; in the thread that follows the models."""
+        """Read a snapshot of the item graph; runs in the thread that reads the models."""
         served = graph_of(model)
         served.of(self._served[0])
         return served

@@ -1,24 +1,24 @@
-"""`fism`: the track of the session's genre that the learned factors expect to be heard most.
+"""`fism`: the unheard track of the session's genre with the highest predicted fraction.
 
-For every track j of the pool that the session has not had ::
+For every track j of the pool that the session has not heard ::
 
-    value_j = σ(b_j + ease + ⟨z, x_j⟩) · γ ** (the session's listens of j's artist)
+    value_j = σ(b_j + u + ⟨z, x_j⟩) · γ ** (the session's listens of j's artist)
 
-and the answer is the one with the highest value, or with a probability of `EXPLORE` any of them, all alike: without
-that, what is never offered is never learned. The vectors x, the taste z and the ease are those of
-`streams.learner.models`; the pool is that of `genre_pools`, which keeps a look at every candidate affordable.
+and the answer is the one with the highest value, or with probability `EXPLORE` one of them drawn uniformly: a track
+that is never recommended is never learned. The vectors x, the taste z and the user bias u are those of
+`streams.learner.models`; pools bound the number of candidates, see `factors`.
 
 Cost: about 25 µs a recommendation at batch 64, in sessions of 50 tracks.
 
-`rerank`: the best of what `fism`, `memory` and `i2i_stream` would offer, by one measure.
+`rerank`: the best of the candidates of `fism`, `memory` and `i2i_stream`, ranked by one value.
 
 For each candidate ::
 
     value = predicted affinity · γ ** (the session's listens of its artist)
 
 with the prediction of the factors (see `fism`); for a track that the listener liked before, the mean of that and of
-the remembered fraction times match (see `memory`). The answer is the candidate of the highest value, or with a
-probability of `EXPLORE` any of the pool. Without a snapshot of the factors there is no answer.
+the remembered fraction times match (see `memory`). The answer is the candidate with the highest value, or with
+probability `EXPLORE` any of the pool. Without a snapshot of the factors there is no answer.
 
 Cost: about 35 µs a recommendation at batch 64, in sessions of 50 tracks.
 """
@@ -31,12 +31,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.keyed_random import integers, uniform
-from services.recommender.candidates import Candidates, best_of_sessions, discounted, not_heard
+from services.recommender.candidates import (
+    Candidates,
+    LatestGraph,
+    best_of_sessions,
+    discounted,
+    liked_before,
+    liked_together,
+    not_heard,
+)
 from services.recommender.catalogue import Catalogue
-from services.recommender.factors import FactorTable, LatestFactors, PoolLogits, Taste
-from services.recommender.genre_pools import GenrePools
-from services.recommender.item_to_item import LatestGraph, liked_together
-from services.recommender.memory import liked_before
+from services.recommender.factors import FactorTable, GenrePools, LatestFactors, PoolLogits, Taste
 from services.recommender.protocol import NO_ANSWER, Answers, Batch, RandomStream, no_answers
 from services.recommender.sessions import SessionsSoFar, sessions_so_far
 
@@ -52,21 +57,21 @@ class Best(NamedTuple):
     Attributes
     ----------
     rows : ndarray of int64
-        The catalogue's row; -1 where the session has heard nothing or everything.
+        Row in the catalogue; -1 if the session has heard nothing, or all of the pool.
     values : ndarray of float32
-        Expected fraction, artist discount included.
+        Predicted fraction, artist discount included.
     pools : ndarray of int64
     free : ndarray of int64
-        Tracks of the pool that the session has not had.
-    tries : ndarray of int64
-        A row of the pool drawn from all of those where the session explores, else -1.
+        Number of tracks of the pool that the session has not heard.
+    explored : ndarray of int64
+        A row drawn uniformly from the unheard tracks of the pool if the session explores, else -1.
     """
 
     rows: Ints
     values: Floats
     pools: Ints
     free: Ints
-    tries: Ints
+    explored: Ints
 
 
 class Fism:
@@ -95,7 +100,7 @@ class Fism:
         self._factors = factors
 
     def recommend(self, batch: Batch) -> Answers:
-        """Choose for each request; no answer before the first snapshot, or where the pool is used up."""
+        """Choose for each request; no answer before the first snapshot, or if all of the pool was heard."""
         factors = self._factors()
         if factors is None or not len(self._catalogue):
             return no_answers(len(batch))
@@ -107,31 +112,31 @@ class Fism:
 
 
 def best_of_pools(batch: Batch, so_far: SessionsSoFar, logits: PoolLogits) -> Best:
-    """Return the best track of each session's pool, and a try for those that explore."""
+    """Return the best track of each session's pool, and a random one for sessions that explore."""
     rows, values, free = logits.best()
     begun = so_far.valid[:, 0]
     best = Best(np.where(begun, rows, -1), values, logits.pools, np.where(begun, free, 0), np.full(len(so_far), -1))
     for session in np.flatnonzero((uniform(batch.keys, RandomStream.EXPLORE) < EXPLORE) & (best.free > 0)).tolist():
         chosen = integers(batch.keys[session : session + 1], RandomStream.EXPLORED_TRACK, int(best.free[session]))
-        best.tries[session] = logits.free_rows(session)[chosen[0]]
+        best.explored[session] = logits.free_rows(session)[chosen[0]]
     return best
 
 
 def answers_of(best: Best, catalogue: Catalogue, pools: GenrePools) -> Answers:
-    """Answer with the best, or with the try where there is one."""
-    chosen = np.where(best.tries >= 0, best.tries, best.rows)
+    """Answer with the explored track if there is one, else with the best."""
+    chosen = np.where(best.explored >= 0, best.explored, best.rows)
     there = chosen >= 0
-    by_trying = (pools.pool_of[chosen] == best.pools) * (EXPLORE / np.maximum(best.free, 1))
-    by_being_best = (chosen == best.rows) * np.where(best.free > 0, 1 - EXPLORE, 1.0)
+    by_exploring = (pools.pool_of[chosen] == best.pools) * (EXPLORE / np.maximum(best.free, 1))
+    by_value = (chosen == best.rows) * np.where(best.free > 0, 1 - EXPLORE, 1.0)
     return Answers(
         np.where(there, catalogue.tracks[chosen], NO_ANSWER),
-        np.where(there, by_trying + by_being_best, 0.0),
+        np.where(there, by_exploring + by_value, 0.0),
         best.free,
     )
 
 
 class Rerank:
-    """All candidates by one measure.
+    """Best of all candidates by one value.
 
     Parameters
     ----------
@@ -176,7 +181,7 @@ class Rerank:
     def _others(
         self, batch: Batch, so_far: SessionsSoFar, table: FactorTable, taste: Taste, logits: PoolLogits
     ) -> Candidates:
-        """Value what is remembered, and what the graph leads to outside of the pools: inside, all are valued."""
+        """Value remembered tracks, and neighbours outside of the pools: those inside have a value already."""
         catalogue, pool_of = self._catalogue, self._pools.pool_of
         liked = liked_before(batch, so_far, catalogue)
         near = liked_together(so_far, catalogue, self._graph())
@@ -191,7 +196,7 @@ class Rerank:
     def _predicted(
         self, candidates: Candidates, remembered: float, so_far: SessionsSoFar, table: FactorTable, taste: Taste
     ) -> Candidates:
-        """Value tracks outside of the pools, `remembered` being the weight of the score that they have."""
+        """Value tracks outside of the pools; `remembered` is the weight of the score that they already have."""
         free = not_heard(candidates, so_far, self._catalogue)
         predicted = table.predict(taste, free.sessions, free.rows)
         scores = remembered * free.scores + (1 - remembered) * predicted

@@ -1,37 +1,36 @@
-"""The service: polls a batch of requests, reads their listeners' states, answers, replies.
+"""The service: polls a batch of requests, reads their listeners' states, dispatches, replies and commits.
 
     requests ──decode, deadline──► Batch ──experiments──► recommenders ──► recommendations, keyed by user
 
-Delivery is at least once, see `delivery`. A request past its deadline is answered by nobody, and counted. One that
-cannot be decoded goes to the dead letters.
+Delivery is at least once: a request's offset is committed only after the broker has acknowledged the answer. A service
+that dies therefore answers some requests twice; the client recognises the copy by its request id and drops it. A
+request past its deadline is counted and not answered. One that cannot be decoded becomes a dead letter.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from core.errors import RejectedMessageError
 from core.kafka.config import consumer_config, is_retriable, producer_config
 from core.settings import Settings
 from core.telemetry import DurationHistogram
 from schemas.codec import Codec
-from schemas.dead_letters import MAX_BYTES
+from schemas.dead_letters import MAX_BYTES, dead_letter_headers
 from schemas.events import Recommendation, RecommendationRequest
 from schemas.models import ModelReader
 from schemas.topics import Topics
 from schemas.validation import check
 from services.errors import RecommenderError
 from services.experiments import Experiments
-from services.recommender.delivery import Delivery
-from services.recommender.dispatch import Breaker, answer
+from services.recommender.dispatch import Breaker, LiveRecommenders, answer
 from services.recommender.protocol import NO_ANSWER, Batch
-from services.recommender.registry import RecommenderRegistry
 from services.recommender.sessions import PendingListens
 from streams.folds.likes import Likes
 from streams.folds.users import UserState
@@ -46,9 +45,113 @@ Rejected = tuple[Message, RejectedMessageError]
 COMMIT_EVERY_S = 1.0
 
 
+MAX_UNACKNOWLEDGED = 20_000
+POLL_S = 0.05
+
+
+@dataclass(slots=True)
+class _Batch:
+    offsets: dict[tuple[str, int], int]
+    waiting: int
+
+
+class Delivery:
+    """Sends batches of answers and commits the requests' offsets behind them.
+
+    Parameters
+    ----------
+    consumer : confluent_kafka.Consumer
+    producer : confluent_kafka.Producer
+    topic, dead_letters : str
+        Topics of the answers and of the dead letters.
+    """
+
+    def __init__(self, consumer: Consumer, producer: Producer, topic: str, dead_letters: str) -> None:
+        self._consumer = consumer
+        self._producer = producer
+        self._topic = topic
+        self._dead_letters = dead_letters
+        self._batches: deque[_Batch] = deque()
+        self._unacknowledged = 0
+        self._committable: dict[tuple[str, int], int] = {}
+        self._refused: KafkaError | None = None
+
+    def send(
+        self,
+        requests: Sequence[Message],
+        answers: Sequence[tuple[bytes, bytes]],
+        rejected: Sequence[tuple[Message, RejectedMessageError]] = (),
+    ) -> None:
+        """Send the answers (key, value) to a batch of requests, and its dead letters.
+
+        Waits while more than `MAX_UNACKNOWLEDGED` records are unacknowledged.
+
+        Raises
+        ------
+        RecommenderError
+            A broker refused an answer; requests since the last commit are answered again after a restart.
+        """
+        batch = _Batch({}, len(answers) + len(rejected))
+        for request in requests:
+            batch.offsets[request.topic(), request.partition()] = request.offset() + 1
+        self._batches.append(batch)
+        self._unacknowledged += batch.waiting
+
+        def on_delivery(error: KafkaError | None, _: Message) -> None:
+            batch.waiting -= 1
+            self._unacknowledged -= 1
+            if error is not None:
+                self._refused = error
+
+        produce = self._producer.produce
+        for key, value in answers:
+            produce(self._topic, key=key, value=value, on_delivery=on_delivery)
+        for message, reason in rejected:
+            origin = message.topic(), message.partition(), message.offset()
+            produce(
+                self._dead_letters,
+                key=message.key(),
+                value=message.value(),
+                headers=dead_letter_headers(*origin, message.headers(), reason),
+                on_delivery=on_delivery,
+            )
+        self.poll()
+        while self._unacknowledged > MAX_UNACKNOWLEDGED:
+            self.poll(POLL_S)
+
+    def poll(self, wait_s: float = 0.0) -> None:
+        """Handle acknowledgements.
+
+        Raises
+        ------
+        RecommenderError
+            A broker refused an answer.
+        """
+        self._producer.poll(wait_s)
+        if self._refused is not None:
+            raise RecommenderError(f"an answer or dead letter was not accepted by the brokers: {self._refused.str()}")
+        while self._batches and self._batches[0].waiting == 0:
+            self._committable.update(self._batches.popleft().offsets)
+
+    def commit(self, *, wait: bool = False) -> None:
+        """Commit acknowledged requests; with `wait`, flush everything first and wait for the broker."""
+        if wait:
+            self._producer.flush(30.0)
+            self.poll()
+        if self._committable:
+            offsets = [TopicPartition(topic, partition, at) for (topic, partition), at in self._committable.items()]
+            self._committable = {}
+            self._consumer.commit(offsets=offsets, asynchronous=not wait)
+
+    def forget(self) -> None:
+        """Drop what is not committed: another member owns the partitions now."""
+        self._batches.clear()
+        self._committable.clear()
+
+
 @dataclass(slots=True)
 class RecommenderCounters:
-    """What the service has done since it started."""
+    """What the service has counted since it started."""
 
     answered: int = 0
     fallbacks: int = 0
@@ -66,12 +169,12 @@ class RecommenderService:
     settings : Settings
     codec : Codec
     reader : StateReader
-    registry : RecommenderRegistry
+    recommenders : LiveRecommenders
     experiments : Experiments
     models : ModelReader
-        What the recommenders follow; closed with the service.
+        The models that recommenders serve from; closed with the service.
     breakers : mapping of name to Breaker
-        Those of the recommenders.
+        The recommenders' circuit breakers.
 
     Attributes
     ----------
@@ -79,14 +182,14 @@ class RecommenderService:
     answers : collections.Counter of str
         Answers by the recommender that gave them.
     asked, fallbacks : collections.Counter of str
-        Answers by the policy that they were wanted of, and those of them that another one gave. A policy of `mix` is
-        one by itself: `mix/rerank`.
+        Answers by the policy that the request was assigned to, and those that a fallback gave. Each policy of `mix`
+        is counted by itself: `mix/rerank`.
     durations : DurationHistogram
-        From a request's record timestamp to its answer.
+        From the request's record timestamp to its answer.
     assigned : bool
-        Whether the group has said which partitions are this member's, which may be none.
+        Whether the group has assigned partitions to this member; the assignment may be empty.
     redis_problem : str | None
-        Why the listeners' states could not be read when they were last asked for.
+        Why the last read of the listeners' states failed.
     """
 
     def __init__(
@@ -94,7 +197,7 @@ class RecommenderService:
         settings: Settings,
         codec: Codec,
         reader: StateReader,
-        registry: RecommenderRegistry,
+        recommenders: LiveRecommenders,
         experiments: Experiments,
         models: ModelReader,
         breakers: Mapping[str, Breaker],
@@ -102,7 +205,7 @@ class RecommenderService:
         topics = Topics.of(settings)
         self._codec = codec
         self._reader = reader
-        self._registry = registry
+        self._recommenders = recommenders
         self._experiments = experiments
         self.models = models
         self.breakers = breakers
@@ -133,12 +236,12 @@ class RecommenderService:
         self._committed_at = time.monotonic()
 
     def step(self, wait_s: float = 0.2) -> int:
-        """Answer what has come; return how many requests that were.
+        """Answer one batch of requests; return how many messages it had.
 
         Raises
         ------
         RecommenderError
-            Kafka cannot be read from or written to any more.
+            Kafka can no longer be read from or written to.
         """
         messages = self._receive(wait_s)
         if messages:
@@ -147,7 +250,7 @@ class RecommenderService:
             self._delivery.send(messages, answers, rejected)
         else:
             self._delivery.poll()
-            self._registry.look_for_the_first_track()
+            self._recommenders.refresh_if_empty()
             if self.redis_problem is not None:
                 self._states_and_likes(self._unread)
         if time.monotonic() - self._committed_at > COMMIT_EVERY_S:
@@ -164,8 +267,8 @@ class RecommenderService:
             self.models.close()
 
     def problem(self) -> str | None:
-        """Return what keeps it from answering; a `Probe`. All models that the topic had were taken before it joined."""
-        if not len(self._registry.catalogue):
+        """Return what keeps the service from answering; a `Probe`. It has read all models before it joins the group."""
+        if not len(self._recommenders.catalogue):
             return "the catalogue is empty; `botify world publish` or a simulation fills it"
         return self.redis_problem if self.assigned else "the group has not assigned partitions yet"
 
@@ -181,7 +284,7 @@ class RecommenderService:
         self._delivery.forget()
 
     def _receive(self, wait_s: float) -> list[Message]:
-        """Wait for one message, then take all that are there: `consume` alone would wait for a full batch."""
+        """Wait for one message, then take all that have arrived: `consume` alone would wait for a full batch."""
         try:
             messages = self._consumer.consume(1, wait_s)
             if messages:
@@ -191,7 +294,7 @@ class RecommenderService:
         return [message for message in messages if _is_data(message.error())]
 
     def _take(self, messages: Sequence[Message]) -> tuple[list[RecommendationRequest], list[Message], list[Rejected]]:
-        """Decode, and set aside what is bad or too late."""
+        """Decode and validate; separate invalid and expired requests."""
         requests, taken, rejected, expired = [], [], [], []
         now_ms = time.time() * 1000
         for message in messages:
@@ -223,7 +326,7 @@ class RecommenderService:
         wanted = [assignment.recommender for assignment in assigned]
         freshness = [_freshness(request, state) for request, state in zip(requests, states, strict=True)]
         batch = Batch.of(requests, self._pending.completed(requests, states), likes)
-        answered = answer(batch, wanted, self._registry.serve(batch.tracks))
+        answered = answer(batch, wanted, self._recommenders.for_tracks(batch.tracks))
         now_ms = time.time() * 1000
         replies, durations_s = [], []
         for request, message, fresh, assignment, track, propensity, recommender, policy, candidates, asked in zip(
@@ -268,7 +371,7 @@ class RecommenderService:
         return replies
 
     def _states_and_likes(self, users: list[int]) -> tuple[list[UserState | None], list[Likes | None]]:
-        """Return what Redis has of listeners; nothing where it does not answer: an answer without it beats none."""
+        """Read listeners from Redis; None for each if it does not answer: an answer without state beats none."""
         try:
             found = self._reader.users_and_likes(users)
         except REDIS_ERRORS as error:
@@ -284,7 +387,7 @@ class RecommenderService:
 
 
 def _freshness(request: RecommendationRequest, state: UserState | None) -> int:
-    """Return how many listens of the request's session the state had seen."""
+    """Return how many listens of the request's session the state has."""
     return state.session_listens if state is not None and state.session_id == request.session_id else 0
 
 

@@ -1,16 +1,12 @@
-"""What a listener has heard in the session: from the state, and from requests that the worker has not folded yet.
+"""The listens of the sessions that ask: from Redis, and from requests that the worker has not folded yet.
 
-The sessions that ask, as arrays: everything heard in them, and a closer look at their first and last listens.
+`sessions_so_far` gives them as arrays: all tracks heard, and affinities of the first and the last listens.
 
-A request may come before the worker has folded the listen that it carries. What the state lacks of the session is
-added from the request, so an answer does not depend on who was faster.
-
-What sessions have told this service lately, and the state may not have yet.
-
-A request carries the listen just made. The listens before it are in the state only if the worker was faster than the
-listener; where it was not, the session would be offered again what it has just had. All requests of a listener come to
-one member of the group, so their own listens fill the gap. After a rebalance the new member knows none of them, and
-answers by the state until it does.
+A request carries the listen just made. It and those before it are in the state only if the worker was faster than the
+listener; otherwise the session would be offered tracks that it has just heard. All requests of a listener arrive at
+the same member of the group, so `PendingListens` completes the state from the session's earlier requests, and an answer
+does not depend on how far the worker is. After a rebalance the new member has no earlier requests and uses the state
+alone.
 """
 
 from __future__ import annotations
@@ -32,12 +28,12 @@ from streams.learner.models.taste import evidence_of
 
 
 class RecentListens(NamedTuple):
-    """The last listens of each listener of a batch, newest first.
+    """The most recent listens of each listener of a batch, newest first.
 
     Attributes
     ----------
     tracks : ndarray of int64, shape (n, count)
-        `NO_TRACK` where there was no earlier listen.
+        `NO_TRACK` if there was no earlier listen.
     fractions : ndarray of float64, shape (n, count)
         0 there.
     """
@@ -47,7 +43,7 @@ class RecentListens(NamedTuple):
 
 
 def has_seen(state: UserState | None, request: RecommendationRequest) -> bool:
-    """Say whether the state has the listen that the request brought: the worker may be ahead of it or behind."""
+    """Return whether the state has the request's listen: the worker may be ahead of the request or behind it."""
     return state is not None and state.session_id == request.session_id and state.session_listens > request.position
 
 
@@ -65,7 +61,7 @@ def recent_listens(batch: Batch, count: int) -> RecentListens:
     fractions = np.zeros((n, count))
     tracks[:, 0] = batch.tracks
     fractions[:, 0] = [request.fraction for request in batch.requests]
-    # all histories at once: a look at each listener's own array would cost ten times as much
+    # one array for all histories: one for each listener would cost ten times as much
     most = count * LISTEN.itemsize
     histories = [state.history[-most:] if state is not None else b"" for state in batch.states]
     listens = np.frombuffer(b"".join(histories), dtype=LISTEN)
@@ -85,7 +81,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
 WINDOW = HISTORY_LISTENS
-"""Listens that are looked at closely: the first, and the last ones, whose fractions the state has."""
+"""Listens with affinities: the first one, and the last ones, whose fractions the state has."""
 _TRACK = struct.Struct("<i")
 
 
@@ -96,15 +92,15 @@ class SessionsSoFar:
     Attributes
     ----------
     session_of, heard : ndarray of int64, shape (m,)
-        All listens, session by session and in order: whose, and the catalogue's row of the track.
+        All listens, by session and in order: the session's index, and the track's row in the catalogue.
     seed_tracks : ndarray of int64, shape (b,)
         Row of the first track.
     rows : ndarray of int64, shape (b, WINDOW)
-        The first listen and the last ones; 0 where `valid` is not.
+        The first listen and the last ones; 0 where `valid` is False.
     affinity, evidence : ndarray of float32, shape (b, WINDOW)
         See `streams.learner.models.taste`.
     valid : ndarray of bool, shape (b, WINDOW)
-        A session begins at column 0. Tracks that are not in the catalogue are left out of everything.
+        A session begins at column 0. Tracks that are not in the catalogue are dropped everywhere.
     """
 
     session_of: Ints
@@ -119,7 +115,7 @@ class SessionsSoFar:
         return len(self.seed_tracks)
 
     def last(self) -> Ints:
-        """Return the column of each session's last listen; 0 for one without."""
+        """Return the column of each session's last listen; 0 for a session without listens."""
         lengths: Ints = self.valid.sum(axis=1)
         return np.maximum(lengths - 1, 0)
 
@@ -135,7 +131,7 @@ def sessions_so_far(batch: Batch, catalogue: Catalogue) -> SessionsSoFar:
     >>> so_far.heard.tolist(), so_far.affinity[0, :2].tolist(), so_far.valid[0, :2].tolist()
     ([0], [1.0, 0.0], [True, False])
     """
-    tracks, fractions, lengths = _flat(batch)
+    tracks, fractions, lengths = _concatenated(batch)
     rows = catalogue.rows_of(tracks)
     session_of = np.repeat(np.arange(len(batch)), lengths)
     if (rows < 0).any():
@@ -164,10 +160,10 @@ def sessions_so_far(batch: Batch, catalogue: Catalogue) -> SessionsSoFar:
     )
 
 
-def _flat(batch: Batch) -> tuple[Ints, Floats, Ints]:
-    """Return all listens of the sessions one after another: track ids, fractions, and the sessions' lengths.
+def _concatenated(batch: Batch) -> tuple[Ints, Floats, Ints]:
+    """Concatenate the listens of all sessions: track ids, fractions, and the sessions' lengths.
 
-    A fraction that the state does not have any more is 1; of those only the first listen's, which is 1, is looked at.
+    A fraction that the state no longer has is set to 1; of those only the first listen's is used, and that is 1.
     """
     heard, histories, lengths, of_state, current = [], [], [], [], []
     for request, state in zip(batch.requests, batch.states, strict=True):
@@ -206,7 +202,7 @@ def _earlier_of_artist(keys: Ints) -> Ints:
 
 
 REQUESTS = 32
-"""Kept of a session: a worker that is further behind is one that stands still."""
+"""Kept of a session; a worker that is further behind has stopped."""
 LISTENERS = 50_000
 
 
@@ -230,10 +226,9 @@ class PendingListens:
     def completed(
         self, requests: Sequence[RecommendationRequest], states: Sequence[UserState | None]
     ) -> list[UserState | None]:
-        """Return the states with the listens folded in that earlier requests brought, and remember these requests.
+        """Fold the listens of earlier requests into the states, return these, and remember the requests.
 
-        The listen of the request itself is left to the recommenders, which know how to add it. A state that lacks
-        something is changed in place.
+        The recommenders add the listen of the request itself. A state that lacks listens is changed in place.
         """
         return [self._complete(request, state) for request, state in zip(requests, states, strict=True)]
 

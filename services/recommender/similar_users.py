@@ -1,6 +1,6 @@
-"""`similar_users`: sticky artist that changes the subject after five bad listens (a participant's `SimilarUsers`).
+"""`similar_users`: sticky artist that switches to neighbours after five bad listens (a participant's `SimilarUsers`).
 
-In the words of Botify's course, where a participant published it: each listen of 0.2 or less in a row counts; the
+As a participant of Botify's course published it: each listen of 0.2 or less in a row counts; the
 fifth, the tenth and so on are answered by `contextual`, all others by `sticky_artist`, unless the track drawn is one
 that the listener dislikes: then `contextual` answers too. `contextual` falls back to a random track.
 
@@ -39,7 +39,7 @@ class _Choice(NamedTuple):
 
 
 class SimilarUsers:
-    """Sticky artist with an eye on what displeases.
+    """Sticky artist that avoids disliked tracks.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ class SimilarUsers:
 
 
 def _bad_streak(request: RecommendationRequest, state: UserState | None) -> bool:
-    """Say whether the listen that the request brought is the last of five bad ones."""
+    """Return whether the request's listen completes a streak of five bad ones."""
     if request.fraction > POOR_FRACTION:
         return False
     streak = state.poor_streak if state is not None and state.session_id == request.session_id else 0
@@ -131,7 +131,7 @@ def _bad_streak(request: RecommendationRequest, state: UserState | None) -> bool
 
 
 def _disliked(request: RecommendationRequest, state: UserState | None) -> set[int]:
-    """Return the tracks of which the listener heard little, as far back as the state remembers."""
+    """Return the tracks that the listener disliked, as far back as the state goes."""
     disliked: set[int] = set()
     if state is not None:
         listens = state.last_listens()

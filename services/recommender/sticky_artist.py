@@ -1,13 +1,13 @@
-"""`sticky_artist`: another track of the artist just heard, all alike (Botify's `StickyArtist`).
+"""`sticky_artist`: a track of the artist just heard, drawn uniformly (Botify's `StickyArtist`).
 
-As in Botify the draw is from all of the artist's tracks, the one just heard included.
+As in Botify, the track just heard may be drawn again.
 
 Cost: about 0.5 µs a recommendation at batch 64.
 
-`sticky_artist_mixed`: stick to the artist while it pleases, else anything (Botify's `StickyArtistMixed`).
+`sticky_artist_mixed`: stay with the artist if the last track was liked, else any track (Botify's `StickyArtistMixed`).
 
-A listen of less than 0.3 is followed by a random track, another one by another track of the artist: the one just
-heard is not drawn again, unless it is the artist's only one. Cost: about 1 µs a recommendation at batch 64.
+After a fraction below 0.3 the answer is a random track, otherwise another track of the artist: the one just heard is
+not drawn again unless it is the artist's only one. Cost: about 1 µs a recommendation at batch 64.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class StickyArtist:
 
 
 PLEASED = 0.3
-"""From this fraction on the artist is stuck to."""
+"""Fraction from which on the artist is kept."""
 
 
 class StickyArtistMixed:

@@ -1,13 +1,13 @@
-"""`sticky_norepeat`: another track of the session's best artist, never one that it has had.
+"""`sticky_norepeat`: an unheard track of the session's best artist.
 
-`sticky_artist` draws with replacement, and a track heard again in a session is worth nothing to Botify's listener. It
-also stays with one artist while each further track of theirs is worth γ times less. Here every artist of the session
-has the value ::
+`sticky_artist` draws with replacement, but Botify's listener does not listen to a track twice in a session. It also
+stays with one artist although each further track of theirs is worth γ times less. Here every artist of the session has
+the value ::
 
     mean affinity of their listens · γ ** (number of their listens)
 
-and the answer is an unheard track of the best artist that has one, all alike. The fallback of all learned
-recommenders: it needs no model.
+and the answer is drawn uniformly from the unheard tracks of the best artist that has any. It needs no model, and is the
+fallback of all learned recommenders.
 
 Cost: about 14 µs a recommendation at batch 64.
 """
@@ -26,11 +26,11 @@ from streams.learner.models.taste import ARTIST_DISCOUNT
 Ints = NDArray[np.int64]
 
 ARTISTS = 4
-"""How many of the best artists are looked at; the session may have used up the tracks of the first."""
+"""How many of the best artists are considered; all tracks of the first may have been heard."""
 
 
 class StickyNoRepeat:
-    """Sticky artist that neither repeats nor overstays.
+    """Sticky artist without repeats and with the artist discount.
 
     Examples
     --------
@@ -48,7 +48,7 @@ class StickyNoRepeat:
         self._catalogue = catalogue
 
     def recommend(self, batch: Batch) -> Answers:
-        """Draw for each request; no answer where the session's artists are used up."""
+        """Draw for each request; no answer if all tracks of the session's artists were heard."""
         if not len(self._catalogue):
             return no_answers(len(batch))
         so_far = sessions_so_far(batch, self._catalogue)
@@ -77,7 +77,7 @@ def best_of_artists(so_far: SessionsSoFar, catalogue: Catalogue) -> Candidates:
 
 
 def _ranks(groups: Ints) -> Ints:
-    """Return the place of each entry among those of its group, which stand together."""
+    """Return the rank of each entry in its group; groups are contiguous."""
     starts = np.flatnonzero(np.diff(groups, prepend=-1))
     ranks: Ints = np.arange(len(groups)) - np.repeat(starts, np.diff(starts, append=len(groups)))
     return ranks

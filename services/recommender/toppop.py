@@ -1,4 +1,4 @@
-"""`toppop`: one of the most popular tracks, drawn evenly (Botify's `TopPop`, but from the live, decayed popularity).
+"""`toppop`: one of the most popular tracks, drawn uniformly (Botify's `TopPop`, on the live, decayed popularity).
 
 Cost: about 0.3 µs a recommendation at batch 64; the top is read from Redis once a second.
 """
@@ -51,7 +51,7 @@ REFRESH_S = 1.0
 
 
 class PopularTracks:
-    """The top of one half-life, at most `REFRESH_S` old. Calling it returns the track ids, best first."""
+    """The most popular tracks for one half-life, at most `REFRESH_S` old. Calling it returns their ids, best first."""
 
     def __init__(self, reader: StateReader, half_life: str = "1d", count: int = 100) -> None:
         self._reader = reader
@@ -64,7 +64,7 @@ class PopularTracks:
         """Return the top tracks; empty before the first listen."""
         now = time.monotonic()
         if now - self._read_at >= REFRESH_S:
-            with contextlib.suppress(*REDIS_ERRORS):  # a top that is a little older serves as well
+            with contextlib.suppress(*REDIS_ERRORS):  # the previous top serves until Redis answers
                 self._top, _ = self._reader.top_tracks(self._half_life, self._count)
             self._read_at = now
         return self._top

@@ -6,11 +6,12 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka import KafkaError, Message, Producer
 
 from core.errors import DecodeError
 from core.kafka.admin import end_offsets
-from core.kafka.config import consumer_config, is_retriable, key_of, producer_config
+from core.kafka.config import key_of, producer_config
+from core.kafka.reader import AssignedConsumer
 from core.settings import Settings
 from schemas.catalogue import CatalogueReader
 from schemas.codec import Codec
@@ -133,10 +134,14 @@ class Replies:
         topic = Topics.of(settings).recommendations.name
         self._codec = codec
         self.undecodable = 0
-        self._consumer = Consumer(
-            consumer_config(settings, group="botify-sim", fetch_wait_max_ms=10, queued_min_messages=10_000)
+        self._consumer = AssignedConsumer(
+            settings,
+            topic,
+            end_offsets(settings, topic),
+            group="botify-sim",
+            fetch_wait_max_ms=10,
+            queued_min_messages=10_000,
         )
-        self._consumer.assign([TopicPartition(topic, p, offset) for p, offset in end_offsets(settings, topic).items()])
 
     def receive(self, wait_s: float, gather_s: float) -> list[Recommendation]:
         """Wait for the first recommendation, then take what has come.
@@ -150,18 +155,10 @@ class Replies:
 
         Raises
         ------
-        SimulationError
-            Kafka cannot be read.
+        TopicError
+            The recommendations cannot be read.
         """
-        first = self._consumer.poll(wait_s)
-        if first is None:
-            return []
-        values = []
-        for message in [first, *self._consumer.consume(MOST_AT_ONCE, gather_s)]:
-            if (error := message.error()) is not None:
-                _raise_unless_passing(error)
-            else:
-                values.append(message.value())
+        values = [message.value() for message in self._consumer.poll(MOST_AT_ONCE, wait_s, gather_s)]
         read = self._codec.decode_many(values, Recommendation)
         recommendations = [one for one in read if not isinstance(one, DecodeError)]
         self.undecodable += len(read) - len(recommendations)
@@ -170,11 +167,6 @@ class Replies:
     def close(self) -> None:
         """Stop reading."""
         self._consumer.close()
-
-
-def _raise_unless_passing(error: KafkaError) -> None:
-    if not is_retriable(error):
-        raise SimulationError(f"recommendations cannot be read: {error.str()}")
 
 
 _BATCH = 10_000

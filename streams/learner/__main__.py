@@ -1,4 +1,4 @@
-"""`python -m streams.learner`: runs one learner until SIGTERM; a second one stands by, and takes over."""
+"""`python -m streams.learner`: runs one learner until SIGTERM; a second one is a standby that takes over."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from streams.worker.faust_app import run
 
 
 def main() -> None:
-    """Run the learner; the exit status is not 0 where it failed."""
+    """Run the learner until SIGTERM; exit with 1 on failure."""
     run(build_app)
 
 

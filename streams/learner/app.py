@@ -1,4 +1,4 @@
-"""What learning needs beside the training topic: the catalogue, and which records and listens are dead letters."""
+"""The learner as a Faust app: it reads the catalogue, the training topic and the offsets of dead letters."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class LearnerSources:
         Grows as tracks are added.
     intake : TrainingIntake
     excluded : mapping of partition to int
-        How many listens operators have excluded; they are not learned from (`RejectedBefore.excluded`).
+        Number of listens that operators have excluded from learning (`RejectedBefore.excluded`).
     """
 
     def __init__(self, settings: Settings, codec: Codec) -> None:
@@ -55,7 +55,7 @@ class LearnerSources:
         self.refresh()
 
     def refresh(self) -> None:
-        """Read which records and listens were dead-lettered since."""
+        """Read which records and listens became dead letters since the last call."""
         self._rejected.refresh()
         self._listens.refresh()
         if not self._listens.offsets:
@@ -68,7 +68,7 @@ class LearnerSources:
                 self._left_out[topic_id, partition] = np.sort(np.fromiter(offsets, np.int64, len(offsets)))
 
     def close(self) -> None:
-        """Leave the broker."""
+        """Close the consumers."""
         self._reader.close()
         self._rejected.close()
         self._listens.close()
@@ -77,11 +77,11 @@ class LearnerSources:
 RUN_RECORDS = 64
 """A record may hold 12,000 listens."""
 CHECKPOINT_S = 2.0
-"""A pause in what comes is as long, before the state is written."""
+"""The state is written when no record has arrived for so long."""
 
 
 class LearnerApp(FoldingApp):
-    """Learns."""
+    """Folds the training topic into models and publishes their snapshots."""
 
     counters: LearnerCounters
 
@@ -92,7 +92,7 @@ class LearnerApp(FoldingApp):
         self.registry.register(ModelMetrics(self.counters))
 
     def open_sources(self) -> None:
-        """Read the catalogue and open the emitter; see `FoldingApp.open_sources`."""
+        """Read the catalogue and open the publisher; see `FoldingApp.open_sources`."""
         self._codec = codec_of(self.settings)
         self._sources = LearnerSources(self.settings, self._codec)
         self._publisher = KafkaPublisher(self.settings, self._codec)
@@ -107,7 +107,7 @@ class LearnerApp(FoldingApp):
         self._sources.close()
 
     async def open_partition(self, partition: int, claim: Claim, start: int, store: Store) -> LearnerPartition:
-        """Return the partition; it reads its state with its first run, or when it is settled."""
+        """Return the partition; it loads its state with its first run or its first checkpoint."""
         if self._opened_in not in (None, store):
             await self._publish_again(partition, store)
         self._opened_in = store
@@ -126,7 +126,7 @@ class LearnerApp(FoldingApp):
     async def _publish_again(self, partition: int, store: Store) -> None:
         """Publish the snapshots of a namespace that has become the live one.
 
-        Who made it live has published them. But this learner may have published others since, before it heard of it.
+        The swap has published them, but this learner may have published others between the swap and its notice of it.
         """
         (snapshots,) = (await store.read_whole(partition, [SNAPSHOTS], []))[0].values()
         await self._publisher.emit([self._codec.decode(snapshot, Model) for snapshot in snapshots.values()], ())

@@ -1,4 +1,4 @@
-"""The learner: a pure fold of the training topic. Whoever folds the same batches has the same models, byte for byte."""
+"""The learner: a pure fold of the training topic. Folding the same batches gives the same models, byte for byte."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from streams.learner.models.tables import pack, unpack
 from streams.learner.sessions import FinishedSession, OpenSessions, cut, joined
 
 LEARN_SESSIONS = 64
-"""Models learn from as many at a time: few calls, and the same ones however the listens came in batches."""
+"""Models learn from so many at a time: few calls, and the same calls however listens were batched."""
 SNAPSHOT_LEAST = 1_000
 SNAPSHOT_LISTENS = 20_000
-"""A snapshot is due when a tenth more was learned from than for the last, but not before so many listens, nor after.
+"""A snapshot is due after a tenth more listens than at the last one, at least `SNAPSHOT_LEAST` and at most this many.
 
-It is counted in listens, not in time: a simulation hurries through a day in a minute, and each snapshot has 10 MB.
+It is counted in listens, not in time: a simulation plays a day in a minute, and a snapshot has 10 MB.
 """
 
 _PROGRESS = b"progress"
@@ -30,14 +30,14 @@ _WAITING = b"waiting-sessions"
 
 
 class Outgrown(NamedTuple):
-    """What had no room in a record of the models topic, by model.
+    """What did not fit in a record of the models topic, by model.
 
     Attributes
     ----------
     forgotten : Counter of str
-        Tracks that a model forgot.
+        Tracks that the model forgot.
     too_large : Counter of str
-        Snapshots that were left out: they were too large all the same.
+        Snapshots that were not published because they were too large.
     """
 
     forgotten: Counter[str]
@@ -45,29 +45,29 @@ class Outgrown(NamedTuple):
 
 
 class OutdatedStateError(BotifyError):
-    """The state was learned by other models, or other versions of them; retraining from offset 0."""
+    """The state belongs to other models or other versions of them; learning restarts."""
 
 
 class Learner:
-    """Models, the sessions they wait for, and how far each partition of the listens has come.
+    """The models, the open sessions, and the next offset of each partition of the listens.
 
-    A batch may be a copy of an earlier one, or overlap with it; what was learned from is dropped by its offset. So it
-    does not matter that workers send batches at least once.
+    A batch may repeat an earlier one or overlap with it: workers send batches at least once. Listens that were already
+    learned from are dropped by their offsets.
 
     Parameters
     ----------
     catalogue : mapping of track to Track
-        Has every track that is learned from; it grows meanwhile.
+        Has every track that is learned from; it grows during training.
     kinds : sequence of type[OnlineModel]
-        What is learned.
+        The models to train.
 
     Attributes
     ----------
     listens : int
-        How many were learned from; the version of a snapshot.
+        Number of listens learned from; the version of a snapshot.
     missed : int
-        Offsets that no batch has brought: the listens between were folded while `BOTIFY_TRAINING` was off, or by a
-        replay, which sends nothing. They are not learned from.
+        Number of offsets that no batch contains: their listens were folded while `BOTIFY_TRAINING` was off, or by a
+        replay, which sends no batches. They are not learned from.
 
     Examples
     --------
@@ -118,17 +118,17 @@ class Learner:
         return len(listens)
 
     def take_models(self) -> list[Model]:
-        """Return the snapshots that have been taken since the last call."""
+        """Return the snapshots taken since the last call."""
         taken, self._snapshots = self._snapshots, []
         return taken
 
     def take_outgrown(self) -> Outgrown:
-        """Return what had no room since the last call."""
+        """Return what did not fit since the last call."""
         taken, self._outgrown = self._outgrown, Outgrown(Counter(), Counter())
         return taken
 
     def state(self) -> dict[bytes, bytes]:
-        """Return all that `restore` needs, by field; snapshots that nobody has taken away are not in it."""
+        """Return all that `restore` needs, by field, without the snapshots that `take_models` has yet to return."""
         progress = {
             **_kind_of_state([model.name for model in self._models]),
             "listens": self.listens,
@@ -148,12 +148,12 @@ class Learner:
     def restore(
         cls, fields: Mapping[bytes, bytes], catalogue: Mapping[int, Track], kinds: Sequence[type[OnlineModel]] = MODELS
     ) -> Learner:
-        """Return a learner that goes on where `state` was called.
+        """Return a learner that continues from the state.
 
         Raises
         ------
         OutdatedStateError
-            The state is of other models.
+            The state belongs to other models.
         """
         progress: dict[str, Any] = json.loads(fields[_PROGRESS])
         expected = _kind_of_state([kind.name for kind in kinds])
@@ -171,9 +171,9 @@ class Learner:
         return learner
 
     def _take_new(self, batch: TrainingBatch, listens: TrainingColumns) -> TrainingColumns:
-        """Return the listens that lie past what was learned from, and move on behind the batch."""
+        """Return the listens that are new, and advance the offset to the end of the batch."""
         source = f"{batch.source_topic_id}:{batch.source_partition}"
-        # what comes first of a source need not be its offset 0: training may have been switched on later
+        # the first batch of a source need not begin at offset 0: training may have been switched on later
         expected = self._next_offsets.get(source, batch.first_offset)
         self._next_offsets[source] = max(expected, batch.next_offset)
         if batch.first_offset >= expected:
@@ -186,7 +186,7 @@ class Learner:
         if self.listens - self._snapshot_listens >= due:
             for model in self._models:
                 body = model.snapshot()
-                if len(body) > MAX_BODY_BYTES:  # the last one that had room goes on serving
+                if len(body) > MAX_BODY_BYTES:  # the last snapshot that fitted keeps serving
                     self._outgrown.too_large[model.name] += 1
                 else:
                     self._snapshots.append(model_of(model.name, self.listens, body, self._newest_ms))

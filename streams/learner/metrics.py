@@ -1,4 +1,4 @@
-"""What a learner counts."""
+"""The learner's counters and metrics."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from streams.store.protocol import Outcome
 
 @dataclass(slots=True)
 class LearnerCounters:
-    """What a learner has done since it started.
+    """What the learner has counted since it started.
 
     Attributes
     ----------
     forgotten, too_large : Counter of str
         By model; see `Outgrown`.
     snapshot_bytes : dict of str to int
-        How large the newest snapshot of each model is.
+        Size of each model's newest snapshot.
     """
 
     listens: int = 0
@@ -41,7 +41,7 @@ class LearnerCounters:
 
     @property
     def dead_letters(self) -> int:
-        """All of `rejected`."""
+        """The sum of `rejected`."""
         return sum(self.rejected.values())
 
     def described(self) -> Iterable[tuple[str, str, int]]:
@@ -63,7 +63,7 @@ class LearnerCounters:
 
 
 class ModelMetrics(Collector):
-    """What a learner counts by model."""
+    """The learner's metrics by model."""
 
     def __init__(self, counters: LearnerCounters) -> None:
         self._counters = counters

@@ -1,4 +1,4 @@
-"""What a model is to the learner, and which it learns."""
+"""The protocol of an online model, and the models that the learner trains."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from streams.learner.sessions import FinishedSession
 
 
 class OnlineModel(Protocol):
-    """Learns from sessions, some at a time.
+    """Learns from batches of finished sessions.
 
-    What it has learned must be a function of the calls of `learn`: no clock, no randomness but one that is keyed, and
-    nothing that depends on the process. Then a model that is learned again is the same, byte for byte.
+    Its state must be a function of the calls of `learn`: no clock, only keyed randomness, and nothing that depends on
+    the process. Then training it again on the same batches gives the same bytes.
 
     Parameters
     ----------
     catalogue : mapping of track to Track
-        Has every track that is learned from; it grows while they learn.
+        Has every track that is learned from; it grows during training.
 
     Attributes
     ----------
     name : str
-        Under which its snapshots are published.
+        Its snapshots are published under this name.
     """
 
     name: str
@@ -33,16 +33,16 @@ class OnlineModel(Protocol):
     def __init__(self, catalogue: Mapping[int, Track]) -> None: ...
 
     def learn(self, sessions: Sequence[FinishedSession]) -> None:
-        """Learn from sessions, at least one."""
+        """Learn from at least one session."""
 
     def make_room(self, most_bytes: int) -> int:
-        """Forget the tracks that matter least where a snapshot would be larger; return how many were forgotten.
+        """Forget the least important tracks if a snapshot would be larger; return how many were forgotten.
 
-        Called after each `learn`, so that state and snapshots are bounded, whatever the catalogue.
+        Called after each `learn`, so state and snapshots are bounded for any catalogue.
         """
 
     def to_bytes(self) -> bytes:
-        """Return all it needs to go on learning."""
+        """Return all it needs to continue learning."""
 
     @classmethod
     def from_bytes(cls, state: bytes, catalogue: Mapping[int, Track]) -> Self:
@@ -53,7 +53,7 @@ class OnlineModel(Protocol):
 
 
 MODELS: Sequence[type[OnlineModel]] = (ItemGraph, FactorModel)
-"""All that are learned."""
+"""All models that the learner trains."""
 
 FORMAT = 2
-"""Raise it whenever the same batches give other bytes than before: learning then begins anew, at the topic's start."""
+"""Raise it when the same batches give other bytes than before: learning then restarts at the topic's start."""

@@ -1,4 +1,4 @@
-"""Records become training batches, or dead letters with a reason."""
+"""One partition of the training topic: decode and validate, learn, publish snapshots, write checkpoints."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from streams.worker.publisher import Publisher
 
 
 class TrainingIntake:
-    """Decodes and checks records of the training topic.
+    """Decodes and validates records of the training topic.
 
     Parameters
     ----------
@@ -36,11 +36,11 @@ class TrainingIntake:
     known_tracks : container of int
         The catalogue.
     refresh : callable
-        Brings `known_tracks` up to date; called before a track is said to be unknown: the worker may know more.
+        Updates `known_tracks`; called before a track is rejected as unknown: the worker may know more tracks.
     rejected_before : mapping of partition to container of offset
-        Records that were dead-lettered; they stay out, so a model that is learned again is the same.
+        Records that became dead letters; they stay excluded, so that learning again gives the same model.
     left_out : mapping of (topic id, partition) to ndarray of int64
-        Offsets of listens that are dead letters, rising: batches that were written before have them still.
+        Offsets of listens that are dead letters, ascending: older batches still contain them.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class TrainingIntake:
         self._left_out = left_out
 
     def take(self, record: Any) -> tuple[TrainingBatch, TrainingColumns] | Rejected:
-        """Take a record in."""
+        """Decode and validate a record."""
         raw = record.value
         try:
             batch = self._codec.decode(raw, TrainingBatch)
@@ -86,25 +86,25 @@ SNAPSHOTS = "snapshots"
 """The collection that holds the last snapshot of each model up to the checkpoint, as it was sent to the topic."""
 
 CHECKPOINT_LISTENS = 100_000
-"""The state has up to 70 MB, so it is written after as many, in a pause, or when it was put off `MOST_PUT_OFF` times.
+"""The state has up to 70 MB, so it is written after so many listens, in a pause, or when put off `MOST_PUT_OFF` times.
 
-A learner that dies learns from as many again, which takes a second.
+After a crash, at most so many listens are learned from again, which takes a second.
 """
 MOST_PUT_OFF = 14
 
 
 class LearnerPartition:
-    """Learns from runs of training batches, from the claimed offset on.
+    """Learns from runs of training batches, starting at the claimed offset.
 
-    Delivery to the store is exactly once; to the models topic it is at least once, and a copy has the same version and
-    the same bytes. When the state is written is no part of what is learned.
+    Delivery to the store is exactly once. Delivery to the models topic is at least once; a duplicate has the same
+    version and the same bytes. What is learned does not depend on when the state is written.
 
     Parameters
     ----------
     catalogue : mapping of track to Track
-        Has every track that the intake lets pass.
+        Has every track of the batches that the intake accepts.
     encode : callable of Model
-        Makes the record's value.
+        Encodes the record's value.
     """
 
     def __init__(
@@ -137,11 +137,11 @@ class LearnerPartition:
 
     @property
     def checkpoint(self) -> int:
-        """What the store has."""
+        """The next offset in the store."""
         return self._position.checkpoint or 0
 
     async def process(self, records: Sequence[Any]) -> Outcome:
-        """Learn from a run, and write the state where enough has come together; see `Partition.process`."""
+        """Learn from a run, and write the state after `CHECKPOINT_LISTENS` listens; see `Partition.process`."""
         outcome = Outcome.ALREADY
         try:
             if not await self._load():
@@ -152,13 +152,13 @@ class LearnerPartition:
                 await self._take(record)
                 if self._unwritten_listens >= CHECKPOINT_LISTENS:
                     outcome = await self.write()
-                await asyncio.sleep(0)  # learning from a batch takes a while; let others have a turn
+                await asyncio.sleep(0)  # learning from a batch takes long; give other tasks a turn
         except ClaimLostError as lost:
             return self._counters.count(lost.outcome)
         return outcome
 
     async def write_checkpoint(self) -> Outcome:
-        """Write the state, if there is anything new and the topic pauses; see `Partition.write_checkpoint`."""
+        """Write the state if it has changed and the topic pauses; see `Partition.write_checkpoint`."""
         busy = self.next_offset != self._seen_offset
         self._seen_offset = self.next_offset
         if busy and self._put_off < MOST_PUT_OFF:
@@ -170,19 +170,19 @@ class LearnerPartition:
             return self._counters.count(lost.outcome)
 
     async def write(self) -> Outcome:
-        """Write the state, if there is anything new.
+        """Write the state if it has changed.
 
         Raises
         ------
         ClaimLostError
-            The partition was claimed again since, or the store rolled back.
+            Another learner has claimed the partition, or the store rolled back.
         """
         if self.next_offset == self.checkpoint:
             return Outcome.ALREADY
         return await self._write_at(self.next_offset)
 
     async def _load(self) -> bool:
-        """Read the learner's state, the first time; False where learning began anew, so that all comes again."""
+        """Load the learner's state once; False if learning restarts, so that all records are read again."""
         if self._loaded:
             return True
         (fields,) = (await self._store.read_whole(self.partition, [LEARNER], [], self._position))[0].values()
@@ -243,7 +243,7 @@ class LearnerPartition:
             log.error("%s is too large for a record of the models topic: recommenders keep its last snapshot", name)
 
     async def _publish(self, models: Sequence[Model]) -> None:
-        # One that was overtaken would publish older snapshots over the newer ones of its successor.
+        # A fenced learner must not publish older snapshots over the newer ones of its successor.
         await self._store.read_fields(self.partition, {}, self._position)
         await self._publisher.emit(models, ())
         self._unwritten_snapshots.update({model.name.encode(): self._encode(model) for model in models})
@@ -259,9 +259,9 @@ class Learned:
     Attributes
     ----------
     next_offset : int | None
-        Up to which record of the training topic it has learned; None where no learner has written anything.
+        Next offset of the training topic; None if no learner has written a checkpoint.
     topic_id : str | None
-        Of the topic that it has learned from.
+        Id of the topic that it has learned from.
     state : mapping of field to value
         See `Learner.state`.
     snapshots : mapping of model's name to record
@@ -275,7 +275,7 @@ class Learned:
 
 
 async def read_learned(redis: Any, settings: Settings, namespace: str | None = None) -> Learned:
-    """Read all of it, in one transaction.
+    """Read a learner's checkpoint in one transaction.
 
     Parameters
     ----------

@@ -1,9 +1,7 @@
-"""Sessions as what is learned from them: tracks and fractions in order, and several side by side.
+"""Sessions as the learner sees them: open ones, finished ones, and finished ones padded to one length.
 
-Sessions that go on, as the learner sees them: what was heard so far.
-
-A session is over when a listen says so, or when its listener's next listen is of another session. Of those that are
-never heard of again, the oldest are taken as over once there are too many.
+A session is finished when a listen ends it, or when its listener's next listen belongs to another session. Of sessions
+without further listens, the oldest are finished once there are more than `MOST_SESSIONS`.
 """
 
 from __future__ import annotations
@@ -19,12 +17,12 @@ from streams.learner.models.tables import pack, unpack
 
 
 class FinishedSession(NamedTuple):
-    """A session that is over.
+    """A finished session.
 
     Attributes
     ----------
     tracks : ndarray of int64, shape (n,)
-        From its first on; the listener's own choice.
+        In order; the first is the listener's own choice.
     fractions : ndarray of float32, shape (n,)
     """
 
@@ -33,7 +31,7 @@ class FinishedSession(NamedTuple):
 
 
 class Padded(NamedTuple):
-    """Sessions in rows; what is beyond the end of one is not valid, and 0."""
+    """Sessions in rows; cells past the end of a session are 0 and not valid."""
 
     tracks: NDArray[np.int64]
     fractions: NDArray[np.float32]
@@ -41,7 +39,7 @@ class Padded(NamedTuple):
 
 
 def pad(sessions: Sequence[FinishedSession]) -> Padded:
-    """Put sessions side by side; all of shape (number of sessions, length of the longest).
+    """Pad sessions to one length; all of shape (number of sessions, length of the longest).
 
     Examples
     --------
@@ -82,7 +80,7 @@ def joined(sessions: Sequence[tuple[Sequence[int], Sequence[float]]]) -> dict[st
 
 
 def cut(arrays: Mapping[str, NDArray[Any]]) -> list[FinishedSession]:
-    """Return the sessions that `joined` has put together."""
+    """Split what `joined` returned into sessions."""
     ends = np.cumsum(arrays["lengths"])[:-1]
     if not len(arrays["lengths"]):
         return []
@@ -91,13 +89,13 @@ def cut(arrays: Mapping[str, NDArray[Any]]) -> list[FinishedSession]:
 
 
 MOST_LISTENS = 64
-"""Kept of a session; what comes later is not learned from."""
+"""Kept of a session; later listens are not learned from."""
 MOST_SESSIONS = 200_000
-"""A tenth of these end once there are more."""
+"""Open at a time; beyond it, a tenth of them is finished."""
 
 
 class _Open:
-    """A session that goes on."""
+    """An open session."""
 
     __slots__ = ("fractions", "last_ms", "session", "tracks")
 

@@ -3,7 +3,7 @@
 A track's vector is the sum of its own, its artist's and its genre's: what is learned of a genre holds at once for a
 track that nobody has heard. The predicted affinity of track j after a session with the taste z (see `taste`) is ::
 
-    σ(b_j + ease + ⟨z, x_j⟩)        x_j = own_j + artist_j + genre_j
+    σ(b_j + u + ⟨z, x_j⟩)        x_j = own_j + artist_j + genre_j        u: user bias, see `taste`
 
 and the loss its cross-entropy with the affinity, weighted by the evidence γ**k. Plain SGD over `SESSIONS_AT_ONCE`
 sessions at a time, through both the target's vector and those in z; slower for artists and slower yet for genres,
@@ -11,13 +11,12 @@ which move at every listen of theirs. After Kabbur et al. (KDD 2013), see `taste
 Dror and Koren, "Yahoo! music recommendations: modeling music ratings with temporal dynamics and item taxonomy"
 (RecSys 2011).
 
-What was bad is forgotten: a track that has turned out worse than its artist and genre (its own part of b is negative)
-loses half of its own part in `FORGET_SESSIONS` sessions of the service. Nobody is offered it any more, so nobody would
-find out that it is better now; sooner or later it is worth a try again.
+Negative evidence is forgotten: a track that is worse than its artist and genre (its own part of b is negative) loses
+half of its own part in `FORGET_SESSIONS` sessions of the service. It is no longer recommended, so no listen would show
+that it has become better; forgetting lets it be explored again.
 
-Where there is no room for another track, those of which least was learned are forgotten: their own part is nearest to
-the noise that it began with. They are then worth what their artist and genre are. Artists and genres go with their
-last track.
+If another track does not fit, those of which least was learned are forgotten: their own part is nearest to its initial
+noise. They are then predicted from their artist and genre. Artists and genres are removed with their last track.
 
 Cost: about 4 µs a listen.
 """
@@ -35,7 +34,7 @@ from scipy.special import expit
 from core.keyed_random import keys_of_texts, mix
 from schemas.events import Track
 from streams.learner.models.tables import LAYOUT_BYTES, Arrays, Table, all_but_an_eighth, pack, small_noise, unpack
-from streams.learner.models.taste import earlier_of_artist, eases, evidence_of, root_lengths, tastes, weights
+from streams.learner.models.taste import earlier_of_artist, evidence_of, root_lengths, tastes, user_biases, weights
 from streams.learner.sessions import FinishedSession, pad
 
 Floats = NDArray[np.float32]
@@ -61,7 +60,7 @@ TRACK_BYTES = 4 + 4 + 2 + VECTOR_BYTES
 
 
 class Rows(NamedTuple):
-    """Where tracks find their three parts; all of shape (n,)."""
+    """Indices of the tracks' three parts; all of shape (n,)."""
 
     track: Ints
     artist: Ints
@@ -96,7 +95,7 @@ class FactorModel:
         self._names_bytes = 0
 
     def learn(self, sessions: Sequence[FinishedSession]) -> None:
-        """Take finished sessions in; the result depends on how they are cut into calls."""
+        """Learn from finished sessions; the result depends on how they are split into calls."""
         for at in range(0, len(sessions), SESSIONS_AT_ONCE):
             self._step(sessions[at : at + SESSIONS_AT_ONCE])
         self._forget_the_bad(len(sessions))
@@ -113,7 +112,7 @@ class FactorModel:
         return self._packed(np.float32)
 
     def snapshot(self) -> bytes:
-        """Return what serves: the state in half precision, half the size; see `services.recommender.rerank`."""
+        """Return what recommenders need: the state in half precision; see `services.recommender.rerank`."""
         return self._packed(np.float16)
 
     @classmethod
@@ -220,7 +219,7 @@ def session_gradient(parts: Floats, fractions: Floats, artists: Ints, valid: NDA
     before = np.zeros_like(vectors)
     before[:, 1:] = tastes(vectors, weight)[:, :-1]
     logits = bias + np.vecdot(before, vectors)
-    logits[:, 1:] += eases(logits, affinity, evidence)[:, :-1]
+    logits[:, 1:] += user_biases(logits, affinity, evidence)[:, :-1]
     error = evidence * (expit(logits) - affinity)
     gradient = np.empty_like(parts)
     gradient[..., BIAS] = error

@@ -1,4 +1,4 @@
-"""`i2i`: which tracks are liked together, as a bounded list of neighbours for every track.
+"""`i2i_stream`: which tracks are liked together, as a bounded list of neighbours for every track.
 
 Two tracks that one session liked, at most `WINDOW` listens apart, or a track and the session's first, are neighbours:
 their weight grows by the product of both affinities (see `taste`; here the fraction itself, artist discount included).
@@ -6,8 +6,8 @@ A track keeps `NEIGHBOURS`: one that is new takes the place of the lightest, as 
 El Abbadi, ICDT 2005), but starts from its own weight. Weights decay forward in time counted in listens (Cormode et al.,
 "Forward decay", ICDE 2009): a new one counts twice as much as one `HALF_LIFE_LISTENS` earlier.
 
-Where there is no room for another track, those with the least weight are forgotten, as in lossy counting (Manku and
-Motwani, VLDB 2002). Forward decay makes that the ones that were liked least, or longest ago.
+If another track does not fit, those with the least weight are forgotten, as in lossy counting (Manku and Motwani,
+VLDB 2002). With forward decay these are the ones liked least, or longest ago.
 
 Cost: about 3 µs a listen.
 """

@@ -1,13 +1,13 @@
-"""What a session so far says about the next track: the same arithmetic for who learns and for who serves.
+"""What a session so far says about the next track: one implementation for learning and serving.
 
 A listen's *affinity* is its fraction with the artist discount taken out: Botify's listener hears the (k + 1)-th track
 of one artist in a session to γ**k of what they would otherwise, so ::
 
     affinity = min(1, fraction / γ**k)        evidence = γ**k
 
-and a listen whose affinity is a large multiple of little counts for little. The session's taste after n listens with
-track vectors x is the sum of what was liked, less what was not, as in FISM (Kabbur, Ning and Karypis, "FISM: factored
-item similarity models for top-N recommender systems", KDD 2013) with n**-0.5 as its normalisation ::
+and a listen whose affinity is a large multiple of a small fraction has little weight. The session's taste after n
+listens with track vectors x is the sum of what was liked, less what was not, as in FISM (Kabbur, Ning and Karypis,
+"FISM: factored item similarity models for top-N recommender systems", KDD 2013) with n**-0.5 as its normalisation ::
 
     z = n**-0.5 · Σ w_i x_i        w_0 = 1, w_i = affinity_i − 0.4
 
@@ -26,10 +26,10 @@ Ints = NDArray[np.int64]
 ARTIST_DISCOUNT = 0.9
 """γ of Botify's user model, `artist_discount_gamma`."""
 INDIFFERENT = 0.4
-"""The affinity that speaks neither for nor against a track."""
-EASE_PRIOR = 0.5
-"""Listens' worth of doubt that a listener is easier or harder to please than the model thinks."""
-MOST_EASE = 8.0
+"""The affinity that is neither positive nor negative evidence."""
+USER_BIAS_PRIOR = 0.5
+"""Prior weight, in listens, that holds the user bias at 0."""
+MOST_USER_BIAS = 8.0
 
 
 def earlier_of_artist(artists: Ints, valid: NDArray[np.bool_]) -> Ints:
@@ -100,8 +100,8 @@ def root_lengths(n: int) -> Floats:
     return np.sqrt(np.arange(1, n + 1, dtype=np.float32))
 
 
-def eases(logits: Floats, affinity: Floats, evidence: Floats) -> Floats:
-    """Return how much easier than predicted the listener was to please, after each listen.
+def user_biases(logits: Floats, affinity: Floats, evidence: Floats) -> Floats:
+    """Return the user bias after each listen: how much more was heard than predicted.
 
     One Newton step for an intercept, from the listens so far, with a prior that holds it at 0::
 
@@ -115,4 +115,4 @@ def eases(logits: Floats, affinity: Floats, evidence: Floats) -> Floats:
     predicted = expit(logits)
     surprise = np.cumsum(evidence * (affinity - predicted), axis=1)
     slope = np.cumsum(evidence * predicted * (1 - predicted), axis=1)
-    return np.clip(surprise / (slope + np.float32(EASE_PRIOR)), -MOST_EASE, MOST_EASE)
+    return np.clip(surprise / (slope + np.float32(USER_BIAS_PRIOR)), -MOST_USER_BIAS, MOST_USER_BIAS)

@@ -107,6 +107,12 @@ def test_a_broken_stack_file_says_what_to_do(tmp_path: Path) -> None:
         Settings.from_env({"BOTIFY_HOME": str(tmp_path)})
 
 
+def test_a_wrong_value_in_the_stack_file_is_refused_too(tmp_path: Path) -> None:
+    (tmp_path / STACK_FILE).write_text(json.dumps({"settings": {"metrics_port": 70_000}}))
+    with pytest.raises(SettingsError, match="BOTIFY_METRICS_PORT: 70000 is not a port"):
+        Settings.from_env({"BOTIFY_HOME": str(tmp_path)})
+
+
 def test_nobody_changes_settings() -> None:
     settings = Settings()
     with pytest.raises(FrozenInstanceError):

@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka import KafkaError
 
 from core.errors import TopicError
-from core.kafka import partition_log
+from core.kafka import reader
 from core.kafka.partition_log import PartitionLog
 from core.settings import Settings
 
@@ -40,6 +40,9 @@ class FakeConsumer:
         taken, self._waiting = self._waiting[:most], self._waiting[most:]
         return taken
 
+    def poll(self, timeout: float) -> FakeMessage | None:
+        return next(iter(self.consume(1, timeout)), None)
+
     def assign(self, partitions: list[Any]) -> None:
         pass
 
@@ -47,8 +50,8 @@ class FakeConsumer:
 @pytest.fixture
 def log_of(monkeypatch: pytest.MonkeyPatch) -> Any:
     def make(offsets: list[int], end: int) -> PartitionLog:
-        monkeypatch.setattr(partition_log, "Consumer", lambda config: FakeConsumer(offsets, end))
-        monkeypatch.setattr(partition_log, "IDLE_TIMEOUT_S", 0.0)
+        monkeypatch.setattr(reader, "Consumer", lambda config: FakeConsumer(offsets, end))
+        monkeypatch.setattr(reader, "IDLE_TIMEOUT_S", 0.0)
         return PartitionLog(Settings(), "t", 0, 0)
 
     return make

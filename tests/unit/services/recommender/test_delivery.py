@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, TopicPartition
 
 from core.errors import DecodeError
 from services.errors import RecommenderError
-from services.recommender.delivery import Delivery
+from services.recommender.service import Delivery
 
 
 class FakeMessage:

@@ -16,10 +16,11 @@ from scipy import stats
 from schemas.events import Listen, RecommendationRequest, Track
 from schemas.models import model_of
 from services.recommender.bandit import POLICIES
+from services.recommender.candidates import ServedGraph, graph_of
 from services.recommender.catalogue import Catalogue
 from services.recommender.dispatch import answer
 from services.recommender.factors import ServedFactors
-from services.recommender.item_to_item import I2IStream, ServedGraph, graph_of
+from services.recommender.item_to_item import I2IStream
 from services.recommender.lists import NO_LISTS
 from services.recommender.memory import Memory
 from services.recommender.protocol import NO_ANSWER, Batch, Recommender

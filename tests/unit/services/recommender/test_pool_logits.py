@@ -8,8 +8,7 @@ import pytest
 from core.keyed_random import keys_of_texts
 from schemas.events import Listen, RecommendationRequest, Track
 from services.recommender.catalogue import Catalogue
-from services.recommender.factors import PoolLogits, ServedFactors
-from services.recommender.genre_pools import GenrePools
+from services.recommender.factors import GenrePools, PoolLogits, ServedFactors
 from services.recommender.memory import Memory
 from services.recommender.protocol import NO_ANSWER, Batch, Recommender
 from services.recommender.rerank import Fism, Rerank

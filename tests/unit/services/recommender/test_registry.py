@@ -13,19 +13,24 @@ import bench.cli
 import core.keyed_random
 from schemas.events import RecommendationRequest, Track
 from services.experiments import load_experiments
+from services.recommender.bandit import POLICIES
 from services.recommender.catalogue import Catalogue
 from services.recommender.dispatch import Guards, answer, check_chains
+from services.recommender.factors import ServedFactors
 from services.recommender.lists import Lists
 from services.recommender.protocol import Batch, RandomStream, Recommender
 from services.recommender.registry import RECOMMENDERS, RecommenderFactory, RecommenderInputs, RegistryEntry
+from streams.learner.models.factors import FactorModel, read_factors
 
-CATALOGUE = Catalogue([Track(t, f"artist {t // 5}", None, None, "x") for t in range(50)])
+TRACKS = {t: Track(t, f"artist {t // 5}", None, None, "x") for t in range(50)}
+CATALOGUE = Catalogue(TRACKS.values())
 LISTS = Lists(np.arange(50), (np.arange(50)[:, None] + [1, 2]) % 50)
+FACTORS = ServedFactors(read_factors(FactorModel(TRACKS).snapshot()))
 INPUTS = RecommenderInputs(
     top=lambda: np.arange(3),
     neighbours=lambda: LISTS,
     user_lists=lambda: LISTS,
-    factors=lambda: None,
+    factors=lambda: FACTORS,
     graph=lambda: None,
     policy_results=dict,
 )
@@ -98,11 +103,9 @@ def test_names_and_fallbacks_are_those_of_the_recommenders() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in RECOMMENDERS if name not in ("memory", "i2i_stream", "fism", "rerank", "mix")]
-)
+@pytest.mark.parametrize("name", [name for name in RECOMMENDERS if name != "mix"])
 def test_a_recommender_draws_from_the_streams_of_its_entry(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    recommender, requests, drawn = made()[name], batch(20), set()
+    recommender, requests, drawn = made()[name], batch(400), set()
     mix = core.keyed_random.mix
 
     def recording(key: core.keyed_random.Keys, *parts: RandomStream) -> core.keyed_random.Keys:
@@ -112,6 +115,23 @@ def test_a_recommender_draws_from_the_streams_of_its_entry(name: str, monkeypatc
     monkeypatch.setattr(core.keyed_random, "mix", recording)
     recommender.recommend(requests)
     assert drawn == set(RECOMMENDERS[name].random_streams)
+
+
+def test_mix_draws_by_session_from_its_own_stream_and_lets_its_policies_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    recommender, requests, drawn = made()["mix"], batch(400), {}
+    mix = core.keyed_random.mix
+
+    def recording(key: core.keyed_random.Keys, *parts: RandomStream) -> core.keyed_random.Keys:
+        drawn.setdefault(parts[0], key)
+        return mix(key, *parts)
+
+    monkeypatch.setattr(core.keyed_random, "mix", recording)
+    recommender.recommend(requests)
+    (own,) = RECOMMENDERS["mix"].random_streams
+    sessions = core.keyed_random.keys_of_texts([request.session_id for request in requests.requests])
+    assert drawn[own].tolist() == sessions.tolist()
+    others = {stream for name in (*POLICIES, "random") for stream in RECOMMENDERS[name].random_streams}
+    assert drawn.keys() - {own} <= others
 
 
 def test_random_streams_keep_their_numbers() -> None:

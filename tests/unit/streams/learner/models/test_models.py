@@ -20,7 +20,7 @@ from streams.learner.models.factors import (
     session_gradient,
 )
 from streams.learner.models.item_graph import LIKED, WINDOW, ItemGraph, neighbours_of
-from streams.learner.models.taste import ARTIST_DISCOUNT, eases, tastes, weights
+from streams.learner.models.taste import ARTIST_DISCOUNT, tastes, user_biases, weights
 from streams.learner.sessions import FinishedSession
 
 RNG = np.random.default_rng
@@ -53,11 +53,12 @@ def test_the_gradient_is_that_of_the_loss() -> None:
         logits[:, 1:] += (before * parts[:, 1:, :BIAS]).sum(axis=-1)
         return logits
 
-    ease = np.zeros((b, n))
-    ease[:, 1:] = eases(logits_of(parts), affinity, evidence)[:, :-1]  # taken as given, see the docstring of `factors`
+    # taken as given, see the docstring of `factors`
+    user_bias = np.zeros((b, n))
+    user_bias[:, 1:] = user_biases(logits_of(parts), affinity, evidence)[:, :-1]
 
     def loss(parts: np.ndarray) -> float:
-        expected = expit(logits_of(parts) + ease)
+        expected = expit(logits_of(parts) + user_bias)
         return -float((evidence * (affinity * np.log(expected) + (1 - affinity) * np.log(1 - expected))).sum())
 
     found = session_gradient(parts.astype(np.float32), fractions, artists, valid) - DECAY * parts

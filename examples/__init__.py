@@ -1,0 +1,1 @@
+"""Programs to start from; README.md says what each shows."""

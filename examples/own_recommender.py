@@ -1,0 +1,119 @@
+"""A recommender of your own: another track of the genre just heard, where it was liked.
+
+To serve it, put the class into a file in `services/recommender/`, add an entry to `RECOMMENDERS` in
+`services/recommender/registry.py`, and name it in a treatment of `services/experiments.toml`. Here it plays without any
+server, and so does `random`, before the same listeners.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.keyed_random import integers
+from schemas.events import RecommendationRequest
+from services.recommender.catalogue import Catalogue
+from services.recommender.protocol import Answers, Batch, Recommender
+from services.recommender.random_tracks import RandomTracks
+from sim.loop.kafka import tracks_of
+from sim.options import RunOptions
+from sim.play import play_world
+from sim.simulation import FinishedListens
+from sim.world.config import WorldConfig
+from sim.world.generate import generate
+from sim.world.model import World
+
+LIKED = 0.5
+"""From this fraction on, a listener liked a track."""
+STREAM = 101
+"""Number of this recommender's random stream: draws of different streams are independent."""
+
+
+class SameGenre:
+    """Uniform over the genre of a track that was liked, over all tracks after one that was not.
+
+    Parameters
+    ----------
+    catalogue : Catalogue
+
+    Examples
+    --------
+    >>> from schemas.events import Track
+    >>> tracks = [Track(7, "a", None, "rock", "x"), Track(8, "b", None, "jazz", "y"), Track(9, "c", None, "jazz", "z")]
+    >>> request = RecommendationRequest("session:0", 42, "session", 0, 7, 1.0, 0, 0)
+    >>> answers = SameGenre(Catalogue(tracks)).recommend(Batch.of([request], [None]))
+    >>> answers.tracks.tolist(), answers.propensities.tolist()
+    ([7], [1.0])
+    """
+
+    name = "same_genre"
+    fallback: str | None = "random"
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self._random = RandomTracks(catalogue)
+        self._by_genre = np.argsort(catalogue.genre_of, kind="stable")
+        self._size = np.bincount(catalogue.genre_of)
+        self._start = np.cumsum(self._size) - self._size
+
+    def recommend(self, batch: Batch) -> Answers:
+        """Draw a track for each request; the propensity is the probability of what was drawn."""
+        anything = self._random.recommend(batch)
+        rows = self._catalogue.rows_of(batch.tracks)
+        liked = np.array([request.fraction >= LIKED for request in batch.requests]) & (rows >= 0)
+        genres = self._catalogue.genre_of[rows]  # a row of -1 picks some genre, and is masked below
+        sizes = self._size[genres].astype(np.int64)
+        drawn = self._catalogue.tracks[self._by_genre[self._start[genres] + integers(batch.keys, STREAM, sizes)]]
+        return Answers(
+            np.where(liked, drawn, anything.tracks), np.where(liked, 1.0 / sizes, anything.propensities), sizes
+        )
+
+
+class RecommenderAgent:
+    """Lets a recommender play in the simulator, which asks for many listeners at a time.
+
+    Parameters
+    ----------
+    recommender : Recommender
+        One that needs no state of a listener.
+    """
+
+    def __init__(self, recommender: Recommender) -> None:
+        self._recommender = recommender
+
+    def recommend(self, heard: FinishedListens) -> NDArray[np.int64]:
+        """Ask the recommender as the service does."""
+        columns = (heard.users, heard.ordinals, heard.positions, heard.tracks, heard.fractions, heard.time_ms)
+        requests = []
+        for user, ordinal, position, track, fraction, time_ms in zip(*(c.tolist() for c in columns), strict=True):
+            session = f"{user}-{ordinal}"
+            request_id = f"{session}:{position}"
+            requests.append(
+                RecommendationRequest(request_id, user, session, position, track, fraction, time_ms, time_ms)
+            )
+        return self._recommender.recommend(Batch.of(requests, [None] * len(requests))).tracks
+
+    def finish(self, heard: FinishedListens) -> None:
+        """Learn nothing from the ends of sessions."""
+
+
+def time_per_session(world: World, recommender: Recommender, sessions: int) -> float:
+    """Return the mean time of a session, in tracks heard in full."""
+    played = play_world(world, RecommenderAgent(recommender), RunOptions(sessions=sessions, seed=1, start_ms=0))
+    return played.time / played.sessions
+
+
+def main(sessions: int = 2000) -> dict[str, float]:
+    """Play both before the same listeners, and print what sessions came to."""
+    config = WorldConfig(tracks=1000, artists=100, genres=10, users=500)
+    world = World("example", *generate(config), {})
+    catalogue = Catalogue(tracks_of(world.catalogue))
+    recommenders: list[Recommender] = [RandomTracks(catalogue), SameGenre(catalogue)]
+    found = {one.name: time_per_session(world, one, sessions) for one in recommenders}
+    for name, value in found.items():
+        print(f"{name:12} {value:.2f} tracks' time a session")
+    return found
+
+
+if __name__ == "__main__":
+    main()

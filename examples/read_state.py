@@ -1,0 +1,57 @@
+"""Read what the workers have derived, straight from Redis: a listener's state, and what is popular.
+
+`StateReader` is the read side of state for any service: it follows the live namespace, so it goes on with the new one
+after `botify replay swap`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from core.settings import Settings
+from streams.folds.popularity import popularity_at
+from streams.read import StateReader
+from streams.store.connect import connect, require_redis
+
+HALF_LIFE = "1d"
+
+
+def describe(reader: StateReader, users: Sequence[int], top: int = 5) -> list[str]:
+    """Return a line for each listener, and one for each of the most popular tracks.
+
+    Parameters
+    ----------
+    reader : StateReader
+    users : sequence of int
+        Read in one round trip.
+    top : int
+        How many popular tracks.
+    """
+    lines = []
+    for user, state in zip(users, reader.users(users), strict=True):
+        if state is None:
+            lines.append(f"listener {user}: never heard")
+            continue
+        last = state.last_listens()[-1]
+        lines.append(
+            f"listener {user}: {state.listens} listens in {state.sessions} sessions, "
+            f"last {last['fraction']:.0%} of track {last['track']}"
+        )
+    tracks, scores = reader.top_tracks(HALF_LIFE, top)
+    # scores are logarithms, which never have to be decayed in Redis; this is their value now, in event time
+    values = popularity_at(scores, HALF_LIFE, reader.event_time_ms())
+    for rank, (track, value) in enumerate(zip(tracks.tolist(), values.tolist(), strict=True), start=1):
+        lines.append(f"{rank}. track {track}: popularity {value:.2f}")
+    return lines
+
+
+def main() -> None:
+    """Print the state of the listeners whose ids are the arguments."""
+    settings = require_redis(Settings.from_env())
+    users = [int(argument) for argument in sys.argv[1:]] or [0]
+    print("\n".join(describe(StateReader(connect(settings), settings), users)))
+
+
+if __name__ == "__main__":
+    main()

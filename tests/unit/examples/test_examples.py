@@ -1,0 +1,56 @@
+"""The examples that need no server do what they promise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from analytics.errors import AnalyticsError
+from analytics.export.columns import arrow_schema, record_batch
+from analytics.export.files import Source, open_directory
+from examples import gymnasium_agent, off_policy, own_recommender
+from schemas.events import Listen
+from tests.unit.analytics.listens import listen
+
+TRACKS = 50
+
+
+def exported(folder: Path, listens: list[Listen]) -> Path:
+    with open_directory(folder, Source("listens", "an-id", "Listen"), {0: 0}) as export:
+        batch = record_batch(arrow_schema(Listen), listens, [0] * len(listens), range(len(listens)))
+        export.commit(pa.Table.from_batches([batch]), {0: len(listens)}, rejected=0)
+    return folder
+
+
+def test_the_recommender_keeps_listeners_longer_than_random_tracks(capsys: pytest.CaptureFixture[str]) -> None:
+    found = own_recommender.main(sessions=1000)
+    assert found["same_genre"] > found["random"]
+    assert "same_genre" in capsys.readouterr().out
+
+
+def test_the_agent_learns_what_is_heard() -> None:
+    means = gymnasium_agent.train(steps=1500)
+    assert means[-300:].mean() > means[:300].mean()
+
+
+def test_the_estimate_is_what_the_policy_would_have_earned(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    listens = []
+    for user in range(200):
+        listens.append(listen(f"r-{user}-0", 0, track=0))
+        for position in range(1, 30):
+            track = int(rng.integers(TRACKS))
+            fraction = 0.9 if track < off_policy.SIZE else 0.1
+            listens.append(listen(f"r-{user}-0", position, track=track, fraction=fraction, propensity=1 / TRACKS))
+    values = off_policy.evaluate(exported(tmp_path, listens))
+    assert values["SNIPS"].value == pytest.approx(0.9)
+    assert values["IPS"].value == pytest.approx(0.9, abs=0.1)
+    assert values["logged"].value == pytest.approx(0.42, abs=0.03)
+
+
+def test_an_export_without_decisions_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AnalyticsError, match="no logged decisions"):
+        off_policy.evaluate(exported(tmp_path, [listen("r-1-0", 0)]))
