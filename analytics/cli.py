@@ -27,39 +27,41 @@ from core.settings import Settings
 GROUP = "botify.experiment"
 """Entry points by which other packages bring commands of this group."""
 
-experiment = typer.Typer(help="Experiments: planning them, and what came out.", no_args_is_help=True)
+experiment = typer.Typer(help="Plan A/B experiments and analyse their results.", no_args_is_help=True)
 for _entry in entry_points(group=GROUP):
     experiment.command(_entry.name)(_entry.load())
 
-Data = Annotated[Path | None, typer.Option(help="Folder of `botify export`; without, the topic is read.")]
-Run = Annotated[str | None, typer.Option(help="Only this run of the simulator.")]
-Alpha = Annotated[float, typer.Option(min=1e-6, max=0.5, help="One minus the confidence.")]
+Data = Annotated[Path | None, typer.Option(help="Folder that `botify export` wrote; default: read the topic.")]
+Run = Annotated[str | None, typer.Option(help="Only listens of this simulator run.")]
+Alpha = Annotated[float, typer.Option(min=1e-6, max=0.5, help="Significance level: one minus the confidence level.")]
 
 
 @experiment.command()
 def results(
-    name: Annotated[str, typer.Argument(help="The experiment's name.")],
-    control: Annotated[str, typer.Option(help="Treatment to compare with.")] = CONTROL,
+    name: Annotated[str, typer.Argument(help="Name of the experiment.")],
+    control: Annotated[str, typer.Option(help="Treatment that the others are compared with.")] = CONTROL,
     run: Run = None,
     data: Data = None,
     alpha: Alpha = 0.05,
-    cuped: Annotated[bool, typer.Option("--cuped", help="Less noise from what was known before.")] = False,
-    holm: Annotated[bool, typer.Option("--holm", help="Correct for how many rows the table has.")] = False,
+    cuped: Annotated[
+        bool, typer.Option("--cuped", help="Reduce variance with data from before the experiment (CUPED).")
+    ] = False,
+    holm: Annotated[bool, typer.Option("--holm", help="Correct p-values for multiple comparisons (Holm).")] = False,
     always_valid: Annotated[
-        bool, typer.Option("--always-valid", help="Intervals that hold however often one looks.")
+        bool, typer.Option("--always-valid", help="Use confidence sequences, which stay valid under repeated looks.")
     ] = False,
     window_h: Annotated[
-        float, typer.Option(min=0, help="With --always-valid: hours of each listener that are compared.")
+        float, typer.Option(min=0, help="With --always-valid: hours of each listener to compare.")
     ] = 24.0,
     tuned_for: Annotated[
-        int, typer.Option(min=1, help="With --always-valid: listeners at which it is narrowest.")
+        int, typer.Option(min=1, help="With --always-valid: number of listeners at which the interval is narrowest.")
     ] = 10_000,
-    split: Annotated[str | None, typer.Option(help="As declared, such as C=3,T1=1; equal by default.")] = None,
+    split: Annotated[str | None, typer.Option(help="Declared traffic split, such as C=3,T1=1; default: equal.")] = None,
     retention: Annotated[
-        list[int] | None, typer.Option(min=1, help="Add who came back so many days later; may be given again.")
+        list[int] | None, typer.Option(min=1, help="Add retention after this number of days; repeat for several.")
     ] = None,
 ) -> None:
-    """Print an experiment's table."""
+    """Print the effects of an experiment as a table."""
     window_ms = round(window_h * HOUR_MS) if always_valid else None
     analysis = Analysis(control, alpha, cuped, holm, window_ms, tuned_for, _weights(split), retention or ())
     console = Console()
@@ -71,13 +73,13 @@ def results(
 
 @experiment.command()
 def interaction(
-    first: Annotated[str, typer.Argument(help="An experiment's name.")],
-    second: Annotated[str, typer.Argument(help="That of another on the same listeners.")],
+    first: Annotated[str, typer.Argument(help="Name of an experiment.")],
+    second: Annotated[str, typer.Argument(help="Name of another experiment on the same listeners.")],
     run: Run = None,
     data: Data = None,
     alpha: Alpha = 0.05,
 ) -> None:
-    """Say whether two experiments change each other's effects; if not, each is read as if it were alone."""
+    """Test whether two experiments interact; without an interaction, each can be analysed alone."""
     console = Console()
     with console.status("Reading listens"):
         sessions, (one, other) = _sessions_and_assignments([first, second], data, run)
@@ -86,16 +88,18 @@ def interaction(
 
 @experiment.command()
 def power(
-    effect: Annotated[float, typer.Option(help="The smallest that would matter, in % of the control's mean.")],
-    metric: Annotated[str, typer.Option(help="The metric that decides.")] = "time",
-    wanted_power: Annotated[float, typer.Option("--power", help="Probability of finding it.")] = 0.8,
+    effect: Annotated[float, typer.Option(help="Smallest relevant effect, in % of the control's mean.")],
+    metric: Annotated[str, typer.Option(help="Primary metric.")] = "time",
+    wanted_power: Annotated[float, typer.Option("--power", help="Probability of detecting the effect.")] = 0.8,
     alpha: Alpha = 0.05,
-    treatments: Annotated[int, typer.Option(min=1, help="Besides the control.")] = 1,
-    variance_reduction: Annotated[float, typer.Option(min=0, max=1, help="What CUPED takes out, 0 to 1.")] = 0.0,
+    treatments: Annotated[int, typer.Option(min=1, help="Number of treatments besides the control.")] = 1,
+    variance_reduction: Annotated[
+        float, typer.Option(min=0, max=1, help="Fraction of the variance that CUPED removes, 0 to 1.")
+    ] = 0.0,
     run: Run = None,
     data: Data = None,
 ) -> None:
-    """Say how many listeners and days an effect needs to be seen, judged by the listens there are."""
+    """Estimate the listeners and days that an experiment needs, from existing listens."""
     wanted = Wanted(metric, effect, wanted_power, alpha, treatments, variance_reduction)
     console = Console()
     with console.status("Reading listens"):

@@ -111,7 +111,7 @@ def open_listens(folder: Path, run_id: str | None = None) -> Iterator[ExportedLi
     """
     manifest = read_manifest(folder)
     if manifest is None or manifest.source.event != "Listen":
-        raise AnalyticsError(f"{folder} is no export of listens; `botify export --out {folder}` makes one")
+        raise AnalyticsError(f"{folder} is not an export of listens; `botify export --out {folder}` creates one")
     if not manifest.files:
         raise AnalyticsError(f"{folder / NAME} names no files: the topic had no listens yet; export again")
     paths = [str(folder / file.path) for file in manifest.files]

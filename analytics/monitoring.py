@@ -95,7 +95,9 @@ def interactions_of(sessions: pd.DataFrame, first: Assignment, second: Assignmen
     together = Assignment(both[["treatment", "since_ms"]], min(first.until_ms, second.until_ms), mixed=0)
     users = user_metrics(sessions, together).join(both["treatment_second"])
     if users.empty:
-        raise AnalyticsError("nobody takes part in both experiments; of one layer they cannot meet, and need no check")
+        raise AnalyticsError(
+            "no user takes part in both experiments; experiments of one layer exclude each other and need no check"
+        )
     rows: dict[str, tuple[float, float, float]] = {}
     refusals = []
     for metric in METRICS:

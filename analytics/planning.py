@@ -91,7 +91,7 @@ def plan_experiment(sessions: pd.DataFrame, wanted: Wanted) -> Plan:
     (401, 6)
     """
     if wanted.metric not in METRICS:
-        raise AnalyticsError(f"there is no metric {wanted.metric!r}; say one of {', '.join(METRICS)}")
+        raise AnalyticsError(f"unknown metric {wanted.metric!r}; choose one of {', '.join(METRICS)}")
     if not 0 <= wanted.variance_reduction < 1 or wanted.effect == 0 or wanted.treatments < 1:
         raise AnalyticsError(
             f"the effect {wanted.effect} must not be 0, treatments {wanted.treatments} be 1 or more, and the variance "
@@ -100,7 +100,7 @@ def plan_experiment(sessions: pd.DataFrame, wanted: Wanted) -> Plan:
     sample = Sample.of(per_user(sessions)[wanted.metric])
     arms = wanted.treatments + 1
     if sample.n < 2 * arms or not sample.mean:
-        raise AnalyticsError(f"{sample.n} listeners have {wanted.metric}, too few to plan with; listen some more")
+        raise AnalyticsError(f"{sample.n} listeners have {wanted.metric}, too few for a plan; simulate more sessions")
     deviation = math.sqrt(sample.variance * (1 - wanted.variance_reduction))
     effect = abs(wanted.effect / 100 * sample.mean)
     each, _ = users_needed(effect, deviation, wanted.wanted_power, wanted.alpha)

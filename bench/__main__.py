@@ -73,7 +73,7 @@ console = Console()
 def main(names: Sequence[str] = ()) -> None:
     """Measure everything, or the groups of these names."""
     if unknown := set(names) - set(MEASUREMENTS):
-        sys.exit(f"nothing is called {', '.join(sorted(unknown))}; there are {', '.join(MEASUREMENTS)}")
+        sys.exit(f"unknown measurements: {', '.join(sorted(unknown))}; choose from {', '.join(MEASUREMENTS)}")
     settings = Settings.from_env()
     with console.status("opening the world"):
         world = open_world(settings.home, WorldConfig())

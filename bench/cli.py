@@ -31,12 +31,14 @@ CURVES = ("random", CONTROL, *POLICIES, "fism", "mix", ORACLE)
 console = Console()
 if not console.is_terminal:
     console.width = WIDTH
-app = typer.Typer(help="Measure recommenders.", no_args_is_help=True)
+app = typer.Typer(help="Compare recommenders on simulated listeners.", no_args_is_help=True)
 
-Sessions = Annotated[int, typer.Option(min=100, help="Sessions of each run.")]
-Seeds = Annotated[list[int], typer.Option("--seed", help="Give it several times for several runs of each.")]
-Jobs = Annotated[int, typer.Option(min=1, help="Processes side by side.")]
-World = Annotated[Path | None, typer.Option(help="TOML file with settings of the world.")]
+Sessions = Annotated[int, typer.Option(min=100, help="Number of sessions in each run.")]
+Seeds = Annotated[
+    list[int], typer.Option("--seed", help="Random seed; repeat the option for several runs of each recommender.")
+]
+Jobs = Annotated[int, typer.Option(min=1, help="Number of parallel processes.")]
+World = Annotated[Path | None, typer.Option(help="TOML file with the settings of the world.")]
 
 
 class BenchError(BotifyError):
@@ -45,23 +47,23 @@ class BenchError(BotifyError):
 
 @app.callback()
 def bench() -> None:
-    """Measure recommenders."""
+    """Compare recommenders on simulated listeners."""
 
 
 @app.command()
 def recommenders(
     only: Annotated[
-        str | None, typer.Option(help=f"Some of them, with commas; {CONTROL} comes along. All by default.")
+        str | None, typer.Option(help=f"Comma-separated recommenders; {CONTROL} is always included. Default: all.")
     ] = None,
     sessions: Sessions = 20_000,
-    skip: Annotated[int, typer.Option(min=0, help="Sessions at the beginning that the table leaves out.")] = 0,
+    skip: Annotated[int, typer.Option(min=0, help="Number of sessions at the start that the table leaves out.")] = 0,
     seed: Seeds = [1],  # noqa: B006 - typer copies it
     jobs: Jobs = 2,
     world: World = None,
-    out: Annotated[Path, typer.Option(help="Where the figures go.")] = FOLDER / "recommenders.json",
-    picture: Annotated[Path, typer.Option(help="Where the learning curve goes.")] = FOLDER / "recommenders.png",
+    out: Annotated[Path, typer.Option(help="JSON file for the figures.")] = FOLDER / "recommenders.json",
+    picture: Annotated[Path, typer.Option(help="PNG file for the learning curve.")] = FOLDER / "recommenders.png",
 ) -> None:
-    """Run each recommender on a world of its own, the same for all, with everybody on it, from an empty model."""
+    """Run each recommender on an identical copy of the world, for all listeners, from an empty model."""
     names = _names(only)
     config = _config(world)
     tasks = [Task(name, config, RunOptions(sessions=sessions, seed=one, start_ms=0)) for name in names for one in seed]
@@ -70,7 +72,7 @@ def recommenders(
     for task in tasks:
         runs.setdefault(task.name, []).append(found[task])
     if skip >= sessions:
-        raise BenchError(f"{skip:,} of {sessions:,} sessions left out leave nothing to compare")
+        raise BenchError(f"--skip {skip:,} leaves none of the {sessions:,} sessions to compare")
     rows = rows_of({name: [run.after(skip) for run in of_seeds] for name, of_seeds in runs.items()})
     left_out = f" but the first {skip:,}" if skip else ""
     seeds = "" if len(seed) == 1 else f" × {len(seed)} seeds"
@@ -89,13 +91,15 @@ def recommenders(
 
 @app.command()
 def drift(
-    recommender: Annotated[str, typer.Option(help="One that learns.")] = "mix",
-    users: Annotated[int, typer.Option(min=500, help="Listeners; each comes once a day, for twenty days.")] = 2_000,
-    seed: Annotated[int, typer.Option(help="Of listeners' luck.")] = 1,
+    recommender: Annotated[str, typer.Option(help="A recommender that learns from the stream.")] = "mix",
+    users: Annotated[
+        int, typer.Option(min=500, help="Number of listeners; each has one session a day for twenty days.")
+    ] = 2_000,
+    seed: Annotated[int, typer.Option(help="Random seed of the listeners.")] = 1,
     world: World = None,
-    picture: Annotated[Path, typer.Option(help="Where the curves go.")] = FOLDER / "drift.png",
+    picture: Annotated[Path, typer.Option(help="PNG file for the curves.")] = FOLDER / "drift.png",
 ) -> None:
-    """Let half of the catalogue turn overnight; see what becomes of a model that goes on learning, and of one not."""
+    """Compare an online model with a frozen one after half of the catalogue changes overnight."""
     tasks = drift_tasks(_known(recommender), _config(world), users, seed)
     found = _measured(list(tasks.values()), jobs=2)
     online, frozen = (windows_since(found[tasks[name]]) for name in (ONLINE, FROZEN))
@@ -103,7 +107,7 @@ def drift(
     figure = draw_drift(
         online,
         frozen,
-        "A model that goes on learning gets over a shift",
+        "A model that keeps learning recovers from a shift",
         f"time per session of {recommender}, in windows of {WINDOW:,} sessions, with 95 % intervals",
     )
     picture.write_bytes(png(figure))
@@ -113,17 +117,21 @@ def drift(
 @app.command()
 def online(
     sessions: Sessions = 100_000,
-    seed: Annotated[int, typer.Option(help="Of listeners' luck.")] = 1,
-    control: Annotated[str, typer.Option(help="What the others are compared with.")] = CONTROL,
-    treatments: Annotated[str, typer.Option(help="These, with commas.")] = "mix",
-    share: Annotated[int, typer.Option(min=1, help="Listeners of each for one of the control.")] = 4,
-    last: Annotated[int, typer.Option(min=1, help="Sessions at the end, compared once more together.")] = 20_000,
+    seed: Annotated[int, typer.Option(help="Random seed of the listeners.")] = 1,
+    control: Annotated[str, typer.Option(help="Recommender that the treatments are compared with.")] = CONTROL,
+    treatments: Annotated[str, typer.Option(help="Comma-separated recommenders to compare with the control.")] = "mix",
+    share: Annotated[
+        int, typer.Option(min=1, help="Listeners in each treatment for each listener in the control.")
+    ] = 4,
+    last: Annotated[
+        int, typer.Option(min=1, help="Number of sessions at the end that are also compared as one window.")
+    ] = 20_000,
     world: World = None,
 ) -> None:
-    """Run recommenders against a control through Kafka, Faust and Redis, from an empty model, on a stack of its own."""
+    """Compare recommenders with a control through Kafka, Faust and Redis, on a new stack with empty models."""
     names = list(dict.fromkeys(_known(name.strip()) for name in treatments.split(",")))
     if control in names:
-        raise BenchError(f"{control} is the control already; name others as treatments")
+        raise BenchError(f"{control} is the control; choose other recommenders as treatments")
     opened = open_world(Settings.from_env().home, _config(world))
     with console.status("") as status:
 
@@ -160,7 +168,7 @@ def measurable() -> list[str]:
 
 def _known(name: str) -> str:
     if name not in measurable():
-        raise BenchError(f"there is no recommender {name!r} to measure; there are {', '.join(measurable())}")
+        raise BenchError(f"unknown recommender {name!r}; choose from {', '.join(measurable())}")
     return name
 
 
@@ -171,7 +179,7 @@ def _measured(tasks: list[Task], jobs: int) -> dict[Task, Measured]:
         status.update(f"0 of {len(tasks)} runs")
         for task, measured in measure_all(Settings.from_env().home, tasks, jobs):
             found[task] = measured
-            status.update(f"{len(found)} of {len(tasks)} runs; {task.name} is the last that was done")
+            status.update(f"{len(found)} of {len(tasks)} runs; {task.name} was the last to finish")
     return found
 
 

@@ -99,7 +99,7 @@ def measure(settings: Settings, module: str, *arguments: str) -> Measured:
     return Measured(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
-def main(listens: Annotated[int, typer.Option(help="How many.")] = 10_000_000) -> None:
+def main(listens: Annotated[int, typer.Option(help="Number of listens to export.")] = 10_000_000) -> None:
     """Fill a topic, export it, and compute the table."""
     with tempfile.TemporaryDirectory() as home, EmbeddedStack(Path(home)) as stack:
         settings = stack.settings.with_(home=Path(home), topic_prefix="bench-export")

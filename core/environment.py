@@ -71,7 +71,7 @@ def _reason(cls: type, name: str, error: Mapping[str, Any]) -> str:
             choices = error["ctx"]["expected"].replace("'", "").replace(" or ", " nor ")
             return f"{error['input']!r} is neither {choices}"
         case "path_not_file":
-            return f"there is no file {error['input']}"
+            return f"file {error['input']} does not exist"
     hint = get_type_hints(cls, include_extras=True)[name]
     wanted = [one.description for one in getattr(hint, "__metadata__", ()) if isinstance(one, FieldInfo)]
     return f"{error['input']!r} is not {wanted[0]}" if wanted else str(error["msg"])

@@ -47,7 +47,7 @@ class PublishError(TopicError):
 
 
 class PositionError(BotifyError):
-    """What was written is no place in a topic; the message lists the forms."""
+    """What was written is not a position in a topic; the message lists the forms."""
 
 
 class RejectedMessageError(BotifyError):

@@ -98,5 +98,5 @@ async def stop(*tasks: asyncio.Task[None]) -> None:
 
 def _end_where_it_failed(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
-        log.critical("background work failed; the gateway ends", exc_info=error)
+        log.critical("a background task failed; the gateway stops", exc_info=error)
         signal.raise_signal(signal.SIGTERM)

@@ -176,10 +176,10 @@ class ModelReader:
                 for message in self._consumer.poll(1, POLL_S):
                     self._take(message)
             except TopicError as error:
-                log.error("%s; models stay as they are", error)  # noqa: TRY400 - the message says it all
+                log.error("%s; the current models stay in use", error)  # noqa: TRY400 - the message says it all
                 self._stopping.wait(POLL_S)
             except Exception:  # nobody would notice that the thread had ended
-                log.exception("%s cannot be followed at the moment; models stay as they are", self._topic)
+                log.exception("%s cannot be read at the moment; the current models stay in use", self._topic)
                 self._stopping.wait(POLL_S)
 
     def _take(self, message: Message) -> None:
@@ -194,9 +194,9 @@ class ModelReader:
             for followed in followers:
                 followed.take(model, message.offset(), message.timestamp()[1] / 1000)
         except (BotifyError, ValueError) as error:
-            log.warning("%s offset %d is left out: %s", self._topic, message.offset(), error)
+            log.warning("%s offset %d is skipped: %s", self._topic, message.offset(), error)
         except Exception:  # the thread must go on: the next snapshot may be good again
-            log.exception("%s offset %d is left out", self._topic, message.offset())
+            log.exception("%s offset %d is skipped", self._topic, message.offset())
 
     def _decoded(self, raw: bytes) -> Model:
         model = self._codec.decode(raw, Model)

@@ -168,12 +168,12 @@ def _check_partitions(definitions: Iterable[TopicDefinition], counts: Mapping[st
         if definition.partitions is not None:
             raise TopicError(
                 f"{definition.name} has {there} partitions, but its records have one order only with {wanted}. Delete "
-                "the topic, or start anew under another BOTIFY_TOPIC_PREFIX."
+                "the topic, or use another BOTIFY_TOPIC_PREFIX."
             )
         raise TopicError(
             f"{definition.name} has {there} partitions, BOTIFY_PARTITIONS says {wanted}. "
             "The count is fixed once a topic exists: a user's events would land in another partition than their "
-            f"state. Set BOTIFY_PARTITIONS={there}, or start anew under another BOTIFY_TOPIC_PREFIX."
+            f"state. Set BOTIFY_PARTITIONS={there}, or use another BOTIFY_TOPIC_PREFIX."
         )
 
 
@@ -198,7 +198,7 @@ def _make(admin: AdminClient, missing: Iterable[TopicDefinition], settings: Sett
             made.append(name)
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise TopicError(f"{name} could not be made: {error.args[0].str()}") from error
+                raise TopicError(f"{name} could not be created: {error.args[0].str()}") from error
     return made
 
 
@@ -211,5 +211,5 @@ def _counts_when_known(admin: AdminClient, definitions: Sequence[TopicDefinition
         if not unknown:
             return counts
         if time.monotonic() > give_up:
-            raise TopicError(f"{unknown[0]} was made, but no broker knows it after {METADATA_TIMEOUT_S:.0f} s")
+            raise TopicError(f"{unknown[0]} was created, but no broker lists it after {METADATA_TIMEOUT_S:.0f} s")
         time.sleep(RETRY_PAUSE_S)

@@ -28,46 +28,50 @@ from sim.schedule import Shard
 from sim.world import World, WorldConfig, find_world, open_world
 
 console = Console()
-app = typer.Typer(help="Let listeners listen.", no_args_is_help=True)
+app = typer.Typer(help="Simulate listeners who play tracks and follow recommendations.", no_args_is_help=True)
 
 
 @app.callback()
 def sim() -> None:
-    """Let listeners listen."""
+    """Simulate listeners who play tracks and follow recommendations."""
 
 
 @app.command()
 def run(
     agent: Annotated[
-        str, typer.Option(help="Who recommends: kafka (the loop), http, dummy, console, or module:Class.")
+        str,
+        typer.Option(help="Source of recommendations: kafka (the full loop), http, dummy, console, or module:Class."),
     ] = "kafka",
     users: Annotated[
-        int | None, typer.Option(help="How many of the world's listeners; all of them if not given.")
+        int | None, typer.Option(help="Number of the world's listeners that take part; default: all.")
     ] = None,
-    in_flight: Annotated[int, typer.Option(help="How many listen at a time.")] = 2000,
-    sessions: Annotated[int | None, typer.Option(help="Stop when so many sessions were begun.")] = None,
-    listens: Annotated[int | None, typer.Option(help="Stop when so many listens were made.")] = None,
-    seconds: Annotated[float | None, typer.Option(help="Stop after so many seconds.")] = None,
+    in_flight: Annotated[int, typer.Option(help="Number of sessions that are open at the same time.")] = 2000,
+    sessions: Annotated[int | None, typer.Option(help="Stop after this number of sessions.")] = None,
+    listens: Annotated[int | None, typer.Option(help="Stop after this number of listens.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Stop after this number of seconds of wall time.")] = None,
     days: Annotated[
-        float | None, typer.Option(help="Follow a daily rhythm for so many days of event time; listeners return.")
+        float | None,
+        typer.Option(help="Simulate this number of days of event time with a daily rhythm; listeners return."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives each listener the same random numbers.")] = 1,
-    speed: Annotated[str, typer.Option(help="Event time per wall time, such as 1x or 60x, or max.")] = "max",
-    rate: Annotated[float | None, typer.Option(help="Offer so many requests a second, answered or not.")] = None,
+    seed: Annotated[
+        int, typer.Option(help="Random seed; the same seed gives each listener the same random numbers.")
+    ] = 1,
+    speed: Annotated[str, typer.Option(help="Ratio of event time to wall time, such as 1x or 60x, or max.")] = "max",
+    rate: Annotated[
+        float | None, typer.Option(help="Send this number of requests per second, whether or not they are answered.")
+    ] = None,
     start: Annotated[
-        str | None, typer.Option(help="Event time of the beginning, such as 2027-01-01 (UTC); now if not given.")
+        str | None, typer.Option(help="Event time at the start, such as 2027-01-01 (UTC); default: now.")
     ] = None,
-    shard: Annotated[str, typer.Option(help="Which part of the listeners, such as 0/4.")] = "0/1",
+    shard: Annotated[str, typer.Option(help="Part of the listeners that this process simulates, such as 0/4.")] = "0/1",
     model: Annotated[
-        str, typer.Option(help="How listeners choose: botify, drifting, trending, shifting, fatigue, or module:Class.")
+        str, typer.Option(help="Listener model: botify, drifting, trending, shifting, fatigue, or module:Class.")
     ] = "botify",
-    world: Annotated[
-        str | None, typer.Option(help="Name or directory of a world; the default one if not given.")
-    ] = None,
-    run_id: Annotated[str | None, typer.Option(help="First part of all session ids.")] = None,
-    url: Annotated[str, typer.Option(help="Where the http agent's server is.")] = "http://127.0.0.1:5001",
+    world: Annotated[str | None, typer.Option(help="Name or directory of a world; default: the default world.")] = None,
+    run_id: Annotated[str | None, typer.Option(help="Prefix of all session ids.")] = None,
+    url: Annotated[str, typer.Option(help="URL of the server that the http agent calls.")] = "http://127.0.0.1:5001",
 ) -> None:
-    """Simulate until the given sessions, listens, seconds or days are over, or until Ctrl-C."""
+    """Run a simulation until the given sessions, listens, seconds or days are reached, or until Ctrl-C."""
     settings = Settings.from_env()
     options = RunOptions(
         users=users,

@@ -147,11 +147,11 @@ class RelaySchedule:
 DAY_MS = 24 * 60 * 60 * 1000
 SESSIONS_PER_DAY = 1.0
 """Of a listener, on average; the listeners' own rates are uniform between a quarter and seven quarters of it."""
-_HOURLY = (3, 2, 1, 1, 1, 2, 4, 7, 9, 8, 7, 7, 8, 8, 7, 7, 8, 10, 11, 11, 10, 9, 7, 5)
+HOURLY = (3, 2, 1, 1, 1, 2, 4, 7, 9, 8, 7, 7, 8, 8, 7, 7, 8, 10, 11, 11, 10, 9, 7, 5)
 """How busy each hour of the day (UTC) is: quiet at night, a peak on the way to work and a higher one in the evening."""
 
-_EDGES = np.linspace(0.0, 1.0, len(_HOURLY) + 1)
-_CUMULATIVE = np.concatenate([[0.0], np.cumsum(_HOURLY) / np.sum(_HOURLY)])
+_EDGES = np.linspace(0.0, 1.0, len(HOURLY) + 1)
+_CUMULATIVE = np.concatenate([[0.0], np.cumsum(HOURLY) / np.sum(HOURLY)])
 
 
 class DailySchedule:

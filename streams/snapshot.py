@@ -116,9 +116,9 @@ def read_frames(path: Path) -> Iterator[Frame]:
         with gzip.open(path, "rb") as file:
             yield from _frames(file, path)
     except FileNotFoundError as error:
-        raise SnapshotError(f"there is no file {path}") from error
+        raise SnapshotError(f"file {path} does not exist") from error
     except (OSError, EOFError, zlib.error, struct.error, ValueError, KeyError) as error:
-        raise SnapshotError(f"{path} is no snapshot, or a damaged one: {type(error).__name__}: {error}") from error
+        raise SnapshotError(f"{path} is not a snapshot, or is damaged: {type(error).__name__}: {error}") from error
 
 
 def _frames(file: gzip.GzipFile, path: Path) -> Iterator[Frame]:
@@ -141,9 +141,9 @@ def _frames(file: gzip.GzipFile, path: Path) -> Iterator[Frame]:
         payload, kind = read(length), Kind(code)
         if kind is Kind.END:
             if payload != sha.digest():
-                raise ValueError("the checksum does not fit")
+                raise ValueError("the checksum does not match")
             if file.read(1):  # also makes gzip check that its own end is there
-                raise ValueError("something follows its end")
+                raise ValueError("there is data after its end")
             return
         sha.update(head + payload)
         frame = _parse(kind, payload)
@@ -262,13 +262,13 @@ async def load(sources: ReplaySources, path: Path, *, other_topic: bool = False)
     if header["partitions"] != len(sources.state.end):
         raise SnapshotError(
             f"{path} has {header['partitions']} partitions, {sources.topic} has {len(sources.state.end)}: a listener's "
-            "state would be looked for in another partition. Replay the topic instead."
+            "state would belong to another partition. Replay the topic instead."
         )
     adopt = header["topic_id"] != sources.state.topic_id
     if adopt and not other_topic:
         raise SnapshotError(
             f"{path} is of {header['topic']} with id {header['topic_id']}; {sources.topic} here has "
-            f"{sources.state.topic_id}. --other-topic lets the listens of this topic follow on that state"
+            f"{sources.state.topic_id}. --other-topic lets the listens of this topic continue that state"
         )
     if adopt:
         offsets = {p: (sources.state.start[p], NOT_OF_THIS_TOPIC) for p in offsets}

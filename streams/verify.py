@@ -213,7 +213,7 @@ async def _check_end(sources: ReplaySources, namespace: str, partition: int) -> 
     if reached > end:
         raise VerifyError(
             f"{sources.topic}[{partition}]: the state is at offset {reached}, the topic ends at {end}: it has lost "
-            "records. `botify replay run` and `botify replay swap` make the state anew of what is left."
+            "records. `botify replay run` and `botify replay swap` rebuild the state from what is left."
         )
 
 
@@ -232,7 +232,7 @@ def _checked(topic: str, partition: int, state: PartitionCopy, now: TopicState) 
         return state.first_offset
     if state.topic_id != now.topic_id:
         raise VerifyError(
-            f"{topic} was deleted and made anew (id {now.topic_id}; the state is of {state.topic_id}). "
+            f"{topic} was deleted and recreated (id {now.topic_id}; the state is of {state.topic_id}). "
             "Replay it into a new namespace."
         )
     if state.first_offset == NOT_OF_THIS_TOPIC:

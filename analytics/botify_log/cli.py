@@ -44,18 +44,20 @@ def publish_listens(settings: Settings, listens: Iterable[Listen]) -> int:
             count += 1
         publisher.flush()
     except PublishError as error:
-        reason = f"not all listens were written: {error.reason}; what is written again does no harm"
+        reason = f"not all listens were written: {error.reason}; repeating the import is safe"
         raise PublishError(topic, reason) from error
     return count
 
 
 def import_log(
-    file: Annotated[Path, typer.Argument(help="Botify's data log: a JSON object a line.", exists=True, dir_okay=False)],
+    file: Annotated[
+        Path, typer.Argument(help="Botify's data log: one JSON object per line.", exists=True, dir_okay=False)
+    ],
     run: Annotated[
-        str | None, typer.Option(help="First part of all session ids; made from the file's content if not given.")
+        str | None, typer.Option(help="Prefix of all session ids; default: derived from the file's content.")
     ] = None,
 ) -> None:
-    """Publish Botify's JSON data log into the topic of listens; twice does no more than once."""
+    """Publish Botify's JSON data log to the listens topic; a second import adds nothing."""
     settings, console = require_kafka(Settings.from_env()), Console()
     run_id = run or f"log{_digest(file)[:8]}"
     with console.status("reading"):  # to the end, so that nothing is published of a log that has a bad line

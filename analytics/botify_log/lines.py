@@ -62,7 +62,7 @@ def read_line(text: str, number: int) -> LogLine:
     --------
     >>> read_line('{"message": "last", "timestamp": 9, "user": 3, "track": 8}', 17)
     Traceback (most recent call last):
-    analytics.errors.AnalyticsError: line 17 is no message of Botify's data log: time: Field required
+    analytics.errors.AnalyticsError: line 17 is not a message of Botify's data log: time: Field required
     """
     try:
         return LogLine.model_validate_json(text)
@@ -70,7 +70,7 @@ def read_line(text: str, number: int) -> LogLine:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         reason = f"{where}: {first['msg']}" if where else first["msg"]
-        raise AnalyticsError(f"line {number} is no message of Botify's data log: {reason}") from error
+        raise AnalyticsError(f"line {number} is not a message of Botify's data log: {reason}") from error
 
 
 def listens_of(lines: Iterable[str], run_id: str) -> Iterator[Listen]:
@@ -116,7 +116,7 @@ def listens_of(lines: Iterable[str], run_id: str) -> Iterator[Listen]:
         try:
             check(listen, key_of(listen.user), text.encode())
         except RejectedMessageError as error:
-            raise AnalyticsError(f"line {number} cannot be true: {error}") from error
+            raise AnalyticsError(f"line {number} is impossible: {error}") from error
         if not listen.ended_session:
             open_sessions[line.user] = listen, line
         yield listen

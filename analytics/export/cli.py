@@ -38,25 +38,30 @@ class Format(StrEnum):
 
 
 def export(
-    out: Annotated[Path, typer.Option(help="Folder; an export that is there is gone on with.")],
-    topic: Annotated[str, typer.Option(help="listens, recommendation-requests, recommendations or sessions.")] = (
-        "listens"
-    ),
+    out: Annotated[Path, typer.Option(help="Output folder; an existing export is resumed.")],
+    topic: Annotated[
+        str, typer.Option(help="Topic: listens, recommendation-requests, recommendations or sessions.")
+    ] = ("listens"),
     begin: Annotated[
-        str, typer.Option("--from", help="earliest, offset:N, ts:2026-01-31T12:00:00Z or duration:PT1H.")
+        str, typer.Option("--from", help="First record: earliest, offset:N, ts:2026-01-31T12:00:00Z or duration:PT1H.")
     ] = "earliest",
-    end: Annotated[str, typer.Option("--to", help="latest, offset:N or ts:2026-01-31T12:00:00Z.")] = "latest",
-    follow: Annotated[bool, typer.Option("--follow", help="Go on as the topic grows, until Ctrl-C.")] = False,
+    end: Annotated[
+        str, typer.Option("--to", help="End of the records: latest, offset:N or ts:2026-01-31T12:00:00Z.")
+    ] = "latest",
+    follow: Annotated[bool, typer.Option("--follow", help="Keep exporting new records until Ctrl-C.")] = False,
     format_: Annotated[
-        Format, typer.Option("--format", help=f"botify-log: {LOG}, the course's JSON, made of Parquet in {LISTENS}.")
+        Format,
+        typer.Option(
+            "--format", help=f"parquet, or botify-log: {LOG} in the course's JSON, from the Parquet in {LISTENS}."
+        ),
     ] = Format.PARQUET,
 ) -> None:
-    """Write a topic into files, partitioned by day; whatever is killed, no row comes twice or is missing."""
+    """Export a topic to files partitioned by day, exactly once even if the export is killed and resumed."""
     settings, now_ms = Settings.from_env(), int(time.time() * 1000)
     extent = Extent(parse_position(begin, now_ms), parse_position(end, now_ms), follow)
     definition = _definition(settings, topic)
     if format_ is Format.BOTIFY_LOG and definition.event is not Listen:
-        raise ExportError(f"Botify's log is made of listens; {topic} has none, leave --topic out")
+        raise ExportError(f"Botify's log is made of listens; omit --topic {topic}")
     folder = out if format_ is Format.PARQUET else out / LISTENS
     tune_gc()
     require_kafka(settings)

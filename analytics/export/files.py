@@ -169,7 +169,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     except (OSError, ValueError) as error:
         raise ExportError(f"{path} cannot be read: {error}; export into another folder") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ExportError(f"{path} is no manifest of format {FORMAT}; export into another folder")
+        raise ExportError(f"{path} is not a manifest of format {FORMAT}; export into another folder")
     return Manifest(
         Source(**content["source"]),
         _offsets_of_json(content["begin"]),
@@ -281,7 +281,7 @@ def open_directory(
         if manifest.source != source:
             raise ExportError(
                 f"{path} is an export of {manifest.source.topic} (id {manifest.source.topic_id}), not of "
-                f"{source.topic} (id {source.topic_id}); a topic made anew needs a folder of its own"
+                f"{source.topic} (id {source.topic_id}); export a recreated topic to another folder"
             )
         _remove_unnamed(path, manifest)
         yield ExportDirectory(path, manifest, time_column)
@@ -291,7 +291,7 @@ def _refuse_foreign(path: Path) -> None:
     # one that was killed at its very beginning may have left its first manifest unfinished
     found = sorted(e.name for e in path.iterdir() if e.name != LOCK and not e.name.endswith(UNFINISHED))
     if found:
-        raise ExportError(f"{path} is no export and not empty (there is {found[0]}); name another folder")
+        raise ExportError(f"{path} is not an export and is not empty (there is {found[0]}); choose another folder")
 
 
 def _remove_unnamed(path: Path, manifest: Manifest) -> None:

@@ -83,8 +83,8 @@ to 49 only; keep this folder as it is and export the rest into another one
             start, end = self.start[partition], self.end[partition]
             if not start <= offset <= end:
                 raise ExportError(
-                    f"{self.topic}[{partition}]: the export goes on at offset {offset}, but the topic has {start} to "
-                    f"{end - 1} only; keep this folder as it is and export the rest into another one"
+                    f"{self.topic}[{partition}]: the export resumes at offset {offset}, but the topic holds only "
+                    f"{start} to {end - 1}; keep this folder as it is and export the rest into another one"
                 )
 
 

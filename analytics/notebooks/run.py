@@ -78,14 +78,12 @@ def _listen(home: Path, period: Period, **options: object) -> None:
 
 def main(
     *,
-    small: Annotated[
-        bool, typer.Option("--small", help="A little data, for CI; the notebooks stay as they are.")
-    ] = False,
+    small: Annotated[bool, typer.Option("--small", help="Use little data and write no notebooks, as CI does.")] = False,
     home: Annotated[
         Path | None,
-        typer.Option(help="Use the run in this data directory, or make it there; its stack is left running."),
+        typer.Option(help="Data directory of the run; it is created if missing, and its stack is left running."),
     ] = None,
-    only: Annotated[str, typer.Option(help="First characters of a notebook's name.")] = "",
+    only: Annotated[str, typer.Option(help="Run only notebooks whose names begin with this.")] = "",
 ) -> None:
     """Run the notebooks, and write them with their outputs if nothing complains."""
     size = SMALL if small else FULL

@@ -13,11 +13,13 @@ from core.settings import Settings
 
 
 def report(
-    out: Annotated[Path, typer.Option(help="The page; it stands by itself.")] = Path("report.html"),
-    run: Annotated[str | None, typer.Option(help="Only this run of the simulator.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder of `botify export`; without, the topics are read.")] = None,
+    out: Annotated[Path, typer.Option(help="HTML file to write; it needs no other files.")] = Path("report.html"),
+    run: Annotated[str | None, typer.Option(help="Only listens of this simulator run.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder that `botify export` wrote; default: read the topics.")
+    ] = None,
 ) -> None:
-    """Write what the listens say on one page: experiments, sessions, popularity, the pipeline's health."""
+    """Write an HTML report of experiments, sessions, popularity and pipeline health."""
     # matplotlib takes half a second, and every command imports this module
     from analytics.report.data import read_from_export, read_from_kafka
     from analytics.report.page import render_report

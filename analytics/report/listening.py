@@ -29,14 +29,14 @@ def session_section(listens: pd.DataFrame, experiment: str | None) -> Section:
         line_chart(
             curves.iloc[: last + 1],
             "How long sessions last",
-            "share of sessions that go on after so many tracks (Kaplan–Meier)",
+            "share of sessions that continue after this number of tracks (Kaplan–Meier)",
             "tracks heard",
             "still listening",
             control=control,
             percent=True,
         ),
         "still-listening",
-        "share of sessions that go on, by number of tracks",
+        "share of sessions that continue, by number of tracks",
     ) + picture(
         line_chart(
             heard,
@@ -70,7 +70,7 @@ def _finding_on_sessions(sessions: pd.DataFrame) -> str:
     return (
         f"{len(sessions):,} sessions of {sessions['user'].nunique():,} listeners: "
         f"{tracks.mean():.2f} tracks and {time.mean():.2f} of listening time each; "
-        f"the longest tenth goes on for {tracks.quantile(0.9):.0f} tracks or more."
+        f"the longest tenth last for {tracks.quantile(0.9):.0f} tracks or more."
     )
 
 

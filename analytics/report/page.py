@@ -31,7 +31,7 @@ def render_report(data: ReportData) -> Html:
         There are no listens.
     """
     if data.listens.empty:
-        raise AnalyticsError(f"{data.source} has no listens; let listeners listen first: `botify sim run`")
+        raise AnalyticsError(f"{data.source} has no listens; run a simulation first: `botify sim run`")
     experiments = experiments_of(data.listens)
     together = together_section(data.listens, experiments)
     sections = [

@@ -83,7 +83,7 @@ def _offsets(settings: Settings, topic: str, spec: OffsetSpec) -> dict[int, int]
         admin = AdminClient(common_config(settings))
         count = partition_counts(admin).get(topic)
         if count is None:
-            raise TopicError(f"topic {topic} does not exist; `botify topics create` makes it")
+            raise TopicError(f"topic {topic} does not exist; `botify topics create` creates it")
         asked = admin.list_offsets({TopicPartition(topic, p): spec for p in range(count)})
         try:
             return {tp.partition: future.result(TIMEOUT_S).offset for tp, future in asked.items()}

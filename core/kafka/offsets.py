@@ -75,8 +75,8 @@ def parse_position(text: str, now_ms: int) -> TopicPosition:
         if kind == "duration":
             return TopicPosition("timestamp", now_ms - _duration_ms(value))
     except ValueError as error:
-        raise PositionError(f"{text!r} is no place in a topic ({error}); say {_FORMS}") from error
-    raise PositionError(f"{text!r} is no place in a topic; say {_FORMS}")
+        raise PositionError(f"{text!r} is not a position in a topic ({error}); say {_FORMS}") from error
+    raise PositionError(f"{text!r} is not a position in a topic; say {_FORMS}")
 
 
 def offsets_of(
@@ -101,6 +101,6 @@ def offsets_of(
 def _duration_ms(text: str) -> int:
     found = _DURATION.fullmatch(text)
     if found is None or not any(found.groups()):
-        raise ValueError(f"{text!r} is no ISO 8601 duration of days, hours, minutes and seconds")
+        raise ValueError(f"{text!r} is not an ISO 8601 duration of days, hours, minutes and seconds")
     days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
     return (((days * 24 + hours) * 60 + minutes) * 60 + seconds) * 1000

@@ -176,7 +176,7 @@ class RecordPublisher:
 
     def _wait_for_room(self, topic: str, give_up: float) -> None:
         if time.monotonic() > give_up:
-            raise PublishError(topic, f"Kafka took no records for {FULL_QUEUE_S:.0f} s; is it up?")
+            raise PublishError(topic, f"Kafka accepted no records for {FULL_QUEUE_S:.0f} s; is it up?")
         self.poll(WAIT_FOR_ROOM_S)
 
     def _on_delivery(self, error: KafkaError | None, message: Message) -> None:

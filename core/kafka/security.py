@@ -103,7 +103,7 @@ def _check(properties: Mapping[str, str]) -> None:
             )
     for name in _FILES:
         if name in properties and not Path(properties[name]).is_file():
-            raise SettingsError(f"{variable_of(name)}: there is no file {properties[name]}")
+            raise SettingsError(f"{variable_of(name)}: file {properties[name]} does not exist")
     if (CERTIFICATE in properties) != (KEY in properties):
         raise SettingsError(f"{variable_of(CERTIFICATE)} and {variable_of(KEY)} are set together or not at all")
 

@@ -19,12 +19,12 @@ console = Console()
 
 
 def demo(
-    listens: Annotated[int, typer.Option(min=1000, help="How many listens to simulate.")] = 100_000,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same listeners.")] = 1,
+    listens: Annotated[int, typer.Option(min=1000, help="Number of listens to simulate.")] = 100_000,
+    seed: Annotated[int, typer.Option(help="Random seed; the same seed gives the same listeners.")] = 1,
 ) -> None:
-    """Simulate an A/B experiment of random against sticky_artist, and print what came out.
+    """Simulate an A/B experiment of random against sticky_artist, and print the results.
 
-    A stack that already runs is used and left running; otherwise one is started, and stopped at the end.
+    A running stack is used and left running. Otherwise a stack is started, and stopped at the end.
     """
     settings = Settings.from_env()
     own_stack = not (settings.home / STACK_FILE).exists()

@@ -25,7 +25,7 @@ console = Console()
 
 
 def list_experiments() -> None:
-    """Show the experiments that are declared, in the order in which they decide."""
+    """List the declared experiments in the order in which they are evaluated."""
     file, experiments = _declared(Settings.from_env())
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("experiment", "layer", "traffic", "treatments", "salt"):
@@ -42,8 +42,8 @@ def list_experiments() -> None:
         console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
 
 
-def show(name: Annotated[str, typer.Argument(help="The experiment's name.")]) -> None:
-    """Show an experiment's arms, and how many listeners each has had so far."""
+def show(name: Annotated[str, typer.Argument(help="Name of the experiment.")]) -> None:
+    """Show the arms of an experiment and the number of listeners in each."""
     settings = Settings.from_env()
     file, experiments = _declared(settings)
     found = [experiment for experiment in experiments.experiments if experiment.name == name]

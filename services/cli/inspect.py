@@ -21,13 +21,13 @@ from streams.folds.popularity import HALF_LIVES_MS, popularity_at
 from streams.read import StateReader
 from streams.store.connect import connect, require_redis
 
-app = typer.Typer(help="Look at the state in Redis.", no_args_is_help=True)
+app = typer.Typer(help="Show the state that Redis holds.", no_args_is_help=True)
 console = Console()
 
 
 @app.command("user")
-def user(user: Annotated[int, typer.Argument(min=0, help="The listener's id.")]) -> None:
-    """Show a listener's counts, session and last listens."""
+def user(user: Annotated[int, typer.Argument(min=0, help="Id of the listener.")]) -> None:
+    """Show a listener's totals, current session and latest listens."""
     settings = require_kafka(require_redis(Settings.from_env()))
     reader = StateReader(connect(settings), settings)
     (state,) = reader.users([user])
@@ -54,8 +54,8 @@ def user(user: Annotated[int, typer.Argument(min=0, help="The listener's id.")])
 
 @app.command("popular")
 def popular(
-    half_life: Annotated[str, typer.Option(help=f"One of {', '.join(HALF_LIVES_MS)}.")] = "1d",
-    count: Annotated[int, typer.Option(min=1, max=1000)] = 20,
+    half_life: Annotated[str, typer.Option(help=f"Half-life of the popularity: {', '.join(HALF_LIVES_MS)}.")] = "1d",
+    count: Annotated[int, typer.Option(min=1, max=1000, help="Number of tracks to show.")] = 20,
 ) -> None:
     """Show the most popular tracks."""
     if half_life not in HALF_LIVES_MS:
@@ -64,7 +64,7 @@ def popular(
     reader = StateReader(connect(settings), settings)
     ranked, scores = reader.top_tracks(half_life, count)
     if not len(ranked):
-        raise StateError(f"nothing was heard yet in namespace {reader.namespace}; `botify sim run` makes listens")
+        raise StateError(f"namespace {reader.namespace} has no listens yet; `botify sim run` makes some")
     now_ms = reader.event_time_ms()
     tracks = _catalogue(settings)
     table = Table(title=f"most popular with a half-life of {half_life}, at {utc(now_ms)} UTC of event time")

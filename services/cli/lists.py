@@ -15,7 +15,7 @@ from schemas.registry import codec_of
 from services.errors import RecommenderError
 from services.lists.build import build_models, heard_of_parquet, heard_of_topic
 
-app = typer.Typer(help="Lists that a batch job makes for recommenders.", no_args_is_help=True)
+app = typer.Typer(help="Build the recommendation lists that the list recommenders serve.", no_args_is_help=True)
 
 
 @app.callback()
@@ -25,14 +25,16 @@ def _lists() -> None:
 
 @app.command()
 def build(
-    from_topic: Annotated[bool, typer.Option("--from-topic", help="Read the listens that Kafka holds.")] = False,
-    data: Annotated[Path | None, typer.Option(help="Read the Parquet files in this folder.")] = None,
-    neighbours: Annotated[int, typer.Option(min=1, max=200, help="Neighbours of a track, at most.")] = 50,
-    per_user: Annotated[int, typer.Option(min=1, max=200, help="Tracks on a listener's list, at most.")] = 50,
+    from_topic: Annotated[bool, typer.Option("--from-topic", help="Read the listens from the Kafka topic.")] = False,
+    data: Annotated[
+        Path | None, typer.Option(help="Read the listens from the Parquet files in this folder (see `botify export`).")
+    ] = None,
+    neighbours: Annotated[int, typer.Option(min=1, max=200, help="Maximum number of neighbours of a track.")] = 50,
+    per_user: Annotated[int, typer.Option(min=1, max=200, help="Maximum number of tracks in a listener's list.")] = 50,
 ) -> None:
-    """Make every track's neighbours and every listener's list out of listens, and hand them to the recommenders."""
+    """Compute the neighbours of each track and the list of each listener, and publish them to the recommenders."""
     if from_topic == (data is not None):
-        raise RecommenderError("say where the listens are: --from-topic, or --data and a folder of Parquet files")
+        raise RecommenderError("choose the source of listens: --from-topic, or --data with a folder of Parquet files")
     settings, console = Settings.from_env(), Console()
     require_kafka(settings)  # where the lists go, too
     with console.status("Reading listens"):

@@ -24,7 +24,7 @@ def build_cli(only: str | None = None) -> typer.Typer:
     """
     cli = typer.Typer(
         name="botify",
-        help="A music service's recommendation pipeline on Apache Kafka, with the listeners who judge it.",
+        help="Run and inspect a music recommendation pipeline on Apache Kafka, with simulated listeners.",
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,

@@ -107,25 +107,31 @@ def duration(seconds: float) -> str:
 
 console = Console()
 
-PORT_HELP = "Keep the last one if not given; 0 finds a free one."
+PORT_HELP = "Default: the port of the last start; 0 picks a free port."
 Port = Annotated[int | None, typer.Option(min=0, max=65_535, help=PORT_HELP)]
 
 
 def up(
-    workers: Annotated[int, typer.Option(min=0, help="Stream processors; they share the partitions.")] = 1,
-    recommenders: Annotated[int, typer.Option(min=0, help="Recommender services; they share the requests.")] = 1,
-    learners: Annotated[int, typer.Option(min=0, help="Learners of models; one learns, the others stand by.")] = 1,
-    detach: Annotated[bool, typer.Option("--detach/--foreground", help="Return once all runs, or stay.")] = True,
+    workers: Annotated[int, typer.Option(min=0, help="Number of stream processors; they share the partitions.")] = 1,
+    recommenders: Annotated[
+        int, typer.Option(min=0, help="Number of recommender services; they share the requests.")
+    ] = 1,
+    learners: Annotated[
+        int, typer.Option(min=0, help="Number of model learners; one is active, the others stand by.")
+    ] = 1,
+    detach: Annotated[
+        bool, typer.Option("--detach/--foreground", help="Return once everything runs, or stay in the foreground.")
+    ] = True,
     kafka_port: Port = None,
     redis_port: Port = None,
     gateway: Annotated[
-        bool, typer.Option("--gateway/--no-gateway", help="Serve the REST API and the dashboard, or do not.")
+        bool, typer.Option("--gateway/--no-gateway", help="Start the REST API and the dashboard.")
     ] = True,
     gateway_port: Annotated[
         int | None, typer.Option(min=0, max=65_535, help=PORT_HELP, envvar="BOTIFY_GATEWAY_PORT")
     ] = None,
 ) -> None:
-    """Start Kafka, Valkey, stream processors, learner, recommenders and the gateway; the data is as it was left."""
+    """Start Kafka, Valkey, stream processors, learners, recommenders and the gateway; existing data is kept."""
     settings = Settings.from_env()
     _check_experiments(settings)
     at = _gateway_port(settings, gateway_port) if gateway else None
@@ -144,14 +150,14 @@ def up(
             notify=_say,
         ) as running:
             _say_addresses(running.settings, at)
-            _say("Ctrl-C stops everything; the data stays")
+            _say("Ctrl-C stops everything; the data is kept")
             running.supervisor.watch()
     except KeyboardInterrupt:
-        _say("stopped; `botify up` goes on where this was")
+        _say("stopped; `botify up` starts it again with the same data")
 
 
 def down() -> None:
-    """Stop everything that `botify up` started; the data stays."""
+    """Stop all processes that `botify up` started; the data is kept."""
     settings = Settings.from_env()
     with console.status("stopping"):
         stopped = stop_stack(settings.home)
@@ -159,10 +165,10 @@ def down() -> None:
 
 
 def status(
-    watch: Annotated[bool, typer.Option("--watch", help="Read again and again until Ctrl-C.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh until Ctrl-C.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
-    """Show processes, consumer lag and where the data lives; exit with 1 if something that should run does not."""
+    """Show processes, consumer lag and addresses; exit with 1 if a process that should run does not."""
     settings = Settings.from_env()
     if watch:
         _watch(settings)
@@ -207,7 +213,7 @@ def _up_in_background(
     _say_addresses(Settings.from_env(), gateway_port)
     for problem in problems:
         _say(problem)
-    _say("`botify status` shows how it does, `botify down` stops it")
+    _say("`botify status` shows its state, `botify down` stops it")
 
 
 def _watch(settings: Settings) -> None:

@@ -14,20 +14,20 @@ from core.kafka.reachable import require_kafka
 from core.settings import Settings
 from schemas.topics import Topics, create_topics
 
-app = typer.Typer(help="The topics: what they carry, and making them.", no_args_is_help=True)
+app = typer.Typer(help="Create and list the Kafka topics.", no_args_is_help=True)
 console = Console()
 
 
 @app.command("create")
 def create() -> None:
-    """Make the topics that are missing; those that exist keep their partitions and data."""
+    """Create missing topics; existing topics keep their partitions and data."""
     made = create_topics(require_kafka(Settings.from_env()))
-    console.print(f"made {', '.join(made)}" if made else "all topics exist")
+    console.print(f"created {', '.join(made)}" if made else "all topics exist")
 
 
 @app.command("list")
 def list_topics() -> None:
-    """Show every topic with its event, key, partitions and records."""
+    """List the topics with event type, key, partitions and number of records."""
     settings = require_kafka(Settings.from_env())
     counts = partition_counts(AdminClient(common_config(settings)))
     table = Table(title=f"topics on {settings.kafka_bootstrap_servers}", box=box.SIMPLE_HEAD, pad_edge=False)

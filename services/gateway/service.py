@@ -193,7 +193,7 @@ class GatewayService:
         try:
             return Attribution.from_bytes(place.attribution, self._codec)
         except DecodeError as error:  # written by a gateway with newer schemas
-            log.warning("what led to a listen cannot be read: %s", error)
+            log.warning("the attribution of a listen cannot be read: %s", error)
             return None
 
     async def _remember(self, listen: Listen, call: RequestId, attribution: bytes) -> None:
@@ -202,7 +202,7 @@ class GatewayService:
         except UnavailableError as error:
             # the listener has a track; only the next listen will not say who chose it, and if it is of the same track,
             # will be taken for a retry
-            log.warning("an answer is not remembered: %s", error, extra={"request_id": call.id_})
+            log.warning("an answer cannot be stored for retries: %s", error, extra={"request_id": call.id_})
 
     def _headers(self, user: int, call: RequestId) -> tuple[tuple[str, bytes], ...]:
         own = () if call.client_id is None else (("x-request-id", call.client_id),)

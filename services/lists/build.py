@@ -60,12 +60,12 @@ def heard_of_parquet(folder: Path) -> ListenColumns:
         The folder holds no listens.
     """
     if not folder.is_dir():
-        raise RecommenderError(f"{folder} is no folder; `botify export --out {folder}` writes one")
+        raise RecommenderError(f"{folder} is not a folder; `botify export --out {folder}` writes one")
     try:
         files = dataset.dataset(folder, format="parquet", partitioning="hive")
         parts = [_columns(batch) for batch in files.to_batches(columns=list(COLUMNS))]
     except (pa.ArrowInvalid, OSError) as error:
-        raise RecommenderError(f"{folder} is no export of listens ({error}); `botify export` writes one") from error
+        raise RecommenderError(f"{folder} is not an export of listens ({error}); `botify export` writes one") from error
     return ListenColumns.together(parts)
 
 
@@ -99,7 +99,7 @@ def build_models(heard: ListenColumns, neighbours: int, per_user: int) -> list[M
     [('neighbours', 3, 2), ('user-lists', 3, 2)]
     """
     if not len(heard.events):
-        raise RecommenderError("there are no listens to make lists of; let `botify sim run` make some first")
+        raise RecommenderError("there are no listens to build lists from; run `botify sim run` first")
     found = find_neighbours(heard.sessions, heard.tracks, heard.fractions, neighbours)
     bodies = {
         NEIGHBOURS: Lists(found.tracks, found.lists).to_bytes(),

@@ -250,7 +250,7 @@ class Supervisor:
         way_out = "Repair the cause shown above"
         if child in self._servers:
             raise ChildDiedError(
-                f"{notice}, so everything is stopped; the data stays. {way_out} and run `botify up` again."
+                f"{notice}, so everything is stopped; the data is kept. {way_out} and run `botify up` again."
             )
         self.given_up = {
             **self.given_up,
@@ -258,6 +258,6 @@ class Supervisor:
         }
         self._changed()
         self._notify(
-            f"{notice}, so it stays stopped; everything else goes on. "
+            f"{notice}, so it stays stopped; everything else keeps running. "
             f"{way_out}, then run `botify down` and `botify up`."
         )

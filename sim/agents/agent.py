@@ -92,5 +92,5 @@ def load_agent(name: str, world: World, seed: int, url: str, console: Console) -
     wanted = f"an agent; there are kafka, {', '.join(AGENTS)}"
     agent: Agent = load_object(name, wanted, catalogue=world.catalogue, seed=seed)
     if not (callable(getattr(agent, "recommend", None)) and callable(getattr(agent, "finish", None))):
-        raise AgentError(f"{name} is no agent: it needs the methods recommend and finish")
+        raise AgentError(f"{name} is not an agent: it needs the methods recommend and finish")
     return agent

@@ -79,7 +79,7 @@ class BotifyEnv(gymnasium.Env[Observation, np.int64]):
         """
         session = self._session
         if session is None or session.heard.ended[0]:
-            raise gymnasium.error.ResetNeeded("nobody is listening; call reset() first")
+            raise gymnasium.error.ResetNeeded("no session is open; call reset() first")
         session.play(np.array([action], dtype=np.int64))
         ended = bool(session.heard.ended[0])
         return _only(session.observations()), float(session.rewards()[0]), ended, False, _only(session.infos())
@@ -87,7 +87,7 @@ class BotifyEnv(gymnasium.Env[Observation, np.int64]):
     def render(self) -> str:
         """Return what was just heard, as text."""
         if self._session is None:
-            return "nobody is listening"
+            return "no session is open"
         heard = _only(self._session.observations()) | _only(self._session.infos())
         title = self._world.catalogue.titles[heard["track"]]
         return f"listener {heard['user']} heard {heard['fraction'][0]:.0%} of {title} by {heard['artist']}"

@@ -86,7 +86,7 @@ class BotifyVectorEnv(VectorEnv[Columns, NDArray[np.int64], NDArray[Any]]):
             Nobody has sat down yet.
         """
         if self._session is None:
-            raise gymnasium.error.ResetNeeded("nobody is listening; call reset() first")
+            raise gymnasium.error.ResetNeeded("no session is open; call reset() first")
         self._session.play(np.asarray(actions, dtype=np.int64))
         truncated = np.zeros(self.num_envs, dtype=np.bool_)
         session = self._session

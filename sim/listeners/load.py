@@ -43,5 +43,5 @@ def load_model(name: str, world: World, seed: int) -> ListenerModel:
     wanted = f"a listener model; there are {', '.join(MODELS)}"
     model: ListenerModel = load_object(name, wanted, world=world, seed=seed)
     if not (callable(getattr(model, "open", None)) and callable(getattr(model, "fractions", None))):
-        raise SimulationError(f"{name} is no listener model: it needs the methods open and fractions")
+        raise SimulationError(f"{name} is not a listener model: it needs the methods open and fractions")
     return model

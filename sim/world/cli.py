@@ -18,17 +18,17 @@ from sim.world.reading import import_world
 from sim.world.store import save_world, worlds_directory
 
 console = Console()
-app = typer.Typer(help="Worlds: tracks with hidden vectors, listeners with hidden taste.", no_args_is_help=True)
+app = typer.Typer(help="Create and inspect worlds: the tracks and listeners of a simulation.", no_args_is_help=True)
 
 ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help="A TOML file of settings; what it leaves out keeps its default.")
+    Path | None, typer.Option("--config", help="TOML file with settings; missing settings keep their defaults.")
 ]
-Seed = Annotated[int | None, typer.Option(help="Another world of the same kind.")]
+Seed = Annotated[int | None, typer.Option(help="Random seed of the world.")]
 
 
 @app.command()
 def generate(config: ConfigFile = None, seed: Seed = None) -> None:
-    """Generate a world, or find it where it was generated before."""
+    """Generate a world, or reuse it if it exists."""
     with console.status("generating"):
         world = open_world(Settings.from_env().home, _read(config, seed))
     _show(world)
@@ -36,15 +36,15 @@ def generate(config: ConfigFile = None, seed: Seed = None) -> None:
 
 @app.command("import")
 def import_(
-    tracks: Annotated[Path, typer.Option(help="Botify's tracks.json: a JSON object a line.")],
-    users: Annotated[Path, typer.Option(help="Botify's users.json: a JSON object a line.")],
+    tracks: Annotated[Path, typer.Option(help="Botify's tracks.json: one JSON object per line.")],
+    users: Annotated[Path, typer.Option(help="Botify's users.json: one JSON object per line.")],
     embeddings: Annotated[
-        Path | None, typer.Option(help="An .npy file with a row for each track; drawn to fit the artists if not given.")
+        Path | None, typer.Option(help="An .npy file with one row per track; default: generated from the artists.")
     ] = None,
     config: ConfigFile = None,
     seed: Seed = None,
 ) -> None:
-    """Make a world of Botify's own files."""
+    """Create a world from the files of the original Botify."""
     with console.status("importing"):
         world = import_world(tracks, users, embeddings, _read(config, seed))
         save_world(Settings.from_env().home, world)
@@ -53,9 +53,11 @@ def import_(
 
 @app.command()
 def publish(
-    world: Annotated[str | None, typer.Option(help="Name or directory; the default world if not given.")] = None,
+    world: Annotated[
+        str | None, typer.Option(help="Name or directory of the world; default: the default world.")
+    ] = None,
 ) -> None:
-    """Write the catalogue to its topic, so that there is something to recommend before anybody listens."""
+    """Publish the catalogue to its topic, so that recommenders can serve before the first listen."""
     settings = require_kafka(Settings.from_env())
     with console.status("publishing"):
         opened = _open(settings.home, world)
@@ -77,10 +79,12 @@ def list_() -> None:
 
 @app.command()
 def plot(
-    world: Annotated[str | None, typer.Option(help="Name or directory; the default world if not given.")] = None,
+    world: Annotated[
+        str | None, typer.Option(help="Name or directory of the world; default: the default world.")
+    ] = None,
     to: Annotated[Path, typer.Option(help="Directory for the PNGs.")] = Path("world-plots"),
 ) -> None:
-    """Draw the embedding map, the popularity curve, the listeners' parameters and some sessions."""
+    """Plot the embedding map, the popularity curve, listener parameters and sample sessions."""
     from sim.world.plot import plot_world  # matplotlib takes half a second, and every command imports this module
 
     home = Settings.from_env().home

@@ -112,7 +112,7 @@ interests, bias_max, interest_neighbours, session_budget, artist_discount_gamma
         checked: dict[str, Any] = {}
         for name, value in values.items():
             if name not in kinds:
-                raise WorldError(f"world: {name!r} is not a setting; there are {', '.join(kinds)}")
+                raise WorldError(f"world: {name!r} is not a setting; choose from {', '.join(kinds)}")
             allowed = (int, float) if kinds[name] is float else (int,)
             if isinstance(value, bool) or not isinstance(value, allowed):
                 raise WorldError(

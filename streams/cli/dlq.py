@@ -30,33 +30,39 @@ from streams.store.connect import connect, require_redis
 
 console = Console()
 
-User = Annotated[int | None, typer.Option(help="Listens of that listener.")]
-EventId = Annotated[str | None, typer.Option(help="Listens with that event id.")]
-After = Annotated[str | None, typer.Option(help="Event time then or later, such as 2026-01-31T12:00:00Z.")]
-Before = Annotated[str | None, typer.Option(help="Event time earlier than that.")]
-ExclusionReason = Annotated[str, typer.Option(help="Why; `botify dlq list` shows it.")]
+User = Annotated[int | None, typer.Option(help="Only listens of this listener.")]
+EventId = Annotated[str | None, typer.Option(help="Only listens with this event id.")]
+After = Annotated[
+    str | None, typer.Option(help="Only event times at or after this time, such as 2026-01-31T12:00:00Z.")
+]
+Before = Annotated[str | None, typer.Option(help="Only event times before this time.")]
+ExclusionReason = Annotated[str, typer.Option(help="Reason of the exclusion; `botify dlq list` shows it.")]
 
 
 def exclude(
-    ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="TOPIC/PARTITION/OFFSET.")] = None,
+    ids: Annotated[
+        list[str] | None, typer.Argument(metavar="ID", help="Record to exclude, as TOPIC/PARTITION/OFFSET.")
+    ] = None,
     user: User = None,
     event_id: EventId = None,
     after: After = None,
     before: Before = None,
     reason: ExclusionReason = "no reason was given",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be excluded.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be excluded, and change nothing.")
+    ] = False,
 ) -> None:
-    """Keep listens out of every later fold, though they have entered; all conditions that are given hold.
+    """Exclude accepted listens from every later fold; a listen must match all given conditions.
 
-    State and models that have them are made anew by `botify replay run` and `botify replay models --rebuild`.
+    `botify replay run` and `botify replay models --rebuild` rebuild state and models without them.
     """
     selection = select(ids or (), user, event_id, after, before)
     if selection is None:
-        raise DeadLetterError("say which listens to exclude: IDs, --user, --event-id, --after or --before")
+        raise DeadLetterError("choose the listens to exclude: IDs, --user, --event-id, --after or --before")
     outcome = keep_out(require_kafka(Settings.from_env()), selection, reason, dry_run=dry_run)
     show_excluded(outcome, dry_run=dry_run)
     if outcome.count and not dry_run:
-        _say("`botify replay run` makes the state without them, `botify replay models --rebuild` the models")
+        _say("`botify replay run` rebuilds the state without them, `botify replay models --rebuild` the models")
 
 
 def exclude_before_replay(settings: Settings, selection: Selection | None, reason: str, *, dry_run: bool) -> None:
@@ -103,13 +109,17 @@ def _say(message: str, to: Console = console) -> None:
     to.print(message, highlight=False, markup=False, soft_wrap=True)
 
 
-app = typer.Typer(help="Dead letters: messages that could not enter, or were excluded.", no_args_is_help=True)
+app = typer.Typer(
+    help="Inspect and resolve dead letters: messages that were rejected or excluded.", no_args_is_help=True
+)
 
-Reason = Annotated[str | None, typer.Option(help="Part of the error's class or text.")]
-Topic = Annotated[str | None, typer.Option(help="Where the letters came from.")]
-Since = Annotated[str | None, typer.Option(help="Dead-lettered then or later: ts:2026-01-31T12:00:00Z, duration:PT1H.")]
-Until = Annotated[str | None, typer.Option(help="Dead-lettered earlier than that.")]
-Id = Annotated[str | None, typer.Option("--id", help="One letter, as `botify dlq list` names it.")]
+Reason = Annotated[str | None, typer.Option(help="Only letters whose error class or text contains this.")]
+Topic = Annotated[str | None, typer.Option(help="Only letters from this topic.")]
+Since = Annotated[
+    str | None, typer.Option(help="Only letters written since: ts:2026-01-31T12:00:00Z or duration:PT1H.")
+]
+Until = Annotated[str | None, typer.Option(help="Only letters written before this time.")]
+Id = Annotated[str | None, typer.Option("--id", help="Only the letter with this id, as shown by `botify dlq list`.")]
 
 
 @app.command("list")
@@ -118,11 +128,11 @@ def list_letters(
     topic: Topic = None,
     since: Since = None,
     until: Until = None,
-    resolved: Annotated[bool, typer.Option("--all", help="Also those that were redriven or dropped.")] = False,
-    limit: Annotated[int, typer.Option(min=1, help="Show so many.")] = 50,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")] = False,
+    resolved: Annotated[bool, typer.Option("--all", help="Include letters that were redriven or dropped.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of letters to show.")] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line instead of a table.")] = False,
 ) -> None:
-    """Show open letters, and those of records that operators excluded."""
+    """List open letters and the letters of excluded records."""
     settings = require_kafka(require_redis(Settings.from_env()))
     deeds = _deeds(settings)
     letters = read_letters(settings, _choice(reason, topic, since, until))
@@ -146,8 +156,10 @@ def list_letters(
 
 
 @app.command("show")
-def show(id_: Annotated[str, typer.Argument(metavar="ID", help="As `botify dlq list` names it.")]) -> None:
-    """Show a letter whole."""
+def show(
+    id_: Annotated[str, typer.Argument(metavar="ID", help="Id of the letter, as shown by `botify dlq list`.")],
+) -> None:
+    """Show all fields and headers of a letter as JSON."""
     settings = require_kafka(require_redis(Settings.from_env()))
     letter = next(read_letters(settings, LetterFilter(origin=id_)), None)
     if letter is None:
@@ -165,13 +177,15 @@ def redrive(
     until: Until = None,
     id_: Id = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Also letters that would be dead at once, or were excluded.")
+        bool, typer.Option("--force", help="Include letters that would be rejected again, and excluded records.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be redriven, and change nothing.")
+    ] = False,
 ) -> None:
-    """Bring open letters back into their topic, each at most once, when what was wrong is mended.
+    """Send open letters back to their topic, each at most once, after the cause is fixed.
 
-    What an operator excluded comes back only with --id or --force.
+    Excluded records are sent back only with --id or --force.
     """
     settings = require_kafka(require_redis(Settings.from_env()))
     letters = read_letters(settings, _choice(reason, topic, since, until, id_))
@@ -189,12 +203,12 @@ def drop(
     since: Since = None,
     until: Until = None,
     id_: Id = None,
-    everything: Annotated[bool, typer.Option("--all", help="Every open letter.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Drop every open letter.")] = False,
 ) -> None:
-    """Give letters up: they are no longer open. They stay in their topic until its retention ends."""
+    """Mark letters as dropped. They are no longer open, and stay in their topic until its retention ends."""
     choice = _choice(reason, topic, since, until, id_)
     if choice == LetterFilter() and not everything:
-        raise DeadLetterError("say which letters to drop (--id, --reason, --topic, --since, --until), or --all")
+        raise DeadLetterError("choose letters to drop with --id, --reason, --topic, --since or --until, or use --all")
     settings = require_kafka(require_redis(Settings.from_env()))
     resolutions = Resolutions(connect(settings), settings.topic_prefix)
     known = resolutions.all()
@@ -244,7 +258,7 @@ def _moment_ms(text: str | None) -> int | None:
         return None
     position = parse_position(text, int(time.time() * 1000))
     if position.kind != "timestamp":
-        raise DeadLetterError(f"{text!r} is no moment; say ts:2026-01-31T12:00:00Z or duration:PT1H")
+        raise DeadLetterError(f"{text!r} is not a time; use ts:2026-01-31T12:00:00Z or duration:PT1H")
     return position.value
 
 

@@ -113,16 +113,19 @@ def status_table(namespaces: Sequence[NamespaceStatus]) -> Table:
 _COMPARED = {True: "equal", False: "DIFFERS", None: "no"}
 
 
-app = typer.Typer(help="Make state anew from the topic, beside the live one, and swap.", no_args_is_help=True)
+app = typer.Typer(help="Rebuild state from the topic beside the live state, and swap them.", no_args_is_help=True)
 console = Console()
 
-From = Annotated[str, typer.Option("--from", help="earliest, offset:N, ts:2026-01-31T12:00:00Z or duration:PT1H.")]
-To = Annotated[str, typer.Option("--to", help="latest, offset:N or ts:2026-01-31T12:00:00Z.")]
-Partitions = Annotated[str | None, typer.Option(help="Such as 0,3; all of them if not given.")]
-Projections = Annotated[
-    list[str] | None, typer.Option("--projection", help=f"One of {', '.join(PROJECTIONS)}; repeat for several.")
+From = Annotated[
+    str, typer.Option("--from", help="First record: earliest, offset:N, ts:2026-01-31T12:00:00Z or duration:PT1H.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="For programs.")]
+To = Annotated[str, typer.Option("--to", help="End of the records: latest, offset:N or ts:2026-01-31T12:00:00Z.")]
+Partitions = Annotated[str | None, typer.Option(help="Comma-separated partitions, such as 0,3; default: all.")]
+Projections = Annotated[
+    list[str] | None,
+    typer.Option("--projection", help=f"Projection to rebuild ({', '.join(PROJECTIONS)}); repeat for several."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
 @app.command("plan")
@@ -148,29 +151,32 @@ def run(
     end: To = "latest",
     partitions: Partitions = None,
     projection: Projections = None,
-    target: Annotated[str, typer.Option(help="namespace (a new one), topic:NAME or stdout.")] = "namespace",
-    id_: Annotated[str | None, typer.Option("--id", help="Go on with a replay that did not finish.")] = None,
-    rate: Annotated[float | None, typer.Option(min=0.001, help="Records a second, at most.")] = None,
-    speed: Annotated[str, typer.Option(help="Record time per wall time, such as 10x, or max.")] = "max",
+    target: Annotated[
+        str, typer.Option(help="Destination: namespace (a new one), topic:NAME or stdout.")
+    ] = "namespace",
+    id_: Annotated[str | None, typer.Option("--id", help="Resume the unfinished replay with this id.")] = None,
+    rate: Annotated[float | None, typer.Option(min=0.001, help="Maximum number of records per second.")] = None,
+    speed: Annotated[str, typer.Option(help="Ratio of record time to wall time, such as 10x, or max.")] = "max",
     sessions_to: Annotated[
-        str | None, typer.Option(metavar="TOPIC", help="Send the sessions that close to this topic.")
+        str | None, typer.Option(metavar="TOPIC", help="Write closed sessions to this topic.")
     ] = None,
     exclude: Annotated[
-        list[str] | None, typer.Option(metavar="ID", help="First do what `botify dlq exclude` does; repeat for more.")
+        list[str] | None,
+        typer.Option(metavar="ID", help="Exclude this record first, as `botify dlq exclude` does; repeat for several."),
     ] = None,
     exclude_user: User = None,
     exclude_event_id: EventId = None,
     exclude_after: After = None,
     exclude_before: Before = None,
     exclude_reason: ExclusionReason = "no reason was given",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, and change nothing.")] = False,
     as_json: Json = False,
 ) -> None:
     """Fold the topic into a new namespace, or copy its records elsewhere."""
     settings, pacer = Settings.from_env(), Pacer(rate, parse_speed(speed))
     excluded = select(exclude or (), exclude_user, exclude_event_id, exclude_after, exclude_before)
     if id_ is not None and (excluded or sessions_to):
-        raise ReplayError(f"{id_} goes on as it was begun; --exclude and --sessions-to are for another")
+        raise ReplayError(f"{id_} resumes with its original options; --exclude and --sessions-to need a new replay")
     if target != "namespace" and (excluded or sessions_to):
         raise ReplayError("--exclude and --sessions-to are for replays into a namespace, not for copies")
     exclude_before_replay(settings, excluded, exclude_reason, dry_run=dry_run)
@@ -194,7 +200,7 @@ def run(
 
 @app.command("status")
 def status(as_json: Json = False) -> None:
-    """Show every namespace: which is live, which could be, and how far each is."""
+    """List all namespaces with their role, progress and lag."""
     found = run_with_sources(Settings.from_env(), read_status)
     if as_json:
         _print_json([asdict(one) for one in found])
@@ -204,19 +210,19 @@ def status(as_json: Json = False) -> None:
 
 @app.command("swap")
 def swap(
-    id_: Annotated[str, typer.Argument(metavar="ID", help="Of `botify replay status`.")],
+    id_: Annotated[str, typer.Argument(metavar="ID", help="Id of the namespace, as shown by `botify replay status`.")],
     force: Annotated[
-        bool, typer.Option("--force", help="Even if it is partial, or differs from the live one.")
+        bool, typer.Option("--force", help="Swap even if the namespace is partial or differs from the live one.")
     ] = False,
 ) -> None:
-    """Let a namespace catch up and make it the live one; workers and readers follow within a second."""
+    """Wait until a namespace has caught up and make it live; workers and readers switch within a second."""
     former = run_with_sources(Settings.from_env(), lambda sources: swap_to(sources, id_, force=force))
     _say(f"{id_} is live; `botify replay rollback` goes back to {former}")
 
 
 @app.command("rollback")
 def rollback() -> None:
-    """Let the former live namespace catch up, and make it live again."""
+    """Wait until the previous live namespace has caught up, and make it live again."""
 
     async def work(sources: ReplaySources) -> tuple[str, int]:
         namespace = await roll_back(sources)
@@ -232,10 +238,11 @@ def rollback() -> None:
 @app.command("gc")
 def gc(
     everything: Annotated[
-        bool, typer.Option("--all", help="Also the one to roll back to, and those that were never swapped.")
+        bool,
+        typer.Option("--all", help="Include the namespace kept for rollback and those that were never swapped in."),
     ] = False,
 ) -> None:
-    """Remove namespaces that nobody needs any more."""
+    """Delete namespaces that are no longer needed."""
     gone = run_with_sources(Settings.from_env(), lambda sources: collect(sources, everything=everything))
     _say(f"removed {', '.join(gone)}" if gone else "nothing to remove")
 
@@ -265,9 +272,7 @@ def _partitions(text: str | None) -> list[int] | None:
 
 async def _into_namespace(sources: ReplaySources, record: NamespaceRecord, pacer: Pacer, *, as_json: bool) -> None:
     if not as_json:
-        _say(
-            f"replay {record.id} into namespace {record.namespace}; if it is stopped, --id {record.id} goes on with it"
-        )
+        _say(f"replay {record.id} into namespace {record.namespace}; if interrupted, resume it with --id {record.id}")
     total = sum(record.end[partition] - offset for partition, offset in record.start.items())
     started = folded = time.monotonic()
     with record_bar("replaying", total) as advance:

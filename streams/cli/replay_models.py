@@ -29,26 +29,26 @@ console = Console()
 
 
 def models(
-    id_: Annotated[str | None, typer.Argument(metavar="ID", help="Of rebuilt models, for --swap.")] = None,
+    id_: Annotated[str | None, typer.Argument(metavar="ID", help="Id of the rebuilt models, for --swap.")] = None,
     make: Annotated[
-        bool, typer.Option("--rebuild", help="Learn into a namespace of its own, without what was excluded.")
+        bool, typer.Option("--rebuild", help="Rebuild the models in a new namespace, without excluded listens.")
     ] = False,
     swap: Annotated[
-        bool, typer.Option("--swap", help="Publish rebuilt models; learners go on with them within a second.")
+        bool, typer.Option("--swap", help="Publish rebuilt models; learners switch to them within a second.")
     ] = False,
-    rollback: Annotated[bool, typer.Option("--rollback", help="Go back to the models before the last swap.")] = False,
+    rollback: Annotated[bool, typer.Option("--rollback", help="Restore the models from before the last swap.")] = False,
     save: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Write each model's bytes to a file there.")
+        Path | None, typer.Option(metavar="FOLDER", help="Write the bytes of each model to a file in this folder.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
-    """Learn the models again from offset 0, and compare them with the learner's; exit with 1 where any byte differs.
+    """Retrain the models from offset 0 and compare them with the learner's; exit with 1 if any byte differs.
 
-    With --rebuild they are kept, with --swap they become the learner's: `botify replay models --rebuild --swap`.
+    With --rebuild the models are kept; with --swap the learner uses them: `botify replay models --rebuild --swap`.
     """
-    settings = require_kafka(require_redis(Settings.from_env()))
     if rollback + (make or swap) + (save is not None) > 1 or (id_ is not None) != (swap and not make):
-        raise ReplayError("say --rebuild, --rebuild --swap, --swap ID, --rollback, or none of them to compare")
+        raise ReplayError("use --rebuild, --rebuild --swap, --swap ID or --rollback, or none of them to compare")
+    settings = require_kafka(require_redis(Settings.from_env()))
     if rollback:
         _show_swapped(asyncio.run(rollback_models(settings)), as_json=as_json)
         return
@@ -102,7 +102,7 @@ def _show_swapped(swapped: Swapped, *, as_json: bool) -> None:
         return
     published = ", ".join(f"{model.name} after {model.version:,} listens" for model in swapped.models)
     _say(f"{swapped.namespace} is live; `botify replay models --rollback` goes back to {swapped.former}")
-    _say(f"published {published}" if published else "no snapshot is due yet, so recommenders keep what they have")
+    _say(f"published {published}" if published else "no snapshot is due yet, so recommenders keep their models")
 
 
 def _show(done: Relearned) -> None:

@@ -13,28 +13,29 @@ from streams.cli.replay import run_with_sources
 from streams.snapshot import load as load_snapshot
 from streams.snapshot import save as save_snapshot
 
-app = typer.Typer(help="State to and from one file.", no_args_is_help=True)
+app = typer.Typer(help="Save the state to a file, and load it.", no_args_is_help=True)
 console = Console()
 
 
 @app.command("save")
 def save(
-    file: Annotated[Path, typer.Argument(help="A file that is there already is replaced.")],
-    namespace: Annotated[str | None, typer.Option(help="Which state; the live one if not given.")] = None,
+    file: Annotated[Path, typer.Argument(help="File to write; an existing file is replaced.")],
+    namespace: Annotated[str | None, typer.Option(help="Namespace to save; default: the live one.")] = None,
 ) -> None:
-    """Write a namespace, with its checkpoints, to a file; workers go on meanwhile."""
+    """Save a namespace and its checkpoints to a file while workers keep running."""
     reached = run_with_sources(Settings.from_env(), lambda sources: save_snapshot(sources, file, namespace))
     _say(f"{file}: the state after {sum(reached.values()):,} records, {file.stat().st_size / 1e6:,.1f} MB")
 
 
 @app.command("load")
 def load(
-    file: Annotated[Path, typer.Argument()],
+    file: Annotated[Path, typer.Argument(help="File that `botify snapshot save` wrote.")],
     other_topic: Annotated[
-        bool, typer.Option("--other-topic", help="Even if the topic it was folded from is gone.")
+        bool,
+        typer.Option("--other-topic", help="Load even if the topic that the state was folded from no longer exists."),
     ] = False,
 ) -> None:
-    """Load a file into a namespace of its own; nothing else is touched."""
+    """Load a file into a new namespace; other namespaces do not change."""
     record = run_with_sources(
         Settings.from_env(), lambda sources: load_snapshot(sources, file, other_topic=other_topic)
     )

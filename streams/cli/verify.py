@@ -22,10 +22,10 @@ console = Console()
 
 
 def verify(
-    namespace: Annotated[str | None, typer.Option(help="Which state; the live one if not given.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    namespace: Annotated[str | None, typer.Option(help="Namespace to verify; default: the live one.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
-    """Fold the topic offline and compare every item of the state in Redis; exit with 1 where any differs."""
+    """Fold the topic offline and compare it with every item in Redis; exit with 1 if any item differs."""
     settings = require_kafka(require_redis(Settings.from_env()))
     bar = Progress(
         TextColumn("folding"),

@@ -177,7 +177,7 @@ def _range(settings: Settings, topic: str, selection: Selection) -> tuple[dict[i
     by_partition: dict[int, list[int]] = {}
     for origin in selection.origins:
         if origin.topic != topic:
-            raise DeadLetterError(f"{origin} is not of {topic}; only listens can be excluded")
+            raise DeadLetterError(f"{origin} is not a record of {topic}; only listens can be excluded")
         if not start.get(origin.partition, 0) <= origin.offset < end.get(origin.partition, 0):
             raise DeadLetterError(f"{topic} has no record {origin}; is the offset right?")
         by_partition.setdefault(origin.partition, []).append(origin.offset)
@@ -231,5 +231,5 @@ def _event_time_ms(text: str | None) -> int | None:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise DeadLetterError(f"{text!r} is no time; say it as 2026-01-31T12:00:00Z") from error
+        raise DeadLetterError(f"{text!r} is not a time; use the form 2026-01-31T12:00:00Z") from error
     return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)

@@ -127,11 +127,11 @@ def redrive(
 def _one_at_a_time(redis: Any, prefix: str) -> Iterator[Any]:
     lock = redis.lock(redrive_lock(prefix), timeout=LOCK_S)
     if not lock.acquire(blocking=False):
-        raise DeadLetterError(f"another process redrives; if it was killed, wait {LOCK_S} s and try again")
+        raise DeadLetterError(f"another process is redriving; if it was killed, wait {LOCK_S} s and try again")
     try:
         yield lock.reacquire
     except LockError as error:
-        raise DeadLetterError("the lock on redriving was lost; run the command again, it goes on") from error
+        raise DeadLetterError("the redrive lock was lost; run the command again to resume") from error
     finally:
         if lock.owned():
             lock.release()
@@ -139,7 +139,7 @@ def _one_at_a_time(redis: Any, prefix: str) -> Iterator[Any]:
 
 def _is_open(letter: DeadLetter, topic: str, known: dict[str, Resolution]) -> bool:
     if letter.origin.topic != topic:
-        raise DeadLetterError(f"{letter.origin} is not of {topic}; choose with --topic {topic}")
+        raise DeadLetterError(f"{letter.origin} is not from {topic}; select letters with --topic {topic}")
     resolution = known.get(str(letter.origin))
     return resolution is None or resolution.deed is ResolutionStatus.REDRIVING
 

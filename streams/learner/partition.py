@@ -190,7 +190,7 @@ class LearnerPartition:
             if fields:
                 self._learner = Learner.restore(fields, self._catalogue)
         except OutdatedStateError as outdated:
-            log.warning("%s: learning begins anew", outdated)
+            log.warning("%s: retraining from offset 0", outdated)
             await self._write_at(0, gone=fields)
             return False
         self._loaded = True
@@ -222,7 +222,7 @@ class LearnerPartition:
                 self._counters.missed += self._learner.missed - missed
                 log.error(
                     "%d listens before offset %d of partition %d are not in the training topic: BOTIFY_TRAINING was "
-                    "off, or a replay has folded them; models go on without them",
+                    "off, or a replay has folded them; the models do not include them",
                     self._learner.missed - missed,
                     batch.first_offset,
                     batch.source_partition,
@@ -237,7 +237,7 @@ class LearnerPartition:
         self._counters.too_large.update(outgrown.too_large)
         for name, tracks in outgrown.forgotten.items():
             log.warning(
-                "%s forgot %d tracks: a snapshot of more has no room in a record of the models topic", name, tracks
+                "%s dropped %d tracks: a larger snapshot does not fit into a record of the models topic", name, tracks
             )
         for name in outgrown.too_large:
             log.error("%s is too large for a record of the models topic: recommenders keep its last snapshot", name)

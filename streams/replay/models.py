@@ -123,12 +123,14 @@ async def relearn(settings: Settings, progress: Progress = lambda records, total
 
 def _end(topic: str, state: TopicState, learned: Learned) -> int:
     if state.start[0] > 0:
-        raise ReplayError(f"the first {state.start[0]:,} records of {topic} are gone; nothing can be learned as it was")
+        raise ReplayError(
+            f"the first {state.start[0]:,} records of {topic} are gone; models cannot be retrained from offset 0"
+        )
     if learned.next_offset is None:
         return state.end[0]
     if learned.topic_id != state.topic_id:
         raise ReplayError(
-            f"{topic} was deleted and made anew (id {state.topic_id}; the learner's state is of {learned.topic_id})"
+            f"{topic} was deleted and recreated (id {state.topic_id}; the learner's state is of {learned.topic_id})"
         )
     return learned.next_offset
 
@@ -205,7 +207,7 @@ async def swap_models(settings: Settings, id_: str, progress: Progress = _silent
         if more := sum(excluded_since(record, rebuilding.sources.excluded).values()):
             raise ReplayError(
                 f"{more:,} listens were excluded since {record.id} was begun, and its models may have learned from "
-                "them; make others: `botify replay models --rebuild`"
+                "them; rebuild them: `botify replay models --rebuild`"
             )
         await rebuilding.learn(record, progress)
         return await rebuilding.go_live(live, record.namespace)
@@ -223,7 +225,7 @@ async def rollback_models(settings: Settings) -> Swapped:
         former = await former_namespaces(rebuilding.redis, rebuilding.prefix)
         if not former:
             raise ReplayError(
-                "there are no former models to go back to: none were swapped, or `replay gc` removed them"
+                "there are no former models to roll back to: none were swapped in, or `replay gc` removed them"
             )
         live = await live_namespace(rebuilding.redis, rebuilding.prefix)
         return await rebuilding.go_live(live, former[-1], back=True)
@@ -262,8 +264,8 @@ class _Rebuilding:
             log.close()
         if outcome.lost:
             raise ReplayError(
-                f"{record.namespace} was claimed by another process, or Redis lost writes to it ({outcome.name}); make "
-                "other models: `botify replay models --rebuild`"
+                f"{record.namespace} was claimed by another process, or Redis lost writes to it ({outcome.name}); "
+                "rebuild the models: `botify replay models --rebuild`"
             )
         done = record.with_(done=True)
         await self.records.put(done)

@@ -77,7 +77,7 @@ def make_plan(
             raise ReplayError(f"{topic} has no partition {partition}; it has 0 to {len(state.end) - 1}")
     for name in projections:
         if name not in PROJECTIONS:
-            raise ReplayError(f"there is no projection {name!r}; there are {', '.join(PROJECTIONS)}")
+            raise ReplayError(f"unknown projection {name!r}; choose from {', '.join(PROJECTIONS)}")
     begin = {partition: start[partition] for partition in chosen}
     stop = {partition: max(end[partition], begin[partition]) for partition in chosen}
     partial = [f"partition {partition} begins at offset {offset}" for partition, offset in begin.items() if offset > 0]

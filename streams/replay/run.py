@@ -140,10 +140,10 @@ async def fold_into_namespace(
     prefix = sources.settings.topic_prefix
     live = await live_namespace(sources.redis, prefix)
     if record.namespace == live:
-        raise ReplayError(f"{record.id} is the live namespace by now, and the workers keep it up")
+        raise ReplayError(f"{record.id} is the live namespace now, and workers keep it up to date")
     if more := sum(excluded_since(record, sources.excluded).values()):
         raise ReplayError(
-            f"{more:,} listens were excluded since {record.id} was begun, which may have them already; begin another: "
+            f"{more:,} listens were excluded since {record.id} was begun, which may contain them; start a new one: "
             "`botify replay run`"
         )
     records = NamespaceRecords(sources.redis, prefix)

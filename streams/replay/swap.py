@@ -74,7 +74,9 @@ async def rollback(sources: ReplaySources) -> str:
     prefix = sources.settings.topic_prefix
     former = await former_namespaces(sources.redis, prefix)
     if not former:
-        raise ReplayError("there is no former namespace to go back to: none was swapped, or `replay gc` removed it")
+        raise ReplayError(
+            "there is no former namespace to roll back to: none was swapped in, or `replay gc` removed it"
+        )
     live = await live_namespace(sources.redis, prefix)
     await _catch_up(sources, NamespaceTarget(sources, former[-1]), former[-1], live)
     await _point(sources, live, former[-1], back=True)
@@ -92,7 +94,7 @@ def validate_swap(record: NamespaceRecord, live: str, *, force: bool, excluded: 
     if record.namespace == live:
         return "it is that already"
     if not record.done:
-        return f"it is not finished; `botify replay run --id {record.id}` goes on with it"
+        return f"it is not finished; `botify replay run --id {record.id}` resumes it"
     if any("left out" in reason for reason in record.partial):
         return f"{'; '.join(record.partial)}. Replay everything into a new namespace"
     if force:
@@ -118,7 +120,7 @@ async def _catch_up(sources: ReplaySources, target: NamespaceTarget, namespace: 
         await run_lanes(sources, target, own, end)
         if sum(max(0, end[partition] - own[partition]) for partition in partitions) <= CLOSE_ENOUGH:
             return
-    raise ReplayError(f"{namespace} does not catch up with {live}, which moves on too fast; slow the producers down")
+    raise ReplayError(f"{namespace} does not catch up with {live}, which advances too fast; slow the producers down")
 
 
 async def _point(sources: ReplaySources, live: str, new: str, *, back: bool) -> None:

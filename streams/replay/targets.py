@@ -176,11 +176,11 @@ class NamespaceTarget:
         outcome = await self._claimed[partition].process(records)
         if outcome is Outcome.FENCED:
             raise ReplayError(
-                f"another process has claimed partition {partition} of {self._namespace}; one at a time may write it"
+                f"another process has claimed partition {partition} of {self._namespace}; only one process may write it"
             )
         if outcome is Outcome.ROLLED_BACK:
             raise ReplayError(
-                f"Redis lost writes to partition {partition} of {self._namespace}; run it again, it goes on from there"
+                f"Redis lost writes to partition {partition} of {self._namespace}; run it again to resume"
             )
 
 
@@ -218,10 +218,10 @@ def check_sessions_topic(settings: Settings, topic: str) -> None:
         It does not exist, or is one of the deployment's own.
     """
     if topic in {own.name for own in Topics.of(settings).all()}:
-        raise ReplayError(f"{topic} has records of its own; name another topic for the sessions")
+        raise ReplayError(f"{topic} has records of its own; choose another topic for the sessions")
     if topic not in partition_counts(AdminClient(common_config(settings))):
         raise ReplayError(
-            f"there is no topic {topic}; make it first, best with as many partitions as the sessions have"
+            f"topic {topic} does not exist; create it first, preferably with as many partitions as the sessions topic"
         )
 
 
@@ -239,10 +239,12 @@ class TopicTarget:
 
     def __init__(self, settings: Settings, source: str, topic: str) -> None:
         if topic == source:
-            raise ReplayError(f"{topic} cannot be copied onto itself; name another topic")
+            raise ReplayError(f"{topic} cannot be copied onto itself; choose another topic")
         counts = partition_counts(AdminClient(common_config(settings)))
         if topic not in counts:
-            raise ReplayError(f"there is no topic {topic}; make it first, best with {counts[source]} partitions")
+            raise ReplayError(
+                f"topic {topic} does not exist; create it first, preferably with {counts[source]} partitions"
+            )
         self._topic = topic
         self._same_partitions = counts[topic] == counts[source]
         self._publisher = RecordPublisher(settings, linger_ms=5)

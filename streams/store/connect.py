@@ -181,7 +181,7 @@ def connect(settings: Settings, timeout_s: float = TIMEOUT_S, *, retries: int = 
         client.ping()
     except AuthenticationError as error:
         raise RedisUnreachableError(
-            f"Redis at {settings.redis_address} refuses us ({error}); put user and password into REDIS_URL"
+            f"Redis at {settings.redis_address} refuses the connection ({error}); put user and password into REDIS_URL"
         ) from error
     except REDIS_ERRORS as error:
         raise RedisUnreachableError(

@@ -221,7 +221,7 @@ class NamespaceRecords:
         text = await self._redis.hget(self._key, id_)
         if text is None:
             known = ", ".join(record.id for record in await self.all()) or "none"
-            raise UnknownNamespaceError(f"there is no namespace {id_!r}; known are: {known}")
+            raise UnknownNamespaceError(f"namespace {id_!r} does not exist; known namespaces: {known}")
         return NamespaceRecord.from_json(text)
 
     async def find(self, namespace: str) -> NamespaceRecord | None:

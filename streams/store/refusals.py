@@ -77,14 +77,14 @@ class Writes:
     def refuse(self, partition: int, why: str) -> None:
         """Note that a write was refused; say it where it is the first."""
         if not self._why:
-            log.error("%s; trying again for %.0f s", why, PATIENCE_S, extra={"partition": partition})
+            log.error("%s; retrying for %.0f s", why, PATIENCE_S, extra={"partition": partition})
         self.refused += 1
         self._why[partition] = why
 
     def forget(self, partition: int) -> None:
         """Note that a partition's write was taken, or is given up."""
         if self._why.pop(partition, None) is not None and not self._why:
-            log.info("no write waits for Redis any more")
+            log.info("Redis accepts writes again")
 
     def problem(self) -> str | None:
         """Return why a write is refused; a `Probe`."""
@@ -197,5 +197,5 @@ def _problem(replies: Iterable[object]) -> str | None:
 def _given_up(error: RedisError, why: str) -> WritesRefusedError:
     way_out = next((way for kind, way in _WAY_OUT.items() if isinstance(error, kind)), "its log says more")
     return WritesRefusedError(
-        f"{why}, for {PATIENCE_S:.0f} s: {way_out}. Nothing is lost: started again, this goes on from its checkpoint"
+        f"{why}, for {PATIENCE_S:.0f} s: {way_out}. Nothing is lost: after a restart it resumes from its checkpoint"
     )

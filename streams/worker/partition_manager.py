@@ -147,7 +147,7 @@ class PartitionManager:
     async def watch_topic(self, read_topic_id: Callable[[], Awaitable[str | None]], every_s: float) -> None:
         """Look, again and again, whether the topic is still the one that was claimed.
 
-        A consumer knows topics by name: where one was deleted and made anew between two fetches, and has grown past
+        A consumer knows topics by name: where one was deleted and recreated between two fetches, and has grown past
         our offset already, nothing else would tell.
 
         Parameters

@@ -47,7 +47,7 @@ class TopicState:
 def another_topic(topic: str, found: str, expected: str | None) -> TopicMismatchError:
     """Return the error for a topic that is not the one the state was folded from, only called the same."""
     return TopicMismatchError(
-        f"{topic} was deleted and made anew (id {found}; the state is of {expected}). "
+        f"{topic} was deleted and recreated (id {found}; the state is of {expected}). "
         "Replay it into a new namespace, or clear the state."
     )
 
@@ -94,7 +94,7 @@ def offset_to_start_at(
     if claim.next_offset > end:
         raise TopicMismatchError(
             f"{topic}[{partition}]: the state is at offset {claim.next_offset}, the topic ends at {end}: it has lost "
-            "records. `botify replay run` and `botify replay swap` make the state anew of what is left."
+            "records. `botify replay run` and `botify replay swap` rebuild the state from what is left."
         )
     return claim.next_offset
 

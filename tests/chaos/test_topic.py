@@ -34,7 +34,7 @@ def test_a_topic_made_anew_is_refused(settings: Settings, start_worker: StartWor
     eventually(lambda: not second.running)
     assert second.exit_status == 1
     assert second.said("CRITICAL streams.worker.faust_app: ")
-    assert second.said("was deleted and made anew")
+    assert second.said("was deleted and recreated")
     assert redis_contents(settings) == state
 
 
@@ -49,4 +49,4 @@ def test_a_worker_that_runs_notices_a_topic_made_anew(settings: Settings, start_
     assert worker.exit_status == 1
     again = start_worker("again")
     eventually(lambda: not again.running)
-    assert again.said("was deleted and made anew")
+    assert again.said("was deleted and recreated")

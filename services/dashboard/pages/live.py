@@ -87,7 +87,7 @@ PAGES = (
     LivePage("/popular", "What all listeners together hear", popular),
     LivePage("/experiments", "Which recommender keeps listeners longer", experiments),
     LivePage("/letters", "Messages that could not enter, and why", letters),
-    LivePage("/replays", "State that is folded anew from the topic", replays),
+    LivePage("/replays", "State that is rebuilt from the topic", replays),
 )
 
 

@@ -85,7 +85,7 @@ def _session(session: HeardSession, catalogue: Catalogue) -> str:
     first = session.listens[0]
     title = f"Session of {utc(first.timestamp_ms)}"
     count = len(session.listens)
-    facts = badge("ended", "") if session.ended else badge("goes on", "good")
+    facts = badge("ended", "") if session.ended else badge("open", "good")
     facts += badge(f"{count} track{'s' * (count != 1)}") + badge(f"time {number(session.time, 2)}")
     rows = [
         [

@@ -66,7 +66,7 @@ def _tiles(snapshot: Snapshot) -> str:
             REQUEST,
             number(latency.p50_ms, 1) if latency else "–",
             "ms" if latency else "",
-            f"p99 {number(latency.p99_ms, 1)} ms" if latency else "nobody has asked yet",
+            f"p99 {number(latency.p99_ms, 1)} ms" if latency else "no requests yet",
         )
         + tile("waiting", number(waiting), "", "records behind, all partitions", "warn" if waiting > BEHIND else "")
         + "</div>"

@@ -63,7 +63,7 @@ def test_what_cannot_be_read_is_left_out_and_said(
     with caplog.at_level(logging.WARNING):
         reader.refresh()
     assert (a.current, n.current, n.version) == ("1", 1, 1)
-    told = [record.getMessage().partition("is left out: ")[2][:40] for record in caplog.records]
+    told = [record.getMessage().partition("is skipped: ")[2][:40] for record in caplog.records]
     assert told == [
         "no Confluent wire format: it starts with",
         "the body of model 'a' is not what its di",
@@ -81,7 +81,7 @@ def test_without_the_topic_it_says_how_to_make_it(settings: Settings, reader: Mo
         try:
             reader.refresh()
         except TopicError as error:
-            return "does not exist; `botify topics create` makes it" in str(error)
+            return "does not exist; `botify topics create` creates it" in str(error)
         return False
 
     eventually(missing)

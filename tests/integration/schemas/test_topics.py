@@ -60,7 +60,7 @@ def test_no_broker_is_one_clear_message(settings: Settings, monkeypatch: pytest.
 
 
 def test_offsets_of_a_topic_that_does_not_exist(settings: Settings) -> None:
-    with pytest.raises(TopicError, match="nothing does not exist; `botify topics create` makes it"):
+    with pytest.raises(TopicError, match="nothing does not exist; `botify topics create` creates it"):
         end_offsets(settings, "nothing")
 
 

@@ -76,7 +76,9 @@ def test_the_loop_runs_behind_tls_and_passwords_and_tells_none(secured: Secured)
 @pytest.mark.parametrize("credentials", [":guessed@", ""])
 def test_a_wrong_password_for_redis_is_refused_and_not_told(secured: Secured, credentials: str) -> None:
     url = secured.settings.redis_url.replace(f":{quote(REDIS, safe='')}@", credentials)
-    with pytest.raises(RedisUnreachableError, match=r"refuses us .* put user and password into REDIS_URL") as caught:
+    with pytest.raises(
+        RedisUnreachableError, match=r"refuses the connection .* put user and password into REDIS_URL"
+    ) as caught:
         connect(secured.settings.with_(redis_url=url))
     assert "guessed" not in str(caught.value)
 

@@ -75,5 +75,5 @@ def test_no_copy_is_left_in_redis(folded: Settings) -> None:
 
 def test_a_state_of_another_topic_is_refused(folded: Settings) -> None:
     connect(folded).hset(key(folded, "checkpoint"), "topic_id", "another")
-    with pytest.raises(VerifyError, match="deleted and made anew"):
+    with pytest.raises(VerifyError, match="deleted and recreated"):
         verify(folded)

@@ -68,5 +68,5 @@ def test_a_metric_that_cannot_be_tested_counts_for_nothing() -> None:
 def test_experiments_that_share_nobody_are_refused() -> None:
     listens = drawn(40, np.random.default_rng(4))
     apart = [e._replace(treatments={"other": "C"}) if e.treatments and e.user < 20 else e for e in listens]
-    with pytest.raises(AnalyticsError, match="nobody takes part in both"):
+    with pytest.raises(AnalyticsError, match="no user takes part in both"):
         found(apart)

@@ -54,7 +54,7 @@ def test_cuped_saves_its_share_of_the_users(sessions: pd.DataFrame) -> None:
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
-        (Wanted("tiem", 5.0), "no metric 'tiem'; say one of mean_time"),
+        (Wanted("tiem", 5.0), "unknown metric 'tiem'; choose one of mean_time"),
         (Wanted("time", 0.0), "the effect 0.0 must not be 0"),
         (Wanted("time", 5.0, variance_reduction=1.0), "variance reduction 1.0"),
         (Wanted("time", 5.0, wanted_power=1.0), r"power 1\.0"),

@@ -149,5 +149,5 @@ def test_the_command_writes_figures_and_a_picture(tmp_path: Path, monkeypatch: p
 
 
 def test_a_recommender_that_is_none_is_named() -> None:
-    with pytest.raises(bench.cli.BenchError, match="there is no recommender 'sticky' to measure; there are random, "):
+    with pytest.raises(bench.cli.BenchError, match="unknown recommender 'sticky'; choose from random, "):
         bench.cli._names("mix,sticky")

@@ -7,7 +7,7 @@ from sim.agents.agent import DummyAgent
 from sim.errors import SimulationError
 from sim.options import RunOptions
 from sim.play import play_world
-from sim.schedule import _HOURLY, DAY_MS, NOBODY, DailySchedule, RelaySchedule, Shard, busy_days, time_ms
+from sim.schedule import DAY_MS, HOURLY, NOBODY, DailySchedule, RelaySchedule, Shard, busy_days, time_ms
 
 
 def test_a_relay_gives_every_listener_as_many_sessions_give_or_take_one():
@@ -63,7 +63,7 @@ def test_a_year_of_ten_thousand_listeners_keeps_one_clock():
     assert starts.max() < start_ms + 365 * DAY_MS
     assert len(starts) / 3_650_000 == pytest.approx(1.0, rel=0.02)  # a session a listener and day
     by_hour = np.bincount((starts % DAY_MS) // (DAY_MS // 24), minlength=24)
-    expected = np.array(_HOURLY) / sum(_HOURLY)
+    expected = np.array(HOURLY) / sum(HOURLY)
     assert by_hour / len(starts) == pytest.approx(expected, rel=0.03)
     by_week = np.bincount((starts - start_ms) // (7 * DAY_MS))[:52]
     assert by_week / by_week.mean() == pytest.approx(np.ones(52), rel=0.03)  # the last week is as busy as the first

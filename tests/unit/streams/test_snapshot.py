@@ -73,12 +73,12 @@ def test_a_newer_format_is_refused_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("raw", [b"", b"text", gzip.compress(b""), gzip.compress(b"something else entirely")])
 def test_another_file_is_refused(tmp_path: Path, raw: bytes) -> None:
     (tmp_path / "other").write_bytes(raw)
-    with pytest.raises(SnapshotError, match="is no snapshot"):
+    with pytest.raises(SnapshotError, match="is not a snapshot"):
         list(read_frames(tmp_path / "other"))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SnapshotError, match="there is no file"):
+    with pytest.raises(SnapshotError, match="does not exist"):
         list(read_frames(tmp_path / "none"))
 
 

@@ -74,7 +74,7 @@ def test_a_log_comes_back_as_it_was(settings: Settings, log: Path, tmp_path: Pat
 def test_nothing_is_published_of_a_log_with_a_bad_line(settings: Settings, log: Path) -> None:
     with log.open("a") as lines:
         lines.write("rubbish\n")
-    with pytest.raises(AnalyticsError, match="line 71 is no message of Botify's data log"):
+    with pytest.raises(AnalyticsError, match="line 71 is not a message of Botify's data log"):
         run(settings, import_log, str(log))
     assert read_listens(settings).empty
 

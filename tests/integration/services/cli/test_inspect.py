@@ -79,7 +79,7 @@ def test_what_is_popular_is_shown(folded: Settings) -> None:
     ("arguments", "why"),
     [
         (["inspect", "user", "4711"], "listener 4711 was never heard"),
-        (["inspect", "popular"], "nothing was heard yet .*`botify sim run` makes listens"),
+        (["inspect", "popular"], "has no listens yet; `botify sim run` makes some"),
         (["inspect", "popular", "--half-life", "2d"], "half-life '2d' is not one of 1h, 1d, 30d"),
     ],
 )

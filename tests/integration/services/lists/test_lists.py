@@ -102,17 +102,17 @@ def test_the_topic_and_its_export_give_the_same_lists(settings: Settings, tmp_pa
 @pytest.mark.parametrize("arguments", [[], ["--from-topic", "--data", "x"]])
 def test_it_wants_to_know_where_the_listens_are(settings: Settings, arguments: list[str]) -> None:
     refused = build(settings, *arguments)
-    assert "say where the listens are" in str(refused.exception)
+    assert "choose the source of listens" in str(refused.exception)
 
 
 def test_a_folder_without_listens_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RecommenderError, match=r"none is no folder; `botify export --out .*none` writes one"):
+    with pytest.raises(RecommenderError, match=r"none is not a folder; `botify export --out .*none` writes one"):
         heard_of_parquet(tmp_path / "none")
     (tmp_path / "other.parquet").write_bytes(b"not Parquet")
-    with pytest.raises(RecommenderError, match="is no export of listens"):
+    with pytest.raises(RecommenderError, match="is not an export of listens"):
         heard_of_parquet(tmp_path)
 
 
 def test_an_empty_topic_makes_no_lists(settings: Settings) -> None:
     refused = build(settings, "--from-topic")
-    assert "there are no listens to make lists of" in str(refused.exception)
+    assert "there are no listens to build lists from" in str(refused.exception)

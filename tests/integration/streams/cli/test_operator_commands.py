@@ -170,9 +170,9 @@ def test_exclusions_from_dry_run_to_redrive_and_drop(folded: Settings) -> None:
     assert "dropped 1 letters" in botify(folded, "dlq", "drop", "--id", second).output
     shown = {one: json.loads(botify(folded, "dlq", "show", one).stdout)["state"] for one in (first, second)}
     assert shown == {first: "redriven", second: "dropped"}
-    with pytest.raises(DeadLetterError, match="say which listens"):
+    with pytest.raises(DeadLetterError, match="choose the listens"):
         botify(folded, "dlq", "exclude")
     with pytest.raises(DeadLetterError, match="nothing was replayed"):
         botify(folded, "replay", "run", "--exclude-event-id", "nobody's")
-    with pytest.raises(ReplayError, match="goes on as it was begun"):
+    with pytest.raises(ReplayError, match="resumes with its original options"):
         botify(folded, "replay", "run", "--id", "r1", "--exclude-user", "3")

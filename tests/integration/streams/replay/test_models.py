@@ -147,5 +147,5 @@ def test_models_of_before_an_exclusion_are_not_swapped(trained: Settings) -> Non
 
 @pytest.mark.parametrize("typed", [("--swap",), ("m1",), ("--rebuild", "m1"), ("--rollback", "--rebuild")])
 def test_only_what_makes_sense_is_done(typed: tuple[str, ...]) -> None:
-    with pytest.raises(ReplayError, match="say --rebuild"):
+    with pytest.raises(ReplayError, match="use --rebuild"):
         replay_models(Settings(), *typed)

@@ -208,7 +208,7 @@ def test_only_partitions_where_listens_were_excluded_may_differ(folded: Settings
     exclude(folded, chosen, "poison")
     with pytest.raises(ReplayError, match="1 listens were excluded since it was begun"):
         with_sources(folded, lambda sources: swap(sources, begun_before.id))
-    with pytest.raises(ReplayError, match="begin another"):
+    with pytest.raises(ReplayError, match="start a new one"):
         with_sources(folded, lambda sources: fold_into_namespace(sources, begun_before))
     redis, users = connect(folded), partition_key(default_namespace(folded.topic_prefix), 1, "users")
     redis.hset(users, b"99999", b"made up")
@@ -228,6 +228,9 @@ def test_sessions_go_only_where_they_can(folded: Settings) -> None:
         plan = make_plan(sources.topic, sources.state, sources.state.start, sources.state.end)
         return await begin_namespace(sources, plan, topic)
 
-    for topic, why in ((Topics.of(folded).sessions.name, "records of its own"), ("missing", "there is no topic")):
+    for topic, why in (
+        (Topics.of(folded).sessions.name, "records of its own"),
+        ("missing", "does not exist; create it first"),
+    ):
         with pytest.raises(ReplayError, match=why):
             with_sources(folded, lambda sources, topic=topic: begin(sources, topic))

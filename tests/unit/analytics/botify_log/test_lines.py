@@ -52,10 +52,10 @@ def test_whole_numbers_may_be_written_as_pandas_writes_them() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "line 2 is no message of Botify's data log: Invalid JSON"),
+        ("{", "line 2 is not a message of Botify's data log: Invalid JSON"),
         (line(7, message="begin"), "line 2 .*: message: Input should be 'next' or 'last'"),
-        (line(7, time=1.5), "line 2 cannot be true: fraction 1.5 is not between 0 and 1"),
-        (line(7, user=-1), "line 2 cannot be true: user -1"),
+        (line(7, time=1.5), "line 2 is impossible: fraction 1.5 is not between 0 and 1"),
+        (line(7, user=-1), "line 2 is impossible: user -1"),
     ],
 )
 def test_a_line_that_says_nothing_is_named(text: str, message: str) -> None:

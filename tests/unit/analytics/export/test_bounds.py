@@ -15,5 +15,5 @@ def test_what_is_there_can_be_read(next_offset: int) -> None:
 
 @pytest.mark.parametrize("next_offset", [4, 51])
 def test_records_that_are_gone_are_not_passed_over_in_silence(next_offset: int) -> None:
-    with pytest.raises(ExportError, match=rf"t\[0\]: the export goes on at offset {next_offset}, but .* 5 to 49 only"):
+    with pytest.raises(ExportError, match=rf"t\[0\]: the export resumes at offset {next_offset}, but .* only 5 to 49"):
         BOUNDS.check_reachable({0: next_offset})

@@ -113,16 +113,19 @@ def test_two_do_not_write_at_once(tmp_path: Path) -> None:
 def test_another_topic_of_the_same_name_is_refused(tmp_path: Path) -> None:
     with open_directory(tmp_path, SOURCE, {0: 0}):
         pass
-    with pytest.raises(ExportError, match="made anew"), open_directory(tmp_path, SOURCE._replace(topic_id="b"), {0: 0}):
+    with (
+        pytest.raises(ExportError, match="recreated topic"),
+        open_directory(tmp_path, SOURCE._replace(topic_id="b"), {0: 0}),
+    ):
         pass
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("notes.txt", "mine", r"no export and not empty \(there is notes.txt\)"),
+        ("notes.txt", "mine", r"not an export and is not empty \(there is notes.txt\)"),
         ("_manifest.json", "{", "cannot be read"),
-        ("_manifest.json", '{"format": 99}', "no manifest of format 1"),
+        ("_manifest.json", '{"format": 99}', "not a manifest of format 1"),
     ],
 )
 def test_a_folder_of_something_else_is_refused(tmp_path: Path, name: str, content: str, message: str) -> None:

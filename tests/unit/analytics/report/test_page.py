@@ -113,5 +113,5 @@ def test_without_an_experiment_and_with_hardly_any_listens_there_is_a_page() -> 
 
 
 def test_no_listens_are_an_error_that_says_what_to_do() -> None:
-    with pytest.raises(AnalyticsError, match="has no listens; let listeners listen"):
+    with pytest.raises(AnalyticsError, match="has no listens; run a simulation"):
         render_report(ReportData("the test", listens_frame([])))

@@ -148,9 +148,9 @@ def test_a_queue_that_stays_full_raises(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(core.kafka.publisher, "FULL_QUEUE_S", 0.0)
     publisher, producer = make()
     producer.silent = True
-    with pytest.raises(PublishError, match="t: Kafka took no records for 0 s"):
+    with pytest.raises(PublishError, match="t: Kafka accepted no records for 0 s"):
         publisher.send_batch("t", [{"key": b"%d" % number, "value": b"v"} for number in range(10)])
-    with pytest.raises(PublishError, match="t: Kafka took no records for 0 s"):
+    with pytest.raises(PublishError, match="t: Kafka accepted no records for 0 s"):
         publisher.send("t", b"v")
 
 

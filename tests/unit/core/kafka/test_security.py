@@ -42,7 +42,7 @@ def test_variables_become_properties() -> None:
         ({"KAFKA_SECURITY_PROTOCOL": "SSL"}, "KAFKA_SASL_MECHANISM is set, but KAFKA_SECURITY_PROTOCOL is SSL"),
         ({"KAFKA_SECURITY": "SSL"}, "KAFKA_SECURITY is not a setting of Botify's.*KAFKA_SECURITY_PROTOCOL"),
         ({"KAFKA_SSL_CA": "ca.pem"}, "KAFKA_SSL_CA is not a setting of Botify's.*KAFKA_SSL_CA_LOCATION"),
-        ({"KAFKA_SSL_CA_LOCATION": "nowhere.pem"}, "KAFKA_SSL_CA_LOCATION: there is no file nowhere.pem"),
+        ({"KAFKA_SSL_CA_LOCATION": "nowhere.pem"}, "KAFKA_SSL_CA_LOCATION: file nowhere.pem does not exist"),
         ({"KAFKA_SSL_KEY_LOCATION": __file__}, "KAFKA_SSL_CERTIFICATE_LOCATION and KAFKA_SSL_KEY_LOCATION are set tog"),
     ],
 )

@@ -20,7 +20,7 @@ from services.gateway.options import GatewayOptions
 from services.gateway.rpc import Outcome
 from services.gateway.service import Fallback, GatewayService
 from services.gateway.state import EventClock, KnownTracks
-from tests.support import make_tracks
+from tests.support import eventually, make_tracks
 
 TRACKS = 20
 POPULAR = [3, 4]
@@ -144,11 +144,14 @@ class FakeGateway:
         return self
 
 
+def wait_until_started(client: TestClient) -> None:
+    eventually(lambda: client.get("/readyz").json()["problems"] != ["starting"], 10, "a gateway that has started")
+
+
 @contextmanager
 def serving(gateway: FakeGateway, options: GatewayOptions | None = None) -> Iterator[TestClient]:
     """An HTTP client of the gateway."""
     app = build_app(Settings(), options, connect=gateway.connect)
     with TestClient(app, raise_server_exceptions=False) as client:
-        while client.get("/readyz").json()["problems"] == ["starting"]:
-            pass
+        wait_until_started(client)
         yield client

@@ -15,7 +15,7 @@ from core.settings import Settings
 from schemas.validation import MAX_USER
 from services.gateway.app import build_app
 from services.gateway.options import GatewayOptions
-from tests.unit.services.gateway.fakes import POPULAR, TRACKS, FakeGateway, serving
+from tests.unit.services.gateway.fakes import POPULAR, TRACKS, FakeGateway, serving, wait_until_started
 
 WAYS = {"fast lane": "application/json", "FastAPI": "application/json; charset=utf-8"}
 
@@ -137,8 +137,7 @@ def test_before_it_is_connected_it_is_alive_and_not_ready() -> None:
         raise TopicError("no Kafka answers")
 
     with TestClient(build_app(Settings(), connect=fail)) as client:
-        while client.get("/readyz").json()["problems"] == ["starting"]:
-            pass
+        wait_until_started(client)
         assert client.get("/healthz").text == "ok\n"
         ready = client.get("/readyz")
         assert (ready.status_code, ready.json()) == (503, {"ready": False, "problems": ["no Kafka answers"]})

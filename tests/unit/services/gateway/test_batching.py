@@ -76,8 +76,9 @@ def test_calls_made_meanwhile_wait_for_the_next_round_trip() -> None:
         redis = FakeRedis()
         calls = Batching(redis)
         first = asyncio.create_task(calls.run("script", "key", "a"))
-        while not redis.round_trips:
-            await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            while not redis.round_trips:
+                await asyncio.sleep(0)
         assert await asyncio.gather(*(calls.run("script", "key", one) for one in "bcd")) == list("bcd")
         assert await first == "a"
         assert await calls.run("script", "key", "e") == "e"

@@ -107,7 +107,7 @@ def test_the_order_of_reading_and_copies_make_no_difference() -> None:
 
 
 def test_no_listens_make_no_lists() -> None:
-    with pytest.raises(RecommenderError, match="there are no listens to make lists of"):
+    with pytest.raises(RecommenderError, match="there are no listens to build lists from"):
         build_models(ListenColumns.together([]), 5, 5)
 
 

@@ -95,7 +95,7 @@ def test_a_program_that_crashes_again_and_again_stays_stopped_and_the_others_go_
     clock.now_s += 3600.0
     supervisor.check()
     assert (child.spawned, child.running, server.running) == (3, False, True)
-    assert "stays stopped; everything else goes on" in told[-1]
+    assert "stays stopped; everything else keeps running" in told[-1]
     assert len(told) == 3
     assert changes[-1].keys() == {"worker-1"}
     assert "status 1" in changes[-1]["worker-1"]

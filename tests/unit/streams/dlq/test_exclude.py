@@ -43,7 +43,7 @@ def test_what_was_typed_is_read() -> None:
 
 @pytest.mark.parametrize("typed", [{"ids": ["botify.listens/1"]}, {"ids": ["t/1/x"]}, {"after": "soon"}])
 def test_what_cannot_be_meant_is_refused(typed: dict[str, object]) -> None:
-    with pytest.raises(DeadLetterError, match=r"TOPIC/PARTITION/OFFSET|is no time"):
+    with pytest.raises(DeadLetterError, match=r"TOPIC/PARTITION/OFFSET|is not a time"):
         select(**typed)
 
 

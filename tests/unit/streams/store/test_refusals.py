@@ -86,7 +86,7 @@ def test_claims_and_applies_wait_until_redis_takes_them(caplog: pytest.LogCaptur
 def test_patience_has_an_end_that_says_what_to_do() -> None:
     async def main() -> None:
         patience, writes, waits = patient(FullStore(10**6))
-        with pytest.raises(WritesRefusedError, match=r"for 20 s: raise `maxmemory`.*goes on from its checkpoint"):
+        with pytest.raises(WritesRefusedError, match=r"for 20 s: raise `maxmemory`.*resumes from its checkpoint"):
             await patience.claim(0, "me", "id")
         assert PATIENCE_S <= waits.now_s <= PATIENCE_S + LONGEST_PAUSE_S
         assert writes.refused == len(waits.pauses) + 1

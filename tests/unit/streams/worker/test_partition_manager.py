@@ -351,7 +351,7 @@ def test_a_topic_made_anew_is_refused() -> None:
     async def play(h: Harness) -> None:
         await h.owned.claim({0})
         h.topic = TopicState("another", {0: 0}, {0: 0})
-        with pytest.raises(TopicMismatchError, match="deleted and made anew"):
+        with pytest.raises(TopicMismatchError, match="deleted and recreated"):
             await h.owned.claim({0})
 
     scenario(play)
@@ -365,7 +365,7 @@ def test_a_topic_that_changes_under_the_worker_is_noticed() -> None:
         async def read_topic_id() -> str | None:
             return next(told)
 
-        with pytest.raises(TopicMismatchError, match="deleted and made anew"):
+        with pytest.raises(TopicMismatchError, match="deleted and recreated"):
             await h.owned.watch_topic(read_topic_id, 0.001)
 
     scenario(play)

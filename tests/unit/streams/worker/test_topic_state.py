@@ -34,7 +34,7 @@ def test_without_state_folding_begins_with_the_topic() -> None:
 
 
 def test_another_topic_of_that_name_is_refused() -> None:
-    with pytest.raises(TopicMismatchError, match=r"t was deleted and made anew \(id id; the state is of old\)"):
+    with pytest.raises(TopicMismatchError, match=r"t was deleted and recreated \(id id; the state is of old\)"):
         start_at(10, topic_id="old")
 
 
