@@ -97,7 +97,12 @@ def produce_raw(
     """Write (key, value) records as they are, and return when all are acknowledged."""
     producer = Producer(producer_config(settings))
     for key, value in records:
-        producer.produce(topic, key=key, value=value, headers=headers, partition=partition)
+        while True:
+            try:
+                producer.produce(topic, key=key, value=value, headers=headers, partition=partition)
+                break
+            except BufferError:  # full: some more are delivered first
+                producer.poll(0.05)
         producer.poll(0)
     assert producer.flush(30.0) == 0
 
