@@ -76,8 +76,8 @@ class TopicBounds:
         --------
         >>> TopicBounds("botify.listens", "an-id", start={0: 20}, end={0: 50}).check_reachable({0: 10})
         Traceback (most recent call last):
-        analytics.export.files.ExportError: botify.listens[0]: the export goes on at offset 10, but the topic has 20 \
-to 49 only; keep this folder as it is and export the rest into another one
+        analytics.export.files.ExportError: botify.listens[0]: the export resumes at offset 10, but the topic holds \
+only 20 to 49; keep this folder as it is and export the rest into another one
         """
         for partition, offset in next_offsets.items():
             start, end = self.start[partition], self.end[partition]
