@@ -158,7 +158,7 @@ def test_a_message_that_comes_back_counts_its_attempts(lettered: Settings) -> No
 def test_one_process_redrives_at_a_time(lettered: Settings) -> None:
     redis = connect(lettered)
     redis.set(redrive_lock(lettered.topic_prefix), b"another", ex=30)
-    with pytest.raises(DeadLetterError, match="another process redrives"):
+    with pytest.raises(DeadLetterError, match="another process is redriving"):
         redrive(lettered, redis, read_letters(lettered))
 
 
