@@ -28,8 +28,6 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 }
 # Batches are kept for ever, and those of earlier versions may have a listen of the year 100,000 among good ones.
 _HIGHEST = {"users": MAX_USER, "tracks": MAX_TRACK, "fractions": 1, "timestamps_ms": 2**52}
-LISTEN_BYTES = sum(dtype.itemsize for dtype in _DTYPES.values())
-"""What a listen takes in a training batch."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisClusterExcept
 
 from core.errors import BotifyError
 from streams.folds.projection import Changes
+from streams.store.connect import PATIENCE_S
 from streams.store.keys import write_probe
 from streams.store.protocol import Claim, Outcome, Store
 
@@ -23,8 +24,6 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-PATIENCE_S = 20.0
-"""As long as a command waits for a Redis that is away; see `connect`."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
 PROBE_TIMEOUT_S = 3.0
 _CODES = ("MISCONF", "NOREPLICAS")
