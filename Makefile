@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := core schemas streams services sim datasets analytics bench examples
+PACKAGES := core schemas streams services sim datasets analytics evaluation bench examples
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test unit containers bench notebooks screenshots docs audit fmt lint type check requirements clean

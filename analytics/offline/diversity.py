@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 
 from analytics.offline.ranking import NO_TRACK
 
@@ -66,6 +67,18 @@ def popularity_bias(recommended: ArrayLike, heard: NDArray[np.float64], populari
     """
     ratio: NDArray[np.float64] = _mean_over_list(recommended, popularity.astype(np.float64)) / heard
     return ratio
+
+
+def popularity_percentile(recommended: ArrayLike, popularity: Popularity) -> NDArray[np.float64]:
+    """Return for each user the mean percentile of the tracks by popularity: 100 is the most popular track.
+
+    Examples
+    --------
+    >>> popularity_percentile([[0, 1]], np.array([5, 9, 1, 1])).tolist()
+    [87.5]
+    """
+    percentiles = stats.rankdata(popularity, method="average") * (100.0 / len(popularity))
+    return _mean_over_list(recommended, percentiles)
 
 
 def gini(recommended: ArrayLike, tracks: int) -> float:

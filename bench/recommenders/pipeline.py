@@ -1,13 +1,14 @@
-"""The state of all listeners in memory, folded by the worker's projections and read as services read it."""
+"""A recommender in the loop without servers: the folds, the learner and the recommenders of the pipeline."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation.state import MemoryState
 from schemas.events import Listen, Model, RecommendationRequest, Track
 from schemas.training import listens_of, training_batch_of
 from services.recommender.candidates import ServedGraph
@@ -18,63 +19,11 @@ from services.recommender.lists import NEIGHBOURS, NO_LISTS, USER_LISTS, Lists
 from services.recommender.protocol import Batch
 from services.recommender.registry import RecommenderFactory, RecommenderInputs
 from sim.simulation import FinishedListens
-from streams.folds.likes import LIKES_OF_USERS, Likes
-from streams.folds.partition import PartitionFold
-from streams.folds.policy_results import HALF_LIFE_SESSIONS, POLICY_RESULTS, PolicyResult
-from streams.folds.popularity import top_collection
-from streams.folds.projection import Record
-from streams.folds.users import USERS, UserState
 from streams.learner.learner import Learner
 from streams.learner.models.factors import FactorModel
 from streams.learner.models.item_graph import ItemGraph
 
 TOP = 100
-
-
-class MemoryState:
-    """One partition that has every listener."""
-
-    def __init__(self) -> None:
-        # as long as that of eight partitions together
-        self._fold = PartitionFold(0, policy_half_life_sessions=8 * HALF_LIFE_SESSIONS)
-        self._hashes: dict[str, dict[bytes, bytes | None]] = {}
-        self._scores: dict[str, dict[bytes, float | None]] = {}
-
-    def fold(self, batch: Sequence[Record]) -> None:
-        """Take listens in."""
-        fold = self._fold
-        for name, fields in fold.missing(batch).items():
-            stored = self._hashes.get(name, {})
-            fold.load_fields(name, {field: stored.get(field) for field in fields})
-        fold.fold(batch)
-        fold.take_closed_sessions()
-        changes = fold.take_changes()
-        for name, changed in changes.hashes.items():
-            self._hashes.setdefault(name, {}).update(changed)
-        for name, scores in changes.scores.items():
-            self._scores.setdefault(name, {}).update(scores)
-
-    def users_and_likes(self, users: Sequence[int]) -> tuple[list[UserState | None], list[Likes | None]]:
-        """Return the states of listeners, and what they like."""
-        states, likes = self._hashes.get(USERS, {}), self._hashes.get(LIKES_OF_USERS, {})
-        keys = [b"%d" % user for user in users]
-        return (
-            [UserState.from_bytes(record) if (record := states.get(key)) else None for key in keys],
-            [Likes.from_bytes(record) if (record := likes.get(key)) else None for key in keys],
-        )
-
-    def top_tracks(self) -> NDArray[np.int64]:
-        """Return the most popular tracks, best first."""
-        scores = self._scores.get(top_collection("1d"), {})
-        ranked = sorted((-score, int(track)) for track, score in scores.items() if score is not None)
-        return np.array([track for _, track in ranked[:TOP]], dtype=np.int64)
-
-    def policy_results(self) -> dict[str, PolicyResult]:
-        """Return what sessions under each policy came to."""
-        found = self._hashes.get(POLICY_RESULTS, {})
-        return {policy.decode(): PolicyResult.from_bytes(record) for policy, record in found.items() if record}
-
-
 BATCH = 64
 TOP_EVERY_LISTENS = 5_000
 LISTENS_PER_S = 7_000.0
@@ -173,7 +122,7 @@ class Pipeline:
             for model in self._learner.take_models():
                 self._serve(model)
         if self._folded - self._top_at >= TOP_EVERY_LISTENS:
-            self._top, self._top_at = self._state.top_tracks(), self._folded
+            self._top, self._top_at = self._state.top_tracks(TOP), self._folded
         return listens
 
     def _serve(self, model: Model) -> None:

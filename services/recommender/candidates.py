@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from core.keyed_random import Keys, uniform
 from schemas.events import Model
 from services.recommender.catalogue import Catalogue
-from services.recommender.protocol import NO_ANSWER, Answers, Batch
+from services.recommender.protocol import NO_ANSWER, Answers, Batch, Ranking, no_ranking
 from services.recommender.sessions import SessionsSoFar
 from streams.folds.likes import LIKE
 from streams.learner.models.item_graph import LIKED, neighbours_of
@@ -124,6 +124,38 @@ def draw_from_best(candidates: Candidates, keys: Keys, stream: int, most: int, c
     tracks[there] = catalogue.tracks[candidates.rows[order[drawn[there]]]]
     propensities = np.divide(1.0, free, out=np.zeros(b), where=there)
     return Answers(tracks, propensities, sizes)
+
+
+def best_of_candidates(candidates: Candidates, size: int, k: int, catalogue: Catalogue) -> Ranking:
+    """Return each session's k best candidates; ties go to the lowest row.
+
+    Parameters
+    ----------
+    candidates : Candidates
+        No duplicates in a session.
+    size : int
+        Sessions of the batch.
+    k : int
+    catalogue : Catalogue
+
+    Examples
+    --------
+    >>> from schemas.events import Track
+    >>> catalogue = Catalogue([Track(id_, "a", None, None, "x") for id_ in (7, 8, 9)])
+    >>> some = Candidates(np.array([1, 1]), np.array([0, 2]), np.array([0.1, 0.9]))
+    >>> best_of_candidates(some, 2, 2, catalogue).tracks.tolist()
+    [[-1, -1], [9, 7]]
+    """
+    ranking = no_ranking(size, k)
+    order = np.lexsort((candidates.rows, -candidates.scores, candidates.sessions))
+    sessions = candidates.sessions[order]
+    sizes = np.bincount(sessions, minlength=size)
+    places = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    first = places < k
+    at = sessions[first], places[first]
+    ranking.tracks[at] = catalogue.tracks[candidates.rows[order[first]]]
+    ranking.scores[at] = candidates.scores[order[first]]
+    return ranking
 
 
 SAME_TRACK, SAME_ARTIST, SAME_GENRE, OTHER = 1.0, 0.9, 0.8, 0.3

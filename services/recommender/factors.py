@@ -261,6 +261,19 @@ class PoolLogits:
             free[members] = np.count_nonzero(of_members != HEARD, axis=1)
         return np.where(free > 0, rows, -1), expit(logits + self._user_bias), free
 
+    def top(self, k: int) -> tuple[Ints, Ints, Floats]:
+        """Return the sessions, rows and predicted fractions of each session's k best unheard tracks, in no order."""
+        found = []
+        for pool, members, of_members in self._of_pools:
+            width = min(k, of_members.shape[1])
+            columns = np.argpartition(-of_members, width - 1, axis=1)[:, :width]
+            logits = np.take_along_axis(of_members, columns, axis=1)
+            session, column = np.nonzero(logits != HEARD)
+            rows = self._all.rows(pool)[columns[session, column]]
+            found.append((members[session], rows, logits[session, column]))
+        sessions, rows, logits = map(np.concatenate, zip(*found, strict=True))
+        return sessions, rows, expit(logits + self._user_bias[sessions])
+
     def free_rows(self, session: int) -> Ints:
         """Return the rows of the pool's tracks that a session has not heard."""
         rows = self._all.rows(int(self.pools[session]))

@@ -24,10 +24,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.keyed_random import uniform
-from services.recommender.candidates import LatestGraph, discounted, draw_from_best, liked_together, unheard
+from services.recommender.candidates import (
+    Candidates,
+    LatestGraph,
+    best_of_candidates,
+    discounted,
+    draw_from_best,
+    liked_together,
+    unheard,
+)
 from services.recommender.catalogue import Catalogue
 from services.recommender.lists import NO_TRACK, LatestLists
-from services.recommender.protocol import NO_ANSWER, Answers, Batch, RandomStream, no_answers
+from services.recommender.protocol import NO_ANSWER, Answers, Batch, RandomStream, Ranking, no_answers, no_ranking
 from services.recommender.sessions import recent_listens, sessions_so_far
 
 SEED_TRACKS = 10
@@ -129,7 +137,16 @@ class I2IStream:
         """Draw for each request; no answer if the graph has no unheard neighbour."""
         if not len(self._catalogue):
             return no_answers(len(batch))
+        return draw_from_best(self._near(batch), batch.keys, RandomStream.I2I_STREAM, BEST, self._catalogue)
+
+    def rank(self, batch: Batch, k: int) -> Ranking:
+        """Return the best of the graph's unheard neighbours."""
+        if not len(self._catalogue):
+            return no_ranking(len(batch), k)
+        return best_of_candidates(self._near(batch), len(batch), k, self._catalogue)
+
+    def _near(self, batch: Batch) -> Candidates:
+        """Return the unheard neighbours with their scores, none twice in a session."""
         so_far = sessions_so_far(batch, self._catalogue)
         near = unheard(liked_together(so_far, self._catalogue, self._graph()), so_far, self._catalogue)
-        near = discounted(near, so_far, self._catalogue)
-        return draw_from_best(near, batch.keys, RandomStream.I2I_STREAM, BEST, self._catalogue)
+        return discounted(near, so_far, self._catalogue)

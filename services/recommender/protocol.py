@@ -116,6 +116,11 @@ class Answers(NamedTuple):
     policies: Sequence[str] | None = None
 
 
+def no_ranking(size: int, k: int) -> Ranking:
+    """Return `size` lists that are empty."""
+    return Ranking(np.full((size, k), NO_ANSWER, dtype=np.int64), np.full((size, k), -np.inf))
+
+
 def no_answers(size: int) -> Answers:
     """Return `size` answers that are all `NO_ANSWER`."""
     return Answers(np.full(size, NO_ANSWER, dtype=np.int64), np.zeros(size))
@@ -130,3 +135,25 @@ class Recommender(Protocol):
 
     def recommend(self, batch: Batch) -> Answers:
         """Answer every request of the batch."""
+
+
+class Ranking(NamedTuple):
+    """The best tracks for each request, best first.
+
+    Attributes
+    ----------
+    tracks : ndarray of int64, shape (n, k)
+        Track ids; `NO_ANSWER` where a list ends early.
+    scores : ndarray of float64, shape (n, k)
+        What they are ordered by, on the recommender's own scale; -inf where a list ends early.
+    """
+
+    tracks: NDArray[np.int64]
+    scores: NDArray[np.float64]
+
+
+class Ranker(Recommender, Protocol):
+    """A recommender that can say more than its answer: what an evaluation on a log asks for."""
+
+    def rank(self, batch: Batch, k: int) -> Ranking:
+        """Return the k tracks that it would answer with first, without exploring."""

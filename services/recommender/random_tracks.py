@@ -5,11 +5,13 @@ Cost: about 0.3 µs a recommendation at batch 64.
 
 from __future__ import annotations
 
+from math import isqrt
+
 import numpy as np
 
-from core.keyed_random import integers
+from core.keyed_random import integers, mix
 from services.recommender.catalogue import Catalogue
-from services.recommender.protocol import Answers, Batch, RandomStream, no_answers
+from services.recommender.protocol import Answers, Batch, RandomStream, Ranking, no_answers, no_ranking
 
 
 class RandomTracks:
@@ -37,3 +39,27 @@ class RandomTracks:
         rows = integers(batch.keys, RandomStream.RANDOM, count)
         size = len(batch)
         return Answers(self._catalogue.tracks[rows], np.full(size, 1.0 / count), np.full(size, count))
+
+    def rank(self, batch: Batch, k: int) -> Ranking:
+        """Return k rows for each request: from a drawn one on in steps of a drawn size, around a prime circle.
+
+        No row comes twice, as no step but a whole turn leads back; places of the circle without a row are left out.
+        """
+        count, ranking = len(self._catalogue), no_ranking(len(batch), k)
+        circle = _prime_from(count)
+        places = np.arange(min(k + circle - count, circle))
+        first = integers(batch.keys, RandomStream.RANDOM, circle)[:, None]
+        step = 1 + integers(mix(batch.keys, 1), RandomStream.RANDOM, circle - 1)[:, None]
+        rows = (first + step * places) % circle
+        drawn = np.take_along_axis(rows, np.argsort(rows >= count, axis=1, kind="stable"), axis=1)[:, : min(k, count)]
+        ranking.tracks[:, : drawn.shape[1]] = self._catalogue.tracks[drawn]
+        ranking.scores[:, : drawn.shape[1]] = -np.arange(drawn.shape[1])
+        return ranking
+
+
+def _prime_from(least: int) -> int:
+    """Return the smallest prime that is `least` or more."""
+    candidate = max(least, 2)
+    while any(candidate % divisor == 0 for divisor in range(2, isqrt(candidate) + 1)):
+        candidate += 1
+    return candidate

@@ -34,15 +34,17 @@ from core.keyed_random import integers, uniform
 from services.recommender.candidates import (
     Candidates,
     LatestGraph,
+    best_of_candidates,
     best_of_sessions,
     discounted,
     liked_before,
     liked_together,
     not_heard,
+    unheard,
 )
 from services.recommender.catalogue import Catalogue
 from services.recommender.factors import FactorTable, GenrePools, LatestFactors, PoolLogits, Taste
-from services.recommender.protocol import NO_ANSWER, Answers, Batch, RandomStream, no_answers
+from services.recommender.protocol import NO_ANSWER, Answers, Batch, RandomStream, Ranking, no_answers, no_ranking
 from services.recommender.sessions import SessionsSoFar, sessions_so_far
 
 Ints = NDArray[np.int64]
@@ -101,14 +103,32 @@ class Fism:
 
     def recommend(self, batch: Batch) -> Answers:
         """Choose for each request; no answer before the first snapshot, or if all of the pool was heard."""
+        scored = self._scored(batch)
+        if scored is None:
+            return no_answers(len(batch))
+        best = best_of_pools(batch, *scored)
+        return answers_of(best, self._catalogue, self._pools)
+
+    def rank(self, batch: Batch, k: int) -> Ranking:
+        """Return the best of each session's pool."""
+        scored = self._scored(batch)
+        if scored is None:
+            return no_ranking(len(batch), k)
+        return best_of_candidates(top_of_pools(*scored, k), len(batch), k, self._catalogue)
+
+    def _scored(self, batch: Batch) -> tuple[SessionsSoFar, PoolLogits] | None:
         factors = self._factors()
         if factors is None or not len(self._catalogue):
-            return no_answers(len(batch))
+            return None
         table = factors.table(self._catalogue, self._pools)
         so_far = sessions_so_far(batch, self._catalogue)
-        logits = PoolLogits(so_far, table, table.taste(so_far), self._pools, self._catalogue)
-        best = best_of_pools(batch, so_far, logits)
-        return answers_of(best, self._catalogue, self._pools)
+        return so_far, PoolLogits(so_far, table, table.taste(so_far), self._pools, self._catalogue)
+
+
+def top_of_pools(so_far: SessionsSoFar, logits: PoolLogits, k: int) -> Candidates:
+    """Return the k best tracks of each session's pool; none for a session that has heard nothing."""
+    sessions, rows, values = logits.top(k)
+    return Candidates(sessions, rows, values.astype(np.float64)).where(so_far.valid[sessions, 0])
 
 
 def best_of_pools(batch: Batch, so_far: SessionsSoFar, logits: PoolLogits) -> Best:
@@ -164,19 +184,36 @@ class Rerank:
 
     def recommend(self, batch: Batch) -> Answers:
         """Choose for each request."""
-        factors = self._factors()
-        if factors is None or not len(self._catalogue):
+        scored = self._scored(batch)
+        if scored is None:
             return no_answers(len(batch))
-        table = factors.table(self._catalogue, self._pools)
-        so_far = sessions_so_far(batch, self._catalogue)
-        taste = table.taste(so_far)
-        logits = PoolLogits(so_far, table, taste, self._pools, self._catalogue)
+        so_far, logits, others = scored
         best = best_of_pools(batch, so_far, logits)
-        others = best_of_sessions(self._others(batch, so_far, table, taste, logits))
+        others = best_of_sessions(others)
         better = others.where(others.scores > best.values[others.sessions])
         best.rows[better.sessions] = better.rows
         best.values[better.sessions] = better.scores
         return answers_of(best, self._catalogue, self._pools)
+
+    def rank(self, batch: Batch, k: int) -> Ranking:
+        """Return the best of all candidates."""
+        scored = self._scored(batch)
+        if scored is None:
+            return no_ranking(len(batch), k)
+        so_far, logits, others = scored
+        every = unheard(Candidates.together(top_of_pools(so_far, logits, k), others), so_far, self._catalogue)
+        return best_of_candidates(every, len(batch), k, self._catalogue)
+
+    def _scored(self, batch: Batch) -> tuple[SessionsSoFar, PoolLogits, Candidates] | None:
+        """Return the sessions, the values of their pools, and the candidates that other sources value."""
+        factors = self._factors()
+        if factors is None or not len(self._catalogue):
+            return None
+        table = factors.table(self._catalogue, self._pools)
+        so_far = sessions_so_far(batch, self._catalogue)
+        taste = table.taste(so_far)
+        logits = PoolLogits(so_far, table, taste, self._pools, self._catalogue)
+        return so_far, logits, self._others(batch, so_far, table, taste, logits)
 
     def _others(
         self, batch: Batch, so_far: SessionsSoFar, table: FactorTable, taste: Taste, logits: PoolLogits

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.keyed_random import integers
-from services.recommender.protocol import Answers, Batch, RandomStream, no_answers
+from services.recommender.protocol import Answers, Batch, RandomStream, Ranking, no_answers, no_ranking
 from streams.read import StateReader
 from streams.store.connect import REDIS_ERRORS
 
@@ -45,6 +45,13 @@ class TopPop:
             return no_answers(size)
         drawn = top[integers(batch.keys, RandomStream.TOPPOP, len(top))]
         return Answers(drawn, np.full(size, 1.0 / len(top)), np.full(size, len(top)))
+
+    def rank(self, batch: Batch, k: int) -> Ranking:
+        """Return the top in its order, the same for each request."""
+        ranking, top = no_ranking(len(batch), k), self._top()[:k]
+        ranking.tracks[:, : len(top)] = top
+        ranking.scores[:, : len(top)] = -np.arange(len(top))
+        return ranking
 
 
 REFRESH_S = 1.0

@@ -117,6 +117,16 @@ class Learner:
             self._take_snapshots_when_due()
         return len(listens)
 
+    def take_snapshots(self) -> None:
+        """Take a snapshot of each model now, due or not; `take_models` returns them."""
+        for model in self._models:
+            body = model.snapshot()
+            if len(body) > MAX_BODY_BYTES:  # the last snapshot that fitted keeps serving
+                self._outgrown.too_large[model.name] += 1
+            else:
+                self._snapshots.append(model_of(model.name, self.listens, body, self._newest_ms))
+        self._snapshot_listens = self.listens
+
     def take_models(self) -> list[Model]:
         """Return the snapshots taken since the last call."""
         taken, self._snapshots = self._snapshots, []
@@ -184,13 +194,7 @@ class Learner:
     def _take_snapshots_when_due(self) -> None:
         due = min(SNAPSHOT_LISTENS, max(SNAPSHOT_LEAST, self._snapshot_listens // 10))
         if self.listens - self._snapshot_listens >= due:
-            for model in self._models:
-                body = model.snapshot()
-                if len(body) > MAX_BODY_BYTES:  # the last snapshot that fitted keeps serving
-                    self._outgrown.too_large[model.name] += 1
-                else:
-                    self._snapshots.append(model_of(model.name, self.listens, body, self._newest_ms))
-            self._snapshot_listens = self.listens
+            self.take_snapshots()
 
 
 def _kind_of_state(models: Sequence[str]) -> dict[str, Any]:

@@ -1,0 +1,124 @@
+"""`botify evaluate`: recommenders on a real log, event by event, beside their peers."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from core.settings import Settings
+from evaluation.dataset import log_of_dataset, positive_of
+from evaluation.errors import EvaluationError, MissingPeerError
+from evaluation.evaluate import REFRESH, Job, evaluate_all
+from evaluation.figures import rows_of
+from evaluation.protocols import MICRO_BATCH, Terms
+from evaluation.rankers.registry import PEERS, check_name, require_peer
+from evaluation.table import as_json, notes_of, render, save_plots
+
+DEFAULT = "random,toppop,i2i_stream,fism"
+WIDE = 200
+
+
+class ProtocolName(StrEnum):
+    """Protocols of `evaluation.protocols`."""
+
+    PREQUENTIAL = "prequential"
+    LEAVE_LAST_OUT = "leave-last-out"
+    TEMPORAL_SPLIT = "temporal-split"
+
+
+def evaluate(
+    name: Annotated[str, typer.Argument(help="Name of a dataset, see `botify data list`.")],
+    recommenders: Annotated[str, typer.Option(help="Names of recommenders and peers, separated by commas.")] = DEFAULT,
+    protocol: Annotated[ProtocolName, typer.Option(help="How events are predicted and learned.")] = (
+        ProtocolName.PREQUENTIAL
+    ),
+    baseline: Annotated[str | None, typer.Option(help="Recommender to compare with; default: the first.")] = None,
+    peers: Annotated[bool, typer.Option("--peers", help="Add all peers that are installed.")] = False,
+    seeds: Annotated[int, typer.Option(min=1, max=100, help="Number of replays.")] = 5,
+    k: Annotated[int, typer.Option(min=1, max=1000, help="Length of the lists.")] = 10,
+    positive: Annotated[
+        float | None,
+        typer.Option(min=0, max=5, help="Least fraction that is right, or stars of five; default: 0.5, ratings 4."),
+    ] = None,
+    repeats: Annotated[bool, typer.Option("--repeats", help="Recommend also what the user has heard.")] = False,
+    validation: Annotated[
+        bool, typer.Option("--validation", help="Evaluate on what the test leaves; choose settings by this.")
+    ] = False,
+    micro_batch: Annotated[int, typer.Option(min=1, help="Events predicted before they are learned.")] = MICRO_BATCH,
+    refresh: Annotated[int, typer.Option(min=1, help="Listens between two refreshes of served models.")] = REFRESH,
+    trainings: Annotated[int, typer.Option(min=1, help="How often batch peers are trained along the log.")] = 10,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="Setting of a peer, such as ease.l2=300; repeat for several.")
+    ] = None,
+    processes: Annotated[int, typer.Option(min=1, help="Recommenders to run at a time.")] = 1,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,
+    plots: Annotated[Path | None, typer.Option(help="Write pictures of the curves to this directory.")] = None,
+) -> None:
+    """Evaluate recommenders on an imported dataset: each event is predicted, then learned."""
+    console, warnings = Console(), Console(stderr=True)
+    names, against = _names(recommenders, baseline, peers, warnings)
+    log, default = log_of_dataset(Settings.from_env().home, name)
+    least = default if positive is None else positive_of(positive)
+    terms = Terms(protocol.value, k, least, repeats, validation, micro_batch)
+    settings = _settings(setting or (), names)
+    jobs = [Job(one, log, terms, range(seeds), refresh, trainings, settings.get(one, {})) for one in names]
+    with console.status(f"Running {', '.join(names)}") as status:
+        outcomes = evaluate_all(jobs, processes, lambda one: status.update(f"{one} has ended; the others are running"))
+    rows = rows_of(outcomes, against, log.users)
+    notes = notes_of(terms, seeds)
+    title = f"{name}: {log.events.size:,} events, {log.users:,} users, {log.items:,} items"
+    table = render(rows, title, against, notes, k)
+    console.print(table, width=None if console.is_terminal else WIDE)
+    if json_file is not None:
+        about = {
+            "dataset": {"name": name, "sha256": log.digest, "events": log.events.size, "has_time": log.has_time},
+            "protocol": terms.protocol, "figures": "validation" if validation else "test", "k": k, "positive": least,
+            "repeats": repeats, "seeds": seeds, "micro_batch": micro_batch, "refresh": refresh,
+            "trainings": trainings, "settings": settings, "baseline": against,
+        }  # fmt: skip
+        json_file.write_text(json.dumps(as_json(rows, about), indent=2) + "\n", encoding="utf-8")
+    for path in save_plots(rows, plots, name, terms) if plots is not None else ():
+        console.print(f"{path} written")
+
+
+def _names(recommenders: str, baseline: str | None, peers: bool, console: Console) -> tuple[list[str], str]:
+    """Return the names to run, each once, and the one to compare with."""
+    names = [one.strip() for one in recommenders.split(",") if one.strip()]
+    if not names:
+        raise EvaluationError("--recommenders is empty; name at least one")
+    against = baseline or names[0]
+    names = list(dict.fromkeys([*names, against]))
+    for one in names:
+        check_name(one)
+    for one in PEERS if peers else ():
+        try:
+            require_peer(one)
+        except MissingPeerError as error:
+            console.print(f"left out: {error}", markup=False)
+        else:
+            names.append(one)
+    return list(dict.fromkeys(names)), against
+
+
+def _settings(texts: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Read settings such as `ease.l2=300`."""
+    settings: defaultdict[str, dict[str, float]] = defaultdict(dict)
+    for text in texts:
+        key, _, value = text.partition("=")
+        peer, _, name = key.partition(".")
+        try:
+            settings[peer][name] = float(value)
+        except ValueError as error:
+            raise EvaluationError(
+                f"setting {text!r} is not of the form peer.name=number, such as ease.l2=300"
+            ) from error
+        if peer not in names or not name:
+            raise EvaluationError(f"setting {text!r} is of none of the recommenders {', '.join(names)}")
+    return dict(settings)

@@ -1,0 +1,189 @@
+"""Figures of a recommender over its replays, and how sure they are: users are what is independent, not events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from evaluation.log import Ints
+from evaluation.run import METRICS, Outcome
+
+Floats = NDArray[np.float64]
+
+RESAMPLES = 2_000
+CONFIDENCE = 0.95
+SLICES = 20
+"""Of the log, in the learning curve."""
+HISTORY_STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+"""Where the bins of the curve by history length begin."""
+
+
+class Clustered(NamedTuple):
+    """A mean over targets with its standard error, clustered by user."""
+
+    mean: float
+    error: float
+
+
+class Difference(NamedTuple):
+    """A difference of means with its interval."""
+
+    value: float
+    lower: float
+    upper: float
+
+
+@dataclass(frozen=True, slots=True)
+class UserSums:
+    """Targets of each user and what they came to, over all replays.
+
+    Attributes
+    ----------
+    counts : ndarray of float64, shape (users,)
+    sums : mapping of metric to ndarray of float64, shape (users,)
+    """
+
+    counts: Floats
+    sums: dict[str, Floats]
+
+    @classmethod
+    def of(cls, outcomes: Sequence[Outcome], users: int) -> UserSums:
+        """Add up the reported targets."""
+        counts = np.zeros(users)
+        sums = {metric: np.zeros(users) for metric in METRICS}
+        for outcome in outcomes:
+            chosen = outcome.users[outcome.reported]
+            counts += np.bincount(chosen, minlength=users)
+            for metric in METRICS:
+                sums[metric] += np.bincount(chosen, outcome.metrics[metric][outcome.reported], users)
+        return cls(counts, sums)
+
+    def clustered(self, metric: str) -> Clustered:
+        """Return the mean and its error.
+
+        The error is the ratio estimator's, over users: √(U/(U-1) · Σ (S_u - m·n_u)²) / Σ n_u.
+
+        Examples
+        --------
+        >>> sums = UserSums(np.array([2.0, 2.0]), {"recall": np.array([2.0, 0.0])})
+        >>> mean, error = sums.clustered("recall")
+        >>> mean, round(error, 3)
+        (0.5, 0.5)
+        """
+        there = self.counts > 0
+        counts, sums = self.counts[there], self.sums[metric][there]
+        mean, users = float(sums.sum() / counts.sum()), len(counts)
+        if users < 2:
+            return Clustered(mean, float("nan"))
+        squares = float(((sums - mean * counts) ** 2).sum())
+        return Clustered(mean, float(np.sqrt(users / (users - 1) * squares) / counts.sum()))
+
+
+def paired_bootstrap(
+    one: UserSums, other: UserSums, metric: str, seed: int = 0, resamples: int = RESAMPLES
+) -> Difference:
+    """Return how much better the first is, with a percentile interval over users drawn with replacement.
+
+    Both answered the same questions, so a user is drawn with the answers of both (Efron and Tibshirani, "An
+    Introduction to the Bootstrap", 1993, chapter 8).
+
+    Examples
+    --------
+    >>> one = UserSums(np.array([1.0, 1.0]), {"recall": np.array([1.0, 1.0])})
+    >>> other = UserSums(np.array([1.0, 1.0]), {"recall": np.array([0.0, 0.0])})
+    >>> paired_bootstrap(one, other, "recall", resamples=10)
+    Difference(value=1.0, lower=1.0, upper=1.0)
+    """
+    there = one.counts > 0
+    counts, gains = one.counts[there], (one.sums[metric] - other.sums[metric])[there]
+    generator, users = np.random.default_rng(seed), len(counts)
+    drawn = np.empty(resamples)
+    for at in range(resamples):
+        weights = np.bincount(generator.integers(users, size=users), minlength=users)
+        drawn[at] = weights @ gains / (weights @ counts)
+    lower, upper = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Difference(float(gains.sum() / counts.sum()), float(lower), float(upper))
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One recommender of a table.
+
+    Attributes
+    ----------
+    name, note : str
+    metrics : mapping of metric to Clustered
+    spread : mapping of metric to float
+        Standard deviation between replays; NaN for a single one.
+    figures : mapping of name to float
+        Coverage, novelty, popularity and costs: means over replays.
+    differences : mapping of metric to Difference
+        Against the baseline; empty for the baseline.
+    by_position, by_history : DataFrame
+        Mean recall, targets: by share of the log, and by the user's events.
+    """
+
+    name: str
+    note: str
+    metrics: dict[str, Clustered]
+    spread: dict[str, float]
+    figures: dict[str, float]
+    differences: dict[str, Difference]
+    by_position: pd.DataFrame
+    by_history: pd.DataFrame
+
+
+def rows_of(outcomes: dict[str, Sequence[Outcome]], baseline: str, users: int) -> list[Row]:
+    """Return a row a recommender, in the order given.
+
+    Parameters
+    ----------
+    outcomes : mapping of name to sequence of Outcome
+        One a replay, the same replays for each.
+    baseline : str
+        Name of the one that the others are compared with.
+    users : int
+    """
+    sums = {name: UserSums.of(of, users) for name, of in outcomes.items()}
+    return [
+        Row(
+            name,
+            of[0].note,
+            {metric: sums[name].clustered(metric) for metric in METRICS},
+            {metric: _spread([float(one.metrics[metric][one.reported].mean()) for one in of]) for metric in METRICS},
+            {figure: float(np.mean([one.figures[figure] for one in of])) for figure in of[0].figures},
+            {metric: paired_bootstrap(sums[name], sums[baseline], metric) for metric in METRICS[:2]}
+            if name != baseline
+            else {},
+            _curve(of, lambda one: np.minimum((one.positions * SLICES).astype(np.int64), SLICES - 1) / SLICES),
+            _curve([_reported(one) for one in of], _history_bins),
+        )
+        for name, of in outcomes.items()
+    ]
+
+
+def _spread(values: list[float]) -> float:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+
+
+def _reported(outcome: Outcome) -> Outcome:
+    chosen = outcome.reported
+    metrics = {name: values[chosen] for name, values in outcome.metrics.items()}
+    users, positions, histories = outcome.users[chosen], outcome.positions[chosen], outcome.histories[chosen]
+    return Outcome(users, positions, histories, chosen[chosen], metrics, outcome.figures, outcome.note)
+
+
+def _history_bins(outcome: Outcome) -> Ints:
+    steps = np.array([0, *HISTORY_STEPS])
+    return steps[np.searchsorted(steps, outcome.histories, side="right") - 1]
+
+
+def _curve(outcomes: Sequence[Outcome], bins: Callable[[Outcome], NDArray[np.generic]]) -> pd.DataFrame:
+    """Return mean recall and the number of targets by bin, over all replays."""
+    frame = pd.concat([pd.DataFrame({"bin": bins(one), "recall": one.metrics["recall"]}) for one in outcomes])
+    return frame.groupby("bin")["recall"].agg(["mean", "count"])

@@ -1,0 +1,157 @@
+"""The interface of what is evaluated, and what it is built from."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analytics.offline.ranking import NO_TRACK
+from evaluation.log import Bools, Events, Ints
+from schemas.events import Track
+
+
+class OnlineRanker(Protocol):
+    """Learns events in micro-batches, and ranks items for users in between.
+
+    Attributes
+    ----------
+    note : str
+        What a reader of the table must know, such as `untuned`.
+    """
+
+    note: str
+
+    def learn(self, events: Events) -> None:
+        """Learn the next events of the log."""
+
+    def rank(self, users: Ints, times_ms: Ints, k: int) -> Ints:
+        """Return each user's best items, shape (n, k), best first; `NO_TRACK` where a list ends early.
+
+        Without `Setup.repeats`, none that the user has heard in what was learned.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a ranker is built from.
+
+    Attributes
+    ----------
+    users, items : int
+        How many there are at most; ids are below.
+    tracks : sequence of Track, length `items`
+        The catalogue, by item.
+    events : int
+        How many will be learned: a ranker that is trained in batches spreads its trainings over them.
+    positive : float
+        See `Terms`.
+    repeats : bool
+        See `Terms`.
+    seed : int
+    refresh : int
+        Listens learned between two refreshes of the models that serve, where learning and serving are apart.
+    trainings : int
+        How often a ranker that is trained in batches is trained along the log.
+    settings : mapping of str to float
+        Those of the command line for this ranker; none means that its defaults are used.
+    """
+
+    users: int
+    items: int
+    tracks: Sequence[Track]
+    events: int
+    positive: float = 0.5
+    repeats: bool = False
+    seed: int = 0
+    refresh: int = 1
+    trainings: int = 10
+    settings: Mapping[str, float] = field(default_factory=dict)
+
+    def setting(self, name: str, default: float) -> float:
+        """Return a setting, or what it is without one."""
+        return self.settings.get(name, default)
+
+
+class Histories:
+    """Items that each user has heard, in order.
+
+    Examples
+    --------
+    >>> histories = Histories()
+    >>> histories.learn(np.array([7, 8, 7]), np.array([1, 2, 3]))
+    >>> [part.tolist() for part in histories.of(np.array([8, 7]))]
+    [[0, 1, 1], [2, 1, 3]]
+    """
+
+    def __init__(self) -> None:
+        self._items: defaultdict[int, list[int]] = defaultdict(list)
+
+    def learn(self, users: Ints, items: Ints) -> None:
+        """Take in what was heard."""
+        for user, item in zip(users.tolist(), items.tolist(), strict=True):
+            self._items[user].append(item)
+
+    def of(self, users: Ints) -> tuple[Ints, Ints]:
+        """Return the rows of the users and their items; both of shape (m,), ordered by row."""
+        found = [self._items.get(user, ()) for user in users.tolist()]
+        sizes = np.array([len(items) for items in found], dtype=np.int64)
+        flat = [item for items in found for item in items]
+        return np.repeat(np.arange(len(users)), sizes), np.array(flat, dtype=np.int64)
+
+    def longest(self, users: Ints) -> int:
+        """Return the length of the longest history among the users."""
+        return max((len(self._items.get(user, ())) for user in users.tolist()), default=0)
+
+
+def best_of_scores(scores: NDArray[np.floating], excluded: tuple[Ints, Ints], k: int) -> Ints:
+    """Return the k items of the highest scores in each row.
+
+    Parameters
+    ----------
+    scores : ndarray of float, shape (n, items)
+        Is changed; an item of score -inf is not returned.
+    excluded : tuple of ndarray
+        Rows and items that are left out.
+
+    Examples
+    --------
+    >>> best_of_scores(np.array([[0.1, 0.3, 0.2]]), (np.array([0]), np.array([1])), 3).tolist()
+    [[2, 0, -1]]
+    """
+    scores[excluded] = -np.inf
+    width = min(k, scores.shape[1])
+    best = np.argpartition(-scores, width - 1, axis=1)[:, :width]
+    found = np.take_along_axis(scores, best, axis=1)
+    order = np.argsort(-found, axis=1, kind="stable")
+    best, found = np.take_along_axis(best, order, axis=1), np.take_along_axis(found, order, axis=1)
+    return _padded(np.where(np.isneginf(found), NO_TRACK, best), k)
+
+
+def without(lists: Ints, excluded: tuple[Ints, Ints], items: int, k: int) -> Ints:
+    """Return the first k entries of each row that are not excluded.
+
+    Examples
+    --------
+    >>> without(np.array([[4, 2, 3]]), (np.array([0]), np.array([2])), items=10, k=2).tolist()
+    [[4, 3]]
+    """
+    keys = np.arange(len(lists))[:, None] * items + lists
+    rows, heard = excluded
+    return compressed((lists != NO_TRACK) & ~np.isin(keys, rows * items + heard), lists, k)
+
+
+def compressed(kept: Bools, lists: Ints, k: int) -> Ints:
+    """Move the kept entries of each row to its front, and return k of them."""
+    order = np.argsort(~kept, axis=1, kind="stable")[:, :k]
+    front = np.where(np.take_along_axis(kept, order, axis=1), np.take_along_axis(lists, order, axis=1), NO_TRACK)
+    return _padded(front, k)
+
+
+def _padded(lists: Ints, k: int) -> Ints:
+    missing = k - lists.shape[1]
+    return np.pad(lists, ((0, 0), (0, missing)), constant_values=NO_TRACK) if missing > 0 else lists

@@ -1,0 +1,1 @@
+"""What can be evaluated: Botify's own recommenders, and their peers."""

@@ -1,0 +1,52 @@
+"""EASE: a linear item-to-item model in closed form (Steck, "Embarrassingly shallow autoencoders", WWW 2019).
+
+With X the users by items, B minimises ‖X − X B‖² + λ‖B‖² with a zero diagonal ::
+
+    P = (XᵀX + λI)⁻¹        B_ij = −P_ij / P_jj        scores of a user = x B
+
+A yardstick for what a batch job reaches on a small catalogue: it costs items² memory and items³ time.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg, sparse
+
+from evaluation.errors import EvaluationError
+from evaluation.log import Ints
+from evaluation.ranker import Setup
+from evaluation.rankers.trained import TrainedRanker
+
+REGULARISATION = 250.0
+MOST_ITEMS = 20_000
+"""More would need over 3 GB."""
+
+
+class Ease(TrainedRanker):
+    """EASE on the positive items; the setting `l2` is λ."""
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        if setup.items > MOST_ITEMS:
+            raise EvaluationError(
+                f"ease holds items × items numbers: {setup.items:,} items are more than {MOST_ITEMS:,}"
+            )
+        self._regularisation = setup.setting("l2", REGULARISATION)
+        self._weights: NDArray[np.float32] = np.zeros((0, 0), dtype=np.float32)
+
+    def train(self, heard: sparse.csr_matrix) -> None:
+        """Solve for B."""
+        heard.data[:] = 1.0
+        gram = (heard.T @ heard).toarray().astype(np.float64)
+        gram[np.diag_indices_from(gram)] += self._regularisation
+        inverse = linalg.inv(gram, overwrite_a=True)
+        weights = inverse / -np.diag(inverse)
+        np.fill_diagonal(weights, 0.0)
+        self._weights = weights.astype(np.float32)
+
+    def scores(self, users: Ints, heard: sparse.csr_matrix) -> NDArray[np.float32]:
+        """Return the score of each item, shape (n, items)."""
+        heard.data[:] = 1.0
+        scores: NDArray[np.float32] = heard @ self._weights
+        return scores

@@ -1,0 +1,78 @@
+"""Every name that can be evaluated, and how its ranker is made. A peer is imported when it is asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import NamedTuple, cast
+
+from evaluation.errors import EvaluationError, MissingPeerError
+from evaluation.ranker import OnlineRanker, Setup
+from evaluation.rankers.botify import BotifyRanker, check_can_rank, evaluable
+from services.recommender.registry import RECOMMENDERS
+
+
+class Peer(NamedTuple):
+    """A recommender of others.
+
+    Attributes
+    ----------
+    module, kind : str
+        Where its adapter is, and the adapter's class; it takes a `Setup`.
+    package : str
+        What has to be installed; empty for none.
+    """
+
+    module: str
+    kind: str
+    package: str = ""
+
+
+PEERS: dict[str, Peer] = {
+    "ease": Peer("evaluation.rankers.ease", "Ease"),
+}
+
+
+def check_name(name: str) -> None:
+    """Refuse what cannot be evaluated, before anything runs.
+
+    Raises
+    ------
+    EvaluationError
+        The name is not known, or the recommender cannot rank.
+    MissingPeerError
+        Its package is not installed.
+    """
+    if name in RECOMMENDERS:
+        check_can_rank(name)
+    elif name in PEERS:
+        require_peer(name)
+    else:
+        raise EvaluationError(f"recommender {name!r} is not known; there are {', '.join((*evaluable(), *PEERS))}")
+
+
+def require_peer(name: str) -> None:
+    """Refuse a peer whose package is not installed.
+
+    Raises
+    ------
+    MissingPeerError
+    """
+    package = PEERS[name].package
+    if package and find_spec(package) is None:
+        raise MissingPeerError(f"{name} needs the package {package}: pip install 'botify[peers]'")
+
+
+def ranker_of(name: str, setup: Setup) -> OnlineRanker:
+    """Build a ranker.
+
+    Raises
+    ------
+    EvaluationError
+        As `check_name`, or the log does not suit it.
+    """
+    check_name(name)
+    if name in RECOMMENDERS:
+        return BotifyRanker(name, setup)
+    peer = PEERS[name]
+    return cast(OnlineRanker, getattr(import_module(peer.module), peer.kind)(setup))

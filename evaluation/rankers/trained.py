@@ -1,0 +1,71 @@
+"""Rankers that are trained in batches: again and again along the log, on all that was learned so far."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from analytics.offline.ranking import NO_TRACK
+from evaluation.log import Events, Ints
+from evaluation.ranker import Histories, Setup, best_of_scores
+
+
+class TrainedRanker(ABC):
+    """Collects events, and is trained `Setup.trainings` times in the course of a log, each time from nothing.
+
+    It learns from positive items. Between two trainings a user's row still has all that the user has heard.
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self.note = "" if setup.settings else "untuned"
+        self._all = Histories()
+        self._positive = Histories()
+        self._parts: list[Events] = []
+        self._learned = 0
+        self._is_trained = False
+        self._due = -(-setup.events // setup.trainings)
+
+    @abstractmethod
+    def train(self, heard: sparse.csr_matrix) -> None:
+        """Train on users × items."""
+
+    @abstractmethod
+    def scores(self, users: Ints, heard: sparse.csr_matrix) -> NDArray[np.float32]:
+        """Return the score of each item, shape (n, items); -inf for one that is not to be recommended.
+
+        Parameters
+        ----------
+        users : ndarray of int64, shape (n,)
+        heard : csr_matrix of float32, shape (n, items)
+            Their positive items, also those since the last training.
+        """
+
+    def learn(self, events: Events) -> None:
+        """Collect."""
+        positive = events.rows(events.fractions >= self.setup.positive - 1e-6)
+        self._all.learn(events.users, events.items)
+        self._positive.learn(positive.users, positive.items)
+        self._parts.append(positive)
+        self._learned += events.size
+
+    def rank(self, users: Ints, times_ms: Ints, k: int) -> Ints:
+        """Train if it is due, and rank all items; none before the first training."""
+        if self._learned >= self._due:
+            self._due = self._learned + -(-self.setup.events // self.setup.trainings)
+            self._parts = [Events._make([np.concatenate(columns) for columns in zip(*self._parts, strict=True)])]
+            self.train(self._matrix(self._parts[0].users, self._parts[0].items, self.setup.users))
+            self._is_trained = True
+        if not self._is_trained:
+            return np.full((len(users), k), NO_TRACK, dtype=np.int64)
+        heard = self._matrix(*self._positive.of(users), len(users))
+        nothing = np.zeros(0, dtype=np.int64)
+        excluded = (nothing, nothing) if self.setup.repeats else self._all.of(users)
+        return best_of_scores(self.scores(users, heard), excluded, k)
+
+    def _matrix(self, rows: Ints, items: Ints, count: int) -> sparse.csr_matrix:
+        ones = np.ones(len(rows), dtype=np.float32)
+        return sparse.csr_matrix((ones, (rows, items)), shape=(count, self.setup.items))

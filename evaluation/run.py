@@ -1,0 +1,173 @@
+"""One recommender run through one plan, and what came of it for each target."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from analytics.offline.diversity import coverage, novelty, popularity_percentile
+from analytics.offline.ranking import NO_TRACK, Rankings, hit_rate, ndcg, reciprocal_rank
+from evaluation.errors import EvaluationError
+from evaluation.log import Bools, Ints
+from evaluation.protocols import Plan, Terms
+from evaluation.ranker import OnlineRanker
+
+METRICS = ("recall", "NDCG", "MRR")
+CHECKED_LISTS = 100_000
+"""So many of the lists, evenly spread, are checked for items that the user has heard."""
+ASK = 64
+"""Users of one question at most."""
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one run came to; arrays have an entry a target.
+
+    Attributes
+    ----------
+    users : ndarray of int64, shape (t,)
+    positions : ndarray of float32, shape (t,)
+        Share of the log that came before the target.
+    histories : ndarray of int64, shape (t,)
+        Events of the user learned by then.
+    reported : ndarray of bool, shape (t,)
+    metrics : mapping of name to ndarray of float32, shape (t,)
+        One for each of `METRICS`.
+    figures : mapping of name to float
+        Of the lists as a whole: coverage, novelty, popularity, and the costs.
+    note : str
+        The ranker's.
+    """
+
+    users: Ints
+    positions: Floats
+    histories: Ints
+    reported: Bools
+    metrics: dict[str, Floats]
+    figures: dict[str, float]
+    note: str
+
+
+class Stopwatch:
+    """Time spent on learning and on serving in the second half of a run: the first has imports and warming up in it."""
+
+    def __init__(self) -> None:
+        self.learn_ns = self.serve_ns = self.learned = self.served = 0
+
+    def figures(self) -> dict[str, float]:
+        """Return µs an event."""
+        return {
+            "learn_us": self.learn_ns / 1000 / max(self.learned, 1),
+            "serve_us": self.serve_ns / 1000 / max(self.served, 1),
+        }
+
+
+def run(ranker: OnlineRanker, plan: Plan, terms: Terms) -> Outcome:
+    """Run a ranker, and judge its lists.
+
+    Raises
+    ------
+    EvaluationError
+        A list is not one: an item twice, one that does not exist, or one that the user has heard.
+    """
+    process = psutil.Process(os.getpid())
+    before = process.memory_info().rss
+    lists, watch = _lists(ranker, plan, terms.k)
+    memory = max(process.memory_info().rss - before - lists.nbytes, 0)
+    check(lists, plan, terms)
+    return judged(lists, plan, terms, {**watch.figures(), "memory_mb": memory / 2**20}, ranker.note)
+
+
+def _lists(ranker: OnlineRanker, plan: Plan, k: int) -> tuple[NDArray[np.int32], Stopwatch]:
+    """Ask all questions of a plan and have all its events learned; lists of shape (q, k)."""
+    events, bounds, asked = plan.log.events, plan.batches.tolist(), plan.asked_before.tolist()
+    lists = np.full((len(plan.ask_users), k), NO_TRACK, dtype=np.int32)
+    watch, clock = Stopwatch(), time.perf_counter_ns
+    begin, batches = 0, len(bounds) - 1
+    half_asked, half_learned = len(lists) // 2, events.size // 2
+    for batch in range(batches + 1):
+        end = asked[batch]
+        for first in range(begin, end, ASK):
+            last = min(first + ASK, end)
+            started = clock()
+            lists[first:last] = ranker.rank(plan.ask_users[first:last], plan.ask_times_ms[first:last], k)
+            if first >= half_asked:
+                watch.serve_ns += clock() - started
+                watch.served += last - first
+        begin = end
+        if batch < batches:
+            chosen = events.rows(slice(bounds[batch], bounds[batch + 1]))
+            started = clock()
+            ranker.learn(chosen)
+            if bounds[batch] >= half_learned:
+                watch.learn_ns += clock() - started
+                watch.learned += chosen.size
+    return lists, watch
+
+
+def check(lists: NDArray[np.int32], plan: Plan, terms: Terms) -> None:
+    """Refuse lists that would make figures better than they are.
+
+    Raises
+    ------
+    EvaluationError
+    """
+    items = plan.log.items
+    if lists.min(initial=NO_TRACK) < NO_TRACK or lists.max(initial=NO_TRACK) >= items:
+        raise EvaluationError(f"an item of a list is not among the {items:,} of the catalogue")
+    ordered = np.sort(lists, axis=1)
+    if ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != NO_TRACK)).any():
+        raise EvaluationError("a list has an item twice")
+    if terms.repeats:
+        return
+    events = plan.log.events
+    pairs, first = np.unique(events.users * items + events.items, return_index=True)
+    chosen = np.unique(np.linspace(0, len(lists) - 1, CHECKED_LISTS).astype(np.int64))
+    wanted = plan.ask_users[chosen, None] * items + lists[chosen]
+    at = np.minimum(np.searchsorted(pairs, wanted), len(pairs) - 1)
+    known = (pairs[at] == wanted) & (first[at] < plan.learned[chosen, None]) & (lists[chosen] != NO_TRACK)
+    if known.any():
+        raise EvaluationError("a list has an item that its user has heard; this evaluation leaves those out")
+
+
+def judged(lists: NDArray[np.int32], plan: Plan, terms: Terms, costs: dict[str, float], note: str = "") -> Outcome:
+    """Look each target up in its list.
+
+    Parameters
+    ----------
+    lists : ndarray of int32, shape (q, k)
+    """
+    hits = lists[plan.asks] == plan.targets[:, None]
+    users = plan.ask_users[plan.asks]
+    rankings = Rankings(users, hits, np.ones(len(hits), dtype=np.int64))
+    values = (hit_rate(rankings, terms.k), ndcg(rankings, terms.k), reciprocal_rank(rankings, terms.k))
+    shown = lists[np.unique(plan.asks[plan.reported])]
+    counts = np.bincount(plan.log.events.items, minlength=plan.log.items)
+    figures = {
+        "coverage": coverage(shown, plan.log.items),
+        "novelty_bits": _mean(novelty(shown, counts)),
+        "popularity_percentile": _mean(popularity_percentile(shown, counts)),
+        **costs,
+    }
+    return Outcome(
+        users,
+        plan.positions.astype(np.float32),
+        plan.histories,
+        plan.reported,
+        {name: one.astype(np.float32) for name, one in zip(METRICS, values, strict=True)},
+        figures,
+        note,
+    )
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    """Return the mean over the lists that are not empty; NaN where all are."""
+    there = values[~np.isnan(values)]
+    return float(there.mean()) if len(there) else float("nan")

@@ -1,0 +1,126 @@
+"""The results for a terminal, as JSON and as pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+from rich import box
+from rich.table import Table
+
+from analytics.plots.lines import line_chart
+from analytics.plots.style import png
+from evaluation.figures import CONFIDENCE, Difference, Row
+from evaluation.protocols import Terms
+from evaluation.run import METRICS
+
+LEAST_TARGETS = 100
+"""A point of a curve with fewer is left out."""
+
+
+def render(rows: Sequence[Row], title: str, baseline: str, notes: Sequence[str], k: int) -> Table:
+    """Draw a row a recommender; green where it is better than the baseline for certain, red where it is worse."""
+    table = Table(title=title, caption="\n".join(notes), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("", no_wrap=True)
+    headings = (
+        *(f"{metric}@{k}" for metric in METRICS), f"recall − {baseline}", f"NDCG − {baseline}",
+        "coverage", "novelty\nbits", "popularity\npercentile", "learn\nµs", "serve\nµs", "memory\nMiB",
+    )  # fmt: skip
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("", overflow="fold")
+    for row in rows:
+        figures = row.figures
+        table.add_row(
+            row.name,
+            *(f"{row.metrics[metric].mean:.4f} ±{row.metrics[metric].error:.4f}" for metric in METRICS),
+            *(_difference(row.differences.get(metric)) for metric in METRICS[:2]),
+            f"{figures['coverage']:.1%}",
+            f"{figures['novelty_bits']:.1f}",
+            f"{figures['popularity_percentile']:.0f}",
+            f"{figures['learn_us']:,.0f}",
+            f"{figures['serve_us']:,.0f}",
+            f"{figures['memory_mb']:,.0f}",
+            row.note,
+        )
+    return table
+
+
+def notes_of(terms: Terms, seeds: int) -> list[str]:
+    """Return what a reader must know of all figures of a table."""
+    part = "validation" if terms.validation else "test"
+    shown = "" if terms.protocol != "prequential" else ", second half"
+    return [
+        f"{part} figures by {terms.protocol}{shown}; mean of {seeds} replays; ± one standard error, clustered by user",
+        f"in brackets {CONFIDENCE:.0%} intervals: paired bootstrap over users",
+        f"right: fraction ≥ {terms.positive:g}{'' if terms.repeats else ' and new to the user'}; full ranking; "
+        f"micro-batches of up to {terms.micro_batch} events",
+    ]
+
+
+def as_json(rows: Sequence[Row], about: dict[str, Any]) -> dict[str, Any]:
+    """Return everything as JSON has it; a figure that does not exist is null."""
+    recommenders = []
+    for row in rows:
+        content = asdict(row)
+        for name in METRICS:
+            content["metrics"][name] = row.metrics[name]._asdict()
+        content["differences"] = {name: one._asdict() for name, one in row.differences.items()}
+        for name, curve in (("by_position", row.by_position), ("by_history", row.by_history)):
+            content[name] = curve.reset_index().to_dict("records")
+        recommenders.append(content)
+    return _without_nan({**about, "recommenders": recommenders})  # type: ignore[no-any-return]
+
+
+def save_plots(rows: Sequence[Row], directory: Path, name: str, terms: Terms) -> list[Path]:
+    """Draw the learning curve and the curve by history length; return their files.
+
+    A protocol that asks once a user has no learning curve.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    recall = f"recall@{terms.k}"
+    pictures: dict[str, Figure] = {}
+    if terms.protocol == "prequential":
+        frame = _curves({row.name: row.by_position for row in rows})
+        pictures["learning"] = line_chart(
+            frame, f"{name}: what is learned along the log",
+            f"{recall} by share of the log; figures are of the second half",
+            "share of the log", recall,
+        )  # fmt: skip
+    frame = _curves({row.name: row.by_history for row in rows})
+    frame.index = pd.Index([max(float(value), 0.5) for value in frame.index])  # zero has no place on a logarithm
+    pictures["history"] = line_chart(
+        frame, f"{name}: what a longer history is worth", f"{recall} by the user's events so far, from each tick on",
+        "events of the user, none at 0.5", recall, log_x=True,
+    )  # fmt: skip
+    paths = []
+    for kind, figure in pictures.items():
+        path = directory / f"{name}-{terms.protocol}{'-validation' if terms.validation else ''}-{kind}.png"
+        path.write_bytes(png(figure))
+        paths.append(path)
+    return paths
+
+
+def _curves(curves: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    return pd.DataFrame({name: curve["mean"].where(curve["count"] >= LEAST_TARGETS) for name, curve in curves.items()})
+
+
+def _difference(difference: Difference | None) -> str:
+    if difference is None:
+        return ""
+    colour = "green" if difference.lower > 0 else "red" if difference.upper < 0 else "default"
+    value, lower, upper = difference
+    return f"[{colour}]{value:+.4f} [{lower:+.4f}, {upper:+.4f}\\][/]".replace(" [", " \\[", 1)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
