@@ -22,7 +22,7 @@ from evaluation.rankers.registry import PEERS, check_name, require_peer
 from evaluation.table import as_json, notes_of, render, save_plots
 
 DEFAULT = "random,toppop,i2i_stream,fism"
-WIDE = 200
+WIDE = 120
 
 
 class ProtocolName(StrEnum):
@@ -74,8 +74,8 @@ def evaluate(
     rows = rows_of(outcomes, against, log.users)
     notes = notes_of(terms, seeds)
     title = f"{name}: {log.events.size:,} events, {log.users:,} users, {log.items:,} items"
-    table = render(rows, title, against, notes, k)
-    console.print(table, width=None if console.is_terminal else WIDE)
+    for table in render(rows, title, against, notes, k):
+        console.print(table, width=None if console.is_terminal else WIDE)
     if json_file is not None:
         about = {
             "dataset": {"name": name, "sha256": log.digest, "events": log.events.size, "has_time": log.has_time},

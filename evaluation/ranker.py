@@ -14,6 +14,9 @@ from analytics.offline.ranking import NO_TRACK
 from evaluation.log import Bools, Events, Ints
 from schemas.events import Track
 
+UNTUNED = "untuned"
+"""Note of a peer that runs with its defaults."""
+
 
 class OnlineRanker(Protocol):
     """Learns events in micro-batches, and ranks items for users in between.

@@ -12,42 +12,65 @@ import pandas as pd
 from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from analytics.plots.lines import line_chart
 from analytics.plots.style import png
 from evaluation.figures import CONFIDENCE, Difference, Row
 from evaluation.protocols import Terms
+from evaluation.ranker import UNTUNED
 from evaluation.run import METRICS
 
+LEGEND = (
+    "cov.: share of the catalogue that is recommended; nov.: mean self-information in bits;",
+    "pop.: mean percentile by popularity; learn, serve: µs an event and a list; MiB: growth of memory",
+)
 LEAST_TARGETS = 100
 """A point of a curve with fewer is left out."""
 
 
-def render(rows: Sequence[Row], title: str, baseline: str, notes: Sequence[str], k: int) -> Table:
-    """Draw a row a recommender; green where it is better than the baseline for certain, red where it is worse."""
-    table = Table(title=title, caption="\n".join(notes), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("", no_wrap=True)
-    headings = (
-        *(f"{metric}@{k}" for metric in METRICS), f"recall − {baseline}", f"NDCG − {baseline}",
-        "coverage", "novelty\nbits", "popularity\npercentile", "learn\nµs", "serve\nµs", "memory\nMiB",
-    )  # fmt: skip
-    for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("", overflow="fold")
+def render(rows: Sequence[Row], title: str, baseline: str, notes: Sequence[str], k: int) -> list[Table]:
+    """Draw how good the recommenders are, then what they show and cost; 80 columns hold both tables.
+
+    A difference is green where it is above 0 for certain, red where it is below.
+    """
+    errors = [f"{metric}@{k} ±" for metric in METRICS[:2]]
+    quality = _table(title, ("", *errors, f"{METRICS[2]}@{k}", f"recall less that of {baseline}"))
+    rest = _table("", ("", f"NDCG less that of {baseline}", "cov.", "nov.", "pop.", "learn", "serve", "MiB"))
     for row in rows:
-        figures = row.figures
-        table.add_row(
-            row.name,
-            *(f"{row.metrics[metric].mean:.4f} ±{row.metrics[metric].error:.4f}" for metric in METRICS),
-            *(_difference(row.differences.get(metric)) for metric in METRICS[:2]),
-            f"{figures['coverage']:.1%}",
+        figures, name = row.figures, f"{row.name} ({row.note})" if row.note == UNTUNED else row.name
+        quality.add_row(
+            name,
+            *(f"{row.metrics[metric].mean:.4f} {row.metrics[metric].error:.4f}" for metric in METRICS[:2]),
+            f"{row.metrics[METRICS[2]].mean:.4f}",
+            _difference(row.differences.get(METRICS[0])),
+        )
+        rest.add_row(
+            name,
+            _difference(row.differences.get(METRICS[1])),
+            f"{figures['coverage']:.0%}",
             f"{figures['novelty_bits']:.1f}",
             f"{figures['popularity_percentile']:.0f}",
             f"{figures['learn_us']:,.0f}",
             f"{figures['serve_us']:,.0f}",
             f"{figures['memory_mb']:,.0f}",
-            row.note,
         )
+    of_rows = [f"{row.name}: {row.note}" for row in rows if row.note not in ("", UNTUNED)]
+    rest.caption = "\n".join([*LEGEND, *of_rows, *notes])
+    return [quality, rest]
+
+
+def _table(title: str, headings: Sequence[str]) -> Table:
+    table = Table(
+        title=title or None,
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        title_justify="left",
+        caption_justify="left",
+    )
+    for place, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if place else "left", no_wrap=True)
     return table
 
 
@@ -56,9 +79,9 @@ def notes_of(terms: Terms, seeds: int) -> list[str]:
     part = "validation" if terms.validation else "test"
     shown = "" if terms.protocol != "prequential" else ", second half"
     return [
-        f"{part} figures by {terms.protocol}{shown}; mean of {seeds} replays; ± one standard error, clustered by user",
-        f"in brackets {CONFIDENCE:.0%} intervals: paired bootstrap over users",
-        f"right: fraction ≥ {terms.positive:g}{'' if terms.repeats else ' and new to the user'}; full ranking; "
+        f"{part} figures by {terms.protocol}{shown}; mean of {seeds} {'replay' if seeds == 1 else 'replays'}",
+        f"±: standard error, clustered by user; in brackets: {CONFIDENCE:.0%} interval, paired bootstrap over users",
+        f"right: fraction ≥ {terms.positive:g}{'' if terms.repeats else ' and new to the user'}; full ranking",
         f"micro-batches of up to {terms.micro_batch} events",
     ]
 
@@ -110,12 +133,11 @@ def _curves(curves: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame({name: curve["mean"].where(curve["count"] >= LEAST_TARGETS) for name, curve in curves.items()})
 
 
-def _difference(difference: Difference | None) -> str:
+def _difference(difference: Difference | None) -> Text:
     if difference is None:
-        return ""
-    colour = "green" if difference.lower > 0 else "red" if difference.upper < 0 else "default"
-    value, lower, upper = difference
-    return f"[{colour}]{value:+.4f} [{lower:+.4f}, {upper:+.4f}\\][/]".replace(" [", " \\[", 1)
+        return Text("")
+    colour = "green" if difference.lower > 0 else "red" if difference.upper < 0 else ""
+    return Text(f"{difference.value:+.4f} [{difference.lower:+.4f}, {difference.upper:+.4f}]", style=colour)
 
 
 def _without_nan(value: Any) -> Any:

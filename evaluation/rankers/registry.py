@@ -9,6 +9,7 @@ from typing import NamedTuple, cast
 from evaluation.errors import EvaluationError, MissingPeerError
 from evaluation.ranker import OnlineRanker, Setup
 from evaluation.rankers.botify import BotifyRanker, check_can_rank, evaluable
+from evaluation.rankers.next_track import NextTrackRanker
 from services.recommender.registry import RECOMMENDERS
 
 
@@ -28,8 +29,14 @@ class Peer(NamedTuple):
     package: str = ""
 
 
+NEXT_TRACK = "next_track"
 PEERS: dict[str, Peer] = {
     "ease": Peer("evaluation.rankers.ease", "Ease"),
+    "item_knn": Peer("evaluation.rankers.implicit_models", "ItemKnn", "implicit"),
+    "als": Peer("evaluation.rankers.implicit_models", "Als", "implicit"),
+    "bpr": Peer("evaluation.rankers.implicit_models", "Bpr", "implicit"),
+    "river_mf": Peer("evaluation.rankers.river_models", "RiverFactors", "river"),
+    "rtrec_slim": Peer("evaluation.rankers.rtrec_models", "RtrecSlim", "rtrec"),
 }
 
 
@@ -43,12 +50,16 @@ def check_name(name: str) -> None:
     MissingPeerError
         Its package is not installed.
     """
+    if name == NEXT_TRACK:
+        return
     if name in RECOMMENDERS:
         check_can_rank(name)
     elif name in PEERS:
         require_peer(name)
     else:
-        raise EvaluationError(f"recommender {name!r} is not known; there are {', '.join((*evaluable(), *PEERS))}")
+        raise EvaluationError(
+            f"recommender {name!r} is not known; there are {', '.join((NEXT_TRACK, *evaluable(), *PEERS))}"
+        )
 
 
 def require_peer(name: str) -> None:
@@ -72,6 +83,8 @@ def ranker_of(name: str, setup: Setup) -> OnlineRanker:
         As `check_name`, or the log does not suit it.
     """
     check_name(name)
+    if name == NEXT_TRACK:
+        return NextTrackRanker(setup)
     if name in RECOMMENDERS:
         return BotifyRanker(name, setup)
     peer = PEERS[name]

@@ -10,7 +10,7 @@ from scipy import sparse
 
 from analytics.offline.ranking import NO_TRACK
 from evaluation.log import Events, Ints
-from evaluation.ranker import Histories, Setup, best_of_scores
+from evaluation.ranker import UNTUNED, Histories, Setup, best_of_scores
 
 
 class TrainedRanker(ABC):
@@ -21,7 +21,7 @@ class TrainedRanker(ABC):
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
-        self.note = "" if setup.settings else "untuned"
+        self.note = "" if setup.settings else UNTUNED
         self._all = Histories()
         self._positive = Histories()
         self._parts: list[Events] = []
