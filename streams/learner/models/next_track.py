@@ -1,0 +1,451 @@
+"""`next_track`: what is played next, for any log of events and with no rule of a domain.
+
+One pass, event by event. An *item graph* keeps for every item its neighbours: with an earlier item of the same user,
+`l` events ago, both of value above 0 ::
+
+    near += value · value' / l        wide += value · value' / l ** 0.3
+
+`near` is kept by direction. *Candidates* are the neighbours of the user's last items, and what is popular. A *stacker*,
+a softmax over the candidates that is linear in their features, learns online which features say what is played: shared
+weights and others by length of the history, by Adagrad (Duchi, Hazan and Singer, JMLR 2011). Features are logarithms of
+sums over the history, so the stacker also learns how much popularity is divided out.
+
+Events of one user at the same instant have no order: none of them predicts another. A time of 0 is unknown.
+
+Memory is bounded: `neighbours` an item, in sets as in a processor's cache, so that one cache line says whether an item
+is there; the lightest of a set makes place, as in Space-Saving (Metwally, Agrawal and El Abbadi, ICDT 2005), and a
+newcomer starts from its own weight. The lightest items and the users longest away are forgotten.
+
+The loops are compiled by numba where it is installed; `next_track_numpy` is their statement in numpy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Protocol, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from core.keyed_random import mix, uniform
+from streams.learner.models.next_track_state import (
+    DEFAULTS,
+    FEATURES,
+    GROUPS,
+    NEWEST,
+    POOL,
+    WAYS,
+    Cells,
+    Events,
+    Floats,
+    Histories,
+    Ints,
+    NextTrackSettings,
+    Rows,
+    Scratch,
+    State,
+    scratch_for,
+)
+from streams.learner.models.tables import all_but_an_eighth, pack, unpack
+
+CHUNK = 512
+"""Events between two renewals of what changes slowly: decay, popular items, what is forgotten."""
+POOL_EVERY = 2048
+FIRST_WEIGHTS = np.array([0.3, 0.1, 0.3, 0.2, 0.1, 0.0, 0.0, 0.1, -0.3, 0.1, 0.1, 0.2, 0.1, 0.0, 0.0])
+"""Of the features in units of their standard deviation, before anything is learned."""
+_RESCALE_AT = 40.0
+"""Doublings after which forward decay starts again from 1."""
+NO_TRACK = -1
+
+
+class Loops(Protocol):
+    """The inner loops; a module."""
+
+    def learn_events(self, state: State, events: Events, cells: Cells, scratch: Scratch) -> None:
+        """Learn from one chunk of events."""
+
+    def rank_histories(
+        self, state: State, histories: Histories, cells: Cells, scratch: Scratch, items: Rows, scores: Floats
+    ) -> None:
+        """Write the best items of each history and their scores."""
+
+    def read_histories(self, state: State, users: Ints, most: int, items: Rows, values: Floats) -> Ints:
+        """Write each user's kept events, oldest first; return where each user's begin."""
+
+
+def loops() -> Loops:
+    """Return the compiled loops, or those of numpy where numba is not installed."""
+    try:
+        from streams.learner.models import next_track_kernels
+    except ImportError:
+        from streams.learner.models import next_track_numpy
+
+        return next_track_numpy
+    return next_track_kernels
+
+
+class NextTrack:
+    """Item graph, histories and stacker.
+
+    Parameters
+    ----------
+    settings : NextTrackSettings
+    seed : int
+        Of the choice of events that the stacker learns from.
+    run : Loops, optional
+        The inner loops; by default the compiled ones where numba is installed.
+
+    Attributes
+    ----------
+    events : int
+        Learned so far.
+
+    Examples
+    --------
+    >>> model = NextTrack()
+    >>> model.learn([1, 1, 2, 2, 3], [7, 8, 7, 8, 7], [1, 1, 1, 1, 1], [1, 2, 3, 4, 5])
+    >>> tracks, scores = model.rank([3], 2)
+    >>> tracks.tolist()
+    [[8, -1]]
+    """
+
+    name = "next_track"
+
+    def __init__(self, settings: NextTrackSettings = DEFAULTS, seed: int = 0, run: Loops | None = None) -> None:
+        self._settings = settings
+        self._seed = seed
+        self._run = loops() if run is None else run
+        self._items = RowTable()
+        self._users = RowTable()
+        self._state = _empty(settings)
+        self._scratch = scratch_for(0, settings)
+
+    @property
+    def events(self) -> int:
+        """Number of events learned."""
+        return int(self._state.clock[0])
+
+    def learn(
+        self,
+        users: ArrayLike,
+        tracks: ArrayLike,
+        values: ArrayLike,
+        times_ms: ArrayLike,
+        sessions: ArrayLike | None = None,
+    ) -> None:
+        """Learn from events in order; the result does not depend on how they are cut into calls.
+
+        Parameters
+        ----------
+        users, tracks : array_like of int, shape (n,)
+        values : array_like of float, shape (n,)
+            How much each was liked: above 0 to 1 attracts, below only excludes.
+        times_ms : array_like of int, shape (n,)
+            0 if unknown; a user's events of equal time have no order.
+        sessions : array_like of int, shape (n,), optional
+            Not used yet.
+        """
+        whose, what = np.asarray(users, dtype=np.int64), np.asarray(tracks, dtype=np.int64)
+        liked, when = np.asarray(values, dtype=np.float32), np.asarray(times_ms, dtype=np.int64)
+        for part in self._chunks(len(whose)):
+            if self.events % CHUNK == 0:
+                self._renew()
+            people, items = self._users.rows_for(whose[part]), self._items.rows_for(what[part])
+            self._make_room()
+            events = Events(people, items.astype(np.int32), liked[part], when[part], self._trains(len(items)))
+            self._run.learn_events(self._state, events, self._cells(), self._scratch)
+
+    def rank(
+        self, users: ArrayLike, k: int, exclude_history: bool = True
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Rank for users by their own kept events.
+
+        Parameters
+        ----------
+        users : array_like of int, shape (n,)
+        k : int
+        exclude_history : bool
+            Leave out tracks of the history.
+
+        Returns
+        -------
+        tracks : ndarray of int64, shape (n, k)
+            Best first; -1 where there are fewer.
+        scores : ndarray of float32, shape (n, k)
+            Logarithms, up to a constant for each user.
+        """
+        rows = self._users.rows_of(np.asarray(users, dtype=np.int64))
+        most = int(np.minimum(self._state.user_events[rows[rows >= 0]], NEWEST).sum())
+        items, values = np.zeros(most, dtype=np.int32), np.zeros(most, dtype=np.float32)
+        starts = self._run.read_histories(self._state, rows, NEWEST, items, values)
+        return self._rank(Histories(items, values, starts, exclude_history), k)
+
+    def rank_histories(
+        self, tracks: ArrayLike, values: ArrayLike, lengths: ArrayLike, k: int, exclude_history: bool = True
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Rank for histories that the caller has.
+
+        Parameters
+        ----------
+        tracks : array_like of int, shape (m,)
+            All histories one after another, oldest event first.
+        values : array_like of float, shape (m,)
+        lengths : array_like of int, shape (n,)
+            How many events each history has; they add up to m.
+
+        Returns
+        -------
+        tracks, scores : ndarray
+            As from `rank`.
+        """
+        rows = self._items.rows_of(np.asarray(tracks, dtype=np.int64)).astype(np.int32)
+        starts = np.concatenate([[0], np.cumsum(np.asarray(lengths, dtype=np.int64))])
+        liked = np.asarray(values, dtype=np.float32)
+        return self._rank(Histories(rows, liked, starts, exclude_history), k)
+
+    def to_bytes(self) -> bytes:
+        """Return the whole state."""
+        about = {"settings": asdict(self._settings), "seed": self._seed}
+        ids = {"item_ids": self._items.ids, "user_ids": self._users.ids}
+        sizes = dict.fromkeys(_BY_ITEM, len(self._items.ids))
+        sizes |= dict.fromkeys(_BY_USER, len(self._users.ids)) | dict.fromkeys(_BY_EVENT, self.events)
+        return pack(about, ids | {name: array[: sizes.get(name)] for name, array in self._state._asdict().items()})
+
+    @classmethod
+    def from_bytes(cls, state: bytes, run: Loops | None = None) -> Self:
+        """Read what `to_bytes` wrote.
+
+        Raises
+        ------
+        ValueError
+            The bytes are not that.
+        """
+        about, arrays = unpack(state)
+        model = cls(NextTrackSettings(**about["settings"]), about["seed"], run)
+        model._items = RowTable(arrays.pop("item_ids"))
+        model._users = RowTable(arrays.pop("user_ids"))
+        model._state.clock[:] = arrays["clock"]
+        model._make_room()
+        for name, array in arrays.items():
+            getattr(model._state, name)[: len(array)] = array
+        return model
+
+    def _rank(self, histories: Histories, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        n = len(histories.starts) - 1
+        items, scores = np.full((n, k), NO_TRACK, dtype=np.int32), np.full((n, k), -np.inf, dtype=np.float32)
+        if self.events:
+            self._run.rank_histories(self._state, histories, self._cells(), self._scratch, items, scores)
+        return np.append(self._items.ids, NO_TRACK)[items], scores
+
+    def _chunks(self, n: int) -> Iterator[slice]:
+        begin = 0
+        while begin < n:
+            end = min(n, begin + CHUNK - self.events % CHUNK)
+            yield slice(begin, end)
+            begin = end
+
+    def _trains(self, n: int) -> NDArray[np.bool_]:
+        """Choose events for the stacker, by their place in the stream."""
+        # Counted at the chunk's start, so that the choice does not depend on the cut into calls.
+        begun = self.events - self.events % CHUNK
+        share = min(1.0, max(self._settings.least_share, self._settings.trained_fully / max(begun, 1)))
+        drawn = uniform(mix(self._seed, np.arange(self.events, self.events + n)), 0)
+        return np.asarray(drawn < share)
+
+    def _cells(self) -> Cells:
+        settings, clock = self._settings, self._state.clock
+        begun = self.events - self.events % CHUNK
+        lags, ranks = np.arange(1, settings.lags + 1), np.arange(1, settings.anchors + 1)
+        return Cells(
+            growth=float(2.0 ** ((begun - clock[2]) / settings.half_life)),
+            recent_growth=float(2.0 ** ((begun - clock[3]) / settings.recent_half_life)),
+            near_lags=(lags**-settings.near_lag).astype(np.float32),
+            wide_lags=(lags**-settings.wide_lag).astype(np.float32),
+            near_ranks=(ranks**-settings.near_rank).astype(np.float32),
+            wide_ranks=(ranks**-settings.wide_rank).astype(np.float32),
+            most=settings.candidates,
+            learning_rate=settings.learning_rate,
+            user_damping=settings.user_damping,
+        )
+
+    def _renew(self) -> None:
+        """Rescale, forget, and choose the pool; at each start of a chunk."""
+        state, settings = self._state, self._settings
+        cells = self._cells()
+        if np.log2(cells.growth) > _RESCALE_AT:
+            state.weights[:] /= np.float32(cells.growth)
+            state.plays[:] /= cells.growth
+            state.clock[2] = self.events
+        if np.log2(cells.recent_growth) > _RESCALE_AT:
+            state.recent[:] /= cells.recent_growth
+            state.clock[3] = self.events
+        if len(self._items) > settings.most_items:
+            self._forget_items()
+        if len(self._users) > settings.most_users:
+            self._forget_users()
+        if self.events % POOL_EVERY == 0 or self.events < 4 * POOL_EVERY:
+            known = len(self._items.ids)
+            pool = _pool(state.plays[:known], state.recent[:known])
+            state.pool[: len(pool)] = pool
+            state.clock[1] = len(pool)
+
+    def _forget_items(self) -> None:
+        """Forget an eighth of the items: those with the fewest plays, decayed."""
+        state, used = self._state, len(self._items.ids)
+        worth = np.where(self._items.ids >= 0, state.plays[:used], -1.0)
+        gone = np.ones(used, dtype=np.bool_)
+        gone[all_but_an_eighth(worth)] = False
+        state.weights[:used][gone] = 0
+        state.neighbours[:used][gone] = -1
+        lost = gone[state.neighbours[:used]] & (state.neighbours[:used] >= 0)
+        state.neighbours[:used][lost] = -1
+        state.weights[:used][lost] = 0
+        state.plays[:used][gone] = 0
+        state.recent[:used][gone] = 0
+        state.ring_items[gone[state.ring_items] & (state.ring_items >= 0)] = -1
+        self._items.free(np.flatnonzero(gone))
+
+    def _forget_users(self) -> None:
+        """Forget an eighth of the users: those whose last event is longest ago."""
+        used = len(self._users.ids)
+        gone = np.ones(used, dtype=np.bool_)
+        gone[all_but_an_eighth(self._state.user_last[:used].astype(np.float64))] = False
+        self._state.user_last[:used][gone] = -1
+        self._state.user_events[:used][gone] = 0
+        self._users.free(np.flatnonzero(gone))
+
+    def _make_room(self) -> None:
+        """Grow the arrays to the number of items and users, at least twofold."""
+        state, items, users = self._state, len(self._items.ids), len(self._users.ids)
+        if items > len(state.plays):
+            size = max(1024, 2 * items)
+            grown = _empty(self._settings, size)
+            for name in _BY_ITEM:
+                getattr(grown, name)[: len(state.plays)] = getattr(state, name)
+            state = state._replace(**{name: getattr(grown, name) for name in _BY_ITEM})
+            self._scratch = scratch_for(size, self._settings)
+        if users > len(state.user_last):
+            more = max(1024, 2 * users) - len(state.user_last)
+            state = state._replace(
+                user_last=np.pad(state.user_last, (0, more), constant_values=-1),
+                user_events=np.pad(state.user_events, (0, more)),
+            )
+        if (events := min(self.events + CHUNK, self._settings.most_events)) > len(state.ring_items):
+            # The ring's places are numbers of events modulo its size, which is final before it wraps.
+            more = min(2 * events, self._settings.most_events) - len(state.ring_items)
+            state = state._replace(**{name: np.pad(getattr(state, name), (0, more)) for name in _BY_EVENT})
+        self._state = state
+
+
+class RowTable:
+    """Rows of ids; a freed row is given to a later id, the lowest first.
+
+    Parameters
+    ----------
+    ids : ndarray of int64, optional
+        Of each row; -1 for a free one.
+
+    Examples
+    --------
+    >>> table = RowTable()
+    >>> table.rows_for(np.array([7, 9, 7])).tolist()
+    [0, 1, 0]
+    >>> table.free(np.array([0]))
+    >>> table.rows_for(np.array([5])).tolist(), table.rows_of(np.array([7, 9])).tolist(), len(table)
+    ([0], [-1, 1], 2)
+    """
+
+    def __init__(self, ids: Ints | None = None) -> None:
+        self._ids: list[int] = [] if ids is None else ids.tolist()
+        self._rows = {name: row for row, name in enumerate(self._ids) if name >= 0}
+        self._free = [row for row, name in enumerate(self._ids) if name < 0][::-1]
+        self._array = np.array(self._ids, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def ids(self) -> Ints:
+        """Id of each row; -1 for a free one."""
+        if len(self._array) != len(self._ids):
+            self._array = np.array(self._ids, dtype=np.int64)
+        return self._array
+
+    def rows_of(self, ids: Ints) -> Ints:
+        """Return the row of each id; -1 for one that is not there."""
+        return np.array([self._rows.get(name, -1) for name in ids.tolist()], dtype=np.int64)
+
+    def rows_for(self, ids: Ints) -> Ints:
+        """Return the row of each id; a new id gets one."""
+        asked = ids.tolist()
+        found = list(map(self._rows.get, asked))
+        if None in found:
+            for name in asked:
+                if name not in self._rows:
+                    self._rows[name] = self._take(name)
+            found = [self._rows[name] for name in asked]
+        return np.array(found, dtype=np.int64)
+
+    def free(self, rows: Ints) -> None:
+        """Forget the ids of these rows."""
+        for row in rows.tolist():
+            if self._ids[row] >= 0:
+                del self._rows[self._ids[row]]
+                self._ids[row] = -1
+                self._free.append(row)
+        self._free.sort(reverse=True)
+        self._array = np.array(self._ids, dtype=np.int64)
+
+    def _take(self, name: int) -> int:
+        if self._free:
+            row = self._free.pop()
+            self._ids[row] = name
+            self._array[row] = name
+            return row
+        self._ids.append(name)
+        return len(self._ids) - 1
+
+
+def _empty(settings: NextTrackSettings, items: int = 0) -> State:
+    if settings.neighbours % WAYS:
+        raise ValueError(f"{settings.neighbours} neighbours are not a multiple of {WAYS}")
+    return State(
+        neighbours=np.full((items, settings.neighbours), -1, dtype=np.int32),
+        weights=np.zeros((items, settings.neighbours, 3), dtype=np.float32),
+        plays=np.zeros(items),
+        recent=np.zeros(items),
+        damped=np.zeros(items, dtype=np.float32),
+        pool=np.zeros(2 * POOL, dtype=np.int32),
+        ring_items=np.zeros(0, dtype=np.int32),
+        ring_values=np.zeros(0, dtype=np.float32),
+        ring_times=np.zeros(0, dtype=np.int64),
+        ring_previous=np.zeros(0, dtype=np.int64),
+        user_last=np.zeros(0, dtype=np.int64),
+        user_events=np.zeros(0, dtype=np.int64),
+        stacker=np.concatenate([FIRST_WEIGHTS[None], np.zeros((GROUPS, FEATURES))]),
+        squares=np.zeros((1 + GROUPS, FEATURES)),
+        scales=np.concatenate([np.ones((1, FEATURES)), np.zeros((1, FEATURES)), np.ones((1, FEATURES))]),
+        clock=np.zeros(5, dtype=np.int64),
+    )
+
+
+def _pool(plays: NDArray[np.float64], recent: NDArray[np.float64]) -> Rows:
+    """Return the most popular items, then those popular of late that are not among them."""
+    chosen: list[int] = []
+    for worth in (plays, recent):
+        best = np.argsort(-worth, kind="stable") if len(worth) <= POOL else _best(worth, POOL)
+        chosen += [row for row in best.tolist() if worth[row] > 0]
+    return np.array(list(dict.fromkeys(chosen)), dtype=np.int32)
+
+
+def _best(worth: NDArray[np.float64], n: int) -> Ints:
+    """Return the n best, best first; of equals the earlier one."""
+    threshold = np.partition(worth, len(worth) - n)[len(worth) - n]
+    rows = np.flatnonzero(worth >= threshold)
+    return rows[np.argsort(-worth[rows], kind="stable")][:n]
+
+
+_BY_ITEM = ("neighbours", "weights", "plays", "recent", "damped")
+_BY_USER = ("user_last", "user_events")
+_BY_EVENT = ("ring_items", "ring_values", "ring_times", "ring_previous")

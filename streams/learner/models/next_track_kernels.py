@@ -1,0 +1,445 @@
+"""The inner loops of `next_track`, compiled by numba; `next_track_numpy` has the same functions as array operations.
+
+All arithmetic on the graph and on the features is float32 in a fixed order, so both forms give the same bytes there.
+The compiled code is cached beside this file, or under `NUMBA_CACHE_DIR`. Only `next_track` imports this module.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from streams.learner.models.next_track_state import (
+    ADAGRAD_START,
+    BACKWARD,
+    CUT_WIDE,
+    FEATURES,
+    FORWARD,
+    LOG_OFFSET,
+    LOGARITHMS,
+    SUMS,
+    WAYS,
+    WIDE,
+    Cells,
+    Events,
+    Histories,
+    Scratch,
+    State,
+)
+
+_EXCLUDED = -2
+_ABSENT = -1
+
+
+@njit(cache=True)
+def learn_events(state: State, events: Events, cells: Cells, scratch: Scratch) -> None:
+    """Learn from one chunk of events, in order: the stacker from chosen ones, the graph from all."""
+    for at in range(len(events.items)):
+        user, item, value = events.users[at], events.items[at], events.values[at]
+        known, used, same = _recall(state, user, events.times_ms[at], scratch)
+        if events.trains[at] and value > 0:
+            _train(state, item, value, known, same, state.user_events[user], cells, scratch)
+        if value > 0:
+            _link(state, item, value, used, cells, scratch)
+            state.plays[item] += cells.growth * value
+            state.recent[item] += cells.recent_growth * value
+            state.damped[item] = np.float32(1.0 / math.sqrt(state.plays[item] / cells.growth + 2.0))
+        _remember(state, user, item, value, events.times_ms[at])
+
+
+@njit(cache=True)
+def rank_histories(
+    state: State, histories: Histories, cells: Cells, scratch: Scratch, items: np.ndarray, scores: np.ndarray
+) -> None:
+    """Write the best `items` and their `scores` for each history, shape (n, k); -1 and -inf where there are fewer."""
+    k = items.shape[1]
+    for row in range(len(histories.starts) - 1):
+        known = 0
+        for at in range(histories.starts[row + 1] - 1, histories.starts[row] - 1, -1):
+            if histories.items[at] >= 0 and known < len(scratch.items):
+                scratch.items[known] = histories.items[at]
+                scratch.values[known] = histories.values[at]
+                known += 1
+        if histories.exclude:
+            _exclude(scratch, known, 0)
+        found = _candidates(state, known, cells, scratch)
+        _score(state, _group(known), found, scratch)
+        for place in range(k):
+            items[row, place] = -1
+            scores[row, place] = -np.inf
+        for candidate in range(found):
+            _insert(items[row], scores[row], scratch.candidates[candidate], scratch.scores[candidate])
+        _clear(scratch, found, known, 0)
+
+
+@njit(cache=True)
+def read_histories(state: State, users: np.ndarray, most: int, items: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Write each user's kept events, oldest first, one user after another; return where each begins."""
+    starts = np.zeros(len(users) + 1, dtype=np.int64)
+    size = len(state.ring_items)
+    end = 0
+    for row in range(len(users)):
+        begin = end
+        event = state.user_last[users[row]] if users[row] >= 0 else -1
+        while event >= 0 and event >= state.clock[0] - size and end - begin < most:
+            items[end] = state.ring_items[event % size]
+            values[end] = state.ring_values[event % size]
+            end += 1
+            event = state.ring_previous[event % size]
+        for swap in range((end - begin) // 2):
+            first, last = begin + swap, end - 1 - swap
+            items[first], items[last] = items[last], items[first]
+            values[first], values[last] = values[last], values[first]
+        starts[row + 1] = end
+    return starts
+
+
+@njit(cache=True)
+def _recall(state: State, user: int, now_ms: int, scratch: Scratch) -> tuple[int, int, int]:
+    """Read the user's history, newest first; return its length before `now_ms`, how many link, how many are of now.
+
+    Events of the same instant have no order among themselves: they link, but they do not predict each other.
+    """
+    size = len(state.ring_items)
+    known, used, same = 0, 0, 0
+    event = state.user_last[user]
+    while event >= 0 and event >= state.clock[0] - size and known < len(scratch.items):
+        cell = event % size
+        if state.ring_items[cell] < 0:  # forgotten
+            event = state.ring_previous[cell]
+            continue
+        if used < len(scratch.linked):
+            scratch.linked[used] = state.ring_items[cell]
+            scratch.linked_values[used] = state.ring_values[cell]
+            used += 1
+        if now_ms > 0 and state.ring_times[cell] == now_ms:
+            if same < len(scratch.same):
+                scratch.same[same] = state.ring_items[cell]
+                same += 1
+        else:
+            scratch.items[known] = state.ring_items[cell]
+            scratch.values[known] = state.ring_values[cell]
+            known += 1
+        event = state.ring_previous[cell]
+    return known, used, same
+
+
+@njit(cache=True)
+def _remember(state: State, user: int, item: int, value: float, now_ms: int) -> None:
+    event = state.clock[0]
+    cell = event % len(state.ring_items)
+    state.ring_items[cell] = item
+    state.ring_values[cell] = value
+    state.ring_times[cell] = now_ms
+    state.ring_previous[cell] = state.user_last[user]
+    state.user_last[user] = event
+    state.user_events[user] += 1
+    state.clock[0] = event + 1
+
+
+@njit(cache=True)
+def _link(state: State, item: int, value: np.float32, used: int, cells: Cells, scratch: Scratch) -> None:
+    growth = np.float32(cells.growth)
+    for at in range(used):
+        other, liked = scratch.linked[at], scratch.linked_values[at]
+        if liked > 0 and other != item:
+            weight = growth * value * liked
+            near, wide = weight * cells.near_lags[at], weight * cells.wide_lags[at]
+            _add(state, other, item, FORWARD, near, wide)
+            _add(state, item, other, BACKWARD, near, wide)
+
+
+@njit(cache=True)
+def _add(state: State, row: int, neighbour: int, direction: int, near: np.float32, wide: np.float32) -> None:
+    """Add to a neighbour's weights; one that is new takes the place of the lightest of its set."""
+    neighbours, weights = state.neighbours[row], state.weights[row]
+    begin = (neighbour * 40503 >> 4) % (len(neighbours) // WAYS) * WAYS
+    lightest = begin
+    for place in range(begin, begin + WAYS):
+        if neighbours[place] == neighbour:
+            weights[place, direction] += near
+            weights[place, WIDE] += wide
+            return
+        if weights[place, WIDE] < weights[lightest, WIDE]:
+            lightest = place
+    neighbours[lightest] = neighbour
+    weights[lightest, FORWARD] = 0.0
+    weights[lightest, BACKWARD] = 0.0
+    weights[lightest, direction] = near
+    weights[lightest, WIDE] = wide
+
+
+@njit(cache=True)
+def _exclude(scratch: Scratch, known: int, same: int) -> None:
+    for at in range(known):
+        scratch.place_of[scratch.items[at]] = _EXCLUDED
+    for at in range(same):
+        scratch.place_of[scratch.same[at]] = _EXCLUDED
+
+
+@njit(cache=True)
+def _clear(scratch: Scratch, found: int, known: int, same: int) -> None:
+    for at in range(found):
+        scratch.place_of[scratch.candidates[at]] = _ABSENT
+    for at in range(known):
+        scratch.place_of[scratch.items[at]] = _ABSENT
+    for at in range(same):
+        scratch.place_of[scratch.same[at]] = _ABSENT
+
+
+@njit(cache=True)
+def _candidates(state: State, known: int, cells: Cells, scratch: Scratch) -> int:
+    """Gather the candidates of a history, newest first, and compute their features; return how many there are."""
+    found = _gather(state, known, cells, scratch)
+    for at in range(state.clock[1]):
+        item = state.pool[at]
+        if scratch.place_of[item] == _ABSENT:
+            scratch.place_of[item] = found
+            scratch.candidates[found] = item
+            scratch.sums[found] = 0.0
+            found += 1
+    if found > cells.most:
+        found = _cut(state, found, cells.most, scratch)
+    _describe(state, found, known, cells, scratch)
+    return found
+
+
+@njit(cache=True)
+def _gather(state: State, known: int, cells: Cells, scratch: Scratch) -> int:
+    found, rank = 0, 0
+    inverse = np.float32(1.0 / cells.growth)
+    one = np.float32(1.0)
+    for at in range(known):
+        value = scratch.values[at]
+        if value <= 0:
+            continue
+        if rank == len(cells.near_ranks):
+            break
+        anchor = scratch.items[at]
+        root = np.float32(1.0 / math.sqrt(state.plays[anchor] / cells.growth + 2.0))
+        scale = root * inverse
+        near, wide = value * cells.near_ranks[rank] * scale, value * cells.wide_ranks[rank] * scale
+        wider = wide * root
+        neighbours, weights = state.neighbours[anchor], state.weights[anchor]
+        for entry in range(len(neighbours)):
+            item = neighbours[entry]
+            if item < 0:
+                continue
+            place = scratch.place_of[item]
+            if place == _EXCLUDED:
+                continue
+            if place == _ABSENT:
+                place = found
+                scratch.place_of[item] = place
+                scratch.candidates[place] = item
+                for column in range(SUMS):
+                    scratch.sums[place, column] = 0.0
+                found += 1
+            sums = scratch.sums[place]
+            forward, backward, both = weights[entry, FORWARD], weights[entry, BACKWARD], weights[entry, WIDE]
+            sums[0] += near * forward
+            sums[1] += near * backward
+            sums[2] += wide * both
+            sums[3] += wider * both
+            strongest = scale * both
+            if strongest > sums[4]:
+                sums[4] = strongest
+            sums[5] += one
+            if rank == 0:
+                sums[6] += scale * forward
+            if rank < 3:
+                sums[7] += scale * (forward + backward)
+        rank += 1
+    return found
+
+
+@njit(cache=True)
+def _cut(state: State, found: int, most: int, scratch: Scratch) -> int:
+    """Keep about the `most` best by a sum of products; whole buckets of a histogram of float32 bit patterns."""
+    rough = scratch.rough[:found]
+    for place in range(found):
+        sums = scratch.sums[place]
+        near = sums[0] + np.float32(0.5) * sums[1]
+        rough[place] = (near + np.float32(CUT_WIDE) * sums[2]) * state.damped[scratch.candidates[place]]
+    bits = rough.view(np.int32)
+    histogram = scratch.histogram
+    histogram[:] = 0
+    for place in range(found):
+        histogram[bits[place] >> 19] += 1
+    bucket, above = len(histogram) - 1, 0
+    while bucket > 0 and above + histogram[bucket] <= most:
+        above += histogram[bucket]
+        bucket -= 1
+    room, kept = most - above, 0
+    for place in range(found):
+        item = scratch.candidates[place]
+        level = bits[place] >> 19
+        if level > bucket or (level == bucket and room > 0):
+            if level == bucket:
+                room -= 1
+            scratch.candidates[kept] = item
+            scratch.sums[kept] = scratch.sums[place]
+            scratch.place_of[item] = kept
+            kept += 1
+        else:
+            scratch.place_of[item] = _ABSENT
+    return kept
+
+
+@njit(cache=True)
+def _describe(state: State, found: int, known: int, cells: Cells, scratch: Scratch) -> None:
+    features = scratch.features
+    offset, one = np.float32(LOG_OFFSET), np.float32(1.0)
+    for place in range(found):
+        sums, item = scratch.sums[place], scratch.candidates[place]
+        features[0, place] = sums[0] + offset
+        features[1, place] = sums[1] + offset
+        features[2, place] = sums[2] + offset
+        features[3, place] = sums[3] + offset
+        features[4, place] = sums[4] + offset
+        features[5, place] = sums[5] + one
+        features[6, place] = sums[6] + offset
+        features[7, place] = sums[7] + offset
+        features[8, place] = np.float32(state.plays[item] / cells.growth) + one
+        features[9, place] = np.float32(state.recent[item] / cells.recent_growth) + np.float32(0.3)
+        root = np.float32(1.0) / np.sqrt(features[8, place] + one)
+        features[10, place] = (sums[0] + np.float32(0.5) * sums[1]) * root
+        features[11, place] = sums[2] * root
+        features[12, place] = sums[4] * root
+        features[13, place] = one if sums[5] == 0 else np.float32(0.0)
+    for row in range(LOGARITHMS):
+        _log2(features[row, :found], scratch.mantissas[:found], scratch.mantissas[:found].view(np.float32))
+    usual, counted = np.float32(0.0), 0
+    for at in range(min(known, 20)):
+        if scratch.values[at] > 0:
+            usual += np.float32(math.log2(state.plays[scratch.items[at]] / cells.growth + 1.0))
+            counted += 1
+    if counted:
+        usual = usual / np.float32(counted)
+    for place in range(found):
+        features[14, place] = abs(features[8, place] - usual)
+
+
+@njit(cache=True)
+def _log2(values: np.ndarray, mantissas: np.ndarray, between: np.ndarray) -> None:
+    """Replace positive float32 by their logarithm to base 2, to about 1e-4; without branches, the loops vectorise."""
+    bits = values.view(np.int32)
+    for at in range(len(values)):
+        mantissas[at] = (bits[at] & 0x007FFFFF) | 0x3F800000
+    for at in range(len(values)):
+        m = between[at]
+        p = np.float32(-0.056570851) * m + np.float32(0.44717955)
+        p = p * m + np.float32(-1.4699568)
+        p = p * m + np.float32(2.8212026)
+        p = p * m + np.float32(-1.7417939)
+        values[at] = np.float32((bits[at] >> 23) - 127) + p
+
+
+@njit(cache=True)
+def _group(known: int) -> int:
+    if known < 6:
+        return 1
+    if known < 15:
+        return 2
+    return 3 if known < 40 else 4
+
+
+@njit(cache=True)
+def _score(state: State, group: int, found: int, scratch: Scratch) -> None:
+    scratch.scores[:found] = 0.0
+    for feature in range(FEATURES):
+        weight = np.float32((state.stacker[0, feature] + state.stacker[group, feature]) / state.scales[0, feature])
+        row = scratch.features[feature]
+        for place in range(found):
+            scratch.scores[place] += weight * row[place]
+
+
+@njit(cache=True)
+def _insert(items: np.ndarray, scores: np.ndarray, item: int, score: np.float32) -> None:
+    """Put a candidate into a list that is ordered by score, then by item."""
+    place = len(items) - 1
+    if score < scores[place] or (score == scores[place] and item > items[place] >= 0):
+        return
+    while place > 0 and (score > scores[place - 1] or (score == scores[place - 1] and item < items[place - 1])):
+        items[place] = items[place - 1]
+        scores[place] = scores[place - 1]
+        place -= 1
+    items[place] = item
+    scores[place] = score
+
+
+@njit(cache=True)
+def _train(
+    state: State,
+    item: int,
+    value: np.float32,
+    known: int,
+    same: int,
+    events: int,
+    cells: Cells,
+    scratch: Scratch,
+) -> None:
+    """Take one step towards the item that was played, among those that would have been served."""
+    _exclude(scratch, known, same)
+    if scratch.place_of[item] == _ABSENT:
+        found = _candidates(state, known, cells, scratch)
+        target = scratch.place_of[item]
+        if target >= 0 and found > 1:
+            group = _group(known)
+            _rescale(state, found, scratch)
+            _score(state, group, found, scratch)
+            _step(
+                state,
+                group,
+                target,
+                found,
+                min(float(value), 1.0) / (1.0 + events / cells.user_damping),
+                cells,
+                scratch,
+            )
+    else:
+        found = 0
+    _clear(scratch, found, known, same)
+
+
+@njit(cache=True)
+def _rescale(state: State, found: int, scratch: Scratch) -> None:
+    """Follow each feature's standard deviation within a request; weights act on features divided by it."""
+    state.scales[1, 0] += 1.0
+    rate = max(1.0 / (state.scales[1, 0] + 10.0), 1e-4)
+    for feature in range(FEATURES):
+        total, squares = 0.0, 0.0
+        for place in range(found):
+            one = float(scratch.features[feature, place])
+            total += one
+            squares += one * one
+        variance = max(squares / found - (total / found) ** 2, 1e-4)
+        state.scales[2, feature] += rate * (variance - state.scales[2, feature])
+        state.scales[0, feature] = math.sqrt(state.scales[2, feature])
+
+
+@njit(cache=True)
+def _step(state: State, group: int, target: int, found: int, weight: float, cells: Cells, scratch: Scratch) -> None:
+    best = np.float32(-np.inf)
+    for place in range(found):
+        best = max(best, scratch.scores[place])
+    total = 0.0
+    for place in range(found):
+        scratch.errors[place] = math.exp(float(scratch.scores[place] - best))
+        total += scratch.errors[place]
+    for place in range(found):
+        scratch.errors[place] /= total
+    scratch.errors[target] -= 1.0
+    for feature in range(FEATURES):
+        slope = 0.0
+        row = scratch.features[feature]
+        for place in range(found):
+            slope += scratch.errors[place] * row[place]
+        slope *= weight / state.scales[0, feature]
+        for part in (0, group):
+            state.squares[part, feature] += slope * slope
+            state.stacker[part, feature] -= (
+                cells.learning_rate * slope / math.sqrt(ADAGRAD_START + state.squares[part, feature])
+            )

@@ -1,0 +1,249 @@
+"""The inner loops of `next_track` in numpy: what a reader checks, and what runs where numba is not installed.
+
+The graph and the features are the same bytes as those of `next_track_kernels`; the stacker sums in another order, so
+its weights and the scores agree to about 1e-5. It takes some ms an event.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from streams.learner.models.next_track_state import (
+    ADAGRAD_START,
+    BACKWARD,
+    CUT_WIDE,
+    FEATURES,
+    FORWARD,
+    LOG_OFFSET,
+    LOGARITHMS,
+    NEWEST,
+    SUMS,
+    WAYS,
+    WIDE,
+    Cells,
+    Events,
+    Floats,
+    Histories,
+    Ints,
+    Rows,
+    Scratch,
+    State,
+)
+
+_F = np.float32
+
+
+def learn_events(state: State, events: Events, cells: Cells, scratch: Scratch) -> None:
+    """Learn from one chunk of events, in order: the stacker from chosen ones, the graph from all."""
+    for user, item, value, now_ms, trains in zip(*(column.tolist() for column in events), strict=True):
+        items, values, times = _history(state, user)
+        same = (times == now_ms) & (now_ms > 0)
+        if value > 0:
+            if trains:
+                before = (items[~same], values[~same], items[same])
+                _train(state, item, value, before, int(state.user_events[user]), cells)
+            _link(state, item, _F(value), items[: len(cells.near_lags)], values[: len(cells.near_lags)], cells)
+            state.plays[item] += cells.growth * value
+            state.recent[item] += cells.recent_growth * value
+            state.damped[item] = 1.0 / math.sqrt(state.plays[item] / cells.growth + 2.0)
+        _remember(state, user, item, value, now_ms)
+
+
+def rank_histories(
+    state: State, histories: Histories, cells: Cells, scratch: Scratch, items: Rows, scores: Floats
+) -> None:
+    """Write the best `items` and their `scores` for each history, shape (n, k)."""
+    for row in range(len(histories.starts) - 1):
+        heard = histories.items[histories.starts[row] : histories.starts[row + 1]][::-1]
+        liked = histories.values[histories.starts[row] : histories.starts[row + 1]][::-1]
+        known = heard >= 0
+        heard, liked = heard[known][:NEWEST], liked[known][:NEWEST]
+        found, features = _candidates(state, heard, liked, heard if histories.exclude else heard[:0], cells)
+        scored = _score(state, _group(len(heard)), features)
+        best = np.lexsort((found, -scored))[: items.shape[1]]
+        items[row], scores[row] = -1, -np.inf
+        items[row, : len(best)], scores[row, : len(best)] = found[best], scored[best]
+
+
+def read_histories(state: State, users: Ints, most: int, items: Rows, values: Floats) -> Ints:
+    """Write each user's kept events, oldest first, one user after another; return where each begins."""
+    starts = np.zeros(len(users) + 1, dtype=np.int64)
+    for row, user in enumerate(users.tolist()):
+        heard, liked, _ = _history(state, user, most)
+        starts[row + 1] = starts[row] + len(heard)
+        items[starts[row] : starts[row + 1]] = heard[::-1]
+        values[starts[row] : starts[row + 1]] = liked[::-1]
+    return starts
+
+
+def _history(state: State, user: int, most: int = NEWEST) -> tuple[Rows, Floats, Ints]:
+    """Return the items, values and times of the user's kept events, newest first."""
+    size = len(state.ring_items)
+    cells: list[int] = []
+    event = int(state.user_last[user]) if user >= 0 else -1
+    while event >= 0 and event >= state.clock[0] - size and len(cells) < most:
+        if state.ring_items[event % size] >= 0:
+            cells.append(event % size)
+        event = int(state.ring_previous[event % size])
+    return state.ring_items[cells], state.ring_values[cells], state.ring_times[cells]
+
+
+def _remember(state: State, user: int, item: int, value: float, now_ms: int) -> None:
+    event = int(state.clock[0])
+    cell = event % len(state.ring_items)
+    state.ring_items[cell], state.ring_values[cell], state.ring_times[cell] = item, value, now_ms
+    state.ring_previous[cell] = state.user_last[user]
+    state.user_last[user] = event
+    state.user_events[user] += 1
+    state.clock[0] = event + 1
+
+
+def _link(state: State, item: int, value: np.float32, others: Rows, liked: Floats, cells: Cells) -> None:
+    """Add the pair's weights to both rows, at both lags."""
+    weights = _F(cells.growth) * value * liked
+    near, wide = weights * cells.near_lags[: len(others)], weights * cells.wide_lags[: len(others)]
+    for at in np.flatnonzero((liked > 0) & (others != item)).tolist():
+        _add(state, int(others[at]), item, FORWARD, near[at], wide[at])
+        _add(state, item, int(others[at]), BACKWARD, near[at], wide[at])
+
+
+def _add(state: State, row: int, neighbour: int, direction: int, near: np.float32, wide: np.float32) -> None:
+    """Add to a neighbour's weights; one that is new takes the place of the lightest of its set."""
+    begin = (neighbour * 40503 >> 4) % (state.neighbours.shape[1] // WAYS) * WAYS
+    neighbours, weights = state.neighbours[row, begin : begin + WAYS], state.weights[row, begin : begin + WAYS]
+    known = np.flatnonzero(neighbours == neighbour)
+    place = known[0] if len(known) else np.argmin(weights[:, WIDE])
+    if not len(known):
+        neighbours[place] = neighbour
+        weights[place] = 0
+    weights[place, direction] += near
+    weights[place, WIDE] += wide
+
+
+def _candidates(state: State, heard: Rows, liked: Floats, excluded: Rows, cells: Cells) -> tuple[Rows, Floats]:
+    """Return the candidates of a history, newest first, and their features, shape (FEATURES, candidates)."""
+    found, sums = _gather(state, heard, liked, excluded, cells)
+    popular = state.pool[: state.clock[1]]
+    popular = popular[~np.isin(popular, found) & ~np.isin(popular, excluded)]
+    found = np.concatenate([found, popular])
+    sums = np.concatenate([sums, np.zeros((len(popular), SUMS), dtype=np.float32)])
+    if len(found) > cells.most:
+        kept = _cut(state, found, sums, cells.most)
+        found, sums = found[kept], sums[kept]
+    return found, _features(state, found, sums, heard, liked, cells)
+
+
+def _gather(state: State, heard: Rows, liked: Floats, excluded: Rows, cells: Cells) -> tuple[Rows, Floats]:
+    """Return the neighbours of the last liked items in the order in which they are met, and their sums."""
+    positive = np.flatnonzero(liked > 0)[: len(cells.near_ranks)]
+    anchors, values = heard[positive], liked[positive]
+    near_by = state.neighbours[anchors]
+    usable = (near_by >= 0) & ~np.isin(near_by, excluded)
+    names, first = np.unique(near_by[usable], return_index=True)
+    found = names[np.argsort(first)]
+    sums = np.zeros((len(found), SUMS), dtype=np.float32)
+    place_of = np.full(len(state.plays), -1)
+    place_of[found] = np.arange(len(found))
+    for rank, anchor in enumerate(anchors.tolist()):
+        root = _F(1.0 / math.sqrt(state.plays[anchor] / cells.growth + 2.0))
+        scale = root * _F(1.0 / cells.growth)
+        near, wide = values[rank] * cells.near_ranks[rank] * scale, values[rank] * cells.wide_ranks[rank] * scale
+        forward, backward, both = state.weights[anchor, usable[rank]].T
+        at = place_of[near_by[rank, usable[rank]]]
+        sums[at, 0] += near * forward
+        sums[at, 1] += near * backward
+        sums[at, 2] += wide * both
+        sums[at, 3] += wide * root * both
+        sums[at, 4] = np.maximum(sums[at, 4], scale * both)
+        sums[at, 5] += _F(1)
+        if rank == 0:
+            sums[at, 6] += scale * forward
+        if rank < 3:
+            sums[at, 7] += scale * (forward + backward)
+    return found, sums
+
+
+def _cut(state: State, found: Rows, sums: Floats, most: int) -> Ints:
+    """Return about the `most` best by a sum of products, in order; whole buckets of float32 bit patterns."""
+    rough = (sums[:, 0] + _F(0.5) * sums[:, 1] + _F(CUT_WIDE) * sums[:, 2]) * state.damped[found]
+    levels = rough.view(np.int32) >> 19
+    threshold = np.sort(levels)[-most - 1]
+    kept = levels > threshold
+    at_threshold = np.flatnonzero(levels == threshold)[: most - int(kept.sum())]
+    kept[at_threshold] = True
+    return np.flatnonzero(kept)
+
+
+def _features(state: State, found: Rows, sums: Floats, heard: Rows, liked: Floats, cells: Cells) -> Floats:
+    features = np.zeros((FEATURES, len(found)), dtype=np.float32)
+    features[:8] = sums.T[[0, 1, 2, 3, 4, 5, 6, 7]] + _F(LOG_OFFSET)
+    features[5] = sums[:, 5] + _F(1)
+    features[8] = (state.plays[found] / cells.growth).astype(np.float32) + _F(1)
+    features[9] = (state.recent[found] / cells.recent_growth).astype(np.float32) + _F(0.3)
+    root = _F(1) / np.sqrt(features[8] + _F(1))
+    features[10] = (sums[:, 0] + _F(0.5) * sums[:, 1]) * root
+    features[11] = sums[:, 2] * root
+    features[12] = sums[:, 4] * root
+    features[13] = sums[:, 5] == 0
+    features[:LOGARITHMS] = _log2(features[:LOGARITHMS])
+    usual = _F(0)
+    positive = heard[:20][liked[:20] > 0]
+    for item in positive.tolist():
+        usual += _F(math.log2(state.plays[item] / cells.growth + 1.0))
+    if len(positive):
+        usual = usual / _F(len(positive))
+    features[14] = np.abs(features[8] - usual)
+    return features
+
+
+def _log2(values: Floats) -> Floats:
+    """Return logarithms to base 2 of positive float32, to about 1e-4."""
+    bits = values.view(np.int32)
+    m = ((bits & 0x007FFFFF) | 0x3F800000).view(np.float32)
+    p = _F(-0.056570851) * m + _F(0.44717955)
+    p = p * m + _F(-1.4699568)
+    p = p * m + _F(2.8212026)
+    p = p * m + _F(-1.7417939)
+    logarithms: Floats = ((bits >> 23) - 127).astype(np.float32) + p
+    return logarithms
+
+
+def _group(known: int) -> int:
+    return 1 + sum(known >= least for least in (6, 15, 40))
+
+
+def _score(state: State, group: int, features: Floats) -> Floats:
+    weights = ((state.stacker[0] + state.stacker[group]) / state.scales[0]).astype(np.float32)
+    scores = np.zeros(features.shape[1], dtype=np.float32)
+    for weight, row in zip(weights, features, strict=True):
+        scores += weight * row
+    return scores
+
+
+def _train(state: State, item: int, value: float, before: tuple[Rows, Floats, Rows], events: int, cells: Cells) -> None:
+    """Take one step towards the item that was played, among those that would have been served."""
+    heard, liked, same = before
+    excluded = np.concatenate([heard, same])
+    if item in excluded:
+        return
+    found, features = _candidates(state, heard, liked, excluded, cells)
+    target = np.flatnonzero(found == item)
+    if not len(target) or len(found) < 2:
+        return
+    group = _group(len(heard))
+    state.scales[1, 0] += 1
+    rate = max(1.0 / (state.scales[1, 0] + 10.0), 1e-4)
+    variances = np.maximum(features.astype(np.float64).var(axis=1), 1e-4)
+    state.scales[2] += rate * (variances - state.scales[2])
+    state.scales[0] = np.sqrt(state.scales[2])
+    scores = _score(state, group, features).astype(np.float64)
+    errors = np.exp(scores - scores.max())
+    errors /= errors.sum()
+    errors[target] -= 1
+    weight = min(value, 1.0) / (1.0 + events / cells.user_damping)
+    slopes = features.astype(np.float64) @ errors * weight / state.scales[0]
+    for part in (0, group):
+        state.squares[part] += slopes**2
+        state.stacker[part] -= cells.learning_rate * slopes / np.sqrt(ADAGRAD_START + state.squares[part])

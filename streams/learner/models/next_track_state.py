@@ -1,0 +1,200 @@
+"""The arrays of `next_track`, shared by the compiled and the numpy form of its loops."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Rows = NDArray[np.int32]
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+
+WAYS = 16
+"""A neighbour can be in so many places of a row; their ids fill one cache line."""
+FORWARD, BACKWARD, WIDE = 0, 1, 2
+"""Columns of weights: played after the item, played before it, both with the wide lag kernel."""
+SUMS = 8
+"""Sums over the history's neighbours that a candidate collects."""
+FEATURES = 15
+LOGARITHMS = 10
+"""The first features are logarithms."""
+LOG_OFFSET = 1e-3
+CUT_WIDE = 0.3
+GROUPS = 4
+"""Histories of less than 6, 15, 40, and more events have weights of their own beside the shared ones."""
+ADAGRAD_START = 1e-3
+NEWEST = 4096
+"""Events of a history that are read at most."""
+POOL = 40
+"""Popular items, and items popular of late, that are always candidates."""
+
+
+@dataclass(frozen=True, slots=True)
+class NextTrackSettings:
+    """The settings; the defaults are for any log.
+
+    Attributes
+    ----------
+    neighbours : int
+        Kept of an item; a multiple of `WAYS`.
+    lags : int
+        How many earlier events an event links to.
+    anchors : int
+        How many of a history's last liked items bring candidates.
+    candidates : int
+        Left for the stacker.
+    half_life, recent_half_life : int
+        In events, of weights and of what is popular of late.
+    near_lag, wide_lag, near_rank, wide_rank : float
+        Exponents of the kernels over lags (when learning) and ranks (when serving).
+    learning_rate : float
+    user_damping : float
+        A user with m events counts 1 / (1 + m / user_damping) in the stacker.
+    trained_fully : int
+        Events that the stacker learns from before it takes a sample.
+    least_share : float
+        Of the events that the stacker learns from in the end.
+    most_items, most_users, most_events : int
+        Kept; the lightest items and the users longest away are forgotten first.
+    """
+
+    neighbours: int = 128
+    lags: int = 30
+    anchors: int = 60
+    candidates: int = 256
+    half_life: int = 300_000
+    recent_half_life: int = 3_000
+    near_lag: float = 1.0
+    wide_lag: float = 0.3
+    near_rank: float = 1.2
+    wide_rank: float = 0.3
+    learning_rate: float = 0.05
+    user_damping: float = 20.0
+    trained_fully: int = 50_000
+    least_share: float = 0.0625
+    most_items: int = 200_000
+    most_users: int = 1_000_000
+    most_events: int = 1 << 22
+
+
+DEFAULTS = NextTrackSettings()
+
+
+class State(NamedTuple):
+    """All that is learned; n items, u users, a ring of e events.
+
+    Attributes
+    ----------
+    neighbours : ndarray of int32, shape (n, K)
+        Item rows; -1 in free places.
+    weights : ndarray of float32, shape (n, K, 3)
+        With forward decay: an event weighs 2 ** (events since `clock[2]` / half-life).
+    plays, recent : ndarray of float64, shape (n,)
+        Liked events of each item with slow and with fast forward decay.
+    damped : ndarray of float32, shape (n,)
+        (plays + 2) ** -0.5 when the item was last played.
+    pool : ndarray of int32, shape (2 * POOL,)
+    ring_items, ring_values, ring_times, ring_previous : ndarray, shape (e,)
+        The last events, and the user's event before each.
+    user_last, user_events : ndarray of int64, shape (u,)
+    stacker, squares : ndarray of float64, shape (1 + GROUPS, FEATURES)
+        Shared weights and those of each group; Adagrad's sums.
+    scales : ndarray of float64, shape (3, FEATURES)
+        Standard deviations; [1, 0] counts the requests; variances.
+    clock : ndarray of int64, shape (5,)
+        Events learned, items in the pool, where slow and fast decay begin, events that trained the stacker.
+    """
+
+    neighbours: Rows
+    weights: Floats
+    plays: Doubles
+    recent: Doubles
+    damped: Floats
+    pool: Rows
+    ring_items: Rows
+    ring_values: Floats
+    ring_times: Ints
+    ring_previous: Ints
+    user_last: Ints
+    user_events: Ints
+    stacker: Doubles
+    squares: Doubles
+    scales: Doubles
+    clock: Ints
+
+
+class Events(NamedTuple):
+    """Events as columns, rows instead of ids; all of shape (n,)."""
+
+    users: Ints
+    items: Rows
+    values: Floats
+    times_ms: Ints
+    trains: NDArray[np.bool_]
+
+
+class Histories(NamedTuple):
+    """Histories one after another, oldest event first; row i is [starts[i], starts[i + 1])."""
+
+    items: Rows
+    values: Floats
+    starts: Ints
+    exclude: bool
+
+
+class Cells(NamedTuple):
+    """Constants of one chunk of events."""
+
+    growth: float
+    recent_growth: float
+    near_lags: Floats
+    wide_lags: Floats
+    near_ranks: Floats
+    wide_ranks: Floats
+    most: int
+    learning_rate: float
+    user_damping: float
+
+
+class Scratch(NamedTuple):
+    """Working memory, of no meaning between calls; `place_of` is -1 everywhere then."""
+
+    place_of: Rows
+    candidates: Rows
+    sums: Floats
+    rough: Floats
+    histogram: Rows
+    features: Floats
+    mantissas: Rows
+    scores: Floats
+    errors: Doubles
+    items: Rows
+    values: Floats
+    same: Rows
+    linked: Rows
+    linked_values: Floats
+
+
+def scratch_for(items: int, settings: NextTrackSettings) -> Scratch:
+    """Return working memory for so many items."""
+    kept = settings.candidates + 2 * POOL
+    return Scratch(
+        place_of=np.full(items, -1, dtype=np.int32),
+        candidates=np.zeros(items, dtype=np.int32),
+        sums=np.zeros((items, SUMS), dtype=np.float32),
+        rough=np.zeros(items, dtype=np.float32),
+        histogram=np.zeros(1 << 12, dtype=np.int32),
+        features=np.zeros((FEATURES, kept), dtype=np.float32),
+        mantissas=np.zeros(kept, dtype=np.int32),
+        scores=np.zeros(kept, dtype=np.float32),
+        errors=np.zeros(kept),
+        items=np.zeros(NEWEST, dtype=np.int32),
+        values=np.zeros(NEWEST, dtype=np.float32),
+        same=np.zeros(NEWEST, dtype=np.int32),
+        linked=np.zeros(settings.lags, dtype=np.int32),
+        linked_values=np.zeros(settings.lags, dtype=np.float32),
+    )
