@@ -153,6 +153,20 @@ Choice = Callable[[Sequence[str]], Mapping[str, int]]
 """Given the names of the columns, says which column is for what."""
 
 
+def places_of(file: str, columns: Mapping[str, str], names: Sequence[str]) -> dict[str, int]:
+    """Return the places of columns by their names.
+
+    Raises
+    ------
+    DatasetError
+        One is not there; the message lists those that are.
+    """
+    for role, column in columns.items():
+        if column not in names:
+            raise DatasetError(f"{file} has no column {column!r} for {role}; it has {', '.join(map(repr, names))}")
+    return {role: list(names).index(column) for role, column in columns.items()}
+
+
 def iter_table(
     source: Source, member: Member, table: Table, choose: Choice, *, about_items: bool = False
 ) -> Iterator[Rows]:

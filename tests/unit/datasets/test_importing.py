@@ -185,7 +185,7 @@ def test_a_name_that_is_taken_is_refused_unless_forced(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "text", "columns", "message"),
     [
-        ("csv", "u,i\na,x\n", {"user": "u", "item": "track"}, "--map item=track: d.csv has no column 'track'; it has"),
+        ("csv", "u,i\na,x\n", {"user": "u", "item": "track"}, "--map: d.csv has no column 'track' for item; it has"),
         ("csv", "", {"user": "u", "item": "i"}, "d.csv is empty: there is nothing to import"),
         ("csv", "u,i\n", {"user": "u", "item": "i"}, "d.csv has no events as csv"),
         ("csv", "u,i\n,x\n", {"user": "u", "item": "i"}, r"all 1 rows were rejected, .*row 2 .*user is empty: ',x'"),
