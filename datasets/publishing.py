@@ -116,10 +116,10 @@ def publish_dataset(
     with _alone(dataset):
         codec, publisher = codec_of(settings), RecordPublisher(settings, linger_ms=20)
         tracks = _publish_catalogue(settings, dataset, codec, publisher)
-        listens = _Listens(dataset.events(), dataset.card.sha256, dataset.card.source)
+        listens = Listens(dataset.events(), dataset.card.sha256, dataset.card.source)
         marks = _Marks(dataset.directory / MARKS, topic_id)
         first = row = marks.read()
-        clock = _Clock(listens.times_ms, speed, row)
+        clock = Clock(listens.times_ms, speed, row)
         while row < len(listens) and not stopping():
             row = _publish_window(publisher, codec, topics.listens.name, listens, row, clock, stopping)
             marks.write(row)
@@ -131,9 +131,9 @@ def _publish_window(
     publisher: RecordPublisher,
     codec: Codec,
     topic: str,
-    listens: _Listens,
+    listens: Listens,
     row: int,
-    clock: _Clock,
+    clock: Clock,
     stopping: StopRequested,
 ) -> int:
     """Publish some listens, and return the first that is not published once all before are acknowledged."""
@@ -151,12 +151,36 @@ def _publish_window(
     return row
 
 
-class _Clock:
-    """Says when a listen is due."""
+class Clock:
+    """Says when a listen is due: the first one now, the others as far from it as they were, by the speed.
 
-    def __init__(self, times_ms: NDArray[np.int64], speed: float | None, first: int) -> None:
-        self._times_ms, self._speed = times_ms, speed
-        self._begun_s = time.monotonic()
+    Parameters
+    ----------
+    times_ms : ndarray of int64
+        Of all listens.
+    speed : float or None
+        None has all of them due at once.
+    first : int
+        The listen that is due now.
+    now_s : callable
+        Seconds, of a clock that never goes back.
+
+    Examples
+    --------
+    >>> clock = Clock(np.array([0, 5_000, 65_000]), 60.0, first=1, now_s=lambda: 7.0)
+    >>> clock.wait_s(1), clock.wait_s(2)
+    (0.0, 1.0)
+    """
+
+    def __init__(
+        self,
+        times_ms: NDArray[np.int64],
+        speed: float | None,
+        first: int,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._times_ms, self._speed, self._now_s = times_ms, speed, now_s
+        self._begun_s = now_s()
         self._begun_ms = int(times_ms[first]) if first < len(times_ms) else 0
 
     def wait_s(self, row: int) -> float:
@@ -164,11 +188,20 @@ class _Clock:
         if self._speed is None:
             return 0.0
         due_s = (int(self._times_ms[row]) - self._begun_ms) / 1000 / self._speed
-        return due_s - (time.monotonic() - self._begun_s)
+        return due_s - (self._now_s() - self._begun_s)
 
 
-class _Listens:
-    """The events of a dataset as listens: what each was is in its fraction."""
+class Listens:
+    """The events of a dataset as listens: what each was is in its fraction.
+
+    Parameters
+    ----------
+    events : Events
+    sha256 : str
+        Of the dataset; event ids begin with it, so that they are the same each time.
+    source : str
+        Who recommended the tracks that the user did not choose.
+    """
 
     def __init__(self, events: Events, sha256: str, source: str) -> None:
         self._events = events
@@ -188,7 +221,7 @@ class _Listens:
         return len(self._positions)
 
     def window_end(self, row: int) -> int:
-        """Return the end of the longest window from a row on that has `OF_A_USER` listens of no user too many."""
+        """Return where a window ends that begins at a row: after `WINDOW` listens, or `OF_A_USER` of one user."""
         users = self._events.users[row : row + WINDOW]
         order = np.argsort(users, kind="stable")
         sorted_users = users[order]
