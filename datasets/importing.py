@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,7 +25,7 @@ from datasets.card import Card, write_card
 from datasets.columns import ABOUT_SCHEMA, STAGED_SCHEMA, convert
 from datasets.formats.registry import Format, find_format
 from datasets.inputs import BLOCK_BYTES, UNREADABLE, Source
-from datasets.model import CARD, ITEMS, KINDS, REJECTED, REJECTED_SCHEMA, USERS, DatasetError
+from datasets.model import CARD, FORMAT, ITEMS, KINDS, REJECTED, REJECTED_SCHEMA, USERS, DatasetError
 from datasets.reading import Dataset, dataset_directory, open_dataset
 from datasets.sorting import Sorter, Tally, content_hash
 
@@ -132,7 +133,7 @@ def import_dataset(
     with _locked(target.parent / f".{name}.importing", name) as work:
         _continue_or_begin(work, request, source)
         rows = _step(work, "read", lambda: _read(work, source, format_, request, progress))
-        _step(work, "sort", lambda: _sort(work, name, request, format_, source, rows, progress))
+        _step(work, "sort", lambda: _sort(work, name, request, format_, rows, progress))
         _put_in_place(work / "dataset", target)
         shutil.rmtree(work, ignore_errors=True)
     return open_dataset(home, name)
@@ -165,7 +166,7 @@ def _locked(work: Path, name: str) -> Iterator[Path]:
 
 def _continue_or_begin(work: Path, request: Request, source: Source) -> None:
     """Keep what an import of the same files has done; remove what another left."""
-    about = {**asdict(request), "size": source.size, "changed": _last_change(source.file)}
+    about = {"format": FORMAT, **asdict(request), "size": source.size, "changed": _last_change(source.file)}
     mark = work / "request.json"
     text = json.dumps(about, sort_keys=True)
     with suppress(OSError):
@@ -181,11 +182,11 @@ def _last_change(path: Path) -> int:
     return max(file.stat().st_mtime_ns for file in files if file.is_file())
 
 
-def _step(work: Path, name: str, run: Callable[[], dict[str, int]]) -> dict[str, int]:
+def _step(work: Path, name: str, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Run a step that has no mark yet; return what it has counted."""
     mark = work / f"{name}.done"
     with suppress(OSError, ValueError):
-        counted: dict[str, int] = json.loads(mark.read_text(encoding="utf-8"))
+        counted: dict[str, Any] = json.loads(mark.read_text(encoding="utf-8"))
         return counted
     counted = run()
     unfinished = mark.with_suffix(".unfinished")
@@ -201,7 +202,7 @@ def _fresh(directory: Path) -> Path:
     return directory
 
 
-def _read(work: Path, source: Source, format_: Format, request: Request, progress: Progress) -> dict[str, int]:
+def _read(work: Path, source: Source, format_: Format, request: Request, progress: Progress) -> dict[str, Any]:
     """Stage the rows that can be events."""
     staged, dataset = _fresh(work / "staged"), _fresh(work / "dataset")
     events, items = _Parts(staged, "events", STAGED_SCHEMA), _Parts(staged, "items", ABOUT_SCHEMA)
@@ -225,7 +226,7 @@ def _read(work: Path, source: Source, format_: Format, request: Request, progres
     if not events.rows:
         why = f": all {rejected:,} rows were rejected, {_first_reason(dataset)}" if rejected else ""
         raise DatasetError(f"{source.path} has no events as {request.source}{why}")
-    return {"events": events.rows, "timed": timed, "rejected": rejected}
+    return {"events": events.rows, "timed": timed, "rejected": rejected, "files": source.opened}
 
 
 def _first_reason(dataset: Path) -> str:
@@ -263,10 +264,9 @@ def _sort(
     name: str,
     request: Request,
     format_: Format,
-    source: Source,
-    rows: Mapping[str, int],
+    rows: Mapping[str, Any],
     progress: Progress,
-) -> dict[str, int]:
+) -> dict[str, Any]:
     """Write all files of the dataset but the rejected rows, which are there."""
     staged, dataset = work / "staged", work / "dataset"
     has_time = rows["timed"] > 0
@@ -279,7 +279,7 @@ def _sort(
     card = Card(
         name=name,
         source=request.source,
-        files=[member.base for member in source.members],
+        files=rows["files"],
         events=tally.events,
         users=users,
         items=items,

@@ -64,6 +64,8 @@ class Source:
         In the order of their names; an archive's in the order of the archive.
     bytes_read : int
         Of all members together, so far.
+    opened : list of str
+        Names of the members that were read.
 
     Raises
     ------
@@ -75,6 +77,7 @@ class Source:
         self.path = path
         self.block_bytes = block_bytes
         self.bytes_read = 0
+        self.opened: list[str] = []
         outer, _, inner = path.partition("!")
         self.file = Path(outer).expanduser()
         if not self.file.exists():
@@ -146,9 +149,11 @@ class Source:
 
     def _member(self, name: str, size: int, opened: Callable[[], Any]) -> Member:
         packed = name.endswith(".gz")
-        return Member(name.removesuffix(".gz"), size, partial(self._open, opened, packed))
+        return Member(name.removesuffix(".gz"), size, partial(self._open, name, opened, packed))
 
-    def _open(self, opened: Callable[[], Any], packed: bool) -> IO[bytes]:
+    def _open(self, name: str, opened: Callable[[], Any], packed: bool) -> IO[bytes]:
+        if (last := name.rpartition("/")[2]) not in self.opened:
+            self.opened.append(last)
         counted = io.BufferedReader(_Counting(opened(), self), 1024 * 1024)
         return gzip.GzipFile(fileobj=counted) if packed else counted  # type: ignore[return-value]
 

@@ -19,8 +19,6 @@ from datasets.inputs import Member, Source
 from datasets.model import DatasetError
 
 MAX_LINE_BYTES = 256 * 1024 * 1024
-_UNIT = "\x1f"
-"""Stands between fields after quotes were taken off."""
 
 Rejected = tuple[int, str, str]
 """Row number, reason and text of a row that is not imported."""
@@ -153,6 +151,20 @@ Choice = Callable[[Sequence[str]], Mapping[str, int]]
 """Given the names of the columns, says which column is for what."""
 
 
+def places_of(file: str, columns: Mapping[str, str], names: Sequence[str]) -> dict[str, int]:
+    """Return the places of columns by their names.
+
+    Raises
+    ------
+    DatasetError
+        One is not there; the message lists those that are.
+    """
+    for role, column in columns.items():
+        if column not in names:
+            raise DatasetError(f"{file} has no column {column!r} for {role}; it has {', '.join(map(repr, names))}")
+    return {role: list(names).index(column) for role, column in columns.items()}
+
+
 def iter_table(
     source: Source, member: Member, table: Table, choose: Choice, *, about_items: bool = False
 ) -> Iterator[Rows]:
@@ -180,10 +192,7 @@ def header_of(line: str, table: Table) -> list[str]:
 
 
 def _rows(file: str, block: Block, table: Table, width: int, columns: Mapping[str, int], *, about_items: bool) -> Rows:
-    lines, delimiter = block.lines, table.delimiter
-    if table.quoted and pc.any(quotes := pc.match_substring(lines, '"')).as_py():
-        lines, delimiter = _without_quotes(lines, quotes, delimiter), _UNIT
-    parts = pc.split_pattern(lines, delimiter)
+    parts = _fields_of(block.lines, table)
     widths = pc.fill_null(pc.list_value_length(parts), 0).to_numpy()
     good = np.flatnonzero(widths == width)
     starts = parts.offsets.to_numpy()[:-1][good]
@@ -205,18 +214,22 @@ def _rows(file: str, block: Block, table: Table, width: int, columns: Mapping[st
     )
 
 
-def _without_quotes(lines: pa.StringArray, quotes: pa.BooleanArray, delimiter: str) -> pa.StringArray:
-    """Return the lines with `_UNIT` between fields; one whose quotes do not close becomes null.
+def _fields_of(lines: pa.StringArray, table: Table) -> pa.ListArray:
+    """Return the fields of each line; null where quotes do not close.
 
     Lines with quotes go through `csv` one by one, so that a stray quote reaches no other line.
     """
-    plain = pc.replace_substring(lines, delimiter, _UNIT)
-    unquoted = [_fields_joined(line, delimiter) for line in lines.filter(quotes).to_pylist()]
-    return pc.replace_with_mask(plain, quotes, pa.array(unquoted, pa.string()))
+    if not table.quoted or not pc.any(quotes := pc.match_substring(lines, '"')).as_py():
+        return pc.split_pattern(lines, table.delimiter)
+    plain = pc.split_pattern(lines.filter(pc.invert(quotes)), table.delimiter)
+    quoted = [_fields_in_quotes(line, table.delimiter) for line in lines.filter(quotes).to_pylist()]
+    both = pa.concat_arrays([plain, pa.array(quoted, plain.type)])
+    places = np.argsort(quotes.to_numpy(zero_copy_only=False), kind="stable")  # plain lines first, as in `both`
+    return both.take(pa.array(np.argsort(places)))
 
 
-def _fields_joined(line: str, delimiter: str) -> str | None:
+def _fields_in_quotes(line: str, delimiter: str) -> list[str] | None:
     try:
-        return _UNIT.join(next(csv.reader([line], delimiter=delimiter, strict=True)))
+        return next(csv.reader([line], delimiter=delimiter, strict=True))
     except (csv.Error, StopIteration):
         return None

@@ -56,13 +56,13 @@ class Outcome:
 
 
 class Stopwatch:
-    """Time spent on learning and on serving in the second half of a run: the first has imports and warming up in it."""
+    """CPU time of learning and of serving in the second half of a run: the first has imports and warming up in it."""
 
     def __init__(self) -> None:
         self.learn_ns = self.serve_ns = self.learned = self.served = 0
 
     def figures(self) -> dict[str, float]:
-        """Return µs an event."""
+        """Return µs of CPU an event and a list."""
         return {
             "learn_us": self.learn_ns / 1000 / max(self.learned, 1),
             "serve_us": self.serve_ns / 1000 / max(self.served, 1),
@@ -89,7 +89,7 @@ def _lists(ranker: OnlineRanker, plan: Plan, k: int) -> tuple[NDArray[np.int32],
     """Ask all questions of a plan and have all its events learned; lists of shape (q, k)."""
     events, bounds, asked = plan.log.events, plan.batches.tolist(), plan.asked_before.tolist()
     lists = np.full((len(plan.ask_users), k), NO_TRACK, dtype=np.int32)
-    watch, clock = Stopwatch(), time.perf_counter_ns
+    watch, clock = Stopwatch(), time.process_time_ns
     begin, batches = 0, len(bounds) - 1
     half_asked, half_learned = len(lists) // 2, events.size // 2
     for batch in range(batches + 1):

@@ -23,7 +23,7 @@ from evaluation.run import METRICS
 
 LEGEND = (
     "cov.: share of the catalogue that is recommended; nov.: mean self-information in bits;",
-    "pop.: mean percentile by popularity; learn, serve: µs an event and a list; MiB: growth of memory",
+    "pop.: mean percentile by popularity; learn, serve: µs of CPU an event, a list; MiB: growth of memory",
 )
 LEAST_TARGETS = 100
 """A point of a curve with fewer is left out."""

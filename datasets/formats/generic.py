@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datasets.inputs import Member, Source
-from datasets.lines import Rejected, Rows, Table, iter_blocks, iter_table
+from datasets.lines import Rejected, Rows, Table, iter_blocks, iter_table, places_of
 from datasets.model import DatasetError
 
 DELIMITERS = (",", "\t", ";", "|")
@@ -24,23 +24,9 @@ def read_csv(source: Source, columns: Mapping[str, str]) -> Iterator[Rows]:
     with member.open() as stream:
         header = stream.readline().decode("utf-8", errors="replace")
     delimiter = max(DELIMITERS, key=header.count)
-    yield from iter_table(source, member, Table(delimiter, quoted=True), partial(choose, member.name, columns))
-
-
-def choose(file: str, columns: Mapping[str, str], names: Sequence[str]) -> dict[str, int]:
-    """Return the places of columns that the user has named.
-
-    Raises
-    ------
-    DatasetError
-        One is not there; the message lists those that are.
-    """
-    for role, column in columns.items():
-        if column not in names:
-            raise DatasetError(
-                f"--map {role}={column}: {file} has no column {column!r}; it has {', '.join(map(repr, names))}"
-            )
-    return {role: list(names).index(column) for role, column in columns.items()}
+    yield from iter_table(
+        source, member, Table(delimiter, quoted=True), partial(places_of, f"--map: {member.name}", columns)
+    )
 
 
 def read_parquet(source: Source, columns: Mapping[str, str]) -> Iterator[Rows]:
@@ -61,7 +47,7 @@ def parquet_rows(source: Source, member: Member, columns: Mapping[str, str]) -> 
             file = pq.ParquetFile(stream)
         except pa.ArrowInvalid as error:
             raise DatasetError(f"{member.name} is not a Parquet file: {error}") from error
-        choose(member.name, columns, file.schema_arrow.names)
+        places_of(member.name, columns, file.schema_arrow.names)
         number = 1
         wanted = list(dict.fromkeys(columns.values()))
         for batch in file.iter_batches(max(source.block_bytes // 64, 1), columns=wanted):

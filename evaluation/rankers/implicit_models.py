@@ -77,6 +77,6 @@ class ItemKnn(ImplicitRanker):
 
     def scores(self, users: Ints, heard: sparse.csr_matrix) -> NDArray[np.float32]:
         """Add the similarities to a user's items."""
-        scores = (heard @ self.model.similarity).toarray().astype(np.float32)
+        scores: NDArray[np.float32] = (heard @ self.model.similarity).toarray().astype(np.float32)
         scores[scores <= 0] = -np.inf  # no neighbour of anything
         return scores

@@ -26,7 +26,7 @@ def search(catalogue: Catalogue, words: str, most: int = 12) -> list[Track]:
     --------
     >>> catalogue = {7: Track(7, "Kanye West", None, None, "Stronger")}
     >>> search(catalogue, "kanye strong"), search(catalogue, "weaker")
-    ([Track(track=7, artist='Kanye West', album=None, genre=None, title='Stronger')], [])
+    ([Track(track=7, artist='Kanye West', album=None, genre=None, title='Stronger', external_id=None)], [])
     """
     wanted = words.casefold().split()
     found: list[Track] = []
