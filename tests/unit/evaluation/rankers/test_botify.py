@@ -1,0 +1,55 @@
+"""Botify's own recommenders run with the code that serves, and without what the user has heard."""
+
+from __future__ import annotations
+
+import pytest
+
+from evaluation.errors import EvaluationError, MissingPeerError
+from evaluation.evaluate import Job, replays
+from evaluation.log import Log
+from evaluation.protocols import Terms
+from evaluation.ranker import Setup
+from evaluation.rankers.registry import check_name, ranker_of
+from tests.unit.evaluation.logs import random_log, reported
+
+NAMES = ("random", "toppop", "i2i_stream", "fism", "rerank", "ease")
+
+
+def job(name: str, log: Log, terms: Terms, refresh: int = 20) -> Job:
+    return Job(name, log, terms, range(1), refresh)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("protocol", ["prequential", "leave-last-out"])
+def test_every_recommender_keeps_the_rules(name: str, protocol: str) -> None:
+    (outcome,) = replays(job(name, random_log(), Terms(protocol=protocol)))
+    assert outcome.reported.any()
+
+
+def test_popular_items_are_found_by_popularity() -> None:
+    log = random_log(items=200, events=2_000)
+    toppop, random = (reported(replays(job(name, log, Terms()))[0]) for name in ("toppop", "random"))
+    assert toppop > 2 * random
+
+
+def test_the_same_seed_gives_the_same_lists() -> None:
+    one, other = (replays(job("i2i_stream", random_log(), Terms()))[0] for _ in range(2))
+    assert one.metrics["NDCG"].tolist() == other.metrics["NDCG"].tolist()
+
+
+def test_a_recommender_that_cannot_rank_is_refused() -> None:
+    with pytest.raises(
+        EvaluationError, match=r"'contextual' draws single tracks .* to be evaluated are random, toppop"
+    ):
+        check_name("contextual")
+
+
+def test_an_unknown_name_is_refused() -> None:
+    with pytest.raises(EvaluationError, match="'guess' is not known; there are next_track, random"):
+        ranker_of("guess", Setup(1, 1, (), 1))
+
+
+def test_a_peer_without_its_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evaluation.rankers.registry.find_spec", lambda name: None)
+    with pytest.raises(MissingPeerError, match=r"als needs the package implicit: pip install 'botify\[peers\]'"):
+        check_name("als")

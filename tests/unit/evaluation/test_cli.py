@@ -1,0 +1,79 @@
+"""The command, from a CSV file to table, JSON and pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from datasets.importing import Request, import_dataset
+from evaluation.cli import evaluate
+from tests.unit.evaluation.logs import random_log
+
+app = typer.Typer()
+app.command()(evaluate)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data directory with a dataset of ratings."""
+    monkeypatch.setenv("BOTIFY_HOME", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "120")
+    events = random_log().events
+    rows = zip(
+        *(column.tolist() for column in (events.users, events.items, events.fractions, events.times_ms)), strict=True
+    )
+    lines = [f"{user},{item},{1 + 4 * fraction:.0f},{time_ms // 1000}" for user, item, fraction, time_ms in rows]
+    (tmp_path / "ratings.csv").write_text("\n".join(["user,item,stars,time", *lines]) + "\n", encoding="utf-8")
+    columns = {"user": "user", "item": "item", "rating": "stars", "time": "time"}
+    import_dataset(tmp_path, "ratings", Request("csv", str(tmp_path / "ratings.csv"), columns))
+    return tmp_path
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def test_a_dataset_is_evaluated(home: Path) -> None:
+    file, plots = home / "figures.json", home / "plots"
+    result = run(
+        "ratings", "--recommenders", "toppop,ease", "--baseline", "toppop", "--seeds", "2",
+        "--json", str(file), "--plots", str(plots),
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "test figures by prequential, second half; mean of 2 replays" in result.output
+    assert "ease (untuned)" in result.output
+    assert sorted(path.name for path in plots.iterdir()) == [
+        "ratings-prequential-history.png", "ratings-prequential-learning.png",
+    ]  # fmt: skip
+    figures = json.loads(file.read_text())
+    assert (figures["positive"], figures["figures"], figures["baseline"]) == (0.75, "test", "toppop")
+    toppop, ease = figures["recommenders"]
+    assert toppop["differences"] == {}
+    difference = ease["metrics"]["recall"]["mean"] - toppop["metrics"]["recall"]["mean"]
+    assert ease["differences"]["recall"]["value"] == pytest.approx(difference)
+
+
+def test_validation_figures_say_so_and_settings_take_untuned_away(home: Path) -> None:
+    result = run("ratings", "--recommenders", "ease", "--seeds", "1", "--validation", "--set", "ease.l2=10")
+    assert result.exit_code == 0, result.output
+    assert "validation figures by prequential" in result.output
+    assert "test figures" not in result.output
+    assert "untuned" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--recommenders", "indexed"], "'indexed' draws single tracks"),
+        (["--recommenders", ","], "name at least one"),
+        (["--recommenders", "toppop", "--set", "ease.l2=1"], "is of none of the recommenders toppop"),
+        (["--recommenders", "ease", "--set", "ease.l2=x"], "is not of the form peer.name=number"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_first(home: Path, arguments: list[str], message: str) -> None:
+    result = run("ratings", *arguments)
+    assert message in str(result.exception)

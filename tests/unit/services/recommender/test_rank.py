@@ -1,0 +1,96 @@
+"""`rank` goes by the same values as `recommend`: its first tracks are those that are answered."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from schemas.events import Track
+from schemas.models import model_of
+from services.recommender.candidates import graph_of
+from services.recommender.catalogue import Catalogue
+from services.recommender.factors import factors_of
+from services.recommender.item_to_item import BEST
+from services.recommender.lists import NO_LISTS
+from services.recommender.protocol import NO_ANSWER, Batch, Ranker
+from services.recommender.random_tracks import RandomTracks
+from services.recommender.registry import RecommenderFactory, RecommenderInputs
+from streams.learner.models.factors import FactorModel
+from streams.learner.models.item_graph import ItemGraph
+from streams.learner.sessions import FinishedSession
+from tests.unit.services.recommender.recommending import batch_of, state_of
+
+TRACKS = {id_: Track(id_, f"artist {id_ % 5}", None, "jazz" if id_ % 2 else "rock", "x") for id_ in range(10, 40)}
+HEARD = [(10, 1.0), (12, 0.9), (14, 0.8)]
+N = 500
+
+
+@pytest.fixture(scope="module")
+def rankers() -> dict[str, Ranker]:
+    generator = np.random.default_rng(0)
+    sessions = [
+        FinishedSession(generator.permutation(30)[:8] + 10, generator.random(8).astype(np.float32)) for _ in range(300)
+    ]
+    graph, factors = ItemGraph(TRACKS), FactorModel(TRACKS)
+    for model in (graph, factors):
+        model.learn(sessions)
+    served_graph = graph_of(model_of("i2i_stream", 1, graph.snapshot(), 0))
+    served_factors = factors_of(model_of("fism", 1, factors.snapshot(), 0))
+    inputs = RecommenderInputs(
+        top=lambda: np.array([11, 13, 10]),
+        neighbours=lambda: NO_LISTS,
+        user_lists=lambda: NO_LISTS,
+        factors=lambda: served_factors,
+        graph=lambda: served_graph,
+        policy_results=dict,
+    )
+    made = RecommenderFactory().make(Catalogue(TRACKS.values()), inputs)
+    return {one.name: one for one in made if hasattr(one, "rank")}  # type: ignore[misc]
+
+
+def asked(n: int = N) -> Batch:
+    return batch_of(n, *HEARD[-1], state_of(HEARD), position=len(HEARD) - 1)
+
+
+def test_these_can_rank(rankers: dict[str, Ranker]) -> None:
+    assert list(rankers) == ["random", "toppop", "i2i_stream", "fism", "rerank"]
+
+
+@pytest.mark.parametrize("name", ["fism", "rerank"])
+def test_the_first_is_what_is_answered_without_exploring(rankers: dict[str, Ranker], name: str) -> None:
+    answered = Counter(rankers[name].recommend(asked()).tracks.tolist())
+    ranking = rankers[name].rank(asked(1), 5)
+    assert answered.most_common(1)[0] == (ranking.tracks[0, 0], max(answered.values()))
+    assert answered.most_common(1)[0][1] > 0.9 * N
+    assert (np.diff(ranking.scores[0]) <= 0).all()
+
+
+def test_i2i_stream_answers_with_its_first(rankers: dict[str, Ranker]) -> None:
+    ranking = rankers["i2i_stream"].rank(asked(1), BEST)
+    assert set(rankers["i2i_stream"].recommend(asked()).tracks.tolist()) == set(ranking.tracks[0].tolist())
+
+
+@pytest.mark.parametrize("name", ["i2i_stream", "fism", "rerank"])
+def test_nothing_heard_and_nothing_twice(rankers: dict[str, Ranker], name: str) -> None:
+    tracks = rankers[name].rank(asked(3), 40).tracks
+    there = tracks[0][tracks[0] != NO_ANSWER].tolist()
+    assert len(there) == len(set(there)) > 5
+    assert not set(there) & {track for track, _ in HEARD}
+    assert (tracks == tracks[0]).all()
+
+
+def test_toppop_ranks_the_top_in_its_order(rankers: dict[str, Ranker]) -> None:
+    assert rankers["toppop"].rank(asked(1), 4).tracks.tolist() == [[11, 13, 10, NO_ANSWER]]
+
+
+@pytest.mark.parametrize("k", [3, 10, 50])
+def test_random_ranks_different_tracks_evenly(k: int) -> None:
+    tracks = RandomTracks(Catalogue(TRACKS.values())).rank(asked(3_000), k).tracks
+    there = tracks[:, : min(k, len(TRACKS))]
+    assert (np.diff(np.sort(there, axis=1)) > 0).all()
+    assert (tracks[:, len(TRACKS) :] == NO_ANSWER).all()
+    counts = np.bincount(there[:, 0])[10:]
+    assert counts.min() > 60
+    assert len(counts) == len(TRACKS)
