@@ -22,8 +22,9 @@ from evaluation.ranker import UNTUNED
 from evaluation.run import METRICS
 
 LEGEND = (
-    "cov.: share of the catalogue that is recommended; nov.: mean self-information in bits;",
-    "pop.: mean percentile by popularity; learn, serve: µs of CPU an event, a list; MiB: growth of memory",
+    "cov.: share of the catalogue recommended; nov.: mean self-information, bits;",
+    "pop.: mean percentile by popularity; learn, serve: µs of CPU an event, a list;",
+    "MiB: growth of memory",
 )
 LEAST_TARGETS = 100
 """A point of a curve with fewer is left out."""
@@ -80,7 +81,7 @@ def notes_of(terms: Terms, seeds: int) -> list[str]:
     shown = "" if terms.protocol != "prequential" else ", second half"
     return [
         f"{part} figures by {terms.protocol}{shown}; mean of {seeds} {'replay' if seeds == 1 else 'replays'}",
-        f"±: standard error, clustered by user; in brackets: {CONFIDENCE:.0%} interval, paired bootstrap over users",
+        f"±: standard error by user; brackets: {CONFIDENCE:.0%} interval, paired bootstrap by user",
         f"right: fraction ≥ {terms.positive:g}{'' if terms.repeats else ' and new to the user'}; full ranking",
         f"micro-batches of up to {terms.micro_batch} events",
     ]

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from analytics.errors import AnalyticsError
-from analytics.offline.off_policy import Decisions, PolicyValue, doubly_robust, ips, snips
+from analytics.offline.off_policy import Decisions, Interval, PolicyValue, doubly_robust, ips, snips
 
 Floats = NDArray[np.float64]
 ACTIONS, CONTEXTS = 8, 20
@@ -108,3 +108,15 @@ def test_lengths_that_differ_and_policies_that_never_meet_are_refused() -> None:
         Decisions(np.ones(2), np.ones(1), np.ones(1))
     with pytest.raises(AnalyticsError, match="none of the logged"):
         snips(Decisions(np.ones(2), np.ones(2), np.zeros(2)))
+
+
+def test_intervals_of_rare_rewards_cover_better_when_they_are_corrected_for_skewness() -> None:
+    generator, covered = np.random.default_rng(5), dict.fromkeys(Interval, 0)
+    for _ in range(400):
+        weights = generator.choice([0.5, 4.0], 1_500, p=[6 / 7, 1 / 7])  # with a mean of 1
+        log = Decisions((generator.random(1_500) < 0.03).astype(float), np.full(1_500, 1 / 8), weights / 8)
+        for interval in Interval:
+            _, lower, upper, _ = ips(log, interval=interval)
+            covered[interval] += lower <= 0.03 <= upper
+    assert covered[Interval.T] < 0.935 * 400
+    assert 0.93 * 400 < covered[Interval.SKEWED] < 0.985 * 400

@@ -12,7 +12,7 @@ from evaluation.ranker import Setup
 from evaluation.rankers.registry import check_name, ranker_of
 from tests.unit.evaluation.logs import random_log, reported
 
-NAMES = ("random", "toppop", "i2i_stream", "fism", "rerank", "ease")
+NAMES = ("next_track", "random", "toppop", "i2i_stream", "fism", "rerank", "ease")
 
 
 def job(name: str, log: Log, terms: Terms, refresh: int = 20) -> Job:

@@ -34,7 +34,9 @@ def test_a_peer_keeps_the_rules(name: str) -> None:
 def test_a_peer_finds_the_rest_of_a_block(name: str) -> None:
     _skip_without_package(name)
     terms = Terms(protocol="leave-last-out", k=3)
-    assert reported(replays(Job(name, blocks_log(), terms, range(1)))[0]) > 0.8  # three of a block are left
+    assert (
+        reported(replays(Job(name, blocks_log(), terms, range(1)))[0]) > 0.5
+    )  # three of a block are left, of 64 items
 
 
 def _skip_without_package(name: str) -> None:
