@@ -6,9 +6,9 @@ One pass, event by event. An *item graph* keeps for every item its neighbours: w
     near += value · value' / l        wide += value · value' / l ** 0.3
 
 `near` is kept by direction. *Candidates* are the neighbours of the user's last items, and what is popular. A *stacker*,
-a softmax over the candidates that is linear in their features, learns online which features say what is played: shared
-weights and others by length of the history, by Adagrad (Duchi, Hazan and Singer, JMLR 2011). Features are logarithms of
-sums over the history, so the stacker also learns how much popularity is divided out.
+a softmax over the candidates, learns online which features say what is played, by Adagrad (Duchi, Hazan and Singer,
+JMLR 2011): linear weights, shared and by length of the history, and a layer of hidden units. Most features are
+logarithms of sums over the history, so the stacker also learns how much popularity is divided out.
 
 Events of one user at the same instant have no order: none of them predicts another. A time of 0 is unknown.
 
@@ -23,19 +23,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from core.keyed_random import mix, uniform
 from streams.learner.models.next_track_state import (
+    BY_EVENT,
+    BY_ITEM,
+    BY_USER,
     DEFAULTS,
-    FEATURES,
-    GROUPS,
     NEWEST,
     POOL,
-    WAYS,
     Cells,
     Events,
     Floats,
@@ -45,15 +45,14 @@ from streams.learner.models.next_track_state import (
     Rows,
     Scratch,
     State,
+    empty_state,
     scratch_for,
 )
-from streams.learner.models.tables import all_but_an_eighth, pack, unpack
+from streams.learner.models.tables import RowTable, pack, unpack
 
 CHUNK = 512
 """Events between two renewals of what changes slowly: decay, popular items, what is forgotten."""
 POOL_EVERY = 2048
-FIRST_WEIGHTS = np.array([0.3, 0.1, 0.3, 0.2, 0.1, 0.0, 0.0, 0.1, -0.3, 0.1, 0.1, 0.2, 0.1, 0.0, 0.0])
-"""Of the features in units of their standard deviation, before anything is learned."""
 _RESCALE_AT = 40.0
 """Doublings after which forward decay starts again from 1."""
 NO_TRACK = -1
@@ -118,7 +117,7 @@ class NextTrack:
         self._run = loops() if run is None else run
         self._items = RowTable()
         self._users = RowTable()
-        self._state = _empty(settings)
+        self._state = empty_state(settings, seed=seed)
         self._scratch = scratch_for(0, settings)
 
     @property
@@ -208,8 +207,8 @@ class NextTrack:
         """Return the whole state."""
         about = {"settings": asdict(self._settings), "seed": self._seed}
         ids = {"item_ids": self._items.ids, "user_ids": self._users.ids}
-        sizes = dict.fromkeys(_BY_ITEM, len(self._items.ids))
-        sizes |= dict.fromkeys(_BY_USER, len(self._users.ids)) | dict.fromkeys(_BY_EVENT, self.events)
+        sizes = dict.fromkeys(BY_ITEM, len(self._items.ids))
+        sizes |= dict.fromkeys(BY_USER, len(self._users.ids)) | dict.fromkeys(BY_EVENT, self.events)
         return pack(about, ids | {name: array[: sizes.get(name)] for name, array in self._state._asdict().items()})
 
     @classmethod
@@ -266,7 +265,6 @@ class NextTrack:
             wide_ranks=(ranks**-settings.wide_rank).astype(np.float32),
             most=settings.candidates,
             learning_rate=settings.learning_rate,
-            user_damping=settings.user_damping,
         )
 
     def _renew(self) -> None:
@@ -291,11 +289,9 @@ class NextTrack:
             state.clock[1] = len(pool)
 
     def _forget_items(self) -> None:
-        """Forget an eighth of the items: those with the fewest plays, decayed."""
+        """Forget the items with the fewest plays, decayed, so that room is left for an eighth."""
         state, used = self._state, len(self._items.ids)
-        worth = np.where(self._items.ids >= 0, state.plays[:used], -1.0)
-        gone = np.ones(used, dtype=np.bool_)
-        gone[all_but_an_eighth(worth)] = False
+        gone = _all_but(np.where(self._items.ids >= 0, state.plays[:used], -1.0), self._settings.most_items * 7 // 8)
         state.weights[:used][gone] = 0
         state.neighbours[:used][gone] = -1
         lost = gone[state.neighbours[:used]] & (state.neighbours[:used] >= 0)
@@ -307,10 +303,9 @@ class NextTrack:
         self._items.free(np.flatnonzero(gone))
 
     def _forget_users(self) -> None:
-        """Forget an eighth of the users: those whose last event is longest ago."""
+        """Forget the users whose last event is longest ago, so that room is left for an eighth."""
         used = len(self._users.ids)
-        gone = np.ones(used, dtype=np.bool_)
-        gone[all_but_an_eighth(self._state.user_last[:used].astype(np.float64))] = False
+        gone = _all_but(self._state.user_last[:used], self._settings.most_users * 7 // 8)
         self._state.user_last[:used][gone] = -1
         self._state.user_events[:used][gone] = 0
         self._users.free(np.flatnonzero(gone))
@@ -320,10 +315,10 @@ class NextTrack:
         state, items, users = self._state, len(self._items.ids), len(self._users.ids)
         if items > len(state.plays):
             size = max(1024, 2 * items)
-            grown = _empty(self._settings, size)
-            for name in _BY_ITEM:
+            grown = empty_state(self._settings, size)
+            for name in BY_ITEM:
                 getattr(grown, name)[: len(state.plays)] = getattr(state, name)
-            state = state._replace(**{name: getattr(grown, name) for name in _BY_ITEM})
+            state = state._replace(**{name: getattr(grown, name) for name in BY_ITEM})
             self._scratch = scratch_for(size, self._settings)
         if users > len(state.user_last):
             more = max(1024, 2 * users) - len(state.user_last)
@@ -334,100 +329,15 @@ class NextTrack:
         if (events := min(self.events + CHUNK, self._settings.most_events)) > len(state.ring_items):
             # The ring's places are numbers of events modulo its size, which is final before it wraps.
             more = min(2 * events, self._settings.most_events) - len(state.ring_items)
-            state = state._replace(**{name: np.pad(getattr(state, name), (0, more)) for name in _BY_EVENT})
+            state = state._replace(**{name: np.pad(getattr(state, name), (0, more)) for name in BY_EVENT})
         self._state = state
 
 
-class RowTable:
-    """Rows of ids; a freed row is given to a later id, the lowest first.
-
-    Parameters
-    ----------
-    ids : ndarray of int64, optional
-        Of each row; -1 for a free one.
-
-    Examples
-    --------
-    >>> table = RowTable()
-    >>> table.rows_for(np.array([7, 9, 7])).tolist()
-    [0, 1, 0]
-    >>> table.free(np.array([0]))
-    >>> table.rows_for(np.array([5])).tolist(), table.rows_of(np.array([7, 9])).tolist(), len(table)
-    ([0], [-1, 1], 2)
-    """
-
-    def __init__(self, ids: Ints | None = None) -> None:
-        self._ids: list[int] = [] if ids is None else ids.tolist()
-        self._rows = {name: row for row, name in enumerate(self._ids) if name >= 0}
-        self._free = [row for row, name in enumerate(self._ids) if name < 0][::-1]
-        self._array = np.array(self._ids, dtype=np.int64)
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    @property
-    def ids(self) -> Ints:
-        """Id of each row; -1 for a free one."""
-        if len(self._array) != len(self._ids):
-            self._array = np.array(self._ids, dtype=np.int64)
-        return self._array
-
-    def rows_of(self, ids: Ints) -> Ints:
-        """Return the row of each id; -1 for one that is not there."""
-        return np.array([self._rows.get(name, -1) for name in ids.tolist()], dtype=np.int64)
-
-    def rows_for(self, ids: Ints) -> Ints:
-        """Return the row of each id; a new id gets one."""
-        asked = ids.tolist()
-        found = list(map(self._rows.get, asked))
-        if None in found:
-            for name in asked:
-                if name not in self._rows:
-                    self._rows[name] = self._take(name)
-            found = [self._rows[name] for name in asked]
-        return np.array(found, dtype=np.int64)
-
-    def free(self, rows: Ints) -> None:
-        """Forget the ids of these rows."""
-        for row in rows.tolist():
-            if self._ids[row] >= 0:
-                del self._rows[self._ids[row]]
-                self._ids[row] = -1
-                self._free.append(row)
-        self._free.sort(reverse=True)
-        self._array = np.array(self._ids, dtype=np.int64)
-
-    def _take(self, name: int) -> int:
-        if self._free:
-            row = self._free.pop()
-            self._ids[row] = name
-            self._array[row] = name
-            return row
-        self._ids.append(name)
-        return len(self._ids) - 1
-
-
-def _empty(settings: NextTrackSettings, items: int = 0) -> State:
-    if settings.neighbours % WAYS:
-        raise ValueError(f"{settings.neighbours} neighbours are not a multiple of {WAYS}")
-    return State(
-        neighbours=np.full((items, settings.neighbours), -1, dtype=np.int32),
-        weights=np.zeros((items, settings.neighbours, 3), dtype=np.float32),
-        plays=np.zeros(items),
-        recent=np.zeros(items),
-        damped=np.zeros(items, dtype=np.float32),
-        pool=np.zeros(2 * POOL, dtype=np.int32),
-        ring_items=np.zeros(0, dtype=np.int32),
-        ring_values=np.zeros(0, dtype=np.float32),
-        ring_times=np.zeros(0, dtype=np.int64),
-        ring_previous=np.zeros(0, dtype=np.int64),
-        user_last=np.zeros(0, dtype=np.int64),
-        user_events=np.zeros(0, dtype=np.int64),
-        stacker=np.concatenate([FIRST_WEIGHTS[None], np.zeros((GROUPS, FEATURES))]),
-        squares=np.zeros((1 + GROUPS, FEATURES)),
-        scales=np.concatenate([np.ones((1, FEATURES)), np.zeros((1, FEATURES)), np.ones((1, FEATURES))]),
-        clock=np.zeros(5, dtype=np.int64),
-    )
+def _all_but(worth: NDArray[Any], kept: int) -> NDArray[np.bool_]:
+    """Mark all rows but those worth most; of equals the earlier one stays."""
+    left: NDArray[np.bool_] = np.ones(len(worth), dtype=np.bool_)
+    left[np.argsort(-worth, kind="stable")[:kept]] = False
+    return left
 
 
 def _pool(plays: NDArray[np.float64], recent: NDArray[np.float64]) -> Rows:
@@ -444,8 +354,3 @@ def _best(worth: NDArray[np.float64], n: int) -> Ints:
     threshold = np.partition(worth, len(worth) - n)[len(worth) - n]
     rows = np.flatnonzero(worth >= threshold)
     return rows[np.argsort(-worth[rows], kind="stable")][:n]
-
-
-_BY_ITEM = ("neighbours", "weights", "plays", "recent", "damped")
-_BY_USER = ("user_last", "user_events")
-_BY_EVENT = ("ring_items", "ring_values", "ring_times", "ring_previous")

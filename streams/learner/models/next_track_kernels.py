@@ -13,12 +13,18 @@ from numba import njit
 
 from streams.learner.models.next_track_state import (
     ADAGRAD_START,
+    ADAGRAD_START_HIDDEN,
     BACKWARD,
+    BIAS,
+    CONTEXT,
     CUT_WIDE,
     FEATURES,
     FORWARD,
+    HIDDEN,
+    LEAK,
     LOG_OFFSET,
     LOGARITHMS,
+    NEGLIGIBLE,
     SUMS,
     WAYS,
     WIDE,
@@ -38,9 +44,10 @@ def learn_events(state: State, events: Events, cells: Cells, scratch: Scratch) -
     """Learn from one chunk of events, in order: the stacker from chosen ones, the graph from all."""
     for at in range(len(events.items)):
         user, item, value = events.users[at], events.items[at], events.values[at]
-        known, used, same = _recall(state, user, events.times_ms[at], scratch)
-        if events.trains[at] and value > 0:
-            _train(state, item, value, known, same, state.user_events[user], cells, scratch)
+        trains = events.trains[at] and value > 0
+        known, used, same = _recall(state, user, events.times_ms[at], trains, scratch)
+        if trains:
+            _train(state, item, value, known, same, cells, scratch)
         if value > 0:
             _link(state, item, value, used, cells, scratch)
             state.plays[item] += cells.growth * value
@@ -65,7 +72,7 @@ def rank_histories(
         if histories.exclude:
             _exclude(scratch, known, 0)
         found = _candidates(state, known, cells, scratch)
-        _score(state, _group(known), found, scratch)
+        _score(state, known, found, scratch)
         for place in range(k):
             items[row, place] = -1
             scores[row, place] = -np.inf
@@ -97,7 +104,7 @@ def read_histories(state: State, users: np.ndarray, most: int, items: np.ndarray
 
 
 @njit(cache=True)
-def _recall(state: State, user: int, now_ms: int, scratch: Scratch) -> tuple[int, int, int]:
+def _recall(state: State, user: int, now_ms: int, trains: bool, scratch: Scratch) -> tuple[int, int, int]:
     """Read the user's history, newest first; return its length before `now_ms`, how many link, how many are of now.
 
     Events of the same instant have no order among themselves: they link, but they do not predict each other.
@@ -114,6 +121,8 @@ def _recall(state: State, user: int, now_ms: int, scratch: Scratch) -> tuple[int
             scratch.linked[used] = state.ring_items[cell]
             scratch.linked_values[used] = state.ring_values[cell]
             used += 1
+        elif not trains:
+            break
         if now_ms > 0 and state.ring_times[cell] == now_ms:
             if same < len(scratch.same):
                 scratch.same[same] = state.ring_items[cell]
@@ -347,13 +356,38 @@ def _group(known: int) -> int:
 
 
 @njit(cache=True)
-def _score(state: State, group: int, found: int, scratch: Scratch) -> None:
-    scratch.scores[:found] = 0.0
+def _context(known: int) -> np.float32:
+    """Return what the hidden units see of the history's length."""
+    return np.float32(0.5 * math.log(known + 1.0) - 1.0)
+
+
+@njit(cache=True)
+def _score(state: State, known: int, found: int, scratch: Scratch) -> None:
+    """Standardise the features in place, and compute the scores: a linear part and hidden units."""
+    group, context = _group(known), _context(known)
+    features, scores, units = scratch.features, scratch.scores, scratch.units
+    scores[:found] = 0.0
     for feature in range(FEATURES):
-        weight = np.float32((state.stacker[0, feature] + state.stacker[group, feature]) / state.scales[0, feature])
-        row = scratch.features[feature]
+        weight = np.float32(state.stacker[0, feature] + state.stacker[group, feature])
+        mean, scale = np.float32(state.scales[3, feature]), np.float32(1.0 / state.scales[0, feature])
+        row = features[feature]
         for place in range(found):
-            scratch.scores[place] += weight * row[place]
+            row[place] = (row[place] - mean) * scale
+            scores[place] += weight * row[place]
+    for column in range(HIDDEN):
+        unit = units[column]
+        first = state.hidden[BIAS, column] + context * state.hidden[CONTEXT, column]
+        for place in range(found):
+            unit[place] = first
+        for feature in range(FEATURES):
+            weight = state.hidden[feature, column]
+            row = features[feature]
+            for place in range(found):
+                unit[place] += weight * row[place]
+        weight = state.output[column]
+        for place in range(found):
+            unit[place] = max(unit[place], np.float32(LEAK) * unit[place])
+            scores[place] += weight * unit[place]
 
 
 @njit(cache=True)
@@ -371,42 +405,25 @@ def _insert(items: np.ndarray, scores: np.ndarray, item: int, score: np.float32)
 
 
 @njit(cache=True)
-def _train(
-    state: State,
-    item: int,
-    value: np.float32,
-    known: int,
-    same: int,
-    events: int,
-    cells: Cells,
-    scratch: Scratch,
-) -> None:
+def _train(state: State, item: int, value: np.float32, known: int, same: int, cells: Cells, scratch: Scratch) -> None:
     """Take one step towards the item that was played, among those that would have been served."""
     _exclude(scratch, known, same)
+    found = 0
     if scratch.place_of[item] == _ABSENT:
         found = _candidates(state, known, cells, scratch)
         target = scratch.place_of[item]
         if target >= 0 and found > 1:
-            group = _group(known)
             _rescale(state, found, scratch)
-            _score(state, group, found, scratch)
-            _step(
-                state,
-                group,
-                target,
-                found,
-                min(float(value), 1.0) / (1.0 + events / cells.user_damping),
-                cells,
-                scratch,
-            )
-    else:
-        found = 0
+            _score(state, known, found, scratch)
+            _errors(target, found, min(float(value), 1.0), scratch)
+            _step(state, _group(known), found, cells.learning_rate, scratch)
+            _step_hidden(state, _context(known), found, np.float32(cells.learning_rate), scratch)
     _clear(scratch, found, known, same)
 
 
 @njit(cache=True)
 def _rescale(state: State, found: int, scratch: Scratch) -> None:
-    """Follow each feature's standard deviation within a request; weights act on features divided by it."""
+    """Follow each feature's mean, and its standard deviation within a request."""
     state.scales[1, 0] += 1.0
     rate = max(1.0 / (state.scales[1, 0] + 10.0), 1e-4)
     for feature in range(FEATURES):
@@ -417,11 +434,13 @@ def _rescale(state: State, found: int, scratch: Scratch) -> None:
             squares += one * one
         variance = max(squares / found - (total / found) ** 2, 1e-4)
         state.scales[2, feature] += rate * (variance - state.scales[2, feature])
+        state.scales[3, feature] += rate * (total / found - state.scales[3, feature])
         state.scales[0, feature] = math.sqrt(state.scales[2, feature])
 
 
 @njit(cache=True)
-def _step(state: State, group: int, target: int, found: int, weight: float, cells: Cells, scratch: Scratch) -> None:
+def _errors(target: int, found: int, weight: float, scratch: Scratch) -> None:
+    """Compute the gradient of the loss by the scores: the softmax, less 1 at the target."""
     best = np.float32(-np.inf)
     for place in range(found):
         best = max(best, scratch.scores[place])
@@ -430,16 +449,47 @@ def _step(state: State, group: int, target: int, found: int, weight: float, cell
         scratch.errors[place] = math.exp(float(scratch.scores[place] - best))
         total += scratch.errors[place]
     for place in range(found):
-        scratch.errors[place] /= total
-    scratch.errors[target] -= 1.0
+        scratch.errors[place] *= weight / total
+    scratch.errors[target] -= weight
+
+
+@njit(cache=True)
+def _step(state: State, group: int, found: int, rate: float, scratch: Scratch) -> None:
     for feature in range(FEATURES):
         slope = 0.0
         row = scratch.features[feature]
         for place in range(found):
             slope += scratch.errors[place] * row[place]
-        slope *= weight / state.scales[0, feature]
         for part in (0, group):
             state.squares[part, feature] += slope * slope
-            state.stacker[part, feature] -= (
-                cells.learning_rate * slope / math.sqrt(ADAGRAD_START + state.squares[part, feature])
-            )
+            state.stacker[part, feature] -= rate * slope / math.sqrt(ADAGRAD_START + state.squares[part, feature])
+
+
+@njit(cache=True)
+def _step_hidden(state: State, context: np.float32, found: int, rate: np.float32, scratch: Scratch) -> None:
+    slopes, features = scratch.slopes, scratch.features
+    slopes[:] = 0.0
+    output, inward = np.zeros(HIDDEN, dtype=np.float32), np.zeros(HIDDEN, dtype=np.float32)
+    for place in range(found):
+        error = np.float32(scratch.errors[place])
+        if abs(error) < NEGLIGIBLE:
+            continue
+        for column in range(HIDDEN):
+            unit = scratch.units[column, place]
+            output[column] += error * unit
+            inward[column] = error * state.output[column] * (np.float32(1.0) if unit > 0 else np.float32(LEAK))
+            slopes[BIAS, column] += inward[column]
+        for feature in range(FEATURES):
+            value = features[feature, place]
+            for column in range(HIDDEN):
+                slopes[feature, column] += value * inward[column]
+    for column in range(HIDDEN):
+        slopes[CONTEXT, column] = context * slopes[BIAS, column]
+        state.output_squares[column] += output[column] * output[column]
+        scale = np.sqrt(np.float32(ADAGRAD_START_HIDDEN) + state.output_squares[column])
+        state.output[column] -= rate * output[column] / scale
+    for row in range(FEATURES + 2):
+        for column in range(HIDDEN):
+            state.hidden_squares[row, column] += slopes[row, column] * slopes[row, column]
+            scale = np.sqrt(np.float32(ADAGRAD_START_HIDDEN) + state.hidden_squares[row, column])
+            state.hidden[row, column] -= rate * slopes[row, column] / scale

@@ -12,17 +12,24 @@ import numpy as np
 
 from streams.learner.models.next_track_state import (
     ADAGRAD_START,
+    ADAGRAD_START_HIDDEN,
     BACKWARD,
+    BIAS,
+    CONTEXT,
     CUT_WIDE,
     FEATURES,
     FORWARD,
+    HIDDEN,
+    LEAK,
     LOG_OFFSET,
     LOGARITHMS,
+    NEGLIGIBLE,
     NEWEST,
     SUMS,
     WAYS,
     WIDE,
     Cells,
+    Doubles,
     Events,
     Floats,
     Histories,
@@ -43,7 +50,7 @@ def learn_events(state: State, events: Events, cells: Cells, scratch: Scratch) -
         if value > 0:
             if trains:
                 before = (items[~same], values[~same], items[same])
-                _train(state, item, value, before, int(state.user_events[user]), cells)
+                _train(state, item, value, before, cells)
             _link(state, item, _F(value), items[: len(cells.near_lags)], values[: len(cells.near_lags)], cells)
             state.plays[item] += cells.growth * value
             state.recent[item] += cells.recent_growth * value
@@ -61,7 +68,7 @@ def rank_histories(
         known = heard >= 0
         heard, liked = heard[known][:NEWEST], liked[known][:NEWEST]
         found, features = _candidates(state, heard, liked, heard if histories.exclude else heard[:0], cells)
-        scored = _score(state, _group(len(heard)), features)
+        scored = _score(state, len(heard), features)[0]
         best = np.lexsort((found, -scored))[: items.shape[1]]
         items[row], scores[row] = -1, -np.inf
         items[row, : len(best)], scores[row, : len(best)] = found[best], scored[best]
@@ -214,15 +221,27 @@ def _group(known: int) -> int:
     return 1 + sum(known >= least for least in (6, 15, 40))
 
 
-def _score(state: State, group: int, features: Floats) -> Floats:
-    weights = ((state.stacker[0] + state.stacker[group]) / state.scales[0]).astype(np.float32)
+def _context(known: int) -> np.float32:
+    return _F(0.5 * math.log(known + 1.0) - 1.0)
+
+
+def _score(state: State, known: int, features: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return the scores, the standardised features, and the hidden units, shape (candidates, HIDDEN)."""
+    weights = (state.stacker[0] + state.stacker[_group(known)]).astype(np.float32)
+    means, scales = state.scales[3].astype(np.float32), (1.0 / state.scales[0]).astype(np.float32)
+    standard: Floats = (features - means[:, None]) * scales[:, None]
     scores = np.zeros(features.shape[1], dtype=np.float32)
-    for weight, row in zip(weights, features, strict=True):
-        scores += weight * row
-    return scores
+    units = np.tile(state.hidden[BIAS] + _context(known) * state.hidden[CONTEXT], (len(scores), 1))
+    for feature, row in enumerate(standard):
+        scores += weights[feature] * row
+        units += row[:, None] * state.hidden[feature]
+    units = np.maximum(units, _F(LEAK) * units)
+    for column in range(HIDDEN):
+        scores += units[:, column] * state.output[column]
+    return scores, standard, units
 
 
-def _train(state: State, item: int, value: float, before: tuple[Rows, Floats, Rows], events: int, cells: Cells) -> None:
+def _train(state: State, item: int, value: float, before: tuple[Rows, Floats, Rows], cells: Cells) -> None:
     """Take one step towards the item that was played, among those that would have been served."""
     heard, liked, same = before
     excluded = np.concatenate([heard, same])
@@ -232,18 +251,37 @@ def _train(state: State, item: int, value: float, before: tuple[Rows, Floats, Ro
     target = np.flatnonzero(found == item)
     if not len(target) or len(found) < 2:
         return
-    group = _group(len(heard))
-    state.scales[1, 0] += 1
-    rate = max(1.0 / (state.scales[1, 0] + 10.0), 1e-4)
-    variances = np.maximum(features.astype(np.float64).var(axis=1), 1e-4)
-    state.scales[2] += rate * (variances - state.scales[2])
-    state.scales[0] = np.sqrt(state.scales[2])
-    scores = _score(state, group, features).astype(np.float64)
-    errors = np.exp(scores - scores.max())
-    errors /= errors.sum()
-    errors[target] -= 1
-    weight = min(value, 1.0) / (1.0 + events / cells.user_damping)
-    slopes = features.astype(np.float64) @ errors * weight / state.scales[0]
-    for part in (0, group):
+    _rescale(state, features.astype(np.float64))
+    scores, standard, units = _score(state, len(heard), features)
+    chances = np.exp((scores - scores.max()).astype(np.float64))
+    errors = chances * (min(value, 1.0) / chances.sum())
+    errors[target] -= min(value, 1.0)
+    slopes = standard.astype(np.float64) @ errors
+    for part in (0, _group(len(heard))):
         state.squares[part] += slopes**2
         state.stacker[part] -= cells.learning_rate * slopes / np.sqrt(ADAGRAD_START + state.squares[part])
+    _step_hidden(state, _context(len(heard)), errors.astype(np.float32), standard, units, _F(cells.learning_rate))
+
+
+def _rescale(state: State, features: Doubles) -> None:
+    """Follow each feature's mean, and its standard deviation within a request."""
+    state.scales[1, 0] += 1
+    rate = max(1.0 / (state.scales[1, 0] + 10.0), 1e-4)
+    state.scales[2] += rate * (np.maximum(features.var(axis=1), 1e-4) - state.scales[2])
+    state.scales[3] += rate * (features.mean(axis=1) - state.scales[3])
+    state.scales[0] = np.sqrt(state.scales[2])
+
+
+def _step_hidden(
+    state: State, context: np.float32, errors: Floats, standard: Floats, units: Floats, rate: np.float32
+) -> None:
+    moved = np.abs(errors) >= NEGLIGIBLE
+    errors, standard, units = errors[moved], standard[:, moved], units[moved]
+    inward = errors[:, None] * state.output * np.where(units > 0, _F(1), _F(LEAK))
+    biases = inward.sum(axis=0)
+    slopes = np.concatenate([standard @ inward, [context * biases], [biases]])
+    output = errors @ units
+    state.output_squares[:] += output**2
+    state.output[:] -= rate * output / np.sqrt(_F(ADAGRAD_START_HIDDEN) + state.output_squares)
+    state.hidden_squares[:] += slopes**2
+    state.hidden[:] -= rate * slopes / np.sqrt(_F(ADAGRAD_START_HIDDEN) + state.hidden_squares)

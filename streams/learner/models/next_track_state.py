@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from core.keyed_random import mix, uniform
+
 Ints = NDArray[np.int64]
 Rows = NDArray[np.int32]
 Floats = NDArray[np.float32]
@@ -26,9 +28,19 @@ LOG_OFFSET = 1e-3
 CUT_WIDE = 0.3
 GROUPS = 4
 """Histories of less than 6, 15, 40, and more events have weights of their own beside the shared ones."""
+HIDDEN = 16
+"""Hidden units of the stacker, beside its linear part."""
+CONTEXT, BIAS = FEATURES, FEATURES + 1
+"""Rows of the hidden weights after those of the features."""
+LEAK = 0.01
 ADAGRAD_START = 1e-3
+ADAGRAD_START_HIDDEN = 1e-2
+NEGLIGIBLE = 1e-4
+"""A candidate whose error is smaller does not move the hidden units."""
 NEWEST = 4096
 """Events of a history that are read at most."""
+FIRST_WEIGHTS = np.array([0.3, 0.1, 0.3, 0.2, 0.1, 0.0, 0.0, 0.1, -0.3, 0.1, 0.1, 0.2, 0.1, 0.0, 0.0])
+"""Of the features in units of their standard deviation, before anything is learned."""
 POOL = 40
 """Popular items, and items popular of late, that are always candidates."""
 
@@ -52,8 +64,6 @@ class NextTrackSettings:
     near_lag, wide_lag, near_rank, wide_rank : float
         Exponents of the kernels over lags (when learning) and ranks (when serving).
     learning_rate : float
-    user_damping : float
-        A user with m events counts 1 / (1 + m / user_damping) in the stacker.
     trained_fully : int
         Events that the stacker learns from before it takes a sample.
     least_share : float
@@ -72,8 +82,7 @@ class NextTrackSettings:
     wide_lag: float = 0.3
     near_rank: float = 1.2
     wide_rank: float = 0.3
-    learning_rate: float = 0.05
-    user_damping: float = 20.0
+    learning_rate: float = 0.1
     trained_fully: int = 50_000
     least_share: float = 0.0625
     most_items: int = 200_000
@@ -103,8 +112,11 @@ class State(NamedTuple):
     user_last, user_events : ndarray of int64, shape (u,)
     stacker, squares : ndarray of float64, shape (1 + GROUPS, FEATURES)
         Shared weights and those of each group; Adagrad's sums.
-    scales : ndarray of float64, shape (3, FEATURES)
-        Standard deviations; [1, 0] counts the requests; variances.
+    scales : ndarray of float64, shape (4, FEATURES)
+        Of the features: standard deviations; [1, 0] counts the requests; variances; means.
+    hidden, hidden_squares : ndarray of float32, shape (FEATURES + 2, HIDDEN)
+        Weights of the hidden units: of the features, of the history's length, and biases.
+    output, output_squares : ndarray of float32, shape (HIDDEN,)
     clock : ndarray of int64, shape (5,)
         Events learned, items in the pool, where slow and fast decay begin, events that trained the stacker.
     """
@@ -124,7 +136,16 @@ class State(NamedTuple):
     stacker: Doubles
     squares: Doubles
     scales: Doubles
+    hidden: Floats
+    hidden_squares: Floats
+    output: Floats
+    output_squares: Floats
     clock: Ints
+
+
+BY_ITEM = ("neighbours", "weights", "plays", "recent", "damped")
+BY_USER = ("user_last", "user_events")
+BY_EVENT = ("ring_items", "ring_values", "ring_times", "ring_previous")
 
 
 class Events(NamedTuple):
@@ -157,7 +178,6 @@ class Cells(NamedTuple):
     wide_ranks: Floats
     most: int
     learning_rate: float
-    user_damping: float
 
 
 class Scratch(NamedTuple):
@@ -172,6 +192,8 @@ class Scratch(NamedTuple):
     mantissas: Rows
     scores: Floats
     errors: Doubles
+    units: Floats
+    slopes: Floats
     items: Rows
     values: Floats
     same: Rows
@@ -192,9 +214,55 @@ def scratch_for(items: int, settings: NextTrackSettings) -> Scratch:
         mantissas=np.zeros(kept, dtype=np.int32),
         scores=np.zeros(kept, dtype=np.float32),
         errors=np.zeros(kept),
+        units=np.zeros((HIDDEN, kept), dtype=np.float32),
+        slopes=np.zeros((FEATURES + 2, HIDDEN), dtype=np.float32),
         items=np.zeros(NEWEST, dtype=np.int32),
         values=np.zeros(NEWEST, dtype=np.float32),
         same=np.zeros(NEWEST, dtype=np.int32),
         linked=np.zeros(settings.lags, dtype=np.int32),
         linked_values=np.zeros(settings.lags, dtype=np.float32),
     )
+
+
+def empty_state(settings: NextTrackSettings, items: int = 0, seed: int = 0) -> State:
+    """Return the arrays before the first event, with room for so many items.
+
+    Raises
+    ------
+    ValueError
+        Neighbours do not fill whole sets.
+    """
+    if settings.neighbours % WAYS:
+        raise ValueError(f"{settings.neighbours} neighbours are not a multiple of {WAYS}")
+    return State(
+        neighbours=np.full((items, settings.neighbours), -1, dtype=np.int32),
+        weights=np.zeros((items, settings.neighbours, 3), dtype=np.float32),
+        plays=np.zeros(items),
+        recent=np.zeros(items),
+        damped=np.zeros(items, dtype=np.float32),
+        pool=np.zeros(2 * POOL, dtype=np.int32),
+        ring_items=np.zeros(0, dtype=np.int32),
+        ring_values=np.zeros(0, dtype=np.float32),
+        ring_times=np.zeros(0, dtype=np.int64),
+        ring_previous=np.zeros(0, dtype=np.int64),
+        user_last=np.zeros(0, dtype=np.int64),
+        user_events=np.zeros(0, dtype=np.int64),
+        stacker=np.concatenate([FIRST_WEIGHTS[None], np.zeros((GROUPS, FEATURES))]),
+        squares=np.zeros((1 + GROUPS, FEATURES)),
+        scales=np.outer([1, 0, 1, 0], np.ones(FEATURES)),
+        hidden=_first_hidden(seed, FEATURES + 2, 0.4),
+        hidden_squares=np.zeros((FEATURES + 2, HIDDEN), dtype=np.float32),
+        output=_first_hidden(seed + 1, 1, 0.1)[0],
+        output_squares=np.zeros(HIDDEN, dtype=np.float32),
+        clock=np.zeros(5, dtype=np.int64),
+    )
+
+
+def _first_hidden(seed: int, rows: int, spread: float) -> Floats:
+    """Return small independent weights; the last of more than one row are biases and begin at 0."""
+    weights: Floats = ((uniform(mix(seed, np.arange(rows))[:, None], np.arange(HIDDEN)) - 0.5) * 2 * spread).astype(
+        "f4"
+    )
+    if rows > BIAS:
+        weights[BIAS] = 0
+    return weights

@@ -132,6 +132,75 @@ class Table(Generic[K]):
             self._values = grown
 
 
+class RowTable:
+    """Rows of ids; a freed row is given to a later id, the lowest first.
+
+    Parameters
+    ----------
+    ids : ndarray of int64, shape (n,), optional
+        Of each row; -1 for a free one.
+
+    Examples
+    --------
+    >>> table = RowTable()
+    >>> table.rows_for(np.array([7, 9, 7])).tolist()
+    [0, 1, 0]
+    >>> table.free(np.array([0]))
+    >>> table.rows_for(np.array([5])).tolist(), table.rows_of(np.array([7, 9])).tolist(), len(table)
+    ([0], [-1, 1], 2)
+    """
+
+    def __init__(self, ids: NDArray[np.int64] | None = None) -> None:
+        self._ids: list[int] = [] if ids is None else ids.tolist()
+        self._rows = {name: row for row, name in enumerate(self._ids) if name >= 0}
+        self._free = [row for row, name in enumerate(self._ids) if name < 0][::-1]
+        self._array = np.array(self._ids, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def ids(self) -> NDArray[np.int64]:
+        """Id of each row; -1 for a free one."""
+        if len(self._array) != len(self._ids):
+            self._array = np.array(self._ids, dtype=np.int64)
+        return self._array
+
+    def rows_of(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the row of each id; -1 for one that is not there."""
+        return np.array([self._rows.get(name, -1) for name in ids.tolist()], dtype=np.int64)
+
+    def rows_for(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the row of each id; a new id gets one."""
+        asked = ids.tolist()
+        found = list(map(self._rows.get, asked))
+        if None in found:
+            for name in asked:
+                if name not in self._rows:
+                    self._rows[name] = self._take(name)
+            found = [self._rows[name] for name in asked]
+        return np.array(found, dtype=np.int64)
+
+    def free(self, rows: NDArray[np.int64]) -> None:
+        """Forget the ids of these rows."""
+        for row in rows.tolist():
+            if self._ids[row] >= 0:
+                del self._rows[self._ids[row]]
+                self._ids[row] = -1
+                self._free.append(row)
+        self._free.sort(reverse=True)
+        self._array = np.array(self._ids, dtype=np.int64)
+
+    def _take(self, name: int) -> int:
+        if self._free:
+            row = self._free.pop()
+            self._ids[row] = name
+            self._array[row] = name
+            return row
+        self._ids.append(name)
+        return len(self._ids) - 1
+
+
 def all_but_an_eighth(worth: NDArray[np.floating]) -> NDArray[np.int64]:
     """Return the rows that are worth most, in rising order; of equals the earlier one stays.
 

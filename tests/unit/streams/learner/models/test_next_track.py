@@ -1,0 +1,225 @@
+"""`next_track`: the compiled loops against numpy, continuation, bounds, and quality on streams with structure."""
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streams.learner.models import next_track_numpy
+from streams.learner.models.next_track import CHUNK, Loops, NextTrack, NextTrackSettings, loops
+from streams.learner.models.tables import RowTable, unpack
+
+compiled = pytest.importorskip("streams.learner.models.next_track_kernels")
+
+SMALL = NextTrackSettings(neighbours=32, candidates=48, lags=6, anchors=8, half_life=500, recent_half_life=20)
+FORGETFUL = NextTrackSettings(neighbours=16, candidates=32, most_items=60, most_users=20, most_events=700)
+LASTFM = Path(__file__).parents[5] / "../shared/real-data/lastfm.txt"
+Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+def stream(n: int, seed: int, users: int = 30, tracks: int = 120) -> Columns:
+    """Return events with popular tracks, dislikes, repeats and ties in time."""
+    rng = np.random.default_rng(seed)
+    values = rng.choice(np.array([-0.4, 0.25, 0.8, 1.0]), n)
+    return rng.integers(0, users, n), rng.zipf(1.3, n) % tracks, values, np.arange(n) // 2 * 1000
+
+
+def part(events: Columns, begin: int, end: int) -> Columns:
+    return tuple(column[begin:end] for column in events)  # type: ignore[return-value]
+
+
+def learned(events: Columns, chosen: NextTrackSettings = SMALL, run: Loops | None = None) -> NextTrack:
+    model = NextTrack(chosen, seed=3, run=run)
+    model.learn(*events)
+    return model
+
+
+def arrays(model: NextTrack) -> dict[str, Any]:
+    return unpack(model.to_bytes())[1]
+
+
+def assert_equal_forms(events: Columns, chosen: NextTrackSettings) -> None:
+    fast, plain = learned(events, chosen, compiled), learned(events, chosen, next_track_numpy)
+    found, expected = arrays(fast), arrays(plain)
+    for name in ("neighbours", "weights", "plays", "recent", "damped", "ring_items", "user_last", "pool", "clock"):
+        assert np.array_equal(found[name], expected[name]), name
+    for name in ("stacker", "hidden", "output", "scales"):
+        np.testing.assert_allclose(found[name], expected[name], atol=2e-3, err_msg=name)
+    users = np.unique(events[0])
+    for exclude in (True, False):
+        scores, others = fast.rank(users, 5, exclude)[1], plain.rank(users, 5, exclude)[1]
+        np.testing.assert_allclose(scores, others, atol=1e-2)
+
+
+@pytest.mark.parametrize("chosen", [SMALL, FORGETFUL], ids=["small", "forgetful"])
+def test_compiled_loops_equal_numpy(chosen: NextTrackSettings) -> None:
+    assert_equal_forms(stream(1300, seed=1, users=60, tracks=300), chosen)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3), st.integers(0, 12), st.sampled_from([-0.4, 0.25, 1.0]), st.integers(0, 2)),
+        min_size=1,
+        max_size=60,
+    )
+)
+def test_compiled_loops_equal_numpy_on_any_short_stream(rows: list[tuple[int, int, float, int]]) -> None:
+    users, tracks, values, steps = (np.array(column) for column in zip(*rows, strict=True))
+    assert_equal_forms((users, tracks, values, np.cumsum(steps) * 1000), SMALL)
+
+
+@pytest.mark.parametrize("chosen", [SMALL, FORGETFUL], ids=["small", "forgetful"])
+@pytest.mark.parametrize("cut", [0, 1, CHUNK - 1, CHUNK, 1111])
+def test_continues_with_the_same_bytes_after_a_restart(cut: int, chosen: NextTrackSettings) -> None:
+    events = stream(2000, seed=2, users=60, tracks=300)
+    whole = learned(events, chosen).to_bytes()
+    restarted = NextTrack.from_bytes(learned(part(events, 0, cut), chosen).to_bytes())
+    restarted.learn(*part(events, cut, 2000))
+    assert restarted.to_bytes() == whole
+
+
+def test_state_does_not_depend_on_the_cut_into_calls() -> None:
+    events = stream(1500, seed=4)
+    model = NextTrack(SMALL, seed=3)
+    for begin in range(0, 1500, 7):
+        model.learn(*part(events, begin, begin + 7))
+        model.rank(events[0][:3], 2)
+    assert model.to_bytes() == learned(events).to_bytes()
+
+
+def test_state_is_the_same_in_another_process() -> None:
+    program = (
+        "import hashlib, test_next_track as t;"
+        "print(hashlib.sha256(t.learned(t.stream(800, seed=5)).to_bytes()).hexdigest())"
+    )
+    printed = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", program], cwd=Path(__file__).parent, check=True, capture_output=True, text=True
+    ).stdout
+    assert printed.strip() == hashlib.sha256(learned(stream(800, seed=5)).to_bytes()).hexdigest()
+
+
+def test_memory_is_bounded() -> None:
+    model = NextTrack(FORGETFUL)
+    rng = np.random.default_rng(0)
+    sizes = []
+    for round_ in range(6):
+        users, tracks = rng.integers(0, 10**6, 2 * CHUNK), rng.integers(0, 10**6, 2 * CHUNK)
+        model.learn(users, tracks, np.ones(2 * CHUNK), np.arange(2 * CHUNK) + round_ * 10**6)
+        sizes.append(len(model.to_bytes()))
+    assert max(sizes[2:]) <= 1.05 * sizes[1]
+    kept = arrays(model)
+    assert (kept["item_ids"] >= 0).sum() <= FORGETFUL.most_items + CHUNK
+    assert (kept["user_ids"] >= 0).sum() <= FORGETFUL.most_users + CHUNK
+
+
+def test_forgets_the_lightest_tracks_first() -> None:
+    model = NextTrack(FORGETFUL)
+    tracks = np.where(np.arange(4 * CHUNK) % 2 == 0, 7, np.arange(4 * CHUNK) + 1000)
+    model.learn(np.arange(4 * CHUNK) % 10, tracks, np.ones(4 * CHUNK), np.arange(1, 4 * CHUNK + 1))
+    assert 7 in arrays(model)["item_ids"]
+
+
+def test_events_of_one_instant_do_not_predict_each_other() -> None:
+    users, tracks = np.repeat(np.arange(20), 50), np.tile(np.arange(50), 20)
+    tied, rising = np.repeat(np.arange(1, 21), 50) * 1000, np.arange(1, 1001) * 1000
+    longer_groups = {}
+    for name, times in (("tied", tied), ("rising", rising)):
+        longer_groups[name] = arrays(learned((users, tracks, np.ones(1000), times)))["squares"][2:]
+    assert not longer_groups["tied"].any()  # each was predicted from an empty history
+    assert longer_groups["rising"].any()
+
+
+def test_ranking_excludes_the_history_and_has_no_track_twice() -> None:
+    events = stream(1500, seed=6)
+    model = learned(events)
+    ranked, scores = model.rank(np.arange(30), 10)
+    for user, row in enumerate(ranked.tolist()):
+        answered = [track for track in row if track >= 0]
+        assert len(answered) == len(set(answered))
+        assert not set(answered) & set(events[1][events[0] == user].tolist())
+    assert (np.diff(np.where(np.isfinite(scores), scores, -1e9), axis=1) <= 0).all()
+
+
+def test_own_histories_rank_as_given_ones() -> None:
+    events = stream(1500, seed=7)
+    model = learned(events)
+    chosen = [np.flatnonzero(events[0] == user) for user in range(30)]
+    flat = np.concatenate(chosen)
+    given_ = model.rank_histories(events[1][flat], events[2][flat], [len(rows) for rows in chosen], 10)
+    for found, expected in zip(model.rank(np.arange(30), 10), given_, strict=True):
+        assert np.array_equal(found, expected)
+
+
+def test_unknown_users_and_tracks_get_what_is_popular() -> None:
+    events = stream(1500, seed=8)
+    model = learned(events)
+    stranger, empty = model.rank([10**9], 3)[0], model.rank_histories([10**6], [1.0], [1], 3)[0]
+    liked = np.bincount(events[1][events[2] > 0])
+    assert (liked[stranger] >= np.median(liked)).all()
+    assert np.array_equal(stranger, empty)
+    assert NextTrack().rank([1], 2)[0].tolist() == [[-1, -1]]
+
+
+def test_works_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "streams.learner.models.next_track_kernels", None)
+    monkeypatch.delattr("streams.learner.models.next_track_kernels")
+    assert loops() is next_track_numpy
+
+
+def test_neighbours_come_in_sets() -> None:
+    with pytest.raises(ValueError, match="20 neighbours"):
+        NextTrack(NextTrackSettings(neighbours=20))
+
+
+def test_freed_rows_are_given_again_in_order_also_after_a_restart() -> None:
+    table = RowTable()
+    table.rows_for(np.arange(10, 20))
+    table.free(np.array([7, 2, 5]))
+    again = RowTable(table.ids)
+    for one in (table, again):
+        assert one.rows_for(np.array([1, 2])).tolist() == [2, 5]
+    assert table.ids.tolist() == again.ids.tolist()
+
+
+def hits(model: NextTrack, users: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    return np.asarray((model.rank(users, 10)[0] == targets[:, None]).any(axis=1))
+
+
+def test_learns_transitions_that_popularity_cannot_see() -> None:
+    rng = np.random.default_rng(9)
+    follows = rng.permutation(400)
+    walks = np.zeros((300, 30), dtype=np.int64)
+    walks[:, 0] = rng.integers(0, 400, 300)
+    for step in range(1, 30):
+        walks[:, step] = np.where(rng.random(300) < 0.7, follows[walks[:, step - 1]], rng.integers(0, 400, 300))
+    users = np.tile(np.arange(300), 29)
+    model = NextTrack()
+    model.learn(users, walks[:, :-1].T.ravel(), np.ones(len(users)), np.arange(1, len(users) + 1))
+    popular = np.argsort(-np.bincount(walks[:, :-1].ravel(), minlength=400))[:10]
+    assert hits(model, np.arange(300), walks[:, -1]).mean() > 0.4
+    assert np.isin(walks[:, -1], popular).mean() < 0.1
+
+
+@pytest.mark.skipif(not LASTFM.exists(), reason="real listens are not part of the project")
+def test_beats_popularity_on_lastfm() -> None:
+    sequences = [np.array(line.split()[1:], dtype=np.int64) for line in LASTFM.read_text().splitlines()]
+    rng = np.random.default_rng(0)
+    renamed = rng.permutation(max(one.max() for one in sequences) + 1)
+    turns = rng.permutation(np.repeat(np.arange(len(sequences)), [len(one) - 1 for one in sequences]))
+    places = [iter(renamed[one]) for one in sequences]
+    tracks = np.array([next(places[user]) for user in turns.tolist()])
+    model = NextTrack()
+    model.learn(turns, tracks, np.ones(len(turns)), np.arange(1, len(turns) + 1))
+    targets = renamed[[one[-1] for one in sequences]]
+    best = np.argsort(-np.bincount(tracks))
+    popular = [best[~np.isin(best, renamed[one[:-1]])][:10] for one in sequences]
+    by_popularity = np.array([target in top for target, top in zip(targets, popular, strict=True)])
+    gain = hits(model, np.arange(len(sequences)), targets).astype(float) - by_popularity
+    assert gain.mean() > 3 * gain.std() / len(gain) ** 0.5
