@@ -23,8 +23,8 @@ from evaluation.run import METRICS
 
 LEGEND = (
     "cov.: share of the catalogue recommended; nov.: mean self-information, bits;",
-    "pop.: mean percentile by popularity; learn, serve: µs of CPU an event, a list;",
-    "MiB: growth of memory",
+    "pop.: mean percentile by popularity; MiB: growth of memory;",
+    "learn, serve: µs of CPU an event and a list",
 )
 LEAST_TARGETS = 100
 """A point of a curve with fewer is left out."""

@@ -10,9 +10,6 @@ import warnings
 from typing import Any
 
 import numpy as np
-from implicit.als import AlternatingLeastSquares
-from implicit.bpr import BayesianPersonalizedRanking
-from implicit.nearest_neighbours import CosineRecommender
 from numpy.typing import NDArray
 from scipy import sparse
 
@@ -46,6 +43,8 @@ class Als(ImplicitRanker):
 
     def make(self, **settings: float) -> Any:
         """Return an untrained model."""
+        from implicit.als import AlternatingLeastSquares
+
         return AlternatingLeastSquares(num_threads=1, random_state=self.setup.seed, **settings)
 
     def scores(self, users: Ints, heard: sparse.csr_matrix) -> NDArray[np.float32]:
@@ -60,6 +59,8 @@ class Bpr(ImplicitRanker):
 
     def make(self, **settings: float) -> Any:
         """Return an untrained model."""
+        from implicit.bpr import BayesianPersonalizedRanking
+
         return BayesianPersonalizedRanking(num_threads=1, random_state=self.setup.seed, **settings)
 
     def scores(self, users: Ints, heard: sparse.csr_matrix) -> NDArray[np.float32]:
@@ -73,6 +74,8 @@ class ItemKnn(ImplicitRanker):
 
     def make(self, **settings: float) -> Any:
         """Return an untrained model."""
+        from implicit.nearest_neighbours import CosineRecommender
+
         return CosineRecommender(num_threads=1, **settings)
 
     def scores(self, users: Ints, heard: sparse.csr_matrix) -> NDArray[np.float32]:

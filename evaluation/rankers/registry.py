@@ -1,4 +1,8 @@
-"""Every name that can be evaluated, and how its ranker is made. A peer is imported when it is asked for."""
+"""Every name that can be evaluated, and how its ranker is made.
+
+The adapter of a peer is imported when it is asked for, and the peer's package when it is built: an adapter can be read
+and checked without the package.
+"""
 
 from __future__ import annotations
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from river.reco import BiasedMF
 
 from analytics.offline.ranking import NO_TRACK
 from evaluation.log import Events, Ints
@@ -19,6 +18,8 @@ class RiverFactors:
     """The model, and its vectors as arrays; the setting is the number of `factors`."""
 
     def __init__(self, setup: Setup) -> None:
+        from river.reco import BiasedMF
+
         self.note = "" if setup.settings else UNTUNED
         factors = int(setup.setting("factors", 10))
         self._model = BiasedMF(n_factors=factors, seed=setup.seed)

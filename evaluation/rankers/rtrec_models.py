@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from rtrec.models import SLIM
 
 from analytics.offline.ranking import NO_TRACK
 from evaluation.log import Events, Ints
@@ -20,6 +19,8 @@ class RtrecSlim:
     """SLIM with its defaults."""
 
     def __init__(self, setup: Setup) -> None:
+        from rtrec.models import SLIM
+
         self.note = UNTUNED
         self._setup = setup
         self._model: Any = SLIM(min_value=0, max_value=1)
