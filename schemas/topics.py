@@ -133,6 +133,22 @@ class Topics:
         return [getattr(self, name) for name in self.__dataclass_fields__]
 
 
+def worker_group_of(settings: Settings) -> str:
+    """Return the name of the workers' consumer group.
+
+    Examples
+    --------
+    >>> worker_group_of(Settings()), learner_group_of(Settings())
+    ('botify-streams', 'botify-learner')
+    """
+    return f"{settings.topic_prefix}-streams"
+
+
+def learner_group_of(settings: Settings) -> str:
+    """Return the name of the learners' consumer group."""
+    return f"{settings.topic_prefix}-learner"
+
+
 def create_topics(settings: Settings) -> list[str]:
     """Make the topics that are missing and check those that are there.
 

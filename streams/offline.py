@@ -8,24 +8,23 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from core.kafka.partition_log import LogRecord, PartitionLog
+from core.kafka.offsets import TopicState, describe_topic
+from core.kafka.reader import LogRecord, PartitionLog
 from core.settings import Settings
 from schemas.catalogue import CatalogueReader
 from schemas.codec import Codec
 from schemas.registry import codec_of
 from schemas.rejected_before import RejectedBefore
-from schemas.topics import Topics
+from schemas.topics import Topics, worker_group_of
 from streams.folds.partition import PROJECTIONS
 from streams.learner.app import LearnerSources
 from streams.learner.metrics import LearnerCounters
 from streams.learner.partition import LEARNER, SNAPSHOTS, LearnerPartition
 from streams.store.connect import connect_async
-from streams.store.memory import MemoryStore
-from streams.store.protocol import Outcome
+from streams.store.protocol import MemoryStore, Outcome
 from streams.worker.intake import Intake, Rejected
 from streams.worker.partition import WorkerCounters, WorkerPartition
 from streams.worker.publisher import Publishable
-from streams.worker.topic_state import TopicState, describe_topic, group_of
 
 
 class NullPublisher:
@@ -183,7 +182,7 @@ async def open_sources(settings: Settings) -> AsyncIterator[ReplaySources]:
         The topic does not exist or no broker answers.
     """
     topic, codec = Topics.of(settings).listens.name, codec_of(settings)
-    state = await asyncio.to_thread(describe_topic, settings, topic, group_of(settings))
+    state = await asyncio.to_thread(describe_topic, settings, topic, worker_group_of(settings))
     catalogue, rejected = CatalogueReader(settings, codec), RejectedBefore(settings, topic)
     redis = connect_async(settings)
     try:

@@ -10,13 +10,13 @@ from typing import NamedTuple, TypeVar
 
 from core.errors import BotifyError
 from core.kafka.admin import end_offsets
-from core.kafka.partition_log import PartitionLog
+from core.kafka.offsets import TopicState
+from core.kafka.reader import PartitionLog
 from core.settings import Settings
 from streams.folds.partition import HASHES, PROJECTIONS, SCORE_SETS
 from streams.offline import OfflineFold, ReplaySources, open_sources
 from streams.store.namespaces import NamespaceRecords, checkpoints, excluded_since, live_namespace
 from streams.store.point_in_time import NOT_OF_THIS_TOPIC, PartitionCopy, point_in_time_copy
-from streams.worker.topic_state import TopicState
 
 FIRST_DIFFERENCES = 20
 """How many differences are kept to be shown; all are counted."""

@@ -26,7 +26,7 @@ from streams.folds.partition import HASHES, SCORE_SETS, PartitionFold
 from streams.read import StateReader
 from streams.store.connect import connect
 from streams.store.keys import partition_key
-from streams.store.memory import MemoryStore
+from streams.store.protocol import MemoryStore
 from streams.worker.intake import Intake, Rejected
 
 T = TypeVar("T")

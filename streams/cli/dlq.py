@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from core.kafka.admin import require_kafka
 from core.kafka.offsets import parse_position
-from core.kafka.reachable import require_kafka
 from core.settings import Settings
 from schemas.event_time import utc
 from schemas.events import Listen

@@ -20,8 +20,8 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from core.kafka.offsets import offsets_of, parse_position
-from core.kafka.reachable import require_kafka
+from core.kafka.admin import require_kafka
+from core.kafka.offsets import parse_position
 from core.process import tune_gc
 from core.settings import Settings
 from schemas.event_time import utc
@@ -254,10 +254,7 @@ def _plan(
     sources: ReplaySources, begin: str, end: str, partitions: str | None, projections: Sequence[str] | None
 ) -> Plan:
     now_ms, state = int(time.time() * 1000), sources.state
-    start, stop = (
-        offsets_of(parse_position(text, now_ms), sources.settings, sources.topic, state.start, state.end)
-        for text in (begin, end)
-    )
+    start, stop = (state.offsets_of(parse_position(text, now_ms), sources.settings) for text in (begin, end))
     return make_plan(sources.topic, state, start, stop, _partitions(partitions), projections or PROJECTIONS)
 
 

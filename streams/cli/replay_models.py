@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from core.kafka.reachable import require_kafka
+from core.kafka.admin import require_kafka
 from core.settings import Settings
 from schemas.events import Model
 from streams.cli.verify import excluded_hint

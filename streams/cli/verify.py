@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from core.kafka.reachable import require_kafka
+from core.kafka.admin import require_kafka
 from core.settings import Settings
 from streams.store.connect import require_redis
 from streams.verify import Difference, Report

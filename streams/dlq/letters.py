@@ -18,8 +18,7 @@ from typing import Any, NamedTuple
 from confluent_kafka import Message
 
 from core.errors import BotifyError, ExcludedError
-from core.kafka.partition_log import LogRecord
-from core.kafka.reader import TopicReader
+from core.kafka.reader import LogRecord, TopicReader
 from core.settings import Settings
 from schemas.dead_letters import PREFIX, Origin, origin_of
 from schemas.topics import Topics

@@ -18,8 +18,8 @@ from confluent_kafka import KafkaError, Message
 from redis.exceptions import LockError
 
 from core.kafka.admin import end_offsets
-from core.kafka.partition_log import PartitionLog
 from core.kafka.publisher import RecordPublisher
+from core.kafka.reader import PartitionLog
 from core.settings import Settings
 from schemas.catalogue import CatalogueReader
 from schemas.dead_letters import Origin
@@ -39,7 +39,7 @@ from streams.read import StateReader
 from streams.store.keys import redrive_lock
 from streams.worker.intake import Intake
 
-BATCH = 500
+PARTITION_BATCH = 500
 ACKNOWLEDGE_TIMEOUT_S = 40.0
 """More than the producer's delivery timeout: after it, every record is either in the topic or never will be."""
 LOCK_S = 120
@@ -117,9 +117,9 @@ def redrive(
         if dry_run:
             outcome.sent = [letter.origin for letter in fit]
             return outcome
-        for first in range(0, len(fit), BATCH):
+        for first in range(0, len(fit), PARTITION_BATCH):
             still_ours()
-            _send(settings, topic, fit[first : first + BATCH], resolutions, outcome)
+            _send(settings, topic, fit[first : first + PARTITION_BATCH], resolutions, outcome)
     return outcome
 
 

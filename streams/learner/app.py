@@ -17,14 +17,13 @@ from schemas.codec import Codec
 from schemas.events import Model, Track
 from schemas.registry import codec_of
 from schemas.rejected_before import RejectedBefore
-from schemas.topics import Topics
+from schemas.topics import Topics, learner_group_of
 from streams.learner.metrics import LearnerCounters, ModelMetrics
 from streams.learner.partition import SNAPSHOTS, LearnerPartition, TrainingIntake
 from streams.store.keys import learner_prefix
 from streams.store.protocol import Claim, Store
 from streams.worker.faust_app import FoldingApp, FoldingConfig, make_app
 from streams.worker.publisher import KafkaPublisher
-from streams.worker.topic_state import learner_group_of
 
 
 class LearnerSources:

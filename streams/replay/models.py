@@ -16,13 +16,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from core.kafka.partition_log import PartitionLog
+from core.kafka.offsets import TopicState, describe_topic
+from core.kafka.reader import PartitionLog
 from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Model
 from schemas.models import publish_models
 from schemas.registry import codec_of
-from schemas.topics import Topics
+from schemas.topics import Topics, learner_group_of
 from streams.learner.app import LearnerSources
 from streams.learner.metrics import LearnerCounters
 from streams.learner.partition import Learned, LearnerPartition, read_learned
@@ -38,11 +39,10 @@ from streams.store.namespaces import (
     live_namespace,
     make_live,
 )
-from streams.store.protocol import ClaimLostError
+from streams.store.protocol import ClaimLostError, offset_to_start_at
 from streams.store.redis_store import RedisStore
-from streams.worker.topic_state import TopicState, describe_topic, learner_group_of, offset_to_start_at
 
-BATCH = 64
+PARTITION_BATCH = 64
 """A record may hold 12,000 listens."""
 
 Progress = Callable[[int, int], None]
@@ -102,7 +102,7 @@ async def relearn(settings: Settings, progress: Progress = lambda records, total
         await redis.aclose()
     end = _end(topic, topic_state, learned)
     sources = await asyncio.to_thread(LearnerSources, settings, codec)
-    log = PartitionLog(settings, topic, 0, 0, BATCH)
+    log = PartitionLog(settings, topic, 0, 0, PARTITION_BATCH)
     try:
         learner = OfflineLearner(sources, codec)
         await learner.learn(log, end, lambda records: progress(records, end))
@@ -249,13 +249,13 @@ class _Rebuilding:
         topic, end = Topics.of(self.settings).training.name, self.state.end[0]
         store = RedisStore(self.redis, record.namespace)
         claim = await store.claim(0, f"rebuild-{uuid.uuid4().hex}", self.state.topic_id)
-        start = offset_to_start_at(topic, 0, claim, self.state, rebuild_missing=True)
+        start = offset_to_start_at(0, claim, self.state, rebuild_missing=True)
         sources, counters = self.sources, LearnerCounters()
         learning = LearnerPartition(
             0, claim, start, store, sources.catalogue, sources.intake, NullPublisher(), self.codec.encode, counters
         )
         progress(start, end)
-        log = PartitionLog(self.settings, topic, 0, start, BATCH)
+        log = PartitionLog(self.settings, topic, 0, start, PARTITION_BATCH)
         try:
             outcome = await learn(learning, log, end, lambda records: progress(records, end))
         except ClaimLostError as lost:

@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, 
 from dataclasses import dataclass
 
 from core.errors import BotifyError
-from core.kafka.partition_log import LogRecord
+from core.kafka.offsets import TopicState
+from core.kafka.reader import LogRecord
 from streams.folds.partition import ALWAYS_FOLDED, PROJECTIONS
-from streams.worker.topic_state import TopicState
 
 
 class ReplayError(BotifyError):
@@ -64,7 +64,7 @@ def make_plan(
 
     Examples
     --------
-    >>> state = TopicState("an-id", start={0: 0, 1: 0}, end={0: 50, 1: 20})
+    >>> state = TopicState("botify.listens", "an-id", start={0: 0, 1: 0}, end={0: 50, 1: 20})
     >>> plan = make_plan("botify.listens", state, start={0: 0, 1: 10}, end=state.end, partitions=[1])
     >>> plan.records
     10

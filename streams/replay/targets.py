@@ -14,24 +14,24 @@ from confluent_kafka.admin import AdminClient
 from core.errors import DecodeError
 from core.kafka.admin import partition_counts
 from core.kafka.config import common_config
-from core.kafka.partition_log import LogRecord, PartitionLog
+from core.kafka.offsets import describe_topic
 from core.kafka.publisher import RecordPublisher
+from core.kafka.reader import LogRecord, PartitionLog
 from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Listen, Session
 from schemas.registry import codec_of
-from schemas.topics import Topics
+from schemas.topics import Topics, worker_group_of
 from streams.folds.partition import PROJECTIONS
 from streams.folds.popularity import TrackRows
 from streams.offline import NullPublisher, ReplaySources
 from streams.replay.plan import Pacer, ReplayError
 from streams.store.keys import checkpoint_key
-from streams.store.protocol import Outcome
+from streams.store.protocol import Outcome, offset_to_start_at
 from streams.store.redis_store import RedisStore
 from streams.worker.intake import Rejected
 from streams.worker.partition import WorkerCounters, WorkerPartition
 from streams.worker.publisher import KafkaPublisher, Publishable, Publisher
-from streams.worker.topic_state import describe_topic, group_of, offset_to_start_at
 
 LANES = 4
 """Partitions under way at a time; each holds a consumer with its prefetched records."""
@@ -148,9 +148,9 @@ class NamespaceTarget:
         state = sources.state
         if claim.next_offset is not None and claim.next_offset > state.end[partition]:
             # the topic has grown since, and a worker was there first
-            group = group_of(sources.settings)
+            group = worker_group_of(sources.settings)
             state = await asyncio.to_thread(describe_topic, sources.settings, sources.topic, group)
-        begin = offset_to_start_at(sources.topic, partition, claim, state, rebuild_missing=True)
+        begin = offset_to_start_at(partition, claim, state, rebuild_missing=True)
         claimed = WorkerPartition(
             partition,
             claim,

@@ -34,7 +34,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from core.errors import BotifyError
-from core.kafka.reachable import takes_connections
+from core.kafka.admin import accepts_connections
 from core.settings import Settings
 
 T = TypeVar("T")
@@ -200,7 +200,7 @@ def check_redis(settings: Settings) -> None:
     """
     url = urlsplit(settings.redis_url)
     host, port = url.hostname or "127.0.0.1", url.port or 6379
-    if not takes_connections(host, str(port)):
+    if not accepts_connections(host, str(port)):
         raise RedisUnreachableError(f"no Redis listens at {host}:{port}: start one with `botify up` or set REDIS_URL")
 
 

@@ -82,7 +82,7 @@ async def digest(contents: Contents, partition: int) -> dict[str, str]:
     Examples
     --------
     >>> import asyncio
-    >>> from streams.store.memory import MemoryStore
+    >>> from streams.store.protocol import MemoryStore
     >>> one, other = MemoryStore(), MemoryStore()
     >>> one.hashes[0, "users"] = {b"7": b"a", b"8": b"b"}
     >>> other.hashes[0, "users"] = {b"8": b"b", b"7": b"a"}

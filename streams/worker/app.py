@@ -9,14 +9,13 @@ from schemas.catalogue import CatalogueReader
 from schemas.event_time import EventTime
 from schemas.registry import codec_of
 from schemas.rejected_before import RejectedBefore
-from schemas.topics import Topics
+from schemas.topics import Topics, worker_group_of
 from streams.folds.popularity import TrackRows
 from streams.store.protocol import Claim, Store
 from streams.worker.faust_app import FoldingApp, FoldingConfig, make_app
 from streams.worker.intake import Intake
 from streams.worker.partition import WorkerCounters, WorkerPartition
 from streams.worker.publisher import KafkaPublisher
-from streams.worker.topic_state import group_of
 
 RUN_RECORDS = 12_000
 """More than `FETCH_BYTES` hold unless they are compressed well, so that a fetch gives a partition one run or two.
@@ -81,7 +80,7 @@ def build_app(settings: Settings) -> WorkerApp:
     folding = FoldingConfig(
         program="worker",
         topic=Topics.of(settings).listens.name,
-        group=group_of(settings),
+        group=worker_group_of(settings),
         prefix=settings.topic_prefix,
         run_records=RUN_RECORDS,
     )

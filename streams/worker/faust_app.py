@@ -6,17 +6,22 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import faust
 import uvloop
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 from faust.sensors.prometheus import setup_prometheus_sensors
 from faust.types import TP
 from redis.exceptions import RedisError
 
-from core.errors import BotifyError
+from core.errors import BotifyError, NoBrokerError
+from core.kafka.admin import read_topic_id, retry_brokers
+from core.kafka.config import common_config
+from core.kafka.offsets import TopicState, describe_topic
 from core.logging import configure_logging
 from core.process import return_large_blocks, tune_gc
 from core.settings import Settings
@@ -29,7 +34,6 @@ from streams.store.refusals import PatientStore, Writes, probe_writes
 from streams.worker.failpoints import with_failpoints
 from streams.worker.metrics import Counted, PartitionMetrics, TimedStore
 from streams.worker.partition_manager import Partition, PartitionManager
-from streams.worker.topic_state import TopicState, TopicWatch, ask_patiently, describe_topic
 from streams.worker.transport import BatchApp, BatchConsumer, RunSchema, broker_credentials, broker_urls
 
 log = logging.getLogger(__name__)
@@ -174,7 +178,7 @@ class FoldingApp(BatchApp, ABC):
         return {tp.partition: end for tp, end in dict(self.monitor.tp_end_offsets).items()}
 
     def _before_claim(self) -> TopicState:
-        ask_patiently(self.refresh_sources)
+        retry_brokers(self.refresh_sources)
         return describe_topic(self.settings, self.folding.topic, self.folding.group)
 
 
@@ -236,8 +240,14 @@ def _add_tasks(app: FoldingApp) -> None:
 
     @app.task  # type: ignore[untyped-decorator]
     async def stop_when_the_topic_is_another() -> None:
-        watch = TopicWatch(app.settings, app.folding.topic)
-        await app.partitions.watch_topic(lambda: asyncio.to_thread(watch.read_id), TOPIC_CHECK_S)
+        admin = AdminClient(common_config(app.settings))
+
+        def read_id() -> str | None:
+            with suppress(KafkaException, NoBrokerError):
+                return read_topic_id(admin, app.folding.topic)
+            return None
+
+        await app.partitions.watch_topic(lambda: asyncio.to_thread(read_id), TOPIC_CHECK_S)
 
     @app.task  # type: ignore[untyped-decorator]
     async def follow_the_live_namespace() -> None:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, Protocol
 
-from streams.store.protocol import Claim, Outcome, Store
-from streams.worker.topic_state import TopicState, another_topic, offset_to_start_at
+from core.kafka.offsets import TopicState
+from streams.store.protocol import Claim, Outcome, Store, another_topic, offset_to_start_at
 from streams.worker.transport import Run
 
 log = logging.getLogger(__name__)
@@ -236,7 +236,7 @@ class PartitionManager:
         claim = await store.claim(partition, self._owner, state.topic_id)
         if claim.next_offset is not None and claim.next_offset > state.end[partition]:
             state = await self._describe_topic()  # it has grown since, and the worker before us was that fast
-        start = offset_to_start_at(self._topic, partition, claim, state, rebuild_missing=self._rebuild_missing)
+        start = offset_to_start_at(partition, claim, state, rebuild_missing=self._rebuild_missing)
         return await self._open_partition(partition, claim, start, store)
 
     def _open_task(self, claimed: Partition) -> None:

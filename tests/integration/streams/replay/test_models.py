@@ -14,11 +14,12 @@ from confluent_kafka.admin import AdminClient
 from typer.testing import CliRunner, Result
 
 from core.kafka.config import common_config
-from core.kafka.partition_log import PartitionLog
+from core.kafka.offsets import describe_topic
+from core.kafka.reader import PartitionLog
 from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Model
-from schemas.topics import Topics
+from schemas.topics import Topics, learner_group_of
 from streams.cli.replay import app
 from streams.dlq.exclude import Selection, exclude
 from streams.learner import learner as fold
@@ -32,7 +33,6 @@ from streams.replay.swap import collect, read_status
 from streams.store.connect import connect, connect_async
 from streams.store.keys import default_namespace, learner_prefix, partition_key
 from streams.store.redis_store import RedisStore
-from streams.worker.topic_state import describe_topic, learner_group_of
 from tests.integration.streams.conftest import with_sources
 from tests.support import make_listens, produce, produce_raw, read_topic, write_catalogue
 from tests.unit.streams.learner.training import TRACKS, batches

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from core.kafka.partition_log import LogRecord
+from core.kafka.reader import LogRecord
 from core.settings import Settings
 from schemas.dead_letters import Origin
 from schemas.topics import Topics

@@ -10,7 +10,7 @@ import pytest
 from core.errors import NoBrokerError
 from core.kafka import admin as kafka_admin
 from core.kafka import reachable
-from core.kafka.reachable import check_kafka, require_kafka
+from core.kafka.admin import check_kafka, require_kafka
 from core.settings import Settings
 from services.gateway.errors import NO_CATALOGUE
 from services.stack.errors import StackError

@@ -17,7 +17,7 @@ from schemas.models import model_of
 from streams.folds.projection import Changes
 from streams.learner.app import LearnerApp, build_app
 from streams.learner.partition import SNAPSHOTS
-from streams.store.memory import MemoryStore
+from streams.store.protocol import MemoryStore
 
 CODEC = Codec()
 

@@ -21,8 +21,7 @@ from streams.learner.learner import Learner
 from streams.learner.metrics import LearnerCounters
 from streams.learner.models.item_graph import ItemGraph
 from streams.learner.partition import LEARNER, MOST_PUT_OFF, SNAPSHOTS, LearnerPartition, TrainingIntake
-from streams.store.memory import MemoryStore
-from streams.store.protocol import Outcome
+from streams.store.protocol import MemoryStore, Outcome
 from streams.worker.intake import Rejected
 from streams.worker.publisher import Publishable
 from tests.support import make_listens

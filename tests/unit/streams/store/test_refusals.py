@@ -10,8 +10,7 @@ import pytest
 from redis.exceptions import OutOfMemoryError, ResponseError
 
 from streams.folds.projection import Changes
-from streams.store.memory import MemoryStore
-from streams.store.protocol import Claim, Outcome
+from streams.store.protocol import Claim, MemoryStore, Outcome
 from streams.store.refusals import LONGEST_PAUSE_S, PATIENCE_S, PatientStore, Writes, WritesRefusedError, refusal_of
 
 FULL = OutOfMemoryError("command not allowed when used memory > 'maxmemory'. script: on @user_script:4.")

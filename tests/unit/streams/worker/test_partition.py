@@ -14,8 +14,7 @@ from schemas.event_time import LEAD_MS, SIMULATED_TIME
 from schemas.events import Session, TrainingBatch
 from schemas.training import listens_of
 from streams.folds.users import USERS, UserState
-from streams.store.memory import MemoryStore
-from streams.store.protocol import Outcome
+from streams.store.protocol import MemoryStore, Outcome
 from streams.worker.intake import Intake, Rejected
 from streams.worker.partition import WorkerCounters, WorkerPartition
 from streams.worker.publisher import Publishable
