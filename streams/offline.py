@@ -12,19 +12,18 @@ from core.kafka.offsets import TopicState, describe_topic
 from core.kafka.reader import LogRecord, PartitionLog
 from core.settings import Settings
 from schemas.catalogue import CatalogueReader
-from schemas.codec import Codec
 from schemas.registry import codec_of
 from schemas.rejected_before import RejectedBefore
 from schemas.topics import Topics, worker_group_of
+from schemas.validation import Intake, Rejected
 from streams.folds.partition import PROJECTIONS
 from streams.learner.app import LearnerSources
 from streams.learner.metrics import LearnerCounters
 from streams.learner.partition import LEARNER, SNAPSHOTS, LearnerPartition
 from streams.store.connect import connect_async
 from streams.store.protocol import MemoryStore, Outcome
-from streams.worker.intake import Intake, Rejected
 from streams.worker.partition import WorkerCounters, WorkerPartition
-from streams.worker.publisher import Publishable
+from streams.worker.publisher import Publishable, Publisher
 
 
 class NullPublisher:
@@ -43,9 +42,17 @@ class OfflineFold:
     counters : WorkerCounters
     """
 
-    def __init__(self, partition: int, intake: Intake, projections: Collection[str] = PROJECTIONS) -> None:
-        self.store = MemoryStore()
+    def __init__(
+        self,
+        partition: int,
+        intake: Intake,
+        projections: Collection[str] = PROJECTIONS,
+        publisher: Publisher | None = None,
+        store: MemoryStore | None = None,
+    ) -> None:
+        self.store = MemoryStore() if store is None else store
         self.counters = WorkerCounters()
+        self._publisher = NullPublisher() if publisher is None else publisher
         self._partition = partition
         self._intake = intake
         self._projections = projections
@@ -61,7 +68,7 @@ class OfflineFold:
                 records[0].offset,
                 self.store,
                 self._intake,
-                NullPublisher(),
+                self._publisher,
                 self.counters,
                 self._projections,
             )
@@ -82,10 +89,9 @@ class OfflineLearner:
     counters : LearnerCounters
     """
 
-    def __init__(self, sources: LearnerSources, codec: Codec) -> None:
+    def __init__(self, sources: LearnerSources) -> None:
         self.counters = LearnerCounters()
         self._sources = sources
-        self._codec = codec
         self._store = MemoryStore()
 
     @property
@@ -115,8 +121,8 @@ class OfflineLearner:
             sources.catalogue,
             sources.intake,
             NullPublisher(),
-            self._codec.encode,
             self.counters,
+            sources.left_out,
         )
         await learn(partition, log, end, progress)
 

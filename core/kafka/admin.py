@@ -1,4 +1,4 @@
-"""Requests to brokers: whether they answer, topics with their partitions and configuration, offsets of topics and groups."""
+"""Requests to brokers: whether they answer, their topics and configuration, offsets of topics and groups."""
 
 from __future__ import annotations
 

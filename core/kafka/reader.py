@@ -257,7 +257,7 @@ PREFETCH_KB = 32 * 1024
 
 
 class LogRecord(NamedTuple):
-    """A record as the intake wants it: with the attributes of `aiokafka.ConsumerRecord`."""
+    """A record with the attributes of `aiokafka.ConsumerRecord`."""
 
     topic: str
     partition: int

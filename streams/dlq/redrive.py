@@ -17,6 +17,7 @@ from typing import Any
 from confluent_kafka import KafkaError, Message
 from redis.exceptions import LockError
 
+from core.errors import RejectedMessageError
 from core.kafka.admin import end_offsets
 from core.kafka.publisher import RecordPublisher
 from core.kafka.reader import PartitionLog
@@ -24,8 +25,10 @@ from core.settings import Settings
 from schemas.catalogue import CatalogueReader
 from schemas.dead_letters import Origin
 from schemas.event_time import EventTime
+from schemas.events import Listen
 from schemas.registry import codec_of
 from schemas.topics import Topics
+from schemas.validation import Intake, decode_and_validate
 from streams.dlq.letters import (
     ATTEMPTS,
     REDRIVE_OF,
@@ -37,7 +40,6 @@ from streams.dlq.letters import (
 )
 from streams.read import StateReader
 from streams.store.keys import redrive_lock
-from streams.worker.intake import Intake
 
 PARTITION_BATCH = 500
 ACKNOWLEDGE_TIMEOUT_S = 40.0
@@ -174,9 +176,10 @@ def _only_fit(
         fit = []
         for letter in letters:
             event_time = EventTime(reached_ms.get(letter.origin.partition, 0))
-            _, rejected = intake.take([letter.as_record()._replace(timestamp=now_ms)], event_time)
-            if rejected:
-                outcome.hopeless.append((letter.origin, str(rejected[0].reason)))
+            record = letter.as_record()._replace(timestamp=now_ms)
+            ((_, one),) = decode_and_validate([record], Listen, intake, event_time=event_time)
+            if isinstance(one, RejectedMessageError):
+                outcome.hopeless.append((letter.origin, str(one)))
             else:
                 fit.append(letter)
         return fit

@@ -18,8 +18,9 @@ from schemas.events import Model, Track
 from schemas.registry import codec_of
 from schemas.rejected_before import RejectedBefore
 from schemas.topics import Topics, learner_group_of
+from schemas.validation import Intake
 from streams.learner.metrics import LearnerCounters, ModelMetrics
-from streams.learner.partition import SNAPSHOTS, LearnerPartition, TrainingIntake
+from streams.learner.partition import SNAPSHOTS, LearnerPartition
 from streams.store.keys import learner_prefix
 from streams.store.protocol import Claim, Store
 from streams.worker.faust_app import FoldingApp, FoldingConfig, make_app
@@ -33,7 +34,9 @@ class LearnerSources:
     ----------
     catalogue : mapping of track to Track
         Grows as tracks are added.
-    intake : TrainingIntake
+    intake : Intake
+    left_out : mapping of (topic id, partition) to ndarray of int64
+        See `LearnerPartition`.
     excluded : mapping of partition to int
         Number of listens that operators have excluded from learning (`RejectedBefore.excluded`).
     """
@@ -45,12 +48,10 @@ class LearnerSources:
         self._rejected = RejectedBefore(settings, topics.training.name)
         self._listens = RejectedBefore(settings, topics.listens.name)
         self._settings, self._listens_topic = settings, topics.listens.name
-        self._left_out: dict[tuple[str, int], NDArray[np.int64]] = {}
+        self.left_out: dict[tuple[str, int], NDArray[np.int64]] = {}
         self.excluded: Mapping[int, int] = self._listens.excluded
         self.catalogue: Mapping[int, Track] = self._reader.tracks
-        self.intake = TrainingIntake(
-            codec, self._reader.tracks, self._reader.refresh, self._rejected.offsets, self._left_out
-        )
+        self.intake = Intake(codec, self._reader.tracks, self._reader.refresh, self._rejected.offsets)
         self.refresh()
 
     def refresh(self) -> None:
@@ -62,9 +63,9 @@ class LearnerSources:
         admin = AdminClient(common_config(self._settings))
         topic_id = read_topic_id(admin, self._listens_topic)  # batches of an earlier topic have other offsets
         for partition, offsets in self._listens.offsets.items():
-            known = self._left_out.get((topic_id, partition))
+            known = self.left_out.get((topic_id, partition))
             if known is None or len(known) != len(offsets):
-                self._left_out[topic_id, partition] = np.sort(np.fromiter(offsets, np.int64, len(offsets)))
+                self.left_out[topic_id, partition] = np.sort(np.fromiter(offsets, np.int64, len(offsets)))
 
     def close(self) -> None:
         """Close the consumers."""
@@ -80,9 +81,18 @@ CHECKPOINT_S = 2.0
 
 
 class LearnerApp(FoldingApp):
-    """Folds the training topic into models and publishes their snapshots."""
+    """Folds the training topic into models and publishes their snapshots.
+
+    Attributes
+    ----------
+    sources : LearnerSources
+    publisher : Publisher
+        Both are opened when the app starts.
+    """
 
     counters: LearnerCounters
+    sources: LearnerSources
+    publisher: KafkaPublisher
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -92,18 +102,18 @@ class LearnerApp(FoldingApp):
 
     def open_sources(self) -> None:
         """Read the catalogue and open the publisher; see `FoldingApp.open_sources`."""
-        self._codec = codec_of(self.settings)
-        self._sources = LearnerSources(self.settings, self._codec)
-        self._publisher = KafkaPublisher(self.settings, self._codec)
+        codec = codec_of(self.settings)
+        self.sources = LearnerSources(self.settings, codec)
+        self.publisher = KafkaPublisher(self.settings, codec)
 
     def refresh_sources(self) -> None:
         """Read which records were dead-lettered; see `FoldingApp.refresh_sources`."""
-        self._sources.refresh()
+        self.sources.refresh()
 
     def close_sources(self) -> None:
         """Close what was opened; see `FoldingApp.close_sources`."""
-        self._publisher.close()
-        self._sources.close()
+        self.publisher.close()
+        self.sources.close()
 
     async def open_partition(self, partition: int, claim: Claim, start: int, store: Store) -> LearnerPartition:
         """Return the partition; it loads its state with its first run or its first checkpoint."""
@@ -115,11 +125,11 @@ class LearnerApp(FoldingApp):
             claim,
             start,
             store,
-            self._sources.catalogue,
-            self._sources.intake,
-            self._publisher,
-            self._codec.encode,
+            self.sources.catalogue,
+            self.sources.intake,
+            self.publisher,
             self.counters,
+            self.sources.left_out,
         )
 
     async def _publish_again(self, partition: int, store: Store) -> None:
@@ -128,7 +138,9 @@ class LearnerApp(FoldingApp):
         The swap has published them, but this learner may have published others between the swap and its notice of it.
         """
         (snapshots,) = (await store.read_whole(partition, [SNAPSHOTS], []))[0].values()
-        await self._publisher.emit([self._codec.decode(snapshot, Model) for snapshot in snapshots.values()], ())
+        await self.publisher.emit(
+            [self.sources.intake.codec.decode(snapshot, Model) for snapshot in snapshots.values()], ()
+        )
 
 
 def build_app(settings: Settings) -> LearnerApp:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -12,71 +12,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.errors import RejectedBeforeError, RejectedMessageError, ValidationError
+from core.errors import RejectedMessageError
 from core.settings import Settings
-from schemas.codec import Codec
 from schemas.events import Model, Track, TrainingBatch
 from schemas.training import TrainingColumns, listens_of
+from schemas.validation import Intake, Rejected, decode_and_validate
 from streams.folds.projection import Changes
 from streams.learner.learner import Learner, OutdatedStateError, Outgrown
 from streams.learner.metrics import LearnerCounters
 from streams.store.keys import checkpoint_key, learner_prefix, partition_key
 from streams.store.namespaces import live_namespace
 from streams.store.protocol import Claim, ClaimLostError, ClaimPosition, Outcome, Store
-from streams.worker.intake import Rejected
 from streams.worker.publisher import Publisher
-
-
-class TrainingIntake:
-    """Decodes and validates records of the training topic.
-
-    Parameters
-    ----------
-    codec : Codec
-    known_tracks : container of int
-        The catalogue.
-    refresh : callable
-        Updates `known_tracks`; called before a track is rejected as unknown: the worker may know more tracks.
-    rejected_before : mapping of partition to container of offset
-        Records that became dead letters; they stay excluded, so that learning again gives the same model.
-    left_out : mapping of (topic id, partition) to ndarray of int64
-        Offsets of listens that are dead letters, ascending: older batches still contain them.
-    """
-
-    def __init__(
-        self,
-        codec: Codec,
-        known_tracks: Container[int],
-        refresh: Callable[[], object],
-        rejected_before: Mapping[int, Container[int]],
-        left_out: Mapping[tuple[str, int], NDArray[np.int64]] = MappingProxyType({}),
-    ) -> None:
-        self._codec = codec
-        self._known_tracks = known_tracks
-        self._refresh = refresh
-        self._rejected_before = rejected_before
-        self._left_out = left_out
-
-    def take(self, record: Any) -> tuple[TrainingBatch, TrainingColumns] | Rejected:
-        """Decode and validate a record."""
-        raw = record.value
-        try:
-            batch = self._codec.decode(raw, TrainingBatch)
-            listens = listens_of(batch, raw, self._left_out.get((batch.source_topic_id, batch.source_partition)))
-            tracks = np.unique(listens.tracks).tolist()
-            if self._unknown(tracks) is not None:
-                self._refresh()
-                if (unknown := self._unknown(tracks)) is not None:
-                    raise ValidationError(f"track {unknown} is not in the catalogue", raw)
-            if record.offset in self._rejected_before.get(record.partition, ()):
-                raise RejectedBeforeError("it was dead-lettered before", raw)
-        except RejectedMessageError as reason:
-            return Rejected(record, reason)
-        return batch, listens
-
-    def _unknown(self, tracks: list[int]) -> int | None:
-        return next((track for track in tracks if track not in self._known_tracks), None)
-
 
 log = logging.getLogger(__name__)
 
@@ -103,8 +50,8 @@ class LearnerPartition:
     ----------
     catalogue : mapping of track to Track
         Has every track of the batches that the intake accepts.
-    encode : callable of Model
-        Encodes the record's value.
+    left_out : mapping of (topic id, partition) to ndarray of int64
+        Offsets of listens that are dead letters, ascending: older batches still contain them.
     """
 
     def __init__(
@@ -114,10 +61,10 @@ class LearnerPartition:
         start: int,
         store: Store,
         catalogue: Mapping[int, Track],
-        intake: TrainingIntake,
+        intake: Intake,
         publisher: Publisher,
-        encode: Callable[[Model], bytes],
         counters: LearnerCounters,
+        left_out: Mapping[tuple[str, int], NDArray[np.int64]] = MappingProxyType({}),
     ) -> None:
         self.partition = partition
         self.next_offset = start
@@ -126,7 +73,7 @@ class LearnerPartition:
         self._catalogue = catalogue
         self._intake = intake
         self._publisher = publisher
-        self._encode = encode
+        self._left_out = left_out
         self._counters = counters
         self._learner = Learner(catalogue)
         self._loaded = False
@@ -208,10 +155,12 @@ class LearnerPartition:
         return outcome
 
     async def _take(self, record: Any) -> None:
-        taken = self._intake.take(record)
-        if isinstance(taken, Rejected):
-            await self._publisher.emit((), [taken])
-            self._counters.rejected[type(taken.reason).__name__] += 1
+        ((_, taken),) = decode_and_validate(
+            [record], TrainingBatch, self._intake, validate=self._listens_of, tracks_of=_tracks_of
+        )
+        if isinstance(taken, RejectedMessageError):
+            await self._publisher.emit((), [Rejected(record, taken)])
+            self._counters.rejected[type(taken).__name__] += 1
         else:
             batch, listens = taken
             missed = self._learner.missed
@@ -232,6 +181,9 @@ class LearnerPartition:
                 await self._publish(models)
         self.next_offset = record.offset + 1
 
+    def _listens_of(self, batch: TrainingBatch, raw: bytes) -> tuple[TrainingBatch, TrainingColumns]:
+        return batch, listens_of(batch, raw, self._left_out.get((batch.source_topic_id, batch.source_partition)))
+
     def _note(self, outgrown: Outgrown) -> None:
         self._counters.forgotten.update(outgrown.forgotten)
         self._counters.too_large.update(outgrown.too_large)
@@ -246,10 +198,15 @@ class LearnerPartition:
         # A fenced learner must not publish older snapshots over the newer ones of its successor.
         await self._store.read_fields(self.partition, {}, self._position)
         await self._publisher.emit(models, ())
-        self._unwritten_snapshots.update({model.name.encode(): self._encode(model) for model in models})
+        self._unwritten_snapshots.update({model.name.encode(): self._intake.codec.encode(model) for model in models})
         self._counters.snapshots += len(models)
         self._counters.snapshot_bytes.update({model.name: len(model.body) for model in models})
         log.info("published %s", ", ".join(f"{model.name} {model.version} {model.digest[:12]}" for model in models))
+
+
+def _tracks_of(taken: tuple[TrainingBatch, TrainingColumns]) -> list[int]:
+    tracks: list[int] = np.unique(taken[1].tracks).tolist()
+    return tracks
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,7 @@ async def relearn(settings: Settings, progress: Progress = lambda records, total
     sources = await asyncio.to_thread(LearnerSources, settings, codec)
     log = PartitionLog(settings, topic, 0, 0, PARTITION_BATCH)
     try:
-        learner = OfflineLearner(sources, codec)
+        learner = OfflineLearner(sources)
         await learner.learn(log, end, lambda records: progress(records, end))
     finally:
         log.close()
@@ -252,7 +252,7 @@ class _Rebuilding:
         start = offset_to_start_at(0, claim, self.state, rebuild_missing=True)
         sources, counters = self.sources, LearnerCounters()
         learning = LearnerPartition(
-            0, claim, start, store, sources.catalogue, sources.intake, NullPublisher(), self.codec.encode, counters
+            0, claim, start, store, sources.catalogue, sources.intake, NullPublisher(), counters, sources.left_out
         )
         progress(start, end)
         log = PartitionLog(self.settings, topic, 0, start, PARTITION_BATCH)

@@ -22,6 +22,7 @@ from schemas.codec import Codec
 from schemas.events import Listen, Session
 from schemas.registry import codec_of
 from schemas.topics import Topics, worker_group_of
+from schemas.validation import Rejected
 from streams.folds.partition import PROJECTIONS
 from streams.folds.popularity import TrackRows
 from streams.offline import NullPublisher, ReplaySources
@@ -29,7 +30,6 @@ from streams.replay.plan import Pacer, ReplayError
 from streams.store.keys import checkpoint_key
 from streams.store.protocol import Outcome, offset_to_start_at
 from streams.store.redis_store import RedisStore
-from streams.worker.intake import Rejected
 from streams.worker.partition import WorkerCounters, WorkerPartition
 from streams.worker.publisher import KafkaPublisher, Publishable, Publisher
 

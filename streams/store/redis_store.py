@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from streams.folds.projection import Changes
-from streams.store.connect import patiently
+from streams.store.connect import Writes, patiently
 from streams.store.keys import checkpoint_key, partition_key
 from streams.store.protocol import Claim, ClaimPosition, Outcome
 
@@ -23,9 +23,12 @@ class RedisStore:
         With raw (undecoded) replies.
     namespace : str
         The generation of derived state that is written.
+    writes : Writes, optional
+        With it, claims and applies that Redis refuses are repeated; see `patiently`.
     """
 
-    def __init__(self, redis: Any, namespace: str) -> None:
+    def __init__(self, redis: Any, namespace: str, writes: Writes | None = None) -> None:
+        self._writes = writes
         self._redis = redis
         self._namespace = namespace
         self._claim = redis.register_script((_HERE / "claim.lua").read_text(encoding="utf-8"))
@@ -35,7 +38,10 @@ class RedisStore:
         """Raise the epoch; see `Store.claim`."""
         key = checkpoint_key(self._namespace, partition)
         epoch, next_offset, stored_id = await patiently(
-            self._redis, lambda: self._claim(keys=[key], args=[owner, topic_id])
+            self._redis,
+            lambda: self._claim(keys=[key], args=[owner, topic_id]),
+            writes=self._writes,
+            partition=partition,
         )
         return Claim(
             epoch=epoch,
@@ -96,7 +102,9 @@ class RedisStore:
             ranked = [(repr(score), member) for member, score in scores.items() if score is not None]
             command(collection, "ZADD", [x for pair in ranked for x in pair])
             command(collection, "ZREM", [member for member, score in scores.items() if score is None])
-        outcome: bytes = await patiently(self._redis, lambda: self._apply(keys=keys, args=args))
+        outcome: bytes = await patiently(
+            self._redis, lambda: self._apply(keys=keys, args=args), writes=self._writes, partition=partition
+        )
         return Outcome(outcome.decode())
 
     async def _read(self, partition: int, ask: Callable[[Any], None], under: ClaimPosition | None) -> list[Any]:

@@ -10,10 +10,10 @@ from schemas.event_time import EventTime
 from schemas.registry import codec_of
 from schemas.rejected_before import RejectedBefore
 from schemas.topics import Topics, worker_group_of
+from schemas.validation import Intake
 from streams.folds.popularity import TrackRows
 from streams.store.protocol import Claim, Store
 from streams.worker.faust_app import FoldingApp, FoldingConfig, make_app
-from streams.worker.intake import Intake
 from streams.worker.partition import WorkerCounters, WorkerPartition
 from streams.worker.publisher import KafkaPublisher
 

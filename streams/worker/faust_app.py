@@ -26,11 +26,10 @@ from core.logging import configure_logging
 from core.process import return_large_blocks, tune_gc
 from core.settings import Settings
 from core.telemetry import DurationHistogram, Heartbeat, new_registry, observed
-from streams.store.connect import FOLDING_TIMEOUT_S, connect_async
+from streams.store.connect import FOLDING_TIMEOUT_S, Writes, connect_async, probe_writes
 from streams.store.namespaces import LiveNamespace, live_namespace
 from streams.store.protocol import Claim, Store
 from streams.store.redis_store import RedisStore
-from streams.store.refusals import PatientStore, Writes, probe_writes
 from streams.worker.failpoints import with_failpoints
 from streams.worker.metrics import Counted, PartitionMetrics, TimedStore
 from streams.worker.partition_manager import Partition, PartitionManager
@@ -167,8 +166,7 @@ class FoldingApp(BatchApp, ABC):
         self._writes.probed = await probe_writes(self._redis, self.folding.prefix, self.partitions.applied())
 
     def _store_of(self, namespace: str) -> Store:
-        timed = TimedStore(with_failpoints(RedisStore(self._redis, namespace)), self._applies)
-        return PatientStore(timed, self._writes)
+        return TimedStore(with_failpoints(RedisStore(self._redis, namespace, self._writes)), self._applies)
 
     def _missing_for_ready(self) -> str | None:
         not_claimed = None if self.partitions.claimed else "the assigned partitions are not claimed yet"

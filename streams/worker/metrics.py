@@ -11,8 +11,8 @@ from prometheus_client.registry import Collector
 
 from core.telemetry import DurationHistogram
 from streams.folds.projection import Changes
+from streams.store.connect import Writes
 from streams.store.protocol import Claim, Outcome, Store
-from streams.store.refusals import Writes
 from streams.worker.partition_manager import PartitionManager
 
 

@@ -6,13 +6,14 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from core.errors import rejection_classes
+from core.errors import RejectedMessageError, rejection_classes
+from schemas.events import Listen
 from schemas.training import training_batch_of
+from schemas.validation import Intake, Rejected, decode_and_validate
 from streams.folds.partition import PROJECTIONS, PartitionFold
 from streams.folds.popularity import TrackRows
 from streams.folds.projection import Record
 from streams.store.protocol import Claim, ClaimLostError, ClaimPosition, Outcome, Store
-from streams.worker.intake import Intake
 from streams.worker.publisher import Publishable, Publisher
 
 
@@ -143,7 +144,13 @@ class WorkerPartition:
     async def _take(self, records: Sequence[Any]) -> Outcome:
         if not self._loaded:
             await self.load()
-        good, rejected = self._intake.take(records, self.event_time)
+        good: list[Record] = []
+        rejected: list[Rejected] = []
+        for record, listen in decode_and_validate(records, Listen, self._intake, event_time=self.event_time):
+            if isinstance(listen, RejectedMessageError):
+                rejected.append(Rejected(record, listen))
+            else:
+                good.append((record.offset, listen))
         await self._read_missing(good)
         duplicates = self._fold.users.duplicates
         kept = self._fold.fold(good)

@@ -23,7 +23,7 @@ from schemas.codec import Codec
 from schemas.dead_letters import dead_letter_headers
 from schemas.events import Model, Session, TrainingBatch
 from schemas.topics import MAX_MODEL_BYTES, Topics
-from streams.worker.intake import Rejected
+from schemas.validation import Rejected
 
 Publishable = Session | TrainingBatch | Model
 

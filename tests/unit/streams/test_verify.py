@@ -11,12 +11,12 @@ from core.kafka.config import key_of
 from core.kafka.reader import LogRecord
 from schemas.codec import Codec
 from schemas.events import Listen
+from schemas.validation import Intake
 from streams.folds.partition import HASHES, SCORE_SETS
 from streams.offline import OfflineFold
 from streams.store.point_in_time import digest
 from streams.store.protocol import MemoryStore
 from streams.verify import FIRST_DIFFERENCES, Difference, Report, compare
-from streams.worker.intake import Intake
 
 
 def records(count: int) -> list[LogRecord]:

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from schemas.event_time import LEAD_MS, SIMULATED_TIME
 from schemas.events import Session, TrainingBatch
 from schemas.training import listens_of
+from schemas.validation import Intake, Rejected
 from streams.folds.users import USERS, UserState
 from streams.store.protocol import MemoryStore, Outcome
-from streams.worker.intake import Intake, Rejected
 from streams.worker.partition import WorkerCounters, WorkerPartition
 from streams.worker.publisher import Publishable
 from tests.unit.streams.worker.records import CODEC, NOW_MS, KafkaRecord, listen, record

@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 import pytest
 
 from core.kafka.offsets import TopicState
+from schemas.validation import Intake, Rejected
 from streams.folds.projection import Changes
 from streams.folds.users import USERS, UserState
 from streams.store.protocol import Claim, MemoryStore, Outcome, Store, TopicMismatchError
-from streams.worker.intake import Intake, Rejected
 from streams.worker.partition import WorkerCounters, WorkerPartition
 from streams.worker.partition_manager import HELD_BYTES, WAITING_RUNS, PartitionManager
 from streams.worker.publisher import Publishable
