@@ -26,10 +26,10 @@ from typing import IO, Any, NamedTuple
 
 from core.errors import BotifyError
 from streams.folds.partition import HASHES, PROJECTIONS, SCORE_SETS
-from streams.offline import ReplaySources
+from streams.replay.sources import ReplaySources
 from streams.store.keys import checkpoint_key, partition_key
 from streams.store.namespaces import NamespaceRecord, NamespaceRecords, checkpoints, live_namespace
-from streams.store.point_in_time import NOT_OF_THIS_TOPIC, point_in_time_copy
+from streams.store.redis_store import NOT_OF_THIS_TOPIC, point_in_time_copy
 
 
 class SnapshotError(BotifyError):
@@ -273,18 +273,14 @@ async def load(sources: ReplaySources, path: Path, *, other_topic: bool = False)
     if adopt:
         offsets = {p: (sources.state.start[p], NOT_OF_THIS_TOPIC) for p in offsets}
     records = NamespaceRecords(sources.redis, sources.settings.topic_prefix)
-    id_ = await records.new_id("s")
-    record = NamespaceRecord(
-        id=id_,
-        namespace=records.namespace(id_),
-        created_ms=int(time.time() * 1000),
+    record = await records.begin(
+        "s",
         start={partition: first for partition, (_, first) in offsets.items()},
         end={partition: reached or 0 for partition, (reached, _) in offsets.items()},
         projections=PROJECTIONS,
         partial=header["partial"],
         excluded={int(partition): count for partition, count in header.get("excluded", {}).items()},
     )
-    await records.put(record)
     await _load(sources, path, record.namespace, offsets)
     record = record.with_(done=True)
     await records.put(record)

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
 from core.errors import BotifyError
 from core.kafka.admin import end_offsets
 from core.kafka.offsets import TopicState
-from core.kafka.reader import PartitionLog
+from core.kafka.reader import LogRecord, PartitionLog
 from core.settings import Settings
+from schemas.validation import Intake
 from streams.folds.partition import HASHES, PROJECTIONS, SCORE_SETS
-from streams.offline import OfflineFold, ReplaySources, open_sources
+from streams.replay.sources import ReplaySources, open_sources
 from streams.store.namespaces import NamespaceRecords, checkpoints, excluded_since, live_namespace
-from streams.store.point_in_time import NOT_OF_THIS_TOPIC, PartitionCopy, point_in_time_copy
+from streams.store.protocol import MemoryStore
+from streams.store.redis_store import NOT_OF_THIS_TOPIC, PartitionCopy, point_in_time_copy
+from streams.worker.metrics import WorkerCounters
+from streams.worker.partition import NullPublisher, Publisher, WorkerPartition
 
 FIRST_DIFFERENCES = 20
 """How many differences are kept to be shown; all are counted."""
@@ -126,7 +131,7 @@ async def compare(
 
 
 Progress = Callable[[int, int], None]
-"""Told how many records are folded, and how many there are."""
+"""Told how many records are folded since it was last told, and how many there are."""
 
 
 class VerifyError(BotifyError):
@@ -137,7 +142,7 @@ def verify(
     settings: Settings,
     namespace: str | None = None,
     partitions: Collection[int] | None = None,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = lambda records, total: None,
 ) -> Report:
     """Compare a namespace with the topic, while workers go on or not.
 
@@ -170,10 +175,59 @@ async def _verify(
         chosen = sorted(sources.state.end if partitions is None else partitions)
         total = sum(sources.state.end[partition] for partition in chosen)
         for partition in chosen:
+            before = report.records
             await _verify_partition(sources, partition, folded, report)
-            progress(report.records, total)
+            progress(report.records - before, total)
     report.seconds = time.monotonic() - started
     return report
+
+
+class OfflineFold:
+    """Folds one partition with the worker's own code into a `MemoryStore`.
+
+    Attributes
+    ----------
+    store : MemoryStore
+    counters : WorkerCounters
+    """
+
+    def __init__(
+        self,
+        partition: int,
+        intake: Intake,
+        projections: Collection[str] = PROJECTIONS,
+        publisher: Publisher | None = None,
+        store: MemoryStore | None = None,
+    ) -> None:
+        self.store = MemoryStore() if store is None else store
+        self.counters = WorkerCounters()
+        self._publisher = NullPublisher() if publisher is None else publisher
+        self._partition = partition
+        self._intake = intake
+        self._projections = projections
+        self._claimed: WorkerPartition | None = None
+
+    async def advance(self, records: Sequence[LogRecord]) -> None:
+        """Fold records that follow those of the last call."""
+        if self._claimed is None:
+            claim = await self.store.claim(self._partition, "offline", "")
+            self._claimed = WorkerPartition(
+                self._partition,
+                claim,
+                records[0].offset,
+                self.store,
+                self._intake,
+                self._publisher,
+                self.counters,
+                self._projections,
+            )
+        await self._claimed.process(records)
+
+    async def advance_to(self, log: PartitionLog, end: int) -> None:
+        """Fold what the log has up to an offset (not included)."""
+        async with aclosing(log.read_ahead(end)) as batches:
+            async for batch in batches:
+                await self.advance(batch)
 
 
 async def _verify_partition(

@@ -25,12 +25,12 @@ from schemas.registry import codec_of
 from schemas.topics import Topics
 from schemas.validation import Intake, Rejected
 from streams.folds.partition import HASHES, SCORE_SETS
-from streams.offline import OfflineFold
 from streams.read import StateReader
 from streams.store.connect import connect
 from streams.store.keys import partition_key
 from streams.store.protocol import MemoryStore
-from streams.worker.publisher import Publishable
+from streams.verify import OfflineFold
+from streams.worker.partition import Publishable
 
 T = TypeVar("T")
 

@@ -10,22 +10,77 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from confluent_kafka.admin import AdminClient
 from numpy.typing import NDArray
 
 from core.errors import RejectedMessageError
+from core.kafka.admin import read_topic_id
+from core.kafka.config import common_config
 from core.settings import Settings
+from schemas.catalogue import CatalogueReader
+from schemas.codec import Codec
 from schemas.events import Model, Track, TrainingBatch
+from schemas.rejected_before import RejectedBefore
+from schemas.topics import Topics
 from schemas.training import TrainingColumns, listens_of
 from schemas.validation import Intake, Rejected, decode_and_validate
 from streams.folds.projection import Changes
 from streams.learner.learner import Learner, OutdatedStateError, Outgrown
-from streams.learner.metrics import LearnerCounters
 from streams.store.keys import checkpoint_key, learner_prefix, partition_key
 from streams.store.namespaces import live_namespace
 from streams.store.protocol import Claim, ClaimLostError, ClaimPosition, Outcome, Store
-from streams.worker.publisher import Publisher
+from streams.worker.metrics import LearnerCounters
+from streams.worker.partition import Publisher
 
 log = logging.getLogger(__name__)
+
+
+class LearnerSources:
+    """What the learner reads beside the training topic; blocking.
+
+    Attributes
+    ----------
+    catalogue : mapping of track to Track
+        Grows as tracks are added.
+    intake : Intake
+    left_out : mapping of (topic id, partition) to ndarray of int64
+        Offsets of listens that are dead letters, ascending: older batches still contain them.
+    excluded : mapping of partition to int
+        Number of listens that operators have excluded (`RejectedBefore.excluded`).
+    """
+
+    def __init__(self, settings: Settings, codec: Codec) -> None:
+        topics = Topics.of(settings)
+        self._reader = CatalogueReader(settings, codec)
+        self._reader.refresh()
+        self._rejected = RejectedBefore(settings, topics.training.name)
+        self._listens = RejectedBefore(settings, topics.listens.name)
+        self._settings, self._listens_topic = settings, topics.listens.name
+        self.left_out: dict[tuple[str, int], NDArray[np.int64]] = {}
+        self.excluded: Mapping[int, int] = self._listens.excluded
+        self.catalogue: Mapping[int, Track] = self._reader.tracks
+        self.intake = Intake(codec, self._reader.tracks, self._reader.refresh, self._rejected.offsets)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read which records and listens became dead letters since the last call."""
+        self._rejected.refresh()
+        self._listens.refresh()
+        if not self._listens.offsets:
+            return
+        admin = AdminClient(common_config(self._settings))
+        topic_id = read_topic_id(admin, self._listens_topic)  # batches of an earlier topic have other offsets
+        for partition, offsets in self._listens.offsets.items():
+            known = self.left_out.get((topic_id, partition))
+            if known is None or len(known) != len(offsets):
+                self.left_out[topic_id, partition] = np.sort(np.fromiter(offsets, np.int64, len(offsets)))
+
+    def close(self) -> None:
+        """Close the consumers."""
+        self._reader.close()
+        self._rejected.close()
+        self._listens.close()
+
 
 LEARNER = "learner"
 """The collection that holds the fields of `Learner.state`."""

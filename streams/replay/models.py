@@ -1,9 +1,7 @@
-"""The models learned again from the training topic: compared with the learner's, or made live in their place.
+"""Models retrained from the training topic: compared with the learner's, or made live in their place.
 
-The models learned again into a namespace of the learner's own, beside the live one, and the swap.
-
-A learner's state is a fold of the training topic without the listens that are dead letters. One that has learned from
-a listen before it was excluded has that in its models; they are made without it from the topic's first record on.
+A learner's state is a fold of the training topic without the listens that are dead letters. A learner that has learned
+from a listen before it was excluded has that in its models; they are rebuilt without it from the topic's first record.
 """
 
 from __future__ import annotations
@@ -12,7 +10,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,11 +22,8 @@ from schemas.events import Model
 from schemas.models import publish_models
 from schemas.registry import codec_of
 from schemas.topics import Topics, learner_group_of
-from streams.learner.app import LearnerSources
-from streams.learner.metrics import LearnerCounters
-from streams.learner.partition import Learned, LearnerPartition, read_learned
-from streams.offline import NullPublisher, OfflineLearner, learn
-from streams.replay.plan import ReplayError
+from streams.learner.partition import LEARNER, SNAPSHOTS, Learned, LearnerPartition, LearnerSources, read_learned
+from streams.replay.sources import ReplayError
 from streams.store.connect import connect_async
 from streams.store.keys import learner_prefix
 from streams.store.namespaces import (
@@ -39,8 +34,10 @@ from streams.store.namespaces import (
     live_namespace,
     make_live,
 )
-from streams.store.protocol import ClaimLostError, offset_to_start_at
+from streams.store.protocol import ClaimLostError, MemoryStore, Outcome, offset_to_start_at
 from streams.store.redis_store import RedisStore
+from streams.worker.metrics import LearnerCounters
+from streams.worker.partition import NullPublisher
 
 PARTITION_BATCH = 64
 """A record may hold 12,000 listens."""
@@ -103,19 +100,24 @@ async def relearn(settings: Settings, progress: Progress = lambda records, total
     end = _end(topic, topic_state, learned)
     sources = await asyncio.to_thread(LearnerSources, settings, codec)
     log = PartitionLog(settings, topic, 0, 0, PARTITION_BATCH)
+    store, counters = MemoryStore(), LearnerCounters()
     try:
-        learner = OfflineLearner(sources)
-        await learner.learn(log, end, lambda records: progress(records, end))
+        claim = await store.claim(0, "offline", "")
+        partition = LearnerPartition(
+            0, claim, 0, store, sources.catalogue, sources.intake, NullPublisher(), counters, sources.left_out
+        )
+        await learn(partition, log, end, lambda records: progress(records, end))
     finally:
         log.close()
         sources.close()
+    state, snapshots = store.hashes[0, LEARNER], store.hashes[0, SNAPSHOTS]
     return Relearned(
         next_offset=end,
-        listens=learner.counters.listens,
-        missed=learner.counters.missed,
-        models=_decoded(codec, learner.snapshots),
+        listens=counters.listens,
+        missed=counters.missed,
+        models=_decoded(codec, snapshots),
         live=_decoded(codec, learned.snapshots),
-        equals_live=_equal(learner, learned) if learned.state else None,
+        equals_live=(state, snapshots) == (learned.state, learned.snapshots) if learned.state else None,
         excluded_since=sum(excluded_since(record, sources.excluded).values()),
         seconds=time.monotonic() - started_s,
     )
@@ -135,16 +137,34 @@ def _end(topic: str, state: TopicState, learned: Learned) -> int:
     return learned.next_offset
 
 
-def _equal(learner: OfflineLearner, learned: Learned) -> bool:
-    return (learner.state, learner.snapshots) == (learned.state, learned.snapshots)
-
-
 def _decoded(codec: Codec, snapshots: Mapping[bytes, bytes]) -> dict[str, Model]:
     return {name.decode(): codec.decode(record, Model) for name, record in sorted(snapshots.items())}
 
 
-def _silent(records: int, total: int) -> None:
-    """Tell nobody."""
+async def learn(
+    partition: LearnerPartition,
+    log: PartitionLog,
+    end: int,
+    progress: Callable[[int], None] = lambda records: None,
+) -> Outcome:
+    """Learn from what the log has up to an offset (not included), and write the state.
+
+    Returns
+    -------
+    Outcome
+        FENCED or ROLLED_BACK where somebody else has claimed the partition, or its state is of no use.
+
+    Raises
+    ------
+    ClaimLostError
+        As `LearnerPartition.write`.
+    """
+    async with aclosing(log.read_ahead(end)) as batches:
+        async for batch in batches:
+            if (outcome := await partition.process(batch)).lost:
+                return outcome
+            progress(len(batch))
+    return await partition.write()
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +184,7 @@ class Swapped:
     models: Sequence[Model]
 
 
-async def rebuild(settings: Settings, progress: Progress = _silent) -> NamespaceRecord:
+async def rebuild(settings: Settings, progress: Progress = lambda records, total: None) -> NamespaceRecord:
     """Learn from all of the training topic into a new namespace, while learners go on; nothing is published.
 
     Raises
@@ -173,22 +193,14 @@ async def rebuild(settings: Settings, progress: Progress = _silent) -> Namespace
         The topic's beginning is gone.
     """
     async with _open(settings) as rebuilding:
-        records = rebuilding.records
-        id_, end = await records.new_id("m"), rebuilding.state.end
-        record = NamespaceRecord(
-            id=id_,
-            namespace=records.namespace(id_),
-            created_ms=int(time.time() * 1000),
-            start=dict.fromkeys(end, 0),
-            end=end,
-            projections=(),
-            excluded=dict(rebuilding.sources.excluded),
+        end = rebuilding.state.end
+        record = await rebuilding.records.begin(
+            "m", start=dict.fromkeys(end, 0), end=end, projections=(), excluded=dict(rebuilding.sources.excluded)
         )
-        await records.put(record)
         return await rebuilding.learn(record, progress)
 
 
-async def swap_models(settings: Settings, id_: str, progress: Progress = _silent) -> Swapped:
+async def swap_models(settings: Settings, id_: str, progress: Progress = lambda records, total: None) -> Swapped:
     """Let rebuilt models catch up with the topic, publish them, and make them those that learners go on with.
 
     Recommenders serve the newest record of each model, so these are served at once, whatever their version. A learner

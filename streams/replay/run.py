@@ -8,11 +8,10 @@ from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from core.kafka.admin import end_offsets
-from streams.offline import ReplaySources
-from streams.replay.plan import Pacer, Plan, ReplayError
+from streams.replay.sources import Pacer, Plan, ReplayError, ReplaySources
 from streams.replay.targets import NamespaceTarget, Progress, check_sessions_topic, run_lanes, sessions_sent_to
 from streams.store.namespaces import NamespaceRecord, NamespaceRecords, checkpoints, excluded_since, live_namespace
-from streams.store.point_in_time import PartitionCopy, RedisContents, digest, point_in_time_copy
+from streams.store.redis_store import PartitionCopy, RedisContents, digest, point_in_time_copy
 
 LIVE_TIMEOUT_S = 10.0
 _POLL_S = 0.05
@@ -108,11 +107,8 @@ async def begin_namespace(sources: ReplaySources, plan: Plan, sessions_to: str |
     if sessions_to is not None:
         await asyncio.to_thread(check_sessions_topic, sources.settings, sessions_to)
     records = NamespaceRecords(sources.redis, sources.settings.topic_prefix)
-    id_ = await records.new_id("r")
-    record = NamespaceRecord(
-        id=id_,
-        namespace=records.namespace(id_),
-        created_ms=int(time.time() * 1000),
+    return await records.begin(
+        "r",
         start=plan.start,
         end=plan.end,
         projections=plan.projections,
@@ -120,8 +116,6 @@ async def begin_namespace(sources: ReplaySources, plan: Plan, sessions_to: str |
         excluded=dict(sources.excluded),
         sessions_to=sessions_to,
     )
-    await records.put(record)
-    return record
 
 
 async def fold_into_namespace(

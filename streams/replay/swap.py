@@ -11,9 +11,8 @@ from core.kafka.admin import end_offsets
 from schemas.topics import Topics
 from streams.folds.partition import HASHES, SCORE_SETS
 from streams.learner.partition import LEARNER, SNAPSHOTS
-from streams.offline import ReplaySources
-from streams.replay.plan import ReplayError
 from streams.replay.run import within_topic
+from streams.replay.sources import ReplayError, ReplaySources
 from streams.replay.targets import NamespaceTarget, run_lanes, sessions_sent_to
 from streams.store.keys import default_namespace, learner_prefix
 from streams.store.namespaces import (

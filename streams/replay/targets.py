@@ -25,13 +25,12 @@ from schemas.topics import Topics, worker_group_of
 from schemas.validation import Rejected
 from streams.folds.partition import PROJECTIONS
 from streams.folds.popularity import TrackRows
-from streams.offline import NullPublisher, ReplaySources
-from streams.replay.plan import Pacer, ReplayError
+from streams.replay.sources import Pacer, ReplayError, ReplaySources
 from streams.store.keys import checkpoint_key
 from streams.store.protocol import Outcome, offset_to_start_at
 from streams.store.redis_store import RedisStore
-from streams.worker.partition import WorkerCounters, WorkerPartition
-from streams.worker.publisher import KafkaPublisher, Publishable, Publisher
+from streams.worker.metrics import WorkerCounters
+from streams.worker.partition import KafkaPublisher, NullPublisher, Publishable, Publisher, WorkerPartition
 
 LANES = 4
 """Partitions under way at a time; each holds a consumer with its prefetched records."""

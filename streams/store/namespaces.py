@@ -236,13 +236,20 @@ class NamespaceRecords:
         """Forget the record."""
         await self._redis.hdel(self._key, id_)
 
-    async def new_id(self, kind: str) -> str:
-        """Return an id that was not given out: `kind`, then the second in hexadecimal."""
+    async def begin(self, kind: str, **fields: Any) -> NamespaceRecord:
+        """Give out an id and write the record of a namespace that is about to be filled.
+
+        Parameters
+        ----------
+        kind : str
+            First letter of the id; the second in hexadecimal follows.
+        **fields
+            Of `NamespaceRecord`, but for id, namespace and time.
+        """
         second = int(time.time())
         while await self._redis.hexists(self._key, id_ := f"{kind}{second:x}"):
             second += 1
-        return id_
-
-    def namespace(self, id_: str) -> str:
-        """Return the namespace of an id."""
-        return namespace_of(self._prefix, id_)
+        made_ms = int(time.time() * 1000)
+        record = NamespaceRecord(id=id_, namespace=namespace_of(self._prefix, id_), created_ms=made_ms, **fields)
+        await self.put(record)
+        return record

@@ -31,7 +31,7 @@ from streams.store.namespaces import LiveNamespace, live_namespace
 from streams.store.protocol import Claim, Store
 from streams.store.redis_store import RedisStore
 from streams.worker.failpoints import with_failpoints
-from streams.worker.metrics import Counted, PartitionMetrics, TimedStore
+from streams.worker.metrics import Counters, PartitionMetrics, TimedStore
 from streams.worker.partition_manager import Partition, PartitionManager
 from streams.worker.transport import BatchApp, BatchConsumer, RunSchema, broker_credentials, broker_urls
 
@@ -77,13 +77,13 @@ class FoldingApp(BatchApp, ABC):
 
     Attributes
     ----------
-    counters : Counted
+    counters : Counters
         What the partitions have done; a subclass's own.
     """
 
     settings: Settings
     folding: FoldingConfig
-    counters: Counted
+    counters: Counters
     partitions: PartitionManager
     consumer: BatchConsumer
 

@@ -1,56 +1,149 @@
-"""One claimed partition: run in, state in the store, in strict order."""
+"""One claimed partition: runs in, state in the store, events and dead letters to their topics, in strict order."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
 
-from core.errors import RejectedMessageError, rejection_classes
-from schemas.events import Listen
+from core.errors import PublishError, RejectedMessageError
+from core.kafka.config import key_of
+from core.kafka.publisher import RecordPublisher
+from core.settings import Settings
+from schemas.codec import Codec
+from schemas.dead_letters import dead_letter_headers
+from schemas.events import Listen, Model, Session, TrainingBatch
+from schemas.topics import MAX_MODEL_BYTES, Topics
 from schemas.training import training_batch_of
 from schemas.validation import Intake, Rejected, decode_and_validate
 from streams.folds.partition import PROJECTIONS, PartitionFold
 from streams.folds.popularity import TrackRows
 from streams.folds.projection import Record
 from streams.store.protocol import Claim, ClaimLostError, ClaimPosition, Outcome, Store
-from streams.worker.publisher import Publishable, Publisher
+from streams.worker.metrics import WorkerCounters
+
+log = logging.getLogger(__name__)
+
+Publishable = Session | TrainingBatch | Model
 
 
-@dataclass(slots=True)
-class WorkerCounters:
-    """What a worker has done since it started."""
+class Publisher(Protocol):
+    """Publishes what a run gives rise to, beside state."""
 
-    listens: int = 0
-    batches: int = 0
-    duplicates: int = 0
-    rejected: dict[str, int] = field(default_factory=lambda: dict.fromkeys(rejection_classes(), 0))
-    """Dead letters, by the class of their reason."""
-    sessions: int = 0
-    fenced: int = 0
-    rolled_back: int = 0
+    async def emit(self, events: Sequence[Publishable], rejected: Sequence[Rejected]) -> None:
+        """Publish all, and return when it is acknowledged."""
 
-    @property
-    def dead_letters(self) -> int:
-        """All of `rejected`."""
-        return sum(self.rejected.values())
 
-    def described(self) -> Iterable[tuple[str, str, int]]:
-        """Return name, documentation and value of each, for metrics."""
-        return (
-            ("listens", "Listens that were folded, duplicates included.", self.listens),
-            ("batches", "Batches that were applied to the store.", self.batches),
-            ("duplicates", "Listens that were dropped because their event id had been met.", self.duplicates),
-            ("sessions_closed", "Sessions that were closed.", self.sessions),
-        )
+class NullPublisher:
+    """Publishes nothing: what a replay's records give rise to was published when they were first folded."""
+
+    async def emit(self, events: Sequence[Publishable], rejected: Sequence[Rejected]) -> None:
+        """Do nothing."""
+
+
+ACKNOWLEDGE_TIMEOUT_S = 30.0
+
+
+class KafkaPublisher:
+    """Publishes in a thread of its own, so that the worker folds other partitions meanwhile.
+
+    What several partitions publish while a flush is under way goes out together after it. At least once: a worker that
+    dies between the acknowledgement and the checkpoint publishes again. Readers drop the copies: a session carries the
+    same id every time, a training batch its offsets, a model its version, and a dead letter names its record.
+
+    Parameters
+    ----------
+    sessions_to : str, optional
+        Another topic for the sessions.
+    """
+
+    def __init__(self, settings: Settings, codec: Codec, sessions_to: str | None = None) -> None:
+        topics = Topics.of(settings)
+        self._routes: dict[type[Publishable], tuple[str, Callable[[Any], bytes]]] = {
+            Session: (sessions_to or topics.sessions.name, lambda session: key_of(session.user)),
+            TrainingBatch: (topics.training.name, lambda batch: key_of(batch.source_partition)),
+            Model: (topics.models.name, lambda model: model.name.encode()),
+        }
+        self._dead_letters = topics.dead_letters.name
+        self._codec = codec
+        # `flush` sends at once; until then the linger gathers records into few requests
+        self._publisher = RecordPublisher(settings, linger_ms=100, message_max_bytes=MAX_MODEL_BYTES)  # the largest
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="publisher")
+        self._waiting: list[tuple[Sequence[Publishable], Sequence[Rejected], asyncio.Future[None]]] = []
+        self._sending: asyncio.Task[None] | None = None
+
+    async def emit(self, events: Sequence[Publishable], rejected: Sequence[Rejected]) -> None:
+        """Publish, and return when the brokers have acknowledged everything.
+
+        Raises
+        ------
+        PublishError
+            A record of the flush was refused, or not acknowledged for `ACKNOWLEDGE_TIMEOUT_S`. The worker stops, and a
+            new one continues from the checkpoint.
+        """
+        acknowledged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((events, rejected, acknowledged))
+        if self._sending is None or self._sending.done():
+            self._sending = asyncio.create_task(self._send_waiting(), name="publisher")
+        await acknowledged
+
+    def close(self) -> None:
+        """End the thread."""
+        self._thread.shutdown()
+
+    async def _send_waiting(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            together, self._waiting = self._waiting, []
+            events = [event for some, _, _ in together for event in some]
+            rejected = [letter for _, some, _ in together for letter in some]
+            error: PublishError | None = None
+            try:
+                await loop.run_in_executor(self._thread, self._send, events, rejected)
+            except PublishError as failed:
+                error = failed
+            for _, _, acknowledged in together:
+                if acknowledged.done():  # its partition was taken away, and its task with it
+                    continue
+                if error is None:
+                    acknowledged.set_result(None)
+                else:
+                    acknowledged.set_exception(error)
+
+    def _send(self, events: Sequence[Publishable], rejected: Sequence[Rejected]) -> None:
+        for event in events:
+            topic, key_of = self._routes[type(event)]
+            self._publisher.send(topic, self._codec.encode(event), key_of(event))
+        for letter in rejected:
+            record = letter.record
+            self._publisher.send(
+                self._dead_letters,
+                record.value,
+                record.key,
+                partition=record.partition,
+                headers=dead_letter_headers(
+                    record.topic, record.partition, record.offset, record.headers, letter.reason
+                ),
+            )
+        self._publisher.flush(ACKNOWLEDGE_TIMEOUT_S)
+        if rejected:
+            first = rejected[0].record
+            log.warning(
+                "%d dead letters, the first: %s",
+                len(rejected),
+                rejected[0].reason,
+                extra={"topic": first.topic, "partition": first.partition, "offset": first.offset},
+            )
 
 
 class WorkerPartition:
     """Folds a partition's runs from the claimed offset on.
 
-    A run goes: trim what is done already → decode and check → read what memory lacks → fold → emit, acknowledged →
-    apply with the checkpoint. Delivery to the store is exactly once (the checkpoint moves with the state); to topics
-    it is at least once.
+    Steps of a run: drop records before the position → decode and validate → read what memory lacks → fold → publish and
+    wait for acknowledgements → apply with the checkpoint. Delivery to the store is exactly once, because the checkpoint
+    moves with the state; to topics it is at least once.
 
     Parameters
     ----------
@@ -117,11 +210,7 @@ class WorkerPartition:
             outcome = await self._take(records)
         except ClaimLostError as lost:
             outcome = lost.outcome
-        if outcome is Outcome.FENCED:
-            self._counters.fenced += 1
-        elif outcome is Outcome.ROLLED_BACK:
-            self._counters.rolled_back += 1
-        return outcome
+        return self._counters.count(outcome)
 
     async def load(self) -> None:
         """Read the collections that are needed whole, before the first run; `process` does it where nobody did.

@@ -18,12 +18,11 @@ from schemas.codec import Codec
 from schemas.events import Listen, Track
 from schemas.topics import Topics, worker_group_of
 from schemas.validation import Intake
-from streams.offline import NullPublisher
 from streams.store.connect import connect_async
 from streams.store.namespaces import live_namespace
 from streams.store.redis_store import RedisStore
-from streams.worker.partition import WorkerCounters, WorkerPartition
-from streams.worker.publisher import KafkaPublisher
+from streams.worker.metrics import WorkerCounters
+from streams.worker.partition import KafkaPublisher, NullPublisher, WorkerPartition
 
 USERS, TRACKS = 300, 500
 BASE_MS = 1_700_000_000_000

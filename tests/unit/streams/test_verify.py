@@ -13,10 +13,9 @@ from schemas.codec import Codec
 from schemas.events import Listen
 from schemas.validation import Intake
 from streams.folds.partition import HASHES, SCORE_SETS
-from streams.offline import OfflineFold
-from streams.store.point_in_time import digest
 from streams.store.protocol import MemoryStore
-from streams.verify import FIRST_DIFFERENCES, Difference, Report, compare
+from streams.store.redis_store import digest
+from streams.verify import FIRST_DIFFERENCES, Difference, OfflineFold, Report, compare
 
 
 def records(count: int) -> list[LogRecord]:

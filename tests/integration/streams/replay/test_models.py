@@ -23,16 +23,15 @@ from schemas.topics import Topics, learner_group_of
 from streams.cli.replay import app
 from streams.dlq.exclude import Selection, exclude
 from streams.learner import learner as fold
-from streams.learner.app import LearnerSources
-from streams.learner.metrics import LearnerCounters
-from streams.learner.partition import LEARNER, LearnerPartition
-from streams.offline import NullPublisher
+from streams.learner.partition import LEARNER, LearnerPartition, LearnerSources
 from streams.replay.models import relearn
-from streams.replay.plan import ReplayError
+from streams.replay.sources import ReplayError
 from streams.replay.swap import collect, read_status
 from streams.store.connect import connect, connect_async
 from streams.store.keys import default_namespace, learner_prefix, partition_key
 from streams.store.redis_store import RedisStore
+from streams.worker.metrics import LearnerCounters
+from streams.worker.partition import NullPublisher
 from tests.integration.streams.conftest import with_sources
 from tests.support import make_listens, produce, produce_raw, read_topic, write_catalogue
 from tests.unit.streams.learner.training import TRACKS, batches

@@ -16,7 +16,7 @@ from schemas.events import Model
 from schemas.models import model_of
 from schemas.validation import Intake
 from streams.folds.projection import Changes
-from streams.learner.app import LearnerApp, build_app
+from streams.learner.__main__ import LearnerApp, build_app
 from streams.learner.partition import SNAPSHOTS
 from streams.store.protocol import MemoryStore
 

@@ -19,11 +19,11 @@ from streams.folds.projection import Changes
 from streams.learner import learner as fold
 from streams.learner import partition as module
 from streams.learner.learner import Learner
-from streams.learner.metrics import LearnerCounters
 from streams.learner.models.item_graph import ItemGraph
 from streams.learner.partition import LEARNER, MOST_PUT_OFF, SNAPSHOTS, LearnerPartition
 from streams.store.protocol import MemoryStore, Outcome
-from streams.worker.publisher import Publishable
+from streams.worker.metrics import LearnerCounters
+from streams.worker.partition import Publishable
 from tests.support import make_listens
 from tests.unit.streams.learner.training import CATALOGUE, TRACKS, batches
 from tests.unit.streams.worker.records import KafkaRecord

@@ -9,7 +9,7 @@ import pytest
 
 from core.kafka.offsets import TopicState
 from core.kafka.reader import LogRecord
-from streams.replay.plan import Pacer, ReplayError, make_plan, parse_speed
+from streams.replay.sources import Pacer, ReplayError, make_plan, parse_speed
 from streams.replay.swap import removable, validate_swap
 from streams.store.namespaces import NamespaceRecord, excluded_since
 

@@ -11,8 +11,8 @@ from aiokafka.errors import IllegalStateError
 from faust.types import TP
 
 from core.settings import Settings
-from streams.learner.app import build_app as build_learner
-from streams.worker.app import build_app as build_worker
+from streams.learner.__main__ import build_app as build_learner
+from streams.worker.__main__ import build_app as build_worker
 from streams.worker.faust_app import FoldingApp
 from streams.worker.transport import BatchConsumer
 

@@ -16,8 +16,8 @@ from schemas.training import listens_of
 from schemas.validation import Intake, Rejected
 from streams.folds.users import USERS, UserState
 from streams.store.protocol import MemoryStore, Outcome
-from streams.worker.partition import WorkerCounters, WorkerPartition
-from streams.worker.publisher import Publishable
+from streams.worker.metrics import WorkerCounters
+from streams.worker.partition import Publishable, WorkerPartition
 from tests.unit.streams.worker.records import CODEC, NOW_MS, KafkaRecord, listen, record
 
 

@@ -12,9 +12,9 @@ from schemas.validation import Intake, Rejected
 from streams.folds.projection import Changes
 from streams.folds.users import USERS, UserState
 from streams.store.protocol import Claim, MemoryStore, Outcome, Store, TopicMismatchError
-from streams.worker.partition import WorkerCounters, WorkerPartition
+from streams.worker.metrics import WorkerCounters
+from streams.worker.partition import Publishable, WorkerPartition
 from streams.worker.partition_manager import HELD_BYTES, WAITING_RUNS, PartitionManager
-from streams.worker.publisher import Publishable
 from streams.worker.transport import Run
 from tests.unit.streams.worker.records import CODEC, TOPIC, record, run_of
 

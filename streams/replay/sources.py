@@ -1,20 +1,78 @@
-"""What can go wrong in a replay."""
+"""What a replay reads: open sources, a plan of offsets, and the pace."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from core.errors import BotifyError
-from core.kafka.offsets import TopicState
+from core.kafka.offsets import TopicState, describe_topic
 from core.kafka.reader import LogRecord
+from core.settings import Settings
+from schemas.catalogue import CatalogueReader
+from schemas.registry import codec_of
+from schemas.rejected_before import RejectedBefore
+from schemas.topics import Topics, worker_group_of
+from schemas.validation import Intake
 from streams.folds.partition import ALWAYS_FOLDED, PROJECTIONS
+from streams.store.connect import connect_async
 
 
 class ReplayError(BotifyError):
     """A replay cannot do what was asked; the message says what would help."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaySources:
+    """Open connections, and the topic as it was when they were opened.
+
+    Attributes
+    ----------
+    settings : Settings
+    topic : str
+        Name of the listens topic.
+    state : TopicState
+    intake : Intake
+        Decides as the workers have decided: what is a dead letter stays out.
+    excluded : mapping of partition to int
+        How many listens operators have excluded, which the intake leaves out (`RejectedBefore.excluded`).
+    redis : redis.asyncio.Redis or RedisCluster
+    """
+
+    settings: Settings
+    topic: str
+    state: TopicState
+    intake: Intake
+    excluded: Mapping[int, int]
+    redis: Any
+
+
+@asynccontextmanager
+async def open_sources(settings: Settings) -> AsyncIterator[ReplaySources]:
+    """Open them, and close them at the end.
+
+    Raises
+    ------
+    TopicError
+        The topic does not exist or no broker answers.
+    """
+    topic, codec = Topics.of(settings).listens.name, codec_of(settings)
+    state = await asyncio.to_thread(describe_topic, settings, topic, worker_group_of(settings))
+    catalogue, rejected = CatalogueReader(settings, codec), RejectedBefore(settings, topic)
+    redis = connect_async(settings)
+    try:
+        await asyncio.to_thread(catalogue.refresh)
+        await asyncio.to_thread(rejected.refresh)
+        intake = Intake(codec, catalogue.tracks, catalogue.refresh, rejected.offsets)
+        yield ReplaySources(settings, topic, state, intake, rejected.excluded, redis)
+    finally:
+        await redis.aclose()
+        catalogue.close()
+        rejected.close()
 
 
 @dataclass(frozen=True, slots=True)
