@@ -13,7 +13,6 @@ from core.errors import TopicError
 from core.kafka.admin import METADATA_TIMEOUT_S, RETRY_PAUSE_S, TIMEOUT_S, partition_counts
 from core.kafka.config import common_config
 from core.settings import Settings
-from schemas.dead_letters import MAX_BYTES
 from schemas.events import (
     Event,
     Listen,
@@ -26,6 +25,8 @@ from schemas.events import (
 )
 
 MAX_MODEL_BYTES = 16 * 1024 * 1024
+MAX_DEAD_LETTER_BYTES = 2 * 1024 * 1024
+"""Twice a topic's default limit: the largest record that can arrive, and the headers of a dead letter."""
 _DAY_MS = 24 * 60 * 60 * 1000
 
 
@@ -124,7 +125,7 @@ class Topics:
                 key="as it came",
                 cleanup_policy="delete",
                 retention_ms=forever,
-                max_message_bytes=str(MAX_BYTES),
+                max_message_bytes=str(MAX_DEAD_LETTER_BYTES),
             ),
         )
 

@@ -19,9 +19,9 @@ from core.kafka.offsets import EARLIEST, LATEST, TopicPosition, TopicState, desc
 from core.kafka.reader import TopicReader
 from core.process import StopRequested
 from core.settings import Settings
+from schemas.dead_letters import RejectedBefore
 from schemas.events import Event, Listen, Recommendation, RecommendationRequest, Session
 from schemas.registry import codec_of
-from schemas.rejected_before import RejectedBefore
 from schemas.topics import TopicDefinition
 
 

@@ -23,10 +23,10 @@ from core.kafka.publisher import RecordPublisher
 from core.settings import Settings
 from core.telemetry import DurationHistogram
 from schemas.codec import Codec
-from schemas.dead_letters import MAX_BYTES, dead_letter_headers
+from schemas.dead_letters import dead_letter_headers
 from schemas.events import Recommendation, RecommendationRequest
 from schemas.models import ModelReader
-from schemas.topics import Topics
+from schemas.topics import MAX_DEAD_LETTER_BYTES, Topics
 from schemas.validation import Intake, decode_and_validate
 from services.errors import RecommenderError
 from services.experiments import Experiments
@@ -221,7 +221,7 @@ class RecommenderService:
             settings,
             linger_ms=0.5,
             queue_buffering_max_messages=200_000,
-            message_max_bytes=MAX_BYTES,
+            message_max_bytes=MAX_DEAD_LETTER_BYTES,
             delivery_report_only_error=False,
         )
         self._delivery = Delivery(self._consumer, publisher, topics.recommendations.name, topics.dead_letters.name)

@@ -20,11 +20,10 @@ from core.kafka.publisher import RecordPublisher
 from core.kafka.reader import TopicReader
 from core.settings import Settings
 from schemas.codec import Codec
-from schemas.dead_letters import MAX_BYTES, Origin, dead_letter_headers
+from schemas.dead_letters import Origin, RejectedBefore, dead_letter_headers
 from schemas.events import Listen
 from schemas.registry import codec_of
-from schemas.rejected_before import RejectedBefore
-from schemas.topics import Topics
+from schemas.topics import MAX_DEAD_LETTER_BYTES, Topics
 from streams.dlq.letters import DeadLetterError
 
 SAMPLE = 5
@@ -203,7 +202,7 @@ class _Letters:
     def __init__(self, settings: Settings, why: str) -> None:
         self._topic = Topics.of(settings).dead_letters.name
         self._why = why
-        self._publisher = RecordPublisher(settings, linger_ms=20, message_max_bytes=MAX_BYTES)
+        self._publisher = RecordPublisher(settings, linger_ms=20, message_max_bytes=MAX_DEAD_LETTER_BYTES)
 
     def send(self, messages: Sequence[Message]) -> None:
         """Send one for each record; raises DeadLetterError without their acknowledgement."""

@@ -19,8 +19,8 @@ from core.kafka.config import common_config
 from core.settings import Settings
 from schemas.catalogue import CatalogueReader
 from schemas.codec import Codec
+from schemas.dead_letters import RejectedBefore
 from schemas.events import Model, Track, TrainingBatch
-from schemas.rejected_before import RejectedBefore
 from schemas.topics import Topics
 from schemas.training import TrainingColumns, listens_of
 from schemas.validation import Intake, Rejected, decode_and_validate

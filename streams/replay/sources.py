@@ -14,8 +14,8 @@ from core.kafka.offsets import TopicState, describe_topic
 from core.kafka.reader import LogRecord
 from core.settings import Settings
 from schemas.catalogue import CatalogueReader
+from schemas.dead_letters import RejectedBefore
 from schemas.registry import codec_of
-from schemas.rejected_before import RejectedBefore
 from schemas.topics import Topics, worker_group_of
 from schemas.validation import Intake
 from streams.folds.partition import ALWAYS_FOLDED, PROJECTIONS

@@ -9,9 +9,9 @@ from typing import Any
 
 from core.settings import Settings
 from schemas.catalogue import CatalogueReader
+from schemas.dead_letters import RejectedBefore
 from schemas.event_time import EventTime
 from schemas.registry import codec_of
-from schemas.rejected_before import RejectedBefore
 from schemas.topics import Topics, worker_group_of
 from schemas.validation import Intake
 from streams.folds.popularity import TrackRows

@@ -12,8 +12,7 @@ from core.kafka.admin import end_offsets
 from core.kafka.config import producer_config
 from core.kafka.reader import TopicReader
 from core.settings import Settings
-from schemas.dead_letters import Origin
-from schemas.rejected_before import RejectedBefore
+from schemas.dead_letters import Origin, RejectedBefore
 from schemas.topics import Topics
 from streams.dlq import redrive as redriving
 from streams.dlq.exclude import SAMPLE, Selection, exclude
