@@ -13,9 +13,8 @@ from core.kafka.config import partition_of
 from core.settings import Settings
 from schemas.event_time import event_time_of
 from streams.folds.likes import LIKES_OF_USERS, Likes
-from streams.folds.policy_results import POLICY_RESULTS, PolicyResult, merged
 from streams.folds.popularity import top_collection
-from streams.folds.sessions import EVENT_TIME, OPEN_SESSIONS, WATERMARK
+from streams.folds.sessions import EVENT_TIME, OPEN_SESSIONS, POLICY_RESULTS, WATERMARK, PolicyResult, merged
 from streams.folds.users import USERS, UserState
 from streams.store.keys import checkpoint_key, default_namespace, namespace_pointer, partition_key
 

@@ -6,10 +6,9 @@ from collections.abc import Collection, Sequence
 
 from schemas.events import Session
 from streams.folds.likes import UserLikes
-from streams.folds.policy_results import HALF_LIFE_SESSIONS
 from streams.folds.popularity import Popularity, TrackRows
 from streams.folds.projection import Changes, Fields, Projection, Record, Scores
-from streams.folds.sessions import Sessions
+from streams.folds.sessions import HALF_LIFE_SESSIONS, Sessions
 from streams.folds.users import UserStates
 
 HASHES: Sequence[str] = (*UserStates.hashes, *UserLikes.hashes, *Popularity.hashes, *Sessions.hashes)
@@ -39,7 +38,7 @@ class PartitionFold:
         Whether the store has nothing of this partition when the fold begins. Listeners are asked for all the same,
         as they can be forgotten and come back; tracks stay in memory, so none of them is.
     policy_half_life_sessions : float
-        See `policy_results`.
+        See `PolicyResults`.
 
     Attributes
     ----------
