@@ -24,16 +24,7 @@ from fastavro import schemaless_reader, schemaless_writer
 
 from core.errors import DecodeError, SchemaError
 from schemas.columns import ColumnReader
-from schemas.events import (
-    Event,
-    Listen,
-    Model,
-    Recommendation,
-    RecommendationRequest,
-    Session,
-    Track,
-    TrainingBatch,
-)
+from schemas.events import Event, Listen, Model, Recommendation, RecommendationRequest, Session, Track, TrainingBatch
 
 AVRO_DIR = Path(__file__).parent / "avro"
 LOCK_FILE = AVRO_DIR / "lock.json"

@@ -13,16 +13,7 @@ from core.errors import TopicError
 from core.kafka.admin import METADATA_TIMEOUT_S, RETRY_PAUSE_S, TIMEOUT_S, partition_counts
 from core.kafka.config import common_config
 from core.settings import Settings
-from schemas.events import (
-    Event,
-    Listen,
-    Model,
-    Recommendation,
-    RecommendationRequest,
-    Session,
-    Track,
-    TrainingBatch,
-)
+from schemas.events import Event, Listen, Model, Recommendation, RecommendationRequest, Session, Track, TrainingBatch
 
 MAX_MODEL_BYTES = 16 * 1024 * 1024
 MAX_DEAD_LETTER_BYTES = 2 * 1024 * 1024

@@ -142,10 +142,7 @@ def _decoded(codec: Codec, snapshots: Mapping[bytes, bytes]) -> dict[str, Model]
 
 
 async def learn(
-    partition: LearnerPartition,
-    log: PartitionLog,
-    end: int,
-    progress: Callable[[int], None] = lambda records: None,
+    partition: LearnerPartition, log: PartitionLog, end: int, progress: Callable[[int], None] = lambda records: None
 ) -> Outcome:
     """Learn from what the log has up to an offset (not included), and write the state.
 

@@ -226,9 +226,6 @@ def broker_credentials(settings: Settings) -> SASLCredentials | SSLCredentials |
     context = ssl_context(security)
     if security.get(PROTOCOL, "").startswith("SASL_"):
         return SASLCredentials(
-            username=security[USERNAME],
-            password=security[PASSWORD],
-            mechanism=security[MECHANISM],
-            ssl_context=context,
+            username=security[USERNAME], password=security[PASSWORD], mechanism=security[MECHANISM], ssl_context=context
         )
     return None if context is None else SSLCredentials(context)
