@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from streams.folds.likes import LIKES_OF_USERS, Likes
 from streams.folds.popularity import top_collection
 from streams.folds.sessions import EVENT_TIME, OPEN_SESSIONS, POLICY_RESULTS, WATERMARK, PolicyResult, merged
 from streams.folds.users import USERS, UserState
-from streams.store.keys import checkpoint_key, default_namespace, namespace_pointer, partition_key
+from streams.store.keys import CHECKPOINT, default_namespace, namespace_pointer, partition_key
 
 POINTER_TTL_S = 0.5
 """How long a reader may go on with a namespace after another was made the live one."""
@@ -96,12 +96,11 @@ class StateReader:
         scores : ndarray of float64, shape (n,)
             log2 of the decayed sum; see `streams.folds.popularity.popularity_at`.
         """
-        namespace = self.namespace
-        pipeline = self._redis.pipeline(transaction=False)
-        for partition in range(self._partitions):
-            key = partition_key(namespace, partition, top_collection(half_life))
-            pipeline.zrange(key, 0, count * _OVERSAMPLING - 1, desc=True, withscores=True)
-        pairs = [pair for reply in pipeline.execute() for pair in reply]
+        last = count * _OVERSAMPLING - 1
+        replies = self._of_partitions(
+            top_collection(half_life), lambda pipeline, key: pipeline.zrange(key, 0, last, desc=True, withscores=True)
+        )
+        pairs = [pair for reply in replies for pair in reply]
         if not pairs:
             return np.empty(0, dtype=np.int64), np.empty(0)
         tracks, rows = np.unique(np.array([int(member) for member, _ in pairs]), return_inverse=True)
@@ -112,25 +111,18 @@ class StateReader:
 
     def policy_results(self) -> dict[str, PolicyResult]:
         """Return what sessions of each policy came to, over all partitions."""
-        namespace = self.namespace
-        pipeline = self._redis.pipeline(transaction=False)
-        for partition in range(self._partitions):
-            pipeline.hgetall(partition_key(namespace, partition, POLICY_RESULTS))
         found: dict[str, list[PolicyResult]] = {}
-        for reply in pipeline.execute():
+        for reply in self._of_partitions(POLICY_RESULTS, lambda pipeline, key: pipeline.hgetall(key)):
             for policy, record in reply.items():
                 found.setdefault(policy.decode(), []).append(PolicyResult.from_bytes(record))
         return {policy: merged(results) for policy, results in found.items()}
 
     def event_times(self) -> dict[int, int]:
         """Return the event time of each partition that was listened to, in ms."""
-        namespace = self.namespace
-        pipeline = self._redis.pipeline(transaction=False)
-        for partition in range(self._partitions):
-            pipeline.hmget(partition_key(namespace, partition, OPEN_SESSIONS), [WATERMARK, EVENT_TIME])
+        replies = self._of_partitions(OPEN_SESSIONS, lambda pipeline, key: pipeline.hmget(key, [WATERMARK, EVENT_TIME]))
         return {
             partition: max(int(field) for field in fields if field is not None)
-            for partition, fields in enumerate(pipeline.execute())
+            for partition, fields in enumerate(replies)
             if any(fields)
         }
 
@@ -140,9 +132,14 @@ class StateReader:
 
     def checkpoints(self) -> dict[int, int]:
         """Return the next offset to be folded of each partition that has state."""
+        replies = self._of_partitions(CHECKPOINT, lambda pipeline, key: pipeline.hget(key, "next_offset"))
+        return {partition: int(offset) for partition, offset in enumerate(replies) if offset is not None}
+
+    def _of_partitions(self, collection: str, ask: Callable[[Any, str], object]) -> list[Any]:
+        """Return the reply to a command on a collection of each partition; one round trip a node."""
         namespace = self.namespace
         pipeline = self._redis.pipeline(transaction=False)
         for partition in range(self._partitions):
-            pipeline.hget(checkpoint_key(namespace, partition), "next_offset")
-        replies = pipeline.execute()
-        return {partition: int(offset) for partition, offset in enumerate(replies) if offset is not None}
+            ask(pipeline, partition_key(namespace, partition, collection))
+        replies: list[Any] = pipeline.execute()
+        return replies

@@ -65,17 +65,7 @@ class LearnerApp(FoldingApp):
         if self._opened_in not in (None, store):
             await self._publish_again(partition, store)
         self._opened_in = store
-        return LearnerPartition(
-            partition,
-            claim,
-            start,
-            store,
-            self.sources.catalogue,
-            self.sources.intake,
-            self.publisher,
-            self.counters,
-            self.sources.left_out,
-        )
+        return self.sources.open(partition, claim, start, store, self.publisher, self.counters)
 
     async def _publish_again(self, partition: int, store: Store) -> None:
         """Publish the snapshots of a namespace that has become the live one.

@@ -28,9 +28,9 @@ from streams.folds.projection import Changes
 from streams.learner.learner import Learner, OutdatedStateError, Outgrown
 from streams.store.keys import checkpoint_key, learner_prefix, partition_key
 from streams.store.namespaces import live_namespace
-from streams.store.protocol import Claim, ClaimLostError, ClaimPosition, Outcome, Store
+from streams.store.protocol import Claim, ClaimLostError, Outcome, Store
 from streams.worker.metrics import LearnerCounters
-from streams.worker.partition import Publisher
+from streams.worker.partition import ClaimedPartition, Publisher
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +75,13 @@ class LearnerSources:
             if known is None or len(known) != len(offsets):
                 self.left_out[topic_id, partition] = np.sort(np.fromiter(offsets, np.int64, len(offsets)))
 
+    def open(
+        self, partition: int, claim: Claim, start: int, store: Store, publisher: Publisher, counters: LearnerCounters
+    ) -> LearnerPartition:
+        """Return a claimed partition of the training topic."""
+        known, left_out = self.catalogue, self.left_out
+        return LearnerPartition(partition, claim, start, store, self.intake, publisher, counters, known, left_out)
+
     def close(self) -> None:
         """Close the consumers."""
         self._reader.close()
@@ -95,7 +102,7 @@ After a crash, at most so many listens are learned from again, which takes a sec
 MOST_PUT_OFF = 14
 
 
-class LearnerPartition:
+class LearnerPartition(ClaimedPartition):
     """Learns from runs of training batches, starting at the claimed offset.
 
     Delivery to the store is exactly once. Delivery to the models topic is at least once; a duplicate has the same
@@ -115,21 +122,16 @@ class LearnerPartition:
         claim: Claim,
         start: int,
         store: Store,
-        catalogue: Mapping[int, Track],
         intake: Intake,
         publisher: Publisher,
         counters: LearnerCounters,
+        catalogue: Mapping[int, Track],
         left_out: Mapping[tuple[str, int], NDArray[np.int64]] = MappingProxyType({}),
     ) -> None:
-        self.partition = partition
-        self.next_offset = start
-        self._position = ClaimPosition(claim, claim.next_offset)
-        self._store = store
-        self._catalogue = catalogue
-        self._intake = intake
-        self._publisher = publisher
-        self._left_out = left_out
+        super().__init__(partition, claim, start, store, intake, publisher)
         self._counters = counters
+        self._catalogue = catalogue
+        self._left_out = left_out
         self._learner = Learner(catalogue)
         self._loaded = False
         self._unwritten_listens = 0
@@ -199,13 +201,10 @@ class LearnerPartition:
         return True
 
     async def _write_at(self, offset: int, gone: Iterable[bytes] = ()) -> Outcome:
-        claim, checkpoint = self._position.claim, self._position.checkpoint
         state = {**dict.fromkeys(gone), **self._learner.state()}
-        changes = Changes(hashes={LEARNER: state, SNAPSHOTS: self._unwritten_snapshots})
-        outcome = await self._store.apply(self.partition, claim, checkpoint, offset, changes)
+        outcome = await self._apply(offset, Changes(hashes={LEARNER: state, SNAPSHOTS: self._unwritten_snapshots}))
         if outcome.lost:
             raise ClaimLostError(outcome)
-        self._position = ClaimPosition(claim, offset)
         self._unwritten_listens, self._unwritten_snapshots, self._put_off = 0, {}, 0
         return outcome
 

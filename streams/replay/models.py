@@ -103,9 +103,7 @@ async def relearn(settings: Settings, progress: Progress = lambda records, total
     store, counters = MemoryStore(), LearnerCounters()
     try:
         claim = await store.claim(0, "offline", "")
-        partition = LearnerPartition(
-            0, claim, 0, store, sources.catalogue, sources.intake, NullPublisher(), counters, sources.left_out
-        )
+        partition = sources.open(0, claim, 0, store, NullPublisher(), counters)
         await learn(partition, log, end, lambda records: progress(records, end))
     finally:
         log.close()
@@ -259,10 +257,7 @@ class _Rebuilding:
         store = RedisStore(self.redis, record.namespace)
         claim = await store.claim(0, f"rebuild-{uuid.uuid4().hex}", self.state.topic_id)
         start = offset_to_start_at(0, claim, self.state, rebuild_missing=True)
-        sources, counters = self.sources, LearnerCounters()
-        learning = LearnerPartition(
-            0, claim, start, store, sources.catalogue, sources.intake, NullPublisher(), counters, sources.left_out
-        )
+        learning = self.sources.open(0, claim, start, store, NullPublisher(), LearnerCounters())
         progress(start, end)
         log = PartitionLog(self.settings, topic, 0, start, PARTITION_BATCH)
         try:

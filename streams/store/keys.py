@@ -6,6 +6,9 @@ them together.
 
 from __future__ import annotations
 
+CHECKPOINT = "checkpoint"
+"""Collection of a partition: a hash with `epoch`, `owner`, `next_offset` and `topic_id`."""
+
 
 def namespace_pointer(prefix: str) -> str:
     """Return the key of the string that names the namespace readers use; absent means `default_namespace`.
@@ -91,8 +94,8 @@ def partition_key(namespace: str, partition: int, collection: str) -> str:
 
 
 def checkpoint_key(namespace: str, partition: int) -> str:
-    """Return the key of the hash with `epoch`, `owner`, `next_offset` and `topic_id`."""
-    return partition_key(namespace, partition, "checkpoint")
+    """Return the key of a partition's `CHECKPOINT`."""
+    return partition_key(namespace, partition, CHECKPOINT)
 
 
 def write_probe(prefix: str, partition: int) -> str:
@@ -101,7 +104,7 @@ def write_probe(prefix: str, partition: int) -> str:
 
 
 def copy_of(collection: str, token: str) -> str:
-    """Return the name of a collection's copy that somebody reads in peace.
+    """Return the name of a point-in-time copy of a collection.
 
     Examples
     --------

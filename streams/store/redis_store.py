@@ -173,25 +173,22 @@ class RedisContents:
 
     async def hash_pages(self, partition: int, collection: str) -> AsyncIterator[Mapping[bytes, bytes]]:
         """Yield pages of a hash; see `Contents`."""
-        key, cursor = self._key(partition, collection), 0
-        while True:
-            cursor, page = await self._redis.hscan(key, cursor, count=PAGE_ITEMS)
+        async for page in self._pages(self._redis.hscan, partition, collection):
             yield page
-            if not cursor:
-                return
 
     async def score_pages(self, partition: int, collection: str) -> AsyncIterator[Mapping[bytes, float]]:
         """Yield pages of a sorted set; see `Contents`."""
-        key, cursor = self._key(partition, collection), 0
+        async for page in self._pages(self._redis.zscan, partition, collection):
+            yield dict(page)
+
+    async def _pages(self, scan: Any, partition: int, collection: str) -> AsyncIterator[Any]:
+        name = collection if self._copy is None else copy_of(collection, self._copy)
+        key, cursor = partition_key(self._namespace, partition, name), 0
         while True:
-            cursor, pairs = await self._redis.zscan(key, cursor, count=PAGE_ITEMS)
-            yield dict(pairs)
+            cursor, page = await scan(key, cursor, count=PAGE_ITEMS)
+            yield page
             if not cursor:
                 return
-
-    def _key(self, partition: int, collection: str) -> str:
-        name = collection if self._copy is None else copy_of(collection, self._copy)
-        return partition_key(self._namespace, partition, name)
 
 
 async def digest(contents: Contents, partition: int) -> dict[str, str]:

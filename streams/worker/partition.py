@@ -20,7 +20,7 @@ from schemas.training import training_batch_of
 from schemas.validation import Intake, Rejected, decode_and_validate
 from streams.folds.partition import PROJECTIONS, PartitionFold
 from streams.folds.popularity import TrackRows
-from streams.folds.projection import Record
+from streams.folds.projection import Changes, Record
 from streams.store.protocol import Claim, ClaimLostError, ClaimPosition, Outcome, Store
 from streams.worker.metrics import WorkerCounters
 
@@ -138,7 +138,46 @@ class KafkaPublisher:
             )
 
 
-class WorkerPartition:
+class ClaimedPartition:
+    """A partition under a claim: its position in the store, and the stretch of the topic that is done.
+
+    Parameters
+    ----------
+    start : int
+        Offset of the first record that is processed; see `offset_to_start_at`.
+
+    Attributes
+    ----------
+    next_offset : int
+        Of the record that is processed next.
+    """
+
+    def __init__(
+        self,
+        partition: int,
+        claim: Claim,
+        start: int,
+        store: Store,
+        intake: Intake,
+        publisher: Publisher,
+    ) -> None:
+        self.partition = partition
+        self.next_offset = start
+        self._position = ClaimPosition(claim, claim.next_offset)
+        self._store = store
+        self._intake = intake
+        self._publisher = publisher
+
+    async def _apply(self, next_offset: int, changes: Changes) -> Outcome:
+        """Write changes and move the checkpoint, unless the claim is lost."""
+        claim, checkpoint = self._position.claim, self._position.checkpoint
+        outcome = await self._store.apply(self.partition, claim, checkpoint, next_offset, changes)
+        if not outcome.lost:
+            self._position = ClaimPosition(claim, next_offset)
+        return outcome
+
+
+class WorkerPartition(ClaimedPartition):
     """Folds a partition's runs from the claimed offset on.
 
     Steps of a run: drop records before the position → decode and validate → read what memory lacks → fold → publish and
@@ -148,9 +187,9 @@ class WorkerPartition:
     Parameters
     ----------
     projections : collection of str
-        Those that are folded; a worker folds all.
+        Projections to fold; a worker folds all.
     training : bool
-        Whether the listens are sent on to the training topic.
+        Whether the listens are published to the training topic.
 
     Attributes
     ----------
@@ -172,36 +211,25 @@ class WorkerPartition:
         *,
         training: bool = False,
     ) -> None:
-        self.partition = partition
-        self.next_offset = start
-        self._position = ClaimPosition(claim, claim.next_offset)
-        self._store = store
-        self._intake = intake
-        self._publisher = publisher
+        super().__init__(partition, claim, start, store, intake, publisher)
         self._counters = counters
         self._training = training
-        # state and checkpoint are written together, so without the one there is none of the other
+        # without a checkpoint there is no state: they are written together
         self._fold = PartitionFold(partition, projections, rows, nothing_stored=claim.next_offset is None)
         self.event_time = self._fold.event_time
         self._loaded = False
 
     @property
     def checkpoint(self) -> int:
-        """What the store has: every run is in it before the next."""
+        """The next offset in the store, which has every run before the next begins."""
         return self.next_offset
 
     async def write_checkpoint(self) -> Outcome:
-        """Do nothing; nothing waits to be applied."""
+        """Do nothing: every run is applied."""
         return Outcome.ALREADY
 
     async def process(self, records: Sequence[Any]) -> Outcome:
-        """Take a run in.
-
-        Returns
-        -------
-        Outcome
-            After FENCED or ROLLED_BACK this object is of no more use: its memory does not go with the store.
-        """
+        """Fold a run; see `Partition.process`."""
         if records[0].offset < self.next_offset:
             records = [record for record in records if record.offset >= self.next_offset]
             if not records:
@@ -213,12 +241,12 @@ class WorkerPartition:
         return self._counters.count(outcome)
 
     async def load(self) -> None:
-        """Read the collections that are needed whole, before the first run; `process` does it where nobody did.
+        """Read the collections that are needed whole; the first `process` does so if it was not called.
 
         Raises
         ------
         ClaimLostError
-            The partition was claimed again, or the store rolled back, since.
+            Another worker has claimed the partition, or the store rolled back.
         """
         fold = self._fold
         hashes, score_sets = await self._store.read_whole(
@@ -244,19 +272,17 @@ class WorkerPartition:
         duplicates = self._fold.users.duplicates
         kept = self._fold.fold(good)
         changes, sessions = self._fold.take_changes(), self._fold.take_closed_sessions()
-        claim, checkpoint = self._position.claim, self._position.checkpoint
-        new_next = records[-1].offset + 1
+        topic_id, new_next = self._position.claim.topic_id or "", records[-1].offset + 1
         events: list[Publishable] = [*sessions]
         if self._training:
-            # From the checkpoint on: what lies before it is in the training topic already, whoever has put it there.
-            events.append(training_batch_of(claim.topic_id or "", self.partition, self.next_offset, new_next, kept))
+            # from the checkpoint on: what lies before it is in the training topic already
+            events.append(training_batch_of(topic_id, self.partition, self.next_offset, new_next, kept))
         if events or rejected:
-            # Every read was made under the position, so this is right even if the partition is another's by now.
+            # correct even if another worker owns the partition by now: every read was made under the position
             await self._publisher.emit(events, rejected)
-        outcome = await self._store.apply(self.partition, claim, checkpoint, new_next, changes)
+        outcome = await self._apply(new_next, changes)
         if not outcome.lost:
             self.next_offset = new_next
-            self._position = ClaimPosition(claim, new_next)
             counters = self._counters
             counters.batches += 1
             counters.listens += len(good)
@@ -267,8 +293,7 @@ class WorkerPartition:
         return outcome
 
     async def _read_missing(self, batch: Sequence[Record]) -> None:
-        missing = self._fold.missing(batch)
-        if not missing:
+        if not (missing := self._fold.missing(batch)):
             return
         for name, fields in (await self._store.read_fields(self.partition, missing, self._position)).items():
             self._fold.load_fields(name, fields)

@@ -50,7 +50,7 @@ def test_a_learner_publishes_the_snapshots_of_the_namespace_that_it_follows_to(a
     async def main() -> None:
         sent, former, new = Sent(), await store_with(model_of("fism", 1000, b"poisoned", 1)), await store_with(rebuilt)
         app.publisher = sent  # type: ignore[assignment]
-        app.sources = SimpleNamespace(catalogue={}, intake=Intake(CODEC), left_out={})  # type: ignore[assignment]
+        app.sources = SimpleNamespace(intake=Intake(CODEC), open=lambda *_: None)  # type: ignore[assignment]
         for store in (former, former):  # a start, and a claim after a rebalance
             await app.open_partition(0, await store.claim(0, "me", "id"), 5, store)
             assert sent.models == []

@@ -65,7 +65,7 @@ class Harness:
     ) -> LearnerPartition:
         claim = await self.store.claim(0, owner, "id")
         intake, start = Intake(CODEC, CATALOGUE), claim.next_offset or 0
-        return LearnerPartition(0, claim, start, self.store, CATALOGUE, intake, self.sent, self.counters, left_out)
+        return LearnerPartition(0, claim, start, self.store, intake, self.sent, self.counters, CATALOGUE, left_out)
 
     def state(self) -> dict[bytes, bytes]:
         return self.store.hashes[0, LEARNER]
