@@ -1,4 +1,4 @@
-"""Dead letters: a record's own bytes, with headers that name its origin and the reason; and which records are dead."""
+"""Dead letters: rejected records with headers that name origin and reason; and the table of all of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PREFIX = "__connect.errors."
 def dead_letter_headers(
     topic: str, partition: int, offset: int, own: Iterable[tuple[str, bytes]] | None, reason: Exception
 ) -> Headers:
-    """Return the headers: the record's own, then its origin and the reason.
+    """Return the headers of a dead letter: the record's own, its origin, and the reason.
 
     Examples
     --------
@@ -60,13 +60,13 @@ class Origin(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read what `str` gives; raises ValueError for anything else."""
+        """Parse the text of `str`; raises ValueError for other texts."""
         topic, partition, offset = text.rsplit("/", 2)
         return cls(topic, int(partition), int(offset))
 
 
 def origin_of(headers: Iterable[tuple[str, bytes]] | None) -> Origin | None:
-    """Read where a dead letter came from; None where its headers do not say.
+    """Return the origin of a dead letter; None if its headers do not name it.
 
     Examples
     --------

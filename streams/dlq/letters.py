@@ -1,9 +1,7 @@
-"""The dead-letter topic as a list of letters, each once.
+"""The dead-letter topic as a list of letters, each once, and what operators did with them.
 
-What operators did with dead letters.
-
-A Kafka topic cannot lose single records, so what was done stands in a hash in Redis, by the letter's origin: about
-150 bytes each. A letter without an entry is open.
+Single records cannot be removed from a Kafka topic, so resolutions are in a Redis hash by the letter's origin, about
+150 bytes each. A letter without a resolution is open.
 """
 
 from __future__ import annotations
@@ -25,33 +23,33 @@ from schemas.topics import Topics
 from streams.store.keys import dead_letter_resolutions
 
 ATTEMPTS = "botify.redrive.attempts"
-"""Header that counts how often the message was brought back."""
+"""Header that counts how often the message was redriven."""
 REDRIVE_OF = "botify.redrive.of"
-"""Header that names the letter that a record was brought back from."""
+"""Header that names the letter from which a record was redriven."""
 
 
 class DeadLetterError(BotifyError):
-    """Dead letters cannot be read or brought back."""
+    """Dead letters cannot be read, excluded or redriven."""
 
 
 class DeadLetter(NamedTuple):
-    """A message that could not enter, and why.
+    """A rejected message, and why.
 
     Attributes
     ----------
     origin : Origin
-        The record that it was; a copy of a letter has the same.
+        The rejected record; copies of a letter have the same.
     at_ms : int
-        When it was dead-lettered, wall clock.
+        When it was rejected, wall clock.
     reason : str
         Class of the error.
     message : str
         The error's text.
     attempts : int
-        How often it has been brought back already.
+        How often it was redriven.
     key, value : bytes | None
     headers : sequence of (str, bytes)
-        The message's own.
+        Of the message.
     """
 
     origin: Origin
@@ -65,18 +63,18 @@ class DeadLetter(NamedTuple):
 
     @property
     def excluded(self) -> bool:
-        """Whether an operator has written it, to keep out what had entered."""
+        """Whether an operator wrote it, to exclude an accepted record."""
         return self.reason == ExcludedError.__name__
 
     def as_record(self) -> LogRecord:
-        """Return the record that it was."""
+        """Return the rejected record."""
         topic, partition, offset = self.origin
         return LogRecord(topic, partition, offset, self.at_ms, self.key, self.value, self.headers)
 
 
 @dataclass(frozen=True, slots=True)
 class LetterFilter:
-    """Which letters; None lets all through.
+    """Which letters; None matches all.
 
     Attributes
     ----------
@@ -84,7 +82,7 @@ class LetterFilter:
         Part of the error's class or text, in any case.
     topic : str
     since_ms, until_ms : int
-        When it was dead-lettered.
+        When it was rejected.
     origin : str
         `topic/partition/offset`.
 
@@ -113,9 +111,9 @@ class LetterFilter:
 
 
 def read_letters(settings: Settings, choice: LetterFilter | None = None) -> Iterator[DeadLetter]:
-    """Yield the chosen letters, in the order of the topic's partitions; of copies the first.
+    """Yield the chosen letters, in the order of the topic's partitions; of copies, the first.
 
-    A worker that was killed sends a letter again. Records without Kafka Connect's headers are no letters of ours.
+    A restarted worker may publish a letter again. Records without Kafka Connect's headers are skipped.
     """
     wanted = choice or LetterFilter()
     reader = TopicReader(settings, Topics.of(settings).dead_letters.name)
@@ -156,10 +154,10 @@ def _letter(message: Message) -> DeadLetter | None:
 
 
 class ResolutionStatus(StrEnum):
-    """What was done."""
+    """What was done with a letter."""
 
     REDRIVING = "redriving"
-    """It was about to be brought back; whether it was stands in its topic, from `from_offset` on."""
+    """A redrive began; its topic has the record, after `from_offset`, if it was sent."""
     REDRIVEN = "redriven"
     DROPPED = "dropped"
 
@@ -174,7 +172,7 @@ class Resolution:
     at_ms : int
         Wall clock.
     from_offset : int
-        End of the letter's partition before it was brought back.
+        End of the letter's partition before the redrive.
     """
 
     deed: ResolutionStatus
@@ -208,7 +206,7 @@ class Resolutions:
         return found
 
     def put(self, deed: ResolutionStatus, letters: Mapping[Origin, int]) -> None:
-        """Write what is done with letters.
+        """Write resolutions.
 
         Parameters
         ----------

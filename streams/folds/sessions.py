@@ -1,8 +1,8 @@
 """Projection `sessions`: the open sessions of a partition, and the `Session` events of those that closed.
 
-A session closes when its listener leaves (`end`), when another session of the listener begins (`next`), or when the
-partition's event time, the highest timestamp met so far, has passed its last listen by the gap (`gap`). No wall
-clock takes part, so the sessions are a function of the topic.
+A session closes when its listener leaves (`end`), when the listener's next session begins (`next`), or when the
+partition's event time, the highest timestamp so far, has passed its last listen by the gap (`gap`). No wall clock is
+used, so the sessions are a function of the topic.
 
 With them goes what sessions under each policy came to. A policy is the recommender that answered the session's first
 request, with the choice it made if it mixes several: `sticky_artist`, `mix/rerank`; if another one substituted for the
@@ -29,12 +29,9 @@ from streams.folds.projection import Changes, Fields, Record, Scores
 
 OPEN_SESSIONS = "open-sessions"
 WATERMARK = b"watermark"
-"""Field of `OPEN_SESSIONS` that holds the highest timestamp among the listens that were folded."""
+"""Field of `OPEN_SESSIONS` with the highest timestamp of a folded listen."""
 EVENT_TIME = b"event-time"
-"""Field of `OPEN_SESSIONS` that holds `EventTime.newest_ms`, where a duplicate has led `WATERMARK`.
-
-All fields but these two are user ids.
-"""
+"""Field of `OPEN_SESSIONS` with `EventTime.newest_ms`, if a duplicate leads `WATERMARK`; other fields are user ids."""
 
 GAP_MS = 30 * 60 * 1000
 
@@ -68,7 +65,7 @@ class PolicyResult:
     Examples
     --------
     >>> result = PolicyResult(time=4.0, ends=1.0)
-    >>> result.time += 6.0  # of a session that goes on
+    >>> result.time += 6.0  # of an open session
     >>> result.mean
     10.0
     """
@@ -108,7 +105,7 @@ class PolicyResults:
     Parameters
     ----------
     half_life_sessions : float
-        Of what was before, in sessions of the recommender.
+        Of earlier results, in sessions of the recommender.
 
     Examples
     --------
@@ -127,7 +124,7 @@ class PolicyResults:
         self._changed: set[str] = set()
 
     def load(self, values: Fields) -> None:
-        """Take in what is stored."""
+        """Load stored results."""
         for name, record in values.items():
             if record:
                 self._add(name.decode(), PolicyResult.from_bytes(record))
@@ -176,7 +173,7 @@ def merged(results: Sequence[PolicyResult]) -> PolicyResult:
 
 
 class OpenSession:
-    """A session that goes on."""
+    """An open session."""
 
     __slots__ = ("first_offset", "last_ms", "policy", "session_id", "started_ms", "time", "tracks")
 
@@ -214,12 +211,12 @@ class OpenSession:
 
 
 class Sessions:
-    """Sessions of one partition. Open ones are all in memory: as many as listeners were active within the gap.
+    """Sessions of one partition. All open ones are in memory: as many as listeners were active within the gap.
 
     Attributes
     ----------
     closed : list of Session
-        Closed since the shell last took them away.
+        Closed since the caller last removed them.
     event_time : EventTime
         Which listens the intake accepts. It is kept here because it is stored with the open sessions.
 
@@ -256,7 +253,7 @@ class Sessions:
         return {}
 
     def load_fields(self, collection: str, values: Fields) -> None:
-        """Take in open sessions and the watermark, or the policies' results."""
+        """Load open sessions and the watermark, or the policies' results."""
         if collection == POLICY_RESULTS:
             self._results.load(values)
             return
@@ -275,10 +272,10 @@ class Sessions:
                 self._start(int(field), OpenSession.from_bytes(record))
 
     def load_scores(self, collection: str, values: Scores) -> None:
-        """There are none."""
+        """Do nothing: there are none."""
 
     def fold(self, batch: Sequence[Record]) -> Sequence[Record]:
-        """Fold the batch; what it closes is in `closed`, in a fixed order."""
+        """Fold the batch; closed sessions are in `closed`, in a fixed order."""
         for offset, listen in batch:
             if listen.timestamp_ms > self._watermark_ms:
                 self._watermark_ms = listen.timestamp_ms
@@ -288,7 +285,7 @@ class Sessions:
         return batch
 
     def changes(self) -> Changes:
-        """Return the sessions that were touched (None for those that closed) and the watermark."""
+        """Return the changed sessions (None for closed ones) and the watermark."""
         event_ms = max(self.event_time.newest_ms, self._watermark_ms)
         if not self._touched and event_ms == self._stored_event_ms:
             return Changes()
