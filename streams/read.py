@@ -1,4 +1,4 @@
-"""The read side of derived state, for services: a listener's state, what is popular, how far each partition is."""
+"""The read side of derived state, for services: states of listeners, popular tracks, checkpoints."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from streams.folds.users import USERS, UserState
 from streams.store.keys import CHECKPOINT, default_namespace, namespace_pointer, partition_key
 
 POINTER_TTL_S = 0.5
-"""How long a reader may go on with a namespace after another was made the live one."""
+"""How long a reader may use a namespace after another became the live one."""
 
 _OVERSAMPLING = 4
 
 
 class StateReader:
-    """Reads the live namespace, and follows the pointer when another becomes the live one.
+    """Reads the live namespace, and follows its pointer.
 
     Parameters
     ----------
@@ -53,12 +53,12 @@ class StateReader:
         return self._namespace
 
     def users(self, users: Sequence[int]) -> list[UserState | None]:
-        """Return the states of listeners, in their order, None for one never heard; one round trip a node."""
+        """Return the states of listeners, in their order, None for unknown ones; one round trip a node."""
         (records,) = self._records(users, USERS)
         return [None if record is None else UserState.from_bytes(record) for record in records]
 
     def users_and_likes(self, users: Sequence[int]) -> tuple[list[UserState | None], list[Likes | None]]:
-        """Return the states of listeners and what they like, both as `users` does; one round trip a node for both."""
+        """Return the states and the likes of listeners, both as `users` does; one round trip a node for both."""
         states, likes = self._records(users, USERS, LIKES_OF_USERS)
         return (
             [None if record is None else UserState.from_bytes(record) for record in states],
@@ -66,7 +66,7 @@ class StateReader:
         )
 
     def _records(self, users: Sequence[int], *collections: str) -> list[list[bytes | None]]:
-        """Return the records of listeners in hashes keyed by user, a list in the users' order for each hash."""
+        """Return for each hash, which is keyed by user, the records in the users' order."""
         by_partition: dict[int, list[int]] = {}
         for user in users:
             by_partition.setdefault(partition_of(user, self._partitions), []).append(user)
@@ -85,10 +85,10 @@ class StateReader:
         return columns
 
     def top_tracks(self, half_life: str, count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return the most popular tracks, best first, with their scores; fewer where fewer were heard.
+        """Return the most popular tracks, best first, with their scores; fewer if fewer were heard.
 
-        Each partition ranks the tracks by its own listeners. The tops of all are merged, four times as deep as asked;
-        the score of a track lacks what it has in partitions where it is further down than that.
+        Each partition ranks tracks by its own listeners. Their tops are merged, four times as deep as `count`; a
+        track's score lacks its part in partitions where it ranks lower.
 
         Returns
         -------
@@ -110,7 +110,7 @@ class StateReader:
         return tracks[best], scores[best]
 
     def policy_results(self) -> dict[str, PolicyResult]:
-        """Return what sessions of each policy came to, over all partitions."""
+        """Return the results of each policy, over all partitions."""
         found: dict[str, list[PolicyResult]] = {}
         for reply in self._of_partitions(POLICY_RESULTS, lambda pipeline, key: pipeline.hgetall(key)):
             for policy, record in reply.items():
@@ -118,7 +118,7 @@ class StateReader:
         return {policy: merged(results) for policy, results in found.items()}
 
     def event_times(self) -> dict[int, int]:
-        """Return the event time of each partition that was listened to, in ms."""
+        """Return the event time of each partition that has one, in ms."""
         replies = self._of_partitions(OPEN_SESSIONS, lambda pipeline, key: pipeline.hmget(key, [WATERMARK, EVENT_TIME]))
         return {
             partition: max(int(field) for field in fields if field is not None)

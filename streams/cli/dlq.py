@@ -64,12 +64,12 @@ def exclude(
 
 
 def exclude_before_replay(settings: Settings, selection: Selection | None, reason: str, *, dry_run: bool) -> None:
-    """Exclude what a replay shall leave out; says so on standard error.
+    """Exclude the records that a replay must leave out; report on standard error.
 
     Raises
     ------
     DeadLetterError
-        Conditions were given that no record meets.
+        No record meets the conditions.
     """
     if selection is None:
         return
@@ -91,7 +91,7 @@ def show_excluded(outcome: Excluded, *, dry_run: bool, to: Console = console) ->
 
 def _described(listen: Listen | None) -> str:
     if listen is None:
-        return "cannot be read"
+        return "unreadable"
     return f"user {listen.user}, track {listen.track}, {utc(listen.timestamp_ms)}, event id {listen.event_id}"
 
 

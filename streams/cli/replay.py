@@ -56,7 +56,7 @@ def run_with_sources(settings: Settings, work: Callable[[ReplaySources], Awaitab
 
 
 def plan_table(plan: Plan) -> Table:
-    """Return what would be read, a row a partition."""
+    """Return the table of a plan, one row a partition."""
     table = Table(
         title=f"{plan.topic}: {plan.records:,} records into {', '.join(plan.projections)}", box=box.SIMPLE_HEAD
     )
@@ -69,7 +69,7 @@ def plan_table(plan: Plan) -> Table:
 
 
 def status_table(namespaces: Sequence[NamespaceStatus]) -> Table:
-    """Return a row a namespace."""
+    """Return the table of namespaces."""
     table = Table(title="namespaces, oldest first", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("id", "role", "made (UTC)"):
         table.add_column(heading, no_wrap=True)
@@ -253,7 +253,7 @@ async def _into_namespace(sources: ReplaySources, record: NamespaceRecord, pacer
 
         def progress(records: int) -> None:
             nonlocal folded
-            folded = time.monotonic()  # the last time that anything was, for the comparison comes after it
+            folded = time.monotonic()  # the comparison follows the last call
             advance(records)
 
         done = await fold_into_namespace(sources, record, pacer, progress)
@@ -290,7 +290,7 @@ async def _copy(sources: ReplaySources, planned: Plan, target: str, pacer: Pacer
         try:
             lines = LinesTarget(sys.stdout, codec_of(sources.settings))
             await run_lanes(sources, lines, planned.start, planned.end, pacer)
-        except BrokenPipeError:  # whoever read the lines has enough; nothing is left that could be flushed at exit
+        except BrokenPipeError:  # the reader has closed the pipe; nothing may be flushed at exit
             sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - open until the process ends
     elif kind == "topic" and name:
         with record_bar("copying", planned.records) as advance:

@@ -43,29 +43,27 @@ PARTITION_BATCH = 64
 """A record may hold 12,000 listens."""
 
 Progress = Callable[[int, int], None]
-"""Told how many records have been learned from since it was last told, and how many there are in all."""
+"""Told how many records were learned from since the last call, and how many there are."""
 
 
 @dataclass(frozen=True, slots=True)
 class Relearned:
-    """What came out.
+    """Retrained models, compared with the learner's.
 
     Attributes
     ----------
     next_offset : int
-        Up to which record: the learner's checkpoint, or the topic's end where no learner has written anything.
+        The learner's checkpoint; the topic's end if there is none.
     listens : int
-        How many were learned from.
+        Number of listens learned from.
     missed : int
-        Offsets of the listens topic that no record has brought.
-    models : mapping of name to Model
-        The last snapshot of each.
-    live : mapping of name to Model
-        The same as learners have left them in Redis.
+        Offsets of the listens topic that no batch contains.
+    models, live : mapping of name to Model
+        The last snapshot of each, retrained and in Redis.
     equals_live : bool | None
-        Whether all of the state is the same, byte for byte; None where there is nothing to compare with.
+        Whether the whole state is equal, byte for byte; None if the learner has none.
     excluded_since : int
-        Listens that operators excluded since the learner's namespace was begun, which may explain a difference.
+        Listens excluded since the learner's namespace was begun, which may explain a difference.
     seconds : float
     """
 
@@ -80,12 +78,12 @@ class Relearned:
 
 
 async def relearn(settings: Settings, progress: Progress = lambda records, total: None) -> Relearned:
-    """Learn in memory up to the learner's checkpoint, while it goes on or not; nothing is written anywhere.
+    """Learn in memory up to the learner's checkpoint; nothing is written, and learners may run.
 
     Raises
     ------
     ReplayError
-        The learner's state is of another topic, or the topic's beginning is gone.
+        The learner's state is of another topic, or the topic's first records are gone.
     """
     started_s, codec, topic = time.monotonic(), codec_of(settings), Topics.of(settings).training.name
     topic_state = await asyncio.to_thread(describe_topic, settings, topic, learner_group_of(settings))
@@ -142,12 +140,12 @@ def _decoded(codec: Codec, snapshots: Mapping[bytes, bytes]) -> dict[str, Model]
 async def learn(
     partition: LearnerPartition, log: PartitionLog, end: int, progress: Callable[[int], None] = lambda records: None
 ) -> Outcome:
-    """Learn from what the log has up to an offset (not included), and write the state.
+    """Learn from the log up to an offset (exclusive), and write the state.
 
     Returns
     -------
     Outcome
-        FENCED or ROLLED_BACK where somebody else has claimed the partition, or its state is of no use.
+        FENCED or ROLLED_BACK if another process has claimed the partition, or its state is outdated.
 
     Raises
     ------
@@ -164,14 +162,14 @@ async def learn(
 
 @dataclass(frozen=True, slots=True)
 class Swapped:
-    """What is live now.
+    """The result of a swap of models.
 
     Attributes
     ----------
     namespace, former : str
-        That is live, and that was.
+        The live namespace, and the one before.
     models : sequence of Model
-        The snapshots that were published.
+        The published snapshots.
     """
 
     namespace: str
@@ -180,12 +178,12 @@ class Swapped:
 
 
 async def rebuild(settings: Settings, progress: Progress = lambda records, total: None) -> NamespaceRecord:
-    """Learn from all of the training topic into a new namespace, while learners go on; nothing is published.
+    """Learn from the whole training topic into a new namespace; nothing is published, and learners may run.
 
     Raises
     ------
     ReplayError
-        The topic's beginning is gone.
+        The topic's first records are gone.
     """
     async with _open(settings) as rebuilding:
         end = rebuilding.state.end
@@ -196,15 +194,15 @@ async def rebuild(settings: Settings, progress: Progress = lambda records, total
 
 
 async def swap_models(settings: Settings, id_: str, progress: Progress = lambda records, total: None) -> Swapped:
-    """Let rebuilt models catch up with the topic, publish them, and make them those that learners go on with.
+    """Let rebuilt models catch up with the topic, publish them, and make their namespace the live one.
 
-    Recommenders serve the newest record of each model, so these are served at once, whatever their version. A learner
-    that runs follows within a second, and publishes them once more, in case it has published its own in between.
+    Recommenders serve the newest record of each model, so these are served at once. A running learner follows within a
+    second, and publishes them again, in case it has published its own meanwhile.
 
     Raises
     ------
     ReplayError
-        They are live already, listens were excluded since they were begun, or another swap was faster.
+        They are live already, listens were excluded since they were begun, or another swap came first.
     """
     async with _open(settings) as rebuilding:
         record = await rebuilding.records.get(id_)
@@ -221,12 +219,12 @@ async def swap_models(settings: Settings, id_: str, progress: Progress = lambda 
 
 
 async def rollback_models(settings: Settings) -> Swapped:
-    """Publish the models that were live before, and make them that again; the learner lets them catch up.
+    """Publish the former models and make their namespace live again; the learner lets them catch up.
 
     Raises
     ------
     ReplayError
-        There are none, or another swap was faster.
+        There are none, or another swap came first.
     """
     async with _open(settings) as rebuilding:
         former = await former_namespaces(rebuilding.redis, rebuilding.prefix)
@@ -252,7 +250,7 @@ class _Rebuilding:
         return learner_prefix(self.settings.topic_prefix)
 
     async def learn(self, record: NamespaceRecord, progress: Progress) -> NamespaceRecord:
-        """Learn up to where the topic ended when this began, from where an earlier try came to."""
+        """Learn up to the topic's end at the start of this process, from the namespace's checkpoint."""
         topic, end = Topics.of(self.settings).training.name, self.state.end[0]
         store = RedisStore(self.redis, record.namespace)
         claim = await store.claim(0, f"rebuild-{uuid.uuid4().hex}", self.state.topic_id)
@@ -276,7 +274,7 @@ class _Rebuilding:
         return done
 
     async def go_live(self, live: str, new: str, *, back: bool = False) -> Swapped:
-        """Publish, then move the pointer: a learner that follows at once would publish later ones."""
+        """Publish, then move the pointer: a learner that follows at once publishes later models."""
         snapshots = (await read_learned(self.redis, self.settings, new)).snapshots
         models = [self.codec.decode(snapshot, Model) for _, snapshot in sorted(snapshots.items())]
         await asyncio.to_thread(publish_models, self.settings, self.codec, models)

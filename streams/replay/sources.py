@@ -23,12 +23,12 @@ from streams.store.connect import connect_async
 
 
 class ReplayError(BotifyError):
-    """A replay cannot do what was asked; the message says what would help."""
+    """A replay cannot be done; the message names the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplaySources:
-    """Open connections, and the topic as it was when they were opened.
+    """Open connections, and the topic's state when they were opened.
 
     Attributes
     ----------
@@ -37,9 +37,9 @@ class ReplaySources:
         Name of the listens topic.
     state : TopicState
     intake : Intake
-        Decides as the workers have decided: what is a dead letter stays out.
+        Accepts what the workers have accepted: dead letters stay out.
     excluded : mapping of partition to int
-        How many listens operators have excluded, which the intake leaves out (`RejectedBefore.excluded`).
+        Number of listens that operators have excluded (`RejectedBefore.excluded`).
     redis : redis.asyncio.Redis or RedisCluster
     """
 
@@ -53,7 +53,7 @@ class ReplaySources:
 
 @asynccontextmanager
 async def open_sources(settings: Settings) -> AsyncIterator[ReplaySources]:
-    """Open them, and close them at the end.
+    """Open the sources of a replay while the block runs.
 
     Raises
     ------
@@ -77,17 +77,17 @@ async def open_sources(settings: Settings) -> AsyncIterator[ReplaySources]:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """From where to where, in which partitions.
+    """Which records are read, and into which projections.
 
     Attributes
     ----------
     topic : str
     topic_id : str
     start, end : mapping of partition to offset
-        The first record, and the one after the last.
+        `end` is exclusive.
     projections : sequence of str
     partial : sequence of str
-        Why what comes out is not the whole state; empty where it is.
+        Why the result is not the complete state; empty if it is.
     """
 
     topic: str
@@ -99,7 +99,7 @@ class Plan:
 
     @property
     def records(self) -> int:
-        """How many offsets are between start and end."""
+        """Number of offsets between start and end."""
         return sum(self.end[partition] - offset for partition, offset in self.start.items())
 
 
@@ -111,9 +111,7 @@ def make_plan(
     partitions: Collection[int] | None = None,
     projections: Collection[str] = PROJECTIONS,
 ) -> Plan:
-    """Return the plan.
-
-    State is a fold of *all* records: what begins later, or leaves something out, is partial, and says why.
+    """Return the plan. State is a fold of *all* records, so a replay that lacks some is partial, and says why.
 
     Raises
     ------
@@ -147,11 +145,11 @@ def make_plan(
 
 
 SLICE_S = 0.02
-"""Records that are due within this time go together."""
+"""Records that are due within this time are written together."""
 
 
 class Pacer:
-    """Holds records back until they are due. Shared by all partitions.
+    """Delays records until they are due. Shared by all partitions.
 
     Parameters
     ----------
@@ -186,11 +184,11 @@ class Pacer:
 
     @property
     def by_time(self) -> bool:
-        """Whether the records' own times say when they are due."""
+        """Whether records are due by their own times."""
         return self._speed is not None
 
     def parts(self, batch: Sequence[LogRecord]) -> Iterator[Sequence[LogRecord]]:
-        """Split a batch into parts that may go together."""
+        """Split a batch into parts that are written together."""
         if self._rate is None and self._speed is None:
             yield batch
             return
@@ -219,12 +217,12 @@ class Pacer:
 
 
 def parse_speed(text: str) -> float | None:
-    """Read `10x` or `max` (None).
+    """Parse `10x` or `max` (None).
 
     Raises
     ------
     ReplayError
-        It is neither.
+        The text is neither.
 
     Examples
     --------

@@ -48,8 +48,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# Every write is an `apply`, which may be repeated, so all commands are retried: about 20 s, then the error is raised.
-# On a cluster that is up to `patiently`, because redis-py goes on asking the same node, or asks again without a pause.
+# Every write is an `apply`, which may be repeated, so all commands are retried for about 20 s. On a cluster `patiently`
+# does so, because redis-py asks the same node again, or retries without a pause.
 _BACKOFF = ExponentialBackoff(cap=1.0, base=0.02)
 _RETRIES = 24
 _BLOCKING_RETRIES = 3
@@ -59,13 +59,13 @@ PATIENCE_S = 20.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 1.0
 PROBE_TIMEOUT_S = 3.0
 TIMEOUT_S = 10.0
-"""How long Redis may take for an answer: tools copy whole collections in one command."""
+"""How long a reply may take: tools copy whole collections in one command."""
 REQUIRED_TIMEOUT_S = 5.0
-"""… where somebody waits to be told that Redis is away."""
+"""… of commands, whose users wait for the error."""
 FOLDING_TIMEOUT_S = 5.0
-"""… where state is folded: an apply takes milliseconds, a slow disk a second or two."""
+"""… while folding: an apply takes milliseconds, a slow disk a second or two."""
 SERVING_TIMEOUT_S = 0.75
-"""… where a listener waits: twice that, for a new connection and for the answer, is less than anybody's deadline."""
+"""… while a listener waits: twice that, for a new connection and the reply, is less than any deadline."""
 _REFUSALS = ("MISCONF", "NOREPLICAS")
 _WAY_OUT = {
     OutOfMemoryError: "raise `maxmemory`, or give it less to keep (docs/operations.md, Growing)",
@@ -76,7 +76,7 @@ _TLS = "rediss"
 
 
 class _PackInC:
-    """Commands packed by hiredis: redis-py does so for blocking connections only, and an apply has 10,000 arguments."""
+    """Packs commands with hiredis, as redis-py does for blocking connections only; an apply has 10,000 arguments."""
 
     def pack_command(self, *args: Any) -> list[bytes]:
         return [hiredis.pack_command((*args[0].split(), *args[1:]))]  # some names are two words
@@ -91,17 +91,17 @@ class _TLSConnection(_PackInC, redis_asyncio.SSLConnection):
 
 
 REDIS_ERRORS = (RedisError, RedisClusterException, OSError)
-"""What a call to Redis may raise; errors of the cluster client itself are no `RedisError`."""
+"""Errors of a call to Redis; those of the cluster client itself are no `RedisError`."""
 
 AWAY = (
     RedisConnectionError,
     RedisTimeoutError,
     ClusterDownError,
-    AskError,  # and MovedError: the slot is elsewhere
+    AskError,  # and MovedError: another node has the slot
     RedisClusterException,
     OSError,
 )
-"""Those of them after which another node, or the same one later, may answer."""
+"""Errors after which another node, or the same one later, may answer."""
 
 
 class RedisUnreachableError(BotifyError):
@@ -115,7 +115,7 @@ def connect_async(settings: Settings, timeout_s: float = TIMEOUT_S) -> Any:
     ----------
     settings : Settings
     timeout_s : float
-        How long a connection, and an answer, may take.
+        How long a connection, and a reply, may take.
     """
     url = settings.redis_url
     options = _options(settings, timeout_s)
@@ -129,7 +129,7 @@ def connect_async(settings: Settings, timeout_s: float = TIMEOUT_S) -> Any:
 
 
 def master_of(redis: Any, key: str) -> str:
-    """Return the name of the node that a cluster's asyncio client takes a key to; empty where that is one for all."""
+    """Return the name of a key's node, of a cluster's asyncio client; empty if there is only one node."""
     if not isinstance(redis, redis_asyncio.RedisCluster):
         return ""
     try:
@@ -140,15 +140,15 @@ def master_of(redis: Any, key: str) -> str:
 
 
 async def find_masters(redis: Any, failed: str = "") -> None:
-    """Ask a cluster which nodes have which slots now, and drop connections to those that have none.
+    """Ask a cluster which nodes have which slots, and drop connections to nodes without any.
 
-    Nothing happens where Redis is no cluster, or no node answers: the next call fails as the last one did.
+    Does nothing if Redis is no cluster or no node answers: then the next call fails too.
 
     Parameters
     ----------
     redis : redis.asyncio.Redis or RedisCluster
     failed : str
-        Name of a node that is asked last.
+        Name of the node to ask last.
     """
     if isinstance(redis, redis_asyncio.RedisCluster):
         with contextlib.suppress(*REDIS_ERRORS):
@@ -156,11 +156,11 @@ async def find_masters(redis: Any, failed: str = "") -> None:
 
 
 class WritesRefusedError(BotifyError):
-    """Redis has refused a write for too long; nothing is lost, the next start goes on from the checkpoint."""
+    """Redis has refused a write for too long; nothing is lost, and the next start resumes from the checkpoint."""
 
 
 def refusal_of(error: BaseException) -> str | None:
-    """Return why Redis refuses writes; None where the error says something else.
+    """Return why Redis refuses writes; None for other errors.
 
     Examples
     --------
@@ -180,14 +180,14 @@ def refusal_of(error: BaseException) -> str | None:
 
 
 class Writes:
-    """Whether Redis takes what this process writes; read from any thread.
+    """Whether Redis accepts the writes of this process; read from any thread.
 
     Attributes
     ----------
     refused : int
-        Tries that were refused.
+        Number of refused tries.
     probed : str | None
-        Why the last probe found that Redis takes none; see `probe_writes`.
+        The result of the last probe; see `probe_writes`.
     """
 
     def __init__(self) -> None:
@@ -196,14 +196,14 @@ class Writes:
         self._why: dict[int, str] = {}
 
     def refuse(self, partition: int, why: str) -> None:
-        """Note that a write was refused; say it where it is the first."""
+        """Count a refusal, and log the first."""
         if not self._why:
             log.error("%s; retrying for %.0f s", why, PATIENCE_S, extra={"partition": partition})
         self.refused += 1
         self._why[partition] = why
 
     def forget(self, partition: int) -> None:
-        """Note that a partition's write was taken, or is given up."""
+        """Note that a partition's write was accepted, or is given up."""
         if self._why.pop(partition, None) is not None and not self._why:
             log.info("Redis accepts writes again")
 
@@ -274,7 +274,7 @@ async def patiently(
 
 
 async def probe_writes(redis: Any, prefix: str, partitions: Iterable[int]) -> str | None:
-    """Ask Redis for writes that change nothing, and return why it would refuse one; None where it would take them all.
+    """Make writes that change nothing, and return why Redis refuses one; None if it accepts all.
 
     Parameters
     ----------
@@ -282,7 +282,7 @@ async def probe_writes(redis: Any, prefix: str, partitions: Iterable[int]) -> st
     prefix : str
         Of the namespaces that are written.
     partitions : iterable of int
-        Each has a slot of its own, so on Redis Cluster all nodes are asked that matter.
+        Each has its own slot, so on Redis Cluster all of their nodes are probed.
     """
     try:
         async with asyncio.timeout(PROBE_TIMEOUT_S), redis.pipeline(transaction=False) as pipeline:
@@ -293,7 +293,7 @@ async def probe_writes(redis: Any, prefix: str, partitions: Iterable[int]) -> st
 
 
 def probe_writes_blocking(redis: Any, prefix: str, partitions: Iterable[int]) -> str | None:
-    """Do as `probe_writes`, with a `redis.Redis` or `RedisCluster`; raises what the client raises."""
+    """Do the same with a blocking client; raises its errors."""
     pipeline = redis.pipeline(transaction=False)
     _ask_probes(pipeline, prefix, partitions)
     return _problem_of(pipeline.execute(raise_on_error=False))
@@ -301,7 +301,9 @@ def probe_writes_blocking(redis: Any, prefix: str, partitions: Iterable[int]) ->
 
 def _ask_probes(pipeline: Any, prefix: str, partitions: Iterable[int]) -> None:
     for partition in partitions:
-        pipeline.setrange(write_probe(prefix, partition), 0, b"")  # writes nothing and makes no key, but is refused
+        pipeline.setrange(
+            write_probe(prefix, partition), 0, b""
+        )  # writes nothing and creates no key, but is refused like a write
 
 
 def _problem_of(replies: Iterable[object]) -> str | None:
@@ -309,7 +311,7 @@ def _problem_of(replies: Iterable[object]) -> str | None:
         if isinstance(reply, Exception):
             if (why := refusal_of(reply)) is not None:
                 return why
-            if not isinstance(reply, ResponseError):  # it may forbid us the probe, and nothing else
+            if not isinstance(reply, ResponseError):  # a permission error concerns the probe only
                 return f"Redis does not answer ({type(reply).__name__})"
     return None
 
@@ -327,7 +329,7 @@ def connect(settings: Settings, timeout_s: float = TIMEOUT_S, *, retries: int = 
     Raises
     ------
     RedisUnreachableError
-        It does not answer, or not to us.
+        Redis does not answer, or refuses the connection.
     """
     url = settings.redis_url
     options = _options(settings, timeout_s)
@@ -350,13 +352,7 @@ def connect(settings: Settings, timeout_s: float = TIMEOUT_S, *, retries: int = 
 
 
 def check_redis(settings: Settings) -> None:
-    """Make sure that Redis's address takes connections.
-
-    Raises
-    ------
-    RedisUnreachableError
-        It does not.
-    """
+    """Raise `RedisUnreachableError` unless Redis's address accepts connections."""
     url = urlsplit(settings.redis_url)
     host, port = url.hostname or "127.0.0.1", url.port or 6379
     if not accepts_connections(host, str(port)):
@@ -364,13 +360,7 @@ def check_redis(settings: Settings) -> None:
 
 
 def require_redis(settings: Settings) -> Settings:
-    """Return the settings if Redis answers within seconds: for commands, where somebody waits for the message.
-
-    Raises
-    ------
-    RedisUnreachableError
-        It does not.
-    """
+    """Return the settings if Redis answers within seconds, or raise `RedisUnreachableError`; for commands."""
     check_redis(settings)
     connect(settings, REQUIRED_TIMEOUT_S, retries=0).close()
     return settings

@@ -1,7 +1,6 @@
 """Every Redis key is built here, and nowhere else.
 
-All keys of one partition carry the same hash tag, so on Redis Cluster they share a slot and one script may write
-them together.
+All keys of one partition have the same hash tag, so on Redis Cluster they share a slot, and one script can write them.
 """
 
 from __future__ import annotations
@@ -11,30 +10,30 @@ CHECKPOINT = "checkpoint"
 
 
 def namespace_pointer(prefix: str) -> str:
-    """Return the key of the string that names the namespace readers use; absent means `default_namespace`.
+    """Return the key of the string that names the live namespace; without it, that is `default_namespace`.
 
-    `prefix` is the settings' `topic_prefix`, so deployments that share a Redis do not meet.
+    `prefix` is the settings' `topic_prefix`, which separates deployments that share a Redis.
     """
     return f"{{{prefix}}}:namespace"
 
 
 def namespace_history(prefix: str) -> str:
-    """Return the key of the list of namespaces that were the live one, the last one last; shares the pointer's slot."""
+    """Return the key of the list of formerly live namespaces, the last one last; shares the pointer's slot."""
     return f"{{{prefix}}}:namespace-history"
 
 
 def namespace_records(prefix: str) -> str:
-    """Return the key of the hash from id to what is known of a namespace that was made beside the live one."""
+    """Return the key of the hash from id to `NamespaceRecord`."""
     return f"{{{prefix}}}:namespaces"
 
 
 def dead_letter_resolutions(prefix: str) -> str:
-    """Return the key of the hash from a dead letter's origin to what an operator did with it."""
+    """Return the key of the hash from a dead letter's origin to its `Resolution`."""
     return f"{{{prefix}}}:dead-letters"
 
 
 def redrive_lock(prefix: str) -> str:
-    """Return the key of the lock that lets one process redrive at a time."""
+    """Return the key of the lock of redrives."""
     return f"{{{prefix}}}:redrive-lock"
 
 
@@ -50,7 +49,7 @@ def gateway_session(prefix: str, user: int) -> str:
 
 
 def learner_prefix(prefix: str) -> str:
-    """Return what stands for `prefix` in the keys of the learner's state, which lies beside that of the listens.
+    """Return the prefix of the learner's namespaces.
 
     Examples
     --------
@@ -61,7 +60,7 @@ def learner_prefix(prefix: str) -> str:
 
 
 def namespace_of(prefix: str, id_: str) -> str:
-    """Return the namespace of an id that `botify replay` or `botify snapshot` gave out.
+    """Return the namespace of an id.
 
     Examples
     --------
@@ -72,7 +71,7 @@ def namespace_of(prefix: str, id_: str) -> str:
 
 
 def default_namespace(prefix: str) -> str:
-    """Return the namespace of a deployment that never replayed.
+    """Return the first namespace of a deployment.
 
     Examples
     --------
@@ -99,7 +98,7 @@ def checkpoint_key(namespace: str, partition: int) -> str:
 
 
 def write_probe(prefix: str, partition: int) -> str:
-    """Return the key of a write that changes nothing; it never exists, and shares the slot of the partition's state."""
+    """Return the key of a probe of writes; it never exists, and shares the slot of the partition's state."""
     return partition_key(default_namespace(prefix), partition, "write-probe")
 
 

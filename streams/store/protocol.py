@@ -19,20 +19,20 @@ from streams.folds.projection import Changes
 
 
 class Outcome(Enum):
-    """What came of an apply."""
+    """The outcome of an apply."""
 
     APPLIED = "applied"
     """State and checkpoint have moved."""
     ALREADY = "already"
-    """The store is at the new checkpoint already (the reply to an earlier try was lost). Go on."""
+    """The store has the new checkpoint already: the reply to an earlier try was lost."""
     FENCED = "fenced"
-    """Another claim has been made since. Nothing was written; drop the partition's state."""
+    """A later claim exists. Nothing was written; drop the partition's state."""
     ROLLED_BACK = "rolled_back"
-    """The checkpoint is not where this worker left it: the store lost writes. Nothing was written; claim anew."""
+    """The checkpoint is not the worker's: the store lost writes. Nothing was written; claim again."""
 
     @property
     def lost(self) -> bool:
-        """Whether the worker's memory no longer is what the store goes on from."""
+        """Whether the worker's memory no longer matches the store."""
         return self in (Outcome.FENCED, Outcome.ROLLED_BACK)
 
 
@@ -45,11 +45,11 @@ class Claim:
     epoch : int
         Grows with every claim of the partition.
     owner : str
-        Who claimed it. Two workers may hold one epoch number after the store was rolled back; never the same owner.
+        After the store was rolled back, two workers may have the same epoch, but never the same owner.
     next_offset : int | None
-        Where to go on; None where the partition has no state yet.
+        The checkpoint; None if the partition has no state.
     topic_id : str | None
-        Id of the topic that the state was derived from.
+        Id of the topic from which the state was folded.
     """
 
     epoch: int
@@ -60,20 +60,20 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class ClaimPosition:
-    """Where a worker believes a partition to be.
+    """The position of a worker in a partition.
 
     Attributes
     ----------
     claim : Claim
     checkpoint : int | None
-        What the claim found, or the last apply left.
+        Of the claim, or after the last apply.
     """
 
     claim: Claim
     checkpoint: int | None
 
     def check(self, epoch: int, owner: str, checkpoint: int | None) -> None:
-        """Raise `ClaimLostError` unless the store is there too.
+        """Raise `ClaimLostError` unless the store has this position.
 
         Examples
         --------
@@ -88,7 +88,7 @@ class ClaimPosition:
 
 
 class ClaimLostError(Exception):
-    """The store is not where the reader believes it to be; what was read does not go with what it has in memory.
+    """The store has another position than the reader, so its content does not match the reader's memory.
 
     Attributes
     ----------
@@ -105,9 +105,9 @@ class Store(Protocol):
     """State of the partitions of one namespace."""
 
     async def claim(self, partition: int, owner: str, topic_id: str) -> Claim:
-        """Raise the partition's epoch and return where to go on.
+        """Raise the partition's epoch and return the claim.
 
-        `topic_id` is recorded where the partition has none; the caller compares it where it has.
+        `topic_id` is recorded if the partition has none; otherwise the caller compares it.
         """
 
     async def read_whole(
@@ -115,27 +115,26 @@ class Store(Protocol):
     ) -> tuple[dict[str, dict[bytes, bytes]], dict[str, dict[bytes, float]]]:
         """Return whole collections, in one round trip.
 
-        A worker reads `under` its position. Where the store is elsewhere, what it holds is ahead of the worker's memory
-        or behind it; folded together, the two would be neither.
+        A worker reads `under` its position: content of another position would not match its memory.
 
         Raises
         ------
         ClaimLostError
-            The store is not at that position.
+            The store has another position.
         """
 
     async def read_fields(
         self, partition: int, wanted: Mapping[str, Sequence[bytes]], under: ClaimPosition | None = None
     ) -> dict[str, dict[bytes, bytes | None]]:
-        """Return fields of hashes, in one round trip; `under` a position as in `read_whole`."""
+        """Return fields of hashes, in one round trip, `under` a position as in `read_whole`."""
 
     async def apply(
         self, partition: int, claim: Claim, expected_next: int | None, new_next: int, changes: Changes
     ) -> Outcome:
         """Write the changes and move the checkpoint from `expected_next` to `new_next`, or do neither.
 
-        `expected_next` is None for the first apply to a partition without state, and only for that: a store that
-        was rolled back to the time before its first apply must not look like the one this worker left.
+        `expected_next` is None only for the first apply to a partition without state: a store that was rolled back to
+        before its first apply must not be accepted.
         """
 
 

@@ -118,7 +118,7 @@ class RedisStore:
         return Outcome(outcome.decode())
 
     async def _read(self, partition: int, ask: Callable[[Any], None], under: ClaimPosition | None) -> list[Any]:
-        """Return the replies to what `ask` puts into a transaction, all of one moment at which the position held."""
+        """Return the replies to the commands of `ask` in one transaction, in which the position is checked."""
 
         async def transaction() -> list[Any]:
             async with self._redis.pipeline(transaction=True) as pipeline:
@@ -145,7 +145,7 @@ PAGE_ITEMS = 1000
 
 
 class Contents(Protocol):
-    """What a namespace holds, for those who read all of it. An item may come twice, with the same value."""
+    """Everything in a namespace, page by page. An item may occur twice, with the same value."""
 
     def hash_pages(self, partition: int, collection: str) -> AsyncIterator[Mapping[bytes, bytes]]:
         """Yield pages of a hash."""
@@ -192,10 +192,10 @@ class RedisContents:
 
 
 async def digest(contents: Contents, partition: int) -> dict[str, str]:
-    """Return a SHA-256 of each collection, in hex; the order in which the store keeps the items has no part in it.
+    """Return a SHA-256 of each collection, in hex, independent of the store's order of items.
 
-    Only the state is covered, not the checkpoint: compare partitions that are at the same one. Memory is bounded by
-    the largest collection, with about 150 bytes an item.
+    The checkpoint is not included: compare partitions at the same one. Memory is bounded by the largest collection,
+    about 150 bytes an item.
 
     Examples
     --------
@@ -218,7 +218,7 @@ async def digest(contents: Contents, partition: int) -> dict[str, str]:
 async def _of_hash(pages: AsyncIterator[Mapping[bytes, bytes]]) -> str:
     items = {}
     async for page in pages:
-        # the values may be large: only their hashes wait to be sorted
+        # values may be large: only their hashes are kept for sorting
         items.update({field: hashlib.sha256(value).digest() for field, value in page.items()})
     return _of_sorted(items.items())
 
@@ -238,10 +238,10 @@ def _of_sorted(items: Iterable[tuple[bytes, bytes]]) -> str:
 
 
 COPY_TTL_S = 900
-"""How long a copy lives whose reader was killed; also how long a reader may take."""
+"""When a copy expires: how long a reader may take."""
 
 NOT_OF_THIS_TOPIC = -1
-"""First offset of a state that follows on a snapshot of a topic that is gone."""
+"""First offset of a state that continues a snapshot of another topic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,11 +251,11 @@ class PartitionCopy:
     Attributes
     ----------
     next_offset : int | None
-        The checkpoint; None where the partition has no state.
+        The checkpoint; None if the partition has no state.
     topic_id : str | None
-        Id of the topic that the state was folded from.
+        Id of the topic from which the state was folded.
     first_offset : int
-        Where its fold began: 0, later in a partial replay, or `NOT_OF_THIS_TOPIC`.
+        Of its fold: 0, more for a partial replay, or `NOT_OF_THIS_TOPIC`.
     contents : RedisContents
     """
 
@@ -267,7 +267,7 @@ class PartitionCopy:
 
 @asynccontextmanager
 async def point_in_time_copy(redis: Any, namespace: str, partition: int) -> AsyncIterator[PartitionCopy]:
-    """Copy the partition; the copy is removed at the end.
+    """Copy the partition; the copy is deleted at the end.
 
     Parameters
     ----------
