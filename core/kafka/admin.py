@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from core.errors import NoBrokerError, TopicError
 from core.kafka.config import common_config, consumer_config, is_retriable
@@ -103,13 +103,6 @@ def partition_counts(admin: AdminClient) -> dict[str, int]:
             if not is_retriable(error.args[0]) or time.monotonic() > give_up:
                 raise NoBrokerError(f"no Kafka answers ({error.args[0].str()}); {_WAY_OUT}") from error
             time.sleep(RETRY_PAUSE_S)
-
-
-def describe_config(admin: AdminClient, name: str) -> dict[str, str]:
-    """Return the topic's configuration as the broker has it."""
-    resource = ConfigResource(ResourceType.TOPIC, name)
-    (future,) = admin.describe_configs([resource]).values()
-    return {option: entry.value for option, entry in future.result(TIMEOUT_S).items()}
 
 
 def end_offsets(settings: Settings, topic: str) -> dict[int, int]:

@@ -99,10 +99,11 @@ class LearnerCounters(Counters):
         )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class PartitionMetrics(Collector):
-    """The counters of the owned partitions.
+    """The metrics of the owned partitions.
 
-    Parameters
+    Attributes
     ----------
     program : str
         Part of every name.
@@ -113,74 +114,65 @@ class PartitionMetrics(Collector):
     ends : callable
         Returns partition → end offset, as of the last fetch.
     event_times : callable
-        Returns partition → event time in ms, where the program knows one.
+        Returns partition → event time in ms, if the program has one.
     writes : Writes
     """
 
-    def __init__(
-        self,
-        program: str,
-        partitions: PartitionManager,
-        counters: Counters,
-        applies: DurationHistogram,
-        ends: Callable[[], Mapping[int, int]],
-        event_times: Callable[[], Mapping[int, int]],
-        writes: Writes,
-    ) -> None:
-        self._prefix = f"botify_{program}"
-        self._partitions = partitions
-        self._counters = counters
-        self._applies = applies
-        self._ends = ends
-        self._event_times = event_times
-        self._writes = writes
+    program: str
+    partitions: PartitionManager
+    counters: Counters
+    applies: DurationHistogram
+    ends: Callable[[], Mapping[int, int]]
+    event_times: Callable[[], Mapping[int, int]]
+    writes: Writes
 
     def collect(self) -> Iterable[Metric]:
         """Return the metrics as they are now."""
-        for name, documentation, value in self._counters.described():
-            yield CounterMetricFamily(f"{self._prefix}_{name}", documentation, value=value)
+        prefix = f"botify_{self.program}"
+        for name, documentation, value in self.counters.described():
+            yield CounterMetricFamily(f"{prefix}_{name}", documentation, value=value)
         letters = CounterMetricFamily(
-            f"{self._prefix}_dead_letters",
+            f"{prefix}_dead_letters",
             "Records that went to the dead-letter topic, by the class of the reason.",
             labels=["reason"],
         )
-        for reason, count in self._counters.rejected.items():
+        for reason, count in self.counters.rejected.items():
             letters.add_metric([reason], count)
         yield letters
         lost = CounterMetricFamily(
-            f"{self._prefix}_claims_lost",
+            f"{prefix}_claims_lost",
             "Applies that the store refused: another had claimed the partition, or the store had lost writes.",
             labels=["reason"],
         )
-        lost.add_metric([Outcome.FENCED.value], self._counters.fenced)
-        lost.add_metric([Outcome.ROLLED_BACK.value], self._counters.rolled_back)
+        lost.add_metric([Outcome.FENCED.value], self.counters.fenced)
+        lost.add_metric([Outcome.ROLLED_BACK.value], self.counters.rolled_back)
         yield lost
         yield CounterMetricFamily(
-            f"{self._prefix}_refused_writes", "Tries of writes that Redis refused.", value=self._writes.refused
+            f"{prefix}_refused_writes", "Tries of writes that Redis refused.", value=self.writes.refused
         )
         yield GaugeMetricFamily(
-            f"{self._prefix}_store_writable", "Whether Redis takes writes.", value=float(self._writes.problem() is None)
+            f"{prefix}_store_writable", "Whether Redis takes writes.", value=float(self.writes.problem() is None)
         )
         yield from self._by_partition()
-        yield self._applies.family(f"{self._prefix}_apply_duration_seconds", "From sending a batch to its outcome.")
+        yield self.applies.family(f"{prefix}_apply_duration_seconds", "From sending a batch to its outcome.")
 
     def _by_partition(self) -> Iterable[Metric]:
-        checkpoints, ends = self._partitions.applied(), self._ends()
-        yield GaugeMetricFamily(f"{self._prefix}_partitions", "Partitions that are claimed.", value=len(checkpoints))
+        prefix, checkpoints, ends = f"botify_{self.program}", self.partitions.applied(), self.ends()
+        yield GaugeMetricFamily(f"{prefix}_partitions", "Partitions that are claimed.", value=len(checkpoints))
         checkpoint = GaugeMetricFamily(
-            f"{self._prefix}_checkpoint_offset", "Next offset to be folded, as the store has it.", labels=["partition"]
+            f"{prefix}_checkpoint_offset", "Next offset to be folded, as the store has it.", labels=["partition"]
         )
         lag = GaugeMetricFamily(
-            f"{self._prefix}_lag_records",
+            f"{prefix}_lag_records",
             "Records between the checkpoint and the end of the partition, as of the last fetch.",
             labels=["partition"],
         )
         event_time = GaugeMetricFamily(
-            f"{self._prefix}_event_time_seconds",
+            f"{prefix}_event_time_seconds",
             "Time of the newest listen that was accepted, in seconds after 1970.",
             labels=["partition"],
         )
-        for partition, event_ms in self._event_times().items():
+        for partition, event_ms in self.event_times().items():
             if partition in checkpoints and event_ms:
                 event_time.add_metric([str(partition)], event_ms / 1000)
         for partition, offset in sorted(checkpoints.items()):
