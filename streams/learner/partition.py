@@ -145,7 +145,7 @@ class LearnerPartition(ClaimedPartition):
         return self._position.checkpoint or 0
 
     async def process(self, records: Sequence[Any]) -> Outcome:
-        """Learn from a run, and write the state after `CHECKPOINT_LISTENS` listens; see `Partition.process`."""
+        """Learn from a run, and write the state after `CHECKPOINT_LISTENS` listens; see `ClaimedPartition.process`."""
         outcome = Outcome.ALREADY
         try:
             if not await self._load():
@@ -162,7 +162,7 @@ class LearnerPartition(ClaimedPartition):
         return outcome
 
     async def write_checkpoint(self) -> Outcome:
-        """Write the state if it has changed and the topic pauses; see `Partition.write_checkpoint`."""
+        """Write the state if it has changed and the topic pauses; see `ClaimedPartition.write_checkpoint`."""
         busy = self.next_offset != self._seen_offset
         self._seen_offset = self.next_offset
         if busy and self._put_off < MOST_PUT_OFF:

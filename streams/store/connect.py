@@ -300,10 +300,8 @@ def probe_writes_blocking(redis: Any, prefix: str, partitions: Iterable[int]) ->
 
 
 def _ask_probes(pipeline: Any, prefix: str, partitions: Iterable[int]) -> None:
-    for partition in partitions:
-        pipeline.setrange(
-            write_probe(prefix, partition), 0, b""
-        )  # writes nothing and creates no key, but is refused like a write
+    for partition in partitions:  # this writes nothing and creates no key, but is refused like a write
+        pipeline.setrange(write_probe(prefix, partition), 0, b"")
 
 
 def _problem_of(replies: Iterable[object]) -> str | None:

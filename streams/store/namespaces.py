@@ -82,32 +82,6 @@ async def remove(
     return removed
 
 
-class LiveNamespace:
-    """Detects that another namespace has become live.
-
-    Parameters
-    ----------
-    redis : redis.asyncio.Redis or RedisCluster
-    prefix : str
-        The settings' `topic_prefix`.
-    seen : str
-        The live namespace that the caller knows.
-    """
-
-    def __init__(self, redis: Any, prefix: str, seen: str) -> None:
-        self._redis = redis
-        self._prefix = prefix
-        self._seen = seen
-
-    async def look(self) -> str | None:
-        """Return the live namespace if it has changed since the last call, else None."""
-        live = await live_namespace(self._redis, self._prefix)
-        if live == self._seen:
-            return None
-        self._seen = live
-        return live
-
-
 class UnknownNamespaceError(BotifyError):
     """There is no namespace of this id."""
 

@@ -27,12 +27,13 @@ from core.process import return_large_blocks, tune_gc
 from core.settings import Settings
 from core.telemetry import DurationHistogram, Heartbeat, new_registry, observed
 from streams.store.connect import FOLDING_TIMEOUT_S, Writes, connect_async, probe_writes
-from streams.store.namespaces import LiveNamespace, live_namespace
+from streams.store.namespaces import live_namespace
 from streams.store.protocol import Claim, Store
 from streams.store.redis_store import RedisStore
 from streams.worker.failpoints import with_failpoints
 from streams.worker.metrics import Counters, PartitionMetrics, TimedStore
-from streams.worker.partition_manager import Partition, PartitionManager
+from streams.worker.partition import ClaimedPartition
+from streams.worker.partition_manager import PartitionManager
 from streams.worker.transport import BatchApp, BatchConsumer, RunSchema, broker_credentials, broker_urls
 
 log = logging.getLogger(__name__)
@@ -108,7 +109,7 @@ class FoldingApp(BatchApp, ABC):
         """Close the sources; blocking."""
 
     @abstractmethod
-    async def open_partition(self, partition: int, claim: Claim, start: int, store: Store) -> Partition:
+    async def open_partition(self, partition: int, claim: Claim, start: int, store: Store) -> ClaimedPartition:
         """Return a claimed partition; see `OpenPartition`."""
 
     def event_times(self) -> Mapping[int, int]:
@@ -121,11 +122,9 @@ class FoldingApp(BatchApp, ABC):
         settings, folding = self.settings, self.folding
         await asyncio.to_thread(self.open_sources)
         self._redis = connect_async(settings, FOLDING_TIMEOUT_S)
-        namespace = await live_namespace(self._redis, folding.prefix)
-        self._namespace = LiveNamespace(self._redis, folding.prefix, seen=namespace)
+        self._namespace = await live_namespace(self._redis, folding.prefix)
         self.partitions = PartitionManager(
-            topic=folding.topic,
-            store=self._store_of(namespace),
+            store=self._store_of(self._namespace),
             open_partition=self.open_partition,
             describe_topic=lambda: asyncio.to_thread(self._before_claim),
             seek=lambda partition, offset: self.consumer.seek_back(TP(folding.topic, partition), offset),
@@ -158,8 +157,11 @@ class FoldingApp(BatchApp, ABC):
 
     async def another_store(self) -> Store | None:
         """Return the store of the live namespace, if another one has become live."""
-        namespace = await self._namespace.look()
-        return None if namespace is None else self._store_of(namespace)
+        live = await live_namespace(self._redis, self.folding.prefix)
+        if live == self._namespace:
+            return None
+        self._namespace = live
+        return self._store_of(live)
 
     async def probe_writes(self) -> None:
         """Probe writes to the owned partitions."""

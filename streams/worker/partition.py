@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
@@ -138,7 +139,7 @@ class KafkaPublisher:
             )
 
 
-class ClaimedPartition:
+class ClaimedPartition(ABC):
     """A partition under a claim: its position in the store, and the stretch of the topic that is done.
 
     Parameters
@@ -167,6 +168,19 @@ class ClaimedPartition:
         self._store = store
         self._intake = intake
         self._publisher = publisher
+
+    @property
+    @abstractmethod
+    def checkpoint(self) -> int:
+        """The next offset in the store, at which a later claim begins; at most `next_offset`."""
+
+    @abstractmethod
+    async def process(self, records: Sequence[Any]) -> Outcome:
+        """Process a run. After FENCED or ROLLED_BACK this object must not be used: its memory differs from the store."""
+
+    @abstractmethod
+    async def write_checkpoint(self) -> Outcome:
+        """Move the checkpoint to `next_offset`; outcomes as of `process`."""
 
     async def _apply(self, next_offset: int, changes: Changes) -> Outcome:
         """Write changes and move the checkpoint, unless the claim is lost."""
@@ -229,7 +243,7 @@ class WorkerPartition(ClaimedPartition):
         return Outcome.ALREADY
 
     async def process(self, records: Sequence[Any]) -> Outcome:
-        """Fold a run; see `Partition.process`."""
+        """Fold a run; see `ClaimedPartition.process`."""
         if records[0].offset < self.next_offset:
             records = [record for record in records if record.offset >= self.next_offset]
             if not records:

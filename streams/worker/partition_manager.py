@@ -11,11 +11,11 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 from core.kafka.offsets import TopicState
 from streams.store.protocol import Claim, Outcome, Store, another_topic, offset_to_start_at
-from streams.worker.transport import Run
+from streams.worker.partition import ClaimedPartition
 
 log = logging.getLogger(__name__)
 
@@ -29,25 +29,25 @@ task would hold two runs whenever Redis is slower than Kafka, and memory would g
 """
 
 
-class Partition(Protocol):
-    """A claimed partition: runs in, state in the store."""
+class Run(NamedTuple):
+    """Records of one partition, in order, as one fetch returned them.
+
+    Attributes
+    ----------
+    partition : int
+    records : sequence of aiokafka.ConsumerRecord
+    """
 
     partition: int
-    next_offset: int
-    """Offset of the record that is folded next."""
+    records: Sequence[Any]
 
     @property
-    def checkpoint(self) -> int:
-        """The next offset in the store, at which a later claim begins; at most `next_offset`."""
-
-    async def process(self, records: Sequence[Any]) -> Outcome:
-        """Fold a run. After FENCED or ROLLED_BACK this object must not be used: its memory does not match the store."""
-
-    async def write_checkpoint(self) -> Outcome:
-        """Move the checkpoint to `next_offset`; outcomes as of `process`."""
+    def size_bytes(self) -> int:
+        """Bytes of the records' values."""
+        return sum(len(record.value or b"") for record in self.records)
 
 
-OpenPartition = Callable[[int, Claim, int, Store], Awaitable[Partition]]
+OpenPartition = Callable[[int, Claim, int, Store], Awaitable[ClaimedPartition]]
 """Called with the partition, the claim, the offset to start at, and the store of the claim."""
 
 
@@ -62,7 +62,7 @@ class _Order(Enum):
 class PartitionTask:
     """A claimed partition with its short queue of runs, and the asyncio task that processes it."""
 
-    claimed: Partition
+    claimed: ClaimedPartition
     runs: asyncio.Queue[Run | _Order] = field(default_factory=lambda: asyncio.Queue(WAITING_RUNS))
     held_bytes: int = 0
     """Of submitted runs that are not processed yet."""
@@ -77,7 +77,6 @@ class PartitionManager:
 
     Parameters
     ----------
-    topic : str
     store : Store
     open_partition : OpenPartition
     describe_topic : callable returning TopicState
@@ -98,7 +97,6 @@ class PartitionManager:
 
     def __init__(
         self,
-        topic: str,
         store: Store,
         open_partition: OpenPartition,
         describe_topic: Callable[[], Awaitable[TopicState]],
@@ -107,7 +105,6 @@ class PartitionManager:
         *,
         rebuild_missing: bool = False,
     ) -> None:
-        self._topic = topic
         self._store = store
         self._open_partition = open_partition
         self._describe_topic = describe_topic
@@ -115,7 +112,7 @@ class PartitionManager:
         self._reclaim_after_s = reclaim_after_s
         self._rebuild_missing = rebuild_missing
         self._owner = uuid.uuid4().hex
-        self._topic_id: str | None = None
+        self._topic: TopicState | None = None
         self._claiming = asyncio.Lock()
         self._owned: dict[int, PartitionTask] = {}
         self._room = asyncio.Event()
@@ -163,8 +160,8 @@ class PartitionManager:
         while True:
             await asyncio.sleep(every_s)
             topic_id = await read_topic_id()
-            if topic_id is not None and self._topic_id is not None and topic_id != self._topic_id:
-                raise another_topic(self._topic, topic_id, self._topic_id)
+            if topic_id is not None and self._topic is not None and topic_id != self._topic.topic_id:
+                raise another_topic(self._topic.topic, topic_id, self._topic.topic_id)
 
     async def follow_namespace(self, read_store: Callable[[], Awaitable[Store | None]], every_s: float) -> None:
         """Check regularly whether another namespace is live, and continue in it.
@@ -221,8 +218,7 @@ class PartitionManager:
         return {partition: owned.claimed.checkpoint for partition, owned in self._owned.copy().items()}
 
     async def _claim_all(self, partitions: set[int]) -> dict[int, int]:
-        state = await self._describe_topic()
-        self._topic_id = state.topic_id
+        self._topic = state = await self._describe_topic()
         claimed = await asyncio.gather(*(self._claim(partition, state) for partition in sorted(partitions)))
         for one in claimed:
             self._open_task(one)
@@ -230,7 +226,7 @@ class PartitionManager:
         log.info("claimed partitions at offsets %s", offsets)
         return offsets
 
-    async def _claim(self, partition: int, state: TopicState) -> Partition:
+    async def _claim(self, partition: int, state: TopicState) -> ClaimedPartition:
         store = self._store  # another may become live during the claim
         claim = await store.claim(partition, self._owner, state.topic_id)
         if claim.next_offset is not None and claim.next_offset > state.end[partition]:
@@ -238,7 +234,7 @@ class PartitionManager:
         start = offset_to_start_at(partition, claim, state, rebuild_missing=self._rebuild_missing)
         return await self._open_partition(partition, claim, start, store)
 
-    def _open_task(self, claimed: Partition) -> None:
+    def _open_task(self, claimed: ClaimedPartition) -> None:
         owned = self._owned[claimed.partition] = PartitionTask(claimed)
         owned.task = asyncio.create_task(self._work(owned), name=f"partition-{claimed.partition}")
         owned.task.add_done_callback(self._on_task_done)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import faust
 from aiokafka.errors import IllegalStateError, NoOffsetForPartitionError
@@ -22,40 +22,13 @@ from faust.types import TP, ConsumerMessage
 
 from core.kafka.security import MECHANISM, PASSWORD, PROTOCOL, USERNAME, ssl_context
 from core.settings import Settings
-
-
-class Run(NamedTuple):
-    """Records of one partition, in order, as one fetch returned them.
-
-    Attributes
-    ----------
-    partition : int
-    records : sequence of aiokafka.ConsumerRecord
-    """
-
-    partition: int
-    records: Sequence[Any]
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of the records' values."""
-        return sum(len(record.value or b"") for record in self.records)
-
-
-class Partitions(Protocol):
-    """The owner of the assigned partitions' state."""
-
-    async def claim(self, partitions: set[int]) -> Mapping[int, int]:
-        """Claim the partitions and return the offset at which each continues."""
-
-    def applied(self) -> Mapping[int, int]:
-        """Return the checkpoint of each partition, for lag displays."""
+from streams.worker.partition_manager import PartitionManager, Run
 
 
 class BatchApp(faust.App):
     """A Faust app whose transport asks `partitions` for offsets."""
 
-    partitions: Partitions
+    partitions: PartitionManager
 
 
 class RunScheduler(DefaultSchedulingStrategy):

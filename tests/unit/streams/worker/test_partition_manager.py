@@ -14,9 +14,8 @@ from streams.folds.users import USERS, UserState
 from streams.store.protocol import Claim, MemoryStore, Outcome, Store, TopicMismatchError
 from streams.worker.metrics import WorkerCounters
 from streams.worker.partition import Publishable, WorkerPartition
-from streams.worker.partition_manager import HELD_BYTES, WAITING_RUNS, PartitionManager
-from streams.worker.transport import Run
-from tests.unit.streams.worker.records import CODEC, TOPIC, record, run_of
+from streams.worker.partition_manager import HELD_BYTES, WAITING_RUNS, PartitionManager, Run
+from tests.unit.streams.worker.records import CODEC, record, run_of
 
 RECLAIM_AFTER_S = 0.05
 
@@ -62,7 +61,6 @@ class Harness:
         self.counters = WorkerCounters()
         self.topic = TopicState("botify.listens", "t", {0: 0, 1: 0}, {0: 1000, 1: 1000})
         self.owned = PartitionManager(
-            topic=TOPIC,
             store=self.store,
             open_partition=self._open,
             describe_topic=self._describe,
