@@ -176,7 +176,7 @@ class ClaimedPartition(ABC):
 
     @abstractmethod
     async def process(self, records: Sequence[Any]) -> Outcome:
-        """Process a run. After FENCED or ROLLED_BACK this object must not be used: its memory differs from the store."""
+        """Process a run. After FENCED or ROLLED_BACK this object must not be used: its memory is not the store's."""
 
     @abstractmethod
     async def write_checkpoint(self) -> Outcome:
