@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
@@ -61,7 +63,7 @@ def _why(event: Listen | RecommendationRequest, key: bytes | None) -> str:
 
 E = TypeVar("E", Listen, RecommendationRequest, Recommendation, Session, TrainingBatch)
 
-_CHECKED = (Listen, RecommendationRequest)
+_FROM_OUTSIDE = (Listen, RecommendationRequest)
 """Events from outside; the worker and the recommender make the others."""
 
 
@@ -126,32 +128,45 @@ def decode_and_validate(
     [(17, 'DecodeError')]
     """
     values, keys = _column(records, "value"), _column(records, "key")
-    rows = [-1] * len(values)  # offsets of those that are dead letters
-    if intake.rejected_before:
-        before = intake.rejected_before
-        at = zip(_column(records, "partition"), _column(records, "offset"), strict=True)
-        rows = [offset if offset in before.get(partition, ()) else -1 for partition, offset in at]
-    known, refreshed = intake.known_tracks, False
+    known, before, refreshed = intake.known_tracks, intake.rejected_before, False
+    dead: Iterable[bool] = repeat(False)
+    partitions = _column(records, "partition") if before else ()
+    if not before.keys().isdisjoint(partitions):
+        places = zip(partitions, _column(records, "offset"), strict=True)
+        dead = [offset in before.get(partition, ()) for partition, offset in places]
+    from_outside = event in _FROM_OUTSIDE
+
+    def require(track: int, raw: bytes) -> None:
+        nonlocal refreshed
+        if not refreshed:
+            intake.refresh()
+            refreshed = True
+        if known is not None and track not in known:
+            raise ValidationError(f"track {track} is not in the catalogue", raw)
+
     decoded = intake.codec.decode_many(values, event)
-    for record, raw, key, rejected, one in zip(records, values, keys, rows, decoded, strict=True):
+    for record, raw, key, rejected, one in zip(
+        records, values, keys, dead, decoded, strict=False
+    ):  # `repeat` has no end
         try:
             if isinstance(one, DecodeError):
                 raise one
             valid: Any = one
             if validate is not None:
                 valid = validate(one, raw)
-            elif isinstance(one, _CHECKED):
-                check(one, key, raw)
+            elif from_outside:
+                check(valid, key, raw)
             else:
                 _check_time(one, raw)
             if known is not None:
-                for track in (valid.track,) if tracks_of is None else tracks_of(valid):
-                    if track not in known and not refreshed:
-                        intake.refresh()
-                        refreshed = True
-                    if track not in known:
-                        raise ValidationError(f"track {track} is not in the catalogue", raw)
-            if rejected >= 0:
+                if tracks_of is None:
+                    if valid.track not in known:
+                        require(valid.track, raw)
+                else:
+                    for track in tracks_of(valid):
+                        if track not in known:
+                            require(track, raw)
+            if rejected:
                 raise RejectedBeforeError("it was dead-lettered before, so only redriving brings it in", raw)
             if event_time is not None and valid.timestamp_ms > event_time.newest_ms:
                 event_time.advance(valid.timestamp_ms, record.timestamp, record.headers, raw)
@@ -175,7 +190,7 @@ def iter_valid(
 
 def _column(records: Sequence[Any], name: str) -> list[Any]:
     """Return an attribute of each record; of confluent's messages it is a method."""
-    column = [getattr(record, name) for record in records]
+    column = list(map(attrgetter(name), records))
     return [read() for read in column] if column and callable(column[0]) else column
 
 
