@@ -250,7 +250,7 @@ def _moment_ms(text: str | None) -> int | None:
 
 def _states(settings: Settings) -> dict[str, str]:
     resolutions = Resolutions(connect(settings), settings.topic_prefix)
-    return {origin: resolution.deed.value for origin, resolution in resolutions.all().items()}
+    return {origin: resolution.status.value for origin, resolution in resolutions.all().items()}
 
 
 def _fields(letter: DeadLetter, states: dict[str, str]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -168,14 +168,14 @@ class Resolution:
 
     Attributes
     ----------
-    deed : ResolutionStatus
+    status : ResolutionStatus
     at_ms : int
         Wall clock.
     from_offset : int
         End of the letter's partition before the redrive.
     """
 
-    deed: ResolutionStatus
+    status: ResolutionStatus
     at_ms: int
     from_offset: int = 0
 
@@ -200,12 +200,11 @@ class Resolutions:
         found = {}
         for origin, text in self._redis.hscan_iter(self._key, count=1000):
             fields = json.loads(text)
-            found[origin.decode()] = Resolution(
-                ResolutionStatus(fields["deed"]), fields["at_ms"], fields["from_offset"]
-            )
+            status = ResolutionStatus(fields["deed"])
+            found[origin.decode()] = Resolution(status, fields["at_ms"], fields["from_offset"])
         return found
 
-    def put(self, deed: ResolutionStatus, letters: Mapping[Origin, int]) -> None:
+    def put(self, status: ResolutionStatus, letters: Mapping[Origin, int]) -> None:
         """Write resolutions.
 
         Parameters
@@ -216,6 +215,7 @@ class Resolutions:
         if letters:
             now_ms = int(time.time() * 1000)
             entries = {
-                str(origin): json.dumps(asdict(Resolution(deed, now_ms, offset))) for origin, offset in letters.items()
+                str(origin): json.dumps({"deed": status, "at_ms": now_ms, "from_offset": offset})
+                for origin, offset in letters.items()
             }
             self._redis.hset(self._key, mapping=entries)

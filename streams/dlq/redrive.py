@@ -143,7 +143,7 @@ def _is_open(letter: DeadLetter, topic: str, known: dict[str, Resolution]) -> bo
     if letter.origin.topic != topic:
         raise DeadLetterError(f"{letter.origin} is not from {topic}; select letters with --topic {topic}")
     resolution = known.get(str(letter.origin))
-    return resolution is None or resolution.deed is ResolutionStatus.REDRIVING
+    return resolution is None or resolution.status is ResolutionStatus.REDRIVING
 
 
 def _find_sent(settings: Settings, topic: str, in_doubt: dict[Origin, Resolution]) -> set[Origin]:

@@ -126,10 +126,10 @@ def test_a_redrive_that_was_killed_before_it_could_say_so_sends_nothing_twice(
     write_catalogue(lettered)
     put = Resolutions.put
 
-    def die_before_outcome(self: Resolutions, deed: ResolutionStatus, letters: dict[Origin, int]) -> None:
-        if deed is ResolutionStatus.REDRIVEN and letters:
+    def die_before_outcome(self: Resolutions, status: ResolutionStatus, letters: dict[Origin, int]) -> None:
+        if status is ResolutionStatus.REDRIVEN and letters:
             raise KilledError
-        put(self, deed, letters)
+        put(self, status, letters)
 
     monkeypatch.setattr(redriving, "BATCH", 50)
     with monkeypatch.context() as patched:
