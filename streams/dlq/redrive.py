@@ -41,7 +41,7 @@ from streams.dlq.letters import (
 from streams.read import StateReader
 from streams.store.keys import redrive_lock
 
-PARTITION_BATCH = 500
+BATCH = 500
 ACKNOWLEDGE_TIMEOUT_S = 40.0
 """More than the producer's delivery timeout: after it, no record can reach the topic any more."""
 LOCK_S = 120
@@ -119,9 +119,9 @@ def redrive(
         if dry_run:
             outcome.sent = [letter.origin for letter in fit]
             return outcome
-        for first in range(0, len(fit), PARTITION_BATCH):
+        for first in range(0, len(fit), BATCH):
             still_ours()
-            _send(settings, topic, fit[first : first + PARTITION_BATCH], resolutions, outcome)
+            _send(settings, topic, fit[first : first + BATCH], resolutions, outcome)
     return outcome
 
 

@@ -39,7 +39,7 @@ from streams.store.redis_store import RedisStore
 from streams.worker.metrics import LearnerCounters
 from streams.worker.partition import NullPublisher
 
-PARTITION_BATCH = 64
+BATCH = 64
 """A record may hold 12,000 listens."""
 
 Progress = Callable[[int, int], None]
@@ -97,7 +97,7 @@ async def relearn(settings: Settings, progress: Progress = lambda records, total
         await redis.aclose()
     end = _end(topic, topic_state, learned)
     sources = await asyncio.to_thread(LearnerSources, settings, codec)
-    log = PartitionLog(settings, topic, 0, 0, PARTITION_BATCH)
+    log = PartitionLog(settings, topic, 0, 0, BATCH)
     store, counters = MemoryStore(), LearnerCounters()
     try:
         claim = await store.claim(0, "offline", "")
@@ -257,7 +257,7 @@ class _Rebuilding:
         start = offset_to_start_at(0, claim, self.state, rebuild_missing=True)
         learning = self.sources.open(0, claim, start, store, NullPublisher(), LearnerCounters())
         progress(start, end)
-        log = PartitionLog(self.settings, topic, 0, start, PARTITION_BATCH)
+        log = PartitionLog(self.settings, topic, 0, start, BATCH)
         try:
             outcome = await learn(learning, log, end, lambda records: progress(records, end))
         except ClaimLostError as lost:

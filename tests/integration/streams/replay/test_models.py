@@ -23,7 +23,7 @@ from schemas.topics import Topics, learner_group_of
 from streams.cli.replay import app
 from streams.dlq.exclude import Selection, exclude
 from streams.learner import learner as fold
-from streams.learner.partition import LEARNER, LearnerPartition, LearnerSources
+from streams.learner.partition import LEARNER, LearnerSources
 from streams.replay.models import relearn
 from streams.replay.sources import ReplayError
 from streams.replay.swap import collect, read_status
@@ -57,9 +57,7 @@ async def _learn(settings: Settings) -> None:
     sources, log = LearnerSources(settings, CODEC), PartitionLog(settings, topic, 0, 0)
     store = RedisStore(redis, default_namespace(learner_prefix(settings.topic_prefix)))
     claim = await store.claim(0, "test", describe_topic(settings, topic, learner_group_of(settings)).topic_id)
-    learning = LearnerPartition(
-        0, claim, 0, store, sources.catalogue, sources.intake, NullPublisher(), CODEC.encode, LearnerCounters()
-    )
+    learning = sources.open(0, claim, 0, store, NullPublisher(), LearnerCounters())
     for batch in log.read_to(LEARNED):
         await learning.process(batch)
     await learning.write()
