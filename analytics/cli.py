@@ -21,7 +21,7 @@ from analytics.monitoring import interactions_of
 from analytics.planning import Wanted, plan_experiment
 from analytics.render import render_interactions, render_plan, render_table
 from analytics.sessions import sessions_of
-from core.kafka.reachable import require_kafka
+from core.kafka.admin import require_kafka
 from core.settings import Settings
 
 GROUP = "botify.experiment"

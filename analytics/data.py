@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from core.kafka.reader import TopicReader
 from core.settings import Settings
+from schemas.dead_letters import RejectedBefore
 from schemas.events import Listen, Recommendation, RecommendationRequest, Session
 from schemas.registry import codec_of
-from schemas.rejected_before import RejectedBefore
 from schemas.topics import Topics
 from schemas.validation import iter_valid
 

@@ -24,7 +24,7 @@ def mean_interval(values: ArrayLike, alpha: float = 0.05) -> Mean:
     Parameters
     ----------
     values : array_like of float
-        NaN is left out.
+        NaN is ignored.
     alpha : float
         One minus the confidence.
 
@@ -46,7 +46,7 @@ def mean_interval(values: ArrayLike, alpha: float = 0.05) -> Mean:
 
 
 class Sample(NamedTuple):
-    """What is needed of a sample to compare its mean: size, mean and variance (unbiased)."""
+    """Size, mean and (unbiased) variance of a sample."""
 
     n: int
     mean: float
@@ -54,7 +54,7 @@ class Sample(NamedTuple):
 
     @classmethod
     def of(cls, values: ArrayLike) -> Sample:
-        """Summarise values, NaN left out.
+        """Summarise values, without NaN.
 
         Examples
         --------
@@ -68,7 +68,7 @@ class Sample(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A difference of means with its interval and the p-value of there being none."""
+    """A difference of means with its interval and the p-value of no difference."""
 
     estimate: float
     lower: float
@@ -77,7 +77,7 @@ class Difference(NamedTuple):
 
     @property
     def significant(self) -> bool:
-        """Whether the interval leaves out zero."""
+        """Whether the interval excludes zero."""
         return self.lower > 0 or self.upper < 0
 
 
@@ -95,8 +95,8 @@ def welch(control: Sample, treatment: Sample, alpha: float = 0.05) -> Difference
     Returns
     -------
     Difference
-        Treatment minus control; all but the estimate NaN where a sample has fewer than two values, the interval a
-        point where neither sample varies.
+        Treatment minus control. All but the estimate are NaN if a sample has fewer than two values; the interval is a
+        point if neither sample varies.
 
     Examples
     --------

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColum
 from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
-from core.kafka.reachable import require_kafka
+from core.kafka.admin import require_kafka
 from core.logging import configure_logging
 from core.settings import Settings
 from core.telemetry import new_registry, observed

@@ -12,10 +12,9 @@ from rich.console import Console
 
 from analytics.botify_log.lines import listens_of
 from core.errors import PublishError
-from core.kafka.admin import end_offsets
+from core.kafka.admin import end_offsets, require_kafka
 from core.kafka.config import key_of
 from core.kafka.publisher import RecordPublisher
-from core.kafka.reachable import require_kafka
 from core.settings import Settings
 from schemas.catalogue import CatalogueReader
 from schemas.events import Listen

@@ -18,8 +18,8 @@ from rich.progress import Progress as Bar
 from analytics.botify_log.lines import write_log
 from analytics.export.files import ExportError
 from analytics.export.run import TIME_COLUMNS, Extent, Progress, export_topic
+from core.kafka.admin import require_kafka
 from core.kafka.offsets import parse_position
-from core.kafka.reachable import require_kafka
 from core.process import stop_requested, tune_gc
 from core.settings import Settings
 from schemas.events import Listen

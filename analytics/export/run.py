@@ -7,85 +7,46 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pyarrow as pa
-from confluent_kafka import KafkaException, Message
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Message
 
 from analytics.export.columns import BatchDecoder
 from analytics.export.files import ExportDirectory, ExportError, Manifest, Source, open_directory
-from core.errors import TopicError
-from core.kafka.admin import end_offsets, read_topic_id, start_offsets
-from core.kafka.config import common_config
-from core.kafka.offsets import EARLIEST, LATEST, TopicPosition, offsets_of
+from core.kafka.admin import end_offsets
+from core.kafka.offsets import EARLIEST, LATEST, TopicPosition, TopicState, describe_topic
 from core.kafka.reader import TopicReader
 from core.process import StopRequested
 from core.settings import Settings
+from schemas.dead_letters import RejectedBefore
 from schemas.events import Event, Listen, Recommendation, RecommendationRequest, Session
 from schemas.registry import codec_of
-from schemas.rejected_before import RejectedBefore
 from schemas.topics import TopicDefinition
 
 
-@dataclass(frozen=True, slots=True)
-class TopicBounds:
-    """A topic as it is now.
+def check_reachable(topic: TopicState, next_offsets: Mapping[int, int]) -> None:
+    """Refuse to resume where records are gone: rows would be missing.
 
-    Attributes
-    ----------
-    topic, topic_id : str
-    start, end : mapping of partition to offset
-        First offset still there, and the next to be written.
-    """
+    Raises
+    ------
+    ExportError
+        Of a partition, records that were not exported are gone, or fewer are there than were exported.
 
-    topic: str
-    topic_id: str
-    start: Mapping[int, int]
-    end: Mapping[int, int]
-
-    @classmethod
-    def of(cls, settings: Settings, topic: str) -> Self:
-        """Ask the brokers.
-
-        Raises
-        ------
-        TopicError
-            The topic does not exist, or no broker answers.
-        """
-        start, end = start_offsets(settings, topic), end_offsets(settings, topic)
-        try:
-            topic_id = read_topic_id(AdminClient(common_config(settings)), topic)
-        except KafkaException as error:
-            raise TopicError(f"{topic}: the brokers do not describe it: {error.args[0].str()}") from error
-        return cls(topic, topic_id, start, end)
-
-    def offsets_of(self, position: TopicPosition, settings: Settings) -> Mapping[int, int]:
-        """Return the offset of a place in each partition."""
-        return offsets_of(position, settings, self.topic, self.start, self.end)
-
-    def check_reachable(self, next_offsets: Mapping[int, int]) -> None:
-        """Refuse to go on where records are gone: rows would be missing.
-
-        Raises
-        ------
-        ExportError
-            Of a partition, records that were not exported are gone, or fewer are there than were exported.
-
-        Examples
-        --------
-        >>> TopicBounds("botify.listens", "an-id", start={0: 20}, end={0: 50}).check_reachable({0: 10})
-        Traceback (most recent call last):
-        analytics.export.files.ExportError: botify.listens[0]: the export resumes at offset 10, but the topic holds \
+    Examples
+    --------
+    >>> check_reachable(TopicState("botify.listens", "an-id", start={0: 20}, end={0: 50}), {0: 10})
+    Traceback (most recent call last):
+    analytics.export.files.ExportError: botify.listens[0]: the export resumes at offset 10, but the topic holds \
 only 20 to 49; keep this folder as it is and export the rest into another one
-        """
-        for partition, offset in next_offsets.items():
-            start, end = self.start[partition], self.end[partition]
-            if not start <= offset <= end:
-                raise ExportError(
-                    f"{self.topic}[{partition}]: the export resumes at offset {offset}, but the topic holds only "
-                    f"{start} to {end - 1}; keep this folder as it is and export the rest into another one"
-                )
+    """
+    for partition, offset in next_offsets.items():
+        start, end = topic.start[partition], topic.end[partition]
+        if not start <= offset <= end:
+            raise ExportError(
+                f"{topic.topic}[{partition}]: the export resumes at offset {offset}, but the topic holds only "
+                f"{start} to {end - 1}; keep this folder as it is and export the rest into another one"
+            )
 
 
 class Chunk:
@@ -201,16 +162,17 @@ def export_topic(
     ------
     ExportError
         The topic's events have no time, or topic and folder do not fit together (`open_directory`,
-        `TopicBounds.check_reachable`).
+        `check_reachable`).
     TopicError
         The topic does not exist, or the broker stops answering.
     """
     event, time_column = _timed(definition)
-    bounds = TopicBounds.of(settings, definition.name)
-    source = Source(definition.name, bounds.topic_id, event.__name__)
-    with open_directory(path, source, bounds.offsets_of(extent.begin, settings), time_column) as directory:
-        start, end = directory.manifest.next_offsets, bounds.offsets_of(extent.end, settings)
-        bounds.check_reachable(start)
+    end_offsets(settings, definition.name)  # reports a missing topic at once; `describe_topic` would wait for it
+    topic = describe_topic(settings, definition.name)
+    source = Source(definition.name, topic.topic_id, event.__name__)
+    with open_directory(path, source, topic.offsets_of(extent.begin, settings), time_column) as directory:
+        start, end = directory.manifest.next_offsets, topic.offsets_of(extent.end, settings)
+        check_reachable(topic, start)
         total = sum(max(0, end[partition] - offset) for partition, offset in start.items())
         reader, rejected = TopicReader(settings, definition.name, start), RejectedBefore(settings, definition.name)
         chunk, done = Chunk(BatchDecoder(event, codec_of(settings), rejected.offsets)), 0

@@ -20,9 +20,9 @@ from services.recommender.registry import RecommenderFactory, RecommenderInputs
 from sim.simulation import FinishedListens
 from streams.folds.likes import LIKES_OF_USERS, Likes
 from streams.folds.partition import PartitionFold
-from streams.folds.policy_results import HALF_LIFE_SESSIONS, POLICY_RESULTS, PolicyResult
 from streams.folds.popularity import top_collection
 from streams.folds.projection import Record
+from streams.folds.sessions import HALF_LIFE_SESSIONS, POLICY_RESULTS, PolicyResult
 from streams.folds.users import USERS, UserState
 from streams.learner.learner import Learner
 from streams.learner.models.factors import FactorModel

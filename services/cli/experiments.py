@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from core.kafka.reachable import require_kafka
+from core.kafka.admin import require_kafka
 from core.kafka.reader import TopicReader
 from core.settings import Settings
 from schemas.events import Listen

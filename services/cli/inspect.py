@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from core.kafka.admin import require_kafka
 from core.kafka.config import partition_of
-from core.kafka.reachable import require_kafka
 from core.settings import Settings
 from schemas.catalogue import CatalogueReader
 from schemas.event_time import utc

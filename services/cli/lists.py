@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from core.kafka.reachable import require_kafka
+from core.kafka.admin import require_kafka
 from core.settings import Settings
 from schemas.models import publish_models
 from schemas.registry import codec_of

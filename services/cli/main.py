@@ -65,7 +65,7 @@ def _server_problem(error: Exception) -> str | None:
     from confluent_kafka import KafkaException
     from redis.exceptions import RedisClusterException, RedisError
 
-    from streams.store.refusals import refusal_of
+    from streams.store.connect import refusal_of
 
     if isinstance(error, KafkaException):
         return f"Kafka: {error.args[0].str()}; `botify status` shows whether it runs"

@@ -8,9 +8,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from core.kafka.admin import end_offsets, partition_counts, start_offsets
+from core.kafka.admin import end_offsets, partition_counts, require_kafka, start_offsets
 from core.kafka.config import common_config
-from core.kafka.reachable import require_kafka
 from core.settings import Settings
 from schemas.topics import Topics, create_topics
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from core.errors import BotifyError
-from core.kafka.reachable import check_kafka
+from core.kafka.admin import check_kafka
 from core.settings import Settings
 from schemas.registry import codec_of
 from services.dashboard.figures import Catalogue, History, Snapshot

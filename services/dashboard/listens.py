@@ -9,9 +9,8 @@ from typing import NamedTuple
 
 from confluent_kafka import Message
 
-from core.kafka.admin import end_offsets, start_offsets
+from core.kafka.admin import check_kafka, end_offsets, start_offsets
 from core.kafka.config import key_of, partition_of
-from core.kafka.reachable import check_kafka
 from core.kafka.reader import AssignedConsumer
 from core.settings import Settings
 from schemas.codec import Codec

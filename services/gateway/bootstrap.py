@@ -21,8 +21,7 @@ from services.gateway.service import Fallback, GatewayService
 from services.gateway.sessions import Batching, RedisSessionStore
 from services.gateway.state import EventClock, KnownTracks, LiveState
 from streams.read import StateReader
-from streams.store.connect import REDIS_ERRORS, SERVING_TIMEOUT_S, connect, connect_async
-from streams.store.refusals import probe_writes_blocking
+from streams.store.connect import REDIS_ERRORS, SERVING_TIMEOUT_S, connect, connect_async, probe_writes_blocking
 
 log = logging.getLogger(__name__)
 

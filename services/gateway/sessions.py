@@ -32,9 +32,8 @@ from core.process import in_background, stop
 from services.gateway.errors import UnavailableError
 from services.gateway.messages import Said, SessionPosition
 from streams.folds.sessions import GAP_MS
-from streams.store.connect import AWAY, REDIS_ERRORS, find_masters, master_of
+from streams.store.connect import AWAY, REDIS_ERRORS, find_masters, master_of, refusal_of
 from streams.store.keys import gateway_session
-from streams.store.refusals import refusal_of
 
 log = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ from pyarrow import dataset
 
 from core.kafka.reader import TopicReader
 from core.settings import Settings
+from schemas.dead_letters import RejectedBefore
 from schemas.events import Listen, Model
 from schemas.models import model_of
 from schemas.registry import codec_of
-from schemas.rejected_before import RejectedBefore
 from schemas.topics import Topics
 from schemas.validation import iter_valid
 from services.errors import RecommenderError

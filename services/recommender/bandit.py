@@ -1,7 +1,7 @@
 """`mix`: a bandit over policies. Thompson sampling gives each session to one of `POLICIES`.
 
 Assume that listeners leave a policy at a constant rate. Given how long they listened and how often they left (see
-`streams.folds.policy_results`), that rate has a gamma posterior, and the mean session time is its inverse. Thompson
+`streams.folds.sessions`), that rate has a gamma posterior, and the mean session time is its inverse. Thompson
 sampling (Biometrika, 1933) chooses a policy as often as it is best among draws from the posteriors. The shares are
 computed once a second from `DRAWS` draws, so a session's choice needs one random number and its probability is exact.
 
@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from core.keyed_random import keys_of_texts, uniform
 from services.recommender.dispatch import answer, drawn_policy
 from services.recommender.protocol import Answers, Batch, RandomStream, Recommender
-from streams.folds.policy_results import PolicyResult
+from streams.folds.sessions import PolicyResult
 
 Floats = NDArray[np.float64]
 Results = Callable[[], Mapping[str, PolicyResult]]

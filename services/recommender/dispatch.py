@@ -74,7 +74,7 @@ class Dispatched:
         Returns
         -------
         list of (str, bool), length n
-            A policy has the name that it has in `streams.folds.policy_results`: `sticky_artist`, `mix/rerank`.
+            A policy has the name that it has in `streams.folds.sessions`: `sticky_artist`, `mix/rerank`.
         """
         return list(map(_asked, wanted, self.recommenders, self.policies))
 

@@ -23,11 +23,11 @@ from core.kafka.publisher import RecordPublisher
 from core.settings import Settings
 from core.telemetry import DurationHistogram
 from schemas.codec import Codec
-from schemas.dead_letters import MAX_BYTES, dead_letter_headers
+from schemas.dead_letters import dead_letter_headers
 from schemas.events import Recommendation, RecommendationRequest
 from schemas.models import ModelReader
-from schemas.topics import Topics
-from schemas.validation import check
+from schemas.topics import MAX_DEAD_LETTER_BYTES, Topics
+from schemas.validation import Intake, decode_and_validate
 from services.errors import RecommenderError
 from services.experiments import Experiments
 from services.recommender.dispatch import Breaker, LiveRecommenders, answer
@@ -205,7 +205,7 @@ class RecommenderService:
         breakers: Mapping[str, Breaker],
     ) -> None:
         topics = Topics.of(settings)
-        self._codec = codec
+        self._codec, self._intake = codec, Intake(codec)
         self._reader = reader
         self._recommenders = recommenders
         self._experiments = experiments
@@ -221,7 +221,7 @@ class RecommenderService:
             settings,
             linger_ms=0.5,
             queue_buffering_max_messages=200_000,
-            message_max_bytes=MAX_BYTES,
+            message_max_bytes=MAX_DEAD_LETTER_BYTES,
             delivery_report_only_error=False,
         )
         self._delivery = Delivery(self._consumer, publisher, topics.recommendations.name, topics.dead_letters.name)
@@ -303,19 +303,14 @@ class RecommenderService:
         """Decode and validate; separate invalid and expired requests."""
         requests, taken, rejected, expired = [], [], [], []
         now_ms = time.time() * 1000
-        for message in messages:
-            raw = message.value()
-            try:
-                request = self._codec.decode(raw, RecommendationRequest)
-                check(request, message.key(), raw)
-            except RejectedMessageError as reason:
-                rejected.append((message, reason))
-                continue
-            if request.deadline_ms < now_ms:
+        for message, request in decode_and_validate(messages, RecommendationRequest, self._intake):
+            if isinstance(request, RejectedMessageError):
+                rejected.append((message, request))
+            elif request.deadline_ms < now_ms:
                 expired.append(request.request_id)
-                continue
-            requests.append(request)
-            taken.append(message)
+            else:
+                requests.append(request)
+                taken.append(message)
         self.counters.dead_letters += len(rejected)
         self.counters.expired += len(expired)
         if rejected:

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable
 
-from core.kafka.reachable import CONNECT_TIMEOUT_S
+from core.kafka.admin import CONNECT_TIMEOUT_S
 from services.gateway.errors import NO_CATALOGUE
 from services.stack.errors import StackError
 from services.stack.ports import HOST

@@ -16,9 +16,8 @@ from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from core.errors import BotifyError, TopicError
-from core.kafka.admin import committed_offsets, partition_counts
+from core.kafka.admin import committed_offsets, partition_counts, require_kafka
 from core.kafka.config import common_config
-from core.kafka.reachable import require_kafka
 from core.settings import Settings
 from schemas.topics import Topics
 from services.stack.record import StackEnd, StackRecord

@@ -8,10 +8,10 @@ from core.kafka.admin import end_offsets
 from core.kafka.config import partition_of
 from core.kafka.reader import TopicReader
 from core.settings import Settings
+from schemas.dead_letters import RejectedBefore
 from schemas.event_time import LEAD_MS, event_time_of
 from schemas.events import Listen
 from schemas.registry import codec_of
-from schemas.rejected_before import RejectedBefore
 from schemas.topics import Topics
 from schemas.validation import iter_valid
 

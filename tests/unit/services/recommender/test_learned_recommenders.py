@@ -28,7 +28,7 @@ from services.recommender.registry import RecommenderFactory, RecommenderInputs
 from services.recommender.sessions import WINDOW, sessions_so_far
 from services.recommender.sticky_norepeat import StickyNoRepeat
 from streams.folds.likes import Likes
-from streams.folds.policy_results import PolicyResult
+from streams.folds.sessions import PolicyResult
 from streams.learner.model import MODELS
 from streams.learner.models.factors import read_factors
 from streams.learner.models.item_graph import ItemGraph, neighbours_of

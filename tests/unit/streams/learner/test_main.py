@@ -14,10 +14,11 @@ from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Model
 from schemas.models import model_of
+from schemas.validation import Intake
 from streams.folds.projection import Changes
-from streams.learner.app import LearnerApp, build_app
+from streams.learner.__main__ import LearnerApp, build_app
 from streams.learner.partition import SNAPSHOTS
-from streams.store.memory import MemoryStore
+from streams.store.protocol import MemoryStore
 
 CODEC = Codec()
 
@@ -48,8 +49,8 @@ def test_a_learner_publishes_the_snapshots_of_the_namespace_that_it_follows_to(a
 
     async def main() -> None:
         sent, former, new = Sent(), await store_with(model_of("fism", 1000, b"poisoned", 1)), await store_with(rebuilt)
-        app._codec, app._publisher = CODEC, sent
-        app._sources = SimpleNamespace(catalogue={}, intake=None)
+        app.publisher = sent  # type: ignore[assignment]
+        app.sources = SimpleNamespace(intake=Intake(CODEC), open=lambda *_: None)  # type: ignore[assignment]
         for store in (former, former):  # a start, and a claim after a rebalance
             await app.open_partition(0, await store.claim(0, "me", "id"), 5, store)
             assert sent.models == []

@@ -1,35 +1,93 @@
-"""What can go wrong in a replay."""
+"""What a replay reads: open sources, a plan of offsets, and the pace."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from core.errors import BotifyError
-from core.kafka.partition_log import LogRecord
+from core.kafka.offsets import TopicState, describe_topic
+from core.kafka.reader import LogRecord
+from core.settings import Settings
+from schemas.catalogue import CatalogueReader
+from schemas.dead_letters import RejectedBefore
+from schemas.registry import codec_of
+from schemas.topics import Topics, worker_group_of
+from schemas.validation import Intake
 from streams.folds.partition import ALWAYS_FOLDED, PROJECTIONS
-from streams.worker.topic_state import TopicState
+from streams.store.connect import connect_async
 
 
 class ReplayError(BotifyError):
-    """A replay cannot do what was asked; the message says what would help."""
+    """A replay cannot be done; the message names the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaySources:
+    """Open connections, and the topic's state when they were opened.
+
+    Attributes
+    ----------
+    settings : Settings
+    topic : str
+        Name of the listens topic.
+    state : TopicState
+    intake : Intake
+        Accepts what the workers have accepted: dead letters stay out.
+    excluded : mapping of partition to int
+        Number of listens that operators have excluded (`RejectedBefore.excluded`).
+    redis : redis.asyncio.Redis or RedisCluster
+    """
+
+    settings: Settings
+    topic: str
+    state: TopicState
+    intake: Intake
+    excluded: Mapping[int, int]
+    redis: Any
+
+
+@asynccontextmanager
+async def open_sources(settings: Settings) -> AsyncIterator[ReplaySources]:
+    """Open the sources of a replay while the block runs.
+
+    Raises
+    ------
+    TopicError
+        The topic does not exist or no broker answers.
+    """
+    topic, codec = Topics.of(settings).listens.name, codec_of(settings)
+    state = await asyncio.to_thread(describe_topic, settings, topic, worker_group_of(settings))
+    catalogue, rejected = CatalogueReader(settings, codec), RejectedBefore(settings, topic)
+    redis = connect_async(settings)
+    try:
+        await asyncio.to_thread(catalogue.refresh)
+        await asyncio.to_thread(rejected.refresh)
+        intake = Intake(codec, catalogue.tracks, catalogue.refresh, rejected.offsets)
+        yield ReplaySources(settings, topic, state, intake, rejected.excluded, redis)
+    finally:
+        await redis.aclose()
+        catalogue.close()
+        rejected.close()
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """From where to where, in which partitions.
+    """Which records are read, and into which projections.
 
     Attributes
     ----------
     topic : str
     topic_id : str
     start, end : mapping of partition to offset
-        The first record, and the one after the last.
+        `end` is exclusive.
     projections : sequence of str
     partial : sequence of str
-        Why what comes out is not the whole state; empty where it is.
+        Why the result is not the complete state; empty if it is.
     """
 
     topic: str
@@ -41,7 +99,7 @@ class Plan:
 
     @property
     def records(self) -> int:
-        """How many offsets are between start and end."""
+        """Number of offsets between start and end."""
         return sum(self.end[partition] - offset for partition, offset in self.start.items())
 
 
@@ -53,9 +111,7 @@ def make_plan(
     partitions: Collection[int] | None = None,
     projections: Collection[str] = PROJECTIONS,
 ) -> Plan:
-    """Return the plan.
-
-    State is a fold of *all* records: what begins later, or leaves something out, is partial, and says why.
+    """Return the plan. State is a fold of *all* records, so a replay that lacks some is partial, and says why.
 
     Raises
     ------
@@ -64,7 +120,7 @@ def make_plan(
 
     Examples
     --------
-    >>> state = TopicState("an-id", start={0: 0, 1: 0}, end={0: 50, 1: 20})
+    >>> state = TopicState("botify.listens", "an-id", start={0: 0, 1: 0}, end={0: 50, 1: 20})
     >>> plan = make_plan("botify.listens", state, start={0: 0, 1: 10}, end=state.end, partitions=[1])
     >>> plan.records
     10
@@ -89,11 +145,11 @@ def make_plan(
 
 
 SLICE_S = 0.02
-"""Records that are due within this time go together."""
+"""Records that are due within this time are written together."""
 
 
 class Pacer:
-    """Holds records back until they are due. Shared by all partitions.
+    """Delays records until they are due. Shared by all partitions.
 
     Parameters
     ----------
@@ -128,11 +184,11 @@ class Pacer:
 
     @property
     def by_time(self) -> bool:
-        """Whether the records' own times say when they are due."""
+        """Whether records are due by their own times."""
         return self._speed is not None
 
     def parts(self, batch: Sequence[LogRecord]) -> Iterator[Sequence[LogRecord]]:
-        """Split a batch into parts that may go together."""
+        """Split a batch into parts that are written together."""
         if self._rate is None and self._speed is None:
             yield batch
             return
@@ -161,12 +217,12 @@ class Pacer:
 
 
 def parse_speed(text: str) -> float | None:
-    """Read `10x` or `max` (None).
+    """Parse `10x` or `max` (None).
 
     Raises
     ------
     ReplayError
-        It is neither.
+        The text is neither.
 
     Examples
     --------

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from streams.store.protocol import Claim
-from streams.worker.topic_state import MissingStateError, TopicMismatchError, TopicState, offset_to_start_at
+from core.kafka.offsets import TopicState
+from streams.store.protocol import Claim, MissingStateError, TopicMismatchError, offset_to_start_at
 
 
 def start_at(
@@ -15,8 +15,8 @@ def start_at(
     topic_id: str = "id",
     rebuild: bool = False,
 ) -> int:
-    state = TopicState("id", {3: start}, {3: end}, {} if committed is None else {3: committed})
-    return offset_to_start_at("t", 3, Claim(1, "me", next_offset, topic_id), state, rebuild_missing=rebuild)
+    state = TopicState("t", "id", {3: start}, {3: end}, {} if committed is None else {3: committed})
+    return offset_to_start_at(3, Claim(1, "me", next_offset, topic_id), state, rebuild_missing=rebuild)
 
 
 @pytest.mark.parametrize("next_offset", [0, 10, 50])
