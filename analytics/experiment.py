@@ -185,9 +185,7 @@ def effects_of(users: pd.DataFrame, control: str = CONTROL, compare: Comparison 
 
 def _effect(treatment: str, metric: str, before: Sample, after: Sample, compare: Comparison) -> Effect:
     difference = compare(before, after)
-    percent = 100 / before.mean if before.mean else math.nan
-    # a negative control mean turns the interval around
-    lower, upper = sorted((difference.lower * percent, difference.upper * percent))
+    effect = difference.in_percent_of(before.mean)
     return Effect(
         treatment=treatment,
         metric=metric,
@@ -195,9 +193,9 @@ def _effect(treatment: str, metric: str, before: Sample, after: Sample, compare:
         treatment_users=after.n,
         control_mean=before.mean,
         treatment_mean=after.mean,
-        effect=difference.estimate * percent,
-        lower=lower,
-        upper=upper,
+        effect=effect.estimate,
+        lower=effect.lower,
+        upper=effect.upper,
         p_value=difference.p_value,
         p_holm=math.nan,  # known once all effects are
         significant=difference.significant,

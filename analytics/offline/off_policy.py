@@ -15,10 +15,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
 
 from analytics.errors import AnalyticsError
 from analytics.offline.data import Lists, RewardModel, mean_over_list, probability
+from core.welch import clustered_half_width
 
 Floats = NDArray[np.float64]
 
@@ -153,13 +153,8 @@ def _with_interval(
     value: float, deviations: Floats, users: NDArray[np.int64] | None, weights: Floats, alpha: float
 ) -> PolicyValue:
     """Put a t interval around a mean, given each decision's deviation from it, decisions of a user taken together."""
-    codes = np.arange(len(deviations)) if users is None else np.unique(users, return_inverse=True)[1]
-    sums = np.bincount(codes, weights=deviations)
-    groups = len(sums)
-    if groups < 2:
-        return PolicyValue(value, float("nan"), float("nan"), _effective(weights))
-    error = np.sqrt(groups / (groups - 1) * (sums**2).sum()) / len(deviations)
-    half = float(stats.t.isf(alpha / 2, groups - 1) * error)
+    units = np.arange(len(deviations)) if users is None else users
+    half = clustered_half_width(units, deviations, len(deviations), alpha)
     return PolicyValue(value, value - half, value + half, _effective(weights))
 
 
