@@ -1,6 +1,6 @@
-"""A closed loop of HTTP listeners: `python -m bench.gateway --port 8000`; prints what it measured as JSON.
+"""A closed loop of HTTP listeners: `python -m bench.gateway --port 8000` prints its measurements as JSON.
 
-Raw connections and fixed requests: whatever the client costs, the gateway does not get.
+Raw connections and fixed requests: CPU time of the client is missing to the gateway, which shares the cores.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from functools import partial
 import numpy as np
 import uvloop
 
-from bench.loop import running
+from bench.loop import running, wait_until
 from core.settings import Settings
 
 SESSION_TRACKS = 8
@@ -28,12 +28,12 @@ _TRACK = re.compile(rb'"track":\s*(\d+)')
 
 
 class Measured:
-    """What all connections together have seen since the warm-up.
+    """The measurements of all connections since the warm-up.
 
     Attributes
     ----------
     latencies_s : list of float
-        One each answered `/next`.
+        One for each answered `/next`.
     fallbacks : int
     failed : dict
         Status -> how many.
@@ -58,7 +58,7 @@ class Measured:
 
 
 class Listener(asyncio.Protocol):
-    """One connection: a listener after the other, each some tracks and `/last`."""
+    """One connection: one listener after another, each with some `/next` and a `/last`."""
 
     def __init__(self, measured: Measured, number: int, users: int, tracks: int) -> None:
         self._measured = measured
@@ -69,12 +69,12 @@ class Listener(asyncio.Protocol):
         self._track = self._user = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
+        """Start the first session."""
         self._transport = transport
-        self._sit_down()
+        self._start_session()
 
     def data_received(self, data: bytes) -> None:
-        """Take an answer in, and tell how the track was liked."""
+        """Handle an answer, and send how much of its track was heard."""
         self._buffer += data
         head, end, body = self._buffer.partition(b"\r\n\r\n")
         length = _LENGTH.search(head)
@@ -84,14 +84,14 @@ class Listener(asyncio.Protocol):
         self._measured.update(time.perf_counter() - self._sent_s, head, is_next=is_next)
         self._buffer = b""
         if not is_next:
-            self._sit_down()
+            self._start_session()
             return
         self._left -= 1
         if (track := _TRACK.search(body)) is not None:
             self._track = int(track[1])
         self._send()
 
-    def _sit_down(self) -> None:
+    def _start_session(self) -> None:
         self._user, self._track = self._rng.randrange(self._users), self._rng.randrange(self._tracks)
         self._left = self._rng.randrange(1, 2 * SESSION_TRACKS)
         self._send()
@@ -106,7 +106,7 @@ class Listener(asyncio.Protocol):
 
 
 async def listen(port: int, connections: int, users: int, tracks: int, warm_up_s: float, seconds: float) -> Measured:
-    """Keep the connections busy, and return what they saw after the warm-up."""
+    """Keep the connections busy, and return the measurements after the warm-up."""
     loop, measured = asyncio.get_running_loop(), Measured()
     opened = [
         await loop.create_connection(partial(Listener, measured, number, users, tracks), "127.0.0.1", port)
@@ -153,7 +153,7 @@ READY_S = 60.0
 
 
 def measure_gateway(settings: Settings, tracks: int) -> dict[str, float]:
-    """Start worker, recommender and gateway, let listeners listen, and return what they saw.
+    """Start worker, recommender and gateway, run the listeners, and return the measurements.
 
     Returns
     -------
@@ -173,15 +173,12 @@ def measure_gateway(settings: Settings, tracks: int) -> dict[str, float]:
 
 
 def _port(settings: Settings) -> str:
-    """Wait until the gateway is ready, and return where."""
+    """Wait until the gateway is ready, and return its port."""
     path = settings.home / "bench-services.gateway.log"
-    give_up = time.monotonic() + READY_S
-    while time.monotonic() < give_up:
-        log = path.read_text(encoding="utf-8")
-        if ": ready" in log and (found := re.findall(r"serving on http://[^:]+:(\d+)", log)):
-            return str(found[-1])
-        time.sleep(0.1)
-    raise TimeoutError(f"the gateway was not ready after {READY_S:.0f} s; its log is {path}")
+    wait_until(
+        lambda: ": ready" in path.read_text(encoding="utf-8"), READY_S, f"the gateway is not ready (log: {path})"
+    )
+    return str(re.findall(r"serving on http://[^:]+:(\d+)", path.read_text(encoding="utf-8"))[-1])
 
 
 if __name__ == "__main__":
