@@ -1,4 +1,4 @@
-"""`python -m bench [NAMES] [--record]`: measure everything, or what is named, and print a table.
+"""`python -m bench [NAMES] [--record]`: run all or the named measurements, and print a table.
 
 With `--record` the figures go to `docs/figures.json`, and from there to the pages that quote them.
 """
@@ -41,7 +41,7 @@ MEASUREMENTS: Mapping[str, Measurement] = {
     "gateway": lambda settings, world: {"gateway": measure_gateway(settings, len(world.catalogue))},
     "dashboard": lambda settings, world: {"dashboard": measure_dashboard(settings, world)},
 }
-"""Each on topics of its own, one after the other: they share two cores."""
+"""Measurements, each on its own topics; they run one after another, as they share the cores."""
 
 TARGETS = {
     "codec.decode_us": ("≤", 6.0),

@@ -1,4 +1,4 @@
-"""`botify bench`: how good recommenders are."""
+"""`botify bench`: compare recommenders on simulated listeners."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ def _names(only: str | None) -> list[str]:
 
 
 def measurable() -> list[str]:
-    """Return what can be measured: the recommenders whose registry entries say so, and the oracle."""
+    """Return the recommenders whose registry entries are benchmarked, and the oracle."""
     return [*(name for name, entry in RECOMMENDERS.items() if entry.is_benchmarked), ORACLE]
 
 

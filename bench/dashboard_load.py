@@ -109,7 +109,7 @@ READY_S = 60.0
 
 
 def measure_dashboard(settings: Settings, world: World) -> dict[str, float]:
-    """Run the closed loop without a gateway, with one, and with viewers of its dashboard, in turns.
+    """Run the closed loop without a gateway, with one, and with viewers of its dashboard, in rounds.
 
     The viewers' program shares the machine, so its cost is included. The gateway's own cost is measured separately: it
     reads the answers and the dashboard's figures with or without viewers.
@@ -174,8 +174,8 @@ def _viewers(url: str) -> Iterator[list[dict[str, float]]]:
         yield reports
     finally:
         viewers.terminate()
-        told, _ = viewers.communicate(timeout=30)
-    reports.append(json.loads(told))
+        output, _ = viewers.communicate(timeout=30)
+    reports.append(json.loads(output))
 
 
 def _is_served(url: str) -> bool:

@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 FIGURES = ROOT / "docs/figures.json"
 
 Figures = Mapping[str, Any]
-"""Group to what was measured by one command: `command`, `machine`, `python`, `date`, `commit` and `values`.
+"""Group to the record of a measurement: `command`, `machine`, `python`, `date`, `commit` and `values`.
 
 The values are numbers by name, or rows of a table by name, each with numbers by name.
 """
@@ -65,7 +65,7 @@ class _Quoted(Formatter):
 
 
 def fill(page: str, figures: Figures) -> str:
-    r"""Return a page with all that it quotes as recorded.
+    r"""Return a page with its quotations as recorded.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def pages(root: Path = ROOT) -> Iterator[Path]:
 
 
 def read_figures(path: Path = FIGURES) -> dict[str, Any]:
-    """Read what was recorded."""
+    """Read the recorded figures."""
     recorded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return recorded
 

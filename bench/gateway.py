@@ -1,11 +1,10 @@
-"""A closed loop of HTTP listeners: `python -m bench.gateway --port 8000` prints its measurements as JSON.
+"""A closed loop of HTTP listeners: `python -m bench.gateway PORT TRACKS` prints its measurements as JSON.
 
 Raw connections and fixed requests: CPU time of the client is missing to the gateway, which shares the cores.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import random
@@ -17,6 +16,7 @@ from contextlib import ExitStack
 from functools import partial
 
 import numpy as np
+import typer
 import uvloop
 
 from bench.loop import running, wait_until
@@ -121,27 +121,19 @@ async def listen(port: int, connections: int, users: int, tracks: int, warm_up_s
     return measured
 
 
-def main() -> None:
+def main(
+    port: int, tracks: int, connections: int = 32, users: int = 10_000, warm_up: float = 5.0, seconds: float = 30.0
+) -> None:
     """Run the load, and print the figures."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--connections", type=int, default=32)
-    parser.add_argument("--users", type=int, default=10_000)
-    parser.add_argument("--tracks", type=int, required=True)
-    parser.add_argument("--warm-up", type=float, default=5.0)
-    parser.add_argument("--seconds", type=float, default=30.0)
-    given = parser.parse_args()
-    measured = uvloop.run(
-        listen(given.port, given.connections, given.users, given.tracks, given.warm_up, given.seconds)
-    )
+    measured = uvloop.run(listen(port, connections, users, tracks, warm_up, seconds))
     latencies_ms = np.array(measured.latencies_s) * 1000
     figures = {
-        "next_per_s": len(latencies_ms) / given.seconds,
+        "next_per_s": len(latencies_ms) / seconds,
         "p50_ms": float(np.percentile(latencies_ms, 50)),
         "p99_ms": float(np.percentile(latencies_ms, 99)),
         "fallbacks": float(measured.fallbacks),
         "failed": float(sum(measured.failed.values())),
-        "connections": float(given.connections),
+        "connections": float(connections),
     }
     json.dump(figures, sys.stdout)
 
@@ -165,7 +157,7 @@ def measure_gateway(settings: Settings, tracks: int) -> dict[str, float]:
         programs.enter_context(running(settings, "services.recommender"))
         environ = {"BOTIFY_GATEWAY_PORT": "0", "BOTIFY_GATEWAY_DASHBOARD": "off"}
         programs.enter_context(running(settings, "services.gateway", environ=environ))
-        command = [sys.executable, "-m", "bench.gateway", "--port", _port(settings), "--tracks", str(tracks)]
+        command = [sys.executable, "-m", "bench.gateway", _port(settings), str(tracks)]
         command += ["--connections", str(CONNECTIONS), "--seconds", str(SECONDS)]
         done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 - our own program
     figures: dict[str, float] = json.loads(done.stdout)
@@ -182,4 +174,4 @@ def _port(settings: Settings) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -46,7 +46,7 @@ def running(
 
 
 def wait_until(done: Callable[[], bool], seconds: float, late: str, every_s: float = 0.1) -> None:
-    """Ask again and again until something is done; after so many seconds it is a `TimeoutError` that says `late`."""
+    """Poll until `done`; after `seconds`, raise a `TimeoutError` that begins with `late`."""
     give_up = time.monotonic() + seconds
     while not done():
         if time.monotonic() > give_up:

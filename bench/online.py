@@ -97,7 +97,7 @@ class Online:
         return [window for end in ends for window in self._compared(end - WINDOW, end)]
 
     def last(self, count: int) -> list[Window]:
-        """Compare within the last so many sessions."""
+        """Compare within the last sessions."""
         return self._compared(max(len(self.sessions) - count, 0), len(self.sessions))
 
     def _compared(self, first: int, end: int) -> list[Window]:
@@ -141,7 +141,7 @@ def measure_online(
 
 
 def experiments_of(control: str, treatments: Sequence[str], share: int) -> str:
-    """Return the experiments file; each treatment is called as its recommender."""
+    """Return the experiments file; each treatment has the name of its recommender."""
     shares = {control: 1, **dict.fromkeys(treatments, share)}
     lines = [f'    {{ name = "{name}", recommender = "{name}", share = {count} }},\n' for name, count in shares.items()]
     return EXPERIMENTS.format(control=control, split=sum(shares.values()), treatments="".join(lines))
@@ -182,7 +182,7 @@ def table_of(windows: Sequence[Window], title: str, control: str) -> Table:
 
 
 def _closed_sessions(settings: Settings, experiments: Path) -> pd.DataFrame:
-    """Read the sessions topic, copies left out; columns as of `Online`."""
+    """Read the sessions topic without copies; columns as of `Online`."""
     (experiment,) = load_experiments(experiments).experiments
     read = read_events(settings, Topics.of(settings).sessions.name, Session)
     closed = list({session.event_id: session for _, session in read}.values())

@@ -16,7 +16,7 @@ from schemas.events import Event, Listen, Recommendation, RecommendationRequest,
 from schemas.validation import iter_valid
 
 PARTITION, OFFSET = "kafka_partition", "kafka_offset"
-"""Where in the topic a row comes from: together they name it."""
+"""Columns that identify a row's record in the topic."""
 
 _TYPES: Mapping[str, pa.DataType] = {
     "string": pa.string(),
@@ -31,7 +31,7 @@ _TYPES: Mapping[str, pa.DataType] = {
 def arrow_schema(event: type[Event]) -> pa.Schema:
     """Return the columns of an event: the fields of its newest Avro schema, then partition and offset.
 
-    A union with null becomes a column that may hold nulls, a map of strings an Arrow map.
+    A union with null becomes a nullable column, a map of strings an Arrow map.
 
     Examples
     --------
@@ -71,9 +71,9 @@ def record_batch(
     schema : Schema
         As `arrow_schema`.
     events : sequence of Event, length n
-        All of the schema's class.
+        All of the schema's event class.
     partitions, offsets : sequence of int, length n
-        Where each event was read.
+        Position of each event's record.
 
     Examples
     --------
@@ -92,7 +92,7 @@ def record_batch(
 def _array(type_: pa.DataType, values: Sequence[Any]) -> pa.Array:
     if not pa.types.is_map(type_):
         return pa.array(values, type_)
-    # pa.array wants a list of pairs for each row; flat lists take a third of the time
+    # three times as fast as pa.array, which needs a list of pairs for each row
     ends = np.zeros(len(values) + 1, dtype=np.int32)
     np.cumsum([len(mapping) for mapping in values], out=ends[1:])
     keys = pa.array([key for mapping in values for key in mapping], type_.key_type)
@@ -104,7 +104,7 @@ E = TypeVar("E", Listen, RecommendationRequest, Recommendation, Session)
 
 
 class BatchDecoder(Generic[E]):
-    """Decodes the records of one topic, about 10 µs each with all that belongs to it.
+    """Decodes the records of one topic to columns.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ class BatchDecoder(Generic[E]):
     schema : Schema
         Of every batch.
     rejected : int
-        How many records were left out so far.
+        Number of records left out so far.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class BatchDecoder(Generic[E]):
         self._rejected_before = rejected_before
 
     def decode(self, messages: Sequence[Message]) -> pa.RecordBatch:
-        """Return the good ones among the records, in their order."""
+        """Return the valid records, in their order."""
         events: list[E] = []
         partitions: list[int] = []
         offsets: list[int] = []

@@ -1,4 +1,4 @@
-"""Reading a topic into a folder of Parquet files."""
+"""Export of a topic to a folder of Parquet files."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from schemas.topics import TopicDefinition
 
 @dataclass(frozen=True, slots=True)
 class TopicBounds:
-    """A topic as it is now.
+    """The offsets of a topic at one moment.
 
     Attributes
     ----------
     topic, topic_id : str
     start, end : mapping of partition to offset
-        First offset still there, and the next to be written.
+        First offset that Kafka has, and the next one to be written.
     """
 
     topic: str
@@ -46,7 +46,7 @@ class TopicBounds:
 
     @classmethod
     def of(cls, settings: Settings, topic: str) -> Self:
-        """Ask the brokers.
+        """Read them from the brokers.
 
         Raises
         ------
@@ -61,16 +61,16 @@ class TopicBounds:
         return cls(topic, topic_id, start, end)
 
     def offsets_of(self, position: TopicPosition, settings: Settings) -> Mapping[int, int]:
-        """Return the offset of a place in each partition."""
+        """Return the offset of a position in each partition."""
         return offsets_of(position, settings, self.topic, self.start, self.end)
 
     def check_reachable(self, next_offsets: Mapping[int, int]) -> None:
-        """Refuse to go on where records are gone: rows would be missing.
+        """Refuse to resume an export if records are gone: rows would be missing.
 
         Raises
         ------
         ExportError
-            Of a partition, records that were not exported are gone, or fewer are there than were exported.
+            A partition has lost records before they were exported, or ends before the last exported one.
 
         Examples
         --------
@@ -89,7 +89,7 @@ only 20 to 49; keep this folder as it is and export the rest into another one
 
 
 class Chunk:
-    """Rows in memory, and how far in the topic they go.
+    """Rows in memory, and the offsets after them.
 
     Parameters
     ----------
@@ -98,9 +98,9 @@ class Chunk:
 
     def __init__(self, decoder: BatchDecoder[Any]) -> None:
         self._decoder = decoder
-        self._start_anew()
+        self._clear()
 
-    def _start_anew(self) -> None:
+    def _clear(self) -> None:
         self._batches: list[pa.RecordBatch] = []
         self._next_offsets: dict[int, int] = {}
         self._rejected_before = self._decoder.rejected
@@ -109,11 +109,11 @@ class Chunk:
 
     @property
     def age_s(self) -> float:
-        """For how long the first record has waited; 0 where nothing does."""
+        """Age of the oldest record; 0 if there is none."""
         return time.monotonic() - self._since if self._next_offsets else 0.0
 
     def add(self, messages: Sequence[Message]) -> None:
-        """Decode records; they come in order within each partition."""
+        """Decode records, which are in order within each partition."""
         if not self._next_offsets:
             self._since = time.monotonic()
         for message in messages:
@@ -123,12 +123,12 @@ class Chunk:
         self.rows += batch.num_rows
 
     def commit_to(self, directory: ExportDirectory) -> None:
-        """Write what there is, also where all of it was rejected: it must not be read again."""
+        """Write the rows and offsets, even if all records were rejected: they must not be read again."""
         if not self._next_offsets:
             return
         table = pa.Table.from_batches(self._batches, self._decoder.schema)
         directory.commit(table, self._next_offsets, self._decoder.rejected - self._rejected_before)
-        self._start_anew()
+        self._clear()
 
 
 Progress = Callable[[int, int], None]
@@ -139,29 +139,29 @@ TIME_COLUMNS: Mapping[type[Event], str] = {
     Recommendation: "timestamp_ms",
     Session: "ended_ms",
 }
-"""What can be exported, and the column whose day a row belongs to."""
+"""Events that can be exported, and the column that gives a row's day."""
 
 COMMIT_ROWS = 500_000
-"""Rows that are kept in memory, some 150 bytes each, before they are written."""
+"""Rows in memory, about 150 bytes each, at which they are written."""
 
 COMMIT_S = 30.0
-"""How long a row waits at most while the topic is followed."""
+"""Longest time that a row waits in memory while the topic is followed."""
 
 POLL_S = 0.5
-"""Between two looks at a topic that is followed."""
+"""Pause between two polls of a followed topic."""
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """What is to be read.
+    """The range of records to export.
 
     Attributes
     ----------
     begin : TopicPosition
-        Where a new export begins; one that is there goes on from where it is.
+        Where a new export begins; an existing one is resumed.
     end : TopicPosition
     follow : bool
-        Whether to go on after the end, until told to stop.
+        Whether to keep exporting new records until stopped.
     """
 
     begin: TopicPosition = EARLIEST
@@ -178,24 +178,23 @@ def export_topic(
     commit_rows: int = COMMIT_ROWS,
     stopping: StopRequested = lambda: False,
 ) -> Manifest:
-    """Export what the folder lacks.
+    """Export the records that the folder lacks.
 
-    Exactly once: killed at any moment and run again, every good record is in exactly one file that the manifest
-    names. Copies of an event, which producers may send, are rows of their own.
+    Exactly once: after any number of kills and restarts, each valid record is in exactly one file that the manifest
+    names. Copies of an event, which producers may send, are separate rows.
 
     Parameters
     ----------
     definition : TopicDefinition
         Of a topic whose event is in `TIME_COLUMNS`.
     path : Path
-        The folder.
     extent : Extent
     on_progress : callable, optional
-        Told how many records were read, and how many there are to be read.
+        Called with the number of records read and the total.
     commit_rows : int
-        Rows in memory before they are written.
+        Rows in memory at which they are written.
     stopping : callable, optional
-        Asked after every batch, and from time to time while following, whether to write what there is and end.
+        Called after every batch and poll; if true, the rows in memory are written and the export ends.
 
     Raises
     ------
@@ -240,7 +239,7 @@ def _timed(definition: TopicDefinition) -> tuple[type[Event], str]:
 def _read(
     reader: TopicReader, end: Mapping[int, int], stopping: StopRequested, *, follow: bool
 ) -> Iterator[list[Message]]:
-    """Yield records up to the end, and then, while following, what comes; nothing, from time to time, if none do."""
+    """Yield batches of records up to the end, then, while following, new ones and an empty batch at each poll."""
     yield from takewhile(lambda _: not stopping(), reader.read_to_end(end))
     while follow and not stopping():
         yield []

@@ -9,9 +9,9 @@ from itertools import combinations
 import pandas as pd
 from matplotlib.figure import Figure
 
+from analytics import AnalyticsError
 from analytics.arms import METRIC_WORDS, arm_name, effect_rows, effect_table, recommender_of_arm, verdict
 from analytics.assignment import assign
-from analytics.errors import AnalyticsError
 from analytics.experiment import Effect, ExperimentResults, experiment_results
 from analytics.monitoring import interactions_of
 from analytics.plots.points import forest_plot

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from analytics import AnalyticsError
 from analytics.arms import arm_name, recommender_of_arm
 from analytics.assignment import assign
-from analytics.errors import AnalyticsError
 from analytics.experiment import CONTROL
 from analytics.pipeline import answered_per_s, health_summary, latency_over_time
 from analytics.plots.lines import line_chart
@@ -18,11 +18,11 @@ from analytics.report.page import Note, Part, Picture, Row, Section, Table, Tile
 from analytics.sessions import fraction_by_position, sessions_of, still_listening
 
 _REACHED = 0.02
-"""The curves end where so few sessions, in every arm, are left: what comes later is noise."""
+"""The curves end where the share of remaining sessions is below this in every arm."""
 
 
 def session_section(listens: pd.DataFrame, experiment: str | None) -> Section:
-    """Show session curves, apart for the arms of an experiment where there is one."""
+    """Show session curves, by the arms of an experiment if there is one."""
     sessions = sessions_of(listens)
     arm_of, control = _arms(listens, experiment)
     curves = still_listening(sessions.assign(arm=sessions["user"].map(arm_of)), by="arm")
@@ -58,7 +58,7 @@ def session_section(listens: pd.DataFrame, experiment: str | None) -> Section:
 
 
 def _arms(listens: pd.DataFrame, experiment: str | None) -> tuple[pd.Series, str | None]:
-    """Return each user's arm by the name of its recommender, and the control's name."""
+    """Return each user's arm, named by its recommender, and the control's name."""
     if experiment is None:
         return pd.Series("all", index=listens["user"].unique()), None
     treatments = assign(listens, experiment).users["treatment"].astype(str)
@@ -89,11 +89,11 @@ _LONGEST_TITLE = 34
 
 
 def popularity_section(data: ReportData) -> Section:
-    """Show the tracks that were the most popular at any time, with a half-life that fits the time spanned."""
+    """Show the tracks that were the most popular at any time, with a half-life that fits the period."""
     listens = data.listens
     first_ms, last_ms = (int(listens["timestamp_ms"].agg(end)) for end in ("min", "max"))
     name, half_life_ms = fitting_half_life(last_ms - first_ms)
-    # the first half-life only shows the sums filling up
+    # during the first half-life the sums only fill up
     moments = np.linspace(min(first_ms + half_life_ms, last_ms), last_ms, _MOMENTS).astype(np.int64)
     popularity = popularity_over_time(listens, half_life_ms, np.unique(moments), _most_heard(listens))
     top = popularity.max().nlargest(_SHOWN).index
@@ -115,7 +115,7 @@ def popularity_section(data: ReportData) -> Section:
 
 
 def fitting_half_life(span_ms: int) -> tuple[str, int]:
-    """Return the longest of our half-lives that passes eight times in a span, else the shortest.
+    """Return the longest half-life that fits eight times into a period, else the shortest.
 
     Examples
     --------
@@ -131,7 +131,7 @@ _LISTED = 10
 
 
 def _most_heard(listens: pd.DataFrame) -> list[int]:
-    """Return the tracks heard most in all or in any tenth of the time: what peaks at some time is among them."""
+    """Return the most heard tracks of each tenth of the period, which include every peak."""
     tenth = pd.qcut(listens["timestamp_ms"].rank(method="first"), 10, labels=False)
     sums = listens.groupby([tenth, "track"])["fraction"].sum()
     best = sums.groupby(level=0, group_keys=False).nlargest(_CANDIDATES // 10)
@@ -227,7 +227,7 @@ def _latency(answers: pd.DataFrame) -> list[Picture]:
 
 
 def _step_s(answers: pd.DataFrame) -> int:
-    """Return steps, in whole seconds, of which the time spanned has at most `_STEPS`."""
+    """Return the step in whole seconds that divides the period into at most `_STEPS`."""
     span = answers["asked_at"].max() - answers["asked_at"].min()
     return max(1, int(span.total_seconds() // _STEPS))
 

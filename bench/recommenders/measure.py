@@ -35,10 +35,10 @@ NEAREST = 700
 
 
 class Oracle:
-    """An agent that is told each session's hidden interest, and recommends what will be heard most.
+    """An agent that knows each session's hidden interest, and recommends the track that will be heard most.
 
-    Greedy: at every step the track with the highest true fraction, artist discount included. What a recommender lacks
-    to it is its regret.
+    Greedy: at every step the track with the highest true fraction, artist discount included. Regret is the distance to
+    its result.
 
     Parameters
     ----------
@@ -94,23 +94,23 @@ ORACLE = "oracle"
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a run came to.
+    """The results of a run.
 
     Attributes
     ----------
     name : str
     users : ndarray of int64, shape (sessions,)
-        Whose session: the same sessions in every run of these options, in the order in which they are dealt.
+        User of each session; every run with the same options has the same sessions in the same order.
     times, tracks : ndarray of float64, shape (sessions,)
         Sum of fractions and number of listens.
     ended_ms : ndarray of int64, shape (sessions,)
         Event time of the last listen.
     us_per_recommendation : float
-        CPU time; 0 for the oracle, which does not serve.
+        CPU time; 0 for the oracle.
     coverage : float
         Share of the catalogue that was recommended.
     repeats : float
-        Share of recommendations that the session had had.
+        Share of recommendations that the session had heard before.
     """
 
     name: str
@@ -123,13 +123,13 @@ class Measured:
     repeats: float
 
     def after(self, sessions: int) -> Measured:
-        """Return the run without the sessions that were dealt first; the figures of all of it stay."""
+        """Return the run without its first sessions; coverage, repeats and cost remain those of the whole run."""
         left = {name: getattr(self, name)[sessions:] for name in ("users", "times", "tracks", "ended_ms")}
         return replace(self, **left)
 
 
 class _Sessions:
-    """Adds up sessions as their listens come."""
+    """Aggregates listens to sessions."""
 
     def __init__(self, tracks: int) -> None:
         self._heard: dict[int, list[int]] = {}
@@ -172,11 +172,11 @@ def measure(
     Parameters
     ----------
     options : RunOptions
-        The same for all.
+        The same for all recommenders.
     lists : mapping of name to Lists
-        What a batch job made.
+        Lists of the batch job.
     learn_until_ms : int, optional
-        Event time from which on its models stay as they are.
+        Event time from which the models no longer learn.
     """
     agent: Agent
     pipeline = None
@@ -187,7 +187,7 @@ def measure(
     sessions = _Sessions(len(world.catalogue))
     play_world(world, agent, options, listener=sessions.take)
     users, ordinals, times, counts, ended_ms = np.array(sessions.over, dtype=np.float64).T
-    # as `sim.options.schedule_of` deals them
+    # in the order of `sim.options.schedule_of`
     order = np.lexsort((mix(options.seed, users.astype(np.int64)), ordinals))
     return Measured(
         name=name,
@@ -202,9 +202,9 @@ def measure(
 
 
 LISTS_SEED = 0x6C697374
-"""Of the sessions that the batch job learns from: none of those that are measured."""
+"""Seed of the sessions for the batch job, which differ from the measured ones."""
 LISTS_SESSIONS = 5
-"""Of each listener; with fewer, a track has hardly more neighbours than one session had."""
+"""Number of these sessions for each listener; fewer give too few neighbours."""
 NEIGHBOURS, PER_USER = 50, 50
 
 
@@ -218,7 +218,7 @@ class Task:
     world : WorldConfig
     options : RunOptions
     learn_until_ms : int or None
-        Event time from which on its models stay as they are.
+        Event time from which the models no longer learn.
     """
 
     name: str
@@ -228,15 +228,15 @@ class Task:
 
 
 def measure_all(home: Path, tasks: Sequence[Task], jobs: int) -> Iterator[tuple[Task, Measured]]:
-    """Measure, and return each result as it comes.
+    """Measure in parallel, and yield each result when it is complete.
 
     Parameters
     ----------
     home : Path
-        Where worlds are kept.
+        Folder of the worlds.
     tasks : sequence of Task
     jobs : int
-        Processes.
+        Number of processes.
     """
     for config in {task.world for task in tasks}:
         open_world(home, config)  # generated once, not by each process
@@ -258,12 +258,12 @@ def _measure(home: Path, task: Task) -> Measured:
 
 
 def needs_lists(name: str) -> bool:
-    """Say whether a recommender, or the oracle, answers from what a batch job made."""
+    """Say whether a recommender needs the lists of the batch job."""
     return name in RECOMMENDERS and RECOMMENDERS[name].needs_lists
 
 
 def lists_from_random_listens(world: World) -> dict[str, Lists]:
-    """Run the batch job on sessions of random recommendations: a log of before there was anything to learn from."""
+    """Run the batch job on sessions of random recommendations."""
     heard: list[FinishedListens] = []
     agent = DummyAgent(world.catalogue, LISTS_SEED)
     options = RunOptions(sessions=LISTS_SESSIONS * len(world.listeners), seed=LISTS_SEED, start_ms=0)

@@ -1,6 +1,6 @@
-"""Tables and pictures of what was measured: all recommenders on the same sessions, and one through a sudden drift.
+"""Tables and pictures: all recommenders on the same sessions, and a recommender through a sudden drift.
 
-The drift (`sim.listeners.changing`) comes once for a model that keeps learning, and once for one that has stopped.
+The drift (`sim.listeners.changing`) is measured with a model that keeps learning and one that has stopped.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ WINDOWS = 40
 WIDTH = 112
 """Of the table, in characters."""
 _OF_SEED = 10**9
-"""A listener is another one under another seed."""
+"""Added to user ids for each seed: the same id under another seed is another listener."""
 
 Runs = Mapping[str, Sequence[Measured]]
-"""By recommender, a run for each seed, all of the same sessions."""
+"""Recommender to a run for each seed; all runs have the same sessions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Row:
     effect : Mean
         On the time, in % of that of `CONTROL`.
     regret_percent : float or None
-        What it lacks of the oracle's time; None where the oracle was not run.
+        Difference to the oracle's time; None if the oracle was not run.
     us_per_recommendation : float
     coverage, repeats : float
         See `Measured`; the mean of the seeds.

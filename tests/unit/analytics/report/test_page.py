@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analytics import AnalyticsError
 from analytics.data import listens_frame
-from analytics.errors import AnalyticsError
 from analytics.pipeline import match_answers
 from analytics.report.data import ReportData
 from analytics.report.sections import render_report
 from tests.unit.analytics.listens import drawn, listen
-from tests.unit.analytics.test_interactions import with_a_second
+from tests.unit.analytics.test_monitoring import with_a_second
 
 LISTENS = listens_frame(drawn(120, np.random.default_rng(3), uplift=5.0))
 
