@@ -16,7 +16,7 @@ from rich.console import Console
 from analytics.plots.style import png
 from bench.figures import fill_pages
 from bench.figures import record as record_figures
-from bench.online import Online, measure_online
+from bench.online import measure_online
 from bench.online import table_of as table_of_windows
 from bench.recommenders.measure import ORACLE, Measured, Task, measure_all
 from bench.recommenders.report import (
@@ -27,9 +27,9 @@ from bench.recommenders.report import (
     WINDOW,
     draw_curve,
     draw_drift,
+    drift_figures,
     drift_table,
     drift_tasks,
-    effect_figures,
     learning_curve,
     rows_of,
     table_of,
@@ -129,14 +129,8 @@ def drift(
     subtitle = f"time per session of {recommender}, in windows of {WINDOW:,} sessions, with 95 % intervals"
     _draw(draw_drift(learning, stopped, "A model that keeps learning recovers from a shift", subtitle), picture)
     if record:
-        pairs = list(zip(learning, stopped, strict=False))
-        figures = {
-            f"{one.until:,}": {"learning": effect_figures(one.change), "stopped": effect_figures(other.change)}
-            for one, other in pairs
-            if one.until > 0
-        }
-        before = next(one.times.mean for one, _ in pairs if one.until == 0)
-        _record({record: figures, f"{record}_run": {"time_before": before}})
+        before = next(one.times.mean for one in learning if one.until == 0)
+        _record({record: drift_figures(learning, stopped), f"{record}_run": {"time_before": before}})
 
 
 @app.command()
@@ -177,18 +171,7 @@ def online(
     )
     if record:
         totals = {"recommendations": run.recommendations, "seconds": run.wall_s}
-        _record({record: _figures_of_windows(result, last), f"{record}_run": totals})
-
-
-def _figures_of_windows(result: Online, last: int) -> dict[str, dict[str, Any]]:
-    figures: dict[str, dict[str, Any]] = {}
-    for window in [*result.windows(), *result.last(last)]:
-        figures.setdefault(f"{window.first:,}–{window.last:,}", {})[window.name] = {
-            "time": window.treatment,
-            "control_time": window.control,
-            **effect_figures(window.effect),
-        }
-    return figures
+        _record({record: result.figures(last), f"{record}_run": totals})
 
 
 def _draw(figure: Figure, path: Path) -> None:

@@ -100,6 +100,14 @@ class Online:
         """Compare within the last sessions."""
         return self._compared(max(len(self.sessions) - count, 0), len(self.sessions))
 
+    def figures(self, count: int) -> dict[str, dict[str, dict[str, float]]]:
+        """Return all windows, and the last sessions as one, as the documentation quotes them: by window and treatment."""
+        found: dict[str, dict[str, dict[str, float]]] = {}
+        for window in [*self.windows(), *self.last(count)]:
+            times = {"time": window.treatment, "control_time": window.control}
+            found.setdefault(f"{window.first:,}–{window.last:,}", {})[window.name] = times | window.effect.figures()
+        return found
+
     def _compared(self, first: int, end: int) -> list[Window]:
         return [window_of(self.sessions, first, end, self.control, name) for name in self.treatments]
 

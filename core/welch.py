@@ -83,6 +83,10 @@ class Difference(NamedTuple):
         """Whether the interval leaves out zero."""
         return self.lower > 0 or self.upper < 0
 
+    def figures(self) -> dict[str, float]:
+        """Return the difference and its interval by name."""
+        return {"effect": self.estimate, "lower": self.lower, "upper": self.upper}
+
     def in_percent_of(self, mean: float) -> Difference:
         """Return the difference in % of a mean that is taken as known; NaN where the mean is zero.
 

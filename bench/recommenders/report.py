@@ -81,17 +81,14 @@ class Row:
         """Return the figures that the documentation quotes."""
         return {
             "time": self.time.estimate,
-            **effect_figures(self.effect),
+            "effect": self.effect.estimate,
+            "lower": self.effect.lower,
+            "upper": self.effect.upper,
             "regret_percent": self.regret_percent,
             "us": self.us_per_recommendation or None,
             "coverage_percent": 100 * self.coverage,
             "repeats_percent": 100 * self.repeats,
         }
-
-
-def effect_figures(effect: Mean | Difference) -> dict[str, float | None]:
-    """Return an effect and its interval as the documentation quotes them."""
-    return {"effect": effect.estimate, "lower": effect.lower, "upper": effect.upper}
 
 
 def rows_of(runs: Runs) -> list[Row]:
@@ -262,6 +259,15 @@ def draw_drift(learning: list[Since], stopped: list[Since], title: str, subtitle
     figure = line_chart(frame, title, subtitle, "sessions since the shift", "time per session", bands=bands)
     figure.axes[0].axvline(0, color="black", linewidth=1, linestyle=":")
     return figure
+
+
+def drift_figures(learning: list[Since], stopped: list[Since]) -> dict[str, dict[str, dict[str, float]]]:
+    """Return the change in each window after the shift, as the documentation quotes it."""
+    return {
+        f"{one.until:,}": {"learning": one.change.figures(), "stopped": other.change.figures()}
+        for one, other in zip(learning, stopped, strict=False)
+        if one.until > 0
+    }
 
 
 def _cells(one: Since) -> tuple[str, str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +22,7 @@ from bench.recommenders.report import (
     Since,
     draw_curve,
     draw_drift,
+    drift_figures,
     drift_table,
     learning_curve,
     rows_of,
@@ -96,6 +99,9 @@ def test_windows_since_a_shift_end_at_it() -> None:
     assert [one.until for one in found] == [-2_000, 0, 2_000, 4_000]
     assert [round(one.change.estimate) for one in found] == [0, 0, -50, -50]
     assert drift_table(found, found, "title").row_count == 3
+    figures = drift_figures(found, found)
+    assert figures.keys() == {"2,000", "4,000"}
+    assert figures["2,000"]["stopped"]["effect"] == found[2].change.estimate
     assert len(draw_drift(found, found, "title", "subtitle").axes[0].lines) == 3
     assert isinstance(found[0], Since)
 
@@ -114,6 +120,9 @@ def test_online_windows_compare_listeners() -> None:
     ]
     assert [window.effect.estimate for window in online.last(20_000)] == [100, 200]
     assert online.last(20_000)[0].first == 6
+    figures = online.figures(20_000)
+    assert list(figures) == ["1–10,000", "10,001–20,000", "6–20,005"]
+    assert {name: row["effect"] for name, row in figures["6–20,005"].items()} == {"mix": 100, "fism": 200}
 
 
 def test_online_listeners_are_split_by_shares(tmp_path: Path) -> None:
@@ -132,7 +141,11 @@ def test_the_command_writes_figures_and_a_picture(tmp_path: Path, monkeypatch: p
     world, out, picture = tmp_path / "world.toml", tmp_path / "out.json", tmp_path / "curve.png"
     world.write_text("\n".join(f"{key} = {value}" for key, value in CONFIG.to_mapping().items()), encoding="utf-8")
     arguments = ["--only", "random", "--sessions", 100, "--jobs", 1, "--world", world, "--out", out]
-    run = CliRunner().invoke(bench.cli.app, ["recommenders", *map(str, arguments), "--picture", str(picture)])
+    recorded: dict[str, Mapping[str, Any]] = {}
+    monkeypatch.setattr(bench.cli, "record_figures", lambda group, _, values: recorded.update({group: values}))
+    monkeypatch.setattr(bench.cli, "fill_pages", lambda: None)
+    arguments += ["--picture", picture, "--record", "trial"]
+    run = CliRunner().invoke(bench.cli.app, ["recommenders", *map(str, arguments)])
     assert run.exit_code == 0, run.output
     found = {row["name"]: row for row in json.loads(out.read_text(encoding="utf-8"))}
     assert found.keys() == {"random", CONTROL}
@@ -141,6 +154,7 @@ def test_the_command_writes_figures_and_a_picture(tmp_path: Path, monkeypatch: p
         "us_per_recommendation",
     }  # fmt: skip
     assert found["random"]["lower"] < found["random"]["effect_vs_sticky_percent"] < found["random"]["upper"]
+    assert recorded["trial"]["random"]["effect"] == found["random"]["effect_vs_sticky_percent"]
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
