@@ -101,7 +101,7 @@ class Online:
         return self._compared(max(len(self.sessions) - count, 0), len(self.sessions))
 
     def figures(self, count: int) -> dict[str, dict[str, dict[str, float]]]:
-        """Return all windows, and the last sessions as one, as the documentation quotes them: by window and treatment."""
+        """Return all windows, and the last sessions as one, as the documentation quotes them."""
         found: dict[str, dict[str, dict[str, float]]] = {}
         for window in [*self.windows(), *self.last(count)]:
             times = {"time": window.treatment, "control_time": window.control}
