@@ -50,21 +50,14 @@ def assign(listens: pd.DataFrame, experiment: str) -> Assignment:
     # selected listens keep the categories of all listens
     texts = listens["treatments"].cat.remove_unused_categories().cat
     declared = [json.loads(text) for text in texts.categories]
-    of_text = np.array([treatments.get(experiment) for treatments in declared], dtype=object)
-    names = sorted({name for name in of_text if name is not None})
+    names = sorted({treatments[experiment] for treatments in declared if experiment in treatments})
     if not names:
         raise unknown_experiment(experiment, {name for treatments in declared for name in treatments})
-    code_of_text = np.array([names.index(name) if name is not None else -1 for name in of_text])
-    codes = code_of_text[texts.codes]
-    treated = codes >= 0
+    code_of_text = [names.index(one[experiment]) if experiment in one else -1 for one in declared]
+    codes = np.array(code_of_text)[texts.codes]
     seen = (
-        pd.DataFrame(
-            {
-                "user": listens["user"].to_numpy()[treated],
-                "code": codes[treated],
-                "timestamp_ms": listens["timestamp_ms"].to_numpy()[treated],
-            }
-        )
+        listens[["user", "timestamp_ms"]]
+        .assign(code=codes)[codes >= 0]
         .groupby("user")
         .agg(
             lowest=("code", "min"),
