@@ -1,4 +1,4 @@
-"""Statistics of experiments: pure functions of arrays, each named after its textbook."""
+"""Statistics of experiments: pure functions of arrays, each with its source."""
 
 from __future__ import annotations
 
