@@ -143,19 +143,21 @@ def write_figures(figures: Figures, path: Path = FIGURES) -> None:
 
 def provenance() -> dict[str, str]:
     """Return the machine, the version of Python, the day, and the commit that is checked out."""
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],  # noqa: S607
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
     return {
         "machine": f"{os.cpu_count()} cores, {_cpu()}",
         "python": platform.python_version(),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "commit": described.stdout.strip(),
+        "commit": _commit(),
     }
+
+
+def _commit() -> str:
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603
+    except OSError:  # there is no git, as in the image
+        return "unknown"
+    return done.stdout.strip() or "unknown"
 
 
 def _cpu() -> str:
