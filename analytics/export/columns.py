@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, Generic, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from confluent_kafka import Message
 
-from schemas.codec import Codec, load
-from schemas.events import Event, Listen, Recommendation, RecommendationRequest, Session
-from schemas.validation import iter_valid
+from schemas.codec import load
+from schemas.events import Event
 
 PARTITION, OFFSET = "kafka_partition", "kafka_offset"
 """Columns that identify a row's record in the topic."""
@@ -98,49 +95,3 @@ def _array(type_: pa.DataType, values: Sequence[Any]) -> pa.Array:
     keys = pa.array([key for mapping in values for key in mapping], type_.key_type)
     items = pa.array([item for mapping in values for item in mapping.values()], type_.item_type)
     return pa.MapArray.from_arrays(ends, keys, items)
-
-
-E = TypeVar("E", Listen, RecommendationRequest, Recommendation, Session)
-
-
-class BatchDecoder(Generic[E]):
-    """Decodes the records of one topic to columns.
-
-    Parameters
-    ----------
-    event : type
-    codec : Codec
-    rejected_before : mapping of partition to container of offset
-        Of the topic's dead letters; see `iter_valid`.
-
-    Attributes
-    ----------
-    schema : Schema
-        Of every batch.
-    rejected : int
-        Number of records left out so far.
-    """
-
-    def __init__(
-        self,
-        event: type[E],
-        codec: Codec,
-        rejected_before: Mapping[int, Container[int]] = MappingProxyType({}),
-    ) -> None:
-        self.schema = arrow_schema(event)
-        self.rejected = 0
-        self._event: type[E] = event
-        self._codec = codec
-        self._rejected_before = rejected_before
-
-    def decode(self, messages: Sequence[Message]) -> pa.RecordBatch:
-        """Return the valid records, in their order."""
-        events: list[E] = []
-        partitions: list[int] = []
-        offsets: list[int] = []
-        for message, event in iter_valid(messages, self._event, self._codec, self._rejected_before):
-            events.append(event)
-            partitions.append(message.partition())
-            offsets.append(message.offset())
-        self.rejected += len(messages) - len(events)
-        return record_batch(self.schema, events, partitions, offsets)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -13,7 +13,7 @@ import pyarrow as pa
 from confluent_kafka import KafkaException, Message
 from confluent_kafka.admin import AdminClient
 
-from analytics.export.columns import BatchDecoder
+from analytics.export.columns import arrow_schema, record_batch
 from analytics.export.files import ExportDirectory, ExportError, Manifest, Source, open_directory
 from core.errors import TopicError
 from core.kafka.admin import end_offsets, read_topic_id, start_offsets
@@ -22,10 +22,12 @@ from core.kafka.offsets import EARLIEST, LATEST, TopicPosition, offsets_of
 from core.kafka.reader import TopicReader
 from core.process import StopRequested
 from core.settings import Settings
+from schemas.codec import Codec
 from schemas.events import Event, Listen, Recommendation, RecommendationRequest, Session
 from schemas.registry import codec_of
 from schemas.rejected_before import RejectedBefore
 from schemas.topics import TopicDefinition
+from schemas.validation import iter_valid
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,19 +95,25 @@ class Chunk:
 
     Parameters
     ----------
-    decoder : BatchDecoder
+    event : type
+        In `TIME_COLUMNS`.
+    codec : Codec
+    rejected_before : mapping of partition to container of offset
+        Of the topic's dead letters; see `iter_valid`.
     """
 
-    def __init__(self, decoder: BatchDecoder[Any]) -> None:
-        self._decoder = decoder
+    def __init__(self, event: type[Any], codec: Codec, rejected_before: Mapping[int, Container[int]]) -> None:
+        self._event = event
+        self._codec = codec
+        self._rejected_before = rejected_before
+        self._schema = arrow_schema(event)
         self._clear()
 
     def _clear(self) -> None:
         self._batches: list[pa.RecordBatch] = []
         self._next_offsets: dict[int, int] = {}
-        self._rejected_before = self._decoder.rejected
         self._since = time.monotonic()
-        self.rows = 0
+        self.rows = self._rejected = 0
 
     @property
     def age_s(self) -> float:
@@ -116,19 +124,18 @@ class Chunk:
         """Decode records, which are in order within each partition."""
         if not self._next_offsets:
             self._since = time.monotonic()
-        for message in messages:
-            self._next_offsets[message.partition()] = message.offset() + 1
-        batch = self._decoder.decode(messages)
-        self._batches.append(batch)
-        self.rows += batch.num_rows
+        self._next_offsets |= {message.partition(): message.offset() + 1 for message in messages}
+        valid = list(iter_valid(messages, self._event, self._codec, self._rejected_before))
+        partitions, offsets = [m.partition() for m, _ in valid], [m.offset() for m, _ in valid]
+        self._batches.append(record_batch(self._schema, [event for _, event in valid], partitions, offsets))
+        self.rows += len(valid)
+        self._rejected += len(messages) - len(valid)
 
     def commit_to(self, directory: ExportDirectory) -> None:
         """Write the rows and offsets, even if all records were rejected: they must not be read again."""
-        if not self._next_offsets:
-            return
-        table = pa.Table.from_batches(self._batches, self._decoder.schema)
-        directory.commit(table, self._next_offsets, self._decoder.rejected - self._rejected_before)
-        self._clear()
+        if self._next_offsets:
+            directory.commit(pa.Table.from_batches(self._batches, self._schema), self._next_offsets, self._rejected)
+            self._clear()
 
 
 Progress = Callable[[int, int], None]
@@ -212,7 +219,7 @@ def export_topic(
         bounds.check_reachable(start)
         total = sum(max(0, end[partition] - offset) for partition, offset in start.items())
         reader, rejected = TopicReader(settings, definition.name, start), RejectedBefore(settings, definition.name)
-        chunk, done = Chunk(BatchDecoder(event, codec_of(settings), rejected.offsets)), 0
+        chunk, done = Chunk(event, codec_of(settings), rejected.offsets), 0
         try:
             rejected.refresh()
             for messages in _read(reader, end, stopping, follow=extent.follow):
