@@ -113,8 +113,8 @@ def smallest_effect(
     return float(optimize.brentq(missing, 0.0, 100 * error, xtol=1e-12 * error))
 
 
-def days_needed(users: int, new_users_by_day: ArrayLike) -> int:
-    """Return the number of days until enough users have taken part.
+def days_needed(users: int, new_users_by_day: ArrayLike) -> int | None:
+    """Return the number of days until enough users have taken part, or None if fewer come in all these days.
 
     Parameters
     ----------
@@ -123,22 +123,14 @@ def days_needed(users: int, new_users_by_day: ArrayLike) -> int:
     new_users_by_day : array_like of float
         Users who come for the first time on each day; their number falls over time.
 
-    Raises
-    ------
-    AnalyticsError
-        Fewer users come in all these days.
-
     Examples
     --------
-    >>> days_needed(120, [100, 15, 10, 5])
-    3
+    >>> days_needed(120, [100, 15, 10, 5]), days_needed(131, [100, 15, 10, 5])
+    (3, None)
     """
     came = np.cumsum(np.asarray(new_users_by_day, dtype=np.float64))
     days = int(np.searchsorted(came, users)) + 1
-    if days > len(came):
-        last = came[-1] if len(came) else 0
-        raise AnalyticsError(f"{users:,} users are needed, {last:,.0f} come in {len(came)} days; plan for more days")
-    return days
+    return days if days <= len(came) else None
 
 
 class Wanted(NamedTuple):
@@ -229,7 +221,7 @@ def plan_experiment(sessions: pd.DataFrame, wanted: Wanted) -> Plan:
     effect = abs(wanted.effect / 100 * sample.mean)
     each, _ = users_needed(effect, deviation, wanted.wanted_power, wanted.alpha)
     shown = smallest_effect(deviation, sample.n // arms, sample.n // arms, wanted.wanted_power, wanted.alpha)
-    days = days_needed(each * arms, came) if (came := _new_users_by_day(sessions)).sum() >= each * arms else None
+    days = days_needed(each * arms, _new_users_by_day(sessions))
     return Plan(sample.mean, deviation, sample.n, each, days, shown / abs(sample.mean) * 100)
 
 
