@@ -1,4 +1,4 @@
-"""The smallest pieces: decoding a listen, the listener model."""
+"""CPU time of single steps: decoding a listen, the listener model."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analytics.errors import AnalyticsError
+from analytics import AnalyticsError
 from analytics.exported import open_listens
 from analytics.offline.data import logged_decisions, probability
 from analytics.offline.off_policy import Decisions, PolicyValue, earned, ips, snips

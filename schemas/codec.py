@@ -180,7 +180,7 @@ class Codec:
         return body.getvalue()
 
     def decode(self, raw: bytes | None, event: type[E]) -> E:
-        """Return the event; about 4 µs a listen.
+        """Return the event that the bytes hold.
 
         Raises
         ------
@@ -208,7 +208,7 @@ class Codec:
         return decoded
 
     def decode_many(self, values: Sequence[bytes | None], event: type[E]) -> list[E | DecodeError]:
-        """Return what `decode` returns or raises for each value; about 1.2 µs a listen of many.
+        """Return what `decode` would for each, its error included; many at once cost a fraction of it each.
 
         Events with equal treatments may share the mapping.
         """

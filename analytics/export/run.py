@@ -1,9 +1,9 @@
-"""Reading a topic into a folder of Parquet files."""
+"""Export of a topic to a folder of Parquet files."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -12,17 +12,19 @@ from typing import Any
 import pyarrow as pa
 from confluent_kafka import Message
 
-from analytics.export.columns import BatchDecoder
+from analytics.export.columns import arrow_schema, record_batch
 from analytics.export.files import ExportDirectory, ExportError, Manifest, Source, open_directory
 from core.kafka.admin import end_offsets
 from core.kafka.offsets import EARLIEST, LATEST, TopicPosition, TopicState, describe_topic
 from core.kafka.reader import TopicReader
 from core.process import StopRequested
 from core.settings import Settings
+from schemas.codec import Codec
 from schemas.dead_letters import RejectedBefore
 from schemas.events import Event, Listen, Recommendation, RecommendationRequest, Session
 from schemas.registry import codec_of
 from schemas.topics import TopicDefinition
+from schemas.validation import iter_valid
 
 
 def check_reachable(topic: TopicState, next_offsets: Mapping[int, int]) -> None:
@@ -50,46 +52,51 @@ only 20 to 49; keep this folder as it is and export the rest into another one
 
 
 class Chunk:
-    """Rows in memory, and how far in the topic they go.
+    """Rows in memory, and the offsets after them.
 
     Parameters
     ----------
-    decoder : BatchDecoder
+    event : type
+        In `TIME_COLUMNS`.
+    codec : Codec
+    rejected_before : mapping of partition to container of offset
+        Of the topic's dead letters; see `iter_valid`.
     """
 
-    def __init__(self, decoder: BatchDecoder[Any]) -> None:
-        self._decoder = decoder
-        self._start_anew()
+    def __init__(self, event: type[Any], codec: Codec, rejected_before: Mapping[int, Container[int]]) -> None:
+        self._event = event
+        self._codec = codec
+        self._rejected_before = rejected_before
+        self._schema = arrow_schema(event)
+        self._clear()
 
-    def _start_anew(self) -> None:
+    def _clear(self) -> None:
         self._batches: list[pa.RecordBatch] = []
         self._next_offsets: dict[int, int] = {}
-        self._rejected_before = self._decoder.rejected
         self._since = time.monotonic()
-        self.rows = 0
+        self.rows = self._rejected = 0
 
     @property
     def age_s(self) -> float:
-        """For how long the first record has waited; 0 where nothing does."""
+        """Age of the oldest record; 0 if there is none."""
         return time.monotonic() - self._since if self._next_offsets else 0.0
 
     def add(self, messages: Sequence[Message]) -> None:
-        """Decode records; they come in order within each partition."""
+        """Decode records, which are in order within each partition."""
         if not self._next_offsets:
             self._since = time.monotonic()
-        for message in messages:
-            self._next_offsets[message.partition()] = message.offset() + 1
-        batch = self._decoder.decode(messages)
-        self._batches.append(batch)
-        self.rows += batch.num_rows
+        self._next_offsets |= {message.partition(): message.offset() + 1 for message in messages}
+        valid = list(iter_valid(messages, self._event, self._codec, self._rejected_before))
+        partitions, offsets = [m.partition() for m, _ in valid], [m.offset() for m, _ in valid]
+        self._batches.append(record_batch(self._schema, [event for _, event in valid], partitions, offsets))
+        self.rows += len(valid)
+        self._rejected += len(messages) - len(valid)
 
     def commit_to(self, directory: ExportDirectory) -> None:
-        """Write what there is, also where all of it was rejected: it must not be read again."""
-        if not self._next_offsets:
-            return
-        table = pa.Table.from_batches(self._batches, self._decoder.schema)
-        directory.commit(table, self._next_offsets, self._decoder.rejected - self._rejected_before)
-        self._start_anew()
+        """Write the rows and offsets, even if all records were rejected: they must not be read again."""
+        if self._next_offsets:
+            directory.commit(pa.Table.from_batches(self._batches, self._schema), self._next_offsets, self._rejected)
+            self._clear()
 
 
 Progress = Callable[[int, int], None]
@@ -100,29 +107,29 @@ TIME_COLUMNS: Mapping[type[Event], str] = {
     Recommendation: "timestamp_ms",
     Session: "ended_ms",
 }
-"""What can be exported, and the column whose day a row belongs to."""
+"""Events that can be exported, and the column that gives a row's day."""
 
 COMMIT_ROWS = 500_000
-"""Rows that are kept in memory, some 150 bytes each, before they are written."""
+"""Rows in memory, about 150 bytes each, at which they are written."""
 
 COMMIT_S = 30.0
-"""How long a row waits at most while the topic is followed."""
+"""Longest time that a row waits in memory while the topic is followed."""
 
 POLL_S = 0.5
-"""Between two looks at a topic that is followed."""
+"""Pause between two polls of a followed topic."""
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """What is to be read.
+    """The range of records to export.
 
     Attributes
     ----------
     begin : TopicPosition
-        Where a new export begins; one that is there goes on from where it is.
+        Where a new export begins; an existing one is resumed.
     end : TopicPosition
     follow : bool
-        Whether to go on after the end, until told to stop.
+        Whether to keep exporting new records until stopped.
     """
 
     begin: TopicPosition = EARLIEST
@@ -139,24 +146,23 @@ def export_topic(
     commit_rows: int = COMMIT_ROWS,
     stopping: StopRequested = lambda: False,
 ) -> Manifest:
-    """Export what the folder lacks.
+    """Export the records that the folder lacks.
 
-    Exactly once: killed at any moment and run again, every good record is in exactly one file that the manifest
-    names. Copies of an event, which producers may send, are rows of their own.
+    Exactly once: after any number of kills and restarts, each valid record is in exactly one file that the manifest
+    names. Copies of an event, which producers may send, are separate rows.
 
     Parameters
     ----------
     definition : TopicDefinition
         Of a topic whose event is in `TIME_COLUMNS`.
     path : Path
-        The folder.
     extent : Extent
     on_progress : callable, optional
-        Told how many records were read, and how many there are to be read.
+        Called with the number of records read and the total.
     commit_rows : int
-        Rows in memory before they are written.
+        Rows in memory at which they are written.
     stopping : callable, optional
-        Asked after every batch, and from time to time while following, whether to write what there is and end.
+        Called after every batch and poll; if true, the rows in memory are written and the export ends.
 
     Raises
     ------
@@ -175,7 +181,7 @@ def export_topic(
         check_reachable(topic, start)
         total = sum(max(0, end[partition] - offset) for partition, offset in start.items())
         reader, rejected = TopicReader(settings, definition.name, start), RejectedBefore(settings, definition.name)
-        chunk, done = Chunk(BatchDecoder(event, codec_of(settings), rejected.offsets)), 0
+        chunk, done = Chunk(event, codec_of(settings), rejected.offsets), 0
         try:
             rejected.refresh()
             for messages in _read(reader, end, stopping, follow=extent.follow):
@@ -202,7 +208,7 @@ def _timed(definition: TopicDefinition) -> tuple[type[Event], str]:
 def _read(
     reader: TopicReader, end: Mapping[int, int], stopping: StopRequested, *, follow: bool
 ) -> Iterator[list[Message]]:
-    """Yield records up to the end, and then, while following, what comes; nothing, from time to time, if none do."""
+    """Yield batches of records up to the end, then, while following, new ones and an empty batch at each poll."""
     yield from takewhile(lambda _: not stopping(), reader.read_to_end(end))
     while follow and not stopping():
         yield []

@@ -6,7 +6,7 @@ another one drawn, which is the same as drawing among the others only. So the an
 
     Σ fraction(s), over seed tracks s whose first unseen neighbour is t   /   Σ fraction(s), over all that have one
 
-The neighbours come from a batch job, see `services.lists`. Cost: about 10 µs a recommendation at batch 64.
+The neighbours come from a batch job, see `services.lists`.
 
 `i2i_stream`: unheard neighbours of what the session liked recently, in the graph that the learner maintains.
 
@@ -14,8 +14,6 @@ Each of the last `STREAM_SEED_TRACKS` liked listens passes its affinity on to it
 weight; a candidate's score is the highest that it receives, times the artist discount. The answer is drawn uniformly
 from the `BEST` best: always taking the first would leave the others unexplored. If the graph has no neighbours, the
 fallback answers.
-
-Cost: about 25 µs a recommendation at batch 64.
 """
 
 from __future__ import annotations

@@ -3,8 +3,6 @@
 `contextual`: a neighbour of the last track, drawn uniformly (Botify's `Contextual`).
 
 `indexed`: a track of the listener's own list, drawn uniformly (Botify's `Indexed`).
-
-Cost of either: about 0.6 µs a recommendation at batch 64.
 """
 
 from __future__ import annotations

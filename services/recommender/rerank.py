@@ -8,8 +8,6 @@ and the answer is the one with the highest value, or with probability `EXPLORE` 
 that is never recommended is never learned. The vectors x, the taste z and the user bias u are those of
 `streams.learner.models`; pools bound the number of candidates, see `factors`.
 
-Cost: about 25 µs a recommendation at batch 64, in sessions of 50 tracks.
-
 `rerank`: the best of the candidates of `fism`, `memory` and `i2i_stream`, ranked by one value.
 
 For each candidate ::
@@ -19,8 +17,6 @@ For each candidate ::
 with the prediction of the factors (see `fism`); for a track that the listener liked before, the mean of that and of
 the remembered fraction times match (see `memory`). The answer is the candidate with the highest value, or with
 probability `EXPLORE` any of the pool. Without a snapshot of the factors there is no answer.
-
-Cost: about 35 µs a recommendation at batch 64, in sessions of 50 tracks.
 """
 
 from __future__ import annotations

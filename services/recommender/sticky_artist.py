@@ -2,12 +2,10 @@
 
 As in Botify, the track just heard may be drawn again.
 
-Cost: about 0.5 µs a recommendation at batch 64.
-
 `sticky_artist_mixed`: stay with the artist if the last track was liked, else any track (Botify's `StickyArtistMixed`).
 
 After a fraction below 0.3 the answer is a random track, otherwise another track of the artist: the one just heard is
-not drawn again unless it is the artist's only one. Cost: about 1 µs a recommendation at batch 64.
+not drawn again unless it is the artist's only one.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`toppop`: one of the most popular tracks, drawn uniformly (Botify's `TopPop`, on the live, decayed popularity).
 
-Cost: about 0.3 µs a recommendation at batch 64; the top is read from Redis once a second.
+The top is read from Redis once a second.
 """
 
 from __future__ import annotations

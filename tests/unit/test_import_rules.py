@@ -28,7 +28,7 @@ PURE = (
     "streams/learner/learner.py",
     "streams/learner/sessions.py",
     "sim/listeners",
-    "analytics/statistics",
+    "analytics/statistics.py",
     "analytics/offline",
     "services/recommender/factors.py",
     "services/recommender/item_to_item.py",
