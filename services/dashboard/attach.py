@@ -1,4 +1,4 @@
-"""Puts the dashboard on an application."""
+"""Adds the dashboard to an application."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from core.settings import Settings
 from schemas.registry import codec_of
 from services.dashboard.broadcast import Broadcast
 from services.dashboard.collector import Collector
+from services.dashboard.listen_page import add_listen_page
 from services.dashboard.listening import GatewayPlayer
 from services.dashboard.listens import ListenerReader
-from services.dashboard.pages.listen import add_listen_page
-from services.dashboard.pages.listener import add_listener_page
-from services.dashboard.pages.live import MOUNT, add_live_pages
+from services.dashboard.pages import add_listener_page, add_live_pages
+from services.dashboard.views import MOUNT
 
 STATIC = Path(__file__).parent / "static"
 
 
 def attach(app: FastAPI, settings: Settings) -> None:
-    """Serve the dashboard at `/ui` of an application; once a process, because NiceGUI has one for all.
+    """Serve the dashboard at `/ui` of an application; once per process, because NiceGUI has one global application.
 
-    It starts and stops with the application. While Kafka or Redis is away, the pages say so.
+    It starts and stops with the application. While Kafka or Redis is unavailable, the pages say so.
 
     Parameters
     ----------
     app : FastAPI
-        With Botify's `/next/<user>` and `/last/<user>`, which serve whoever is a listener on the dashboard.
+        With Botify's `/next/<user>` and `/last/<user>`, which serve the persons who listen on the dashboard.
     settings : Settings
     """
     collector = Collector(settings)
@@ -58,7 +58,7 @@ def attach(app: FastAPI, settings: Settings) -> None:
 
 
 class _Running:
-    """What lives as long as the application does."""
+    """What starts and stops with the application."""
 
     def __init__(self, collector: Collector, broadcast: Broadcast, player: GatewayPlayer) -> None:
         self._collector = collector

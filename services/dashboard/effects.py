@@ -14,15 +14,15 @@ from core.welch import Sample, welch
 from schemas.events import Listen
 
 MOST_USERS = 200_000
-"""Listeners that are kept, about 60 MB; those who come later are left out and counted."""
+"""Listeners that are kept, about 60 MB; further ones are left out and counted."""
 
 MIXED = ""
-"""Stands for the treatment of a listener who was seen in more than one: left out, as Botify's analysis does."""
+"""Treatment of a listener who was seen in more than one: left out, as in Botify's analysis."""
 
 
 @dataclass(slots=True)
 class _Open:
-    """A session that goes on."""
+    """A session that has not ended."""
 
     session_id: str
     tracks: int = 0
@@ -31,10 +31,10 @@ class _Open:
 
 
 class ListenerTotals:
-    """Finished sessions per listener, and the treatment in which each listener is.
+    """Finished sessions per listener, and the treatment of each listener.
 
-    A listener's sessions count from the one in which a treatment was first met. A listen that Kafka delivers twice
-    counts twice: what is kept here is for looking at, the tables of `botify experiment results` drop copies.
+    A listener's sessions count from the first one with a treatment. A listen that Kafka delivers twice counts twice:
+    these figures are for observation, and `botify experiment results` drops copies.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ class ListenerTotals:
         self.left_out = 0
 
     def update(self, listen: Listen) -> None:
-        """Take one listen in; a listener's listens come in their order."""
+        """Add one listen; a listener's listens come in their order."""
         user = listen.user
         session = self._open.get(user)
         if session is None or session.session_id != listen.session_id:
@@ -87,7 +87,7 @@ class ListenerTotals:
             self._close(user, session)
 
     def columns(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-        """Return sessions, tracks and time (sum of fractions), a row a listener."""
+        """Return sessions, tracks and time (sum of fractions), one row per listener."""
         n = len(self._row_of)
         return self._sessions[:n], self._tracks[:n], self._time[:n]
 
@@ -117,7 +117,7 @@ class ListenerTotals:
 
 
 CONTROL = "C"
-"""Botify's name of the control; without it the first by name is what the others are compared with."""
+"""Botify's name of the control; without it, the first treatment by name is the control."""
 
 METRICS = ("mean time per session", "mean tracks per session")
 
@@ -130,7 +130,7 @@ class Effect(NamedTuple):
     control_mean, treated_mean : float
         Mean over listeners.
     effect, lower, upper : float
-        Difference and its 95 % interval, in % of the control's mean; NaN while there is too little to say.
+        Difference and its 95 % interval, in % of the control's mean; NaN while there are too few listeners.
     """
 
     treatment: str
@@ -142,13 +142,20 @@ class Effect(NamedTuple):
     upper: float
 
     @property
-    def significant(self) -> bool:
-        """Whether the interval leaves out zero."""
-        return self.lower > 0 or self.upper < 0
+    def side(self) -> str:
+        """`good` or `bad` where the interval excludes zero, else empty."""
+        return "good" if self.lower > 0 else "bad" if self.upper < 0 else ""
+
+    @property
+    def verdict(self) -> str:
+        """What the interval says, in words."""
+        if math.isnan(self.lower):
+            return "too few listeners"
+        return {"good": "better", "bad": "worse"}.get(self.side, "too early to say")
 
 
 class ExperimentReading(NamedTuple):
-    """An experiment as far as it has come.
+    """An experiment up to now.
 
     Attributes
     ----------
@@ -165,7 +172,7 @@ class ExperimentReading(NamedTuple):
 
 
 def read_experiments(totals: ListenerTotals) -> tuple[ExperimentReading, ...]:
-    """Compare the treatments of every experiment; the unit is the listener, because listeners were split.
+    """Compare the treatments of every experiment; the unit is the listener, because listeners are split.
 
     Examples
     --------

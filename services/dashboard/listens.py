@@ -1,4 +1,4 @@
-"""The newest records of a topic, and those that come after them."""
+"""Listens of the topic: those of all sampled listeners as they arrive, and those of one listener."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from schemas.codec import Codec
 from schemas.events import Listen
 from schemas.topics import Topics
 from schemas.validation import iter_valid
-from services.dashboard.figures import SCANNED, ListenerReading, ListenSample, Sample
+from services.dashboard.figures import SCANNED, ListenerReading, ListenSample, PartitionSample
 from streams.read import StateReader
 from streams.store.connect import check_redis, connect
 
@@ -26,14 +26,14 @@ MOST_AT_ONCE = 10_000
 
 
 class Tail:
-    """Follows partitions without a group and commits nothing: whoever starts anew begins with the newest records.
+    """Reads partitions from their newest records on, without a consumer group and without commits.
 
     Parameters
     ----------
     settings : Settings
     topic : str
     newest : int
-        How many records that are there already are read, of each partition.
+        How many existing records of each partition are read.
     partitions : collection of int, optional
         All of them by default.
 
@@ -52,14 +52,14 @@ class Tail:
             topic,
             begin,
             group="botify-dashboard",
-            # few big fetches: what is shown once a second need not be fetched a thousand times a second
+            # few large fetches: the pages change once a second only
             fetch_min_bytes=1 << 20,
             fetch_wait_max_ms=500,
             queued_max_messages_kbytes=16_384,
         )
 
     def take(self, most: int) -> list[Message]:
-        """Return what has come, at most so many records.
+        """Return the records that have arrived, at most so many.
 
         Raises
         ------
@@ -69,7 +69,7 @@ class Tail:
         return self._consumer.poll(most, wait_s=0.0)
 
     def take_all(self, timeout_s: float) -> list[Message]:
-        """Return the records that were there when this was made; fewer where the broker takes longer than that."""
+        """Return the records up to the end at construction; fewer if the broker takes longer than the timeout."""
         give_up = time.monotonic() + timeout_s
         taken = []
         for records in self._consumer.poll_until(self._ends, MOST_AT_ONCE, wait_s=0.05):
@@ -79,7 +79,7 @@ class Tail:
         return taken
 
     def close(self) -> None:
-        """Stop following."""
+        """Close the consumer."""
         self._consumer.close()
 
 
@@ -88,33 +88,33 @@ SHARE = 4
 user, so this is a random sample of listeners; a listen costs some 8 µs, and all would cost a tenth of a core."""
 
 NEWEST = 50_000
-"""Listens of each sampled partition that count although they were made before the dashboard started."""
+"""Listens of each sampled partition from before the dashboard's start that count."""
 
 
 class SampledListens(NamedTuple):
-    """The figures, and which listeners they are of."""
+    """The figures, and the listeners that they describe."""
 
     figures: ListenSample
-    sample: Sample
+    sample: PartitionSample
 
 
 class ListenReader:
-    """Feeds a `ListenSample`; one that is made anew begins with the `NEWEST` listens."""
+    """Feeds a `ListenSample`, which begins with the `NEWEST` listens."""
 
     def __init__(self, settings: Settings, codec: Codec) -> None:
         self._codec = codec
         count = -(-settings.partitions // SHARE)
         self._tail = Tail(settings, Topics.of(settings).listens.name, NEWEST, range(count))
-        self._sampled = SampledListens(ListenSample(), Sample(count, settings.partitions))
+        self._sampled = SampledListens(ListenSample(), PartitionSample(count, settings.partitions))
 
     def read(self) -> SampledListens:
-        """Take in what has come and return the figures."""
+        """Add the listens that have arrived, and return the figures."""
         read = iter_valid(self._tail.take(MOST_AT_ONCE), Listen, self._codec)
         self._sampled.figures.update(listen for _, listen in read)
         return self._sampled
 
     def close(self) -> None:
-        """Stop following."""
+        """Close the consumer."""
         self._tail.close()
 
 
@@ -122,7 +122,7 @@ TIMEOUT_S = 3.0
 
 
 class ListenerReader:
-    """Reads listeners, one at a time however many ask: it costs as much as a second of the collector."""
+    """Reads listeners, one at a time: a reading costs as much as a second of the collector."""
 
     def __init__(self, settings: Settings, codec: Codec) -> None:
         self._settings = settings
@@ -131,7 +131,7 @@ class ListenerReader:
         self._one_at_a_time = threading.Lock()
 
     def read(self, user: int) -> ListenerReading:
-        """Return what is known; blocks. Raises what Kafka's and Redis's clients raise."""
+        """Return what is known about a listener; blocks, and raises what Kafka's and Redis's clients raise."""
         with self._one_at_a_time:
             check_kafka(self._settings)
             check_redis(self._settings)
@@ -147,7 +147,7 @@ class ListenerReader:
         try:
             own = [message for message in tail.take_all(TIMEOUT_S) if message.key() == key]
             for _, listen in iter_valid(own, Listen, self._codec):
-                listens.setdefault(listen.event_id, listen)  # of copies the first, as the worker has it
+                listens.setdefault(listen.event_id, listen)  # of copies the first, as in the worker
         finally:
             tail.close()
         return tuple(listens.values())

@@ -15,21 +15,21 @@ from services.dashboard.figures import (
     Letter,
     ListenerReading,
     Moment,
+    PartitionSample,
     RankedTrack,
     Rankings,
     RecommenderShare,
     Replay,
-    Sample,
     Snapshot,
     Traffic,
 )
-from services.dashboard.pages.live import PAGES
-from services.dashboard.views.chart import band_chart, interval, line_chart
-from services.dashboard.views.html import View, laid_out, with_problems
-from services.dashboard.views.listener import listener
-from services.dashboard.views.overview import overview
+from services.dashboard.pages import PAGES
+from services.dashboard.views import View, experiments, laid_out, listener, overview
 from streams.folds.users import UserState
 
+views = pytest.mark.parametrize(
+    "view", [pytest.param(page.view, id=page.path) for page in PAGES if page.view is not None]
+)
 EVIL = "<script>alert(1)</script>"
 VOID = {"img", "br", "hr", "input", "link", "meta"}
 
@@ -67,7 +67,7 @@ FULL = Snapshot(
     latency=Latency(3.0, 9.0),
     history=(Moment(math.nan, math.nan, math.nan, math.nan), Moment(10.0, 9.0, 3.0, 9.0)),
     recommenders=(RecommenderShare(EVIL, 1.0, 0.5),),
-    sample=Sample(2, 8),
+    sample=PartitionSample(2, 8),
     rankings=Rankings(*[(RankedTrack(7, EVIL, EVIL, 3.0),)] * 3, event_time_ms=1_700_000_000_000),
     experiments=(
         ExperimentReading(
@@ -88,22 +88,22 @@ FULL = Snapshot(
 )
 
 
-@pytest.mark.parametrize("view", [page.view for page in PAGES], ids=[page.path for page in PAGES])
+@views
 @pytest.mark.parametrize("snapshot", [Snapshot(), Snapshot(at_s=1.0), FULL], ids=["starting", "empty", "full"])
 def test_every_page_is_whole_whatever_there_is_to_show(view: View, snapshot: Snapshot) -> None:
-    fragments = with_problems(view)(snapshot)
+    fragments = view(snapshot)
     assert "script" not in tags(laid_out(fragments))
     assert len({fragment.name for fragment in fragments}) == len(fragments)
 
 
-@pytest.mark.parametrize("view", [page.view for page in PAGES], ids=[page.path for page in PAGES])
+@views
 def test_an_empty_page_says_what_would_fill_it(view: View) -> None:
     assert 'class="empty"' in laid_out(view(Snapshot(at_s=1.0)))
 
 
-@pytest.mark.parametrize("view", [page.view for page in PAGES], ids=[page.path for page in PAGES])
+@views
 def test_a_page_keeps_its_places(view: View) -> None:
-    """Or a page that was opened while it was empty would have nowhere to show what comes."""
+    """Otherwise a page that was opened while empty could not show what arrives later."""
     places = {(fragment.name, fragment.css) for fragment in view(Snapshot(at_s=1.0))}
     assert {(fragment.name, fragment.css) for fragment in view(FULL)} == places
 
@@ -130,16 +130,13 @@ def test_a_model_without_room_is_told_apart() -> None:
     assert laid_out(overview(FULL)).count("it forgets tracks") == 1
 
 
-def test_nobody_has_a_page_too() -> None:
+def test_a_listener_without_listens_has_a_page() -> None:
     assert "was never heard" in listener(ListenerReading(42, None, 3, ()), {})
 
 
-def test_charts_take_gaps_and_nothing() -> None:
-    gap = line_chart([("a", [1.0, math.nan, 2.0, 3.0])], "/s", 10)
-    tags(gap)
-    assert gap.count("<polyline") == 2, "a gap is not drawn over"
-    assert "nothing measured yet" in line_chart([("a", [math.nan])], "/s", 10)
-    assert "as it grows" in band_chart([(1.0, 0.0, 2.0)], 10)
-    assert "range" not in interval(1.0, math.nan, math.nan, 10.0)
-    assert "good" in interval(5.0, 1.0, 9.0, 10.0)
-    assert "bad" in interval(-5.0, -9.0, -1.0, 10.0)
+def test_every_chart_is_drawn() -> None:
+    page, of_experiments = laid_out(overview(FULL)), laid_out(experiments(FULL))
+    assert page.count("<polyline") == 4
+    assert page.count('class="bar"') == 4
+    assert of_experiments.count('class="interval good"') == 1, "an effect without an interval has none to draw"
+    assert of_experiments.count("<svg") == 1
