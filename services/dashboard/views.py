@@ -130,6 +130,7 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        auto_reload=False,
     )
     for each in (prose, number, signed, short, printable, cover_style, utc):
         templates.filters[each.__name__] = each
@@ -145,8 +146,13 @@ _TEMPLATES = _environment()
 
 def render(template: str, block: str, **values: object) -> Markup:
     """Return one block of a template."""
+    return _render_blocks(template, (block,), values)[0]
+
+
+def _render_blocks(template: str, blocks: Iterable[str], values: dict[str, Any]) -> list[Markup]:
     page = _TEMPLATES.get_template(f"{template}.html")
-    return Markup("".join(page.blocks[block](page.new_context(values))).strip())  # noqa: S704 - escaped by Jinja2
+    context = page.new_context(values)
+    return [Markup("".join(page.blocks[block](context)).strip()) for block in blocks]  # noqa: S704 - Jinja2 escapes
 
 
 class Fragment(NamedTuple):
@@ -188,11 +194,12 @@ class View:
     def __call__(self, snapshot: Snapshot) -> list[Fragment]:
         """Return the fragments; every snapshot gives the same names and widths."""
         values = {"snapshot": snapshot, "sampled": sampled(snapshot.sample), **self._prepare(snapshot)}
+        rendered = _render_blocks(self._template, self._places, values)
         return [
             Fragment("problems", render("page", "problems", snapshot=snapshot)),
             *(
-                Fragment(block.replace("_", "-"), render(self._template, block, **values), css)
-                for block, css in self._places.items()
+                Fragment(block.replace("_", "-"), html, css)
+                for (block, css), html in zip(self._places.items(), rendered, strict=True)
             ),
         ]
 
