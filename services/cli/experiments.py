@@ -1,4 +1,4 @@
-"""`botify experiment list` and `show`: what is declared, and how many listeners each treatment has had."""
+"""`botify experiment list` and `show`: the declared experiments, and the listeners of each treatment."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ def list_experiments() -> None:
         layer, traffic = _slice(experiment)
         table.add_row(experiment.name, layer, traffic, arms, experiment.salt)
     console.print(table)
-    console.print(f"{file}: listeners without a recommender of theirs get {experiments.default}", soft_wrap=True)
+    console.print(
+        f"{file}: listeners without a recommender from an experiment get {experiments.default}", soft_wrap=True
+    )
     for warning in experiments.warnings():
         console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
 
@@ -49,7 +51,7 @@ def show(name: Annotated[str, typer.Argument(help="Name of the experiment.")]) -
     found = [experiment for experiment in experiments.experiments if experiment.name == name]
     if not found:
         names = ", ".join(experiment.name for experiment in experiments.experiments) or "none"
-        raise ExperimentError(f"{file} declares no experiment {name!r}, but {names}")
+        raise ExperimentError(f"{file} does not declare experiment {name!r}; it declares {names}")
     require_kafka(settings)
     with console.status("Reading listens"):
         samples = _samples(settings, name)
@@ -90,7 +92,7 @@ def _arms(experiment: Experiment, samples: Samples) -> Table:
         table.add_column(heading, justify="right")
     total = sum(len(listeners) for listeners in samples.listeners.values())
     declared = {arm.name: (arm.recommender or "-", f"{share:.1%}") for arm, share in experiment.shares().items()}
-    # a treatment that is no longer declared is shown too: its listens are still on the topic
+    # treatments that are no longer declared are shown too: their listens are still on the topic
     for name in dict.fromkeys([*declared, *sorted(samples.listeners)]):
         recommender, share = declared.get(name, ("not declared", "-"))
         listeners = len(samples.listeners.get(name, ()))

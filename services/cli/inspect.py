@@ -1,27 +1,32 @@
-"""`botify inspect`: what Redis knows, in words."""
+"""`botify inspect` and `botify topics`: tables of the state in Redis and of the topics in Kafka."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 import typer
+from confluent_kafka.admin import AdminClient
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from core.kafka.config import partition_of
+from core.kafka.admin import end_offsets, partition_counts, start_offsets
+from core.kafka.config import common_config, partition_of
 from core.kafka.reachable import require_kafka
 from core.settings import Settings
 from schemas.catalogue import CatalogueReader
 from schemas.event_time import utc
 from schemas.events import Track
 from schemas.registry import codec_of
+from schemas.topics import Topics, create_topics
 from services.errors import StateError
 from streams.folds.popularity import HALF_LIVES_MS, popularity_at
 from streams.read import StateReader
 from streams.store.connect import connect, require_redis
 
 app = typer.Typer(help="Show the state that Redis holds.", no_args_is_help=True)
+topics = typer.Typer(help="Create and list the Kafka topics.", no_args_is_help=True)
 console = Console()
 
 
@@ -32,7 +37,7 @@ def user(user: Annotated[int, typer.Argument(min=0, help="Id of the listener.")]
     reader = StateReader(connect(settings), settings)
     (state,) = reader.users([user])
     if state is None:
-        raise StateError(f"listener {user} was never heard (namespace {reader.namespace})")
+        raise StateError(f"listener {user} has no listens in namespace {reader.namespace}")
     tracks = _catalogue(settings)
     console.print(
         f"listener [bold]{user}[/]: {state.listens:,} listens in {state.sessions:,} sessions; "
@@ -64,7 +69,7 @@ def popular(
     reader = StateReader(connect(settings), settings)
     ranked, scores = reader.top_tracks(half_life, count)
     if not len(ranked):
-        raise StateError(f"namespace {reader.namespace} has no listens yet; `botify sim run` makes some")
+        raise StateError(f"namespace {reader.namespace} has no listens yet; `botify sim run` simulates some")
     now_ms = reader.event_time_ms()
     tracks = _catalogue(settings)
     table = Table(title=f"most popular with a half-life of {half_life}, at {utc(now_ms)} UTC of event time")
@@ -77,6 +82,36 @@ def popular(
         table.add_row(str(rank), f"{value:,.2f}", str(track), *_names(tracks.get(track)))
     console.print(table)
     console.print("popularity: sum of the fractions heard, each halved with every half-life that has passed since")
+
+
+@topics.command("create")
+def create() -> None:
+    """Create missing topics; existing topics keep their partitions and data."""
+    made = create_topics(require_kafka(Settings.from_env()))
+    console.print(f"created {', '.join(made)}" if made else "all topics exist")
+
+
+@topics.command("list")
+def list_topics() -> None:
+    """List the topics with event type, key, partitions and number of records."""
+    settings = require_kafka(Settings.from_env())
+    counts = partition_counts(AdminClient(common_config(settings)))
+    table = Table(title=f"topics on {settings.kafka_bootstrap_servers}", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("topic", overflow="fold")
+    table.add_column("event", no_wrap=True)
+    table.add_column("key")
+    for heading in ("partitions", "records"):
+        table.add_column(heading, justify="right")
+    for topic in Topics.of(settings).all():
+        event = topic.event.__name__ if topic.event else "raw bytes"
+        row = [topic.name, event, topic.key]
+        if topic.name not in counts:
+            table.add_row(*row, "-", "not created")
+            continue
+        end, start = end_offsets(settings, topic.name), start_offsets(settings, topic.name)
+        records = sum(end[partition] - start[partition] for partition in end)
+        table.add_row(*row, str(counts[topic.name]), f"{records:,}")
+    console.print(table)
 
 
 def _catalogue(settings: Settings) -> dict[int, Track]:

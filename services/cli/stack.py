@@ -19,9 +19,8 @@ from core.settings import Settings
 from services.experiments import DEFAULT_FILE, load_experiments
 from services.gateway.options import GatewayOptions
 from services.stack.ports import check_free, choose
-from services.stack.readiness import wait_until_ready
 from services.stack.record import StackRecord
-from services.stack.run import running_stack, start_in_background, stop_stack
+from services.stack.run import running_stack, start_in_background, stop_stack, wait_for_gateway
 from services.stack.server import READY_S
 from services.stack.status import StackStatus, TopicStatus, read_status
 from services.stack.supervisor import ProcessStatus, programs
@@ -30,7 +29,7 @@ _STATE_STYLES = {"running": "green", "paused": "yellow", "ended": "bold red", "g
 
 
 def status_view(status: StackStatus) -> RenderableType:
-    """Return processes, topics, lag, addresses and problems, one below the other."""
+    """Return tables of processes, topics, lag and addresses, and the problems."""
     parts: list[RenderableType] = []
     if status.processes:
         parts.append(_processes(status.processes))
@@ -91,7 +90,7 @@ def _places(status: StackStatus) -> Table:
 
 
 def duration(seconds: float) -> str:
-    """Return a time span for people.
+    """Return a time span in its two largest units.
 
     Examples
     --------
@@ -138,7 +137,7 @@ def up(
     if detach:
         _up_in_background(settings, workers, recommenders, learners, kafka_port, redis_port, at)
         return
-    # SIGTERM (`botify down`) ends this as Ctrl-C does, with everything stopped on the way out
+    # SIGTERM (`botify down`) stops everything as Ctrl-C does
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with running_stack(
@@ -161,7 +160,7 @@ def down() -> None:
     settings = Settings.from_env()
     with console.status("stopping"):
         stopped = stop_stack(settings.home)
-    _say(f"stopped; the data is in {settings.home}" if stopped else f"nothing ran in {settings.home}")
+    _say(f"stopped; the data is in {settings.home}" if stopped else f"no stack ran in {settings.home}")
 
 
 def status(
@@ -182,7 +181,7 @@ def status(
 
 
 def _check_experiments(settings: Settings) -> None:
-    """Read the experiments file before anything is started that would end because of it."""
+    """Check the experiments file before starting programs that would end because of it."""
     from services.recommender.registry import RECOMMENDERS
 
     for warning in load_experiments(settings.experiments or DEFAULT_FILE, RECOMMENDERS).warnings():
@@ -204,10 +203,10 @@ def _up_in_background(
     for option, port in (("--kafka-port", kafka_port), ("--redis-port", redis_port), ("--gateway-port", gateway_port)):
         command += [] if port is None else [option, str(port)]
     problems: list[str] = []
-    with console.status("starting Kafka, Valkey and our processes (the first time, Kafka is downloaded)"):
+    with console.status("starting Kafka, Valkey and Botify's processes (the first start downloads Kafka)"):
         start_in_background(settings.home, command)
         if gateway_port is not None:
-            problems = wait_until_ready(
+            problems = wait_for_gateway(
                 gateway_port, READY_S, running=lambda: StackRecord.read(settings.home) is not None
             )
     _say_addresses(Settings.from_env(), gateway_port)
@@ -231,10 +230,12 @@ def _exit_by(reading: StackStatus) -> None:
 
 
 def _gateway_port(settings: Settings, wanted: int | None) -> int:
-    """Decide where the gateway is, before it is started: only it would know that its port is taken."""
+    """Choose the gateway's port, and check it before the stack starts: later, only the gateway's log has the error."""
     settings.home.mkdir(parents=True, exist_ok=True)
     port = choose(settings.home, {"gateway": wanted}, {"gateway": GatewayOptions().port})["gateway"]
-    if StackRecord.read(settings.home) is None:  # otherwise it is ours, and the stack says that it runs already
+    if (
+        StackRecord.read(settings.home) is None
+    ):  # a running stack has the port already, and starting it again fails with a better message
         check_free("the gateway", port)
     return port
 

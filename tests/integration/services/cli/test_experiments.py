@@ -77,4 +77,4 @@ def test_an_experiment_is_shown_with_the_listeners_it_had(declared: Settings) ->
 def test_an_experiment_that_is_not_declared_is_named(declared: Settings) -> None:
     shown = run(declared, "show", "NONE")
     assert isinstance(shown.exception, ExperimentError)
-    assert "declares no experiment 'NONE', but MIX, AA, ALL, NEVER" in str(shown.exception)
+    assert "does not declare experiment 'NONE'; it declares MIX, AA, ALL, NEVER" in str(shown.exception)

@@ -7,8 +7,8 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from core.kafka.config import common_config, consumer_config, producer_config
 from core.settings import STACK_FILE, Settings
+from services.errors import PortTakenError, StackError
 from services.stack.embedded import EmbeddedStack
-from services.stack.errors import PortTakenError, StackError
 from services.stack.status import read_status
 from tests.integration.services.stack.processes import wait_for
 

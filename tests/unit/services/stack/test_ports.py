@@ -3,7 +3,7 @@ import socket
 
 import pytest
 
-from services.stack.errors import PortTakenError, StackError
+from services.errors import PortTakenError, StackError
 from services.stack.ports import CANDIDATES, HOST, PORTS_FILE, check_free, choose, find_free, is_free
 
 

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from core.settings import STACK_FILE, Settings
-from services.stack.errors import StackError
+from services.errors import StackError
 from services.stack.record import Identity, StackRecord
 
 ME = Identity.of(os.getpid())

@@ -10,7 +10,7 @@ from confluent_kafka.admin import AdminClient
 from core.kafka.admin import partition_counts
 from core.kafka.config import common_config
 from core.settings import STACK_FILE
-from services.stack.errors import ChildDiedError
+from services.errors import ChildDiedError
 from services.stack.record import Identity, StackRecord
 from services.stack.run import running_stack, start_in_background, stop_stack
 from services.stack.server import ChildProcess, stop_all
