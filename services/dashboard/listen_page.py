@@ -105,7 +105,7 @@ class ListenPage:
         self._stage.clear()
         with self._stage:
             if not self._catalogue():
-                show_problem("the catalogue is empty: `botify sim run` publishes one, then reload this page")
+                show_problem("the catalogue is empty: `botify sim run` publishes one; then reload this page")
                 return
             with ui.element("section").classes("card choosing"):
                 ui.html("<h2>What do you like?</h2>", sanitize=False)

@@ -41,13 +41,13 @@ class Page(NamedTuple):
 
 
 PAGES = (
-    Page("/", "Overview", "insights", "How the loop is doing, second by second", views.overview),
-    Page("/popular", "Popular", "trending_up", "What all listeners together hear", views.popular),
-    Page("/experiments", "Experiments", "balance", "Which recommender keeps listeners longer", views.experiments),
+    Page("/", "Overview", "insights", "Throughput, latency and lag, updated every second", views.overview),
+    Page("/popular", "Popular", "trending_up", "The most popular and the fastest rising tracks", views.popular),
+    Page("/experiments", "Experiments", "balance", "Effects of treatments on the sessions of listeners", views.experiments),
     Page(LISTENER, "Listeners", "person_search", "State, sessions, and why each track was recommended"),
-    Page("/letters", "Dead letters", "mark_email_unread", "Messages that could not enter, and why", views.letters),
-    Page("/replays", "Replays", "replay", "State that is rebuilt from the topic", views.replays),
-    Page(LISTEN, "Be a listener", "headphones", "Your listens go over the same topics as everybody's"),
+    Page("/letters", "Dead letters", "mark_email_unread", "Messages that were refused, with the reason", views.letters),
+    Page("/replays", "Replays", "replay", "Progress of replays and snapshots", views.replays),
+    Page(LISTEN, "Be a listener", "headphones", "Your listens use the same topics as those of all other listeners"),
 )
 """In the order of the navigation."""
 
@@ -113,7 +113,7 @@ def add_listener_page(read: Callable[[int], ListenerReading], catalogue: Callabl
             if not user:
                 show_html("listener", "hint")
             elif not is_user(user):
-                show_problem(f"{user!r} is not a listener: a whole number from 0 to {MAX_USER:,} is")
+                show_problem(f"{user!r} is not a listener's id: enter a whole number from 0 to {MAX_USER:,}")
             else:
                 await _show(int(user), read, catalogue())
 
