@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from core.kafka.reachable import require_kafka
 from core.kafka.reader import TopicReader
@@ -27,9 +27,8 @@ console = Console()
 def list_experiments() -> None:
     """List the declared experiments in the order in which they are evaluated."""
     file, experiments = _declared(Settings.from_env())
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("experiment", "layer", "traffic", "treatments", "salt"):
-        table.add_column(heading, overflow="fold")
+    headings = ("experiment", "layer", "traffic", "treatments", "salt")
+    table = Table(*(Column(heading, overflow="fold") for heading in headings), box=box.SIMPLE_HEAD, pad_edge=False)
     for experiment in experiments.experiments:
         arms = ", ".join(
             f"{arm.name} {share:.0%} {arm.recommender or '-'}" for arm, share in experiment.shares().items()
@@ -85,11 +84,9 @@ def _samples(settings: Settings, name: str) -> Samples:
 def _arms(experiment: Experiment, samples: Samples) -> Table:
     layer, traffic = _slice(experiment)
     about = f"salt {experiment.salt!r}, {len(experiment.buckets)} buckets, layer {layer}, traffic {traffic}"
-    table = Table(title=f"{experiment.name}: {about}", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("treatment")
-    table.add_column("recommender")
-    for heading in ("share", "listeners", "their share", "listens"):
-        table.add_column(heading, justify="right")
+    figures = [Column(heading, justify="right") for heading in ("share", "listeners", "their share", "listens")]
+    title = f"{experiment.name}: {about}"
+    table = Table("treatment", "recommender", *figures, title=title, box=box.SIMPLE_HEAD, pad_edge=False)
     total = sum(len(listeners) for listeners in samples.listeners.values())
     declared = {arm.name: (arm.recommender or "-", f"{share:.1%}") for arm, share in experiment.shares().items()}
     # treatments that are no longer declared are shown too: their listens are still on the topic

@@ -9,7 +9,7 @@ from confluent_kafka.admin import AdminClient
 from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from core.kafka.admin import end_offsets, partition_counts, start_offsets
 from core.kafka.config import common_config, partition_of
@@ -45,12 +45,8 @@ def user(user: Annotated[int, typer.Argument(min=0, help="Id of the listener.")]
         f"the last {state.poor_streak} of them poor; "
         f"partition {partition_of(user, settings.partitions)} of namespace {reader.namespace}"
     )
-    table = Table(title="last listens, newest first")
-    table.add_column("time (UTC)")
-    table.add_column("heard", justify="right")
-    table.add_column("track", justify="right")
-    table.add_column("title")
-    table.add_column("artist")
+    figures = [Column(heading, justify="right") for heading in ("heard", "track")]
+    table = Table("time (UTC)", *figures, "title", "artist", title="last listens, newest first")
     for listen in state.last_listens()[::-1].tolist():
         _, timestamp_ms, fraction, track = listen
         table.add_row(utc(timestamp_ms), f"{fraction:.0%}", str(track), *_names(tracks.get(track)))
@@ -72,11 +68,9 @@ def popular(
         raise StateError(f"namespace {reader.namespace} has no listens yet; `botify sim run` simulates some")
     now_ms = reader.event_time_ms()
     tracks = _catalogue(settings)
-    table = Table(title=f"most popular with a half-life of {half_life}, at {utc(now_ms)} UTC of event time")
-    for heading in ("rank", "popularity", "track"):
-        table.add_column(heading, justify="right")
-    table.add_column("title")
-    table.add_column("artist")
+    figures = [Column(heading, justify="right") for heading in ("rank", "popularity", "track")]
+    title = f"most popular with a half-life of {half_life}, at {utc(now_ms)} UTC of event time"
+    table = Table(*figures, "title", "artist", title=title)
     values = popularity_at(scores, half_life, now_ms)
     for rank, (track, value) in enumerate(zip(ranked.tolist(), values.tolist(), strict=True), start=1):
         table.add_row(str(rank), f"{value:,.2f}", str(track), *_names(tracks.get(track)))
@@ -96,12 +90,15 @@ def list_topics() -> None:
     """List the topics with event type, key, partitions and number of records."""
     settings = require_kafka(Settings.from_env())
     counts = partition_counts(AdminClient(common_config(settings)))
-    table = Table(title=f"topics on {settings.kafka_bootstrap_servers}", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("topic", overflow="fold")
-    table.add_column("event", no_wrap=True)
-    table.add_column("key")
-    for heading in ("partitions", "records"):
-        table.add_column(heading, justify="right")
+    table = Table(
+        Column("topic", overflow="fold"),
+        Column("event", no_wrap=True),
+        "key",
+        *(Column(heading, justify="right") for heading in ("partitions", "records")),
+        title=f"topics on {settings.kafka_bootstrap_servers}",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
     for topic in Topics.of(settings).all():
         event = topic.event.__name__ if topic.event else "raw bytes"
         row = [topic.name, event, topic.key]

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from core.settings import Settings
@@ -43,11 +43,8 @@ def status_view(status: StackStatus) -> RenderableType:
 
 
 def _processes(processes: Sequence[ProcessStatus]) -> Table:
-    table = Table(title="Processes", title_justify="left")
-    table.add_column("name")
-    for name in ("pid", "uptime", "CPU %", "RSS MB"):
-        table.add_column(name, justify="right")
-    table.add_column("state")
+    figures = [Column(name, justify="right") for name in ("pid", "uptime", "CPU %", "RSS MB")]
+    table = Table("name", *figures, "state", title="Processes", title_justify="left")
     for process in processes:
         table.add_row(
             process.name,
@@ -61,21 +58,16 @@ def _processes(processes: Sequence[ProcessStatus]) -> Table:
 
 
 def _topics(topics: TopicStatus) -> Table:
-    table = Table(title="Topics", title_justify="left")
-    table.add_column("topic")
-    table.add_column("records", justify="right")
-    table.add_column("records/s", justify="right")
+    figures = [Column(name, justify="right") for name in ("records", "records/s")]
+    table = Table("topic", *figures, title="Topics", title_justify="left")
     for topic, records in topics.records.items():
         table.add_row(topic, f"{records:,}", f"{topics.records_per_s[topic]:,.0f}")
     return table
 
 
 def _lags(topics: TopicStatus) -> Table:
-    table = Table(title="Consumer lag", title_justify="left")
-    table.add_column("group")
-    table.add_column("topic")
-    table.add_column("lag", justify="right")
-    table.add_column("by partition")
+    lag_column = Column("lag", justify="right")
+    table = Table("group", "topic", lag_column, "by partition", title="Consumer lag", title_justify="left")
     for lag in topics.lags:
         table.add_row(lag.group, lag.topic, f"{sum(lag.lags):,}", " ".join(map(str, lag.lags)))
     return table
@@ -198,10 +190,16 @@ def _up_in_background(
     gateway_port: int | None,
 ) -> None:
     command = [sys.executable, "-c", "from services.cli.main import main; main()", "up", "--foreground"]
-    command += ["--workers", str(workers), "--recommenders", str(recommenders), "--learners", str(learners)]
+    options = {
+        "workers": workers,
+        "recommenders": recommenders,
+        "learners": learners,
+        "kafka-port": kafka_port,
+        "redis-port": redis_port,
+        "gateway-port": gateway_port,
+    }
+    command += [f"--{name}={value}" for name, value in options.items() if value is not None]
     command += [] if gateway_port else ["--no-gateway"]
-    for option, port in (("--kafka-port", kafka_port), ("--redis-port", redis_port), ("--gateway-port", gateway_port)):
-        command += [] if port is None else [option, str(port)]
     problems: list[str] = []
     with console.status("starting Kafka, Valkey and Botify's processes (the first start downloads Kafka)"):
         start_in_background(settings.home, command)

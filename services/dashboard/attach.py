@@ -15,7 +15,7 @@ from schemas.registry import codec_of
 from services.dashboard.broadcast import Broadcast
 from services.dashboard.collector import Collector
 from services.dashboard.listen_page import add_listen_page
-from services.dashboard.listening import GatewayPlayer
+from services.dashboard.listening import Player
 from services.dashboard.listens import ListenerReader
 from services.dashboard.pages import add_listener_page, add_live_pages
 from services.dashboard.views import MOUNT
@@ -36,15 +36,28 @@ def attach(app: FastAPI, settings: Settings) -> None:
     """
     collector = Collector(settings)
     broadcast = Broadcast(lambda: collector.snapshot)
-    player = GatewayPlayer(app, settings)
+    player = Player(app, settings)
     listeners = ListenerReader(settings, codec_of(settings))
     add_live_pages(broadcast, lambda: collector.snapshot)
     add_listener_page(listeners.read, lambda: collector.catalogue)
     add_listen_page(player, lambda: collector.catalogue, lambda: collector.snapshot.rankings)
     nicegui_app.add_static_files("/static", STATIC)
-    running = _Running(collector, broadcast, player)
-    nicegui_app.on_startup(running.start)
-    nicegui_app.on_shutdown(running.stop)
+    sending: list[asyncio.Task[None]] = []
+
+    def start() -> None:
+        collector.start()
+        sending.append(asyncio.create_task(broadcast.run()))
+
+    async def stop() -> None:
+        for task in sending:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        await player.close()
+        await asyncio.to_thread(collector.stop)
+
+    nicegui_app.on_startup(start)
+    nicegui_app.on_shutdown(stop)
     ui.run_with(
         app,
         mount_path=MOUNT,
@@ -55,25 +68,3 @@ def attach(app: FastAPI, settings: Settings) -> None:
         binding_refresh_interval=None,
         show_welcome_message=False,
     )
-
-
-class _Running:
-    """What starts and stops with the application."""
-
-    def __init__(self, collector: Collector, broadcast: Broadcast, player: GatewayPlayer) -> None:
-        self._collector = collector
-        self._broadcast = broadcast
-        self._player = player
-        self._sending: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        self._collector.start()
-        self._sending = asyncio.create_task(self._broadcast.run())
-
-    async def stop(self) -> None:
-        if self._sending is not None:
-            self._sending.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._sending
-        await self._player.close()
-        await asyncio.to_thread(self._collector.stop)

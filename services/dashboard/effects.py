@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -61,9 +62,7 @@ class ListenerTotals:
         self._most_users = most_users
         self._open: dict[int, _Open] = {}
         self._row_of: dict[int, int] = {}
-        self._sessions = np.zeros(1024, dtype=np.int64)
-        self._tracks = np.zeros(1024, dtype=np.int64)
-        self._time = np.zeros(1024)
+        self._sessions, self._tracks, self._time = array("q"), array("q"), array("d")
         self.treatments: dict[str, dict[int, str]] = {}
         self.left_out = 0
 
@@ -88,8 +87,8 @@ class ListenerTotals:
 
     def columns(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
         """Return sessions, tracks and time (sum of fractions), one row per listener."""
-        n = len(self._row_of)
-        return self._sessions[:n], self._tracks[:n], self._time[:n]
+        sessions, tracks = (np.array(column, dtype=np.int64) for column in (self._sessions, self._tracks))
+        return sessions, tracks, np.array(self._time)
 
     def _close(self, user: int, session: _Open) -> None:
         row = self._row_of.get(user)
@@ -100,7 +99,8 @@ class ListenerTotals:
                 self.left_out += 1
                 return
             row = self._row_of[user] = len(self._row_of)
-            self._make_room()
+            for column in (self._sessions, self._tracks, self._time):
+                column.append(0)
         self._sessions[row] += 1
         self._tracks[row] += session.tracks
         self._time[row] += session.time
@@ -108,12 +108,6 @@ class ListenerTotals:
             arms = self.treatments.setdefault(experiment, {})
             if arms.setdefault(row, treatment) != treatment:
                 arms[row] = MIXED
-
-    def _make_room(self) -> None:
-        if len(self._row_of) > len(self._time):
-            self._sessions = np.concatenate([self._sessions, np.zeros_like(self._sessions)])
-            self._tracks = np.concatenate([self._tracks, np.zeros_like(self._tracks)])
-            self._time = np.concatenate([self._time, np.zeros_like(self._time)])
 
 
 CONTROL = "C"

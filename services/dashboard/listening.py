@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import httpx
 from redis.exceptions import RedisError
@@ -41,16 +41,6 @@ class Recommended(NamedTuple):
     candidates: int | None = None
     treatments: Mapping[str, str] = {}
     latency_ms: float | None = None
-
-
-class Player(Protocol):
-    """Plays to one listener at a time. Both methods raise `PlayerError`."""
-
-    async def next(self, user: int, track: int, fraction: float) -> Recommended:
-        """Report what the listener heard, and return the next track."""
-
-    async def last(self, user: int, track: int, fraction: float) -> None:
-        """Report the last listen of the session."""
 
 
 SKIPPED = 0.05
@@ -133,7 +123,7 @@ class ListeningSession:
 TIMEOUT_S = 15.0
 
 
-class GatewayPlayer:
+class Player:
     """A client of the application in its own process, without a network.
 
     Botify's answer names the track only; why it was chosen is read from the listener's session in Redis, where the
@@ -158,7 +148,7 @@ class GatewayPlayer:
         self._codec = codec_of(settings)
 
     async def next(self, user: int, track: int, fraction: float) -> Recommended:
-        """See `Player.next`."""
+        """Report what the listener heard, and return the next track; raises `PlayerError`."""
         answer = await self._post(f"/next/{user}", track, fraction)
         following = int(answer["track"])
         attribution = await self._attribution(user)
@@ -176,7 +166,7 @@ class GatewayPlayer:
         )
 
     async def last(self, user: int, track: int, fraction: float) -> None:
-        """See `Player.last`."""
+        """Report the last listen of the session; raises `PlayerError`."""
         await self._post(f"/last/{user}", track, fraction)
 
     async def close(self) -> None:

@@ -25,7 +25,7 @@ from streams.store.connect import check_redis, connect
 MOST_AT_ONCE = 10_000
 
 
-class Tail:
+class Tail(AssignedConsumer):
     """Reads partitions from their newest records on, without a consumer group and without commits.
 
     Parameters
@@ -33,7 +33,7 @@ class Tail:
     settings : Settings
     topic : str
     newest : int
-        How many existing records of each partition are read.
+        Existing records of each partition that are read.
     partitions : collection of int, optional
         All of them by default.
 
@@ -46,11 +46,10 @@ class Tail:
     def __init__(self, settings: Settings, topic: str, newest: int, partitions: Collection[int] | None = None) -> None:
         starts, ends = start_offsets(settings, topic), end_offsets(settings, topic)
         self._ends = {partition: ends[partition] for partition in sorted(ends if partitions is None else partitions)}
-        begin = {partition: max(starts[partition], end - newest) for partition, end in self._ends.items()}
-        self._consumer = AssignedConsumer(
+        super().__init__(
             settings,
             topic,
-            begin,
+            {partition: max(starts[partition], end - newest) for partition, end in self._ends.items()},
             group="botify-dashboard",
             # few large fetches: the pages change once a second only
             fetch_min_bytes=1 << 20,
@@ -58,29 +57,15 @@ class Tail:
             queued_max_messages_kbytes=16_384,
         )
 
-    def take(self, most: int) -> list[Message]:
-        """Return the records that have arrived, at most so many.
-
-        Raises
-        ------
-        TopicError
-            The broker says that the topic cannot be read.
-        """
-        return self._consumer.poll(most, wait_s=0.0)
-
-    def take_all(self, timeout_s: float) -> list[Message]:
+    def poll_to_end(self, timeout_s: float) -> list[Message]:
         """Return the records up to the end at construction; fewer if the broker takes longer than the timeout."""
         give_up = time.monotonic() + timeout_s
-        taken = []
-        for records in self._consumer.poll_until(self._ends, MOST_AT_ONCE, wait_s=0.05):
-            taken += records
+        polled = []
+        for records in self.poll_until(self._ends, MOST_AT_ONCE, wait_s=0.05):
+            polled += records
             if time.monotonic() > give_up:
                 break
-        return taken
-
-    def close(self) -> None:
-        """Close the consumer."""
-        self._consumer.close()
+        return polled
 
 
 SHARE = 4
@@ -109,7 +94,7 @@ class ListenReader:
 
     def read(self) -> SampledListens:
         """Add the listens that have arrived, and return the figures."""
-        read = iter_valid(self._tail.take(MOST_AT_ONCE), Listen, self._codec)
+        read = iter_valid(self._tail.poll(MOST_AT_ONCE, wait_s=0.0), Listen, self._codec)
         self._sampled.figures.update(listen for _, listen in read)
         return self._sampled
 
@@ -145,7 +130,7 @@ class ListenerReader:
         tail = Tail(self._settings, Topics.of(self._settings).listens.name, SCANNED, [partition])
         key, listens = key_of(user), dict[str, Listen]()
         try:
-            own = [message for message in tail.take_all(TIMEOUT_S) if message.key() == key]
+            own = [message for message in tail.poll_to_end(TIMEOUT_S) if message.key() == key]
             for _, listen in iter_valid(own, Listen, self._codec):
                 listens.setdefault(listen.event_id, listen)  # of copies the first, as in the worker
         finally:

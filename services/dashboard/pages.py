@@ -43,7 +43,13 @@ class Page(NamedTuple):
 PAGES = (
     Page("/", "Overview", "insights", "Throughput, latency and lag, updated every second", views.overview),
     Page("/popular", "Popular", "trending_up", "The most popular and the fastest rising tracks", views.popular),
-    Page("/experiments", "Experiments", "balance", "Effects of treatments on the sessions of listeners", views.experiments),
+    Page(
+        "/experiments",
+        "Experiments",
+        "balance",
+        "Effects of treatments on the sessions of listeners",
+        views.experiments,
+    ),
     Page(LISTENER, "Listeners", "person_search", "State, sessions, and why each track was recommended"),
     Page("/letters", "Dead letters", "mark_email_unread", "Messages that were refused, with the reason", views.letters),
     Page("/replays", "Replays", "replay", "Progress of replays and snapshots", views.replays),

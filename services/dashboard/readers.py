@@ -103,7 +103,7 @@ class LettersReader(_RedisReader):
 
     def read(self) -> tuple[Letter, ...]:
         """Return the letters, the newest first."""
-        for message in self._tail.take(MOST_AT_ONCE):
+        for message in self._tail.poll(MOST_AT_ONCE, wait_s=0.0):
             letter = letter_of(message)
             if letter is not None:
                 self._letters.setdefault(letter.origin, letter)
