@@ -70,13 +70,7 @@ def show(changed: Mapping[str, str]) -> Message:
 
 
 class Broadcast:
-    """All pages.
-
-    Parameters
-    ----------
-    snapshot : callable
-        Returns the newest snapshot.
-    """
+    """The channels of all pages; `snapshot` returns the newest snapshot."""
 
     def __init__(self, snapshot: Callable[[], Snapshot]) -> None:
         self._snapshot = snapshot

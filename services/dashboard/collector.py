@@ -54,7 +54,6 @@ class Part(Generic[T]):
     Parameters
     ----------
     name : str
-        Name of the part in its problem.
     make : callable
         Connects. Called again after a failure, so that no broken connection is kept.
     every_s : float
@@ -62,8 +61,6 @@ class Part(Generic[T]):
 
     Attributes
     ----------
-    value : T | None
-        As last read.
     problem : str
         Why the last reading failed; empty if it did not.
 

@@ -37,15 +37,10 @@ class ListenerTotals:
     A listener's sessions count from the first one with a treatment. A listen that Kafka delivers twice counts twice:
     these figures are for observation, and `botify experiment results` drops copies.
 
-    Parameters
-    ----------
-    most_users : int
-        Bound of the memory.
-
     Attributes
     ----------
     left_out : int
-        Sessions of listeners beyond `most_users`.
+        Sessions of listeners beyond `most_users`, which bounds the memory.
 
     Examples
     --------
@@ -149,15 +144,7 @@ class Effect(NamedTuple):
 
 
 class ExperimentReading(NamedTuple):
-    """An experiment up to now.
-
-    Attributes
-    ----------
-    name, control : str
-    listeners : Mapping[str, int]
-        Sampled listeners with a finished session, by treatment.
-    effects : tuple of Effect
-    """
+    """An experiment up to now: listeners with a finished session by treatment, and effects."""
 
     name: str
     control: str

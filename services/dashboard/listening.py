@@ -24,15 +24,7 @@ class PlayerError(BotifyError):
 
 
 class Recommended(NamedTuple):
-    """A track, and why it was chosen.
-
-    Attributes
-    ----------
-    recommender : str | None
-        None where it is not known.
-    latency_ms : float | None
-        From the listener's request to the answer.
-    """
+    """A track, and why it was chosen, as far as it is known; the latency is that of the request."""
 
     track: int
     recommender: str | None = None
@@ -129,10 +121,6 @@ class Player:
     Botify's answer names the track only; why it was chosen is read from the listener's session in Redis, where the
     gateway keeps it for the next listen.
 
-    Parameters
-    ----------
-    app : ASGI application
-    settings : Settings
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:

@@ -22,16 +22,7 @@ LISTEN = "/listen"
 
 
 class Page(NamedTuple):
-    """A page.
-
-    Attributes
-    ----------
-    path, title, subtitle : str
-    icon : str
-        Material icon, whose font NiceGUI brings.
-    view : View | None
-        Of a page that is made of fragments alone.
-    """
+    """A page; `icon` is a Material icon, whose font NiceGUI brings, `view` is that of a page made of fragments."""
 
     path: str
     title: str
@@ -102,14 +93,7 @@ def _add_live_page(path: str, view: View, broadcast: Broadcast, snapshot: Callab
 
 
 def add_listener_page(read: Callable[[int], ListenerReading], catalogue: Callable[[], Catalogue]) -> None:
-    """Serve a listener's page.
-
-    Parameters
-    ----------
-    read : callable
-        Reads a listener; blocks, so it is called in a thread.
-    catalogue : callable
-    """
+    """Serve a listener's page; `read` reads a listener, and blocks, so it is called in a thread."""
 
     @ui.page(LISTENER)
     @ui.page(f"{LISTENER}/{{user}}")

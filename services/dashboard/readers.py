@@ -68,14 +68,7 @@ class Titles:
 
 
 class _RedisReader:
-    """A reader of Redis alone, whose client is closed with the process.
-
-    Parameters
-    ----------
-    settings : Settings
-    redis : redis.Redis or RedisCluster
-        Blocking, with raw replies.
-    """
+    """A reader of Redis alone; its blocking client, with raw replies, is closed with the process."""
 
     def __init__(self, settings: Settings, redis: Any) -> None:
         self._redis = redis
@@ -166,14 +159,7 @@ SHORT, LONG, LONGEST = "1h", "1d", "30d"
 
 
 class RankingsReader:
-    """Reads the most popular tracks from Redis.
-
-    Parameters
-    ----------
-    state : StateReader
-    catalogue : callable
-        Returns the newest catalogue.
-    """
+    """Reads the most popular tracks from Redis; `catalogue` returns the newest catalogue."""
 
     def __init__(self, state: StateReader, catalogue: Callable[[], Catalogue]) -> None:
         self._state = state

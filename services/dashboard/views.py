@@ -156,16 +156,7 @@ def _render_blocks(template: str, blocks: Iterable[str], values: dict[str, Any])
 
 
 class Fragment(NamedTuple):
-    """A named piece of HTML.
-
-    Attributes
-    ----------
-    name : str
-        Unique on its page.
-    html : Markup
-    css : str
-        Width of its place on the page: `wide`, `half` or `third`.
-    """
+    """A piece of HTML with a name that is unique on its page; `css` is its width: `wide`, `half` or `third`."""
 
     name: str
     html: Markup

@@ -16,14 +16,7 @@ LAYER_BUCKETS = 1_000
 
 
 class Treatment(NamedTuple):
-    """One arm of an experiment.
-
-    Attributes
-    ----------
-    name : str
-    recommender : str | None
-        None for a treatment that does not change the recommender.
-    """
+    """One arm of an experiment; without a recommender, it changes something else."""
 
     name: str
     recommender: str | None
@@ -85,8 +78,6 @@ class Experiment:
 
     Attributes
     ----------
-    name : str
-    salt : str
     buckets : tuple of Treatment
         The treatment of each bucket.
     slice : Slice | None

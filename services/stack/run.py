@@ -9,8 +9,8 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from core.kafka.reachable import CONNECT_TIMEOUT_S
 from core.settings import STACK_FILE, Settings
@@ -147,17 +147,8 @@ def stop_stack(home: Path) -> bool:
     return ran
 
 
-@dataclass(frozen=True, slots=True)
-class RunningStack:
-    """The stack inside the block of `running_stack`.
-
-    Attributes
-    ----------
-    settings : Settings
-        With the addresses of the servers.
-    supervisor : Supervisor
-        Its `watch` restarts processes that end.
-    """
+class RunningStack(NamedTuple):
+    """Settings with the addresses of a stack, and the supervisor, whose `watch` restarts processes that end."""
 
     settings: Settings
     supervisor: Supervisor

@@ -37,14 +37,7 @@ Offsets = Mapping[tuple[str, int], int]
 
 @dataclass(frozen=True, slots=True)
 class GroupLag:
-    """One consumer group on one topic.
-
-    Attributes
-    ----------
-    topic, group : str
-    lags : list of int
-        Records that are not committed yet, by partition.
-    """
+    """Records of a topic that a group has not committed yet, by partition."""
 
     topic: str
     group: str
@@ -52,13 +45,7 @@ class GroupLag:
 
 
 class OffsetReader:
-    """Reads end offsets and committed offsets of Botify's topics.
-
-    Raises
-    ------
-    NoBrokerError
-        No broker answers.
-    """
+    """Reads end offsets and committed offsets of Botify's topics; raises `NoBrokerError` without a broker."""
 
     def __init__(self, settings: Settings) -> None:
         require_kafka(settings)
@@ -148,20 +135,7 @@ class TopicStatus:
 
 @dataclass(frozen=True, slots=True)
 class StackStatus:
-    """A reading of the whole stack.
-
-    Attributes
-    ----------
-    home : Path
-        Directory of data and logs.
-    kafka_bootstrap_servers, redis_url : str
-        Addresses, without a password.
-    processes : list of ProcessStatus
-        In the order of starting.
-    topics : TopicStatus
-    problems : list of str
-        Empty if everything runs.
-    """
+    """A reading of the whole stack; addresses have no password, and `problems` is empty if everything runs."""
 
     home: Path
     kafka_bootstrap_servers: str

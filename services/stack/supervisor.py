@@ -83,25 +83,12 @@ def programs(workers: int, recommenders: int, learners: int = 0, gateways: int =
 
 
 State = Literal["running", "paused", "ended", "given up"]
+"""A signal pauses a process; one that is given up ended too often to be restarted."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessStatus:
-    """One process.
-
-    Attributes
-    ----------
-    name : str
-    pid : int
-    state : State
-        `paused` by a signal, `ended`, or `given up`: ended too often to be restarted.
-    uptime_s : float
-        Since its creation.
-    cpu_percent : float
-        Of one core, since the first reading.
-    rss_mb : float
-        Resident memory in megabytes.
-    """
+    """One process; CPU is in percent of one core since the first reading, memory is resident, in megabytes."""
 
     name: str
     pid: int

@@ -76,7 +76,7 @@ def test_a_listener_seen_in_two_treatments_is_left_out() -> None:
     assert reading.listeners == {"C": 1}
 
 
-def test_memory_is_bounded_and_who_is_left_out_is_counted() -> None:
+def test_memory_is_bounded_and_the_rest_is_counted() -> None:
     listens = [each for user in range(10) for each in session_of(user, f"s{user}", [0.5, 0.5], "C")]
     totals = totals_of(listens, most_users=4)
     assert len(totals.columns()[0]) == 4

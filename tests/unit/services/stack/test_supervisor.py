@@ -64,7 +64,7 @@ def test_a_running_child_is_left_alone(child, clock):
 
 
 def crash(supervisor, child, clock, times):
-    """Let it end so many times; after each it is planned, then started."""
+    """End the child so many times; after each, one check schedules the restart and one starts it."""
     for _ in range(times):
         child.running = False
         for _ in range(2):
@@ -72,7 +72,7 @@ def crash(supervisor, child, clock, times):
             supervisor.check()
 
 
-def test_a_server_that_crashes_again_and_again_ends_everything(child, clock):
+def test_a_server_that_crashes_too_often_ends_everything(child, clock):
     told = []
     supervisor = Supervisor([child], restart_limit=2, clock=clock, notify=told.append)
     supervisor.start()
@@ -82,7 +82,7 @@ def test_a_server_that_crashes_again_and_again_ends_everything(child, clock):
     assert len(told) == 2
 
 
-def test_a_program_that_crashes_again_and_again_stays_stopped_and_the_others_go_on(child, clock):
+def test_a_program_that_crashes_too_often_stays_stopped_and_the_others_run(child, clock):
     server, told, changes = FakeChild("kafka"), [], []
     supervisor = Supervisor(
         [server],
