@@ -120,7 +120,6 @@ class Player:
 
     Botify's answer names the track only; why it was chosen is read from the listener's session in Redis, where the
     gateway keeps it for the next listen.
-
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:

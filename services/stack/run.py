@@ -200,21 +200,12 @@ def running_stack(
     try:
         notify("creating the topics")
         create_topics(stack.settings)
-        ours = [
-            ChildProcess(
-                name,
-                argv,
-                log_path=stack.home / "logs" / f"{name}.log",
-                watchdog=stack.watchdog,
-                env={**own.to_env(), "PYTHONUNBUFFERED": "1", **(environ or {})},
-            )
-            for (name, argv), own in zip(programs, own_settings(stack.settings, len(programs)), strict=True)
-        ]
+        children = _children(stack, programs, environ or {})
         supervisor = Supervisor(
             stack.servers,
-            ours,
+            children,
             restart_limit=restart_limit,
-            changed=lambda: stack.record(ours, ready=True, given_up=supervisor.given_up),
+            changed=lambda: stack.record(children, ready=True, given_up=supervisor.given_up),
             notify=notify,
         )
         try:
@@ -222,12 +213,26 @@ def running_stack(
             yield RunningStack(stack.settings, supervisor)
         finally:
             # before the servers, because programs commit their offsets at the end
-            stop_all(ours)
+            stop_all(children)
     except Exception as error:
         StackEnd.of(error).write(stack.home)
         raise
     finally:
         stack.stop()
+
+
+def _children(stack: EmbeddedStack, programs: Sequence[Program], environ: Mapping[str, str]) -> list[ChildProcess]:
+    settings = own_settings(stack.settings, len(programs))
+    return [
+        ChildProcess(
+            name,
+            argv,
+            log_path=stack.home / "logs" / f"{name}.log",
+            watchdog=stack.watchdog,
+            env={**own.to_env(), "PYTHONUNBUFFERED": "1", **environ},
+        )
+        for (name, argv), own in zip(programs, settings, strict=True)
+    ]
 
 
 def own_settings(settings: Settings, count: int) -> list[Settings]:

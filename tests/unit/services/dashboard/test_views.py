@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from html.parser import HTMLParser
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -23,8 +24,18 @@ from services.dashboard.figures import (
     Snapshot,
     Traffic,
 )
+from services.dashboard.listening import HeardTrack, ListeningSession, Recommended
 from services.dashboard.pages import PAGES
-from services.dashboard.views import View, experiments, laid_out, listener, overview
+from services.dashboard.views import (
+    View,
+    experiments,
+    heard_so_far,
+    laid_out,
+    listener,
+    now_playing,
+    overview,
+    summary,
+)
 from streams.folds.users import UserState
 
 views = pytest.mark.parametrize(
@@ -140,3 +151,15 @@ def test_every_chart_is_drawn() -> None:
     assert page.count('class="bar"') == 4
     assert of_experiments.count('class="interval good"') == 1, "an effect without an interval has none to draw"
     assert of_experiments.count("<svg") == 1
+
+
+def test_a_persons_session_escapes_and_says_why_each_track_plays() -> None:
+    playing = Recommended(7, EVIL, "explore", 0.25, 40, {EVIL: "T1"}, 12.0)
+    session = ListeningSession(42, playing, MagicMock(), [HeardTrack(playing, 0.05), HeardTrack(Recommended(8), 1.0)])
+    page = now_playing(session, {7: Track(7, EVIL, None, EVIL, EVIL)})
+    assert "script" not in tags(page)
+    assert "answered in 12 ms" in page
+    rows = heard_so_far(session, {})
+    tags(rows)
+    assert [part in rows for part in ("track 8", "the listener chose it", "p = 0.25", "5%")] == [True] * 4
+    assert '<span class="value">1.05<' in summary(session)
