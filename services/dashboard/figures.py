@@ -54,8 +54,8 @@ def search(catalogue: Catalogue, words: str, most: int = 12) -> list[Track]:
     Examples
     --------
     >>> catalogue = {7: Track(7, "Kanye West", None, None, "Stronger")}
-    >>> search(catalogue, "kanye strong"), search(catalogue, "weaker")
-    ([Track(track=7, artist='Kanye West', album=None, genre=None, title='Stronger')], [])
+    >>> [track.title for track in search(catalogue, "kanye strong")], search(catalogue, "weaker")
+    (['Stronger'], [])
     """
     wanted = words.casefold().split()
     found: list[Track] = []
