@@ -17,7 +17,7 @@ EVERY_S = 1.0
 Message = str
 """JavaScript that replaces the changed fragments of a page."""
 
-View = Callable[[Snapshot], list[Fragment]]
+Renderer = Callable[[Snapshot], list[Fragment]]
 
 
 class Channel:
@@ -26,7 +26,7 @@ class Channel:
     A viewer gets the page as it was last sent, so the changes from then on keep it current.
     """
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: Renderer) -> None:
         self._view = view
         self._sent: dict[str, Markup] = {}
         self._viewers: dict[str, Client] = {}
@@ -76,7 +76,7 @@ class Broadcast:
         self._snapshot = snapshot
         self._channels: list[Channel] = []
 
-    def channel(self, view: View) -> Channel:
+    def channel(self, view: Renderer) -> Channel:
         """Add a page, and return its channel."""
         channel = Channel(view)
         self._channels.append(channel)
