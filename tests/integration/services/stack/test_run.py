@@ -1,4 +1,4 @@
-"""However the owner ends, nothing of it is left; and what it may not be told twice."""
+"""No process is left when the owner of a stack ends, for whatever reason."""
 
 import signal
 import subprocess
@@ -10,7 +10,7 @@ from confluent_kafka.admin import AdminClient
 from core.kafka.admin import partition_counts
 from core.kafka.config import common_config
 from core.settings import STACK_FILE
-from services.stack.errors import ChildDiedError
+from services.errors import ChildDiedError
 from services.stack.record import Identity, StackRecord
 from services.stack.run import running_stack, start_in_background, stop_stack
 from services.stack.server import ChildProcess, stop_all
@@ -50,7 +50,7 @@ def child(tmp_path, watchdog, code, name="child"):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_leaves_a_clean_machine_and_the_data(tmp_path, number):
+def test_a_signal_stops_everything_and_keeps_the_data(tmp_path, number):
     owner = python(tmp_path, FOREGROUND)
     record = ready_record(tmp_path, owner)
     owner.send_signal(number)
@@ -60,7 +60,7 @@ def test_ctrl_c_leaves_a_clean_machine_and_the_data(tmp_path, number):
     assert (tmp_path / "kafka" / "meta.properties").exists()
 
 
-def test_an_owner_killed_outright_leaves_no_children(tmp_path):
+def test_an_owner_killed_by_sigkill_leaves_no_children(tmp_path):
     owner = python(tmp_path, FOREGROUND)
     record = ready_record(tmp_path, owner)
     owner.kill()
@@ -68,7 +68,7 @@ def test_an_owner_killed_outright_leaves_no_children(tmp_path):
     wait_for(lambda: gone(record), "end of the orphans")
 
 
-def test_a_server_that_was_killed_is_started_again(tmp_path):
+def test_a_killed_server_is_restarted(tmp_path):
     owner = python(tmp_path, FOREGROUND)
     before = ready_record(tmp_path, owner)
     before.processes["valkey"].process().kill()
@@ -78,22 +78,22 @@ def test_a_server_that_was_killed_is_started_again(tmp_path):
     assert owner.wait(60) == 0
 
 
-def test_in_the_background_until_it_is_told_to_stop(tmp_path, monkeypatch, no_given_servers):
+def test_a_background_stack_runs_until_it_is_stopped(tmp_path, monkeypatch, no_given_servers):
     monkeypatch.setenv("BOTIFY_HOME", str(tmp_path))
     record = start_in_background(tmp_path, [sys.executable, "-c", FOREGROUND])
     running = record.survivors()
-    assert stop_stack(tmp_path)  # before anything is said of it, so that nothing is left running
+    assert stop_stack(tmp_path)  # before the assertions, so that no process is left if one fails
     assert len(running) == 2
     assert gone(record)
     assert not stop_stack(tmp_path)
 
 
-def test_a_command_that_fails_in_the_background_says_why(tmp_path):
+def test_a_background_command_that_fails_reports_its_output(tmp_path):
     with pytest.raises(ChildDiedError, match="no such luck"):
         start_in_background(tmp_path, [sys.executable, "-c", "import sys; sys.exit('no such luck')"])
 
 
-def test_programs_run_with_the_topics_made_and_end_with_the_block(tmp_path, monkeypatch, no_given_servers):
+def test_programs_start_after_the_topics_and_end_with_the_block(tmp_path, monkeypatch, no_given_servers):
     monkeypatch.setenv("BOTIFY_PARTITIONS", "2")
     show = "import os, time; print(os.environ['REDIS_URL'], flush=True); time.sleep(600)"
     with running_stack(tmp_path, [("worker-1", [sys.executable, "-c", show])], notify=print) as running:
@@ -115,7 +115,7 @@ def test_a_server_that_keeps_crashing_ends_everything_with_its_log(tmp_path, wat
         supervisor.watch()
 
 
-def test_a_program_that_keeps_crashing_stays_stopped_and_the_servers_go_on(tmp_path, no_given_servers):
+def test_a_program_that_keeps_crashing_stays_stopped_and_the_servers_run(tmp_path, no_given_servers):
     fails = ("learner-1", [sys.executable, "-c", "raise SystemExit('a model is too large')"])
     sleeps = ("gateway-1", [sys.executable, "-c", "import time; time.sleep(600)"])
     with running_stack(tmp_path, [fails, sleeps], restart_limit=1, notify=print) as running:
@@ -147,7 +147,7 @@ def test_a_crashed_child_gets_a_new_process(tmp_path, watchdog):
     sleeper.stop()
 
 
-def test_a_child_that_does_not_listen_is_killed(tmp_path, watchdog):
+def test_a_child_that_ignores_sigterm_is_killed(tmp_path, watchdog):
     stubborn = child(tmp_path, watchdog, STUBBORN)
     stubborn.spawn()
     wait_for(lambda: "ready" in stubborn.log_path.read_text(), "stubborn child")
@@ -155,12 +155,12 @@ def test_a_child_that_does_not_listen_is_killed(tmp_path, watchdog):
     assert stubborn.exit_status == -signal.SIGKILL
 
 
-def test_the_watchdog_stops_only_what_still_runs_and_is_the_same(tmp_path, watchdog):
+def test_the_watchdog_spares_a_process_with_a_reused_pid(tmp_path, watchdog):
     ours = child(tmp_path, watchdog, "import time; time.sleep(600)", "ours")
     ours.spawn()
     other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
     created_s = Identity.of(other.pid).created_s
-    watchdog.watch(Identity(other.pid, created_s - 3600))  # the pid of a child of ours that ended long ago
+    watchdog.watch(Identity(other.pid, created_s - 3600))  # the reused pid of a child that ended
     watchdog.close()
     wait_for(lambda: not ours.running, "end of our child")
     assert other.poll() is None

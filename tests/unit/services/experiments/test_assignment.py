@@ -1,23 +1,16 @@
-"""Invariant: a listener lands where Botify's own service puts them, and a wrong file says what is wrong with it."""
+"""A listener gets the bucket of Botify's own service, and layers divide listeners independently."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import mmh3
 import pytest
-import typer
 from scipy import stats
-from typer.testing import CliRunner
 
-from services.cli.experiments import list_experiments
-from services.cli.stack import up
-from services.errors import ExperimentError
-from services.experiments import DEFAULT_FILE, Experiment, Experiments, Treatment, load_experiments
-
-RECOMMENDERS = {"random": 1, "toppop": 2, "sticky_artist": 3}
+from services.experiments import Experiment, Treatment
+from tests.unit.services.experiments.loading import load
 
 BOTIFYS_OWN = {
     8222: "C",
@@ -36,12 +29,6 @@ BOTIFYS_OWN = {
     5306: "C",
 }
 """User to treatment of experiment SIMILAR_USERS, split in two, as a data log of Botify has them."""
-
-
-def load(tmp_path: Path, text: str) -> Experiments:
-    path = tmp_path / "experiments.toml"
-    path.write_text(text)
-    return load_experiments(path, RECOMMENDERS)
 
 
 def test_listeners_land_where_botify_put_them(tmp_path: Path) -> None:
@@ -167,7 +154,7 @@ def test_an_experiment_called_like_its_layer_splits_by_another_hash(tmp_path: Pa
     assert len(found - {None}) == 10  # by the same hash, five buckets of the layer would give five treatments
 
 
-def test_an_experiment_that_joins_a_layer_at_the_end_moves_nobody(tmp_path: Path) -> None:
+def test_an_experiment_that_joins_a_layer_at_the_end_moves_no_listener(tmp_path: Path) -> None:
     before = load(tmp_path, LAYERED)
     new = '[[experiment]]\nname = "NEW"\nlayer = "ranking"\ntraffic = 0.3\ntreatments = [{ name = "C" }]'
     after = load(tmp_path, LAYERED + new)
@@ -177,114 +164,13 @@ def test_an_experiment_that_joins_a_layer_at_the_end_moves_nobody(tmp_path: Path
         assert now == was
 
 
-def test_another_salt_shuffles_a_layer_anew(tmp_path: Path) -> None:
+def test_another_salt_shuffles_a_layer(tmp_path: Path) -> None:
     one, other = load(tmp_path, LAYERED), load(tmp_path, LAYERED + '[layer.ranking]\nsalt = "again"')
     in_both = sum("A" in one.assign(user).treatments and "A" in other.assign(user).treatments for user in range(20_000))
     assert abs(in_both / 20_000 - 0.2 * 0.2) < 0.01
     assert [one.assign(user).treatments["OTHER"] for user in range(99)] == [
         other.assign(user).treatments["OTHER"] for user in range(99)
     ]
-
-
-def test_an_aa_run_is_one_line(tmp_path: Path) -> None:
-    plain = load(tmp_path, 'default = "toppop"\n[[experiment]]\nname = "AA"\naa = true')
-    assert {plain.assign(user).recommender for user in range(50)} == {"toppop"}
-    assert {plain.assign(user).treatments["AA"] for user in range(50)} == {"C", "T1"}
-    named = load(tmp_path, '[[experiment]]\nname = "AA"\naa = true\nrecommender = "sticky_artist"')
-    assert {named.assign(user).recommender for user in range(50)} == {"sticky_artist"}
-
-
-def test_without_experiments_all_get_the_default(tmp_path: Path) -> None:
-    assert load(tmp_path, 'default = "toppop"').assign(7) == ({}, "toppop")
-    assert load(tmp_path, "").assign(7) == ({}, "random")
-
-
-def test_the_file_that_comes_with_it_can_be_read() -> None:
-    assert load_experiments(DEFAULT_FILE, RECOMMENDERS).experiments
-
-
-ARM = '{ name = "C", recommender = "random" }'
-
-
-@pytest.mark.parametrize(
-    ("text", "why"),
-    [
-        ("x =", "is not TOML"),
-        ('default = "best"', "default: recommender 'best' is not one of random, sticky_artist, toppop"),
-        ("default = 3", "recommender 3 is not one of"),
-        (f"[[experiment]]\ntreatments = [{ARM}]", "name None is not a text"),
-        (f'[experiment]\nname = "A"\ntreatments = [{ARM}]', r"write each experiment under \[\[experiment\]\]"),
-        ('[[experiment]]\nname = "A"', "A has no treatments"),
-        ('[[experiment]]\nname = "A"\ntreatments = ["C"]', "A: treatments must be a list of { name, recommender }"),
-        ('[[experiment]]\nname = "A"\ntreatments = [{ recommender = "random" }]', "needs a name of its own"),
-        (f'[[experiment]]\nname = "A"\ntreatments = [{ARM}, {ARM}]', "needs a name of its own"),
-        (
-            '[[experiment]]\nname = "A"\ntreatments = [{ name = "C", recommender = "best" }]',
-            "A, treatment C: recommender 'best' is not one of",
-        ),
-        (
-            '[[experiment]]\nname = "A"\ntreatments = [{ name = "C", recomender = "random" }]',
-            "A, treatment C: 'recomender' is not one of name, recommender, share",
-        ),
-        (f'[[experiment]]\nname = "A"\nslat = "x"\ntreatments = [{ARM}]', "A: 'slat' is not one of name, salt"),
-        (
-            f'[[experiment]]\nname = "A"\nrecommender = "random"\ntreatments = [{ARM}]',
-            "A: each treatment names its own recommender",
-        ),
-        (
-            f'[[experiment]]\nname = "A"\naa = true\ntreatments = [{ARM}]',
-            "A: an A/A run has no treatments of its own",
-        ),
-        (f'[[experiment]]\nname = "A"\ntraffic = 0.5\ntreatments = [{ARM}]', "A: traffic .* name the layer"),
-        (
-            f'[[experiment]]\nname = "A"\nlayer = "l"\ntraffic = 1.5\ntreatments = [{ARM}]',
-            "A: traffic 1.5 is no share of its layer in thousandths",
-        ),
-        (
-            f'[[experiment]]\nname = "A"\nlayer = "l"\ntraffic = 0.6\ntreatments = [{ARM}]\n'
-            f'[[experiment]]\nname = "B"\nlayer = "l"\ntreatments = [{ARM}]',
-            "B: traffic None is no share",
-        ),
-        (
-            f'[[experiment]]\nname = "A"\nlayer = "l"\ntraffic = 0.6\ntreatments = [{ARM}]\n'
-            f'[[experiment]]\nname = "B"\nlayer = "l"\ntraffic = 0.401\ntreatments = [{ARM}]',
-            "layer l: the traffic of A, B adds up to 1.001, more than 1",
-        ),
-        (f'[[experiment]]\nname = "A"\ntreatments = [{ARM}]\n[layer.l]', "layer 'l' has no experiments"),
-        (
-            '[[experiment]]\nname = "A"\ntreatments = [{ name = "C", recommender = "random", share = 0 }]',
-            "A, treatment C: share 0 is not a whole number",
-        ),
-        (f'[[experiment]]\nname = "A"\nsplit = 2\ntreatments = [{ARM}]', "split is 2, but the shares .* add up to 1"),
-        (f'[[experiment]]\nname = "A"\nsalt = 3\ntreatments = [{ARM}]', "A: salt 3 is not a text"),
-        (
-            f'[[experiment]]\nname = "A"\ntreatments = [{ARM}]\n[[experiment]]\nname = "A"\ntreatments = [{ARM}]',
-            "experiment 'A' is declared twice",
-        ),
-    ],
-)
-def test_a_wrong_file_is_refused_with_its_name_and_what_is_wrong(tmp_path: Path, text: str, why: str) -> None:
-    with pytest.raises(ExperimentError, match=why) as caught:
-        load(tmp_path, text)
-    assert "experiments.toml" in str(caught.value)
-
-
-@pytest.mark.parametrize("command", [list_experiments, up])
-def test_a_misspelt_recommender_is_refused_by_what_reads_the_file(
-    command: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "mine.toml"
-    path.write_text('[[experiment]]\nname = "A"\ntreatments = [{ name = "C", recommender = "stiky_artist" }]')
-    monkeypatch.setenv("BOTIFY_EXPERIMENTS", str(path))
-    monkeypatch.setenv("BOTIFY_HOME", str(tmp_path / "home"))
-    app = typer.Typer()
-    app.command()(command)
-    refused = CliRunner().invoke(app)
-    assert isinstance(refused.exception, ExperimentError)
-    assert f"{path}: A, treatment C: recommender 'stiky_artist' is not one of contextual, fism" in str(
-        refused.exception
-    )
-    assert not (tmp_path / "home").exists()
 
 
 ALL_OF_A = '[[experiment]]\nname = "A"\ntreatments = [{ name = "C", recommender = "random" }]\n'
@@ -308,9 +194,7 @@ HALF = (
         (ALL_OF_A + '[[experiment]]\nname = "B"\naa = true', {}),
     ],
 )
-def test_an_experiment_that_is_masked_by_earlier_ones_is_warned_of(
-    tmp_path: Path, text: str, masked: dict[str, str]
-) -> None:
+def test_a_warning_names_experiments_that_earlier_ones_mask(tmp_path: Path, text: str, masked: dict[str, str]) -> None:
     experiments = load(tmp_path, text)
     assert experiments.warnings() == [
         f"{name}: its recommenders never serve, because an earlier experiment gives one to every listener: {by}"
@@ -318,8 +202,3 @@ def test_an_experiment_that_is_masked_by_earlier_ones_is_warned_of(
     ]
     if masked == {"B": "A"}:
         assert {experiments.assign(user).recommender for user in range(1_000)} == {"random"}
-
-
-def test_a_missing_file_says_how_it_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ExperimentError, match="does not exist; BOTIFY_EXPERIMENTS names"):
-        load_experiments(tmp_path / "none.toml", RECOMMENDERS)

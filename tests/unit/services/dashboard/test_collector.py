@@ -1,15 +1,15 @@
-"""A part of the snapshot survives its server."""
+"""A part of the snapshot keeps its value while its server is unavailable."""
 
 from __future__ import annotations
 
 import pytest
 
 from core.errors import TopicError
-from services.dashboard.part import Part
+from services.dashboard.collector import Part
 
 
 class Server:
-    """A reader's server, up or down, and how often it was connected to and let go of."""
+    """A reader's server, up or down; it counts connections, readings and disconnections."""
 
     def __init__(self) -> None:
         self.up = True
@@ -31,7 +31,7 @@ class Server:
         self.closed += 1
 
 
-def test_the_last_value_stays_while_the_server_is_away() -> None:
+def test_the_last_value_stays_while_the_server_is_unavailable() -> None:
     server = Server()
     part = Part("traffic", server.connect)
     assert part.refresh(0.0) == 1
@@ -45,7 +45,7 @@ def test_the_last_value_stays_while_the_server_is_away() -> None:
     assert (part.problem, server.made, server.closed) == ("", 2, 1)
 
 
-def test_it_is_read_when_it_is_due() -> None:
+def test_a_part_is_read_when_it_is_due() -> None:
     server = Server()
     part = Part("popularity", server.connect, every_s=3.0)
     for now_s in (0.0, 1.0, 2.9, 3.0):
@@ -53,7 +53,7 @@ def test_it_is_read_when_it_is_due() -> None:
     assert server.readings == 2
 
 
-def test_a_mistake_of_ours_is_not_taken_for_a_server_that_is_away() -> None:
+def test_a_programming_error_is_not_taken_for_an_unavailable_server() -> None:
     def broken() -> Server:
         raise KeyError("ours")
 
