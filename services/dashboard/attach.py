@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 from pathlib import Path
 
-from fastapi import FastAPI
 from nicegui import app as nicegui_app
 from nicegui import ui
+from starlette.applications import Starlette
 
 from core.settings import Settings
 from schemas.registry import codec_of
@@ -23,14 +23,14 @@ from services.dashboard.pages.live import MOUNT, add_live_pages
 STATIC = Path(__file__).parent / "static"
 
 
-def attach(app: FastAPI, settings: Settings) -> None:
+def attach(app: Starlette, settings: Settings) -> None:
     """Serve the dashboard at `/ui` of an application; once a process, because NiceGUI has one for all.
 
     It starts and stops with the application. While Kafka or Redis is away, the pages say so.
 
     Parameters
     ----------
-    app : FastAPI
+    app : Starlette
         With Botify's `/next/<user>` and `/last/<user>`, which serve whoever is a listener on the dashboard.
     settings : Settings
     """
@@ -46,7 +46,7 @@ def attach(app: FastAPI, settings: Settings) -> None:
     nicegui_app.on_startup(running.start)
     nicegui_app.on_shutdown(running.stop)
     ui.run_with(
-        app,
+        app,  # type: ignore[arg-type] # of FastAPI it uses only what Starlette has
         mount_path=MOUNT,
         title="Botify",
         favicon=STATIC / "favicon.svg",

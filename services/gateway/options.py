@@ -1,4 +1,4 @@
-"""The gateway's options: read once from the environment, like `core.settings`."""
+"""The gateway's options, read once from the environment, like `core.settings`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BeforeValidator
 
 from core.environment import read_environment, whole
+
+RETRY_AFTER_S = 1
+"""What `Retry-After` says where the wait is unknown."""
 
 
 def _check_token(token: str) -> str:
@@ -26,43 +29,41 @@ def _is_on(raw: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class GatewayOptions:
-    """Where a gateway listens, and what it bounds.
+    """Where a gateway listens, and its bounds. The variable of a field is `BOTIFY_GATEWAY_` and its name in capitals.
 
     Attributes
     ----------
     host : str
-        Address to bind; other machines are served only where this says so (`BOTIFY_GATEWAY_HOST`).
+        Address to bind; the default serves this machine only.
     port : int
-        0 takes any free one (`BOTIFY_GATEWAY_PORT`).
+        0 takes any free one.
     deadline_ms : int
-        How long a listener waits for the recommender; then a popular track serves (`BOTIFY_GATEWAY_DEADLINE_MS`).
+        How long a listener waits for the recommender; then a popular track is served.
     in_flight : int
-        Requests that are worked on at the same time; more are sent away with 503 (`BOTIFY_GATEWAY_IN_FLIGHT`).
+        Requests in progress at the same time; more get 503.
     body_bytes : int
-        Longest body; a longer one is refused with 413 (`BOTIFY_GATEWAY_BODY_BYTES`).
+        Size of a body; a larger one gets 413.
     rate_per_s : int | None
-        Requests a second of one client address; more are sent away with 429 (`BOTIFY_GATEWAY_RATE_PER_S`).
+        Requests per second from one client address; more get 429.
     body_s : int
-        How long a body may take to arrive, in seconds; then it is refused with 408 (`BOTIFY_GATEWAY_BODY_S`).
+        Seconds that a body may take to arrive; then 408.
     bodies, bodies_per_client : int
-        Bodies of all clients, and of one address, that may be arriving at the same time; one more costs the oldest its
-        place, with 503 (`BOTIFY_GATEWAY_BODIES`, `BOTIFY_GATEWAY_BODIES_PER_CLIENT`).
+        Bodies that are arriving at the same time, of all clients and of one address; with one more, the oldest gets
+        503.
     header_bytes : int
-        All that a request may have besides its body; more is refused with 431 (`BOTIFY_GATEWAY_HEADER_BYTES`).
+        Size of a request without its body; a larger one gets 431.
     header_s : int
-        How long headers may take to arrive, or a new connection may be silent, in seconds; then it is closed with 408
-        (`BOTIFY_GATEWAY_HEADER_S`).
+        Seconds that headers may take to arrive, or a new connection may be silent; then 408.
     keep_alive_s : int
-        How long a connection is kept open for a next request, in seconds (`BOTIFY_GATEWAY_KEEP_ALIVE_S`).
+        Seconds that a connection is kept open for the next request.
     connections : int
-        The most there may be; one more costs the idlest its place (`BOTIFY_GATEWAY_CONNECTIONS`).
+        Open connections; for one more, the idlest is closed.
     connections_per_client : int | None
-        Of one address; half of all where it is None (`BOTIFY_GATEWAY_CONNECTIONS_PER_CLIENT`).
+        Of one address; None is half of all.
     token : str | None
-        What a client must bring as a bearer token; nobody needs one where it is None (`BOTIFY_GATEWAY_TOKEN`).
+        Bearer token that clients must send; None demands none.
     dashboard : bool
-        Whether the dashboard is served at `/ui`; one gateway of several is enough (`BOTIFY_GATEWAY_DASHBOARD`, `on` or
-        `off`).
+        Whether the dashboard is served at `/ui` (`on` or `off`); one gateway of several is enough.
 
     Examples
     --------

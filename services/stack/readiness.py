@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from core.kafka.reachable import CONNECT_TIMEOUT_S
-from services.gateway.errors import NO_CATALOGUE
+from services.gateway.messages import NO_CATALOGUE
 from services.stack.errors import StackError
 from services.stack.ports import HOST
 

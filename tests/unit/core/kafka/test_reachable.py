@@ -12,7 +12,7 @@ from core.kafka import admin as kafka_admin
 from core.kafka import reachable
 from core.kafka.reachable import check_kafka, require_kafka
 from core.settings import Settings
-from services.gateway.errors import NO_CATALOGUE
+from services.gateway.messages import NO_CATALOGUE
 from services.stack.errors import StackError
 from services.stack.ports import HOST, find_free
 from services.stack.readiness import wait_until_ready

@@ -148,4 +148,4 @@ def test_what_is_closed_leaves_nothing_behind() -> None:
     assert len(connections) == 1
     connections.close(open_)
     assert len(connections) == 0
-    assert connections._clients == {}
+    assert connections.clients == 0

@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.types import Message, Receive, Scope, Send
 
-from services.gateway.middleware import Limits, RateLimit, TokenRequired
+from services.gateway.middleware import BODY, Limits, RateLimit, TokenRequired
 from services.gateway.options import GatewayOptions
 
 
@@ -19,7 +19,7 @@ class SlowApp:
         self.bodies: list[bytes] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.bodies.append((await receive())["body"])
+        self.bodies.append(scope[BODY])
         await self.go_on.wait()
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b""})

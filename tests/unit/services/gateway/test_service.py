@@ -8,8 +8,7 @@ import time
 import pytest
 
 from schemas.events import Listen
-from services.gateway.errors import UnavailableError, UnknownTrackError
-from services.gateway.messages import Heard, RequestId
+from services.gateway.messages import ListenReport, RequestId, UnavailableError, UnknownTrackError
 from services.gateway.service import Answer
 from tests.support import make_tracks
 from tests.unit.services.gateway.fakes import NOW_MS, POPULAR, TRACKS, FakeGateway
@@ -25,7 +24,7 @@ def tell(gateway: FakeGateway, *calls: tuple[str, int, int]) -> list[Answer | No
 
     async def one_after_the_other() -> list[Answer | None]:
         return [
-            await getattr(gateway.service, name)(Heard(user, track, 0.5), RequestId(f"g-{number}"))
+            await getattr(gateway.service, name)(ListenReport(user, track, 0.5), RequestId(f"g-{number}"))
             for number, (name, user, track) in enumerate(calls)
         ]
 
@@ -34,7 +33,8 @@ def tell(gateway: FakeGateway, *calls: tuple[str, int, int]) -> list[Answer | No
 
 def call(gateway: FakeGateway, name: str, id_: str, track: int, key: str | None = None) -> Answer | str:
     """Make one call of listener 1."""
-    answer: Answer | str = asyncio.run(getattr(gateway.service, name)(Heard(1, track, 0.5), RequestId(id_, None, key)))
+    told = ListenReport(1, track, 0.5), RequestId(id_, None, key)
+    answer: Answer | str = asyncio.run(getattr(gateway.service, name)(*told))
     return answer
 
 
@@ -145,7 +145,7 @@ def test_a_recommendation_that_cannot_be_kept_is_given_all_the_same(gateway: Fak
     async def fail(*_: object) -> None:
         raise UnavailableError("Redis does not answer")
 
-    gateway.sessions.remember = fail  # type: ignore[method-assign]
+    gateway.sessions.store_answer = fail  # type: ignore[method-assign]
     assert tell(gateway, ("next", 42, 7)) == [Answer(8, fallback=False, event_id="g-0")]
 
 

@@ -11,8 +11,7 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from services.gateway.connections import Connections, Stage
-from services.gateway.http_protocol import HEADERS, PIPELINED, BoundedHttp
+from services.gateway.connections import HEADERS, PIPELINED, BoundedHttp, Connections, Stage
 from services.gateway.options import GatewayOptions
 
 HEAD = b"POST /next/1 HTTP/1.1\r\nHost: gateway\r\n"
