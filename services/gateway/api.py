@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -29,14 +29,8 @@ EVENT_HEADER = "X-Event-ID"
 """Id of the listen; a retry's is that of the first try."""
 
 
-def whole(value: Any) -> Any:
-    """Return 7 for 7.0: JSON has one kind of number.
-
-    Examples
-    --------
-    >>> whole(7.0), whole(7.5), whole("7")
-    (7, 7.5, '7')
-    """
+def _integral(value: Any) -> Any:
+    """Return 7 for 7.0: JSON has one kind of number."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -57,7 +51,7 @@ class HeardBody(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True)
 
-    track: Annotated[int, BeforeValidator(whole)] = Field(
+    track: Annotated[int, BeforeValidator(_integral)] = Field(
         ge=0, le=MAX_TRACK, description="A track of the catalogue.", examples=[7]
     )
     time: float = Field(ge=0, le=1, allow_inf_nan=False, description="Share of it that was heard.", examples=[0.8])
@@ -128,17 +122,7 @@ class FieldErrorsBody(BaseModel):
 
 
 class InvalidRequestError(BotifyError):
-    """The request does not have the form that its route demands (422).
-
-    Parameters
-    ----------
-    errors : sequence of mapping
-        The fields of `FieldError`.
-    """
-
-    def __init__(self, errors: Sequence[Mapping[str, Any]]) -> None:
-        super().__init__(str(errors))
-        self.errors = errors
+    """The request does not have the form that its route demands (422); the argument is a list of `FieldError`."""
 
 
 Call = TypeVar("Call", TrackCall, ListenCall)
@@ -171,28 +155,18 @@ def _parse_json(body: bytes) -> Any:
         raise HTTPException(400, "There was an error parsing the body") from error
 
 
-async def _invalid(_: Request, error: Exception) -> Response:
+HANDLED_ERRORS = (HTTPException, UnavailableError, UnknownTrackError, InvalidRequestError)
+
+
+async def error_response(_: Request, error: Exception) -> Response:
+    """Return the answer to one of the `HANDLED_ERRORS`."""
+    if isinstance(error, HTTPException):
+        return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
+    if isinstance(error, UnavailableError):
+        return JSONResponse({"detail": str(error)}, 503, {"Retry-After": str(RETRY_AFTER_S)})
     if isinstance(error, UnknownTrackError):
         return JSONResponse({"detail": [{"type": "unknown_track", "loc": ("body", "track"), "msg": str(error)}]}, 422)
-    assert isinstance(error, InvalidRequestError)  # noqa: S101 - registered for these only
-    return JSONResponse({"detail": error.errors}, 422)
-
-
-async def _unavailable(_: Request, error: Exception) -> Response:
-    return JSONResponse({"detail": str(error)}, 503, {"Retry-After": str(RETRY_AFTER_S)})
-
-
-async def _http_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101 - registered for these only
-    return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
-
-
-EXCEPTION_HANDLERS: Mapping[Any, Callable[[Request, Exception], Awaitable[Response]]] = {
-    InvalidRequestError: _invalid,
-    UnknownTrackError: _invalid,
-    UnavailableError: _unavailable,
-    HTTPException: _http_error,
-}
+    return JSONResponse({"detail": error.args[0]}, 422)
 
 
 _TOKEN = {401: Reply("A token is wanted.")}
@@ -219,17 +193,7 @@ _OK = "Successful Response"
 
 
 class BotifyApi:
-    """Handlers of all routes.
-
-    Parameters
-    ----------
-    backend : Backend
-    metrics : GatewayMetrics
-    registry : CollectorRegistry
-        What `/metrics` shows.
-    home : str
-        Where a browser is sent that asks for `/`.
-    """
+    """Handlers of all routes; a browser that asks for `/` is sent to `home`."""
 
     def __init__(self, backend: Backend, metrics: GatewayMetrics, registry: CollectorRegistry, home: str) -> None:
         self._backend = backend
@@ -257,16 +221,10 @@ class BotifyApi:
         document = openapi_document(self.operations, secured=secured)
         page = Path(__file__).with_name("docs.html").read_text(encoding="utf-8")
 
-        async def openapi(_: Request) -> Response:
-            return JSONResponse(document)
-
-        async def docs(_: Request) -> Response:
-            return HTMLResponse(page)
-
         return [
             *(operation.route() for operation in self.operations),
-            Route("/openapi.json", openapi),
-            Route(DOCS, docs),
+            Route("/openapi.json", JSONResponse(document), methods=["GET"]),
+            Route(DOCS, HTMLResponse(page), methods=["GET"]),
             # Swagger UI from a package, which is not imported: a page that asks a CDN does not work offline
             Mount("/static-offline-docs", StaticFiles(packages=[("fastapi_offline", "static")])),
         ]

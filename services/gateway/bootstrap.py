@@ -18,7 +18,7 @@ from core.telemetry import new_registry
 from schemas.catalogue import CatalogueReader
 from schemas.registry import codec_of
 from services.experiments import DEFAULT_FILE, load_experiments
-from services.gateway.api import DOCS, EXCEPTION_HANDLERS, BotifyApi
+from services.gateway.api import DOCS, HANDLED_ERRORS, BotifyApi, error_response
 from services.gateway.connections import Connections
 from services.gateway.messages import NO_CATALOGUE, UnavailableError
 from services.gateway.middleware import GatewayMetrics, Limits, RequestTelemetry, TokenRequired
@@ -50,9 +50,6 @@ def build_app(
 
     Parameters
     ----------
-    settings : Settings
-    options : GatewayOptions, optional
-        The defaults if not given.
     connect : Connect, optional
         Starts the service; over Kafka and Redis if not given.
     connections : Connections, optional
@@ -83,7 +80,7 @@ def build_app(
             *token,
             Middleware(Limits, options=options),
         ],
-        exception_handlers=EXCEPTION_HANDLERS,
+        exception_handlers=dict.fromkeys(HANDLED_ERRORS, error_response),
         lifespan=lifespan,
     )
 
@@ -91,16 +88,7 @@ def build_app(
 async def connect_gateway(
     settings: Settings, options: GatewayOptions, id_prefix: str, stack: AsyncExitStack
 ) -> Connected:
-    """Read the catalogue, connect, and keep what changes up to date.
-
-    Parameters
-    ----------
-    settings : Settings
-    options : GatewayOptions
-    id_prefix : str
-        See `RpcClient`.
-    stack : AsyncExitStack
-        Gets what has to be stopped.
+    """Read the catalogue, connect, and keep what changes up to date; a `Connect` with its first parameters bound.
 
     Raises
     ------
@@ -111,10 +99,9 @@ async def connect_gateway(
     experiments = load_experiments(settings.experiments or DEFAULT_FILE)
     redis = await asyncio.to_thread(connect, settings, SERVING_TIMEOUT_S)
     stack.callback(redis.close)
+    partitions = range(settings.partitions)
     state = LiveState(
-        StateReader(redis, settings),
-        clock,
-        lambda: probe_writes_blocking(redis, settings.topic_prefix, range(settings.partitions)),
+        StateReader(redis, settings), clock, lambda: probe_writes_blocking(redis, settings.topic_prefix, partitions)
     )
     await asyncio.to_thread(state.refresh)
     tracks = KnownTracks(await asyncio.to_thread(CatalogueReader, settings, codec))

@@ -49,21 +49,13 @@ class GatewayMetrics(Collector):
     problems : callable
         Returns what keeps the gateway from being ready.
     connections : Connections, optional
-        Those of the server, where it bounds them.
-
-    Attributes
-    ----------
-    requests : Counter of (route, status)
-    in_flight : int
-    fallbacks : int
-    next_s : DurationHistogram
-        How long clients waited for the next track.
+        Those of the server, if it bounds them.
     """
 
     def __init__(self, problems: Callable[[], list[str]], connections: Connections | None = None) -> None:
         self._problems = problems
         self._connections = connections
-        self.requests: Counter[tuple[str, int]] = Counter()
+        self.requests: Counter[tuple[str, int]] = Counter()  # by route and status
         self.in_flight = 0
         self.fallbacks = 0
         self.next_s = DurationHistogram()
@@ -71,27 +63,20 @@ class GatewayMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Return the metrics."""
         requests = CounterMetricFamily(
-            "botify_gateway_requests", "Requests, by route and status.", labels=("route", "status")
+            "botify_gateway_requests", "Requests, by route and status.", None, ("route", "status")
         )
         for (route, status), count in sorted(self.requests.items()):
             requests.add_metric((route, str(status)), count)
         yield requests
-        yield CounterMetricFamily(
-            "botify_gateway_fallbacks",
-            "Tracks that were given because no recommendation came in time.",
-            value=self.fallbacks,
-        )
-        yield GaugeMetricFamily("botify_gateway_in_flight_requests", "Requests in work.", value=self.in_flight)
-        yield GaugeMetricFamily(
-            "botify_gateway_ready", "Whether listeners can be served.", value=float(not self._problems())
-        )
+        late = "Tracks that were given because no recommendation came in time."
+        yield CounterMetricFamily("botify_gateway_fallbacks", late, self.fallbacks)
+        yield GaugeMetricFamily("botify_gateway_in_flight_requests", "Requests in progress.", self.in_flight)
+        yield GaugeMetricFamily("botify_gateway_ready", "Whether listeners can be served.", float(not self._problems()))
         if self._connections is not None:
-            yield GaugeMetricFamily(
-                "botify_gateway_connections", "Open connections, websockets included.", value=len(self._connections)
-            )
-            closed = CounterMetricFamily(
-                "botify_gateway_connections_closed", "Connections that a bound closed, by bound.", labels=("bound",)
-            )
+            count = len(self._connections)
+            yield GaugeMetricFamily("botify_gateway_connections", "Open connections, websockets included.", count)
+            about = "Connections that a bound closed, by bound."
+            closed = CounterMetricFamily("botify_gateway_connections_closed", about, None, ("bound",))
             for bound, count in sorted(self._connections.closed.items()):
                 closed.add_metric((bound,), count)
             yield closed
@@ -108,14 +93,8 @@ _INVALID_KEY = "Idempotency-Key: a key has 1 to 128 printable ASCII characters a
 class RequestTelemetry:
     """Gives each HTTP request an id, returns it in the answer, and counts the request.
 
-    A client's own id is kept if it is valid. An invalid key is refused: without it a retry might count twice.
-
-    Parameters
-    ----------
-    app : ASGI application
-    id_prefix : str
-        Prefix of our ids; no other gateway has the same.
-    metrics : GatewayMetrics
+    A client's own id is kept if it is valid. An invalid key is refused: without it a retry might count twice. Ours
+    begin with a prefix that no other gateway has.
     """
 
     def __init__(self, app: ASGIApp, id_prefix: str, metrics: GatewayMetrics) -> None:
@@ -182,11 +161,6 @@ class TokenRequired:
 
     Programs send it as a bearer token. A browser cannot; it asks its user for a name and password, and sends the token
     as the password of any name.
-
-    Parameters
-    ----------
-    app : ASGI application
-    token : str
     """
 
     def __init__(self, app: ASGIApp, token: str) -> None:
@@ -263,14 +237,7 @@ class RateLimit:
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()  # client -> requests left, as of when
 
     def wait_s(self, client: str, now_s: float) -> float:
-        """Count a request; return 0 if it is allowed, and otherwise the time until one is.
-
-        Parameters
-        ----------
-        client : str
-        now_s : float
-            Monotonic clock.
-        """
+        """Count a request; return 0 if it is allowed, and otherwise the time until one is. The clock is monotonic."""
         left, since_s = self._left.pop(client, (self._capacity, now_s))
         left = min(self._capacity, left + (now_s - since_s) * self._rate_per_s)
         allowed = left >= 1.0
@@ -284,14 +251,7 @@ LIMITED = ("/next/", "/last/", "/track/")
 
 
 class Limits:
-    """Admits requests within the bounds of the options, and reads their bodies.
-
-    Parameters
-    ----------
-    app : ASGI application
-        Finds the body in the scope, under `BODY`.
-    options : GatewayOptions
-    """
+    """Admits requests within the bounds of the options, and puts their bodies into the scope, under `BODY`."""
 
     def __init__(self, app: ASGIApp, options: GatewayOptions) -> None:
         self._app = app

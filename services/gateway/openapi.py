@@ -122,14 +122,7 @@ def _reply_object(reply: Reply) -> dict[str, Any]:
 
 
 def openapi_document(operations: Sequence[Operation], *, secured: bool) -> dict[str, Any]:
-    """Return the OpenAPI document.
-
-    Parameters
-    ----------
-    operations : sequence of Operation
-    secured : bool
-        Whether the gateway wants a token.
-    """
+    """Return the OpenAPI document of a gateway that wants a token (secured) or none."""
     paths: dict[str, Any] = {}
     models: dict[str, type[BaseModel]] = {}
     for operation in operations:

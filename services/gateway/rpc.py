@@ -18,6 +18,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message
@@ -39,30 +40,19 @@ PendingReply = asyncio.Future[Recommendation | None]
 acknowledged."""
 
 
+@dataclass(slots=True)
 class _Pending:
-    __slots__ = ("acknowledged", "expires_s", "future", "reply", "requested")
-
-    def __init__(self, future: PendingReply, expires_s: float, *, requested: bool) -> None:
-        self.future = future
-        self.expires_s = expires_s
-        self.requested = requested
-        self.acknowledged = False
-        self.reply: Recommendation | None = None
+    future: PendingReply
+    expires_s: float
+    requested: bool
+    acknowledged: bool = False
+    reply: Recommendation | None = None
 
 
 class PendingReplies:
     """Listens that were sent, until they are acknowledged and replied to, or time out.
 
-    All have the same timeout, so the oldest expires first.
-
-    Parameters
-    ----------
-    wait_s : float
-
-    Attributes
-    ----------
-    dropped : int
-        Duplicate and late replies.
+    All have the same timeout, so the oldest expires first. Duplicate and late replies are dropped.
 
     Examples
     --------
@@ -79,25 +69,14 @@ class PendingReplies:
     def __init__(self, wait_s: float) -> None:
         self._wait_s = wait_s
         self._pending: OrderedDict[str, _Pending] = OrderedDict()  # oldest first
-        self.dropped = 0
 
     def __len__(self) -> int:
         return len(self._pending)
 
     def open(self, id_: str, *, requested: bool, now_s: float) -> PendingReply:
-        """Start waiting.
-
-        Parameters
-        ----------
-        id_ : str
-            Of the call and of its request.
-        requested : bool
-            Whether a recommendation is requested; without one, the acknowledgement is the end.
-        now_s : float
-            Monotonic clock.
-        """
+        """Start waiting for the acknowledgement of a listen, and for a recommendation if one is requested."""
         future: PendingReply = asyncio.get_running_loop().create_future()
-        self._pending[id_] = _Pending(future, now_s + self._wait_s, requested=requested)
+        self._pending[id_] = _Pending(future, now_s + self._wait_s, requested)
         return future
 
     def acknowledge(self, id_: str) -> None:
@@ -116,7 +95,6 @@ class PendingReplies:
         """Take the reply to a request."""
         pending = self._pending.get(recommendation.request_id)
         if pending is None or pending.reply is not None:
-            self.dropped += 1
             return
         pending.reply = recommendation
         if pending.acknowledged:
@@ -164,8 +142,6 @@ class RpcClient:
 
     Parameters
     ----------
-    settings : Settings
-    codec : Codec
     id_prefix : str
         Prefix of the ids of all requests of this gateway.
     wait_s : float
@@ -223,21 +199,12 @@ class RpcClient:
     def send(
         self, id_: str, listen: Listen, request: RecommendationRequest | None, headers: Headers = ()
     ) -> PendingReply:
-        """Publish a listen, and a request unless the session has ended.
-
-        Parameters
-        ----------
-        id_ : str
-            Of the client's call, and of the request.
-        listen : Listen
-        request : RecommendationRequest | None
-        headers : sequence of (str, bytes)
-            Of both records.
+        """Publish a listen, and a request unless the session has ended; both records have the headers.
 
         Raises
         ------
         UnavailableError
-            No broker is reachable, or too much is queued.
+            No broker is reachable.
         """
         if not self.reachable:
             raise UnavailableError("Kafka is not reachable")

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from core.errors import BotifyError, DecodeError
 from core.keyed_random import integers, keys_of_texts
@@ -27,7 +27,7 @@ from services.gateway.messages import (
     listen_of,
     request_of,
 )
-from services.gateway.rpc import PendingReply
+from services.gateway.rpc import RpcClient
 from services.gateway.sessions import SessionStore
 from services.gateway.state import EventClock, KnownTracks
 from services.recommender.protocol import RandomStream
@@ -92,46 +92,20 @@ class Answer(NamedTuple):
     event_id: str
 
 
-class Rpc(Protocol):
-    """Destination of listens and requests; `RpcClient` is the real one."""
-
-    def send(
-        self, id_: str, listen: Listen, request: RecommendationRequest | None, headers: Sequence[tuple[str, bytes]] = ()
-    ) -> PendingReply:
-        """Send, and return what the client waits for."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayService:
-    """Serves listeners. All methods belong in the event loop's thread.
+    """Serves listeners. All methods belong in the event loop's thread."""
 
-    Parameters
-    ----------
-    deadline_ms : int
-        How long the recommender may take.
-    codec : Codec
-    rpc : Rpc
-    sessions : SessionStore
-    tracks : KnownTracks
-    fallback : Fallback
-    clock : EventClock
-    """
-
-    deadline_ms: int
+    deadline_ms: int  # how long the recommender may take
     codec: Codec
-    rpc: Rpc
+    rpc: RpcClient
     sessions: SessionStore
     tracks: KnownTracks
     fallback: Fallback
     clock: EventClock
 
     async def track(self, track: int) -> Track:
-        """Return a track of the catalogue.
-
-        Raises
-        ------
-        UnknownTrackError, UnavailableError
-        """
+        """Return a track of the catalogue; raises `UnknownTrackError` and `UnavailableError`."""
         found = await self.tracks.find(track)
         if found is None:
             raise UnknownTrackError(f"there is no track {track}")
@@ -139,11 +113,6 @@ class GatewayService:
 
     async def next(self, report: ListenReport, request_id: RequestId) -> Answer:
         """Publish a listen, and return the listener's next track.
-
-        Parameters
-        ----------
-        report : ListenReport
-        request_id : RequestId
 
         Raises
         ------
@@ -221,12 +190,7 @@ RECONNECT_S = 1.0
 
 
 class Backend:
-    """Connects the service in the background, retrying until it succeeds; meanwhile it says what is missing.
-
-    Parameters
-    ----------
-    connect : Connect
-    """
+    """Connects the service in the background, retrying until it succeeds; meanwhile it says what is missing."""
 
     def __init__(self, connect: Connect) -> None:
         self._connect = connect
@@ -237,13 +201,7 @@ class Backend:
 
     @property
     def service(self) -> GatewayService:
-        """The service.
-
-        Raises
-        ------
-        UnavailableError
-            It is not connected yet.
-        """
+        """The service; raises `UnavailableError` while it is not connected."""
         if self._connected is None:
             raise UnavailableError(f"the gateway is not ready: {self._problem}")
         return self._connected.service

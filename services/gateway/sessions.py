@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -45,25 +46,15 @@ _HERE = Path(__file__).parent
 _Call = tuple[tuple[Any, ...], asyncio.Future[Any]]
 
 
+@dataclass(slots=True)
 class _Queue:
-    """The calls to one master.
+    """The calls to one master."""
 
-    Attributes
-    ----------
-    calls : list
-        For the next round trip.
-    failed_key : str | None
-        A key whose call failed, while the master does not answer.
-    """
-
-    __slots__ = ("calls", "error", "failed_key", "master", "sending")
-
-    def __init__(self, master: str) -> None:
-        self.master = master
-        self.calls: list[_Call] = []
-        self.sending: asyncio.Task[None] | None = None
-        self.failed_key: str | None = None
-        self.error = ""
+    master: str
+    calls: list[_Call] = field(default_factory=list)  # for the next round trip
+    sending: asyncio.Task[None] | None = None
+    failed_key: str | None = None  # a key whose call failed, while the master does not answer
+    error: str = ""
 
 
 class ScriptBatcher:
@@ -94,13 +85,7 @@ class ScriptBatcher:
         return f"Redis does not answer ({failed[0].error})" if failed else None
 
     async def run(self, script: str, key: str, *arguments: Any) -> Any:
-        """Run a script, and return its reply.
-
-        Raises
-        ------
-        UnavailableError
-            Redis does not answer.
-        """
+        """Run a script, and return its reply; raises `UnavailableError` if Redis does not answer."""
         queue = self._queue_of(key)
         if queue.failed_key is not None:
             raise _unavailable(queue.error)
@@ -207,13 +192,8 @@ class SessionStore(Protocol):
 class RedisSessionStore:
     """Sessions in Redis or Redis Cluster, one script call for each operation; a session expires after the gap.
 
-    Raises `UnavailableError` if Redis does not answer. If Redis loses a record, the listener starts a new session.
-
-    Parameters
-    ----------
-    batcher : ScriptBatcher
-    prefix : str
-        `topic_prefix` of the settings.
+    Raises `UnavailableError` if Redis does not answer. If Redis loses a record, the listener starts a new session. The
+    prefix is the `topic_prefix` of the settings.
     """
 
     def __init__(self, batcher: ScriptBatcher, prefix: str) -> None:

@@ -133,12 +133,7 @@ MAX_WAITING = 64
 
 
 class KnownTracks:
-    """The catalogue. Its topic is read again before a track is said to be unknown: the track may be new.
-
-    Parameters
-    ----------
-    reader : CatalogueReader
-    """
+    """The catalogue. Its topic is read again before a track is said to be unknown: the track may be new."""
 
     def __init__(self, reader: CatalogueReader) -> None:
         self._reader = reader
@@ -152,13 +147,7 @@ class KnownTracks:
         return len(self._reader.tracks)
 
     async def find(self, track: int) -> Track | None:
-        """Return the track.
-
-        Raises
-        ------
-        UnavailableError
-            It is unknown so far, and the topic cannot be read.
-        """
+        """Return the track; raises `UnavailableError` if it is unknown so far, and the topic cannot be read."""
         if (known := self._reader.tracks.get(track)) is not None:
             return known
         if self._waiting < MAX_WAITING:
