@@ -33,7 +33,7 @@ class SessionsContract:
 
         return run
 
-    def test_places_follow_one_another_until_the_end(self, run: Any, sessions: SessionStore) -> None:
+    def test_positions_are_consecutive_until_the_end(self, run: Any, sessions: SessionStore) -> None:
         places = [run(sessions.next_position(1, call(event_id, ends=event_id == "c"))) for event_id in "abcd"]
         assert places == [
             SessionPosition("a", 0, None, "a"),
@@ -46,7 +46,7 @@ class SessionsContract:
         assert run(sessions.next_position(1, call("a"))) == SessionPosition("a", 0, None, "a")
         assert run(sessions.next_position(2, call("b", "heard a"))) == SessionPosition("b", 0, None, "b")
 
-    def test_no_place_is_given_twice_at_the_same_time(self, run: Any, sessions: SessionStore) -> None:
+    def test_no_position_is_given_twice_concurrently(self, run: Any, sessions: SessionStore) -> None:
         async def at_once() -> list[SessionPosition]:
             return await asyncio.gather(*(sessions.next_position(1, call(f"s{n}")) for n in range(50)))
 
@@ -54,7 +54,7 @@ class SessionsContract:
         assert {place.session_id for place in places} == {places[0].session_id}
         assert sorted(place.position for place in places) == list(range(50))
 
-    def test_the_last_recommendation_comes_with_the_next_places(self, run: Any, sessions: SessionStore) -> None:
+    def test_the_last_recommendation_is_returned_with_the_next_position(self, run: Any, sessions: SessionStore) -> None:
         run(sessions.next_position(1, call("a")))
         run(sessions.store_answer(1, "a", b"first"))
         assert run(sessions.next_position(1, call("b"))) == SessionPosition("a", 1, b"first", "b")
@@ -63,7 +63,7 @@ class SessionsContract:
         run(sessions.store_answer(1, "c"))
         assert run(sessions.next_position(1, call("d"))) == SessionPosition("d", 0, None, "d")
 
-    def test_a_recommendation_that_comes_late_is_forgotten(self, run: Any, sessions: SessionStore) -> None:
+    def test_a_late_recommendation_is_ignored(self, run: Any, sessions: SessionStore) -> None:
         run(sessions.next_position(1, call("a")))
         run(sessions.next_position(1, call("b", ends=True)))
         run(sessions.store_answer(1, "a", b"late"))
@@ -73,7 +73,7 @@ class SessionsContract:
 
     @pytest.mark.parametrize("ends", [False, True])
     @pytest.mark.parametrize("keyed", [False, True])
-    def test_what_was_not_answered_keeps_its_place(
+    def test_an_unanswered_call_keeps_its_position(
         self, run: Any, sessions: SessionStore, keyed: bool, ends: bool
     ) -> None:
         run(sessions.next_position(1, call("a")))
@@ -82,18 +82,20 @@ class SessionsContract:
         tries = [run(sessions.next_position(1, one)) for one in retry]
         assert tries == [SessionPosition("a", 1, b"first", "b")] * 3
 
-    def test_what_was_answered_is_another_listen_when_it_comes_again(self, run: Any, sessions: SessionStore) -> None:
+    def test_an_answered_call_without_a_key_is_a_new_listen_when_repeated(
+        self, run: Any, sessions: SessionStore
+    ) -> None:
         run(sessions.next_position(1, call("a", "the same")))
         run(sessions.store_answer(1, "a", b"first"))
         assert run(sessions.next_position(1, call("b", "the same"))) == SessionPosition("a", 1, b"first", "b")
 
-    def test_what_has_a_key_is_a_retry_even_where_it_was_answered(self, run: Any, sessions: SessionStore) -> None:
+    def test_a_repeated_call_with_a_key_is_a_retry_even_if_answered(self, run: Any, sessions: SessionStore) -> None:
         run(sessions.next_position(1, call("a", "the same", keyed=True)))
         run(sessions.store_answer(1, "a", b"first"))
         again = run(sessions.next_position(1, call("a", "the same", keyed=True)))
         assert again == SessionPosition("a", 0, b"first", "a", answered=True)
 
-    def test_another_listen_is_no_retry(self, run: Any, sessions: SessionStore) -> None:
+    def test_a_different_listen_is_no_retry(self, run: Any, sessions: SessionStore) -> None:
         run(sessions.next_position(1, call("a")))
         assert run(sessions.next_position(1, call("b"))) == SessionPosition("a", 1, None, "b")
         assert run(sessions.next_position(1, call("c", "heard a"))) == SessionPosition("a", 2, None, "c")

@@ -36,7 +36,7 @@ class TestRedisSessions(SessionsContract):
         redis.close()
         assert GAP_MS - 60_000 < left_ms <= GAP_MS
 
-    def test_after_the_gap_another_session_begins(
+    def test_after_the_gap_a_new_session_starts(
         self, run: Any, sessions: RedisSessionStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(module, "GAP_MS", 50)
@@ -47,7 +47,7 @@ class TestRedisSessions(SessionsContract):
         run(sessions.store_answer(1, "a", b"late"))
         assert run(sessions.next_position(1, call("b"))) == SessionPosition("b", 0, None, "b")
 
-    def test_a_session_that_ended_is_kept_for_a_retry_only(
+    def test_an_ended_session_is_kept_only_for_a_retry(
         self, run: Any, sessions: RedisSessionStore, settings: Settings
     ) -> None:
         run(sessions.next_position(1, call("a", ends=True)))

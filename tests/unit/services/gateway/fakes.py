@@ -1,4 +1,4 @@
-"""A gateway without servers: topics that answer as they are told, sessions in memory."""
+"""A gateway without servers: topics with canned replies, sessions in memory."""
 
 from __future__ import annotations
 

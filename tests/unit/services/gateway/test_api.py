@@ -37,12 +37,12 @@ def fields(response: Any) -> list[list[str]]:
     return [error["loc"] for error in response.json()["detail"]]
 
 
-def test_a_program_is_greeted_as_by_botify(client: TestClient) -> None:
+def test_a_program_gets_botifys_greeting(client: TestClient) -> None:
     response = client.get("/")
     assert response.json() == {"status": "alive", "message": "welcome to botify, the best toy music recommender"}
 
 
-def test_a_browser_is_sent_to_the_pages_for_people(client: TestClient) -> None:
+def test_a_browser_is_redirected_to_the_docs(client: TestClient) -> None:
     response = client.get("/", headers={"Accept": "text/html,*/*;q=0.8"}, follow_redirects=False)
     assert (response.status_code, response.headers["location"]) == (307, "/docs")
     assert "swagger-ui-bundle.js" in client.get("/docs").text
@@ -54,7 +54,7 @@ def test_a_track(client: TestClient) -> None:
     assert (track["track"], track["artist"], track["title"]) == (7, "artist 1", "track 7")
 
 
-def test_a_track_that_there_is_not(client: TestClient) -> None:
+def test_an_unknown_track_is_not_found(client: TestClient) -> None:
     response = client.get(f"/track/{TRACKS}")
     assert (response.status_code, response.json()) == (404, {"detail": f"there is no track {TRACKS}"})
 
@@ -100,7 +100,7 @@ def test_a_fallback_is_marked_and_counted(gateway: FakeGateway, client: TestClie
         ("/last/42", b"", ["body"]),
     ],
 )
-def test_what_is_wrong_is_named(
+def test_an_invalid_field_is_named(
     client: TestClient, gateway: FakeGateway, path: str, body: bytes, field: list[str]
 ) -> None:
     assert fields(client.post(path, content=body, headers=JSON)) == [field]
@@ -108,7 +108,7 @@ def test_what_is_wrong_is_named(
 
 
 @pytest.mark.parametrize("body", [b"{", b"\xff\xfe", b'{"track": 7, "time": 0.3', b"[" * 10_000])
-def test_what_is_no_json_is_refused(client: TestClient, body: bytes) -> None:
+def test_invalid_json_is_refused(client: TestClient, body: bytes) -> None:
     assert client.post("/next/42", content=body, headers=JSON).status_code in (400, 422)
 
 
@@ -127,7 +127,7 @@ def test_a_body_that_is_not_declared_as_json_is_refused(client: TestClient, medi
     assert fields(response) == [["body"]]
 
 
-def test_all_that_is_wrong_is_named_at_once(client: TestClient) -> None:
+def test_all_invalid_fields_are_named_at_once(client: TestClient) -> None:
     response = client.post("/next/none", content=b'{"track": -7}', headers=JSON)
     assert fields(response) == [["path", "user"], ["body", "track"], ["body", "time"]]
 
@@ -140,7 +140,9 @@ def test_all_that_is_wrong_is_named_at_once(client: TestClient) -> None:
         ("HEAD", "/track/7", 405, None),
     ],
 )
-def test_what_has_no_route_is_refused(client: TestClient, method: str, path: str, status: int, detail: str) -> None:
+def test_a_request_without_a_route_is_refused(
+    client: TestClient, method: str, path: str, status: int, detail: str
+) -> None:
     response = client.request(method, path)
     assert response.status_code == status
     assert detail is None or response.json() == {"detail": detail}
@@ -169,7 +171,7 @@ def test_the_document_describes_each_operation(gateway: FakeGateway, client: Tes
     assert secured == set(document["paths"]) - {"/healthz", "/readyz"}
 
 
-def test_without_kafka_the_client_is_asked_to_come_again(gateway: FakeGateway, client: TestClient) -> None:
+def test_without_kafka_the_client_is_asked_to_retry(gateway: FakeGateway, client: TestClient) -> None:
     gateway.rpc.refusing = True
     for path in ("/next/42", "/last/42"):
         response = client.post(path, content=b'{"track": 7, "time": 0.3}', headers=JSON)
@@ -193,7 +195,7 @@ def test_before_it_is_connected_it_is_alive_and_not_ready() -> None:
         assert "botify_gateway_ready 0.0" in client.get("/metrics").text
 
 
-def test_ready_says_what_is_away(gateway: FakeGateway, client: TestClient) -> None:
+def test_ready_names_the_problems(gateway: FakeGateway, client: TestClient) -> None:
     assert client.get("/readyz").json() == {"ready": True, "problems": []}
     gateway.found_problems = ["Kafka is not reachable"]
     assert client.get("/readyz").status_code == 503
@@ -208,7 +210,7 @@ def test_a_long_body_is_refused(gateway: FakeGateway) -> None:
         assert client.post("/next/42", json={"track": 7, "time": 0.3}).status_code == 200
 
 
-def test_too_many_requests_of_a_client_are_sent_away(gateway: FakeGateway) -> None:
+def test_too_many_requests_of_a_client_are_refused(gateway: FakeGateway) -> None:
     with serving(gateway, GatewayOptions(rate_per_s=2)) as client:
         responses = [client.get("/track/7") for _ in range(5)]
         assert [response.status_code for response in responses[:2]] == [200, 200]
@@ -217,7 +219,7 @@ def test_too_many_requests_of_a_client_are_sent_away(gateway: FakeGateway) -> No
         assert client.get("/readyz").status_code == 200
 
 
-def test_the_token_is_wanted_everywhere_but_for_health(gateway: FakeGateway) -> None:
+def test_every_route_but_the_probes_requires_the_token(gateway: FakeGateway) -> None:
     with serving(gateway, GatewayOptions(token="s3cret")) as client:  # noqa: S106 - a test's
         for path in ("/", "/track/7", "/metrics", "/docs", "/openapi.json", "/nothing"):
             refused = client.get(path)
@@ -243,7 +245,7 @@ def test_each_answer_has_a_request_id(gateway: FakeGateway, client: TestClient) 
     assert client.get("/nothing", headers={"X-Request-Id": "m" * 200}).headers["x-request-id"] != "m" * 200
 
 
-def test_a_retry_counts_once_and_says_so(gateway: FakeGateway, client: TestClient) -> None:
+def test_a_retry_counts_once_and_returns_the_same_event_id(gateway: FakeGateway, client: TestClient) -> None:
     body = b'{"track": 7, "time": 0.3}'
     gateway.rpc.unacknowledged = True
     assert client.post("/next/42", content=body, headers=JSON).status_code == 503
@@ -254,7 +256,7 @@ def test_a_retry_counts_once_and_says_so(gateway: FakeGateway, client: TestClien
     assert [answer.headers["x-event-id"] for answer in (retry, repeat)] == [first, second]
 
 
-def test_a_key_of_the_clients_makes_a_call_count_once(gateway: FakeGateway, client: TestClient) -> None:
+def test_a_call_with_an_idempotency_key_counts_once(gateway: FakeGateway, client: TestClient) -> None:
     for route in ("next", "last"):
         headers = {**JSON, "Idempotency-Key": f'"{route}-1"'}
         answers = [client.post(f"/{route}/42", content=b'{"track": 7, "time": 0.3}', headers=headers) for _ in range(2)]
@@ -265,7 +267,7 @@ def test_a_key_of_the_clients_makes_a_call_count_once(gateway: FakeGateway, clie
 
 
 @pytest.mark.parametrize("key", ["", "two words", "k" * 129, "schl\xfcssel"])
-def test_a_key_that_cannot_be_used_is_refused(gateway: FakeGateway, client: TestClient, key: str) -> None:
+def test_an_invalid_key_is_refused(gateway: FakeGateway, client: TestClient, key: str) -> None:
     headers = {"Idempotency-Key": key.encode("latin-1")}
     response = client.post("/next/42", json={"track": 7, "time": 0.3}, headers=headers)
     assert response.status_code == 400

@@ -71,7 +71,7 @@ def test_calls_made_together_take_one_round_trip() -> None:
     assert redis.round_trips == [5]
 
 
-def test_calls_made_meanwhile_wait_for_the_next_round_trip() -> None:
+def test_calls_during_a_round_trip_share_the_next_one() -> None:
     async def scenario() -> list[int]:
         redis = FakeRedis()
         calls = ScriptBatcher(redis)
@@ -87,19 +87,19 @@ def test_calls_made_meanwhile_wait_for_the_next_round_trip() -> None:
     assert asyncio.run(scenario()) == [1, 3, 1]
 
 
-def test_an_error_is_of_its_own_call_only() -> None:
+def test_an_error_fails_only_its_own_call() -> None:
     good, wrong = run(FakeRedis(), "a", "wrong")
     assert good == "a"
     assert isinstance(wrong, UnavailableError)
 
 
-def test_redis_that_is_away_fails_all_calls_that_wait() -> None:
+def test_all_waiting_calls_fail_while_redis_is_unreachable() -> None:
     redis = FakeRedis()
     redis.away = True
     assert [type(error) for error in run(redis, "a", "b")] == [UnavailableError] * 2
 
 
-def test_redis_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hanging_redis_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "TIMEOUT_S", 0.02)
     redis = FakeRedis()
     redis.hangs = {"key"}
@@ -142,7 +142,7 @@ def test_calls_fail_at_once_until_redis_answers_again() -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_master_that_hangs_delays_nobody_elses_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hanging_master_delays_no_calls_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "master_of", lambda _, key: key[0])
     asked_last: list[str] = []
 

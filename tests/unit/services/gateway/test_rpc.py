@@ -1,4 +1,4 @@
-"""Who waits for what, and how it ends."""
+"""Pending requests end with a reply, an error or a timeout."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_refused_listen_ends_at_once() -> None:
     assert len(run(scenario)) == 0
 
 
-def test_second_answers_and_answers_to_nobody_are_dropped() -> None:
+def test_duplicate_and_unexpected_replies_are_dropped() -> None:
     async def scenario(waiting: PendingReplies) -> None:
         future = waiting.open("g-1", requested=True, now_s=0.0)
         waiting.reply(ANSWER)
@@ -93,7 +93,7 @@ def test_second_answers_and_answers_to_nobody_are_dropped() -> None:
     run(scenario)
 
 
-def test_a_client_that_went_away_disturbs_nobody() -> None:
+def test_a_cancelled_request_does_not_affect_others() -> None:
     async def scenario(waiting: PendingReplies) -> None:
         for number in range(3):
             waiting.open(f"g-{number}", requested=True, now_s=0.0).cancel()
@@ -105,7 +105,7 @@ def test_a_client_that_went_away_disturbs_nobody() -> None:
     assert len(run(scenario)) == 0
 
 
-def test_what_is_done_leaves_nothing_behind() -> None:
+def test_finished_requests_leave_nothing_behind() -> None:
     async def scenario(waiting: PendingReplies) -> None:
         for number in range(1000):
             future = waiting.open(f"g-{number}", requested=False, now_s=number / 1000)
