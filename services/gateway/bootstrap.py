@@ -42,21 +42,11 @@ def build_app(
     settings: Settings,
     options: GatewayOptions | None = None,
     *,
-    connect: Connect | None = None,
-    connections: Connections | None = None,
-    home: str = DOCS,
+    connect: Connect | None = None,  # over Kafka and Redis if not given
+    connections: Connections | None = None,  # those of the server, for the metrics
+    home: str = DOCS,  # where a browser is sent that asks for `/`
 ) -> Starlette:
-    """Return the application; it connects when it is started.
-
-    Parameters
-    ----------
-    connect : Connect, optional
-        Starts the service; over Kafka and Redis if not given.
-    connections : Connections, optional
-        Those of the server, for the metrics.
-    home : str
-        Where a browser is sent that asks for `/`.
-    """
+    """Return the application; it connects when it is started."""
     options = options or GatewayOptions()
     id_prefix = f"g{secrets.token_hex(6)}"
     backend = Backend(connect or partial(connect_gateway, settings, options, id_prefix))
@@ -90,10 +80,7 @@ async def connect_gateway(
 ) -> Connected:
     """Read the catalogue, connect, and keep what changes up to date; a `Connect` with its first parameters bound.
 
-    Raises
-    ------
-    BotifyError
-        Kafka or Redis cannot be reached, or the experiments file is invalid.
+    Raises `BotifyError` if Kafka or Redis cannot be reached, or the experiments file is invalid.
     """
     codec, clock = codec_of(settings), EventClock(settings.partitions)
     experiments = load_experiments(settings.experiments or DEFAULT_FILE)

@@ -42,13 +42,7 @@ class Stage(enum.Enum):
 
 
 class Share:
-    """Connections of one client, or of all; each group is ordered by the time at which they joined it.
-
-    Parameters
-    ----------
-    connections, bodies : int
-        Their bounds.
-    """
+    """Connections of one client, or of all, and their bounds; each group is ordered by the time of joining it."""
 
     __slots__ = ("bodies", "max_bodies", "max_connections", "new", "waiting", "working")
 
@@ -89,24 +83,11 @@ class Share:
 
 
 class Connections:
-    """All open connections.
-
-    Parameters
-    ----------
-    options : GatewayOptions
-    clock : callable
-        Monotonic, in seconds.
-
-    Attributes
-    ----------
-    options : GatewayOptions
-    closed : Counter of str
-        How many connections were closed, by reason.
-    """
+    """All open connections; the clock is monotonic, in seconds."""
 
     def __init__(self, options: GatewayOptions, clock: Callable[[], float] = time.monotonic) -> None:
         self.options = options
-        self.closed: Counter[str] = Counter()
+        self.closed: Counter[str] = Counter()  # by reason
         self._clock = clock
         self._all = Share(options.connections, options.bodies)
         self._shares: dict[str, Share] = {}
@@ -197,31 +178,14 @@ class Connections:
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """A connection within the bounds of `Connections`.
-
-    Parameters
-    ----------
-    connections : Connections
-    uvicorns
-        What uvicorn passes.
-
-    Attributes
-    ----------
-    address : str
-        The client's.
-    stage : Stage
-    since_s : float
-        When it reached its stage, on the monotonic clock.
-    share : Share | None
-        The client's; None while the connection is not counted.
-    """
+    """A connection within the bounds of `Connections`; it takes what uvicorn passes, too."""
 
     def __init__(self, connections: Connections, **uvicorns: Any) -> None:
         super().__init__(**uvicorns)
-        self.address = ""
+        self.address = ""  # the client's
         self.stage = Stage.HEADERS
-        self.since_s = 0.0
-        self.share: Share | None = None
+        self.since_s = 0.0  # when it reached its stage, on the monotonic clock
+        self.share: Share | None = None  # the client's; None while the connection is not counted
         self._connections = connections
         self._max_bytes = connections.options.header_bytes
         self._parsing = Stage.HEADERS  # ANSWER: the request is complete

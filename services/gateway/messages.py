@@ -33,43 +33,23 @@ class ListenReport(NamedTuple):
 
 
 class RequestId(NamedTuple):
-    """The ids of a client's call.
+    """The ids of a client's call."""
 
-    Attributes
-    ----------
-    id_ : str
-        Ours, unique: the id of the request, and of the listen unless the call is a retry.
-    client_id : bytes | None
-        The client's; it travels with the records as their header `x-request-id`.
-    key : str | None
-        The client's `Idempotency-Key`, the same in each retry and in no other call.
-    """
-
-    id_: str
-    client_id: bytes | None = None
-    key: str | None = None
+    id_: str  # ours, unique: of the request, and of the listen unless the call is a retry
+    client_id: bytes | None = None  # the client's; the records have it in their header `x-request-id`
+    key: str | None = None  # the client's `Idempotency-Key`: the same in each retry and in no other call
 
 
 class Fingerprint(NamedTuple):
     """What is the same in a call and its retries.
 
-    Attributes
-    ----------
-    event_id : str
-        Id of the listen, unless the call is a retry of one without a key. With a key it is a hash of the call, so
-        that a retry has the same id even if the session is lost.
-    text : str
-        All that a retry repeats.
-    keyed : bool
-        Whether the text contains a key, so that an equal text is always a retry.
-    ends : bool
-        Whether the listen ends the session.
+    With a key, the event id is a hash of the call, so that a retry has the same id even if the session is lost.
     """
 
-    event_id: str
-    text: str
-    keyed: bool
-    ends: bool
+    event_id: str  # of the listen, unless the call is a retry of one without a key
+    text: str  # all that a retry repeats
+    keyed: bool  # whether the text contains a key, so that an equal text is always a retry
+    ends: bool  # whether the listen ends the session
 
 
 def fingerprint_of(report: ListenReport, request_id: RequestId, *, ends: bool) -> Fingerprint:
@@ -93,17 +73,10 @@ def fingerprint_of(report: ListenReport, request_id: RequestId, *, ends: bool) -
 
 
 class Attribution(NamedTuple):
-    """The last recommendation of a session, to which the next listen is attributed.
-
-    Attributes
-    ----------
-    recommendation : Recommendation
-    latency_ms : float
-        From the listener's request to the answer.
-    """
+    """The last recommendation of a session, to which the next listen is attributed."""
 
     recommendation: Recommendation
-    latency_ms: float
+    latency_ms: float  # from the listener's request to the answer
 
     def to_bytes(self, codec: Codec) -> bytes:
         """Return the stored record: the latency, then the event in its wire format."""
@@ -117,26 +90,13 @@ class Attribution(NamedTuple):
 
 
 class SessionPosition(NamedTuple):
-    """The session of a listen, and its position there.
-
-    Attributes
-    ----------
-    session_id : str
-    position : int
-        From 0.
-    attribution : bytes | None
-        `Attribution` of the session's last recommendation.
-    event_id : str
-        Of the listen at this position; a retry has that of the first try.
-    answered : bool
-        Whether this is the retry of an answered call; `attribution` is the answer.
-    """
+    """The session of a listen, and its position there."""
 
     session_id: str
-    position: int
-    attribution: bytes | None
-    event_id: str
-    answered: bool = False
+    position: int  # from 0
+    attribution: bytes | None  # `Attribution` of the session's last recommendation
+    event_id: str  # of the listen at this position; a retry has that of the first try
+    answered: bool = False  # whether this is the retry of an answered call; `attribution` is the answer
 
 
 def listen_of(
@@ -162,15 +122,9 @@ def listen_of(
 
 
 def request_of(listen: Listen, request_id: str, deadline_ms: int) -> RecommendationRequest:
-    """Return the request that accompanies a listen.
+    """Return the request that accompanies a listen; the deadline is on the wall clock.
 
-    Parameters
-    ----------
-    listen : Listen
-    request_id : str
-        Of the call. Each retry has its own, unlike the event: the answer to one must not be taken for that to another.
-    deadline_ms : int
-        Wall clock.
+    Each retry of a call has its own request id, unlike the event: a reply to one must not be taken for that to another.
     """
     session = (listen.session_id, listen.position)
     return RecommendationRequest(

@@ -42,15 +42,7 @@ async def refuse(
 
 
 class GatewayMetrics(Collector):
-    """Plain counts that become metrics when they are scraped, so that a request takes no lock.
-
-    Parameters
-    ----------
-    problems : callable
-        Returns what keeps the gateway from being ready.
-    connections : Connections, optional
-        Those of the server, if it bounds them.
-    """
+    """Plain counts that become metrics when they are scraped, so that a request takes no lock."""
 
     def __init__(self, problems: Callable[[], list[str]], connections: Connections | None = None) -> None:
         self._problems = problems
@@ -213,13 +205,7 @@ BURST_S = 1.0
 
 
 class RateLimit:
-    """A token bucket for each client.
-
-    Parameters
-    ----------
-    rate_per_s : float
-    clients : int
-        How many are remembered; a forgotten one starts with a full bucket.
+    """A token bucket for each client; a client that is forgotten, because there are too many, gets a full one.
 
     Examples
     --------

@@ -46,21 +46,13 @@ class _Endpoint:
 
 
 class Operation(NamedTuple):
-    """A route, and what the OpenAPI document says of it beside its docstring.
-
-    Attributes
-    ----------
-    replies : mapping of int to Reply
-        By status. One that may answer 401 wants the token.
-    call : type | None
-        The model of its path and body.
-    """
+    """A route, and what the OpenAPI document says of it beside its docstring."""
 
     method: str
     path: str
     serve: Callable[[Request], Awaitable[Response]]
-    replies: Mapping[int, Reply]
-    call: type[BaseModel] | None = None
+    replies: Mapping[int, Reply]  # by status; a route that may answer 401 wants the token
+    call: type[BaseModel] | None = None  # the model of its path and body
     tag: str = "Botify"
 
     def route(self) -> Route:

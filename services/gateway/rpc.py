@@ -36,8 +36,7 @@ from schemas.topics import Topics
 from services.gateway.messages import UnavailableError
 
 PendingReply = asyncio.Future[Recommendation | None]
-"""A recommendation; None if none was requested, or none came in time. `UnavailableError` if the listen was not
-acknowledged."""
+"""A recommendation, None if there is none in time; `UnavailableError` if the listen was not acknowledged."""
 
 
 @dataclass(slots=True)
@@ -138,24 +137,9 @@ class RpcClient:
 
     At-least-once: a listen counts when all replicas acknowledged it. One whose acknowledgement is lost may be in the
     topic although its client got 503; the client's retry is then a copy with the same id (see `sessions`). Created and
-    called in the event loop's thread, except for `__init__`, which blocks for some milliseconds.
-
-    Parameters
-    ----------
-    id_prefix : str
-        Prefix of the ids of all requests of this gateway.
-    wait_s : float
-        How long a request may be pending.
-
-    Raises
-    ------
-    TopicError
-        A topic is missing, or no broker answers.
-
-    Attributes
-    ----------
-    reachable : bool
-        Whether a broker answered the last probe.
+    called in the event loop's thread, except for `__init__`, which blocks for some milliseconds and raises `TopicError`
+    if a topic is missing or no broker answers. Requests are pending for `wait_s` at most; their ids begin with a prefix
+    that no other gateway has.
     """
 
     def __init__(self, settings: Settings, codec: Codec, id_prefix: str, wait_s: float) -> None:
@@ -164,7 +148,7 @@ class RpcClient:
         self._codec = codec
         self._id_prefix = id_prefix.encode()
         self._pending = PendingReplies(wait_s)
-        self.reachable = True
+        self.reachable = True  # whether a broker answered the last probe
         self._probe_now = asyncio.Event()
         self._sent = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -199,13 +183,7 @@ class RpcClient:
     def send(
         self, id_: str, listen: Listen, request: RecommendationRequest | None, headers: Headers = ()
     ) -> PendingReply:
-        """Publish a listen, and a request unless the session has ended; both records have the headers.
-
-        Raises
-        ------
-        UnavailableError
-            No broker is reachable.
-        """
+        """Publish a listen, and a request unless the session has ended; raises `UnavailableError` without a broker."""
         if not self.reachable:
             raise UnavailableError("Kafka is not reachable")
         key = clients.key_of(listen.user)

@@ -48,13 +48,6 @@ class Fallback:
     It has the listener's treatments: an experiment without the listeners who were not served in time would not compare
     random halves.
 
-    Parameters
-    ----------
-    popular, tracks : callable
-        Return the current top, and the catalogue.
-    treatments_of : callable
-        Returns a listener's treatments.
-
     Examples
     --------
     >>> fallback = Fallback(lambda: [5, 6], lambda: range(10), lambda user: {"A": "T1"})
@@ -114,12 +107,8 @@ class GatewayService:
     async def next(self, report: ListenReport, request_id: RequestId) -> Answer:
         """Publish a listen, and return the listener's next track.
 
-        Raises
-        ------
-        UnknownTrackError
-            The catalogue has no such track: the worker would reject the listen.
-        UnavailableError
-            The listen may not be in the topic.
+        Raises `UnknownTrackError` if the worker would reject the listen, `UnavailableError` if it may not be in the
+        topic.
         """
         began_s = time.monotonic()
         at = await self._position(report, request_id, ends=False)

@@ -65,12 +65,7 @@ class ScriptBatcher:
 
     Each master of a Redis Cluster has its own round trips, so one that hangs delays no call to another. After a round
     trip failed, calls to its master fail at once, until a probe finds that it answers again, or that another node has
-    its slots.
-
-    Parameters
-    ----------
-    redis : redis.asyncio.Redis or RedisCluster
-        With raw replies, and time-outs below `TIMEOUT_S`.
+    its slots. The client, of a Redis or a Redis Cluster, has raw replies, and time-outs below `TIMEOUT_S`.
     """
 
     def __init__(self, redis: Any) -> None:

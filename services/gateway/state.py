@@ -23,13 +23,6 @@ class EventClock:
     everything that decays or expires by event time. Each partition is followed on its own, but no further than the
     service as a whole (`event_time_of`), so a partition with a wrong time does not move the clock of another.
 
-    Parameters
-    ----------
-    partitions : int
-        Of the listens topic.
-    wall_s : callable
-        Seconds since the epoch.
-
     Examples
     --------
     >>> now = [1_000.0]
@@ -89,18 +82,8 @@ class LiveState:
 
     Parameters
     ----------
-    reader : StateReader
-        Blocking; `refresh` belongs in a thread.
-    clock : EventClock
     refused_writes : callable
         Returns why Redis refuses writes, None if it accepts them; blocking. Each request writes a session.
-
-    Attributes
-    ----------
-    popular : list of int
-        The most popular tracks, best first; empty before the first listen.
-    problem : str | None
-        Why the last refresh failed, or Redis refuses writes.
     """
 
     def __init__(
@@ -109,12 +92,12 @@ class LiveState:
         self._reader = reader
         self._clock = clock
         self._refused_writes = refused_writes
-        self.popular: list[int] = []
-        self.problem: str | None = None
+        self.popular: list[int] = []  # tracks, best first; empty before the first listen
+        self.problem: str | None = None  # why the last refresh failed, or Redis refuses writes
         self._popular_due_s = 0.0
 
     def refresh(self) -> None:
-        """Read again; the last state stays if Redis does not answer."""
+        """Read again, blocking; the last state stays if Redis does not answer."""
         try:
             self._clock.follow(self._reader.event_times())
             if not self.popular or time.monotonic() >= self._popular_due_s:
