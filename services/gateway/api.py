@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
@@ -132,7 +134,7 @@ def read_call(request: Request, call: type[Call]) -> Call:
     """Validate a request; raises `InvalidRequestError`, or `HTTPException` for a body that is no text."""
     parts: dict[str, Any] = {"path": request.path_params}
     if "body" in call.model_fields and (body := request.scope[BODY]):
-        parts["body"] = _parse_json(body) if _is_json(request.headers.get("content-type", "")) else body
+        parts["body"] = _parse_json(body) if _is_json(dict(request.scope["headers"])) else body
     try:
         return call.model_validate(parts, from_attributes=True)
     except ValidationError as error:
@@ -140,12 +142,14 @@ def read_call(request: Request, call: type[Call]) -> Call:
         raise InvalidRequestError(errors) from error
 
 
-def _is_json(content_type: str) -> bool:
-    media_type = content_type.partition(";")[0].strip().lower()
-    return media_type == JSON or (media_type.startswith("application/") and media_type.endswith("+json"))
+def _is_json(headers: Mapping[bytes, bytes]) -> bool:
+    media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    return media_type.startswith(b"application/") and media_type.endswith((b"/json", b"+json"))
 
 
 def _parse_json(body: bytes) -> Any:
+    with suppress(ValueError):  # faster than `json`, but it names no position, and rejects half surrogates
+        return from_json(body)
     try:
         return json.loads(body)
     except json.JSONDecodeError as error:
@@ -248,7 +252,9 @@ class BotifyApi:
         """Tell what a listener heard, and get what they hear next."""
         report = _report_of(request)
         answer = await self._backend.service.next(report, request.scope[REQUEST_ID])
-        response = _json(NextBody(user=report.user, track=answer.track), headers={EVENT_HEADER: answer.event_id})
+        # `NextBody`; this route is the hot path, and a model takes 1.5 µs
+        body = b'{"user":%d,"track":%d}' % (report.user, answer.track)
+        response = Response(body, headers={EVENT_HEADER: answer.event_id}, media_type=JSON)
         if answer.fallback:
             self._metrics.fallbacks += 1
             response.headers[FALLBACK_HEADER] = "true"

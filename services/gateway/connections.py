@@ -24,10 +24,8 @@ from services.gateway.options import RETRY_AFTER_S, GatewayOptions
 
 STUCK_S = 10.0
 """How much longer than the deadline an answer may take before its connection may be closed to make room."""
-HEADERS = 100
-"""How many a request may have."""
-PIPELINED = 32
-"""How many requests of a connection may wait for the answer to another one."""
+HEADERS = 100  # how many a request may have
+PIPELINED = 32  # how many requests of a connection may wait for the answer to another one
 
 
 class Stage(enum.Enum):

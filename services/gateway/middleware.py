@@ -26,12 +26,9 @@ from services.gateway.connections import Connections
 from services.gateway.messages import RequestId
 from services.gateway.options import RETRY_AFTER_S, GatewayOptions
 
-REQUEST_ID = "botify.request_id"
-"""Where a scope has its `RequestId`."""
-BODY = "botify.body"
-"""Where a scope has its whole body, bytes."""
-KEY_PATTERN = "[!-~]{1,128}"
-"""An id or key of a client's: printable ASCII without spaces."""
+REQUEST_ID = "botify.request_id"  # where a scope has its `RequestId`
+BODY = "botify.body"  # where a scope has its whole body, bytes
+KEY_PATTERN = "[!-~]{1,128}"  # of a client's id or key: printable ASCII without spaces
 
 
 async def refuse(
@@ -77,7 +74,7 @@ class GatewayMetrics(Collector):
 
 CLIENT_CLOSED = 499
 """Status under which a request is counted whose connection was closed before an answer was sent."""
-_KEY = re.compile(KEY_PATTERN)
+_KEY = re.compile(KEY_PATTERN.encode())
 _ROUTES = frozenset({"", "next", "last", "track", "healthz", "readyz", "metrics", "docs", "openapi.json", "ui"})
 _INVALID_KEY = "Idempotency-Key: a key has 1 to 128 printable ASCII characters and no spaces"
 
@@ -100,10 +97,11 @@ class RequestTelemetry:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        given, key = headers.get("x-request-id"), headers.get("idempotency-key")
-        client_id = given.encode() if given is not None and _KEY.fullmatch(given) else None
-        request_id = scope[REQUEST_ID] = RequestId(f"{self._id_prefix}-{next(self._numbers)}", client_id, key)
+        headers = dict(scope["headers"])  # `Headers` takes ten times as long
+        given, key = headers.get(b"x-request-id", b""), headers.get(b"idempotency-key")
+        client_id = given if _KEY.fullmatch(given) else None
+        id_, key_text = f"{self._id_prefix}-{next(self._numbers)}", None if key is None else key.decode("latin-1")
+        request_id = scope[REQUEST_ID] = RequestId(id_, client_id, key_text)
         header = (b"x-request-id", client_id or request_id.id_.encode())
         status = CLIENT_CLOSED
 
@@ -282,8 +280,8 @@ class _TooLongError(Exception):
 
 async def _read_body(scope: Scope, receive: Receive, limit: int) -> bytes | None:
     """Return the whole body; None if the connection was closed before."""
-    declared = Headers(scope=scope).get("content-length", "")
-    if declared.isdecimal() and int(declared) > limit:
+    declared = dict(scope["headers"]).get(b"content-length", b"")
+    if declared.isdigit() and int(declared) > limit:
         raise _TooLongError
     body, more = bytearray(), True
     while more:

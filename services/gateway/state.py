@@ -109,10 +109,8 @@ class LiveState:
             self.problem = f"Redis does not answer ({type(error).__name__})"
 
 
-REFRESH_AGAIN_S = 0.2
-"""Least time between two reads of the catalogue topic for unknown tracks."""
-MAX_WAITING = 64
-"""Requests that may wait for such a read: those for invented tracks must not take all places."""
+REFRESH_AGAIN_S = 0.2  # least time between two reads of the catalogue topic for unknown tracks
+MAX_WAITING = 64  # requests that may wait for such a read: those for invented tracks must not take all places
 
 
 class KnownTracks:
