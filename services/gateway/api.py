@@ -148,7 +148,7 @@ def _is_json(headers: Mapping[bytes, bytes]) -> bool:
 
 
 def _parse_json(body: bytes) -> Any:
-    with suppress(ValueError):  # faster than `json`, but it names no position, and rejects half surrogates
+    with suppress(ValueError):  # faster than `json`, but it names no position, and rejects lone surrogates
         return from_json(body)
     try:
         return json.loads(body)
