@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 from pathlib import Path
 
-from fastapi import FastAPI
 from nicegui import app as nicegui_app
 from nicegui import ui
+from starlette.applications import Starlette
 
 from core.settings import Settings
 from schemas.registry import codec_of
@@ -23,14 +23,14 @@ from services.dashboard.views import MOUNT
 STATIC = Path(__file__).parent / "static"
 
 
-def attach(app: FastAPI, settings: Settings) -> None:
+def attach(app: Starlette, settings: Settings) -> None:
     """Serve the dashboard at `/ui` of an application; once per process, because NiceGUI has one global application.
 
     It starts and stops with the application. While Kafka or Redis is unavailable, the pages say so.
 
     Parameters
     ----------
-    app : FastAPI
+    app : Starlette
         With Botify's `/next/<user>` and `/last/<user>`, which serve the persons who listen on the dashboard.
     settings : Settings
     """
@@ -59,7 +59,7 @@ def attach(app: FastAPI, settings: Settings) -> None:
     nicegui_app.on_startup(start)
     nicegui_app.on_shutdown(stop)
     ui.run_with(
-        app,
+        app,  # type: ignore[arg-type] # of FastAPI it uses only what Starlette has
         mount_path=MOUNT,
         title="Botify",
         favicon=STATIC / "favicon.svg",

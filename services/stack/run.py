@@ -16,7 +16,7 @@ from core.kafka.admin import CONNECT_TIMEOUT_S
 from core.settings import STACK_FILE, Settings
 from schemas.topics import create_topics
 from services.errors import ChildDiedError, StackError
-from services.gateway.errors import NO_CATALOGUE
+from services.gateway.messages import NO_CATALOGUE
 from services.stack.embedded import EmbeddedStack
 from services.stack.kafka_jars import Notify
 from services.stack.ports import HOST

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from services.errors import StackError
-from services.gateway.errors import NO_CATALOGUE
+from services.gateway.messages import NO_CATALOGUE
 from services.stack.ports import HOST, find_free
 from services.stack.run import wait_for_gateway
 

@@ -1,4 +1,4 @@
-"""Requests that do not become whole are bounded in bytes and time; others notice nothing."""
+"""Incomplete requests are bounded in bytes and time; complete ones are not affected."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from services.gateway.connections import Connections, Stage
-from services.gateway.http_protocol import HEADERS, PIPELINED, BoundedHttp
+from services.gateway.connections import HEADERS, PIPELINED, BoundedHttp, Connections, Stage
 from services.gateway.options import GatewayOptions
 
 HEAD = b"POST /next/1 HTTP/1.1\r\nHost: gateway\r\n"
@@ -104,7 +103,7 @@ def run(scenario: Callable[[Connections], Any], **options: int) -> Connections:
     return connections
 
 
-def test_requests_in_pieces_are_answered_and_the_connection_is_kept() -> None:
+def test_fragmented_requests_are_answered_and_the_connection_is_kept() -> None:
     async def scenario(connections: Connections) -> None:
         peer = Peer(connections)
         stages = []
@@ -161,7 +160,7 @@ def test_headers_without_an_end_are_refused(pieces: list[bytes]) -> None:
     ],
     ids=["endless trailer", "endless chunk extension", "many trailers"],
 )
-def test_what_trails_a_body_is_bounded_too(pieces: list[bytes]) -> None:
+def test_trailers_and_chunk_extensions_are_bounded(pieces: list[bytes]) -> None:
     async def scenario(connections: Connections) -> None:
         peer = Peer(connections)
         assert await peer.send(*pieces) == [431]
@@ -170,7 +169,7 @@ def test_what_trails_a_body_is_bounded_too(pieces: list[bytes]) -> None:
     assert run(scenario).closed == {"headers_long": 1}
 
 
-def test_requests_that_wait_for_another_are_bounded() -> None:
+def test_pipelined_requests_are_bounded() -> None:
     async def scenario(connections: Connections) -> None:
         polite, greedy = Peer(connections), Peer(connections)
         assert await polite.send(WHOLE * PIPELINED) == [200] * PIPELINED
@@ -183,8 +182,8 @@ def test_requests_that_wait_for_another_are_bounded() -> None:
 @pytest.mark.parametrize(
     ("sent", "statuses"), [(b"", [408]), (HEAD, [408]), (WHOLE[:-1], [408]), (WHOLE, [200]), (WHOLE + HEAD, [200, 408])]
 )
-def test_whoever_is_late_is_told(sent: bytes, statuses: list[int]) -> None:
-    """At once here: nobody has any time."""
+def test_late_requests_get_408(sent: bytes, statuses: list[int]) -> None:
+    """The timeouts are over at once here."""
 
     async def scenario(connections: Connections) -> None:
         peer = Peer(connections)
@@ -206,7 +205,7 @@ def test_newlines_do_not_keep_a_connection_alive() -> None:
     run(scenario, keep_alive_s=-1)
 
 
-def test_a_request_without_room_is_told_so() -> None:
+def test_a_connection_without_room_gets_503() -> None:
     async def scenario(connections: Connections) -> None:
         first = Peer(connections)
         first.http.data_received(WHOLE)
@@ -235,7 +234,7 @@ def test_a_websocket_is_counted_until_it_ends() -> None:
     run(scenario, header_s=-1, body_s=-1, keep_alive_s=-1)
 
 
-def test_what_is_no_http_is_counted() -> None:
+def test_invalid_http_is_counted() -> None:
     async def scenario(connections: Connections) -> None:
         assert await Peer(connections).send(b"\x00\x01\r\n\r\n") == [400]
 

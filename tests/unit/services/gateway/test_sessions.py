@@ -9,9 +9,9 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from services.gateway import sessions as batching
-from services.gateway.errors import UnavailableError
-from services.gateway.sessions import Batching
+from services.gateway import sessions
+from services.gateway.messages import UnavailableError
+from services.gateway.sessions import ScriptBatcher
 
 
 class FakeRedis:
@@ -57,7 +57,7 @@ def run(redis: FakeRedis, *arguments: str) -> list[Any]:
     """Make calls at the same time."""
 
     async def all_at_once() -> list[Any]:
-        calls = Batching(redis)
+        calls = ScriptBatcher(redis)
         done = await asyncio.gather(*(calls.run("script", "key", one) for one in arguments), return_exceptions=True)
         await calls.close()
         return done
@@ -71,10 +71,10 @@ def test_calls_made_together_take_one_round_trip() -> None:
     assert redis.round_trips == [5]
 
 
-def test_calls_made_meanwhile_wait_for_the_next_round_trip() -> None:
+def test_calls_during_a_round_trip_share_the_next_one() -> None:
     async def scenario() -> list[int]:
         redis = FakeRedis()
-        calls = Batching(redis)
+        calls = ScriptBatcher(redis)
         first = asyncio.create_task(calls.run("script", "key", "a"))
         async with asyncio.timeout(5):
             while not redis.round_trips:
@@ -87,20 +87,20 @@ def test_calls_made_meanwhile_wait_for_the_next_round_trip() -> None:
     assert asyncio.run(scenario()) == [1, 3, 1]
 
 
-def test_an_error_is_of_its_own_call_only() -> None:
+def test_an_error_fails_only_its_own_call() -> None:
     good, wrong = run(FakeRedis(), "a", "wrong")
     assert good == "a"
     assert isinstance(wrong, UnavailableError)
 
 
-def test_redis_that_is_away_fails_all_calls_that_wait() -> None:
+def test_all_waiting_calls_fail_while_redis_is_unreachable() -> None:
     redis = FakeRedis()
     redis.away = True
     assert [type(error) for error in run(redis, "a", "b")] == [UnavailableError] * 2
 
 
-def test_redis_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batching, "TIMEOUT_S", 0.02)
+def test_a_hanging_redis_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "TIMEOUT_S", 0.02)
     redis = FakeRedis()
     redis.hangs = {"key"}
     (error,) = run(redis, "a")
@@ -109,8 +109,8 @@ def test_redis_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batching, "TIMEOUT_S", 0.05)
-    monkeypatch.setattr(batching, "PROBE_EVERY_S", 0.01)
+    monkeypatch.setattr(sessions, "TIMEOUT_S", 0.05)
+    monkeypatch.setattr(sessions, "PROBE_EVERY_S", 0.01)
 
 
 @pytest.mark.usefixtures("quick")
@@ -118,7 +118,7 @@ def test_calls_fail_at_once_until_redis_answers_again() -> None:
     async def scenario() -> None:
         redis = FakeRedis()
         redis.hangs = {"key"}
-        calls = Batching(redis)
+        calls = ScriptBatcher(redis)
         waited = [asyncio.create_task(calls.run("script", "key", "a"))]
         await asyncio.sleep(0)
         waited += [asyncio.create_task(calls.run("script", "key", one)) for one in "bc"]
@@ -142,19 +142,19 @@ def test_calls_fail_at_once_until_redis_answers_again() -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_master_that_hangs_delays_nobody_elses_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batching, "master_of", lambda _, key: key[0])
+def test_a_hanging_master_delays_no_calls_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "master_of", lambda _, key: key[0])
     asked_last: list[str] = []
 
     async def find_masters(_: object, failed: str) -> None:
         asked_last.append(failed)
 
-    monkeypatch.setattr(batching, "find_masters", find_masters)
+    monkeypatch.setattr(sessions, "find_masters", find_masters)
 
     async def scenario() -> None:
         redis = FakeRedis()
         redis.hangs = {"x1"}
-        calls = Batching(redis)
+        calls = ScriptBatcher(redis)
         hanging = asyncio.create_task(calls.run("script", "x1", "a"))
         await asyncio.sleep(0)
         assert await calls.run("script", "y1", "b") == "b"
