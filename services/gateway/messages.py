@@ -142,20 +142,8 @@ def listen_of(
     >>> listen_of(Heard(42, 8, 0.5), place, Attribution(chosen, 4.5), 2000, ended=False).recommender is None
     True
     """
-    listen = Listen(
-        event_id=place.event_id,
-        user=heard.user,
-        track=heard.track,
-        fraction=heard.fraction,
-        timestamp_ms=timestamp_ms,
-        session_id=place.session_id,
-        position=place.position,
-        ended_session=ended,
-        recommender=None,
-        treatments={},
-        propensity=None,
-        latency_ms=None,
-    )
+    at = timestamp_ms, place.session_id, place.position
+    listen = Listen(place.event_id, heard.user, heard.track, heard.fraction, *at, ended, None, {}, None, None)
     if attribution is None or attribution.recommendation.track != heard.track:
         return listen
     chosen = attribution.recommendation

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.keyed_random import Keys, uniform
-from schemas.events import Model
 from services.recommender.catalogue import Catalogue
 from services.recommender.protocol import NO_ANSWER, Answers, Batch
 from services.recommender.sessions import SessionsSoFar
@@ -82,13 +81,6 @@ def discounted(candidates: Candidates, so_far: SessionsSoFar, catalogue: Catalog
     """Apply the artist discount: multiply scores by γ to the power of the session's listens of the artist."""
     earlier = earlier_of_artists(candidates.sessions, candidates.rows, so_far, catalogue)
     return candidates._replace(scores=candidates.scores * ARTIST_DISCOUNT**earlier)
-
-
-def best_of_sessions(candidates: Candidates) -> Candidates:
-    """Return each session's best candidate; ties go to the lowest row."""
-    order = np.lexsort((candidates.rows, -candidates.scores, candidates.sessions))
-    first = np.diff(candidates.sessions[order], prepend=-1) != 0
-    return candidates.where(order[first])
 
 
 def draw_from_best(candidates: Candidates, keys: Keys, stream: int, most: int, catalogue: Catalogue) -> Answers:
@@ -182,17 +174,7 @@ class ServedGraph:
 
 
 LatestGraph = Callable[[], ServedGraph | None]
-
-
-def graph_of(model: Model) -> ServedGraph:
-    """Read a snapshot.
-
-    Raises
-    ------
-    ValueError
-        Its body is something else.
-    """
-    return ServedGraph(model.body)
+"""Returns the newest snapshot; None before the first."""
 
 
 def liked_together(so_far: SessionsSoFar, catalogue: Catalogue, graph: ServedGraph | None) -> Candidates:

@@ -16,9 +16,8 @@ from schemas.dead_letters import PREFIX
 from schemas.events import Recommendation, RecommendationRequest
 from schemas.topics import Topics
 from services.experiments import DEFAULT_FILE, load_experiments
-from services.recommender.__main__ import build_service
+from services.recommender.__main__ import RecommenderMetrics, build_service
 from services.recommender.dispatch import FAILURES_IN_A_ROW
-from services.recommender.metrics import RecommenderMetrics
 from services.recommender.protocol import Answers
 from services.recommender.service import GROUP, RecommenderService
 from services.recommender.sticky_artist import StickyArtist

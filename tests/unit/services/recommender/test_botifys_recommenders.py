@@ -15,11 +15,9 @@ from scipy import stats
 from schemas.events import RecommendationRequest, Track
 from services.errors import RecommenderError
 from services.recommender.catalogue import Catalogue
-from services.recommender.item_to_item import I2I
-from services.recommender.lists import NO_LISTS, Contextual, Indexed, Lists
+from services.recommender.item_to_item import I2I, recent_listens
+from services.recommender.lists import NO_LISTS, Contextual, Indexed, Lists, SimilarUsers
 from services.recommender.protocol import NO_ANSWER, Batch, Recommender
-from services.recommender.sessions import recent_listens
-from services.recommender.similar_users import SimilarUsers
 from services.recommender.sticky_artist import StickyArtistMixed
 from streams.folds.users import UserState
 from tests.unit.services.recommender.recommending import batch_of, state_of

@@ -12,10 +12,10 @@ from services.recommender.bandit import POLICIES
 from services.recommender.catalogue import Catalogue
 from services.recommender.dispatch import FAILURES_IN_A_ROW, LEFT_OUT_S, LOG_EVERY_S, Guards, answer
 from services.recommender.lists import NO_LISTS
-from services.recommender.memory import Memory
 from services.recommender.protocol import Answers, Batch
 from services.recommender.registry import RECOMMENDERS, RecommenderFactory, RecommenderInputs
-from services.recommender.sticky_norepeat import StickyNoRepeat
+from services.recommender.rerank import Memory
+from services.recommender.sticky_artist import StickyNoRepeat
 from services.recommender.toppop import TopPop
 
 CATALOGUE = Catalogue([Track(t, f"artist {t // 5}", None, None, "x") for t in range(50)])
