@@ -18,7 +18,7 @@ from core.logging import configure_logging
 from core.settings import Settings
 from core.telemetry import new_registry, observed
 from schemas.event_time import utc
-from sim.agents.agent import load_agent
+from sim.agents import load_agent
 from sim.errors import SimulationError
 from sim.loop import RunResult, run_loop
 from sim.loop.result import SimulatorMetrics

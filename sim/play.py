@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sim.agents.agent import Agent
+from sim.agents import Agent
 from sim.errors import AgentError
-from sim.listeners.load import load_model
+from sim.listeners import load_model
 from sim.listeners.model import Ints
 from sim.options import Pace, RunOptions, pace_of, schedule_of
 from sim.simulation import FinishedListens, Simulation
@@ -90,7 +90,7 @@ def play_world(
 
     Examples
     --------
-    >>> from sim.agents.agent import DummyAgent
+    >>> from sim.agents import DummyAgent
     >>> from sim.world.config import WorldConfig
     >>> from sim.world.generate import generate
     >>> world = World("small", *generate(WorldConfig(tracks=100, artists=20, genres=5, users=30, dimensions=8)), {})

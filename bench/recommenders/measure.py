@@ -22,7 +22,7 @@ from core.keyed_random import mix
 from schemas.events import Track
 from services.recommender.catalogue import Catalogue
 from services.recommender.lists import Lists
-from sim.agents.agent import Agent
+from sim.agents import Agent
 from sim.listeners.botify import BotifyListeners
 from sim.options import RunOptions
 from sim.play import Progress, play_world

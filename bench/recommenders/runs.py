@@ -16,7 +16,7 @@ from services.lists.build import build_models
 from services.lists.neighbours import ListenColumns
 from services.recommender.lists import Lists, lists_of
 from services.recommender.registry import RECOMMENDERS
-from sim.agents.agent import DummyAgent
+from sim.agents import DummyAgent
 from sim.loop.kafka import tracks_of
 from sim.options import RunOptions
 from sim.play import play_world

@@ -16,10 +16,9 @@ from schemas.events import Listen, RecommendationRequest
 from schemas.registry import codec_of
 from schemas.topics import Topics
 from sim.errors import SimulationError
-from sim.listeners.load import load_model
+from sim.listeners import load_model
 from sim.loop.conversation import RequestTracker
-from sim.loop.event_time import SimulatedTime, start_of_run_ms
-from sim.loop.kafka import FLUSH_S, Replies, publish_catalogue
+from sim.loop.kafka import FLUSH_S, Replies, SimulatedTime, publish_catalogue, start_of_run_ms
 from sim.loop.result import RunResult
 from sim.options import Due, RunOptions, new_run_id, pace_of, schedule_of
 from sim.play import Progress

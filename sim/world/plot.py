@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sim.agents.agent import DummyAgent
+from sim.agents import DummyAgent
 from sim.options import RunOptions
 from sim.play import play_world
 from sim.simulation import FinishedListens

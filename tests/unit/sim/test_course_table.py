@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sim.agents.agent import DummyAgent
+from sim.agents import DummyAgent
 from sim.options import RunOptions
 from sim.play import play_world
 

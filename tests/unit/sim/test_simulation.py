@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from core.keyed_random import integers, mix
-from sim.agents.agent import DummyAgent
-from sim.listeners.load import MODELS, load_model
+from sim.agents import DummyAgent
+from sim.listeners import MODELS, load_model
 from sim.options import RunOptions, schedule_of
 from sim.play import play_world
 from sim.schedule import Shard

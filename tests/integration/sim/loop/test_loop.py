@@ -18,8 +18,7 @@ from schemas.catalogue import CatalogueReader
 from schemas.codec import Codec
 from sim.errors import SimulationError
 from sim.loop import publish_catalogue, run_loop
-from sim.loop.event_time import APART_MS
-from sim.loop.kafka import tracks_of
+from sim.loop.kafka import APART_MS, tracks_of
 from sim.loop.run import Loop
 from sim.options import RunOptions
 from sim.schedule import Shard

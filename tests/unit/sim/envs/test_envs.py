@@ -56,7 +56,7 @@ def test_a_track_that_is_none_is_refused(small_world, track):
 def test_actions_that_are_not_one_for_each_listener_are_refused(small_world):
     envs = gymnasium.make_vec("Botify-v0", num_envs=2, world=small_world).unwrapped
     envs.reset(seed=1)
-    with pytest.raises(gymnasium.error.InvalidAction, match=r"shape \(3,\), for 2 listeners"):
+    with pytest.raises(gymnasium.error.InvalidAction, match=r"shape \(3,\) for 2 listeners"):
         envs.step(np.array([1, 2, 3]))
 
 

@@ -8,21 +8,23 @@ import pytest
 from core.errors import LoadError
 from core.keyed_random import mix
 from sim.errors import SimulationError
+from sim.listeners import load_model
 from sim.listeners.botify import BotifyListeners
-from sim.listeners.changing import DRIFT_PERIOD_MS, DriftingListeners, ShiftingListeners
-from sim.listeners.changing import SHIFT_PERIOD_MS as SHIFT_MS
-from sim.listeners.load import load_model
-from sim.listeners.model import Exposure
-from sim.listeners.moods import (
+from sim.listeners.changing import (
     CYCLE_MS,
+    DRIFT_PERIOD_MS,
     HALF_LIFE_MS,
     HEIGHT,
     HIT_SHARE,
     MEMORY,
     PEAK_AFTER_MS,
+    DriftingListeners,
     FatiguedListeners,
+    ShiftingListeners,
     TrendingListeners,
 )
+from sim.listeners.changing import SHIFT_PERIOD_MS as SHIFT_MS
+from sim.listeners.model import Exposure
 
 HOUR_MS = 60 * 60 * 1000
 NOW_MS = 1_800_000_000_000
