@@ -1,4 +1,4 @@
-"""Candidates of many sessions in one flat list: where they come from, and how they are filtered, scored and drawn."""
+"""Candidates of many sessions in one flat list: their sources, and how they are filtered, scored and drawn."""
 
 from __future__ import annotations
 
@@ -119,14 +119,14 @@ def draw_from_best(candidates: Candidates, keys: Keys, stream: int, most: int, c
 
 
 SAME_TRACK, SAME_ARTIST, SAME_GENRE, OTHER = 1.0, 0.9, 0.8, 0.3
-"""How well a like matches the session; see `memory`."""
+"""The match of a like with the session; see `memory`."""
 _NO_LIKES = np.zeros(0, dtype=LIKE)
 STREAM_SEED_TRACKS = 8
-"""Of a session's liked listens, the last ones pass their affinity on to their neighbours."""
+"""Number of a session's last liked listens whose neighbours are candidates."""
 
 
 def liked_before(batch: Batch, so_far: SessionsSoFar, catalogue: Catalogue) -> Candidates:
-    """Return what each listener liked, scored by fraction and match; may contain duplicates."""
+    """Return the tracks that each listener liked, scored by fraction and match; may contain duplicates."""
     of_users = [_NO_LIKES if likes is None else likes.all() for likes in batch.likes]
     likes = np.frombuffer(b"".join(one.data for one in of_users), dtype=LIKE)
     sessions = np.repeat(np.arange(len(batch)), [len(likes) for likes in of_users])
@@ -178,7 +178,7 @@ LatestGraph = Callable[[], ServedGraph | None]
 
 
 def liked_together(so_far: SessionsSoFar, catalogue: Catalogue, graph: ServedGraph | None) -> Candidates:
-    """Return neighbours of what each session liked recently, scored by affinity · weight; may contain duplicates."""
+    """Return neighbours of the tracks each session liked last, scored by affinity · weight; may contain duplicates."""
     if graph is None:
         return Candidates(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0))
     age = so_far.last()[:, None] - np.arange(so_far.valid.shape[1])

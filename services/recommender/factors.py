@@ -29,7 +29,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
 MOST_TRACKS = 4_000
-"""Of a pool."""
+"""Maximum size of a pool."""
 
 
 class GenrePools:

@@ -8,12 +8,12 @@ Cost of either: about 0.6 µs a recommendation at batch 64.
 
 `similar_users`: sticky artist that switches to neighbours after five bad listens (a participant's `SimilarUsers`).
 
-As a participant of Botify's course published it: each listen of 0.2 or less in a row counts; the
-fifth, the tenth and so on are answered by `contextual`, all others by `sticky_artist`, unless the track drawn is one
-that the listener dislikes: then `contextual` answers too. `contextual` falls back to a random track.
+As a participant of Botify's course published it: a streak counts the last listens of 0.2 or less in a row. Its fifth,
+tenth etc. listen is answered by `contextual`, all others by `sticky_artist`, unless the listener dislikes the drawn
+track: then `contextual` answers too. `contextual` falls back to a random track.
 
-Two things differ, because state of a session belongs to it and models are learned from listens: a streak ends with
-its session, and a listener dislikes what they heard 0.2 or less of among their last 50 listens.
+Two things differ, because a recommender stores no state: a streak ends with its session, and a listener dislikes the
+tracks heard to 0.2 or less among their last 50 listens.
 
 With d of the artist's s tracks disliked, a track t has the propensity ::
 
@@ -42,7 +42,7 @@ from streams.folds.users import POOR_FRACTION, UserState
 
 NEIGHBOURS = "neighbours"
 USER_LISTS = "user-lists"
-"""Names of the two models that the batch job publishes."""
+"""Names of the models that the batch job publishes."""
 
 NO_TRACK = -1
 _HEADER = struct.Struct("<4sII")
@@ -88,7 +88,7 @@ class Lists:
         ----------
         keys : ndarray of int64, shape (m,)
         most : int, optional
-            Return at most so many tracks of each list; by default all.
+            Maximum number of tracks returned of each list; by default all.
 
         Returns
         -------
@@ -116,11 +116,11 @@ class Lists:
             The bytes are not a list.
         """
         if len(raw) < _HEADER.size:
-            raise RecommenderError(f"{len(raw)} bytes are no lists; build them again with `botify lists build`")
+            raise RecommenderError(f"{len(raw)} bytes are not lists; build them again with `botify lists build`")
         magic, n, k = _HEADER.unpack_from(raw)
         if magic != _MAGIC or k < 1 or len(raw) != _HEADER.size + n * (8 + 4 * k):
             raise RecommenderError(
-                f"{len(raw)} bytes that begin with {magic!r} are no lists; build them again with `botify lists build`"
+                f"{len(raw)} bytes that begin with {magic!r} are not lists; build them again with `botify lists build`"
             )
         keys = np.frombuffer(raw, "<i8", n, _HEADER.size)
         tracks = np.frombuffer(raw, "<i4", n * k, _HEADER.size + 8 * n).reshape(n, k)
@@ -304,7 +304,7 @@ class SimilarUsers:
         return chosen._replace(propensity=propensity, candidates=candidates)
 
     def _other(self, neighbours: list[int], draw: float) -> _Choice:
-        """Return what `contextual` would answer, with its fallback."""
+        """Return the answer of `contextual`, or of its fallback."""
         if neighbours:
             count = len(neighbours)
             return _Choice(neighbours[int(draw * count)], 1 / count, count, "contextual")
@@ -321,7 +321,7 @@ def _bad_streak(request: RecommendationRequest, state: UserState | None) -> bool
 
 
 def _disliked(request: RecommendationRequest, state: UserState | None) -> set[int]:
-    """Return the tracks that the listener disliked, as far back as the state goes."""
+    """Return the tracks that the listener disliked, of all listens in the state."""
     disliked: set[int] = set()
     if state is not None:
         listens = state.last_listens()

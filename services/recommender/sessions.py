@@ -1,11 +1,11 @@
-"""The listens of the sessions that ask: from Redis, and from requests that the worker has not folded yet.
+"""The listens of the requesting sessions: from Redis, and from requests that the worker has not folded yet.
 
-`sessions_so_far` gives them as arrays: all tracks heard, and affinities of the first and the last listens.
+`sessions_so_far` returns them as arrays: all tracks heard, and affinities of the first and the last listens.
 
-A request carries the listen just made. It and those before it are in the state only if the worker was faster than the
-listener; otherwise the session would be offered tracks that it has just heard. All requests of a listener arrive at
-the same member of the group, so `PendingListens` completes the state from the session's earlier requests, and an answer
-does not depend on how far the worker is. After a rebalance the new member has no earlier requests and uses the state
+A request carries the last listen. The state has it and those before it only if the worker was faster than the
+listener; without them, a session would be offered tracks that it has just heard. All requests of a listener arrive at
+the same member of the group, so `PendingListens` completes the state from the session's earlier requests, and an
+answer does not depend on the worker's lag. After a rebalance the new member has no earlier requests and uses the state
 alone.
 """
 
@@ -28,12 +28,12 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
 WINDOW = HISTORY_LISTENS
-"""Listens with affinities: the first one, and the last ones, whose fractions the state has."""
+"""Number of listens with affinities: the first one and the last ones, whose fractions the state has."""
 _TRACK = struct.Struct("<i")
 
 
 def has_seen(state: UserState | None, request: RecommendationRequest) -> bool:
-    """Return whether the state has the request's listen: the worker may be ahead of the request or behind it."""
+    """Return whether the state has the request's listen; the worker may be ahead of the request or behind it."""
     return state is not None and state.session_id == request.session_id and state.session_listens > request.position
 
 
@@ -154,7 +154,7 @@ def _earlier_of_artist(keys: Ints) -> Ints:
 
 
 REQUESTS = 32
-"""Kept of a session; a worker that is further behind has stopped."""
+"""Number of last requests kept per session; a worker that is further behind has stopped."""
 LISTENERS = 50_000
 
 

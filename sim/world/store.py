@@ -56,11 +56,9 @@ def find_world(home: Path, name: str) -> World:
     stored = sorted(path.parent for path in worlds_directory(home).glob("*/world.json"))
     found = [path for path in stored if name and path.name.startswith(name)]
     if len(found) != 1:
-        names = ", ".join(path.name for path in stored) or "none"
+        names = ", ".join(path.name for path in stored) or "none yet; make one with `botify world generate`"
         how_many = "more than one world has" if found else "no world has"
-        raise WorldError(
-            f"world {name!r}: {how_many} a name that begins so; worlds in {worlds_directory(home)}: {names}"
-        )
+        raise WorldError(f"world {name!r}: {how_many} such a name; worlds in {worlds_directory(home)}: {names}")
     return load_world(found[0])
 
 

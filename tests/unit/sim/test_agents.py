@@ -151,7 +151,7 @@ def test_an_agent_that_is_none_is_refused(small_world, name, message):
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (np.array([400] * 5), "recommended track 400; there are 0 to 399"),
+        (np.array([400] * 5), "recommended track 400; choose from 0 to 399"),
         (np.array([-1] * 5), "recommended track -1"),
         (np.array([1.5] * 5), "float64"),
         (np.array([1]), r"shape \(1,\)"),

@@ -65,19 +65,19 @@ def test_days_and_models_and_shards_are_options(world):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--speed", "fast"], "neither max nor a number"),
+        (["--speed", "fast"], "must be max or a number"),
         (["--shard", "2/2"], "index/count"),
-        (["--start", "tomorrow"], "is no time"),
-        (["--start", "1969-01-01"], "before 1970"),
-        (["--users", "500"], "has 40 listeners"),
+        (["--start", "tomorrow"], "must be a time"),
+        (["--start", "1969-01-01"], "must not be before 1970"),
+        (["--users", "500"], "users = 500 must be at most 40"),
         (["--model", "nobody"], "listener model"),
         (["--sessions", "0"], "greater than 0"),
-        (["--speed", "nan"], "greater than 0, and finite"),
-        (["--seconds", "inf"], "greater than 0, and finite"),
+        (["--speed", "nan"], "greater than 0 and finite"),
+        (["--seconds", "inf"], "greater than 0 and finite"),
         (["--seed", str(2**63)], "64 bits"),
         (["--agent", "collections:Counter"], "does not take catalogue, seed"),
         (["--model", "math:sqrt"], "does not take world, seed"),
-        (["--world", "nowhere"], "no world is called that"),
+        (["--world", "nowhere"], "no world has such a name"),
     ],
 )
 def test_options_that_cannot_be_met_are_one_message(world, arguments, message):

@@ -7,7 +7,7 @@ from sim.agents import DummyAgent
 from sim.errors import SimulationError
 from sim.options import RunOptions
 from sim.play import play_world
-from sim.schedule import DAY_MS, HOURLY, NOBODY, DailySchedule, RelaySchedule, Shard, busy_days, time_ms
+from sim.schedule import DAY_MS, HOURLY, NO_USER, DailySchedule, RelaySchedule, Shard, busy_days, time_ms
 
 
 def test_a_relay_gives_every_listener_as_many_sessions_give_or_take_one():
@@ -17,7 +17,7 @@ def test_a_relay_gives_every_listener_as_many_sessions_give_or_take_one():
     for turn in range(20):
         arrivals = schedule.arrivals(slots, np.full(4, turn), np.zeros(4, dtype=np.int64))
         for user, ordinal in zip(arrivals.users, arrivals.ordinals, strict=True):
-            if user != NOBODY:
+            if user != NO_USER:
                 assert ordinal == counts[user]
                 counts[user] += 1
     assert counts.tolist() == [3] * 5 + [2] * 5
@@ -51,7 +51,7 @@ def test_a_year_of_ten_thousand_listeners_keeps_one_clock():
     starts = []
     while len(slots):
         arrivals = schedule.arrivals(slots, turns[slots], now[slots])
-        there = arrivals.users != NOBODY
+        there = arrivals.users != NO_USER
         slots = slots[there]
         assert (arrivals.start_ms[there] >= now[slots]).all()
         now[slots] = arrivals.start_ms[there]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from schemas.events import Recommendation
-from sim.loop.conversation import RequestTracker
+from sim.loop.request_tracker import RequestTracker
 from sim.loop.result import LatencyHistogram
 from sim.simulation import FinishedListens
 
