@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -115,40 +116,31 @@ class Due(NamedTuple):
 class Clocks(Protocol):
     """The clocks of a simulation that a pace reads; see `Simulation`."""
 
-    def earliest_ms(self) -> int:
-        """Return the earliest event time of an open session."""
-        ...
-
-    def next_ms(self) -> int | None:
-        """Return the event time at which the next listen finishes, if any listener is listening."""
-        ...
+    def earliest_ms(self) -> int: ...  # noqa: D102
+    def next_ms(self) -> int | None: ...  # noqa: D102
 
 
-class Pace(Protocol):
+class Pace(ABC):
     """Relates event time to wall time."""
 
+    @abstractmethod
     def due(self, now_s: float, clocks: Clocks) -> Due:
         """Return what may be finished `now_s` seconds after the start of the run."""
-        ...
 
-    def spend(self, requests: int) -> None:
-        """Count requests that were sent."""
-        ...
+    def spend(self, requests: int) -> None:  # noqa: B027 - only an offered rate counts them
+        """Count requests that were sent, where the pace depends on them."""
 
 
-class FullSpeed:
+class FullSpeed(Pace):
     """As fast as possible, with no listener further ahead than the lookahead."""
 
     def due(self, now_s: float, clocks: Clocks) -> Due:
         """Allow all within the lookahead."""
         return Due(clocks.earliest_ms() + LOOKAHEAD_MS, None, None)
 
-    def spend(self, requests: int) -> None:
-        """Do nothing."""
-
 
 @dataclass(slots=True)
-class WallClock:
+class WallClock(Pace):
     """Event time is a multiple of the wall time since the start, so it cannot drift."""
 
     start_ms: int
@@ -161,12 +153,9 @@ class WallClock:
         wait_s = _MOST_WAIT_S if next_ms is None else (next_ms - until_ms) / (1000 * self.speed)
         return Due(until_ms, None, min(max(wait_s, _LEAST_WAIT_S), _MOST_WAIT_S))
 
-    def spend(self, requests: int) -> None:
-        """Do nothing."""
-
 
 @dataclass(slots=True)
-class OfferedRate:
+class OfferedRate(Pace):
     """A fixed number of requests per second, in order of event time, whether or not earlier ones were answered."""
 
     rate: float

@@ -13,7 +13,7 @@ from core.keyed_random import integers, mix
 from core.settings import Settings
 from sim.listeners import load_model
 from sim.listeners.model import Floats, Ints
-from sim.schedule import Arrivals
+from sim.schedule import PAUSE_MS, Arrivals
 from sim.simulation import FinishedListens, Simulation
 from sim.world import World, WorldConfig, find_world, open_world
 
@@ -51,7 +51,6 @@ def world_of(world: World | str | None) -> World:
     return open_world(home, WorldConfig()) if world is None else find_world(home, world)
 
 
-PAUSE_MS = 60_000
 _USER_STREAM = 0
 """Random stream of the keys of arrivals."""
 

@@ -48,7 +48,7 @@ class DriftingListeners(BotifyListeners):
         """Pick an interest of each listener as it is at this time, and a track near it."""
         people, embeddings = self._people, self._catalogue.embeddings
         slots = integers(keys, INTEREST, people.interests.shape[1])
-        hosts, host_slots, away = self._drift(users, slots, time_ms)
+        hosts, host_slots, away = self.drift(users, slots, time_ms)
         home = embeddings[people.interests[users, slots]].astype(np.float64)
         guest = embeddings[people.interests[hosts, host_slots]].astype(np.float64)
         is_away = uniform(keys, DRIFT) < away
@@ -59,7 +59,7 @@ class DriftingListeners(BotifyListeners):
             tracks=people.neighbours[near_user, near_slot, nth].astype(np.int64),
         )
 
-    def _drift(self, users: Ints, slots: Ints, time_ms: Ints) -> tuple[Ints, Ints, Floats]:
+    def drift(self, users: Ints, slots: Ints, time_ms: Ints) -> tuple[Ints, Ints, Floats]:
         """Return the listener and the interest that each interest moves to, and how far it has moved, 0 to 1."""
         of_interest = mix(self._seed, users, slots)
         periods = time_ms / DRIFT_PERIOD_MS + uniform(of_interest, _PHASE)
@@ -175,7 +175,7 @@ class TrendingListeners(BotifyListeners):
         looks = uniform(of_chart, _LOOKS)
         tracks = opening.tracks.copy()
         for cycle, rows in _by_period(time_ms, CYCLE_MS):
-            hits = self._hits(cycle)
+            hits = self.hits(cycle)
             if len(hits):
                 candidates = hits[integers(of_chart[rows], _WHICH_HIT, len(hits))]
                 starts = looks[rows] < CHART_SHARE * self.popularity(candidates, time_ms[rows])
@@ -198,7 +198,7 @@ class TrendingListeners(BotifyListeners):
         age = np.maximum((time_ms - released_ms) / PEAK_AFTER_MS, 0.0)
         return np.where(uniform(keys, _IS_HIT) < HIT_SHARE, age * np.exp(1 - age), 0.0)
 
-    def _hits(self, cycle: int) -> Ints:
+    def hits(self, cycle: int) -> Ints:
         """Return the tracks that are hits of a cycle; the last cycle is cached."""
         if self._hits_of_cycle[0] != cycle:
             keys = mix(self._seed, HIT, np.arange(len(self._catalogue)), cycle)
