@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,13 +59,12 @@ def read_catalogue(
     genres: dict[str, int] = {}
     artist_of, genre_of = np.empty(len(rows), np.int32), np.full(len(rows), -1, np.int32)
     albums, titles = [], []
-    for track, (number, row) in enumerate(rows):
-        artist = _text(path, number, row, "artist")
-        artist_of[track] = artists.setdefault(artist, len(artists))
-        if row.get("genre") is not None:
-            genre_of[track] = genres.setdefault(_text(path, number, row, "genre"), len(genres))
-        albums.append(None if row.get("album") is None else _text(path, number, row, "album"))
-        titles.append(_text(path, number, row, "title"))
+    for track, row in enumerate(rows):
+        artist_of[track] = artists.setdefault(row.text("artist"), len(artists))
+        if row.values.get("genre") is not None:
+            genre_of[track] = genres.setdefault(row.text("genre"), len(genres))
+        albums.append(None if row.values.get("album") is None else row.text("album"))
+        titles.append(row.text("title"))
     texts = tuple(artists), tuple(genres), tuple(albums), tuple(titles)
     return WorldCatalogue(embeddings(artist_of, genre_of), artist_of, genre_of, durations(len(rows)), *texts)
 
@@ -90,17 +89,16 @@ def read_listeners(
         A row is invalid or names a track that is not in the catalogue, or the ids are not 0 to rows - 1.
     """
     rows = _by_id(path, "user")
-    interests = [_interests(path, number, row, tracks) for number, row in rows]
-    for (number, _), of_listener in zip(rows, interests, strict=True):
+    interests = [row.interests(tracks) for row in rows]
+    for row, of_listener in zip(rows, interests, strict=True):
         if len(of_listener) != len(interests[0]):
-            raise WorldError(
-                f"{path}, row {number}: {len(of_listener)} interests, but user 0 has {len(interests[0])}; "
-                "give all listeners the same number"
+            raise row.error(
+                f"{len(of_listener)} interests, but user 0 has {len(interests[0])}; give all listeners the same number"
             )
 
     def column(name: str, must_be: str, holds: Callable[[float], bool]) -> NDArray[np.float64]:
         default = getattr(defaults, name)
-        return np.array([_number(path, number, row, name, default, must_be, holds) for number, row in rows])
+        return np.array([row.real(name, default, must_be, holds) for row in rows])
 
     def whole(name: str, most: float) -> Int32s:
         return column(name, f"a whole number from 1 to {most}", lambda v: v == int(v) and 1 <= v <= most).astype(
@@ -150,72 +148,73 @@ def read_array(path: Path, shape: tuple[int | None, ...]) -> NDArray[Any]:
     return array
 
 
-def _by_id(path: Path, name: str) -> list[tuple[int, dict[str, Any]]]:
-    """Return (row number, row) in the order of the ids."""
-    found: dict[int, tuple[int, dict[str, Any]]] = {}
-    for number, row in _rows(path):
-        id_ = row.get(name)
+class _Row(NamedTuple):
+    """A JSON object of a file, and its row number from 1."""
+
+    path: Path
+    number: int
+    values: dict[str, Any]
+
+    def error(self, message: str) -> WorldError:
+        return WorldError(f"{self.path}, row {self.number}: {message}")
+
+    def text(self, name: str) -> str:
+        value = self.values.get(name)
+        if not isinstance(value, str) or not value:
+            raise self.error(f"{name} {value!r} must be a text that is not empty")
+        return value
+
+    def interests(self, tracks: int) -> list[int]:
+        interests = self.values.get("interests")
+        if not isinstance(interests, list) or not interests:
+            raise self.error(f"interests {interests!r} must be a list of tracks")
+        for track in interests:
+            if type(track) is not int or not 0 <= track < tracks:
+                raise self.error(f"interest {track!r} must be a track from 0 to {tracks - 1}")
+        return interests
+
+    def real(self, name: str, default: float, must_be: str, holds: Callable[[float], bool]) -> float:
+        value = self.values.get(name, default)
+        is_finite = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not is_finite or not holds(value):
+            raise self.error(f"{name} {value!r} must be {must_be}")
+        return float(value)
+
+
+def _by_id(path: Path, name: str) -> list[_Row]:
+    """Return the rows in the order of their ids."""
+    found: dict[int, _Row] = {}
+    for row in _rows(path):
+        id_ = row.values.get(name)
         if type(id_) is not int or id_ < 0:
-            raise WorldError(f"{path}, row {number}: {name} {id_!r} must be a whole number from 0")
+            raise row.error(f"{name} {id_!r} must be a whole number from 0")
         if id_ in found:
-            raise WorldError(f"{path}, row {number}: {name} {id_} is in row {found[id_][0]} already; ids must differ")
-        found[id_] = (number, row)
+            raise row.error(f"{name} {id_} is in row {found[id_].number} already; ids must differ")
+        found[id_] = row
     if not found:
         raise WorldError(f"{path}: the file has no rows; give one JSON object per line")
     if (highest := max(found)) != len(found) - 1:
         missing = next(id_ for id_ in range(len(found)) if id_ not in found)
-        raise WorldError(
-            f"{path}, row {found[highest][0]}: {name} {highest}, but there is no {name} {missing}; "
-            f"the ids must be 0 to {len(found) - 1}"
+        raise found[highest].error(
+            f"{name} {highest}, but there is no {name} {missing}; the ids must be 0 to {len(found) - 1}"
         )
     return [found[id_] for id_ in range(len(found))]
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _rows(path: Path) -> Iterator[_Row]:
     try:
         with path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
+                row = _Row(path, number, {})
                 try:
-                    row = json.loads(line)
+                    values = json.loads(line)
                 except ValueError as error:
-                    raise WorldError(f"{path}, row {number}: not JSON ({error})") from error
-                if not isinstance(row, dict):
-                    raise WorldError(f"{path}, row {number}: not a JSON object")
-                yield number, row
+                    raise row.error(f"not JSON ({error})") from error
+                if not isinstance(values, dict):
+                    raise row.error(f"{str(values)[:40]!r} must be a JSON object")
+                yield row._replace(values=values)
     except (OSError, UnicodeDecodeError) as error:
         raise WorldError(f"{path}: cannot be read ({error})") from error
-
-
-def _text(path: Path, number: int, row: dict[str, Any], name: str) -> str:
-    value = row.get(name)
-    if not isinstance(value, str) or not value:
-        raise WorldError(f"{path}, row {number}: {name} {value!r} must be a text that is not empty")
-    return value
-
-
-def _interests(path: Path, number: int, row: dict[str, Any], tracks: int) -> list[int]:
-    interests = row.get("interests")
-    if not isinstance(interests, list) or not interests:
-        raise WorldError(f"{path}, row {number}: interests {interests!r} must be a list of tracks")
-    for track in interests:
-        if type(track) is not int or not 0 <= track < tracks:
-            raise WorldError(f"{path}, row {number}: interest {track!r} must be a track from 0 to {tracks - 1}")
-    return interests
-
-
-def _number(
-    path: Path,
-    number: int,
-    row: dict[str, Any],
-    name: str,
-    default: float,
-    must_be: str,
-    holds: Callable[[float], bool],
-) -> float:
-    value = row.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or not holds(value):
-        raise WorldError(f"{path}, row {number}: {name} {value!r} must be {must_be}")
-    return value
 
 
 def import_world(tracks_path: Path, users_path: Path, embeddings_path: Path | None, config: WorldConfig) -> World:

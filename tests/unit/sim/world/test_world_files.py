@@ -181,7 +181,7 @@ def write(name: str, row: int, text: str) -> Change:
         (break_tracks(4, track=90), r"tracks\.json, row 5: track 90, but there is no track 4"),
         (break_tracks(4, track="4"), r"tracks\.json, row 5: track '4' must be a whole number"),
         (write("tracks", 6, '{"track": 6'), r"tracks\.json, row 7: not JSON"),
-        (write("tracks", 6, "[6]"), r"tracks\.json, row 7: not a JSON object"),
+        (write("tracks", 6, "[6]"), r"tracks\.json, row 7: .* must be a JSON object"),
         (break_users(2, interests=[1, 30, 2]), r"users\.json, row 3: interest 30 must be a track from 0 to 29"),
         (break_users(2, interests=[1, -1, 2]), r"users\.json, row 3: interest -1 must be a track"),
         (break_users(2, interests=[]), r"users\.json, row 3: interests \[\] must be a list of tracks"),
