@@ -57,13 +57,6 @@ class Simulation:
     `finish_listens` and `answer` alternate. A listener's results depend on the seed, the world and the answers, and
     never on the order in which the slots are served.
 
-    Parameters
-    ----------
-    world : World
-    model : ListenerModel
-    schedule : Schedule
-    seed : int
-
     Examples
     --------
     >>> from sim.listeners.botify import BotifyListeners

@@ -71,12 +71,7 @@ def build_service(settings: Settings) -> RecommenderService:
 
 
 class RecommenderMetrics(Collector):
-    """The counters of a service, its breakers and its models.
-
-    Parameters
-    ----------
-    service : RecommenderService
-    """
+    """The counters of a service, its breakers and its models."""
 
     def __init__(self, service: RecommenderService) -> None:
         self._service = service

@@ -272,11 +272,6 @@ class Breaker:
 class Guarded:
     """A recommender behind its breaker.
 
-    Parameters
-    ----------
-    recommender : Recommender
-    breaker : Breaker
-
     Examples
     --------
     >>> from services.recommender.toppop import TopPop

@@ -125,17 +125,7 @@ class I2I:
         )
 
     def _first_unseen(self, tracks: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return each track's first neighbour that is not in the same row.
-
-        Parameters
-        ----------
-        tracks : ndarray of int64, shape (n, SEED_TRACKS)
-
-        Returns
-        -------
-        ndarray of int64, shape (n, SEED_TRACKS)
-            `NO_TRACK` if there is none.
-        """
+        """Return each track's first neighbour that is not in the same row, else `NO_TRACK`; shape (n, SEED_TRACKS)."""
         n = len(tracks)
         # at most SEED_TRACKS of them were seen, so the first unseen one is among one more
         neighbours, sizes = self._neighbours().of(tracks.ravel(), most=SEED_TRACKS + 1)
