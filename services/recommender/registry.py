@@ -55,19 +55,7 @@ class RecommenderInputs:
 
 
 class Parts(NamedTuple):
-    """What a recommender is built from.
-
-    Attributes
-    ----------
-    catalogue : Catalogue
-    pools : GenrePools
-        Of this catalogue.
-    sources : RecommenderInputs
-    others : mapping of name to Recommender
-        The recommenders listed before it in `RECOMMENDERS`.
-    random_streams : tuple of int
-        As in its registry entry.
-    """
+    """What a recommender is built from; `others` are those listed before it, `random_streams` those of its entry."""
 
     catalogue: Catalogue
     pools: GenrePools
