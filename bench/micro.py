@@ -9,7 +9,7 @@ from collections.abc import Callable
 from bench.worker import listens
 from schemas.codec import Codec
 from schemas.events import Listen
-from sim.agents.agent import DummyAgent
+from sim.agents import DummyAgent
 from sim.options import RunOptions
 from sim.play import play_world
 from sim.world.model import World

@@ -79,6 +79,11 @@ class RecommendationRequest(NamedTuple):
     timestamp_ms: int
     deadline_ms: int
 
+    def listen(self) -> Listen:
+        """Return the listen that the request carries, under the request's id and without what led to it."""
+        id_, user, session_id, position, track, fraction, timestamp_ms, _ = self
+        return Listen(id_, user, track, fraction, timestamp_ms, session_id, position, False, None, {}, None, None)
+
 
 class Recommendation(NamedTuple):
     """The next track for a listener.

@@ -21,7 +21,7 @@ from services.lists.neighbours import ListenColumns
 from services.recommender.catalogue import Catalogue
 from services.recommender.lists import Lists, lists_of
 from services.recommender.registry import RECOMMENDERS
-from sim.agents.agent import Agent, DummyAgent
+from sim.agents import Agent, DummyAgent
 from sim.listeners.botify import BotifyListeners
 from sim.loop.kafka import tracks_of
 from sim.options import RunOptions

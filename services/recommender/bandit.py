@@ -1,4 +1,4 @@
-"""`mix`: a bandit over policies. Thompson sampling gives each session to one of `POLICIES`.
+"""`mix`: a bandit over policies. Thompson sampling assigns each session to one of `POLICIES`.
 
 Assume that listeners leave a policy at a constant rate. Given how long they listened and how often they left (see
 `streams.folds.sessions`), that rate has a gamma posterior, and the mean session time is its inverse. Thompson
@@ -19,7 +19,6 @@ The propensity is the share of the drawn policy times the probability with which
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -56,18 +55,12 @@ class Bandit:
 
     Examples
     --------
-    >>> bandit = Bandit("mix", ["plain", "learned"], dict)
+    >>> bandit = Bandit("mix", ["plain", "learned"], dict, clock=lambda: 0.0)
     >>> bandit.shares().tolist()
     [0.96, 0.04]
     """
 
-    def __init__(
-        self,
-        recommender: str,
-        policies: Sequence[str],
-        results: Results,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, recommender: str, policies: Sequence[str], results: Results, clock: Callable[[], float]) -> None:
         self.policies = tuple(policies)
         self._names = [f"{recommender}/{policy}" for policy in policies]
         self._results = results
@@ -109,7 +102,7 @@ POLICIES = ("sticky_norepeat", "memory", "i2i_stream", "rerank")
 
 
 class Mix:
-    """Asks the policy that the bandit gives to the session.
+    """Calls the policy that the bandit assigns to the session.
 
     Parameters
     ----------
@@ -121,7 +114,8 @@ class Mix:
     --------
     >>> from services.recommender.catalogue import Catalogue
     >>> from services.recommender.random_tracks import RandomTracks
-    >>> mix = Mix({"random": RandomTracks(Catalogue([]))}, Bandit("mix", ["random"], dict))
+    >>> bandit = Bandit("mix", ["random"], dict, clock=lambda: 0.0)
+    >>> mix = Mix({"random": RandomTracks(Catalogue([]))}, bandit)
     >>> mix.recommend(Batch.of([], [])).tracks.tolist()
     []
     """

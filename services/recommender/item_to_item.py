@@ -18,6 +18,8 @@ fallback answers.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,9 +28,56 @@ from services.recommender.candidates import LatestGraph, discounted, draw_from_b
 from services.recommender.catalogue import Catalogue
 from services.recommender.lists import NO_TRACK, LatestLists
 from services.recommender.protocol import NO_ANSWER, Answers, Batch, RandomStream, no_answers
-from services.recommender.sessions import recent_listens, sessions_so_far
+from services.recommender.sessions import has_seen, sessions_so_far
+from streams.folds.users import LISTEN
 
 SEED_TRACKS = 10
+
+
+class RecentListens(NamedTuple):
+    """The most recent listens of each listener of a batch, newest first.
+
+    Attributes
+    ----------
+    tracks : ndarray of int64, shape (n, count)
+        `NO_TRACK` if there was no earlier listen.
+    fractions : ndarray of float64, shape (n, count)
+        0 there.
+    """
+
+    tracks: NDArray[np.int64]
+    fractions: NDArray[np.float64]
+
+
+def recent_listens(batch: Batch, count: int) -> RecentListens:
+    """Gather the last `count` listens of each listener, across sessions.
+
+    Examples
+    --------
+    >>> from schemas.events import RecommendationRequest
+    >>> request = RecommendationRequest("s-0", 42, "s", 0, 7, 0.5, 0, 0)
+    >>> recent_listens(Batch.of([request], [None]), 3).tracks.tolist()
+    [[7, -1, -1]]
+    """
+    n = len(batch)
+    tracks = np.full((n, count), NO_TRACK, dtype=np.int64)
+    fractions = np.zeros((n, count))
+    tracks[:, 0] = batch.tracks
+    fractions[:, 0] = [request.fraction for request in batch.requests]
+    # one array for all histories: one for each listener would cost ten times as much
+    most = count * LISTEN.itemsize
+    histories = [state.history[-most:] if state is not None else b"" for state in batch.states]
+    listens = np.frombuffer(b"".join(histories), dtype=LISTEN)
+    lengths = np.array([len(history) // LISTEN.itemsize for history in histories], dtype=np.int64)
+    rows = np.repeat(np.arange(n), lengths)
+    ends = np.cumsum(lengths)
+    ages = ends[rows] - 1 - np.arange(len(listens))
+    unseen = [not has_seen(state, request) for state, request in zip(batch.states, batch.requests, strict=True)]
+    slots = ages + np.array(unseen, dtype=np.int64)[rows]
+    fit = slots < count
+    tracks[rows[fit], slots[fit]] = listens["track"][fit]
+    fractions[rows[fit], slots[fit]] = listens["fraction"][fit]
+    return RecentListens(tracks, fractions)
 
 
 class I2I:
@@ -74,17 +123,7 @@ class I2I:
         )
 
     def _first_unseen(self, tracks: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return each track's first neighbour that is not in the same row.
-
-        Parameters
-        ----------
-        tracks : ndarray of int64, shape (n, SEED_TRACKS)
-
-        Returns
-        -------
-        ndarray of int64, shape (n, SEED_TRACKS)
-            `NO_TRACK` if there is none.
-        """
+        """Return each track's first neighbour that is not in the same row, else `NO_TRACK`; shape (n, SEED_TRACKS)."""
         n = len(tracks)
         # at most SEED_TRACKS of them were seen, so the first unseen one is among one more
         neighbours, sizes = self._neighbours().of(tracks.ravel(), most=SEED_TRACKS + 1)

@@ -1,4 +1,4 @@
-"""`botify world`: make worlds, bring them in, look at them."""
+"""`botify world`: generate, import, publish, list and plot worlds."""
 
 from __future__ import annotations
 

@@ -30,10 +30,13 @@ PURE = (
     "sim/listeners",
     "analytics/statistics.py",
     "analytics/offline",
+    "services/recommender/bandit.py",
     "services/recommender/factors.py",
     "services/recommender/item_to_item.py",
+    "services/recommender/lists.py",
     "services/recommender/rerank.py",
     "services/recommender/sticky_artist.py",
+    "services/recommender/toppop.py",
 )
 TINY_WORLD = WorldConfig(tracks=40, artists=8, genres=2, users=4, dimensions=4, clusters=2)
 

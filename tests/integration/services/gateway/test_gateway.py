@@ -16,7 +16,7 @@ from schemas.event_time import SIMULATED_TIME
 from schemas.events import Listen, Recommendation, RecommendationRequest
 from schemas.topics import Topics
 from services.gateway.messages import NO_CATALOGUE
-from sim.agents.http import HttpAgent
+from sim.agents import HttpAgent
 from sim.loop.kafka import publish_catalogue
 from sim.options import RunOptions
 from sim.play import play_world

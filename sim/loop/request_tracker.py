@@ -1,4 +1,4 @@
-"""Who has asked what and waits since when: listens become events and requests, answers find their listener."""
+"""The open requests of a run: listens become events and requests, answers are matched to their slots."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sim.simulation import FinishedListens
 
 @dataclass(frozen=True, slots=True)
 class MatchedAnswers:
-    """Recommendations that found the listener who asked, one row for each.
+    """Recommendations that answer open requests, one row for each.
 
     Attributes
     ----------
@@ -32,18 +32,18 @@ class MatchedAnswers:
 
 
 class RequestTracker:
-    """The open requests of one run, at most one a slot.
+    """The open requests of one run, at most one per slot.
 
-    A second answer to a request finds nobody and is dropped. A request without an answer is made once more under its
-    own id; then the listener gives up.
+    A second answer to a request is dropped. A request without an answer is sent once more under the same id; after
+    another timeout its session ends.
 
     Parameters
     ----------
     run_id : str
-        First part of all session ids.
+        Prefix of all session ids.
     slots : int
     tracks : int
-        How many tracks the catalogue has.
+        Number of tracks of the catalogue.
     timeout_s : float
         Wall time.
 
@@ -76,11 +76,11 @@ class RequestTracker:
 
     @property
     def open_requests(self) -> int:
-        """How many requests wait for an answer."""
+        """Number of requests that wait for an answer."""
         return len(self._open)
 
     def tell(self, heard: FinishedListens, now_s: float) -> tuple[list[Listen], list[RecommendationRequest]]:
-        """Return what finished listens are on the wire: an event each, and a request from whoever goes on.
+        """Return the event of each finished listen, and a request for each session that continues.
 
         Parameters
         ----------
@@ -125,7 +125,7 @@ class RequestTracker:
         return listens, requests
 
     def match(self, recommendations: Iterable[Recommendation], now_s: float) -> MatchedAnswers:
-        """Give each recommendation to the listener whose request it answers."""
+        """Match recommendations to the slots whose requests they answer."""
         slots, tracks = [], []
         for recommendation in recommendations:
             if not 0 <= recommendation.track < self._tracks:
@@ -144,7 +144,7 @@ class RequestTracker:
         return MatchedAnswers(places, np.array(tracks, dtype=np.int64), latencies_ms)
 
     def overdue(self, asking: Ints, now_s: float) -> tuple[list[RecommendationRequest], Ints]:
-        """Return the requests to be made once more, and the slots of the listeners who give up."""
+        """Return the requests to send once more, and the slots whose sessions end without an answer."""
         late = asking[now_s - self._asked_s[asking] > self._timeout_s]
         given_up = late[self._retried[late]]
         for slot in given_up.tolist():
@@ -158,7 +158,7 @@ class RequestTracker:
     def _request_of(self, slot: int) -> RecommendationRequest:
         request = self._requests[slot]
         if request is None:
-            raise AssertionError(f"seat {slot} waits for an answer but has asked nothing")
+            raise AssertionError(f"slot {slot} waits for an answer without a request")
         return request
 
     def _deadline_ms(self) -> int:
