@@ -132,7 +132,11 @@ def import_dataset(
     target.parent.mkdir(parents=True, exist_ok=True)
     with _locked(target.parent / f".{name}.importing", name) as work:
         _continue_or_begin(work, request, source)
-        rows = _step(work, "read", lambda: _read(work, source, format_, request, progress))
+        try:
+            rows = _step(work, "read", lambda: _read(work, source, format_, request, progress))
+        except DatasetError:
+            shutil.rmtree(work)
+            raise
         _step(work, "sort", lambda: _sort(work, name, request, format_, rows, progress))
         _put_in_place(work / "dataset", target)
         shutil.rmtree(work, ignore_errors=True)
@@ -161,7 +165,6 @@ def _locked(work: Path, name: str) -> Iterator[Path]:
         except BlockingIOError as error:
             raise DatasetError(f"another import writes dataset {name!r}; wait for it or stop it") from error
         yield work
-        Path(lock.name).unlink()
 
 
 def _continue_or_begin(work: Path, request: Request, source: Source) -> None:
@@ -211,7 +214,7 @@ def _read(work: Path, source: Source, format_: Format, request: Request, progres
         with pq.ParquetWriter(dataset / REJECTED, REJECTED_SCHEMA, compression="zstd") as refused:
             for rows in format_.read(source, request.columns):
                 chunk = convert(rows, accepted, request.scale)
-                accepted += max(len(chunk.events), len(chunk.items))
+                accepted += chunk.accepted
                 timed += len(chunk.events) - chunk.events["time_ms"].null_count
                 rejected += len(chunk.rejected)
                 events.add(chunk.events)
