@@ -272,7 +272,7 @@ def _sort(
 ) -> dict[str, Any]:
     """Write all files of the dataset but the rejected rows, which are there."""
     staged, dataset = work / "staged", work / "dataset"
-    has_time = rows["timed"] > 0
+    has_time = rows["timed"] == rows["events"]  # one of several files may have none
     with closing(Sorter(staged, dataset, _fresh(work / "spill"))) as sorter:
         progress("numbering", 0, 0)
         sorter.write_ids()

@@ -183,7 +183,8 @@ def test_a_rating_has_the_value_that_the_card_says(rating: str, value: float, tm
 
 
 def test_recbole_without_ratings_and_times(tmp_path: Path) -> None:
-    path = write(tmp_path / "r", {"x.inter": "user_id:token\titem_id:token\nb\ty\nb\tx\n"})
+    timed = "user_id:token\titem_id:token\ttimestamp:float\nb\ty\t99\n"
+    path = write(tmp_path / "r", {"a.inter": timed, "x.inter": "user_id:token\titem_id:token\nb\tx\n"})
     dataset = run(tmp_path, "recbole", path)
     assert events(dataset) == [("b", "y", 0.0, 1.0, "play"), ("b", "x", 0.001, 1.0, "play")]
     assert not dataset.card.has_time
