@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
@@ -23,6 +22,7 @@ import pyarrow.parquet as pq
 
 from datasets.card import Card, write_card
 from datasets.columns import ABOUT_SCHEMA, STAGED_SCHEMA, convert
+from datasets.durable import sync, write_durably
 from datasets.formats.registry import Format, find_format
 from datasets.inputs import BLOCK_BYTES, UNREADABLE, Source
 from datasets.model import CARD, FORMAT, ITEMS, KINDS, REJECTED, REJECTED_SCHEMA, USERS, DatasetError
@@ -192,10 +192,9 @@ def _step(work: Path, name: str, run: Callable[[], dict[str, Any]]) -> dict[str,
         counted: dict[str, Any] = json.loads(mark.read_text(encoding="utf-8"))
         return counted
     counted = run()
-    unfinished = mark.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(counted), encoding="utf-8")
-    _sync(unfinished)
-    unfinished.replace(mark)
+    for path in work.rglob("*"):
+        sync(path)
+    write_durably(mark, json.dumps(counted))
     return counted
 
 
@@ -326,21 +325,10 @@ def _put_in_place(made: Path, target: Path) -> None:
     """Put a finished dataset into its place; what is there moves aside first and is removed."""
     if not made.exists():  # killed after the last step
         return
-    for file in made.iterdir():
-        _sync(file)
-    _sync(made)
     old = target.with_name(f".{target.name}.replaced")
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():
         target.rename(old)
     made.rename(target)
-    _sync(target.parent)
+    sync(target.parent)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
