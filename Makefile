@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := core schemas streams services sim analytics bench examples
+PACKAGES := core schemas streams services sim datasets analytics bench examples
 
 # Tests mostly wait for servers, so two processes share the files even where there are two cores only.
 PARALLEL := --numprocesses 2 --dist loadfile

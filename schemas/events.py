@@ -143,13 +143,20 @@ class Session(NamedTuple):
 
 
 class Track(NamedTuple):
-    """A track of the catalogue."""
+    """A track of the catalogue.
+
+    Attributes
+    ----------
+    external_id : str | None
+        What the track is called where it comes from; None where its number is its only name.
+    """
 
     track: int
     artist: str
     album: str | None
     genre: str | None
     title: str
+    external_id: str | None = None
 
 
 class Model(NamedTuple):

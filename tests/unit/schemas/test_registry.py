@@ -30,7 +30,7 @@ def settings(registry: StandIn) -> Settings:
 def test_the_registrys_ids_are_on_the_wire(registry: StandIn, settings: Settings) -> None:
     codec = codec_of(settings)
     raw = codec.encode(TRACK)
-    (text,) = registry.subjects["mine.catalogue-value"]
+    *_, text = registry.subjects["mine.catalogue-value"]  # the newest version
     assert raw[:5] == b"\0" + registry.ids[text].to_bytes(4, "big")
     assert registry.ids[text] >= FIRST_ID
     assert codec.decode(raw, Track) == TRACK

@@ -1,0 +1,90 @@
+"""The card of a dataset: where it comes from, what is in it, and which rules made it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from datasets.model import CARD, FORMAT, DatasetError
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What one should know before one trusts a figure that was measured on a dataset.
+
+    Attributes
+    ----------
+    name, source : str
+        The dataset's own name, and the format that it was read as.
+    files : list of str
+        Names of the files that were read, without their folders.
+    events, users, items : int
+        `users` and `items` count those with an event.
+    catalogue : int
+        Items that the catalogue has, those without an event included.
+    rejected : int
+        Rows that `rejected.parquet` holds.
+    kinds : dict of str to int
+        Events of each kind.
+    has_time : bool
+        Whether the source has times; without, `time_ms` is the position among the user's events.
+    start, end : str or None
+        Of the first and the last event, ISO 8601, UTC.
+    density : float
+        Share of the pairs of a user and an item that have an event.
+    ties : float
+        Share of the events that have the same second as their user's event before.
+    repeats : float
+        Share of the events whose user had an event with that item before.
+    rules : list of str
+        How values, sessions and ids were made.
+    licence : str
+        What the publisher of the source asks for.
+    sha256 : str
+        Of the content: events, catalogue and id tables, independent of how the files are written.
+    """
+
+    name: str
+    source: str
+    files: list[str]
+    events: int
+    users: int
+    items: int
+    catalogue: int
+    rejected: int
+    kinds: dict[str, int]
+    has_time: bool
+    start: str | None
+    end: str | None
+    density: float
+    ties: float
+    repeats: float
+    rules: list[str]
+    licence: str
+    sha256: str
+
+
+def write_card(directory: Path, card: Card) -> None:
+    """Write the card; the same card gives the same bytes."""
+    content = {"format": FORMAT, **asdict(card)}
+    (directory / CARD).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_card(directory: Path) -> Card:
+    """Read the card of a dataset.
+
+    Raises
+    ------
+    DatasetError
+        The directory has none, or one of another version.
+    """
+    path = directory / CARD
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if content.pop("format") != FORMAT:
+            raise DatasetError(f"{path} is not of format {FORMAT}; import the dataset again with --force")
+        return Card(**{field.name: content[field.name] for field in fields(Card)})
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise DatasetError(f"{path} cannot be read ({error!r}); import the dataset again with --force") from error

@@ -1,0 +1,188 @@
+"""`botify data`: real logs in, as datasets, and out to the topics."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Annotated
+
+import pyarrow.parquet as pq
+import typer
+from core.kafka.reachable import require_kafka
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from core.process import stop_requested
+from core.settings import Settings
+from datasets.card import Card
+from datasets.formats.registry import FORMATS
+from datasets.importing import Request, import_dataset, parse_map
+from datasets.model import EVENTS, KINDS, DatasetError
+from datasets.publishing import parse_speed, publish_dataset
+from datasets.reading import Dataset, dataset_names, datasets_directory, open_dataset
+
+ROWS = 5
+"""Events that `show` prints."""
+
+app = typer.Typer(no_args_is_help=True, help="Import real logs as datasets, look at them, publish them.")
+Name = Annotated[str, typer.Argument(help="Name of the dataset.")]
+
+
+@app.command("import")
+def import_(
+    source: Annotated[str, typer.Argument(help=f"What it is: {', '.join(FORMATS)}.")],
+    path: Annotated[str, typer.Argument(help="A file, a folder, an archive, or ARCHIVE!PLACE inside one.")],
+    to: Annotated[str, typer.Option(help="Name of the dataset.")],
+    map_: Annotated[
+        str | None,
+        typer.Option(
+            "--map",
+            help="For csv, parquet and jsonl: user=COLUMN,item=COLUMN, and any of time, played, duration, rating, "
+            "event, session, organic, title, artist, genre, release.",
+        ),
+    ] = None,
+    rating_scale: Annotated[str, typer.Option(help="Ratings that stand for 0 and 1.")] = "1-5",
+    force: Annotated[bool, typer.Option("--force", help="Replace a dataset of this name.")] = False,
+) -> None:
+    """Import a log as a dataset; an import that was killed is resumed by the same command."""
+    request = Request(source, path, parse_map(map_) if map_ else {}, _scale(rating_scale))
+    with _bar() as progress:
+        dataset = import_dataset(Settings.from_env().home, to, request, force=force, progress=progress)
+    card = dataset.card
+    rejected = f", {card.rejected:,} rows rejected (`botify data show {to}` says why)" if card.rejected else ""
+    _console().print(
+        f"{to}: {card.events:,} events of {card.users:,} users and {card.items:,} items{rejected}\n{dataset.directory}"
+    )
+
+
+@app.command("list")
+def list_() -> None:
+    """List the datasets."""
+    home, console = Settings.from_env().home, _console()
+    names = dataset_names(home)
+    if not names:
+        console.print(f"no dataset in {datasets_directory(home)}; `botify data import` makes one")
+        return
+    table = _table("dataset", "source", "events", "users", "items", "rejected", "from", "to")
+    for name in names:
+        card = open_dataset(home, name).card
+        counts = (f"{count:,}" for count in (card.events, card.users, card.items, card.rejected))
+        table.add_row(name, card.source, *counts, *((moment or "")[:10] for moment in (card.start, card.end)))
+    console.print(table)
+
+
+@app.command()
+def show(
+    name: Name,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the card as JSON, and nothing else.")] = False,
+) -> None:
+    """Show a dataset: its card, its first events, and why rows were rejected."""
+    dataset, console = open_dataset(Settings.from_env().home, name), _console()
+    if as_json:
+        typer.echo(json.dumps(asdict(dataset.card), indent=2, ensure_ascii=False))
+        return
+    console.print(_card_table(dataset.card))
+    console.print(_first_events(dataset))
+    reasons = dataset.rejected().group_by("reason", use_threads=False).aggregate([("row", "count"), ("raw", "first")])
+    if len(reasons):
+        table = _table("rows", "rejected because", "for example")
+        for row in reasons.sort_by([("row_count", "descending")]).to_pylist():
+            table.add_row(f"{row['row_count']:,}", escape(row["reason"]), escape(row["raw_first"][:60]))
+        console.print(table)
+
+
+@app.command()
+def publish(
+    name: Name,
+    speed: Annotated[str, typer.Option(help="How much faster than it was, as 1x or 60x; or max.")] = "max",
+) -> None:
+    """Send a dataset's catalogue and listens to their topics; a publisher that was killed is resumed, exactly once."""
+    settings, pace = Settings.from_env(), parse_speed(speed)
+    dataset = open_dataset(settings.home, name)
+    require_kafka(settings)
+    with stop_requested(signal.SIGINT, signal.SIGTERM) as stopping, _bar() as progress:
+        done = publish_dataset(
+            settings,
+            dataset,
+            pace,
+            progress=lambda count, total: progress("publishing", count, total),
+            stopping=stopping,
+        )
+    resumed = f", from event {done.first:,} on" if done.first else ""
+    rest = "" if done.after == done.events else f"; {done.events - done.after:,} are left, the same command continues"
+    _console().print(f"{name}: {done.tracks:,} tracks and {done.after - done.first:,} listens published{resumed}{rest}")
+
+
+def _scale(text: str) -> tuple[float, float]:
+    lowest, _, highest = text.partition("-")
+    try:
+        scale = float(lowest), float(highest)
+    except ValueError:
+        scale = 0.0, 0.0
+    if scale[0] >= scale[1]:
+        raise DatasetError(f"--rating-scale {text!r} is not LOWEST-HIGHEST, such as 1-5")
+    return scale
+
+
+def _console() -> Console:
+    return Console(highlight=False, soft_wrap=True)
+
+
+_NUMBERS = ("events", "users", "items", "rejected", "rows", "time_ms", "fraction", "session")
+
+
+def _table(*names: str) -> Table:
+    """Return an empty table whose values are never cut."""
+    table = Table(box=None)
+    for name in names:
+        table.add_column(name, justify="right" if name in _NUMBERS else "left", overflow="fold")
+    return table
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[str, int, int], None]]:
+    """Show on standard error what is done, and how far it is."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+
+        def tell(what: str, done: int, total: int) -> None:
+            bar.update(task, description=what, completed=done, total=total or None)
+
+        yield tell
+
+
+def _card_table(card: Card) -> Table:
+    table = Table(show_header=False, box=None)
+    shares = ("density", "ties", "repeats")
+    for field, value in asdict(card).items():
+        if isinstance(value, dict):
+            shown = ", ".join(f"{count:,} {kind}" for kind, count in value.items())
+        elif isinstance(value, list):
+            shown = "\n".join(value)
+        elif field in shares:
+            shown = f"{value:.2%}"
+        else:
+            shown = "" if value is None else f"{value:,}" if type(value) is int else str(value)
+        table.add_row(field, escape(shown))
+    return table
+
+
+def _first_events(dataset: Dataset) -> Table:
+    users, items = dataset.external_users, dataset.external_items
+    table = _table("user", "item", "time_ms", "kind", "fraction", "session")
+    for row in next(pq.ParquetFile(dataset.directory / EVENTS).iter_batches(ROWS)).to_pylist():
+        table.add_row(
+            escape(users[row["user"]]),
+            escape(items[row["item"]]),
+            str(row["time_ms"]),
+            KINDS[row["kind"]],
+            f"{row['fraction']:.2f}",
+            str(row["session"]),
+        )
+    return table

@@ -1,0 +1,334 @@
+"""Import a source: read and check its rows, number its ids, sort its events, and put the dataset into its place.
+
+Each step writes files beside the dataset and then a mark. An import that was killed begins at the step that has no
+mark; every step is a function of its input alone, so the dataset has the same bytes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from datasets.card import Card, write_card
+from datasets.columns import ABOUT_SCHEMA, STAGED_SCHEMA, convert
+from datasets.durable import sync, write_durably
+from datasets.formats.registry import Format, find_format
+from datasets.inputs import BLOCK_BYTES, UNREADABLE, Source
+from datasets.model import CARD, FORMAT, ITEMS, KINDS, REJECTED, REJECTED_SCHEMA, USERS, DatasetError
+from datasets.reading import Dataset, dataset_directory, open_dataset
+from datasets.sorting import Sorter, Tally, content_hash
+
+ROLES = (
+    "user", "item", "time", "played", "duration", "rating", "event", "session", "organic",
+    "title", "artist", "genre", "release",
+)  # fmt: skip
+"""What `--map` can name."""
+PART_ROWS = 500_000
+"""Rows of a staged file."""
+SHARED_RULES = (
+    "users and items are numbered by the rank of a keyed hash of their ids, so that a number tells no order",
+    "events are sorted by time; those of one time keep the order of the source",
+)
+
+
+Progress = Callable[[str, int, int], None]
+"""Told what is done now, how much of it, and of how much."""
+
+
+def _untold(what: str, done: int, total: int) -> None:
+    """Show no progress."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is imported.
+
+    Attributes
+    ----------
+    source : str
+        Name of the format.
+    path : str
+    columns : mapping of str to str
+        What `--map` says: role to column.
+    scale : (float, float)
+        Ratings that stand for 0 and 1.
+    """
+
+    source: str
+    path: str
+    columns: Mapping[str, str] = field(default_factory=dict)
+    scale: tuple[float, float] = (1.0, 5.0)
+
+
+def parse_map(text: str) -> dict[str, str]:
+    """Read `user=…,item=…`.
+
+    Raises
+    ------
+    DatasetError
+        It has another form, or a role that there is not.
+
+    Examples
+    --------
+    >>> parse_map("user=uid,item=track id")
+    {'user': 'uid', 'item': 'track id'}
+    """
+    columns = {}
+    for pair in text.split(","):
+        role, equals, column = pair.partition("=")
+        if not equals or not column:
+            raise DatasetError(f"--map {pair!r} is not ROLE=COLUMN; for example user=uid,item=track,time=ts")
+        if role.strip() not in ROLES:
+            raise DatasetError(f"--map {pair!r}: {role.strip()!r} is none of {', '.join(ROLES)}")
+        columns[role.strip()] = column.strip()
+    return columns
+
+
+def import_dataset(
+    home: Path,
+    name: str,
+    request: Request,
+    *,
+    force: bool = False,
+    progress: Progress = _untold,
+    block_bytes: int = BLOCK_BYTES,
+) -> Dataset:
+    """Import a source as a dataset, or finish an import that was killed.
+
+    Parameters
+    ----------
+    home : Path
+        Data directory of the settings.
+    name : str
+    request : Request
+    force : bool
+        Replace a dataset of this name.
+    progress : Progress
+    block_bytes : int
+        How much of a file is read at a time.
+
+    Raises
+    ------
+    DatasetError
+        The name is taken, another import writes it, or the source cannot be read.
+    """
+    format_ = find_format(request.source)
+    _check_columns(format_, request)
+    target = dataset_directory(home, name)
+    if (target / CARD).exists() and not force:
+        raise DatasetError(f"dataset {name!r} exists ({target}); --force replaces it")
+    source = Source(request.path, block_bytes)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(target.parent / f".{name}.importing", name) as work:
+        _continue_or_begin(work, request, source)
+        try:
+            rows = _step(work, "read", lambda: _read(work, source, format_, request, progress))
+        except DatasetError:
+            shutil.rmtree(work)
+            raise
+        _step(work, "sort", lambda: _sort(work, name, request, format_, rows, progress))
+        _put_in_place(work / "dataset", target)
+        shutil.rmtree(work, ignore_errors=True)
+    return open_dataset(home, name)
+
+
+def _check_columns(format_: Format, request: Request) -> None:
+    columns = request.columns
+    if not format_.mapped:
+        if columns:
+            raise DatasetError(f"{request.source} has a layout of its own; omit --map")
+        return
+    missing = [role for role in ("user", "item") if role not in columns]
+    if missing:
+        raise DatasetError(f"--map does not say which column is the {missing[0]}; for example user=uid,item=track")
+    if "duration" in columns and "played" not in columns:
+        raise DatasetError("--map duration=… is the track's length; map played=… too, what was heard in the same unit")
+
+
+@contextmanager
+def _locked(work: Path, name: str) -> Iterator[Path]:
+    """Yield the folder of an import, and be the only one to write there."""
+    with work.with_name(f"{work.name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DatasetError(f"another import writes dataset {name!r}; wait for it or stop it") from error
+        yield work
+
+
+def _continue_or_begin(work: Path, request: Request, source: Source) -> None:
+    """Keep what an import of the same files has done; remove what another left."""
+    about = {"format": FORMAT, **asdict(request), "size": source.size, "changed": _last_change(source.file)}
+    mark = work / "request.json"
+    text = json.dumps(about, sort_keys=True)
+    with suppress(OSError):
+        if mark.read_text(encoding="utf-8") == text:
+            return
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    mark.write_text(text, encoding="utf-8")
+
+
+def _last_change(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return max(file.stat().st_mtime_ns for file in files if file.is_file())
+
+
+def _step(work: Path, name: str, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Run a step that has no mark yet; return what it has counted."""
+    mark = work / f"{name}.done"
+    with suppress(OSError, ValueError):
+        counted: dict[str, Any] = json.loads(mark.read_text(encoding="utf-8"))
+        return counted
+    counted = run()
+    for path in work.rglob("*"):
+        sync(path)
+    write_durably(mark, json.dumps(counted))
+    return counted
+
+
+def _fresh(directory: Path) -> Path:
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir()
+    return directory
+
+
+def _read(work: Path, source: Source, format_: Format, request: Request, progress: Progress) -> dict[str, Any]:
+    """Stage the rows that can be events."""
+    staged, dataset = _fresh(work / "staged"), _fresh(work / "dataset")
+    events, items = _Parts(staged, "events", STAGED_SCHEMA), _Parts(staged, "items", ABOUT_SCHEMA)
+    accepted = timed = rejected = 0
+    try:
+        with pq.ParquetWriter(dataset / REJECTED, REJECTED_SCHEMA, compression="zstd") as refused:
+            for rows in format_.read(source, request.columns):
+                chunk = convert(rows, accepted, request.scale)
+                accepted += chunk.accepted
+                timed += len(chunk.events) - chunk.events["time_ms"].null_count
+                rejected += len(chunk.rejected)
+                events.add(chunk.events)
+                items.add(chunk.items)
+                if len(chunk.rejected):
+                    refused.write_table(chunk.rejected)
+                progress("reading", source.bytes_read, source.size)
+    except UNREADABLE as error:
+        raise DatasetError(f"{source.path} cannot be read to its end: {error}; is it damaged?") from error
+    events.close()
+    items.close()
+    if not events.rows:
+        why = f": all {rejected:,} rows were rejected, {_first_reason(dataset)}" if rejected else ""
+        raise DatasetError(f"{source.path} has no events as {request.source}{why}")
+    return {"events": events.rows, "timed": timed, "rejected": rejected, "files": source.opened}
+
+
+def _first_reason(dataset: Path) -> str:
+    first = next(pq.ParquetFile(dataset / REJECTED).iter_batches(1)).to_pylist()[0]
+    return f"the first one (row {first['row']} of {first['file']}) because {first['reason']}: {first['raw'][:80]!r}"
+
+
+class _Parts:
+    """Staged tables, written `PART_ROWS` rows at a time."""
+
+    def __init__(self, directory: Path, name: str, schema: pa.Schema) -> None:
+        self._directory, self._name, self._schema = directory, name, schema
+        self._waiting = schema.empty_table()
+        self._count = 0
+        self.rows = 0
+
+    def add(self, table: pa.Table) -> None:
+        self.rows += len(table)
+        self._waiting = pa.concat_tables([self._waiting, table])
+        if len(self._waiting) >= PART_ROWS:
+            self._write()
+
+    def close(self) -> None:
+        if len(self._waiting) or not self._count:
+            self._write()
+
+    def _write(self) -> None:
+        pq.write_table(self._waiting, self._directory / f"{self._name}-{self._count:06d}.parquet", compression="lz4")
+        self._waiting = self._schema.empty_table()
+        self._count += 1
+
+
+def _sort(
+    work: Path,
+    name: str,
+    request: Request,
+    format_: Format,
+    rows: Mapping[str, Any],
+    progress: Progress,
+) -> dict[str, Any]:
+    """Write all files of the dataset but the rejected rows, which are there."""
+    staged, dataset = work / "staged", work / "dataset"
+    has_time = rows["timed"] == rows["events"]  # one of several files may have none
+    with closing(Sorter(staged, dataset, _fresh(work / "spill"))) as sorter:
+        progress("numbering", 0, 0)
+        sorter.write_ids()
+        sorter.write_catalogue()
+        tally, pairs, items = sorter.write_events(has_time=has_time, progress=partial(progress, "sorting"))
+    users, catalogue = (pq.read_metadata(dataset / file).num_rows for file in (USERS, ITEMS))
+    card = Card(
+        name=name,
+        source=request.source,
+        files=rows["files"],
+        events=tally.events,
+        users=users,
+        items=items,
+        catalogue=catalogue,
+        rejected=rows["rejected"],
+        kinds={kind: count for kind, count in zip(KINDS, tally.kinds.tolist(), strict=True) if count},
+        has_time=has_time,
+        start=_moment(tally.start_ms) if has_time else None,
+        end=_moment(tally.end_ms) if has_time else None,
+        density=pairs / (users * items),
+        ties=tally.ties / tally.events,
+        repeats=1 - pairs / tally.events,
+        rules=_rules(format_, request, tally, has_time=has_time),
+        licence=format_.licence,
+        sha256=content_hash(dataset),
+    )
+    write_card(dataset, card)
+    return {}
+
+
+def _moment(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds")
+
+
+def _rules(format_: Format, request: Request, tally: Tally, *, has_time: bool) -> list[str]:
+    rules = [*format_.rules]
+    if tally.kinds[KINDS.index("rating")]:
+        lowest, highest = request.scale
+        rules.append(f"a rating r has the value (r - {lowest:g}) / {highest - lowest:g}, or 0 below {lowest:g}")
+    if not has_time:
+        rules.append("the source has no times: time_ms is the position among the user's events")
+    rules.append(
+        "sessions are those of the source"
+        if tally.sessions_given
+        else "a session ends where its user does nothing for more than 30 minutes"
+    )
+    return [*rules, *SHARED_RULES]
+
+
+def _put_in_place(made: Path, target: Path) -> None:
+    """Put a finished dataset into its place; what is there moves aside first and is removed."""
+    if not made.exists():  # killed after the last step
+        return
+    old = target.with_name(f".{target.name}.replaced")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    made.rename(target)
+    sync(target.parent)
+    shutil.rmtree(old, ignore_errors=True)

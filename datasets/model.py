@@ -1,0 +1,104 @@
+"""What a dataset is made of: its files, its columns, and the values that they hold."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from core.errors import BotifyError
+
+FORMAT = 1
+"""Goes up when datasets of an older version can no longer be read."""
+
+EVENTS = "events.parquet"
+CATALOGUE = "catalogue.parquet"
+USERS = "users.parquet"
+ITEMS = "items.parquet"
+REJECTED = "rejected.parquet"
+CARD = "card.json"
+
+KINDS = ("play", "skip", "like", "unlike", "rating", "dislike", "undislike")
+"""What an event was; the column `kind` holds the position in this tuple."""
+PLAY, SKIP, LIKE, UNLIKE, RATING, DISLIKE, UNDISLIKE = range(len(KINDS))
+
+SKIP_BELOW = 0.5
+"""A play of which less was heard is a skip."""
+SESSION_GAP_MS = 30 * 60 * 1000
+"""Where the log names no sessions, one ends when its user does nothing for longer than this."""
+
+EVENT_SCHEMA = pa.schema(
+    [
+        ("user", pa.int32()),
+        ("item", pa.int32()),
+        ("time_ms", pa.int64()),
+        ("fraction", pa.float32()),
+        ("kind", pa.uint8()),
+        ("session", pa.int64()),
+        ("organic", pa.bool_()),
+    ]
+)
+CATALOGUE_SCHEMA = pa.schema(
+    [
+        ("item", pa.int32()),
+        ("external_id", pa.string()),
+        ("title", pa.string()),
+        ("artist", pa.string()),
+        ("genres", pa.list_(pa.string())),
+        ("release", pa.string()),
+    ]
+)
+ID_SCHEMA = pa.schema([("id", pa.int32()), ("external_id", pa.string())])
+REJECTED_SCHEMA = pa.schema([("file", pa.string()), ("row", pa.int64()), ("reason", pa.string()), ("raw", pa.string())])
+
+
+class DatasetError(BotifyError):
+    """A source cannot be imported, or a dataset cannot be read; the message says what would help."""
+
+
+class Events(NamedTuple):
+    """All events of a dataset as columns of one length, in order of time; events of one time keep the log's order.
+
+    Attributes
+    ----------
+    users, items : ndarray of int32
+        Dense, from 0; the id tables say which external ids they stand for.
+    fractions : ndarray of float32
+        Graded feedback, 0 to 1: the share that was heard, or the value that the card's rules give.
+    times_ms : ndarray of int64
+        Milliseconds since the epoch; the position among the user's events where the source has no times.
+    sessions : ndarray of int64
+        Equal for events of one session, different between users.
+    kinds : ndarray of uint8
+        Positions in `KINDS`.
+    organic : ndarray of int8
+        1 where the user chose the item, 0 where it was recommended, -1 where the source does not say.
+    """
+
+    users: NDArray[np.int32]
+    items: NDArray[np.int32]
+    fractions: NDArray[np.float32]
+    times_ms: NDArray[np.int64]
+    sessions: NDArray[np.int64]
+    kinds: NDArray[np.uint8]
+    organic: NDArray[np.int8]
+
+
+class Catalogue(NamedTuple):
+    """What the source says about its items; an item's number is its place in each list.
+
+    Attributes
+    ----------
+    external_ids : list of str
+    titles, artists, releases : list of str or None
+    genres : list of tuple of str
+        Empty where the source has none.
+    """
+
+    external_ids: list[str]
+    titles: list[str | None]
+    artists: list[str | None]
+    genres: list[tuple[str, ...]]
+    releases: list[str | None]

@@ -1,0 +1,306 @@
+"""Publish a dataset: its catalogue and its events as listens, each once, however often the publisher is killed."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from confluent_kafka.admin import AdminClient
+from numpy.typing import NDArray
+
+from core.kafka.admin import end_offsets, read_topic_id
+from core.kafka.config import common_config, key_of
+from core.kafka.publisher import RecordPublisher
+from core.process import StopRequested
+from core.settings import Settings
+from datasets.durable import write_durably
+from datasets.model import DatasetError, Events
+from datasets.reading import Dataset
+from schemas.catalogue import CatalogueReader
+from schemas.codec import Codec
+from schemas.event_time import SIMULATED_TIME
+from schemas.events import Listen, Track
+from schemas.registry import codec_of
+from schemas.topics import Topics
+
+WINDOW = 10_000
+"""Listens between two marks, at most."""
+OF_A_USER = 25
+"""… and of one user: a worker knows a user's last 50 listens, so it drops each that a resumed publisher sends again."""
+MARK_S = 1.0
+"""How long listens may be without a mark while the publisher waits for their time."""
+PAUSE_S = 0.05
+BATCH = 1_000
+MARKS = "publishing.json"
+LOCK = ".publishing.lock"
+
+Progress = Callable[[int, int], None]
+"""Told how many listens are published, and of how many."""
+
+
+class Published(NamedTuple):
+    """What was done.
+
+    Attributes
+    ----------
+    tracks : int
+        That the catalogue topic lacked.
+    first, after : int
+        The first event that was published now, and the first that was not.
+    events : int
+        Of the dataset.
+    """
+
+    tracks: int
+    first: int
+    after: int
+    events: int
+
+
+def parse_speed(text: str) -> float | None:
+    """Read a speed: how much faster than it was; None for as fast as it goes.
+
+    Raises
+    ------
+    DatasetError
+        It is none.
+
+    Examples
+    --------
+    >>> parse_speed("60x"), parse_speed("max")
+    (60.0, None)
+    """
+    if text == "max":
+        return None
+    try:
+        speed = float(text.removesuffix("x"))
+    except ValueError:
+        speed = 0.0
+    if not 0 < speed < float("inf"):
+        raise DatasetError(f"--speed {text!r} is neither max nor a number such as 1x or 60x")
+    return speed
+
+
+def publish_dataset(
+    settings: Settings,
+    dataset: Dataset,
+    speed: float | None,
+    *,
+    progress: Progress = lambda done, total: None,
+    stopping: StopRequested = lambda: False,
+) -> Published:
+    """Write the catalogue and all events to their topics, or what a publisher before has not written.
+
+    A mark beside the dataset, one for each listens topic, says up to where all are acknowledged. What was sent after
+    it is sent again, with the same event ids, and a worker drops it; a mark is set so often that it can.
+
+    Raises
+    ------
+    DatasetError
+        The catalogue topic holds other tracks, another publisher is at work, or there are no times to keep.
+    TopicError
+        A topic does not exist, or no broker answers.
+    PublishError
+        A broker refused a record; the same call continues.
+    """
+    if speed is not None and not dataset.card.has_time:
+        raise DatasetError(f"dataset {dataset.card.name!r} has no times; publish it with --speed max")
+    topics = Topics.of(settings)
+    end_offsets(settings, topics.listens.name)  # refuses a topic that does not exist
+    topic_id = read_topic_id(AdminClient(common_config(settings)), topics.listens.name)
+    with _alone(dataset):
+        codec, publisher = codec_of(settings), RecordPublisher(settings, linger_ms=20)
+        tracks = _publish_catalogue(settings, dataset, codec, publisher)
+        listens = Listens(dataset.events(), dataset.card.sha256, dataset.card.source)
+        marks = _Marks(dataset.directory / MARKS, topic_id)
+        first = row = marks.read()
+        clock = Clock(listens.times_ms, speed, row)
+        while row < len(listens) and not stopping():
+            row = _publish_window(publisher, codec, topics.listens.name, listens, row, clock, stopping)
+            marks.write(row)
+            progress(row, len(listens))
+        return Published(tracks, first, row, len(listens))
+
+
+def _publish_window(
+    publisher: RecordPublisher,
+    codec: Codec,
+    topic: str,
+    listens: Listens,
+    row: int,
+    clock: Clock,
+    stopping: StopRequested,
+) -> int:
+    """Publish some listens, and return the first that is not published once all before are acknowledged."""
+    begun, end = time.monotonic(), listens.window_end(row)
+    while row < end and not stopping():
+        if (wait_s := clock.wait_s(row)) > 0:
+            if time.monotonic() - begun > MARK_S:
+                break
+            publisher.poll(min(wait_s, PAUSE_S))
+            continue
+        listen = listens.listen(row)
+        publisher.send(topic, codec.encode(listen), key_of(listen.user), headers=(SIMULATED_TIME,))
+        row += 1
+    publisher.flush()
+    return row
+
+
+class Clock:
+    """Says when a listen is due: the first one now, the others as far from it as they were, by the speed.
+
+    Parameters
+    ----------
+    times_ms : ndarray of int64
+        Of all listens.
+    speed : float or None
+        None has all of them due at once.
+    first : int
+        The listen that is due now.
+    now_s : callable
+        Seconds, of a clock that never goes back.
+
+    Examples
+    --------
+    >>> clock = Clock(np.array([0, 5_000, 65_000]), 60.0, first=1, now_s=lambda: 7.0)
+    >>> clock.wait_s(1), clock.wait_s(2)
+    (0.0, 1.0)
+    """
+
+    def __init__(
+        self,
+        times_ms: NDArray[np.int64],
+        speed: float | None,
+        first: int,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._times_ms, self._speed, self._now_s = times_ms, speed, now_s
+        self._begun_s = now_s()
+        self._begun_ms = int(times_ms[first]) if first < len(times_ms) else 0
+
+    def wait_s(self, row: int) -> float:
+        """Return how long to wait for a listen; nothing or less where it is due."""
+        if self._speed is None:
+            return 0.0
+        due_s = (int(self._times_ms[row]) - self._begun_ms) / 1000 / self._speed
+        return due_s - (self._now_s() - self._begun_s)
+
+
+class Listens:
+    """The events of a dataset as listens: what each was is in its fraction.
+
+    Parameters
+    ----------
+    events : Events
+    sha256 : str
+        Of the dataset; event ids begin with it, so that they are the same each time.
+    source : str
+        Who recommended the tracks that the user did not choose.
+    """
+
+    def __init__(self, events: Events, sha256: str, source: str) -> None:
+        self._events = events
+        self._id, self._source = sha256[:16], source
+        self.times_ms = events.times_ms
+        order = np.argsort(events.sessions, kind="stable")
+        sessions = events.sessions[order]
+        first = np.ones(len(order), dtype=bool)
+        first[1:] = sessions[1:] != sessions[:-1]
+        places = np.arange(len(order))
+        self._positions = np.empty(len(order), dtype=np.int32)
+        self._positions[order] = places - np.maximum.accumulate(np.where(first, places, 0))
+        self._ended = np.zeros(len(order), dtype=bool)
+        self._ended[order[np.append(np.flatnonzero(first)[1:], len(order)) - 1]] = True
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def window_end(self, row: int) -> int:
+        """Return where a window ends that begins at a row: after `WINDOW` listens, or `OF_A_USER` of one user."""
+        users = self._events.users[row : row + WINDOW]
+        order = np.argsort(users, kind="stable")
+        sorted_users = users[order]
+        more = np.flatnonzero(sorted_users[OF_A_USER:] == sorted_users[:-OF_A_USER]) + OF_A_USER
+        return row + (int(order[more].min()) if len(more) else len(users))
+
+    def listen(self, row: int) -> Listen:
+        """Return an event as a listen."""
+        events = self._events
+        return Listen(
+            event_id=f"{self._id}-{row}",
+            user=int(events.users[row]),
+            track=int(events.items[row]),
+            fraction=float(events.fractions[row]),
+            timestamp_ms=int(events.times_ms[row]),
+            session_id=f"{self._id}-{int(events.sessions[row])}",
+            position=int(self._positions[row]),
+            ended_session=bool(self._ended[row]),
+            recommender=self._source if events.organic[row] == 0 else None,
+            treatments={},
+            propensity=None,
+            latency_ms=None,
+        )
+
+
+def _publish_catalogue(settings: Settings, dataset: Dataset, codec: Codec, publisher: RecordPublisher) -> int:
+    """Write the tracks that the topic lacks, and return how many."""
+    topic, reader = Topics.of(settings).catalogue.name, CatalogueReader(settings, codec)
+    try:
+        reader.refresh()
+    finally:
+        reader.close()
+    external = dataset.external_items
+    for number, track in reader.tracks.items():
+        if number >= len(external) or external[number] != track.external_id:
+            raise DatasetError(
+                f"{topic} holds other tracks than dataset {dataset.card.name!r}, such as {number}, {track.title!r} by "
+                f"{track.artist!r}; tracks are never taken away, so publish under another BOTIFY_TOPIC_PREFIX"
+            )
+    changed = [track for track in _tracks(dataset) if reader.tracks.get(track.track) != track]
+    for start in range(0, len(changed), BATCH):
+        batch = changed[start : start + BATCH]
+        publisher.send_batch(topic, [{"key": key_of(track.track), "value": codec.encode(track)} for track in batch])
+    publisher.flush()
+    return len(changed)
+
+
+def _tracks(dataset: Dataset) -> Iterator[Track]:
+    """Yield the catalogue as events; a track of an unknown artist is its own, so that no artist has them all."""
+    for number, (external, title, artist, genres, release) in enumerate(zip(*dataset.catalogue(), strict=True)):
+        genre = genres[0] if genres else None
+        yield Track(number, artist or external, release, genre, title or external, external)
+
+
+class _Marks:
+    """Up to where each listens topic has all events of the dataset."""
+
+    def __init__(self, path: Path, topic_id: str) -> None:
+        self._path, self._topic_id = path, topic_id
+
+    def read(self) -> int:
+        return self._all().get(self._topic_id, 0)
+
+    def write(self, row: int) -> None:
+        write_durably(self._path, json.dumps({**self._all(), self._topic_id: row}))
+
+    def _all(self) -> dict[str, int]:
+        with suppress(FileNotFoundError):
+            marks: dict[str, int] = json.loads(self._path.read_text(encoding="utf-8"))
+            return marks
+        return {}
+
+
+@contextmanager
+def _alone(dataset: Dataset) -> Iterator[None]:
+    with (dataset.directory / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DatasetError(f"dataset {dataset.card.name!r} is being published; wait for it or stop it") from error
+        yield

@@ -1,0 +1,111 @@
+"""Datasets on disk, for whoever evaluates or publishes them."""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from datasets.card import Card, read_card
+from datasets.model import CARD, CATALOGUE, EVENTS, ITEMS, REJECTED, USERS, Catalogue, DatasetError, Events
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def datasets_directory(home: Path) -> Path:
+    """Return where the datasets are, in the data directory of the settings."""
+    return home / "datasets"
+
+
+def dataset_directory(home: Path, name: str) -> Path:
+    """Return where a dataset is, or will be.
+
+    Raises
+    ------
+    DatasetError
+        The name cannot be a directory's.
+    """
+    if not NAME.fullmatch(name):
+        raise DatasetError(
+            f"{name!r} is no name of a dataset: use up to 64 letters, digits, '.', '_' and '-', a letter or digit first"
+        )
+    return datasets_directory(home) / name
+
+
+class Dataset:
+    """An imported log. Made by `open_dataset`.
+
+    Attributes
+    ----------
+    directory : Path
+    card : Card
+    """
+
+    def __init__(self, directory: Path, card: Card) -> None:
+        self.directory = directory
+        self.card = card
+
+    def events(self) -> Events:
+        """Return all events, in order of time: about 30 bytes an event."""
+        table = pq.read_table(self.directory / EVENTS)
+        organic = table["organic"].cast(pa.int8()).fill_null(-1)
+        names = ("user", "item", "fraction", "time_ms", "session", "kind")
+        return Events._make([*(table[name].to_numpy() for name in names), organic.to_numpy()])
+
+    def catalogue(self) -> Catalogue:
+        """Return what is known of the items, in the order of their numbers."""
+        table = pq.read_table(self.directory / CATALOGUE)
+        names = ("external_id", "title", "artist", "genres", "release")
+        external, titles, artists, genres, releases = (table[name].to_pylist() for name in names)
+        return Catalogue(external, titles, artists, [tuple(one or ()) for one in genres], releases)
+
+    def rejected(self) -> pa.Table:
+        """Return the rows that were not imported, with file, row number, reason and their text."""
+        return pq.read_table(self.directory / REJECTED)
+
+    @cached_property
+    def external_users(self) -> list[str]:
+        """The external id of each user, by number."""
+        return self._external(USERS)
+
+    @cached_property
+    def external_items(self) -> list[str]:
+        """The external id of each item, by number."""
+        return self._external(ITEMS)
+
+    def _external(self, file: str) -> list[str]:
+        ids: list[str] = pq.read_table(self.directory / file)["external_id"].to_pylist()
+        return ids
+
+
+def open_dataset(home: Path, name: str) -> Dataset:
+    """Open a dataset by its name.
+
+    Parameters
+    ----------
+    home : Path
+        Data directory of the settings (`Settings.home`).
+    name : str
+
+    Raises
+    ------
+    DatasetError
+        There is none of that name, or it was made by another version.
+    """
+    directory = dataset_directory(home, name)
+    if not (directory / CARD).is_file():
+        there = ", ".join(dataset_names(home)) or "none"
+        raise DatasetError(
+            f"dataset {name!r} is not in {datasets_directory(home)} (there: {there}); `botify data import` makes one"
+        )
+    return Dataset(directory, read_card(directory))
+
+
+def dataset_names(home: Path) -> list[str]:
+    """Return the names of all finished datasets."""
+    return sorted(
+        path.parent.name for path in datasets_directory(home).glob(f"*/{CARD}") if NAME.fullmatch(path.parent.name)
+    )

@@ -1,0 +1,132 @@
+"""Invariant: however often a publisher is killed, a worker's state is that of every event once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from core.kafka.admin import end_offsets
+from core.settings import Settings
+from datasets.cli import app
+from datasets.importing import Request, import_dataset
+from datasets.model import DatasetError
+from datasets.reading import Dataset
+from schemas.catalogue import CatalogueReader
+from schemas.codec import Codec
+from schemas.events import Listen
+from schemas.topics import Topics
+from tests.support import (
+    checkpoints,
+    eventually,
+    offline_fold,
+    read_topic,
+    redis_contents,
+    running,
+    write_catalogue,
+)
+
+pytestmark = pytest.mark.integration
+
+KILLED_BEFORE_ITS_THIRD_MARK = """
+import os, signal
+from core.settings import Settings
+from datasets import publishing
+from datasets.reading import open_dataset
+
+marked = []
+write = publishing._Marks.write
+def write_or_die(self, row):
+    marked.append(row)
+    if len(marked) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(self, row)
+publishing._Marks.write = write_or_die
+settings = Settings.from_env()
+publishing.publish_dataset(settings, open_dataset(settings.home, "d"), None)
+"""
+
+
+@pytest.fixture
+def dataset(settings: Settings, tmp_path: Path) -> Dataset:
+    """Three thousand events of forty users, in sessions."""
+    rows = (
+        f"user {n * n % 41},track {n * 7 % 103},{1_600_000_000 + n * 61},0.{n % 10},artist {n * 7 % 103 % 5}\n"
+        for n in range(3000)
+    )
+    (tmp_path / "log.csv").write_text("u,i,t,p,a\n" + "".join(rows))
+    columns = {"user": "u", "item": "i", "time": "t", "played": "p", "artist": "a"}
+    return import_dataset(settings.home, "d", Request("csv", str(tmp_path / "log.csv"), columns))
+
+
+def publish(settings: Settings, *arguments: str) -> str:
+    result = CliRunner(env=settings.to_env()).invoke(app, ["publish", "d", *arguments], catch_exceptions=False)
+    return result.stdout
+
+
+def listens_of(settings: Settings) -> dict[tuple[int, int], Listen]:
+    codec = Codec()
+    records = read_topic(settings, Topics.of(settings).listens.name)
+    return {(record.partition(), record.offset()): codec.decode(record.value(), Listen) for record in records}
+
+
+def test_a_killed_publisher_is_resumed_and_the_state_has_every_event_once(settings: Settings, dataset: Dataset) -> None:
+    with running(settings, "streams.worker"):
+        killed = subprocess.run(  # noqa: S603 - the test's own program
+            [sys.executable, "-c", KILLED_BEFORE_ITS_THIRD_MARK], env={**os.environ, **settings.to_env()}, check=False
+        )
+        assert killed.returncode == -signal.SIGKILL
+        said = publish(settings)
+        assert "0 tracks and" in said
+        assert "from event " in said
+
+        def all_folded() -> bool:
+            ends = end_offsets(settings, Topics.of(settings).listens.name)
+            return checkpoints(settings) == {partition: end for partition, end in ends.items() if end}
+
+        eventually(all_folded)
+    listens = listens_of(settings)
+    seen: set[str] = set()
+    copies = set()
+    for place, listen in listens.items():
+        if listen.event_id in seen:
+            copies.add(place)
+        seen.add(listen.event_id)
+    assert copies  # or the test shows nothing
+    assert len(seen) == dataset.card.events
+    once = offline_fold(settings, without=copies)
+    assert not once.rejected
+    assert redis_contents(settings) == once.contents()
+
+
+def test_a_dataset_is_published_once_for_each_topic_with_its_external_ids(settings: Settings, dataset: Dataset) -> None:
+    assert "103 tracks and 3,000 listens published" in publish(settings, "--speed", "10000000x")
+    assert "0 tracks and 0 listens published" in publish(settings)
+    reader = CatalogueReader(settings, Codec())
+    reader.refresh()
+    reader.close()
+    assert [reader.tracks[number].external_id for number in range(103)] == dataset.external_items
+    events, published = dataset.events(), sorted(listens_of(settings).values(), key=lambda one: one.timestamp_ms)
+    assert [listen.user for listen in published] == events.users.tolist()
+    assert [listen.track for listen in published] == events.items.tolist()
+    assert [listen.fraction for listen in published] == events.fractions.tolist()
+
+
+def test_a_catalogue_of_something_else_is_not_mixed_with(settings: Settings, dataset: Dataset) -> None:
+    write_catalogue(settings, 3)
+    with pytest.raises(DatasetError, match=r"holds other tracks than dataset 'd', such as 0, .*BOTIFY_TOPIC_PREFIX"):
+        publish(settings)
+    assert not listens_of(settings)
+
+
+def test_without_times_there_is_no_speed(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "s.txt").write_text("a x y\n")
+    import_dataset(settings.home, "d", Request("sequences", str(tmp_path / "s.txt")))
+    with pytest.raises(DatasetError, match="has no times; publish it with --speed max"):
+        publish(settings, "--speed", "1x")
+    assert "2 tracks and 2 listens published" in publish(settings)

@@ -1,0 +1,46 @@
+"""The commands, from a file to what is shown of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from datasets.cli import app
+from datasets.model import DatasetError
+
+
+@pytest.fixture
+def run(tmp_path: Path):
+    def invoke(*arguments: str) -> str:
+        env = {"BOTIFY_HOME": str(tmp_path / "home"), "COLUMNS": "200"}
+        return CliRunner(env=env).invoke(app, arguments, catch_exceptions=False).stdout
+
+    return invoke
+
+
+def test_a_log_is_imported_listed_and_shown(run, tmp_path: Path) -> None:
+    assert "no dataset in" in run("list")
+    (tmp_path / "log.csv").write_text("who,what,stars\nada,x[1],4\nada,y,6\n,y,1\n,z,1\n")
+    said = run("import", "csv", str(tmp_path / "log.csv"), "--to", "mine", "--map", "user=who,item=what,rating=stars")
+    assert "mine: 1 events of 1 users and 1 items, 3 rows rejected" in said
+    assert run("list").splitlines()[1].split() == ["mine", "csv", "1", "1", "1", "3"]
+    shown = run("show", "mine")
+    assert "x[1]" in shown
+    assert [line.split()[:4] for line in shown.splitlines()[-2:]] == [
+        ["2", "user", "is", "empty"],
+        ["1", "rating", "is", "not"],
+    ]
+    card = json.loads(run("show", "mine", "--json"))
+    assert (card["events"], card["kinds"], card["has_time"]) == (1, {"rating": 1}, False)
+
+
+def test_ratings_of_another_scale_are_read(run, tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("who,what,stars\nada,x,10\n")
+    arguments = ["import", "csv", str(tmp_path / "log.csv"), "--to", "ten", "--map", "user=who,item=what,rating=stars"]
+    run(*arguments, "--rating-scale", "0-10")
+    assert json.loads(run("show", "ten", "--json"))["rejected"] == 0
+    with pytest.raises(DatasetError, match="--rating-scale 'ten' is not LOWEST-HIGHEST, such as 1-5"):
+        run(*arguments, "--rating-scale", "ten", "--force")

@@ -1,0 +1,237 @@
+"""Invariant: a dataset is a function of the source's rows alone, and no row disappears without a reason."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from datasets.columns import convert
+from datasets.formats.generic import read_csv
+from datasets.importing import Request, import_dataset, parse_map
+from datasets.inputs import Source
+from datasets.model import PLAY, SKIP, DatasetError
+from datasets.reading import Dataset, dataset_names, open_dataset
+
+MAPPED = {"user": "uid", "item": "track", "time": "ts", "played": "share"}
+
+
+def write(path: Path, text: str) -> str:
+    path.write_bytes(text.encode())
+    return str(path)
+
+
+def import_csv(tmp_path: Path, text: str, name: str = "d", block_bytes: int = 1 << 20) -> Dataset:
+    path = write(tmp_path / f"{name}.csv", text)
+    return import_dataset(tmp_path, name, Request("csv", path, MAPPED), block_bytes=block_bytes)
+
+
+def read_back(dataset: Dataset) -> list[tuple[str, str, int, float]]:
+    events = dataset.events()
+    users, items = dataset.external_users, dataset.external_items
+    return [
+        (users[user], items[item], time_ms, round(fraction, 4))
+        for user, item, time_ms, fraction in zip(
+            events.users, events.items, events.times_ms.tolist(), events.fractions.tolist(), strict=True
+        )
+    ]
+
+
+def test_events_come_in_order_of_time_and_those_of_one_time_as_in_the_file(tmp_path: Path) -> None:
+    text = "uid,track,ts,share\nb,y,20,1\na,x,10,0.25\na,y,20,\na,z,5,0.5\n"
+    dataset = import_csv(tmp_path, text)
+    assert read_back(dataset) == [("a", "z", 5000, 0.5), ("a", "x", 10_000, 0.25), ("b", "y", 20_000, 1.0),
+                                  ("a", "y", 20_000, 1.0)]  # fmt: skip
+    assert dataset.events().kinds.tolist() == [PLAY, SKIP, PLAY, PLAY]
+    assert dataset_names(tmp_path) == ["d"]
+    assert open_dataset(tmp_path, "d").card == dataset.card
+
+
+BAD_ROWS = {
+    ",x,5,1": "user is empty",
+    "a,,5,1": "item is empty",
+    "a,x,,1": "time is empty",
+    "a,x,yesterday,1": "time is neither a number nor ISO 8601",
+    "a,x,-5,1": "time is not between 1970 and 2200",
+    "a,x,5,most": "played is no number",
+    "a,x,5,1e999": "played is no number",
+    "a,x,5,-1": "played is negative",
+    "a,x,5,7": "played is more than 1, and no duration is mapped",
+    "a,x,5": "not 4 columns",
+    "a,x,5,1,9": "not 4 columns",
+    'a,"x,5,1': "quotes are not closed",
+    f"{'u' * 300},x,5,1": "user has more than 255 bytes",
+}
+
+
+def test_bad_rows_are_kept_with_their_numbers_and_reasons(tmp_path: Path) -> None:
+    dataset = import_csv(tmp_path, "uid,track,ts,share\na,x,1,1\n\n" + "\n".join(BAD_ROWS) + "\nb,y,2,1\n")
+    assert len(read_back(dataset)) == 2
+    assert dataset.rejected().to_pylist() == [
+        {"file": "d.csv", "row": row, "reason": reason, "raw": raw}
+        for row, (raw, reason) in enumerate(BAD_ROWS.items(), start=4)
+    ]
+    assert dataset.card.rejected == len(BAD_ROWS)
+
+
+def test_a_row_that_is_no_text_is_rejected_alone(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_bytes(b"uid,track,ts,share\na,x,1,1\n\xff\xfe,y,2,1\nb,y,2,1")
+    dataset = import_dataset(tmp_path, "d", Request("csv", str(tmp_path / "d.csv"), MAPPED))
+    assert [(row["row"], row["reason"]) for row in dataset.rejected().to_pylist()] == [(3, "not UTF-8")]
+    assert len(read_back(dataset)) == 2
+
+
+def test_fields_in_quotes_are_read_and_delimiters_found(tmp_path: Path) -> None:
+    dataset = import_csv(tmp_path, 'uid;track;ts;share\n"a;b";"say ""x""";2020-01-01T00:00:00Z;1\n')
+    assert read_back(dataset) == [("a;b", 'say "x"', 1_577_836_800_000, 1.0)]
+
+
+def test_times_of_all_forms_are_the_same_moment(tmp_path: Path) -> None:
+    forms = ["1577836800", "1577836800000", "1577836800000000", "2020-01-01T00:00:00Z", "2020-01-01 01:00:00+01:00",
+             "2020-01-01", "1577836800.0"]  # fmt: skip
+    dataset = import_csv(tmp_path, "uid,track,ts,share\n" + "".join(f"a,x{i},{t},1\n" for i, t in enumerate(forms)))
+    assert set(dataset.events().times_ms.tolist()) == {1_577_836_800_000}
+    assert dataset.card.ties == pytest.approx((len(forms) - 1) / len(forms))
+
+
+field = st.one_of(
+    st.text(st.sampled_from('ab"\x1f;é '), max_size=4),
+    st.sampled_from(["1", "2", "0.5", "", "2020-01-01T00:00:00Z", "nan", "1e3"]),
+)
+line = st.one_of(
+    st.tuples(st.sampled_from("abc"), st.sampled_from("xyz"), st.integers(0, 9999).map(str), st.just("0.7")).map(
+        ",".join
+    ),
+    st.lists(field, max_size=6).map(",".join),
+)
+
+
+def staged(path: Path, block_bytes: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """What the reader makes of a file: events and rejected rows."""
+    events: list[dict[str, Any]] = []
+    rejected: list[dict[str, Any]] = []
+    for rows in read_csv(Source(str(path), block_bytes), MAPPED):
+        chunk = convert(rows, len(events), (1.0, 5.0))
+        events += chunk.events.to_pylist()
+        rejected += chunk.rejected.to_pylist()
+    return events, rejected
+
+
+@given(lines=st.lists(line, min_size=1, max_size=30), block_bytes=st.integers(1, 200), end=st.sampled_from(["", "\n"]))
+@settings(deadline=None)
+def test_the_size_of_blocks_does_not_matter(
+    lines: list[str], block_bytes: int, end: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "blocks.csv"
+    write(path, "uid,track,ts,share\na,x,1,1\n" + "\n".join(lines) + end)
+    events, rejected = staged(path, 1 << 20)
+    assert staged(path, block_bytes) == (events, rejected)
+    assert len(events) + len(rejected) == 1 + sum(bool(one.strip("\r\n")) for one in lines)
+
+
+def test_ids_tell_nothing_of_the_order(tmp_path: Path) -> None:
+    rows = [f"u{n},t{n},{n},1\n" for n in range(200)]
+    forward = import_csv(tmp_path, "uid,track,ts,share\n" + "".join(rows), "forward")
+    backward = import_csv(tmp_path, "uid,track,ts,share\n" + "".join(reversed(rows)), "backward")
+    assert forward.external_items == backward.external_items
+    assert abs(np.corrcoef(forward.events().items, np.arange(200))[0, 1]) < 0.2
+
+
+def test_sequences_keep_the_order_of_each_user(tmp_path: Path) -> None:
+    path = write(tmp_path / "s.txt", "7 a b c\n\n8 b\n9\n7 d\n")
+    dataset = import_dataset(tmp_path, "s", Request("sequences", path))
+    assert not dataset.card.has_time
+    assert dataset.card.start is None
+    heard = defaultdict(list)
+    for user, item, time_ms, _ in read_back(dataset):
+        assert time_ms == len(heard[user])
+        heard[user].append(item)
+    assert heard == {"7": ["a", "b", "c", "d"], "8": ["b"]}
+    assert [(row["row"], row["reason"]) for row in dataset.rejected().to_pylist()] == [(4, "a user without items")]
+
+
+def test_the_card_counts_what_is_there(tmp_path: Path) -> None:
+    text = "uid,track,ts,share\na,x,10,1\na,x,10,1\na,y,10.5,0.1\nb,x,9999,1\n"
+    card = import_csv(tmp_path, text).card
+    assert (card.events, card.users, card.items, card.catalogue) == (4, 2, 2, 2)
+    assert (card.density, card.ties, card.repeats) == (3 / 4, 2 / 4, 1 / 4)
+    assert card.kinds == {"play": 3, "skip": 1}
+    assert (card.start, card.end) == ("1970-01-01T00:00:10.000+00:00", "1970-01-01T02:46:39.000+00:00")
+
+
+def test_what_is_known_of_an_item_is_what_was_said_first(tmp_path: Path) -> None:
+    text = "u,i,name,by,kinds\na,x,,A,rock|pop\nb,x,X,B,\nb,y,,,\n"
+    columns = {"user": "u", "item": "i", "title": "name", "artist": "by", "genre": "kinds"}
+    for block_bytes in (1, 1 << 20):
+        request = Request("csv", write(tmp_path / "d.csv", text), columns)
+        dataset = import_dataset(tmp_path, "d", request, force=True, block_bytes=block_bytes)
+        catalogue = dataset.catalogue()
+        x, y = (catalogue.external_ids.index(item) for item in "xy")
+        assert (catalogue.titles[x], catalogue.artists[x], catalogue.genres[x]) == ("X", "A", ("rock", "pop"))
+        assert (catalogue.titles[y], catalogue.artists[y], catalogue.genres[y]) == (None, None, ())
+
+
+def test_a_name_that_is_taken_is_refused_unless_forced(tmp_path: Path) -> None:
+    first = import_csv(tmp_path, "uid,track,ts,share\na,x,1,1\n")
+    with pytest.raises(DatasetError, match=r"dataset 'd' exists .*--force replaces it"):
+        import_csv(tmp_path, "uid,track,ts,share\nb,y,1,1\n")
+    assert open_dataset(tmp_path, "d").card == first.card
+    request = Request("csv", write(tmp_path / "d.csv", "uid,track,ts,share\nb,y,1,1\n"), MAPPED)
+    assert read_back(import_dataset(tmp_path, "d", request, force=True)) == [("b", "y", 1000, 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("source", "text", "columns", "message"),
+    [
+        ("csv", "u,i\na,x\n", {"user": "u", "item": "track"}, "--map: d.csv has no column 'track' for item; it has"),
+        ("csv", "", {"user": "u", "item": "i"}, "d.csv is empty: there is nothing to import"),
+        ("csv", "u,i\n", {"user": "u", "item": "i"}, "d.csv has no events as csv"),
+        ("csv", "u,i\n,x\n", {"user": "u", "item": "i"}, r"all 1 rows were rejected, .*row 2 .*user is empty: ',x'"),
+        ("csv", "u,i\na,x\n", {"user": "u"}, "--map does not say which column is the item"),
+        ("csv", "u,i,d\na,x,1\n", {"user": "u", "item": "i", "duration": "d"}, "map played=… too"),
+        ("sequences", "a x\n", {"user": "u"}, "sequences has a layout of its own; omit --map"),
+        ("napster", "a x\n", {}, "source 'napster' is not known; say one of csv, "),
+    ],
+)
+def test_what_cannot_be_imported_is_refused_with_the_way_out(
+    source: str, text: str, columns: dict[str, str], message: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "d.csv", text)
+    with pytest.raises(DatasetError, match=message):
+        import_dataset(tmp_path, "d", Request(source, path, columns))
+    assert not [path for path in tmp_path.glob("datasets/*") if path.is_dir()]
+
+
+def test_a_path_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"nowhere\.csv: no such file or folder"):
+        import_dataset(tmp_path, "d", Request("csv", str(tmp_path / "nowhere.csv"), MAPPED))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("user", "--map 'user' is not ROLE=COLUMN"),
+        ("listener=a", "'listener' is none of user, item, time"),
+        ("user=a,item=", "--map 'item=' is not ROLE=COLUMN"),
+    ],
+)
+def test_a_map_of_another_form_is_refused(text: str, message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
+        parse_map(text)
+
+
+@pytest.mark.parametrize("name", ["", ".", "../up", "a/b", ".hidden", "x" * 65])
+def test_a_name_cannot_lead_elsewhere(name: str, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="is no name of a dataset"):
+        open_dataset(tmp_path, name)
+
+
+def test_a_dataset_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path) -> None:
+    import_csv(tmp_path, "uid,track,ts,share\na,x,1,1\n")
+    with pytest.raises(DatasetError, match=r"dataset 'e' is not in .* \(there: d\)"):
+        open_dataset(tmp_path, "e")

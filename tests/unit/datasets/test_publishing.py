@@ -1,0 +1,66 @@
+"""Invariant: what a resumed publisher sends again, a worker recognises."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.kafka.config import key_of
+from datasets.model import DatasetError, Events
+from datasets.publishing import OF_A_USER, WINDOW, Listens, parse_speed
+from schemas.validation import check
+from streams.folds.users import HISTORY_LISTENS
+
+
+def events_of(users: list[int], sessions: list[int] | None = None) -> Events:
+    n = len(users)
+    return Events(
+        np.array(users, dtype=np.int32),
+        np.arange(n, dtype=np.int32),
+        np.full(n, 0.5, dtype=np.float32),
+        np.arange(n, dtype=np.int64),
+        np.array(sessions or users, dtype=np.int64),
+        np.zeros(n, dtype=np.uint8),
+        np.array([-1, 0, 1] * n, dtype=np.int8)[:n],
+    )
+
+
+def test_a_worker_remembers_more_than_is_sent_again() -> None:
+    assert 2 * OF_A_USER <= HISTORY_LISTENS
+
+
+@given(users=st.lists(st.integers(0, 3), min_size=1, max_size=300), row=st.integers(0, 299))
+def test_a_window_is_as_long_as_it_may_be(users: list[int], row: int) -> None:
+    row = min(row, len(users) - 1)
+    end = Listens(events_of(users), "ab" * 32, "csv").window_end(row)
+    assert row < end <= row + WINDOW
+    assert max(Counter(users[row:end]).values()) <= OF_A_USER
+    assert end == len(users) or max(Counter(users[row : end + 1]).values()) > OF_A_USER
+
+
+@given(sessions=st.lists(st.integers(0, 4), min_size=1, max_size=60))
+def test_listens_know_their_place_in_their_session(sessions: list[int]) -> None:
+    listens = Listens(events_of(sessions), "ab" * 32, "csv")
+    found = [listens.listen(row) for row in range(len(listens))]
+    seen: Counter[int] = Counter()
+    for row, (listen, session) in enumerate(zip(found, sessions, strict=True)):
+        assert listen.position == seen[session]
+        assert listen.ended_session == (session not in sessions[row + 1 :])
+        seen[session] += 1
+        check(listen, key_of(listen.user), b"")
+    assert len({listen.event_id for listen in found}) == len(found)
+
+
+def test_what_was_recommended_names_the_source() -> None:
+    listens = Listens(events_of([1, 1, 1]), "ab" * 32, "yambda")
+    assert [listens.listen(row).recommender for row in range(3)] == [None, "yambda", None]
+
+
+@pytest.mark.parametrize("text", ["", "fast", "0x", "-1x", "nan", "inf"])
+def test_a_speed_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(DatasetError, match="is neither max nor a number such as 1x or 60x"):
+        parse_speed(text)
