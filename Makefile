@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := core schemas streams services sim datasets analytics evaluation bench examples
 
+# Tests mostly wait for servers, so two processes share the files even where there are two cores only.
+PARALLEL := --numprocesses 2 --dist loadfile
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test unit containers bench notebooks screenshots docs audit fmt lint type check requirements clean
 
@@ -14,16 +17,16 @@ demo: $(VENV)/.run ## From nothing to the table of an experiment
 	@$(BIN)/botify demo
 
 test: $(VENV)/.test ## All tests, the fast ones first; those with real servers start their own
-	@$(BIN)/pytest --doctest-modules tests $(PACKAGES)
+	@$(BIN)/pytest $(PARALLEL) --doctest-modules tests $(PACKAGES)
 
 unit: $(VENV)/.test ## The tests that need no server, and the examples in the docstrings
-	@$(BIN)/pytest --doctest-modules tests/unit $(PACKAGES)
+	@$(BIN)/pytest $(PARALLEL) --doctest-modules tests/unit $(PACKAGES)
 
 containers: $(VENV)/.test ## The integration tests on Kafka and Redis in Docker containers
 	@BOTIFY_TEST_SERVERS=docker $(BIN)/pytest tests/integration --ignore tests/integration/services/stack
 
-bench: $(VENV)/.test ## Measure; writes bench/results.json
-	@$(BIN)/python -m bench
+bench: $(VENV)/.test ## Measure; writes docs/figures.json and the pages that quote it
+	@$(BIN)/python -m bench --record
 
 notebooks: $(VENV)/.test ## Run all notebooks from nothing, and write their outputs (about five minutes)
 	@$(BIN)/python -m analytics.notebooks.run

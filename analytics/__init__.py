@@ -1,1 +1,7 @@
 """From topics to a decision: frames, experiment statistics and offline evaluation."""
+
+from core.errors import BotifyError
+
+
+class AnalyticsError(BotifyError):
+    """The data does not allow the analysis; the message says what would."""

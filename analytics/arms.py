@@ -1,4 +1,4 @@
-"""What treatments and metrics are called where people read of them."""
+"""Names of treatments and metrics in reports, and verdicts in words."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ METRIC_WORDS: Mapping[str, str] = {
 
 
 def recommender_of_arm(listens: pd.DataFrame, experiment: str) -> dict[str, str]:
-    """Return which recommender answered most in each treatment, to call a treatment by what it is.
+    """Return the recommender that answered most in each treatment, for its name.
 
     Examples
     --------
@@ -38,7 +38,7 @@ def recommender_of_arm(listens: pd.DataFrame, experiment: str) -> dict[str, str]
 
 
 def arm_name(treatment: str, recommenders: Mapping[str, str]) -> str:
-    """Return what a treatment is called.
+    """Return the name of a treatment in reports.
 
     Examples
     --------
@@ -51,14 +51,14 @@ def arm_name(treatment: str, recommenders: Mapping[str, str]) -> str:
 def effect_rows(
     effects: Iterable[Effect], recommenders: Mapping[str, str], metrics: Collection[str] = METRIC_WORDS.keys()
 ) -> pd.DataFrame:
-    """Return effects as `analytics.plots.points.forest_plot` wants them.
+    """Return effects as rows of `analytics.plots.points.forest_plot`.
 
     Parameters
     ----------
     effects : iterable of Effect
     recommenders : mapping of treatment to recommender
     metrics : collection of str
-        Which to show; with a single one, rows are called by the treatment alone.
+        Metrics to show; with a single one, rows are named by the treatment alone.
     """
     shown = [effect for effect in effects if effect.metric in metrics]
     return pd.DataFrame(
@@ -73,7 +73,7 @@ def effect_rows(
 
 
 def effect_table(effects: Iterable[Effect], recommenders: Mapping[str, str]) -> pd.DataFrame:
-    """Return effects as a table to be read: by treatment and metric, numbers rounded to what they are sure of.
+    """Return effects as a table of texts, by treatment and metric.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def signed(percent: float) -> str:
 
 
 MAIN_METRIC = "mean_time_per_session"
-"""What a verdict speaks of: how long listeners are kept once they are there."""
+"""Metric of a verdict: how long listeners stay."""
 
 
 def verdict(results: ExperimentResults, recommenders: Mapping[str, str], metric: str = MAIN_METRIC) -> list[str]:
@@ -135,7 +135,7 @@ def verdict(results: ExperimentResults, recommenders: Mapping[str, str], metric:
 
 
 def sentence(effect: Effect, arm: str, control: str) -> str:
-    """Say what a treatment did to a metric, and how sure that is.
+    """Describe the effect of a treatment on a metric, with its certainty.
 
     Examples
     --------
@@ -146,7 +146,7 @@ def sentence(effect: Effect, arm: str, control: str) -> str:
     metric = METRIC_WORDS.get(effect.metric, effect.metric)
     interval = f"95 % interval {signed(effect.lower)} to {signed(effect.upper)}"
     if not effect.significant:
-        return f"{arm}: {metric} cannot be told from that with {control} ({interval})."
+        return f"{arm}: {metric} does not differ significantly from that with {control} ({interval})."
     higher = "higher" if effect.effect > 0 else "lower"
     doubt = "" if effect.p_holm < 0.05 else "; not significant once corrected for the number of comparisons"
     return f"{arm}: {metric} is {abs(effect.effect):.1f} % {higher} than with {control} ({interval}{doubt})."

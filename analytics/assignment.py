@@ -1,4 +1,4 @@
-"""Who had which treatment, and since when."""
+"""Users' treatments, and their metrics in an experiment."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from analytics.errors import AnalyticsError
+from analytics import AnalyticsError
 
 
 class Assignment(NamedTuple):
-    """Who takes part in an experiment.
+    """The users of an experiment.
 
     Attributes
     ----------
@@ -22,7 +22,7 @@ class Assignment(NamedTuple):
     until_ms : int
         Time of the last listen of all that carried a treatment of this experiment.
     mixed : int
-        Users seen in more than one treatment; they are left out, because what they heard cannot be put down to one.
+        Number of users seen in more than one treatment, who are left out.
     """
 
     users: pd.DataFrame
@@ -34,38 +34,30 @@ def assign(listens: pd.DataFrame, experiment: str) -> Assignment:
     """Find each user's treatment.
 
     A session's first listen was not recommended and carries no treatment, so a user's treatment is that of any listen
-    that has one. Users without any were never treated and say nothing about the treatments.
+    that has one. Users without such a listen are left out.
 
     Parameters
     ----------
     listens : DataFrame
         As `analytics.data.listens_frame`.
     experiment : str
-        Its name.
 
     Raises
     ------
     AnalyticsError
         No listen carries a treatment of this experiment.
     """
-    # a selection of listens still has the texts of all of them
+    # selected listens keep the categories of all listens
     texts = listens["treatments"].cat.remove_unused_categories().cat
     declared = [json.loads(text) for text in texts.categories]
-    of_text = np.array([treatments.get(experiment) for treatments in declared], dtype=object)
-    names = sorted({name for name in of_text if name is not None})
+    names = sorted({treatments[experiment] for treatments in declared if experiment in treatments})
     if not names:
         raise unknown_experiment(experiment, {name for treatments in declared for name in treatments})
-    code_of_text = np.array([names.index(name) if name is not None else -1 for name in of_text])
-    codes = code_of_text[texts.codes]
-    treated = codes >= 0
+    code_of_text = [names.index(one[experiment]) if experiment in one else -1 for one in declared]
+    codes = np.array(code_of_text)[texts.codes]
     seen = (
-        pd.DataFrame(
-            {
-                "user": listens["user"].to_numpy()[treated],
-                "code": codes[treated],
-                "timestamp_ms": listens["timestamp_ms"].to_numpy()[treated],
-            }
-        )
+        listens[["user", "timestamp_ms"]]
+        .assign(code=codes)[codes >= 0]
         .groupby("user")
         .agg(
             lowest=("code", "min"),
@@ -78,13 +70,13 @@ def assign(listens: pd.DataFrame, experiment: str) -> Assignment:
 
 
 def assignment_of(seen: pd.DataFrame, treatments: Sequence[str]) -> Assignment:
-    """Assign users, given what was seen of each.
+    """Assign users from a summary of each one's listens.
 
     Parameters
     ----------
     seen : DataFrame
-        Indexed by user: `lowest` and `highest`, places in `treatments` of the treatments that the user's listens
-        carry, and `since_ms` and `until_ms`, the times of the first and last of these listens.
+        Indexed by user: `lowest` and `highest`, the positions in `treatments` of the user's first and last treatment in
+        order; `since_ms` and `until_ms`, the times of the first and last treated listen.
     treatments : sequence of str
         Sorted.
 
@@ -107,8 +99,8 @@ def assignment_of(seen: pd.DataFrame, treatments: Sequence[str]) -> Assignment:
 
 
 def unknown_experiment(experiment: str, known: Collection[str]) -> AnalyticsError:
-    """Return the error for an experiment that no listen carries."""
-    there = f"the data has {', '.join(sorted(known))}" if known else "the data has no experiment at all"
+    """Return the error for an experiment without listens."""
+    there = f"the data has {', '.join(sorted(known))}" if known else "the data has no experiments"
     return AnalyticsError(f"no listen carries a treatment of experiment {experiment!r}; {there}")
 
 
@@ -117,7 +109,7 @@ METRICS = ("mean_time_per_session", "mean_tracks_per_session", "time", "sessions
 
 
 def user_metrics(sessions: pd.DataFrame, assignment: Assignment) -> pd.DataFrame:
-    """Compute Botify's metrics of each user who takes part, from the sessions that count (`sessions_in`).
+    """Compute Botify's metrics of each user in an experiment, from the sessions that count (`sessions_in`).
 
     Parameters
     ----------
@@ -129,7 +121,7 @@ def user_metrics(sessions: pd.DataFrame, assignment: Assignment) -> pd.DataFrame
     -------
     DataFrame
         Indexed by user: `treatment` and a column for each of `METRICS`. `time` is the sum of fractions heard,
-        `mean_request_latency` in ms over all the user's requests (NaN where no answer was timed).
+        `mean_request_latency` in ms over the user's requests (NaN if no answer was timed).
     """
     return assignment.users[["treatment"]].join(per_user(sessions_in(sessions, assignment)), how="inner")
 
@@ -137,8 +129,8 @@ def user_metrics(sessions: pd.DataFrame, assignment: Assignment) -> pd.DataFrame
 def sessions_in(sessions: pd.DataFrame, assignment: Assignment) -> pd.DataFrame:
     """Keep the sessions that belong to an experiment.
 
-    A user's sessions count from the one in which a treatment was first met until the experiment's last treated
-    listen; sessions between them count even without a treatment, because coming back is part of the effect.
+    A user's sessions count from the first one with a treatment until the experiment's last treated listen. Sessions
+    without a treatment in between count too, because coming back is part of the effect.
     """
     taking_part = sessions.join(assignment.users["since_ms"], on="user", how="inner")
     return taking_part[
@@ -147,7 +139,7 @@ def sessions_in(sessions: pd.DataFrame, assignment: Assignment) -> pd.DataFrame:
 
 
 def metrics_before(sessions: pd.DataFrame, assignment: Assignment) -> pd.DataFrame:
-    """Compute the same metrics from the sessions before each user took part: what CUPED may know.
+    """Compute the same metrics from the sessions before each user took part, as covariates of CUPED.
 
     Returns
     -------
@@ -159,7 +151,7 @@ def metrics_before(sessions: pd.DataFrame, assignment: Assignment) -> pd.DataFra
 
 
 def per_user(sessions: pd.DataFrame) -> pd.DataFrame:
-    """Compute the metrics from all the sessions given, whoever's they are.
+    """Compute the metrics of each user from all sessions.
 
     Parameters
     ----------

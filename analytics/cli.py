@@ -1,31 +1,33 @@
-"""`botify experiment`: what came out, and how long it takes until something can."""
+"""`botify experiment`: plan experiments and print their results."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated
 
 import pandas as pd
 import typer
+from rich import box
 from rich.console import Console
+from rich.table import Table
 
-from analytics.analysis import HOUR_MS, Analysis, analyse
+from analytics import AnalyticsError
+from analytics.arms import signed
 from analytics.assignment import Assignment, assign
 from analytics.data import read_listens
-from analytics.errors import AnalyticsError
-from analytics.experiment import CONTROL
+from analytics.experiment import CONTROL, HOUR_MS, Analysis, ExperimentResults, analyse
 from analytics.exported import open_listens
-from analytics.monitoring import interactions_of
-from analytics.planning import Wanted, plan_experiment
-from analytics.render import render_interactions, render_plan, render_table
+from analytics.monitoring import Interactions, interactions_of
+from analytics.planning import Plan, Wanted, plan_experiment
 from analytics.sessions import sessions_of
-from core.kafka.reachable import require_kafka
+from core.kafka.admin import require_kafka
 from core.settings import Settings
 
 GROUP = "botify.experiment"
-"""Entry points by which other packages bring commands of this group."""
+"""Entry points by which other packages add commands to this group."""
 
 experiment = typer.Typer(help="Plan A/B experiments and analyse their results.", no_args_is_help=True)
 for _entry in entry_points(group=GROUP):
@@ -103,7 +105,7 @@ def power(
     wanted = Wanted(metric, effect, wanted_power, alpha, treatments, variance_reduction)
     console = Console()
     with console.status("Reading listens"):
-        sessions = _sessions(data, run)
+        sessions, _ = _sessions_and_assignments([], data, run)
     console.print(render_plan(wanted, plan_experiment(sessions, wanted)))
 
 
@@ -117,13 +119,6 @@ def _sessions_and_assignments(
     return sessions_of(listens), [assign(listens, name) for name in names]
 
 
-def _sessions(data: Path | None, run: str | None) -> pd.DataFrame:
-    if data is not None:
-        with open_listens(data, run) as exported:
-            return exported.sessions()
-    return sessions_of(read_listens(require_kafka(Settings.from_env()), run_id=run))
-
-
 def _weights(text: str | None) -> dict[str, float] | None:
     if text is None:
         return None
@@ -131,3 +126,96 @@ def _weights(text: str | None) -> dict[str, float] | None:
         return {treatment: float(weight) for treatment, weight in (part.split("=") for part in text.split(","))}
     except ValueError as error:
         raise AnalyticsError(f"split {text!r} is not treatments with weights, such as C=3,T1=1") from error
+
+
+def render_table(results: ExperimentResults, notes: Iterable[str] = (), alpha: float = 0.05) -> Table:
+    """Draw Botify's table: significant effects in green (up) or red (down).
+
+    Parameters
+    ----------
+    results : ExperimentResults
+    notes : iterable of str
+        Shown below the table.
+    alpha : float
+        One minus the confidence of the intervals.
+
+    Returns
+    -------
+    rich.table.Table
+    """
+    ratio = results.ratio
+    lines = ["listeners: " + ", ".join(f"{users:,} in {name}" for name, users in ratio.observed.items())]
+    if ratio.mismatch:
+        lines.append(
+            f"[bold red]sample-ratio mismatch (p = {ratio.p_value:.1g}): the split is broken, do not use the results[/]"
+        )
+    if results.mixed:
+        lines.append(f"{results.mixed:,} listeners seen in several treatments are left out")
+    lines.extend(notes)
+    table = Table(
+        title=f"Experiment {results.name}: against {results.control}",
+        caption="\n".join(lines),
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,  # 80 columns hold it
+    )
+    for heading in ("", "metric"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("control", "treated", "effect %", f"{100 * (1 - alpha):g} % interval"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("sig.", no_wrap=True)
+    for effect in results.effects:
+        style = ("green" if effect.effect > 0 else "red") if effect.significant else ""
+        table.add_row(
+            effect.treatment,
+            effect.metric,
+            f"{effect.control_mean:,.3f}",
+            f"{effect.treatment_mean:,.3f}",
+            signed(effect.effect),
+            f"{signed(effect.lower)} … {signed(effect.upper)}",
+            "yes" if effect.significant else "no",
+            style=style,
+        )
+    return table
+
+
+def render_interactions(first: str, second: str, interactions: Interactions, alpha: float = 0.05) -> Table:
+    """Draw the test of an interaction between two experiments."""
+    found = interactions.found(alpha)
+    verdict = (
+        f"[bold red]they interact in: {', '.join(found)}; compare the combinations instead[/]"
+        if found
+        else "no interaction is seen: each experiment can be read as if it were alone"
+    )
+    table = Table(
+        title=f"{first} and {second} on the same {interactions.users:,} listeners",
+        caption=verdict,
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    table.add_column("metric", no_wrap=True)
+    for heading in ("chi-square", "df", "p", "p (Holm)"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for metric, statistic, df, p_value, p_holm in interactions.table.itertuples():
+        numbers = (f"{statistic:.2f}", f"{df:.0f}", f"{p_value:.4f}", f"{p_holm:.4f}")
+        table.add_row(metric, *(("–",) * 4 if math.isnan(statistic) else numbers))
+    return table
+
+
+def render_plan(wanted: Wanted, plan: Plan) -> Table:
+    """Draw a plan."""
+    arms = wanted.treatments + 1
+    table = Table(
+        title=f"To detect {wanted.effect:+g} % {wanted.metric} with a probability of {wanted.wanted_power:g}",
+        box=box.SIMPLE_HEAD,
+        show_header=False,
+        pad_edge=False,
+    )
+    table.add_column("")
+    table.add_column("", justify="right", no_wrap=True)
+    table.add_row("listeners each", f"{plan.users_each:,}")
+    table.add_row(f"listeners, {arms} arms", f"{plan.users_each * arms:,}")
+    table.add_row("days, at the pace of the data", "more than the data has" if plan.days is None else f"{plan.days:,}")
+    table.add_row(f"{wanted.metric}: mean ± deviation", f"{plan.mean:,.3f} ± {plan.deviation:,.3f}")
+    table.add_row(f"effect that {plan.users_seen:,} listeners detect", f"±{plan.smallest_effect:.2f} %")
+    return table

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from core.kafka.reader import TopicReader
 from core.settings import Settings
+from schemas.dead_letters import RejectedBefore
 from schemas.events import Listen, Recommendation, RecommendationRequest, Session
 from schemas.registry import codec_of
-from schemas.rejected_before import RejectedBefore
 from schemas.topics import Topics
 from schemas.validation import iter_valid
 
 CATEGORIES = ("session_id", "recommender", "treatments", "policy")
-"""Columns of few different values, kept as numbers into a list of them: ten million rows then fit in memory."""
+"""Categorical columns, so that ten million rows fit in memory."""
 _NUMBERS: Mapping[str, type[np.generic]] = {
     "user": np.int64,
     "track": np.int64,
@@ -35,7 +35,7 @@ _HASH_ROWS = 1_000_000
 
 
 def listens_frame(listens: Iterable[Listen]) -> pd.DataFrame:
-    """Put listens into a frame.
+    """Return listens as a frame.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def treatments_text(treatments: Mapping[str, str]) -> str:
 
 
 def concat_listens(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """Put frames of listens below each other; plain `pandas.concat` would turn the categories into texts."""
+    """Concatenate frames of listens; plain `pandas.concat` would turn the categories into texts."""
     parts = list(frames) or [listens_frame(())]
     joined = {
         name: pd.api.types.union_categoricals([part[name] for part in parts])
@@ -90,16 +90,16 @@ def concat_listens(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
 
 
 def drop_copies(listens: pd.DataFrame) -> pd.DataFrame:
-    """Keep the first listen of each event id: a producer that sends again, at another offset, tells nothing new.
+    """Keep the first listen of each event id, without the copies that a producer sent again.
 
-    Ids are compared by a 64-bit hash; among ten million, two different ones meet with a probability of 3e-6.
+    Ids are compared by a 64-bit hash; ten million ids collide with a probability of 3e-6.
     """
     kept = ~pd.Series(hash_texts(listens["event_id"])).duplicated().to_numpy()
     return listens if kept.all() else listens[kept].reset_index(drop=True)
 
 
 def hash_texts(texts: pd.Series) -> NDArray[np.uint64]:
-    """Return a 64-bit hash of each text, made in slices because each slice is Python objects for a moment."""
+    """Return a 64-bit hash of each text, in slices: a slice is Python objects while it is hashed."""
     hashes = np.empty(len(texts), dtype=np.uint64)
     for start in range(0, len(texts), _HASH_ROWS):
         part = texts.iloc[start : start + _HASH_ROWS].to_numpy(dtype=object)
@@ -119,9 +119,9 @@ E = TypeVar("E", RecommendationRequest, Recommendation, Session)
 
 
 def read_events(settings: Settings, topic: str, event: type[E]) -> Iterator[tuple[int, E]]:
-    """Yield the events that a topic holds now, each with its record's timestamp in ms; each partition in its order.
+    """Yield the events of a topic, each with its record's timestamp in ms; each partition in its order.
 
-    Nothing is committed, and a copy is yielded again. What cannot enter is left out, as its readers leave it out.
+    Nothing is committed. Copies are yielded too, invalid records are not.
 
     Raises
     ------
@@ -143,22 +143,22 @@ def read_listens(
     from_offsets: Mapping[int, int] | None = None,
     to_offsets: Mapping[int, int] | None = None,
 ) -> pd.DataFrame:
-    """Read listens from the topic; nothing is committed, so reading twice is harmless.
+    """Read listens from the topic; nothing is committed.
 
-    Copies of a listen are left out, and what is a dead letter or belongs among them, as the worker leaves them out.
+    Copies, dead letters and invalid records are left out, as by the worker.
 
     Parameters
     ----------
     run_id : str, optional
         Only this run of the simulator.
     from_offsets, to_offsets : mapping of partition to offset, optional
-        First offset to be read (by default the oldest there is) and first not to be (by default where the topic ends
-        at the time of the call, so that reading ends while listeners listen on).
+        First offset to read (by default the oldest) and first one not to read (by default the end of the topic at the
+        time of the call).
 
     Returns
     -------
     DataFrame
-        As `analytics.data.listens_frame`.
+        As `listens_frame`.
 
     Raises
     ------

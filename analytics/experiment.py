@@ -1,47 +1,47 @@
-"""From listens to Botify's table: which treatment kept people listening longer."""
+"""From listens to Botify's table: which treatment kept listeners longer, and how certain that is."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
 import pandas as pd
 
-from analytics.assignment import assign, user_metrics
-from analytics.errors import AnalyticsError
-from analytics.sessions import CutOff, sessions_of
-from analytics.statistics.holm import holm
-from analytics.statistics.power import SampleRatio, sample_ratio
+from analytics import AnalyticsError
+from analytics.assignment import Assignment, assign, metrics_before, sessions_in, user_metrics
+from analytics.monitoring import adjust, settled_users
+from analytics.sessions import CutOff, retention, sessions_of
+from analytics.statistics import ConfidenceSequence, SampleRatio, holm, sample_ratio
 from core.welch import Difference, Sample, welch
 
 CONTROL = "C"
 """Botify's name of the control."""
 
 Comparison = Callable[[Sample, Sample], Difference]
-"""Control and treatment to the difference: `welch`, or the `difference` of a `ConfidenceSequence`."""
+"""Compares control and treatment: `welch`, or the `difference` of a `ConfidenceSequence`."""
 
 
 class Effect(NamedTuple):
-    """What a treatment did to a metric.
+    """The effect of a treatment on a metric.
 
     Attributes
     ----------
     treatment, metric : str
     control_users, treatment_users : int
-        How many users have the metric.
+        Number of users that have the metric.
     control_mean, treatment_mean : float
     effect, lower, upper : float
-        Difference of the means and its interval in % of the control's mean, which is taken as known; NaN where that
-        mean is zero.
+        Difference of the means and its interval in % of the control's mean, which is taken as known; NaN if that mean
+        is zero.
     p_value : float
-        Of there being no difference.
+        Under the hypothesis of no difference.
     p_holm : float
-        The same, corrected for how many metrics and treatments the experiment compares; below alpha, the finding
-        can be believed whichever row one looks at.
+        Corrected for the number of metrics and treatments that the experiment compares.
     significant : bool
-        Whether the interval leaves out zero.
+        Whether the interval excludes zero.
     """
 
     treatment: str
@@ -59,7 +59,7 @@ class Effect(NamedTuple):
 
 
 class ExperimentResults(NamedTuple):
-    """An experiment's results.
+    """The results of an experiment.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ class ExperimentResults(NamedTuple):
     effects : list of Effect
         One for each treatment and metric.
     ratio : SampleRatio
-        Whether the users split as declared; where they did not, believe nothing else.
+        Whether the users split as declared; if not, the results are not valid.
     mixed : int
         Users left out because they were seen in more than one treatment.
     """
@@ -104,20 +104,19 @@ def experiment_results(
     listens : DataFrame
         As `analytics.data.listens_frame`, without copies.
     name : str
-        The experiment's.
     control : str
         Treatment to compare with.
     alpha : float
         One minus the confidence of each interval.
     cut_off : {"keep", "drop"}
-        What becomes of sessions whose end was not seen; see `analytics.sessions.sessions_of`.
+        Whether to keep sessions whose end was not seen; see `analytics.sessions.sessions_of`.
     split : mapping of treatment to weight, optional
         As declared; equal by default.
 
     Raises
     ------
     AnalyticsError
-        No listen carries this experiment, nobody had its control, or the split does not fit the treatments.
+        No listen carries this experiment, no user had its control, or the split does not fit the treatments.
     """
     assignment = assign(listens, name)
     users = user_metrics(sessions_of(listens, cut_off), assignment)
@@ -137,7 +136,7 @@ def results_of(
     Parameters
     ----------
     mixed : int
-        How many users were left out because they were seen in more than one treatment.
+        Number of users left out because they were seen in more than one treatment.
     """
     effects = effects_of(users, control, compare)
     counts = {str(treatment): len(group) for treatment, group in users.groupby("treatment", observed=True)}
@@ -153,12 +152,11 @@ def effects_of(users: pd.DataFrame, control: str = CONTROL, compare: Comparison 
         One row a user: `treatment` and a column for each metric.
     control : str
     compare : callable
-        What a metric's two samples are compared by, and how sure its interval is.
 
     Raises
     ------
     AnalyticsError
-        Nobody had the control, or nobody had anything else.
+        No user had the control, or all users had it.
 
     Examples
     --------
@@ -185,9 +183,7 @@ def effects_of(users: pd.DataFrame, control: str = CONTROL, compare: Comparison 
 
 def _effect(treatment: str, metric: str, before: Sample, after: Sample, compare: Comparison) -> Effect:
     difference = compare(before, after)
-    percent = 100 / before.mean if before.mean else math.nan
-    # a negative control mean turns the interval around
-    lower, upper = sorted((difference.lower * percent, difference.upper * percent))
+    effect = difference.in_percent_of(before.mean)
     return Effect(
         treatment=treatment,
         metric=metric,
@@ -195,10 +191,92 @@ def _effect(treatment: str, metric: str, before: Sample, after: Sample, compare:
         treatment_users=after.n,
         control_mean=before.mean,
         treatment_mean=after.mean,
-        effect=difference.estimate * percent,
-        lower=lower,
-        upper=upper,
+        effect=effect.estimate,
+        lower=effect.lower,
+        upper=effect.upper,
         p_value=difference.p_value,
         p_holm=math.nan,  # known once all effects are
         significant=difference.significant,
     )
+
+
+HOUR_MS = 60 * 60 * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """Options of an analysis.
+
+    Attributes
+    ----------
+    control : str
+        Treatment to compare with.
+    alpha : float
+        One minus the confidence of each interval.
+    cuped : bool
+        Whether to reduce the variance with data from before the experiment.
+    holm : bool
+        Whether to correct significance for the number of metrics and treatments.
+    window_ms : int, optional
+        Compares this first period of each user in the experiment by a confidence sequence, which is valid under
+        repeated looks; by default, all data is compared by Welch's interval, which is valid at one look.
+    tuned_for : int
+        Users at which the confidence sequence is narrowest; choose it before the first look.
+    split : mapping of treatment to weight, optional
+        As declared; equal by default.
+    retention_days : sequence of int
+        Adds retention on these days after each user's first session in the experiment (`analytics.sessions`).
+    """
+
+    control: str = CONTROL
+    alpha: float = 0.05
+    cuped: bool = False
+    holm: bool = False
+    window_ms: int | None = None
+    tuned_for: int = 10_000
+    split: Mapping[str, float] | None = None
+    retention_days: Sequence[int] = ()
+
+
+class Analysed(NamedTuple):
+    """Results, and notes on how to read them."""
+
+    results: ExperimentResults
+    notes: list[str]
+
+
+def analyse(name: str, sessions: pd.DataFrame, assignment: Assignment, analysis: Analysis) -> Analysed:
+    """Analyse an experiment.
+
+    Parameters
+    ----------
+    name : str
+    sessions : DataFrame
+        As `analytics.sessions.sessions_of`; CUPED needs those from before the experiment too.
+    assignment : Assignment
+    analysis : Analysis
+
+    Raises
+    ------
+    AnalyticsError
+        No user had the control, or all users had it, or the split does not fit the treatments.
+    """
+    notes = []
+    users = user_metrics(sessions, assignment)
+    compare: Comparison = partial(welch, alpha=analysis.alpha)
+    if analysis.window_ms is not None:
+        users = settled_users(sessions, assignment, analysis.window_ms)
+        compare = ConfidenceSequence(analysis.alpha, analysis.tuned_for).difference
+        hours = analysis.window_ms / HOUR_MS
+        notes.append(f"valid at every look: the first {hours:g} h of each of {len(users):,} listeners")
+    if analysis.cuped:
+        users, reduction = adjust(users, metrics_before(sessions, assignment))
+        notes.append("CUPED reduces the variance by " + ", ".join(f"{r:.0%} ({m})" for m, r in reduction.items()))
+    if analysis.retention_days:
+        users = users.join(retention(sessions_in(sessions, assignment), analysis.retention_days))
+    results = results_of(name, users, assignment.mixed, analysis.control, compare, analysis.split)
+    if analysis.holm:
+        corrected = [e._replace(significant=e.p_holm < analysis.alpha) for e in results.effects]
+        results = results._replace(effects=corrected)
+        notes.append(f"significance is corrected for {len(corrected)} comparisons (Holm)")
+    return Analysed(results, notes)

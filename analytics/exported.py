@@ -1,4 +1,4 @@
-"""Experiments from exported listens: DuckDB adds them up to sessions, so that memory holds no listens."""
+"""Exported listens in DuckDB, which aggregates them to sessions with little memory."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import duckdb
 import pandas as pd
 from duckdb import ColumnExpression, ConstantExpression, Expression, FunctionExpression
 
+from analytics import AnalyticsError
 from analytics.assignment import Assignment, assignment_of, unknown_experiment
 from analytics.data import CATEGORIES
-from analytics.errors import AnalyticsError
 from analytics.export.files import NAME, read_manifest
 from schemas.events import Listen
 
 MEMORY = "512MB"
-"""What DuckDB may use before it goes on on the disk."""
+"""Memory limit of DuckDB; beyond it, it uses the disk."""
 
 _SESSIONS = """
     SELECT "user", min(timestamp_ms) AS started_ms, max(timestamp_ms) AS ended_ms, count(*) AS tracks,
@@ -33,7 +33,7 @@ _SEEN = """
     WHERE treatment IS NOT NULL GROUP BY "user" ORDER BY "user"
 """
 _FRAME = "SELECT * EXCLUDE (treatments), CAST(to_json(treatments) AS VARCHAR) AS treatments FROM listens"
-# A copy has the event id of another listen. Almost no listen has one, so ids are compared by their hashes first.
+# A copy has the event id of another listen. Copies are rare, so hashes of ids are compared first.
 _COPIES = """
     CREATE TEMP TABLE copies AS
     WITH twice AS (SELECT hash(event_id) AS hashed FROM files GROUP BY hashed HAVING count(*) > 1)
@@ -44,10 +44,7 @@ _LISTENS = "CREATE TEMP VIEW listens AS FROM files ANTI JOIN copies USING (kafka
 
 
 class ExportedListens:
-    """Listens of an export, each once: copies that a producer sent again are left out, as everywhere.
-
-    Made by `open_listens`.
-    """
+    """Listens of an export without copies; see `open_listens`."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
@@ -57,7 +54,7 @@ class ExportedListens:
         return self._connection.execute(_SESSIONS).df()
 
     def frame(self) -> pd.DataFrame:
-        """Return the listens, as `analytics.data.listens_frame`: all of them, so they must fit in memory."""
+        """Return all listens, as `analytics.data.listens_frame`; they must fit in memory."""
         columns = self._connection.execute(_FRAME).df()
         return columns.astype(dict.fromkeys(CATEGORIES, "category"))[list(Listen._fields)]
 
@@ -79,17 +76,17 @@ class ExportedListens:
         )
 
     def write_json(self, query: str, path: Path) -> int:
-        """Write the rows of a query over `listens` as JSON, an object a line, and return how many they are."""
+        """Write the rows of a query over `listens` as JSON, an object a line, and return their number."""
         rows = self._connection.execute(f"COPY ({query}) TO $path (FORMAT json)", {"path": str(path)}).fetchone()
         return int(rows[0]) if rows else 0
 
     def count(self) -> int:
-        """Return how many listens there are."""
+        """Return the number of listens."""
         rows = self._connection.execute("SELECT count(*) FROM listens").fetchone()
         return int(rows[0]) if rows else 0
 
     def experiments(self) -> set[str]:
-        """Return the names of all experiments that any listen carries."""
+        """Return the names of all experiments."""
         found = self._connection.execute("SELECT DISTINCT unnest(map_keys(treatments)) FROM listens").fetchall()
         return {name for (name,) in found}
 
@@ -107,7 +104,7 @@ def open_listens(folder: Path, run_id: str | None = None) -> Iterator[ExportedLi
     Raises
     ------
     AnalyticsError
-        It is no export of listens, or has none yet.
+        The folder is no export of listens, or has no listens yet.
     """
     manifest = read_manifest(folder)
     if manifest is None or manifest.source.event != "Listen":

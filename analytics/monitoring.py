@@ -1,4 +1,4 @@
-"""An experiment's users with CUPED applied to every metric."""
+"""A running experiment: CUPED, interactions with another experiment, and intervals under repeated looks."""
 
 from __future__ import annotations
 
@@ -8,22 +8,20 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from analytics import AnalyticsError
 from analytics.assignment import METRICS, Assignment, user_metrics
-from analytics.errors import AnalyticsError
-from analytics.statistics.cuped import cuped, interaction
-from analytics.statistics.holm import holm
-from analytics.statistics.sequence import ConfidenceSequence, running_sample
+from analytics.statistics import ConfidenceSequence, cuped, holm, interaction, running_sample
 
 
 class AdjustedUsers(NamedTuple):
-    """Users whose metrics are compared with less noise.
+    """Users with adjusted metrics.
 
     Attributes
     ----------
     users : DataFrame
-        As the users given, adjusted; for `analytics.experiment.effects_of`.
+        For `analytics.experiment.effects_of`.
     variance_reduction : Series
-        Share of the variance that is gone, by metric.
+        Share of the variance that is removed, by metric.
     """
 
     users: pd.DataFrame
@@ -31,14 +29,14 @@ class AdjustedUsers(NamedTuple):
 
 
 def adjust(users: pd.DataFrame, before: pd.DataFrame) -> AdjustedUsers:
-    """Take out of each metric what the same metric was before the experiment.
+    """Adjust each metric by the same metric before the experiment (CUPED).
 
     Parameters
     ----------
     users : DataFrame
         As `analytics.assignment.user_metrics`.
     before : DataFrame
-        As `analytics.assignment.metrics_before`; users that it lacks keep their values.
+        As `analytics.assignment.metrics_before`; values of users without a row do not change.
 
     Examples
     --------
@@ -62,22 +60,22 @@ class Interactions(NamedTuple):
     Attributes
     ----------
     users : int
-        How many take part in both.
+        Number of users in both.
     table : DataFrame
         Indexed by metric: `statistic` (chi-square), `df`, `p_value` and `p_holm`, corrected for the number of metrics;
-        NaN where a metric cannot be tested.
+        NaN for a metric that cannot be tested.
     """
 
     users: int
     table: pd.DataFrame
 
     def found(self, alpha: float = 0.05) -> list[str]:
-        """Return the metrics in which the one experiment changes what the other does."""
+        """Return the metrics with an interaction."""
         return [str(metric) for metric in self.table.index[self.table["p_holm"] < alpha]]
 
 
 def interactions_of(sessions: pd.DataFrame, first: Assignment, second: Assignment) -> Interactions:
-    """Test each of Botify's metrics among the users who take part in both experiments, while both run.
+    """Test Botify's metrics of the users who take part in both experiments, while both run.
 
     Parameters
     ----------
@@ -88,7 +86,7 @@ def interactions_of(sessions: pd.DataFrame, first: Assignment, second: Assignmen
     Raises
     ------
     AnalyticsError
-        No combination of their treatments, or not every one, has users enough.
+        A combination of their treatments has too few users.
     """
     both = first.users.join(second.users.add_suffix("_second"), how="inner")
     both["since_ms"] = both[["since_ms", "since_ms_second"]].max(axis=1)
@@ -113,23 +111,21 @@ def interactions_of(sessions: pd.DataFrame, first: Assignment, second: Assignmen
 
 
 def settled_users(sessions: pd.DataFrame, assignment: Assignment, window_ms: int) -> pd.DataFrame:
-    """Compute the metrics of each user's first `window_ms` in the experiment, once it is over.
+    """Compute the metrics of each user's first `window_ms` in the experiment, if they are over.
 
-    A user who is still within the window is left out: their value would change between two looks, and the same
-    evidence would be counted again.
+    Users who are still within the window are left out: their values would change between two looks.
 
     Parameters
     ----------
     sessions : DataFrame
-        As `analytics.sessions.sessions_of`; those begun within the window count whole.
+        As `analytics.sessions.sessions_of`; those that begin within the window count in full.
     assignment : Assignment
     window_ms : int
-        The same for everybody.
 
     Returns
     -------
     DataFrame
-        As `analytics.assignment.user_metrics`, in the order of entering.
+        As `analytics.assignment.user_metrics`, in the order in which users entered.
     """
     since_ms = assignment.users["since_ms"]
     settled = since_ms[since_ms + window_ms <= assignment.until_ms].sort_values(kind="stable")
@@ -141,24 +137,24 @@ def settled_users(sessions: pd.DataFrame, assignment: Assignment, window_ms: int
 def running_difference(
     users: pd.DataFrame, metric: str, control: str, treatment: str, sequence: ConfidenceSequence
 ) -> pd.DataFrame:
-    """Compare two treatments after every user, with intervals that are valid at all looks together.
+    """Compare two treatments after each user, with intervals that are valid under repeated looks.
 
     Parameters
     ----------
     users : DataFrame
-        In the order of entering: `treatment` and the metric.
+        In the order in which they entered: `treatment` and the metric.
     metric, control, treatment : str
     sequence : ConfidenceSequence
 
     Returns
     -------
     DataFrame
-        One row a user: estimate, lower and upper, in the metric's unit; the interval is endless during the burn-in.
+        One row a user: estimate, lower and upper, in the metric's unit; the interval is infinite during the burn-in.
 
     Raises
     ------
     AnalyticsError
-        Nobody had one of the treatments.
+        No user had one of the treatments.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Requests and what was answered, from Kafka, as one frame."""
+"""Health of the pipeline from Kafka: requests with their answers, latency, and lag of the consumer groups."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from schemas.topics import Topics
 
 
 def read_answers(settings: Settings, run_id: str | None = None) -> pd.DataFrame:
-    """Read the requests that Kafka still has, each with its first answer.
+    """Read the requests that Kafka has, each with its first answer.
 
-    Nothing is committed. A request that was made twice counts from the first time; a second answer is left out, as
-    whoever asked leaves it out.
+    Nothing is committed. A repeated request counts from the first time; a second answer is left out.
 
     Parameters
     ----------
@@ -29,10 +28,10 @@ def read_answers(settings: Settings, run_id: str | None = None) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Indexed by request id: `position`; `asked_at` and `answered_at` (UTC, when Kafka took them); `latency_ms`
-        between the two; `recommender`; and `behind`, how many of the session's listens the recommender did not know:
-        the state had not seen them, and the request carries the last one only. All but the first two are missing where
-        nobody answered.
+        Indexed by request id: `position`; `asked_at` and `answered_at` (UTC, Kafka's timestamps); `latency_ms` between
+        the two; `recommender`; and `behind`, the number of the session's listens that the recommender did not know,
+        because they were not in the state and the request carries the last one only. All but the first two are missing
+        if there was no answer.
 
     Raises
     ------
@@ -86,7 +85,7 @@ def match_answers(requests: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame
             "answered_at": pd.to_datetime(both["answered_ms"], unit="ms", utc=True),
             "latency_ms": (both["answered_ms"] - both["asked_ms"]).astype("float64"),
             "recommender": both["recommender"].astype("category"),
-            # a state that has seen the last listen too is no further ahead than the request
+            # a state that has the last listen too knows no more than the request
             "behind": (both["position"] - both["seen"]).clip(lower=0).astype("float64"),
         }
     )
@@ -96,19 +95,19 @@ PERCENTILES = (50, 95, 99)
 
 
 def latency_over_time(answers: pd.DataFrame, step: str = "1s") -> pd.DataFrame:
-    """Compute latency percentiles of the requests of each step of wall time.
+    """Compute latency percentiles by steps of wall time.
 
     Parameters
     ----------
     answers : DataFrame
         As `analytics.pipeline.read_answers`.
     step : str
-        In pandas' words.
+        As in pandas.
 
     Returns
     -------
     DataFrame
-        Indexed by time: p50, p95 and p99 in ms; NaN where nothing was answered.
+        Indexed by time: p50, p95 and p99 in ms; NaN in steps without answers.
 
     Examples
     --------
@@ -121,7 +120,7 @@ def latency_over_time(answers: pd.DataFrame, step: str = "1s") -> pd.DataFrame:
 
 
 def answered_per_s(answers: pd.DataFrame, step: str = "1s") -> pd.Series[float]:
-    """Return how many recommendations a second there were, step by step of wall time.
+    """Return recommendations a second by steps of wall time.
 
     Examples
     --------
@@ -134,13 +133,13 @@ def answered_per_s(answers: pd.DataFrame, step: str = "1s") -> pd.Series[float]:
 
 
 def health_summary(answers: pd.DataFrame) -> pd.DataFrame:
-    """Summarise by recommender, and all together.
+    """Summarise answers by recommender and in total.
 
     Returns
     -------
     DataFrame
         Indexed by recommender, `all` last: answered; p50, p95 and p99 of the latency, ms; `fresh`, the share of
-        answers that knew every listen of the session.
+        answers whose recommender knew every listen of the session.
 
     Examples
     --------
@@ -167,7 +166,7 @@ TIMEOUT_S = 10.0
 
 
 def read_lag(settings: Settings) -> pd.DataFrame:
-    """Compare what groups committed with where the topics end that they read.
+    """Compare the offsets that groups committed with the ends of their topics.
 
     Returns
     -------
@@ -177,10 +176,10 @@ def read_lag(settings: Settings) -> pd.DataFrame:
     Raises
     ------
     TopicError
-        Kafka does not say.
+        Kafka does not answer.
     """
     topics = Topics.of(settings)
-    admin = AdminClient(common_config(settings))  # it has to live until it has answered
+    admin = AdminClient(common_config(settings))  # must live until it has answered
     rows = []
     try:
         found = admin.list_consumer_groups(request_timeout=TIMEOUT_S)
@@ -192,5 +191,5 @@ def read_lag(settings: Settings) -> pd.DataFrame:
                 if committed:
                     rows.append((group, topic, sum(end - committed.get(at, 0) for at, end in ends.items())))
     except (KafkaException, TimeoutError) as error:
-        raise TopicError(f"Kafka does not say how far its groups are ({error!r})") from error
+        raise TopicError(f"Kafka does not return the offsets of its consumer groups: {error!r}") from error
     return pd.DataFrame(rows, columns=["group", "topic", "lag"])

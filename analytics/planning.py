@@ -1,4 +1,4 @@
-"""How long must an experiment be? Answered from what listeners did before."""
+"""Planning: how many listeners, and how many days, an experiment needs, from what listeners did before."""
 
 from __future__ import annotations
 
@@ -7,31 +7,148 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from scipy import optimize, stats
 
+from analytics import AnalyticsError
 from analytics.assignment import METRICS, per_user
-from analytics.errors import AnalyticsError
 from analytics.sessions import DAY_MS
-from analytics.statistics.power import days_needed, smallest_effect, users_needed
 from core.welch import Sample
+
+MOST_USERS = 10**9
+"""Upper bound of the search."""
+
+
+def power(effect: float, deviation: float, control_users: float, treatment_users: float, alpha: float = 0.05) -> float:
+    """Return the power of a two-sided t-test at level alpha.
+
+    Parameters
+    ----------
+    effect : float
+        True difference of the means.
+    deviation : float
+        Standard deviation of a user's value, in the unit of the effect; the same in both samples.
+    control_users, treatment_users : float
+        At least two each.
+
+    Examples
+    --------
+    >>> round(power(effect=0.5, deviation=1.0, control_users=64, treatment_users=64), 3)
+    0.801
+    """
+    df = control_users + treatment_users - 2
+    shift = abs(effect) / deviation / math.sqrt(1 / control_users + 1 / treatment_users)
+    critical = float(stats.t.isf(alpha / 2, df))
+    # scipy may return NaN where the tail on the wrong side is below 1e-17
+    wrong_side = float(stats.nct.cdf(-critical, df, shift)) if shift < 8 else 0.0
+    return float(stats.nct.sf(critical, df, shift)) + wrong_side
+
+
+def users_needed(
+    effect: float, deviation: float, wanted_power: float = 0.8, alpha: float = 0.05, ratio: float = 1.0
+) -> tuple[int, int]:
+    """Return the number of users that control and treatment need.
+
+    Parameters
+    ----------
+    effect, deviation : float
+        As in `power`; the effect is the smallest relevant one.
+    wanted_power : float
+        Between alpha and 1.
+    ratio : float
+        Users of the treatment for each user of the control.
+
+    Raises
+    ------
+    AnalyticsError
+        A deviation or ratio is not above 0, the power is out of range, or `MOST_USERS` are not enough.
+
+    Examples
+    --------
+    >>> users_needed(effect=0.5, deviation=1.0)
+    (64, 64)
+    """
+    if deviation <= 0 or ratio <= 0 or not alpha < wanted_power < 1:
+        raise AnalyticsError(
+            f"deviation {deviation} and ratio {ratio} must be above 0, power {wanted_power} between {alpha} and 1"
+        )
+
+    def enough(users: int) -> bool:
+        return power(effect, deviation, users, max(users * ratio, 2), alpha) >= wanted_power
+
+    fewest = max(2, math.ceil(2 / ratio))
+    upper = fewest
+    while not enough(upper):
+        upper *= 2
+        if upper > MOST_USERS:
+            raise AnalyticsError(
+                f"an effect of {effect} with a deviation of {deviation} needs more than {MOST_USERS:,} users; "
+                "plan for a larger effect or a metric that varies less (CUPED)"
+            )
+    lower = max(fewest, upper // 2)
+    while lower < upper:
+        middle = (lower + upper) // 2
+        if enough(middle):
+            upper = middle
+        else:
+            lower = middle + 1
+    return lower, math.ceil(lower * ratio)
+
+
+def smallest_effect(
+    deviation: float, control_users: int, treatment_users: int, wanted_power: float = 0.8, alpha: float = 0.05
+) -> float:
+    """Return the smallest effect that these users detect with the wanted power.
+
+    Examples
+    --------
+    >>> round(smallest_effect(deviation=1.0, control_users=64, treatment_users=64), 2)
+    0.5
+    """
+    error = deviation * math.sqrt(1 / control_users + 1 / treatment_users)
+
+    def missing(effect: float) -> float:
+        return power(effect, deviation, control_users, treatment_users, alpha) - wanted_power
+
+    return float(optimize.brentq(missing, 0.0, 100 * error, xtol=1e-12 * error))
+
+
+def days_needed(users: int, new_users_by_day: ArrayLike) -> int | None:
+    """Return the number of days until enough users have taken part, or None if fewer come in all these days.
+
+    Parameters
+    ----------
+    users : int
+        Of all treatments together.
+    new_users_by_day : array_like of float
+        Users who come for the first time on each day; their number falls over time.
+
+    Examples
+    --------
+    >>> days_needed(120, [100, 15, 10, 5]), days_needed(131, [100, 15, 10, 5])
+    (3, None)
+    """
+    came = np.cumsum(np.asarray(new_users_by_day, dtype=np.float64))
+    days = int(np.searchsorted(came, users)) + 1
+    return days if days <= len(came) else None
 
 
 class Wanted(NamedTuple):
-    """What an experiment shall be able to show.
+    """The effect that an experiment should detect.
 
     Attributes
     ----------
     metric : str
         One of `analytics.assignment.METRICS`.
     effect : float
-        The smallest that would matter, in % of the control's mean.
+        The smallest relevant one, in % of the control's mean.
     wanted_power : float
-        Probability that an effect of this size is found.
+        Probability of detecting it.
     alpha : float
     treatments : int
-        How many besides the control.
+        Number of treatments besides the control.
     variance_reduction : float
-        Share of the variance that CUPED takes out, 0 to 1 (`botify experiment results --cuped` tells it).
+        Share of the variance that CUPED removes, 0 to 1 (as `botify experiment results --cuped` prints).
     """
 
     metric: str
@@ -43,19 +160,19 @@ class Wanted(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What it takes.
+    """The size of an experiment.
 
     Attributes
     ----------
     mean, deviation : float
-        Of the metric among the users seen, the deviation after CUPED.
+        Of the metric over the users in the data, the deviation after CUPED.
     users_seen : int
     users_each : int
-        Users that each treatment needs, the control included.
+        Users that the control and each treatment need.
     days : int or None
-        Until so many users came for the first time, at the pace of the data; None where they do not come in it.
+        Days until enough users came for the first time, at the pace of the data; None if the data has too few.
     smallest_effect : float
-        What the users seen would show with the wanted power, in %.
+        That the users in the data detect with the wanted power, in %.
     """
 
     mean: float
@@ -67,19 +184,18 @@ class Plan(NamedTuple):
 
 
 def plan_experiment(sessions: pd.DataFrame, wanted: Wanted) -> Plan:
-    """Plan with the users of the past: as many, and as different from each other, as they were.
+    """Plan from the pace and the spread of past listens.
 
     Parameters
     ----------
     sessions : DataFrame
-        As `analytics.sessions.sessions_of`; a time as long as the experiment's, because metrics that add up grow
-        with it.
+        As `analytics.sessions.sessions_of`, over a period as long as the experiment: sums grow with it.
     wanted : Wanted
 
     Raises
     ------
     AnalyticsError
-        The metric is unknown, nobody has it, or the wish cannot be fulfilled (`users_needed`).
+        The metric is unknown, no user has it, or there is no plan (`users_needed`).
 
     Examples
     --------
@@ -105,7 +221,7 @@ def plan_experiment(sessions: pd.DataFrame, wanted: Wanted) -> Plan:
     effect = abs(wanted.effect / 100 * sample.mean)
     each, _ = users_needed(effect, deviation, wanted.wanted_power, wanted.alpha)
     shown = smallest_effect(deviation, sample.n // arms, sample.n // arms, wanted.wanted_power, wanted.alpha)
-    days = days_needed(each * arms, came) if (came := _new_users_by_day(sessions)).sum() >= each * arms else None
+    days = days_needed(each * arms, _new_users_by_day(sessions))
     return Plan(sample.mean, deviation, sample.n, each, days, shown / abs(sample.mean) * 100)
 
 

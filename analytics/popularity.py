@@ -1,7 +1,6 @@
-"""How popular tracks were over time, in hindsight: decayed sums for any half-life, and what is rising.
+"""Popularity of tracks over time: decayed sums for any half-life, and rising tracks.
 
-What the stream processor keeps as it goes along (`streams/folds/popularity.py`) is the same sum at the last moment;
-here it is had for every moment, from a frame.
+The stream processor (`streams/folds/popularity.py`) keeps the same sum at the last moment only.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ HOUR_MS = 60 * 60 * 1000
 
 
 def time_grid(listens: pd.DataFrame, step_ms: int = HOUR_MS) -> NDArray[np.int64]:
-    """Return the full steps (UTC) from the first listen on to the one after the last.
+    """Return the full steps (UTC) from the first listen to the one after the last.
 
     Examples
     --------
@@ -30,7 +29,7 @@ def time_grid(listens: pd.DataFrame, step_ms: int = HOUR_MS) -> NDArray[np.int64
 def popularity_over_time(
     listens: pd.DataFrame, half_life_ms: float, times_ms: ArrayLike, tracks: Sequence[int] | None = None
 ) -> pd.DataFrame:
-    """Compute each track's popularity at some moments t: Σ fraction · 2^((tᵢ − t)/h) over its listens until then.
+    """Compute each track's popularity at moments t: Σ fraction · 2^((tᵢ − t)/h) over its listens until t.
 
     Parameters
     ----------
@@ -40,7 +39,7 @@ def popularity_over_time(
     times_ms : array_like of int
         Ascending.
     tracks : sequence of int, optional
-        Only these; by default all that were heard. The result is dense: moments times tracks.
+        Only these; by default all that were heard. The result has moments × tracks values.
 
     Returns
     -------
@@ -72,12 +71,11 @@ def popularity_over_time(
 
 
 def rising(fast: pd.DataFrame, slow: pd.DataFrame, fast_ms: float, slow_ms: float) -> pd.DataFrame:
-    """Score how far each track is above what its own past foretells.
+    """Score how far each track is above its expectation from its own past.
 
-    A decayed sum of half-life h estimates a rate of P · ln 2 / h. Were the slow rate still true, the fast sum would be
-    E = P_slow · h_fast / h_slow on average, with a variance of E / 2 (Campbell's theorem for Poisson listens heard
-    whole). The score is the excess in these standard deviations, with E at least one listen, so that a single listen of
-    an unknown track is no trend.
+    A decayed sum P of half-life h estimates a rate of P · ln 2 / h. At the slow rate, the fast sum has the mean
+    E = P_slow · h_fast / h_slow and the variance E / 2 (Campbell's theorem, for Poisson listens of whole tracks). The
+    score is the excess in these standard deviations, with E at least one listen, so that one listen is no trend.
 
     Parameters
     ----------
@@ -97,7 +95,7 @@ def rising(fast: pd.DataFrame, slow: pd.DataFrame, fast_ms: float, slow_ms: floa
 
 
 def share_found(scores: pd.DataFrame, wanted: pd.DataFrame, count: int) -> pd.Series[float]:
-    """Return for each moment which share of the wanted tracks is among those with the best scores (recall at `count`).
+    """Return for each moment the share of the wanted tracks among the best scores (recall at `count`).
 
     Parameters
     ----------
@@ -110,7 +108,7 @@ def share_found(scores: pd.DataFrame, wanted: pd.DataFrame, count: int) -> pd.Se
     Returns
     -------
     Series
-        NaN at moments at which no track is wanted.
+        NaN at moments without wanted tracks.
 
     Examples
     --------
@@ -122,20 +120,20 @@ def share_found(scores: pd.DataFrame, wanted: pd.DataFrame, count: int) -> pd.Se
 
 
 def first_among_best(scores: pd.DataFrame, since: pd.Series, count: int) -> pd.Series:
-    """Return how long it took until tracks were first among those with the best scores.
+    """Return the time until tracks were first among the best scores.
 
     Parameters
     ----------
     scores : DataFrame
         A row for each moment, a column for each track.
     since : Series of datetime
-        Indexed by track: from when on it is looked for.
+        Indexed by track: start of the search.
     count : int
 
     Returns
     -------
     Series of timedelta
-        Indexed as `since`; NaT where the track never was.
+        Indexed as `since`; NaT for a track that never was.
 
     Examples
     --------
@@ -153,7 +151,7 @@ def first_among_best(scores: pd.DataFrame, since: pd.Series, count: int) -> pd.S
 
 
 def among_best(scores: pd.DataFrame, count: int) -> pd.DataFrame:
-    """Say for each moment and track whether its score is among the best.
+    """Say for each moment and track whether the score is among the best.
 
     Examples
     --------
@@ -167,7 +165,7 @@ def among_best(scores: pd.DataFrame, count: int) -> pd.DataFrame:
 
 
 def hit_rate(popularity: pd.DataFrame, chosen: pd.DataFrame, count: int = 100) -> pd.Series[float]:
-    """Return for each moment the share of the choices until the next one that its most popular tracks foretell.
+    """Return for each moment the share of the choices until the next moment that are among its most popular tracks.
 
     Parameters
     ----------
@@ -176,12 +174,12 @@ def hit_rate(popularity: pd.DataFrame, chosen: pd.DataFrame, count: int = 100) -
     chosen : DataFrame
         With track and timestamp_ms.
     count : int
-        How many tracks are foretold.
+        Number of popular tracks.
 
     Returns
     -------
     Series
-        Indexed as the popularity without its last moment; NaN where nothing was chosen.
+        Indexed as the popularity without its last moment; NaN if nothing was chosen.
 
     Examples
     --------
@@ -193,12 +191,12 @@ def hit_rate(popularity: pd.DataFrame, chosen: pd.DataFrame, count: int = 100) -
     """
     moments = pd.DatetimeIndex(popularity.index).as_unit("ms").asi8
     top = among_best(popularity, count).to_numpy()
-    moment = np.searchsorted(moments, chosen["timestamp_ms"], side="left") - 1  # a choice at t is known only after t
+    moment = np.searchsorted(moments, chosen["timestamp_ms"], side="left") - 1  # a choice at t is not known at t
     column = popularity.columns.get_indexer(pd.Index(chosen["track"]))
     counted = (moment >= 0) & (moment < len(moments) - 1)
     found = top[moment[counted], column[counted]] & (column[counted] >= 0)
     shares = pd.Series(found.astype(np.float64)).groupby(moment[counted]).mean()
-    return shares.reindex(range(len(moments) - 1)).set_axis(popularity.index[:-1]).rename("foretold")
+    return shares.reindex(range(len(moments) - 1)).set_axis(popularity.index[:-1]).rename("hit rate")
 
 
 def overlap(one: pd.DataFrame, other: pd.DataFrame, count: int = 100) -> float:

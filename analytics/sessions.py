@@ -1,4 +1,4 @@
-"""Listens to sessions."""
+"""Sessions of listens: their metrics, retention and curves."""
 
 from __future__ import annotations
 
@@ -19,16 +19,15 @@ def sessions_of(listens: pd.DataFrame, cut_off: CutOff = "keep") -> pd.DataFrame
     listens : DataFrame
         With the columns user, session_id, timestamp_ms, fraction, ended_session and latency_ms.
     cut_off : {"keep", "drop"}
-        What becomes of a session whose end was not seen: it goes on, or an answer never came. It is kept, because
-        what was heard was heard, and because leaving it out is not neutral: the longer sessions are, the more of
-        them the end of the data cuts off, and a recommender that loses answers would be judged by the sessions it
-        did not lose. `drop` is what Botify's notebook does.
+        What to do with a session whose end was not seen, because it continues or an answer was lost. Dropping it would
+        bias the comparison: long sessions are cut off by the end of the data more often, and a recommender that loses
+        answers would be judged without them. Botify's notebook does `drop`.
 
     Returns
     -------
     DataFrame
         One row a session: user, session_id, started_ms, ended_ms, tracks, time (sum of fractions), ended (whether
-        its end was seen), requests (how many answers were timed) and latency_ms (their sum).
+        its end was seen), requests (number of timed answers) and latency_ms (their sum).
 
     Examples
     --------
@@ -58,10 +57,9 @@ DAY_MS = 24 * 60 * 60 * 1000
 
 
 def retention(sessions: pd.DataFrame, days: Sequence[int] = (1, 7, 28)) -> pd.DataFrame:
-    """Say for each user whether they came back on a day after their first session.
+    """Say whether users came back on a day after their first session.
 
-    Day d is the time from 24·d to 24·(d + 1) hours after the user's first session: it has the same length for
-    everybody, wherever midnight was.
+    Day d is the time from 24·d to 24·(d + 1) hours after the user's first session, so it has the same length for all.
 
     Parameters
     ----------
@@ -73,8 +71,8 @@ def retention(sessions: pd.DataFrame, days: Sequence[int] = (1, 7, 28)) -> pd.Da
     Returns
     -------
     DataFrame
-        Indexed by user, a column `retention_day_<d>` for each day: 1.0 came back, 0.0 did not, NaN where the day was
-        not over when the data ends. Those are left out by everyone: they would make late comers look unfaithful.
+        Indexed by user, a column `retention_day_<d>` for each day: 1.0 came back, 0.0 did not, NaN if the data ends
+        before the day does.
 
     Examples
     --------
@@ -94,14 +92,14 @@ def retention(sessions: pd.DataFrame, days: Sequence[int] = (1, 7, 28)) -> pd.Da
 
 
 MOST_TRACKS = 40
-"""Where a curve stops: few sessions go on longer, and what they show is noise."""
+"""End of a curve: few sessions are longer, so the rest is noise."""
 
 
 def still_listening(sessions: pd.DataFrame, by: str = "treatment", most: int = MOST_TRACKS) -> pd.DataFrame:
-    """Estimate the share of sessions that go on after k tracks.
+    """Estimate the share of sessions that continue after k tracks.
 
-    A session whose end was not seen has lasted at least so long, and counts until then: the product-limit estimator
-    of Kaplan and Meier (JASA 53, 1958), S(k) = Π_{j ≤ k} (1 − ended at j / reached j).
+    A session whose end was not seen counts as censored: the product-limit estimator of Kaplan and Meier (JASA 53,
+    1958), S(k) = Π_{j ≤ k} (1 − ended at j / reached j).
 
     Parameters
     ----------
@@ -114,7 +112,7 @@ def still_listening(sessions: pd.DataFrame, by: str = "treatment", most: int = M
     Returns
     -------
     DataFrame
-        Index k from 0 to `most`, a column for each group, values from 1 down; NaN from where nobody is left to tell.
+        Index k from 0 to `most`, a column for each group, values from 1 down; NaN after the longest session.
 
     Examples
     --------
@@ -134,9 +132,9 @@ def still_listening(sessions: pd.DataFrame, by: str = "treatment", most: int = M
 
 
 def fraction_by_position(listens: pd.DataFrame, by: str = "treatment", most: int = MOST_TRACKS) -> pd.DataFrame:
-    """Average how much is heard of the track at each position of a session, the listener's own choice left out.
+    """Average the fraction heard at each position of a session, without the first, which the listener chose.
 
-    Those who hear little leave, so later positions tell of those who like what they are given.
+    Listeners who hear little leave, so later positions represent satisfied listeners.
 
     Parameters
     ----------

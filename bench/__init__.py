@@ -1,1 +1,1 @@
-"""Benchmarks: `make bench`. Real Kafka, real Redis, this machine; ratios come from one and the same run."""
+"""Benchmarks (`make bench`) with real Kafka and Redis on this machine; ratios are of figures from one run."""

@@ -1,35 +1,31 @@
-"""`python -m bench`: measure, print a table, write `bench/results.json`; names of groups measure only these."""
+"""`python -m bench [NAMES] [--record]`: run all or the named measurements, and print a table.
+
+With `--record` the figures go to `docs/figures.json`, and from there to the pages that quote them.
+"""
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
 from bench.dashboard_load import measure_dashboard
-from bench.end_to_end_latency import measure_visible
+from bench.figures import fill_pages, provenance, record
 from bench.gateway import measure_gateway
 from bench.loop import measure_loop, measure_mix_loop
 from bench.micro import measure_codec, measure_user_model
-from bench.replay import measure_replay
-from bench.worker import measure_worker
+from bench.worker import measure_replay, measure_visible, measure_worker
 from core.settings import Settings
 from schemas.topics import create_topics
 from services.stack.embedded import EmbeddedStack
 from sim.loop.kafka import publish_catalogue
 from sim.world import WorldConfig, open_world
 from sim.world.model import World
-
-RESULTS = Path(__file__).parent / "results.json"
 
 Figures = Mapping[str, float]
 Measurement = Callable[[Settings, World], Mapping[str, Figures]]
@@ -45,7 +41,7 @@ MEASUREMENTS: Mapping[str, Measurement] = {
     "gateway": lambda settings, world: {"gateway": measure_gateway(settings, len(world.catalogue))},
     "dashboard": lambda settings, world: {"dashboard": measure_dashboard(settings, world)},
 }
-"""Each on topics of its own, one after the other: they share two cores."""
+"""Measurements, each on its own topics; they run one after another, as they share the cores."""
 
 TARGETS = {
     "codec.decode_us": ("≤", 6.0),
@@ -70,56 +66,43 @@ TARGETS = {
 console = Console()
 
 
-def main(names: Sequence[str] = ()) -> None:
-    """Measure everything, or the groups of these names."""
-    if unknown := set(names) - set(MEASUREMENTS):
-        sys.exit(f"unknown measurements: {', '.join(sorted(unknown))}; choose from {', '.join(MEASUREMENTS)}")
+def main(
+    names: Annotated[
+        list[str] | None, typer.Argument(help=f"What to measure: {', '.join(MEASUREMENTS)}. Default: everything.")
+    ] = None,
+    *,
+    keep: Annotated[
+        bool, typer.Option("--record", help="Write the figures to docs/figures.json and into the pages.")
+    ] = False,
+) -> None:
+    """Measure the pipeline with real Kafka and Redis on this machine."""
+    if unknown := set(names or ()) - set(MEASUREMENTS):
+        raise typer.BadParameter(f"unknown: {', '.join(sorted(unknown))}; choose from {', '.join(MEASUREMENTS)}")
     settings = Settings.from_env()
     with console.status("opening the world"):
         world = open_world(settings.home, WorldConfig())
-    results: dict[str, Any] = {"machine": _machine()}
+    results: dict[str, Figures] = {}
     with tempfile.TemporaryDirectory() as home, EmbeddedStack(Path(home)) as stack:
         for name in names or MEASUREMENTS:
             own = stack.settings.with_(home=Path(home), topic_prefix=f"bench-{name}")
             create_topics(own)
             publish_catalogue(own, world.catalogue)
             with console.status(f"measuring: {name}"):
-                results.update(MEASUREMENTS[name](own, world))
-    if not names:
-        RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+                measured = MEASUREMENTS[name](own, world)
+            results.update(measured)
+            if keep:
+                for group, figures in measured.items():
+                    record(group, f"python -m bench {name}", figures)
     console.print(_table(results))
-    if not names:
-        console.print(f"written to {RESULTS}", soft_wrap=True)
+    if keep:
+        fill_pages()
 
 
-def _machine() -> dict[str, Any]:
-    cpu = next(
-        (
-            line.split(":", 1)[1].strip()
-            for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-            if line.startswith("model name")
-        )
-        if Path("/proc/cpuinfo").exists()
-        else iter(()),
-        platform.processor(),
-    )
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "system": platform.system(),
-        "time": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-    }
-
-
-def _table(results: dict[str, Any]) -> Table:
-    machine = results["machine"]
-    table = Table(title=f"{machine['cores']} cores, {machine['cpu']}, Python {machine['python']}, {machine['time']}")
+def _table(results: Mapping[str, Figures]) -> Table:
+    table = Table(title="{machine}, Python {python}, {date}, {commit}".format(**provenance()))
     for heading in ("figure", "measured", "target"):
         table.add_column(heading, justify="left" if heading == "figure" else "right")
     for group, figures in results.items():
-        if group == "machine":
-            continue
         for name, value in figures.items():
             key = f"{group}.{name}"
             shown = f"{value:,.0f}" if value >= 100 else f"{value:,.2f}"
@@ -131,4 +114,4 @@ def _table(results: dict[str, Any]) -> Table:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    typer.run(main)

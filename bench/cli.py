@@ -1,21 +1,40 @@
-"""`botify bench`: how good recommenders are."""
+"""`botify bench`: compare recommenders on simulated listeners."""
 
 from __future__ import annotations
 
 import json
+import shlex
+import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from analytics.plots.style import png
+from bench.figures import fill_pages
+from bench.figures import record as record_figures
 from bench.online import measure_online
 from bench.online import table_of as table_of_windows
-from bench.recommenders.drift import FROZEN, ONLINE, WINDOW, draw_drift, drift_table, drift_tasks, windows_since
-from bench.recommenders.measure import ORACLE, Measured
-from bench.recommenders.report import CONTROL, WIDTH, draw_curve, learning_curve, rows_of, table_of
-from bench.recommenders.runs import Task, measure_all
+from bench.recommenders.measure import ORACLE, Measured, Task, measure_all
+from bench.recommenders.report import (
+    CONTROL,
+    LEARNING,
+    STOPPED,
+    WIDTH,
+    WINDOW,
+    draw_curve,
+    draw_drift,
+    drift_figures,
+    drift_table,
+    drift_tasks,
+    learning_curve,
+    rows_of,
+    table_of,
+    windows_since,
+)
 from core.errors import BotifyError
 from core.settings import Settings
 from services.recommender.bandit import POLICIES
@@ -26,7 +45,7 @@ from sim.world import WorldConfig, open_world
 
 FOLDER = Path(__file__).parent
 CURVES = ("random", CONTROL, *POLICIES, "fism", "mix", ORACLE)
-"""What the picture shows, where it was run."""
+"""Recommenders in the picture, if they were measured."""
 
 console = Console()
 if not console.is_terminal:
@@ -39,10 +58,13 @@ Seeds = Annotated[
 ]
 Jobs = Annotated[int, typer.Option(min=1, help="Number of parallel processes.")]
 World = Annotated[Path | None, typer.Option(help="TOML file with the settings of the world.")]
+Record = Annotated[
+    str | None, typer.Option(help="Write the figures to docs/figures.json under this name, and into the pages.")
+]
 
 
 class BenchError(BotifyError):
-    """The bench cannot do what is asked."""
+    """The options do not fit each other, or name an unknown recommender."""
 
 
 @app.callback()
@@ -62,6 +84,7 @@ def recommenders(
     world: World = None,
     out: Annotated[Path, typer.Option(help="JSON file for the figures.")] = FOLDER / "recommenders.json",
     picture: Annotated[Path, typer.Option(help="PNG file for the learning curve.")] = FOLDER / "recommenders.png",
+    record: Record = None,
 ) -> None:
     """Run each recommender on an identical copy of the world, for all listeners, from an empty model."""
     names = _names(only)
@@ -79,14 +102,12 @@ def recommenders(
     title = f"{sessions:,} sessions{left_out}{seeds}, {config.tracks:,} tracks"
     console.print(table_of(rows, title))
     out.write_text(json.dumps([row.to_json() for row in rows], indent=2) + "\n", encoding="utf-8")
-    shown = [name for name in CURVES if name in runs]
-    figure = draw_curve(
-        learning_curve(runs, shown),
-        "What recommenders learn while they serve",
-        f"time per session against {CONTROL} on the same sessions, with 95 % intervals",
-    )
-    picture.write_bytes(png(figure))
-    console.print(f"written to {out} and {picture}", soft_wrap=True)
+    console.print(f"written to {out}", soft_wrap=True)
+    curve = learning_curve(runs, [name for name in CURVES if name in runs])
+    subtitle = f"time per session against {CONTROL} on the same sessions, with 95 % intervals"
+    _draw(draw_curve(curve, "What recommenders learn while they serve", subtitle), picture)
+    if record:
+        _record({record: {row.name: row.figures() for row in rows}})
 
 
 @app.command()
@@ -98,20 +119,18 @@ def drift(
     seed: Annotated[int, typer.Option(help="Random seed of the listeners.")] = 1,
     world: World = None,
     picture: Annotated[Path, typer.Option(help="PNG file for the curves.")] = FOLDER / "drift.png",
+    record: Record = None,
 ) -> None:
     """Compare an online model with a frozen one after half of the catalogue changes overnight."""
     tasks = drift_tasks(_known(recommender), _config(world), users, seed)
     found = _measured(list(tasks.values()), jobs=2)
-    online, frozen = (windows_since(found[tasks[name]]) for name in (ONLINE, FROZEN))
-    console.print(drift_table(online, frozen, f"{recommender}, half of the tracks turn; seed {seed}"))
-    figure = draw_drift(
-        online,
-        frozen,
-        "A model that keeps learning recovers from a shift",
-        f"time per session of {recommender}, in windows of {WINDOW:,} sessions, with 95 % intervals",
-    )
-    picture.write_bytes(png(figure))
-    console.print(f"written to {picture}", soft_wrap=True)
+    learning, stopped = (windows_since(found[tasks[name]]) for name in (LEARNING, STOPPED))
+    console.print(drift_table(learning, stopped, f"{recommender}, half of the tracks turn; seed {seed}"))
+    subtitle = f"time per session of {recommender}, in windows of {WINDOW:,} sessions, with 95 % intervals"
+    _draw(draw_drift(learning, stopped, "A model that keeps learning recovers from a shift", subtitle), picture)
+    if record:
+        before = next(one.times.mean for one in learning if one.until == 0)
+        _record({record: drift_figures(learning, stopped), f"{record}_run": {"time_before": before}})
 
 
 @app.command()
@@ -127,6 +146,7 @@ def online(
         int, typer.Option(min=1, help="Number of sessions at the end that are also compared as one window.")
     ] = 20_000,
     world: World = None,
+    record: Record = None,
 ) -> None:
     """Compare recommenders with a control through Kafka, Faust and Redis, on a new stack with empty models."""
     names = list(dict.fromkeys(_known(name.strip()) for name in treatments.split(",")))
@@ -149,6 +169,20 @@ def online(
         f"{run.timed_out:,} sessions timed out",
         soft_wrap=True,
     )
+    if record:
+        totals = {"recommendations": run.recommendations, "seconds": run.wall_s}
+        _record({record: result.figures(last), f"{record}_run": totals})
+
+
+def _draw(figure: Figure, path: Path) -> None:
+    path.write_bytes(png(figure))
+    console.print(f"written to {path}", soft_wrap=True)
+
+
+def _record(groups: Mapping[str, Mapping[str, Any]]) -> None:
+    for group, figures in groups.items():
+        record_figures(group, shlex.join(["botify", *sys.argv[1:]]), figures)
+    fill_pages()
 
 
 def _config(world: Path | None) -> WorldConfig:
@@ -162,7 +196,7 @@ def _names(only: str | None) -> list[str]:
 
 
 def measurable() -> list[str]:
-    """Return what can be measured: the recommenders whose registry entries say so, and the oracle."""
+    """Return the recommenders whose registry entries are benchmarked, and the oracle."""
     return [*(name for name, entry in RECOMMENDERS.items() if entry.is_benchmarked), ORACLE]
 
 
@@ -173,7 +207,7 @@ def _known(name: str) -> str:
 
 
 def _measured(tasks: list[Task], jobs: int) -> dict[Task, Measured]:
-    """Measure while the terminal shows how far it is."""
+    """Measure, and show the progress on the terminal."""
     found: dict[Task, Measured] = {}
     with console.status("") as status:
         status.update(f"0 of {len(tasks)} runs")

@@ -1,7 +1,7 @@
-"""What dashboard viewers cost the loop. `python -m bench.dashboard_load URL COUNT` opens pages as browsers do.
+"""Cost of dashboard viewers for the loop. `python -m bench.dashboard_load URL COUNT` opens pages as browsers do.
 
-A page is fetched, then its websocket is opened and kept: Engine.IO 4 and Socket.IO 5, as NiceGUI's own client speaks
-them. What a browser does beyond that, drawing, costs the server nothing.
+A page is fetched, then its websocket is opened and kept: Engine.IO 4 and Socket.IO 5, as in NiceGUI's own client. A
+browser's drawing costs the server nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 import uuid
@@ -25,7 +24,7 @@ from urllib.parse import urlencode
 import httpx
 from websockets.asyncio.client import connect
 
-from bench.loop import running
+from bench.loop import running, wait_until
 from core.settings import Settings
 from services.stack.ports import find_free
 from sim.loop import run_loop
@@ -75,7 +74,7 @@ class Viewer:
 
 
 async def main(url: str, count: int) -> None:
-    """Open the pages, and look at them until SIGTERM."""
+    """Open the pages, and keep them open until SIGTERM."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     viewers = [Viewer() for _ in range(count)]
@@ -103,24 +102,24 @@ VIEWERS = 200
 LISTENERS = 2_000
 SECONDS = 15.0
 ROUNDS = 3
-"""Of one stretch without a gateway, one that nobody looks at and one with viewers; in turns, so that none has the
-warmer machine."""
+"""Each round is one period without a gateway, one with an unwatched gateway and one with viewers, so that all three
+see the same machine."""
 
 READY_S = 60.0
 
 
 def measure_dashboard(settings: Settings, world: World) -> dict[str, float]:
-    """Run the closed loop without a gateway, with one, and with viewers of its dashboard, in turns.
+    """Run the closed loop without a gateway, with one, and with viewers of its dashboard, in rounds.
 
-    The viewers' programs share the machine, so their cost is in it. The gateway's own is told apart: it reads the
-    answers and the dashboard's figures whether anybody looks or not.
+    The viewers' program shares the machine, so its cost is included. The gateway's own cost is measured separately: it
+    reads the answers and the dashboard's figures with or without viewers.
 
     Returns
     -------
     dict
         `viewers`, `updates_per_s` (of the median viewer); `without_per_s`, `unwatched_per_s` and `with_per_s`,
-        recommendations a second; of the median round, `gateway_percent`, what the gateway costs that nobody looks at,
-        and `cost_percent`, what the viewers cost then.
+        recommendations a second; of the median round, `gateway_percent`, the cost of an unwatched gateway, and
+        `cost_percent`, the cost of its viewers.
     """
     without, unwatched, watched, seen = [], [], [], []
     with running(settings, "streams.worker"), running(settings, "services.recommender"):
@@ -158,13 +157,13 @@ def _gateway(settings: Settings) -> Iterator[str]:
     port = find_free()
     url = f"http://127.0.0.1:{port}/ui"
     with running(settings, "services.gateway", environ={"BOTIFY_GATEWAY_PORT": str(port)}):
-        _wait_for(f"{url}/")
+        wait_until(lambda: _is_served(f"{url}/"), READY_S, f"{url} is not served", every_s=0.2)
         yield url
 
 
 @contextmanager
 def _viewers(url: str) -> Iterator[list[dict[str, float]]]:
-    """Let people look inside the block; what they saw is in the list after it."""
+    """Keep viewers on the dashboard inside the block; their report is in the list after it."""
     reports: list[dict[str, float]] = []
     viewers = subprocess.Popen(  # noqa: S603
         [sys.executable, "-m", "bench.dashboard_load", url, str(VIEWERS)], stdout=subprocess.PIPE, text=True
@@ -175,21 +174,16 @@ def _viewers(url: str) -> Iterator[list[dict[str, float]]]:
         yield reports
     finally:
         viewers.terminate()
-        told, _ = viewers.communicate(timeout=30)
-    reports.append(json.loads(told))
+        output, _ = viewers.communicate(timeout=30)
+    reports.append(json.loads(output))
 
 
-def _wait_for(url: str) -> None:
-    give_up = time.monotonic() + READY_S
-    while True:
-        try:
-            urllib.request.urlopen(url, timeout=5).close()  # noqa: S310
-        except (urllib.error.URLError, OSError) as error:
-            if time.monotonic() > give_up:
-                raise TimeoutError(f"{url} is not served after {READY_S:.0f} s: {error}") from error
-            time.sleep(0.2)
-        else:
-            return
+def _is_served(url: str) -> bool:
+    try:
+        urllib.request.urlopen(url, timeout=5).close()  # noqa: S310
+    except (urllib.error.URLError, OSError):
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""`python -m bench.export`: ten million listens from the topic to files, and the experiment's table from these.
+"""`python -m bench.export [--record]`: export ten million listens to files, and compute a table from them.
 
-Their bodies are encoded once for one session of each listener, and sent again and again under other ids: so the topic
-is filled at the speed of the broker, and every listen is one of its own.
+One session of each listener is encoded once and sent repeatedly under new ids, so the topic is filled at the speed of
+the broker.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
+from bench.figures import fill_pages, record
 from core.kafka.config import key_of
 from core.kafka.publisher import RecordPublisher
 from core.settings import Settings
@@ -35,13 +36,13 @@ START_MS = 1_700_000_000_000
 DAYS = 7
 DAY_MS = 24 * 60 * 60 * 1000
 ROUND = b"@@@@@@"
-"""Stands in the ids for the number of the round, and nowhere else in a body."""
+"""Placeholder in the ids for the number of the round; occurs nowhere else in a body."""
 
 console = Console()
 
 
 def session_of_each(rng: np.random.Generator) -> Iterator[Listen]:
-    """Yield a session of each listener; those with an odd id are treated and hear more."""
+    """Yield a session of each listener; listeners with an odd id are treated and hear more."""
     mark = ROUND.decode()
     lengths = 2 + rng.poisson(MEAN_LISTENS - 2 + 0.5 * (np.arange(USERS) % 2))
     for user, length in enumerate(lengths.tolist()):
@@ -66,7 +67,7 @@ def session_of_each(rng: np.random.Generator) -> Iterator[Listen]:
 
 
 def fill(settings: Settings, count: int) -> None:
-    """Write so many listens, and wait until they are acknowledged."""
+    """Write listens, and wait until they are acknowledged."""
     codec, topic = codec_of(settings), Topics.of(settings).listens.name
     bodies = [(key_of(e.user), codec.encode(e)) for e in session_of_each(np.random.default_rng(1))]
     publisher = RecordPublisher(settings, linger_ms=50, queue_buffering_max_messages=200_000)
@@ -78,7 +79,7 @@ def fill(settings: Settings, count: int) -> None:
 
 
 class Measured(NamedTuple):
-    """What a command took."""
+    """Time and memory of a command."""
 
     seconds: float
     cpu_s: float
@@ -86,7 +87,7 @@ class Measured(NamedTuple):
 
 
 def measure(settings: Settings, module: str, *arguments: str) -> Measured:
-    """Run a module in a process of its own."""
+    """Run a module in a process."""
     started = time.perf_counter()
     child = subprocess.Popen(  # noqa: S603
         [sys.executable, "-m", module, *arguments], env={**os.environ, **settings.to_env()}
@@ -99,8 +100,15 @@ def measure(settings: Settings, module: str, *arguments: str) -> Measured:
     return Measured(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
-def main(listens: Annotated[int, typer.Option(help="Number of listens to export.")] = 10_000_000) -> None:
+def main(
+    listens: Annotated[int, typer.Option(help="Number of listens to export.")] = 10_000_000,
+    *,
+    keep: Annotated[
+        bool, typer.Option("--record", help="Write the figures to docs/figures.json and into the pages.")
+    ] = False,
+) -> None:
     """Fill a topic, export it, and compute the table."""
+    figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as home, EmbeddedStack(Path(home)) as stack:
         settings = stack.settings.with_(home=Path(home), topic_prefix="bench-export")
         create_topics(settings)
@@ -110,15 +118,19 @@ def main(listens: Annotated[int, typer.Option(help="Number of listens to export.
         console.print(f"{listens:,} listens written in {time.perf_counter() - started:.0f} s")
         out = Path(home) / "out"
         steps = {
-            "export": ("analytics.export", "--out", str(out)),
+            "export": ("services.cli", "export", "--out", str(out)),
             "table": ("services.cli", "experiment", "results", "BENCH", "--data", str(out)),
         }
         for name, arguments in steps.items():
             took = measure(settings, *arguments)
+            figures |= {f"{name}_s": took.seconds, f"{name}_mib": took.peak_rss_mib}
             console.print(
                 f"{name}: {took.seconds:.1f} s, {listens / took.seconds:,.0f} listens a second, "
                 f"{took.cpu_s:.0f} s CPU, {took.peak_rss_mib:,.0f} MiB at most"
             )
+    if keep:
+        record("export", f"python -m bench.export --listens {listens} --record", figures)
+        fill_pages()
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
-"""A closed loop of HTTP listeners: `python -m bench.gateway --port 8000`; prints what it measured as JSON.
+"""A closed loop of HTTP listeners: `python -m bench.gateway PORT TRACKS` prints its measurements as JSON.
 
-Raw connections and fixed requests: whatever the client costs, the gateway does not get.
+Raw connections and fixed requests: CPU time of the client is missing to the gateway, which shares the cores.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import random
@@ -17,9 +16,10 @@ from contextlib import ExitStack
 from functools import partial
 
 import numpy as np
+import typer
 import uvloop
 
-from bench.loop import running
+from bench.loop import running, wait_until
 from core.settings import Settings
 
 SESSION_TRACKS = 8
@@ -28,12 +28,12 @@ _TRACK = re.compile(rb'"track":\s*(\d+)')
 
 
 class Measured:
-    """What all connections together have seen since the warm-up.
+    """The measurements of all connections since the warm-up.
 
     Attributes
     ----------
     latencies_s : list of float
-        One each answered `/next`.
+        One for each answered `/next`.
     fallbacks : int
     failed : dict
         Status -> how many.
@@ -58,7 +58,7 @@ class Measured:
 
 
 class Listener(asyncio.Protocol):
-    """One connection: a listener after the other, each some tracks and `/last`."""
+    """One connection: one listener after another, each with some `/next` and a `/last`."""
 
     def __init__(self, measured: Measured, number: int, users: int, tracks: int) -> None:
         self._measured = measured
@@ -69,12 +69,12 @@ class Listener(asyncio.Protocol):
         self._track = self._user = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
+        """Start the first session."""
         self._transport = transport
-        self._sit_down()
+        self._start_session()
 
     def data_received(self, data: bytes) -> None:
-        """Take an answer in, and tell how the track was liked."""
+        """Handle an answer, and send how much of its track was heard."""
         self._buffer += data
         head, end, body = self._buffer.partition(b"\r\n\r\n")
         length = _LENGTH.search(head)
@@ -84,14 +84,14 @@ class Listener(asyncio.Protocol):
         self._measured.update(time.perf_counter() - self._sent_s, head, is_next=is_next)
         self._buffer = b""
         if not is_next:
-            self._sit_down()
+            self._start_session()
             return
         self._left -= 1
         if (track := _TRACK.search(body)) is not None:
             self._track = int(track[1])
         self._send()
 
-    def _sit_down(self) -> None:
+    def _start_session(self) -> None:
         self._user, self._track = self._rng.randrange(self._users), self._rng.randrange(self._tracks)
         self._left = self._rng.randrange(1, 2 * SESSION_TRACKS)
         self._send()
@@ -106,7 +106,7 @@ class Listener(asyncio.Protocol):
 
 
 async def listen(port: int, connections: int, users: int, tracks: int, warm_up_s: float, seconds: float) -> Measured:
-    """Keep the connections busy, and return what they saw after the warm-up."""
+    """Keep the connections busy, and return the measurements after the warm-up."""
     loop, measured = asyncio.get_running_loop(), Measured()
     opened = [
         await loop.create_connection(partial(Listener, measured, number, users, tracks), "127.0.0.1", port)
@@ -121,27 +121,19 @@ async def listen(port: int, connections: int, users: int, tracks: int, warm_up_s
     return measured
 
 
-def main() -> None:
+def main(
+    port: int, tracks: int, connections: int = 32, users: int = 10_000, warm_up: float = 5.0, seconds: float = 30.0
+) -> None:
     """Run the load, and print the figures."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--connections", type=int, default=32)
-    parser.add_argument("--users", type=int, default=10_000)
-    parser.add_argument("--tracks", type=int, required=True)
-    parser.add_argument("--warm-up", type=float, default=5.0)
-    parser.add_argument("--seconds", type=float, default=30.0)
-    given = parser.parse_args()
-    measured = uvloop.run(
-        listen(given.port, given.connections, given.users, given.tracks, given.warm_up, given.seconds)
-    )
+    measured = uvloop.run(listen(port, connections, users, tracks, warm_up, seconds))
     latencies_ms = np.array(measured.latencies_s) * 1000
     figures = {
-        "next_per_s": len(latencies_ms) / given.seconds,
+        "next_per_s": len(latencies_ms) / seconds,
         "p50_ms": float(np.percentile(latencies_ms, 50)),
         "p99_ms": float(np.percentile(latencies_ms, 99)),
         "fallbacks": float(measured.fallbacks),
         "failed": float(sum(measured.failed.values())),
-        "connections": float(given.connections),
+        "connections": float(connections),
     }
     json.dump(figures, sys.stdout)
 
@@ -153,7 +145,7 @@ READY_S = 60.0
 
 
 def measure_gateway(settings: Settings, tracks: int) -> dict[str, float]:
-    """Start worker, recommender and gateway, let listeners listen, and return what they saw.
+    """Start worker, recommender and gateway, run the listeners, and return the measurements.
 
     Returns
     -------
@@ -165,7 +157,7 @@ def measure_gateway(settings: Settings, tracks: int) -> dict[str, float]:
         programs.enter_context(running(settings, "services.recommender"))
         environ = {"BOTIFY_GATEWAY_PORT": "0", "BOTIFY_GATEWAY_DASHBOARD": "off"}
         programs.enter_context(running(settings, "services.gateway", environ=environ))
-        command = [sys.executable, "-m", "bench.gateway", "--port", _port(settings), "--tracks", str(tracks)]
+        command = [sys.executable, "-m", "bench.gateway", _port(settings), str(tracks)]
         command += ["--connections", str(CONNECTIONS), "--seconds", str(SECONDS)]
         done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 - our own program
     figures: dict[str, float] = json.loads(done.stdout)
@@ -173,16 +165,13 @@ def measure_gateway(settings: Settings, tracks: int) -> dict[str, float]:
 
 
 def _port(settings: Settings) -> str:
-    """Wait until the gateway is ready, and return where."""
+    """Wait until the gateway is ready, and return its port."""
     path = settings.home / "bench-services.gateway.log"
-    give_up = time.monotonic() + READY_S
-    while time.monotonic() < give_up:
-        log = path.read_text(encoding="utf-8")
-        if ": ready" in log and (found := re.findall(r"serving on http://[^:]+:(\d+)", log)):
-            return str(found[-1])
-        time.sleep(0.1)
-    raise TimeoutError(f"the gateway was not ready after {READY_S:.0f} s; its log is {path}")
+    wait_until(
+        lambda: ": ready" in path.read_text(encoding="utf-8"), READY_S, f"the gateway is not ready (log: {path})"
+    )
+    return str(re.findall(r"serving on http://[^:]+:(\d+)", path.read_text(encoding="utf-8"))[-1])
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -1,10 +1,10 @@
-"""Our own programs as child processes of a benchmark."""
+"""Botify's programs as child processes, and the closed loop of listeners through them."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from streams.store.keys import checkpoint_key, default_namespace, learner_prefix
 def running(
     settings: Settings, module: str, *arguments: str, environ: Mapping[str, str] | None = None
 ) -> Iterator[psutil.Process]:
-    """Run a module, and stop it at the end of the block; where it ended by itself, its log says why."""
+    """Run a module, and stop it at the end of the block; if it ended by itself, print the end of its log."""
     watchdog = Watchdog()
     child = ChildProcess(
         module,
@@ -45,6 +45,15 @@ def running(
         watchdog.close()
 
 
+def wait_until(done: Callable[[], bool], seconds: float, late: str, every_s: float = 0.1) -> None:
+    """Poll until `done`; after `seconds`, raise a `TimeoutError` that begins with `late`."""
+    give_up = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > give_up:
+            raise TimeoutError(f"{late} after {seconds:.0f} s")
+        time.sleep(every_s)
+
+
 def rss_mib(process: psutil.Process) -> float:
     """Return the memory that a process has in RAM, in MiB."""
     return float(process.memory_info().rss) / 2**20
@@ -55,11 +64,11 @@ SECONDS = 60.0
 OFFERED_PER_S = 1_000.0
 WARM_UP_S = 5.0
 MEMORY_AT, MEMORY_UNTIL = 200_000, 1_000_000
-"""Listens between which the processes' memory must not grow."""
+"""Numbers of listens between which the memory of the processes must not grow."""
 
 
 def measure_loop(settings: Settings, world: World) -> tuple[dict[str, float], dict[str, float]]:
-    """Run both, and return `closed_loop` and `latency`."""
+    """Run the loop at full speed, then at a fixed rate, and return `closed_loop` and `latency`."""
     with ExitStack() as programs:
         worker = programs.enter_context(running(settings, "streams.worker"))
         recommender = programs.enter_context(running(settings, "services.recommender"))
@@ -83,7 +92,7 @@ def measure_loop(settings: Settings, world: World) -> tuple[dict[str, float], di
         for name, process in (("worker", worker), ("recommender", recommender)):
             if name in early:
                 closed_loop[f"{name}_rss_ratio"] = rss_mib(process) / early[name]
-        # second, so that the broker's just-in-time compiler has seen the code: a service runs for days
+        # after the full load, so that the broker's code is compiled just in time, as in a service that runs for days
         latency = run_loop(
             settings, world, RunOptions(rate=OFFERED_PER_S, seconds=30.0, warm_up_s=WARM_UP_S, in_flight=LISTENERS)
         )
@@ -112,8 +121,8 @@ def measure_mix_loop(settings: Settings, world: World) -> dict[str, float]:
     Returns
     -------
     dict
-        `recommendations_per_s`; `timed_out`; `worker_behind_s` and `learner_behind_s`, how long each still had to work
-        when the listeners had gone.
+        `recommendations_per_s`; `timed_out`; `worker_behind_s` and `learner_behind_s`, how long each took to catch up
+        after the listeners had left.
     """
     path = Path(settings.home) / "mix-loop.toml"
     path.write_text(EXPERIMENT, encoding="utf-8")
@@ -132,13 +141,15 @@ def measure_mix_loop(settings: Settings, world: World) -> dict[str, float]:
 
 
 def _behind_s(settings: Settings, prefix: str, topic: str) -> float:
-    """Wait until all that the topic has now is in the state, and return how long that took."""
+    """Wait until all records that the topic has now are in the state, and return how long that took."""
     redis = connect(settings)
     ends = end_offsets(settings, topic)
     keys = {partition: checkpoint_key(default_namespace(prefix), partition) for partition in ends}
     began = time.monotonic()
-    while any(int(redis.hget(keys[partition], "next_offset") or 0) < end for partition, end in ends.items()):
-        if time.monotonic() - began > CATCH_UP_S:
-            raise TimeoutError(f"the state of {topic} is not at {ends} after {CATCH_UP_S:.0f} s")
-        time.sleep(0.05)
+    wait_until(
+        lambda: all(int(redis.hget(keys[partition], "next_offset") or 0) >= end for partition, end in ends.items()),
+        CATCH_UP_S,
+        f"the state of {topic} is not at {ends}",
+        every_s=0.05,
+    )
     return time.monotonic() - began

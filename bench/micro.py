@@ -1,4 +1,4 @@
-"""The smallest pieces: decoding a listen, the listener model."""
+"""CPU time of single steps: decoding a listen, the listener model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from bench.worker import listens
 from schemas.codec import Codec
 from schemas.events import Listen
-from sim.agents.agent import DummyAgent
+from sim.agents import DummyAgent
 from sim.options import RunOptions
 from sim.play import play_world
 from sim.world.model import World

@@ -1,15 +1,13 @@
 """Recommenders against a control through the real loop: Kafka, Faust workers, a learner, Redis, the service.
 
-Everything starts from nothing: a stack of its own in an empty folder, no listens, no model. The listeners are split
-between the recommenders; the models learn from all of them. What is compared are the sessions that the workers close:
-every listener's first ones, then the second ones, and so on. In the order in which they begin or end, the last ones
-would be those of listeners who listen long, as everybody else has had theirs by then.
+The stack is new: an empty folder, no listens, no model. The listeners are split between the recommenders; the models
+learn from all of them. The sessions that the workers close are compared: each listener's first one, then the second
+ones, and so on. In the order in which they begin or end, the last sessions would be those of listeners who listen long.
 """
 
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,8 +19,7 @@ from rich import box
 from rich.table import Table
 
 from analytics.data import read_events
-from bench.loop import running
-from core.errors import BotifyError
+from bench.loop import running, wait_until
 from core.kafka.admin import end_offsets
 from core.settings import Settings
 from core.welch import Difference, Sample, welch
@@ -50,11 +47,10 @@ PROGRAMS = ("streams.worker", "streams.learner", "services.recommender")
 WINDOW = 10_000
 CLOSING_S = 120.0
 """How long the workers may take to close the last sessions."""
-_POLL_S = 0.5
 
 
 class Window(NamedTuple):
-    """Sessions that follow one another in `in_turn`.
+    """A comparison over sessions that follow one another in `in_turn`.
 
     Attributes
     ----------
@@ -63,7 +59,7 @@ class Window(NamedTuple):
     name : str
         The treatment's recommender.
     control, treatment : float
-        Mean time of a session; of listeners' means, so that each counts once.
+        Mean time of a session: the mean of listeners' means, so that each counts once.
     effect : Difference
         In % of the control's mean.
     """
@@ -78,14 +74,14 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Online:
-    """What came of a run.
+    """The sessions of a run.
 
     Attributes
     ----------
     run : RunResult
     control : str
     treatments : sequence of str
-        What it is compared with.
+        Recommenders that are compared with it.
     sessions : DataFrame
         Columns user, recommender, time; see `in_turn`.
     """
@@ -101,8 +97,16 @@ class Online:
         return [window for end in ends for window in self._compared(end - WINDOW, end)]
 
     def last(self, count: int) -> list[Window]:
-        """Compare within the last so many sessions."""
+        """Compare within the last sessions."""
         return self._compared(max(len(self.sessions) - count, 0), len(self.sessions))
+
+    def figures(self, count: int) -> dict[str, dict[str, dict[str, float]]]:
+        """Return all windows, and the last sessions as one, as the documentation quotes them."""
+        found: dict[str, dict[str, dict[str, float]]] = {}
+        for window in [*self.windows(), *self.last(count)]:
+            times = {"time": window.treatment, "control_time": window.control}
+            found.setdefault(f"{window.first:,}–{window.last:,}", {})[window.name] = times | window.effect.figures()
+        return found
 
     def _compared(self, first: int, end: int) -> list[Window]:
         return [window_of(self.sessions, first, end, self.control, name) for name in self.treatments]
@@ -117,12 +121,12 @@ def measure_online(
     seed: int,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> Online:
-    """Let the loop run until so many sessions were begun, and wait until they are closed.
+    """Run the loop for a number of sessions, and wait until they are closed.
 
     Parameters
     ----------
     share : int
-        Listeners of each treatment for one of the control.
+        Listeners in each treatment for each listener in the control.
     """
     with tempfile.TemporaryDirectory() as home, EmbeddedStack(Path(home)) as stack:
         file = Path(home) / "experiments.toml"
@@ -134,12 +138,18 @@ def measure_online(
             for program in PROGRAMS:
                 programs.enter_context(running(settings, program))
             run = run_loop(settings, world, RunOptions(sessions=sessions, seed=seed), progress)
-            _wait_until_closed(settings, run.sessions)
+            closed = Topics.of(settings).sessions.name
+            wait_until(
+                lambda: sum(end_offsets(settings, closed).values()) >= run.sessions,
+                CLOSING_S,
+                f"{closed} does not hold all {run.sessions:,} sessions",
+                every_s=0.5,
+            )
         return Online(run, control, treatments, _closed_sessions(settings, file))
 
 
 def experiments_of(control: str, treatments: Sequence[str], share: int) -> str:
-    """Return the experiments file; each treatment is called as its recommender."""
+    """Return the experiments file; each treatment has the name of its recommender."""
     shares = {control: 1, **dict.fromkeys(treatments, share)}
     lines = [f'    {{ name = "{name}", recommender = "{name}", share = {count} }},\n' for name, count in shares.items()]
     return EXPERIMENTS.format(control=control, split=sum(shares.values()), treatments="".join(lines))
@@ -157,9 +167,7 @@ def window_of(sessions: pd.DataFrame, first: int, end: int, control: str, treatm
     """
     users = sessions.iloc[first:end].groupby(["recommender", "user"], observed=True)["time"].mean()
     one, other = (Sample.of(users.loc[name].to_numpy()) for name in (control, treatment))
-    found, percent = welch(one, other), 100 / one.mean
-    effect = found._replace(estimate=found.estimate * percent, lower=found.lower * percent, upper=found.upper * percent)
-    return Window(first + 1, end, treatment, one.mean, other.mean, effect)
+    return Window(first + 1, end, treatment, one.mean, other.mean, welch(one, other).in_percent_of(one.mean))
 
 
 def table_of(windows: Sequence[Window], title: str, control: str) -> Table:
@@ -181,16 +189,8 @@ def table_of(windows: Sequence[Window], title: str, control: str) -> Table:
     return table
 
 
-def _wait_until_closed(settings: Settings, sessions: int) -> None:
-    topic, give_up = Topics.of(settings).sessions.name, time.monotonic() + CLOSING_S
-    while (closed := sum(end_offsets(settings, topic).values())) < sessions:
-        if time.monotonic() > give_up:
-            raise BotifyError(f"{topic} holds {closed:,} of {sessions:,} sessions {CLOSING_S:.0f} s after the last")
-        time.sleep(_POLL_S)
-
-
 def _closed_sessions(settings: Settings, experiments: Path) -> pd.DataFrame:
-    """Read the sessions topic, copies left out; columns as of `Online`."""
+    """Read the sessions topic without copies; columns as of `Online`."""
     (experiment,) = load_experiments(experiments).experiments
     read = read_events(settings, Topics.of(settings).sessions.name, Session)
     closed = list({session.event_id: session for _, session in read}.values())
@@ -208,7 +208,7 @@ def _closed_sessions(settings: Settings, experiments: Path) -> pd.DataFrame:
 
 
 def in_turn(sessions: pd.DataFrame) -> pd.DataFrame:
-    """Return every listener's first session, then the second ones, and so on, each lot in the order of beginning.
+    """Order sessions by turn: each listener's first, in the order of their starts, then each one's second, and so on.
 
     Examples
     --------

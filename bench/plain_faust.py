@@ -1,7 +1,7 @@
-"""The yardstick: a Faust worker as its documentation shows it, one event at a time, doing the same folds.
+"""The baseline: a Faust worker as in Faust's documentation, with the same folds, one event at a time.
 
-It is given every advantage: no duplicate window is persisted with a checkpoint, nothing is fenced, the writes of
-1,000 events go to Redis together and nobody waits for each. What is left is what Faust itself costs an event.
+It has every advantage: no duplicate window is persisted with a checkpoint, nothing is fenced, and the writes of 1,000
+events go to Redis together. The rest is Faust's own cost for an event.
 
 `python -m bench.plain_faust` runs it under the settings of the environment.
 """

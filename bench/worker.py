@@ -1,14 +1,21 @@
-"""A backlog: listens in the topic before anybody reads them."""
+"""A worker on a backlog, beside a replay of it, and on single listens."""
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import psutil
 
-from bench.loop import rss_mib, running
+from bench.loop import rss_mib, running, wait_until
 from bench.plain_faust import NAMESPACE as PLAIN
 from core.kafka.config import key_of
 from core.kafka.publisher import RecordPublisher
@@ -16,6 +23,7 @@ from core.settings import Settings
 from schemas.events import Listen
 from schemas.registry import codec_of
 from schemas.topics import Topics
+from streams.read import StateReader
 from streams.store.connect import connect
 from streams.store.keys import checkpoint_key, default_namespace
 
@@ -26,7 +34,7 @@ STEP_MS = 20
 
 
 def listens(count: int, users: int, tracks: int, seed: int = 1) -> Iterator[Listen]:
-    """Yield listens of many listeners, all mixed up: any track, any share, ten listens a session."""
+    """Yield listens of many listeners in random order: any track, any fraction, ten listens a session."""
     rng = np.random.default_rng(seed)
     who = rng.integers(users, size=count).tolist()
     what = rng.integers(tracks, size=count).tolist()
@@ -64,16 +72,16 @@ def fill(settings: Settings, count: int, users: int, tracks: int) -> None:
 BACKLOG = 1_000_000
 USERS = 10_000
 PLAIN_SHARE = 60_000
-"""Listens after which the yardstick is stopped; it does a few thousand a second."""
+"""Listens after which plain Faust is stopped; it is much slower."""
 
 WARM = 0.1
-"""Share of the work that is done before the clock starts: imports, claims and cold caches are not the drain."""
+"""Share of the work that is done before the clock starts: imports, claims and cold caches are not measured."""
 
 DEADLINE_S = 300.0
 
 
 def measure_worker(settings: Settings, tracks: int) -> dict[str, float]:
-    """Fill a topic, drain it twice, and return listens per second and memory.
+    """Fill a topic, let our worker and plain Faust fold it, and return listens per second and memory.
 
     Returns
     -------
@@ -119,3 +127,99 @@ def _drain(
     raise TimeoutError(
         f"{memory[-1][0]:,} of {until:,} listens were done after {DEADLINE_S:.0f} s, or the process died"
     )
+
+
+MEANWHILE_PER_S = 500
+"""Listens a second that are sent during the replay."""
+
+
+def measure_replay(settings: Settings, tracks: int) -> dict[str, float]:
+    """Fill a topic, let a worker fold it, and replay it into a new namespace while more listens are folded.
+
+    Returns
+    -------
+    dict
+        `listens` and `listens_per_s`, as `botify replay run` reports them; `compared_s`, the time to compare all
+        digests with the live state after that; `equals_live` (1 or 0).
+    """
+    fill(settings, BACKLOG, USERS, tracks)
+    with running(settings, "streams.worker"):
+        reader = StateReader(connect(settings), settings)
+        wait_until(
+            lambda: sum(reader.checkpoints().values()) >= BACKLOG, DEADLINE_S, f"not all {BACKLOG:,} listens are folded"
+        )
+        with _listening(settings, tracks):
+            done = _replay(settings)
+    return {
+        "listens_per_s": done["records"] / done["seconds"],
+        "listens": float(done["records"]),
+        "compared_s": done["compared_seconds"],
+        "equals_live": float(done["equals_live"] is True),
+    }
+
+
+@contextmanager
+def _listening(settings: Settings, tracks: int) -> Iterator[None]:
+    """Send listens inside the block."""
+    over = threading.Event()
+
+    def send() -> None:
+        publisher, codec = RecordPublisher(settings), codec_of(settings)
+        for listen in listens(int(DEADLINE_S * MEANWHILE_PER_S), USERS, tracks, seed=2):
+            if over.wait(1 / MEANWHILE_PER_S):
+                break
+            publisher.send(Topics.of(settings).listens.name, codec.encode(listen), key_of(listen.user))
+            publisher.poll()
+        publisher.flush()
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _replay(settings: Settings) -> dict[str, Any]:
+    """Run the command in a process of its own, as operators do."""
+    done = subprocess.run(
+        [sys.executable, "-m", "services.cli", "replay", "run", "--json"],
+        env={**os.environ, **settings.to_env()},
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=DEADLINE_S,
+    )
+    outcome: dict[str, Any] = json.loads(done.stdout)
+    return outcome
+
+
+SINGLE_LISTENS, WARM_UP_LISTENS = 400, 50
+PAUSE_S = 0.02
+START_S, VISIBLE_S = 60.0, 10.0
+
+
+def measure_visible(settings: Settings, tracks: int) -> dict[str, float]:
+    """Send one listen at a time, read the state until it has it, and return `p50_ms` and `p99_ms`."""
+    topic, codec = Topics.of(settings).listens.name, codec_of(settings)
+    publisher = RecordPublisher(settings, linger_ms=0)
+    reader = StateReader(connect(settings), settings)
+    waits = []
+    with running(settings, "streams.worker"):
+        for number, listen in enumerate(listens(SINGLE_LISTENS + WARM_UP_LISTENS, 200, tracks)):
+            (before,) = reader.users([listen.user])
+            seen = before.listens if before else 0
+            sent = time.perf_counter()
+            publisher.send(topic, codec.encode(listen), key_of(listen.user))
+            publisher.poll()
+
+            def visible(user: int = listen.user, seen: int = seen) -> bool:
+                (state,) = reader.users([user])
+                return state is not None and state.listens > seen
+
+            # the first waits for the worker to start
+            wait_until(visible, VISIBLE_S if number else START_S, f"{listen.event_id} is not in Redis", every_s=0)
+            if number >= WARM_UP_LISTENS:
+                waits.append((time.perf_counter() - sent) * 1000)
+            time.sleep(PAUSE_S)
+    return {"p50_ms": float(np.percentile(waits, 50)), "p99_ms": float(np.percentile(waits, 99))}

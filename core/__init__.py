@@ -1,1 +1,1 @@
-"""The ground floor: settings, errors, logs, telemetry, random numbers, Kafka clients. Nothing of the domain."""
+"""The base of all packages: settings, errors, logging, telemetry, random numbers, Kafka clients."""

@@ -28,23 +28,23 @@ def read_environment(
     environ: Mapping[str, str],
     given: Mapping[str, Any] = MappingProxyType({}),
 ) -> T:
-    """Make a dataclass from the variables of its fields; an empty variable is none.
+    """Make a dataclass from the variables of its fields; an empty variable counts as unset.
 
     Parameters
     ----------
     cls : type
-        A frozen dataclass; its annotations say what values must be.
+        A frozen dataclass; its annotations validate the values.
     variable_of : callable
         Maps a field's name to its variable.
     environ : mapping
         The variables.
     given : mapping
-        Fields that a variable may replace.
+        Values of fields that have no variable.
 
     Raises
     ------
     SettingsError
-        A variable has a value that cannot be used; validators of secrets leave the value out.
+        A variable is not valid; for secrets the message leaves the value out.
     """
     names = [field.name for field in fields(cls)]  # type: ignore[arg-type]
     values = {name: raw for name in names if (raw := environ.get(variable_of(name)))}
@@ -53,7 +53,7 @@ def read_environment(
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = str(first["loc"][0])
-        # without its cause: pydantic's error shows the values, and some are secrets
+        # without its cause: pydantic's error shows values, and some are secrets
         raise SettingsError(f"{variable_of(name)}: {_reason(cls, name, first)}") from None
     return validated
 
@@ -84,14 +84,11 @@ def whole(lowest: int, highest: int | None = None) -> Any:
 
 
 PORT = Field(ge=0, le=65_535, description="a port, a whole number of 0 to 65535")
-"""A port; 0 leaves the choice to the system."""
+"""A port; 0 lets the system choose."""
 
 
 def _url(*schemes: str, form: str) -> AfterValidator:
-    """Return a check that every reader of URLs understands an address alike.
-
-    The value stays out of the messages: what confuses a reader of URLs is most often the password in it.
-    """
+    """Return a check that all URL parsers read an address alike; messages leave out the value, which has a password."""
 
     def check(raw: str) -> str:
         if not raw.startswith(schemes):

@@ -1,6 +1,6 @@
 """The error tree. Every error that Botify raises on purpose is a `BotifyError`.
 
-A message names the thing, the value and the way out, because it is printed as it is.
+Messages are printed as they are, so they name the thing, the value and the remedy.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ class SettingsError(BotifyError):
 
 
 class LoadError(BotifyError):
-    """A `module:Class` cannot be imported, or takes other arguments; the message names it."""
+    """A `module:Class` cannot be imported or takes other arguments; the message names it."""
 
 
 class SchemaError(BotifyError):
-    """The committed schemas, their lock file or a registry do not fit together."""
+    """The committed schemas, their lock file and the registry do not match."""
 
 
 class TopicError(BotifyError):
-    """A topic is missing, or has a shape that the request would break."""
+    """A topic is missing, unreadable, or differs from its definition."""
 
 
 class NoBrokerError(TopicError):
@@ -36,7 +36,7 @@ class PublishError(TopicError):
     Attributes
     ----------
     topic : str
-        One topic, or all that the publisher has sent to where it is not known which.
+        One topic, or all that the publisher has sent to if it is not known which.
     reason : str
     """
 
@@ -47,16 +47,16 @@ class PublishError(TopicError):
 
 
 class PositionError(BotifyError):
-    """What was written is not a position in a topic; the message lists the forms."""
+    """A text is not a position in a topic; the message lists the forms."""
 
 
 class RejectedMessageError(BotifyError):
-    """A message cannot enter the domain. It belongs in the dead-letter topic, with this as the reason.
+    """A message is not accepted; it goes to the dead-letter topic with this reason.
 
     Attributes
     ----------
     raw : bytes
-        The message's value as it came.
+        The message's value.
     """
 
     def __init__(self, message: str, raw: bytes) -> None:
@@ -65,7 +65,7 @@ class RejectedMessageError(BotifyError):
 
 
 class DecodeError(RejectedMessageError):
-    """The bytes are not Avro of a schema we know, in Confluent's wire format."""
+    """The bytes are not Avro of a known schema in Confluent's wire format."""
 
 
 class ValidationError(RejectedMessageError):
@@ -73,15 +73,15 @@ class ValidationError(RejectedMessageError):
 
 
 class RejectedBeforeError(RejectedMessageError):
-    """The record is a dead letter already; only a redrive brings it in."""
+    """The record is a dead letter already; only a redrive lets it in."""
 
 
 class ExcludedError(RejectedMessageError):
-    """An operator has excluded the record, though it can be read and could be true."""
+    """An operator has excluded the record, though it is valid."""
 
 
 def rejection_classes() -> list[str]:
-    """Return the names of all reasons that a dead letter can have: a bounded set, for metrics.
+    """Return the names of all reasons that a dead letter can have, for metrics.
 
     Examples
     --------

@@ -1,7 +1,7 @@
 """Random numbers as a pure function of a key, so that a result never depends on the order of arrival.
 
-A draw is `uniform(key, draw)`: the key says who is drawing (a request, a listener's session), the draw says what
-for. There is no state to carry, share or lose; whole arrays of keys are drawn at once.
+A draw is `uniform(key, draw)`: the key identifies who draws (a request, a listener's session), the draw its purpose.
+There is no state, and whole arrays of keys are drawn at once.
 
 The mixing function is SplitMix64's finaliser (Steele, Lea and Flood, "Fast splittable pseudorandom number
 generators", OOPSLA 2014), which passes BigCrush when fed a counter.

@@ -1,4 +1,4 @@
-"""Make an object of a class of the user's own, named `module:Class`."""
+"""Load a class of the user's own, named `module:Class`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def load_object(name: str, wanted: str, **arguments: Any) -> Any:
     name : str
         `module:Class`; `module:Class.method` works as well.
     wanted : str
-        What the object is for, with the names that need no colon; completes the message "... is not ...".
+        What the object is, with the names that need no colon; completes the message "... is not ...".
     **arguments
         Passed by position; the names are for the message.
 
@@ -39,12 +39,12 @@ def load_object(name: str, wanted: str, **arguments: Any) -> Any:
     if not (colon and attribute):
         raise LoadError(f"{name!r} is not {wanted}, or module:Class for one of your own")
     if "" not in sys.path:
-        sys.path.append("")  # a console script does not look into the working directory by itself
+        sys.path.append("")  # a console script does not search the working directory by itself
     try:
         make = pkgutil.resolve_name(name)
     except (ImportError, AttributeError, ValueError) as error:
         raise LoadError(f"{name!r} cannot be imported: {error}") from error
-    # before it is called: what goes wrong inside is the user's own, with its traceback
+    # checked before the call: an error inside is the user's, with its traceback
     try:
         inspect.signature(make).bind(*arguments.values())
     except (TypeError, ValueError) as error:

@@ -1,6 +1,6 @@
-"""How processes log: a line an event, as text for people or as JSON for machines (`BOTIFY_LOG_FORMAT`).
+"""Logging: one line an event, as text for people or as JSON for programs (`BOTIFY_LOG_FORMAT`).
 
-What belongs to an event is passed as `extra`, so it can be searched for: `log.info("claimed", extra={"partition": 3})`.
+Fields of an event are passed as `extra`, so they can be searched for: `log.info("claimed", extra={"partition": 3})`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ _OF_EVERY_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asc
 
 
 def configure_logging(settings: Settings, *, quiet: Iterable[str] = ()) -> None:
-    """Log to standard error, from INFO up.
+    """Log to standard error at level INFO.
 
     Parameters
     ----------
     settings : Settings
     quiet : iterable of str
-        Loggers that are heard from WARNING up.
+        Loggers that log at level WARNING.
     """
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
@@ -33,7 +33,7 @@ def configure_logging(settings: Settings, *, quiet: Iterable[str] = ()) -> None:
 
 
 class TextFormatter(logging.Formatter):
-    """A line for people: the message, then what belongs to it as key=value.
+    """A line for people: the message, then its fields as key=value.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What concerns a whole process: signals, the garbage collector, work in the background."""
+"""Concerns of a whole process: signals, the garbage collector, background tasks."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ StopRequested = Callable[[], bool]
 
 @contextmanager
 def stop_requested(*signals: signal.Signals) -> Iterator[StopRequested]:
-    """Yield a function that says whether one of the signals has come; a second one does what it did before.
+    """Yield a function that says whether one of the signals was received; a second signal has its former effect.
 
-    Outside of the main thread, which alone hears signals, none ever comes.
+    Only the main thread receives signals; in another thread the function always returns False.
 
     Examples
     --------
@@ -56,20 +56,17 @@ LARGE_BYTES = 1024 * 1024
 
 
 def tune_gc() -> None:
-    """Let the collector look seldom for cycles.
-
-    Events come and go and hold no cycles; looking for cycles among them took a tenth of the time.
-    """
+    """Tune the garbage collector for throughput: events hold no cycles, and searching them took 10 % of the time."""
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)
 
 
 def return_large_blocks() -> None:
-    """Have glibc return each block of more than `LARGE_BYTES` to the system when it is freed.
+    """Make glibc return each block of more than `LARGE_BYTES` to the system when it is freed.
 
-    It does so at first, but raises the limit to the size of what is freed, up to 32 MiB. From then on a batch's buffers
-    come from the heap, where small objects that stay are put between them, and leave holes: a sixth of a worker's
-    memory. Without glibc this does nothing.
+    By default glibc raises this limit to the size of freed blocks, up to 32 MiB. Then a batch's buffers come from the
+    heap, and long-lived small objects between them fragment it: a sixth of a worker's memory. Without glibc this does
+    nothing.
     """
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
@@ -79,18 +76,14 @@ log = logging.getLogger(__name__)
 
 
 def in_background(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    """Start work that nobody waits for.
-
-    An error that was not foreseen ends the process as SIGTERM does: whoever supervises it starts another, and nobody
-    is served by half a gateway.
-    """
+    """Start a background task; if it fails, the process ends as on SIGTERM, and its supervisor starts another."""
     task = asyncio.create_task(work)
     task.add_done_callback(_end_where_it_failed)
     return task
 
 
 async def stop(*tasks: asyncio.Task[None]) -> None:
-    """End work, and wait until it has ended."""
+    """Cancel tasks and wait for their end."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -15,12 +15,12 @@ from core.errors import SettingsError
 from core.kafka.security import read_kafka_security, variable_of
 
 STACK_FILE = "stack.json"
-"""Where `botify up` writes the addresses of the embedded stack, in the data directory."""
+"""File in the data directory to which `botify up` writes the addresses of the embedded stack."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Where everything is. Environment variables win over the embedded stack's file, and that over the defaults.
+    """All settings. Environment variables override the embedded stack's file, which overrides the defaults.
 
     Attributes
     ----------
@@ -47,13 +47,13 @@ class Settings:
     replication_factor : int
         Replicas of a topic that does not exist yet (`BOTIFY_REPLICATION_FACTOR`).
     session_timeout_s : int
-        How long a worker or recommender may be silent before its partitions are given to others
+        How long a worker or recommender may be silent before its partitions are reassigned
         (`BOTIFY_SESSION_TIMEOUT_S`).
     on_missing_state : str
-        What a worker does that finds state gone from Redis: `refuse` to go on, or `rebuild` it from the topic
+        What a worker does if state is gone from Redis: `refuse` to continue, or `rebuild` it from the topic
         (`BOTIFY_ON_MISSING_STATE`).
     training : str
-        Whether workers write what models learn from to the training topic: `on` or `off` (`BOTIFY_TRAINING`).
+        Whether workers publish training batches: `on` or `off` (`BOTIFY_TRAINING`).
     experiments : Path | None
         The file that declares the experiments; None for the one that comes with the services (`BOTIFY_EXPERIMENTS`).
     metrics_host : str
@@ -134,7 +134,7 @@ class Settings:
 
 
 def _variable_of(name: str) -> str:
-    """Return a field's variable: its name, after `BOTIFY_` where it is not about a server."""
+    """Return a field's variable: its name, after `BOTIFY_` unless it is about a server."""
     return name.upper() if name.startswith(("kafka_", "redis_", "schema_registry_")) else f"BOTIFY_{name.upper()}"
 
 
@@ -143,7 +143,7 @@ def _without_secrets(url: str) -> str:
 
 
 def _addresses_of_embedded_stack(home: Path) -> dict[str, str]:
-    """Return what `botify up` wrote about itself, or nothing where no stack was started."""
+    """Return the settings that `botify up` wrote; none if no stack was started."""
     try:
         written = json.loads((home / STACK_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What a process tells about itself: histograms, health probes, and the server of /metrics, /healthz and /readyz."""
+"""Histograms, health probes, and the server of /metrics, /healthz and /readyz."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 class DurationHistogram:
     """A histogram of seconds with one writer.
 
-    `prometheus_client.Histogram` takes a lock and looks through the buckets one by one: 1 µs a value. This takes a
-    seventh, because only one thread writes; the thread that reads it may see the value before the last.
+    `prometheus_client.Histogram` takes a lock and searches the buckets one by one, 1 µs a value. This takes a seventh,
+    because only one thread writes; a reading thread may see the value before the last.
 
     Parameters
     ----------
@@ -72,14 +72,14 @@ class DurationHistogram:
 
 
 Probe = Callable[[], str | None]
-"""Returns what is wrong, in words; None where all is well."""
+"""Returns the problem, in words; None if there is none."""
 
 SILENCE_S = 60.0
-"""Longer than any single wait of ours: a flush gives up after 30 s, a Redis command after three tries of 10 s."""
+"""Longer than any single wait: a flush gives up after 30 s, a Redis command after three tries of 10 s."""
 
 
 class Heartbeat:
-    """Beaten by the loop that does the work, so a loop that hangs is noticed.
+    """Updated by the loop that does the work, so that a hanging loop is detected.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ class Heartbeat:
     True
     >>> now[0] = 61.0
     >>> heartbeat.probe()
-    'the loop has not turned for 61 s'
+    'the loop has not run for 61 s'
     >>> heartbeat.beat()
     >>> heartbeat.probe() is None
     True
@@ -108,17 +108,17 @@ class Heartbeat:
         self._beaten_s = clock()
 
     def beat(self) -> None:
-        """Say that the loop turns."""
+        """Record that the loop runs."""
         self._beaten_s = self._clock()
 
     def probe(self) -> str | None:
-        """Say what is wrong; a `Probe`."""
+        """Return the problem; a `Probe`."""
         silent_s = self._clock() - self._beaten_s
-        return f"the loop has not turned for {silent_s:.0f} s" if silent_s > self._silence_s else None
+        return f"the loop has not run for {silent_s:.0f} s" if silent_s > self._silence_s else None
 
 
 def always_well() -> None:
-    """Find nothing wrong; a `Probe`."""
+    """Return no problem; a `Probe`."""
 
 
 log = logging.getLogger(__name__)
@@ -126,14 +126,14 @@ log = logging.getLogger(__name__)
 MOST_AT_ONCE = 8
 CLIENT_TIMEOUT_S = 5.0
 POLL_S = 0.05
-"""How soon the thread notices that it shall stop."""
+"""How often the thread checks whether it must stop."""
 
 
 @contextmanager
 def observed(
     settings: Settings, registry: CollectorRegistry, *, alive: Probe = always_well, ready: Probe = always_well
 ) -> Iterator[str | None]:
-    """Serve what the registry collects while the block runs; nothing where the settings name no port.
+    """Serve what the registry collects while the block runs; nothing if the settings name no port.
 
     Parameters
     ----------
@@ -141,12 +141,12 @@ def observed(
     registry : CollectorRegistry
         See `new_registry`. Its collectors are called from the server's thread.
     alive, ready : Probe
-        What `/healthz` and `/readyz` answer: 200, or 503 and what is wrong. Called from the server's thread.
+        Of `/healthz` and `/readyz`, which answer 200, or 503 and the problem. Called from the server's thread.
 
     Yields
     ------
     str | None
-        The address; None where nothing is served.
+        The address; None if nothing is served.
 
     Raises
     ------
@@ -168,7 +168,7 @@ def observed(
 
 
 def new_registry() -> CollectorRegistry:
-    """Return a registry with what any process has: CPU, memory, open files, garbage collections."""
+    """Return a registry with the metrics of a process: CPU, memory, open files, garbage collections."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     GCCollector(registry=registry)
@@ -176,7 +176,7 @@ def new_registry() -> CollectorRegistry:
 
 
 class MetricsServer(ThreadingHTTPServer):
-    """Serves a few clients at a time; one that comes when all threads are taken is turned away.
+    """Serves `MOST_AT_ONCE` clients at a time, and refuses others.
 
     Raises
     ------
@@ -200,26 +200,26 @@ class MetricsServer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """The address."""
         host, port = self.server_address[:2]
         return f"http://{host!s}:{port}"
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer in a thread, where one is left."""
+        """Answer in a thread if one is free."""
         if self._free.acquire(blocking=False):
             super().process_request(request, client_address)
         else:
             self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Answer, and give the thread back."""
+        """Answer, and free the thread."""
         try:
             super().process_request_thread(request, client_address)
         finally:
             self._free.release()
 
     def handle_error(self, request: socket | tuple[bytes, socket], client_address: Any) -> None:
-        """Log what went wrong with a request, unless the client has gone away."""
+        """Log a failed request, unless the client has disconnected."""
         if not isinstance(sys.exception(), OSError):
             log.warning("a metrics request failed", exc_info=True)
 
@@ -248,4 +248,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name in the base class
-        """Say nothing: a scrape every few seconds is no event."""
+        """Log nothing: a scrape every few seconds is no event."""

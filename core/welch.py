@@ -1,4 +1,4 @@
-"""Means with their intervals: Student's for one sample, Welch's for the difference of two."""
+"""Means with their intervals: Student's for one sample, Welch's for two, clustered for values that come in groups."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtr, stdtrit  # scipy.stats computes the same, and takes a second to import
 
 
@@ -24,7 +24,7 @@ def mean_interval(values: ArrayLike, alpha: float = 0.05) -> Mean:
     Parameters
     ----------
     values : array_like of float
-        NaN is left out.
+        NaN is ignored.
     alpha : float
         One minus the confidence.
 
@@ -38,15 +38,11 @@ def mean_interval(values: ArrayLike, alpha: float = 0.05) -> Mean:
     >>> [round(number, 3) for number in mean_interval([1.0, 2.0, 3.0])]
     [2.0, -0.484, 4.484]
     """
-    sample = Sample.of(values)
-    if sample.n < 2:
-        return Mean(sample.mean, math.nan, math.nan)
-    half = -float(stdtrit(sample.n - 1, alpha / 2)) * math.sqrt(sample.variance / sample.n)
-    return Mean(sample.mean, sample.mean - half, sample.mean + half)
+    return Sample.of(values).interval(alpha)
 
 
 class Sample(NamedTuple):
-    """What is needed of a sample to compare its mean: size, mean and variance (unbiased)."""
+    """Size, mean and (unbiased) variance of a sample."""
 
     n: int
     mean: float
@@ -54,7 +50,7 @@ class Sample(NamedTuple):
 
     @classmethod
     def of(cls, values: ArrayLike) -> Sample:
-        """Summarise values, NaN left out.
+        """Summarise values, without NaN.
 
         Examples
         --------
@@ -66,9 +62,16 @@ class Sample(NamedTuple):
         mean = float(array.mean()) if len(array) else math.nan
         return cls(len(array), mean, float(array.var(ddof=1)) if len(array) > 1 else math.nan)
 
+    def interval(self, alpha: float = 0.05) -> Mean:
+        """Return the mean with Student's interval, as `mean_interval`."""
+        if self.n < 2:
+            return Mean(self.mean, math.nan, math.nan)
+        half = -float(stdtrit(self.n - 1, alpha / 2)) * math.sqrt(self.variance / self.n)
+        return Mean(self.mean, self.mean - half, self.mean + half)
+
 
 class Difference(NamedTuple):
-    """A difference of means with its interval and the p-value of there being none."""
+    """A difference of means with its interval and the p-value of no difference."""
 
     estimate: float
     lower: float
@@ -77,8 +80,24 @@ class Difference(NamedTuple):
 
     @property
     def significant(self) -> bool:
-        """Whether the interval leaves out zero."""
+        """Whether the interval excludes zero."""
         return self.lower > 0 or self.upper < 0
+
+    def figures(self) -> dict[str, float]:
+        """Return the difference and its interval by name."""
+        return {"effect": self.estimate, "lower": self.lower, "upper": self.upper}
+
+    def in_percent_of(self, mean: float) -> Difference:
+        """Return the difference in % of a mean that is taken as known; NaN where the mean is zero.
+
+        Examples
+        --------
+        >>> Difference(1.0, 0.5, 1.5, 0.01).in_percent_of(-2.0)
+        Difference(estimate=-50.0, lower=-75.0, upper=-25.0, p_value=0.01)
+        """
+        percent = 100 / mean if mean else math.nan
+        lower, upper = sorted((self.lower * percent, self.upper * percent))  # a negative mean reverses the interval
+        return Difference(self.estimate * percent, lower, upper, self.p_value)
 
 
 def welch(control: Sample, treatment: Sample, alpha: float = 0.05) -> Difference:
@@ -95,8 +114,8 @@ def welch(control: Sample, treatment: Sample, alpha: float = 0.05) -> Difference
     Returns
     -------
     Difference
-        Treatment minus control; all but the estimate NaN where a sample has fewer than two values, the interval a
-        point where neither sample varies.
+        Treatment minus control. All but the estimate are NaN if a sample has fewer than two values; the interval is a
+        point if neither sample varies.
 
     Examples
     --------
@@ -115,3 +134,55 @@ def welch(control: Sample, treatment: Sample, alpha: float = 0.05) -> Difference
     half = float(stdtrit(df, 1 - alpha / 2)) * error
     p_value = 2 * float(stdtr(df, -abs(estimate) / error))
     return Difference(estimate, estimate - half, estimate + half, p_value)
+
+
+def ratio_interval(units: ArrayLike, before: ArrayLike, after: ArrayLike, alpha: float = 0.05) -> Mean:
+    """Return Σ after / Σ before with its interval, where the values of one unit are not independent.
+
+    With B_u and A_u the sums of a unit's values, R = Σ A_u / Σ B_u is a ratio estimator, and its variance that of the
+    residuals A_u − R B_u (Cochran, "Sampling techniques", 1977, chapter 6).
+
+    Parameters
+    ----------
+    units : array_like of int, shape (n,)
+        Whose value: a listener's sessions are alike.
+    before, after : array_like of float, shape (n,)
+        The same sessions, say, under one recommender and another; ones before give the mean of `after`.
+    alpha : float
+        One minus the confidence.
+
+    Returns
+    -------
+    Mean
+        The interval is NaN with fewer than two units.
+
+    Examples
+    --------
+    >>> ratio = ratio_interval([1, 2, 3], [1.0, 2.0, 3.0], [2.2, 3.8, 6.0])
+    >>> ratio.estimate, ratio.lower < 2 < ratio.upper
+    (2.0, True)
+    """
+    b, a = np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)
+    ratio = float(a.sum() / b.sum())
+    half = clustered_half_width(units, a - ratio * b, float(b.sum()), alpha)
+    return Mean(ratio, ratio - half, ratio + half)
+
+
+def clustered_half_width(units: ArrayLike, residuals: NDArray[np.float64], total: float, alpha: float = 0.05) -> float:
+    """Return half the width of the t interval of a mean or ratio, residuals of one unit taken together.
+
+    Parameters
+    ----------
+    units : array_like of int, shape (n,)
+    residuals : ndarray of float64, shape (n,)
+        Of each value from its estimate; they sum to zero.
+    total : float
+        What the estimate is divided by: n of a mean, the sum of the denominators of a ratio.
+    alpha : float
+        One minus the confidence.
+    """
+    sums = np.bincount(np.unique(np.asarray(units), return_inverse=True)[1], weights=residuals)
+    n = len(sums)
+    if n < 2:
+        return math.nan
+    return -float(stdtrit(n - 1, alpha / 2)) * math.sqrt(n / (n - 1) * float((sums**2).sum())) / total

@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from core.kafka.reachable import require_kafka
+from core.kafka.admin import require_kafka
 from core.process import stop_requested
 from core.settings import Settings
 from datasets.card import Card

@@ -70,11 +70,14 @@ class Chunk(NamedTuple):
         Of `ABOUT_SCHEMA`: what the rows say about items, each statement once.
     rejected : Table
         Of `REJECTED_SCHEMA`.
+    accepted : int
+        Rows that are not rejected.
     """
 
     events: pa.Table
     items: pa.Table
     rejected: pa.Table
+    accepted: int
 
 
 def convert(rows: Rows, first: int, scale: tuple[float, float]) -> Chunk:
@@ -104,7 +107,7 @@ def convert(rows: Rows, first: int, scale: tuple[float, float]) -> Chunk:
     events = STAGED_SCHEMA.empty_table()
     if not rows.about_items:
         events = pa.table({**kept, "ordinal": ordinals}).select(STAGED_SCHEMA.names).cast(STAGED_SCHEMA)
-    return Chunk(events, _about(kept["item"], ordinals, fields, good), _rejected(rows, verdict))
+    return Chunk(events, _about(kept["item"], ordinals, fields, good), _rejected(rows, verdict), len(good))
 
 
 class _Verdict:
@@ -172,6 +175,7 @@ def _numbers(role: str, values: pa.Array, verdict: _Verdict) -> tuple[NDArray[np
         verdict.refuse(_mask(pc.and_(pc.is_valid(values), pc.invert(numeric))), f"{role} is no number")
         values = pc.if_else(numeric, values, pa.scalar(None, values.type))
     numbers = pc.fill_null(values.cast(pa.float64(), safe=False), np.nan).to_numpy(zero_copy_only=False)
+    verdict.refuse(np.isinf(numbers), f"{role} is no number")
     return numbers, np.isfinite(numbers)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
@@ -23,6 +22,7 @@ import pyarrow.parquet as pq
 
 from datasets.card import Card, write_card
 from datasets.columns import ABOUT_SCHEMA, STAGED_SCHEMA, convert
+from datasets.durable import sync, write_durably
 from datasets.formats.registry import Format, find_format
 from datasets.inputs import BLOCK_BYTES, UNREADABLE, Source
 from datasets.model import CARD, FORMAT, ITEMS, KINDS, REJECTED, REJECTED_SCHEMA, USERS, DatasetError
@@ -132,7 +132,11 @@ def import_dataset(
     target.parent.mkdir(parents=True, exist_ok=True)
     with _locked(target.parent / f".{name}.importing", name) as work:
         _continue_or_begin(work, request, source)
-        rows = _step(work, "read", lambda: _read(work, source, format_, request, progress))
+        try:
+            rows = _step(work, "read", lambda: _read(work, source, format_, request, progress))
+        except DatasetError:
+            shutil.rmtree(work)
+            raise
         _step(work, "sort", lambda: _sort(work, name, request, format_, rows, progress))
         _put_in_place(work / "dataset", target)
         shutil.rmtree(work, ignore_errors=True)
@@ -161,7 +165,6 @@ def _locked(work: Path, name: str) -> Iterator[Path]:
         except BlockingIOError as error:
             raise DatasetError(f"another import writes dataset {name!r}; wait for it or stop it") from error
         yield work
-        Path(lock.name).unlink()
 
 
 def _continue_or_begin(work: Path, request: Request, source: Source) -> None:
@@ -189,10 +192,9 @@ def _step(work: Path, name: str, run: Callable[[], dict[str, Any]]) -> dict[str,
         counted: dict[str, Any] = json.loads(mark.read_text(encoding="utf-8"))
         return counted
     counted = run()
-    unfinished = mark.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(counted), encoding="utf-8")
-    _sync(unfinished)
-    unfinished.replace(mark)
+    for path in work.rglob("*"):
+        sync(path)
+    write_durably(mark, json.dumps(counted))
     return counted
 
 
@@ -211,7 +213,7 @@ def _read(work: Path, source: Source, format_: Format, request: Request, progres
         with pq.ParquetWriter(dataset / REJECTED, REJECTED_SCHEMA, compression="zstd") as refused:
             for rows in format_.read(source, request.columns):
                 chunk = convert(rows, accepted, request.scale)
-                accepted += max(len(chunk.events), len(chunk.items))
+                accepted += chunk.accepted
                 timed += len(chunk.events) - chunk.events["time_ms"].null_count
                 rejected += len(chunk.rejected)
                 events.add(chunk.events)
@@ -269,7 +271,7 @@ def _sort(
 ) -> dict[str, Any]:
     """Write all files of the dataset but the rejected rows, which are there."""
     staged, dataset = work / "staged", work / "dataset"
-    has_time = rows["timed"] > 0
+    has_time = rows["timed"] == rows["events"]  # one of several files may have none
     with closing(Sorter(staged, dataset, _fresh(work / "spill"))) as sorter:
         progress("numbering", 0, 0)
         sorter.write_ids()
@@ -323,21 +325,10 @@ def _put_in_place(made: Path, target: Path) -> None:
     """Put a finished dataset into its place; what is there moves aside first and is removed."""
     if not made.exists():  # killed after the last step
         return
-    for file in made.iterdir():
-        _sync(file)
-    _sync(made)
     old = target.with_name(f".{target.name}.replaced")
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():
         target.rename(old)
     made.rename(target)
-    _sync(target.parent)
+    sync(target.parent)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

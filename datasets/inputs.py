@@ -95,9 +95,19 @@ class Source:
         """Bytes of all members."""
         return sum(member.size for member in self.members)
 
-    def find(self, *names: str) -> Member | None:
-        """Return the first member with one of these last parts of a name."""
-        return next((member for name in names for member in self.members if member.base == name), None)
+    def find(self, name: str) -> Member | None:
+        """Return the member whose name ends with this part, None where there is none.
+
+        Raises
+        ------
+        DatasetError
+            There are several.
+        """
+        found = [member for member in self.members if member.base == name]
+        if len(found) > 1:
+            places = ", ".join(member.name for member in found[:4])
+            raise DatasetError(f"{self.path}: {len(found)} files are called {name} ({places}); name the folder of one")
+        return found[0] if found else None
 
     def ending(self, *endings: str) -> list[Member]:
         """Return the members whose names end so."""

@@ -19,6 +19,7 @@ from core.kafka.config import common_config, key_of
 from core.kafka.publisher import RecordPublisher
 from core.process import StopRequested
 from core.settings import Settings
+from datasets.durable import write_durably
 from datasets.model import DatasetError, Events
 from datasets.reading import Dataset
 from schemas.catalogue import CatalogueReader
@@ -286,9 +287,7 @@ class _Marks:
         return self._all().get(self._topic_id, 0)
 
     def write(self, row: int) -> None:
-        unfinished = self._path.with_suffix(".unfinished")
-        unfinished.write_text(json.dumps({**self._all(), self._topic_id: row}), encoding="utf-8")
-        unfinished.replace(self._path)
+        write_durably(self._path, json.dumps({**self._all(), self._topic_id: row}))
 
     def _all(self) -> dict[str, int]:
         with suppress(FileNotFoundError):

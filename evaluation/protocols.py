@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from analytics.errors import AnalyticsError
+from analytics import AnalyticsError
 from analytics.offline.ranking import temporal_split
 from evaluation.errors import EvaluationError
 from evaluation.log import Bools, Events, Ints, Log, earlier_of_user, is_first

@@ -10,8 +10,16 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from analytics.offline.diversity import coverage, novelty, popularity_percentile
-from analytics.offline.ranking import NO_TRACK, Rankings, hit_rate, ndcg, reciprocal_rank
+from analytics.offline.ranking import (
+    NO_TRACK,
+    Rankings,
+    coverage,
+    hit_rate,
+    ndcg,
+    novelty,
+    popularity_percentile,
+    reciprocal_rank,
+)
 from evaluation.errors import EvaluationError
 from evaluation.log import Bools, Ints
 from evaluation.protocols import Plan, Terms

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from streams.folds.likes import LIKES_OF_USERS, Likes
 from streams.folds.partition import PROJECTIONS, PartitionFold
-from streams.folds.policy_results import HALF_LIFE_SESSIONS, POLICY_RESULTS, PolicyResult
 from streams.folds.popularity import top_collection
 from streams.folds.projection import Record
+from streams.folds.sessions import HALF_LIFE_SESSIONS, POLICY_RESULTS, PolicyResult
 from streams.folds.users import USERS, UserState
 
 

@@ -1,7 +1,7 @@
-"""An agent in the Gymnasium environment: it learns which track to play after which, by trying.
+"""An agent in the Gymnasium environment that learns which track to play after which.
 
 The environment is vectorised: a step plays a track to each of many listeners. The agent is a table of mean rewards by
-(track just heard, track played); a pair that was never tried begins with the greatest reward, so each is tried once.
+(last track, track played); an untried pair has the greatest reward, so each is tried once.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ TRACKS = 60
 
 
 class PairAgent:
-    """Plays the track that was heard longest, on average, after the same track; sometimes another one.
+    """Plays the track with the greatest mean reward after the same track, and sometimes a random one.
 
     Parameters
     ----------
     tracks : int
     exploration : float
-        Probability of a track at random.
+        Probability of a random track.
     seed : int
 
     Examples
@@ -37,30 +37,30 @@ class PairAgent:
     """
 
     def __init__(self, tracks: int, exploration: float, seed: int) -> None:
-        self._sums = np.ones((tracks, tracks))  # one imagined reward of 1: what was never tried looks best
+        self._sums = np.ones((tracks, tracks))  # a prior reward of 1: untried pairs look best
         self._counts = np.ones((tracks, tracks))
         self._exploration = exploration
         self._rng = np.random.default_rng(seed)
 
     def act(self, heard: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return a track to play to each listener, given the track that each has just heard."""
+        """Return a track to play to each listener, given the last track of each."""
         best = (self._sums[heard] / self._counts[heard]).argmax(axis=1)
         tried = self._rng.integers(self._sums.shape[0], size=len(heard))
         return np.where(self._rng.random(len(heard)) < self._exploration, tried, best)
 
     def learn(self, heard: NDArray[np.int64], played: NDArray[np.int64], rewards: NDArray[np.float64]) -> None:
-        """Count the rewards of what was played."""
+        """Add the rewards of the played tracks."""
         np.add.at(self._sums, (heard, played), rewards)
         np.add.at(self._counts, (heard, played), 1)
 
 
 def train(steps: int, listeners: int = 64, seed: int = 7) -> NDArray[np.float64]:
-    """Let the agent play, and return the mean reward of each step, shape (steps,)."""
+    """Train the agent, and return the mean reward of each step, shape (steps,)."""
     world = World("example", *generate(WorldConfig(tracks=TRACKS, artists=12, genres=4, users=200, dimensions=8)), {})
     envs = gymnasium.make_vec("Botify-v0", num_envs=listeners, world=world)
     agent = PairAgent(TRACKS, exploration=0.05, seed=seed)
     observation, _ = envs.reset(seed=seed)
-    began = np.zeros(listeners, dtype=np.bool_)  # where a session ended, the next step begins another one
+    began = np.zeros(listeners, dtype=np.bool_)  # after the end of a session, the next step starts another one
     means = []
     for _ in range(steps):
         heard = observation["track"]
@@ -74,7 +74,7 @@ def train(steps: int, listeners: int = 64, seed: int = 7) -> NDArray[np.float64]
 
 
 def main() -> None:
-    """Train for 3,000 steps, and print how the reward grew."""
+    """Train for 3,000 steps, and print the mean reward of each sixth of them."""
     means = train(3000)
     for part in np.split(means, 6):
         print(f"fraction heard of a recommended track: {part.mean():.3f}")

@@ -1,8 +1,7 @@
-"""Off-policy evaluation: what another policy would have earned, from an exported log of one policy.
+"""Off-policy evaluation: the value of another policy, estimated from an exported log of one policy.
 
-The policy to be judged draws evenly from the tracks that half of the listeners heard longest. It is judged on the
-decisions that were logged for the other half, each with the probability with which it was taken: no track is judged by
-the listens that put it into the list.
+The other policy draws evenly from the tracks that half of the listeners heard longest. It is evaluated on the logged
+decisions of the other half, each with its propensity: no track is evaluated on the listens that put it into the list.
 """
 
 from __future__ import annotations
@@ -13,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analytics.errors import AnalyticsError
+from analytics import AnalyticsError
 from analytics.exported import open_listens
 from analytics.offline.data import logged_decisions, probability
 from analytics.offline.off_policy import Decisions, PolicyValue, earned, ips, snips
 
 SIZE = 20
-"""Tracks that the policy draws from."""
+"""Number of tracks that the policy draws from."""
 
 
 def best_tracks(decisions: pd.DataFrame, size: int) -> list[int]:
@@ -30,19 +29,19 @@ def best_tracks(decisions: pd.DataFrame, size: int) -> list[int]:
 
 
 def evaluate(folder: Path, size: int = SIZE) -> dict[str, PolicyValue]:
-    """Estimate the mean fraction heard, of the logging policy and of the other one by two estimators.
+    """Estimate the mean fraction heard under the logging policy, and under the other one by two estimators.
 
     Parameters
     ----------
     folder : Path
         An export of the listens topic, with recommendations that logged their propensity.
     size : int
-        How many tracks the other policy draws from.
+        Number of tracks that the other policy draws from.
 
     Raises
     ------
     AnalyticsError
-        It is no such export, or the policy takes none of the logged decisions.
+        The folder is not such an export, or the policy takes none of the logged decisions.
     """
     with open_listens(folder) as exported:
         decisions = logged_decisions(exported.frame())
@@ -63,7 +62,7 @@ def evaluate(folder: Path, size: int = SIZE) -> dict[str, PolicyValue]:
 def main() -> None:
     """Print the values for the export that the argument names."""
     if len(sys.argv) != 2:
-        sys.exit("say which export: python -m examples.off_policy FOLDER (made by botify export --out FOLDER)")
+        sys.exit("usage: python -m examples.off_policy FOLDER (an export of `botify export --out FOLDER`)")
     for name, value in evaluate(Path(sys.argv[1])).items():
         print(
             f"{name:7} {value.value:.3f}  ({value.lower:.3f} … {value.upper:.3f})  "

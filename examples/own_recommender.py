@@ -1,8 +1,8 @@
 """A recommender of your own: another track of the genre just heard, where it was liked.
 
 To serve it, put the class into a file in `services/recommender/`, add an entry to `RECOMMENDERS` in
-`services/recommender/registry.py`, and name it in a treatment of `services/experiments.toml`. Here it plays without any
-server, and so does `random`, before the same listeners.
+`services/recommender/registry.py`, and name it in a treatment of `services/experiments.toml`. Here it plays without
+servers, compared with `random` on the same listeners.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from sim.world.generate import generate
 from sim.world.model import World
 
 LIKED = 0.5
-"""From this fraction on, a listener liked a track."""
+"""Least fraction of a liked track."""
 STREAM = 101
-"""Number of this recommender's random stream: draws of different streams are independent."""
+"""Random stream of this recommender: draws of different streams are independent."""
 
 
 class SameGenre:
-    """Uniform over the genre of a track that was liked, over all tracks after one that was not.
+    """Uniform over the genre of the last track if it was liked, else over all tracks.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class SameGenre:
         self._start = np.cumsum(self._size) - self._size
 
     def recommend(self, batch: Batch) -> Answers:
-        """Draw a track for each request; the propensity is the probability of what was drawn."""
+        """Draw a track for each request; the propensity is the probability of the drawn track."""
         anything = self._random.recommend(batch)
         rows = self._catalogue.rows_of(batch.tracks)
         liked = np.array([request.fraction >= LIKED for request in batch.requests]) & (rows >= 0)
@@ -70,19 +70,19 @@ class SameGenre:
 
 
 class RecommenderAgent:
-    """Lets a recommender play in the simulator, which asks for many listeners at a time.
+    """An agent of the simulator that calls a recommender.
 
     Parameters
     ----------
     recommender : Recommender
-        One that needs no state of a listener.
+        It must not need listener state.
     """
 
     def __init__(self, recommender: Recommender) -> None:
         self._recommender = recommender
 
     def recommend(self, heard: FinishedListens) -> NDArray[np.int64]:
-        """Ask the recommender as the service does."""
+        """Call the recommender as the service does."""
         columns = (heard.users, heard.ordinals, heard.positions, heard.tracks, heard.fractions, heard.time_ms)
         requests = []
         for user, ordinal, position, track, fraction, time_ms in zip(*(c.tolist() for c in columns), strict=True):
@@ -94,24 +94,24 @@ class RecommenderAgent:
         return self._recommender.recommend(Batch.of(requests, [None] * len(requests))).tracks
 
     def finish(self, heard: FinishedListens) -> None:
-        """Learn nothing from the ends of sessions."""
+        """Do nothing."""
 
 
 def time_per_session(world: World, recommender: Recommender, sessions: int) -> float:
-    """Return the mean time of a session, in tracks heard in full."""
+    """Return the mean time of a session: the sum of its fractions."""
     played = play_world(world, RecommenderAgent(recommender), RunOptions(sessions=sessions, seed=1, start_ms=0))
     return played.time / played.sessions
 
 
 def main(sessions: int = 2000) -> dict[str, float]:
-    """Play both before the same listeners, and print what sessions came to."""
+    """Play both to the same listeners, and print the mean time of their sessions."""
     config = WorldConfig(tracks=1000, artists=100, genres=10, users=500)
     world = World("example", *generate(config), {})
     catalogue = Catalogue(tracks_of(world.catalogue))
     recommenders: list[Recommender] = [RandomTracks(catalogue), SameGenre(catalogue)]
     found = {one.name: time_per_session(world, one, sessions) for one in recommenders}
     for name, value in found.items():
-        print(f"{name:12} {value:.2f} tracks' time a session")
+        print(f"{name:12} {value:.2f} time per session")
     return found
 
 

@@ -1,7 +1,6 @@
-"""Read what the workers have derived, straight from Redis: a listener's state, and what is popular.
+"""Read the state that the workers derive, directly from Redis: listeners and popular tracks.
 
-`StateReader` is the read side of state for any service: it follows the live namespace, so it goes on with the new one
-after `botify replay swap`.
+`StateReader` is the read side of state for any service. It follows the live namespace, also after `botify replay swap`.
 """
 
 from __future__ import annotations
@@ -18,20 +17,11 @@ HALF_LIFE = "1d"
 
 
 def describe(reader: StateReader, users: Sequence[int], top: int = 5) -> list[str]:
-    """Return a line for each listener, and one for each of the most popular tracks.
-
-    Parameters
-    ----------
-    reader : StateReader
-    users : sequence of int
-        Read in one round trip.
-    top : int
-        How many popular tracks.
-    """
+    """Return a line for each listener, read in one round trip, and for each of the `top` most popular tracks."""
     lines = []
     for user, state in zip(users, reader.users(users), strict=True):
         if state is None:
-            lines.append(f"listener {user}: never heard")
+            lines.append(f"listener {user}: no listens")
             continue
         last = state.last_listens()[-1]
         lines.append(
@@ -39,7 +29,7 @@ def describe(reader: StateReader, users: Sequence[int], top: int = 5) -> list[st
             f"last {last['fraction']:.0%} of track {last['track']}"
         )
     tracks, scores = reader.top_tracks(HALF_LIFE, top)
-    # scores are logarithms, which never have to be decayed in Redis; this is their value now, in event time
+    # scores are logarithms, which need no decay in Redis; this is their value at the current event time
     values = popularity_at(scores, HALF_LIFE, reader.event_time_ms())
     for rank, (track, value) in enumerate(zip(tracks.tolist(), values.tolist(), strict=True), start=1):
         lines.append(f"{rank}. track {track}: popularity {value:.2f}")

@@ -1,1 +1,1 @@
-"""The words on the wire: events, their Avro schemas and codec, topics, settings and errors."""
+"""Events on the wire: their classes, Avro schemas, codec, validation and topics."""

@@ -1,4 +1,4 @@
-"""The catalogue as its topic has it."""
+"""The catalogue, read from its topic."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ log = logging.getLogger(__name__)
 
 
 class CatalogueReader:
-    """Follows the catalogue topic. Tracks are added or renamed, never taken away.
+    """Follows the catalogue topic. Tracks are added or renamed, never removed.
 
-    A record that is no `Track` is left out, with a warning: it would stop every reader until it is overwritten.
+    A record that is no `Track` is skipped with a warning: it would stop every reader until it is overwritten.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class CatalogueReader:
         self.tracks: dict[int, Track] = {}
 
     def refresh(self) -> int:
-        """Read what has been added since, and return how many records that was. Blocks for some milliseconds.
+        """Read the records added since the last call, and return their number. Blocks for some milliseconds.
 
         Raises
         ------
@@ -41,7 +41,7 @@ class CatalogueReader:
         records = 0
         for batch in self._reader.read_to_end():
             for message in batch:
-                if message.value() is None:  # a tombstone takes no track away
+                if message.value() is None:  # a tombstone removes no track
                     continue
                 try:
                     track = self._codec.decode(message.value(), Track)
@@ -53,5 +53,5 @@ class CatalogueReader:
         return records
 
     def close(self) -> None:
-        """Stop following."""
+        """Close the consumer."""
         self._reader.close()

@@ -1,9 +1,8 @@
-"""Many Avro records of one schema read together, one column after the other.
+"""Read many Avro records of one schema together, one column after the other.
 
-fastavro goes through a record field by field, for about 0.3 µs each. Here numpy takes the same step in all records at
-once: it reads the first field of every record, then the second, with a cursor a record. It reads what a service
-writes day in, day out; what it does not know it leaves to fastavro: text beyond ASCII, numbers of ten bytes, maps in
-several blocks, an older schema, and bytes that are no record at all.
+fastavro reads a record field by field, for about 0.3 µs each. Here numpy reads the first field of all records, then the
+second, with one cursor a record. Records that it does not support are left to fastavro: text beyond ASCII, numbers of
+ten bytes, maps in several blocks, an older schema, and bytes that are no record.
 """
 
 from __future__ import annotations
@@ -19,14 +18,14 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 
 MAX_ENTRIES = 16
-"""Of a map that is read here."""
+"""Largest number of entries of a map that is read here."""
 
 _LAST_SHIFT = 56  # a ninth byte still fits into 64 bits, sign and all
-_PADDING = 16  # more than a field is read beyond a record's end before that is noticed
+_PADDING = 16  # more than a field reads beyond a record's end before that is detected
 
 
 class Cursors:
-    """Where each record is read next.
+    """The read position of each record.
 
     Attributes
     ----------
@@ -37,7 +36,7 @@ class Cursors:
     at, end : ndarray of int64, shape (n,)
         The next byte of each record, and the first after it.
     good : ndarray of bool, shape (n,)
-        Whether the record could be read so far. A cursor of another one stays within its record and means nothing.
+        Whether the record could be read so far. The cursor of a bad record stays within it and has no meaning.
     """
 
     def __init__(self, raw: bytes, at: Ints, end: Ints) -> None:
@@ -49,25 +48,25 @@ class Cursors:
         self._bytes = np.frombuffer(raw + bytes(_PADDING), dtype=np.uint8)
 
     def of(self, rows: NDArray[np.intp]) -> Self:
-        """Return cursors of some of the records; `put` them back when they have read."""
+        """Return cursors of some records; `put` writes them back."""
         some = type(self).__new__(type(self))
         some.__dict__.update(self.__dict__)
         some.at, some.end, some.good = self.at[rows], self.end[rows], self.good[rows]
         return some
 
     def put(self, rows: NDArray[np.intp], some: Cursors) -> None:
-        """Go on where `some` have stopped."""
+        """Continue where the cursors of some records have stopped."""
         self.at, self.good = self.at.copy(), self.good.copy()
         self.at[rows], self.good[rows] = some.at, some.good
 
     def take(self, count: int) -> NDArray[np.uint8]:
-        """Read so many bytes of each, shape (n, count)."""
+        """Read bytes of each record, shape (n, count)."""
         taken: NDArray[np.uint8] = self._bytes[self.at[:, None] + np.arange(count)]
         self._move_to(self.at + count)
         return taken
 
     def longs(self) -> Ints:
-        """Read a number of each: seven bits a byte, the lowest first, the sign in the lowest bit (zigzag)."""
+        """Read a number of each record: seven bits a byte, lowest first, the sign in the lowest bit (zigzag)."""
         at = self.at.copy()
         byte = self._bytes[at].astype(np.int64)
         at += 1
@@ -85,7 +84,7 @@ class Cursors:
         return (value >> 1) ^ -(value & 1)
 
     def skip_counted(self) -> tuple[Ints, Ints]:
-        """Go past a text or bytes of each, and return where they begin and end."""
+        """Skip a text or bytes of each record, and return their begins and ends."""
         length = self.longs()
         begin = self.at
         self.good &= (length >= 0) & (length <= self.end - begin)
@@ -98,7 +97,7 @@ class Cursors:
 
 
 Read = Callable[[Cursors], list[Any]]
-"""Reads a field of every record; the values of those that are not good mean nothing."""
+"""Reads a field of every record; values of bad records have no meaning."""
 
 
 class ColumnReader:
@@ -107,7 +106,7 @@ class ColumnReader:
     Parameters
     ----------
     header : bytes
-        What each record's value begins with.
+        First bytes of each value.
     schema : dict
         A record's, parsed, of strings, bytes, numbers, booleans, maps of strings, and unions of null with one of these.
 
@@ -129,7 +128,7 @@ class ColumnReader:
         columns : list of lists
             A list a field, in the schema's order, with a value a record.
         good : ndarray of bool, shape (n,)
-            Whether the record's values are what fastavro would read; where they are not, ask it.
+            Whether the values are what fastavro would read; bad records must be read by fastavro.
         """
         lengths = np.fromiter(map(len, values), dtype=np.int64, count=len(values))
         ends = np.cumsum(lengths)
@@ -206,7 +205,7 @@ def _optional(read: Read) -> Read:
 
 
 def _read_maps(cursors: Cursors) -> list[Any]:
-    """Read maps of strings; equal ones are one object, as a service has few."""
+    """Read maps of strings; equal maps are one object, since there are few different ones."""
     begins = cursors.at
     count = cursors.longs()
     cursors.good &= (count >= 0) & (count <= MAX_ENTRIES)

@@ -1,28 +1,29 @@
-"""A dead letter: the record's own bytes, with headers that say where it came from and why it is here."""
+"""Dead letters: rejected records with headers that name origin and reason; and the table of all of them."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from typing import NamedTuple, Self
 
 from core.errors import ExcludedError
+from core.kafka.reader import TopicReader
+from core.settings import Settings
+from schemas.topics import Topics
 
 Headers = list[tuple[str, bytes]]
 
-MAX_BYTES = 2 * 1024 * 1024
-"""Twice what a topic takes by default: the biggest record that can arrive, and the headers that it is given here."""
-
 MAX_REASON = 1_000
-"""Characters of the reason: it may quote a key of a megabyte, and the letter must still be small enough to be sent."""
+"""Characters of the reason: it may quote a key of a megabyte, and the letter must fit into a record."""
 
 PREFIX = "__connect.errors."
-"""Kafka Connect's names, so its users and tools find their way."""
+"""Kafka Connect's names, which its users and tools know."""
 
 
 def dead_letter_headers(
     topic: str, partition: int, offset: int, own: Iterable[tuple[str, bytes]] | None, reason: Exception
 ) -> Headers:
-    """Return the headers: the record's own, then its origin and the reason.
+    """Return the headers of a dead letter: the record's own, its origin, and the reason.
 
     Examples
     --------
@@ -59,13 +60,13 @@ class Origin(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read what `str` gives; raises ValueError for anything else."""
+        """Parse the text of `str`; raises ValueError for other texts."""
         topic, partition, offset = text.rsplit("/", 2)
         return cls(topic, int(partition), int(offset))
 
 
 def origin_of(headers: Iterable[tuple[str, bytes]] | None) -> Origin | None:
-    """Read where a dead letter came from; None where its headers do not say.
+    """Return the origin of a dead letter; None if its headers do not name it.
 
     Examples
     --------
@@ -80,7 +81,7 @@ def origin_of(headers: Iterable[tuple[str, bytes]] | None) -> Origin | None:
 
 
 def is_exclusion(headers: Iterable[tuple[str, bytes]] | None) -> bool:
-    """Say whether an operator has written the letter, to keep a record out that had entered.
+    """Say whether an operator wrote the letter, to exclude a record that had been accepted.
 
     Examples
     --------
@@ -88,3 +89,49 @@ def is_exclusion(headers: Iterable[tuple[str, bytes]] | None) -> bool:
     True
     """
     return (f"{PREFIX}exception.class.name", ExcludedError.__name__.encode()) in (headers or ())
+
+
+class RejectedBefore:
+    """Follows the dead-letter topic: which records of a topic are dead letters, for good.
+
+    Whether a record is accepted depends on more than the record: on the catalogue, and on the schemas that the code
+    knows. A fold that decided again could accept what the worker rejected, and once more when it is redriven. So the
+    dead-letter topic records what was decided, by the worker or by an operator (`botify dlq exclude`).
+
+    Parameters
+    ----------
+    topic : str
+        The topic of the records.
+
+    Attributes
+    ----------
+    offsets : dict of partition to set of offset
+        As of the last `refresh`; about 100 bytes each.
+    excluded : dict of partition to int
+        How many of them an operator has excluded. Exclusions are never taken back, so a smaller number is an older set.
+    """
+
+    def __init__(self, settings: Settings, topic: str) -> None:
+        self._topic = topic
+        self._reader = TopicReader(settings, Topics.of(settings).dead_letters.name)
+        self._reading = threading.Lock()
+        self.offsets: dict[int, set[int]] = {}
+        self.excluded: dict[int, int] = {}
+
+    def refresh(self) -> None:
+        """Read what was added; blocks."""
+        with self._reading:
+            for batch in self._reader.read_to_end():
+                for message in batch:
+                    origin = origin_of(headers := message.headers())
+                    if origin is None or origin.topic != self._topic:
+                        continue
+                    _, partition, offset = origin
+                    known = self.offsets.setdefault(partition, set())
+                    if offset not in known and is_exclusion(headers):
+                        self.excluded[partition] = self.excluded.get(partition, 0) + 1
+                    known.add(offset)
+
+    def close(self) -> None:
+        """Leave the broker."""
+        self._reader.close()

@@ -1,7 +1,7 @@
-"""Event time is input: how far ahead it may be, what a service takes for "now", and how it is shown.
+"""Event time: its bound, the "now" of a service, and how it is printed.
 
-A listen's time comes from whoever produced it. Popularity decays by it and sessions close by it, so one wrong clock
-could ruin both. `EventTime` bounds how far a listen may lead; docs/adr/0007-event-time-is-bounded.md says why so.
+A listen's time comes from its producer. Popularity decays by it and sessions close by it, so one wrong clock could ruin
+both. `EventTime` bounds how far a listen may lead; docs/adr/0007-event-time-is-bounded.md gives the reasons.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from core.errors import ValidationError
 LEAD_MS = 10 * 60 * 1000
 """How far a listen may lead the time at which the broker took it, or the newest listen of its partition.
 
-Less than the gap that closes sessions, so one wrong clock within the bound closes no session that is going on.
+Less than the gap that closes sessions, so a wrong clock within the bound closes no active session.
 """
 SIMULATED_LEAD_MS = 366 * 24 * 60 * 60 * 1000
-"""How far a listen may lead that declares its time to be simulated."""
+"""How far a listen may lead if it declares its time to be simulated."""
 
 SIMULATED_TIME = ("botify.event-time", b"simulated")
 """Header of a listen whose producer's clock is not the wall clock."""
 
 SPREAD_MS = 24 * 60 * 60 * 1000
-"""How far a partition's event time may lead the other partitions' before it no longer counts for a service."""
+"""How far a partition's event time may lead the others' and still count for a service."""
 
 
 class EventTime:
-    """The event time of one partition: the newest of all listens that were accepted, duplicates included.
+    """The event time of one partition: the newest time of all accepted listens, duplicates included.
 
-    Which listens are accepted is a function of the topic alone: of the records' own bytes, headers and Kafka
-    timestamps, in order. So every replay decides alike.
+    Which listens are accepted is a function of the topic: of the records' bytes, headers and Kafka timestamps, in
+    order. So every replay decides alike.
 
     Attributes
     ----------
@@ -60,16 +60,16 @@ look at the producer's clock and unit
     def advance(
         self, timestamp_ms: int, taken_ms: int, headers: Iterable[tuple[str, bytes]] | None, raw: bytes = b""
     ) -> None:
-        """Accept a listen, or refuse one whose time leads too far.
+        """Accept a listen, or reject it if its time leads too far.
 
         Parameters
         ----------
         timestamp_ms : int
-            The listen's own.
+            Of the listen.
         taken_ms : int
             The record's Kafka timestamp.
         headers : iterable of (str, bytes), optional
-            The record's own.
+            Of the record.
         raw : bytes
             The record's value; it travels with the error.
 
@@ -98,8 +98,8 @@ look at the producer's clock and unit
 def event_time_of(partitions: Sequence[int]) -> int:
     """Return the event time of a service from that of its partitions, in ms; 0 without any.
 
-    That is the newest which leads the median by no more than `SPREAD_MS`, so a minority of partitions whose time is
-    wrong does not move it.
+    It is the newest that leads the median by at most `SPREAD_MS`, so a minority of partitions with a wrong time does
+    not move it.
 
     Examples
     --------
@@ -113,7 +113,7 @@ def event_time_of(partitions: Sequence[int]) -> int:
 
 
 def utc(timestamp_ms: int, pattern: str = "%Y-%m-%d %H:%M:%S") -> str:
-    """Return a moment in UTC, whatever the number is.
+    """Format a time in UTC; any number is accepted.
 
     Examples
     --------

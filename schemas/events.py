@@ -1,7 +1,7 @@
-"""The events: facts, as they travel. One class an Avro schema, with the same fields in the same order.
+"""The events: one class for each Avro schema, with the same fields in the same order.
 
-They are `NamedTuple`s because the worker makes fifty thousand a second, and a tuple is the cheapest immutable
-object that Python has.
+They are `NamedTuple`s because the worker makes fifty thousand a second, and a tuple is Python's cheapest immutable
+object.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 
 class Listen(NamedTuple):
-    """A listener heard a share of a track. The source of truth: all derived state is a fold of these.
+    """A listener heard a share of a track. The source of truth: all state is a fold of listens.
 
     Attributes
     ----------
     event_id : str
-        Unique; a second event with the same id is the same listen and is dropped.
+        Unique; a second event with the same id is a duplicate and is dropped.
     user, track : int
     fraction : float
         Share of the track that was heard, 0 to 1.
@@ -24,21 +24,21 @@ class Listen(NamedTuple):
         Event time, milliseconds since the epoch (virtual while simulating).
     session_id : str
     position : int
-        Place in the session, from 0.
+        Position in the session, from 0.
     ended_session : bool
-        Whether the listener went away after it.
+        Whether the listener left after it.
     recommender : str | None
-        Who recommended the track; None where the listener chose it.
+        The recommender of the track; None if the listener chose it.
     treatments : Mapping[str, str]
         Experiment name to treatment, as of the recommendation.
     propensity : float | None
         Probability with which the recommender chose the track.
     latency_ms : float | None
-        Round trip from request to recommendation, as the listener saw it.
+        From request to recommendation, measured by the listener.
     policy : str | None
-        Which of the recommender's policies chose, where it mixes several.
+        The policy that chose the track, if the recommender mixes several.
     candidates : int | None
-        How many tracks the recommender chose from, where it says so.
+        Number of tracks from which it was chosen, if known.
     """
 
     event_id: str
@@ -58,16 +58,16 @@ class Listen(NamedTuple):
 
 
 class RecommendationRequest(NamedTuple):
-    """A listener wants the next track. Carries the listen just made, so the answer never waits for the worker.
+    """A listener wants the next track. Has the last listen, so that the answer never waits for the worker.
 
     Attributes
     ----------
     request_id : str
-        The answer carries it; the randomness of the answer is keyed by it.
+        Returned in the answer, and the key of its randomness.
     position : int
-        Place in the session of the listen just made.
+        Position of the last listen in the session.
     deadline_ms : int
-        Wall clock, milliseconds since the epoch; later than that nobody answers.
+        Wall clock, milliseconds since the epoch; requests after it are not answered.
     """
 
     request_id: str
@@ -79,6 +79,11 @@ class RecommendationRequest(NamedTuple):
     timestamp_ms: int
     deadline_ms: int
 
+    def listen(self) -> Listen:
+        """Return the listen that the request carries, under the request's id and without what led to it."""
+        id_, user, session_id, position, track, fraction, timestamp_ms, _ = self
+        return Listen(id_, user, track, fraction, timestamp_ms, session_id, position, False, None, {}, None, None)
+
 
 class Recommendation(NamedTuple):
     """The next track for a listener.
@@ -86,17 +91,17 @@ class Recommendation(NamedTuple):
     Attributes
     ----------
     recommender : str
-        Who really chose the track (a fallback, where the first could not answer).
+        The recommender that chose the track: a fallback if the first could not.
     state_freshness : int
-        How many listens of the session the state in Redis had seen.
+        Number of the session's listens that were in the state.
     latency_ms : float
-        From the request's record timestamp to the answer being made.
+        From the request's record timestamp to the answer.
     timestamp_ms : int
         Event time of the request.
     policy : str | None
-        Which of the recommender's policies chose, where it mixes several.
+        The policy that chose the track, if the recommender mixes several.
     candidates : int | None
-        How many tracks the recommender chose from, where it says so.
+        Number of tracks from which it was chosen, if known.
     """
 
     request_id: str
@@ -113,14 +118,14 @@ class Recommendation(NamedTuple):
 
 
 class Session(NamedTuple):
-    """A listening session that is over.
+    """A closed listening session.
 
     Attributes
     ----------
     event_id : str
-        Partition and offset of the session's first listen: the same in every replay, so a reader drops copies.
+        Partition and offset of the first listen: the same in every replay, so readers drop copies.
     tracks : int
-        How many listens.
+        Number of listens.
     time : float
         Sum of fractions (Botify's word).
     closed_by : str
@@ -155,20 +160,20 @@ class Track(NamedTuple):
 
 
 class Model(NamedTuple):
-    """A snapshot of something learned from listens, whole: a later one replaces it.
+    """A complete snapshot of a model; a later one replaces it.
 
     Attributes
     ----------
     name : str
-        What it is; the record's key.
+        The record's key.
     version : int
-        How many training events were folded into it; a newer snapshot has a higher one.
+        Number of listens learned from; it grows with each snapshot.
     body : bytes
-        In the form that its name stands for.
+        In the format of its model.
     digest : str
         SHA-256 of the body, hexadecimal: equal models have equal digests.
     timestamp_ms : int
-        The highest event time that was folded into it.
+        The newest event time that was learned from.
     """
 
     name: str
@@ -179,17 +184,17 @@ class Model(NamedTuple):
 
 
 class TrainingBatch(NamedTuple):
-    """What models learn from: the listens of one stretch of a partition, without duplicates and rejected records.
+    """The listens of one stretch of a partition, without duplicates and rejected records, for models.
 
     The columns hold one value a listen, little-endian; `schemas.training` makes and reads them.
 
     Attributes
     ----------
     source_topic_id : str
-        Kafka's id of the listens topic: its offsets begin anew where it is made anew.
+        Kafka's id of the listens topic; a recreated topic has another, and its own offsets.
     source_partition : int
     first_offset, next_offset : int
-        The stretch; `next_offset` is not part of it.
+        The stretch; `next_offset` is exclusive.
     offsets : bytes
         u4: offset less `first_offset`.
     users, tracks, fractions, timestamps_ms : bytes

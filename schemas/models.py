@@ -1,7 +1,7 @@
-"""Models on their topic: made, published, and followed while serving.
+"""Snapshots of models on their topic: made, published, and followed while serving.
 
-A model travels whole. Compaction keeps the last snapshot of each name, and the last one is what counts here too, so
-a reader that has been following for long and one that has just started agree.
+Compaction keeps the last snapshot of each name, and readers use the last one too, so a reader that has just started
+agrees with all others.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 ENVELOPE_BYTES = 64 * 1024
-"""What a record holds beside the body, with room to spare."""
+"""Room in a record for all but the body."""
 MAX_BODY_BYTES = MAX_MODEL_BYTES - ENVELOPE_BYTES
 TIMEOUT_S = 30.0
 POLL_S = 0.5
@@ -40,7 +40,7 @@ def model_of(name: str, version: int, body: bytes, timestamp_ms: int) -> Model:
     Raises
     ------
     TopicError
-        The body has no room on the topic.
+        The body is too large for a record.
 
     Examples
     --------
@@ -55,7 +55,7 @@ def model_of(name: str, version: int, body: bytes, timestamp_ms: int) -> Model:
 
 
 def publish_models(settings: Settings, codec: Codec, models: Iterable[Model]) -> None:
-    """Write models, and return when all are acknowledged. At least once: a copy replaces what it equals.
+    """Publish models, and return when all are acknowledged. At least once: a copy replaces its equal.
 
     Raises
     ------
@@ -70,20 +70,19 @@ def publish_models(settings: Settings, codec: Codec, models: Iterable[Model]) ->
 
 
 class ModelHandle(Generic[T]):
-    """One name's newest model, ready for use.
+    """The newest model of one name, ready for use.
 
     Attributes
     ----------
     current : T or None
-        What `prepare` made of it; None before there was one. Assigned by the reader's thread: take it into a variable
-        once and use that, the next look may give another.
+        The result of `prepare`; None before the first. Assigned by the reader's thread: read it once into a variable.
     version : int
-        Of `current`; -1 before there was one.
+        Of `current`; -1 before the first.
     published_s : float
-        When the record of `current` was produced, in seconds since the epoch; 0 before there was one.
+        When the record of `current` was produced, in seconds since the epoch; 0 before the first.
     offset, newest_offset : int
-        Of the record of `current`, and of the newest one under the name; -1 before there was one. They differ where
-        the newest snapshot could not be used.
+        Of the record of `current`, and of the newest of the name; -1 before the first. They differ if the newest
+        snapshot could not be used.
     """
 
     def __init__(self, prepare: Callable[[Model], T]) -> None:
@@ -94,16 +93,16 @@ class ModelHandle(Generic[T]):
         self.offset = self.newest_offset = -1
 
     def take(self, model: Model, offset: int, published_s: float) -> None:
-        """Prepare a snapshot and swap it in."""
+        """Prepare a snapshot and make it `current`."""
         self.current = self._prepare(model)
         self.version, self.published_s, self.offset = model.version, published_s, offset
 
 
 class ModelReader:
-    """Follows the models topic in a thread of its own, so that whoever serves never waits for a model.
+    """Follows the models topic in a thread of its own, so that serving never waits for a model.
 
-    Nothing is committed: every reader wants every model. A snapshot that cannot be used is left out with a warning,
-    whatever is wrong with it, and the one before goes on serving.
+    Nothing is committed: every reader reads every model. An unusable snapshot is skipped with a warning, and the one
+    before it stays in use.
 
     Parameters
     ----------
@@ -123,24 +122,24 @@ class ModelReader:
         )
 
     def follow(self, name: str, prepare: Callable[[Model], T]) -> ModelHandle[T]:
-        """Have a model kept up to date; to be called before `start`.
+        """Keep a model up to date; called before `start`.
 
         Parameters
         ----------
         name : str
         prepare : callable of Model
-            Makes of a snapshot what its user wants. It runs in the reader's thread.
+            Converts a snapshot for its user, in the reader's thread.
         """
         followed = ModelHandle(prepare)
         self._followed.setdefault(name, []).append(followed)
         return followed
 
     def on_topic(self) -> list[tuple[str, ModelHandle[Any]]]:
-        """Return who follows each model that the topic has had a snapshot of, by name."""
+        """Return a handle of each followed model that has a snapshot, by name."""
         return [(name, one) for name, all_of in self._followed.items() for one in all_of[:1] if one.newest_offset >= 0]
 
     def start(self) -> None:
-        """Read what is there, then go on in the background.
+        """Read to the topic's end, then continue in the background.
 
         Raises
         ------
@@ -151,7 +150,7 @@ class ModelReader:
         self._thread.start()
 
     def refresh(self) -> None:
-        """Read to the topic's end; `start` does it, and a thread from then on.
+        """Read to the topic's end; after `start` a thread does so.
 
         Raises
         ------
@@ -164,7 +163,7 @@ class ModelReader:
                 self._take(message)
 
     def close(self) -> None:
-        """Stop following."""
+        """Stop the thread and close the consumer."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -178,14 +177,14 @@ class ModelReader:
             except TopicError as error:
                 log.error("%s; the current models stay in use", error)  # noqa: TRY400 - the message says it all
                 self._stopping.wait(POLL_S)
-            except Exception:  # nobody would notice that the thread had ended
+            except Exception:  # the thread must not end unnoticed
                 log.exception("%s cannot be read at the moment; the current models stay in use", self._topic)
                 self._stopping.wait(POLL_S)
 
     def _take(self, message: Message) -> None:
-        name = message.key().decode(errors="replace")  # a compacted topic takes no record without a key
+        name = message.key().decode(errors="replace")  # a compacted topic has no record without a key
         followers = self._followed.get(name)
-        if not followers or message.value() is None:  # a tombstone takes no model away from who uses it
+        if not followers or message.value() is None:  # a tombstone does not remove a model that is in use
             return
         for followed in followers:
             followed.newest_offset = message.offset()
@@ -195,11 +194,11 @@ class ModelReader:
                 followed.take(model, message.offset(), message.timestamp()[1] / 1000)
         except (BotifyError, ValueError) as error:
             log.warning("%s offset %d is skipped: %s", self._topic, message.offset(), error)
-        except Exception:  # the thread must go on: the next snapshot may be good again
+        except Exception:  # the thread must continue: the next snapshot may be usable
             log.exception("%s offset %d is skipped", self._topic, message.offset())
 
     def _decoded(self, raw: bytes) -> Model:
         model = self._codec.decode(raw, Model)
         if hashlib.sha256(model.body).hexdigest() != model.digest:
-            raise DecodeError(f"the body of model {model.name!r} is not what its digest says", raw)
+            raise DecodeError(f"the body of model {model.name!r} does not have its digest", raw)
         return model

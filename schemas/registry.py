@@ -1,4 +1,8 @@
-"""A Confluent-compatible schema registry, where one is named: then its ids stand on the wire."""
+"""A Confluent-compatible schema registry: if the settings name one, its ids are on the wire.
+
+It takes three requests. Confluent's `SchemaRegistryClient` would bring ten packages for them, among them a second httpx
+and cryptography.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,7 @@ _OK, _NOT_FOUND = 200, 404
 
 
 def codec_of(settings: Settings) -> Codec:
-    """Return the codec of a deployment: with the ids of its registry, or the committed ones where it has none.
+    """Return the codec of a deployment: with the ids of its registry, or else the committed ids.
 
     Raises
     ------
@@ -42,12 +46,12 @@ def codec_of(settings: Settings) -> Codec:
 
 @cache  # a process asks once, however many codecs it makes
 def _registered(url: str, address: str, subjects: tuple[tuple[str, str], ...]) -> tuple[CommittedSchema, ...]:
-    """Return the committed schemas with the registry's ids; those that it lacks are registered, oldest first.
+    """Return the committed schemas with the registry's ids; missing ones are registered, oldest first.
 
-    Subjects are named after topics (Confluent's TopicNameStrategy). Where all are there already, nothing is written,
-    so reading is all that a process must be allowed to.
+    Subjects are named after topics (Confluent's TopicNameStrategy). If all are registered, a process needs no right to
+    write.
     """
-    import httpx  # slow to import, and hardly anybody has a registry
+    import httpx  # slow to import, and seldom needed
 
     whole = httpx.URL(url)
     bare = whole.copy_with(userinfo=b"")  # httpx logs addresses

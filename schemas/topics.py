@@ -1,4 +1,4 @@
-"""The topics: what each is called, what it carries, and how it is made."""
+"""The topics: names, events, configuration, creation; and the names of consumer groups."""
 
 from __future__ import annotations
 
@@ -13,38 +13,30 @@ from core.errors import TopicError
 from core.kafka.admin import METADATA_TIMEOUT_S, RETRY_PAUSE_S, TIMEOUT_S, partition_counts
 from core.kafka.config import common_config
 from core.settings import Settings
-from schemas.dead_letters import MAX_BYTES
-from schemas.events import (
-    Event,
-    Listen,
-    Model,
-    Recommendation,
-    RecommendationRequest,
-    Session,
-    Track,
-    TrainingBatch,
-)
+from schemas.events import Event, Listen, Model, Recommendation, RecommendationRequest, Session, Track, TrainingBatch
 
 MAX_MODEL_BYTES = 16 * 1024 * 1024
+MAX_DEAD_LETTER_BYTES = 2 * 1024 * 1024
+"""Twice a topic's default limit: the largest record that can arrive, and the headers of a dead letter."""
 _DAY_MS = 24 * 60 * 60 * 1000
 
 
 @dataclass(frozen=True, slots=True)
 class TopicDefinition:
-    """A topic as it should be.
+    """What a topic should be.
 
     Attributes
     ----------
     name : str
-        With the prefix of the settings.
+        With the settings' prefix.
     event : type[Event] | None
-        What the values are; None where they are somebody else's bytes.
+        Of the values; None if they are arbitrary bytes.
     key : str
-        What the key is, in words.
+        The key, in words.
     config : Mapping[str, str]
         Kafka's topic configuration.
     partitions : int | None
-        None where the settings say how many.
+        None if the settings give the number.
     """
 
     name: str
@@ -56,7 +48,7 @@ class TopicDefinition:
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """All topics, by what they are for.
+    """All topics, by their purpose.
 
     Examples
     --------
@@ -90,7 +82,7 @@ class Topics:
                 Listen,
                 cleanup_policy="delete",
                 retention_ms=forever,
-                # how far a listen may lead is measured against the broker's clock, not the producer's
+                # a listen's lead is measured against the broker's clock, not the producer's
                 message_timestamp_type="LogAppendTime",
             ),
             recommendation_requests=topic(
@@ -111,10 +103,10 @@ class Topics:
                 "models",
                 Model,
                 key="name",
-                partitions=1,  # a reader follows all of them, and they are few
+                partitions=1,  # a reader follows all models, and they are few
                 cleanup_policy="compact",
                 max_message_bytes=str(MAX_MODEL_BYTES),
-                # the newest segment is never compacted, and whoever starts reads all of it
+                # the newest segment is never compacted, and each new reader reads all of it
                 segment_bytes=str(4 * MAX_MODEL_BYTES),
                 min_cleanable_dirty_ratio="0.1",
             ),
@@ -124,7 +116,7 @@ class Topics:
                 key="as it came",
                 cleanup_policy="delete",
                 retention_ms=forever,
-                max_message_bytes=str(MAX_BYTES),
+                max_message_bytes=str(MAX_DEAD_LETTER_BYTES),
             ),
         )
 
@@ -133,19 +125,35 @@ class Topics:
         return [getattr(self, name) for name in self.__dataclass_fields__]
 
 
+def worker_group_of(settings: Settings) -> str:
+    """Return the name of the workers' consumer group.
+
+    Examples
+    --------
+    >>> worker_group_of(Settings()), learner_group_of(Settings())
+    ('botify-streams', 'botify-learner')
+    """
+    return f"{settings.topic_prefix}-streams"
+
+
+def learner_group_of(settings: Settings) -> str:
+    """Return the name of the learners' consumer group."""
+    return f"{settings.topic_prefix}-learner"
+
+
 def create_topics(settings: Settings) -> list[str]:
-    """Make the topics that are missing and check those that are there.
+    """Create missing topics, and check the others.
 
     Returns
     -------
     list of str
-        Names of the topics that were made.
+        Names of the created topics.
 
     Raises
     ------
     TopicError
-        A topic has another number of partitions than it should. It is not changed: a user's records would
-        no longer share a partition, so state that was folded per partition would be torn apart.
+        A topic has another number of partitions than it should. It is not changed: the state of a partition would no
+        longer match its users.
     """
     admin = AdminClient(common_config(settings))
     definitions = Topics.of(settings).all()
@@ -178,7 +186,7 @@ def _check_partitions(definitions: Iterable[TopicDefinition], counts: Mapping[st
 
 
 def _make(admin: AdminClient, missing: Iterable[TopicDefinition], settings: Settings) -> list[str]:
-    """Make the topics and return the names of those that nobody else has made at the same time."""
+    """Create topics, and return the names of those that no other process has created meanwhile."""
     asked = admin.create_topics(
         [
             NewTopic(
@@ -203,7 +211,7 @@ def _make(admin: AdminClient, missing: Iterable[TopicDefinition], settings: Sett
 
 
 def _counts_when_known(admin: AdminClient, definitions: Sequence[TopicDefinition]) -> dict[str, int]:
-    """Wait until the brokers know the topics: the controller makes them, and the others hear of it a moment later."""
+    """Wait until the brokers list new topics, which happens a moment after their creation."""
     give_up = time.monotonic() + METADATA_TIMEOUT_S
     while True:
         counts = partition_counts(admin)

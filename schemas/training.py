@@ -1,7 +1,4 @@
-"""Training batches: listens as columns, and back.
-
-A column costs a tenth of what Avro costs a listen, and a model wants arrays.
-"""
+"""Training batches: listens as columns, and back. A tenth of Avro's cost a listen, and models need arrays."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "sessions": np.dtype("<u8"),
     "ended": np.dtype("?"),
 }
-# Batches are kept for ever, and those of earlier versions may have a listen of the year 100,000 among good ones.
+# batches are kept for ever, and those of earlier versions may contain a listen of the year 100,000
 _HIGHEST = {"users": MAX_USER, "tracks": MAX_TRACK, "fractions": 1, "timestamps_ms": 2**52}
 
 
@@ -37,7 +34,7 @@ class TrainingColumns:
     Attributes
     ----------
     offsets : ndarray of uint32, shape (n,)
-        Less the stretch's first offset.
+        Relative to the stretch's first offset.
     users : ndarray of int64, shape (n,)
     tracks : ndarray of int32, shape (n,)
     fractions : ndarray of float32, shape (n,)
@@ -84,7 +81,7 @@ def training_batch_of(
     Parameters
     ----------
     records : sequence of (offset, listen)
-        Those of the stretch that a model may learn from, in order; there may be none.
+        Of the stretch, in order, that models may learn from; may be empty.
 
     Examples
     --------
@@ -108,20 +105,20 @@ def training_batch_of(
 
 
 def listens_of(batch: TrainingBatch, raw: bytes, left_out: NDArray[np.int64] | None = None) -> TrainingColumns:
-    """Return the columns as arrays, after a check that they can be true.
+    """Validate the columns, and return them as arrays.
 
     Parameters
     ----------
     raw : bytes
-        The message's value; it travels with the error.
+        The message's value, for the error.
     left_out : ndarray of int64, shape (m,), optional
-        Offsets of the source partition, rising: listens that became dead letters after the batch was written. They are
-        taken away before values are checked.
+        Ascending offsets of the source partition: listens that became dead letters after the batch was written. They
+        are removed before values are checked.
 
     Raises
     ------
     ValidationError
-        Columns have other lengths than they should, or a value that no listen has.
+        Columns have wrong lengths or values.
     """
     count = len(batch.ended)
     columns: dict[str, Any] = {}

@@ -1,35 +1,39 @@
-"""Can this event be true? Checked where it enters; inside, events are trusted."""
+"""Decode and validate records where they enter; inside, events are trusted."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import repeat
+from operator import attrgetter
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from confluent_kafka import Message
 
-from core.errors import DecodeError, ValidationError
+from core.errors import DecodeError, RejectedBeforeError, RejectedMessageError, ValidationError
 from core.kafka.config import key_of
 from schemas.codec import Codec
-from schemas.events import Listen, Recommendation, RecommendationRequest, Session
+from schemas.event_time import EventTime
+from schemas.events import Listen, Recommendation, RecommendationRequest, Session, TrainingBatch
 
 MAX_ID_BYTES = 255
 MAX_USER = 2**53
 MAX_TRACK = 2**31 - 1
-"""What a listener's history has room for; a bigger id in the catalogue must not stop the worker."""
+"""The largest id that fits into a listener's history; a larger one in the catalogue must not stop the worker."""
 MAX_TIMESTAMP_MS = 7_258_118_400_000
-"""The year 2200. How far a listen may lead before that, its partition decides (`event_time.py`)."""
+"""The year 2200. The bound on a listen's lead is `EventTime`'s."""
 
 
 def check(event: Listen | RecommendationRequest, key: bytes | None, raw: bytes) -> None:
-    """Refuse an event that cannot be true, whatever the catalogue.
+    """Refuse an event whose fields or key cannot be true.
 
     Raises
     ------
     ValidationError
         With the field and its value. `raw` travels with it to the dead-letter topic.
     """
-    # One expression for the good ones: this runs for every event.
+    # one expression for valid events: this runs for every event
     if (
         0.0 <= event.fraction <= 1.0
         and 0 <= event.user <= MAX_USER
@@ -57,10 +61,119 @@ def _why(event: Listen | RecommendationRequest, key: bytes | None) -> str:
     return f"{event._fields[0]} and session_id must have 1 to {MAX_ID_BYTES} bytes"
 
 
-E = TypeVar("E", Listen, RecommendationRequest, Recommendation, Session)
+E = TypeVar("E", Listen, RecommendationRequest, Recommendation, Session, TrainingBatch)
 
-_CHECKED = (Listen, RecommendationRequest)
-"""Events that come from outside; the others are made by the worker and the recommender."""
+_FROM_OUTSIDE = (Listen, RecommendationRequest)
+"""Events from outside; the worker and the recommender make the others."""
+
+
+class Rejected(NamedTuple):
+    """A record that is not accepted, and why."""
+
+    record: Any
+    reason: RejectedMessageError
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """What decides, beside a record's own bytes, whether it is accepted.
+
+    Attributes
+    ----------
+    codec : Codec
+    known_tracks : container of int, optional
+        The catalogue; None accepts any track.
+    refresh : callable
+        Updates `known_tracks`; called at most once a run, before a track is rejected as unknown.
+    rejected_before : mapping of partition to container of offset
+        Records that are dead letters (`RejectedBefore.offsets`); they stay out, even if they could be accepted now.
+    """
+
+    codec: Codec
+    known_tracks: Container[int] | None = None
+    refresh: Callable[[], object] = int
+    rejected_before: Mapping[int, Container[int]] = field(default_factory=dict)
+
+
+def decode_and_validate(
+    records: Sequence[Any],
+    event: type[E],
+    intake: Intake,
+    *,
+    validate: Callable[[E, bytes], Any] | None = None,
+    tracks_of: Callable[[Any], Iterable[int]] | None = None,
+    event_time: EventTime | None = None,
+) -> Iterator[tuple[Any, Any]]:
+    """Yield each record with its event, or with the `RejectedMessageError` that says why it is not accepted.
+
+    Parameters
+    ----------
+    records : sequence of aiokafka.ConsumerRecord, LogRecord or confluent_kafka.Message
+        Of one topic, in order.
+    event : type
+    intake : Intake
+    validate : callable of (event, raw bytes), optional
+        Returns what is yielded, or raises `RejectedMessageError`; by default the event, after `check` and a check of
+        its time.
+    tracks_of : callable, optional
+        Returns the tracks that must be known; by default `event.track`.
+    event_time : EventTime, optional
+        Of the records' partition, before the first of them; accepted records advance it.
+
+    Examples
+    --------
+    >>> from core.kafka.reader import LogRecord
+    >>> record = LogRecord("botify.listens", 0, 17, 0, b"42", b"?", ())
+    >>> [(record.offset, type(one).__name__) for record, one in decode_and_validate([record], Listen, Intake(Codec()))]
+    [(17, 'DecodeError')]
+    """
+    values, keys = _column(records, "value"), _column(records, "key")
+    known, before, refreshed = intake.known_tracks, intake.rejected_before, False
+    dead: Iterable[bool] = repeat(False)
+    partitions = _column(records, "partition") if before else ()
+    if not before.keys().isdisjoint(partitions):
+        places = zip(partitions, _column(records, "offset"), strict=True)
+        dead = [offset in before.get(partition, ()) for partition, offset in places]
+    from_outside = event in _FROM_OUTSIDE
+
+    def require(track: int, raw: bytes) -> None:
+        nonlocal refreshed
+        if not refreshed:
+            intake.refresh()
+            refreshed = True
+        if known is not None and track not in known:
+            raise ValidationError(f"track {track} is not in the catalogue", raw)
+
+    decoded = intake.codec.decode_many(values, event)
+    for record, raw, key, rejected, one in zip(
+        records, values, keys, dead, decoded, strict=False
+    ):  # `repeat` has no end
+        try:
+            if isinstance(one, DecodeError):
+                raise one
+            valid: Any = one
+            if validate is not None:
+                valid = validate(one, raw)
+            elif from_outside:
+                check(valid, key, raw)
+            else:
+                _check_time(one, raw)
+            if known is not None:
+                if tracks_of is None:
+                    if valid.track not in known:
+                        require(valid.track, raw)
+                else:
+                    for track in tracks_of(valid):
+                        if track not in known:
+                            require(track, raw)
+            if rejected:
+                raise RejectedBeforeError("it was dead-lettered before, so only redriving brings it in", raw)
+            if event_time is not None and valid.timestamp_ms > event_time.newest_ms:
+                event_time.advance(valid.timestamp_ms, record.timestamp, record.headers, raw)
+        except RejectedMessageError as reason:
+            yield record, reason
+        else:
+            yield record, valid
 
 
 def iter_valid(
@@ -69,27 +182,20 @@ def iter_valid(
     codec: Codec,
     rejected_before: Mapping[int, Container[int]] = MappingProxyType({}),
 ) -> Iterator[tuple[Message, E]]:
-    """Yield the records with their events, in order, without those that cannot be read or cannot be true.
+    """Yield the accepted messages with their events, in order; see `decode_and_validate`."""
+    for message, one in decode_and_validate(messages, event, Intake(codec, rejected_before=rejected_before)):
+        if not isinstance(one, RejectedMessageError):
+            yield message, one
 
-    Parameters
-    ----------
-    messages : sequence of Message
-        Of one topic.
-    event : type
-    codec : Codec
-    rejected_before : mapping of partition to container of offset
-        Records that are dead letters (`RejectedBefore.offsets`); they are left out too.
-    """
-    read = codec.decode_many([message.value() for message in messages], event)
-    for message, one in zip(messages, read, strict=True):
-        if isinstance(one, DecodeError) or message.offset() in rejected_before.get(message.partition(), ()):
-            continue
-        if isinstance(one, _CHECKED):
-            try:
-                check(one, message.key(), message.value())
-            except ValidationError:
-                continue
-        # made of listens that an earlier version let pass
-        elif (one.ended_ms if isinstance(one, Session) else one.timestamp_ms) > MAX_TIMESTAMP_MS:
-            continue
-        yield message, one
+
+def _column(records: Sequence[Any], name: str) -> list[Any]:
+    """Return an attribute of each record; of confluent's messages it is a method."""
+    column = list(map(attrgetter(name), records))
+    return [read() for read in column] if column and callable(column[0]) else column
+
+
+def _check_time(event: Any, raw: bytes) -> None:
+    """Refuse events made of listens that an earlier version accepted."""
+    timestamp_ms = event.ended_ms if isinstance(event, Session) else event.timestamp_ms
+    if timestamp_ms > MAX_TIMESTAMP_MS:
+        raise ValidationError(f"time {timestamp_ms} is after {MAX_TIMESTAMP_MS}", raw)

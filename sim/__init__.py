@@ -1,1 +1,1 @@
-"""Listeners who judge the recommendations: worlds, user models, the Kafka loop, Gymnasium environments, agents."""
+"""Simulated listeners: worlds, listener models, the Kafka loop, Gymnasium environments and agents."""

@@ -13,12 +13,12 @@ from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColum
 from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
-from core.kafka.reachable import require_kafka
+from core.kafka.admin import require_kafka
 from core.logging import configure_logging
 from core.settings import Settings
 from core.telemetry import new_registry, observed
 from schemas.event_time import utc
-from sim.agents.agent import load_agent
+from sim.agents import load_agent
 from sim.errors import SimulationError
 from sim.loop import RunResult, run_loop
 from sim.loop.result import SimulatorMetrics
@@ -90,7 +90,7 @@ def run(
     )
     if agent == "kafka" and options.shard.count > 1 and (start is None or options.speed is None):
         console.print(
-            "Shards have no clock in common. Give all of them the same --start and a --speed, or their event times "
+            "Shards have no common clock. Give all of them the same --start and a --speed; otherwise their event times "
             "drift apart and sessions are closed too early.",
             style="yellow",
         )
@@ -99,7 +99,7 @@ def run(
     with console.status("opening the world"):
         opened = open_world(settings.home, WorldConfig()) if world is None else find_world(settings.home, world)
     if agent == "console":
-        # One listener at a time, so that a person can follow.
+        # one listener at a time, so that a person can follow
         options = replace(options, in_flight=1, sessions=sessions or 1)
         done = play_world(opened, load_agent(agent, opened, seed, url, console), options)
     elif agent == "kafka":
@@ -112,12 +112,12 @@ def run(
 
 
 def parse_speed(text: str) -> float | None:
-    """Read a speed: `max` is none.
+    """Read a speed, such as `60x` or `60`; None for `max`.
 
     Raises
     ------
     SimulationError
-        It is neither `max` nor a number, with or without an x.
+        The text has another form.
 
     Examples
     --------
@@ -129,16 +129,16 @@ def parse_speed(text: str) -> float | None:
     try:
         return float(text.removesuffix("x"))
     except ValueError:
-        raise SimulationError(f"speed {text!r} is neither max nor a number such as 60x") from None
+        raise SimulationError(f"speed {text!r} must be max or a number such as 60x") from None
 
 
 def parse_start(text: str) -> int:
-    """Read a time in ISO 8601, in UTC where it does not say otherwise, and return it in ms since the epoch.
+    """Read a time in ISO 8601, by default in UTC, and return it in ms since the epoch.
 
     Raises
     ------
     SimulationError
-        It is no time, or one before 1970.
+        The text is not a time, or the time is before 1970.
 
     Examples
     --------
@@ -148,15 +148,15 @@ def parse_start(text: str) -> int:
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
-        raise SimulationError(f"start {text!r} is no time such as 2027-01-01 or 2027-01-01T08:00") from None
+        raise SimulationError(f"start {text!r} must be a time such as 2027-01-01 or 2027-01-01T08:00") from None
     start_ms = int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
     if start_ms < 0:
-        raise SimulationError(f"start {text!r} is before 1970")
+        raise SimulationError(f"start {text!r} must not be before 1970")
     return start_ms
 
 
 def result_table(done: Progress) -> Table:
-    """Return what a run did as a table."""
+    """Return the counts of a run as a table."""
     table = Table("", "value", title="Simulation")
     table.columns[1].justify = "right"
     rows: dict[str, Any] = {
@@ -183,7 +183,7 @@ def result_table(done: Progress) -> Table:
 def _run_observed(
     settings: Settings, world: World, options: RunOptions, report: Callable[[Progress], None]
 ) -> RunResult:
-    """Run the loop while Prometheus may ask how far it is."""
+    """Run the loop, with its progress exported to Prometheus."""
     metrics, registry = SimulatorMetrics(), new_registry()
     registry.register(metrics)
 
@@ -196,7 +196,7 @@ def _run_observed(
 
 
 def _with_bar(options: RunOptions, start: Callable[[Callable[[Progress], None]], Progress]) -> Progress:
-    """Run while a bar shows how far it is, with live rates."""
+    """Run with a progress bar and live rates."""
     total = options.listens or options.sessions or options.seconds
     text = "{task.fields[rate]} listens/s · {task.fields[sessions]:,} sessions · {task.fields[clock]}"
     columns = (SpinnerColumn(), BarColumn(), TextColumn(text), TimeElapsedColumn())

@@ -1,15 +1,15 @@
-"""What can be wrong with a world, an agent or a run."""
+"""Errors of worlds, agents and runs."""
 
 from core.errors import BotifyError
 
 
 class SimulationError(BotifyError):
-    """A simulation cannot start or go on as asked."""
+    """A simulation cannot start or continue with these options."""
 
 
 class WorldError(SimulationError):
-    """A world's file, row or setting cannot be used; the message names all three."""
+    """A file, a row or a setting of a world is invalid; the message names it and its value."""
 
 
 class AgentError(SimulationError):
-    """An agent lacks its methods, or answered with something that is not a track."""
+    """An agent lacks a method, or its answer is not a track."""

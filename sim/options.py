@@ -1,9 +1,10 @@
-"""What a run is asked to do."""
+"""The options of a run, and the schedule and the pace that follow from them."""
 
 from __future__ import annotations
 
 import math
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -17,38 +18,38 @@ from sim.world.model import World
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """How to run a simulation.
+    """Options of a simulation.
 
     Attributes
     ----------
     users : int | None
-        How many of the world's listeners take part; None for all.
+        Number of the world's listeners that take part; None for all.
     in_flight : int
-        How many of them listen at a time (where the schedule is a relay).
+        Number of sessions at the same time, without `days`.
     sessions, listens : int | None
-        Stop when so many sessions were begun or so many listens made; running sessions go on to their end.
+        Stop after so many sessions or listens; open sessions continue to their end.
     seconds : float | None
-        Stop after so much wall time and leave the running sessions unfinished.
+        Stop after this wall time, and leave open sessions unfinished.
     warm_up_s : float
-        Wall time at the start that the latencies leave out.
+        Wall time at the start that is not part of the latencies.
     seed : int
     model : str
         Name of a listener model, or `module:Class`.
     days : float | None
-        Listeners follow a daily rhythm for so many days of event time and return on later days; without it one sits
-        down when another leaves.
+        Days of event time with a daily rhythm, in which listeners return; without it a session starts when another
+        ends.
     speed : float | None
-        Event time per wall time; None for as fast as it goes.
+        Event time per wall time; None for full speed.
     rate : float | None
-        Offered load: requests per second, made when it is their turn whether or not earlier ones were answered.
+        Offered load: requests per second, whether or not earlier ones were answered.
     start_ms : int | None
         Event time of the beginning; None for now, or after the newest listen if that is later.
     shard : Shard
-        Which part of the listeners.
+        Part of the listeners.
     run_id : str | None
-        First part of all session ids; None for one made from the time.
+        Prefix of all session ids; None for one from the time.
     timeout_s : float
-        How long to wait for an answer before asking again, and then before giving up.
+        Longest wait for an answer before the request is sent again, and then before the session is ended.
     """
 
     users: int | None = None
@@ -70,39 +71,41 @@ class RunOptions:
     def __post_init__(self) -> None:
         for name in ("users", "in_flight", "sessions", "listens", "seconds", "days", "speed", "rate", "timeout_s"):
             value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:  # not a number is not either
-                raise SimulationError(f"{name} = {value} must be greater than 0, and finite")
+            if value is not None and not 0 < value < math.inf:  # nan is refused too
+                raise SimulationError(f"{name} = {value} must be greater than 0 and finite")
         if not -(2**63) <= self.seed < 2**63:
             raise SimulationError(f"seed = {self.seed} must fit into 64 bits")
         if self.speed is not None and self.rate is not None:
-            raise SimulationError("speed and rate both say when a listen is due; give one of them")
+            raise SimulationError(f"speed = {self.speed} and rate = {self.rate} exclude each other; give one of them")
         if self.days is not None and self.sessions is not None:
-            raise SimulationError("days and sessions both say when the listeners stop coming; give one of them")
+            raise SimulationError(
+                f"days = {self.days} and sessions = {self.sessions} exclude each other; give one of them"
+            )
         if self.run_id is not None and not 0 < len(self.run_id.encode()) <= 100:
             raise SimulationError(f"run id {self.run_id!r} must have 1 to 100 bytes")
 
 
 LOOKAHEAD_MS = 10 * 60 * 1000
-"""How far a listener may run ahead of the one who is furthest behind: well below the sessions' gap of 30 minutes."""
+"""Event time by which a listener may lead the one furthest behind: well below the sessions' gap of 30 minutes."""
 _LEAST_WAIT_S, _MOST_WAIT_S = 0.002, 0.1
-"""Shorter waits than a few milliseconds would make the loop spin; longer ones make it slow to stop."""
+"""Shorter waits would make the loop spin, longer ones would make it slow to stop."""
 _TICK_S = 0.004
-"""An offered load is made in ticks; to wake for every single request would cost more than to make it."""
+"""Interval at which an offered load is sent: to wake for a single request costs more than to send it."""
 _SLACK_S = 0.25
-"""How much of an offered load may be made up for after a stall."""
+"""Longest stall of an offered load that is caught up."""
 
 
 class Due(NamedTuple):
-    """What may be finished now.
+    """The listens that may be finished now.
 
     Attributes
     ----------
     until_ms : int
-        Event time until which.
+        Latest event time.
     most : int | None
-        How many at most.
+        Largest number of listens.
     wait_s : float | None
-        How long to wait for answers before looking again; None for as long as any are awaited.
+        Longest wait for answers before the next look; None while any are awaited.
     """
 
     until_ms: int
@@ -111,67 +114,55 @@ class Due(NamedTuple):
 
 
 class Clocks(Protocol):
-    """What a pace needs to know of a simulation."""
+    """The clocks of a simulation that a pace reads; see `Simulation`."""
 
-    def earliest_ms(self) -> int:
-        """Return the event time of the listener who is furthest behind."""
-        ...
-
-    def next_ms(self) -> int | None:
-        """Return the event time at which the next listen is finished, where any listener is at one."""
-        ...
+    def earliest_ms(self) -> int: ...  # noqa: D102
+    def next_ms(self) -> int | None: ...  # noqa: D102
 
 
-class Pace(Protocol):
-    """The one clock of a population."""
+class Pace(ABC):
+    """Relates event time to wall time."""
 
+    @abstractmethod
     def due(self, now_s: float, clocks: Clocks) -> Due:
-        """Say what may be finished, `now_s` seconds after the run began."""
-        ...
+        """Return what may be finished `now_s` seconds after the start of the run."""
 
-    def spend(self, requests: int) -> None:
-        """Learn how many requests were made."""
-        ...
+    def spend(self, requests: int) -> None:  # noqa: B027 - only an offered rate counts them
+        """Count requests that were sent, where the pace depends on them."""
 
 
-class FullSpeed:
-    """As fast as it goes, nobody further ahead than the lookahead."""
+class FullSpeed(Pace):
+    """As fast as possible, with no listener further ahead than the lookahead."""
 
     def due(self, now_s: float, clocks: Clocks) -> Due:
         """Allow all within the lookahead."""
         return Due(clocks.earliest_ms() + LOOKAHEAD_MS, None, None)
 
-    def spend(self, requests: int) -> None:
-        """Nothing to count."""
-
 
 @dataclass(slots=True)
-class WallClock:
-    """Event time is wall time multiplied, counted from one beginning, so it cannot drift."""
+class WallClock(Pace):
+    """Event time is a multiple of the wall time since the start, so it cannot drift."""
 
     start_ms: int
     speed: float
 
     def due(self, now_s: float, clocks: Clocks) -> Due:
-        """Allow what the clock has passed."""
+        """Allow all up to the clock's event time."""
         until_ms = self.start_ms + int(now_s * 1000 * self.speed)
         next_ms = clocks.next_ms()
         wait_s = _MOST_WAIT_S if next_ms is None else (next_ms - until_ms) / (1000 * self.speed)
         return Due(until_ms, None, min(max(wait_s, _LEAST_WAIT_S), _MOST_WAIT_S))
 
-    def spend(self, requests: int) -> None:
-        """Nothing to count."""
-
 
 @dataclass(slots=True)
-class OfferedRate:
-    """So many requests a second, in order of event time, whether or not earlier ones were answered."""
+class OfferedRate(Pace):
+    """A fixed number of requests per second, in order of event time, whether or not earlier ones were answered."""
 
     rate: float
     spent: float = 0.0
 
     def due(self, now_s: float, clocks: Clocks) -> Due:
-        """Allow what the rate has earned, once that is worth a tick."""
+        """Allow the requests that are due by the rate, in ticks."""
         earned = now_s * self.rate
         self.spent = max(self.spent, earned - max(1.0, _SLACK_S * self.rate))
         tick = max(1.0, _TICK_S * self.rate)
@@ -180,26 +171,22 @@ class OfferedRate:
         return Due(2**62, most, min(max(wait_s, _LEAST_WAIT_S), _MOST_WAIT_S))
 
     def spend(self, requests: int) -> None:
-        """Take the requests from what was earned."""
+        """Subtract the requests from those that are due."""
         self.spent += requests
 
 
 SPREAD_MS = 10 * 60 * 1000
-"""The first listeners sit down within this time, so that they are not all at the same track."""
+"""The first sessions start within this time, so that they are not all at the same track."""
 _BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
 def schedule_of(world: World, options: RunOptions, start_ms: int) -> Schedule:
-    """Return who listens when.
-
-    Raises
-    ------
-    SimulationError
-        The world has fewer listeners than are asked for.
-    """
+    """Return the schedule of a run; raises SimulationError if the world has fewer listeners than `users`."""
     users = len(world.listeners) if options.users is None else options.users
     if users > len(world.listeners):
-        raise SimulationError(f"users = {users}, but world {world.name} has {len(world.listeners)} listeners")
+        raise SimulationError(
+            f"users = {users} must be at most {len(world.listeners)}, the listeners of world {world.name}"
+        )
     if options.days is not None:
         return DailySchedule(
             np.arange(users), seed=options.seed, start_ms=start_ms, days=options.days, shard=options.shard
@@ -215,7 +202,7 @@ def schedule_of(world: World, options: RunOptions, start_ms: int) -> Schedule:
 
 
 def pace_of(options: RunOptions, start_ms: int) -> Pace:
-    """Return when listens are due."""
+    """Return the pace of a run."""
     if options.rate is not None:
         return OfferedRate(options.rate)
     if options.speed is not None:
@@ -224,7 +211,7 @@ def pace_of(options: RunOptions, start_ms: int) -> Pace:
 
 
 def new_run_id() -> str:
-    """Return the wall clock in ms, in base 36: short, and another one each time."""
+    """Return the wall clock in ms, in base 36: short and unique."""
     value, digits = time.time_ns() // 1_000_000, ""
     while value:
         value, digit = divmod(value, 36)

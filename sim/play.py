@@ -1,4 +1,4 @@
-"""How far a run is."""
+"""A run without Kafka: an agent recommends in the same process. `Progress` counts what a run has done."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sim.agents.agent import Agent
+from sim.agents import Agent
 from sim.errors import AgentError
-from sim.listeners.load import load_model
+from sim.listeners import load_model
 from sim.listeners.model import Ints
 from sim.options import Pace, RunOptions, pace_of, schedule_of
 from sim.simulation import FinishedListens, Simulation
@@ -19,27 +19,27 @@ from sim.world.model import World
 
 @dataclass(slots=True)
 class Progress:
-    """What a run has done so far.
+    """Counts of a run so far.
 
     Attributes
     ----------
     wall_s : float
-    listens, recommendations : int
-        `recommendations` that were played.
-    sessions : int
-        Sessions that came to their end.
+    listens, sessions : int
+        Finished ones.
+    recommendations : int
+        Recommendations that were played.
     time : float
         Sum of the fractions (Botify's word).
     timed_out : int
-        Sessions that ended because no answer came.
+        Sessions that ended because no answer arrived.
     retried : int
-        Requests that were made a second time.
+        Requests that were sent a second time.
     dropped : int
         Answers to no open request: copies, late ones and those of other runs.
     unusable : int
-        Answers that cannot be decoded or name no track.
+        Answers that cannot be decoded or name an unknown track.
     event_ms : int
-        Event time of the listener who is furthest behind.
+        Earliest event time of an open session.
     """
 
     wall_s: float = 0.0
@@ -54,7 +54,7 @@ class Progress:
     event_ms: int = 0
 
     def count(self, heard: FinishedListens) -> None:
-        """Count listens that came to their end."""
+        """Count finished listens."""
         self.listens += len(heard)
         self.sessions += int(heard.ended.sum())
         self.time += float(heard.fractions.sum())
@@ -70,18 +70,18 @@ def play_world(
     progress: Callable[[Progress], None] = lambda _: None,
     listener: Callable[[FinishedListens], None] = lambda _: None,
 ) -> Progress:
-    """Let the world's listeners listen to what the agent recommends.
+    """Play the tracks that the agent recommends to the world's listeners.
 
     Parameters
     ----------
     world : World
     agent : Agent
     options : RunOptions
-        Event time begins at `start_ms`, or now; what concerns Kafka is not used.
+        Event time begins at `start_ms`, or now; the options for Kafka are not used.
     progress : callable
         Called a few times a second.
     listener : callable
-        Called with all listens as they come to their end.
+        Called with all finished listens.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def play_world(
 
     Examples
     --------
-    >>> from sim.agents.agent import DummyAgent
+    >>> from sim.agents import DummyAgent
     >>> from sim.world.config import WorldConfig
     >>> from sim.world.generate import generate
     >>> world = World("small", *generate(WorldConfig(tracks=100, artists=20, genres=5, users=30, dimensions=8)), {})
@@ -139,9 +139,9 @@ def _checked(answers: Ints, wanted: int, tracks: int) -> Ints:
     chosen = np.asarray(answers)
     if chosen.shape != (wanted,) or chosen.dtype.kind not in "iu":
         raise AgentError(
-            f"the agent answered with {chosen.dtype} of shape {chosen.shape}; {wanted} tracks were expected"
+            f"the agent returned {chosen.dtype} of shape {chosen.shape}; return {wanted} tracks as integers"
         )
     if chosen.min() < 0 or chosen.max() >= tracks:
         unknown = chosen[(chosen < 0) | (chosen >= tracks)][0]
-        raise AgentError(f"the agent recommended track {unknown}; there are 0 to {tracks - 1}")
+        raise AgentError(f"the agent recommended track {unknown}; choose from 0 to {tracks - 1}")
     return chosen.astype(np.int64)

@@ -1,4 +1,4 @@
-"""Who listens when: each slot takes one listener after another, or keeps one who comes and goes."""
+"""Schedules: which listener starts a session on a slot, and when."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from sim.errors import SimulationError
 from sim.listeners.model import ACTIVITY, RETURN, Floats, Ints
 
 PAUSE_MS = 60_000
-"""How long a slot stays empty between two listeners."""
-NOBODY = -1
+"""Time between two sessions of a slot."""
+NO_USER = -1
 
 
 class Arrivals(NamedTuple):
-    """Sessions that begin, one row for each slot asked for.
+    """Sessions that start, one row for each slot.
 
     Attributes
     ----------
     users : ndarray of int64
-        `NOBODY` where the slot stays empty for good.
+        `NO_USER` for a slot without further sessions.
     ordinals : ndarray of int64
-        How many sessions the listener had before.
+        Number of earlier sessions of the listener.
     start_ms : ndarray of int64
         Event time.
     """
@@ -36,21 +36,21 @@ class Arrivals(NamedTuple):
 
 
 class Schedule(Protocol):
-    """Which session comes next on a slot: a pure function of the slot, its turn and when the last session ended."""
+    """The next session of a slot: a pure function of the slot, its turn and the end of its last session."""
 
     @property
     def slots(self) -> int:
-        """How many sessions there can be at a time."""
+        """Number of slots: sessions at the same time."""
         ...
 
     def arrivals(self, slots: Ints, turns: Ints, after_ms: Ints) -> Arrivals:
-        """Return the session that begins on each slot for the `turns`-th time, the last having ended at `after_ms`."""
+        """Return each slot's session number `turns`; the one before it ended at `after_ms`."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A part of the listeners, for simulators that share the work.
+    """A part of the slots, for several processes that share a simulation.
 
     Examples
     --------
@@ -63,20 +63,14 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """Read `index/count`, counted from 0.
-
-        Raises
-        ------
-        SimulationError
-            It is not that, or the index is not below the count.
-        """
+        """Read `index/count`; raises SimulationError on another form or an index that is not below the count."""
         index, slash, count = text.partition("/")
         if not (slash and index.isdecimal() and count.isdecimal() and int(index) < int(count)):
-            raise SimulationError(f"shard {text!r} is not index/count with an index from 0, such as 0/4")
+            raise SimulationError(f"shard {text!r} must be index/count with an index from 0, such as 0/4")
         return cls(int(index), int(count))
 
     def of(self, slots: int) -> Ints:
-        """Return the numbers of this shard's slots."""
+        """Return the slots of this shard, out of all `slots`."""
         return np.arange(self.index, slots, self.count)
 
 
@@ -84,22 +78,21 @@ ALL = Shard()
 
 
 class RelaySchedule:
-    """Seats that are hardly ever empty: the next listener sits down when one has gone away.
+    """Starts a session on a slot when the one before has ended.
 
-    The listeners are dealt to the slots once; each slot takes its own in turn, round after round, so who comes next
-    never depends on what happens on other slots.
+    Each listener belongs to one slot, and each slot takes its listeners in turn, round after round, so its sessions do
+    not depend on other slots.
 
     Parameters
     ----------
     users : ndarray of int
-        The listeners, in the order in which they are dealt.
+        The listeners, in the order in which they are assigned to slots.
     slots : int
-        At most as many as there are listeners.
+        Limited to the number of listeners.
     sessions : int, optional
-        How many sessions there are in all; without it there is no end.
-    start_ms : int
-        Event time at which the first listeners sit down; each slot begins up to `spread_ms` later.
-    spread_ms : int
+        Number of sessions in all; by default unlimited.
+    start_ms, spread_ms : int
+        The first session of a slot starts at `start_ms` in event time or up to `spread_ms` later.
     shard : Shard
 
     Examples
@@ -128,39 +121,38 @@ class RelaySchedule:
 
     @property
     def slots(self) -> int:
-        """How many slots this shard has."""
+        """Number of slots of this shard."""
         return len(self._own)
 
     def arrivals(self, slots: Ints, turns: Ints, after_ms: Ints) -> Arrivals:
-        """Deal the next listener of each slot."""
+        """Return the session of each slot's next listener."""
         slot = self._own[slots]
         listeners_of_slot = (len(self._users) - 1 - slot) // self._all_slots + 1
         rounds, place = turns // listeners_of_slot, turns % listeners_of_slot
         rank = slot + place * self._all_slots
         users = self._users[rank]
         if self._sessions is not None:
-            users = np.where(rounds * len(self._users) + rank < self._sessions, users, NOBODY)
+            users = np.where(rounds * len(self._users) + rank < self._sessions, users, NO_USER)
         first = self._start_ms + slot * self._spread_ms // self._all_slots
         return Arrivals(users, rounds, np.where(turns == 0, first, after_ms + PAUSE_MS))
 
 
 DAY_MS = 24 * 60 * 60 * 1000
 SESSIONS_PER_DAY = 1.0
-"""Of a listener, on average; the listeners' own rates are uniform between a quarter and seven quarters of it."""
+"""Mean over the listeners, whose rates are uniform between a quarter and seven quarters of it."""
 HOURLY = (3, 2, 1, 1, 1, 2, 4, 7, 9, 8, 7, 7, 8, 8, 7, 7, 8, 10, 11, 11, 10, 9, 7, 5)
-"""How busy each hour of the day (UTC) is: quiet at night, a peak on the way to work and a higher one in the evening."""
+"""Relative rate of each hour of the day (UTC): low at night, with a morning peak and a higher evening peak."""
 
 _EDGES = np.linspace(0.0, 1.0, len(HOURLY) + 1)
 _CUMULATIVE = np.concatenate([[0.0], np.cumsum(HOURLY) / np.sum(HOURLY)])
 
 
 class DailySchedule:
-    """Every listener has a slot and sits down there at times of a Poisson process that follows the daily rhythm.
+    """Gives each listener a slot, and sessions at times of a Poisson process whose rate follows the hours of the day.
 
-    With Λ(t) the time that has passed in a rhythm where every hour is equally busy, the next session after `t` begins
-    at ``Λ⁻¹(Λ(t) + E / rate)``, E exponential: the time change that makes a uniform Poisson process an inhomogeneous
-    one (Çinlar, "Introduction to Stochastic Processes", 1975). Every time is computed from the one clock, so there is
-    nothing that drifts.
+    With Λ(t) the cumulative rate, the next session after `t` starts at ``Λ⁻¹(Λ(t) + E / rate)``, E exponential: the
+    time change that turns a homogeneous Poisson process into an inhomogeneous one (Çinlar, "Introduction to Stochastic
+    Processes", 1975).
 
     Parameters
     ----------
@@ -169,7 +161,7 @@ class DailySchedule:
     start_ms : int
         Event time of the beginning.
     days : float
-        Sessions that would begin later than so many days after that are none.
+        No session starts later than this number of days after the beginning.
     shard : Shard
 
     Examples
@@ -191,20 +183,20 @@ class DailySchedule:
 
     @property
     def slots(self) -> int:
-        """How many listeners this shard has."""
+        """Number of listeners of this shard."""
         return len(self._users)
 
     def arrivals(self, slots: Ints, turns: Ints, after_ms: Ints) -> Arrivals:
-        """Return when the listener of each slot comes (again)."""
+        """Return the next session of each slot's listener."""
         users = self._users[slots]
         waits = -np.log1p(-uniform(mix(self._seed, users, turns), RETURN)) / self._rates[slots]
         after = busy_days(np.where(turns == 0, self._start_ms, after_ms))
         start_ms = time_ms(after + waits)
-        return Arrivals(np.where(start_ms < self._end_ms, users, NOBODY), turns, start_ms)
+        return Arrivals(np.where(start_ms < self._end_ms, users, NO_USER), turns, start_ms)
 
 
 def busy_days(times_ms: Ints) -> Floats:
-    """Return Λ: whole days count one each, the hours of a day as busy as they are.
+    """Return Λ, the cumulative rate: a whole day counts one.
 
     Examples
     --------
@@ -217,7 +209,7 @@ def busy_days(times_ms: Ints) -> Floats:
 
 
 def time_ms(busy: Floats) -> Ints:
-    """Return Λ⁻¹.
+    """Return Λ⁻¹, the event time of a cumulative rate.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""How the world advances: many sessions side by side, in columns, each at its own event time."""
+"""The sessions of a world, side by side in columns, each at its own event time."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from core.keyed_random import Keys, mix, uniform
 from sim.listeners.model import BUDGET, Exposure, Floats, Ints, ListenerModel
-from sim.schedule import NOBODY, Schedule
+from sim.schedule import NO_USER, Schedule
 from sim.world.model import World
 
 DECISION_MS = 20_000
-"""What it takes to judge a track, however little of it is heard."""
+"""Time to judge a track, in addition to the part of it that is heard."""
 MOST_TRACKS = 500
-"""Even a listener who likes everything goes to bed: no session is longer."""
+"""Maximum length of a session, for a listener who likes everything."""
 _FIRST_CAPACITY = 32
 
 _EMPTY, _LISTENING, _ASKING = 0, 1, 2
@@ -23,15 +23,15 @@ _EMPTY, _LISTENING, _ASKING = 0, 1, 2
 
 @dataclass(frozen=True, slots=True)
 class FinishedListens:
-    """Listens that came to their end, earliest first, one row for each.
+    """Finished listens, earliest first, one row for each.
 
     Attributes
     ----------
     slots, users, ordinals, positions, tracks, time_ms : ndarray of int64, shape (n,)
-        `ordinals` counts the listener's sessions, `positions` the session's listens, both from 0.
+        `ordinals` number the listener's sessions, `positions` the session's listens, both from 0.
     fractions : ndarray of float64, shape (n,)
     ended : ndarray of bool, shape (n,)
-        The listener went away; the others wait for a recommendation.
+        Whether the session ended with the listen; the others wait for a recommendation.
     """
 
     slots: Ints
@@ -47,22 +47,15 @@ class FinishedListens:
         return len(self.slots)
 
     def where(self, chosen: NDArray[np.bool_ | np.integer]) -> FinishedListens:
-        """Return some of the rows, chosen by a mask or in a given order."""
+        """Return the rows selected by a mask or by indices."""
         return FinishedListens(*(getattr(self, column.name)[chosen] for column in fields(self)))
 
 
 class Simulation:
     """The sessions of a world: slots on which listeners hear tracks and ask for the next.
 
-    `finish_listens` returns what was heard, `answer` gives those who ask their track, and so on. A listener's results
-    depend on the seed, the world and the answers, and never on the order in which the slots are served.
-
-    Parameters
-    ----------
-    world : World
-    model : ListenerModel
-    schedule : Schedule
-    seed : int
+    `finish_listens` and `answer` alternate. A listener's results depend on the seed, the world and the answers, and
+    never on the order in which the slots are served.
 
     Examples
     --------
@@ -95,43 +88,43 @@ class Simulation:
         self._budget = np.zeros(slots, dtype=np.int64)
         self._taste = np.zeros((slots, world.catalogue.dimensions))
         self._fraction = np.zeros(slots)
-        # What the session has heard, by position; -1 where it has not come to yet.
+        # tracks and artists that the session has heard, by position; -1 behind its last listen
         self._tracks = np.full((slots, _FIRST_CAPACITY), -1, dtype=np.int32)
         self._artists = np.full((slots, _FIRST_CAPACITY), -1, dtype=np.int32)
         self._fill_slots(np.arange(slots), np.zeros(slots, dtype=np.int64))
 
     @property
     def running(self) -> bool:
-        """Whether any listener is there or will come."""
+        """Whether any session is open or will start."""
         return bool((self._state != _EMPTY).any())
 
     @property
     def slots(self) -> int:
-        """How many sessions there can be at a time."""
+        """Number of slots: sessions at the same time."""
         return len(self._state)
 
     @property
     def asking(self) -> Ints:
-        """Seats that wait for a recommendation."""
+        """Slots that wait for a recommendation."""
         return np.flatnonzero(self._state == _ASKING)
 
     def earliest_ms(self) -> int:
-        """Return the event time of the listener who is furthest behind, who must exist."""
+        """Return the earliest event time of an open session; there must be one."""
         return int(self._due_ms[self._state != _EMPTY].min())
 
     def next_ms(self) -> int | None:
-        """Return the event time at which the next listen is finished, where any listener is at one."""
+        """Return the event time at which the next listen finishes, if any listener is listening."""
         due_ms = self._due_ms[self._state == _LISTENING]
         return int(due_ms.min()) if len(due_ms) else None
 
     def stop_accepting(self) -> None:
-        """Let nobody sit down any more; those who listen go on to their session's end."""
+        """Stop starting sessions; open sessions continue to their end."""
         self._accepting = False
         waiting = (self._state == _LISTENING) & (self._position == 0)
         self._state[waiting] = _EMPTY
 
     def finish_listens(self, until_ms: int, most: int | None = None) -> FinishedListens:
-        """Finish what ends at `until_ms` or before, the earliest first and at most `most` of them."""
+        """Finish the listens that end at `until_ms` or before, the earliest first and at most `most` of them."""
         slots = np.flatnonzero((self._state == _LISTENING) & (self._due_ms <= until_ms))
         if most is not None and most < len(slots):
             slots = np.sort(slots[np.argpartition(self._due_ms[slots], most)[:most]])
@@ -153,7 +146,7 @@ class Simulation:
         return listens
 
     def answer(self, slots: Ints, tracks: Ints) -> None:
-        """Play a track to listeners who ask for one; each slot at most once."""
+        """Play a track on each of some slots that wait for one; no slot twice."""
         positions = self._position[slots] + 1
         artists = self._world.catalogue.artist_of[tracks]
         width = int(positions.max(initial=0))
@@ -175,7 +168,7 @@ class Simulation:
         self._play(slots, tracks, fractions)
 
     def abandon(self, slots: Ints) -> None:
-        """End the sessions of listeners whose recommendation never came."""
+        """End sessions without a recommendation."""
         self._fill_slots(slots, self._due_ms[slots])
 
     def _play(self, slots: Ints, tracks: Ints, fractions: Floats) -> None:
@@ -188,7 +181,7 @@ class Simulation:
         if not self._accepting or not len(slots):
             return
         arrivals = self._schedule.arrivals(slots, self._turn[slots], after_ms)
-        there = arrivals.users != NOBODY
+        there = arrivals.users != NO_USER
         slots, users, ordinals = slots[there], arrivals.users[there], arrivals.ordinals[there]
         keys = mix(self._seed, users, ordinals)
         start = self._model.open(users, keys, arrivals.start_ms[there])

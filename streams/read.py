@@ -1,9 +1,9 @@
-"""The read side of derived state, for services: a listener's state, what is popular, how far each partition is."""
+"""The read side of derived state, for services: states of listeners, popular tracks, checkpoints."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,20 +13,19 @@ from core.kafka.config import partition_of
 from core.settings import Settings
 from schemas.event_time import event_time_of
 from streams.folds.likes import LIKES_OF_USERS, Likes
-from streams.folds.policy_results import POLICY_RESULTS, PolicyResult, merged
 from streams.folds.popularity import top_collection
-from streams.folds.sessions import EVENT_TIME, OPEN_SESSIONS, WATERMARK
+from streams.folds.sessions import EVENT_TIME, OPEN_SESSIONS, POLICY_RESULTS, WATERMARK, PolicyResult, merged
 from streams.folds.users import USERS, UserState
-from streams.store.keys import checkpoint_key, default_namespace, namespace_pointer, partition_key
+from streams.store.keys import CHECKPOINT, default_namespace, namespace_pointer, partition_key
 
 POINTER_TTL_S = 0.5
-"""How long a reader may go on with a namespace after another was made the live one."""
+"""How long a reader may use a namespace after another became the live one."""
 
 _OVERSAMPLING = 4
 
 
 class StateReader:
-    """Reads the live namespace, and follows the pointer when another becomes the live one.
+    """Reads the live namespace, and follows its pointer.
 
     Parameters
     ----------
@@ -54,12 +53,12 @@ class StateReader:
         return self._namespace
 
     def users(self, users: Sequence[int]) -> list[UserState | None]:
-        """Return the states of listeners, in their order, None for one never heard; one round trip a node."""
+        """Return the states of listeners, in their order, None for unknown ones; one round trip a node."""
         (records,) = self._records(users, USERS)
         return [None if record is None else UserState.from_bytes(record) for record in records]
 
     def users_and_likes(self, users: Sequence[int]) -> tuple[list[UserState | None], list[Likes | None]]:
-        """Return the states of listeners and what they like, both as `users` does; one round trip a node for both."""
+        """Return the states and the likes of listeners, both as `users` does; one round trip a node for both."""
         states, likes = self._records(users, USERS, LIKES_OF_USERS)
         return (
             [None if record is None else UserState.from_bytes(record) for record in states],
@@ -67,7 +66,7 @@ class StateReader:
         )
 
     def _records(self, users: Sequence[int], *collections: str) -> list[list[bytes | None]]:
-        """Return the records of listeners in hashes keyed by user, a list in the users' order for each hash."""
+        """Return for each hash, which is keyed by user, the records in the users' order."""
         by_partition: dict[int, list[int]] = {}
         for user in users:
             by_partition.setdefault(partition_of(user, self._partitions), []).append(user)
@@ -86,10 +85,10 @@ class StateReader:
         return columns
 
     def top_tracks(self, half_life: str, count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return the most popular tracks, best first, with their scores; fewer where fewer were heard.
+        """Return the most popular tracks, best first, with their scores; fewer if fewer were heard.
 
-        Each partition ranks the tracks by its own listeners. The tops of all are merged, four times as deep as asked;
-        the score of a track lacks what it has in partitions where it is further down than that.
+        Each partition ranks tracks by its own listeners. Their tops are merged, four times as deep as `count`; a
+        track's score lacks its part in partitions where it ranks lower.
 
         Returns
         -------
@@ -97,12 +96,11 @@ class StateReader:
         scores : ndarray of float64, shape (n,)
             log2 of the decayed sum; see `streams.folds.popularity.popularity_at`.
         """
-        namespace = self.namespace
-        pipeline = self._redis.pipeline(transaction=False)
-        for partition in range(self._partitions):
-            key = partition_key(namespace, partition, top_collection(half_life))
-            pipeline.zrange(key, 0, count * _OVERSAMPLING - 1, desc=True, withscores=True)
-        pairs = [pair for reply in pipeline.execute() for pair in reply]
+        last = count * _OVERSAMPLING - 1
+        replies = self._of_partitions(
+            top_collection(half_life), lambda pipeline, key: pipeline.zrange(key, 0, last, desc=True, withscores=True)
+        )
+        pairs = [pair for reply in replies for pair in reply]
         if not pairs:
             return np.empty(0, dtype=np.int64), np.empty(0)
         tracks, rows = np.unique(np.array([int(member) for member, _ in pairs]), return_inverse=True)
@@ -112,26 +110,19 @@ class StateReader:
         return tracks[best], scores[best]
 
     def policy_results(self) -> dict[str, PolicyResult]:
-        """Return what sessions of each policy came to, over all partitions."""
-        namespace = self.namespace
-        pipeline = self._redis.pipeline(transaction=False)
-        for partition in range(self._partitions):
-            pipeline.hgetall(partition_key(namespace, partition, POLICY_RESULTS))
+        """Return the results of each policy, over all partitions."""
         found: dict[str, list[PolicyResult]] = {}
-        for reply in pipeline.execute():
+        for reply in self._of_partitions(POLICY_RESULTS, lambda pipeline, key: pipeline.hgetall(key)):
             for policy, record in reply.items():
                 found.setdefault(policy.decode(), []).append(PolicyResult.from_bytes(record))
         return {policy: merged(results) for policy, results in found.items()}
 
     def event_times(self) -> dict[int, int]:
-        """Return the event time of each partition that was listened to, in ms."""
-        namespace = self.namespace
-        pipeline = self._redis.pipeline(transaction=False)
-        for partition in range(self._partitions):
-            pipeline.hmget(partition_key(namespace, partition, OPEN_SESSIONS), [WATERMARK, EVENT_TIME])
+        """Return the event time of each partition that has one, in ms."""
+        replies = self._of_partitions(OPEN_SESSIONS, lambda pipeline, key: pipeline.hmget(key, [WATERMARK, EVENT_TIME]))
         return {
             partition: max(int(field) for field in fields if field is not None)
-            for partition, fields in enumerate(pipeline.execute())
+            for partition, fields in enumerate(replies)
             if any(fields)
         }
 
@@ -141,9 +132,14 @@ class StateReader:
 
     def checkpoints(self) -> dict[int, int]:
         """Return the next offset to be folded of each partition that has state."""
+        replies = self._of_partitions(CHECKPOINT, lambda pipeline, key: pipeline.hget(key, "next_offset"))
+        return {partition: int(offset) for partition, offset in enumerate(replies) if offset is not None}
+
+    def _of_partitions(self, collection: str, ask: Callable[[Any, str], object]) -> list[Any]:
+        """Return the reply to a command on a collection of each partition; one round trip a node."""
         namespace = self.namespace
         pipeline = self._redis.pipeline(transaction=False)
         for partition in range(self._partitions):
-            pipeline.hget(checkpoint_key(namespace, partition), "next_offset")
-        replies = pipeline.execute()
-        return {partition: int(offset) for partition, offset in enumerate(replies) if offset is not None}
+            ask(pipeline, partition_key(namespace, partition, collection))
+        replies: list[Any] = pipeline.execute()
+        return replies

@@ -1,8 +1,7 @@
-"""Snapshots: a namespace in a file, and a file in a namespace.
+"""Snapshots: save a namespace to a file, and load it into a new namespace.
 
-The file: compressed frames, read and written one after the other. No pickle, and nothing is kept in memory.
-
-Inside gzip stand `MAGIC`, then frames: kind u8 | length u32 | payload, little-endian. The kinds, in this order::
+The file is written and read frame by frame, without pickle. Inside gzip are `MAGIC`, then frames: kind u8 | length
+u32 | payload, little-endian. The kinds, in this order::
 
     HEADER     JSON: format, topic, topic_id, namespace, partitions, created_ms, partial, excluded
     PARTITION  JSON: partition, next_offset, first_offset   (then its collections)
@@ -26,10 +25,10 @@ from typing import IO, Any, NamedTuple
 
 from core.errors import BotifyError
 from streams.folds.partition import HASHES, PROJECTIONS, SCORE_SETS
-from streams.offline import ReplaySources
+from streams.replay.sources import ReplaySources
 from streams.store.keys import checkpoint_key, partition_key
 from streams.store.namespaces import NamespaceRecord, NamespaceRecords, checkpoints, live_namespace
-from streams.store.point_in_time import NOT_OF_THIS_TOPIC, point_in_time_copy
+from streams.store.redis_store import NOT_OF_THIS_TOPIC, point_in_time_copy
 
 
 class SnapshotError(BotifyError):
@@ -65,7 +64,7 @@ class Frame(NamedTuple):
 
 
 class SnapshotWriter:
-    """Writes frames; `end` makes the file whole."""
+    """Writes frames; `end` completes the file."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._zip = gzip.GzipFile(filename="", fileobj=file, mode="wb", compresslevel=1, mtime=0)
@@ -104,13 +103,13 @@ class SnapshotWriter:
 
 
 def read_frames(path: Path) -> Iterator[Frame]:
-    """Yield the frames before END, and hold the checksum against what was read.
+    """Yield the frames before END, and verify the checksum.
 
     Raises
     ------
     SnapshotError
-        The file is no snapshot, of a version that this code does not know, cut off, or damaged. What was yielded
-        before may be damaged too: read the file once to the end before anything is believed.
+        The file is no snapshot, of an unknown version, truncated, or damaged. Frames that were yielded before may be
+        damaged too, so read the file to its end before using it.
     """
     try:
         with gzip.open(path, "rb") as file:
@@ -181,9 +180,9 @@ def _name(collection: str) -> bytes:
 
 
 async def save(sources: ReplaySources, path: Path, namespace: str | None = None) -> dict[int, int]:
-    """Write the file, in one step from nothing to whole; return the checkpoint of each partition.
+    """Write the file atomically; return the checkpoint of each partition.
 
-    Each partition is copied in Redis at one checkpoint and read from the copy, a page at a time.
+    Each partition is copied in Redis at one checkpoint, and the copy is read page by page.
 
     Parameters
     ----------
@@ -245,13 +244,13 @@ async def _write(
 
 
 async def load(sources: ReplaySources, path: Path, *, other_topic: bool = False) -> NamespaceRecord:
-    """Check the whole file, then load it; `botify replay swap` makes the namespace the live one.
+    """Check the whole file, then load it; `botify replay swap` makes the namespace live.
 
     Parameters
     ----------
     other_topic : bool
-        Whether the state of a topic that is gone will do: the listens of today's topic then follow on it, from the
-        first one on.
+        Whether to accept the state of a topic that is gone: the listens of the current topic then follow it, from the
+        first.
 
     Raises
     ------
@@ -273,18 +272,14 @@ async def load(sources: ReplaySources, path: Path, *, other_topic: bool = False)
     if adopt:
         offsets = {p: (sources.state.start[p], NOT_OF_THIS_TOPIC) for p in offsets}
     records = NamespaceRecords(sources.redis, sources.settings.topic_prefix)
-    id_ = await records.new_id("s")
-    record = NamespaceRecord(
-        id=id_,
-        namespace=records.namespace(id_),
-        created_ms=int(time.time() * 1000),
+    record = await records.begin(
+        "s",
         start={partition: first for partition, (_, first) in offsets.items()},
         end={partition: reached or 0 for partition, (reached, _) in offsets.items()},
         projections=PROJECTIONS,
         partial=header["partial"],
         excluded={int(partition): count for partition, count in header.get("excluded", {}).items()},
     )
-    await records.put(record)
     await _load(sources, path, record.namespace, offsets)
     record = record.with_(done=True)
     await records.put(record)
@@ -296,7 +291,7 @@ Offsets = Mapping[int, tuple[int | None, int]]
 
 
 def _check(path: Path) -> tuple[Mapping[str, Any], Offsets]:
-    """Read the file to its end, so that nothing of a damaged one is believed."""
+    """Read the file to its end, so that no part of a damaged file is used."""
     header: Mapping[str, Any] = {}
     offsets = {}
     for frame in read_frames(path):
@@ -316,7 +311,7 @@ async def _load(sources: ReplaySources, path: Path, namespace: str, offsets: Off
             partition = frame.about["partition"]
         elif frame.kind is not Kind.HEADER:
             await _put(sources.redis, partition_key(namespace, partition, frame.collection), frame)
-    # the checkpoints come last: half a namespace has none, and can never be mistaken for a whole one
+    # checkpoints are last, so an incomplete namespace has none and is not mistaken for a complete one
     for partition, (reached, first) in offsets.items():
         if reached is not None:
             checkpoint = {"next_offset": reached, "first_offset": first, "topic_id": sources.state.topic_id}

@@ -1,29 +1,34 @@
-"""Folds the topic offline up to the checkpoints, and compares every item of the state with what comes out."""
+"""Fold the topic offline up to the checkpoints, and compare the result with every item of the state."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
 from core.errors import BotifyError
 from core.kafka.admin import end_offsets
-from core.kafka.partition_log import PartitionLog
+from core.kafka.offsets import TopicState
+from core.kafka.reader import LogRecord, PartitionLog
 from core.settings import Settings
+from schemas.validation import Intake
 from streams.folds.partition import HASHES, PROJECTIONS, SCORE_SETS
-from streams.offline import OfflineFold, ReplaySources, open_sources
+from streams.replay.sources import ReplaySources, open_sources
 from streams.store.namespaces import NamespaceRecords, checkpoints, excluded_since, live_namespace
-from streams.store.point_in_time import NOT_OF_THIS_TOPIC, PartitionCopy, point_in_time_copy
-from streams.worker.topic_state import TopicState
+from streams.store.protocol import MemoryStore
+from streams.store.redis_store import NOT_OF_THIS_TOPIC, PartitionCopy, point_in_time_copy
+from streams.worker.metrics import WorkerCounters
+from streams.worker.partition import NullPublisher, Publisher, WorkerPartition
 
 FIRST_DIFFERENCES = 20
-"""How many differences are kept to be shown; all are counted."""
+"""Number of differences that are kept; all are counted."""
 
 
 class Difference(NamedTuple):
-    """An item of the state that is not what the fold gives.
+    """An item of the state that differs from the fold.
 
     Attributes
     ----------
@@ -32,7 +37,7 @@ class Difference(NamedTuple):
     item : bytes
         Field of the hash or member of the sorted set.
     expected, found : bytes | float | None
-        By the fold, and in the store; None where it is not there.
+        By the fold, and in the store; None if it is missing.
     """
 
     partition: int
@@ -44,22 +49,22 @@ class Difference(NamedTuple):
 
 @dataclass(slots=True)
 class Report:
-    """The outcome.
+    """The result of a verification.
 
     Attributes
     ----------
     namespace : str
     checkpoints : dict of int to int
-        How far each partition was folded and compared.
+        Offset up to which each partition was folded and compared.
     listens, duplicates, dead_letters : int
         Of the topic, up to the checkpoints.
     compared : dict of str to int
-        Collection -> items that the fold gave or the store had.
+        Collection -> number of items in the fold or the store.
     differing : int
     differences : list of Difference
         The first of them.
     excluded_since : int
-        Listens that operators excluded since the namespace was begun, which may explain differences.
+        Listens excluded since the namespace was begun, which may explain differences.
     seconds : float
 
     Examples
@@ -83,7 +88,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether the state is what the topic says."""
+        """Whether the state equals the fold."""
         return not self.differing
 
     @property
@@ -92,7 +97,7 @@ class Report:
         return self.listens + self.dead_letters
 
     def count(self, collection: str, items: int, differences: list[Difference]) -> None:
-        """Add what was found in a collection of a partition."""
+        """Add the result of a collection of a partition."""
         self.compared[collection] = self.compared.get(collection, 0) + items
         self.differing += len(differences)
         self.differences += differences[: FIRST_DIFFERENCES - len(self.differences)]
@@ -104,13 +109,13 @@ V = TypeVar("V", bytes, float)
 async def compare(
     partition: int, collection: str, expected: Mapping[bytes, V], pages: AsyncIterator[Mapping[bytes, V]]
 ) -> tuple[int, list[Difference]]:
-    """Return how many items there are in either, and those that differ.
+    """Return the number of items in either, and those that differ.
 
     Parameters
     ----------
     expected : mapping of item to value
     pages : async iterator of mappings
-        What was found; an item may come twice.
+        Of the store; an item may occur twice.
     """
     seen: set[bytes] = set()
     differences = []
@@ -126,7 +131,7 @@ async def compare(
 
 
 Progress = Callable[[int, int], None]
-"""Told how many records are folded, and how many there are."""
+"""Told how many records are folded since it was last told, and how many there are."""
 
 
 class VerifyError(BotifyError):
@@ -137,11 +142,9 @@ def verify(
     settings: Settings,
     namespace: str | None = None,
     partitions: Collection[int] | None = None,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = lambda records, total: None,
 ) -> Report:
-    """Compare a namespace with the topic, while workers go on or not.
-
-    Memory is bounded by the state of one partition.
+    """Compare a namespace with the topic; workers may run. Memory is bounded by the state of one partition.
 
     Parameters
     ----------
@@ -153,7 +156,7 @@ def verify(
     Raises
     ------
     VerifyError
-        The state is of another topic, or the topic no longer has what the state was folded from.
+        The state is of another topic, or the topic has lost records of the state.
     """
     return asyncio.run(_verify(settings, namespace, partitions, progress))
 
@@ -170,17 +173,66 @@ async def _verify(
         chosen = sorted(sources.state.end if partitions is None else partitions)
         total = sum(sources.state.end[partition] for partition in chosen)
         for partition in chosen:
+            before = report.records
             await _verify_partition(sources, partition, folded, report)
-            progress(report.records, total)
+            progress(report.records - before, total)
     report.seconds = time.monotonic() - started
     return report
+
+
+class OfflineFold:
+    """Folds one partition with the worker's own code into a `MemoryStore`.
+
+    Attributes
+    ----------
+    store : MemoryStore
+    counters : WorkerCounters
+    """
+
+    def __init__(
+        self,
+        partition: int,
+        intake: Intake,
+        projections: Collection[str] = PROJECTIONS,
+        publisher: Publisher | None = None,
+        store: MemoryStore | None = None,
+    ) -> None:
+        self.store = MemoryStore() if store is None else store
+        self.counters = WorkerCounters()
+        self._publisher = NullPublisher() if publisher is None else publisher
+        self._partition = partition
+        self._intake = intake
+        self._projections = projections
+        self._claimed: WorkerPartition | None = None
+
+    async def advance(self, records: Sequence[LogRecord]) -> None:
+        """Fold records that follow those of the last call."""
+        if self._claimed is None:
+            claim = await self.store.claim(self._partition, "offline", "")
+            self._claimed = WorkerPartition(
+                self._partition,
+                claim,
+                records[0].offset,
+                self.store,
+                self._intake,
+                self._publisher,
+                self.counters,
+                self._projections,
+            )
+        await self._claimed.process(records)
+
+    async def advance_to(self, log: PartitionLog, end: int) -> None:
+        """Fold the log up to an offset (exclusive)."""
+        async with aclosing(log.read_ahead(end)) as batches:
+            async for batch in batches:
+                await self.advance(batch)
 
 
 async def _verify_partition(
     sources: ReplaySources, partition: int, projections: Collection[str], report: Report
 ) -> None:
     await _check_end(sources, report.namespace, partition)
-    # The first look says how much there is to fold; the second, when that is done, has hardly moved on from it.
+    # the first copy gives the bulk to fold; the second is only a little further
     async with point_in_time_copy(sources.redis, report.namespace, partition) as first:
         begin, reached = first.first_offset, _checked(sources.topic, partition, first, sources.state)
     offline = OfflineFold(partition, sources.intake, projections)
@@ -205,7 +257,7 @@ async def _verify_partition(
 
 
 async def _check_end(sources: ReplaySources, namespace: str, partition: int) -> None:
-    """Refuse a state that has folded what the topic has no more: a fold would wait for it."""
+    """Refuse a state that has folded records which the topic has lost: a fold would wait for them."""
     (reached,) = (await checkpoints(sources.redis, namespace, [partition])).values()
     if reached <= sources.state.end[partition]:
         return
@@ -227,7 +279,7 @@ async def _compare_all(offline: OfflineFold, state: PartitionCopy, partition: in
 
 
 def _checked(topic: str, partition: int, state: PartitionCopy, now: TopicState) -> int:
-    """Return the checkpoint, or say why it cannot be compared."""
+    """Return the checkpoint; raise VerifyError if the state cannot be compared."""
     if state.next_offset is None:
         return state.first_offset
     if state.topic_id != now.topic_id:

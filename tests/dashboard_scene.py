@@ -1,4 +1,4 @@
-"""A whole deployment to look at: listeners have listened, letters are dead, and a replay is done."""
+"""A deployment with data on every page: listens, dead letters and a finished replay."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ WORLD = WorldConfig(tracks=2_000, artists=300, genres=12, users=1_500, dimension
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Where it is served, and from what."""
+    """The dashboard's address, and the data behind it."""
 
     url: str
     settings: Settings
@@ -46,7 +46,7 @@ def chromium() -> str | None:
 
 @contextmanager
 def scene(settings: Settings, listens: int, replay: bool = True) -> Iterator[Scene]:
-    """Let listeners listen, then serve the gateway with its dashboard inside the block."""
+    """Simulate listeners, then serve the gateway with its dashboard inside the block."""
     world = World("dashboard", *generate(WORLD), {})
     with ExitStack() as programs:
         programs.enter_context(running(settings, "streams.worker"))
@@ -71,7 +71,7 @@ def gateway(settings: Settings) -> Iterator[str]:
 
 
 def answers(url: str) -> bool:
-    """Say whether a page is served."""
+    """Return whether a page is served."""
     try:
         with urllib.request.urlopen(url, timeout=5) as response:  # noqa: S310
             return bool(response.status == 200)
@@ -80,6 +80,6 @@ def answers(url: str) -> bool:
 
 
 def _spoil(settings: Settings) -> None:
-    """Send what cannot be a listen."""
+    """Send records that are not valid listens."""
     impossible = Codec().encode(Listen("bad", 42, 7, 7.0, BASE_MS, "bad", 0, False, None, {}, None, None))
     produce_raw(settings, Topics.of(settings).listens.name, [(b"1", b"hello"), (b"2", HOSTILE), (b"42", impossible)])

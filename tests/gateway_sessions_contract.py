@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from services.gateway.messages import Said, SessionPosition
+from services.gateway.messages import Fingerprint, SessionPosition
 from services.gateway.sessions import SessionStore
 
 
-def said(event_id: str, text: str | None = None, *, keyed: bool = False, ends: bool = False) -> Said:
-    """What a call says; by default no other says the same."""
-    return Said(event_id, text or f"heard {event_id}", keyed, ends)
+def call(event_id: str, text: str | None = None, *, keyed: bool = False, ends: bool = False) -> Fingerprint:
+    """A call; by default different from all others."""
+    return Fingerprint(event_id, text or f"heard {event_id}", keyed, ends)
 
 
 class SessionsContract:
@@ -28,13 +28,13 @@ class SessionsContract:
 
     @pytest.fixture
     def run(self, loop: asyncio.Runner) -> Any:
-        def run(call: Coroutine[Any, Any, Any]) -> Any:
-            return loop.run(call)
+        def run(work: Coroutine[Any, Any, Any]) -> Any:
+            return loop.run(work)
 
         return run
 
-    def test_places_follow_one_another_until_the_end(self, run: Any, sessions: SessionStore) -> None:
-        places = [run(sessions.take(1, said(event_id, ends=event_id == "c"))) for event_id in "abcd"]
+    def test_positions_are_consecutive_until_the_end(self, run: Any, sessions: SessionStore) -> None:
+        places = [run(sessions.next_position(1, call(event_id, ends=event_id == "c"))) for event_id in "abcd"]
         assert places == [
             SessionPosition("a", 0, None, "a"),
             SessionPosition("a", 1, None, "b"),
@@ -43,56 +43,59 @@ class SessionsContract:
         ]
 
     def test_listeners_have_sessions_of_their_own(self, run: Any, sessions: SessionStore) -> None:
-        assert run(sessions.take(1, said("a"))) == SessionPosition("a", 0, None, "a")
-        assert run(sessions.take(2, said("b", "heard a"))) == SessionPosition("b", 0, None, "b")
+        assert run(sessions.next_position(1, call("a"))) == SessionPosition("a", 0, None, "a")
+        assert run(sessions.next_position(2, call("b", "heard a"))) == SessionPosition("b", 0, None, "b")
 
-    def test_no_place_is_given_twice_at_the_same_time(self, run: Any, sessions: SessionStore) -> None:
+    def test_no_position_is_given_twice_concurrently(self, run: Any, sessions: SessionStore) -> None:
         async def at_once() -> list[SessionPosition]:
-            return await asyncio.gather(*(sessions.take(1, said(f"s{n}")) for n in range(50)))
+            return await asyncio.gather(*(sessions.next_position(1, call(f"s{n}")) for n in range(50)))
 
         places = run(at_once())
         assert {place.session_id for place in places} == {places[0].session_id}
         assert sorted(place.position for place in places) == list(range(50))
 
-    def test_the_last_recommendation_comes_with_the_next_places(self, run: Any, sessions: SessionStore) -> None:
-        run(sessions.take(1, said("a")))
-        run(sessions.remember(1, "a", b"first"))
-        assert run(sessions.take(1, said("b"))) == SessionPosition("a", 1, b"first", "b")
-        run(sessions.remember(1, "b", b"\0second"))
-        assert run(sessions.take(1, said("c", ends=True))) == SessionPosition("a", 2, b"\0second", "c")
-        run(sessions.remember(1, "c"))
-        assert run(sessions.take(1, said("d"))) == SessionPosition("d", 0, None, "d")
+    def test_the_last_recommendation_is_returned_with_the_next_position(self, run: Any, sessions: SessionStore) -> None:
+        run(sessions.next_position(1, call("a")))
+        run(sessions.store_answer(1, "a", b"first"))
+        assert run(sessions.next_position(1, call("b"))) == SessionPosition("a", 1, b"first", "b")
+        run(sessions.store_answer(1, "b", b"\0second"))
+        assert run(sessions.next_position(1, call("c", ends=True))) == SessionPosition("a", 2, b"\0second", "c")
+        run(sessions.store_answer(1, "c"))
+        assert run(sessions.next_position(1, call("d"))) == SessionPosition("d", 0, None, "d")
 
-    def test_a_recommendation_that_comes_late_is_forgotten(self, run: Any, sessions: SessionStore) -> None:
-        run(sessions.take(1, said("a")))
-        run(sessions.take(1, said("b", ends=True)))
-        run(sessions.remember(1, "a", b"late"))
-        assert run(sessions.take(1, said("c"))) == SessionPosition("c", 0, None, "c")
-        run(sessions.remember(1, "b", b"later"))
-        assert run(sessions.take(1, said("d"))) == SessionPosition("c", 1, None, "d")
+    def test_a_late_recommendation_is_ignored(self, run: Any, sessions: SessionStore) -> None:
+        run(sessions.next_position(1, call("a")))
+        run(sessions.next_position(1, call("b", ends=True)))
+        run(sessions.store_answer(1, "a", b"late"))
+        assert run(sessions.next_position(1, call("c"))) == SessionPosition("c", 0, None, "c")
+        run(sessions.store_answer(1, "b", b"later"))
+        assert run(sessions.next_position(1, call("d"))) == SessionPosition("c", 1, None, "d")
 
     @pytest.mark.parametrize("ends", [False, True])
     @pytest.mark.parametrize("keyed", [False, True])
-    def test_what_was_not_answered_keeps_its_place(
+    def test_an_unanswered_call_keeps_its_position(
         self, run: Any, sessions: SessionStore, keyed: bool, ends: bool
     ) -> None:
-        run(sessions.take(1, said("a")))
-        run(sessions.remember(1, "a", b"first"))
-        tries = [run(sessions.take(1, said(event_id, "the same", keyed=keyed, ends=ends))) for event_id in "bcd"]
+        run(sessions.next_position(1, call("a")))
+        run(sessions.store_answer(1, "a", b"first"))
+        retry = (call(event_id, "the same", keyed=keyed, ends=ends) for event_id in "bcd")
+        tries = [run(sessions.next_position(1, one)) for one in retry]
         assert tries == [SessionPosition("a", 1, b"first", "b")] * 3
 
-    def test_what_was_answered_is_another_listen_when_it_comes_again(self, run: Any, sessions: SessionStore) -> None:
-        run(sessions.take(1, said("a", "the same")))
-        run(sessions.remember(1, "a", b"first"))
-        assert run(sessions.take(1, said("b", "the same"))) == SessionPosition("a", 1, b"first", "b")
+    def test_an_answered_call_without_a_key_is_a_new_listen_when_repeated(
+        self, run: Any, sessions: SessionStore
+    ) -> None:
+        run(sessions.next_position(1, call("a", "the same")))
+        run(sessions.store_answer(1, "a", b"first"))
+        assert run(sessions.next_position(1, call("b", "the same"))) == SessionPosition("a", 1, b"first", "b")
 
-    def test_what_has_a_key_is_a_retry_even_where_it_was_answered(self, run: Any, sessions: SessionStore) -> None:
-        run(sessions.take(1, said("a", "the same", keyed=True)))
-        run(sessions.remember(1, "a", b"first"))
-        again = run(sessions.take(1, said("a", "the same", keyed=True)))
+    def test_a_repeated_call_with_a_key_is_a_retry_even_if_answered(self, run: Any, sessions: SessionStore) -> None:
+        run(sessions.next_position(1, call("a", "the same", keyed=True)))
+        run(sessions.store_answer(1, "a", b"first"))
+        again = run(sessions.next_position(1, call("a", "the same", keyed=True)))
         assert again == SessionPosition("a", 0, b"first", "a", answered=True)
 
-    def test_another_listen_is_no_retry(self, run: Any, sessions: SessionStore) -> None:
-        run(sessions.take(1, said("a")))
-        assert run(sessions.take(1, said("b"))) == SessionPosition("a", 1, None, "b")
-        assert run(sessions.take(1, said("c", "heard a"))) == SessionPosition("a", 2, None, "c")
+    def test_a_different_listen_is_no_retry(self, run: Any, sessions: SessionStore) -> None:
+        run(sessions.next_position(1, call("a")))
+        assert run(sessions.next_position(1, call("b"))) == SessionPosition("a", 1, None, "b")
+        assert run(sessions.next_position(1, call("c", "heard a"))) == SessionPosition("a", 2, None, "c")

@@ -106,7 +106,7 @@ class _EnoughError(Exception):
 
 @contextmanager
 def busy(ready: Scene) -> Iterator[None]:
-    """Let listeners go on while the pictures are taken."""
+    """Simulate listeners while the pictures are taken."""
     stop = threading.Event()
 
     def go_on(_: Progress) -> None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -16,18 +16,21 @@ from typing import TypeVar
 import numpy as np
 from confluent_kafka import Message, Producer
 
+from core.kafka.admin import end_offsets, start_offsets
 from core.kafka.config import key_of, producer_config
-from core.kafka.reader import TopicReader
+from core.kafka.reader import PartitionLog, TopicReader
 from core.settings import Settings
 from schemas.events import Event, Listen, Session, Track
 from schemas.registry import codec_of
 from schemas.topics import Topics
-from streams.folds.partition import HASHES, SCORE_SETS, PartitionFold
+from schemas.validation import Intake, Rejected
+from streams.folds.partition import HASHES, SCORE_SETS
 from streams.read import StateReader
 from streams.store.connect import connect
 from streams.store.keys import partition_key
-from streams.store.memory import MemoryStore
-from streams.worker.intake import Intake, Rejected
+from streams.store.protocol import MemoryStore
+from streams.verify import OfflineFold
+from streams.worker.partition import Publishable
 
 T = TypeVar("T")
 
@@ -165,56 +168,45 @@ def stop(process: subprocess.Popen[bytes], timeout_s: float = 20.0) -> int:
 
 
 @dataclass
-class OfflineFold:
-    """What a plain fold of the listens topic gives."""
+class TopicFold:
+    """What an offline fold of the listens topic gives; a publisher that keeps what it is given."""
 
     store: MemoryStore = field(default_factory=MemoryStore)
-    checkpoints: dict[int, int] = field(default_factory=dict)
     sessions: list[Session] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
+
+    async def emit(self, events: Sequence[Publishable], rejected: Sequence[Rejected]) -> None:
+        self.sessions += [event for event in events if isinstance(event, Session)]
+        self.rejected += rejected
+
+    @property
+    def checkpoints(self) -> dict[int, int]:
+        """Return the next offset of each partition that has state."""
+        return {partition: claim.next_offset or 0 for partition, claim in self.store.checkpoints.items()}
 
     def contents(self) -> State:
         """Return the state, comparable with `redis_contents`."""
         return _without_empty({**self.store.hashes, **self.store.scores})
 
 
-@dataclass(frozen=True)
-class _Record:
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: list[tuple[str, bytes]] | None
-
-
-def offline_fold(settings: Settings, without: Container[tuple[int, int]] = ()) -> OfflineFold:
+def offline_fold(settings: Settings, without: Container[tuple[int, int]] = ()) -> TopicFold:
     """Fold the whole topic, each partition in one batch, in memory; `without` names (partition, offset) of records."""
     codec, topics = codec_of(settings), Topics.of(settings)
     tracks = {codec.decode(m.value(), Track).track for m in read_topic(settings, topics.catalogue.name)}
-    by_partition: dict[int, list[_Record]] = {}
-    for m in read_topic(settings, topics.listens.name):
-        record = _Record(m.topic(), m.partition(), m.offset(), m.timestamp()[1], m.key(), m.value(), m.headers())
-        if (record.partition, record.offset) not in without:
-            by_partition.setdefault(m.partition(), []).append(record)
-    result = OfflineFold()
-    for partition, records in by_partition.items():
-        fold = PartitionFold(partition)
-        good, rejected = Intake(codec, tracks, refresh=lambda: None).take(records, fold.event_time)
-        for name, fields in fold.missing(good).items():
-            fold.load_fields(name, dict.fromkeys(fields))
-        fold.fold(good)
-        claim = asyncio.run(result.store.claim(partition, "offline", ""))
-        result.checkpoints[partition] = records[-1].offset + 1
-        asyncio.run(result.store.apply(partition, claim, None, result.checkpoints[partition], fold.take_changes()))
-        result.sessions += fold.take_closed_sessions()
-        result.rejected += rejected
+    listens, result = topics.listens.name, TopicFold()
+    start = start_offsets(settings, listens)
+    for partition, end in end_offsets(settings, listens).items():
+        log = PartitionLog(settings, listens, partition, start[partition])
+        records = [one for batch in log.read_to(end) for one in batch if (partition, one.offset) not in without]
+        log.close()
+        if records:
+            fold = OfflineFold(partition, Intake(codec, tracks), publisher=result, store=result.store)
+            asyncio.run(fold.advance(records))
     return result
 
 
 def redis_contents(settings: Settings) -> State:
-    """Return everything that the live namespace holds, comparable with `OfflineFold.contents`."""
+    """Return everything that the live namespace holds, comparable with `TopicFold.contents`."""
     redis = connect(settings)
     namespace = StateReader(redis, settings).namespace
     found: State = {}

@@ -1,4 +1,4 @@
-"""Listens to their topic, from a file instead of from listeners."""
+"""`botify import-log`: a file of Botify's data log to the listens topic."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from rich.console import Console
 
 from analytics.botify_log.lines import listens_of
 from core.errors import PublishError
-from core.kafka.admin import end_offsets
+from core.kafka.admin import end_offsets, require_kafka
 from core.kafka.config import key_of
 from core.kafka.publisher import RecordPublisher
-from core.kafka.reachable import require_kafka
 from core.settings import Settings
 from schemas.catalogue import CatalogueReader
 from schemas.events import Listen
@@ -24,9 +23,9 @@ from schemas.topics import Topics
 
 
 def publish_listens(settings: Settings, listens: Iterable[Listen]) -> int:
-    """Write listens, and return how many they were once all are acknowledged.
+    """Publish listens, wait for all acknowledgements, and return their number.
 
-    At least once: what is published again has the event ids that it had, so that readers and the worker drop it.
+    At least once: a second import has the same event ids, which readers and the worker drop as duplicates.
 
     Raises
     ------
@@ -36,7 +35,7 @@ def publish_listens(settings: Settings, listens: Iterable[Listen]) -> int:
         A broker refused a listen, or did not answer.
     """
     topic = Topics.of(settings).listens.name
-    end_offsets(settings, topic)  # refuses a topic that does not exist, which producing would wait for
+    end_offsets(settings, topic)  # fails at once if the topic does not exist
     publisher, codec, count = RecordPublisher(settings, linger_ms=20), codec_of(settings), 0
     try:
         for listen in listens:
@@ -60,7 +59,7 @@ def import_log(
     """Publish Botify's JSON data log to the listens topic; a second import adds nothing."""
     settings, console = require_kafka(Settings.from_env()), Console()
     run_id = run or f"log{_digest(file)[:8]}"
-    with console.status("reading"):  # to the end, so that nothing is published of a log that has a bad line
+    with console.status("reading"):  # completely, so that nothing is published of a log with an invalid line
         known = _known_tracks(settings)
         unknown = sum(listen.track not in known for listen in _read(file, run_id))
     with console.status("publishing"):
@@ -68,8 +67,8 @@ def import_log(
     console.print(f"{count:,} listens of run {run_id}", highlight=False)
     if unknown:
         console.print(
-            f"[yellow]{unknown:,} are of tracks that the catalogue lacks:[/] they count in tables, but the worker puts "
-            "them with the dead letters. `botify world import` and `botify world publish` bring Botify's catalogue.",
+            f"[yellow]{unknown:,} are of tracks that the catalogue lacks:[/] they count in tables, but the worker "
+            "makes dead letters of them. `botify world import` and `botify world publish` publish Botify's catalogue.",
             highlight=False,
         )
 

@@ -1,4 +1,4 @@
-"""Lines of Botify's data log to listens."""
+"""Lines of Botify's data log to listens, and listens to lines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
-from analytics.errors import AnalyticsError
+from analytics import AnalyticsError
 from analytics.export.files import write_durably
 from analytics.exported import open_listens
 from core.errors import RejectedMessageError
@@ -18,7 +18,7 @@ from schemas.events import Listen
 from schemas.validation import check
 
 RECOMMENDER = "botify"
-"""Whose recommendations they were; the log does not say which of Botify's recommenders made them."""
+"""Recommender of all listens: the log does not say which of Botify's it was."""
 
 
 class LogLine(BaseModel):
@@ -27,17 +27,17 @@ class LogLine(BaseModel):
     Attributes
     ----------
     message : str
-        `next`, or `last` where the listener went away.
+        `next`, or `last` at the end of a session.
     timestamp : int
         Milliseconds since the epoch.
     time : float
-        Share of the track that was heard, 0 to 1.
+        Fraction of the track that was heard, 0 to 1.
     latency : float, optional
         Of the answer, seconds.
     recommendation : int, optional
         The track that was recommended next.
     experiments : mapping of str to str
-        The treatments under which it was.
+        Treatments of the recommendation.
     """
 
     message: Literal["next", "last"]
@@ -56,13 +56,13 @@ def read_line(text: str, number: int) -> LogLine:
     Raises
     ------
     AnalyticsError
-        It is no message of Botify's; the error says where, and why.
+        The line is invalid; the error says where and why.
 
     Examples
     --------
     >>> read_line('{"message": "last", "timestamp": 9, "user": 3, "track": 8}', 17)
     Traceback (most recent call last):
-    analytics.errors.AnalyticsError: line 17 is not a message of Botify's data log: time: Field required
+    analytics.AnalyticsError: line 17 is not a message of Botify's data log: time: Field required
     """
     try:
         return LogLine.model_validate_json(text)
@@ -76,21 +76,20 @@ def read_line(text: str, number: int) -> LogLine:
 def listens_of(lines: Iterable[str], run_id: str) -> Iterator[Listen]:
     """Yield the listen of each line.
 
-    Botify's log names no sessions. One ends with the message `last`, and another begins where what is heard is not
-    what was recommended: Botify's listeners hear what they are given.
+    Botify's log names no sessions. One ends with the message `last`, or where the next track is not the recommended
+    one: Botify's listeners play what is recommended.
 
     Parameters
     ----------
     lines : iterable of str
         In the order of the log.
     run_id : str
-        First part of all session ids; the same lines and run give the same event ids, so that a log that is imported
-        twice tells nothing new.
+        First part of all session ids; the same lines and run give the same event ids.
 
     Raises
     ------
     AnalyticsError
-        A line is no message of Botify's, or cannot be true; the error says which.
+        A line is invalid; the error says which.
 
     Examples
     --------
@@ -104,7 +103,7 @@ def listens_of(lines: Iterable[str], run_id: str) -> Iterator[Listen]:
     log-3-0-1 8 botify {'demo': 'T1'} 2.0
     """
     sessions: Counter[int] = Counter()
-    open_sessions: dict[int, tuple[Listen, LogLine]] = {}  # user -> last listen, and the line it was made of
+    open_sessions: dict[int, tuple[Listen, LogLine]] = {}  # user -> last listen and its line
     for number, text in enumerate(lines, start=1):
         line = read_line(text, number)
         before = open_sessions.pop(line.user, None)
@@ -116,14 +115,14 @@ def listens_of(lines: Iterable[str], run_id: str) -> Iterator[Listen]:
         try:
             check(listen, key_of(listen.user), text.encode())
         except RejectedMessageError as error:
-            raise AnalyticsError(f"line {number} is impossible: {error}") from error
+            raise AnalyticsError(f"line {number} is not a valid listen: {error}") from error
         if not listen.ended_session:
             open_sessions[line.user] = listen, line
         yield listen
 
 
 def _first(line: LogLine, session_id: str) -> Listen:
-    """Return a session's first listen, which the listener chose."""
+    """Return a session's first listen, of a track that the listener chose."""
     return Listen(
         event_id=f"{session_id}-0",
         user=line.user,
@@ -141,7 +140,7 @@ def _first(line: LogLine, session_id: str) -> Listen:
 
 
 def _following(line: LogLine, before: Listen, attribution: LogLine) -> Listen:
-    """Return the listen to which the line before it led."""
+    """Return a listen that follows the recommendation of the line before."""
     position = before.position + 1
     return _first(line, before.session_id)._replace(
         event_id=f"{before.session_id}-{position}",
@@ -152,13 +151,13 @@ def _following(line: LogLine, before: Listen, attribution: LogLine) -> Listen:
     )
 
 
-# What the course's notebook reads from every line, but a listen does not say, is told by the listener's other listens:
+# The course's notebook reads fields from every line that a listen lacks; the listener's other listens fill them:
 # - Treatments are a function of the listener. A line that led to no recommendation has those of the listener's last
 #   recommendation, or of the first that follows in its session.
-# - Nobody timed an answer to the call of a `last` line. It has the listener's mean latency, which leaves the mean over
-#   all the listener's lines the mean over the answers that were timed.
-# - The log names no sessions, so each ends with `last`, also where its listener went away without a word: a `next`
-#   would join it to the listener's next session.
+# - A `last` line has no timed answer. It has the listener's mean latency, so that the mean over all lines is the mean
+#   over the timed answers.
+# - The log names no sessions, so each ends with `last`, even if its listener sent no end: a `next` would join it to the
+#   listener's next session.
 _LINES = """
     WITH pairs AS (
         SELECT *, lead(track) OVER following AS next_track, lead(latency_ms) OVER following AS next_latency_ms,
@@ -194,15 +193,15 @@ _LINES = """
 
 
 class WrittenLog(NamedTuple):
-    """What became of the listens.
+    """Numbers of listens in and out of a log.
 
     Attributes
     ----------
     lines : int
-        Listens that are in the log.
+        Listens in the log.
     left_out : int
-        Listens before their listener's first recommendation, where nothing says which treatments the listener had,
-        and sessions that began after the last recommendation of all. `botify experiment` leaves out the same.
+        Listens before their listener's first recommendation, whose treatments are unknown, and sessions that began
+        after the last recommendation of all. `botify experiment` leaves out the same.
     """
 
     lines: int
@@ -210,10 +209,9 @@ class WrittenLog(NamedTuple):
 
 
 def write_log(folder: Path, log: Path) -> WrittenLog:
-    """Write the listens of an export as a log, in the order of event time.
+    """Write the listens of an export as a log, in order of event time.
 
-    The log is there whole or, where this is killed, as it was before. DuckDB sorts on the disk what it has no memory
-    for.
+    The log is replaced in one step. DuckDB sorts on the disk if memory is short.
 
     Parameters
     ----------
@@ -225,7 +223,7 @@ def write_log(folder: Path, log: Path) -> WrittenLog:
     Raises
     ------
     AnalyticsError
-        The folder is no export of listens, or has none yet.
+        The folder is no export of listens, or has no listens yet.
     """
     with open_listens(folder) as listens:
         lines = write_durably(log, lambda path: listens.write_json(_LINES, path))

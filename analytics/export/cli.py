@@ -1,4 +1,4 @@
-"""`botify export`: a topic as files."""
+"""`botify export`: a topic to files."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from rich.progress import Progress as Bar
 from analytics.botify_log.lines import write_log
 from analytics.export.files import ExportError
 from analytics.export.run import TIME_COLUMNS, Extent, Progress, export_topic
+from core.kafka.admin import require_kafka
 from core.kafka.offsets import parse_position
-from core.kafka.reachable import require_kafka
 from core.process import stop_requested, tune_gc
 from core.settings import Settings
 from schemas.events import Listen
@@ -27,11 +27,11 @@ from schemas.topics import TopicDefinition, Topics
 
 LOG = "log.json"
 LISTENS = "_listens"
-"""Beside the log; readers of a folder skip names that begin with an underscore."""
+"""Folder beside the log; readers skip names that begin with an underscore."""
 
 
 class Format(StrEnum):
-    """What is written."""
+    """Format of the output."""
 
     PARQUET = "parquet"
     BOTIFY_LOG = "botify-log"
@@ -65,7 +65,7 @@ def export(
     folder = out if format_ is Format.PARQUET else out / LISTENS
     tune_gc()
     require_kafka(settings)
-    # what was read is written before it ends
+    # on a signal, rows in memory are written before the export ends
     with stop_requested(signal.SIGINT, signal.SIGTERM) as stopping, _bar(follow=follow) as progress:
         manifest = export_topic(settings, definition, folder, extent, progress, stopping=stopping)
     left_out = f", {manifest.rejected:,} dead letters left out" if manifest.rejected else ""
@@ -82,13 +82,13 @@ def _definition(settings: Settings, name: str) -> TopicDefinition:
     prefix = f"{settings.topic_prefix}."
     known = {d.name.removeprefix(prefix): d for d in Topics.of(settings).all() if d.event in TIME_COLUMNS}
     if name.removeprefix(prefix) not in known:
-        raise ExportError(f"topic {name!r} cannot be exported; say one of {', '.join(known)}")
+        raise ExportError(f"topic {name!r} cannot be exported; choose one of {', '.join(known)}")
     return known[name.removeprefix(prefix)]
 
 
 @contextmanager
 def _bar(*, follow: bool) -> Iterator[Progress]:
-    """Show on standard error how far the export is."""
+    """Show the progress on standard error."""
     remaining = [] if follow else [TimeRemainingColumn()]
     columns = (TextColumn("exporting"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), *remaining)
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:

@@ -1,36 +1,36 @@
-"""What can go wrong with an export."""
+"""The folder of an export: Parquet files by day, and the manifest that names them."""
 
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Literal, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import TypeAdapter, ValidationError
 
-from analytics.errors import AnalyticsError
+from analytics import AnalyticsError
 from analytics.export.columns import OFFSET, PARTITION
 
 
 class ExportError(AnalyticsError):
-    """Topic and folder do not fit together, or the folder is another's; the message says what would help."""
+    """Topic and folder do not fit together, or the folder is in use; the message says what to do."""
 
 
 T = TypeVar("T")
 
 UNFINISHED = ".unfinished"
-"""End of the name of a file that is being written; it begins with a dot, so that readers of the folder skip it."""
+"""Suffix of a file that is being written; its name begins with a dot, so that readers of the folder skip it."""
 
 
 def write_durably(path: Path, write: Callable[[Path], T]) -> T:
-    """Let `write` make a file beside its place, bring it to the disk, and put it into its place in one step."""
+    """Let `write` create a temporary file, sync it to the disk, and rename it to `path` in one step."""
     unfinished = path.with_name(f".{path.name}{UNFINISHED}")
     written = write(unfinished)
     _sync(unfinished)
@@ -40,7 +40,7 @@ def write_durably(path: Path, write: Callable[[Path], T]) -> T:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder that is not there yet; the names on the way to it survive a power cut."""
+    """Create a folder and its parents, so that their names survive a power cut."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
     for folder in missing:
@@ -58,16 +58,15 @@ def _sync(path: Path) -> None:
 NAME = "_manifest.json"
 """Readers of Parquet folders skip names that begin with an underscore."""
 
-FORMAT = 1
 
-
-class Source(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Source:
     """Where the rows come from.
 
     Attributes
     ----------
     topic, topic_id : str
-        A topic that was made anew has its name and another id.
+        A topic that was deleted and created again has another id.
     event : str
         Name of the event's class.
     """
@@ -77,7 +76,8 @@ class Source(NamedTuple):
     event: str
 
 
-class ExportedFile(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ExportedFile:
     """One file.
 
     Attributes
@@ -102,12 +102,12 @@ class Manifest:
     ----------
     source : Source
     begin, next_offsets : mapping of partition to offset
-        Where the export began, and the first record that it has not read.
+        First record of the export, and first record that it has not read.
     files : tuple of ExportedFile
     commits : int
-        How often something was added; numbers the files.
+        Number of commits; the next one's files have this number.
     rejected : int
-        Records left out because they cannot be decoded or cannot be true.
+        Records left out because they cannot be decoded or are invalid.
 
     Examples
     --------
@@ -121,17 +121,18 @@ class Manifest:
     source: Source
     begin: Mapping[int, int]
     next_offsets: Mapping[int, int]
-    files: tuple[ExportedFile, ...] = field(default=())
+    files: tuple[ExportedFile, ...] = ()
     commits: int = 0
     rejected: int = 0
+    format: Literal[1] = 1
 
     @property
     def rows(self) -> int:
-        """How many rows all files have together."""
+        """Number of rows in all files."""
         return sum(file.rows for file in self.files)
 
     def with_commit(self, files: Iterable[ExportedFile], next_offsets: Mapping[int, int], rejected: int) -> Self:
-        """Return the manifest after files were added."""
+        """Return the manifest after a commit."""
         return replace(
             self,
             files=(*self.files, *files),
@@ -141,52 +142,32 @@ class Manifest:
         )
 
 
+_JSON = TypeAdapter(Manifest)
+
+
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Replace the folder's manifest in one step: this is the commit."""
-    content = {
-        "format": FORMAT,
-        **asdict(manifest),
-        "source": manifest.source._asdict(),
-        "files": [file._asdict() for file in manifest.files],
-    }
-    text = json.dumps(content, indent=1)
-    write_durably(folder / NAME, lambda path: path.write_text(text, encoding="utf-8"))
+    text = _JSON.dump_json(manifest, indent=1)
+    write_durably(folder / NAME, lambda path: path.write_bytes(text))
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """Return the folder's manifest, or None where there is none.
+    """Return the folder's manifest, or None if it has none.
 
     Raises
     ------
     ExportError
-        It is not one of ours, or of a newer version.
+        The file is no manifest, or of a newer version.
     """
     path = folder / NAME
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return _JSON.validate_json(path.read_bytes())
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise ExportError(f"{path} cannot be read: {error}; export into another folder") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ExportError(f"{path} is not a manifest of format {FORMAT}; export into another folder")
-    return Manifest(
-        Source(**content["source"]),
-        _offsets_of_json(content["begin"]),
-        _offsets_of_json(content["next_offsets"]),
-        tuple(_file(entry) for entry in content["files"]),
-        content["commits"],
-        content["rejected"],
-    )
-
-
-def _offsets_of_json(content: Mapping[str, int]) -> dict[int, int]:
-    return {int(partition): offset for partition, offset in content.items()}
-
-
-def _file(content: Mapping[str, Any]) -> ExportedFile:
-    offsets = {int(partition): (first, last) for partition, (first, last) in content["offsets"].items()}
-    return ExportedFile(content["path"], content["rows"], offsets)
+    except ValidationError as error:
+        raise ExportError(f"{path} is not a manifest of format 1; export into another folder") from error
 
 
 LOCK = "_lock"
@@ -194,10 +175,10 @@ _DAY_MS = 24 * 60 * 60 * 1000
 
 
 class ExportDirectory:
-    """A folder `day=YYYY-MM-DD/part-NNNNNN.parquet`, where Spark, DuckDB and pandas find a column `day`.
+    """A folder `day=YYYY-MM-DD/part-NNNNNN.parquet`, in which Spark, DuckDB and pandas find a column `day`.
 
-    Files are written and brought to the disk first, the manifest that names them last; a file that it does not name
-    was left by an export that was killed. So a record is in exactly one file that counts, however often one is.
+    Files are written and synced first, the manifest that names them last; a file that it does not name was left by a
+    killed export. So each record is in exactly one named file.
 
     Attributes
     ----------
@@ -211,15 +192,15 @@ class ExportDirectory:
         self._time_column = time_column
 
     def commit(self, table: pa.Table, next_offsets: Mapping[int, int], rejected: int) -> None:
-        """Add rows, and move on in the topic.
+        """Add rows, and advance the offsets.
 
         Parameters
         ----------
         table : Table
-            Every good record between the former `next_offsets` and these.
+            All valid records between the former `next_offsets` and these.
         next_offsets : mapping of partition to offset
         rejected : int
-            How many records between them are left out.
+            Number of records between them that are left out.
         """
         name = f"part-{self.manifest.commits:06d}.parquet"
         files = [self._write(f"{day}/{name}", rows) for day, rows in _by_day(table, self._time_column)]
@@ -250,22 +231,22 @@ def _offsets(rows: pa.Table) -> dict[int, tuple[int, int]]:
 def open_directory(
     path: Path, source: Source, begin: Mapping[int, int], time_column: str = "timestamp_ms"
 ) -> Iterator[ExportDirectory]:
-    """Begin an export, or go on with one, and be the only one to do so.
+    """Start or resume an export, under a lock.
 
     Parameters
     ----------
     path : Path
-        Not there yet, empty, or with an export of the same topic.
+        Missing, empty, or with an export of the same topic.
     source : Source
     begin : mapping of partition to offset
-        Where a new export begins; one that is there goes on from where it is.
+        Where a new export begins; an existing one is resumed.
     time_column : str
-        Column of milliseconds since the epoch that decides a row's day.
+        Column of milliseconds since the epoch that gives a row's day.
 
     Raises
     ------
     ExportError
-        Somebody else is writing, or the folder holds something else.
+        Another export is writing, or the folder holds other files.
     """
     make_folder(path)
     with (path / LOCK).open("w") as lock:
@@ -288,14 +269,14 @@ def open_directory(
 
 
 def _refuse_foreign(path: Path) -> None:
-    # one that was killed at its very beginning may have left its first manifest unfinished
+    # an export that was killed at its start may have left an unfinished manifest
     found = sorted(e.name for e in path.iterdir() if e.name != LOCK and not e.name.endswith(UNFINISHED))
     if found:
         raise ExportError(f"{path} is not an export and is not empty (there is {found[0]}); choose another folder")
 
 
 def _remove_unnamed(path: Path, manifest: Manifest) -> None:
-    """Remove what an export left that was killed before its commit; other people's files are not touched."""
+    """Remove what a killed export left uncommitted; files of other names are not touched."""
     named = {path / file.path for file in manifest.files}
     for pattern in ("day=*/part-*.parquet", f"day=*/.part-*.parquet{UNFINISHED}", f".{NAME}{UNFINISHED}"):
         for left in path.glob(pattern):

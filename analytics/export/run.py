@@ -1,134 +1,102 @@
-"""Reading a topic into a folder of Parquet files."""
+"""Export of a topic to a folder of Parquet files."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pyarrow as pa
-from confluent_kafka import KafkaException, Message
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Message
 
-from analytics.export.columns import BatchDecoder
+from analytics.export.columns import arrow_schema, record_batch
 from analytics.export.files import ExportDirectory, ExportError, Manifest, Source, open_directory
-from core.errors import TopicError
-from core.kafka.admin import end_offsets, read_topic_id, start_offsets
-from core.kafka.config import common_config
-from core.kafka.offsets import EARLIEST, LATEST, TopicPosition, offsets_of
+from core.kafka.admin import end_offsets
+from core.kafka.offsets import EARLIEST, LATEST, TopicPosition, TopicState, describe_topic
 from core.kafka.reader import TopicReader
 from core.process import StopRequested
 from core.settings import Settings
+from schemas.codec import Codec
+from schemas.dead_letters import RejectedBefore
 from schemas.events import Event, Listen, Recommendation, RecommendationRequest, Session
 from schemas.registry import codec_of
-from schemas.rejected_before import RejectedBefore
 from schemas.topics import TopicDefinition
+from schemas.validation import iter_valid
 
 
-@dataclass(frozen=True, slots=True)
-class TopicBounds:
-    """A topic as it is now.
+def check_reachable(topic: TopicState, next_offsets: Mapping[int, int]) -> None:
+    """Refuse to resume where records are gone: rows would be missing.
 
-    Attributes
-    ----------
-    topic, topic_id : str
-    start, end : mapping of partition to offset
-        First offset still there, and the next to be written.
-    """
+    Raises
+    ------
+    ExportError
+        Of a partition, records that were not exported are gone, or fewer are there than were exported.
 
-    topic: str
-    topic_id: str
-    start: Mapping[int, int]
-    end: Mapping[int, int]
-
-    @classmethod
-    def of(cls, settings: Settings, topic: str) -> Self:
-        """Ask the brokers.
-
-        Raises
-        ------
-        TopicError
-            The topic does not exist, or no broker answers.
-        """
-        start, end = start_offsets(settings, topic), end_offsets(settings, topic)
-        try:
-            topic_id = read_topic_id(AdminClient(common_config(settings)), topic)
-        except KafkaException as error:
-            raise TopicError(f"{topic}: the brokers do not describe it: {error.args[0].str()}") from error
-        return cls(topic, topic_id, start, end)
-
-    def offsets_of(self, position: TopicPosition, settings: Settings) -> Mapping[int, int]:
-        """Return the offset of a place in each partition."""
-        return offsets_of(position, settings, self.topic, self.start, self.end)
-
-    def check_reachable(self, next_offsets: Mapping[int, int]) -> None:
-        """Refuse to go on where records are gone: rows would be missing.
-
-        Raises
-        ------
-        ExportError
-            Of a partition, records that were not exported are gone, or fewer are there than were exported.
-
-        Examples
-        --------
-        >>> TopicBounds("botify.listens", "an-id", start={0: 20}, end={0: 50}).check_reachable({0: 10})
-        Traceback (most recent call last):
-        analytics.export.files.ExportError: botify.listens[0]: the export resumes at offset 10, but the topic holds \
+    Examples
+    --------
+    >>> check_reachable(TopicState("botify.listens", "an-id", start={0: 20}, end={0: 50}), {0: 10})
+    Traceback (most recent call last):
+    analytics.export.files.ExportError: botify.listens[0]: the export resumes at offset 10, but the topic holds \
 only 20 to 49; keep this folder as it is and export the rest into another one
-        """
-        for partition, offset in next_offsets.items():
-            start, end = self.start[partition], self.end[partition]
-            if not start <= offset <= end:
-                raise ExportError(
-                    f"{self.topic}[{partition}]: the export resumes at offset {offset}, but the topic holds only "
-                    f"{start} to {end - 1}; keep this folder as it is and export the rest into another one"
-                )
+    """
+    for partition, offset in next_offsets.items():
+        start, end = topic.start[partition], topic.end[partition]
+        if not start <= offset <= end:
+            raise ExportError(
+                f"{topic.topic}[{partition}]: the export resumes at offset {offset}, but the topic holds only "
+                f"{start} to {end - 1}; keep this folder as it is and export the rest into another one"
+            )
 
 
 class Chunk:
-    """Rows in memory, and how far in the topic they go.
+    """Rows in memory, and the offsets after them.
 
     Parameters
     ----------
-    decoder : BatchDecoder
+    event : type
+        In `TIME_COLUMNS`.
+    codec : Codec
+    rejected_before : mapping of partition to container of offset
+        Of the topic's dead letters; see `iter_valid`.
     """
 
-    def __init__(self, decoder: BatchDecoder[Any]) -> None:
-        self._decoder = decoder
-        self._start_anew()
+    def __init__(self, event: type[Any], codec: Codec, rejected_before: Mapping[int, Container[int]]) -> None:
+        self._event = event
+        self._codec = codec
+        self._rejected_before = rejected_before
+        self._schema = arrow_schema(event)
+        self._clear()
 
-    def _start_anew(self) -> None:
+    def _clear(self) -> None:
         self._batches: list[pa.RecordBatch] = []
         self._next_offsets: dict[int, int] = {}
-        self._rejected_before = self._decoder.rejected
         self._since = time.monotonic()
-        self.rows = 0
+        self.rows = self._rejected = 0
 
     @property
     def age_s(self) -> float:
-        """For how long the first record has waited; 0 where nothing does."""
+        """Age of the oldest record; 0 if there is none."""
         return time.monotonic() - self._since if self._next_offsets else 0.0
 
     def add(self, messages: Sequence[Message]) -> None:
-        """Decode records; they come in order within each partition."""
+        """Decode records, which are in order within each partition."""
         if not self._next_offsets:
             self._since = time.monotonic()
-        for message in messages:
-            self._next_offsets[message.partition()] = message.offset() + 1
-        batch = self._decoder.decode(messages)
-        self._batches.append(batch)
-        self.rows += batch.num_rows
+        self._next_offsets |= {message.partition(): message.offset() + 1 for message in messages}
+        valid = list(iter_valid(messages, self._event, self._codec, self._rejected_before))
+        partitions, offsets = [m.partition() for m, _ in valid], [m.offset() for m, _ in valid]
+        self._batches.append(record_batch(self._schema, [event for _, event in valid], partitions, offsets))
+        self.rows += len(valid)
+        self._rejected += len(messages) - len(valid)
 
     def commit_to(self, directory: ExportDirectory) -> None:
-        """Write what there is, also where all of it was rejected: it must not be read again."""
-        if not self._next_offsets:
-            return
-        table = pa.Table.from_batches(self._batches, self._decoder.schema)
-        directory.commit(table, self._next_offsets, self._decoder.rejected - self._rejected_before)
-        self._start_anew()
+        """Write the rows and offsets, even if all records were rejected: they must not be read again."""
+        if self._next_offsets:
+            directory.commit(pa.Table.from_batches(self._batches, self._schema), self._next_offsets, self._rejected)
+            self._clear()
 
 
 Progress = Callable[[int, int], None]
@@ -139,29 +107,29 @@ TIME_COLUMNS: Mapping[type[Event], str] = {
     Recommendation: "timestamp_ms",
     Session: "ended_ms",
 }
-"""What can be exported, and the column whose day a row belongs to."""
+"""Events that can be exported, and the column that gives a row's day."""
 
 COMMIT_ROWS = 500_000
-"""Rows that are kept in memory, some 150 bytes each, before they are written."""
+"""Rows in memory, about 150 bytes each, at which they are written."""
 
 COMMIT_S = 30.0
-"""How long a row waits at most while the topic is followed."""
+"""Longest time that a row waits in memory while the topic is followed."""
 
 POLL_S = 0.5
-"""Between two looks at a topic that is followed."""
+"""Pause between two polls of a followed topic."""
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """What is to be read.
+    """The range of records to export.
 
     Attributes
     ----------
     begin : TopicPosition
-        Where a new export begins; one that is there goes on from where it is.
+        Where a new export begins; an existing one is resumed.
     end : TopicPosition
     follow : bool
-        Whether to go on after the end, until told to stop.
+        Whether to keep exporting new records until stopped.
     """
 
     begin: TopicPosition = EARLIEST
@@ -178,42 +146,42 @@ def export_topic(
     commit_rows: int = COMMIT_ROWS,
     stopping: StopRequested = lambda: False,
 ) -> Manifest:
-    """Export what the folder lacks.
+    """Export the records that the folder lacks.
 
-    Exactly once: killed at any moment and run again, every good record is in exactly one file that the manifest
-    names. Copies of an event, which producers may send, are rows of their own.
+    Exactly once: after any number of kills and restarts, each valid record is in exactly one file that the manifest
+    names. Copies of an event, which producers may send, are separate rows.
 
     Parameters
     ----------
     definition : TopicDefinition
         Of a topic whose event is in `TIME_COLUMNS`.
     path : Path
-        The folder.
     extent : Extent
     on_progress : callable, optional
-        Told how many records were read, and how many there are to be read.
+        Called with the number of records read and the total.
     commit_rows : int
-        Rows in memory before they are written.
+        Rows in memory at which they are written.
     stopping : callable, optional
-        Asked after every batch, and from time to time while following, whether to write what there is and end.
+        Called after every batch and poll; if true, the rows in memory are written and the export ends.
 
     Raises
     ------
     ExportError
         The topic's events have no time, or topic and folder do not fit together (`open_directory`,
-        `TopicBounds.check_reachable`).
+        `check_reachable`).
     TopicError
         The topic does not exist, or the broker stops answering.
     """
     event, time_column = _timed(definition)
-    bounds = TopicBounds.of(settings, definition.name)
-    source = Source(definition.name, bounds.topic_id, event.__name__)
-    with open_directory(path, source, bounds.offsets_of(extent.begin, settings), time_column) as directory:
-        start, end = directory.manifest.next_offsets, bounds.offsets_of(extent.end, settings)
-        bounds.check_reachable(start)
+    end_offsets(settings, definition.name)  # reports a missing topic at once; `describe_topic` would wait for it
+    topic = describe_topic(settings, definition.name)
+    source = Source(definition.name, topic.topic_id, event.__name__)
+    with open_directory(path, source, topic.offsets_of(extent.begin, settings), time_column) as directory:
+        start, end = directory.manifest.next_offsets, topic.offsets_of(extent.end, settings)
+        check_reachable(topic, start)
         total = sum(max(0, end[partition] - offset) for partition, offset in start.items())
         reader, rejected = TopicReader(settings, definition.name, start), RejectedBefore(settings, definition.name)
-        chunk, done = Chunk(BatchDecoder(event, codec_of(settings), rejected.offsets)), 0
+        chunk, done = Chunk(event, codec_of(settings), rejected.offsets), 0
         try:
             rejected.refresh()
             for messages in _read(reader, end, stopping, follow=extent.follow):
@@ -240,7 +208,7 @@ def _timed(definition: TopicDefinition) -> tuple[type[Event], str]:
 def _read(
     reader: TopicReader, end: Mapping[int, int], stopping: StopRequested, *, follow: bool
 ) -> Iterator[list[Message]]:
-    """Yield records up to the end, and then, while following, what comes; nothing, from time to time, if none do."""
+    """Yield batches of records up to the end, then, while following, new ones and an empty batch at each poll."""
     yield from takewhile(lambda _: not stopping(), reader.read_to_end(end))
     while follow and not stopping():
         yield []

@@ -1,1 +1,1 @@
-"""Notebooks, each telling one story of a real run; `python -m analytics.notebooks.run` makes that run and them."""
+"""Notebooks about one real run; `python -m analytics.notebooks.run` simulates it and executes them."""

@@ -1,13 +1,15 @@
-"""Everything from nothing: a stack, the run that the notebooks tell of, and the notebooks.
+"""Simulate the run that the notebooks analyse, on a new stack, and execute the notebooks.
 
     python -m analytics.notebooks.run            # writes the outputs into the notebooks
-    python -m analytics.notebooks.run --small    # on a little data, in a minute, and writes nothing
+    python -m analytics.notebooks.run --small    # uses little data, takes a minute, writes nothing
 
-A stack that already runs in `BOTIFY_HOME` is not touched: the run has a home of its own, which is removed at the end.
+A stack in `BOTIFY_HOME` is not touched: the run has a temporary home.
 """
 
 from __future__ import annotations
 
+import base64
+import io
 import os
 import subprocess
 import sys
@@ -18,12 +20,14 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
+import nbformat
 import typer
+from nbclient import NotebookClient
 from nbformat import NotebookNode
+from PIL import Image
 from rich.console import Console
 
-from analytics.errors import AnalyticsError
-from analytics.notebooks.execute import complaints, execute, text_of
+from analytics import AnalyticsError
 from analytics.notebooks.story import (
     BEFORE,
     FULL,
@@ -43,15 +47,15 @@ console = Console()
 
 
 def notebooks() -> list[Path]:
-    """Return the notebooks, in the order of reading."""
+    """Return the notebooks in order."""
     return sorted(HERE.glob("[0-9][0-9]_*.ipynb"))
 
 
 def simulate(home: Path, size: Size) -> None:
-    """Make the run that the notebooks tell of, and leave the stack running.
+    """Simulate the run, and leave the stack running.
 
     The recommender reads its experiments when it starts, so the stack is started once for each period. Lists are built
-    from what was heard before the experiment, and serve in it.
+    from the listens before the experiment.
 
     Raises
     ------
@@ -85,7 +89,7 @@ def main(
     ] = None,
     only: Annotated[str, typer.Option(help="Run only notebooks whose names begin with this.")] = "",
 ) -> None:
-    """Run the notebooks, and write them with their outputs if nothing complains."""
+    """Execute the notebooks, and write them with their outputs unless there are errors or warnings."""
     size = SMALL if small else FULL
     with simulated(size) if home is None else nullcontext(home.absolute()) as place:
         if not (place / "worlds").exists():
@@ -102,7 +106,7 @@ def main(
 
 @contextmanager
 def simulated(size: Size) -> Iterator[Path]:
-    """Make the run in a data directory of its own, and in the end stop its stack and remove it."""
+    """Simulate the run in a temporary data directory; stop its stack and remove it at the end."""
     with tempfile.TemporaryDirectory(prefix="botify-notebooks-") as place:
         home = Path(place)
         try:
@@ -133,7 +137,7 @@ def _environment(home: Path, period: Period) -> dict[str, str]:
 
 
 def _botify(arguments: Sequence[str], environment: Mapping[str, str], *, check: bool = True) -> None:
-    """Run a command of ours in a process of its own, as a person would type it."""
+    """Run a `botify` command in a process."""
     done = subprocess.run(  # noqa: S603
         [sys.executable, "-m", "services.cli", *arguments],
         env={**os.environ, **environment},
@@ -144,6 +148,87 @@ def _botify(arguments: Sequence[str], environment: Mapping[str, str], *, check: 
     )
     if done.returncode and check:
         raise AnalyticsError(f"`botify {' '.join(arguments)}` ended with status {done.returncode}:\n{done.stderr}")
+
+
+CELL_TIMEOUT_S = 120
+_METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+"""Without the version of Python, so that two runs of a notebook differ in outputs only."""
+
+
+def execute(path: Path, environment: Mapping[str, str]) -> NotebookNode:
+    """Execute a notebook from top to bottom, and return it with its outputs.
+
+    Parameters
+    ----------
+    path : Path
+    environment : mapping
+        Environment variables of the kernel, added to those of this process.
+
+    Raises
+    ------
+    CellExecutionError
+        A cell raised.
+    """
+    notebook: NotebookNode = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+    client = NotebookClient(
+        notebook,
+        timeout=CELL_TIMEOUT_S,
+        kernel_name="python3",
+        record_timing=False,
+        resources={"metadata": {"path": str(path.parent)}},
+        extra_arguments=["--IPKernelApp.log_level=40"],  # errors only: it warns of listening on 127.0.0.1
+    )
+    client.execute(env={**os.environ, **environment})
+    notebook.metadata = _METADATA
+    for output in _outputs(notebook):
+        if "image/png" in output.get("data", {}):
+            output.data["image/png"] = shrink_png(output.data["image/png"])
+    return notebook
+
+
+def complaints(notebook: NotebookNode) -> Iterator[str]:
+    """Yield every error and everything on stderr, such as warnings.
+
+    Examples
+    --------
+    >>> cell = nbformat.v4.new_code_cell("import old")
+    >>> cell.outputs = [nbformat.v4.new_output("stream", name="stderr", text="DeprecationWarning: old")]
+    >>> list(complaints(nbformat.v4.new_notebook(cells=[cell])))
+    ['DeprecationWarning: old']
+    """
+    for output in _outputs(notebook):
+        if output.output_type == "error":
+            yield f"{output.ename}: {output.evalue}"
+        elif output.output_type == "stream" and output.name == "stderr":
+            yield output.text
+
+
+def shrink_png(picture: str) -> str:
+    """Reduce a picture to 256 colours, a third of the bytes.
+
+    Parameters
+    ----------
+    picture : str
+        PNG in base64, as in notebooks; so is the result.
+    """
+    shrunk = io.BytesIO()
+    with Image.open(io.BytesIO(base64.b64decode(picture))) as image:
+        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(shrunk, format="png", optimize=True)
+    return base64.b64encode(shrunk.getvalue()).decode()
+
+
+def _outputs(notebook: NotebookNode) -> Iterator[NotebookNode]:
+    for cell in notebook.cells:
+        yield from cell.get("outputs", [])
+
+
+def text_of(notebook: NotebookNode) -> str:
+    """Return the content of a notebook's file."""
+    text: str = nbformat.writes(notebook)  # type: ignore[no-untyped-call]
+    return text + "\n"
 
 
 if __name__ == "__main__":

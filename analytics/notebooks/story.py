@@ -1,7 +1,7 @@
-"""What the notebooks and the run that they tell of have in common.
+"""The run that the notebooks analyse.
 
-Some days on which everybody hears random tracks, then an experiment, all with the same listeners, who follow hits: both
-as fast as answers come. At last some seconds at an even pace, for what depends on it.
+A few days of random tracks for all listeners, then an experiment with the same listeners, both as fast as possible;
+then some seconds at an even pace, for latencies.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Period:
     experiments : Path
         The experiments file of the recommender.
     seed : int
-        Of its own, so that listeners do not do the same again.
+        Different for each period, so that listeners do not repeat themselves.
     start : str
         Event time (UTC).
     """
@@ -59,7 +59,7 @@ def declared_arms() -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is simulated: listeners, days of event time of each period, and seconds of the paced run."""
+    """Size of the run: listeners, days of event time in each period, and seconds of the paced run."""
 
     users: int
     days: tuple[int, int]

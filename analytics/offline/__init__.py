@@ -1,1 +1,1 @@
-"""Judging recommenders from what was logged, before listeners meet them."""
+"""Offline evaluation of recommenders from logged listens."""

@@ -1,7 +1,7 @@
-"""Policies that draw evenly from a list: what they would have done where another policy was asked.
+"""Logged decisions, target policies that draw uniformly from a list, and a reward model of tracks.
 
-Popular tracks, an artist's, a track's neighbours, a listener's own list: whatever makes the list, the policy's
-probability of any track follows from it, and with it the weight that a logged decision has.
+The list (popular tracks, an artist's, a track's neighbours, a listener's own) gives the policy's probability of any
+track, and so the weight of a logged decision.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from analytics.offline.ranking import NO_TRACK
 
 Floats = NDArray[np.float64]
 Lists = NDArray[np.int64]
-"""(decisions, k): the tracks that each decision is drawn from; `NO_TRACK` where a list ends early."""
+"""(decisions, k): the tracks from which each decision is drawn; `NO_TRACK` after the end of a list."""
 
 
 def logged_decisions(listens: pd.DataFrame) -> pd.DataFrame:
-    """Return the recommendations that listens followed, each with what was heard before it.
+    """Return the recommendations that were played, each with the track before it.
 
     Parameters
     ----------
@@ -31,8 +31,8 @@ def logged_decisions(listens: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a recommendation whose propensity was logged: user, session_id, position, timestamp_ms, previous (the
-        track heard before), track, reward (the fraction heard) and propensity.
+        One row for each recommendation with a propensity: user, session_id, position, timestamp_ms, previous (the track
+        before it), track, reward (the fraction heard) and propensity.
 
     Examples
     --------
@@ -71,7 +71,7 @@ def probability(lists: Lists, tracks: ArrayLike, otherwise: float) -> Floats:
         No track twice in a row.
     tracks : array_like of int, shape (n,)
     otherwise : float
-        Where a list is empty: what the policy's fallback gives every track.
+        Probability of each track if the list is empty: that of the policy's fallback.
 
     Examples
     --------
@@ -84,15 +84,15 @@ def probability(lists: Lists, tracks: ArrayLike, otherwise: float) -> Floats:
 
 
 def mean_over_list(lists: Lists, values: Floats, otherwise: ArrayLike) -> Floats:
-    """Return the mean of a value over what each decision is drawn from: a reward model's, under the policy.
+    """Return the mean of a value over each list: that of a reward model, say, under the policy.
 
     Parameters
     ----------
     lists : ndarray of int64, shape (n, k)
     values : ndarray of float64, shape (n, k)
-        Of each track of each list; those of `NO_TRACK` are left out.
+        Of each track of each list; those at `NO_TRACK` are left out.
     otherwise : array_like of float, shape (n,) or a number
-        Where a list is empty.
+        Mean of an empty list.
 
     Examples
     --------
@@ -107,7 +107,7 @@ def mean_over_list(lists: Lists, values: Floats, otherwise: ArrayLike) -> Floats
 
 
 def padded(groups: list[NDArray[np.int64]]) -> Lists:
-    """Put lists of different lengths into one array.
+    """Return lists of different lengths as one array.
 
     Examples
     --------
@@ -121,21 +121,21 @@ def padded(groups: list[NDArray[np.int64]]) -> Lists:
 
 
 PRIOR_DECISIONS = 20
-"""So many decisions of average reward are added to each track's own, so that few of them say little."""
+"""Decisions of average reward that are added to each track's own, as a prior."""
 
 Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class RewardModel:
-    """What is heard of a track on average, and what is added where it is by the artist just heard.
+    """Mean reward of each track, plus a bonus if it is by the artist just heard.
 
     Attributes
     ----------
     artist_of : ndarray of int64, shape (tracks,)
         By track id.
     quality : ndarray of float64, shape (tracks,)
-        Mean reward of each track, drawn towards the mean of all.
+        Mean reward of each track, shrunk towards the mean of all.
     same_artist : float
     """
 
@@ -145,7 +145,7 @@ class RewardModel:
 
     @classmethod
     def fit(cls, decisions: pd.DataFrame, artist_of: Ints) -> Self:
-        """Learn from decisions that are not those to be judged.
+        """Fit the model to decisions other than those to evaluate.
 
         Parameters
         ----------
@@ -169,13 +169,13 @@ class RewardModel:
         return cls(artist_of, quality, float((reward - quality[track])[same].mean()) if same.any() else 0.0)
 
     def predict(self, previous: Ints, tracks: Ints) -> Floats:
-        """Return the reward of each track, given what was heard before it.
+        """Return the reward of each track, given the track before it.
 
         Parameters
         ----------
         previous : ndarray of int64, shape (n,)
         tracks : ndarray of int64, shape (n, k)
-            The value of `NO_TRACK` says nothing.
+            At `NO_TRACK` the result is the mean reward.
         """
         known = np.where(tracks == NO_TRACK, 0, tracks)
         same = (self.artist_of[known] == self.artist_of[previous][:, None]) & (tracks != NO_TRACK)

@@ -1,9 +1,8 @@
-"""What another policy would have earned, from what one policy logged.
+"""Off-policy evaluation: the value of a target policy from the log of another policy.
 
-A decision is logged with its reward and the probability with which the logging policy took it (`propensity`). The
-target policy's probability of the same decision says how much it counts. All three estimators judge the decisions in
-the situations that the logging policy led to: a policy that brings listeners into other situations is judged by its
-decisions, not by where they lead.
+A decision is logged with its reward and its probability under the logging policy (`propensity`); the ratio of the
+target policy's probability to it is the decision's weight. All three estimators evaluate decisions in the situations
+that the logging policy led to, not the situations that the target policy would lead to.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from analytics.errors import AnalyticsError
+from analytics import AnalyticsError
 from analytics.offline.data import Lists, RewardModel, mean_over_list, probability
 
 Floats = NDArray[np.float64]
@@ -26,7 +25,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
-    """Logged decisions, and how the target policy sees them.
+    """Logged decisions with their probabilities under both policies.
 
     Attributes
     ----------
@@ -36,8 +35,8 @@ class Decisions:
     targets : ndarray of float64, shape (n,)
         The target policy's, in [0, 1].
     users : ndarray of int64, shape (n,), optional
-        Whose decisions: those of one user are not independent, so the interval is over users. Without, each decision
-        stands for itself.
+        Users of the decisions. A user's decisions are not independent, so the interval is over users; by default, over
+        decisions.
 
     Raises
     ------
@@ -55,9 +54,7 @@ class Decisions:
         if len(lengths) != 1 or not len(self.rewards):
             raise AnalyticsError(f"rewards, propensities, targets and users must be of one length, not {lengths}")
         if not ((self.propensities > 0) & (self.propensities <= 1)).all():
-            raise AnalyticsError(
-                "propensities must be above 0 and at most 1: a decision that cannot be taken was never logged"
-            )
+            raise AnalyticsError("propensities must be above 0 and at most 1, as every logged decision was possible")
         if not ((self.targets >= 0) & (self.targets <= 1)).all():
             raise AnalyticsError("the target policy's probabilities must be between 0 and 1")
 
@@ -83,8 +80,8 @@ class PolicyValue(NamedTuple):
     ----------
     value, lower, upper : float
     effective_decisions : float
-        How many decisions of the target policy itself would tell as much: (Σw)² / Σw² (Kish, 1965). Few of many
-        mean that the policies hardly overlap, and that the interval is not to be trusted.
+        Effective sample size (Σw)² / Σw² (Kish, 1965). If it is a small share of the decisions, the policies hardly
+        overlap and the interval is not reliable.
     """
 
     value: float
@@ -96,14 +93,14 @@ class PolicyValue(NamedTuple):
 def ips(
     decisions: Decisions, alpha: float = 0.05, clip: float | None = None, interval: Interval = Interval.T
 ) -> PolicyValue:
-    """Weigh each reward by target / propensity (Horvitz and Thompson, JASA 47, 1952): unbiased, noisy.
+    """Weight each reward by target / propensity (Horvitz and Thompson, JASA 47, 1952): unbiased, high variance.
 
     Parameters
     ----------
     alpha : float
         One minus the confidence.
     clip : float, optional
-        Largest weight: less noise, for a value that is too low (of rewards that are not negative).
+        Largest weight: less variance, but a downward bias for non-negative rewards.
     interval : Interval
 
     Examples
@@ -121,7 +118,7 @@ def ips(
 def snips(
     decisions: Decisions, alpha: float = 0.05, clip: float | None = None, interval: Interval = Interval.T
 ) -> PolicyValue:
-    """Divide by the mean weight (Swaminathan and Joachims, NeurIPS 2015): a little bias, much less noise.
+    """Divide by the mean weight (Swaminathan and Joachims, NeurIPS 2015): a small bias, much less variance.
 
     The errors are the delta method's. Parameters as for `ips`.
 
@@ -133,7 +130,7 @@ def snips(
     weights = decisions.weights(clip)
     mean_weight = float(weights.mean())
     if mean_weight == 0:
-        raise AnalyticsError("the target policy takes none of the logged decisions; they say nothing about it")
+        raise AnalyticsError("the target policy takes none of the logged decisions, so they cannot evaluate it")
     value = float((weights * decisions.rewards).mean()) / mean_weight
     return _with_interval(
         value, weights * (decisions.rewards - value) / mean_weight, decisions.users, weights, alpha, interval
@@ -150,14 +147,14 @@ def doubly_robust(
 ) -> PolicyValue:
     """Correct a reward model by weighted residuals (Dudík, Langford and Li, ICML 2011).
 
-    Right if the propensities are, whatever the model; the better the model, the less noise.
+    Unbiased for any model if the propensities are right; a better model gives less variance.
 
     Parameters
     ----------
     predicted : ndarray of float64, shape (n,)
-        The model's reward of the decision that was taken; the model must not have been fitted on these decisions.
+        Predicted reward of each decision, by a model that was fitted to other decisions.
     predicted_under_target : ndarray of float64, shape (n,)
-        The model's reward in the same situation, averaged over the target policy's decisions.
+        Predicted reward in the same situation, averaged over the target policy's decisions.
     alpha, clip, interval
         As for `ips`.
     """
@@ -207,7 +204,7 @@ def _effective(weights: Floats) -> float:
 
 
 class Evaluation(NamedTuple):
-    """A policy's value by three estimators; that of SNIPS is NaN where the policy takes none of the decisions."""
+    """A policy's value by three estimators; that of SNIPS is NaN if the policy takes none of the decisions."""
 
     ips: PolicyValue
     snips: PolicyValue
@@ -218,16 +215,16 @@ _NOTHING = PolicyValue(math.nan, math.nan, math.nan, 0.0)
 
 
 def evaluate_drawn(decisions: pd.DataFrame, lists: Lists, tracks: int, model: RewardModel) -> Evaluation:
-    """Estimate what a policy would have earned in logged situations.
+    """Estimate the value of a policy that draws uniformly from lists, in logged situations.
 
     Parameters
     ----------
     decisions : DataFrame, length n
         As `analytics.offline.data.logged_decisions`.
     lists : ndarray of int64, shape (n, k)
-        What the policy would have drawn from; from the whole catalogue where a list is empty.
+        Tracks from which the policy draws; the whole catalogue if a list is empty.
     tracks : int
-        How many the catalogue has.
+        Size of the catalogue.
     model : RewardModel
         Fitted on other decisions.
 

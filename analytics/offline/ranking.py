@@ -1,4 +1,4 @@
-"""How well a ranking foretells what users liked: one number for each user, so that intervals come free."""
+"""Recommended lists against later listens: accuracy for each user, and diversity over the catalogue."""
 
 from __future__ import annotations
 
@@ -7,24 +7,25 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 
-from analytics.errors import AnalyticsError
+from analytics import AnalyticsError
 
 NO_TRACK = -1
-"""Fills the end of a list that is shorter than the others."""
+"""Fills the end of a short list."""
 
 
 class Rankings(NamedTuple):
-    """Recommended lists with what became of them.
+    """Recommended lists and their hits.
 
     Attributes
     ----------
     users : ndarray of int64, shape (u,)
-        Those who liked anything; for the others no list is right or wrong.
+        Those who liked any track.
     hits : ndarray of bool, shape (u, k)
         Whether the user liked the track at each rank, best first.
     liked : ndarray of int64, shape (u,)
-        How many tracks the user liked, recommended or not.
+        Number of tracks that the user liked, recommended or not.
     """
 
     users: NDArray[np.int64]
@@ -33,20 +34,20 @@ class Rankings(NamedTuple):
 
 
 def judge(users: ArrayLike, recommended: ArrayLike, liked: pd.DataFrame) -> Rankings:
-    """Look each recommended track up among those that its user liked.
+    """Mark each recommended track that its user liked.
 
     Parameters
     ----------
     users : array_like of int, shape (n,)
     recommended : array_like of int, shape (n, k)
-        Each user's tracks, best first; `NO_TRACK` where a list ends early.
+        Each user's tracks, best first; `NO_TRACK` after the end of a list.
     liked : DataFrame
-        Columns user and track, from the future; a pair that comes twice counts once.
+        Columns user and track, from the future; duplicates count once.
 
     Raises
     ------
     AnalyticsError
-        The shapes do not fit, or a list has a track twice (it could be right twice).
+        The shapes do not fit, or a list has a track twice.
 
     Examples
     --------
@@ -70,7 +71,7 @@ def judge(users: ArrayLike, recommended: ArrayLike, liked: pd.DataFrame) -> Rank
 
 
 def hit_rate(rankings: Rankings, k: int) -> NDArray[np.float64]:
-    """Return 1 for each user who liked any of the first k tracks, 0 for the others.
+    """Return 1 for users who liked any of the first k tracks, else 0.
 
     Examples
     --------
@@ -81,7 +82,7 @@ def hit_rate(rankings: Rankings, k: int) -> NDArray[np.float64]:
 
 
 def reciprocal_rank(rankings: Rankings, k: int) -> NDArray[np.float64]:
-    """Return 1 / rank of the first track that the user liked, 0 where none of the first k is (their mean is MRR).
+    """Return 1 / rank of the first liked track, 0 if none of the first k is liked; the mean is MRR.
 
     Examples
     --------
@@ -94,9 +95,9 @@ def reciprocal_rank(rankings: Rankings, k: int) -> NDArray[np.float64]:
 
 
 def ndcg(rankings: Rankings, k: int) -> NDArray[np.float64]:
-    """Return the discounted gain over that of the best order (Järvelin and Kekäläinen, TOIS 20, 2002).
+    """Return the discounted gain relative to that of the best order (Järvelin and Kekäläinen, TOIS 20, 2002).
 
-    A liked track at rank r gains 1 / log2(r + 1); the best order begins with all tracks that the user liked.
+    A liked track at rank r gains 1 / log2(r + 1); the best order begins with all liked tracks.
 
     Examples
     --------
@@ -111,7 +112,7 @@ def ndcg(rankings: Rankings, k: int) -> NDArray[np.float64]:
 
 
 def metrics_at(rankings: Rankings, k: int) -> pd.DataFrame:
-    """Return all three for each user.
+    """Return hit rate, MRR and NDCG of each user.
 
     Examples
     --------
@@ -129,30 +130,30 @@ def _first(rankings: Rankings, k: int) -> NDArray[np.bool_]:
 
 
 class TemporalSplit(NamedTuple):
-    """Listens before a moment, and those from it on."""
+    """Listens before a moment, and from it on."""
 
     past: pd.DataFrame
     future: pd.DataFrame
 
 
 def temporal_split(listens: pd.DataFrame, future_share: float = 0.2) -> TemporalSplit:
-    """Split listens at one moment for everybody.
+    """Split listens at one moment for all users.
 
-    A split for each user, or at random, would let a recommender learn from what others did after the moment for
-    which it recommends (Ji, Sun, Zhang and Li, "A critical study on data leakage", TOIS 41, 2023).
+    A random split, or one for each user, would leak the future of other users into training (Ji, Sun, Zhang and Li, "A
+    critical study on data leakage", TOIS 41, 2023).
 
     Parameters
     ----------
     listens : DataFrame
         With timestamp_ms.
     future_share : float
-        Share of the listens that come after the moment, between 0 and 1; listens of the same millisecond stay
-        together, in the future.
+        Share of the listens after the moment, between 0 and 1; listens of the same millisecond stay together, in the
+        future.
 
     Raises
     ------
     AnalyticsError
-        The share is out of range, or no listen is left for the past or the future.
+        The share is out of range, or one part would be empty.
 
     Examples
     --------
@@ -168,3 +169,121 @@ def temporal_split(listens: pd.DataFrame, future_share: float = 0.2) -> Temporal
     if past.empty or future.empty:
         raise AnalyticsError(f"{len(listens):,} listens cannot be split with {future_share:.0%} in the future")
     return TemporalSplit(past, future)
+
+
+Popularity = NDArray[np.int64]
+"""Number of past listens of each track of the catalogue."""
+
+
+def coverage(recommended: ArrayLike, tracks: int) -> float:
+    """Return the share of the catalogue that was recommended.
+
+    Parameters
+    ----------
+    recommended : array_like of int, shape (n, k)
+        `NO_TRACK` after the end of a list.
+    tracks : int
+        Size of the catalogue.
+
+    Examples
+    --------
+    >>> coverage([[0, 1], [1, 2]], tracks=10)
+    0.3
+    """
+    shown = np.unique(np.asarray(recommended))
+    return float(np.count_nonzero(shown != NO_TRACK)) / tracks
+
+
+def novelty(recommended: ArrayLike, popularity: Popularity) -> NDArray[np.float64]:
+    """Return each user's mean surprise in bits: −log2 of a track's share of the listens.
+
+    Tracks without listens count as having one, or their surprise would be infinite (Zhou et al., PNAS 107, 2010).
+
+    Examples
+    --------
+    >>> novelty([[0, 1]], np.array([2, 2])).tolist()
+    [1.0]
+    """
+    listens = np.maximum(popularity, 1)
+    return _mean_over_list(recommended, -np.log2(listens / listens.sum()))
+
+
+def popularity_bias(recommended: ArrayLike, heard: NDArray[np.float64], popularity: Popularity) -> NDArray[np.float64]:
+    """Return the popularity of each user's recommendations relative to that of the user's listens.
+
+    Above 1 the recommendations are more popular than the user's listens (the popularity lift of Abdollahpouri et al.,
+    UMAP 2021, for each user).
+
+    Parameters
+    ----------
+    recommended : array_like of int, shape (n, k)
+    heard : ndarray of float64, shape (n,)
+        Mean popularity of each user's listens.
+    popularity : ndarray of int64, shape (tracks,)
+
+    Examples
+    --------
+    >>> popularity_bias([[0, 1]], np.array([5.0]), np.array([10, 20])).tolist()
+    [3.0]
+    """
+    ratio: NDArray[np.float64] = _mean_over_list(recommended, popularity.astype(np.float64)) / heard
+    return ratio
+
+
+def popularity_percentile(recommended: ArrayLike, popularity: Popularity) -> NDArray[np.float64]:
+    """Return for each user the mean percentile of the tracks by popularity: 100 is the most popular track.
+
+    Examples
+    --------
+    >>> popularity_percentile([[0, 1]], np.array([5, 9, 1, 1])).tolist()
+    [87.5]
+    """
+    percentiles = stats.rankdata(popularity, method="average") * (100.0 / len(popularity))
+    return _mean_over_list(recommended, percentiles)
+
+
+def gini(recommended: ArrayLike, tracks: int) -> float:
+    """Return the Gini index of recommendations over the catalogue: 0 if uniform, near 1 if all are of one track.
+
+    Examples
+    --------
+    >>> gini([[0, 1], [2, 3]], tracks=4), gini([[0], [0]], tracks=4)
+    (0.0, 0.75)
+    """
+    shown = np.asarray(recommended).ravel()
+    counts = np.sort(np.bincount(shown[shown != NO_TRACK], minlength=tracks))
+    ranks = np.arange(1, tracks + 1)
+    return float(((2 * ranks - tracks - 1) * counts).sum() / (tracks * counts.sum()))
+
+
+def diversity_of(recommended: ArrayLike, heard: NDArray[np.float64], popularity: Popularity) -> pd.Series[float]:
+    """Return coverage, Gini, and the mean novelty and popularity bias over users.
+
+    Parameters
+    ----------
+    recommended, heard, popularity
+        As for `popularity_bias`.
+
+    Examples
+    --------
+    >>> diversity_of([[0, 1]], np.array([5.0]), np.array([10, 20])).round(2).tolist()
+    [1.0, 0.0, 1.08, 3.0]
+    """
+    tracks = len(popularity)
+    return pd.Series(
+        {
+            "coverage": coverage(recommended, tracks),
+            "Gini": gini(recommended, tracks),
+            "novelty, bits": float(np.nanmean(novelty(recommended, popularity))),
+            "popularity bias": float(np.nanmean(popularity_bias(recommended, heard, popularity))),
+        }
+    )
+
+
+def _mean_over_list(recommended: ArrayLike, value_of_track: NDArray[np.float64]) -> NDArray[np.float64]:
+    lists = np.asarray(recommended)
+    present = lists != NO_TRACK
+    values = np.where(present, value_of_track[np.where(present, lists, 0)], 0.0)
+    with np.errstate(invalid="ignore"):  # an empty list has no mean
+        means: NDArray[np.float64] = values.sum(axis=1) / present.sum(axis=1)
+    return means

@@ -1,1 +1,1 @@
-"""Pictures of frames in one visual language, for the report and the notebooks; readable on a slide."""
+"""Charts of frames in one style, for the report and the notebooks."""

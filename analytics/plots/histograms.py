@@ -1,4 +1,4 @@
-"""How values are distributed."""
+"""Charts of distributions: histograms, bars and heat maps."""
 
 from __future__ import annotations
 
@@ -25,20 +25,16 @@ def histograms(
     upper: float | None = None,
     control: str | None = None,
 ) -> Figure:
-    """Draw each sample's share by bins of equal width, as steps that may lie over each other.
+    """Draw the share of each sample by bins of equal width, as overlaid steps.
 
     Parameters
     ----------
     samples : mapping of name to array_like of float
-    title, subtitle : str
-        What is to be seen, and what is drawn.
-    x : str
-        What the values are, with their unit.
     bins : int
     upper : float, optional
-        Where the axis ends; what is beyond counts in the last bin.
+        End of the axis; larger values count in the last bin.
     control : str, optional
-        Name of the sample to be grey.
+        Name of the sample in grey.
 
     Examples
     --------
@@ -67,19 +63,15 @@ def histograms(
 def bars(
     values: Mapping[str, float], title: str, subtitle: str, x: str, *, percent: bool = False, digits: int = 2
 ) -> Figure:
-    """Draw one bar for each name, from the top, with its value at the end.
+    """Draw a horizontal bar for each name, with its value at the end.
 
     Parameters
     ----------
     values : mapping of name to float
-    title, subtitle : str
-        What is to be seen, and what is drawn.
-    x : str
-        What the values are, with their unit.
     percent : bool
         Values are shares.
     digits : int
-        Decimal places of values that are none.
+        Decimal places of values that are not shares.
 
     Examples
     --------
@@ -104,20 +96,18 @@ def bars(
 _FROM_WHITE = LinearSegmentedColormap.from_list("from white", ["#f4f6f8", "#a9c4e0", PALETTE[0], "#14365c"])
 
 _LONGEST_LEVEL = 8
-"""Letters of a column's name that have room beside those of the next; longer names slope."""
+"""Longest column name, in letters, that is written horizontally; longer names are rotated."""
 
 
 @styled
 def heat_map(table: pd.DataFrame, title: str, subtitle: str, x: str, y: str, value: str) -> Figure:
-    """Draw a table: the columns to the right, the rows downwards; what is missing stays white.
+    """Draw a table as a heat map; missing values stay white.
 
     Parameters
     ----------
     table : DataFrame
-    title, subtitle : str
-        What is to be seen, and what is drawn.
-    x, y, value : str
-        What the columns, the rows and the numbers are, with units.
+    value : str
+        Name of the values, with their unit.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Lines that are named where they end, so that no legend has to be looked up."""
+"""Line charts, with the name of each line at its end instead of a legend."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from analytics.plots.style import MUTED, colours, new_figure, styled
 
 _FEW = 12
-"""So many points at most are each a tick of a logarithmic axis."""
+"""Largest number of points that each get a tick on a logarithmic axis."""
 _APART = 0.055
-"""Least distance of two names, as a share of the picture's height."""
+"""Smallest distance of two names, as a share of the picture's height."""
 
 
 @styled
@@ -40,22 +40,18 @@ def line_chart(
     Parameters
     ----------
     frame : DataFrame
-        The index are numbers or times.
-    title, subtitle : str
-        What is to be seen, and what is drawn.
-    x, y : str
-        What the axes are, with units.
+        Its index holds numbers or times.
     control : str, optional
-        Column to be grey.
+        Column in grey.
     bands : mapping of column to (lower, upper), optional
         An interval around a line.
     percent : bool
         Values are shares.
     log_x, log_y : bool
     zero : bool
-        Whether the y axis begins at zero (where it is not logarithmic).
+        Whether a linear y axis begins at zero.
     reference : float, optional
-        A value to compare with, drawn as a level line.
+        A value to compare with, drawn as a horizontal line.
 
     Examples
     --------
@@ -89,7 +85,7 @@ def draw_lines(
     colour_of: Mapping[str, str],
     bands: Mapping[str, tuple[Sequence[float], Sequence[float]]],
 ) -> None:
-    """Draw the columns, each with its band where it has one."""
+    """Draw the columns with their bands."""
     for name in frame.columns:
         axes.plot(frame.index, frame[name], color=colour_of[name])
         if name in bands:
@@ -104,7 +100,7 @@ def draw_lines(
 
 
 def name_lines(axes: Axes, frame: pd.DataFrame, colour_of: Mapping[str, str]) -> None:
-    """Write each line's name at its last value, moved where two would stand on each other."""
+    """Write each line's name at its last value, moved if names would overlap."""
     ends = {name: values.iloc[-1] for name in frame.columns if len(values := frame[name].dropna())}
     names = sorted(ends, key=ends.__getitem__)
     to_share = axes.transData + axes.transAxes.inverted()
@@ -123,9 +119,9 @@ def name_lines(axes: Axes, frame: pd.DataFrame, colour_of: Mapping[str, str]) ->
 
 
 def spread(places: Sequence[float], apart: float) -> list[float]:
-    """Move ascending places as little as it takes to be `apart` from each other, and from 0 to 1 if they have room.
+    """Move ascending positions as little as possible so that they are `apart`, and from 0 to 1 if they fit.
 
-    Runs of places that are too near are set around their own mean (pool adjacent violators, as in isotonic
+    Runs of positions that are too near are spread around their mean (pool adjacent violators, as in isotonic
     regression: Barlow et al., 1972).
 
     Examples
@@ -135,7 +131,7 @@ def spread(places: Sequence[float], apart: float) -> list[float]:
     >>> [round(place, 2) for place in spread([0.0, 0.0], apart=0.1)]
     [0.0, 0.1]
     """
-    runs: list[tuple[float, int]] = []  # mean of (place - rank · apart), and how many places share it
+    runs: list[tuple[float, int]] = []  # mean of (place - rank · apart), and the number of places
     for rank, place in enumerate(places):
         mean, count = place - rank * apart, 1
         while runs and runs[-1][0] > mean:

@@ -1,4 +1,4 @@
-"""Points on a plane."""
+"""Charts of points: maps, dots with intervals, and forest plots."""
 
 from __future__ import annotations
 
@@ -14,16 +14,14 @@ from analytics.plots.style import DOWN, INK, MUTED, PALETTE, UP, new_figure, sty
 
 @styled
 def map_of_groups(places: ArrayLike, groups: pd.Series[str], title: str, subtitle: str, named: int = 6) -> Figure:
-    """Draw points where distance is what matters, the largest groups in colour and named at their middle.
+    """Draw points as a map without axes; the largest groups have a colour and a name.
 
     Parameters
     ----------
     places : array_like of float, shape (n, 2)
     groups : Series of str, length n
-    title, subtitle : str
-        What is to be seen, and what is drawn.
     named : int
-        How many groups have a colour; the others are grey.
+        Number of groups with a colour; the others are grey.
 
     Examples
     --------
@@ -53,23 +51,19 @@ def map_of_groups(places: ArrayLike, groups: pd.Series[str], title: str, subtitl
 def dots(
     frame: pd.DataFrame, title: str, subtitle: str, x: str, y: str, *, names: Sequence[str] | None = None
 ) -> Figure:
-    """Draw one point a row, with intervals where the frame has them, and the names beside them.
+    """Draw a point for each row, with its intervals and its name.
 
     Parameters
     ----------
     frame : DataFrame
         Columns x and y; optionally x_lower, x_upper, y_lower and y_upper.
-    title, subtitle : str
-        What is to be seen, and what is drawn.
-    x, y : str
-        What the axes are, with units.
     names : sequence of str, optional
         Written beside the points; by default the index.
 
     Examples
     --------
     >>> frame = pd.DataFrame({"x": [0.1], "y": [2.0]}, index=["random"])
-    >>> dots(frame, "Offline foretells online", "a point is a recommender", "hit rate", "time").axes[0].get_xlabel()
+    >>> dots(frame, "Offline predicts online", "a point is a recommender", "hit rate", "time").axes[0].get_xlabel()
     'hit rate'
     """
     figure, (axes,) = new_figure(title)
@@ -87,12 +81,12 @@ def dots(
 
 
 def against(x: pd.DataFrame, y: pd.DataFrame) -> pd.DataFrame:
-    """Put two tables of estimates with their intervals side by side, as `dots` wants them.
+    """Join two tables of estimates with their intervals, for `dots`.
 
     Parameters
     ----------
     x, y : DataFrame
-        Columns estimate, lower and upper; what is not in both is left out.
+        Columns estimate, lower and upper; rows that are not in both are left out.
 
     Examples
     --------
@@ -121,21 +115,16 @@ def forest_plot(
     reference: float | None = 0.0,
     marked: Container[str] = (),
 ) -> Figure:
-    """Draw a point and its interval for each row: green right of the reference, red left of it, grey if on both sides.
+    """Draw a point and its interval for each row: green above the reference, red below it, grey if it includes it.
 
     Parameters
     ----------
     rows : DataFrame
-        Indexed by what a row is called, from the top; columns estimate, lower and upper. Rows without an interval
-        are left out.
-    title, subtitle : str
-        What is to be seen, and what is drawn.
-    x : str
-        What is estimated, with its unit.
+        Indexed by name, from the top; columns estimate, lower and upper. Rows without an interval are left out.
     reference : float, optional
-        Drawn as a line; None where there is nothing to compare with.
+        Drawn as a line.
     marked : container of str
-        Rows to be blue: what the others are held against.
+        Rows in blue, for comparison.
 
     Examples
     --------

@@ -1,8 +1,8 @@
-"""The visual language: what every picture has in common.
+"""The style of all charts.
 
-A picture's title says what is to be seen, the line below it what is drawn. Colours mean the same everywhere: grey is
-the control or the background, blue the first thing to look at; green is up, red is down. The palette can be told
-apart by colour-blind readers (after Okabe and Ito, "Color universal design", 2008).
+Of every chart, `title` is the message, `subtitle` the description, and `x` and `y` name the axes with their units.
+Grey is the control or the background, blue the most important series, green is up, red is down. Colour-blind readers
+can distinguish the palette (after Okabe and Ito, "Color universal design", 2008).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ UP, DOWN = "#23856d", "#c0432f"
 CONTROL = "#8a94a3"
 PALETTE = ("#2563a8", "#e07b39", "#23856d", "#8e5ea2", "#d4a72c", "#c0432f", "#4fa3c7", "#6b5b4b")
 WIDTH, HEIGHT = 9.0, 4.6
-"""Of one picture, in inches; at `DPI` it fills the width of a page."""
+"""Of a chart, in inches."""
 DPI = 100
 _MARGIN = 0.01
 """Left of the titles, as a share of the width."""
@@ -59,7 +59,7 @@ _RC: dict[RcKeyType, Any] = {
 
 
 def styled(draw: Callable[Parameters, Figure]) -> Callable[Parameters, Figure]:
-    """Let a function draw in this language, without touching matplotlib's settings for anybody else."""
+    """Decorate a function to draw in this style, without changing matplotlib's global settings."""
 
     @wraps(draw)
     def drawn(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Figure:
@@ -72,7 +72,7 @@ def styled(draw: Callable[Parameters, Figure]) -> Callable[Parameters, Figure]:
 
 
 def _begin_below_title(figure: Figure) -> None:
-    """Let the line below the title begin where the title does, however much room the names of the rows take."""
+    """Align the line below the title with the title."""
     axes = figure.axes[0]
     subtitle = axes.set_title(axes.get_title(loc="left"), x=_MARGIN)
     subtitle.set_transform(blended_transform_factory(figure.transFigure, subtitle.get_transform()))
@@ -81,12 +81,12 @@ def _begin_below_title(figure: Figure) -> None:
 def new_figure(
     title: str, panels: int = 1, height: float = HEIGHT, *, same_y: bool = False
 ) -> tuple[Figure, Sequence[Axes]]:
-    """Return an empty figure with its title, and panels side by side.
+    """Return an empty figure with a title, and panels side by side.
 
     Parameters
     ----------
     title : str
-        What is to be seen.
+        The message.
     panels : int
     height : float
         Inches.
@@ -100,7 +100,7 @@ def new_figure(
 
 
 def colours(names: Sequence[str], control: str | None = None) -> dict[str, str]:
-    """Give each name a colour: grey to the control, the palette's in turn to the others.
+    """Return a colour for each name: grey for the control, the palette's in turn for the others.
 
     Examples
     --------
@@ -113,19 +113,19 @@ def colours(names: Sequence[str], control: str | None = None) -> dict[str, str]:
 
 
 def png(figure: Figure) -> bytes:
-    """Return the picture as PNG, equal pictures as equal bytes."""
+    """Return the chart as PNG; equal charts give equal bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
 
 
 def svg(figure: Figure, name: str) -> str:
-    """Return the picture as an `<svg>` element that can stand in a page beside others.
+    """Return the chart as an `<svg>` element for a page with several.
 
     Parameters
     ----------
     name : str
-        One of its own within the page; the ids inside the picture come from it.
+        Unique on the page; the ids inside the chart derive from it.
     """
     buffer = io.StringIO()
     with rc_context({"svg.hashsalt": name}):

@@ -1,1 +1,1 @@
-"""`botify report`: what the listens say, on one page that stands by itself."""
+"""`botify report`: experiments, sessions, popularity and pipeline health on one self-contained page."""

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from core.kafka.reachable import require_kafka
+from core.kafka.admin import require_kafka
 from core.settings import Settings
 
 
@@ -22,7 +22,7 @@ def report(
     """Write an HTML report of experiments, sessions, popularity and pipeline health."""
     # matplotlib takes half a second, and every command imports this module
     from analytics.report.data import read_from_export, read_from_kafka
-    from analytics.report.page import render_report
+    from analytics.report.sections import render_report
 
     console = Console()
     with console.status("reading listens"):

@@ -1,4 +1,4 @@
-"""What a report is made of."""
+"""The data of a report, from the topics or an export."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class ReportData:
     Attributes
     ----------
     source : str
-        Where it comes from, in words.
+        Where it comes from, for readers.
     listens : DataFrame
         As `analytics.data.listens_frame`, without copies.
     titles : mapping of track to str
-        What tracks are called; those that are missing are shown by number.
+        Titles of tracks; those without a title are shown by number.
     answers : DataFrame, optional
-        As `analytics.pipeline.read_answers`; None where only listens were kept.
+        As `analytics.pipeline.read_answers`; None if there are only listens.
     lag : DataFrame, optional
         As `analytics.pipeline.read_lag`.
     """
@@ -41,7 +41,7 @@ class ReportData:
     lag: pd.DataFrame | None = None
 
     def title_of(self, track: int) -> str:
-        """Return what a track is called."""
+        """Return the title of a track."""
         return self.titles.get(track, f"track {track}")
 
 
@@ -73,7 +73,7 @@ def read_from_kafka(settings: Settings, run_id: str | None = None) -> ReportData
 
 
 def read_from_export(folder: Path, run_id: str | None = None) -> ReportData:
-    """Read the listens that `botify export` wrote; there are no titles, and nothing is known of requests and lag.
+    """Read the listens that `botify export` wrote; an export has no titles, requests or lag.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def read_from_export(folder: Path, run_id: str | None = None) -> ReportData:
     Raises
     ------
     AnalyticsError
-        It is no export of listens, or has none yet.
+        It is no export of listens, or has no listens yet.
     """
     with open_listens(folder, run_id) as listens:
         return ReportData(source=_of_run(f"the export {folder.name}", run_id), listens=listens.frame())

@@ -1,4 +1,4 @@
-"""Section: whether experiments on the same listeners can be read one by one."""
+"""Sections of experiments: each one's effects, and whether experiments on the same listeners interact."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from itertools import combinations
 import pandas as pd
 from matplotlib.figure import Figure
 
+from analytics import AnalyticsError
 from analytics.arms import METRIC_WORDS, arm_name, effect_rows, effect_table, recommender_of_arm, verdict
 from analytics.assignment import assign
-from analytics.errors import AnalyticsError
 from analytics.experiment import Effect, ExperimentResults, experiment_results
 from analytics.monitoring import interactions_of
 from analytics.plots.points import forest_plot
-from analytics.report.html import Html, Row, Section, bullets, paragraph, picture, table
+from analytics.report.page import Note, Part, Picture, Points, Row, Section, Table
 from analytics.sessions import sessions_of
 
 
 def together_section(listens: pd.DataFrame, experiments: Sequence[str]) -> Section | None:
-    """Tell which pairs of experiments change each other's effects; None where no two share listeners."""
+    """Say which pairs of experiments interact; None if no two share listeners."""
     sessions = sessions_of(listens)
     assignments = {name: assign(listens, name) for name in experiments}
     rows, disturbed = [], []
     for first, second in combinations(experiments, 2):
         try:
             found = interactions_of(sessions, assignments[first], assignments[second])
-        except AnalyticsError:  # of one layer, or one has begun just now: there is nothing to compare yet
+        except AnalyticsError:  # they share a layer, or one has just begun
             continue
         changed = [METRIC_WORDS.get(metric, metric) for metric in found.found()]
         least = found.table["p_holm"].min()
@@ -38,24 +38,24 @@ def together_section(listens: pd.DataFrame, experiments: Sequence[str]) -> Secti
     finding = (
         f"The effects of {'; '.join(disturbed)} depend on each other: compare their combinations."
         if disturbed
-        else "No experiment is seen to change what another does: each may be read as if it were alone."
+        else "No interaction is seen: each experiment can be read as if it were alone."
     )
     headings = ["experiment", "and", "interaction in", "listeners in both", "smallest p (Holm)"]
-    return Section("Experiments together", finding, table(headings, rows, texts=3))
+    return Section("Experiments together", finding, [Table(headings, rows, texts=3)])
 
 
 _MISMATCH = (
-    "Sample-ratio mismatch: unless the experiment declares unequal shares, its split is broken, and nothing below can "
-    "be believed."
+    "Sample-ratio mismatch: unless the experiment declares unequal shares, its split is broken and the results below "
+    "are not valid."
 )
 
 _HOW_SURE = (
-    "In colour: the interval leaves out zero. In bold: significant also after correction for the number of comparisons "
+    "In colour: the interval excludes zero. In bold: also significant after correction for the number of comparisons "
     "(Holm)."
 )
 _ALPHA = 0.05
 _DECISIVE = ("mean_time_per_session", "mean_tracks_per_session", "sessions")
-"""Drawn where several treatments with all metrics would be too long a picture; the table has them all."""
+"""Metrics in the picture if there are several treatments; the table has all metrics."""
 
 
 def experiments_of(listens: pd.DataFrame) -> list[str]:
@@ -70,40 +70,37 @@ def experiments_of(listens: pd.DataFrame) -> list[str]:
 
 
 def experiment_section(listens: pd.DataFrame, name: str) -> Section:
-    """Tell what an experiment showed: the finding, the table, the intervals."""
+    """Show the result of an experiment: the finding, the table, the intervals."""
     heading = f"Experiment {name}"
     try:
         results = experiment_results(listens, name)
-    except AnalyticsError as error:  # one treatment only, or no control: say so, and go on with the page
-        return Section(heading, f"There is nothing to compare: {error}", "")
+    except AnalyticsError as error:  # one treatment only, or no control
+        return Section(heading, f"There is nothing to compare: {error}", [])
     arms = recommender_of_arm(listens, name)
     best, *others = verdict(results, arms)
-    body = (
-        bullets(others)
-        + _warnings(results)
-        + _table(results, arms)
-        + paragraph(_HOW_SURE)
-        + picture(_forest(results, arms), name, f"effects in {name}")
-    )
-    return Section(heading, best, body)
+    parts: list[Part] = [
+        Points(others),
+        *_warnings(results),
+        _table(results, arms),
+        Note(_HOW_SURE),
+        Picture.of(_forest(results, arms), name, f"effects in {name}"),
+    ]
+    return Section(heading, best, parts)
 
 
-def _warnings(results: ExperimentResults) -> Html:
+def _warnings(results: ExperimentResults) -> list[Note]:
     ratio = results.ratio
     split = ", ".join(f"{users:,} in {name}" for name, users in ratio.observed.items())
-    lines = [
-        paragraph(
-            f"Listeners: {split}. With equal shares, chance splits them so unevenly with p = {ratio.p_value:.2g}."
-        )
-    ]
-    if ratio.mismatch:
-        lines.insert(0, paragraph(_MISMATCH, "alarm"))
+    notes = [Note(_MISMATCH, "alarm")] if ratio.mismatch else []
+    notes.append(
+        Note(f"Listeners: {split}. With equal shares, a split at least so uneven has p = {ratio.p_value:.2g}.")
+    )
     if results.mixed:
-        lines.append(paragraph(f"{results.mixed:,} listeners seen in several treatments are left out."))
-    return "".join(lines)
+        notes.append(Note(f"{results.mixed:,} listeners seen in several treatments are left out."))
+    return notes
 
 
-def _table(results: ExperimentResults, arms: Mapping[str, str]) -> Html:
+def _table(results: ExperimentResults, arms: Mapping[str, str]) -> Table:
     effects = effect_table(results.effects, arms)
     rows = [
         Row([*names, *values], _mood(effect))
@@ -111,7 +108,7 @@ def _table(results: ExperimentResults, arms: Mapping[str, str]) -> Html:
             effects.index, effects.itertuples(index=False, name=None), results.effects, strict=True
         )
     ]
-    return table([*map(str, effects.index.names), *effects.columns], rows, texts=2)
+    return Table([*map(str, effects.index.names), *effects.columns], rows, texts=2)
 
 
 def _mood(effect: Effect) -> str:

@@ -1,72 +1,113 @@
-"""The report: sections on one self-contained page, without scripts and without anything to be fetched."""
+"""The parts of a report, and their page: one self-contained file without scripts and external resources."""
 
 from __future__ import annotations
 
-from html import escape
-from importlib.resources import files
-from string import Template
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import ClassVar, NamedTuple
 
-import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
+from matplotlib.figure import Figure
 
-from analytics.errors import AnalyticsError
-from analytics.report.data import ReportData
-from analytics.report.experiments import experiment_section, experiments_of, together_section
-from analytics.report.health import health_section
-from analytics.report.html import Html, Section, tiles
-from analytics.report.listening import popularity_section, session_section
-
-TITLE = "Botify report"
+from analytics.plots.style import svg
 
 
-def render_report(data: ReportData) -> Html:
-    """Return the page.
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A paragraph; the kind (`note` or `alarm`) is its style."""
+
+    text: str
+    kind: str = "note"
+    block: ClassVar[str] = "note"
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """A list of sentences, which may be empty."""
+
+    texts: Sequence[str]
+    block: ClassVar[str] = "points"
+
+
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """A few numbers in large type, by their names."""
+
+    facts: Mapping[str, str]
+    block: ClassVar[str] = "tiles"
+
+
+class Row(NamedTuple):
+    """A row of a table; the mood (`up`, `down` or nothing) colours it."""
+
+    cells: Sequence[str]
+    mood: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table; the first `texts` columns are words, the others numbers, which are aligned to the right."""
+
+    headings: Sequence[str]
+    rows: Sequence[Row]
+    texts: int = 1
+    block: ClassVar[str] = "table"
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A figure as inline SVG, with a description for screen readers."""
+
+    svg: Markup
+    description: str
+    block: ClassVar[str] = "picture"
+
+    @classmethod
+    def of(cls, figure: Figure, name: str, description: str) -> Picture:
+        """Draw a figure; the name is unique on the page."""
+        return cls(Markup(svg(figure, name)), description)  # noqa: S704 - matplotlib escapes what it writes
+
+
+Part = Note | Points | Tiles | Table | Picture
+
+
+class Section(NamedTuple):
+    """A section of the page: its heading, a sentence with the finding, and the evidence."""
+
+    heading: str
+    finding: str
+    parts: Sequence[Part]
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("analytics.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html")
+
+
+def render_page(source: str, facts: Mapping[str, str], sections: Sequence[Section]) -> str:
+    """Return the page as HTML.
 
     Parameters
     ----------
-    data : ReportData
+    source : str
+        Where the data comes from.
+    facts : mapping of name to str
+        Shown in large type above the sections.
+    sections : sequence of Section
 
-    Raises
-    ------
-    AnalyticsError
-        There are no listens.
+    Examples
+    --------
+    >>> page = render_page("1 < 2", {"listens": "12"}, [Section("Sessions", "They end.", [Note("a & b", "alarm")])])
+    >>> [line for line in page.splitlines() if line in ("<p>1 &lt; 2</p>", '<p class="alarm">a &amp; b</p>')]
+    ['<p>1 &lt; 2</p>', '<p class="alarm">a &amp; b</p>']
     """
-    if data.listens.empty:
-        raise AnalyticsError(f"{data.source} has no listens; run a simulation first: `botify sim run`")
-    experiments = experiments_of(data.listens)
-    together = together_section(data.listens, experiments)
-    sections = [
-        *(experiment_section(data.listens, name) for name in experiments),
-        *([together] if together else []),
-        session_section(data.listens, experiments[0] if experiments else None),
-        popularity_section(data),
-        health_section(data),
-    ]
-    here = files("analytics.report")
-    return Template(here.joinpath("page.html").read_text(encoding="utf-8")).substitute(
-        title=TITLE,
-        css=here.joinpath("page.css").read_text(encoding="utf-8"),
-        source=escape(f"{data.source}; event time {_span(data.listens)} (UTC)"),
-        tiles=tiles(_facts(data.listens)),
-        sections="\n".join(_render(section) for section in sections),
-    )
-
-
-def _render(section: Section) -> Html:
-    heading, finding = escape(section.heading), escape(section.finding)
-    return f'<section><h2>{heading}</h2><p class="finding">{finding}</p>{section.body}</section>'
-
-
-def _facts(listens: pd.DataFrame) -> dict[str, str]:
-    sessions = listens["session_id"].nunique()
-    return {
-        "listens": f"{len(listens):,}",
-        "listeners": f"{listens['user'].nunique():,}",
-        "sessions": f"{sessions:,}",
-        "tracks heard": f"{listens['track'].nunique():,}",
-        "time per session": f"{listens['fraction'].sum() / sessions:.2f}",
-    }
-
-
-def _span(listens: pd.DataFrame) -> str:
-    first, last = (pd.Timestamp(listens["timestamp_ms"].agg(end), unit="ms") for end in ("min", "max"))
-    return f"{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}"
+    return _template().render(source=source, facts=Tiles(facts), sections=sections).lstrip()

@@ -1,1 +1,1 @@
-"""All recommenders on identical worlds, each with a world of its own, in one process: the pure parts without Kafka."""
+"""All recommenders on identical copies of a world, without Kafka."""

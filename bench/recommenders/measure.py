@@ -1,107 +1,44 @@
-"""What a recommender is worth against another on the same sessions: the ratio of means, with its interval.
-
-The oracle: an agent that is told each session's hidden interest, and recommends what will be heard most.
-
-Greedy: at every step the track with the highest true fraction, artist discount included. What a recommender lacks to it
-is its regret.
-"""
+"""Runs of recommenders, and of an oracle, on the same sessions; many side by side in processes of their own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import multiprocessing
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 from scipy.special import expit
 
-from bench.recommenders.pipeline import Pipeline, rows_of
+from bench.recommenders.pipeline import Pipeline, as_rows
 from core.keyed_random import mix
 from schemas.events import Track
+from services.lists.build import build_models
+from services.lists.neighbours import ListenColumns
 from services.recommender.catalogue import Catalogue
-from services.recommender.lists import Lists
-from sim.agents.agent import Agent
+from services.recommender.lists import Lists, lists_of
+from services.recommender.registry import RECOMMENDERS
+from sim.agents import Agent, DummyAgent
 from sim.listeners.botify import BotifyListeners
+from sim.loop.kafka import tracks_of
 from sim.options import RunOptions
-from sim.play import Progress, play_world
+from sim.play import play_world
 from sim.simulation import FinishedListens
+from sim.world import WorldConfig, open_world
 from sim.world.model import World
 
-
-class Effect(NamedTuple):
-    """By how much a mean is above another, in percent of that, with an interval."""
-
-    percent: float
-    lower: float
-    upper: float
-
-    @property
-    def factor(self) -> tuple[float, float, float]:
-        """The same as multiples of the other mean."""
-        return 1 + self.percent / 100, 1 + self.lower / 100, 1 + self.upper / 100
-
-
-def paired_effect(
-    users: NDArray[np.int64], control: NDArray[np.float64], treatment: NDArray[np.float64], alpha: float = 0.05
-) -> Effect:
-    """Compare what the same sessions came to.
-
-    Sessions of one listener are alike, so listeners are the units: with C_u and T_u the sums of a listener's sessions,
-    R = Σ T_u / Σ C_u is a ratio estimator, and its variance that of the residuals T_u − R C_u (Cochran, "Sampling
-    techniques", 1977, chapter 6).
-
-    Parameters
-    ----------
-    users : ndarray of int64, shape (n,)
-        Whose session.
-    control, treatment : ndarray of float64, shape (n,)
-        The same sessions, under one and the other.
-    alpha : float
-        One minus the confidence.
-
-    Examples
-    --------
-    >>> effect = paired_effect(np.array([1, 2, 3]), np.array([1.0, 2.0, 3.0]), np.array([2.2, 3.8, 6.0]))
-    >>> round(effect.percent), effect.lower < 100 < effect.upper
-    (100, True)
-    """
-    _, unit = np.unique(users, return_inverse=True)
-    c, t = np.bincount(unit, control), np.bincount(unit, treatment)
-    n, ratio = len(c), float(t.sum() / c.sum())
-    residuals = t - ratio * c
-    error = float(np.sqrt(n / max(n - 1, 1) * (residuals**2).sum()) / c.sum())
-    half = float(stats.t.ppf(1 - alpha / 2, max(n - 1, 1))) * error
-    return Effect(100 * (ratio - 1), 100 * (ratio - half - 1), 100 * (ratio + half - 1))
-
-
-class Interval(NamedTuple):
-    """A mean with its interval."""
-
-    mean: float
-    lower: float
-    upper: float
-
-
-def mean_of_sessions(users: NDArray[np.int64], values: NDArray[np.float64], alpha: float = 0.05) -> Interval:
-    """Return the mean of sessions; as in `paired_effect`, listeners are the units.
-
-    Examples
-    --------
-    >>> mean_of_sessions(np.array([1, 1, 2]), np.array([2.0, 2.0, 2.0]))
-    Interval(mean=2.0, lower=2.0, upper=2.0)
-    """
-    effect = paired_effect(users, np.ones(len(values)), values, alpha)
-    return Interval(*effect.factor)
-
-
 NEAREST = 700
-"""Tracks that a session chooses from; more than a session has."""
+"""Tracks that a session chooses from; more than a session hears."""
 
 
 class Oracle:
-    """Knows what only the simulator knows.
+    """An agent that knows each session's hidden interest, and recommends the track that will be heard most.
+
+    Greedy: at every step the track with the highest true fraction, artist discount included. Regret is the distance to
+    its result.
 
     Parameters
     ----------
@@ -157,23 +94,23 @@ ORACLE = "oracle"
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a run came to.
+    """The results of a run.
 
     Attributes
     ----------
     name : str
     users : ndarray of int64, shape (sessions,)
-        Whose session: the same sessions in every run of these options, in the order in which they are dealt.
+        User of each session; every run with the same options has the same sessions in the same order.
     times, tracks : ndarray of float64, shape (sessions,)
         Sum of fractions and number of listens.
     ended_ms : ndarray of int64, shape (sessions,)
         Event time of the last listen.
     us_per_recommendation : float
-        CPU time; 0 for the oracle, which does not serve.
+        CPU time; 0 for the oracle.
     coverage : float
         Share of the catalogue that was recommended.
     repeats : float
-        Share of recommendations that the session had had.
+        Share of recommendations that the session had heard before.
     """
 
     name: str
@@ -186,13 +123,13 @@ class Measured:
     repeats: float
 
     def after(self, sessions: int) -> Measured:
-        """Return the run without the sessions that were dealt first; the figures of all of it stay."""
+        """Return the run without its first sessions; coverage, repeats and cost remain those of the whole run."""
         left = {name: getattr(self, name)[sessions:] for name in ("users", "times", "tracks", "ended_ms")}
         return replace(self, **left)
 
 
 class _Sessions:
-    """Adds up sessions as their listens come."""
+    """Aggregates listens to sessions."""
 
     def __init__(self, tracks: int) -> None:
         self._heard: dict[int, list[int]] = {}
@@ -202,7 +139,7 @@ class _Sessions:
         self.over: list[tuple[int, int, float, int, int]] = []
 
     def take(self, heard: FinishedListens) -> None:
-        for user, ordinal, position, track, fraction, at_ms, ended in rows_of(heard):
+        for user, ordinal, position, track, fraction, at_ms, ended in as_rows(heard):
             tracks = self._heard.setdefault(user, [])
             if position:
                 self._recommended[track] = True
@@ -229,18 +166,17 @@ def measure(
     options: RunOptions,
     lists: Mapping[str, Lists],
     learn_until_ms: int | None = None,
-    progress: Callable[[Progress], None] = lambda _: None,
 ) -> Measured:
     """Run a recommender, or the oracle.
 
     Parameters
     ----------
     options : RunOptions
-        The same for all.
+        The same for all recommenders.
     lists : mapping of name to Lists
-        What a batch job made.
+        Lists of the batch job.
     learn_until_ms : int, optional
-        Event time from which on its models stay as they are.
+        Event time from which the models no longer learn.
     """
     agent: Agent
     pipeline = None
@@ -249,9 +185,9 @@ def measure(
     else:
         agent = pipeline = Pipeline(tracks, Catalogue(tracks.values()), name, lists, learn_until_ms)
     sessions = _Sessions(len(world.catalogue))
-    play_world(world, agent, options, progress, sessions.take)
+    play_world(world, agent, options, listener=sessions.take)
     users, ordinals, times, counts, ended_ms = np.array(sessions.over, dtype=np.float64).T
-    # as `sim.options.schedule_of` deals them
+    # in the order of `sim.options.schedule_of`
     order = np.lexsort((mix(options.seed, users.astype(np.int64)), ordinals))
     return Measured(
         name=name,
@@ -263,3 +199,81 @@ def measure(
         coverage=sessions.coverage,
         repeats=sessions.repeats,
     )
+
+
+LISTS_SEED = 0x6C697374
+"""Seed of the sessions for the batch job, which differ from the measured ones."""
+LISTS_SESSIONS = 5
+"""Number of these sessions for each listener; fewer give too few neighbours."""
+NEIGHBOURS, PER_USER = 50, 50
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A recommender on a world.
+
+    Attributes
+    ----------
+    name : str
+    world : WorldConfig
+    options : RunOptions
+    learn_until_ms : int or None
+        Event time from which the models no longer learn.
+    """
+
+    name: str
+    world: WorldConfig
+    options: RunOptions
+    learn_until_ms: int | None = None
+
+
+def measure_all(home: Path, tasks: Sequence[Task], jobs: int) -> Iterator[tuple[Task, Measured]]:
+    """Measure in parallel, and yield each result when it is complete.
+
+    Parameters
+    ----------
+    home : Path
+        Folder of the worlds.
+    tasks : sequence of Task
+    jobs : int
+        Number of processes.
+    """
+    for config in {task.world for task in tasks}:
+        open_world(home, config)  # generated once, not by each process
+    # One thread of linear algebra a process, as in the service; set before the processes load numpy.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(jobs, len(tasks)), context) as pool:
+        # the last in the registry take longest; started first, they leave no process idle at the end
+        running = {pool.submit(_measure, home, task): task for task in reversed(tasks)}
+        for done in as_completed(running):
+            yield running[done], done.result()
+
+
+def _measure(home: Path, task: Task) -> Measured:
+    world = open_world(home, task.world)
+    tracks = {track.track: track for track in tracks_of(world.catalogue)}
+    lists = lists_from_random_listens(world) if needs_lists(task.name) else {}
+    return measure(world, tracks, task.name, task.options, lists, task.learn_until_ms)
+
+
+def needs_lists(name: str) -> bool:
+    """Say whether a recommender needs the lists of the batch job."""
+    return name in RECOMMENDERS and RECOMMENDERS[name].needs_lists
+
+
+def lists_from_random_listens(world: World) -> dict[str, Lists]:
+    """Run the batch job on sessions of random recommendations."""
+    heard: list[FinishedListens] = []
+    agent = DummyAgent(world.catalogue, LISTS_SEED)
+    options = RunOptions(sessions=LISTS_SESSIONS * len(world.listeners), seed=LISTS_SEED, start_ms=0)
+    play_world(world, agent, options, listener=heard.append)
+    columns = (
+        np.concatenate([getattr(part, name) for part in heard]).tolist()
+        for name in ("users", "ordinals", "positions", "tracks", "fractions", "time_ms")
+    )
+    users, ordinals, positions, heard_tracks, fractions, times_ms = columns
+    sessions = [f"{user}-{ordinal}" for user, ordinal in zip(users, ordinals, strict=True)]
+    events = [f"{session}-{position}" for session, position in zip(sessions, positions, strict=True)]
+    learned_from = ListenColumns.of(events, sessions, users, heard_tracks, fractions, times_ms)
+    return {model.name: lists_of(model) for model in build_models(learned_from, NEIGHBOURS, PER_USER)}

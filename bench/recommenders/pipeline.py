@@ -1,4 +1,4 @@
-"""A recommender in the loop without servers: the folds, the learner and the recommenders of the pipeline."""
+"""The pipeline in one process: the worker's folds, the learner and a recommender, on state in memory."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ TOP = 100
 BATCH = 64
 TOP_EVERY_LISTENS = 5_000
 LISTENS_PER_S = 7_000.0
-"""Stands in for the wall clock, so that a run is the same on every machine: about the speed of the real loop."""
+"""Speed of the clock, about that of the real loop; it replaces the wall clock, so that runs can be repeated."""
 
 
 class Pipeline:
-    """An agent that answers everybody by one recommender, and learns from what they hear.
+    """An agent that answers all listeners with one recommender, and learns from their listens.
 
     Parameters
     ----------
@@ -40,15 +40,15 @@ class Pipeline:
         Of these tracks.
     recommender : str
     lists : mapping of name to Lists
-        What a batch job made, for those that need it.
+        Lists of the batch job, for recommenders that need them.
     learn_until_ms : int, optional
-        Event time from which on the models stay as they are.
+        Event time from which the models no longer learn.
 
     Attributes
     ----------
     answered : int
     serving_s : float
-        CPU time spent on these answers.
+        CPU time of these answers.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Pipeline:
         self._state = MemoryState()
         self._learner = Learner(tracks)
         self._learn_until_ms = learn_until_ms
-        self._maker = RecommenderFactory()
+        self._factory = RecommenderFactory()
         self._factors: ServedFactors | None = None
         self._graph: ServedGraph | None = None
         self._top: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
@@ -76,15 +76,15 @@ class Pipeline:
             policy_results=self._state.policy_results,
             clock=lambda: self._folded / LISTENS_PER_S,
         )
-        self._recommenders = {one.name: one for one in self._maker.make(catalogue, sources)}
-        self._told: dict[int, tuple[str, str | None]] = {}
+        self._recommenders = {one.name: one for one in self._factory.make(catalogue, sources)}
+        self._answered_by: dict[int, tuple[str, str | None]] = {}
         self._folded = 0
         self._top_at = 0
         self.answered = 0
         self.serving_s = 0.0
 
     def recommend(self, heard: FinishedListens) -> NDArray[np.int64]:
-        """Fold the listens, learn from them, and answer those who made them."""
+        """Fold the listens, learn from them, and answer their listeners."""
         listens = self._take(heard)
         requests = [
             RecommendationRequest(
@@ -108,11 +108,11 @@ class Pipeline:
         self.serving_s += time.process_time() - began
         self.answered += len(requests)
         for request, by, policy in zip(requests, answered.recommenders, answered.policies, strict=True):
-            self._told[request.user] = by, policy
+            self._answered_by[request.user] = by, policy
         return answered.tracks
 
     def _take(self, heard: FinishedListens) -> list[Listen]:
-        listens = [self._listen(*row) for row in rows_of(heard)]
+        listens = [self._listen(*row) for row in as_rows(heard)]
         records = list(enumerate(listens, self._folded))
         first, self._folded = self._folded, self._folded + len(records)
         self._state.fold(records)
@@ -127,22 +127,22 @@ class Pipeline:
 
     def _serve(self, model: Model) -> None:
         if model.name == FactorModel.name:
-            self._factors = self._maker.factors(model)
+            self._factors = self._factory.factors(model)
         elif model.name == ItemGraph.name:
-            self._graph = self._maker.graph(model)
+            self._graph = self._factory.graph(model)
 
     def _listen(
         self, user: int, ordinal: int, position: int, track: int, fraction: float, time_ms: int, ended: bool
     ) -> Listen:
         session = f"{user}-{ordinal}"
-        by, policy = self._told.get(user, ("", None)) if position else ("", None)
+        by, policy = self._answered_by.get(user, ("", None)) if position else ("", None)
         return Listen(
             f"{session}-{position}", user, track, fraction, time_ms, session, position, ended,
             by or None, {}, None, None, policy,
         )  # fmt: skip
 
 
-def rows_of(heard: FinishedListens) -> list[tuple[int, int, int, int, float, int, bool]]:
+def as_rows(heard: FinishedListens) -> list[tuple[int, int, int, int, float, int, bool]]:
     """Return user, ordinal, position, track, fraction, time in ms, and whether the session ended, of each listen."""
     columns = heard.users, heard.ordinals, heard.positions, heard.tracks, heard.fractions, heard.time_ms, heard.ended
     return list(zip(*(column.tolist() for column in columns), strict=True))

@@ -1,23 +1,87 @@
-"""What brokers are asked: topics, their partitions and configuration, offsets, what a group has committed."""
+"""Requests to brokers: whether they answer, their topics and configuration, offsets of topics and groups."""
 
 from __future__ import annotations
 
+import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from core.errors import NoBrokerError, TopicError
 from core.kafka.config import common_config, consumer_config, is_retriable
 from core.settings import Settings
 
+T = TypeVar("T")
+
 TIMEOUT_S = 30.0
 METADATA_TIMEOUT_S = 10.0
 TOPIC_ID_TIMEOUT_S = 10.0
 GRACE_S = 1.0
-"""Until the client itself says that the time is over."""
+"""Added where the client has a timeout of its own, whose error says more."""
 RETRY_PAUSE_S = 0.05
+CONNECT_TIMEOUT_S = 2.0
+ANSWER_TIMEOUT_S = 5.0
+_WAY_OUT = "start one with `botify up` or set KAFKA_BOOTSTRAP_SERVERS"
+
+
+def check_kafka(settings: Settings) -> None:
+    """Raise `NoBrokerError` unless one of Kafka's addresses accepts connections."""
+    addresses = [address.strip().rpartition(":") for address in settings.kafka_bootstrap_servers.split(",")]
+    if not any(accepts_connections(host, port) for host, _, port in addresses):
+        raise NoBrokerError(f"no Kafka listens at {settings.kafka_bootstrap_servers}: {_WAY_OUT}")
+
+
+def require_kafka(settings: Settings) -> Settings:
+    """Return the settings if a broker answers within `ANSWER_TIMEOUT_S`; for commands, whose users wait for the error.
+
+    Services wait longer: the broker may be restarting.
+
+    Raises
+    ------
+    NoBrokerError
+        No broker answers.
+    """
+    check_kafka(settings)
+    admin = AdminClient(common_config(settings))
+    try:
+        admin.list_topics(timeout=ANSWER_TIMEOUT_S)
+    except KafkaException as error:
+        admin.poll(0)  # delivers a refusal to `error_cb`
+        raise NoBrokerError(
+            f"Kafka at {settings.kafka_bootstrap_servers} does not answer ({error.args[0].str()}): {_WAY_OUT}"
+        ) from error
+    return settings
+
+
+def accepts_connections(host: str, port: str) -> bool:
+    """Say whether a server listens at an address."""
+    try:
+        socket.create_connection((host, int(port)), CONNECT_TIMEOUT_S).close()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def retry_brokers(ask: Callable[[], T], timeout_s: float = TIMEOUT_S) -> T:
+    """Call `ask` until brokers answer it: one may be restarting, or leaders are being elected.
+
+    Raises
+    ------
+    KafkaException or NoBrokerError
+        What the last call raised: not retriable, or the timeout has passed.
+    """
+    give_up = time.monotonic() + timeout_s
+    while True:
+        try:
+            return ask()
+        except (KafkaException, NoBrokerError) as error:
+            passing = isinstance(error, NoBrokerError) or is_retriable(error.args[0])
+            if not passing or time.monotonic() > give_up:
+                raise
+            time.sleep(RETRY_PAUSE_S)
 
 
 def partition_counts(admin: AdminClient) -> dict[str, int]:
@@ -26,7 +90,7 @@ def partition_counts(admin: AdminClient) -> dict[str, int]:
     Raises
     ------
     NoBrokerError
-        None answers for `METADATA_TIMEOUT_S`.
+        No broker answers for `METADATA_TIMEOUT_S`.
     """
     give_up = time.monotonic() + METADATA_TIMEOUT_S
     while True:
@@ -34,21 +98,11 @@ def partition_counts(admin: AdminClient) -> dict[str, int]:
             found = admin.list_topics(timeout=max(give_up - time.monotonic(), RETRY_PAUSE_S)).topics
             return {name: len(topic.partitions) for name, topic in found.items()}
         except KafkaException as error:
-            admin.poll(0)  # hears of a refusal
-            # a broker that goes down while it answers fails the request at once, and may be back in a moment
+            admin.poll(0)  # delivers a refusal to `error_cb`
+            # a broker that stops while it answers fails the request at once, and may be back in a moment
             if not is_retriable(error.args[0]) or time.monotonic() > give_up:
-                raise NoBrokerError(
-                    f"no Kafka answers ({error.args[0].str()}); "
-                    "start one with `botify up` or set KAFKA_BOOTSTRAP_SERVERS"
-                ) from error
+                raise NoBrokerError(f"no Kafka answers ({error.args[0].str()}); {_WAY_OUT}") from error
             time.sleep(RETRY_PAUSE_S)
-
-
-def describe_config(admin: AdminClient, name: str) -> dict[str, str]:
-    """Return the topic's configuration as the broker has it."""
-    resource = ConfigResource(ResourceType.TOPIC, name)
-    (future,) = admin.describe_configs([resource]).values()
-    return {option: entry.value for option, entry in future.result(TIMEOUT_S).items()}
 
 
 def end_offsets(settings: Settings, topic: str) -> dict[int, int]:
@@ -75,23 +129,20 @@ def offsets_at(settings: Settings, topic: str, timestamp_ms: int) -> dict[int, i
 
 
 def _offsets(settings: Settings, topic: str, spec: OffsetSpec) -> dict[int, int]:
-    from core.kafka.admin import TIMEOUT_S, partition_counts
+    count = partition_counts(AdminClient(common_config(settings))).get(topic)
+    if count is None:
+        raise TopicError(f"topic {topic} does not exist; `botify topics create` creates it")
 
-    give_up = time.monotonic() + TIMEOUT_S
-    while True:
-        # a new one each time: one that has asked a broker before its leaders were elected goes on finding none
+    def ask() -> dict[int, int]:
+        # a new client each time: one that asked before leaders were elected never finds them
         admin = AdminClient(common_config(settings))
-        count = partition_counts(admin).get(topic)
-        if count is None:
-            raise TopicError(f"topic {topic} does not exist; `botify topics create` creates it")
         asked = admin.list_offsets({TopicPartition(topic, p): spec for p in range(count)})
-        try:
-            return {tp.partition: future.result(TIMEOUT_S).offset for tp, future in asked.items()}
-        except KafkaException as error:
-            # the leaders of a topic just made are still being found
-            if not is_retriable(error.args[0]) or time.monotonic() > give_up:
-                raise TopicError(f"{topic}: the brokers do not say where it ends: {error.args[0].str()}") from error
-            time.sleep(RETRY_PAUSE_S)
+        return {tp.partition: future.result(TIMEOUT_S).offset for tp, future in asked.items()}
+
+    try:
+        return retry_brokers(ask)
+    except KafkaException as error:
+        raise TopicError(f"{topic}: the brokers do not say where it ends: {error.args[0].str()}") from error
 
 
 def committed_offsets(

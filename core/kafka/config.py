@@ -1,4 +1,4 @@
-"""How every Kafka client of ours is configured, and which partition a user has."""
+"""Configuration of all Kafka clients, and the partition of a user."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PASSING = frozenset(
         KafkaError._TRANSPORT,
         KafkaError._ALL_BROKERS_DOWN,
         KafkaError._TIMED_OUT,
-        KafkaError._NOENT,  # "No leaders found": the broker that has come back does not know them yet
+        KafkaError._NOENT,  # "No leaders found": a broker that has just restarted does not know them yet
         KafkaError.REQUEST_TIMED_OUT,
         KafkaError.NETWORK_EXCEPTION,
         KafkaError.LEADER_NOT_AVAILABLE,
@@ -46,9 +46,9 @@ def common_config(settings: Settings) -> Config:
         "bootstrap.servers": settings.kafka_bootstrap_servers,
         "broker.address.family": "v4",
         "client.id": "botify",
-        # one that restarts is found again soon; the default waits up to ten seconds
+        # a restarted broker is found soon; the default waits up to ten seconds
         "reconnect.backoff.max.ms": 1_000,
-        # A broker out of reach is reported by whoever waits for it; librdkafka would say so twenty times a second.
+        # callers report an unreachable broker; librdkafka would do so twenty times a second
         "log_level": 2,
         "error_cb": tell_refusal,
         **settings.kafka_security,
@@ -56,9 +56,9 @@ def common_config(settings: Settings) -> Config:
 
 
 def tell_refusal(error: KafkaError) -> None:
-    """Log why a broker does not want us, or why we do not trust it, once: those who wait only see that none answers."""
+    """Log once why a broker refuses the client, or is not trusted: callers only see that none answers."""
     if error.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL):
-        _tell_once(error.str().partition(" (after")[0])  # it says how long that took
+        _tell_once(error.str().partition(" (after")[0])  # a duration follows
 
 
 @lru_cache(maxsize=16)
@@ -87,7 +87,7 @@ def producer_config(settings: Settings, **changes: Any) -> Config:
 
 
 def consumer_config(settings: Settings, group: str, **changes: Any) -> Config:
-    """Return a consumer's configuration; offsets are committed by whoever processed them, never by a timer."""
+    """Return a consumer's configuration; offsets are committed after processing, never by a timer."""
     session_timeout_ms = settings.session_timeout_s * 1000
     return {
         **common_config(settings),
@@ -104,9 +104,9 @@ def consumer_config(settings: Settings, group: str, **changes: Any) -> Config:
 
 
 def is_retriable(error: KafkaError) -> bool:
-    """Say whether an error passes by itself: a broker that restarts, a leader that is being elected.
+    """Say whether an error is transient: a broker restarts, a leader is being elected.
 
-    `KafkaError.retriable` does not: it is set for transactional producers only.
+    `KafkaError.retriable` is set for transactional producers only.
     """
     return not error.fatal() and error.code() in _PASSING
 

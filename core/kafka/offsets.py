@@ -1,21 +1,26 @@
-"""Offsets: where reading begins and ends, in words, and what a group has committed.
-
-What a consumer group has committed, asked without joining it.
-
-`AdminClient.list_consumer_group_offsets` asks the same, and ends the process with a segmentation fault where the
-group's coordinator is not ready (librdkafka 2.16: `rd_kafka_handle_OffsetFetch` hands the error to a group that an
-admin client does not have). A consumer that never subscribes has one.
-"""
+"""Offsets of a topic: what the brokers say of it now, and where reading begins and ends, in words."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from core.errors import PositionError
-from core.kafka.admin import offsets_at
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from core.errors import PositionError, TopicError
+from core.kafka.admin import (
+    TIMEOUT_S,
+    committed_offsets,
+    end_offsets,
+    offsets_at,
+    read_topic_id,
+    retry_brokers,
+    start_offsets,
+)
+from core.kafka.config import common_config
 from core.settings import Settings
 
 _DURATION = re.compile(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?")
@@ -24,7 +29,7 @@ _FORMS = "earliest, latest, offset:N, ts:2026-01-31T12:00:00Z or duration:PT1H"
 
 @dataclass(frozen=True, slots=True)
 class TopicPosition:
-    """A place in every partition.
+    """A position in every partition.
 
     Attributes
     ----------
@@ -42,17 +47,17 @@ EARLIEST, LATEST = TopicPosition("earliest"), TopicPosition("latest")
 
 
 def parse_position(text: str, now_ms: int) -> TopicPosition:
-    """Read what an operator wrote.
+    """Parse a position.
 
     Parameters
     ----------
     now_ms : int
-        What a duration is counted back from.
+        Time from which a duration counts back.
 
     Raises
     ------
     PositionError
-        It is none of the forms.
+        The text has none of the forms.
 
     Examples
     --------
@@ -79,23 +84,57 @@ def parse_position(text: str, now_ms: int) -> TopicPosition:
     raise PositionError(f"{text!r} is not a position in a topic; say {_FORMS}")
 
 
-def offsets_of(
-    position: TopicPosition, settings: Settings, topic: str, start: Mapping[int, int], end: Mapping[int, int]
-) -> Mapping[int, int]:
-    """Return the offset of the place in each partition; an offset outside a partition becomes its nearest end.
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """What the brokers say about a topic.
 
-    Parameters
+    Attributes
     ----------
+    topic, topic_id : str
     start, end : mapping of partition to offset
-        First offset still there, and the next to be written.
+        The first offset that is still there, and the next to be written.
+    committed : mapping of partition to offset
+        What the consumer group has committed; empty if no group was asked for.
     """
-    if position.kind == "earliest":
-        return start
-    if position.kind == "latest":
-        return end
-    if position.kind == "timestamp":
-        return offsets_at(settings, topic, position.value)
-    return {p: min(max(position.value, start[p]), end[p]) for p in end}
+
+    topic: str
+    topic_id: str
+    start: Mapping[int, int]
+    end: Mapping[int, int]
+    committed: Mapping[int, int] = field(default_factory=dict)
+
+    def offsets_of(self, position: TopicPosition, settings: Settings) -> Mapping[int, int]:
+        """Return the offset of a position in each partition; outside of a partition, that is its nearest end."""
+        if position.kind == "earliest":
+            return self.start
+        if position.kind == "latest":
+            return self.end
+        if position.kind == "timestamp":
+            return offsets_at(settings, self.topic, position.value)
+        return {p: min(max(position.value, self.start[p]), self.end[p]) for p in self.end}
+
+
+def describe_topic(settings: Settings, topic: str, group: str | None = None) -> TopicState:
+    """Ask the brokers about a topic, and what the group has committed.
+
+    Raises
+    ------
+    TopicError
+        The topic does not exist, or no broker answers for `TIMEOUT_S`.
+    """
+    admin = AdminClient(common_config(settings))
+
+    def ask() -> TopicState:
+        topic_id = read_topic_id(admin, topic)
+        start, end = start_offsets(settings, topic), end_offsets(settings, topic)
+        asked = [] if group is None else [(topic, partition) for partition in sorted(start)]
+        committed = committed_offsets(settings, group or "", asked, TIMEOUT_S) if asked else {}
+        return TopicState(topic, topic_id, start, end, {partition: at for (_, partition), at in committed.items()})
+
+    try:
+        return retry_brokers(ask)
+    except KafkaException as error:
+        raise TopicError(f"{topic}: the brokers do not describe it: {error.args[0].str()}") from error
 
 
 def _duration_ms(text: str) -> int:

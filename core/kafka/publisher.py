@@ -14,7 +14,7 @@ from core.settings import Settings
 
 QUEUE_RECORDS = 100_000
 FULL_QUEUE_S = 30.0
-"""How long a full queue may take no record."""
+"""How long a full queue may accept no record."""
 FLUSH_S = 30.0
 WAIT_FOR_ROOM_S = 0.05
 
@@ -28,12 +28,11 @@ class RecordPublisher:
 
     At least once: a record counts as delivered when all in-sync replicas have acknowledged it. The producer is
     idempotent, so its own retries make no copy and keep the order of a partition. A caller that publishes again after
-    an error or a restart makes a duplicate; what that does is the caller's to say: events carry ids by which readers
-    drop copies, and in a compacted topic the copy replaces its equal.
+    an error or a restart makes a duplicate, and states what that does: events carry ids by which readers drop copies,
+    and in a compacted topic the copy replaces its equal.
 
-    An error is kept: `send`'s waits, `send_batch`, `poll` and `flush` raise it from then on, so that nobody takes a
-    topic with a gap for complete. To continue after one, make another publisher. All methods may be called from
-    several threads.
+    An error is kept: `send`'s waits, `send_batch`, `poll` and `flush` raise it from then on, so that a topic with a gap
+    is not mistaken for complete. To continue, make another publisher. All methods are thread-safe.
 
     Parameters
     ----------
@@ -41,16 +40,16 @@ class RecordPublisher:
     on_error : callable of KafkaError, optional
         Called for errors of the connection, instead of logging refused logins.
     connect : callable of Config
-        Makes the client; tests pass an in-memory one.
+        Makes the client; for tests.
     **config
         librdkafka's properties with underscores for dots (`linger_ms=5`).
 
     Attributes
     ----------
     produce : callable
-        The client's own method, for callers that bring their own `on_delivery` and never wait. Raises `BufferError`
-        where the queue is full. Successes call back only with `delivery_report_only_error=False`: a call into Python
-        for each record costs more than sending it.
+        The client's own method, for callers that have their own `on_delivery` and never wait. Raises `BufferError` if
+        the queue is full. Successes call back only with `delivery_report_only_error=False`: a call into Python for each
+        record costs more than sending it.
     """
 
     def __init__(
@@ -80,23 +79,23 @@ class RecordPublisher:
         timestamp_ms: int = 0,
         headers: Headers = (),
     ) -> None:
-        """Queue a record; wait where the queue is full.
+        """Queue a record; wait if the queue is full.
 
         Parameters
         ----------
         topic : str
         value, key : bytes or None
         partition : int
-            -1 lets the key decide.
+            -1 derives it from the key.
         timestamp_ms : int
-            0 stands for now.
+            0 means now.
         headers : sequence of (str, bytes)
 
         Raises
         ------
         PublishError
-            The client refuses the record, the queue is full for `FULL_QUEUE_S`, or, where it was full, an earlier
-            record was not delivered.
+            The client refuses the record, the queue is full for `FULL_QUEUE_S`, or, if it was full, an earlier record
+            was not delivered.
         """
         self._topics.add(topic)
         give_up: float | None = None
@@ -120,7 +119,7 @@ class RecordPublisher:
         ----------
         topic : str
         records : list of Record
-            No key twice: what finds the queue full is queued after the others.
+            No key twice: records that find the queue full are queued after the others.
 
         Raises
         ------
@@ -138,7 +137,7 @@ class RecordPublisher:
                 self._wait_for_room(topic, give_up)
 
     def poll(self, wait_s: float = 0.0) -> None:
-        """Serve delivery callbacks, and raise `PublishError` where a record was not delivered."""
+        """Serve delivery callbacks, and raise `PublishError` if a record was not delivered."""
         self._producer.poll(wait_s)
         self._raise_failure()
 

@@ -1,15 +1,16 @@
-"""The one place where partitions are polled without a consumer group. Nothing is committed.
+"""The only place where partitions are polled without a consumer group. Nothing is committed.
 
-`AssignedConsumer` polls: it drops what passes by itself, raises what does not, and knows how far it has come.
-`TopicReader` reads with it up to an end and stops, `core.kafka.partition_log` does so for one partition in batches.
+`AssignedConsumer` polls: it drops retriable errors, raises others, and knows its position. `TopicReader` reads with it
+up to an end and stops, `PartitionLog` does so for one partition in batches.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
@@ -21,20 +22,20 @@ from core.settings import Settings
 BATCH = 10_000
 WAIT_S = 0.2
 GATHER_S = 0.005
-"""Once a record has come, how long others may take to join it; a short topic is at its end by then."""
+"""How long to wait for more records after the first; a short topic is at its end by then."""
 IDLE_TIMEOUT_S = 30.0
-"""How long a reader waits for a record that the broker says exists."""
+"""How long a reader waits for a record that exists."""
 
 
 class AssignedConsumer:
-    """Polls partitions from given offsets on, for its own use: without a group, and without commits.
+    """Polls partitions from given offsets, without a group and without commits.
 
     Parameters
     ----------
     settings : Settings
     topic : str
     start : mapping of partition to offset
-        The partitions, and the first offset to be read of each.
+        The partitions, and the first offset to read of each.
     group : str
         A name for the broker's logs and access rules.
     **config
@@ -49,13 +50,13 @@ class AssignedConsumer:
         self._unfetched = self._partitions()
 
     def assign(self, start: Mapping[int, int]) -> None:
-        """Read from these offsets on; what was fetched and not polled is dropped."""
+        """Read from these offsets; records that were fetched and not polled are dropped."""
         self.position = dict(start)
         """The offset after the last record polled, or the end of the partition, by partition."""
         self._consumer.assign(self._partitions())
 
     def poll(self, most: int, wait_s: float, gather_s: float | None = None) -> list[Message]:
-        """Return the records that have come.
+        """Return the records that have arrived.
 
         Parameters
         ----------
@@ -69,8 +70,8 @@ class AssignedConsumer:
         Raises
         ------
         TopicError
-            The topic cannot be read, and that does not pass by itself. Records that came with the error are returned
-            first; the next call raises.
+            The topic cannot be read, and the error is not retriable. Records that came with it are returned first; the
+            next call raises.
         """
         if self._failure is not None:
             self._raise_failure()
@@ -85,7 +86,7 @@ class AssignedConsumer:
         if not messages:
             return messages
         records = [message for message in messages if message.error() is None]
-        # each partition comes in order: of a single one the last record says it all
+        # partitions are in order: of a single one the last record is enough
         for record in records if len(self.position) > 1 else records[-1:]:
             self.position[record.partition()] = record.offset() + 1
         if len(records) < len(messages):
@@ -99,21 +100,21 @@ class AssignedConsumer:
     def poll_until(
         self, end: Mapping[int, int], most: int, wait_s: float, gather_s: float | None = None
     ) -> Iterator[list[Message]]:
-        """Yield what each `poll` returns, nothing included, until all records before an end have come.
+        """Yield what each `poll` returns, also if it is empty, until all records before an end have arrived.
 
-        The last records may lie after the end. Where records are missing before the end (compaction, transaction
-        markers), this needs `enable_partition_eof`.
+        The last records may lie after the end. If records are missing before the end (compaction, transaction markers),
+        this needs `enable_partition_eof`.
 
         Raises
         ------
         TopicError
-            As `poll`; or nothing comes for `IDLE_TIMEOUT_S`.
+            As `poll`; or no record arrives for `IDLE_TIMEOUT_S`.
         """
         give_up = time.monotonic() + IDLE_TIMEOUT_S
         missing = self._missing(end)
         while missing:
             before = missing
-            # where enough is there to fill the call, it is worth waiting for
+            # if enough records exist to fill the call, wait for them
             records = self.poll(min(most, missing), wait_s, gather_s if missing < most else wait_s)
             missing = self._missing(end)
             yield records
@@ -128,13 +129,13 @@ class AssignedConsumer:
 
     @property
     def connected(self) -> bool:
-        """Whether every partition was fetched from: no new record waits for a connection."""
+        """Whether every partition was fetched from, so that no new record waits for a connection."""
         watermarks = self._consumer.get_watermark_offsets
         self._unfetched = [at for at in self._unfetched if watermarks(at, cached=True)[1] < 0]
         return not self._unfetched
 
     def close(self) -> None:
-        """Leave the broker."""
+        """Close the consumer."""
         self._consumer.close()
 
     def _partitions(self) -> list[TopicPartition]:
@@ -145,7 +146,7 @@ class AssignedConsumer:
 
     def _take_error(self, partition: int, offset: int, error: KafkaError) -> None:
         if error.code() == KafkaError._PARTITION_EOF:
-            # what lies between the last record and the end is not data (compacted, transaction markers)
+            # between the last record and the end there is no data (compaction, transaction markers)
             self.position[partition] = max(self.position[partition], offset)
         elif not is_retriable(error) and self._failure is None:
             at = self.position.get(partition)
@@ -160,20 +161,20 @@ class AssignedConsumer:
 
 
 class TopicReader:
-    """Reads up to an end and stops, again and again as the topic grows: for catalogues, tables, verification.
+    """Reads up to an end and stops, and continues as the topic grows: for catalogues, tables, verification.
 
     Parameters
     ----------
     settings : Settings
     topic : str
     start : mapping of partition to offset, optional
-        First offset to be read; partitions that are not named start at the beginning.
+        First offset to read; other partitions start at the beginning.
     partitions : collection of int, optional
-        All of them by default.
+        By default all.
     batch : int
-        Records of one batch, at the most.
+        Largest number of records of a batch.
     gather_s : float
-        How long a batch that is not full is waited for.
+        How long to wait for more records of a batch that is not full.
     group : str
     **config
         See `AssignedConsumer`.
@@ -181,7 +182,7 @@ class TopicReader:
     Attributes
     ----------
     next_offsets : mapping of partition to offset
-        The record that comes next, of each partition.
+        The next record of each partition.
     """
 
     def __init__(
@@ -200,12 +201,12 @@ class TopicReader:
         self._batch, self._gather_s = batch, gather_s
         begin = start or {}
         chosen = end_offsets(settings, topic) if partitions is None else partitions
-        # 0 rather than OFFSET_BEGINNING, which costs librdkafka half a second to look up; what retention has removed
-        # is skipped by `auto.offset.reset`
+        # not OFFSET_BEGINNING, which librdkafka takes half a second to look up; `auto.offset.reset` skips records that
+        # retention has removed
         self.next_offsets = {partition: begin.get(partition, 0) for partition in chosen}
-        self._ahead: list[Message] = []  # polled, but past the end that was asked for
-        self._overshot = False  # too much of that to keep: it is fetched again
-        # made last: once connected, it looks for new leaders at its next tick only, a second on
+        self._ahead: list[Message] = []  # polled, but after the requested end
+        self._overshot = False  # too many of them to keep: they are fetched again
+        # made last: once connected, it looks for new leaders only a second later
         self._consumer = AssignedConsumer(
             settings, topic, self.next_offsets, group, enable_partition_eof=True, fetch_wait_max_ms=10, **config
         )
@@ -216,12 +217,12 @@ class TopicReader:
         Parameters
         ----------
         end : mapping of partition to offset, optional
-            Where to stop (not included); by default where the topic ends now.
+            Where to stop (exclusive); by default the topic's current end.
 
         Raises
         ------
         TopicError
-            The topic cannot be read, or does not get that far.
+            The topic cannot be read, or does not reach the end.
         """
         stop = end if end is not None else end_offsets(self._settings, self._topic)
         if self._overshot:
@@ -233,7 +234,7 @@ class TopicReader:
                 yield within
 
     def close(self) -> None:
-        """Leave the broker."""
+        """Close the consumer."""
         self._consumer.close()
 
     def _take_up_to(self, end: Mapping[int, int], records: list[Message]) -> list[Message]:
@@ -248,3 +249,92 @@ class TopicReader:
         for partition, offset in end.items():
             self.next_offsets[partition] = max(self.next_offsets[partition], min(position[partition], offset))
         return within
+
+
+PARTITION_BATCH = 12_000
+"""Records of one batch of a `PartitionLog`; a batch is one script in Redis, which blocks others for some 10 ms."""
+PREFETCH_KB = 32 * 1024
+
+
+class LogRecord(NamedTuple):
+    """A record with the attributes of `aiokafka.ConsumerRecord`."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+class PartitionLog:
+    """Reads a partition in order from an offset up to another, and continues as it grows.
+
+    Parameters
+    ----------
+    batch : int
+        Largest number of records of a batch.
+    """
+
+    def __init__(
+        self, settings: Settings, topic: str, partition: int, start: int, batch: int = PARTITION_BATCH
+    ) -> None:
+        self._topic, self._partition = topic, partition
+        self._reader = TopicReader(
+            settings,
+            topic,
+            {partition: start},
+            [partition],
+            batch,
+            gather_s=WAIT_S,
+            group="botify-offline",
+            queued_max_messages_kbytes=PREFETCH_KB,
+            auto_offset_reset="error",
+        )
+
+    @property
+    def next_offset(self) -> int:
+        """The offset of the next record."""
+        return self._reader.next_offsets[self._partition]
+
+    def read_to(self, end: int) -> Iterator[list[LogRecord]]:
+        """Yield batches up to an offset (exclusive), which must exist already. Blocks while it waits for data.
+
+        Raises
+        ------
+        TopicError
+            The partition cannot be read, or does not reach the offset.
+        """
+        topic, partition = self._topic, self._partition
+        for messages in self._reader.read_to_end({partition: end}):
+            yield [
+                LogRecord(
+                    topic,
+                    partition,
+                    message.offset(),
+                    message.timestamp()[1],
+                    message.key(),
+                    message.value(),
+                    message.headers() or (),
+                )
+                for message in messages
+            ]
+
+    async def read_ahead(self, end: int) -> AsyncGenerator[list[LogRecord], None]:
+        """Yield what `read_to` yields, and fetch the next batch in a thread while the last one is processed.
+
+        Close the generator (`contextlib.aclosing`) before the log.
+        """
+        batches = self.read_to(end)
+        fetched = asyncio.create_task(asyncio.to_thread(next, batches, None))
+        try:
+            while (batch := await fetched) is not None:
+                fetched = asyncio.create_task(asyncio.to_thread(next, batches, None))
+                yield batch
+        finally:
+            await asyncio.wait([fetched])  # a thread cannot be cancelled, and the caller closes the log
+
+    def close(self) -> None:
+        """Close the consumer."""
+        self._reader.close()

@@ -1,7 +1,7 @@
-"""How our clients prove who they are to Kafka, and whom they trust: `KAFKA_SECURITY_PROTOCOL` and what goes with it.
+"""Authentication and encryption of Kafka connections: `KAFKA_SECURITY_PROTOCOL`, `KAFKA_SASL_*` and `KAFKA_SSL_*`.
 
-Kept as librdkafka's properties. Only what both of our Kafka clients (librdkafka and aiokafka) can do is taken, and all
-of it is checked at start: a client that goes on in plain text because a name was misspelt would be the worst outcome.
+Kept as librdkafka's properties. Only what both Kafka clients (librdkafka and aiokafka) support is accepted, and all of
+it is checked at start: a misspelt name must not lead to a connection in plain text.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def read_kafka_security(environ: Mapping[str, str]) -> dict[str, str]:
     Raises
     ------
     SettingsError
-        A variable is not one of ours, cannot be used, or is missing; the message never shows a user or a password.
+        A variable is unknown, invalid or missing; the message never shows a user or a password.
 
     Examples
     --------
@@ -67,7 +67,7 @@ def read_kafka_security(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def ssl_context(properties: Mapping[str, str]) -> ssl.SSLContext | None:
-    """Return what a Python client needs for TLS, or None where the protocol has none.
+    """Return the TLS context of a Python client; None if the protocol has no TLS.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def ssl_context(properties: Mapping[str, str]) -> ssl.SSLContext | None:
     try:
         context = ssl.create_default_context(cafile=properties.get(CA))
         if CERTIFICATE in properties:
-            # without a password, "" keeps OpenSSL from asking for one at the terminal
+            # with "" OpenSSL does not ask for a password at the terminal
             context.load_cert_chain(properties[CERTIFICATE], properties.get(KEY), properties.get(KEY_PASSWORD, ""))
     except ssl.SSLError as error:
         files = ", ".join(f"{variable_of(name)}={properties[name]}" for name in _FILES if name in properties)

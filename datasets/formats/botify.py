@@ -46,7 +46,9 @@ class _Sessions:
         if line.get("message") not in ("next", "last"):
             raise ValueError("message is neither next nor last")
         user, track = line.get("user"), line.get("track")
-        follows = track is not None and self._recommended.pop(user, None) == track
+        if not isinstance(user, int | str) or not isinstance(track, int | str):
+            raise ValueError("user or track is missing")  # noqa: TRY004 - as every other reason
+        follows = self._recommended.pop(user, None) == track
         if not follows:
             self._session[user] = self._session.get(user, -1) + 1
         if line["message"] == "next":

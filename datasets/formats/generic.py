@@ -105,8 +105,8 @@ def json_rows(source: Source, member: Member, pick: Any) -> Iterator[Rows]:
                 if not isinstance(line, dict):
                     raise ValueError("not a JSON object")  # noqa: TRY004, TRY301 - as every other reason
                 picked.append(pick(line))
-            except ValueError as error:
-                reason = "not JSON" if isinstance(error, json.JSONDecodeError) else str(error)
+            except (ValueError, RecursionError) as error:
+                reason = str(error) if type(error) is ValueError else "not JSON"
                 broken.append((int(block.numbers[place]), reason, text))
             else:
                 good.append(place)

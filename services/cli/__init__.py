@@ -1,1 +1,1 @@
-"""The `botify` command: each file adds the commands of one part."""
+"""The `botify` command; each file has the commands of one part."""

@@ -1,4 +1,4 @@
-"""`botify demo`: from nothing to the table of an experiment, through the commands a person would type."""
+"""`botify demo`: an experiment from the first start to its results, with the commands that a user would type."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def demo(
     run_id = f"demo{int(time.time()):x}"
     try:
         if own_stack:
-            _botify("up", "--no-gateway", why="Kafka, Valkey, a Faust worker, a learner and the recommender")
-        _botify("sim", "run", f"--listens={listens}", f"--seed={seed}", f"--run-id={run_id}", why="listeners listen")
-        _botify("verify", why="is the state in Redis what a plain fold of the topic gives?")
-        _botify("experiment", "results", EXPERIMENT, f"--run={run_id}", why="which recommender kept them listening?")
+            _botify("up", "--no-gateway", why="start Kafka, Valkey, a Faust worker, a learner and the recommender")
+        _botify("sim", "run", f"--listens={listens}", f"--seed={seed}", f"--run-id={run_id}", why="simulate listeners")
+        _botify("verify", why="compare the state in Redis with a fold of the topic")
+        _botify("experiment", "results", EXPERIMENT, f"--run={run_id}", why="compare the recommenders")
         page = settings.home / "report.html"
-        _botify("report", f"--out={page}", f"--run={run_id}", why="all of it on one page, for a browser")
+        _botify("report", f"--out={page}", f"--run={run_id}", why="write all results to one HTML page")
     finally:
         if own_stack:
-            _botify("down", why="stop everything; the data stays", check=False)
+            _botify("down", why="stop everything; the data is kept", check=False)
     console.print(
         "\nNext: [bold]botify up[/], then [bold]botify sim run[/] in one terminal and "
         "[bold]botify status --watch[/] in another (after [bold]. .venv/bin/activate[/])."
@@ -47,7 +47,7 @@ def demo(
 
 
 def _botify(*arguments: str, why: str, check: bool = True) -> None:
-    """Run a command of ours in a process of its own, so that what is shown is what a person would type."""
+    """Print a `botify` command, and run it as a user would: in its own process."""
     console.print(f"\n[bold cyan]$ botify {' '.join(arguments)}[/]  [dim]# {why}[/]", soft_wrap=True)
     done = subprocess.run([sys.executable, "-m", "services.cli", *arguments], check=False)  # noqa: S603
     if done.returncode and check:

@@ -1,4 +1,4 @@
-"""`botify experiment list` and `show`: what is declared, and how many listeners each treatment has had."""
+"""`botify experiment list` and `show`: the declared experiments, and the listeners of each treatment."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
-from core.kafka.reachable import require_kafka
+from core.kafka.admin import require_kafka
 from core.kafka.reader import TopicReader
 from core.settings import Settings
 from schemas.events import Listen
@@ -27,9 +27,8 @@ console = Console()
 def list_experiments() -> None:
     """List the declared experiments in the order in which they are evaluated."""
     file, experiments = _declared(Settings.from_env())
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("experiment", "layer", "traffic", "treatments", "salt"):
-        table.add_column(heading, overflow="fold")
+    headings = ("experiment", "layer", "traffic", "treatments", "salt")
+    table = Table(*(Column(heading, overflow="fold") for heading in headings), box=box.SIMPLE_HEAD, pad_edge=False)
     for experiment in experiments.experiments:
         arms = ", ".join(
             f"{arm.name} {share:.0%} {arm.recommender or '-'}" for arm, share in experiment.shares().items()
@@ -37,7 +36,9 @@ def list_experiments() -> None:
         layer, traffic = _slice(experiment)
         table.add_row(experiment.name, layer, traffic, arms, experiment.salt)
     console.print(table)
-    console.print(f"{file}: listeners without a recommender of theirs get {experiments.default}", soft_wrap=True)
+    console.print(
+        f"{file}: listeners without a recommender from an experiment get {experiments.default}", soft_wrap=True
+    )
     for warning in experiments.warnings():
         console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
 
@@ -49,7 +50,7 @@ def show(name: Annotated[str, typer.Argument(help="Name of the experiment.")]) -
     found = [experiment for experiment in experiments.experiments if experiment.name == name]
     if not found:
         names = ", ".join(experiment.name for experiment in experiments.experiments) or "none"
-        raise ExperimentError(f"{file} declares no experiment {name!r}, but {names}")
+        raise ExperimentError(f"{file} does not declare experiment {name!r}; it declares {names}")
     require_kafka(settings)
     with console.status("Reading listens"):
         samples = _samples(settings, name)
@@ -83,14 +84,12 @@ def _samples(settings: Settings, name: str) -> Samples:
 def _arms(experiment: Experiment, samples: Samples) -> Table:
     layer, traffic = _slice(experiment)
     about = f"salt {experiment.salt!r}, {len(experiment.buckets)} buckets, layer {layer}, traffic {traffic}"
-    table = Table(title=f"{experiment.name}: {about}", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("treatment")
-    table.add_column("recommender")
-    for heading in ("share", "listeners", "their share", "listens"):
-        table.add_column(heading, justify="right")
+    figures = [Column(heading, justify="right") for heading in ("share", "listeners", "their share", "listens")]
+    title = f"{experiment.name}: {about}"
+    table = Table("treatment", "recommender", *figures, title=title, box=box.SIMPLE_HEAD, pad_edge=False)
     total = sum(len(listeners) for listeners in samples.listeners.values())
     declared = {arm.name: (arm.recommender or "-", f"{share:.1%}") for arm, share in experiment.shares().items()}
-    # a treatment that is no longer declared is shown too: its listens are still on the topic
+    # treatments that are no longer declared are shown too: their listens are still on the topic
     for name in dict.fromkeys([*declared, *sorted(samples.listeners)]):
         recommender, share = declared.get(name, ("not declared", "-"))
         listeners = len(samples.listeners.get(name, ()))

@@ -1,27 +1,31 @@
-"""`botify inspect`: what Redis knows, in words."""
+"""`botify inspect` and `botify topics`: tables of the state in Redis and of the topics in Kafka."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 import typer
+from confluent_kafka.admin import AdminClient
+from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
-from core.kafka.config import partition_of
-from core.kafka.reachable import require_kafka
+from core.kafka.admin import end_offsets, partition_counts, require_kafka, start_offsets
+from core.kafka.config import common_config, partition_of
 from core.settings import Settings
 from schemas.catalogue import CatalogueReader
 from schemas.event_time import utc
 from schemas.events import Track
 from schemas.registry import codec_of
+from schemas.topics import Topics, create_topics
 from services.errors import StateError
 from streams.folds.popularity import HALF_LIVES_MS, popularity_at
 from streams.read import StateReader
 from streams.store.connect import connect, require_redis
 
 app = typer.Typer(help="Show the state that Redis holds.", no_args_is_help=True)
+topics = typer.Typer(help="Create and list the Kafka topics.", no_args_is_help=True)
 console = Console()
 
 
@@ -32,7 +36,7 @@ def user(user: Annotated[int, typer.Argument(min=0, help="Id of the listener.")]
     reader = StateReader(connect(settings), settings)
     (state,) = reader.users([user])
     if state is None:
-        raise StateError(f"listener {user} was never heard (namespace {reader.namespace})")
+        raise StateError(f"listener {user} has no listens in namespace {reader.namespace}")
     tracks = _catalogue(settings)
     console.print(
         f"listener [bold]{user}[/]: {state.listens:,} listens in {state.sessions:,} sessions; "
@@ -40,12 +44,8 @@ def user(user: Annotated[int, typer.Argument(min=0, help="Id of the listener.")]
         f"the last {state.poor_streak} of them poor; "
         f"partition {partition_of(user, settings.partitions)} of namespace {reader.namespace}"
     )
-    table = Table(title="last listens, newest first")
-    table.add_column("time (UTC)")
-    table.add_column("heard", justify="right")
-    table.add_column("track", justify="right")
-    table.add_column("title")
-    table.add_column("artist")
+    figures = [Column(heading, justify="right") for heading in ("heard", "track")]
+    table = Table("time (UTC)", *figures, "title", "artist", title="last listens, newest first")
     for listen in state.last_listens()[::-1].tolist():
         _, timestamp_ms, fraction, track = listen
         table.add_row(utc(timestamp_ms), f"{fraction:.0%}", str(track), *_names(tracks.get(track)))
@@ -64,19 +64,50 @@ def popular(
     reader = StateReader(connect(settings), settings)
     ranked, scores = reader.top_tracks(half_life, count)
     if not len(ranked):
-        raise StateError(f"namespace {reader.namespace} has no listens yet; `botify sim run` makes some")
+        raise StateError(f"namespace {reader.namespace} has no listens yet; `botify sim run` simulates some")
     now_ms = reader.event_time_ms()
     tracks = _catalogue(settings)
-    table = Table(title=f"most popular with a half-life of {half_life}, at {utc(now_ms)} UTC of event time")
-    for heading in ("rank", "popularity", "track"):
-        table.add_column(heading, justify="right")
-    table.add_column("title")
-    table.add_column("artist")
+    figures = [Column(heading, justify="right") for heading in ("rank", "popularity", "track")]
+    title = f"most popular with a half-life of {half_life}, at {utc(now_ms)} UTC of event time"
+    table = Table(*figures, "title", "artist", title=title)
     values = popularity_at(scores, half_life, now_ms)
     for rank, (track, value) in enumerate(zip(ranked.tolist(), values.tolist(), strict=True), start=1):
         table.add_row(str(rank), f"{value:,.2f}", str(track), *_names(tracks.get(track)))
     console.print(table)
     console.print("popularity: sum of the fractions heard, each halved with every half-life that has passed since")
+
+
+@topics.command("create")
+def create() -> None:
+    """Create missing topics; existing topics keep their partitions and data."""
+    made = create_topics(require_kafka(Settings.from_env()))
+    console.print(f"created {', '.join(made)}" if made else "all topics exist")
+
+
+@topics.command("list")
+def list_topics() -> None:
+    """List the topics with event type, key, partitions and number of records."""
+    settings = require_kafka(Settings.from_env())
+    counts = partition_counts(AdminClient(common_config(settings)))
+    table = Table(
+        Column("topic", overflow="fold"),
+        Column("event", no_wrap=True),
+        "key",
+        *(Column(heading, justify="right") for heading in ("partitions", "records")),
+        title=f"topics on {settings.kafka_bootstrap_servers}",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for topic in Topics.of(settings).all():
+        event = topic.event.__name__ if topic.event else "raw bytes"
+        row = [topic.name, event, topic.key]
+        if topic.name not in counts:
+            table.add_row(*row, "-", "not created")
+            continue
+        end, start = end_offsets(settings, topic.name), start_offsets(settings, topic.name)
+        records = sum(end[partition] - start[partition] for partition in end)
+        table.add_row(*row, str(counts[topic.name]), f"{records:,}")
+    console.print(table)
 
 
 def _catalogue(settings: Settings) -> dict[int, Track]:

@@ -1,4 +1,4 @@
-"""`botify lists build`: what `contextual`, `i2i`, `similar_users` and `indexed` recommend from."""
+"""`botify lists build`: the lists of the recommenders `contextual`, `i2i`, `similar_users` and `indexed`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from core.kafka.reachable import require_kafka
+from core.kafka.admin import require_kafka
 from core.settings import Settings
 from schemas.models import publish_models
 from schemas.registry import codec_of
@@ -20,7 +20,7 @@ app = typer.Typer(help="Build the recommendation lists that the list recommender
 
 @app.callback()
 def _lists() -> None:
-    """Keep `build` a sub-command although it is the only one."""
+    """Keep `build` a sub-command, although it is the only one."""
 
 
 @app.command()
@@ -36,10 +36,10 @@ def build(
     if from_topic == (data is not None):
         raise RecommenderError("choose the source of listens: --from-topic, or --data with a folder of Parquet files")
     settings, console = Settings.from_env(), Console()
-    require_kafka(settings)  # where the lists go, too
+    require_kafka(settings)  # the lists are published there
     with console.status("Reading listens"):
         heard = heard_of_topic(settings) if data is None else heard_of_parquet(data)
-    with console.status(f"Making lists of {len(heard.events):,} listens"):
+    with console.status(f"Building lists from {len(heard.events):,} listens"):
         models = build_models(heard, neighbours, per_user)
         publish_models(settings, codec_of(settings), models)
     for model in models:

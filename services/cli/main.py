@@ -1,4 +1,4 @@
-"""The `botify` command. Each package brings its commands through the entry points `botify.commands`."""
+"""The `botify` command, made of the entry points `botify.commands` of each package."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ GROUP = "botify.commands"
 
 
 def build_cli(only: str | None = None) -> typer.Typer:
-    """Return the command with everything that is installed under it: a Typer app is a group, a function a command.
+    """Return the command line: an entry point that is a Typer app becomes a group, a function becomes a command.
 
     Parameters
     ----------
     only : str, optional
-        Import no other command than this one, if it exists: to import all takes longer than most of them run.
+        Import this command alone, if it exists: importing all takes longer than most of them run.
     """
     cli = typer.Typer(
         name="botify",
@@ -29,7 +29,7 @@ def build_cli(only: str | None = None) -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    cli.callback()(lambda: None)  # or a single command would be called without its name
+    cli.callback()(lambda: None)  # keeps the name of a single command
     entries = sorted(entry_points(group=GROUP), key=lambda found: found.name)
     for entry in [found for found in entries if found.name == only] or entries:
         command = entry.load()
@@ -41,7 +41,7 @@ def build_cli(only: str | None = None) -> typer.Typer:
 
 
 def main() -> None:
-    """Run a command; an error that was foreseen, or a server that went away, is one message and exit status 1."""
+    """Run a command; an expected error, or the loss of a server, is one message and exit status 1."""
     try:
         build_cli(next(iter(sys.argv[1:]), None))()
     except BotifyError as error:
@@ -60,12 +60,12 @@ def _fail(message: str) -> None:
 
 
 def _server_problem(error: Exception) -> str | None:
-    """Return what a server's client says that went wrong in the middle of a command; None for any other error."""
-    # imported here: what succeeds needs neither, and they take longer than most commands run
+    """Return the message for an error of Kafka's or Redis's client; None for any other error."""
+    # imported here, because they take longer to import than most commands run
     from confluent_kafka import KafkaException
     from redis.exceptions import RedisClusterException, RedisError
 
-    from streams.store.refusals import refusal_of
+    from streams.store.connect import refusal_of
 
     if isinstance(error, KafkaException):
         return f"Kafka: {error.args[0].str()}; `botify status` shows whether it runs"

@@ -12,16 +12,15 @@ from typing import Annotated
 import typer
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from core.settings import Settings
 from services.experiments import DEFAULT_FILE, load_experiments
 from services.gateway.options import GatewayOptions
 from services.stack.ports import check_free, choose
-from services.stack.readiness import wait_until_ready
 from services.stack.record import StackRecord
-from services.stack.run import running_stack, start_in_background, stop_stack
+from services.stack.run import running_stack, start_in_background, stop_stack, wait_for_gateway
 from services.stack.server import READY_S
 from services.stack.status import StackStatus, TopicStatus, read_status
 from services.stack.supervisor import ProcessStatus, programs
@@ -30,7 +29,7 @@ _STATE_STYLES = {"running": "green", "paused": "yellow", "ended": "bold red", "g
 
 
 def status_view(status: StackStatus) -> RenderableType:
-    """Return processes, topics, lag, addresses and problems, one below the other."""
+    """Return tables of processes, topics, lag and addresses, and the problems."""
     parts: list[RenderableType] = []
     if status.processes:
         parts.append(_processes(status.processes))
@@ -44,11 +43,8 @@ def status_view(status: StackStatus) -> RenderableType:
 
 
 def _processes(processes: Sequence[ProcessStatus]) -> Table:
-    table = Table(title="Processes", title_justify="left")
-    table.add_column("name")
-    for name in ("pid", "uptime", "CPU %", "RSS MB"):
-        table.add_column(name, justify="right")
-    table.add_column("state")
+    figures = [Column(name, justify="right") for name in ("pid", "uptime", "CPU %", "RSS MB")]
+    table = Table("name", *figures, "state", title="Processes", title_justify="left")
     for process in processes:
         table.add_row(
             process.name,
@@ -62,21 +58,16 @@ def _processes(processes: Sequence[ProcessStatus]) -> Table:
 
 
 def _topics(topics: TopicStatus) -> Table:
-    table = Table(title="Topics", title_justify="left")
-    table.add_column("topic")
-    table.add_column("records", justify="right")
-    table.add_column("records/s", justify="right")
+    figures = [Column(name, justify="right") for name in ("records", "records/s")]
+    table = Table("topic", *figures, title="Topics", title_justify="left")
     for topic, records in topics.records.items():
         table.add_row(topic, f"{records:,}", f"{topics.records_per_s[topic]:,.0f}")
     return table
 
 
 def _lags(topics: TopicStatus) -> Table:
-    table = Table(title="Consumer lag", title_justify="left")
-    table.add_column("group")
-    table.add_column("topic")
-    table.add_column("lag", justify="right")
-    table.add_column("by partition")
+    lag_column = Column("lag", justify="right")
+    table = Table("group", "topic", lag_column, "by partition", title="Consumer lag", title_justify="left")
     for lag in topics.lags:
         table.add_row(lag.group, lag.topic, f"{sum(lag.lags):,}", " ".join(map(str, lag.lags)))
     return table
@@ -91,7 +82,7 @@ def _places(status: StackStatus) -> Table:
 
 
 def duration(seconds: float) -> str:
-    """Return a time span for people.
+    """Return a time span in its two largest units.
 
     Examples
     --------
@@ -138,7 +129,7 @@ def up(
     if detach:
         _up_in_background(settings, workers, recommenders, learners, kafka_port, redis_port, at)
         return
-    # SIGTERM (`botify down`) ends this as Ctrl-C does, with everything stopped on the way out
+    # SIGTERM (`botify down`) stops everything as Ctrl-C does
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with running_stack(
@@ -161,7 +152,7 @@ def down() -> None:
     settings = Settings.from_env()
     with console.status("stopping"):
         stopped = stop_stack(settings.home)
-    _say(f"stopped; the data is in {settings.home}" if stopped else f"nothing ran in {settings.home}")
+    _say(f"stopped; the data is in {settings.home}" if stopped else f"no stack ran in {settings.home}")
 
 
 def status(
@@ -182,7 +173,7 @@ def status(
 
 
 def _check_experiments(settings: Settings) -> None:
-    """Read the experiments file before anything is started that would end because of it."""
+    """Check the experiments file before starting programs that would end because of it."""
     from services.recommender.registry import RECOMMENDERS
 
     for warning in load_experiments(settings.experiments or DEFAULT_FILE, RECOMMENDERS).warnings():
@@ -199,15 +190,21 @@ def _up_in_background(
     gateway_port: int | None,
 ) -> None:
     command = [sys.executable, "-c", "from services.cli.main import main; main()", "up", "--foreground"]
-    command += ["--workers", str(workers), "--recommenders", str(recommenders), "--learners", str(learners)]
+    options = {
+        "workers": workers,
+        "recommenders": recommenders,
+        "learners": learners,
+        "kafka-port": kafka_port,
+        "redis-port": redis_port,
+        "gateway-port": gateway_port,
+    }
+    command += [f"--{name}={value}" for name, value in options.items() if value is not None]
     command += [] if gateway_port else ["--no-gateway"]
-    for option, port in (("--kafka-port", kafka_port), ("--redis-port", redis_port), ("--gateway-port", gateway_port)):
-        command += [] if port is None else [option, str(port)]
     problems: list[str] = []
-    with console.status("starting Kafka, Valkey and our processes (the first time, Kafka is downloaded)"):
+    with console.status("starting Kafka, Valkey and Botify's processes (the first start downloads Kafka)"):
         start_in_background(settings.home, command)
         if gateway_port is not None:
-            problems = wait_until_ready(
+            problems = wait_for_gateway(
                 gateway_port, READY_S, running=lambda: StackRecord.read(settings.home) is not None
             )
     _say_addresses(Settings.from_env(), gateway_port)
@@ -231,10 +228,12 @@ def _exit_by(reading: StackStatus) -> None:
 
 
 def _gateway_port(settings: Settings, wanted: int | None) -> int:
-    """Decide where the gateway is, before it is started: only it would know that its port is taken."""
+    """Choose the gateway's port, and check it before the stack starts: later, only the gateway's log has the error."""
     settings.home.mkdir(parents=True, exist_ok=True)
     port = choose(settings.home, {"gateway": wanted}, {"gateway": GatewayOptions().port})["gateway"]
-    if StackRecord.read(settings.home) is None:  # otherwise it is ours, and the stack says that it runs already
+    if (
+        StackRecord.read(settings.home) is None
+    ):  # a running stack has the port already, and starting it again fails with a better message
         check_free("the gateway", port)
     return port
 

@@ -1,4 +1,4 @@
-"""The live dashboard, and a place to be a listener: mounted at `/ui` of the gateway."""
+"""The live dashboard, mounted at `/ui` of the gateway; one of its pages makes a person a listener."""
 
 from services.dashboard.attach import attach
 

@@ -1,4 +1,4 @@
-"""Puts the dashboard on an application."""
+"""Adds the dashboard to an application."""
 
 from __future__ import annotations
 
@@ -6,47 +6,60 @@ import asyncio
 import contextlib
 from pathlib import Path
 
-from fastapi import FastAPI
 from nicegui import app as nicegui_app
 from nicegui import ui
+from starlette.applications import Starlette
 
 from core.settings import Settings
 from schemas.registry import codec_of
 from services.dashboard.broadcast import Broadcast
 from services.dashboard.collector import Collector
-from services.dashboard.listening import GatewayPlayer
+from services.dashboard.listen_page import add_listen_page
+from services.dashboard.listening import Player
 from services.dashboard.listens import ListenerReader
-from services.dashboard.pages.listen import add_listen_page
-from services.dashboard.pages.listener import add_listener_page
-from services.dashboard.pages.live import MOUNT, add_live_pages
+from services.dashboard.pages import add_listener_page, add_live_pages
+from services.dashboard.views import MOUNT
 
 STATIC = Path(__file__).parent / "static"
 
 
-def attach(app: FastAPI, settings: Settings) -> None:
-    """Serve the dashboard at `/ui` of an application; once a process, because NiceGUI has one for all.
+def attach(app: Starlette, settings: Settings) -> None:
+    """Serve the dashboard at `/ui` of an application; once per process, because NiceGUI has one global application.
 
-    It starts and stops with the application. While Kafka or Redis is away, the pages say so.
+    It starts and stops with the application. While Kafka or Redis is unavailable, the pages say so.
 
     Parameters
     ----------
-    app : FastAPI
-        With Botify's `/next/<user>` and `/last/<user>`, which serve whoever is a listener on the dashboard.
+    app : Starlette
+        With Botify's `/next/<user>` and `/last/<user>`, which serve the persons who listen on the dashboard.
     settings : Settings
     """
     collector = Collector(settings)
     broadcast = Broadcast(lambda: collector.snapshot)
-    player = GatewayPlayer(app, settings)
+    player = Player(app, settings)
     listeners = ListenerReader(settings, codec_of(settings))
     add_live_pages(broadcast, lambda: collector.snapshot)
     add_listener_page(listeners.read, lambda: collector.catalogue)
     add_listen_page(player, lambda: collector.catalogue, lambda: collector.snapshot.rankings)
     nicegui_app.add_static_files("/static", STATIC)
-    running = _Running(collector, broadcast, player)
-    nicegui_app.on_startup(running.start)
-    nicegui_app.on_shutdown(running.stop)
+    sending: list[asyncio.Task[None]] = []
+
+    def start() -> None:
+        collector.start()
+        sending.append(asyncio.create_task(broadcast.run()))
+
+    async def stop() -> None:
+        for task in sending:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        await player.close()
+        await asyncio.to_thread(collector.stop)
+
+    nicegui_app.on_startup(start)
+    nicegui_app.on_shutdown(stop)
     ui.run_with(
-        app,
+        app,  # type: ignore[arg-type] # of FastAPI it uses only what Starlette has
         mount_path=MOUNT,
         title="Botify",
         favicon=STATIC / "favicon.svg",
@@ -55,25 +68,3 @@ def attach(app: FastAPI, settings: Settings) -> None:
         binding_refresh_interval=None,
         show_welcome_message=False,
     )
-
-
-class _Running:
-    """What lives as long as the application does."""
-
-    def __init__(self, collector: Collector, broadcast: Broadcast, player: GatewayPlayer) -> None:
-        self._collector = collector
-        self._broadcast = broadcast
-        self._player = player
-        self._sending: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        self._collector.start()
-        self._sending = asyncio.create_task(self._broadcast.run())
-
-    async def stop(self) -> None:
-        if self._sending is not None:
-            self._sending.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._sending
-        await self._player.close()
-        await asyncio.to_thread(self._collector.stop)

@@ -1,44 +1,47 @@
-"""Sends what has changed to everybody who looks at a page: rendered and encoded once a second, however many look."""
+"""Sends the changes of a page to its viewers; they are rendered and encoded once a second, for all viewers."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from markupsafe import Markup
 from nicegui import Client
 
 from services.dashboard.figures import Snapshot
-from services.dashboard.views.html import Fragment, View
+from services.dashboard.views import Fragment
 
 EVERY_S = 1.0
 
 Message = str
-"""JavaScript that replaces the changed pieces of a page."""
+"""JavaScript that replaces the changed fragments of a page."""
+
+Renderer = Callable[[Snapshot], list[Fragment]]
 
 
 class Channel:
     """One page and its viewers.
 
-    A viewer joins with the page as it was last sent, so what changes from then on is all that it needs.
+    A viewer gets the page as it was last sent, so the changes from then on keep it current.
     """
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: Renderer) -> None:
         self._view = view
-        self._sent: dict[str, str] = {}
+        self._sent: dict[str, Markup] = {}
         self._viewers: dict[str, Client] = {}
 
     def join(self, client: Client, snapshot: Snapshot) -> list[Fragment]:
-        """Return the page's pieces, and send this client what changes in them until it goes away."""
+        """Return the page's fragments, and send their changes to this client until it disconnects."""
         fragments = self._view(snapshot)
-        if not self._viewers:  # nobody was sent anything for a while
+        if not self._viewers:  # what was sent last is out of date
             self._sent = {fragment.name: fragment.html for fragment in fragments}
         self._viewers[client.id] = client
         client.on_delete(lambda: self._viewers.pop(client.id, None))
-        return [fragment._replace(html=self._sent.get(fragment.name, "")) for fragment in fragments]
+        return [fragment._replace(html=self._sent.get(fragment.name, Markup())) for fragment in fragments]
 
     def send(self, snapshot: Snapshot) -> None:
-        """Send what has changed since the last time."""
+        """Send what has changed since the last message."""
         if not self._viewers:
             return
         changed = self.changes(snapshot)
@@ -47,15 +50,15 @@ class Channel:
             for client in list(self._viewers.values()):
                 client.run_javascript(message)
 
-    def changes(self, snapshot: Snapshot) -> dict[str, str]:
-        """Return the pieces that differ from what was sent, which they are from now on."""
+    def changes(self, snapshot: Snapshot) -> dict[str, Markup]:
+        """Return the fragments that differ from what was sent, and note them as sent."""
         now = {fragment.name: fragment.html for fragment in self._view(snapshot)}
         changed = {name: html for name, html in now.items() if self._sent.get(name) != html}
         self._sent.update(changed)
         return changed
 
 
-def show(changed: dict[str, str]) -> Message:
+def show(changed: Mapping[str, str]) -> Message:
     """Return the message; JSON is JavaScript since ECMAScript 2019.
 
     Examples
@@ -67,20 +70,14 @@ def show(changed: dict[str, str]) -> Message:
 
 
 class Broadcast:
-    """All pages.
-
-    Parameters
-    ----------
-    snapshot : callable
-        Returns the newest.
-    """
+    """The channels of all pages; `snapshot` returns the newest snapshot."""
 
     def __init__(self, snapshot: Callable[[], Snapshot]) -> None:
         self._snapshot = snapshot
         self._channels: list[Channel] = []
 
-    def channel(self, view: View) -> Channel:
-        """Return a new page's channel."""
+    def channel(self, view: Renderer) -> Channel:
+        """Add a page, and return its channel."""
         channel = Channel(view)
         self._channels.append(channel)
         return channel
@@ -92,4 +89,4 @@ class Broadcast:
             snapshot = self._snapshot()
             for channel in self._channels:
                 channel.send(snapshot)
-                await asyncio.sleep(0)  # requests are served between two pages
+                await asyncio.sleep(0)  # let requests run between two pages

@@ -1,20 +1,26 @@
-"""One thread a process reads Kafka and Redis once a second, whoever is looking."""
+"""One thread per process reads Kafka and Redis once a second, for all viewers."""
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Generic, Protocol, TypeVar
+
+from confluent_kafka import KafkaException
+from redis.exceptions import RedisError
 
 from core.errors import BotifyError
-from core.kafka.reachable import check_kafka
+from core.kafka.admin import check_kafka
 from core.settings import Settings
 from schemas.registry import codec_of
-from services.dashboard.figures import Catalogue, History, Snapshot
+from services.dashboard.charts import Bounds
+from services.dashboard.effects import ExperimentReading
+from services.dashboard.figures import EFFECT_POINTS, SECONDS, Catalogue, EffectKey, Latency, Moment, Snapshot, Traffic
 from services.dashboard.listens import ListenReader
-from services.dashboard.part import Part
 from services.dashboard.readers import LettersReader, ModelsReader, RankingsReader, ReplaysReader, Titles, TrafficReader
 from streams.read import StateReader
 from streams.store.connect import check_redis, connect
@@ -28,11 +34,125 @@ STOP_TIMEOUT_S = 10.0
 
 log = logging.getLogger(__name__)
 
+T_co = TypeVar("T_co", covariant=True)
+T = TypeVar("T")
+
+
+class Reader(Protocol[T_co]):
+    """Reads one part of the snapshot."""
+
+    def read(self) -> T_co:
+        """Return the part as it is now; raises what Kafka's and Redis's clients raise."""
+
+    def close(self) -> None:
+        """Close the connections."""
+
+
+class Part(Generic[T]):
+    """A part of the snapshot whose value outlives failures of its server.
+
+    Parameters
+    ----------
+    name : str
+    make : callable
+        Connects. Called again after a failure, so that no broken connection is kept.
+    every_s : float
+        Least time between two readings.
+
+    Attributes
+    ----------
+    problem : str
+        Why the last reading failed; empty if it did not.
+
+    Examples
+    --------
+    >>> class Clock:
+    ...     def read(self): return "noon"
+    ...     def close(self): pass
+    >>> part = Part("time", Clock)
+    >>> part.refresh(now_s=0.0), part.problem
+    ('noon', '')
+    """
+
+    def __init__(self, name: str, make: Callable[[], Reader[T]], every_s: float = 0.0) -> None:
+        self._name = name
+        self._make = make
+        self._every_s = every_s
+        self._reader: Reader[T] | None = None
+        self._read_s = float("-inf")
+        self.value: T | None = None
+        self.problem = ""
+
+    def refresh(self, now_s: float) -> T | None:
+        """Read the part if it is due, and return its value."""
+        if now_s - self._read_s < self._every_s:
+            return self.value
+        self._read_s = now_s
+        try:
+            if self._reader is None:
+                self._reader = self._make()
+            self.value = self._reader.read()
+            self.problem = ""
+        except (BotifyError, KafkaException, RedisError, TimeoutError, OSError) as error:
+            self._fail(error)
+        return self.value
+
+    def close(self) -> None:
+        """Close the reader."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def _fail(self, error: Exception) -> None:
+        problem = f"{self._name}: {error}"
+        if problem != self.problem:
+            log.warning("the dashboard cannot read %s", problem)
+        self.problem = problem
+        self.close()
+
+
+class History:
+    """Bounded rings; the collector adds to them once a second.
+
+    Examples
+    --------
+    >>> history = History()
+    >>> history.add(Traffic(9, 8, 100.0, 90.0, (0,), (0,), 0), Latency(3.0, 9.0))
+    >>> history.moments()
+    (Moment(listens_per_s=100.0, recommendations_per_s=90.0, p50_ms=3.0, p99_ms=9.0),)
+    """
+
+    def __init__(self) -> None:
+        self._moments: deque[Moment] = deque(maxlen=SECONDS)
+        self._effects: dict[EffectKey, deque[Bounds]] = {}
+
+    def add(self, traffic: Traffic | None, latency: Latency | None) -> None:
+        """Add a second; one that could not be read is a gap."""
+        rates = (traffic.listens_per_s, traffic.recommendations_per_s) if traffic else (math.nan, math.nan)
+        self._moments.append(Moment(*rates, *(latency or (math.nan, math.nan))))
+
+    def add_effects(self, experiments: Iterable[ExperimentReading]) -> None:
+        """Add a point to the history of each effect that has an interval."""
+        for experiment in experiments:
+            for effect in experiment.effects:
+                if not math.isnan(effect.lower):
+                    key = (experiment.name, effect.treatment, effect.metric)
+                    points = self._effects.setdefault(key, deque(maxlen=EFFECT_POINTS))
+                    points.append((effect.effect, effect.lower, effect.upper))
+
+    def moments(self) -> tuple[Moment, ...]:
+        """Return the seconds, oldest first."""
+        return tuple(self._moments)
+
+    def effects(self) -> Mapping[EffectKey, tuple[Bounds, ...]]:
+        """Return the history of each effect, oldest first."""
+        return {key: tuple(points) for key, points in self._effects.items()}
+
 
 class Collector:
-    """Makes one snapshot a second; viewers read that, and nothing else.
+    """Makes one snapshot a second; viewers read it and nothing else.
 
-    Nothing is written and no consumer group is joined, so any number of gateways may have one.
+    It writes nothing and joins no consumer group, so every gateway may have one.
 
     Attributes
     ----------
@@ -62,62 +182,61 @@ class Collector:
 
     @property
     def catalogue(self) -> Catalogue:
-        """The newest catalogue; empty before it was read."""
+        """The newest catalogue; empty before the first reading."""
         return self._titles.value or {}
 
     def start(self) -> None:
-        """Begin to read."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Read no more, and let go of the servers."""
+        """Stop the thread and close the connections."""
         self._stop.set()
         self._thread.join(STOP_TIMEOUT_S)
 
     def _run(self) -> None:
         due_s = time.monotonic()
         while not self._stop.wait(max(0.0, due_s - time.monotonic())):
-            due_s = max(due_s + EVERY_S, time.monotonic())  # a slow second is not made up for
+            due_s = max(due_s + EVERY_S, time.monotonic())  # seconds that were missed are skipped
             try:
                 self.snapshot = self._take(time.monotonic())
-            except Exception:  # the thread must outlive what nobody foresaw: the pages would freeze without a word
+            except Exception:  # without the thread, every page would silently stop changing
                 log.exception("the dashboard could not take a snapshot")
         for part in self._parts():
             part.close()
 
     def _take(self, now_s: float) -> Snapshot:
         problems: list[str] = []
-        kafka = _answers(check_kafka, self._settings, problems)
-        redis = _answers(check_redis, self._settings, problems)
+        kafka = _is_reachable(check_kafka, self._settings, problems)
+        redis = _is_reachable(check_redis, self._settings, problems)
+        due: list[Part[Any]] = []
         if kafka:
-            self._titles.refresh(now_s)
-            self._listens.refresh(now_s)
+            due += [self._titles, self._listens]
         if redis:
-            self._rankings.refresh(now_s)
-            self._replays.refresh(now_s)
-            self._models.refresh(now_s)
+            due += [self._rankings, self._replays, self._models]
         if kafka and redis:
-            self._traffic.refresh(now_s)
-            self._letters.refresh(now_s)
+            due += [self._traffic, self._letters]
+        for part in due:
+            part.refresh(now_s)
         problems += [part.problem for part in self._parts() if part.problem]
         return self._compose(now_s, tuple(problems), whole=kafka and redis)
 
     def _compose(self, now_s: float, problems: tuple[str, ...], whole: bool) -> Snapshot:
-        sample = self._listens.value
-        latency = sample.figures.latency() if sample else None
+        sampled = self._listens.value
+        latency = sampled.figures.latency() if sampled else None
         self._history.add(self._traffic.value if whole else None, latency)
         experiments = self.snapshot.experiments
-        if sample and now_s >= self._experiments_due_s:
+        if sampled and now_s >= self._experiments_due_s:
             self._experiments_due_s = now_s + EXPERIMENTS_EVERY_S
-            experiments = sample.figures.experiments()
+            experiments = sampled.figures.experiments()
             self._history.add_effects(experiments)
         return Snapshot(
             at_s=time.time(),
             traffic=self._traffic.value,
             latency=latency,
             history=self._history.moments(),
-            recommenders=sample.figures.recommenders() if sample else (),
-            sample=sample.sample if sample else None,
+            recommenders=sampled.figures.recommenders() if sampled else (),
+            sample=sampled.sample if sampled else None,
             rankings=self._rankings.value,
             experiments=experiments,
             effect_history=self._history.effects(),
@@ -131,8 +250,8 @@ class Collector:
         return (self._titles, self._listens, self._traffic, self._letters, self._rankings, self._replays, self._models)
 
 
-def _answers(check: Callable[[Settings], None], settings: Settings, problems: list[str]) -> bool:
-    """Ask before a client would wait for a server that is away; the others' parts go on."""
+def _is_reachable(check: Callable[[Settings], None], settings: Settings, problems: list[str]) -> bool:
+    """Check a server before a client would block on it; parts that do not need it are still read."""
     try:
         check(settings)
     except BotifyError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -14,15 +15,15 @@ from core.welch import Sample, welch
 from schemas.events import Listen
 
 MOST_USERS = 200_000
-"""Listeners that are kept, about 60 MB; those who come later are left out and counted."""
+"""Listeners that are kept, about 60 MB; further ones are left out and counted."""
 
 MIXED = ""
-"""Stands for the treatment of a listener who was seen in more than one: left out, as Botify's analysis does."""
+"""Treatment of a listener who was seen in more than one: left out, as in Botify's analysis."""
 
 
 @dataclass(slots=True)
 class _Open:
-    """A session that goes on."""
+    """A session that has not ended."""
 
     session_id: str
     tracks: int = 0
@@ -31,20 +32,15 @@ class _Open:
 
 
 class ListenerTotals:
-    """Finished sessions per listener, and the treatment in which each listener is.
+    """Finished sessions per listener, and the treatment of each listener.
 
-    A listener's sessions count from the one in which a treatment was first met. A listen that Kafka delivers twice
-    counts twice: what is kept here is for looking at, the tables of `botify experiment results` drop copies.
-
-    Parameters
-    ----------
-    most_users : int
-        Bound of the memory.
+    A listener's sessions count from the first one with a treatment. A listen that Kafka delivers twice counts twice:
+    these figures are for observation, and `botify experiment results` drops copies.
 
     Attributes
     ----------
     left_out : int
-        Sessions of listeners beyond `most_users`.
+        Sessions of listeners beyond `most_users`, which bounds the memory.
 
     Examples
     --------
@@ -61,14 +57,12 @@ class ListenerTotals:
         self._most_users = most_users
         self._open: dict[int, _Open] = {}
         self._row_of: dict[int, int] = {}
-        self._sessions = np.zeros(1024, dtype=np.int64)
-        self._tracks = np.zeros(1024, dtype=np.int64)
-        self._time = np.zeros(1024)
+        self._sessions, self._tracks, self._time = array("q"), array("q"), array("d")
         self.treatments: dict[str, dict[int, str]] = {}
         self.left_out = 0
 
     def update(self, listen: Listen) -> None:
-        """Take one listen in; a listener's listens come in their order."""
+        """Add one listen; a listener's listens come in their order."""
         user = listen.user
         session = self._open.get(user)
         if session is None or session.session_id != listen.session_id:
@@ -87,9 +81,9 @@ class ListenerTotals:
             self._close(user, session)
 
     def columns(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-        """Return sessions, tracks and time (sum of fractions), a row a listener."""
-        n = len(self._row_of)
-        return self._sessions[:n], self._tracks[:n], self._time[:n]
+        """Return sessions, tracks and time (sum of fractions), one row per listener."""
+        sessions, tracks = (np.array(column, dtype=np.int64) for column in (self._sessions, self._tracks))
+        return sessions, tracks, np.array(self._time)
 
     def _close(self, user: int, session: _Open) -> None:
         row = self._row_of.get(user)
@@ -100,7 +94,8 @@ class ListenerTotals:
                 self.left_out += 1
                 return
             row = self._row_of[user] = len(self._row_of)
-            self._make_room()
+            for column in (self._sessions, self._tracks, self._time):
+                column.append(0)
         self._sessions[row] += 1
         self._tracks[row] += session.tracks
         self._time[row] += session.time
@@ -109,15 +104,9 @@ class ListenerTotals:
             if arms.setdefault(row, treatment) != treatment:
                 arms[row] = MIXED
 
-    def _make_room(self) -> None:
-        if len(self._row_of) > len(self._time):
-            self._sessions = np.concatenate([self._sessions, np.zeros_like(self._sessions)])
-            self._tracks = np.concatenate([self._tracks, np.zeros_like(self._tracks)])
-            self._time = np.concatenate([self._time, np.zeros_like(self._time)])
-
 
 CONTROL = "C"
-"""Botify's name of the control; without it the first by name is what the others are compared with."""
+"""Botify's name of the control; without it, the first treatment by name is the control."""
 
 METRICS = ("mean time per session", "mean tracks per session")
 
@@ -130,7 +119,7 @@ class Effect(NamedTuple):
     control_mean, treated_mean : float
         Mean over listeners.
     effect, lower, upper : float
-        Difference and its 95 % interval, in % of the control's mean; NaN while there is too little to say.
+        Difference and its 95 % interval, in % of the control's mean; NaN while there are too few listeners.
     """
 
     treatment: str
@@ -142,21 +131,20 @@ class Effect(NamedTuple):
     upper: float
 
     @property
-    def significant(self) -> bool:
-        """Whether the interval leaves out zero."""
-        return self.lower > 0 or self.upper < 0
+    def side(self) -> str:
+        """`good` or `bad` where the interval excludes zero, else empty."""
+        return "good" if self.lower > 0 else "bad" if self.upper < 0 else ""
+
+    @property
+    def verdict(self) -> str:
+        """What the interval says, in words."""
+        if math.isnan(self.lower):
+            return "too few listeners"
+        return {"good": "better", "bad": "worse"}.get(self.side, "too early to say")
 
 
 class ExperimentReading(NamedTuple):
-    """An experiment as far as it has come.
-
-    Attributes
-    ----------
-    name, control : str
-    listeners : Mapping[str, int]
-        Sampled listeners with a finished session, by treatment.
-    effects : tuple of Effect
-    """
+    """An experiment up to now: listeners with a finished session by treatment, and effects."""
 
     name: str
     control: str
@@ -165,7 +153,7 @@ class ExperimentReading(NamedTuple):
 
 
 def read_experiments(totals: ListenerTotals) -> tuple[ExperimentReading, ...]:
-    """Compare the treatments of every experiment; the unit is the listener, because listeners were split.
+    """Compare the treatments of every experiment; the unit is the listener, because listeners are split.
 
     Examples
     --------

@@ -1,8 +1,7 @@
-"""The figures that the pages show, and how they are made of readings. Pure."""
+"""The figures that the pages show, and how they are computed from readings. Pure."""
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,11 +11,41 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from schemas.events import Listen, Track
+from services.dashboard.charts import Bounds
 from services.dashboard.effects import ExperimentReading, ListenerTotals, read_experiments
 from streams.folds.users import UserState
 
+SECONDS = 120
+"""Seconds that the charts show."""
+
+EFFECT_POINTS = 120
+"""Points of an effect's history that its chart shows."""
+
+SCANNED = 40_000
+"""Newest records of a listener's partition that are searched for the listener's own; about 0.1 s."""
+
+PRIOR = 3.0
+"""Listens added to both sides of a rise, so that a track heard once does not lead the ranking."""
+
+RECENT = 4_000
+"""Listens from which shares and latencies are computed: a few seconds of a busy loop."""
+
+EffectKey = tuple[str, str, str]
+"""Experiment, treatment, metric."""
+
 Catalogue = Mapping[int, Track]
 """Track id to track; never changed."""
+
+
+def track_of(catalogue: Catalogue, track: int) -> Track:
+    """Return a track of the catalogue, or a placeholder for one that is not in it.
+
+    Examples
+    --------
+    >>> track_of({}, 7).title
+    'track 7'
+    """
+    return catalogue.get(track) or Track(track, "not in the catalogue", None, None, f"track {track}")
 
 
 def search(catalogue: Catalogue, words: str, most: int = 12) -> list[Track]:
@@ -25,8 +54,8 @@ def search(catalogue: Catalogue, words: str, most: int = 12) -> list[Track]:
     Examples
     --------
     >>> catalogue = {7: Track(7, "Kanye West", None, None, "Stronger")}
-    >>> search(catalogue, "kanye strong"), search(catalogue, "weaker")
-    ([Track(track=7, artist='Kanye West', album=None, genre=None, title='Stronger', external_id=None)], [])
+    >>> [track.title for track in search(catalogue, "kanye strong")], search(catalogue, "weaker")
+    (['Stronger'], [])
     """
     wanted = words.casefold().split()
     found: list[Track] = []
@@ -39,64 +68,14 @@ def search(catalogue: Catalogue, words: str, most: int = 12) -> list[Track]:
     return found
 
 
-SECONDS = 120
-EFFECT_POINTS = 120
-
-Bounds = tuple[float, float, float]
-Key = tuple[str, str, str]
-
-
-class History:
-    """Bounded rings; the collector adds to them once a second.
-
-    Examples
-    --------
-    >>> history = History()
-    >>> history.add(Traffic(9, 8, 100.0, 90.0, (0,), (0,), 0), Latency(3.0, 9.0))
-    >>> history.moments()
-    (Moment(listens_per_s=100.0, recommendations_per_s=90.0, p50_ms=3.0, p99_ms=9.0),)
-    """
-
-    def __init__(self) -> None:
-        self._moments: deque[Moment] = deque(maxlen=SECONDS)
-        self._effects: dict[Key, deque[Bounds]] = {}
-
-    def add(self, traffic: Traffic | None, latency: Latency | None) -> None:
-        """Add a second; one that could not be read is a gap."""
-        rates = (traffic.listens_per_s, traffic.recommendations_per_s) if traffic else (math.nan, math.nan)
-        self._moments.append(Moment(*rates, *(latency or (math.nan, math.nan))))
-
-    def add_effects(self, experiments: Iterable[ExperimentReading]) -> None:
-        """Add the effects as they are now; of those that were never met before, a ring is begun."""
-        for experiment in experiments:
-            for effect in experiment.effects:
-                key = (experiment.name, effect.treatment, effect.metric)
-                points = self._effects.setdefault(key, deque(maxlen=EFFECT_POINTS))
-                if not math.isnan(effect.lower):
-                    points.append((effect.effect, effect.lower, effect.upper))
-
-    def moments(self) -> tuple[Moment, ...]:
-        """Return the seconds, oldest first."""
-        return tuple(self._moments)
-
-    def effects(self) -> Mapping[Key, tuple[Bounds, ...]]:
-        """Return effect, lower and upper bound in % over time, by (experiment, treatment, metric)."""
-        return {key: tuple(points) for key, points in self._effects.items()}
-
-
-SCANNED = 40_000
-"""Records of the listener's partition that are looked through, the newest; about 0.1 s."""
-
-
 @dataclass(frozen=True, slots=True)
 class ListenerReading:
-    """What is known of a listener.
+    """What is known about a listener.
 
     Attributes
     ----------
     state : UserState | None
-        None for one never heard.
-    partition : int
+        None for a listener without listens.
     listens : tuple of Listen
         Oldest first; those among the last `SCANNED` records of the partition.
     """
@@ -107,15 +86,11 @@ class ListenerReading:
     listens: tuple[Listen, ...]
 
 
-PRIOR = 3.0
-"""Listens added to both sides, so that a track heard once is no sensation."""
-
-
 def rise(recent: ArrayLike, longer: ArrayLike) -> NDArray[np.float64]:
-    """Return how many times as popular tracks are as their longer past would have it.
+    """Return the popularity of tracks as a multiple of what their longer past predicts.
 
-    Popularity with a short half-life is compared with what a track's share of the popularity with a long one would
-    give; additive smoothing (Laplace) keeps rare tracks near 1.
+    Popularity with a short half-life is divided by what a track's share of the popularity with a long one predicts;
+    additive smoothing (Laplace) keeps rare tracks near 1.
 
     Parameters
     ----------
@@ -137,7 +112,7 @@ def rise(recent: ArrayLike, longer: ArrayLike) -> NDArray[np.float64]:
     return np.asarray((now + PRIOR) / (expected + PRIOR))
 
 
-class HeardSession(NamedTuple):
+class ListenedSession(NamedTuple):
     """Listens of one session, oldest first."""
 
     session_id: str
@@ -150,11 +125,11 @@ class HeardSession(NamedTuple):
 
     @property
     def ended(self) -> bool:
-        """Whether the listener went away."""
+        """Whether the listener has left."""
         return self.listens[-1].ended_session
 
 
-def by_session(listens: Iterable[Listen]) -> list[HeardSession]:
+def by_session(listens: Iterable[Listen]) -> list[ListenedSession]:
     """Group one listener's listens, given oldest first; the newest session comes first.
 
     Examples
@@ -166,30 +141,18 @@ def by_session(listens: Iterable[Listen]) -> list[HeardSession]:
     sessions: dict[str, list[Listen]] = {}
     for listen in listens:
         sessions.setdefault(listen.session_id, []).append(listen)
-    return [HeardSession(session_id, tuple(of)) for session_id, of in reversed(sessions.items())]
-
-
-RECENT = 4_000
-"""Listens that shares and latencies are taken over: some seconds of a busy loop."""
+    return [ListenedSession(session_id, tuple(of)) for session_id, of in reversed(sessions.items())]
 
 
 class Latency(NamedTuple):
-    """Round trip from request to recommendation, as the listeners saw it, in milliseconds."""
+    """Round trip from request to recommendation as listeners measure it, in milliseconds."""
 
     p50_ms: float
     p99_ms: float
 
 
 class RecommenderShare(NamedTuple):
-    """A recommender's part of the last listens.
-
-    Attributes
-    ----------
-    share : float
-        Of the listens that were recommended.
-    mean_fraction : float
-        How much of a track was heard.
-    """
+    """A recommender's share of the last recommended listens, and the mean fraction heard of its tracks."""
 
     recommender: str
     share: float
@@ -197,7 +160,7 @@ class RecommenderShare(NamedTuple):
 
 
 class ListenSample:
-    """Takes the sampled listens in; costs about a microsecond each.
+    """Figures of the sampled listens; an update takes about a microsecond per listen.
 
     Examples
     --------
@@ -213,7 +176,7 @@ class ListenSample:
         self._recommended: deque[tuple[str, float]] = deque(maxlen=RECENT)
 
     def update(self, listens: Iterable[Listen]) -> None:
-        """Take listens in; each listener's are in their order."""
+        """Add listens; each listener's are in their order."""
         for listen in listens:
             self._totals.update(listen)
             if listen.recommender is not None:
@@ -229,14 +192,13 @@ class ListenSample:
         return Latency(p50, p99)
 
     def recommenders(self) -> tuple[RecommenderShare, ...]:
-        """Return who recommended the last listens, the biggest share first."""
+        """Return the recommenders of the last listens, the largest share first."""
         fractions: dict[str, list[float]] = {}
         for recommender, fraction in self._recommended:
             fractions.setdefault(recommender, []).append(fraction)
         total = len(self._recommended)
-        shares = [RecommenderShare(name, len(of), sum(of) / len(of)) for name, of in fractions.items()]
-        ordered = sorted(shares, key=lambda each: (-each.share, each.recommender))
-        return tuple(each._replace(share=each.share / total) for each in ordered)
+        shares = [RecommenderShare(name, len(of) / total, sum(of) / len(of)) for name, of in fractions.items()]
+        return tuple(sorted(shares, key=lambda each: (-each.share, each.recommender)))
 
     def experiments(self) -> tuple[ExperimentReading, ...]:
         """Return every experiment that was met."""
@@ -244,17 +206,16 @@ class ListenSample:
 
 
 class Traffic(NamedTuple):
-    """What Kafka and Redis say about the loop.
+    """State of the loop according to Kafka and Redis.
 
     Attributes
     ----------
-    listens, recommendations : int
+    listens, recommendations, dead_letters : int
         Records that the topics have had.
     listens_per_s, recommendations_per_s : float
         Over the last second.
     worker_lag, recommender_lag : tuple of int
         Records that wait, by partition: for the state in Redis, and for an answer.
-    dead_letters : int
     """
 
     listens: int
@@ -276,7 +237,7 @@ class Moment(NamedTuple):
 
 
 class RankedTrack(NamedTuple):
-    """A track of a ranking; `value` is its popularity, or how many times as popular as before it is."""
+    """A track of a ranking; `value` is its popularity, or its rise."""
 
     track: int
     title: str
@@ -285,7 +246,7 @@ class RankedTrack(NamedTuple):
 
 
 class Rankings(NamedTuple):
-    """What is popular, and what is getting popular, best first."""
+    """The most popular tracks now, the fastest rising, and the most popular of 30 days; best first."""
 
     now: tuple[RankedTrack, ...]
     rising: tuple[RankedTrack, ...]
@@ -294,25 +255,25 @@ class Rankings(NamedTuple):
 
 
 class Letter(NamedTuple):
-    """A dead letter; `deed` says what an operator did with it, empty while it is open."""
+    """A dead letter; `resolution` says what an operator did with it, empty while it is open."""
 
     origin: str
     at_ms: int
     reason: str
     message: str
     value: bytes
-    deed: str
+    resolution: str
 
 
 class Replay(NamedTuple):
-    """A namespace beside the live one, or the live one.
+    """The live namespace, or one beside it.
 
     Attributes
     ----------
     folded, wanted : int
-        Records that it has folded of those that it was begun for.
+        Records folded, of those that it has to fold.
     note : str
-        Why it is not the whole state, or what comparing it with the live one gave.
+        Why the state is partial, or how it compares with the live one.
     """
 
     id: str
@@ -324,15 +285,15 @@ class Replay(NamedTuple):
 
 
 class LearnedModel(NamedTuple):
-    """A model's newest snapshot; `filled` is its share of what a record has room for."""
+    """A model's newest snapshot; `filled` is its share of the largest record."""
 
     name: str
     bytes: int
     filled: float
 
 
-class Sample(NamedTuple):
-    """Which part of the listeners the figures from single listens are taken from."""
+class PartitionSample(NamedTuple):
+    """How many partitions of how many the figures of single listens are computed from."""
 
     partitions: int
     of: int
@@ -340,7 +301,7 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything that is shown to all viewers alike; a part that was never read is None or empty.
+    """Everything that all viewers share; a part that was never read is None or empty.
 
     Attributes
     ----------
@@ -348,8 +309,8 @@ class Snapshot:
         Wall clock.
     history : tuple of Moment
         The last two minutes, a second each.
-    effect_history : Mapping of (experiment, treatment, metric) to tuple of (float, float, float)
-        Effect and its bounds in % as they were, oldest first.
+    effect_history : Mapping of EffectKey to tuple of Bounds
+        Oldest first.
     problems : tuple of str
         What could not be read, and why.
     """
@@ -359,10 +320,10 @@ class Snapshot:
     latency: Latency | None = None
     history: tuple[Moment, ...] = ()
     recommenders: tuple[RecommenderShare, ...] = ()
-    sample: Sample | None = None
+    sample: PartitionSample | None = None
     rankings: Rankings | None = None
     experiments: tuple[ExperimentReading, ...] = ()
-    effect_history: Mapping[tuple[str, str, str], tuple[tuple[float, float, float], ...]] = field(default_factory=dict)
+    effect_history: Mapping[EffectKey, tuple[Bounds, ...]] = field(default_factory=dict)
     letters: tuple[Letter, ...] = ()
     replays: tuple[Replay, ...] = ()
     models: tuple[LearnedModel, ...] = ()

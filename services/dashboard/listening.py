@@ -1,10 +1,10 @@
-"""Who is asked for the next track, by whoever is a listener on the dashboard."""
+"""A person's listening session on the dashboard, and the player that asks the gateway for each track."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import httpx
 from redis.exceptions import RedisError
@@ -20,19 +20,11 @@ from streams.store.keys import gateway_session
 
 
 class PlayerError(BotifyError):
-    """The gateway has no track for the listener; the message says what it said."""
+    """The gateway has no track for the listener; the message is the gateway's."""
 
 
 class Recommended(NamedTuple):
-    """A track, and why it was chosen.
-
-    Attributes
-    ----------
-    recommender : str | None
-        Who chose it; None where that is not known.
-    latency_ms : float | None
-        From the listener's request to the answer.
-    """
+    """A track, and why it was chosen, as far as it is known; the latency is that of the request."""
 
     track: int
     recommender: str | None = None
@@ -43,18 +35,8 @@ class Recommended(NamedTuple):
     latency_ms: float | None = None
 
 
-class Player(Protocol):
-    """Plays to one listener at a time. Both methods raise `PlayerError`."""
-
-    async def next(self, user: int, track: int, fraction: float) -> Recommended:
-        """Tell what the listener heard, and return what comes next."""
-
-    async def last(self, user: int, track: int, fraction: float) -> None:
-        """Tell the last listen of the session."""
-
-
 SKIPPED = 0.05
-"""Share of a track that who skips it has heard."""
+"""Fraction of a track that counts as heard when it is skipped."""
 
 MOST_HEARD = 100
 """Listens that are shown."""
@@ -69,7 +51,7 @@ class HeardTrack(NamedTuple):
 
 @dataclass(slots=True)
 class ListeningSession:
-    """A listener and a player. Favourites are told as listens to the end, before anything is recommended.
+    """A listener and a player. Favourites are reported as complete listens before the first recommendation.
 
     Attributes
     ----------
@@ -99,7 +81,7 @@ class ListeningSession:
 
     @classmethod
     async def begin(cls, user: int, favourites: Sequence[int], player: Player) -> ListeningSession:
-        """Tell the favourites, at least one, and play what is recommended after the last of them.
+        """Report the favourites, at least one, and play what is recommended after the last of them.
 
         Raises
         ------
@@ -115,13 +97,13 @@ class ListeningSession:
         return session
 
     async def next(self, fraction: float) -> None:
-        """Tell how much was heard of what plays, and play the next track; `PlayerError` changes nothing."""
+        """Report the fraction heard of what plays, and play the next track; `PlayerError` changes nothing."""
         following = await self._player.next(self.user, self.playing.track, fraction)
         self._remember(fraction)
         self.playing = following
 
     async def leave(self, fraction: float) -> None:
-        """Tell how much was heard of what plays, and that the session is over; raises `PlayerError`."""
+        """Report the fraction heard of what plays, and the end of the session; raises `PlayerError`."""
         await self._player.last(self.user, self.playing.track, fraction)
         self._remember(fraction)
 
@@ -133,16 +115,11 @@ class ListeningSession:
 TIMEOUT_S = 15.0
 
 
-class GatewayPlayer:
-    """A client of the application in its own process, so nothing goes over the network.
+class Player:
+    """A client of the application in its own process, without a network.
 
-    Botify's answer names the track only; why it was chosen is in the listener's session, where the gateway keeps it for
-    the next listen.
-
-    Parameters
-    ----------
-    app : ASGI application
-    settings : Settings
+    Botify's answer names the track only; why it was chosen is read from the listener's session in Redis, where the
+    gateway keeps it for the next listen.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
@@ -158,7 +135,7 @@ class GatewayPlayer:
         self._codec = codec_of(settings)
 
     async def next(self, user: int, track: int, fraction: float) -> Recommended:
-        """See `Player.next`."""
+        """Report what the listener heard, and return the next track; raises `PlayerError`."""
         answer = await self._post(f"/next/{user}", track, fraction)
         following = int(answer["track"])
         attribution = await self._attribution(user)
@@ -176,11 +153,11 @@ class GatewayPlayer:
         )
 
     async def last(self, user: int, track: int, fraction: float) -> None:
-        """See `Player.last`."""
+        """Report the last listen of the session; raises `PlayerError`."""
         await self._post(f"/last/{user}", track, fraction)
 
     async def close(self) -> None:
-        """Let go of Redis."""
+        """Close the clients."""
         await self._client.aclose()
         await self._redis.aclose()
 
@@ -199,7 +176,7 @@ class GatewayPlayer:
             record = await self._redis.hget(gateway_session(self._prefix, user), "led_by")
             return None if record is None else Attribution.from_bytes(record, self._codec)
         except (RedisError, DecodeError):
-            return None  # the track plays all the same
+            return None  # the track plays without it
 
 
 def _detail(response: httpx.Response) -> str:

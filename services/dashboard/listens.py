@@ -1,4 +1,4 @@
-"""The newest records of a topic, and those that come after them."""
+"""Listens of the topic: those of all sampled listeners as they arrive, and those of one listener."""
 
 from __future__ import annotations
 
@@ -9,31 +9,30 @@ from typing import NamedTuple
 
 from confluent_kafka import Message
 
-from core.kafka.admin import end_offsets, start_offsets
+from core.kafka.admin import check_kafka, end_offsets, start_offsets
 from core.kafka.config import key_of, partition_of
-from core.kafka.reachable import check_kafka
 from core.kafka.reader import AssignedConsumer
 from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Listen
 from schemas.topics import Topics
 from schemas.validation import iter_valid
-from services.dashboard.figures import SCANNED, ListenerReading, ListenSample, Sample
+from services.dashboard.figures import SCANNED, ListenerReading, ListenSample, PartitionSample
 from streams.read import StateReader
 from streams.store.connect import check_redis, connect
 
 MOST_AT_ONCE = 10_000
 
 
-class Tail:
-    """Follows partitions without a group and commits nothing: whoever starts anew begins with the newest records.
+class Tail(AssignedConsumer):
+    """Reads partitions from their newest records on, without a consumer group and without commits.
 
     Parameters
     ----------
     settings : Settings
     topic : str
     newest : int
-        How many records that are there already are read, of each partition.
+        Existing records of each partition that are read.
     partitions : collection of int, optional
         All of them by default.
 
@@ -46,41 +45,26 @@ class Tail:
     def __init__(self, settings: Settings, topic: str, newest: int, partitions: Collection[int] | None = None) -> None:
         starts, ends = start_offsets(settings, topic), end_offsets(settings, topic)
         self._ends = {partition: ends[partition] for partition in sorted(ends if partitions is None else partitions)}
-        begin = {partition: max(starts[partition], end - newest) for partition, end in self._ends.items()}
-        self._consumer = AssignedConsumer(
+        super().__init__(
             settings,
             topic,
-            begin,
+            {partition: max(starts[partition], end - newest) for partition, end in self._ends.items()},
             group="botify-dashboard",
-            # few big fetches: what is shown once a second need not be fetched a thousand times a second
+            # few large fetches: the pages change once a second only
             fetch_min_bytes=1 << 20,
             fetch_wait_max_ms=500,
             queued_max_messages_kbytes=16_384,
         )
 
-    def take(self, most: int) -> list[Message]:
-        """Return what has come, at most so many records.
-
-        Raises
-        ------
-        TopicError
-            The broker says that the topic cannot be read.
-        """
-        return self._consumer.poll(most, wait_s=0.0)
-
-    def take_all(self, timeout_s: float) -> list[Message]:
-        """Return the records that were there when this was made; fewer where the broker takes longer than that."""
+    def poll_to_end(self, timeout_s: float) -> list[Message]:
+        """Return the records up to the end at construction; fewer if the broker takes longer than the timeout."""
         give_up = time.monotonic() + timeout_s
-        taken = []
-        for records in self._consumer.poll_until(self._ends, MOST_AT_ONCE, wait_s=0.05):
-            taken += records
+        polled = []
+        for records in self.poll_until(self._ends, MOST_AT_ONCE, wait_s=0.05):
+            polled += records
             if time.monotonic() > give_up:
                 break
-        return taken
-
-    def close(self) -> None:
-        """Stop following."""
-        self._consumer.close()
+        return polled
 
 
 SHARE = 4
@@ -88,33 +72,33 @@ SHARE = 4
 user, so this is a random sample of listeners; a listen costs some 8 µs, and all would cost a tenth of a core."""
 
 NEWEST = 50_000
-"""Listens of each sampled partition that count although they were made before the dashboard started."""
+"""Listens of each sampled partition from before the dashboard's start that count."""
 
 
 class SampledListens(NamedTuple):
-    """The figures, and which listeners they are of."""
+    """The figures, and the listeners that they describe."""
 
     figures: ListenSample
-    sample: Sample
+    sample: PartitionSample
 
 
 class ListenReader:
-    """Feeds a `ListenSample`; one that is made anew begins with the `NEWEST` listens."""
+    """Feeds a `ListenSample`, which begins with the `NEWEST` listens."""
 
     def __init__(self, settings: Settings, codec: Codec) -> None:
         self._codec = codec
         count = -(-settings.partitions // SHARE)
         self._tail = Tail(settings, Topics.of(settings).listens.name, NEWEST, range(count))
-        self._sampled = SampledListens(ListenSample(), Sample(count, settings.partitions))
+        self._sampled = SampledListens(ListenSample(), PartitionSample(count, settings.partitions))
 
     def read(self) -> SampledListens:
-        """Take in what has come and return the figures."""
-        read = iter_valid(self._tail.take(MOST_AT_ONCE), Listen, self._codec)
+        """Add the listens that have arrived, and return the figures."""
+        read = iter_valid(self._tail.poll(MOST_AT_ONCE, wait_s=0.0), Listen, self._codec)
         self._sampled.figures.update(listen for _, listen in read)
         return self._sampled
 
     def close(self) -> None:
-        """Stop following."""
+        """Close the consumer."""
         self._tail.close()
 
 
@@ -122,7 +106,7 @@ TIMEOUT_S = 3.0
 
 
 class ListenerReader:
-    """Reads listeners, one at a time however many ask: it costs as much as a second of the collector."""
+    """Reads listeners, one at a time: a reading costs as much as a second of the collector."""
 
     def __init__(self, settings: Settings, codec: Codec) -> None:
         self._settings = settings
@@ -131,7 +115,7 @@ class ListenerReader:
         self._one_at_a_time = threading.Lock()
 
     def read(self, user: int) -> ListenerReading:
-        """Return what is known; blocks. Raises what Kafka's and Redis's clients raise."""
+        """Return what is known about a listener; blocks, and raises what Kafka's and Redis's clients raise."""
         with self._one_at_a_time:
             check_kafka(self._settings)
             check_redis(self._settings)
@@ -145,9 +129,9 @@ class ListenerReader:
         tail = Tail(self._settings, Topics.of(self._settings).listens.name, SCANNED, [partition])
         key, listens = key_of(user), dict[str, Listen]()
         try:
-            own = [message for message in tail.take_all(TIMEOUT_S) if message.key() == key]
+            own = [message for message in tail.poll_to_end(TIMEOUT_S) if message.key() == key]
             for _, listen in iter_valid(own, Listen, self._codec):
-                listens.setdefault(listen.event_id, listen)  # of copies the first, as the worker has it
+                listens.setdefault(listen.event_id, listen)  # of copies the first, as in the worker
         finally:
             tail.close()
         return tuple(listens.values())

@@ -1,4 +1,4 @@
-"""What the pages show, read from Kafka and Redis."""
+"""Readers of the snapshot's parts in Kafka and Redis."""
 
 from __future__ import annotations
 
@@ -19,7 +19,17 @@ from schemas.codec import Codec
 from schemas.dead_letters import PREFIX, is_exclusion, origin_of
 from schemas.models import MAX_BODY_BYTES
 from schemas.topics import Topics
-from services.dashboard.figures import Catalogue, LearnedModel, Letter, RankedTrack, Rankings, Replay, Traffic, rise
+from services.dashboard.figures import (
+    Catalogue,
+    LearnedModel,
+    Letter,
+    RankedTrack,
+    Rankings,
+    Replay,
+    Traffic,
+    rise,
+    track_of,
+)
 from services.dashboard.listens import Tail
 from services.recommender.service import GROUP
 from services.stack.status import OffsetReader, Offsets, rates, totals
@@ -40,7 +50,7 @@ from streams.store.namespaces import NamespaceRecord
 
 
 class Titles:
-    """Follows the catalogue topic for the collector."""
+    """Reads the catalogue topic."""
 
     def __init__(self, settings: Settings, codec: Codec) -> None:
         self._reader = CatalogueReader(settings, codec)
@@ -53,36 +63,40 @@ class Titles:
         return self._catalogue
 
     def close(self) -> None:
-        """Stop following."""
+        """Close the consumer."""
         self._reader.close()
 
 
+class _RedisReader:
+    """A reader of Redis alone; its blocking client, with raw replies, is closed with the process."""
+
+    def __init__(self, settings: Settings, redis: Any) -> None:
+        self._redis = redis
+        self._prefix = settings.topic_prefix
+
+    def close(self) -> None:
+        """Do nothing: the client has no open request."""
+
+
 NEWEST = 50
-"""Letters of each partition that are looked at when the dashboard starts."""
+"""Letters of each partition that are read when the dashboard starts."""
 
 SHOWN_LETTERS = 100
 SHOWN_BYTES = 200
 MOST_AT_ONCE = 1_000
 
 
-class LettersReader:
-    """Follows the dead-letter topic; of copies of a letter the first is shown.
-
-    Parameters
-    ----------
-    redis : redis.Redis or RedisCluster
-        Blocking, with raw replies.
-    """
+class LettersReader(_RedisReader):
+    """Reads the dead-letter topic and the resolutions in Redis; of copies of a letter the first is shown."""
 
     def __init__(self, settings: Settings, redis: Any) -> None:
-        self._redis = redis
-        self._resolutions = dead_letter_resolutions(settings.topic_prefix)
+        super().__init__(settings, redis)
         self._tail = Tail(settings, Topics.of(settings).dead_letters.name, NEWEST)
         self._letters: OrderedDict[str, Letter] = OrderedDict()
 
     def read(self) -> tuple[Letter, ...]:
         """Return the letters, the newest first."""
-        for message in self._tail.take(MOST_AT_ONCE):
+        for message in self._tail.poll(MOST_AT_ONCE, wait_s=0.0):
             letter = letter_of(message)
             if letter is not None:
                 self._letters.setdefault(letter.origin, letter)
@@ -90,20 +104,20 @@ class LettersReader:
             self._letters.popitem(last=False)
         if not self._letters:
             return ()
-        deeds = self._redis.hmget(self._resolutions, list(self._letters))
+        resolutions = self._redis.hmget(dead_letter_resolutions(self._prefix), list(self._letters))
         known = [
-            letter._replace(deed=json.loads(deed)["deed"]) if deed else letter
-            for letter, deed in zip(self._letters.values(), deeds, strict=True)
+            letter._replace(resolution=json.loads(resolution)["deed"]) if resolution else letter
+            for letter, resolution in zip(self._letters.values(), resolutions, strict=True)
         ]
         return tuple(sorted(known, key=lambda letter: -letter.at_ms))
 
     def close(self) -> None:
-        """Stop following."""
+        """Close the consumer."""
         self._tail.close()
 
 
 def letter_of(message: Message) -> Letter | None:
-    """Return the letter that a record is; None where its headers do not say where it comes from."""
+    """Return the letter in a record; None if its headers do not name the record that was rejected."""
     headers = dict(message.headers() or ())
     origin = origin_of(headers.items())
     if origin is None:
@@ -119,21 +133,15 @@ def letter_of(message: Message) -> Letter | None:
         reason=text("exception.class.name"),
         message=text("exception.message"),
         value=(message.value() or b"")[:SHOWN_BYTES],
-        deed="excluded" if is_exclusion(headers.items()) else "",
+        resolution="excluded" if is_exclusion(headers.items()) else "",
     )
 
 
-class ModelsReader:
-    """Asks Redis, where the last snapshots lie beside the learner's state; the bytes themselves are not read.
-
-    Parameters
-    ----------
-    redis : redis.Redis or RedisCluster
-        Blocking, with raw replies.
-    """
+class ModelsReader(_RedisReader):
+    """Reads the sizes of the last snapshots, which Redis keeps with the learner's state, and not their bytes."""
 
     def __init__(self, settings: Settings, redis: Any) -> None:
-        self._redis = redis
+        super().__init__(settings, redis)
         self._learners = StateReader(redis, settings.with_(topic_prefix=learner_prefix(settings.topic_prefix)))
 
     def read(self) -> tuple[LearnedModel, ...]:
@@ -142,33 +150,23 @@ class ModelsReader:
         sizes = [(kind.name, self._redis.hstrlen(key, kind.name)) for kind in MODELS]
         return tuple(LearnedModel(name, size, size / MAX_BODY_BYTES) for name, size in sizes if size)
 
-    def close(self) -> None:
-        """Nothing is held."""
-
 
 SHOWN = 20
 CANDIDATES = 250
-"""How many of the tracks that are popular now may be rising ones."""
+"""The most popular tracks, among which rising ones are searched."""
 
 SHORT, LONG, LONGEST = "1h", "1d", "30d"
 
 
 class RankingsReader:
-    """Reads the tops from Redis.
-
-    Parameters
-    ----------
-    state : StateReader
-    catalogue : callable
-        Returns the newest catalogue.
-    """
+    """Reads the most popular tracks from Redis; `catalogue` returns the newest catalogue."""
 
     def __init__(self, state: StateReader, catalogue: Callable[[], Catalogue]) -> None:
         self._state = state
         self._catalogue = catalogue
 
     def read(self) -> Rankings:
-        """Take a reading."""
+        """Return the rankings."""
         now_ms = self._state.event_time_ms()
         recent, recent_scores = self._state.top_tracks(SHORT, CANDIDATES)
         longer, longer_scores = self._state.top_tracks(LONG, TOP_TRACKS)
@@ -184,15 +182,12 @@ class RankingsReader:
         )
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: the client has no open request."""
 
     def _named(self, ids: NDArray[np.int64], values: NDArray[np.float64]) -> tuple[RankedTrack, ...]:
-        ranked, tracks = [], self._catalogue()
-        for id_, value in zip(ids.tolist(), values.tolist(), strict=True):
-            track = tracks.get(id_)
-            title, artist = (track.title, track.artist) if track else (f"track {id_}", "not in the catalogue")
-            ranked.append(RankedTrack(id_, title, artist, value))
-        return tuple(ranked)
+        tracks = (track_of(self._catalogue(), id_) for id_ in ids.tolist())
+        ranked = zip(tracks, values.tolist(), strict=True)
+        return tuple(RankedTrack(track.track, track.title, track.artist, value) for track, value in ranked)
 
 
 def _risen(
@@ -201,7 +196,7 @@ def _risen(
     longer: NDArray[np.int64],
     longer_popularity: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Return how much each recent track has risen; one below the longer top is taken to be its last."""
+    """Return the rise of each recent track; one that is not among the longer top counts as popular as its last."""
     past_of = dict(zip(longer.tolist(), longer_popularity.tolist(), strict=True))
     last = float(longer_popularity[-1]) if len(longer_popularity) else 0.0
     return rise(recent_popularity, [past_of.get(track, last) for track in recent.tolist()])
@@ -210,18 +205,8 @@ def _risen(
 SHOWN_REPLAYS = 20
 
 
-class ReplaysReader:
-    """Reads the records of namespaces and how far each has come.
-
-    Parameters
-    ----------
-    redis : redis.Redis or RedisCluster
-        Blocking, with raw replies.
-    """
-
-    def __init__(self, settings: Settings, redis: Any) -> None:
-        self._redis = redis
-        self._prefix = settings.topic_prefix
+class ReplaysReader(_RedisReader):
+    """Reads the records of namespaces, and the progress of each."""
 
     def read(self) -> tuple[Replay, ...]:
         """Return the newest replays and snapshots, the newest first."""
@@ -232,9 +217,6 @@ class ReplaysReader:
         pointer = self._redis.get(namespace_pointer(self._prefix))
         live = pointer.decode() if pointer else default_namespace(self._prefix)
         return tuple(self._progress(record, live) for record in newest)
-
-    def close(self) -> None:
-        """Nothing is held."""
 
     def _progress(self, record: NamespaceRecord, live: str) -> Replay:
         pipeline = self._redis.pipeline(transaction=False)
@@ -268,18 +250,18 @@ TIMEOUT_S = 2.0
 
 
 class TrafficReader:
-    """Compares where the topics end with the reading before, and with what worker and recommender have done."""
+    """Compares end offsets with those of the reading before, and with the progress of worker and recommender."""
 
     def __init__(self, settings: Settings, state: StateReader) -> None:
         self._topics = Topics.of(settings)
         self._state = state
         self._offsets = OffsetReader(settings)
-        # it never subscribes, so it is no member of the group
+        # it never subscribes, so it does not join the group
         self._recommender = Consumer(clients.consumer_config(settings, f"{settings.topic_prefix}-{GROUP}"))
         self._before: tuple[float, Offsets] = (time.monotonic(), self._offsets.ends())
 
     def read(self) -> Traffic:
-        """Take a reading; raises what Kafka's and Redis's clients raise."""
+        """Return the traffic since the last reading; raises what Kafka's and Redis's clients raise."""
         now_s, ends = time.monotonic(), self._offsets.ends()
         before_s, before = self._before
         self._before = (now_s, ends)
@@ -297,7 +279,7 @@ class TrafficReader:
         )
 
     def close(self) -> None:
-        """Let go of Kafka."""
+        """Close the consumer."""
         self._recommender.close()
 
     def _recommender_lag(self, ends: Offsets) -> tuple[int, ...]:
@@ -308,5 +290,5 @@ class TrafficReader:
 
 
 def _behind(ends: Offsets, topic: str, done: dict[int, int]) -> tuple[int, ...]:
-    # the end was read a moment before what is done, which may be further by now
+    # the end offsets were read first, so progress may be past them by now
     return tuple(max(0, end - done.get(at[1], 0)) for at, end in sorted(ends.items()) if at[0] == topic)

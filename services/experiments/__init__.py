@@ -1,8 +1,8 @@
-"""Experiments: which listener gets which treatment, and which recommender that means.
+"""Experiments: the treatment of each listener, and the recommender of each treatment.
 
-They are declared in one TOML file::
+One TOML file declares them::
 
-    default = "random"                 # for listeners that no experiment gives a recommender
+    default = "random"                 # for listeners without a recommender from an experiment
 
     [[experiment]]
     name = "STICKY_ARTIST"
@@ -13,28 +13,28 @@ They are declared in one TOML file::
     ]
 
 The bucket is Botify's: `mmh3.hash(str(user), mmh3.hash(salt), signed=False) % split`, with the name as the salt
-unless the file says otherwise (`salt = "..."`). So a listener lands where the course's own service puts them.
+unless the file has another one (`salt = "..."`). So a listener gets the same bucket as in the course's service.
 
-Several run at once, in layers (Tang et al., "Overlapping experiment infrastructure", KDD 2010)::
+Several experiments run at the same time, in layers (Tang et al., "Overlapping experiment infrastructure", KDD 2010)::
 
     [[experiment]]
     name = "MIX"
-    layer = "ranking"                  # no listener is in two experiments of one layer
+    layer = "ranking"                  # a listener is in at most one experiment of a layer
     traffic = 0.2                      # share of the layer's listeners, in thousandths
     treatments = [{ name = "C", recommender = "sticky_artist" }, { name = "T1", recommender = "mix" }]
 
     [layer.ranking]
-    salt = "ranking-2"                 # another salt shuffles the layer's listeners anew; "layer:ranking" else
+    salt = "ranking-2"                 # another salt shuffles the layer's listeners; default: "layer:ranking"
 
-A layer deals its listeners out to its experiments in the order of the file, so a new one goes to the end. Layers are
-independent of each other, and an experiment without a layer is one of its own, with all listeners.
+A layer divides its listeners among its experiments in the order of the file, so add new experiments at the end. Layers
+are independent of each other; an experiment without a layer has a layer of its own, with all listeners.
 
-A treatment need not name a recommender: it changes something else, then. Where several experiments give a listener a
-recommender, **the first in the file decides**; the treatments of all are logged. An experiment after one that gives
-every listener a recommender is warned of: its own never serve.
+A treatment without a recommender changes something else. If several experiments give a listener a recommender, **the
+first in the file decides**; the treatments of all are logged. If an experiment gives every listener a recommender,
+those of later experiments never serve, and a warning says so.
 
-An A/A run, in which no difference should be found, is one line: `aa = true` in place of the treatments makes `C` and
-`T1` with the same recommender, the one that `recommender = "..."` names, or whoever would have answered anyway.
+An A/A run, which should find no difference, is one line: `aa = true` in place of the treatments declares `C` and `T1`
+with the same recommender, that of `recommender = "..."`, or the one that the listener gets without the experiment.
 """
 
 from services.experiments.assignment import Assignment, Experiment, Experiments, Slice, Treatment

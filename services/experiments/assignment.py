@@ -1,4 +1,4 @@
-"""Listeners to treatments: pure functions of the user id."""
+"""Assigns listeners to treatments by pure functions of the user id."""
 
 from __future__ import annotations
 
@@ -12,25 +12,18 @@ import mmh3
 from schemas.events import Listen
 
 LAYER_BUCKETS = 1_000
-"""A layer's traffic is dealt out in thousandths."""
+"""A layer's traffic is divided in thousandths."""
 
 
 class Treatment(NamedTuple):
-    """One arm of an experiment.
-
-    Attributes
-    ----------
-    name : str
-    recommender : str | None
-        None where the treatment does not say who recommends.
-    """
+    """One arm of an experiment; without a recommender, it changes something else."""
 
     name: str
     recommender: str | None
 
 
 def seed_of(salt: str) -> int:
-    """Return `mmh3.hash` of a salt, unsigned: the same 32 bits that Botify passes on as a signed number."""
+    """Return `mmh3.hash` of a salt, unsigned: the same 32 bits that Botify uses as a signed seed."""
     seed: int = mmh3.hash(salt, signed=False)
     return seed
 
@@ -49,15 +42,15 @@ def bucket_of(user: int, seed: int, buckets: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """The listeners of a layer that an experiment has.
+    """The listeners of a layer that belong to an experiment.
 
     Attributes
     ----------
     layer : str
     salt : str
-        The layer's. It says nothing about an experiment's own split, whose salt is another.
+        The layer's; it is independent of the salt of the experiment's split.
     begin, end : int
-        Its buckets of `LAYER_BUCKETS`, the end not included.
+        Its buckets of `LAYER_BUCKETS`, without the end.
 
     Examples
     --------
@@ -85,12 +78,10 @@ class Experiment:
 
     Attributes
     ----------
-    name : str
-    salt : str
     buckets : tuple of Treatment
         The treatment of each bucket.
     slice : Slice | None
-        Which listeners it has; None for all.
+        Its listeners; None for all.
 
     Examples
     --------
@@ -105,19 +96,19 @@ class Experiment:
     slice: Slice | None = None
 
     def treatment_of(self, user: int) -> Treatment | None:
-        """Return the listener's treatment, always the same one; None for a listener it does not have."""
+        """Return the listener's treatment, always the same one; None for a listener outside the slice."""
         if self.slice is not None and user not in self.slice:
             return None
         return self.buckets[bucket_of(user, seed_of(self.salt), len(self.buckets))]
 
     @property
     def layer(self) -> str:
-        """The layer's name; an experiment without one is a layer by itself."""
+        """Name of the layer; an experiment without one has its own."""
         return self.slice.layer if self.slice is not None else f"experiment:{self.name}"
 
     @property
     def traffic(self) -> float:
-        """Share of all listeners that it has."""
+        """Share of all listeners."""
         return self.slice.traffic if self.slice is not None else 1.0
 
     def shares(self) -> dict[Treatment, float]:
@@ -126,14 +117,14 @@ class Experiment:
 
 
 class Assignment(NamedTuple):
-    """What all experiments together mean for one listener."""
+    """A listener's treatment in each experiment, and the recommender that follows from them."""
 
     treatments: Mapping[str, str]
     recommender: str
 
 
 class Experiments:
-    """All running experiments. Where several give a listener a recommender, the first in the file decides."""
+    """All experiments. If several give a listener a recommender, the first in the file decides."""
 
     def __init__(self, experiments: tuple[Experiment, ...], default: str) -> None:
         self.experiments = experiments
@@ -141,7 +132,7 @@ class Experiments:
         self.assign = lru_cache(maxsize=1 << 20)(self._assign)
 
     def warnings(self) -> list[str]:
-        """Say of which experiments no recommender can ever answer.
+        """Return a warning for each experiment whose recommenders never serve.
 
         Examples
         --------
@@ -170,7 +161,7 @@ class Experiments:
 
 
 def _all_of(experiments: Sequence[Experiment]) -> bool:
-    """Say whether experiments of one layer share all listeners out among them."""
+    """Return whether experiments of one layer have all listeners together."""
     return round(sum(experiment.traffic for experiment in experiments) * LAYER_BUCKETS) == LAYER_BUCKETS
 
 
@@ -180,9 +171,9 @@ class Samples:
     Attributes
     ----------
     listeners : dict of str to set of int
-        Treatment to the listeners who were met under it.
+        Treatment -> its listeners.
     listens : dict of str to int
-        Treatment to how many listens were recommended under it.
+        Treatment -> number of listens recommended under it.
 
     Examples
     --------
@@ -198,7 +189,7 @@ class Samples:
         self.listens: dict[str, int] = {}
 
     def update(self, listens: Iterable[Listen]) -> None:
-        """Take listens in; those under no treatment of the experiment do not count."""
+        """Add listens; those without a treatment of the experiment do not count."""
         for listen in listens:
             treatment = listen.treatments.get(self._experiment)
             if treatment is not None:

@@ -1,4 +1,4 @@
-"""The experiments file, read and checked."""
+"""Reads and validates the experiments file."""
 
 from __future__ import annotations
 
@@ -25,19 +25,21 @@ def load_experiments(path: Path, recommenders: Container[str] | None = None) -> 
     ----------
     path : Path
     recommenders : container of str, optional
-        The names that are served; without it any name will do.
+        Names of the registered recommenders; without it, any name is accepted.
 
     Raises
     ------
     ExperimentError
-        With the file, the experiment and what is wrong with it.
+        The message has the file, the experiment, the invalid value and the correction.
     """
     try:
         return _experiments(tomllib.loads(path.read_text(encoding="utf-8")), recommenders)
     except FileNotFoundError as error:
-        raise ExperimentError(f"{path} does not exist; BOTIFY_EXPERIMENTS names the experiments file") from error
+        raise ExperimentError(
+            f"{path} does not exist; set BOTIFY_EXPERIMENTS to the experiments file, or unset it"
+        ) from error
     except tomllib.TOMLDecodeError as error:
-        raise ExperimentError(f"{path} is not TOML: {error}") from error
+        raise ExperimentError(f"{path} is not valid TOML: {error}") from error
     except ExperimentError as error:
         raise ExperimentError(f"{path}: {error}") from error
 
@@ -46,8 +48,8 @@ def _experiments(declared: Table, recommenders: Container[str] | None) -> Experi
     default = _known(declared.get("default", "random"), recommenders, "default")
     entries = _tables(declared.get("experiment", []), "write each experiment under [[experiment]]")
     names = [_text(entry, "name", f"experiment {dict(entry)}") for entry in entries]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise ExperimentError(f"experiment {twice.pop()!r} is declared twice")
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ExperimentError(f"experiment {twice!r} is declared twice; give each experiment its own name")
     slices = _slices(dict(zip(names, entries, strict=True)), declared.get("layer", {}))
     return Experiments(
         tuple(
@@ -64,13 +66,17 @@ def _experiment(name: str, entry: Table, part: Slice | None, recommenders: Conta
     buckets = make(name, entry, recommenders)
     split = entry.get("split", len(buckets))
     if split != len(buckets):
-        raise ExperimentError(f"{name}: split is {split}, but the shares of the treatments add up to {len(buckets)}")
+        raise ExperimentError(
+            f"{name}: split is {split}, but the shares of its treatments add up to {len(buckets)}; change one of them"
+        )
     return Experiment(name, salt, tuple(buckets), part)
 
 
 def _aa_buckets(name: str, entry: Table, recommenders: Container[str] | None) -> list[Treatment]:
     if "treatments" in entry:
-        raise ExperimentError(f"{name}: an A/A run has no treatments of its own; leave out aa or treatments")
+        raise ExperimentError(
+            f"{name}: aa = true declares the treatments {' and '.join(AA_ARMS)}; remove aa, or remove treatments"
+        )
     recommender = entry.get("recommender")
     if recommender is not None:
         _known(recommender, recommenders, name)
@@ -80,41 +86,51 @@ def _aa_buckets(name: str, entry: Table, recommenders: Container[str] | None) ->
 def _buckets(name: str, entry: Table, recommenders: Container[str] | None) -> list[Treatment]:
     if "recommender" in entry:
         raise ExperimentError(
-            f"{name}: each treatment names its own recommender; that of the experiment is for aa = true"
+            f"{name}: recommender {entry['recommender']!r} of an experiment needs aa = true; otherwise, name the "
+            "recommender of each treatment"
         )
     buckets: list[Treatment] = []
-    for arm in _tables(entry.get("treatments", []), f"{name}: treatments must be a list of {{ name, recommender }}"):
+    for arm in _tables(
+        entry.get("treatments", []), f"{name}: treatments must be a list of tables {{ name, recommender }}"
+    ):
         if not isinstance(arm.get("name"), str) or arm["name"] in {treatment.name for treatment in buckets}:
-            raise ExperimentError(f"{name}: each treatment needs a name of its own, got {arm}")
+            raise ExperimentError(
+                f"{name}: each treatment needs a name that no other one has; change the name of {arm}"
+            )
         where = f"{name}, treatment {arm['name']}"
         _only(arm, TREATMENT_KEYS, where)
         recommender = _known(arm["recommender"], recommenders, where) if "recommender" in arm else None
         share = arm.get("share", 1)
         if not isinstance(share, int) or share < 1:
-            raise ExperimentError(f"{where}: share {share!r} is not a whole number of 1 or more")
+            raise ExperimentError(
+                f"{where}: share {share!r} is not a number of buckets; write a whole number of 1 or more"
+            )
         buckets += [Treatment(arm["name"], recommender)] * share
     if not buckets:
-        raise ExperimentError(f"{name} has no treatments")
+        raise ExperimentError(f"{name} has no treatments; add treatments, or aa = true")
     return buckets
 
 
 def _slices(entries: Mapping[str, Table], layers: Any) -> dict[str, Slice]:
-    """Deal each layer's listeners out to its experiments, in the order of the file."""
+    """Divide each layer's listeners among its experiments, in the order of the file."""
     members: dict[str, list[str]] = {}
     for name, entry in entries.items():
         if "layer" in entry:
             members.setdefault(_text(entry, "layer", name), []).append(name)
         elif "traffic" in entry:
-            raise ExperimentError(f"{name}: traffic is a share of a layer's listeners; name the layer")
+            raise ExperimentError(
+                f"{name}: traffic {entry['traffic']!r} is a share of a layer; add the layer, or remove traffic"
+            )
     for layer in _table(layers, "write a layer's salt under [layer.NAME]"):
         if layer not in members:
             raise ExperimentError(
-                f"layer {layer!r} has no experiments; those in use are {', '.join(members) or 'none'}"
+                f"layer {layer!r} has no experiments; remove [layer.{layer}], or use one of the layers "
+                f"{', '.join(members) or '(none is in use)'}"
             )
     slices: dict[str, Slice] = {}
     for layer, names in members.items():
         about = _table(layers.get(layer, {}), f"write the salt of layer {layer} under [layer.{layer}]")
-        # not the bare name: an experiment called like its layer would split by the hash that chose its listeners
+        # with a prefix: an experiment with the name of its layer would split by the hash that chose its listeners
         salt = _text(about, "salt", f"layer {layer}") if "salt" in about else f"layer:{layer}"
         slices |= _deal(layer, salt, {name: entries[name] for name in names})
     return slices
@@ -128,7 +144,7 @@ def _deal(layer: str, salt: str, entries: Mapping[str, Table]) -> dict[str, Slic
         begin = end
     if begin > LAYER_BUCKETS:
         raise ExperimentError(
-            f"layer {layer}: the traffic of {', '.join(entries)} adds up to {begin / LAYER_BUCKETS:g}, more than 1"
+            f"layer {layer!r}: the traffic of {', '.join(entries)} adds up to {begin / LAYER_BUCKETS:g}; reduce it to 1"
         )
     return slices
 
@@ -141,19 +157,21 @@ def _thousandths(name: str, entry: Table, *, alone: bool) -> int:
         thousandths = round(traffic * LAYER_BUCKETS)
         if abs(thousandths - traffic * LAYER_BUCKETS) < 1e-9:
             return thousandths
-    raise ExperimentError(f"{name}: traffic {traffic!r} is no share of its layer in thousandths, such as 0.25")
+    if "traffic" not in entry:
+        raise ExperimentError(f"{name}: traffic is missing; several experiments share the layer {entry['layer']!r}")
+    raise ExperimentError(f"{name}: traffic {traffic!r} is not a share in thousandths; write one such as 0.25")
 
 
 def _only(entry: Table, keys: Sequence[str], where: str) -> None:
-    """Refuse a word that would be passed over: a misspelt `recommender` must not mean none."""
+    """Refuse unknown keys: a misspelt `recommender` must not mean that there is none."""
     if unknown := [key for key in entry if key not in keys]:
-        raise ExperimentError(f"{where}: {unknown[0]!r} is not one of {', '.join(keys)}")
+        raise ExperimentError(f"{where}: key {unknown[0]!r} is not one of {', '.join(keys)}")
 
 
 def _text(entry: Table, key: str, where: str) -> str:
     value = entry.get(key)
     if not isinstance(value, str) or not value:
-        raise ExperimentError(f"{where}: {key} {value!r} is not a text; put it in quotes")
+        raise ExperimentError(f"{where}: {key} {value!r} is not a text; write it in quotes")
     return value
 
 

@@ -1,4 +1,4 @@
-"""`python -m services.gateway`: serves Botify's REST API until SIGTERM; more of them run side by side."""
+"""`python -m services.gateway`: serves Botify's REST API until SIGTERM; several may run side by side."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ import uvicorn
 from core.errors import BotifyError, SettingsError
 from core.logging import configure_logging
 from core.settings import Settings
-from services.gateway.app import DOCS, build_app
-from services.gateway.connections import Connections
-from services.gateway.http_protocol import BoundedHttp
+from services.gateway.api import DOCS
+from services.gateway.bootstrap import build_app
+from services.gateway.connections import BoundedHttp, Connections
 from services.gateway.options import GatewayOptions
 
 log = logging.getLogger("services.gateway")
 
 GRACE_S = 5
-"""How long requests in work may go on after SIGTERM."""
+"""How long requests in progress may continue after SIGTERM."""
 BACKLOG = 1024
 RESERVED_DESCRIPTORS = 192
-"""For Kafka, Redis, logs and connections that are accepted before others are closed in their place."""
+"""For Kafka, Redis, logs, and new connections that replace others which are still open."""
 
 
 def main() -> None:
-    """Run the gateway; the exit status is not 0 where it failed."""
+    """Run the gateway; the exit status is not 0 if it fails."""
     try:
         settings, options = Settings.from_env(), GatewayOptions.from_env()
         configure_logging(settings, quiet=("uvicorn", "httpx"))
-        # its warnings are of what clients send, who could fill a disk with them; a metric counts it
+        # it warns of what clients send, and clients could fill the disk with that; a metric counts it
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
-        options = dataclasses.replace(options, connections=_room(options.connections))
+        options = dataclasses.replace(options, connections=_allowed_connections(options.connections))
         connections = Connections(options)
         app = build_app(settings, options, connections=connections, home="/ui" if options.dashboard else DOCS)
         if options.dashboard:
-            from services.dashboard import attach  # a gateway without it needs none of what it imports
+            from services.dashboard import attach  # its imports take memory and time
 
             attach(app, settings)
         listening = _listen(options)
@@ -58,31 +58,31 @@ def main() -> None:
         timeout_notify=0,  # at each tick, once a second
         timeout_keep_alive=options.keep_alive_s,
         timeout_graceful_shutdown=GRACE_S,
-        # the dashboard's messages are small, and would be compressed anew for each of its viewers
+        # the dashboard's messages are small, and would be compressed for each viewer separately
         ws_per_message_deflate=False,
     )
     log.info("serving on http://%s:%d", options.host, listening.getsockname()[1])
     uvicorn.Server(config).run([listening])
 
 
-def _room(wanted: int) -> int:
-    """Return for how many connections there are file descriptors, after asking for enough."""
+def _allowed_connections(requested: int) -> int:
+    """Raise the limit of file descriptors, and return the number of connections that it allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = wanted + RESERVED_DESCRIPTORS
+    needed = requested + RESERVED_DESCRIPTORS
     if soft == resource.RLIM_INFINITY or soft >= needed:
-        return wanted
-    most = needed if hard == resource.RLIM_INFINITY else min(hard, needed)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    room = most - RESERVED_DESCRIPTORS
-    if room < 2:
-        raise SettingsError(f"ulimit -n is {most}; a gateway needs more than {RESERVED_DESCRIPTORS + 1} descriptors")
-    if room < wanted:
-        log.warning("at most %d connections instead of %d: raise ulimit -n, which is %d", room, wanted, most)
-    return room
+        return requested
+    limit = needed if hard == resource.RLIM_INFINITY else min(hard, needed)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    allowed = limit - RESERVED_DESCRIPTORS
+    if allowed < 2:
+        raise SettingsError(f"ulimit -n is {limit}; a gateway needs more than {RESERVED_DESCRIPTORS + 1} descriptors")
+    if allowed < requested:
+        log.warning("at most %d connections instead of %d: raise ulimit -n, which is %d", allowed, requested, limit)
+    return allowed
 
 
 def _listen(options: GatewayOptions) -> socket.socket:
-    """Return the socket; made here, so that port 0 has a number that can be told."""
+    """Return the socket; it is opened here, so that the number of port 0 can be logged."""
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     try:
         return socket.create_server((options.host, options.port), family=family, backlog=BACKLOG)

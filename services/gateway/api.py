@@ -1,53 +1,51 @@
-"""Botify's REST API.
-
-A short way for the requests that listeners make all the time.
-
-FastAPI's way through middleware, router, dependencies and validation takes 170 µs, several times what the gateway
-itself has to do for a `/next`. Here a `/next` or `/last` that is in order is answered at once, by the same service and
-with the same model of its body. Anything else, and anything that is wrong, goes FastAPI's way and has its error there.
-"""
+"""Botify's REST API: the models of its requests and answers, its routes and its errors."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
 
-from fastapi import APIRouter, Header, Path, Request
-from fastapi.responses import RedirectResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from starlette.datastructures import Headers
-from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from pydantic_core import from_json
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
 
+from core.errors import BotifyError
 from schemas.validation import MAX_TRACK, MAX_USER
-from services.gateway.bootstrap import Backend
-from services.gateway.errors import ANSWERED, answer_to
-from services.gateway.messages import Heard, RequestId
-from services.gateway.middleware import BODY, CALL
-from services.gateway.telemetry import GatewayMetrics
+from services.gateway.messages import ListenReport, UnavailableError, UnknownTrackError
+from services.gateway.middleware import BODY, REQUEST_ID, GatewayMetrics
+from services.gateway.openapi import JSON, Operation, Reply, openapi_document
+from services.gateway.options import RETRY_AFTER_S
+from services.gateway.service import Backend
 
-UserId = Annotated[int, Path(ge=0, le=MAX_USER, description="The listener.", examples=[42])]
-TrackId = Annotated[int, Path(ge=0, le=MAX_TRACK, description="The track.", examples=[7])]
-
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        alias="Idempotency-Key",
-        pattern=r"^[!-~]{1,128}$",
-        description="The same in each retry of this call, and in no other: however often it comes, it counts once.",
-    ),
-]
+DOCS = "/docs"
+FALLBACK_HEADER = "X-Botify-Fallback"
+EVENT_HEADER = "X-Event-ID"
+"""Id of the listen; a retry's is that of the first try."""
 
 
-def whole(value: Any) -> Any:
-    """Return 7 for 7.0: JSON has one kind of number.
-
-    Examples
-    --------
-    >>> whole(7.0), whole(7.5), whole("7")
-    (7, 7.5, '7')
-    """
+def _integral(value: Any) -> Any:
+    """Return 7 for 7.0: JSON has one kind of number."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+class UserPath(BaseModel):
+    """Parameters of a path."""
+
+    user: int = Field(ge=0, le=MAX_USER, description="The listener.", examples=[42])
+
+
+class TrackPath(BaseModel):
+    """Parameters of a path."""
+
+    track: int = Field(ge=0, le=MAX_TRACK, description="The track.", examples=[7])
 
 
 class HeardBody(BaseModel):
@@ -55,10 +53,23 @@ class HeardBody(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True)
 
-    track: Annotated[int, BeforeValidator(whole)] = Field(
+    track: Annotated[int, BeforeValidator(_integral)] = Field(
         ge=0, le=MAX_TRACK, description="A track of the catalogue.", examples=[7]
     )
     time: float = Field(ge=0, le=1, allow_inf_nan=False, description="Share of it that was heard.", examples=[0.8])
+
+
+class TrackCall(BaseModel):
+    """All that a request for a track says."""
+
+    path: TrackPath
+
+
+class ListenCall(BaseModel):
+    """All that a request with a listen says."""
+
+    path: UserPath
+    body: HeardBody
 
 
 class NextBody(BaseModel):
@@ -98,196 +109,181 @@ class ReadyBody(BaseModel):
     problems: list[str]
 
 
-class DetailBody(BaseModel):
-    """What is wrong."""
+class FieldError(BaseModel):
+    """A field that is wrong: its path, and why."""
 
-    detail: str
-
-
-TOKEN_WANTED: dict[int | str, dict[str, Any]] = {401: {"model": DetailBody, "description": "A token is wanted."}}
-"""What OpenAPI says of routes that want the token."""
+    type: str
+    loc: list[str | int]
+    msg: str
 
 
-JSON = "application/json"
-FALLBACK_HEADER = "X-Botify-Fallback"
-EVENT_HEADER = "X-Event-ID"
-"""Names the listen; a retry's is that of the first try."""
+class FieldErrorsBody(BaseModel):
+    """The fields that are wrong."""
+
+    detail: list[FieldError]
 
 
-class ListenerCalls:
-    """Makes Botify's answers; raises as `GatewayService.next`.
+class InvalidRequestError(BotifyError):
+    """The request does not have the form that its route demands (422); the argument is a list of `FieldError`."""
 
-    Parameters
-    ----------
-    backend : Backend
-    metrics : GatewayMetrics
-    """
 
-    def __init__(self, backend: Backend, metrics: GatewayMetrics) -> None:
+Call = TypeVar("Call", TrackCall, ListenCall)
+
+
+def read_call(request: Request, call: type[Call]) -> Call:
+    """Validate a request; raises `InvalidRequestError`, or `HTTPException` for a body that is no text."""
+    parts: dict[str, Any] = {"path": request.path_params}
+    if "body" in call.model_fields and (body := request.scope[BODY]):
+        parts["body"] = _parse_json(body) if _is_json(dict(request.scope["headers"])) else body
+    try:
+        return call.model_validate(parts, from_attributes=True)
+    except ValidationError as error:
+        errors = error.errors(include_url=False, include_context=False, include_input=False)
+        raise InvalidRequestError(errors) from error
+
+
+def _is_json(headers: Mapping[bytes, bytes]) -> bool:
+    media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    return media_type.startswith(b"application/") and media_type.endswith((b"/json", b"+json"))
+
+
+def _parse_json(body: bytes) -> Any:
+    with suppress(ValueError):  # faster than `json`, but it names no position, and rejects lone surrogates
+        return from_json(body)
+    try:
+        return json.loads(body)
+    except json.JSONDecodeError as error:
+        wrong = {"type": "json_invalid", "loc": ("body", error.pos), "msg": "JSON decode error"}
+        raise InvalidRequestError([wrong]) from error
+    except (ValueError, RecursionError) as error:  # not in UTF-8; too deep
+        raise HTTPException(400, "There was an error parsing the body") from error
+
+
+HANDLED_ERRORS = (HTTPException, UnavailableError, UnknownTrackError, InvalidRequestError)
+
+
+async def error_response(_: Request, error: Exception) -> Response:
+    """Return the answer to one of the `HANDLED_ERRORS`."""
+    if isinstance(error, HTTPException):
+        return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
+    if isinstance(error, UnavailableError):
+        return JSONResponse({"detail": str(error)}, 503, {"Retry-After": str(RETRY_AFTER_S)})
+    if isinstance(error, UnknownTrackError):
+        return JSONResponse({"detail": [{"type": "unknown_track", "loc": ("body", "track"), "msg": str(error)}]}, 422)
+    return JSONResponse({"detail": error.args[0]}, 422)
+
+
+_TOKEN = {401: Reply("A token is wanted.")}
+_RETRY_AFTER = {"Retry-After": {"schema": {"type": "string"}, "description": "Seconds."}}
+_REFUSALS = {
+    **_TOKEN,
+    422: Reply("A field is wrong.", FieldErrorsBody),
+    429: Reply("Too many requests from this client.", headers=_RETRY_AFTER),
+    503: Reply("Kafka or Redis is unavailable, or too many requests are in progress.", headers=_RETRY_AFTER),
+}
+_BODY_REFUSALS = {
+    **_REFUSALS,
+    400: Reply("The body is not text in UTF-8, or the key cannot be used."),
+    408: Reply("The body did not arrive in time."),
+    413: Reply("The body is too long."),
+}
+_FALLBACK = {
+    FALLBACK_HEADER: {
+        "schema": {"type": "string", "enum": ["true"]},
+        "description": "The recommender was too late: this is one of the popular tracks.",
+    }
+}
+_OK = "Successful Response"
+
+
+class BotifyApi:
+    """Handlers of all routes; a browser that asks for `/` is sent to `home`."""
+
+    def __init__(self, backend: Backend, metrics: GatewayMetrics, registry: CollectorRegistry, home: str) -> None:
         self._backend = backend
         self._metrics = metrics
+        self._registry = registry
+        self._home = home
+        plain, scrape = Reply(_OK, "text/plain"), Reply(_OK, CONTENT_TYPE_LATEST)
+        greeting = {200: Reply(_OK, HelloBody), 307: Reply("For a browser.", None), **_TOKEN}
+        found = {200: Reply(_OK, TrackBody), 404: Reply("No such track."), **_REFUSALS}
+        following = {200: Reply(_OK, NextBody, _FALLBACK), **_BODY_REFUSALS}
+        over = {200: Reply(_OK, LastBody), **_BODY_REFUSALS}
+        readiness = {200: Reply(_OK, ReadyBody), 503: Reply("Listeners cannot be served.", ReadyBody)}
+        self.operations = [
+            Operation("POST", "/next/{user}", self.next_track, following, ListenCall),
+            Operation("POST", "/last/{user}", self.last_track, over, ListenCall),
+            Operation("GET", "/track/{track}", self.track, found, TrackCall),
+            Operation("GET", "/", self.hello, greeting),
+            Operation("GET", "/healthz", self.alive, {200: plain}, tag="Operations"),
+            Operation("GET", "/readyz", self.ready, readiness, tag="Operations"),
+            Operation("GET", "/metrics", self.metrics, {200: scrape, **_TOKEN}, tag="Operations"),
+        ]
 
-    async def next(self, heard: Heard, call: RequestId) -> Response:
-        """Return the next track."""
-        answer = await self._backend.service.next(heard, call)
-        response = _response(b'{"user":%d,"track":%d}' % (heard.user, answer.track), answer.event_id)
+    def routes(self, *, secured: bool) -> list[BaseRoute]:
+        """Return the routes, those of the OpenAPI document and of its page included."""
+        document = openapi_document(self.operations, secured=secured)
+        page = Path(__file__).with_name("docs.html").read_text(encoding="utf-8")
+
+        return [
+            *(operation.route() for operation in self.operations),
+            Route("/openapi.json", JSONResponse(document), methods=["GET"]),
+            Route(DOCS, HTMLResponse(page), methods=["GET"]),
+            # Swagger UI from a package, which is not imported: a page that asks a CDN does not work offline
+            Mount("/static-offline-docs", StaticFiles(packages=[("fastapi_offline", "static")])),
+        ]
+
+    async def hello(self, request: Request) -> Response:
+        """Say that the gateway is there."""
+        if "text/html" in request.headers.get("accept", ""):
+            return RedirectResponse(self._home)
+        return _json(HelloBody())
+
+    async def track(self, request: Request) -> Response:
+        """Return a track of the catalogue."""
+        call = read_call(request, TrackCall)
+        try:
+            found = await self._backend.service.track(call.path.track)
+        except UnknownTrackError as error:
+            raise HTTPException(404, str(error)) from error
+        return _json(TrackBody(**found._asdict()))
+
+    async def next_track(self, request: Request) -> Response:
+        """Tell what a listener heard, and get what they hear next."""
+        report = _report_of(request)
+        answer = await self._backend.service.next(report, request.scope[REQUEST_ID])
+        # `NextBody`; this route is the hot path, and a model takes 1.5 µs
+        body = b'{"user":%d,"track":%d}' % (report.user, answer.track)
+        response = Response(body, headers={EVENT_HEADER: answer.event_id}, media_type=JSON)
         if answer.fallback:
             self._metrics.fallbacks += 1
             response.headers[FALLBACK_HEADER] = "true"
         return response
 
-    async def last(self, heard: Heard, call: RequestId) -> Response:
-        """Confirm that the session is over."""
-        event_id = await self._backend.service.last(heard, call)
-        return _response(b'{"user":%d}' % heard.user, event_id)
-
-
-def _response(body: bytes, event_id: str) -> Response:
-    return Response(body, headers={EVENT_HEADER: event_id}, media_type=JSON)
-
-
-_DIGITS = len(str(MAX_USER))
-
-
-class FastLane:
-    """Answers what is in order itself.
-
-    Parameters
-    ----------
-    app : ASGI application
-        Answers everything else.
-    calls : ListenerCalls
-    """
-
-    def __init__(self, app: ASGIApp, calls: ListenerCalls) -> None:
-        self._app = app
-        self._answers = {"next": calls.next, "last": calls.last}
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve."""
-        response = await self._answer(scope) if scope["type"] == "http" and scope["method"] == "POST" else None
-        if response is None:
-            await self._app(scope, receive, send)
-        else:
-            await response(scope, receive, send)
-
-    async def _answer(self, scope: Scope) -> Response | None:
-        _, _, rest = scope["path"].partition("/")
-        name, _, user = rest.partition("/")
-        answer, heard = self._answers.get(name), heard_of(user, scope)
-        if answer is None or heard is None:
-            return None
-        try:
-            return await answer(heard, scope[CALL])
-        except ANSWERED as error:
-            return answer_to(error)
-
-
-def heard_of(user: str, scope: Scope) -> Heard | None:
-    """Return what a request says; None where it is not in order.
-
-    Examples
-    --------
-    >>> scope = {"headers": [(b"content-type", b"application/json")], BODY: b'{"track": 7, "time": 0.5}'}
-    >>> heard_of("42", scope)
-    Heard(user=42, track=7, fraction=0.5)
-    >>> heard_of("-1", scope) is None
-    True
-    """
-    if not (user.isascii() and user.isdecimal() and len(user) <= _DIGITS and int(user) <= MAX_USER):
-        return None
-    if Headers(scope=scope).get("content-type") != "application/json" or BODY not in scope:
-        return None
-    try:
-        body = HeardBody.model_validate_json(scope[BODY])
-    except ValidationError:
-        return None
-    return Heard(int(user), body.track, body.time)
-
-
-_RETRY_AFTER = {"headers": {"Retry-After": {"schema": {"type": "string"}, "description": "Seconds."}}}
-_REFUSED: dict[int | str, dict[str, Any]] = {
-    **TOKEN_WANTED,
-    429: {"model": DetailBody, "description": "Too many requests from this client.", **_RETRY_AFTER},
-    503: {"model": DetailBody, "description": "Kafka or Redis is away, or too much is in work.", **_RETRY_AFTER},
-}
-_REFUSED_WITH_BODY: dict[int | str, dict[str, Any]] = {
-    **_REFUSED,
-    400: {"model": DetailBody, "description": "The body is not text in UTF-8, or the key cannot be used."},
-    408: {"model": DetailBody, "description": "The body did not come in time."},
-    413: {"model": DetailBody, "description": "The body is too long."},
-}
-_NEXT: dict[int | str, dict[str, Any]] = {
-    200: {
-        "headers": {
-            FALLBACK_HEADER: {
-                "schema": {"type": "string", "enum": ["true"]},
-                "description": "The recommender was too late: this is one of the popular tracks.",
-            }
-        }
-    }
-}
-
-
-def botify_api(backend: Backend, calls: ListenerCalls, home: str) -> APIRouter:
-    """Return the routes.
-
-    Parameters
-    ----------
-    backend : Backend
-    calls : ListenerCalls
-    home : str
-        Where a browser is sent that asks for `/`.
-    """
-    router = APIRouter(tags=["Botify"])
-
-    @router.get("/", response_model=HelloBody, responses={**TOKEN_WANTED, 307: {"description": "For a browser."}})
-    async def hello(request: Request) -> Any:
-        """Say that the gateway is there."""
-        if "text/html" in request.headers.get("accept", ""):
-            return RedirectResponse(home)
-        return HelloBody()
-
-    @router.get("/track/{track}", responses={**_REFUSED, 404: {"model": DetailBody, "description": "No such track."}})
-    async def track(track: TrackId) -> TrackBody:
-        """Return a track of the catalogue."""
-        found = await backend.service.track(track)
-        return TrackBody(**found._asdict())
-
-    @router.post("/next/{user}", response_model=NextBody, responses={**_REFUSED_WITH_BODY, **_NEXT})
-    async def next_track(request: Request, user: UserId, heard: HeardBody, _: IdempotencyKey = None) -> Response:
-        """Tell what a listener heard, and get what they hear next."""
-        return await calls.next(Heard(user, heard.track, heard.time), request.scope[CALL])
-
-    @router.post("/last/{user}", response_model=LastBody, responses=_REFUSED_WITH_BODY)
-    async def last_track(request: Request, user: UserId, heard: HeardBody, _: IdempotencyKey = None) -> Response:
+    async def last_track(self, request: Request) -> Response:
         """Tell the last track that a listener heard: the session is over."""
-        return await calls.last(Heard(user, heard.track, heard.time), request.scope[CALL])
+        report = _report_of(request)
+        event_id = await self._backend.service.last(report, request.scope[REQUEST_ID])
+        return _json(LastBody(user=report.user), headers={EVENT_HEADER: event_id})
 
-    return router
-
-
-def operations(backend: Backend, registry: CollectorRegistry) -> APIRouter:
-    """Return the routes."""
-    router = APIRouter(tags=["Operations"])
-
-    @router.get("/healthz", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-    async def alive() -> Response:
+    async def alive(self, _: Request) -> Response:
         """Answer: the event loop turns."""
         return Response(b"ok\n", media_type="text/plain")
 
-    @router.get("/readyz", responses={503: {"model": ReadyBody, "description": "Listeners cannot be served."}})
-    async def ready(response: Response) -> ReadyBody:
+    async def ready(self, _: Request) -> Response:
         """Say whether listeners can be served: catalogue read, Kafka and Redis reachable."""
-        problems = backend.problems()
-        response.status_code = 503 if problems else 200
-        return ReadyBody(ready=not problems, problems=problems)
+        problems = self._backend.problems()
+        return _json(ReadyBody(ready=not problems, problems=problems), 503 if problems else 200)
 
-    @router.get(
-        "/metrics", response_class=Response, responses={**TOKEN_WANTED, 200: {"content": {CONTENT_TYPE_LATEST: {}}}}
-    )
-    async def metrics() -> Response:
+    async def metrics(self, _: Request) -> Response:
         """Return what Prometheus scrapes."""
-        return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return Response(generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
-    return router
+
+def _report_of(request: Request) -> ListenReport:
+    call = read_call(request, ListenCall)
+    return ListenReport(call.path.user, call.body.track, call.body.time)
+
+
+def _json(body: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(body.model_dump_json(), status, headers, JSON)

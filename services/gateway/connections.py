@@ -1,94 +1,67 @@
-"""How many connections there may be, how long each may keep the gateway waiting, and which of them goes first.
+"""Connections as uvicorn serves them, with bounds on their number, and on the bytes and the time before a request.
 
-Where there is no room for a new connection, one that is silent or slow makes room: the one that has been so for
-longest, of those that never had a whole request or of those that had one, whichever are more. So clients that ask for
-something get in and stay, however many there are that do not. A client, that is an address, makes room among its own
-first.
+uvicorn bounds neither headers nor the time that a request may take to arrive, and its parser, httptools, copies a
+header for each piece of it that arrives: an endless one exhausts the process.
+
+If there is no room for a new connection, an idle one is closed: of those that never had a complete request or of those
+that had one, whichever are more, the one that has been idle for longest. So clients that send requests get in and stay,
+however many others only connect. A client, that is an address, loses its own connections first.
 """
 
 from __future__ import annotations
 
+import asyncio
 import enum
+import json
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any
 
-from services.gateway.options import GatewayOptions
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from services.gateway.options import RETRY_AFTER_S, GatewayOptions
 
 STUCK_S = 10.0
 """How much longer than the deadline an answer may take before its connection may be closed to make room."""
+HEADERS = 100  # how many a request may have
+PIPELINED = 32  # how many requests of a connection may wait for the answer to another one
 
 
 class Stage(enum.Enum):
     """What a connection waits for."""
 
     REQUEST = "request"
-    """The next request of a connection that was kept alive; nothing of it has come."""
+    """The next request of a connection that was kept alive; nothing of it has arrived."""
     HEADERS = "headers"
     BODY = "body"
     ANSWER = "answer"
-    """The request is whole, and the gateway works on it; or it is a websocket."""
-
-
-class Connection(Protocol):
-    """A connection, as its bounds see it.
-
-    Attributes
-    ----------
-    address : str
-        The client's.
-    stage : Stage
-    since_s : float
-        When it came to its stage, on the monotonic clock.
-    share : Share | None
-        The client's; None where the connection is not counted, or not any more.
-    """
-
-    address: str
-    stage: Stage
-    since_s: float
-    share: Share | None
-
-    def refuse(self, reason: str, status: int, detail: str) -> None:
-        """Close it with an answer, if one may be given; at once, if it is being closed already."""
-
-    def drop(self) -> None:
-        """Close it at once."""
-
-    def is_closing(self) -> bool:
-        """Say whether it is closed, or about to be."""
+    """The request is complete and in progress; or the connection is a websocket."""
 
 
 class Share:
-    """Connections of one client, or of all; each group begins with the one that has been in it longest.
+    """Connections of one client, or of all, and their bounds; each group is ordered by the time of joining it."""
 
-    Parameters
-    ----------
-    connections, bodies : int
-        The most there may be.
-    """
-
-    __slots__ = ("bodies", "most", "most_bodies", "new", "waiting", "working")
+    __slots__ = ("bodies", "max_bodies", "max_connections", "new", "waiting", "working")
 
     def __init__(self, connections: int, bodies: int) -> None:
-        self.most = connections
-        self.most_bodies = bodies
-        self.new: dict[Connection, None] = {}  # without a whole request so far
-        self.waiting: dict[Connection, None] = {}  # since the last answer, for a request or the rest of it
-        self.working: dict[Connection, None] = {}
-        self.bodies: dict[Connection, None] = {}  # those of the new and the waiting that have one under way
+        self.max_connections = connections
+        self.max_bodies = bodies
+        self.new: dict[BoundedHttp, None] = {}  # without a complete request so far
+        self.waiting: dict[BoundedHttp, None] = {}  # since the last answer, for a request or the rest of it
+        self.working: dict[BoundedHttp, None] = {}
+        self.bodies: dict[BoundedHttp, None] = {}  # of the new and the waiting, those with a body that is arriving
 
     def __len__(self) -> int:
         return len(self.new) + len(self.waiting) + len(self.working)
 
-    def idlest(self) -> Connection:
-        """Return the one that makes room."""
+    def idlest(self) -> BoundedHttp:
+        """Return the one to close."""
         idle = self.new if len(self.new) >= len(self.waiting) else self.waiting
         return next(iter(idle or self.working))
 
-    def move(self, connection: Connection, before: Stage, stage: Stage) -> None:
-        """Note that a connection has come to another stage."""
+    def move(self, connection: BoundedHttp, before: Stage, stage: Stage) -> None:
+        """Note the new stage of a connection."""
         if before is Stage.BODY:
             self.bodies.pop(connection, None)
         if stage is Stage.ANSWER:
@@ -101,35 +74,22 @@ class Share:
         if stage is Stage.BODY:
             self.bodies[connection] = None
 
-    def remove(self, connection: Connection) -> None:
+    def remove(self, connection: BoundedHttp) -> None:
         """Forget a connection."""
         for group in (self.new, self.waiting, self.working, self.bodies):
             group.pop(connection, None)
 
 
 class Connections:
-    """All open connections.
-
-    Parameters
-    ----------
-    options : GatewayOptions
-    clock : callable
-        Monotonic, in seconds.
-
-    Attributes
-    ----------
-    options : GatewayOptions
-    closed : Counter of str
-        Why connections were closed, and how many for that reason.
-    """
+    """All open connections; the clock is monotonic, in seconds."""
 
     def __init__(self, options: GatewayOptions, clock: Callable[[], float] = time.monotonic) -> None:
         self.options = options
-        self.closed: Counter[str] = Counter()
+        self.closed: Counter[str] = Counter()  # by reason
         self._clock = clock
         self._all = Share(options.connections, options.bodies)
-        self._clients: dict[str, Share] = {}
-        self._most_of_a_client = options.connections_per_client or max(1, options.connections // 2)
+        self._shares: dict[str, Share] = {}
+        self._per_client = options.connections_per_client or max(1, options.connections // 2)
         self._patience_s = {
             Stage.REQUEST: options.keep_alive_s,
             Stage.HEADERS: options.header_s,
@@ -140,20 +100,25 @@ class Connections:
     def __len__(self) -> int:
         return len(self._all)
 
-    def open(self, connection: Connection) -> bool:
-        """Count a new connection, which may cost the idlest its place; return whether there is room."""
-        share = self._clients.get(connection.address)
+    @property
+    def clients(self) -> int:
+        """How many addresses have a connection."""
+        return len(self._shares)
+
+    def open(self, connection: BoundedHttp) -> bool:
+        """Count a new connection, if necessary in the place of the idlest; return whether there is room."""
+        share = self._shares.get(connection.address)
         if share is None:
-            share = Share(self._most_of_a_client, self.options.bodies_per_client)
+            share = Share(self._per_client, self.options.bodies_per_client)
         if not (self._has_room(share) and self._has_room(self._all)):
             return False
-        self._clients[connection.address] = connection.share = share
+        self._shares[connection.address] = connection.share = share
         connection.stage, connection.since_s = Stage.HEADERS, self._clock()
         share.new[connection] = self._all.new[connection] = None
         return True
 
-    def enter(self, connection: Connection, stage: Stage) -> None:
-        """Note that a connection has come to another stage; a body too many costs the oldest one its place."""
+    def enter(self, connection: BoundedHttp, stage: Stage) -> None:
+        """Note the new stage of a connection; if too many bodies are arriving, refuse the oldest."""
         share = connection.share
         if share is None:
             return
@@ -164,18 +129,18 @@ class Connections:
             self._bound_bodies(share, f" of {connection.address}")
             self._bound_bodies(self._all, "")
 
-    def close(self, connection: Connection) -> None:
-        """Forget a connection that is closed."""
+    def close(self, connection: BoundedHttp) -> None:
+        """Forget a closed connection."""
         share, connection.share = connection.share, None
         if share is None:
             return
         share.remove(connection)
         self._all.remove(connection)
         if not len(share):
-            del self._clients[connection.address]
+            del self._shares[connection.address]
 
     async def sweep(self) -> None:
-        """Close what has kept the gateway waiting for too long; to be called each second."""
+        """Close connections whose time is over; to be called each second."""
         now_s = self._clock()
         for connection in [*self._all.new, *self._all.waiting]:
             patience_s = self._patience_s[connection.stage]
@@ -187,11 +152,11 @@ class Connections:
                 what = connection.stage.value
                 connection.refuse(f"{what}_late", 408, f"the {what} took longer than {patience_s} s")
         for connection in [*self._all.working]:
-            if connection.is_closing():  # a websocket that has ended says so to nobody else
+            if connection.is_closing():  # uvicorn does not report the end of a websocket
                 self.close(connection)
 
     def _has_room(self, share: Share) -> bool:
-        if len(share) < share.most:
+        if len(share) < share.max_connections:
             return True
         idlest = share.idlest()
         if idlest.stage is Stage.ANSWER and self._clock() - idlest.since_s < self._stuck_s:
@@ -202,9 +167,157 @@ class Connections:
         return True
 
     def _bound_bodies(self, share: Share, whose: str) -> None:
-        if len(share.bodies) > share.most_bodies:
+        if len(share.bodies) > share.max_bodies:
             oldest = next(iter(share.bodies))
             for holder in (oldest.share, self._all):
                 if holder is not None:
                     holder.bodies.pop(oldest)
-            oldest.refuse("bodies", 503, f"more than {share.most_bodies} bodies{whose} are under way")
+            oldest.refuse("bodies", 503, f"more than {share.max_bodies} bodies{whose} are under way")
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """A connection within the bounds of `Connections`; it takes what uvicorn passes, too."""
+
+    def __init__(self, connections: Connections, **uvicorns: Any) -> None:
+        super().__init__(**uvicorns)
+        self.address = ""  # the client's
+        self.stage = Stage.HEADERS
+        self.since_s = 0.0  # when it reached its stage, on the monotonic clock
+        self.share: Share | None = None  # the client's; None while the connection is not counted
+        self._connections = connections
+        self._max_bytes = connections.options.header_bytes
+        self._parsing = Stage.HEADERS  # ANSWER: the request is complete
+        self._named_bytes = 0  # URL, names and values
+        self._besides_bytes = 0  # all that has arrived of a request but its body
+        self._upgraded = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
+        """Count it, or refuse it."""
+        super().connection_made(transport)
+        self.address = self.client[0] if self.client else ""
+        if not self._connections.open(self):
+            self.refuse("no_room", 503, "there are too many connections, and all of them have requests in work")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget it."""
+        super().connection_lost(exc)
+        self._connections.close(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, and note the stage."""
+        self._besides_bytes += len(data)
+        super().data_received(data)
+        if self._upgraded:
+            return
+        if self._besides_bytes > self._max_bytes:
+            self._refuse_headers()
+        self._besides_bytes = max(0, self._besides_bytes)
+        self._note_stage()
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        self._parsing, self._named_bytes = Stage.HEADERS, 0
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """Count it."""
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Count it; trailers of a body are headers too."""
+        self._count(len(name) + len(value))
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Start the application, unless too many requests wait already."""
+        self._parsing = Stage.BODY
+        if len(self.pipeline) >= PIPELINED:
+            self.refuse("pipelined", 503, f"{PIPELINED} requests of this connection wait already")
+            raise _RefusedError
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Pass a piece on; the application counts it."""
+        self._besides_bytes -= len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """End a request."""
+        self._parsing, self._besides_bytes = Stage.ANSWER, 0
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request."""
+        super().on_response_complete()
+        if self._parsing is Stage.ANSWER:
+            self._note_stage()
+
+    def handle_websocket_upgrade(self) -> None:
+        """Hand the connection over; it is counted until it ends."""
+        super().handle_websocket_upgrade()
+        self._upgraded = True
+        self._connections.enter(self, Stage.ANSWER)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer invalid HTTP; a request that was refused has its answer already."""
+        if not self.transport.is_closing():
+            self._connections.closed["invalid"] += 1
+            super().send_400_response(msg)
+
+    def refuse(self, reason: str, status: int, detail: str) -> None:
+        """Close it with an answer, if HTTP allows one; at once, if it is closing already."""
+        if self.transport.is_closing():
+            self.transport.abort()
+            return
+        self._connections.closed[reason] += 1
+        if self._may_answer():
+            self.transport.write(_answer(status, detail, self.server_state.default_headers))
+        self.transport.close()
+
+    def drop(self) -> None:
+        """Close it at once."""
+        self.transport.abort()
+
+    def is_closing(self) -> bool:
+        """Return whether it is closed, or about to be."""
+        return self.transport.is_closing()
+
+    def _note_stage(self) -> None:
+        stage = self._parsing
+        if stage is Stage.ANSWER and self.cycle is not None and self.cycle.response_complete:
+            stage = Stage.REQUEST
+        if stage is not self.stage:
+            self._connections.enter(self, stage)
+
+    def _count(self, more: int) -> None:
+        self._named_bytes += more
+        if self._named_bytes > self._max_bytes or len(self.headers) >= HEADERS:
+            self._refuse_headers()
+            raise _RefusedError
+
+    def _refuse_headers(self) -> None:
+        detail = f"a request may have {HEADERS} headers, and {self._max_bytes} bytes besides its body"
+        self.refuse("headers_long", 431, detail)
+
+    def _may_answer(self) -> bool:
+        """Return whether the next answer that the client expects is that to the request being parsed."""
+        if self._parsing is Stage.BODY:
+            return not (self.cycle.response_started or self.pipeline)
+        return self._parsing is Stage.HEADERS and (self.cycle is None or self.cycle.response_complete)
+
+
+class _RefusedError(Exception):
+    """Stops the parser."""
+
+
+def _answer(status: int, detail: str, headers: list[tuple[bytes, bytes]]) -> bytes:
+    body = json.dumps({"detail": detail}).encode()
+    own = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"retry-after", b"%d" % RETRY_AFTER_S),
+        (b"connection", b"close"),
+    ]
+    lines = b"".join(b"%s: %s\r\n" % header for header in [*headers, *own])
+    return STATUS_LINE[status] + lines + b"\r\n" + body

@@ -1,4 +1,4 @@
-"""What a finished listen is on the topics: the event, and the request for the next track."""
+"""A client's call, the records that it becomes on the topics, and the errors that end it."""
 
 from __future__ import annotations
 
@@ -6,14 +6,26 @@ import hashlib
 import struct
 from typing import NamedTuple
 
+from core.errors import BotifyError
 from schemas.codec import Codec
 from schemas.events import Listen, Recommendation, RecommendationRequest
+
+NO_CATALOGUE = "the catalogue is empty; `botify world publish` or a simulation fills it"
+"""The only problem in `/readyz` of a gateway that waits for nothing but tracks."""
 
 _LATENCY = struct.Struct("<d")
 
 
-class Heard(NamedTuple):
-    """What a client said: this listener heard this share of this track."""
+class UnavailableError(BotifyError):
+    """Kafka or Redis cannot be used at the moment; the client may retry (503)."""
+
+
+class UnknownTrackError(BotifyError):
+    """The catalogue has no such track (404 in a path, 422 in a body)."""
+
+
+class ListenReport(NamedTuple):
+    """What a client reports: a listener, a track, and the share of it that was heard."""
 
     user: int
     track: int
@@ -21,172 +33,100 @@ class Heard(NamedTuple):
 
 
 class RequestId(NamedTuple):
-    """How a client's call is called.
+    """The ids of a client's call."""
 
-    Attributes
-    ----------
-    id_ : str
-        Given by us, unique: the id of the request, and of the listen unless the call is a retry.
-    client_id : bytes | None
-        Given by the client; it travels with the records as their header `x-request-id`.
-    key : str | None
-        Given by the client (`Idempotency-Key`), the same in each retry and in no other call.
+    id_: str  # ours, unique: of the request, and of the listen unless the call is a retry
+    client_id: bytes | None = None  # the client's; the records have it in their header `x-request-id`
+    key: str | None = None  # the client's `Idempotency-Key`: the same in each retry and in no other call
+
+
+class Fingerprint(NamedTuple):
+    """What is the same in a call and its retries.
+
+    With a key, the event id is a hash of the call, so that a retry has the same id even if the session is lost.
     """
 
-    id_: str
-    client_id: bytes | None = None
-    key: str | None = None
+    event_id: str  # of the listen, unless the call is a retry of one without a key
+    text: str  # all that a retry repeats
+    keyed: bool  # whether the text contains a key, so that an equal text is always a retry
+    ends: bool  # whether the listen ends the session
 
 
-class Said(NamedTuple):
-    """What the client of a call says, which is what it says again when it retries.
-
-    Attributes
-    ----------
-    event_id : str
-        What the listen is called, unless the call is a retry of one that has a name. With a key of the client's it
-        follows from what is said, so a retry has it even where the session is forgotten.
-    text : str
-        All that is the same in a retry.
-    keyed : bool
-        Whether that differs in any other call, so that whoever says it again is a retry, answered or not.
-    ends : bool
-        Whether the listener goes away after this listen.
-    """
-
-    event_id: str
-    text: str
-    keyed: bool
-    ends: bool
-
-
-def said_by(heard: Heard, call: RequestId, *, ends: bool) -> Said:
-    """Return what a call says.
-
-    A key that is used again with another track is another listen, not a retry.
+def fingerprint_of(report: ListenReport, request_id: RequestId, *, ends: bool) -> Fingerprint:
+    """Return the fingerprint of a call. A key that is reused with another track gives another listen, not a retry.
 
     Examples
     --------
-    >>> said_by(Heard(42, 7, 0.5), RequestId("g-1"), ends=False)
-    Said(event_id='g-1', text='next 7 0.5', keyed=False, ends=False)
-    >>> once, again = (said_by(Heard(42, 7, 0.5), RequestId(id_, None, "mine"), ends=True) for id_ in ("g-1", "g-2"))
-    >>> once == again
+    >>> fingerprint_of(ListenReport(42, 7, 0.5), RequestId("g-1"), ends=False)
+    Fingerprint(event_id='g-1', text='next 7 0.5', keyed=False, ends=False)
+    >>> ids = RequestId("g-1", None, "mine"), RequestId("g-2", None, "mine")
+    >>> first, retry = (fingerprint_of(ListenReport(42, 7, 0.5), id_, ends=True) for id_ in ids)
+    >>> first == retry
     True
     """
-    text = f"{'last' if ends else 'next'} {heard.track} {heard.fraction!r}"
-    if call.key is None:
-        return Said(call.id_, text, keyed=False, ends=ends)
-    text = f"{text} {call.key}"
-    digest = hashlib.blake2b(f"{heard.user} {text}".encode(), digest_size=16)
-    return Said(f"k{digest.hexdigest()}", text, keyed=True, ends=ends)
+    text = f"{'last' if ends else 'next'} {report.track} {report.fraction!r}"
+    if request_id.key is None:
+        return Fingerprint(request_id.id_, text, keyed=False, ends=ends)
+    text = f"{text} {request_id.key}"
+    digest = hashlib.blake2b(f"{report.user} {text}".encode(), digest_size=16)
+    return Fingerprint(f"k{digest.hexdigest()}", text, keyed=True, ends=ends)
 
 
 class Attribution(NamedTuple):
-    """The recommendation that the listener was given last.
-
-    Attributes
-    ----------
-    recommendation : Recommendation
-    latency_ms : float
-        From the listener's request to the answer.
-    """
+    """The last recommendation of a session, to which the next listen is attributed."""
 
     recommendation: Recommendation
-    latency_ms: float
+    latency_ms: float  # from the listener's request to the answer
 
     def to_bytes(self, codec: Codec) -> bytes:
-        """Return the record that is kept until the next listen: the latency, then the event as it is on the wire."""
+        """Return the stored record: the latency, then the event in its wire format."""
         return _LATENCY.pack(self.latency_ms) + codec.encode(self.recommendation)
 
     @classmethod
     def from_bytes(cls, record: bytes, codec: Codec) -> Attribution:
-        """Read a record; raises `DecodeError` where its version is unknown."""
+        """Read a record; raises `DecodeError` if its version is unknown."""
         (latency_ms,) = _LATENCY.unpack_from(record)
         return cls(codec.decode(record[_LATENCY.size :], Recommendation), latency_ms)
 
 
 class SessionPosition(NamedTuple):
-    """Where in which session a listen is.
-
-    Attributes
-    ----------
-    session_id : str
-    position : int
-        From 0.
-    attribution : bytes | None
-        `Attribution` of the session's last recommendation.
-    event_id : str
-        Of the listen at this place; a retry has the one of the first try.
-    answered : bool
-        Whether this is the retry of a call that was answered, by what `attribution` says.
-    """
+    """The session of a listen, and its position there."""
 
     session_id: str
-    position: int
-    attribution: bytes | None
-    event_id: str
-    answered: bool = False
+    position: int  # from 0
+    attribution: bytes | None  # `Attribution` of the session's last recommendation
+    event_id: str  # of the listen at this position; a retry has that of the first try
+    answered: bool = False  # whether this is the retry of an answered call; `attribution` is the answer
 
 
 def listen_of(
-    heard: Heard, place: SessionPosition, attribution: Attribution | None, timestamp_ms: int, *, ended: bool
+    report: ListenReport, at: SessionPosition, attribution: Attribution | None, timestamp_ms: int, *, ended: bool
 ) -> Listen:
-    """Return the event. What led to it is said only where the track heard is the one that was recommended.
+    """Return the event. It is attributed to the last recommendation only if that names the track that was heard.
 
     Examples
     --------
     >>> chosen = Recommendation("g-1", 42, 7, "toppop", {"A": "T1"}, 0.1, 0, 1.0, 1000)
-    >>> place = SessionPosition("s", 1, None, "g-2")
-    >>> listen_of(Heard(42, 7, 0.5), place, Attribution(chosen, 4.5), 2000, ended=False).recommender
+    >>> at = SessionPosition("s", 1, None, "g-2")
+    >>> listen_of(ListenReport(42, 7, 0.5), at, Attribution(chosen, 4.5), 2000, ended=False).recommender
     'toppop'
-    >>> listen_of(Heard(42, 8, 0.5), place, Attribution(chosen, 4.5), 2000, ended=False).recommender is None
+    >>> listen_of(ListenReport(42, 8, 0.5), at, Attribution(chosen, 4.5), 2000, ended=False).recommender is None
     True
     """
-    listen = Listen(
-        event_id=place.event_id,
-        user=heard.user,
-        track=heard.track,
-        fraction=heard.fraction,
-        timestamp_ms=timestamp_ms,
-        session_id=place.session_id,
-        position=place.position,
-        ended_session=ended,
-        recommender=None,
-        treatments={},
-        propensity=None,
-        latency_ms=None,
-    )
-    if attribution is None or attribution.recommendation.track != heard.track:
-        return listen
+    made = (at.event_id, *report, timestamp_ms, at.session_id, at.position, ended)
+    if attribution is None or attribution.recommendation.track != report.track:
+        return Listen(*made, recommender=None, treatments={}, propensity=None, latency_ms=None)
     chosen = attribution.recommendation
-    return listen._replace(
-        recommender=chosen.recommender,
-        treatments=chosen.treatments,
-        propensity=chosen.propensity,
-        latency_ms=attribution.latency_ms,
-        policy=chosen.policy,
-        candidates=chosen.candidates,
-    )
+    source = (chosen.recommender, chosen.treatments, chosen.propensity, attribution.latency_ms)
+    return Listen(*made, *source, chosen.policy, chosen.candidates)
 
 
 def request_of(listen: Listen, request_id: str, deadline_ms: int) -> RecommendationRequest:
-    """Return the request that goes with a listen.
+    """Return the request that accompanies a listen; the deadline is on the wall clock.
 
-    Parameters
-    ----------
-    listen : Listen
-    request_id : str
-        Of the call: unlike the event, each retry has its own, or an answer to one would be taken for that to another.
-    deadline_ms : int
-        Wall clock.
+    Each retry of a call has its own request id, unlike the event: a reply to one must not be taken for that to another.
     """
+    session = (listen.session_id, listen.position)
     return RecommendationRequest(
-        request_id=request_id,
-        user=listen.user,
-        session_id=listen.session_id,
-        position=listen.position,
-        track=listen.track,
-        fraction=listen.fraction,
-        timestamp_ms=listen.timestamp_ms,
-        deadline_ms=deadline_ms,
+        request_id, listen.user, *session, listen.track, listen.fraction, listen.timestamp_ms, deadline_ms
     )

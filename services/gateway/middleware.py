@@ -1,107 +1,156 @@
-"""What stands before every route: the token, limits on rate, bodies and requests in work.
+"""What runs before every route: request ids and metrics, the token, limits on rate, bodies and requests in progress.
 
-Bounds on what clients can ask of the gateway: how many at a time, how often, how long a body.
-
-A request counts as one in work when it is whole. What is still arriving is bounded by `Connections`.
+A request is in progress when it has arrived completely. `Connections` bounds those that are still arriving.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import itertools
 import math
+import re
 import secrets
 import time
-from collections import OrderedDict
-from collections.abc import Mapping
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Mapping
 
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.gateway.options import GatewayOptions
+from core.telemetry import DurationHistogram
+from services.gateway.connections import Connections
+from services.gateway.messages import RequestId
+from services.gateway.options import RETRY_AFTER_S, GatewayOptions
 
-CALL = "botify.call"
-"""The request's `RequestId`."""
-
-BODY = "botify.body"
-"""The whole body, bytes, where it was read already."""
-
-RETRY_AFTER_S = 1
+REQUEST_ID = "botify.request_id"  # where a scope has its `RequestId`
+BODY = "botify.body"  # where a scope has its whole body, bytes
+KEY_PATTERN = "[!-~]{1,128}"  # of a client's id or key: printable ASCII without spaces
 
 
 async def refuse(
-    scope: Scope,
-    receive: Receive,
-    send: Send,
-    status: int,
-    detail: str,
-    headers: Mapping[str, str] | None = None,
+    scope: Scope, receive: Receive, send: Send, status: int, detail: str, headers: Mapping[str, str] | None = None
 ) -> None:
-    """Answer with a status and, as FastAPI does, a detail."""
-    await JSONResponse({"detail": detail}, status, dict(headers or {}))(scope, receive, send)
+    """Answer with a status and a detail."""
+    await JSONResponse({"detail": detail}, status, headers)(scope, receive, send)
 
 
-CLIENTS = 10_000
-BURST_S = 1.0
-"""How long a client that was silent may save up."""
+class GatewayMetrics(Collector):
+    """Plain counts that become metrics when they are scraped, so that a request takes no lock."""
+
+    def __init__(self, problems: Callable[[], list[str]], connections: Connections | None = None) -> None:
+        self._problems = problems
+        self._connections = connections
+        self.requests: Counter[tuple[str, int]] = Counter()  # by route and status
+        self.in_flight = 0
+        self.fallbacks = 0
+        self.next_s = DurationHistogram()
+
+    def collect(self) -> Iterator[Metric]:
+        """Return the metrics."""
+        requests = CounterMetricFamily(
+            "botify_gateway_requests", "Requests, by route and status.", None, ("route", "status")
+        )
+        for (route, status), count in sorted(self.requests.items()):
+            requests.add_metric((route, str(status)), count)
+        yield requests
+        late = "Tracks that were given because no recommendation came in time."
+        yield CounterMetricFamily("botify_gateway_fallbacks", late, self.fallbacks)
+        yield GaugeMetricFamily("botify_gateway_in_flight_requests", "Requests in progress.", self.in_flight)
+        yield GaugeMetricFamily("botify_gateway_ready", "Whether listeners can be served.", float(not self._problems()))
+        if self._connections is not None:
+            count = len(self._connections)
+            yield GaugeMetricFamily("botify_gateway_connections", "Open connections, websockets included.", count)
+            about = "Connections that a bound closed, by bound."
+            closed = CounterMetricFamily("botify_gateway_connections_closed", about, None, ("bound",))
+            for bound, count in sorted(self._connections.closed.items()):
+                closed.add_metric((bound,), count)
+            yield closed
+        yield self.next_s.family("botify_gateway_next_duration_seconds", "How long clients waited for the next track.")
 
 
-class RateLimit:
-    """So many requests a second of each client.
+CLIENT_CLOSED = 499
+"""Status under which a request is counted whose connection was closed before an answer was sent."""
+_KEY = re.compile(KEY_PATTERN.encode())
+_ROUTES = frozenset({"", "next", "last", "track", "healthz", "readyz", "metrics", "docs", "openapi.json", "ui"})
+_INVALID_KEY = "Idempotency-Key: a key has 1 to 128 printable ASCII characters and no spaces"
 
-    Parameters
-    ----------
-    rate_per_s : float
-    clients : int
-        How many are remembered; one that is forgotten starts anew.
+
+class RequestTelemetry:
+    """Gives each HTTP request an id, returns it in the answer, and counts the request.
+
+    A client's own id is kept if it is valid. An invalid key is refused: without it a retry might count twice. Ours
+    begin with a prefix that no other gateway has.
+    """
+
+    def __init__(self, app: ASGIApp, id_prefix: str, metrics: GatewayMetrics) -> None:
+        self._app = app
+        self._id_prefix = id_prefix
+        self._metrics = metrics
+        self._numbers = itertools.count()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])  # `Headers` takes ten times as long
+        given, key = headers.get(b"x-request-id", b""), headers.get(b"idempotency-key")
+        client_id = given if _KEY.fullmatch(given) else None
+        id_, key_text = f"{self._id_prefix}-{next(self._numbers)}", None if key is None else key.decode("latin-1")
+        request_id = scope[REQUEST_ID] = RequestId(id_, client_id, key_text)
+        header = (b"x-request-id", client_id or request_id.id_.encode())
+        status = CLIENT_CLOSED
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message = {**message, "headers": [*message["headers"], header]}
+            await send(message)
+
+        route = route_of(scope["path"])
+        began_s = time.perf_counter()
+        self._metrics.in_flight += 1
+        try:
+            if key is None or _KEY.fullmatch(key):
+                await self._app(scope, receive, send_with_id)
+            else:
+                await refuse(scope, receive, send_with_id, 400, _INVALID_KEY)
+        except Exception:
+            status = 500 if status == CLIENT_CLOSED else status  # what the client sees of it
+            raise
+        finally:
+            self._metrics.in_flight -= 1
+            self._metrics.requests[route, status] += 1
+            if route == "/next":
+                self._metrics.next_s.update((time.perf_counter() - began_s,))
+
+
+def route_of(path: str) -> str:
+    """Return the label under which a request is counted; there are few, whatever paths clients invent.
 
     Examples
     --------
-    >>> limit = RateLimit(rate_per_s=2)
-    >>> [limit.wait_s("10.0.0.7", now_s=0.0) for _ in range(3)]
-    [0.0, 0.0, 0.5]
-    >>> limit.wait_s("10.0.0.7", now_s=0.5)
-    0.0
+    >>> route_of("/next/42"), route_of("/wp-admin"), route_of("/")
+    ('/next', 'other', '/')
     """
-
-    def __init__(self, rate_per_s: float, clients: int = CLIENTS) -> None:
-        self._rate_per_s = rate_per_s
-        self._most = max(1.0, rate_per_s * BURST_S)
-        self._clients = clients
-        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()  # client -> requests left, as of when
-
-    def wait_s(self, client: str, now_s: float) -> float:
-        """Count a request; return 0 where it may pass, and otherwise how long until one may.
-
-        Parameters
-        ----------
-        client : str
-        now_s : float
-            Monotonic clock.
-        """
-        left, since_s = self._left.pop(client, (self._most, now_s))
-        left = min(self._most, left + (now_s - since_s) * self._rate_per_s)
-        passes = left >= 1.0
-        self._left[client] = (left - passes, now_s)
-        if len(self._left) > self._clients:
-            self._left.popitem(last=False)
-        return 0.0 if passes else (1.0 - left) / self._rate_per_s
+    first = path.split("/", 2)[1] if path.startswith("/") else path
+    return f"/{first}" if first in _ROUTES else "other"
 
 
-OPEN = frozenset({"/healthz", "/readyz"})
-"""For whoever starts and watches processes; they say nothing about listeners."""
+PROBES = frozenset({"/healthz", "/readyz"})
+"""Served without a token, for what starts and monitors processes; they reveal nothing about listeners."""
 
 
 class TokenRequired:
-    """Refuses whoever does not bring the token with 401.
+    """Refuses requests without the token with 401.
 
-    Programs bring it as a bearer token; a browser, which cannot, asks its user for it as the password of any name.
-
-    Parameters
-    ----------
-    app : ASGI application
-    token : str
+    Programs send it as a bearer token. A browser cannot; it asks its user for a name and password, and sends the token
+    as the password of any name.
     """
 
     def __init__(self, app: ASGIApp, token: str) -> None:
@@ -110,23 +159,23 @@ class TokenRequired:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve."""
-        if scope["type"] == "lifespan" or scope["path"] in OPEN or self._brought_by(scope):
+        if scope["type"] == "lifespan" or scope["path"] in PROBES or self._is_authorized(scope):
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
-            await receive()  # the handshake must be heard before it is refused
+            await receive()  # ASGI: the handshake is received before it is refused
             await send({"type": "websocket.close", "code": 1008})
         else:
-            asked = {"WWW-Authenticate": 'Bearer realm="botify", Basic realm="botify"'}
+            challenge = {"WWW-Authenticate": 'Bearer realm="botify", Basic realm="botify"'}
             detail = "this gateway wants its token: Authorization: Bearer <BOTIFY_GATEWAY_TOKEN>"
-            await refuse(scope, receive, send, 401, detail, asked)
+            await refuse(scope, receive, send, 401, detail, challenge)
 
-    def _brought_by(self, scope: Scope) -> bool:
+    def _is_authorized(self, scope: Scope) -> bool:
         given = token_of(Headers(scope=scope).get("authorization", ""))
         return given is not None and secrets.compare_digest(given, self._token)
 
 
 def token_of(authorization: str) -> bytes | None:
-    """Return the token in a header, None where there is none.
+    """Return the token in a header, None if there is none.
 
     Examples
     --------
@@ -148,17 +197,45 @@ def token_of(authorization: str) -> bytes | None:
         return None
 
 
+CLIENTS = 10_000
+BURST_S = 1.0
+"""A silent client may accumulate the requests of this time."""
+
+
+class RateLimit:
+    """A token bucket for each client; a client that is forgotten, because there are too many, gets a full one.
+
+    Examples
+    --------
+    >>> limit = RateLimit(rate_per_s=2)
+    >>> [limit.wait_s("10.0.0.7", now_s=0.0) for _ in range(3)]
+    [0.0, 0.0, 0.5]
+    >>> limit.wait_s("10.0.0.7", now_s=0.5)
+    0.0
+    """
+
+    def __init__(self, rate_per_s: float, clients: int = CLIENTS) -> None:
+        self._rate_per_s = rate_per_s
+        self._capacity = max(1.0, rate_per_s * BURST_S)
+        self._clients = clients
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()  # client -> requests left, as of when
+
+    def wait_s(self, client: str, now_s: float) -> float:
+        """Count a request; return 0 if it is allowed, and otherwise the time until one is. The clock is monotonic."""
+        left, since_s = self._left.pop(client, (self._capacity, now_s))
+        left = min(self._capacity, left + (now_s - since_s) * self._rate_per_s)
+        allowed = left >= 1.0
+        self._left[client] = (left - allowed, now_s)
+        if len(self._left) > self._clients:
+            self._left.popitem(last=False)
+        return 0.0 if allowed else (1.0 - left) / self._rate_per_s
+
+
 LIMITED = ("/next/", "/last/", "/track/")
 
 
 class Limits:
-    """Lets through what is within the bounds of the options, with the body read whole.
-
-    Parameters
-    ----------
-    app : ASGI application
-    options : GatewayOptions
-    """
+    """Admits requests within the bounds of the options, and puts their bodies into the scope, under `BODY`."""
 
     def __init__(self, app: ASGIApp, options: GatewayOptions) -> None:
         self._app = app
@@ -177,11 +254,11 @@ class Limits:
                 detail = f"more than {self._options.rate_per_s} requests a second from {client}"
                 await refuse(scope, receive, send, 429, detail, {"Retry-After": str(math.ceil(wait_s))})
                 return
-        most = self._options.body_bytes
         try:
-            body = await _body(scope, receive, most)
+            body = await _read_body(scope, receive, self._options.body_bytes)
         except _TooLongError:
-            await refuse(scope, receive, send, 413, f"the body is longer than {most} bytes", {"Connection": "close"})
+            detail = f"the body is longer than {self._options.body_bytes} bytes"
+            await refuse(scope, receive, send, 413, detail, {"Connection": "close"})
             return
         if body is None:
             return
@@ -190,14 +267,9 @@ class Limits:
             await refuse(scope, receive, send, 503, detail, {"Retry-After": str(RETRY_AFTER_S)})
             return
         scope[BODY] = body
-        read: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-        async def receive_again() -> Message:
-            return read.pop() if read else await receive()
-
         self._in_flight += 1
         try:
-            await self._app(scope, receive_again, send)
+            await self._app(scope, receive, send)
         finally:
             self._in_flight -= 1
 
@@ -206,10 +278,10 @@ class _TooLongError(Exception):
     pass
 
 
-async def _body(scope: Scope, receive: Receive, most: int) -> bytes | None:
-    """Return the whole body; None where the connection was closed before it had come."""
-    declared = Headers(scope=scope).get("content-length", "")
-    if declared.isdecimal() and int(declared) > most:
+async def _read_body(scope: Scope, receive: Receive, limit: int) -> bytes | None:
+    """Return the whole body; None if the connection was closed before."""
+    declared = dict(scope["headers"]).get(b"content-length", b"")
+    if declared.isdigit() and int(declared) > limit:
         raise _TooLongError
     body, more = bytearray(), True
     while more:
@@ -218,6 +290,6 @@ async def _body(scope: Scope, receive: Receive, most: int) -> bytes | None:
             return None
         body += message.get("body", b"")
         more = message.get("more_body", False)
-        if len(body) > most:
+        if len(body) > limit:
             raise _TooLongError
     return bytes(body)

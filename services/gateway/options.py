@@ -1,4 +1,4 @@
-"""The gateway's options: read once from the environment, like `core.settings`."""
+"""The gateway's options, read once from the environment, like `core.settings`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BeforeValidator
 
 from core.environment import read_environment, whole
+
+RETRY_AFTER_S = 1
+"""What `Retry-After` says where the wait is unknown."""
 
 
 def _check_token(token: str) -> str:
@@ -26,43 +29,7 @@ def _is_on(raw: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class GatewayOptions:
-    """Where a gateway listens, and what it bounds.
-
-    Attributes
-    ----------
-    host : str
-        Address to bind; other machines are served only where this says so (`BOTIFY_GATEWAY_HOST`).
-    port : int
-        0 takes any free one (`BOTIFY_GATEWAY_PORT`).
-    deadline_ms : int
-        How long a listener waits for the recommender; then a popular track serves (`BOTIFY_GATEWAY_DEADLINE_MS`).
-    in_flight : int
-        Requests that are worked on at the same time; more are sent away with 503 (`BOTIFY_GATEWAY_IN_FLIGHT`).
-    body_bytes : int
-        Longest body; a longer one is refused with 413 (`BOTIFY_GATEWAY_BODY_BYTES`).
-    rate_per_s : int | None
-        Requests a second of one client address; more are sent away with 429 (`BOTIFY_GATEWAY_RATE_PER_S`).
-    body_s : int
-        How long a body may take to arrive, in seconds; then it is refused with 408 (`BOTIFY_GATEWAY_BODY_S`).
-    bodies, bodies_per_client : int
-        Bodies of all clients, and of one address, that may be arriving at the same time; one more costs the oldest its
-        place, with 503 (`BOTIFY_GATEWAY_BODIES`, `BOTIFY_GATEWAY_BODIES_PER_CLIENT`).
-    header_bytes : int
-        All that a request may have besides its body; more is refused with 431 (`BOTIFY_GATEWAY_HEADER_BYTES`).
-    header_s : int
-        How long headers may take to arrive, or a new connection may be silent, in seconds; then it is closed with 408
-        (`BOTIFY_GATEWAY_HEADER_S`).
-    keep_alive_s : int
-        How long a connection is kept open for a next request, in seconds (`BOTIFY_GATEWAY_KEEP_ALIVE_S`).
-    connections : int
-        The most there may be; one more costs the idlest its place (`BOTIFY_GATEWAY_CONNECTIONS`).
-    connections_per_client : int | None
-        Of one address; half of all where it is None (`BOTIFY_GATEWAY_CONNECTIONS_PER_CLIENT`).
-    token : str | None
-        What a client must bring as a bearer token; nobody needs one where it is None (`BOTIFY_GATEWAY_TOKEN`).
-    dashboard : bool
-        Whether the dashboard is served at `/ui`; one gateway of several is enough (`BOTIFY_GATEWAY_DASHBOARD`, `on` or
-        `off`).
+    """Where a gateway listens, and its bounds. The variable of a field is `BOTIFY_GATEWAY_` and its name in capitals.
 
     Examples
     --------
@@ -73,31 +40,26 @@ class GatewayOptions:
     core.errors.SettingsError: BOTIFY_GATEWAY_PORT: 'http' is not a whole number from 0 to 65535
     """
 
-    host: str = "127.0.0.1"
-    port: Annotated[int, whole(0, 65_535)] = 8000
-    deadline_ms: Annotated[int, whole(10, 60_000)] = 1_000
-    in_flight: Annotated[int, whole(1, 100_000)] = 512
-    body_bytes: Annotated[int, whole(64, 16 * 2**20)] = 16_384
-    rate_per_s: Annotated[int | None, whole(1, 1_000_000)] = None
-    body_s: Annotated[int, whole(1, 3_600)] = 5
-    bodies: Annotated[int, whole(1, 100_000)] = 256
-    bodies_per_client: Annotated[int, whole(1, 100_000)] = 64
-    header_bytes: Annotated[int, whole(1_024, 2**20)] = 16_384
-    header_s: Annotated[int, whole(1, 3_600)] = 5
-    keep_alive_s: Annotated[int, whole(1, 3_600)] = 5
-    connections: Annotated[int, whole(2, 1_000_000)] = 4_096
-    connections_per_client: Annotated[int | None, whole(1, 1_000_000)] = None
+    host: str = "127.0.0.1"  # the address to bind; this one serves this machine only
+    port: Annotated[int, whole(0, 65_535)] = 8000  # 0 takes any free one
+    deadline_ms: Annotated[int, whole(10, 60_000)] = 1_000  # for the recommender; then a popular track is served
+    in_flight: Annotated[int, whole(1, 100_000)] = 512  # requests in progress at the same time; more get 503
+    body_bytes: Annotated[int, whole(64, 16 * 2**20)] = 16_384  # of a body; a larger one gets 413
+    rate_per_s: Annotated[int | None, whole(1, 1_000_000)] = None  # requests from one address; more get 429
+    body_s: Annotated[int, whole(1, 3_600)] = 5  # for a body to arrive; then 408
+    bodies: Annotated[int, whole(1, 100_000)] = 256  # that are arriving; for one more, the oldest gets 503
+    bodies_per_client: Annotated[int, whole(1, 100_000)] = 64  # the same for one address
+    header_bytes: Annotated[int, whole(1_024, 2**20)] = 16_384  # of a request without its body; a larger one gets 431
+    header_s: Annotated[int, whole(1, 3_600)] = 5  # for headers to arrive, or for a new connection to send; then 408
+    keep_alive_s: Annotated[int, whole(1, 3_600)] = 5  # until the next request of a connection
+    connections: Annotated[int, whole(2, 1_000_000)] = 4_096  # that are open; for one more, the idlest is closed
+    connections_per_client: Annotated[int | None, whole(1, 1_000_000)] = None  # of one address; None is half of all
+    # what clients must send as a bearer token; None demands none
     token: Annotated[str, AfterValidator(_check_token)] | None = field(default=None, repr=False)
-    dashboard: Annotated[bool, BeforeValidator(_is_on)] = True
+    dashboard: Annotated[bool, BeforeValidator(_is_on)] = True  # at `/ui`; one gateway of several is enough
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
-        """Read the options.
-
-        Raises
-        ------
-        SettingsError
-            A variable has a value that cannot be used.
-        """
+        """Read the options; raises `SettingsError` if a variable has an invalid value."""
         variables = os.environ if environ is None else environ
         return read_environment(cls, lambda name: f"BOTIFY_GATEWAY_{name.upper()}", variables)

@@ -1,42 +1,52 @@
-"""What a listener is given when no recommendation came in time."""
+"""What the gateway does for listeners: sessions, listens, recommendations, and a fallback if none comes in time."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import NamedTuple
 
-from core.errors import DecodeError
+from core.errors import BotifyError, DecodeError
 from core.keyed_random import integers, keys_of_texts
+from core.process import in_background, stop
 from schemas.codec import Codec
 from schemas.event_time import SIMULATED_TIME
 from schemas.events import Listen, Recommendation, RecommendationRequest, Track
-from services.gateway.errors import UnavailableError, UnknownTrackError
-from services.gateway.messages import Attribution, Heard, RequestId, SessionPosition, listen_of, request_of, said_by
-from services.gateway.rpc import Outcome
+from services.gateway.messages import (
+    Attribution,
+    ListenReport,
+    RequestId,
+    SessionPosition,
+    UnavailableError,
+    UnknownTrackError,
+    fingerprint_of,
+    listen_of,
+    request_of,
+)
+from services.gateway.rpc import RpcClient
 from services.gateway.sessions import SessionStore
 from services.gateway.state import EventClock, KnownTracks
 from services.recommender.protocol import RandomStream
+from streams.store.connect import REDIS_ERRORS
+
+log = logging.getLogger(__name__)
 
 POPULAR = "gateway-popular"
 RANDOM = "gateway-random"
 FALLBACKS = (POPULAR, RANDOM)
-"""One of them stands in the listen where the recommender's name stands."""
+"""Names of recommenders in listens that follow a fallback."""
 
 
+@dataclass(frozen=True, slots=True)
 class Fallback:
-    """One of the popular tracks, drawn evenly, the same for the same request; of all tracks before any was heard.
+    """One of the popular tracks, uniformly, the same for the same request; before any listen, one of all tracks.
 
-    The treatments are said all the same: an experiment that left out the listeners who were not served in time would
-    no longer compare random halves.
-
-    Parameters
-    ----------
-    popular, tracks : callable
-        Return the current top, and the catalogue.
-    treatments_of : callable
-        Returns a listener's treatments.
+    It has the listener's treatments: an experiment without the listeners who were not served in time would not compare
+    random halves.
 
     Examples
     --------
@@ -46,26 +56,20 @@ class Fallback:
     (True, 0.5, 'gateway-popular')
     """
 
-    def __init__(
-        self,
-        popular: Callable[[], Sequence[int]],
-        tracks: Callable[[], Sequence[int]],
-        treatments_of: Callable[[int], Mapping[str, str]],
-    ) -> None:
-        self._popular = popular
-        self._tracks = tracks
-        self._treatments_of = treatments_of
+    popular: Callable[[], Sequence[int]]
+    tracks: Callable[[], Sequence[int]]
+    treatments_of: Callable[[int], Mapping[str, str]]
 
     def recommend(self, request: RecommendationRequest, waited_ms: float) -> Recommendation:
-        """Answer in the recommender's place; the catalogue has the track of the request at least."""
-        name, top = (POPULAR, popular) if (popular := self._popular()) else (RANDOM, self._tracks())
+        """Answer in place of the recommender; the catalogue has at least the request's track."""
+        name, top = (POPULAR, popular) if (popular := self.popular()) else (RANDOM, self.tracks())
         (row,) = integers(keys_of_texts([request.request_id]), RandomStream.TOPPOP, len(top)).tolist()
         return Recommendation(
             request_id=request.request_id,
             user=request.user,
             track=top[row],
             recommender=name,
-            treatments=self._treatments_of(request.user),
+            treatments=self.treatments_of(request.user),
             propensity=1.0 / len(top),
             state_freshness=0,
             latency_ms=waited_ms,
@@ -73,137 +77,150 @@ class Fallback:
         )
 
 
-log = logging.getLogger(__name__)
-
-
 class Answer(NamedTuple):
-    """The next track for a listener, whether the recommender was too late to choose it, and the id of the listen."""
+    """The next track for a listener, whether it is a fallback, and the id of the listen."""
 
     track: int
     fallback: bool
     event_id: str
 
 
-class Rpc(Protocol):
-    """Where listens and requests go; `RpcClient` is the real one."""
-
-    def tell(
-        self, id_: str, listen: Listen, request: RecommendationRequest | None, headers: Sequence[tuple[str, bytes]] = ()
-    ) -> Outcome:
-        """Send, and return what the client waits for."""
-
-
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayService:
-    """Serves listeners. All methods belong in the event loop's thread.
+    """Serves listeners. All methods belong in the event loop's thread."""
 
-    Parameters
-    ----------
-    deadline_ms : int
-        How long the recommender has.
-    codec : Codec
-    rpc : Rpc
-    sessions : SessionStore
-    tracks : KnownTracks
-    fallback : Fallback
-    clock : EventClock
-    """
-
-    def __init__(
-        self,
-        deadline_ms: int,
-        *,
-        codec: Codec,
-        rpc: Rpc,
-        sessions: SessionStore,
-        tracks: KnownTracks,
-        fallback: Fallback,
-        clock: EventClock,
-    ) -> None:
-        self._deadline_ms = deadline_ms
-        self._codec = codec
-        self._rpc = rpc
-        self._sessions = sessions
-        self._tracks = tracks
-        self._fallback = fallback
-        self._clock = clock
+    deadline_ms: int  # how long the recommender may take
+    codec: Codec
+    rpc: RpcClient
+    sessions: SessionStore
+    tracks: KnownTracks
+    fallback: Fallback
+    clock: EventClock
 
     async def track(self, track: int) -> Track:
-        """Return a track of the catalogue.
-
-        Raises
-        ------
-        UnknownTrackError, UnavailableError
-        """
-        found = await self._tracks.find(track)
+        """Return a track of the catalogue; raises `UnknownTrackError` and `UnavailableError`."""
+        found = await self.tracks.find(track)
         if found is None:
             raise UnknownTrackError(f"there is no track {track}")
         return found
 
-    async def next(self, heard: Heard, call: RequestId) -> Answer:
-        """Tell a listen, and return what the listener hears next.
+    async def next(self, report: ListenReport, request_id: RequestId) -> Answer:
+        """Publish a listen, and return the listener's next track.
 
-        Parameters
-        ----------
-        heard : Heard
-        call : RequestId
-
-        Raises
-        ------
-        UnknownTrackError
-            The catalogue has no such track: the worker would refuse the listen.
-        UnavailableError
-            The listen is not known to be in the topic.
+        Raises `UnknownTrackError` if the worker would reject the listen, `UnavailableError` if it may not be in the
+        topic.
         """
         began_s = time.monotonic()
-        place = await self._place(heard, call, ends=False)
-        attribution = self._attribution(place)
-        if place.answered and attribution is not None:
-            again = attribution.recommendation
-            return Answer(again.track, again.recommender in FALLBACKS, place.event_id)
-        listen = listen_of(heard, place, attribution, self._clock.now_ms(heard.user), ended=False)
-        request = request_of(listen, call.id_, int(time.time() * 1000) + self._deadline_ms)
-        recommendation = await self._rpc.tell(call.id_, listen, request, self._headers(heard.user, call))
+        at = await self._position(report, request_id, ends=False)
+        attribution = self._attribution(at)
+        if at.answered and attribution is not None:
+            given = attribution.recommendation
+            return Answer(given.track, given.recommender in FALLBACKS, at.event_id)
+        listen = listen_of(report, at, attribution, self.clock.now_ms(report.user), ended=False)
+        request = request_of(listen, request_id.id_, int(time.time() * 1000) + self.deadline_ms)
+        recommendation = await self.rpc.send(request_id.id_, listen, request, self._headers(report.user, request_id))
         waited_ms = (time.monotonic() - began_s) * 1000
         in_time = recommendation is not None
         if recommendation is None:
-            recommendation = self._fallback.recommend(request, waited_ms)
+            recommendation = self.fallback.recommend(request, waited_ms)
             log.warning(
                 "no recommendation in time",
-                extra={"request_id": call.id_, "client_request_id": call.client_id, "user": heard.user},
+                extra={"request_id": request_id.id_, "client_request_id": request_id.client_id, "user": report.user},
             )
-        await self._remember(listen, call, Attribution(recommendation, waited_ms).to_bytes(self._codec))
+        await self._store_answer(listen, request_id, Attribution(recommendation, waited_ms).to_bytes(self.codec))
         return Answer(recommendation.track, not in_time, listen.event_id)
 
-    async def last(self, heard: Heard, call: RequestId) -> str:
-        """Tell the last listen of a session, and return its id; raises as `next`."""
-        place = await self._place(heard, call, ends=True)
-        if not place.answered:
-            listen = listen_of(heard, place, self._attribution(place), self._clock.now_ms(heard.user), ended=True)
-            await self._rpc.tell(call.id_, listen, None, self._headers(heard.user, call))
-            await self._remember(listen, call, b"")
-        return place.event_id
+    async def last(self, report: ListenReport, request_id: RequestId) -> str:
+        """Publish the last listen of a session, and return its id; raises as `next`."""
+        at = await self._position(report, request_id, ends=True)
+        if not at.answered:
+            listen = listen_of(report, at, self._attribution(at), self.clock.now_ms(report.user), ended=True)
+            await self.rpc.send(request_id.id_, listen, None, self._headers(report.user, request_id))
+            await self._store_answer(listen, request_id, b"")
+        return at.event_id
 
-    async def _place(self, heard: Heard, call: RequestId, *, ends: bool) -> SessionPosition:
-        await self.track(heard.track)
-        return await self._sessions.take(heard.user, said_by(heard, call, ends=ends))
+    async def _position(self, report: ListenReport, request_id: RequestId, *, ends: bool) -> SessionPosition:
+        await self.track(report.track)
+        return await self.sessions.next_position(report.user, fingerprint_of(report, request_id, ends=ends))
 
-    def _attribution(self, place: SessionPosition) -> Attribution | None:
-        if place.attribution is None:
+    def _attribution(self, at: SessionPosition) -> Attribution | None:
+        if at.attribution is None:
             return None
         try:
-            return Attribution.from_bytes(place.attribution, self._codec)
+            return Attribution.from_bytes(at.attribution, self.codec)
         except DecodeError as error:  # written by a gateway with newer schemas
             log.warning("the attribution of a listen cannot be read: %s", error)
             return None
 
-    async def _remember(self, listen: Listen, call: RequestId, attribution: bytes) -> None:
+    async def _store_answer(self, listen: Listen, request_id: RequestId, attribution: bytes) -> None:
         try:
-            await self._sessions.remember(listen.user, listen.event_id, attribution)
+            await self.sessions.store_answer(listen.user, listen.event_id, attribution)
         except UnavailableError as error:
-            # the listener has a track; only the next listen will not say who chose it, and if it is of the same track,
-            # will be taken for a retry
-            log.warning("an answer cannot be stored for retries: %s", error, extra={"request_id": call.id_})
+            # The listener has a track. Only the next listen is not attributed, and is taken for a retry if it is of
+            # the same track.
+            log.warning("an answer cannot be stored for retries: %s", error, extra={"request_id": request_id.id_})
 
-    def _headers(self, user: int, call: RequestId) -> tuple[tuple[str, bytes], ...]:
-        own = () if call.client_id is None else (("x-request-id", call.client_id),)
-        return (*own, SIMULATED_TIME) if self._clock.is_simulated(user) else own
+    def _headers(self, user: int, request_id: RequestId) -> tuple[tuple[str, bytes], ...]:
+        own = () if request_id.client_id is None else (("x-request-id", request_id.client_id),)
+        return (*own, SIMULATED_TIME) if self.clock.is_simulated(user) else own
+
+
+class Connected(NamedTuple):
+    """A running service, and a function that returns what keeps it from serving listeners."""
+
+    service: GatewayService
+    problems: Callable[[], list[str]]
+
+
+Connect = Callable[[AsyncExitStack], Awaitable[Connected]]
+"""Starts the service; the stack gets what must be stopped at the end. Raises `BotifyError`."""
+
+RECONNECT_S = 1.0
+
+
+class Backend:
+    """Connects the service in the background, retrying until it succeeds; meanwhile it says what is missing."""
+
+    def __init__(self, connect: Connect) -> None:
+        self._connect = connect
+        self._connected: Connected | None = None
+        self._problem = "starting"
+        self._stack = AsyncExitStack()
+        self._connecting: asyncio.Task[None] | None = None
+
+    @property
+    def service(self) -> GatewayService:
+        """The service; raises `UnavailableError` while it is not connected."""
+        if self._connected is None:
+            raise UnavailableError(f"the gateway is not ready: {self._problem}")
+        return self._connected.service
+
+    def problems(self) -> list[str]:
+        """Return what keeps listeners from being served."""
+        return [self._problem] if self._connected is None else self._connected.problems()
+
+    async def start(self) -> None:
+        """Start connecting."""
+        self._connecting = in_background(self._connect_until_ready())
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        if self._connecting is not None:
+            await stop(self._connecting)
+        self._connected = None
+        await self._stack.aclose()
+
+    async def _connect_until_ready(self) -> None:
+        while self._connected is None:
+            async with AsyncExitStack() as stack:
+                try:
+                    self._connected = await self._connect(stack)
+                except (BotifyError, *REDIS_ERRORS) as error:
+                    if str(error) != self._problem:
+                        log.warning("not ready: %s", error)
+                    self._problem = str(error)
+                else:
+                    self._stack = stack.pop_all()
+                    log.info("ready")
+                    return
+            await asyncio.sleep(RECONNECT_S)

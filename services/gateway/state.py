@@ -1,4 +1,4 @@
-"""What the gateway keeps up to date in the background: event time, what is popular, the catalogue."""
+"""What the gateway keeps up to date in the background: event time, popular tracks, the catalogue."""
 
 from __future__ import annotations
 
@@ -11,24 +11,17 @@ from core.kafka.config import partition_of
 from schemas.catalogue import CatalogueReader
 from schemas.event_time import LEAD_MS, event_time_of
 from schemas.events import Track
-from services.gateway.errors import UnavailableError
+from services.gateway.messages import UnavailableError
 from streams.read import StateReader
 from streams.store.connect import REDIS_ERRORS
 
 
 class EventClock:
-    """The wall clock, or, for listeners whose partition's event time is ahead of it, that time advancing with it.
+    """The wall clock; for listeners of a partition whose event time is ahead, that time, advancing with the wall clock.
 
-    A simulation at full speed leaves listens of the future behind. A listen of now would come late for all that
-    decays or expires by event time. Each partition is followed on its own, and no further than the service as a whole
-    has come (`event_time_of`), so a partition whose time is wrong moves the clock of no other.
-
-    Parameters
-    ----------
-    partitions : int
-        Of the listens topic.
-    wall_s : callable
-        Seconds since the epoch.
+    A simulation at full speed leaves listens in the future. A listen with the current time would then be late for
+    everything that decays or expires by event time. Each partition is followed on its own, but no further than the
+    service as a whole (`event_time_of`), so a partition with a wrong time does not move the clock of another.
 
     Examples
     --------
@@ -40,7 +33,7 @@ class EventClock:
     >>> now[0] += 1.0
     >>> clock.now_ms(42)
     5001000
-    >>> clock.follow({0: 900_000})  # another namespace was made the live one, whose time is not
+    >>> clock.follow({0: 900_000})  # another namespace became the live one, whose time is not ahead
     >>> clock.now_ms(42)
     1001000
     """
@@ -52,15 +45,15 @@ class EventClock:
         self._ahead_ms: dict[int, int] = {}
 
     def now_ms(self, user: int) -> int:
-        """Return the event time of what a listener does now."""
+        """Return the current event time of a listener."""
         return self._wall_ms() + self._ahead_of(user)
 
     def is_simulated(self, user: int) -> bool:
-        """Say whether that time is too far from the wall clock to pass for it."""
+        """Return whether that time is too far ahead of the wall clock to be taken for it."""
         return self._ahead_of(user) > LEAD_MS // 2
 
     def follow(self, event_times: Mapping[int, int]) -> None:
-        """Take in the event time of each partition that was listened to, as of now."""
+        """Update the clock from the current event time of each partition."""
         service_ms = event_time_of(list(event_times.values()))
         for partition, event_ms in event_times.items():
             reached_ms = min(event_ms, service_ms)
@@ -81,26 +74,16 @@ class EventClock:
 HALF_LIFE = "1d"
 TOP = 100
 POPULAR_EVERY_S = 5.0
-"""Merging the tops of all partitions is most of what a gateway does when nobody asks; they change slowly."""
+"""Merging the tops of all partitions is most of the work of an idle gateway, and they change slowly."""
 
 
 class LiveState:
-    """Read in the background, so that a request that needs it never waits for Redis.
+    """State that is read in the background, so that no request waits for it.
 
     Parameters
     ----------
-    reader : StateReader
-        Blocking; `refresh` belongs in a thread.
-    clock : EventClock
     refused_writes : callable
-        Returns why Redis refuses writes, None where it takes them; blocking. Sessions are written with every request.
-
-    Attributes
-    ----------
-    popular : list of int
-        The most popular tracks, best first; empty before the first listen.
-    problem : str | None
-        Why the last look failed, or Redis refuses writes.
+        Returns why Redis refuses writes, None if it accepts them; blocking. Each request writes a session.
     """
 
     def __init__(
@@ -109,12 +92,12 @@ class LiveState:
         self._reader = reader
         self._clock = clock
         self._refused_writes = refused_writes
-        self.popular: list[int] = []
-        self.problem: str | None = None
+        self.popular: list[int] = []  # tracks, best first; empty before the first listen
+        self.problem: str | None = None  # why the last refresh failed, or Redis refuses writes
         self._popular_due_s = 0.0
 
     def refresh(self) -> None:
-        """Look again; what was read last stays where Redis does not answer."""
+        """Read again, blocking; the last state stays if Redis does not answer."""
         try:
             self._clock.follow(self._reader.event_times())
             if not self.popular or time.monotonic() >= self._popular_due_s:
@@ -126,25 +109,17 @@ class LiveState:
             self.problem = f"Redis does not answer ({type(error).__name__})"
 
 
-LOOK_AGAIN_S = 0.2
-"""How soon the topic is looked at again for a track that was not there."""
-WAITING = 64
-"""How many may wait for that: whoever makes up tracks must not take the places of those who do not."""
+REFRESH_AGAIN_S = 0.2  # least time between two reads of the catalogue topic for unknown tracks
+MAX_WAITING = 64  # requests that may wait for such a read: those for invented tracks must not take all places
 
 
 class KnownTracks:
-    """The catalogue. Before a track is said to be unknown, the topic is looked at once more: it may be new.
-
-    Parameters
-    ----------
-    reader : CatalogueReader
-        Read up to its end already.
-    """
+    """The catalogue. Its topic is read again before a track is said to be unknown: the track may be new."""
 
     def __init__(self, reader: CatalogueReader) -> None:
         self._reader = reader
-        self._looking = asyncio.Lock()
-        self._began_s = -LOOK_AGAIN_S
+        self._reading = asyncio.Lock()
+        self._began_s = -REFRESH_AGAIN_S
         self._problem: UnavailableError | None = None
         self._waiting = 0
         self._ids: list[int] = []
@@ -153,29 +128,23 @@ class KnownTracks:
         return len(self._reader.tracks)
 
     async def find(self, track: int) -> Track | None:
-        """Return the track.
-
-        Raises
-        ------
-        UnavailableError
-            It is unknown so far, and the topic cannot be read.
-        """
+        """Return the track; raises `UnavailableError` if it is unknown so far, and the topic cannot be read."""
         if (known := self._reader.tracks.get(track)) is not None:
             return known
-        if self._waiting < WAITING:
+        if self._waiting < MAX_WAITING:
             self._waiting += 1
             try:
-                await self.look()
+                await self.refresh()
             finally:
                 self._waiting -= 1
         return self._reader.tracks.get(track)
 
-    async def look(self) -> None:
-        """Read what was added before this call; raises as `find`."""
+    async def refresh(self) -> None:
+        """Read what was published before this call; raises as `find`."""
         asked_s = time.monotonic()
-        async with self._looking:
-            if self._began_s < asked_s:  # else somebody has looked since
-                await asyncio.sleep(self._began_s + LOOK_AGAIN_S - time.monotonic())
+        async with self._reading:
+            if self._began_s < asked_s:  # else another call has read since
+                await asyncio.sleep(self._began_s + REFRESH_AGAIN_S - time.monotonic())
                 self._began_s, self._problem = time.monotonic(), None
                 try:
                     await asyncio.to_thread(self._reader.refresh)
@@ -191,5 +160,5 @@ class KnownTracks:
         return self._ids
 
     async def close(self) -> None:
-        """Stop following."""
+        """Stop following the topic."""
         await asyncio.to_thread(self._reader.close)

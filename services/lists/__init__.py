@@ -1,1 +1,1 @@
-"""The batch job that makes the lists of `contextual`, `i2i`, `similar_users` and `indexed` out of listens."""
+"""The batch job that builds the lists of `contextual`, `i2i`, `similar_users` and `indexed` from listens."""

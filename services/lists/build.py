@@ -1,4 +1,4 @@
-"""The batch job: listens in, lists of neighbours and of listeners out."""
+"""The batch job: reads listens, and returns the lists of neighbours and of listeners as models."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pyarrow import dataset
 
 from core.kafka.reader import TopicReader
 from core.settings import Settings
+from schemas.dead_letters import RejectedBefore
 from schemas.events import Listen, Model
 from schemas.models import model_of
 from schemas.registry import codec_of
-from schemas.rejected_before import RejectedBefore
 from schemas.topics import Topics
 from schemas.validation import iter_valid
 from services.errors import RecommenderError
@@ -27,7 +27,7 @@ _FIELDS = attrgetter(*COLUMNS)
 
 
 def heard_of_topic(settings: Settings) -> ListenColumns:
-    """Read the listens topic to its end. Copies and what belongs into the dead letters are left out.
+    """Read the listens topic to its end, without copies and dead letters.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def heard_of_topic(settings: Settings) -> ListenColumns:
     reader, rejected = TopicReader(settings, topic), RejectedBefore(settings, topic)
     try:
         rejected.refresh()
-        return ListenColumns.together(
+        return ListenColumns.join(
             _part([_FIELDS(listen) for _, listen in iter_valid(batch, Listen, codec, rejected.offsets)])
             for batch in reader.read_to_end()
         )
@@ -52,7 +52,7 @@ def _part(rows: list[Any]) -> ListenColumns:
 
 
 def heard_of_parquet(folder: Path) -> ListenColumns:
-    """Read all Parquet files of a folder. Copies are left out, so files of a killed export do no harm.
+    """Read all Parquet files of a folder, without copies, which a killed export may leave.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def heard_of_parquet(folder: Path) -> ListenColumns:
         parts = [_columns(batch) for batch in files.to_batches(columns=list(COLUMNS))]
     except (pa.ArrowInvalid, OSError) as error:
         raise RecommenderError(f"{folder} is not an export of listens ({error}); `botify export` writes one") from error
-    return ListenColumns.together(parts)
+    return ListenColumns.join(parts)
 
 
 def _columns(batch: pa.RecordBatch) -> ListenColumns:
@@ -75,22 +75,22 @@ def _columns(batch: pa.RecordBatch) -> ListenColumns:
 
 
 def build_models(heard: ListenColumns, neighbours: int, per_user: int) -> list[Model]:
-    """Make both models; the same listens, in any order, give the same bytes.
+    """Build both models; the same listens, in any order, give the same bytes.
 
     Parameters
     ----------
     heard : ListenColumns
     neighbours : int
-        How many neighbours a track gets at most.
+        Maximum number of neighbours of a track.
     per_user : int
-        How long a listener's list is at most.
+        Maximum length of a listener's list.
 
     Raises
     ------
     RecommenderError
         There are no listens.
     TopicError
-        A model has no room on its topic.
+        A model is larger than a record of its topic may be.
 
     Examples
     --------

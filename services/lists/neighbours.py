@@ -1,20 +1,16 @@
-"""Listens as the batch job wants them: a few columns of numbers.
-
-Which tracks are heard together: item-to-item similarity from sessions.
+"""Item-to-item similarity from sessions, and a list for each listener.
 
 With w(s, i) the share of track i that was heard in session s, and n(i, j) the number of sessions in which both were
-heard, the similarity is the cosine of the two tracks' columns, shrunk towards 0 where little is known::
+heard, the similarity is the cosine of the two tracks' columns, shrunk towards 0 for few sessions::
 
     sim(i, j) = Σ_s w(s, i) w(s, j) / (‖w(·, i)‖ ‖w(·, j)‖)  ·  n(i, j) / (n(i, j) + λ)
 
 Cosine: Sarwar et al., "Item-based collaborative filtering recommendation algorithms", WWW 2001; shrinkage: Bell and
 Koren, "Improved neighborhood-based collaborative filtering", KDD Cup 2007.
 
-A list for each listener: what is similar to what they liked, then what is popular.
-
-The score of a track t for a listener u is Σ_i liked(u, i) · sim(i, t) over the tracks i of which they heard half or
-more, with liked(u, i) the fractions added up. What they have heard already is left out. Where fewer tracks than
-wanted have a score, the most popular ones (fractions added up over all listeners) that they have not heard follow.
+The score of a track t for a listener u is Σ_i liked(u, i) · sim(i, t) over the tracks i of which the listener heard
+half or more, with liked(u, i) the sum of the fractions. Tracks that the listener has heard are left out. If fewer
+tracks than wanted have a score, the most popular ones (sum of fractions over all listeners) follow.
 """
 
 from __future__ import annotations
@@ -31,7 +27,7 @@ from services.recommender.lists import NO_TRACK, Lists
 
 
 class ListenColumns(NamedTuple):
-    """One row a listen.
+    """Listens as columns of numbers.
 
     Attributes
     ----------
@@ -44,7 +40,7 @@ class ListenColumns(NamedTuple):
     Examples
     --------
     >>> heard = ListenColumns.of(["a", "b", "a"], ["s", "s", "s"], [1, 1, 1], [7, 8, 7], [1.0, 0.5, 1.0], [0, 9, 0])
-    >>> sorted(ListenColumns.together([heard, heard]).tracks.tolist())
+    >>> sorted(ListenColumns.join([heard, heard]).tracks.tolist())
     [7, 8]
     """
 
@@ -65,7 +61,7 @@ class ListenColumns(NamedTuple):
         fractions: Sequence[float],
         timestamps_ms: Sequence[int],
     ) -> ListenColumns:
-        """Put columns together; the texts become 64-bit hashes."""
+        """Return columns as arrays; the texts become 64-bit hashes."""
         return cls(
             _hashes(event_ids),
             _hashes(session_ids),
@@ -76,8 +72,8 @@ class ListenColumns(NamedTuple):
         )
 
     @classmethod
-    def together(cls, parts: Iterable[ListenColumns]) -> ListenColumns:
-        """Join parts, drop the copies of a listen, and sort by event: the order of reading makes no difference."""
+    def join(cls, parts: Iterable[ListenColumns]) -> ListenColumns:
+        """Join parts, drop copies, and sort by event, so that the order of reading makes no difference."""
         nothing = cls.of([], [], [], [], [], [])
         columns = [np.concatenate(column) for column in zip(nothing, *parts, strict=True)]
         _, first = np.unique(columns[0], return_index=True)
@@ -90,7 +86,7 @@ def _hashes(texts: Sequence[str]) -> NDArray[np.uint64]:
 
 SHRINKAGE = 2.0
 MAX_SESSION_TRACKS = 100
-"""Of a longer session only so many of its tracks count: the work grows with the square of it."""
+"""Tracks of a session that count at most: the work grows with their square."""
 _BLOCK = 1_000
 
 
@@ -146,9 +142,9 @@ def find_neighbours(
     similarities = np.zeros((len(ids), count))
     for start in range(0, len(ids), _BLOCK):
         block = slice(start, start + _BLOCK)
-        together = (present[:, block].T @ present).tocsr()
+        common = (present[:, block].T @ present).tocsr()
         cosine = (scaled[:, block].T @ scaled).tocsr()
-        _take_best(cosine, together, shrinkage, start, ids, lists[block], similarities[block])
+        _take_best(cosine, common, shrinkage, start, ids, lists[block], similarities[block])
     some = lists[:, 0] != NO_TRACK
     return Neighbours(ids[some], lists[some], similarities[some])
 
@@ -173,19 +169,19 @@ def _session_tracks(
 
 def _take_best(
     cosine: sparse.csr_array,
-    together: sparse.csr_array,
+    common: sparse.csr_array,
     shrinkage: float,
     start: int,
     ids: NDArray[np.int64],
     lists: NDArray[np.int32],
     similarities: NDArray[np.float64],
 ) -> None:
-    """Write the best of a block of rows; `lists` and `similarities` are views of that block."""
+    """Write the best neighbours of a block of rows; `lists` and `similarities` are views of that block."""
     cosine.sort_indices()
-    together.sort_indices()
+    common.sort_indices()
     rows = np.repeat(np.arange(len(lists)), np.diff(cosine.indptr))
     columns = cosine.indices
-    similarity = cosine.data * together.data / (together.data + shrinkage)
+    similarity = cosine.data * common.data / (common.data + shrinkage)
     other = columns != rows + start
     rows, columns, similarity = rows[other], columns[other], similarity[other]
     order = np.lexsort((columns, -similarity, rows))
@@ -197,11 +193,11 @@ def _take_best(
 
 
 LIKED = 0.5
-"""From this fraction on a track was liked."""
+"""Fraction from which on a track counts as liked."""
 
 
 def make_user_lists(heard: ListenColumns, neighbours: Neighbours, count: int) -> Lists:
-    """Make a list of up to `count` tracks for each listener in `heard`.
+    """Build a list of up to `count` tracks for each listener.
 
     Examples
     --------
@@ -246,11 +242,11 @@ def _pick(
     popular: NDArray[np.int64],
     count: int,
 ) -> Sequence[int]:
-    """Return the best scored, then the most popular, without those that are known already."""
+    """Return the tracks with the best scores, then the most popular, without those heard already."""
     best = scored[np.lexsort((scored, -scores))].tolist()
     taken = set(already.tolist())
     picked: list[int] = []
-    # at most len(taken) of the popular ones are passed over
+    # at most len(taken) of the popular tracks are skipped
     for track in [*best, *popular[: count + len(taken) + len(best)].tolist()]:
         if len(picked) == count:
             break

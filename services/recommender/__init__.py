@@ -1,1 +1,1 @@
-"""The recommender service: requests in, recommendations out, one file a recommender."""
+"""The recommender service and its recommenders; see `registry`."""

@@ -9,8 +9,12 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import logging
 import signal
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from types import FrameType
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from core.errors import BotifyError
 from core.logging import configure_logging
@@ -22,7 +26,6 @@ from schemas.registry import codec_of
 from services.experiments import DEFAULT_FILE, load_experiments
 from services.recommender.dispatch import Guards, LiveRecommenders
 from services.recommender.lists import NEIGHBOURS, USER_LISTS, latest, lists_of
-from services.recommender.metrics import RecommenderMetrics
 from services.recommender.registry import RECOMMENDERS, RecommenderFactory, RecommenderInputs
 from services.recommender.service import RecommenderService
 from services.recommender.toppop import PopularTracks
@@ -49,21 +52,87 @@ def build_service(settings: Settings) -> RecommenderService:
     factory = RecommenderFactory(guards)
     factors = models.follow(FactorModel.name, factory.factors)
     graph = models.follow(ItemGraph.name, factory.graph)
-    sources = RecommenderInputs(
-        top=PopularTracks(reader),
+    inputs = RecommenderInputs(
+        top=PopularTracks(reader, time.monotonic),
         neighbours=latest(models.follow(NEIGHBOURS, lists_of)),
         user_lists=latest(models.follow(USER_LISTS, lists_of)),
         factors=lambda: factors.current,
         graph=lambda: graph.current,
         policy_results=reader.policy_results,
+        clock=time.monotonic,
     )
     experiments = load_experiments(settings.experiments or DEFAULT_FILE, RECOMMENDERS)
     for warning in experiments.warnings():
         log.warning("%s", warning)
     # read the catalogue before the models, so that the snapshots on the topic are prepared for it before serving begins
-    live = LiveRecommenders(CatalogueReader(settings, codec), lambda catalogue: factory.make(catalogue, sources))
+    live = LiveRecommenders(CatalogueReader(settings, codec), lambda catalogue: factory.make(catalogue, inputs))
     models.start()
     return RecommenderService(settings, codec, reader, live, experiments, models, guards.breakers)
+
+
+class RecommenderMetrics(Collector):
+    """The counters of a service, its breakers and its models."""
+
+    def __init__(self, service: RecommenderService) -> None:
+        self._service = service
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the metrics as they are now."""
+        service = self._service
+        yield _counted("answers", "Answered requests, by answering recommender.", "recommender", service.answers)
+        yield _counted("asked", "Answered requests, by assigned policy.", "policy", service.asked)
+        yield _counted(
+            "fallbacks", "Requests that a fallback answered, by assigned policy.", "policy", service.fallbacks
+        )
+        failures = {name: breaker.failures for name, breaker in service.breakers.items()}
+        yield _counted("failures", "Calls of a recommender that raised.", "recommender", failures)
+        left_out = GaugeMetricFamily(
+            "botify_recommender_left_out",
+            "1 while the recommender is skipped after repeated failures, else 0.",
+            labels=["recommender"],
+        )
+        for name, breaker in service.breakers.items():
+            left_out.add_metric([name], breaker.left_out)
+        yield left_out
+        yield from self._models()
+        done = service.counters
+        for name, documentation, value in (
+            ("expired", "Requests that were past their deadline and are not answered.", done.expired),
+            ("unanswerable", "Requests that no recommender of the fallback chain could answer.", done.unanswerable),
+            (
+                "without_state",
+                "Requests answered without the listener's state, because Redis did not answer.",
+                done.without_state,
+            ),
+            ("dead_letters", "Requests written to the dead-letter topic.", done.dead_letters),
+        ):
+            yield CounterMetricFamily(f"botify_recommender_{name}", documentation, value=value)
+        yield service.durations.family(
+            "botify_recommender_request_duration_seconds", "Time from the production of a request to its answer."
+        )
+
+    def _models(self) -> Iterable[Metric]:
+        served, version, age = (
+            GaugeMetricFamily(f"botify_recommender_model_{name}", documentation, labels=["model"])
+            for name, documentation in (
+                ("served", "1 if the newest snapshot on the topic is served, 0 if it could not be used."),
+                ("version", "Version of the served snapshot; absent without one."),
+                ("age_seconds", "Time since the served snapshot was published."),
+            )
+        )
+        for name, model in self._service.models.on_topic():
+            served.add_metric([name], model.offset == model.newest_offset)
+            if model.offset >= 0:
+                version.add_metric([name], model.version)
+                age.add_metric([name], time.time() - model.published_s)
+        return served, version, age
+
+
+def _counted(name: str, documentation: str, label: str, counts: Mapping[str, int]) -> CounterMetricFamily:
+    family = CounterMetricFamily(f"botify_recommender_{name}", documentation, labels=[label])
+    for of, count in dict(counts).items():
+        family.add_metric([of], count)
+    return family
 
 
 def main() -> None:

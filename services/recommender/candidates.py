@@ -1,4 +1,4 @@
-"""Candidates of many sessions in one flat list: where they come from, and how they are filtered, scored and drawn."""
+"""Candidates of many sessions in one flat list: their sources, and how they are filtered, scored and drawn."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.keyed_random import Keys, uniform
-from schemas.events import Model
 from services.recommender.catalogue import Catalogue
 from services.recommender.protocol import NO_ANSWER, Answers, Batch, Ranking, no_ranking
 from services.recommender.sessions import SessionsSoFar
@@ -84,13 +83,6 @@ def discounted(candidates: Candidates, so_far: SessionsSoFar, catalogue: Catalog
     return candidates._replace(scores=candidates.scores * ARTIST_DISCOUNT**earlier)
 
 
-def best_of_sessions(candidates: Candidates) -> Candidates:
-    """Return each session's best candidate; ties go to the lowest row."""
-    order = np.lexsort((candidates.rows, -candidates.scores, candidates.sessions))
-    first = np.diff(candidates.sessions[order], prepend=-1) != 0
-    return candidates.where(order[first])
-
-
 def draw_from_best(candidates: Candidates, keys: Keys, stream: int, most: int, catalogue: Catalogue) -> Answers:
     """Draw one of each session's `most` best candidates, uniformly.
 
@@ -159,14 +151,14 @@ def best_of_candidates(candidates: Candidates, size: int, k: int, catalogue: Cat
 
 
 SAME_TRACK, SAME_ARTIST, SAME_GENRE, OTHER = 1.0, 0.9, 0.8, 0.3
-"""How well a like matches the session; see `memory`."""
+"""The match of a like with the session; see `memory`."""
 _NO_LIKES = np.zeros(0, dtype=LIKE)
 STREAM_SEED_TRACKS = 8
-"""Of a session's liked listens, the last ones pass their affinity on to their neighbours."""
+"""Number of a session's last liked listens whose neighbours are candidates."""
 
 
 def liked_before(batch: Batch, so_far: SessionsSoFar, catalogue: Catalogue) -> Candidates:
-    """Return what each listener liked, scored by fraction and match; may contain duplicates."""
+    """Return the tracks that each listener liked, scored by fraction and match; may contain duplicates."""
     of_users = [_NO_LIKES if likes is None else likes.all() for likes in batch.likes]
     likes = np.frombuffer(b"".join(one.data for one in of_users), dtype=LIKE)
     sessions = np.repeat(np.arange(len(batch)), [len(likes) for likes in of_users])
@@ -214,21 +206,11 @@ class ServedGraph:
 
 
 LatestGraph = Callable[[], ServedGraph | None]
-
-
-def graph_of(model: Model) -> ServedGraph:
-    """Read a snapshot.
-
-    Raises
-    ------
-    ValueError
-        Its body is something else.
-    """
-    return ServedGraph(model.body)
+"""Returns the newest snapshot; None before the first."""
 
 
 def liked_together(so_far: SessionsSoFar, catalogue: Catalogue, graph: ServedGraph | None) -> Candidates:
-    """Return neighbours of what each session liked recently, scored by affinity · weight; may contain duplicates."""
+    """Return neighbours of the tracks each session liked last, scored by affinity · weight; may contain duplicates."""
     if graph is None:
         return Candidates(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0))
     age = so_far.last()[:, None] - np.arange(so_far.valid.shape[1])

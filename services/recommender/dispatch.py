@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class Dispatched:
-    """The answers to a batch, and which recommenders gave them.
+    """The answers to a batch: the columns of `Answers`, and the recommender that gave each.
 
     Attributes
     ----------
@@ -32,11 +32,8 @@ class Dispatched:
         `NO_ANSWER` if the whole fallback chain had none.
     propensities : ndarray of float64, shape (n,)
     recommenders : list of str, length n
-        Which recommender answered.
     candidates : list of int or None, length n
-        From how many tracks each was chosen.
     policies : list of str or None, length n
-        Which of the recommender's policies chose.
     """
 
     def __init__(self, size: int) -> None:
@@ -74,7 +71,7 @@ class Dispatched:
         Returns
         -------
         list of (str, bool), length n
-            A policy has the name that it has in `streams.folds.policy_results`: `sticky_artist`, `mix/rerank`.
+            Policies are named as in `streams.folds.sessions`: `sticky_artist`, `mix/rerank`.
         """
         return list(map(_asked, wanted, self.recommenders, self.policies))
 
@@ -140,7 +137,7 @@ def check_chains(recommenders: Mapping[str, Recommender]) -> None:
 
 REFRESH_S = 10.0
 RETRY_S = 0.2
-"""How soon the catalogue is read again after a track that it lacked, or while it is empty."""
+"""Interval between reads of the catalogue while a requested track is unknown, or while it is empty."""
 
 
 class LiveRecommenders:
@@ -150,7 +147,8 @@ class LiveRecommenders:
     ----------
     reader : CatalogueReader
     build : callable of Catalogue
-        Returns all recommenders. If it raises for a catalogue that has grown, those built before go on serving.
+        Returns all recommenders. If it raises for a catalogue that has grown, the recommenders of the last one keep
+        serving.
 
     Attributes
     ----------
@@ -167,15 +165,15 @@ class LiveRecommenders:
         self._is_outdated = True
         self._refresh()
 
-    def for_tracks(self, tracks: NDArray[np.int64]) -> Mapping[str, Recommender]:
-        """Return the recommenders, after reading the catalogue again if one of the tracks is not in it."""
+    def answer(self, batch: Batch, wanted: Sequence[str]) -> Dispatched:
+        """Answer a batch, after reading the catalogue again if a track of it is unknown."""
         since_s = time.monotonic() - self._refreshed_at_s
-        if since_s > REFRESH_S or (since_s > RETRY_S and (self.catalogue.rows_of(tracks) < 0).any()):
+        if since_s > REFRESH_S or (since_s > RETRY_S and (self.catalogue.rows_of(batch.tracks) < 0).any()):
             self._refresh()
-        return self._recommenders
+        return answer(batch, wanted, self._recommenders)
 
     def refresh_if_empty(self) -> None:
-        """Read the catalogue again while it is empty: no request arrives that would cause it."""
+        """Read the catalogue again while it is empty; called between batches, because there may be none."""
         if not len(self.catalogue) and time.monotonic() - self._refreshed_at_s > RETRY_S:
             self._refresh()
 
@@ -187,7 +185,7 @@ class LiveRecommenders:
             except Exception:
                 if not self._recommenders:
                     raise
-                log.exception("recommenders cannot be built for the new catalogue; those of the old one go on serving")
+                log.exception("recommenders cannot be built for the new catalogue; those of the old one keep serving")
         self._refreshed_at_s = time.monotonic()
 
     def _rebuild(self) -> None:
@@ -205,20 +203,20 @@ LOG_EVERY_S = 60.0
 class Breaker:
     """The circuit breaker of one recommender.
 
-    After `FAILURES_IN_A_ROW` calls that raised it is open for `LEFT_OUT_S`: the recommender is not asked. Then one call
-    is tried, and another failure opens it again.
+    After `FAILURES_IN_A_ROW` calls that raised it is open for `LEFT_OUT_S`: the recommender is not called. Then one
+    call is tried, and another failure opens it again.
 
     Parameters
     ----------
     name : str
-        The recommender's.
+        Name of the recommender.
     clock : callable
         Monotonic seconds.
 
     Attributes
     ----------
     failures : int
-        Calls that raised, since the start.
+        Number of calls that raised since the start.
 
     Examples
     --------
@@ -244,7 +242,7 @@ class Breaker:
 
     @property
     def left_out(self) -> bool:
-        """Whether the recommender is not asked at the moment."""
+        """Whether the circuit is open, so the recommender is not called."""
         return self._clock() < self._left_out_until_s
 
     def succeeded(self) -> None:
@@ -261,11 +259,11 @@ class Breaker:
             self._left_out_until_s = now_s + LEFT_OUT_S
         if now_s - self._logged_at_s >= LOG_EVERY_S:
             log.error(
-                "recommender %s raised %s (%d times since this was last said); its fallback answers%s",
+                "recommender %s raised %s (%d times since the last report); its fallback answers%s",
                 self._name,
                 type(error).__name__,
                 self._unlogged,
-                f", and it is left out for {LEFT_OUT_S:.0f} s" if self._left_out_until_s > now_s else "",
+                f", and it is skipped for {LEFT_OUT_S:.0f} s" if self._left_out_until_s > now_s else "",
                 exc_info=error,
             )
             self._logged_at_s, self._unlogged = now_s, 0
@@ -273,11 +271,6 @@ class Breaker:
 
 class Guarded:
     """A recommender behind its breaker.
-
-    Parameters
-    ----------
-    recommender : Recommender
-    breaker : Breaker
 
     Examples
     --------
@@ -294,13 +287,13 @@ class Guarded:
         self._breaker = breaker
 
     def recommend(self, batch: Batch) -> Answers:
-        """Return the recommender's answers; no answers if it raises or is left out."""
+        """Return the recommender's answers; no answers if it raises or its circuit is open."""
         if self._breaker.left_out:
             return no_answers(len(batch))
         try:
             answers = self._recommender.recommend(batch)
             _check(answers, len(batch))
-        except Exception as error:  # noqa: BLE001 - no error may affect the other arms; it is logged
+        except Exception as error:  # noqa: BLE001 - an error must not affect the other treatments; it is logged
             self._breaker.failed(error)
             return no_answers(len(batch))
         self._breaker.succeeded()
@@ -308,12 +301,7 @@ class Guarded:
 
 
 class Guards:
-    """The breakers by name. They survive a rebuild of the recommenders for a catalogue that has grown.
-
-    Attributes
-    ----------
-    breakers : dict of str to Breaker
-    """
+    """The circuit breakers by recommender name; they outlive a rebuild of the recommenders."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -326,7 +314,7 @@ class Guards:
 
 
 def _check(answers: Answers, size: int) -> None:
-    """Reject answers that would fail later, when they are merged with others or logged with a listen.
+    """Check what would fail later, when answers are merged or when listens with these propensities are validated.
 
     Raises
     ------
@@ -337,8 +325,8 @@ def _check(answers: Answers, size: int) -> None:
         if values is None and field in ("candidates", "policies"):
             continue
         if len(values) != size:
-            raise RecommenderError(f"{len(values)} {field} answer {size} requests")
+            raise RecommenderError(f"the recommender returned {len(values)} {field} for {size} requests")
         if field == "tracks" and not np.issubdtype(values.dtype, np.integer):
-            raise RecommenderError(f"tracks are of type {values.dtype}, not whole numbers")
+            raise RecommenderError(f"the recommender returned tracks of type {values.dtype}; return integers")
         if field == "propensities" and not np.isfinite(values).all():
-            raise RecommenderError("a propensity is no number; the listens it led to would be dead letters")
+            raise RecommenderError("the recommender returned a propensity that is not finite")

@@ -15,24 +15,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from schemas.events import Model
 from services.recommender.catalogue import Catalogue
 from services.recommender.sessions import SessionsSoFar
-from streams.learner.models.factors import BIAS, Factors, read_factors
+from streams.learner.models.factors import BIAS, Factors
 from streams.learner.models.taste import ARTIST_DISCOUNT, tastes, user_biases, weights
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
-
 MOST_TRACKS = 4_000
-"""Of a pool."""
+"""Maximum size of a pool."""
 
 
 class GenrePools:
@@ -98,21 +95,6 @@ class GenrePools:
         return best
 
 
-class Taste(NamedTuple):
-    """The tastes of b sessions.
-
-    Attributes
-    ----------
-    vectors : ndarray of float32, shape (b, d + 1)
-        Taste vector, then a 1 for the track bias.
-    user_bias : ndarray of float32, shape (b,)
-        Intercept of the listener: how much more is heard than predicted.
-    """
-
-    vectors: Floats
-    user_bias: Floats
-
-
 class FactorTable:
     """Vectors and biases of the catalogue's rows.
 
@@ -129,8 +111,16 @@ class FactorTable:
         )
         self.pooled: Floats = self.rows[pools.order]
 
-    def taste(self, so_far: SessionsSoFar) -> Taste:
-        """Return the taste of each session after its last listen."""
+    def taste(self, so_far: SessionsSoFar) -> tuple[Floats, Floats]:
+        """Return the taste of each of b sessions after its last listen.
+
+        Returns
+        -------
+        vectors : ndarray of float32, shape (b, d + 1)
+            Taste vector, then a 1 for the track bias.
+        user_bias : ndarray of float32, shape (b,)
+            Intercept of the listener: how much more is heard than predicted.
+        """
         at = np.arange(len(so_far)), so_far.last()
         parts = self.rows[so_far.rows]
         vectors, weight = parts[..., :BIAS], weights(so_far.affinity, so_far.valid)
@@ -141,22 +131,11 @@ class FactorTable:
         evidence[:, 0] = 0
         taste = np.ones((len(so_far), parts.shape[-1]), dtype=np.float32)
         taste[:, :BIAS] = after[at]
-        return Taste(taste, user_biases(logits, so_far.affinity, evidence)[at])
-
-    def predict(self, taste: Taste, sessions: Ints, rows: Ints) -> Floats:
-        """Return the predicted affinity of tracks by sessions, shape (m,), without the artist discount."""
-        logits = np.vecdot(taste.vectors[sessions], self.rows[rows])
-        affinity: Floats = expit(logits + taste.user_bias[sessions])
-        return affinity
+        return taste, user_biases(logits, so_far.affinity, evidence)[at]
 
 
 class ServedFactors:
-    """A snapshot and its table for the catalogue; the table is rebuilt when the catalogue has grown.
-
-    Parameters
-    ----------
-    factors : Factors
-    """
+    """A snapshot and its table for the catalogue; the table is rebuilt when the catalogue has grown."""
 
     def __init__(self, factors: Factors) -> None:
         self._factors = factors
@@ -171,18 +150,7 @@ class ServedFactors:
 
 
 LatestFactors = Callable[[], ServedFactors | None]
-
-
-def factors_of(model: Model) -> ServedFactors:
-    """Read a snapshot.
-
-    Raises
-    ------
-    ValueError
-        Its body is something else.
-    """
-    return ServedFactors(read_factors(model.body))
-
+"""Returns the newest snapshot; None before the first."""
 
 HEARD = np.float32(-np.inf)
 """Logit of a track that the session has heard."""
@@ -197,7 +165,6 @@ class PoolLogits:
     ----------
     so_far : SessionsSoFar
     table : FactorTable
-    taste : Taste
     pools : GenrePools
     catalogue : Catalogue
         The catalogue of the pools.
@@ -211,7 +178,6 @@ class PoolLogits:
     --------
     >>> from schemas.events import RecommendationRequest, Track
     >>> from services.recommender.protocol import Batch
-    >>> from services.recommender.factors import ServedFactors
     >>> from services.recommender.sessions import sessions_so_far
     >>> from streams.learner.models.factors import FactorModel, read_factors
     >>> catalogue = Catalogue([Track(7, "a", None, None, "x"), Track(8, "a", None, None, "y")])
@@ -219,18 +185,17 @@ class PoolLogits:
     >>> heard = RecommendationRequest("s-0", 42, "s", 0, 7, 1.0, 0, 0)
     >>> so_far = sessions_so_far(Batch.of([heard], [None]), catalogue)
     >>> table = ServedFactors(read_factors(FactorModel({}).snapshot())).table(catalogue, pools)
-    >>> rows, expected, free = PoolLogits(so_far, table, table.taste(so_far), pools, catalogue).best()
+    >>> rows, expected, free = PoolLogits(so_far, table, pools, catalogue).best()
     >>> rows.tolist(), [f"{one:.2f}" for one in expected], free.tolist()
     ([1], ['0.45'], [1])
     """
 
-    def __init__(
-        self, so_far: SessionsSoFar, table: FactorTable, taste: Taste, pools: GenrePools, catalogue: Catalogue
-    ) -> None:
+    def __init__(self, so_far: SessionsSoFar, table: FactorTable, pools: GenrePools, catalogue: Catalogue) -> None:
         self.pools = pools.of_sessions(so_far)
         self._all = pools
         self._catalogue = catalogue
-        self._user_bias = taste.user_bias
+        self._rows = table.rows
+        self._taste, self._user_bias = table.taste(so_far)
         by_pool = np.argsort(self.pools, kind="stable")
         sizes = pools.size[self.pools[by_pool]]
         ends = np.cumsum(sizes)
@@ -246,7 +211,7 @@ class PoolLogits:
             start, size = int(pools.start[pool]), int(pools.size[pool])
             at = int(self._begin[members[0]]) + start
             logits = self._flat[at : at + size * len(members)].reshape(len(members), size)
-            np.matmul(taste.vectors[members], table.pooled[start : start + size].T, out=logits)
+            np.matmul(self._taste[members], table.pooled[start : start + size].T, out=logits)
             self._of_pools.append((pool, members, logits))
         self._discount(so_far)
 
@@ -287,6 +252,11 @@ class PoolLogits:
             self._flat[self._begin[sessions] + self._all.place_of[rows]] + self._user_bias[sessions]
         )
         return fractions
+
+    def affinity(self, sessions: Ints, rows: Ints) -> Floats:
+        """Return the predicted affinity of tracks of any pool, shape (m,), without the artist discount."""
+        affinity: Floats = expit(np.vecdot(self._taste[sessions], self._rows[rows]) + self._user_bias[sessions])
+        return affinity
 
     def _discount(self, so_far: SessionsSoFar) -> None:
         """Fold the artist discount into the logits and mark heard tracks."""

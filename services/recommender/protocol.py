@@ -33,16 +33,16 @@ class RandomStream(IntEnum):
     STICKY_ARTIST_MIXED = 5
     I2I = 6
     SIMILAR_USERS = 7
-    """What `similar_users` draws where it does not do as `sticky_artist` does."""
+    """The neighbour or random track of `similar_users`, where it does not draw as `sticky_artist`."""
     EXPLORE = 10
     """Whether `fism` and `rerank` explore."""
     EXPLORED_TRACK = 11
-    """Which track of the pool they explore."""
+    """The track of the pool that they explore."""
     STICKY_NOREPEAT = 12
     MEMORY = 13
     I2I_STREAM = 14
     MIX = 15
-    """Which policy a session gets; the key is that of the session, not of the request."""
+    """The policy of a session; the key is that of the session, not of the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Batch:
     keys : ndarray of uint64, shape (n,)
         Keys of all randomness, from the request ids: a replayed request gets the same answer from the same state.
     likes : sequence of Likes or None, length n
-        What each listener liked before; None for one without likes.
+        The tracks that each listener liked; None for one without likes.
     """
 
     requests: Sequence[RecommendationRequest]
@@ -105,9 +105,9 @@ class Answers(NamedTuple):
     propensities : ndarray of float64, shape (n,)
         Probability with which each track was chosen, given the request and the state.
     candidates : ndarray of int64, shape (n,), or None
-        How many tracks each was chosen from; None where the recommender does not say.
+        Number of tracks each was chosen from; None if the recommender does not report it.
     policies : sequence of str, length n, or None
-        Which policy chose, for a recommender that mixes several.
+        The policy that chose, for a recommender that mixes several.
     """
 
     tracks: NDArray[np.int64]
@@ -127,11 +127,11 @@ def no_answers(size: int) -> Answers:
 
 
 class Recommender(Protocol):
-    """A policy. It keeps no state of a listener: the state is in the batch."""
+    """A policy. It stores no listener state: the state is in the batch."""
 
     name: str
     fallback: str | None
-    """Name of the recommender that answers if this one cannot."""
+    """Name of the recommender that answers if this one has no answer."""
 
     def recommend(self, batch: Batch) -> Answers:
         """Answer every request of the batch."""

@@ -1,7 +1,4 @@
-"""`random`: a track of the catalogue, drawn uniformly (Botify's `Random`).
-
-Cost: about 0.3 µs a recommendation at batch 64.
-"""
+"""`random`: a track of the catalogue, drawn uniformly (Botify's `Random`)."""
 
 from __future__ import annotations
 

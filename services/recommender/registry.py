@@ -15,19 +15,17 @@ from numpy.typing import NDArray
 
 from schemas.events import Model
 from services.recommender.bandit import POLICIES, Bandit, Mix, Results
-from services.recommender.candidates import LatestGraph, ServedGraph, graph_of
+from services.recommender.candidates import LatestGraph, ServedGraph
 from services.recommender.catalogue import Catalogue
-from services.recommender.factors import GenrePools, LatestFactors, ServedFactors, factors_of
+from services.recommender.factors import GenrePools, LatestFactors, ServedFactors
 from services.recommender.item_to_item import I2I, I2IStream
-from services.recommender.lists import Contextual, Indexed, LatestLists
-from services.recommender.memory import Memory
+from services.recommender.lists import Contextual, Indexed, LatestLists, SimilarUsers
 from services.recommender.protocol import RandomStream, Recommender
 from services.recommender.random_tracks import RandomTracks
-from services.recommender.rerank import Fism, Rerank
-from services.recommender.similar_users import SimilarUsers
-from services.recommender.sticky_artist import StickyArtist, StickyArtistMixed
-from services.recommender.sticky_norepeat import StickyNoRepeat
+from services.recommender.rerank import Fism, Memory, Rerank
+from services.recommender.sticky_artist import StickyArtist, StickyArtistMixed, StickyNoRepeat
 from services.recommender.toppop import TopPop
+from streams.learner.models.factors import read_factors
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +42,7 @@ class RecommenderInputs:
     policy_results : callable returning a mapping
         Sum of time and number of ended sessions, by policy.
     clock : callable
-        Seconds; says when the policy results are read again.
+        Monotonic seconds; tells `mix` when to read the policy results again.
     """
 
     top: Callable[[], NDArray[np.int64]]
@@ -57,19 +55,7 @@ class RecommenderInputs:
 
 
 class Parts(NamedTuple):
-    """What a recommender is built from.
-
-    Attributes
-    ----------
-    catalogue : Catalogue
-    pools : GenrePools
-        Of this catalogue.
-    sources : RecommenderInputs
-    others : mapping of name to Recommender
-        Those listed before it in `RECOMMENDERS`.
-    random_streams : tuple of int
-        Those of its registry entry.
-    """
+    """What a recommender is built from; `others` are those listed before it, `random_streams` those of its entry."""
 
     catalogue: Catalogue
     pools: GenrePools
@@ -80,19 +66,19 @@ class Parts(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RegistryEntry:
-    """One recommender: all that the service, the experiments file and the benchmark know of it.
+    """One recommender, as the service, the experiments file and the benchmark know it.
 
     Attributes
     ----------
     recommender : type
-        Its class, which says its name and its fallback.
+        Its class, which has its name and its fallback.
     factory : callable of Parts
     random_streams : tuple of int
-        What it draws from, see `RandomStream`; a number of its own is 16 or above.
+        The streams that it draws from, see `RandomStream`; new ones have numbers from 16.
     is_benchmarked : bool
         Whether `botify bench recommenders` measures it.
     needs_lists : bool
-        Whether it answers from what a batch job made; the benchmark then runs that job first.
+        Whether it needs the lists of the batch job; the benchmark then runs that job first.
     """
 
     recommender: type[Recommender]
@@ -112,86 +98,47 @@ class RegistryEntry:
         return self.recommender.fallback
 
 
-RECOMMENDERS: dict[str, RegistryEntry] = {
-    entry.name: entry
-    for entry in (
-        RegistryEntry(
-            RandomTracks,
-            lambda of: RandomTracks(of.catalogue),
-            random_streams=(RandomStream.RANDOM,),
-        ),
-        RegistryEntry(
-            TopPop,
-            lambda of: TopPop(of.sources.top),
-            random_streams=(RandomStream.TOPPOP,),
-        ),
-        RegistryEntry(
-            StickyArtist,
-            lambda of: StickyArtist(of.catalogue),
-            random_streams=(RandomStream.STICKY_ARTIST,),
-        ),
-        RegistryEntry(
-            StickyArtistMixed,
-            lambda of: StickyArtistMixed(of.catalogue),
-            random_streams=(RandomStream.STICKY_ARTIST_MIXED, RandomStream.RANDOM),
-        ),
-        RegistryEntry(
-            Contextual,
-            lambda of: Contextual(of.sources.neighbours),
-            random_streams=(RandomStream.CONTEXTUAL,),
-            needs_lists=True,
-        ),
-        RegistryEntry(
-            Indexed,
-            lambda of: Indexed(of.sources.user_lists),
-            random_streams=(RandomStream.INDEXED,),
-            needs_lists=True,
-        ),
-        RegistryEntry(
-            SimilarUsers,
-            lambda of: SimilarUsers(of.catalogue, of.sources.neighbours),
-            random_streams=(RandomStream.STICKY_ARTIST, RandomStream.SIMILAR_USERS),
-            needs_lists=True,
-        ),
-        RegistryEntry(
-            I2I,
-            lambda of: I2I(of.sources.neighbours),
-            random_streams=(RandomStream.I2I,),
-            needs_lists=True,
-        ),
-        RegistryEntry(
-            StickyNoRepeat,
-            lambda of: StickyNoRepeat(of.catalogue),
-            random_streams=(RandomStream.STICKY_NOREPEAT,),
-        ),
-        RegistryEntry(
-            Memory,
-            lambda of: Memory(of.catalogue),
-            random_streams=(RandomStream.MEMORY,),
-        ),
-        RegistryEntry(
-            I2IStream,
-            lambda of: I2IStream(of.catalogue, of.sources.graph),
-            random_streams=(RandomStream.I2I_STREAM,),
-        ),
-        RegistryEntry(
-            Fism,
-            lambda of: Fism(of.catalogue, of.pools, of.sources.factors),
-            random_streams=(RandomStream.EXPLORE, RandomStream.EXPLORED_TRACK),
-        ),
-        RegistryEntry(
-            Rerank,
-            lambda of: Rerank(of.catalogue, of.pools, of.sources.factors, of.sources.graph),
-            random_streams=(RandomStream.EXPLORE, RandomStream.EXPLORED_TRACK),
-        ),
-        RegistryEntry(
-            Mix,
-            lambda of: Mix(of.others, Bandit(Mix.name, POLICIES, of.sources.policy_results, of.sources.clock)),
-            random_streams=(RandomStream.MIX,),
-        ),
-    )
-}
-"""All that can be named in an experiments file. To add a recommender, write its file and one entry here."""
+_ENTRIES = (
+    RegistryEntry(RandomTracks, lambda of: RandomTracks(of.catalogue), (RandomStream.RANDOM,)),
+    RegistryEntry(TopPop, lambda of: TopPop(of.sources.top), (RandomStream.TOPPOP,)),
+    RegistryEntry(StickyArtist, lambda of: StickyArtist(of.catalogue), (RandomStream.STICKY_ARTIST,)),
+    RegistryEntry(
+        StickyArtistMixed,
+        lambda of: StickyArtistMixed(of.catalogue),
+        (RandomStream.STICKY_ARTIST_MIXED, RandomStream.RANDOM),
+    ),
+    RegistryEntry(
+        Contextual, lambda of: Contextual(of.sources.neighbours), (RandomStream.CONTEXTUAL,), needs_lists=True
+    ),
+    RegistryEntry(Indexed, lambda of: Indexed(of.sources.user_lists), (RandomStream.INDEXED,), needs_lists=True),
+    RegistryEntry(
+        SimilarUsers,
+        lambda of: SimilarUsers(of.catalogue, of.sources.neighbours),
+        (RandomStream.STICKY_ARTIST, RandomStream.SIMILAR_USERS),
+        needs_lists=True,
+    ),
+    RegistryEntry(I2I, lambda of: I2I(of.sources.neighbours), (RandomStream.I2I,), needs_lists=True),
+    RegistryEntry(StickyNoRepeat, lambda of: StickyNoRepeat(of.catalogue), (RandomStream.STICKY_NOREPEAT,)),
+    RegistryEntry(Memory, lambda of: Memory(of.catalogue), (RandomStream.MEMORY,)),
+    RegistryEntry(I2IStream, lambda of: I2IStream(of.catalogue, of.sources.graph), (RandomStream.I2I_STREAM,)),
+    RegistryEntry(
+        Fism,
+        lambda of: Fism(of.catalogue, of.pools, of.sources.factors),
+        (RandomStream.EXPLORE, RandomStream.EXPLORED_TRACK),
+    ),
+    RegistryEntry(
+        Rerank,
+        lambda of: Rerank(of.catalogue, of.pools, of.sources.factors, of.sources.graph),
+        (RandomStream.EXPLORE, RandomStream.EXPLORED_TRACK),
+    ),
+    RegistryEntry(
+        Mix,
+        lambda of: Mix(of.others, Bandit(Mix.name, POLICIES, of.sources.policy_results, of.sources.clock)),
+        (RandomStream.MIX,),
+    ),
+)
+RECOMMENDERS: dict[str, RegistryEntry] = {entry.name: entry for entry in _ENTRIES}
+"""The recommenders that an experiments file can name. To add one, write its class and an entry in `_ENTRIES`."""
 
 
 class RecommenderFactory:
@@ -200,13 +147,13 @@ class RecommenderFactory:
     Parameters
     ----------
     guard : callable of Recommender, optional
-        Wraps each recommender, including those that `mix` asks; see `Guards`.
+        Wraps each recommender, including those that `mix` calls; see `Guards`.
     """
 
     def __init__(self, guard: Callable[[Recommender], Recommender] = lambda recommender: recommender) -> None:
         self._guard = guard
         nothing = Catalogue([])
-        # one value, because the thread that reads the models uses it
+        # one tuple, because the thread that reads the models uses it too
         self._served = nothing, GenrePools(nothing)
 
     def make(self, catalogue: Catalogue, sources: RecommenderInputs) -> list[Recommender]:
@@ -220,13 +167,13 @@ class RecommenderFactory:
         return list(made.values())
 
     def factors(self, model: Model) -> ServedFactors:
-        """Read a snapshot of the factors; runs in the thread that reads the models."""
-        served = factors_of(model)
+        """Read a snapshot of the factors, in the thread that reads the models; raises ValueError on another body."""
+        served = ServedFactors(read_factors(model.body))
         served.table(*self._served)
         return served
 
     def graph(self, model: Model) -> ServedGraph:
-        """Read a snapshot of the item graph; runs in the thread that reads the models."""
-        served = graph_of(model)
+        """Read a snapshot of the item graph, in the thread that reads the models; raises ValueError on another body."""
+        served = ServedGraph(model.body)
         served.of(self._served[0])
         return served

@@ -2,9 +2,9 @@
 
     requests ──decode, deadline──► Batch ──experiments──► recommenders ──► recommendations, keyed by user
 
-Delivery is at least once: a request's offset is committed only after the broker has acknowledged the answer. A service
-that dies therefore answers some requests twice; the client recognises the copy by its request id and drops it. A
-request past its deadline is counted and not answered. One that cannot be decoded becomes a dead letter.
+Delivery is at least once: a request's offset is committed only after the broker has acknowledged the answer. After a
+crash some requests are answered twice; the client drops the copy by its request id. A request past its deadline is
+counted and not answered. A request that cannot be decoded becomes a dead letter.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from core.kafka.publisher import RecordPublisher
 from core.settings import Settings
 from core.telemetry import DurationHistogram
 from schemas.codec import Codec
-from schemas.dead_letters import MAX_BYTES, dead_letter_headers
+from schemas.dead_letters import dead_letter_headers
 from schemas.events import Recommendation, RecommendationRequest
 from schemas.models import ModelReader
-from schemas.topics import Topics
-from schemas.validation import check
+from schemas.topics import MAX_DEAD_LETTER_BYTES, Topics
+from schemas.validation import Intake, decode_and_validate
 from services.errors import RecommenderError
 from services.experiments import Experiments
-from services.recommender.dispatch import Breaker, LiveRecommenders, answer
+from services.recommender.dispatch import Breaker, Dispatched, LiveRecommenders
 from services.recommender.protocol import NO_ANSWER, Batch
 from services.recommender.sessions import PendingListens
 from streams.folds.likes import Likes
@@ -42,9 +42,8 @@ log = logging.getLogger(__name__)
 
 GROUP = "recommender"
 BATCH = 512
-Rejected = tuple[Message, RejectedMessageError]
 COMMIT_EVERY_S = 1.0
-
+Rejected = tuple[Message, RejectedMessageError]
 
 MAX_UNACKNOWLEDGED = 20_000
 POLL_S = 0.05
@@ -63,7 +62,7 @@ class Delivery:
     ----------
     consumer : confluent_kafka.Consumer
     publisher : RecordPublisher
-        One that calls back for every record.
+        It must report the delivery of every record.
     topic, dead_letters : str
         Topics of the answers and of the dead letters.
     """
@@ -82,7 +81,7 @@ class Delivery:
         self,
         requests: Sequence[Message],
         answers: Sequence[tuple[bytes, bytes]],
-        rejected: Sequence[tuple[Message, RejectedMessageError]] = (),
+        rejected: Sequence[Rejected] = (),
     ) -> None:
         """Send the answers (key, value) to a batch of requests, and its dead letters.
 
@@ -131,12 +130,12 @@ class Delivery:
         """
         self._publisher.poll(wait_s)
         if self._refused is not None:
-            raise RecommenderError(f"an answer or dead letter was not accepted by the brokers: {self._refused.str()}")
+            raise RecommenderError(f"the brokers refused an answer or a dead letter: {self._refused.str()}")
         while self._batches and self._batches[0].waiting == 0:
             self._committable.update(self._batches.popleft().offsets)
 
     def commit(self, *, wait: bool = False) -> None:
-        """Commit acknowledged requests; with `wait`, flush everything first and wait for the broker."""
+        """Commit acknowledged requests; with `wait`, first flush everything and wait for the broker."""
         if wait:
             self._publisher.drain()
             self.poll()
@@ -153,7 +152,7 @@ class Delivery:
 
 @dataclass(slots=True)
 class RecommenderCounters:
-    """What the service has counted since it started."""
+    """Counts since the start of the service."""
 
     answered: int = 0
     fallbacks: int = 0
@@ -174,7 +173,7 @@ class RecommenderService:
     recommenders : LiveRecommenders
     experiments : Experiments
     models : ModelReader
-        The models that recommenders serve from; closed with the service.
+        Models of the recommenders; closed with the service.
     breakers : mapping of name to Breaker
         The recommenders' circuit breakers.
 
@@ -182,16 +181,16 @@ class RecommenderService:
     ----------
     counters : RecommenderCounters
     answers : collections.Counter of str
-        Answers by the recommender that gave them.
+        Answers by recommender.
     asked, fallbacks : collections.Counter of str
-        Answers by the policy that the request was assigned to, and those that a fallback gave. Each policy of `mix`
-        is counted by itself: `mix/rerank`.
+        Answers by assigned policy, and those of them that a fallback gave. Policies of `mix` count separately:
+        `mix/rerank`.
     durations : DurationHistogram
         From the request's record timestamp to its answer.
     assigned : bool
         Whether the group has assigned partitions to this member; the assignment may be empty.
     redis_problem : str | None
-        Why the last read of the listeners' states failed.
+        Error of the last read of the listeners' states, if it failed.
     """
 
     def __init__(
@@ -205,7 +204,7 @@ class RecommenderService:
         breakers: Mapping[str, Breaker],
     ) -> None:
         topics = Topics.of(settings)
-        self._codec = codec
+        self._codec, self._intake = codec, Intake(codec)
         self._reader = reader
         self._recommenders = recommenders
         self._experiments = experiments
@@ -221,7 +220,7 @@ class RecommenderService:
             settings,
             linger_ms=0.5,
             queue_buffering_max_messages=200_000,
-            message_max_bytes=MAX_BYTES,
+            message_max_bytes=MAX_DEAD_LETTER_BYTES,
             delivery_report_only_error=False,
         )
         self._delivery = Delivery(self._consumer, publisher, topics.recommendations.name, topics.dead_letters.name)
@@ -273,9 +272,9 @@ class RecommenderService:
             self.models.close()
 
     def problem(self) -> str | None:
-        """Return what keeps the service from answering; a `Probe`. It has read all models before it joins the group."""
+        """Return why the service cannot answer, or None; a `Probe`. All models are read before it joins the group."""
         if not len(self._recommenders.catalogue):
-            return "the catalogue is empty; `botify world publish` or a simulation fills it"
+            return "the catalogue is empty; fill it with `botify world publish` or `botify sim run`"
         return self.redis_problem if self.assigned else "the group has not assigned partitions yet"
 
     def _on_assign(self, *_: object) -> None:
@@ -296,32 +295,27 @@ class RecommenderService:
             if messages:
                 messages += self._consumer.consume(BATCH - 1, 0)
         except KafkaException as error:
-            raise RecommenderError(f"requests cannot be read: {error}") from error
+            raise RecommenderError(f"reading requests failed: {error}") from error
         return [message for message in messages if _is_data(message.error())]
 
     def _take(self, messages: Sequence[Message]) -> tuple[list[RecommendationRequest], list[Message], list[Rejected]]:
         """Decode and validate; separate invalid and expired requests."""
         requests, taken, rejected, expired = [], [], [], []
         now_ms = time.time() * 1000
-        for message in messages:
-            raw = message.value()
-            try:
-                request = self._codec.decode(raw, RecommendationRequest)
-                check(request, message.key(), raw)
-            except RejectedMessageError as reason:
-                rejected.append((message, reason))
-                continue
-            if request.deadline_ms < now_ms:
+        for message, request in decode_and_validate(messages, RecommendationRequest, self._intake):
+            if isinstance(request, RejectedMessageError):
+                rejected.append((message, request))
+            elif request.deadline_ms < now_ms:
                 expired.append(request.request_id)
-                continue
-            requests.append(request)
-            taken.append(message)
+            else:
+                requests.append(request)
+                taken.append(message)
         self.counters.dead_letters += len(rejected)
         self.counters.expired += len(expired)
         if rejected:
-            log.warning("%d dead letters, the first: %s", len(rejected), rejected[0][1])
+            log.warning("%d requests became dead letters, the first: %s", len(rejected), rejected[0][1])
         if expired:
-            log.warning("%d requests came past their deadline", len(expired), extra={"request_id": expired[0]})
+            log.warning("%d requests were past their deadline", len(expired), extra={"request_id": expired[0]})
         return requests, taken, rejected
 
     def _answer(self, requests: list[RecommendationRequest], messages: list[Message]) -> list[tuple[bytes, bytes]]:
@@ -332,10 +326,11 @@ class RecommenderService:
         wanted = [assignment.recommender for assignment in assigned]
         freshness = [_freshness(request, state) for request, state in zip(requests, states, strict=True)]
         batch = Batch.of(requests, self._pending.completed(requests, states), likes)
-        answered = answer(batch, wanted, self._recommenders.for_tracks(batch.tracks))
+        answered = self._recommenders.answer(batch, wanted)
+        self._count(answered, wanted)
         now_ms = time.time() * 1000
         replies, durations_s = [], []
-        for request, message, fresh, assignment, track, propensity, recommender, policy, candidates, asked in zip(
+        for request, message, fresh, assignment, track, propensity, recommender, *details in zip(
             requests,
             messages,
             freshness,
@@ -345,39 +340,33 @@ class RecommenderService:
             answered.recommenders,
             answered.policies,
             answered.candidates,
-            answered.asked(wanted),
             strict=True,
         ):
             if track == NO_ANSWER:
-                self.counters.unanswerable += 1
                 continue
-            self.counters.answered += 1
-            meant_for, stood_in = asked
-            self.counters.fallbacks += stood_in
-            self.asked[meant_for] += 1
-            self.fallbacks[meant_for] += stood_in
-            self.answers[recommender] += 1
             latency_ms = now_ms - message.timestamp()[1]
             durations_s.append(latency_ms / 1000)
+            chosen = track, recommender, assignment.treatments, propensity
             reply = Recommendation(
-                request_id=request.request_id,
-                user=request.user,
-                track=track,
-                recommender=recommender,
-                treatments=assignment.treatments,
-                propensity=propensity,
-                state_freshness=fresh,
-                latency_ms=latency_ms,
-                timestamp_ms=request.timestamp_ms,
-                policy=policy,
-                candidates=candidates,
+                request.request_id, request.user, *chosen, fresh, latency_ms, request.timestamp_ms, *details
             )
             replies.append((message.key(), self._codec.encode(reply)))
         self.durations.update(durations_s)
         return replies
 
+    def _count(self, answered: Dispatched, wanted: Sequence[str]) -> None:
+        for recommender, (policy, is_fallback) in zip(answered.recommenders, answered.asked(wanted), strict=True):
+            if not recommender:
+                self.counters.unanswerable += 1
+                continue
+            self.counters.answered += 1
+            self.counters.fallbacks += is_fallback
+            self.asked[policy] += 1
+            self.fallbacks[policy] += is_fallback
+            self.answers[recommender] += 1
+
     def _states_and_likes(self, users: list[int]) -> tuple[list[UserState | None], list[Likes | None]]:
-        """Read listeners from Redis; None for each if it does not answer: an answer without state beats none."""
+        """Read listeners from Redis; None for each if it does not answer: a reply without state beats none."""
         try:
             found = self._reader.users_and_likes(users)
         except REDIS_ERRORS as error:
@@ -401,6 +390,6 @@ def _is_data(error: KafkaError | None) -> bool:
     if error is None:
         return True
     if not is_retriable(error):
-        raise RecommenderError(f"requests cannot be read: {error.str()}")
+        raise RecommenderError(f"reading requests failed: {error.str()}")
     log.warning("reading requests: %s", error.str())
     return False

@@ -1,11 +1,11 @@
-"""The listens of the sessions that ask: from Redis, and from requests that the worker has not folded yet.
+"""The listens of the requesting sessions: from Redis, and from requests that the worker has not folded yet.
 
-`sessions_so_far` gives them as arrays: all tracks heard, and affinities of the first and the last listens.
+`sessions_so_far` returns them as arrays: all tracks heard, and affinities of the first and the last listens.
 
-A request carries the listen just made. It and those before it are in the state only if the worker was faster than the
-listener; otherwise the session would be offered tracks that it has just heard. All requests of a listener arrive at
-the same member of the group, so `PendingListens` completes the state from the session's earlier requests, and an answer
-does not depend on how far the worker is. After a rebalance the new member has no earlier requests and uses the state
+A request carries the last listen. The state has it and those before it only if the worker was faster than the
+listener; without them, a session would be offered tracks that it has just heard. All requests of a listener arrive at
+the same member of the group, so `PendingListens` completes the state from the session's earlier requests, and an
+answer does not depend on the worker's lag. After a rebalance the new member has no earlier requests and uses the state
 alone.
 """
 
@@ -14,75 +14,27 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.events import Listen, RecommendationRequest
+from schemas.events import RecommendationRequest
 from services.recommender.catalogue import Catalogue
-from services.recommender.lists import NO_TRACK
 from services.recommender.protocol import Batch
 from streams.folds.users import HISTORY_LISTENS, LISTEN, GenerationCache, UserState
 from streams.learner.models.taste import evidence_of
-
-
-class RecentListens(NamedTuple):
-    """The most recent listens of each listener of a batch, newest first.
-
-    Attributes
-    ----------
-    tracks : ndarray of int64, shape (n, count)
-        `NO_TRACK` if there was no earlier listen.
-    fractions : ndarray of float64, shape (n, count)
-        0 there.
-    """
-
-    tracks: NDArray[np.int64]
-    fractions: NDArray[np.float64]
-
-
-def has_seen(state: UserState | None, request: RecommendationRequest) -> bool:
-    """Return whether the state has the request's listen: the worker may be ahead of the request or behind it."""
-    return state is not None and state.session_id == request.session_id and state.session_listens > request.position
-
-
-def recent_listens(batch: Batch, count: int) -> RecentListens:
-    """Gather the last `count` listens of each listener, across sessions.
-
-    Examples
-    --------
-    >>> request = RecommendationRequest("s-0", 42, "s", 0, 7, 0.5, 0, 0)
-    >>> recent_listens(Batch.of([request], [None]), 3).tracks.tolist()
-    [[7, -1, -1]]
-    """
-    n = len(batch)
-    tracks = np.full((n, count), NO_TRACK, dtype=np.int64)
-    fractions = np.zeros((n, count))
-    tracks[:, 0] = batch.tracks
-    fractions[:, 0] = [request.fraction for request in batch.requests]
-    # one array for all histories: one for each listener would cost ten times as much
-    most = count * LISTEN.itemsize
-    histories = [state.history[-most:] if state is not None else b"" for state in batch.states]
-    listens = np.frombuffer(b"".join(histories), dtype=LISTEN)
-    lengths = np.array([len(history) // LISTEN.itemsize for history in histories], dtype=np.int64)
-    rows = np.repeat(np.arange(n), lengths)
-    ends = np.cumsum(lengths)
-    ages = ends[rows] - 1 - np.arange(len(listens))
-    unseen = [not has_seen(state, request) for state, request in zip(batch.states, batch.requests, strict=True)]
-    slots = ages + np.array(unseen, dtype=np.int64)[rows]
-    fit = slots < count
-    tracks[rows[fit], slots[fit]] = listens["track"][fit]
-    fractions[rows[fit], slots[fit]] = listens["fraction"][fit]
-    return RecentListens(tracks, fractions)
-
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
 WINDOW = HISTORY_LISTENS
-"""Listens with affinities: the first one, and the last ones, whose fractions the state has."""
+"""Number of listens with affinities: the first one and the last ones, whose fractions the state has."""
 _TRACK = struct.Struct("<i")
+
+
+def has_seen(state: UserState | None, request: RecommendationRequest) -> bool:
+    """Return whether the state has the request's listen; the worker may be ahead of the request or behind it."""
+    return state is not None and state.session_id == request.session_id and state.session_listens > request.position
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +154,7 @@ def _earlier_of_artist(keys: Ints) -> Ints:
 
 
 REQUESTS = 32
-"""Kept of a session; a worker that is further behind has stopped."""
+"""Number of last requests kept per session; a worker that is further behind has stopped."""
 LISTENERS = 50_000
 
 
@@ -240,25 +192,8 @@ class PendingListens:
         for earlier in known:
             if heard <= earlier.position < request.position:
                 state = state or UserState()
-                state.fold(_listen_of(earlier))
+                state.fold(earlier.listen())
         if not known or known[-1].position < request.position:
             known.append(request)
             del known[:-REQUESTS]
         return state
-
-
-def _listen_of(request: RecommendationRequest) -> Listen:
-    return Listen(
-        event_id=request.request_id,
-        user=request.user,
-        track=request.track,
-        fraction=request.fraction,
-        timestamp_ms=request.timestamp_ms,
-        session_id=request.session_id,
-        position=request.position,
-        ended_session=False,
-        recommender=None,
-        treatments={},
-        propensity=None,
-        latency_ms=None,
-    )

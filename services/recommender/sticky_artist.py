@@ -2,22 +2,36 @@
 
 As in Botify, the track just heard may be drawn again.
 
-Cost: about 0.5 µs a recommendation at batch 64.
-
 `sticky_artist_mixed`: stay with the artist if the last track was liked, else any track (Botify's `StickyArtistMixed`).
 
 After a fraction below 0.3 the answer is a random track, otherwise another track of the artist: the one just heard is
-not drawn again unless it is the artist's only one. Cost: about 1 µs a recommendation at batch 64.
+not drawn again unless it is the artist's only one.
+`sticky_norepeat`: an unheard track of the session's best artist.
+
+`sticky_artist` draws with replacement, but Botify's listener does not listen to a track twice in a session. It also
+stays with one artist although each further track of theirs is worth γ times less. Here every artist of the session has
+the value ::
+
+    mean affinity of their listens · γ ** (number of their listens)
+
+and the answer is drawn uniformly from the unheard tracks of the best artist that has any. It needs no model, and is the
+fallback of all learned recommenders.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from core.keyed_random import integers
+from services.recommender.candidates import Candidates, draw_from_best, earlier_of_artists, unheard
 from services.recommender.catalogue import Catalogue
 from services.recommender.protocol import NO_ANSWER, Answers, Batch, RandomStream, no_answers
 from services.recommender.random_tracks import RandomTracks
+from services.recommender.sessions import SessionsSoFar, sessions_so_far
+from streams.learner.models.taste import ARTIST_DISCOUNT
+
+Ints = NDArray[np.int64]
 
 
 class StickyArtist:
@@ -104,3 +118,68 @@ class StickyArtistMixed:
             np.where(sticks, others, len(catalogue)),
             ["sticky_artist" if stuck else "random" for stuck in sticks.tolist()],
         )
+
+
+ARTISTS = 4
+"""How many of the best artists are considered; all tracks of the first may have been heard."""
+
+
+class StickyNoRepeat:
+    """Sticky artist without repeats and with the artist discount.
+
+    Examples
+    --------
+    >>> from schemas.events import RecommendationRequest, Track
+    >>> recommender = StickyNoRepeat(Catalogue([Track(7, "a", None, None, "x"), Track(8, "a", None, None, "y")]))
+    >>> request = RecommendationRequest("s-0", 42, "s", 0, 7, 1.0, 0, 0)
+    >>> recommender.recommend(Batch.of([request], [None])).tracks.tolist()
+    [8]
+    """
+
+    name = "sticky_norepeat"
+    fallback: str | None = "random"
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+
+    def recommend(self, batch: Batch) -> Answers:
+        """Draw for each request; no answer if all tracks of the session's artists were heard."""
+        if not len(self._catalogue):
+            return no_answers(len(batch))
+        so_far = sessions_so_far(batch, self._catalogue)
+        best, catalogue = best_of_artists(so_far, self._catalogue), self._catalogue
+        return draw_from_best(best, batch.keys, RandomStream.STICKY_NOREPEAT, len(catalogue), catalogue)
+
+
+def best_of_artists(so_far: SessionsSoFar, catalogue: Catalogue) -> Candidates:
+    """Return the unheard tracks of each session's best artist that has any; all with the artist's value."""
+    session, column = np.nonzero(so_far.valid)
+    rows = so_far.rows[session, column]
+    artists = len(catalogue.artists)
+    keys, first, group = np.unique(
+        session * artists + catalogue.artist_of[rows], return_index=True, return_inverse=True
+    )
+    mean = np.bincount(group, so_far.affinity[session, column]) / np.bincount(group)
+    sessions = keys // artists
+    counts = earlier_of_artists(sessions, rows[first], so_far, catalogue)
+    values = mean * ARTIST_DISCOUNT**counts
+    order = np.lexsort((-values, sessions))
+    best = order[_ranks(sessions[order]) < ARTISTS]
+    offered = unheard(_tracks_of(sessions[best], keys[best] % artists, values[best], catalogue), so_far, catalogue)
+    most = np.zeros(len(so_far))
+    np.maximum.at(most, offered.sessions, offered.scores)
+    return offered.where(offered.scores == most[offered.sessions])
+
+
+def _ranks(groups: Ints) -> Ints:
+    """Return the rank of each entry in its group; groups are contiguous."""
+    starts = np.flatnonzero(np.diff(groups, prepend=-1))
+    ranks: Ints = np.arange(len(groups)) - np.repeat(starts, np.diff(starts, append=len(groups)))
+    return ranks
+
+
+def _tracks_of(sessions: Ints, artists: Ints, values: NDArray[np.float64], catalogue: Catalogue) -> Candidates:
+    sizes = catalogue.artist_size[artists]
+    within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    rows = catalogue.by_artist[np.repeat(catalogue.artist_start[artists], sizes) + within]
+    return Candidates(np.repeat(sessions, sizes), rows, np.repeat(values, sizes))

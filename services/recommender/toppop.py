@@ -1,12 +1,12 @@
 """`toppop`: one of the most popular tracks, drawn uniformly (Botify's `TopPop`, on the live, decayed popularity).
 
-Cost: about 0.3 µs a recommendation at batch 64; the top is read from Redis once a second.
+The top is read from Redis once a second.
 """
 
 from __future__ import annotations
 
 import contextlib
-import time
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -58,18 +58,30 @@ REFRESH_S = 1.0
 
 
 class PopularTracks:
-    """The most popular tracks for one half-life, at most `REFRESH_S` old. Calling it returns their ids, best first."""
+    """The most popular tracks for one half-life, at most `REFRESH_S` old.
 
-    def __init__(self, reader: StateReader, half_life: str = "1d", count: int = 100) -> None:
+    Parameters
+    ----------
+    reader : StateReader
+    clock : callable
+        Monotonic seconds.
+    half_life : str
+    count : int
+    """
+
+    def __init__(
+        self, reader: StateReader, clock: Callable[[], float], half_life: str = "1d", count: int = 100
+    ) -> None:
         self._reader = reader
+        self._clock = clock
         self._half_life = half_life
         self._count = count
         self._top = np.empty(0, dtype=np.int64)
-        self._read_at = -REFRESH_S
+        self._read_at = -math.inf
 
     def __call__(self) -> NDArray[np.int64]:
-        """Return the top tracks; empty before the first listen."""
-        now = time.monotonic()
+        """Return the top tracks, best first; empty before the first listen."""
+        now = self._clock()
         if now - self._read_at >= REFRESH_S:
             with contextlib.suppress(*REDIS_ERRORS):  # the previous top serves until Redis answers
                 self._top, _ = self._reader.top_tracks(self._half_life, self._count)

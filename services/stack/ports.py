@@ -1,4 +1,4 @@
-"""Which ports the stack listens on: free ones on the first start, the same ones ever after."""
+"""The ports of the stack: free ones on the first start, the same ones on later starts."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 
 import psutil
 
-from services.stack.errors import PortTakenError, StackError
+from services.errors import PortTakenError, StackError
 
 HOST = "127.0.0.1"
 PORTS_FILE = "ports.json"
-# Below the range from which Linux and macOS take ports for outgoing connections, so a remembered port stays free
-# while the stack is down.
+# Below the range of ports for outgoing connections of Linux and macOS, so a remembered port stays free while the
+# stack is down.
 CANDIDATES = range(20_000, 32_768)
 ATTEMPTS = 100
 
@@ -23,7 +23,7 @@ ATTEMPTS = 100
 def is_free(port: int) -> bool:
     """Return whether a server could listen on the port of the loopback interface now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # as Kafka and Valkey do: a port whose last connections linger in TIME_WAIT can be listened on
+        # as Kafka and Valkey do: connections in TIME_WAIT do not occupy the port
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
@@ -33,13 +33,7 @@ def is_free(port: int) -> bool:
 
 
 def find_free(avoid: frozenset[int] = frozenset()) -> int:
-    """Return a free port.
-
-    Raises
-    ------
-    StackError
-        None of 100 ports tried was free.
-    """
+    """Return a free port; raises `StackError` if none of 100 tried ports is free."""
     for port in random.sample(CANDIDATES, ATTEMPTS):
         if port not in avoid and is_free(port):
             return port
@@ -47,13 +41,7 @@ def find_free(avoid: frozenset[int] = frozenset()) -> int:
 
 
 def check_free(name: str, port: int) -> None:
-    """Make sure that a port can be listened on.
-
-    Raises
-    ------
-    PortTakenError
-        It cannot; the message names who has it, where that is known.
-    """
+    """Raise `PortTakenError` if a port is in use; the message names the process that has it, if it is known."""
     if is_free(port):
         return
     owner = _owner(port)
@@ -71,9 +59,9 @@ def choose(home: Path, wanted: Mapping[str, int | None], preferred: Mapping[str,
     home : Path
         Data directory.
     wanted : Mapping[str, int | None]
-        Name of the listener -> port; None keeps the one of the last start, 0 finds a new one.
+        Name of the listener -> port; None keeps the one of the last start, 0 picks a free one.
     preferred : Mapping[str, int] | None
-        Name of the listener -> the port of the first start, where it is free.
+        Name of the listener -> the port of the first start, if it is free.
 
     Returns
     -------
@@ -83,7 +71,7 @@ def choose(home: Path, wanted: Mapping[str, int | None], preferred: Mapping[str,
     Raises
     ------
     StackError
-        The memory of the ports cannot be read, or no port is free.
+        The file of ports cannot be read, or no port is free.
     """
     remembered = _read(home)
     chosen: dict[str, int] = {}
@@ -105,11 +93,13 @@ def _read(home: Path) -> dict[str, int]:
     except FileNotFoundError:
         return {}
     except (ValueError, TypeError, AttributeError) as error:
-        raise StackError(f"{path} is not a table of ports ({error}): remove it, free ones will be found") from error
+        raise StackError(
+            f"{path} is not a table of ports ({error}): remove it, and `botify up` picks free ports"
+        ) from error
 
 
 def _owner(port: int) -> str | None:
-    """Return who listens on a port, as far as this user may know."""
+    """Return the process that listens on a port, None if this user may not see it."""
     try:
         connections = psutil.net_connections(kind="tcp")
     except psutil.AccessDenied:

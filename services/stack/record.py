@@ -1,4 +1,4 @@
-"""Which process a number meant: a pid is reused, a pid with its time of creation is not."""
+"""Identities of processes, and the files in which a stack names its processes and says why it ended."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Self
 import psutil
 
 from core.settings import STACK_FILE
-from services.stack.errors import StackError
+from services.errors import StackError
 
 STOP_GRACE_S = 15.0
 KILL_GRACE_S = 5.0
@@ -26,14 +26,7 @@ _POLL_S = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A process for ever.
-
-    Attributes
-    ----------
-    pid : int
-        Number of the process.
-    created_s : float
-        When it was created, in seconds since the epoch.
+    """A process: pids are reused, a pid with its time of creation (seconds since the epoch) is not.
 
     Examples
     --------
@@ -50,11 +43,11 @@ class Identity:
 
     @classmethod
     def of(cls, pid: int) -> Self:
-        """Return the identity of a process that runs now."""
+        """Return the identity of a running process."""
         return cls(pid, psutil.Process(pid).create_time())
 
     def process(self) -> psutil.Process | None:
-        """Return the process, or None if it has ended (a zombie has)."""
+        """Return the process, or None if it has ended (a zombie has ended)."""
         try:
             process = psutil.Process(self.pid)
             same = abs(process.create_time() - self.created_s) < _SAME_TIME_S
@@ -68,7 +61,7 @@ class Identity:
 
 
 def stop_groups(identities: Sequence[Identity], grace_s: float = STOP_GRACE_S) -> None:
-    """End process groups by their leaders: SIGTERM, a bounded wait, SIGKILL for those that are left."""
+    """Stop the process groups of leaders: SIGTERM, a bounded wait, then SIGKILL."""
     for number, wait_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, KILL_GRACE_S)):
         for identity in identities:
             if identity.is_alive():
@@ -79,7 +72,7 @@ def stop_groups(identities: Sequence[Identity], grace_s: float = STOP_GRACE_S) -
 def wait_until_gone(identities: Sequence[Identity], deadline_s: float) -> bool:
     """Wait until all have ended; return whether they have.
 
-    A zombie has ended: in a container without an init process nobody collects it.
+    A zombie has ended: in a container without an init process, it is never collected.
     """
     give_up = time.monotonic() + deadline_s
     while any(identity.is_alive() for identity in identities):
@@ -90,7 +83,7 @@ def wait_until_gone(identities: Sequence[Identity], deadline_s: float) -> bool:
 
 
 def signal_group(pid: int, number: signal.Signals) -> None:
-    """Send a signal to the group that a child leads; a stopped one is woken, so that it can act on it."""
+    """Send a signal to the group of a leader; SIGTERM also resumes a paused group, so that it can end."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, number)
         if number == signal.SIGTERM:
@@ -107,11 +100,11 @@ class StackRecord:
     Attributes
     ----------
     owner : Identity
-        Process that started the others and will stop them.
+        Process that started the others and stops them.
     ready : bool
-        Whether everything has answered.
+        Whether all servers have answered.
     settings : Mapping[str, str]
-        Addresses, under the names of `Settings`, which reads them from the file.
+        Addresses, under their names in `Settings`, which reads this file.
     processes : Mapping[str, Identity]
         Name -> process.
     given_up : Mapping[str, str]
@@ -125,21 +118,15 @@ class StackRecord:
     given_up: Mapping[str, str] = field(default_factory=dict)
 
     def write(self, home: Path) -> None:
-        """Write the file in one step, so that nobody reads half of it; others than its owner read nothing."""
+        """Write the file atomically, readable by its owner only."""
         new = home / f"{STACK_FILE}.new"
-        new.touch(mode=0o600)  # an address of Redis may hold its password
+        new.touch(mode=0o600)  # the address of Redis may contain its password
         new.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
         new.replace(home / STACK_FILE)
 
     @classmethod
     def read(cls, home: Path) -> Self | None:
-        """Return what the file says, or None where there is none.
-
-        Raises
-        ------
-        StackError
-            The file is not one of ours.
-        """
+        """Return the record, or None without a file; raises `StackError` if the file is damaged."""
         path = home / STACK_FILE
         try:
             written = json.loads(path.read_text(encoding="utf-8"))
@@ -156,37 +143,29 @@ class StackRecord:
             raise StackError(f"{path} cannot be read ({error!r}); remove it and run `botify up`") from error
 
     def survivors(self) -> dict[str, Identity]:
-        """Return the processes that are still alive; a number that another program has now does not count."""
+        """Return the processes that are alive; a pid that was reused does not count."""
         return {name: process for name, process in self.processes.items() if process.is_alive()}
 
 
 @dataclass(frozen=True, slots=True)
 class StackEnd:
-    """Why the last stack of a data directory ended, where nobody told it to.
-
-    Attributes
-    ----------
-    at : str
-        When, in ISO 8601.
-    why : str
-        The error's message.
-    """
+    """The error that ended the last stack of a data directory, with its time in ISO 8601."""
 
     at: str
     why: str
 
     @classmethod
     def of(cls, error: Exception) -> Self:
-        """Return the end by an error, now."""
+        """Return the end by an error, at the current time."""
         return cls(datetime.now(UTC).isoformat(timespec="seconds"), str(error) or repr(error))
 
     def write(self, home: Path) -> None:
-        """Leave it for `botify status`."""
+        """Write the file that `botify status` shows."""
         (home / ENDED_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, home: Path) -> Self | None:
-        """Return the end, or None where the last stack was told to stop; a file that is none of ours counts as none."""
+        """Return the end, or None if the last stack was stopped by a user; a damaged file counts as none."""
         try:
             return cls(**json.loads((home / ENDED_FILE).read_text(encoding="utf-8")))
         except (FileNotFoundError, ValueError, TypeError):
@@ -194,5 +173,5 @@ class StackEnd:
 
     @staticmethod
     def forget(home: Path) -> None:
-        """Remove what an earlier stack left."""
+        """Remove the file of an earlier stack."""
         (home / ENDED_FILE).unlink(missing_ok=True)

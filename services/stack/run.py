@@ -1,20 +1,25 @@
-"""`botify up` and `botify down`: the stack in this process, or in one of its own."""
+"""`botify up` and `botify down`: the stack in this process, or in a background process."""
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
+from core.kafka.admin import CONNECT_TIMEOUT_S
 from core.settings import STACK_FILE, Settings
 from schemas.topics import create_topics
+from services.errors import ChildDiedError, StackError
+from services.gateway.messages import NO_CATALOGUE
 from services.stack.embedded import EmbeddedStack
-from services.stack.errors import ChildDiedError, StackError
 from services.stack.kafka_jars import Notify
+from services.stack.ports import HOST
 from services.stack.record import STOP_GRACE_S, StackEnd, StackRecord, stop_groups, wait_until_gone
 from services.stack.server import ChildProcess, stop_all, tail
 from services.stack.supervisor import LIMIT, Program, Supervisor
@@ -24,7 +29,7 @@ _POLL_S = 0.1
 
 
 def start_in_background(home: Path, command: Sequence[str], ready_s: float = READY_S) -> StackRecord:
-    """Run a command as a process of its own that outlives this one, and return once its stack is ready.
+    """Run a command as a background process, and return once its stack is ready.
 
     Parameters
     ----------
@@ -33,19 +38,19 @@ def start_in_background(home: Path, command: Sequence[str], ready_s: float = REA
     command : Sequence[str]
         Program and arguments.
     ready_s : float
-        How long it may take.
+        Deadline in seconds.
 
     Raises
     ------
     ChildDiedError
-        It ended instead; the message is the end of its output, which says why.
+        The process ended; the message has the end of its output.
     StackError
-        It did not get ready in time; it is stopped, as it is by any exception here (`Ctrl-C` is one).
+        The stack is not ready at the deadline; it is stopped, as by every exception here (`Ctrl-C` is one).
     """
     log_path = home / "logs" / "stack.log"
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with log_path.open("wb") as log:
-        process = subprocess.Popen(  # noqa: S603 - the caller's own command
+        process = subprocess.Popen(  # noqa: S603 - the caller's command
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
     try:
@@ -60,27 +65,72 @@ def _wait_until_ready(home: Path, process: subprocess.Popen[bytes], log_path: Pa
     give_up = time.monotonic() + ready_s
     while time.monotonic() < give_up:
         if process.poll() is not None:
-            said = tail(log_path) or f"status {process.returncode}, without a word"
+            said = tail(log_path) or f"status {process.returncode}, without output"
             raise ChildDiedError(f"the stack ended before it was ready:\n{said}")
         record = StackRecord.read(home)
         if record is not None and record.ready and record.owner.pid == process.pid:
             return record
         time.sleep(_POLL_S)
-    raise StackError(f"the stack was not ready within {ready_s:.0f} s; its log is {log_path}")
+    raise StackError(f"the stack is not ready after {ready_s:.0f} s; its log is {log_path}")
 
 
-def stop_stack(home: Path) -> bool:
-    """Ask the owner to stop everything, wait, and end what is left; the data stays.
+def wait_for_gateway(port: int, deadline_s: float, running: Callable[[], bool] = lambda: True) -> list[str]:
+    """Wait until a gateway of this machine is ready for requests.
+
+    Parameters
+    ----------
+    port : int
+        On the loopback interface.
+    deadline_s : float
+    running : callable
+        Whether the gateway's stack still runs.
 
     Returns
     -------
-    bool
-        Whether anything ran.
+    list of str
+        Why it is not ready, if the catalogue is the only reason: a user has to publish one.
 
     Raises
     ------
     StackError
-        What runs cannot be read from the data directory.
+        It is not ready in that time, or its stack ended.
+    """
+    give_up = time.monotonic() + deadline_s
+    while not set(problems := _problems_of_gateway(port)) <= {NO_CATALOGUE}:
+        reasons = f"{'; '.join(problems)}; `botify status` says where its log is"
+        if not running():
+            raise StackError(f"the stack ended before the gateway was ready: {reasons}")
+        if time.monotonic() > give_up:
+            raise StackError(f"the gateway at port {port} is not ready after {deadline_s:.0f} s: {reasons}")
+        time.sleep(_POLL_S)
+    return problems
+
+
+def _problems_of_gateway(port: int) -> list[str]:
+    connection = http.client.HTTPConnection(HOST, port, timeout=CONNECT_TIMEOUT_S)
+    try:
+        connection.request("GET", "/readyz")
+        return [str(problem) for problem in json.loads(connection.getresponse().read())["problems"]]
+    except (OSError, http.client.HTTPException) as error:
+        return [f"it does not answer ({error!r})"]
+    except (ValueError, KeyError, TypeError):
+        return ["the server at that port is not a gateway of Botify"]
+    finally:
+        connection.close()
+
+
+def stop_stack(home: Path) -> bool:
+    """Let the owner stop everything, then stop what is left; the data is kept.
+
+    Returns
+    -------
+    bool
+        Whether a process ran.
+
+    Raises
+    ------
+    StackError
+        The record in the data directory cannot be read.
     """
     StackEnd.forget(home)
     record = StackRecord.read(home)
@@ -90,24 +140,15 @@ def stop_stack(home: Path) -> bool:
     ran = any(process.is_alive() for process in (owner, *children))
     if (process := owner.process()) is not None:
         process.terminate()
-        # it stops our processes, then the servers, each within the grace
+        # it stops the programs, then the servers, each within the grace period
         wait_until_gone([owner], 3 * STOP_GRACE_S)
     stop_groups(children)
     (home / STACK_FILE).unlink(missing_ok=True)
     return ran
 
 
-@dataclass(frozen=True, slots=True)
-class RunningStack:
-    """What runs inside the block of `running_stack`.
-
-    Attributes
-    ----------
-    settings : Settings
-        With the addresses of the servers.
-    supervisor : Supervisor
-        Its `watch` keeps the processes running; nobody does if it is not called.
-    """
+class RunningStack(NamedTuple):
+    """Settings with the addresses of a stack, and the supervisor, whose `watch` restarts processes that end."""
 
     settings: Settings
     supervisor: Supervisor
@@ -126,32 +167,25 @@ def running_stack(
 ) -> Iterator[RunningStack]:
     """Start everything, and stop everything at the end of the block.
 
-    Kafka or Valkey is not started where `KAFKA_BOOTSTRAP_SERVERS` or `REDIS_URL` names another one.
+    Kafka or Valkey is not started if `KAFKA_BOOTSTRAP_SERVERS` or `REDIS_URL` names another one.
 
     Parameters
     ----------
     home : Path
         Data directory.
     programs : Sequence[Program]
-        Our own processes.
-    kafka_port, redis_port : int | None
+        Botify's own processes.
+    kafka_port, redis_port, notify
         See `EmbeddedStack`.
     environ : Mapping[str, str] | None
-        Further variables for our own processes.
+        Further variables for the programs.
     restart_limit : int
         See `Supervisor`.
-    notify : Notify
-        Told, in one line, what goes on.
-
-    Yields
-    ------
-    RunningStack
-        The addresses and the supervisor.
 
     Raises
     ------
     BotifyError
-        Something cannot start; nothing is left running.
+        A process cannot start; none is left running.
     """
     stack = EmbeddedStack(
         home,
@@ -164,31 +198,22 @@ def running_stack(
     stack.start(ready=False)
     StackEnd.forget(stack.home)
     try:
-        notify("making the topics")
+        notify("creating the topics")
         create_topics(stack.settings)
-        ours = [
-            ChildProcess(
-                name,
-                argv,
-                log_path=stack.home / "logs" / f"{name}.log",
-                watchdog=stack.watchdog,
-                env={**own.to_env(), "PYTHONUNBUFFERED": "1", **(environ or {})},
-            )
-            for (name, argv), own in zip(programs, own_settings(stack.settings, len(programs)), strict=True)
-        ]
+        children = _children(stack, programs, environ or {})
         supervisor = Supervisor(
             stack.servers,
-            ours,
+            children,
             restart_limit=restart_limit,
-            changed=lambda: stack.record(ours, ready=True, given_up=supervisor.given_up),
+            changed=lambda: stack.record(children, ready=True, given_up=supervisor.given_up),
             notify=notify,
         )
         try:
             supervisor.start()
             yield RunningStack(stack.settings, supervisor)
         finally:
-            # before the servers: they still commit what they have done
-            stop_all(ours)
+            # before the servers, because programs commit their offsets at the end
+            stop_all(children)
     except Exception as error:
         StackEnd.of(error).write(stack.home)
         raise
@@ -196,8 +221,22 @@ def running_stack(
         stack.stop()
 
 
+def _children(stack: EmbeddedStack, programs: Sequence[Program], environ: Mapping[str, str]) -> list[ChildProcess]:
+    settings = own_settings(stack.settings, len(programs))
+    return [
+        ChildProcess(
+            name,
+            argv,
+            log_path=stack.home / "logs" / f"{name}.log",
+            watchdog=stack.watchdog,
+            env={**own.to_env(), "PYTHONUNBUFFERED": "1", **environ},
+        )
+        for (name, argv), own in zip(programs, settings, strict=True)
+    ]
+
+
 def own_settings(settings: Settings, count: int) -> list[Settings]:
-    """Return the settings of so many processes on one machine: each has a port of its own for its metrics.
+    """Return the settings of the processes of one machine, each with its own port for metrics.
 
     Examples
     --------

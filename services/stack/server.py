@@ -1,4 +1,4 @@
-"""Programs that the stack starts, and servers among them: started when they answer."""
+"""Child processes of the stack with their logs; a server is a child that is ready once it answers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from services.stack.errors import ChildDiedError, StackError
+from services.errors import ChildDiedError, StackError
 from services.stack.ports import check_free
 from services.stack.record import KILL_GRACE_S, STOP_GRACE_S, Identity, signal_group
 from services.stack.watchdog import Watchdog
@@ -21,10 +21,10 @@ MAX_BYTES = 10_000_000
 
 
 def bound(path: Path, max_bytes: int = MAX_BYTES) -> None:
-    """Move a log that has grown too big aside, as `<name>.1`, and go on with an empty one.
+    """Rotate a log that has grown too large to `<name>.1`.
 
-    The file is copied and emptied rather than renamed, because the child keeps it open; the child appends
-    (`O_APPEND`), so it goes on at the new end. Lines written between the copy and the emptying are lost.
+    The file is copied and truncated, not renamed, because the child keeps it open; the child appends (`O_APPEND`), so
+    it continues at the new end. Lines written between copy and truncation are lost.
     """
     if path.exists() and path.stat().st_size > max_bytes:
         shutil.copyfile(path, path.with_name(path.name + ".1"))
@@ -32,7 +32,7 @@ def bound(path: Path, max_bytes: int = MAX_BYTES) -> None:
 
 
 def tail(path: Path, lines: int = 15) -> str:
-    """Return the last lines of a log, or nothing where there is none."""
+    """Return the last lines of a log, or an empty text without a log."""
     try:
         with path.open(encoding="utf-8", errors="replace") as log:
             return "".join(deque(log, maxlen=lines)).rstrip()
@@ -41,22 +41,22 @@ def tail(path: Path, lines: int = 15) -> str:
 
 
 class ChildProcess:
-    """A process that is started, watched and ended by this one.
+    """A process that this one starts, watches and stops.
 
-    It runs in a session of its own, so `Ctrl-C` reaches only us and we decide on the order of the ends.
+    It runs in its own session, so `Ctrl-C` reaches this process only, which decides the order in which children stop.
 
     Parameters
     ----------
     name : str
-        What messages and the status call it.
+        Its name in messages and in the status.
     argv : Sequence[str]
         Program and arguments.
     log_path : Path
-        Its standard output and error, appended.
+        Standard output and error are appended to it.
     watchdog : Watchdog
-        Who ends the child when we are killed.
+        Stops the child if this process is killed.
     env : Mapping[str, str] | None
-        Changes to our environment.
+        Changes to this process's environment.
     """
 
     def __init__(
@@ -78,35 +78,29 @@ class ChildProcess:
 
     @property
     def pid(self) -> int:
-        """Number of the process.
-
-        Raises
-        ------
-        ChildDiedError
-            It has not been started.
-        """
+        """Number of the process; raises `ChildDiedError` before the first start."""
         if self._process is None:
             raise ChildDiedError(f"{self.name} has not been started")
         return self._process.pid
 
     @property
     def running(self) -> bool:
-        """Whether the process is there (a paused one is)."""
+        """Whether the process exists (a paused one does)."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def exit_status(self) -> int | None:
-        """How the last process ended: None while it runs, negative for the signal that killed it."""
+        """Exit status of the last process: None while it runs, negative for the signal that killed it."""
         return None if self._process is None else self._process.poll()
 
     def spawn(self) -> None:
-        """Start the process without waiting for anything; nothing happens if it runs."""
+        """Start the process without waiting; does nothing if it runs."""
         if self.running:
             return
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         bound(self.log_path)
         with self.log_path.open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603 - the caller's own program
+            self._process = subprocess.Popen(  # noqa: S603 - the caller's program
                 self._argv,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -118,12 +112,12 @@ class ChildProcess:
         self._watchdog.watch(self.identity)
 
     def terminate(self) -> None:
-        """Ask the process to end, without waiting."""
+        """Send SIGTERM, without waiting."""
         if self.running:
             signal_group(self.pid, signal.SIGTERM)
 
     def stop(self, grace_s: float = STOP_GRACE_S) -> None:
-        """End the process: ask, wait, then kill."""
+        """Stop the process: SIGTERM, a bounded wait, then SIGKILL."""
         if self._process is None:
             return
         self.terminate()
@@ -133,27 +127,27 @@ class ChildProcess:
             self.kill()
 
     def kill(self) -> None:
-        """End the process with SIGKILL and wait until it is gone."""
+        """Send SIGKILL, and wait for the end."""
         if self._process is not None:
             signal_group(self._process.pid, signal.SIGKILL)
             self._process.wait(KILL_GRACE_S)
 
     def pause(self) -> None:
-        """Freeze the process (SIGSTOP): it keeps its connections and answers nothing."""
+        """Pause the process (SIGSTOP): it keeps its connections and answers nothing."""
         signal_group(self.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let a frozen process go on."""
+        """Resume a paused process."""
         signal_group(self.pid, signal.SIGCONT)
 
     def death_notice(self) -> str:
-        """Say how the process ended, with the end of its log."""
+        """Return how the process ended, with the end of its log."""
         end = tail(self.log_path)
         return f"{self.name} ended with status {self.exit_status}. Its log, {self.log_path}, ends:\n{end}"
 
 
 def stop_all(children: Sequence[ChildProcess], grace_s: float = STOP_GRACE_S) -> None:
-    """Stop children together: all are asked at once, those that do not end in time are killed."""
+    """Stop children together: all get SIGTERM at once, those that do not end in time SIGKILL."""
     for child in children:
         child.terminate()
     for child in children:
@@ -165,7 +159,7 @@ _POLL_S = 0.02
 
 
 class Server(ChildProcess, ABC):
-    """Kafka or Valkey: started when it answers.
+    """Kafka or Valkey, which is ready once it answers.
 
     Attributes
     ----------
@@ -186,27 +180,15 @@ class Server(ChildProcess, ABC):
 
     @abstractmethod
     def answers(self) -> bool:
-        """Return whether a client's request is answered now."""
+        """Return whether the server answers a client's request now."""
 
     def start(self, deadline_s: float = READY_S) -> None:
-        """Start the server and wait until it answers; on the same port and data as before.
-
-        Raises
-        ------
-        StackError
-            A port is taken, the server died, or it did not answer in time.
-        """
+        """Start the server with the same port and data, and wait until it answers; raises `StackError`."""
         self.spawn()
         self.wait_until_ready(deadline_s)
 
     def spawn(self) -> None:
-        """Start the server without waiting for it.
-
-        Raises
-        ------
-        PortTakenError
-            Somebody else listens on its port.
-        """
+        """Start the server without waiting; raises `PortTakenError` if another process listens on its port."""
         if not self.running:
             for port in self.ports:
                 check_free(self.name, port)
@@ -218,9 +200,9 @@ class Server(ChildProcess, ABC):
         Raises
         ------
         ChildDiedError
-            It ended instead.
+            It ended.
         StackError
-            It did not answer in time.
+            It does not answer in time.
         """
         give_up = time.monotonic() + deadline_s
         while not self.answers():

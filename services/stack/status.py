@@ -1,6 +1,6 @@
-"""How far each consumer group is behind, and how fast topics grow, from Kafka's own offsets.
+"""The status of the stack: its processes, the lag of each consumer group, and the growth of each topic.
 
-Committed offsets are for this display; where a worker goes on is kept in Redis, with the state it produced.
+Committed offsets serve this display only; workers resume from the offsets in Redis, which are stored with the state.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from core.errors import BotifyError, TopicError
-from core.kafka.admin import committed_offsets, partition_counts
+from core.kafka.admin import committed_offsets, partition_counts, require_kafka
 from core.kafka.config import common_config
-from core.kafka.reachable import require_kafka
 from core.settings import Settings
 from schemas.topics import Topics
 from services.stack.record import StackEnd, StackRecord
@@ -29,7 +28,7 @@ from streams.store.keys import learner_prefix
 
 TIMEOUT_S = 10.0
 SILENT = {"log_level": 0}
-"""librdkafka's own log lines would run into the table."""
+"""librdkafka's log lines would be mixed with the table."""
 
 Offsets = Mapping[tuple[str, int], int]
 """(topic, partition) -> offset."""
@@ -37,15 +36,7 @@ Offsets = Mapping[tuple[str, int], int]
 
 @dataclass(frozen=True, slots=True)
 class GroupLag:
-    """One consumer group on one topic.
-
-    Attributes
-    ----------
-    topic, group : str
-        Names.
-    lags : list of int
-        Records that are not committed yet, by partition.
-    """
+    """Records of a topic that a group has not committed yet, by partition."""
 
     topic: str
     group: str
@@ -53,13 +44,7 @@ class GroupLag:
 
 
 class OffsetReader:
-    """Reads end offsets and committed offsets of our topics.
-
-    Raises
-    ------
-    NoBrokerError
-        No broker answers.
-    """
+    """Reads end offsets and committed offsets of Botify's topics; raises `NoBrokerError` without a broker."""
 
     def __init__(self, settings: Settings) -> None:
         require_kafka(settings)
@@ -68,13 +53,7 @@ class OffsetReader:
         self._topics = {definition.name for definition in Topics.of(settings).all()}
 
     def ends(self) -> dict[tuple[str, int], int]:
-        """Return the next offset of every partition.
-
-        Raises
-        ------
-        TopicError
-            Kafka does not answer.
-        """
+        """Return the next offset of every partition; raises `TopicError` if Kafka does not answer."""
         counts = partition_counts(self._admin)
         wanted = {
             TopicPartition(topic, partition): OffsetSpec.latest()
@@ -87,28 +66,20 @@ class OffsetReader:
             found = self._admin.list_offsets(wanted, request_timeout=TIMEOUT_S)
             return {(at.topic, at.partition): future.result(TIMEOUT_S).offset for at, future in found.items()}
         except (KafkaException, TimeoutError) as error:
-            raise TopicError(f"Kafka does not say where its topics end ({error!r})") from error
+            raise TopicError(f"Kafka did not return the end offsets of its topics ({error!r})") from error
 
     def committed(self) -> dict[str, dict[tuple[str, int], int]]:
-        """Return the committed offsets of every group, by group.
-
-        Raises
-        ------
-        TopicError
-            Kafka does not answer.
-        """
+        """Return the committed offsets by group; raises `TopicError` if Kafka does not answer."""
         try:
             groups = [group.group_id for group in self._admin.list_consumer_groups().result(TIMEOUT_S).valid]
             partitions = self.ends().keys()
             return {group: committed_offsets(self._settings, group, partitions, TIMEOUT_S) for group in groups}
         except (KafkaException, TimeoutError) as error:
-            raise TopicError(f"Kafka does not say what its groups committed ({error!r})") from error
+            raise TopicError(f"Kafka did not return the committed offsets of its groups ({error!r})") from error
 
 
 def lags(ends: Offsets, committed: Mapping[str, Offsets]) -> list[GroupLag]:
-    """Compare what groups have committed with where the topics end.
-
-    A partition of which a group has committed nothing counts whole.
+    """Return the lag of each group on each topic; a partition without a commit counts whole.
 
     Examples
     --------
@@ -116,18 +87,14 @@ def lags(ends: Offsets, committed: Mapping[str, Offsets]) -> list[GroupLag]:
     [GroupLag(topic='listens', group='workers', lags=[2, 5])]
     """
     return [
-        GroupLag(
-            topic,
-            group,
-            [end - offsets.get(at, 0) for at, end in sorted(ends.items()) if at[0] == topic],
-        )
+        GroupLag(topic, group, [end - offsets.get(at, 0) for at, end in sorted(ends.items()) if at[0] == topic])
         for group, offsets in sorted(committed.items())
         for topic in sorted({at[0] for at in offsets})
     ]
 
 
 def rates(before: Offsets, after: Offsets, seconds: float) -> dict[str, float]:
-    """Return how many records a second each topic got between two readings.
+    """Return the records per second that each topic received between two readings.
 
     Examples
     --------
@@ -153,22 +120,12 @@ def totals(ends: Offsets) -> dict[str, int]:
 
 
 STATE = "(state in Redis)"
-"""Stands where the name of a consumer group stands."""
+"""Shown in place of a consumer group for the checkpoints of workers and learners."""
 
 
 @dataclass(frozen=True, slots=True)
 class TopicStatus:
-    """What Kafka says about our topics.
-
-    Attributes
-    ----------
-    lags : list of GroupLag
-        Each group on each topic.
-    records : Mapping[str, int]
-        Topic -> sum of its end offsets.
-    records_per_s : Mapping[str, float]
-        Topic -> how fast that grows.
-    """
+    """Lag of each group on each topic; the sum of each topic's end offsets, and its growth."""
 
     lags: list[GroupLag] = field(default_factory=list)
     records: Mapping[str, int] = field(default_factory=dict)
@@ -177,21 +134,7 @@ class TopicStatus:
 
 @dataclass(frozen=True, slots=True)
 class StackStatus:
-    """A reading of the whole stack.
-
-    Attributes
-    ----------
-    home : Path
-        Where data and logs live.
-    kafka_bootstrap_servers, redis_url : str
-        Addresses, without a password.
-    processes : list of ProcessStatus
-        In the order of starting.
-    topics : TopicStatus
-        Offsets, lag and rates.
-    problems : list of str
-        What should be otherwise; empty where all is well.
-    """
+    """A reading of the whole stack; addresses have no password, and `problems` is empty if everything runs."""
 
     home: Path
     kafka_bootstrap_servers: str
@@ -202,13 +145,7 @@ class StackStatus:
 
 
 def read_status(settings: Settings, interval_s: float = 1.0) -> StackStatus:
-    """Read twice, an interval apart, because rates need two readings.
-
-    Raises
-    ------
-    StackError
-        The record in the data directory cannot be read.
-    """
+    """Read the status, with the offsets twice, an interval apart; raises `StackError` for a damaged `stack.json`."""
     record = StackRecord.read(settings.home)
     problems = _of_the_stack(settings.home, record)
     process_reader = ProcessReader(record.processes if record else {})
@@ -240,13 +177,13 @@ def read_status(settings: Settings, interval_s: float = 1.0) -> StackStatus:
 
 
 def _of_the_stack(home: Path, record: StackRecord | None) -> list[str]:
-    """Say why no stack runs, where none does."""
+    """Return why no stack runs, if none does."""
     if record is not None:
         if record.owner.is_alive():
             return []
         return [
             f"the process that ran the stack (pid {record.owner.pid}) was killed, so everything was stopped; the data "
-            "stays. Run `botify up`"
+            "is kept. Run `botify up`"
         ]
     if (end := StackEnd.read(home)) is not None:
         return [f"the stack in {home} ended at {end.at}, because {end.why}"]
@@ -255,14 +192,14 @@ def _of_the_stack(home: Path, record: StackRecord | None) -> list[str]:
 
 def _given_up(name: str, how: str, home: Path) -> str:
     return (
-        f"{name} stays stopped, because it ended again and again; the last time {how}\n"
+        f"{name} stays stopped, because it ended too often; the last time {how}\n"
         f"Its log is {home / 'logs' / f'{name}.log'}. Repair the cause, then run `botify down` and `botify up`."
     )
 
 
 @contextmanager
 def _noted_in(problems: list[str]) -> Iterator[None]:
-    """Go on after an error that was foreseen: a status is wanted most when something is wrong."""
+    """Turn an expected error into a problem of the status, which is shown nevertheless."""
     try:
         yield
     except BotifyError as error:
@@ -270,7 +207,7 @@ def _noted_in(problems: list[str]) -> Iterator[None]:
 
 
 def _checkpoints(settings: Settings) -> Offsets:
-    """Return where workers and learners go on: it is kept in Redis, with the state; what they commit follows it."""
+    """Return the checkpoints of workers and learners in Redis; the offsets that they commit to Kafka follow them."""
     require_redis(settings)
     topics, client = Topics.of(settings), connect(settings)
     learning = settings.with_(topic_prefix=learner_prefix(settings.topic_prefix), partitions=topics.training.partitions)

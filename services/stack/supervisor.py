@@ -1,9 +1,7 @@
-"""When a crashed process is started again, and when that is given up. Pure: the clock is the caller's.
+"""Supervision of child processes: a child that ends is restarted, up to a number of times per minute.
 
-Keeps child processes running: a crash is answered with a restart, until there were too many in a minute.
-
-Then a program of ours stays stopped and everything else goes on: its servers are needed for the repair. Without a
-server there is nothing to go on with, so a server that does not stay up ends everything.
+Beyond that number, a program stays stopped while everything else keeps running, because the repair needs the servers.
+A server beyond that number ends the whole stack, which cannot work without it.
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ from typing import Literal
 
 import psutil
 
-from services.stack.errors import ChildDiedError
+from services.errors import ChildDiedError
 from services.stack.record import Identity
 from services.stack.server import ChildProcess, bound, tail
 
@@ -28,12 +26,12 @@ MAX_DELAY_S = 10.0
 
 
 class Restarts:
-    """The restarts of one process: each of a burst waits twice as long, and a minute has a bounded number.
+    """The restarts of one process: the delay doubles within a burst, and their number per minute is bounded.
 
     Parameters
     ----------
     limit : int
-        Restarts within a minute before giving up.
+        Restarts within a minute.
 
     Examples
     --------
@@ -49,7 +47,7 @@ class Restarts:
         self._times_s: deque[float] = deque(maxlen=limit)
 
     def update(self, now_s: float) -> float | None:
-        """Note a crash; return the seconds to wait before the restart, or None to give up."""
+        """Add a crash; return the delay before the restart in seconds, or None beyond the limit."""
         while self._times_s and now_s - self._times_s[0] >= WINDOW_S:
             self._times_s.popleft()
         if len(self._times_s) >= self._limit:
@@ -64,7 +62,7 @@ Program = tuple[str, list[str]]
 
 
 def programs(workers: int, recommenders: int, learners: int = 0, gateways: int = 0) -> list[Program]:
-    """Return the processes that make the loop run, and those that let people and programs take part in it.
+    """Return the programs of a stack.
 
     Examples
     --------
@@ -85,27 +83,12 @@ def programs(workers: int, recommenders: int, learners: int = 0, gateways: int =
 
 
 State = Literal["running", "paused", "ended", "given up"]
+"""A signal pauses a process; one that is given up ended too often to be restarted."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessStatus:
-    """One process.
-
-    Attributes
-    ----------
-    name : str
-        As the stack calls it.
-    pid : int
-        Its number.
-    state : State
-        `paused` if a signal froze it, `ended` if it is gone, `given up` if it ended too often to be started again.
-    uptime_s : float
-        Seconds since it was created.
-    cpu_percent : float
-        Of one core, since the readings began.
-    rss_mb : float
-        Resident memory in megabytes.
-    """
+    """One process; CPU is in percent of one core since the first reading, memory is resident, in megabytes."""
 
     name: str
     pid: int
@@ -116,7 +99,7 @@ class ProcessStatus:
 
 
 class ProcessReader:
-    """Reads processes by their identity; its making starts the measuring of their CPU."""
+    """Reads processes by their identity; the measurement of their CPU starts with its construction."""
 
     def __init__(self, identities: Mapping[str, Identity]) -> None:
         self._identities = identities
@@ -125,7 +108,7 @@ class ProcessReader:
             _cpu_percent(process)
 
     def read(self) -> list[ProcessStatus]:
-        """Return how each process is doing now."""
+        """Return the status of each process."""
         return [self._read(name, identity) for name, identity in self._identities.items()]
 
     def _read(self, name: str, identity: Identity) -> ProcessStatus:
@@ -146,7 +129,7 @@ class ProcessReader:
 
 
 def _cpu_percent(process: psutil.Process | None) -> float:
-    """Return the CPU since the last call, 0 for a process that is gone."""
+    """Return the CPU since the last call, 0 for a process that has ended."""
     try:
         return process.cpu_percent() if process is not None else 0.0
     except psutil.NoSuchProcess:
@@ -157,27 +140,27 @@ CHECK_S = 0.2
 
 
 class Supervisor:
-    """Starts children, watches them, and restarts those that end. Whoever made the children stops them.
+    """Starts children, and restarts those that end; the caller stops them.
 
     Parameters
     ----------
     servers : Sequence[ChildProcess]
-        In the order of starting; those that run already are left as they are.
+        In the order of starting; running ones are not restarted.
     programs : Sequence[ChildProcess]
         Started after the servers.
     restart_limit : int
-        Restarts of one child within a minute before giving it up.
+        Restarts of one child within a minute.
     changed : Callable[[], None]
-        Called after a child got a new process, or was given up.
+        Called after a child was restarted or given up.
     notify : Callable[[str], None]
-        Told of each crash.
+        Called with one message for each crash.
     clock : Callable[[], float]
         Monotonic seconds.
 
     Attributes
     ----------
     given_up : Mapping[str, str]
-        Names of the programs that stay stopped, and how each ended.
+        Name of a program that stays stopped -> how it ended.
     """
 
     def __init__(
@@ -207,25 +190,13 @@ class Supervisor:
         self._changed()
 
     def watch(self) -> None:
-        """Check the children until an exception (`Ctrl-C` is one) ends it.
-
-        Raises
-        ------
-        ChildDiedError
-            A server ended too often.
-        """
+        """Check the children until an exception: `Ctrl-C`, or `ChildDiedError` for a server that ended too often."""
         while True:
             self.check()
             time.sleep(CHECK_S)
 
     def check(self) -> None:
-        """Look at each child once: plan the restart of one that ended, start one whose time has come.
-
-        Raises
-        ------
-        ChildDiedError
-            A server ended too often.
-        """
+        """Schedule the restart of children that ended, and start those that are due; raises like `watch`."""
         for child in self._children:
             bound(child.log_path)
             if child.running or child.name in self.given_up:

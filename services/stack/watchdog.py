@@ -1,8 +1,8 @@
-"""No orphans: a small process that ends the children of a stack whose owner was killed.
+"""A small process that stops the children of a stack whose owner was killed.
 
-The owner holds the writing end of a pipe and tells the watchdog of each child. When the owner ends, however it ends,
-the kernel closes the pipe; the watchdog then stops what is left, cleanly first. Linux's `PR_SET_PDEATHSIG` would need
-no process, but it fires when the *thread* that started the child ends, and other systems do not have it.
+The owner writes the identity of each child to a pipe. When the owner ends for any reason, the kernel closes the pipe,
+and the watchdog stops the children that are left, first with SIGTERM. Linux's `PR_SET_PDEATHSIG` would need no process,
+but it fires when the *thread* that started the child ends, and other systems do not have it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ CLOSE_WAIT_S = 30.0
 
 
 class Watchdog:
-    """The owner's side: start it, tell it of every child, close it after the children are gone."""
+    """The owner's side of the watchdog, which starts with the first child."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
 
     def watch(self, child: Identity) -> None:
-        """Have a child stopped if this process ends without doing it."""
+        """Have a child stopped if this process ends before it does so itself."""
         if self._process is None:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "services.stack.watchdog"],
@@ -32,13 +32,13 @@ class Watchdog:
                 text=True,
                 start_new_session=True,
             )
-        # a watchdog that somebody killed must not keep a child from starting
+        # a killed watchdog must not prevent a child from starting
         with contextlib.suppress(BrokenPipeError):
             self._pipe.write(f"{child.pid} {child.created_s!r}\n")
             self._pipe.flush()
 
     def close(self) -> None:
-        """Let the watchdog go; children that still run are stopped by it."""
+        """Close the pipe, so that the watchdog stops the children that still run, and wait for its end."""
         if self._process is not None:
             with contextlib.suppress(BrokenPipeError):
                 self._pipe.close()
@@ -53,7 +53,7 @@ class Watchdog:
 
 
 def main() -> None:
-    """Read identities until the owner ends, then stop those that are left."""
+    """Read identities until the owner ends, then stop the children that are left."""
     children: dict[int, Identity] = {}
     for line in sys.stdin:
         pid, created_s = line.split()

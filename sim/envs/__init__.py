@@ -9,5 +9,7 @@ import gymnasium
 ENV_ID = "Botify-v0"
 
 gymnasium.register(
-    ENV_ID, entry_point="sim.envs.single:BotifyEnv", vector_entry_point="sim.envs.vector:BotifyVectorEnv"
+    ENV_ID,
+    entry_point="sim.envs.environments:BotifyEnv",
+    vector_entry_point="sim.envs.environments:BotifyVectorEnv",
 )

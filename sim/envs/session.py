@@ -1,4 +1,4 @@
-"""What an environment shows and takes."""
+"""Spaces, worlds and sessions of the environments."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from numpy.typing import NDArray
 
 from core.keyed_random import integers, mix
 from core.settings import Settings
-from sim.listeners.load import load_model
+from sim.listeners import load_model
 from sim.listeners.model import Floats, Ints
-from sim.schedule import Arrivals
+from sim.schedule import PAUSE_MS, Arrivals
 from sim.simulation import FinishedListens, Simulation
 from sim.world import World, WorldConfig, find_world, open_world
 
 
 def action_space(world: World) -> spaces.Discrete:
-    """Return the tracks."""
+    """Return the space of actions: the tracks."""
     return spaces.Discrete(len(world.catalogue))
 
 
 def observation_space(world: World) -> spaces.Dict:
-    """Return what an agent sees: who listens, and the listen just made.
+    """Return the space of observations: the listener and the last listen.
 
-    `user` and `track` are ids, `fraction` has shape (1,) and goes from 0 to 1, `position` is the listen's place in the
-    session, from 0.
+    `user` and `track` are ids, `fraction` has shape (1,) and ranges from 0 to 1, `position` is the listen's place in
+    the session, from 0.
     """
     return spaces.Dict(
         user=spaces.Discrete(len(world.listeners)),
@@ -38,7 +38,7 @@ def observation_space(world: World) -> spaces.Dict:
 
 
 def world_of(world: World | str | None) -> World:
-    """Return the world itself, the stored one of that name or directory, or the default world.
+    """Return the given world, the stored world of that name or directory, or the default world.
 
     Raises
     ------
@@ -51,18 +51,17 @@ def world_of(world: World | str | None) -> World:
     return open_world(home, WorldConfig()) if world is None else find_world(home, world)
 
 
-PAUSE_MS = 60_000
 _USER_STREAM = 0
 """Random stream of the keys of arrivals."""
 
 
 class WalkInSchedule:
-    """Every slot is taken by a listener drawn anew for each session, as Botify's environment does.
+    """Draws a listener for each session of a slot, as Botify's environment does.
 
     Parameters
     ----------
     users : int
-        How many listeners there are.
+        Number of listeners to draw from.
     slots : int
     seed : int
 
@@ -90,12 +89,12 @@ _NO_LIMIT_MS = 2**62
 
 
 class SessionSlots:
-    """Seats of a world; all of them hear a track in each round.
+    """Sessions side by side; each of them has one listen in every round.
 
     Attributes
     ----------
     heard : FinishedListens
-        The last listen on each slot, in the order of the slots.
+        The last listen of each slot, in the order of the slots.
     """
 
     heard: FinishedListens
@@ -108,16 +107,16 @@ class SessionSlots:
         self._listen()
 
     def play(self, tracks: NDArray[np.int64]) -> None:
-        """Play a track to each listener; where one has gone away, the next one sits down and chooses the first.
+        """Play a track to each listener; a slot whose session ended starts the next one with the listener's own track.
 
         Raises
         ------
         gymnasium.error.InvalidAction
-            There is no such track, or not one for each listener.
+            A track does not exist, or there is not one for each listener.
         """
         staying = ~self.heard.ended
         if tracks.shape != staying.shape:
-            raise gymnasium.error.InvalidAction(f"actions of shape {tracks.shape}, for {len(staying)} listeners")
+            raise gymnasium.error.InvalidAction(f"actions of shape {tracks.shape} for {len(staying)} listeners")
         played = tracks[staying]
         if (unknown := played[(played < 0) | (played >= len(self._catalogue))]).size:
             raise gymnasium.error.InvalidAction(f"track {unknown[0]}; there are 0 to {len(self._catalogue) - 1}")
@@ -125,7 +124,7 @@ class SessionSlots:
         self._listen()
 
     def change(self) -> None:
-        """Let everybody go away, and others sit down."""
+        """End all sessions and start the next ones."""
         self._simulation.abandon(self._simulation.asking)
         self._listen()
 
@@ -149,7 +148,7 @@ class SessionSlots:
         }
 
     def rewards(self) -> Floats:
-        """Return the fraction of what was played; 0 where the listener chose the track."""
+        """Return the fraction heard of each track played; 0 for a track that the listener chose."""
         return np.where(self.heard.positions > 0, self.heard.fractions, 0.0)
 
     def _listen(self) -> None:

@@ -1,5 +1,38 @@
-"""How listeners choose: one protocol, one file for each model."""
+"""Listener models: how listeners open sessions and react to tracks. One protocol, and its implementations by name."""
 
-from sim.listeners.model import Exposure, ListenerModel, SessionStart
+from __future__ import annotations
 
-__all__ = ["Exposure", "ListenerModel", "SessionStart"]
+from collections.abc import Callable
+
+from core.loading import load_object
+from sim.errors import SimulationError
+from sim.listeners.botify import BotifyListeners
+from sim.listeners.changing import DriftingListeners, FatiguedListeners, ShiftingListeners, TrendingListeners
+from sim.listeners.model import ListenerModel
+from sim.world.model import World
+
+MODELS: dict[str, Callable[[World, int], ListenerModel]] = {
+    "botify": BotifyListeners,
+    "drifting": DriftingListeners,
+    "trending": TrendingListeners,
+    "shifting": ShiftingListeners,
+    "fatigue": FatiguedListeners,
+}
+
+
+def load_model(name: str, world: World, seed: int) -> ListenerModel:
+    """Make the listener model: one of `MODELS`, or `module:Class` of a class that takes a world and a seed.
+
+    Raises
+    ------
+    LoadError
+        There is no model of that name, it cannot be imported, or it takes other arguments.
+    SimulationError
+        It lacks the methods of a listener model.
+    """
+    if name in MODELS:
+        return MODELS[name](world, seed)
+    model: ListenerModel = load_object(name, f"a listener model; there are {', '.join(MODELS)}", world=world, seed=seed)
+    if not (callable(getattr(model, "open", None)) and callable(getattr(model, "fractions", None))):
+        raise SimulationError(f"{name} is not a listener model: it needs the methods open and fractions")
+    return model

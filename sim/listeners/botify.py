@@ -1,4 +1,4 @@
-"""Botify's listeners: a session follows one interest, and every track of one artist is liked a little less."""
+"""Botify's listeners: a session follows one interest, and each further track of an artist is liked a little less."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class BotifyListeners:
 
         round(expit((⟨track, interest⟩ − consume_bias) · consume_sharpness) · γ ** artist_count, 2)
 
-    and to 0 where the session has had it already.
+    and to 0 if the session has had it already.
 
     Source: `sim/envs/user.py` of the course's repository, anokhin/recsys-course-spring-2024.
 
@@ -26,7 +26,7 @@ class BotifyListeners:
     ----------
     world : World
     seed : int
-        Not used: all randomness comes with the keys of the sessions.
+        Not used here, where all randomness comes from the keys of the sessions; the models of `changing` use it.
 
     Examples
     --------
@@ -41,6 +41,7 @@ class BotifyListeners:
     def __init__(self, world: World, seed: int) -> None:
         self._catalogue = world.catalogue
         self._people = world.listeners
+        self._seed = seed
 
     def open(self, users: Ints, keys: Keys, time_ms: Ints) -> SessionStart:
         """Pick an interest of each listener, and one of its neighbours."""
@@ -57,8 +58,8 @@ class BotifyListeners:
         return self.discounted(exposure, self.scores(exposure), exposure.artist_counts)
 
     def scores(self, exposure: Exposure) -> Floats:
-        """Return the inner product of each track with what its listener is after."""
-        # In float64, so that a product does not depend on how the batch was cut.
+        """Return the inner product of each track with the taste of its listener's session."""
+        # in float64, so that a product does not depend on how the batch was cut
         tracks = self._catalogue.embeddings[exposure.tracks].astype(np.float64)
         scores: Floats = np.vecdot(tracks, exposure.tastes)
         return scores
@@ -66,6 +67,6 @@ class BotifyListeners:
     def discounted(self, exposure: Exposure, scores: Floats, artist_counts: Ints | Floats) -> Floats:
         """Return the fractions for other scores and artist counts than the model's own."""
         people, users = self._people, exposure.users
-        liking = expit((scores - people.consume_bias[users]) * people.consume_sharpness[users])
+        affinity = expit((scores - people.consume_bias[users]) * people.consume_sharpness[users])
         discount = people.artist_discount_gamma[users] ** artist_counts
-        return np.where(exposure.repeated, 0.0, np.round(liking * discount, 2))
+        return np.where(exposure.repeated, 0.0, np.round(affinity * discount, 2))

@@ -1,4 +1,4 @@
-"""Listeners whose interests move over days: each leaves home for another interest, and comes back."""
+"""Listeners who change with time: interests that drift, tracks that trend or shift, artists that tire."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ from numpy.typing import NDArray
 
 from core.keyed_random import Keys, integers, mix, uniform
 from sim.listeners.botify import BotifyListeners
-from sim.listeners.model import DRIFT, FIRST_TRACK, INTEREST, SHIFT, Exposure, Floats, Ints, SessionStart
+from sim.listeners.model import DRIFT, FIRST_TRACK, HIT, INTEREST, SHIFT, Exposure, Floats, Ints, SessionStart
 from sim.world.model import World
 
-DRIFT_PERIOD_MS = 28 * 24 * 60 * 60 * 1000
-_PHASE, _WHOSE, _WHICH = 0, 1, 2
+DAY_MS = 24 * 60 * 60 * 1000
+
+DRIFT_PERIOD_MS = 28 * DAY_MS
+_PHASE, _HOST, _HOST_SLOT = 0, 1, 2
+"""Random streams of an interest and of its periods."""
 
 
-class DriftingListeners:
+class DriftingListeners(BotifyListeners):
     """Botify's listeners with interests that change with time.
 
-    In each period of 28 days an interest h of a listener moves to an interest g of another listener, drawn anew for
-    each period, and back; a session at time t is after ::
+    In each period of 28 days an interest h of a listener moves to an interest g of another listener, drawn for each
+    period, and back; the taste of a session at time t is ::
 
         (1 − a) · h + a · g,   a = sin²(π · phase(t)),
 
@@ -30,35 +33,24 @@ class DriftingListeners:
     That taste is a function of time, user by user, is what Koren, "Collaborative filtering with temporal dynamics"
     (KDD 2009), found in ratings; the curve is ours.
 
-    Parameters
-    ----------
-    world : World
-    seed : int
-
     Examples
     --------
     >>> from sim.world.config import WorldConfig
     >>> from sim.world.generate import generate
     >>> world = World("small", *generate(WorldConfig(tracks=100, artists=20, genres=5, users=3, dimensions=8)), {})
     >>> model, users, times = DriftingListeners(world, seed=7), np.array([0]), np.array([0])
-    >>> now, later = (model.open(users, mix(7, users), times + days * 86_400_000).tastes for days in (0, 7))
+    >>> now, later = (model.open(users, mix(7, users), times + days * DAY_MS).tastes for days in (0, 7))
     >>> bool(np.allclose(now, later))
     False
     """
 
-    def __init__(self, world: World, seed: int) -> None:
-        self._botify = BotifyListeners(world, seed)
-        self._embeddings = world.catalogue.embeddings
-        self._people = world.listeners
-        self._seed = seed
-
     def open(self, users: Ints, keys: Keys, time_ms: Ints) -> SessionStart:
         """Pick an interest of each listener as it is at this time, and a track near it."""
-        people = self._people
+        people, embeddings = self._people, self._catalogue.embeddings
         slots = integers(keys, INTEREST, people.interests.shape[1])
-        hosts, host_slots, away = self._drift(users, slots, time_ms)
-        home = self._embeddings[people.interests[users, slots]].astype(np.float64)
-        guest = self._embeddings[people.interests[hosts, host_slots]].astype(np.float64)
+        hosts, host_slots, away = self.drift(users, slots, time_ms)
+        home = embeddings[people.interests[users, slots]].astype(np.float64)
+        guest = embeddings[people.interests[hosts, host_slots]].astype(np.float64)
         is_away = uniform(keys, DRIFT) < away
         near_user, near_slot = np.where(is_away, hosts, users), np.where(is_away, host_slots, slots)
         nth = integers(keys, FIRST_TRACK, people.interest_neighbours[near_user])
@@ -67,41 +59,32 @@ class DriftingListeners:
             tracks=people.neighbours[near_user, near_slot, nth].astype(np.int64),
         )
 
-    def fractions(self, exposure: Exposure) -> Floats:
-        """Return Botify's formula with the session's taste."""
-        return self._botify.fractions(exposure)
-
-    def _drift(self, users: Ints, slots: Ints, time_ms: Ints) -> tuple[Ints, Ints, NDArray[np.float64]]:
-        """Return whose interest each interest has moved to, which of theirs, and how far it has moved."""
+    def drift(self, users: Ints, slots: Ints, time_ms: Ints) -> tuple[Ints, Ints, Floats]:
+        """Return the listener and the interest that each interest moves to, and how far it has moved, 0 to 1."""
         of_interest = mix(self._seed, users, slots)
         periods = time_ms / DRIFT_PERIOD_MS + uniform(of_interest, _PHASE)
         period, phase = np.floor(periods).astype(np.int64), periods % 1.0
         of_period = mix(of_interest, period)
-        hosts = integers(of_period, _WHOSE, len(self._people))
-        host_slots = integers(of_period, _WHICH, self._people.interests.shape[1])
+        hosts = integers(of_period, _HOST, len(self._people))
+        host_slots = integers(of_period, _HOST_SLOT, self._people.interests.shape[1])
         return hosts, host_slots, np.sin(np.pi * phase) ** 2
 
 
-SHIFT_PERIOD_MS = 10 * 24 * 60 * 60 * 1000
+SHIFT_PERIOD_MS = 10 * DAY_MS
 SHARE = 0.3
-"""Of all tracks, that sound like another one in a period."""
+"""Share of the tracks that have the vector of another track in a period."""
 _CHANGES, _PLACE = 0, 1
 
 
-class ShiftingListeners:
+class ShiftingListeners(BotifyListeners):
     """Botify's listeners, in periods of ten days.
 
-    In each period three tracks in ten, drawn anew for each, sound like another track, of any genre: they change
-    vectors in a circle of random order. So at a period's beginning half of the catalogue is not what it was, all at
-    once, while the world as a whole is as rich as before: what a model has learned is wrong, what it can learn is not
-    less.
+    In each period three tracks in ten, drawn for each period, have the vector of another track of any genre: they
+    exchange vectors in a circle of random order. So half of the catalogue changes at once at the beginning of a
+    period, while the world as a whole stays as rich: what a model has learned becomes wrong, and there is as much to
+    learn as before.
 
     A sudden drift in the words of Gama et al., "A survey on concept drift adaptation" (ACM Computing Surveys, 2014).
-
-    Parameters
-    ----------
-    world : World
-    seed : int
 
     Examples
     --------
@@ -115,30 +98,28 @@ class ShiftingListeners:
     """
 
     def __init__(self, world: World, seed: int) -> None:
-        self._botify = BotifyListeners(world, seed)
-        self._tracks = len(world.catalogue)
-        self._seed = seed
+        super().__init__(world, seed)
         self._sounds: tuple[int, Ints] = (-1, np.empty(0, dtype=np.int64))
 
     def open(self, users: Ints, keys: Keys, time_ms: Ints) -> SessionStart:
-        """Open as Botify's listeners do, with a track that now sounds like the one they would have chosen."""
-        opening = self._botify.open(users, keys, time_ms)
+        """Open as Botify's listeners do, with the track that now has the vector of the one they would choose."""
+        opening = super().open(users, keys, time_ms)
         tracks = opening.tracks.copy()
-        for period, rows in _by_period(time_ms):
+        for period, rows in _by_period(time_ms, SHIFT_PERIOD_MS):
             tracks[rows] = np.argsort(self.sounds_like(period))[tracks[rows]]
         return SessionStart(opening.tastes, tracks)
 
     def fractions(self, exposure: Exposure) -> Floats:
-        """Return Botify's formula for what each track sounds like."""
+        """Return Botify's formula with each track's vector of the period."""
         tracks = exposure.tracks.copy()
-        for period, rows in _by_period(exposure.time_ms):
+        for period, rows in _by_period(exposure.time_ms, SHIFT_PERIOD_MS):
             tracks[rows] = self.sounds_like(period)[tracks[rows]]
-        return self._botify.fractions(replace(exposure, tracks=tracks))
+        return super().fractions(replace(exposure, tracks=tracks))
 
     def sounds_like(self, period: int) -> Ints:
-        """Return the track that each track sounds like in a period, shape (tracks,); the last one asked for is kept."""
+        """Return the track whose vector each track has in a period, shape (tracks,); the last period is cached."""
         if self._sounds[0] != period:
-            tracks = np.arange(self._tracks)
+            tracks = np.arange(len(self._catalogue))
             keys = mix(self._seed, SHIFT, tracks, period)
             changing = np.flatnonzero(uniform(keys, _CHANGES) < SHARE)
             circle = changing[np.argsort(uniform(keys[changing], _PLACE), kind="stable")]
@@ -147,6 +128,155 @@ class ShiftingListeners:
         return self._sounds[1]
 
 
-def _by_period(time_ms: Ints) -> list[tuple[int, Ints]]:
-    periods = time_ms // SHIFT_PERIOD_MS
+CYCLE_MS = 14 * DAY_MS
+PEAK_AFTER_MS = 2 * DAY_MS
+HIT_SHARE = 0.005
+"""Share of the tracks that are released as hits in each cycle."""
+HEIGHT = 4.0
+"""What a hit at its peak adds to the score; `consume_bias` ranges from 0 to 10."""
+CHART_SHARE = 0.3
+"""Share of the sessions that look for a hit to start with."""
+_IS_HIT, _RELEASE = 0, 1
+_LOOKS, _WHICH_HIT = 0, 1
+
+
+class TrendingListeners(BotifyListeners):
+    """Botify's listeners, who like a track better while it is a hit.
+
+    In each cycle of 14 days, one track in 200 is released as a hit at a time r within the cycle. At time t it adds ::
+
+        4 · x · exp(1 − x),   x = (t − r) / 2 days,  from r on,
+
+    to the score of the track: a steep rise, a peak after two days and a slow fade. Three sessions in ten pick a hit
+    of their time and start with it with probability x · exp(1 − x), so that listens show what is a hit.
+
+    Bursts of attention that relax are described by Crane and Sornette, "Robust dynamic classes revealed by measuring
+    the response function of a social system" (PNAS 2008); the curve, an alpha function, is ours.
+
+    Examples
+    --------
+    >>> from sim.world.config import WorldConfig
+    >>> from sim.world.generate import generate
+    >>> world = World("small", *generate(WorldConfig(tracks=1000, artists=20, genres=5, users=3, dimensions=8)), {})
+    >>> model = TrendingListeners(world, seed=7)
+    >>> curve = model.popularity(np.repeat(np.arange(1000), 14), np.tile(np.arange(14) * DAY_MS, 1000))
+    >>> bool(curve.max() > 0.5), bool(np.median(curve) == 0.0)
+    (True, True)
+    """
+
+    def __init__(self, world: World, seed: int) -> None:
+        super().__init__(world, seed)
+        self._hits_of_cycle: tuple[int, Ints] = (-1, np.empty(0, dtype=np.int64))
+
+    def open(self, users: Ints, keys: Keys, time_ms: Ints) -> SessionStart:
+        """Open as Botify's listeners do, or with a hit."""
+        opening = super().open(users, keys, time_ms)
+        of_chart = mix(keys, HIT)
+        looks = uniform(of_chart, _LOOKS)
+        tracks = opening.tracks.copy()
+        for cycle, rows in _by_period(time_ms, CYCLE_MS):
+            hits = self.hits(cycle)
+            if len(hits):
+                candidates = hits[integers(of_chart[rows], _WHICH_HIT, len(hits))]
+                starts = looks[rows] < CHART_SHARE * self.popularity(candidates, time_ms[rows])
+                tracks[rows[starts]] = candidates[starts]
+        return SessionStart(opening.tastes, tracks)
+
+    def scores(self, exposure: Exposure) -> Floats:
+        """Return Botify's scores, with what the tracks' popularity adds."""
+        return super().scores(exposure) + HEIGHT * self.popularity(exposure.tracks, exposure.time_ms)
+
+    def popularity(self, tracks: Ints, time_ms: Ints) -> Floats:
+        """Return how much of a hit each track is at its time, 0 to 1 (more where two releases overlap)."""
+        cycle = time_ms // CYCLE_MS
+        # hits of the cycle before have not faded completely
+        return sum((self._curve(tracks, cycle - back, time_ms) for back in (0, 1)), start=np.zeros(len(tracks)))
+
+    def _curve(self, tracks: Ints, cycle: Ints, time_ms: Ints) -> Floats:
+        keys = mix(self._seed, HIT, tracks, cycle)
+        released_ms = (cycle + uniform(keys, _RELEASE)) * CYCLE_MS
+        age = np.maximum((time_ms - released_ms) / PEAK_AFTER_MS, 0.0)
+        return np.where(uniform(keys, _IS_HIT) < HIT_SHARE, age * np.exp(1 - age), 0.0)
+
+    def hits(self, cycle: int) -> Ints:
+        """Return the tracks that are hits of a cycle; the last cycle is cached."""
+        if self._hits_of_cycle[0] != cycle:
+            keys = mix(self._seed, HIT, np.arange(len(self._catalogue)), cycle)
+            self._hits_of_cycle = cycle, np.flatnonzero(uniform(keys, _IS_HIT) < HIT_SHARE)
+        return self._hits_of_cycle[1]
+
+
+HALF_LIFE_MS = 3 * DAY_MS
+MEMORY = 64
+"""Artists that a listener remembers; a further one replaces the one with the least boredom."""
+
+
+class FatiguedListeners(BotifyListeners):
+    """Botify's listeners with a memory: the artist's discount counts listens of earlier sessions too.
+
+    A track is heard to ::
+
+        round(expit((⟨track, interest⟩ − consume_bias) · consume_sharpness) · γ ** boredom, 2)
+        boredom = Σ 2 ** (−(t − tᵢ) / 3 days)
+
+    over all listens of the artist at times tᵢ. Within a session that is hardly less than Botify's count.
+
+    Boredom that grows with exposure and wears off is what Kapoor et al., "Just in time recommendations: modeling the
+    dynamics of boredom in activity streams" (WSDM 2015), found in listening histories; the formula is ours.
+
+    Examples
+    --------
+    >>> from sim.world.config import WorldConfig
+    >>> from sim.world.generate import generate
+    >>> world = World("small", *generate(WorldConfig(tracks=100, artists=20, genres=5, users=3, dimensions=8)), {})
+    >>> model, users = FatiguedListeners(world, seed=7), np.array([0])
+    >>> opening = model.open(users, mix(7, users), np.array([0]))
+    >>> artists = world.catalogue.artist_of[opening.tracks]
+    >>> [model.boredom(users, artists, np.array([t])).tolist() for t in (0, HALF_LIFE_MS)]
+    [[1.0], [0.5]]
+    """
+
+    def __init__(self, world: World, seed: int) -> None:
+        super().__init__(world, seed)
+        shape = (len(world.listeners), MEMORY)
+        self._artists = np.full(shape, -1, dtype=np.int32)
+        self._levels = np.zeros(shape)
+        self._at_ms = np.zeros(shape, dtype=np.int64)
+
+    def open(self, users: Ints, keys: Keys, time_ms: Ints) -> SessionStart:
+        """Open as Botify's listeners do, and remember the artist."""
+        opening = super().open(users, keys, time_ms)
+        self._remember(users, self._catalogue.artist_of[opening.tracks], time_ms)
+        return opening
+
+    def fractions(self, exposure: Exposure) -> Floats:
+        """Return the formula of the class, and remember the artists."""
+        artists = self._catalogue.artist_of[exposure.tracks]
+        boredom = self.boredom(exposure.users, artists, exposure.time_ms)
+        self._remember(exposure.users, artists, exposure.time_ms)
+        return self.discounted(exposure, self.scores(exposure), boredom)
+
+    def boredom(self, users: Ints, artists: NDArray[np.integer], time_ms: Ints) -> Floats:
+        """Return how bored each listener is with an artist, as a number of listens just made."""
+        known = self._artists[users] == artists[:, None]
+        levels: Floats = np.where(known, self._faded(users, time_ms), 0.0).sum(axis=1)
+        return levels
+
+    def _faded(self, users: Ints, time_ms: Ints) -> Floats:
+        faded: Floats = self._levels[users] * 2.0 ** (-(time_ms[:, None] - self._at_ms[users]) / HALF_LIFE_MS)
+        return faded
+
+    def _remember(self, users: Ints, artists: NDArray[np.integer], time_ms: Ints) -> None:
+        known = self._artists[users] == artists[:, None]
+        faded = self._faded(users, time_ms)
+        place = np.where(known.any(axis=1), known.argmax(axis=1), faded.argmin(axis=1))
+        rows = np.arange(len(users))
+        self._levels[users, place] = np.where(known[rows, place], faded[rows, place], 0.0) + 1.0
+        self._artists[users, place] = artists
+        self._at_ms[users, place] = time_ms
+
+
+def _by_period(time_ms: Ints, period_ms: int) -> list[tuple[int, Ints]]:
+    """Group times by period: the number of each period, and the indices of its times."""
+    periods = time_ms // period_ms
     return [(period, np.flatnonzero(periods == period)) for period in np.unique(periods).tolist()]

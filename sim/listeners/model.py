@@ -1,4 +1,4 @@
-"""What a random number is drawn for. Numbers stay as they are: changing one changes every seeded result."""
+"""The contract of listener models, and the random streams of the simulator."""
 
 from __future__ import annotations
 
@@ -10,25 +10,16 @@ from numpy.typing import NDArray
 
 from core.keyed_random import Keys
 
-INTEREST: Final = 0
-"""Which of the listener's interests a session follows."""
-FIRST_TRACK: Final = 1
-"""Which of the interest's neighbours a session starts at."""
-BUDGET: Final = 2
-"""Whether a listen costs the listener patience."""
-RETURN: Final = 3
-"""When a listener comes back."""
-ACTIVITY: Final = 4
-"""How often a listener comes at all."""
-DRIFT: Final = 5
-"""What a drifting interest moves on to."""
-HIT: Final = 6
-"""Whether a track becomes a hit, and when."""
-AGENT: Final = 7
-"""What a random agent plays."""
-SHIFT: Final = 8
-"""Which tracks change places, and where they go."""
-
+# Random streams, by what is drawn. The numbers never change: another number changes every seeded result.
+INTEREST: Final = 0  # the interest that a session follows
+FIRST_TRACK: Final = 1  # the neighbour of the interest that a session starts with
+BUDGET: Final = 2  # whether a listen reduces the budget
+RETURN: Final = 3  # when a listener returns
+ACTIVITY: Final = 4  # how often a listener starts sessions
+DRIFT: Final = 5  # whether a session starts near the interest that its own moves to
+HIT: Final = 6  # whether and when a track becomes a hit
+AGENT: Final = 7  # the track that a random agent plays
+SHIFT: Final = 8  # the tracks that exchange vectors, and their order
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -41,9 +32,9 @@ class SessionStart:
     Attributes
     ----------
     tastes : ndarray of float64, shape (n, dimensions)
-        What the session is after, in the space of the tracks' vectors.
+        What the session looks for, in the space of the tracks' vectors.
     tracks : ndarray of int64, shape (n,)
-        The track that the listener chooses first, and hears to its end.
+        The track that the listener chooses first and hears to its end.
     """
 
     tastes: Floats
@@ -58,11 +49,11 @@ class Exposure:
     ----------
     users, tracks : ndarray of int64, shape (n,)
     tastes : ndarray of float64, shape (n, dimensions)
-        As the session opened with.
+        As in the session's `SessionStart`.
     repeated : ndarray of bool, shape (n,)
         The session has had the track already.
     artist_counts : ndarray of int64, shape (n,)
-        How many of the session's listens so far were of the track's artist.
+        Number of the session's listens so far of the track's artist.
     time_ms : ndarray of int64, shape (n,)
         Event time at which the track begins.
     """
@@ -83,7 +74,7 @@ class ListenerModel(Protocol):
     """
 
     def open(self, users: Ints, keys: Keys, time_ms: Ints) -> SessionStart:
-        """Begin sessions; `keys` holds a key of its own for each session."""
+        """Begin sessions; `keys` has a key for each session."""
         ...
 
     def fractions(self, exposure: Exposure) -> Floats:

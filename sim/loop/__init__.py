@@ -1,4 +1,4 @@
-"""The closed loop on Kafka: listens and requests out, recommendations back."""
+"""The closed loop over Kafka: publishes listens and requests, and plays the recommendations."""
 
 from sim.loop.kafka import publish_catalogue
 from sim.loop.result import RunResult

@@ -1,38 +1,42 @@
-"""The simulator's side of Kafka: recommendations that come in, and the catalogue that goes out."""
+"""What a run reads from Kafka before and while it plays, and the catalogue that it publishes."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 from core.errors import DecodeError
 from core.kafka.admin import end_offsets
-from core.kafka.config import key_of
+from core.kafka.config import key_of, partition_of
 from core.kafka.publisher import RecordPublisher
-from core.kafka.reader import AssignedConsumer
+from core.kafka.reader import AssignedConsumer, TopicReader
 from core.settings import Settings
 from schemas.catalogue import CatalogueReader
 from schemas.codec import Codec
-from schemas.events import Recommendation, Track
+from schemas.dead_letters import RejectedBefore
+from schemas.event_time import LEAD_MS, event_time_of
+from schemas.events import Listen, Recommendation, Track
 from schemas.registry import codec_of
 from schemas.topics import Topics
+from schemas.validation import iter_valid
 from sim.errors import SimulationError
 from sim.world.model import WorldCatalogue
 
 MOST_AT_ONCE = 2000
 FLUSH_S = 60.0
-"""How long the last records of a run, or of the catalogue, may take."""
+"""Deadline for the delivery of the last records of a run or of the catalogue."""
 
 
 class Replies:
-    """Recommendations that are made from now on.
+    """The recommendations published after its construction.
 
-    Reads all partitions without a group and commits nothing: whoever waits for an answer reads it once and drops
-    copies; a simulator that starts later has no use for what was answered before.
+    Reads all partitions without a group and commits nothing: copies are dropped, and a later run does not need earlier
+    answers.
 
     Attributes
     ----------
     undecodable : int
-        Records so far that hold no recommendation.
+        Number of records that are not a recommendation.
     """
 
     def __init__(self, settings: Settings, codec: Codec) -> None:
@@ -49,14 +53,14 @@ class Replies:
         )
 
     def receive(self, wait_s: float, gather_s: float) -> list[Recommendation]:
-        """Wait for the first recommendation, then take what has come.
+        """Wait for the first recommendation, then take all that have arrived.
 
         Parameters
         ----------
         wait_s : float
-            How long to wait for the first.
+            Longest wait for the first.
         gather_s : float
-            How long to go on collecting after it; a fuller batch costs less per recommendation.
+            How long to collect more after it; a fuller batch costs less per recommendation.
 
         Raises
         ------
@@ -78,23 +82,23 @@ _BATCH = 10_000
 
 
 def publish_catalogue(settings: Settings, catalogue: WorldCatalogue) -> int:
-    """Write the tracks that the catalogue topic lacks or has otherwise.
+    """Write the tracks that the catalogue topic lacks, or has with other fields.
 
     At-least-once and idempotent: the topic is compacted by track, and writing a track again changes nothing.
 
     Returns
     -------
     int
-        How many records were written; 0 where the topic held this catalogue already.
+        Number of records written; 0 if the topic already held this catalogue.
 
     Raises
     ------
     TopicError
         The topic is missing, or no broker answers.
     PublishError
-        The broker did not take a record.
+        A record was not delivered.
     SimulationError
-        The topic holds tracks that this world has not.
+        The topic holds tracks that this world does not have.
     """
     codec = codec_of(settings)
     reader = CatalogueReader(settings, codec)
@@ -126,6 +130,73 @@ def _refuse_larger(topic: str, held: dict[int, Track], tracks: int) -> None:
     surplus = [track for track in held if not 0 <= track < tracks]
     if surplus:
         raise SimulationError(
-            f"{topic} holds {len(surplus)} tracks that this world of {tracks} has not, such as {surplus[0]}; tracks "
-            "are never taken away, so use that world again, or another BOTIFY_TOPIC_PREFIX for this one"
+            f"{topic} holds {len(surplus)} tracks that this world of {tracks} does not have, such as {surplus[0]}; "
+            "tracks are never removed, so use that world again, or another BOTIFY_TOPIC_PREFIX for this one"
         )
+
+
+NEWEST = 100
+"""Listens read from each partition: some of them may be dead letters, and some may be late."""
+APART_MS = 60 * 60 * 1000
+"""Time between the newest listen and a new run: more than the gap that closes sessions."""
+
+
+def start_of_run_ms(settings: Settings) -> int:
+    """Return now, or an hour after the newest listen if that is later.
+
+    At full speed event time runs faster than the wall clock, so the last run may have ended in the future; the listens
+    of a run that began before that would all be late.
+
+    Raises
+    ------
+    TopicError
+        The topic is missing, or no broker answers.
+    """
+    topic, codec = Topics.of(settings).listens.name, codec_of(settings)
+    newest_ms: dict[int, int] = {}
+    rejected = RejectedBefore(settings, topic)
+    ends = end_offsets(settings, topic)
+    reader = TopicReader(settings, topic, {partition: max(0, end - NEWEST) for partition, end in ends.items()})
+    try:
+        rejected.refresh()
+        for batch in reader.read_to_end(ends):
+            # a dead letter does not move the event time
+            for message, listen in iter_valid(batch, Listen, codec, rejected.offsets):
+                newest_ms[message.partition()] = max(newest_ms.get(message.partition(), 0), listen.timestamp_ms)
+    finally:
+        reader.close()
+        rejected.close()
+    return max(int(time.time() * 1000), event_time_of(list(newest_ms.values())) + APART_MS)
+
+
+class SimulatedTime:
+    """Tracks the event time of each partition, so that only the listens that need it carry `SIMULATED_TIME`.
+
+    Parameters
+    ----------
+    partitions : int
+        Number of partitions of the listens topic.
+
+    Examples
+    --------
+    >>> time = SimulatedTime(partitions=1)
+    >>> leaps = [Listen(f"a:{n}", 42, 7, 0.5, n * LEAD_MS // 2, "a", n, False, None, {}, None, None) for n in (1, 2, 4)]
+    >>> [time.leaps(listen, wall_ms=0) for listen in leaps]
+    [False, False, True]
+    """
+
+    def __init__(self, partitions: int) -> None:
+        self._partitions = partitions
+        self._newest_ms = [0] * partitions
+
+    def leaps(self, listen: Listen, wall_ms: int) -> bool:
+        """Record a listen, and return whether the worker would refuse it without the header `SIMULATED_TIME`.
+
+        Half of the bound is left for the difference of the clocks of this machine and the broker.
+        """
+        partition = partition_of(listen.user, self._partitions)
+        newest_ms = self._newest_ms[partition]
+        if listen.timestamp_ms <= newest_ms:
+            return False
+        self._newest_ms[partition] = listen.timestamp_ms
+        return listen.timestamp_ms > max(newest_ms, wall_ms) + LEAD_MS // 2

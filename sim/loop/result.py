@@ -1,4 +1,4 @@
-"""A distribution of latencies in bounded memory."""
+"""The result of a run over Kafka, its latencies in bounded memory, and its metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from core.telemetry import Heartbeat
 from sim.play import Progress
 
 _LOWEST_MS, _STEP, _BINS = 0.01, 1.01, 1700
-"""Bins that are 1 % wide, from 10 µs to four minutes."""
+"""Bins 1 % wide, from 10 µs to four minutes."""
 
 
 class LatencyHistogram:
@@ -33,7 +33,7 @@ class LatencyHistogram:
 
     @property
     def count(self) -> int:
-        """How many latencies were counted."""
+        """Number of latencies counted."""
         return int(self._counts.sum())
 
     def update(self, latencies_ms: NDArray[np.float64]) -> None:
@@ -43,18 +43,18 @@ class LatencyHistogram:
         self._counts += np.bincount(bins, minlength=_BINS)
 
     def percentile(self, q: float) -> float:
-        """Return the latency in ms that q percent do not exceed; 0 where there are none."""
+        """Return the latency in ms that q percent do not exceed; 0 without latencies."""
         cumulative = np.cumsum(self._counts)
         if not cumulative[-1]:
             return 0.0
-        # 99.9 % of 10,000 must be 9,990, whatever the product is in binary.
+        # 99.9 % of 10,000 must be 9,990 although the product is not exact in binary
         wanted = max(1, int(np.ceil(cumulative[-1] * q / 100 - 1e-6)))
         return float(_LOWEST_MS * _STEP ** (np.searchsorted(cumulative, wanted) + 0.5))
 
 
 @dataclass(slots=True)
 class RunResult(Progress):
-    """A run that is over.
+    """The counts and latencies of a run.
 
     Attributes
     ----------
@@ -79,43 +79,39 @@ QUANTILES = (0.5, 0.99)
 
 
 class SimulatorMetrics(Collector):
-    """The progress that was reported last; give `report` to `run_loop`.
-
-    Attributes
-    ----------
-    heartbeat : Heartbeat
-        Beaten by each report.
-    """
+    """Exports the last reported progress; pass `report` to `run_loop`. Each report beats the `heartbeat`."""
 
     def __init__(self) -> None:
         self.heartbeat = Heartbeat()
         self._done: Progress | None = None
 
     def report(self, done: Progress) -> None:
-        """Remember how far the run is."""
+        """Store the progress of the run."""
         self._done = done
         self.heartbeat.beat()
 
     def missing_for_ready(self) -> str | None:
-        """Say what is missing; a `Probe`."""
-        return None if self._done is not None else "the run has not begun"
+        """Return why the run is not ready, or None; a `Probe`."""
+        return None if self._done is not None else "the run has not started"
 
     def collect(self) -> Iterable[Metric]:
         """Return the metrics as of the last report."""
         done = self._done or Progress()
         for name, documentation, value in (
-            ("listens", "Listens that came to their end.", done.listens),
-            ("sessions", "Sessions that came to their end.", done.sessions),
+            ("listens", "Finished listens.", done.listens),
+            ("sessions", "Finished sessions.", done.sessions),
             ("recommendations", "Recommendations that were played.", done.recommendations),
-            ("retries", "Requests that were made a second time, because no answer came.", done.retried),
-            ("timeouts", "Sessions that ended because no answer came.", done.timed_out),
+            ("retries", "Requests that were sent a second time, because no answer arrived.", done.retried),
+            ("timeouts", "Sessions that ended because no answer arrived.", done.timed_out),
             ("answers_dropped", "Answers to no open request: copies, late ones and those of other runs.", done.dropped),
-            ("answers_unusable", "Answers that cannot be decoded or name no track.", done.unusable),
+            ("answers_unusable", "Answers that cannot be decoded or name an unknown track.", done.unusable),
         ):
             yield CounterMetricFamily(f"botify_simulator_{name}", documentation, value=value)
         if isinstance(done, RunResult):
             latency = Metric(
-                "botify_simulator_request_duration_seconds", "From sending a request to having its answer.", "summary"
+                "botify_simulator_request_duration_seconds",
+                "Time from sending a request to receiving its answer.",
+                "summary",
             )
             for quantile in QUANTILES:
                 latency.add_sample(

@@ -1,4 +1,4 @@
-"""The closed loop: finish listens, send them, receive recommendations, play them."""
+"""The closed loop over Kafka: finish listens, publish them, receive recommendations, play them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from schemas.events import Listen, RecommendationRequest
 from schemas.registry import codec_of
 from schemas.topics import Topics
 from sim.errors import SimulationError
-from sim.listeners.load import load_model
-from sim.loop.conversation import RequestTracker
-from sim.loop.event_time import SimulatedTime, start_of_run_ms
-from sim.loop.kafka import FLUSH_S, Replies, publish_catalogue
+from sim.listeners import load_model
+from sim.loop.kafka import FLUSH_S, Replies, SimulatedTime, publish_catalogue, start_of_run_ms
+from sim.loop.request_tracker import RequestTracker
 from sim.loop.result import RunResult
 from sim.options import Due, RunOptions, new_run_id, pace_of, schedule_of
 from sim.play import Progress
@@ -29,7 +28,7 @@ from sim.world.model import World
 REPORT_EVERY_S = 0.2
 ANSWER_WAIT_S = 0.1
 GATHER_S = 0.002
-"""At full speed, how long to go on collecting answers: a fuller batch costs less per answer."""
+"""At full speed, how long to collect answers after the first: a fuller batch costs less per answer."""
 
 
 def run_loop(
@@ -38,10 +37,10 @@ def run_loop(
     options: RunOptions,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> RunResult:
-    """Let the world's listeners listen to what the recommender recommends, over Kafka.
+    """Play the tracks that the recommender service recommends to the world's listeners, over Kafka.
 
-    Listens and requests are at-least-once (see `RecordPublisher`); an answer that comes twice is dropped. Session ids
-    begin with the run's id, so what a killed run left behind stays as it is and the next run goes on with new sessions.
+    Listens and requests are at-least-once (see `RecordPublisher`); a second answer is dropped. Session ids begin with
+    the run's id, so a run has new sessions even if the one before was killed.
 
     Parameters
     ----------
@@ -63,8 +62,8 @@ def run_loop(
     start_ms = earliest_ms if options.start_ms is None else options.start_ms
     if start_ms > earliest_ms + SIMULATED_LEAD_MS:
         raise SimulationError(
-            f"the run would start at {utc(start_ms)}, more than 366 days after the newest listen or now "
-            f"({utc(earliest_ms)}), and workers refuse such a leap; choose an earlier start"
+            f"start {utc(start_ms)} is more than 366 days after the newest listen or now ({utc(earliest_ms)}), and "
+            "workers refuse such a leap; choose an earlier start"
         )
     model = load_model(options.model, world, options.seed)
     simulation = Simulation(world, model, schedule_of(world, options, start_ms), options.seed)
@@ -84,7 +83,7 @@ class Loop:
         self._gather_s = GATHER_S if options.rate is None and options.speed is None else 0.0
         self._codec = codec_of(settings)
         self._topics = Topics.of(settings)
-        # A step's records are sent together as they are: to wait for more would only make the listeners wait.
+        # the records of a step are sent together, and lingering for more would only delay the answers
         self._publisher = RecordPublisher(settings, linger_ms=0)
         self._simulated_time = SimulatedTime(settings.partitions)
         self._replies = Replies(settings, self._codec)
@@ -92,7 +91,7 @@ class Loop:
         self._requests = RequestTracker(self.result.run_id, simulation.slots, len(world.catalogue), options.timeout_s)
 
     def run(self, progress: Callable[[Progress], None]) -> RunResult:
-        """Run to the end; Ctrl-C ends it after a step, so that what was sent and what is counted are the same."""
+        """Run to the end; Ctrl-C ends it after a step, so that all that was sent is counted."""
         began_s, reported_s = time.monotonic(), 0.0
         with closing(self._replies), stop_requested(signal.SIGINT) as stopping:
             while self._simulation.running and not stopping():
@@ -110,7 +109,7 @@ class Loop:
         return self.result
 
     def _step(self, wall_s: float) -> None:
-        """Finish and send what is due, then play what has been answered."""
+        """Finish and send the listens that are due, then play the answers."""
         due = self._pace.due(wall_s, self._simulation)
         if due.most != 0:
             self._finish(due)

@@ -1,4 +1,4 @@
-"""The world: a catalogue of tracks with hidden vectors, and listeners with hidden taste."""
+"""Worlds: a catalogue of tracks with hidden vectors, and listeners with hidden taste."""
 
 from sim.world.config import WorldConfig
 from sim.world.model import Listeners, World, WorldCatalogue

@@ -1,4 +1,4 @@
-"""`botify world`: make worlds, bring them in, look at them."""
+"""`botify world`: generate, import, publish, list and plot worlds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from core.kafka.reachable import require_kafka
+from core.kafka.admin import require_kafka
 from core.settings import Settings
 from sim.loop import publish_catalogue
 from sim.world import World, WorldConfig, find_world, open_world

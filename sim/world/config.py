@@ -1,4 +1,4 @@
-"""What a generated world is made of: a small, immutable table that a TOML file may override."""
+"""The settings of a generated world, which a TOML file may override."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from sim.errors import WorldError
 
 @dataclass(frozen=True, slots=True)
 class WorldConfig:
-    """Settings of a generated world; `docs/world.md` says how the defaults were calibrated.
+    """Settings of a generated world; `docs/world.md` describes how the defaults were calibrated.
 
     Attributes
     ----------
     seed : int
     tracks, artists, genres, users, dimensions : int
     clusters : int
-        Taste communities; listeners of one share the genres they like.
+        Number of communities; listeners of one like the same genres.
     popularity_exponent, popularity_offset : float
-        Zipf–Mandelbrot: the chance that the track of rank r is an interest is proportional to
+        Zipf–Mandelbrot: the probability that the track of rank r is an interest is proportional to
         `(r + offset * tracks) ** -exponent`.
     common_norm, genre_norm, artist_norm, own_norm : float
-        Lengths of the four parts whose sum is a track's vector: what all music shares, its genre, its artist, itself.
+        Expected lengths of the four parts of a track's vector: common to all tracks, of its genre, of its artist, own.
     interests : int
-        Tracks that a listener is interested in; a session follows one of them.
+        Number of tracks that a listener is interested in; a session follows one of them.
     bias_max : float
         A listener's `consume_bias` is uniform in [0, bias_max).
     interest_neighbours, session_budget : int
@@ -69,9 +69,8 @@ interests, bias_max, interest_neighbours, session_budget, artist_discount_gamma
         for name, value in asdict(self).items():
             self._require(name, math.isfinite(value), "finite")
         self._require("seed", self.seed >= 0, "0 or more")
-        for name in ("tracks", "artists", "genres", "users", "dimensions", "clusters", "interests"):
-            self._require(name, getattr(self, name) >= 1, "1 or more")
-        for name in ("interest_neighbours", "session_budget"):
+        counts = "tracks", "artists", "genres", "users", "dimensions", "clusters", "interests", "interest_neighbours"
+        for name in (*counts, "session_budget"):
             self._require(name, getattr(self, name) >= 1, "1 or more")
         for name in ("common_norm", "genre_norm", "artist_norm", "own_norm", "popularity_exponent"):
             self._require(name, getattr(self, name) >= 0, "0 or more")
@@ -85,29 +84,21 @@ interests, bias_max, interest_neighbours, session_budget, artist_discount_gamma
 
     @classmethod
     def from_toml(cls, path: Path) -> Self:
-        """Read a TOML file; what it leaves out keeps its default.
+        """Read a TOML file; missing settings keep their defaults.
 
         Raises
         ------
         WorldError
-            The file cannot be read, or has a setting that is unknown or cannot be used.
+            The file cannot be read, or has a setting that is unknown or invalid.
         """
         try:
             return cls.from_mapping(tomllib.loads(path.read_text(encoding="utf-8")))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise WorldError(f"{path}: {error}") from error
-        except WorldError as error:
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, WorldError) as error:
             raise WorldError(f"{path}: {error}") from error
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Self:
-        """Take settings by name.
-
-        Raises
-        ------
-        WorldError
-            A setting is unknown, has the wrong type or cannot be used.
-        """
+        """Check settings given by name; raises WorldError on one that is unknown or invalid."""
         kinds: dict[str, type] = {field.name: type(field.default) for field in fields(cls)}
         checked: dict[str, Any] = {}
         for name, value in values.items():

@@ -1,4 +1,4 @@
-"""Made-up names for genres, artists, albums and tracks."""
+"""Generate worlds: names, a catalogue with vectors, and listeners."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _NOUNS = _words(
 
 
 def genre_names(count: int) -> tuple[str, ...]:
-    """Return `count` different genres.
+    """Return `count` different genre names.
 
     Examples
     --------
@@ -51,7 +51,7 @@ def genre_names(count: int) -> tuple[str, ...]:
 
 
 def artist_names(count: int) -> tuple[str, ...]:
-    """Return `count` different artists.
+    """Return `count` different artist names.
 
     Examples
     --------
@@ -63,14 +63,14 @@ def artist_names(count: int) -> tuple[str, ...]:
 
 
 def titles(count: int, rng: np.random.Generator) -> tuple[str, ...]:
-    """Return `count` titles; like real ones they may repeat."""
+    """Draw `count` titles; like real ones they may repeat."""
     adjectives = rng.integers(len(_ADJECTIVES), size=count).tolist()
     nouns = rng.integers(len(_NOUNS), size=count).tolist()
     return tuple(f"{_ADJECTIVES[a]} {_NOUNS[n]}" for a, n in zip(adjectives, nouns, strict=True))
 
 
 def _numbered(names: Sequence[str], index: int) -> str:
-    """Return the name at `index`; after the last one they start again with a number."""
+    """Return the name at `index`; after the last name, the names repeat with a number."""
     turn, place = divmod(index, len(names))
     return names[place] if turn == 0 else f"{names[place]} {turn + 1}"
 
@@ -110,11 +110,11 @@ def generate(config: WorldConfig) -> tuple[WorldCatalogue, Listeners]:
 
 
 def draw_artists(tracks: int, artists: int, rng: np.random.Generator) -> NDArray[np.int32]:
-    """Give every track an artist, and every artist a track at least.
+    """Draw the artist of every track; each artist has a track.
 
     An artist has k tracks with a probability proportional to `k ** -1.6 * exp(-k / 60)`, 1 to 80, which fits the
-    course's catalogue (4.4 tracks an artist; a track's artist has 19 on average, the course's 19.1). What is then
-    missing from or above the number of tracks is given to or taken from artists in proportion to their size.
+    course's catalogue (4.4 tracks per artist; a track's artist has 19 on average, the course's 19.1). The difference
+    to the number of tracks is added to or removed from artists in proportion to their size.
     """
     sizes = np.arange(1, _MOST_TRACKS_OF_AN_ARTIST + 1)
     weights = sizes**-_SIZE_EXPONENT * np.exp(-sizes / _SIZE_CUTOFF)
@@ -130,7 +130,7 @@ def draw_artists(tracks: int, artists: int, rng: np.random.Generator) -> NDArray
 
 
 def draw_genres(config: WorldConfig, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Give every artist a genre; the genre of rank r has a share proportional to `r ** -0.3`."""
+    """Draw the genre of every artist; the genre of rank r has a share proportional to `r ** -0.3`."""
     shares = np.arange(1, config.genres + 1) ** -_GENRE_EXPONENT
     return rng.choice(config.genres, size=config.artists, p=shares / shares.sum())
 
@@ -138,10 +138,9 @@ def draw_genres(config: WorldConfig, rng: np.random.Generator) -> NDArray[np.int
 def draw_embeddings(
     config: WorldConfig, artist_of: NDArray[np.int32], genre_of: NDArray[np.int32], rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Add up what all music shares, the genre, the artist and the track itself.
+    """Draw the tracks' vectors: the sum of a part common to all tracks, one of the genre, one of the artist and an own.
 
-    Each part is a normal vector of `dimensions` with the expected length that the settings name; `genre_of` may hold
-    -1, which gives no genre part.
+    Each part is a normal vector of `dimensions` with an expected length from the settings. A genre of -1 adds nothing.
 
     Returns
     -------
@@ -153,7 +152,7 @@ def draw_embeddings(
 
     common = rng.normal(size=config.dimensions)
     common *= config.common_norm / np.linalg.norm(common)
-    # One more row, of zeros, is what the index -1 finds.
+    # the last row, of zeros, is that of genre -1
     of_genre = np.vstack([normal(int(genre_of.max()) + 1, config.genre_norm), np.zeros(config.dimensions)])
     of_artist = normal(int(artist_of.max()) + 1, config.artist_norm)
     own = normal(len(artist_of), config.own_norm)
@@ -161,13 +160,13 @@ def draw_embeddings(
 
 
 def draw_durations(tracks: int, rng: np.random.Generator) -> NDArray[np.int32]:
-    """Draw how long the tracks are, in ms: log-normal with a median of 3 min 40 s, 1 to 10 minutes."""
+    """Draw the tracks' lengths in ms: log-normal with a median of 3 min 40 s, limited to 1 to 10 minutes."""
     seconds = np.exp(rng.normal(np.log(_MEDIAN_DURATION_S), _DURATION_SPREAD, size=tracks))
     return (np.clip(seconds, _SHORTEST_S, _LONGEST_S) * 1000).astype(np.int32)
 
 
 def name_albums(artist_of: NDArray[np.int32], rng: np.random.Generator) -> tuple[str, ...]:
-    """Give every track an album of its artist, ten tracks on each."""
+    """Name the album of every track; an artist's albums have ten tracks each."""
     order = np.argsort(artist_of, kind="stable")
     sizes = np.bincount(artist_of)
     place = np.empty(len(artist_of), dtype=np.int64)
@@ -179,7 +178,7 @@ def name_albums(artist_of: NDArray[np.int32], rng: np.random.Generator) -> tuple
 
 
 def draw_interests(config: WorldConfig, genre_of: NDArray[np.int32], rng: np.random.Generator) -> NDArray[np.int32]:
-    """Draw what the listeners are interested in: popular tracks, and more of the genres their community likes.
+    """Draw the listeners' interests: popular tracks, and more of the genres that their community likes.
 
     Popularity is Zipf–Mandelbrot over a random order of the tracks; a community multiplies it by a weight for each
     genre, a gamma variable of shape 0.3 (a Dirichlet draw, up to its scale).
@@ -187,22 +186,22 @@ def draw_interests(config: WorldConfig, genre_of: NDArray[np.int32], rng: np.ran
     Returns
     -------
     ndarray of int32, shape (users, interests)
-        Different tracks in a row.
+        The tracks of a row are distinct.
     """
     ranks = rng.permutation(config.tracks)
     popularity = (ranks + 1 + config.popularity_offset * config.tracks) ** -config.popularity_exponent
-    liking = rng.gamma(_CLUSTER_CONCENTRATION, size=(config.clusters, config.genres)) + 1e-9
+    affinity = rng.gamma(_CLUSTER_CONCENTRATION, size=(config.clusters, config.genres)) + 1e-9
     cluster_of = rng.integers(config.clusters, size=config.users)
     interests = np.empty((config.users, config.interests), dtype=np.int32)
     for cluster in range(config.clusters):
         members = np.flatnonzero(cluster_of == cluster)
-        cumulative = np.cumsum(popularity * liking[cluster][genre_of])
+        cumulative = np.cumsum(popularity * affinity[cluster][genre_of])
         interests[members] = _distinct(cumulative, (len(members), config.interests), rng)
     return interests
 
 
 def _distinct(cumulative: NDArray[np.float64], shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.int32]:
-    """Draw rows of different indices; a row with a repetition is filled up without replacement."""
+    """Draw rows of distinct indices; a row with a repetition is drawn again without replacement."""
     drawn = np.searchsorted(cumulative, rng.random(shape) * cumulative[-1], side="right")
     in_order = np.sort(drawn, axis=1)
     for row in np.flatnonzero((in_order[:, 1:] == in_order[:, :-1]).any(axis=1)):
@@ -218,10 +217,9 @@ def draw_listeners(
     interests: NDArray[np.int32],
     rng: np.random.Generator,
 ) -> Listeners:
-    """Draw how hard to please the listeners are, as the course's users are.
+    """Draw the listeners' parameters from the distributions of the course's users.
 
-    `consume_bias` is uniform in [0, 10); `consume_sharpness` is u or, as often, 1 / u with u uniform in [1, 2): the
-    law whose histogram the course's ten thousand users have.
+    `consume_bias` is uniform in [0, bias_max); `consume_sharpness` is u or, as often, 1 / u with u uniform in [1, 2).
     """
     users = len(interests)
     steepness = rng.uniform(1.0, 2.0, size=users)

@@ -1,4 +1,4 @@
-"""A world in memory: typed arrays, checked when they were read, trusted afterwards."""
+"""A world in memory: arrays that were checked when they were read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class WorldCatalogue:
-    """The tracks; the id of a track is its row.
+    """The tracks; a track's id is its row.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class WorldCatalogue:
 
 @dataclass(frozen=True, slots=True)
 class Listeners:
-    """The listeners; the id of a listener is the row. All of it is hidden from recommenders.
+    """The listeners, hidden from recommenders; a listener's id is their row.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class Listeners:
     neighbours : ndarray of int32, shape (users, interests, most)
         The tracks nearest to each interest by inner product, nearest first.
     interest_neighbours : ndarray of int32, shape (users,)
-        How many of `neighbours` a session may start at.
+        Number of `neighbours` that a session may start at.
     consume_bias, consume_sharpness, artist_discount_gamma : ndarray of float64, shape (users,)
     session_budget : ndarray of int32, shape (users,)
     """
@@ -73,14 +73,14 @@ class Listeners:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """A catalogue, its listeners, and the hash that names them.
+    """A catalogue and its listeners.
 
     Attributes
     ----------
     name : str
-        First hexadecimal digits of the hash of what made the world.
+        First hexadecimal digits of the hash of the world's sources.
     about : dict
-        The settings it was generated with, or the files it was imported from.
+        Settings of a generated world, or the files of an imported one.
     """
 
     name: str
@@ -97,7 +97,7 @@ def nearest(embeddings: NDArray[np.float32], tracks: NDArray[np.integer], count:
     """Find the `count` tracks with the greatest inner product with each of `tracks`.
 
     Only the groups of columns with the greatest maxima are sorted: a track among the `count` best is in one of the
-    `count` groups whose best track is best, so the answer is exact.
+    `count` groups with the best tracks, so the answer is exact.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def _best_columns(scores: NDArray[np.float32], groups: int, count: int) -> NDArr
     grouped = scores.reshape(len(scores), groups, _GROUP)
     maxima = grouped.max(axis=2)
     kept = min(count, groups)
-    # Sorted, so that equal scores keep the order of their ids.
+    # sorted, so that equal scores keep the order of their ids
     best_groups = np.sort(np.argpartition(-maxima, kept - 1, axis=1)[:, :kept], axis=1)
     columns = (best_groups[:, :, None] * _GROUP + np.arange(_GROUP)).reshape(len(scores), -1)
     candidates = np.take_along_axis(scores, columns, axis=1)

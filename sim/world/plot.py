@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sim.agents.agent import DummyAgent
+from sim.agents import DummyAgent
 from sim.options import RunOptions
 from sim.play import play_world
 from sim.simulation import FinishedListens
@@ -20,13 +20,7 @@ _DAY_MS = 24 * 60 * 60 * 1000
 
 
 def plot_world(world: World, directory: Path, seed: int = 1) -> list[Path]:
-    """Write one PNG for each picture.
-
-    Returns
-    -------
-    list of Path
-        What was written: the embedding map, the popularity curve, the listeners' parameters, some sessions.
-    """
+    """Write the four plots as PNGs; return their paths."""
     directory.mkdir(parents=True, exist_ok=True)
     pictures = {
         "embeddings": embedding_map(world, seed),
@@ -43,7 +37,7 @@ def plot_world(world: World, directory: Path, seed: int = 1) -> list[Path]:
 
 
 def embedding_map(world: World, seed: int) -> Figure:
-    """Draw some tracks on the two directions in which the embeddings vary most, coloured by genre."""
+    """Plot some tracks on the first two principal components of the embeddings, coloured by genre."""
     catalogue = world.catalogue
     rng = np.random.default_rng(seed)
     tracks = rng.choice(len(catalogue), size=min(_MAP_TRACKS, len(catalogue)), replace=False)
@@ -56,7 +50,7 @@ def embedding_map(world: World, seed: int) -> Figure:
 
 
 def popularity_curve(world: World) -> Figure:
-    """Draw how many listeners have a track among their interests, over the track's rank."""
+    """Plot the number of listeners with a track among their interests, over the track's rank."""
     counts = np.bincount(world.listeners.interests.ravel(), minlength=len(world.catalogue))
     counts = np.sort(counts[counts > 0])[::-1]
     figure, axes = _figure("Popularity", "rank of the track", "listeners interested in it")
@@ -65,14 +59,14 @@ def popularity_curve(world: World) -> Figure:
 
 
 def listener_parameters(world: World) -> Figure:
-    """Draw how hard to please the listeners are."""
+    """Plot the listeners' parameters."""
     figure, axes = _figure("Listeners", "consume_bias", "consume_sharpness")
     axes.scatter(world.listeners.consume_bias, world.listeners.consume_sharpness, s=2, alpha=0.5)
     return figure
 
 
 def some_sessions(world: World, seed: int) -> Figure:
-    """Draw how much a few listeners hear of each track that a dummy agent plays to them."""
+    """Plot the fractions that some listeners hear of the tracks of a dummy agent."""
     heard: list[FinishedListens] = []
     users = min(_SESSIONS, len(world.listeners))
     options = RunOptions(users=users, sessions=users, in_flight=users, seed=seed, start_ms=_DAY_MS)

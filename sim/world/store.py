@@ -1,4 +1,4 @@
-"""Worlds on disk: a directory each, named by the hash of what made it, in Botify's own formats."""
+"""Worlds on disk: one directory per world, named by the hash of its sources, in Botify's own formats."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sim.errors import WorldError
 from sim.world.config import WorldConfig
 from sim.world.generate import generate
 from sim.world.model import Listeners, World, WorldCatalogue
-from sim.world.reading import read_array, read_tracks, read_users
+from sim.world.reading import read_array, read_catalogue, read_listeners
 
 GENERATOR_VERSION = 1
-"""Goes up when the same settings come to give another world, so that no cached one is taken for it."""
+"""Increases when the same settings generate another world, so that a stored one is not used for it."""
 
 
 def worlds_directory(home: Path) -> Path:
-    """Return where the worlds are, in the data directory."""
+    """Return the directory of the worlds in the data directory."""
     return home / "worlds"
 
 
 def open_world(home: Path, config: WorldConfig) -> World:
-    """Load the world of these settings; the first time, generate it.
+    """Load the world of these settings, after generating it if it is not stored yet.
 
     Raises
     ------
@@ -48,26 +49,26 @@ def find_world(home: Path, name: str) -> World:
     Raises
     ------
     WorldError
-        There is none, or more than one, or it is damaged.
+        No world or several worlds have such a name, or the world is damaged.
     """
     if Path(name).is_dir():
         return load_world(Path(name))
     stored = sorted(path.parent for path in worlds_directory(home).glob("*/world.json"))
     found = [path for path in stored if name and path.name.startswith(name)]
     if len(found) != 1:
-        names = ", ".join(path.name for path in stored) or "none"
-        how_many = "more than one world is" if found else "no world is"
-        raise WorldError(f"world {name!r}: {how_many} called that; in {worlds_directory(home)}: {names}")
+        names = ", ".join(path.name for path in stored) or "none yet; make one with `botify world generate`"
+        how_many = "more than one world has" if found else "no world has"
+        raise WorldError(f"world {name!r}: {how_many} such a name; worlds in {worlds_directory(home)}: {names}")
     return load_world(found[0])
 
 
 def save_world(home: Path, world: World) -> Path:
-    """Write a world; it appears whole or not at all.
+    """Write a world, atomically.
 
     Returns
     -------
     Path
-        The world's directory. One that is there already stays as it is: its name is the hash of what made it.
+        The world's directory. An existing one is left as it is: its name is the hash of its sources.
     """
     target = worlds_directory(home) / world.name
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -87,40 +88,31 @@ def load_world(directory: Path) -> World:
     Raises
     ------
     WorldError
-        A file is missing or damaged; the message names the file, the row and why.
+        A file is missing or damaged; the message names the file, the row and the reason.
     """
     try:
         manifest = json.loads((directory / "world.json").read_text(encoding="utf-8"))
         name, about = str(manifest["name"]), dict(manifest["about"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WorldError(f"{directory / 'world.json'}: not a world ({error!r}); remove {directory}") from error
-    tracks = read_tracks(directory / "tracks.json")
-    count = len(tracks.titles)
-    users = read_users(directory / "users.json", count)
-    most = int(users.interest_neighbours.max())
-    neighbours = read_array(directory / "neighbours.npy", (*users.interests.shape, most)).astype(np.int32)
-    if neighbours.min() < 0 or neighbours.max() >= count:
-        raise WorldError(f"{directory / 'neighbours.npy'}: a value is not a track; remove {directory}")
-    catalogue = WorldCatalogue(
-        embeddings=read_array(directory / "embeddings.npy", (count, None)).astype(np.float32),
-        artist_of=tracks.artist_of,
-        genre_of=tracks.genre_of,
-        duration_ms=read_array(directory / "durations.npy", (count,)).astype(np.int32),
-        artists=tracks.artists,
-        genres=tracks.genres,
-        albums=tracks.albums,
-        titles=tracks.titles,
-    )
-    listeners = Listeners(
-        interests=users.interests,
-        neighbours=neighbours,
-        interest_neighbours=users.interest_neighbours,
-        consume_bias=users.consume_bias,
-        consume_sharpness=users.consume_sharpness,
-        artist_discount_gamma=users.artist_discount_gamma,
-        session_budget=users.session_budget,
-    )
-    return World(name, catalogue, listeners, about)
+
+    def embeddings(artist_of: NDArray[np.int32], _: NDArray[np.int32]) -> NDArray[np.float32]:
+        return read_array(directory / "embeddings.npy", (len(artist_of), None)).astype(np.float32)
+
+    def durations(count: int) -> NDArray[np.int32]:
+        return read_array(directory / "durations.npy", (count,)).astype(np.int32)
+
+    def neighbours(interests: NDArray[np.int32], count: int) -> NDArray[np.int32]:
+        tracks = read_array(directory / "neighbours.npy", (*interests.shape, count)).astype(np.int32)
+        if tracks.min() < 0 or tracks.max() >= len(catalogue):
+            raise WorldError(
+                f"{directory / 'neighbours.npy'}: a value is not a track from 0 to {len(catalogue) - 1}; "
+                f"remove {directory}"
+            )
+        return tracks
+
+    catalogue = read_catalogue(directory / "tracks.json", embeddings, durations)
+    return World(name, catalogue, read_listeners(directory / "users.json", len(catalogue), neighbours), about)
 
 
 def _write(directory: Path, world: World) -> None:

@@ -7,7 +7,6 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -16,19 +15,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from core.kafka.admin import require_kafka
 from core.kafka.offsets import parse_position
-from core.kafka.reachable import require_kafka
 from core.settings import Settings
 from schemas.event_time import utc
 from schemas.events import Listen
+from streams.cli import console, print_json, say
 from streams.dlq.exclude import Excluded, Selection, select
 from streams.dlq.exclude import exclude as keep_out
 from streams.dlq.letters import DeadLetter, DeadLetterError, LetterFilter, Resolutions, ResolutionStatus, read_letters
 from streams.dlq.redrive import RedriveResult
 from streams.dlq.redrive import redrive as bring_back
 from streams.store.connect import connect, require_redis
-
-console = Console()
 
 User = Annotated[int | None, typer.Option(help="Only listens of this listener.")]
 EventId = Annotated[str | None, typer.Option(help="Only listens with this event id.")]
@@ -62,16 +60,16 @@ def exclude(
     outcome = keep_out(require_kafka(Settings.from_env()), selection, reason, dry_run=dry_run)
     show_excluded(outcome, dry_run=dry_run)
     if outcome.count and not dry_run:
-        _say("`botify replay run` rebuilds the state without them, `botify replay models --rebuild` the models")
+        say("`botify replay run` rebuilds the state without them, `botify replay models --rebuild` the models")
 
 
 def exclude_before_replay(settings: Settings, selection: Selection | None, reason: str, *, dry_run: bool) -> None:
-    """Exclude what a replay shall leave out; says so on standard error.
+    """Exclude the records that a replay must leave out; report on standard error.
 
     Raises
     ------
     DeadLetterError
-        Conditions were given that no record meets.
+        No record meets the conditions.
     """
     if selection is None:
         return
@@ -84,29 +82,17 @@ def exclude_before_replay(settings: Settings, selection: Selection | None, reaso
 def show_excluded(outcome: Excluded, *, dry_run: bool, to: Console = console) -> None:
     """Print counts and a sample."""
     verb = "would exclude" if dry_run else "excluded"
-    _say(f"{verb} {outcome.count:,} records; {outcome.already:,} were dead letters before", to)
+    say(f"{verb} {outcome.count:,} records; {outcome.already:,} were dead letters before", to)
     for origin, listen in outcome.sample:
-        _say(f"  {origin}  {_described(listen)}", to)
+        say(f"  {origin}  {_described(listen)}", to)
     if outcome.count > len(outcome.sample):
-        _say(f"  and {outcome.count - len(outcome.sample):,} more", to)
+        say(f"  and {outcome.count - len(outcome.sample):,} more", to)
 
 
 def _described(listen: Listen | None) -> str:
     if listen is None:
-        return "cannot be read"
-    return f"user {listen.user}, track {listen.track}, {_time_of(listen.timestamp_ms)}, event id {listen.event_id}"
-
-
-def _time_of(timestamp_ms: int) -> str:
-    """Return the time in words; a time that no calendar has, as poison may bring, as its number."""
-    try:
-        return datetime.fromtimestamp(timestamp_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
-    except (ValueError, OverflowError, OSError):
-        return f"{timestamp_ms} ms"
-
-
-def _say(message: str, to: Console = console) -> None:
-    to.print(message, highlight=False, markup=False, soft_wrap=True)
+        return "unreadable"
+    return f"user {listen.user}, track {listen.track}, {utc(listen.timestamp_ms)}, event id {listen.event_id}"
 
 
 app = typer.Typer(
@@ -134,12 +120,12 @@ def list_letters(
 ) -> None:
     """List open letters and the letters of excluded records."""
     settings = require_kafka(require_redis(Settings.from_env()))
-    deeds = _deeds(settings)
-    letters = read_letters(settings, _choice(reason, topic, since, until))
-    shown, found = _oldest((letter for letter in letters if resolved or str(letter.origin) not in deeds), limit)
+    states = _states(settings)
+    letters = read_letters(settings, _filter(reason, topic, since, until))
+    shown, found = _oldest((letter for letter in letters if resolved or str(letter.origin) not in states), limit)
     if as_json:
         for letter in shown:
-            sys.stdout.write(json.dumps(_fields(letter, deeds)) + "\n")
+            sys.stdout.write(json.dumps(_fields(letter, states)) + "\n")
         return
     table = Table(title=f"{found:,} dead letters", box=box.SIMPLE_HEAD)
     for heading in ("id", "time (UTC)", "attempts", "state", "why"):
@@ -147,12 +133,12 @@ def list_letters(
             heading, no_wrap=heading == "id", justify="right" if heading == "attempts" else "left", overflow="fold"
         )
     for letter in shown:
-        fields = _fields(letter, deeds)
+        fields = _fields(letter, states)
         why = escape(f"{letter.reason}: {letter.message}")
         table.add_row(fields["id"], fields["at"], str(letter.attempts), fields["state"], why)
     console.print(table)
     if found > len(shown):
-        console.print(f"and {found - len(shown):,} more; --limit shows them", highlight=False)
+        say(f"and {found - len(shown):,} more; --limit shows them")
 
 
 @app.command("show")
@@ -166,7 +152,7 @@ def show(
         raise DeadLetterError(f"there is no dead letter {id_!r}; `botify dlq list --all` names them all")
     headers = {name: value.decode("utf-8", "backslashreplace") for name, value in letter.headers}
     raw = {"headers": headers, "value_hex": None if letter.value is None else letter.value.hex()}
-    sys.stdout.write(json.dumps({**_fields(letter, _deeds(settings)), **raw}, indent=2) + "\n")
+    print_json({**_fields(letter, _states(settings)), **raw})
 
 
 @app.command("redrive")
@@ -188,7 +174,7 @@ def redrive(
     Excluded records are sent back only with --id or --force.
     """
     settings = require_kafka(require_redis(Settings.from_env()))
-    letters = read_letters(settings, _choice(reason, topic, since, until, id_))
+    letters = read_letters(settings, _filter(reason, topic, since, until, id_))
     exclusions = force or id_ is not None
     outcome = bring_back(settings, connect(settings), letters, dry_run=dry_run, force=force, exclusions=exclusions)
     _show_outcome(outcome, dry_run=dry_run)
@@ -206,7 +192,7 @@ def drop(
     everything: Annotated[bool, typer.Option("--all", help="Drop every open letter.")] = False,
 ) -> None:
     """Mark letters as dropped. They are no longer open, and stay in their topic until its retention ends."""
-    choice = _choice(reason, topic, since, until, id_)
+    choice = _filter(reason, topic, since, until, id_)
     if choice == LetterFilter() and not everything:
         raise DeadLetterError("choose letters to drop with --id, --reason, --topic, --since or --until, or use --all")
     settings = require_kafka(require_redis(Settings.from_env()))
@@ -214,7 +200,7 @@ def drop(
     known = resolutions.all()
     dropped = [letter.origin for letter in read_letters(settings, choice) if str(letter.origin) not in known]
     resolutions.put(ResolutionStatus.DROPPED, dict.fromkeys(dropped, 0))
-    console.print(f"dropped {len(dropped):,} letters", highlight=False)
+    say(f"dropped {len(dropped):,} letters")
 
 
 app.command("exclude")(exclude)
@@ -244,10 +230,10 @@ def _show_outcome(outcome: RedriveResult, *, dry_run: bool) -> None:
     if outcome.unsure:
         lines.append(f"{len(outcome.unsure):,} were not acknowledged; run this again, it looks for them first")
     for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        say(line)
 
 
-def _choice(
+def _filter(
     reason: str | None, topic: str | None, since: str | None, until: str | None, id_: str | None = None
 ) -> LetterFilter:
     return LetterFilter(reason, topic, _moment_ms(since), _moment_ms(until), id_)
@@ -262,12 +248,12 @@ def _moment_ms(text: str | None) -> int | None:
     return position.value
 
 
-def _deeds(settings: Settings) -> dict[str, str]:
+def _states(settings: Settings) -> dict[str, str]:
     resolutions = Resolutions(connect(settings), settings.topic_prefix)
-    return {origin: resolution.deed.value for origin, resolution in resolutions.all().items()}
+    return {origin: resolution.status.value for origin, resolution in resolutions.all().items()}
 
 
-def _fields(letter: DeadLetter, deeds: dict[str, str]) -> dict[str, str]:
+def _fields(letter: DeadLetter, states: dict[str, str]) -> dict[str, str]:
     return {
         "id": str(letter.origin),
         "at": utc(letter.at_ms),
@@ -275,5 +261,5 @@ def _fields(letter: DeadLetter, deeds: dict[str, str]) -> dict[str, str]:
         "message": letter.message,
         "attempts": str(letter.attempts),
         "key": "" if letter.key is None else letter.key.decode("utf-8", "backslashreplace"),
-        "state": deeds.get(str(letter.origin), "excluded" if letter.excluded else "open"),
+        "state": states.get(str(letter.origin), "excluded" if letter.excluded else "open"),
     }

@@ -1,38 +1,32 @@
-"""`botify replay`: state made anew beside the live one, and the swap."""
+"""`botify replay`: state rebuilt beside the live one, and the swap."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from typing import Annotated, TypeVar
 
 import typer
 from rich import box
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bar
 from rich.table import Table
-from rich.text import Text
 
-from core.kafka.offsets import offsets_of, parse_position
-from core.kafka.reachable import require_kafka
+from core.kafka.admin import require_kafka
+from core.kafka.offsets import parse_position
 from core.process import tune_gc
 from core.settings import Settings
 from schemas.event_time import utc
 from schemas.registry import codec_of
+from streams.cli import console, print_json, record_bar, say
 from streams.cli.dlq import After, Before, EventId, ExclusionReason, User, exclude_before_replay
 from streams.cli.replay_models import models
 from streams.dlq.exclude import select
 from streams.folds.partition import PROJECTIONS
-from streams.offline import ReplaySources, open_sources
-from streams.replay.plan import Pacer, Plan, ReplayError, make_plan, parse_speed
 from streams.replay.run import begin_namespace, fold_into_namespace
+from streams.replay.sources import Pacer, Plan, ReplayError, ReplaySources, make_plan, open_sources, parse_speed
 from streams.replay.swap import NamespaceStatus, collect, read_status
 from streams.replay.swap import rollback as roll_back
 from streams.replay.swap import swap as swap_to
@@ -44,7 +38,7 @@ T = TypeVar("T")
 
 
 def run_with_sources(settings: Settings, work: Callable[[ReplaySources], Awaitable[T]]) -> T:
-    """Return what the work comes to.
+    """Do work that needs open sources, and return its result.
 
     Raises
     ------
@@ -61,24 +55,8 @@ def run_with_sources(settings: Settings, work: Callable[[ReplaySources], Awaitab
     return asyncio.run(go())
 
 
-class _Rate(ProgressColumn):
-    """Records a second."""
-
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:,.0f}/s" if task.speed else "")
-
-
-@contextmanager
-def record_bar(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Show a bar on standard error; yield a function that is told how many records more are done."""
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), _Rate(), TimeElapsedColumn())
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda records: bar.advance(task, records)
-
-
 def plan_table(plan: Plan) -> Table:
-    """Return what would be read, a row a partition."""
+    """Return the table of a plan, one row a partition."""
     table = Table(
         title=f"{plan.topic}: {plan.records:,} records into {', '.join(plan.projections)}", box=box.SIMPLE_HEAD
     )
@@ -91,7 +69,7 @@ def plan_table(plan: Plan) -> Table:
 
 
 def status_table(namespaces: Sequence[NamespaceStatus]) -> Table:
-    """Return a row a namespace."""
+    """Return the table of namespaces."""
     table = Table(title="namespaces, oldest first", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("id", "role", "made (UTC)"):
         table.add_column(heading, no_wrap=True)
@@ -114,7 +92,6 @@ _COMPARED = {True: "equal", False: "DIFFERS", None: "no"}
 
 
 app = typer.Typer(help="Rebuild state from the topic beside the live state, and swap them.", no_args_is_help=True)
-console = Console()
 
 From = Annotated[
     str, typer.Option("--from", help="First record: earliest, offset:N, ts:2026-01-31T12:00:00Z or duration:PT1H.")
@@ -203,7 +180,7 @@ def status(as_json: Json = False) -> None:
     """List all namespaces with their role, progress and lag."""
     found = run_with_sources(Settings.from_env(), read_status)
     if as_json:
-        _print_json([asdict(one) for one in found])
+        print_json([asdict(one) for one in found])
     else:
         console.print(status_table(found))
 
@@ -217,7 +194,7 @@ def swap(
 ) -> None:
     """Wait until a namespace has caught up and make it live; workers and readers switch within a second."""
     former = run_with_sources(Settings.from_env(), lambda sources: swap_to(sources, id_, force=force))
-    _say(f"{id_} is live; `botify replay rollback` goes back to {former}")
+    say(f"{id_} is live; `botify replay rollback` goes back to {former}")
 
 
 @app.command("rollback")
@@ -230,9 +207,9 @@ def rollback() -> None:
         return namespace, sum(excluded_since(record, sources.excluded).values())
 
     namespace, excluded = run_with_sources(Settings.from_env(), work)
-    _say(f"{namespace} is live again")
+    say(f"{namespace} is live again")
     if excluded:
-        _say(f"it was begun before {excluded:,} listens were excluded, and may have them")
+        say(f"it was begun before {excluded:,} listens were excluded, and may have them")
 
 
 @app.command("gc")
@@ -244,7 +221,7 @@ def gc(
 ) -> None:
     """Delete namespaces that are no longer needed."""
     gone = run_with_sources(Settings.from_env(), lambda sources: collect(sources, everything=everything))
-    _say(f"removed {', '.join(gone)}" if gone else "nothing to remove")
+    say(f"removed {', '.join(gone)}" if gone else "nothing to remove")
 
 
 app.command("models")(models)
@@ -254,10 +231,7 @@ def _plan(
     sources: ReplaySources, begin: str, end: str, partitions: str | None, projections: Sequence[str] | None
 ) -> Plan:
     now_ms, state = int(time.time() * 1000), sources.state
-    start, stop = (
-        offsets_of(parse_position(text, now_ms), sources.settings, sources.topic, state.start, state.end)
-        for text in (begin, end)
-    )
+    start, stop = (state.offsets_of(parse_position(text, now_ms), sources.settings) for text in (begin, end))
     return make_plan(sources.topic, state, start, stop, _partitions(partitions), projections or PROJECTIONS)
 
 
@@ -272,24 +246,24 @@ def _partitions(text: str | None) -> list[int] | None:
 
 async def _into_namespace(sources: ReplaySources, record: NamespaceRecord, pacer: Pacer, *, as_json: bool) -> None:
     if not as_json:
-        _say(f"replay {record.id} into namespace {record.namespace}; if interrupted, resume it with --id {record.id}")
+        say(f"replay {record.id} into namespace {record.namespace}; if interrupted, resume it with --id {record.id}")
     total = sum(record.end[partition] - offset for partition, offset in record.start.items())
     started = folded = time.monotonic()
     with record_bar("replaying", total) as advance:
 
         def progress(records: int) -> None:
             nonlocal folded
-            folded = time.monotonic()  # the last time that anything was, for the comparison comes after it
+            folded = time.monotonic()  # the comparison follows the last call
             advance(records)
 
         done = await fold_into_namespace(sources, record, pacer, progress)
     seconds, compared_s = folded - started, time.monotonic() - folded
     if as_json:
-        _print_json({**asdict(done), "seconds": seconds, "compared_seconds": compared_s, "records": total})
+        print_json({**asdict(done), "seconds": seconds, "compared_seconds": compared_s, "records": total})
         return
     rate = total / seconds if seconds else 0.0
-    _say(f"{total:,} records in {seconds:.1f} s, {rate:,.0f} a second; compared in {compared_s:.1f} s")
-    _say(_verdict(done))
+    say(f"{total:,} records in {seconds:.1f} s, {rate:,.0f} a second; compared in {compared_s:.1f} s")
+    say(_verdict(done))
 
 
 def _verdict(done: NamespaceRecord) -> str:
@@ -316,29 +290,21 @@ async def _copy(sources: ReplaySources, planned: Plan, target: str, pacer: Pacer
         try:
             lines = LinesTarget(sys.stdout, codec_of(sources.settings))
             await run_lanes(sources, lines, planned.start, planned.end, pacer)
-        except BrokenPipeError:  # whoever read the lines has enough; nothing is left that could be flushed at exit
+        except BrokenPipeError:  # the reader has closed the pipe; nothing may be flushed at exit
             sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - open until the process ends
     elif kind == "topic" and name:
         with record_bar("copying", planned.records) as advance:
             copy = TopicTarget(sources.settings, sources.topic, name)
             await run_lanes(sources, copy, planned.start, planned.end, pacer, advance)
-        _say(f"copied {planned.records:,} records to {name}")
+        say(f"copied {planned.records:,} records to {name}")
     else:
         raise ReplayError(f"target {target!r} is none of namespace, topic:NAME and stdout")
 
 
 def _show_plan(planned: Plan, as_json: bool) -> None:
     if as_json:
-        _print_json({**asdict(planned), "records": planned.records})
+        print_json({**asdict(planned), "records": planned.records})
     else:
         console.print(plan_table(planned))
         for reason in planned.partial:
-            _say(f"partial: {reason}")
-
-
-def _print_json(value: object) -> None:
-    sys.stdout.write(json.dumps(value, indent=2) + "\n")
-
-
-def _say(message: str) -> None:
-    console.print(message, highlight=False, markup=False, soft_wrap=True)
+            say(f"partial: {reason}")

@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich import box
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from core.kafka.reachable import require_kafka
+from core.kafka.admin import require_kafka
 from core.settings import Settings
 from schemas.events import Model
+from streams.cli import console, print_json, record_bar, say
 from streams.cli.verify import excluded_hint
 from streams.replay.models import Relearned, Swapped, rebuild, relearn, rollback_models, swap_models
-from streams.replay.plan import ReplayError
+from streams.replay.sources import ReplayError
 from streams.store.connect import require_redis
-
-console = Console()
 
 
 def models(
@@ -57,52 +50,44 @@ def models(
         return
     chosen = id_ or ""
     if make:
-        with _bar() as progress:
+        with record_bar("learning") as progress:
             made = asyncio.run(rebuild(settings, progress))
         chosen = made.id
         if not swap:
             if as_json:
-                sys.stdout.write(json.dumps(asdict(made), indent=2) + "\n")
+                print_json(asdict(made))
             else:
-                _say(f"rebuilt the models as {made.id}; `botify replay models --swap {made.id}` makes them live")
+                say(f"rebuilt the models as {made.id}; `botify replay models --swap {made.id}` makes them live")
             return
-    with _bar() as progress:
+    with record_bar("learning") as progress:
         swapped = asyncio.run(swap_models(settings, chosen, progress))
     _show_swapped(swapped, as_json=as_json)
 
 
 def _compare(settings: Settings, save: Path | None, *, as_json: bool) -> None:
-    with _bar() as progress:
+    with record_bar("learning") as progress:
         done = asyncio.run(relearn(settings, progress))
     if save is not None:
         save.mkdir(parents=True, exist_ok=True)
         for model in done.models.values():
             (save / f"{model.name}-{model.version}.model").write_bytes(model.body)
     if as_json:
-        sys.stdout.write(json.dumps(_as_dict(done), indent=2) + "\n")
+        print_json(_as_dict(done))
     else:
         _show(done)
     if done.equals_live is False:
         raise typer.Exit(1)
 
 
-@contextmanager
-def _bar() -> Iterator[Callable[[int, int], None]]:
-    columns = (TextColumn("learning"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda records, total: bar.update(task, advance=records, total=total)
-
-
 def _show_swapped(swapped: Swapped, *, as_json: bool) -> None:
     if as_json:
         models = {model.name: _described(model) for model in swapped.models}
         fields = {"namespace": swapped.namespace, "former": swapped.former, "models": models}
-        sys.stdout.write(json.dumps(fields, indent=2) + "\n")
+        print_json(fields)
         return
     published = ", ".join(f"{model.name} after {model.version:,} listens" for model in swapped.models)
-    _say(f"{swapped.namespace} is live; `botify replay models --rollback` goes back to {swapped.former}")
-    _say(f"published {published}" if published else "no snapshot is due yet, so recommenders keep their models")
+    say(f"{swapped.namespace} is live; `botify replay models --rollback` goes back to {swapped.former}")
+    say(f"published {published}" if published else "no snapshot is due yet, so recommenders keep their models")
 
 
 def _show(done: Relearned) -> None:
@@ -116,13 +101,13 @@ def _show(done: Relearned) -> None:
         table.add_row(name, f"{model.version:,}", f"{len(model.body):,}", model.digest[:16], _compared(model, done))
     if done.models:
         console.print(table)
-    _say(
+    say(
         f"{done.listens:,} listens from {done.next_offset:,} records in {done.seconds:.1f} s; "
         f"{done.missed:,} were never brought by a record"
     )
-    _say(_VERDICTS[done.equals_live])
+    say(_VERDICTS[done.equals_live])
     if done.equals_live is False and done.excluded_since:
-        _say(excluded_hint(done.excluded_since, "replay models --rebuild", "replay models --swap ID"))
+        say(excluded_hint(done.excluded_since, "replay models --rebuild", "replay models --swap ID"))
 
 
 _VERDICTS = {
@@ -154,7 +139,3 @@ def _as_dict(done: Relearned) -> dict[str, Any]:
 
 def _described(model: Model) -> dict[str, Any]:
     return {"version": model.version, "bytes": len(model.body), "sha256": model.digest}
-
-
-def _say(message: str) -> None:
-    console.print(message, highlight=False, markup=False, soft_wrap=True)

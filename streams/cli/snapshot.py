@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from core.settings import Settings
+from streams.cli import say
 from streams.cli.replay import run_with_sources
 from streams.snapshot import load as load_snapshot
 from streams.snapshot import save as save_snapshot
 
 app = typer.Typer(help="Save the state to a file, and load it.", no_args_is_help=True)
-console = Console()
 
 
 @app.command("save")
@@ -24,7 +23,7 @@ def save(
 ) -> None:
     """Save a namespace and its checkpoints to a file while workers keep running."""
     reached = run_with_sources(Settings.from_env(), lambda sources: save_snapshot(sources, file, namespace))
-    _say(f"{file}: the state after {sum(reached.values()):,} records, {file.stat().st_size / 1e6:,.1f} MB")
+    say(f"{file}: the state after {sum(reached.values()):,} records, {file.stat().st_size / 1e6:,.1f} MB")
 
 
 @app.command("load")
@@ -39,8 +38,4 @@ def load(
     record = run_with_sources(
         Settings.from_env(), lambda sources: load_snapshot(sources, file, other_topic=other_topic)
     )
-    _say(f"loaded as {record.id}; `botify replay swap {record.id}` lets it catch up and makes it the live one")
-
-
-def _say(message: str) -> None:
-    console.print(message, highlight=False, markup=False, soft_wrap=True)
+    say(f"loaded as {record.id}; `botify replay swap {record.id}` lets it catch up and makes it the live one")

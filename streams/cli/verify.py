@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from core.kafka.reachable import require_kafka
+from core.kafka.admin import require_kafka
 from core.settings import Settings
+from streams.cli import console, print_json, record_bar
 from streams.store.connect import require_redis
 from streams.verify import Difference, Report
 from streams.verify import verify as verify_namespace
-
-console = Console()
 
 
 def verify(
@@ -27,21 +22,10 @@ def verify(
 ) -> None:
     """Fold the topic offline and compare it with every item in Redis; exit with 1 if any item differs."""
     settings = require_kafka(require_redis(Settings.from_env()))
-    bar = Progress(
-        TextColumn("folding"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
-    with bar:
-        task = bar.add_task("", total=None)
-        report = verify_namespace(
-            settings, namespace, progress=lambda done, total: bar.update(task, completed=done, total=total)
-        )
+    with record_bar("folding") as progress:
+        report = verify_namespace(settings, namespace, progress=progress)
     if as_json:
-        sys.stdout.write(json.dumps({**asdict(report), "ok": report.ok}, indent=2, default=repr) + "\n")
+        print_json({**asdict(report), "ok": report.ok})
     else:
         _show(report)
     if not report.ok:
@@ -72,8 +56,8 @@ def _show(report: Report) -> None:
 def excluded_hint(excluded: int, make: str, swap: str) -> str:
     """Say that exclusions explain differences, and which commands end them."""
     return (
-        f"{excluded:,} listens were excluded since this was begun, which is the likely cause: `botify {make}` makes it "
-        f"anew without them, `botify {swap}` takes that over"
+        f"{excluded:,} listens were excluded since this was begun, which is the likely cause: `botify {make}` "
+        f"rebuilds it without them, `botify {swap}` makes that live"
     )
 
 

@@ -1,1 +1,1 @@
-"""Dead letters: looking at them, bringing them back, giving them up."""
+"""Dead letters: list, redrive, drop, exclude."""

@@ -1,8 +1,7 @@
-"""Keeping listens out that have entered: each becomes a dead letter that an operator has written.
+"""Exclude accepted listens: an operator writes a dead letter for each.
 
 State is a fold of the listens topic without its dead letters, so every later fold leaves them out: a replay, a
-verification, a worker after a claim, a learner that begins anew. State and models that have them already keep them
-until they are made anew.
+verification, a worker after a claim, a retrained learner. Existing state and models keep them until they are rebuilt.
 """
 
 from __future__ import annotations
@@ -20,26 +19,25 @@ from core.kafka.publisher import RecordPublisher
 from core.kafka.reader import TopicReader
 from core.settings import Settings
 from schemas.codec import Codec
-from schemas.dead_letters import MAX_BYTES, Origin, dead_letter_headers
+from schemas.dead_letters import Origin, RejectedBefore, dead_letter_headers
 from schemas.events import Listen
 from schemas.registry import codec_of
-from schemas.rejected_before import RejectedBefore
-from schemas.topics import Topics
+from schemas.topics import MAX_DEAD_LETTER_BYTES, Topics
 from streams.dlq.letters import DeadLetterError
 
 SAMPLE = 5
 ACKNOWLEDGE_TIMEOUT_S = 40.0
-"""More than the producer's delivery timeout: after it, every letter is either in the topic or never will be."""
+"""More than the producer's delivery timeout: after it, no letter can reach the topic any more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which listens; all conditions that are given hold.
+    """Which listens; all given conditions must hold.
 
     Attributes
     ----------
     origins : frozenset of Origin
-        Single records, which need not be readable.
+        Single records, which may be unreadable.
     user : int
     event_id : str
     after_ms, before_ms : int
@@ -61,11 +59,11 @@ class Selection:
 
     @property
     def by_content(self) -> bool:
-        """Whether a record must be read before it is known to be chosen."""
+        """Whether the choice depends on a record's content."""
         return any(one is not None for one in (self.user, self.event_id, self.after_ms, self.before_ms))
 
     def takes(self, origin: Origin, listen: Listen | None) -> bool:
-        """Say whether a record is chosen; `listen` is None where it cannot be read, or need not be."""
+        """Say whether a record is chosen; `listen` is None if it is unreadable."""
         if self.origins is not None and origin not in self.origins:
             return False
         if not self.by_content:
@@ -86,19 +84,19 @@ def select(
     after: str | None = None,
     before: str | None = None,
 ) -> Selection | None:
-    """Read what an operator typed; None where that is no condition at all.
+    """Parse an operator's conditions; None if there are none.
 
     Parameters
     ----------
     ids : sequence of str
         `topic/partition/offset` each.
     after, before : str, optional
-        ISO 8601, UTC where nothing else is said.
+        ISO 8601; by default UTC.
 
     Raises
     ------
     DeadLetterError
-        An id or a time cannot be read.
+        An id or a time cannot be parsed.
     """
     try:
         origins = frozenset(map(Origin.parse, ids)) if ids else None
@@ -110,16 +108,16 @@ def select(
 
 @dataclass(slots=True)
 class Excluded:
-    """What came of it.
+    """The result of an exclusion.
 
     Attributes
     ----------
     count : int
-        Listens that are excluded now; in a dry run, that would be.
+        Listens that are excluded now, or would be without a dry run.
     already : int
-        Chosen, but dead letters before.
+        Chosen listens that were dead letters before.
     sample : list of (Origin, Listen | None)
-        The first of `count`; None where the record cannot be read.
+        The first of `count`; None if the record is unreadable.
     """
 
     count: int = 0
@@ -128,19 +126,19 @@ class Excluded:
 
 
 def exclude(settings: Settings, selection: Selection, why: str, *, dry_run: bool = False) -> Excluded:
-    """Write a dead letter for each chosen record up to where the topic ends now, and return when all are acknowledged.
+    """Write a dead letter for each chosen record up to the topic's current end; return when all are acknowledged.
 
-    Delivery is at least once; what is a dead letter already is skipped, so a command that was killed is run again.
+    Delivery is at least once. Existing dead letters are skipped, so an interrupted command can be run again.
 
     Parameters
     ----------
     why : str
-        The operator's words; part of each letter.
+        The operator's reason; part of each letter.
 
     Raises
     ------
     DeadLetterError
-        A record does not exist, or the brokers did not take every letter.
+        A record does not exist, or a letter was not acknowledged.
     """
     topic, codec, outcome = Topics.of(settings).listens.name, codec_of(settings), Excluded()
     begin, end = _range(settings, topic, selection)
@@ -167,10 +165,10 @@ def exclude(settings: Settings, selection: Selection, why: str, *, dry_run: bool
 
 
 def _range(settings: Settings, topic: str, selection: Selection) -> tuple[dict[int, int], dict[int, int]]:
-    """Return from where to where each partition has to be read: from its end on where nothing of it can be chosen."""
+    """Return the stretch of each partition to read; empty, at its end, if none of its records can be chosen."""
     start, end = start_offsets(settings, topic), end_offsets(settings, topic)
     if selection.origins is None:
-        # a listener's records have one partition; what is in another was refused when it came
+        # a listener's records have one partition; those in another were rejected
         own = None if selection.user is None else partition_of(selection.user, len(end))
         return {p: start[p] if own in (None, p) else end[p] for p in end}, end
     begin, stop = dict(end), dict(end)
@@ -198,15 +196,15 @@ def _chosen(
 
 
 class _Letters:
-    """Sends letters, and waits for their acknowledgement."""
+    """Publishes letters, and waits for their acknowledgement."""
 
     def __init__(self, settings: Settings, why: str) -> None:
         self._topic = Topics.of(settings).dead_letters.name
         self._why = why
-        self._publisher = RecordPublisher(settings, linger_ms=20, message_max_bytes=MAX_BYTES)
+        self._publisher = RecordPublisher(settings, linger_ms=20, message_max_bytes=MAX_DEAD_LETTER_BYTES)
 
     def send(self, messages: Sequence[Message]) -> None:
-        """Send one for each record; raises DeadLetterError without their acknowledgement."""
+        """Publish a letter for each record; raises DeadLetterError if one is not acknowledged."""
         try:
             for message in messages:
                 reason = ExcludedError(f"excluded by an operator: {self._why}", message.value() or b"")
@@ -215,7 +213,7 @@ class _Letters:
                     self._topic,
                     message.value(),
                     message.key(),
-                    partition=message.partition(),  # copies of a letter keep their order, so the first one counts
+                    partition=message.partition(),  # copies of a letter keep their order: the first counts
                     headers=dead_letter_headers(*origin, message.headers(), reason),
                 )
             self._publisher.flush(ACKNOWLEDGE_TIMEOUT_S)

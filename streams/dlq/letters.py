@@ -1,9 +1,7 @@
-"""The dead-letter topic as a list of letters, each once.
+"""The dead-letter topic as a list of letters, each once, and what operators did with them.
 
-What operators did with dead letters.
-
-A Kafka topic cannot lose single records, so what was done stands in a hash in Redis, by the letter's origin: about
-150 bytes each. A letter without an entry is open.
+Single records cannot be removed from a Kafka topic, so resolutions are in a Redis hash by the letter's origin, about
+150 bytes each. A letter without a resolution is open.
 """
 
 from __future__ import annotations
@@ -11,48 +9,47 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 from confluent_kafka import Message
 
 from core.errors import BotifyError, ExcludedError
-from core.kafka.partition_log import LogRecord
-from core.kafka.reader import TopicReader
+from core.kafka.reader import LogRecord, TopicReader
 from core.settings import Settings
 from schemas.dead_letters import PREFIX, Origin, origin_of
 from schemas.topics import Topics
 from streams.store.keys import dead_letter_resolutions
 
 ATTEMPTS = "botify.redrive.attempts"
-"""Header that counts how often the message was brought back."""
+"""Header that counts how often the message was redriven."""
 REDRIVE_OF = "botify.redrive.of"
-"""Header that names the letter that a record was brought back from."""
+"""Header that names the letter from which a record was redriven."""
 
 
 class DeadLetterError(BotifyError):
-    """Dead letters cannot be read or brought back."""
+    """Dead letters cannot be read, excluded or redriven."""
 
 
 class DeadLetter(NamedTuple):
-    """A message that could not enter, and why.
+    """A rejected message, and why.
 
     Attributes
     ----------
     origin : Origin
-        The record that it was; a copy of a letter has the same.
+        The rejected record; copies of a letter have the same.
     at_ms : int
-        When it was dead-lettered, wall clock.
+        When it was rejected, wall clock.
     reason : str
         Class of the error.
     message : str
         The error's text.
     attempts : int
-        How often it has been brought back already.
+        How often it was redriven.
     key, value : bytes | None
     headers : sequence of (str, bytes)
-        The message's own.
+        Of the message.
     """
 
     origin: Origin
@@ -66,18 +63,18 @@ class DeadLetter(NamedTuple):
 
     @property
     def excluded(self) -> bool:
-        """Whether an operator has written it, to keep out what had entered."""
+        """Whether an operator wrote it, to exclude an accepted record."""
         return self.reason == ExcludedError.__name__
 
     def as_record(self) -> LogRecord:
-        """Return the record that it was."""
+        """Return the rejected record."""
         topic, partition, offset = self.origin
         return LogRecord(topic, partition, offset, self.at_ms, self.key, self.value, self.headers)
 
 
 @dataclass(frozen=True, slots=True)
 class LetterFilter:
-    """Which letters; None lets all through.
+    """Which letters; None matches all.
 
     Attributes
     ----------
@@ -85,7 +82,7 @@ class LetterFilter:
         Part of the error's class or text, in any case.
     topic : str
     since_ms, until_ms : int
-        When it was dead-lettered.
+        When it was rejected.
     origin : str
         `topic/partition/offset`.
 
@@ -114,9 +111,9 @@ class LetterFilter:
 
 
 def read_letters(settings: Settings, choice: LetterFilter | None = None) -> Iterator[DeadLetter]:
-    """Yield the chosen letters, in the order of the topic's partitions; of copies the first.
+    """Yield the chosen letters, in the order of the topic's partitions; of copies, the first.
 
-    A worker that was killed sends a letter again. Records without Kafka Connect's headers are no letters of ours.
+    A restarted worker may publish a letter again. Records without Kafka Connect's headers are skipped.
     """
     wanted = choice or LetterFilter()
     reader = TopicReader(settings, Topics.of(settings).dead_letters.name)
@@ -157,10 +154,10 @@ def _letter(message: Message) -> DeadLetter | None:
 
 
 class ResolutionStatus(StrEnum):
-    """What was done."""
+    """What was done with a letter."""
 
     REDRIVING = "redriving"
-    """It was about to be brought back; whether it was stands in its topic, from `from_offset` on."""
+    """A redrive began; its topic has the record, after `from_offset`, if it was sent."""
     REDRIVEN = "redriven"
     DROPPED = "dropped"
 
@@ -171,14 +168,14 @@ class Resolution:
 
     Attributes
     ----------
-    deed : ResolutionStatus
+    status : ResolutionStatus
     at_ms : int
         Wall clock.
     from_offset : int
-        End of the letter's partition before it was brought back.
+        End of the letter's partition before the redrive.
     """
 
-    deed: ResolutionStatus
+    status: ResolutionStatus
     at_ms: int
     from_offset: int = 0
 
@@ -203,13 +200,12 @@ class Resolutions:
         found = {}
         for origin, text in self._redis.hscan_iter(self._key, count=1000):
             fields = json.loads(text)
-            found[origin.decode()] = Resolution(
-                ResolutionStatus(fields["deed"]), fields["at_ms"], fields["from_offset"]
-            )
+            status = ResolutionStatus(fields["deed"])
+            found[origin.decode()] = Resolution(status, fields["at_ms"], fields["from_offset"])
         return found
 
-    def put(self, deed: ResolutionStatus, letters: Mapping[Origin, int]) -> None:
-        """Write what is done with letters.
+    def put(self, status: ResolutionStatus, letters: Mapping[Origin, int]) -> None:
+        """Write resolutions.
 
         Parameters
         ----------
@@ -219,6 +215,7 @@ class Resolutions:
         if letters:
             now_ms = int(time.time() * 1000)
             entries = {
-                str(origin): json.dumps(asdict(Resolution(deed, now_ms, offset))) for origin, offset in letters.items()
+                str(origin): json.dumps({"deed": status, "at_ms": now_ms, "from_offset": offset})
+                for origin, offset in letters.items()
             }
             self._redis.hset(self._key, mapping=entries)

@@ -1,9 +1,9 @@
-"""Bringing dead letters back into their topic, each at most once.
+"""Redrive dead letters: send them back to their topic, each at most once.
 
-Producing a record and noting so cannot be one step. So the intent is noted first, with the end of the partition; a
-letter whose intent stands without an outcome (this process was killed between) is looked for in the topic from
-there on, before anything is sent. One process redrives at a time. And should all that fail, the second copy carries
-the same event id, which the listener's history recognises.
+Publishing a record and noting it cannot be one step. So the intent is noted first, with the end of the partition. If an
+intent has no outcome, because the process was killed, the letter is searched in the topic from that offset before
+anything is sent. One process redrives at a time. Should all that fail, the second copy has the same event id, which the
+listener's history recognises.
 """
 
 from __future__ import annotations
@@ -17,15 +17,18 @@ from typing import Any
 from confluent_kafka import KafkaError, Message
 from redis.exceptions import LockError
 
+from core.errors import RejectedMessageError
 from core.kafka.admin import end_offsets
-from core.kafka.partition_log import PartitionLog
 from core.kafka.publisher import RecordPublisher
+from core.kafka.reader import PartitionLog
 from core.settings import Settings
 from schemas.catalogue import CatalogueReader
 from schemas.dead_letters import Origin
 from schemas.event_time import EventTime
+from schemas.events import Listen
 from schemas.registry import codec_of
 from schemas.topics import Topics
+from schemas.validation import Intake, decode_and_validate
 from streams.dlq.letters import (
     ATTEMPTS,
     REDRIVE_OF,
@@ -37,31 +40,30 @@ from streams.dlq.letters import (
 )
 from streams.read import StateReader
 from streams.store.keys import redrive_lock
-from streams.worker.intake import Intake
 
 BATCH = 500
 ACKNOWLEDGE_TIMEOUT_S = 40.0
-"""More than the producer's delivery timeout: after it, every record is either in the topic or never will be."""
+"""More than the producer's delivery timeout: after it, no record can reach the topic any more."""
 LOCK_S = 120
-"""How long a killed process keeps others from redriving."""
+"""How long a killed process prevents others from redriving."""
 
 
 @dataclass(slots=True)
 class RedriveResult:
-    """What came of it.
+    """The result of a redrive.
 
     Attributes
     ----------
     sent : list of Origin
-        Brought back now; in a dry run, what would be.
+        Redriven now, or would be without a dry run.
     found : list of Origin
-        Brought back already by a process that was killed before it could say so.
+        Redriven by a process that was killed before it noted so.
     hopeless : list of (Origin, str)
-        Left alone because they would be dead letters again, and why.
+        Not sent because they would be rejected again, and why.
     excluded : list of Origin
-        Left alone because an operator has excluded them.
+        Not sent because an operator has excluded them.
     unsure : list of Origin
-        Not acknowledged; the next redrive looks for them.
+        Not acknowledged; the next redrive searches them.
     """
 
     sent: list[Origin] = field(default_factory=list)
@@ -80,21 +82,21 @@ def redrive(
     force: bool = False,
     exclusions: bool = False,
 ) -> RedriveResult:
-    """Bring open letters back under their own key, value and headers, with the attempts counted.
+    """Send open letters back with their own key, value and headers, and count the attempts.
 
     Parameters
     ----------
     redis : redis.Redis or RedisCluster
         Blocking.
     force : bool
-        Whether letters that would come back at once are sent too.
+        Whether to send letters that would be rejected again.
     exclusions : bool
-        Whether what an operator excluded is brought back too: it could enter, and would.
+        Whether to send excluded records, which would be accepted again.
 
     Raises
     ------
     DeadLetterError
-        Another process redrives, or a letter is of a topic that is not the listens topic.
+        Another process redrives, or a letter is not of the listens topic.
     """
     topic, resolutions = Topics.of(settings).listens.name, Resolutions(redis, settings.topic_prefix)
     outcome = RedriveResult()
@@ -141,11 +143,11 @@ def _is_open(letter: DeadLetter, topic: str, known: dict[str, Resolution]) -> bo
     if letter.origin.topic != topic:
         raise DeadLetterError(f"{letter.origin} is not from {topic}; select letters with --topic {topic}")
     resolution = known.get(str(letter.origin))
-    return resolution is None or resolution.deed is ResolutionStatus.REDRIVING
+    return resolution is None or resolution.status is ResolutionStatus.REDRIVING
 
 
 def _find_sent(settings: Settings, topic: str, in_doubt: dict[Origin, Resolution]) -> set[Origin]:
-    """Return which of the letters were brought back after all."""
+    """Return which of the letters were sent."""
     found = set()
     end = end_offsets(settings, topic)
     for partition in {origin.partition for origin in in_doubt}:
@@ -164,7 +166,7 @@ def _find_sent(settings: Settings, topic: str, in_doubt: dict[Origin, Resolution
 def _only_fit(
     settings: Settings, redis: Any, letters: Sequence[DeadLetter], outcome: RedriveResult
 ) -> list[DeadLetter]:
-    """Return those that would enter today; the others are noted as hopeless."""
+    """Return the letters that would be accepted now; the others are noted as hopeless."""
     codec, now_ms = codec_of(settings), int(time.time() * 1000)
     reached_ms = StateReader(redis, settings).event_times()
     catalogue = CatalogueReader(settings, codec)
@@ -174,9 +176,10 @@ def _only_fit(
         fit = []
         for letter in letters:
             event_time = EventTime(reached_ms.get(letter.origin.partition, 0))
-            _, rejected = intake.take([letter.as_record()._replace(timestamp=now_ms)], event_time)
-            if rejected:
-                outcome.hopeless.append((letter.origin, str(rejected[0].reason)))
+            record = letter.as_record()._replace(timestamp=now_ms)
+            ((_, one),) = decode_and_validate([record], Listen, intake, event_time=event_time)
+            if isinstance(one, RejectedMessageError):
+                outcome.hopeless.append((letter.origin, str(one)))
             else:
                 fit.append(letter)
         return fit
@@ -206,7 +209,7 @@ def _send(
             headers=[*own, (ATTEMPTS, b"%d" % (letter.attempts + 1)), (REDRIVE_OF, str(letter.origin).encode())],
             on_delivery=on_delivery,
         )
-    publisher.drain(ACKNOWLEDGE_TIMEOUT_S)  # what is still in doubt after it is looked for by the next redrive
+    publisher.drain(ACKNOWLEDGE_TIMEOUT_S)  # the next redrive searches what is not acknowledged by then
     resolutions.put(ResolutionStatus.REDRIVEN, dict.fromkeys(acknowledged, 0))
     outcome.sent += acknowledged
     outcome.unsure += sorted({letter.origin for letter in letters} - set(acknowledged))

@@ -1,8 +1,8 @@
 """Projection `likes`: what each listener liked in earlier sessions and this one, beyond the last 50 listens.
 
-A like keeps the session's first track with it, its *anchor*: the one that the listener chose without being asked, so
-the best sign of what the session was after. A session leaves at most `SESSION_LIKES`, so that one long evening does
-not push out all others; of all likes the last `LIKES` stay.
+A like includes the session's first track, its *anchor*: the listener chose it without a recommendation, so it best
+describes the session. A session leaves at most `SESSION_LIKES`, so that one long session does not displace all others;
+the last `LIKES` are kept.
 
 The record's layout, little-endian, version 1::
 
@@ -27,7 +27,7 @@ LIKES_OF_USERS = "likes"
 LIKES = 128
 SESSION_LIKES = 16
 LIKED_FRACTION = 0.5
-"""From this share on, a track counts as liked."""
+"""The least share of a liked track."""
 
 LIKE = np.dtype([("track", "<i4"), ("anchor", "<i4"), ("fraction", "<f4")])
 
@@ -58,7 +58,7 @@ class Likes:
         self._likes = b""
 
     def fold(self, listen: Listen) -> bool:
-        """Take a listen in; return whether anything has changed."""
+        """Fold a listen; return whether anything has changed."""
         changed = listen.session_id != self._session_id
         if changed:
             self._session_id, self._anchor, self._of_session = listen.session_id, listen.track, 0
@@ -104,7 +104,7 @@ class UserLikes:
     Parameters
     ----------
     cache_size : int
-        Listeners kept in memory; one beyond it costs a read.
+        Listeners in memory; each further one costs a read.
     """
 
     hashes: Sequence[str] = (LIKES_OF_USERS,)
@@ -127,13 +127,13 @@ class UserLikes:
         return {LIKES_OF_USERS: missing} if missing else {}
 
     def load_fields(self, collection: str, values: Fields) -> None:
-        """Take in the likes that were missing; a listener never seen has none."""
+        """Load missing likes; a new listener has none."""
         for user, record in values.items():
             likes = Likes() if record is None else Likes.from_bytes(record)
             self._batch[int(user)] = self._cache[int(user)] = likes
 
     def load_scores(self, collection: str, values: Scores) -> None:
-        """There are none."""
+        """Do nothing: there are none."""
 
     def fold(self, batch: Sequence[Record]) -> Sequence[Record]:
         """Fold the batch."""

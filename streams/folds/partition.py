@@ -6,10 +6,9 @@ from collections.abc import Collection, Sequence
 
 from schemas.events import Session
 from streams.folds.likes import UserLikes
-from streams.folds.policy_results import HALF_LIFE_SESSIONS
 from streams.folds.popularity import Popularity, TrackRows
 from streams.folds.projection import Changes, Fields, Projection, Record, Scores
-from streams.folds.sessions import Sessions
+from streams.folds.sessions import HALF_LIFE_SESSIONS, Sessions
 from streams.folds.users import UserStates
 
 HASHES: Sequence[str] = (*UserStates.hashes, *UserLikes.hashes, *Popularity.hashes, *Sessions.hashes)
@@ -32,23 +31,23 @@ class PartitionFold:
     ----------
     partition : int
     only : collection of str
-        Names of `PROJECTIONS` to fold; `ALWAYS_FOLDED` are folded in any case, because the others rest on them.
+        Names of `PROJECTIONS` to fold; `ALWAYS_FOLDED` are folded in any case.
     rows : TrackRows, optional
         Shared between the folds of a process, to save memory.
     nothing_stored : bool
-        Whether the store has nothing of this partition when the fold begins. Listeners are asked for all the same,
-        as they can be forgotten and come back; tracks stay in memory, so none of them is.
+        Whether the store has no state of this partition when the fold begins. Then tracks, which stay in memory, are
+        not read; listeners are, because memory forgets them.
     policy_half_life_sessions : float
-        See `policy_results`.
+        See `PolicyResults`.
 
     Attributes
     ----------
     score_sets : sequence of str
-        Sorted sets; they are read whole when a partition is claimed.
+        Sorted sets, which are read whole at the claim.
     hashes_read_at_claim : sequence of str
-        Hashes that are read whole then.
+        Hashes that are read whole at the claim.
     event_time : EventTime
-        Which listens may be folded; valid once those hashes are loaded.
+        Decides which listens are accepted; valid once those hashes are loaded.
     """
 
     def __init__(
@@ -80,11 +79,11 @@ class PartitionFold:
         return {name: fields for p in self.projections for name, fields in p.missing(batch).items()}
 
     def load_fields(self, collection: str, values: Fields) -> None:
-        """Hand a hash's values to the projection it belongs to."""
+        """Load fields of a hash into its projection."""
         self._fields_of[collection].load_fields(collection, values)
 
     def load_scores(self, collection: str, values: Scores) -> None:
-        """Hand a sorted set to the projection it belongs to."""
+        """Load a sorted set into its projection."""
         self._scores_of[collection].load_scores(collection, values)
 
     def fold(self, batch: Sequence[Record]) -> Sequence[Record]:

@@ -7,13 +7,12 @@ passes. We keep the logarithm of that sum,
 
     score = log2 Σ fraction · 2^(tᵢ/h)        popularity(t) = 2^(score − t/h)
 
-which orders tracks alike, never overflows, and so needs no landmark that would have to be moved: after fifty years
-of a one-hour half-life a score is about 440,000, and a double still resolves a relative change of 4e-11.
+which orders tracks alike, never overflows, and so needs no landmark that moves: after fifty years of a one-hour
+half-life a score is about 440,000, and a double still resolves a relative change of 4e-11.
 
-In the store a hash holds all scores of each track, and a sorted set a half-life holds the `TOP_TRACKS` best of the
-partition, which is what readers want. Scores only grow, so a track can enter the top only when it is heard: keeping
-the top exact costs a look at the tracks of the batch. A sorted set of *all* tracks would cost Redis fifteen times as
-much (measured: 5 µs a listen), for ranks that nobody reads.
+In the store a hash has all scores of each track, and one sorted set for each half-life has the `TOP_TRACKS` best of the
+partition, for readers. Scores only grow, so a track can enter the top only when it is heard, and only the tracks of the
+batch must be checked. A sorted set of *all* tracks would cost Redis fifteen times as much (measured: 5 µs a listen).
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ Rows = NDArray[np.int64]
 Tracks = NDArray[np.int64]
 
 TrackRows = dict[int, int]
-"""Track id to row, filled as tracks are met. Partitions of one process share it: it is most of what a track costs."""
+"""Track id to row, in order of arrival. Partitions of one process share it: it is most of the memory of a track."""
 
 
 def top_collection(half_life: str) -> str:
@@ -62,7 +61,7 @@ def popularity_at(score: ArrayLike, half_life: str, timestamp_ms: int) -> NDArra
 class Popularity:
     """Scores of the tracks heard in one partition, for all half-lives at once.
 
-    Scores are kept in dense arrays, 25 bytes a track, and read from the store when first needed.
+    Scores are in dense arrays, 25 bytes a track, and read from the store when first needed.
 
     Parameters
     ----------
@@ -98,7 +97,7 @@ class Popularity:
         self._touched: list[tuple[Rows, Tracks]] = []
 
     def missing(self, batch: Sequence[Record]) -> Mapping[str, list[bytes]]:
-        """Return the tracks of the batch that were not met before."""
+        """Return the tracks of the batch that are not in memory."""
         tracks = [listen.track for _, listen in batch]
         row_of = self._row_of
         for track in set(tracks).difference(row_of):
@@ -113,7 +112,7 @@ class Popularity:
         return {POPULARITY: [b"%d" % track for track in missing.tolist()]}
 
     def load_fields(self, collection: str, values: Fields) -> None:
-        """Take in the scores of tracks; a track never heard has none."""
+        """Load the scores of tracks; a new track has none."""
         row_of = self._row_of
         rows = [row_of.setdefault(int(field), len(row_of)) for field in values]
         self._make_room()
@@ -123,7 +122,7 @@ class Popularity:
                 self._scores[row] = np.frombuffer(record, dtype=_SCORES)
 
     def load_scores(self, collection: str, values: Scores) -> None:
-        """Take in the top of a half-life, as it is in the store when the partition is claimed."""
+        """Load the top of a half-life."""
         top = self._tops[self.score_sets.index(collection)]
         top.tracks = {int(member): score for member, score in values.items()}
 
@@ -141,7 +140,7 @@ class Popularity:
         return batch
 
     def changes(self) -> Changes:
-        """Return the scores of the tracks that were heard, and what they change in the tops."""
+        """Return the scores of the batch's tracks, and the changes of the tops."""
         if not self._touched:
             return Changes()
         rows, first = np.unique(np.concatenate([rows for rows, _ in self._touched]), return_index=True)
@@ -176,8 +175,8 @@ class _Top:
         self._lowest = -np.inf  # of a full top
 
     def update(self, tracks: Tracks, scores: NDArray[np.float64]) -> dict[bytes, float | None]:
-        """Take in new scores; return what changed, None for a track that is no longer in the top."""
-        # A track of the top has a score of at least the lowest, and scores only grow: none is overlooked.
+        """Update scores; return the changes, None for a track that left the top."""
+        # no track of the top is overlooked: its score is at least the lowest, and scores only grow
         candidates = scores >= self._lowest
         entered = dict(zip(tracks[candidates].tolist(), scores[candidates].tolist(), strict=True))
         before = self.tracks.keys()

@@ -1,4 +1,4 @@
-"""What a projection is: a fold of one partition's listens, plus where its result lives in the store."""
+"""The protocol of a projection: a fold of one partition's listens, and the place of its result in the store."""
 
 from __future__ import annotations
 
@@ -36,27 +36,27 @@ class Changes:
 
 
 class Projection(Protocol):
-    """A batch goes `missing` → (the shell reads) → `load` → `fold` → `changes`.
+    """A batch goes `missing` → (the caller reads) → `load` → `fold` → `changes`.
 
     The result must be a pure function of the partition's records in order, whatever the batches are.
     """
 
     hashes: Sequence[str]
-    """Collections kept as hashes; their fields are read when they are needed."""
+    """Collections that are hashes; their fields are read when needed."""
     score_sets: Sequence[str]
-    """Collections kept as sorted sets; they are bounded, and read whole when the partition is claimed."""
+    """Collections that are sorted sets; they are bounded, and read whole at the claim."""
 
     def missing(self, batch: Sequence[Record]) -> Mapping[str, list[bytes]]:
-        """Return the fields, by collection, that this batch needs and that are not in memory."""
+        """Return the fields, by collection, that the batch needs and memory lacks."""
 
     def load_fields(self, collection: str, values: Fields) -> None:
-        """Take in what the store has for fields of a hash (None where it has nothing)."""
+        """Load fields of a hash; None if the store lacks them."""
 
     def load_scores(self, collection: str, values: Scores) -> None:
-        """Take in a sorted set."""
+        """Load a sorted set."""
 
     def fold(self, batch: Sequence[Record]) -> Sequence[Record]:
-        """Fold the batch, and return the records that the next projection shall see."""
+        """Fold the batch, and return the records for the next projection."""
 
     def changes(self) -> Changes:
         """Return what has changed since the last call."""

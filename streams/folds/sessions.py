@@ -1,10 +1,20 @@
 """Projection `sessions`: the open sessions of a partition, and the `Session` events of those that closed.
 
-A session closes when its listener leaves (`end`), when another session of the listener begins (`next`), or when the
-partition's event time, the highest timestamp met so far, has passed its last listen by the gap (`gap`). No wall
-clock takes part, so the sessions are a function of the topic.
+A session closes when its listener leaves (`end`), when the listener's next session begins (`next`), or when the
+partition's event time, the highest timestamp so far, has passed its last listen by the gap (`gap`). No wall clock is
+used, so the sessions are a function of the topic.
 
-With them goes what their policies reached: see `policy_results`.
+With them goes what sessions under each policy came to. A policy is the recommender that answered the session's first
+request, with the choice it made if it mixes several: `sticky_artist`, `mix/rerank`; if another one substituted for the
+choice (`memory/sticky_norepeat`), it is still the choice.
+
+Open sessions count with what was heard of them so far. The mean time of a session is the time of all divided by the
+number of those that ended: the maximum-likelihood mean if listeners leave at a constant rate (Epstein and Sobel, "Life
+testing", JASA 1953). A mean of ended sessions alone would learn of good policies last: their sessions are the longest.
+
+Each end discounts the past of all policies that the recommender mixes (Raj and Kalyani, "Taming non-stationary
+bandits", 2017). So a policy that is seldom used is not judged for ever by what it was before its model had learned: its
+evidence fades until it is tried again.
 """
 
 from __future__ import annotations
@@ -15,25 +25,155 @@ from collections.abc import Mapping, Sequence
 
 from schemas.event_time import EventTime
 from schemas.events import Listen, Session
-from streams.folds.policy_results import HALF_LIFE_SESSIONS, POLICY_RESULTS, PolicyResults, policy_of
 from streams.folds.projection import Changes, Fields, Record, Scores
 
 OPEN_SESSIONS = "open-sessions"
 WATERMARK = b"watermark"
-"""Field of `OPEN_SESSIONS` that holds the highest timestamp among the listens that were folded."""
+"""Field of `OPEN_SESSIONS` with the highest timestamp of a folded listen."""
 EVENT_TIME = b"event-time"
-"""Field of `OPEN_SESSIONS` that holds `EventTime.newest_ms`, where a duplicate has led `WATERMARK`.
-
-All fields but these two are user ids.
-"""
+"""Field of `OPEN_SESSIONS` with `EventTime.newest_ms`, if a duplicate leads `WATERMARK`; other fields are user ids."""
 
 GAP_MS = 30 * 60 * 1000
 
 _OPEN = struct.Struct("<qqqIdB")
 
 
+POLICY_RESULTS = "policy-results"
+
+HALF_LIFE_SESSIONS = 500
+"""Of the recommender's sessions, in one partition."""
+
+_RESULT = struct.Struct("<dd")
+
+
+def policy_of(listen: Listen) -> str:
+    """Name the policy that led to a listen; the empty text if it was not recommended."""
+    recommender, choice = listen.recommender or "", (listen.policy or "").partition("/")[0]
+    return f"{recommender}/{choice}" if choice and choice != recommender else recommender
+
+
+class PolicyResult:
+    """Time and ends of sessions.
+
+    Attributes
+    ----------
+    time : float
+        Sum of fractions, those of open sessions included, the older ones counting less.
+    ends : float
+        Sessions that ended, the older ones counting less.
+
+    Examples
+    --------
+    >>> result = PolicyResult(time=4.0, ends=1.0)
+    >>> result.time += 6.0  # of an open session
+    >>> result.mean
+    10.0
+    """
+
+    __slots__ = ("ends", "time")
+
+    def __init__(self, time: float = 0.0, ends: float = 0.0) -> None:
+        self.time = time
+        self.ends = ends
+
+    @property
+    def mean(self) -> float:
+        """Time of a session; 0 before the first has ended."""
+        return self.time / self.ends if self.ends else 0.0
+
+    def to_bytes(self) -> bytes:
+        """Return the record: two doubles."""
+        return _RESULT.pack(self.time, self.ends)
+
+    @classmethod
+    def from_bytes(cls, record: bytes) -> PolicyResult:
+        """Read a record.
+
+        Raises
+        ------
+        ValueError
+            The record is of a version that this code does not know.
+        """
+        if len(record) != _RESULT.size:
+            raise ValueError(f"a policy's result of {len(record)} bytes is of another version, replay the topic")
+        return cls(*_RESULT.unpack(record))
+
+
+class PolicyResults:
+    """The results of one partition.
+
+    Parameters
+    ----------
+    half_life_sessions : float
+        Of earlier results, in sessions of the recommender.
+
+    Examples
+    --------
+    >>> results = PolicyResults(half_life_sessions=1)
+    >>> results.heard("mix/fism", 3.0), results.heard("mix/memory", 2.0)
+    (None, None)
+    >>> results.end("mix/fism")
+    >>> {name.decode(): PolicyResult.from_bytes(record).time for name, record in results.take_changes().items()}
+    {'mix/fism': 1.5, 'mix/memory': 1.0}
+    """
+
+    def __init__(self, half_life_sessions: float = HALF_LIFE_SESSIONS) -> None:
+        self._keep = 0.5 ** (1 / half_life_sessions)
+        self._results: dict[str, PolicyResult] = {}
+        self._mixed_with: dict[str, list[str]] = {}
+        self._changed: set[str] = set()
+
+    def load(self, values: Fields) -> None:
+        """Load stored results."""
+        for name, record in values.items():
+            if record:
+                self._add(name.decode(), PolicyResult.from_bytes(record))
+
+    def heard(self, policy: str, time: float) -> None:
+        """Add listening time under a policy."""
+        result = self._results.get(policy) or self._add(policy, PolicyResult())
+        result.time += time
+        self._changed.add(policy)
+
+    def end(self, policy: str) -> None:
+        """Count the end of a session of a policy; its time was `heard`."""
+        self._results[policy].ends += 1.0
+        mixed = self._mixed_with[_recommender_of(policy)]
+        for one in mixed:
+            result = self._results[one]
+            result.time *= self._keep
+            result.ends *= self._keep
+        self._changed.update(mixed)
+
+    def take_changes(self) -> dict[bytes, bytes]:
+        """Return the records that have changed since the last call, by policy."""
+        changed = {policy.encode(): self._results[policy].to_bytes() for policy in sorted(self._changed)}
+        self._changed = set()
+        return changed
+
+    def _add(self, policy: str, result: PolicyResult) -> PolicyResult:
+        self._results[policy] = result
+        self._mixed_with.setdefault(_recommender_of(policy), []).append(policy)
+        return result
+
+
+def _recommender_of(policy: str) -> str:
+    return policy.partition("/")[0]
+
+
+def merged(results: Sequence[PolicyResult]) -> PolicyResult:
+    """Return the results of several partitions as one.
+
+    Examples
+    --------
+    >>> merged([PolicyResult(8.0, 1.0), PolicyResult(4.0, 3.0)]).mean
+    3.0
+    """
+    return PolicyResult(sum(result.time for result in results), sum(result.ends for result in results))
+
+
 class OpenSession:
-    """A session that goes on."""
+    """An open session."""
 
     __slots__ = ("first_offset", "last_ms", "policy", "session_id", "started_ms", "time", "tracks")
 
@@ -71,12 +211,12 @@ class OpenSession:
 
 
 class Sessions:
-    """Sessions of one partition. Open ones are all in memory: as many as listeners were active within the gap.
+    """Sessions of one partition. All open ones are in memory: as many as listeners were active within the gap.
 
     Attributes
     ----------
     closed : list of Session
-        Closed since the shell last took them away.
+        Closed since the caller last removed them.
     event_time : EventTime
         Which listens the intake accepts. It is kept here because it is stored with the open sessions.
 
@@ -113,7 +253,7 @@ class Sessions:
         return {}
 
     def load_fields(self, collection: str, values: Fields) -> None:
-        """Take in open sessions and the watermark, or the policies' results."""
+        """Load open sessions and the watermark, or the policies' results."""
         if collection == POLICY_RESULTS:
             self._results.load(values)
             return
@@ -132,10 +272,10 @@ class Sessions:
                 self._start(int(field), OpenSession.from_bytes(record))
 
     def load_scores(self, collection: str, values: Scores) -> None:
-        """There are none."""
+        """Do nothing: there are none."""
 
     def fold(self, batch: Sequence[Record]) -> Sequence[Record]:
-        """Fold the batch; what it closes is in `closed`, in a fixed order."""
+        """Fold the batch; closed sessions are in `closed`, in a fixed order."""
         for offset, listen in batch:
             if listen.timestamp_ms > self._watermark_ms:
                 self._watermark_ms = listen.timestamp_ms
@@ -145,7 +285,7 @@ class Sessions:
         return batch
 
     def changes(self) -> Changes:
-        """Return the sessions that were touched (None for those that closed) and the watermark."""
+        """Return the changed sessions (None for closed ones) and the watermark."""
         event_ms = max(self.event_time.newest_ms, self._watermark_ms)
         if not self._touched and event_ms == self._stored_event_ms:
             return Changes()

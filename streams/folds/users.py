@@ -1,6 +1,4 @@
-"""A bounded cache that forgets whole generations instead of single entries.
-
-What is known of one listener, as one compact record.
+"""Projection `users`: the state of each listener as one compact record, in a bounded cache.
 
 The record's layout, little-endian, version 2::
 
@@ -9,8 +7,8 @@ The record's layout, little-endian, version 2::
     tracks of the session: length u16, the first 500 in order, i32 each
     the last 50 listens, oldest first, 28 bytes each (`LISTEN`)
 
-The 64-bit hash of a listen's event id is kept with it. It makes the history the window in which a second event
-with the same id is recognised, so deduplication needs no state of its own and survives whatever the history does.
+Each listen keeps the 64-bit hash of its event id. The history is the window in which a second event with the same id is
+recognised, so deduplication needs no state of its own.
 """
 
 from __future__ import annotations
@@ -33,8 +31,8 @@ V = TypeVar("V")
 class GenerationCache(Generic[K, V]):
     """Keeps at least the `size` entries used last, and at most twice as many.
 
-    An LRU pays for moving an entry at every use. Here a use is a look-up in a plain dict: when the young
-    generation is full it becomes the old one, and what was not used since the last change is forgotten.
+    An LRU moves an entry at every use. Here a use is a look-up in a plain dict: when the young generation is full, it
+    becomes the old one, and entries not used since the last change are forgotten.
 
     Examples
     --------
@@ -50,7 +48,7 @@ class GenerationCache(Generic[K, V]):
         self._old: dict[K, V] = {}
 
     def get(self, key: K) -> V | None:
-        """Return the entry, or None where it was never there or is forgotten."""
+        """Return the entry; None if it is unknown or forgotten."""
         value = self._young.get(key)
         if value is None:
             value = self._old.get(key)
@@ -70,7 +68,7 @@ class GenerationCache(Generic[K, V]):
 
 HISTORY_LISTENS = 50
 SESSION_TRACKS = 500
-"""Of a session longer than that, later tracks are not kept."""
+"""Later tracks of a session are not kept."""
 POOR_FRACTION = 0.2
 """A listen of at most this share was a poor one (Botify's bad streak)."""
 
@@ -88,7 +86,7 @@ _HEARD_BYTES = SESSION_TRACKS * _TRACK.size
 
 
 class UserState:
-    """A listener's counts, current session and last listens. `fold` is the only way in which it changes.
+    """A listener's counts, current session and last listens; only `fold` changes them.
 
     Attributes
     ----------
@@ -141,7 +139,7 @@ class UserState:
         self.history = b""
 
     def fold(self, listen: Listen) -> bool:
-        """Take one listen in; return False, and change nothing, where the history already has its event id."""
+        """Fold a listen; return False, and change nothing, if the history has its event id."""
         event_id, _, track, fraction, timestamp_ms, session_id, *_ = listen
         event = mmh3.hash_bytes(event_id)[:8]
         history = self.history
@@ -226,12 +224,12 @@ class UserStates:
     Parameters
     ----------
     cache_size : int
-        States kept in memory; a listener beyond it costs a read.
+        States in memory; each further listener costs a read.
 
     Attributes
     ----------
     duplicates : int
-        Events dropped because their listener's history had their id already.
+        Events dropped because their listener's history had their id.
     """
 
     hashes: Sequence[str] = (USERS,)
@@ -254,13 +252,13 @@ class UserStates:
         return {USERS: missing} if missing else {}
 
     def load_fields(self, collection: str, values: Fields) -> None:
-        """Take in the states that were missing; a listener never seen starts empty."""
+        """Load missing states; a new listener's is empty."""
         for user, record in values.items():
             state = UserState() if record is None else UserState.from_bytes(record)
             self._batch[int(user)] = self._cache[int(user)] = state
 
     def load_scores(self, collection: str, values: Scores) -> None:
-        """There are none."""
+        """Do nothing: there are none."""
 
     def fold(self, batch: Sequence[Record]) -> Sequence[Record]:
         """Fold the batch and return it without the duplicates."""

@@ -1,13 +1,98 @@
-"""`python -m streams.learner`: runs one learner until SIGTERM; a second one is a standby that takes over."""
+"""`python -m streams.learner`: the learner as a Faust app. The training topic in, models out.
+
+It runs until SIGTERM; of several learners one learns.
+"""
 
 from __future__ import annotations
 
-from streams.learner.app import build_app
-from streams.worker.faust_app import run
+from typing import Any
+
+from core.settings import Settings
+from schemas.events import Model
+from schemas.registry import codec_of
+from schemas.topics import Topics, learner_group_of
+from streams.learner.model import MODELS
+from streams.learner.partition import SNAPSHOTS, LearnerPartition, LearnerSources
+from streams.store.keys import learner_prefix
+from streams.store.protocol import Claim, Store
+from streams.worker.faust_app import FoldingApp, FoldingConfig, make_app, run
+from streams.worker.metrics import LearnerCounters, ModelMetrics
+from streams.worker.partition import KafkaPublisher
+
+RUN_RECORDS = 64
+"""A record may hold 12,000 listens."""
+CHECKPOINT_S = 2.0
+"""The state is written when no record has arrived for so long."""
+
+
+class LearnerApp(FoldingApp):
+    """Folds the training topic into models and publishes their snapshots.
+
+    Attributes
+    ----------
+    sources : LearnerSources
+    publisher : Publisher
+        Both are opened when the app starts.
+    """
+
+    counters: LearnerCounters
+    sources: LearnerSources
+    publisher: KafkaPublisher
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.counters = LearnerCounters()
+        self._opened_in: Store | None = None
+        self.registry.register(ModelMetrics(self.counters, [kind.name for kind in MODELS]))
+
+    def open_sources(self) -> None:
+        """Read the catalogue and open the publisher; see `FoldingApp.open_sources`."""
+        codec = codec_of(self.settings)
+        self.sources = LearnerSources(self.settings, codec)
+        self.publisher = KafkaPublisher(self.settings, codec)
+
+    def refresh_sources(self) -> None:
+        """Read which records were dead-lettered; see `FoldingApp.refresh_sources`."""
+        self.sources.refresh()
+
+    def close_sources(self) -> None:
+        """Close what was opened; see `FoldingApp.close_sources`."""
+        self.publisher.close()
+        self.sources.close()
+
+    async def open_partition(self, partition: int, claim: Claim, start: int, store: Store) -> LearnerPartition:
+        """Return the partition; it loads its state with its first run or its first checkpoint."""
+        if self._opened_in not in (None, store):
+            await self._publish_again(partition, store)
+        self._opened_in = store
+        return self.sources.open(partition, claim, start, store, self.publisher, self.counters)
+
+    async def _publish_again(self, partition: int, store: Store) -> None:
+        """Publish the snapshots of a namespace that has become the live one.
+
+        The swap has published them, but this learner may have published others between the swap and its notice of it.
+        """
+        (snapshots,) = (await store.read_whole(partition, [SNAPSHOTS], []))[0].values()
+        await self.publisher.emit(
+            [self.sources.intake.codec.decode(snapshot, Model) for snapshot in snapshots.values()], ()
+        )
+
+
+def build_app(settings: Settings) -> LearnerApp:
+    """Return the app, ready to be started."""
+    folding = FoldingConfig(
+        program="learner",
+        topic=Topics.of(settings).training.name,
+        group=learner_group_of(settings),
+        prefix=learner_prefix(settings.topic_prefix),
+        run_records=RUN_RECORDS,
+        checkpoint_s=CHECKPOINT_S,
+    )
+    return make_app(LearnerApp, settings, folding)
 
 
 def main() -> None:
-    """Run the learner until SIGTERM; exit with 1 on failure."""
+    """Run the learner; the exit status is not 0 if it failed."""
     run(build_app)
 
 

@@ -4,81 +4,90 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from confluent_kafka.admin import AdminClient
 from numpy.typing import NDArray
 
-from core.errors import RejectedBeforeError, RejectedMessageError, ValidationError
+from core.errors import RejectedMessageError
+from core.kafka.admin import read_topic_id
+from core.kafka.config import common_config
 from core.settings import Settings
+from schemas.catalogue import CatalogueReader
 from schemas.codec import Codec
+from schemas.dead_letters import RejectedBefore
 from schemas.events import Model, Track, TrainingBatch
+from schemas.topics import Topics
 from schemas.training import TrainingColumns, listens_of
+from schemas.validation import Intake, Rejected, decode_and_validate
 from streams.folds.projection import Changes
 from streams.learner.learner import Learner, OutdatedStateError, Outgrown
-from streams.learner.metrics import LearnerCounters
 from streams.store.keys import checkpoint_key, learner_prefix, partition_key
 from streams.store.namespaces import live_namespace
-from streams.store.protocol import Claim, ClaimLostError, ClaimPosition, Outcome, Store
-from streams.worker.intake import Rejected
-from streams.worker.publisher import Publisher
-
-
-class TrainingIntake:
-    """Decodes and validates records of the training topic.
-
-    Parameters
-    ----------
-    codec : Codec
-    known_tracks : container of int
-        The catalogue.
-    refresh : callable
-        Updates `known_tracks`; called before a track is rejected as unknown: the worker may know more tracks.
-    rejected_before : mapping of partition to container of offset
-        Records that became dead letters; they stay excluded, so that learning again gives the same model.
-    left_out : mapping of (topic id, partition) to ndarray of int64
-        Offsets of listens that are dead letters, ascending: older batches still contain them.
-    """
-
-    def __init__(
-        self,
-        codec: Codec,
-        known_tracks: Container[int],
-        refresh: Callable[[], object],
-        rejected_before: Mapping[int, Container[int]],
-        left_out: Mapping[tuple[str, int], NDArray[np.int64]] = MappingProxyType({}),
-    ) -> None:
-        self._codec = codec
-        self._known_tracks = known_tracks
-        self._refresh = refresh
-        self._rejected_before = rejected_before
-        self._left_out = left_out
-
-    def take(self, record: Any) -> tuple[TrainingBatch, TrainingColumns] | Rejected:
-        """Decode and validate a record."""
-        raw = record.value
-        try:
-            batch = self._codec.decode(raw, TrainingBatch)
-            listens = listens_of(batch, raw, self._left_out.get((batch.source_topic_id, batch.source_partition)))
-            tracks = np.unique(listens.tracks).tolist()
-            if self._unknown(tracks) is not None:
-                self._refresh()
-                if (unknown := self._unknown(tracks)) is not None:
-                    raise ValidationError(f"track {unknown} is not in the catalogue", raw)
-            if record.offset in self._rejected_before.get(record.partition, ()):
-                raise RejectedBeforeError("it was dead-lettered before", raw)
-        except RejectedMessageError as reason:
-            return Rejected(record, reason)
-        return batch, listens
-
-    def _unknown(self, tracks: list[int]) -> int | None:
-        return next((track for track in tracks if track not in self._known_tracks), None)
-
+from streams.store.protocol import Claim, ClaimLostError, Outcome, Store
+from streams.worker.metrics import LearnerCounters
+from streams.worker.partition import ClaimedPartition, Publisher
 
 log = logging.getLogger(__name__)
+
+
+class LearnerSources:
+    """What the learner reads beside the training topic; blocking.
+
+    Attributes
+    ----------
+    catalogue : mapping of track to Track
+        Grows as tracks are added.
+    intake : Intake
+    left_out : mapping of (topic id, partition) to ndarray of int64
+        Offsets of listens that are dead letters, ascending: older batches still contain them.
+    excluded : mapping of partition to int
+        Number of listens that operators have excluded (`RejectedBefore.excluded`).
+    """
+
+    def __init__(self, settings: Settings, codec: Codec) -> None:
+        topics = Topics.of(settings)
+        self._reader = CatalogueReader(settings, codec)
+        self._reader.refresh()
+        self._rejected = RejectedBefore(settings, topics.training.name)
+        self._listens = RejectedBefore(settings, topics.listens.name)
+        self._settings, self._listens_topic = settings, topics.listens.name
+        self.left_out: dict[tuple[str, int], NDArray[np.int64]] = {}
+        self.excluded: Mapping[int, int] = self._listens.excluded
+        self.catalogue: Mapping[int, Track] = self._reader.tracks
+        self.intake = Intake(codec, self._reader.tracks, self._reader.refresh, self._rejected.offsets)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read which records and listens became dead letters since the last call."""
+        self._rejected.refresh()
+        self._listens.refresh()
+        if not self._listens.offsets:
+            return
+        admin = AdminClient(common_config(self._settings))
+        topic_id = read_topic_id(admin, self._listens_topic)  # batches of an earlier topic have other offsets
+        for partition, offsets in self._listens.offsets.items():
+            known = self.left_out.get((topic_id, partition))
+            if known is None or len(known) != len(offsets):
+                self.left_out[topic_id, partition] = np.sort(np.fromiter(offsets, np.int64, len(offsets)))
+
+    def open(
+        self, partition: int, claim: Claim, start: int, store: Store, publisher: Publisher, counters: LearnerCounters
+    ) -> LearnerPartition:
+        """Return a claimed partition of the training topic."""
+        known, left_out = self.catalogue, self.left_out
+        return LearnerPartition(partition, claim, start, store, self.intake, publisher, counters, known, left_out)
+
+    def close(self) -> None:
+        """Close the consumers."""
+        self._reader.close()
+        self._rejected.close()
+        self._listens.close()
+
 
 LEARNER = "learner"
 """The collection that holds the fields of `Learner.state`."""
@@ -93,7 +102,7 @@ After a crash, at most so many listens are learned from again, which takes a sec
 MOST_PUT_OFF = 14
 
 
-class LearnerPartition:
+class LearnerPartition(ClaimedPartition):
     """Learns from runs of training batches, starting at the claimed offset.
 
     Delivery to the store is exactly once. Delivery to the models topic is at least once; a duplicate has the same
@@ -103,8 +112,8 @@ class LearnerPartition:
     ----------
     catalogue : mapping of track to Track
         Has every track of the batches that the intake accepts.
-    encode : callable of Model
-        Encodes the record's value.
+    left_out : mapping of (topic id, partition) to ndarray of int64
+        Offsets of listens that are dead letters, ascending: older batches still contain them.
     """
 
     def __init__(
@@ -113,21 +122,16 @@ class LearnerPartition:
         claim: Claim,
         start: int,
         store: Store,
-        catalogue: Mapping[int, Track],
-        intake: TrainingIntake,
+        intake: Intake,
         publisher: Publisher,
-        encode: Callable[[Model], bytes],
         counters: LearnerCounters,
+        catalogue: Mapping[int, Track],
+        left_out: Mapping[tuple[str, int], NDArray[np.int64]] = MappingProxyType({}),
     ) -> None:
-        self.partition = partition
-        self.next_offset = start
-        self._position = ClaimPosition(claim, claim.next_offset)
-        self._store = store
-        self._catalogue = catalogue
-        self._intake = intake
-        self._publisher = publisher
-        self._encode = encode
+        super().__init__(partition, claim, start, store, intake, publisher)
         self._counters = counters
+        self._catalogue = catalogue
+        self._left_out = left_out
         self._learner = Learner(catalogue)
         self._loaded = False
         self._unwritten_listens = 0
@@ -141,7 +145,7 @@ class LearnerPartition:
         return self._position.checkpoint or 0
 
     async def process(self, records: Sequence[Any]) -> Outcome:
-        """Learn from a run, and write the state after `CHECKPOINT_LISTENS` listens; see `Partition.process`."""
+        """Learn from a run, and write the state after `CHECKPOINT_LISTENS` listens; see `ClaimedPartition.process`."""
         outcome = Outcome.ALREADY
         try:
             if not await self._load():
@@ -158,7 +162,7 @@ class LearnerPartition:
         return outcome
 
     async def write_checkpoint(self) -> Outcome:
-        """Write the state if it has changed and the topic pauses; see `Partition.write_checkpoint`."""
+        """Write the state if it has changed and the topic pauses; see `ClaimedPartition.write_checkpoint`."""
         busy = self.next_offset != self._seen_offset
         self._seen_offset = self.next_offset
         if busy and self._put_off < MOST_PUT_OFF:
@@ -197,21 +201,20 @@ class LearnerPartition:
         return True
 
     async def _write_at(self, offset: int, gone: Iterable[bytes] = ()) -> Outcome:
-        claim, checkpoint = self._position.claim, self._position.checkpoint
         state = {**dict.fromkeys(gone), **self._learner.state()}
-        changes = Changes(hashes={LEARNER: state, SNAPSHOTS: self._unwritten_snapshots})
-        outcome = await self._store.apply(self.partition, claim, checkpoint, offset, changes)
+        outcome = await self._apply(offset, Changes(hashes={LEARNER: state, SNAPSHOTS: self._unwritten_snapshots}))
         if outcome.lost:
             raise ClaimLostError(outcome)
-        self._position = ClaimPosition(claim, offset)
         self._unwritten_listens, self._unwritten_snapshots, self._put_off = 0, {}, 0
         return outcome
 
     async def _take(self, record: Any) -> None:
-        taken = self._intake.take(record)
-        if isinstance(taken, Rejected):
-            await self._publisher.emit((), [taken])
-            self._counters.rejected[type(taken.reason).__name__] += 1
+        ((_, taken),) = decode_and_validate(
+            [record], TrainingBatch, self._intake, validate=self._listens_of, tracks_of=_tracks_of
+        )
+        if isinstance(taken, RejectedMessageError):
+            await self._publisher.emit((), [Rejected(record, taken)])
+            self._counters.rejected[type(taken).__name__] += 1
         else:
             batch, listens = taken
             missed = self._learner.missed
@@ -232,6 +235,9 @@ class LearnerPartition:
                 await self._publish(models)
         self.next_offset = record.offset + 1
 
+    def _listens_of(self, batch: TrainingBatch, raw: bytes) -> tuple[TrainingBatch, TrainingColumns]:
+        return batch, listens_of(batch, raw, self._left_out.get((batch.source_topic_id, batch.source_partition)))
+
     def _note(self, outgrown: Outgrown) -> None:
         self._counters.forgotten.update(outgrown.forgotten)
         self._counters.too_large.update(outgrown.too_large)
@@ -246,10 +252,15 @@ class LearnerPartition:
         # A fenced learner must not publish older snapshots over the newer ones of its successor.
         await self._store.read_fields(self.partition, {}, self._position)
         await self._publisher.emit(models, ())
-        self._unwritten_snapshots.update({model.name.encode(): self._encode(model) for model in models})
+        self._unwritten_snapshots.update({model.name.encode(): self._intake.codec.encode(model) for model in models})
         self._counters.snapshots += len(models)
         self._counters.snapshot_bytes.update({model.name: len(model.body) for model in models})
         log.info("published %s", ", ".join(f"{model.name} {model.version} {model.digest[:12]}" for model in models))
+
+
+def _tracks_of(taken: tuple[TrainingBatch, TrainingColumns]) -> list[int]:
+    tracks: list[int] = np.unique(taken[1].tracks).tolist()
+    return tracks
 
 
 @dataclass(frozen=True, slots=True)

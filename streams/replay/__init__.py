@@ -1,1 +1,1 @@
-"""Replay: state made anew from the topic beside the live one, records copied to elsewhere, and the swap."""
+"""Replay: rebuild state from the topic beside the live one, copy records elsewhere, swap namespaces."""

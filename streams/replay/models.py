@@ -1,9 +1,7 @@
-"""The models learned again from the training topic: compared with the learner's, or made live in their place.
+"""Models retrained from the training topic: compared with the learner's, or made live in their place.
 
-The models learned again into a namespace of the learner's own, beside the live one, and the swap.
-
-A learner's state is a fold of the training topic without the listens that are dead letters. One that has learned from
-a listen before it was excluded has that in its models; they are made without it from the topic's first record on.
+A learner's state is a fold of the training topic without the listens that are dead letters. A learner that has learned
+from a listen before it was excluded has that in its models; they are rebuilt without it from the topic's first record.
 """
 
 from __future__ import annotations
@@ -12,22 +10,20 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from core.kafka.partition_log import PartitionLog
+from core.kafka.offsets import TopicState, describe_topic
+from core.kafka.reader import PartitionLog
 from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Model
 from schemas.models import publish_models
 from schemas.registry import codec_of
-from schemas.topics import Topics
-from streams.learner.app import LearnerSources
-from streams.learner.metrics import LearnerCounters
-from streams.learner.partition import Learned, LearnerPartition, read_learned
-from streams.offline import NullPublisher, OfflineLearner, learn
-from streams.replay.plan import ReplayError
+from schemas.topics import Topics, learner_group_of
+from streams.learner.partition import LEARNER, SNAPSHOTS, Learned, LearnerPartition, LearnerSources, read_learned
+from streams.replay.sources import ReplayError
 from streams.store.connect import connect_async
 from streams.store.keys import learner_prefix
 from streams.store.namespaces import (
@@ -38,37 +34,36 @@ from streams.store.namespaces import (
     live_namespace,
     make_live,
 )
-from streams.store.protocol import ClaimLostError
+from streams.store.protocol import ClaimLostError, MemoryStore, Outcome, offset_to_start_at
 from streams.store.redis_store import RedisStore
-from streams.worker.topic_state import TopicState, describe_topic, learner_group_of, offset_to_start_at
+from streams.worker.metrics import LearnerCounters
+from streams.worker.partition import NullPublisher
 
 BATCH = 64
 """A record may hold 12,000 listens."""
 
 Progress = Callable[[int, int], None]
-"""Told how many records have been learned from since it was last told, and how many there are in all."""
+"""Told how many records were learned from since the last call, and how many there are."""
 
 
 @dataclass(frozen=True, slots=True)
 class Relearned:
-    """What came out.
+    """Retrained models, compared with the learner's.
 
     Attributes
     ----------
     next_offset : int
-        Up to which record: the learner's checkpoint, or the topic's end where no learner has written anything.
+        The learner's checkpoint; the topic's end if there is none.
     listens : int
-        How many were learned from.
+        Number of listens learned from.
     missed : int
-        Offsets of the listens topic that no record has brought.
-    models : mapping of name to Model
-        The last snapshot of each.
-    live : mapping of name to Model
-        The same as learners have left them in Redis.
+        Offsets of the listens topic that no batch contains.
+    models, live : mapping of name to Model
+        The last snapshot of each, retrained and in Redis.
     equals_live : bool | None
-        Whether all of the state is the same, byte for byte; None where there is nothing to compare with.
+        Whether the whole state is equal, byte for byte; None if the learner has none.
     excluded_since : int
-        Listens that operators excluded since the learner's namespace was begun, which may explain a difference.
+        Listens excluded since the learner's namespace was begun, which may explain a difference.
     seconds : float
     """
 
@@ -83,12 +78,12 @@ class Relearned:
 
 
 async def relearn(settings: Settings, progress: Progress = lambda records, total: None) -> Relearned:
-    """Learn in memory up to the learner's checkpoint, while it goes on or not; nothing is written anywhere.
+    """Learn in memory up to the learner's checkpoint; nothing is written, and learners may run.
 
     Raises
     ------
     ReplayError
-        The learner's state is of another topic, or the topic's beginning is gone.
+        The learner's state is of another topic, or the topic's first records are gone.
     """
     started_s, codec, topic = time.monotonic(), codec_of(settings), Topics.of(settings).training.name
     topic_state = await asyncio.to_thread(describe_topic, settings, topic, learner_group_of(settings))
@@ -103,19 +98,22 @@ async def relearn(settings: Settings, progress: Progress = lambda records, total
     end = _end(topic, topic_state, learned)
     sources = await asyncio.to_thread(LearnerSources, settings, codec)
     log = PartitionLog(settings, topic, 0, 0, BATCH)
+    store, counters = MemoryStore(), LearnerCounters()
     try:
-        learner = OfflineLearner(sources, codec)
-        await learner.learn(log, end, lambda records: progress(records, end))
+        claim = await store.claim(0, "offline", "")
+        partition = sources.open(0, claim, 0, store, NullPublisher(), counters)
+        await learn(partition, log, end, lambda records: progress(records, end))
     finally:
         log.close()
         sources.close()
+    state, snapshots = store.hashes[0, LEARNER], store.hashes[0, SNAPSHOTS]
     return Relearned(
         next_offset=end,
-        listens=learner.counters.listens,
-        missed=learner.counters.missed,
-        models=_decoded(codec, learner.snapshots),
+        listens=counters.listens,
+        missed=counters.missed,
+        models=_decoded(codec, snapshots),
         live=_decoded(codec, learned.snapshots),
-        equals_live=_equal(learner, learned) if learned.state else None,
+        equals_live=(state, snapshots) == (learned.state, learned.snapshots) if learned.state else None,
         excluded_since=sum(excluded_since(record, sources.excluded).values()),
         seconds=time.monotonic() - started_s,
     )
@@ -135,28 +133,43 @@ def _end(topic: str, state: TopicState, learned: Learned) -> int:
     return learned.next_offset
 
 
-def _equal(learner: OfflineLearner, learned: Learned) -> bool:
-    return (learner.state, learner.snapshots) == (learned.state, learned.snapshots)
-
-
 def _decoded(codec: Codec, snapshots: Mapping[bytes, bytes]) -> dict[str, Model]:
     return {name.decode(): codec.decode(record, Model) for name, record in sorted(snapshots.items())}
 
 
-def _silent(records: int, total: int) -> None:
-    """Tell nobody."""
+async def learn(
+    partition: LearnerPartition, log: PartitionLog, end: int, progress: Callable[[int], None] = lambda records: None
+) -> Outcome:
+    """Learn from the log up to an offset (exclusive), and write the state.
+
+    Returns
+    -------
+    Outcome
+        FENCED or ROLLED_BACK if another process has claimed the partition, or its state is outdated.
+
+    Raises
+    ------
+    ClaimLostError
+        As `LearnerPartition.write`.
+    """
+    async with aclosing(log.read_ahead(end)) as batches:
+        async for batch in batches:
+            if (outcome := await partition.process(batch)).lost:
+                return outcome
+            progress(len(batch))
+    return await partition.write()
 
 
 @dataclass(frozen=True, slots=True)
 class Swapped:
-    """What is live now.
+    """The result of a swap of models.
 
     Attributes
     ----------
     namespace, former : str
-        That is live, and that was.
+        The live namespace, and the one before.
     models : sequence of Model
-        The snapshots that were published.
+        The published snapshots.
     """
 
     namespace: str
@@ -164,40 +177,32 @@ class Swapped:
     models: Sequence[Model]
 
 
-async def rebuild(settings: Settings, progress: Progress = _silent) -> NamespaceRecord:
-    """Learn from all of the training topic into a new namespace, while learners go on; nothing is published.
+async def rebuild(settings: Settings, progress: Progress = lambda records, total: None) -> NamespaceRecord:
+    """Learn from the whole training topic into a new namespace; nothing is published, and learners may run.
 
     Raises
     ------
     ReplayError
-        The topic's beginning is gone.
+        The topic's first records are gone.
     """
     async with _open(settings) as rebuilding:
-        records = rebuilding.records
-        id_, end = await records.new_id("m"), rebuilding.state.end
-        record = NamespaceRecord(
-            id=id_,
-            namespace=records.namespace(id_),
-            created_ms=int(time.time() * 1000),
-            start=dict.fromkeys(end, 0),
-            end=end,
-            projections=(),
-            excluded=dict(rebuilding.sources.excluded),
+        end = rebuilding.state.end
+        record = await rebuilding.records.begin(
+            "m", start=dict.fromkeys(end, 0), end=end, projections=(), excluded=dict(rebuilding.sources.excluded)
         )
-        await records.put(record)
         return await rebuilding.learn(record, progress)
 
 
-async def swap_models(settings: Settings, id_: str, progress: Progress = _silent) -> Swapped:
-    """Let rebuilt models catch up with the topic, publish them, and make them those that learners go on with.
+async def swap_models(settings: Settings, id_: str, progress: Progress = lambda records, total: None) -> Swapped:
+    """Let rebuilt models catch up with the topic, publish them, and make their namespace the live one.
 
-    Recommenders serve the newest record of each model, so these are served at once, whatever their version. A learner
-    that runs follows within a second, and publishes them once more, in case it has published its own in between.
+    Recommenders serve the newest record of each model, so these are served at once. A running learner follows within a
+    second, and publishes them again, in case it has published its own meanwhile.
 
     Raises
     ------
     ReplayError
-        They are live already, listens were excluded since they were begun, or another swap was faster.
+        They are live already, listens were excluded since they were begun, or another swap came first.
     """
     async with _open(settings) as rebuilding:
         record = await rebuilding.records.get(id_)
@@ -214,12 +219,12 @@ async def swap_models(settings: Settings, id_: str, progress: Progress = _silent
 
 
 async def rollback_models(settings: Settings) -> Swapped:
-    """Publish the models that were live before, and make them that again; the learner lets them catch up.
+    """Publish the former models and make their namespace live again; the learner lets them catch up.
 
     Raises
     ------
     ReplayError
-        There are none, or another swap was faster.
+        There are none, or another swap came first.
     """
     async with _open(settings) as rebuilding:
         former = await former_namespaces(rebuilding.redis, rebuilding.prefix)
@@ -245,15 +250,12 @@ class _Rebuilding:
         return learner_prefix(self.settings.topic_prefix)
 
     async def learn(self, record: NamespaceRecord, progress: Progress) -> NamespaceRecord:
-        """Learn up to where the topic ended when this began, from where an earlier try came to."""
+        """Learn up to the topic's end at the start of this process, from the namespace's checkpoint."""
         topic, end = Topics.of(self.settings).training.name, self.state.end[0]
         store = RedisStore(self.redis, record.namespace)
         claim = await store.claim(0, f"rebuild-{uuid.uuid4().hex}", self.state.topic_id)
-        start = offset_to_start_at(topic, 0, claim, self.state, rebuild_missing=True)
-        sources, counters = self.sources, LearnerCounters()
-        learning = LearnerPartition(
-            0, claim, start, store, sources.catalogue, sources.intake, NullPublisher(), self.codec.encode, counters
-        )
+        start = offset_to_start_at(0, claim, self.state, rebuild_missing=True)
+        learning = self.sources.open(0, claim, start, store, NullPublisher(), LearnerCounters())
         progress(start, end)
         log = PartitionLog(self.settings, topic, 0, start, BATCH)
         try:
@@ -272,7 +274,7 @@ class _Rebuilding:
         return done
 
     async def go_live(self, live: str, new: str, *, back: bool = False) -> Swapped:
-        """Publish, then move the pointer: a learner that follows at once would publish later ones."""
+        """Publish, then move the pointer: a learner that follows at once publishes later models."""
         snapshots = (await read_learned(self.redis, self.settings, new)).snapshots
         models = [self.codec.decode(snapshot, Model) for _, snapshot in sorted(snapshots.items())]
         await asyncio.to_thread(publish_models, self.settings, self.codec, models)

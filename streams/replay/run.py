@@ -1,4 +1,4 @@
-"""A replay into a namespace of its own, beside the live one, and the comparison of the two."""
+"""Replay into a new namespace beside the live one, and compare the two."""
 
 from __future__ import annotations
 
@@ -8,25 +8,24 @@ from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from core.kafka.admin import end_offsets
-from streams.offline import ReplaySources
-from streams.replay.plan import Pacer, Plan, ReplayError
+from streams.replay.sources import Pacer, Plan, ReplayError, ReplaySources
 from streams.replay.targets import NamespaceTarget, Progress, check_sessions_topic, run_lanes, sessions_sent_to
 from streams.store.namespaces import NamespaceRecord, NamespaceRecords, checkpoints, excluded_since, live_namespace
-from streams.store.point_in_time import PartitionCopy, RedisContents, digest, point_in_time_copy
+from streams.store.redis_store import PartitionCopy, RedisContents, digest, point_in_time_copy
 
 LIVE_TIMEOUT_S = 10.0
 _POLL_S = 0.05
 
 
 class Compared(NamedTuple):
-    """What came of it.
+    """The result of a comparison.
 
     Attributes
     ----------
     equal : bool | None
-        None where it cannot be said.
+        None if they cannot be compared.
     excused : collection of partition
-        Those that differ, and may.
+        Partitions that differ, and may.
     """
 
     equal: bool | None
@@ -38,20 +37,18 @@ async def compare_with_live(
 ) -> Compared:
     """Compare the digests of each partition at one and the same checkpoint.
 
-    The live partition is copied at the checkpoint where it is; the other, which nobody but this process writes, is
-    folded up to just there. It cannot be said whether they are equal where the live namespace is of another topic,
-    began later, or stays behind, or where they differ in partitions that may.
+    The live partition is copied at its checkpoint; the other, which only this process writes, is folded up to it.
 
     Parameters
     ----------
     may_differ : collection of partition
-        Listens were excluded there that the live namespace may have.
+        Partitions with excluded listens that the live namespace may have.
 
     Returns
     -------
     Compared
-        Not compared where the live namespace is of another topic, began later, stays behind, or has folded records
-        that the topic has lost.
+        `equal` is None if the live namespace is of another topic, began later, stays behind, or has folded records that
+        the topic has lost, or if only excused partitions differ.
     """
     excused = []
     for partition in sources.state.end:
@@ -72,7 +69,7 @@ async def compare_with_live(
 
 
 async def within_topic(sources: ReplaySources, checkpoints: Mapping[int, int]) -> dict[int, int]:
-    """Return checkpoints of the live namespace, none past the topic's end: where it is, the topic has lost records."""
+    """Return checkpoints of the live namespace, at most the topic's end: after it, the topic has lost records."""
     ends: Mapping[int, int] = sources.state.end
     if any(offset > ends[partition] for partition, offset in checkpoints.items()):  # it has grown, or lost some
         ends = await asyncio.to_thread(end_offsets, sources.settings, sources.topic)
@@ -93,26 +90,23 @@ async def _live_reaches(sources: ReplaySources, live: str, partition: int, offse
 
 
 async def begin_namespace(sources: ReplaySources, plan: Plan, sessions_to: str | None = None) -> NamespaceRecord:
-    """Write down what is going to be done, so that it can be gone on with.
+    """Write the record of a replay, so that it can be resumed.
 
     Parameters
     ----------
     sessions_to : str, optional
-        Topic for the sessions that close; without it they are not sent.
+        Topic for closed sessions; without it they are not published.
 
     Raises
     ------
     ReplayError
-        That topic cannot take them.
+        That topic is not suitable.
     """
     if sessions_to is not None:
         await asyncio.to_thread(check_sessions_topic, sources.settings, sessions_to)
     records = NamespaceRecords(sources.redis, sources.settings.topic_prefix)
-    id_ = await records.new_id("r")
-    record = NamespaceRecord(
-        id=id_,
-        namespace=records.namespace(id_),
-        created_ms=int(time.time() * 1000),
+    return await records.begin(
+        "r",
         start=plan.start,
         end=plan.end,
         projections=plan.projections,
@@ -120,8 +114,6 @@ async def begin_namespace(sources: ReplaySources, plan: Plan, sessions_to: str |
         excluded=dict(sources.excluded),
         sessions_to=sessions_to,
     )
-    await records.put(record)
-    return record
 
 
 async def fold_into_namespace(
@@ -130,12 +122,12 @@ async def fold_into_namespace(
     pacer: Pacer | None = None,
     progress: Progress = lambda offsets: None,
 ) -> NamespaceRecord:
-    """Fold up to the end that was planned, and compare with the live namespace; goes on where an earlier try ended.
+    """Fold up to the planned end, and compare with the live namespace; an interrupted replay is resumed.
 
     Raises
     ------
     ReplayError
-        The namespace is the live one, which the workers write; or listens were excluded since it was begun.
+        The namespace is the live one, or listens were excluded since it was begun.
     """
     prefix = sources.settings.topic_prefix
     live = await live_namespace(sources.redis, prefix)

@@ -1,4 +1,4 @@
-"""Namespaces: which there are, making another the live one, going back, removing what is no longer needed."""
+"""Namespaces: swap, roll back, list, collect garbage."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from core.kafka.admin import end_offsets
 from schemas.topics import Topics
 from streams.folds.partition import HASHES, SCORE_SETS
 from streams.learner.partition import LEARNER, SNAPSHOTS
-from streams.offline import ReplaySources
-from streams.replay.plan import ReplayError
 from streams.replay.run import within_topic
+from streams.replay.sources import ReplayError, ReplaySources
 from streams.replay.targets import NamespaceTarget, run_lanes, sessions_sent_to
 from streams.store.keys import default_namespace, learner_prefix
 from streams.store.namespaces import (
@@ -28,26 +27,25 @@ from streams.store.namespaces import (
 )
 
 CLOSE_ENOUGH = 1000
-"""Records that a namespace may be behind when it becomes the live one; the workers fold them in a moment."""
+"""Records that a namespace may lag when it becomes live; the workers fold them at once."""
 
 _ROUNDS = 20
 
 
 async def swap(sources: ReplaySources, id_: str, *, force: bool = False) -> str:
-    """Let a namespace catch up with the live one, then make it that; return the former live namespace.
+    """Let a namespace catch up with the live one, then make it live; return the former live namespace.
 
-    Workers claim their partitions in it, at its own checkpoints, within a second: what was folded here is not folded
-    again, and what was not is.
+    Within a second, workers claim their partitions in it at its own checkpoints, so no record is lost or folded twice.
 
     Parameters
     ----------
     force : bool
-        Whether one that began late, that differs from the live one, or that has what was excluded since, will do.
+        Whether to accept a namespace that began late, differs from the live one, or has listens excluded since.
 
     Raises
     ------
     ReplayError
-        It is not fit to be the live namespace, cannot catch up, or another swap was faster.
+        It is not suitable, cannot catch up, or another swap came first.
     """
     prefix = sources.settings.topic_prefix
     record = await NamespaceRecords(sources.redis, prefix).get(id_)
@@ -64,12 +62,12 @@ async def swap(sources: ReplaySources, id_: str, *, force: bool = False) -> str:
 
 
 async def rollback(sources: ReplaySources) -> str:
-    """Make the former live namespace that again, after it has caught up; return it.
+    """Make the former live namespace live again, after it has caught up; return it.
 
     Raises
     ------
     ReplayError
-        There is none, it cannot catch up, or another swap was faster.
+        There is none, it cannot catch up, or another swap came first.
     """
     prefix = sources.settings.topic_prefix
     former = await former_namespaces(sources.redis, prefix)
@@ -84,12 +82,12 @@ async def rollback(sources: ReplaySources) -> str:
 
 
 def validate_swap(record: NamespaceRecord, live: str, *, force: bool, excluded: int = 0) -> str | None:
-    """Return why a namespace cannot become the live one, or None. Pure.
+    """Return why a namespace cannot become live; None if it can. Pure.
 
     Parameters
     ----------
     excluded : int
-        Listens that were excluded since it was begun.
+        Number of listens excluded since it was begun.
     """
     if record.namespace == live:
         return "it is that already"
@@ -112,7 +110,7 @@ def validate_swap(record: NamespaceRecord, live: str, *, force: bool, excluded: 
 
 
 async def _catch_up(sources: ReplaySources, target: NamespaceTarget, namespace: str, live: str) -> None:
-    """Fold until the namespace is nearly where the live one is."""
+    """Fold until the namespace has almost the live one's checkpoints."""
     partitions = sources.state.end.keys()
     for _ in range(_ROUNDS):
         own = {partition: await target.open(partition, 0) for partition in partitions}
@@ -131,19 +129,19 @@ async def _point(sources: ReplaySources, live: str, new: str, *, back: bool) -> 
 
 @dataclass(frozen=True, slots=True)
 class NamespaceStatus:
-    """One namespace.
+    """The status of a namespace.
 
     Attributes
     ----------
     namespace : str
     role : str
-        `live`, `former` (what `rollback` goes back to), `older`, `ready`, `partial` or `unfinished`.
+        `live`, `former` (the target of `rollback`), `older`, `ready`, `partial` or `unfinished`.
     folded : int
         Sum of the checkpoints.
     behind : int
-        Records of the topic that it has not folded.
+        Records that it has not folded.
     record : NamespaceRecord | None
-        None of the namespace that a deployment starts with.
+        None for a deployment's first namespace.
     """
 
     namespace: str
@@ -154,10 +152,7 @@ class NamespaceStatus:
 
 
 async def read_status(sources: ReplaySources) -> list[NamespaceStatus]:
-    """Return all namespaces, oldest first; those that are gone are left out.
-
-    Those of the learner follow, once models were rebuilt.
-    """
+    """Return all namespaces, oldest first; those of the learner follow, once models were rebuilt."""
     prefix = sources.settings.topic_prefix
     found = await _read_status(sources.redis, prefix, sources.state.end)
     learner = learner_prefix(prefix)
@@ -202,12 +197,12 @@ def _role(namespace: str, live: str, former: list[str], record: NamespaceRecord 
 
 
 async def collect(sources: ReplaySources, *, everything: bool = False) -> list[str]:
-    """Remove what is neither live, nor under way, nor to go back to; return the namespaces that went.
+    """Delete namespaces that are not live, unfinished or the target of a rollback; return the deleted ones.
 
     Parameters
     ----------
     everything : bool
-        Whether the one to go back to and replays that are not finished go too.
+        Whether to delete all but the live one.
     """
     prefix = sources.settings.topic_prefix
     gone = await _collect(sources.redis, prefix, sources.state.end, (*HASHES, *SCORE_SETS), everything=everything)
@@ -235,7 +230,7 @@ async def _collect(
 def removable(
     live: str, former: list[str], known: list[NamespaceRecord], default: str, *, everything: bool
 ) -> list[str]:
-    """Return which namespaces may go. Pure.
+    """Return which namespaces may be deleted. Pure.
 
     Examples
     --------
@@ -245,7 +240,7 @@ def removable(
     keep = {live}
     if not everything:
         keep |= set(former[-1:]) | {record.namespace for record in known if not record.done}
-        # finished, never swapped: it waits for its swap
+        # finished and never swapped: it waits for its swap
         keep |= {record.namespace for record in known if record.namespace not in former}
     candidates = [default, *former, *(record.namespace for record in known)]
     return [namespace for namespace in dict.fromkeys(candidates) if namespace not in keep]

@@ -1,4 +1,4 @@
-"""Where the records of a replay go: a namespace, another topic, standard output."""
+"""Destinations of a replay: a namespace, another topic, standard output."""
 
 from __future__ import annotations
 
@@ -14,40 +14,39 @@ from confluent_kafka.admin import AdminClient
 from core.errors import DecodeError
 from core.kafka.admin import partition_counts
 from core.kafka.config import common_config
-from core.kafka.partition_log import LogRecord, PartitionLog
+from core.kafka.offsets import describe_topic
 from core.kafka.publisher import RecordPublisher
+from core.kafka.reader import LogRecord, PartitionLog
 from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Listen, Session
 from schemas.registry import codec_of
-from schemas.topics import Topics
+from schemas.topics import Topics, worker_group_of
+from schemas.validation import Rejected
 from streams.folds.partition import PROJECTIONS
 from streams.folds.popularity import TrackRows
-from streams.offline import NullPublisher, ReplaySources
-from streams.replay.plan import Pacer, ReplayError
+from streams.replay.sources import Pacer, ReplayError, ReplaySources
 from streams.store.keys import checkpoint_key
-from streams.store.protocol import Outcome
+from streams.store.protocol import Outcome, offset_to_start_at
 from streams.store.redis_store import RedisStore
-from streams.worker.intake import Rejected
-from streams.worker.partition import WorkerCounters, WorkerPartition
-from streams.worker.publisher import KafkaPublisher, Publishable, Publisher
-from streams.worker.topic_state import describe_topic, group_of, offset_to_start_at
+from streams.worker.metrics import WorkerCounters
+from streams.worker.partition import KafkaPublisher, NullPublisher, Publishable, Publisher, WorkerPartition
 
 LANES = 4
-"""Partitions under way at a time; each holds a consumer with its prefetched records."""
+"""Partitions that are read at a time; each has a consumer with prefetched records."""
 
 Progress = Callable[[int], None]
-"""Told how many offsets have been worked off since it was last told."""
+"""Told how many offsets were processed since the last call."""
 
 
 class Target(Protocol):
-    """Where the records of a replay go."""
+    """A destination of a replay."""
 
     async def open(self, partition: int, start: int) -> int:
-        """Return the offset to go on from: `start`, or a later one where an earlier try came further."""
+        """Return the offset to begin at: `start`, or a later one if a part was done before."""
 
     async def write(self, partition: int, records: Sequence[LogRecord]) -> None:
-        """Take records in, and return when they are safe."""
+        """Write records, and return when they are durable."""
 
 
 async def run_lanes(
@@ -58,9 +57,9 @@ async def run_lanes(
     pacer: Pacer | None = None,
     progress: Progress = lambda offsets: None,
 ) -> None:
-    """Send what lies between start and end to the target; each partition in order."""
+    """Write the records between start and end to the target, each partition in order."""
     pace = pacer or Pacer()
-    # paced by the records' times, all partitions go along together
+    # paced by the records' times, all partitions run together
     free = asyncio.Semaphore(len(end) if pace.by_time else LANES)
 
     async def lane(partition: int) -> None:
@@ -98,15 +97,15 @@ async def _run_lane(
 
 
 class NamespaceTarget:
-    """Writes state. Delivery is exactly once: the checkpoint moves with the state, so a killed replay goes on there.
+    """Writes state. Delivery is exactly once: the checkpoint moves with the state, so a replay can be resumed.
 
-    Nothing is emitted unless it is asked for: the sessions and dead letters of these records were sent when they were
-    first folded.
+    Without `publisher` nothing is published: sessions and dead letters were published when the records were first
+    folded.
 
     Attributes
     ----------
     counters : WorkerCounters
-        What was folded by this process.
+        What this process has folded.
     """
 
     def __init__(
@@ -127,7 +126,7 @@ class NamespaceTarget:
         self._rows: TrackRows = {}
 
     async def prepare(self, partition: int, start: int) -> None:
-        """Make the partition begin at an offset; does nothing where it has begun."""
+        """Make the partition begin at an offset, unless it has begun."""
         if start > 0:
             key = checkpoint_key(self._namespace, partition)
             await self._sources.redis.hsetnx(key, "first_offset", start)
@@ -139,7 +138,7 @@ class NamespaceTarget:
         Raises
         ------
         TopicMismatchError
-            The namespace is of another topic, or records that it needs are gone.
+            The namespace is of another topic, or needs records that are gone.
         """
         if (known := self._claimed.get(partition)) is not None:
             return known.next_offset
@@ -147,10 +146,10 @@ class NamespaceTarget:
         claim = await self._store.claim(partition, self._owner, sources.state.topic_id)
         state = sources.state
         if claim.next_offset is not None and claim.next_offset > state.end[partition]:
-            # the topic has grown since, and a worker was there first
-            group = group_of(sources.settings)
+            # the topic has grown since, and a worker has folded the new records
+            group = worker_group_of(sources.settings)
             state = await asyncio.to_thread(describe_topic, sources.settings, sources.topic, group)
-        begin = offset_to_start_at(sources.topic, partition, claim, state, rebuild_missing=True)
+        begin = offset_to_start_at(partition, claim, state, rebuild_missing=True)
         claimed = WorkerPartition(
             partition,
             claim,
@@ -171,7 +170,7 @@ class NamespaceTarget:
         Raises
         ------
         ReplayError
-            Somebody else writes the namespace, or Redis lost writes.
+            Another process writes the namespace, or Redis lost writes.
         """
         outcome = await self._claimed[partition].process(records)
         if outcome is Outcome.FENCED:
@@ -185,20 +184,20 @@ class NamespaceTarget:
 
 
 class _SessionsOnly:
-    """Sends sessions, at least once: a replay that was killed sends some again, with the same event ids."""
+    """Publishes sessions, at least once: a resumed replay publishes some again, with the same event ids."""
 
     def __init__(self, publisher: KafkaPublisher) -> None:
         self._publisher = publisher
 
     async def emit(self, events: Sequence[Publishable], rejected: Sequence[Rejected]) -> None:
-        """Send the sessions; the dead letters were sent when the records were first folded."""
+        """Publish the sessions; dead letters were published when the records were first folded."""
         if sessions := [event for event in events if isinstance(event, Session)]:
             await self._publisher.emit(sessions, ())
 
 
 @contextmanager
 def sessions_sent_to(settings: Settings, topic: str | None) -> Iterator[Publisher]:
-    """Yield what sends sessions to the topic; without one, nothing is sent."""
+    """Yield a publisher of sessions to a topic; None publishes nothing."""
     if topic is None:
         yield NullPublisher()
         return
@@ -210,12 +209,12 @@ def sessions_sent_to(settings: Settings, topic: str | None) -> Iterator[Publishe
 
 
 def check_sessions_topic(settings: Settings, topic: str) -> None:
-    """Refuse a topic that cannot take the sessions of a replay.
+    """Refuse a topic that is not suitable for the sessions of a replay.
 
     Raises
     ------
     ReplayError
-        It does not exist, or is one of the deployment's own.
+        It does not exist, or is one of the deployment's topics.
     """
     if topic in {own.name for own in Topics.of(settings).all()}:
         raise ReplayError(f"{topic} has records of its own; choose another topic for the sessions")
@@ -228,13 +227,13 @@ def check_sessions_topic(settings: Settings, topic: str) -> None:
 class TopicTarget:
     """Copies key, value, headers and timestamp to another topic.
 
-    A copy that was killed begins anew: delivery is at least once, and a second copy of a listen has the same event id.
-    Where both topics have as many partitions, a record keeps its own; otherwise its key decides.
+    Delivery is at least once: an interrupted copy starts again, and a second copy of a listen has the same event id. If
+    both topics have the same number of partitions, a record keeps its partition; otherwise its key decides.
 
     Raises
     ------
     ReplayError
-        There is no such topic, or it is the one that is read.
+        The topic does not exist, or is the one that is read.
     """
 
     def __init__(self, settings: Settings, source: str, topic: str) -> None:
@@ -250,11 +249,11 @@ class TopicTarget:
         self._publisher = RecordPublisher(settings, linger_ms=5)
 
     async def open(self, partition: int, start: int) -> int:
-        """Return the start: what was copied before is not known."""
+        """Return the start: earlier copies are unknown."""
         return start
 
     async def write(self, partition: int, records: Sequence[LogRecord]) -> None:
-        """Send the records and wait for their acknowledgement; raises PublishError without it."""
+        """Publish the records and wait for acknowledgement; raises PublishError without it."""
         await asyncio.to_thread(self._write, records)
 
     def _write(self, records: Sequence[LogRecord]) -> None:
@@ -271,7 +270,7 @@ class TopicTarget:
 
 
 class LinesTarget:
-    """Writes each record as a line of JSON; a value that is no listen is given in hexadecimal."""
+    """Writes each record as a line of JSON; a value that is no listen is in hexadecimal."""
 
     def __init__(self, out: TextIO, codec: Codec) -> None:
         self._out = out
@@ -282,7 +281,7 @@ class LinesTarget:
         return start
 
     async def write(self, partition: int, records: Sequence[LogRecord]) -> None:
-        """Write the lines; whoever reads them may hold this up."""
+        """Write the lines; blocks while their reader does."""
         self._out.write("".join(f"{json.dumps(self._line(record))}\n" for record in records))
         self._out.flush()
 

@@ -1,18 +1,21 @@
-"""Connections to Redis, standalone or Cluster.
+"""Connections to Redis, standalone or Cluster, and how long a call is repeated.
 
-A node of a cluster may hang without closing its connections. Only a command that times out tells, and only who then
-asks the other nodes finds the replica that took over. redis-py does so after single commands; after a pipeline whose
-errors are returned, after a transaction that timed out and after a call that its caller cancelled it does not, and goes
-on asking the node that hangs. So whoever makes such calls bounds them by `timeout_s`, below the bound of its own
-callers, and calls `find_masters` after a failure.
+A node of a cluster may hang without closing its connections. Only a command that times out reveals it, and only a
+client that then asks the other nodes finds the replica that took over. redis-py asks them after single commands, but
+not after a pipeline whose errors are returned, a transaction that timed out, or a call that was cancelled. Callers of
+those bound them by `timeout_s`, below their own callers' bound, and call `find_masters` after a failure.
+
+Redis may also refuse writes while it answers: out of memory, out of disk, or no primary. `patiently` repeats both kinds
+of calls for `PATIENCE_S`; then the process ends, and the next one starts with its claim.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -25,8 +28,11 @@ from redis.exceptions import (
     AskError,
     AuthenticationError,
     ClusterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
     RedisClusterException,
     RedisError,
+    ResponseError,
     SlotNotCoveredError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -34,34 +40,43 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from core.errors import BotifyError
-from core.kafka.reachable import takes_connections
+from core.kafka.admin import accepts_connections
 from core.settings import Settings
+from streams.store.keys import write_probe
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# Every write is an `apply`, which may be repeated, so all commands are retried: about 20 s, then the error is raised.
-# On a cluster that is up to `patiently`, because redis-py goes on asking the same node, or asks again without a pause.
+# Every write is an `apply`, which may be repeated, so all commands are retried for about 20 s. On a cluster `patiently`
+# does so, because redis-py asks the same node again, or retries without a pause.
 _BACKOFF = ExponentialBackoff(cap=1.0, base=0.02)
 _RETRIES = 24
 _BLOCKING_RETRIES = 3
 _CLUSTER_RETRIES = 0
 _BLOCKING_CLUSTER_RETRIES = 1
 PATIENCE_S = 20.0
-_PAUSE_S = 0.25
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 1.0
+PROBE_TIMEOUT_S = 3.0
 TIMEOUT_S = 10.0
-"""How long Redis may take for an answer: tools copy whole collections in one command."""
+"""How long a reply may take: tools copy whole collections in one command."""
 REQUIRED_TIMEOUT_S = 5.0
-"""… where somebody waits to be told that Redis is away."""
+"""… of commands, whose users wait for the error."""
 FOLDING_TIMEOUT_S = 5.0
-"""… where state is folded: an apply takes milliseconds, a slow disk a second or two."""
+"""… while folding: an apply takes milliseconds, a slow disk a second or two."""
 SERVING_TIMEOUT_S = 0.75
-"""… where a listener waits: twice that, for a new connection and for the answer, is less than anybody's deadline."""
+"""… while a listener waits: twice that, for a new connection and the reply, is less than any deadline."""
+_REFUSALS = ("MISCONF", "NOREPLICAS")
+_WAY_OUT = {
+    OutOfMemoryError: "raise `maxmemory`, or give it less to keep (docs/operations.md, Growing)",
+    ReadOnlyError: "REDIS_URL must name the primary",
+}
 _CLUSTER = "+cluster://"
 _TLS = "rediss"
 
 
 class _PackInC:
-    """Commands packed by hiredis: redis-py does so for blocking connections only, and an apply has 10,000 arguments."""
+    """Packs commands with hiredis, as redis-py does for blocking connections only; an apply has 10,000 arguments."""
 
     def pack_command(self, *args: Any) -> list[bytes]:
         return [hiredis.pack_command((*args[0].split(), *args[1:]))]  # some names are two words
@@ -76,17 +91,17 @@ class _TLSConnection(_PackInC, redis_asyncio.SSLConnection):
 
 
 REDIS_ERRORS = (RedisError, RedisClusterException, OSError)
-"""What a call to Redis may raise; errors of the cluster client itself are no `RedisError`."""
+"""Errors of a call to Redis; those of the cluster client itself are no `RedisError`."""
 
 AWAY = (
     RedisConnectionError,
     RedisTimeoutError,
     ClusterDownError,
-    AskError,  # and MovedError: the slot is elsewhere
+    AskError,  # and MovedError: another node has the slot
     RedisClusterException,
     OSError,
 )
-"""Those of them after which another node, or the same one later, may answer."""
+"""Errors after which another node, or the same one later, may answer."""
 
 
 class RedisUnreachableError(BotifyError):
@@ -100,7 +115,7 @@ def connect_async(settings: Settings, timeout_s: float = TIMEOUT_S) -> Any:
     ----------
     settings : Settings
     timeout_s : float
-        How long a connection, and an answer, may take.
+        How long a connection, and a reply, may take.
     """
     url = settings.redis_url
     options = _options(settings, timeout_s)
@@ -114,7 +129,7 @@ def connect_async(settings: Settings, timeout_s: float = TIMEOUT_S) -> Any:
 
 
 def master_of(redis: Any, key: str) -> str:
-    """Return the name of the node that a cluster's asyncio client takes a key to; empty where that is one for all."""
+    """Return the name of a key's node, of a cluster's asyncio client; empty if there is only one node."""
     if not isinstance(redis, redis_asyncio.RedisCluster):
         return ""
     try:
@@ -125,41 +140,185 @@ def master_of(redis: Any, key: str) -> str:
 
 
 async def find_masters(redis: Any, failed: str = "") -> None:
-    """Ask a cluster which nodes have which slots now, and drop connections to those that have none.
+    """Ask a cluster which nodes have which slots, and drop connections to nodes without any.
 
-    Nothing happens where Redis is no cluster, or no node answers: the next call fails as the last one did.
+    Does nothing if Redis is no cluster or no node answers: then the next call fails too.
 
     Parameters
     ----------
     redis : redis.asyncio.Redis or RedisCluster
     failed : str
-        Name of a node that is asked last.
+        Name of the node to ask last.
     """
     if isinstance(redis, redis_asyncio.RedisCluster):
         with contextlib.suppress(*REDIS_ERRORS):
             await redis.nodes_manager.initialize(last_failed_node_name=failed or None)
 
 
-async def patiently(redis: Any, ask: Callable[[], Awaitable[T]]) -> T:
-    """Call something that may be repeated until a cluster's failover is over, for `PATIENCE_S`.
+class WritesRefusedError(BotifyError):
+    """Redis has refused a write for too long; nothing is lost, and the next start resumes from the checkpoint."""
 
-    A client of a single server has had as much patience itself when it raises.
+
+def refusal_of(error: BaseException) -> str | None:
+    """Return why Redis refuses writes; None for other errors.
+
+    Examples
+    --------
+    >>> refusal_of(OutOfMemoryError("command not allowed when used memory > 'maxmemory'."))
+    "Redis is out of memory and refuses writes: command not allowed when used memory > 'maxmemory'"
+    >>> refusal_of(ResponseError("MISCONF Errors writing to the AOF file: No space left on device"))
+    'Redis refuses writes: MISCONF Errors writing to the AOF file: No space left on device'
+    >>> refusal_of(ResponseError("WRONGTYPE")) is None
+    True
+    """
+    text = str(error).partition(" script: ")[0].rstrip(".")
+    if isinstance(error, OutOfMemoryError):
+        return f"Redis is out of memory and refuses writes: {text}"
+    if isinstance(error, ReadOnlyError) or (isinstance(error, ResponseError) and text.startswith(_REFUSALS)):
+        return f"Redis refuses writes: {text}"
+    return None
+
+
+class Writes:
+    """Whether Redis accepts the writes of this process; read from any thread.
+
+    Attributes
+    ----------
+    refused : int
+        Number of refused tries.
+    probed : str | None
+        The result of the last probe; see `probe_writes`.
+    """
+
+    def __init__(self) -> None:
+        self.refused = 0
+        self.probed: str | None = None
+        self._why: dict[int, str] = {}
+
+    def refuse(self, partition: int, why: str) -> None:
+        """Count a refusal, and log the first."""
+        if not self._why:
+            log.error("%s; retrying for %.0f s", why, PATIENCE_S, extra={"partition": partition})
+        self.refused += 1
+        self._why[partition] = why
+
+    def forget(self, partition: int) -> None:
+        """Note that a partition's write was accepted, or is given up."""
+        if self._why.pop(partition, None) is not None and not self._why:
+            log.info("Redis accepts writes again")
+
+    def problem(self) -> str | None:
+        """Return why a write is refused; a `Probe`."""
+        return next(iter(self._why.copy().values()), self.probed)
+
+
+async def patiently(
+    redis: Any,
+    ask: Callable[[], Awaitable[T]],
+    *,
+    writes: Writes | None = None,
+    partition: int = 0,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+) -> T:
+    """Repeat a call, for `PATIENCE_S`, while a cluster fails over or Redis refuses writes.
+
+    The client of a single server has retried for as long itself when it raises; and a refused script has written
+    nothing, so it may be repeated.
 
     Parameters
     ----------
     redis : redis.asyncio.Redis or RedisCluster
     ask : callable
-        Makes the call.
+        Makes the call; it may be repeated.
+    writes : Writes, optional
+        Is told of refusals; without it they are raised at once.
+    partition : int
+        Whose state is written.
+
+    Raises
+    ------
+    WritesRefusedError
+        Redis refused the write for `PATIENCE_S`.
     """
-    give_up_s = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            return await ask()
-        except AWAY:
-            if not isinstance(redis, redis_asyncio.RedisCluster) or time.monotonic() > give_up_s:
-                raise
-        await asyncio.sleep(_PAUSE_S)
-        await find_masters(redis)
+    since_s: float | None = None
+    pause_s = FIRST_PAUSE_S
+    try:
+        while True:
+            try:
+                done = await ask()
+            except (*AWAY, ResponseError) as error:
+                why = None if writes is None else refusal_of(error)
+                if why is None and not (isinstance(redis, redis_asyncio.RedisCluster) and isinstance(error, AWAY)):
+                    raise
+                now_s = clock()
+                since_s = now_s if since_s is None else since_s
+                if writes is not None and why is not None:
+                    writes.refuse(partition, why)
+                if now_s - since_s >= PATIENCE_S:
+                    if why is None:
+                        raise
+                    raise _given_up(error, why) from error
+            else:
+                if writes is not None:
+                    writes.forget(partition)
+                return done
+            await sleep(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            if why is None:
+                await find_masters(redis)
+    except asyncio.CancelledError:
+        if writes is not None:
+            writes.forget(partition)
+        raise
+
+
+async def probe_writes(redis: Any, prefix: str, partitions: Iterable[int]) -> str | None:
+    """Make writes that change nothing, and return why Redis refuses one; None if it accepts all.
+
+    Parameters
+    ----------
+    redis : redis.asyncio.Redis or RedisCluster
+    prefix : str
+        Of the namespaces that are written.
+    partitions : iterable of int
+        Each has its own slot, so on Redis Cluster all of their nodes are probed.
+    """
+    try:
+        async with asyncio.timeout(PROBE_TIMEOUT_S), redis.pipeline(transaction=False) as pipeline:
+            _ask_probes(pipeline, prefix, partitions)
+            return _problem_of(await pipeline.execute(raise_on_error=False))
+    except (RedisError, RedisClusterException, TimeoutError) as error:
+        return _problem_of([error])
+
+
+def probe_writes_blocking(redis: Any, prefix: str, partitions: Iterable[int]) -> str | None:
+    """Do the same with a blocking client; raises its errors."""
+    pipeline = redis.pipeline(transaction=False)
+    _ask_probes(pipeline, prefix, partitions)
+    return _problem_of(pipeline.execute(raise_on_error=False))
+
+
+def _ask_probes(pipeline: Any, prefix: str, partitions: Iterable[int]) -> None:
+    for partition in partitions:  # this writes nothing and creates no key, but is refused like a write
+        pipeline.setrange(write_probe(prefix, partition), 0, b"")
+
+
+def _problem_of(replies: Iterable[object]) -> str | None:
+    for reply in replies:
+        if isinstance(reply, Exception):
+            if (why := refusal_of(reply)) is not None:
+                return why
+            if not isinstance(reply, ResponseError):  # a permission error concerns the probe only
+                return f"Redis does not answer ({type(reply).__name__})"
+    return None
+
+
+def _given_up(error: BaseException, why: str) -> WritesRefusedError:
+    way_out = next((way for kind, way in _WAY_OUT.items() if isinstance(error, kind)), "its log says more")
+    return WritesRefusedError(
+        f"{why}, for {PATIENCE_S:.0f} s: {way_out}. Nothing is lost: after a restart it resumes from its checkpoint"
+    )
 
 
 def connect(settings: Settings, timeout_s: float = TIMEOUT_S, *, retries: int = _BLOCKING_RETRIES) -> Any:
@@ -168,7 +327,7 @@ def connect(settings: Settings, timeout_s: float = TIMEOUT_S, *, retries: int = 
     Raises
     ------
     RedisUnreachableError
-        It does not answer, or not to us.
+        Redis does not answer, or refuses the connection.
     """
     url = settings.redis_url
     options = _options(settings, timeout_s)
@@ -191,27 +350,15 @@ def connect(settings: Settings, timeout_s: float = TIMEOUT_S, *, retries: int = 
 
 
 def check_redis(settings: Settings) -> None:
-    """Make sure that Redis's address takes connections.
-
-    Raises
-    ------
-    RedisUnreachableError
-        It does not.
-    """
+    """Raise `RedisUnreachableError` unless Redis's address accepts connections."""
     url = urlsplit(settings.redis_url)
     host, port = url.hostname or "127.0.0.1", url.port or 6379
-    if not takes_connections(host, str(port)):
+    if not accepts_connections(host, str(port)):
         raise RedisUnreachableError(f"no Redis listens at {host}:{port}: start one with `botify up` or set REDIS_URL")
 
 
 def require_redis(settings: Settings) -> Settings:
-    """Return the settings if Redis answers within seconds: for commands, where somebody waits for the message.
-
-    Raises
-    ------
-    RedisUnreachableError
-        It does not.
-    """
+    """Return the settings if Redis answers within seconds, or raise `RedisUnreachableError`; for commands."""
     check_redis(settings)
     connect(settings, REQUIRED_TIMEOUT_S, retries=0).close()
     return settings

@@ -1,37 +1,39 @@
 """Every Redis key is built here, and nowhere else.
 
-All keys of one partition carry the same hash tag, so on Redis Cluster they share a slot and one script may write
-them together.
+All keys of one partition have the same hash tag, so on Redis Cluster they share a slot, and one script can write them.
 """
 
 from __future__ import annotations
 
+CHECKPOINT = "checkpoint"
+"""Collection of a partition: a hash with `epoch`, `owner`, `next_offset` and `topic_id`."""
+
 
 def namespace_pointer(prefix: str) -> str:
-    """Return the key of the string that names the namespace readers use; absent means `default_namespace`.
+    """Return the key of the string that names the live namespace; without it, that is `default_namespace`.
 
-    `prefix` is the settings' `topic_prefix`, so deployments that share a Redis do not meet.
+    `prefix` is the settings' `topic_prefix`, which separates deployments that share a Redis.
     """
     return f"{{{prefix}}}:namespace"
 
 
 def namespace_history(prefix: str) -> str:
-    """Return the key of the list of namespaces that were the live one, the last one last; shares the pointer's slot."""
+    """Return the key of the list of formerly live namespaces, the last one last; shares the pointer's slot."""
     return f"{{{prefix}}}:namespace-history"
 
 
 def namespace_records(prefix: str) -> str:
-    """Return the key of the hash from id to what is known of a namespace that was made beside the live one."""
+    """Return the key of the hash from id to `NamespaceRecord`."""
     return f"{{{prefix}}}:namespaces"
 
 
 def dead_letter_resolutions(prefix: str) -> str:
-    """Return the key of the hash from a dead letter's origin to what an operator did with it."""
+    """Return the key of the hash from a dead letter's origin to its `Resolution`."""
     return f"{{{prefix}}}:dead-letters"
 
 
 def redrive_lock(prefix: str) -> str:
-    """Return the key of the lock that lets one process redrive at a time."""
+    """Return the key of the lock of redrives."""
     return f"{{{prefix}}}:redrive-lock"
 
 
@@ -47,7 +49,7 @@ def gateway_session(prefix: str, user: int) -> str:
 
 
 def learner_prefix(prefix: str) -> str:
-    """Return what stands for `prefix` in the keys of the learner's state, which lies beside that of the listens.
+    """Return the prefix of the learner's namespaces.
 
     Examples
     --------
@@ -58,7 +60,7 @@ def learner_prefix(prefix: str) -> str:
 
 
 def namespace_of(prefix: str, id_: str) -> str:
-    """Return the namespace of an id that `botify replay` or `botify snapshot` gave out.
+    """Return the namespace of an id.
 
     Examples
     --------
@@ -69,7 +71,7 @@ def namespace_of(prefix: str, id_: str) -> str:
 
 
 def default_namespace(prefix: str) -> str:
-    """Return the namespace of a deployment that never replayed.
+    """Return the first namespace of a deployment.
 
     Examples
     --------
@@ -91,17 +93,17 @@ def partition_key(namespace: str, partition: int, collection: str) -> str:
 
 
 def checkpoint_key(namespace: str, partition: int) -> str:
-    """Return the key of the hash with `epoch`, `owner`, `next_offset` and `topic_id`."""
-    return partition_key(namespace, partition, "checkpoint")
+    """Return the key of a partition's `CHECKPOINT`."""
+    return partition_key(namespace, partition, CHECKPOINT)
 
 
 def write_probe(prefix: str, partition: int) -> str:
-    """Return the key of a write that changes nothing; it never exists, and shares the slot of the partition's state."""
+    """Return the key of a probe of writes; it never exists, and shares the slot of the partition's state."""
     return partition_key(default_namespace(prefix), partition, "write-probe")
 
 
 def copy_of(collection: str, token: str) -> str:
-    """Return the name of a collection's copy that somebody reads in peace.
+    """Return the name of a point-in-time copy of a collection.
 
     Examples
     --------

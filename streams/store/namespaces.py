@@ -1,4 +1,4 @@
-"""Which namespace is the live one, and making another one that."""
+"""Namespaces: the live one, their records, and the swap."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ async def live_namespace(redis: Any, prefix: str) -> str:
 
 
 async def former_namespaces(redis: Any, prefix: str) -> list[str]:
-    """Return those that were the live one, the last one last."""
+    """Return formerly live namespaces, the last one last."""
     return [name.decode() for name in await redis.lrange(namespace_history(prefix), 0, -1)]
 
 
 async def make_live(redis: Any, prefix: str, expected: str, new: str, *, back: bool = False) -> str:
-    """Point to another namespace, if the live one still is the expected one.
+    """Make another namespace live, if the live one is still the expected one.
 
     Parameters
     ----------
     back : bool
-        Whether this goes back to the last of the history, which is then taken from it.
+        Whether `new` is the last of the history, and is removed from it.
 
     Returns
     -------
     str
-        The namespace that is live now: not `new`, where somebody else was faster.
+        The live namespace: not `new` if another swap came first.
     """
     swap = redis.register_script(_SWAP.read_text(encoding="utf-8"))
     keys = [namespace_pointer(prefix), namespace_history(prefix)]
@@ -56,7 +56,7 @@ async def make_live(redis: Any, prefix: str, expected: str, new: str, *, back: b
 
 
 async def checkpoints(redis: Any, namespace: str, partitions: Iterable[int]) -> dict[int, int]:
-    """Return the next offset to be folded of each partition; 0 where it has no state."""
+    """Return the next offset of each partition; 0 if it has no state."""
     found = {}
     for partition in partitions:
         found[partition] = int(await redis.hget(checkpoint_key(namespace, partition), "next_offset") or 0)
@@ -70,9 +70,9 @@ async def remove(
     partitions: Iterable[int],
     collections: Sequence[str] = (*HASHES, *SCORE_SETS),
 ) -> int:
-    """Remove a namespace from Redis, a partition a command, and from the history; return how many keys that were.
+    """Delete a namespace from Redis, one partition a command, and from the history; return the number of deleted keys.
 
-    Redis frees the memory in a thread of its own (UNLINK), so nobody waits for it.
+    Redis frees the memory in a background thread (UNLINK).
     """
     removed = 0
     for partition in partitions:
@@ -82,62 +82,36 @@ async def remove(
     return removed
 
 
-class LiveNamespace:
-    """Says when another namespace has become the live one.
-
-    Parameters
-    ----------
-    redis : redis.asyncio.Redis or RedisCluster
-    prefix : str
-        The settings' `topic_prefix`.
-    seen : str
-        The live namespace, as far as the caller knows.
-    """
-
-    def __init__(self, redis: Any, prefix: str, seen: str) -> None:
-        self._redis = redis
-        self._prefix = prefix
-        self._seen = seen
-
-    async def look(self) -> str | None:
-        """Return the live namespace where it is another than at the last look, else None."""
-        live = await live_namespace(self._redis, self._prefix)
-        if live == self._seen:
-            return None
-        self._seen = live
-        return live
-
-
 class UnknownNamespaceError(BotifyError):
-    """Nobody made a namespace of that id."""
+    """There is no namespace of this id."""
 
 
 @dataclass(frozen=True, slots=True)
 class NamespaceRecord:
-    """A namespace that a replay or a snapshot makes.
+    """A namespace of a replay, a snapshot or rebuilt models.
 
     Attributes
     ----------
     id : str
-        `r…` of a replay, `s…` of a snapshot; the namespace is `<prefix>.<id>`.
+        `r…` of a replay, `s…` of a snapshot, `m…` of models; the namespace is `<prefix>.<id>`.
     namespace : str
     created_ms : int
         Wall clock.
     start, end : mapping of partition to offset
-        What it was to hold when it was begun; afterwards it goes on with the topic.
+        The planned stretch; once live, the namespace continues with the topic.
     projections : sequence of str
     partial : sequence of str
-        Why it is not the whole state; empty where it is.
+        Why it is not the complete state; empty if it is.
     done : bool
-        Whether `end` was reached.
+        Whether it has reached `end`.
     equals_live : bool | None
-        What comparing it with the live namespace gave; None where that was not done, or where they may differ.
+        Whether it equals the live namespace; None if that was not compared, or they may differ.
     excluded : mapping of partition to int
-        Listens that operators had excluded when it was begun (`RejectedBefore.excluded`); they are not in it.
+        Number of listens excluded when it was begun (`RejectedBefore.excluded`).
     left_out : int
-        How many of those the live namespace may have had, which is why they may differ.
+        Number of those that the live namespace may have, so that the two may differ.
     sessions_to : str | None
-        Topic that takes the sessions which close in it before it is live.
+        Topic of the sessions that close in it before it is live.
     """
 
     id: str
@@ -158,12 +132,12 @@ class NamespaceRecord:
         return replace(self, **changes)
 
     def to_json(self) -> str:
-        """Return the text that `from_json` reads."""
+        """Return the record as JSON."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: bytes) -> Self:
-        """Read a record."""
+        """Parse a record."""
         fields = json.loads(text)
         for name in ("start", "end", "excluded"):  # JSON's names are strings
             fields[name] = {int(partition): offset for partition, offset in fields.get(name, {}).items()}
@@ -171,14 +145,14 @@ class NamespaceRecord:
 
 
 def excluded_since(record: NamespaceRecord | None, excluded: Mapping[int, int]) -> dict[int, int]:
-    """Return how many more listens are excluded than the namespace knew, by partition, where any are.
+    """Return the number of listens excluded since a namespace was begun, by partition, without zeros.
 
     Parameters
     ----------
     record : NamespaceRecord | None
-        None of the namespace that a deployment starts with, which may have all of them.
+        None for a deployment's first namespace, which may have all of them.
     excluded : mapping of partition to int
-        As of now, or as another namespace knew it.
+        Current, or of another namespace.
 
     Examples
     --------
@@ -211,7 +185,7 @@ class NamespaceRecords:
         return sorted(found, key=lambda record: (record.created_ms, record.id))
 
     async def get(self, id_: str) -> NamespaceRecord:
-        """Return the one of that id.
+        """Return the record of an id.
 
         Raises
         ------
@@ -225,24 +199,31 @@ class NamespaceRecords:
         return NamespaceRecord.from_json(text)
 
     async def find(self, namespace: str) -> NamespaceRecord | None:
-        """Return the one of that namespace; None of the one that a deployment starts with."""
+        """Return the record of a namespace; None for a deployment's first."""
         return next((record for record in await self.all() if record.namespace == namespace), None)
 
     async def put(self, record: NamespaceRecord) -> None:
-        """Write the record, or write it again."""
+        """Write the record."""
         await self._redis.hset(self._key, record.id, record.to_json())
 
     async def remove(self, id_: str) -> None:
-        """Forget the record."""
+        """Delete the record."""
         await self._redis.hdel(self._key, id_)
 
-    async def new_id(self, kind: str) -> str:
-        """Return an id that was not given out: `kind`, then the second in hexadecimal."""
+    async def begin(self, kind: str, **fields: Any) -> NamespaceRecord:
+        """Give out an id and write the record of a namespace that is about to be filled.
+
+        Parameters
+        ----------
+        kind : str
+            First letter of the id; the second in hexadecimal follows.
+        **fields
+            Of `NamespaceRecord`, but for id, namespace and time.
+        """
         second = int(time.time())
         while await self._redis.hexists(self._key, id_ := f"{kind}{second:x}"):
             second += 1
-        return id_
-
-    def namespace(self, id_: str) -> str:
-        """Return the namespace of an id."""
-        return namespace_of(self._prefix, id_)
+        made_ms = int(time.time() * 1000)
+        record = NamespaceRecord(id=id_, namespace=namespace_of(self._prefix, id_), created_ms=made_ms, **fields)
+        await self.put(record)
+        return record

@@ -1,35 +1,38 @@
-"""The store's contract: claim a partition, read, apply. What exactly-once rests on.
+"""The contract of a store, claim, read, apply, and the store in memory that states it plainly.
 
-A partition's state and its checkpoint (the next offset to be folded) change together or not at all. A worker
-*claims* a partition, which raises its epoch and tells the worker where to go on; *applies* batches under that epoch;
-and learns from the outcome of an apply what has happened to it.
+A partition's state and its checkpoint (the next offset to be folded) change together or not at all. A worker *claims* a
+partition, which raises its epoch and returns the checkpoint; *applies* batches under that epoch; and learns from the
+outcome of an apply whether it still owns the partition. Exactly-once delivery rests on this (docs/exactly-once.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+from core.errors import BotifyError
+from core.kafka.offsets import TopicState
 from streams.folds.projection import Changes
 
 
 class Outcome(Enum):
-    """What came of an apply."""
+    """The outcome of an apply."""
 
     APPLIED = "applied"
     """State and checkpoint have moved."""
     ALREADY = "already"
-    """The store is at the new checkpoint already (the reply to an earlier try was lost). Go on."""
+    """The store has the new checkpoint already: the reply to an earlier try was lost."""
     FENCED = "fenced"
-    """Another claim has been made since. Nothing was written; drop the partition's state."""
+    """A later claim exists. Nothing was written; drop the partition's state."""
     ROLLED_BACK = "rolled_back"
-    """The checkpoint is not where this worker left it: the store lost writes. Nothing was written; claim anew."""
+    """The checkpoint is not the worker's: the store lost writes. Nothing was written; claim again."""
 
     @property
     def lost(self) -> bool:
-        """Whether the worker's memory no longer is what the store goes on from."""
+        """Whether the worker's memory no longer matches the store."""
         return self in (Outcome.FENCED, Outcome.ROLLED_BACK)
 
 
@@ -42,11 +45,11 @@ class Claim:
     epoch : int
         Grows with every claim of the partition.
     owner : str
-        Who claimed it. Two workers may hold one epoch number after the store was rolled back; never the same owner.
+        After the store was rolled back, two workers may have the same epoch, but never the same owner.
     next_offset : int | None
-        Where to go on; None where the partition has no state yet.
+        The checkpoint; None if the partition has no state.
     topic_id : str | None
-        Id of the topic that the state was derived from.
+        Id of the topic from which the state was folded.
     """
 
     epoch: int
@@ -57,20 +60,20 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class ClaimPosition:
-    """Where a worker believes a partition to be.
+    """The position of a worker in a partition.
 
     Attributes
     ----------
     claim : Claim
     checkpoint : int | None
-        What the claim found, or the last apply left.
+        Of the claim, or after the last apply.
     """
 
     claim: Claim
     checkpoint: int | None
 
     def check(self, epoch: int, owner: str, checkpoint: int | None) -> None:
-        """Raise `ClaimLostError` unless the store is there too.
+        """Raise `ClaimLostError` unless the store has this position.
 
         Examples
         --------
@@ -85,7 +88,7 @@ class ClaimPosition:
 
 
 class ClaimLostError(Exception):
-    """The store is not where the reader believes it to be; what was read does not go with what it has in memory.
+    """The store has another position than the reader, so its content does not match the reader's memory.
 
     Attributes
     ----------
@@ -102,9 +105,9 @@ class Store(Protocol):
     """State of the partitions of one namespace."""
 
     async def claim(self, partition: int, owner: str, topic_id: str) -> Claim:
-        """Raise the partition's epoch and return where to go on.
+        """Raise the partition's epoch and return the claim.
 
-        `topic_id` is recorded where the partition has none; the caller compares it where it has.
+        `topic_id` is recorded if the partition has none; otherwise the caller compares it.
         """
 
     async def read_whole(
@@ -112,25 +115,172 @@ class Store(Protocol):
     ) -> tuple[dict[str, dict[bytes, bytes]], dict[str, dict[bytes, float]]]:
         """Return whole collections, in one round trip.
 
-        A worker reads `under` its position. Where the store is elsewhere, what it holds is ahead of the worker's memory
-        or behind it; folded together, the two would be neither.
+        A worker reads `under` its position: content of another position would not match its memory.
 
         Raises
         ------
         ClaimLostError
-            The store is not at that position.
+            The store has another position.
         """
 
     async def read_fields(
         self, partition: int, wanted: Mapping[str, Sequence[bytes]], under: ClaimPosition | None = None
     ) -> dict[str, dict[bytes, bytes | None]]:
-        """Return fields of hashes, in one round trip; `under` a position as in `read_whole`."""
+        """Return fields of hashes, in one round trip, `under` a position as in `read_whole`."""
 
     async def apply(
         self, partition: int, claim: Claim, expected_next: int | None, new_next: int, changes: Changes
     ) -> Outcome:
         """Write the changes and move the checkpoint from `expected_next` to `new_next`, or do neither.
 
-        `expected_next` is None for the first apply to a partition without state, and only for that: a store that
-        was rolled back to the time before its first apply must not look like the one this worker left.
+        `expected_next` is None only for the first apply to a partition without state: a store that was rolled back to
+        before its first apply must not be accepted.
         """
+
+
+V = TypeVar("V")
+
+UNCLAIMED = Claim(0, "", None, None)
+
+
+class MemoryStore:
+    """A `Store` in memory, for unit tests and offline folds: the same contract, nothing survives.
+
+    Attributes
+    ----------
+    hashes : dict of (partition, collection) to dict of field to value
+    scores : dict of (partition, collection) to dict of member to score
+    checkpoints : dict of partition to Claim
+        The newest claim, with the checkpoint as `next_offset`.
+    """
+
+    def __init__(self) -> None:
+        self.hashes: dict[tuple[int, str], dict[bytes, bytes]] = defaultdict(dict)
+        self.scores: dict[tuple[int, str], dict[bytes, float]] = defaultdict(dict)
+        self.checkpoints: dict[int, Claim] = {}
+
+    async def claim(self, partition: int, owner: str, topic_id: str) -> Claim:
+        """Raise the epoch; see `Store.claim`."""
+        last = self.checkpoints.get(partition, UNCLAIMED)
+        claim = Claim(last.epoch + 1, owner, last.next_offset, last.topic_id or topic_id)
+        self.checkpoints[partition] = claim
+        return claim
+
+    async def read_whole(
+        self, partition: int, hashes: Sequence[str], score_sets: Sequence[str], under: ClaimPosition | None = None
+    ) -> tuple[dict[str, dict[bytes, bytes]], dict[str, dict[bytes, float]]]:
+        """Return copies; see `Store.read_whole`."""
+        self._check(partition, under)
+        return (
+            {name: dict(self.hashes[partition, name]) for name in hashes},
+            {name: dict(self.scores[partition, name]) for name in score_sets},
+        )
+
+    async def read_fields(
+        self, partition: int, wanted: Mapping[str, Sequence[bytes]], under: ClaimPosition | None = None
+    ) -> dict[str, dict[bytes, bytes | None]]:
+        """Look the fields up; see `Store.read_fields`."""
+        self._check(partition, under)
+        return {name: {f: self.hashes[partition, name].get(f) for f in fields} for name, fields in wanted.items()}
+
+    async def apply(
+        self, partition: int, claim: Claim, expected_next: int | None, new_next: int, changes: Changes
+    ) -> Outcome:
+        """Write under the claim; see `Store.apply`."""
+        last = self.checkpoints.get(partition, UNCLAIMED)
+        if (last.epoch, last.owner) != (claim.epoch, claim.owner):
+            return Outcome.FENCED
+        if last.next_offset == new_next:
+            return Outcome.ALREADY
+        if last.next_offset != expected_next:
+            return Outcome.ROLLED_BACK
+        for name, fields in changes.hashes.items():
+            _overwrite(self.hashes[partition, name], fields)
+        for name, scores in changes.scores.items():
+            _overwrite(self.scores[partition, name], scores)
+        self.checkpoints[partition] = Claim(last.epoch, last.owner, new_next, last.topic_id)
+        return Outcome.APPLIED
+
+    async def hash_pages(self, partition: int, collection: str) -> AsyncIterator[Mapping[bytes, bytes]]:
+        """Yield the hash as one page; see `Contents`."""
+        yield self.hashes[partition, collection]
+
+    async def score_pages(self, partition: int, collection: str) -> AsyncIterator[Mapping[bytes, float]]:
+        """Yield the sorted set as one page; see `Contents`."""
+        yield self.scores[partition, collection]
+
+    def _check(self, partition: int, under: ClaimPosition | None) -> None:
+        if under is not None:
+            last = self.checkpoints.get(partition, UNCLAIMED)
+            under.check(last.epoch, last.owner, last.next_offset)
+
+
+def _overwrite(collection: dict[bytes, V], changes: Mapping[bytes, V | None]) -> None:
+    for key, value in changes.items():
+        if value is None:
+            collection.pop(key, None)
+        else:
+            collection[key] = value
+
+
+class TopicMismatchError(BotifyError):
+    """State and topic do not belong together; to continue would make the state wrong."""
+
+
+class MissingStateError(BotifyError):
+    """The state has vanished, and the settings do not allow to rebuild it."""
+
+
+def another_topic(topic: str, found: str, expected: str | None) -> TopicMismatchError:
+    """Return the error for a topic that has the name, but not the id, of the one that the state was folded from."""
+    return TopicMismatchError(
+        f"{topic} was deleted and recreated (id {found}; the state is of {expected}). "
+        "Replay it into a new namespace, or clear the state."
+    )
+
+
+def offset_to_start_at(partition: int, claim: Claim, state: TopicState, *, rebuild_missing: bool = False) -> int:
+    """Return the offset at which folding continues. Pure; decided at every claim.
+
+    The group's committed offset is the only evidence of state that the store has lost.
+
+    Raises
+    ------
+    TopicMismatchError
+        The topic is not the one that the state was folded from, or events that the state lacks are gone.
+    MissingStateError
+        The store has no state although the group has committed offsets, and `rebuild_missing` is not set.
+
+    Examples
+    --------
+    >>> state = TopicState("botify.listens", "an-id", start={0: 0}, end={0: 50}, committed={0: 20})
+    >>> offset_to_start_at(0, Claim(1, "me", 20, "an-id"), state)
+    20
+    """
+    topic, start, end = state.topic, state.start[partition], state.end[partition]
+    if claim.topic_id != state.topic_id:
+        raise another_topic(topic, state.topic_id, claim.topic_id)
+    if claim.next_offset is None:
+        if start > 0:
+            raise TopicMismatchError(
+                f"{topic}[{partition}] has no state in Redis, and its first {start} records are gone, so the state "
+                "cannot be complete. Load a snapshot, or replay into a new namespace from what is left."
+            )
+        if (committed := state.committed.get(partition, 0)) > 0 and not rebuild_missing:
+            raise MissingStateError(
+                f"{topic}[{partition}] has no state in Redis, though it had been folded up to offset {committed}: "
+                "Redis was emptied, or REDIS_URL names another one. Bring its data back, load a snapshot, or set "
+                "BOTIFY_ON_MISSING_STATE=rebuild to fold the topic again from its beginning."
+            )
+        return 0
+    if claim.next_offset < start:
+        raise TopicMismatchError(
+            f"{topic}[{partition}]: the state ends at offset {claim.next_offset}, the topic begins at {start}; the "
+            "events between are gone. Load a snapshot, or replay into a new namespace from what is left."
+        )
+    if claim.next_offset > end:
+        raise TopicMismatchError(
+            f"{topic}[{partition}]: the state is at offset {claim.next_offset}, the topic ends at {end}: it has lost "
+            "records. `botify replay run` and `botify replay swap` rebuild the state from what is left."
+        )
+    return claim.next_offset

@@ -1,14 +1,24 @@
-"""The store in Redis: one script a claim, one script an apply, one round trip a read."""
+"""The store in Redis: a claim and an apply are one script each, a read is one round trip; and copies of partitions.
+
+Reading all of a partition page by page takes longer than a worker takes to change it. So Redis copies the partition
+first, in one script with its checkpoint (measured: 6 to 20 ms for 10,000 listeners), and the copy is read.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+import struct
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from streams.folds.partition import HASHES, SCORE_SETS
 from streams.folds.projection import Changes
-from streams.store.connect import patiently
-from streams.store.keys import checkpoint_key, partition_key
+from streams.store.connect import Writes, patiently
+from streams.store.keys import checkpoint_key, copy_of, partition_key
 from streams.store.protocol import Claim, ClaimPosition, Outcome
 
 _HERE = Path(__file__).parent
@@ -23,9 +33,12 @@ class RedisStore:
         With raw (undecoded) replies.
     namespace : str
         The generation of derived state that is written.
+    writes : Writes, optional
+        With it, claims and applies that Redis refuses are repeated; see `patiently`.
     """
 
-    def __init__(self, redis: Any, namespace: str) -> None:
+    def __init__(self, redis: Any, namespace: str, writes: Writes | None = None) -> None:
+        self._writes = writes
         self._redis = redis
         self._namespace = namespace
         self._claim = redis.register_script((_HERE / "claim.lua").read_text(encoding="utf-8"))
@@ -35,7 +48,10 @@ class RedisStore:
         """Raise the epoch; see `Store.claim`."""
         key = checkpoint_key(self._namespace, partition)
         epoch, next_offset, stored_id = await patiently(
-            self._redis, lambda: self._claim(keys=[key], args=[owner, topic_id])
+            self._redis,
+            lambda: self._claim(keys=[key], args=[owner, topic_id]),
+            writes=self._writes,
+            partition=partition,
         )
         return Claim(
             epoch=epoch,
@@ -96,11 +112,13 @@ class RedisStore:
             ranked = [(repr(score), member) for member, score in scores.items() if score is not None]
             command(collection, "ZADD", [x for pair in ranked for x in pair])
             command(collection, "ZREM", [member for member, score in scores.items() if score is None])
-        outcome: bytes = await patiently(self._redis, lambda: self._apply(keys=keys, args=args))
+        outcome: bytes = await patiently(
+            self._redis, lambda: self._apply(keys=keys, args=args), writes=self._writes, partition=partition
+        )
         return Outcome(outcome.decode())
 
     async def _read(self, partition: int, ask: Callable[[Any], None], under: ClaimPosition | None) -> list[Any]:
-        """Return the replies to what `ask` puts into a transaction, all of one moment at which the position held."""
+        """Return the replies to the commands of `ask` in one transaction, in which the position is checked."""
 
         async def transaction() -> list[Any]:
             async with self._redis.pipeline(transaction=True) as pipeline:
@@ -121,3 +139,154 @@ def _check(stored: Sequence[bytes | None], under: ClaimPosition | None) -> None:
     if under is not None:
         epoch, owner, next_offset = stored
         under.check(int(epoch or 0), (owner or b"").decode(), None if next_offset is None else int(next_offset))
+
+
+PAGE_ITEMS = 1000
+
+
+class Contents(Protocol):
+    """Everything in a namespace, page by page. An item may occur twice, with the same value."""
+
+    def hash_pages(self, partition: int, collection: str) -> AsyncIterator[Mapping[bytes, bytes]]:
+        """Yield pages of a hash."""
+
+    def score_pages(self, partition: int, collection: str) -> AsyncIterator[Mapping[bytes, float]]:
+        """Yield pages of a sorted set."""
+
+
+class RedisContents:
+    """A namespace in Redis, or a copy of one of its partitions.
+
+    Parameters
+    ----------
+    redis : redis.asyncio.Redis or RedisCluster
+        With raw replies.
+    namespace : str
+    copy : str, optional
+        Token of the copy that is read; see `point_in_time_copy`.
+    """
+
+    def __init__(self, redis: Any, namespace: str, copy: str | None = None) -> None:
+        self._redis = redis
+        self._namespace = namespace
+        self._copy = copy
+
+    async def hash_pages(self, partition: int, collection: str) -> AsyncIterator[Mapping[bytes, bytes]]:
+        """Yield pages of a hash; see `Contents`."""
+        async for page in self._pages(self._redis.hscan, partition, collection):
+            yield page
+
+    async def score_pages(self, partition: int, collection: str) -> AsyncIterator[Mapping[bytes, float]]:
+        """Yield pages of a sorted set; see `Contents`."""
+        async for page in self._pages(self._redis.zscan, partition, collection):
+            yield dict(page)
+
+    async def _pages(self, scan: Any, partition: int, collection: str) -> AsyncIterator[Any]:
+        name = collection if self._copy is None else copy_of(collection, self._copy)
+        key, cursor = partition_key(self._namespace, partition, name), 0
+        while True:
+            cursor, page = await scan(key, cursor, count=PAGE_ITEMS)
+            yield page
+            if not cursor:
+                return
+
+
+async def digest(contents: Contents, partition: int) -> dict[str, str]:
+    """Return a SHA-256 of each collection, in hex, independent of the store's order of items.
+
+    The checkpoint is not included: compare partitions at the same one. Memory is bounded by the largest collection,
+    about 150 bytes an item.
+
+    Examples
+    --------
+    >>> import asyncio
+    >>> from streams.store.protocol import MemoryStore
+    >>> one, other = MemoryStore(), MemoryStore()
+    >>> one.hashes[0, "users"] = {b"7": b"a", b"8": b"b"}
+    >>> other.hashes[0, "users"] = {b"8": b"b", b"7": b"a"}
+    >>> asyncio.run(digest(one, 0)) == asyncio.run(digest(other, 0))
+    True
+    """
+    digests = {}
+    for name in HASHES:
+        digests[name] = await _of_hash(contents.hash_pages(partition, name))
+    for name in SCORE_SETS:
+        digests[name] = await _of_scores(contents.score_pages(partition, name))
+    return digests
+
+
+async def _of_hash(pages: AsyncIterator[Mapping[bytes, bytes]]) -> str:
+    items = {}
+    async for page in pages:
+        # values may be large: only their hashes are kept for sorting
+        items.update({field: hashlib.sha256(value).digest() for field, value in page.items()})
+    return _of_sorted(items.items())
+
+
+async def _of_scores(pages: AsyncIterator[Mapping[bytes, float]]) -> str:
+    items = {}
+    async for page in pages:
+        items.update({member: struct.pack("<d", score) for member, score in page.items()})
+    return _of_sorted(items.items())
+
+
+def _of_sorted(items: Iterable[tuple[bytes, bytes]]) -> str:
+    whole = hashlib.sha256()
+    for name, value in sorted(items):
+        whole.update(struct.pack("<I", len(name)) + name + value)
+    return whole.hexdigest()
+
+
+COPY_TTL_S = 900
+"""When a copy expires: how long a reader may take."""
+
+NOT_OF_THIS_TOPIC = -1
+"""First offset of a state that continues a snapshot of another topic."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionCopy:
+    """A partition at one checkpoint.
+
+    Attributes
+    ----------
+    next_offset : int | None
+        The checkpoint; None if the partition has no state.
+    topic_id : str | None
+        Id of the topic from which the state was folded.
+    first_offset : int
+        Of its fold: 0, more for a partial replay, or `NOT_OF_THIS_TOPIC`.
+    contents : RedisContents
+    """
+
+    next_offset: int | None
+    topic_id: str | None
+    first_offset: int
+    contents: RedisContents
+
+
+@asynccontextmanager
+async def point_in_time_copy(redis: Any, namespace: str, partition: int) -> AsyncIterator[PartitionCopy]:
+    """Copy the partition; the copy is deleted at the end.
+
+    Parameters
+    ----------
+    redis : redis.asyncio.Redis or RedisCluster
+        With raw replies.
+    """
+    token = uuid.uuid4().hex[:8]
+    collections = (*HASHES, *SCORE_SETS)
+    copies = [partition_key(namespace, partition, copy_of(name, token)) for name in collections]
+    keys = [checkpoint_key(namespace, partition)]
+    keys += [partition_key(namespace, partition, name) for name in collections]
+    freeze = redis.register_script((_HERE / "freeze.lua").read_text(encoding="utf-8"))
+    try:
+        next_offset, topic_id, first_offset = await freeze(keys=keys + copies, args=[COPY_TTL_S])
+        yield PartitionCopy(
+            next_offset=None if next_offset is None else int(next_offset),
+            topic_id=None if topic_id is None else topic_id.decode(),
+            first_offset=int(first_offset or 0),
+            contents=RedisContents(redis, namespace, token),
+        )
+    finally:
+        await redis.unlink(*copies)

@@ -1,1 +1,1 @@
-"""The Faust worker: listens in, state in Redis, closed sessions and dead letters out."""
+"""The Faust worker: listens in; state in Redis, closed sessions and dead letters out."""

@@ -1,13 +1,97 @@
-"""`python -m streams.worker`: runs one worker until SIGTERM; more of them share the partitions."""
+"""`python -m streams.worker`: the worker. Listens in; user state, popularity and sessions out.
+
+It runs until SIGTERM; several workers share the partitions.
+"""
 
 from __future__ import annotations
 
-from streams.worker.app import build_app
-from streams.worker.faust_app import run
+from typing import Any
+
+from core.settings import Settings
+from schemas.catalogue import CatalogueReader
+from schemas.dead_letters import RejectedBefore
+from schemas.event_time import EventTime
+from schemas.registry import codec_of
+from schemas.topics import Topics, worker_group_of
+from schemas.validation import Intake
+from streams.folds.popularity import TrackRows
+from streams.store.protocol import Claim, Store
+from streams.worker.faust_app import FoldingApp, FoldingConfig, make_app, run
+from streams.worker.metrics import WorkerCounters
+from streams.worker.partition import KafkaPublisher, WorkerPartition
+
+RUN_RECORDS = 12_000
+"""More than `FETCH_BYTES` hold unless they compress well, so that a fetch gives a partition one or two runs.
+
+The longer the run, the fewer states are written: a listener who occurs ten times in a run is written once.
+"""
+
+
+class WorkerApp(FoldingApp):
+    """Folds the listens."""
+
+    counters: WorkerCounters
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.counters = WorkerCounters()
+        self._event_times: dict[int, EventTime] = {}
+
+    def event_times(self) -> dict[int, int]:
+        """Return the event time of each partition; see `FoldingApp.event_times`."""
+        return {partition: time.newest_ms for partition, time in dict(self._event_times).items()}
+
+    def open_sources(self) -> None:
+        """Read the catalogue and open the publisher; see `FoldingApp.open_sources`."""
+        settings, codec = self.settings, codec_of(self.settings)
+        self._catalogue = CatalogueReader(settings, codec)
+        self._catalogue.refresh()
+        self._publisher = KafkaPublisher(settings, codec)
+        self._rejected = RejectedBefore(settings, self.folding.topic)
+        self._intake = Intake(codec, self._catalogue.tracks, self._catalogue.refresh, self._rejected.offsets)
+        self._rows: TrackRows = {}
+
+    def refresh_sources(self) -> None:
+        """Read which records were dead-lettered; see `FoldingApp.refresh_sources`."""
+        self._rejected.refresh()
+
+    def close_sources(self) -> None:
+        """Close what was opened; see `FoldingApp.close_sources`."""
+        self._publisher.close()
+        self._catalogue.close()
+        self._rejected.close()
+
+    async def open_partition(self, partition: int, claim: Claim, start: int, store: Store) -> WorkerPartition:
+        """Return the partition; it reads its state with its first run."""
+        claimed = WorkerPartition(
+            partition,
+            claim,
+            start,
+            store,
+            self._intake,
+            self._publisher,
+            self.counters,
+            rows=self._rows,
+            training=self.settings.training == "on",
+        )
+        self._event_times[partition] = claimed.event_time
+        return claimed
+
+
+def build_app(settings: Settings) -> WorkerApp:
+    """Return the app, ready to be started."""
+    folding = FoldingConfig(
+        program="worker",
+        topic=Topics.of(settings).listens.name,
+        group=worker_group_of(settings),
+        prefix=settings.topic_prefix,
+        run_records=RUN_RECORDS,
+    )
+    return make_app(WorkerApp, settings, folding)
 
 
 def main() -> None:
-    """Run the worker; the exit status is not 0 where it failed."""
+    """Run the worker; the exit status is not 0 if it failed."""
     run(build_app)
 
 

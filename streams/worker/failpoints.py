@@ -1,10 +1,9 @@
-"""Points at which a worker kills or stops itself, for tests of what follows. Off unless `BOTIFY_FAILPOINTS` is set.
+"""Points at which a worker kills or stops itself, for tests of its failures. Off unless `BOTIFY_FAILPOINTS` is set.
 
-`BOTIFY_FAILPOINTS=after-apply:3` sends SIGKILL to the worker at its third apply, between the store's answer and the
-worker's hearing of it; `before-apply:0.01` kills with that probability at each apply, drawn from
-`BOTIFY_FAILPOINTS_SEED`; `before-apply:3:stop` sends SIGSTOP, so what a worker that was frozen does first when it gets
-SIGCONT is that write. Several are separated by commas. The points wrap the store, so a worker without them has not a
-single instruction more.
+`BOTIFY_FAILPOINTS=after-apply:3` sends SIGKILL to the worker at its third apply, before it gets the store's reply;
+`before-apply:0.01` kills with that probability at each apply, drawn from `BOTIFY_FAILPOINTS_SEED`;
+`before-apply:3:stop` sends SIGSTOP, so that the worker makes this write first after SIGCONT. Several are separated by
+commas. The points wrap the store, so a worker without them has no additional cost.
 """
 
 from __future__ import annotations
@@ -26,19 +25,19 @@ SEED_VARIABLE = "BOTIFY_FAILPOINTS_SEED"
 BEFORE_APPLY = "before-apply"
 AFTER_APPLY = "after-apply"
 DURING_CLAIM = "during-claim"
-"""The epoch is raised, the state not read yet."""
+"""After the epoch is raised, before the state is read."""
 
 POINTS = (BEFORE_APPLY, AFTER_APPLY, DURING_CLAIM)
 SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 
 
 def with_failpoints(store: Store, environ: Mapping[str, str] | None = None) -> Store:
-    """Return the store itself, or one that signals this process where the environment says so.
+    """Return the store itself, or one with the failpoints of the environment.
 
     Raises
     ------
     SettingsError
-        A variable cannot be read.
+        A variable cannot be parsed.
     """
     env = os.environ if environ is None else environ
     if not (text := env.get(VARIABLE)):
@@ -50,16 +49,16 @@ def with_failpoints(store: Store, environ: Mapping[str, str] | None = None) -> S
 
 
 class Failpoints:
-    """When to send which signal to oneself.
+    """Signals that the process sends to itself.
 
     Parameters
     ----------
     text : str
-        `point:value[:signal]`, separated by commas; a whole number counts visits, a fraction is a probability, and the
+        `point:value[:signal]`, separated by commas. A whole number counts visits, a fraction is a probability; the
         signal is `kill` (the default) or `stop`.
     seed : int
     send : callable of signal.Signals
-        Sends it; by default to the calling thread, so that it acts before the next instruction.
+        By default to the calling thread, so that it acts before the next instruction.
 
     Examples
     --------
@@ -76,7 +75,7 @@ class Failpoints:
         self._send = send
 
     def reach(self, point: str) -> None:
-        """Pass a point, or be signalled there."""
+        """Pass a point, or send its signal."""
         planned = self._plan.get(point)
         if planned is None:
             return

@@ -1,4 +1,4 @@
-"""A Faust app that folds one topic into the store, and the process around it. Nothing is made at import."""
+"""A Faust app that folds one topic into the store, and its process. Nothing is created at import."""
 
 from __future__ import annotations
 
@@ -6,30 +6,34 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import faust
 import uvloop
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 from faust.sensors.prometheus import setup_prometheus_sensors
 from faust.types import TP
 from redis.exceptions import RedisError
 
-from core.errors import BotifyError
+from core.errors import BotifyError, NoBrokerError
+from core.kafka.admin import read_topic_id, retry_brokers
+from core.kafka.config import common_config
+from core.kafka.offsets import TopicState, describe_topic
 from core.logging import configure_logging
 from core.process import return_large_blocks, tune_gc
 from core.settings import Settings
 from core.telemetry import DurationHistogram, Heartbeat, new_registry, observed
-from streams.store.connect import FOLDING_TIMEOUT_S, connect_async
-from streams.store.namespaces import LiveNamespace, live_namespace
+from streams.store.connect import FOLDING_TIMEOUT_S, Writes, connect_async, probe_writes
+from streams.store.namespaces import live_namespace
 from streams.store.protocol import Claim, Store
 from streams.store.redis_store import RedisStore
-from streams.store.refusals import PatientStore, Writes, probe_writes
 from streams.worker.failpoints import with_failpoints
-from streams.worker.metrics import Counted, PartitionMetrics, TimedStore
-from streams.worker.partition_manager import Partition, PartitionManager
-from streams.worker.topic_state import TopicState, TopicWatch, ask_patiently, describe_topic
+from streams.worker.metrics import Counters, PartitionMetrics, TimedStore
+from streams.worker.partition import ClaimedPartition
+from streams.worker.partition_manager import PartitionManager
 from streams.worker.transport import BatchApp, BatchConsumer, RunSchema, broker_credentials, broker_urls
 
 log = logging.getLogger(__name__)
@@ -38,27 +42,27 @@ TOPIC_CHECK_S = 5.0
 NAMESPACE_CHECK_S = 0.5
 HEARTBEAT_S = 1.0
 PROBE_S = 2.0
-"""How often Redis is asked whether it takes writes; a process that has nothing to write shall know as well."""
+"""How often writes to Redis are probed, so that an idle process detects refusals too."""
 FETCH_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class FoldingConfig:
-    """What an app folds, and where the result lies.
+    """What an app folds, and into which namespaces.
 
     Attributes
     ----------
     program : str
-        What the process is called in its metrics.
+        Name of the process in its metrics.
     topic : str
     group : str
         The consumer group that shares the topic's partitions.
     prefix : str
-        First part of its namespaces in the store.
+        Of its namespaces in the store.
     run_records : int
-        At the most, in one run.
+        Largest number of records in a run.
     checkpoint_s : float | None
-        How often checkpoints are brought up to what was folded; None where each run does it.
+        How often checkpoints are written; None if each run does so.
     """
 
     program: str
@@ -70,17 +74,17 @@ class FoldingConfig:
 
 
 class FoldingApp(BatchApp, ABC):
-    """An agent that hands runs to the partitions that it owns, and what it needs while it runs.
+    """An agent that submits runs to its partitions, and its connections.
 
     Attributes
     ----------
-    counters : Counted
-        What the partitions have done; a subclass's own.
+    counters : Counters
+        Of the partitions; defined by the subclass.
     """
 
     settings: Settings
     folding: FoldingConfig
-    counters: Counted
+    counters: Counters
     partitions: PartitionManager
     consumer: BatchConsumer
 
@@ -94,22 +98,22 @@ class FoldingApp(BatchApp, ABC):
 
     @abstractmethod
     def open_sources(self) -> None:
-        """Open what partitions need; blocking, called once."""
+        """Open the sources of partitions; blocking, called once."""
 
     @abstractmethod
     def refresh_sources(self) -> None:
-        """Bring up to date what a claim goes by; blocking."""
+        """Update the sources before a claim; blocking."""
 
     @abstractmethod
     def close_sources(self) -> None:
-        """Close it; blocking."""
+        """Close the sources; blocking."""
 
     @abstractmethod
-    async def open_partition(self, partition: int, claim: Claim, start: int, store: Store) -> Partition:
-        """Return a partition that was claimed; see `OpenPartition`."""
+    async def open_partition(self, partition: int, claim: Claim, start: int, store: Store) -> ClaimedPartition:
+        """Return a claimed partition; see `OpenPartition`."""
 
     def event_times(self) -> Mapping[int, int]:
-        """Return the event time of each partition in ms, where there is such a thing."""
+        """Return the event time of each partition in ms; empty if the program has none."""
         return {}
 
     async def on_start(self) -> None:
@@ -118,11 +122,9 @@ class FoldingApp(BatchApp, ABC):
         settings, folding = self.settings, self.folding
         await asyncio.to_thread(self.open_sources)
         self._redis = connect_async(settings, FOLDING_TIMEOUT_S)
-        namespace = await live_namespace(self._redis, folding.prefix)
-        self._namespace = LiveNamespace(self._redis, folding.prefix, seen=namespace)
+        self._namespace = await live_namespace(self._redis, folding.prefix)
         self.partitions = PartitionManager(
-            topic=folding.topic,
-            store=self._store_of(namespace),
+            store=self._store_of(self._namespace),
             open_partition=self.open_partition,
             describe_topic=lambda: asyncio.to_thread(self._before_claim),
             seek=lambda partition, offset: self.consumer.seek_back(TP(folding.topic, partition), offset),
@@ -145,7 +147,7 @@ class FoldingApp(BatchApp, ABC):
         )
 
     async def on_stop(self) -> None:
-        """Let go of the partitions, then of the connections."""
+        """Release the partitions, then close the connections."""
         self._served.close()
         await self.partitions.release()
         await super().on_stop()
@@ -154,17 +156,19 @@ class FoldingApp(BatchApp, ABC):
         log.info("stopped: %s dead_letters=%d", self.counters, sum(self.counters.rejected.values()))
 
     async def another_store(self) -> Store | None:
-        """Return the store of the live namespace, where another one has become that."""
-        namespace = await self._namespace.look()
-        return None if namespace is None else self._store_of(namespace)
+        """Return the store of the live namespace, if another one has become live."""
+        live = await live_namespace(self._redis, self.folding.prefix)
+        if live == self._namespace:
+            return None
+        self._namespace = live
+        return self._store_of(live)
 
     async def probe_writes(self) -> None:
-        """Ask Redis whether it takes writes to the owned partitions."""
+        """Probe writes to the owned partitions."""
         self._writes.probed = await probe_writes(self._redis, self.folding.prefix, self.partitions.applied())
 
     def _store_of(self, namespace: str) -> Store:
-        timed = TimedStore(with_failpoints(RedisStore(self._redis, namespace)), self._applies)
-        return PatientStore(timed, self._writes)
+        return TimedStore(with_failpoints(RedisStore(self._redis, namespace, self._writes)), self._applies)
 
     def _missing_for_ready(self) -> str | None:
         not_claimed = None if self.partitions.claimed else "the assigned partitions are not claimed yet"
@@ -174,7 +178,7 @@ class FoldingApp(BatchApp, ABC):
         return {tp.partition: end for tp, end in dict(self.monitor.tp_end_offsets).items()}
 
     def _before_claim(self) -> TopicState:
-        ask_patiently(self.refresh_sources)
+        retry_brokers(self.refresh_sources)
         return describe_topic(self.settings, self.folding.topic, self.folding.group)
 
 
@@ -190,7 +194,7 @@ def make_app(kind: type[A], settings: Settings, folding: FoldingConfig) -> A:
         datadir=settings.home / "faust",
         topic_disable_leader=True,
         topic_allow_declare=False,
-        # With replicas Faust's own assignor takes over, which leaves workers idle (4 partitions on 3: 2, 2, none).
+        # with replicas Faust uses its own assignor, which leaves workers idle (4 partitions on 3: 2, 2, none)
         table_standby_replicas=0,
         web_enabled=False,
         agent_supervisor="mode.supervisors.CrashingSupervisor",
@@ -201,12 +205,12 @@ def make_app(kind: type[A], settings: Settings, folding: FoldingConfig) -> A:
         broker_check_crcs=False,
         consumer_auto_offset_reset="none",
         consumer_max_fetch_size=FETCH_BYTES,
-        stream_buffer_maxsize=1,  # runs wait in the tasks, which bound what they hold
+        stream_buffer_maxsize=1,  # runs wait in the tasks, which bound their bytes
         stream_wait_empty=False,
     )
     app.settings, app.folding = settings, folding
     if settings.metrics_port is not None:
-        # Faust's own sensor; its "messages" are our runs of records, and its durations are in milliseconds
+        # Faust's own sensor: its "messages" are runs of records, its durations are in milliseconds
         setup_prometheus_sensors(app, registry=app.registry, name_prefix="faust")
     _add_agent(app)
     _follow_assignments(app)
@@ -224,8 +228,8 @@ def _add_agent(app: FoldingApp) -> None:
 
 def _follow_assignments(app: FoldingApp) -> None:
     @app.on_partitions_assigned.connect  # type: ignore[arg-type]  # of all signals, with any number of arguments
-    async def let_go_of_all(_: Any, assigned: set[TP], **__: Any) -> None:
-        if not assigned:  # Faust has nothing to seek then, and seeking is where partitions are claimed and let go
+    async def release_all(_: Any, assigned: set[TP], **__: Any) -> None:
+        if not assigned:  # then Faust does not seek, which is where partitions are claimed and released
             await app.partitions.claim(set())
 
 
@@ -235,9 +239,15 @@ def _add_tasks(app: FoldingApp) -> None:
         await app.partitions.failed
 
     @app.task  # type: ignore[untyped-decorator]
-    async def stop_when_the_topic_is_another() -> None:
-        watch = TopicWatch(app.settings, app.folding.topic)
-        await app.partitions.watch_topic(lambda: asyncio.to_thread(watch.read_id), TOPIC_CHECK_S)
+    async def stop_when_the_topic_changes() -> None:
+        admin = AdminClient(common_config(app.settings))
+
+        def read_id() -> str | None:
+            with suppress(KafkaException, NoBrokerError):
+                return read_topic_id(admin, app.folding.topic)
+            return None
+
+        await app.partitions.watch_topic(lambda: asyncio.to_thread(read_id), TOPIC_CHECK_S)
 
     @app.task  # type: ignore[untyped-decorator]
     async def follow_the_live_namespace() -> None:
@@ -262,7 +272,7 @@ def _add_tasks(app: FoldingApp) -> None:
 
 
 def run(build_app: Callable[[Settings], FoldingApp]) -> None:
-    """Run the app; the exit status is not 0 where it failed."""
+    """Run the app; the exit status is not 0 if it failed."""
     settings = Settings.from_env()
     configure_logging(settings, quiet=("faust", "mode", "aiokafka"))
     loop = uvloop.new_event_loop()
@@ -271,13 +281,13 @@ def run(build_app: Callable[[Settings], FoldingApp]) -> None:
     tune_gc()
     return_large_blocks()
     worker = faust.Worker(app, loop=loop, loglevel=None, override_logging=False, redirect_stdouts=False, quiet=True)
-    worker.spinner = None  # it draws on standard output even where that is no terminal
+    worker.spinner = None  # it draws on standard output even if that is no terminal
     try:
         worker.execute_from_commandline()
     except SystemExit:
-        reason = app.crash_reason  # once more, after the tracebacks
+        reason = app.crash_reason  # logged again, after the tracebacks
         if isinstance(reason, BotifyError):
             log.critical("%s", reason)
         elif isinstance(reason, RedisError):
-            log.critical("Redis at %s does not answer as it should: %s", settings.redis_address, reason)
+            log.critical("Redis at %s fails: %s", settings.redis_address, reason)
         raise

@@ -1,115 +1,178 @@
-"""What a worker or learner counts, for Prometheus. It is read when Prometheus asks, so counting costs no more."""
+"""Counters of workers and learners, and their Prometheus metrics, which are made when Prometheus scrapes."""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from core.errors import rejection_classes
 from core.telemetry import DurationHistogram
+from schemas.models import MAX_BODY_BYTES
 from streams.folds.projection import Changes
+from streams.store.connect import Writes
 from streams.store.protocol import Claim, Outcome, Store
-from streams.store.refusals import Writes
-from streams.worker.partition_manager import PartitionManager
+
+if TYPE_CHECKING:  # at run time it would load Faust into every process that folds
+    from streams.worker.partition_manager import PartitionManager
 
 
-class Counted(Protocol):
-    """What a program counts, from its start on."""
+@dataclass(slots=True)
+class Counters:
+    """What a worker or learner has counted since it started.
 
-    fenced: int
-    rolled_back: int
-    rejected: dict[str, int]
-    """Dead letters, by the class of their reason: all classes that there are, from the start on."""
+    Attributes
+    ----------
+    rejected : dict of str to int
+        Dead letters by the class of their reason; all classes are there from the start.
+    """
+
+    listens: int = 0
+    batches: int = 0
+    fenced: int = 0
+    rolled_back: int = 0
+    rejected: dict[str, int] = field(default_factory=lambda: dict.fromkeys(rejection_classes(), 0))
+
+    @property
+    def dead_letters(self) -> int:
+        """The sum of `rejected`."""
+        return sum(self.rejected.values())
 
     def described(self) -> Iterable[tuple[str, str, int]]:
-        """Return name, documentation and value of each of the other counters."""
+        """Return name, documentation and value of the counters that the program has of its own, for metrics."""
+        return ()
+
+    def count(self, outcome: Outcome) -> Outcome:
+        """Count an outcome that ends a claim, and return it."""
+        self.fenced += outcome is Outcome.FENCED
+        self.rolled_back += outcome is Outcome.ROLLED_BACK
+        return outcome
 
 
+@dataclass(slots=True)
+class WorkerCounters(Counters):
+    """What a worker has counted since it started."""
+
+    duplicates: int = 0
+    sessions: int = 0
+
+    def described(self) -> Iterable[tuple[str, str, int]]:
+        """Return the worker's counters; see `Counters`."""
+        return (
+            ("listens", "Listens that were folded, duplicates included.", self.listens),
+            ("batches", "Batches that were applied to the store.", self.batches),
+            ("duplicates", "Listens that were dropped because their event id had been met.", self.duplicates),
+            ("sessions_closed", "Sessions that were closed.", self.sessions),
+        )
+
+
+@dataclass(slots=True)
+class LearnerCounters(Counters):
+    """What a learner has counted since it started.
+
+    Attributes
+    ----------
+    forgotten, too_large : Counter of str
+        By model; see `Outgrown`.
+    snapshot_bytes : dict of str to int
+        Size of each model's newest snapshot.
+    """
+
+    snapshots: int = 0
+    missed: int = 0
+    forgotten: Counter[str] = field(default_factory=Counter)
+    too_large: Counter[str] = field(default_factory=Counter)
+    snapshot_bytes: dict[str, int] = field(default_factory=dict)
+
+    def described(self) -> Iterable[tuple[str, str, int]]:
+        """Return the learner's counters; see `Counters`."""
+        return (
+            ("listens", "Listens that were learned from.", self.listens),
+            ("batches", "Training batches that were folded, copies included.", self.batches),
+            ("snapshots", "Snapshots of models that were published.", self.snapshots),
+            ("missed", "Offsets of the listens topic that no training batch has brought.", self.missed),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class PartitionMetrics(Collector):
-    """The counters of the owned partitions.
+    """The metrics of the owned partitions.
 
-    Parameters
+    Attributes
     ----------
     program : str
         Part of every name.
     partitions : PartitionManager
-    counters : Counted
+    counters : Counters
     applies : DurationHistogram
         See `TimedStore`.
     ends : callable
         Returns partition → end offset, as of the last fetch.
     event_times : callable
-        Returns partition → event time in ms, where the program knows one.
+        Returns partition → event time in ms, if the program has one.
     writes : Writes
     """
 
-    def __init__(
-        self,
-        program: str,
-        partitions: PartitionManager,
-        counters: Counted,
-        applies: DurationHistogram,
-        ends: Callable[[], Mapping[int, int]],
-        event_times: Callable[[], Mapping[int, int]],
-        writes: Writes,
-    ) -> None:
-        self._prefix = f"botify_{program}"
-        self._partitions = partitions
-        self._counters = counters
-        self._applies = applies
-        self._ends = ends
-        self._event_times = event_times
-        self._writes = writes
+    program: str
+    partitions: PartitionManager
+    counters: Counters
+    applies: DurationHistogram
+    ends: Callable[[], Mapping[int, int]]
+    event_times: Callable[[], Mapping[int, int]]
+    writes: Writes
 
     def collect(self) -> Iterable[Metric]:
         """Return the metrics as they are now."""
-        for name, documentation, value in self._counters.described():
-            yield CounterMetricFamily(f"{self._prefix}_{name}", documentation, value=value)
+        prefix = f"botify_{self.program}"
+        for name, documentation, value in self.counters.described():
+            yield CounterMetricFamily(f"{prefix}_{name}", documentation, value=value)
         letters = CounterMetricFamily(
-            f"{self._prefix}_dead_letters",
+            f"{prefix}_dead_letters",
             "Records that went to the dead-letter topic, by the class of the reason.",
             labels=["reason"],
         )
-        for reason, count in self._counters.rejected.items():
+        for reason, count in self.counters.rejected.items():
             letters.add_metric([reason], count)
         yield letters
         lost = CounterMetricFamily(
-            f"{self._prefix}_claims_lost",
+            f"{prefix}_claims_lost",
             "Applies that the store refused: another had claimed the partition, or the store had lost writes.",
             labels=["reason"],
         )
-        lost.add_metric([Outcome.FENCED.value], self._counters.fenced)
-        lost.add_metric([Outcome.ROLLED_BACK.value], self._counters.rolled_back)
+        lost.add_metric([Outcome.FENCED.value], self.counters.fenced)
+        lost.add_metric([Outcome.ROLLED_BACK.value], self.counters.rolled_back)
         yield lost
         yield CounterMetricFamily(
-            f"{self._prefix}_refused_writes", "Tries of writes that Redis refused.", value=self._writes.refused
+            f"{prefix}_refused_writes", "Tries of writes that Redis refused.", value=self.writes.refused
         )
         yield GaugeMetricFamily(
-            f"{self._prefix}_store_writable", "Whether Redis takes writes.", value=float(self._writes.problem() is None)
+            f"{prefix}_store_writable", "Whether Redis takes writes.", value=float(self.writes.problem() is None)
         )
         yield from self._by_partition()
-        yield self._applies.family(f"{self._prefix}_apply_duration_seconds", "From sending a batch to its outcome.")
+        yield self.applies.family(f"{prefix}_apply_duration_seconds", "From sending a batch to its outcome.")
 
     def _by_partition(self) -> Iterable[Metric]:
-        checkpoints, ends = self._partitions.applied(), self._ends()
-        yield GaugeMetricFamily(f"{self._prefix}_partitions", "Partitions that are claimed.", value=len(checkpoints))
+        prefix, checkpoints, ends = f"botify_{self.program}", self.partitions.applied(), self.ends()
+        yield GaugeMetricFamily(f"{prefix}_partitions", "Partitions that are claimed.", value=len(checkpoints))
         checkpoint = GaugeMetricFamily(
-            f"{self._prefix}_checkpoint_offset", "Next offset to be folded, as the store has it.", labels=["partition"]
+            f"{prefix}_checkpoint_offset", "Next offset to be folded, as the store has it.", labels=["partition"]
         )
         lag = GaugeMetricFamily(
-            f"{self._prefix}_lag_records",
+            f"{prefix}_lag_records",
             "Records between the checkpoint and the end of the partition, as of the last fetch.",
             labels=["partition"],
         )
         event_time = GaugeMetricFamily(
-            f"{self._prefix}_event_time_seconds",
+            f"{prefix}_event_time_seconds",
             "Time of the newest listen that was accepted, in seconds after 1970.",
             labels=["partition"],
         )
-        for partition, event_ms in self._event_times().items():
+        for partition, event_ms in self.event_times().items():
             if partition in checkpoints and event_ms:
                 event_time.add_metric([str(partition)], event_ms / 1000)
         for partition, offset in sorted(checkpoints.items()):
@@ -138,3 +201,38 @@ class TimedStore:
         outcome = await self._store.apply(partition, claim, expected_next, new_next, changes)
         self._applies.update((time.perf_counter() - began_s,))
         return outcome
+
+
+class ModelMetrics(Collector):
+    """The learner's metrics by model.
+
+    Parameters
+    ----------
+    counters : LearnerCounters
+    models : iterable of str
+        The names of all models.
+    """
+
+    def __init__(self, counters: LearnerCounters, models: Iterable[str]) -> None:
+        self._counters = counters
+        self._models = tuple(models)
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the metrics as they are now."""
+        sizes = GaugeMetricFamily(
+            "botify_learner_snapshot_bytes", "Size of the newest snapshot that was published.", labels=["model"]
+        )
+        for name, size in self._counters.snapshot_bytes.copy().items():
+            sizes.add_metric([name], size)
+        yield sizes
+        yield GaugeMetricFamily(
+            "botify_learner_snapshot_limit_bytes", "Largest snapshot that has room in a record.", value=MAX_BODY_BYTES
+        )
+        for what, documentation, counted in (
+            ("forgotten_tracks", "Tracks that a model forgot to make room for others.", self._counters.forgotten),
+            ("snapshots_too_large", "Snapshots that had no room and were left out.", self._counters.too_large),
+        ):
+            family = CounterMetricFamily(f"botify_learner_{what}", documentation, labels=["model"])
+            for name in self._models:
+                family.add_metric([name], counted[name])
+            yield family

@@ -1,62 +1,209 @@
-"""One claimed partition: run in, state in the store, in strict order."""
+"""One claimed partition: runs in, state in the store, events and dead letters to their topics, in strict order."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
 
-from core.errors import rejection_classes
+from core.errors import PublishError, RejectedMessageError
+from core.kafka.config import key_of
+from core.kafka.publisher import RecordPublisher
+from core.settings import Settings
+from schemas.codec import Codec
+from schemas.dead_letters import dead_letter_headers
+from schemas.events import Listen, Model, Session, TrainingBatch
+from schemas.topics import MAX_MODEL_BYTES, Topics
 from schemas.training import training_batch_of
+from schemas.validation import Intake, Rejected, decode_and_validate
 from streams.folds.partition import PROJECTIONS, PartitionFold
 from streams.folds.popularity import TrackRows
-from streams.folds.projection import Record
+from streams.folds.projection import Changes, Record
 from streams.store.protocol import Claim, ClaimLostError, ClaimPosition, Outcome, Store
-from streams.worker.intake import Intake
-from streams.worker.publisher import Publishable, Publisher
+from streams.worker.metrics import WorkerCounters
+
+log = logging.getLogger(__name__)
+
+Publishable = Session | TrainingBatch | Model
 
 
-@dataclass(slots=True)
-class WorkerCounters:
-    """What a worker has done since it started."""
+class Publisher(Protocol):
+    """Publishes what a run gives rise to, beside state."""
 
-    listens: int = 0
-    batches: int = 0
-    duplicates: int = 0
-    rejected: dict[str, int] = field(default_factory=lambda: dict.fromkeys(rejection_classes(), 0))
-    """Dead letters, by the class of their reason."""
-    sessions: int = 0
-    fenced: int = 0
-    rolled_back: int = 0
+    async def emit(self, events: Sequence[Publishable], rejected: Sequence[Rejected]) -> None:
+        """Publish all, and return when it is acknowledged."""
+
+
+class NullPublisher:
+    """Publishes nothing: what a replay's records give rise to was published when they were first folded."""
+
+    async def emit(self, events: Sequence[Publishable], rejected: Sequence[Rejected]) -> None:
+        """Do nothing."""
+
+
+ACKNOWLEDGE_TIMEOUT_S = 30.0
+
+
+class KafkaPublisher:
+    """Publishes in a thread of its own, so that the worker folds other partitions meanwhile.
+
+    What several partitions publish while a flush is under way goes out together after it. At least once: a worker that
+    dies between the acknowledgement and the checkpoint publishes again. Readers drop the copies: a session carries the
+    same id every time, a training batch its offsets, a model its version, and a dead letter names its record.
+
+    Parameters
+    ----------
+    sessions_to : str, optional
+        Another topic for the sessions.
+    """
+
+    def __init__(self, settings: Settings, codec: Codec, sessions_to: str | None = None) -> None:
+        topics = Topics.of(settings)
+        self._routes: dict[type[Publishable], tuple[str, Callable[[Any], bytes]]] = {
+            Session: (sessions_to or topics.sessions.name, lambda session: key_of(session.user)),
+            TrainingBatch: (topics.training.name, lambda batch: key_of(batch.source_partition)),
+            Model: (topics.models.name, lambda model: model.name.encode()),
+        }
+        self._dead_letters = topics.dead_letters.name
+        self._codec = codec
+        # `flush` sends at once; until then the linger gathers records into few requests
+        self._publisher = RecordPublisher(settings, linger_ms=100, message_max_bytes=MAX_MODEL_BYTES)  # the largest
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="publisher")
+        self._waiting: list[tuple[Sequence[Publishable], Sequence[Rejected], asyncio.Future[None]]] = []
+        self._sending: asyncio.Task[None] | None = None
+
+    async def emit(self, events: Sequence[Publishable], rejected: Sequence[Rejected]) -> None:
+        """Publish, and return when the brokers have acknowledged everything.
+
+        Raises
+        ------
+        PublishError
+            A record of the flush was refused, or not acknowledged for `ACKNOWLEDGE_TIMEOUT_S`. The worker stops, and a
+            new one continues from the checkpoint.
+        """
+        acknowledged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((events, rejected, acknowledged))
+        if self._sending is None or self._sending.done():
+            self._sending = asyncio.create_task(self._send_waiting(), name="publisher")
+        await acknowledged
+
+    def close(self) -> None:
+        """End the thread."""
+        self._thread.shutdown()
+
+    async def _send_waiting(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            together, self._waiting = self._waiting, []
+            events = [event for some, _, _ in together for event in some]
+            rejected = [letter for _, some, _ in together for letter in some]
+            error: PublishError | None = None
+            try:
+                await loop.run_in_executor(self._thread, self._send, events, rejected)
+            except PublishError as failed:
+                error = failed
+            for _, _, acknowledged in together:
+                if acknowledged.done():  # its partition was taken away, and its task with it
+                    continue
+                if error is None:
+                    acknowledged.set_result(None)
+                else:
+                    acknowledged.set_exception(error)
+
+    def _send(self, events: Sequence[Publishable], rejected: Sequence[Rejected]) -> None:
+        for event in events:
+            topic, key_of = self._routes[type(event)]
+            self._publisher.send(topic, self._codec.encode(event), key_of(event))
+        for letter in rejected:
+            record = letter.record
+            self._publisher.send(
+                self._dead_letters,
+                record.value,
+                record.key,
+                partition=record.partition,
+                headers=dead_letter_headers(
+                    record.topic, record.partition, record.offset, record.headers, letter.reason
+                ),
+            )
+        self._publisher.flush(ACKNOWLEDGE_TIMEOUT_S)
+        if rejected:
+            first = rejected[0].record
+            log.warning(
+                "%d dead letters, the first: %s",
+                len(rejected),
+                rejected[0].reason,
+                extra={"topic": first.topic, "partition": first.partition, "offset": first.offset},
+            )
+
+
+class ClaimedPartition(ABC):
+    """A partition under a claim: its position in the store, and the stretch of the topic that is done.
+
+    Parameters
+    ----------
+    start : int
+        Offset of the first record that is processed; see `offset_to_start_at`.
+
+    Attributes
+    ----------
+    next_offset : int
+        Of the record that is processed next.
+    """
+
+    def __init__(
+        self,
+        partition: int,
+        claim: Claim,
+        start: int,
+        store: Store,
+        intake: Intake,
+        publisher: Publisher,
+    ) -> None:
+        self.partition = partition
+        self.next_offset = start
+        self._position = ClaimPosition(claim, claim.next_offset)
+        self._store = store
+        self._intake = intake
+        self._publisher = publisher
 
     @property
-    def dead_letters(self) -> int:
-        """All of `rejected`."""
-        return sum(self.rejected.values())
+    @abstractmethod
+    def checkpoint(self) -> int:
+        """The next offset in the store, at which a later claim begins; at most `next_offset`."""
 
-    def described(self) -> Iterable[tuple[str, str, int]]:
-        """Return name, documentation and value of each, for metrics."""
-        return (
-            ("listens", "Listens that were folded, duplicates included.", self.listens),
-            ("batches", "Batches that were applied to the store.", self.batches),
-            ("duplicates", "Listens that were dropped because their event id had been met.", self.duplicates),
-            ("sessions_closed", "Sessions that were closed.", self.sessions),
-        )
+    @abstractmethod
+    async def process(self, records: Sequence[Any]) -> Outcome:
+        """Process a run. After FENCED or ROLLED_BACK this object must not be used: its memory is not the store's."""
+
+    @abstractmethod
+    async def write_checkpoint(self) -> Outcome:
+        """Move the checkpoint to `next_offset`; outcomes as of `process`."""
+
+    async def _apply(self, next_offset: int, changes: Changes) -> Outcome:
+        """Write changes and move the checkpoint, unless the claim is lost."""
+        claim, checkpoint = self._position.claim, self._position.checkpoint
+        outcome = await self._store.apply(self.partition, claim, checkpoint, next_offset, changes)
+        if not outcome.lost:
+            self._position = ClaimPosition(claim, next_offset)
+        return outcome
 
 
-class WorkerPartition:
+class WorkerPartition(ClaimedPartition):
     """Folds a partition's runs from the claimed offset on.
 
-    A run goes: trim what is done already → decode and check → read what memory lacks → fold → emit, acknowledged →
-    apply with the checkpoint. Delivery to the store is exactly once (the checkpoint moves with the state); to topics
-    it is at least once.
+    Steps of a run: drop records before the position → decode and validate → read what memory lacks → fold → publish and
+    wait for acknowledgements → apply with the checkpoint. Delivery to the store is exactly once, because the checkpoint
+    moves with the state; to topics it is at least once.
 
     Parameters
     ----------
     projections : collection of str
-        Those that are folded; a worker folds all.
+        Projections to fold; a worker folds all.
     training : bool
-        Whether the listens are sent on to the training topic.
+        Whether the listens are published to the training topic.
 
     Attributes
     ----------
@@ -78,36 +225,25 @@ class WorkerPartition:
         *,
         training: bool = False,
     ) -> None:
-        self.partition = partition
-        self.next_offset = start
-        self._position = ClaimPosition(claim, claim.next_offset)
-        self._store = store
-        self._intake = intake
-        self._publisher = publisher
+        super().__init__(partition, claim, start, store, intake, publisher)
         self._counters = counters
         self._training = training
-        # state and checkpoint are written together, so without the one there is none of the other
+        # without a checkpoint there is no state: they are written together
         self._fold = PartitionFold(partition, projections, rows, nothing_stored=claim.next_offset is None)
         self.event_time = self._fold.event_time
         self._loaded = False
 
     @property
     def checkpoint(self) -> int:
-        """What the store has: every run is in it before the next."""
+        """The next offset in the store, which has every run before the next begins."""
         return self.next_offset
 
     async def write_checkpoint(self) -> Outcome:
-        """Do nothing; nothing waits to be applied."""
+        """Do nothing: every run is applied."""
         return Outcome.ALREADY
 
     async def process(self, records: Sequence[Any]) -> Outcome:
-        """Take a run in.
-
-        Returns
-        -------
-        Outcome
-            After FENCED or ROLLED_BACK this object is of no more use: its memory does not go with the store.
-        """
+        """Fold a run; see `ClaimedPartition.process`."""
         if records[0].offset < self.next_offset:
             records = [record for record in records if record.offset >= self.next_offset]
             if not records:
@@ -116,19 +252,15 @@ class WorkerPartition:
             outcome = await self._take(records)
         except ClaimLostError as lost:
             outcome = lost.outcome
-        if outcome is Outcome.FENCED:
-            self._counters.fenced += 1
-        elif outcome is Outcome.ROLLED_BACK:
-            self._counters.rolled_back += 1
-        return outcome
+        return self._counters.count(outcome)
 
     async def load(self) -> None:
-        """Read the collections that are needed whole, before the first run; `process` does it where nobody did.
+        """Read the collections that are needed whole; the first `process` does so if it was not called.
 
         Raises
         ------
         ClaimLostError
-            The partition was claimed again, or the store rolled back, since.
+            Another worker has claimed the partition, or the store rolled back.
         """
         fold = self._fold
         hashes, score_sets = await self._store.read_whole(
@@ -143,24 +275,28 @@ class WorkerPartition:
     async def _take(self, records: Sequence[Any]) -> Outcome:
         if not self._loaded:
             await self.load()
-        good, rejected = self._intake.take(records, self.event_time)
+        good: list[Record] = []
+        rejected: list[Rejected] = []
+        for record, listen in decode_and_validate(records, Listen, self._intake, event_time=self.event_time):
+            if isinstance(listen, RejectedMessageError):
+                rejected.append(Rejected(record, listen))
+            else:
+                good.append((record.offset, listen))
         await self._read_missing(good)
         duplicates = self._fold.users.duplicates
         kept = self._fold.fold(good)
         changes, sessions = self._fold.take_changes(), self._fold.take_closed_sessions()
-        claim, checkpoint = self._position.claim, self._position.checkpoint
-        new_next = records[-1].offset + 1
+        topic_id, new_next = self._position.claim.topic_id or "", records[-1].offset + 1
         events: list[Publishable] = [*sessions]
         if self._training:
-            # From the checkpoint on: what lies before it is in the training topic already, whoever has put it there.
-            events.append(training_batch_of(claim.topic_id or "", self.partition, self.next_offset, new_next, kept))
+            # from the checkpoint on: what lies before it is in the training topic already
+            events.append(training_batch_of(topic_id, self.partition, self.next_offset, new_next, kept))
         if events or rejected:
-            # Every read was made under the position, so this is right even if the partition is another's by now.
+            # correct even if another worker owns the partition by now: every read was made under the position
             await self._publisher.emit(events, rejected)
-        outcome = await self._store.apply(self.partition, claim, checkpoint, new_next, changes)
+        outcome = await self._apply(new_next, changes)
         if not outcome.lost:
             self.next_offset = new_next
-            self._position = ClaimPosition(claim, new_next)
             counters = self._counters
             counters.batches += 1
             counters.listens += len(good)
@@ -171,8 +307,7 @@ class WorkerPartition:
         return outcome
 
     async def _read_missing(self, batch: Sequence[Record]) -> None:
-        missing = self._fold.missing(batch)
-        if not missing:
+        if not (missing := self._fold.missing(batch)):
             return
         for name, fields in (await self._store.read_fields(self.partition, missing, self._position)).items():
             self._fold.load_fields(name, fields)

@@ -1,6 +1,6 @@
-"""The partitions this worker owns, each with a `PartitionTask`: a short queue, worked off in order.
+"""The partitions that a worker owns, each with a `PartitionTask`: a short queue, processed in order.
 
-While one task waits for Redis, another folds; so one worker keeps a core busy without any thread of its own.
+While one task waits for Redis, another folds, so one worker uses a whole core without further threads.
 """
 
 from __future__ import annotations
@@ -11,49 +11,48 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
-from streams.store.protocol import Claim, Outcome, Store
-from streams.worker.topic_state import TopicState, another_topic, offset_to_start_at
-from streams.worker.transport import Run
+from core.kafka.offsets import TopicState
+from streams.store.protocol import Claim, Outcome, Store, another_topic, offset_to_start_at
+from streams.worker.partition import ClaimedPartition
 
 log = logging.getLogger(__name__)
 
 WAITING_RUNS = 1
-"""Runs that wait for a task before fetching is held back."""
+"""Runs that wait for a task before fetching is delayed."""
 HELD_BYTES = 4 * 1024 * 1024
-"""Of all records that the tasks hold, before fetching is held back.
+"""Bytes of all records in the tasks before fetching is delayed.
 
-In memory a record has four times its bytes while it waits, and ten times while it is folded. Without this bound every
-task would hold two runs as soon as Redis is slower than Kafka, so that the memory would grow with the partitions and
-with what else goes on.
+In memory a record takes four times its bytes while it waits, and ten times while it is folded. Without this bound every
+task would hold two runs whenever Redis is slower than Kafka, and memory would grow with the number of partitions.
 """
 
 
-class Partition(Protocol):
-    """A claimed partition: runs in, state in the store."""
+class Run(NamedTuple):
+    """Records of one partition, in order, as one fetch returned them.
+
+    Attributes
+    ----------
+    partition : int
+    records : sequence of aiokafka.ConsumerRecord
+    """
 
     partition: int
-    next_offset: int
-    """Of the record that is folded next."""
+    records: Sequence[Any]
 
     @property
-    def checkpoint(self) -> int:
-        """Of the record that whoever claims it next would begin with; at most `next_offset`."""
-
-    async def process(self, records: Sequence[Any]) -> Outcome:
-        """Fold a run. Once the outcome is FENCED or ROLLED_BACK, this object is of no more use."""
-
-    async def write_checkpoint(self) -> Outcome:
-        """Bring the checkpoint up to `next_offset`; outcomes as of `process`."""
+    def size_bytes(self) -> int:
+        """Bytes of the records' values."""
+        return sum(len(record.value or b"") for record in self.records)
 
 
-OpenPartition = Callable[[int, Claim, int, Store], Awaitable[Partition]]
-"""Of the partition's number, the claim, the offset to start at, and the store that was claimed in."""
+OpenPartition = Callable[[int, Claim, int, Store], Awaitable[ClaimedPartition]]
+"""Called with the partition, the claim, the offset to start at, and the store of the claim."""
 
 
 class _Order(Enum):
-    """What a task may be told between runs."""
+    """An instruction to a task between runs."""
 
     CLAIM_AGAIN = auto()
     CHECKPOINT = auto()
@@ -61,12 +60,12 @@ class _Order(Enum):
 
 @dataclass(slots=True)
 class PartitionTask:
-    """A claimed partition with its short queue of runs, and the asyncio task that works the queue off."""
+    """A claimed partition with its short queue of runs, and the asyncio task that processes it."""
 
-    claimed: Partition
+    claimed: ClaimedPartition
     runs: asyncio.Queue[Run | _Order] = field(default_factory=lambda: asyncio.Queue(WAITING_RUNS))
     held_bytes: int = 0
-    """Of the runs that were handed to it and that it is not done with."""
+    """Of submitted runs that are not processed yet."""
     doubtful_gap_at: int | None = None
     open: bool = True
     released: bool = False
@@ -78,28 +77,26 @@ class PartitionManager:
 
     Parameters
     ----------
-    topic : str
     store : Store
     open_partition : OpenPartition
     describe_topic : callable returning TopicState
     seek : callable of (partition, offset)
         Makes the consumer fetch from there.
     reclaim_after_s : float
-        How long a fenced partition waits for the group's verdict before it is claimed again.
+        How long a fenced partition waits for the group's assignment before it is claimed again.
     rebuild_missing : bool
-        Whether a partition whose state has vanished is folded again from the beginning.
+        Whether to rebuild a partition whose state has vanished.
 
     Attributes
     ----------
     failed : asyncio.Future
-        Raises what ended a task; a worker that fails stops, and its supervisor starts another.
+        Raises the error of a task; the worker then stops, and its supervisor starts another.
     claimed : bool
-        Whether everything that the group has assigned is claimed, which may be nothing.
+        Whether all partitions that the group has assigned, if any, are claimed.
     """
 
     def __init__(
         self,
-        topic: str,
         store: Store,
         open_partition: OpenPartition,
         describe_topic: Callable[[], Awaitable[TopicState]],
@@ -108,7 +105,6 @@ class PartitionManager:
         *,
         rebuild_missing: bool = False,
     ) -> None:
-        self._topic = topic
         self._store = store
         self._open_partition = open_partition
         self._describe_topic = describe_topic
@@ -116,7 +112,7 @@ class PartitionManager:
         self._reclaim_after_s = reclaim_after_s
         self._rebuild_missing = rebuild_missing
         self._owner = uuid.uuid4().hex
-        self._topic_id: str | None = None
+        self._topic: TopicState | None = None
         self._claiming = asyncio.Lock()
         self._owned: dict[int, PartitionTask] = {}
         self._room = asyncio.Event()
@@ -124,15 +120,15 @@ class PartitionManager:
         self.claimed = False
 
     async def claim(self, partitions: set[int]) -> Mapping[int, int]:
-        """Drop what was owned, claim the partitions anew, and return where each goes on."""
-        async with self._claiming:  # Faust may start on the next assignment before it is done with this one
+        """Release all partitions, claim these, and return the offset at which each continues."""
+        async with self._claiming:  # Faust may begin the next assignment before it has finished this one
             await self.release()
             offsets = await self._claim_all(partitions) if partitions else {}
             self.claimed = True
             return offsets
 
     async def release(self) -> None:
-        """End all tasks. What they had under way is either in the store, with its checkpoint, or it is not."""
+        """End all tasks. A run in progress is in the store with its checkpoint, or not at all."""
         self.claimed = False
         tasks, self._owned = list(self._owned.values()), {}
         running = [owned.task for owned in tasks if owned.task]
@@ -145,52 +141,52 @@ class PartitionManager:
             self._empty(owned)
 
     async def watch_topic(self, read_topic_id: Callable[[], Awaitable[str | None]], every_s: float) -> None:
-        """Look, again and again, whether the topic is still the one that was claimed.
+        """Check regularly that the topic is still the one that was claimed.
 
-        A consumer knows topics by name: where one was deleted and recreated between two fetches, and has grown past
-        our offset already, nothing else would tell.
+        A consumer knows topics by name: it does not notice one that was recreated between two fetches and has grown
+        past the offset.
 
         Parameters
         ----------
         read_topic_id : callable
-            Returns None where the brokers do not say.
+            Returns None if no broker answers.
         every_s : float
 
         Raises
         ------
         TopicMismatchError
-            It is another topic.
+            The topic was recreated.
         """
         while True:
             await asyncio.sleep(every_s)
             topic_id = await read_topic_id()
-            if topic_id is not None and self._topic_id is not None and topic_id != self._topic_id:
-                raise another_topic(self._topic, topic_id, self._topic_id)
+            if topic_id is not None and self._topic is not None and topic_id != self._topic.topic_id:
+                raise another_topic(self._topic.topic, topic_id, self._topic.topic_id)
 
     async def follow_namespace(self, read_store: Callable[[], Awaitable[Store | None]], every_s: float) -> None:
-        """Look, again and again, whether another namespace is the live one, and go on in that.
+        """Check regularly whether another namespace is live, and continue in it.
 
-        Each task finishes the run it has, then claims its partition in the new namespace, whose checkpoint says where
-        to go on. So nothing is lost or folded twice there, and the old namespace stays as it was.
+        Each task finishes its run, then claims its partition in the new namespace and continues at its checkpoint. So
+        nothing is lost or folded twice there, and the former namespace does not change.
 
         Parameters
         ----------
         read_store : callable
-            Returns the store of the live namespace where that is another one than before, else None.
+            Returns the store of the live namespace if it has changed, else None.
         every_s : float
         """
         while True:
             await asyncio.sleep(every_s)
             store = await read_store()
             if store is not None:
-                async with self._claiming:  # a claim under way is made in the former namespace; its tasks move too
+                async with self._claiming:  # a claim in progress is in the former namespace; its tasks move too
                     self._store = store
                     tasks = list(self._owned.values())
                 for owned in tasks:
                     await owned.runs.put(_Order.CLAIM_AGAIN)
 
     async def checkpoint_regularly(self, every_s: float) -> None:
-        """Have all partitions bring their checkpoints up, again and again."""
+        """Let all partitions write their checkpoints regularly."""
         while True:
             await asyncio.sleep(every_s)
             for owned in list(self._owned.values()):
@@ -199,13 +195,13 @@ class PartitionManager:
 
     @property
     def held_bytes(self) -> int:
-        """Of the records in all tasks, waiting or under way."""
+        """Bytes of the records in all tasks, waiting or in progress."""
         return sum(owned.held_bytes for owned in self._owned.values())
 
     async def submit(self, run: Run) -> None:
-        """Hand a run to its task; waits while the task is full, or all tasks together hold `HELD_BYTES`.
+        """Put a run into its task's queue; wait while that is full, or all tasks together hold `HELD_BYTES`.
 
-        A run of a partition not owned is dropped. One that is larger than the bound is taken when nothing else is held.
+        A run of a partition not owned is dropped. A run larger than the bound is accepted when no other is held.
         """
         size = run.size_bytes
         while (owned := self._owned.get(run.partition)) is not None and owned.open:
@@ -222,8 +218,7 @@ class PartitionManager:
         return {partition: owned.claimed.checkpoint for partition, owned in self._owned.copy().items()}
 
     async def _claim_all(self, partitions: set[int]) -> dict[int, int]:
-        state = await self._describe_topic()
-        self._topic_id = state.topic_id
+        self._topic = state = await self._describe_topic()
         claimed = await asyncio.gather(*(self._claim(partition, state) for partition in sorted(partitions)))
         for one in claimed:
             self._open_task(one)
@@ -231,15 +226,15 @@ class PartitionManager:
         log.info("claimed partitions at offsets %s", offsets)
         return offsets
 
-    async def _claim(self, partition: int, state: TopicState) -> Partition:
-        store = self._store  # another may become the live one while this one answers
+    async def _claim(self, partition: int, state: TopicState) -> ClaimedPartition:
+        store = self._store  # another may become live during the claim
         claim = await store.claim(partition, self._owner, state.topic_id)
         if claim.next_offset is not None and claim.next_offset > state.end[partition]:
-            state = await self._describe_topic()  # it has grown since, and the worker before us was that fast
-        start = offset_to_start_at(self._topic, partition, claim, state, rebuild_missing=self._rebuild_missing)
+            state = await self._describe_topic()  # it has grown since, and another worker has folded the new records
+        start = offset_to_start_at(partition, claim, state, rebuild_missing=self._rebuild_missing)
         return await self._open_partition(partition, claim, start, store)
 
-    def _open_task(self, claimed: Partition) -> None:
+    def _open_task(self, claimed: ClaimedPartition) -> None:
         owned = self._owned[claimed.partition] = PartitionTask(claimed)
         owned.task = asyncio.create_task(self._work(owned), name=f"partition-{claimed.partition}")
         owned.task.add_done_callback(self._on_task_done)
@@ -249,29 +244,29 @@ class PartitionManager:
             self.failed.set_exception(error)
 
     async def _work(self, owned: PartitionTask) -> None:
-        while not owned.released:  # redis-py may swallow a cancellation that comes with a reply
+        while not owned.released:  # redis-py may swallow a cancellation that arrives with a reply
             run = await owned.runs.get()
             if run is _Order.CLAIM_AGAIN:
-                await self._claim_again(owned, "the namespace is another")
+                await self._claim_again(owned, "another namespace is live")
             elif run is _Order.CHECKPOINT:
-                await self._go_on(owned, await owned.claimed.write_checkpoint())
+                await self._continue(owned, await owned.claimed.write_checkpoint())
             else:
                 outcome = await owned.claimed.process(run.records) if await self._follows(owned, run) else None
-                self._let_go(owned, run)  # first: to claim again may take a session timeout
+                self._free(owned, run)  # first: a new claim may take a session timeout
                 if outcome is not None:
-                    await self._go_on(owned, outcome)
+                    await self._continue(owned, outcome)
 
-    async def _go_on(self, owned: PartitionTask, outcome: Outcome) -> None:
+    async def _continue(self, owned: PartitionTask, outcome: Outcome) -> None:
         if outcome.lost and not owned.released:
-            # Fenced: another worker claimed it. If the group agrees, this task is cancelled while it waits.
+            # fenced: another worker claimed it; if the group has assigned it so, this task is cancelled while it waits
             wait_s = self._reclaim_after_s if outcome is Outcome.FENCED else 0.0
             await self._claim_again(owned, outcome.name, wait_s)
 
     async def _follows(self, owned: PartitionTask, run: Run) -> bool:
-        """Say whether a run may be processed, and seek back where it may not.
+        """Say whether a run may be processed; seek back if not.
 
-        A run that starts past the next offset is either left over from before a seek, or the records between do not
-        exist any more (transaction markers, compaction). So the broker is asked again, once: what it says then holds.
+        A run that starts after the next offset is left over from before a seek, or the records between do not exist any
+        more (transaction markers, compaction). So they are fetched again, once; then the gap is accepted.
         """
         first, expected = run.records[0].offset, owned.claimed.next_offset
         if first <= expected or first == owned.doubtful_gap_at:
@@ -284,7 +279,7 @@ class PartitionManager:
     async def _claim_again(self, owned: PartitionTask, why: str, wait_s: float = 0.0) -> None:
         partition = owned.claimed.partition
         log.warning("claiming again: %s", why, extra={"partition": partition, "offset": owned.claimed.next_offset})
-        owned.open = False  # what comes now is fetched again; the other tasks must not wait behind it
+        owned.open = False  # later runs are fetched again; other tasks must not wait behind them
         self._empty(owned)
         await asyncio.sleep(wait_s)
         owned.claimed = await self._claim(partition, await self._describe_topic())
@@ -293,12 +288,12 @@ class PartitionManager:
         await self._seek(partition, owned.claimed.next_offset)
 
     def _empty(self, owned: PartitionTask) -> None:
-        """Drop the runs that wait, so that whoever waits to put one more goes on."""
+        """Drop the waiting runs, so that `submit` continues."""
         while not owned.runs.empty():
             if isinstance(run := owned.runs.get_nowait(), Run):
-                self._let_go(owned, run)
+                self._free(owned, run)
         self._room.set()
 
-    def _let_go(self, owned: PartitionTask, run: Run) -> None:
+    def _free(self, owned: PartitionTask, run: Run) -> None:
         owned.held_bytes -= run.size_bytes
         self._room.set()

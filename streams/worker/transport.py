@@ -1,17 +1,17 @@
-"""Faust, one batch at a time.
+"""A Faust transport whose messages are runs of records, and whose offsets come from the store.
 
-Faust makes four asyncio tasks a message, which is about 100 µs. Here a message is a whole run of records of one
-partition, so that cost is shared by thousands of events. And Redis owns the offsets: where Faust would seek to what
-the group has committed, the partitions are claimed in the store, which says where to go on.
+Faust makes four asyncio tasks a message, about 100 µs. Here a message is a whole run of records of one partition, so
+thousands of events share this cost. Redis owns the offsets: instead of seeking to the group's committed offsets, the
+consumer claims its partitions in the store and seeks to their checkpoints.
 
-Everything overridden is public in Faust 0.15.3, and held by `tests/unit/streams/worker/test_faust_contract.py`.
+`tests/unit/streams/worker/test_faust_contract.py` checks every override against Faust 0.15.3.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import faust
 from aiokafka.errors import IllegalStateError, NoOffsetForPartitionError
@@ -22,47 +22,20 @@ from faust.types import TP, ConsumerMessage
 
 from core.kafka.security import MECHANISM, PASSWORD, PROTOCOL, USERNAME, ssl_context
 from core.settings import Settings
-
-
-class Run(NamedTuple):
-    """Records of one partition, in order, as one fetch returned them.
-
-    Attributes
-    ----------
-    partition : int
-    records : sequence of aiokafka.ConsumerRecord
-    """
-
-    partition: int
-    records: Sequence[Any]
-
-    @property
-    def size_bytes(self) -> int:
-        """Of the records' values, as they lie in Kafka."""
-        return sum(len(record.value or b"") for record in self.records)
-
-
-class Partitions(Protocol):
-    """Who owns the state of the assigned partitions."""
-
-    async def claim(self, partitions: set[int]) -> Mapping[int, int]:
-        """Claim the partitions and return where each goes on."""
-
-    def applied(self) -> Mapping[int, int]:
-        """Return the checkpoint of each partition, for lag displays."""
+from streams.worker.partition_manager import PartitionManager, Run
 
 
 class BatchApp(faust.App):
     """A Faust app whose transport asks `partitions` for offsets."""
 
-    partitions: Partitions
+    partitions: PartitionManager
 
 
 class RunScheduler(DefaultSchedulingStrategy):
-    """Hands out a partition's records together instead of one by one."""
+    """Yields a partition's records together instead of one by one."""
 
     def __init__(self) -> None:
-        """Need nothing."""
+        """Create a scheduler; Faust's own keeps state that is not needed."""
 
     def iterate(self, records: Mapping[TP, Any]) -> Iterator[tuple[TP, Any]]:
         """Yield each partition with its list of records."""
@@ -70,7 +43,7 @@ class RunScheduler(DefaultSchedulingStrategy):
 
 
 class RunSchema(faust.Schema[Any, Any]):
-    """Leaves decoding to the agent: a run is decoded, and its bad records set aside, as a whole."""
+    """Leaves decoding to the partition, which decodes and validates a run as a whole."""
 
     def loads_key(self, app: Any, message: Any, **_: Any) -> None:
         """Return None: the records have their own keys."""
@@ -82,31 +55,31 @@ class RunSchema(faust.Schema[Any, Any]):
 
 
 class NoReadOffsets(dict[TP, int | None]):
-    """Faust's memory of what was fetched, which forgets: Faust drops whatever comes before the last run it met.
+    """Faust's table of fetched offsets, always empty: Faust drops runs before the last one that it fetched.
 
-    After a seek backwards a run that was still on its way would make it drop all that follow, until the first that
-    lies beyond; the task sorts that out by offset, and better.
+    After a seek backwards, a run that was in flight would make it drop all later runs up to that offset. Tasks drop
+    runs by their own offsets instead.
     """
 
     def __missing__(self, key: TP) -> None:
         """Return None: nothing was read yet."""
 
     def __setitem__(self, key: TP, offset: int | None) -> None:
-        """Forget it."""
+        """Ignore it."""
 
     def update(self, *args: Any, **kwargs: Any) -> None:
-        """Forget them."""
+        """Ignore them."""
 
 
 class ClaimingThread(driver.AIOKafkaConsumerThread):
-    """The consumer's thread, which does not mind that the group has committed nothing.
+    """The consumer's thread, which accepts that the group has committed nothing.
 
-    aiokafka looks for a committed offset as soon as a partition is assigned, and the claim may take longer than that.
-    Resetting to the earliest instead would hide that records which were not folded yet are gone.
+    aiokafka needs a committed offset as soon as a partition is assigned, and the claim may take longer. A reset to the
+    earliest offset instead would hide the loss of records that were not folded.
     """
 
     async def getmany(self, active_partitions: set[TP] | None, timeout: float) -> Mapping[TP, Any]:
-        """Fetch; a partition that still waits for its claim has nothing yet."""
+        """Fetch; a partition that waits for its claim has no records yet."""
         try:
             records: Mapping[TP, Any] = await super().getmany(active_partitions, timeout)
         except NoOffsetForPartitionError:
@@ -114,7 +87,7 @@ class ClaimingThread(driver.AIOKafkaConsumerThread):
         return records
 
     def _stopped_set(self) -> None:
-        """Have the thread stop; where the app has crashed it may have ended by itself, and its loop is closed."""
+        """Stop the thread; after a crash of the app it may have ended, with its loop closed."""
         try:
             super()._stopped_set()
         except RuntimeError:
@@ -130,7 +103,7 @@ class BatchConsumer(driver.Consumer):
         super().__init__(*args, **kwargs)
         self.scheduler = RunScheduler()
         self._read_offset = NoReadOffsets()
-        # rebalances are counted from their beginning, when the group takes everything away
+        # rebalances are counted at their beginning, when the group revokes all partitions
         self._assigned_in: int | None = None
         self._claimed_in: int | None = None
 
@@ -154,15 +127,14 @@ class BatchConsumer(driver.Consumer):
         )
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        """Note that the group has decided, and let Faust go on."""
+        """Note the assignment, and let Faust continue."""
         self._assigned_in = self.app.rebalancing_count
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
-        """Claim what is assigned, and seek to where the store says.
+        """Claim the assigned partitions, and seek to their checkpoints.
 
-        Faust may come here once more when the next rebalance has begun. Who has the partitions is open then: a claim
-        would fence whoever is given them.
+        Faust may call this after the next rebalance has begun. Then a claim would fence the next owner.
         """
         rebalance = self.app.rebalancing_count
         if self._assigned_in != rebalance:
@@ -175,7 +147,7 @@ class BatchConsumer(driver.Consumer):
         return offsets
 
     async def seek_back(self, tp: TP, offset: int) -> None:
-        """Fetch from an offset again; where the group has just given the partition to another, there is nothing to."""
+        """Fetch from an offset again, unless the partition was just revoked."""
         with suppress(IllegalStateError):
             await self.seek_wait({tp: offset})
 
@@ -183,17 +155,17 @@ class BatchConsumer(driver.Consumer):
         yield from self.assignment()
 
     def _new_offset(self, tp: TP) -> int | None:
-        """Return the offset to be committed; none from the beginning of a rebalance until all is claimed anew.
+        """Return the offset to commit; None from the beginning of a rebalance until all partitions are claimed.
 
-        What is committed while the group waits for its members waits behind our own joining, then comes in the name of
-        a generation that is over. For that aiokafka joins again, so that the group would rebalance for ever.
+        A commit during a rebalance waits for the join and then names the former generation. aiokafka then joins again,
+        so that the group would rebalance for ever.
         """
         if self._claimed_in != self.app.rebalancing_count:
             return None
         return self.app.partitions.applied().get(tp.partition)
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
-        """Do nothing: a run starts many offsets after the last one did, and acknowledgements are not counted."""
+        """Do nothing: runs start many offsets apart, and acknowledgements are not counted."""
 
 
 class BatchTransport(driver.Transport):
@@ -220,15 +192,12 @@ def broker_credentials(settings: Settings) -> SASLCredentials | SSLCredentials |
     Raises
     ------
     SettingsError
-        A certificate or key cannot be used.
+        A certificate or key is not valid.
     """
     security = settings.kafka_security
     context = ssl_context(security)
     if security.get(PROTOCOL, "").startswith("SASL_"):
         return SASLCredentials(
-            username=security[USERNAME],
-            password=security[PASSWORD],
-            mechanism=security[MECHANISM],
-            ssl_context=context,
+            username=security[USERNAME], password=security[PASSWORD], mechanism=security[MECHANISM], ssl_context=context
         )
     return None if context is None else SSLCredentials(context)

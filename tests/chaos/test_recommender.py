@@ -14,7 +14,7 @@ from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Recommendation, RecommendationRequest
 from schemas.topics import Topics
-from streams.folds.policy_results import POLICY_RESULTS, PolicyResult
+from streams.folds.sessions import POLICY_RESULTS, PolicyResult
 from streams.store.connect import connect
 from streams.store.keys import default_namespace, partition_key
 from tests.chaos.conftest import TRACKS

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from core.kafka.offsets import describe_topic
 from core.settings import Settings
-from schemas.topics import Topics
+from schemas.topics import Topics, worker_group_of
 from services.stack.embedded import EmbeddedStack
 from services.stack.ports import find_free
 from streams.store.connect import connect
 from streams.store.keys import checkpoint_key, default_namespace
-from streams.worker.topic_state import describe_topic, group_of
 from tests.chaos.conftest import PATIENT_S, TRACKS, StartWorker
 from tests.chaos.load import Load, listens_for_ever
 from tests.chaos.programs import Program
@@ -187,7 +187,7 @@ def test_an_emptied_redis_is_refused_and_rebuilt_where_the_operator_says_so(
     produce(settings, topic, listens[:8_000])
     worker = start_worker("worker")
     caught_up(settings)
-    eventually(lambda: sum(describe_topic(settings, topic, group_of(settings)).committed.values()) == 8_000)
+    eventually(lambda: sum(describe_topic(settings, topic, worker_group_of(settings)).committed.values()) == 8_000)
     connect(settings).flushall()
     produce(settings, topic, listens[8_000:])
     eventually(lambda: not worker.running)

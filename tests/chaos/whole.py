@@ -8,7 +8,7 @@ from schemas.codec import Codec
 from schemas.events import Session
 from schemas.topics import Topics
 from streams.folds.users import USERS, UserState
-from tests.support import OfflineFold, checkpoints, eventually, offline_fold, read_topic, redis_contents
+from tests.support import TopicFold, checkpoints, eventually, offline_fold, read_topic, redis_contents
 
 CATCH_UP_S = 120.0
 
@@ -24,7 +24,7 @@ def caught_up(settings: Settings, timeout_s: float = CATCH_UP_S) -> None:
     eventually(folded, timeout_s, lambda: f"{checkpoints(settings)} is not {end}")
 
 
-def assert_whole(settings: Settings, listens: int) -> OfflineFold:
+def assert_whole(settings: Settings, listens: int) -> TopicFold:
     """Wait for lag 0, then compare everything with an offline fold.
 
     Parameters

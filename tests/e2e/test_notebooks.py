@@ -9,8 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from analytics.notebooks.execute import complaints, text_of
-from analytics.notebooks.run import notebooks, run_notebook, simulated
+from analytics.notebooks.run import complaints, notebooks, run_notebook, simulated, text_of
 from analytics.notebooks.story import SMALL
 
 LONGEST_S = 60.0

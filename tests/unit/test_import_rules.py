@@ -28,12 +28,15 @@ PURE = (
     "streams/learner/learner.py",
     "streams/learner/sessions.py",
     "sim/listeners",
-    "analytics/statistics",
+    "analytics/statistics.py",
     "analytics/offline",
+    "services/recommender/bandit.py",
     "services/recommender/factors.py",
     "services/recommender/item_to_item.py",
+    "services/recommender/lists.py",
     "services/recommender/rerank.py",
     "services/recommender/sticky_artist.py",
+    "services/recommender/toppop.py",
 )
 TINY_WORLD = WorldConfig(tracks=40, artists=8, genres=2, users=4, dimensions=4, clusters=2)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from streams.learner import __main__ as program
-from streams.learner import app, partition
+from streams.learner import partition
 
 
 def main() -> None:
     """Run it; what is learned does not depend on when it is written."""
     partition.CHECKPOINT_LISTENS = 400
-    app.CHECKPOINT_S = 0.2
+    program.CHECKPOINT_S = 0.2
     program.main()

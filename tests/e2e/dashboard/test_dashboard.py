@@ -135,7 +135,7 @@ def test_a_listeners_page_says_why(deployed: Scene, laptop: Visit) -> None:
     expect(row).to_contain_text(str(heard.recommender))
     expect(row).to_contain_text("STICKY_ARTIST")
     page.goto(f"{deployed.url}/listener/999999999")
-    expect(page.locator(".content")).to_contain_text("was never heard")
+    expect(page.locator(".content")).to_contain_text("has no listens")
     page.goto(f"{deployed.url}/listener/42")
     expect(page.locator(".content")).to_contain_text("listens")
     expect(page.locator(".content")).not_to_contain_text("session bad")  # it is a dead letter

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from analytics import AnalyticsError
 from analytics.cli import experiment
-from analytics.errors import AnalyticsError
 from core.settings import Settings
 from tests.integration.analytics.test_data import produce
 from tests.unit.analytics.listens import drawn
-from tests.unit.analytics.test_interactions import with_a_second
+from tests.unit.analytics.test_monitoring import with_a_second
 
 pytestmark = pytest.mark.integration
 
@@ -29,4 +29,4 @@ def test_two_experiments_on_the_same_listeners_are_checked_for_interaction(setti
     runner = CliRunner(env={**settings.to_env(), "COLUMNS": "120"})
     printed = runner.invoke(experiment, ["interaction", "demo", "other"], catch_exceptions=False).stdout
     assert "demo and other on the same 200 listeners" in printed
-    assert "the one changes what the other does to: " in printed
+    assert "they interact in: " in printed

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.registry import Collector
 
 from core.settings import Settings
-from services.gateway.telemetry import GatewayMetrics
+from services.gateway.middleware import GatewayMetrics
 from services.stack.ports import find_free
 from sim.loop.result import RunResult, SimulatorMetrics
 from tests.integration.core.scraping import families, get, is_ready

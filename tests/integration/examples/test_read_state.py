@@ -22,7 +22,7 @@ def test_listeners_and_popular_tracks_are_described(settings: Settings) -> None:
     of_three = [listen for listen in listens if listen.user == 3]
     assert lines[0].startswith(f"listener 3: {len(of_three)} listens in ")
     assert lines[0].endswith(f"last {of_three[-1].fraction:.0%} of track {of_three[-1].track}")
-    assert lines[1] == "listener 999: never heard"
+    assert lines[1] == "listener 999: no listens"
     assert [line.split(":")[0] for line in lines[2:]] == [
         f"{rank}. track {track}" for rank, track in enumerate(reader.top_tracks("1d", 2)[0].tolist(), start=1)
     ]

@@ -66,7 +66,7 @@ def test_what_cannot_be_read_is_left_out_and_said(
     told = [record.getMessage().partition("is skipped: ")[2][:40] for record in caplog.records]
     assert told == [
         "no Confluent wire format: it starts with",
-        "the body of model 'a' is not what its di",
+        "the body of model 'a' does not have its ",
         "invalid literal for int() with base 10: ",
     ]
 

@@ -4,10 +4,10 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
 from core.errors import TopicError
-from core.kafka.admin import describe_config, end_offsets, partition_counts, start_offsets
+from core.kafka.admin import end_offsets, partition_counts, start_offsets
 from core.kafka.config import common_config, key_of, partition_of
 from core.kafka.reader import TopicReader
 from core.settings import Settings
@@ -26,8 +26,9 @@ def test_topics_are_made_once_as_they_are_defined(settings: Settings) -> None:
     counts = partition_counts(admin)
     for topic in Topics.of(settings).all():
         assert counts[topic.name] == (topic.partitions or settings.partitions)
-        config = describe_config(admin, topic.name)
-        assert {name: config[name] for name in topic.config} == topic.config
+        (future,) = admin.describe_configs([ConfigResource(ResourceType.TOPIC, topic.name)]).values()
+        config = future.result(20)
+        assert {name: config[name].value for name in topic.config} == topic.config
 
 
 def test_a_topic_that_is_missing_is_made(settings: Settings) -> None:

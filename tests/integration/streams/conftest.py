@@ -8,7 +8,7 @@ from typing import TypeVar
 import pytest
 
 from core.settings import Settings
-from streams.offline import ReplaySources, open_sources
+from streams.replay.sources import ReplaySources, open_sources
 from tests.integration.streams.listens import fold_live, write_catalogue, write_listens
 
 T = TypeVar("T")

@@ -10,20 +10,19 @@ from confluent_kafka import Producer
 
 from core.kafka.admin import end_offsets
 from core.kafka.config import key_of, partition_of, producer_config
-from core.kafka.partition_log import PartitionLog
+from core.kafka.offsets import describe_topic
+from core.kafka.reader import PartitionLog
 from core.settings import Settings
 from schemas.catalogue import CatalogueReader
 from schemas.codec import Codec
 from schemas.events import Listen, Track
-from schemas.topics import Topics
-from streams.offline import NullPublisher
+from schemas.topics import Topics, worker_group_of
+from schemas.validation import Intake
 from streams.store.connect import connect_async
 from streams.store.namespaces import live_namespace
 from streams.store.redis_store import RedisStore
-from streams.worker.intake import Intake
-from streams.worker.partition import WorkerCounters, WorkerPartition
-from streams.worker.publisher import KafkaPublisher
-from streams.worker.topic_state import describe_topic, group_of
+from streams.worker.metrics import WorkerCounters
+from streams.worker.partition import KafkaPublisher, NullPublisher, WorkerPartition
 
 USERS, TRACKS = 300, 500
 BASE_MS = 1_700_000_000_000
@@ -85,7 +84,7 @@ async def _fold_live(settings: Settings, emit: bool, training: bool) -> None:
     catalogue.refresh()
     store = RedisStore(redis, await live_namespace(redis, settings.topic_prefix))
     publisher = KafkaPublisher(settings, codec) if emit else NullPublisher()
-    topic_id = describe_topic(settings, topic, group_of(settings)).topic_id
+    topic_id = describe_topic(settings, topic, worker_group_of(settings)).topic_id
     for partition, end in end_offsets(settings, topic).items():
         claim = await store.claim(partition, "test", topic_id)
         start = claim.next_offset or 0

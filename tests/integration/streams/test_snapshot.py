@@ -11,14 +11,14 @@ from core.kafka.admin import partition_counts
 from core.kafka.config import common_config
 from core.settings import Settings
 from schemas.topics import Topics, create_topics
-from streams.offline import ReplaySources
 from streams.read import StateReader
+from streams.replay.sources import ReplaySources
 from streams.replay.swap import swap
 from streams.snapshot import SnapshotError, load, save
 from streams.store.connect import connect
 from streams.store.keys import default_namespace
 from streams.store.namespaces import NamespaceRecord, NamespaceRecords
-from streams.store.point_in_time import RedisContents, digest
+from streams.store.redis_store import RedisContents, digest
 from streams.verify import VerifyError, verify
 from tests.integration.streams.conftest import with_sources
 from tests.integration.streams.listens import fold_live, write_listens

@@ -11,9 +11,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from analytics import AnalyticsError
 from analytics.assignment import assign
 from analytics.data import drop_copies, listens_frame, of_run
-from analytics.errors import AnalyticsError
 from analytics.export.columns import arrow_schema, record_batch
 from analytics.export.files import Source, open_directory
 from analytics.exported import open_listens

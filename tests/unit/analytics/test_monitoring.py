@@ -1,14 +1,25 @@
+"""CUPED, interactions and repeated looks at an experiment's users."""
+
 from __future__ import annotations
+
+import io
 
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
-from analytics.assignment import Assignment
-from analytics.errors import AnalyticsError
-from analytics.monitoring import running_difference, settled_users
-from analytics.statistics.sequence import ConfidenceSequence
+from analytics import AnalyticsError
+from analytics.assignment import METRICS, Assignment, assign, metrics_before, user_metrics
+from analytics.cli import render_interactions
+from analytics.data import listens_frame
+from analytics.experiment import effects_of
+from analytics.monitoring import Interactions, adjust, interactions_of, running_difference, settled_users
+from analytics.sessions import sessions_of
+from analytics.statistics import ConfidenceSequence, interaction
 from core.welch import Sample
+from schemas.events import Listen
+from tests.unit.analytics.listens import drawn, listen
 
 
 def sessions_at(*rows: tuple[int, int]) -> pd.DataFrame:
@@ -41,3 +52,88 @@ def test_a_treatment_that_nobody_had_is_refused() -> None:
     users = pd.DataFrame({"treatment": ["C", "C"], "time": [1.0, 2.0]})
     with pytest.raises(AnalyticsError, match="'T1'"):
         running_difference(users, "time", "C", "T1", ConfidenceSequence())
+
+
+def with_a_past(users: int, rng: np.random.Generator) -> list[Listen]:
+    """Faithful listeners listen longer, before the experiment and in it; T1 adds a track to each session."""
+    listens = []
+    for user in range(users):
+        taste = int(rng.integers(2, 12))
+        for number in range(6):
+            treatment = "T1" if user % 2 else "C"
+            treated = number >= 3
+            tracks = taste + int(rng.integers(0, 2)) + (treated and treatment == "T1")
+            for position in range(tracks):
+                time = {"timestamp_ms": number * 1_000_000 + position}
+                treatments = {"demo": treatment} if treated and position else {}
+                listens.append(listen(f"r-{user}-{number}", position, treatments=treatments, **time))
+    return listens
+
+
+def test_the_past_explains_most_of_the_noise_and_none_of_the_effect() -> None:
+    listens = listens_frame(with_a_past(200, np.random.default_rng(1)))
+    assignment, sessions = assign(listens, "demo"), sessions_of(listens)
+    users, before = user_metrics(sessions, assignment), metrics_before(sessions, assignment)
+    assert before["sessions"].unique().tolist() == [3]
+    assert users["sessions"].unique().tolist() == [3]
+    adjusted = adjust(users, before)
+    assert adjusted.variance_reduction["mean_tracks_per_session"] > 0.9
+    assert list(adjusted.users.columns) == ["treatment", *METRICS]
+    plain, better = (
+        next(e for e in effects_of(u) if e.metric == "mean_tracks_per_session") for u in (users, adjusted.users)
+    )
+    assert better.upper - better.lower < 0.4 * (plain.upper - plain.lower)
+    one_track = 100 / better.control_mean
+    assert better.lower < one_track < better.upper
+
+
+def with_a_second(listens: list[Listen], bonus: float = 0.0) -> list[Listen]:
+    """Put every user into `other` too; those treated in both hear more of each track."""
+    changed = []
+    for one in listens:
+        arm = "T1" if one.user // 2 % 2 else "C"
+        both = arm == "T1" and one.treatments.get("demo") == "T1"
+        treated = one._replace(
+            treatments={**one.treatments, "other": arm}, fraction=min(1.0, one.fraction + bonus * both)
+        )
+        changed.append(treated if one.treatments else one)
+    return changed
+
+
+def found(listens: list[Listen]) -> Interactions:
+    frame = listens_frame(listens)
+    return interactions_of(sessions_of(frame), assign(frame, "demo"), assign(frame, "other"))
+
+
+def test_the_test_is_that_of_the_users_metrics() -> None:
+    listens = with_a_second(drawn(400, np.random.default_rng(1), uplift=1.0))
+    interactions = found(listens)
+    frame = listens_frame(listens)
+    users = user_metrics(sessions_of(frame), assign(frame, "demo"))
+    expected = interaction(users["time"], users["treatment"], users.index.to_numpy() // 2 % 2)
+    assert interactions.users == 400
+    assert tuple(interactions.table.loc["time", ["statistic", "df", "p_value"]]) == pytest.approx(expected, rel=1e-9)
+    assert interactions.found() == []
+
+
+def test_what_only_both_together_do_is_found_and_said() -> None:
+    interactions = found(with_a_second(drawn(400, np.random.default_rng(2)), bonus=0.6))
+    assert "mean_time_per_session" in interactions.found()
+    assert "sessions" not in interactions.found()
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(render_interactions("demo", "other", interactions))
+    assert "they interact in: " in console.export_text()
+
+
+def test_a_metric_that_cannot_be_tested_counts_for_nothing() -> None:
+    listens = [e._replace(latency_ms=None) for e in with_a_second(drawn(200, np.random.default_rng(3)))]
+    table = found(listens).table
+    assert table.index.tolist() == list(METRICS)
+    assert table["p_value"].isna().tolist() == [False, False, False, False, True]
+
+
+def test_experiments_that_share_nobody_are_refused() -> None:
+    listens = drawn(40, np.random.default_rng(4))
+    apart = [e._replace(treatments={"other": "C"}) if e.treatments and e.user < 20 else e for e in listens]
+    with pytest.raises(AnalyticsError, match="no user takes part in both"):
+        found(apart)

@@ -10,8 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from analytics.offline.off_policy import Decisions, PolicyValue, doubly_robust, ips, snips
-from analytics.statistics.cuped import cuped
-from analytics.statistics.sequence import ConfidenceSequence, running_sample
+from analytics.statistics import ConfidenceSequence, cuped, running_sample
 from core.welch import Sample, welch
 from sim.listeners.botify import BotifyListeners
 from sim.schedule import RelaySchedule

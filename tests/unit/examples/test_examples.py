@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from analytics.errors import AnalyticsError
+from analytics import AnalyticsError
 from analytics.export.columns import arrow_schema, record_batch
 from analytics.export.files import Source, open_directory
 from examples import gymnasium_agent, off_policy, own_recommender

@@ -58,7 +58,7 @@ def test_every_newer_reader_reads_every_older_version(old: committed.CommittedSc
             }
 
 
-@pytest.mark.parametrize("at", [0, 2, 5])
+@pytest.mark.parametrize("at", [0, 2, 6])
 def test_an_old_record_is_read_with_the_default_of_a_new_field(
     avro: Path, at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

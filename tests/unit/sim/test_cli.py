@@ -1,8 +1,12 @@
 """The commands `botify sim` and `botify world`."""
 
+from __future__ import annotations
+
 import json
+from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 import sim.cli
@@ -14,14 +18,14 @@ runner = CliRunner()
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("BOTIFY_HOME", str(tmp_path))
     monkeypatch.setenv("COLUMNS", "200")
     (tmp_path / "small.toml").write_text("tracks = 300\nartists = 60\ngenres = 5\nusers = 40\ndimensions = 8\n")
     return tmp_path
 
 
-def invoke(app, *arguments):
+def invoke(app: typer.Typer, *arguments: object) -> str:
     result = runner.invoke(app, [str(argument) for argument in arguments])
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
@@ -30,13 +34,13 @@ def invoke(app, *arguments):
 
 
 @pytest.fixture
-def world(home):
+def world(home: Path) -> str:
     invoke(sim.world.cli.app, "generate", "--config", home / "small.toml")
     (directory,) = (home / "worlds").iterdir()
     return directory.name
 
 
-def test_a_world_is_generated_listed_drawn_and_played(home, world):
+def test_a_world_is_generated_listed_drawn_and_played(home: Path, world: str) -> None:
     assert world in invoke(sim.world.cli.app, "list")
     output = invoke(sim.cli.app, "run", "--agent", "dummy", "--world", world, "--sessions", 50)
     assert "tracks per session" in output
@@ -46,7 +50,7 @@ def test_a_world_is_generated_listed_drawn_and_played(home, world):
     assert all((home / "plots" / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
 
 
-def test_botifys_files_are_imported(home):
+def test_botifys_files_are_imported(home: Path) -> None:
     tracks, users = home / "tracks.json", home / "users.json"
     tracks.write_text("".join(json.dumps({"track": t, "artist": "a", "title": "t"}) + "\n" for t in range(20)))
     users.write_text(json.dumps({"user": 0, "interests": [1, 2, 3]}) + "\n")
@@ -54,7 +58,7 @@ def test_botifys_files_are_imported(home):
     assert "20 tracks of 1 artists, 1 listeners" in output
 
 
-def test_days_and_models_and_shards_are_options(world):
+def test_days_and_models_and_shards_are_options(world: str) -> None:
     for model in ("drifting", "trending", "shifting", "fatigue"):
         output = invoke(
             sim.cli.app, "run", "--agent", "dummy", "--world", world, "--days", 2, "--model", model, "--shard", "1/2"
@@ -65,21 +69,21 @@ def test_days_and_models_and_shards_are_options(world):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--speed", "fast"], "neither max nor a number"),
+        (["--speed", "fast"], "must be max or a number"),
         (["--shard", "2/2"], "index/count"),
-        (["--start", "tomorrow"], "is no time"),
-        (["--start", "1969-01-01"], "before 1970"),
-        (["--users", "500"], "has 40 listeners"),
+        (["--start", "tomorrow"], "must be a time"),
+        (["--start", "1969-01-01"], "must not be before 1970"),
+        (["--users", "500"], "users = 500 must be at most 40"),
         (["--model", "nobody"], "listener model"),
         (["--sessions", "0"], "greater than 0"),
-        (["--speed", "nan"], "greater than 0, and finite"),
-        (["--seconds", "inf"], "greater than 0, and finite"),
+        (["--speed", "nan"], "greater than 0 and finite"),
+        (["--seconds", "inf"], "greater than 0 and finite"),
         (["--seed", str(2**63)], "64 bits"),
         (["--agent", "collections:Counter"], "does not take catalogue, seed"),
         (["--model", "math:sqrt"], "does not take world, seed"),
-        (["--world", "nowhere"], "no world is called that"),
+        (["--world", "nowhere"], "no world has such a name"),
     ],
 )
-def test_options_that_cannot_be_met_are_one_message(world, arguments, message):
+def test_options_that_cannot_be_met_are_one_message(world: str, arguments: list[str], message: str) -> None:
     with pytest.raises((LoadError, SimulationError), match=message):
         invoke(sim.cli.app, "run", "--agent", "dummy", "--world", world, *arguments)

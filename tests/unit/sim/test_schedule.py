@@ -1,34 +1,40 @@
 """Who comes when."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 import pytest
 
-from sim.agents.agent import DummyAgent
+from sim.agents import DummyAgent
 from sim.errors import SimulationError
 from sim.options import RunOptions
 from sim.play import play_world
-from sim.schedule import DAY_MS, HOURLY, NOBODY, DailySchedule, RelaySchedule, Shard, busy_days, time_ms
+from sim.schedule import DAY_MS, HOURLY, NO_USER, DailySchedule, RelaySchedule, Shard, busy_days, time_ms
+from sim.simulation import FinishedListens
+from sim.world.model import World
 
 
-def test_a_relay_gives_every_listener_as_many_sessions_give_or_take_one():
+def test_a_relay_gives_every_listener_as_many_sessions_give_or_take_one() -> None:
     schedule = RelaySchedule(np.arange(10), slots=4, sessions=25)
     counts = np.zeros(10, dtype=int)
     slots = np.arange(4)
     for turn in range(20):
         arrivals = schedule.arrivals(slots, np.full(4, turn), np.zeros(4, dtype=np.int64))
         for user, ordinal in zip(arrivals.users, arrivals.ordinals, strict=True):
-            if user != NOBODY:
+            if user != NO_USER:
                 assert ordinal == counts[user]
                 counts[user] += 1
     assert counts.tolist() == [3] * 5 + [2] * 5
 
 
-def test_there_are_no_more_seats_than_listeners():
+def test_there_are_no_more_slots_than_listeners() -> None:
     assert RelaySchedule(np.arange(3), slots=2000).slots == 3
 
 
 @pytest.mark.parametrize("text", ["4/4", "a/4", "1", "-1/2", "1/2/3"])
-def test_a_shard_that_is_none_is_refused(text):
+def test_a_shard_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(SimulationError, match="index/count"):
         Shard.parse(text)
 
@@ -36,28 +42,28 @@ def test_a_shard_that_is_none_is_refused(text):
 @pytest.mark.parametrize(
     "wrong", [{"users": 0}, {"rate": -1.0}, {"speed": 2.0, "rate": 1.0}, {"days": 1.0, "sessions": 5}, {"run_id": ""}]
 )
-def test_options_that_cannot_be_met_are_refused(wrong):
+def test_options_that_cannot_be_met_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(SimulationError):
         RunOptions(**wrong)
 
 
-def test_a_year_of_ten_thousand_listeners_keeps_one_clock():
+def test_a_year_of_ten_thousand_listeners_keeps_one_clock() -> None:
     """Λ⁻¹(Λ(t)) is t to the millisecond a year on and decades from the epoch, and nobody's clock runs away."""
     start_ms = 1_800_000_000_000
     schedule = DailySchedule(np.arange(10_000), seed=1, start_ms=start_ms, days=365.0)
     slots = np.arange(10_000)
     turns = np.zeros(10_000, dtype=np.int64)
     now = np.full(10_000, start_ms)
-    starts = []
+    parts = []
     while len(slots):
         arrivals = schedule.arrivals(slots, turns[slots], now[slots])
-        there = arrivals.users != NOBODY
+        there = arrivals.users != NO_USER
         slots = slots[there]
         assert (arrivals.start_ms[there] >= now[slots]).all()
         now[slots] = arrivals.start_ms[there]
         turns[slots] += 1
-        starts.append(arrivals.start_ms[there])
-    starts = np.concatenate(starts)
+        parts.append(arrivals.start_ms[there])
+    starts = np.concatenate(parts)
     assert np.abs(time_ms(busy_days(starts)) - starts).max() <= 1
     assert starts.min() >= start_ms
     assert starts.max() < start_ms + 365 * DAY_MS
@@ -69,10 +75,10 @@ def test_a_year_of_ten_thousand_listeners_keeps_one_clock():
     assert by_week / by_week.mean() == pytest.approx(np.ones(52), rel=0.03)  # the last week is as busy as the first
 
 
-def test_at_full_speed_no_listener_runs_far_ahead_of_another(small_world):
+def test_at_full_speed_no_listener_runs_far_ahead_of_another(small_world: World) -> None:
     newest = 0
 
-    def check(heard):
+    def check(heard: FinishedListens) -> None:
         nonlocal newest
         if len(heard):
             assert heard.time_ms.min() >= newest - 20 * 60 * 1000
@@ -84,11 +90,11 @@ def test_at_full_speed_no_listener_runs_far_ahead_of_another(small_world):
     assert newest > 60 * 60 * 1000
 
 
-def test_listens_of_a_session_are_less_than_the_gap_apart(default_world):
+def test_listens_of_a_session_are_less_than_the_gap_apart(default_world: World) -> None:
     last: dict[tuple[int, int], int] = {}
     longest = 0
 
-    def check(heard):
+    def check(heard: FinishedListens) -> None:
         nonlocal longest
         rows = zip(heard.users.tolist(), heard.ordinals.tolist(), heard.time_ms.tolist(), strict=True)
         for user, ordinal, at_ms in rows:

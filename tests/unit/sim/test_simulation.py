@@ -1,22 +1,29 @@
 """A listener's results depend on the seed, the world and the answers; never on the order in which slots are served."""
 
+from __future__ import annotations
+
 from collections import defaultdict
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from core.keyed_random import integers, mix
-from sim.agents.agent import DummyAgent
-from sim.listeners.load import MODELS, load_model
+from sim.agents import DummyAgent
+from sim.listeners import MODELS, load_model
 from sim.options import RunOptions, schedule_of
 from sim.play import play_world
 from sim.schedule import Shard
-from sim.simulation import Simulation
+from sim.simulation import FinishedListens, Simulation
+from sim.world.model import World
 
 DAY_MS = 24 * 60 * 60 * 1000
 
 
-def served_in_any_order(world, model, options, order_seed):
+def served_in_any_order(
+    world: World, model: str, options: RunOptions, order_seed: int
+) -> dict[int, list[tuple[Any, ...]]]:
     """Answer random parts of those who ask, and return each listener's listens."""
     rng = np.random.default_rng(order_seed)
     simulation = Simulation(world, load_model(model, world, options.seed), schedule_of(world, options, 0), options.seed)
@@ -49,7 +56,7 @@ def served_in_any_order(world, model, options, order_seed):
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("schedule", [{"sessions": 150, "in_flight": 20}, {"days": 5.0}])
-def test_the_order_of_service_changes_nothing(small_world, model, schedule):
+def test_the_order_of_service_changes_nothing(small_world: World, model: str, schedule: dict[str, Any]) -> None:
     options = RunOptions(seed=3, **schedule)
     once = served_in_any_order(small_world, model, options, 1)
     again = served_in_any_order(small_world, model, options, 2)
@@ -58,9 +65,11 @@ def test_the_order_of_service_changes_nothing(small_world, model, schedule):
 
 
 @pytest.mark.parametrize("schedule", [{"sessions": 150, "in_flight": 20}, {"days": 5.0}])
-def test_the_union_over_shards_equals_one_process_listener_by_listener(small_world, schedule):
+def test_the_union_over_shards_equals_one_process_listener_by_listener(
+    small_world: World, schedule: dict[str, Any]
+) -> None:
     whole = served_in_any_order(small_world, "botify", RunOptions(seed=3, **schedule), 1)
-    union = {}
+    union: dict[int, list[tuple[Any, ...]]] = {}
     for index in range(4):
         shard = RunOptions(seed=3, shard=Shard(index, 4), **schedule)
         part = served_in_any_order(small_world, "botify", shard, index)
@@ -69,12 +78,12 @@ def test_the_union_over_shards_equals_one_process_listener_by_listener(small_wor
     assert union == whole
 
 
-def test_another_seed_gives_other_listens(small_world):
+def test_another_seed_gives_other_listens(small_world: World) -> None:
     runs = [served_in_any_order(small_world, "botify", RunOptions(seed=seed, sessions=60), 1) for seed in (3, 4)]
     assert runs[0] != runs[1]
 
 
-def test_a_session_longer_than_the_first_capacity_keeps_all_its_listens(small_world):
+def test_a_session_longer_than_the_first_capacity_keeps_all_its_listens(small_world: World) -> None:
     """A listener who likes everything hears more tracks than the columns had room for at first."""
     people = small_world.listeners
     eager = small_world.__class__(
@@ -86,15 +95,15 @@ def test_a_session_longer_than_the_first_capacity_keeps_all_its_listens(small_wo
         ),
         {},
     )
-    heard = []
+    heard: list[FinishedListens] = []
     options = RunOptions(users=1, sessions=1, start_ms=0)
 
     class EveryTrack:
-        def recommend(self, heard):
+        def recommend(self, heard: FinishedListens) -> NDArray[np.int64]:
             return (heard.tracks + 1) % len(small_world.catalogue)
 
-        def finish(self, heard):
-            pass
+        def finish(self, heard: FinishedListens) -> None:
+            """Do nothing."""
 
     play_world(eager, EveryTrack(), options, listener=heard.append)
     fractions = np.concatenate([listens.fractions for listens in heard])
@@ -104,13 +113,13 @@ def test_a_session_longer_than_the_first_capacity_keeps_all_its_listens(small_wo
     assert (fractions[len(small_world.catalogue) :] == 0.0).all()  # all tracks were heard once
 
 
-def test_no_session_starts_once_the_wanted_listens_are_made(small_world):
+def test_no_session_starts_once_the_wanted_listens_are_made(small_world: World) -> None:
     done = play_world(small_world, DummyAgent(small_world.catalogue, 1), RunOptions(listens=300, in_flight=10))
     assert 300 <= done.listens < 500
     assert done.sessions * 6 <= done.listens  # every session came to its end
 
 
-def test_a_listener_who_gives_up_makes_room_for_the_next(small_world):
+def test_a_listener_who_gives_up_makes_room_for_the_next(small_world: World) -> None:
     options = RunOptions(sessions=3, in_flight=1)
     simulation = Simulation(small_world, load_model("botify", small_world, 1), schedule_of(small_world, options, 0), 1)
     users = []

@@ -8,15 +8,14 @@ import copy
 import pytest
 
 from core.kafka.config import key_of
-from core.kafka.partition_log import LogRecord
+from core.kafka.reader import LogRecord
 from schemas.codec import Codec
 from schemas.events import Listen
+from schemas.validation import Intake
 from streams.folds.partition import HASHES, SCORE_SETS
-from streams.offline import OfflineFold
-from streams.store.memory import MemoryStore
-from streams.store.point_in_time import digest
-from streams.verify import FIRST_DIFFERENCES, Difference, Report, compare
-from streams.worker.intake import Intake
+from streams.store.protocol import MemoryStore
+from streams.store.redis_store import digest
+from streams.verify import FIRST_DIFFERENCES, Difference, OfflineFold, Report, compare
 
 
 def records(count: int) -> list[LogRecord]:

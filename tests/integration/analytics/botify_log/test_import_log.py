@@ -11,9 +11,9 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from analytics import AnalyticsError
 from analytics.botify_log.cli import import_log
 from analytics.data import read_listens
-from analytics.errors import AnalyticsError
 from analytics.experiment import experiment_results
 from analytics.export.cli import export
 from analytics.export.files import ExportError

@@ -70,7 +70,7 @@ def test_the_command_says_what_it_has_written(settings: Settings, tmp_path: Path
     runner = CliRunner(env={**settings.to_env(), "COLUMNS": "200"})
     ran = runner.invoke(app, ["--out", str(tmp_path / "out")], catch_exceptions=False)
     assert "2 rows in 1 files" in ran.stdout
-    with pytest.raises(ExportError, match="'catalogue' cannot be exported; say one of listens"):
+    with pytest.raises(ExportError, match="'catalogue' cannot be exported; choose one of listens"):
         runner.invoke(app, ["--topic", "catalogue", "--out", str(tmp_path / "no")], catch_exceptions=False)
 
 

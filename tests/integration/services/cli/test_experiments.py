@@ -56,7 +56,7 @@ def test_experiments_are_listed_as_they_are_declared(declared: Settings) -> None
     listed = run(declared, "list")
     assert cells(listed, "MIX") == ["MIX", "ranking", "40.0%", "C", "25%", "random,", "T1", "75%", "mix", "MIX"]
     assert cells(listed, "AA") == ["AA", "-", "all", "C", "50%", "-,", "T1", "50%", "-", "AA"]
-    assert "mine.toml: listeners without a recommender of theirs get random" in listed.output
+    assert "mine.toml: listeners without a recommender from an experiment get random" in listed.output
     assert "warning: NEVER: its recommenders never serve" in listed.output
 
 
@@ -77,4 +77,4 @@ def test_an_experiment_is_shown_with_the_listeners_it_had(declared: Settings) ->
 def test_an_experiment_that_is_not_declared_is_named(declared: Settings) -> None:
     shown = run(declared, "show", "NONE")
     assert isinstance(shown.exception, ExperimentError)
-    assert "declares no experiment 'NONE', but MIX, AA, ALL, NEVER" in str(shown.exception)
+    assert "does not declare experiment 'NONE'; it declares MIX, AA, ALL, NEVER" in str(shown.exception)

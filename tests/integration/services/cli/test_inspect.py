@@ -48,7 +48,7 @@ def test_topics_are_made_and_listed(settings: Settings) -> None:
 
 def test_topics_that_are_missing_are_shown_as_such(settings: Settings) -> None:
     listed = botify(settings.with_(topic_prefix=f"{settings.topic_prefix}-no"), "topics", "list")
-    assert listed.output.count("not made yet") == len(Topics.of(settings).all())
+    assert listed.output.count("not created") == len(Topics.of(settings).all())
 
 
 def test_a_listener_is_shown_with_the_last_listens(folded: Settings) -> None:
@@ -78,8 +78,8 @@ def test_what_is_popular_is_shown(folded: Settings) -> None:
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (["inspect", "user", "4711"], "listener 4711 was never heard"),
-        (["inspect", "popular"], "has no listens yet; `botify sim run` makes some"),
+        (["inspect", "user", "4711"], "listener 4711 has no listens"),
+        (["inspect", "popular"], "has no listens yet; `botify sim run` simulates some"),
         (["inspect", "popular", "--half-life", "2d"], "half-life '2d' is not one of 1h, 1d, 30d"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Loaded by schemathesis: its tracks become tracks of the test's catalogue, which no schema can say."""
+"""Loaded by schemathesis: its tracks become tracks of the test's catalogue, which no schema can express."""
 
 from typing import Any
 

@@ -15,8 +15,8 @@ from schemas.codec import Codec
 from schemas.event_time import SIMULATED_TIME
 from schemas.events import Listen, Recommendation, RecommendationRequest
 from schemas.topics import Topics
-from services.gateway.errors import NO_CATALOGUE
-from sim.agents.http import HttpAgent
+from services.gateway.messages import NO_CATALOGUE
+from sim.agents import HttpAgent
 from sim.loop.kafka import publish_catalogue
 from sim.options import RunOptions
 from sim.play import play_world
@@ -53,7 +53,7 @@ def of_user(settings: Settings, user: int) -> list[Listen]:
 
 
 def test_a_client_of_botify_runs_unchanged(settings: Settings, gateway: StartGateway) -> None:
-    """Invariant: the topics say exactly what the client said, in sessions, with what led to each listen."""
+    """Invariant: the topics have exactly what the client reported, in sessions, with the attribution of each listen."""
     config = WorldConfig(tracks=400, artists=80, genres=6, users=60, dimensions=12, clusters=4)
     world = World("small", *generate(config), {})
     publish_catalogue(settings, world.catalogue)
@@ -105,7 +105,7 @@ def test_a_client_of_botify_runs_unchanged(settings: Settings, gateway: StartGat
 
 
 def test_gateways_side_by_side_serve_one_session(settings: Settings, gateway: StartGateway) -> None:
-    """Invariant: which gateway a request comes to makes no difference, nor does one that is killed."""
+    """Invariant: sessions do not depend on the gateway that serves a request."""
     write_catalogue(settings, TRACKS)
     with running(settings, RECOMMENDER):
         sides = [gateway("left", DEADLINE_MS=10_000), gateway("right", DEADLINE_MS=10_000)]
@@ -147,7 +147,7 @@ def test_without_a_recommender_a_popular_track_serves(settings: Settings, gatewa
     assert f"no recommendation in time request_id={answer.headers['x-request-id']}" in log_of(settings)
 
 
-def test_listens_at_the_gateway_go_on_where_event_time_is(settings: Settings, gateway: StartGateway) -> None:
+def test_listens_at_the_gateway_follow_event_time(settings: Settings, gateway: StartGateway) -> None:
     write_catalogue(settings, TRACKS)
     ahead_ms = int(time.time() * 1000) + 30 * DAY_MS
     listens_of = {partition_of(listen.user, PARTITIONS): listen for listen in make_listens(100, users=50, tracks=3)}
@@ -170,7 +170,7 @@ def test_listens_at_the_gateway_go_on_where_event_time_is(settings: Settings, ga
 
 
 def test_the_first_call_after_a_catalogue_is_published_is_answered(settings: Settings) -> None:
-    """Invariant: whoever published a track may be told of it at once, and is told one."""
+    """Invariant: a track that was just published may be reported at once."""
     with ExitStack() as programs:
         client = start(programs, settings, "gateway", DEADLINE_MS=1_500)
         waits_for = eventually(lambda: (told := client.get("/readyz").json()["problems"]) == [NO_CATALOGUE] and told)
@@ -194,7 +194,7 @@ def test_it_stops_in_time_and_cleanly(settings: Settings, gateway: StartGateway)
     assert "Traceback" not in log_of(settings, "services.gateway")
 
 
-def test_a_port_that_is_taken_is_one_clear_message(settings: Settings, gateway: StartGateway) -> None:
+def test_a_port_in_use_is_one_clear_message(settings: Settings, gateway: StartGateway) -> None:
     write_catalogue(settings, TRACKS)
     taken = gateway().base_url.port
     with running(settings, "services.gateway", {"BOTIFY_GATEWAY_PORT": str(taken)}) as second:

@@ -11,46 +11,46 @@ import pytest
 from core.settings import Settings
 from services.gateway import sessions as module
 from services.gateway.messages import SessionPosition
-from services.gateway.sessions import Batching, RedisSessionStore
+from services.gateway.sessions import RedisSessionStore, ScriptBatcher
 from streams.folds.sessions import GAP_MS
 from streams.store.connect import connect, connect_async
 from streams.store.keys import gateway_session
-from tests.gateway_sessions_contract import SessionsContract, said
+from tests.gateway_sessions_contract import SessionsContract, call
 from tests.support import eventually
 
 
 class TestRedisSessions(SessionsContract):
     @pytest.fixture
     def sessions(self, settings: Settings, loop: asyncio.Runner) -> Iterator[RedisSessionStore]:
-        batching = Batching(connect_async(settings))
-        yield RedisSessionStore(batching, settings.topic_prefix)
-        loop.run(batching.close())
+        batcher = ScriptBatcher(connect_async(settings))
+        yield RedisSessionStore(batcher, settings.topic_prefix)
+        loop.run(batcher.close())
 
     def test_a_session_expires_after_the_gap_that_the_worker_uses(
         self, run: Any, sessions: RedisSessionStore, settings: Settings
     ) -> None:
-        run(sessions.take(1, said("a")))
-        run(sessions.remember(1, "a", b"chosen"))
+        run(sessions.next_position(1, call("a")))
+        run(sessions.store_answer(1, "a", b"chosen"))
         redis = connect(settings)
         left_ms = redis.pttl(gateway_session(settings.topic_prefix, 1))
         redis.close()
         assert GAP_MS - 60_000 < left_ms <= GAP_MS
 
-    def test_after_the_gap_another_session_begins(
+    def test_after_the_gap_a_new_session_starts(
         self, run: Any, sessions: RedisSessionStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(module, "GAP_MS", 50)
-        run(sessions.take(1, said("a")))
+        run(sessions.next_position(1, call("a")))
         redis = connect(settings)
         eventually(lambda: not redis.exists(gateway_session(settings.topic_prefix, 1)), 5)
         redis.close()
-        run(sessions.remember(1, "a", b"late"))
-        assert run(sessions.take(1, said("b"))) == SessionPosition("b", 0, None, "b")
+        run(sessions.store_answer(1, "a", b"late"))
+        assert run(sessions.next_position(1, call("b"))) == SessionPosition("b", 0, None, "b")
 
-    def test_a_session_that_ended_is_kept_for_a_retry_only(
+    def test_an_ended_session_is_kept_only_for_a_retry(
         self, run: Any, sessions: RedisSessionStore, settings: Settings
     ) -> None:
-        run(sessions.take(1, said("a", ends=True)))
+        run(sessions.next_position(1, call("a", ends=True)))
         redis = connect(settings)
         left_ms = redis.pttl(gateway_session(settings.topic_prefix, 1))
         redis.close()

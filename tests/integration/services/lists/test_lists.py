@@ -1,4 +1,4 @@
-"""Invariant: lists made of the listens are what a running recommender recommends from, without being started anew."""
+"""Invariant: a running recommender uses new lists without a restart."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_running_recommender_takes_lists_up(settings: Settings, tmp_path: Path
     path.write_text(EXPERIMENTS)
     own = settings.with_(experiments=path)
     write_catalogue(own, 30)
-    # whoever hears 3 hears 4 and 5; every listener has liked both
+    # listeners of 3 hear 4 and 5, and like both
     listens = [
         Listen(f"{user}-{at}", user, track, 1.0, at, f"s{user}", at, at == 2, None, {}, None, None)
         for user in range(20)

@@ -16,9 +16,8 @@ from schemas.dead_letters import PREFIX
 from schemas.events import Recommendation, RecommendationRequest
 from schemas.topics import Topics
 from services.experiments import DEFAULT_FILE, load_experiments
-from services.recommender.__main__ import build_service
+from services.recommender.__main__ import RecommenderMetrics, build_service
 from services.recommender.dispatch import FAILURES_IN_A_ROW
-from services.recommender.metrics import RecommenderMetrics
 from services.recommender.protocol import Answers
 from services.recommender.service import GROUP, RecommenderService
 from services.recommender.sticky_artist import StickyArtist
@@ -257,7 +256,7 @@ def figures(service: RecommenderService) -> dict[tuple[str, str], float]:
 def test_models_that_came_before_the_catalogue_serve_from_the_first_answer_on(settings: Settings) -> None:
     publish_learned(settings, make_tracks(TRACKS))
     with in_this_process(settings, 'default = "fism"') as service:
-        assert "the catalogue is empty; `botify world publish`" in (service.problem() or "")
+        assert "the catalogue is empty; fill it with `botify world publish`" in (service.problem() or "")
         write_catalogue(settings, TRACKS)
         steps_until(service, lambda: service.problem() is None)
         ask(settings, requests(200))

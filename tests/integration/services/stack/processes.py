@@ -1,4 +1,4 @@
-"""What the tests of the stack share: waiting with a deadline, and processes seen from outside."""
+"""Shared by the tests of the stack: waiting with a deadline, and processes in other directories."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ def wait_for(condition, what, deadline_s=DEADLINE_S):
 
 
 def python(home, code):
-    """Run Python code with `home` as the data directory, and no servers given from outside."""
+    """Run Python code with `home` as the data directory, and without external servers."""
     env = {name: value for name, value in os.environ.items() if name not in ("KAFKA_BOOTSTRAP_SERVERS", "REDIS_URL")}
     command = [sys.executable, "-c", code]
     return subprocess.Popen(command, env={**env, "BOTIFY_HOME": str(home)})  # noqa: S603 - the test's own code

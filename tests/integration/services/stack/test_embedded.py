@@ -1,4 +1,4 @@
-"""The servers themselves: data that stays, one stack to a directory, single servers killed and paused."""
+"""The servers keep their data through stops, kills and pauses; a directory has one stack."""
 
 import pytest
 import redis
@@ -7,8 +7,8 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from core.kafka.config import common_config, consumer_config, producer_config
 from core.settings import STACK_FILE, Settings
+from services.errors import PortTakenError, StackError
 from services.stack.embedded import EmbeddedStack
-from services.stack.errors import PortTakenError, StackError
 from services.stack.status import read_status
 from tests.integration.services.stack.processes import wait_for
 
@@ -45,7 +45,7 @@ def redis_of(settings):
     return redis.Redis.from_url(settings.redis_url, socket_timeout=10)
 
 
-def test_a_stopped_stack_goes_on_where_it_was(tmp_path):
+def test_a_stopped_stack_starts_again_with_its_data(tmp_path):
     with EmbeddedStack(tmp_path) as first:
         before = first.settings
         make_topic(before)

@@ -1,5 +1,7 @@
 """The loop on a real Kafka."""
 
+from __future__ import annotations
+
 import os
 import re
 import signal
@@ -7,20 +9,25 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from core.errors import TopicError
 from core.kafka.config import partition_of
+from core.kafka.publisher import Record, RecordPublisher
+from core.settings import Settings
 from schemas.catalogue import CatalogueReader
 from schemas.codec import Codec
+from schemas.events import Listen, Recommendation, RecommendationRequest
 from sim.errors import SimulationError
 from sim.loop import publish_catalogue, run_loop
-from sim.loop.event_time import APART_MS
-from sim.loop.kafka import tracks_of
-from sim.loop.run import Loop
+from sim.loop.kafka import APART_MS, tracks_of
 from sim.options import RunOptions
 from sim.schedule import Shard
 from sim.world.config import WorldConfig
@@ -28,12 +35,18 @@ from sim.world.generate import generate
 from sim.world.model import World
 from sim.world.store import save_world
 
+if TYPE_CHECKING:
+    from tests.integration.sim.loop.conftest import Answer, Recommender
+
+    Start = Callable[..., Recommender]
+    Read = Callable[[], list[tuple[int, Listen]]]
+
 DEADLINE_S = 60
 PATIENCE_S = 3.0
 """How long listeners wait for an answer where some get none: longer than a busy machine holds one up."""
 
 
-def sessions_of(listens):
+def sessions_of(listens: Sequence[tuple[int, Listen]]) -> dict[str, list[Listen]]:
     """Return the listens of each session in their order, which a topic keeps."""
     sessions = defaultdict(list)
     for _, listen in listens:
@@ -41,7 +54,7 @@ def sessions_of(listens):
     return sessions
 
 
-def start_run(settings, world_directory, run_id):
+def start_run(settings: Settings, world_directory: Path, run_id: str) -> subprocess.Popen[str]:
     """Start `botify sim run` without an end."""
     run = [sys.executable, "-c", "from sim.cli import app; app()", "run", "--world", str(world_directory)]
     return subprocess.Popen(  # noqa: S603 (our own command)
@@ -53,14 +66,16 @@ def start_run(settings, world_directory, run_id):
     )
 
 
-def wait_for_requests(answering, count):
+def wait_for_requests(answering: Recommender, count: int) -> None:
     deadline = time.monotonic() + DEADLINE_S
     while len(answering.requests) < count and time.monotonic() < deadline:
         time.sleep(0.02)
     assert len(answering.requests) >= count
 
 
-def test_every_listen_is_on_the_topic_once_whole_and_in_order(settings, small_world, recommender, read_listens):
+def test_every_listen_is_on_the_topic_once_whole_and_in_order(
+    settings: Settings, small_world: World, recommender: Start, read_listens: Read
+) -> None:
     answering = recommender()
     result = run_loop(settings, small_world, RunOptions(sessions=120, in_flight=30, seed=5, run_id="r"))
     listens = read_listens()
@@ -79,13 +94,16 @@ def test_every_listen_is_on_the_topic_once_whole_and_in_order(settings, small_wo
         for before, after in pairwise(session):
             assert after.track == (before.track + 1) % 400
             assert (after.recommender, after.treatments, after.propensity) == ("next", {"TEST": "T1"}, 0.5)
+            assert after.latency_ms is not None
             assert 0 < after.latency_ms < 60_000
             assert 0 < after.timestamp_ms - before.timestamp_ms < 30 * 60 * 1000
     assert result.latency.count == result.recommendations
     assert 0 < result.latency.percentile(50) <= result.latency.percentile(99)
 
 
-def test_a_request_carries_the_listen_just_made(settings, small_world, recommender, read_listens):
+def test_a_request_carries_the_listen_just_made(
+    settings: Settings, small_world: World, recommender: Start, read_listens: Read
+) -> None:
     answering = recommender()
     run_loop(settings, small_world, RunOptions(sessions=20, in_flight=10))
     listens = {listen.event_id: listen for _, listen in read_listens()}
@@ -103,19 +121,23 @@ def test_a_request_carries_the_listen_just_made(settings, small_world, recommend
         assert request.deadline_ms > time.time() * 1000 - DEADLINE_S * 1000
 
 
-def test_the_same_seed_gives_every_listener_the_same_listens(settings, small_world, recommender, read_listens):
+def test_the_same_seed_gives_every_listener_the_same_listens(
+    settings: Settings, small_world: World, recommender: Start, read_listens: Read
+) -> None:
     recommender()
     for run_id in ("a", "b"):
         options = RunOptions(sessions=90, in_flight=25, seed=4, run_id=run_id, start_ms=10**12)
         run_loop(settings, small_world, options)
-    runs = {"a": {}, "b": {}}
+    runs: dict[str, dict[str, list[tuple[Any, ...]]]] = {"a": {}, "b": {}}
     for session_id, session in sessions_of(read_listens()).items():
         run_id, _, rest = session_id.partition("-")
         runs[run_id][rest] = [(one.track, one.fraction, one.timestamp_ms, one.ended_session) for one in session]
     assert runs["a"] == runs["b"]
 
 
-def test_copies_of_answers_change_nothing(settings, small_world, recommender, answer_next, read_listens):
+def test_copies_of_answers_change_nothing(
+    settings: Settings, small_world: World, recommender: Start, answer_next: Answer, read_listens: Read
+) -> None:
     recommender(lambda request, attempt: answer_next(request, attempt) * 3)
     result = run_loop(settings, small_world, RunOptions(sessions=40, in_flight=20))
     assert (result.sessions, result.timed_out) == (40, 0)
@@ -124,9 +146,9 @@ def test_copies_of_answers_change_nothing(settings, small_world, recommender, an
 
 
 def test_an_answer_that_is_missing_once_is_asked_for_again_by_its_id(
-    settings, small_world, recommender, answer_next, read_listens
-):
-    def second_time(request, attempt):
+    settings: Settings, small_world: World, recommender: Start, answer_next: Answer, read_listens: Read
+) -> None:
+    def second_time(request: RecommendationRequest, attempt: int) -> list[Recommendation]:
         return answer_next(request, attempt) if attempt == 2 or request.position != 2 else []
 
     answering = recommender(second_time)
@@ -138,11 +160,11 @@ def test_an_answer_that_is_missing_once_is_asked_for_again_by_its_id(
 
 
 def test_a_listener_who_gets_no_answer_goes_away_and_is_counted(
-    settings, small_world, recommender, answer_next, read_listens
-):
+    settings: Settings, small_world: World, recommender: Start, answer_next: Answer, read_listens: Read
+) -> None:
     deaf = {3, 4, 5}
 
-    def ignore(request, attempt):
+    def ignore(request: RecommendationRequest, attempt: int) -> list[Recommendation]:
         return [] if request.user in deaf and request.position == 2 else answer_next(request, attempt)
 
     recommender(ignore)
@@ -152,8 +174,10 @@ def test_a_listener_who_gets_no_answer_goes_away_and_is_counted(
         assert session[-1].ended_session == (session[0].user not in deaf)
 
 
-def test_unusable_answers_are_counted_and_the_loop_goes_on(settings, small_world, recommender, answer_next):
-    def unknown_track_first(request, attempt):
+def test_unusable_answers_are_counted_and_the_loop_goes_on(
+    settings: Settings, small_world: World, recommender: Start, answer_next: Answer
+) -> None:
+    def unknown_track_first(request: RecommendationRequest, attempt: int) -> list[Recommendation]:
         (good,) = answer_next(request, attempt)
         return [good._replace(track=10**6), good]
 
@@ -162,20 +186,22 @@ def test_unusable_answers_are_counted_and_the_loop_goes_on(settings, small_world
     assert (result.sessions, result.unusable) == (20, result.recommendations)
 
 
-def test_shards_together_make_the_listens_of_one_process(settings, small_world, recommender, read_listens):
+def test_shards_together_make_the_listens_of_one_process(
+    settings: Settings, small_world: World, recommender: Start, read_listens: Read
+) -> None:
     recommender()
-    options = {"sessions": 90, "in_flight": 20, "seed": 4, "start_ms": 10**12}
-    run_loop(settings, small_world, RunOptions(run_id="whole", **options))
+    options = RunOptions(sessions=90, in_flight=20, seed=4, start_ms=10**12, run_id="whole")
+    run_loop(settings, small_world, options)
     for index in range(3):
-        run_loop(settings, small_world, RunOptions(run_id="parts", shard=Shard(index, 3), **options))
-    runs = {"whole": {}, "parts": {}}
+        run_loop(settings, small_world, replace(options, run_id="parts", shard=Shard(index, 3)))
+    runs: dict[str, dict[str, list[tuple[Any, ...]]]] = {"whole": {}, "parts": {}}
     for session_id, session in sessions_of(read_listens()).items():
         run_id, _, rest = session_id.partition("-")
         runs[run_id][rest] = [(one.track, one.fraction, one.timestamp_ms, one.ended_session) for one in session]
     assert runs["whole"] == runs["parts"]
 
 
-def test_an_offered_rate_is_kept_and_measured(settings, small_world, recommender):
+def test_an_offered_rate_is_kept_and_measured(settings: Settings, small_world: World, recommender: Start) -> None:
     recommender()
     rate, seconds, warm_up_s = 50.0, 3.0, 1.0
     options = RunOptions(rate=rate, seconds=seconds, warm_up_s=warm_up_s, in_flight=60)
@@ -184,7 +210,9 @@ def test_an_offered_rate_is_kept_and_measured(settings, small_world, recommender
     assert rate / 2 < result.latency.count < rate * (seconds - warm_up_s) * 1.2
 
 
-def test_the_next_run_begins_after_the_newest_listen(settings, small_world, recommender, read_listens):
+def test_the_next_run_begins_after_the_newest_listen(
+    settings: Settings, small_world: World, recommender: Start, read_listens: Read
+) -> None:
     recommender()
     in_a_year_ms = int(time.time() * 1000) + 365 * 24 * 60 * 60 * 1000
     run_loop(settings, small_world, RunOptions(sessions=10, run_id="a", start_ms=in_a_year_ms))
@@ -194,7 +222,7 @@ def test_the_next_run_begins_after_the_newest_listen(settings, small_world, reco
     assert min(second) > newest_ms + APART_MS - 1
 
 
-def test_the_catalogue_is_written_once(settings, small_world):
+def test_the_catalogue_is_written_once(settings: Settings, small_world: World) -> None:
     assert publish_catalogue(settings, small_world.catalogue) == 400
     assert publish_catalogue(settings, small_world.catalogue) == 0
     reader = CatalogueReader(settings, Codec())
@@ -203,23 +231,25 @@ def test_the_catalogue_is_written_once(settings, small_world):
     assert reader.tracks == {track.track: track for track in tracks_of(small_world.catalogue)}
 
 
-def test_another_world_replaces_what_differs_and_a_smaller_one_is_refused(settings, small_world):
+def test_another_world_replaces_what_differs_and_a_smaller_one_is_refused(
+    settings: Settings, small_world: World
+) -> None:
     publish_catalogue(settings, small_world.catalogue)
     config = WorldConfig(seed=9, tracks=500, artists=80, genres=6, users=5, dimensions=4)
     larger, _ = generate(config)
     assert 400 < publish_catalogue(settings, larger) <= 500
-    with pytest.raises(SimulationError, match="100 tracks that this world of 400 has not"):
+    with pytest.raises(SimulationError, match="100 tracks that this world of 400 does not have"):
         publish_catalogue(settings, small_world.catalogue)
 
 
-def test_a_missing_topic_is_named(servers, small_world):
+def test_a_missing_topic_is_named(servers: Settings, small_world: World) -> None:
     with pytest.raises(TopicError, match=r"nowhere\.catalogue"):
         run_loop(servers.with_(topic_prefix="nowhere"), small_world, RunOptions(sessions=1))
 
 
 def test_a_killed_run_loses_no_acknowledged_listen_and_the_next_goes_on_with_new_sessions(
-    settings, small_world, recommender, read_listens, tmp_path
-):
+    settings: Settings, small_world: World, recommender: Start, read_listens: Read, tmp_path: Path
+) -> None:
     """What the topic holds when the run is killed is a whole beginning of each session, and stays as it is."""
     answering = recommender()
     process = start_run(settings, save_world(tmp_path, small_world), "killed")
@@ -245,8 +275,8 @@ def test_a_killed_run_loses_no_acknowledged_listen_and_the_next_goes_on_with_new
 
 
 def test_an_interrupted_run_says_what_it_did_and_leaves_nothing_half_sent(
-    settings, small_world, recommender, read_listens, tmp_path
-):
+    settings: Settings, small_world: World, recommender: Start, read_listens: Read, tmp_path: Path
+) -> None:
     process = start_run(settings, save_world(tmp_path, small_world), "interrupted")
     wait_for_requests(recommender(), 500)
     process.send_signal(signal.SIGINT)
@@ -259,22 +289,25 @@ def test_an_interrupted_run_says_what_it_did_and_leaves_nothing_half_sent(
 
 
 def test_ctrl_c_between_sending_and_counting_waits_for_the_step(
-    settings, small_world, recommender, read_listens, monkeypatch
-):
+    settings: Settings, small_world: World, recommender: Start, read_listens: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recommender()
-    send = Loop._send
+    send, sent = RecordPublisher.send_batch, 0
 
-    def interrupted(loop, topic, events):
-        send(loop, topic, events)
-        if loop.result.listens > 100 and topic.endswith(".listens"):
-            signal.raise_signal(signal.SIGINT)
+    def interrupted(publisher: RecordPublisher, topic: str, records: list[Record]) -> None:
+        nonlocal sent
+        send(publisher, topic, records)
+        if topic.endswith(".listens"):
+            sent += len(records)
+            if sent > 150:
+                signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(Loop, "_send", interrupted)
+    monkeypatch.setattr(RecordPublisher, "send_batch", interrupted)
     result = run_loop(settings, small_world, RunOptions(in_flight=20))
     assert 100 < result.listens == len(read_listens())
 
 
-def test_progress_is_told_as_it_goes(settings, recommender):
+def test_progress_is_told_as_it_goes(settings: Settings, recommender: Start) -> None:
     world = World("w", *generate(WorldConfig(tracks=400, artists=80, genres=6, users=300, dimensions=8)), {})
     recommender()
     seen = []

@@ -25,7 +25,7 @@ from streams.cli import replay, snapshot
 from streams.cli.dlq import app
 from streams.cli.verify import verify
 from streams.dlq.letters import DeadLetterError
-from streams.replay.plan import ReplayError
+from streams.replay.sources import ReplayError
 from streams.store.connect import connect
 from streams.store.keys import default_namespace, partition_key
 from tests.integration.streams.listens import BAD_VALUE, fold_live, write_catalogue, write_listens

@@ -12,8 +12,7 @@ from core.kafka.admin import end_offsets
 from core.kafka.config import producer_config
 from core.kafka.reader import TopicReader
 from core.settings import Settings
-from schemas.dead_letters import Origin
-from schemas.rejected_before import RejectedBefore
+from schemas.dead_letters import Origin, RejectedBefore
 from schemas.topics import Topics
 from streams.dlq import redrive as redriving
 from streams.dlq.exclude import SAMPLE, Selection, exclude
@@ -127,10 +126,10 @@ def test_a_redrive_that_was_killed_before_it_could_say_so_sends_nothing_twice(
     write_catalogue(lettered)
     put = Resolutions.put
 
-    def die_before_outcome(self: Resolutions, deed: ResolutionStatus, letters: dict[Origin, int]) -> None:
-        if deed is ResolutionStatus.REDRIVEN and letters:
+    def die_before_outcome(self: Resolutions, status: ResolutionStatus, letters: dict[Origin, int]) -> None:
+        if status is ResolutionStatus.REDRIVEN and letters:
             raise KilledError
-        put(self, deed, letters)
+        put(self, status, letters)
 
     monkeypatch.setattr(redriving, "BATCH", 50)
     with monkeypatch.context() as patched:

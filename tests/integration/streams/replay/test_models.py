@@ -14,25 +14,24 @@ from confluent_kafka.admin import AdminClient
 from typer.testing import CliRunner, Result
 
 from core.kafka.config import common_config
-from core.kafka.partition_log import PartitionLog
+from core.kafka.offsets import describe_topic
+from core.kafka.reader import PartitionLog
 from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Model
-from schemas.topics import Topics
+from schemas.topics import Topics, learner_group_of
 from streams.cli.replay import app
 from streams.dlq.exclude import Selection, exclude
 from streams.learner import learner as fold
-from streams.learner.app import LearnerSources
-from streams.learner.metrics import LearnerCounters
-from streams.learner.partition import LEARNER, LearnerPartition
-from streams.offline import NullPublisher
+from streams.learner.partition import LEARNER, LearnerSources
 from streams.replay.models import relearn
-from streams.replay.plan import ReplayError
+from streams.replay.sources import ReplayError
 from streams.replay.swap import collect, read_status
 from streams.store.connect import connect, connect_async
 from streams.store.keys import default_namespace, learner_prefix, partition_key
 from streams.store.redis_store import RedisStore
-from streams.worker.topic_state import describe_topic, learner_group_of
+from streams.worker.metrics import LearnerCounters
+from streams.worker.partition import NullPublisher
 from tests.integration.streams.conftest import with_sources
 from tests.support import make_listens, produce, produce_raw, read_topic, write_catalogue
 from tests.unit.streams.learner.training import TRACKS, batches
@@ -58,9 +57,7 @@ async def _learn(settings: Settings) -> None:
     sources, log = LearnerSources(settings, CODEC), PartitionLog(settings, topic, 0, 0)
     store = RedisStore(redis, default_namespace(learner_prefix(settings.topic_prefix)))
     claim = await store.claim(0, "test", describe_topic(settings, topic, learner_group_of(settings)).topic_id)
-    learning = LearnerPartition(
-        0, claim, 0, store, sources.catalogue, sources.intake, NullPublisher(), CODEC.encode, LearnerCounters()
-    )
+    learning = sources.open(0, claim, 0, store, NullPublisher(), LearnerCounters())
     for batch in log.read_to(LEARNED):
         await learning.process(batch)
     await learning.write()

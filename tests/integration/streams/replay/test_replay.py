@@ -7,15 +7,14 @@ from collections.abc import Sequence
 
 import pytest
 
-from core.kafka.partition_log import LogRecord
+from core.kafka.reader import LogRecord
 from core.settings import Settings
 from schemas.dead_letters import Origin
 from schemas.topics import Topics
 from streams.dlq.exclude import Selection, exclude
-from streams.offline import ReplaySources
 from streams.read import POINTER_TTL_S, StateReader
-from streams.replay.plan import ReplayError, make_plan
 from streams.replay.run import begin_namespace, fold_into_namespace
+from streams.replay.sources import ReplayError, ReplaySources, make_plan
 from streams.replay.swap import collect, rollback, swap
 from streams.replay.targets import NamespaceTarget
 from streams.store.connect import connect

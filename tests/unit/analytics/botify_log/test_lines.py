@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from analytics import AnalyticsError
 from analytics.botify_log.lines import listens_of
-from analytics.errors import AnalyticsError
 
 
 def line(track: int, recommendation: float | None = None, user: int = 3, **changes: object) -> str:
@@ -54,8 +54,8 @@ def test_whole_numbers_may_be_written_as_pandas_writes_them() -> None:
     [
         ("{", "line 2 is not a message of Botify's data log: Invalid JSON"),
         (line(7, message="begin"), "line 2 .*: message: Input should be 'next' or 'last'"),
-        (line(7, time=1.5), "line 2 is impossible: fraction 1.5 is not between 0 and 1"),
-        (line(7, user=-1), "line 2 is impossible: user -1"),
+        (line(7, time=1.5), "line 2 is not a valid listen: fraction 1.5 is not between 0 and 1"),
+        (line(7, user=-1), "line 2 is not a valid listen: user -1"),
     ],
 )
 def test_a_line_that_says_nothing_is_named(text: str, message: str) -> None:

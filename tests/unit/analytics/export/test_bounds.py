@@ -3,17 +3,18 @@ from __future__ import annotations
 import pytest
 
 from analytics.export.files import ExportError
-from analytics.export.run import TopicBounds
+from analytics.export.run import check_reachable
+from core.kafka.offsets import TopicState
 
-BOUNDS = TopicBounds("t", "an-id", start={0: 5, 1: 0}, end={0: 50, 1: 0})
+TOPIC = TopicState("t", "an-id", start={0: 5, 1: 0}, end={0: 50, 1: 0})
 
 
 @pytest.mark.parametrize("next_offset", [5, 30, 50])
 def test_what_is_there_can_be_read(next_offset: int) -> None:
-    BOUNDS.check_reachable({0: next_offset, 1: 0})
+    check_reachable(TOPIC, {0: next_offset, 1: 0})
 
 
 @pytest.mark.parametrize("next_offset", [4, 51])
 def test_records_that_are_gone_are_not_passed_over_in_silence(next_offset: int) -> None:
     with pytest.raises(ExportError, match=rf"t\[0\]: the export resumes at offset {next_offset}, but .* only 5 to 49"):
-        BOUNDS.check_reachable({0: next_offset})
+        check_reachable(TOPIC, {0: next_offset})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -115,7 +116,7 @@ def test_another_topic_of_the_same_name_is_refused(tmp_path: Path) -> None:
         pass
     with (
         pytest.raises(ExportError, match="recreated topic"),
-        open_directory(tmp_path, SOURCE._replace(topic_id="b"), {0: 0}),
+        open_directory(tmp_path, replace(SOURCE, topic_id="b"), {0: 0}),
     ):
         pass
 
@@ -124,7 +125,7 @@ def test_another_topic_of_the_same_name_is_refused(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("notes.txt", "mine", r"not an export and is not empty \(there is notes.txt\)"),
-        ("_manifest.json", "{", "cannot be read"),
+        ("_manifest.json", "{", "not a manifest of format 1"),
         ("_manifest.json", '{"format": 99}', "not a manifest of format 1"),
     ],
 )

@@ -1,3 +1,5 @@
+"""Ranking metrics against their definitions, diversity, and the split in time."""
+
 from __future__ import annotations
 
 import math
@@ -6,8 +8,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analytics.errors import AnalyticsError
-from analytics.offline.ranking import NO_TRACK, hit_rate, judge, ndcg, reciprocal_rank
+from analytics import AnalyticsError
+from analytics.offline.ranking import (
+    NO_TRACK,
+    coverage,
+    gini,
+    hit_rate,
+    judge,
+    ndcg,
+    novelty,
+    popularity_bias,
+    reciprocal_rank,
+    temporal_split,
+)
 
 
 @pytest.mark.parametrize("k", [1, 3, 10, 15])
@@ -44,3 +57,36 @@ def test_lists_that_cannot_be_judged_are_refused() -> None:
         judge([1, 2], [[4]], liked)
     with pytest.raises(AnalyticsError, match="k is 0"):
         ndcg(judge([1], [[4]], liked), 0)
+
+
+def test_lists_that_end_early_count_what_they_have() -> None:
+    lists = [[0, 1], [2, NO_TRACK]]
+    popularity = np.array([4, 2, 2, 0])
+    assert coverage(lists, 4) == 0.75
+    assert novelty(lists, popularity) == pytest.approx([(np.log2(9 / 4) + np.log2(9 / 2)) / 2, np.log2(9 / 2)])
+    assert popularity_bias(lists, np.array([3.0, 1.0]), popularity).tolist() == [1.0, 2.0]
+
+
+def test_a_user_without_a_list_has_no_mean() -> None:
+    assert np.isnan(novelty([[NO_TRACK]], np.array([1, 1]))).all()
+
+
+def test_gini_is_half_the_mean_difference_over_the_mean() -> None:
+    shown = np.random.default_rng(9).zipf(1.6, 500) % 30
+    counts = np.bincount(shown, minlength=30)
+    differences = np.abs(counts[:, None] - counts[None, :]).mean()
+    assert gini(shown[:, None], 30) == pytest.approx(differences / 2 / counts.mean(), rel=1e-9)
+
+
+def test_everything_before_one_moment_is_the_past() -> None:
+    times = np.random.default_rng(10).integers(0, 300, 1_000)
+    past, future = temporal_split(pd.DataFrame({"timestamp_ms": times}), 0.25)
+    assert past["timestamp_ms"].max() < future["timestamp_ms"].min()
+    assert len(past) + len(future) == 1_000
+    assert len(future) == pytest.approx(250, abs=10)
+
+
+@pytest.mark.parametrize(("times", "share"), [([], 0.5), ([1, 1, 1], 0.5), ([1, 2], 0.0), ([1, 2], 1.0)])
+def test_what_cannot_be_split_is_refused(times: list[int], share: float) -> None:
+    with pytest.raises(AnalyticsError):
+        temporal_split(pd.DataFrame({"timestamp_ms": times}), share)

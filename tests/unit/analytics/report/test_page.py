@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analytics import AnalyticsError
 from analytics.data import listens_frame
-from analytics.errors import AnalyticsError
 from analytics.pipeline import match_answers
 from analytics.report.data import ReportData
-from analytics.report.page import render_report
+from analytics.report.sections import render_report
 from tests.unit.analytics.listens import drawn, listen
-from tests.unit.analytics.test_interactions import with_a_second
+from tests.unit.analytics.test_monitoring import with_a_second
 
 LISTENS = listens_frame(drawn(120, np.random.default_rng(3), uplift=5.0))
 
@@ -76,7 +76,7 @@ def test_equal_data_give_equal_pages() -> None:
 
 def test_experiments_on_the_same_listeners_are_checked_for_interaction() -> None:
     page = render_report(ReportData("the test", listens_frame(with_a_second(drawn(300, np.random.default_rng(6))))))
-    assert "each may be read as if it were alone" in page
+    assert "each experiment can be read as if it were alone" in page
     assert page.count("<h2>Experiment ") == 2
     changed = with_a_second(drawn(300, np.random.default_rng(6)), bonus=0.6)
     assert "The effects of demo and other depend on each other" in render_report(

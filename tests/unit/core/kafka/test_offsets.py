@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from core.errors import PositionError
-from core.kafka.offsets import TopicPosition, offsets_of, parse_position
+from core.kafka.offsets import TopicPosition, TopicState, parse_position
 from core.settings import Settings
 
 NOW_MS = 1_800_000_000_000
@@ -56,4 +56,5 @@ def test_what_is_no_place_is_refused_with_the_forms(text: str) -> None:
     ],
 )
 def test_a_place_is_an_offset_in_each_partition(text: str, offsets: dict[int, int]) -> None:
-    assert offsets_of(parse_position(text, NOW_MS), Settings(), "t", {0: 10, 1: 0}, {0: 50, 1: 20}) == offsets
+    topic = TopicState("t", "an-id", {0: 10, 1: 0}, {0: 50, 1: 20})
+    assert topic.offsets_of(parse_position(text, NOW_MS), Settings()) == offsets

@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError
 
 from core.errors import TopicError
 from core.kafka import reader
-from core.kafka.partition_log import PartitionLog
+from core.kafka.reader import PartitionLog
 from core.settings import Settings
 
 

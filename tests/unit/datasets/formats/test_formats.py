@@ -21,6 +21,7 @@ from datasets.importing import Request, import_dataset
 from datasets.model import KINDS, DatasetError
 from datasets.reading import Dataset
 
+LASTFM = Path(__file__).parents[5] / "shared/real-data/lastfm.txt"
 WHEEL = Path(os.environ.get("BOTIFY_TEST_RECBOLE", "recbole-1.2.1-py3-none-any.whl"))
 
 
@@ -182,7 +183,8 @@ def test_a_rating_has_the_value_that_the_card_says(rating: str, value: float, tm
 
 
 def test_recbole_without_ratings_and_times(tmp_path: Path) -> None:
-    path = write(tmp_path / "r", {"x.inter": "user_id:token\titem_id:token\nb\ty\nb\tx\n"})
+    timed = "user_id:token\titem_id:token\ttimestamp:float\nb\ty\t99\n"
+    path = write(tmp_path / "r", {"a.inter": timed, "x.inter": "user_id:token\titem_id:token\nb\tx\n"})
     dataset = run(tmp_path, "recbole", path)
     assert events(dataset) == [("b", "y", 0.0, 1.0, "play"), ("b", "x", 0.001, 1.0, "play")]
     assert not dataset.card.has_time
@@ -289,7 +291,7 @@ def test_botify(tmp_path: Path) -> None:
         return json.dumps({**said, "recommendation": recommendation})
 
     log = [line("next", 1, 5, 1.0, 6), line("next", 2, 5, 0.2, 7), line("last", 1, 6, 0.4), line("next", 1, 6, 1.0, 9),
-           line("dance", 1, 6, 1.0), line("last", 2, 7, 7.0), "{}"]  # fmt: skip
+           line("dance", 1, 6, 1.0), line("last", 2, 7, 7.0), '{"message": "last", "user": [1]}']  # fmt: skip
     files = {"log.json": "\n".join(log), "tracks.json": '{"track": 6, "artist": "A", "title": "T", "album": "L"}\n'}
     dataset = run(tmp_path, "botify", write(tmp_path / "b", files))
     start = 1_600_000_000.0
@@ -307,16 +309,23 @@ def test_botify(tmp_path: Path) -> None:
     assert [(row, reason) for _, row, reason in reasons(dataset)] == [
         (5, "message is neither next nor last"),
         (6, "played is more than 1, and no duration is mapped"),
-        (7, "message is neither next nor last"),
+        (7, "user or track is missing"),
     ]
 
 
+def test_last_fm_as_sequences(tmp_path: Path) -> None:
+    if not LASTFM.exists():
+        pytest.skip(f"{LASTFM} is not there")
+    card = run(tmp_path, "sequences", LASTFM).card
+    assert (card.events, card.users, card.items, card.rejected, card.repeats) == (52_551, 1_090, 3_646, 0, 0.0)
+
+
 def test_json_lines_with_nested_fields(tmp_path: Path) -> None:
-    lines = ['{"who": {"id": 7}, "what": "x", "when": "2020-01-01T00:00:00Z", "how": "LIKES"}', "[1]"]
+    lines = ['{"who": {"id": 7}, "what": "x", "when": "2020-01-01T00:00:00Z", "how": "LIKES"}', "[1]", "[" * 100_000]
     path = write(tmp_path / "j", {"a.jsonl.gz": gzip.compress("\n".join(lines).encode())})
     dataset = run(tmp_path, "jsonl", path, user="who.id", item="what", time="when", event="how")
     assert events(dataset) == [("7", "x", 1577836800.0, 1.0, "like")]
-    assert [(row, reason) for _, row, reason in reasons(dataset)] == [(2, "not a JSON object")]
+    assert [(row, reason) for _, row, reason in reasons(dataset)] == [(2, "not a JSON object"), (3, "not JSON")]
     with pytest.raises(DatasetError, match=r"--map item=track: no line of a\.jsonl has a field 'track'"):
         run(tmp_path, "jsonl", path, user="who.id", item="track")
 
@@ -340,6 +349,21 @@ def test_parquet_with_times_and_numbers(tmp_path: Path) -> None:
 def test_a_folder_of_something_else_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"is it another format\?|one file is imported"):
         run(tmp_path, name, write(tmp_path / "x", {"a.bin": "x", "b.bin": "y"}))
+
+
+def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
+    files = {"50m/likes.parquet": parquet(**flat()), "500m/likes.parquet": parquet(**flat())}
+    with pytest.raises(DatasetError, match=r"2 files are called likes.parquet \(500m/likes.*name the folder of one"):
+        run(tmp_path, "yambda", write(tmp_path / "flat", files))
+
+
+@pytest.mark.parametrize("block_bytes", [1, 1 << 20])
+def test_what_is_said_first_of_an_item_does_not_depend_on_blocks(block_bytes: int, tmp_path: Path) -> None:
+    artists = {"artist_id": list(range(40)), "item_id": [n % 3 for n in range(40)]}
+    files = {"artist_item_mapping.parquet": parquet(**artists), "likes.parquet": parquet(**flat())}
+    path = write(tmp_path / "y", files)
+    dataset = import_dataset(tmp_path, "d", Request("yambda", str(path)), block_bytes=block_bytes)
+    assert [about(dataset, str(item))[1] for item in range(3)] == ["0", "1", "2"]
 
 
 @pytest.mark.parametrize(("name", "content"), [("a.zip", b"PK no"), ("a.csv.gz", gzip.compress(b"u,i\na,x\n")[:-9]),

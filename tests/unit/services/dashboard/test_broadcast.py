@@ -1,13 +1,15 @@
-"""Viewers are sent what has changed, once for all of them."""
+"""Viewers are sent the changes of a page, rendered once for all of them."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 
+from markupsafe import Markup
+
 from services.dashboard.broadcast import Channel
 from services.dashboard.figures import Snapshot
-from services.dashboard.views.html import Fragment
+from services.dashboard.views import Fragment
 
 
 class Viewer:
@@ -37,21 +39,24 @@ class Viewer:
 
 
 class Counting:
-    """A view that counts how often it is rendered: the second and a piece that never changes."""
+    """A view that counts how often it is rendered: the second, and a fragment that never changes."""
 
     def __init__(self) -> None:
         self.rendered = 0
 
     def __call__(self, snapshot: Snapshot) -> list[Fragment]:
         self.rendered += 1
-        return [Fragment("second", f"<b>{snapshot.at_s}</b>"), Fragment("still", "always the same")]
+        return [
+            Fragment("second", Markup("<b>{}</b>").format(snapshot.at_s)),
+            Fragment("still", Markup("always the same")),
+        ]
 
 
 def at(second: float) -> Snapshot:
     return Snapshot(at_s=second)
 
 
-def test_everybody_sees_the_newest_whenever_they_came() -> None:
+def test_early_and_late_viewers_see_the_newest_state() -> None:
     channel = Channel(Counting())
     early, late = Viewer("early"), Viewer("late")
     early_page = channel.join(early, at(1))  # type: ignore[arg-type]
@@ -63,7 +68,7 @@ def test_everybody_sees_the_newest_whenever_they_came() -> None:
 
 
 def test_a_late_viewer_starts_from_what_was_sent_last() -> None:
-    """Or a change that the others have seen already would never reach this one."""
+    """Otherwise a change that the others have seen already would never reach this one."""
     channel = Channel(Counting())
     channel.join(Viewer("early"), at(1))  # type: ignore[arg-type]
     channel.send(at(2))
@@ -89,7 +94,7 @@ def test_only_what_changed_is_sent_and_it_is_rendered_once_for_all() -> None:
     assert [len(viewer.sent) for viewer in viewers] == [1] * 200
 
 
-def test_nothing_is_rendered_for_nobody() -> None:
+def test_nothing_is_rendered_without_viewers() -> None:
     view = Counting()
     channel = Channel(view)
     channel.send(at(1))

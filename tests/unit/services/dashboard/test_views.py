@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from html.parser import HTMLParser
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -15,21 +16,31 @@ from services.dashboard.figures import (
     Letter,
     ListenerReading,
     Moment,
+    PartitionSample,
     RankedTrack,
     Rankings,
     RecommenderShare,
     Replay,
-    Sample,
     Snapshot,
     Traffic,
 )
-from services.dashboard.pages.live import PAGES
-from services.dashboard.views.chart import band_chart, interval, line_chart
-from services.dashboard.views.html import View, laid_out, with_problems
-from services.dashboard.views.listener import listener
-from services.dashboard.views.overview import overview
+from services.dashboard.listening import HeardTrack, ListeningSession, Recommended
+from services.dashboard.pages import PAGES
+from services.dashboard.views import (
+    View,
+    experiments,
+    heard_so_far,
+    laid_out,
+    listener,
+    now_playing,
+    overview,
+    summary,
+)
 from streams.folds.users import UserState
 
+views = pytest.mark.parametrize(
+    "view", [pytest.param(page.view, id=page.path) for page in PAGES if page.view is not None]
+)
 EVIL = "<script>alert(1)</script>"
 VOID = {"img", "br", "hr", "input", "link", "meta"}
 
@@ -67,7 +78,7 @@ FULL = Snapshot(
     latency=Latency(3.0, 9.0),
     history=(Moment(math.nan, math.nan, math.nan, math.nan), Moment(10.0, 9.0, 3.0, 9.0)),
     recommenders=(RecommenderShare(EVIL, 1.0, 0.5),),
-    sample=Sample(2, 8),
+    sample=PartitionSample(2, 8),
     rankings=Rankings(*[(RankedTrack(7, EVIL, EVIL, 3.0),)] * 3, event_time_ms=1_700_000_000_000),
     experiments=(
         ExperimentReading(
@@ -88,22 +99,22 @@ FULL = Snapshot(
 )
 
 
-@pytest.mark.parametrize("view", [page.view for page in PAGES], ids=[page.path for page in PAGES])
+@views
 @pytest.mark.parametrize("snapshot", [Snapshot(), Snapshot(at_s=1.0), FULL], ids=["starting", "empty", "full"])
 def test_every_page_is_whole_whatever_there_is_to_show(view: View, snapshot: Snapshot) -> None:
-    fragments = with_problems(view)(snapshot)
+    fragments = view(snapshot)
     assert "script" not in tags(laid_out(fragments))
     assert len({fragment.name for fragment in fragments}) == len(fragments)
 
 
-@pytest.mark.parametrize("view", [page.view for page in PAGES], ids=[page.path for page in PAGES])
+@views
 def test_an_empty_page_says_what_would_fill_it(view: View) -> None:
     assert 'class="empty"' in laid_out(view(Snapshot(at_s=1.0)))
 
 
-@pytest.mark.parametrize("view", [page.view for page in PAGES], ids=[page.path for page in PAGES])
+@views
 def test_a_page_keeps_its_places(view: View) -> None:
-    """Or a page that was opened while it was empty would have nowhere to show what comes."""
+    """Otherwise a page that was opened while empty could not show what arrives later."""
     places = {(fragment.name, fragment.css) for fragment in view(Snapshot(at_s=1.0))}
     assert {(fragment.name, fragment.css) for fragment in view(FULL)} == places
 
@@ -122,7 +133,7 @@ def test_a_listener_whose_listens_are_too_old_is_shown_from_the_state() -> None:
     state = UserState()
     state.fold(Listen("a", 42, 7, 0.5, 1_000, "a", 1, False, None, {}, None, None))
     page = listener(ListenerReading(42, state, 3, ()), {})
-    assert "what the state in Redis keeps" in page
+    assert "these are from the state in Redis" in page
     assert "track 7" in page
 
 
@@ -130,16 +141,25 @@ def test_a_model_without_room_is_told_apart() -> None:
     assert laid_out(overview(FULL)).count("it forgets tracks") == 1
 
 
-def test_nobody_has_a_page_too() -> None:
-    assert "was never heard" in listener(ListenerReading(42, None, 3, ()), {})
+def test_a_listener_without_listens_has_a_page() -> None:
+    assert "has no listens" in listener(ListenerReading(42, None, 3, ()), {})
 
 
-def test_charts_take_gaps_and_nothing() -> None:
-    gap = line_chart([("a", [1.0, math.nan, 2.0, 3.0])], "/s", 10)
-    tags(gap)
-    assert gap.count("<polyline") == 2, "a gap is not drawn over"
-    assert "nothing measured yet" in line_chart([("a", [math.nan])], "/s", 10)
-    assert "as it grows" in band_chart([(1.0, 0.0, 2.0)], 10)
-    assert "range" not in interval(1.0, math.nan, math.nan, 10.0)
-    assert "good" in interval(5.0, 1.0, 9.0, 10.0)
-    assert "bad" in interval(-5.0, -9.0, -1.0, 10.0)
+def test_every_chart_is_drawn() -> None:
+    page, of_experiments = laid_out(overview(FULL)), laid_out(experiments(FULL))
+    assert page.count("<polyline") == 4
+    assert page.count('class="bar"') == 4
+    assert of_experiments.count('class="interval good"') == 1, "an effect without an interval has none to draw"
+    assert of_experiments.count("<svg") == 1
+
+
+def test_a_persons_session_escapes_and_says_why_each_track_plays() -> None:
+    playing = Recommended(7, EVIL, "explore", 0.25, 40, {EVIL: "T1"}, 12.0)
+    session = ListeningSession(42, playing, MagicMock(), [HeardTrack(playing, 0.05), HeardTrack(Recommended(8), 1.0)])
+    page = now_playing(session, {7: Track(7, EVIL, None, EVIL, EVIL)})
+    assert "script" not in tags(page)
+    assert "answered in 12 ms" in page
+    rows = heard_so_far(session, {})
+    tags(rows)
+    assert [part in rows for part in ("track 8", "the listener chose it", "p = 0.25", "5%")] == [True] * 4
+    assert '<span class="value">1.05<' in summary(session)

@@ -1,4 +1,4 @@
-"""A gateway without servers: topics that answer as they are told, sessions in memory."""
+"""A gateway without servers: topics with canned replies, sessions in memory."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 
-from fastapi.testclient import TestClient
+from starlette.testclient import TestClient
 
 from core.errors import TopicError
 from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Listen, Recommendation, RecommendationRequest, Track
-from services.gateway.app import build_app
-from services.gateway.errors import UnavailableError
-from services.gateway.messages import Said, SessionPosition
+from services.gateway.bootstrap import build_app
+from services.gateway.messages import Fingerprint, SessionPosition, UnavailableError
 from services.gateway.options import GatewayOptions
-from services.gateway.rpc import Outcome
-from services.gateway.service import Fallback, GatewayService
+from services.gateway.rpc import PendingReply
+from services.gateway.service import Connected, Fallback, GatewayService
 from services.gateway.state import EventClock, KnownTracks
 from tests.support import eventually, make_tracks
 
@@ -29,10 +28,10 @@ NOW_MS = 1_000_000
 
 @dataclass
 class MemorySession:
-    """A listener's session, and what its last call said."""
+    """A listener's session, and its last call."""
 
-    place: SessionPosition
-    said: Said
+    at: SessionPosition
+    call: Fingerprint
     attribution: bytes | None = None
 
 
@@ -42,27 +41,27 @@ class MemorySessionStore:
     def __init__(self) -> None:
         self.of_users: dict[int, MemorySession] = {}
 
-    async def take(self, user: int, said: Said) -> SessionPosition:
+    async def next_position(self, user: int, call: Fingerprint) -> SessionPosition:
         session = self.of_users.get(user)
-        if session is not None and session.said.text == said.text and (said.keyed or not session.place.answered):
-            return session.place._replace(attribution=session.attribution)
-        if session is None or session.said.ends:
-            place, attribution = SessionPosition(said.event_id, 0, None, said.event_id), None
+        if session is not None and session.call.text == call.text and (call.keyed or not session.at.answered):
+            return session.at._replace(attribution=session.attribution)
+        if session is None or session.call.ends:
+            at, attribution = SessionPosition(call.event_id, 0, None, call.event_id), None
         else:
-            before, attribution = session.place, session.attribution
-            place = SessionPosition(before.session_id, before.position + 1, attribution, said.event_id)
-        self.of_users[user] = MemorySession(place, said, attribution)
-        return place
+            before, attribution = session.at, session.attribution
+            at = SessionPosition(before.session_id, before.position + 1, attribution, call.event_id)
+        self.of_users[user] = MemorySession(at, call, attribution)
+        return at
 
-    async def remember(self, user: int, event_id: str, attribution: bytes = b"") -> None:
+    async def store_answer(self, user: int, event_id: str, attribution: bytes = b"") -> None:
         session = self.of_users.get(user)
-        if session is not None and session.place.event_id == event_id:
-            session.place = session.place._replace(answered=True)
+        if session is not None and session.at.event_id == event_id:
+            session.at = session.at._replace(answered=True)
             session.attribution = attribution or session.attribution
 
 
-class FakeExchange:
-    """Keeps what it is told, and recommends the next track; silent or refusing where it is told to be."""
+class FakeRpcClient:
+    """Keeps what is sent, and recommends the next track; silent or refusing if told so."""
 
     def __init__(self) -> None:
         self.listens: list[Listen] = []
@@ -72,9 +71,9 @@ class FakeExchange:
         self.refusing = False
         self.unacknowledged = False
 
-    def tell(
+    def send(
         self, id_: str, listen: Listen, request: RecommendationRequest | None, headers: Sequence[tuple[str, bytes]] = ()
-    ) -> Outcome:
+    ) -> PendingReply:
         if self.refusing:
             raise UnavailableError("Kafka is not reachable")
         assert request is None or request.request_id == id_
@@ -82,7 +81,7 @@ class FakeExchange:
         self.headers.append(headers)
         if self.unacknowledged:
             raise UnavailableError("Kafka did not take the listen")
-        future: Outcome = asyncio.get_running_loop().create_future()
+        future: PendingReply = asyncio.get_running_loop().create_future()
         if request is None or self.silent:
             future.set_result(None)
         else:
@@ -119,16 +118,16 @@ class FakeCatalogue:
 
 
 class FakeGateway:
-    """A service over the fakes; `problems` as it is told."""
+    """A service over the fakes, with problems on demand."""
 
     def __init__(self) -> None:
-        self.rpc = FakeExchange()
+        self.rpc = FakeRpcClient()
         self.sessions = MemorySessionStore()
         self.catalogue = FakeCatalogue()
         self.popular = list(POPULAR)
         self.found_problems: list[str] = []
         self.service = GatewayService(
-            1000,
+            deadline_ms=1000,
             codec=Codec(),
             rpc=self.rpc,
             sessions=self.sessions,
@@ -137,11 +136,8 @@ class FakeGateway:
             clock=EventClock(1, lambda: NOW_MS / 1000),
         )
 
-    def problems(self) -> list[str]:
-        return self.found_problems
-
-    async def connect(self, _: AsyncExitStack) -> FakeGateway:
-        return self
+    async def connect(self, _: AsyncExitStack) -> Connected:
+        return Connected(self.service, lambda: self.found_problems)
 
 
 def wait_until_started(client: TestClient) -> None:

@@ -1,4 +1,4 @@
-"""Who is slow or silent makes room, and nobody else."""
+"""Slow and silent connections are closed for new ones, and no others."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Client:
 
 
 class Clock:
-    """Seconds that pass when they are told to."""
+    """Seconds under control of the test."""
 
     now_s = 100.0
 
@@ -52,7 +52,7 @@ def has_asked(connections: Connections, *clients: Client) -> None:
         connections.enter(client, Stage.REQUEST)
 
 
-def test_whoever_is_silent_for_longest_makes_room() -> None:
+def test_the_longest_silent_connection_is_closed_for_a_new_one() -> None:
     connections = Connections(GatewayOptions(connections=4, connections_per_client=4))
     silent = opened(connections, 4)
     connections.enter(silent[0], Stage.BODY)  # slow is no better than silent
@@ -62,7 +62,7 @@ def test_whoever_is_silent_for_longest_makes_room() -> None:
     assert connections.closed == {"idlest": 2}
 
 
-def test_whoever_asks_keeps_its_place_beside_many_that_do_not() -> None:
+def test_connections_with_requests_stay_beside_many_silent_ones() -> None:
     connections = Connections(GatewayOptions(connections=10, connections_per_client=10))
     honest = opened(connections, 2)
     has_asked(connections, *honest)
@@ -71,7 +71,7 @@ def test_whoever_asks_keeps_its_place_beside_many_that_do_not() -> None:
     assert not any(client.dropped for client in honest)
 
 
-def test_a_new_client_has_time_to_ask_beside_many_that_have_asked() -> None:
+def test_a_new_client_has_time_to_send_a_request() -> None:
     connections = Connections(GatewayOptions(connections=10, connections_per_client=10))
     kept = opened(connections, 10)
     has_asked(connections, *kept)
@@ -80,7 +80,7 @@ def test_a_new_client_has_time_to_ask_beside_many_that_have_asked() -> None:
     assert [client.dropped for client in kept] == [True] * 5 + [False] * 5
 
 
-def test_a_client_makes_room_among_its_own() -> None:
+def test_a_client_loses_its_own_connections_first() -> None:
     connections = Connections(GatewayOptions(connections=8))  # so 4 of each client
     other = opened(connections, 2, "10.0.0.8")
     greedy = opened(connections, 20)
@@ -88,7 +88,7 @@ def test_a_client_makes_room_among_its_own() -> None:
     assert sum(not client.dropped for client in greedy) == 4
 
 
-def test_requests_in_work_are_let_finish_unless_they_are_stuck() -> None:
+def test_requests_in_progress_finish_unless_they_are_stuck() -> None:
     clock = Clock()
     connections = Connections(GatewayOptions(connections=2, connections_per_client=2, deadline_ms=1_000), clock)
     first, second = opened(connections, 2)
@@ -101,7 +101,7 @@ def test_requests_in_work_are_let_finish_unless_they_are_stuck() -> None:
     assert (first.dropped, second.dropped) == (True, False)
 
 
-def test_a_body_too_many_costs_the_oldest_its_place() -> None:
+def test_too_many_bodies_cost_the_oldest_its_place() -> None:
     connections = Connections(GatewayOptions(bodies=3, bodies_per_client=2))
     mine, others = opened(connections, 3), opened(connections, 2, "10.0.0.8")
     for client in (*mine, *others):
@@ -110,7 +110,7 @@ def test_a_body_too_many_costs_the_oldest_its_place() -> None:
     assert [client.told for client in others] == [[], []]
 
 
-def test_bodies_that_are_whole_are_not_under_way() -> None:
+def test_complete_bodies_are_not_counted_as_arriving() -> None:
     connections = Connections(GatewayOptions(bodies=1, bodies_per_client=1))
     for client in opened(connections, 3):
         connections.enter(client, Stage.BODY)
@@ -118,7 +118,7 @@ def test_bodies_that_are_whole_are_not_under_way() -> None:
         assert client.told == []
 
 
-def test_each_stage_has_its_time() -> None:
+def test_each_stage_has_its_timeout() -> None:
     clock = Clock()
     connections = Connections(GatewayOptions(header_s=2, body_s=4, keep_alive_s=6, deadline_ms=60_000), clock)
     new, slow, kept, working = opened(connections, 4)
@@ -136,7 +136,7 @@ def test_each_stage_has_its_time() -> None:
     assert new.told[0] == slow.told[0] == 408
 
 
-def test_what_is_closed_leaves_nothing_behind() -> None:
+def test_closed_connections_leave_nothing_behind() -> None:
     connections = Connections(GatewayOptions())
     gone, ended, open_ = opened(connections, 3)
     connections.close(gone)
@@ -148,4 +148,4 @@ def test_what_is_closed_leaves_nothing_behind() -> None:
     assert len(connections) == 1
     connections.close(open_)
     assert len(connections) == 0
-    assert connections._clients == {}
+    assert connections.clients == 0

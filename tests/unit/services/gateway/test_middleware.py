@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.types import Message, Receive, Scope, Send
 
-from services.gateway.middleware import Limits, RateLimit, TokenRequired
+from services.gateway.middleware import BODY, Limits, RateLimit, TokenRequired
 from services.gateway.options import GatewayOptions
 
 
@@ -19,14 +19,14 @@ class SlowApp:
         self.bodies: list[bytes] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.bodies.append((await receive())["body"])
+        self.bodies.append(scope[BODY])
         await self.go_on.wait()
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
 
 async def ask(app: Any, *parts: bytes) -> int:
-    """Post a body in parts, and return the status; the body never ends where it has no parts."""
+    """Post a body in parts, and return the status; a body without parts never ends."""
     messages: list[Message] = [
         {"type": "http.request", "body": part, "more_body": number < len(parts)} for number, part in enumerate(parts, 1)
     ]
@@ -44,7 +44,7 @@ async def ask(app: Any, *parts: bytes) -> int:
     return status
 
 
-def test_more_than_may_be_in_work_are_sent_away_at_once() -> None:
+def test_too_many_requests_in_progress_are_refused_at_once() -> None:
     async def scenario() -> list[int]:
         slow = SlowApp()
         limited = Limits(slow, GatewayOptions(in_flight=2))
@@ -57,7 +57,7 @@ def test_more_than_may_be_in_work_are_sent_away_at_once() -> None:
     assert asyncio.run(scenario()) == [503, 503, 503, 200, 200, 200]
 
 
-def test_a_client_that_goes_away_frees_its_place() -> None:
+def test_a_client_that_disconnects_frees_its_place() -> None:
     async def scenario() -> int:
         slow = SlowApp()
         limited = Limits(slow, GatewayOptions(in_flight=1))
@@ -71,7 +71,7 @@ def test_a_client_that_goes_away_frees_its_place() -> None:
     assert asyncio.run(scenario()) == 200
 
 
-def test_a_body_is_handed_on_whole() -> None:
+def test_a_body_is_passed_on_complete() -> None:
     async def scenario() -> list[bytes]:
         slow = SlowApp()
         slow.go_on.set()
@@ -81,7 +81,7 @@ def test_a_body_is_handed_on_whole() -> None:
     assert asyncio.run(scenario()) == [b"one two three"]
 
 
-def test_bodies_under_way_are_not_in_work() -> None:
+def test_arriving_bodies_are_not_in_progress() -> None:
     async def scenario() -> list[int]:
         app = SlowApp()
         app.go_on.set()
@@ -97,7 +97,7 @@ def test_bodies_under_way_are_not_in_work() -> None:
     assert asyncio.run(scenario()) == [200, 200, 200]
 
 
-def test_part_of_a_body_is_not_served() -> None:
+def test_an_incomplete_body_is_not_served() -> None:
     async def scenario() -> list[bytes]:
         app = SlowApp()
         app.go_on.set()
@@ -110,7 +110,7 @@ def test_part_of_a_body_is_not_served() -> None:
             return messages.pop(0)
 
         async def send(_: Message) -> None:
-            raise AssertionError("nobody is there")
+            raise AssertionError("the client has disconnected")
 
         scope = {"type": "http", "path": "/next/42", "method": "POST", "headers": [], "client": None}
         await Limits(app, GatewayOptions())(scope, receive, send)
@@ -119,11 +119,11 @@ def test_part_of_a_body_is_not_served() -> None:
     assert asyncio.run(scenario()) == []
 
 
-def test_clients_have_a_rate_each_and_the_oldest_are_forgotten() -> None:
+def test_each_client_has_a_rate_and_the_oldest_are_forgotten() -> None:
     limit = RateLimit(rate_per_s=1, clients=2)
     assert [limit.wait_s(client, 0.0) for client in ("a", "b", "a")] == [0.0, 0.0, 1.0]
     assert limit.wait_s("c", 0.0) == 0.0
-    assert limit.wait_s("b", 0.0) == 0.0  # forgotten, so it starts anew
+    assert limit.wait_s("b", 0.0) == 0.0  # forgotten, so its bucket is full
     assert limit.wait_s("a", 0.5) == 0.0
 
 

@@ -8,11 +8,11 @@ from core.errors import SettingsError
 from services.gateway.options import GatewayOptions
 
 
-def test_what_is_not_set_has_its_default() -> None:
+def test_unset_variables_have_defaults() -> None:
     assert GatewayOptions.from_env({"BOTIFY_GATEWAY_PORT": "", "BOTIFY_GATEWAY_TOKEN": ""}) == GatewayOptions()
 
 
-def test_all_can_be_set() -> None:
+def test_every_option_can_be_set() -> None:
     options = GatewayOptions.from_env(
         {
             "BOTIFY_GATEWAY_HOST": "0.0.0.0",  # noqa: S104 - a test's
@@ -65,7 +65,7 @@ def test_all_can_be_set() -> None:
         ("BOTIFY_GATEWAY_DASHBOARD", "yes"),
     ],
 )
-def test_a_wrong_value_names_its_variable(variable: str, value: str) -> None:
+def test_an_error_names_the_variable(variable: str, value: str) -> None:
     with pytest.raises(SettingsError, match=variable):
         GatewayOptions.from_env({variable: value})
 

@@ -1,4 +1,4 @@
-"""What a listener's calls become on the topics."""
+"""Calls of listeners, and their records on the topics."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import time
 import pytest
 
 from schemas.events import Listen
-from services.gateway.errors import UnavailableError, UnknownTrackError
-from services.gateway.messages import Heard, RequestId
+from services.gateway.messages import ListenReport, RequestId, UnavailableError, UnknownTrackError
 from services.gateway.service import Answer
 from tests.support import make_tracks
 from tests.unit.services.gateway.fakes import NOW_MS, POPULAR, TRACKS, FakeGateway
@@ -25,7 +24,7 @@ def tell(gateway: FakeGateway, *calls: tuple[str, int, int]) -> list[Answer | No
 
     async def one_after_the_other() -> list[Answer | None]:
         return [
-            await getattr(gateway.service, name)(Heard(user, track, 0.5), RequestId(f"g-{number}"))
+            await getattr(gateway.service, name)(ListenReport(user, track, 0.5), RequestId(f"g-{number}"))
             for number, (name, user, track) in enumerate(calls)
         ]
 
@@ -34,11 +33,12 @@ def tell(gateway: FakeGateway, *calls: tuple[str, int, int]) -> list[Answer | No
 
 def call(gateway: FakeGateway, name: str, id_: str, track: int, key: str | None = None) -> Answer | str:
     """Make one call of listener 1."""
-    answer: Answer | str = asyncio.run(getattr(gateway.service, name)(Heard(1, track, 0.5), RequestId(id_, None, key)))
+    told = ListenReport(1, track, 0.5), RequestId(id_, None, key)
+    answer: Answer | str = asyncio.run(getattr(gateway.service, name)(*told))
     return answer
 
 
-def test_a_listen_is_told_with_its_request_and_answered(gateway: FakeGateway) -> None:
+def test_a_listen_is_published_with_its_request_and_answered(gateway: FakeGateway) -> None:
     assert tell(gateway, ("next", 42, 7)) == [Answer(8, fallback=False, event_id="g-0")]
     expected = Listen("g-0", 42, 7, 0.5, NOW_MS, "g-0", 0, False, None, {}, None, None)
     assert gateway.rpc.listens == [expected]
@@ -59,7 +59,7 @@ def test_calls_of_a_listener_are_one_session_until_the_last(gateway: FakeGateway
     ]
 
 
-def test_a_listen_says_what_led_to_it(gateway: FakeGateway) -> None:
+def test_a_listen_is_attributed_to_its_recommendation(gateway: FakeGateway) -> None:
     tell(gateway, ("next", 1, 7), ("last", 1, 8))
     last = gateway.rpc.listens[-1]
     assert (last.recommender, last.treatments, last.propensity, last.policy, last.candidates) == (
@@ -73,20 +73,20 @@ def test_a_listen_says_what_led_to_it(gateway: FakeGateway) -> None:
     assert last.latency_ms >= 0
 
 
-def test_a_track_of_the_listeners_own_choice_was_led_to_by_nobody(gateway: FakeGateway) -> None:
+def test_a_track_of_the_listeners_own_choice_is_not_attributed(gateway: FakeGateway) -> None:
     tell(gateway, ("next", 1, 7), ("next", 1, 3))
     assert gateway.rpc.listens[-1].recommender is None
     assert gateway.rpc.listens[-1].treatments == {}
 
 
-def test_an_old_record_of_what_led_to_a_listen_is_left_out(gateway: FakeGateway) -> None:
+def test_an_attribution_of_an_unknown_version_is_left_out(gateway: FakeGateway) -> None:
     tell(gateway, ("next", 1, 7))
     gateway.sessions.of_users[1].attribution = b"\0" * 8 + b"\0\xff\xff\xff\xffwritten by a newer gateway"
     tell(gateway, ("next", 1, 8))
     assert gateway.rpc.listens[-1].recommender is None
 
 
-def test_without_an_answer_a_popular_track_serves_and_is_named(gateway: FakeGateway) -> None:
+def test_without_a_recommendation_a_popular_track_is_served_and_named(gateway: FakeGateway) -> None:
     gateway.rpc.silent = True
     (answer,) = tell(gateway, ("next", 1, 7))
     assert answer is not None
@@ -97,7 +97,7 @@ def test_without_an_answer_a_popular_track_serves_and_is_named(gateway: FakeGate
     assert (last.recommender, last.propensity, last.treatments) == ("gateway-popular", 0.5, {"A": "C"})
 
 
-def test_before_anything_is_popular_any_track_serves(gateway: FakeGateway) -> None:
+def test_before_anything_is_popular_any_track_is_served(gateway: FakeGateway) -> None:
     gateway.rpc.silent, gateway.popular = True, []
     (answer,) = tell(gateway, ("next", 1, 7))
     assert answer is not None
@@ -107,14 +107,14 @@ def test_before_anything_is_popular_any_track_serves(gateway: FakeGateway) -> No
     assert (last.recommender, last.propensity) == ("gateway-random", 1 / TRACKS)
 
 
-def test_an_unknown_track_is_not_told(gateway: FakeGateway) -> None:
+def test_a_listen_of_an_unknown_track_is_not_published(gateway: FakeGateway) -> None:
     with pytest.raises(UnknownTrackError, match="no track 20"):
         tell(gateway, ("next", 1, TRACKS))
     assert gateway.rpc.listens == []
     assert gateway.sessions.of_users == {}
 
 
-def test_a_track_that_is_new_is_found(gateway: FakeGateway) -> None:
+def test_a_new_track_is_found(gateway: FakeGateway) -> None:
     with pytest.raises(UnknownTrackError):
         tell(gateway, ("next", 1, TRACKS))
     gateway.catalogue.added = {track.track: track for track in make_tracks(1, first=TRACKS)}
@@ -131,7 +131,7 @@ def test_the_catalogue_is_not_read_for_each_unknown_track(gateway: FakeGateway) 
     assert gateway.catalogue.looks <= 2
 
 
-def test_a_catalogue_that_cannot_be_read_makes_no_track_unknown(gateway: FakeGateway) -> None:
+def test_while_the_catalogue_cannot_be_read_no_track_is_unknown(gateway: FakeGateway) -> None:
     gateway.catalogue.fails = True
 
     async def both() -> list[object]:
@@ -141,11 +141,11 @@ def test_a_catalogue_that_cannot_be_read_makes_no_track_unknown(gateway: FakeGat
     assert [type(error) for error in asyncio.run(both())] == [UnavailableError] * 2
 
 
-def test_a_recommendation_that_cannot_be_kept_is_given_all_the_same(gateway: FakeGateway) -> None:
+def test_a_recommendation_that_cannot_be_stored_is_still_given(gateway: FakeGateway) -> None:
     async def fail(*_: object) -> None:
         raise UnavailableError("Redis does not answer")
 
-    gateway.sessions.remember = fail  # type: ignore[method-assign]
+    gateway.sessions.store_answer = fail  # type: ignore[method-assign]
     assert tell(gateway, ("next", 42, 7)) == [Answer(8, fallback=False, event_id="g-0")]
 
 
@@ -154,7 +154,7 @@ def told(gateway: FakeGateway) -> list[tuple[str, str, int]]:
 
 
 @pytest.mark.parametrize("name", ["next", "last"])
-def test_a_retry_of_what_was_not_answered_is_the_same_listen(gateway: FakeGateway, name: str) -> None:
+def test_a_retry_of_an_unanswered_call_is_the_same_listen(gateway: FakeGateway, name: str) -> None:
     """Invariant: the worker drops the copy, by its id."""
     tell(gateway, ("next", 1, 6))
     gateway.rpc.unacknowledged = True
@@ -168,7 +168,7 @@ def test_a_retry_of_what_was_not_answered_is_the_same_listen(gateway: FakeGatewa
     assert told(gateway)[-1] == (("g-4", "g-0", 2) if name == "next" else ("g-4", "g-4", 0)), "a genuine repeat"
 
 
-def test_a_client_that_gave_up_on_a_listen_goes_on(gateway: FakeGateway) -> None:
+def test_a_client_may_give_up_on_a_listen(gateway: FakeGateway) -> None:
     gateway.rpc.unacknowledged = True
     with pytest.raises(UnavailableError):
         call(gateway, "next", "g-1", track=7)
@@ -190,7 +190,7 @@ def test_with_a_key_a_retry_gets_the_answer_again(gateway: FakeGateway) -> None:
     assert gateway.rpc.listens[-1].event_id == gateway.rpc.listens[-2].event_id, "wherever the session went"
 
 
-def test_a_key_that_is_used_again_is_no_retry_of_another_listen(gateway: FakeGateway) -> None:
+def test_a_key_that_is_reused_with_another_track_is_no_retry(gateway: FakeGateway) -> None:
     for track in (7, 8):
         call(gateway, "next", f"g-{track}", track=track, key="always the same")
     assert len({event_id for event_id, _, _ in told(gateway)}) == 2

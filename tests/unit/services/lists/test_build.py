@@ -102,13 +102,13 @@ def test_the_order_of_reading_and_copies_make_no_difference() -> None:
     heard = heard_of(rows)
     order = np.concatenate([rng.permutation(200), rng.integers(0, 200, 50)])
     parts = [ListenColumns._make(column[rows_of] for column in heard) for rows_of in (order[:120], order[120:])]
-    again = ListenColumns.together(parts)
-    assert build_models(ListenColumns.together([heard]), 5, 5) == build_models(again, 5, 5)
+    again = ListenColumns.join(parts)
+    assert build_models(ListenColumns.join([heard]), 5, 5) == build_models(again, 5, 5)
 
 
 def test_no_listens_make_no_lists() -> None:
     with pytest.raises(RecommenderError, match="there are no listens to build lists from"):
-        build_models(ListenColumns.together([]), 5, 5)
+        build_models(ListenColumns.join([]), 5, 5)
 
 
 def test_lists_come_back_from_their_bytes() -> None:

@@ -24,3 +24,8 @@ def batch_of(n: int, track: int, fraction: float, state: UserState | None = None
     """The same request n times, under ids of their own."""
     requests = [RecommendationRequest(f"r{i}", 42, "s", position, track, fraction, 0, 0) for i in range(n)]
     return Batch.of(requests, [state] * n)
+
+
+def batch_of_listeners(n: int) -> Batch:
+    """The first requests of n listeners without a state, after tracks 0 to 49."""
+    return Batch.of([RecommendationRequest(f"r{i}", i, f"s{i}", 0, i % 50, 1.0, 0, 0) for i in range(n)], [None] * n)

@@ -15,11 +15,9 @@ from scipy import stats
 from schemas.events import RecommendationRequest, Track
 from services.errors import RecommenderError
 from services.recommender.catalogue import Catalogue
-from services.recommender.item_to_item import I2I
-from services.recommender.lists import NO_LISTS, Contextual, Indexed, Lists
+from services.recommender.item_to_item import I2I, recent_listens
+from services.recommender.lists import NO_LISTS, Contextual, Indexed, Lists, SimilarUsers
 from services.recommender.protocol import NO_ANSWER, Batch, Recommender
-from services.recommender.sessions import recent_listens
-from services.recommender.similar_users import SimilarUsers
 from services.recommender.sticky_artist import StickyArtistMixed
 from streams.folds.users import UserState
 from tests.unit.services.recommender.recommending import batch_of, state_of
@@ -195,5 +193,5 @@ def test_recent_listens_are_the_newest_first_and_hold_the_requests_own_once() ->
 
 @pytest.mark.parametrize("raw", [b"", b"BLS1", NEIGHBOURS.to_bytes()[:-1], b"x" + NEIGHBOURS.to_bytes()[1:]])
 def test_bytes_that_are_no_lists_are_refused(raw: bytes) -> None:
-    with pytest.raises(RecommenderError, match="are no lists; build them again with `botify lists build`"):
+    with pytest.raises(RecommenderError, match="are not lists; build them again with `botify lists build`"):
         Lists.from_bytes(raw)

@@ -7,16 +7,17 @@ import logging
 import numpy as np
 import pytest
 
-from schemas.events import RecommendationRequest, Track
+from schemas.events import Track
 from services.recommender.bandit import POLICIES
 from services.recommender.catalogue import Catalogue
 from services.recommender.dispatch import FAILURES_IN_A_ROW, LEFT_OUT_S, LOG_EVERY_S, Guards, answer
 from services.recommender.lists import NO_LISTS
-from services.recommender.memory import Memory
-from services.recommender.protocol import Answers, Batch
+from services.recommender.protocol import Answers
 from services.recommender.registry import RECOMMENDERS, RecommenderFactory, RecommenderInputs
-from services.recommender.sticky_norepeat import StickyNoRepeat
+from services.recommender.rerank import Memory
+from services.recommender.sticky_artist import StickyNoRepeat
 from services.recommender.toppop import TopPop
+from tests.unit.services.recommender.recommending import batch_of_listeners
 
 CATALOGUE = Catalogue([Track(t, f"artist {t // 5}", None, None, "x") for t in range(50)])
 SOURCES = RecommenderInputs(
@@ -47,10 +48,6 @@ def guards(clock: Clock) -> Guards:
     return Guards(clock)
 
 
-def batch(n: int) -> Batch:
-    return Batch.of([RecommendationRequest(f"r{i}", i, f"s{i}", 0, i % 50, 1.0, 0, 0) for i in range(n)], [None] * n)
-
-
 def made(guards: Guards):
     return {one.name: one for one in RecommenderFactory(guards).make(CATALOGUE, SOURCES)}
 
@@ -68,7 +65,7 @@ def test_who_raises_is_stood_in_for_and_all_others_answer_themselves(
 ) -> None:
     monkeypatch.setattr(TopPop, "recommend", broken)
     wanted = ["toppop", "sticky_artist"] * 10
-    answered = answer(batch(20), wanted, made(guards))
+    answered = answer(batch_of_listeners(20), wanted, made(guards))
     assert answered.recommenders == ["random", "sticky_artist"] * 10
     assert answered.asked(wanted) == [("toppop", True), ("sticky_artist", False)] * 10
     assert {name: one.failures for name, one in guards.breakers.items() if one.failures} == {"toppop": 1}
@@ -77,7 +74,7 @@ def test_who_raises_is_stood_in_for_and_all_others_answer_themselves(
 def test_a_policy_of_mix_that_raises_is_stood_in_for_too(guards: Guards, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Memory, "recommend", broken)
     monkeypatch.setattr(StickyNoRepeat, "recommend", broken)
-    answered = answer(batch(500), ["mix"] * 500, made(guards))
+    answered = answer(batch_of_listeners(500), ["mix"] * 500, made(guards))
     assert answered.recommenders == ["mix"] * 500
     assert set(answered.policies) == {f"{policy}/random" for policy in POLICIES}
     assert set(answered.asked(["mix"] * 500)) == {(f"mix/{policy}", True) for policy in POLICIES}
@@ -99,7 +96,7 @@ def test_answers_that_do_not_fit_the_requests_are_a_failure(
     guards: Guards, monkeypatch: pytest.MonkeyPatch, answers: Answers
 ) -> None:
     monkeypatch.setattr(TopPop, "recommend", lambda *_: answers)
-    assert answer(batch(4), ["toppop"] * 4, made(guards)).recommenders == ["random"] * 4
+    assert answer(batch_of_listeners(4), ["toppop"] * 4, made(guards)).recommenders == ["random"] * 4
     assert guards.breakers["toppop"].failures == 1
 
 
@@ -111,15 +108,15 @@ def test_who_goes_on_raising_is_left_out_for_a_while_and_tried_again(
         patched.setattr(TopPop, "recommend", lambda *_: calls.append(clock.now_s) or broken())
         for _ in range(3 * FAILURES_IN_A_ROW):
             recommenders = made(guards)  # a catalogue that grows forgives nothing
-            assert answer(batch(2), ["toppop"] * 2, recommenders).recommenders == ["random"] * 2
+            assert answer(batch_of_listeners(2), ["toppop"] * 2, recommenders).recommenders == ["random"] * 2
         assert len(calls) == FAILURES_IN_A_ROW
         clock.now_s = LEFT_OUT_S
-        answer(batch(2), ["toppop"] * 2, recommenders)
-        answer(batch(2), ["toppop"] * 2, recommenders)
+        answer(batch_of_listeners(2), ["toppop"] * 2, recommenders)
+        answer(batch_of_listeners(2), ["toppop"] * 2, recommenders)
         assert len(calls) == FAILURES_IN_A_ROW + 1  # one call was tried
     clock.now_s += LEFT_OUT_S
     assert not guards.breakers["toppop"].left_out
-    assert answer(batch(2), ["toppop"] * 2, recommenders).recommenders == ["toppop"] * 2
+    assert answer(batch_of_listeners(2), ["toppop"] * 2, recommenders).recommenders == ["toppop"] * 2
 
 
 def test_now_and_then_a_failure_leaves_nobody_out(guards: Guards, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,8 +124,8 @@ def test_now_and_then_a_failure_leaves_nobody_out(guards: Guards, monkeypatch: p
     for _ in range(2 * FAILURES_IN_A_ROW):
         with monkeypatch.context() as patched:
             patched.setattr(TopPop, "recommend", broken)
-            answer(batch(2), ["toppop"] * 2, recommenders)
-        assert answer(batch(2), ["toppop"] * 2, recommenders).recommenders == ["toppop"] * 2
+            answer(batch_of_listeners(2), ["toppop"] * 2, recommenders)
+        assert answer(batch_of_listeners(2), ["toppop"] * 2, recommenders).recommenders == ["toppop"] * 2
 
 
 def test_the_traceback_is_logged_once_a_minute(
@@ -138,6 +135,6 @@ def test_the_traceback_is_logged_once_a_minute(
     recommenders = made(guards)
     with caplog.at_level(logging.ERROR):
         for clock.now_s in (0.0, 1.0, 2.0, ENOUGH_S):
-            answer(batch(2), ["toppop"] * 2, recommenders)
+            answer(batch_of_listeners(2), ["toppop"] * 2, recommenders)
     assert [record.getMessage().partition(" (")[2][:7] for record in caplog.records] == ["1 times", "3 times"]
     assert all(record.exc_info[0] is AttributeError for record in caplog.records)

@@ -16,19 +16,19 @@ from scipy import stats
 from schemas.events import Listen, RecommendationRequest, Track
 from schemas.models import model_of
 from services.recommender.bandit import POLICIES
-from services.recommender.candidates import ServedGraph, graph_of
+from services.recommender.candidates import ServedGraph
 from services.recommender.catalogue import Catalogue
 from services.recommender.dispatch import answer
 from services.recommender.factors import ServedFactors
 from services.recommender.item_to_item import I2IStream
 from services.recommender.lists import NO_LISTS
-from services.recommender.memory import Memory
 from services.recommender.protocol import NO_ANSWER, Batch, Recommender
 from services.recommender.registry import RecommenderFactory, RecommenderInputs
+from services.recommender.rerank import Memory
 from services.recommender.sessions import WINDOW, sessions_so_far
-from services.recommender.sticky_norepeat import StickyNoRepeat
+from services.recommender.sticky_artist import StickyNoRepeat
 from streams.folds.likes import Likes
-from streams.folds.policy_results import PolicyResult
+from streams.folds.sessions import PolicyResult
 from streams.learner.model import MODELS
 from streams.learner.models.factors import read_factors
 from streams.learner.models.item_graph import ItemGraph, neighbours_of
@@ -66,7 +66,7 @@ def served_graph(*sessions: Heard):
     graph = ItemGraph({})
     for heard in sessions:
         graph.learn([FinishedSession(np.array([t for t, _ in heard]), np.array([f for _, f in heard], np.float32))])
-    snapshot = graph_of(model_of("i2i_stream", 1, graph.snapshot(), 0))
+    snapshot = ServedGraph(graph.snapshot())
     return lambda: snapshot
 
 

@@ -9,9 +9,8 @@ from core.keyed_random import keys_of_texts
 from schemas.events import Listen, RecommendationRequest, Track
 from services.recommender.catalogue import Catalogue
 from services.recommender.factors import GenrePools, PoolLogits, ServedFactors
-from services.recommender.memory import Memory
 from services.recommender.protocol import NO_ANSWER, Batch, Recommender
-from services.recommender.rerank import Fism, Rerank
+from services.recommender.rerank import Fism, Memory, Rerank
 from services.recommender.sessions import sessions_so_far
 from streams.folds.likes import Likes
 from streams.learner.models.factors import FactorModel, read_factors
@@ -60,16 +59,14 @@ def likes_of(seed_track: int, seed: int) -> Likes:
 def test_expected_fractions_are_the_predicted_liking_times_the_discount(factors: ServedFactors) -> None:
     batch = batch_of_sessions(30)
     so_far = sessions_so_far(batch, CATALOGUE)
-    table = factors.table(CATALOGUE, POOLS)
-    taste = table.taste(so_far)
-    logits = PoolLogits(so_far, table, taste, POOLS, CATALOGUE)
+    logits = PoolLogits(so_far, factors.table(CATALOGUE, POOLS), POOLS, CATALOGUE)
     rows, values, free = logits.best()
     for session in range(len(batch)):
         pool = POOLS.rows(int(logits.pools[session]))
         heard = so_far.heard[so_far.session_of == session]
         of_artist = np.array([np.sum(CATALOGUE.artist_of[heard] == CATALOGUE.artist_of[row]) for row in pool])
         here = np.full(len(pool), session)
-        expected = table.predict(taste, here, pool) * ARTIST_DISCOUNT**of_artist
+        expected = logits.affinity(here, pool) * ARTIST_DISCOUNT**of_artist
         expected[np.isin(pool, heard)] = 0
         assert logits.expected(here, pool) == pytest.approx(expected, rel=1e-4)
         assert values[session] == pytest.approx(expected.max(), rel=1e-4)

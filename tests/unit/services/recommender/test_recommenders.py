@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
+import redis
+from numpy.typing import NDArray
 from scipy import stats
 
 from schemas.events import RecommendationRequest, Track
@@ -16,7 +18,7 @@ from services.recommender.dispatch import answer, check_chains
 from services.recommender.protocol import NO_ANSWER, Answers, Batch, Recommender
 from services.recommender.random_tracks import RandomTracks
 from services.recommender.sticky_artist import StickyArtist
-from services.recommender.toppop import TopPop
+from services.recommender.toppop import PopularTracks, TopPop
 
 TRACKS = [Track(10 + 3 * i, f"artist {i * i % 4}", None, None, "x") for i in range(20)]
 CATALOGUE = Catalogue(TRACKS)
@@ -73,6 +75,37 @@ def test_an_unknown_track_has_no_artist_to_stick_to() -> None:
 def test_with_nothing_to_choose_from_there_is_no_answer(recommender: Recommender) -> None:
     answers = recommender.recommend(batch(2))
     assert answers.tracks.tolist() == [NO_ANSWER] * 2
+
+
+class Top:
+    """A reader of state whose most popular track is the number of its reads."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+        self.is_reachable = True
+
+    def top_tracks(self, half_life: str, count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        assert (half_life, count) == ("1d", 100)
+        self.reads += 1
+        if not self.is_reachable:
+            raise redis.ConnectionError
+        return np.array([self.reads]), np.zeros(1)
+
+
+def test_the_top_is_read_once_a_second_and_kept_while_redis_does_not_answer() -> None:
+    reader, now_s = Top(), [1_000.0]
+    top = PopularTracks(reader, lambda: now_s[0])  # type: ignore[arg-type]
+    read: list[int] = []
+    for now_s[0], reader.is_reachable in (
+        (0.0, True),
+        (0.9, True),
+        (1.0, True),
+        (2.0, False),
+        (2.5, True),
+        (3.0, True),
+    ):
+        read.append(top().item())
+    assert read == [1, 1, 2, 2, 2, 4]
 
 
 class Fixed:

@@ -11,16 +11,17 @@ import pytest
 
 import bench.cli
 import core.keyed_random
-from schemas.events import RecommendationRequest, Track
+from schemas.events import Track
 from services.experiments import load_experiments
 from services.recommender.bandit import POLICIES
 from services.recommender.catalogue import Catalogue
 from services.recommender.dispatch import Guards, answer, check_chains
 from services.recommender.factors import ServedFactors
 from services.recommender.lists import Lists
-from services.recommender.protocol import Batch, RandomStream, Recommender
+from services.recommender.protocol import RandomStream, Recommender
 from services.recommender.registry import RECOMMENDERS, RecommenderFactory, RecommenderInputs, RegistryEntry
 from streams.learner.models.factors import FactorModel, read_factors
+from tests.unit.services.recommender.recommending import batch_of_listeners
 
 TRACKS = {t: Track(t, f"artist {t // 5}", None, None, "x") for t in range(50)}
 CATALOGUE = Catalogue(TRACKS.values())
@@ -59,10 +60,6 @@ class LowIds:
 '''
 
 
-def batch(n: int) -> Batch:
-    return Batch.of([RecommendationRequest(f"r{i}", i, f"s{i}", 0, i % 50, 1.0, 0, 0) for i in range(n)], [None] * n)
-
-
 def made() -> dict[str, Recommender]:
     return {one.name: one for one in RecommenderFactory(Guards()).make(CATALOGUE, INPUTS)}
 
@@ -81,7 +78,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RegistryEntry:
 def test_one_file_and_one_entry_add_a_recommender(own: RegistryEntry, tmp_path: Path) -> None:
     recommenders = made()
     check_chains(recommenders)
-    answered = answer(batch(200), ["low_ids"] * 200, recommenders)
+    answered = answer(batch_of_listeners(200), ["low_ids"] * 200, recommenders)
     assert answered.recommenders == ["low_ids"] * 200
     assert Counter(answered.tracks.tolist()).keys() == set(range(5))
     declared = tmp_path / "experiments.toml"
@@ -105,7 +102,7 @@ def test_names_and_fallbacks_are_those_of_the_recommenders() -> None:
 
 @pytest.mark.parametrize("name", [name for name in RECOMMENDERS if name != "mix"])
 def test_a_recommender_draws_from_the_streams_of_its_entry(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    recommender, requests, drawn = made()[name], batch(400), set()
+    recommender, requests, drawn = made()[name], batch_of_listeners(400), set()
     mix = core.keyed_random.mix
 
     def recording(key: core.keyed_random.Keys, *parts: RandomStream) -> core.keyed_random.Keys:
@@ -118,7 +115,7 @@ def test_a_recommender_draws_from_the_streams_of_its_entry(name: str, monkeypatc
 
 
 def test_mix_draws_by_session_from_its_own_stream_and_lets_its_policies_draw(monkeypatch: pytest.MonkeyPatch) -> None:
-    recommender, requests, drawn = made()["mix"], batch(400), {}
+    recommender, requests, drawn = made()["mix"], batch_of_listeners(400), {}
     mix = core.keyed_random.mix
 
     def recording(key: core.keyed_random.Keys, *parts: RandomStream) -> core.keyed_random.Keys:

@@ -3,7 +3,7 @@ import socket
 
 import pytest
 
-from services.stack.errors import PortTakenError, StackError
+from services.errors import PortTakenError, StackError
 from services.stack.ports import CANDIDATES, HOST, PORTS_FILE, check_free, choose, find_free, is_free
 
 
@@ -26,7 +26,7 @@ def test_the_next_start_keeps_the_ports(tmp_path):
     assert choose(tmp_path, {"kafka": None, "redis": None}) == first
 
 
-def test_a_port_that_was_asked_for_is_remembered(tmp_path):
+def test_a_requested_port_is_remembered(tmp_path):
     choose(tmp_path, {"kafka": 31_234})
     assert choose(tmp_path, {"kafka": None}) == {"kafka": 31_234}
 
@@ -55,7 +55,7 @@ def test_a_taken_port_names_the_port_the_process_and_the_way_out(taken_port):
 
 
 @pytest.mark.parametrize("text", ["not json", "[1]", '{"kafka": "many"}'])
-def test_a_damaged_memory_says_what_to_do(tmp_path, text):
+def test_a_damaged_file_says_what_to_do(tmp_path, text):
     (tmp_path / PORTS_FILE).write_text(text)
     with pytest.raises(StackError, match="remove it"):
         choose(tmp_path, {"kafka": None})

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from core.settings import STACK_FILE, Settings
-from services.stack.errors import StackError
+from services.errors import StackError
 from services.stack.record import Identity, StackRecord
 
 ME = Identity.of(os.getpid())
@@ -20,7 +20,7 @@ def test_settings_find_the_addresses(tmp_path):
     assert Settings.from_env({"BOTIFY_HOME": str(tmp_path)}).redis_url == "redis://127.0.0.1:1/0"
 
 
-def test_nobody_else_reads_the_addresses(tmp_path):
+def test_only_the_owner_may_read_the_addresses(tmp_path):
     StackRecord(ME, settings={"redis_url": "redis://:secret@127.0.0.1:1/0"}).write(tmp_path)
     assert (tmp_path / STACK_FILE).stat().st_mode & 0o077 == 0
 
@@ -29,7 +29,7 @@ def test_no_file_is_no_record(tmp_path):
     assert StackRecord.read(tmp_path) is None
 
 
-def test_a_pid_that_another_program_has_now_does_not_count(tmp_path):
+def test_a_reused_pid_does_not_count(tmp_path):
     reused = Identity(ME.pid, ME.created_s - 3600)
     record = StackRecord(ME, processes={"kafka": reused, "valkey": ME})
     assert record.survivors() == {"valkey": ME}

@@ -7,15 +7,16 @@ from rich.console import Console
 
 from core.settings import Settings
 from services.cli.stack import duration, status_view
+from services.errors import ChildDiedError
 from services.stack import run
-from services.stack.errors import ChildDiedError
 from services.stack.ports import find_free
 from services.stack.record import Identity, StackRecord
-from services.stack.status import GroupLag, StackStatus, TopicStatus, read_status
+from services.stack.status import GroupLag, StackStatus, TopicStatus, lags, rates, read_status, totals
 from services.stack.supervisor import ProcessReader, ProcessStatus
 
 ME = Identity.of(os.getpid())
 GONE = Identity(ME.pid, ME.created_s - 3600)
+ENDS = {("listens", 0): 10, ("listens", 1): 5, ("sessions", 0): 3}
 
 
 def without_servers(home):
@@ -117,3 +118,24 @@ def test_a_status_without_kafka_has_no_empty_tables():
 
 def test_duration():
     assert [duration(seconds) for seconds in (5, 65, 3725)] == ["5s", "1m 5s", "1h 2m"]
+
+
+def test_lag_is_by_group_topic_and_partition():
+    committed = {"workers": {("listens", 0): 4, ("listens", 1): 5}, "report": {("sessions", 0): 1}}
+    assert lags(ENDS, committed) == [
+        GroupLag("sessions", "report", [2]),
+        GroupLag("listens", "workers", [6, 0]),
+    ]
+
+
+def test_a_partition_without_a_commit_counts_whole():
+    assert lags(ENDS, {"workers": {("listens", 1): 5}}) == [GroupLag("listens", "workers", [10, 0])]
+
+
+def test_rates_are_per_second_and_a_new_topic_has_none():
+    before = {("listens", 0): 0, ("listens", 1): 5}
+    assert rates(before, ENDS, seconds=2.0) == {"listens": 5.0, "sessions": 0.0}
+
+
+def test_totals():
+    assert totals(ENDS) == {"listens": 15, "sessions": 3}

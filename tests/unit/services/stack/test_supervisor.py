@@ -1,9 +1,11 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from services.stack.errors import ChildDiedError
-from services.stack.supervisor import Supervisor
+from services.errors import ChildDiedError
+from services.stack.supervisor import LIMIT, MAX_DELAY_S, WINDOW_S, Restarts, Supervisor
 
 
 class FakeChild:
@@ -62,7 +64,7 @@ def test_a_running_child_is_left_alone(child, clock):
 
 
 def crash(supervisor, child, clock, times):
-    """Let it end so many times; after each it is planned, then started."""
+    """End the child so many times; after each, one check schedules the restart and one starts it."""
     for _ in range(times):
         child.running = False
         for _ in range(2):
@@ -70,7 +72,7 @@ def crash(supervisor, child, clock, times):
             supervisor.check()
 
 
-def test_a_server_that_crashes_again_and_again_ends_everything(child, clock):
+def test_a_server_that_crashes_too_often_ends_everything(child, clock):
     told = []
     supervisor = Supervisor([child], restart_limit=2, clock=clock, notify=told.append)
     supervisor.start()
@@ -80,7 +82,7 @@ def test_a_server_that_crashes_again_and_again_ends_everything(child, clock):
     assert len(told) == 2
 
 
-def test_a_program_that_crashes_again_and_again_stays_stopped_and_the_others_go_on(child, clock):
+def test_a_program_that_crashes_too_often_stays_stopped_and_the_others_run(child, clock):
     server, told, changes = FakeChild("kafka"), [], []
     supervisor = Supervisor(
         [server],
@@ -101,3 +103,26 @@ def test_a_program_that_crashes_again_and_again_stays_stopped_and_the_others_go_
     assert "status 1" in changes[-1]["worker-1"]
     crash(supervisor, server, clock, 1)
     assert server.spawned == 2
+
+
+def test_a_burst_waits_longer_each_time_and_then_gives_up():
+    restarts = Restarts(limit=3)
+    assert [restarts.update(float(now)) for now in range(4)] == [0.5, 1.0, 2.0, None]
+
+
+def test_a_crash_a_minute_later_starts_from_the_first_delay():
+    restarts = Restarts(limit=1)
+    assert restarts.update(0.0) == 0.5
+    assert restarts.update(WINDOW_S) == 0.5
+
+
+@given(st.lists(st.floats(0, 100), max_size=200))
+def test_no_minute_has_more_restarts_than_the_limit(gaps_s):
+    restarts, now_s, allowed_s = Restarts(), 0.0, []
+    for gap_s in gaps_s:
+        now_s += gap_s
+        delay_s = restarts.update(now_s)
+        if delay_s is not None:
+            assert 0 < delay_s <= MAX_DELAY_S
+            allowed_s.append(now_s)
+        assert sum(now_s - WINDOW_S < at_s <= now_s for at_s in allowed_s) <= LIMIT

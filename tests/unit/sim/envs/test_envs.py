@@ -1,19 +1,24 @@
 """The Gymnasium environments."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
 import sim.envs  # noqa: F401 (registers the environment)
+from sim.world.model import World
 
 
-def test_gymnasiums_own_checks_pass(small_world, recwarn):
+def test_gymnasiums_own_checks_pass(small_world: World, recwarn: pytest.WarningsRecorder) -> None:
     check_env(gymnasium.make("Botify-v0", world=small_world, render_mode="ansi").unwrapped)
     assert [str(warning.message) for warning in recwarn] == []
 
 
-def test_an_episode_is_a_session(small_world):
+def test_an_episode_is_a_session(small_world: World) -> None:
     env = gymnasium.make("Botify-v0", world=small_world)
     observation, info = env.reset(seed=1)
     assert observation["fraction"] == 1.0
@@ -22,7 +27,7 @@ def test_an_episode_is_a_session(small_world):
         track = env.action_space.sample()
         observation, reward, terminated, truncated, info = env.step(track)
         steps += 1
-        total += reward
+        total += float(reward)
         assert not truncated
         assert observation["track"] == track
         assert observation["position"] == steps
@@ -36,7 +41,7 @@ def test_an_episode_is_a_session(small_world):
     assert following["timestamp_ms"] > info["timestamp_ms"]
 
 
-def test_nobody_listens_before_the_first_reset(small_world):
+def test_nobody_listens_before_the_first_reset(small_world: World) -> None:
     with pytest.raises(gymnasium.error.ResetNeeded):
         gymnasium.make("Botify-v0", world=small_world).unwrapped.step(0)
     with pytest.raises(gymnasium.error.ResetNeeded):
@@ -44,7 +49,7 @@ def test_nobody_listens_before_the_first_reset(small_world):
 
 
 @pytest.mark.parametrize("track", [-1, 400])
-def test_a_track_that_is_none_is_refused(small_world, track):
+def test_a_track_that_is_none_is_refused(small_world: World, track: int) -> None:
     single = gymnasium.make("Botify-v0", world=small_world).unwrapped
     vector = gymnasium.make_vec("Botify-v0", num_envs=2, world=small_world).unwrapped
     for env, action in ((single, track), (vector, np.array([1, track]))):
@@ -53,14 +58,14 @@ def test_a_track_that_is_none_is_refused(small_world, track):
             env.step(action)
 
 
-def test_actions_that_are_not_one_for_each_listener_are_refused(small_world):
+def test_actions_that_are_not_one_for_each_listener_are_refused(small_world: World) -> None:
     envs = gymnasium.make_vec("Botify-v0", num_envs=2, world=small_world).unwrapped
     envs.reset(seed=1)
-    with pytest.raises(gymnasium.error.InvalidAction, match=r"shape \(3,\), for 2 listeners"):
+    with pytest.raises(gymnasium.error.InvalidAction, match=r"shape \(3,\) for 2 listeners"):
         envs.step(np.array([1, 2, 3]))
 
 
-def test_a_reset_in_the_middle_begins_another_session(small_world):
+def test_a_reset_in_the_middle_begins_another_session(small_world: World) -> None:
     env = gymnasium.make("Botify-v0", world=small_world)
     _, first = env.reset(seed=1)
     env.step(3)
@@ -69,13 +74,13 @@ def test_a_reset_in_the_middle_begins_another_session(small_world):
     assert observation["position"] == 0
 
 
-def episodes_one_by_one(envs, rounds):
+def episodes_one_by_one(envs: Any, rounds: int) -> list[Any]:
     """Return the rewards, ends and observations of a vector environment, round by round."""
     first, _ = envs.reset(seed=5)
     return [first] + [envs.step((np.arange(envs.num_envs) * 7 + n) % 400)[:3] for n in range(rounds)]
 
 
-def test_a_vector_of_one_hears_what_the_single_environment_hears(small_world):
+def test_a_vector_of_one_hears_what_the_single_environment_hears(small_world: World) -> None:
     single = gymnasium.make("Botify-v0", world=small_world)
     vector = gymnasium.make_vec("Botify-v0", num_envs=1, world=small_world)
     one, _ = single.reset(seed=9)
@@ -84,9 +89,10 @@ def test_a_vector_of_one_hears_what_the_single_environment_hears(small_world):
     for n in range(200):
         action = n * 13 % 400
         if ended:
-            one, reward, ended = single.reset()[0], 0.0, False
+            (one, _), reward, ended = single.reset(), 0.0, False
         else:
-            one, reward, ended, _, _ = single.step(action)
+            one, heard, ended, _, _ = single.step(action)
+            reward = float(heard)
         many, rewards, terminated, _, _ = vector.step(np.array([action]))
         assert {name: np.ravel(column).tolist() for name, column in many.items()} == {
             name: np.ravel(value).tolist() for name, value in one.items()
@@ -94,7 +100,7 @@ def test_a_vector_of_one_hears_what_the_single_environment_hears(small_world):
         assert (rewards[0], terminated[0]) == (reward, ended)
 
 
-def test_after_its_end_a_row_begins_the_next_session_with_no_reward(small_world):
+def test_after_its_end_a_row_begins_the_next_session_with_no_reward(small_world: World) -> None:
     envs = gymnasium.make_vec("Botify-v0", num_envs=8, world=small_world)
     observations, infos = envs.reset(seed=5)
     ended = np.zeros(8, dtype=bool)
@@ -114,16 +120,16 @@ def test_after_its_end_a_row_begins_the_next_session_with_no_reward(small_world)
     assert begun > 20
 
 
-def test_the_same_seed_gives_the_same_episodes(small_world):
+def test_the_same_seed_gives_the_same_episodes(small_world: World) -> None:
     runs = [episodes_one_by_one(gymnasium.make_vec("Botify-v0", num_envs=5, world=small_world), 50) for _ in range(2)]
     np.testing.assert_equal(runs[0], runs[1])
 
 
-def test_seeds_one_by_one_are_refused(small_world):
+def test_seeds_one_by_one_are_refused(small_world: World) -> None:
     with pytest.raises(gymnasium.error.Error, match="one seed"):
-        gymnasium.make_vec("Botify-v0", num_envs=2, world=small_world).unwrapped.reset(seed=[1, 2])
+        gymnasium.make_vec("Botify-v0", num_envs=2, world=small_world).unwrapped.reset(seed=[1, 2])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("model", ["drifting", "trending", "fatigue"])
-def test_every_listener_model_can_be_played(small_world, model):
+def test_every_listener_model_can_be_played(small_world: World, model: str) -> None:
     check_env(gymnasium.make("Botify-v0", world=small_world, model=model).unwrapped, skip_render_check=True)

@@ -1,7 +1,10 @@
 """The vectorised user model against one written out loop by loop, listen by listen."""
 
+from __future__ import annotations
+
 import math
 from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 
@@ -20,7 +23,9 @@ def draw(key: np.ndarray, what: int) -> float:
     return float(uniform(key, what)[0])
 
 
-def reference_session(world: World, user: int, ordinal: int, recommend) -> list[tuple[int, float, bool]]:
+def reference_session(
+    world: World, user: int, ordinal: int, recommend: Callable[[int, int, int], int]
+) -> list[tuple[int, float, bool]]:
     """Return (track, fraction, ended) of one session."""
     people, catalogue = world.listeners, world.catalogue
     key = mix(SEED, user, ordinal)
@@ -52,11 +57,11 @@ def reference_session(world: World, user: int, ordinal: int, recommend) -> list[
     return session
 
 
-def test_agrees_with_a_plain_python_model_listen_by_listen(default_world):
+def test_agrees_with_a_plain_python_model_listen_by_listen(default_world: World) -> None:
     catalogue = default_world.catalogue
     by_artist = [np.flatnonzero(catalogue.artist_of == a) for a in catalogue.artist_of[:50]]
 
-    def recommend(user, ordinal, position):
+    def recommend(user: int, ordinal: int, position: int) -> int:
         # Tracks of few artists, and some of them twice, so that the discount and the repetition take part.
         key = mix(99, user, ordinal, position)
         tracks = by_artist[(user + ordinal) % 50] if position % 2 else np.arange(len(catalogue))

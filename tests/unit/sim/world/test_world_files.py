@@ -1,9 +1,16 @@
 """Worlds on disk: round trips, and bad files that are refused with file, row and reason."""
 
+from __future__ import annotations
+
 import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from sim.errors import WorldError
 from sim.world import World, WorldConfig, find_world, open_world
@@ -14,41 +21,41 @@ from sim.world.store import save_world, worlds_directory
 SMALL = WorldConfig(tracks=400, artists=80, genres=6, users=60, dimensions=12, clusters=4)
 
 
-@pytest.fixture
-def files(tmp_path):
+class Files:
     """Small files in Botify's format, and how to import them."""
 
-    class Files:
-        def __init__(self):
-            self.tracks = [{"track": t, "artist": f"artist {t // 3}", "title": f"title {t}"} for t in range(30)]
-            self.users = [
-                {"user": u, "interests": [u, u + 1, u + 2], "consume_bias": 5.0, "consume_sharpness": 1.0}
-                for u in range(9)
-            ]
-            self.embeddings = None
-            self.config = WorldConfig(genres=3, artists=10, dimensions=8)
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.tracks: list[Any] = [{"track": t, "artist": f"artist {t // 3}", "title": f"title {t}"} for t in range(30)]
+        self.users: list[Any] = [
+            {"user": u, "interests": [u, u + 1, u + 2], "consume_bias": 5.0, "consume_sharpness": 1.0} for u in range(9)
+        ]
+        self.embeddings: NDArray[Any] | None = None
+        self.config = WorldConfig(genres=3, artists=10, dimensions=8)
 
-        def load(self) -> World:
-            paths = []
-            for name in ("tracks", "users"):
-                path = tmp_path / f"{name}.json"
-                rows = getattr(self, name)
-                path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows) + "\n")
-                paths.append(path)
-            vectors = None
-            if self.embeddings is not None:
-                vectors = tmp_path / "vectors.npy"
-                np.save(vectors, self.embeddings)
-            return import_world(*paths, vectors, self.config)
-
-    return Files()
+    def load(self) -> World:
+        paths = []
+        for name, rows in (("tracks", self.tracks), ("users", self.users)):
+            path = self._directory / f"{name}.json"
+            path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows) + "\n")
+            paths.append(path)
+        vectors = None
+        if self.embeddings is not None:
+            vectors = self._directory / "vectors.npy"
+            np.save(vectors, self.embeddings)
+        return import_world(paths[0], paths[1], vectors, self.config)
 
 
-def columns_of(part):
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    return Files(tmp_path)
+
+
+def columns_of(part: Any) -> dict[str, Any]:
     return {name: getattr(part, name) for name in part.__slots__}
 
 
-def assert_same(one: World, other: World, numbered_anew: tuple[str, ...] = ()):
+def assert_same(one: World, other: World, numbered_anew: tuple[str, ...] = ()) -> None:
     assert (one.name, one.about) == (other.name, other.about)
     for part in ("catalogue", "listeners"):
         others = columns_of(getattr(other, part))
@@ -57,7 +64,7 @@ def assert_same(one: World, other: World, numbered_anew: tuple[str, ...] = ()):
                 np.testing.assert_array_equal(column, others[name], err_msg=name)
 
 
-def test_the_same_settings_give_the_same_world_and_it_is_found_again(tmp_path):
+def test_the_same_settings_give_the_same_world_and_it_is_found_again(tmp_path: Path) -> None:
     world = open_world(tmp_path, SMALL)
     (manifest,) = worlds_directory(tmp_path).glob("*/world.json")
     written = manifest.stat().st_mtime_ns
@@ -68,7 +75,7 @@ def test_the_same_settings_give_the_same_world_and_it_is_found_again(tmp_path):
     assert_same(world, find_world(tmp_path, str(manifest.parent)))
 
 
-def test_a_world_on_disk_equals_the_one_in_memory(tmp_path, small_world):
+def test_a_world_on_disk_equals_the_one_in_memory(tmp_path: Path, small_world: World) -> None:
     save_world(tmp_path, small_world)
     loaded = find_world(tmp_path, "small")
     assert_same(small_world, loaded, numbered_anew=("artist_of", "genre_of"))
@@ -78,18 +85,18 @@ def test_a_world_on_disk_equals_the_one_in_memory(tmp_path, small_world):
     assert (stored.titles, stored.albums) == (catalogue.titles, catalogue.albums)
 
 
-def test_another_seed_is_another_world(tmp_path):
-    other = WorldConfig(**(SMALL.to_mapping() | {"seed": 3}))
+def test_another_seed_is_another_world(tmp_path: Path) -> None:
+    other = replace(SMALL, seed=3)
     assert open_world(tmp_path, SMALL).name != open_world(tmp_path, other).name
 
 
-def test_a_world_that_is_not_there_is_named_with_those_that_are(tmp_path, small_world):
+def test_a_world_that_is_not_there_is_named_with_those_that_are(tmp_path: Path, small_world: World) -> None:
     save_world(tmp_path, small_world)
     with pytest.raises(WorldError, match=r"'big'.*small"):
         find_world(tmp_path, "big")
 
 
-def test_botifys_files_make_a_world(files):
+def test_botifys_files_make_a_world(files: Files) -> None:
     world = files.load()
     assert (len(world.catalogue), len(world.listeners), len(world.catalogue.artists)) == (30, 9, 10)
     np.testing.assert_array_equal(world.listeners.interests[3], [3, 4, 5])
@@ -97,7 +104,7 @@ def test_botifys_files_make_a_world(files):
     assert (world.catalogue.genre_of == -1).all()
 
 
-def test_embeddings_without_a_file_fit_the_artists(files):
+def test_embeddings_without_a_file_fit_the_artists(files: Files) -> None:
     files.config = WorldConfig(genres=3, artists=10, dimensions=64, genre_norm=0.0, artist_norm=3.0, own_norm=0.1)
     vectors = files.load().catalogue.embeddings
     products = vectors @ vectors.T
@@ -105,14 +112,14 @@ def test_embeddings_without_a_file_fit_the_artists(files):
     assert products[by_one_artist].min() > products[~by_one_artist].max()
 
 
-def test_a_row_may_override_what_holds_for_everybody(files):
+def test_a_row_may_override_what_holds_for_everybody(files: Files) -> None:
     files.users[2] |= {"interest_neighbours": 4, "session_budget": 9, "artist_discount_gamma": 0.5}
     people = files.load().listeners
     assert (people.interest_neighbours[2], people.session_budget[2], people.artist_discount_gamma[2]) == (4, 9, 0.5)
     assert (people.interest_neighbours[3], people.session_budget[3], people.artist_discount_gamma[3]) == (10, 5, 0.9)
 
 
-def test_embeddings_of_ones_own_are_taken_as_they_are(files):
+def test_embeddings_of_ones_own_are_taken_as_they_are(files: Files) -> None:
     files.embeddings = np.random.default_rng(1).normal(size=(30, 5)).astype(np.float32)
     world = files.load()
     np.testing.assert_array_equal(world.catalogue.embeddings, files.embeddings)
@@ -120,37 +127,40 @@ def test_embeddings_of_ones_own_are_taken_as_they_are(files):
     np.testing.assert_array_equal(world.listeners.neighbours[4, 0], brute)
 
 
-def break_tracks(row, **changes):
-    def change(files):
+Change = Callable[[Files], None]
+
+
+def break_tracks(row: int, **changes: object) -> Change:
+    def change(files: Files) -> None:
         files.tracks = [dict(track) for track in files.tracks]
         files.tracks[row] |= changes
 
     return change
 
 
-def break_users(row, **changes):
-    def change(files):
+def break_users(row: int, **changes: object) -> Change:
+    def change(files: Files) -> None:
         files.users = [dict(user) for user in files.users]
         files.users[row] |= changes
 
     return change
 
 
-def embed(array):
-    def change(files):
+def embed(array: NDArray[Any]) -> Change:
+    def change(files: Files) -> None:
         files.embeddings = array
 
     return change
 
 
-def with_nan():
+def with_nan() -> NDArray[np.float64]:
     array = np.zeros((30, 5))
     array[17, 2] = np.nan
     return array
 
 
-def write(name, row, text):
-    def change(files):
+def write(name: str, row: int, text: str) -> Change:
+    def change(files: Files) -> None:
         rows = list(getattr(files, name))
         rows[row] = text
         setattr(files, name, rows)
@@ -161,20 +171,20 @@ def write(name, row, text):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (embed(np.zeros((29, 5))), r"vectors\.npy: shape 29 × 5, but 30 × any is needed"),
-        (embed(np.zeros(30)), r"vectors\.npy: shape 30, but 30 × any"),
+        (embed(np.zeros((29, 5))), r"vectors\.npy: shape 29 × 5 must be 30 × any"),
+        (embed(np.zeros(30)), r"vectors\.npy: shape 30 must be 30 × any"),
         (embed(with_nan()), r"vectors\.npy, row 17: a value is not a finite number"),
         (embed(np.full((30, 5), "x")), r"vectors\.npy: values of type <U1"),
-        (break_tracks(4, artist=None), r"tracks\.json, row 5: artist None is unknown"),
-        (break_tracks(4, artist=""), r"tracks\.json, row 5: artist '' is unknown"),
-        (break_tracks(4, track=3), r"tracks\.json, row 5: track 3 was in row 4 already"),
+        (break_tracks(4, artist=None), r"tracks\.json, row 5: artist None must be a text"),
+        (break_tracks(4, artist=""), r"tracks\.json, row 5: artist '' must be a text"),
+        (break_tracks(4, track=3), r"tracks\.json, row 5: track 3 is in row 4 already"),
         (break_tracks(4, track=90), r"tracks\.json, row 5: track 90, but there is no track 4"),
-        (break_tracks(4, track="4"), r"tracks\.json, row 5: track '4' is not a whole number"),
+        (break_tracks(4, track="4"), r"tracks\.json, row 5: track '4' must be a whole number"),
         (write("tracks", 6, '{"track": 6'), r"tracks\.json, row 7: not JSON"),
-        (write("tracks", 6, "[6]"), r"tracks\.json, row 7: not a JSON object"),
-        (break_users(2, interests=[1, 30, 2]), r"users\.json, row 3: interest 30 is not a track; there are 0 to 29"),
-        (break_users(2, interests=[1, -1, 2]), r"users\.json, row 3: interest -1 is not a track"),
-        (break_users(2, interests=[]), r"users\.json, row 3: interests \[\] is not a list of tracks"),
+        (write("tracks", 6, "[6]"), r"tracks\.json, row 7: .* must be a JSON object"),
+        (break_users(2, interests=[1, 30, 2]), r"users\.json, row 3: interest 30 must be a track from 0 to 29"),
+        (break_users(2, interests=[1, -1, 2]), r"users\.json, row 3: interest -1 must be a track"),
+        (break_users(2, interests=[]), r"users\.json, row 3: interests \[\] must be a list of tracks"),
         (break_users(2, interests=[1, 2]), r"users\.json, row 3: 2 interests, but user 0 has 3"),
         (break_users(2, consume_bias=float("nan")), r"users\.json, row 3: consume_bias nan must be a finite number"),
         (break_users(2, consume_sharpness=0), r"users\.json, row 3: consume_sharpness 0 must be above 0"),
@@ -186,7 +196,7 @@ def write(name, row, text):
         (break_users(2, interest_neighbours=31), r"users\.json, row 3: interest_neighbours 31 must be .* 1 to 30"),
     ],
 )
-def test_a_bad_file_is_refused_with_file_row_and_reason(files, change, message):
+def test_a_bad_file_is_refused_with_file_row_and_reason(files: Files, change: Change, message: str) -> None:
     change(files)
     with pytest.raises(WorldError, match=message):
         files.load()
@@ -201,7 +211,9 @@ def test_a_bad_file_is_refused_with_file_row_and_reason(files, change, message):
         ("neighbours.npy", None),
     ],
 )
-def test_a_damaged_world_is_refused_by_its_file(tmp_path, small_world, name, content):
+def test_a_damaged_world_is_refused_by_its_file(
+    tmp_path: Path, small_world: World, name: str, content: bytes | None
+) -> None:
     path = save_world(tmp_path, small_world) / name
     if content is None:
         path.unlink()
@@ -211,8 +223,10 @@ def test_a_damaged_world_is_refused_by_its_file(tmp_path, small_world, name, con
         find_world(tmp_path, "small")
 
 
-def test_no_half_written_world_is_left_behind(tmp_path, small_world, monkeypatch):
-    def fail(*_):
+def test_no_half_written_world_is_left_behind(
+    tmp_path: Path, small_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
         raise OSError("disk full")
 
     monkeypatch.setattr("sim.world.store.np.save", fail)
@@ -221,7 +235,7 @@ def test_no_half_written_world_is_left_behind(tmp_path, small_world, monkeypatch
     assert list(worlds_directory(tmp_path).iterdir()) == []
 
 
-def test_a_toml_file_changes_what_it_names(tmp_path):
+def test_a_toml_file_changes_what_it_names(tmp_path: Path) -> None:
     path = tmp_path / "world.toml"
     path.write_text("tracks = 500\nartists = 100\nartist_discount_gamma = 1\n")
     config = WorldConfig.from_toml(path)
@@ -243,7 +257,7 @@ def test_a_toml_file_changes_what_it_names(tmp_path):
         ("tracks = ", "world.toml"),
     ],
 )
-def test_a_setting_that_cannot_be_is_refused(tmp_path, text, message):
+def test_a_setting_that_cannot_be_is_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "world.toml"
     path.write_text(text)
     with pytest.raises(WorldError, match=message):
@@ -251,7 +265,7 @@ def test_a_setting_that_cannot_be_is_refused(tmp_path, text, message):
 
 
 @pytest.mark.parametrize("count", [1, 10, 300])
-def test_nearest_tracks_are_exact(count):
+def test_nearest_tracks_are_exact(count: int) -> None:
     vectors = np.random.default_rng(2).normal(size=(700, 6)).astype(np.float32)
     asked = np.arange(0, 700, 2)
     brute = np.argsort(-(vectors[asked] @ vectors.T), axis=1, kind="stable")[:, :count]

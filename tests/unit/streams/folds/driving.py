@@ -8,8 +8,7 @@ from collections.abc import Iterable, Sequence
 from schemas.events import Session
 from streams.folds.partition import PartitionFold
 from streams.folds.projection import Record
-from streams.store.memory import MemoryStore
-from streams.store.protocol import Claim, Outcome
+from streams.store.protocol import Claim, MemoryStore, Outcome
 
 PARTITION = 3
 

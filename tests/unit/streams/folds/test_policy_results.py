@@ -4,14 +4,7 @@ import numpy as np
 import pytest
 
 from schemas.events import Listen
-from streams.folds.policy_results import (
-    HALF_LIFE_SESSIONS,
-    POLICY_RESULTS,
-    PolicyResult,
-    PolicyResults,
-    merged,
-    policy_of,
-)
+from streams.folds.sessions import HALF_LIFE_SESSIONS, POLICY_RESULTS, PolicyResult, PolicyResults, merged, policy_of
 from tests.unit.streams.folds.driving import PARTITION, Driven
 from tests.unit.streams.folds.oracles import records_of
 

@@ -14,17 +14,16 @@ from core.kafka.config import key_of
 from schemas.codec import Codec
 from schemas.events import Model, TrainingBatch
 from schemas.training import listens_of, training_batch_of
+from schemas.validation import Intake, Rejected
 from streams.folds.projection import Changes
 from streams.learner import learner as fold
 from streams.learner import partition as module
 from streams.learner.learner import Learner
-from streams.learner.metrics import LearnerCounters
 from streams.learner.models.item_graph import ItemGraph
-from streams.learner.partition import LEARNER, MOST_PUT_OFF, SNAPSHOTS, LearnerPartition, TrainingIntake
-from streams.store.memory import MemoryStore
-from streams.store.protocol import Outcome
-from streams.worker.intake import Rejected
-from streams.worker.publisher import Publishable
+from streams.learner.partition import LEARNER, MOST_PUT_OFF, SNAPSHOTS, LearnerPartition
+from streams.store.protocol import MemoryStore, Outcome
+from streams.worker.metrics import LearnerCounters
+from streams.worker.partition import Publishable
 from tests.support import make_listens
 from tests.unit.streams.learner.training import CATALOGUE, TRACKS, batches
 from tests.unit.streams.worker.records import KafkaRecord
@@ -65,9 +64,8 @@ class Harness:
         self, owner: str = "me", left_out: Mapping[tuple[str, int], NDArray[np.int64]] = MappingProxyType({})
     ) -> LearnerPartition:
         claim = await self.store.claim(0, owner, "id")
-        intake = TrainingIntake(CODEC, CATALOGUE, lambda: None, {}, left_out)
-        start = claim.next_offset or 0
-        return LearnerPartition(0, claim, start, self.store, CATALOGUE, intake, self.sent, CODEC.encode, self.counters)
+        intake, start = Intake(CODEC, CATALOGUE), claim.next_offset or 0
+        return LearnerPartition(0, claim, start, self.store, intake, self.sent, self.counters, CATALOGUE, left_out)
 
     def state(self) -> dict[bytes, bytes]:
         return self.store.hashes[0, LEARNER]

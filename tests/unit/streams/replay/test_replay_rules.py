@@ -7,13 +7,13 @@ import json
 
 import pytest
 
-from core.kafka.partition_log import LogRecord
-from streams.replay.plan import Pacer, ReplayError, make_plan, parse_speed
+from core.kafka.offsets import TopicState
+from core.kafka.reader import LogRecord
+from streams.replay.sources import Pacer, ReplayError, make_plan, parse_speed
 from streams.replay.swap import removable, validate_swap
 from streams.store.namespaces import NamespaceRecord, excluded_since
-from streams.worker.topic_state import TopicState
 
-STATE = TopicState("an-id", start={0: 0, 1: 0}, end={0: 50, 1: 20})
+STATE = TopicState("t", "an-id", start={0: 0, 1: 0}, end={0: 50, 1: 20})
 
 
 def test_a_plan_of_everything_is_whole() -> None:

@@ -41,7 +41,7 @@ class Failing:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connect, "_PAUSE_S", 0.0)
+    monkeypatch.setattr(connect, "FIRST_PAUSE_S", 0.0)
 
 
 def test_a_call_that_times_out_is_made_again_where_the_slots_are_now() -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
 
 import pytest
 from redis.exceptions import OutOfMemoryError, ResponseError
 
 from streams.folds.projection import Changes
-from streams.store.memory import MemoryStore
-from streams.store.protocol import Claim, Outcome
-from streams.store.refusals import LONGEST_PAUSE_S, PATIENCE_S, PatientStore, Writes, WritesRefusedError, refusal_of
+from streams.store.connect import LONGEST_PAUSE_S, PATIENCE_S, Writes, WritesRefusedError, patiently, refusal_of
+from streams.store.protocol import Claim, MemoryStore, Outcome
 
 FULL = OutOfMemoryError("command not allowed when used memory > 'maxmemory'. script: on @user_script:4.")
 NOTHING = Changes(hashes={})
@@ -61,19 +62,22 @@ class Waits:
         await asyncio.sleep(0)
 
 
-def patient(store: FullStore) -> tuple[PatientStore, Writes, Waits]:
+Patience = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
+
+
+def patient() -> tuple[Patience, Writes, Waits]:
     writes = Writes()
     waits = Waits(writes.problem)
-    return PatientStore(store, writes, clock=waits.clock, sleep=waits.sleep), writes, waits
+    return partial(patiently, None, writes=writes, clock=waits.clock, sleep=waits.sleep), writes, waits
 
 
 def test_claims_and_applies_wait_until_redis_takes_them(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         store = FullStore(3)
-        patience, writes, waits = patient(store)
-        claim = await patience.claim(0, "me", "id")
+        patience, writes, waits = patient()
+        claim = await patience(lambda: store.claim(0, "me", "id"))
         store.refuses = 2
-        assert await patience.apply(0, claim, None, 5, NOTHING) is Outcome.APPLIED
+        assert await patience(lambda: store.apply(0, claim, None, 5, NOTHING)) is Outcome.APPLIED
         assert waits.seen == {refusal_of(FULL)}
         assert writes.problem() is None
         assert writes.refused == 5
@@ -85,9 +89,9 @@ def test_claims_and_applies_wait_until_redis_takes_them(caplog: pytest.LogCaptur
 
 def test_patience_has_an_end_that_says_what_to_do() -> None:
     async def main() -> None:
-        patience, writes, waits = patient(FullStore(10**6))
+        store, (patience, writes, waits) = FullStore(10**6), patient()
         with pytest.raises(WritesRefusedError, match=r"for 20 s: raise `maxmemory`.*resumes from its checkpoint"):
-            await patience.claim(0, "me", "id")
+            await patience(lambda: store.claim(0, "me", "id"))
         assert PATIENCE_S <= waits.now_s <= PATIENCE_S + LONGEST_PAUSE_S
         assert writes.refused == len(waits.pauses) + 1
         assert writes.problem() is not None
@@ -97,9 +101,9 @@ def test_patience_has_an_end_that_says_what_to_do() -> None:
 
 def test_another_error_is_not_waited_for() -> None:
     async def main() -> None:
-        patience, writes, waits = patient(FullStore(1, ResponseError("WRONGTYPE")))
+        store, (patience, writes, waits) = FullStore(1, ResponseError("WRONGTYPE")), patient()
         with pytest.raises(ResponseError):
-            await patience.claim(0, "me", "id")
+            await patience(lambda: store.claim(0, "me", "id"))
         assert (waits.pauses, writes.problem()) == ([], None)
 
     asyncio.run(main())
@@ -107,8 +111,8 @@ def test_another_error_is_not_waited_for() -> None:
 
 def test_a_partition_that_is_taken_away_meanwhile_is_no_problem_any_more() -> None:
     async def main() -> None:
-        writes = Writes()
-        waiting = asyncio.create_task(PatientStore(FullStore(10**6), writes).claim(0, "me", "id"))
+        writes, store = Writes(), FullStore(10**6)
+        waiting = asyncio.create_task(patiently(None, lambda: store.claim(0, "me", "id"), writes=writes))
         await asyncio.sleep(0)
         assert writes.problem() is not None
         waiting.cancel()

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from core.kafka.config import key_of
 from schemas.codec import Codec
 from schemas.events import Listen
-from streams.worker.transport import Run
+from streams.worker.partition_manager import Run
 
 CODEC = Codec()
 TOPIC = "botify.listens"

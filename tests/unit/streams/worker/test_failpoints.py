@@ -9,7 +9,7 @@ import pytest
 
 from core.errors import SettingsError
 from streams.folds.projection import Changes
-from streams.store.memory import MemoryStore
+from streams.store.protocol import MemoryStore
 from streams.worker.failpoints import (
     AFTER_APPLY,
     BEFORE_APPLY,

@@ -13,12 +13,11 @@ from hypothesis import strategies as st
 from schemas.event_time import LEAD_MS, SIMULATED_TIME
 from schemas.events import Session, TrainingBatch
 from schemas.training import listens_of
+from schemas.validation import Intake, Rejected
 from streams.folds.users import USERS, UserState
-from streams.store.memory import MemoryStore
-from streams.store.protocol import Outcome
-from streams.worker.intake import Intake, Rejected
-from streams.worker.partition import WorkerCounters, WorkerPartition
-from streams.worker.publisher import Publishable
+from streams.store.protocol import MemoryStore, Outcome
+from streams.worker.metrics import WorkerCounters
+from streams.worker.partition import Publishable, WorkerPartition
 from tests.unit.streams.worker.records import CODEC, NOW_MS, KafkaRecord, listen, record
 
 

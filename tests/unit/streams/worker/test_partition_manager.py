@@ -7,17 +7,15 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 import pytest
 
+from core.kafka.offsets import TopicState
+from schemas.validation import Intake, Rejected
 from streams.folds.projection import Changes
 from streams.folds.users import USERS, UserState
-from streams.store.memory import MemoryStore
-from streams.store.protocol import Claim, Outcome, Store
-from streams.worker.intake import Intake, Rejected
-from streams.worker.partition import WorkerCounters, WorkerPartition
-from streams.worker.partition_manager import HELD_BYTES, WAITING_RUNS, PartitionManager
-from streams.worker.publisher import Publishable
-from streams.worker.topic_state import TopicMismatchError, TopicState
-from streams.worker.transport import Run
-from tests.unit.streams.worker.records import CODEC, TOPIC, record, run_of
+from streams.store.protocol import Claim, MemoryStore, Outcome, Store, TopicMismatchError
+from streams.worker.metrics import WorkerCounters
+from streams.worker.partition import Publishable, WorkerPartition
+from streams.worker.partition_manager import HELD_BYTES, WAITING_RUNS, PartitionManager, Run
+from tests.unit.streams.worker.records import CODEC, record, run_of
 
 RECLAIM_AFTER_S = 0.05
 
@@ -61,9 +59,8 @@ class Harness:
         self.store = ScriptedStore()
         self.seeks: list[tuple[int, int]] = []
         self.counters = WorkerCounters()
-        self.topic = TopicState("t", {0: 0, 1: 0}, {0: 1000, 1: 1000})
+        self.topic = TopicState("botify.listens", "t", {0: 0, 1: 0}, {0: 1000, 1: 1000})
         self.owned = PartitionManager(
-            topic=TOPIC,
             store=self.store,
             open_partition=self._open,
             describe_topic=self._describe,
@@ -254,7 +251,7 @@ def test_lanes_together_hold_a_bounded_number_of_bytes_while_the_store_is_slow()
 
     async def play(h: Harness) -> None:
         partitions = range(8)
-        h.topic = TopicState("t", dict.fromkeys(partitions, 0), dict.fromkeys(partitions, 1000))
+        h.topic = TopicState("botify.listens", "t", dict.fromkeys(partitions, 0), dict.fromkeys(partitions, 1000))
         await h.owned.claim(set(partitions))
         h.store.hold.clear()
         accepted: list[Run] = []
@@ -350,7 +347,7 @@ def test_two_claims_at_once_leave_the_lanes_of_the_last() -> None:
 def test_a_topic_made_anew_is_refused() -> None:
     async def play(h: Harness) -> None:
         await h.owned.claim({0})
-        h.topic = TopicState("another", {0: 0}, {0: 0})
+        h.topic = TopicState("botify.listens", "another", {0: 0}, {0: 0})
         with pytest.raises(TopicMismatchError, match="deleted and recreated"):
             await h.owned.claim({0})
 

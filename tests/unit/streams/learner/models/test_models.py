@@ -20,6 +20,7 @@ from streams.learner.models.factors import (
     session_gradient,
 )
 from streams.learner.models.item_graph import LIKED, WINDOW, ItemGraph, neighbours_of
+from streams.learner.models.tables import pack, unpack
 from streams.learner.models.taste import ARTIST_DISCOUNT, tastes, user_biases, weights
 from streams.learner.sessions import FinishedSession
 
@@ -100,7 +101,8 @@ def test_a_bad_track_is_forgotten_and_a_good_one_is_not() -> None:
     elsewhere = FinishedSession(np.array([8, 9]), np.array([1.0, 0.5], dtype=np.float32))
 
     def own_bias(track: int) -> float:
-        return float(model._tracks.values[model._tracks.names.index(track), BIAS])
+        _, arrays = unpack(model.to_bytes())
+        return float(arrays["tracks"][arrays["ids"].tolist().index(track), BIAS])
 
     for _ in range(100):
         model.learn([heard])
@@ -181,19 +183,20 @@ def test_factors_forget_tracks_of_which_little_was_learned_and_artists_without_t
     assert model.make_room(most_bytes) > 150
     snapshot = model.snapshot()
     assert len(snapshot) <= most_bytes
-    after = read_factors(snapshot)
-    assert set(range(40)) <= set(after._ids.tolist())
+    after, (names, arrays) = read_factors(snapshot), unpack(snapshot)
+    assert set(range(40)) <= set(arrays["ids"].tolist())
     liked, artists = np.arange(40), [f"исполнитель {number}" for number in range(10)]
     arguments = (liked, artists, liked // 4, ["g0", "g1", "g2"], liked % 3)
     assert (after.of(*arguments) == before.of(*arguments)).all()
-    assert set(after._artists) == {f"исполнитель {id_ // 4}" for id_ in after._ids.tolist()}
+    assert set(names["artists"]) == {f"исполнитель {id_ // 4}" for id_ in arrays["ids"].tolist()}
     assert FactorModel.from_bytes(model.to_bytes(), catalogue).make_room(len(snapshot) - 1) > 0
 
 
 def test_what_was_liked_long_ago_counts_for_less() -> None:
     graph, liked = ItemGraph({}), np.array([1.0, 1.0], dtype=np.float32)
     graph.learn([FinishedSession(np.array([1, 2]), liked)])
-    graph._listens += 2_000_000
+    about, arrays = unpack(graph.to_bytes())
+    graph = ItemGraph.from_bytes(pack({"listens": about["listens"] + 2_000_000}, arrays), {})
     graph.learn([FinishedSession(np.array([1, 3]), liked)])
     _, neighbours, weights_ = neighbours_of(graph.snapshot())
     assert neighbours[0, :2].tolist() == [3, 2]

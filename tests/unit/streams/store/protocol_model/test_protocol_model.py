@@ -12,8 +12,7 @@ from dataclasses import replace
 import pytest
 
 from streams.folds.projection import Changes
-from streams.store.memory import UNCLAIMED, MemoryStore
-from streams.store.protocol import Claim, ClaimPosition, Outcome
+from streams.store.protocol import UNCLAIMED, Claim, ClaimPosition, MemoryStore, Outcome
 from tests.unit.streams.store.protocol_model.world import RECORDS, Rules, World, moves, truths
 
 TRUTHS = (truths(takes_doubtful=True), truths(takes_doubtful=False))

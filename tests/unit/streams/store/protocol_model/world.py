@@ -16,8 +16,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 from streams.folds.projection import Changes
-from streams.store.memory import MemoryStore
-from streams.store.protocol import Claim, ClaimLostError, ClaimPosition, Outcome
+from streams.store.protocol import Claim, ClaimLostError, ClaimPosition, MemoryStore, Outcome
 
 T = TypeVar("T")
 

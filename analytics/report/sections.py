@@ -1,0 +1,285 @@
+"""Sections of listening and of the pipeline, and the report with all sections."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from analytics import AnalyticsError
+from analytics.arms import arm_name, recommender_of_arm
+from analytics.assignment import assign
+from analytics.experiment import CONTROL
+from analytics.pipeline import answered_per_s, health_summary, latency_over_time
+from analytics.plots.lines import line_chart
+from analytics.popularity import popularity_over_time
+from analytics.report.data import ReportData
+from analytics.report.experiments import experiment_section, experiments_of, together_section
+from analytics.report.page import Note, Part, Picture, Row, Section, Table, Tiles, render_page
+from analytics.sessions import fraction_by_position, sessions_of, still_listening
+
+_REACHED = 0.02
+"""The curves end where the share of remaining sessions is below this in every arm."""
+
+
+def session_section(listens: pd.DataFrame, experiment: str | None) -> Section:
+    """Show session curves, by the arms of an experiment if there is one."""
+    sessions = sessions_of(listens)
+    arm_of, control = _arms(listens, experiment)
+    curves = still_listening(sessions.assign(arm=sessions["user"].map(arm_of)), by="arm")
+    last = max(int((curves.max(axis=1) >= _REACHED).sum()), 1)
+    heard = fraction_by_position(listens.assign(arm=listens["user"].map(arm_of)), by="arm", most=last)
+    lengths = line_chart(
+        curves.iloc[: last + 1],
+        "How long sessions last",
+        "share of sessions that continue after this number of tracks (Kaplan–Meier)",
+        "tracks heard",
+        "still listening",
+        control=control,
+        percent=True,
+    )
+    fractions = line_chart(
+        heard,
+        "How much of a recommended track is heard",
+        "mean fraction at each position, over the sessions that reach it",
+        "position in the session",
+        "fraction heard",
+        control=control,
+        percent=True,
+    )
+    parts: list[Part] = [
+        Picture.of(lengths, "still-listening", "share of sessions that continue, by number of tracks"),
+        Picture.of(fractions, "heard", "mean fraction heard, by position"),
+    ]
+    if unseen := 1 - float(sessions["ended"].mean()):
+        parts.append(
+            Note(f"The end of {unseen:.1%} of the sessions was not seen; they count for as long as they were.")
+        )
+    return Section("Sessions", _finding_on_sessions(sessions), parts)
+
+
+def _arms(listens: pd.DataFrame, experiment: str | None) -> tuple[pd.Series, str | None]:
+    """Return each user's arm, named by its recommender, and the control's name."""
+    if experiment is None:
+        return pd.Series("all", index=listens["user"].unique()), None
+    treatments = assign(listens, experiment).users["treatment"].astype(str)
+    recommenders = recommender_of_arm(listens, experiment)
+    return treatments.map(lambda arm: arm_name(arm, recommenders)), arm_name(CONTROL, recommenders)
+
+
+def _finding_on_sessions(sessions: pd.DataFrame) -> str:
+    tracks, time = sessions["tracks"], sessions["time"]
+    return (
+        f"{len(sessions):,} sessions of {sessions['user'].nunique():,} listeners: "
+        f"{tracks.mean():.2f} tracks and {time.mean():.2f} of listening time each; "
+        f"the longest tenth last for {tracks.quantile(0.9):.0f} tracks or more."
+    )
+
+
+_MINUTE_MS, _HOUR_MS, _DAY_MS = 60_000, 3_600_000, 86_400_000
+_HALF_LIVES_MS = {
+    "10 minutes": 10 * _MINUTE_MS,
+    "1 hour": _HOUR_MS,
+    "6 hours": 6 * _HOUR_MS,
+    "1 day": _DAY_MS,
+    "1 week": 7 * _DAY_MS,
+}
+_MOMENTS = 200
+_SHOWN = 8
+_LONGEST_TITLE = 34
+
+
+def popularity_section(data: ReportData) -> Section:
+    """Show the tracks that were the most popular at any time, with a half-life that fits the period."""
+    listens = data.listens
+    first_ms, last_ms = (int(listens["timestamp_ms"].agg(end)) for end in ("min", "max"))
+    name, half_life_ms = fitting_half_life(last_ms - first_ms)
+    # during the first half-life the sums only fill up
+    moments = np.linspace(min(first_ms + half_life_ms, last_ms), last_ms, _MOMENTS).astype(np.int64)
+    popularity = popularity_over_time(listens, half_life_ms, np.unique(moments), _most_heard(listens))
+    top = popularity.max().nlargest(_SHOWN).index
+    shown = popularity[top[np.argsort(-popularity[top].iloc[-1].to_numpy(), kind="stable")]]
+    titles = {track: _short(data.title_of(int(track))) for track in shown.columns}
+    chart = line_chart(
+        shown.rename(columns=titles),
+        "Popularity over time",
+        f"sum of the fractions heard, each halved every {name}; the tracks with the highest peaks",
+        "event time (UTC)",
+        "decayed listens",
+    )
+    parts: list[Part] = [
+        Picture.of(chart, "popularity", "popularity of the most popular tracks over event time"),
+        _most_heard_table(data),
+        Note("A track counts by the fraction that was heard, so a skipped track does not become popular."),
+    ]
+    return Section("Popularity", _finding_on_popularity(data), parts)
+
+
+def fitting_half_life(span_ms: int) -> tuple[str, int]:
+    """Return the longest half-life that fits eight times into a period, else the shortest.
+
+    Examples
+    --------
+    >>> fitting_half_life(14 * 24 * 60 * 60 * 1000)[0]
+    '1 day'
+    """
+    fitting = [(name, ms) for name, ms in _HALF_LIVES_MS.items() if 8 * ms <= span_ms]
+    return fitting[-1] if fitting else next(iter(_HALF_LIVES_MS.items()))
+
+
+_CANDIDATES = 500
+_LISTED = 10
+
+
+def _most_heard(listens: pd.DataFrame) -> list[int]:
+    """Return the most heard tracks of each tenth of the period, which include every peak."""
+    tenth = pd.qcut(listens["timestamp_ms"].rank(method="first"), 10, labels=False)
+    sums = listens.groupby([tenth, "track"])["fraction"].sum()
+    best = sums.groupby(level=0, group_keys=False).nlargest(_CANDIDATES // 10)
+    return sorted({int(track) for track in best.index.get_level_values("track")})
+
+
+def _most_heard_table(data: ReportData) -> Table:
+    heard = data.listens.groupby("track").agg(
+        listens=("fraction", "size"), time=("fraction", "sum"), fraction=("fraction", "mean")
+    )
+    rows = [
+        Row([data.title_of(int(track)), f"{listens:,}", f"{time:,.1f}", f"{fraction:.0%}"])
+        for track, listens, time, fraction in heard.nlargest(_LISTED, "time").itertuples()
+    ]
+    return Table(["track", "listens", "time", "heard of it"], rows)
+
+
+def _finding_on_popularity(data: ReportData) -> str:
+    time = data.listens.groupby("track")["fraction"].sum().sort_values(ascending=False)
+    share = float(time.iloc[: max(1, len(time) // 100)].sum() / time.sum())
+    return (
+        f"{len(time):,} different tracks were heard; the most popular is {data.title_of(int(time.index[0]))}, and the "
+        f"top 1 % of the tracks make {share:.1%} of the listening time."
+    )
+
+
+def _short(title: str) -> str:
+    return title if len(title) <= _LONGEST_TITLE else title[: _LONGEST_TITLE - 1] + "…"
+
+
+_STEPS = 200
+_FRESH = (
+    "Fresh: the recommender knew every listen of the session, the last one from the request and those before it from "
+    "the state in Redis."
+)
+
+
+def health_section(data: ReportData) -> Section:
+    """Show latency, freshness and lag, as far as the data has them."""
+    answers = data.answers
+    if answers is None or not answers["latency_ms"].notna().any():
+        return _from_listens(data.listens)
+    summary = health_summary(answers)
+    total = summary.loc["all"]
+    unanswered = int(answers["latency_ms"].isna().sum())
+    rows = [
+        Row([str(name), f"{row.answered:,.0f}", *(f"{row[f'p{p}']:,.0f}" for p in (50, 95, 99)), f"{row.fresh:.1%}"])
+        for name, row in summary.iterrows()
+    ]
+    facts = {
+        "median latency": f"{total['p50']:,.0f} ms",
+        "99th percentile": f"{total['p99']:,.0f} ms",
+        "fresh answers": f"{total['fresh']:.1%}",
+        "unanswered": f"{unanswered:,}",
+    }
+    finding = (
+        f"Of {len(answers):,} requests {unanswered:,} went unanswered; half of the answers were there within "
+        f"{total['p50']:,.0f} ms and 99 in 100 within {total['p99']:,.0f} ms, and {total['fresh']:.1%} of them knew "
+        "the whole session."
+    )
+    parts: list[Part] = [
+        Tiles(facts),
+        *_latency(answers),
+        Table(["recommender", "answered", "p50 ms", "p95 ms", "p99 ms", "fresh"], rows),
+        Note(_FRESH),
+    ]
+    if data.lag is not None and not data.lag.empty:
+        lags = [Row([group, topic, f"{behind:,}"]) for group, topic, behind in data.lag.itertuples(index=False)]
+        parts.append(Table(["group", "topic", "records behind"], lags, texts=2))
+    return Section("Pipeline", finding, parts)
+
+
+def _latency(answers: pd.DataFrame) -> list[Picture]:
+    step = f"{_step_s(answers)}s"
+    latency = line_chart(
+        latency_over_time(answers, step).dropna(),
+        "Latency over time",
+        f"from request to answer, as Kafka took them; percentiles of every {step}",
+        "wall clock (UTC)",
+        "ms",
+    )
+    rate = line_chart(
+        answered_per_s(answers, step).to_frame("answers"),
+        "Answers a second",
+        f"mean of every {step}",
+        "wall clock (UTC)",
+        "answers a second",
+    )
+    return [
+        Picture.of(latency, "latency", "latency percentiles over wall time"),
+        Picture.of(rate, "rate", "answers a second over wall time"),
+    ]
+
+
+def _step_s(answers: pd.DataFrame) -> int:
+    """Return the step in whole seconds that divides the period into at most `_STEPS`."""
+    span = answers["asked_at"].max() - answers["asked_at"].min()
+    return max(1, int(span.total_seconds() // _STEPS))
+
+
+def _from_listens(listens: pd.DataFrame) -> Section:
+    """Show the latency that listeners saw, without requests and answers."""
+    latency = listens["latency_ms"].dropna()
+    if latency.empty:
+        return Section("Pipeline", "No listen says how long its recommendation took.", [])
+    finding = (
+        f"Listeners waited {latency.median():,.0f} ms for half of {len(latency):,} recommendations, and at most "
+        f"{latency.quantile(0.99):,.0f} ms for 99 in 100."
+    )
+    return Section(
+        "Pipeline", finding, [Note("The data has no requests and answers, so freshness and lag are left out.")]
+    )
+
+
+def render_report(data: ReportData) -> str:
+    """Return the report as one page of HTML.
+
+    Raises
+    ------
+    AnalyticsError
+        There are no listens.
+    """
+    listens = data.listens
+    if listens.empty:
+        raise AnalyticsError(f"{data.source} has no listens; run a simulation first: `botify sim run`")
+    experiments = experiments_of(listens)
+    together = together_section(listens, experiments)
+    sections = [
+        *(experiment_section(listens, name) for name in experiments),
+        *([together] if together else []),
+        session_section(listens, experiments[0] if experiments else None),
+        popularity_section(data),
+        health_section(data),
+    ]
+    return render_page(f"{data.source}; event time {_span(listens)} (UTC)", _facts(listens), sections)
+
+
+def _facts(listens: pd.DataFrame) -> dict[str, str]:
+    sessions = listens["session_id"].nunique()
+    return {
+        "listens": f"{len(listens):,}",
+        "listeners": f"{listens['user'].nunique():,}",
+        "sessions": f"{sessions:,}",
+        "tracks heard": f"{listens['track'].nunique():,}",
+        "time per session": f"{listens['fraction'].sum() / sessions:.2f}",
+    }
+
+
+def _span(listens: pd.DataFrame) -> str:
+    first, last = (pd.Timestamp(listens["timestamp_ms"].agg(end), unit="ms") for end in ("min", "max"))
+    return f"{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}"

@@ -1,0 +1,187 @@
+"""Measured figures: `docs/figures.json` holds them, README and docs quote them.
+
+    python -m bench.figures    # writes the figures into the pages that quote them
+
+A quotation in a text is a comment with a format string, the figure, and an empty comment:
+`<!-- {worker.listens_per_s:,.0f} -->62,035<!-- -->`. The rows of a table follow a comment with one row, in which `*`
+stands for the name of each: `<!-- rows of recommenders: | {*} | {recommenders.*.time:.2f} | -->`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from string import Formatter
+from typing import Any
+
+from core.errors import BotifyError
+
+ROOT = Path(__file__).parents[1]
+FIGURES = ROOT / "docs/figures.json"
+
+Figures = Mapping[str, Any]
+"""Group to the record of a measurement: `command`, `machine`, `python`, `date`, `commit` and `values`.
+
+The values are numbers by name, or rows of a table by name, each with numbers by name.
+"""
+
+TEXT = re.compile(r"<!-- (?P<template>[^\n]*?\{[^\n]*?) -->(?P<quoted>[^\n]*?)<!-- -->")
+TABLE = re.compile(
+    r"<!-- rows of (?P<group>\w+): (?P<row>[^\n]*) -->\n\n(?P<head>\|[^\n]*\n\|[-:| ]+\n)(?P<rows>(?:\|[^\n]*\n)*)"
+)
+
+
+class FigureError(BotifyError):
+    """A figure is quoted that was not recorded, or there is no file to record it in."""
+
+
+class _Quoted(Formatter):
+    """Formats `{group.name:format}` from the figures."""
+
+    def __init__(self, figures: Figures) -> None:
+        self._figures = figures
+
+    def get_field(self, field_name: str, args: Any, kwargs: Any) -> tuple[Any, str]:
+        group, *path = field_name.split(".")
+        entry = self._figures.get(group, {})
+        found: Any = {**entry, **entry.get("values", {})}
+        for part in path:
+            if not isinstance(found, Mapping) or part not in found:
+                raise FigureError(f"{field_name} is quoted but not in {FIGURES.name}; measure it again or remove it")
+            found = found[part]
+        return found, group
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        """Format a number with a true minus sign, and nothing where nothing could be measured."""
+        shown = "" if value is None else format(value, format_spec)
+        return shown.replace("-", "−") if isinstance(value, int | float) else shown
+
+
+def fill(page: str, figures: Figures) -> str:
+    r"""Return a page with its quotations as recorded.
+
+    Parameters
+    ----------
+    page : str
+        Markdown.
+    figures : mapping
+
+    Raises
+    ------
+    FigureError
+        A figure is not recorded.
+
+    Examples
+    --------
+    >>> figures = {"worker": {"values": {"ratio": 7.1}}, "arms": {"values": {"mix": {"effect": -2.5}}}}
+    >>> fill("a ratio of <!-- {worker.ratio:.2f} -->?<!-- -->", figures)
+    'a ratio of <!-- {worker.ratio:.2f} -->7.10<!-- -->'
+    >>> print(fill("<!-- rows of arms: | {*} | {arms.*.effect:+.1f} % | -->\n\n| | |\n| --- | --- |\n", figures))
+    <!-- rows of arms: | {*} | {arms.*.effect:+.1f} % | -->
+    <BLANKLINE>
+    | | |
+    | --- | --- |
+    | mix | −2.5 % |
+    <BLANKLINE>
+    """
+    quoted = _Quoted(figures)
+
+    def text(match: re.Match[str]) -> str:
+        return f"<!-- {match['template']} -->{quoted.format(match['template'])}<!-- -->"
+
+    def table(match: re.Match[str]) -> str:
+        if match["group"] not in figures:
+            raise FigureError(f"{match['group']} is quoted but not in {FIGURES.name}")
+        names = figures[match["group"]]["values"]
+        rows = "".join(
+            quoted.format(match["row"].replace("{*}", name).replace(".*.", f".{name}.")) + "\n" for name in names
+        )
+        return f"<!-- rows of {match['group']}: {match['row']} -->\n\n{match['head']}{rows}"
+
+    return TABLE.sub(table, TEXT.sub(text, page))
+
+
+def pages(root: Path = ROOT) -> Iterator[Path]:
+    """Yield the pages that quote figures: README and everything in docs."""
+    yield root / "README.md"
+    yield from sorted((root / "docs").rglob("*.md"))
+
+
+def read_figures(path: Path = FIGURES) -> dict[str, Any]:
+    """Read the recorded figures."""
+    recorded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return recorded
+
+
+def record(group: str, command: str, values: Mapping[str, Any], path: Path = FIGURES) -> None:
+    """Replace a group of figures, and say which command, machine and commit gave them.
+
+    Raises
+    ------
+    FigureError
+        This is no checkout of the repository, which has the file.
+    """
+    if not path.exists():
+        raise FigureError(f"{path} does not exist: figures are recorded in a checkout of the repository only")
+    entry = {"command": command, **provenance(), "values": _rounded(values)}
+    write_figures({**read_figures(path), group: entry}, path)
+
+
+def write_figures(figures: Figures, path: Path = FIGURES) -> None:
+    """Write the file: groups by name, and numbers that belong together on one line."""
+    text = json.dumps(dict(sorted(figures.items())), indent=1, ensure_ascii=False)
+    text = re.sub(r"\{[^{}]*\}", lambda innermost: re.sub(r"\s+", " ", innermost[0]), text)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def provenance() -> dict[str, str]:
+    """Return the machine, the version of Python, the day, and the commit that is checked out."""
+    return {
+        "machine": f"{os.cpu_count()} cores, {_cpu()}",
+        "python": platform.python_version(),
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str:
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603
+    except OSError:  # there is no git, as in the image
+        return "unknown"
+    return done.stdout.strip() or "unknown"
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor())
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _rounded(one) for name, one in value.items()}
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def fill_pages(root: Path = ROOT) -> None:
+    """Write the recorded figures into the pages, and print the names of those that changed."""
+    figures = read_figures(root / FIGURES.relative_to(ROOT))
+    for page in pages(root):
+        before = page.read_text(encoding="utf-8")
+        if (after := fill(before, figures)) != before:
+            page.write_text(after, encoding="utf-8")
+            sys.stdout.write(f"{page.relative_to(root)}\n")
+
+
+if __name__ == "__main__":
+    fill_pages()

@@ -1,0 +1,187 @@
+"""The page on which a person is a listener: choose favourites, listen, skip, and see why each track plays."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable, Iterable
+
+from nicegui import ui
+
+from schemas.events import Track
+from services.dashboard.figures import Catalogue, Rankings, search
+from services.dashboard.listening import SKIPPED, ListeningSession, Player, PlayerError
+from services.dashboard.pages import LISTEN, frame, is_user, show_html, show_problem
+from services.dashboard.views import heard_so_far, now_playing, render, summary
+
+NEWCOMERS_FROM = 1_000_000
+"""Ids of new listeners begin here: the simulator's worlds are smaller."""
+
+NEWCOMERS = 1_000_000_000
+
+
+class Favourites:
+    """A search field, suggestions to click on, and the tracks that were chosen.
+
+    Attributes
+    ----------
+    chosen : list of int
+        Tracks, in the order in which they were chosen.
+    """
+
+    SUGGESTED = 12
+    MOST = 5
+
+    def __init__(self, catalogue: Callable[[], Catalogue], popular: list[Track]) -> None:
+        self._catalogue = catalogue
+        self._popular = popular
+        self._shown = popular
+        self.chosen: list[int] = []
+        field = ui.input(placeholder="title or artist", on_change=lambda event: self._search(event.value or ""))
+        field.props("outlined dense clearable debounce=250").classes("find")
+        self._list = ui.element("div").classes("picks")
+        self._show(popular)
+
+    def _search(self, words: str) -> None:
+        self._show(search(self._catalogue(), words, self.SUGGESTED) if words.strip() else self._popular)
+
+    def _show(self, tracks: Iterable[Track]) -> None:
+        """Show the chosen tracks, then the others."""
+        self._shown = list(tracks)
+        catalogue = self._catalogue()
+        chosen = [catalogue[track] for track in self.chosen]
+        others = [track for track in self._shown if track.track not in self.chosen][: self.SUGGESTED]
+        self._list.clear()
+        with self._list:
+            if not chosen and not others:
+                show_html("listener", "no_track")
+            for track in (*chosen, *others):
+                self._pick(track)
+
+    def _pick(self, track: Track) -> None:
+        chosen = track.track in self.chosen
+        pick = ui.element("button").classes("pick chosen" if chosen else "pick")
+        pick.props(f"type=button aria-pressed={'true' if chosen else 'false'}")
+        pick.on("click", lambda: self._toggle(track.track))
+        with pick:
+            ui.html(render("listener", "pick", track=track), sanitize=False, tag="span")
+            ui.icon("favorite" if chosen else "favorite_border")
+
+    def _toggle(self, track: int) -> None:
+        if track in self.chosen:
+            self.chosen.remove(track)
+        elif len(self.chosen) == self.MOST:
+            ui.notify(f"{self.MOST} favourites are enough to begin with", type="info")
+            return
+        else:
+            self.chosen.append(track)
+        self._show(self._shown)
+
+
+def add_listen_page(
+    player: Player, catalogue: Callable[[], Catalogue], rankings: Callable[[], Rankings | None]
+) -> None:
+    """Serve the page."""
+
+    @ui.page(LISTEN)
+    def show() -> None:
+        with frame(LISTEN):
+            ListenPage(player, catalogue, rankings).choose()
+
+
+class ListenPage:
+    """One person's page: choosing, then listening, then the summary."""
+
+    def __init__(
+        self, player: Player, catalogue: Callable[[], Catalogue], rankings: Callable[[], Rankings | None]
+    ) -> None:
+        self._player = player
+        self._catalogue = catalogue
+        self._rankings = rankings
+        self._stage = ui.element("div").classes("stage")
+        self._buttons: list[ui.button] = []
+
+    def choose(self) -> None:
+        """Offer favourites to choose from."""
+        self._stage.clear()
+        with self._stage:
+            if not self._catalogue():
+                show_problem("the catalogue is empty: `botify sim run` publishes one; then reload this page")
+                return
+            with ui.element("section").classes("card choosing"):
+                ui.html("<h2>What do you like?</h2>", sanitize=False)
+                favourites = Favourites(self._catalogue, self._popular())
+                ui.html("<h2>Who are you?</h2>", sanitize=False)
+                who = ui.input("listener", value=str(NEWCOMERS_FROM + secrets.randbelow(NEWCOMERS)))
+                who.props('outlined dense inputmode=numeric hint="a new number, or any listener\'s"').classes("who")
+                self._buttons = [
+                    _button("Start listening", "play_arrow", lambda: self._begin(who.value.strip(), favourites.chosen))
+                ]
+
+    async def _begin(self, who: str, favourites: list[int]) -> None:
+        if not is_user(who):
+            ui.notify(f"{who!r} is not a listener's number", type="negative")
+            return
+        if not favourites:
+            ui.notify("Pick at least one track that you like", type="warning")
+            return
+
+        async def begin() -> None:
+            self._listen(await ListeningSession.begin(int(who), favourites, self._player))
+
+        await self._try(begin)
+
+    def _listen(self, session: ListeningSession) -> None:
+        """Show what plays, and what was heard."""
+        self._stage.clear()
+        with self._stage:
+            with ui.element("section").classes("card player"):
+                ui.html(now_playing(session, self._catalogue()), sanitize=False)
+                with ui.element("div").classes("share"):
+                    slider = ui.slider(min=0, max=100, value=80).props('aria-label="share heard"')
+                    label = ui.label().bind_text_from(slider, "value", lambda value: f"{value:.0f} % heard")
+                    label.classes("heard-share")
+                with ui.row().classes("controls"):
+                    self._buttons = [
+                        _button("Leave", "logout", lambda: self._leave(session, slider.value / 100), flat=True),
+                        _button("Skip", "skip_next", lambda: self._next(session, SKIPPED), flat=True),
+                        _button("Next", "check", lambda: self._next(session, slider.value / 100)),
+                    ]
+            ui.html(heard_so_far(session, self._catalogue()), sanitize=False)
+
+    async def _next(self, session: ListeningSession, fraction: float) -> None:
+        async def play_next() -> None:
+            await session.next(fraction)
+            self._listen(session)
+
+        await self._try(play_next)
+
+    async def _leave(self, session: ListeningSession, fraction: float) -> None:
+        async def leave() -> None:
+            await session.leave(fraction)
+            self._stage.clear()
+            with self._stage:
+                ui.html(summary(session), sanitize=False)
+                _button("Listen again", "replay", self.choose)
+                ui.html(heard_so_far(session, self._catalogue()), sanitize=False)
+
+        await self._try(leave)
+
+    async def _try(self, action: Callable[[], Awaitable[None]]) -> None:
+        """Do something that calls the gateway: one call at a time, and a message where it fails."""
+        for button in self._buttons:
+            button.disable()
+        try:
+            await action()
+        except PlayerError as error:
+            ui.notify(str(error), type="negative", timeout=8_000)
+            for button in self._buttons:
+                button.enable()
+
+    def _popular(self) -> list[Track]:
+        rankings, catalogue = self._rankings(), self._catalogue()
+        ranked = [catalogue[each.track] for each in rankings.now if each.track in catalogue] if rankings else []
+        return ranked or list(catalogue.values())[: Favourites.SUGGESTED]
+
+
+def _button(label: str, icon: str, action: Callable[[], object], *, flat: bool = False) -> ui.button:
+    return ui.button(label, icon=icon, on_click=action).props(f"{'flat' if flat else 'unelevated'} no-caps")

@@ -1,0 +1,140 @@
+"""The pages that NiceGUI serves: what surrounds each of them, those made of fragments, and a listener's page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from confluent_kafka import KafkaException
+from nicegui import run, ui
+from redis.exceptions import RedisError
+
+from core.errors import BotifyError
+from schemas.validation import MAX_USER
+from services.dashboard import views
+from services.dashboard.broadcast import Broadcast
+from services.dashboard.figures import Catalogue, ListenerReading, Snapshot
+from services.dashboard.views import MOUNT, View, laid_out, render
+
+LISTENER = "/listener"
+LISTEN = "/listen"
+
+
+class Page(NamedTuple):
+    """A page; `icon` is a Material icon, whose font NiceGUI brings, `view` is that of a page made of fragments."""
+
+    path: str
+    title: str
+    icon: str
+    subtitle: str
+    view: View | None = None
+
+
+PAGES = (
+    Page("/", "Overview", "insights", "Throughput, latency and lag, updated every second", views.overview),
+    Page("/popular", "Popular", "trending_up", "The most popular and the fastest rising tracks", views.popular),
+    Page(
+        "/experiments",
+        "Experiments",
+        "balance",
+        "Effects of treatments on the sessions of listeners",
+        views.experiments,
+    ),
+    Page(LISTENER, "Listeners", "person_search", "State, sessions, and why each track was recommended"),
+    Page("/letters", "Dead letters", "mark_email_unread", "Messages that were refused, with the reason", views.letters),
+    Page("/replays", "Replays", "replay", "Progress of replays and snapshots", views.replays),
+    Page(LISTEN, "Be a listener", "headphones", "Your listens use the same topics as those of all other listeners"),
+)
+"""In the order of the navigation."""
+
+
+def show_html(template: str, block: str, **values: object) -> None:
+    """Add a block of a template to the page."""
+    ui.html(render(template, block, **values), sanitize=False)
+
+
+def show_problem(problem: str) -> None:
+    """Add an error message to the page."""
+    show_html("listener", "problem", problem=problem)
+
+
+@contextmanager
+def frame(path: str) -> Iterator[None]:
+    """Surround what is added inside the block with the page's title and the navigation."""
+    page = next(page for page in PAGES if page.path == path)
+    ui.page_title(f"{page.title} · Botify")
+    ui.add_head_html(
+        f'<link rel="stylesheet" href="{MOUNT}/static/dashboard.css">'
+        f'<script src="{MOUNT}/static/dashboard.js"></script>'
+    )
+    ui.colors(primary="#7c5cff", accent="#12b886")
+    navigation = render("page", "navigation", pages=PAGES, current=page)
+    ui.html(navigation, sanitize=False, tag="nav").classes("navigation")
+    with ui.element("div").classes("content"):
+        ui.html(render("page", "title", current=page), sanitize=False, tag="header").classes("title")
+        yield
+
+
+def add_live_pages(broadcast: Broadcast, snapshot: Callable[[], Snapshot]) -> None:
+    """Serve the pages that are made of fragments."""
+    for page in PAGES:
+        if page.view is not None:
+            _add_live_page(page.path, page.view, broadcast, snapshot)
+
+
+def _add_live_page(path: str, view: View, broadcast: Broadcast, snapshot: Callable[[], Snapshot]) -> None:
+    channel = broadcast.channel(view)
+
+    @ui.page(path)
+    def show() -> None:
+        with frame(path):
+            ui.html(laid_out(channel.join(ui.context.client, snapshot())), sanitize=False)
+
+
+def add_listener_page(read: Callable[[int], ListenerReading], catalogue: Callable[[], Catalogue]) -> None:
+    """Serve a listener's page; `read` reads a listener, and blocks, so it is called in a thread."""
+
+    @ui.page(LISTENER)
+    @ui.page(f"{LISTENER}/{{user}}")
+    async def show(user: str = "") -> None:
+        with frame(LISTENER):
+            _search(user)
+            if not user:
+                show_html("listener", "hint")
+            elif not is_user(user):
+                show_problem(f"{user!r} is not a listener's id: enter a whole number from 0 to {MAX_USER:,}")
+            else:
+                await _show(int(user), read, catalogue())
+
+
+def is_user(user: str) -> bool:
+    """Return whether a text is a listener's id.
+
+    Examples
+    --------
+    >>> is_user("42"), is_user("-1"), is_user("me")
+    (True, False, False)
+    """
+    return user.isascii() and user.isdecimal() and len(user) <= len(str(MAX_USER)) and int(user) <= MAX_USER
+
+
+def _search(user: str) -> None:
+    def go() -> None:
+        wanted = field.value.strip()
+        if wanted:
+            ui.navigate.to(f"{LISTENER}/{wanted}")
+
+    with ui.row().classes("search"):
+        field = ui.input("listener", value=user).props("outlined dense inputmode=numeric").on("keydown.enter", go)
+        ui.button("show", on_click=go).props("unelevated no-caps")
+
+
+async def _show(user: int, read: Callable[[int], ListenerReading], catalogue: Catalogue) -> None:
+    try:
+        reading = await run.io_bound(read, user)
+    except (BotifyError, KafkaException, RedisError) as error:
+        show_problem(str(error))
+        return
+    if reading is not None:  # None while the process stops
+        ui.html(views.listener(reading, catalogue), sanitize=False)

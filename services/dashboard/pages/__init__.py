@@ -1,1 +1,0 @@
-"""Pages: what NiceGUI serves."""

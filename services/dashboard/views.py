@@ -1,0 +1,313 @@
+"""What the pages show, as HTML: Python prepares the values, the Jinja2 templates escape and arrange them."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from schemas.event_time import utc
+from schemas.events import Track
+from services.dashboard.charts import band_chart, interval, line_chart, nice_ceiling
+from services.dashboard.effects import ExperimentReading
+from services.dashboard.figures import (
+    EFFECT_POINTS,
+    SCANNED,
+    SECONDS,
+    Catalogue,
+    ListenerReading,
+    PartitionSample,
+    RankedTrack,
+    Snapshot,
+    by_session,
+    track_of,
+)
+from services.dashboard.listening import ListeningSession
+
+MOUNT = "/ui"
+
+SHOWN_EFFECTS = 6
+SHOWN_SESSIONS = 20
+
+FULL = 0.85
+"""Share of its record from which on a model forgets tracks, or soon will: it makes room for an eighth at a time."""
+
+BEHIND = 10_000
+"""Records from which on a lag is a warning: some seconds of work."""
+
+STEEP = 1.05
+"""Multiple of its earlier share from which on a track counts as rising."""
+
+_KINDS = {
+    "": "warn",
+    "redriving": "accent",
+    "redriven": "good",
+    "excluded": "accent",
+    "live": "good",
+    "under way": "accent",
+    "ready": "good",
+    "partial": "warn",
+}
+"""Colours of the resolutions of dead letters and of the roles of namespaces."""
+
+
+def prose(value: str) -> Markup:
+    """Return a sentence as HTML; text between backticks is a command or a name.
+
+    Examples
+    --------
+    >>> prose("`botify up` makes <them>")
+    Markup('<code>botify up</code> makes &lt;them&gt;')
+    """
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(value))))  # noqa: S704 - escaped before
+
+
+def number(value: float, decimals: int = 0) -> str:
+    """Return a number with thousands separators, a dash for NaN.
+
+    Examples
+    --------
+    >>> number(12345.6), number(float("nan"))
+    ('12,346', '–')
+    """
+    return "–" if math.isnan(value) else f"{value:,.{decimals}f}"
+
+
+def signed(value: float, decimals: int = 1) -> str:
+    """Return a number with its sign; a negative one has a minus, not a hyphen.
+
+    Examples
+    --------
+    >>> signed(-1.25), signed(45.61)
+    ('−1.2', '+45.6')
+    """
+    return "–" if math.isnan(value) else f"{value:+,.{decimals}f}".replace("-", "−")
+
+
+def short(value: float) -> str:
+    """Return a number in few characters.
+
+    Examples
+    --------
+    >>> short(950), short(12_500), short(3_000_000)
+    ('950', '12.5k', '3M')
+    """
+    for size, unit in ((1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:g}"
+
+
+def printable(value: bytes) -> str:
+    r"""Return bytes as text: ASCII as it is, the rest as escapes.
+
+    Examples
+    --------
+    >>> printable(bytes([0, 1]) + b"ok")
+    '\\x00\\x01ok'
+    """
+    return repr(value)[2:-1]
+
+
+def cover_style(track: Track | RankedTrack) -> str:
+    """Return the colours of a track's cover: two hues and an angle that follow from its names."""
+    digest = hashlib.blake2b(f"{track.artist}\0{track.title}".encode(), digest_size=4).digest()
+    first = digest[0] * 360 // 256
+    second = (first + 40 + digest[1] // 3) % 360
+    return f"--a:{first};--b:{second};--turn:{digest[2] * 360 // 256}deg"
+
+
+def _environment() -> Environment:
+    templates = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    for each in (prose, number, signed, short, printable, cover_style, utc):
+        templates.filters[each.__name__] = each
+    templates.filters["percent"] = "{:.0%}".format
+    templates.filters["significant"] = "{:.3g}".format
+    templates.globals |= {"mount": MOUNT, "kinds": _KINDS, "behind": BEHIND, "full": FULL, "scanned": SCANNED}
+    templates.globals["ui"] = templates.get_template("macros.html").module
+    return templates
+
+
+_TEMPLATES = _environment()
+
+
+def render(template: str, block: str, **values: object) -> Markup:
+    """Return one block of a template."""
+    return _render_blocks(template, (block,), values)[0]
+
+
+def _render_blocks(template: str, blocks: Iterable[str], values: dict[str, Any]) -> list[Markup]:
+    page = _TEMPLATES.get_template(f"{template}.html")
+    context = page.new_context(values)
+    return [Markup("".join(page.blocks[block](context)).strip()) for block in blocks]  # noqa: S704 - Jinja2 escapes
+
+
+class Fragment(NamedTuple):
+    """A piece of HTML with a name that is unique on its page; `css` is its width: `wide`, `half` or `third`."""
+
+    name: str
+    html: Markup
+    css: str = "wide"
+
+
+class View:
+    """A page as a function of the snapshot: its problems, then the blocks of a template, each as a fragment.
+
+    Parameters
+    ----------
+    template : str
+    places : Mapping of str to str
+        Block of the template -> width of its place, in the order of the page.
+    prepare : callable
+        Returns the values that the template needs beside the snapshot.
+    """
+
+    def __init__(
+        self, template: str, places: Mapping[str, str], prepare: Callable[[Snapshot], dict[str, Any]] = lambda _: {}
+    ) -> None:
+        self._template = template
+        self._places = places
+        self._prepare = prepare
+
+    def __call__(self, snapshot: Snapshot) -> list[Fragment]:
+        """Return the fragments; every snapshot gives the same names and widths."""
+        values = {"snapshot": snapshot, "sampled": sampled(snapshot.sample), **self._prepare(snapshot)}
+        rendered = _render_blocks(self._template, self._places, values)
+        return [
+            Fragment("problems", render("page", "problems", snapshot=snapshot)),
+            *(
+                Fragment(block.replace("_", "-"), html, css)
+                for (block, css), html in zip(self._places.items(), rendered, strict=True)
+            ),
+        ]
+
+
+def laid_out(fragments: Iterable[Fragment]) -> Markup:
+    """Return a page's content: the places in their order, on a grid.
+
+    Examples
+    --------
+    >>> print(laid_out([Fragment("tiles", Markup("<b>12</b>"))]))
+    <div class="grid">
+    <div data-live="tiles" class="place wide"><b>12</b></div>
+    </div>
+    """
+    return render("page", "grid", fragments=fragments)
+
+
+def sampled(sample: PartitionSample | None) -> str:
+    """Say which listeners figures are taken from."""
+    if sample is None:
+        return ""
+    if sample.partitions == sample.of:
+        return "from all listeners"
+    return f"from the listeners of {sample.partitions} of {sample.of} partitions"
+
+
+def _overview(snapshot: Snapshot) -> dict[str, Any]:
+    traffic, history = snapshot.traffic, snapshot.history
+    rates = {
+        "listens": [moment.listens_per_s for moment in history],
+        "recommendations": [moment.recommendations_per_s for moment in history],
+    }
+    latencies = {"p50": [moment.p50_ms for moment in history], "p99": [moment.p99_ms for moment in history]}
+    effects = [(reading.name, effect) for reading in snapshot.experiments for effect in reading.effects]
+    return {
+        "waiting": sum(traffic.worker_lag) + sum(traffic.recommender_lag) if traffic else 0,
+        "rates": line_chart([*rates.items()], "/s", SECONDS),
+        "latencies": line_chart([*latencies.items()], "ms", SECONDS),
+        "effects": effects[:SHOWN_EFFECTS],
+    }
+
+
+def _popular(snapshot: Snapshot) -> dict[str, Any]:
+    rankings = snapshot.rankings if snapshot.rankings and snapshot.rankings.now else None
+    rising = [each for each in rankings.rising if each.value >= STEEP] if rankings else []
+    return {"rankings": rankings, "rising": rising}
+
+
+def _experiments(snapshot: Snapshot) -> dict[str, Any]:
+    return {"experiments": [(reading, *_drawn(reading, snapshot)) for reading in snapshot.experiments]}
+
+
+def _drawn(reading: ExperimentReading, snapshot: Snapshot) -> tuple[float, list[tuple[Any, ...]]]:
+    """Return the value at both ends of the intervals, and each effect with its interval and its history."""
+    bounds = [abs(at) for effect in reading.effects for at in (effect.lower, effect.upper) if math.isfinite(at)]
+    reach = nice_ceiling(max(bounds, default=1.0))
+    return reach, [
+        (
+            effect,
+            interval((effect.effect, effect.lower, effect.upper), effect.side, reach),
+            band_chart(snapshot.effect_history.get((reading.name, effect.treatment, effect.metric), ()), EFFECT_POINTS),
+        )
+        for effect in reading.effects
+    ]
+
+
+def _letters(snapshot: Snapshot) -> dict[str, Any]:
+    return {
+        "total": snapshot.traffic.dead_letters if snapshot.traffic else 0,
+        "still_open": sum(not letter.resolution for letter in snapshot.letters),
+    }
+
+
+overview = View(
+    "overview",
+    {
+        "tiles": "wide",
+        **dict.fromkeys(
+            ("rates", "latency", "worker_lag", "recommender_lag", "recommenders", "popular", "models"), "half"
+        ),
+    },
+    _overview,
+)
+popular = View("popular", {"nothing": "wide", "now": "third", "rising": "third", "month": "third"}, _popular)
+experiments = View("popular", {"experiments": "wide", "note": "wide"}, _experiments)
+letters = View("operations", {"tiles": "wide", "letters": "wide"}, _letters)
+replays = View("operations", {"replays": "wide"})
+
+
+def listener(reading: ListenerReading, catalogue: Catalogue) -> Markup:
+    """Return the content of a listener's page."""
+    state = reading.state
+    if state is None:
+        return render("listener", "unknown", user=reading.user)
+    tiles = render("listener", "tiles", state=state, partition=reading.partition)
+    sessions = render(
+        "listener",
+        "sessions",
+        sessions=by_session(reading.listens)[:SHOWN_SESSIONS],
+        kept=[listen[1:] for listen in state.last_listens()[::-1].tolist()],
+        track_of=lambda track: track_of(catalogue, track),
+    )
+    return laid_out([Fragment("tiles", tiles), Fragment("sessions", sessions)])
+
+
+def now_playing(session: ListeningSession, catalogue: Catalogue) -> Markup:
+    """Return the track that plays, and why it plays."""
+    playing = session.playing
+    track = track_of(catalogue, playing.track)
+    return render("listener", "now_playing", user=session.user, playing=playing, track=track)
+
+
+def heard_so_far(session: ListeningSession, catalogue: Catalogue) -> Markup:
+    """Return what was heard in a session, newest first."""
+    return render("listener", "heard_so_far", heard=session.heard, track_of=lambda track: track_of(catalogue, track))
+
+
+def summary(session: ListeningSession) -> Markup:
+    """Return the totals of a session that is over."""
+    return render("listener", "summary", heard=session.heard, user=session.user)

@@ -1,1 +1,0 @@
-"""Views: pure functions from a snapshot to HTML."""

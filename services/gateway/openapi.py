@@ -1,0 +1,130 @@
+"""Routes and their OpenAPI document, both made from one table of operations."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, NamedTuple, cast
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from services.gateway.middleware import KEY_PATTERN
+
+JSON = "application/json"
+_REF = "#/components/schemas/{model}"
+
+
+class DetailBody(BaseModel):
+    """What is wrong."""
+
+    detail: str
+
+
+class Reply(NamedTuple):
+    """An answer of a route: what it means, its body's model or media type, and its headers."""
+
+    description: str
+    content: type[BaseModel] | str | None = DetailBody
+    headers: Mapping[str, Mapping[str, Any]] = {}
+
+
+class _Endpoint:
+    """Calls a handler; Starlette's own wrapper handles exceptions once more than its middleware does."""
+
+    def __init__(self, serve: Callable[[Request], Awaitable[Response]]) -> None:
+        self._serve = serve
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve."""
+        response = await self._serve(Request(scope))
+        await response(scope, receive, send)
+
+
+class Operation(NamedTuple):
+    """A route, and what the OpenAPI document says of it beside its docstring."""
+
+    method: str
+    path: str
+    serve: Callable[[Request], Awaitable[Response]]
+    replies: Mapping[int, Reply]  # by status; a route that may answer 401 wants the token
+    call: type[BaseModel] | None = None  # the model of its path and body
+    tag: str = "Botify"
+
+    def route(self) -> Route:
+        """Return Starlette's route."""
+        route = Route(self.path, _Endpoint(self.serve))
+        route.methods = {self.method}  # not HEAD, which Starlette adds to GET
+        return route
+
+    def part(self, name: str) -> type[BaseModel] | None:
+        """Return the model of the path or of the body."""
+        field = None if self.call is None else self.call.model_fields.get(name)
+        return None if field is None else cast(type[BaseModel], field.annotation)
+
+    def document(self, *, secured: bool) -> dict[str, Any]:
+        """Return the OpenAPI operation object."""
+        name = self.serve.__name__
+        document: dict[str, Any] = {
+            "tags": [self.tag],
+            "summary": name.replace("_", " ").title(),
+            "description": self.serve.__doc__,
+            "operationId": re.sub(r"\W", "_", f"{name}{self.path}_{self.method.lower()}"),
+            "responses": {str(status): _reply_object(reply) for status, reply in self.replies.items()},
+        }
+        if (path := self.part("path")) is not None:
+            document["parameters"] = [
+                {"name": name, "in": "path", "required": True, "schema": schema}
+                for name, schema in path.model_json_schema()["properties"].items()
+            ]
+        if (body := self.part("body")) is not None:
+            document["parameters"].append(_IDEMPOTENCY_KEY)
+            document["requestBody"] = {"content": _content(body), "required": True}
+        if secured and 401 in self.replies:
+            document["security"] = [{"HTTPBearer": []}]
+        return document
+
+
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "The same in each retry of this call, and in no other: however often it comes, it counts once.",
+    "schema": {"type": "string", "pattern": f"^{KEY_PATTERN}$"},
+}
+
+
+def _content(content: type[BaseModel] | str) -> dict[str, Any]:
+    if isinstance(content, str):
+        return {content: {}}
+    return {JSON: {"schema": {"$ref": _REF.format(model=content.__name__)}}}
+
+
+def _reply_object(reply: Reply) -> dict[str, Any]:
+    document: dict[str, Any] = {"description": reply.description}
+    if reply.content is not None:
+        document["content"] = _content(reply.content)
+    if reply.headers:
+        document["headers"] = dict(reply.headers)
+    return document
+
+
+def openapi_document(operations: Sequence[Operation], *, secured: bool) -> dict[str, Any]:
+    """Return the OpenAPI document of a gateway that wants a token (secured) or none."""
+    paths: dict[str, Any] = {}
+    models: dict[str, type[BaseModel]] = {}
+    for operation in operations:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = operation.document(secured=secured)
+        contents = [operation.part("body"), *(reply.content for reply in operation.replies.values())]
+        models.update({model.__name__: model for model in contents if isinstance(model, type)})
+    _, schemas = models_json_schema([(model, "validation") for model in models.values()], ref_template=_REF)
+    components = {"schemas": schemas["$defs"]}
+    if secured:
+        components["securitySchemes"] = {"HTTPBearer": {"type": "http", "scheme": "bearer"}}
+    about = "Tell what a listener heard, and get what they hear next."
+    info = {"title": "Botify", "description": about, "version": "0.1.0"}
+    return {"openapi": "3.1.0", "info": info, "paths": paths, "components": components}

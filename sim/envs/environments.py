@@ -1,0 +1,174 @@
+"""Gymnasium environments: one listener, and many at a time without a loop over them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from sim.envs.session import SessionSlots, action_space, observation_space, world_of
+from sim.world.model import World
+
+Columns = dict[str, Any]
+
+
+class BotifyEnv(gymnasium.Env[Columns, np.int64]):
+    """A session of one listener is an episode.
+
+    - Action: the track to play next.
+    - Reward: the fraction of it that the listener hears, 0 to 1.
+    - Observation: see `sim.envs.session.observation_space`; after `reset` it is the track that the listener chose.
+    - `terminated`: the listener left. `truncated` is never true.
+    - `info`: `session` (int, unique in the environment), `artist` (str, of the track just heard) and `timestamp_ms`
+      (int, event time at which the track ended).
+
+    Parameters
+    ----------
+    world : World | str | None
+        A world, the name or directory of a stored one, or None for the default world.
+    model : str
+        Name of a listener model, or `module:Class`.
+    render_mode : str | None
+        `ansi`: `render` returns the last listen as text.
+
+    Examples
+    --------
+    >>> import gymnasium, sim.envs
+    >>> from sim.world.config import WorldConfig
+    >>> from sim.world.generate import generate
+    >>> world = World("small", *generate(WorldConfig(tracks=100, artists=20, genres=5, users=9, dimensions=8)), {})
+    >>> env = gymnasium.make("Botify-v0", world=world)
+    >>> observation, info = env.reset(seed=7)
+    >>> observation["fraction"].tolist(), observation["position"].tolist()
+    ([1.0], [0])
+    >>> observation, reward, terminated, truncated, info = env.step(observation["track"])
+    >>> reward  # a listener does not listen to a track twice in a session
+    0.0
+    """
+
+    # Gymnasium declares it as an attribute of instances and reads it from the class.
+    metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012
+
+    def __init__(self, world: World | str | None = None, model: str = "botify", render_mode: str | None = None) -> None:
+        self._world = world_of(world)
+        self._model = model
+        self.render_mode = render_mode
+        self.action_space = action_space(self._world)
+        self.observation_space = observation_space(self._world)
+        self._session: SessionSlots | None = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Columns, dict[str, Any]]:
+        """Start a session; without a seed, the next one of the same sequence."""
+        super().reset(seed=seed)
+        if seed is not None or self._session is None:
+            self._session = SessionSlots(self._world, self._model, 1, int(self.np_random.integers(2**62)))
+        else:
+            self._session.change()
+        return _only(self._session.observations()), _only(self._session.infos())
+
+    def step(self, action: np.int64) -> tuple[Columns, float, bool, bool, dict[str, Any]]:
+        """Play a track.
+
+        Raises
+        ------
+        gymnasium.error.ResetNeeded
+            The session has ended.
+        """
+        session = self._session
+        if session is None or session.heard.ended[0]:
+            raise gymnasium.error.ResetNeeded("no session is open; call reset() first")
+        session.play(np.array([action], dtype=np.int64))
+        ended = bool(session.heard.ended[0])
+        return _only(session.observations()), float(session.rewards()[0]), ended, False, _only(session.infos())
+
+    def render(self) -> str:
+        """Return the last listen as text."""
+        if self._session is None:
+            return "no session is open"
+        heard = _only(self._session.observations()) | _only(self._session.infos())
+        title = self._world.catalogue.titles[heard["track"]]
+        return f"listener {heard['user']} heard {heard['fraction'][0]:.0%} of {title} by {heard['artist']}"
+
+
+def _only(columns: dict[str, Any]) -> dict[str, Any]:
+    return {name: column[0] for name, column in columns.items()}
+
+
+class BotifyVectorEnv(VectorEnv[Columns, NDArray[np.int64], NDArray[Any]]):
+    """`BotifyEnv` for many listeners: observations, rewards and each entry of `info` have a row for each listener.
+
+    After the end of a session, the next step ignores the action and returns the first observation of the next session
+    with a reward of 0 (Gymnasium's `AutoresetMode.NEXT_STEP`).
+
+    Parameters
+    ----------
+    num_envs : int
+    world, model
+        As of `BotifyEnv`.
+
+    Examples
+    --------
+    >>> import gymnasium, sim.envs
+    >>> from sim.world.config import WorldConfig
+    >>> from sim.world.generate import generate
+    >>> world = World("small", *generate(WorldConfig(tracks=100, artists=20, genres=5, users=9, dimensions=8)), {})
+    >>> envs = gymnasium.make_vec("Botify-v0", num_envs=3, world=world)
+    >>> observations, infos = envs.reset(seed=7)
+    >>> observations, rewards, terminated, truncated, infos = envs.step(envs.action_space.sample())
+    >>> rewards.shape, observations["fraction"].shape
+    ((3,), (3, 1))
+    """
+
+    # Gymnasium declares it as an attribute of instances and reads it from the class.
+    metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012
+
+    def __init__(self, num_envs: int = 1, world: World | str | None = None, model: str = "botify") -> None:
+        self._world = world_of(world)
+        self._model = model
+        self.num_envs = num_envs
+        self.single_action_space = action_space(self._world)
+        self.single_observation_space = observation_space(self._world)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self._session: SessionSlots | None = None
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Columns, Columns]:
+        """Start sessions; without a seed, the next ones of the same sequence.
+
+        Raises
+        ------
+        gymnasium.error.Error
+            `seed` is a list: the listeners are drawn together, so there is one seed.
+        """
+        if isinstance(seed, list):
+            raise gymnasium.error.Error(f"seed={seed} is a list; give one seed, from which all listeners are drawn")
+        super().reset(seed=seed)
+        if seed is not None or self._session is None:
+            drawn = int(self.np_random.integers(2**62))
+            self._session = SessionSlots(self._world, self._model, self.num_envs, drawn)
+        else:
+            self._session.change()
+        return self._session.observations(), self._session.infos()
+
+    def step(self, actions: NDArray[np.int64]) -> tuple[Columns, NDArray[Any], NDArray[Any], NDArray[Any], Columns]:
+        """Play a track to each listener.
+
+        Raises
+        ------
+        gymnasium.error.ResetNeeded
+            `reset` has not been called.
+        """
+        if self._session is None:
+            raise gymnasium.error.ResetNeeded("no session is open; call reset() first")
+        self._session.play(np.asarray(actions, dtype=np.int64))
+        truncated = np.zeros(self.num_envs, dtype=np.bool_)
+        session = self._session
+        return session.observations(), session.rewards(), session.heard.ended, truncated, session.infos()

@@ -1,0 +1,165 @@
+"""The open requests of a run: listens become events and requests, answers are matched to their slots."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.events import Listen, Recommendation, RecommendationRequest
+from sim.listeners.model import Ints
+from sim.simulation import FinishedListens
+
+
+@dataclass(frozen=True, slots=True)
+class MatchedAnswers:
+    """Recommendations that answer open requests, one row for each.
+
+    Attributes
+    ----------
+    slots, tracks : ndarray of int64, shape (n,)
+    latencies_ms : ndarray of float64, shape (n,)
+        Round trips.
+    """
+
+    slots: Ints
+    tracks: Ints
+    latencies_ms: NDArray[np.float64]
+
+
+class RequestTracker:
+    """The open requests of one run, at most one per slot.
+
+    A second answer to a request is dropped. A request without an answer is sent once more under the same id; after
+    another timeout its session ends.
+
+    Parameters
+    ----------
+    run_id : str
+        Prefix of all session ids.
+    slots : int
+    tracks : int
+        Number of tracks of the catalogue.
+    timeout_s : float
+        Wall time.
+
+    Examples
+    --------
+    >>> talk = RequestTracker("run", slots=1, tracks=10, timeout_s=5.0)
+    >>> one = np.array([0])
+    >>> heard = FinishedListens(one, one + 3, one, one, one + 7, np.array([1.0]), one + 1000, np.array([False]))
+    >>> listens, requests = talk.tell(heard, now_s=0.0)
+    >>> listens[0].event_id, requests[0].request_id
+    ('run-3-0-0', 'run-3-0-0')
+    >>> answer = Recommendation("run-3-0-0", 3, 8, "random", {}, 0.1, 0, 1.0, 1000)
+    >>> talk.match([answer, answer], now_s=0.004).tracks.tolist(), talk.dropped
+    ([8], 1)
+    """
+
+    def __init__(self, run_id: str, slots: int, tracks: int, timeout_s: float) -> None:
+        self._run_id = run_id
+        self._tracks = tracks
+        self._timeout_s = timeout_s
+        self._session_ids = [""] * slots
+        self._open: dict[str, int] = {}  # request id -> slot
+        self._requests: list[RecommendationRequest | None] = [None] * slots
+        self._attribution: list[Recommendation | None] = [None] * slots
+        self._asked_s = np.zeros(slots)
+        self._latency_ms = np.zeros(slots)
+        self._retried = np.zeros(slots, dtype=np.bool_)
+        self.dropped = 0
+        self.unusable = 0
+
+    @property
+    def open_requests(self) -> int:
+        """Number of requests that wait for an answer."""
+        return len(self._open)
+
+    def tell(self, heard: FinishedListens, now_s: float) -> tuple[list[Listen], list[RecommendationRequest]]:
+        """Return the event of each finished listen, and a request for each session that continues.
+
+        Parameters
+        ----------
+        heard : FinishedListens
+        now_s : float
+            Monotonic wall clock.
+        """
+        deadline_ms = self._deadline_ms()
+        listens, requests = [], []
+        rows = zip(
+            heard.slots.tolist(),
+            heard.users.tolist(),
+            heard.ordinals.tolist(),
+            heard.positions.tolist(),
+            heard.tracks.tolist(),
+            heard.fractions.tolist(),
+            heard.time_ms.tolist(),
+            heard.ended.tolist(),
+            self._latency_ms[heard.slots].tolist(),
+            strict=True,
+        )
+        for slot, user, ordinal, position, track, fraction, time_ms, ended, latency_ms in rows:
+            if position == 0:
+                self._session_ids[slot] = f"{self._run_id}-{user}-{ordinal}"
+            session_id = self._session_ids[slot]
+            id_ = f"{session_id}-{position}"
+            attribution = self._attribution[slot] if position else None
+            if attribution is None:
+                led: tuple[Any, ...] = (None, {}, None, None, None, None)
+            else:
+                _, _, _, recommender, treatments, propensity, _, _, _, policy, candidates = attribution
+                led = (recommender, treatments, propensity, latency_ms, policy, candidates)
+            listens.append(Listen(id_, user, track, fraction, time_ms, session_id, position, ended, *led))
+            if not ended:
+                request = RecommendationRequest(id_, user, session_id, position, track, fraction, time_ms, deadline_ms)
+                self._open[id_] = slot
+                self._requests[slot] = request
+                requests.append(request)
+        asking = heard.slots[~heard.ended]
+        self._asked_s[asking] = now_s
+        self._retried[asking] = False
+        return listens, requests
+
+    def match(self, recommendations: Iterable[Recommendation], now_s: float) -> MatchedAnswers:
+        """Match recommendations to the slots whose requests they answer."""
+        slots, tracks = [], []
+        for recommendation in recommendations:
+            if not 0 <= recommendation.track < self._tracks:
+                self.unusable += 1
+                continue
+            slot = self._open.pop(recommendation.request_id, None)
+            if slot is None:
+                self.dropped += 1
+                continue
+            self._attribution[slot] = recommendation
+            slots.append(slot)
+            tracks.append(recommendation.track)
+        places = np.array(slots, dtype=np.int64)
+        latencies_ms = (now_s - self._asked_s[places]) * 1000
+        self._latency_ms[places] = latencies_ms
+        return MatchedAnswers(places, np.array(tracks, dtype=np.int64), latencies_ms)
+
+    def overdue(self, asking: Ints, now_s: float) -> tuple[list[RecommendationRequest], Ints]:
+        """Return the requests to send once more, and the slots whose sessions end without an answer."""
+        late = asking[now_s - self._asked_s[asking] > self._timeout_s]
+        given_up = late[self._retried[late]]
+        for slot in given_up.tolist():
+            self._open.pop(self._request_of(slot).request_id, None)
+        again = late[~self._retried[late]]
+        self._retried[again] = True
+        self._asked_s[again] = now_s
+        deadline_ms = self._deadline_ms()
+        return [self._request_of(slot)._replace(deadline_ms=deadline_ms) for slot in again.tolist()], given_up
+
+    def _request_of(self, slot: int) -> RecommendationRequest:
+        request = self._requests[slot]
+        if request is None:
+            raise AssertionError(f"slot {slot} waits for an answer without a request")
+        return request
+
+    def _deadline_ms(self) -> int:
+        return int((time.time() + self._timeout_s) * 1000)

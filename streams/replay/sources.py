@@ -1,0 +1,240 @@
+"""What a replay reads: open sources, a plan of offsets, and the pace."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from core.errors import BotifyError
+from core.kafka.offsets import TopicState, describe_topic
+from core.kafka.reader import LogRecord
+from core.settings import Settings
+from schemas.catalogue import CatalogueReader
+from schemas.dead_letters import RejectedBefore
+from schemas.registry import codec_of
+from schemas.topics import Topics, worker_group_of
+from schemas.validation import Intake
+from streams.folds.partition import ALWAYS_FOLDED, PROJECTIONS
+from streams.store.connect import connect_async
+
+
+class ReplayError(BotifyError):
+    """A replay cannot be done; the message names the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaySources:
+    """Open connections, and the topic's state when they were opened.
+
+    Attributes
+    ----------
+    settings : Settings
+    topic : str
+        Name of the listens topic.
+    state : TopicState
+    intake : Intake
+        Accepts what the workers have accepted: dead letters stay out.
+    excluded : mapping of partition to int
+        Number of listens that operators have excluded (`RejectedBefore.excluded`).
+    redis : redis.asyncio.Redis or RedisCluster
+    """
+
+    settings: Settings
+    topic: str
+    state: TopicState
+    intake: Intake
+    excluded: Mapping[int, int]
+    redis: Any
+
+
+@asynccontextmanager
+async def open_sources(settings: Settings) -> AsyncIterator[ReplaySources]:
+    """Open the sources of a replay while the block runs.
+
+    Raises
+    ------
+    TopicError
+        The topic does not exist or no broker answers.
+    """
+    topic, codec = Topics.of(settings).listens.name, codec_of(settings)
+    state = await asyncio.to_thread(describe_topic, settings, topic, worker_group_of(settings))
+    catalogue, rejected = CatalogueReader(settings, codec), RejectedBefore(settings, topic)
+    redis = connect_async(settings)
+    try:
+        await asyncio.to_thread(catalogue.refresh)
+        await asyncio.to_thread(rejected.refresh)
+        intake = Intake(codec, catalogue.tracks, catalogue.refresh, rejected.offsets)
+        yield ReplaySources(settings, topic, state, intake, rejected.excluded, redis)
+    finally:
+        await redis.aclose()
+        catalogue.close()
+        rejected.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Which records are read, and into which projections.
+
+    Attributes
+    ----------
+    topic : str
+    topic_id : str
+    start, end : mapping of partition to offset
+        `end` is exclusive.
+    projections : sequence of str
+    partial : sequence of str
+        Why the result is not the complete state; empty if it is.
+    """
+
+    topic: str
+    topic_id: str
+    start: Mapping[int, int]
+    end: Mapping[int, int]
+    projections: Sequence[str]
+    partial: Sequence[str]
+
+    @property
+    def records(self) -> int:
+        """Number of offsets between start and end."""
+        return sum(self.end[partition] - offset for partition, offset in self.start.items())
+
+
+def make_plan(
+    topic: str,
+    state: TopicState,
+    start: Mapping[int, int],
+    end: Mapping[int, int],
+    partitions: Collection[int] | None = None,
+    projections: Collection[str] = PROJECTIONS,
+) -> Plan:
+    """Return the plan. State is a fold of *all* records, so a replay that lacks some is partial, and says why.
+
+    Raises
+    ------
+    ReplayError
+        A partition or projection does not exist.
+
+    Examples
+    --------
+    >>> state = TopicState("botify.listens", "an-id", start={0: 0, 1: 0}, end={0: 50, 1: 20})
+    >>> plan = make_plan("botify.listens", state, start={0: 0, 1: 10}, end=state.end, partitions=[1])
+    >>> plan.records
+    10
+    >>> plan.partial
+    ['partition 1 begins at offset 10', 'partitions 0 are left out']
+    """
+    chosen = sorted(state.end if partitions is None else set(partitions))
+    for partition in chosen:
+        if partition not in state.end:
+            raise ReplayError(f"{topic} has no partition {partition}; it has 0 to {len(state.end) - 1}")
+    for name in projections:
+        if name not in PROJECTIONS:
+            raise ReplayError(f"unknown projection {name!r}; choose from {', '.join(PROJECTIONS)}")
+    begin = {partition: start[partition] for partition in chosen}
+    stop = {partition: max(end[partition], begin[partition]) for partition in chosen}
+    partial = [f"partition {partition} begins at offset {offset}" for partition, offset in begin.items() if offset > 0]
+    if missing := sorted(state.end.keys() - begin.keys()):
+        partial.append(f"partitions {', '.join(map(str, missing))} are left out")
+    if left_out := [name for name in PROJECTIONS if name not in projections and name not in ALWAYS_FOLDED]:
+        partial.append(f"projections {', '.join(left_out)} are left out")
+    return Plan(topic, state.topic_id, begin, stop, list(projections), partial)
+
+
+SLICE_S = 0.02
+"""Records that are due within this time are written together."""
+
+
+class Pacer:
+    """Delays records until they are due. Shared by all partitions.
+
+    Parameters
+    ----------
+    rate : float, optional
+        Records a second.
+    speed : float, optional
+        Seconds of record time per second of wall time.
+    clock, sleep : callables
+        For tests.
+
+    Examples
+    --------
+    >>> pacer = Pacer(rate=100.0)
+    >>> [len(part) for part in pacer.parts([LogRecord("t", 0, n, 0, None, None, ()) for n in range(5)])]
+    [2, 2, 1]
+    """
+
+    def __init__(
+        self,
+        rate: float | None = None,
+        speed: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._rate = rate
+        self._speed = speed
+        self._clock = clock
+        self._sleep = sleep
+        self._started: float | None = None
+        self._first_ms = 0
+        self._sent = 0
+
+    @property
+    def by_time(self) -> bool:
+        """Whether records are due by their own times."""
+        return self._speed is not None
+
+    def parts(self, batch: Sequence[LogRecord]) -> Iterator[Sequence[LogRecord]]:
+        """Split a batch into parts that are written together."""
+        if self._rate is None and self._speed is None:
+            yield batch
+            return
+        most = len(batch) if self._rate is None else max(1, int(self._rate * SLICE_S))
+        span_ms = float("inf") if self._speed is None else self._speed * SLICE_S * 1000
+        first = 0
+        for at, record in enumerate(batch):
+            if at - first >= most or record.timestamp - batch[first].timestamp > span_ms:
+                yield batch[first:at]
+                first = at
+        yield batch[first:]
+
+    async def wait(self, part: Sequence[LogRecord]) -> None:
+        """Return when the part is due."""
+        now = self._clock()
+        if self._started is None:
+            self._started, self._first_ms = now, part[0].timestamp
+        due = self._started
+        if self._rate is not None:
+            due = max(due, self._started + self._sent / self._rate)
+        if self._speed is not None:
+            due = max(due, self._started + (part[0].timestamp - self._first_ms) / 1000 / self._speed)
+        self._sent += len(part)
+        if due > now:
+            await self._sleep(due - now)
+
+
+def parse_speed(text: str) -> float | None:
+    """Parse `10x` or `max` (None).
+
+    Raises
+    ------
+    ReplayError
+        The text is neither.
+
+    Examples
+    --------
+    >>> parse_speed("2.5x")
+    2.5
+    """
+    if text == "max":
+        return None
+    try:
+        speed = float(text.removesuffix("x"))
+    except ValueError:
+        speed = 0.0
+    if not text.endswith("x") or not 0 < speed < float("inf"):
+        raise ReplayError(f"speed {text!r} is neither max nor a multiple such as 10x")
+    return speed

@@ -1,0 +1,168 @@
+"""No process is left when the owner of a stack ends, for whatever reason."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+from confluent_kafka.admin import AdminClient
+
+from core.kafka.admin import partition_counts
+from core.kafka.config import common_config
+from core.settings import STACK_FILE
+from services.errors import ChildDiedError
+from services.stack.record import Identity, StackRecord
+from services.stack.run import running_stack, start_in_background, stop_stack
+from services.stack.server import ChildProcess, stop_all
+from services.stack.status import read_status
+from services.stack.supervisor import Supervisor
+from services.stack.watchdog import Watchdog
+from tests.integration.services.stack.processes import python, ready_record, wait_for
+
+pytestmark = pytest.mark.integration
+
+FOREGROUND = "from services.cli.stack import up; up(workers=0, recommenders=0, learners=0, detach=False, gateway=False)"
+# a child that ignores SIGTERM must be killed in the end
+STUBBORN = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"
+)
+
+
+def gone(record):
+    return not record.survivors()
+
+
+@pytest.fixture
+def no_given_servers(monkeypatch):
+    for variable in ("KAFKA_BOOTSTRAP_SERVERS", "REDIS_URL"):
+        monkeypatch.delenv(variable, raising=False)
+
+
+@pytest.fixture
+def watchdog():
+    watchdog = Watchdog()
+    yield watchdog
+    watchdog.close()
+
+
+def child(tmp_path, watchdog, code, name="child"):
+    return ChildProcess(name, [sys.executable, "-c", code], log_path=tmp_path / f"{name}.log", watchdog=watchdog)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_everything_and_keeps_the_data(tmp_path, number):
+    owner = python(tmp_path, FOREGROUND)
+    record = ready_record(tmp_path, owner)
+    owner.send_signal(number)
+    assert owner.wait(60) == 0
+    assert gone(record)
+    assert not (tmp_path / STACK_FILE).exists()
+    assert (tmp_path / "kafka" / "meta.properties").exists()
+
+
+def test_an_owner_killed_by_sigkill_leaves_no_children(tmp_path):
+    owner = python(tmp_path, FOREGROUND)
+    record = ready_record(tmp_path, owner)
+    owner.kill()
+    owner.wait(60)
+    wait_for(lambda: gone(record), "end of the orphans")
+
+
+def test_a_killed_server_is_restarted(tmp_path):
+    owner = python(tmp_path, FOREGROUND)
+    before = ready_record(tmp_path, owner)
+    before.processes["valkey"].process().kill()
+    wait_for(lambda: ready_record(tmp_path, owner).processes["valkey"] != before.processes["valkey"], "new valkey")
+    assert ready_record(tmp_path, owner).processes["kafka"] == before.processes["kafka"]
+    assert stop_stack(tmp_path)
+    assert owner.wait(60) == 0
+
+
+def test_a_background_stack_runs_until_it_is_stopped(tmp_path, monkeypatch, no_given_servers):
+    monkeypatch.setenv("BOTIFY_HOME", str(tmp_path))
+    record = start_in_background(tmp_path, [sys.executable, "-c", FOREGROUND])
+    running = record.survivors()
+    assert stop_stack(tmp_path)  # before the assertions, so that no process is left if one fails
+    assert len(running) == 2
+    assert gone(record)
+    assert not stop_stack(tmp_path)
+
+
+def test_a_background_command_that_fails_reports_its_output(tmp_path):
+    with pytest.raises(ChildDiedError, match="no such luck"):
+        start_in_background(tmp_path, [sys.executable, "-c", "import sys; sys.exit('no such luck')"])
+
+
+def test_programs_start_after_the_topics_and_end_with_the_block(tmp_path, monkeypatch, no_given_servers):
+    monkeypatch.setenv("BOTIFY_PARTITIONS", "2")
+    show = "import os, time; print(os.environ['REDIS_URL'], flush=True); time.sleep(600)"
+    with running_stack(tmp_path, [("worker-1", [sys.executable, "-c", show])], notify=print) as running:
+        record = StackRecord.read(tmp_path)
+        assert list(record.processes) == ["kafka", "valkey", "worker-1"]
+        assert len(record.survivors()) == 3
+        counts = partition_counts(AdminClient(common_config(running.settings)))
+        assert counts["botify.listens"] == 2
+        log = tmp_path / "logs" / "worker-1.log"
+        wait_for(lambda: running.settings.redis_url in log.read_text(), "address of this stack in the program")
+    assert gone(record)
+    assert not (tmp_path / STACK_FILE).exists()
+
+
+def test_a_server_that_keeps_crashing_ends_everything_with_its_log(tmp_path, watchdog):
+    supervisor = Supervisor([child(tmp_path, watchdog, "raise SystemExit('no catalogue')")], restart_limit=1)
+    supervisor.start()
+    with pytest.raises(ChildDiedError, match=r"(?s)child ended with status 1.*no catalogue.*restarted 1 times"):
+        supervisor.watch()
+
+
+def test_a_program_that_keeps_crashing_stays_stopped_and_the_servers_run(tmp_path, no_given_servers):
+    fails = ("learner-1", [sys.executable, "-c", "raise SystemExit('a model is too large')"])
+    sleeps = ("gateway-1", [sys.executable, "-c", "import time; time.sleep(600)"])
+    with running_stack(tmp_path, [fails, sleeps], restart_limit=1, notify=print) as running:
+
+        def given_up():
+            running.supervisor.check()
+            return StackRecord.read(tmp_path).given_up
+
+        wait_for(given_up, "end of the restarts")
+        assert StackRecord.read(tmp_path).survivors().keys() == {"kafka", "valkey", "gateway-1"}
+        (problem,) = read_status(running.settings, interval_s=0.0).problems
+        assert "learner-1 stays stopped" in problem
+        assert "a model is too large" in problem
+
+
+def test_a_crashed_child_gets_a_new_process(tmp_path, watchdog):
+    sleeper = child(tmp_path, watchdog, "import time; time.sleep(600)")
+    supervisor = Supervisor([sleeper])
+    supervisor.start()
+    first = sleeper.identity
+    sleeper.kill()
+
+    def restarted():
+        supervisor.check()
+        return sleeper.running
+
+    wait_for(restarted, "restart")
+    assert sleeper.identity != first
+    sleeper.stop()
+
+
+def test_a_child_that_ignores_sigterm_is_killed(tmp_path, watchdog):
+    stubborn = child(tmp_path, watchdog, STUBBORN)
+    stubborn.spawn()
+    wait_for(lambda: "ready" in stubborn.log_path.read_text(), "stubborn child")
+    stop_all([stubborn], grace_s=0.2)
+    assert stubborn.exit_status == -signal.SIGKILL
+
+
+def test_the_watchdog_spares_a_process_with_a_reused_pid(tmp_path, watchdog):
+    ours = child(tmp_path, watchdog, "import time; time.sleep(600)", "ours")
+    ours.spawn()
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+    created_s = Identity.of(other.pid).created_s
+    watchdog.watch(Identity(other.pid, created_s - 3600))  # the reused pid of a child that ended
+    watchdog.close()
+    wait_for(lambda: not ours.running, "end of our child")
+    assert other.poll() is None
+    other.kill()
+    other.wait(10)

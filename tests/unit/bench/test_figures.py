@@ -1,0 +1,72 @@
+"""Invariant: README and docs give a measured figure as it was recorded, and no figure beside the record."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from bench import figures
+from bench.figures import FIGURES, ROOT, TABLE, TEXT, FigureError, fill, fill_pages, pages, read_figures, record
+
+SPEED = re.compile(r"\d[\d.,]* (?:µs|(?:listens|recommendations)(?:/s| a second| per second))")
+
+
+@pytest.mark.parametrize("page", [*pages()], ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_pages_say_what_was_recorded(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert fill(text, read_figures()) == text, "run `python -m bench.figures`"
+    assert not re.search(r"^ {0,3}<!-- \{", text, re.MULTILINE), "a comment that begins a line ends the paragraph"
+
+
+@pytest.mark.parametrize("page", [*pages()], ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_no_page_gives_a_speed_of_its_own(page: Path) -> None:
+    text = TABLE.sub("", TEXT.sub("", page.read_text(encoding="utf-8")))
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    assert SPEED.findall(prose) == []
+
+
+def test_every_figure_says_how_it_was_measured() -> None:
+    for name, group in read_figures().items():
+        assert group.keys() == {"command", "machine", "python", "date", "commit", "values"}, name
+        assert all(group.values()), name
+
+
+@pytest.mark.parametrize("changed", ["62,036", "", "62,035 "])
+def test_a_page_that_was_edited_differs(changed: str) -> None:
+    recorded = {"worker": {"values": {"listens_per_s": 62_035.2}}}
+    template = "one worker: <!-- {worker.listens_per_s:,.0f} -->%s<!-- --> a second"
+    assert fill(template % changed, recorded) == template % "62,035"
+
+
+def test_rows_that_are_gone_leave_the_table() -> None:
+    page = (
+        "<!-- rows of arms: | {*} | {arms.*.us:.1f} | -->\n\n| | µs |\n| --- | ---: |\n| mix | 1.0 |\n| old | 2.0 |\n"
+    )
+    recorded = {"arms": {"values": {"oracle": {"us": None}, "mix": {"us": 3.0}}}}
+    assert fill(page, recorded).endswith("| --- | ---: |\n| oracle |  |\n| mix | 3.0 |\n")
+
+
+@pytest.mark.parametrize(
+    "page", ["<!-- {worker.gone} -->1<!-- -->", "<!-- rows of gone: | {*} | -->\n\n| |\n| --- |\n"]
+)
+def test_a_figure_that_was_not_recorded_is_refused(page: str) -> None:
+    with pytest.raises(FigureError, match=r"gone.* is quoted but not in figures\.json"):
+        fill(page, {"worker": {"values": {"ratio": 1.0}}})
+
+
+def test_a_measurement_replaces_its_group_and_the_pages_follow(tmp_path: Path) -> None:
+    file = tmp_path / FIGURES.relative_to(ROOT)
+    with pytest.raises(FigureError, match="in a checkout of the repository only"):
+        record("worker", "make bench", {}, file)
+    file.parent.mkdir()
+    file.write_text("{}", encoding="utf-8")
+    (tmp_path / "README.md").write_text("<!-- {worker.ratio:.1f} by {worker.command} -->?<!-- -->\n", encoding="utf-8")
+    record("worker", "make bench", {"ratio": 1.0}, file)
+    record("worker", "make bench", {"ratio": 7.123456789}, file)
+    assert json.loads(file.read_text(encoding="utf-8"))["worker"]["values"] == {"ratio": 7.12346}
+    fill_pages(tmp_path)
+    assert "-->7.1 by make bench<!--" in (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert figures.read_figures(file)["worker"]["commit"]

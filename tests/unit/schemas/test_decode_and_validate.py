@@ -1,0 +1,146 @@
+"""Records are accepted or rejected with a reason, in order."""
+
+from __future__ import annotations
+
+import pytest
+
+from core.errors import DecodeError, RejectedMessageError, ValidationError
+from schemas.event_time import LEAD_MS, SIMULATED_LEAD_MS, SIMULATED_TIME, EventTime
+from schemas.events import Listen
+from schemas.validation import MAX_TIMESTAMP_MS, Intake, Rejected, decode_and_validate
+from streams.folds.projection import Record
+from tests.unit.streams.worker.records import CODEC, NOW_MS, KafkaRecord, listen, record
+
+
+class Catalogue:
+    """Tracks that become known at the first refresh."""
+
+    def __init__(self, known: set[int], later: set[int]) -> None:
+        self.known, self._later = known, later
+        self.refreshes = 0
+
+    def refresh(self) -> None:
+        self.refreshes += 1
+        self.known |= self._later
+
+    def take(self, records: list[KafkaRecord], time: EventTime) -> tuple[list[Record], list[Rejected]]:
+        return take(Intake(CODEC, self.known, self.refresh), records, time)
+
+
+def take(intake: Intake, records: list[KafkaRecord], time: EventTime) -> tuple[list[Record], list[Rejected]]:
+    """What is accepted, and what is not."""
+    pairs = list(decode_and_validate(records, Listen, intake, event_time=time))
+    good = [(one.offset, listen) for one, listen in pairs if isinstance(listen, Listen)]
+    return good, [Rejected(one, why) for one, why in pairs if isinstance(why, RejectedMessageError)]
+
+
+def test_good_and_bad_records_keep_their_order() -> None:
+    seven = CODEC.encode(listen("x")._replace(fraction=7.0))
+    records = [
+        record(1),
+        record(2, raw=b""),
+        record(4),
+        record(5, raw=b"\0\0\0\x7f\xff"),
+        record(6, raw=seven),
+        record(7, key=b"43"),
+        record(8, raw=CODEC.encode(listen("x"))[:-1]),
+        KafkaRecord(9, b"42", None),
+        record(12),
+    ]
+    good, rejected = Catalogue({7}, set()).take(records, EventTime())
+    assert [(offset, event.event_id) for offset, event in good] == [(1, "e1"), (4, "e4"), (12, "e12")]
+    assert [(letter.record.offset, type(letter.reason)) for letter in rejected] == [
+        (2, DecodeError),
+        (5, DecodeError),
+        (6, ValidationError),
+        (7, ValidationError),
+        (8, DecodeError),
+        (9, DecodeError),
+    ]
+
+
+def test_the_catalogue_is_read_once_more_before_a_track_is_unknown() -> None:
+    catalogue = Catalogue({7}, {8})
+    good, rejected = catalogue.take([record(0), record(1, listen("a", track=8))], EventTime())
+    assert len(good) == 2
+    assert not rejected
+    assert catalogue.refreshes == 1
+
+
+def test_the_catalogue_is_read_at_most_once_a_run() -> None:
+    catalogue = Catalogue({7}, set())
+    good, rejected = catalogue.take([record(i, listen(f"e{i}", track=100 + i)) for i in range(5)], EventTime())
+    assert not good
+    assert [str(letter.reason) for letter in rejected][:1] == ["track 100 is not in the catalogue"]
+    assert catalogue.refreshes == 1
+    catalogue.take([record(5, listen("e5", track=100))], EventTime())
+    assert catalogue.refreshes == 2
+
+
+def test_a_catalogue_that_knows_all_tracks_is_not_read() -> None:
+    catalogue = Catalogue({7}, set())
+    catalogue.take([record(0), record(1, raw=b"")], EventTime())
+    assert catalogue.refreshes == 0
+
+
+def test_what_was_dead_lettered_before_stays_out() -> None:
+    intake = Intake(CODEC, {7}, lambda: None, {0: {1}, 5: {0}})
+    good, rejected = take(intake, [record(0), record(1), record(2)], EventTime())
+    assert [offset for offset, _ in good] == [0, 2]
+    assert "dead-lettered before" in str(rejected[0].reason)
+
+
+def at(offset: int, timestamp_ms: int, **changes: object) -> KafkaRecord:
+    """A record of a listen at some time, taken by the broker at `NOW_MS`."""
+    return record(offset, listen(f"e{offset}", timestamp_ms=timestamp_ms))._replace(**changes)
+
+
+@pytest.mark.parametrize(
+    "wrong_ms",
+    [
+        NOW_MS + LEAD_MS + 1,
+        NOW_MS + 24 * 60 * 60 * 1000,
+        MAX_TIMESTAMP_MS,
+        MAX_TIMESTAMP_MS + 1,
+        NOW_MS * 1000,  # microseconds
+        3_093_527_980_800_000,  # the year 100000
+        2**52,
+    ],
+)
+def test_a_wrong_clock_is_refused_and_moves_nothing(wrong_ms: int) -> None:
+    time = EventTime()
+    records = [at(0, NOW_MS), at(1, wrong_ms), at(2, wrong_ms), at(3, NOW_MS + 1_000)]
+    good, rejected = Catalogue({7}, set()).take(records, time)
+    assert [offset for offset, _ in good] == [0, 3]
+    assert [letter.record.offset for letter in rejected] == [1, 2]
+    assert time.newest_ms == NOW_MS + 1_000
+    assert f"timestamp_ms {wrong_ms} " in str(rejected[0].reason)
+
+
+def test_a_listen_may_lead_the_broker_or_the_partition_by_the_bound() -> None:
+    time = EventTime()
+    steps = [at(n, NOW_MS + (n + 1) * LEAD_MS) for n in range(3)]
+    good, _ = Catalogue({7}, set()).take(steps, time)
+    assert len(good) == 3
+
+
+def test_simulated_time_may_leap_by_a_year_but_no_further() -> None:
+    declared = {"headers": [("x-request-id", b"1"), SIMULATED_TIME]}
+    records = [
+        at(0, NOW_MS + SIMULATED_LEAD_MS, **declared),
+        at(1, NOW_MS + 2 * SIMULATED_LEAD_MS + 1, **declared),
+        at(2, NOW_MS + SIMULATED_LEAD_MS + LEAD_MS),
+    ]
+    good, rejected = Catalogue({7}, set()).take(records, EventTime())
+    assert [offset for offset, _ in good] == [0, 2]
+    assert "366 days" in str(rejected[0].reason)
+
+
+def test_what_is_refused_for_another_reason_does_not_move_event_time() -> None:
+    time = EventTime()
+    declared = at(0, NOW_MS + LEAD_MS)
+    unknown = record(1, listen("e1", track=8, timestamp_ms=NOW_MS + LEAD_MS // 2))
+    Catalogue({7}, set()).take([unknown], time)
+    assert time.newest_ms == 0
+    Catalogue({7}, set()).take([declared], time)
+    assert time.newest_ms == NOW_MS + LEAD_MS

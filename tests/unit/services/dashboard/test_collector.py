@@ -1,0 +1,61 @@
+"""A part of the snapshot keeps its value while its server is unavailable."""
+
+from __future__ import annotations
+
+import pytest
+
+from core.errors import TopicError
+from services.dashboard.collector import Part
+
+
+class Server:
+    """A reader's server, up or down; it counts connections, readings and disconnections."""
+
+    def __init__(self) -> None:
+        self.up = True
+        self.made = self.closed = self.readings = 0
+
+    def connect(self) -> Server:
+        if not self.up:
+            raise TopicError("no Kafka answers")
+        self.made += 1
+        return self
+
+    def read(self) -> int:
+        if not self.up:
+            raise TopicError("Kafka is gone")
+        self.readings += 1
+        return self.readings
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def test_the_last_value_stays_while_the_server_is_unavailable() -> None:
+    server = Server()
+    part = Part("traffic", server.connect)
+    assert part.refresh(0.0) == 1
+    server.up = False
+    assert part.refresh(1.0) == 1
+    assert part.problem == "traffic: Kafka is gone"
+    assert part.refresh(2.0) == 1
+    assert part.problem == "traffic: no Kafka answers"
+    server.up = True
+    assert part.refresh(3.0) == 2
+    assert (part.problem, server.made, server.closed) == ("", 2, 1)
+
+
+def test_a_part_is_read_when_it_is_due() -> None:
+    server = Server()
+    part = Part("popularity", server.connect, every_s=3.0)
+    for now_s in (0.0, 1.0, 2.9, 3.0):
+        part.refresh(now_s)
+    assert server.readings == 2
+
+
+def test_a_programming_error_is_not_taken_for_an_unavailable_server() -> None:
+    def broken() -> Server:
+        raise KeyError("ours")
+
+    with pytest.raises(KeyError):
+        Part("traffic", broken).refresh(0.0)

@@ -1,0 +1,204 @@
+"""A listener gets the bucket of Botify's own service, and layers divide listeners independently."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import mmh3
+import pytest
+from scipy import stats
+
+from services.experiments import Experiment, Treatment
+from tests.unit.services.experiments.loading import load
+
+BOTIFYS_OWN = {
+    8222: "C",
+    1124: "T1",
+    1177: "T1",
+    2705: "C",
+    3673: "C",
+    4886: "C",
+    7699: "C",
+    8240: "C",
+    5362: "T1",
+    3867: "T1",
+    3421: "T1",
+    3063: "C",
+    419: "C",
+    5306: "C",
+}
+"""User to treatment of experiment SIMILAR_USERS, split in two, as a data log of Botify has them."""
+
+
+def test_listeners_land_where_botify_put_them(tmp_path: Path) -> None:
+    experiments = load(
+        tmp_path,
+        """
+        [[experiment]]
+        name = "SIMILAR_USERS"
+        split = 2
+        treatments = [{ name = "C", recommender = "random" }, { name = "T1", recommender = "sticky_artist" }]
+        """,
+    )
+    found = {user: experiments.assign(user).treatments["SIMILAR_USERS"] for user in BOTIFYS_OWN}
+    assert found == BOTIFYS_OWN
+    assert experiments.assign(1124).recommender == "sticky_artist"
+
+
+def test_the_salt_may_be_another_than_the_name(tmp_path: Path) -> None:
+    arms = 'treatments = [{ name = "C", recommender = "random" }, { name = "T1", recommender = "toppop" }]'
+    experiments = load(tmp_path, f'[[experiment]]\nname = "AGAIN"\nsalt = "SIMILAR_USERS"\n{arms}')
+    assert {user: experiments.assign(user).treatments["AGAIN"] for user in BOTIFYS_OWN} == BOTIFYS_OWN
+
+
+def test_a_split_in_three_takes_botifys_unsigned_hash() -> None:
+    arms = tuple(Treatment(f"T{i}", "random") for i in range(3))
+    experiment = Experiment("X", "X", arms)
+    for user in range(200):
+        bucket = mmh3.hash(str(user), mmh3.hash("X"), signed=False) % 3  # as Botify's experiment.py has it
+        assert experiment.treatment_of(user) == arms[bucket]
+
+
+def test_shares_are_kept() -> None:
+    buckets = (Treatment("C", "random"),) * 3 + (Treatment("T1", "toppop"),)
+    experiment = Experiment("X", "X", buckets)
+    counts = Counter(experiment.treatment_of(user) for user in range(20_000))
+    assert abs(counts[buckets[-1]] / 20_000 - 0.25) < 0.01
+    assert experiment.shares() == {buckets[0]: 0.75, buckets[-1]: 0.25}
+
+
+def test_two_experiments_split_independently(tmp_path: Path) -> None:
+    arms = 'treatments = [{ name = "C", recommender = "random" }, { name = "T1", recommender = "toppop" }]'
+    experiments = load(tmp_path, f'[[experiment]]\nname = "A"\n{arms}\n[[experiment]]\nname = "B"\n{arms}')
+    counts = Counter(tuple(experiments.assign(user).treatments.values()) for user in range(20_000))
+    assert len(counts) == 4
+    assert all(abs(count / 20_000 - 0.25) < 0.015 for count in counts.values())
+
+
+def test_the_first_experiment_in_the_file_decides(tmp_path: Path) -> None:
+    experiments = load(
+        tmp_path,
+        """
+        [[experiment]]
+        name = "A"
+        treatments = [{ name = "C", recommender = "toppop" }]
+        [[experiment]]
+        name = "B"
+        treatments = [{ name = "C", recommender = "sticky_artist" }]
+        """,
+    )
+    assert experiments.assign(7) == ({"A": "C", "B": "C"}, "toppop")
+
+
+def test_a_treatment_without_a_recommender_leaves_that_to_the_next(tmp_path: Path) -> None:
+    experiments = load(
+        tmp_path,
+        """
+        default = "toppop"
+        [[experiment]]
+        name = "A"
+        treatments = [{ name = "C" }]
+        [[experiment]]
+        name = "B"
+        treatments = [{ name = "C" }, { name = "T1", recommender = "sticky_artist" }]
+        """,
+    )
+    found = {experiments.assign(user).treatments["B"]: experiments.assign(user).recommender for user in range(50)}
+    assert found == {"C": "toppop", "T1": "sticky_artist"}
+
+
+LAYERED = """
+[[experiment]]
+name = "A"
+layer = "ranking"
+traffic = 0.2
+treatments = [{ name = "C", recommender = "random" }, { name = "T1", recommender = "toppop" }]
+[[experiment]]
+name = "B"
+layer = "ranking"
+traffic = 0.5
+treatments = [{ name = "C", recommender = "random" }, { name = "T1", recommender = "sticky_artist" }]
+[[experiment]]
+name = "OTHER"
+layer = "player"
+treatments = [{ name = "C" }, { name = "T1" }]
+"""
+
+
+def test_experiments_of_one_layer_exclude_each_other_and_keep_their_traffic(tmp_path: Path) -> None:
+    experiments = load(tmp_path, LAYERED)
+    of_ranking = Counter(
+        tuple(name for name in experiments.assign(user).treatments if name != "OTHER") for user in range(20_000)
+    )
+    observed = [of_ranking.pop(who) for who in (("A",), ("B",), ())]
+    assert not of_ranking
+    assert stats.chisquare(observed, [4_000, 10_000, 6_000]).pvalue > 1e-3
+    assert [experiment.slice.traffic for experiment in experiments.experiments if experiment.slice] == [0.2, 0.5, 1.0]
+
+
+def test_layers_are_independent_and_so_is_the_split_within(tmp_path: Path) -> None:
+    experiments = load(tmp_path, LAYERED)
+    seen = [experiments.assign(user).treatments for user in range(20_000)]
+    for name in ("A", "B"):
+        table = Counter((treatments[name], treatments["OTHER"]) for treatments in seen if name in treatments)
+        quarters = [table[one, other] for one in ("C", "T1") for other in ("C", "T1")]
+        assert stats.chisquare(quarters).pvalue > 1e-3
+
+
+def test_an_experiment_called_like_its_layer_splits_by_another_hash(tmp_path: Path) -> None:
+    arms = ", ".join(f'{{ name = "T{i}" }}' for i in range(10))
+    text = f'[[experiment]]\nname = "A"\nlayer = "A"\ntraffic = 0.005\ntreatments = [{arms}]'
+    experiments = load(tmp_path, text)
+    found = {experiments.assign(user).treatments.get("A") for user in range(40_000)}
+    assert len(found - {None}) == 10  # by the same hash, five buckets of the layer would give five treatments
+
+
+def test_an_experiment_that_joins_a_layer_at_the_end_moves_no_listener(tmp_path: Path) -> None:
+    before = load(tmp_path, LAYERED)
+    new = '[[experiment]]\nname = "NEW"\nlayer = "ranking"\ntraffic = 0.3\ntreatments = [{ name = "C" }]'
+    after = load(tmp_path, LAYERED + new)
+    for user in range(2_000):
+        was, now = before.assign(user).treatments, dict(after.assign(user).treatments)
+        assert (now.pop("NEW", None) is None) == ("A" in was or "B" in was)
+        assert now == was
+
+
+def test_another_salt_shuffles_a_layer(tmp_path: Path) -> None:
+    one, other = load(tmp_path, LAYERED), load(tmp_path, LAYERED + '[layer.ranking]\nsalt = "again"')
+    in_both = sum("A" in one.assign(user).treatments and "A" in other.assign(user).treatments for user in range(20_000))
+    assert abs(in_both / 20_000 - 0.2 * 0.2) < 0.01
+    assert [one.assign(user).treatments["OTHER"] for user in range(99)] == [
+        other.assign(user).treatments["OTHER"] for user in range(99)
+    ]
+
+
+ALL_OF_A = '[[experiment]]\nname = "A"\ntreatments = [{ name = "C", recommender = "random" }]\n'
+SOME_OF_A = '[[experiment]]\nname = "A"\ntreatments = [{ name = "C" }, { name = "T1", recommender = "random" }]\n'
+B = '[[experiment]]\nname = "B"\ntreatments = [{ name = "C", recommender = "toppop" }]\n'
+HALF = (
+    '[[experiment]]\nname = "{}"\nlayer = "l"\ntraffic = 0.5\ntreatments = [{{ name = "C", recommender = "random" }}]\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        (ALL_OF_A + B, {"B": "A"}),
+        (B + ALL_OF_A, {"A": "B"}),
+        (SOME_OF_A + B, {}),
+        (HALF.format("H1") + B, {}),
+        (HALF.format("H1") + HALF.format("H2"), {}),
+        (HALF.format("H1") + HALF.format("H2") + B, {"B": "H1, H2"}),
+        (ALL_OF_A + '[[experiment]]\nname = "B"\ntreatments = [{ name = "C" }]', {}),
+        (ALL_OF_A + '[[experiment]]\nname = "B"\naa = true', {}),
+    ],
+)
+def test_a_warning_names_experiments_that_earlier_ones_mask(tmp_path: Path, text: str, masked: dict[str, str]) -> None:
+    experiments = load(tmp_path, text)
+    assert experiments.warnings() == [
+        f"{name}: its recommenders never serve, because an earlier experiment gives one to every listener: {by}"
+        for name, by in masked.items()
+    ]
+    if masked == {"B": "A"}:
+        assert {experiments.assign(user).recommender for user in range(1_000)} == {"random"}

@@ -1,0 +1,241 @@
+"""Incomplete requests are bounded in bytes and time; complete ones are not affected."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
+from uvicorn.server import ServerState
+
+from services.gateway.connections import HEADERS, PIPELINED, BoundedHttp, Connections, Stage
+from services.gateway.options import GatewayOptions
+
+HEAD = b"POST /next/1 HTTP/1.1\r\nHost: gateway\r\n"
+WHOLE = HEAD + b"Content-Length: 2\r\n\r\n{}"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+BOUND = 4_096
+
+
+class Transport(asyncio.Transport):
+    """Keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__({"peername": ("10.0.0.7", 1), "sockname": ("10.0.0.1", 80)})
+        self.written = b""
+        self.closing = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += data
+
+    def close(self) -> None:
+        self.closing = True
+
+    def abort(self) -> None:
+        self.closing = True
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+    def set_protocol(self, _: asyncio.BaseProtocol) -> None:
+        pass
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with the body's length, when it is whole; accept websockets."""
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        await receive()
+        return
+    length, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        length, more = length + len(message["body"]), message["more_body"]
+    body = b"%d bytes" % length
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+    await send({"type": "http.response.body", "body": body})
+
+
+class Peer:
+    """One connection to the protocol."""
+
+    def __init__(self, connections: Connections) -> None:
+        config = uvicorn.Config(app, log_config=None)
+        self.http = BoundedHttp(connections, config=config, server_state=ServerState(), app_state={})
+        self.transport = Transport()
+        self.http.connection_made(self.transport)
+
+    async def send(self, *pieces: bytes) -> list[int]:
+        """Send until cut off, and return the statuses of the answers so far."""
+        for piece in pieces:
+            if self.transport.closing:
+                break
+            self.http.data_received(piece)
+            await asyncio.sleep(0)
+        for _ in range(10 * PIPELINED):
+            await asyncio.sleep(0)
+        return [
+            int(line.split()[1]) for line in self.transport.written.split(b"HTTP/1.1")[1:] for line in [b"_" + line]
+        ]
+
+
+def run(scenario: Callable[[Connections], Any], **options: int) -> Connections:
+    connections = Connections(GatewayOptions(header_bytes=BOUND, **options))
+    asyncio.run(scenario(connections))
+    return connections
+
+
+def test_fragmented_requests_are_answered_and_the_connection_is_kept() -> None:
+    async def scenario(connections: Connections) -> None:
+        peer = Peer(connections)
+        stages = []
+        for piece in (b"POST ", WHOLE[5:-2], b"{"):
+            await peer.send(piece)
+            stages.append(peer.http.stage)
+        assert stages == [Stage.HEADERS, Stage.BODY, Stage.BODY]
+        assert await peer.send(b"}") == [200]
+        assert peer.http.stage is Stage.REQUEST
+        assert await peer.send(WHOLE, WHOLE + WHOLE) == [200] * 4
+        assert not peer.transport.closing
+
+    assert run(scenario).closed == {}
+
+
+def test_long_bodies_are_no_headers() -> None:
+    async def scenario(connections: Connections) -> None:
+        peer = Peer(connections)
+        long = b"a" * 1_000
+        assert await peer.send(HEAD + b"Content-Length: 50000\r\n\r\n", *[long] * 50) == [200]
+        assert await peer.send(CHUNKED, *[b"3e8\r\n" + long + b"\r\n"] * 50, b"0\r\n\r\n") == [200, 200]
+
+    assert run(scenario).closed == {}
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [HEAD, b"X-Endless: ", *[b"a" * 100] * 1_000],
+        [HEAD, *[b"X: %s\r\n" % (b"a" * 100)] * 1_000],
+        [HEAD + b"X: %s\r\n\r\n" % (b"a" * BOUND)],
+        [HEAD + b"X: 1\r\n" * HEADERS + b"\r\n"],
+        [b"GET /" + b"a" * BOUND + b" HTTP/1.1\r\n\r\n"],
+        [b"GET /", *[b"a" * 100] * 1_000],
+    ],
+    ids=["endless header", "endless headers", "long header", "many headers", "long address", "endless address"],
+)
+def test_headers_without_an_end_are_refused(pieces: list[bytes]) -> None:
+    async def scenario(connections: Connections) -> None:
+        peer = Peer(connections)
+        assert await peer.send(WHOLE) == [200]
+        assert await peer.send(*pieces) == [200, 431]
+        assert peer.transport.closing
+
+    assert run(scenario).closed == {"headers_long": 1}
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [CHUNKED, b"0\r\nX-Endless: ", *[b"a" * 100] * 1_000],
+        [CHUNKED, b"1;", *[b"a" * 100] * 1_000],
+        [CHUNKED, b"0\r\n", b"X: 1\r\n" * HEADERS],
+    ],
+    ids=["endless trailer", "endless chunk extension", "many trailers"],
+)
+def test_trailers_and_chunk_extensions_are_bounded(pieces: list[bytes]) -> None:
+    async def scenario(connections: Connections) -> None:
+        peer = Peer(connections)
+        assert await peer.send(*pieces) == [431]
+        assert peer.transport.closing
+
+    assert run(scenario).closed == {"headers_long": 1}
+
+
+def test_pipelined_requests_are_bounded() -> None:
+    async def scenario(connections: Connections) -> None:
+        polite, greedy = Peer(connections), Peer(connections)
+        assert await polite.send(WHOLE * PIPELINED) == [200] * PIPELINED
+        await greedy.send(WHOLE * 1_000)
+        assert greedy.transport.closing
+
+    assert run(scenario).closed == {"pipelined": 1}
+
+
+@pytest.mark.parametrize(
+    ("sent", "statuses"), [(b"", [408]), (HEAD, [408]), (WHOLE[:-1], [408]), (WHOLE, [200]), (WHOLE + HEAD, [200, 408])]
+)
+def test_late_requests_get_408(sent: bytes, statuses: list[int]) -> None:
+    """The timeouts are over at once here."""
+
+    async def scenario(connections: Connections) -> None:
+        peer = Peer(connections)
+        await peer.send(sent)
+        await connections.sweep()
+        assert await peer.send() == statuses
+        assert peer.transport.closing
+
+    run(scenario, header_s=-1, body_s=-1, keep_alive_s=-1)
+
+
+def test_newlines_do_not_keep_a_connection_alive() -> None:
+    async def scenario(connections: Connections) -> None:
+        peer = Peer(connections)
+        await peer.send(WHOLE, b"\r\n", b"\r\n")
+        await connections.sweep()
+        assert peer.transport.closing
+
+    run(scenario, keep_alive_s=-1)
+
+
+def test_a_connection_without_room_gets_503() -> None:
+    async def scenario(connections: Connections) -> None:
+        first = Peer(connections)
+        first.http.data_received(WHOLE)
+        second = Peer(connections)
+        assert await second.send() == [503]
+        assert second.transport.closing
+        assert await first.send() == [200]
+
+    assert run(scenario, connections=1).closed == {"no_room": 1}
+
+
+def test_a_websocket_is_counted_until_it_ends() -> None:
+    async def scenario(connections: Connections) -> None:
+        peer = Peer(connections)
+        upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        await peer.send(
+            b"GET /ui HTTP/1.1\r\nHost: gateway\r\n" + upgrade + b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        )
+        assert peer.http.stage is Stage.ANSWER
+        await connections.sweep()
+        assert len(connections) == 1
+        peer.transport.close()
+        await connections.sweep()
+        assert len(connections) == 0
+
+    run(scenario, header_s=-1, body_s=-1, keep_alive_s=-1)
+
+
+def test_invalid_http_is_counted() -> None:
+    async def scenario(connections: Connections) -> None:
+        assert await Peer(connections).send(b"\x00\x01\r\n\r\n") == [400]
+
+    assert run(scenario).closed == {"invalid": 1}
