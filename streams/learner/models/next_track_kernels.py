@@ -163,21 +163,23 @@ def _link(state: State, item: int, value: np.float32, used: int, cells: Cells, s
 @njit(cache=True)
 def _add(state: State, row: int, neighbour: int, direction: int, near: np.float32, wide: np.float32) -> None:
     """Add to a neighbour's weights; one that is new takes the place of the lightest of its set."""
-    neighbours, weights = state.neighbours[row], state.weights[row]
-    begin = (neighbour * 40503 >> 4) % (len(neighbours) // WAYS) * WAYS
+    # Elements, not views of rows: a view is counted up and down, which costs as much as the search.
+    neighbours, weights = state.neighbours, state.weights
+    begin = (neighbour * 40503 >> 4) % (neighbours.shape[1] // WAYS) * WAYS
+    for place in range(begin, begin + WAYS):
+        if neighbours[row, place] == neighbour:
+            weights[row, place, direction] += near
+            weights[row, place, WIDE] += wide
+            return
     lightest = begin
     for place in range(begin, begin + WAYS):
-        if neighbours[place] == neighbour:
-            weights[place, direction] += near
-            weights[place, WIDE] += wide
-            return
-        if weights[place, WIDE] < weights[lightest, WIDE]:
+        if weights[row, place, WIDE] < weights[row, lightest, WIDE]:
             lightest = place
-    neighbours[lightest] = neighbour
-    weights[lightest, FORWARD] = 0.0
-    weights[lightest, BACKWARD] = 0.0
-    weights[lightest, direction] = near
-    weights[lightest, WIDE] = wide
+    neighbours[row, lightest] = neighbour
+    weights[row, lightest, FORWARD] = 0.0
+    weights[row, lightest, BACKWARD] = 0.0
+    weights[row, lightest, direction] = near
+    weights[row, lightest, WIDE] = wide
 
 
 @njit(cache=True)
@@ -220,6 +222,7 @@ def _gather(state: State, known: int, cells: Cells, scratch: Scratch) -> int:
     found, rank = 0, 0
     inverse = np.float32(1.0 / cells.growth)
     one = np.float32(1.0)
+    neighbours, weights, sums, place_of = state.neighbours, state.weights, scratch.sums, scratch.place_of
     for at in range(known):
         value = scratch.values[at]
         if value <= 0:
@@ -231,35 +234,32 @@ def _gather(state: State, known: int, cells: Cells, scratch: Scratch) -> int:
         scale = root * inverse
         near, wide = value * cells.near_ranks[rank] * scale, value * cells.wide_ranks[rank] * scale
         wider = wide * root
-        neighbours, weights = state.neighbours[anchor], state.weights[anchor]
-        for entry in range(len(neighbours)):
-            item = neighbours[entry]
+        for entry in range(neighbours.shape[1]):
+            item = neighbours[anchor, entry]
             if item < 0:
                 continue
-            place = scratch.place_of[item]
+            place = place_of[item]
             if place == _EXCLUDED:
                 continue
             if place == _ABSENT:
                 place = found
-                scratch.place_of[item] = place
+                place_of[item] = place
                 scratch.candidates[place] = item
                 for column in range(SUMS):
-                    scratch.sums[place, column] = 0.0
+                    sums[place, column] = 0.0
                 found += 1
-            sums = scratch.sums[place]
-            forward, backward, both = weights[entry, FORWARD], weights[entry, BACKWARD], weights[entry, WIDE]
-            sums[0] += near * forward
-            sums[1] += near * backward
-            sums[2] += wide * both
-            sums[3] += wider * both
-            strongest = scale * both
-            if strongest > sums[4]:
-                sums[4] = strongest
-            sums[5] += one
+            forward, backward = weights[anchor, entry, FORWARD], weights[anchor, entry, BACKWARD]
+            both = weights[anchor, entry, WIDE]
+            sums[place, 0] += near * forward
+            sums[place, 1] += near * backward
+            sums[place, 2] += wide * both
+            sums[place, 3] += wider * both
+            sums[place, 4] = max(sums[place, 4], scale * both)
+            sums[place, 5] += one
             if rank == 0:
-                sums[6] += scale * forward
+                sums[place, 6] += scale * forward
             if rank < 3:
-                sums[7] += scale * (forward + backward)
+                sums[place, 7] += scale * (forward + backward)
         rank += 1
     return found
 
