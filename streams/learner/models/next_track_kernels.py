@@ -11,20 +11,13 @@ import math
 import numpy as np
 from numba import njit
 
+from streams.learner.models.next_track_stacker import context_of, errors, group_of, rescale, score, step, step_hidden
 from streams.learner.models.next_track_state import (
-    ADAGRAD_START,
-    ADAGRAD_START_HIDDEN,
     BACKWARD,
-    BIAS,
-    CONTEXT,
     CUT_WIDE,
-    FEATURES,
     FORWARD,
-    HIDDEN,
-    LEAK,
     LOG_OFFSET,
     LOGARITHMS,
-    NEGLIGIBLE,
     SUMS,
     WAYS,
     WIDE,
@@ -72,7 +65,7 @@ def rank_histories(
         if histories.exclude:
             _exclude(scratch, known, 0)
         found = _candidates(state, known, cells, scratch)
-        _score(state, known, found, scratch)
+        score(state, known, found, scratch)
         for place in range(k):
             items[row, place] = -1
             scores[row, place] = -np.inf
@@ -347,50 +340,6 @@ def _log2(values: np.ndarray, mantissas: np.ndarray, between: np.ndarray) -> Non
 
 
 @njit(cache=True)
-def _group(known: int) -> int:
-    if known < 6:
-        return 1
-    if known < 15:
-        return 2
-    return 3 if known < 40 else 4
-
-
-@njit(cache=True)
-def _context(known: int) -> np.float32:
-    """Return what the hidden units see of the history's length."""
-    return np.float32(0.5 * math.log(known + 1.0) - 1.0)
-
-
-@njit(cache=True)
-def _score(state: State, known: int, found: int, scratch: Scratch) -> None:
-    """Standardise the features in place, and compute the scores: a linear part and hidden units."""
-    group, context = _group(known), _context(known)
-    features, scores, units = scratch.features, scratch.scores, scratch.units
-    scores[:found] = 0.0
-    for feature in range(FEATURES):
-        weight = np.float32(state.stacker[0, feature] + state.stacker[group, feature])
-        mean, scale = np.float32(state.scales[3, feature]), np.float32(1.0 / state.scales[0, feature])
-        row = features[feature]
-        for place in range(found):
-            row[place] = (row[place] - mean) * scale
-            scores[place] += weight * row[place]
-    for column in range(HIDDEN):
-        unit = units[column]
-        first = state.hidden[BIAS, column] + context * state.hidden[CONTEXT, column]
-        for place in range(found):
-            unit[place] = first
-        for feature in range(FEATURES):
-            weight = state.hidden[feature, column]
-            row = features[feature]
-            for place in range(found):
-                unit[place] += weight * row[place]
-        weight = state.output[column]
-        for place in range(found):
-            unit[place] = max(unit[place], np.float32(LEAK) * unit[place])
-            scores[place] += weight * unit[place]
-
-
-@njit(cache=True)
 def _insert(items: np.ndarray, scores: np.ndarray, item: int, score: np.float32) -> None:
     """Put a candidate into a list that is ordered by score, then by item."""
     place = len(items) - 1
@@ -413,83 +362,9 @@ def _train(state: State, item: int, value: np.float32, known: int, same: int, ce
         found = _candidates(state, known, cells, scratch)
         target = scratch.place_of[item]
         if target >= 0 and found > 1:
-            _rescale(state, found, scratch)
-            _score(state, known, found, scratch)
-            _errors(target, found, min(float(value), 1.0), scratch)
-            _step(state, _group(known), found, cells.learning_rate, scratch)
-            _step_hidden(state, _context(known), found, np.float32(cells.learning_rate), scratch)
+            rescale(state, found, scratch)
+            score(state, known, found, scratch)
+            errors(target, found, min(float(value), 1.0), scratch)
+            step(state, group_of(known), found, cells.learning_rate, scratch)
+            step_hidden(state, context_of(known), found, np.float32(cells.learning_rate), scratch)
     _clear(scratch, found, known, same)
-
-
-@njit(cache=True)
-def _rescale(state: State, found: int, scratch: Scratch) -> None:
-    """Follow each feature's mean, and its standard deviation within a request."""
-    state.scales[1, 0] += 1.0
-    rate = max(1.0 / (state.scales[1, 0] + 10.0), 1e-4)
-    for feature in range(FEATURES):
-        total, squares = 0.0, 0.0
-        for place in range(found):
-            one = float(scratch.features[feature, place])
-            total += one
-            squares += one * one
-        variance = max(squares / found - (total / found) ** 2, 1e-4)
-        state.scales[2, feature] += rate * (variance - state.scales[2, feature])
-        state.scales[3, feature] += rate * (total / found - state.scales[3, feature])
-        state.scales[0, feature] = math.sqrt(state.scales[2, feature])
-
-
-@njit(cache=True)
-def _errors(target: int, found: int, weight: float, scratch: Scratch) -> None:
-    """Compute the gradient of the loss by the scores: the softmax, less 1 at the target."""
-    best = np.float32(-np.inf)
-    for place in range(found):
-        best = max(best, scratch.scores[place])
-    total = 0.0
-    for place in range(found):
-        scratch.errors[place] = math.exp(float(scratch.scores[place] - best))
-        total += scratch.errors[place]
-    for place in range(found):
-        scratch.errors[place] *= weight / total
-    scratch.errors[target] -= weight
-
-
-@njit(cache=True)
-def _step(state: State, group: int, found: int, rate: float, scratch: Scratch) -> None:
-    for feature in range(FEATURES):
-        slope = 0.0
-        row = scratch.features[feature]
-        for place in range(found):
-            slope += scratch.errors[place] * row[place]
-        for part in (0, group):
-            state.squares[part, feature] += slope * slope
-            state.stacker[part, feature] -= rate * slope / math.sqrt(ADAGRAD_START + state.squares[part, feature])
-
-
-@njit(cache=True)
-def _step_hidden(state: State, context: np.float32, found: int, rate: np.float32, scratch: Scratch) -> None:
-    slopes, features = scratch.slopes, scratch.features
-    slopes[:] = 0.0
-    output, inward = np.zeros(HIDDEN, dtype=np.float32), np.zeros(HIDDEN, dtype=np.float32)
-    for place in range(found):
-        error = np.float32(scratch.errors[place])
-        if abs(error) < NEGLIGIBLE:
-            continue
-        for column in range(HIDDEN):
-            unit = scratch.units[column, place]
-            output[column] += error * unit
-            inward[column] = error * state.output[column] * (np.float32(1.0) if unit > 0 else np.float32(LEAK))
-            slopes[BIAS, column] += inward[column]
-        for feature in range(FEATURES):
-            value = features[feature, place]
-            for column in range(HIDDEN):
-                slopes[feature, column] += value * inward[column]
-    for column in range(HIDDEN):
-        slopes[CONTEXT, column] = context * slopes[BIAS, column]
-        state.output_squares[column] += output[column] * output[column]
-        scale = np.sqrt(np.float32(ADAGRAD_START_HIDDEN) + state.output_squares[column])
-        state.output[column] -= rate * output[column] / scale
-    for row in range(FEATURES + 2):
-        for column in range(HIDDEN):
-            state.hidden_squares[row, column] += slopes[row, column] * slopes[row, column]
-            scale = np.sqrt(np.float32(ADAGRAD_START_HIDDEN) + state.hidden_squares[row, column])
-            state.hidden[row, column] -= rate * slopes[row, column] / scale
