@@ -19,6 +19,7 @@ from bench.figures import fill_pages, provenance, record
 from bench.gateway import measure_gateway
 from bench.loop import measure_loop, measure_mix_loop
 from bench.micro import measure_codec, measure_user_model
+from bench.next_track import measure_next_track
 from bench.worker import measure_replay, measure_visible, measure_worker
 from core.settings import Settings
 from schemas.topics import create_topics
@@ -33,6 +34,7 @@ Measurement = Callable[[Settings, World], Mapping[str, Figures]]
 MEASUREMENTS: Mapping[str, Measurement] = {
     "codec": lambda _settings, _world: {"codec": measure_codec()},
     "user_model": lambda _settings, world: {"user_model": measure_user_model(world)},
+    "next_track": lambda _settings, _world: {"next_track": measure_next_track()},
     "loop": lambda settings, world: dict(zip(("closed_loop", "latency"), measure_loop(settings, world), strict=True)),
     "visible": lambda settings, world: {"visible": measure_visible(settings, len(world.catalogue))},
     "worker": lambda settings, world: {"worker": measure_worker(settings, len(world.catalogue))},
@@ -46,6 +48,9 @@ MEASUREMENTS: Mapping[str, Measurement] = {
 TARGETS = {
     "codec.decode_us": ("≤", 6.0),
     "user_model.listens_per_s": ("≥", 200_000.0),
+    "next_track.learn_us": ("≤", 20.0),
+    "next_track.rank_us": ("≤", 120.0),
+    "next_track.rank_short_us": ("≤", 60.0),
     "worker.listens_per_s": ("≥", 50_000.0),
     "worker.ratio": ("≥", 6.0),
     "worker.rss_ratio": ("≤", 1.2),

@@ -45,6 +45,7 @@ from streams.learner.models.next_track_state import (
     Rows,
     Scratch,
     State,
+    cells_of,
     empty_state,
     scratch_for,
 )
@@ -119,6 +120,7 @@ class NextTrack:
         self._users = RowTable()
         self._state = empty_state(settings, seed=seed)
         self._scratch = scratch_for(0, settings)
+        self._constants = cells_of(settings)
 
     @property
     def events(self) -> int:
@@ -235,7 +237,8 @@ class NextTrack:
         items, scores = np.full((n, k), NO_TRACK, dtype=np.int32), np.full((n, k), -np.inf, dtype=np.float32)
         if self.events:
             self._run.rank_histories(self._state, histories, self._cells(), self._scratch, items, scores)
-        return np.append(self._items.ids, NO_TRACK)[items], scores
+            return np.where(items >= 0, self._items.ids[items], NO_TRACK), scores
+        return np.full((n, k), NO_TRACK, dtype=np.int64), scores
 
     def _chunks(self, n: int) -> Iterator[slice]:
         begin = 0
@@ -248,23 +251,15 @@ class NextTrack:
         """Choose events for the stacker, by their place in the stream."""
         # Counted at the chunk's start, so that the choice does not depend on the cut into calls.
         begun = self.events - self.events % CHUNK
-        share = min(1.0, max(self._settings.least_share, self._settings.trained_fully / max(begun, 1)))
+        share = min(1.0, max(self._settings.least_share, (self._settings.trained_fully / max(begun, 1)) ** 2))
         drawn = uniform(mix(self._seed, np.arange(self.events, self.events + n)), 0)
         return np.asarray(drawn < share)
 
     def _cells(self) -> Cells:
-        settings, clock = self._settings, self._state.clock
-        begun = self.events - self.events % CHUNK
-        lags, ranks = np.arange(1, settings.lags + 1), np.arange(1, settings.anchors + 1)
-        return Cells(
-            growth=float(2.0 ** ((begun - clock[2]) / settings.half_life)),
-            recent_growth=float(2.0 ** ((begun - clock[3]) / settings.recent_half_life)),
-            near_lags=(lags**-settings.near_lag).astype(np.float32),
-            wide_lags=(lags**-settings.wide_lag).astype(np.float32),
-            near_ranks=(ranks**-settings.near_rank).astype(np.float32),
-            wide_ranks=(ranks**-settings.wide_rank).astype(np.float32),
-            most=settings.candidates,
-            learning_rate=settings.learning_rate,
+        clock, begun = self._state.clock, self.events - self.events % CHUNK
+        return self._constants._replace(
+            growth=float(2.0 ** ((begun - clock[2]) / self._settings.half_life)),
+            recent_growth=float(2.0 ** ((begun - clock[3]) / self._settings.recent_half_life)),
         )
 
     def _renew(self) -> None:

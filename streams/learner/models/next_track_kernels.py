@@ -11,20 +11,13 @@ import math
 import numpy as np
 from numba import njit
 
+from streams.learner.models.next_track_stacker import context_of, errors, group_of, rescale, score, step, step_hidden
 from streams.learner.models.next_track_state import (
-    ADAGRAD_START,
-    ADAGRAD_START_HIDDEN,
     BACKWARD,
-    BIAS,
-    CONTEXT,
     CUT_WIDE,
-    FEATURES,
     FORWARD,
-    HIDDEN,
-    LEAK,
     LOG_OFFSET,
     LOGARITHMS,
-    NEGLIGIBLE,
     SUMS,
     WAYS,
     WIDE,
@@ -72,7 +65,7 @@ def rank_histories(
         if histories.exclude:
             _exclude(scratch, known, 0)
         found = _candidates(state, known, cells, scratch)
-        _score(state, known, found, scratch)
+        score(state, known, found, scratch)
         for place in range(k):
             items[row, place] = -1
             scores[row, place] = -np.inf
@@ -163,21 +156,23 @@ def _link(state: State, item: int, value: np.float32, used: int, cells: Cells, s
 @njit(cache=True)
 def _add(state: State, row: int, neighbour: int, direction: int, near: np.float32, wide: np.float32) -> None:
     """Add to a neighbour's weights; one that is new takes the place of the lightest of its set."""
-    neighbours, weights = state.neighbours[row], state.weights[row]
-    begin = (neighbour * 40503 >> 4) % (len(neighbours) // WAYS) * WAYS
+    # Elements, not views of rows: a view is counted up and down, which costs as much as the search.
+    neighbours, weights = state.neighbours, state.weights
+    begin = (neighbour * 40503 >> 4) % (neighbours.shape[1] // WAYS) * WAYS
+    for place in range(begin, begin + WAYS):
+        if neighbours[row, place] == neighbour:
+            weights[row, place, direction] += near
+            weights[row, place, WIDE] += wide
+            return
     lightest = begin
     for place in range(begin, begin + WAYS):
-        if neighbours[place] == neighbour:
-            weights[place, direction] += near
-            weights[place, WIDE] += wide
-            return
-        if weights[place, WIDE] < weights[lightest, WIDE]:
+        if weights[row, place, WIDE] < weights[row, lightest, WIDE]:
             lightest = place
-    neighbours[lightest] = neighbour
-    weights[lightest, FORWARD] = 0.0
-    weights[lightest, BACKWARD] = 0.0
-    weights[lightest, direction] = near
-    weights[lightest, WIDE] = wide
+    neighbours[row, lightest] = neighbour
+    weights[row, lightest, FORWARD] = 0.0
+    weights[row, lightest, BACKWARD] = 0.0
+    weights[row, lightest, direction] = near
+    weights[row, lightest, WIDE] = wide
 
 
 @njit(cache=True)
@@ -220,6 +215,7 @@ def _gather(state: State, known: int, cells: Cells, scratch: Scratch) -> int:
     found, rank = 0, 0
     inverse = np.float32(1.0 / cells.growth)
     one = np.float32(1.0)
+    neighbours, weights, sums, place_of = state.neighbours, state.weights, scratch.sums, scratch.place_of
     for at in range(known):
         value = scratch.values[at]
         if value <= 0:
@@ -231,35 +227,32 @@ def _gather(state: State, known: int, cells: Cells, scratch: Scratch) -> int:
         scale = root * inverse
         near, wide = value * cells.near_ranks[rank] * scale, value * cells.wide_ranks[rank] * scale
         wider = wide * root
-        neighbours, weights = state.neighbours[anchor], state.weights[anchor]
-        for entry in range(len(neighbours)):
-            item = neighbours[entry]
+        for entry in range(neighbours.shape[1]):
+            item = neighbours[anchor, entry]
             if item < 0:
                 continue
-            place = scratch.place_of[item]
+            place = place_of[item]
             if place == _EXCLUDED:
                 continue
             if place == _ABSENT:
                 place = found
-                scratch.place_of[item] = place
+                place_of[item] = place
                 scratch.candidates[place] = item
                 for column in range(SUMS):
-                    scratch.sums[place, column] = 0.0
+                    sums[place, column] = 0.0
                 found += 1
-            sums = scratch.sums[place]
-            forward, backward, both = weights[entry, FORWARD], weights[entry, BACKWARD], weights[entry, WIDE]
-            sums[0] += near * forward
-            sums[1] += near * backward
-            sums[2] += wide * both
-            sums[3] += wider * both
-            strongest = scale * both
-            if strongest > sums[4]:
-                sums[4] = strongest
-            sums[5] += one
+            forward, backward = weights[anchor, entry, FORWARD], weights[anchor, entry, BACKWARD]
+            both = weights[anchor, entry, WIDE]
+            sums[place, 0] += near * forward
+            sums[place, 1] += near * backward
+            sums[place, 2] += wide * both
+            sums[place, 3] += wider * both
+            sums[place, 4] = max(sums[place, 4], scale * both)
+            sums[place, 5] += one
             if rank == 0:
-                sums[6] += scale * forward
+                sums[place, 6] += scale * forward
             if rank < 3:
-                sums[7] += scale * (forward + backward)
+                sums[place, 7] += scale * (forward + backward)
         rank += 1
     return found
 
@@ -347,50 +340,6 @@ def _log2(values: np.ndarray, mantissas: np.ndarray, between: np.ndarray) -> Non
 
 
 @njit(cache=True)
-def _group(known: int) -> int:
-    if known < 6:
-        return 1
-    if known < 15:
-        return 2
-    return 3 if known < 40 else 4
-
-
-@njit(cache=True)
-def _context(known: int) -> np.float32:
-    """Return what the hidden units see of the history's length."""
-    return np.float32(0.5 * math.log(known + 1.0) - 1.0)
-
-
-@njit(cache=True)
-def _score(state: State, known: int, found: int, scratch: Scratch) -> None:
-    """Standardise the features in place, and compute the scores: a linear part and hidden units."""
-    group, context = _group(known), _context(known)
-    features, scores, units = scratch.features, scratch.scores, scratch.units
-    scores[:found] = 0.0
-    for feature in range(FEATURES):
-        weight = np.float32(state.stacker[0, feature] + state.stacker[group, feature])
-        mean, scale = np.float32(state.scales[3, feature]), np.float32(1.0 / state.scales[0, feature])
-        row = features[feature]
-        for place in range(found):
-            row[place] = (row[place] - mean) * scale
-            scores[place] += weight * row[place]
-    for column in range(HIDDEN):
-        unit = units[column]
-        first = state.hidden[BIAS, column] + context * state.hidden[CONTEXT, column]
-        for place in range(found):
-            unit[place] = first
-        for feature in range(FEATURES):
-            weight = state.hidden[feature, column]
-            row = features[feature]
-            for place in range(found):
-                unit[place] += weight * row[place]
-        weight = state.output[column]
-        for place in range(found):
-            unit[place] = max(unit[place], np.float32(LEAK) * unit[place])
-            scores[place] += weight * unit[place]
-
-
-@njit(cache=True)
 def _insert(items: np.ndarray, scores: np.ndarray, item: int, score: np.float32) -> None:
     """Put a candidate into a list that is ordered by score, then by item."""
     place = len(items) - 1
@@ -413,83 +362,9 @@ def _train(state: State, item: int, value: np.float32, known: int, same: int, ce
         found = _candidates(state, known, cells, scratch)
         target = scratch.place_of[item]
         if target >= 0 and found > 1:
-            _rescale(state, found, scratch)
-            _score(state, known, found, scratch)
-            _errors(target, found, min(float(value), 1.0), scratch)
-            _step(state, _group(known), found, cells.learning_rate, scratch)
-            _step_hidden(state, _context(known), found, np.float32(cells.learning_rate), scratch)
+            rescale(state, found, scratch)
+            score(state, known, found, scratch)
+            errors(target, found, min(float(value), 1.0), scratch)
+            step(state, group_of(known), found, cells.learning_rate, scratch)
+            step_hidden(state, context_of(known), found, np.float32(cells.learning_rate), scratch)
     _clear(scratch, found, known, same)
-
-
-@njit(cache=True)
-def _rescale(state: State, found: int, scratch: Scratch) -> None:
-    """Follow each feature's mean, and its standard deviation within a request."""
-    state.scales[1, 0] += 1.0
-    rate = max(1.0 / (state.scales[1, 0] + 10.0), 1e-4)
-    for feature in range(FEATURES):
-        total, squares = 0.0, 0.0
-        for place in range(found):
-            one = float(scratch.features[feature, place])
-            total += one
-            squares += one * one
-        variance = max(squares / found - (total / found) ** 2, 1e-4)
-        state.scales[2, feature] += rate * (variance - state.scales[2, feature])
-        state.scales[3, feature] += rate * (total / found - state.scales[3, feature])
-        state.scales[0, feature] = math.sqrt(state.scales[2, feature])
-
-
-@njit(cache=True)
-def _errors(target: int, found: int, weight: float, scratch: Scratch) -> None:
-    """Compute the gradient of the loss by the scores: the softmax, less 1 at the target."""
-    best = np.float32(-np.inf)
-    for place in range(found):
-        best = max(best, scratch.scores[place])
-    total = 0.0
-    for place in range(found):
-        scratch.errors[place] = math.exp(float(scratch.scores[place] - best))
-        total += scratch.errors[place]
-    for place in range(found):
-        scratch.errors[place] *= weight / total
-    scratch.errors[target] -= weight
-
-
-@njit(cache=True)
-def _step(state: State, group: int, found: int, rate: float, scratch: Scratch) -> None:
-    for feature in range(FEATURES):
-        slope = 0.0
-        row = scratch.features[feature]
-        for place in range(found):
-            slope += scratch.errors[place] * row[place]
-        for part in (0, group):
-            state.squares[part, feature] += slope * slope
-            state.stacker[part, feature] -= rate * slope / math.sqrt(ADAGRAD_START + state.squares[part, feature])
-
-
-@njit(cache=True)
-def _step_hidden(state: State, context: np.float32, found: int, rate: np.float32, scratch: Scratch) -> None:
-    slopes, features = scratch.slopes, scratch.features
-    slopes[:] = 0.0
-    output, inward = np.zeros(HIDDEN, dtype=np.float32), np.zeros(HIDDEN, dtype=np.float32)
-    for place in range(found):
-        error = np.float32(scratch.errors[place])
-        if abs(error) < NEGLIGIBLE:
-            continue
-        for column in range(HIDDEN):
-            unit = scratch.units[column, place]
-            output[column] += error * unit
-            inward[column] = error * state.output[column] * (np.float32(1.0) if unit > 0 else np.float32(LEAK))
-            slopes[BIAS, column] += inward[column]
-        for feature in range(FEATURES):
-            value = features[feature, place]
-            for column in range(HIDDEN):
-                slopes[feature, column] += value * inward[column]
-    for column in range(HIDDEN):
-        slopes[CONTEXT, column] = context * slopes[BIAS, column]
-        state.output_squares[column] += output[column] * output[column]
-        scale = np.sqrt(np.float32(ADAGRAD_START_HIDDEN) + state.output_squares[column])
-        state.output[column] -= rate * output[column] / scale
-    for row in range(FEATURES + 2):
-        for column in range(HIDDEN):
-            state.hidden_squares[row, column] += slopes[row, column] * slopes[row, column]
-            scale = np.sqrt(np.float32(ADAGRAD_START_HIDDEN) + state.hidden_squares[row, column])
-            state.hidden[row, column] -= rate * slopes[row, column] / scale

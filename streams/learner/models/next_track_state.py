@@ -65,7 +65,7 @@ class NextTrackSettings:
         Exponents of the kernels over lags (when learning) and ranks (when serving).
     learning_rate : float
     trained_fully : int
-        Events that the stacker learns from before it takes a sample.
+        Events that the stacker all learns from; then its share falls with the square of their number.
     least_share : float
         Of the events that the stacker learns from in the end.
     most_items, most_users, most_events : int
@@ -73,8 +73,8 @@ class NextTrackSettings:
     """
 
     neighbours: int = 128
-    lags: int = 30
-    anchors: int = 60
+    lags: int = 20
+    anchors: int = 40
     candidates: int = 256
     half_life: int = 300_000
     recent_half_life: int = 3_000
@@ -84,7 +84,7 @@ class NextTrackSettings:
     wide_rank: float = 0.3
     learning_rate: float = 0.1
     trained_fully: int = 50_000
-    least_share: float = 0.0625
+    least_share: float = 0.03125
     most_items: int = 200_000
     most_users: int = 1_000_000
     most_events: int = 1 << 22
@@ -199,6 +199,21 @@ class Scratch(NamedTuple):
     same: Rows
     linked: Rows
     linked_values: Floats
+
+
+def cells_of(settings: NextTrackSettings) -> Cells:
+    """Return the constants of the first chunk."""
+    lags, ranks = np.arange(1, settings.lags + 1), np.arange(1, settings.anchors + 1)
+    return Cells(
+        growth=1.0,
+        recent_growth=1.0,
+        near_lags=(lags**-settings.near_lag).astype(np.float32),
+        wide_lags=(lags**-settings.wide_lag).astype(np.float32),
+        near_ranks=(ranks**-settings.near_rank).astype(np.float32),
+        wide_ranks=(ranks**-settings.wide_rank).astype(np.float32),
+        most=settings.candidates,
+        learning_rate=settings.learning_rate,
+    )
 
 
 def scratch_for(items: int, settings: NextTrackSettings) -> Scratch:
