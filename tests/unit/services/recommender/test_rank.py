@@ -8,16 +8,15 @@ import numpy as np
 import pytest
 
 from schemas.events import Track
-from schemas.models import model_of
-from services.recommender.candidates import graph_of
+from services.recommender.candidates import ServedGraph
 from services.recommender.catalogue import Catalogue
-from services.recommender.factors import factors_of
+from services.recommender.factors import ServedFactors
 from services.recommender.item_to_item import BEST
 from services.recommender.lists import NO_LISTS
 from services.recommender.protocol import NO_ANSWER, Batch, Ranker
 from services.recommender.random_tracks import RandomTracks
 from services.recommender.registry import RecommenderFactory, RecommenderInputs
-from streams.learner.models.factors import FactorModel
+from streams.learner.models.factors import FactorModel, read_factors
 from streams.learner.models.item_graph import ItemGraph
 from streams.learner.sessions import FinishedSession
 from tests.unit.services.recommender.recommending import batch_of, state_of
@@ -36,8 +35,8 @@ def rankers() -> dict[str, Ranker]:
     graph, factors = ItemGraph(TRACKS), FactorModel(TRACKS)
     for model in (graph, factors):
         model.learn(sessions)
-    served_graph = graph_of(model_of("i2i_stream", 1, graph.snapshot(), 0))
-    served_factors = factors_of(model_of("fism", 1, factors.snapshot(), 0))
+    served_graph = ServedGraph(graph.snapshot())
+    served_factors = ServedFactors(read_factors(factors.snapshot()))
     inputs = RecommenderInputs(
         top=lambda: np.array([11, 13, 10]),
         neighbours=lambda: NO_LISTS,
