@@ -16,7 +16,7 @@ from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from core.errors import BotifyError, TopicError
-from core.kafka.admin import committed_offsets, partition_counts, require_kafka
+from core.kafka.admin import committed_offsets, partition_counts, require_kafka, retry_brokers
 from core.kafka.config import common_config
 from core.settings import Settings
 from schemas.topics import Topics
@@ -60,11 +60,15 @@ class OffsetReader:
             for topic in sorted(self._topics & counts.keys())
             for partition in range(counts[topic])
         }
-        if not wanted:
-            return {}
-        try:
-            found = self._admin.list_offsets(wanted, request_timeout=TIMEOUT_S)
+
+        def ask() -> dict[tuple[str, int], int]:
+            # a new client each time: one that asked before leaders were elected never finds them
+            admin = AdminClient({**common_config(self._settings), **SILENT})
+            found = admin.list_offsets(wanted, request_timeout=TIMEOUT_S)
             return {(at.topic, at.partition): future.result(TIMEOUT_S).offset for at, future in found.items()}
+
+        try:
+            return retry_brokers(ask) if wanted else {}
         except (KafkaException, TimeoutError) as error:
             raise TopicError(f"Kafka did not return the end offsets of its topics ({error!r})") from error
 

@@ -42,8 +42,9 @@ def test_topics_are_made_and_listed(settings: Settings) -> None:
     listed = botify(settings, "topics", "list")
     assert listed.exit_code == 0
     for topic in Topics.of(settings).all():
-        (line,) = [line for line in listed.output.splitlines() if topic.name in line]
-        assert line.split()[-2:] == [str(topic.partitions or 4), "7" if "listens" in topic.name else "0"]
+        lines = [line for line in listed.output.splitlines() if topic.name in line]
+        assert len(lines) == 1, listed.output
+        assert lines[0].split()[-2:] == [str(topic.partitions or 4), "7" if "listens" in topic.name else "0"]
 
 
 def test_topics_that_are_missing_are_shown_as_such(settings: Settings) -> None:

@@ -126,7 +126,9 @@ def test_a_program_that_keeps_crashing_stays_stopped_and_the_servers_run(tmp_pat
 
         wait_for(given_up, "end of the restarts")
         assert StackRecord.read(tmp_path).survivors().keys() == {"kafka", "valkey", "gateway-1"}
-        (problem,) = read_status(running.settings, interval_s=0.0).problems
+        problems = read_status(running.settings, interval_s=0.0).problems
+        assert len(problems) == 1, problems
+        problem = problems[0]
         assert "learner-1 stays stopped" in problem
         assert "a model is too large" in problem
 
