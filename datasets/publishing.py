@@ -63,30 +63,6 @@ class Published(NamedTuple):
     events: int
 
 
-def parse_speed(text: str) -> float | None:
-    """Read a speed: how much faster than it was; None for as fast as it goes.
-
-    Raises
-    ------
-    DatasetError
-        It is none.
-
-    Examples
-    --------
-    >>> parse_speed("60x"), parse_speed("max")
-    (60.0, None)
-    """
-    if text == "max":
-        return None
-    try:
-        speed = float(text.removesuffix("x"))
-    except ValueError:
-        speed = 0.0
-    if not 0 < speed < float("inf"):
-        raise DatasetError(f"--speed {text!r} is neither max nor a number such as 1x or 60x")
-    return speed
-
-
 def publish_dataset(
     settings: Settings,
     dataset: Dataset,
