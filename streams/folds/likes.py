@@ -101,7 +101,7 @@ class Likes:
 class UserLikes(UserRecords[Likes]):
     """Likes of the listeners of one partition."""
 
-    hashes = (LIKES_OF_USERS,)
+    hashes: Sequence[str] = (LIKES_OF_USERS,)
 
     def __init__(self, cache_size: int = 50_000) -> None:
         super().__init__(Likes, Likes.from_bytes, cache_size)

@@ -268,7 +268,7 @@ class UserStates(UserRecords[UserState]):
         Events dropped because their listener's history had their id.
     """
 
-    hashes = (USERS,)
+    hashes: Sequence[str] = (USERS,)
 
     def __init__(self, cache_size: int = 50_000) -> None:
         super().__init__(UserState, UserState.from_bytes, cache_size)
