@@ -46,6 +46,10 @@ class PublishError(TopicError):
         self.reason = reason
 
 
+class SpeedError(BotifyError):
+    """A text is not a speed; the message names the forms."""
+
+
 class PositionError(BotifyError):
     """A text is not a position in a topic; the message lists the forms."""
 

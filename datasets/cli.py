@@ -23,8 +23,9 @@ from datasets.card import Card
 from datasets.formats.registry import FORMATS
 from datasets.importing import Request, import_dataset, parse_map
 from datasets.model import EVENTS, KINDS, DatasetError
-from datasets.publishing import parse_speed, publish_dataset
+from datasets.publishing import publish_dataset
 from datasets.reading import Dataset, dataset_names, datasets_directory, open_dataset
+from schemas.event_time import parse_speed
 
 ROWS = 5
 """Events that `show` prints."""

@@ -15,6 +15,7 @@ from core.keyed_random import keys_of_texts
 from datasets.lines import Rows
 from datasets.model import (
     DISLIKE,
+    EVENT_SCHEMA,
     LIKE,
     PLAY,
     RATING,
@@ -29,17 +30,9 @@ from schemas.validation import MAX_ID_BYTES, MAX_TIMESTAMP_MS
 MAX_RAW = 500
 """Characters that are kept of a rejected row."""
 STAGED_SCHEMA = pa.schema(
-    [
-        ("ordinal", pa.int64()),
-        ("user", pa.string()),
-        ("item", pa.string()),
-        ("time_ms", pa.int64()),
-        ("fraction", pa.float32()),
-        ("kind", pa.uint8()),
-        ("session", pa.int64()),
-        ("organic", pa.bool_()),
-    ]
+    [("ordinal", pa.int64()), ("user", pa.string()), ("item", pa.string()), *list(EVENT_SCHEMA)[2:]]
 )
+"""The columns of `EVENT_SCHEMA`, but with the source's own ids."""
 ABOUT = ("title", "artist", "genre", "release")
 """What may be known of an item; several genres stand in one text, with | between them."""
 ABOUT_SCHEMA = pa.schema([("item", pa.string()), *((name, pa.string()) for name in ABOUT), ("ordinal", pa.int64())])

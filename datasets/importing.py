@@ -20,9 +20,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from core.durable import sync, write_durably
 from datasets.card import Card, write_card
 from datasets.columns import ABOUT_SCHEMA, STAGED_SCHEMA, convert
-from datasets.durable import sync, write_durably
 from datasets.formats.registry import Format, find_format
 from datasets.inputs import BLOCK_BYTES, UNREADABLE, Source
 from datasets.model import CARD, FORMAT, ITEMS, KINDS, REJECTED, REJECTED_SCHEMA, USERS, DatasetError
@@ -194,7 +194,7 @@ def _step(work: Path, name: str, run: Callable[[], dict[str, Any]]) -> dict[str,
     counted = run()
     for path in work.rglob("*"):
         sync(path)
-    write_durably(mark, json.dumps(counted))
+    write_durably(mark, lambda unfinished: unfinished.write_text(json.dumps(counted), encoding="utf-8"))
     return counted
 
 

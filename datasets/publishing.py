@@ -14,12 +14,12 @@ import numpy as np
 from confluent_kafka.admin import AdminClient
 from numpy.typing import NDArray
 
+from core.durable import write_durably
 from core.kafka.admin import end_offsets, read_topic_id
 from core.kafka.config import common_config, key_of
 from core.kafka.publisher import RecordPublisher
 from core.process import StopRequested
 from core.settings import Settings
-from datasets.durable import write_durably
 from datasets.model import DatasetError, Events
 from datasets.reading import Dataset
 from schemas.catalogue import CatalogueReader
@@ -61,30 +61,6 @@ class Published(NamedTuple):
     first: int
     after: int
     events: int
-
-
-def parse_speed(text: str) -> float | None:
-    """Read a speed: how much faster than it was; None for as fast as it goes.
-
-    Raises
-    ------
-    DatasetError
-        It is none.
-
-    Examples
-    --------
-    >>> parse_speed("60x"), parse_speed("max")
-    (60.0, None)
-    """
-    if text == "max":
-        return None
-    try:
-        speed = float(text.removesuffix("x"))
-    except ValueError:
-        speed = 0.0
-    if not 0 < speed < float("inf"):
-        raise DatasetError(f"--speed {text!r} is neither max nor a number such as 1x or 60x")
-    return speed
 
 
 def publish_dataset(
@@ -287,7 +263,8 @@ class _Marks:
         return self._all().get(self._topic_id, 0)
 
     def write(self, row: int) -> None:
-        write_durably(self._path, json.dumps({**self._all(), self._topic_id: row}))
+        text = json.dumps({**self._all(), self._topic_id: row})
+        write_durably(self._path, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))
 
     def _all(self) -> dict[str, int]:
         with suppress(FileNotFoundError):

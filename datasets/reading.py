@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -35,6 +36,7 @@ def dataset_directory(home: Path, name: str) -> Path:
     return datasets_directory(home) / name
 
 
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """An imported log. Made by `open_dataset`.
 
@@ -44,9 +46,8 @@ class Dataset:
     card : Card
     """
 
-    def __init__(self, directory: Path, card: Card) -> None:
-        self.directory = directory
-        self.card = card
+    directory: Path
+    card: Card
 
     def events(self) -> Events:
         """Return all events, in order of time: about 30 bytes an event."""

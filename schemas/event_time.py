@@ -1,4 +1,4 @@
-"""Event time: its bound, the "now" of a service, and how it is printed.
+"""Event time: its bound, the "now" of a service, its speed, and how it is printed.
 
 A listen's time comes from its producer. Popularity decays by it and sessions close by it, so one wrong clock could ruin
 both. `EventTime` bounds how far a listen may lead; docs/adr/0007-event-time-is-bounded.md gives the reasons.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
-from core.errors import ValidationError
+from core.errors import SpeedError, ValidationError
 
 LEAD_MS = 10 * 60 * 1000
 """How far a listen may lead the time at which the broker took it, or the newest listen of its partition.
@@ -126,3 +126,27 @@ def utc(timestamp_ms: int, pattern: str = "%Y-%m-%d %H:%M:%S") -> str:
         return datetime.fromtimestamp(timestamp_ms / 1000, UTC).strftime(pattern)
     except (ValueError, OverflowError, OSError):
         return f"{timestamp_ms:,} ms after 1970"
+
+
+def parse_speed(text: str) -> float | None:
+    """Return event time per wall time from a text such as `60x` or `60`, or None for `max`.
+
+    Raises
+    ------
+    SpeedError
+        The text has another form.
+
+    Examples
+    --------
+    >>> parse_speed("60x"), parse_speed("2.5"), parse_speed("max")
+    (60.0, 2.5, None)
+    """
+    if text == "max":
+        return None
+    try:
+        speed = float(text.removesuffix("x"))
+    except ValueError:
+        speed = 0.0
+    if not 0 < speed < float("inf"):
+        raise SpeedError(f"speed {text!r} is neither max nor a number such as 1x or 60x")
+    return speed

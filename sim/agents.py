@@ -18,7 +18,7 @@ from rich.table import Table
 
 from core.keyed_random import integers, mix
 from core.loading import load_object
-from sim.errors import AgentError
+from sim import AgentError
 from sim.listeners.model import AGENT, Ints
 from sim.simulation import FinishedListens
 from sim.world.model import World, WorldCatalogue

@@ -17,9 +17,9 @@ from core.kafka.admin import require_kafka
 from core.logging import configure_logging
 from core.settings import Settings
 from core.telemetry import new_registry, observed
-from schemas.event_time import utc
+from schemas.event_time import parse_speed, utc
+from sim import SimulationError
 from sim.agents import load_agent
-from sim.errors import SimulationError
 from sim.loop import RunResult, run_loop
 from sim.loop.result import SimulatorMetrics
 from sim.options import RunOptions
@@ -109,27 +109,6 @@ def run(
         played_by = load_agent(agent, opened, seed, url, console)
         done = _with_bar(options, lambda report: play_world(opened, played_by, options, report))
     console.print(result_table(done))
-
-
-def parse_speed(text: str) -> float | None:
-    """Read a speed, such as `60x` or `60`; None for `max`.
-
-    Raises
-    ------
-    SimulationError
-        The text has another form.
-
-    Examples
-    --------
-    >>> parse_speed("60x"), parse_speed("max")
-    (60.0, None)
-    """
-    if text == "max":
-        return None
-    try:
-        return float(text.removesuffix("x"))
-    except ValueError:
-        raise SimulationError(f"speed {text!r} must be max or a number such as 60x") from None
 
 
 def parse_start(text: str) -> int:

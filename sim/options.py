@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from core.keyed_random import mix
-from sim.errors import SimulationError
+from sim import SimulationError
 from sim.schedule import ALL, DailySchedule, RelaySchedule, Schedule, Shard
 from sim.world.model import World
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sim import AgentError
 from sim.agents import Agent
-from sim.errors import AgentError
 from sim.listeners import load_model
 from sim.listeners.model import Ints
 from sim.options import Pace, RunOptions, pace_of, schedule_of

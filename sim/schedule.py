@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.keyed_random import mix, uniform
-from sim.errors import SimulationError
+from sim import SimulationError
 from sim.listeners.model import ACTIVITY, RETURN, Floats, Ints
 
 PAUSE_MS = 60_000

@@ -6,11 +6,13 @@ answers; and the embedded stack. BOTIFY_TEST_SERVERS chooses: `docker` or `embed
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,3 +77,16 @@ def settings(servers: Settings, tmp_path: Path) -> Settings:
     own = servers.with_(home=tmp_path, topic_prefix=f"test-{uuid.uuid4().hex[:8]}", partitions=4)
     create_topics(own)
     return own
+
+
+@pytest.fixture
+def loop() -> Iterator[asyncio.Runner]:
+    """One event loop a test: a client of Redis belongs to one."""
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+@pytest.fixture
+def run(loop: asyncio.Runner) -> Any:
+    """Run a coroutine in the test's event loop."""
+    return loop.run

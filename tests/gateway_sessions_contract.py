@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
 from typing import Any
 
 import pytest
@@ -19,19 +18,6 @@ def call(event_id: str, text: str | None = None, *, keyed: bool = False, ends: b
 
 class SessionsContract:
     """Invariant: a session's places are 0, 1, 2 …, each given once and to the retries of its call."""
-
-    @pytest.fixture
-    def loop(self) -> Any:
-        """One event loop a test: a client of Redis belongs to one."""
-        with asyncio.Runner() as runner:
-            yield runner
-
-    @pytest.fixture
-    def run(self, loop: asyncio.Runner) -> Any:
-        def run(work: Coroutine[Any, Any, Any]) -> Any:
-            return loop.run(work)
-
-        return run
 
     def test_positions_are_consecutive_until_the_end(self, run: Any, sessions: SessionStore) -> None:
         places = [run(sessions.next_position(1, call(event_id, ends=event_id == "c"))) for event_id in "abcd"]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 import pytest
@@ -17,19 +15,6 @@ T = TypeVar("T")
 
 class StoreContract:
     """Invariant: state and checkpoint move together, once, and only for whoever claimed the partition last."""
-
-    @pytest.fixture
-    def loop(self) -> Any:
-        """One event loop a test: a client of Redis belongs to one."""
-        with asyncio.Runner() as runner:
-            yield runner
-
-    @pytest.fixture
-    def run(self, loop: asyncio.Runner) -> Any:
-        def run(call: Coroutine[Any, Any, T]) -> T:
-            return loop.run(call)
-
-        return run
 
     def hash_of(self, run: Any, store: Store, name: str = "h", partition: int = 0) -> dict[bytes, bytes]:
         hashes, _ = run(store.read_whole(partition, [name], []))

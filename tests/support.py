@@ -230,5 +230,12 @@ def checkpoints(settings: Settings) -> dict[int, int]:
         redis.close()
 
 
+def all_folded(settings: Settings) -> Callable[[], bool]:
+    """Return a condition: all listens that are in the topic now are folded."""
+    ends = end_offsets(settings, Topics.of(settings).listens.name)
+    expected = {partition: end for partition, end in ends.items() if end}
+    return lambda: checkpoints(settings) == expected
+
+
 def _without_empty(state: Mapping[tuple[int, str], dict[bytes, bytes] | dict[bytes, float]]) -> State:
     return {name: items for name, items in state.items() if items}

@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from analytics import AnalyticsError
-from analytics.export.files import write_durably
 from analytics.exported import open_listens
+from core.durable import write_durably
 from core.errors import RejectedMessageError
 from core.kafka.config import key_of
 from schemas.events import Listen

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import fcntl
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Self, TypeVar
+from typing import Literal, Self
 
 import numpy as np
 import pyarrow as pa
@@ -17,42 +16,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from analytics import AnalyticsError
 from analytics.export.columns import OFFSET, PARTITION
+from core.durable import UNFINISHED, make_folder, write_durably
 
 
 class ExportError(AnalyticsError):
     """Topic and folder do not fit together, or the folder is in use; the message says what to do."""
-
-
-T = TypeVar("T")
-
-UNFINISHED = ".unfinished"
-"""Suffix of a file that is being written; its name begins with a dot, so that readers of the folder skip it."""
-
-
-def write_durably(path: Path, write: Callable[[Path], T]) -> T:
-    """Let `write` create a temporary file, sync it to the disk, and rename it to `path` in one step."""
-    unfinished = path.with_name(f".{path.name}{UNFINISHED}")
-    written = write(unfinished)
-    _sync(unfinished)
-    unfinished.replace(path)
-    _sync(path.parent)  # the name, too
-    return written
-
-
-def make_folder(path: Path) -> None:
-    """Create a folder and its parents, so that their names survive a power cut."""
-    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-    path.mkdir(parents=True, exist_ok=True)
-    for folder in missing:
-        _sync(folder.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 NAME = "_manifest.json"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from core.loading import load_object
-from sim.errors import SimulationError
+from sim import SimulationError
 from sim.listeners.botify import BotifyListeners
 from sim.listeners.changing import DriftingListeners, FatiguedListeners, ShiftingListeners, TrendingListeners
 from sim.listeners.model import ListenerModel

@@ -19,7 +19,7 @@ from schemas.events import Listen, Recommendation, Track
 from schemas.registry import codec_of
 from schemas.topics import Topics
 from schemas.validation import iter_valid
-from sim.errors import SimulationError
+from sim import SimulationError
 from sim.world.model import WorldCatalogue
 
 MOST_AT_ONCE = 2000

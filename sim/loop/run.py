@@ -15,7 +15,7 @@ from schemas.event_time import SIMULATED_LEAD_MS, SIMULATED_TIME, utc
 from schemas.events import Listen, RecommendationRequest
 from schemas.registry import codec_of
 from schemas.topics import Topics
-from sim.errors import SimulationError
+from sim import SimulationError
 from sim.listeners import load_model
 from sim.loop.kafka import FLUSH_S, Replies, SimulatedTime, publish_catalogue, start_of_run_ms
 from sim.loop.request_tracker import RequestTracker

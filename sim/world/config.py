@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
-from sim.errors import WorldError
+from sim import WorldError
 
 
 @dataclass(frozen=True, slots=True)

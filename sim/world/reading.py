@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.errors import WorldError
+from sim import WorldError
 from sim.world.config import WorldConfig
 from sim.world.generate import draw_durations, draw_embeddings, neighbours_of_interests
 from sim.world.model import Listeners, World, WorldCatalogue

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.errors import WorldError
+from sim import WorldError
 from sim.world.config import WorldConfig
 from sim.world.generate import generate
 from sim.world.model import Listeners, World, WorldCatalogue

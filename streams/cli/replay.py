@@ -18,7 +18,7 @@ from core.kafka.admin import require_kafka
 from core.kafka.offsets import parse_position
 from core.process import tune_gc
 from core.settings import Settings
-from schemas.event_time import utc
+from schemas.event_time import parse_speed, utc
 from schemas.registry import codec_of
 from streams.cli import console, print_json, record_bar, say
 from streams.cli.dlq import After, Before, EventId, ExclusionReason, User, exclude_before_replay
@@ -26,7 +26,7 @@ from streams.cli.replay_models import models
 from streams.dlq.exclude import select
 from streams.folds.partition import PROJECTIONS
 from streams.replay.run import begin_namespace, fold_into_namespace
-from streams.replay.sources import Pacer, Plan, ReplayError, ReplaySources, make_plan, open_sources, parse_speed
+from streams.replay.sources import Pacer, Plan, ReplayError, ReplaySources, make_plan, open_sources
 from streams.replay.swap import NamespaceStatus, collect, read_status
 from streams.replay.swap import rollback as roll_back
 from streams.replay.swap import swap as swap_to

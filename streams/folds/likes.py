@@ -13,14 +13,14 @@ The record's layout, little-endian, version 1::
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from schemas.events import Listen
-from streams.folds.projection import Changes, Fields, Record, Scores
-from streams.folds.users import GenerationCache
+from streams.folds.projection import Changes, Record
+from streams.folds.users import UserRecords
 
 LIKES_OF_USERS = "likes"
 
@@ -98,42 +98,14 @@ class Likes:
         return likes
 
 
-class UserLikes:
-    """Likes of the listeners of one partition.
-
-    Parameters
-    ----------
-    cache_size : int
-        Listeners in memory; each further one costs a read.
-    """
+class UserLikes(UserRecords[Likes]):
+    """Likes of the listeners of one partition."""
 
     hashes: Sequence[str] = (LIKES_OF_USERS,)
-    score_sets: Sequence[str] = ()
 
     def __init__(self, cache_size: int = 50_000) -> None:
-        self._cache = GenerationCache[int, Likes](cache_size)
-        self._batch: dict[int, Likes] = {}
+        super().__init__(Likes, Likes.from_bytes, cache_size)
         self._changed: set[int] = set()
-
-    def missing(self, batch: Sequence[Record]) -> Mapping[str, list[bytes]]:
-        """Return the users of the batch that are not in the cache."""
-        missing = []
-        for user in {listen.user for _, listen in batch}:
-            likes = self._cache.get(user)
-            if likes is None:
-                missing.append(b"%d" % user)
-            else:
-                self._batch[user] = likes
-        return {LIKES_OF_USERS: missing} if missing else {}
-
-    def load_fields(self, collection: str, values: Fields) -> None:
-        """Load missing likes; a new listener has none."""
-        for user, record in values.items():
-            likes = Likes() if record is None else Likes.from_bytes(record)
-            self._batch[int(user)] = self._cache[int(user)] = likes
-
-    def load_scores(self, collection: str, values: Scores) -> None:
-        """Do nothing: there are none."""
 
     def fold(self, batch: Sequence[Record]) -> Sequence[Record]:
         """Fold the batch."""

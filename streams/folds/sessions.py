@@ -22,6 +22,7 @@ from __future__ import annotations
 import heapq
 import struct
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from schemas.event_time import EventTime
 from schemas.events import Listen, Session
@@ -52,6 +53,7 @@ def policy_of(listen: Listen) -> str:
     return f"{recommender}/{choice}" if choice and choice != recommender else recommender
 
 
+@dataclass(slots=True, eq=False)
 class PolicyResult:
     """Time and ends of sessions.
 
@@ -70,11 +72,8 @@ class PolicyResult:
     10.0
     """
 
-    __slots__ = ("ends", "time")
-
-    def __init__(self, time: float = 0.0, ends: float = 0.0) -> None:
-        self.time = time
-        self.ends = ends
+    time: float = 0.0
+    ends: float = 0.0
 
     @property
     def mean(self) -> float:
@@ -172,28 +171,17 @@ def merged(results: Sequence[PolicyResult]) -> PolicyResult:
     return PolicyResult(sum(result.time for result in results), sum(result.ends for result in results))
 
 
+@dataclass(slots=True, eq=False)
 class OpenSession:
     """An open session."""
 
-    __slots__ = ("first_offset", "last_ms", "policy", "session_id", "started_ms", "time", "tracks")
-
-    def __init__(
-        self,
-        session_id: str,
-        first_offset: int,
-        started_ms: int,
-        last_ms: int,
-        tracks: int = 0,
-        time: float = 0.0,
-        policy: str = "",
-    ) -> None:
-        self.session_id = session_id
-        self.first_offset = first_offset
-        self.started_ms = started_ms
-        self.last_ms = last_ms
-        self.tracks = tracks
-        self.time = time
-        self.policy = policy
+    session_id: str
+    first_offset: int
+    started_ms: int
+    last_ms: int
+    tracks: int = 0
+    time: float = 0.0
+    policy: str = ""
 
     def to_bytes(self) -> bytes:
         """Return the record: five numbers, the length of the policy's name, the name, then the session's id."""

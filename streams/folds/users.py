@@ -14,7 +14,7 @@ recognised, so deduplication needs no state of its own.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 import mmh3
@@ -215,16 +215,52 @@ class UserState:
     __hash__ = None  # type: ignore[assignment]  # it changes
 
 
-USERS = "users"
-
-
-class UserStates:
-    """States of the listeners of one partition.
+class UserRecords(Generic[V]):
+    """Records of the listeners of one partition: the fields of one hash, in a bounded cache.
 
     Parameters
     ----------
+    new, read : callable
+        Make a new listener's record, and one from its bytes.
     cache_size : int
-        States in memory; each further listener costs a read.
+        Records in memory; each further listener costs a read.
+    """
+
+    hashes: Sequence[str]
+    score_sets: Sequence[str] = ()
+
+    def __init__(self, new: Callable[[], V], read: Callable[[bytes], V], cache_size: int) -> None:
+        self._new = new
+        self._read = read
+        self._cache = GenerationCache[int, V](cache_size)
+        self._batch: dict[int, V] = {}
+
+    def missing(self, batch: Sequence[Record]) -> Mapping[str, list[bytes]]:
+        """Return the users of the batch that are not in the cache."""
+        missing = []
+        for user in {listen.user for _, listen in batch}:
+            record = self._cache.get(user)
+            if record is None:
+                missing.append(b"%d" % user)
+            else:
+                self._batch[user] = record
+        return {self.hashes[0]: missing} if missing else {}
+
+    def load_fields(self, collection: str, values: Fields) -> None:
+        """Load missing records; a new listener's is empty."""
+        for user, value in values.items():
+            record = self._new() if value is None else self._read(value)
+            self._batch[int(user)] = self._cache[int(user)] = record
+
+    def load_scores(self, collection: str, values: Scores) -> None:
+        """Do nothing: there are none."""
+
+
+USERS = "users"
+
+
+class UserStates(UserRecords[UserState]):
+    """States of the listeners of one partition.
 
     Attributes
     ----------
@@ -233,32 +269,10 @@ class UserStates:
     """
 
     hashes: Sequence[str] = (USERS,)
-    score_sets: Sequence[str] = ()
 
     def __init__(self, cache_size: int = 50_000) -> None:
-        self._cache = GenerationCache[int, UserState](cache_size)
-        self._batch: dict[int, UserState] = {}
+        super().__init__(UserState, UserState.from_bytes, cache_size)
         self.duplicates = 0
-
-    def missing(self, batch: Sequence[Record]) -> Mapping[str, list[bytes]]:
-        """Return the users of the batch that are not in the cache."""
-        missing = []
-        for user in {listen.user for _, listen in batch}:
-            state = self._cache.get(user)
-            if state is None:
-                missing.append(b"%d" % user)
-            else:
-                self._batch[user] = state
-        return {USERS: missing} if missing else {}
-
-    def load_fields(self, collection: str, values: Fields) -> None:
-        """Load missing states; a new listener's is empty."""
-        for user, record in values.items():
-            state = UserState() if record is None else UserState.from_bytes(record)
-            self._batch[int(user)] = self._cache[int(user)] = state
-
-    def load_scores(self, collection: str, values: Scores) -> None:
-        """Do nothing: there are none."""
 
     def fold(self, batch: Sequence[Record]) -> Sequence[Record]:
         """Fold the batch and return it without the duplicates."""

@@ -7,6 +7,7 @@ without further listens, the oldest are finished once there are more than `MOST_
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -94,16 +95,14 @@ MOST_SESSIONS = 200_000
 """Open at a time; beyond it, a tenth of them is finished."""
 
 
+@dataclass(slots=True, eq=False)
 class _Open:
     """An open session."""
 
-    __slots__ = ("fractions", "last_ms", "session", "tracks")
-
-    def __init__(self, session: int, last_ms: int, tracks: list[int], fractions: list[float]) -> None:
-        self.session = session
-        self.last_ms = last_ms
-        self.tracks = tracks
-        self.fractions = fractions
+    session: int
+    last_ms: int
+    tracks: list[int]
+    fractions: list[float]
 
     def finished(self) -> FinishedSession:
         """Return what was heard."""

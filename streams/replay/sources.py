@@ -214,27 +214,3 @@ class Pacer:
         self._sent += len(part)
         if due > now:
             await self._sleep(due - now)
-
-
-def parse_speed(text: str) -> float | None:
-    """Parse `10x` or `max` (None).
-
-    Raises
-    ------
-    ReplayError
-        The text is neither.
-
-    Examples
-    --------
-    >>> parse_speed("2.5x")
-    2.5
-    """
-    if text == "max":
-        return None
-    try:
-        speed = float(text.removesuffix("x"))
-    except ValueError:
-        speed = 0.0
-    if not text.endswith("x") or not 0 < speed < float("inf"):
-        raise ReplayError(f"speed {text!r} is neither max nor a multiple such as 10x")
-    return speed

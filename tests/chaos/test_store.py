@@ -142,41 +142,33 @@ def owners(settings: Settings) -> set[str]:
     return found
 
 
-def test_a_store_that_goes_back_under_the_same_claims_is_noticed(
-    settings: Settings, start_worker: StartWorker, append_only_files: AppendOnlyFiles
+@pytest.mark.parametrize(
+    ("workers_before", "outcome"),
+    [pytest.param(2, "ROLLED_BACK", id="the same claims"), pytest.param(1, "FENCED", id="former claims")],
+)
+def test_a_store_that_goes_back_is_noticed(
+    settings: Settings,
+    start_worker: StartWorker,
+    append_only_files: AppendOnlyFiles,
+    workers_before: int,
+    outcome: str,
 ) -> None:
-    workers = [start_worker(name, session_timeout_s=PATIENT_S) for name in ("worker-1", "worker-2")]
+    names = ("worker-1", "worker-2")
+    workers = [start_worker(name, session_timeout_s=PATIENT_S) for name in names[:workers_before]]
     with Load(settings, listens_for_ever(300, TRACKS, seed=57), per_s=2_000) as load:
-        eventually(lambda: len(owners(settings)) == 2)  # whoever joins later makes all claim anew
+        eventually(lambda: len(owners(settings)) == workers_before)  # a worker that joins later makes all claim again
         progresses(settings)
         append_only_files.copy()
-        progresses(settings)
-        append_only_files.put_back()
-        eventually(lambda: any(worker.said("ROLLED_BACK") for worker in workers))
-        progresses(settings)
-    assert_whole(settings, load.sent)
-    assert all(worker.running for worker in workers)
-    assert all(worker.stop() == 0 for worker in workers)
-    assert sum(worker.counter("rolled_back") for worker in workers) >= 1
-
-
-def test_a_store_that_goes_back_to_former_claims_is_noticed(
-    settings: Settings, start_worker: StartWorker, append_only_files: AppendOnlyFiles
-) -> None:
-    workers = [start_worker("worker-1", session_timeout_s=PATIENT_S)]
-    with Load(settings, listens_for_ever(300, TRACKS, seed=67), per_s=2_000) as load:
-        progresses(settings)
-        append_only_files.copy()
-        workers.append(start_worker("worker-2", session_timeout_s=PATIENT_S))
+        workers += [start_worker(name, session_timeout_s=PATIENT_S) for name in names[workers_before:]]
         eventually(lambda: len(owners(settings)) == 2)
         progresses(settings)
         append_only_files.put_back()
-        eventually(lambda: any(worker.said("FENCED") for worker in workers))
+        eventually(lambda: any(worker.said(outcome) for worker in workers))
         progresses(settings)
     assert_whole(settings, load.sent)
     assert all(worker.running for worker in workers)
     assert all(worker.stop() == 0 for worker in workers)
-    assert sum(worker.counter("fenced") for worker in workers) >= 1
+    assert sum(worker.counter(outcome.lower()) for worker in workers) >= 1
 
 
 def test_an_emptied_redis_is_refused_and_rebuilt_where_the_operator_says_so(

@@ -117,13 +117,7 @@ class FactorModel:
 
     @classmethod
     def from_bytes(cls, state: bytes, catalogue: Mapping[int, Track]) -> Self:
-        """Read what `to_bytes` wrote.
-
-        Raises
-        ------
-        ValueError
-            The bytes are not that.
-        """
+        """Read what `to_bytes` wrote; a ValueError says that the bytes are not that."""
         about, arrays = unpack(state)
         model = cls(catalogue)
         model._tracks.restore(arrays["ids"].tolist(), arrays["tracks"])

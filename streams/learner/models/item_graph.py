@@ -109,13 +109,7 @@ class ItemGraph:
 
     @classmethod
     def from_bytes(cls, state: bytes, catalogue: Mapping[int, Track]) -> Self:
-        """Read what `to_bytes` wrote.
-
-        Raises
-        ------
-        ValueError
-            The bytes are not that.
-        """
+        """Read what `to_bytes` wrote; a ValueError says that the bytes are not that."""
         about, arrays = unpack(state)
         graph = cls(catalogue)
         graph._rows = {track: row for row, track in enumerate(arrays["ids"].tolist())}

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from core.kafka.admin import end_offsets
 from core.settings import Settings
 from datasets.cli import app
 from datasets.importing import Request, import_dataset
@@ -21,15 +20,7 @@ from schemas.catalogue import CatalogueReader
 from schemas.codec import Codec
 from schemas.events import Listen
 from schemas.topics import Topics
-from tests.support import (
-    checkpoints,
-    eventually,
-    offline_fold,
-    read_topic,
-    redis_contents,
-    running,
-    write_catalogue,
-)
+from tests.support import all_folded, eventually, offline_fold, read_topic, redis_contents, running, write_catalogue
 
 pytestmark = pytest.mark.integration
 
@@ -84,12 +75,7 @@ def test_a_killed_publisher_is_resumed_and_the_state_has_every_event_once(settin
         said = publish(settings)
         assert "0 tracks and" in said
         assert "from event " in said
-
-        def all_folded() -> bool:
-            ends = end_offsets(settings, Topics.of(settings).listens.name)
-            return checkpoints(settings) == {partition: end for partition, end in ends.items() if end}
-
-        eventually(all_folded)
+        eventually(all_folded(settings))
     listens = listens_of(settings)
     seen: set[str] = set()
     copies = set()

@@ -7,16 +7,15 @@ from examples.read_state import describe
 from schemas.topics import Topics
 from streams.read import StateReader
 from streams.store.connect import connect
-from tests.support import checkpoints, eventually, make_listens, offline_fold, produce, running, write_catalogue
+from tests.support import all_folded, eventually, make_listens, produce, running, write_catalogue
 
 
 def test_listeners_and_popular_tracks_are_described(settings: Settings) -> None:
     write_catalogue(settings, 50)
     listens = make_listens(300, users=20, tracks=50, seed=1)
     produce(settings, Topics.of(settings).listens.name, listens)
-    expected = offline_fold(settings).checkpoints
     with running(settings, "streams.worker"):
-        eventually(lambda: checkpoints(settings) == expected)
+        eventually(all_folded(settings))
     reader = StateReader(connect(settings), settings)
     lines = describe(reader, [3, 999], top=2)
     of_three = [listen for listen in listens if listen.user == 3]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from core.kafka.admin import end_offsets
 from core.settings import Settings
 from schemas.events import Listen, Session
 from schemas.registry import codec_of
 from schemas.topics import Topics
 from tests.schema_registry import FIRST_ID, PASSWORD, running_registry
 from tests.support import (
-    checkpoints,
+    all_folded,
     eventually,
     make_listens,
     offline_fold,
@@ -27,9 +26,8 @@ def test_the_worker_folds_and_emits_under_the_registrys_ids(settings: Settings) 
         topics = Topics.of(own)
         write_catalogue(own, 50)
         produce(own, topics.listens.name, make_listens(500, 20, 50, seed=71))
-        end = end_offsets(own, topics.listens.name)
         with running(own, "streams.worker"):
-            eventually(lambda: checkpoints(own) == end)
+            eventually(all_folded(own))
         fold = offline_fold(own)
         assert redis_contents(own) == fold.contents()
         assert not fold.rejected

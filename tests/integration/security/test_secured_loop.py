@@ -11,9 +11,8 @@ from rich.console import Console
 
 from analytics.data import read_listens
 from core.errors import BotifyError
-from core.kafka.admin import end_offsets
 from core.settings import Settings
-from schemas.topics import Topics, create_topics
+from schemas.topics import create_topics
 from services.cli.stack import status_view
 from services.stack.status import read_status
 from sim.loop import run_loop
@@ -25,7 +24,7 @@ from streams.store.connect import RedisUnreachableError, connect
 from streams.verify import verify
 from tests.integration.security.conftest import REDIS, SECRETS, TOKEN, Secured
 from tests.integration.services.gateway.conftest import ready, start
-from tests.support import checkpoints, eventually, running
+from tests.support import all_folded, eventually, running
 
 SESSIONS = 60
 
@@ -59,8 +58,7 @@ def test_the_loop_runs_behind_tls_and_passwords_and_tells_none(secured: Secured)
         assert answer.status_code == 200, answer.text
         told = [answer, client.get("/readyz"), client.get("/metrics"), client.get("/openapi.json")]
         assert client.post("/next/61", json={"track": 7, "time": 0.5}, headers={"Authorization": ""}).status_code == 401
-        end = end_offsets(settings, Topics.of(settings).listens.name)
-        eventually(lambda: checkpoints(settings) == end)
+        eventually(all_folded(settings))
         status = shown(settings)
     assert verify(settings).ok
     assert len(read_listens(settings)) == result.listens + 1

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from core.kafka.config import key_of
-from datasets.model import DatasetError, Events
-from datasets.publishing import OF_A_USER, WINDOW, Listens, parse_speed
+from datasets.model import Events
+from datasets.publishing import OF_A_USER, WINDOW, Listens
 from schemas.validation import check
 from streams.folds.users import HISTORY_LISTENS
 
@@ -58,9 +57,3 @@ def test_listens_know_their_place_in_their_session(sessions: list[int]) -> None:
 def test_what_was_recommended_names_the_source() -> None:
     listens = Listens(events_of([1, 1, 1]), "ab" * 32, "yambda")
     assert [listens.listen(row).recommender for row in range(3)] == [None, "yambda", None]
-
-
-@pytest.mark.parametrize("text", ["", "fast", "0x", "-1x", "nan", "inf"])
-def test_a_speed_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(DatasetError, match="is neither max nor a number such as 1x or 60x"):
-        parse_speed(text)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from core.errors import LoadError
+from sim import AgentError, SimulationError
 from sim.agents import Agent, load_agent
-from sim.errors import AgentError, SimulationError
 from sim.options import RunOptions
 from sim.play import play_world
 from sim.simulation import FinishedListens

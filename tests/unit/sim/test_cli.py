@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 import sim.cli
 import sim.world.cli
-from core.errors import LoadError
-from sim.errors import SimulationError
+from core.errors import LoadError, SpeedError
+from sim import SimulationError
 
 runner = CliRunner()
 
@@ -69,14 +69,14 @@ def test_days_and_models_and_shards_are_options(world: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--speed", "fast"], "must be max or a number"),
+        (["--speed", "fast"], "neither max nor a number"),
         (["--shard", "2/2"], "index/count"),
         (["--start", "tomorrow"], "must be a time"),
         (["--start", "1969-01-01"], "must not be before 1970"),
         (["--users", "500"], "users = 500 must be at most 40"),
         (["--model", "nobody"], "listener model"),
         (["--sessions", "0"], "greater than 0"),
-        (["--speed", "nan"], "greater than 0 and finite"),
+        (["--speed", "nan"], "neither max nor a number"),
         (["--seconds", "inf"], "greater than 0 and finite"),
         (["--seed", str(2**63)], "64 bits"),
         (["--agent", "collections:Counter"], "does not take catalogue, seed"),
@@ -85,5 +85,5 @@ def test_days_and_models_and_shards_are_options(world: str) -> None:
     ],
 )
 def test_options_that_cannot_be_met_are_one_message(world: str, arguments: list[str], message: str) -> None:
-    with pytest.raises((LoadError, SimulationError), match=message):
+    with pytest.raises((LoadError, SimulationError, SpeedError), match=message):
         invoke(sim.cli.app, "run", "--agent", "dummy", "--world", world, *arguments)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sim import SimulationError
 from sim.agents import DummyAgent
-from sim.errors import SimulationError
 from sim.options import RunOptions
 from sim.play import play_world
 from sim.schedule import DAY_MS, HOURLY, NO_USER, DailySchedule, RelaySchedule, Shard, busy_days, time_ms

@@ -10,16 +10,7 @@ from schemas.topics import Topics
 from services.cli.main import build_cli
 from services.errors import StateError
 from streams.store.connect import RedisUnreachableError
-from tests.support import (
-    checkpoints,
-    eventually,
-    make_listens,
-    make_tracks,
-    offline_fold,
-    produce,
-    running,
-    write_catalogue,
-)
+from tests.support import all_folded, eventually, make_listens, make_tracks, produce, running, write_catalogue
 
 
 def botify(settings: Settings, *arguments: str) -> Result:
@@ -30,9 +21,8 @@ def botify(settings: Settings, *arguments: str) -> Result:
 def folded(settings: Settings) -> Settings:
     write_catalogue(settings, 50)
     produce(settings, Topics.of(settings).listens.name, make_listens(300, users=20, tracks=50, seed=1))
-    expected = offline_fold(settings).checkpoints
     with running(settings, "streams.worker"):
-        eventually(lambda: checkpoints(settings) == expected)
+        eventually(all_folded(settings))
     return settings
 
 

@@ -8,7 +8,6 @@ from itertools import pairwise
 
 import httpx
 
-from core.kafka.admin import end_offsets
 from core.kafka.config import key_of, partition_of
 from core.settings import Settings
 from schemas.codec import Codec
@@ -25,7 +24,7 @@ from sim.world.generate import generate
 from sim.world.model import World
 from tests.integration.services.gateway.conftest import TRACKS, StartGateway, log_of, ready, start
 from tests.support import (
-    checkpoints,
+    all_folded,
     eventually,
     make_listens,
     offline_fold,
@@ -63,8 +62,8 @@ def test_a_client_of_botify_runs_unchanged(settings: Settings, gateway: StartGat
         agent = HttpAgent(str(client.base_url), len(world.catalogue))
         played = play_world(world, agent, RunOptions(sessions=60, in_flight=20, seed=3), listener=said.append)
         told = listens(settings)
-        expected = offline_fold(settings)
-        eventually(lambda: checkpoints(settings) == expected.checkpoints)
+        eventually(all_folded(settings))
+    expected = offline_fold(settings)
     assert played.sessions == 60
     assert sorted((listen.user, listen.track, listen.fraction, listen.ended_session) for listen in told) == sorted(
         row
@@ -164,8 +163,7 @@ def test_listens_at_the_gateway_follow_event_time(settings: Settings, gateway: S
 
         eventually(told_in_the_future)
         assert client.post("/last/42", json={"track": 7, "time": 0.5}).status_code == 200
-        end = end_offsets(settings, Topics.of(settings).listens.name)
-        eventually(lambda: checkpoints(settings) == end)
+        eventually(all_folded(settings))
     assert offline_fold(settings).rejected == []
 
 

@@ -24,11 +24,10 @@ from services.recommender.sticky_artist import StickyArtist
 from services.stack.status import OffsetReader
 from tests.learning import publish_learned
 from tests.support import (
-    checkpoints,
+    all_folded,
     eventually,
     make_listens,
     make_tracks,
-    offline_fold,
     produce,
     produce_raw,
     read_topic,
@@ -119,8 +118,7 @@ def test_freshness_says_how_many_listens_of_the_session_the_state_had_seen(setti
     listens = make_listens(400, users=20, tracks=TRACKS, seed=1)
     produce(settings, topics.listens.name, listens)
     with running(settings, "streams.worker"):
-        expected = offline_fold(settings).checkpoints
-        eventually(lambda: checkpoints(settings) == expected)
+        eventually(all_folded(settings))
     last = {listen.user: listen for listen in listens}
     deadline_ms = int((time.time() + 600) * 1000)
     going_on = [

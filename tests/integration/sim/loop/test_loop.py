@@ -25,7 +25,7 @@ from core.settings import Settings
 from schemas.catalogue import CatalogueReader
 from schemas.codec import Codec
 from schemas.events import Listen, Recommendation, RecommendationRequest
-from sim.errors import SimulationError
+from sim import SimulationError
 from sim.loop import publish_catalogue, run_loop
 from sim.loop.kafka import APART_MS, tracks_of
 from sim.options import RunOptions

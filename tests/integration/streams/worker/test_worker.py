@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 from confluent_kafka import Message
 
-from core.kafka.admin import end_offsets
 from core.kafka.config import key_of
 from core.settings import Settings
 from schemas.codec import Codec
@@ -20,6 +18,7 @@ from streams.read import StateReader
 from streams.store.connect import connect
 from tests.support import (
     BASE_MS,
+    all_folded,
     checkpoints,
     eventually,
     make_listens,
@@ -35,12 +34,6 @@ from tests.support import (
 WORKER = "streams.worker"
 TRACKS = 200
 CODEC = Codec()
-
-
-def all_folded(settings: Settings) -> Callable[[], bool]:
-    ends = end_offsets(settings, Topics.of(settings).listens.name)
-    expected = {partition: end for partition, end in ends.items() if end}
-    return lambda: checkpoints(settings) == expected
 
 
 def assert_redis_is_the_fold(settings: Settings) -> None:

@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from schemas.events import Listen, RecommendationRequest
+from services.recommender.lists import NO_LISTS
 from services.recommender.protocol import Batch
+from services.recommender.registry import RecommenderInputs
 from streams.folds.users import UserState
+
+NO_INPUTS = RecommenderInputs(
+    top=lambda: np.zeros(0, dtype=np.int64),
+    neighbours=lambda: NO_LISTS,
+    user_lists=lambda: NO_LISTS,
+    factors=lambda: None,
+    graph=lambda: None,
+    policy_results=dict,
+)
 
 Heard = Sequence[tuple[int, float]]
 

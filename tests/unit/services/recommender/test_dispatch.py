@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,23 +12,15 @@ from schemas.events import Track
 from services.recommender.bandit import POLICIES
 from services.recommender.catalogue import Catalogue
 from services.recommender.dispatch import FAILURES_IN_A_ROW, LEFT_OUT_S, LOG_EVERY_S, Guards, answer
-from services.recommender.lists import NO_LISTS
 from services.recommender.protocol import Answers
-from services.recommender.registry import RECOMMENDERS, RecommenderFactory, RecommenderInputs
+from services.recommender.registry import RECOMMENDERS, RecommenderFactory
 from services.recommender.rerank import Memory
 from services.recommender.sticky_artist import StickyNoRepeat
 from services.recommender.toppop import TopPop
-from tests.unit.services.recommender.recommending import batch_of_listeners
+from tests.unit.services.recommender.recommending import NO_INPUTS, batch_of_listeners
 
 CATALOGUE = Catalogue([Track(t, f"artist {t // 5}", None, None, "x") for t in range(50)])
-SOURCES = RecommenderInputs(
-    top=lambda: np.arange(3),
-    neighbours=lambda: NO_LISTS,
-    user_lists=lambda: NO_LISTS,
-    factors=lambda: None,
-    graph=lambda: None,
-    policy_results=dict,
-)
+SOURCES = replace(NO_INPUTS, top=lambda: np.arange(3))
 ENOUGH_S = LOG_EVERY_S + 1
 
 

@@ -7,7 +7,8 @@ fallback answers.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,11 +20,9 @@ from services.recommender.bandit import POLICIES
 from services.recommender.candidates import ServedGraph
 from services.recommender.catalogue import Catalogue
 from services.recommender.dispatch import answer
-from services.recommender.factors import ServedFactors
 from services.recommender.item_to_item import I2IStream
-from services.recommender.lists import NO_LISTS
 from services.recommender.protocol import NO_ANSWER, Batch, Recommender
-from services.recommender.registry import RecommenderFactory, RecommenderInputs
+from services.recommender.registry import RecommenderFactory
 from services.recommender.rerank import Memory
 from services.recommender.sessions import WINDOW, sessions_so_far
 from services.recommender.sticky_artist import StickyNoRepeat
@@ -34,7 +33,7 @@ from streams.learner.models.factors import read_factors
 from streams.learner.models.item_graph import ItemGraph, neighbours_of
 from streams.learner.models.tables import pack
 from streams.learner.sessions import FinishedSession
-from tests.unit.services.recommender.recommending import Heard, state_of
+from tests.unit.services.recommender.recommending import NO_INPUTS, Heard, state_of
 
 # artist a has 10 to 13, b only 20, c 30 to 35; b and c are of one genre
 CATALOGUE = Catalogue(
@@ -114,23 +113,11 @@ def test_i2i_stream_draws_from_the_neighbours_of_what_was_liked() -> None:
     assert I2IStream(CATALOGUE, lambda: None).recommend(batch_after([(10, 1.0)])).tracks.tolist() == [NO_ANSWER]
 
 
-def sources_with(
-    results: Mapping[str, PolicyResult],
-    factors: Callable[[], ServedFactors | None] = lambda: None,
-    graph: Callable[[], ServedGraph | None] = lambda: None,
-) -> RecommenderInputs:
-    return RecommenderInputs(
-        top=lambda: np.zeros(0, dtype=np.int64),
-        neighbours=lambda: NO_LISTS,
-        user_lists=lambda: NO_LISTS,
-        factors=factors,
-        graph=graph,
-        policy_results=lambda: results,
-    )
-
-
 def recommenders_with(results: dict[str, PolicyResult]) -> dict[str, Recommender]:
-    return {one.name: one for one in RecommenderFactory().make(CATALOGUE, sources_with(results))}
+    return {
+        one.name: one
+        for one in RecommenderFactory().make(CATALOGUE, replace(NO_INPUTS, policy_results=lambda: results))
+    }
 
 
 def test_snapshots_that_came_before_the_catalogue_serve_once_it_is_there() -> None:
@@ -143,7 +130,7 @@ def test_snapshots_that_came_before_the_catalogue_serve_once_it_is_there() -> No
     for model in learned:
         model.learn([session])
     factory, followed = RecommenderFactory(), {}
-    sources = sources_with({}, lambda: followed.get("fism"), lambda: followed.get("i2i_stream"))
+    sources = replace(NO_INPUTS, factors=lambda: followed.get("fism"), graph=lambda: followed.get("i2i_stream"))
     factory.make(Catalogue([]), sources)
     for model, prepare in zip(learned, (factory.graph, factory.factors), strict=True):
         followed[model.name] = prepare(model_of(model.name, 1, model.snapshot(), 0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,21 +20,20 @@ from services.recommender.dispatch import Guards, answer, check_chains
 from services.recommender.factors import ServedFactors
 from services.recommender.lists import Lists
 from services.recommender.protocol import RandomStream, Recommender
-from services.recommender.registry import RECOMMENDERS, RecommenderFactory, RecommenderInputs, RegistryEntry
+from services.recommender.registry import RECOMMENDERS, RecommenderFactory, RegistryEntry
 from streams.learner.models.factors import FactorModel, read_factors
-from tests.unit.services.recommender.recommending import batch_of_listeners
+from tests.unit.services.recommender.recommending import NO_INPUTS, batch_of_listeners
 
 TRACKS = {t: Track(t, f"artist {t // 5}", None, None, "x") for t in range(50)}
 CATALOGUE = Catalogue(TRACKS.values())
 LISTS = Lists(np.arange(50), (np.arange(50)[:, None] + [1, 2]) % 50)
 FACTORS = ServedFactors(read_factors(FactorModel(TRACKS).snapshot()))
-INPUTS = RecommenderInputs(
+INPUTS = replace(
+    NO_INPUTS,
     top=lambda: np.arange(3),
     neighbours=lambda: LISTS,
     user_lists=lambda: LISTS,
     factors=lambda: FACTORS,
-    graph=lambda: None,
-    policy_results=dict,
 )
 OWN_FILE = '''
 import numpy as np

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from core.errors import LoadError
 from core.keyed_random import Keys, mix
-from sim.errors import SimulationError
+from sim import SimulationError
 from sim.listeners import load_model
 from sim.listeners.botify import BotifyListeners
 from sim.listeners.changing import (

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sim.errors import WorldError
+from sim import WorldError
 from sim.world import World, WorldConfig, find_world, open_world
 from sim.world.model import nearest
 from sim.world.reading import import_world

@@ -91,303 +91,270 @@ class Harness:
         return UserState.from_bytes(raw).listens if raw else 0
 
 
-def scenario(play: Callable[[Harness], Awaitable[None]], reclaim_after_s: float = RECLAIM_AFTER_S) -> None:
-    async def main() -> None:
-        harness = Harness(reclaim_after_s)
-        try:
-            await play(harness)
-        finally:
-            harness.store.hold.set()
-            await harness.owned.release()
+def scenario(
+    reclaim_after_s: float = RECLAIM_AFTER_S,
+) -> Callable[[Callable[[Harness], Awaitable[None]]], Callable[[], None]]:
+    """Make a test of a coroutine: it runs with a harness, whose partitions are released at the end."""
 
-    asyncio.run(main())
+    def decorate(play: Callable[[Harness], Awaitable[None]]) -> Callable[[], None]:
+        async def main() -> None:
+            harness = Harness(reclaim_after_s)
+            try:
+                await play(harness)
+            finally:
+                harness.store.hold.set()
+                await harness.owned.release()
 
+        return lambda: asyncio.run(main())
 
-def test_partitions_go_on_where_the_store_says() -> None:
-    async def play(h: Harness) -> None:
-        claim = await h.store.claim(1, "another", "t")
-        await h.store.apply(1, claim, None, 30, Changes())
-        assert await h.owned.claim({0, 1}) == {0: 0, 1: 30}
-        await h.owned.submit(run_of(0, 1))
-        await h.owned.submit(run_of(30, partition=1))
-        await h.folded(2)
-        await h.folded(31, partition=1)
-        assert h.seeks == []
-
-    scenario(play)
+    return decorate
 
 
-def test_a_run_of_a_partition_that_is_not_owned_is_dropped() -> None:
-    async def play(h: Harness) -> None:
-        await h.owned.claim({0})
-        await h.owned.submit(run_of(0, partition=1))
-        assert h.owned.applied() == {0: 0}
-
-    scenario(play)
-
-
-def test_a_gap_is_asked_about_once_and_then_believed() -> None:
-    async def play(h: Harness) -> None:
-        await h.owned.claim({0})
-        await h.owned.submit(run_of(5, 6))
-        await h.until(lambda: h.seeks)
-        assert h.seeks == [(0, 0)]
-        assert h.listens() == 0
-        await h.owned.submit(run_of(5, 6))
-        await h.folded(7)
-        assert (h.seeks, h.listens()) == ([(0, 0)], 2)
-
-    scenario(play)
+@scenario()
+async def test_partitions_go_on_where_the_store_says(h: Harness) -> None:
+    claim = await h.store.claim(1, "another", "t")
+    await h.store.apply(1, claim, None, 30, Changes())
+    assert await h.owned.claim({0, 1}) == {0: 0, 1: 30}
+    await h.owned.submit(run_of(0, 1))
+    await h.owned.submit(run_of(30, partition=1))
+    await h.folded(2)
+    await h.folded(31, partition=1)
+    assert h.seeks == []
 
 
-def test_what_was_missing_in_a_gap_is_folded_when_it_comes() -> None:
-    async def play(h: Harness) -> None:
-        await h.owned.claim({0})
-        await h.owned.submit(run_of(5, 6))
-        await h.owned.submit(run_of(0, 1, 2, 3, 4))
-        await h.owned.submit(run_of(5, 6))
-        await h.folded(7)
-        assert (h.seeks, h.listens()) == ([(0, 0)], 7)
-
-    scenario(play)
+@scenario()
+async def test_a_run_of_a_partition_that_is_not_owned_is_dropped(h: Harness) -> None:
+    await h.owned.claim({0})
+    await h.owned.submit(run_of(0, partition=1))
+    assert h.owned.applied() == {0: 0}
 
 
-def test_runs_that_overlap_are_folded_once() -> None:
-    async def play(h: Harness) -> None:
-        await h.owned.claim({0})
-        for run in (run_of(0, 1, 2), run_of(0, 1, 2), run_of(2, 3)):
-            await h.owned.submit(run)
-        await h.folded(4)
-        assert (h.listens(), h.counters.duplicates) == (4, 0)
-
-    scenario(play)
-
-
-def test_a_fenced_lane_waits_for_the_group_then_claims_again_and_seeks() -> None:
-    async def play(h: Harness) -> None:
-        await h.owned.claim({0, 1})
-        h.store.outcomes = [Outcome.FENCED]
-        started = asyncio.get_running_loop().time()
-        await h.owned.submit(run_of(0, 1))
-        await h.until(lambda: h.seeks)
-        assert asyncio.get_running_loop().time() - started >= RECLAIM_AFTER_S
-        assert h.store.claims == [(0, None), (1, None), (0, None)]
-        assert h.seeks == [(0, 0)]
-        await h.owned.submit(run_of(0, 1))
-        await h.folded(2)
-        assert (h.listens(), h.counters.fenced) == (2, 1)
-
-    scenario(play)
+@scenario()
+async def test_a_gap_is_asked_about_once_and_then_believed(h: Harness) -> None:
+    await h.owned.claim({0})
+    await h.owned.submit(run_of(5, 6))
+    await h.until(lambda: h.seeks)
+    assert h.seeks == [(0, 0)]
+    assert h.listens() == 0
+    await h.owned.submit(run_of(5, 6))
+    await h.folded(7)
+    assert (h.seeks, h.listens()) == ([(0, 0)], 2)
 
 
-def test_other_lanes_go_on_while_one_waits() -> None:
-    async def play(h: Harness) -> None:
-        await h.owned.claim({0, 1})
-        h.store.outcomes = [Outcome.FENCED]
-        await h.owned.submit(run_of(0))
-        await h.until(lambda: h.counters.fenced)
+@scenario()
+async def test_what_was_missing_in_a_gap_is_folded_when_it_comes(h: Harness) -> None:
+    await h.owned.claim({0})
+    await h.owned.submit(run_of(5, 6))
+    await h.owned.submit(run_of(0, 1, 2, 3, 4))
+    await h.owned.submit(run_of(5, 6))
+    await h.folded(7)
+    assert (h.seeks, h.listens()) == ([(0, 0)], 7)
+
+
+@scenario()
+async def test_runs_that_overlap_are_folded_once(h: Harness) -> None:
+    await h.owned.claim({0})
+    for run in (run_of(0, 1, 2), run_of(0, 1, 2), run_of(2, 3)):
+        await h.owned.submit(run)
+    await h.folded(4)
+    assert (h.listens(), h.counters.duplicates) == (4, 0)
+
+
+@scenario()
+async def test_a_fenced_lane_waits_for_the_group_then_claims_again_and_seeks(h: Harness) -> None:
+    await h.owned.claim({0, 1})
+    h.store.outcomes = [Outcome.FENCED]
+    started = asyncio.get_running_loop().time()
+    await h.owned.submit(run_of(0, 1))
+    await h.until(lambda: h.seeks)
+    assert asyncio.get_running_loop().time() - started >= RECLAIM_AFTER_S
+    assert h.store.claims == [(0, None), (1, None), (0, None)]
+    assert h.seeks == [(0, 0)]
+    await h.owned.submit(run_of(0, 1))
+    await h.folded(2)
+    assert (h.listens(), h.counters.fenced) == (2, 1)
+
+
+@scenario(reclaim_after_s=3600)
+async def test_other_lanes_go_on_while_one_waits(h: Harness) -> None:
+    await h.owned.claim({0, 1})
+    h.store.outcomes = [Outcome.FENCED]
+    await h.owned.submit(run_of(0))
+    await h.until(lambda: h.counters.fenced)
+    async with asyncio.timeout(5):
+        for offset in range(WAITING_RUNS * 3):
+            await h.owned.submit(run_of(offset + 1))
+            await h.owned.submit(run_of(offset, partition=1))
+    await h.folded(WAITING_RUNS * 3, partition=1)
+
+
+@scenario()
+async def test_a_lane_whose_store_went_back_claims_again_at_once(h: Harness) -> None:
+    await h.owned.claim({0})
+    await h.owned.submit(run_of(0, 1))
+    await h.folded(2)
+    h.store.outcomes = [Outcome.ROLLED_BACK]
+    await h.owned.submit(run_of(2, 3))
+    await h.until(lambda: h.seeks)
+    assert h.seeks == [(0, 2)]
+    await h.owned.submit(run_of(2, 3))
+    await h.folded(4)
+    assert (h.listens(), h.counters.rolled_back) == (4, 1)
+
+
+@scenario()
+async def test_what_ends_a_lane_is_told(h: Harness) -> None:
+    await h.owned.claim({0})
+    h.store.outcomes = [ConnectionError("Redis is gone")]
+    await h.owned.submit(run_of(0))
+    with pytest.raises(ConnectionError, match="Redis is gone"):
         async with asyncio.timeout(5):
-            for offset in range(WAITING_RUNS * 3):
-                await h.owned.submit(run_of(offset + 1))
-                await h.owned.submit(run_of(offset, partition=1))
-        await h.folded(WAITING_RUNS * 3, partition=1)
-
-    scenario(play, reclaim_after_s=3600)
+            await h.owned.failed
 
 
-def test_a_lane_whose_store_went_back_claims_again_at_once() -> None:
-    async def play(h: Harness) -> None:
-        await h.owned.claim({0})
-        await h.owned.submit(run_of(0, 1))
-        await h.folded(2)
-        h.store.outcomes = [Outcome.ROLLED_BACK]
-        await h.owned.submit(run_of(2, 3))
-        await h.until(lambda: h.seeks)
-        assert h.seeks == [(0, 2)]
-        await h.owned.submit(run_of(2, 3))
-        await h.folded(4)
-        assert (h.listens(), h.counters.rolled_back) == (4, 1)
-
-    scenario(play)
-
-
-def test_what_ends_a_lane_is_told() -> None:
-    async def play(h: Harness) -> None:
-        await h.owned.claim({0})
-        h.store.outcomes = [ConnectionError("Redis is gone")]
-        await h.owned.submit(run_of(0))
-        with pytest.raises(ConnectionError, match="Redis is gone"):
-            async with asyncio.timeout(5):
-                await h.owned.failed
-
-    scenario(play)
-
-
-def test_releasing_ends_the_lanes_without_failing_and_lets_go_of_who_waits() -> None:
-    async def play(h: Harness) -> None:
-        await h.owned.claim({0})
-        h.store.hold.clear()
-        for offset in range(WAITING_RUNS + 1):
-            await h.owned.submit(run_of(offset))
-        waiting = asyncio.create_task(h.owned.submit(run_of(WAITING_RUNS + 1)))
-        await asyncio.sleep(0)
-        assert not waiting.done()
-        await h.owned.release()
-        async with asyncio.timeout(5):
-            await waiting
-        assert h.owned.applied() == {}
-        assert not h.owned.failed.done()
-        assert h.listens() == 0
-
-    scenario(play)
+@scenario()
+async def test_releasing_ends_the_lanes_without_failing_and_lets_go_of_who_waits(h: Harness) -> None:
+    await h.owned.claim({0})
+    h.store.hold.clear()
+    for offset in range(WAITING_RUNS + 1):
+        await h.owned.submit(run_of(offset))
+    waiting = asyncio.create_task(h.owned.submit(run_of(WAITING_RUNS + 1)))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    await h.owned.release()
+    async with asyncio.timeout(5):
+        await waiting
+    assert h.owned.applied() == {}
+    assert not h.owned.failed.done()
+    assert h.listens() == 0
 
 
 def large_run(offset: int, partition: int, size_bytes: int = HELD_BYTES // 4) -> Run:
     return Run(partition, [record(offset, raw=b"x" * size_bytes)._replace(partition=partition)])
 
 
-def test_lanes_together_hold_a_bounded_number_of_bytes_while_the_store_is_slow() -> None:
+@scenario()
+async def test_lanes_together_hold_a_bounded_number_of_bytes_while_the_store_is_slow(h: Harness) -> None:
     """However many partitions there are: what waits for Redis is what a worker's memory grows by."""
+    partitions = range(8)
+    h.topic = TopicState("botify.listens", "t", dict.fromkeys(partitions, 0), dict.fromkeys(partitions, 1000))
+    await h.owned.claim(set(partitions))
+    h.store.hold.clear()
+    accepted: list[Run] = []
 
-    async def play(h: Harness) -> None:
-        partitions = range(8)
-        h.topic = TopicState("botify.listens", "t", dict.fromkeys(partitions, 0), dict.fromkeys(partitions, 1000))
-        await h.owned.claim(set(partitions))
-        h.store.hold.clear()
-        accepted: list[Run] = []
+    async def submit_all() -> None:
+        for offset in range(2):
+            for partition in partitions:
+                run = large_run(offset, partition)
+                await h.owned.submit(run)
+                accepted.append(run)
 
-        async def submit_all() -> None:
-            for offset in range(2):
-                for partition in partitions:
-                    run = large_run(offset, partition)
-                    await h.owned.submit(run)
-                    accepted.append(run)
-
-        submitting = asyncio.create_task(submit_all())
-        await h.until(lambda: len(accepted) == 4)
-        for _ in range(100):  # every task gets its turns
-            await asyncio.sleep(0)
-        assert sum(len(run.records[0].value) for run in accepted) == HELD_BYTES
-        h.store.hold.set()
-        async with asyncio.timeout(5):
-            await submitting
-        for partition in partitions:
-            await h.folded(2, partition)
-        assert h.owned.held_bytes == 0
-
-    scenario(play)
-
-
-def test_a_run_larger_than_the_bound_is_taken_alone() -> None:
-    async def play(h: Harness) -> None:
-        await h.owned.claim({0, 1})
-        async with asyncio.timeout(5):
-            await h.owned.submit(large_run(0, 0, HELD_BYTES + 1))
-            await h.owned.submit(large_run(0, 1, HELD_BYTES + 1))
-        await h.folded(1)
-        await h.folded(1, partition=1)
-
-    scenario(play)
-
-
-def test_what_a_fenced_lane_had_makes_room_for_the_others_while_it_waits() -> None:
-    async def play(h: Harness) -> None:
-        await h.owned.claim({0, 1})
-        h.store.outcomes = [Outcome.FENCED]
-        await h.owned.submit(large_run(0, 0, HELD_BYTES))
-        await h.until(lambda: h.counters.fenced)
-        async with asyncio.timeout(5):
-            await h.owned.submit(large_run(0, 1, HELD_BYTES))
-        await h.folded(1, partition=1)
-
-    scenario(play, reclaim_after_s=3600)
-
-
-def test_releasing_lets_go_of_who_waits_for_room() -> None:
-    async def play(h: Harness) -> None:
-        await h.owned.claim({0, 1})
-        h.store.hold.clear()
-        await h.owned.submit(large_run(0, 0, HELD_BYTES))
-        waiting = asyncio.create_task(h.owned.submit(large_run(0, 1, HELD_BYTES)))
+    submitting = asyncio.create_task(submit_all())
+    await h.until(lambda: len(accepted) == 4)
+    for _ in range(100):  # every task gets its turns
         await asyncio.sleep(0)
-        await h.owned.release()
-        async with asyncio.timeout(5):
-            await waiting
-        assert h.owned.held_bytes == 0
-
-    scenario(play)
-
-
-def test_a_claim_drops_what_was_owned() -> None:
-    async def play(h: Harness) -> None:
-        await h.owned.claim({0})
-        await h.owned.submit(run_of(0))
-        await h.folded(1)
-        assert await h.owned.claim({0, 1}) == {0: 1, 1: 0}
-        assert await h.owned.claim({1}) == {1: 0}
-        assert await h.owned.claim(set()) == {}
-
-    scenario(play)
+    assert sum(len(run.records[0].value) for run in accepted) == HELD_BYTES
+    h.store.hold.set()
+    async with asyncio.timeout(5):
+        await submitting
+    for partition in partitions:
+        await h.folded(2, partition)
+    assert h.owned.held_bytes == 0
 
 
-def test_two_claims_at_once_leave_the_lanes_of_the_last() -> None:
+@scenario()
+async def test_a_run_larger_than_the_bound_is_taken_alone(h: Harness) -> None:
+    await h.owned.claim({0, 1})
+    async with asyncio.timeout(5):
+        await h.owned.submit(large_run(0, 0, HELD_BYTES + 1))
+        await h.owned.submit(large_run(0, 1, HELD_BYTES + 1))
+    await h.folded(1)
+    await h.folded(1, partition=1)
+
+
+@scenario(reclaim_after_s=3600)
+async def test_what_a_fenced_lane_had_makes_room_for_the_others_while_it_waits(h: Harness) -> None:
+    await h.owned.claim({0, 1})
+    h.store.outcomes = [Outcome.FENCED]
+    await h.owned.submit(large_run(0, 0, HELD_BYTES))
+    await h.until(lambda: h.counters.fenced)
+    async with asyncio.timeout(5):
+        await h.owned.submit(large_run(0, 1, HELD_BYTES))
+    await h.folded(1, partition=1)
+
+
+@scenario()
+async def test_releasing_lets_go_of_who_waits_for_room(h: Harness) -> None:
+    await h.owned.claim({0, 1})
+    h.store.hold.clear()
+    await h.owned.submit(large_run(0, 0, HELD_BYTES))
+    waiting = asyncio.create_task(h.owned.submit(large_run(0, 1, HELD_BYTES)))
+    await asyncio.sleep(0)
+    await h.owned.release()
+    async with asyncio.timeout(5):
+        await waiting
+    assert h.owned.held_bytes == 0
+
+
+@scenario()
+async def test_a_claim_drops_what_was_owned(h: Harness) -> None:
+    await h.owned.claim({0})
+    await h.owned.submit(run_of(0))
+    await h.folded(1)
+    assert await h.owned.claim({0, 1}) == {0: 1, 1: 0}
+    assert await h.owned.claim({1}) == {1: 0}
+    assert await h.owned.claim(set()) == {}
+
+
+@scenario()
+async def test_two_claims_at_once_leave_the_lanes_of_the_last(h: Harness) -> None:
     """Faust starts on the next assignment before it is done with the last one."""
-
-    async def play(h: Harness) -> None:
-        first, second = await asyncio.gather(h.owned.claim({0, 1}), h.owned.claim({1}))
-        assert (first, second) == ({0: 0, 1: 0}, {1: 0})
-        assert h.owned.applied() == {1: 0}
-        assert [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("partition-")] == [
-            "partition-1"
-        ]
-
-    scenario(play)
+    first, second = await asyncio.gather(h.owned.claim({0, 1}), h.owned.claim({1}))
+    assert (first, second) == ({0: 0, 1: 0}, {1: 0})
+    assert h.owned.applied() == {1: 0}
+    assert [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("partition-")] == [
+        "partition-1"
+    ]
 
 
-def test_a_topic_made_anew_is_refused() -> None:
-    async def play(h: Harness) -> None:
+@scenario()
+async def test_a_topic_made_anew_is_refused(h: Harness) -> None:
+    await h.owned.claim({0})
+    h.topic = TopicState("botify.listens", "another", {0: 0}, {0: 0})
+    with pytest.raises(TopicMismatchError, match="deleted and recreated"):
         await h.owned.claim({0})
-        h.topic = TopicState("botify.listens", "another", {0: 0}, {0: 0})
-        with pytest.raises(TopicMismatchError, match="deleted and recreated"):
-            await h.owned.claim({0})
-
-    scenario(play)
 
 
-def test_a_topic_that_changes_under_the_worker_is_noticed() -> None:
-    async def play(h: Harness) -> None:
-        await h.owned.claim({0})
-        told: Iterator[str | None] = iter(["t", None, "another"])
+@scenario()
+async def test_a_topic_that_changes_under_the_worker_is_noticed(h: Harness) -> None:
+    await h.owned.claim({0})
+    told: Iterator[str | None] = iter(["t", None, "another"])
 
-        async def read_topic_id() -> str | None:
-            return next(told)
+    async def read_topic_id() -> str | None:
+        return next(told)
 
-        with pytest.raises(TopicMismatchError, match="deleted and recreated"):
-            await h.owned.watch_topic(read_topic_id, 0.001)
-
-    scenario(play)
+    with pytest.raises(TopicMismatchError, match="deleted and recreated"):
+        await h.owned.watch_topic(read_topic_id, 0.001)
 
 
-def test_lanes_go_on_in_another_namespace_where_that_is() -> None:
-    async def play(h: Harness) -> None:
-        await h.owned.claim({0})
-        await h.owned.submit(run_of(0, 1))
-        await h.folded(2)
-        other = ScriptedStore()
-        claim = await other.claim(0, "replay", "t")
-        await other.apply(0, claim, None, 1, Changes())
-        stores = [other]
+@scenario()
+async def test_lanes_go_on_in_another_namespace_where_that_is(h: Harness) -> None:
+    await h.owned.claim({0})
+    await h.owned.submit(run_of(0, 1))
+    await h.folded(2)
+    other = ScriptedStore()
+    claim = await other.claim(0, "replay", "t")
+    await other.apply(0, claim, None, 1, Changes())
+    stores = [other]
 
-        async def read_store() -> ScriptedStore | None:
-            return stores.pop() if stores else None
+    async def read_store() -> ScriptedStore | None:
+        return stores.pop() if stores else None
 
-        following = asyncio.create_task(h.owned.follow_namespace(read_store, 0.001))
-        await h.until(lambda: h.seeks)
-        assert h.seeks == [(0, 1)]
-        await h.owned.submit(run_of(1, 2))
-        await h.folded(3)
-        following.cancel()
-        assert h.store.checkpoints[0].next_offset == 2
-        assert other.checkpoints[0].next_offset == 3
-
-    scenario(play)
+    following = asyncio.create_task(h.owned.follow_namespace(read_store, 0.001))
+    await h.until(lambda: h.seeks)
+    assert h.seeks == [(0, 1)]
+    await h.owned.submit(run_of(1, 2))
+    await h.folded(3)
+    following.cancel()
+    assert h.store.checkpoints[0].next_offset == 2
+    assert other.checkpoints[0].next_offset == 3
