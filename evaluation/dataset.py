@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.model import KINDS, Catalogue
-from datasets.reading import open_dataset
 from evaluation.log import Log
 from evaluation.protocols import POSITIVE
+from ingest.model import KINDS, Catalogue
+from ingest.reading import open_dataset
 from schemas.events import Track
 
 POSITIVE_RATING = 0.75

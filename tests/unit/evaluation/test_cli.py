@@ -9,8 +9,8 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from datasets.importing import Request, import_dataset
 from evaluation.cli import evaluate
+from ingest.importing import Request, import_dataset
 from tests.unit.evaluation.logs import random_log
 
 app = typer.Typer()

@@ -12,10 +12,10 @@ import pytest
 from typer.testing import CliRunner
 
 from core.settings import Settings
-from datasets.cli import app
-from datasets.importing import Request, import_dataset
-from datasets.model import DatasetError
-from datasets.reading import Dataset
+from ingest.cli import app
+from ingest.importing import Request, import_dataset
+from ingest.model import DatasetError
+from ingest.reading import Dataset
 from schemas.catalogue import CatalogueReader
 from schemas.codec import Codec
 from schemas.events import Listen
@@ -27,8 +27,8 @@ pytestmark = pytest.mark.integration
 KILLED_BEFORE_ITS_THIRD_MARK = """
 import os, signal
 from core.settings import Settings
-from datasets import publishing
-from datasets.reading import open_dataset
+from ingest import publishing
+from ingest.reading import open_dataset
 
 marked = []
 write = publishing._Marks.write

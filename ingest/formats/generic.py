@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from datasets.inputs import Member, Source
-from datasets.lines import Rejected, Rows, Table, iter_blocks, iter_table, places_of
-from datasets.model import DatasetError
+from ingest.inputs import Member, Source
+from ingest.lines import Rejected, Rows, Table, iter_blocks, iter_table, places_of
+from ingest.model import DatasetError
 
 DELIMITERS = (",", "\t", ";", "|")
 

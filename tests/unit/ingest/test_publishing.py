@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.kafka.config import key_of
-from datasets.model import Events
-from datasets.publishing import OF_A_USER, WINDOW, Listens
+from ingest.model import Events
+from ingest.publishing import OF_A_USER, WINDOW, Listens
 from schemas.validation import check
 from streams.folds.users import HISTORY_LISTENS
 

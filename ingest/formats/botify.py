@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from datasets.formats.generic import json_rows
-from datasets.inputs import Source
-from datasets.lines import Rows
+from ingest.formats.generic import json_rows
+from ingest.inputs import Source
+from ingest.lines import Rows
 
 
 def read_botify(source: Source, columns: Mapping[str, str]) -> Iterator[Rows]:

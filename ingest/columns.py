@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from core.keyed_random import keys_of_texts
-from datasets.lines import Rows
-from datasets.model import (
+from ingest.lines import Rows
+from ingest.model import (
     DISLIKE,
     EVENT_SCHEMA,
     LIKE,

@@ -20,8 +20,8 @@ from core.kafka.config import common_config, key_of
 from core.kafka.publisher import RecordPublisher
 from core.process import StopRequested
 from core.settings import Settings
-from datasets.model import DatasetError, Events
-from datasets.reading import Dataset
+from ingest.model import DatasetError, Events
+from ingest.reading import Dataset
 from schemas.catalogue import CatalogueReader
 from schemas.codec import Codec
 from schemas.event_time import SIMULATED_TIME

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from datasets.cli import app
-from datasets.model import DatasetError
+from ingest.cli import app
+from ingest.model import DatasetError
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from datasets.card import Card, read_card
-from datasets.model import CARD, CATALOGUE, EVENTS, ITEMS, REJECTED, USERS, Catalogue, DatasetError, Events
+from ingest.card import Card, read_card
+from ingest.model import CARD, CATALOGUE, EVENTS, ITEMS, REJECTED, USERS, Catalogue, DatasetError, Events
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 

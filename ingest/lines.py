@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from datasets.inputs import Member, Source
-from datasets.model import DatasetError
+from ingest.inputs import Member, Source
+from ingest.model import DatasetError
 
 MAX_LINE_BYTES = 256 * 1024 * 1024
 

@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from datasets.formats.generic import json_rows, parquet_rows, value_at
-from datasets.inputs import Member, Source
-from datasets.lines import Rows, Table, iter_table, places_of
-from datasets.model import DatasetError
+from ingest.formats.generic import json_rows, parquet_rows, value_at
+from ingest.inputs import Member, Source
+from ingest.lines import Rows, Table, iter_table, places_of
+from ingest.model import DatasetError
 
 
 def read_listenbrainz(source: Source, columns: Mapping[str, str]) -> Iterator[Rows]:

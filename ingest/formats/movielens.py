@@ -7,8 +7,8 @@ from functools import partial
 
 import pyarrow.compute as pc
 
-from datasets.inputs import Member, Source
-from datasets.lines import Rows, Table, iter_table, places_of
+from ingest.inputs import Member, Source
+from ingest.lines import Rows, Table, iter_table, places_of
 
 _GENRES_100K = (
     "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",

@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from datasets.formats.registry import FORMATS
-from datasets.importing import Request, import_dataset
-from datasets.model import KINDS, DatasetError
-from datasets.reading import Dataset
+from ingest.formats.registry import FORMATS
+from ingest.importing import Request, import_dataset
+from ingest.model import KINDS, DatasetError
+from ingest.reading import Dataset
 
 LASTFM = Path(__file__).parents[5] / "shared/real-data/lastfm.txt"
 WHEEL = Path(os.environ.get("BOTIFY_TEST_RECBOLE", "recbole-1.2.1-py3-none-any.whl"))

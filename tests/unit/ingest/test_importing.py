@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets.columns import convert
-from datasets.formats.generic import read_csv
-from datasets.importing import Request, import_dataset, parse_map
-from datasets.inputs import Source
-from datasets.model import PLAY, SKIP, DatasetError
-from datasets.reading import Dataset, dataset_names, open_dataset
+from ingest.columns import convert
+from ingest.formats.generic import read_csv
+from ingest.importing import Request, import_dataset, parse_map
+from ingest.inputs import Source
+from ingest.model import PLAY, SKIP, DatasetError
+from ingest.reading import Dataset, dataset_names, open_dataset
 
 MAPPED = {"user": "uid", "item": "track", "time": "ts", "played": "share"}
 

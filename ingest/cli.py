@@ -19,12 +19,12 @@ from rich.table import Table
 from core.kafka.admin import require_kafka
 from core.process import stop_requested
 from core.settings import Settings
-from datasets.card import Card
-from datasets.formats.registry import FORMATS
-from datasets.importing import Request, import_dataset, parse_map
-from datasets.model import EVENTS, KINDS, DatasetError
-from datasets.publishing import publish_dataset
-from datasets.reading import Dataset, dataset_names, datasets_directory, open_dataset
+from ingest.card import Card
+from ingest.formats.registry import FORMATS
+from ingest.importing import Request, import_dataset, parse_map
+from ingest.model import EVENTS, KINDS, DatasetError
+from ingest.publishing import publish_dataset
+from ingest.reading import Dataset, dataset_names, datasets_directory, open_dataset
 from schemas.event_time import parse_speed
 
 ROWS = 5

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from core.keyed_random import keys_of_texts, mix
-from datasets.model import (
+from ingest.model import (
     CATALOGUE,
     CATALOGUE_SCHEMA,
     EVENT_SCHEMA,

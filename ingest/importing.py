@@ -21,13 +21,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from core.durable import sync, write_durably
-from datasets.card import Card, write_card
-from datasets.columns import ABOUT_SCHEMA, STAGED_SCHEMA, convert
-from datasets.formats.registry import Format, find_format
-from datasets.inputs import BLOCK_BYTES, UNREADABLE, Source
-from datasets.model import CARD, FORMAT, ITEMS, KINDS, REJECTED, REJECTED_SCHEMA, USERS, DatasetError
-from datasets.reading import Dataset, dataset_directory, open_dataset
-from datasets.sorting import Sorter, Tally, content_hash
+from ingest.card import Card, write_card
+from ingest.columns import ABOUT_SCHEMA, STAGED_SCHEMA, convert
+from ingest.formats.registry import Format, find_format
+from ingest.inputs import BLOCK_BYTES, UNREADABLE, Source
+from ingest.model import CARD, FORMAT, ITEMS, KINDS, REJECTED, REJECTED_SCHEMA, USERS, DatasetError
+from ingest.reading import Dataset, dataset_directory, open_dataset
+from ingest.sorting import Sorter, Tally, content_hash
 
 ROLES = (
     "user", "item", "time", "played", "duration", "rating", "event", "session", "organic",

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from datasets.model import CARD, FORMAT, DatasetError
+from ingest.model import CARD, FORMAT, DatasetError
 
 
 @dataclass(frozen=True, slots=True)
