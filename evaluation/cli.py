@@ -21,7 +21,7 @@ from evaluation.protocols import MICRO_BATCH, Terms
 from evaluation.rankers.registry import PEERS, check_name, require_peer
 from evaluation.table import as_json, notes_of, render, save_plots
 
-DEFAULT = "random,toppop,i2i_stream,fism"
+DEFAULT = "toppop,random,i2i_stream,fism,next_track"
 WIDE = 120
 
 

@@ -36,10 +36,10 @@ def render(rows: Sequence[Row], title: str, baseline: str, notes: Sequence[str],
     A difference is green where it is above 0 for certain, red where it is below.
     """
     errors = [f"{metric}@{k} ±" for metric in METRICS[:2]]
-    quality = _table(title, ("", *errors, f"{METRICS[2]}@{k}", f"recall less that of {baseline}"))
-    rest = _table("", ("", f"NDCG less that of {baseline}", "cov.", "nov.", "pop.", "learn", "serve", "MiB"))
+    quality = _table(title, ("", *errors, f"{METRICS[2]}@{k}", f"recall − {baseline}"))
+    rest = _table("", ("", f"NDCG − {baseline}", "cov.", "nov.", "pop.", "learn", "serve", "MiB"))
     for row in rows:
-        figures, name = row.figures, f"{row.name} ({row.note})" if row.note == UNTUNED else row.name
+        figures, name = row.figures, f"{row.name}*" if row.note == UNTUNED else row.name
         quality.add_row(
             name,
             *(f"{row.metrics[metric].mean:.4f} {row.metrics[metric].error:.4f}" for metric in METRICS[:2]),
@@ -57,6 +57,8 @@ def render(rows: Sequence[Row], title: str, baseline: str, notes: Sequence[str],
             f"{figures['memory_mb']:,.0f}",
         )
     of_rows = [f"{row.name}: {row.note}" for row in rows if row.note not in ("", UNTUNED)]
+    if any(row.note == UNTUNED for row in rows):
+        of_rows.append("*: untuned, with its own defaults")
     rest.caption = "\n".join([*LEGEND, *of_rows, *notes])
     return [quality, rest]
 

@@ -103,9 +103,8 @@ def publish(
     speed: Annotated[str, typer.Option(help="How much faster than it was, as 1x or 60x; or max.")] = "max",
 ) -> None:
     """Send a dataset's catalogue and listens to their topics; a publisher that was killed is resumed, exactly once."""
-    settings, pace = Settings.from_env(), parse_speed(speed)
+    pace, settings = parse_speed(speed), require_kafka(Settings.from_env())
     dataset = open_dataset(settings.home, name)
-    require_kafka(settings)
     with stop_requested(signal.SIGINT, signal.SIGTERM) as stopping, _bar() as progress:
         done = publish_dataset(
             settings,

@@ -19,8 +19,12 @@ NEED_NONE = {
     "bench drift",
     "bench online",
     "bench recommenders",
+    "data import",
+    "data list",
+    "data show",
     "demo",
     "down",
+    "evaluate",
     "experiment list",
     "status",  # says what is wrong beside all else
     "up",
@@ -30,6 +34,7 @@ NEED_NONE = {
     "world plot",
 }
 ARGUMENTS = {
+    "data publish": ["lastfm"],
     "dlq drop": ["--all"],
     "dlq exclude": ["--user", "1"],
     "dlq show": ["listens/0/1"],
