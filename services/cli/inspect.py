@@ -90,10 +90,10 @@ def list_topics() -> None:
     settings = require_kafka(Settings.from_env())
     counts = partition_counts(AdminClient(common_config(settings)))
     table = Table(
-        Column("topic", overflow="fold"),
-        Column("event", no_wrap=True),
+        Column("topic", no_wrap=True),  # a name that is copied
+        Column("event", overflow="fold"),
         "key",
-        *(Column(heading, justify="right") for heading in ("partitions", "records")),
+        *(Column(heading, justify="right", no_wrap=True) for heading in ("partitions", "records")),
         title=f"topics on {settings.kafka_bootstrap_servers}",
         box=box.SIMPLE_HEAD,
         pad_edge=False,

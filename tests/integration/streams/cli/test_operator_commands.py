@@ -84,7 +84,7 @@ def test_a_killed_replay_goes_on_where_it_was(folded: Settings, wait_until: Call
     def folded_so_far() -> int:
         return json.loads(botify(folded, "replay", "status", "--json").stdout)[-1]["folded"]
 
-    command = [sys.executable, "-c", "from streams.cli.replay import app; app()", "run", "--rate", "1000"]
+    command = [sys.executable, "-c", "from streams.cli.replay import app; app()", "run", "--rate", "200"]
     process = subprocess.Popen(command, env={**os.environ, **folded.to_env()}, stdout=subprocess.DEVNULL)  # noqa: S603
     try:
         status = ["replay", "status", "--json"]
