@@ -13,8 +13,8 @@ import typer
 from rich.console import Console
 
 from core.settings import Settings
+from evaluation import EvaluationError, MissingPeerError
 from evaluation.dataset import log_of_dataset, positive_of
-from evaluation.errors import EvaluationError, MissingPeerError
 from evaluation.evaluate import REFRESH, Job, evaluate_all
 from evaluation.figures import rows_of
 from evaluation.protocols import MICRO_BATCH, Terms

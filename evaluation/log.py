@@ -15,7 +15,7 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.errors import EvaluationError
+from evaluation import EvaluationError
 from schemas.events import Track
 from streams.folds.users import HISTORY_LISTENS
 

@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from analytics.offline.off_policy import Decisions, Interval, PolicyValue, doubly_robust, ips, snips
-from evaluation.errors import EvaluationError
+from evaluation import EvaluationError
 
 Floats = NDArray[np.float64]
 

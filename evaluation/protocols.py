@@ -23,7 +23,7 @@ import pandas as pd
 
 from analytics import AnalyticsError
 from analytics.offline.ranking import temporal_split
-from evaluation.errors import EvaluationError
+from evaluation import EvaluationError
 from evaluation.log import Bools, Events, Ints, Log, earlier_of_user, is_first
 
 POSITIVE = 0.5

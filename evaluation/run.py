@@ -20,7 +20,7 @@ from analytics.offline.ranking import (
     popularity_percentile,
     reciprocal_rank,
 )
-from evaluation.errors import EvaluationError
+from evaluation import EvaluationError
 from evaluation.log import Bools, Ints
 from evaluation.protocols import Plan, Terms
 from evaluation.ranker import OnlineRanker

@@ -14,7 +14,7 @@ from typing import cast
 
 import numpy as np
 
-from evaluation.errors import EvaluationError
+from evaluation import EvaluationError
 from evaluation.log import Events, Ints
 from evaluation.ranker import Histories, Setup, compressed, without
 from evaluation.state import MemoryState

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, sparse
 
-from evaluation.errors import EvaluationError
+from evaluation import EvaluationError
 from evaluation.log import Ints
 from evaluation.ranker import Setup
 from evaluation.rankers.trained import TrainedRanker

@@ -10,7 +10,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import NamedTuple, cast
 
-from evaluation.errors import EvaluationError, MissingPeerError
+from evaluation import EvaluationError, MissingPeerError
 from evaluation.ranker import OnlineRanker, Setup
 from evaluation.rankers.botify import BotifyRanker, check_can_rank, evaluable
 from evaluation.rankers.next_track import NextTrackRanker

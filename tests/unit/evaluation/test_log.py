@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evaluation.errors import EvaluationError
+from evaluation import EvaluationError
 from evaluation.log import Log, is_first
 from schemas.events import Track
 from tests.unit.evaluation.logs import random_log

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.errors import EvaluationError
+from evaluation import EvaluationError
 from evaluation.open_bandit import Question, coverage, questions
 
 WHEEL = "obp-0.4.1-py3-none-any.whl"

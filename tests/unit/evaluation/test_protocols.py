@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from evaluation.errors import EvaluationError
+from evaluation import EvaluationError
 from evaluation.log import Log
 from evaluation.protocols import Plan, Terms
 from evaluation.run import run

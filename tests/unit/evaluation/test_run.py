@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evaluation.errors import EvaluationError
+from evaluation import EvaluationError
 from evaluation.log import Events, Ints
 from evaluation.protocols import Terms
 from evaluation.run import run

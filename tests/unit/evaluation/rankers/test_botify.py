@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from evaluation.errors import EvaluationError, MissingPeerError
+from evaluation import EvaluationError, MissingPeerError
 from evaluation.evaluate import Job, replays
 from evaluation.log import Log
 from evaluation.protocols import Terms
