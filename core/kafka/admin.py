@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterable
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
@@ -133,16 +133,37 @@ def _offsets(settings: Settings, topic: str, spec: OffsetSpec) -> dict[int, int]
     if count is None:
         raise TopicError(f"topic {topic} does not exist; `botify topics create` creates it")
 
-    def ask() -> dict[int, int]:
-        # a new client each time: one that asked before leaders were elected never finds them
-        admin = AdminClient(common_config(settings))
-        asked = admin.list_offsets({TopicPartition(topic, p): spec for p in range(count)})
-        return {tp.partition: future.result(TIMEOUT_S).offset for tp, future in asked.items()}
-
     try:
-        return retry_brokers(ask)
+        found = list_offsets(common_config(settings), [(topic, partition) for partition in range(count)], spec)
     except KafkaException as error:
         raise TopicError(f"{topic}: the brokers do not say where it ends: {error.args[0].str()}") from error
+    return {partition: offset for (_, partition), offset in found.items()}
+
+
+def list_offsets(
+    config: Mapping[str, Any], partitions: Iterable[tuple[str, int]], spec: OffsetSpec
+) -> dict[tuple[str, int], int]:
+    """Return an offset of each (topic, partition), also while leaders of new topics are elected.
+
+    Parameters
+    ----------
+    config : mapping
+        Of the client.
+
+    Raises
+    ------
+    KafkaException
+        The brokers do not say.
+    """
+    wanted = {TopicPartition(topic, partition): spec for topic, partition in partitions}
+
+    def ask() -> dict[tuple[str, int], int]:
+        # a new client each time: one that asked before leaders were elected never finds them
+        admin = AdminClient(dict(config))  # has a name until all answers are there: they die with their client
+        asked = admin.list_offsets(wanted)
+        return {(at.topic, at.partition): future.result(TIMEOUT_S).offset for at, future in asked.items()}
+
+    return retry_brokers(ask) if wanted else {}
 
 
 def committed_offsets(

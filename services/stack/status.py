@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from core.errors import BotifyError, TopicError
-from core.kafka.admin import committed_offsets, partition_counts, require_kafka, retry_brokers
+from core.kafka.admin import committed_offsets, list_offsets, partition_counts, require_kafka
 from core.kafka.config import common_config
 from core.settings import Settings
 from schemas.topics import Topics
@@ -49,34 +49,23 @@ class OffsetReader:
     def __init__(self, settings: Settings) -> None:
         require_kafka(settings)
         self._settings = settings
-        self._admin = AdminClient({**common_config(settings), **SILENT})
+        self._config = {**common_config(settings), **SILENT}
+        self._admin = AdminClient(self._config)
         self._topics = {definition.name for definition in Topics.of(settings).all()}
 
     def ends(self) -> dict[tuple[str, int], int]:
         """Return the next offset of every partition; raises `TopicError` if Kafka does not answer."""
         counts = partition_counts(self._admin)
-        wanted = {
-            TopicPartition(topic, partition): OffsetSpec.latest()
-            for topic in sorted(self._topics & counts.keys())
-            for partition in range(counts[topic])
-        }
-
-        def ask() -> dict[tuple[str, int], int]:
-            # a new client each time: one that asked before leaders were elected never finds them
-            admin = AdminClient({**common_config(self._settings), **SILENT})
-            found = admin.list_offsets(wanted, request_timeout=TIMEOUT_S)
-            return {(at.topic, at.partition): future.result(TIMEOUT_S).offset for at, future in found.items()}
-
+        partitions = [(topic, part) for topic in sorted(self._topics & counts.keys()) for part in range(counts[topic])]
         try:
-            return retry_brokers(ask) if wanted else {}
+            return list_offsets(self._config, partitions, OffsetSpec.latest())
         except (KafkaException, TimeoutError) as error:
             raise TopicError(f"Kafka did not return the end offsets of its topics ({error!r})") from error
 
-    def committed(self) -> dict[str, dict[tuple[str, int], int]]:
-        """Return the committed offsets by group; raises `TopicError` if Kafka does not answer."""
+    def committed(self, partitions: Collection[tuple[str, int]]) -> dict[str, dict[tuple[str, int], int]]:
+        """Return the committed offsets of these partitions by group; raises `TopicError` if Kafka does not answer."""
         try:
             groups = [group.group_id for group in self._admin.list_consumer_groups().result(TIMEOUT_S).valid]
-            partitions = self.ends().keys()
             return {group: committed_offsets(self._settings, group, partitions, TIMEOUT_S) for group in groups}
         except (KafkaException, TimeoutError) as error:
             raise TopicError(f"Kafka did not return the committed offsets of its groups ({error!r})") from error
@@ -231,7 +220,7 @@ def _read_topics(settings: Settings, checkpoints: Offsets, interval_s: float) ->
     time.sleep(interval_s)
     after, elapsed_s = reader.ends(), time.monotonic() - started_s
     return TopicStatus(
-        lags=lags(after, {**reader.committed(), STATE: checkpoints}),
+        lags=lags(after, {**reader.committed(after), STATE: checkpoints}),
         records=totals(after),
         records_per_s=rates(before, after, elapsed_s),
     )

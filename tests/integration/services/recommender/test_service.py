@@ -72,8 +72,9 @@ def answered(settings: Settings, n: int) -> list[Recommendation]:
 def committed(settings: Settings) -> bool:
     """Whether the group has committed every request."""
     reader, topic = OffsetReader(settings), Topics.of(settings).recommendation_requests.name
-    ours = reader.committed().get(f"{settings.topic_prefix}-{GROUP}", {})
-    return all(ours.get(at, 0) == end for at, end in reader.ends().items() if at[0] == topic)
+    ends = reader.ends()
+    ours = reader.committed(ends).get(f"{settings.topic_prefix}-{GROUP}", {})
+    return all(ours.get(at, 0) == end for at, end in ends.items() if at[0] == topic)
 
 
 def test_every_request_is_answered_once_and_says_how(settings: Settings) -> None:

@@ -110,7 +110,7 @@ def test_lag_is_visible_to_kafkas_own_tools(settings: Settings) -> None:
 
         def caught_up() -> bool:
             reader = OffsetReader(settings)
-            groups = lags(reader.ends(), reader.committed())
+            groups = lags(ends := reader.ends(), reader.committed(ends))
             return [sum(group.lags) for group in groups if group.topic == topic] == [0]
 
         eventually(caught_up, 20)
