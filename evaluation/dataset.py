@@ -8,9 +8,8 @@ import numpy as np
 
 from evaluation.log import Log
 from evaluation.protocols import POSITIVE
-from ingest.model import KINDS, Catalogue
+from ingest.model import KINDS
 from ingest.reading import open_dataset
-from schemas.events import Track
 
 POSITIVE_RATING = 0.75
 """Four of five stars."""
@@ -42,20 +41,11 @@ def log_of_dataset(home: Path, name: str) -> tuple[Log, float]:
         fractions=events.fractions,
         times_ms=events.times_ms if card.has_time else None,
         sessions=events.sessions if has_sessions else None,
-        tracks=tracks_of(dataset.catalogue()),
+        tracks=list(dataset.catalogue().tracks()),
         digest=card.sha256,
     )
     rated = card.kinds.get("rating", 0) > sum(card.kinds.get(kind, 0) for kind in KINDS if kind != "rating")
     return log, POSITIVE_RATING if rated else POSITIVE
-
-
-def tracks_of(catalogue: Catalogue) -> list[Track]:
-    """Return the catalogue as recommenders know it; an item without an artist has one of its own."""
-    rows = zip(catalogue.titles, catalogue.artists, catalogue.genres, strict=True)
-    return [
-        Track(item, artist or f"artist {item}", None, genres[0] if genres else None, title or f"track {item}")
-        for item, (title, artist, genres) in enumerate(rows)
-    ]
 
 
 def positive_of(threshold: float) -> float:

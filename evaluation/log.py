@@ -15,15 +15,15 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from core.grouping import earlier_of_key
 from evaluation import EvaluationError
+from ingest.model import SESSION_GAP_MS
 from schemas.events import Track
 from streams.folds.users import HISTORY_LISTENS
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-SESSION_GAP_MS = 30 * 60 * 1000
-"""A log without sessions starts a new one after such a pause of its user."""
 SESSION_LISTENS = HISTORY_LISTENS
 """A log without times starts one after so many."""
 SLOT_MS = 1000
@@ -52,6 +52,11 @@ class Events(NamedTuple):
     times_ms: Ints
     sessions: Ints
     ended: Bools
+
+    def are_positive(self, threshold: float) -> Bools:
+        """Return which fractions are at least a threshold, shape (n,); they have single precision, it has double."""
+        positive: Bools = self.fractions >= threshold - 1e-6
+        return positive
 
     def rows(self, chosen: slice | Ints | Bools) -> Events:
         """Return some of the events."""
@@ -180,27 +185,12 @@ def _sessions_of(users: Ints, times_ms: Ints | None) -> Ints:
     order = np.argsort(users, kind="stable")
     new = np.diff(users[order], prepend=-1) != 0
     if times_ms is None:
-        new |= earlier_of_user(users[order]) % SESSION_LISTENS == 0
+        new |= earlier_of_key(users[order]) % SESSION_LISTENS == 0
     else:
         new |= np.diff(times_ms[order], prepend=0) > SESSION_GAP_MS
     sessions = np.empty(len(users), dtype=np.int64)
     sessions[order] = np.cumsum(new) - 1
     return sessions
-
-
-def earlier_of_user(users: Ints) -> Ints:
-    """Count the earlier events of each event's user.
-
-    Examples
-    --------
-    >>> earlier_of_user(np.array([7, 8, 7, 7])).tolist()
-    [0, 0, 1, 2]
-    """
-    order = np.argsort(users, kind="stable")
-    starts = np.flatnonzero(np.diff(users[order], prepend=-1))
-    counts = np.empty(len(users), dtype=np.int64)
-    counts[order] = np.arange(len(users)) - np.repeat(starts, np.diff(starts, append=len(users)))
-    return counts
 
 
 def is_first(users: Ints, items: Ints, item_count: int) -> Bools:

@@ -23,8 +23,9 @@ import pandas as pd
 
 from analytics import AnalyticsError
 from analytics.offline.ranking import temporal_split
+from core.grouping import earlier_of_key
 from evaluation import EvaluationError
-from evaluation.log import Bools, Events, Ints, Log, earlier_of_user, is_first
+from evaluation.log import Bools, Events, Ints, Log, is_first
 
 POSITIVE = 0.5
 NOTHING = -1
@@ -134,7 +135,7 @@ def prequential(log: Log, terms: Terms) -> Plan:
     number = np.cumsum(asked) - asked
     target = np.flatnonzero(right)
     begins = ties[tie_of[target]]
-    before = earlier_of_user(events.users)
+    before = earlier_of_key(events.users)
     return Plan(
         log,
         batches,
@@ -153,7 +154,7 @@ def prequential(log: Log, terms: Terms) -> Plan:
 def leave_last_out(log: Log, terms: Terms) -> Plan:
     """Plan to hold out each user's last positive item."""
     events = log.events
-    right = _right(log, terms) & (earlier_of_user(events.users) > 0)  # without a history there is nothing to go by
+    right = _right(log, terms) & (earlier_of_key(events.users) > 0)  # without a history there is nothing to go by
     held = np.full(log.users, NOTHING, dtype=np.int64)
     held[events.users[right]] = np.flatnonzero(right)  # of a user's events, the last assignment stays
     until = np.where(held == NOTHING, events.size, held)
@@ -193,7 +194,7 @@ PROTOCOLS: dict[str, Callable[[Log, Terms], Plan]] = {
 def _right(log: Log, terms: Terms) -> Bools:
     """Return which events could be asked for: positive, and new to the user where repeats do not count."""
     events = log.events
-    positive: Bools = events.fractions >= terms.positive - 1e-6  # fractions are float32
+    positive = events.are_positive(terms.positive)
     return positive if terms.repeats else positive & is_first(events.users, events.items, log.items)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from core.errors import BotifyError
+from schemas.events import Track
 
 FORMAT = 1
 """Goes up when datasets of an older version can no longer be read."""
@@ -102,3 +104,14 @@ class Catalogue(NamedTuple):
     artists: list[str | None]
     genres: list[tuple[str, ...]]
     releases: list[str | None]
+
+    def tracks(self) -> Iterator[Track]:
+        """Yield the items as tracks; one of an unknown artist has an artist of its own, so that no artist has them all.
+
+        Examples
+        --------
+        >>> next(Catalogue(["b-7"], ["Stronger"], [None], [("rap", "pop")], [None]).tracks())
+        Track(track=0, artist='b-7', album=None, genre='rap', title='Stronger', external_id='b-7')
+        """
+        for number, (external, title, artist, genres, release) in enumerate(zip(*self, strict=True)):
+            yield Track(number, artist or external, release, genres[0] if genres else None, title or external, external)

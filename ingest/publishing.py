@@ -15,6 +15,7 @@ from confluent_kafka.admin import AdminClient
 from numpy.typing import NDArray
 
 from core.durable import write_durably
+from core.grouping import earlier_of_key
 from core.kafka.admin import end_offsets, read_topic_id
 from core.kafka.config import common_config, key_of
 from core.kafka.publisher import RecordPublisher
@@ -22,10 +23,10 @@ from core.process import StopRequested
 from core.settings import Settings
 from ingest.model import DatasetError, Events
 from ingest.reading import Dataset
-from schemas.catalogue import CatalogueReader
+from schemas.catalogue import read_catalogue, send_missing_tracks
 from schemas.codec import Codec
 from schemas.event_time import SIMULATED_TIME
-from schemas.events import Listen, Track
+from schemas.events import Listen
 from schemas.registry import codec_of
 from schemas.topics import Topics
 
@@ -36,7 +37,6 @@ OF_A_USER = 25
 MARK_S = 1.0
 """How long listens may be without a mark while the publisher waits for their time."""
 PAUSE_S = 0.05
-BATCH = 1_000
 MARKS = "publishing.json"
 LOCK = ".publishing.lock"
 
@@ -184,15 +184,8 @@ class Listens:
         self._events = events
         self._id, self._source = sha256[:16], source
         self.times_ms = events.times_ms
-        order = np.argsort(events.sessions, kind="stable")
-        sessions = events.sessions[order]
-        first = np.ones(len(order), dtype=bool)
-        first[1:] = sessions[1:] != sessions[:-1]
-        places = np.arange(len(order))
-        self._positions = np.empty(len(order), dtype=np.int32)
-        self._positions[order] = places - np.maximum.accumulate(np.where(first, places, 0))
-        self._ended = np.zeros(len(order), dtype=bool)
-        self._ended[order[np.append(np.flatnonzero(first)[1:], len(order)) - 1]] = True
+        self._positions = earlier_of_key(events.sessions)
+        self._ended = earlier_of_key(events.sessions[::-1])[::-1] == 0
 
     def __len__(self) -> int:
         return len(self._positions)
@@ -226,31 +219,17 @@ class Listens:
 
 def _publish_catalogue(settings: Settings, dataset: Dataset, codec: Codec, publisher: RecordPublisher) -> int:
     """Write the tracks that the topic lacks, and return how many."""
-    topic, reader = Topics.of(settings).catalogue.name, CatalogueReader(settings, codec)
-    try:
-        reader.refresh()
-    finally:
-        reader.close()
+    topic, held = Topics.of(settings).catalogue.name, read_catalogue(settings, codec)
     external = dataset.external_items
-    for number, track in reader.tracks.items():
+    for number, track in held.items():
         if number >= len(external) or external[number] != track.external_id:
             raise DatasetError(
                 f"{topic} holds other tracks than dataset {dataset.card.name!r}, such as {number}, {track.title!r} by "
                 f"{track.artist!r}; tracks are never taken away, so publish under another BOTIFY_TOPIC_PREFIX"
             )
-    changed = [track for track in _tracks(dataset) if reader.tracks.get(track.track) != track]
-    for start in range(0, len(changed), BATCH):
-        batch = changed[start : start + BATCH]
-        publisher.send_batch(topic, [{"key": key_of(track.track), "value": codec.encode(track)} for track in batch])
+    sent = send_missing_tracks(publisher, topic, codec, dataset.catalogue().tracks(), held)
     publisher.flush()
-    return len(changed)
-
-
-def _tracks(dataset: Dataset) -> Iterator[Track]:
-    """Yield the catalogue as events; a track of an unknown artist is its own, so that no artist has them all."""
-    for number, (external, title, artist, genres, release) in enumerate(zip(*dataset.catalogue(), strict=True)):
-        genre = genres[0] if genres else None
-        yield Track(number, artist or external, release, genre, title or external, external)
+    return sent
 
 
 class _Marks:

@@ -1,10 +1,13 @@
-"""The catalogue, read from its topic."""
+"""The catalogue: followed on its topic, read once, and the tracks sent that the topic lacks."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Mapping
 
 from core.errors import DecodeError
+from core.kafka.config import key_of
+from core.kafka.publisher import RecordPublisher
 from core.kafka.reader import TopicReader
 from core.settings import Settings
 from schemas.codec import Codec
@@ -12,6 +15,9 @@ from schemas.events import Track
 from schemas.topics import Topics
 
 log = logging.getLogger(__name__)
+
+BATCH = 10_000
+"""Tracks that are encoded before they are sent."""
 
 
 class CatalogueReader:
@@ -55,3 +61,27 @@ class CatalogueReader:
     def close(self) -> None:
         """Close the consumer."""
         self._reader.close()
+
+
+def read_catalogue(settings: Settings, codec: Codec) -> dict[int, Track]:
+    """Return all tracks that the topic holds now; raises as `CatalogueReader.refresh`."""
+    reader = CatalogueReader(settings, codec)
+    try:
+        reader.refresh()
+    finally:
+        reader.close()
+    return reader.tracks
+
+
+def send_missing_tracks(
+    publisher: RecordPublisher, topic: str, codec: Codec, tracks: Iterable[Track], held: Mapping[int, Track]
+) -> int:
+    """Send the tracks that the topic does not hold, or holds with other fields; return how many. The caller flushes.
+
+    At least once and idempotent: the topic is compacted by track, and writing a track again changes nothing.
+    """
+    missing = [track for track in tracks if held.get(track.track) != track]
+    for start in range(0, len(missing), BATCH):
+        batch = missing[start : start + BATCH]
+        publisher.send_batch(topic, [{"key": key_of(track.track), "value": codec.encode(track)} for track in batch])
+    return len(missing)

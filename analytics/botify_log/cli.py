@@ -16,7 +16,7 @@ from core.kafka.admin import end_offsets, require_kafka
 from core.kafka.config import key_of
 from core.kafka.publisher import RecordPublisher
 from core.settings import Settings
-from schemas.catalogue import CatalogueReader
+from schemas.catalogue import read_catalogue
 from schemas.events import Listen
 from schemas.registry import codec_of
 from schemas.topics import Topics
@@ -84,9 +84,4 @@ def _digest(file: Path) -> str:
 
 
 def _known_tracks(settings: Settings) -> set[int]:
-    catalogue = CatalogueReader(settings, codec_of(settings))
-    try:
-        catalogue.refresh()
-    finally:
-        catalogue.close()
-    return set(catalogue.tracks)
+    return set(read_catalogue(settings, codec_of(settings)))

@@ -12,7 +12,7 @@ from analytics.data import read_listens
 from analytics.exported import open_listens
 from analytics.pipeline import read_answers, read_lag
 from core.settings import Settings
-from schemas.catalogue import CatalogueReader
+from schemas.catalogue import read_catalogue
 from schemas.registry import codec_of
 
 
@@ -58,15 +58,11 @@ def read_from_kafka(settings: Settings, run_id: str | None = None) -> ReportData
     TopicError
         A topic does not exist or the broker stops answering.
     """
-    catalogue = CatalogueReader(settings, codec_of(settings))
-    try:
-        catalogue.refresh()
-    finally:
-        catalogue.close()
+    catalogue = read_catalogue(settings, codec_of(settings))
     return ReportData(
         source=_of_run(f"the topics {settings.topic_prefix}.*", run_id),
         listens=read_listens(settings, run_id),
-        titles={track: f"{known.artist} – {known.title}" for track, known in catalogue.tracks.items()},
+        titles={track: f"{known.artist} – {known.title}" for track, known in catalogue.items()},
         answers=read_answers(settings, run_id),
         lag=read_lag(settings),
     )

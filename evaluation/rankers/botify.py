@@ -32,6 +32,7 @@ from streams.learner.learner import Learner
 from streams.learner.model import MODELS, OnlineModel
 from streams.learner.models.factors import FactorModel
 from streams.learner.models.item_graph import ItemGraph
+from streams.learner.models.next_track import NextTrack
 
 NEEDS: dict[str, Sequence[type[OnlineModel]]] = {
     "random": (),
@@ -142,6 +143,24 @@ class BotifyRanker:
                 Listen(str(at), user, item, fraction, time_ms, str(session), position, ended, None, {}, None, None)
             )
         return listens
+
+
+class NextTrackRanker:
+    """`next_track` as it is after each micro-batch: it is not served yet, so there is no snapshot in between."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.note = ""
+        self._excludes = not setup.repeats
+        self._model = NextTrack(seed=setup.seed)
+
+    def learn(self, events: Events) -> None:
+        """Hand the events to the model; it takes equal times of a user for a tie, as this evaluation does."""
+        self._model.learn(events.users, events.items, events.fractions, events.times_ms)
+
+    def rank(self, users: Ints, times_ms: Ints, k: int) -> Ints:
+        """Return what the model ranks first."""
+        tracks, _ = self._model.rank(users, k, exclude_history=self._excludes)
+        return tracks
 
 
 def _request(request_id: str, user: int, state: UserState | None, time_ms: int) -> RecommendationRequest:

@@ -12,8 +12,7 @@ from typing import NamedTuple, cast
 
 from evaluation import EvaluationError, MissingPeerError
 from evaluation.ranker import OnlineRanker, Setup
-from evaluation.rankers.botify import BotifyRanker, check_can_rank, evaluable
-from evaluation.rankers.next_track import NextTrackRanker
+from evaluation.rankers.botify import BotifyRanker, NextTrackRanker, check_can_rank, evaluable
 from services.recommender.registry import RECOMMENDERS
 
 

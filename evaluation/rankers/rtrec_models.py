@@ -32,7 +32,7 @@ class RtrecSlim:
 
     def learn(self, events: Events) -> None:
         """Take interactions in; those that are not positive are left out."""
-        good = events.rows(events.fractions >= self._setup.positive - 1e-6)
+        good = events.rows(events.are_positive(self._setup.positive))
         seconds = (good.times_ms / 1000).tolist()
         new = list(zip(good.users.tolist(), good.items.tolist(), seconds, good.fractions.tolist(), strict=True))
         self._model.add_interactions(new, update_interaction=True)

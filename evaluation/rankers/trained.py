@@ -46,7 +46,7 @@ class TrainedRanker(ABC):
 
     def learn(self, events: Events) -> None:
         """Collect."""
-        positive = events.rows(events.fractions >= self.setup.positive - 1e-6)
+        positive = events.rows(events.are_positive(self.setup.positive))
         self._all.learn(events.users, events.items)
         self._positive.learn(positive.users, positive.items)
         self._parts.append(positive)

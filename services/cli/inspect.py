@@ -14,7 +14,7 @@ from rich.table import Column, Table
 from core.kafka.admin import end_offsets, partition_counts, require_kafka, start_offsets
 from core.kafka.config import common_config, partition_of
 from core.settings import Settings
-from schemas.catalogue import CatalogueReader
+from schemas.catalogue import read_catalogue
 from schemas.event_time import utc
 from schemas.events import Track
 from schemas.registry import codec_of
@@ -111,12 +111,7 @@ def list_topics() -> None:
 
 
 def _catalogue(settings: Settings) -> dict[int, Track]:
-    reader = CatalogueReader(settings, codec_of(settings))
-    try:
-        reader.refresh()
-    finally:
-        reader.close()
-    return reader.tracks
+    return read_catalogue(settings, codec_of(settings))
 
 
 def _names(track: Track | None) -> tuple[str, str]:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from core.grouping import earlier_of_key
 from schemas.events import RecommendationRequest
 from services.recommender.catalogue import Catalogue
 from services.recommender.protocol import Batch
@@ -91,7 +92,7 @@ def sessions_so_far(batch: Batch, catalogue: Catalogue) -> SessionsSoFar:
         rows, fractions, session_of = rows[known], fractions[known], session_of[known]
         lengths = np.bincount(session_of, minlength=len(batch))
     starts = np.cumsum(lengths) - lengths
-    earlier = _earlier_of_artist(session_of * max(len(catalogue.artists), 1) + catalogue.artist_of[rows])
+    earlier = earlier_of_key(session_of * max(len(catalogue.artists), 1) + catalogue.artist_of[rows])
     column = np.arange(WINDOW)
     skipped = np.maximum(lengths - WINDOW, 0)[:, None]
     valid = column < lengths[:, None]
@@ -141,16 +142,6 @@ def _concatenated(batch: Batch) -> tuple[Ints, Floats, Ints]:
     fractions[places] = np.frombuffer(b"".join(histories), dtype=LISTEN)["fraction"]
     fractions[ends[known < sizes] - 1] = current
     return flat, fractions, sizes
-
-
-def _earlier_of_artist(keys: Ints) -> Ints:
-    """Count, for each listen, the earlier ones with the same key (session and artist)."""
-    order = np.argsort(keys, kind="stable")
-    ordered = keys[order]
-    first = np.flatnonzero(np.diff(ordered, prepend=-1))
-    counts = np.empty(len(keys), dtype=np.int64)
-    counts[order] = np.arange(len(keys)) - np.repeat(first, np.diff(first, append=len(keys)))
-    return counts
 
 
 REQUESTS = 32

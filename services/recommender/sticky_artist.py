@@ -23,6 +23,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from core.grouping import earlier_of_key
 from core.keyed_random import integers
 from services.recommender.candidates import Candidates, draw_from_best, earlier_of_artists, unheard
 from services.recommender.catalogue import Catalogue
@@ -164,18 +165,11 @@ def best_of_artists(so_far: SessionsSoFar, catalogue: Catalogue) -> Candidates:
     counts = earlier_of_artists(sessions, rows[first], so_far, catalogue)
     values = mean * ARTIST_DISCOUNT**counts
     order = np.lexsort((-values, sessions))
-    best = order[_ranks(sessions[order]) < ARTISTS]
+    best = order[earlier_of_key(sessions[order]) < ARTISTS]
     offered = unheard(_tracks_of(sessions[best], keys[best] % artists, values[best], catalogue), so_far, catalogue)
     most = np.zeros(len(so_far))
     np.maximum.at(most, offered.sessions, offered.scores)
     return offered.where(offered.scores == most[offered.sessions])
-
-
-def _ranks(groups: Ints) -> Ints:
-    """Return the rank of each entry in its group; groups are contiguous."""
-    starts = np.flatnonzero(np.diff(groups, prepend=-1))
-    ranks: Ints = np.arange(len(groups)) - np.repeat(starts, np.diff(starts, append=len(groups)))
-    return ranks
 
 
 def _tracks_of(sessions: Ints, artists: Ints, values: NDArray[np.float64], catalogue: Catalogue) -> Candidates:

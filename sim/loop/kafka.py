@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 from core.errors import DecodeError
 from core.kafka.admin import end_offsets
-from core.kafka.config import key_of, partition_of
+from core.kafka.config import partition_of
 from core.kafka.publisher import RecordPublisher
 from core.kafka.reader import AssignedConsumer, TopicReader
 from core.settings import Settings
-from schemas.catalogue import CatalogueReader
+from schemas.catalogue import read_catalogue, send_missing_tracks
 from schemas.codec import Codec
 from schemas.dead_letters import RejectedBefore
 from schemas.event_time import LEAD_MS, event_time_of
@@ -78,9 +78,6 @@ class Replies:
         self._consumer.close()
 
 
-_BATCH = 10_000
-
-
 def publish_catalogue(settings: Settings, catalogue: WorldCatalogue) -> int:
     """Write the tracks that the catalogue topic lacks, or has with other fields.
 
@@ -101,20 +98,12 @@ def publish_catalogue(settings: Settings, catalogue: WorldCatalogue) -> int:
         The topic holds tracks that this world does not have.
     """
     codec = codec_of(settings)
-    reader = CatalogueReader(settings, codec)
-    try:
-        reader.refresh()
-    finally:
-        reader.close()
-    topic = Topics.of(settings).catalogue.name
-    _refuse_larger(topic, reader.tracks, len(catalogue))
-    changed = [track for track in tracks_of(catalogue) if reader.tracks.get(track.track) != track]
+    topic, held = Topics.of(settings).catalogue.name, read_catalogue(settings, codec)
+    _refuse_larger(topic, held, len(catalogue))
     publisher = RecordPublisher(settings, linger_ms=20)
-    for start in range(0, len(changed), _BATCH):
-        batch = changed[start : start + _BATCH]
-        publisher.send_batch(topic, [{"key": key_of(track.track), "value": codec.encode(track)} for track in batch])
+    sent = send_missing_tracks(publisher, topic, codec, tracks_of(catalogue), held)
     publisher.flush(FLUSH_S)
-    return len(changed)
+    return sent
 
 
 def tracks_of(catalogue: WorldCatalogue) -> Iterator[Track]:
