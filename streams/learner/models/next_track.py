@@ -133,7 +133,6 @@ class NextTrack:
         tracks: ArrayLike,
         values: ArrayLike,
         times_ms: ArrayLike,
-        sessions: ArrayLike | None = None,
     ) -> None:
         """Learn from events in order; the result does not depend on how they are cut into calls.
 
@@ -144,8 +143,6 @@ class NextTrack:
             How much each was liked: above 0 to 1 attracts, below only excludes.
         times_ms : array_like of int, shape (n,)
             0 if unknown; a user's events of equal time have no order.
-        sessions : array_like of int, shape (n,), optional
-            Not used yet.
         """
         whose, what = np.asarray(users, dtype=np.int64), np.asarray(tracks, dtype=np.int64)
         liked, when = np.asarray(values, dtype=np.float32), np.asarray(times_ms, dtype=np.int64)
