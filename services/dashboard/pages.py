@@ -49,9 +49,9 @@ PAGES = (
 """In the order of the navigation."""
 
 
-def show_html(template: str, block: str, **values: object) -> None:
-    """Add a block of a template to the page."""
-    ui.html(render(template, block, **values), sanitize=False)
+def show_html(template: str, block: str, **values: object) -> ui.html:
+    """Add a block of a template to the page, and return the element."""
+    return ui.html(render(template, block, **values), sanitize=False)
 
 
 def show_problem(problem: str) -> None:
@@ -131,10 +131,18 @@ def _search(user: str) -> None:
 
 
 async def _show(user: int, read: Callable[[int], ListenerReading], catalogue: Catalogue) -> None:
+    waiting = show_html("listener", "reading", user=user)
+    # NiceGUI bounds the time to build a page, and a reading may take longer: it begins when the page is shown.
+    client = ui.context.client
+    await client.connected()
+    if client.is_deleted:  # left before it was shown
+        return
     try:
         reading = await run.io_bound(read, user)
     except (BotifyError, KafkaException, RedisError) as error:
+        waiting.delete()
         show_problem(str(error))
         return
+    waiting.delete()
     if reading is not None:  # None while the process stops
         ui.html(views.listener(reading, catalogue), sanitize=False)
