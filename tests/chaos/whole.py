@@ -45,6 +45,7 @@ def assert_whole(settings: Settings, listens: int) -> TopicFold:
     ]
     assert sum(state.listens for state in states) == listens
     # sessions are sent at least once: copies are the same, and without them they are those of the fold
-    sent = {Codec().decode(m.value(), Session) for m in read_topic(settings, Topics.of(settings).sessions.name)}
+    codec = Codec()
+    sent = {codec.decode(m.value(), Session) for m in read_topic(settings, Topics.of(settings).sessions.name)}
     assert sent == set(fold.sessions)
     return fold
