@@ -53,3 +53,5 @@ def test_a_peer_without_its_package_says_how_to_get_it(monkeypatch: pytest.Monke
     monkeypatch.setattr("evaluation.rankers.registry.find_spec", lambda name: None)
     with pytest.raises(MissingPeerError, match=r"als needs the package implicit: pip install 'botify\[peers\]'"):
         check_name("als")
+    with pytest.raises(MissingPeerError, match=r"packages torch and .* rectools: pip install 'botify\[sasrec\]', then"):
+        check_name("sasrec")
