@@ -1,14 +1,25 @@
-"""Record what `botify evaluate --json` wrote: `python -m bench.evaluation GROUP FILE`."""
+"""Record what `botify evaluate --json` wrote.
+
+    python -m bench.evaluation GROUP FILE        # the whole table
+    python -m bench.evaluation --again NAME      # runs one recommender of every recorded table again, and its baseline
+
+The second replaces that recommender's rows. It needs the datasets, and the packages of the baselines.
+"""
 
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.figures import fill_pages, record
+from bench.figures import FigureError, fill_pages, read_figures, record
+
+EVALUATE = "botify evaluate "
 
 
 def command_of(evaluation: Mapping[str, Any]) -> str:
@@ -18,7 +29,7 @@ def command_of(evaluation: Mapping[str, Any]) -> str:
     chosen = [f"--set {peer}.{name}={value:g}" for peer, of_peer in settings for name, value in of_peer.items()]
     return " ".join(
         [
-            f"botify evaluate {evaluation['dataset']['name']} --protocol {evaluation['protocol']}",
+            f"{EVALUATE}{evaluation['dataset']['name']} --protocol {evaluation['protocol']}",
             f"--recommenders {names} --baseline {evaluation['baseline']} --seeds {evaluation['seeds']}",
             *chosen,
         ]
@@ -34,14 +45,62 @@ def values_of(evaluation: Mapping[str, Any]) -> dict[str, dict[str, float | str]
             values |= {metric: found["mean"], f"{metric}_error": found["error"]}
         difference = row["differences"].get("recall")
         against = "{value:+.4f} [{lower:+.4f}, {upper:+.4f}]".format(**difference) if difference else ""
-        rows[row["name"]] = {**values, **row["figures"], "against": against.replace("-", "−")}
+        star = "*" if row["note"] == "untuned" else ""
+        rows[row["name"]] = {**values, **row["figures"], "against": against.replace("-", "−"), "untuned": star}
     return rows
+
+
+def arguments_of(command: str, name: str) -> list[str]:
+    """Return the arguments of `botify` that run one recommender of a recorded command, and its baseline.
+
+    Raises
+    ------
+    FigureError
+        It is the baseline, so that all differences would change.
+
+    Examples
+    --------
+    >>> table = "botify evaluate ml --recommenders mine,als,ease --baseline ease --seeds 5 --set als.factors=9"
+    >>> " ".join(arguments_of(table, "mine"))
+    'evaluate ml --recommenders mine,ease --baseline ease --seeds 5'
+    """
+    words = shlex.split(command)[1:]
+    baseline = words[words.index("--baseline") + 1]
+    if name == baseline:
+        raise FigureError(f"{name} is the baseline of `{command}`; run the whole table again")
+    words[words.index("--recommenders") + 1] = f"{name},{baseline}"
+    return list(_of_these(words, (name, baseline)))
+
+
+def _of_these(words: list[str], names: tuple[str, ...]) -> Iterator[str]:
+    """Yield the words without the settings of other recommenders."""
+    following = iter(words)
+    for word in following:
+        if word != "--set":
+            yield word
+        elif (setting := next(following)).partition(".")[0] in names:
+            yield from (word, setting)
+
+
+def run_again(name: str) -> None:
+    """Run a recommender of every recorded table again, and replace its rows."""
+    for group, recorded in read_figures().items():
+        if recorded["command"].startswith(EVALUATE) and name in recorded["values"]:
+            with tempfile.TemporaryDirectory() as place:
+                file = Path(place) / "figures.json"
+                arguments = [*arguments_of(recorded["command"], name), "--json", str(file)]
+                subprocess.run([sys.executable, "-m", "services.cli", *arguments], check=True)  # noqa: S603
+                row = values_of(json.loads(file.read_text(encoding="utf-8")))[name]
+            record(group, recorded["command"], {**recorded["values"], name: row})
 
 
 def main(group: str, file: str) -> None:
     """Record a group of figures, and fill them into the pages that quote them."""
-    evaluation = json.loads(Path(file).read_text(encoding="utf-8"))
-    record(group, command_of(evaluation), values_of(evaluation))
+    if group == "--again":
+        run_again(file)
+    else:
+        evaluation = json.loads(Path(file).read_text(encoding="utf-8"))
+        record(group, command_of(evaluation), values_of(evaluation))
     fill_pages()
 
 

@@ -31,13 +31,13 @@ LEAST_TARGETS = 100
 
 
 def render(rows: Sequence[Row], title: str, baseline: str, notes: Sequence[str], k: int) -> list[Table]:
-    """Draw how good the recommenders are, then what they show and cost; 80 columns hold both tables.
+    """Draw how good the recommenders are, then what they show and cost; 80 columns hold both tables, names folded.
 
     A difference is green where it is above 0 for certain, red where it is below.
     """
     errors = [f"{metric}@{k} ±" for metric in METRICS[:2]]
-    quality = _table(title, ("", *errors, f"{METRICS[2]}@{k}", f"recall − {baseline}"))
-    rest = _table("", ("", f"NDCG − {baseline}", "cov.", "nov.", "pop.", "learn", "serve", "MiB"))
+    quality = _table(title, ("", *errors, f"{METRICS[2]}@{k}", "recall − baseline"))
+    rest = _table("", ("", "NDCG − baseline", "cov.", "nov.", "pop.", "learn", "serve", "MiB"))
     for row in rows:
         figures, name = row.figures, f"{row.name}*" if row.note == UNTUNED else row.name
         quality.add_row(
@@ -59,7 +59,7 @@ def render(rows: Sequence[Row], title: str, baseline: str, notes: Sequence[str],
     of_rows = [f"{row.name}: {row.note}" for row in rows if row.note not in ("", UNTUNED)]
     if any(row.note == UNTUNED for row in rows):
         of_rows.append("*: untuned, with its own defaults")
-    rest.caption = "\n".join([*LEGEND, *of_rows, *notes])
+    rest.caption = "\n".join([*LEGEND, f"baseline: {baseline}", *of_rows, *notes])
     return [quality, rest]
 
 
@@ -73,7 +73,8 @@ def _table(title: str, headings: Sequence[str]) -> Table:
         caption_justify="left",
     )
     for place, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if place else "left", no_wrap=True)
+        # figures keep their width: where the terminal is narrow, the names are folded
+        table.add_column(heading, justify="right" if place else "left", no_wrap=place > 0, overflow="fold")
     return table
 
 

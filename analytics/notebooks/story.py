@@ -14,6 +14,9 @@ HERE = Path(__file__).parent
 WORLD = HERE / "world.toml"
 MODEL = "trending"
 EXPERIMENT = "RECOMMENDERS"
+STANDALONE = ("08",)
+"""Notebooks that do not tell of the run, but of the log that the variable names."""
+REAL_LOG = "BOTIFY_REAL_LOG"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,14 +16,14 @@ from scipy import linalg, sparse
 from evaluation import EvaluationError
 from evaluation.log import Ints
 from evaluation.ranker import Setup
-from evaluation.rankers.trained import TrainedRanker
+from evaluation.rankers.trained import MatrixRanker
 
 REGULARISATION = 250.0
 MOST_ITEMS = 20_000
 """More would need over 3 GB."""
 
 
-class Ease(TrainedRanker):
+class Ease(MatrixRanker):
     """EASE on the positive items; the setting `l2` is λ."""
 
     def __init__(self, setup: Setup) -> None:
@@ -35,7 +35,7 @@ class Ease(TrainedRanker):
         self._regularisation = setup.setting("l2", REGULARISATION)
         self._weights: NDArray[np.float32] = np.zeros((0, 0), dtype=np.float32)
 
-    def train(self, heard: sparse.csr_matrix) -> None:
+    def fit(self, heard: sparse.csr_matrix) -> None:
         """Solve for B."""
         heard.data[:] = 1.0
         gram = (heard.T @ heard).toarray().astype(np.float64)
@@ -45,7 +45,7 @@ class Ease(TrainedRanker):
         np.fill_diagonal(weights, 0.0)
         self._weights = weights.astype(np.float32)
 
-    def scores(self, users: Ints, heard: sparse.csr_matrix) -> NDArray[np.float32]:
+    def scores_of(self, users: Ints, heard: sparse.csr_matrix) -> NDArray[np.float32]:
         """Return the score of each item, shape (n, items)."""
         heard.data[:] = 1.0
         scores: NDArray[np.float32] = heard @ self._weights

@@ -15,10 +15,10 @@ from scipy import sparse
 
 from evaluation.log import Ints
 from evaluation.ranker import Setup
-from evaluation.rankers.trained import TrainedRanker
+from evaluation.rankers.trained import MatrixRanker
 
 
-class ImplicitRanker(TrainedRanker):
+class ImplicitRanker(MatrixRanker):
     """A model that scores by vectors; settings are the constructor's `factors`, `regularization`, `iterations`."""
 
     def __init__(self, setup: Setup) -> None:
@@ -29,7 +29,7 @@ class ImplicitRanker(TrainedRanker):
         """Return an untrained model."""
         raise NotImplementedError
 
-    def train(self, heard: sparse.csr_matrix) -> None:
+    def fit(self, heard: sparse.csr_matrix) -> None:
         """Train a new model."""
         given = {name: int(value) if value == int(value) else value for name, value in self.setup.settings.items()}
         with warnings.catch_warnings():
@@ -47,7 +47,7 @@ class Als(ImplicitRanker):
 
         return AlternatingLeastSquares(num_threads=1, random_state=self.setup.seed, **settings)
 
-    def scores(self, users: Ints, heard: sparse.csr_matrix) -> NDArray[np.float32]:
+    def scores_of(self, users: Ints, heard: sparse.csr_matrix) -> NDArray[np.float32]:
         """Fold each user's items in."""
         vectors = self.model.recalculate_user(users, heard)
         scores: NDArray[np.float32] = vectors @ self.model.item_factors.T
@@ -63,7 +63,7 @@ class Bpr(ImplicitRanker):
 
         return BayesianPersonalizedRanking(num_threads=1, random_state=self.setup.seed, **settings)
 
-    def scores(self, users: Ints, heard: sparse.csr_matrix) -> NDArray[np.float32]:
+    def scores_of(self, users: Ints, heard: sparse.csr_matrix) -> NDArray[np.float32]:
         """Use the vectors of the last training; a user that it did not know has those of its first values."""
         scores: NDArray[np.float32] = self.model.user_factors[users] @ self.model.item_factors.T
         return scores
@@ -78,7 +78,7 @@ class ItemKnn(ImplicitRanker):
 
         return CosineRecommender(num_threads=1, **settings)
 
-    def scores(self, users: Ints, heard: sparse.csr_matrix) -> NDArray[np.float32]:
+    def scores_of(self, users: Ints, heard: sparse.csr_matrix) -> NDArray[np.float32]:
         """Add the similarities to a user's items."""
         scores: NDArray[np.float32] = (heard @ self.model.similarity).toarray().astype(np.float32)
         scores[scores <= 0] = -np.inf  # no neighbour of anything

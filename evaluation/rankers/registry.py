@@ -23,23 +23,34 @@ class Peer(NamedTuple):
     ----------
     module, kind : str
         Where its adapter is, and the adapter's class; it takes a `Setup`.
-    package : str
-        What has to be installed; empty for none.
+    packages : tuple of str
+        What has to be installed, as it is imported.
+    install : str
+        How.
     """
 
     module: str
     kind: str
-    package: str = ""
+    packages: tuple[str, ...] = ()
+    install: str = "pip install 'botify[peers]'"
 
 
 NEXT_TRACK = "next_track"
 PEERS: dict[str, Peer] = {
     "ease": Peer("evaluation.rankers.ease", "Ease"),
-    "item_knn": Peer("evaluation.rankers.implicit_models", "ItemKnn", "implicit"),
-    "als": Peer("evaluation.rankers.implicit_models", "Als", "implicit"),
-    "bpr": Peer("evaluation.rankers.implicit_models", "Bpr", "implicit"),
-    "river_mf": Peer("evaluation.rankers.river_models", "RiverFactors", "river"),
-    "rtrec_slim": Peer("evaluation.rankers.rtrec_models", "RtrecSlim", "rtrec"),
+    "item_knn": Peer("evaluation.rankers.implicit_models", "ItemKnn", ("implicit",)),
+    "als": Peer("evaluation.rankers.implicit_models", "Als", ("implicit",)),
+    "bpr": Peer("evaluation.rankers.implicit_models", "Bpr", ("implicit",)),
+    "river_mf": Peer("evaluation.rankers.river_models", "RiverFactors", ("river",)),
+    "rtrec_slim": Peer(
+        "evaluation.rankers.rtrec_models", "RtrecSlim", ("rtrec",), "pip install --no-deps rtrec, and what it needs"
+    ),
+    "sasrec": Peer(
+        "evaluation.rankers.sasrec_models",
+        "Sasrec",
+        ("torch", "pytorch_lightning", "rectools"),
+        "pip install 'botify[sasrec]', then pip install --no-deps rectools==0.19.0",
+    ),
 }
 
 
@@ -72,9 +83,11 @@ def require_peer(name: str) -> None:
     ------
     MissingPeerError
     """
-    package = PEERS[name].package
-    if package and find_spec(package) is None:
-        raise MissingPeerError(f"{name} needs the package {package}: pip install 'botify[peers]'")
+    missing = [package for package in PEERS[name].packages if find_spec(package) is None]
+    if missing:
+        raise MissingPeerError(
+            f"{name} needs the package{'s' * (len(missing) > 1)} {' and '.join(missing)}: {PEERS[name].install}"
+        )
 
 
 def ranker_of(name: str, setup: Setup) -> OnlineRanker:

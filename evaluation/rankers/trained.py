@@ -16,7 +16,7 @@ from evaluation.ranker import UNTUNED, Histories, Setup, best_of_scores
 class TrainedRanker(ABC):
     """Collects events, and is trained `Setup.trainings` times in the course of a log, each time from nothing.
 
-    It learns from positive items. Between two trainings a user's row still has all that the user has heard.
+    It learns from positive items. Between two trainings a user's history still has all that the user has heard.
     """
 
     def __init__(self, setup: Setup) -> None:
@@ -30,18 +30,19 @@ class TrainedRanker(ABC):
         self._due = -(-setup.events // setup.trainings)
 
     @abstractmethod
-    def train(self, heard: sparse.csr_matrix) -> None:
-        """Train on users × items."""
+    def train(self, learned: Events) -> None:
+        """Train on all positive events so far, in their order."""
 
     @abstractmethod
-    def scores(self, users: Ints, heard: sparse.csr_matrix) -> NDArray[np.float32]:
+    def scores(self, users: Ints, rows: Ints, items: Ints) -> NDArray[np.float32]:
         """Return the score of each item, shape (n, items); -inf for one that is not to be recommended.
 
         Parameters
         ----------
         users : ndarray of int64, shape (n,)
-        heard : csr_matrix of float32, shape (n, items)
-            Their positive items, also those since the last training.
+        rows, items : ndarray of int64, shape (m,)
+            Their positive items in order, also those since the last training, and whose they are, as a position in
+            `users`.
         """
 
     def learn(self, events: Events) -> None:
@@ -57,14 +58,33 @@ class TrainedRanker(ABC):
         if self._learned >= self._due:
             self._due = self._learned + -(-self.setup.events // self.setup.trainings)
             self._parts = [Events._make([np.concatenate(columns) for columns in zip(*self._parts, strict=True)])]
-            self.train(self._matrix(self._parts[0].users, self._parts[0].items, self.setup.users))
+            self.train(self._parts[0])
             self._is_trained = True
         if not self._is_trained:
             return np.full((len(users), k), NO_TRACK, dtype=np.int64)
-        heard = self._matrix(*self._positive.of(users), len(users))
         nothing = np.zeros(0, dtype=np.int64)
         excluded = (nothing, nothing) if self.setup.repeats else self._all.of(users)
-        return best_of_scores(self.scores(users, heard), excluded, k)
+        return best_of_scores(self.scores(users, *self._positive.of(users)), excluded, k)
+
+
+class MatrixRanker(TrainedRanker):
+    """A model of users × items, without an order."""
+
+    @abstractmethod
+    def fit(self, heard: sparse.csr_matrix) -> None:
+        """Train on users × items."""
+
+    @abstractmethod
+    def scores_of(self, users: Ints, heard: sparse.csr_matrix) -> NDArray[np.float32]:
+        """Return the score of each item, shape (n, items), for users and their rows."""
+
+    def train(self, learned: Events) -> None:
+        """Train on the matrix of all users."""
+        self.fit(self._matrix(learned.users, learned.items, self.setup.users))
+
+    def scores(self, users: Ints, rows: Ints, items: Ints) -> NDArray[np.float32]:
+        """Return the score of each item, shape (n, items)."""
+        return self.scores_of(users, self._matrix(rows, items, len(users)))
 
     def _matrix(self, rows: Ints, items: Ints, count: int) -> sparse.csr_matrix:
         ones = np.ones(len(rows), dtype=np.float32)

@@ -58,11 +58,15 @@ def test_a_dataset_is_evaluated(home: Path) -> None:
 
 
 def test_validation_figures_say_so_and_settings_take_untuned_away(home: Path) -> None:
-    result = run("ratings", "--recommenders", "ease", "--seeds", "1", "--validation", "--set", "ease.l2=10")
+    result = run(
+        "ratings", "--recommenders", "ease", "--seeds", "1", "--validation", "--set", "ease.l2=10",
+        "--plots", str(home / "plots"),
+    )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert "validation figures by prequential" in result.output
     assert "test figures" not in result.output
     assert "untuned" not in result.output
+    assert all("-validation-" in path.name for path in (home / "plots").iterdir())
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,14 @@ def test_a_temporal_split_asks_once_for_the_first_new_item_of_the_future() -> No
     assert plan.log.events.times_ms.max() // 1000 < plan.ask_times_ms.min() // 1000
 
 
+def test_validation_by_a_temporal_split_never_sees_what_comes_after_the_moment() -> None:
+    log = random_log()
+    plan, before = planned(log, protocol="temporal-split"), planned(log, protocol="temporal-split", validation=True)
+    past = plan.log.events.times_ms.max()
+    assert before.ask_times_ms.max() <= past
+    assert before.log.events.times_ms.max() < past
+
+
 def test_a_log_without_times_has_no_temporal_split() -> None:
     with pytest.raises(EvaluationError, match="no times"):
         planned(random_log(timed=False), protocol="temporal-split")

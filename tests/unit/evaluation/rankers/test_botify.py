@@ -32,6 +32,16 @@ def test_popular_items_are_found_by_popularity() -> None:
     assert toppop > 2 * random
 
 
+def test_prequential_lists_come_from_models_as_old_as_the_refresh_allows() -> None:
+    def recall(terms: Terms, refresh: int) -> float:
+        (outcome,) = replays(job("toppop", random_log(events=2_000, items=200), terms, refresh))
+        return reported(outcome)
+
+    never = 10_000
+    assert recall(Terms(), never) == 0 < recall(Terms(), 20)
+    assert recall(Terms(protocol="leave-last-out"), never) > 0
+
+
 def test_the_same_seed_gives_the_same_lists() -> None:
     one, other = (replays(job("i2i_stream", random_log(), Terms()))[0] for _ in range(2))
     assert one.metrics["NDCG"].tolist() == other.metrics["NDCG"].tolist()
@@ -53,3 +63,5 @@ def test_a_peer_without_its_package_says_how_to_get_it(monkeypatch: pytest.Monke
     monkeypatch.setattr("evaluation.rankers.registry.find_spec", lambda name: None)
     with pytest.raises(MissingPeerError, match=r"als needs the package implicit: pip install 'botify\[peers\]'"):
         check_name("als")
+    with pytest.raises(MissingPeerError, match=r"packages torch and .* rectools: pip install 'botify\[sasrec\]', then"):
+        check_name("sasrec")

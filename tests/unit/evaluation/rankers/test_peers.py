@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 import numpy as np
 import pytest
 
+from evaluation import MissingPeerError
 from evaluation.evaluate import Job, replays
 from evaluation.log import Log
 from evaluation.protocols import Terms
 from evaluation.ranker import UNTUNED
-from evaluation.rankers.registry import PEERS
+from evaluation.rankers.registry import PEERS, require_peer
 from tests.unit.evaluation.logs import random_log, reported
 
 
@@ -39,7 +38,28 @@ def test_a_peer_finds_the_rest_of_a_block(name: str) -> None:
     )  # three of a block are left, of 64 items
 
 
+@pytest.mark.parametrize("protocol", ["prequential", "leave-last-out"])
+def test_sasrec_learns_what_comes_next(protocol: str) -> None:
+    """Users walk along one ring, from anywhere: only the order says which neighbour of the last item is next."""
+    _skip_without_package("sasrec")
+    starts = np.random.default_rng(0).integers(0, 20, 80)
+    log = Log.of("ring", np.repeat(np.arange(80), 8), (starts[:, None] + np.arange(8)).ravel() % 20)
+    settings = {"epochs": 60.0, "n_factors": 32.0, "session_max_len": 10.0, "lr": 0.01}
+    terms = Terms(protocol=protocol, k=1, repeats=True)
+    (outcome,) = replays(Job("sasrec", log, terms, range(1), trainings=4, settings=settings))
+    assert reported(outcome) > 0.8
+    assert outcome.note == ""
+
+
+def test_sasrec_says_nothing_while_no_user_has_two_items() -> None:
+    _skip_without_package("sasrec")
+    log = Log.of("firsts", np.tile(np.arange(40), 2), np.arange(80), times_ms=np.arange(80) * 1000)
+    (outcome,) = replays(Job("sasrec", log, Terms(), range(1), trainings=4))
+    assert outcome.figures["coverage"] == 0
+
+
 def _skip_without_package(name: str) -> None:
-    package = PEERS[name].package
-    if package and find_spec(package) is None:
-        pytest.skip(f"{package} is not installed")
+    try:
+        require_peer(name)
+    except MissingPeerError as error:
+        pytest.skip(str(error))
