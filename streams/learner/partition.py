@@ -241,6 +241,7 @@ class LearnerPartition(ClaimedPartition):
     def _note(self, outgrown: Outgrown) -> None:
         self._counters.forgotten.update(outgrown.forgotten)
         self._counters.too_large.update(outgrown.too_large)
+        self._counters.cut.update(outgrown.cut)
         for name, tracks in outgrown.forgotten.items():
             log.warning(
                 "%s dropped %d tracks: a larger snapshot does not fit into a record of the models topic", name, tracks

@@ -45,7 +45,7 @@ def test_a_recommender_that_cannot_rank_is_refused() -> None:
 
 
 def test_an_unknown_name_is_refused() -> None:
-    with pytest.raises(EvaluationError, match="'guess' is not known; there are next_track, random"):
+    with pytest.raises(EvaluationError, match="'guess' is not known; there are random, toppop"):
         ranker_of("guess", Setup(1, 1, (), 1))
 
 

@@ -22,18 +22,22 @@ from services.recommender.lists import Lists
 from services.recommender.protocol import RandomStream, Recommender
 from services.recommender.registry import RECOMMENDERS, RecommenderFactory, RegistryEntry
 from streams.learner.models.factors import FactorModel, read_factors
+from streams.learner.models.next_track import NextTrack
 from tests.unit.services.recommender.recommending import NO_INPUTS, batch_of_listeners
 
 TRACKS = {t: Track(t, f"artist {t // 5}", None, None, "x") for t in range(50)}
 CATALOGUE = Catalogue(TRACKS.values())
 LISTS = Lists(np.arange(50), (np.arange(50)[:, None] + [1, 2]) % 50)
 FACTORS = ServedFactors(read_factors(FactorModel(TRACKS).snapshot()))
+NEXT_TRACK = NextTrack()
+NEXT_TRACK.learn([1, 1, 1], [7, 8, 9], [1, 1, 1], [1, 2, 3])
 INPUTS = replace(
     NO_INPUTS,
     top=lambda: np.arange(3),
     neighbours=lambda: LISTS,
     user_lists=lambda: LISTS,
     factors=lambda: FACTORS,
+    next_track=lambda: NEXT_TRACK,
 )
 OWN_FILE = '''
 import numpy as np

@@ -158,10 +158,10 @@ def test_a_catalogue_that_outgrows_a_record_is_learned_from_to_the_end() -> None
         forgotten += outgrown.forgotten
         newest |= {model.name: model for model in models}
         assert all(len(model.body) <= MAX_BODY_BYTES for model in models)
-    assert min(forgotten[name] for name in ("i2i_stream", "fism")) > 10_000
+    assert min(forgotten[name] for name in ("i2i_stream", "fism", "next_track")) > 10_000
     assert {model.version for model in newest.values()} == {132_000}
     assert min(len(model.body) for model in newest.values()) > 0.8 * MAX_BODY_BYTES
-    assert sum(map(len, learner.state().values())) < 5 * MAX_BODY_BYTES
+    assert sum(map(len, learner.state().values())) < 12 * MAX_BODY_BYTES
 
 
 def test_a_learner_that_forgets_and_restarts_after_every_batch_learns_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +178,7 @@ def test_a_learner_that_forgets_and_restarts_after_every_batch_learns_the_same(m
         forgotten += outgrown.forgotten
         restarted = Learner.restore(restarted.state(), CATALOGUE)
     assert restarted.state() == whole.state()
-    assert min(forgotten[name] for name in ("i2i_stream", "fism")) > 0
+    assert min(forgotten[name] for name in ("i2i_stream", "fism", "next_track")) > 0
 
 
 class Boundless(ItemGraph):
