@@ -32,7 +32,7 @@ from services.recommender.toppop import PopularTracks
 from streams.learner.models.factors import FactorModel
 from streams.learner.models.item_graph import ItemGraph
 from streams.learner.models.next_track import NextTrack
-from streams.learner.models.next_track_cache import warm_up
+from streams.learner.numba_cache import warm_up
 from streams.read import StateReader
 from streams.store.connect import SERVING_TIMEOUT_S, connect
 
@@ -47,7 +47,8 @@ def build_service(settings: Settings) -> RecommenderService:
     BotifyError
         Kafka or Redis cannot be reached, or the experiments file is wrong.
     """
-    log.info("the loops of next_track are ready after %.1f s", warm_up())
+    warm_up()
+    log.info("the loops of next_track are compiled")
     codec = codec_of(settings)
     reader = StateReader(connect(settings, SERVING_TIMEOUT_S), settings)
     models = ModelReader(settings, codec)

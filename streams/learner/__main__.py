@@ -13,7 +13,7 @@ from schemas.events import Model
 from schemas.registry import codec_of
 from schemas.topics import Topics, learner_group_of
 from streams.learner.model import MODELS
-from streams.learner.models.next_track_cache import warm_up
+from streams.learner.numba_cache import warm_up
 from streams.learner.partition import SNAPSHOTS, LearnerPartition, LearnerSources
 from streams.store.keys import learner_prefix
 from streams.store.protocol import Claim, Store
@@ -51,7 +51,8 @@ class LearnerApp(FoldingApp):
 
     def open_sources(self) -> None:
         """Compile, read the catalogue and open the publisher; see `FoldingApp.open_sources`."""
-        log.info("the loops of next_track are ready after %.1f s", warm_up())
+        warm_up()
+        log.info("the loops of next_track are compiled")
         codec = codec_of(self.settings)
         self.sources = LearnerSources(self.settings, codec)
         self.publisher = KafkaPublisher(self.settings, codec)

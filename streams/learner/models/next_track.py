@@ -29,7 +29,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from core.keyed_random import mix, uniform
-from streams.learner.models.next_track_cache import use_writable_cache
 from streams.learner.models.next_track_state import (
     BY_EVENT,
     BY_ITEM,
@@ -51,6 +50,7 @@ from streams.learner.models.next_track_state import (
     scratch_for,
 )
 from streams.learner.models.tables import RowTable, pack, unpack
+from streams.learner.numba_cache import use_writable_cache
 
 CHUNK = 512
 """Events between two renewals of what changes slowly: decay, popular items, what is forgotten."""

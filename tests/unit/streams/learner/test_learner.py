@@ -14,6 +14,7 @@ from schemas.models import MAX_BODY_BYTES
 from schemas.training import training_batch_of
 from streams.learner import learner as module
 from streams.learner.learner import Learner, OutdatedStateError
+from streams.learner.models import next_track_projection
 from streams.learner.models.item_graph import ItemGraph
 from tests.support import BASE_MS, make_listens
 from tests.unit.streams.learner.training import CATALOGUE, TRACKS, batches, fold
@@ -179,6 +180,16 @@ def test_a_learner_that_forgets_and_restarts_after_every_batch_learns_the_same(m
         restarted = Learner.restore(restarted.state(), CATALOGUE)
     assert restarted.state() == whole.state()
     assert min(forgotten[name] for name in ("i2i_stream", "fism", "next_track")) > 0
+
+
+def test_what_a_snapshot_leaves_out_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    learner = learned(3_000)
+    assert learner.take_outgrown().cut == {"next_track": 0}
+    monkeypatch.setattr(next_track_projection, "MAX_BODY_BYTES", 14_000)
+    learner.take_snapshots()
+    assert 0 < len(learner.take_models()[-1].body) <= 14_000
+    assert learner.take_outgrown().cut["next_track"] > 0
+    assert learner.take_outgrown().cut == {}
 
 
 class Boundless(ItemGraph):

@@ -4,7 +4,7 @@ Compiling takes about 20 s of CPU time, reading the cache about one. numba uses 
 cache that is read-only, like that of an image, is copied. The cache is for one type of processor: on another one the
 loops are compiled when the process starts.
 
-`python -m streams.learner.models.next_track_cache` fills the cache.
+`python -m streams.learner.numba_cache` fills the cache.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import os
 import shutil
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 CACHE_DIR = "NUMBA_CACHE_DIR"
@@ -23,7 +22,11 @@ CACHE_DIR = "NUMBA_CACHE_DIR"
 def use_writable_cache() -> None:
     """Let numba keep its cache in a temporary folder if it cannot write where it would; before numba is imported."""
     configured = os.environ.get(CACHE_DIR)
-    usual = (configured,) if configured else (str(Path(__file__).parent / "__pycache__"), str(Path.home() / ".cache"))
+    usual = (
+        (configured,)
+        if configured
+        else (str(Path(__file__).parent / "models/__pycache__"), str(Path.home() / ".cache"))
+    )
     if "numba" in sys.modules or any(map(_is_writable, usual)):
         return
     copy = tempfile.mkdtemp(prefix="botify-numba-")
@@ -33,18 +36,16 @@ def use_writable_cache() -> None:
     os.environ[CACHE_DIR] = copy
 
 
-def warm_up() -> float:
-    """Compile the loops, or read them from the cache; return how many seconds it took.
+def warm_up() -> None:
+    """Compile the loops, or read them from the cache.
 
     Processes that learn or serve do this before they are ready.
     """
     from streams.learner.models.next_track import NextTrack
 
-    began_s = time.perf_counter()
     model = NextTrack()
     model.learn([1, 1, 2], [7, 8, 7], [1.0, 1.0, 1.0], [1, 2, 3])
     model.rank_histories([7], [1.0], [1], 1)
-    return time.perf_counter() - began_s
 
 
 def _is_writable(folder: str) -> bool:
@@ -57,4 +58,4 @@ def _is_writable(folder: str) -> bool:
 
 
 if __name__ == "__main__":
-    print(f"the loops of next_track are compiled, in {warm_up():.1f} s")  # noqa: T201
+    warm_up()
