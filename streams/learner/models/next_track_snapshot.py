@@ -64,20 +64,24 @@ def snapshot_of(model: NextTrack, most_bytes: int) -> Snapshot:
     for name in ("user_ids", *BY_USER, *BY_EVENT):
         del arrays[name]
     neighbours, weights = arrays.pop("neighbours"), arrays.pop("weights")
-    there = neighbours >= 0
+    kept = neighbours >= 0
+    present = int(kept.sum())
     rest = 2 * LAYOUT_BYTES + sum(array.nbytes for array in arrays.values()) + 2 * len(neighbours)
-    if rest + _ENTRY_BYTES * int(there.sum()) <= most_bytes:
-        kept = there
-        arrays |= {"entry_weights": weights[kept]}
-    else:
-        room = most_bytes - rest - 4 * len(neighbours)
-        kept = _heaviest(there, weights[:, :, WIDE], room // _HALF_ENTRY_BYTES)
-        scales = np.maximum(weights.max(axis=(1, 2), initial=0), np.finfo(np.float32).tiny)
-        halves = (weights[kept] / np.repeat(scales, kept.sum(axis=1))[:, None]).astype(np.float16)
-        arrays |= {"entry_weights": halves, "entry_scales": scales}
-    arrays["entries"] = neighbours[kept].astype(np.uint16)
-    arrays["counts"] = kept.sum(axis=1).astype(np.uint16)
-    return Snapshot(pack(model.about(), arrays), int(there.sum() - kept.sum()))
+    is_whole = rest + _ENTRY_BYTES * present <= most_bytes
+    if not is_whole:
+        kept = _heaviest(kept, weights[:, :, WIDE], (most_bytes - rest - 4 * len(neighbours)) // _HALF_ENTRY_BYTES)
+    places, counts = np.flatnonzero(kept), kept.sum(axis=1)
+    entry_weights = weights.reshape(-1, 3).take(places, axis=0)
+    if not is_whole:
+        scales = np.maximum(weights.reshape(len(weights), -1).max(axis=1, initial=0), np.finfo(np.float32).tiny)
+        entry_weights = (entry_weights / np.repeat(scales, counts)[:, None]).astype(np.float16)
+        arrays["entry_scales"] = scales
+    arrays |= {
+        "counts": counts.astype(np.uint16),
+        "entries": neighbours.reshape(-1).take(places).astype(np.uint16),
+        "entry_weights": entry_weights,
+    }
+    return Snapshot(pack(model.about(), arrays), present - len(places))
 
 
 def model_of_snapshot(body: bytes) -> NextTrack:
@@ -114,14 +118,18 @@ def _dense(about: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> tuple[dict
 
 def _heaviest(there: Mask, wide: NDArray[np.float32], most: int) -> Mask:
     """Mark each row's heaviest neighbours, the same number k of all rows that have so many; `most` in all."""
-    counts = np.sort(there.sum(axis=1))
-    sizes = np.array([np.minimum(counts, k).sum() for k in range(there.shape[1] + 1)])
-    k = int(np.searchsorted(sizes, most, side="right")) - 1
+    counts = np.bincount(there.sum(axis=1), minlength=there.shape[1] + 1)
+    rows_with = np.cumsum(counts[::-1])[::-1]  # so many neighbours or more, by number
+    k = int(np.searchsorted(np.cumsum(rows_with[1:]), most, side="right"))
     if k < 1:
         return np.zeros_like(there)
+    if k == there.shape[1]:
+        return there
     # A threshold, not the order of a partition, which may differ between processors; of equals the first stay.
     least = np.partition(wide, there.shape[1] - k, axis=1)[:, there.shape[1] - k, None]
     heavier, equal = there & (wide > least), there & (wide == least)
     room = k - heavier.sum(axis=1)
-    marked: Mask = heavier | (equal & (np.cumsum(equal, axis=1) <= room[:, None]))
+    marked: Mask = heavier | equal
+    for row in np.flatnonzero(equal.sum(axis=1) > room).tolist():
+        marked[row, np.flatnonzero(equal[row])[room[row] :]] = False
     return marked
