@@ -29,7 +29,7 @@ ENV PATH=/opt/botify/bin:$PATH PYTHONUNBUFFERED=1 \
     BOTIFY_HOME=/var/lib/botify BOTIFY_METRICS_HOST=0.0.0.0 BOTIFY_METRICS_PORT=9100 BOTIFY_LOG_FORMAT=json
 COPY --from=wheel /wheels /wheels
 RUN pip --python /opt/botify install --quiet --no-deps --no-index --no-cache-dir /wheels/*.whl
-# Compiled for any processor of its kind: a cache of this one would be of no use on another.
+# Compiled for any processor of its kind, which costs a tenth of the speed: a cache of this one is of no use on another.
 RUN install -d -o botify /opt/botify/numba
 COPY deploy/healthcheck /usr/local/bin/botify-healthcheck
 USER botify
