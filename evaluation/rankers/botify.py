@@ -65,6 +65,7 @@ class BotifyRanker:
         self._top: Ints = np.zeros(0, dtype=np.int64)
         self._graph: ServedGraph | None = None
         self._factors: ServedFactors | None = None
+        self._next_track: NextTrack | None = None
         self._factory = RecommenderFactory()
         self._positions: dict[int, tuple[int, int]] = {}
         inputs = RecommenderInputs(
@@ -73,7 +74,7 @@ class BotifyRanker:
             user_lists=lambda: NO_LISTS,
             factors=lambda: self._factors,
             graph=lambda: self._graph,
-            next_track=lambda: None,
+            next_track=lambda: self._next_track,
             policy_results=dict,
         )
         made = {one.name: one for one in self._factory.make(Catalogue(setup.tracks), inputs)}
@@ -120,6 +121,8 @@ class BotifyRanker:
                 self._factors = self._factory.factors(model)
             elif model.name == ItemGraph.name:
                 self._graph = self._factory.graph(model)
+            elif model.name == NextTrack.name:
+                self._next_track = self._factory.next_track(model)
 
     def _fold(self) -> None:
         if self._pending:

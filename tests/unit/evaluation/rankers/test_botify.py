@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from evaluation import EvaluationError, MissingPeerError
@@ -9,7 +10,9 @@ from evaluation.evaluate import Job, replays
 from evaluation.log import Log
 from evaluation.protocols import Terms
 from evaluation.ranker import Setup
+from evaluation.rankers.botify import BotifyRanker
 from evaluation.rankers.registry import check_name, ranker_of
+from streams.folds.users import HISTORY_LISTENS
 from tests.unit.evaluation.logs import random_log, reported
 
 NAMES = ("next_track", "random", "toppop", "i2i_stream", "fism", "rerank", "ease")
@@ -35,6 +38,20 @@ def test_popular_items_are_found_by_popularity() -> None:
 def test_the_same_seed_gives_the_same_lists() -> None:
     one, other = (replays(job("i2i_stream", random_log(), Terms()))[0] for _ in range(2))
     assert one.metrics["NDCG"].tolist() == other.metrics["NDCG"].tolist()
+
+
+def test_next_track_ranks_as_the_recommender_that_serves_it() -> None:
+    log = random_log(users=40, items=100, events=1_200)
+    setup = Setup(log.users, log.items, log.catalogue(), log.events.size)
+    model, served = ranker_of("next_track", setup), BotifyRanker("next_track", setup)
+    everyone, times_ms = np.arange(log.users), np.zeros(log.users, dtype=np.int64)
+    assert np.bincount(log.events.users).max() <= HISTORY_LISTENS
+    for begin in range(0, log.events.size, 300):
+        for ranker in (model, served):
+            ranker.learn(log.events.rows(slice(begin, begin + 300)))
+        lists = model.rank(everyone, times_ms, 10)
+        assert (lists >= 0).any()
+        assert served.rank(everyone, times_ms, 10).tolist() == lists.tolist()
 
 
 def test_a_recommender_that_cannot_rank_is_refused() -> None:
