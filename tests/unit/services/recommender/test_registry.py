@@ -21,6 +21,7 @@ from services.recommender.factors import ServedFactors
 from services.recommender.lists import Lists
 from services.recommender.protocol import RandomStream, Recommender
 from services.recommender.registry import RECOMMENDERS, RecommenderFactory, RegistryEntry
+from streams.learner.model import MODELS
 from streams.learner.models.factors import FactorModel, read_factors
 from streams.learner.models.next_track import NextTrack
 from tests.unit.services.recommender.recommending import NO_INPUTS, batch_of_listeners
@@ -133,6 +134,11 @@ def test_mix_draws_by_session_from_its_own_stream_and_lets_its_policies_draw(mon
     assert drawn[own].tolist() == sessions.tolist()
     others = {stream for name in (*POLICIES, "random") for stream in RECOMMENDERS[name].random_streams}
     assert drawn.keys() - {own} <= others
+
+
+def test_entries_name_models_that_are_learned_and_mix_those_of_its_policies() -> None:
+    assert {name for entry in RECOMMENDERS.values() for name in entry.models} == {kind.name for kind in MODELS}
+    assert set(RECOMMENDERS["mix"].models) == {name for policy in POLICIES for name in RECOMMENDERS[policy].models}
 
 
 def test_random_streams_keep_their_numbers() -> None:
