@@ -1,7 +1,7 @@
 """`next_track` as a projection: it learns from each listen, in the order of the training topic.
 
-The value of a listen is the fraction heard, see `values_of`. Its bounds are those of a checkpoint: 128 neighbours a track,
-the last 2^20 listens and 200,000 listeners, and as many tracks as a snapshot has room for.
+The value of a listen is the fraction heard, see `values_of`. Its bounds are those of a checkpoint: 128 neighbours a
+track, the last 2^20 listens and 200,000 listeners, and as many tracks as a snapshot has room for.
 
 Cost: 10 to 25 µs a listen.
 """
