@@ -127,7 +127,7 @@ def test_models_are_rebuilt_swapped_and_rolled_back(trained: Settings, monkeypat
     back = json.loads(replay_models(trained, "--rollback", "--json").stdout)
     assert (back["namespace"], back["models"]) == (swapped["former"], learned)
     published = [CODEC.decode(m.value(), Model).version for m in read_topic(trained, Topics.of(trained).models.name)]
-    assert published == [600, 600, 800, 800]
+    assert published == [600] * len(MODELS) + [800] * len(MODELS)
     rows = with_sources(trained, read_status)
     assert [(one.role, one.behind) for one in rows if "learner" in one.namespace] == [("live", 3), ("ready", 0)]
     assert with_sources(trained, lambda sources: collect(sources, everything=True)) == [made["namespace"]]
