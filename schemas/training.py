@@ -59,13 +59,14 @@ class TrainingColumns:
     def since(self, first: int) -> Self:
         """Return the listens whose `offsets` are `first` or more."""
         start = int(np.searchsorted(self.offsets, first))
-        return self._rows(slice(start, None))
+        return self.rows(slice(start, None))
 
     def without(self, offsets: NDArray[np.int64]) -> Self:
         """Return the listens that are not at these `offsets`."""
-        return self._rows(~np.isin(self.offsets, offsets))
+        return self.rows(~np.isin(self.offsets, offsets))
 
-    def _rows(self, rows: slice | NDArray[np.bool_]) -> Self:
+    def rows(self, rows: slice | NDArray[np.bool_]) -> Self:
+        """Return some of the listens."""
         return replace(self, **{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
 

@@ -16,7 +16,7 @@ from schemas.models import model_of, publish_models
 from schemas.topics import Topics
 from schemas.training import TrainingColumns, listens_of
 from streams.learner.learner import Learner
-from streams.learner.model import MODELS
+from streams.learner.model import MODELS, ListenModel, OnlineModel, SessionModel
 from streams.learner.partition import LEARNER, SNAPSHOTS
 from streams.learner.sessions import FinishedSession
 from streams.read import StateReader
@@ -95,8 +95,31 @@ def publish_learned(settings: Settings, tracks: Sequence[Track], version: int = 
     sessions = [FinishedSession(rng.permutation(ids), affinities) for _ in range(20)]
     learned = [kind({track.track: track for track in tracks}) for kind in MODELS]
     for model in learned:
-        model.learn(sessions)
+        learn_sessions(model, sessions)
     publish_models(settings, CODEC, [model_of(model.name, version, model.snapshot(), 0) for model in learned])
+
+
+def learn_sessions(model: OnlineModel, sessions: Sequence[FinishedSession]) -> None:
+    """Let a model of any kind learn from sessions, each of a listener of its own."""
+    if isinstance(model, SessionModel):
+        model.learn(sessions)
+    if isinstance(model, ListenModel):
+        model.learn_listens(listens_of_sessions(sessions))
+
+
+def listens_of_sessions(sessions: Sequence[FinishedSession]) -> TrainingColumns:
+    """Return the sessions' listens, one session after another; the n-th is of listener n."""
+    lengths = [len(session.tracks) for session in sessions]
+    total = sum(lengths)
+    return TrainingColumns(
+        np.arange(total, dtype=np.uint32),
+        np.repeat(np.arange(len(sessions)), lengths),
+        np.concatenate([session.tracks for session in sessions]).astype(np.int32),
+        np.concatenate([session.fractions for session in sessions]),
+        np.arange(1, total + 1) * 1_000,
+        np.repeat(np.arange(len(sessions)), lengths).astype(np.uint64),
+        np.zeros(total, dtype=np.bool_),
+    )
 
 
 def learner_namespace(settings: Settings) -> str:

@@ -17,11 +17,13 @@ from services.recommender.dispatch import Dispatched, answer
 from services.recommender.factors import ServedFactors
 from services.recommender.lists import NEIGHBOURS, NO_LISTS, USER_LISTS, Lists
 from services.recommender.protocol import Batch
-from services.recommender.registry import RecommenderFactory, RecommenderInputs
+from services.recommender.registry import RECOMMENDERS, RecommenderFactory, RecommenderInputs
 from sim.simulation import FinishedListens
 from streams.learner.learner import Learner
+from streams.learner.model import MODELS
 from streams.learner.models.factors import FactorModel
 from streams.learner.models.item_graph import ItemGraph
+from streams.learner.models.next_track import NextTrack
 
 TOP = 100
 BATCH = 64
@@ -60,11 +62,13 @@ class Pipeline:
         learn_until_ms: int | None = None,
     ) -> None:
         self._state = MemoryState()
-        self._learner = Learner(tracks)
+        served_from = RECOMMENDERS[recommender].models
+        self._learner = Learner(tracks, [kind for kind in MODELS if kind.name in served_from])
         self._learn_until_ms = learn_until_ms
         self._factory = RecommenderFactory()
         self._factors: ServedFactors | None = None
         self._graph: ServedGraph | None = None
+        self._next_track: NextTrack | None = None
         self._top: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
         self._recommender = recommender
         sources = RecommenderInputs(
@@ -73,6 +77,7 @@ class Pipeline:
             user_lists=lambda: lists.get(USER_LISTS, NO_LISTS),
             factors=lambda: self._factors,
             graph=lambda: self._graph,
+            next_track=lambda: self._next_track,
             policy_results=self._state.policy_results,
             clock=lambda: self._folded / LISTENS_PER_S,
         )
@@ -130,6 +135,8 @@ class Pipeline:
             self._factors = self._factory.factors(model)
         elif model.name == ItemGraph.name:
             self._graph = self._factory.graph(model)
+        elif model.name == NextTrack.name:
+            self._next_track = self._factory.next_track(model)
 
     def _listen(
         self, user: int, ordinal: int, position: int, track: int, fraction: float, time_ms: int, ended: bool

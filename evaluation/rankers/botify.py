@@ -29,18 +29,11 @@ from services.recommender.registry import RECOMMENDERS, RecommenderFactory, Reco
 from streams.folds.popularity import TOP_TRACKS
 from streams.folds.users import UserState
 from streams.learner.learner import Learner
-from streams.learner.model import MODELS, OnlineModel
+from streams.learner.model import MODELS
 from streams.learner.models.factors import FactorModel
 from streams.learner.models.item_graph import ItemGraph
 from streams.learner.models.next_track import NextTrack
-
-NEEDS: dict[str, Sequence[type[OnlineModel]]] = {
-    "random": (),
-    "toppop": (),
-    "i2i_stream": (ItemGraph,),
-    "fism": (FactorModel,),
-}
-"""Models that a recommender serves from; all of `MODELS` for one that is not listed."""
+from streams.learner.models.next_track_projection import values_of
 
 
 class BotifyRanker:
@@ -60,7 +53,7 @@ class BotifyRanker:
 
     def __init__(self, name: str, setup: Setup) -> None:
         check_can_rank(name)
-        kinds = NEEDS.get(name, MODELS)
+        kinds = [kind for kind in MODELS if kind.name in RECOMMENDERS[name].models]
         self.note = f"models refreshed every {setup.refresh:,} listens" if kinds and setup.refresh > 1 else ""
         self._setup = setup
         self._folds_when_refreshed = name == "toppop"  # popularity is all it reads, and costs least in long runs
@@ -72,6 +65,7 @@ class BotifyRanker:
         self._top: Ints = np.zeros(0, dtype=np.int64)
         self._graph: ServedGraph | None = None
         self._factors: ServedFactors | None = None
+        self._next_track: NextTrack | None = None
         self._factory = RecommenderFactory()
         self._positions: dict[int, tuple[int, int]] = {}
         inputs = RecommenderInputs(
@@ -80,6 +74,7 @@ class BotifyRanker:
             user_lists=lambda: NO_LISTS,
             factors=lambda: self._factors,
             graph=lambda: self._graph,
+            next_track=lambda: self._next_track,
             policy_results=dict,
         )
         made = {one.name: one for one in self._factory.make(Catalogue(setup.tracks), inputs)}
@@ -126,6 +121,8 @@ class BotifyRanker:
                 self._factors = self._factory.factors(model)
             elif model.name == ItemGraph.name:
                 self._graph = self._factory.graph(model)
+            elif model.name == NextTrack.name:
+                self._next_track = self._factory.next_track(model)
 
     def _fold(self) -> None:
         if self._pending:
@@ -146,7 +143,10 @@ class BotifyRanker:
 
 
 class NextTrackRanker:
-    """`next_track` as it is after each micro-batch: it is not served yet, so there is no snapshot in between."""
+    """`next_track` as it is after each micro-batch: a snapshot ranks alike, and one a micro-batch would cost much.
+
+    It ranks whole histories. The service has the last listens of a listener, see `services.recommender.next_track`.
+    """
 
     def __init__(self, setup: Setup) -> None:
         self.note = ""
@@ -155,7 +155,7 @@ class NextTrackRanker:
 
     def learn(self, events: Events) -> None:
         """Hand the events to the model; it takes equal times of a user for a tie, as this evaluation does."""
-        self._model.learn(events.users, events.items, events.fractions, events.times_ms)
+        self._model.learn(events.users, events.items, values_of(events.fractions), events.times_ms)
 
     def rank(self, users: Ints, times_ms: Ints, k: int) -> Ints:
         """Return what the model ranks first."""

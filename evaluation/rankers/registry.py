@@ -14,6 +14,7 @@ from evaluation import EvaluationError, MissingPeerError
 from evaluation.ranker import OnlineRanker, Setup
 from evaluation.rankers.botify import BotifyRanker, NextTrackRanker, check_can_rank, evaluable
 from services.recommender.registry import RECOMMENDERS
+from streams.learner.models.next_track import NextTrack
 
 
 class Peer(NamedTuple):
@@ -35,7 +36,6 @@ class Peer(NamedTuple):
     install: str = "pip install 'botify[peers]'"
 
 
-NEXT_TRACK = "next_track"
 PEERS: dict[str, Peer] = {
     "ease": Peer("evaluation.rankers.ease", "Ease"),
     "item_knn": Peer("evaluation.rankers.implicit_models", "ItemKnn", ("implicit",)),
@@ -64,16 +64,12 @@ def check_name(name: str) -> None:
     MissingPeerError
         Its package is not installed.
     """
-    if name == NEXT_TRACK:
-        return
     if name in RECOMMENDERS:
         check_can_rank(name)
     elif name in PEERS:
         require_peer(name)
     else:
-        raise EvaluationError(
-            f"recommender {name!r} is not known; there are {', '.join((NEXT_TRACK, *evaluable(), *PEERS))}"
-        )
+        raise EvaluationError(f"recommender {name!r} is not known; there are {', '.join((*evaluable(), *PEERS))}")
 
 
 def require_peer(name: str) -> None:
@@ -99,7 +95,7 @@ def ranker_of(name: str, setup: Setup) -> OnlineRanker:
         As `check_name`, or the log does not suit it.
     """
     check_name(name)
-    if name == NEXT_TRACK:
+    if name == NextTrack.name:
         return NextTrackRanker(setup)
     if name in RECOMMENDERS:
         return BotifyRanker(name, setup)

@@ -31,6 +31,8 @@ from services.recommender.service import RecommenderService
 from services.recommender.toppop import PopularTracks
 from streams.learner.models.factors import FactorModel
 from streams.learner.models.item_graph import ItemGraph
+from streams.learner.models.next_track import NextTrack
+from streams.learner.numba_cache import warm_up
 from streams.read import StateReader
 from streams.store.connect import SERVING_TIMEOUT_S, connect
 
@@ -45,6 +47,8 @@ def build_service(settings: Settings) -> RecommenderService:
     BotifyError
         Kafka or Redis cannot be reached, or the experiments file is wrong.
     """
+    warm_up()
+    log.info("the loops of next_track are compiled")
     codec = codec_of(settings)
     reader = StateReader(connect(settings, SERVING_TIMEOUT_S), settings)
     models = ModelReader(settings, codec)
@@ -52,12 +56,14 @@ def build_service(settings: Settings) -> RecommenderService:
     factory = RecommenderFactory(guards)
     factors = models.follow(FactorModel.name, factory.factors)
     graph = models.follow(ItemGraph.name, factory.graph)
+    next_track = models.follow(NextTrack.name, factory.next_track)
     inputs = RecommenderInputs(
         top=PopularTracks(reader, time.monotonic),
         neighbours=latest(models.follow(NEIGHBOURS, lists_of)),
         user_lists=latest(models.follow(USER_LISTS, lists_of)),
         factors=lambda: factors.current,
         graph=lambda: graph.current,
+        next_track=lambda: next_track.current,
         policy_results=reader.policy_results,
         clock=time.monotonic,
     )

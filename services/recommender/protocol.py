@@ -35,9 +35,9 @@ class RandomStream(IntEnum):
     SIMILAR_USERS = 7
     """The neighbour or random track of `similar_users`, where it does not draw as `sticky_artist`."""
     EXPLORE = 10
-    """Whether `fism` and `rerank` explore."""
+    """Whether `fism`, `rerank` and `next_track` explore."""
     EXPLORED_TRACK = 11
-    """The track of the pool that they explore."""
+    """The track that they explore, of the pool or of the first ones."""
     STICKY_NOREPEAT = 12
     MEMORY = 13
     I2I_STREAM = 14

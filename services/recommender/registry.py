@@ -20,12 +20,16 @@ from services.recommender.catalogue import Catalogue
 from services.recommender.factors import GenrePools, LatestFactors, ServedFactors
 from services.recommender.item_to_item import I2I, I2IStream
 from services.recommender.lists import Contextual, Indexed, LatestLists, SimilarUsers
+from services.recommender.next_track import LatestNextTrack, NextTrackRecommender
 from services.recommender.protocol import RandomStream, Recommender
 from services.recommender.random_tracks import RandomTracks
 from services.recommender.rerank import Fism, Memory, Rerank
 from services.recommender.sticky_artist import StickyArtist, StickyArtistMixed, StickyNoRepeat
 from services.recommender.toppop import TopPop
-from streams.learner.models.factors import read_factors
+from streams.learner.models.factors import FactorModel, read_factors
+from streams.learner.models.item_graph import ItemGraph
+from streams.learner.models.next_track import NextTrack
+from streams.learner.models.next_track_snapshot import model_of_snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,7 @@ class RecommenderInputs:
         The most popular tracks.
     neighbours, user_lists : callable returning Lists
         Lists from the batch job.
-    factors, graph : callable returning a snapshot, or None before the first
+    factors, graph, next_track : callable returning a snapshot, or None before the first
     policy_results : callable returning a mapping
         Sum of time and number of ended sessions, by policy.
     clock : callable
@@ -50,6 +54,7 @@ class RecommenderInputs:
     user_lists: LatestLists
     factors: LatestFactors
     graph: LatestGraph
+    next_track: LatestNextTrack
     policy_results: Results
     clock: Callable[[], float] = time.monotonic
 
@@ -79,6 +84,8 @@ class RegistryEntry:
         Whether `botify bench recommenders` measures it.
     needs_lists : bool
         Whether it needs the lists of the batch job; the benchmark then runs that job first.
+    models : tuple of str
+        Names of the models of the learner that it serves from.
     """
 
     recommender: type[Recommender]
@@ -86,6 +93,7 @@ class RegistryEntry:
     random_streams: tuple[int, ...] = ()
     is_benchmarked: bool = True
     needs_lists: bool = False
+    models: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -120,21 +128,35 @@ _ENTRIES = (
     RegistryEntry(I2I, lambda of: I2I(of.sources.neighbours), (RandomStream.I2I,), needs_lists=True),
     RegistryEntry(StickyNoRepeat, lambda of: StickyNoRepeat(of.catalogue), (RandomStream.STICKY_NOREPEAT,)),
     RegistryEntry(Memory, lambda of: Memory(of.catalogue), (RandomStream.MEMORY,)),
-    RegistryEntry(I2IStream, lambda of: I2IStream(of.catalogue, of.sources.graph), (RandomStream.I2I_STREAM,)),
+    RegistryEntry(
+        I2IStream,
+        lambda of: I2IStream(of.catalogue, of.sources.graph),
+        (RandomStream.I2I_STREAM,),
+        models=(ItemGraph.name,),
+    ),
     RegistryEntry(
         Fism,
         lambda of: Fism(of.catalogue, of.pools, of.sources.factors),
         (RandomStream.EXPLORE, RandomStream.EXPLORED_TRACK),
+        models=(FactorModel.name,),
     ),
     RegistryEntry(
         Rerank,
         lambda of: Rerank(of.catalogue, of.pools, of.sources.factors, of.sources.graph),
         (RandomStream.EXPLORE, RandomStream.EXPLORED_TRACK),
+        models=(FactorModel.name, ItemGraph.name),
+    ),
+    RegistryEntry(
+        NextTrackRecommender,
+        lambda of: NextTrackRecommender(of.catalogue, of.sources.next_track),
+        (RandomStream.EXPLORE, RandomStream.EXPLORED_TRACK),
+        models=(NextTrack.name,),
     ),
     RegistryEntry(
         Mix,
         lambda of: Mix(of.others, Bandit(Mix.name, POLICIES, of.sources.policy_results, of.sources.clock)),
         (RandomStream.MIX,),
+        models=(FactorModel.name, ItemGraph.name),
     ),
 )
 RECOMMENDERS: dict[str, RegistryEntry] = {entry.name: entry for entry in _ENTRIES}
@@ -177,3 +199,7 @@ class RecommenderFactory:
         served = ServedGraph(model.body)
         served.of(self._served[0])
         return served
+
+    def next_track(self, model: Model) -> NextTrack:
+        """Read a snapshot of `next_track`, in the thread that reads the models; raises ValueError on another body."""
+        return model_of_snapshot(model.body)

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ from services.stack.supervisor import LIMIT, Program, Supervisor
 
 READY_S = 300.0  # the first start downloads Kafka
 _POLL_S = 0.1
+_COMPILED = {"streams.learner", "services.recommender"}
+"""Modules that run compiled loops."""
 
 
 def start_in_background(home: Path, command: Sequence[str], ready_s: float = READY_S) -> StackRecord:
@@ -155,6 +158,20 @@ class RunningStack(NamedTuple):
 
 
 @contextmanager
+def _compiling(programs: Sequence[Program]) -> Iterator[None]:
+    """Compile what learners and recommenders run, beside the block: once, and not each of them at the same time."""
+    if not any(_COMPILED & set(arguments) for _, arguments in programs):
+        yield
+        return
+    with subprocess.Popen([sys.executable, "-m", "streams.learner.numba_cache"]) as compiler:
+        try:
+            yield
+            compiler.wait()
+        finally:
+            compiler.kill()
+
+
+@contextmanager
 def running_stack(
     home: Path,
     programs: Sequence[Program],
@@ -195,7 +212,8 @@ def running_stack(
         redis_url=os.environ.get("REDIS_URL"),
         notify=notify,
     )
-    stack.start(ready=False)
+    with _compiling(programs):
+        stack.start(ready=False)
     StackEnd.forget(stack.home)
     try:
         notify("creating the topics")

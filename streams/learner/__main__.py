@@ -5,6 +5,7 @@ It runs until SIGTERM; of several learners one learns.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from core.settings import Settings
@@ -12,12 +13,15 @@ from schemas.events import Model
 from schemas.registry import codec_of
 from schemas.topics import Topics, learner_group_of
 from streams.learner.model import MODELS
+from streams.learner.numba_cache import warm_up
 from streams.learner.partition import SNAPSHOTS, LearnerPartition, LearnerSources
 from streams.store.keys import learner_prefix
 from streams.store.protocol import Claim, Store
 from streams.worker.faust_app import FoldingApp, FoldingConfig, make_app, run
 from streams.worker.metrics import LearnerCounters, ModelMetrics
 from streams.worker.partition import KafkaPublisher
+
+log = logging.getLogger(__name__)
 
 RUN_RECORDS = 64
 """A record may hold 12,000 listens."""
@@ -46,7 +50,9 @@ class LearnerApp(FoldingApp):
         self.registry.register(ModelMetrics(self.counters, [kind.name for kind in MODELS]))
 
     def open_sources(self) -> None:
-        """Read the catalogue and open the publisher; see `FoldingApp.open_sources`."""
+        """Compile, read the catalogue and open the publisher; see `FoldingApp.open_sources`."""
+        warm_up()
+        log.info("the loops of next_track are compiled")
         codec = codec_of(self.settings)
         self.sources = LearnerSources(self.settings, codec)
         self.publisher = KafkaPublisher(self.settings, codec)

@@ -11,12 +11,15 @@ from core.errors import BotifyError
 from schemas.events import Model, Track, TrainingBatch
 from schemas.models import MAX_BODY_BYTES, model_of
 from schemas.training import TrainingColumns
-from streams.learner.model import FORMAT, MODELS, OnlineModel
+from streams.learner.model import FORMAT, MODELS, ListenModel, OnlineModel, SessionModel
+from streams.learner.models.next_track import CHUNK
 from streams.learner.models.tables import pack, unpack
 from streams.learner.sessions import FinishedSession, OpenSessions, cut, joined
 
 LEARN_SESSIONS = 64
 """Models learn from so many at a time: few calls, and the same calls however listens were batched."""
+LEARN_LISTENS = CHUNK
+"""Models of listens make room after each multiple of so many, however listens were batched."""
 SNAPSHOT_LEAST = 1_000
 SNAPSHOT_LISTENS = 20_000
 """A snapshot is due after a tenth more listens than at the last one, at least `SNAPSHOT_LEAST` and at most this many.
@@ -38,10 +41,18 @@ class Outgrown(NamedTuple):
         Tracks that the model forgot.
     too_large : Counter of str
         Snapshots that were not published because they were too large.
+    cut : dict of str
+        Entries that the newest snapshot left out, of models that cut theirs to fit.
     """
 
     forgotten: Counter[str]
     too_large: Counter[str]
+    cut: dict[str, int]
+
+    @classmethod
+    def nothing(cls) -> Outgrown:
+        """Return the counts before anything is counted."""
+        return cls(Counter(), Counter(), {})
 
 
 class OutdatedStateError(BotifyError):
@@ -90,7 +101,7 @@ class Learner:
         self._newest_ms = 0
         self._snapshot_listens = 0
         self._snapshots: list[Model] = []
-        self._outgrown = Outgrown(Counter(), Counter())
+        self._outgrown = Outgrown.nothing()
         self.listens = 0
         self.missed = 0
 
@@ -104,13 +115,8 @@ class Learner:
             The batch's own.
         """
         listens = self._take_new(batch, listens)
-        self._waiting += self._open.fold(listens)
-        while len(self._waiting) >= LEARN_SESSIONS:
-            sessions, self._waiting = self._waiting[:LEARN_SESSIONS], self._waiting[LEARN_SESSIONS:]
-            for model in self._models:
-                model.learn(sessions)
-                if forgotten := model.make_room(MAX_BODY_BYTES):
-                    self._outgrown.forgotten[model.name] += forgotten
+        self._learn_listens(listens)
+        self._learn_sessions(self._open.fold(listens))
         if len(listens):
             self.listens += len(listens)
             self._newest_ms = max(self._newest_ms, int(listens.timestamps_ms.max()))
@@ -121,6 +127,8 @@ class Learner:
         """Take a snapshot of each model now, due or not; `take_models` returns them."""
         for model in self._models:
             body = model.snapshot()
+            if isinstance(model, ListenModel):
+                self._outgrown.cut[model.name] = model.cut
             if len(body) > MAX_BODY_BYTES:  # the last snapshot that fitted keeps serving
                 self._outgrown.too_large[model.name] += 1
             else:
@@ -134,7 +142,7 @@ class Learner:
 
     def take_outgrown(self) -> Outgrown:
         """Return what did not fit since the last call."""
-        taken, self._outgrown = self._outgrown, Outgrown(Counter(), Counter())
+        taken, self._outgrown = self._outgrown, Outgrown.nothing()
         return taken
 
     def state(self) -> dict[bytes, bytes]:
@@ -179,6 +187,32 @@ class Learner:
         learner.listens = progress["listens"]
         learner.missed = progress["missed"]
         return learner
+
+    def _learn_sessions(self, sessions: Sequence[FinishedSession]) -> None:
+        """Hand finished sessions to the models that learn from them, `LEARN_SESSIONS` at a time."""
+        self._waiting += sessions
+        while len(self._waiting) >= LEARN_SESSIONS:
+            some, self._waiting = self._waiting[:LEARN_SESSIONS], self._waiting[LEARN_SESSIONS:]
+            for model in self._models:
+                if isinstance(model, SessionModel):
+                    model.learn(some)
+                    self._make_room(model)
+
+    def _learn_listens(self, listens: TrainingColumns) -> None:
+        """Hand listens to the models that learn from them, cut at each multiple of `LEARN_LISTENS`."""
+        models = [model for model in self._models if isinstance(model, ListenModel)]
+        begin = 0
+        while models and begin < len(listens):
+            end = begin + LEARN_LISTENS - (self.listens + begin) % LEARN_LISTENS
+            for model in models:
+                model.learn_listens(listens.rows(slice(begin, end)))
+                if end <= len(listens):
+                    self._make_room(model)
+            begin = end
+
+    def _make_room(self, model: OnlineModel) -> None:
+        if forgotten := model.make_room(MAX_BODY_BYTES):
+            self._outgrown.forgotten[model.name] += forgotten
 
     def _take_new(self, batch: TrainingBatch, listens: TrainingColumns) -> TrainingColumns:
         """Return the listens that are new, and advance the offset to the end of the batch."""

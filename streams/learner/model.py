@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 from schemas.events import Track
+from schemas.training import TrainingColumns
 from streams.learner.models.factors import FactorModel
 from streams.learner.models.item_graph import ItemGraph
+from streams.learner.models.next_track_projection import NextTrackProjection
 from streams.learner.sessions import FinishedSession
 
 
 class OnlineModel(Protocol):
-    """Learns from batches of finished sessions.
+    """Learns from finished sessions (`SessionModel`) or from listens (`ListenModel`).
 
-    Its state must be a function of the calls of `learn`: no clock, only keyed randomness, and nothing that depends on
+    Its state must be a function of what it learned from: no clock, only keyed randomness, and nothing that depends on
     the process. Then training it again on the same batches gives the same bytes.
 
     Parameters
@@ -32,13 +34,11 @@ class OnlineModel(Protocol):
 
     def __init__(self, catalogue: Mapping[int, Track]) -> None: ...
 
-    def learn(self, sessions: Sequence[FinishedSession]) -> None:
-        """Learn from at least one session."""
-
     def make_room(self, most_bytes: int) -> int:
         """Forget the least important tracks if a snapshot would be larger; return how many were forgotten.
 
-        Called after each `learn`, so state and snapshots are bounded for any catalogue.
+        Called after the same sessions or listens, however they were batched, so state and snapshots are bounded for any
+        catalogue.
         """
 
     def to_bytes(self) -> bytes:
@@ -52,8 +52,32 @@ class OnlineModel(Protocol):
         """Return what a recommender needs."""
 
 
-MODELS: Sequence[type[OnlineModel]] = (ItemGraph, FactorModel)
+@runtime_checkable
+class SessionModel(OnlineModel, Protocol):
+    """Learns from sessions when they are over."""
+
+    def learn(self, sessions: Sequence[FinishedSession]) -> None:
+        """Learn from at least one session; room is made after each call."""
+
+
+@runtime_checkable
+class ListenModel(OnlineModel, Protocol):
+    """Learns from each listen, in the order of the training topic.
+
+    Attributes
+    ----------
+    cut : int
+        Entries that the last snapshot left out to fit, such as neighbours.
+    """
+
+    cut: int
+
+    def learn_listens(self, listens: TrainingColumns) -> None:
+        """Learn from listens; the result does not depend on how they are cut into calls."""
+
+
+MODELS: Sequence[type[OnlineModel]] = (ItemGraph, FactorModel, NextTrackProjection)
 """All models that the learner trains."""
 
-FORMAT = 2
+FORMAT = 3
 """Raise it when the same batches give other bytes than before: learning then restarts at the topic's start."""

@@ -95,9 +95,9 @@ SNAPSHOTS = "snapshots"
 """The collection that holds the last snapshot of each model up to the checkpoint, as it was sent to the topic."""
 
 CHECKPOINT_LISTENS = 100_000
-"""The state has up to 70 MB, so it is written after so many listens, in a pause, or when put off `MOST_PUT_OFF` times.
+"""The state has up to 240 MB, so it is written after so many listens, in a pause, or when put off `MOST_PUT_OFF` times.
 
-After a crash, at most so many listens are learned from again, which takes a second.
+After a crash, at most so many listens are learned from again, which takes some seconds.
 """
 MOST_PUT_OFF = 14
 
@@ -241,6 +241,7 @@ class LearnerPartition(ClaimedPartition):
     def _note(self, outgrown: Outgrown) -> None:
         self._counters.forgotten.update(outgrown.forgotten)
         self._counters.too_large.update(outgrown.too_large)
+        self._counters.cut.update(outgrown.cut)
         for name, tracks in outgrown.forgotten.items():
             log.warning(
                 "%s dropped %d tracks: a larger snapshot does not fit into a record of the models topic", name, tracks

@@ -81,6 +81,8 @@ class LearnerCounters(Counters):
         By model; see `Outgrown`.
     snapshot_bytes : dict of str to int
         Size of each model's newest snapshot.
+    cut : dict of str to int
+        By model; see `Outgrown`.
     """
 
     snapshots: int = 0
@@ -88,6 +90,7 @@ class LearnerCounters(Counters):
     forgotten: Counter[str] = field(default_factory=Counter)
     too_large: Counter[str] = field(default_factory=Counter)
     snapshot_bytes: dict[str, int] = field(default_factory=dict)
+    cut: dict[str, int] = field(default_factory=dict)
 
     def described(self) -> Iterable[tuple[str, str, int]]:
         """Return the learner's counters; see `Counters`."""
@@ -222,9 +225,15 @@ class ModelMetrics(Collector):
         sizes = GaugeMetricFamily(
             "botify_learner_snapshot_bytes", "Size of the newest snapshot that was published.", labels=["model"]
         )
-        for name, size in self._counters.snapshot_bytes.copy().items():
-            sizes.add_metric([name], size)
-        yield sizes
+        cut = GaugeMetricFamily(
+            "botify_learner_snapshot_cut",
+            "Entries, such as neighbours, that the newest snapshot left out to fit; only of models that do so.",
+            labels=["model"],
+        )
+        for gauge, values in ((sizes, self._counters.snapshot_bytes), (cut, self._counters.cut)):
+            for name, value in values.copy().items():
+                gauge.add_metric([name], value)
+            yield gauge
         yield GaugeMetricFamily(
             "botify_learner_snapshot_limit_bytes", "Largest snapshot that has room in a record.", value=MAX_BODY_BYTES
         )

@@ -21,7 +21,7 @@ The loops are compiled by numba where it is installed; `next_track_numpy` is the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any, Protocol, Self
 
@@ -50,6 +50,7 @@ from streams.learner.models.next_track_state import (
     scratch_for,
 )
 from streams.learner.models.tables import RowTable, pack, unpack
+from streams.learner.numba_cache import use_writable_cache
 
 CHUNK = 512
 """Events between two renewals of what changes slowly: decay, popular items, what is forgotten."""
@@ -76,6 +77,7 @@ class Loops(Protocol):
 
 def loops() -> Loops:
     """Return the compiled loops, or those of numpy where numba is not installed."""
+    use_writable_cache()
     try:
         from streams.learner.models import next_track_kernels
     except ImportError:
@@ -126,6 +128,11 @@ class NextTrack:
     def events(self) -> int:
         """Number of events learned."""
         return int(self._state.clock[0])
+
+    @property
+    def items(self) -> int:
+        """Number of items known."""
+        return len(self._items)
 
     def learn(
         self,
@@ -204,11 +211,18 @@ class NextTrack:
 
     def to_bytes(self) -> bytes:
         """Return the whole state."""
-        about = {"settings": asdict(self._settings), "seed": self._seed}
+        return pack(self.about(), self.arrays())
+
+    def about(self) -> dict[str, Any]:
+        """Return what the arrays do not say: the settings and the seed."""
+        return {"settings": asdict(self._settings), "seed": self._seed}
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the state's arrays by name, without free room; they are views."""
         ids = {"item_ids": self._items.ids, "user_ids": self._users.ids}
         sizes = dict.fromkeys(BY_ITEM, len(self._items.ids))
         sizes |= dict.fromkeys(BY_USER, len(self._users.ids)) | dict.fromkeys(BY_EVENT, self.events)
-        return pack(about, ids | {name: array[: sizes.get(name)] for name, array in self._state._asdict().items()})
+        return ids | {name: array[: sizes.get(name)] for name, array in self._state._asdict().items()}
 
     @classmethod
     def from_bytes(cls, state: bytes, run: Loops | None = None) -> Self:
@@ -219,10 +233,14 @@ class NextTrack:
         ValueError
             The bytes are not that.
         """
-        about, arrays = unpack(state)
+        return cls.from_arrays(*unpack(state), run)
+
+    @classmethod
+    def from_arrays(cls, about: Mapping[str, Any], arrays: dict[str, NDArray[Any]], run: Loops | None = None) -> Self:
+        """Return the model that `about` and `arrays` describe; those of users and events may be missing."""
         model = cls(NextTrackSettings(**about["settings"]), about["seed"], run)
         model._items = RowTable(arrays.pop("item_ids"))
-        model._users = RowTable(arrays.pop("user_ids"))
+        model._users = RowTable(arrays.pop("user_ids", None))
         model._state.clock[:] = arrays["clock"]
         model._make_room()
         for name, array in arrays.items():
@@ -271,7 +289,7 @@ class NextTrack:
             state.recent[:] /= cells.recent_growth
             state.clock[3] = self.events
         if len(self._items) > settings.most_items:
-            self._forget_items()
+            self.forget_items(settings.most_items * 7 // 8)
         if len(self._users) > settings.most_users:
             self._forget_users()
         if self.events % POOL_EVERY == 0 or self.events < 4 * POOL_EVERY:
@@ -280,10 +298,10 @@ class NextTrack:
             state.pool[: len(pool)] = pool
             state.clock[1] = len(pool)
 
-    def _forget_items(self) -> None:
-        """Forget the items with the fewest plays, decayed, so that room is left for an eighth."""
+    def forget_items(self, most: int) -> None:
+        """Forget the items with the fewest plays, decayed, and keep so many; between two chunks of `CHUNK` events."""
         state, used = self._state, len(self._items.ids)
-        gone = _all_but(np.where(self._items.ids >= 0, state.plays[:used], -1.0), self._settings.most_items * 7 // 8)
+        gone = _all_but(np.where(self._items.ids >= 0, state.plays[:used], -1.0), most)
         state.weights[:used][gone] = 0
         state.neighbours[:used][gone] = -1
         lost = gone[state.neighbours[:used]] & (state.neighbours[:used] >= 0)

@@ -23,6 +23,7 @@ from schemas.topics import Topics, learner_group_of
 from streams.cli.replay import app
 from streams.dlq.exclude import Selection, exclude
 from streams.learner import learner as fold
+from streams.learner.model import MODELS
 from streams.learner.partition import LEARNER, LearnerSources
 from streams.replay.models import relearn
 from streams.replay.sources import ReplayError
@@ -80,7 +81,7 @@ def test_they_are_equal_and_can_be_kept(trained: Settings, tmp_path: Path) -> No
     done = json.loads(replay_models(trained, "--json", "--save", str(tmp_path / "kept")).stdout)
     assert (done["next_offset"], done["listens"], done["equals_live"]) == (LEARNED, 800, True)
     assert done["models"] == done["live"]
-    assert done["models"].keys() == {"fism", "i2i_stream"}
+    assert done["models"].keys() == {kind.name for kind in MODELS}
     for name, model in done["models"].items():
         kept = (tmp_path / "kept" / f"{name}-{model['version']}.model").read_bytes()
         assert (model["version"], hashlib.sha256(kept).hexdigest()) == (800, model["sha256"])
@@ -126,7 +127,7 @@ def test_models_are_rebuilt_swapped_and_rolled_back(trained: Settings, monkeypat
     back = json.loads(replay_models(trained, "--rollback", "--json").stdout)
     assert (back["namespace"], back["models"]) == (swapped["former"], learned)
     published = [CODEC.decode(m.value(), Model).version for m in read_topic(trained, Topics.of(trained).models.name)]
-    assert published == [600, 600, 800, 800]
+    assert published == [600] * len(MODELS) + [800] * len(MODELS)
     rows = with_sources(trained, read_status)
     assert [(one.role, one.behind) for one in rows if "learner" in one.namespace] == [("live", 3), ("ready", 0)]
     assert with_sources(trained, lambda sources: collect(sources, everything=True)) == [made["namespace"]]

@@ -19,6 +19,7 @@ from schemas.codec import Codec
 from schemas.events import Listen, Model, Session
 from schemas.models import ModelReader
 from schemas.topics import Topics
+from streams.learner.model import MODELS
 from streams.learner.partition import LEARNER, SNAPSHOTS
 from streams.store.connect import connect
 from streams.store.keys import partition_key
@@ -75,7 +76,7 @@ def sessions(settings: Settings, topic: str, since: dict[int, int] | None = None
 def served_models(settings: Settings) -> dict[str, Model | None]:
     """What a recommender that follows the models topic serves from."""
     reader = ModelReader(settings, CODEC)
-    followed = {name: reader.follow(name, lambda model: model) for name in ("fism", "i2i_stream")}
+    followed = {name: reader.follow(name, lambda model: model) for name in (kind.name for kind in MODELS)}
     reader.refresh()
     reader.close()
     return {name: one.current for name, one in followed.items()}

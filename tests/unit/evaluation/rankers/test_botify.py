@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from evaluation import EvaluationError, MissingPeerError
@@ -9,7 +10,11 @@ from evaluation.evaluate import Job, replays
 from evaluation.log import Log
 from evaluation.protocols import Terms
 from evaluation.ranker import Setup
+from evaluation.rankers.botify import BotifyRanker
 from evaluation.rankers.registry import check_name, ranker_of
+from streams.folds.users import HISTORY_LISTENS
+from streams.learner.models import next_track_projection
+from streams.learner.models.next_track_state import DEFAULTS
 from tests.unit.evaluation.logs import random_log, reported
 
 NAMES = ("next_track", "random", "toppop", "i2i_stream", "fism", "rerank", "ease")
@@ -47,6 +52,21 @@ def test_the_same_seed_gives_the_same_lists() -> None:
     assert one.metrics["NDCG"].tolist() == other.metrics["NDCG"].tolist()
 
 
+def test_next_track_ranks_as_the_recommender_that_serves_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(next_track_projection, "SETTINGS", DEFAULTS)  # the learner has bounds of its own
+    log = random_log(users=40, items=100, events=1_200)
+    setup = Setup(log.users, log.items, log.catalogue(), log.events.size)
+    model, served = ranker_of("next_track", setup), BotifyRanker("next_track", setup)
+    everyone, times_ms = np.arange(log.users), np.zeros(log.users, dtype=np.int64)
+    assert np.bincount(log.events.users).max() <= HISTORY_LISTENS
+    for begin in range(0, log.events.size, 300):
+        for ranker in (model, served):
+            ranker.learn(log.events.rows(slice(begin, begin + 300)))
+        lists = model.rank(everyone, times_ms, 10)
+        assert (lists >= 0).any()
+        assert served.rank(everyone, times_ms, 10).tolist() == lists.tolist()
+
+
 def test_a_recommender_that_cannot_rank_is_refused() -> None:
     with pytest.raises(
         EvaluationError, match=r"'contextual' draws single tracks .* to be evaluated are random, toppop"
@@ -55,7 +75,7 @@ def test_a_recommender_that_cannot_rank_is_refused() -> None:
 
 
 def test_an_unknown_name_is_refused() -> None:
-    with pytest.raises(EvaluationError, match="'guess' is not known; there are next_track, random"):
+    with pytest.raises(EvaluationError, match="'guess' is not known; there are random, toppop"):
         ranker_of("guess", Setup(1, 1, (), 1))
 
 

@@ -18,6 +18,7 @@ NO_INPUTS = RecommenderInputs(
     user_lists=lambda: NO_LISTS,
     factors=lambda: None,
     graph=lambda: None,
+    next_track=lambda: None,
     policy_results=dict,
 )
 

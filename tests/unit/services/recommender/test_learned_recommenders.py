@@ -33,6 +33,7 @@ from streams.learner.models.factors import read_factors
 from streams.learner.models.item_graph import ItemGraph, neighbours_of
 from streams.learner.models.tables import pack
 from streams.learner.sessions import FinishedSession
+from tests.learning import learn_sessions
 from tests.unit.services.recommender.recommending import NO_INPUTS, Heard, state_of
 
 # artist a has 10 to 13, b only 20, c 30 to 35; b and c are of one genre
@@ -128,15 +129,20 @@ def test_snapshots_that_came_before_the_catalogue_serve_once_it_is_there() -> No
     session = FinishedSession(CATALOGUE.tracks, np.ones(len(CATALOGUE), np.float32))
     learned = [kind(tracks) for kind in MODELS]
     for model in learned:
-        model.learn([session])
+        learn_sessions(model, [session])
     factory, followed = RecommenderFactory(), {}
-    sources = replace(NO_INPUTS, factors=lambda: followed.get("fism"), graph=lambda: followed.get("i2i_stream"))
+    sources = replace(
+        NO_INPUTS,
+        factors=lambda: followed.get("fism"),
+        graph=lambda: followed.get("i2i_stream"),
+        next_track=lambda: followed.get("next_track"),
+    )
     factory.make(Catalogue([]), sources)
-    for model, prepare in zip(learned, (factory.graph, factory.factors), strict=True):
+    for model, prepare in zip(learned, (factory.graph, factory.factors, factory.next_track), strict=True):
         followed[model.name] = prepare(model_of(model.name, 1, model.snapshot(), 0))
     for catalogue in (Catalogue(list(tracks.values())[:6]), CATALOGUE):
         recommenders = {one.name: one for one in factory.make(catalogue, sources)}
-        for name in ("fism", "rerank", "i2i_stream"):
+        for name in ("fism", "rerank", "i2i_stream", "next_track"):
             assert answer(batch_after([(10, 1.0)]), [name], recommenders).recommenders == [name]
 
 

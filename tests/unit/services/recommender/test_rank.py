@@ -18,7 +18,10 @@ from services.recommender.random_tracks import RandomTracks
 from services.recommender.registry import RecommenderFactory, RecommenderInputs
 from streams.learner.models.factors import FactorModel, read_factors
 from streams.learner.models.item_graph import ItemGraph
+from streams.learner.models.next_track_projection import NextTrackProjection
+from streams.learner.models.next_track_snapshot import model_of_snapshot
 from streams.learner.sessions import FinishedSession
+from tests.learning import learn_sessions
 from tests.unit.services.recommender.recommending import batch_of, state_of
 
 TRACKS = {id_: Track(id_, f"artist {id_ % 5}", None, "jazz" if id_ % 2 else "rock", "x") for id_ in range(10, 40)}
@@ -32,17 +35,19 @@ def rankers() -> dict[str, Ranker]:
     sessions = [
         FinishedSession(generator.permutation(30)[:8] + 10, generator.random(8).astype(np.float32)) for _ in range(300)
     ]
-    graph, factors = ItemGraph(TRACKS), FactorModel(TRACKS)
-    for model in (graph, factors):
-        model.learn(sessions)
+    graph, factors, next_track = ItemGraph(TRACKS), FactorModel(TRACKS), NextTrackProjection(TRACKS)
+    for model in (graph, factors, next_track):
+        learn_sessions(model, sessions)
     served_graph = ServedGraph(graph.snapshot())
     served_factors = ServedFactors(read_factors(factors.snapshot()))
+    served_next_track = model_of_snapshot(next_track.snapshot())
     inputs = RecommenderInputs(
         top=lambda: np.array([11, 13, 10]),
         neighbours=lambda: NO_LISTS,
         user_lists=lambda: NO_LISTS,
         factors=lambda: served_factors,
         graph=lambda: served_graph,
+        next_track=lambda: served_next_track,
         policy_results=dict,
     )
     made = RecommenderFactory().make(Catalogue(TRACKS.values()), inputs)
@@ -54,10 +59,10 @@ def asked(n: int = N) -> Batch:
 
 
 def test_these_can_rank(rankers: dict[str, Ranker]) -> None:
-    assert list(rankers) == ["random", "toppop", "i2i_stream", "fism", "rerank"]
+    assert list(rankers) == ["random", "toppop", "i2i_stream", "fism", "rerank", "next_track"]
 
 
-@pytest.mark.parametrize("name", ["fism", "rerank"])
+@pytest.mark.parametrize("name", ["fism", "rerank", "next_track"])
 def test_the_first_is_what_is_answered_without_exploring(rankers: dict[str, Ranker], name: str) -> None:
     answered = Counter(rankers[name].recommend(asked()).tracks.tolist())
     ranking = rankers[name].rank(asked(1), 5)
@@ -71,7 +76,7 @@ def test_i2i_stream_answers_with_its_first(rankers: dict[str, Ranker]) -> None:
     assert set(rankers["i2i_stream"].recommend(asked()).tracks.tolist()) == set(ranking.tracks[0].tolist())
 
 
-@pytest.mark.parametrize("name", ["i2i_stream", "fism", "rerank"])
+@pytest.mark.parametrize("name", ["i2i_stream", "fism", "rerank", "next_track"])
 def test_nothing_heard_and_nothing_twice(rankers: dict[str, Ranker], name: str) -> None:
     tracks = rankers[name].rank(asked(3), 40).tracks
     there = tracks[0][tracks[0] != NO_ANSWER].tolist()

@@ -21,19 +21,24 @@ from services.recommender.factors import ServedFactors
 from services.recommender.lists import Lists
 from services.recommender.protocol import RandomStream, Recommender
 from services.recommender.registry import RECOMMENDERS, RecommenderFactory, RegistryEntry
+from streams.learner.model import MODELS
 from streams.learner.models.factors import FactorModel, read_factors
+from streams.learner.models.next_track import NextTrack
 from tests.unit.services.recommender.recommending import NO_INPUTS, batch_of_listeners
 
 TRACKS = {t: Track(t, f"artist {t // 5}", None, None, "x") for t in range(50)}
 CATALOGUE = Catalogue(TRACKS.values())
 LISTS = Lists(np.arange(50), (np.arange(50)[:, None] + [1, 2]) % 50)
 FACTORS = ServedFactors(read_factors(FactorModel(TRACKS).snapshot()))
+NEXT_TRACK = NextTrack()
+NEXT_TRACK.learn([1, 1, 1], [7, 8, 9], [1, 1, 1], [1, 2, 3])
 INPUTS = replace(
     NO_INPUTS,
     top=lambda: np.arange(3),
     neighbours=lambda: LISTS,
     user_lists=lambda: LISTS,
     factors=lambda: FACTORS,
+    next_track=lambda: NEXT_TRACK,
 )
 OWN_FILE = '''
 import numpy as np
@@ -129,6 +134,11 @@ def test_mix_draws_by_session_from_its_own_stream_and_lets_its_policies_draw(mon
     assert drawn[own].tolist() == sessions.tolist()
     others = {stream for name in (*POLICIES, "random") for stream in RECOMMENDERS[name].random_streams}
     assert drawn.keys() - {own} <= others
+
+
+def test_entries_name_models_that_are_learned_and_mix_those_of_its_policies() -> None:
+    assert {name for entry in RECOMMENDERS.values() for name in entry.models} == {kind.name for kind in MODELS}
+    assert set(RECOMMENDERS["mix"].models) == {name for policy in POLICIES for name in RECOMMENDERS[policy].models}
 
 
 def test_random_streams_keep_their_numbers() -> None:

@@ -14,6 +14,7 @@ from schemas.models import MAX_BODY_BYTES
 from schemas.training import training_batch_of
 from streams.learner import learner as module
 from streams.learner.learner import Learner, OutdatedStateError
+from streams.learner.models import next_track_projection
 from streams.learner.models.item_graph import ItemGraph
 from tests.support import BASE_MS, make_listens
 from tests.unit.streams.learner.training import CATALOGUE, TRACKS, batches, fold
@@ -158,10 +159,10 @@ def test_a_catalogue_that_outgrows_a_record_is_learned_from_to_the_end() -> None
         forgotten += outgrown.forgotten
         newest |= {model.name: model for model in models}
         assert all(len(model.body) <= MAX_BODY_BYTES for model in models)
-    assert min(forgotten[name] for name in ("i2i_stream", "fism")) > 10_000
+    assert min(forgotten[name] for name in ("i2i_stream", "fism", "next_track")) > 10_000
     assert {model.version for model in newest.values()} == {132_000}
     assert min(len(model.body) for model in newest.values()) > 0.8 * MAX_BODY_BYTES
-    assert sum(map(len, learner.state().values())) < 5 * MAX_BODY_BYTES
+    assert sum(map(len, learner.state().values())) < 12 * MAX_BODY_BYTES
 
 
 def test_a_learner_that_forgets_and_restarts_after_every_batch_learns_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +179,17 @@ def test_a_learner_that_forgets_and_restarts_after_every_batch_learns_the_same(m
         forgotten += outgrown.forgotten
         restarted = Learner.restore(restarted.state(), CATALOGUE)
     assert restarted.state() == whole.state()
-    assert min(forgotten[name] for name in ("i2i_stream", "fism")) > 0
+    assert min(forgotten[name] for name in ("i2i_stream", "fism", "next_track")) > 0
+
+
+def test_what_a_snapshot_leaves_out_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    learner = learned(3_000)
+    assert learner.take_outgrown().cut == {"next_track": 0}
+    monkeypatch.setattr(next_track_projection, "MAX_BODY_BYTES", 14_000)
+    learner.take_snapshots()
+    assert 0 < len(learner.take_models()[-1].body) <= 14_000
+    assert learner.take_outgrown().cut["next_track"] > 0
+    assert learner.take_outgrown().cut == {}
 
 
 class Boundless(ItemGraph):

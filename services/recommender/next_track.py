@@ -1,0 +1,133 @@
+"""`next_track`: what is played next by the model of that name, with no rule of a domain.
+
+The model ranks the listener's history: the last listens that the state has, with the current session from its first
+track on (as far as the state has it), and the listen of the request. Nothing of this history is a candidate, so unlike
+other recommenders this one does not repeat what earlier sessions heard.
+
+The answer is the first of the `BEST` best candidates, or with probability `EXPLORE` one of them drawn uniformly. A
+listener of whom the model knows no track gets what is popular: popular tracks are always candidates. Without a snapshot
+there is no answer.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.keyed_random import uniform
+from services.recommender.catalogue import Catalogue
+from services.recommender.protocol import NO_ANSWER, Answers, Batch, RandomStream, Ranking, no_answers, no_ranking
+from services.recommender.rerank import EXPLORE
+from services.recommender.sessions import has_seen
+from streams.folds.users import LISTEN
+from streams.learner.models.next_track import NextTrack
+from streams.learner.models.next_track_projection import values_of
+
+BEST = 20
+
+LatestNextTrack = Callable[[], NextTrack | None]
+"""Returns the model of the newest snapshot; None before the first."""
+
+_LISTEN = struct.Struct("<16xdi")
+"""The layout of `LISTEN`, of which only fraction and track matter here."""
+
+
+class Histories(NamedTuple):
+    """What each listener of a batch of b requests heard, oldest first, one after another; m listens in all.
+
+    Attributes
+    ----------
+    tracks : ndarray of int64, shape (m,)
+    fractions : ndarray of float64, shape (m,)
+        0 where the state has the track of a listen and no longer its fraction.
+    lengths : ndarray of int64, shape (b,)
+    """
+
+    tracks: NDArray[np.int64]
+    fractions: NDArray[np.float64]
+    lengths: NDArray[np.int64]
+
+
+def histories_of(batch: Batch) -> Histories:
+    """Gather the histories.
+
+    Examples
+    --------
+    >>> from schemas.events import RecommendationRequest
+    >>> request = RecommendationRequest("s-0", 42, "s", 0, 7, 0.5, 0, 0)
+    >>> [column.tolist() for column in histories_of(Batch.of([request], [None]))]
+    [[7], [0.5], [1]]
+    """
+    parts: list[bytes] = []
+    lengths = []
+    for request, state in zip(batch.requests, batch.states, strict=True):
+        size = 0
+        if state is not None:
+            kept = len(state.history) // LISTEN.itemsize
+            # tracks of the session from before the last listens: they only exclude
+            for track in state.session_tracks()[: max(0, state.session_listens - kept)].tolist():
+                parts.append(_LISTEN.pack(0.0, track))
+                size += 1
+            parts.append(state.history)
+            size += kept
+        if not has_seen(state, request):
+            parts.append(_LISTEN.pack(request.fraction, request.track))
+            size += 1
+        lengths.append(size)
+    listens = np.frombuffer(b"".join(parts), dtype=LISTEN)
+    return Histories(listens["track"].astype(np.int64), listens["fraction"], np.array(lengths, dtype=np.int64))
+
+
+class NextTrackRecommender:
+    """Best of what the model says is next.
+
+    Parameters
+    ----------
+    catalogue : Catalogue
+        Tracks that are not in it are not answered.
+    model : callable returning NextTrack or None
+        Of the newest snapshot.
+
+    Examples
+    --------
+    >>> NextTrackRecommender(Catalogue([]), lambda: None).recommend(Batch.of([], [])).tracks.tolist()
+    []
+    """
+
+    name = NextTrack.name
+    fallback: str | None = "toppop"
+
+    def __init__(self, catalogue: Catalogue, model: LatestNextTrack) -> None:
+        self._catalogue = catalogue
+        self._model = model
+
+    def recommend(self, batch: Batch) -> Answers:
+        """Choose for each request; no answer before the first snapshot."""
+        ranking = self.rank(batch, BEST)
+        found: NDArray[np.int64] = (ranking.tracks != NO_ANSWER).sum(axis=1)
+        if not found.any():
+            return no_answers(len(batch))
+        explores = uniform(batch.keys, RandomStream.EXPLORE) < EXPLORE
+        drawn = (uniform(batch.keys, RandomStream.EXPLORED_TRACK) * found).astype(np.int64)
+        places = np.where(explores, drawn, 0)
+        by_exploring = EXPLORE / np.maximum(found, 1)
+        propensities = by_exploring + np.where(places == 0, 1 - EXPLORE, 0.0)
+        return Answers(ranking.tracks[np.arange(len(batch)), places], np.where(found > 0, propensities, 0.0), found)
+
+    def rank(self, batch: Batch, k: int) -> Ranking:
+        """Return the best candidates of each history."""
+        model = self._model()
+        if model is None or not len(batch):
+            return no_ranking(len(batch), k)
+        heard = histories_of(batch)
+        tracks, scores = model.rank_histories(heard.tracks, values_of(heard.fractions), heard.lengths, k)
+        unknown = self._catalogue.rows_of(tracks.ravel()).reshape(tracks.shape) < 0
+        if unknown.any():
+            order = np.argsort(unknown, axis=1, kind="stable")
+            unknown = np.take_along_axis(unknown, order, axis=1)
+            tracks, scores = np.take_along_axis(tracks, order, axis=1), np.take_along_axis(scores, order, axis=1)
+        return Ranking(np.where(unknown, NO_ANSWER, tracks), np.where(unknown, -np.inf, scores.astype(np.float64)))

@@ -1,0 +1,132 @@
+"""The recommender `next_track`: what it takes for a history, and that it answers as it logs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from schemas.events import RecommendationRequest, Track
+from services.recommender.catalogue import Catalogue
+from services.recommender.dispatch import answer
+from services.recommender.next_track import BEST, NextTrackRecommender, histories_of
+from services.recommender.protocol import NO_ANSWER, Batch
+from services.recommender.registry import RecommenderFactory
+from services.recommender.rerank import EXPLORE
+from streams.folds.users import HISTORY_LISTENS
+from streams.learner.models.next_track import NextTrack
+from streams.learner.models.next_track_snapshot import model_of_snapshot, snapshot_of
+from tests.unit.services.recommender.recommending import NO_INPUTS, Heard, state_of
+
+TRACKS = 60
+CATALOGUE = Catalogue([Track(track, "a", None, None, "x") for track in range(TRACKS)])
+HEARD: Heard = [(10, 1.0), (12, 0.9), (14, 0.8)]
+
+
+def learned() -> NextTrack:
+    rng = np.random.default_rng(2)
+    users = rng.integers(0, 30, 3_000)
+    tracks = users % 3 * 20 + rng.integers(0, 20, 3_000)
+    model = NextTrack()
+    model.learn(users, tracks, np.ones(3_000), np.arange(1, 3_001) * 1_000)
+    return model
+
+
+MODEL = learned()
+SERVED = model_of_snapshot(snapshot_of(MODEL, 1 << 24).body)
+RECOMMENDER = NextTrackRecommender(CATALOGUE, lambda: SERVED)
+
+
+def asked(heard: Heard, folded: int | None = None, n: int = 1, session: str = "s") -> Batch:
+    """Requests after the last listen, with a state that has the first `folded` listens."""
+    state = state_of(heard[:folded])
+    requests = [RecommendationRequest(f"r{i}", 42, session, len(heard) - 1, *heard[-1], 0, 0) for i in range(n)]
+    return Batch.of(requests, [state] * n)
+
+
+@pytest.mark.parametrize("folded", [3, 2])
+def test_the_history_is_the_same_whoever_was_faster(folded: int) -> None:
+    tracks, fractions, lengths = histories_of(asked(HEARD, folded))
+    assert (tracks.tolist(), fractions.tolist(), lengths.tolist()) == ([10, 12, 14], [1.0, 0.9, 0.8], [3])
+
+
+def test_the_history_goes_beyond_the_session() -> None:
+    request = RecommendationRequest("r", 42, "new", 0, 30, 0.5, 0, 0)
+    tracks, fractions, _ = histories_of(Batch.of([request], [state_of(HEARD)]))
+    assert (tracks.tolist(), fractions.tolist()) == ([10, 12, 14, 30], [1.0, 0.9, 0.8, 0.5])
+
+
+def test_what_a_long_session_heard_first_only_excludes() -> None:
+    heard = [(track % TRACKS, 1.0) for track in range(HISTORY_LISTENS + 7)]
+    tracks, fractions, lengths = histories_of(asked(heard))
+    assert lengths.tolist() == [HISTORY_LISTENS + 7]
+    assert tracks.tolist() == [track for track, _ in heard]
+    assert fractions.tolist() == [0.0] * 7 + [1.0] * HISTORY_LISTENS
+    assert not {track for track, _ in heard} & set(RECOMMENDER.rank(asked(heard), TRACKS).tracks[0].tolist())
+
+
+def test_histories_of_a_batch_follow_each_other() -> None:
+    one, other = asked(HEARD), asked([(30, 0.2)])
+    both = Batch.of([*one.requests, *other.requests], [*one.states, None])
+    tracks, fractions, lengths = histories_of(both)
+    assert (tracks.tolist(), fractions.tolist(), lengths.tolist()) == ([10, 12, 14, 30], [1.0, 0.9, 0.8, 0.2], [3, 1])
+
+
+def test_it_ranks_exactly_as_the_learners_model_does_for_that_history() -> None:
+    expected, scores = MODEL.rank_histories(*map(np.array, zip(*HEARD, strict=True)), [3], 10)
+    ranking = RECOMMENDER.rank(asked(HEARD), 10)
+    assert ranking.tracks.tolist() == expected.tolist()
+    assert ranking.scores.tolist() == scores.tolist()
+
+
+def test_answers_are_drawn_as_often_as_is_logged() -> None:
+    n = 40_000
+    best = RECOMMENDER.rank(asked(HEARD), BEST).tracks[0].tolist()
+    answers = RECOMMENDER.recommend(asked(HEARD, n=n))
+    counts = Counter(answers.tracks.tolist())
+    assert counts.keys() == set(best)
+    expected = [1 - EXPLORE + EXPLORE / BEST, *[EXPLORE / BEST] * (BEST - 1)]
+    assert stats.chisquare([counts[track] for track in best], np.array(expected) * n).pvalue > 1e-3
+    logged = dict(zip(answers.tracks.tolist(), answers.propensities.tolist(), strict=True))
+    assert [logged[track] for track in best] == pytest.approx(expected)
+    assert answers.candidates is not None
+    assert set(answers.candidates.tolist()) == {BEST}
+
+
+def test_a_listener_of_unknown_tracks_gets_what_is_popular() -> None:
+    rng, popular = np.random.default_rng(3), {7, 8, 9}
+    model = NextTrack()
+    model.learn(np.arange(1_024), rng.choice([*popular, *popular, 11, 12], 1_024), np.ones(1_024), np.arange(1, 1_025))
+    request = RecommendationRequest("r", 42, "s", 0, 50, 1.0, 0, 0)
+    ranking = NextTrackRecommender(CATALOGUE, lambda: model).rank(Batch.of([request], [None]), 6)
+    assert set(ranking.tracks[0, :3].tolist()) == popular
+    assert ranking.tracks[0, 3:].tolist() in ([11, 12, NO_ANSWER], [12, 11, NO_ANSWER])
+
+
+def test_a_track_that_is_not_in_the_catalogue_is_left_out() -> None:
+    first, second = RECOMMENDER.rank(asked(HEARD), 2).tracks[0].tolist()
+    smaller = Catalogue([Track(track, "a", None, None, "x") for track in range(TRACKS) if track != first])
+    ranking = NextTrackRecommender(smaller, lambda: SERVED).rank(asked(HEARD), 2)
+    assert ranking.tracks[0].tolist() == [second, NO_ANSWER]
+    assert np.isinf(ranking.scores[0]).tolist() == [False, True]
+
+
+def test_before_there_is_a_model_or_an_event_the_top_answers() -> None:
+    for model in (None, NextTrack()):
+        inputs = replace(NO_INPUTS, top=lambda: np.array([5]), next_track=lambda model=model: model)
+        recommenders = {one.name: one for one in RecommenderFactory().make(CATALOGUE, inputs)}
+        assert answer(asked(HEARD), ["next_track"], recommenders).recommenders == ["toppop"]
+
+
+def test_who_has_heard_all_that_the_model_knows_is_left_to_the_fallback() -> None:
+    model = NextTrack()
+    model.learn([1, 1, 1], [10, 12, 14], [1, 1, 1], [1, 2, 3])
+    batch = asked(HEARD)
+    other = Batch.of([*batch.requests, RecommendationRequest("o", 7, "o", 0, 10, 1.0, 0, 0)], [*batch.states, None])
+    answers = NextTrackRecommender(CATALOGUE, lambda: model).recommend(other)
+    assert answers.tracks[0] == NO_ANSWER
+    assert answers.propensities[0] == 0.0
+    assert answers.tracks[1] in (12, 14)
