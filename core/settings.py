@@ -56,6 +56,8 @@ class Settings:
         Whether workers publish training batches: `on` or `off` (`BOTIFY_TRAINING`).
     experiments : Path | None
         The file that declares the experiments; None for the one that comes with the services (`BOTIFY_EXPERIMENTS`).
+    dataset : str | None
+        The imported dataset whose users are served: they are then named by their external ids (`BOTIFY_DATASET`).
     metrics_host : str
         Where a process serves `/metrics`, `/healthz` and `/readyz` (`BOTIFY_METRICS_HOST`).
     metrics_port : int | None
@@ -85,6 +87,7 @@ class Settings:
     on_missing_state: Literal["refuse", "rebuild"] = "refuse"
     training: Literal["on", "off"] = "on"
     experiments: AbsolutePath | None = None
+    dataset: str | None = None
     metrics_host: str = "127.0.0.1"
     metrics_port: Annotated[int | None, PORT] = None
     log_format: Literal["text", "json"] = "text"
