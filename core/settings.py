@@ -52,6 +52,9 @@ class Settings:
     on_missing_state : str
         What a worker does if state is gone from Redis: `refuse` to continue, or `rebuild` it from the topic
         (`BOTIFY_ON_MISSING_STATE`).
+    snapshot_listens : int | None
+        The learner publishes its models at each multiple of so many listens; None for less often the more it has
+        learned (`BOTIFY_SNAPSHOT_LISTENS`).
     training : str
         Whether workers publish training batches: `on` or `off` (`BOTIFY_TRAINING`).
     experiments : Path | None
@@ -85,6 +88,7 @@ class Settings:
     replication_factor: Annotated[int, whole(1)] = 1
     session_timeout_s: Annotated[int, whole(1)] = 10
     on_missing_state: Literal["refuse", "rebuild"] = "refuse"
+    snapshot_listens: Annotated[int | None, whole(1)] = None
     training: Literal["on", "off"] = "on"
     experiments: AbsolutePath | None = None
     dataset: str | None = None
