@@ -231,7 +231,8 @@ def _topics(settings: Settings) -> Iterator[None]:
         yield
     finally:
         names = [definition.name for definition in Topics.of(settings).all()]
-        for removed in AdminClient(common_config(settings)).delete_topics(names, operation_timeout=TIMEOUT_S).values():
+        admin = AdminClient(common_config(settings))  # it must outlive the futures
+        for removed in admin.delete_topics(names, operation_timeout=TIMEOUT_S).values():
             removed.result()
         redis: Any = connect(settings)
         for key in list(redis.scan_iter(match=f"*{{{settings.topic_prefix}*", count=10_000)):

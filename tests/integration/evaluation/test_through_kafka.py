@@ -42,7 +42,7 @@ def evaluated(name: str, log: Log, protocol: str, kafka: Settings | None) -> Out
 
 @pytest.mark.parametrize(
     ("name", "protocol"),
-    [("i2i_stream", "prequential"), ("toppop", "temporal-split"), ("rerank", "leave-last-out")],
+    [("i2i_stream", "prequential"), ("toppop", "prequential"), ("rerank", "leave-last-out")],
 )
 def test_the_figures_are_those_of_the_evaluation_in_process(
     settings: Settings, log: Log, name: str, protocol: str
