@@ -103,10 +103,8 @@ class PipelineRanker:
             logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="botify-evaluation-")))
             experiments = logs / "experiments.toml"
             experiments.write_text(f'default = "{self._name}"\n', encoding="utf-8")
-            self._programs = {
-                module: stack.enter_context(Program(module, self._settings.with_(experiments=experiments), logs))
-                for module in PROGRAMS
-            }
+            own = self._settings.with_(home=logs, experiments=experiments)
+            self._programs = {module: stack.enter_context(Program(module, own, logs)) for module in PROGRAMS}
             self._recommender = self._programs["services.recommender"]
             self._stack = stack.pop_all()
         return self
