@@ -52,10 +52,15 @@ class Settings:
     on_missing_state : str
         What a worker does if state is gone from Redis: `refuse` to continue, or `rebuild` it from the topic
         (`BOTIFY_ON_MISSING_STATE`).
+    snapshot_listens : int | None
+        The learner publishes its models at each multiple of so many listens; None for less often the more it has
+        learned (`BOTIFY_SNAPSHOT_LISTENS`).
     training : str
         Whether workers publish training batches: `on` or `off` (`BOTIFY_TRAINING`).
     experiments : Path | None
         The file that declares the experiments; None for the one that comes with the services (`BOTIFY_EXPERIMENTS`).
+    dataset : str | None
+        The imported dataset whose users are served: they are then named by their external ids (`BOTIFY_DATASET`).
     metrics_host : str
         Where a process serves `/metrics`, `/healthz` and `/readyz` (`BOTIFY_METRICS_HOST`).
     metrics_port : int | None
@@ -83,8 +88,10 @@ class Settings:
     replication_factor: Annotated[int, whole(1)] = 1
     session_timeout_s: Annotated[int, whole(1)] = 10
     on_missing_state: Literal["refuse", "rebuild"] = "refuse"
+    snapshot_listens: Annotated[int | None, whole(1)] = None
     training: Literal["on", "off"] = "on"
     experiments: AbsolutePath | None = None
+    dataset: str | None = None
     metrics_host: str = "127.0.0.1"
     metrics_port: Annotated[int | None, PORT] = None
     log_format: Literal["text", "json"] = "text"

@@ -12,14 +12,16 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from core.kafka.admin import require_kafka
 from core.settings import Settings
 from evaluation import EvaluationError, MissingPeerError
 from evaluation.dataset import log_of_dataset, positive_of
 from evaluation.evaluate import REFRESH, Job, evaluate_all
 from evaluation.figures import rows_of
 from evaluation.protocols import MICRO_BATCH, Terms
-from evaluation.rankers.registry import PEERS, check_name, require_peer
+from evaluation.rankers.registry import PEERS, check_name, check_served, require_peer
 from evaluation.table import as_json, notes_of, render, save_plots
+from streams.store.connect import require_redis
 
 DEFAULT = "toppop,random,i2i_stream,fism,next_track"
 WIDE = 120
@@ -51,6 +53,16 @@ def evaluate(
     validation: Annotated[
         bool, typer.Option("--validation", help="Evaluate on what the test leaves; choose settings by this.")
     ] = False,
+    through_kafka: Annotated[
+        bool,
+        typer.Option(
+            "--through-kafka", help="Evaluate through topics, worker, learner, Redis and recommender, as they serve."
+        ),
+    ] = False,
+    block: Annotated[
+        int | None,
+        typer.Option(min=1, help="Prequential: predict so many events from what came before; default: micro-batches."),
+    ] = None,
     micro_batch: Annotated[int, typer.Option(min=1, help="Events predicted before they are learned.")] = MICRO_BATCH,
     refresh: Annotated[int, typer.Option(min=1, help="Listens between two refreshes of served models.")] = REFRESH,
     trainings: Annotated[int, typer.Option(min=1, help="How often batch peers are trained along the log.")] = 10,
@@ -66,9 +78,14 @@ def evaluate(
     names, against = _names(recommenders, baseline, peers, warnings)
     log, default = log_of_dataset(Settings.from_env().home, name)
     least = default if positive is None else positive_of(positive)
-    terms = Terms(protocol.value, k, least, repeats, validation, micro_batch)
+    if through_kafka:
+        for one in names:
+            check_served(one)
+        block = block or refresh  # a round trip a micro-batch would take hours
+    terms = Terms(protocol.value, k, least, repeats, validation, micro_batch, block)
     settings = _settings(setting or (), names)
-    jobs = [Job(one, log, terms, range(seeds), refresh, trainings, settings.get(one, {})) for one in names]
+    kafka = require_kafka(require_redis(Settings.from_env())) if through_kafka else None
+    jobs = [Job(one, log, terms, range(seeds), refresh, trainings, settings.get(one, {}), kafka) for one in names]
     with console.status(f"Running {', '.join(names)}") as status:
         outcomes = evaluate_all(jobs, processes, lambda one: status.update(f"{one} has ended; the others are running"))
     rows = rows_of(outcomes, against, log.users)
@@ -80,7 +97,8 @@ def evaluate(
         about = {
             "dataset": {"name": name, "sha256": log.digest, "events": log.events.size, "has_time": log.has_time},
             "protocol": terms.protocol, "figures": "validation" if validation else "test", "k": k, "positive": least,
-            "repeats": repeats, "seeds": seeds, "micro_batch": micro_batch, "refresh": refresh,
+            "repeats": repeats, "seeds": seeds, "micro_batch": micro_batch, "block": block, "refresh": refresh,
+            "through_kafka": through_kafka,
             "trainings": trainings, "settings": settings, "baseline": against,
         }  # fmt: skip
         json_file.write_text(json.dumps(as_json(rows, about), indent=2) + "\n", encoding="utf-8")

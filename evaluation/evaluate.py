@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 
+from core.settings import Settings
 from evaluation.log import Log
 from evaluation.protocols import Terms, plan_of
 from evaluation.ranker import Setup
@@ -28,6 +29,8 @@ class Job:
     seeds : sequence of int
     refresh, trainings, settings
         See `Setup`.
+    kafka : Settings, optional
+        Servers through whose topics and state the recommender is evaluated; default: in process.
     """
 
     name: str
@@ -37,6 +40,7 @@ class Job:
     refresh: int = REFRESH
     trainings: int = 10
     settings: Mapping[str, float] = field(default_factory=dict)
+    kafka: Settings | None = None
 
 
 def replays(job: Job) -> list[Outcome]:
@@ -53,7 +57,7 @@ def replays(job: Job) -> list[Outcome]:
 def _replay(job: Job, seed: int) -> Outcome:
     plan = plan_of(job.log, job.terms, seed)
     # a protocol that asks only at the end has nothing to save by serving what is stale
-    refresh = job.refresh if job.terms.protocol == "prequential" else 1
+    refresh = job.refresh if job.terms.protocol == "prequential" else plan.log.events.size
     setup = Setup(
         users=job.log.users,
         items=job.log.items,
@@ -66,7 +70,12 @@ def _replay(job: Job, seed: int) -> Outcome:
         trainings=job.trainings,
         settings=job.settings,
     )
-    return run(ranker_of(job.name, setup), plan, job.terms)
+    if job.kafka is None:
+        return run(ranker_of(job.name, setup), plan, job.terms)
+    from evaluation.rankers.pipeline import PipelineRanker  # its clients take time to import
+
+    with PipelineRanker(job.name, setup, job.kafka) as ranker:
+        return run(ranker, plan, job.terms)
 
 
 def evaluate_all(

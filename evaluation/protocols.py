@@ -4,7 +4,7 @@ All of them come to one `Plan`, so that every recommender is run by one loop (`e
 
 - `prequential`: each event is predicted, then learned, once, in order. Events pass in micro-batches; a user is in a
   micro-batch once, but for events of one second: those are tied, and all are predicted before any is learned.
-  Figures are those of the second half.
+  Figures are those of the second half. With `Terms.block`, larger blocks are predicted from what came before them.
 - `leave-last-out`: each user's last positive item is held out and asked for when all other events are learned.
 - `temporal-split`: events before a moment are learned; each user's first new positive item after it is asked for.
 
@@ -51,6 +51,9 @@ class Terms:
     validation : bool
     micro_batch : int
         Events that are predicted before the first of them is learned, at most; a longer tie stays together.
+    block : int, optional
+        Of `prequential`: learn blocks of so many events, or a few more that are tied, in place of micro-batches. A user
+        may be in a block several times, and is always predicted from what came before the block.
     """
 
     protocol: str = "prequential"
@@ -59,6 +62,7 @@ class Terms:
     repeats: bool = False
     validation: bool = False
     micro_batch: int = MICRO_BATCH
+    block: int | None = None
 
 
 class Plan(NamedTuple):
@@ -127,7 +131,10 @@ def prequential(log: Log, terms: Terms) -> Plan:
     if terms.validation:
         return prequential(replace(log, events=events.rows(slice(half))), replace(terms, validation=False))
     ties = log.ties()
-    batches, first_tie = _micro_batches(ties, events, terms.micro_batch)
+    if terms.block is None:
+        batches, first_tie = _micro_batches(ties, events, terms.micro_batch)
+    else:
+        batches, first_tie = _blocks(ties, events, terms.block)
     right = _right(log, terms)
     tie_of = np.repeat(np.arange(len(ties)), np.diff(ties, append=events.size))
     asked = np.zeros(len(ties), dtype=bool)
@@ -209,6 +216,17 @@ def _micro_batches(ties: Ints, events: Events, most: int) -> tuple[Ints, Ints]:
             size = 0
         members.add(user)
         size += end - begin
+    first_tie = np.array([*firsts, len(ties)], dtype=np.int64)
+    return np.append(ties, events.size)[first_tie], first_tie
+
+
+def _blocks(ties: Ints, events: Events, least: int) -> tuple[Ints, Ints]:
+    """Return where blocks begin and end, as events and as ties; ties stay together."""
+    firsts, begin = [0], 0
+    for tie, at in enumerate(ties.tolist()):
+        if at - begin >= least:
+            firsts.append(tie)
+            begin = at
     first_tie = np.array([*firsts, len(ties)], dtype=np.int64)
     return np.append(ties, events.size)[first_tie], first_tie
 

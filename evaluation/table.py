@@ -86,7 +86,9 @@ def notes_of(terms: Terms, seeds: int) -> list[str]:
         f"{part} figures by {terms.protocol}{shown}; mean of {seeds} {'replay' if seeds == 1 else 'replays'}",
         f"±: standard error by user; brackets: {CONFIDENCE:.0%} interval, paired bootstrap by user",
         f"right: fraction ≥ {terms.positive:g}{'' if terms.repeats else ' and new to the user'}; full ranking",
-        f"micro-batches of up to {terms.micro_batch} events",
+        f"micro-batches of up to {terms.micro_batch} events"
+        if terms.block is None or terms.protocol != "prequential"
+        else f"blocks of {terms.block} events, predicted from what came before them",
     ]
 
 

@@ -24,8 +24,9 @@ from ingest.formats.registry import FORMATS
 from ingest.importing import Request, import_dataset, parse_map
 from ingest.model import EVENTS, KINDS, DatasetError
 from ingest.publishing import publish_dataset
-from ingest.reading import Dataset, dataset_names, datasets_directory, open_dataset
+from ingest.reading import Dataset, dataset_names, open_dataset
 from schemas.event_time import parse_speed
+from schemas.external_ids import datasets_directory
 
 ROWS = 5
 """Events that `show` prints."""

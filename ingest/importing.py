@@ -25,9 +25,10 @@ from ingest.card import Card, write_card
 from ingest.columns import ABOUT_SCHEMA, STAGED_SCHEMA, convert
 from ingest.formats.registry import Format, find_format
 from ingest.inputs import BLOCK_BYTES, UNREADABLE, Source
-from ingest.model import CARD, FORMAT, ITEMS, KINDS, REJECTED, REJECTED_SCHEMA, USERS, DatasetError
+from ingest.model import CARD, FORMAT, ITEMS, KINDS, REJECTED, REJECTED_SCHEMA, DatasetError
 from ingest.reading import Dataset, dataset_directory, open_dataset
 from ingest.sorting import Sorter, Tally, content_hash
+from schemas.external_ids import USERS
 
 ROLES = (
     "user", "item", "time", "played", "duration", "rating", "event", "session", "organic",

@@ -17,7 +17,6 @@ FORMAT = 1
 
 EVENTS = "events.parquet"
 CATALOGUE = "catalogue.parquet"
-USERS = "users.parquet"
 ITEMS = "items.parquet"
 REJECTED = "rejected.parquet"
 CARD = "card.json"

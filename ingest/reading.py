@@ -11,14 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingest.card import Card, read_card
-from ingest.model import CARD, CATALOGUE, EVENTS, ITEMS, REJECTED, USERS, Catalogue, DatasetError, Events
+from ingest.model import CARD, CATALOGUE, EVENTS, ITEMS, REJECTED, Catalogue, DatasetError, Events
+from schemas.external_ids import USERS, datasets_directory
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-
-
-def datasets_directory(home: Path) -> Path:
-    """Return where the datasets are, in the data directory of the settings."""
-    return home / "datasets"
 
 
 def dataset_directory(home: Path, name: str) -> Path:

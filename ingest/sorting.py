@@ -24,8 +24,8 @@ from ingest.model import (
     ITEMS,
     KINDS,
     SESSION_GAP_MS,
-    USERS,
 )
+from schemas.external_ids import USERS
 
 MEMORY = "700MB"
 """What DuckDB may use before it continues on the disk."""
@@ -33,7 +33,6 @@ ROWS = 1024 * 1024
 """Of a row group."""
 ID_KEY = 0x1D5
 """Numbers are ranks of ids mixed with this key, so that a number says nothing about when or how often an id came."""
-
 
 Progress = Callable[[int, int], None]
 """Told how many events are done, and of how many."""

@@ -6,7 +6,7 @@ object.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 
@@ -68,6 +68,8 @@ class RecommendationRequest(NamedTuple):
         Position of the last listen in the session.
     deadline_ms : int
         Wall clock, milliseconds since the epoch; requests after it are not answered.
+    list_size : int | None
+        How many of the best tracks to list, in order and without exploration; None asks for the next track.
     """
 
     request_id: str
@@ -78,10 +80,11 @@ class RecommendationRequest(NamedTuple):
     fraction: float
     timestamp_ms: int
     deadline_ms: int
+    list_size: int | None = None
 
     def listen(self) -> Listen:
         """Return the listen that the request carries, under the request's id and without what led to it."""
-        id_, user, session_id, position, track, fraction, timestamp_ms, _ = self
+        id_, user, session_id, position, track, fraction, timestamp_ms, _, _ = self
         return Listen(id_, user, track, fraction, timestamp_ms, session_id, position, False, None, {}, None, None)
 
 
@@ -102,6 +105,8 @@ class Recommendation(NamedTuple):
         The policy that chose the track, if the recommender mixes several.
     candidates : int | None
         Number of tracks from which it was chosen, if known.
+    ranking : sequence of int | None
+        The best tracks, best first, if a list was asked for; `track` is the first of them.
     """
 
     request_id: str
@@ -115,6 +120,7 @@ class Recommendation(NamedTuple):
     timestamp_ms: int
     policy: str | None = None
     candidates: int | None = None
+    ranking: Sequence[int] | None = None
 
 
 class Session(NamedTuple):

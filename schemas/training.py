@@ -61,6 +61,11 @@ class TrainingColumns:
         start = int(np.searchsorted(self.offsets, first))
         return self.rows(slice(start, None))
 
+    def split(self, row: int) -> tuple[Self, Self]:
+        """Return the listens before a row, and the others; none before a row of 0 or less."""
+        row = max(row, 0)
+        return self.rows(slice(row)), self.rows(slice(row, None))
+
     def without(self, offsets: NDArray[np.int64]) -> Self:
         """Return the listens that are not at these `offsets`."""
         return self.rows(~np.isin(self.offsets, offsets))

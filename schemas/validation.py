@@ -21,6 +21,8 @@ MAX_ID_BYTES = 255
 MAX_USER = 2**53
 MAX_TRACK = 2**31 - 1
 """The largest id that fits into a listener's history; a larger one in the catalogue must not stop the worker."""
+MAX_LIST = 10_000
+"""Tracks of one answer at most."""
 MAX_TIMESTAMP_MS = 7_258_118_400_000
 """The year 2200. The bound on a listen's lead is `EventTime`'s."""
 
@@ -43,6 +45,7 @@ def check(event: Listen | RecommendationRequest, key: bytes | None, raw: bytes) 
         and 0 < len(event.session_id.encode()) <= MAX_ID_BYTES
         and 0 < len(event[0].encode()) <= MAX_ID_BYTES
         and key == b"%d" % event.user  # `key_of`, without the call
+        and (event.__class__ is Listen or event.list_size is None or 0 < event.list_size <= MAX_LIST)  # type: ignore[union-attr]
     ):
         return
     raise ValidationError(_why(event, key), raw)
@@ -56,6 +59,8 @@ def _why(event: Listen | RecommendationRequest, key: bytes | None) -> str:
             return f"{name} {getattr(event, name)} is not between 0 and {highest}"
     if event.position < 0:
         return f"position {event.position} is negative"
+    if isinstance(event, RecommendationRequest) and event.list_size is not None and not 0 < event.list_size <= MAX_LIST:
+        return f"list_size {event.list_size} is not between 1 and {MAX_LIST}"
     if key != key_of(event.user):
         return f"the key {key!r} is not the user's id {event.user}, so the record may be in another user's partition"
     return f"{event._fields[0]} and session_id must have 1 to {MAX_ID_BYTES} bytes"

@@ -53,6 +53,8 @@ def _field(name: str, avro_type: Any) -> pa.Field:
 
 
 def _type(avro_type: Any) -> pa.DataType:
+    if isinstance(avro_type, dict) and avro_type["type"] == "array":
+        return pa.list_(_type(avro_type["items"]))
     if isinstance(avro_type, dict):
         return pa.map_(pa.string(), _type(avro_type["values"]))
     return _TYPES[avro_type]

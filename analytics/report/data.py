@@ -13,6 +13,7 @@ from analytics.exported import open_listens
 from analytics.pipeline import read_answers, read_lag
 from core.settings import Settings
 from schemas.catalogue import read_catalogue
+from schemas.events import Track
 from schemas.registry import codec_of
 
 
@@ -62,7 +63,7 @@ def read_from_kafka(settings: Settings, run_id: str | None = None) -> ReportData
     return ReportData(
         source=_of_run(f"the topics {settings.topic_prefix}.*", run_id),
         listens=read_listens(settings, run_id),
-        titles={track: f"{known.artist} – {known.title}" for track, known in catalogue.items()},
+        titles={track: title_of(known) for track, known in catalogue.items()},
         answers=read_answers(settings, run_id),
         lag=read_lag(settings),
     )
@@ -84,6 +85,22 @@ def read_from_export(folder: Path, run_id: str | None = None) -> ReportData:
     """
     with open_listens(folder, run_id) as listens:
         return ReportData(source=_of_run(f"the export {folder.name}", run_id), listens=listens.frame())
+
+
+def title_of(track: Track) -> str:
+    """Return a track's artist and title, and what it is called where it comes from, if that is another name.
+
+    Examples
+    --------
+    >>> title_of(Track(7, "Kanye West", None, None, "Stronger", "b-7"))
+    'Kanye West – Stronger (b-7)'
+    >>> title_of(Track(7, "b-7", None, None, "b-7", "b-7"))
+    'b-7'
+    """
+    if track.external_id == track.title == track.artist:
+        return track.title
+    title = f"{track.artist} – {track.title}"
+    return title if track.external_id in (None, track.title) else f"{title} ({track.external_id})"
 
 
 def _of_run(source: str, run_id: str | None) -> str:

@@ -1,10 +1,8 @@
 """Botify's own recommenders: the folds, the learner and the code that serve, run in process.
 
 Listens pass `PartitionFold` and `Learner` as a worker's and the learner's batches do, and a recommender answers from
-`UserState`, popularity and snapshots of the models. The snapshots are `Setup.refresh` listens old at most.
-
-In the pipeline a listener asks after a listen, and is never offered a track of the same session. An evaluation leaves
-out all that the user has heard, so that more is ranked, and what was heard is taken out.
+`UserState`, popularity and snapshots of the models, which are taken at each multiple of `Setup.refresh` listens.
+`evaluation.rankers.pipeline` does the same through topics.
 """
 
 from __future__ import annotations
@@ -16,24 +14,30 @@ import numpy as np
 
 from evaluation import EvaluationError
 from evaluation.log import Events, Ints
-from evaluation.ranker import Histories, Setup, compressed, without
+from evaluation.ranker import Setup
+from evaluation.rankers.listeners import Listeners
 from evaluation.state import MemoryState
-from schemas.events import Listen, RecommendationRequest, TrainingBatch
+from schemas.events import Listen, Model, TrainingBatch
 from schemas.training import TrainingColumns
 from services.recommender.candidates import ServedGraph
 from services.recommender.catalogue import Catalogue
 from services.recommender.factors import ServedFactors
 from services.recommender.lists import NO_LISTS
-from services.recommender.protocol import NO_ANSWER, Batch, Ranker
+from services.recommender.protocol import Batch, Ranker
 from services.recommender.registry import RECOMMENDERS, RecommenderFactory, RecommenderInputs
 from streams.folds.popularity import TOP_TRACKS
-from streams.folds.users import UserState
 from streams.learner.learner import Learner
 from streams.learner.model import MODELS
 from streams.learner.models.factors import FactorModel
 from streams.learner.models.item_graph import ItemGraph
 from streams.learner.models.next_track import NextTrack
 from streams.learner.models.next_track_projection import values_of
+
+
+def note_of(name: str, setup: Setup) -> str:
+    """Return how old a recommender's models may be."""
+    stale = bool(RECOMMENDERS[name].models) and 1 < setup.refresh < setup.events
+    return f"models refreshed every {setup.refresh:,} listens" if stale else ""
 
 
 class BotifyRanker:
@@ -54,20 +58,21 @@ class BotifyRanker:
     def __init__(self, name: str, setup: Setup) -> None:
         check_can_rank(name)
         kinds = [kind for kind in MODELS if kind.name in RECOMMENDERS[name].models]
-        self.note = f"models refreshed every {setup.refresh:,} listens" if kinds and setup.refresh > 1 else ""
+        self.note = note_of(name, setup)
         self._setup = setup
         self._folds_when_refreshed = name == "toppop"  # popularity is all it reads, and costs least in long runs
         self._state = MemoryState(only=("popularity",) if name == "toppop" else ())
         self._pending: list[tuple[int, Listen]] = []
-        self._learner = Learner({track.track: track for track in setup.tracks}, kinds) if kinds else None
-        self._histories = Histories()
-        self._learned = self._refreshed = 0
+        catalogue = {track.track: track for track in setup.tracks}
+        self._learner = Learner(catalogue, kinds, setup.refresh) if kinds else None
+        self._snapshots: dict[str, Model] = {}
+        self._listeners = Listeners(setup)
+        self._refreshed = 0
         self._top: Ints = np.zeros(0, dtype=np.int64)
         self._graph: ServedGraph | None = None
         self._factors: ServedFactors | None = None
         self._next_track: NextTrack | None = None
         self._factory = RecommenderFactory()
-        self._positions: dict[int, tuple[int, int]] = {}
         inputs = RecommenderInputs(
             top=lambda: self._top,
             neighbours=lambda: NO_LISTS,
@@ -82,64 +87,41 @@ class BotifyRanker:
 
     def learn(self, events: Events) -> None:
         """Fold the events as listens, and learn from them."""
-        first, self._learned = self._learned, self._learned + events.size
-        self._pending += enumerate(self._listens(events, first), first)
-        self._histories.learn(events.users, events.items)
+        first = self._listeners.listens
+        self._pending += enumerate(self._listeners.hear(events), first)
         if self._learner is not None:
-            self._learner.fold(_batch(first, self._learned), _columns(events))
+            self._learner.fold(_batch(first, self._listeners.listens), _columns(events))
+            self._snapshots.update({model.name: model for model in self._learner.take_models()})
 
     def rank(self, users: Ints, times_ms: Ints, k: int) -> Ints:
         """Rank for each user as after the last listen."""
         self._refresh()
         if not self._folds_when_refreshed:
             self._fold()
-        most = k if self._setup.repeats else min(k + self._histories.longest(users), self._setup.items)
-        states, _ = self._state.users_and_likes(users.tolist())
-        requests = [
-            _request(f"{self._setup.seed}:{user}:{self._learned}", user, state, time_ms)
-            for user, state, time_ms in zip(users.tolist(), states, times_ms.tolist(), strict=True)
-        ]
-        lists = self._ranker.rank(Batch.of(requests, states), most).tracks
-        if self._setup.repeats:
-            return compressed(lists != NO_ANSWER, lists, k)
-        return without(lists, self._histories.of(users), self._setup.items, k)
+        states, likes = self._state.users_and_likes(users.tolist())
+        requests = self._listeners.requests(users, times_ms, k)
+        size = requests[0].list_size or k
+        return self._listeners.new_to(users, self._ranker.rank(Batch.of(requests, states, likes), size).tracks, k)
 
     def _refresh(self) -> None:
-        """Let the recommender see what was learned, if that is `Setup.refresh` listens or more."""
-        if self._learned - self._refreshed < self._setup.refresh:
-            return
-        self._refreshed = self._learned
-        if self._folds_when_refreshed:
+        """Let the recommender see the newest snapshots, and popularity if it is `Setup.refresh` listens old or more."""
+        if self._folds_when_refreshed and self._listeners.listens - self._refreshed >= self._setup.refresh:
+            self._refreshed = self._listeners.listens
             self._fold()
             self._top = self._state.top_tracks(TOP_TRACKS)
-        if self._learner is None:
-            return
-        self._learner.take_models()  # taken when due; the one now is newer
-        self._learner.take_snapshots()
-        for model in self._learner.take_models():
+        for model in self._snapshots.values():
             if model.name == FactorModel.name:
                 self._factors = self._factory.factors(model)
             elif model.name == ItemGraph.name:
                 self._graph = self._factory.graph(model)
             elif model.name == NextTrack.name:
                 self._next_track = self._factory.next_track(model)
+        self._snapshots = {}
 
     def _fold(self) -> None:
         if self._pending:
             self._state.fold(self._pending)
             self._pending = []
-
-    def _listens(self, events: Events, first: int) -> list[Listen]:
-        listens = []
-        rows = zip(*(column.tolist() for column in events), strict=True)
-        for at, (user, item, fraction, time_ms, session, ended) in enumerate(rows, first):
-            last, position = self._positions.get(user, (-1, 0))
-            position = position + 1 if last == session else 0
-            self._positions[user] = session, position
-            listens.append(
-                Listen(str(at), user, item, fraction, time_ms, str(session), position, ended, None, {}, None, None)
-            )
-        return listens
 
 
 class NextTrackRanker:
@@ -161,17 +143,6 @@ class NextTrackRanker:
         """Return what the model ranks first."""
         tracks, _ = self._model.rank(users, k, exclude_history=self._excludes)
         return tracks
-
-
-def _request(request_id: str, user: int, state: UserState | None, time_ms: int) -> RecommendationRequest:
-    """Return the request that follows the user's last listen; for a newcomer, one whose track does not exist."""
-    if state is None:
-        return RecommendationRequest(request_id, user, "", 0, NO_ANSWER, 0.0, time_ms, 0)
-    last = state.last_listens()[-1]
-    position = state.session_listens - 1
-    return RecommendationRequest(
-        request_id, user, state.session_id, position, int(last["track"]), float(last["fraction"]), time_ms, 0
-    )
 
 
 def _batch(first: int, after: int) -> TrainingBatch:

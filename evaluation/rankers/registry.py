@@ -72,6 +72,20 @@ def check_name(name: str) -> None:
         raise EvaluationError(f"recommender {name!r} is not known; there are {', '.join((*evaluable(), *PEERS))}")
 
 
+def check_served(name: str) -> None:
+    """Refuse what the recommender service does not serve, so that it cannot be evaluated through Kafka.
+
+    Raises
+    ------
+    EvaluationError
+    """
+    if name not in RECOMMENDERS:
+        raise EvaluationError(
+            f"{name!r} is not served, so it cannot be evaluated through Kafka; leave it out of --recommenders"
+        )
+    check_can_rank(name)
+
+
 def require_peer(name: str) -> None:
     """Refuse a peer whose package is not installed.
 

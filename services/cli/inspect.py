@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -17,6 +18,7 @@ from core.settings import Settings
 from schemas.catalogue import read_catalogue
 from schemas.event_time import utc
 from schemas.events import Track
+from schemas.external_ids import UserIds
 from schemas.registry import codec_of
 from schemas.topics import Topics, create_topics
 from services.errors import StateError
@@ -30,25 +32,34 @@ console = Console()
 
 
 @app.command("user")
-def user(user: Annotated[int, typer.Argument(min=0, help="Id of the listener.")]) -> None:
+def user(
+    user: Annotated[str, typer.Argument(help="Id of the listener: a number, or with a dataset the external id.")],
+    dataset: Annotated[
+        str | None, typer.Option(help="Dataset whose users are served; default: that of BOTIFY_DATASET.")
+    ] = None,
+) -> None:
     """Show a listener's totals, current session and latest listens."""
-    settings = require_kafka(require_redis(Settings.from_env()))
+    settings = Settings.from_env()
+    settings = require_kafka(require_redis(settings.with_(dataset=dataset or settings.dataset)))
+    users = UserIds.of(settings)
+    number = users.number_of(user)
     reader = StateReader(connect(settings), settings)
-    (state,) = reader.users([user])
+    (state,) = reader.users([number])
     if state is None:
         raise StateError(f"listener {user} has no listens in namespace {reader.namespace}")
     tracks = _catalogue(settings)
     console.print(
-        f"listener [bold]{user}[/]: {state.listens:,} listens in {state.sessions:,} sessions; "
+        f"listener [bold]{escape(user)}[/]{f' (number {number})' if users.are_external else ''}: "
+        f"{state.listens:,} listens in {state.sessions:,} sessions; "
         f"session {escape(state.session_id)} with {state.session_listens} listens, "
         f"the last {state.poor_streak} of them poor; "
-        f"partition {partition_of(user, settings.partitions)} of namespace {reader.namespace}"
+        f"partition {partition_of(number, settings.partitions)} of namespace {reader.namespace}"
     )
     figures = [Column(heading, justify="right") for heading in ("heard", "track")]
-    table = Table("time (UTC)", *figures, "title", "artist", title="last listens, newest first")
+    table = Table("time (UTC)", *figures, *_headings(tracks), title="last listens, newest first")
     for listen in state.last_listens()[::-1].tolist():
         _, timestamp_ms, fraction, track = listen
-        table.add_row(utc(timestamp_ms), f"{fraction:.0%}", str(track), *_names(tracks.get(track)))
+        table.add_row(utc(timestamp_ms), f"{fraction:.0%}", str(track), *_names(tracks, track))
     console.print(table)
 
 
@@ -69,10 +80,10 @@ def popular(
     tracks = _catalogue(settings)
     figures = [Column(heading, justify="right") for heading in ("rank", "popularity", "track")]
     title = f"most popular with a half-life of {half_life}, at {utc(now_ms)} UTC of event time"
-    table = Table(*figures, "title", "artist", title=title)
+    table = Table(*figures, *_headings(tracks), title=title)
     values = popularity_at(scores, half_life, now_ms)
     for rank, (track, value) in enumerate(zip(ranked.tolist(), values.tolist(), strict=True), start=1):
-        table.add_row(str(rank), f"{value:,.2f}", str(track), *_names(tracks.get(track)))
+        table.add_row(str(rank), f"{value:,.2f}", str(track), *_names(tracks, track))
     console.print(table)
     console.print("popularity: sum of the fractions heard, each halved with every half-life that has passed since")
 
@@ -114,5 +125,17 @@ def _catalogue(settings: Settings) -> dict[int, Track]:
     return read_catalogue(settings, codec_of(settings))
 
 
-def _names(track: Track | None) -> tuple[str, str]:
-    return (escape(track.title), escape(track.artist)) if track else ("?", "?")
+def _headings(tracks: Mapping[int, Track]) -> list[str]:
+    """Return the columns of a track's names; external ids have one where the catalogue has any."""
+    return [*(["external id"] if _are_external(tracks) else []), "title", "artist"]
+
+
+def _names(tracks: Mapping[int, Track], number: int) -> list[str]:
+    track = tracks.get(number)
+    names = [track.title, track.artist] if track else ["?", "?"]
+    external = [(track and track.external_id) or ""] if _are_external(tracks) else []
+    return [escape(name) for name in (*external, *names)]
+
+
+def _are_external(tracks: Mapping[int, Track]) -> bool:
+    return any(track.external_id is not None for track in tracks.values())

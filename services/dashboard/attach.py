@@ -11,6 +11,7 @@ from nicegui import ui
 from starlette.applications import Starlette
 
 from core.settings import Settings
+from schemas.external_ids import UserIds
 from schemas.registry import codec_of
 from services.dashboard.broadcast import Broadcast
 from services.dashboard.collector import Collector
@@ -23,7 +24,7 @@ from services.dashboard.views import MOUNT
 STATIC = Path(__file__).parent / "static"
 
 
-def attach(app: Starlette, settings: Settings) -> None:
+def attach(app: Starlette, settings: Settings, users: UserIds) -> None:
     """Serve the dashboard at `/ui` of an application; once per process, because NiceGUI has one global application.
 
     It starts and stops with the application. While Kafka or Redis is unavailable, the pages say so.
@@ -33,14 +34,16 @@ def attach(app: Starlette, settings: Settings) -> None:
     app : Starlette
         With Botify's `/next/<user>` and `/last/<user>`, which serve the persons who listen on the dashboard.
     settings : Settings
+    users : UserIds
+        As the application names them.
     """
     collector = Collector(settings)
     broadcast = Broadcast(lambda: collector.snapshot)
-    player = Player(app, settings)
+    player = Player(app, settings, users)
     listeners = ListenerReader(settings, codec_of(settings))
     add_live_pages(broadcast, lambda: collector.snapshot)
-    add_listener_page(listeners.read, lambda: collector.catalogue)
-    add_listen_page(player, lambda: collector.catalogue, lambda: collector.snapshot.rankings)
+    add_listener_page(listeners.read, lambda: collector.catalogue, users)
+    add_listen_page(player, lambda: collector.catalogue, lambda: collector.snapshot.rankings, users)
     nicegui_app.add_static_files("/static", STATIC)
     sending: list[asyncio.Task[None]] = []
 

@@ -49,7 +49,7 @@ def track_of(catalogue: Catalogue, track: int) -> Track:
 
 
 def search(catalogue: Catalogue, words: str, most: int = 12) -> list[Track]:
-    """Return tracks whose title or artist has all the words, in the order of the catalogue.
+    """Return tracks whose title, artist or external id has all the words, in the order of the catalogue.
 
     Examples
     --------
@@ -60,7 +60,7 @@ def search(catalogue: Catalogue, words: str, most: int = 12) -> list[Track]:
     wanted = words.casefold().split()
     found: list[Track] = []
     for track in catalogue.values() if wanted else ():
-        text = f"{track.title} {track.artist}".casefold()
+        text = f"{track.title} {track.artist} {track.external_id or ''}".casefold()
         if all(word in text for word in wanted):
             found.append(track)
             if len(found) == most:
@@ -243,6 +243,7 @@ class RankedTrack(NamedTuple):
     title: str
     artist: str
     value: float
+    external_id: str | None = None
 
 
 class Rankings(NamedTuple):

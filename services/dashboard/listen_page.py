@@ -8,9 +8,10 @@ from collections.abc import Awaitable, Callable, Iterable
 from nicegui import ui
 
 from schemas.events import Track
+from schemas.external_ids import UserIdError, UserIds
 from services.dashboard.figures import Catalogue, Rankings, search
 from services.dashboard.listening import SKIPPED, ListeningSession, Player, PlayerError
-from services.dashboard.pages import LISTEN, frame, is_user, show_html, show_problem
+from services.dashboard.pages import LISTEN, frame, show_html, show_problem
 from services.dashboard.views import heard_so_far, now_playing, render, summary
 
 NEWCOMERS_FROM = 1_000_000
@@ -78,23 +79,28 @@ class Favourites:
 
 
 def add_listen_page(
-    player: Player, catalogue: Callable[[], Catalogue], rankings: Callable[[], Rankings | None]
+    player: Player, catalogue: Callable[[], Catalogue], rankings: Callable[[], Rankings | None], users: UserIds
 ) -> None:
     """Serve the page."""
 
     @ui.page(LISTEN)
     def show() -> None:
         with frame(LISTEN):
-            ListenPage(player, catalogue, rankings).choose()
+            ListenPage(player, catalogue, rankings, users).choose()
 
 
 class ListenPage:
     """One person's page: choosing, then listening, then the summary."""
 
     def __init__(
-        self, player: Player, catalogue: Callable[[], Catalogue], rankings: Callable[[], Rankings | None]
+        self,
+        player: Player,
+        catalogue: Callable[[], Catalogue],
+        rankings: Callable[[], Rankings | None],
+        users: UserIds,
     ) -> None:
         self._player = player
+        self._users = users
         self._catalogue = catalogue
         self._rankings = rankings
         self._stage = ui.element("div").classes("stage")
@@ -112,21 +118,23 @@ class ListenPage:
                 favourites = Favourites(self._catalogue, self._popular())
                 ui.html("<h2>Who are you?</h2>", sanitize=False)
                 who = ui.input("listener", value=str(NEWCOMERS_FROM + secrets.randbelow(NEWCOMERS)))
-                who.props('outlined dense inputmode=numeric hint="a new number, or any listener\'s"').classes("who")
+                who.props('outlined dense hint="a new listener, or any other\'s id"').classes("who")
                 self._buttons = [
                     _button("Start listening", "play_arrow", lambda: self._begin(who.value.strip(), favourites.chosen))
                 ]
 
     async def _begin(self, who: str, favourites: list[int]) -> None:
-        if not is_user(who):
-            ui.notify(f"{who!r} is not a listener's number", type="negative")
+        try:
+            self._users.number_of(who)
+        except UserIdError as error:
+            ui.notify(str(error), type="negative")
             return
         if not favourites:
             ui.notify("Pick at least one track that you like", type="warning")
             return
 
         async def begin() -> None:
-            self._listen(await ListeningSession.begin(int(who), favourites, self._player))
+            self._listen(await ListeningSession.begin(who, favourites, self._player))
 
         await self._try(begin)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import httpx
 from redis.exceptions import RedisError
@@ -12,6 +13,7 @@ from starlette.types import ASGIApp
 
 from core.errors import BotifyError, DecodeError
 from core.settings import Settings
+from schemas.external_ids import UserIds
 from schemas.registry import codec_of
 from services.gateway.messages import Attribution
 from services.gateway.options import GatewayOptions
@@ -55,7 +57,8 @@ class ListeningSession:
 
     Attributes
     ----------
-    user : int
+    user : str
+        The listener's name, see `UserIds`.
     playing : Recommended
         What plays now.
     heard : list of HeardTrack
@@ -67,20 +70,20 @@ class ListeningSession:
     >>> class Jukebox:
     ...     async def next(self, user, track, fraction): return Recommended(track + 1, "jukebox")
     ...     async def last(self, user, track, fraction): pass
-    >>> session = asyncio.run(ListeningSession.begin(42, [7, 8], Jukebox()))
+    >>> session = asyncio.run(ListeningSession.begin("42", [7, 8], Jukebox()))
     >>> session.playing.track, [heard.recommended.track for heard in session.heard]
     (9, [8, 7])
     >>> asyncio.run(session.next(0.5)), session.playing.track
     (None, 10)
     """
 
-    user: int
+    user: str
     playing: Recommended
     _player: Player
     heard: list[HeardTrack] = field(default_factory=list)
 
     @classmethod
-    async def begin(cls, user: int, favourites: Sequence[int], player: Player) -> ListeningSession:
+    async def begin(cls, user: str, favourites: Sequence[int], player: Player) -> ListeningSession:
         """Report the favourites, at least one, and play what is recommended after the last of them.
 
         Raises
@@ -122,7 +125,8 @@ class Player:
     gateway keeps it for the next listen.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, users: UserIds) -> None:
+        self._users = users
         token = GatewayOptions.from_env().token
         self._client = httpx.AsyncClient(
             transport=httpx.ASGITransport(app, raise_app_exceptions=False),
@@ -134,9 +138,9 @@ class Player:
         self._prefix = settings.topic_prefix
         self._codec = codec_of(settings)
 
-    async def next(self, user: int, track: int, fraction: float) -> Recommended:
+    async def next(self, user: str, track: int, fraction: float) -> Recommended:
         """Report what the listener heard, and return the next track; raises `PlayerError`."""
-        answer = await self._post(f"/next/{user}", track, fraction)
+        answer = await self._post(f"/next/{quote(user)}", track, fraction)
         following = int(answer["track"])
         attribution = await self._attribution(user)
         if attribution is None or attribution.recommendation.track != following:
@@ -152,9 +156,9 @@ class Player:
             attribution.latency_ms,
         )
 
-    async def last(self, user: int, track: int, fraction: float) -> None:
+    async def last(self, user: str, track: int, fraction: float) -> None:
         """Report the last listen of the session; raises `PlayerError`."""
-        await self._post(f"/last/{user}", track, fraction)
+        await self._post(f"/last/{quote(user)}", track, fraction)
 
     async def close(self) -> None:
         """Close the clients."""
@@ -171,9 +175,9 @@ class Player:
         answer: dict[str, Any] = response.json()
         return answer
 
-    async def _attribution(self, user: int) -> Attribution | None:
+    async def _attribution(self, user: str) -> Attribution | None:
         try:
-            record = await self._redis.hget(gateway_session(self._prefix, user), "led_by")
+            record = await self._redis.hget(gateway_session(self._prefix, self._users.number_of(user)), "led_by")
             return None if record is None else Attribution.from_bytes(record, self._codec)
         except (RedisError, DecodeError):
             return None  # the track plays without it

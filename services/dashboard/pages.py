@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
+from urllib.parse import quote
 
 from confluent_kafka import KafkaException
 from nicegui import run, ui
 from redis.exceptions import RedisError
 
 from core.errors import BotifyError
-from schemas.validation import MAX_USER
+from schemas.external_ids import UserIdError, UserIds
 from services.dashboard import views
 from services.dashboard.broadcast import Broadcast
 from services.dashboard.figures import Catalogue, ListenerReading, Snapshot
@@ -92,46 +93,40 @@ def _add_live_page(path: str, view: View, broadcast: Broadcast, snapshot: Callab
             ui.html(laid_out(channel.join(ui.context.client, snapshot())), sanitize=False)
 
 
-def add_listener_page(read: Callable[[int], ListenerReading], catalogue: Callable[[], Catalogue]) -> None:
+def add_listener_page(
+    read: Callable[[int], ListenerReading], catalogue: Callable[[], Catalogue], users: UserIds
+) -> None:
     """Serve a listener's page; `read` reads a listener, and blocks, so it is called in a thread."""
 
     @ui.page(LISTENER)
-    @ui.page(f"{LISTENER}/{{user}}")
+    @ui.page(f"{LISTENER}/{{user:path}}")
     async def show(user: str = "") -> None:
         with frame(LISTENER):
             _search(user)
             if not user:
-                show_html("listener", "hint")
-            elif not is_user(user):
-                show_problem(f"{user!r} is not a listener's id: enter a whole number from 0 to {MAX_USER:,}")
+                show_html("listener", "hint", are_external=users.are_external)
+                return
+            try:
+                number = users.number_of(user)
+            except UserIdError as error:
+                show_problem(str(error))
             else:
-                await _show(int(user), read, catalogue())
-
-
-def is_user(user: str) -> bool:
-    """Return whether a text is a listener's id.
-
-    Examples
-    --------
-    >>> is_user("42"), is_user("-1"), is_user("me")
-    (True, False, False)
-    """
-    return user.isascii() and user.isdecimal() and len(user) <= len(str(MAX_USER)) and int(user) <= MAX_USER
+                await _show(user, number, read, catalogue())
 
 
 def _search(user: str) -> None:
     def go() -> None:
         wanted = field.value.strip()
         if wanted:
-            ui.navigate.to(f"{LISTENER}/{wanted}")
+            ui.navigate.to(f"{LISTENER}/{quote(wanted)}")
 
     with ui.row().classes("search"):
-        field = ui.input("listener", value=user).props("outlined dense inputmode=numeric").on("keydown.enter", go)
+        field = ui.input("listener", value=user).props("outlined dense").on("keydown.enter", go)
         ui.button("show", on_click=go).props("unelevated no-caps")
 
 
-async def _show(user: int, read: Callable[[int], ListenerReading], catalogue: Catalogue) -> None:
-    waiting = show_html("listener", "reading", user=user)
+async def _show(name: str, user: int, read: Callable[[int], ListenerReading], catalogue: Catalogue) -> None:
+    waiting = show_html("listener", "reading", user=name)
     # NiceGUI bounds the time to build a page, and a reading may take longer: it begins when the page is shown.
     client = ui.context.client
     await client.connected()
@@ -145,4 +140,4 @@ async def _show(user: int, read: Callable[[int], ListenerReading], catalogue: Ca
         return
     waiting.delete()
     if reading is not None:  # None while the process stops
-        ui.html(views.listener(reading, catalogue), sanitize=False)
+        ui.html(views.listener(name, reading, catalogue), sanitize=False)

@@ -187,7 +187,9 @@ class RankingsReader:
     def _named(self, ids: NDArray[np.int64], values: NDArray[np.float64]) -> tuple[RankedTrack, ...]:
         tracks = (track_of(self._catalogue(), id_) for id_ in ids.tolist())
         ranked = zip(tracks, values.tolist(), strict=True)
-        return tuple(RankedTrack(track.track, track.title, track.artist, value) for track, value in ranked)
+        return tuple(
+            RankedTrack(track.track, track.title, track.artist, value, track.external_id) for track, value in ranked
+        )
 
 
 def _risen(

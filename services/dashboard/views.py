@@ -280,11 +280,11 @@ letters = View("operations", {"tiles": "wide", "letters": "wide"}, _letters)
 replays = View("operations", {"replays": "wide"})
 
 
-def listener(reading: ListenerReading, catalogue: Catalogue) -> Markup:
+def listener(name: str, reading: ListenerReading, catalogue: Catalogue) -> Markup:
     """Return the content of a listener's page."""
     state = reading.state
     if state is None:
-        return render("listener", "unknown", user=reading.user)
+        return render("listener", "unknown", user=name)
     tiles = render("listener", "tiles", state=state, partition=reading.partition)
     sessions = render(
         "listener",

@@ -15,6 +15,7 @@ import uvicorn
 from core.errors import BotifyError, SettingsError
 from core.logging import configure_logging
 from core.settings import Settings
+from schemas.external_ids import UserIds
 from services.gateway.api import DOCS
 from services.gateway.bootstrap import build_app
 from services.gateway.connections import BoundedHttp, Connections
@@ -38,11 +39,13 @@ def main() -> None:
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         options = dataclasses.replace(options, connections=_allowed_connections(options.connections))
         connections = Connections(options)
-        app = build_app(settings, options, connections=connections, home="/ui" if options.dashboard else DOCS)
+        users = UserIds.of(settings)
+        home = "/ui" if options.dashboard else DOCS
+        app = build_app(settings, options, connections=connections, home=home, users=users)
         if options.dashboard:
             from services.dashboard import attach  # its imports take memory and time
 
-            attach(app, settings)
+            attach(app, settings, users)
         listening = _listen(options)
     except BotifyError as error:
         log.critical("%s", error)

@@ -9,8 +9,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, GetPydanticSchema, ValidationError, WithJsonSchema
 from pydantic_core import from_json
+from pydantic_core.core_schema import (
+    ValidatorFunctionWrapHandler,
+    int_schema,
+    no_info_wrap_validator_function,
+)
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
@@ -18,6 +23,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from core.errors import BotifyError
+from schemas.external_ids import UserIds, track_named
 from schemas.validation import MAX_TRACK, MAX_USER
 from services.gateway.messages import ListenReport, UnavailableError, UnknownTrackError
 from services.gateway.middleware import BODY, REQUEST_ID, GatewayMetrics
@@ -31,9 +37,29 @@ EVENT_HEADER = "X-Event-ID"
 """Id of the listen; a retry's is that of the first try."""
 
 
-def _integral(value: Any) -> Any:
-    """Return 7 for 7.0: JSON has one kind of number."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+def _in_body(value: Any, number: ValidatorFunctionWrapHandler) -> int | str:
+    """Return a number or an external id; 7 for 7.0, because JSON has one kind of number."""
+    if isinstance(value, str):
+        return value
+    checked: int = number(int(value) if isinstance(value, float) and value.is_integer() else value)
+    return checked
+
+
+def _in_path(value: str, number: ValidatorFunctionWrapHandler) -> int | str:
+    return _in_body(track_named(value), number)
+
+
+_NUMBER = int_schema(strict=True, ge=0, le=MAX_TRACK)
+_NUMBER_OR_ID = WithJsonSchema(
+    {"anyOf": [{"type": "integer", "minimum": 0, "maximum": MAX_TRACK}, {"type": "string", "minLength": 1}]}
+)
+TrackInBody = Annotated[
+    int | str, GetPydanticSchema(lambda *_: no_info_wrap_validator_function(_in_body, _NUMBER)), _NUMBER_OR_ID
+]
+TrackInPath = Annotated[
+    int | str, GetPydanticSchema(lambda *_: no_info_wrap_validator_function(_in_path, _NUMBER)), _NUMBER_OR_ID
+]
+"""A number or an external id; not a union, whose errors would have another `loc`."""
 
 
 class UserPath(BaseModel):
@@ -42,10 +68,16 @@ class UserPath(BaseModel):
     user: int = Field(ge=0, le=MAX_USER, description="The listener.", examples=[42])
 
 
+class NamedUserPath(BaseModel):
+    """Parameters of a path, where users have external ids."""
+
+    user: str = Field(min_length=1, description="The listener's external id.", examples=["alice"])
+
+
 class TrackPath(BaseModel):
     """Parameters of a path."""
 
-    track: int = Field(ge=0, le=MAX_TRACK, description="The track.", examples=[7])
+    track: TrackInPath = Field(description="The track's number, or its external id, in quotes if that is digits.")
 
 
 class HeardBody(BaseModel):
@@ -53,9 +85,7 @@ class HeardBody(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True)
 
-    track: Annotated[int, BeforeValidator(_integral)] = Field(
-        ge=0, le=MAX_TRACK, description="A track of the catalogue.", examples=[7]
-    )
+    track: TrackInBody = Field(description="A track of the catalogue, by number or external id.", examples=[7])
     time: float = Field(ge=0, le=1, allow_inf_nan=False, description="Share of it that was heard.", examples=[0.8])
 
 
@@ -72,17 +102,25 @@ class ListenCall(BaseModel):
     body: HeardBody
 
 
-class NextBody(BaseModel):
-    """What the listener hears next."""
+class NamedListenCall(BaseModel):
+    """All that a request with a listen says, where users have external ids."""
 
-    user: int
+    path: NamedUserPath
+    body: HeardBody
+
+
+class NextBody(BaseModel):
+    """What the listener hears next; the external id is absent where the track has none."""
+
+    user: int | str
     track: int
+    external_id: str = Field(default="", description="What the track is called where it comes from.")
 
 
 class LastBody(BaseModel):
     """The session is over."""
 
-    user: int
+    user: int | str
 
 
 class TrackBody(BaseModel):
@@ -93,6 +131,7 @@ class TrackBody(BaseModel):
     title: str
     album: str | None
     genre: str | None
+    external_id: str | None = Field(default=None, description="Absent where the track has none.")
 
 
 class HelloBody(BaseModel):
@@ -127,7 +166,7 @@ class InvalidRequestError(BotifyError):
     """The request does not have the form that its route demands (422); the argument is a list of `FieldError`."""
 
 
-Call = TypeVar("Call", TrackCall, ListenCall)
+Call = TypeVar("Call", TrackCall, ListenCall, NamedListenCall)
 
 
 def read_call(request: Request, call: type[Call]) -> Call:
@@ -199,8 +238,11 @@ _OK = "Successful Response"
 class BotifyApi:
     """Handlers of all routes; a browser that asks for `/` is sent to `home`."""
 
-    def __init__(self, backend: Backend, metrics: GatewayMetrics, registry: CollectorRegistry, home: str) -> None:
+    def __init__(
+        self, backend: Backend, metrics: GatewayMetrics, registry: CollectorRegistry, home: str, users: UserIds
+    ) -> None:
         self._backend = backend
+        self._users = users
         self._metrics = metrics
         self._registry = registry
         self._home = home
@@ -210,10 +252,11 @@ class BotifyApi:
         following = {200: Reply(_OK, NextBody, _FALLBACK), **_BODY_REFUSALS}
         over = {200: Reply(_OK, LastBody), **_BODY_REFUSALS}
         readiness = {200: Reply(_OK, ReadyBody), 503: Reply("Listeners cannot be served.", ReadyBody)}
+        call, rest = (NamedListenCall, ":path") if users.are_external else (ListenCall, "")  # ids may contain a slash
         self.operations = [
-            Operation("POST", "/next/{user}", self.next_track, following, ListenCall),
-            Operation("POST", "/last/{user}", self.last_track, over, ListenCall),
-            Operation("GET", "/track/{track}", self.track, found, TrackCall),
+            Operation("POST", f"/next/{{user{rest}}}", self.next_track, following, call),
+            Operation("POST", f"/last/{{user{rest}}}", self.last_track, over, call),
+            Operation("GET", f"/track/{{track{rest}}}", self.track, found, TrackCall),
             Operation("GET", "/", self.hello, greeting),
             Operation("GET", "/healthz", self.alive, {200: plain}, tag="Operations"),
             Operation("GET", "/readyz", self.ready, readiness, tag="Operations"),
@@ -246,14 +289,21 @@ class BotifyApi:
             found = await self._backend.service.track(call.path.track)
         except UnknownTrackError as error:
             raise HTTPException(404, str(error)) from error
-        return _json(TrackBody(**found._asdict()))
+        fields = found._asdict()
+        if found.external_id is None:
+            del fields["external_id"]
+        return Response(TrackBody(**fields).model_dump_json(exclude_unset=True), media_type=JSON)
 
     async def next_track(self, request: Request) -> Response:
         """Tell what a listener heard, and get what they hear next."""
-        report = _report_of(request)
+        report, user = await self._report_of(request)
         answer = await self._backend.service.next(report, request.scope[REQUEST_ID])
         # `NextBody`; this route is the hot path, and a model takes 1.5 µs
-        body = b'{"user":%d,"track":%d}' % (report.user, answer.track)
+        if isinstance(user, int) and answer.external_id is None:
+            body = b'{"user":%d,"track":%d}' % (user, answer.track)
+        else:
+            external = {} if answer.external_id is None else {"external_id": answer.external_id}
+            body = json.dumps({"user": user, "track": answer.track, **external}).encode()
         response = Response(body, headers={EVENT_HEADER: answer.event_id}, media_type=JSON)
         if answer.fallback:
             self._metrics.fallbacks += 1
@@ -262,9 +312,22 @@ class BotifyApi:
 
     async def last_track(self, request: Request) -> Response:
         """Tell the last track that a listener heard: the session is over."""
-        report = _report_of(request)
+        report, user = await self._report_of(request)
         event_id = await self._backend.service.last(report, request.scope[REQUEST_ID])
-        return _json(LastBody(user=report.user), headers={EVENT_HEADER: event_id})
+        return _json(LastBody(user=user), headers={EVENT_HEADER: event_id})
+
+    async def _report_of(self, request: Request) -> tuple[ListenReport, int | str]:
+        """Return a listen in numbers, and the name of its listener."""
+        call: ListenCall | NamedListenCall
+        if self._users.are_external:
+            call = read_call(request, NamedListenCall)
+            user = self._users.number_of(call.path.user)
+        else:
+            call = read_call(request, ListenCall)
+            user = call.path.user
+        track = call.body.track
+        number = track if isinstance(track, int) else (await self._backend.service.track(track)).track
+        return ListenReport(user, number, call.body.time), call.path.user
 
     async def alive(self, _: Request) -> Response:
         """Answer: the event loop turns."""
@@ -278,11 +341,6 @@ class BotifyApi:
     async def metrics(self, _: Request) -> Response:
         """Return what Prometheus scrapes."""
         return Response(generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
-
-
-def _report_of(request: Request) -> ListenReport:
-    call = read_call(request, ListenCall)
-    return ListenReport(call.path.user, call.body.track, call.body.time)
 
 
 def _json(body: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

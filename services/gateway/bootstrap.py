@@ -16,6 +16,7 @@ from core.process import in_background, stop
 from core.settings import Settings
 from core.telemetry import new_registry
 from schemas.catalogue import CatalogueReader
+from schemas.external_ids import UserIds
 from schemas.registry import codec_of
 from services.experiments import DEFAULT_FILE, load_experiments
 from services.gateway.api import DOCS, HANDLED_ERRORS, BotifyApi, error_response
@@ -44,8 +45,9 @@ def build_app(
     connect: Connect | None = None,  # over Kafka and Redis if not given
     connections: Connections | None = None,  # those of the server, for the metrics
     home: str = DOCS,  # where a browser is sent that asks for `/`
+    users: UserIds | None = None,  # those of the settings if not given
 ) -> Starlette:
-    """Return the application; it connects when it is started."""
+    """Return the application; it connects when it is started. Raises `UserIdError` without `Settings.dataset`."""
     options = options or GatewayOptions()
     id_prefix = f"g{secrets.token_hex(6)}"
     backend = Backend(connect or partial(connect_gateway, settings, options, id_prefix))
@@ -63,7 +65,7 @@ def build_app(
             await backend.stop()
 
     return Starlette(
-        routes=BotifyApi(backend, metrics, registry, home).routes(secured=bool(token)),
+        routes=BotifyApi(backend, metrics, registry, home, users or UserIds.of(settings)).routes(secured=bool(token)),
         middleware=[
             Middleware(RequestTelemetry, id_prefix=id_prefix, metrics=metrics),
             *token,

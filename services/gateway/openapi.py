@@ -73,7 +73,7 @@ class Operation(NamedTuple):
             "tags": [self.tag],
             "summary": name.replace("_", " ").title(),
             "description": self.serve.__doc__,
-            "operationId": re.sub(r"\W", "_", f"{name}{self.path}_{self.method.lower()}"),
+            "operationId": re.sub(r"\W", "_", f"{name}{self.path.replace(':path', '')}_{self.method.lower()}"),
             "responses": {str(status): _reply_object(reply) for status, reply in self.replies.items()},
         }
         if (path := self.part("path")) is not None:
@@ -118,7 +118,9 @@ def openapi_document(operations: Sequence[Operation], *, secured: bool) -> dict[
     paths: dict[str, Any] = {}
     models: dict[str, type[BaseModel]] = {}
     for operation in operations:
-        paths.setdefault(operation.path, {})[operation.method.lower()] = operation.document(secured=secured)
+        paths.setdefault(operation.path.replace(":path", ""), {})[operation.method.lower()] = operation.document(
+            secured=secured
+        )
         contents = [operation.part("body"), *(reply.content for reply in operation.replies.values())]
         models.update({model.__name__: model for model in contents if isinstance(model, type)})
     _, schemas = models_json_schema([(model, "validation") for model in models.values()], ref_template=_REF)

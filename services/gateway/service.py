@@ -78,11 +78,12 @@ class Fallback:
 
 
 class Answer(NamedTuple):
-    """The next track for a listener, whether it is a fallback, and the id of the listen."""
+    """The next track for a listener, whether it is a fallback, the id of the listen, and the track's external id."""
 
     track: int
     fallback: bool
     event_id: str
+    external_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,11 +98,11 @@ class GatewayService:
     fallback: Fallback
     clock: EventClock
 
-    async def track(self, track: int) -> Track:
-        """Return a track of the catalogue; raises `UnknownTrackError` and `UnavailableError`."""
+    async def track(self, track: int | str) -> Track:
+        """Return the track of a number or an external id; raises `UnknownTrackError` and `UnavailableError`."""
         found = await self.tracks.find(track)
         if found is None:
-            raise UnknownTrackError(f"there is no track {track}")
+            raise UnknownTrackError(f"there is no track {track!r}")
         return found
 
     async def next(self, report: ListenReport, request_id: RequestId) -> Answer:
@@ -115,7 +116,8 @@ class GatewayService:
         attribution = self._attribution(at)
         if at.answered and attribution is not None:
             given = attribution.recommendation
-            return Answer(given.track, given.recommender in FALLBACKS, at.event_id)
+            fallback, external_id = given.recommender in FALLBACKS, await self._external_id(given.track)
+            return Answer(given.track, fallback, at.event_id, external_id)
         listen = listen_of(report, at, attribution, self.clock.now_ms(report.user), ended=False)
         request = request_of(listen, request_id.id_, int(time.time() * 1000) + self.deadline_ms)
         recommendation = await self.rpc.send(request_id.id_, listen, request, self._headers(report.user, request_id))
@@ -128,7 +130,8 @@ class GatewayService:
                 extra={"request_id": request_id.id_, "client_request_id": request_id.client_id, "user": report.user},
             )
         await self._store_answer(listen, request_id, Attribution(recommendation, waited_ms).to_bytes(self.codec))
-        return Answer(recommendation.track, not in_time, listen.event_id)
+        external_id = await self._external_id(recommendation.track)
+        return Answer(recommendation.track, not in_time, listen.event_id, external_id)
 
     async def last(self, report: ListenReport, request_id: RequestId) -> str:
         """Publish the last listen of a session, and return its id; raises as `next`."""
@@ -142,6 +145,13 @@ class GatewayService:
     async def _position(self, report: ListenReport, request_id: RequestId, *, ends: bool) -> SessionPosition:
         await self.track(report.track)
         return await self.sessions.next_position(report.user, fingerprint_of(report, request_id, ends=ends))
+
+    async def _external_id(self, track: int) -> str | None:
+        try:
+            found = await self.tracks.find(track)
+        except UnavailableError:  # the listener can play it by its number
+            return None
+        return None if found is None else found.external_id
 
     def _attribution(self, at: SessionPosition) -> Attribution | None:
         if at.attribution is None:

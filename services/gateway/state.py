@@ -123,13 +123,18 @@ class KnownTracks:
         self._problem: UnavailableError | None = None
         self._waiting = 0
         self._ids: list[int] = []
+        self._numbers: dict[str, int] = {}  # by external id
+        self._numbered = 0  # tracks that were looked through for them
 
     def __len__(self) -> int:
         return len(self._reader.tracks)
 
-    async def find(self, track: int) -> Track | None:
-        """Return the track; raises `UnavailableError` if it is unknown so far, and the topic cannot be read."""
-        if (known := self._reader.tracks.get(track)) is not None:
+    async def find(self, track: int | str) -> Track | None:
+        """Return the track of a number or an external id.
+
+        Raises `UnavailableError` if it is unknown so far, and the topic cannot be read.
+        """
+        if (known := self._known(track)) is not None:
             return known
         if self._waiting < MAX_WAITING:
             self._waiting += 1
@@ -137,7 +142,17 @@ class KnownTracks:
                 await self.refresh()
             finally:
                 self._waiting -= 1
-        return self._reader.tracks.get(track)
+        return self._known(track)
+
+    def _known(self, track: int | str) -> Track | None:
+        if isinstance(track, int):
+            return self._reader.tracks.get(track)
+        if self._numbered != len(self):
+            tracks = list(self._reader.tracks.values())  # at once: the thread that reads the topic may add some
+            self._numbers = {one.external_id: one.track for one in tracks if one.external_id is not None}
+            self._numbered = len(tracks)
+        number = self._numbers.get(track)
+        return None if number is None else self._reader.tracks[number]
 
     async def refresh(self) -> None:
         """Read what was published before this call; raises as `find`."""

@@ -66,6 +66,7 @@ def build_service(settings: Settings) -> RecommenderService:
         next_track=lambda: next_track.current,
         policy_results=reader.policy_results,
         clock=time.monotonic,
+        longer_top=lambda count: reader.top_tracks("1d", count)[0],
     )
     experiments = load_experiments(settings.experiments or DEFAULT_FILE, RECOMMENDERS)
     for warning in experiments.warnings():

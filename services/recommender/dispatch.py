@@ -11,6 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +19,11 @@ from numpy.typing import NDArray
 from schemas.catalogue import CatalogueReader
 from services.errors import RecommenderError
 from services.recommender.catalogue import Catalogue
-from services.recommender.protocol import NO_ANSWER, Answers, Batch, Recommender, no_answers
+from services.recommender.protocol import NO_ANSWER, Answers, Batch, Ranking, Recommender, no_answers, no_ranking
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class Dispatched:
@@ -34,6 +37,8 @@ class Dispatched:
     recommenders : list of str, length n
     candidates : list of int or None, length n
     policies : list of str or None, length n
+    rankings : list of list of int or None, length n
+        The best tracks, where the request asks for a list.
     """
 
     def __init__(self, size: int) -> None:
@@ -42,6 +47,7 @@ class Dispatched:
         self.recommenders: list[str] = [""] * size
         self.candidates: list[int | None] = [None] * size
         self.policies: list[str | None] = [None] * size
+        self.rankings: list[list[int] | None] = [None] * size
 
     def put(self, rows: NDArray[np.int64], name: str, answers: Answers) -> NDArray[np.int64]:
         """Store a recommender's answers to some rows; return the rows that it did not answer."""
@@ -60,6 +66,12 @@ class Dispatched:
         missing: NDArray[np.int64] = rows[~has_answer]
         return missing
 
+    def put_rankings(self, rows: NDArray[np.int64], name: str, tracks: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Store a recommender's lists, shape (rows, k), best first; return the rows whose list is empty."""
+        for row, ranked in zip(rows.tolist(), tracks, strict=True):
+            self.rankings[row] = ranked[ranked != NO_ANSWER].tolist()
+        return self.put(rows, name, Answers(tracks[:, 0], np.ones(len(rows))))
+
     def asked(self, wanted: Sequence[str]) -> list[tuple[str, bool]]:
         """Return the policy that each request was assigned to, and whether a fallback answered instead.
 
@@ -77,7 +89,7 @@ class Dispatched:
 
 
 def answer(batch: Batch, wanted: Sequence[str], recommenders: Mapping[str, Recommender]) -> Dispatched:
-    """Answer a batch.
+    """Answer a batch; a request with a `list_size` gets a list, from the first of the fallback chain that has one.
 
     Parameters
     ----------
@@ -87,18 +99,27 @@ def answer(batch: Batch, wanted: Sequence[str], recommenders: Mapping[str, Recom
     recommenders : mapping of name to Recommender
     """
     answered = Dispatched(len(batch))
-    groups: dict[str, list[int]] = {}
-    for row, asked in enumerate(wanted):
-        groups.setdefault(asked, []).append(row)
-    for first, members in groups.items():
+    groups: dict[tuple[str, int | None], list[int]] = {}
+    for row, (asked, request) in enumerate(zip(wanted, batch.requests, strict=True)):
+        groups.setdefault((asked, request.list_size), []).append(row)
+    for (first, list_size), members in groups.items():
         name: str | None = first
         rows = np.array(members, dtype=np.int64)
         while name is not None and len(rows):
             recommender = recommenders[name]
-            answers = recommender.recommend(batch if len(rows) == len(batch) else batch.select(rows))
-            rows = answered.put(rows, name, answers)
+            some = batch if len(rows) == len(batch) else batch.select(rows)
+            if list_size is None:
+                rows = answered.put(rows, name, recommender.recommend(some))
+            else:
+                rows = answered.put_rankings(rows, name, rank(recommender, some, list_size).tracks)
             name = recommender.fallback
     return answered
+
+
+def rank(recommender: Recommender, batch: Batch, k: int) -> Ranking:
+    """Return a recommender's lists; empty ones if it only draws single tracks."""
+    ranker = getattr(recommender, "rank", None)
+    return no_ranking(len(batch), k) if ranker is None else ranker(batch, k)
 
 
 def drawn_policy(drawn: str, answered: str) -> str:
@@ -288,16 +309,35 @@ class Guarded:
 
     def recommend(self, batch: Batch) -> Answers:
         """Return the recommender's answers; no answers if it raises or its circuit is open."""
-        if self._breaker.left_out:
-            return no_answers(len(batch))
-        try:
+
+        def call() -> Answers:
             answers = self._recommender.recommend(batch)
             _check(answers, len(batch))
+            return answers
+
+        return self._call(call, no_answers(len(batch)))
+
+    def rank(self, batch: Batch, k: int) -> Ranking:
+        """Return the recommender's lists; empty ones if it has none, raises, or its circuit is open."""
+
+        def call() -> Ranking:
+            ranking = rank(self._recommender, batch, k)
+            if ranking.tracks.shape != (len(batch), k):
+                raise RecommenderError(f"the recommender returned lists of shape {ranking.tracks.shape}")
+            return ranking
+
+        return self._call(call, no_ranking(len(batch), k))
+
+    def _call(self, call: Callable[[], T], otherwise: T) -> T:
+        if self._breaker.left_out:
+            return otherwise
+        try:
+            result = call()
         except Exception as error:  # noqa: BLE001 - an error must not affect the other treatments; it is logged
             self._breaker.failed(error)
-            return no_answers(len(batch))
+            return otherwise
         self._breaker.succeeded()
-        return answers
+        return result
 
 
 class Guards:

@@ -47,6 +47,8 @@ class RecommenderInputs:
         Sum of time and number of ended sessions, by policy.
     clock : callable
         Monotonic seconds; tells `mix` when to read the policy results again.
+    longer_top : callable of int, optional
+        Returns so many of the most popular tracks, as they are now.
     """
 
     top: Callable[[], NDArray[np.int64]]
@@ -57,6 +59,7 @@ class RecommenderInputs:
     next_track: LatestNextTrack
     policy_results: Results
     clock: Callable[[], float] = time.monotonic
+    longer_top: Callable[[int], NDArray[np.int64]] | None = None
 
 
 class Parts(NamedTuple):
@@ -108,7 +111,7 @@ class RegistryEntry:
 
 _ENTRIES = (
     RegistryEntry(RandomTracks, lambda of: RandomTracks(of.catalogue), (RandomStream.RANDOM,)),
-    RegistryEntry(TopPop, lambda of: TopPop(of.sources.top), (RandomStream.TOPPOP,)),
+    RegistryEntry(TopPop, lambda of: TopPop(of.sources.top, of.sources.longer_top), (RandomStream.TOPPOP,)),
     RegistryEntry(StickyArtist, lambda of: StickyArtist(of.catalogue), (RandomStream.STICKY_ARTIST,)),
     RegistryEntry(
         StickyArtistMixed,

@@ -340,6 +340,7 @@ class RecommenderService:
             answered.recommenders,
             answered.policies,
             answered.candidates,
+            answered.rankings,
             strict=True,
         ):
             if track == NO_ANSWER:

@@ -25,6 +25,8 @@ class TopPop:
     ----------
     top : callable returning ndarray of int64
         The current top tracks; empty before the first listen.
+    longer_top : callable of int, optional
+        Returns so many of the top tracks, as they are now; default: no more than `top` has.
 
     Examples
     --------
@@ -35,8 +37,11 @@ class TopPop:
     name = "toppop"
     fallback: str | None = "random"
 
-    def __init__(self, top: Callable[[], NDArray[np.int64]]) -> None:
+    def __init__(
+        self, top: Callable[[], NDArray[np.int64]], longer_top: Callable[[int], NDArray[np.int64]] | None = None
+    ) -> None:
         self._top = top
+        self._longer_top = longer_top or (lambda k: top()[:k])
 
     def recommend(self, batch: Batch) -> Answers:
         """Draw one of the top for each request."""
@@ -48,7 +53,7 @@ class TopPop:
 
     def rank(self, batch: Batch, k: int) -> Ranking:
         """Return the top in its order, the same for each request."""
-        ranking, top = no_ranking(len(batch), k), self._top()[:k]
+        ranking, top = no_ranking(len(batch), k), self._longer_top(k)
         ranking.tracks[:, : len(top)] = top
         ranking.scores[:, : len(top)] = -np.arange(len(top))
         return ranking

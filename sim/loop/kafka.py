@@ -95,11 +95,11 @@ def publish_catalogue(settings: Settings, catalogue: WorldCatalogue) -> int:
     PublishError
         A record was not delivered.
     SimulationError
-        The topic holds tracks that this world does not have.
+        The topic holds tracks of a dataset, or tracks that this world does not have.
     """
     codec = codec_of(settings)
     topic, held = Topics.of(settings).catalogue.name, read_catalogue(settings, codec)
-    _refuse_larger(topic, held, len(catalogue))
+    _refuse_other(topic, held, len(catalogue))
     publisher = RecordPublisher(settings, linger_ms=20)
     sent = send_missing_tracks(publisher, topic, codec, tracks_of(catalogue), held)
     publisher.flush(FLUSH_S)
@@ -115,7 +115,13 @@ def tracks_of(catalogue: WorldCatalogue) -> Iterator[Track]:
         yield Track(track, catalogue.artists[artist], album, catalogue.genres[genre] if genre >= 0 else None, title)
 
 
-def _refuse_larger(topic: str, held: dict[int, Track], tracks: int) -> None:
+def _refuse_other(topic: str, held: dict[int, Track], tracks: int) -> None:
+    external = [track for track in held.values() if track.external_id is not None]
+    if external:
+        raise SimulationError(
+            f"{topic} holds {len(external)} tracks of a dataset, such as {external[0].external_id!r}, and a world "
+            "would overwrite them; choose another BOTIFY_TOPIC_PREFIX for the world"
+        )
     surplus = [track for track in held if not 0 <= track < tracks]
     if surplus:
         raise SimulationError(

@@ -71,6 +71,9 @@ class Learner:
         Has every track that is learned from; it grows during training.
     kinds : sequence of type[OnlineModel]
         The models to train.
+    snapshot_listens : int, optional
+        Take snapshots at the last multiple of so many listens in each batch, so that the newest snapshot after any
+        batch is a function of the number of listens. Default: when they are due.
 
     Attributes
     ----------
@@ -93,8 +96,14 @@ class Learner:
     True
     """
 
-    def __init__(self, catalogue: Mapping[int, Track], kinds: Sequence[type[OnlineModel]] = MODELS) -> None:
+    def __init__(
+        self,
+        catalogue: Mapping[int, Track],
+        kinds: Sequence[type[OnlineModel]] = MODELS,
+        snapshot_listens: int | None = None,
+    ) -> None:
         self._models = [kind(catalogue) for kind in kinds]
+        self._every = snapshot_listens
         self._open = OpenSessions()
         self._waiting: list[FinishedSession] = []
         self._next_offsets: dict[str, int] = {}
@@ -115,13 +124,24 @@ class Learner:
             The batch's own.
         """
         listens = self._take_new(batch, listens)
+        if self._every is not None:
+            first, rest = listens.split((self.listens + len(listens)) // self._every * self._every - self.listens)
+            if len(first):
+                self._learn(first)
+                self.take_snapshots()
+            self._learn(rest)
+        else:
+            self._learn(listens)
+            if len(listens):
+                self._take_snapshots_when_due()
+        return len(listens)
+
+    def _learn(self, listens: TrainingColumns) -> None:
         self._learn_listens(listens)
         self._learn_sessions(self._open.fold(listens))
         if len(listens):
             self.listens += len(listens)
             self._newest_ms = max(self._newest_ms, int(listens.timestamps_ms.max()))
-            self._take_snapshots_when_due()
-        return len(listens)
 
     def take_snapshots(self) -> None:
         """Take a snapshot of each model now, due or not; `take_models` returns them."""
@@ -164,7 +184,11 @@ class Learner:
 
     @classmethod
     def restore(
-        cls, fields: Mapping[bytes, bytes], catalogue: Mapping[int, Track], kinds: Sequence[type[OnlineModel]] = MODELS
+        cls,
+        fields: Mapping[bytes, bytes],
+        catalogue: Mapping[int, Track],
+        kinds: Sequence[type[OnlineModel]] = MODELS,
+        snapshot_listens: int | None = None,
     ) -> Learner:
         """Return a learner that continues from the state.
 
@@ -177,7 +201,7 @@ class Learner:
         expected = _kind_of_state([kind.name for kind in kinds])
         if (found := {name: progress.get(name) for name in expected}) != expected:
             raise OutdatedStateError(f"the learner's state is of {found}, the code has {expected}")
-        learner = cls(catalogue, ())
+        learner = cls(catalogue, (), snapshot_listens)
         learner._models = [kind.from_bytes(fields[_field(kind)], catalogue) for kind in kinds]
         learner._open = OpenSessions.from_bytes(fields[_OPEN])
         learner._waiting = cut(unpack(fields[_WAITING])[1])

@@ -79,8 +79,10 @@ class LearnerSources:
         self, partition: int, claim: Claim, start: int, store: Store, publisher: Publisher, counters: LearnerCounters
     ) -> LearnerPartition:
         """Return a claimed partition of the training topic."""
-        known, left_out = self.catalogue, self.left_out
-        return LearnerPartition(partition, claim, start, store, self.intake, publisher, counters, known, left_out)
+        known, left_out, every = self.catalogue, self.left_out, self._settings.snapshot_listens
+        return LearnerPartition(
+            partition, claim, start, store, self.intake, publisher, counters, known, left_out, every
+        )
 
     def close(self) -> None:
         """Close the consumers."""
@@ -114,6 +116,8 @@ class LearnerPartition(ClaimedPartition):
         Has every track of the batches that the intake accepts.
     left_out : mapping of (topic id, partition) to ndarray of int64
         Offsets of listens that are dead letters, ascending: older batches still contain them.
+    snapshot_listens : int, optional
+        See `Learner`.
     """
 
     def __init__(
@@ -127,12 +131,14 @@ class LearnerPartition(ClaimedPartition):
         counters: LearnerCounters,
         catalogue: Mapping[int, Track],
         left_out: Mapping[tuple[str, int], NDArray[np.int64]] = MappingProxyType({}),
+        snapshot_listens: int | None = None,
     ) -> None:
         super().__init__(partition, claim, start, store, intake, publisher)
         self._counters = counters
         self._catalogue = catalogue
         self._left_out = left_out
-        self._learner = Learner(catalogue)
+        self._snapshot_listens = snapshot_listens
+        self._learner = Learner(catalogue, snapshot_listens=snapshot_listens)
         self._loaded = False
         self._unwritten_listens = 0
         self._unwritten_snapshots: dict[bytes, bytes | None] = {}
@@ -192,7 +198,7 @@ class LearnerPartition(ClaimedPartition):
         (fields,) = (await self._store.read_whole(self.partition, [LEARNER], [], self._position))[0].values()
         try:
             if fields:
-                self._learner = Learner.restore(fields, self._catalogue)
+                self._learner = Learner.restore(fields, self._catalogue, snapshot_listens=self._snapshot_listens)
         except OutdatedStateError as outdated:
             log.warning("%s: retraining from offset 0", outdated)
             await self._write_at(0, gone=fields)

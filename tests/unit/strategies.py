@@ -30,7 +30,9 @@ EVENTS: dict[type[Event], st.SearchStrategy[Event]] = {
         st.none() | texts,
         st.none() | ints,
     ),
-    RecommendationRequest: st.builds(RecommendationRequest, texts, longs, texts, ints, longs, doubles, longs, longs),
+    RecommendationRequest: st.builds(
+        RecommendationRequest, texts, longs, texts, ints, longs, doubles, longs, longs, st.none() | ints
+    ),
     Recommendation: st.builds(
         Recommendation,
         texts,
@@ -44,9 +46,10 @@ EVENTS: dict[type[Event], st.SearchStrategy[Event]] = {
         longs,
         st.none() | texts,
         st.none() | ints,
+        st.none() | st.lists(longs, max_size=5),
     ),
     Session: st.builds(Session, texts, texts, longs, longs, longs, ints, doubles, texts),
-    Track: st.builds(Track, longs, texts, st.none() | texts, st.none() | texts, texts),
+    Track: st.builds(Track, longs, texts, st.none() | texts, st.none() | texts, texts, st.none() | texts),
     Model: st.builds(Model, texts, longs, st.binary(max_size=20), texts, longs),
     TrainingBatch: st.builds(TrainingBatch, texts, ints, longs, longs, *[st.binary(max_size=20)] * 7),
 }

@@ -74,6 +74,7 @@ def test_validation_figures_say_so_and_settings_take_untuned_away(home: Path) ->
     [
         (["--recommenders", "indexed"], "'indexed' draws single tracks"),
         (["--recommenders", ","], "name at least one"),
+        (["--recommenders", "toppop,ease", "--through-kafka"], "'ease' is not served"),
         (["--recommenders", "toppop", "--set", "ease.l2=1"], "is of none of the recommenders toppop"),
         (["--recommenders", "ease", "--set", "ease.l2=x"], "is not of the form peer.name=number"),
     ],

@@ -53,6 +53,22 @@ def test_a_user_is_once_in_a_micro_batch_unless_tied(micro_batch: int) -> None:
     assert ties > 5  # the log has some
 
 
+@pytest.mark.parametrize("block", [1, 50, 10_000])
+def test_a_block_is_predicted_from_what_came_before_it(block: int) -> None:
+    plan = planned(random_log(), block=block)
+    bounds, events = plan.batches.tolist(), plan.log.events
+    ties = set(plan.log.ties().tolist())
+    assert all(begin in ties for begin in bounds[:-1])
+    sizes = np.diff(bounds)
+    assert (sizes[:-1] >= block).all()
+    assert (sizes < block + 20).all() or block > events.size
+    assert set(plan.learned.tolist()) <= set(bounds)
+    targets = {(int(plan.ask_users[ask]), item) for ask, item in zip(plan.asks, plan.targets.tolist(), strict=True)}
+    single = planned(random_log())
+    pairs = zip(single.ask_users[single.asks].tolist(), single.targets.tolist(), strict=True)
+    assert targets == set(pairs), "the same is asked for, whatever is learned by then"
+
+
 def test_tied_events_are_all_asked_for_before_any_is_learned() -> None:
     users, times = np.zeros(6, dtype=int), np.array([0, 0, 0, 5, 5, 9]) * 1000
     plan, spy = planned(Log.of("ties", users, np.arange(6), times_ms=times)), Spy()

@@ -7,7 +7,7 @@ import pytest
 
 from core.errors import ValidationError
 from schemas.events import Listen, RecommendationRequest
-from schemas.validation import MAX_ID_BYTES, MAX_TIMESTAMP_MS, MAX_TRACK, MAX_USER, check
+from schemas.validation import MAX_ID_BYTES, MAX_LIST, MAX_TIMESTAMP_MS, MAX_TRACK, MAX_USER, check
 
 LISTEN = Listen("a:0", 42, 7, 0.5, 1_000, "a", 0, False, None, {}, None, None)
 REQUEST = RecommendationRequest("a:0", 42, "a", 0, 7, 0.5, 1_000, 2_000)
@@ -72,3 +72,14 @@ def test_the_events_own_id_has_a_length_in_bytes(event: Any, field: str, id_: st
 def test_a_key_that_is_not_the_users_is_refused(key: bytes | None) -> None:
     with pytest.raises(ValidationError, match="is not the user's id 42"):
         check(LISTEN, key, b"")
+
+
+@pytest.mark.parametrize("size", [1, MAX_LIST, None])
+def test_a_list_may_have_so_many_tracks(size: int | None) -> None:
+    check(REQUEST._replace(list_size=size), b"42", b"")
+
+
+@pytest.mark.parametrize("size", [0, -1, MAX_LIST + 1])
+def test_a_list_of_another_size_is_refused(size: int) -> None:
+    with pytest.raises(ValidationError, match=f"list_size {size} is not between 1 and {MAX_LIST}"):
+        check(REQUEST._replace(list_size=size), b"42", b"")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
 
 from core.settings import Settings
+from schemas.external_ids import datasets_directory
 from schemas.topics import Topics
 from services.cli.main import build_cli
 from services.errors import StateError
@@ -57,6 +60,22 @@ def test_a_title_in_brackets_is_shown_whole(folded: Settings) -> None:
     titled = [track._replace(title=f"[Live] {track.track}") for track in make_tracks(50)]
     produce(folded, Topics.of(folded).catalogue.name, titled)
     assert "[Live] " in botify(folded, "inspect", "popular").output
+
+
+def test_external_ids_are_shown_and_accepted(folded: Settings) -> None:
+    tracks = [track._replace(external_id=f"spotify:{track.track}") for track in make_tracks(50)]
+    produce(folded, Topics.of(folded).catalogue.name, tracks)
+    directory = datasets_directory(folded.home) / "mine"
+    directory.mkdir(parents=True)
+    pq.write_table(
+        pa.table({"id": range(20), "external_id": [f"u{n}" for n in range(20)]}), directory / "users.parquet"
+    )
+    shown = botify(folded, "inspect", "user", "u3", "--dataset", "mine").output
+    listens = [listen for listen in make_listens(300, users=20, tracks=50, seed=1) if listen.user == 3]
+    assert f"listener u3 (number 3): {len(listens)} listens" in shown
+    assert shown == botify(folded.with_(dataset="mine"), "inspect", "user", "u3").output
+    assert f"spotify:{listens[-1].track} " in next(line for line in shown.splitlines() if line.startswith("│"))
+    assert "spotify:" in botify(folded, "inspect", "popular").output
 
 
 def test_what_is_popular_is_shown(folded: Settings) -> None:

@@ -12,5 +12,8 @@ MAX_TRACK = 2**31 - 1
 @schemathesis.hook
 def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwargs: dict[str, Any]) -> None:
     body = case.body
-    if isinstance(body, dict) and type(body.get("track")) in (int, float) and 0 <= body["track"] <= MAX_TRACK:
-        case.body = {**body, "track": body["track"] % TRACKS}
+    track = body.get("track") if isinstance(body, dict) else None
+    if isinstance(track, str) and track:
+        case.body = {**body, "track": f"id {len(track) % TRACKS}"}
+    elif type(track) in (int, float) and 0 <= track <= MAX_TRACK:
+        case.body = {**body, "track": track % TRACKS}

@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 from core.settings import Settings
+from schemas.topics import Topics
 from tests.integration.services.gateway.conftest import TRACKS, StartGateway
-from tests.support import running, write_catalogue
+from tests.support import make_tracks, produce, running
 
 TOKEN = "s3cret"  # noqa: S105 - a test's
 EXAMPLES = 60
@@ -17,7 +18,8 @@ ROOT = Path(__file__).parents[4]
 
 
 def test_schemathesis_finds_no_error(settings: Settings, gateway: StartGateway) -> None:
-    write_catalogue(settings, TRACKS)
+    tracks = [track._replace(external_id=f"id {track.track}") for track in make_tracks(TRACKS)]
+    produce(settings, Topics.of(settings).catalogue.name, tracks)
     with running(settings, "services.recommender"):
         client = gateway(DEADLINE_MS=5_000, TOKEN=TOKEN)
         done = subprocess.run(  # noqa: S603

@@ -102,6 +102,21 @@ def test_every_request_is_answered_once_and_says_how(settings: Settings) -> None
     assert {reply.recommender for reply in replies} == {"random", "sticky_artist"}
 
 
+def test_a_request_for_a_list_gets_one(settings: Settings) -> None:
+    write_catalogue(settings, TRACKS)
+    with running(settings, SERVICE):
+        ask(settings, [one._replace(list_size=12) for one in requests(20)] + requests(10, first=20))
+        given = {one.request_id: one for one in answered(settings, 30)}
+    for number in range(30):
+        answer = given[f"s{number}:0"]
+        if number < 20:
+            assert answer.ranking is not None
+            assert len(set(answer.ranking)) == 12
+            assert (answer.track, answer.propensity) == (answer.ranking[0], 1.0)
+        else:
+            assert answer.ranking is None
+
+
 def test_answers_are_keyed_by_user(settings: Settings) -> None:
     write_catalogue(settings, TRACKS)
     ask(settings, requests(50))

@@ -25,6 +25,7 @@ from core.settings import Settings
 from schemas.catalogue import CatalogueReader
 from schemas.codec import Codec
 from schemas.events import Listen, Recommendation, RecommendationRequest
+from schemas.topics import Topics
 from sim import SimulationError
 from sim.loop import publish_catalogue, run_loop
 from sim.loop.kafka import APART_MS, tracks_of
@@ -34,6 +35,7 @@ from sim.world.config import WorldConfig
 from sim.world.generate import generate
 from sim.world.model import World
 from sim.world.store import save_world
+from tests.support import make_tracks, produce, read_topic
 
 if TYPE_CHECKING:
     from tests.integration.sim.loop.conftest import Answer, Recommender
@@ -240,6 +242,20 @@ def test_another_world_replaces_what_differs_and_a_smaller_one_is_refused(
     assert 400 < publish_catalogue(settings, larger) <= 500
     with pytest.raises(SimulationError, match="100 tracks that this world of 400 does not have"):
         publish_catalogue(settings, small_world.catalogue)
+
+
+def test_a_world_does_not_overwrite_a_dataset(settings: Settings, small_world: World) -> None:
+    catalogue = Topics.of(settings).catalogue.name
+    produce(settings, catalogue, [make_tracks(1)[0]._replace(external_id="spotify:track:x")])
+    for refused in (
+        lambda: publish_catalogue(settings, small_world.catalogue),
+        lambda: run_loop(settings, small_world, RunOptions(sessions=1)),
+    ):
+        with pytest.raises(
+            SimulationError, match=f"{catalogue} holds 1 tracks of a dataset, .*spotify:track:x.*PREFIX"
+        ):
+            refused()
+    assert len(read_topic(settings, catalogue)) == 1
 
 
 def test_a_missing_topic_is_named(servers: Settings, small_world: World) -> None:

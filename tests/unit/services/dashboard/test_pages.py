@@ -8,6 +8,7 @@ import threading
 from nicegui.testing import user_simulation
 
 from core.errors import BotifyError
+from schemas.external_ids import UserIds
 from services.dashboard.figures import ListenerReading
 from services.dashboard.pages import add_listener_page
 
@@ -24,7 +25,7 @@ def test_a_slow_reading_does_not_hold_the_page() -> None:
 
     async def visit() -> None:
         async with user_simulation() as browser:
-            add_listener_page(read, dict)
+            add_listener_page(read, dict, UserIds())
             await browser.open("/listener/42")
             await browser.should_see("reading listener 42")
             released.set()

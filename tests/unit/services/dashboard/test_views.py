@@ -34,6 +34,7 @@ from services.dashboard.views import (
     listener,
     now_playing,
     overview,
+    popular,
     summary,
 )
 from streams.folds.users import UserState
@@ -123,7 +124,7 @@ def test_a_listeners_page_escapes_and_says_why() -> None:
     state = UserState()
     heard = Listen("a", 42, 7, 0.5, 1_000, EVIL, 1, False, EVIL, {EVIL: "T1"}, 0.25, 3.0, "explore", 40)
     state.fold(heard)
-    page = listener(ListenerReading(42, state, 3, (heard,)), {7: Track(7, EVIL, None, None, EVIL)})
+    page = listener("42", ListenerReading(42, state, 3, (heard,)), {7: Track(7, EVIL, None, None, EVIL, EVIL + "x")})
     assert "script" not in tags(page)
     assert "p = 0.25" in page
     assert "of 40" in page
@@ -132,7 +133,7 @@ def test_a_listeners_page_escapes_and_says_why() -> None:
 def test_a_listener_whose_listens_are_too_old_is_shown_from_the_state() -> None:
     state = UserState()
     state.fold(Listen("a", 42, 7, 0.5, 1_000, "a", 1, False, None, {}, None, None))
-    page = listener(ListenerReading(42, state, 3, ()), {})
+    page = listener("42", ListenerReading(42, state, 3, ()), {})
     assert "these are from the state in Redis" in page
     assert "track 7" in page
 
@@ -142,7 +143,17 @@ def test_a_model_without_room_is_told_apart() -> None:
 
 
 def test_a_listener_without_listens_has_a_page() -> None:
-    assert "has no listens" in listener(ListenerReading(42, None, 3, ()), {})
+    page = listener(EVIL, ListenerReading(42, None, 3, ()), {})
+    assert "script" not in tags(page)
+    assert "has no listens" in page
+
+
+def test_an_external_id_is_shown_where_it_is_not_the_title() -> None:
+    names = {"t1": "Stronger", "t2": "t2"}
+    ranked = tuple(RankedTrack(number, title, "someone", 1.0, id_) for number, (id_, title) in enumerate(names.items()))
+    page = laid_out(popular(Snapshot(at_s=1.0, rankings=Rankings(ranked, (), (), 0))))
+    assert "someone · t1<" in page
+    assert page.count("t2") == 1
 
 
 def test_every_chart_is_drawn() -> None:
@@ -155,7 +166,7 @@ def test_every_chart_is_drawn() -> None:
 
 def test_a_persons_session_escapes_and_says_why_each_track_plays() -> None:
     playing = Recommended(7, EVIL, "explore", 0.25, 40, {EVIL: "T1"}, 12.0)
-    session = ListeningSession(42, playing, MagicMock(), [HeardTrack(playing, 0.05), HeardTrack(Recommended(8), 1.0)])
+    session = ListeningSession(EVIL, playing, MagicMock(), [HeardTrack(playing, 0.05), HeardTrack(Recommended(8), 1.0)])
     page = now_playing(session, {7: Track(7, EVIL, None, EVIL, EVIL)})
     assert "script" not in tags(page)
     assert "answered in 12 ms" in page
@@ -163,3 +174,4 @@ def test_a_persons_session_escapes_and_says_why_each_track_plays() -> None:
     tags(rows)
     assert [part in rows for part in ("track 8", "the listener chose it", "p = 0.25", "5%")] == [True] * 4
     assert '<span class="value">1.05<' in summary(session)
+    assert "script" not in tags(summary(session))

@@ -13,6 +13,7 @@ from core.errors import TopicError
 from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Listen, Recommendation, RecommendationRequest, Track
+from schemas.external_ids import UserIds
 from services.gateway.bootstrap import build_app
 from services.gateway.messages import Fingerprint, SessionPosition, UnavailableError
 from services.gateway.options import GatewayOptions
@@ -145,9 +146,11 @@ def wait_until_started(client: TestClient) -> None:
 
 
 @contextmanager
-def serving(gateway: FakeGateway, options: GatewayOptions | None = None) -> Iterator[TestClient]:
+def serving(
+    gateway: FakeGateway, options: GatewayOptions | None = None, users: UserIds | None = None
+) -> Iterator[TestClient]:
     """An HTTP client of the gateway."""
-    app = build_app(Settings(), options, connect=gateway.connect)
+    app = build_app(Settings(), options, connect=gateway.connect, users=users)
     with TestClient(app, raise_server_exceptions=False) as client:
         wait_until_started(client)
         yield client

@@ -131,3 +131,29 @@ def test_the_traceback_is_logged_once_a_minute(
             answer(batch_of_listeners(2), ["toppop"] * 2, recommenders)
     assert [record.getMessage().partition(" (")[2][:7] for record in caplog.records] == ["1 times", "3 times"]
     assert all(record.exc_info[0] is AttributeError for record in caplog.records)
+
+
+def test_a_list_is_the_recommenders_own_or_that_of_the_first_fallback_that_has_one(guards: Guards) -> None:
+    recommenders = made(guards)
+    wanted = ["toppop", "sticky_artist", "toppop", "random", "toppop"]
+    batch = batch_of_listeners(len(wanted))
+    sizes = [2, 4, None, 60, 5]
+    requests = [one._replace(list_size=size) for one, size in zip(batch.requests, sizes, strict=True)]
+    answered = answer(replace(batch, requests=requests), wanted, recommenders)
+    lists = answered.rankings
+    assert (lists[0], lists[2], lists[4]) == ([0, 1], None, [0, 1, 2])
+    assert [len(lists[row] or ()) for row in (1, 3)] == [4, 50], "sticky_artist cannot rank, and the catalogue has 50"
+    assert answered.recommenders == ["toppop", "random", "toppop", "random", "toppop"]
+    assert [answered.tracks[row] for row in (0, 1, 3, 4)] == [lists[row][0] for row in (0, 1, 3, 4)]
+    assert answered.propensities[[0, 1, 3, 4]].tolist() == [1.0] * 4
+
+
+def test_a_recommender_that_raises_while_it_ranks_is_stood_in_for(
+    guards: Guards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TopPop, "rank", broken)
+    batch = batch_of_listeners(2)
+    batch = replace(batch, requests=[one._replace(list_size=3) for one in batch.requests])
+    answered = answer(batch, ["toppop"] * 2, made(guards))
+    assert answered.recommenders == ["random"] * 2
+    assert guards.breakers["toppop"].failures == 1

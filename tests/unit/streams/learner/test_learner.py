@@ -106,6 +106,21 @@ def snapshots(size: int) -> list[Model]:
     return taken
 
 
+@pytest.mark.parametrize("size", [7, 100, 130, 450])
+def test_snapshots_at_multiples_are_the_same_for_any_cut(size: int) -> None:
+    """After each batch, the newest is that of the last multiple, with the bytes of a learner that stopped there."""
+    learner, bodies = Learner(CATALOGUE, snapshot_listens=100), {}
+    for batch in batches(LISTENS[:900], size):
+        fold(learner, batch)
+        bodies.update({(model.name, model.version): model.body for model in learner.take_models()})
+        assert max((version for _, version in bodies), default=0) == learner.listens // 100 * 100
+    for (name, version), body in bodies.items():
+        stopped = Learner(CATALOGUE)
+        fold(stopped, *batches(LISTENS[:version], version))
+        stopped.take_snapshots()
+        assert {model.name: model.body for model in stopped.take_models()}[name] == body
+
+
 def test_a_snapshot_says_up_to_when_it_has_learned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SNAPSHOT_LEAST", 3_000)
     newest_ms = max(listen.timestamp_ms for listen in LISTENS)

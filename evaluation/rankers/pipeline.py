@@ -1,0 +1,238 @@
+"""A recommender asked through the pipeline: listens and requests over Kafka, state in Redis, each service a process.
+
+    events ──listens──► worker ──► Redis ──────────────────┐
+                           └─training─► learner ──models─► recommender ◄──requests── rank
+                                                                └──recommendations──► lists
+
+Each run has topics and state of its own, under a prefix that is removed at the end. The topics have one partition, so
+that models learn in the order of the log. Before a question, the run waits until the worker has folded all listens and
+the recommender serves the snapshot of the last multiple of `Setup.refresh` listens: then nothing depends on time, and
+the lists are those of `evaluation.rankers.botify`.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from confluent_kafka.admin import AdminClient
+from prometheus_client.parser import text_string_to_metric_families
+
+from core.kafka.admin import TIMEOUT_S
+from core.kafka.config import common_config, key_of
+from core.kafka.publisher import RecordPublisher
+from core.settings import Settings
+from evaluation import EvaluationError
+from evaluation.log import Events, Ints
+from evaluation.ranker import Setup
+from evaluation.rankers.botify import note_of
+from evaluation.rankers.listeners import Listeners, padded
+from evaluation.rankers.registry import check_served
+from schemas.catalogue import send_missing_tracks
+from schemas.event_time import SIMULATED_TIME
+from schemas.events import Recommendation
+from schemas.registry import codec_of
+from schemas.topics import Topics, create_topics
+from services.recommender.registry import RECOMMENDERS
+from services.stack.ports import find_free
+from sim.loop.kafka import Replies
+from streams.read import StateReader
+from streams.store.connect import connect
+
+PROGRAMS = ("streams.worker", "streams.learner", "services.recommender")
+PATIENCE_S = 120.0
+"""How long to wait for a state in which nothing changes any more."""
+POLL_S = 0.005
+LOG_TAIL = 2_000
+STOP_S = 20.0
+
+
+class PipelineRanker:
+    """One recommender behind topics of its own; a context manager that starts its processes and stops them.
+
+    Parameters
+    ----------
+    name : str
+        In `RECOMMENDERS`.
+    setup : Setup
+    settings : Settings
+        Kafka and Redis; they may serve other deployments at the same time.
+
+    Raises
+    ------
+    EvaluationError
+        The recommender cannot rank, or a process fails.
+    """
+
+    def __init__(self, name: str, setup: Setup, settings: Settings) -> None:
+        check_served(name)
+        self.note = "; ".join(filter(None, (note_of(name, setup), "through Kafka: costs are those of the client")))
+        self._name, self._setup = name, setup
+        prefix = f"{settings.topic_prefix}-evaluation-{uuid.uuid4().hex[:12]}"
+        self._settings = settings.with_(
+            topic_prefix=prefix, partitions=1, snapshot_listens=setup.refresh, metrics_port=None, training="on"
+        )
+        self._topics, self._codec = Topics.of(self._settings), codec_of(self._settings)
+        self._models = RECOMMENDERS[name].models
+        self._listeners = Listeners(setup)
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Make the topics, publish the catalogue, and start the processes."""
+        with ExitStack() as stack:
+            stack.enter_context(_topics(self._settings))
+            self._publisher = RecordPublisher(self._settings, linger_ms=1)
+            send_missing_tracks(self._publisher, self._topics.catalogue.name, self._codec, self._setup.tracks, {})
+            self._publisher.flush()
+            self._replies = Replies(self._settings, self._codec)
+            stack.callback(self._replies.close)
+            redis = connect(self._settings)
+            stack.callback(redis.close)
+            self._state = StateReader(redis, self._settings)
+            logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="botify-evaluation-")))
+            experiments = logs / "experiments.toml"
+            experiments.write_text(f'default = "{self._name}"\n', encoding="utf-8")
+            own = self._settings.with_(home=logs, experiments=experiments)
+            self._programs = {module: stack.enter_context(Program(module, own, logs)) for module in PROGRAMS}
+            self._recommender = self._programs["services.recommender"]
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop the processes, and remove topics and state."""
+        self._stack.__exit__(kind, error, trace)
+
+    def learn(self, events: Events) -> None:
+        """Publish the events as listens."""
+        for listen in self._listeners.hear(events):
+            value, key = self._codec.encode(listen), key_of(listen.user)
+            self._publisher.send(self._topics.listens.name, value, key, headers=(SIMULATED_TIME,))
+
+    def rank(self, users: Ints, times_ms: Ints, k: int) -> Ints:
+        """Ask for each user's list once all that was published is served."""
+        self._publisher.flush()
+        self._wait(self._serves_all, "worker, learner and recommender have not come to the end of the listens")
+        deadline_ms = int((time.time() + PATIENCE_S) * 1000)
+        requests = {one.request_id: one for one in self._listeners.requests(users, times_ms, k, deadline_ms)}
+        for request in requests.values():
+            topic, key = self._topics.recommendation_requests.name, key_of(request.user)
+            self._publisher.send(topic, self._codec.encode(request), key)
+        self._publisher.flush()
+        replies: dict[str, Recommendation] = {}
+
+        def all_replied() -> bool:
+            replies.update((one.request_id, one) for one in self._replies.receive(POLL_S, 0.0))
+            return replies.keys() >= requests.keys()
+
+        self._wait(all_replied, "the recommender has not answered all requests")
+        rankings = [self._own(replies[id_]) for id_ in requests]
+        size = max(one.list_size or k for one in requests.values())
+        return self._listeners.new_to(users, padded(rankings, size), k)
+
+    def _own(self, reply: Recommendation) -> list[int]:
+        """Return the list of a reply, empty if the recommender had none and a fallback answered."""
+        if reply.recommender == self._name:
+            return list(reply.ranking or ())
+        failures = self._recommender.metric("botify_recommender_failures_total", recommender=self._name)
+        if failures:
+            raise EvaluationError(
+                f"{self._name} raised an error, and {reply.recommender} answered:\n{self._recommender.log()}"
+            )
+        return []
+
+    def _serves_all(self) -> bool:
+        """Return whether the state has all listens, and the recommender the snapshots that they call for."""
+        listens = self._listeners.listens
+        if listens and self._state.checkpoints().get(0, 0) < listens:
+            return False
+        version = listens // self._setup.refresh * self._setup.refresh
+        return not version or all(
+            self._recommender.metric("botify_recommender_model_version", model=model) == version
+            for model in self._models
+        )
+
+    def _wait(self, condition: Callable[[], bool], problem: str) -> None:
+        began_s = time.monotonic()
+        while not condition():
+            for program in self._programs.values():
+                program.check()
+            if time.monotonic() - began_s > PATIENCE_S:
+                said = "\n".join(f"{module}: {program.log()}" for module, program in self._programs.items())
+                raise EvaluationError(f"{problem} within {PATIENCE_S:.0f} s\n{said}")
+            time.sleep(POLL_S)
+
+
+class Program:
+    """A process of the pipeline with its log and its metrics; a context manager that stops it."""
+
+    def __init__(self, module: str, settings: Settings, logs: Path) -> None:
+        self._module, self._path, port = module, logs / f"{module}.log", find_free()
+        self._url = f"http://{settings.metrics_host}:{port}/metrics"
+        environment = {**os.environ, **settings.to_env(), "BOTIFY_METRICS_PORT": str(port)}
+        with self._path.open("wb") as output:
+            self._process = subprocess.Popen(  # noqa: S603 - a module of this project
+                [sys.executable, "-m", module], env=environment, stdout=output, stderr=subprocess.STDOUT
+            )
+
+    def __enter__(self) -> Self:
+        """Return the running process."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ask the process to stop, and kill it if it does not."""
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def check(self) -> None:
+        """Raise `EvaluationError` if the process has ended."""
+        if self._process.poll() is not None:
+            raise EvaluationError(f"{self._module} ended with status {self._process.returncode}:\n{self.log()}")
+
+    def log(self) -> str:
+        """Return the end of its log."""
+        return self._path.read_text(encoding="utf-8", errors="replace")[-LOG_TAIL:]
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        """Return a metric as it is now; None if it is absent, or the process does not answer yet."""
+        with suppress(urllib.error.URLError, OSError):
+            with urllib.request.urlopen(self._url, timeout=5) as response:  # noqa: S310 - our own address
+                text = response.read().decode()
+            for family in text_string_to_metric_families(text):
+                for sample in family.samples:
+                    if sample.name == name and sample.labels.items() >= labels.items():
+                        return sample.value
+        return None
+
+
+@contextmanager
+def _topics(settings: Settings) -> Iterator[None]:
+    """Make the topics of a prefix; remove them and the prefix's keys at the end."""
+    create_topics(settings)
+    try:
+        yield
+    finally:
+        names = [definition.name for definition in Topics.of(settings).all()]
+        admin = AdminClient(common_config(settings))  # it must outlive the futures
+        for removed in admin.delete_topics(names, operation_timeout=TIMEOUT_S).values():
+            removed.result()
+        redis: Any = connect(settings)
+        for key in list(redis.scan_iter(match=f"*{{{settings.topic_prefix}*", count=10_000)):
+            redis.delete(key)
+        redis.close()

@@ -1,0 +1,57 @@
+"""Names of users and tracks, and their numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from core.settings import Settings
+from schemas.external_ids import NEWCOMERS_FROM, UserIdError, UserIds, datasets_directory, track_named
+from schemas.validation import MAX_USER
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    directory = datasets_directory(tmp_path) / "mine"
+    directory.mkdir(parents=True)
+    pq.write_table(pa.table({"id": [0, 1, 2], "external_id": ["alice", "7", "a/b"]}), directory / "users.parquet")
+    return Settings(home=tmp_path, dataset="mine")
+
+
+def test_users_of_a_dataset_have_the_numbers_of_its_table(settings: Settings) -> None:
+    users = UserIds.of(settings)
+    assert [users.number_of(name) for name in ("alice", "7", "a/b")] == [0, 1, 2]
+    assert [users.name_of(number) for number in range(4)] == ["alice", "7", "a/b", 3]
+
+
+def test_newcomers_have_numbers_of_their_own_in_every_process(settings: Settings) -> None:
+    names = [f"newcomer {number}" for number in range(1000)]
+    numbers = [UserIds.of(settings).number_of(name) for name in names[:3]]
+    assert numbers == [UserIds(["someone else"]).number_of(name) for name in names[:3]]
+    all_of_them = {UserIds([]).number_of(name) for name in names}
+    assert len(all_of_them) == 1000
+    assert min(all_of_them) >= NEWCOMERS_FROM
+    assert max(all_of_them) <= MAX_USER
+
+
+@pytest.mark.parametrize("name", ["missing", "../mine", "", "."])
+def test_a_dataset_that_is_not_there_is_named(settings: Settings, name: str) -> None:
+    with pytest.raises(UserIdError, match=r"is not in .*botify data list"):
+        UserIds.of(settings.with_(dataset=name))
+
+
+@pytest.mark.parametrize("name", ["", "-1", "me", "1.0", str(MAX_USER + 1), "²"])
+def test_without_a_dataset_users_are_numbers(name: str) -> None:
+    with pytest.raises(UserIdError, match="whole number"):
+        UserIds().number_of(name)
+    assert UserIds().number_of(str(MAX_USER)) == MAX_USER
+
+
+@pytest.mark.parametrize(
+    ("text", "track"), [("0", 0), ("-1", "-1"), ("²", "²"), ('"', '"'), ('""', ""), ('"7', '"7'), ("AC/DC", "AC/DC")]
+)
+def test_what_a_text_names(text: str, track: int | str) -> None:
+    assert track_named(text) == track

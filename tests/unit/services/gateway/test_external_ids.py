@@ -1,0 +1,97 @@
+"""External ids in Botify's REST API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from starlette.testclient import TestClient
+
+from schemas.external_ids import NEWCOMERS_FROM, UserIds
+from tests.unit.services.gateway.fakes import FakeGateway, serving
+
+
+@pytest.fixture
+def gateway() -> FakeGateway:
+    """A gateway of tracks t0, t1, ..., but for track 3, which is called 7."""
+    gateway = FakeGateway()
+    tracks = gateway.catalogue.tracks
+    names = {number: "7" if number == 3 else f"t{number}" for number in tracks}
+    tracks.update({number: track._replace(external_id=names[number]) for number, track in tracks.items()})
+    return gateway
+
+
+@pytest.fixture
+def client(gateway: FakeGateway) -> Iterator[TestClient]:
+    with serving(gateway) as client:
+        yield client
+
+
+@pytest.fixture
+def named(gateway: FakeGateway) -> Iterator[TestClient]:
+    with serving(gateway, users=UserIds(["alice", "7", "a/b"])) as client:
+        yield client
+
+
+@pytest.mark.parametrize(("track", "number"), [("t8", 8), (8, 8), ("7", 3), (7, 7)])
+def test_a_string_in_a_body_is_an_external_id(
+    gateway: FakeGateway, client: TestClient, track: int | str, number: int
+) -> None:
+    response = client.post("/next/42", json={"track": track, "time": 0.3})
+    assert response.json() == {"user": 42, "track": number + 1, "external_id": f"t{number + 1}"}
+    assert [listen.track for listen in gateway.rpc.listens] == [number]
+
+
+@pytest.mark.parametrize(("path", "number"), [("t8", 8), ("8", 8), ("7", 7), ('"7"', 3)])
+def test_digits_in_a_path_are_a_number_and_in_quotes_an_external_id(client: TestClient, path: str, number: int) -> None:
+    track = client.get(f"/track/{path}").json()
+    assert (track["track"], track["external_id"]) == (number, "7" if number == 3 else f"t{number}")
+
+
+def test_an_external_id_that_no_track_has_is_refused(gateway: FakeGateway, client: TestClient) -> None:
+    response = client.post("/next/42", json={"track": "nothing", "time": 0.3})
+    assert response.status_code == 422
+    assert response.json()["detail"] == [
+        {"type": "unknown_track", "loc": ["body", "track"], "msg": "there is no track 'nothing'"}
+    ]
+    assert client.get("/track/nothing").status_code == 404
+    assert gateway.rpc.listens == []
+
+
+def test_a_track_that_was_just_published_is_found_by_its_external_id(gateway: FakeGateway, client: TestClient) -> None:
+    assert client.get("/track/new").status_code == 404
+    gateway.catalogue.added[99] = gateway.catalogue.tracks[0]._replace(track=99, external_id="new")
+    assert client.get("/track/new").json()["track"] == 99
+
+
+def test_a_retry_by_the_other_name_counts_once(gateway: FakeGateway, client: TestClient) -> None:
+    headers = {"Idempotency-Key": "one"}
+    answers = [client.post("/next/42", json={"track": track, "time": 0.3}, headers=headers) for track in ("t8", 8)]
+    assert answers[0].json() == answers[1].json() == {"user": 42, "track": 9, "external_id": "t9"}
+    assert len(gateway.rpc.listens) == 1
+
+
+def test_with_a_dataset_the_user_is_an_external_id(gateway: FakeGateway, named: TestClient) -> None:
+    for name in ("alice", "7", "a/b"):
+        answer = named.post(f"/next/{name}", json={"track": "t8", "time": 0.3}).json()
+        assert answer == {"user": name, "track": 9, "external_id": "t9"}
+        assert named.post(f"/last/{name}", json={"track": "t9", "time": 1}).json() == {"user": name}
+    assert [listen.user for listen in gateway.rpc.listens] == [0, 0, 1, 1, 2, 2]
+
+
+def test_a_newcomer_is_served_under_a_number_that_no_user_of_the_table_has(
+    gateway: FakeGateway, named: TestClient
+) -> None:
+    for _ in range(2):
+        assert named.post("/next/bob", json={"track": 8, "time": 0.3}).json()["user"] == "bob"
+    numbers = {listen.user for listen in gateway.rpc.listens}
+    assert len(numbers) == 1
+    assert numbers.pop() >= NEWCOMERS_FROM
+
+
+def test_the_document_says_what_a_user_is(client: TestClient, named: TestClient) -> None:
+    for gateway, type_ in ((client, "integer"), (named, "string")):
+        document = gateway.get("/openapi.json").json()
+        assert "/track/{track}" in document["paths"]
+        user, _ = document["paths"]["/next/{user}"]["post"]["parameters"]
+        assert user["schema"]["type"] == type_
