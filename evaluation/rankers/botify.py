@@ -162,6 +162,11 @@ class NextTrackRanker:
         tracks, _ = self._model.rank(users, k, exclude_history=self._excludes)
         return tracks
 
+    def rank_then_learn(self, users: Ints, starts: Ints, events: Events, k: int) -> Ints:
+        """Rank and learn in turns."""
+        columns = events.users, events.items, events.fractions, events.times_ms
+        return self._model.rank_then_learn(users, starts, *columns, k, exclude_history=self._excludes)
+
 
 def _request(request_id: str, user: int, state: UserState | None, time_ms: int) -> RecommendationRequest:
     """Return the request that follows the user's last listen; for a newcomer, one whose track does not exist."""

@@ -167,6 +167,14 @@ class Histories(NamedTuple):
     exclude: bool
 
 
+class Questions(NamedTuple):
+    """Rows of the users to rank for; questions `starts[i]` to `starts[i + 1]` come before event i of a chunk."""
+
+    users: Ints
+    starts: Ints
+    exclude: bool
+
+
 class Cells(NamedTuple):
     """Constants of one chunk of events."""
 
@@ -196,9 +204,6 @@ class Scratch(NamedTuple):
     slopes: Floats
     items: Rows
     values: Floats
-    same: Rows
-    linked: Rows
-    linked_values: Floats
 
 
 def cells_of(settings: NextTrackSettings) -> Cells:
@@ -233,9 +238,6 @@ def scratch_for(items: int, settings: NextTrackSettings) -> Scratch:
         slopes=np.zeros((FEATURES + 2, HIDDEN), dtype=np.float32),
         items=np.zeros(NEWEST, dtype=np.int32),
         values=np.zeros(NEWEST, dtype=np.float32),
-        same=np.zeros(NEWEST, dtype=np.int32),
-        linked=np.zeros(settings.lags, dtype=np.int32),
-        linked_values=np.zeros(settings.lags, dtype=np.float32),
     )
 
 

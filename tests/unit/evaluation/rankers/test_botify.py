@@ -7,9 +7,11 @@ import pytest
 from evaluation import EvaluationError, MissingPeerError
 from evaluation.evaluate import Job, replays
 from evaluation.log import Log
-from evaluation.protocols import Terms
+from evaluation.protocols import Terms, plan_of
 from evaluation.ranker import Setup
+from evaluation.rankers.botify import NextTrackRanker
 from evaluation.rankers.registry import check_name, ranker_of
+from evaluation.run import run
 from tests.unit.evaluation.logs import random_log, reported
 
 NAMES = ("next_track", "random", "toppop", "i2i_stream", "fism", "rerank", "ease")
@@ -35,6 +37,28 @@ def test_popular_items_are_found_by_popularity() -> None:
 def test_the_same_seed_gives_the_same_lists() -> None:
     one, other = (replays(job("i2i_stream", random_log(), Terms()))[0] for _ in range(2))
     assert one.metrics["NDCG"].tolist() == other.metrics["NDCG"].tolist()
+
+
+class Slow:
+    """`next_track` without its way through many micro-batches at once."""
+
+    note = ""
+
+    def __init__(self, setup: Setup) -> None:
+        ranker = NextTrackRanker(setup)
+        self.learn, self.rank = ranker.learn, ranker.rank
+
+
+@pytest.mark.parametrize("terms", [Terms(), Terms(repeats=True, micro_batch=1), Terms(protocol="leave-last-out")])
+def test_many_micro_batches_at_once_give_the_same_outcome(terms: Terms, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evaluation.run.SPAN", 37)
+    monkeypatch.setattr("evaluation.run.TIMED", 2)
+    log = random_log(events=1_600, items=300)
+    plan = plan_of(log, terms, 0)
+    setup = Setup(log.users, log.items, (), log.events.size, repeats=terms.repeats)
+    fast, slow = (run(ranker, plan, terms).metrics for ranker in (NextTrackRanker(setup), Slow(setup)))
+    assert fast["NDCG"].sum() > 0
+    assert {name: one.tolist() for name, one in fast.items()} == {name: one.tolist() for name, one in slow.items()}
 
 
 def test_a_recommender_that_cannot_rank_is_refused() -> None:
