@@ -18,7 +18,6 @@ from streams.learner.models.next_track_state import (
     FORWARD,
     LOG_OFFSET,
     LOGARITHMS,
-    SUMS,
     WAYS,
     WIDE,
     Cells,
@@ -29,7 +28,6 @@ from streams.learner.models.next_track_state import (
     State,
 )
 
-_EXCLUDED = -2
 _ABSENT = -1
 
 
@@ -144,42 +142,55 @@ def _remember(state: State, user: int, item: int, value: float, now_ms: int) -> 
 
 @njit(cache=True)
 def _link(state: State, item: int, value: np.float32, used: int, cells: Cells, scratch: Scratch) -> None:
-    growth = np.float32(cells.growth)
+    neighbours, weights, growth = state.neighbours, state.weights, np.float32(cells.growth)
     for at in range(used):
         other, liked = scratch.items[at], scratch.values[at]
         if liked > 0 and other != item:
             weight = growth * value * liked
             near, wide = weight * cells.near_lags[at], weight * cells.wide_lags[at]
-            _add(state, other, item, FORWARD, near, wide)
-            _add(state, item, other, BACKWARD, near, wide)
+            _add(neighbours, weights, other, item, FORWARD, near, wide)
+            _add(neighbours, weights, item, other, BACKWARD, near, wide)
 
 
 @njit(cache=True)
-def _add(state: State, row: int, neighbour: int, direction: int, near: np.float32, wide: np.float32) -> None:
+def _add(
+    neighbours: np.ndarray,
+    weights: np.ndarray,
+    item: int,
+    neighbour: int,
+    direction: int,
+    near: np.float32,
+    wide: np.float32,
+) -> None:
     """Add to a neighbour's weights; one that is new takes the place of the lightest of its set."""
-    # Elements, not views of rows: a view is counted up and down, which costs as much as the search.
-    neighbours, weights = state.neighbours, state.weights
-    begin = (neighbour * 40503 >> 4) % (neighbours.shape[1] // WAYS) * WAYS
-    for place in range(begin, begin + WAYS):
-        if neighbours[row, place] == neighbour:
-            weights[row, place, direction] += near
-            weights[row, place, WIDE] += wide
-            return
-    lightest = begin
-    for place in range(begin, begin + WAYS):
-        if weights[row, place, WIDE] < weights[row, lightest, WIDE]:
-            lightest = place
-    neighbours[row, lightest] = neighbour
-    weights[row, lightest, FORWARD] = 0.0
-    weights[row, lightest, BACKWARD] = 0.0
-    weights[row, lightest, direction] = near
-    weights[row, lightest, WIDE] = wide
+    # Unsigned indices need no check for negative ones, and a state as an argument is copied: half the cost.
+    row, column, both = np.uint64(item), np.uint64(direction), np.uint64(WIDE)
+    begin = np.uint64((neighbour * 40503 >> 4) % (neighbours.shape[1] // WAYS) * WAYS)
+    found = -1
+    for way in range(WAYS):
+        if neighbours[row, begin + np.uint64(way)] == neighbour:
+            found = way
+    if found >= 0:
+        place = begin + np.uint64(found)
+        weights[row, place, column] += near
+        weights[row, place, both] += wide
+        return
+    found, lightest = 0, weights[row, begin, both]
+    for way in range(1, WAYS):
+        if weights[row, begin + np.uint64(way), both] < lightest:
+            found, lightest = way, weights[row, begin + np.uint64(way), both]
+    place = begin + np.uint64(found)
+    neighbours[row, place] = neighbour
+    weights[row, place, np.uint64(FORWARD)] = 0.0
+    weights[row, place, np.uint64(BACKWARD)] = 0.0
+    weights[row, place, column] = near
+    weights[row, place, both] = wide
 
 
 @njit(cache=True)
 def _exclude(scratch: Scratch, known: int) -> None:
     for at in range(known):
-        scratch.place_of[scratch.items[at]] = _EXCLUDED
+        scratch.place_of[scratch.items[at]] = len(scratch.place_of) - 1
 
 
 @njit(cache=True)
@@ -211,7 +222,7 @@ def _candidates(state: State, known: int, cells: Cells, scratch: Scratch) -> int
 def _gather(state: State, known: int, cells: Cells, scratch: Scratch) -> int:
     found, rank = 0, 0
     inverse = np.float32(1.0 / cells.growth)
-    one = np.float32(1.0)
+    one, nowhere = np.float32(1.0), len(scratch.place_of) - 1
     neighbours, weights, sums, place_of = state.neighbours, state.weights, scratch.sums, scratch.place_of
     for at in range(known):
         value = scratch.values[at]
@@ -224,32 +235,30 @@ def _gather(state: State, known: int, cells: Cells, scratch: Scratch) -> int:
         scale = root * inverse
         near, wide = value * cells.near_ranks[rank] * scale, value * cells.wide_ranks[rank] * scale
         wider = wide * root
+        last = scale if rank == 0 else np.float32(0.0)
+        latest = scale if rank < 3 else np.float32(0.0)
+        row = np.uint64(anchor)
         for entry in range(neighbours.shape[1]):
-            item = neighbours[anchor, entry]
-            if item < 0:
-                continue
-            place = place_of[item]
-            if place == _EXCLUDED:
-                continue
-            if place == _ABSENT:
-                place = found
-                place_of[item] = place
-                scratch.candidates[place] = item
-                for column in range(SUMS):
-                    sums[place, column] = 0.0
-                found += 1
-            forward, backward = weights[anchor, entry, FORWARD], weights[anchor, entry, BACKWARD]
-            both = weights[anchor, entry, WIDE]
-            sums[place, 0] += near * forward
-            sums[place, 1] += near * backward
-            sums[place, 2] += wide * both
-            sums[place, 3] += wider * both
-            sums[place, 4] = max(sums[place, 4], scale * both)
-            sums[place, 5] += one
-            if rank == 0:
-                sums[place, 6] += scale * forward
-            if rank < 3:
-                sums[place, 7] += scale * (forward + backward)
+            # Without branches: what is free, excluded or new is as good as random, and a wrong guess costs most.
+            column = np.uint64(entry)
+            item = neighbours[row, column]
+            slot = np.uint64(item if item >= 0 else nowhere)
+            is_new = place_of[slot] == _ABSENT
+            place = np.uint64(found if is_new else place_of[slot])
+            place_of[slot] = place
+            scratch.candidates[np.uint64(found)] = item
+            found += is_new
+            kept = np.float32(0.0) if is_new else one
+            forward, backward = weights[row, column, FORWARD], weights[row, column, BACKWARD]
+            both = weights[row, column, WIDE]
+            sums[place, 0] = kept * sums[place, 0] + near * forward
+            sums[place, 1] = kept * sums[place, 1] + near * backward
+            sums[place, 2] = kept * sums[place, 2] + wide * both
+            sums[place, 3] = kept * sums[place, 3] + wider * both
+            sums[place, 4] = max(kept * sums[place, 4], scale * both)
+            sums[place, 5] = kept * sums[place, 5] + one
+            sums[place, 6] = kept * sums[place, 6] + last * forward
+            sums[place, 7] = kept * sums[place, 7] + latest * (forward + backward)
         rank += 1
     return found
 

@@ -72,10 +72,10 @@ class NextTrackSettings:
         Kept; the lightest items and the users longest away are forgotten first.
     """
 
-    neighbours: int = 128
+    neighbours: int = 256
     lags: int = 20
-    anchors: int = 40
-    candidates: int = 256
+    anchors: int = 30
+    candidates: int = 128
     half_life: int = 300_000
     recent_half_life: int = 3_000
     near_lag: float = 1.0
@@ -83,7 +83,7 @@ class NextTrackSettings:
     near_rank: float = 1.2
     wide_rank: float = 0.3
     learning_rate: float = 0.1
-    trained_fully: int = 50_000
+    trained_fully: int = 25_000
     least_share: float = 0.03125
     most_items: int = 200_000
     most_users: int = 1_000_000
@@ -189,7 +189,11 @@ class Cells(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Working memory, of no meaning between calls; `place_of` is -1 everywhere then."""
+    """Working memory, of no meaning between calls.
+
+    `place_of` is -1 everywhere then, but for one entry more than there are items: that is for what is no candidate, and
+    names the last row of `sums`.
+    """
 
     place_of: Rows
     candidates: Rows
@@ -225,9 +229,9 @@ def scratch_for(items: int, settings: NextTrackSettings) -> Scratch:
     """Return working memory for so many items."""
     kept = settings.candidates + 2 * POOL
     return Scratch(
-        place_of=np.full(items, -1, dtype=np.int32),
-        candidates=np.zeros(items, dtype=np.int32),
-        sums=np.zeros((items, SUMS), dtype=np.float32),
+        place_of=np.append(np.full(items, -1), items).astype(np.int32),
+        candidates=np.zeros(items + 1, dtype=np.int32),
+        sums=np.zeros((items + 1, SUMS), dtype=np.float32),
         rough=np.zeros(items, dtype=np.float32),
         histogram=np.zeros(1 << 12, dtype=np.int32),
         features=np.zeros((FEATURES, kept), dtype=np.float32),
