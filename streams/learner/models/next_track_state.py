@@ -35,7 +35,7 @@ CONTEXT, BIAS = FEATURES, FEATURES + 1
 LEAK = 0.01
 ADAGRAD_START = 1e-3
 ADAGRAD_START_HIDDEN = 1e-2
-NEGLIGIBLE = 1e-4
+NEGLIGIBLE = 1e-3
 """A candidate whose error is smaller does not move the hidden units."""
 NEWEST = 4096
 """Events of a history that are read at most."""
@@ -75,7 +75,7 @@ class NextTrackSettings:
     neighbours: int = 256
     lags: int = 20
     anchors: int = 30
-    candidates: int = 128
+    candidates: int = 96
     half_life: int = 300_000
     recent_half_life: int = 3_000
     near_lag: float = 1.0
