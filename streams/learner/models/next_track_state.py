@@ -1,4 +1,8 @@
-"""The arrays of `next_track`, shared by the compiled and the numpy form of its loops."""
+"""The arrays of `next_track`, shared by the compiled and the numpy form of its loops.
+
+Constants are compiled in, and the cache of the compiled loops does not see that they changed here: delete it then
+(`__pycache__/next_track_*.nb?`).
+"""
 
 from __future__ import annotations
 
@@ -35,7 +39,7 @@ CONTEXT, BIAS = FEATURES, FEATURES + 1
 LEAK = 0.01
 ADAGRAD_START = 1e-3
 ADAGRAD_START_HIDDEN = 1e-2
-NEGLIGIBLE = 1e-3
+NEGLIGIBLE = 1e-4
 """A candidate whose error is smaller does not move the hidden units."""
 NEWEST = 4096
 """Events of a history that are read at most."""
