@@ -23,13 +23,15 @@ from analytics.offline.ranking import (
 from evaluation import EvaluationError
 from evaluation.log import Bools, Ints
 from evaluation.protocols import Plan, Terms
-from evaluation.ranker import OnlineRanker
+from evaluation.ranker import BatchedRanker, OnlineRanker
 
 METRICS = ("recall", "NDCG", "MRR")
 CHECKED_LISTS = 100_000
 """So many of the lists, evenly spread, are checked for items that the user has heard."""
 ASK = 64
 """Users of one question at most."""
+SPAN, TIMED = 1024, 32
+"""Of so many micro-batches, those that a `BatchedRanker` gets one by one: its times are theirs."""
 
 Floats = NDArray[np.float32]
 
@@ -95,29 +97,50 @@ def run(ranker: OnlineRanker, plan: Plan, terms: Terms) -> Outcome:
 
 def _lists(ranker: OnlineRanker, plan: Plan, k: int) -> tuple[NDArray[np.int32], Stopwatch]:
     """Ask all questions of a plan and have all its events learned; lists of shape (q, k)."""
-    events, bounds, asked = plan.log.events, plan.batches.tolist(), plan.asked_before.tolist()
-    lists = np.full((len(plan.ask_users), k), NO_TRACK, dtype=np.int32)
-    watch, clock = Stopwatch(), time.process_time_ns
-    begin, batches = 0, len(bounds) - 1
-    half_asked, half_learned = len(lists) // 2, events.size // 2
-    for batch in range(batches + 1):
-        end = asked[batch]
-        for first in range(begin, end, ASK):
-            last = min(first + ASK, end)
-            started = clock()
-            lists[first:last] = ranker.rank(plan.ask_users[first:last], plan.ask_times_ms[first:last], k)
-            if first >= half_asked:
-                watch.serve_ns += clock() - started
-                watch.served += last - first
-        begin = end
-        if batch < batches:
-            chosen = events.rows(slice(bounds[batch], bounds[batch + 1]))
-            started = clock()
-            ranker.learn(chosen)
-            if bounds[batch] >= half_learned:
-                watch.learn_ns += clock() - started
-                watch.learned += chosen.size
+    lists, watch = np.full((len(plan.ask_users), k), NO_TRACK, dtype=np.int32), Stopwatch()
+    batches = len(plan.batches) - 1
+    for span in range(0, batches, SPAN):
+        end = min(span + SPAN, batches)
+        one_by_one = min(span + TIMED, end) if isinstance(ranker, BatchedRanker) else end
+        for batch in range(span, one_by_one):
+            _ask(ranker, plan, batch, lists, watch)
+            _learn(ranker, plan, batch, watch)
+        if isinstance(ranker, BatchedRanker) and one_by_one < end:
+            _ask_and_learn(ranker, plan, slice(one_by_one, end), lists)
+    _ask(ranker, plan, batches, lists, watch)
     return lists, watch
+
+
+def _ask(ranker: OnlineRanker, plan: Plan, batch: int, lists: NDArray[np.int32], watch: Stopwatch) -> None:
+    """Ask what comes before a micro-batch."""
+    begin, end = plan.questions_of(batch, batch + 1)
+    for first in range(begin, end, ASK):
+        asked = slice(first, min(first + ASK, end))
+        started = time.process_time_ns()
+        lists[asked] = ranker.rank(plan.ask_users[asked], plan.ask_times_ms[asked], lists.shape[1])
+        if first >= len(lists) // 2:
+            watch.serve_ns += time.process_time_ns() - started
+            watch.served += asked.stop - asked.start
+
+
+def _learn(ranker: OnlineRanker, plan: Plan, batch: int, watch: Stopwatch) -> None:
+    """Have a micro-batch learned."""
+    chosen = plan.log.events.rows(slice(plan.batches[batch], plan.batches[batch + 1]))
+    started = time.process_time_ns()
+    ranker.learn(chosen)
+    if plan.batches[batch] >= plan.log.events.size // 2:
+        watch.learn_ns += time.process_time_ns() - started
+        watch.learned += chosen.size
+
+
+def _ask_and_learn(ranker: BatchedRanker, plan: Plan, batches: slice, lists: NDArray[np.int32]) -> None:
+    """Do for some micro-batches what `_ask` and `_learn` do for one."""
+    bounds = plan.batches[batches.start : batches.stop + 1]
+    begin, end = plan.questions_of(batches.start, batches.stop)
+    starts = np.zeros(bounds[-1] - bounds[0] + 1, dtype=np.int64)
+    starts[bounds[:-1] - bounds[0] + 1] = np.diff(plan.asked_before[batches], prepend=begin)
+    events = plan.log.events.rows(slice(bounds[0], bounds[-1]))
+    lists[begin:end] = ranker.rank_then_learn(plan.ask_users[begin:end], np.cumsum(starts), events, lists.shape[1])
 
 
 def check(lists: NDArray[np.int32], plan: Plan, terms: Terms) -> None:

@@ -144,6 +144,11 @@ class NextTrackRanker:
         tracks, _ = self._model.rank(users, k, exclude_history=self._excludes)
         return tracks
 
+    def rank_then_learn(self, users: Ints, starts: Ints, events: Events, k: int) -> Ints:
+        """Rank and learn in turns."""
+        columns = events.users, events.items, values_of(events.fractions), events.times_ms
+        return self._model.rank_then_learn(users, starts, *columns, k, exclude_history=self._excludes)
+
 
 def _batch(first: int, after: int) -> TrainingBatch:
     """Return what says where a batch belongs; its columns are handed to the learner as arrays."""

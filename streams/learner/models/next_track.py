@@ -10,7 +10,8 @@ a softmax over the candidates, learns online which features say what is played, 
 JMLR 2011): linear weights, shared and by length of the history, and a layer of hidden units. Most features are
 logarithms of sums over the history, so the stacker also learns how much popularity is divided out.
 
-Events of one user at the same instant have no order: none of them predicts another. A time of 0 is unknown.
+Events of one user at the same instant have no order: none of them predicts another. The stacker learns from the first.
+A time of 0 is unknown.
 
 Memory is bounded: `neighbours` an item, in sets as in a processor's cache, so that one cache line says whether an item
 is there; the lightest of a set makes place, as in Space-Saving (Metwally, Agrawal and El Abbadi, ICDT 2005), and a
@@ -34,7 +35,6 @@ from streams.learner.models.next_track_state import (
     BY_ITEM,
     BY_USER,
     DEFAULTS,
-    NEWEST,
     POOL,
     Cells,
     Events,
@@ -42,6 +42,7 @@ from streams.learner.models.next_track_state import (
     Histories,
     Ints,
     NextTrackSettings,
+    Questions,
     Rows,
     Scratch,
     State,
@@ -63,16 +64,27 @@ NO_TRACK = -1
 class Loops(Protocol):
     """The inner loops; a module."""
 
-    def learn_events(self, state: State, events: Events, cells: Cells, scratch: Scratch) -> None:
-        """Learn from one chunk of events."""
+    def learn_events(
+        self,
+        state: State,
+        events: Events,
+        asked: Questions,
+        cells: Cells,
+        scratch: Scratch,
+        items: Rows,
+        scores: Floats,
+    ) -> None:
+        """Learn from one chunk of events, and answer each question before its event is learned."""
+
+    def rank_users(
+        self, state: State, asked: Questions, cells: Cells, scratch: Scratch, items: Rows, scores: Floats
+    ) -> None:
+        """Write the best items of each user and their scores."""
 
     def rank_histories(
         self, state: State, histories: Histories, cells: Cells, scratch: Scratch, items: Rows, scores: Floats
     ) -> None:
         """Write the best items of each history and their scores."""
-
-    def read_histories(self, state: State, users: Ints, most: int, items: Rows, values: Floats) -> Ints:
-        """Write each user's kept events, oldest first; return where each user's begin."""
 
 
 def loops() -> Loops:
@@ -151,15 +163,58 @@ class NextTrack:
         times_ms : array_like of int, shape (n,)
             0 if unknown; a user's events of equal time have no order.
         """
+        self.rank_then_learn([], np.zeros(len(np.asarray(users)) + 1), users, tracks, values, times_ms, 1)
+
+    def rank_then_learn(
+        self,
+        asked: ArrayLike,
+        starts: ArrayLike,
+        users: ArrayLike,
+        tracks: ArrayLike,
+        values: ArrayLike,
+        times_ms: ArrayLike,
+        k: int,
+        exclude_history: bool = True,
+    ) -> NDArray[np.int64]:
+        """Do what `rank` and `learn` do in turns, in few compiled calls.
+
+        Parameters
+        ----------
+        asked : array_like of int, shape (q,)
+            Users.
+        starts : array_like of int, shape (n + 1,)
+            Questions from `starts[i]` to `starts[i + 1]` are answered before event i is learned.
+        users, tracks, values, times_ms : array_like, shape (n,)
+            Events, as for `learn`.
+        k, exclude_history
+            As for `rank`.
+
+        Returns
+        -------
+        ndarray of int64, shape (q, k)
+            Tracks, as from `rank`.
+        """
         whose, what = np.asarray(users, dtype=np.int64), np.asarray(tracks, dtype=np.int64)
         liked, when = np.asarray(values, dtype=np.float32), np.asarray(times_ms, dtype=np.int64)
+        who, first = np.asarray(asked, dtype=np.int64), np.asarray(starts, dtype=np.int64)
+        ranked = np.full((len(who), k), NO_TRACK, dtype=np.int64)
         for part in self._chunks(len(whose)):
+            begin = first[part.start]
             if self.events % CHUNK == 0:
+                if begin < first[part.start + 1]:
+                    now, begin = slice(begin, first[part.start + 1]), first[part.start + 1]
+                    ranked[now] = self.rank(who[now], k, exclude_history)[0]
                 self._renew()
+            end = first[part.stop]
             people, items = self._users.rows_for(whose[part]), self._items.rows_for(what[part])
             self._make_room()
             events = Events(people, items.astype(np.int32), liked[part], when[part], self._trains(len(items)))
-            self._run.learn_events(self._state, events, self._cells(), self._scratch)
+            waiting = np.maximum(first[part.start : part.stop + 1] - begin, 0)
+            questions = Questions(self._users.rows_of(who[begin:end]), waiting, exclude_history)
+            rows, scores = _no_answers(end - begin, k)
+            self._run.learn_events(self._state, events, questions, self._cells(), self._scratch, rows, scores)
+            ranked[begin:end] = self._tracks(rows)
+        return ranked
 
     def rank(
         self, users: ArrayLike, k: int, exclude_history: bool = True
@@ -181,10 +236,11 @@ class NextTrack:
             Logarithms, up to a constant for each user.
         """
         rows = self._users.rows_of(np.asarray(users, dtype=np.int64))
-        most = int(np.minimum(self._state.user_events[rows[rows >= 0]], NEWEST).sum())
-        items, values = np.zeros(most, dtype=np.int32), np.zeros(most, dtype=np.float32)
-        starts = self._run.read_histories(self._state, rows, NEWEST, items, values)
-        return self._rank(Histories(items, values, starts, exclude_history), k)
+        asked = Questions(rows, np.zeros(0, dtype=np.int64), exclude_history)
+        items, scores = _no_answers(len(rows), k)
+        if self.events:
+            self._run.rank_users(self._state, asked, self._cells(), self._scratch, items, scores)
+        return self._tracks(items), scores
 
     def rank_histories(
         self, tracks: ArrayLike, values: ArrayLike, lengths: ArrayLike, k: int, exclude_history: bool = True
@@ -207,7 +263,11 @@ class NextTrack:
         rows = self._items.rows_of(np.asarray(tracks, dtype=np.int64)).astype(np.int32)
         starts = np.concatenate([[0], np.cumsum(np.asarray(lengths, dtype=np.int64))])
         liked = np.asarray(values, dtype=np.float32)
-        return self._rank(Histories(rows, liked, starts, exclude_history), k)
+        histories = Histories(rows, liked, starts, exclude_history)
+        items, scores = _no_answers(len(starts) - 1, k)
+        if self.events:
+            self._run.rank_histories(self._state, histories, self._cells(), self._scratch, items, scores)
+        return self._tracks(items), scores
 
     def to_bytes(self) -> bytes:
         """Return the whole state."""
@@ -247,13 +307,8 @@ class NextTrack:
             getattr(model._state, name)[: len(array)] = array
         return model
 
-    def _rank(self, histories: Histories, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        n = len(histories.starts) - 1
-        items, scores = np.full((n, k), NO_TRACK, dtype=np.int32), np.full((n, k), -np.inf, dtype=np.float32)
-        if self.events:
-            self._run.rank_histories(self._state, histories, self._cells(), self._scratch, items, scores)
-            return np.where(items >= 0, self._items.ids[items], NO_TRACK), scores
-        return np.full((n, k), NO_TRACK, dtype=np.int64), scores
+    def _tracks(self, items: Rows) -> NDArray[np.int64]:
+        return np.where(items >= 0, self._items.ids[items], NO_TRACK) if self.events else items.astype(np.int64)
 
     def _chunks(self, n: int) -> Iterator[slice]:
         begin = 0
@@ -341,6 +396,10 @@ class NextTrack:
             more = min(2 * events, self._settings.most_events) - len(state.ring_items)
             state = state._replace(**{name: np.pad(getattr(state, name), (0, more)) for name in BY_EVENT})
         self._state = state
+
+
+def _no_answers(n: int, k: int) -> tuple[Rows, Floats]:
+    return np.full((n, k), NO_TRACK, dtype=np.int32), np.full((n, k), -np.inf, dtype=np.float32)
 
 
 def _all_but(worth: NDArray[Any], kept: int) -> NDArray[np.bool_]:

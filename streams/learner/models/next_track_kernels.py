@@ -18,43 +18,60 @@ from streams.learner.models.next_track_state import (
     FORWARD,
     LOG_OFFSET,
     LOGARITHMS,
-    SUMS,
     WAYS,
     WIDE,
     Cells,
     Events,
     Histories,
+    Questions,
     Scratch,
     State,
 )
 
-_EXCLUDED = -2
 _ABSENT = -1
 
 
 @njit(cache=True)
-def learn_events(state: State, events: Events, cells: Cells, scratch: Scratch) -> None:
-    """Learn from one chunk of events, in order: the stacker from chosen ones, the graph from all."""
+def learn_events(
+    state: State,
+    events: Events,
+    asked: Questions,
+    cells: Cells,
+    scratch: Scratch,
+    items: np.ndarray,
+    scores: np.ndarray,
+) -> None:
+    """Answer what is asked before each event of a chunk, then learn from it."""
     for at in range(len(events.items)):
-        user, item, value = events.users[at], events.items[at], events.values[at]
-        trains = events.trains[at] and value > 0
-        known, used, same = _recall(state, user, events.times_ms[at], trains, scratch)
-        if trains:
-            _train(state, item, value, known, same, cells, scratch)
+        for row in range(asked.starts[at], asked.starts[at + 1]):
+            _rank_user(state, asked, row, cells, scratch, items, scores)
+        user, item, value, now_ms = events.users[at], events.items[at], events.values[at], events.times_ms[at]
         if value > 0:
-            _link(state, item, value, used, cells, scratch)
+            trains = events.trains[at] and not _is_tied(state, user, now_ms)
+            known = _recall(state, user, len(scratch.items) if trains else len(cells.near_lags), scratch)
+            if trains:
+                _train(state, item, value, known, cells, scratch)
+            _link(state, item, value, min(known, len(cells.near_lags)), cells, scratch)
             state.plays[item] += cells.growth * value
             state.recent[item] += cells.recent_growth * value
             state.damped[item] = np.float32(1.0 / math.sqrt(state.plays[item] / cells.growth + 2.0))
-        _remember(state, user, item, value, events.times_ms[at])
+        _remember(state, user, item, value, now_ms)
+
+
+@njit(cache=True)
+def rank_users(
+    state: State, asked: Questions, cells: Cells, scratch: Scratch, items: np.ndarray, scores: np.ndarray
+) -> None:
+    """Write the best `items` and their `scores` for each question, shape (n, k); -1 and -inf where there are fewer."""
+    for row in range(len(asked.users)):
+        _rank_user(state, asked, row, cells, scratch, items, scores)
 
 
 @njit(cache=True)
 def rank_histories(
     state: State, histories: Histories, cells: Cells, scratch: Scratch, items: np.ndarray, scores: np.ndarray
 ) -> None:
-    """Write the best `items` and their `scores` for each history, shape (n, k); -1 and -inf where there are fewer."""
-    k = items.shape[1]
+    """Write the best `items` and their `scores` for each history, as `rank_users`."""
     for row in range(len(histories.starts) - 1):
         known = 0
         for at in range(histories.starts[row + 1] - 1, histories.starts[row] - 1, -1):
@@ -62,70 +79,52 @@ def rank_histories(
                 scratch.items[known] = histories.items[at]
                 scratch.values[known] = histories.values[at]
                 known += 1
-        if histories.exclude:
-            _exclude(scratch, known, 0)
-        found = _candidates(state, known, cells, scratch)
-        score(state, known, found, scratch)
-        for place in range(k):
-            items[row, place] = -1
-            scores[row, place] = -np.inf
-        for candidate in range(found):
-            _insert(items[row], scores[row], scratch.candidates[candidate], scratch.scores[candidate])
-        _clear(scratch, found, known, 0)
+        _rank(state, known, histories.exclude, cells, scratch, items[row], scores[row])
 
 
 @njit(cache=True)
-def read_histories(state: State, users: np.ndarray, most: int, items: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Write each user's kept events, oldest first, one user after another; return where each begins."""
-    starts = np.zeros(len(users) + 1, dtype=np.int64)
-    size = len(state.ring_items)
-    end = 0
-    for row in range(len(users)):
-        begin = end
-        event = state.user_last[users[row]] if users[row] >= 0 else -1
-        while event >= 0 and event >= state.clock[0] - size and end - begin < most:
-            items[end] = state.ring_items[event % size]
-            values[end] = state.ring_values[event % size]
-            end += 1
-            event = state.ring_previous[event % size]
-        for swap in range((end - begin) // 2):
-            first, last = begin + swap, end - 1 - swap
-            items[first], items[last] = items[last], items[first]
-            values[first], values[last] = values[last], values[first]
-        starts[row + 1] = end
-    return starts
+def _rank_user(
+    state: State, asked: Questions, row: int, cells: Cells, scratch: Scratch, items: np.ndarray, scores: np.ndarray
+) -> None:
+    known = _recall(state, asked.users[row], len(scratch.items), scratch)
+    _rank(state, known, asked.exclude, cells, scratch, items[row], scores[row])
 
 
 @njit(cache=True)
-def _recall(state: State, user: int, now_ms: int, trains: bool, scratch: Scratch) -> tuple[int, int, int]:
-    """Read the user's history, newest first; return its length before `now_ms`, how many link, how many are of now.
+def _rank(
+    state: State, known: int, exclude: bool, cells: Cells, scratch: Scratch, items: np.ndarray, scores: np.ndarray
+) -> None:
+    if exclude:
+        _exclude(scratch, known)
+    found = _candidates(state, known, cells, scratch)
+    score(state, known, found, scratch)
+    items[:] = -1
+    scores[:] = -np.inf
+    for candidate in range(found):
+        _insert(items, scores, scratch.candidates[candidate], scratch.scores[candidate])
+    _clear(scratch, found, known)
 
-    Events of the same instant have no order among themselves: they link, but they do not predict each other.
-    """
-    size = len(state.ring_items)
-    known, used, same = 0, 0, 0
-    event = state.user_last[user]
-    while event >= 0 and event >= state.clock[0] - size and known < len(scratch.items):
+
+@njit(cache=True)
+def _is_tied(state: State, user: int, now_ms: int) -> bool:
+    """Return whether the user's last event is of the same instant: such events do not predict each other."""
+    event, size = state.user_last[user], len(state.ring_items)
+    return event >= 0 and event >= state.clock[0] - size and now_ms > 0 and state.ring_times[event % size] == now_ms
+
+
+@njit(cache=True)
+def _recall(state: State, user: int, most: int, scratch: Scratch) -> int:
+    """Read at most so many events of the user, newest first; return how many there are."""
+    known, size = 0, len(state.ring_items)
+    event = state.user_last[user] if user >= 0 else -1
+    while event >= 0 and event >= state.clock[0] - size and known < most:
         cell = event % size
-        if state.ring_items[cell] < 0:  # forgotten
-            event = state.ring_previous[cell]
-            continue
-        if used < len(scratch.linked):
-            scratch.linked[used] = state.ring_items[cell]
-            scratch.linked_values[used] = state.ring_values[cell]
-            used += 1
-        elif not trains:
-            break
-        if now_ms > 0 and state.ring_times[cell] == now_ms:
-            if same < len(scratch.same):
-                scratch.same[same] = state.ring_items[cell]
-                same += 1
-        else:
+        if state.ring_items[cell] >= 0:  # else it is forgotten
             scratch.items[known] = state.ring_items[cell]
             scratch.values[known] = state.ring_values[cell]
             known += 1
         event = state.ring_previous[cell]
-    return known, used, same
+    return known
 
 
 @njit(cache=True)
@@ -143,54 +142,63 @@ def _remember(state: State, user: int, item: int, value: float, now_ms: int) -> 
 
 @njit(cache=True)
 def _link(state: State, item: int, value: np.float32, used: int, cells: Cells, scratch: Scratch) -> None:
-    growth = np.float32(cells.growth)
+    neighbours, weights, growth = state.neighbours, state.weights, np.float32(cells.growth)
     for at in range(used):
-        other, liked = scratch.linked[at], scratch.linked_values[at]
+        other, liked = scratch.items[at], scratch.values[at]
         if liked > 0 and other != item:
             weight = growth * value * liked
             near, wide = weight * cells.near_lags[at], weight * cells.wide_lags[at]
-            _add(state, other, item, FORWARD, near, wide)
-            _add(state, item, other, BACKWARD, near, wide)
+            _add(neighbours, weights, other, item, FORWARD, near, wide)
+            _add(neighbours, weights, item, other, BACKWARD, near, wide)
 
 
 @njit(cache=True)
-def _add(state: State, row: int, neighbour: int, direction: int, near: np.float32, wide: np.float32) -> None:
+def _add(
+    neighbours: np.ndarray,
+    weights: np.ndarray,
+    item: int,
+    neighbour: int,
+    direction: int,
+    near: np.float32,
+    wide: np.float32,
+) -> None:
     """Add to a neighbour's weights; one that is new takes the place of the lightest of its set."""
-    # Elements, not views of rows: a view is counted up and down, which costs as much as the search.
-    neighbours, weights = state.neighbours, state.weights
-    begin = (neighbour * 40503 >> 4) % (neighbours.shape[1] // WAYS) * WAYS
-    for place in range(begin, begin + WAYS):
-        if neighbours[row, place] == neighbour:
-            weights[row, place, direction] += near
-            weights[row, place, WIDE] += wide
-            return
-    lightest = begin
-    for place in range(begin, begin + WAYS):
-        if weights[row, place, WIDE] < weights[row, lightest, WIDE]:
-            lightest = place
-    neighbours[row, lightest] = neighbour
-    weights[row, lightest, FORWARD] = 0.0
-    weights[row, lightest, BACKWARD] = 0.0
-    weights[row, lightest, direction] = near
-    weights[row, lightest, WIDE] = wide
+    # Unsigned indices need no check for negative ones, and a state as an argument is copied: half the cost.
+    row, column, both = np.uint64(item), np.uint64(direction), np.uint64(WIDE)
+    begin = np.uint64((neighbour * 40503 >> 4) % (neighbours.shape[1] // WAYS) * WAYS)
+    found = -1
+    for way in range(WAYS):
+        if neighbours[row, begin + np.uint64(way)] == neighbour:
+            found = way
+    if found >= 0:
+        place = begin + np.uint64(found)
+        weights[row, place, column] += near
+        weights[row, place, both] += wide
+        return
+    found, lightest = 0, weights[row, begin, both]
+    for way in range(1, WAYS):
+        if weights[row, begin + np.uint64(way), both] < lightest:
+            found, lightest = way, weights[row, begin + np.uint64(way), both]
+    place = begin + np.uint64(found)
+    neighbours[row, place] = neighbour
+    weights[row, place, np.uint64(FORWARD)] = 0.0
+    weights[row, place, np.uint64(BACKWARD)] = 0.0
+    weights[row, place, column] = near
+    weights[row, place, both] = wide
 
 
 @njit(cache=True)
-def _exclude(scratch: Scratch, known: int, same: int) -> None:
+def _exclude(scratch: Scratch, known: int) -> None:
     for at in range(known):
-        scratch.place_of[scratch.items[at]] = _EXCLUDED
-    for at in range(same):
-        scratch.place_of[scratch.same[at]] = _EXCLUDED
+        scratch.place_of[scratch.items[at]] = len(scratch.place_of) - 1
 
 
 @njit(cache=True)
-def _clear(scratch: Scratch, found: int, known: int, same: int) -> None:
+def _clear(scratch: Scratch, found: int, known: int) -> None:
     for at in range(found):
         scratch.place_of[scratch.candidates[at]] = _ABSENT
     for at in range(known):
         scratch.place_of[scratch.items[at]] = _ABSENT
-    for at in range(same):
-        scratch.place_of[scratch.same[at]] = _ABSENT
 
 
 @njit(cache=True)
@@ -214,7 +222,7 @@ def _candidates(state: State, known: int, cells: Cells, scratch: Scratch) -> int
 def _gather(state: State, known: int, cells: Cells, scratch: Scratch) -> int:
     found, rank = 0, 0
     inverse = np.float32(1.0 / cells.growth)
-    one = np.float32(1.0)
+    one, nowhere = np.float32(1.0), len(scratch.place_of) - 1
     neighbours, weights, sums, place_of = state.neighbours, state.weights, scratch.sums, scratch.place_of
     for at in range(known):
         value = scratch.values[at]
@@ -227,32 +235,30 @@ def _gather(state: State, known: int, cells: Cells, scratch: Scratch) -> int:
         scale = root * inverse
         near, wide = value * cells.near_ranks[rank] * scale, value * cells.wide_ranks[rank] * scale
         wider = wide * root
+        last = scale if rank == 0 else np.float32(0.0)
+        latest = scale if rank < 3 else np.float32(0.0)
+        row = np.uint64(anchor)
         for entry in range(neighbours.shape[1]):
-            item = neighbours[anchor, entry]
-            if item < 0:
-                continue
-            place = place_of[item]
-            if place == _EXCLUDED:
-                continue
-            if place == _ABSENT:
-                place = found
-                place_of[item] = place
-                scratch.candidates[place] = item
-                for column in range(SUMS):
-                    sums[place, column] = 0.0
-                found += 1
-            forward, backward = weights[anchor, entry, FORWARD], weights[anchor, entry, BACKWARD]
-            both = weights[anchor, entry, WIDE]
-            sums[place, 0] += near * forward
-            sums[place, 1] += near * backward
-            sums[place, 2] += wide * both
-            sums[place, 3] += wider * both
-            sums[place, 4] = max(sums[place, 4], scale * both)
-            sums[place, 5] += one
-            if rank == 0:
-                sums[place, 6] += scale * forward
-            if rank < 3:
-                sums[place, 7] += scale * (forward + backward)
+            # Without branches: what is free, excluded or new is as good as random, and a wrong guess costs most.
+            column = np.uint64(entry)
+            item = neighbours[row, column]
+            slot = np.uint64(item if item >= 0 else nowhere)
+            is_new = place_of[slot] == _ABSENT
+            place = np.uint64(found if is_new else place_of[slot])
+            place_of[slot] = place
+            scratch.candidates[np.uint64(found)] = item
+            found += is_new
+            kept = np.float32(0.0) if is_new else one
+            forward, backward = weights[row, column, FORWARD], weights[row, column, BACKWARD]
+            both = weights[row, column, WIDE]
+            sums[place, 0] = kept * sums[place, 0] + near * forward
+            sums[place, 1] = kept * sums[place, 1] + near * backward
+            sums[place, 2] = kept * sums[place, 2] + wide * both
+            sums[place, 3] = kept * sums[place, 3] + wider * both
+            sums[place, 4] = max(kept * sums[place, 4], scale * both)
+            sums[place, 5] = kept * sums[place, 5] + one
+            sums[place, 6] = kept * sums[place, 6] + last * forward
+            sums[place, 7] = kept * sums[place, 7] + latest * (forward + backward)
         rank += 1
     return found
 
@@ -354,9 +360,9 @@ def _insert(items: np.ndarray, scores: np.ndarray, item: int, score: np.float32)
 
 
 @njit(cache=True)
-def _train(state: State, item: int, value: np.float32, known: int, same: int, cells: Cells, scratch: Scratch) -> None:
+def _train(state: State, item: int, value: np.float32, known: int, cells: Cells, scratch: Scratch) -> None:
     """Take one step towards the item that was played, among those that would have been served."""
-    _exclude(scratch, known, same)
+    _exclude(scratch, known)
     found = 0
     if scratch.place_of[item] == _ABSENT:
         found = _candidates(state, known, cells, scratch)
@@ -367,4 +373,4 @@ def _train(state: State, item: int, value: np.float32, known: int, same: int, ce
             errors(target, found, min(float(value), 1.0), scratch)
             step(state, group_of(known), found, cells.learning_rate, scratch)
             step_hidden(state, context_of(known), found, np.float32(cells.learning_rate), scratch)
-    _clear(scratch, found, known, same)
+    _clear(scratch, found, known)

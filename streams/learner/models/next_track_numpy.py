@@ -34,6 +34,7 @@ from streams.learner.models.next_track_state import (
     Floats,
     Histories,
     Ints,
+    Questions,
     Rows,
     Scratch,
     State,
@@ -42,55 +43,59 @@ from streams.learner.models.next_track_state import (
 _F = np.float32
 
 
-def learn_events(state: State, events: Events, cells: Cells, scratch: Scratch) -> None:
-    """Learn from one chunk of events, in order: the stacker from chosen ones, the graph from all."""
-    for user, item, value, now_ms, trains in zip(*(column.tolist() for column in events), strict=True):
-        items, values, times = _history(state, user)
-        same = (times == now_ms) & (now_ms > 0)
+def learn_events(
+    state: State, events: Events, asked: Questions, cells: Cells, scratch: Scratch, items: Rows, scores: Floats
+) -> None:
+    """Answer what is asked before each event of a chunk, then learn from it."""
+    columns = zip(*(column.tolist() for column in events), strict=True)
+    for at, (user, item, value, now_ms, trains) in enumerate(columns):
+        for row in range(asked.starts[at], asked.starts[at + 1]):
+            items[row], scores[row] = _rank(state, *_history(state, asked.users[row])[:2], asked.exclude, cells, items)
         if value > 0:
-            if trains:
-                before = (items[~same], values[~same], items[same])
-                _train(state, item, value, before, cells)
-            _link(state, item, _F(value), items[: len(cells.near_lags)], values[: len(cells.near_lags)], cells)
+            heard, liked, times = _history(state, user)
+            if trains and not (now_ms > 0 and (times[:1] == now_ms).any()):
+                _train(state, item, value, heard, liked, cells)
+            _link(state, item, _F(value), heard[: len(cells.near_lags)], liked[: len(cells.near_lags)], cells)
             state.plays[item] += cells.growth * value
             state.recent[item] += cells.recent_growth * value
             state.damped[item] = 1.0 / math.sqrt(state.plays[item] / cells.growth + 2.0)
         _remember(state, user, item, value, now_ms)
 
 
+def rank_users(state: State, asked: Questions, cells: Cells, scratch: Scratch, items: Rows, scores: Floats) -> None:
+    """Write the best `items` and their `scores` for each question, shape (n, k)."""
+    for row, user in enumerate(asked.users.tolist()):
+        items[row], scores[row] = _rank(state, *_history(state, user)[:2], asked.exclude, cells, items)
+
+
 def rank_histories(
     state: State, histories: Histories, cells: Cells, scratch: Scratch, items: Rows, scores: Floats
 ) -> None:
-    """Write the best `items` and their `scores` for each history, shape (n, k)."""
+    """Write the best `items` and their `scores` for each history, as `rank_users`."""
     for row in range(len(histories.starts) - 1):
         heard = histories.items[histories.starts[row] : histories.starts[row + 1]][::-1]
         liked = histories.values[histories.starts[row] : histories.starts[row + 1]][::-1]
         known = heard >= 0
         heard, liked = heard[known][:NEWEST], liked[known][:NEWEST]
-        found, features = _candidates(state, heard, liked, heard if histories.exclude else heard[:0], cells)
-        scored = _score(state, len(heard), features)[0]
-        best = np.lexsort((found, -scored))[: items.shape[1]]
-        items[row], scores[row] = -1, -np.inf
-        items[row, : len(best)], scores[row, : len(best)] = found[best], scored[best]
+        items[row], scores[row] = _rank(state, heard, liked, histories.exclude, cells, items)
 
 
-def read_histories(state: State, users: Ints, most: int, items: Rows, values: Floats) -> Ints:
-    """Write each user's kept events, oldest first, one user after another; return where each begins."""
-    starts = np.zeros(len(users) + 1, dtype=np.int64)
-    for row, user in enumerate(users.tolist()):
-        heard, liked, _ = _history(state, user, most)
-        starts[row + 1] = starts[row] + len(heard)
-        items[starts[row] : starts[row + 1]] = heard[::-1]
-        values[starts[row] : starts[row + 1]] = liked[::-1]
-    return starts
+def _rank(state: State, heard: Rows, liked: Floats, exclude: bool, cells: Cells, items: Rows) -> tuple[Rows, Floats]:
+    """Return a row like those of `items`, and its scores."""
+    found, features = _candidates(state, heard, liked, heard if exclude else heard[:0], cells)
+    scored = _score(state, len(heard), features)[0]
+    ranked, scores = np.full_like(items[0], -1), np.full(items.shape[1], -np.inf, dtype=np.float32)
+    best = np.lexsort((found, -scored))[: items.shape[1]]
+    ranked[: len(best)], scores[: len(best)] = found[best], scored[best]
+    return ranked, scores
 
 
-def _history(state: State, user: int, most: int = NEWEST) -> tuple[Rows, Floats, Ints]:
+def _history(state: State, user: int) -> tuple[Rows, Floats, Ints]:
     """Return the items, values and times of the user's kept events, newest first."""
     size = len(state.ring_items)
     cells: list[int] = []
     event = int(state.user_last[user]) if user >= 0 else -1
-    while event >= 0 and event >= state.clock[0] - size and len(cells) < most:
+    while event >= 0 and event >= state.clock[0] - size and len(cells) < NEWEST:
         if state.ring_items[event % size] >= 0:
             cells.append(event % size)
         event = int(state.ring_previous[event % size])
@@ -241,13 +246,11 @@ def _score(state: State, known: int, features: Floats) -> tuple[Floats, Floats, 
     return scores, standard, units
 
 
-def _train(state: State, item: int, value: float, before: tuple[Rows, Floats, Rows], cells: Cells) -> None:
+def _train(state: State, item: int, value: float, heard: Rows, liked: Floats, cells: Cells) -> None:
     """Take one step towards the item that was played, among those that would have been served."""
-    heard, liked, same = before
-    excluded = np.concatenate([heard, same])
-    if item in excluded:
+    if item in heard:
         return
-    found, features = _candidates(state, heard, liked, excluded, cells)
+    found, features = _candidates(state, heard, liked, heard, cells)
     target = np.flatnonzero(found == item)
     if not len(target) or len(found) < 2:
         return

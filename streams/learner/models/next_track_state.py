@@ -1,4 +1,8 @@
-"""The arrays of `next_track`, shared by the compiled and the numpy form of its loops."""
+"""The arrays of `next_track`, shared by the compiled and the numpy form of its loops.
+
+Constants are compiled in, and the cache of the compiled loops does not see that they changed here: delete it then
+(`__pycache__/next_track_*.nb?`).
+"""
 
 from __future__ import annotations
 
@@ -72,10 +76,10 @@ class NextTrackSettings:
         Kept; the lightest items and the users longest away are forgotten first.
     """
 
-    neighbours: int = 128
+    neighbours: int = 256
     lags: int = 20
-    anchors: int = 40
-    candidates: int = 256
+    anchors: int = 30
+    candidates: int = 96
     half_life: int = 300_000
     recent_half_life: int = 3_000
     near_lag: float = 1.0
@@ -83,7 +87,7 @@ class NextTrackSettings:
     near_rank: float = 1.2
     wide_rank: float = 0.3
     learning_rate: float = 0.1
-    trained_fully: int = 50_000
+    trained_fully: int = 25_000
     least_share: float = 0.03125
     most_items: int = 200_000
     most_users: int = 1_000_000
@@ -167,6 +171,14 @@ class Histories(NamedTuple):
     exclude: bool
 
 
+class Questions(NamedTuple):
+    """Rows of the users to rank for; questions `starts[i]` to `starts[i + 1]` come before event i of a chunk."""
+
+    users: Ints
+    starts: Ints
+    exclude: bool
+
+
 class Cells(NamedTuple):
     """Constants of one chunk of events."""
 
@@ -181,7 +193,11 @@ class Cells(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Working memory, of no meaning between calls; `place_of` is -1 everywhere then."""
+    """Working memory, of no meaning between calls.
+
+    `place_of` is -1 everywhere then, but for one entry more than there are items: that is for what is no candidate, and
+    names the last row of `sums`.
+    """
 
     place_of: Rows
     candidates: Rows
@@ -196,9 +212,6 @@ class Scratch(NamedTuple):
     slopes: Floats
     items: Rows
     values: Floats
-    same: Rows
-    linked: Rows
-    linked_values: Floats
 
 
 def cells_of(settings: NextTrackSettings) -> Cells:
@@ -220,9 +233,9 @@ def scratch_for(items: int, settings: NextTrackSettings) -> Scratch:
     """Return working memory for so many items."""
     kept = settings.candidates + 2 * POOL
     return Scratch(
-        place_of=np.full(items, -1, dtype=np.int32),
-        candidates=np.zeros(items, dtype=np.int32),
-        sums=np.zeros((items, SUMS), dtype=np.float32),
+        place_of=np.append(np.full(items, -1), items).astype(np.int32),
+        candidates=np.zeros(items + 1, dtype=np.int32),
+        sums=np.zeros((items + 1, SUMS), dtype=np.float32),
         rough=np.zeros(items, dtype=np.float32),
         histogram=np.zeros(1 << 12, dtype=np.int32),
         features=np.zeros((FEATURES, kept), dtype=np.float32),
@@ -233,9 +246,6 @@ def scratch_for(items: int, settings: NextTrackSettings) -> Scratch:
         slopes=np.zeros((FEATURES + 2, HIDDEN), dtype=np.float32),
         items=np.zeros(NEWEST, dtype=np.int32),
         values=np.zeros(NEWEST, dtype=np.float32),
-        same=np.zeros(NEWEST, dtype=np.int32),
-        linked=np.zeros(settings.lags, dtype=np.int32),
-        linked_values=np.zeros(settings.lags, dtype=np.float32),
     )
 
 

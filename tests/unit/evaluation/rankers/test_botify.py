@@ -8,10 +8,11 @@ import pytest
 from evaluation import EvaluationError, MissingPeerError
 from evaluation.evaluate import Job, replays
 from evaluation.log import Log
-from evaluation.protocols import Terms
+from evaluation.protocols import Terms, plan_of
 from evaluation.ranker import Setup
-from evaluation.rankers.botify import BotifyRanker
+from evaluation.rankers.botify import BotifyRanker, NextTrackRanker
 from evaluation.rankers.registry import check_name, ranker_of
+from evaluation.run import run
 from streams.folds.users import HISTORY_LISTENS
 from streams.learner.models import next_track_projection
 from streams.learner.models.next_track_state import DEFAULTS
@@ -65,6 +66,28 @@ def test_next_track_ranks_as_the_recommender_that_serves_it(monkeypatch: pytest.
         lists = model.rank(everyone, times_ms, 10)
         assert (lists >= 0).any()
         assert served.rank(everyone, times_ms, 10).tolist() == lists.tolist()
+
+
+class Slow:
+    """`next_track` without its way through many micro-batches at once."""
+
+    note = ""
+
+    def __init__(self, setup: Setup) -> None:
+        ranker = NextTrackRanker(setup)
+        self.learn, self.rank = ranker.learn, ranker.rank
+
+
+@pytest.mark.parametrize("terms", [Terms(), Terms(repeats=True, micro_batch=1), Terms(protocol="leave-last-out")])
+def test_many_micro_batches_at_once_give_the_same_outcome(terms: Terms, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evaluation.run.SPAN", 37)
+    monkeypatch.setattr("evaluation.run.TIMED", 2)
+    log = random_log(events=1_600, items=300)
+    plan = plan_of(log, terms, 0)
+    setup = Setup(log.users, log.items, (), log.events.size, repeats=terms.repeats)
+    fast, slow = (run(ranker, plan, terms).metrics for ranker in (NextTrackRanker(setup), Slow(setup)))
+    assert fast["NDCG"].sum() > 0
+    assert {name: one.tolist() for name, one in fast.items()} == {name: one.tolist() for name, one in slow.items()}
 
 
 def test_a_recommender_that_cannot_rank_is_refused() -> None:

@@ -94,6 +94,22 @@ def test_state_does_not_depend_on_the_cut_into_calls() -> None:
     assert model.to_bytes() == learned(events).to_bytes()
 
 
+@pytest.mark.parametrize("run", [compiled, next_track_numpy], ids=["compiled", "numpy"])
+@pytest.mark.parametrize("exclude", [True, False])
+def test_ranks_and_learns_at_once_as_in_turns(run: Loops, exclude: bool) -> None:
+    events = stream(1300, seed=10, users=60, tracks=300)
+    rng = np.random.default_rng(0)
+    starts = np.cumsum(np.append(0, rng.choice([0, 0, 1, 3], 1300)))
+    asked = rng.integers(0, 70, starts[-1])
+    model, expected = NextTrack(FORGETFUL, run=run), []
+    for at in range(1300):
+        expected += model.rank(asked[starts[at] : starts[at + 1]], 4, exclude)[0].tolist()
+        model.learn(*part(events, at, at + 1))
+    at_once = NextTrack(FORGETFUL, run=run)
+    assert at_once.rank_then_learn(asked, starts, *events, 4, exclude).tolist() == expected
+    assert at_once.to_bytes() == model.to_bytes()
+
+
 def test_state_is_the_same_in_another_process() -> None:
     program = (
         "import hashlib, test_next_track as t;"
