@@ -59,6 +59,13 @@ def evaluate(
             "--through-kafka", help="Evaluate through topics, worker, learner, Redis and recommender, as they serve."
         ),
     ] = False,
+    served: Annotated[
+        bool,
+        typer.Option(
+            "--served",
+            help="Rank next_track from snapshots and last listens as its recommender does, not from the model.",
+        ),
+    ] = False,
     block: Annotated[
         int | None,
         typer.Option(min=1, help="Prequential: predict so many events from what came before; default: micro-batches."),
@@ -85,7 +92,9 @@ def evaluate(
     terms = Terms(protocol.value, k, least, repeats, validation, micro_batch, block)
     settings = _settings(setting or (), names)
     kafka = require_kafka(require_redis(Settings.from_env())) if through_kafka else None
-    jobs = [Job(one, log, terms, range(seeds), refresh, trainings, settings.get(one, {}), kafka) for one in names]
+    jobs = [
+        Job(one, log, terms, range(seeds), refresh, trainings, settings.get(one, {}), kafka, served) for one in names
+    ]
     with console.status(f"Running {', '.join(names)}") as status:
         outcomes = evaluate_all(jobs, processes, lambda one: status.update(f"{one} has ended; the others are running"))
     rows = rows_of(outcomes, against, log.users)
@@ -98,7 +107,7 @@ def evaluate(
             "dataset": {"name": name, "sha256": log.digest, "events": log.events.size, "has_time": log.has_time},
             "protocol": terms.protocol, "figures": "validation" if validation else "test", "k": k, "positive": least,
             "repeats": repeats, "seeds": seeds, "micro_batch": micro_batch, "block": block, "refresh": refresh,
-            "through_kafka": through_kafka,
+            "through_kafka": through_kafka, "served": served or through_kafka,
             "trainings": trainings, "settings": settings, "baseline": against,
         }  # fmt: skip
         json_file.write_text(json.dumps(as_json(rows, about), indent=2) + "\n", encoding="utf-8")

@@ -31,6 +31,8 @@ class Job:
         See `Setup`.
     kafka : Settings, optional
         Servers through whose topics and state the recommender is evaluated; default: in process.
+    served : bool
+        See `ranker_of`.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Job:
     trainings: int = 10
     settings: Mapping[str, float] = field(default_factory=dict)
     kafka: Settings | None = None
+    served: bool = False
 
 
 def replays(job: Job) -> list[Outcome]:
@@ -71,7 +74,7 @@ def _replay(job: Job, seed: int) -> Outcome:
         settings=job.settings,
     )
     if job.kafka is None:
-        return run(ranker_of(job.name, setup), plan, job.terms)
+        return run(ranker_of(job.name, setup, served=job.served), plan, job.terms)
     from evaluation.rankers.pipeline import PipelineRanker  # its clients take time to import
 
     with PipelineRanker(job.name, setup, job.kafka) as ranker:

@@ -100,8 +100,13 @@ def require_peer(name: str) -> None:
         )
 
 
-def ranker_of(name: str, setup: Setup) -> OnlineRanker:
+def ranker_of(name: str, setup: Setup, *, served: bool = False) -> OnlineRanker:
     """Build a ranker.
+
+    Parameters
+    ----------
+    served : bool
+        Rank `next_track` from snapshots and the last listens of a listener, as its recommender does. Others always do.
 
     Raises
     ------
@@ -109,7 +114,7 @@ def ranker_of(name: str, setup: Setup) -> OnlineRanker:
         As `check_name`, or the log does not suit it.
     """
     check_name(name)
-    if name == NextTrack.name:
+    if name == NextTrack.name and not served:
         return NextTrackRanker(setup)
     if name in RECOMMENDERS:
         return BotifyRanker(name, setup)

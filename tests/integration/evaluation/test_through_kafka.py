@@ -36,11 +36,11 @@ def log() -> Log:
 def evaluated(name: str, log: Log, protocol: str, kafka: Settings | None) -> Outcome:
     block = REFRESH if protocol == "prequential" else None
     terms = Terms(protocol=protocol, k=5, repeats=protocol == "prequential", block=block)
-    (outcome,) = replays(Job(name, log, terms, range(1), REFRESH, kafka=kafka))
+    (outcome,) = replays(Job(name, log, terms, range(1), REFRESH, kafka=kafka, served=True))
     return outcome
 
 
-@pytest.mark.parametrize(("name", "protocol"), [("i2i_stream", "prequential"), ("toppop", "prequential")])
+@pytest.mark.parametrize(("name", "protocol"), [("i2i_stream", "prequential"), ("next_track", "prequential")])
 def test_the_figures_are_those_of_the_evaluation_in_process(
     settings: Settings, log: Log, name: str, protocol: str
 ) -> None:

@@ -117,8 +117,13 @@ class Services:
         factory, served = RecommenderFactory(self.guards), self._served
         factors = factory.factors(served["fism"]) if "fism" in served else None
         graph = factory.graph(served["i2i_stream"]) if "i2i_stream" in served else None
+        next_track = factory.next_track(served["next_track"]) if "next_track" in served else None
         sources = replace(
-            NO_INPUTS, factors=lambda: factors, graph=lambda: graph, longer_top=lambda k: self.state.top_tracks(k)
+            NO_INPUTS,
+            factors=lambda: factors,
+            graph=lambda: graph,
+            next_track=lambda: next_track,
+            longer_top=lambda k: self.state.top_tracks(k),
         )
         return {one.name: one for one in factory.make(Catalogue(self.tracks.values()), sources)}
 
@@ -198,14 +203,14 @@ def log() -> Log:
     return replace(log, events=log.events._replace(sessions=sessions))
 
 
-@pytest.mark.parametrize("name", ["random", "toppop", "i2i_stream", "fism", "rerank"])
+@pytest.mark.parametrize("name", ["random", "toppop", "i2i_stream", "fism", "rerank", "next_track"])
 @pytest.mark.parametrize("protocol", ["prequential", "leave-last-out"])
 def test_the_figures_are_those_of_the_evaluation_in_process(
     services: list[Services], log: Log, name: str, protocol: str
 ) -> None:
     terms = Terms(protocol=protocol, k=5, block=REFRESH if protocol == "prequential" else None)
     inside, through = (
-        replays(Job(name, log, terms, range(1), REFRESH, kafka=kafka))[0] for kafka in (None, Settings())
+        replays(Job(name, log, terms, range(1), REFRESH, kafka=kafka, served=True))[0] for kafka in (None, Settings())
     )
     assert inside.metrics["recall"].any()
     assert inside.metrics["NDCG"].tolist() == through.metrics["NDCG"].tolist()

@@ -82,7 +82,7 @@ def test_a_snapshot_without_room_keeps_the_heaviest_of_each_track(share: float) 
 
 def test_a_snapshot_that_was_cut_ranks_nearly_as_its_model() -> None:
     whole, _ = snapshot_of(MODEL, 1 << 24)
-    body, cut = snapshot_of(MODEL, len(whole) // 3)
+    body, cut = snapshot_of(MODEL, len(whole) // 2)
     assert cut > 0
     asked = histories(200)
     tracks, _ = MODEL.rank_histories(*asked, 10)
