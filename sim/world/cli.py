@@ -13,7 +13,7 @@ from rich.table import Table
 from core.kafka.admin import require_kafka
 from core.settings import Settings
 from sim.loop import publish_catalogue
-from sim.world import World, WorldConfig, find_world, open_world
+from sim.world import DEFAULT, World, WorldConfig, find_world, open_world
 from sim.world.reading import import_world
 from sim.world.store import save_world, worlds_directory
 
@@ -96,11 +96,11 @@ def plot(
 
 
 def _open(home: Path, world: str | None) -> World:
-    return open_world(home, WorldConfig()) if world is None else find_world(home, world)
+    return open_world(home, DEFAULT) if world is None else find_world(home, world)
 
 
 def _read(path: Path | None, seed: int | None) -> WorldConfig:
-    config = WorldConfig() if path is None else WorldConfig.from_toml(path)
+    config = DEFAULT if path is None else WorldConfig.from_toml(path)
     return config if seed is None else replace(config, seed=seed)
 
 

@@ -79,7 +79,7 @@ _TRACKS_PER_ALBUM = 10
 _MOST_TRACKS_OF_AN_ARTIST = 80
 _SIZE_EXPONENT, _SIZE_CUTOFF = 1.6, 60.0
 _MEDIAN_DURATION_S, _DURATION_SPREAD, _SHORTEST_S, _LONGEST_S = 220.0, 0.3, 60.0, 600.0
-_GENRE_EXPONENT = 0.3
+_SCENE_EXPONENT = 0.3
 _CLUSTER_CONCENTRATION = 0.3
 
 
@@ -94,9 +94,9 @@ def generate(config: WorldConfig) -> tuple[WorldCatalogue, Listeners]:
     """
     names, sizes, vectors, tastes, people = np.random.default_rng(config.seed).spawn(5)
     artist_of = draw_artists(config.tracks, config.artists, sizes)
-    genre_of = draw_genres(config, sizes)[artist_of].astype(np.int32)
+    scene_of, genre_of = (of_artist[artist_of].astype(np.int32) for of_artist in draw_scenes(config, sizes))
     catalogue = WorldCatalogue(
-        embeddings=draw_embeddings(config, artist_of, genre_of, vectors),
+        embeddings=draw_embeddings(config, artist_of, genre_of, scene_of, vectors),
         artist_of=artist_of,
         genre_of=genre_of,
         duration_ms=draw_durations(config.tracks, sizes),
@@ -105,7 +105,7 @@ def generate(config: WorldConfig) -> tuple[WorldCatalogue, Listeners]:
         albums=name_albums(artist_of, names),
         titles=titles(config.tracks, names),
     )
-    interests = draw_interests(config, genre_of, tastes)
+    interests = draw_interests(config, scene_of, tastes)
     return catalogue, draw_listeners(config, catalogue.embeddings, interests, people)
 
 
@@ -129,16 +129,27 @@ def draw_artists(tracks: int, artists: int, rng: np.random.Generator) -> NDArray
     return rng.permutation(np.concatenate([np.arange(artists), spare])).astype(np.int32)
 
 
-def draw_genres(config: WorldConfig, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Draw the genre of every artist; the genre of rank r has a share proportional to `r ** -0.3`."""
-    shares = np.arange(1, config.genres + 1) ** -_GENRE_EXPONENT
-    return rng.choice(config.genres, size=config.artists, p=shares / shares.sum())
+def draw_scenes(config: WorldConfig, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw the scene and the genre of every artist; the scene of rank r has a share proportional to `r ** -0.3`.
+
+    The scenes are dealt to the genres at random, as evenly as they can be. Without scenes each genre is one.
+    """
+    scenes = config.scenes or config.genres
+    shares = np.arange(1, scenes + 1) ** -_SCENE_EXPONENT
+    scene_of = rng.choice(scenes, size=config.artists, p=shares / shares.sum())
+    if not config.scenes:
+        return scene_of, scene_of
+    return scene_of, rng.permutation(np.arange(scenes) % config.genres)[scene_of]
 
 
 def draw_embeddings(
-    config: WorldConfig, artist_of: NDArray[np.int32], genre_of: NDArray[np.int32], rng: np.random.Generator
+    config: WorldConfig,
+    artist_of: NDArray[np.int32],
+    genre_of: NDArray[np.int32],
+    scene_of: NDArray[np.int32],
+    rng: np.random.Generator,
 ) -> NDArray[np.float32]:
-    """Draw the tracks' vectors: the sum of a part common to all tracks, one of the genre, one of the artist and an own.
+    """Draw the tracks' vectors: the sum of a part common to all tracks, and parts of genre, artist, track and scene.
 
     Each part is a normal vector of `dimensions` with an expected length from the settings. A genre of -1 adds nothing.
 
@@ -156,7 +167,10 @@ def draw_embeddings(
     of_genre = np.vstack([normal(int(genre_of.max()) + 1, config.genre_norm), np.zeros(config.dimensions)])
     of_artist = normal(int(artist_of.max()) + 1, config.artist_norm)
     own = normal(len(artist_of), config.own_norm)
-    return (common + of_genre[genre_of] + of_artist[artist_of] + own).astype(np.float32)
+    vectors = common + of_genre[genre_of] + of_artist[artist_of] + own
+    if config.scenes:
+        vectors += normal(int(scene_of.max()) + 1, config.scene_norm)[scene_of]
+    return vectors.astype(np.float32)
 
 
 def draw_durations(tracks: int, rng: np.random.Generator) -> NDArray[np.int32]:
@@ -177,11 +191,11 @@ def name_albums(artist_of: NDArray[np.int32], rng: np.random.Generator) -> tuple
     return tuple(names[album] for album in (first_album[artist_of] + place // _TRACKS_PER_ALBUM).tolist())
 
 
-def draw_interests(config: WorldConfig, genre_of: NDArray[np.int32], rng: np.random.Generator) -> NDArray[np.int32]:
-    """Draw the listeners' interests: popular tracks, and more of the genres that their community likes.
+def draw_interests(config: WorldConfig, scene_of: NDArray[np.int32], rng: np.random.Generator) -> NDArray[np.int32]:
+    """Draw the listeners' interests: popular tracks, and more of the scenes that their community likes.
 
     Popularity is Zipf–Mandelbrot over a random order of the tracks; a community multiplies it by a weight for each
-    genre, a gamma variable of shape 0.3 (a Dirichlet draw, up to its scale).
+    scene, a gamma variable of shape 0.3 (a Dirichlet draw, up to its scale).
 
     Returns
     -------
@@ -190,12 +204,12 @@ def draw_interests(config: WorldConfig, genre_of: NDArray[np.int32], rng: np.ran
     """
     ranks = rng.permutation(config.tracks)
     popularity = (ranks + 1 + config.popularity_offset * config.tracks) ** -config.popularity_exponent
-    affinity = rng.gamma(_CLUSTER_CONCENTRATION, size=(config.clusters, config.genres)) + 1e-9
+    affinity = rng.gamma(_CLUSTER_CONCENTRATION, size=(config.clusters, config.scenes or config.genres)) + 1e-9
     cluster_of = rng.integers(config.clusters, size=config.users)
     interests = np.empty((config.users, config.interests), dtype=np.int32)
     for cluster in range(config.clusters):
         members = np.flatnonzero(cluster_of == cluster)
-        cumulative = np.cumsum(popularity * affinity[cluster][genre_of])
+        cumulative = np.cumsum(popularity * affinity[cluster][scene_of])
         interests[members] = _distinct(cumulative, (len(members), config.interests), rng)
     return interests
 

@@ -243,9 +243,12 @@ def import_world(tracks_path: Path, users_path: Path, embeddings_path: Path | No
         if embeddings_path is not None:
             return read_array(embeddings_path, (len(artist_of), None)).astype(np.float32)
         # an artist without a genre gets one beyond those of the file
-        drawn = genre_of.max() + 1 + vectors.integers(config.genres, size=int(artist_of.max()) + 1)
+        artists = int(artist_of.max()) + 1
+        drawn = genre_of.max() + 1 + vectors.integers(config.genres, size=artists)
         genres = np.where(genre_of >= 0, genre_of, drawn[artist_of]).astype(np.int32)
-        return draw_embeddings(config, artist_of, genres, vectors)
+        scenes_a_genre = max(config.scenes // config.genres, 1)
+        scene_of = genres * scenes_a_genre + vectors.integers(scenes_a_genre, size=artists)[artist_of]
+        return draw_embeddings(config, artist_of, genres, scene_of.astype(np.int32), vectors)
 
     catalogue = read_catalogue(tracks_path, embeddings, lambda count: draw_durations(count, lengths))
     defaults = UserDefaults(
