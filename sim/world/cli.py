@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +19,12 @@ from sim.world.reading import import_world
 from sim.world.store import save_world, worlds_directory
 
 console = Console()
+GROUP = "botify.world"
+"""Entry points by which other packages add commands to this group."""
+
 app = typer.Typer(help="Create and inspect worlds: the tracks and listeners of a simulation.", no_args_is_help=True)
+for _entry in entry_points(group=GROUP):
+    app.command(_entry.name)(_entry.load())
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="TOML file with settings; missing settings keep their defaults.")

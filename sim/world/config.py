@@ -23,6 +23,8 @@ class WorldConfig:
     scenes : int
         Groups of artists who sound alike; each belongs to a genre, which the catalogue tells, and it does not tell
         the scene. 0: there are none, and all that a genre's artists have in common stands in the catalogue.
+    countries : int
+        Number of countries. 0: the catalogue tells neither mood nor year nor country of a track.
     clusters : int
         Number of communities; listeners of one like the same scenes, or genres where there are no scenes.
     popularity_exponent, popularity_offset : float
@@ -46,7 +48,7 @@ class WorldConfig:
     >>> WorldConfig.from_mapping({"track": 500})
     Traceback (most recent call last):
     sim.WorldError: world: 'track' is not a setting; choose from seed, tracks, artists, genres, users, \
-scenes, dimensions, clusters, popularity_exponent, popularity_offset, common_norm, genre_norm, scene_norm, \
+scenes, countries, dimensions, clusters, popularity_exponent, popularity_offset, common_norm, genre_norm, scene_norm, \
 artist_norm, own_norm, interests, bias_max, interest_neighbours, session_budget, artist_discount_gamma
     """
 
@@ -56,6 +58,7 @@ artist_norm, own_norm, interests, bias_max, interest_neighbours, session_budget,
     genres: int = 40
     users: int = 10_000
     scenes: int = 0
+    countries: int = 0
     dimensions: int = 100
     clusters: int = 20
     popularity_exponent: float = 0.75
@@ -79,7 +82,7 @@ artist_norm, own_norm, interests, bias_max, interest_neighbours, session_budget,
         for name in (*counts, "session_budget"):
             self._require(name, getattr(self, name) >= 1, "1 or more")
         norms = "common_norm", "genre_norm", "scene_norm", "artist_norm", "own_norm"
-        for name in ("scenes", *norms, "popularity_exponent"):
+        for name in ("scenes", "countries", *norms, "popularity_exponent"):
             self._require(name, getattr(self, name) >= 0, "0 or more")
         self._require("popularity_offset", self.popularity_offset > 0, "greater than 0")
         self._require("bias_max", self.bias_max > 0, "greater than 0")
@@ -131,8 +134,11 @@ artist_norm, own_norm, interests, bias_max, interest_neighbours, session_budget,
 
 EASY = WorldConfig()
 """All that sounds alike is one genre, and the catalogue tells it: any track of the genre pleases."""
-COURSE = WorldConfig(scenes=400, genre_norm=0.0, scene_norm=2.2)
-"""Calibrated to the tables that Botify's course and its participants published."""
-NAMED: Mapping[str, WorldConfig] = {"course": COURSE, "easy": EASY}
+COURSE = WorldConfig(scenes=300, genre_norm=0.0, scene_norm=2.2, artist_norm=0.75, common_norm=0.74)
+"""Calibrated to what Botify's course and its participants published; the genres tell something, but not much."""
+COURSE_2026 = replace(COURSE, tracks=30_000, artists=6_900, scene_norm=2.9, artist_discount_gamma=0.8, countries=20)
+"""The course's edition of 2026: the catalogue also tells mood, year and country, and an artist tires sooner."""
+NAMED: Mapping[str, WorldConfig] = {"course": COURSE, "course-2026": COURSE_2026, "easy": EASY}
 """Worlds that have names besides their hashes."""
-DEFAULT = EASY
+DEFAULT_NAME = "easy"
+DEFAULT = NAMED[DEFAULT_NAME]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.world.config import WorldConfig
-from sim.world.model import Listeners, WorldCatalogue, nearest
+from sim.world.model import Details, Listeners, WorldCatalogue, nearest
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -92,18 +92,20 @@ def generate(config: WorldConfig) -> tuple[WorldCatalogue, Listeners]:
     >>> len(catalogue), listeners.interests.shape
     (200, (10, 3))
     """
-    names, sizes, vectors, tastes, people = np.random.default_rng(config.seed).spawn(5)
+    names, sizes, vectors, tastes, people, told = np.random.default_rng(config.seed).spawn(6)
     artist_of = draw_artists(config.tracks, config.artists, sizes)
     scene_of, genre_of = (of_artist[artist_of].astype(np.int32) for of_artist in draw_scenes(config, sizes))
     catalogue = WorldCatalogue(
         embeddings=draw_embeddings(config, artist_of, genre_of, scene_of, vectors),
         artist_of=artist_of,
         genre_of=genre_of,
+        scene_of=scene_of,
         duration_ms=draw_durations(config.tracks, sizes),
         artists=artist_names(config.artists),
         genres=genre_names(config.genres),
         albums=name_albums(artist_of, names),
         titles=titles(config.tracks, names),
+        details=draw_details(config, artist_of, scene_of, told) if config.countries else (),
     )
     interests = draw_interests(config, scene_of, tastes)
     return catalogue, draw_listeners(config, catalogue.embeddings, interests, people)
@@ -177,6 +179,41 @@ def draw_durations(tracks: int, rng: np.random.Generator) -> NDArray[np.int32]:
     """Draw the tracks' lengths in ms: log-normal with a median of 3 min 40 s, limited to 1 to 10 minutes."""
     seconds = np.exp(rng.normal(np.log(_MEDIAN_DURATION_S), _DURATION_SPREAD, size=tracks))
     return (np.clip(seconds, _SHORTEST_S, _LONGEST_S) * 1000).astype(np.int32)
+
+
+_MOODS = _words("aggressive calm dark dreamy energetic happy melancholic romantic sad tense uplifting warm")
+_COUNTRIES = _words("US GB DE FR BR JP SE RU IT ES CA AU NL MX AR KR NO JM IN NG")
+_FIRST_YEAR, _LAST_YEAR, _YEARS_OF_SCENE, _YEARS_OF_ARTIST = 1960, 2025, 6.0, 3.0
+_AT_HOME, _IN_ITS_MOOD = 0.7, 0.6
+
+
+def draw_details(
+    config: WorldConfig, artist_of: NDArray[np.int32], scene_of: NDArray[np.int32], rng: np.random.Generator
+) -> tuple[Details, ...]:
+    """Draw mood, year and country of every track, each of which tells something of the scene, and none of them all.
+
+    A scene has a country, a time and a mood. Seven artists in ten are of its country, an artist's years lie around the
+    scene's, and six tracks in ten have its mood; all others are drawn like those of a scene.
+    """
+    scenes, artists = int(scene_of.max()) + 1, int(artist_of.max()) + 1
+    scene_of_artist = np.empty(artists, dtype=np.int64)
+    scene_of_artist[artist_of] = scene_of
+    shares = 1.0 / np.arange(1, config.countries + 1)
+
+    def countries(count: int) -> NDArray[np.int64]:
+        return rng.choice(config.countries, size=count, p=shares / shares.sum())
+
+    country = np.where(rng.random(artists) < _AT_HOME, countries(scenes)[scene_of_artist], countries(artists))
+    middle = rng.uniform(_FIRST_YEAR, _LAST_YEAR, size=scenes)[scene_of_artist]
+    middle += rng.normal(scale=_YEARS_OF_SCENE, size=artists)
+    year = middle[artist_of] + rng.normal(scale=_YEARS_OF_ARTIST, size=len(artist_of))
+    years = np.clip(year, _FIRST_YEAR, _LAST_YEAR).astype(np.int64)
+    of_scene = rng.integers(len(_MOODS), size=scenes)[scene_of]
+    mood = np.where(rng.random(len(scene_of)) < _IN_ITS_MOOD, of_scene, rng.integers(len(_MOODS), size=len(scene_of)))
+    return tuple(
+        Details(_MOODS[m], y, _numbered(_COUNTRIES, c))
+        for m, y, c in zip(mood.tolist(), years.tolist(), country[artist_of].tolist(), strict=True)
+    )
 
 
 def name_albums(artist_of: NDArray[np.int32], rng: np.random.Generator) -> tuple[str, ...]:

@@ -136,13 +136,16 @@ def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def _track_row(catalogue: WorldCatalogue, track: int) -> dict[str, Any]:
-    genre = int(catalogue.genre_of[track])
+    genre, scene = int(catalogue.genre_of[track]), int(catalogue.scene_of[track])
+    details = catalogue.details[track]._asdict() if catalogue.details else {}
     return {
         "track": track,
         "artist": catalogue.artists[catalogue.artist_of[track]],
         "album": catalogue.albums[track],
         "genre": None if genre < 0 else catalogue.genres[genre],
         "title": catalogue.titles[track],
+        **({} if scene < 0 else {"scene": scene}),
+        **details,
     }
 
 
