@@ -26,12 +26,15 @@ MEAN_LENGTH: Final = 20.0
 """Mean number of tracks after which a session ends for reasons of its own."""
 
 # Terms of the logit of a skip. They are fitted so that the shares of skips come out as published while `sticky_artist`
-# serves the default world (`bench/world_card`); every third position and every odd hour is interpolated, not fitted.
-POSITION: Final = {1: -0.3, 2: 0.1, 4: 0.3, 5: 0.3, 7: 0.4, 8: 0.4, 10: 0.3, 11: 0.25, 13: 0.3, 14: 0.3, 16: 0.3,
-                   17: 0.3, 19: 0.3, 20: 0.35}  # fmt: skip
-HOUR: Final = (0.0,) * 12
+# serves the world `course` (`botify world card --model streaming`): positions in session, and all hours and contexts
+# around the mean that follows. Every third position and every odd hour is interpolated, not fitted.
+POSITION: Final = {
+    1: 0.877, 2: 0.731, 4: 0.685, 5: 0.605, 7: 0.493, 8: 0.449, 10: 0.282,
+    11: 0.220, 13: 0.257, 14: 0.253, 16: 0.190, 17: 0.192, 19: 0.196, 20: 0.248,
+}  # fmt: skip
+HOUR: Final = (0.021, 0.169, -0.015, -0.235, -0.069, -0.092, 0.034, 0.006, -0.017, 0.044, 0.078, 0.076)
 """Of the hours 0, 2, … 22, UTC."""
-CONTEXT_TERM: Final = (0.0,) * 6
+CONTEXT_TERM: Final = (-0.240, 0.188, -0.012, -0.256, 0.175, 0.144)
 
 
 class StreamingListeners(BotifyListeners):

@@ -121,6 +121,10 @@ artist_norm, own_norm, interests, bias_max, interest_neighbours, session_budget,
                     f"world: {name} = {value!r} must be a {'number' if float in allowed else 'whole number'}"
                 )
             checked[name] = kinds[name](value)
+        if "scenes" not in checked and "artists" in checked:
+            # as many artists a scene as in the default world, where the labels leave room for that
+            artists, genres = checked["artists"], checked.get("genres", DEFAULT.genres)
+            checked["scenes"] = min(max(DEFAULT.scenes * artists // DEFAULT.artists, genres), artists)
         return replace(DEFAULT, **checked)
 
     def to_mapping(self) -> dict[str, int | float]:
@@ -140,5 +144,5 @@ COURSE_2026 = replace(COURSE, tracks=30_000, artists=6_900, scene_norm=2.9, arti
 """The course's edition of 2026: the catalogue also tells mood, year and country, and an artist tires sooner."""
 NAMED: Mapping[str, WorldConfig] = {"course": COURSE, "course-2026": COURSE_2026, "easy": EASY}
 """Worlds that have names besides their hashes."""
-DEFAULT_NAME = "easy"
+DEFAULT_NAME = "course"
 DEFAULT = NAMED[DEFAULT_NAME]
