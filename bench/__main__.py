@@ -47,7 +47,8 @@ MEASUREMENTS: Mapping[str, Measurement] = {
 
 TARGETS = {
     "codec.decode_us": ("≤", 6.0),
-    "user_model.listens_per_s": ("≥", 200_000.0),
+    "user_model.listens_per_s": ("≥", 500_000.0),
+    "user_model.streaming_listens_per_s": ("≥", 500_000.0),
     "next_track.learn_us": ("≤", 20.0),
     "next_track.rank_us": ("≤", 120.0),
     "next_track.rank_short_us": ("≤", 60.0),

@@ -23,6 +23,8 @@ from sim.world import find_world
 from sim.world.config import DEFAULT_NAME
 
 console = Console()
+if not console.is_terminal:
+    console.width = 150
 DAYS = 14.0
 """Event time in which skips are counted: a hundred thousand listens in the hours of the night."""
 

@@ -22,8 +22,7 @@ AGENT: Final = 7  # the track that a random agent plays
 SHIFT: Final = 8  # the tracks that exchange vectors, and their order
 CONTEXT: Final = 9  # where in the application a session is played
 LENGTH: Final = 10  # after how many tracks a session ends whatever is played
-SKIP: Final = 11  # whether a track is skipped
-SKIPPED_AT: Final = 12  # how much of a skipped track is heard
+SKIP: Final = 11  # whether a track is skipped, and how much of it is heard then
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

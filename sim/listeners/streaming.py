@@ -10,7 +10,7 @@ from scipy.special import expit
 
 from core.keyed_random import Keys, mix, uniform
 from sim.listeners.botify import BotifyListeners
-from sim.listeners.model import CONTEXT, LENGTH, SKIP, SKIPPED_AT, Exposure, Floats, Ints, SessionStart
+from sim.listeners.model import CONTEXT, LENGTH, SKIP, Exposure, Floats, Ints, SessionStart
 
 HOUR_MS = 60 * 60 * 1000
 SKIPPED_BELOW: Final = 0.3
@@ -85,17 +85,18 @@ class StreamingListeners(BotifyListeners):
 
     def fractions(self, exposure: Exposure) -> Floats:
         """Draw whether each track is skipped, and how much of it is heard."""
-        keys = mix(exposure.keys, exposure.positions)
-        skipped = uniform(keys, SKIP) < self.skip_probability(exposure)
-        heard = np.round(uniform(keys, SKIPPED_AT) * (SKIPPED_BELOW - 0.01), 2)
-        return np.where(skipped, heard, 1.0)
+        drawn = uniform(mix(exposure.keys, exposure.positions), SKIP)
+        probability = self.skip_probability(exposure)
+        # where it is below the probability, the draw divided by it is uniform again
+        heard = np.round(drawn / probability * (SKIPPED_BELOW - 0.01), 2)
+        return np.where(drawn < probability, heard, 1.0)
 
     def skip_probability(self, exposure: Exposure) -> Floats:
         """Return the formula of the class, row by row."""
         liking = super().fractions(exposure)
         logit = _OF_POSITION[np.minimum(exposure.positions, len(_OF_POSITION) - 1)] - LIKING * liking
         logit += _OF_HOUR[exposure.time_ms // HOUR_MS % 24]
-        logit += np.asarray(CONTEXT_TERM)[contexts(exposure.keys)]
+        logit += _OF_CONTEXT[contexts(exposure.keys)]
         probability: Floats = expit(logit)
         return probability
 
@@ -112,3 +113,4 @@ def _positions() -> NDArray[np.float64]:
 
 _OF_POSITION = _positions()
 _OF_HOUR = np.interp(np.arange(24), np.arange(0, 25, 2), [*HOUR, HOUR[0]])
+_OF_CONTEXT = np.array(CONTEXT_TERM)
