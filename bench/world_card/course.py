@@ -29,10 +29,10 @@ LOG_2026 = 100_000
 HOMEWORK_LOG = 300_000
 """Sessions of `random` in the log of the homeworks: participants gathered a million listens to 1.3 million sessions."""
 
-COURSE = "the course: anokhin/recsys-course-spring-2024"
-HOMEWORKS = "participants' reports of 2022 to 2024"
-REPORTS = "participants' reports of 2026"
-RULE = "ours: a label is a hint, not the answer"
+FROM_COURSE = "the course: anokhin/recsys-course-spring-2024"
+FROM_HOMEWORKS = "participants' reports of 2022 to 2024"
+FROM_REPORTS = "participants' reports of 2026"
+OURS = "ours: a label is a hint, not the answer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,22 +73,22 @@ def homework(name: str, title: str, source: str, target: float) -> Row:
 
 
 EDITION_2022 = (
-    value("random_time", "random, time a session", COURSE, 2.05),
-    value("random_tracks", "random, tracks a session", COURSE, 7.05),
-    value("sticky_time", "sticky_artist, time, over random", COURSE, 45.6, "%"),
-    value("sticky_tracks", "sticky_artist, tracks, over random", COURSE, 13.4, "%"),
-    Row("toppop", "toppop, time, over random", COURSE, "+3.5 %, n. s.", 0.0, 8.0),
-    Row("per_user", "lists by listener, from toppop (0) to sticky_artist (1)", COURSE, "between", 0.0, 1.0, ""),
-    Row("genre", "any track of the genre, time, over random", RULE, "≤ +40 %", -math.inf, 40.0),
-    Row("genre_sticky", "any track of the genre, time, over sticky_artist", RULE, "≤ 0 %", -math.inf, 0.0),
-    homework("i2i_first", "item-to-item, always the first, over sticky_artist", HOMEWORKS, -19.0),
-    homework("i2i_ten", "item-to-item, one of ten, over sticky_artist", HOMEWORKS, 52.0),
-    homework("by_genre", "factorisation, lists by genre, over sticky_artist", HOMEWORKS, 74.0),
+    value("random_time", "random, time a session", FROM_COURSE, 2.05),
+    value("random_tracks", "random, tracks a session", FROM_COURSE, 7.05),
+    value("sticky_time", "sticky_artist, time, over random", FROM_COURSE, 45.6, "%"),
+    value("sticky_tracks", "sticky_artist, tracks, over random", FROM_COURSE, 13.4, "%"),
+    Row("toppop", "toppop, time, over random", FROM_COURSE, "+3.5 %, n. s.", 0.0, 8.0),
+    Row("per_user", "lists by listener, from toppop (0) to sticky_artist (1)", FROM_COURSE, "between", 0.0, 1.0, ""),
+    Row("genre", "any track of the genre, time, over random", OURS, "≤ +40 %", -math.inf, 40.0),
+    Row("genre_sticky", "any track of the genre, time, over sticky_artist", OURS, "≤ 0 %", -math.inf, 0.0),
+    homework("i2i_first", "item-to-item, always the first, over sticky_artist", FROM_HOMEWORKS, -19.0),
+    homework("i2i_ten", "item-to-item, one of ten, over sticky_artist", FROM_HOMEWORKS, 52.0),
+    homework("by_genre", "factorisation, lists by genre, over sticky_artist", FROM_HOMEWORKS, 74.0),
 )
 EDITION_2026 = (
-    value("control_time", "item-to-item, sampled anchor, time a session", REPORTS, 6.95),
-    value("control_tracks", "item-to-item, sampled anchor, tracks a session", REPORTS, 11.95),
-    homework("content", "content, best anchor, no artist twice, over it", REPORTS, 35.0),
+    value("control_time", "item-to-item, sampled anchor, time a session", FROM_REPORTS, 6.95),
+    value("control_tracks", "item-to-item, sampled anchor, tracks a session", FROM_REPORTS, 11.95),
+    homework("content", "content, best anchor, no artist twice, over it", FROM_REPORTS, 35.0),
 )
 
 
