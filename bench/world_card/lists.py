@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from services.lists.neighbours import ListenColumns, Neighbours, find_neighbours, make_user_lists
+from services.recommender.lists import NO_TRACK
 from sim.agents import DummyAgent
 from sim.listeners.model import Ints
 from sim.options import RunOptions
@@ -22,7 +23,6 @@ LIKED = 0.4
 """A listen is liked if this much more of it was heard than of the listener's average one."""
 NEIGHBOURS, PER_USER, PER_GENRE, GENRES = 50, 100, 25, 8
 """Lengths of a track's list, a listener's, a listener's in a genre; and the genres that a listener switches among."""
-NO_TRACK = -1
 
 
 class Log(NamedTuple):
@@ -95,7 +95,7 @@ def by_user_and_genre(liked: Log, found: Neighbours, users: int, genre_of: NDArr
     return lists.reshape(users, genres, PER_GENRE), np.argsort(-liking, axis=1)[:, :GENRES]
 
 
-DECADE = 5
+YEARS = 5
 """Years that count as one time."""
 
 
@@ -108,7 +108,7 @@ def by_content(world: World) -> Ints:
     """
     catalogue = world.catalogue
     moods, years, countries = zip(*catalogue.details, strict=True)
-    columns = catalogue.genre_of, moods, np.array(years) // DECADE, countries
+    columns = catalogue.genre_of, moods, np.array(years) // YEARS, countries
     features = []
     for column in columns:
         _, value_of, counts = np.unique(np.asarray(column), return_inverse=True, return_counts=True)

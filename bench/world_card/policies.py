@@ -8,10 +8,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from services.recommender.lists import NO_TRACK
 from sim.listeners.model import Ints
 from sim.simulation import FinishedListens
 
-NO_TRACK = -1
 SLOTS = 2_000
 """Sessions side by side, as in `RunOptions`."""
 RECENT = 10
@@ -28,6 +28,11 @@ def draw(lists: Ints, rng: np.random.Generator, tracks: int) -> Ints:
     rng : Generator
     tracks : int
         Number of all tracks.
+
+    Examples
+    --------
+    >>> draw(np.array([[7, NO_TRACK], [8, NO_TRACK]]), np.random.default_rng(1), tracks=9).tolist()
+    [7, 8]
     """
     sizes = (lists != NO_TRACK).sum(axis=1)
     drawn = lists[np.arange(len(lists)), rng.integers(np.maximum(sizes, 1))]
