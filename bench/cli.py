@@ -41,7 +41,7 @@ from services.recommender.bandit import POLICIES
 from services.recommender.registry import RECOMMENDERS
 from sim.options import RunOptions
 from sim.play import Progress
-from sim.world import WorldConfig, open_world
+from sim.world import DEFAULT, NAMED, WorldConfig, open_world
 
 FOLDER = Path(__file__).parent
 CURVES = ("random", CONTROL, *POLICIES, "fism", "mix", ORACLE)
@@ -57,7 +57,10 @@ Seeds = Annotated[
     list[int], typer.Option("--seed", help="Random seed; repeat the option for several runs of each recommender.")
 ]
 Jobs = Annotated[int, typer.Option(min=1, help="Number of parallel processes.")]
-World = Annotated[Path | None, typer.Option(help="TOML file with the settings of the world.")]
+World = Annotated[
+    str | None,
+    typer.Option(help=f"World: {', '.join(NAMED)}, or a TOML file with settings; default: the default world."),
+]
 Record = Annotated[
     str | None, typer.Option(help="Write the figures to docs/figures.json under this name, and into the pages.")
 ]
@@ -185,8 +188,10 @@ def _record(groups: Mapping[str, Mapping[str, Any]]) -> None:
     fill_pages()
 
 
-def _config(world: Path | None) -> WorldConfig:
-    return WorldConfig() if world is None else WorldConfig.from_toml(world)
+def _config(world: str | None) -> WorldConfig:
+    if world is None:
+        return DEFAULT
+    return NAMED[world] if world in NAMED else WorldConfig.from_toml(Path(world))
 
 
 def _names(only: str | None) -> list[str]:

@@ -25,7 +25,7 @@ from sim.loop.result import SimulatorMetrics
 from sim.options import RunOptions
 from sim.play import Progress, play_world
 from sim.schedule import Shard
-from sim.world import World, WorldConfig, find_world, open_world
+from sim.world import DEFAULT, World, find_world, open_world
 
 console = Console()
 app = typer.Typer(help="Simulate listeners who play tracks and follow recommendations.", no_args_is_help=True)
@@ -65,7 +65,8 @@ def run(
     ] = None,
     shard: Annotated[str, typer.Option(help="Part of the listeners that this process simulates, such as 0/4.")] = "0/1",
     model: Annotated[
-        str, typer.Option(help="Listener model: botify, drifting, trending, shifting, fatigue, or module:Class.")
+        str,
+        typer.Option(help="Listener model: botify, drifting, trending, shifting, fatigue, streaming, or module:Class."),
     ] = "botify",
     world: Annotated[str | None, typer.Option(help="Name or directory of a world; default: the default world.")] = None,
     run_id: Annotated[str | None, typer.Option(help="Prefix of all session ids.")] = None,
@@ -97,7 +98,7 @@ def run(
     if agent == "kafka":
         require_kafka(settings)
     with console.status("opening the world"):
-        opened = open_world(settings.home, WorldConfig()) if world is None else find_world(settings.home, world)
+        opened = open_world(settings.home, DEFAULT) if world is None else find_world(settings.home, world)
     if agent == "console":
         # one listener at a time, so that a person can follow
         options = replace(options, in_flight=1, sessions=sessions or 1)

@@ -86,6 +86,7 @@ class Simulation:
         self._turn = np.zeros(slots, dtype=np.int64)
         self._key: Keys = np.zeros(slots, dtype=np.uint64)
         self._budget = np.zeros(slots, dtype=np.int64)
+        self._length = np.zeros(slots, dtype=np.int64)
         self._taste = np.zeros((slots, world.catalogue.dimensions))
         self._fraction = np.zeros(slots)
         # tracks and artists that the session has heard, by position; -1 behind its last listen
@@ -130,7 +131,7 @@ class Simulation:
             slots = np.sort(slots[np.argpartition(self._due_ms[slots], most)[:most]])
         slots = slots[np.argsort(self._due_ms[slots], kind="stable")]
         positions = self._position[slots]
-        ended = (self._budget[slots] <= 0) | (positions + 1 >= MOST_TRACKS)
+        ended = (self._budget[slots] <= 0) | (positions + 1 >= self._length[slots])
         listens = FinishedListens(
             slots=slots,
             users=self._user[slots],
@@ -157,6 +158,8 @@ class Simulation:
             repeated=(self._tracks[slots, :width] == tracks[:, None]).any(axis=1),
             artist_counts=(self._artists[slots, :width] == artists[:, None]).sum(axis=1),
             time_ms=self._due_ms[slots],
+            keys=self._key[slots],
+            positions=positions,
         )
         fractions = self._model.fractions(exposure)
         self._make_room(width)
@@ -188,9 +191,11 @@ class Simulation:
         self._turn[slots] += 1
         self._user[slots], self._ordinal[slots], self._key[slots] = users, ordinals, keys
         self._position[slots] = 0
-        self._budget[slots] = self._world.listeners.session_budget[users]
+        budgets = self._world.listeners.session_budget[users] if start.budgets is None else start.budgets
+        self._budget[slots] = budgets
+        self._length[slots] = MOST_TRACKS if start.lengths is None else np.minimum(start.lengths, MOST_TRACKS)
         self._taste[slots] = start.tastes
-        self._fraction[slots] = 1.0
+        self._fraction[slots] = 1.0 if start.fractions is None else start.fractions
         self._tracks[slots] = -1
         self._artists[slots] = -1
         self._tracks[slots, 0] = start.tracks

@@ -15,7 +15,7 @@ from sim.listeners import load_model
 from sim.listeners.model import Floats, Ints
 from sim.schedule import PAUSE_MS, Arrivals
 from sim.simulation import FinishedListens, Simulation
-from sim.world import World, WorldConfig, find_world, open_world
+from sim.world import DEFAULT, World, find_world, open_world
 
 
 def action_space(world: World) -> spaces.Discrete:
@@ -48,7 +48,7 @@ def world_of(world: World | str | None) -> World:
     if isinstance(world, World):
         return world
     home = Settings.from_env().home
-    return open_world(home, WorldConfig()) if world is None else find_world(home, world)
+    return open_world(home, DEFAULT) if world is None else find_world(home, world)
 
 
 _USER_STREAM = 0

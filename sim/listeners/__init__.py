@@ -9,6 +9,7 @@ from sim import SimulationError
 from sim.listeners.botify import BotifyListeners
 from sim.listeners.changing import DriftingListeners, FatiguedListeners, ShiftingListeners, TrendingListeners
 from sim.listeners.model import ListenerModel
+from sim.listeners.streaming import StreamingListeners
 from sim.world.model import World
 
 MODELS: dict[str, Callable[[World, int], ListenerModel]] = {
@@ -17,6 +18,7 @@ MODELS: dict[str, Callable[[World, int], ListenerModel]] = {
     "trending": TrendingListeners,
     "shifting": ShiftingListeners,
     "fatigue": FatiguedListeners,
+    "streaming": StreamingListeners,
 }
 
 

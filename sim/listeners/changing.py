@@ -99,14 +99,14 @@ class ShiftingListeners(BotifyListeners):
 
     def __init__(self, world: World, seed: int) -> None:
         super().__init__(world, seed)
-        self._sounds: tuple[int, Ints] = (-1, np.empty(0, dtype=np.int64))
+        self._sounds: tuple[int, Ints, Ints] = (-1, np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
 
     def open(self, users: Ints, keys: Keys, time_ms: Ints) -> SessionStart:
         """Open as Botify's listeners do, with the track that now has the vector of the one they would choose."""
         opening = super().open(users, keys, time_ms)
         tracks = opening.tracks.copy()
         for period, rows in _by_period(time_ms, SHIFT_PERIOD_MS):
-            tracks[rows] = np.argsort(self.sounds_like(period))[tracks[rows]]
+            tracks[rows] = self._exchange(period)[1][tracks[rows]]
         return SessionStart(opening.tastes, tracks)
 
     def fractions(self, exposure: Exposure) -> Floats:
@@ -117,15 +117,19 @@ class ShiftingListeners(BotifyListeners):
         return super().fractions(replace(exposure, tracks=tracks))
 
     def sounds_like(self, period: int) -> Ints:
-        """Return the track whose vector each track has in a period, shape (tracks,); the last period is cached."""
+        """Return the track whose vector each track has in a period, shape (tracks,)."""
+        return self._exchange(period)[0]
+
+    def _exchange(self, period: int) -> tuple[Ints, Ints]:
+        """Return the track whose vector each track has, and the track that has each vector; the last is cached."""
         if self._sounds[0] != period:
             tracks = np.arange(len(self._catalogue))
             keys = mix(self._seed, SHIFT, tracks, period)
             changing = np.flatnonzero(uniform(keys, _CHANGES) < SHARE)
             circle = changing[np.argsort(uniform(keys[changing], _PLACE), kind="stable")]
             tracks[circle] = np.roll(circle, 1)
-            self._sounds = period, tracks
-        return self._sounds[1]
+            self._sounds = period, tracks, np.argsort(tracks)
+        return self._sounds[1:]
 
 
 CYCLE_MS = 14 * DAY_MS

@@ -20,6 +20,9 @@ DRIFT: Final = 5  # whether a session starts near the interest that its own move
 HIT: Final = 6  # whether and when a track becomes a hit
 AGENT: Final = 7  # the track that a random agent plays
 SHIFT: Final = 8  # the tracks that exchange vectors, and their order
+CONTEXT: Final = 9  # where in the application a session is played
+LENGTH: Final = 10  # after how many tracks a session ends whatever is played
+SKIP: Final = 11  # whether a track is skipped, and how much of it is heard then
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -34,11 +37,20 @@ class SessionStart:
     tastes : ndarray of float64, shape (n, dimensions)
         What the session looks for, in the space of the tracks' vectors.
     tracks : ndarray of int64, shape (n,)
-        The track that the listener chooses first and hears to its end.
+        The track that the listener chooses first.
+    fractions : ndarray of float64, shape (n,), optional
+        The share of it that is heard; None: all of it.
+    budgets : ndarray of int64, shape (n,), optional
+        Bad tracks until the session ends; None: the listeners' `session_budget`.
+    lengths : ndarray of int64, shape (n,), optional
+        Tracks after which the session ends, whatever was played; None: no such number.
     """
 
     tastes: Floats
     tracks: Ints
+    fractions: Floats | None = None
+    budgets: Ints | None = None
+    lengths: Ints | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +68,10 @@ class Exposure:
         Number of the session's listens so far of the track's artist.
     time_ms : ndarray of int64, shape (n,)
         Event time at which the track begins.
+    keys : ndarray of uint64, shape (n,)
+        The session's, as given to `open`.
+    positions : ndarray of int64, shape (n,)
+        Place of the track in its session; the listener's own first track has 0.
     """
 
     users: Ints
@@ -64,6 +80,8 @@ class Exposure:
     repeated: NDArray[np.bool_]
     artist_counts: Ints
     time_ms: Ints
+    keys: Keys
+    positions: Ints
 
 
 class ListenerModel(Protocol):

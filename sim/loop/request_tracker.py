@@ -111,8 +111,14 @@ class RequestTracker:
             if attribution is None:
                 led: tuple[Any, ...] = (None, {}, None, None, None, None)
             else:
-                _, _, _, recommender, treatments, propensity, _, _, _, policy, candidates = attribution
-                led = (recommender, treatments, propensity, latency_ms, policy, candidates)
+                led = (
+                    attribution.recommender,
+                    attribution.treatments,
+                    attribution.propensity,
+                    latency_ms,
+                    attribution.policy,
+                    attribution.candidates,
+                )
             listens.append(Listen(id_, user, track, fraction, time_ms, session_id, position, ended, *led))
             if not ended:
                 request = RecommendationRequest(id_, user, session_id, position, track, fraction, time_ms, deadline_ms)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated
 
@@ -13,12 +14,17 @@ from rich.table import Table
 from core.kafka.admin import require_kafka
 from core.settings import Settings
 from sim.loop import publish_catalogue
-from sim.world import World, WorldConfig, find_world, open_world
+from sim.world import DEFAULT, World, WorldConfig, find_world, open_world
 from sim.world.reading import import_world
 from sim.world.store import save_world, worlds_directory
 
 console = Console()
+GROUP = "botify.world"
+"""Entry points by which other packages add commands to this group."""
+
 app = typer.Typer(help="Create and inspect worlds: the tracks and listeners of a simulation.", no_args_is_help=True)
+for _entry in entry_points(group=GROUP):
+    app.command(_entry.name)(_entry.load())
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="TOML file with settings; missing settings keep their defaults.")
@@ -96,11 +102,11 @@ def plot(
 
 
 def _open(home: Path, world: str | None) -> World:
-    return open_world(home, WorldConfig()) if world is None else find_world(home, world)
+    return open_world(home, DEFAULT) if world is None else find_world(home, world)
 
 
 def _read(path: Path | None, seed: int | None) -> WorldConfig:
-    config = WorldConfig() if path is None else WorldConfig.from_toml(path)
+    config = DEFAULT if path is None else WorldConfig.from_toml(path)
     return config if seed is None else replace(config, seed=seed)
 
 

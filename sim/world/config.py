@@ -1,32 +1,38 @@
-"""The settings of a generated world, which a TOML file may override."""
+"""The settings of generated worlds: those that have a name, and what a TOML file may override."""
 
 from __future__ import annotations
 
 import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from sim import WorldError
 
 
 @dataclass(frozen=True, slots=True)
 class WorldConfig:
-    """Settings of a generated world; `docs/world.md` describes how the defaults were calibrated.
+    """Settings of a generated world; `docs/world.md` describes how the named ones were calibrated.
 
     Attributes
     ----------
     seed : int
     tracks, artists, genres, users, dimensions : int
+    scenes : int
+        Groups of artists who sound alike; each belongs to a genre, which the catalogue tells, and it does not tell
+        the scene. 0: there are none, and all that a genre's artists have in common stands in the catalogue.
+    countries : int
+        Number of countries. 0: the catalogue tells neither mood nor year nor country of a track.
     clusters : int
-        Number of communities; listeners of one like the same genres.
+        Number of communities; listeners of one like the same scenes, or genres where there are no scenes.
     popularity_exponent, popularity_offset : float
         Zipf–Mandelbrot: the probability that the track of rank r is an interest is proportional to
         `(r + offset * tracks) ** -exponent`.
-    common_norm, genre_norm, artist_norm, own_norm : float
-        Expected lengths of the four parts of a track's vector: common to all tracks, of its genre, of its artist, own.
+    common_norm, genre_norm, scene_norm, artist_norm, own_norm : float
+        Expected lengths of the parts of a track's vector: common to all tracks, of its genre, its scene, its artist,
+        and its own.
     interests : int
         Number of tracks that a listener is interested in; a session follows one of them.
     bias_max : float
@@ -42,8 +48,8 @@ class WorldConfig:
     >>> WorldConfig.from_mapping({"track": 500})
     Traceback (most recent call last):
     sim.WorldError: world: 'track' is not a setting; choose from seed, tracks, artists, genres, users, \
-dimensions, clusters, popularity_exponent, popularity_offset, common_norm, genre_norm, artist_norm, own_norm, \
-interests, bias_max, interest_neighbours, session_budget, artist_discount_gamma
+scenes, countries, dimensions, clusters, popularity_exponent, popularity_offset, common_norm, genre_norm, scene_norm, \
+artist_norm, own_norm, interests, bias_max, interest_neighbours, session_budget, artist_discount_gamma
     """
 
     seed: int = 2
@@ -51,12 +57,15 @@ interests, bias_max, interest_neighbours, session_budget, artist_discount_gamma
     artists: int = 11_500
     genres: int = 40
     users: int = 10_000
+    scenes: int = 0
+    countries: int = 0
     dimensions: int = 100
     clusters: int = 20
     popularity_exponent: float = 0.75
     popularity_offset: float = 0.001
     common_norm: float = 0.7
     genre_norm: float = 2.2
+    scene_norm: float = 0.0
     artist_norm: float = 1.0
     own_norm: float = 2.0
     interests: int = 3
@@ -72,19 +81,21 @@ interests, bias_max, interest_neighbours, session_budget, artist_discount_gamma
         counts = "tracks", "artists", "genres", "users", "dimensions", "clusters", "interests", "interest_neighbours"
         for name in (*counts, "session_budget"):
             self._require(name, getattr(self, name) >= 1, "1 or more")
-        for name in ("common_norm", "genre_norm", "artist_norm", "own_norm", "popularity_exponent"):
+        norms = "common_norm", "genre_norm", "scene_norm", "artist_norm", "own_norm"
+        for name in ("scenes", "countries", *norms, "popularity_exponent"):
             self._require(name, getattr(self, name) >= 0, "0 or more")
         self._require("popularity_offset", self.popularity_offset > 0, "greater than 0")
         self._require("bias_max", self.bias_max > 0, "greater than 0")
         self._require("artist_discount_gamma", 0 < self.artist_discount_gamma <= 1, "in (0, 1]")
         self._require("artists", self.artists <= self.tracks, f"at most the number of tracks, {self.tracks}")
         self._require("genres", self.genres <= self.artists, f"at most the number of artists, {self.artists}")
+        self._require("scenes", self.scenes <= self.artists, f"at most the number of artists, {self.artists}")
         for name in ("interests", "interest_neighbours"):
             self._require(name, getattr(self, name) <= self.tracks, f"at most the number of tracks, {self.tracks}")
 
     @classmethod
-    def from_toml(cls, path: Path) -> Self:
-        """Read a TOML file; missing settings keep their defaults.
+    def from_toml(cls, path: Path) -> WorldConfig:
+        """Read a TOML file; missing settings are those of the default world.
 
         Raises
         ------
@@ -97,8 +108,8 @@ interests, bias_max, interest_neighbours, session_budget, artist_discount_gamma
             raise WorldError(f"{path}: {error}") from error
 
     @classmethod
-    def from_mapping(cls, values: Mapping[str, Any]) -> Self:
-        """Check settings given by name; raises WorldError on one that is unknown or invalid."""
+    def from_mapping(cls, values: Mapping[str, Any]) -> WorldConfig:
+        """Check settings given by name, others being those of the default world; raises WorldError on a bad one."""
         kinds: dict[str, type] = {field.name: type(field.default) for field in fields(cls)}
         checked: dict[str, Any] = {}
         for name, value in values.items():
@@ -110,7 +121,11 @@ interests, bias_max, interest_neighbours, session_budget, artist_discount_gamma
                     f"world: {name} = {value!r} must be a {'number' if float in allowed else 'whole number'}"
                 )
             checked[name] = kinds[name](value)
-        return cls(**checked)
+        if "scenes" not in checked and "artists" in checked:
+            # as many artists a scene as in the default world, where the labels leave room for that
+            artists, genres = checked["artists"], checked.get("genres", DEFAULT.genres)
+            checked["scenes"] = min(max(DEFAULT.scenes * artists // DEFAULT.artists, genres), artists)
+        return replace(DEFAULT, **checked)
 
     def to_mapping(self) -> dict[str, int | float]:
         """Return the settings by name, ready for JSON."""
@@ -119,3 +134,15 @@ interests, bias_max, interest_neighbours, session_budget, artist_discount_gamma
     def _require(self, name: str, holds: bool, must_be: str) -> None:
         if not holds:
             raise WorldError(f"world: {name} = {getattr(self, name)!r} must be {must_be}")
+
+
+EASY = WorldConfig()
+"""All that sounds alike is one genre, and the catalogue tells it: any track of the genre pleases."""
+COURSE = WorldConfig(scenes=300, genre_norm=0.0, scene_norm=2.2, artist_norm=0.75, common_norm=0.74)
+"""Calibrated to what Botify's course and its participants published; the genres tell something, but not much."""
+COURSE_2026 = replace(COURSE, tracks=30_000, artists=6_900, scene_norm=2.9, artist_discount_gamma=0.8, countries=20)
+"""The course's edition of 2026: the catalogue also tells mood, year and country, and an artist tires sooner."""
+NAMED: Mapping[str, WorldConfig] = {"course": COURSE, "course-2026": COURSE_2026, "easy": EASY}
+"""Worlds that have names besides their hashes."""
+DEFAULT_NAME = "course"
+DEFAULT = NAMED[DEFAULT_NAME]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.world.config import WorldConfig
-from sim.world.model import Listeners, WorldCatalogue, nearest
+from sim.world.model import Details, Listeners, WorldCatalogue, nearest
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -79,7 +79,7 @@ _TRACKS_PER_ALBUM = 10
 _MOST_TRACKS_OF_AN_ARTIST = 80
 _SIZE_EXPONENT, _SIZE_CUTOFF = 1.6, 60.0
 _MEDIAN_DURATION_S, _DURATION_SPREAD, _SHORTEST_S, _LONGEST_S = 220.0, 0.3, 60.0, 600.0
-_GENRE_EXPONENT = 0.3
+_SCENE_EXPONENT = 0.3
 _CLUSTER_CONCENTRATION = 0.3
 
 
@@ -92,20 +92,22 @@ def generate(config: WorldConfig) -> tuple[WorldCatalogue, Listeners]:
     >>> len(catalogue), listeners.interests.shape
     (200, (10, 3))
     """
-    names, sizes, vectors, tastes, people = np.random.default_rng(config.seed).spawn(5)
+    names, sizes, vectors, tastes, people, told = np.random.default_rng(config.seed).spawn(6)
     artist_of = draw_artists(config.tracks, config.artists, sizes)
-    genre_of = draw_genres(config, sizes)[artist_of].astype(np.int32)
+    scene_of, genre_of = (of_artist[artist_of].astype(np.int32) for of_artist in draw_scenes(config, sizes))
     catalogue = WorldCatalogue(
-        embeddings=draw_embeddings(config, artist_of, genre_of, vectors),
+        embeddings=draw_embeddings(config, artist_of, genre_of, scene_of, vectors),
         artist_of=artist_of,
         genre_of=genre_of,
+        scene_of=scene_of,
         duration_ms=draw_durations(config.tracks, sizes),
         artists=artist_names(config.artists),
         genres=genre_names(config.genres),
         albums=name_albums(artist_of, names),
         titles=titles(config.tracks, names),
+        details=draw_details(config, artist_of, scene_of, told) if config.countries else (),
     )
-    interests = draw_interests(config, genre_of, tastes)
+    interests = draw_interests(config, scene_of, tastes)
     return catalogue, draw_listeners(config, catalogue.embeddings, interests, people)
 
 
@@ -129,16 +131,27 @@ def draw_artists(tracks: int, artists: int, rng: np.random.Generator) -> NDArray
     return rng.permutation(np.concatenate([np.arange(artists), spare])).astype(np.int32)
 
 
-def draw_genres(config: WorldConfig, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Draw the genre of every artist; the genre of rank r has a share proportional to `r ** -0.3`."""
-    shares = np.arange(1, config.genres + 1) ** -_GENRE_EXPONENT
-    return rng.choice(config.genres, size=config.artists, p=shares / shares.sum())
+def draw_scenes(config: WorldConfig, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw the scene and the genre of every artist; the scene of rank r has a share proportional to `r ** -0.3`.
+
+    The scenes are dealt to the genres at random, as evenly as they can be. Without scenes each genre is one.
+    """
+    scenes = config.scenes or config.genres
+    shares = np.arange(1, scenes + 1) ** -_SCENE_EXPONENT
+    scene_of = rng.choice(scenes, size=config.artists, p=shares / shares.sum())
+    if not config.scenes:
+        return scene_of, scene_of
+    return scene_of, rng.permutation(np.arange(scenes) % config.genres)[scene_of]
 
 
 def draw_embeddings(
-    config: WorldConfig, artist_of: NDArray[np.int32], genre_of: NDArray[np.int32], rng: np.random.Generator
+    config: WorldConfig,
+    artist_of: NDArray[np.int32],
+    genre_of: NDArray[np.int32],
+    scene_of: NDArray[np.int32],
+    rng: np.random.Generator,
 ) -> NDArray[np.float32]:
-    """Draw the tracks' vectors: the sum of a part common to all tracks, one of the genre, one of the artist and an own.
+    """Draw the tracks' vectors: the sum of a part common to all tracks, and parts of genre, artist, track and scene.
 
     Each part is a normal vector of `dimensions` with an expected length from the settings. A genre of -1 adds nothing.
 
@@ -156,13 +169,51 @@ def draw_embeddings(
     of_genre = np.vstack([normal(int(genre_of.max()) + 1, config.genre_norm), np.zeros(config.dimensions)])
     of_artist = normal(int(artist_of.max()) + 1, config.artist_norm)
     own = normal(len(artist_of), config.own_norm)
-    return (common + of_genre[genre_of] + of_artist[artist_of] + own).astype(np.float32)
+    vectors = common + of_genre[genre_of] + of_artist[artist_of] + own
+    if config.scenes:
+        vectors += normal(int(scene_of.max()) + 1, config.scene_norm)[scene_of]
+    return vectors.astype(np.float32)
 
 
 def draw_durations(tracks: int, rng: np.random.Generator) -> NDArray[np.int32]:
     """Draw the tracks' lengths in ms: log-normal with a median of 3 min 40 s, limited to 1 to 10 minutes."""
     seconds = np.exp(rng.normal(np.log(_MEDIAN_DURATION_S), _DURATION_SPREAD, size=tracks))
     return (np.clip(seconds, _SHORTEST_S, _LONGEST_S) * 1000).astype(np.int32)
+
+
+_MOODS = _words("aggressive calm dark dreamy energetic happy melancholic romantic sad tense uplifting warm")
+_COUNTRIES = _words("US GB DE FR BR JP SE RU IT ES CA AU NL MX AR KR NO JM IN NG")
+_FIRST_YEAR, _LAST_YEAR, _YEARS_OF_SCENE, _YEARS_OF_ARTIST = 1960, 2025, 6.0, 3.0
+_AT_HOME, _IN_ITS_MOOD = 0.7, 0.6
+
+
+def draw_details(
+    config: WorldConfig, artist_of: NDArray[np.int32], scene_of: NDArray[np.int32], rng: np.random.Generator
+) -> tuple[Details, ...]:
+    """Draw mood, year and country of every track, each of which tells something of the scene, and none of them all.
+
+    A scene has a country, a time and a mood. Seven artists in ten are of its country, an artist's years lie around the
+    scene's, and six tracks in ten have its mood; all others are drawn like those of a scene.
+    """
+    scenes, artists = int(scene_of.max()) + 1, int(artist_of.max()) + 1
+    scene_of_artist = np.empty(artists, dtype=np.int64)
+    scene_of_artist[artist_of] = scene_of
+    shares = 1.0 / np.arange(1, config.countries + 1)
+
+    def countries(count: int) -> NDArray[np.int64]:
+        return rng.choice(config.countries, size=count, p=shares / shares.sum())
+
+    country = np.where(rng.random(artists) < _AT_HOME, countries(scenes)[scene_of_artist], countries(artists))
+    middle = rng.uniform(_FIRST_YEAR, _LAST_YEAR, size=scenes)[scene_of_artist]
+    middle += rng.normal(scale=_YEARS_OF_SCENE, size=artists)
+    year = middle[artist_of] + rng.normal(scale=_YEARS_OF_ARTIST, size=len(artist_of))
+    years = np.clip(year, _FIRST_YEAR, _LAST_YEAR).astype(np.int64)
+    of_scene = rng.integers(len(_MOODS), size=scenes)[scene_of]
+    mood = np.where(rng.random(len(scene_of)) < _IN_ITS_MOOD, of_scene, rng.integers(len(_MOODS), size=len(scene_of)))
+    return tuple(
+        Details(_MOODS[m], y, _numbered(_COUNTRIES, c))
+        for m, y, c in zip(mood.tolist(), years.tolist(), country[artist_of].tolist(), strict=True)
+    )
 
 
 def name_albums(artist_of: NDArray[np.int32], rng: np.random.Generator) -> tuple[str, ...]:
@@ -177,11 +228,11 @@ def name_albums(artist_of: NDArray[np.int32], rng: np.random.Generator) -> tuple
     return tuple(names[album] for album in (first_album[artist_of] + place // _TRACKS_PER_ALBUM).tolist())
 
 
-def draw_interests(config: WorldConfig, genre_of: NDArray[np.int32], rng: np.random.Generator) -> NDArray[np.int32]:
-    """Draw the listeners' interests: popular tracks, and more of the genres that their community likes.
+def draw_interests(config: WorldConfig, scene_of: NDArray[np.int32], rng: np.random.Generator) -> NDArray[np.int32]:
+    """Draw the listeners' interests: popular tracks, and more of the scenes that their community likes.
 
     Popularity is Zipf–Mandelbrot over a random order of the tracks; a community multiplies it by a weight for each
-    genre, a gamma variable of shape 0.3 (a Dirichlet draw, up to its scale).
+    scene, a gamma variable of shape 0.3 (a Dirichlet draw, up to its scale).
 
     Returns
     -------
@@ -190,12 +241,12 @@ def draw_interests(config: WorldConfig, genre_of: NDArray[np.int32], rng: np.ran
     """
     ranks = rng.permutation(config.tracks)
     popularity = (ranks + 1 + config.popularity_offset * config.tracks) ** -config.popularity_exponent
-    affinity = rng.gamma(_CLUSTER_CONCENTRATION, size=(config.clusters, config.genres)) + 1e-9
+    affinity = rng.gamma(_CLUSTER_CONCENTRATION, size=(config.clusters, config.scenes or config.genres)) + 1e-9
     cluster_of = rng.integers(config.clusters, size=config.users)
     interests = np.empty((config.users, config.interests), dtype=np.int32)
     for cluster in range(config.clusters):
         members = np.flatnonzero(cluster_of == cluster)
-        cumulative = np.cumsum(popularity * affinity[cluster][genre_of])
+        cumulative = np.cumsum(popularity * affinity[cluster][scene_of])
         interests[members] = _distinct(cumulative, (len(members), config.interests), rng)
     return interests
 

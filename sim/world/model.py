@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+class Details(NamedTuple):
+    """What some catalogues tell of a track besides its genre."""
+
+    mood: str
+    year: int
+    country: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,20 +27,26 @@ class WorldCatalogue:
         Hidden from recommenders.
     artist_of, genre_of : ndarray of int32, shape (tracks,)
         Index into `artists` and `genres`; a genre of -1 is unknown.
+    scene_of : ndarray of int32, shape (tracks,)
+        Number of the group of artists who sound alike, -1 where there is none. Hidden from recommenders.
     duration_ms : ndarray of int32, shape (tracks,)
     artists, genres : tuple of str
     albums : tuple of str or None, titles : tuple of str
         One for each track.
+    details : tuple of Details
+        One for each track, or none at all.
     """
 
     embeddings: NDArray[np.float32]
     artist_of: NDArray[np.int32]
     genre_of: NDArray[np.int32]
+    scene_of: NDArray[np.int32]
     duration_ms: NDArray[np.int32]
     artists: tuple[str, ...]
     genres: tuple[str, ...]
     albums: tuple[str | None, ...]
     titles: tuple[str, ...]
+    details: tuple[Details, ...] = ()
 
     def __len__(self) -> int:
         return len(self.titles)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sim import WorldError
 from sim.world.config import WorldConfig
 from sim.world.generate import draw_durations, draw_embeddings, neighbours_of_interests
-from sim.world.model import Listeners, World, WorldCatalogue
+from sim.world.model import Details, Listeners, World, WorldCatalogue
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,9 @@ def read_catalogue(
     embeddings: Callable[[Int32s, Int32s], NDArray[np.float32]],
     durations: Callable[[int], Int32s],
 ) -> WorldCatalogue:
-    """Read a tracks file: one JSON object per line with `track`, `artist`, `title` and optionally `album` and `genre`.
+    """Read a tracks file: one JSON object per line with `track`, `artist`, `title`, and optionally others.
+
+    The others are `album`, `genre`, `scene` (a number), and `mood`, `year` and `country`, which all rows have or none.
 
     Parameters
     ----------
@@ -57,16 +59,23 @@ def read_catalogue(
     rows = _by_id(path, "track")
     artists: dict[str, int] = {}
     genres: dict[str, int] = {}
-    artist_of, genre_of = np.empty(len(rows), np.int32), np.full(len(rows), -1, np.int32)
-    albums, titles = [], []
+    artist_of = np.empty(len(rows), np.int32)
+    genre_of, scene_of = np.full((2, len(rows)), -1, np.int32)
+    albums, titles, details = [], [], []
+    is_detailed = any(name in rows[0].values for name in Details._fields)
     for track, row in enumerate(rows):
         artist_of[track] = artists.setdefault(row.text("artist"), len(artists))
         if row.values.get("genre") is not None:
             genre_of[track] = genres.setdefault(row.text("genre"), len(genres))
+        if row.values.get("scene") is not None:
+            scene_of[track] = row.whole("scene")
+        if is_detailed:
+            details.append(Details(row.text("mood"), row.whole("year"), row.text("country")))
         albums.append(None if row.values.get("album") is None else row.text("album"))
         titles.append(row.text("title"))
-    texts = tuple(artists), tuple(genres), tuple(albums), tuple(titles)
-    return WorldCatalogue(embeddings(artist_of, genre_of), artist_of, genre_of, durations(len(rows)), *texts)
+    texts = tuple(artists), tuple(genres), tuple(albums), tuple(titles), tuple(details)
+    vectors, durations_ms = embeddings(artist_of, genre_of), durations(len(rows))
+    return WorldCatalogue(vectors, artist_of, genre_of, scene_of, durations_ms, *texts)
 
 
 def read_listeners(
@@ -164,6 +173,12 @@ class _Row(NamedTuple):
             raise self.error(f"{name} {value!r} must be a text that is not empty")
         return value
 
+    def whole(self, name: str) -> int:
+        value = self.values.get(name)
+        if type(value) is not int or value < 0:
+            raise self.error(f"{name} {value!r} must be a whole number from 0")
+        return value
+
     def interests(self, tracks: int) -> list[int]:
         interests = self.values.get("interests")
         if not isinstance(interests, list) or not interests:
@@ -243,9 +258,12 @@ def import_world(tracks_path: Path, users_path: Path, embeddings_path: Path | No
         if embeddings_path is not None:
             return read_array(embeddings_path, (len(artist_of), None)).astype(np.float32)
         # an artist without a genre gets one beyond those of the file
-        drawn = genre_of.max() + 1 + vectors.integers(config.genres, size=int(artist_of.max()) + 1)
+        artists = int(artist_of.max()) + 1
+        drawn = genre_of.max() + 1 + vectors.integers(config.genres, size=artists)
         genres = np.where(genre_of >= 0, genre_of, drawn[artist_of]).astype(np.int32)
-        return draw_embeddings(config, artist_of, genres, vectors)
+        scenes_a_genre = max(config.scenes // config.genres, 1)
+        scene_of = genres * scenes_a_genre + vectors.integers(scenes_a_genre, size=artists)[artist_of]
+        return draw_embeddings(config, artist_of, genres, scene_of.astype(np.int32), vectors)
 
     catalogue = read_catalogue(tracks_path, embeddings, lambda count: draw_durations(count, lengths))
     defaults = UserDefaults(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim import WorldError
-from sim.world.config import WorldConfig
+from sim.world.config import NAMED, WorldConfig
 from sim.world.generate import generate
 from sim.world.model import Listeners, World, WorldCatalogue
 from sim.world.reading import read_array, read_catalogue, read_listeners
@@ -44,13 +44,15 @@ def open_world(home: Path, config: WorldConfig) -> World:
 
 
 def find_world(home: Path, name: str) -> World:
-    """Load a world by the first digits of its name, or by its directory.
+    """Load a world by its name in `NAMED`, by the first digits of its hash, or by its directory.
 
     Raises
     ------
     WorldError
         No world or several worlds have such a name, or the world is damaged.
     """
+    if name in NAMED:
+        return open_world(home, NAMED[name])
     if Path(name).is_dir():
         return load_world(Path(name))
     stored = sorted(path.parent for path in worlds_directory(home).glob("*/world.json"))
@@ -58,7 +60,10 @@ def find_world(home: Path, name: str) -> World:
     if len(found) != 1:
         names = ", ".join(path.name for path in stored) or "none yet; make one with `botify world generate`"
         how_many = "more than one world has" if found else "no world has"
-        raise WorldError(f"world {name!r}: {how_many} such a name; worlds in {worlds_directory(home)}: {names}")
+        raise WorldError(
+            f"world {name!r}: {how_many} such a name; there are {', '.join(NAMED)}, "
+            f"and worlds in {worlds_directory(home)}: {names}"
+        )
     return load_world(found[0])
 
 
@@ -131,13 +136,16 @@ def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def _track_row(catalogue: WorldCatalogue, track: int) -> dict[str, Any]:
-    genre = int(catalogue.genre_of[track])
+    genre, scene = int(catalogue.genre_of[track]), int(catalogue.scene_of[track])
+    details = catalogue.details[track]._asdict() if catalogue.details else {}
     return {
         "track": track,
         "artist": catalogue.artists[catalogue.artist_of[track]],
         "album": catalogue.albums[track],
         "genre": None if genre < 0 else catalogue.genres[genre],
         "title": catalogue.titles[track],
+        **({} if scene < 0 else {"scene": scene}),
+        **details,
     }
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sim.world.config import WorldConfig
+from sim.world.config import DEFAULT, WorldConfig
 from sim.world.generate import generate
 from sim.world.model import World
 
@@ -16,4 +16,4 @@ def small_world() -> World:
 
 @pytest.fixture(scope="session")
 def default_world() -> World:
-    return World("default", *generate(WorldConfig()), {})
+    return World("default", *generate(DEFAULT), {})

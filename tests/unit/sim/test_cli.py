@@ -59,7 +59,7 @@ def test_botifys_files_are_imported(home: Path) -> None:
 
 
 def test_days_and_models_and_shards_are_options(world: str) -> None:
-    for model in ("drifting", "trending", "shifting", "fatigue"):
+    for model in ("drifting", "trending", "shifting", "fatigue", "streaming"):
         output = invoke(
             sim.cli.app, "run", "--agent", "dummy", "--world", world, "--days", 2, "--model", model, "--shard", "1/2"
         )

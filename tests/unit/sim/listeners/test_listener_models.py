@@ -50,6 +50,8 @@ def exposure(
         repeated=np.zeros(len(tracks), dtype=np.bool_),
         artist_counts=np.zeros(len(tracks), dtype=np.int64) if counts is None else np.array(counts),
         time_ms=np.array(np.broadcast_to(time_ms, len(tracks))),
+        keys=mix(7, users),
+        positions=np.ones(len(tracks), dtype=np.int64),
     )
 
 
@@ -233,7 +235,7 @@ def test_a_model_of_ones_own_is_found_by_module_and_class(small_world: World) ->
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("botified", "there are botify, drifting, trending, shifting, fatigue"),
+        ("botified", "there are botify, drifting, trending, shifting, fatigue, streaming"),
         ("nowhere:Class", "cannot be imported"),
         ("math:Class", "cannot be imported"),
         (f"{__name__}:NoModel", "needs the methods open and fractions"),

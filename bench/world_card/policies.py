@@ -1,0 +1,189 @@
+"""Policies that the course and its participants published, vectorised: agents of the simulator without Kafka.
+
+They see what a recommender sees, except `ByGroup` where its group is the hidden scene.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.recommender.lists import NO_TRACK
+from sim.listeners.model import Ints
+from sim.simulation import FinishedListens
+
+SLOTS = 2_000
+"""Sessions side by side, as in `RunOptions`."""
+RECENT = 10
+"""Listens of a session that item-to-item anchors are drawn from, as in the course."""
+
+
+def draw(lists: Ints, rng: np.random.Generator, tracks: int) -> Ints:
+    """Draw one of each row's tracks uniformly, or any track where the row has none.
+
+    Parameters
+    ----------
+    lists : ndarray of int64, shape (n, k)
+        Padded with `NO_TRACK` at the end.
+    rng : Generator
+    tracks : int
+        Number of all tracks.
+
+    Examples
+    --------
+    >>> draw(np.array([[7, NO_TRACK], [8, NO_TRACK]]), np.random.default_rng(1), tracks=9).tolist()
+    [7, 8]
+    """
+    sizes = (lists != NO_TRACK).sum(axis=1)
+    drawn = lists[np.arange(len(lists)), rng.integers(np.maximum(sizes, 1))]
+    anything: Ints = np.where(sizes > 0, drawn, rng.integers(tracks, size=len(lists)))
+    return anything
+
+
+class _Stateless:
+    def finish(self, heard: FinishedListens) -> None:
+        """Do nothing."""
+
+
+class ByGroup(_Stateless):
+    """Any track of the group of the last track: of its artist (`sticky_artist`), its genre or its scene."""
+
+    def __init__(self, group_of: NDArray[np.integer], seed: int) -> None:
+        self._group_of = group_of
+        self._in_order = np.argsort(group_of, kind="stable")
+        self._sizes = np.bincount(group_of)
+        self._first = np.cumsum(self._sizes) - self._sizes
+        self._rng = np.random.default_rng(seed)
+
+    def recommend(self, heard: FinishedListens) -> Ints:
+        """Draw a track of each group."""
+        groups = self._group_of[heard.tracks]
+        tracks: Ints = self._in_order[self._first[groups] + self._rng.integers(self._sizes[groups])]
+        return tracks
+
+
+class TopPop(_Stateless):
+    """Any of the tracks that were heard most."""
+
+    def __init__(self, time_of_track: NDArray[np.float64], seed: int, count: int = 100) -> None:
+        self._top = np.argsort(-time_of_track)[:count]
+        self._rng = np.random.default_rng(seed)
+
+    def recommend(self, heard: FinishedListens) -> Ints:
+        """Draw from the top for each listen."""
+        return self._rng.choice(self._top, size=len(heard))
+
+
+class FromLists(_Stateless):
+    """Any of the first `count` of the list of the last track, or of the listener; any track where there is no list.
+
+    With a count of 1 this is a list that is always served from its beginning.
+    """
+
+    def __init__(self, lists: Ints, seed: int, tracks: int, *, by: str = "tracks", count: int | None = None) -> None:
+        self._lists = lists[:, :count]
+        self._rng = np.random.default_rng(seed)
+        self._tracks = tracks
+        self._by = by
+
+    def recommend(self, heard: FinishedListens) -> Ints:
+        """Draw from the list of each listen's track or listener."""
+        return draw(self._lists[getattr(heard, self._by)], self._rng, self._tracks)
+
+
+class ByGenre(_Stateless):
+    """A listener's own list of the session's genre; a skip switches to the genre that the listener likes next best.
+
+    Parameters
+    ----------
+    lists : ndarray of int64, shape (users, genres, k)
+    genres : ndarray of int64, shape (users, m)
+        Each listener's genres, best first.
+    genre_of : ndarray of int, shape (tracks,)
+    seed : int
+    """
+
+    SKIPPED = 0.3
+
+    def __init__(self, lists: Ints, genres: Ints, genre_of: NDArray[np.integer], seed: int) -> None:
+        self._lists, self._genres, self._genre_of = lists, genres, genre_of
+        self._rng = np.random.default_rng(seed)
+        self._genre = np.zeros(SLOTS, dtype=np.int64)
+        self._switches = np.zeros(SLOTS, dtype=np.int64)
+
+    def recommend(self, heard: FinishedListens) -> Ints:
+        """Draw from the list of each session's genre."""
+        starts = heard.positions == 0
+        slots = heard.slots[starts]
+        self._genre[slots], self._switches[slots] = self._genre_of[heard.tracks[starts]], 0
+        skipped = ~starts & (heard.fractions < self.SKIPPED)
+        slots = heard.slots[skipped]
+        self._genre[slots] = self._genres[heard.users[skipped], self._switches[slots] % self._genres.shape[1]]
+        self._switches[slots] += 1
+        lists = self._lists[heard.users, self._genre[heard.slots]]
+        return draw(lists, self._rng, len(self._genre_of))
+
+
+class _Remembering(_Stateless):
+    """Remembers what each session has heard; `tracks` and `fractions` have a row for each slot, latest first."""
+
+    def __init__(self, room: int) -> None:
+        self._tracks = np.full((SLOTS, room), NO_TRACK, dtype=np.int64)
+        self._fractions = np.zeros((SLOTS, room))
+
+    def _remember(self, heard: FinishedListens) -> tuple[Ints, NDArray[np.float64]]:
+        slots = heard.slots
+        starts = slots[heard.positions == 0]
+        self._tracks[starts], self._fractions[starts] = NO_TRACK, 0.0
+        for memory, new in ((self._tracks, heard.tracks), (self._fractions, heard.fractions)):
+            memory[slots, 1:] = memory[slots, :-1]
+            memory[slots, 0] = new
+        return self._tracks[slots], self._fractions[slots]
+
+
+class SampledAnchor(_Remembering):
+    """The first unheard neighbour of one of the last ten tracks, drawn by how much of it was heard: the course's."""
+
+    def __init__(self, lists: Ints, seed: int) -> None:
+        super().__init__(RECENT)
+        self._lists = lists[:, : RECENT + 1]
+        self._rng = np.random.default_rng(seed)
+
+    def recommend(self, heard: FinishedListens) -> Ints:
+        """Draw an anchor that has an unheard neighbour; any track where there is none."""
+        tracks, fractions = self._remember(heard)
+        neighbours = np.where(tracks[:, :, None] == NO_TRACK, NO_TRACK, self._lists[tracks])
+        heard_before = (neighbours[..., None] == tracks[:, None, None, :]).any(axis=-1)
+        usable = (neighbours != NO_TRACK) & ~heard_before
+        first = np.take_along_axis(neighbours, usable.argmax(axis=2)[..., None], axis=2)[..., 0]
+        bounds = np.cumsum(np.where(usable.any(axis=2), fractions, 0.0), axis=1)
+        anchors = (bounds > self._rng.random(len(heard))[:, None] * bounds[:, -1:]).argmax(axis=1)
+        anything = self._rng.integers(len(self._lists), size=len(heard))
+        return np.where(bounds[:, -1] > 0, first[np.arange(len(heard)), anchors], anything)
+
+
+class BestAnchor(_Remembering):
+    """The first neighbour, of an artist not heard yet, of the track of the session that was heard longest."""
+
+    def __init__(self, lists: Ints, artist_of: NDArray[np.integer], seed: int) -> None:
+        super().__init__(4 * RECENT)
+        self._lists = lists
+        self._artist_of = np.append(artist_of, NO_TRACK).astype(np.int64)  # the last is that of NO_TRACK
+        self._rng = np.random.default_rng(seed)
+
+    def recommend(self, heard: FinishedListens) -> Ints:
+        """Go through the session's tracks, longest heard first, until one has such a neighbour; else any track."""
+        tracks, fractions = self._remember(heard)
+        artists = self._artist_of[tracks]
+        answers = self._rng.integers(len(self._lists), size=len(heard))
+        open_ = np.arange(len(heard))
+        for anchors in np.argsort(-fractions, axis=1, kind="stable").T[:RECENT]:
+            anchor = tracks[open_, anchors[open_]]
+            neighbours = np.where(anchor[:, None] == NO_TRACK, NO_TRACK, self._lists[anchor])
+            new = (self._artist_of[neighbours][..., None] != artists[open_][:, None, :]).all(axis=2)
+            usable = new & (neighbours != NO_TRACK)
+            found = usable.any(axis=1)
+            best = np.take_along_axis(neighbours, usable.argmax(axis=1)[:, None], axis=1)[:, 0]
+            answers[open_[found]] = best[found]
+            open_ = open_[~found]
+        return answers

@@ -1,0 +1,115 @@
+"""Skips of listeners of the model `streaming` beside those in Spotify's sample, by position, hour and context."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.world_card.policies import ByGroup
+from core.keyed_random import mix
+from sim.listeners.model import Ints
+from sim.listeners.streaming import CONTEXTS, HOUR, HOUR_MS, POSITION, SKIPPED_BELOW, contexts
+from sim.options import RunOptions
+from sim.play import play_world
+from sim.simulation import FinishedListens
+from sim.world.model import World
+
+SOURCE = "Spotify, Music Streaming Sessions Dataset (Brost et al., WWW 2019), published sample: share of skipped tracks"
+BY_POSITION = (
+    0.3773, 0.4760, 0.5054, 0.5297, 0.5315, 0.5427, 0.5397, 0.5405, 0.5318, 0.5164,
+    0.5079, 0.5295, 0.5292, 0.5344, 0.5293, 0.5295, 0.5299, 0.5325, 0.5357, 0.5464,
+)  # fmt: skip
+"""Of the positions 1 to 20."""
+BY_HOUR = (
+    0.5183, 0.5207, 0.5489, 0.5390, 0.5189, 0.5027, 0.4668, 0.4996, 0.5013, 0.4794, 0.4939, 0.5162,
+    0.5237, 0.5135, 0.5135, 0.5027, 0.5122, 0.5307, 0.5258, 0.5171, 0.5316, 0.5244, 0.5311, 0.5314,
+)  # fmt: skip
+"""Of the hours 0 to 23."""
+BY_CONTEXT = dict(zip(CONTEXTS, (0.4565, 0.5551, 0.5082, 0.4523, 0.5537, 0.5464), strict=True))
+
+WITHIN = {"position": 0.02, "hour": 0.03, "context": 0.03}
+
+
+class Point(NamedTuple):
+    """A published share of skips, and the measured one.
+
+    Attributes
+    ----------
+    group : str
+        `position`, `hour` or `context`.
+    name : str
+    target, measured : float
+    is_fitted : bool
+        Whether a term of the model was fitted to it; the others are between two that were.
+    """
+
+    group: str
+    name: str
+    target: float
+    measured: float
+    is_fitted: bool
+
+    @property
+    def holds(self) -> bool:
+        """Whether the measured share is within the tolerance."""
+        return abs(self.measured - self.target) <= WITHIN[self.group]
+
+
+@dataclass(slots=True)
+class SkipCounts:
+    """Counts listens and skips by position, hour and context; a listener of `play_world`."""
+
+    seed: int
+    counts: Mapping[str, NDArray[np.float64]] = field(
+        default_factory=lambda: {
+            "position": np.zeros((2, len(BY_POSITION))),
+            "hour": np.zeros((2, len(BY_HOUR))),
+            "context": np.zeros((2, len(CONTEXTS))),
+        }
+    )
+
+    def take(self, heard: FinishedListens) -> None:
+        """Count finished listens."""
+        skipped = heard.fractions < SKIPPED_BELOW
+        session = contexts(mix(self.seed, heard.users, heard.ordinals))
+        among = heard.positions < len(BY_POSITION)
+        self._add("position", heard.positions[among], skipped[among])
+        self._add("hour", heard.time_ms // HOUR_MS % 24, skipped)
+        self._add("context", session, skipped)
+
+    def _add(self, group: str, cells: Ints, skipped: NDArray[np.bool_]) -> None:
+        count = self.counts[group]
+        count[0] += np.bincount(cells, minlength=count.shape[1])
+        count[1] += np.bincount(cells, skipped, minlength=count.shape[1])
+
+    def shares(self, group: str) -> NDArray[np.float64]:
+        """Return the share of skips in each cell of a group."""
+        listens, skips = self.counts[group]
+        shares: NDArray[np.float64] = skips / listens
+        return shares
+
+
+def measure_skips(world: World, seed: int, days: float) -> SkipCounts:
+    """Serve the listeners of a world with `sticky_artist` for some days, and count their skips."""
+    counts = SkipCounts(seed)
+    options = RunOptions(days=days, seed=seed, start_ms=0, model="streaming")
+    play_world(world, ByGroup(world.catalogue.artist_of, seed), options, listener=counts.take)
+    return counts
+
+
+def points_of(counts: SkipCounts) -> list[Point]:
+    """Return the points of the card."""
+    columns: Sequence[tuple[str, Sequence[str], Sequence[float], Sequence[bool]]] = (
+        ("position", [str(p) for p in range(1, 21)], BY_POSITION, [p in POSITION for p in range(1, 21)]),
+        ("hour", [str(h) for h in range(24)], BY_HOUR, [h % (24 // len(HOUR)) == 0 for h in range(24)]),
+        ("context", CONTEXTS, list(BY_CONTEXT.values()), [True] * len(CONTEXTS)),
+    )
+    return [
+        Point(group, name, target, float(measured), fitted)
+        for group, names, targets, is_fitted in columns
+        for name, target, measured, fitted in zip(names, targets, counts.shares(group), is_fitted, strict=True)
+    ]

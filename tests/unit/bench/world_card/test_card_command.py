@@ -1,0 +1,71 @@
+"""`botify world card` on a small world: tables, figures and the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import bench.world_card.cli
+import bench.world_card.course
+from core.errors import BotifyError
+from sim.world import World
+from sim.world.config import COURSE_2026
+from sim.world.generate import generate
+from sim.world.store import save_world
+
+SMALL = replace(COURSE_2026, tracks=1_500, artists=300, genres=6, scenes=18, users=200, dimensions=16, clusters=4)
+Recorded = dict[str, Mapping[str, Any]]
+
+
+@pytest.fixture
+def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recorded:
+    monkeypatch.setenv("BOTIFY_HOME", str(tmp_path))
+    save_world(tmp_path, World("small", *generate(SMALL), {}))
+    for name in ("SESSIONS", "COURSE_LOG", "HOMEWORK_LOG", "LOG_2026"):
+        monkeypatch.setattr(bench.world_card.course, name, 1_000)
+    found: Recorded = {}
+    monkeypatch.setattr(bench.world_card.cli, "record", lambda group, _, values: found.update({group: values}))
+    monkeypatch.setattr(bench.world_card.cli, "fill_pages", lambda: None)
+    return found
+
+
+def card(*arguments: object) -> str:
+    app = typer.Typer()
+    app.command()(bench.world_card.cli.card)
+    done = CliRunner().invoke(app, [*map(str, arguments), "--world", "small", "--record", "trial"])
+    if done.exception is not None:
+        raise done.exception
+    return done.output
+
+
+@pytest.mark.parametrize(("edition", "rows"), [(2022, 11), (2026, 3)])
+def test_an_edition_is_a_table_of_its_rows(recorded: Recorded, edition: int, rows: int) -> None:
+    output = card("--edition", edition, "--seed", 1, "--seed", 2)
+    assert f"of {rows} within tolerance" in output
+    assert len(recorded["trial"]) == rows
+    for row in recorded["trial"].values():
+        assert row.keys() == {"source", "target", "measured", "mean", "within"}
+        assert row["within"] in ("yes", "no")
+    assert not {":", "."} & set("".join(recorded["trial"]))  # a page could not quote them
+
+
+def test_streaming_has_fifty_points_and_a_picture(recorded: Recorded, tmp_path: Path) -> None:
+    output = card("--model", "streaming", "--picture", tmp_path / "skips.png")
+    assert "of 50 within tolerance" in output
+    assert {group: row["points"] for group, row in recorded["trial"].items()} == {
+        "position": 20, "hour": 24, "context": 6,
+    }  # fmt: skip
+    assert (tmp_path / "skips.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("arguments", [("--edition", 2023), ("--model", "drifting")])
+def test_there_is_no_card_of_others(recorded: Recorded, arguments: tuple[object, ...]) -> None:
+    with pytest.raises(BotifyError, match="2022 or 2026, and botify or streaming"):
+        card(*arguments)
+    assert recorded == {}
