@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from typing import Any, Self
 
 import mmh3
@@ -67,6 +68,34 @@ class TrainingColumns:
 
     def _rows(self, rows: slice | NDArray[np.bool_]) -> Self:
         return replace(self, **{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
+
+BATCH_LISTENS = 16_000
+"""Most listens in a batch, so that its record, 37 bytes a listen, stays below the brokers' limit of 1 MB."""
+
+
+def training_batches_of(
+    source_topic_id: str,
+    source_partition: int,
+    first_offset: int,
+    next_offset: int,
+    records: Sequence[tuple[int, Listen]],
+) -> list[TrainingBatch]:
+    """Return the batches of a stretch, each of at most `BATCH_LISTENS`; they cover it without a gap.
+
+    Examples
+    --------
+    >>> listen = Listen("a:0", 42, 7, 0.5, 1000, "a", 0, True, None, {}, None, None)
+    >>> some = training_batches_of("an-id", 3, 10, 90_000, [(12 + n, listen) for n in range(20_000)])
+    >>> [(batch.first_offset, batch.next_offset) for batch in some]
+    [(10, 16012), (16012, 90000)]
+    """
+    begins = range(0, len(records) or 1, BATCH_LISTENS)
+    bounds = [first_offset, *(records[begin][0] for begin in begins[1:]), next_offset]
+    return [
+        training_batch_of(source_topic_id, source_partition, first, after, records[begin : begin + BATCH_LISTENS])
+        for begin, (first, after) in zip(begins, pairwise(bounds), strict=True)
+    ]
 
 
 def training_batch_of(

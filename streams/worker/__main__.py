@@ -20,11 +20,8 @@ from streams.worker.faust_app import FoldingApp, FoldingConfig, make_app, run
 from streams.worker.metrics import WorkerCounters
 from streams.worker.partition import KafkaPublisher, WorkerPartition
 
-RUN_RECORDS = 12_000
-"""More than `FETCH_BYTES` hold unless they compress well, so that a fetch gives a partition one or two runs.
-
-The longer the run, the fewer states are written: a listener who occurs ten times in a run is written once.
-"""
+RUN_RECORDS = 24_000
+"""About what `FETCH_BYTES` hold, so that a fetch gives a partition one run unless its records compress well."""
 
 
 class WorkerApp(FoldingApp):

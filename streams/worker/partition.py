@@ -17,7 +17,7 @@ from schemas.codec import Codec
 from schemas.dead_letters import dead_letter_headers
 from schemas.events import Listen, Model, Session, TrainingBatch
 from schemas.topics import MAX_MODEL_BYTES, Topics
-from schemas.training import training_batch_of
+from schemas.training import training_batches_of
 from schemas.validation import Intake, Rejected, decode_and_validate
 from streams.folds.partition import PROJECTIONS, PartitionFold
 from streams.folds.popularity import TrackRows
@@ -290,7 +290,7 @@ class WorkerPartition(ClaimedPartition):
         events: list[Publishable] = [*sessions]
         if self._training:
             # from the checkpoint on: what lies before it is in the training topic already
-            events.append(training_batch_of(topic_id, self.partition, self.next_offset, new_next, kept))
+            events += training_batches_of(topic_id, self.partition, self.next_offset, new_next, kept)
         if events or rejected:
             # correct even if another worker owns the partition by now: every read was made under the position
             await self._publisher.emit(events, rejected)

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 WAITING_RUNS = 1
 """Runs that wait for a task before fetching is delayed."""
-HELD_BYTES = 4 * 1024 * 1024
+HELD_BYTES = 8 * 1024 * 1024
 """Bytes of all records in the tasks before fetching is delayed.
 
 In memory a record takes four times its bytes while it waits, and ten times while it is folded. Without this bound every
