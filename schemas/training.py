@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import mmh3
 import numpy as np
@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from core.errors import ValidationError
 from schemas.events import Listen, TrainingBatch
 from schemas.validation import MAX_TRACK, MAX_USER
+
+if TYPE_CHECKING:  # at run time it would load numba
+    from schemas.listen_columns import ListenColumns
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "offsets": np.dtype("<u4"),
@@ -96,6 +99,24 @@ def training_batches_of(
         training_batch_of(source_topic_id, source_partition, first, after, records[begin : begin + BATCH_LISTENS])
         for begin, (first, after) in zip(begins, pairwise(bounds), strict=True)
     ]
+
+
+def training_batches_of_columns(
+    source_topic_id: str, source_partition: int, first_offset: int, next_offset: int, listens: ListenColumns
+) -> list[TrainingBatch]:
+    """Return the batches of a stretch whose listens are columns; see `training_batches_of`."""
+    begins = range(0, len(listens) or 1, BATCH_LISTENS)
+    bounds = [first_offset, *listens.offsets[list(begins[1:])].tolist(), next_offset]
+    batches = []
+    for begin, (first, after) in zip(begins, pairwise(bounds), strict=True):
+        rows = slice(begin, begin + BATCH_LISTENS)
+        columns: dict[str, NDArray[Any]] = {
+            "offsets": listens.offsets[rows] - first,
+            **{name: getattr(listens, name)[rows] for name in _DTYPES if name != "offsets"},
+        }
+        raw = {name: column.astype(_DTYPES[name], copy=False).tobytes() for name, column in columns.items()}
+        batches.append(TrainingBatch(source_topic_id, source_partition, first, after, **raw))
+    return batches
 
 
 def training_batch_of(

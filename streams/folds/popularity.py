@@ -98,7 +98,10 @@ class Popularity:
 
     def missing(self, batch: Sequence[Record]) -> Mapping[str, list[bytes]]:
         """Return the tracks of the batch that are not in memory."""
-        tracks = [listen.track for _, listen in batch]
+        return self.missing_tracks([listen.track for _, listen in batch])
+
+    def missing_tracks(self, tracks: Sequence[int]) -> Mapping[str, list[bytes]]:
+        """Return those of the tracks that are not in memory."""
         row_of = self._row_of
         for track in set(tracks).difference(row_of):
             row_of[track] = len(row_of)
@@ -127,17 +130,26 @@ class Popularity:
         top.tracks = {int(member): score for member, score in values.items()}
 
     def fold(self, batch: Sequence[Record]) -> Sequence[Record]:
-        """Add the batch's listens, in order (`ufunc.at` works through its arguments one by one)."""
-        heard = [listen for _, listen in batch if listen.fraction > 0.0]
-        if heard:
-            tracks = [listen.track for listen in heard]
-            rows = self._rows(tracks)
-            weights = np.log2(np.array([listen.fraction for listen in heard]))
-            times_ms = np.array([listen.timestamp_ms for listen in heard], dtype=np.float64)
-            for column, half_life_ms in enumerate(HALF_LIVES_MS.values()):
-                np.logaddexp2.at(self._scores[:, column], rows, weights + times_ms / half_life_ms)
-            self._touched.append((rows, np.array(tracks, dtype=np.int64)))
+        """Add the batch's listens."""
+        listens = [listen for _, listen in batch]
+        self.add(
+            np.array([listen.track for listen in listens], dtype=np.int64),
+            np.array([listen.fraction for listen in listens], dtype=np.float64),
+            np.array([listen.timestamp_ms for listen in listens], dtype=np.int64),
+        )
         return batch
+
+    def add(self, tracks: Tracks, fractions: NDArray[np.float64], timestamps_ms: NDArray[np.int64]) -> None:
+        """Add listens, in order (`ufunc.at` works through its arguments one by one)."""
+        heard = fractions > 0.0
+        if not heard.any():
+            return
+        tracks = tracks[heard]
+        rows = self._rows(tracks.tolist())
+        weights, times_ms = np.log2(fractions[heard]), timestamps_ms[heard].astype(np.float64)
+        for column, half_life_ms in enumerate(HALF_LIVES_MS.values()):
+            np.logaddexp2.at(self._scores[:, column], rows, weights + times_ms / half_life_ms)
+        self._touched.append((rows, tracks))
 
     def changes(self) -> Changes:
         """Return the scores of the batch's tracks, and the changes of the tops."""

@@ -14,6 +14,7 @@ from enum import Enum, auto
 from typing import Any, NamedTuple
 
 from core.kafka.offsets import TopicState
+from core.kafka.record_columns import RecordColumns
 from streams.store.protocol import Claim, Outcome, Store, another_topic, offset_to_start_at
 from streams.worker.partition import ClaimedPartition
 
@@ -35,7 +36,7 @@ class Run(NamedTuple):
     Attributes
     ----------
     partition : int
-    records : sequence of aiokafka.ConsumerRecord
+    records : sequence of aiokafka.ConsumerRecord, or RecordColumns
     """
 
     partition: int
@@ -43,7 +44,9 @@ class Run(NamedTuple):
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of the records' values."""
+        """Bytes of the records' values; of columns, all bytes that they keep."""
+        if isinstance(self.records, RecordColumns):
+            return self.records.size_bytes
         return sum(len(record.value or b"") for record in self.records)
 
 
