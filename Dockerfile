@@ -29,7 +29,11 @@ ENV PATH=/opt/botify/bin:$PATH PYTHONUNBUFFERED=1 \
 COPY --from=wheel /wheels /wheels
 RUN pip --python /opt/botify install --quiet --no-deps --no-index --no-cache-dir /wheels/*.whl
 COPY deploy/healthcheck /usr/local/bin/botify-healthcheck
+ENV NUMBA_CACHE_DIR=/var/cache/botify
+RUN install --directory --owner=botify /var/cache/botify
 USER botify
 WORKDIR /var/lib/botify
+# compiles what the worker would compile at its first start; on a processor of another type it does so again
+RUN python -m streams.worker.by_columns
 EXPOSE 9100
 CMD ["botify", "--help"]

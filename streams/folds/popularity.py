@@ -126,8 +126,7 @@ class Popularity:
 
     def load_scores(self, collection: str, values: Scores) -> None:
         """Load the top of a half-life."""
-        top = self._tops[self.score_sets.index(collection)]
-        top.tracks = {int(member): score for member, score in values.items()}
+        self._tops[self.score_sets.index(collection)].load(values)
 
     def fold(self, batch: Sequence[Record]) -> Sequence[Record]:
         """Add the batch's listens."""
@@ -183,23 +182,50 @@ class _Top:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self.tracks: dict[int, float] = {}
+        self._tracks: Tracks = np.zeros(0, dtype=np.int64)  # ascending
+        self._scores = np.zeros(0)
         self._lowest = -np.inf  # of a full top
+
+    def load(self, values: Scores) -> None:
+        """Replace all by what is stored."""
+        tracks = np.array([int(member) for member in values], dtype=np.int64)
+        order = np.argsort(tracks)
+        self._tracks, self._scores = tracks[order], np.array([*values.values()], dtype=np.float64)[order]
 
     def update(self, tracks: Tracks, scores: NDArray[np.float64]) -> dict[bytes, float | None]:
         """Update scores; return the changes, None for a track that left the top."""
         # no track of the top is overlooked: its score is at least the lowest, and scores only grow
-        candidates = scores >= self._lowest
-        entered = dict(zip(tracks[candidates].tolist(), scores[candidates].tolist(), strict=True))
-        before = self.tracks.keys()
-        after = {**self.tracks, **entered}
-        changed: dict[bytes, float | None] = {}
-        if len(after) >= self._size:
-            # sorting is stable, also in reverse: of equal scores the smaller id stays in front
-            ranked = sorted(sorted(after), key=after.__getitem__, reverse=True)[: self._size]
-            after = {track: after[track] for track in ranked}
-            self._lowest = after[ranked[-1]]
-            changed = {b"%d" % track: None for track in before - after.keys()}
-        changed |= {b"%d" % track: score for track, score in entered.items() if track in after}
-        self.tracks = after
+        candidates = np.flatnonzero(scores >= self._lowest)
+        if not len(candidates):
+            return {}
+        candidates = candidates[np.argsort(tracks[candidates])]
+        tracks, scores = tracks[candidates], scores[candidates]
+        at = np.searchsorted(self._tracks, tracks)
+        known = np.append(self._tracks, -1)[at] == tracks
+        self._scores[at[known]] = scores[known]
+        changed: dict[bytes, float | None] = {
+            b"%d" % track: score for track, score in zip(tracks.tolist(), scores.tolist(), strict=True)
+        }
+        if not known.all():
+            self._tracks = np.insert(self._tracks, at[~known], tracks[~known])
+            self._scores = np.insert(self._scores, at[~known], scores[~known])
+            if (excess := len(self._tracks) - self._size) > 0:
+                self._leave(excess, tracks[~known], changed)
+        if len(self._tracks) == self._size:
+            self._lowest = float(self._scores.min())
         return changed
+
+    def _leave(self, excess: int, new: Tracks, changed: dict[bytes, float | None]) -> None:
+        """Remove the worst: of equal scores, those with the larger id."""
+        bound = np.partition(self._scores, excess - 1)[excess - 1]
+        below, ties = np.flatnonzero(self._scores < bound), np.flatnonzero(self._scores == bound)
+        worst = np.concatenate([below, ties[len(ties) - (excess - len(below)) :]])
+        unstored = set(new.tolist())
+        for track in self._tracks[worst].tolist():
+            if track in unstored:
+                del changed[b"%d" % track]
+            else:
+                changed[b"%d" % track] = None
+        stays = np.ones(len(self._tracks), dtype=np.bool_)
+        stays[worst] = False
+        self._tracks, self._scores = self._tracks[stays], self._scores[stays]
