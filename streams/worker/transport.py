@@ -44,6 +44,8 @@ class ColumnRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka
 
     def __init__(self, tp: Any, records: Any, aborted: Any, fetch_offset: int, *rest: Any) -> None:
         super().__init__(tp, records, aborted, fetch_offset, *rest)
+        if not isinstance(records, KeptRecords):  # it was made before `fetch_columns`
+            return
         if (read := read_batches(tp.topic, tp.partition, records.raw, fetch_offset)) is not None:
             self._records_iterator = self._whole(*read)
 

@@ -190,5 +190,7 @@ def test_a_fetch_of_columns_has_the_records_and_the_next_offset_of_aiokafkas(sta
     raw = batch(7, rows) + batch(20, rows, compression=compression)
     theirs, next_offset = read_fetch(fetcher.PartitionRecords, MemoryRecords(raw), start)
     ours, our_next_offset = read_fetch(ColumnRecords, KeptRecords(raw), start)
+    in_flight, _ = read_fetch(ColumnRecords, MemoryRecords(raw), start)
+    assert told(in_flight) == told(theirs)
     assert our_next_offset == next_offset
     assert told(ours if compression or not ours else ours[0]) == told(theirs)
