@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cache
 from typing import Any, Protocol
 
 from core.errors import RejectedMessageError
@@ -124,3 +125,9 @@ class ColumnsWhenCompiled:
             log.warning("listens are folded one by one, several times slower: %s", error)
         else:
             self._folding = BY_COLUMNS
+
+
+@cache
+def columns_when_compiled() -> Callable[[], Folding]:
+    """Return the one `ColumnsWhenCompiled` of a process that fetches records as objects, such as a replay."""
+    return ColumnsWhenCompiled()

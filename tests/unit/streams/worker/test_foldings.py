@@ -22,6 +22,7 @@ from schemas.listen_kernels import read_listens
 from schemas.validation import Intake, Rejected
 from streams.folds.columns import kernels
 from streams.folds.columns.listeners import Listeners
+from streams.folds.partition import PROJECTIONS
 from streams.folds.projection import Changes
 from streams.folds.sessions import GAP_MS
 from streams.folds.users import HISTORY_LISTENS
@@ -132,7 +133,8 @@ class Sent:
 class Worker:
     """One partition folded one way."""
 
-    def __init__(self, folding: Folding) -> None:
+    def __init__(self, folding: Folding, projections: Sequence[str] = PROJECTIONS) -> None:
+        self.projections = projections
         self.store, self.sent, self.counters = MemoryStore(), Sent(), WorkerCounters()
         self.folding = folding
         self.claim_again()
@@ -148,6 +150,7 @@ class Worker:
             intake,
             self.sent,
             self.counters,
+            self.projections,
             training=True,
             folding=lambda: self.folding,
         )
@@ -245,6 +248,15 @@ def test_full_histories_likes_and_sessions_agree(session_listens: int) -> None:
     records = many(3 * (HISTORY_LISTENS + 520), session_listens=session_listens)
     plain, columns = Worker(BY_LISTEN), Worker(BY_COLUMNS)
     for part in parts(records, [100, 101, 900]):
+        plain.process(part)
+        columns.process(part)
+        assert columns.state == plain.state
+
+
+@pytest.mark.parametrize("projections", [(), ("likes",), ("popularity",)])
+def test_a_replay_of_some_projections_agrees(projections: Sequence[str]) -> None:
+    plain, columns = Worker(BY_LISTEN, projections), Worker(BY_COLUMNS, projections)
+    for part in parts(many(300), [50, 200]):
         plain.process(part)
         columns.process(part)
         assert columns.state == plain.state
