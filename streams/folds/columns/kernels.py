@@ -44,10 +44,8 @@ class Users(NamedTuple):
     session_length: Ints
     heard: NDArray[np.int32]
     heard_count: Ints
-    events: NDArray[np.uint64]
-    timestamps_ms: Ints
-    fractions: NDArray[np.float64]
-    tracks: NDArray[np.int32]
+    history: Any
+    """of dtype `LISTEN`, shape (n, HISTORY_LISTENS)"""
     first: Ints
     kept: Ints
 
@@ -59,9 +57,8 @@ class LikeRows(NamedTuple):
     session_length: Ints
     anchor: Ints
     of_session: Ints
-    tracks: NDArray[np.int32]
-    anchors: NDArray[np.int32]
-    fractions: NDArray[np.float32]
+    likes: Any
+    """of dtype `LIKE`, shape (n, LIKES)"""
     first: Ints
     kept: Ints
 
@@ -139,7 +136,7 @@ def fold_users(users: Users, rows: np.ndarray, listens: Listens, kept: np.ndarra
             return at
         kept[at] = True
         for one in range(users.kept[row]):
-            if users.events[row, one] == listens.events[at]:
+            if users.history[row, one].event == listens.events[at]:
                 kept[at] = False
                 break
         if not kept[at]:
@@ -151,8 +148,9 @@ def fold_users(users: Users, rows: np.ndarray, listens: Listens, kept: np.ndarra
             place = users.first[row]
             users.first[row] = (place + 1) % HISTORY_LISTENS
         fraction = listens.fractions[at]
-        users.events[row, place], users.timestamps_ms[row, place] = listens.events[at], listens.timestamps_ms[at]
-        users.fractions[row, place], users.tracks[row, place] = fraction, listens.tracks[at]
+        latest = users.history[row, place]
+        latest.event, latest.timestamp_ms = listens.events[at], listens.timestamps_ms[at]
+        latest.fraction, latest.track = fraction, listens.tracks[at]
         users.listens[row] += 1
         users.last_ms[row] = listens.timestamps_ms[at]
         if not _same_session(users.session[row], users.session_length[row], listens, at):
@@ -186,8 +184,8 @@ def fold_likes(likes: LikeRows, rows: np.ndarray, listens: Listens, changed: np.
         else:
             place = likes.first[row]
             likes.first[row] = (place + 1) % LIKES
-        likes.tracks[row, place], likes.anchors[row, place] = listens.tracks[at], likes.anchor[row]
-        likes.fractions[row, place] = fraction
+        latest = likes.likes[row, place]
+        latest.track, latest.anchor, latest.fraction = listens.tracks[at], likes.anchor[row], fraction
         changed[row] = True
 
 

@@ -6,6 +6,8 @@ bounded: when there are too many, those that were used last are kept, and the ot
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -105,53 +107,26 @@ class Listeners:
 
     def _user_records(self) -> list[bytes]:
         table, rows = self._users, self._batch_rows
-        history = np.empty((len(rows), HISTORY_LISTENS), dtype=LISTEN)
-        order = (table.first[rows, None] + np.arange(HISTORY_LISTENS)) % HISTORY_LISTENS
-        for name, column in (
-            ("event", table.events),
-            ("timestamp_ms", table.timestamps_ms),
-            ("fraction", table.fractions),
-            ("track", table.tracks),
-        ):
-            history[name] = column[rows[:, None], order]
-        listens, heard = history.tobytes(), table.heard[rows].astype("<i4", copy=False).tobytes()
-        sessions, id_bytes = table.session[rows].tobytes(), table.session.shape[1]
-        records = []
+        history = _Rings(table.history, rows, table.first, table.kept)
+        heard, sessions = _Parts(table.heard, rows), _Parts(table.session, rows)
         counts_of = (table.listens, table.sessions, table.poor_streak, table.session_listens)
-        lengths_of = (table.last_ms, table.session_length, table.heard_count, table.kept)
+        lengths_of = (table.last_ms, table.session_length, table.heard_count)
         numbers = np.stack([column[rows] for column in (*counts_of, *lengths_of)], axis=1).tolist()
-        heard_bytes, listens_bytes = 4 * table.heard.shape[1], HISTORY_LISTENS * LISTEN.itemsize
-        for at, (*counts, last_ms, length, heard_count, count) in enumerate(numbers):
-            records.append(
-                UserState.record_of(
-                    counts,
-                    last_ms,
-                    sessions[at * id_bytes : at * id_bytes + length],
-                    heard[at * heard_bytes : at * heard_bytes + 4 * heard_count],
-                    listens[at * listens_bytes : at * listens_bytes + count * LISTEN.itemsize],
-                )
+        return [
+            UserState.record_of(
+                counts, last_ms, sessions.first(at, id_bytes), heard.first(at, 4 * heard_count), history.of(at)
             )
-        return records
+            for at, (*counts, last_ms, id_bytes, heard_count) in enumerate(numbers)
+        ]
 
     def _like_records(self, rows: Ints) -> list[bytes]:
         table = self._likes
-        likes = np.empty((len(rows), LIKES), dtype=LIKE)
-        order = (table.first[rows, None] + np.arange(LIKES)) % LIKES
-        for name, column in (("track", table.tracks), ("anchor", table.anchors), ("fraction", table.fractions)):
-            likes[name] = column[rows[:, None], order]
-        raw, row_bytes = likes.tobytes(), LIKES * LIKE.itemsize
-        sessions, id_bytes = table.session[rows].tobytes(), table.session.shape[1]
-        numbers = np.stack(
-            [column[rows] for column in (table.of_session, table.anchor, table.session_length, table.kept)], axis=1
-        ).tolist()
+        likes, sessions = _Rings(table.likes, rows, table.first, table.kept), _Parts(table.session, rows)
+        columns = (table.of_session, table.anchor, table.session_length)
+        numbers = np.stack([column[rows] for column in columns], axis=1).tolist()
         return [
-            Likes.record_of(
-                of_session,
-                anchor,
-                sessions[at * id_bytes : at * id_bytes + length],
-                raw[at * row_bytes : at * row_bytes + count * LIKE.itemsize],
-            )
-            for at, (of_session, anchor, length, count) in enumerate(numbers)
+            Likes.record_of(of_session, anchor, sessions.first(at, id_bytes), likes.of(at))
+            for at, (of_session, anchor, id_bytes) in enumerate(numbers)
         ]
 
     def _load_user(self, row: int, record: bytes) -> None:
@@ -170,9 +145,7 @@ class Listeners:
         table.session_listens[row], table.last_ms[row] = state.session_listens, state.last_timestamp_ms
         table.session[row, : len(session)], table.session_length[row] = np.frombuffer(session, np.uint8), len(session)
         table.heard[row, : len(heard)], table.heard_count[row] = heard, len(heard)
-        table.events[row, :count], table.timestamps_ms[row, :count] = history["event"], history["timestamp_ms"]
-        table.fractions[row, :count], table.tracks[row, :count] = history["fraction"], history["track"]
-        table.kept[row] = count
+        table.history[row, :count], table.kept[row] = history, count
 
     def _load_likes(self, row: int, record: bytes) -> None:
         likes = Likes.from_bytes(record)
@@ -181,8 +154,7 @@ class Listeners:
         table, count = self._likes, len(every)
         table.session[row, : len(session)], table.session_length[row] = np.frombuffer(session, np.uint8), len(session)
         table.anchor[row], table.of_session[row], table.kept[row] = likes.anchor, likes.of_session, count
-        table.tracks[row, :count], table.anchors[row, :count] = every["track"], every["anchor"]
-        table.fractions[row, :count] = every["fraction"]
+        table.likes[row, :count] = every
 
     def _make_room(self, rows: int) -> None:
         if rows > len(self._used):
@@ -213,12 +185,36 @@ class Listeners:
         self._row_of = {user: row for row, user in enumerate(users[kept].tolist())}
 
 
+class _Parts:
+    """Rows of a table as bytes."""
+
+    def __init__(self, column: NDArray[Any], rows: Ints) -> None:
+        self.size = column.shape[1] * column.itemsize
+        self.raw = column[rows].tobytes()
+
+    def first(self, at: int, size: int) -> bytes:
+        """Return the first bytes of the row at a place."""
+        begin = at * self.size
+        return self.raw[begin : begin + size]
+
+
+class _Rings(_Parts):
+    """Rows of a table of rings as bytes, the oldest first."""
+
+    def __init__(self, column: NDArray[Any], rows: Ints, first: Ints, kept: Ints) -> None:
+        super().__init__(column, rows)
+        self.turns: list[int] = (first[rows] * column.itemsize).tolist()
+        self.sizes: list[int] = (kept[rows] * column.itemsize).tolist()
+
+    def of(self, at: int) -> bytes:
+        """Return the ring at a place."""
+        ring, turn = self.first(at, self.sizes[at]), self.turns[at]
+        return ring[turn:] + ring[:turn] if turn else ring
+
+
 def _no_users(rows: int) -> Users:
     def ints() -> Ints:
         return np.zeros(rows, dtype=np.int64)
-
-    def ring(dtype: str) -> NDArray[np.generic]:
-        return np.zeros((rows, HISTORY_LISTENS), dtype=dtype)
 
     return Users(
         listens=ints(),
@@ -230,10 +226,7 @@ def _no_users(rows: int) -> Users:
         session_length=ints(),
         heard=np.zeros((rows, _HEARD), dtype=np.int32),
         heard_count=ints(),
-        events=ring("u8"),  # type: ignore[arg-type]
-        timestamps_ms=ring("i8"),  # type: ignore[arg-type]
-        fractions=ring("f8"),  # type: ignore[arg-type]
-        tracks=ring("i4"),  # type: ignore[arg-type]
+        history=np.zeros((rows, HISTORY_LISTENS), dtype=LISTEN),
         first=ints(),
         kept=ints(),
     )
@@ -248,9 +241,7 @@ def _no_likes(rows: int) -> LikeRows:
         session_length=ints(),
         anchor=np.full(rows, -1, dtype=np.int64),
         of_session=ints(),
-        tracks=np.zeros((rows, LIKES), dtype=np.int32),
-        anchors=np.zeros((rows, LIKES), dtype=np.int32),
-        fractions=np.zeros((rows, LIKES), dtype=np.float32),
+        likes=np.zeros((rows, LIKES), dtype=LIKE),
         first=ints(),
         kept=ints(),
     )
