@@ -125,6 +125,7 @@ class ColumnsWhenCompiled:
             log.warning("listens are folded one by one, several times slower: %s", error)
         else:
             self._folding = BY_COLUMNS
+            log.info("listens are folded in columns from now on")
 
 
 @cache
