@@ -195,7 +195,10 @@ class _Top:
     def update(self, tracks: Tracks, scores: NDArray[np.float64]) -> dict[bytes, float | None]:
         """Update scores; return the changes, None for a track that left the top."""
         # no track of the top is overlooked: its score is at least the lowest, and scores only grow
-        candidates = np.flatnonzero(scores >= self._lowest)
+        lowest = self._lowest
+        if len(scores) > self._size:  # what so many others of the run exceed is not in the top, or leaves it
+            lowest = max(lowest, np.partition(scores, -self._size)[-self._size])
+        candidates = np.flatnonzero(scores >= lowest)
         if not len(candidates):
             return {}
         candidates = candidates[np.argsort(tracks[candidates])]
