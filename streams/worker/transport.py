@@ -4,7 +4,10 @@ Faust makes four asyncio tasks a message, about 100 µs. Here a message is a who
 thousands of events share this cost. Redis owns the offsets: instead of seeking to the group's committed offsets, the
 consumer claims its partitions in the store and seeks to their checkpoints.
 
-`tests/unit/streams/worker/test_faust_contract.py` checks every override against Faust 0.15.3.
+A worker that folds in columns also replaces what aiokafka reads records with (`fetch_columns`): a fetch is then one
+`RecordColumns`, and no object is made for a record.
+
+`tests/unit/streams/worker/test_faust_contract.py` checks every override against Faust 0.15.3 and aiokafka 0.14.0.
 """
 
 from __future__ import annotations
@@ -42,14 +45,14 @@ class KeptRecords:
 class ColumnRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka has no types
     """The records of a fetch as one `RecordColumns`; as objects where its batches are not plain."""
 
+    next_fetch_offset: int
+
     def __init__(self, tp: Any, records: Any, aborted: Any, fetch_offset: int, *rest: Any) -> None:
         super().__init__(tp, records, aborted, fetch_offset, *rest)
         if not isinstance(records, KeptRecords):  # it was made before `fetch_columns`
             return
         if (read := read_batches(tp.topic, tp.partition, records.raw, fetch_offset)) is not None:
             self._records_iterator = self._whole(*read)
-
-    next_fetch_offset: int
 
     def _whole(self, columns: RecordColumns, next_offset: int) -> Iterator[RecordColumns]:
         self.next_fetch_offset = next_offset
