@@ -33,7 +33,7 @@ RUN pip --python /opt/botify install --quiet --no-deps --no-index --no-cache-dir
 RUN install -d -o botify /opt/botify/numba
 COPY deploy/healthcheck /usr/local/bin/botify-healthcheck
 USER botify
-RUN python -m streams.learner.numba_cache
+RUN python -m streams.compiled
 WORKDIR /var/lib/botify
 EXPOSE 9100
 CMD ["botify", "--help"]

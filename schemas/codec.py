@@ -179,6 +179,10 @@ class Codec:
             raise SchemaError(f"{event!r} does not fit its schema: {error}") from error
         return body.getvalue()
 
+    def header_of(self, event: type[Event]) -> bytes:
+        """Return the first bytes of an event of the newest version."""
+        return self._writers[event][0]
+
     def decode(self, raw: bytes | None, event: type[E]) -> E:
         """Return the event that the bytes hold.
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Self
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Self
 
 import mmh3
 import numpy as np
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 from core.errors import ValidationError
 from schemas.events import Listen, TrainingBatch
 from schemas.validation import MAX_TRACK, MAX_USER
+
+if TYPE_CHECKING:  # at run time it would load numba
+    from schemas.listen_columns import ListenColumns
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "offsets": np.dtype("<u4"),
@@ -73,6 +77,52 @@ class TrainingColumns:
     def rows(self, rows: slice | NDArray[np.bool_]) -> Self:
         """Return some of the listens."""
         return replace(self, **{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
+
+BATCH_LISTENS = 16_000
+"""Most listens in a batch, so that its record, 37 bytes a listen, stays below the brokers' limit of 1 MB."""
+
+
+def training_batches_of(
+    source_topic_id: str,
+    source_partition: int,
+    first_offset: int,
+    next_offset: int,
+    records: Sequence[tuple[int, Listen]],
+) -> list[TrainingBatch]:
+    """Return the batches of a stretch, each of at most `BATCH_LISTENS`; they cover it without a gap.
+
+    Examples
+    --------
+    >>> listen = Listen("a:0", 42, 7, 0.5, 1000, "a", 0, True, None, {}, None, None)
+    >>> some = training_batches_of("an-id", 3, 10, 90_000, [(12 + n, listen) for n in range(20_000)])
+    >>> [(batch.first_offset, batch.next_offset) for batch in some]
+    [(10, 16012), (16012, 90000)]
+    """
+    begins = range(0, len(records) or 1, BATCH_LISTENS)
+    bounds = [first_offset, *(records[begin][0] for begin in begins[1:]), next_offset]
+    return [
+        training_batch_of(source_topic_id, source_partition, first, after, records[begin : begin + BATCH_LISTENS])
+        for begin, (first, after) in zip(begins, pairwise(bounds), strict=True)
+    ]
+
+
+def training_batches_of_columns(
+    source_topic_id: str, source_partition: int, first_offset: int, next_offset: int, listens: ListenColumns
+) -> list[TrainingBatch]:
+    """Return the batches of a stretch whose listens are columns; see `training_batches_of`."""
+    begins = range(0, len(listens) or 1, BATCH_LISTENS)
+    bounds = [first_offset, *listens.offsets[list(begins[1:])].tolist(), next_offset]
+    batches = []
+    for begin, (first, after) in zip(begins, pairwise(bounds), strict=True):
+        rows = slice(begin, begin + BATCH_LISTENS)
+        columns: dict[str, NDArray[Any]] = {
+            "offsets": listens.offsets[rows] - first,
+            **{name: getattr(listens, name)[rows] for name in _DTYPES if name != "offsets"},
+        }
+        raw = {name: column.astype(_DTYPES[name], copy=False).tobytes() for name, column in columns.items()}
+        batches.append(TrainingBatch(source_topic_id, source_partition, first, after, **raw))
+    return batches
 
 
 def training_batch_of(

@@ -19,7 +19,7 @@ import pytest
 from core.settings import Settings
 from schemas.topics import create_topics
 from services.stack.embedded import EmbeddedStack
-from streams.learner.numba_cache import warm_up
+from streams.compiled import fill_cache
 
 TESTS = Path(__file__).parent
 FOLDERS = ("unit", "e2e", "integration", "chaos")
@@ -61,7 +61,7 @@ def docker_answers() -> bool:
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """Addresses of a running Kafka and Redis."""
-    warm_up()  # once for all processes that tests start; their deadlines do not count it
+    fill_cache()  # once for all processes that tests start; their deadlines do not count it
     if "KAFKA_BOOTSTRAP_SERVERS" in os.environ and "REDIS_URL" in os.environ:
         yield Settings.from_env()
     elif (os.environ.get("BOTIFY_TEST_SERVERS") or ("docker" if docker_answers() else "embedded")) == "docker":

@@ -31,8 +31,7 @@ from services.recommender.service import RecommenderService
 from services.recommender.toppop import PopularTracks
 from streams.learner.models.factors import FactorModel
 from streams.learner.models.item_graph import ItemGraph
-from streams.learner.models.next_track import NextTrack
-from streams.learner.numba_cache import warm_up
+from streams.learner.models.next_track import NextTrack, warm_up
 from streams.read import StateReader
 from streams.store.connect import SERVING_TIMEOUT_S, connect
 

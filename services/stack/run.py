@@ -163,7 +163,7 @@ def _compiling(programs: Sequence[Program]) -> Iterator[None]:
     if not any(_COMPILED & set(arguments) for _, arguments in programs):
         yield
         return
-    with subprocess.Popen([sys.executable, "-m", "streams.learner.numba_cache"]) as compiler:
+    with subprocess.Popen([sys.executable, "-m", "streams.compiled"]) as compiler:
         try:
             yield
             compiler.wait()

@@ -37,7 +37,16 @@ _LIKE = struct.Struct("<iif")
 
 
 class Likes:
-    """One listener's likes.
+    """One listener's likes; only `fold` changes them.
+
+    Attributes
+    ----------
+    session_id : str
+        The session of the last listen; empty before the first.
+    anchor : int
+        Its first track; -1 before the first.
+    of_session : int
+        Number of its likes.
 
     Examples
     --------
@@ -49,23 +58,23 @@ class Likes:
     ([7, 8], [7, 7])
     """
 
-    __slots__ = ("_anchor", "_likes", "_of_session", "_session_id")
+    __slots__ = ("_likes", "anchor", "of_session", "session_id")
 
     def __init__(self) -> None:
-        self._session_id = ""
-        self._anchor = -1
-        self._of_session = 0
+        self.session_id = ""
+        self.anchor = -1
+        self.of_session = 0
         self._likes = b""
 
     def fold(self, listen: Listen) -> bool:
         """Fold a listen; return whether anything has changed."""
-        changed = listen.session_id != self._session_id
+        changed = listen.session_id != self.session_id
         if changed:
-            self._session_id, self._anchor, self._of_session = listen.session_id, listen.track, 0
-        if listen.fraction < LIKED_FRACTION or self._of_session >= SESSION_LIKES:
+            self.session_id, self.anchor, self.of_session = listen.session_id, listen.track, 0
+        if listen.fraction < LIKED_FRACTION or self.of_session >= SESSION_LIKES:
             return changed
-        self._of_session += 1
-        self._likes += _LIKE.pack(listen.track, self._anchor, listen.fraction)
+        self.of_session += 1
+        self._likes += _LIKE.pack(listen.track, self.anchor, listen.fraction)
         self._likes = self._likes[-LIKES * _LIKE.size :]
         return True
 
@@ -75,8 +84,12 @@ class Likes:
 
     def to_bytes(self) -> bytes:
         """Return the record; equal likes give equal bytes."""
-        session_id = self._session_id.encode()
-        return _HEADER.pack(_VERSION, self._of_session, self._anchor, len(session_id)) + session_id + self._likes
+        return self.record_of(self.of_session, self.anchor, self.session_id.encode(), self._likes)
+
+    @staticmethod
+    def record_of(of_session: int, anchor: int, session_id: bytes, likes: bytes) -> bytes:
+        """Return the record of likes in parts."""
+        return _HEADER.pack(_VERSION, of_session, anchor, len(session_id)) + session_id + likes
 
     @classmethod
     def from_bytes(cls, record: bytes) -> Likes:
@@ -92,8 +105,8 @@ class Likes:
             raise ValueError(f"likes of version {version}; this code reads version {_VERSION}, replay the topic")
         likes = cls()
         session_end = _HEADER.size + id_bytes
-        likes._session_id = record[_HEADER.size : session_end].decode()
-        likes._anchor, likes._of_session = anchor, of_session
+        likes.session_id = record[_HEADER.size : session_end].decode()
+        likes.anchor, likes.of_session = anchor, of_session
         likes._likes = record[session_end:]
         return likes
 

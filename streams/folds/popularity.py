@@ -98,7 +98,10 @@ class Popularity:
 
     def missing(self, batch: Sequence[Record]) -> Mapping[str, list[bytes]]:
         """Return the tracks of the batch that are not in memory."""
-        tracks = [listen.track for _, listen in batch]
+        return self.missing_tracks([listen.track for _, listen in batch])
+
+    def missing_tracks(self, tracks: Sequence[int]) -> Mapping[str, list[bytes]]:
+        """Return those of the tracks that are not in memory."""
         row_of = self._row_of
         for track in set(tracks).difference(row_of):
             row_of[track] = len(row_of)
@@ -123,21 +126,29 @@ class Popularity:
 
     def load_scores(self, collection: str, values: Scores) -> None:
         """Load the top of a half-life."""
-        top = self._tops[self.score_sets.index(collection)]
-        top.tracks = {int(member): score for member, score in values.items()}
+        self._tops[self.score_sets.index(collection)].load(values)
 
     def fold(self, batch: Sequence[Record]) -> Sequence[Record]:
-        """Add the batch's listens, in order (`ufunc.at` works through its arguments one by one)."""
-        heard = [listen for _, listen in batch if listen.fraction > 0.0]
-        if heard:
-            tracks = [listen.track for listen in heard]
-            rows = self._rows(tracks)
-            weights = np.log2(np.array([listen.fraction for listen in heard]))
-            times_ms = np.array([listen.timestamp_ms for listen in heard], dtype=np.float64)
-            for column, half_life_ms in enumerate(HALF_LIVES_MS.values()):
-                np.logaddexp2.at(self._scores[:, column], rows, weights + times_ms / half_life_ms)
-            self._touched.append((rows, np.array(tracks, dtype=np.int64)))
+        """Add the batch's listens."""
+        listens = [listen for _, listen in batch]
+        self.add(
+            np.array([listen.track for listen in listens], dtype=np.int64),
+            np.array([listen.fraction for listen in listens], dtype=np.float64),
+            np.array([listen.timestamp_ms for listen in listens], dtype=np.int64),
+        )
         return batch
+
+    def add(self, tracks: Tracks, fractions: NDArray[np.float64], timestamps_ms: NDArray[np.int64]) -> None:
+        """Add listens, in order (`ufunc.at` works through its arguments one by one)."""
+        heard = fractions > 0.0
+        if not heard.any():
+            return
+        tracks = tracks[heard]
+        rows = self._rows(tracks.tolist())
+        weights, times_ms = np.log2(fractions[heard]), timestamps_ms[heard].astype(np.float64)
+        for column, half_life_ms in enumerate(HALF_LIVES_MS.values()):
+            np.logaddexp2.at(self._scores[:, column], rows, weights + times_ms / half_life_ms)
+        self._touched.append((rows, tracks))
 
     def changes(self) -> Changes:
         """Return the scores of the batch's tracks, and the changes of the tops."""
@@ -171,23 +182,53 @@ class _Top:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self.tracks: dict[int, float] = {}
+        self._tracks: Tracks = np.zeros(0, dtype=np.int64)  # ascending
+        self._scores = np.zeros(0)
         self._lowest = -np.inf  # of a full top
+
+    def load(self, values: Scores) -> None:
+        """Replace all by what is stored."""
+        tracks = np.array([int(member) for member in values], dtype=np.int64)
+        order = np.argsort(tracks)
+        self._tracks, self._scores = tracks[order], np.array([*values.values()], dtype=np.float64)[order]
 
     def update(self, tracks: Tracks, scores: NDArray[np.float64]) -> dict[bytes, float | None]:
         """Update scores; return the changes, None for a track that left the top."""
         # no track of the top is overlooked: its score is at least the lowest, and scores only grow
-        candidates = scores >= self._lowest
-        entered = dict(zip(tracks[candidates].tolist(), scores[candidates].tolist(), strict=True))
-        before = self.tracks.keys()
-        after = {**self.tracks, **entered}
-        changed: dict[bytes, float | None] = {}
-        if len(after) >= self._size:
-            # sorting is stable, also in reverse: of equal scores the smaller id stays in front
-            ranked = sorted(sorted(after), key=after.__getitem__, reverse=True)[: self._size]
-            after = {track: after[track] for track in ranked}
-            self._lowest = after[ranked[-1]]
-            changed = {b"%d" % track: None for track in before - after.keys()}
-        changed |= {b"%d" % track: score for track, score in entered.items() if track in after}
-        self.tracks = after
+        lowest = self._lowest
+        if len(scores) > self._size:  # what so many others of the run exceed is not in the top, or leaves it
+            lowest = max(lowest, np.partition(scores, -self._size)[-self._size])
+        candidates = np.flatnonzero(scores >= lowest)
+        if not len(candidates):
+            return {}
+        candidates = candidates[np.argsort(tracks[candidates])]
+        tracks, scores = tracks[candidates], scores[candidates]
+        at = np.searchsorted(self._tracks, tracks)
+        known = np.append(self._tracks, -1)[at] == tracks
+        self._scores[at[known]] = scores[known]
+        changed: dict[bytes, float | None] = {
+            b"%d" % track: score for track, score in zip(tracks.tolist(), scores.tolist(), strict=True)
+        }
+        if not known.all():
+            self._tracks = np.insert(self._tracks, at[~known], tracks[~known])
+            self._scores = np.insert(self._scores, at[~known], scores[~known])
+            if (excess := len(self._tracks) - self._size) > 0:
+                self._leave(excess, tracks[~known], changed)
+        if len(self._tracks) == self._size:
+            self._lowest = float(self._scores.min())
         return changed
+
+    def _leave(self, excess: int, new: Tracks, changed: dict[bytes, float | None]) -> None:
+        """Remove the worst: of equal scores, those with the larger id."""
+        bound = np.partition(self._scores, excess - 1)[excess - 1]
+        below, ties = np.flatnonzero(self._scores < bound), np.flatnonzero(self._scores == bound)
+        worst = np.concatenate([below, ties[len(ties) - (excess - len(below)) :]])
+        unstored = set(new.tolist())
+        for track in self._tracks[worst].tolist():
+            if track in unstored:
+                del changed[b"%d" % track]
+            else:
+                changed[b"%d" % track] = None
+        stays = np.ones(len(self._tracks), dtype=np.bool_)
+        stays[worst] = False
+        self._tracks, self._scores = self._tracks[stays], self._scores[stays]

@@ -49,7 +49,18 @@ _RESULT = struct.Struct("<dd")
 
 def policy_of(listen: Listen) -> str:
     """Name the policy that led to a listen; the empty text if it was not recommended."""
-    recommender, choice = listen.recommender or "", (listen.policy or "").partition("/")[0]
+    return policy_name(listen.recommender, listen.policy)
+
+
+def policy_name(recommender: str | None, policy: str | None) -> str:
+    """Return the name of the policy that a recommender's answer names.
+
+    Examples
+    --------
+    >>> policy_name("mix", "fism/popular"), policy_name("toppop", None)
+    ('mix/fism', 'toppop')
+    """
+    recommender, choice = recommender or "", (policy or "").partition("/")[0]
     return f"{recommender}/{choice}" if choice and choice != recommender else recommender
 
 
@@ -137,7 +148,7 @@ class PolicyResults:
     def end(self, policy: str) -> None:
         """Count the end of a session of a policy; its time was `heard`."""
         self._results[policy].ends += 1.0
-        mixed = self._mixed_with[_recommender_of(policy)]
+        mixed = self._mixed_with[recommender_of(policy)]
         for one in mixed:
             result = self._results[one]
             result.time *= self._keep
@@ -152,11 +163,12 @@ class PolicyResults:
 
     def _add(self, policy: str, result: PolicyResult) -> PolicyResult:
         self._results[policy] = result
-        self._mixed_with.setdefault(_recommender_of(policy), []).append(policy)
+        self._mixed_with.setdefault(recommender_of(policy), []).append(policy)
         return result
 
 
-def _recommender_of(policy: str) -> str:
+def recommender_of(policy: str) -> str:
+    """Return the recommender of a policy's name."""
     return policy.partition("/")[0]
 
 
@@ -185,9 +197,15 @@ class OpenSession:
 
     def to_bytes(self) -> bytes:
         """Return the record: five numbers, the length of the policy's name, the name, then the session's id."""
-        policy = self.policy.encode()
-        numbers = self.first_offset, self.started_ms, self.last_ms, self.tracks, self.time, len(policy)
-        return _OPEN.pack(*numbers) + policy + self.session_id.encode()
+        numbers = self.first_offset, self.started_ms, self.last_ms, self.tracks, self.time
+        return self.record_of(*numbers, self.policy.encode(), self.session_id.encode())
+
+    @staticmethod
+    def record_of(
+        first_offset: int, started_ms: int, last_ms: int, tracks: int, time: float, policy: bytes, session_id: bytes
+    ) -> bytes:
+        """Return the record of a session in parts."""
+        return _OPEN.pack(first_offset, started_ms, last_ms, tracks, time, len(policy)) + policy + session_id
 
     @classmethod
     def from_bytes(cls, record: bytes) -> OpenSession:

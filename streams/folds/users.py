@@ -174,17 +174,16 @@ class UserState:
 
     def to_bytes(self) -> bytes:
         """Return the record; equal states give equal bytes."""
-        session_id = self.session_id.encode()
-        header = _HEADER.pack(
-            _VERSION,
-            self.listens,
-            self.sessions,
-            self.poor_streak,
-            self.session_listens,
-            self.last_timestamp_ms,
-            len(session_id),
-        )
-        return header + session_id + _LENGTH.pack(len(self.heard)) + self.heard + self.history
+        counts = self.listens, self.sessions, self.poor_streak, self.session_listens
+        return self.record_of(counts, self.last_timestamp_ms, self.session_id.encode(), self.heard, self.history)
+
+    @staticmethod
+    def record_of(
+        counts: Sequence[int], last_timestamp_ms: int, session_id: bytes, heard: bytes, history: bytes
+    ) -> bytes:
+        """Return the record of a state in parts; `counts` are listens, sessions, poor streak and session's listens."""
+        header = _HEADER.pack(_VERSION, *counts, last_timestamp_ms, len(session_id))
+        return header + session_id + _LENGTH.pack(len(heard)) + heard + history
 
     @classmethod
     def from_bytes(cls, record: bytes) -> UserState:

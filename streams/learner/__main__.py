@@ -13,7 +13,7 @@ from schemas.events import Model
 from schemas.registry import codec_of
 from schemas.topics import Topics, learner_group_of
 from streams.learner.model import MODELS
-from streams.learner.numba_cache import warm_up
+from streams.learner.models.next_track import warm_up
 from streams.learner.partition import SNAPSHOTS, LearnerPartition, LearnerSources
 from streams.store.keys import learner_prefix
 from streams.store.protocol import Claim, Store

@@ -29,6 +29,7 @@ from streams.replay.sources import Pacer, ReplayError, ReplaySources
 from streams.store.keys import checkpoint_key
 from streams.store.protocol import Outcome, offset_to_start_at
 from streams.store.redis_store import RedisStore
+from streams.worker.folding import columns_when_compiled
 from streams.worker.metrics import WorkerCounters
 from streams.worker.partition import KafkaPublisher, NullPublisher, Publishable, Publisher, WorkerPartition
 
@@ -160,6 +161,7 @@ class NamespaceTarget:
             self.counters,
             self._projections,
             self._rows,
+            folding=columns_when_compiled(),
         )
         self._claimed[partition] = claimed
         return begin

@@ -86,6 +86,23 @@ class ClaimPosition:
         if checkpoint != self.checkpoint:
             raise ClaimLostError(Outcome.ROLLED_BACK)
 
+    def judge(self, epoch: int, owner: str, checkpoint: int | None, new_next: int) -> Outcome:
+        """Return the outcome of an apply up to `new_next` from here, to a store that has this position.
+
+        Examples
+        --------
+        >>> here = ClaimPosition(Claim(2, "me", None, "t"), 7)
+        >>> [here.judge(2, "me", checkpoint, new_next=9).name for checkpoint in (7, 9, 8, None)]
+        ['APPLIED', 'ALREADY', 'ROLLED_BACK', 'ROLLED_BACK']
+        >>> here.judge(2, "you", 7, new_next=9).name
+        'FENCED'
+        """
+        if (epoch, owner) != (self.claim.epoch, self.claim.owner):
+            return Outcome.FENCED
+        if checkpoint == new_next:
+            return Outcome.ALREADY
+        return Outcome.APPLIED if checkpoint == self.checkpoint else Outcome.ROLLED_BACK
+
 
 class ClaimLostError(Exception):
     """The store has another position than the reader, so its content does not match the reader's memory.
@@ -188,18 +205,15 @@ class MemoryStore:
     ) -> Outcome:
         """Write under the claim; see `Store.apply`."""
         last = self.checkpoints.get(partition, UNCLAIMED)
-        if (last.epoch, last.owner) != (claim.epoch, claim.owner):
-            return Outcome.FENCED
-        if last.next_offset == new_next:
-            return Outcome.ALREADY
-        if last.next_offset != expected_next:
-            return Outcome.ROLLED_BACK
+        outcome = ClaimPosition(claim, expected_next).judge(last.epoch, last.owner, last.next_offset, new_next)
+        if outcome is not Outcome.APPLIED:
+            return outcome
         for name, fields in changes.hashes.items():
             _overwrite(self.hashes[partition, name], fields)
         for name, scores in changes.scores.items():
             _overwrite(self.scores[partition, name], scores)
         self.checkpoints[partition] = Claim(last.epoch, last.owner, new_next, last.topic_id)
-        return Outcome.APPLIED
+        return outcome
 
     async def hash_pages(self, partition: int, collection: str) -> AsyncIterator[Mapping[bytes, bytes]]:
         """Yield the hash as one page; see `Contents`."""

@@ -1,4 +1,4 @@
-"""The store in Redis: a claim and an apply are one script each, a read is one round trip; and copies of partitions.
+"""The store in Redis: claims are scripts, applies scripts or transactions, reads one round trip; copies of partitions.
 
 Reading all of a partition page by page takes longer than a worker takes to change it. So Redis copies the partition
 first, in one script with its checkpoint (measured: 6 to 20 ms for 10,000 listeners), and the copy is read.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +20,12 @@ from streams.folds.projection import Changes
 from streams.store.connect import Writes, patiently
 from streams.store.keys import checkpoint_key, copy_of, partition_key
 from streams.store.protocol import Claim, ClaimPosition, Outcome
+from streams.store.transaction import Command, write_guarded
 
 _HERE = Path(__file__).parent
+
+SCRIPT_ARGUMENTS = 1_000
+"""From here on a transaction's two round trips cost less than handing the arguments to Lua."""
 
 
 class RedisStore:
@@ -35,10 +39,15 @@ class RedisStore:
         The generation of derived state that is written.
     writes : Writes, optional
         With it, claims and applies that Redis refuses are repeated; see `patiently`.
+    script_arguments : int
+        Arguments from which an apply is a transaction.
     """
 
-    def __init__(self, redis: Any, namespace: str, writes: Writes | None = None) -> None:
+    def __init__(
+        self, redis: Any, namespace: str, writes: Writes | None = None, script_arguments: int = SCRIPT_ARGUMENTS
+    ) -> None:
         self._writes = writes
+        self._script_arguments = script_arguments
         self._redis = redis
         self._namespace = namespace
         self._claim = redis.register_script((_HERE / "claim.lua").read_text(encoding="utf-8"))
@@ -93,29 +102,41 @@ class RedisStore:
     async def apply(
         self, partition: int, claim: Claim, expected_next: int | None, new_next: int, changes: Changes
     ) -> Outcome:
-        """Write under the claim, in one script; see `Store.apply`."""
-        keys = [checkpoint_key(self._namespace, partition)]
-        args: list[Any] = [claim.epoch, claim.owner, "" if expected_next is None else expected_next, new_next]
+        """Write under the claim, in a script or, if it is large, a transaction; see `Store.apply`."""
+        key = checkpoint_key(self._namespace, partition)
+        writes = list(self._writes_of(partition, changes))
 
-        def command(collection: str, name: str, arguments: list[Any]) -> None:
-            if arguments:
-                keys.append(self._key(partition, collection))
-                args.extend((name, len(arguments)))
-                args.extend(arguments)
+        def judge(stored: Sequence[bytes | None]) -> Outcome:
+            return ClaimPosition(claim, expected_next).judge(*_position_of(stored), new_next)
 
+        async def script() -> Outcome:
+            args: list[Any] = [claim.epoch, claim.owner, "" if expected_next is None else expected_next, new_next]
+            for command, _, *arguments in writes:
+                args += (command, len(arguments), *arguments)
+            outcome: bytes = await self._apply(keys=[key, *(write[1] for write in writes)], args=args)
+            return Outcome(outcome.decode())
+
+        async def transaction() -> Outcome:
+            return await write_guarded(self._redis, key, judge, writes, new_next)
+
+        small = sum(map(len, writes)) < self._script_arguments
+        return await patiently(self._redis, script if small else transaction, writes=self._writes, partition=partition)
+
+    def _writes_of(self, partition: int, changes: Changes) -> Iterator[Command]:
+        """Yield the commands that make the changes."""
         for collection, fields in changes.hashes.items():
-            kept = [(field, value) for field, value in fields.items() if value is not None]
-            command(collection, "HSET", [x for pair in kept for x in pair])
-            command(collection, "HDEL", [field for field, value in fields.items() if value is None])
+            key = self._key(partition, collection)
+            if kept := [part for item in fields.items() if item[1] is not None for part in item]:
+                yield "HSET", key, *kept
+            if removed := [field for field, value in fields.items() if value is None]:
+                yield "HDEL", key, *removed
         for collection, scores in changes.scores.items():
+            key = self._key(partition, collection)
             # repr gives the shortest text that reads back as the same double
-            ranked = [(repr(score), member) for member, score in scores.items() if score is not None]
-            command(collection, "ZADD", [x for pair in ranked for x in pair])
-            command(collection, "ZREM", [member for member, score in scores.items() if score is None])
-        outcome: bytes = await patiently(
-            self._redis, lambda: self._apply(keys=keys, args=args), writes=self._writes, partition=partition
-        )
-        return Outcome(outcome.decode())
+            if ranked := [x for member, score in scores.items() if score is not None for x in (repr(score), member)]:
+                yield "ZADD", key, *ranked
+            if removed := [member for member, score in scores.items() if score is None]:
+                yield "ZREM", key, *removed
 
     async def _read(self, partition: int, ask: Callable[[Any], None], under: ClaimPosition | None) -> list[Any]:
         """Return the replies to the commands of `ask` in one transaction, in which the position is checked."""
@@ -137,8 +158,12 @@ class RedisStore:
 
 def _check(stored: Sequence[bytes | None], under: ClaimPosition | None) -> None:
     if under is not None:
-        epoch, owner, next_offset = stored
-        under.check(int(epoch or 0), (owner or b"").decode(), None if next_offset is None else int(next_offset))
+        under.check(*_position_of(stored))
+
+
+def _position_of(stored: Sequence[bytes | None]) -> tuple[int, str, int | None]:
+    epoch, owner, next_offset = stored
+    return int(epoch or 0), (owner or b"").decode(), None if next_offset is None else int(next_offset)
 
 
 PAGE_ITEMS = 1000

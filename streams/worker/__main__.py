@@ -10,21 +10,19 @@ from typing import Any
 from core.settings import Settings
 from schemas.catalogue import CatalogueReader
 from schemas.dead_letters import RejectedBefore
-from schemas.event_time import EventTime
 from schemas.registry import codec_of
 from schemas.topics import Topics, worker_group_of
 from schemas.validation import Intake
 from streams.folds.popularity import TrackRows
 from streams.store.protocol import Claim, Store
 from streams.worker.faust_app import FoldingApp, FoldingConfig, make_app, run
+from streams.worker.folding import ColumnsWhenCompiled
 from streams.worker.metrics import WorkerCounters
 from streams.worker.partition import KafkaPublisher, WorkerPartition
+from streams.worker.transport import fetch_columns
 
-RUN_RECORDS = 12_000
-"""More than `FETCH_BYTES` hold unless they compress well, so that a fetch gives a partition one or two runs.
-
-The longer the run, the fewer states are written: a listener who occurs ten times in a run is written once.
-"""
+RUN_RECORDS = 24_000
+"""About what `FETCH_BYTES` hold, so that a fetch gives a partition one run unless its records compress well."""
 
 
 class WorkerApp(FoldingApp):
@@ -35,11 +33,11 @@ class WorkerApp(FoldingApp):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.counters = WorkerCounters()
-        self._event_times: dict[int, EventTime] = {}
+        self._opened: dict[int, WorkerPartition] = {}
 
     def event_times(self) -> dict[int, int]:
         """Return the event time of each partition; see `FoldingApp.event_times`."""
-        return {partition: time.newest_ms for partition, time in dict(self._event_times).items()}
+        return {partition: opened.event_time.newest_ms for partition, opened in dict(self._opened).items()}
 
     def open_sources(self) -> None:
         """Read the catalogue and open the publisher; see `FoldingApp.open_sources`."""
@@ -50,6 +48,7 @@ class WorkerApp(FoldingApp):
         self._rejected = RejectedBefore(settings, self.folding.topic)
         self._intake = Intake(codec, self._catalogue.tracks, self._catalogue.refresh, self._rejected.offsets)
         self._rows: TrackRows = {}
+        self._folding = ColumnsWhenCompiled(on_ready=fetch_columns)
 
     def refresh_sources(self) -> None:
         """Read which records were dead-lettered; see `FoldingApp.refresh_sources`."""
@@ -63,7 +62,7 @@ class WorkerApp(FoldingApp):
 
     async def open_partition(self, partition: int, claim: Claim, start: int, store: Store) -> WorkerPartition:
         """Return the partition; it reads its state with its first run."""
-        claimed = WorkerPartition(
+        claimed = self._opened[partition] = WorkerPartition(
             partition,
             claim,
             start,
@@ -73,8 +72,8 @@ class WorkerApp(FoldingApp):
             self.counters,
             rows=self._rows,
             training=self.settings.training == "on",
+            folding=self._folding,
         )
-        self._event_times[partition] = claimed.event_time
         return claimed
 
 

@@ -43,7 +43,9 @@ NAMESPACE_CHECK_S = 0.5
 HEARTBEAT_S = 1.0
 PROBE_S = 2.0
 """How often writes to Redis are probed, so that an idle process detects refusals too."""
-FETCH_BYTES = 1024 * 1024
+FETCH_BYTES = 3 * 1024 * 1024
+"""Most bytes of a partition in a fetch. A fetch returns what there is: a few records under light load, all of this on a
+backlog. The longer a run, the fewer states are written a listen."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,20 +9,21 @@ from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
-from core.errors import PublishError, RejectedMessageError
+from core.errors import PublishError
 from core.kafka.config import key_of
 from core.kafka.publisher import RecordPublisher
 from core.settings import Settings
 from schemas.codec import Codec
 from schemas.dead_letters import dead_letter_headers
-from schemas.events import Listen, Model, Session, TrainingBatch
+from schemas.event_time import EventTime
+from schemas.events import Model, Session, TrainingBatch
 from schemas.topics import MAX_MODEL_BYTES, Topics
-from schemas.training import training_batch_of
-from schemas.validation import Intake, Rejected, decode_and_validate
-from streams.folds.partition import PROJECTIONS, PartitionFold
+from schemas.validation import Intake, Rejected
+from streams.folds.partition import PROJECTIONS
 from streams.folds.popularity import TrackRows
-from streams.folds.projection import Changes, Record
+from streams.folds.projection import Changes
 from streams.store.protocol import Claim, ClaimLostError, ClaimPosition, Outcome, Store
+from streams.worker.folding import Fold, Folding, by_listen
 from streams.worker.metrics import WorkerCounters
 
 log = logging.getLogger(__name__)
@@ -204,11 +205,8 @@ class WorkerPartition(ClaimedPartition):
         Projections to fold; a worker folds all.
     training : bool
         Whether the listens are published to the training topic.
-
-    Attributes
-    ----------
-    event_time : EventTime
-        Of the newest listen that was accepted, once the state is loaded.
+    folding : callable
+        Returns how to fold, before each run; another one reads the state again.
     """
 
     def __init__(
@@ -224,14 +222,20 @@ class WorkerPartition(ClaimedPartition):
         rows: TrackRows | None = None,
         *,
         training: bool = False,
+        folding: Callable[[], Folding] = by_listen,
     ) -> None:
         super().__init__(partition, claim, start, store, intake, publisher)
         self._counters = counters
         self._training = training
-        # without a checkpoint there is no state: they are written together
-        self._fold = PartitionFold(partition, projections, rows, nothing_stored=claim.next_offset is None)
-        self.event_time = self._fold.event_time
-        self._loaded = False
+        self._projections, self._rows = projections, rows
+        self._choose_folding = folding
+        self._folding = folding()
+        self._fold = self._open_fold()
+
+    @property
+    def event_time(self) -> EventTime:
+        """Of the newest listen that was accepted, once the state is loaded."""
+        return self._fold.event_time
 
     @property
     def checkpoint(self) -> int:
@@ -244,15 +248,23 @@ class WorkerPartition(ClaimedPartition):
 
     async def process(self, records: Sequence[Any]) -> Outcome:
         """Fold a run; see `ClaimedPartition.process`."""
-        if records[0].offset < self.next_offset:
-            records = [record for record in records if record.offset >= self.next_offset]
-            if not records:
-                return Outcome.ALREADY
+        if (folding := self._choose_folding()) is not self._folding:
+            self._folding = folding
+            self._fold = self._open_fold()
+        records = self._folding.since(records, self.next_offset)
+        if not len(records):
+            return Outcome.ALREADY
         try:
             outcome = await self._take(records)
         except ClaimLostError as lost:
             outcome = lost.outcome
         return self._counters.count(outcome)
+
+    def _open_fold(self) -> Fold:
+        self._loaded = False
+        # without a checkpoint there is no state: they are written together
+        nothing_stored = self._position.checkpoint is None
+        return self._folding.open(self.partition, self._projections, self._rows, nothing_stored=nothing_stored)
 
     async def load(self) -> None:
         """Read the collections that are needed whole; the first `process` does so if it was not called.
@@ -275,13 +287,7 @@ class WorkerPartition(ClaimedPartition):
     async def _take(self, records: Sequence[Any]) -> Outcome:
         if not self._loaded:
             await self.load()
-        good: list[Record] = []
-        rejected: list[Rejected] = []
-        for record, listen in decode_and_validate(records, Listen, self._intake, event_time=self.event_time):
-            if isinstance(listen, RejectedMessageError):
-                rejected.append(Rejected(record, listen))
-            else:
-                good.append((record.offset, listen))
+        good, rejected = self._folding.accept(records, self._intake, self.event_time)
         await self._read_missing(good)
         duplicates = self._fold.users.duplicates
         kept = self._fold.fold(good)
@@ -290,7 +296,7 @@ class WorkerPartition(ClaimedPartition):
         events: list[Publishable] = [*sessions]
         if self._training:
             # from the checkpoint on: what lies before it is in the training topic already
-            events.append(training_batch_of(topic_id, self.partition, self.next_offset, new_next, kept))
+            events += self._folding.batches(topic_id, self.partition, self.next_offset, new_next, kept)
         if events or rejected:
             # correct even if another worker owns the partition by now: every read was made under the position
             await self._publisher.emit(events, rejected)
@@ -306,7 +312,7 @@ class WorkerPartition(ClaimedPartition):
             counters.sessions += len(sessions)
         return outcome
 
-    async def _read_missing(self, batch: Sequence[Record]) -> None:
+    async def _read_missing(self, batch: Any) -> None:
         if not (missing := self._fold.missing(batch)):
             return
         for name, fields in (await self._store.read_fields(self.partition, missing, self._position)).items():

@@ -14,6 +14,7 @@ from enum import Enum, auto
 from typing import Any, NamedTuple
 
 from core.kafka.offsets import TopicState
+from core.kafka.record_columns import RecordColumns
 from streams.store.protocol import Claim, Outcome, Store, another_topic, offset_to_start_at
 from streams.worker.partition import ClaimedPartition
 
@@ -21,7 +22,7 @@ log = logging.getLogger(__name__)
 
 WAITING_RUNS = 1
 """Runs that wait for a task before fetching is delayed."""
-HELD_BYTES = 4 * 1024 * 1024
+HELD_BYTES = 8 * 1024 * 1024
 """Bytes of all records in the tasks before fetching is delayed.
 
 In memory a record takes four times its bytes while it waits, and ten times while it is folded. Without this bound every
@@ -35,7 +36,7 @@ class Run(NamedTuple):
     Attributes
     ----------
     partition : int
-    records : sequence of aiokafka.ConsumerRecord
+    records : sequence of aiokafka.ConsumerRecord, or RecordColumns
     """
 
     partition: int
@@ -43,7 +44,9 @@ class Run(NamedTuple):
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of the records' values."""
+        """Bytes of the records' values; of columns, all bytes that they keep."""
+        if isinstance(self.records, RecordColumns):
+            return self.records.size_bytes
         return sum(len(record.value or b"") for record in self.records)
 
 

@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from core.keyed_random import mix, uniform
+from core.numba_cache import use_writable_cache
 from streams.learner.models.next_track_state import (
     BY_EVENT,
     BY_ITEM,
@@ -51,7 +52,6 @@ from streams.learner.models.next_track_state import (
     scratch_for,
 )
 from streams.learner.models.tables import RowTable, pack, unpack
-from streams.learner.numba_cache import use_writable_cache
 
 CHUNK = 512
 """Events between two renewals of what changes slowly: decay, popular items, what is forgotten."""
@@ -400,6 +400,16 @@ class NextTrack:
 
 def _no_answers(n: int, k: int) -> tuple[Rows, Floats]:
     return np.full((n, k), NO_TRACK, dtype=np.int32), np.full((n, k), -np.inf, dtype=np.float32)
+
+
+def warm_up() -> None:
+    """Compile the loops, or read them from the cache.
+
+    Processes that learn or serve do this before they are ready.
+    """
+    model = NextTrack()
+    model.learn([1, 1, 2], [7, 8, 7], [1.0, 1.0, 1.0], [1, 2, 3])
+    model.rank_histories([7], [1.0], [1], 1)
 
 
 def _all_but(worth: NDArray[Any], kept: int) -> NDArray[np.bool_]:

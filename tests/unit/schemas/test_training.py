@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from core.errors import ValidationError
 from schemas.codec import Codec
 from schemas.events import Listen, TrainingBatch
-from schemas.training import TrainingColumns, listens_of, training_batch_of
+from schemas.training import BATCH_LISTENS, TrainingColumns, listens_of, training_batch_of, training_batches_of
 from schemas.validation import MAX_TIMESTAMP_MS, MAX_TRACK, MAX_USER
 from tests.unit.strategies import EVENTS
 
@@ -88,3 +88,19 @@ def test_listens_that_became_dead_letters_are_taken_away_before_values_are_check
     found = listens_of(batch, b"", np.array([3, FIRST + 3, FIRST + 4, FIRST + 500]))
     assert (found.offsets.tolist(), found.timestamps_ms.tolist()) == ([2, 5], [1, 3])
     assert listens_of(batch_of(2, 3), b"", np.array([FIRST - 1, FIRST + 10])).offsets.tolist() == [2, 3]
+
+
+BROKERS_LIMIT_BYTES = 1_000_000
+"""A broker's default for a topic without `max.message.bytes` is a little more."""
+
+
+@pytest.mark.parametrize("count", [0, 1, BATCH_LISTENS, BATCH_LISTENS + 1, 3 * BATCH_LISTENS - 1])
+def test_a_long_stretch_is_cut_into_records_that_a_broker_takes(count: int) -> None:
+    records = [(FIRST + 2 * at, listen(user=at)) for at in range(count)]
+    batches = training_batches_of("id", 3, FIRST - 5, FIRST + 2 * count + 7, records)
+    assert batches[0].first_offset == FIRST - 5
+    assert batches[-1].next_offset == FIRST + 2 * count + 7
+    assert [batch.first_offset for batch in batches[1:]] == [batch.next_offset for batch in batches[:-1]]
+    assert max(len(CODEC.encode(batch)) for batch in batches) < BROKERS_LIMIT_BYTES
+    users = [listens_of(batch, b"").users for batch in batches]
+    assert np.concatenate(users).tolist() == list(range(count))

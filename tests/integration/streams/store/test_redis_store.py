@@ -17,14 +17,18 @@ from tests.store_contract import StoreContract
 
 
 class TestRedisStore(StoreContract):
+    """Applies as scripts, and as transactions."""
+
     @pytest.fixture
     def namespace(self) -> str:
         return f"test-{uuid.uuid4().hex[:8]}"
 
-    @pytest.fixture
-    def store(self, servers: Settings, namespace: str, loop: asyncio.Runner) -> Iterator[RedisStore]:
+    @pytest.fixture(params=[pytest.param(10**9, id="scripts"), pytest.param(0, id="transactions")])
+    def store(
+        self, servers: Settings, namespace: str, loop: asyncio.Runner, request: pytest.FixtureRequest
+    ) -> Iterator[RedisStore]:
         redis = connect_async(servers)
-        yield RedisStore(redis, namespace)
+        yield RedisStore(redis, namespace, script_arguments=request.param)
         loop.run(redis.aclose())
 
     def test_all_keys_of_a_partition_share_a_slot(

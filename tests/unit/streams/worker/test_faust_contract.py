@@ -11,7 +11,10 @@ from unittest.mock import MagicMock
 
 import faust
 import pytest
+from aiokafka.consumer import fetcher
 from aiokafka.consumer.subscription_state import SubscriptionState
+from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.structs import TopicPartition
 from faust.transport import consumer as base
 from faust.transport.drivers import aiokafka as driver
 from faust.transport.drivers import by_url
@@ -23,10 +26,13 @@ from streams.worker.transport import (
     BatchConsumer,
     BatchTransport,
     ClaimingThread,
+    ColumnRecords,
+    KeptRecords,
     NoReadOffsets,
     RunScheduler,
     RunSchema,
 )
+from tests.unit.core.kafka.test_record_columns import batch, told
 
 TESTED = {"faust-streaming": "0.15.3", "aiokafka": "0.14.0"}
 
@@ -99,6 +105,12 @@ CALLS = [
     (base.ThreadDelegateConsumer._getmany, "self._thread.getmany(active_partitions, timeout)"),
     (faust.App._on_partitions_assigned, "(self.on_partitions_assigned.send)(assigned)"),
     (SubscriptionState._assigned_state, "raise IllegalStateError("),
+    (fetcher.Fetcher._proc_fetch_request, "records = MemoryRecords(part_data[-1])"),
+    (fetcher.Fetcher._proc_fetch_request, "partition_records = PartitionRecords("),
+    (fetcher.FetchResult.getall, "for msg in self._partition_records:"),
+    (fetcher.FetchResult._update_position, "self._partition_records.next_fetch_offset"),
+    (fetcher.PartitionRecords.__init__, "self._records_iterator = self._unpack_records()"),
+    (fetcher.PartitionRecords.__next__, "return next(self._records_iterator)"),
 ]
 
 
@@ -163,3 +175,22 @@ def test_read_offsets_forget() -> None:
     offsets.update({TP("t", 0): 7})
     assert offsets.__getitem__(TP("t", 0)) is None
     assert len(offsets) == 0
+
+
+def read_fetch(records: type, raw: Any, start: int) -> tuple[list[Any], int]:
+    """Read a fetch as aiokafka's fetcher does; return the records and the next offset."""
+    fetched = records(TopicPartition("t", 0), raw, None, start, None, None, False, fetcher.READ_UNCOMMITTED)
+    return list(fetched), fetched.next_fetch_offset
+
+
+@pytest.mark.parametrize("start", [7, 8, 11, 12])
+@pytest.mark.parametrize("compression", [0, 1])
+def test_a_fetch_of_columns_has_the_records_and_the_next_offset_of_aiokafkas(start: int, compression: int) -> None:
+    rows = [(b"k%d" % at, b"v", [("h", b"x")], at) for at in range(5)]
+    raw = batch(7, rows) + batch(20, rows, compression=compression)
+    theirs, next_offset = read_fetch(fetcher.PartitionRecords, MemoryRecords(raw), start)
+    ours, our_next_offset = read_fetch(ColumnRecords, KeptRecords(raw), start)
+    in_flight, _ = read_fetch(ColumnRecords, MemoryRecords(raw), start)
+    assert told(in_flight) == told(theirs)
+    assert our_next_offset == next_offset
+    assert told(ours if compression or not ours else ours[0]) == told(theirs)

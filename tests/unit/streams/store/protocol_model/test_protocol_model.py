@@ -66,8 +66,9 @@ def broken(world: World) -> list[str]:
     return [f"at checkpoint {prefix} there is {world.stored.fields}, and not {may_be}"]
 
 
-def test_the_state_is_the_fold_of_a_prefix_wherever_the_protocol_can_go() -> None:
-    explored = Explored(Rules())
+@pytest.mark.parametrize("transactions", [False, True], ids=["scripts", "transactions"])
+def test_the_state_is_the_fold_of_a_prefix_wherever_the_protocol_can_go(transactions: bool) -> None:
+    explored = Explored(Rules(transactions=transactions))
     assert explored.violation is None, "\n".join(explored.violation)
     assert explored.outcomes >= set(Outcome)
     assert any(w.stored and w.stored.checkpoint.next_offset == len(RECORDS) for w in explored.came_from)
@@ -134,6 +135,10 @@ class ReadsUnasked(MemoryStore):
         pytest.param(Rules(store=WithoutExpectedOffset), id="no-expected-offset"),
         pytest.param(Rules(store=MissingMatchesAll), id="missing-checkpoint-matches-all"),
         pytest.param(Rules(store=ReadsUnasked), id="reads-not-under-the-claim"),
+        pytest.param(Rules(transactions=True, watches=False), id="exec-without-watch"),
+        pytest.param(Rules(transactions=True, watch_ends_with_connection=False), id="exec-on-a-new-connection"),
+        pytest.param(Rules(transactions=True, store=WithoutExpectedOffset), id="look-without-expected-offset"),
+        pytest.param(Rules(transactions=True, store=WithoutOwner), id="look-without-owner"),
     ],
 )
 def test_without_one_of_its_rules_the_protocol_does_harm(rules: Rules) -> None:

@@ -4,6 +4,9 @@ Two workers share the partition as badly as they can: each claims whenever it li
 length, sends what they give rise to, applies them, and may stop between any two of these for any time. They crash
 and start again, replies get lost, and the store goes back to any state that it had before, or to none.
 
+An apply is one step, as a script is, or two, as a transaction: the worker looks at the checkpoint and watches it; EXEC
+writes whatever it was told to, unless the checkpoint has changed since.
+
 A record of the topic is (listener, event id), and is folded into two fields, the listener's and one of all listeners.
 What is folded is a text with every record that counted, in order, so that one that was left out, folded twice or
 folded in the wrong place shows. Whether the doubtful record counts is for the worker to say that folds it, as with a
@@ -13,10 +16,11 @@ track that enters the catalogue at that moment; whatever is said, both fields mu
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
 from streams.folds.projection import Changes
-from streams.store.protocol import Claim, ClaimLostError, ClaimPosition, MemoryStore, Outcome
+from streams.store.protocol import UNCLAIMED, Claim, ClaimLostError, ClaimPosition, MemoryStore, Outcome
 
 T = TypeVar("T")
 
@@ -47,6 +51,8 @@ class Worker(NamedTuple):
     next_offset: int = 0
     memory: Memory = ()
     batch: Batch | None = None
+    watch: bool | None = None
+    """Whether the checkpoint is untouched since the worker looked at it; None if it watches nothing."""
 
 
 class Stored(NamedTuple):
@@ -70,6 +76,12 @@ class Rules(NamedTuple):
     """What protects the state. A test takes one away and must find the harm."""
 
     store: Callable[[], MemoryStore] = MemoryStore
+    transactions: bool = False
+    """Whether an apply is two steps."""
+    watches: bool = True
+    """Whether EXEC knows what happened to the checkpoint after the look."""
+    watch_ends_with_connection: bool = True
+    """Whether a worker looks again after the store was away, instead of sending its EXEC on a new connection."""
     max_epoch: int = 2
     max_started: int = 2
     max_rollbacks: int = 1
@@ -111,6 +123,8 @@ def moves(world: World, rules: Rules) -> Iterator[Move]:
         others = world.workers[:at] + world.workers[at + 1 :]
         for name, outcome, sent, after, stored in _worker_moves(world, worker, rules):
             # which of two workers is the first makes no difference
+            if rules.watches and _touched(world.stored, stored):
+                others = tuple(_look_is_old(worker) for worker in others)
             workers = tuple(sorted((*others, after), key=lambda worker: worker.owner if worker else ""))
             started = world.started + (worker is None)
             who = worker or after
@@ -122,7 +136,10 @@ def moves(world: World, rules: Rules) -> Iterator[Move]:
     if world.stored != world.saved:
         yield Move("the store is saved", None, (), world._replace(saved=world.stored))
         if world.rollbacks < rules.max_rollbacks:
-            back = world._replace(stored=world.saved, rollbacks=world.rollbacks + 1)
+            workers = world.workers
+            if rules.watches and rules.watch_ends_with_connection:
+                workers = tuple(_look_is_old(worker) for worker in workers)
+            back = world._replace(stored=world.saved, rollbacks=world.rollbacks + 1, workers=workers)
             yield Move("the store goes back", None, (), back)
 
 
@@ -154,10 +171,37 @@ def _worker_moves(world: World, worker: Worker | None, rules: Rules) -> Iterator
                     yield f"folds and sends up to {end}", None, sent, after, stored
         return
     batch = worker.batch
-    outcome, left = _apply(worker, batch, rules, stored)
-    ahead = worker._replace(checkpoint=batch.end, next_offset=batch.end, batch=None)
-    yield "applies", outcome, (), Worker(worker.owner) if outcome.lost else ahead, left
-    yield "applies, the reply is lost", outcome, (), worker, left
+    ahead = worker._replace(checkpoint=batch.end, next_offset=batch.end, batch=None, watch=None)
+    if not rules.transactions:
+        outcome, left = _apply(worker, batch, rules, stored)
+        yield "applies", outcome, (), Worker(worker.owner) if outcome.lost else ahead, left
+        yield "applies, the reply is lost", outcome, (), worker, left
+    elif worker.watch is None:
+        outcome, _ = _apply(worker, batch, rules, stored)
+        answered = Worker(worker.owner) if outcome.lost else ahead
+        after = worker._replace(watch=True) if outcome is Outcome.APPLIED else answered
+        yield "looks", outcome, (), after, stored
+    elif worker.watch:
+        left = _executed(batch, stored)
+        yield "executes", Outcome.APPLIED, (), ahead, left
+        yield "executes, the reply is lost", Outcome.APPLIED, (), worker._replace(watch=None), left
+    else:
+        yield "executes in vain", None, (), worker._replace(watch=None), stored
+
+
+def _touched(before: Stored | None, after: Stored | None) -> bool:
+    return (before and before.checkpoint) != (after and after.checkpoint)
+
+
+def _look_is_old(worker: Worker | None) -> Worker | None:
+    return worker._replace(watch=False) if worker is not None and worker.watch else worker
+
+
+def _executed(batch: Batch, stored: Stored | None) -> Stored:
+    """Write without a question, as EXEC does."""
+    checkpoint, fields = stored or Stored(UNCLAIMED, ())
+    written = tuple(sorted({**dict(fields), **dict(batch.changes)}.items()))
+    return Stored(replace(checkpoint, next_offset=batch.end), written)
 
 
 def _apply(worker: Worker, batch: Batch, rules: Rules, stored: Stored | None) -> tuple[Outcome, Stored | None]:

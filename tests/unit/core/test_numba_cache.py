@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from streams.learner import numba_cache as module
+from core import numba_cache as module
 
 pytest.importorskip("numba")
-FILL = (sys.executable, "-m", "streams.learner.numba_cache")
+FILL = (sys.executable, "-c", "from streams.learner.models.next_track import warm_up; warm_up()")
 
 
 @pytest.fixture

@@ -1,0 +1,136 @@
+"""Records of one partition as columns: where each lies in the bytes of a fetch, without an object for each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.kafka.reader import LogRecord
+
+Places = NDArray[np.int64]
+
+
+class RecordColumns(Sequence[Any]):
+    """A run of records of one partition, in order.
+
+    Attributes
+    ----------
+    partition : int
+    raw : bytes
+        In which keys and values lie.
+    bytes : ndarray of uint8
+        The same.
+    offsets, timestamps : ndarray of int64, shape (n,)
+    keys, values : ndarray of int64, shape (2, n)
+        Begins and ends in `raw`; -1 where there is none.
+
+    Examples
+    --------
+    >>> some = RecordColumns.of([LogRecord("t", 0, 5, 0, b"k", b"value", ()), LogRecord("t", 0, 7, 0, None, b"", ())])
+    >>> some.offsets.tolist(), some.keys.tolist(), some[0].value
+    ([5, 7], [[0, -1], [1, -1]], b'value')
+    """
+
+    def __init__(
+        self, topic: str, partition: int, raw: bytes, places: Places, originals: Sequence[Any] | None = None
+    ) -> None:
+        self._topic, self.partition = topic, partition
+        self._places, self._originals = places, originals
+        self.raw = raw
+        self.bytes = np.frombuffer(raw, dtype=np.uint8)
+        self.offsets, self.timestamps = places[0], places[1]
+        self.keys, self.values = places[2:4], places[4:6]
+
+    @classmethod
+    def of(cls, records: Sequence[Any]) -> Self:
+        """Return columns of records that are objects."""
+        parts = [part for record in records for part in (record.key, record.value)]
+        lengths = np.array([-1 if part is None else len(part) for part in parts], dtype=np.int64)
+        ends = np.cumsum(np.maximum(lengths, 0))
+        bounds = np.where(lengths < 0, -1, np.stack([ends - lengths, ends])).reshape(2, -1, 2)
+        places = np.zeros((7, len(records)), dtype=np.int64)
+        places[0] = [record.offset for record in records]
+        places[1] = [record.timestamp for record in records]
+        places[2:4], places[4:6] = bounds[:, :, 0], bounds[:, :, 1]
+        first = records[0]
+        return cls(first.topic, first.partition, b"".join([part or b"" for part in parts]), places, records)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes that the records keep in memory."""
+        return len(self.raw)
+
+    def since(self, offset: int) -> Self:
+        """Return the records from an offset on."""
+        first = int(np.searchsorted(self.offsets, offset))
+        if not first:
+            return self
+        originals = None if self._originals is None else self._originals[first:]
+        return type(self)(
+            self._topic, self.partition, self.raw, np.ascontiguousarray(self._places[:, first:]), originals
+        )
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    @overload
+    def __getitem__(self, row: int) -> Any: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[Any]: ...
+
+    def __getitem__(self, row: int | slice) -> Any:
+        if isinstance(row, slice):
+            return [self[at] for at in range(*row.indices(len(self)))]
+        if self._originals is not None:
+            return self._originals[row]
+        offset, timestamp, *bounds = self._places[:, row].tolist()
+        key, value = (None if begin < 0 else self.raw[begin:end] for begin, end in (bounds[:2], bounds[2:4]))
+        headers = _headers(self.raw, bounds[4])
+        return LogRecord(self._topic, self.partition, offset, timestamp, key, value, headers)
+
+
+def _headers(raw: bytes, at: int) -> tuple[tuple[str, Any], ...]:
+    count, at = _varint(raw, at)
+    headers = []
+    for _ in range(count):
+        length, at = _varint(raw, at)
+        name = raw[at : at + length].decode()
+        at += length
+        length, at = _varint(raw, at)
+        headers.append((name, None if length < 0 else raw[at : at + length]))
+        at += max(length, 0)
+    return tuple(headers)
+
+
+def _varint(raw: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = raw[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return (value >> 1) ^ -(value & 1), at
+        shift += 7
+
+
+def read_batches(topic: str, partition: int, raw: bytes, start: int) -> tuple[RecordColumns, int] | None:
+    """Return the records of a fetch from offset `start` on, and the offset after them.
+
+    Returns
+    -------
+    (RecordColumns, int) or None
+        None if a batch is compressed, a control batch, of an earlier version, or broken: then aiokafka reads them.
+    """
+    from core.kafka.record_kernels import count_records, index_records
+
+    data = np.frombuffer(raw, dtype=np.uint8)
+    count, next_offset = count_records(data)
+    if count < 0:
+        return None
+    places = np.empty((7, count), dtype=np.int64)
+    if not index_records(data, places):
+        return None
+    return RecordColumns(topic, partition, raw, places).since(start), next_offset

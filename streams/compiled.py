@@ -1,0 +1,23 @@
+"""Code that numba compiles: the worker's loops over columns, and those of `next_track`.
+
+Compiling takes up to a minute of CPU time, reading the cache about one second. `python -m streams.compiled` fills the
+cache, so that no process compiles when it starts.
+"""
+
+from __future__ import annotations
+
+from core.numba_cache import use_writable_cache
+from streams.learner.models.next_track import warm_up
+
+
+def fill_cache() -> None:
+    """Compile all code."""
+    use_writable_cache()
+    from streams.worker.by_columns import compile_all  # loads numba
+
+    warm_up()
+    compile_all()
+
+
+if __name__ == "__main__":
+    fill_cache()

@@ -1,0 +1,284 @@
+"""Projection `sessions` over columns: the open sessions of `Sessions` and the results of its policies, a row each."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.event_time import EventTime
+from schemas.events import Session
+from schemas.listen_columns import ListenColumns
+from streams.folds.columns.kernels import END, GAP, NEXT, Closed, Listens, OpenRows, Results, fold_sessions, push
+from streams.folds.columns.table import FEW_ROWS, ID_BYTES, at_least, resized
+from streams.folds.projection import Changes, Fields
+from streams.folds.sessions import (
+    EVENT_TIME,
+    GAP_MS,
+    HALF_LIFE_SESSIONS,
+    OPEN_SESSIONS,
+    POLICY_RESULTS,
+    WATERMARK,
+    OpenSession,
+    PolicyResult,
+    policy_name,
+    recommender_of,
+)
+
+Ints = NDArray[np.int64]
+
+_REASONS = {END: "end", NEXT: "next", GAP: "gap"}
+_RESULT = struct.Struct("<dd")
+_FEW_POLICIES = 16
+
+
+class OpenSessions:
+    """Sessions of one partition; see `Sessions`, whose attributes it has."""
+
+    hashes: Sequence[str] = (OPEN_SESSIONS, POLICY_RESULTS)
+
+    def __init__(self, partition: int, policy_half_life_sessions: float = HALF_LIFE_SESSIONS) -> None:
+        self._partition = partition
+        self._watermark_ms = 0
+        self._row_of: dict[int, int] = {}
+        self._free: list[int] = []
+        self._open = _no_rows(FEW_ROWS)
+        self._heap = np.zeros((FEW_ROWS, 4), dtype=np.int64)
+        self._heap_size = 0
+        self._policies = PolicyRows(policy_half_life_sessions)
+        self._touched = False
+        self._stored_event_ms = 0
+        self._event_time_is_stored = False
+        self.event_time = EventTime()
+        self.closed: list[Session] = []
+
+    def load_fields(self, collection: str, values: Fields) -> None:
+        """Load open sessions and the watermark, or the policies' results."""
+        if collection == POLICY_RESULTS:
+            self._policies.load(values)
+            return
+        for field, record in values.items():
+            if record is None:
+                continue
+            if field in (WATERMARK, EVENT_TIME):
+                event_ms = int(record)
+                if field == WATERMARK:
+                    self._watermark_ms = event_ms
+                else:
+                    self._event_time_is_stored = True
+                self._stored_event_ms = self.event_time.newest_ms = max(self._stored_event_ms, event_ms)
+            else:
+                self._load(int(field), OpenSession.from_bytes(record))
+
+    def fold(self, columns: ListenColumns, listens: Listens) -> None:
+        """Fold the listens; closed sessions are in `closed`, in a fixed order."""
+        self._touched |= len(columns) > 0
+        self._widen_ids(int(columns.session_lengths.max(initial=0)))
+        rows, count = self._rows_of(columns.users), len(columns)
+        self._make_heap(self._heap_size + count)
+        most = len(self._row_of) + count  # each was open, or begins with a listen
+        closed = Closed(
+            np.empty((most, 6), dtype=np.int64),
+            np.empty(most, dtype=np.float64),
+            np.empty((most, self._open.session.shape[1]), dtype=np.uint8),
+            np.empty(most, dtype=np.int64),
+        )
+        self._heap_size, self._watermark_ms, ended = fold_sessions(
+            self._open,
+            self._heap,
+            self._heap_size,
+            rows,
+            columns.offsets,
+            self._policies.rows_of(columns),
+            listens,
+            self._policies.results,
+            self._policies.keep,
+            self._watermark_ms,
+            GAP_MS,
+            closed,
+        )
+        self._add_closed(closed, ended)
+
+    def changes(self) -> Changes:
+        """Return the changed sessions (None for closed ones) and the watermark; see `Sessions.changes`."""
+        event_ms = max(self.event_time.newest_ms, self._watermark_ms)
+        if not self._touched and event_ms == self._stored_event_ms:
+            return Changes()
+        fields: dict[bytes, bytes | None] = {WATERMARK: b"%d" % self._watermark_ms}
+        ahead = event_ms > self._watermark_ms
+        if ahead or self._event_time_is_stored:
+            fields[EVENT_TIME] = b"%d" % event_ms if ahead else None
+        self._stored_event_ms, self._event_time_is_stored, self._touched = event_ms, ahead, False
+        self._take_touched(fields)
+        results = self._policies.take_changes()
+        return Changes(hashes={OPEN_SESSIONS: fields, **({POLICY_RESULTS: results} if results else {})})
+
+    def _take_touched(self, fields: dict[bytes, bytes | None]) -> None:
+        """Add the touched sessions, and free the rows of closed ones."""
+        table, names = self._open, self._policies.names
+        rows = np.flatnonzero(table.touched)
+        table.touched[rows] = False
+        columns = (table.user, table.first_offset, table.started_ms, table.last_ms, table.tracks, table.policy)
+        numbers = zip(*(column[rows].tolist() for column in columns), strict=True)
+        ids, width = table.session[rows].tobytes(), table.session.shape[1]
+        rest = zip(
+            rows.tolist(),
+            table.opened[rows].tolist(),
+            table.time[rows].tolist(),
+            table.session_length[rows].tolist(),
+            numbers,
+            strict=True,
+        )
+        for at, (row, opened, time, length, (user, first_offset, started_ms, last_ms, tracks, policy)) in enumerate(
+            rest
+        ):
+            if opened:
+                name = names[policy] if policy >= 0 else b""
+                session = ids[at * width : at * width + length]
+                record = OpenSession.record_of(first_offset, started_ms, last_ms, tracks, time, name, session)
+                fields[b"%d" % user] = record
+            else:
+                fields[b"%d" % user] = None
+                del self._row_of[user]
+                self._free.append(row)
+
+    def _add_closed(self, closed: Closed, count: int) -> None:
+        width = closed.session.shape[1]
+        ids = closed.session[:count].tobytes()
+        rows = zip(
+            closed.numbers[:count].tolist(),
+            closed.time[:count].tolist(),
+            closed.session_length[:count].tolist(),
+            strict=True,
+        )
+        for at, ((user, first_offset, started_ms, ended_ms, tracks, reason), time, length) in enumerate(rows):
+            self.closed.append(
+                Session(
+                    event_id=f"{self._partition}-{first_offset}",
+                    session_id=ids[at * width : at * width + length].decode(),
+                    user=user,
+                    started_ms=started_ms,
+                    ended_ms=ended_ms,
+                    tracks=tracks,
+                    time=time,
+                    closed_by=_REASONS[reason],
+                )
+            )
+
+    def _load(self, user: int, session: OpenSession) -> None:
+        id_ = session.session_id.encode()
+        self._widen_ids(len(id_))
+        row = int(self._rows_of(np.array([user]))[0])
+        table = self._open
+        table.opened[row], table.first_offset[row] = True, session.first_offset
+        table.started_ms[row], table.last_ms[row] = session.started_ms, session.last_ms
+        table.tracks[row], table.time[row] = session.tracks, session.time
+        table.policy[row] = self._policies.row_of(session.policy) if session.policy else -1
+        table.session[row, : len(id_)], table.session_length[row] = np.frombuffer(id_, np.uint8), len(id_)
+        self._make_heap(self._heap_size + 1)
+        self._heap_size = push(self._heap, self._heap_size, table, row)
+
+    def _rows_of(self, users: Ints) -> Ints:
+        """Return each listen's row, a new one where a listener has none."""
+        batch, of_batch = np.unique(users, return_inverse=True)
+        row_of, free = self._row_of, self._free
+        rows = np.empty(len(batch), dtype=np.int64)
+        for at, user in enumerate(batch.tolist()):
+            row = row_of.get(user)
+            if row is None:
+                row = row_of[user] = free.pop() if free else len(row_of)
+            rows[at] = row
+        if len(row_of) > len(self._open.user):
+            self._open = resized(self._open, at_least(len(row_of), len(self._open.user)))
+        self._open.user[rows] = batch
+        return rows[of_batch]
+
+    def _widen_ids(self, length: int) -> None:
+        if length > (width := self._open.session.shape[1]):
+            self._open = resized(self._open, len(self._open.user), session=at_least(length, width))
+
+    def _make_heap(self, size: int) -> None:
+        if size > len(self._heap):
+            heap = np.zeros((at_least(size, len(self._heap)), 4), dtype=np.int64)
+            heap[: self._heap_size] = self._heap[: self._heap_size]
+            self._heap = heap
+
+
+class PolicyRows:
+    """The results of one partition, a row a policy; see `PolicyResults`.
+
+    Attributes
+    ----------
+    keep : float
+        What an end leaves of earlier results.
+    names : list of bytes
+        Of the policies.
+    results : Results
+    """
+
+    def __init__(self, half_life_sessions: float) -> None:
+        self.keep = 0.5 ** (1 / half_life_sessions)
+        self.names: list[bytes] = []
+        bools, doubles = np.zeros(_FEW_POLICIES, dtype=np.bool_), np.zeros(_FEW_POLICIES)
+        numbers = np.zeros(_FEW_POLICIES, dtype=np.int64)
+        self.results = Results(numbers, bools, bools.copy(), doubles, doubles.copy())
+        self._row_of: dict[str, int] = {}
+        self._recommenders: dict[str, int] = {}
+
+    def row_of(self, policy: str) -> int:
+        """Return the row of a policy, a new one if it has none."""
+        row = self._row_of.get(policy)
+        if row is None:
+            row = self._row_of[policy] = len(self.names)
+            self.names.append(policy.encode())
+            if row == len(self.results.time):
+                self.results = resized(self.results, 2 * row)
+            number = self._recommenders.setdefault(recommender_of(policy), len(self._recommenders))
+            self.results.recommender[row] = number
+        return row
+
+    def rows_of(self, columns: ListenColumns) -> Ints:
+        """Return the row of each listen's policy; -1 if it was not recommended."""
+        rows = [self.row_of(policy_name(*cause)) if cause[0] else -1 for cause in columns.cause_names]
+        return np.array(rows, dtype=np.int64)[columns.causes]
+
+    def load(self, values: Fields) -> None:
+        """Load stored results."""
+        for name, record in values.items():
+            if record:
+                row, result = self.row_of(name.decode()), PolicyResult.from_bytes(record)
+                self.results.met[row] = True
+                self.results.time[row], self.results.ends[row] = result.time, result.ends
+
+    def take_changes(self) -> dict[bytes, bytes]:
+        """Return the records that have changed since the last call, by policy."""
+        rows = np.flatnonzero(self.results.changed).tolist()
+        self.results.changed[:] = False
+        return {
+            self.names[row]: _RESULT.pack(self.results.time[row], self.results.ends[row])
+            for row in sorted(rows, key=self.names.__getitem__)
+        }
+
+
+def _no_rows(rows: int) -> OpenRows:
+    def ints() -> Ints:
+        return np.zeros(rows, dtype=np.int64)
+
+    def bools() -> NDArray[np.bool_]:
+        return np.zeros(rows, dtype=np.bool_)
+
+    return OpenRows(
+        user=ints(),
+        opened=bools(),
+        touched=bools(),
+        first_offset=ints(),
+        started_ms=ints(),
+        last_ms=ints(),
+        tracks=ints(),
+        time=np.zeros(rows, dtype=np.float64),
+        policy=ints(),
+        session=np.zeros((rows, ID_BYTES), dtype=np.uint8),
+        session_length=ints(),
+    )

@@ -1,0 +1,66 @@
+"""Folding in columns; importing this loads numba."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from core.kafka.reader import LogRecord
+from core.kafka.record_columns import RecordColumns, read_batches
+from schemas.codec import Codec
+from schemas.event_time import EventTime
+from schemas.events import Listen, TrainingBatch
+from schemas.listen_columns import ListenColumns, accept_listens
+from schemas.training import training_batches_of_columns
+from schemas.validation import Intake, Rejected
+from streams.folds.columns.partition import ColumnFold
+from streams.folds.partition import PROJECTIONS
+from streams.folds.popularity import TrackRows
+from streams.worker.folding import Fold, Folding
+
+
+class ByColumns:
+    """Folds columns of listens."""
+
+    def open(self, partition: int, only: Collection[str], rows: TrackRows | None, *, nothing_stored: bool) -> Fold:
+        """See `Folding.open`."""
+        return ColumnFold(partition, only, rows, nothing_stored=nothing_stored)
+
+    def since(self, records: Sequence[Any], offset: int) -> Sequence[Any]:
+        """See `Folding.since`."""
+        return _columns_of(records).since(offset)
+
+    def accept(
+        self, records: Sequence[Any], intake: Intake, event_time: EventTime
+    ) -> tuple[ListenColumns, list[Rejected]]:
+        """See `Folding.accept`."""
+        return accept_listens(_columns_of(records), intake, event_time)
+
+    def batches(
+        self, topic_id: str, partition: int, first_offset: int, next_offset: int, kept: ListenColumns
+    ) -> list[TrainingBatch]:
+        """See `Folding.batches`."""
+        return training_batches_of_columns(topic_id, partition, first_offset, next_offset, kept)
+
+
+BY_COLUMNS: Folding = ByColumns()
+
+
+def _columns_of(records: Sequence[Any]) -> RecordColumns:
+    return records if isinstance(records, RecordColumns) else RecordColumns.of(records)
+
+
+def compile_all() -> None:
+    """Compile all code that the folding needs, or read it from the cache, by folding a run of two listens."""
+    listen = Listen("a:0", 42, 7, 0.5, 1_000, "a", 0, False, "r", {"E": "T1"}, 0.5, 1.0)
+    codec = Codec()
+    events = [listen, listen._replace(event_id="a:1", ended_session=True)]
+    records = [
+        LogRecord("listens", 0, offset, 1_000, b"42", codec.encode(event), ()) for offset, event in enumerate(events)
+    ]
+    fold = ColumnFold(0, PROJECTIONS, nothing_stored=True)
+    columns, _ = accept_listens(RecordColumns.of(records), Intake(codec), fold.event_time)
+    fold.missing(columns)
+    fold.fold(columns)
+    fold.take_changes()
+    read_batches("listens", 0, b"", 0)

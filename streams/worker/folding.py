@@ -1,0 +1,136 @@
+"""Two ways to fold a run: listen by listen, which states what is right, and in columns, which is fast.
+
+Both give the same state, the same events and the same dead letters. Columns need numba, whose code is compiled once and
+then cached; until it is there, and where it cannot be had, listens are folded one by one.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cache
+from typing import Any, Protocol
+
+from core.errors import RejectedMessageError
+from core.numba_cache import use_writable_cache
+from schemas.event_time import EventTime
+from schemas.events import Listen, Session, TrainingBatch
+from schemas.training import training_batches_of
+from schemas.validation import Intake, Rejected, decode_and_validate
+from streams.folds.partition import PartitionFold
+from streams.folds.popularity import TrackRows
+from streams.folds.projection import Changes, Fields, Record, Scores
+
+log = logging.getLogger(__name__)
+
+
+class Fold(Protocol):
+    """The state of a partition; see `PartitionFold`. A batch is what the `Folding` accepts."""
+
+    users: Any
+    event_time: EventTime
+    score_sets: Sequence[str]
+    hashes_read_at_claim: Sequence[str]
+
+    def missing(self, batch: Any) -> Mapping[str, list[bytes]]: ...  # noqa: D102
+    def load_fields(self, collection: str, values: Fields) -> None: ...  # noqa: D102
+    def load_scores(self, collection: str, values: Scores) -> None: ...  # noqa: D102
+    def fold(self, batch: Any) -> Any: ...  # noqa: D102
+    def take_changes(self) -> Changes: ...  # noqa: D102
+    def take_closed_sessions(self) -> list[Session]: ...  # noqa: D102
+
+
+class Folding(Protocol):
+    """A way to fold."""
+
+    def open(self, partition: int, only: Collection[str], rows: TrackRows | None, *, nothing_stored: bool) -> Fold:
+        """Return the fold of a partition, to be loaded."""
+
+    def since(self, records: Sequence[Any], offset: int) -> Sequence[Any]:
+        """Return the records from an offset on."""
+
+    def accept(self, records: Sequence[Any], intake: Intake, event_time: EventTime) -> tuple[Any, list[Rejected]]:
+        """Return a batch of the accepted listens, and the rejected records; see `decode_and_validate`."""
+
+    def batches(
+        self, topic_id: str, partition: int, first_offset: int, next_offset: int, kept: Any
+    ) -> list[TrainingBatch]:
+        """Return the training batches of a stretch; see `training_batches_of`."""
+
+
+class ByListen:
+    """Folds listen by listen."""
+
+    def open(self, partition: int, only: Collection[str], rows: TrackRows | None, *, nothing_stored: bool) -> Fold:
+        """See `Folding.open`."""
+        return PartitionFold(partition, only, rows, nothing_stored=nothing_stored)
+
+    def since(self, records: Sequence[Any], offset: int) -> Sequence[Any]:
+        """See `Folding.since`."""
+        return records if records[0].offset >= offset else [record for record in records if record.offset >= offset]
+
+    def accept(
+        self, records: Sequence[Any], intake: Intake, event_time: EventTime
+    ) -> tuple[list[Record], list[Rejected]]:
+        """See `Folding.accept`."""
+        good: list[Record] = []
+        rejected: list[Rejected] = []
+        for record, listen in decode_and_validate(records, Listen, intake, event_time=event_time):
+            if isinstance(listen, RejectedMessageError):
+                rejected.append(Rejected(record, listen))
+            else:
+                good.append((record.offset, listen))
+        return good, rejected
+
+    def batches(
+        self, topic_id: str, partition: int, first_offset: int, next_offset: int, kept: Sequence[Record]
+    ) -> list[TrainingBatch]:
+        """See `Folding.batches`."""
+        return training_batches_of(topic_id, partition, first_offset, next_offset, kept)
+
+
+BY_LISTEN: Folding = ByListen()
+
+
+def by_listen() -> Folding:
+    """Return `BY_LISTEN`, always."""
+    return BY_LISTEN
+
+
+class ColumnsWhenCompiled:
+    """Returns the folding in columns once its code is compiled, which a thread does; before it, `BY_LISTEN`.
+
+    Parameters
+    ----------
+    on_ready : callable, optional
+        Called in the thread when the code is compiled.
+    """
+
+    def __init__(self, on_ready: Callable[[], object] = int) -> None:
+        self._folding = BY_LISTEN
+        self._on_ready = on_ready
+        threading.Thread(target=self._compile, name="compile", daemon=True).start()
+
+    def __call__(self) -> Folding:
+        """Return the fastest folding that is ready."""
+        return self._folding
+
+    def _compile(self) -> None:
+        try:
+            use_writable_cache()
+            from streams.worker.by_columns import BY_COLUMNS, compile_all
+
+            compile_all()
+            self._on_ready()
+        except (ImportError, RuntimeError) as error:  # no numba, or no place for its cache
+            log.warning("listens are folded one by one, several times slower: %s", error)
+        else:
+            self._folding = BY_COLUMNS
+            log.info("listens are folded in columns from now on")
+
+
+@cache
+def columns_when_compiled() -> Callable[[], Folding]:
+    """Return the one `ColumnsWhenCompiled` of a process that fetches records as objects, such as a replay."""
+    return ColumnsWhenCompiled()

@@ -1,0 +1,113 @@
+"""Invariant: columns hold the records that aiokafka reads from the same bytes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core.kafka.record_columns import read_batches
+
+GZIP = 1
+LOG_APPEND_TIME = 0x08
+CONTROL = 0x20
+ATTRIBUTES_AT = 21
+
+Told = tuple[int, int, bytes | None, bytes | None, tuple[tuple[str, bytes | None], ...]]
+PARTS = st.none() | st.binary(max_size=200)
+HEADERS = st.lists(st.tuples(st.text(max_size=5), st.none() | st.binary(max_size=5)), max_size=3)
+ROWS = st.lists(st.tuples(PARTS, PARTS, HEADERS, st.integers(0, 10**13)), min_size=1, max_size=6)
+
+
+def batch(first_offset: int, rows: Any, *, attributes: int = 0, compression: int = 0) -> bytes:
+    builder = DefaultRecordBatchBuilder(
+        magic=2,
+        compression_type=compression,
+        is_transactional=0,
+        producer_id=-1,
+        producer_epoch=-1,
+        base_sequence=-1,
+        batch_size=1 << 20,
+    )
+    for at, (key, value, headers, timestamp) in enumerate(rows):
+        builder.append(at, timestamp=timestamp, key=key, value=value, headers=headers)
+    raw = bytearray(builder.build())
+    raw[:8] = first_offset.to_bytes(8, "big")
+    raw[ATTRIBUTES_AT + 1] |= attributes
+    return bytes(raw)
+
+
+def fetch(batches: Any, attributes: int = 0) -> bytes:
+    raw, offset = b"", 7
+    for rows in batches:
+        raw += batch(offset, rows, attributes=attributes)
+        offset += len(rows) + 2  # compaction leaves gaps
+    return raw
+
+
+def told(records: Any) -> list[Told]:
+    return [(one.offset, one.timestamp, one.key, one.value, tuple(one.headers)) for one in records]
+
+
+def read_by_aiokafka(raw: bytes, start: int) -> list[Told]:
+    records = MemoryRecords(raw)
+    found: list[Told] = []
+    while records.has_next():
+        found += told(records.next_batch())
+    return [one for one in found if one[0] >= start]
+
+
+@settings(deadline=None)  # the first example compiles
+@given(
+    st.lists(ROWS, min_size=1, max_size=4),
+    st.integers(0, 40),
+    st.integers(0, 40),
+    st.sampled_from([0, LOG_APPEND_TIME]),
+)
+def test_columns_are_what_aiokafka_reads(batches: Any, start: int, cut: int, attributes: int) -> None:
+    raw = fetch(batches, attributes)
+    read = read_batches("t", 3, raw + raw[: min(cut, len(raw) - 1)], start)
+    assert read is not None
+    columns, next_offset = read
+    assert told(columns) == read_by_aiokafka(raw, start)
+    assert next_offset == 7 + sum(len(rows) + 2 for rows in batches) - 2
+    assert {(one.topic, one.partition) for one in columns} <= {("t", 3)}
+
+
+@settings(deadline=None)  # the first example compiles
+@given(st.lists(ROWS, min_size=1, max_size=3), st.data())
+def test_damaged_bytes_are_read_within_their_bounds(batches: Any, data: st.DataObject) -> None:
+    raw = bytearray(fetch(batches))
+    for _ in range(data.draw(st.integers(1, 4))):
+        raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    read = read_batches("t", 0, bytes(raw), 0)
+    if read is not None:
+        columns, _ = read
+        for places in (columns.keys, columns.values):
+            assert ((places[0] == -1) | ((places[0] >= 0) & (places[0] <= places[1]) & (places[1] <= len(raw)))).all()
+
+
+ROW = (b"k", b"v", [], 1_000)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pytest.param(batch(0, [ROW] * 9, compression=GZIP), id="compressed"),
+        pytest.param(batch(0, [ROW], attributes=CONTROL), id="control"),
+        pytest.param(batch(0, [ROW])[:-1] + b"\x7f", id="broken"),
+    ],
+)
+def test_batches_that_are_not_plain_are_left_to_aiokafka(raw: bytes) -> None:
+    assert read_batches("t", 0, batch(5, [ROW]) + raw, 0) is None
+
+
+def test_an_earlier_version_is_left_to_aiokafka() -> None:
+    builder = LegacyRecordBatchBuilder(magic=1, compression_type=0, batch_size=1 << 20)
+    builder.append(0, timestamp=1, key=b"k", value=b"v")
+    assert read_batches("t", 0, bytes(builder.build()), 0) is None

@@ -1,0 +1,29 @@
+"""Invariant: a worker folds from its first record on, and in columns as soon as it can."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import pytest
+
+from streams.worker.by_columns import BY_COLUMNS
+from streams.worker.folding import BY_LISTEN, ColumnsWhenCompiled
+from tests.support import eventually
+
+
+def test_columns_follow_when_the_code_is_compiled() -> None:
+    called: list[bool] = []
+    choose = ColumnsWhenCompiled(lambda: called.append(choose() is BY_LISTEN))
+    eventually(lambda: choose() is BY_COLUMNS)
+    assert called == [True]  # fetches are columns before they are folded as such
+
+
+def test_without_numba_listens_are_folded_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "streams.worker.by_columns", None)
+    with caplog.at_level(logging.WARNING):
+        choose = ColumnsWhenCompiled()
+        eventually(lambda: any("one by one" in record.getMessage() for record in caplog.records))
+    assert choose() is BY_LISTEN

@@ -1,0 +1,297 @@
+"""Invariant: folding in columns is folding listen by listen, for any bytes, any cut into runs, and any mixture."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core.kafka.config import key_of
+from core.kafka.record_columns import RecordColumns
+from schemas.codec import Codec, load
+from schemas.event_time import LEAD_MS, SIMULATED_TIME
+from schemas.events import Listen, Session, TrainingBatch
+from schemas.listen_columns import accept_listens
+from schemas.listen_kernels import read_listens
+from schemas.validation import Intake, Rejected
+from streams.folds.columns import kernels
+from streams.folds.columns.listeners import Listeners
+from streams.folds.partition import PROJECTIONS
+from streams.folds.projection import Changes
+from streams.folds.sessions import GAP_MS
+from streams.folds.users import HISTORY_LISTENS
+from streams.store.protocol import MemoryStore
+from streams.worker.by_columns import BY_COLUMNS
+from streams.worker.folding import BY_LISTEN, Folding
+from streams.worker.metrics import WorkerCounters
+from streams.worker.partition import Publishable, WorkerPartition
+from tests.unit.streams.worker.records import CODEC, NOW_MS, KafkaRecord
+
+KNOWN_TRACKS = range(6)
+REJECTED_BEFORE = 3
+OLD = Codec([schema for schema in load() if (schema.subject, schema.version) != ("listen", 2)])
+"""Writes listens of the first schema."""
+
+LISTENS = st.builds(
+    Listen,
+    event_id=st.sampled_from([f"e{number}" for number in range(40)]) | st.text(max_size=3),
+    user=st.integers(40, 44) | st.integers(-1, 2**53 + 1),
+    track=st.integers(0, 6),
+    fraction=st.sampled_from([0.0, 0.1, 0.2, 0.5, 0.7, 1.0]) | st.floats(),
+    timestamp_ms=st.integers(-1, 10).map(lambda step: NOW_MS + step * LEAD_MS // 2)
+    | st.sampled_from([-1, 0, NOW_MS - GAP_MS - 1, NOW_MS + GAP_MS, NOW_MS + 2 * GAP_MS]),
+    session_id=st.sampled_from(["s", "t", "a session of a long name, of which there are few", "Ω"])
+    | st.text(max_size=2),
+    position=st.integers(-1, 3),
+    ended_session=st.booleans(),
+    recommender=st.sampled_from([None, "", "mix", "sticky", "ünknown"]),
+    treatments=st.sampled_from([{}, {"E": "T1"}, {"E": "T1", "Ö": "C"}, {str(number): "C" for number in range(20)}]),
+    propensity=st.none() | st.just(0.5),
+    latency_ms=st.none() | st.just(4.2),
+    policy=st.sampled_from([None, "mix", "fism/popular", "rerank"]),
+    candidates=st.none() | st.integers(0, 9),
+)
+GOOD_LISTENS = st.builds(
+    Listen._replace,
+    LISTENS,
+    event_id=st.sampled_from([f"e{number}" for number in range(60)]),
+    user=st.integers(40, 44),
+    track=st.integers(0, 5),
+    fraction=st.sampled_from([0.0, 0.1, 0.2, 0.5, 0.7, 1.0]),
+    timestamp_ms=st.integers(0, 12).map(lambda step: NOW_MS + step * LEAD_MS // 4),
+    session_id=st.sampled_from(["s", "t", "u"]),
+    position=st.integers(0, 3),
+)
+
+
+def other_block(raw: bytes) -> bytes:
+    """Write the number of a map's entries in Avro's other way: negative, with the block's bytes."""
+    return raw.replace(b"\x02\x02E\x04T1\x00", b"\x01\x0c\x02E\x04T1\x00")
+
+
+def long_number(raw: bytes) -> bytes:
+    """Write the last number with more bytes than it needs."""
+    return raw[:-1] + bytes([raw[-1] | 0x80]) + b"\x80" * 8 + b"\x00"
+
+
+WAYS = (
+    CODEC.encode,
+    OLD.encode,
+    lambda listen: other_block(CODEC.encode(listen)),
+    lambda listen: long_number(CODEC.encode(listen)),
+    lambda listen: CODEC.encode(listen)[:-1],
+    lambda listen: CODEC.encode(listen) + b"\0",
+    lambda listen: b"",
+    lambda listen: None,
+)
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    raw = bytearray(CODEC.encode(draw(GOOD_LISTENS)))
+    for _ in range(draw(st.integers(1, 3))):
+        raw[draw(st.integers(0, len(raw) - 1))] = draw(st.integers(0, 255))
+    return bytes(raw)
+
+
+@st.composite
+def logs(draw: st.DrawFn, listens: st.SearchStrategy[Listen] = GOOD_LISTENS | LISTENS) -> list[KafkaRecord]:
+    """Records of one partition."""
+    records = []
+    offset = 0
+    for _ in range(draw(st.integers(1, 30))):
+        offset += draw(st.sampled_from([1, 1, 1, 4]))
+        listen = draw(listens)
+        way = draw(st.sampled_from([*[CODEC.encode] * 8, *WAYS]))
+        raw = draw(damaged()) if draw(st.integers(0, 9)) == 0 else way(listen)
+        key = draw(st.sampled_from([key_of(listen.user)] * 12 + [None, b"", b"042", b"x"]))
+        headers = draw(st.sampled_from([(), (), [SIMULATED_TIME], [("other", b"")]]))
+        records.append(KafkaRecord(offset, key, raw, headers=headers))
+    return records
+
+
+class Sent:
+    """Remembers what was emitted."""
+
+    def __init__(self) -> None:
+        self.events: list[Publishable] = []
+        self.rejected: list[tuple[int, str, str]] = []
+
+    async def emit(self, events: Sequence[Publishable], rejected: Sequence[Rejected]) -> None:
+        self.events += events
+        self.rejected += [
+            (letter.record.offset, type(letter.reason).__name__, str(letter.reason)) for letter in rejected
+        ]
+
+
+class Worker:
+    """One partition folded one way."""
+
+    def __init__(self, folding: Folding, projections: Sequence[str] = PROJECTIONS) -> None:
+        self.projections = projections
+        self.store, self.sent, self.counters = MemoryStore(), Sent(), WorkerCounters()
+        self.folding = folding
+        self.claim_again()
+
+    def claim_again(self) -> None:
+        claim = asyncio.run(self.store.claim(0, "me", "t"))
+        intake = Intake(CODEC, KNOWN_TRACKS, lambda: None, {0: {REJECTED_BEFORE}})
+        self.partition = WorkerPartition(
+            0,
+            claim,
+            claim.next_offset or 0,
+            self.store,
+            intake,
+            self.sent,
+            self.counters,
+            self.projections,
+            training=True,
+            folding=lambda: self.folding,
+        )
+
+    def process(self, records: Sequence[Any]) -> None:
+        asyncio.run(self.partition.process(records))
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Everything that can be told from outside; NaN, which a broken record may bring, as its bytes."""
+        return {
+            "hashes": {name: fields for name, fields in self.store.hashes.items() if fields},
+            "scores": {name: scores for name, scores in self.store.scores.items() if scores},
+            "checkpoint": self.store.checkpoints[0].next_offset,
+            "sessions": [event for event in self.sent.events if isinstance(event, Session)],
+            "training": [event for event in self.sent.events if isinstance(event, TrainingBatch)],
+            "rejected": self.sent.rejected,
+            "counters": self.counters,
+            "event time": self.partition.event_time.newest_ms,
+        }
+
+
+def parts(records: Sequence[KafkaRecord], cuts: Sequence[int]) -> list[Sequence[KafkaRecord]]:
+    bounds = [0, *sorted({cut for cut in cuts if 0 < cut < len(records)}), len(records)]
+    return [records[begin:end] for begin, end in pairwise(bounds)]
+
+
+@settings(max_examples=150, deadline=None)
+@given(logs(), st.lists(st.integers(1, 29)))
+def test_both_foldings_agree_after_every_run(records: list[KafkaRecord], cuts: list[int]) -> None:
+    plain, columns = Worker(BY_LISTEN), Worker(BY_COLUMNS)
+    for part in parts(records, cuts):
+        plain.process(part)
+        columns.process(part)
+        assert columns.state == plain.state
+
+
+@settings(max_examples=100, deadline=None)
+@given(logs(), st.lists(st.integers(1, 29)), st.lists(st.booleans(), min_size=30, max_size=30))
+def test_a_partition_may_change_its_folding_and_its_owner_between_runs(
+    records: list[KafkaRecord], cuts: list[int], choices: list[bool]
+) -> None:
+    plain, mixed = Worker(BY_LISTEN), Worker(BY_LISTEN)
+    for part, choice in zip(parts(records, cuts), choices, strict=False):
+        plain.process(part)
+        mixed.folding = BY_COLUMNS if choice else BY_LISTEN
+        mixed.process(part)
+        assert mixed.state == plain.state
+        if choice:
+            plain.claim_again()
+            mixed.claim_again()
+
+
+@settings(max_examples=50, deadline=None)
+@given(logs(), st.integers(0, 40))
+def test_records_before_the_position_are_left_out(records: list[KafkaRecord], first: int) -> None:
+    plain, columns = Worker(BY_LISTEN), Worker(BY_COLUMNS)
+    for worker in (plain, columns):
+        if done := [record for record in records if record.offset < first]:
+            worker.process(done)
+        worker.process(RecordColumns.of(records))
+    assert columns.state == plain.state
+
+
+def many(count: int, users: int = 3, session_listens: int = 7, tracks: int = 6) -> list[KafkaRecord]:
+    return [
+        KafkaRecord(
+            at,
+            key_of(at % users),
+            CODEC.encode(
+                Listen(
+                    f"e{at}",
+                    at % users,
+                    at * 7 % tracks,
+                    (at % 11) / 10,
+                    NOW_MS + at * 1000,
+                    f"s{at // users // session_listens}" + "x" * (at % 3 * 100),
+                    0,
+                    False,
+                    "mix",
+                    {},
+                    0.5,
+                    None,
+                    f"p{at % 5}",
+                )
+            ),
+        )
+        for at in range(count)
+    ]
+
+
+@pytest.mark.parametrize("session_listens", [7, 1_000])
+def test_full_histories_likes_and_sessions_agree(session_listens: int) -> None:
+    """Rings that have come round, sessions of more tracks than are kept, ids of many lengths."""
+    records = many(3 * (HISTORY_LISTENS + 520), session_listens=session_listens)
+    plain, columns = Worker(BY_LISTEN), Worker(BY_COLUMNS)
+    for part in parts(records, [100, 101, 900]):
+        plain.process(part)
+        columns.process(part)
+        assert columns.state == plain.state
+
+
+@pytest.mark.parametrize("projections", [(), ("likes",), ("popularity",)])
+def test_a_replay_of_some_projections_agrees(projections: Sequence[str]) -> None:
+    plain, columns = Worker(BY_LISTEN, projections), Worker(BY_COLUMNS, projections)
+    for part in parts(many(300), [50, 200]):
+        plain.process(part)
+        columns.process(part)
+        assert columns.state == plain.state
+
+
+def test_listeners_that_were_forgotten_are_read_again() -> None:
+    records = many(600, users=50)
+    columns, _ = accept_listens(RecordColumns.of(records), Intake(CODEC), Worker(BY_LISTEN).partition.event_time)
+    store: dict[str, dict[bytes, bytes]] = {}
+    bounded, whole = Listeners(with_likes=True, most_rows=12), Listeners(with_likes=True)
+
+    read: list[bytes] = []
+
+    def fold(listeners: Listeners, begin: int, end: int) -> Changes:
+        run = columns.of(slice(begin, end))  # type: ignore[arg-type]
+        for name, fields in listeners.missing(run.users).items():
+            read.extend(fields)
+            listeners.load_fields(name, {field: store.get(name, {}).get(field) for field in fields})
+        listens = kernels.Listens(*(getattr(run, name) for name in kernels.Listens._fields))
+        listeners.fold_likes(listens, listeners.fold(listens))
+        return listeners.changes()
+
+    for begin in range(0, 600, 5):
+        changes = fold(bounded, begin, begin + 5)
+        assert changes == fold(whole, begin, begin + 5)
+        for name, fields in changes.hashes.items():
+            store.setdefault(name, {}).update({field: value for field, value in fields.items() if value is not None})
+    assert len(read) > 10 * 50 * len(bounded.hashes)
+
+
+def test_a_kernel_is_compiled_for_one_kind_of_arrays_only() -> None:
+    """Others would be compiled in the middle of a run; they would come from arrays of another layout."""
+    worker = Worker(BY_COLUMNS)
+    worker.process(many(20))
+    worker.process(RecordColumns.of(many(40)))
+    worker.process([KafkaRecord(41, None, struct.pack("<q", 7)), *many(50)[42:]])
+    for kernel in (read_listens, kernels.fold_users, kernels.fold_likes, kernels.fold_sessions, kernels.push):
+        assert len(kernel.signatures) == 1  # type: ignore[attr-defined]
