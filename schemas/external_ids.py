@@ -52,7 +52,7 @@ class UserIds:
 
     A user who is not in the table gets a number from the hash of the name. So newcomers are served at once, every
     process gives them the same number without asking another, and it stays the same after a restart. Of a million
-    newcomers, two share a number with a probability of 1 in 9,000. Their names cannot be told from the numbers.
+    newcomers, two share a number with a probability of 1 in 9,000.
 
     Parameters
     ----------
@@ -62,15 +62,14 @@ class UserIds:
     Examples
     --------
     >>> users = UserIds(["alice", "42"])
-    >>> users.number_of("42"), users.name_of(0), users.number_of("bob") == users.number_of("bob") >= NEWCOMERS_FROM
-    (1, 'alice', True)
-    >>> UserIds().number_of("42"), UserIds().name_of(42)
-    (42, 42)
+    >>> users.number_of("42"), users.number_of("bob") == users.number_of("bob") >= NEWCOMERS_FROM
+    (1, True)
+    >>> UserIds().number_of("42")
+    42
     """
 
     def __init__(self, external: Sequence[str] | None = None) -> None:
-        self._names = external
-        self._numbers = {name: number for number, name in enumerate(external or ())}
+        self._numbers = None if external is None else {name: number for number, name in enumerate(external)}
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -96,7 +95,7 @@ class UserIds:
     @property
     def are_external(self) -> bool:
         """Whether users have external ids."""
-        return self._names is not None
+        return self._numbers is not None
 
     def number_of(self, name: str) -> int:
         """Return a user's number.
@@ -106,7 +105,7 @@ class UserIds:
         UserIdError
             Without a table: the name is not a number from 0 to `MAX_USER`. With one: it is empty.
         """
-        if self._names is not None:
+        if self._numbers is not None:
             if not name:
                 raise UserIdError("a user's id must not be empty")
             known = self._numbers.get(name)
@@ -114,10 +113,6 @@ class UserIds:
         if name.isascii() and name.isdecimal() and len(name) <= len(str(MAX_USER)) and int(name) <= MAX_USER:
             return int(name)
         raise UserIdError(f"{name!r} is not a listener's id: enter a whole number from 0 to {MAX_USER:,}")
-
-    def name_of(self, number: int) -> int | str:
-        """Return a user's external id, or the number where none is known."""
-        return self._names[number] if self._names is not None and number < len(self._names) else number
 
 
 def _newcomer(name: str) -> int:
