@@ -1,7 +1,7 @@
 """Two ways to fold a run: listen by listen, which states what is right, and in columns, which is fast.
 
 Both give the same state, the same events and the same dead letters. Columns need numba, whose code is compiled once and
-then cached; until it is there, and where it cannot be had, listens are folded one by one.
+then cached; until then, and where it cannot be compiled, listens are folded one by one.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class ColumnsWhenCompiled:
 
             compile_all()
             self._on_ready()
-        except (ImportError, RuntimeError) as error:  # no numba, or no place for its cache
+        except (ImportError, RuntimeError, OSError) as error:  # no numba, or no place for its cache
             log.warning("listens are folded one by one, several times slower: %s", error)
         else:
             self._folding = BY_COLUMNS

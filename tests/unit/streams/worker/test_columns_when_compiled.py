@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from streams.worker import folding
 from streams.worker.by_columns import BY_COLUMNS
 from streams.worker.folding import BY_LISTEN, ColumnsWhenCompiled
 from tests.support import eventually
@@ -19,10 +20,18 @@ def test_columns_follow_when_the_code_is_compiled() -> None:
     assert called == [True]  # fetches are columns before they are folded as such
 
 
-def test_without_numba_listens_are_folded_one_by_one(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def _no_folder() -> None:
+    raise OSError
+
+
+@pytest.mark.parametrize("missing", ["numba", "a folder for its cache"])
+def test_without_numba_or_its_cache_listens_are_folded_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, missing: str
 ) -> None:
-    monkeypatch.setitem(sys.modules, "streams.worker.by_columns", None)
+    if missing == "numba":
+        monkeypatch.setitem(sys.modules, "streams.worker.by_columns", None)
+    else:
+        monkeypatch.setattr(folding, "use_writable_cache", _no_folder)
     with caplog.at_level(logging.WARNING):
         choose = ColumnsWhenCompiled()
         eventually(lambda: any("one by one" in record.getMessage() for record in caplog.records))
