@@ -7,7 +7,7 @@ ARG PIP_EXTRA_INDEX_URL
 ARG PIP_TRUSTED_HOST
 ENV PATH=/opt/botify/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 
-# Made anew only when the pins change. Left out is what no process of ours loads in a container: the Java runtime of the
+# Built again only when the pins change. Left out is what no process of ours loads in a container: the Java runtime of the
 # embedded stack (100 MB), the tests that some packages bring (80 MB), Arrow's network servers and C++ headers (50 MB).
 FROM base AS dependencies
 RUN python -m venv --without-pip /opt/botify
