@@ -68,7 +68,10 @@ def evaluate(
     ] = False,
     block: Annotated[
         int | None,
-        typer.Option(min=1, help="Prequential: predict so many events from what came before; default: micro-batches."),
+        typer.Option(
+            min=1,
+            help="Prequential: predict blocks of so many events; default: micro-batches, through Kafka --refresh.",
+        ),
     ] = None,
     micro_batch: Annotated[int, typer.Option(min=1, help="Events predicted before they are learned.")] = MICRO_BATCH,
     refresh: Annotated[int, typer.Option(min=1, help="Listens between two refreshes of served models.")] = REFRESH,

@@ -1,4 +1,4 @@
-"""Datasets on disk, for whoever evaluates or publishes them."""
+"""Datasets on disk, as evaluation and publishing read them."""
 
 from __future__ import annotations
 

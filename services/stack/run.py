@@ -28,7 +28,7 @@ from services.stack.supervisor import LIMIT, Program, Supervisor
 READY_S = 300.0  # the first start downloads Kafka
 _POLL_S = 0.1
 _COMPILED = {"streams.learner", "services.recommender"}
-"""Modules that run compiled loops."""
+"""Modules that compile before they are ready; a worker compiles in a thread."""
 
 
 def start_in_background(home: Path, command: Sequence[str], ready_s: float = READY_S) -> StackRecord:

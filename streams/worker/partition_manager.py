@@ -25,8 +25,8 @@ WAITING_RUNS = 1
 HELD_BYTES = 8 * 1024 * 1024
 """Bytes of all records in the tasks before fetching is delayed.
 
-In memory a record takes four times its bytes while it waits, and ten times while it is folded. Without this bound every
-task would hold two runs whenever Redis is slower than Kafka, and memory would grow with the number of partitions.
+As an object a record takes four times its bytes while it waits, and ten times while it is folded. Without this bound
+every task would hold two runs whenever Redis is slower than Kafka, and memory would grow with the number of partitions.
 """
 
 
