@@ -6,13 +6,13 @@ cache, so that no process compiles when it starts.
 
 from __future__ import annotations
 
-from core.numba_cache import use_writable_cache
+from core.numba_cache import use_own_cache
 from streams.learner.models.next_track import warm_up
 
 
 def fill_cache() -> None:
     """Compile all code."""
-    use_writable_cache()
+    use_own_cache()
     from streams.worker.by_columns import compile_all  # loads numba
 
     warm_up()

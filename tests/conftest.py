@@ -16,10 +16,13 @@ from typing import Any
 
 import pytest
 
+from core.numba_cache import use_own_cache
 from core.settings import Settings
 from schemas.topics import create_topics
 from services.stack.embedded import EmbeddedStack
 from streams.compiled import fill_cache
+
+use_own_cache()  # before any test imports numba; programs under test inherit the folder
 
 TESTS = Path(__file__).parent
 FOLDERS = ("unit", "e2e", "integration", "chaos")

@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any, Protocol
 
 from core.errors import RejectedMessageError
-from core.numba_cache import use_writable_cache
+from core.numba_cache import use_own_cache
 from schemas.event_time import EventTime
 from schemas.events import Listen, Session, TrainingBatch
 from schemas.training import training_batches_of
@@ -118,7 +118,7 @@ class ColumnsWhenCompiled:
 
     def _compile(self) -> None:
         try:
-            use_writable_cache()
+            use_own_cache()
             from streams.worker.by_columns import BY_COLUMNS, compile_all
 
             compile_all()

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from core.keyed_random import mix, uniform
-from core.numba_cache import use_writable_cache
+from core.numba_cache import use_own_cache
 from streams.learner.models.next_track_state import (
     BY_EVENT,
     BY_ITEM,
@@ -89,7 +89,7 @@ class Loops(Protocol):
 
 def loops() -> Loops:
     """Return the compiled loops, or those of numpy where numba is not installed."""
-    use_writable_cache()
+    use_own_cache()
     try:
         from streams.learner.models import next_track_kernels
     except ImportError:

@@ -31,28 +31,47 @@ def read_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_is_writable", lambda _: False)
 
 
-def test_a_cache_that_can_be_written_to_is_used_as_it_is(no_numba: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_state_of_the_sources_has_a_folder_which_children_share(
+    no_numba: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cache = no_numba / "cache"
     monkeypatch.setenv(module.CACHE_DIR, str(cache))
-    module.use_writable_cache()
-    assert os.environ[module.CACHE_DIR] == str(cache)
-    assert cache.is_dir()
+    for _ in range(2):  # a child finds what its parent has set
+        module.use_own_cache()
+        assert os.environ[module.CACHE_DIR] == str(cache / module.digest_of_sources())
+    monkeypatch.setattr(module, "digest_of_sources", lambda: "0123456789abcdef")
+    monkeypatch.setenv(module.CACHE_DIR, str(cache))
+    module.use_own_cache()
+    assert os.environ[module.CACHE_DIR] == str(cache / "0123456789abcdef")
+
+
+def test_caches_of_other_sources_are_removed_when_they_are_old(no_numba: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = no_numba / "cache"
+    old, recent, foreign = (cache / name for name in ("0123456789abcdef", "fedcba9876543210", "not ours"))
+    for folder in (old, recent, foreign):
+        folder.mkdir(parents=True)
+    for folder in (old, foreign):
+        os.utime(folder, (0, 0))
+    monkeypatch.setenv(module.CACHE_DIR, str(cache))
+    module.use_own_cache()
+    assert [folder.exists() for folder in (old, recent, foreign)] == [False, True, True]
 
 
 def test_a_cache_that_is_read_only_is_copied(no_numba: Path, read_only: None, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = no_numba / "cache"
-    (cache / "models").mkdir(parents=True)
-    (cache / "models/loops.nbi").write_bytes(b"compiled")
+    compiled = cache / module.digest_of_sources() / "models/loops.nbi"
+    compiled.parent.mkdir(parents=True)
+    compiled.write_bytes(b"compiled")
     monkeypatch.setenv(module.CACHE_DIR, str(cache))
-    module.use_writable_cache()
+    module.use_own_cache()
     copy = Path(os.environ[module.CACHE_DIR])
-    assert copy != cache
+    assert cache not in copy.parents
     assert (copy / "models/loops.nbi").read_bytes() == b"compiled"
     assert stat.S_IMODE(copy.stat().st_mode) & 0o200
 
 
 def test_an_installation_that_is_read_only_compiles_into_a_temporary_folder(no_numba: Path, read_only: None) -> None:
-    module.use_writable_cache()
+    module.use_own_cache()
     assert Path(os.environ[module.CACHE_DIR]).parent == no_numba
 
 

@@ -31,7 +31,7 @@ def test_without_numba_or_its_cache_listens_are_folded_one_by_one(
     if missing == "numba":
         monkeypatch.setitem(sys.modules, "streams.worker.by_columns", None)
     else:
-        monkeypatch.setattr(folding, "use_writable_cache", _no_folder)
+        monkeypatch.setattr(folding, "use_own_cache", _no_folder)
     with caplog.at_level(logging.WARNING):
         choose = ColumnsWhenCompiled()
         eventually(lambda: any("one by one" in record.getMessage() for record in caplog.records))
