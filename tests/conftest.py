@@ -21,7 +21,7 @@ from schemas.topics import create_topics
 from services.stack.embedded import EmbeddedStack
 
 TESTS = Path(__file__).parent
-FOLDERS = ("unit", "e2e", "integration", "chaos")
+FOLDERS = ("unit", "simulation", "e2e", "integration", "chaos")
 """In this order: the fast ones first, and no long file of e2e at the end, when the other process has nothing to do."""
 IN_CI = os.environ.get("CI") == "true"
 
