@@ -6,6 +6,8 @@ import argparse
 import sys
 import time
 
+from streams.worker import partition, partition_manager
+from tests.simulation.coverage import Coverage
 from tests.simulation.shrink import shrunk
 from tests.simulation.universe import Result, run_universe
 
@@ -16,13 +18,23 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="run this universe and print its history")
     parser.add_argument("--seeds", type=int, default=100, help="how many universes to run")
     parser.add_argument("--first", type=int, default=0, help="the first seed of them")
+    parser.add_argument(
+        "--coverage", action="store_true", help="say which lines of the shipped code the universes miss"
+    )
     args = parser.parse_args()
     if args.seed is not None:
         result = run_universe(args.seed)
         print(report(result))
         print(f"{result.virtual_s:.0f} virtual s, history {result.history.digest}")
         return 1 if result.violations else 0
-    return run_many(range(args.first, args.first + args.seeds))
+    seeds = range(args.first, args.first + args.seeds)
+    if not args.coverage:
+        return run_many(seeds)
+    coverage = Coverage(partition_manager, partition)
+    with coverage.tracing():
+        violated = run_many(seeds)
+    print(coverage.report())
+    return violated
 
 
 def run_many(seeds: range) -> int:

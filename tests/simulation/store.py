@@ -29,6 +29,8 @@ COMMAND_TIMEOUT_S = 5.0
 GIVE_UP_S = 20.0
 FAST_S, SLOW_S, LATE_S = 0.01, 4.0, 12.0
 """The longest that a request or a reply takes: usually, while the store is slow, and for the copy of a request."""
+SWALLOWING_S = 1.0
+"""The same while clients swallow cancellations, so that many arrive while a reply is on its way."""
 
 
 class StoreUnavailableError(Exception):
@@ -149,7 +151,11 @@ class StoreNetwork:
             self._later(self._delay_s(), lambda: None if reply.done() else deliver())
 
     def _delay_s(self) -> float:
-        return float(self._rng.uniform(0.0, SLOW_S if self.strikes(faults.STORE_SLOW) else FAST_S))
+        slow, swallows = self.strikes(faults.STORE_SLOW), self._swallows()
+        return float(self._rng.uniform(0.0, SLOW_S if slow else SWALLOWING_S if swallows else FAST_S))
+
+    def _swallows(self) -> bool:
+        return self.strikes(faults.STORE_SWALLOWS) or self.strikes(faults.POINTER_SWALLOWS)
 
     def _later(self, delay_s: float, act: Callable[[], None]) -> None:
         self.loop.call_later(delay_s, act, context=self._context)
@@ -191,12 +197,12 @@ class SimulatedStore:
 
     async def live_namespace(self) -> str:
         """Return the name of the live namespace."""
-        return await self._call(lambda: self._network.server.live)
+        return await self._call(lambda: self._network.server.live, faults.POINTER_SWALLOWS)
 
     async def _read(self, read: Callable[[], Coroutine[Any, Any, T]]) -> T:
         return await self._call(lambda: finish(read()))
 
-    async def _call(self, execute: Callable[[], T]) -> T:
+    async def _call(self, execute: Callable[[], T], swallows: str = faults.STORE_SWALLOWS) -> T:
         loop = self._network.loop
         give_up = loop.time() + GIVE_UP_S
         while True:
@@ -204,16 +210,18 @@ class SimulatedStore:
             self._network.request(execute, reply)
             try:
                 async with asyncio.timeout(COMMAND_TIMEOUT_S):
-                    return await self._wait(reply)
+                    return await self._wait(reply, swallows)
             except TimeoutError:
                 if loop.time() >= give_up:
                     raise StoreUnavailableError from None
 
-    async def _wait(self, reply: asyncio.Future[T]) -> T:
+    async def _wait(self, reply: asyncio.Future[T], swallows: str) -> T:
         try:
-            return await reply
+            return await asyncio.shield(reply)
         except asyncio.CancelledError:
             # redis-py may swallow a cancellation that arrives with a reply
-            if reply.done() and not reply.cancelled() and self._network.strikes(faults.STORE_SWALLOWS):
-                return reply.result()
+            if self._network.strikes(swallows):
+                await asyncio.wait([reply], timeout=SWALLOWING_S)
+                if reply.done() and not reply.cancelled():
+                    return reply.result()
             raise
