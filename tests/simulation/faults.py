@@ -37,6 +37,7 @@ KNOWN_BUGS = {SWAP, POINTER_SWALLOWS}
 """Each shows a bug, see `test_regressions.py`, and is not drawn before that is fixed."""
 KINDS = sorted(LONGEST_S.keys() - KNOWN_BUGS)
 """What plans draw from."""
+JUST_CLAIMED_S = 2.5
 STRIKES = 0.5
 """Probability that a fault which lasts hits a call."""
 
@@ -72,7 +73,11 @@ def planned(rng: Random, workers: int) -> Sequence[Fault]:
         lasts_s = rng.uniform(0.0, LONGEST_S[kind])
         after_s = FAULTS_FROM_S + (lasts_s if kind in (ROLLBACK, SWAP) else 0.0)
         before_s = FAULTS_UNTIL_S - (0.0 if kind in (ROLLBACK, SWAP) else lasts_s)
-        faults.append(Fault(rng.uniform(after_s, before_s), kind, lasts_s, rng.randrange(workers)))
+        at_s = rng.uniform(after_s, before_s)
+        faults.append(Fault(at_s, kind, lasts_s, rng.randrange(workers)))
+        if kind == PAUSE and rng.random() < 0.5:  # soon after a claim, so that it is replaced before it reads
+            rebalanced_s = max(FAULTS_FROM_S, at_s - rng.uniform(0.0, JUST_CLAIMED_S))
+            faults.append(Fault(rebalanced_s, REBALANCE, 0.0, 0))
     return sorted(faults)
 
 

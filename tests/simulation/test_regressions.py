@@ -12,8 +12,24 @@ from tests.simulation.universe import run_universe
 
 @pytest.mark.xfail(strict=True, reason="`release` wakes one of two that wait to put into a full queue; `submit` hangs")
 def test_a_swap_while_runs_wait_and_then_a_rebalance() -> None:
-    slow_broker = Fault(7.027454460493052, faults.BROKER_SLOW, 14.508827537773493, 1)
-    swap = Fault(11.208341024079726, faults.SWAP, 6.723553858487835, 1)
-    frozen = Fault(19.148951605045823, faults.PAUSE, 17.00412080288712, 1)
-    result = run_universe(108, [slow_broker, swap, frozen])
+    check(
+        12,
+        Fault(7.367484995289949, faults.STORE_LOSES_REQUESTS, 0.965676624356061, 2),
+        Fault(10.215941560305076, faults.BROKER_SLOW, 10.494970370929229, 1),
+        Fault(33.67151188271163, faults.PAUSE, 19.730561410911825, 2),
+        Fault(42.97062581929651, faults.SWAP, 11.021990374454885, 2),
+    )
+
+
+@pytest.mark.xfail(strict=True, reason="`follow_namespace` is not ended by a cancellation that its client swallows")
+def test_a_cancellation_is_swallowed_while_the_pointer_is_read() -> None:
+    check(
+        236,
+        Fault(10.201132458251939, faults.POINTER_SWALLOWS, 7.821388757777347, 2),
+        Fault(13.447783336017888, faults.BROKER_REFUSES, 6.576475212718392, 2),
+    )
+
+
+def check(seed: int, *happened: Fault) -> None:
+    result = run_universe(seed, happened)
     assert not result.violations, report(result)
