@@ -96,7 +96,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         StuckError
             It waits for something that does not happen, or takes more than `MAX_STEPS`.
         """
-        task = self.create_task(future)
+        task: asyncio.Task[T] = self.create_task(future)
         self._running = True
         events._set_running_loop(self)
         try:

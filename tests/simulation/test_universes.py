@@ -14,7 +14,7 @@ from tests.simulation.__main__ import report
 from tests.simulation.universe import plan_of, run_universe
 
 ROOT = Path(__file__).parents[2]
-SEEDS, SHARDS = 160, 4
+SEEDS, SHARDS = 240, 4
 REPEATED = range(10_000, 10_005)
 
 
