@@ -20,7 +20,7 @@ test: $(VENV)/.test ## All tests, the fast ones first; those with real servers s
 	@$(BIN)/pytest $(PARALLEL) --doctest-modules tests $(PACKAGES)
 
 unit: $(VENV)/.test ## The tests that need no server, and the examples in the docstrings
-	@$(BIN)/pytest $(PARALLEL) --doctest-modules tests/unit $(PACKAGES)
+	@$(BIN)/pytest $(PARALLEL) --doctest-modules tests/unit tests/simulation $(PACKAGES)
 
 containers: $(VENV)/.test ## The integration tests on Kafka and Redis in Docker containers
 	@BOTIFY_TEST_SERVERS=docker $(BIN)/pytest tests/integration --ignore tests/integration/services/stack

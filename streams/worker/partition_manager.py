@@ -66,7 +66,12 @@ class PartitionTask:
     """A claimed partition with its short queue of runs, and the asyncio task that processes it."""
 
     claimed: ClaimedPartition
-    runs: asyncio.Queue[Run | _Order] = field(default_factory=lambda: asyncio.Queue(WAITING_RUNS))
+    runs: asyncio.Queue[Run | _Order] = field(default_factory=asyncio.Queue)
+    """Not bounded itself, so that orders never wait; `PartitionManager.submit` waits before it adds a run."""
+    waiting_runs: int = 0
+    """Of `runs`; at most `WAITING_RUNS`."""
+    checkpoint_ordered: bool = False
+    """Whether an order to checkpoint waits; there is no second one."""
     held_bytes: int = 0
     """Of submitted runs that are not processed yet."""
     doubtful_gap_at: int | None = None
@@ -178,7 +183,7 @@ class PartitionManager:
             Returns the store of the live namespace if it has changed, else None.
         every_s : float
         """
-        while True:
+        while not _is_cancelled():
             await asyncio.sleep(every_s)
             store = await read_store()
             if store is not None:
@@ -186,15 +191,16 @@ class PartitionManager:
                     self._store = store
                     tasks = list(self._owned.values())
                 for owned in tasks:
-                    await owned.runs.put(_Order.CLAIM_AGAIN)
+                    owned.runs.put_nowait(_Order.CLAIM_AGAIN)
 
     async def checkpoint_regularly(self, every_s: float) -> None:
         """Let all partitions write their checkpoints regularly."""
         while True:
             await asyncio.sleep(every_s)
             for owned in list(self._owned.values()):
-                if owned.open:
-                    await owned.runs.put(_Order.CHECKPOINT)
+                if owned.open and not owned.checkpoint_ordered:
+                    owned.checkpoint_ordered = True
+                    owned.runs.put_nowait(_Order.CHECKPOINT)
 
     @property
     def held_bytes(self) -> int:
@@ -209,9 +215,10 @@ class PartitionManager:
         size = run.size_bytes
         while (owned := self._owned.get(run.partition)) is not None and owned.open:
             held = self.held_bytes
-            if not held or held + size <= HELD_BYTES:
+            if owned.waiting_runs < WAITING_RUNS and (not held or held + size <= HELD_BYTES):
                 owned.held_bytes += size
-                await owned.runs.put(run)
+                owned.waiting_runs += 1
+                owned.runs.put_nowait(run)
                 return
             self._room.clear()
             await self._room.wait()
@@ -222,7 +229,17 @@ class PartitionManager:
 
     async def _claim_all(self, partitions: set[int]) -> dict[int, int]:
         self._topic = state = await self._describe_topic()
-        claimed = await asyncio.gather(*(self._claim(partition, state) for partition in sorted(partitions)))
+        claims = [
+            asyncio.create_task(self._claim(partition, state), name=f"claim-{partition}")
+            for partition in sorted(partitions)
+        ]
+        try:
+            claimed = await asyncio.gather(*claims)
+        except (Exception, asyncio.CancelledError):  # a claim that continued would fence the next owner
+            for claim in claims:
+                claim.cancel()
+            await asyncio.gather(*claims, return_exceptions=True)
+            raise
         for one in claimed:
             self._open_task(one)
         offsets = {one.partition: one.next_offset for one in claimed}
@@ -252,8 +269,11 @@ class PartitionManager:
             if run is _Order.CLAIM_AGAIN:
                 await self._claim_again(owned, "another namespace is live")
             elif run is _Order.CHECKPOINT:
+                owned.checkpoint_ordered = False
                 await self._continue(owned, await owned.claimed.write_checkpoint())
             else:
+                owned.waiting_runs -= 1
+                self._room.set()
                 outcome = await owned.claimed.process(run.records) if await self._follows(owned, run) else None
                 self._free(owned, run)  # first: a new claim may take a session timeout
                 if outcome is not None:
@@ -294,9 +314,17 @@ class PartitionManager:
         """Drop the waiting runs, so that `submit` continues."""
         while not owned.runs.empty():
             if isinstance(run := owned.runs.get_nowait(), Run):
+                owned.waiting_runs -= 1
                 self._free(owned, run)
+        owned.checkpoint_ordered = False
         self._room.set()
 
     def _free(self, owned: PartitionTask, run: Run) -> None:
         owned.held_bytes -= run.size_bytes
         self._room.set()
+
+
+def _is_cancelled() -> bool:
+    """Say whether the current task was cancelled; redis-py may swallow a cancellation that arrives with a reply."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -1,0 +1,102 @@
+"""What goes wrong in a universe, and when: a list that shrinking makes shorter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+from typing import NamedTuple
+
+FAULTS_FROM_S, FAULTS_UNTIL_S = 2.0, 60.0
+"""The last fault, and what it makes slow, has ended by `FAULTS_UNTIL_S`."""
+
+CRASH, PAUSE, REBALANCE, ROLLBACK = "crash", "pause", "rebalance", "rollback"
+STORE_SLOW, STORE_LOSES_REQUESTS, STORE_LOSES_REPLIES = "store-slow", "store-loses-requests", "store-loses-replies"
+STORE_DUPLICATES, STORE_SWALLOWS = "store-duplicates", "store-swallows"
+BROKER_SLOW, BROKER_REFUSES, BROKER_LOSES_REPLIES = "broker-slow", "broker-refuses", "broker-loses-replies"
+SWAP, POINTER_SWALLOWS = "swap", "pointer-swallows"
+
+LONGEST_S = {
+    CRASH: 12.0,
+    PAUSE: 25.0,
+    REBALANCE: 0.0,
+    ROLLBACK: 15.0,
+    STORE_SLOW: 15.0,
+    STORE_LOSES_REQUESTS: 30.0,
+    STORE_LOSES_REPLIES: 15.0,
+    STORE_DUPLICATES: 15.0,
+    STORE_SWALLOWS: 20.0,
+    BROKER_SLOW: 15.0,
+    BROKER_REFUSES: 8.0,
+    BROKER_LOSES_REPLIES: 8.0,
+    SWAP: 15.0,
+    POINTER_SWALLOWS: 20.0,
+}
+"""How long a fault lasts at most; of a rollback and a swap, how old the state is."""
+
+KINDS = sorted(LONGEST_S)
+"""What plans draw from."""
+JUST_CLAIMED_S = 2.5
+STRIKES = 0.5
+"""Probability that a fault which lasts hits a call."""
+
+
+class Fault(NamedTuple):
+    """One fault.
+
+    Attributes
+    ----------
+    at_s : float
+    kind : str
+    lasts_s : float
+        Of a rollback or swap: how old the state is that the store returns to, or the new namespace begins with.
+    worker : int
+        Which one crashes or pauses.
+    """
+
+    at_s: float
+    kind: str
+    lasts_s: float
+    worker: int
+
+    def __str__(self) -> str:
+        who = f" worker {self.worker}" if self.kind in (CRASH, PAUSE) else ""
+        return f"{self.at_s:.3f} {self.kind}{who} {self.lasts_s:.3f} s"
+
+
+def planned(rng: Random, workers: int) -> Sequence[Fault]:
+    """Return the faults of a universe, in order of time."""
+    faults = []
+    for _ in range(rng.randint(5, 10)):
+        kind = rng.choice(KINDS)
+        lasts_s = rng.uniform(0.0, LONGEST_S[kind])
+        after_s = FAULTS_FROM_S + (lasts_s if kind in (ROLLBACK, SWAP) else 0.0)
+        before_s = FAULTS_UNTIL_S - (0.0 if kind in (ROLLBACK, SWAP) else lasts_s)
+        at_s = rng.uniform(after_s, before_s)
+        faults.append(Fault(at_s, kind, lasts_s, rng.randrange(workers)))
+        if kind == PAUSE and rng.random() < 0.5:  # soon after a claim, so that it is replaced before it reads
+            rebalanced_s = max(FAULTS_FROM_S, at_s - rng.uniform(0.0, JUST_CLAIMED_S))
+            faults.append(Fault(rebalanced_s, REBALANCE, 0.0, 0))
+    return sorted(faults)
+
+
+class Faults:
+    """Says which faults are at work.
+
+    Parameters
+    ----------
+    faults : sequence of Fault
+    rng : Random
+    """
+
+    def __init__(self, faults: Sequence[Fault], rng: Random) -> None:
+        self._rng = rng
+        self._during: dict[str, list[tuple[float, float]]] = {}
+        for fault in faults:
+            self._during.setdefault(fault.kind, []).append((fault.at_s, fault.at_s + fault.lasts_s))
+
+    def strikes(self, kind: str, now_s: float) -> bool:
+        """Say whether a call is hit by a fault of this kind."""
+        for begin_s, end_s in self._during.get(kind, ()):
+            if begin_s <= now_s < end_s:
+                return self._rng.random() < STRIKES
+        return False

@@ -1,0 +1,36 @@
+"""What happened in a universe, one line an event."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+
+class History:
+    """Lines of virtual time, who and what.
+
+    Parameters
+    ----------
+    now_s : callable
+        Returns the virtual time.
+
+    Examples
+    --------
+    >>> history = History(lambda: 1.5)
+    >>> history.note("store", "p0 claim by 1f3a: epoch 1 at None")
+    >>> history.lines
+    ['    1.500 store        p0 claim by 1f3a: epoch 1 at None']
+    """
+
+    def __init__(self, now_s: Callable[[], float]) -> None:
+        self._now_s = now_s
+        self.lines: list[str] = []
+
+    def note(self, who: str, what: str) -> None:
+        """Add a line."""
+        self.lines.append(f"{self._now_s():9.3f} {who:<12} {what}")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all lines."""
+        return hashlib.sha256("\n".join(self.lines).encode()).hexdigest()

@@ -1,0 +1,107 @@
+"""What must hold in every universe: checked at each apply, each publication, and at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from schemas.events import Session, TrainingBatch
+from streams.store.protocol import Claim, MemoryStore, Outcome
+from tests.simulation.topic import CODEC, PartitionLog, checkpoint_of, contents_of, partition_of, rows_of
+
+
+class Invariants:
+    """Notes violations.
+
+    Attributes
+    ----------
+    violations : list of str
+    """
+
+    def __init__(self, logs: Sequence[PartitionLog]) -> None:
+        self._logs = logs
+        self.violations: list[str] = []
+        self._sessions: dict[int, set[str]] = {log.partition: set() for log in logs}
+        self._covered: dict[int, set[int]] = {log.partition: set() for log in logs}
+        """Offsets of records of published training batches."""
+        self._letters: dict[int, set[int]] = {log.partition: set() for log in logs}
+
+    def after_apply(
+        self, store: MemoryStore, partition: int, claim: Claim, newest: Claim, expected_next: int | None, new: Outcome
+    ) -> None:
+        """Check the store after an apply.
+
+        Parameters
+        ----------
+        claim : Claim
+            Of the apply.
+        newest : Claim
+            Of the partition before the apply, as the server noted it itself.
+        expected_next : int | None
+        new : Outcome
+        """
+        mine = (claim.epoch, claim.owner) == (newest.epoch, newest.owner)
+        if not mine and new is not Outcome.FENCED:
+            self.violations.append(f"p{partition}: {new.name} for epoch {claim.epoch}, the newest is {newest.epoch}")
+        if new is Outcome.APPLIED and expected_next != newest.next_offset:
+            self.violations.append(f"p{partition}: applied on {newest.next_offset} what follows {expected_next}")
+        self.check_state(store, partition)
+        if new is Outcome.APPLIED:
+            self._check_published(partition, checkpoint_of(store, partition))
+
+    def check_state(self, store: MemoryStore, partition: int) -> None:
+        """Check that the state is the fold of the topic up to the checkpoint."""
+        checkpoint = checkpoint_of(store, partition)
+        expected = self._logs[partition].expected.contents.get(checkpoint)
+        if expected is None:
+            self.violations.append(f"p{partition}: checkpoint {checkpoint} is after no record")
+        elif contents_of(store, partition) != expected:
+            self.violations.append(f"p{partition}: the state at {checkpoint} is not the fold of the topic")
+
+    def published_session(self, value: bytes) -> None:
+        """Check a session: the fold of the topic closes the same."""
+        session = CODEC.decode(value, Session)
+        partition = partition_of(session.user)
+        _, expected = self._logs[partition].expected.sessions.get(session.event_id, (0, None))
+        if session != expected:
+            self.violations.append(f"p{partition}: published {session}, the fold closes {expected}")
+        self._sessions[partition].add(session.event_id)
+
+    def published_training(self, value: bytes) -> None:
+        """Check a training batch: it has all listens of its stretch, as the fold of the topic has them."""
+        batch = CODEC.decode(value, TrainingBatch)
+        stretch, log = range(batch.first_offset, batch.next_offset), self._logs[batch.source_partition]
+        expected = {offset: row for offset, row in log.expected.training.items() if offset in stretch}
+        if rows_of(batch) != expected:
+            self.violations.append(f"p{log.partition}: the training batch {stretch} is not that of the fold")
+        self._covered[log.partition].update(record.offset for record in log.records if record.offset in stretch)
+
+    def published_letter(self, partition: int, offset: int) -> None:
+        """Check a dead letter: the fold of the topic rejects the record."""
+        if offset not in self._logs[partition].expected.rejected:
+            self.violations.append(f"p{partition}: dead letter {offset} is not one by the fold")
+        self._letters[partition].add(offset)
+
+    def at_end(self, store: MemoryStore) -> None:
+        """Check that everything is folded and published."""
+        for log in self._logs:
+            reached = checkpoint_of(store, log.partition)
+            if reached != log.end:
+                self.violations.append(f"p{log.partition}: at {reached}, not at its end {log.end}: no liveness")
+                continue
+            self.check_state(store, log.partition)
+            self._check_published(log.partition, log.end)
+
+    def _check_published(self, partition: int, checkpoint: int) -> None:
+        """Check that everything before a checkpoint has been published."""
+        expected = self._logs[partition].expected
+        sessions = {name for name, (offset, _) in expected.sessions.items() if offset < checkpoint}
+        letters = {offset for offset in expected.rejected if offset < checkpoint}
+        offsets = {record.offset for record in self._logs[partition].records if record.offset < checkpoint}
+        for what, missing in (
+            ("sessions", sessions - self._sessions[partition]),
+            ("dead letters", letters - self._letters[partition]),
+            ("training", offsets - self._covered[partition]),
+        ):
+            if missing:
+                names = ", ".join(map(str, sorted(missing, key=str)))
+                self.violations.append(f"p{partition}: at checkpoint {checkpoint}, not published yet: {what} {names}")

@@ -1,0 +1,241 @@
+"""An asyncio event loop with a virtual clock, whose order of ready callbacks a seed chooses; and simulated processes.
+
+Callbacks belong to the process in whose context they were scheduled. So a process crashes by dropping its callbacks,
+and pauses by holding them, as SIGKILL and SIGSTOP do: no code of it runs, not even a `finally`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from asyncio import events
+from collections.abc import Callable, Coroutine
+from contextvars import Context, ContextVar, copy_context
+from enum import Enum, auto
+from functools import partial
+from random import Random
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+MAX_STEPS = 200_000
+"""Callbacks of a run; more are an endless loop."""
+MAX_JOB_S = 0.02
+"""A job of an executor starts, and its result arrives, within this time each."""
+
+
+class StuckError(Exception):
+    """The run does not end: nothing is left to do, or it does too much."""
+
+
+class State(Enum):
+    """Of a process."""
+
+    RUNNING = auto()
+    PAUSED = auto()
+    DEAD = auto()
+
+
+_PROCESS: ContextVar[Process | None] = ContextVar("process", default=None)
+
+
+class Process:
+    """A simulated operating-system process: its tasks, and the callbacks that it holds while it is paused."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.state = State.RUNNING
+        self.held: list[asyncio.Handle] = []
+        self.tasks: list[asyncio.Task[Any]] = []
+        """References keep tasks of a dead process from being closed, which would run their `finally`."""
+
+    @property
+    def unfinished(self) -> list[asyncio.Task[Any]]:
+        """Tasks that have not ended."""
+        return [task for task in self.tasks if not task.done()]
+
+    def context(self) -> Context:
+        """Return a context whose callbacks and tasks belong to this process."""
+        context = copy_context()
+        context.run(_PROCESS.set, self)
+        return context
+
+
+class SimulatedLoop(asyncio.AbstractEventLoop):
+    """Runs callbacks one by one; time passes only when none is ready.
+
+    Parameters
+    ----------
+    rng : Random
+    disorder : float
+        Probability that the next callback is drawn from all that are ready; otherwise it is the oldest, as in asyncio.
+    """
+
+    def __init__(self, rng: Random, disorder: float = 1.0) -> None:
+        self._rng = rng
+        self._disorder = disorder
+        self._now = 0.0
+        self._ready: list[tuple[asyncio.Handle, Process | None]] = []
+        self._timers: list[tuple[float, int, asyncio.TimerHandle, Process | None]] = []
+        self._scheduled = 0
+        self._spent_s = 0.0
+        self._running = self._closed = False
+        self.steps = 0
+        self.errors: list[str] = []
+        """Of callbacks; an error of a task belongs to the task."""
+        self.own_tasks: list[asyncio.Task[Any]] = []
+        """Tasks of no process: of the servers and the plan."""
+
+    # ---- running ----
+
+    def run_until_complete(self, future: Coroutine[Any, Any, T]) -> T:  # type: ignore[override]
+        """Run a coroutine to its end.
+
+        Raises
+        ------
+        StuckError
+            It waits for something that does not happen, or takes more than `MAX_STEPS`.
+        """
+        task: asyncio.Task[T] = self.create_task(future)
+        self._running = True
+        events._set_running_loop(self)
+        try:
+            while not task.done():
+                self._step()
+        finally:
+            events._set_running_loop(None)
+            self._running = False
+        return task.result()
+
+    def _step(self) -> None:
+        while not self._ready:
+            self._advance()
+        self.steps += 1
+        if self.steps > MAX_STEPS:
+            raise StuckError(f"more than {MAX_STEPS:,} steps by {self._now:.3f} s")
+        at = 0
+        if len(self._ready) > 1 and self._disorder and self._rng.random() < self._disorder:
+            at = self._rng.randrange(len(self._ready))
+        handle, process = self._ready.pop(at)
+        if handle.cancelled():
+            return
+        if process is not None and process.state is not State.RUNNING:
+            if process.state is State.PAUSED:
+                process.held.append(handle)
+            return
+        handle._run()
+
+    def _advance(self) -> None:
+        """Move the clock to the next timer, and make those of its time ready."""
+        if not self._timers:
+            raise StuckError("nothing is scheduled any more")
+        self._now = max(self._now, self._timers[0][0])
+        while self._timers and self._timers[0][0] <= self._now:
+            _, _, handle, process = heapq.heappop(self._timers)
+            if not handle.cancelled():
+                self._ready.append((handle, process))
+
+    # ---- what asyncio asks of a loop ----
+
+    def time(self) -> float:
+        """Return the virtual time in seconds."""
+        return self._now
+
+    def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> asyncio.Handle:
+        """Make a callback ready, in the process of the context."""
+        context = copy_context() if context is None else context
+        handle = asyncio.Handle(callback, args, self, context)
+        if not self._closed:
+            self._ready.append((handle, context.get(_PROCESS)))
+        return handle
+
+    def call_later(
+        self, delay: float, callback: Any, *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """Make a callback ready after `delay` virtual seconds."""
+        return self.call_at(self._now + max(0.0, delay), callback, *args, context=context)
+
+    def call_at(self, when: float, callback: Any, *args: Any, context: Context | None = None) -> asyncio.TimerHandle:
+        """Make a callback ready at a virtual time."""
+        context = copy_context() if context is None else context
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        if not self._closed:
+            self._scheduled += 1
+            heapq.heappush(self._timers, (when, self._scheduled, timer, context.get(_PROCESS)))
+        return timer
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """Do nothing: cancelled timers are dropped at their time."""
+
+    def create_future(self) -> asyncio.Future[Any]:
+        """Return a future of this loop."""
+        return asyncio.Future(loop=self)
+
+    def create_task(self, coro: Any, *, name: str | None = None, context: Context | None = None) -> asyncio.Task[Any]:
+        """Make a task, in the process of the context."""
+        task: asyncio.Task[Any] = asyncio.Task(coro, loop=self, name=name, context=context)
+        process = _PROCESS.get() if context is None else context.get(_PROCESS)
+        (self.own_tasks if process is None else process.tasks).append(task)
+        return task
+
+    def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:
+        """Run a function without a thread: as a callback of its own, some time from now."""
+        future: asyncio.Future[T] = self.create_future()
+
+        def run() -> None:
+            self._spent_s = self._rng.uniform(0.0, MAX_JOB_S)
+            finish: Callable[[], None]
+            try:
+                finish = partial(future.set_result, func(*args))
+            except Exception as error:  # noqa: BLE001  # of any kind, as an executor passes it on
+                finish = partial(future.set_exception, error)
+            self.call_later(self._spent_s, lambda: None if future.done() else finish())
+
+        self.call_later(self._rng.uniform(0.0, MAX_JOB_S), run)
+        return future
+
+    def spend(self, seconds: float) -> None:
+        """Let the executor's current job take this much longer."""
+        self._spent_s += seconds
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Keep errors of callbacks; what the collector of garbage reports is no event of the run."""
+        if "handle" in context:
+            self.errors.append(f"{context['message']}: {context.get('exception')!r}")
+
+    def get_debug(self) -> bool:
+        """Return False."""
+        return False
+
+    def is_running(self) -> bool:
+        """Say whether a coroutine is being run."""
+        return self._running
+
+    def is_closed(self) -> bool:
+        """Say whether `close` was called."""
+        return self._closed
+
+    def close(self) -> None:
+        """Drop everything; what tasks schedule when they are destroyed is ignored."""
+        self._closed = True
+        self._ready.clear()
+        self._timers.clear()
+
+    # ---- processes ----
+
+    def pause(self, process: Process) -> None:
+        """Stop running a process until `resume`."""
+        if process.state is State.RUNNING:
+            process.state = State.PAUSED
+
+    def resume(self, process: Process) -> None:
+        """Continue a paused process, with everything that it has missed."""
+        if process.state is State.PAUSED:
+            process.state = State.RUNNING
+            self._ready += [(handle, process) for handle in process.held]
+            process.held.clear()
+
+    def kill(self, process: Process) -> None:
+        """End a process: none of its callbacks runs again."""
+        process.state = State.DEAD
+        process.held.clear()

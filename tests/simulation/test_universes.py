@@ -1,0 +1,55 @@
+"""Invariants hold in every universe; a seed names one, byte for byte."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.simulation import faults
+from tests.simulation.__main__ import report
+from tests.simulation.universe import plan_of, run_universe
+
+ROOT = Path(__file__).parents[2]
+SEEDS, SHARDS = 240, 4
+REPEATED = range(10_000, 10_005)
+
+
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_invariants_hold(shard: int) -> None:
+    for seed in range(shard, SEEDS, SHARDS):
+        result = run_universe(seed)
+        assert not result.violations, report(result)
+
+
+def test_a_seed_names_a_history() -> None:
+    first = {seed: run_universe(seed).history.digest for seed in REPEATED}
+    assert {seed: run_universe(seed).history.digest for seed in REPEATED} == first
+    assert len(set(first.values())) == len(REPEATED)
+    for hash_seed in ("1", "2"):
+        program = (
+            "from tests.simulation.universe import run_universe\n"
+            f"print([run_universe(seed).history.digest for seed in {REPEATED!r}])"
+        )
+        environment = os.environ | {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(  # noqa: S603  # this test's own program
+            [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, check=True
+        )
+        assert done.stdout.decode().strip() == str(list(first.values()))
+
+
+def test_every_kind_of_fault_is_planned_and_over_in_time() -> None:
+    planned = [fault for seed in range(200) for fault in plan_of(seed)]
+    assert {fault.kind for fault in planned} == set(faults.KINDS)
+    for fault in planned:
+        assert fault.at_s >= faults.FAULTS_FROM_S
+        assert fault.at_s <= faults.FAULTS_UNTIL_S
+
+
+def test_a_universe_without_faults_is_quiet() -> None:
+    result = run_universe(3, [])
+    assert not result.violations, report(result)
+    assert not any("FENCED" in line or "ROLLED_BACK" in line or "Error" in line for line in result.history.lines)

@@ -1,0 +1,200 @@
+"""The listens of a universe, and what they must come to: the fold of every prefix, made before anything can fail.
+
+A topic is one of `TOPICS`, and is made once a process: universes of one topic differ in their faults and orders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from random import Random
+from typing import Any, TypeVar
+
+from core.kafka.config import key_of
+from core.kafka.reader import LogRecord
+from schemas.codec import Codec
+from schemas.event_time import SIMULATED_TIME
+from schemas.events import Listen, Session, TrainingBatch
+from schemas.training import listens_of
+from schemas.validation import Intake, Rejected
+from streams.store.protocol import MemoryStore
+from streams.worker.metrics import WorkerCounters
+from streams.worker.partition import Publishable, WorkerPartition
+
+T = TypeVar("T")
+
+CODEC = Codec()
+TOPICS = 64
+PARTITIONS = 4
+NAME, TOPIC_ID = "simulated.listens", "simulated-topic"
+TRACKS = frozenset(range(1, 9))
+BASE_MS = 1_700_000_000_000
+"""The brokers' clock at virtual time 0."""
+RECORDS_UNTIL_S = 50.0
+LAST_RECORDS_S = 75.0
+"""After all faults, each partition gets one more record: a store that lost writes is noticed with the next apply."""
+
+Contents = tuple[Mapping[str, Mapping[bytes, bytes]], Mapping[str, Mapping[bytes, float]]]
+"""Hashes and sorted sets of a partition that are not empty."""
+
+
+def partition_of(user: int) -> int:
+    """Return the partition of a user's listens."""
+    return user % PARTITIONS
+
+
+def finish(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that waits for nothing."""
+    try:
+        work.send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    raise AssertionError("it waits")
+
+
+def checkpoint_of(store: MemoryStore, partition: int) -> int:
+    """Return a partition's checkpoint; 0 if it has none."""
+    claim = store.checkpoints.get(partition)
+    return claim.next_offset or 0 if claim else 0
+
+
+def contents_of(store: MemoryStore, partition: int) -> Contents:
+    """Return a copy of a partition's contents."""
+    hashes = {name: dict(of) for (p, name), of in store.hashes.items() if p == partition and of}
+    scores = {name: dict(of) for (p, name), of in store.scores.items() if p == partition and of}
+    return hashes, scores
+
+
+@dataclass(slots=True)
+class Expected:
+    """What the records of a partition come to.
+
+    Attributes
+    ----------
+    contents : dict of int to Contents
+        Of the store at each checkpoint, which is one more than a record's offset; 0 is the empty store.
+    sessions : dict of str to (int, Session)
+        Event id to the offset of the record that closed it, and the session.
+    training : dict of int to row
+        Offset to what models learn from it.
+    rejected : set of int
+        Offsets of dead letters.
+    """
+
+    contents: dict[int, Contents] = field(default_factory=lambda: {0: ({}, {})})
+    sessions: dict[str, tuple[int, Session]] = field(default_factory=dict)
+    training: dict[int, tuple[Any, ...]] = field(default_factory=dict)
+    rejected: set[int] = field(default_factory=set)
+
+
+class PartitionLog:
+    """The records of one partition, with the virtual times at which they are appended, and what they come to."""
+
+    def __init__(self, partition: int, records: Sequence[LogRecord], at_s: Sequence[float]) -> None:
+        self.partition = partition
+        self.records = records
+        self.at_s = at_s
+        self.expected = _expected(partition, records)
+
+    @property
+    def end(self) -> int:
+        """The checkpoint when everything is folded."""
+        return self.records[-1].offset + 1
+
+    def visible(self, now_s: float) -> Sequence[LogRecord]:
+        """Return the records appended by now."""
+        return [record for record, at in zip(self.records, self.at_s, strict=True) if at <= now_s]
+
+
+class _Noted:
+    """A publisher that notes what it is given, with the offset at which this was."""
+
+    def __init__(self, expected: Expected) -> None:
+        self.expected = expected
+        self.offset = 0
+
+    async def emit(self, events: Sequence[Publishable], rejected: Sequence[Rejected]) -> None:
+        for event in events:
+            if isinstance(event, Session):
+                self.expected.sessions[event.event_id] = (self.offset, event)
+            elif isinstance(event, TrainingBatch):
+                self.expected.training.update(rows_of(event))
+        self.expected.rejected.update(letter.record.offset for letter in rejected)
+
+
+def rows_of(batch: TrainingBatch) -> dict[int, tuple[Any, ...]]:
+    """Return offset -> the listen of a training batch."""
+    columns = listens_of(batch, b"")
+    rows = zip(
+        columns.users.tolist(),
+        columns.tracks.tolist(),
+        columns.fractions.tolist(),
+        columns.timestamps_ms.tolist(),
+        columns.sessions.tolist(),
+        columns.ended.tolist(),
+        strict=True,
+    )
+    return {batch.first_offset + at: row for at, row in zip(columns.offsets.tolist(), rows, strict=True)}
+
+
+def _expected(partition: int, records: Sequence[LogRecord]) -> Expected:
+    """Fold the records one by one, by one owner to whom nothing happens."""
+    expected, store = Expected(), MemoryStore()
+    publisher = _Noted(expected)
+    claim = finish(store.claim(partition, "oracle", TOPIC_ID))
+    intake = Intake(CODEC, TRACKS)
+    fold = WorkerPartition(partition, claim, 0, store, intake, publisher, WorkerCounters(), training=True)
+    for record in records:
+        publisher.offset = record.offset
+        finish(fold.process([record]))
+        expected.contents[record.offset + 1] = contents_of(store, partition)
+    return expected
+
+
+@cache
+def topic(number: int) -> Sequence[PartitionLog]:
+    """Return the partitions of a topic: listens with duplicates, late and far ones, poison, and gaps of offsets."""
+    rng = Random(f"topic {number}")
+    return [_partition(partition, rng) for partition in range(PARTITIONS)]
+
+
+def _partition(partition: int, rng: Random) -> PartitionLog:
+    at_s = [*sorted(rng.uniform(0.0, RECORDS_UNTIL_S) for _ in range(rng.randint(8, 30))), LAST_RECORDS_S]
+    users = [partition + PARTITIONS * n for n in range(3)]
+    sessions = dict.fromkeys(users, 0)
+    speed = rng.choice([1.0, 60.0, 240.0])  # of event time
+    records: list[LogRecord] = []
+    offset = 0
+    for number, at in enumerate(at_s):
+        taken_ms = BASE_MS + int(at * 1000)
+        user = rng.choice(users)
+        ended = rng.random() < 0.2
+        # clocks of producers are late, lead, or jump by years
+        jump_ms = rng.choice([0] * 12 + [-3_600_000, 500_000, 700_000, 2_000_000, 86_400_000 * 400, -86_400_000 * 800])
+        listen = Listen(
+            f"{partition}:{number}",
+            user,
+            rng.randint(1, 9),  # 9 is not in the catalogue
+            round(rng.random(), 3),
+            BASE_MS + int(at * 1000 * speed) + jump_ms,
+            f"s{user}-{sessions[user]}",
+            number,
+            ended,
+            rng.choice([None, "mix", "memory"]),
+            {},
+            None,
+            None,
+        )
+        sessions[user] += ended
+        value: bytes | None = CODEC.encode(listen)
+        key = key_of(user)
+        if records and rng.random() < 0.15:  # a copy of an earlier record
+            key, value = (earlier := rng.choice(records)).key or b"", earlier.value
+        elif rng.random() < 0.05:
+            key, value = rng.choice([(key, None), (key, b"?"), (b"0", value)])
+        headers = [SIMULATED_TIME] if speed > 1 and rng.random() < 0.9 else []
+        records.append(LogRecord(NAME, partition, offset, taken_ms, key, value, headers))
+        offset += rng.choice([1] * 15 + [2, 4])  # markers of transactions, compaction
+    return PartitionLog(partition, records, at_s)

@@ -1,0 +1,159 @@
+"""A simulated worker process: the shipped partition manager and partitions, fed as `streams/worker/transport.py` does.
+
+Faust and aiokafka are replaced by tasks of this file: heartbeats that bring assignments, fetches from positions, a
+queue between fetching and submitting, seeks, and commits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from schemas.validation import Intake
+from streams.store.protocol import Claim, Store
+from streams.worker.metrics import WorkerCounters
+from streams.worker.partition import KafkaPublisher, WorkerPartition
+from streams.worker.partition_manager import PartitionManager, Run
+from tests.simulation.history import History
+from tests.simulation.kafka import HEARTBEAT_S, SESSION_TIMEOUT_S, SETTINGS, Kafka
+from tests.simulation.loop import Process
+from tests.simulation.store import SimulatedStore, StoreNetwork
+from tests.simulation.topic import CODEC, NAME, TOPIC_ID, TRACKS
+
+COMMIT_S = 1.0
+NAMESPACE_CHECK_S = 2.0
+THREAD_POLL_S = 0.1
+TOPIC_CHECK_S = 5.0
+
+
+class SimulatedWorker:
+    """One incarnation of a worker.
+
+    Attributes
+    ----------
+    stopping : asyncio.Event
+        Set to stop the worker as SIGTERM does.
+    """
+
+    def __init__(self, process: Process, kafka: Kafka, network: StoreNetwork, history: History) -> None:
+        self.name = process.name
+        self._process = process
+        self.stopping = asyncio.Event()
+        self._kafka = kafka
+        self._network = network
+        self._history = history
+        self._generation = -1
+        self._claimed_in = -1
+        self._assigned: frozenset[int] = frozenset()
+        self._positions: dict[int, int] = {}
+        self._fetched: asyncio.Queue[Run] = asyncio.Queue(1)
+        self._claims: set[asyncio.Task[None]] = set()
+        self._namespace = SimulatedStore(network)
+
+    async def run(self) -> BaseException | None:
+        """Work until `stopping` is set or something fails; return what failed."""
+        self._namespace = SimulatedStore(self._network, await self._namespace.live_namespace())
+        self._publisher = KafkaPublisher(SETTINGS, CODEC)
+        self._counters = WorkerCounters()
+        self._manager = manager = PartitionManager(
+            store=self._namespace,
+            open_partition=self._open_partition,
+            describe_topic=lambda: asyncio.to_thread(self._kafka.describe),
+            seek=self._seek,
+            reclaim_after_s=SESSION_TIMEOUT_S,
+            rebuild_missing=True,
+        )
+        bodies: list[Callable[[], Awaitable[object]]] = [
+            self._follow_group,
+            self._fetch,
+            self._submit,
+            self._commit,
+            self.stopping.wait,
+            lambda: manager.failed,
+            lambda: manager.follow_namespace(self._another_store, NAMESPACE_CHECK_S),
+            lambda: manager.watch_topic(lambda: asyncio.to_thread(lambda: TOPIC_ID), TOPIC_CHECK_S),
+        ]
+        tasks = [asyncio.ensure_future(_awaited(body)) for body in bodies]
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done, _ = await asyncio.wait([*tasks, self._failed], return_when=asyncio.FIRST_COMPLETED)
+        for task in (*tasks, *self._claims):
+            task.cancel()
+        await asyncio.gather(*tasks, *self._claims, return_exceptions=True)
+        await manager.release()
+        await self._close_publisher()
+        self._failed.cancel()
+        await self._kafka.leave(self.name)
+        errors = [error for one in [*tasks, self._failed] if one in done and (error := one.exception())]
+        return errors[0] if errors else None
+
+    async def _close_publisher(self) -> None:
+        """Close it, and wait for the end of its thread's job, as `ThreadPoolExecutor.shutdown` does."""
+        self._publisher.close()
+        while any(task.get_name() == "publisher" for task in self._process.unfinished):
+            await asyncio.sleep(THREAD_POLL_S)
+
+    async def _open_partition(self, partition: int, claim: Claim, start: int, store: Store) -> WorkerPartition:
+        intake = Intake(CODEC, TRACKS)
+        return WorkerPartition(
+            partition, claim, start, store, intake, self._publisher, self._counters, rows={}, training=True
+        )
+
+    async def _another_store(self) -> Store | None:
+        live = await self._namespace.live_namespace()
+        if live == self._namespace.namespace:
+            return None
+        self._history.note(self.name, f"follows namespace {live}")
+        self._namespace = SimulatedStore(self._network, live)
+        return self._namespace
+
+    async def _seek(self, partition: int, offset: int) -> None:
+        await asyncio.sleep(0)
+        if partition in self._assigned:
+            self._history.note(self.name, f"{NAME}[{partition}] seek {offset}")
+            self._positions[partition] = offset
+
+    async def _follow_group(self) -> None:
+        while True:
+            generation, assigned = await self._kafka.heartbeat(self.name)
+            if generation != self._generation:
+                self._generation, self._assigned = generation, assigned
+                self._positions = {}  # until they are claimed
+                task = asyncio.ensure_future(self._claim(generation))
+                self._claims.add(task)
+                task.add_done_callback(self._on_claimed)
+            await asyncio.sleep(HEARTBEAT_S)
+
+    async def _claim(self, generation: int) -> None:
+        """Claim the assignment, as `BatchConsumer.seek_to_committed` does, unless the next rebalance has begun."""
+        if generation == self._generation:
+            offsets = await self._manager.claim(set(self._assigned))
+            for partition, offset in offsets.items():
+                await self._seek(partition, offset)
+            self._claimed_in = generation
+
+    def _on_claimed(self, task: asyncio.Task[None]) -> None:
+        self._claims.discard(task)
+        if not task.cancelled() and (error := task.exception()) and not self._failed.done():
+            self._failed.set_exception(error)
+
+    async def _fetch(self) -> None:
+        while True:
+            positions = dict(self._positions)
+            for partition, records in (await self._kafka.fetch(positions)).items():
+                if self._positions.get(partition) == positions[partition]:  # else a seek has made it stale
+                    self._positions[partition] = records[-1].offset + 1
+                    await self._fetched.put(Run(partition, records))
+
+    async def _submit(self) -> None:
+        while True:
+            await self._manager.submit(await self._fetched.get())
+
+    async def _commit(self) -> None:
+        while True:
+            await asyncio.sleep(COMMIT_S)
+            if self._claimed_in == self._generation:
+                await self._kafka.commit(self.name, self._generation, self._manager.applied())
+
+
+async def _awaited(body: Callable[[], Awaitable[object]]) -> None:
+    await body()
