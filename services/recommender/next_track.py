@@ -5,7 +5,8 @@ track on (as far as the state has it), and the listen of the request. Nothing of
 other recommenders this one does not repeat what earlier sessions heard.
 
 The answer is the first of the `BEST` best candidates, or with probability `EXPLORE` one of them drawn uniformly. A
-listener of whom the model knows no track gets what is popular: popular tracks are always candidates. Without a snapshot
+listener of whom the model knows no track gets what is popular: popular tracks are always candidates. The newest tracks
+of the catalogue that the model does not know yet are ranked by their artist and genre, see `fresh`. Without a snapshot
 there is no answer.
 """
 
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from core.keyed_random import uniform
 from services.recommender.catalogue import Catalogue
+from services.recommender.fresh import EVIDENCE, FreshTracks
 from services.recommender.protocol import NO_ANSWER, Answers, Batch, RandomStream, Ranking, no_answers, no_ranking
 from services.recommender.rerank import EXPLORE
 from services.recommender.sessions import has_seen
@@ -50,6 +52,13 @@ class Histories(NamedTuple):
     tracks: NDArray[np.int64]
     fractions: NDArray[np.float64]
     lengths: NDArray[np.int64]
+
+    def contain(self, tracks: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which listener heard which of n different tracks in rising order, shape (b, n)."""
+        heard = np.zeros((len(self.lengths), len(tracks)), dtype=np.bool_)
+        at = np.flatnonzero(np.isin(self.tracks, tracks))
+        heard[np.repeat(np.arange(len(heard)), self.lengths)[at], np.searchsorted(tracks, self.tracks[at])] = True
+        return heard
 
 
 def histories_of(batch: Batch) -> Histories:
@@ -104,6 +113,7 @@ class NextTrackRecommender:
     def __init__(self, catalogue: Catalogue, model: LatestNextTrack) -> None:
         self._catalogue = catalogue
         self._model = model
+        self._fresh = FreshTracks(catalogue)
 
     def recommend(self, batch: Batch) -> Answers:
         """Choose for each request; no answer before the first snapshot."""
@@ -124,10 +134,13 @@ class NextTrackRecommender:
         if model is None or not len(batch):
             return no_ranking(len(batch), k)
         heard = histories_of(batch)
-        tracks, scores = model.rank_histories(heard.tracks, values_of(heard.fractions), heard.lengths, k)
+        fresh = self._fresh.tracks[~model.knows(self._fresh.tracks)]
+        width = max(k, EVIDENCE) if len(fresh) else k
+        tracks, scores = model.rank_histories(heard.tracks, values_of(heard.fractions), heard.lengths, width)
         unknown = self._catalogue.rows_of(tracks.ravel()).reshape(tracks.shape) < 0
         if unknown.any():
             order = np.argsort(unknown, axis=1, kind="stable")
             unknown = np.take_along_axis(unknown, order, axis=1)
             tracks, scores = np.take_along_axis(tracks, order, axis=1), np.take_along_axis(scores, order, axis=1)
-        return Ranking(np.where(unknown, NO_ANSWER, tracks), np.where(unknown, -np.inf, scores.astype(np.float64)))
+        ranking = Ranking(np.where(unknown, NO_ANSWER, tracks), np.where(unknown, -np.inf, scores.astype(np.float64)))
+        return self._fresh.insert(ranking, fresh, heard.contain(fresh), k) if len(fresh) else ranking

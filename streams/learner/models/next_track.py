@@ -146,6 +146,10 @@ class NextTrack:
         """Number of items known."""
         return len(self._items)
 
+    def knows(self, tracks: ArrayLike) -> NDArray[np.bool_]:
+        """Return which tracks are known, shape as `tracks`: those that were learned from and not forgotten."""
+        return self._items.rows_of(np.asarray(tracks, dtype=np.int64)) >= 0
+
     def learn(
         self,
         users: ArrayLike,

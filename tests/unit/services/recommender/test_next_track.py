@@ -22,7 +22,7 @@ from streams.learner.models.next_track_snapshot import model_of_snapshot, snapsh
 from tests.unit.services.recommender.recommending import NO_INPUTS, Heard, state_of
 
 TRACKS = 60
-CATALOGUE = Catalogue([Track(track, "a", None, None, "x") for track in range(TRACKS)])
+CATALOGUE = Catalogue([Track(track, f"artist of {track}", None, None, "x") for track in range(TRACKS)])
 HEARD: Heard = [(10, 1.0), (12, 0.9), (14, 0.8)]
 
 
@@ -108,10 +108,55 @@ def test_a_listener_of_unknown_tracks_gets_what_is_popular() -> None:
 
 def test_a_track_that_is_not_in_the_catalogue_is_left_out() -> None:
     first, second = RECOMMENDER.rank(asked(HEARD), 2).tracks[0].tolist()
-    smaller = Catalogue([Track(track, "a", None, None, "x") for track in range(TRACKS) if track != first])
+    smaller = Catalogue(
+        [Track(track, f"artist of {track}", None, None, "x") for track in range(TRACKS) if track != first]
+    )
     ranking = NextTrackRecommender(smaller, lambda: SERVED).rank(asked(HEARD), 2)
     assert ranking.tracks[0].tolist() == [second, NO_ANSWER]
     assert np.isinf(ranking.scores[0]).tolist() == [False, True]
+
+
+NEW = TRACKS
+"""Comes into the catalogue after all that the model learned."""
+
+
+def with_new(artist: str, genre: str | None) -> NextTrackRecommender:
+    """A recommender whose catalogue tells groups of 20 tracks by their artist, as listeners keep to them."""
+    tracks = [Track(track, f"artist {track // 20}", None, None, "x") for track in range(TRACKS)]
+    return NextTrackRecommender(Catalogue([*tracks, Track(NEW, artist, None, genre, "new")]), lambda: SERVED)
+
+
+def test_a_new_track_is_recommended_before_its_first_play_to_who_hears_its_artist() -> None:
+    recommender = with_new("artist 0", None)
+    near, far = asked(HEARD), asked([(50, 1.0), (52, 0.9), (54, 0.8)])
+    answered = recommender.recommend(asked(HEARD, n=4_000)).tracks
+    assert NEW in answered
+    ranks = [ranking.tracks[0].tolist() for ranking in (recommender.rank(near, TRACKS), recommender.rank(far, TRACKS))]
+    assert ranks[0].index(NEW) < BEST < ranks[1].index(NEW)
+
+
+def test_a_new_track_leaves_the_others_in_their_order() -> None:
+    ranking, expected = with_new("artist 0", None).rank(asked(HEARD), TRACKS), RECOMMENDER.rank(asked(HEARD), TRACKS)
+    others = ranking.tracks[0] != NEW
+    assert ranking.tracks[0][others].tolist() == expected.tracks[0, : others.sum()].tolist()
+    assert ranking.scores[0][others].tolist() == expected.scores[0, : others.sum()].tolist()
+
+
+def test_a_short_ranking_begins_as_a_long_one() -> None:
+    short, long = (with_new("artist 0", None).rank(asked(HEARD), k).tracks[0].tolist() for k in (3, TRACKS))
+    assert short == long[:3]
+
+
+def test_a_new_track_that_was_just_heard_is_not_recommended() -> None:
+    heard = [*HEARD, (NEW, 1.0)]
+    assert NEW not in with_new("artist 0", None).rank(asked(heard), TRACKS).tracks
+
+
+@pytest.mark.parametrize("genre", [None, "genre"])
+def test_a_catalogue_without_content_ranks_as_before(genre: str | None) -> None:
+    ranking, expected = with_new("artist of its own", genre).rank(asked(HEARD), 30), RECOMMENDER.rank(asked(HEARD), 30)
+    assert ranking.tracks.tolist() == expected.tracks.tolist()
+    assert ranking.scores.tolist() == expected.scores.tolist()
 
 
 def test_before_there_is_a_model_or_an_event_the_top_answers() -> None:
