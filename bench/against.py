@@ -91,13 +91,16 @@ def checked_out(rev: str, root: Path = ROOT) -> Iterator[Path]:
 def other_packages(root: Path) -> list[str]:
     """Return the packages that a commit pins, and of which the environment has another version or none."""
     path, found = root / "requirements.txt", []
+    pins: dict[str, list[str]] = {}
     for name, wanted in _PIN.findall(path.read_text(encoding="utf-8") if path.exists() else ""):
+        pins.setdefault(name, []).append(wanted)
+    for name, versions in pins.items():  # several ones for several versions of Python
         try:
             installed = metadata.version(name)
         except metadata.PackageNotFoundError:
             installed = "not installed"
-        if installed != wanted:
-            found.append(f"{name} {wanted} (here: {installed})")
+        if installed not in versions:
+            found.append(f"{name} {' or '.join(versions)} (here: {installed})")
     return found
 
 

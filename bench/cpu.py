@@ -1,6 +1,7 @@
 """CPU time of each process an event: a rate on a shared machine misleads, CPU time does less.
 
-The figures of a measurement have them under `cpu_us`, by the name of the rate that they belong to.
+The figures of a measurement have them under `cpu_us`, by the name of the rate that they belong to. The file imports no
+other one of the repository, as `bench/older.py` uses it with another commit.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import resource
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
+from typing import Protocol
 
 import psutil
 
@@ -92,6 +94,39 @@ class Meter:
 def _seconds_of_ended() -> float:
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
+
+
+WARM_LISTENS = 20_000
+"""Listens of a run after which CPU time is measured."""
+
+
+class Progress(Protocol):
+    """What a meter reads of a run of the loop."""
+
+    @property
+    def listens(self) -> int: ...  # noqa: D102
+
+    @property
+    def recommendations(self) -> int: ...  # noqa: D102
+
+
+class WarmMeter:
+    """CPU time an answer once the programs have started and filled their caches."""
+
+    def __init__(self) -> None:
+        self._began: tuple[Meter, int] | None = None
+
+    def report(self, progress: Progress) -> None:
+        """Start the meter when the run has finished `WARM_LISTENS`."""
+        if self._began is None and progress.listens >= WARM_LISTENS:
+            self._began = Meter("simulator"), progress.recommendations
+
+    def us_an_answer(self, done: Progress) -> dict[str, float]:
+        """Return µs of each process an answer since then; nothing if the run was too short."""
+        if self._began is None:
+            return {}
+        meter, before = self._began
+        return meter.us_per(done.recommendations - before) if done.recommendations > before else {}
 
 
 def medians(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from bench.cpu import CPU_US, Meter
+from bench.cpu import CPU_US, Meter, WarmMeter
 from core.kafka.admin import end_offsets
 from core.settings import Settings
 from schemas.topics import Topics
@@ -68,27 +68,6 @@ OFFERED_PER_S = 1_000.0
 WARM_UP_S = 5.0
 MEMORY_AT, MEMORY_UNTIL = 200_000, 1_000_000
 """Numbers of listens between which the memory of the processes must not grow."""
-WARM_LISTENS = 20_000
-"""Listens of a run after which CPU time is measured."""
-
-
-class WarmMeter:
-    """CPU time an answer once the programs have started and filled their caches."""
-
-    def __init__(self) -> None:
-        self._began: tuple[Meter, int] | None = None
-
-    def report(self, progress: Progress) -> None:
-        """Start the meter when the run has finished `WARM_LISTENS`."""
-        if self._began is None and progress.listens >= WARM_LISTENS:
-            self._began = Meter("simulator"), progress.recommendations
-
-    def us_an_answer(self, done: Progress) -> dict[str, float]:
-        """Return µs of each process an answer since then; nothing if the run was too short."""
-        if self._began is None:
-            return {}
-        meter, before = self._began
-        return meter.us_per(done.recommendations - before) if done.recommendations > before else {}
 
 
 def measure_loop(settings: Settings, world: World) -> tuple[dict[str, Any], dict[str, Any]]:

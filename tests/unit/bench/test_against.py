@@ -165,6 +165,7 @@ def test_a_commit_that_does_not_exist_is_refused(repository: Path, rev: str) -> 
 
 def test_packages_that_differ_are_named(tmp_path: Path) -> None:
     pins = f"pytest=={pytest.__version__} \\\n    --hash=sha256:0\nnumpy==0.1 ; python_version > '3'\nabsent-one==1\n"
+    pins += f"psutil==0.1\npsutil=={psutil.__version__} ; python_version > '3'\n"
     (tmp_path / "requirements.txt").write_text(pins)
     numpy, absent = other_packages(tmp_path)
     assert numpy.startswith("numpy 0.1 (here: ")
