@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -36,6 +37,7 @@ from bench.loop import measure_loop, measure_mix_loop
 from bench.micro import measure_codec, measure_user_model
 from bench.next_track import measure_next_track
 from bench.worker import measure_replay, measure_visible, measure_worker
+from core.errors import BotifyError
 from core.settings import Settings
 from schemas.topics import create_topics
 from services.stack.embedded import EmbeddedStack
@@ -180,4 +182,7 @@ def _table(results: Mapping[str, Figures]) -> Table:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    try:
+        typer.run(main)
+    except BotifyError as error:
+        sys.exit(str(error))
