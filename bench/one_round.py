@@ -39,9 +39,13 @@ def main(out: str, *names: str) -> None:
 
 
 def _kept(found: dict[str, Any], measure: Measurement, *arguments: object) -> Mapping[str, Any]:
+    """Keep the figures, and return those that the table of every commit can print: numbers."""
     figures = measure(*arguments)
     found.update(figures)
-    return figures
+    numbers = {}
+    for group, of_group in figures.items():
+        numbers[group] = {name: value for name, value in of_group.items() if not isinstance(value, Mapping)}
+    return numbers
 
 
 if __name__ == "__main__":

@@ -50,7 +50,8 @@ MEASUREMENTS = {
 
 def main(names):
     for name in names:
-        MEASUREMENTS[name]()
+        for figures in MEASUREMENTS[name]().values():
+            print(*(f"{value:,.2f}" for value in figures.values()))  # as commits do that know numbers only
 """
 
 
