@@ -25,8 +25,8 @@ unit: $(VENV)/.test ## The tests that need no server, and the examples in the do
 containers: $(VENV)/.test ## The integration tests on Kafka and Redis in Docker containers
 	@BOTIFY_TEST_SERVERS=docker $(BIN)/pytest tests/integration --ignore tests/integration/services/stack
 
-bench: $(VENV)/.test ## Measure; writes docs/figures.json and the pages that quote it
-	@$(BIN)/python -m bench --record
+bench: $(VENV)/.test ## Measure; writes docs/figures.json and the pages that quote it, or AGAINST=REV compares
+	@$(BIN)/python -m bench $(if $(AGAINST),--against $(AGAINST),--record)
 
 notebooks: $(VENV)/.test ## Run all notebooks from nothing, and write their outputs (about five minutes)
 	@$(BIN)/python -m analytics.notebooks.run

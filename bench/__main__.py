@@ -1,19 +1,35 @@
 """`python -m bench [NAMES] [--record]`: run all or the named measurements, and print a table.
 
-With `--record` the figures go to `docs/figures.json`, and from there to the pages that quote them.
+With `--record` the figures go to `docs/figures.json`, and from there to the pages that quote them. With `--against REV`
+another commit is measured in turn with this one, and the table has the ratios.
 """
 
 from __future__ import annotations
 
+import json
+import signal
+import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from bench.against import (
+    THIS,
+    Run,
+    checked_out,
+    flat,
+    missing_of,
+    other_packages,
+    ratios_of,
+    run_rounds,
+    table_of,
+)
+from bench.cpu import CPU_US, load_average
 from bench.dashboard_load import measure_dashboard
 from bench.figures import fill_pages, provenance, record
 from bench.gateway import measure_gateway
@@ -21,6 +37,7 @@ from bench.loop import measure_loop, measure_mix_loop
 from bench.micro import measure_codec, measure_user_model
 from bench.next_track import measure_next_track
 from bench.worker import measure_replay, measure_visible, measure_worker
+from core.errors import BotifyError
 from core.settings import Settings
 from schemas.topics import create_topics
 from services.stack.embedded import EmbeddedStack
@@ -28,10 +45,10 @@ from sim.loop.kafka import publish_catalogue
 from sim.world import DEFAULT, open_world
 from sim.world.model import World
 
-Figures = Mapping[str, float]
+Figures = Mapping[str, Any]
 Measurement = Callable[[Settings, World], Mapping[str, Figures]]
 
-MEASUREMENTS: Mapping[str, Measurement] = {
+MEASUREMENTS: dict[str, Measurement] = {
     "codec": lambda _settings, _world: {"codec": measure_codec()},
     "user_model": lambda _settings, world: {"user_model": measure_user_model(world)},
     "next_track": lambda _settings, _world: {"next_track": measure_next_track()},
@@ -80,44 +97,92 @@ def main(
     keep: Annotated[
         bool, typer.Option("--record", help="Write the figures to docs/figures.json and into the pages.")
     ] = False,
+    against: Annotated[str | None, typer.Option(help="Another commit to measure in turn with this one.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of rounds with --against.")] = 3,
+    out: Annotated[Path | None, typer.Option("--json", help="File for the figures of all rounds.")] = None,
 ) -> None:
     """Measure the pipeline with real Kafka and Redis on this machine."""
     if unknown := set(names or ()) - set(MEASUREMENTS):
         raise typer.BadParameter(f"unknown: {', '.join(sorted(unknown))}; choose from {', '.join(MEASUREMENTS)}")
+    if against is not None and keep:
+        raise typer.BadParameter("--record is for figures of this commit alone; leave out --against")
+    if against is None:
+        _write(out, _measure(names or list(MEASUREMENTS), keep=keep))
+    else:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the other commit is removed
+        _compare(names or list(MEASUREMENTS), against, rounds, out)
+
+
+def _measure(names: Sequence[str], *, keep: bool) -> list[Run]:
     settings = Settings.from_env()
     with console.status("opening the world"):
         world = open_world(settings.home, DEFAULT)
     results: dict[str, Figures] = {}
+    runs = []
     with tempfile.TemporaryDirectory() as home, EmbeddedStack(Path(home)) as stack:
-        for name in names or MEASUREMENTS:
+        for name in names:
             own = stack.settings.with_(home=Path(home), topic_prefix=f"bench-{name}")
             create_topics(own)
             publish_catalogue(own, world.catalogue)
+            before = load_average()
             with console.status(f"measuring: {name}"):
                 measured = MEASUREMENTS[name](own, world)
+            load = {"before": before, "after": load_average()}
+            runs.append(Run(name, 1, THIS, flat(measured), load))
+            console.print(f"{name}: load average {before} before, {load['after']} after")
             results.update(measured)
             if keep:
                 for group, figures in measured.items():
-                    record(group, f"python -m bench {name}", figures)
+                    record(group, f"python -m bench {name}", figures, load=load)
     console.print(_table(results))
     if keep:
         fill_pages()
+    return runs
+
+
+def _compare(names: Sequence[str], rev: str, rounds: int, out: Path | None) -> None:
+    runs: list[Run] = []
+    with checked_out(rev) as place, console.status("") as status:
+        if packages := other_packages(place / "other"):
+            console.print(f"[yellow]{rev} pins other packages; both run with those of this environment:[/]")
+            console.print(", ".join(packages), soft_wrap=True)
+        for run in run_rounds(names, rev, rounds, place, notify=status.update):
+            runs.append(run)
+            _write(out, runs)
+            console.print(f"{run.measurement}, round {run.round}, {run.commit}: load average {run.load['after']}")
+    title = "{machine}, Python {python}, {date}, {commit}".format(**provenance())
+    console.print(table_of(ratios_of(runs), rev, f"{title} against {rev}, {rounds} rounds"))
+    for commit, missing in missing_of(runs).items():
+        console.print(f"{commit} does not have: {', '.join(missing)}", soft_wrap=True)
+
+
+def _write(out: Path | None, runs: Sequence[Run]) -> None:
+    if out is not None:
+        text = json.dumps({**provenance(), "runs": [run._asdict() for run in runs]}, indent=1)
+        out.write_text(text + "\n", encoding="utf-8")
 
 
 def _table(results: Mapping[str, Figures]) -> Table:
     table = Table(title="{machine}, Python {python}, {date}, {commit}".format(**provenance()))
-    for heading in ("figure", "measured", "target"):
-        table.add_column(heading, justify="left" if heading == "figure" else "right")
+    for heading in ("figure", "measured", "target", "CPU µs of each process"):
+        table.add_column(heading, justify="right" if heading in ("measured", "target") else "left")
     for group, figures in results.items():
+        spent_us = figures.get(CPU_US, {})
         for name, value in figures.items():
+            if name == CPU_US:
+                continue
             key = f"{group}.{name}"
             shown = f"{value:,.0f}" if value >= 100 else f"{value:,.2f}"
             comparison, target = TARGETS.get(key, ("", 0.0))
             met = comparison == "" or (value >= target if comparison == "≥" else value <= target)
             wanted = f"{comparison} {target:,.6g}" if comparison else ""
-            table.add_row(key, shown if met else f"[red]{shown}[/]", wanted)
+            processes = ", ".join(f"{role} {us:,.1f}" for role, us in spent_us.get(name, {}).items())
+            table.add_row(key, shown if met else f"[red]{shown}[/]", wanted, processes)
     return table
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    try:
+        typer.run(main)
+    except BotifyError as error:
+        sys.exit(str(error))

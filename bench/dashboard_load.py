@@ -19,11 +19,13 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from statistics import median
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import httpx
 from websockets.asyncio.client import connect
 
+from bench.cpu import CPU_US, Meter, medians
 from bench.loop import running, wait_until
 from core.settings import Settings
 from services.stack.ports import find_free
@@ -98,6 +100,13 @@ async def main(url: str, count: int) -> None:
     sys.stdout.write(json.dumps({"viewers": count - len(failed), "updates_per_s": per_s[len(per_s) // 2]}) + "\n")
 
 
+class Period(NamedTuple):
+    """Recommendations a second, and µs of CPU time of each process a recommendation."""
+
+    per_s: float
+    cpu_us: dict[str, float]
+
+
 VIEWERS = 200
 LISTENERS = 2_000
 SECONDS = 15.0
@@ -108,7 +117,7 @@ see the same machine."""
 READY_S = 60.0
 
 
-def measure_dashboard(settings: Settings, world: World) -> dict[str, float]:
+def measure_dashboard(settings: Settings, world: World) -> dict[str, Any]:
     """Run the closed loop without a gateway, with one, and with viewers of its dashboard, in rounds.
 
     The viewers' program shares the machine, so its cost is included. The gateway's own cost is measured separately: it
@@ -119,9 +128,10 @@ def measure_dashboard(settings: Settings, world: World) -> dict[str, float]:
     dict
         `viewers`, `updates_per_s` (of the median viewer); `without_per_s`, `unwatched_per_s` and `with_per_s`,
         recommendations a second; of the median round, `gateway_percent`, the cost of an unwatched gateway, and
-        `cost_percent`, the cost of its viewers.
+        `cost_percent`, the cost of its viewers; `cpu_us` of the three rates.
     """
-    without, unwatched, watched, seen = [], [], [], []
+    seen: list[dict[str, float]] = []
+    without, unwatched, watched = (list[Period]() for _ in range(3))
     with running(settings, "streams.worker"), running(settings, "services.recommender"):
         _loop(settings, world)  # warms up
         for _ in range(ROUNDS):
@@ -131,24 +141,25 @@ def measure_dashboard(settings: Settings, world: World) -> dict[str, float]:
                 with _viewers(url) as reports:
                     watched.append(_loop(settings, world))
                 seen += reports
+    periods = {"without": without, "unwatched": unwatched, "with": watched}
     return {
         "viewers": min(report["viewers"] for report in seen),
         "updates_per_s": min(report["updates_per_s"] for report in seen),
-        "without_per_s": median(without),
-        "unwatched_per_s": median(unwatched),
-        "with_per_s": median(watched),
+        **{f"{name}_per_s": median(one.per_s for one in of_name) for name, of_name in periods.items()},
         "gateway_percent": _cost_percent(without, unwatched),
         "cost_percent": _cost_percent(unwatched, watched),
+        CPU_US: {f"{name}_per_s": medians([one.cpu_us for one in of_name]) for name, of_name in periods.items()},
     }
 
 
-def _cost_percent(before: Sequence[float], after: Sequence[float]) -> float:
-    return 100 * (1 - median(late / early for early, late in zip(before, after, strict=True)))
+def _cost_percent(before: Sequence[Period], after: Sequence[Period]) -> float:
+    return 100 * (1 - median(late.per_s / early.per_s for early, late in zip(before, after, strict=True)))
 
 
-def _loop(settings: Settings, world: World) -> float:
+def _loop(settings: Settings, world: World) -> Period:
+    meter = Meter("simulator")
     result = run_loop(settings, world, RunOptions(seconds=SECONDS, in_flight=LISTENERS))
-    return result.recommendations / result.wall_s
+    return Period(result.recommendations / result.wall_s, meter.us_per(result.recommendations))
 
 
 @contextmanager

@@ -27,7 +27,8 @@ ROOT = Path(__file__).parents[1]
 FIGURES = ROOT / "docs/figures.json"
 
 Figures = Mapping[str, Any]
-"""Group to the record of a measurement: `command`, `machine`, `python`, `date`, `commit` and `values`.
+"""Group to the record of a measurement: `command`, `machine`, `python`, `date`, `commit`, `values`, and for those of
+`python -m bench` `load`, the machine's load average `before` and `after`.
 
 The values are numbers by name, or rows of a table by name, each with numbers by name.
 """
@@ -120,7 +121,9 @@ def read_figures(path: Path = FIGURES) -> dict[str, Any]:
     return recorded
 
 
-def record(group: str, command: str, values: Mapping[str, Any], path: Path = FIGURES) -> None:
+def record(
+    group: str, command: str, values: Mapping[str, Any], path: Path = FIGURES, load: Mapping[str, float] | None = None
+) -> None:
     """Replace a group of figures, and say which command, machine and commit gave them.
 
     Raises
@@ -130,7 +133,7 @@ def record(group: str, command: str, values: Mapping[str, Any], path: Path = FIG
     """
     if not path.exists():
         raise FigureError(f"{path} does not exist: figures are recorded in a checkout of the repository only")
-    entry = {"command": command, **provenance(), "values": _rounded(values)}
+    entry = {"command": command, **provenance(), **({"load": load} if load else {}), "values": _rounded(values)}
     write_figures({**read_figures(path), group: entry}, path)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import re
 import subprocess
@@ -14,11 +15,14 @@ import sys
 import time
 from contextlib import ExitStack
 from functools import partial
+from typing import Any
 
 import numpy as np
+import psutil
 import typer
 import uvloop
 
+from bench.cpu import CPU_US, Meter
 from bench.loop import running, wait_until
 from core.settings import Settings
 
@@ -37,6 +41,8 @@ class Measured:
     fallbacks : int
     failed : dict
         Status -> how many.
+    cpu_us : dict
+        Process, of those that the parent process started -> CPU time an answered `/next`.
     """
 
     def __init__(self) -> None:
@@ -44,6 +50,7 @@ class Measured:
         self.latencies_s: list[float] = []
         self.fallbacks = 0
         self.failed: dict[int, int] = {}
+        self.cpu_us: dict[str, float] = {}
 
     def update(self, latency_s: float, head: bytes, *, is_next: bool) -> None:
         """Count an answer."""
@@ -114,8 +121,10 @@ async def listen(port: int, connections: int, users: int, tracks: int, warm_up_s
     ]
     await asyncio.sleep(warm_up_s)
     measured.warm = True
+    meter = Meter("listeners", psutil.Process(os.getppid()))
     await asyncio.sleep(seconds)
     measured.warm = False
+    measured.cpu_us = meter.us_per(max(1, len(measured.latencies_s)))
     for transport, _ in opened:
         transport.close()
     return measured
@@ -134,6 +143,7 @@ def main(
         "fallbacks": float(measured.fallbacks),
         "failed": float(sum(measured.failed.values())),
         "connections": float(connections),
+        CPU_US: {"next_per_s": measured.cpu_us},
     }
     json.dump(figures, sys.stdout)
 
@@ -144,13 +154,13 @@ SECONDS = 30.0
 READY_S = 60.0
 
 
-def measure_gateway(settings: Settings, tracks: int) -> dict[str, float]:
+def measure_gateway(settings: Settings, tracks: int) -> dict[str, Any]:
     """Start worker, recommender and gateway, run the listeners, and return the measurements.
 
     Returns
     -------
     dict
-        `next_per_s`, `p50_ms`, `p99_ms`, `fallbacks`, `failed`, `connections`.
+        `next_per_s`, `p50_ms`, `p99_ms`, `fallbacks`, `failed`, `connections`, `cpu_us`.
     """
     with ExitStack() as programs:
         programs.enter_context(running(settings, "streams.worker"))
@@ -160,7 +170,7 @@ def measure_gateway(settings: Settings, tracks: int) -> dict[str, float]:
         command = [sys.executable, "-m", "bench.gateway", _port(settings), str(tracks)]
         command += ["--connections", str(CONNECTIONS), "--seconds", str(SECONDS)]
         done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 - our own program
-    figures: dict[str, float] = json.loads(done.stdout)
+    figures: dict[str, Any] = json.loads(done.stdout)
     return figures
 
 

@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 
+from bench.cpu import CPU_US, Meter, WarmMeter
 from core.kafka.admin import end_offsets
 from core.settings import Settings
 from schemas.topics import Topics
@@ -17,6 +19,7 @@ from services.stack.server import ChildProcess
 from services.stack.watchdog import Watchdog
 from sim.loop import run_loop
 from sim.options import RunOptions
+from sim.play import Progress
 from sim.world.model import World
 from streams.store.connect import connect
 from streams.store.keys import checkpoint_key, default_namespace, learner_prefix
@@ -67,19 +70,22 @@ MEMORY_AT, MEMORY_UNTIL = 200_000, 1_000_000
 """Numbers of listens between which the memory of the processes must not grow."""
 
 
-def measure_loop(settings: Settings, world: World) -> tuple[dict[str, float], dict[str, float]]:
+def measure_loop(settings: Settings, world: World) -> tuple[dict[str, Any], dict[str, Any]]:
     """Run the loop at full speed, then at a fixed rate, and return `closed_loop` and `latency`."""
     with ExitStack() as programs:
         worker = programs.enter_context(running(settings, "streams.worker"))
         recommender = programs.enter_context(running(settings, "services.recommender"))
         early: dict[str, float] = {}
+        warm = WarmMeter()
 
-        def watch(progress: object) -> None:
-            if not early and getattr(progress, "listens", 0) >= MEMORY_AT:
+        def watch(progress: Progress) -> None:
+            warm.report(progress)
+            if not early and progress.listens >= MEMORY_AT:
                 early.update(worker=rss_mib(worker), recommender=rss_mib(recommender))
 
         full = run_loop(settings, world, RunOptions(seconds=SECONDS, in_flight=LISTENERS), watch)
-        closed_loop = {
+        closed_loop: dict[str, Any] = {
+            CPU_US: {"recommendations_per_s": warm.us_an_answer(full)},
             "recommendations_per_s": full.recommendations / full.wall_s,
             "listeners": float(LISTENERS),
             "seconds": full.wall_s,
@@ -93,10 +99,13 @@ def measure_loop(settings: Settings, world: World) -> tuple[dict[str, float], di
             if name in early:
                 closed_loop[f"{name}_rss_ratio"] = rss_mib(process) / early[name]
         # after the full load, so that the broker's code is compiled just in time, as in a service that runs for days
+        meter = Meter("simulator")
         latency = run_loop(
             settings, world, RunOptions(rate=OFFERED_PER_S, seconds=30.0, warm_up_s=WARM_UP_S, in_flight=LISTENERS)
         )
+        spent_us = meter.us_per(latency.recommendations)
     return closed_loop, {
+        CPU_US: {"offered_per_s": spent_us},
         "offered_per_s": OFFERED_PER_S,
         "p50_ms": latency.latency.percentile(50),
         "p99_ms": latency.latency.percentile(99),
@@ -115,14 +124,14 @@ treatments = [{ name = "C", recommender = "sticky_artist" }, { name = "T1", reco
 CATCH_UP_S = 120.0
 
 
-def measure_mix_loop(settings: Settings, world: World) -> dict[str, float]:
+def measure_mix_loop(settings: Settings, world: World) -> dict[str, Any]:
     """Run the loop from empty models.
 
     Returns
     -------
     dict
         `recommendations_per_s`; `timed_out`; `worker_behind_s` and `learner_behind_s`, how long each took to catch up
-        after the listeners had left.
+        after the listeners had left; `cpu_us` while they were there.
     """
     path = Path(settings.home) / "mix-loop.toml"
     path.write_text(EXPERIMENT, encoding="utf-8")
@@ -130,11 +139,14 @@ def measure_mix_loop(settings: Settings, world: World) -> dict[str, float]:
     with ExitStack() as programs:
         for module in ("streams.worker", "streams.learner", "services.recommender"):
             programs.enter_context(running(own, module))
-        done = run_loop(own, world, RunOptions(seconds=SECONDS, in_flight=LISTENERS))
+        warm = WarmMeter()
+        done = run_loop(own, world, RunOptions(seconds=SECONDS, in_flight=LISTENERS), warm.report)
+        spent_us = warm.us_an_answer(done)
         topics = Topics.of(own)
         return {
             "recommendations_per_s": done.recommendations / done.wall_s,
             "timed_out": float(done.timed_out),
+            CPU_US: {"recommendations_per_s": spent_us},
             "worker_behind_s": _behind_s(own, own.topic_prefix, topics.listens.name),
             "learner_behind_s": _behind_s(own, learner_prefix(own.topic_prefix), topics.training.name),
         }

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import psutil
 
+from bench.cpu import CPU_US, Meter
 from bench.loop import rss_mib, running, wait_until
 from bench.plain_faust import NAMESPACE as PLAIN
 from core.kafka.config import key_of
@@ -80,19 +81,20 @@ WARM = 0.1
 DEADLINE_S = 300.0
 
 
-def measure_worker(settings: Settings, tracks: int) -> dict[str, float]:
+def measure_worker(settings: Settings, tracks: int) -> dict[str, Any]:
     """Fill a topic, let our worker and plain Faust fold it, and return listens per second and memory.
 
     Returns
     -------
     dict
-        `listens_per_s`, `plain_faust_listens_per_s`, `ratio`, `rss_mib_at_200k`, `rss_mib_at_end`, `rss_ratio`.
+        `listens_per_s`, `plain_faust_listens_per_s`, `ratio`, `rss_mib_at_200k`, `rss_mib_at_end`, `rss_ratio`,
+        and `cpu_us` of both rates.
     """
     fill(settings, BACKLOG, USERS, tracks)
     with running(settings, "streams.worker") as worker:
-        ours, memory = _drain(settings, default_namespace(settings.topic_prefix), BACKLOG, worker)
+        ours, our_us, memory = _drain(settings, default_namespace(settings.topic_prefix), BACKLOG, worker)
     with running(settings, "bench.plain_faust") as plain:
-        theirs, _ = _drain(settings, PLAIN, PLAIN_SHARE, plain)
+        theirs, their_us, _ = _drain(settings, PLAIN, PLAIN_SHARE, plain)
     early = next(rss for done, rss in memory if done >= BACKLOG // 5)
     return {
         "listens_per_s": ours,
@@ -101,16 +103,17 @@ def measure_worker(settings: Settings, tracks: int) -> dict[str, float]:
         "rss_mib_at_200k": early,
         "rss_mib_at_end": memory[-1][1],
         "rss_ratio": memory[-1][1] / early,
+        CPU_US: {"listens_per_s": our_us, "plain_faust_listens_per_s": their_us},
     }
 
 
 def _drain(
     settings: Settings, namespace: str, until: int, process: psutil.Process
-) -> tuple[float, list[tuple[int, float]]]:
-    """Watch the checkpoints, and return listens per second and (listens done, MiB) over time."""
+) -> tuple[float, dict[str, float], list[tuple[int, float]]]:
+    """Watch the checkpoints, and return listens per second, CPU time a listen and (listens done, MiB) over time."""
     redis = connect(settings)
     memory: list[tuple[int, float]] = []
-    started: tuple[float, int] | None = None
+    started: tuple[float, int, Meter] | None = None
     give_up = time.monotonic() + DEADLINE_S
     while time.monotonic() < give_up and process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
         pipeline = redis.pipeline(transaction=False)
@@ -120,9 +123,10 @@ def _drain(
         now = time.perf_counter()
         memory.append((done, rss_mib(process)))
         if started is None and done >= WARM * until:
-            started = (now, done)
+            started = (now, done, Meter())
         if done >= until and started is not None:
-            return (done - started[1]) / (now - started[0]), memory
+            began_s, before, meter = started
+            return (done - before) / (now - began_s), meter.us_per(done - before), memory
         time.sleep(0.02)
     raise TimeoutError(
         f"{memory[-1][0]:,} of {until:,} listens were done after {DEADLINE_S:.0f} s, or the process died"
@@ -133,14 +137,15 @@ MEANWHILE_PER_S = 500
 """Listens a second that are sent during the replay."""
 
 
-def measure_replay(settings: Settings, tracks: int) -> dict[str, float]:
+def measure_replay(settings: Settings, tracks: int) -> dict[str, Any]:
     """Fill a topic, let a worker fold it, and replay it into a new namespace while more listens are folded.
 
     Returns
     -------
     dict
         `listens` and `listens_per_s`, as `botify replay run` reports them; `compared_s`, the time to compare all
-        digests with the live state after that; `equals_live` (1 or 0).
+        digests with the live state after that; `equals_live` (1 or 0);
+        `cpu_us`, the command's start and comparison included.
     """
     fill(settings, BACKLOG, USERS, tracks)
     with running(settings, "streams.worker"):
@@ -149,12 +154,15 @@ def measure_replay(settings: Settings, tracks: int) -> dict[str, float]:
             lambda: sum(reader.checkpoints().values()) >= BACKLOG, DEADLINE_S, f"not all {BACKLOG:,} listens are folded"
         )
         with _listening(settings, tracks):
+            meter = Meter()
             done = _replay(settings)
+            spent_us = meter.us_per(done["records"], ended="replay")
     return {
         "listens_per_s": done["records"] / done["seconds"],
         "listens": float(done["records"]),
         "compared_s": done["compared_seconds"],
         "equals_live": float(done["equals_live"] is True),
+        CPU_US: {"listens_per_s": spent_us},
     }
 
 

@@ -1,0 +1,247 @@
+"""Another commit beside this one: `python -m bench NAMES --against REV`.
+
+Both run in turn on the same machine, with the same packages, each from its own folder with its own data directory; in
+every second round the other commit is first. The other one is a git worktree in a temporary folder, removed at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from importlib import metadata
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+from rich.table import Table
+
+from bench.cpu import load_average
+from bench.figures import ROOT
+from bench.loop import wait_until
+from core.errors import BotifyError
+from services.stack.server import ChildProcess
+from services.stack.watchdog import Watchdog
+
+THIS = "this"
+RUNNER = Path(__file__).with_name("one_round.py")
+COMPILE = "streams/compiled.py"
+LIMIT_S = 3_600.0
+"""Time that one measurement may take."""
+GRACE_S = 60.0
+"""Time that a measurement has to stop its servers when it is interrupted."""
+
+_PIN = re.compile(r"^([\w.-]+)==([\w.!+-]+)", re.MULTILINE)
+
+
+class AgainstError(BotifyError):
+    """The other commit does not exist, or one of the two cannot be measured."""
+
+
+class Run(NamedTuple):
+    """One measurement of one commit: `figures` are numbers by dotted name, `load` the machine's load average."""
+
+    measurement: str
+    round: int
+    commit: str
+    figures: Mapping[str, float]
+    load: Mapping[str, float]
+
+
+class Ratio(NamedTuple):
+    """Medians of a figure, and its ratio, this commit to the other one, over the rounds."""
+
+    figure: str
+    this: float
+    other: float
+    minimum: float
+    median: float
+    maximum: float
+
+
+@contextmanager
+def checked_out(rev: str, root: Path = ROOT) -> Iterator[Path]:
+    """Yield a temporary folder with the commit in `other`; both are gone after the block, whatever happens in it.
+
+    Raises
+    ------
+    AgainstError
+        There is no such commit.
+    """
+    place = Path(tempfile.mkdtemp(prefix="botify-bench-")).resolve()
+    try:
+        with _uninterrupted():
+            _git(root, "worktree", "add", "--quiet", "--detach", str(place / "other"), f"{rev}^{{commit}}")
+        yield place
+    finally:
+        with _uninterrupted():
+            if (place / "other").exists():
+                _git(root, "worktree", "remove", "--force", "--force", str(place / "other"))
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def other_packages(root: Path) -> list[str]:
+    """Return the packages that a commit pins, and of which the environment has another version or none."""
+    path, found = root / "requirements.txt", []
+    pins: dict[str, list[str]] = {}
+    for name, wanted in _PIN.findall(path.read_text(encoding="utf-8") if path.exists() else ""):
+        pins.setdefault(name, []).append(wanted)
+    for name, versions in pins.items():  # several ones for several versions of Python
+        try:
+            installed = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            installed = "not installed"
+        if installed not in versions:
+            found.append(f"{name} {' or '.join(versions)} (here: {installed})")
+    return found
+
+
+def run_rounds(
+    names: Sequence[str], rev: str, rounds: int, place: Path, root: Path = ROOT, notify: Callable[[str], None] = print
+) -> Iterator[Run]:
+    """Measure both commits, and yield every run; the order alternates.
+
+    Raises
+    ------
+    AgainstError
+        A measurement failed; the message has the end of its log.
+    """
+    roots = {THIS: root, rev: place / "other"}
+    for commit, of_commit in roots.items():
+        _write_entry_points(of_commit, _home(place, commit, roots))
+        if (of_commit / COMPILE).exists():
+            notify(f"{commit}: compiling")
+            _run(commit, ["-m", "streams.compiled"], of_commit, _home(place, commit, roots))
+    for number in range(rounds):
+        for name in names:
+            for commit in list(roots)[:: -1 if number % 2 else 1]:
+                notify(f"round {number + 1} of {rounds}: {name}, {commit}")
+                home = _home(place, commit, roots)
+                out, before = home / "figures.json", load_average()
+                _run(f"{name} of {commit}", [str(RUNNER), str(out), name], roots[commit], home)
+                figures = flat(json.loads(out.read_text(encoding="utf-8")))
+                yield Run(name, number + 1, commit, figures, {"before": before, "after": load_average()})
+
+
+def flat(figures: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """Return nested figures by dotted names.
+
+    Examples
+    --------
+    >>> flat({"worker": {"ratio": 7.0, "cpu_us": {"listens_per_s": {"kafka": 2.0}}}})
+    {'worker.ratio': 7.0, 'worker.cpu_us.listens_per_s.kafka': 2.0}
+    """
+    found: dict[str, float] = {}
+    for name, value in figures.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: float(value)}
+    return found
+
+
+def ratios_of(runs: Sequence[Run]) -> list[Ratio]:
+    """Return the figures that both commits have in at least one round; a ratio is of two runs of the same round."""
+    pairs: dict[str, list[tuple[float, float]]] = {}
+    others = {(run.measurement, run.round): run.figures for run in runs if run.commit != THIS}
+    for run in runs:
+        other = others.get((run.measurement, run.round), {})
+        if run.commit == THIS:
+            for name in run.figures.keys() & other.keys():
+                pairs.setdefault(name, []).append((run.figures[name], other[name]))
+    order = dict.fromkeys(name for run in runs for name in run.figures if name in pairs)
+    return [_ratio(name, pairs[name]) for name in order]
+
+
+def _ratio(name: str, pairs: Sequence[tuple[float, float]]) -> Ratio:
+    ratios = [this / other if other else float("nan") for this, other in pairs]
+    this, other = (median(of_commit) for of_commit in zip(*pairs, strict=True))
+    return Ratio(name, this, other, min(ratios), median(ratios), max(ratios))
+
+
+def missing_of(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """Return commit -> the figures that it does not have and the other one has."""
+    names: dict[str, dict[str, None]] = {run.commit: {} for run in runs}
+    for run in runs:
+        names[run.commit] |= dict.fromkeys(run.figures)
+    every = dict.fromkeys(name for of_commit in names.values() for name in of_commit)
+    found = {commit: [name for name in every if name not in of_commit] for commit, of_commit in names.items()}
+    return {commit: missing for commit, missing in found.items() if missing}
+
+
+def table_of(ratios: Sequence[Ratio], rev: str, title: str) -> Table:
+    """Draw the ratios as a table."""
+    table = Table(title=title)
+    for heading in ("figure", THIS, rev, "ratio: min", "median", "max"):
+        table.add_column(heading, justify="left" if heading == "figure" else "right")
+    for one in ratios:
+        table.add_row(one.figure, *(f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}" for value in one[1:]))
+    return table
+
+
+def _home(place: Path, commit: str, roots: Mapping[str, Path]) -> Path:
+    """Return the folder of a commit for its data, its temporary files and its log."""
+    home = place / f"home-{list(roots).index(commit)}"
+    home.mkdir(exist_ok=True)
+    return home
+
+
+def _write_entry_points(root: Path, home: Path) -> None:
+    """Describe the checkout as an installed package: the environment has the entry points of one commit only."""
+    about = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    folder = home / f"{about['name']}-{about['version']}.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text(f"Name: {about['name']}\nVersion: {about['version']}\n", encoding="utf-8")
+    groups = {"console_scripts": about.get("scripts", {}), **about.get("entry-points", {})}
+    lines = [
+        f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in of_group.items()) for group, of_group in groups.items()
+    ]
+    (folder / "entry_points.txt").write_text("\n".join(lines), encoding="utf-8")
+
+
+def _run(what: str, arguments: Sequence[str], root: Path, home: Path) -> None:
+    """Run Python on a checkout until it ends; it is stopped if this process is interrupted or killed."""
+    environ = {
+        "PYTHONPATH": os.pathsep.join([str(root), str(home)]),
+        "PYTHONSAFEPATH": "1",  # or the programs of the other commit would be imported from the working directory
+        "TMPDIR": str(home),
+        "BOTIFY_HOME": str(home / "botify"),
+    }
+    with closing(Watchdog()) as watchdog:
+        log = home / "bench.log"
+        child = ChildProcess(what, [sys.executable, *arguments], log_path=log, watchdog=watchdog, env=environ)
+        try:
+            child.spawn()
+            wait_until(lambda: not child.running, LIMIT_S, f"{what} has not ended (log: {log})")
+        finally:
+            with _uninterrupted():
+                child.stop(GRACE_S)
+    if child.exit_status:
+        raise AgainstError(child.death_notice())
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ignore a second Ctrl-C, so that what the first one stops is removed."""
+    previous = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _git(root: Path, *arguments: str) -> None:
+    # no hooks: the repository's own may run programs
+    command = ["git", "-c", "core.hooksPath=/dev/null", *arguments]
+    try:
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)  # noqa: S603
+    except OSError as error:
+        raise AgainstError(f"git is not there to check out another commit: {error}") from error
+    if done.returncode:
+        raise AgainstError(f"git {arguments[0]} {arguments[1]}: {done.stderr.strip()}")

@@ -1,0 +1,205 @@
+"""Invariant: two commits are measured in turn, each with its own code, and nothing of the other one is left behind."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+import typer
+from rich.console import Console
+from typer.testing import CliRunner, Result
+
+import bench.__main__ as program
+from bench import against
+from bench.against import THIS, AgainstError, Run, checked_out, missing_of, other_packages, ratios_of, run_rounds
+from bench.loop import wait_until
+
+PYPROJECT = """
+[project]
+name = "botify"
+version = "0.{number}"
+
+[project.entry-points.fakes]
+one = "product:{number}"
+"""
+PROGRAM = """
+import subprocess, sys
+from importlib.metadata import entry_points
+
+def _product():
+    return float(subprocess.run([sys.executable, "-m", "product"], capture_output=True, check=True).stdout)
+
+def _entry_point():
+    (one,) = entry_points(group="fakes")
+    return float(one.value.partition(":")[2])
+
+def _fail():
+    raise ValueError("the benchmark is broken")
+
+MEASUREMENTS = {
+    "speed": lambda: {"group": {"per_s": _product(), "cpu_us": {"per_s": {"worker": _entry_point()}}, %s: 1.0}},
+    %s: lambda: {"new": {"us": 1.0}},
+    "broken": lambda: _fail(),
+}
+
+def main(names):
+    for name in names:
+        for figures in MEASUREMENTS[name]().values():
+            print(*(f"{value:,.2f}" for value in figures.values()))  # as commits do that know numbers only
+"""
+
+
+def git(root: Path, *arguments: str) -> str:
+    command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments]
+    return subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout  # noqa: S603
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make two commits of a fake benchmark, `HEAD~` with 2 a second and `HEAD` with 6, and put all else in `place`."""
+    root, place = tmp_path / "repository", tmp_path / "place"
+    (root / "bench").mkdir(parents=True)
+    place.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(place))
+    git(root, "init", "--quiet")
+    for number, figure, measurement in ((2, "old", "unused"), (6, "fresh", "newer")):
+        (root / "pyproject.toml").write_text(PYPROJECT.format(number=number))
+        (root / "bench/__init__.py").touch()
+        (root / "bench/__main__.py").write_text(PROGRAM % (repr(figure), repr(measurement)))
+        (root / "product.py").write_text(f"print({number})\n")
+        git(root, "add", ".")
+        git(root, "commit", "--quiet", "--message", str(number))
+    monkeypatch.chdir(root)  # programs of the other commit must not be found in the working directory
+    return root
+
+
+def nothing_is_left(repository: Path) -> bool:
+    worktrees = git(repository, "worktree", "list").splitlines()
+    return len(worktrees) == 1 and not git(repository, "status", "--short") and not any(Path("../place").iterdir())
+
+
+def measured(repository: Path, *names: str, rounds: int = 3, notify: Callable[[str], None] = print) -> list[Run]:
+    with checked_out("HEAD~", repository) as place:
+        return list(run_rounds(names, "HEAD~", rounds, place, repository, notify))
+
+
+def test_commits_run_in_turn_each_with_its_own_code_and_entry_points(repository: Path) -> None:
+    runs = measured(repository, "speed", rounds=2)
+    assert [(run.round, run.commit) for run in runs] == [(1, THIS), (1, "HEAD~"), (2, "HEAD~"), (2, THIS)]
+    for run in runs:
+        number = 6 if run.commit == THIS else 2
+        assert (run.figures["group.per_s"], run.figures["group.cpu_us.per_s.worker"]) == (number, number)
+        assert run.load.keys() == {"before", "after"}
+    assert nothing_is_left(repository)
+
+
+def test_figures_that_one_commit_does_not_have_are_named(repository: Path) -> None:
+    runs = measured(repository, "speed", "newer", rounds=1)
+    assert [one.figure for one in ratios_of(runs)] == ["group.per_s", "group.cpu_us.per_s.worker"]
+    assert missing_of(runs) == {THIS: ["group.old"], "HEAD~": ["group.fresh", "new.us"]}
+
+
+def test_ratios_are_of_runs_of_one_round() -> None:
+    pairs = [(10.0, 5.0), (30.0, 30.0), (8.0, 2.0)]
+    runs = [
+        Run("speed", number, commit, {"per_s": value, "stopped": 0.0}, {})
+        for number, pair in enumerate(pairs)
+        for commit, value in zip((THIS, "old"), pair, strict=True)
+    ]
+    speed, stopped = ratios_of(runs)
+    assert speed == ("per_s", 10.0, 5.0, 1.0, 2.0, 4.0)
+    assert str(stopped.median) == "nan"
+
+
+def test_a_failure_says_how_it_ended_and_leaves_nothing(repository: Path) -> None:
+    with pytest.raises(AgainstError, match="the benchmark is broken"):
+        measured(repository, "broken")
+    assert nothing_is_left(repository)
+
+
+def test_an_interruption_leaves_nothing(repository: Path) -> None:
+    def interrupt(step: str) -> None:
+        if "HEAD~" in step:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measured(repository, "speed", notify=interrupt)
+    assert nothing_is_left(repository)
+
+
+def test_a_running_measurement_is_stopped(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (repository / "bench/__main__.py").write_text(
+        "import pathlib, tempfile, time\n"
+        "def measure():\n"
+        "    with tempfile.TemporaryDirectory():\n"
+        "        pathlib.Path(tempfile.gettempdir(), 'began').touch()\n"
+        "        time.sleep(600)\n"
+        "MEASUREMENTS = {'speed': measure}\n"
+        "def main(names):\n"
+        "    measure()\n"
+    )
+
+    def wait(done: Callable[[], bool], *_: object) -> None:
+        wait_until(lambda: done() or any(Path("../place").glob("*/home-0/began")), 60, "it has not begun")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(against, "wait_until", wait)
+    with pytest.raises(KeyboardInterrupt):
+        measured(repository, "speed")
+    git(repository, "checkout", "--", ".")
+    assert nothing_is_left(repository)
+    assert not [one for one in psutil.Process().children(recursive=True) if "one_round" in " ".join(one.cmdline())]
+
+
+@pytest.mark.parametrize("rev", ["nothing", "HEAD^{tree}"])
+def test_a_commit_that_does_not_exist_is_refused(repository: Path, rev: str) -> None:
+    with pytest.raises(AgainstError, match="git worktree add"), checked_out(rev, repository):
+        pass
+    assert nothing_is_left(repository)
+
+
+def test_packages_that_differ_are_named(tmp_path: Path) -> None:
+    pins = f"pytest=={pytest.__version__} \\\n    --hash=sha256:0\nnumpy==0.1 ; python_version > '3'\nabsent-one==1\n"
+    pins += f"psutil==0.1\npsutil=={psutil.__version__} ; python_version > '3'\n"
+    (tmp_path / "requirements.txt").write_text(pins)
+    numpy, absent = other_packages(tmp_path)
+    assert numpy.startswith("numpy 0.1 (here: ")
+    assert absent == "absent-one 1 (here: not installed)"
+
+
+@pytest.fixture
+def bench_of(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Result]]:
+    """Return a function that calls `python -m bench` as it would run in the repository."""
+    monkeypatch.setattr(program, "checked_out", partial(checked_out, root=repository))
+    monkeypatch.setattr(program, "run_rounds", partial(run_rounds, root=repository))
+    monkeypatch.setattr(program, "console", Console(width=200))
+    monkeypatch.setitem(program.MEASUREMENTS, "speed", lambda *_: {})
+    app = typer.Typer()
+    app.command()(program.main)
+    handler = signal.getsignal(signal.SIGTERM)
+    yield lambda *arguments: CliRunner().invoke(app, arguments)
+    signal.signal(signal.SIGTERM, handler)
+
+
+def test_the_command_prints_ratios_and_writes_all_rounds(bench_of: Callable[..., Result], tmp_path: Path) -> None:
+    out = tmp_path / "rounds.json"
+    result = bench_of("speed", "--against", "HEAD~", "--rounds", "1", "--json", str(out))
+    assert result.exit_code == 0, result.output
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in result.output.splitlines()]
+    assert ["group.per_s", "6", "2", "3", "3", "3"] in rows
+    assert "HEAD~ does not have: group.fresh" in result.output
+    written = json.loads(out.read_text())
+    assert written.keys() >= {"machine", "commit", "runs"}
+    assert [(run["commit"], run["figures"]["group.per_s"]) for run in written["runs"]] == [(THIS, 6), ("HEAD~", 2)]
+
+
+def test_figures_of_a_comparison_are_not_recorded(bench_of: Callable[..., Result]) -> None:
+    result = bench_of("speed", "--against", "HEAD~", "--record")
+    assert result.exit_code == 2
+    assert "--record" in result.output

@@ -1,0 +1,72 @@
+"""Invariant: commits that measure no CPU time get it for the worker and the loops, with their own figures unchanged."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+from bench.cpu import WARM_LISTENS
+from bench.older import EVERY, add_cpu_us
+
+
+def module_of(monkeypatch: pytest.MonkeyPatch, name: str, **contents: object) -> ModuleType:
+    module = ModuleType(name)
+    vars(module).update(contents)
+    monkeypatch.setitem(sys.modules, name, module)
+    return module
+
+
+def progress(listens: int, recommendations: int) -> SimpleNamespace:
+    return SimpleNamespace(listens=listens, recommendations=recommendations)
+
+
+def test_first_run_of_the_loop_is_metered_once_it_is_warm(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def run_loop(_settings: object, _world: object, _options: object, report: Callable[..., None]) -> SimpleNamespace:
+        report(progress(WARM_LISTENS - 1, 10))
+        report(progress(WARM_LISTENS, 1_000))
+        sum(range(3_000_000))  # some CPU time
+        return progress(2 * WARM_LISTENS, 2_000)
+
+    def measure() -> dict[str, dict[str, float]]:
+        done = module.run_loop(0, 0, 0, lambda one: seen.append(one.recommendations))
+        return {"closed_loop": {"recommendations": done.recommendations}, "latency": {"p50_ms": 1.0}}
+
+    for name in [name for name in sys.modules if name.startswith("bench.")]:
+        monkeypatch.delitem(sys.modules, name)
+    module = module_of(monkeypatch, "bench.loop", run_loop=run_loop)
+    figures = add_cpu_us("loop", measure)()
+    assert figures["closed_loop"]["cpu_us"]["recommendations_per_s"]["simulator"] > 0
+    assert (figures["closed_loop"]["recommendations"], figures["latency"], seen) == (
+        2_000,
+        {"p50_ms": 1.0},
+        [10, 1_000],
+    )
+
+
+def test_drains_of_the_worker_are_metered_from_the_warm_share_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def drain(_settings: object, _namespace: str, until: int, process: object) -> tuple[float, list[tuple[int, float]]]:
+        step = until // (10 * EVERY)
+        return 5.0, [(done, module.rss_mib(process)) for done in range(0, until + 1, step)]
+
+    def measure() -> dict[str, dict[str, float]]:
+        return {
+            "worker": {"listens_per_s": module._drain(0, "ours", 1_000, 0)[0], "plain": module._drain(0, "", 400, 0)[0]}
+        }
+
+    module = module_of(monkeypatch, "bench.worker", _drain=drain, rss_mib=lambda _: 1.0, WARM=0.1)
+    figures = add_cpu_us("worker", measure)()["worker"]
+    assert (figures["listens_per_s"], figures["plain"]) == (5.0, 5.0)
+    assert figures["cpu_us"].keys() == {"listens_per_s", "plain_faust_listens_per_s"}
+    assert all(spent["all"] >= 0 for spent in figures["cpu_us"].values())
+
+
+def test_other_measurements_are_left_as_they_are() -> None:
+    def measure() -> dict[str, dict[str, float]]:
+        return {"codec": {"decode_us": 1.0}}
+
+    assert add_cpu_us("codec", measure) is measure
