@@ -28,6 +28,7 @@ NEED_NONE = {
     "experiment list",
     "status",  # says what is wrong beside all else
     "up",
+    "world card",
     "world generate",
     "world import",
     "world list",
