@@ -31,6 +31,7 @@ def command_of(evaluation: Mapping[str, Any]) -> str:
         [
             f"{EVALUATE}{evaluation['dataset']['name']} --protocol {evaluation['protocol']}",
             f"--recommenders {names} --baseline {evaluation['baseline']} --seeds {evaluation['seeds']}",
+            *(f"--{option.replace('_', '-')}" for option in ("through_kafka", "served") if evaluation.get(option)),
             *chosen,
         ]
     )

@@ -110,7 +110,7 @@ def evaluate(
             "dataset": {"name": name, "sha256": log.digest, "events": log.events.size, "has_time": log.has_time},
             "protocol": terms.protocol, "figures": "validation" if validation else "test", "k": k, "positive": least,
             "repeats": repeats, "seeds": seeds, "micro_batch": micro_batch, "block": block, "refresh": refresh,
-            "through_kafka": through_kafka, "served": served or through_kafka,
+            "through_kafka": through_kafka, "served": served,
             "trainings": trainings, "settings": settings, "baseline": against,
         }  # fmt: skip
         json_file.write_text(json.dumps(as_json(rows, about), indent=2) + "\n", encoding="utf-8")
