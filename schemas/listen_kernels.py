@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from core.kafka.record_kernels import read_zigzag
 from schemas.columns import MAX_ENTRIES
 from schemas.event_time import LEAD_MS
 from schemas.validation import MAX_ID_BYTES, MAX_TIMESTAMP_MS, MAX_TRACK, MAX_USER
@@ -57,15 +58,7 @@ def _long(raw: np.ndarray, at: int, end: int) -> tuple[Any, int]:
     """Read a zigzag number; return it and the place after it, -1 if there is none."""
     if at < 0:
         return np.int64(0), -1
-    value, shift = np.uint64(0), 0
-    while at < end and shift <= _LAST_SHIFT:
-        byte = np.uint64(raw[at])
-        at += 1
-        value |= (byte & np.uint64(0x7F)) << np.uint64(shift)
-        if byte < 0x80:
-            return np.int64(value >> np.uint64(1)) ^ -np.int64(value & np.uint64(1)), at
-        shift += 7
-    return np.int64(0), -1
+    return read_zigzag(raw, at, end, _LAST_SHIFT)
 
 
 @njit(cache=True)

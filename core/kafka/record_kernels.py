@@ -30,10 +30,14 @@ def _big_endian(raw: np.ndarray, at: int, size: int) -> Any:
 
 
 @njit(cache=True)
-def _varint(raw: np.ndarray, at: int, end: int) -> tuple[Any, int]:
-    """Read a zigzag number; return it and the place after it, which is -1 if it does not end before `end`."""
+def read_zigzag(raw: np.ndarray, at: int, end: int, last_shift: int) -> tuple[Any, int]:
+    """Read a number of Kafka's or Avro's variable length.
+
+    Return it and the place after it, which is -1 if it does not end before `end` or has more than `last_shift` bits
+    before its last byte.
+    """
     value, shift = np.uint64(0), 0
-    while at < end and shift <= _LAST_SHIFT:
+    while at < end and shift <= last_shift:
         byte = np.uint64(raw[at])
         at += 1
         value |= (byte & np.uint64(0x7F)) << np.uint64(shift)
@@ -41,6 +45,11 @@ def _varint(raw: np.ndarray, at: int, end: int) -> tuple[Any, int]:
             return np.int64(value >> np.uint64(1)) ^ -np.int64(value & np.uint64(1)), at
         shift += 7
     return np.int64(0), -1
+
+
+@njit(cache=True)
+def _varint(raw: np.ndarray, at: int, end: int) -> tuple[Any, int]:
+    return read_zigzag(raw, at, end, _LAST_SHIFT)
 
 
 @njit(cache=True)

@@ -76,7 +76,6 @@ class PartitionTask:
     """Of submitted runs that are not processed yet."""
     doubtful_gap_at: int | None = None
     open: bool = True
-    released: bool = False
     task: asyncio.Task[None] | None = None
 
 
@@ -140,8 +139,6 @@ class PartitionManager:
         self.claimed = False
         tasks, self._owned = list(self._owned.values()), {}
         running = [owned.task for owned in tasks if owned.task]
-        for owned in tasks:
-            owned.released = True
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
@@ -264,7 +261,7 @@ class PartitionManager:
             self.failed.set_exception(error)
 
     async def _work(self, owned: PartitionTask) -> None:
-        while not owned.released:  # redis-py may swallow a cancellation that arrives with a reply
+        while not _is_cancelled():
             run = await owned.runs.get()
             if run is _Order.CLAIM_AGAIN:
                 await self._claim_again(owned, "another namespace is live")
@@ -280,7 +277,7 @@ class PartitionManager:
                     await self._continue(owned, outcome)
 
     async def _continue(self, owned: PartitionTask, outcome: Outcome) -> None:
-        if outcome.lost and not owned.released:
+        if outcome.lost and not _is_cancelled():
             # fenced: another worker claimed it; if the group has assigned it so, this task is cancelled while it waits
             wait_s = self._reclaim_after_s if outcome is Outcome.FENCED else 0.0
             await self._claim_again(owned, outcome.name, wait_s)

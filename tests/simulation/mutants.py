@@ -129,7 +129,7 @@ MUTANTS: Mapping[str, Patches] = {
         ClaimedPartition, "_apply", "self._position = ClaimPosition(claim, next_offset)", "pass"
     ),
     "a release does not cancel": _text(PartitionManager, "release", "task.cancel()", "pass"),
-    "a swallowed cancellation is lost": _text(PartitionManager, "_work", "while not owned.released:", "while True:"),
+    "a swallowed cancellation is lost": _text(PartitionManager, "_work", "while not _is_cancelled():", "while True:"),
     "a claim does not release": _text(PartitionManager, "claim", "await self.release()", "pass"),
     "a lost claim is not claimed again": _text(PartitionManager, "_continue", "if outcome.lost", "if False"),
     "a claim made again does not seek": _text(
