@@ -1,24 +1,25 @@
 """Invariant: an export that is killed, however often and wherever, becomes the export that was never killed.
 
-The kills are drawn from a seed: each comes when so many files were written, so most of them hit a commit whose files
-are there, all or some, and whose manifest is not.
+The kills are drawn from a seed: each comes in the n-th write of a file, of data or of a manifest. So most of them hit a
+commit whose files are there, all or some, and whose manifest is not.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-import time
-from collections.abc import Mapping
-from contextlib import suppress
-from multiprocessing.context import ForkServerProcess
+import signal
+from collections.abc import Callable, Mapping
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from analytics.export import files
 from analytics.export.files import read_manifest
 from analytics.export.run import export_topic
+from core import durable
 from core.kafka import reader as topic_reader
 from core.settings import Settings
 from schemas.topics import Topics
@@ -32,46 +33,50 @@ COMMIT_ROWS = (4_000, 400)
 KILLS = 10
 DEADLINE_S = 60.0
 
+Write = Callable[[Path], object]
+
 _CONTEXT = multiprocessing.get_context("forkserver")
 
 
-def _export(env: Mapping[str, str], path: Path, commit_rows: int) -> None:
+def _export(env: Mapping[str, str], path: Path, commit_rows: int, dies_at: int | None) -> None:
     topic_reader.BATCH = commit_rows  # a commit holds whole batches
+    if dies_at is not None:
+        files.write_durably = _dying_at(dies_at)
     settings = Settings.from_env({**os.environ, **env})
     export_topic(settings, Topics.of(settings).listens, path, commit_rows=commit_rows)
 
 
-def start(settings: Settings, path: Path, commit_rows: int) -> ForkServerProcess:
-    process = _CONTEXT.Process(target=_export, args=(settings.to_env(), path, commit_rows))
+def _dying_at(last: int) -> Callable[[Path, Write], None]:
+    """Return a `write_durably` that kills this process in its last write: the content is there, its name is not."""
+    writes = count(1)
+
+    def write_durably(path: Path, write: Write) -> None:
+        def write_or_die(unfinished: Path) -> None:
+            write(unfinished)
+            if next(writes) == last:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        durable.write_durably(path, write_or_die)
+
+    return write_durably
+
+
+def run_export(settings: Settings, path: Path, commit_rows: int, dies_at: int | None = None) -> int | None:
+    process = _CONTEXT.Process(target=_export, args=(settings.to_env(), path, commit_rows, dies_at))
     process.start()
-    return process
-
-
-def files_in(path: Path) -> dict[str, int]:
-    """Names of data files, finished or not, whether they count or not, and when each was last written."""
-    found = {}
-    for file in path.glob("day=*/*"):
-        with suppress(FileNotFoundError):  # renamed meanwhile
-            found[str(file.relative_to(path))] = file.stat().st_mtime_ns
-    return found
-
-
-def kill_after(process: ForkServerProcess, path: Path, files: int) -> None:
-    """Kill the export as soon as it has begun so many files."""
-    before = files_in(path).items()
-    give_up = time.monotonic() + DEADLINE_S
-    while len(files_in(path).items() - before) < files:
-        assert process.is_alive(), "it finished before it could be killed: it needs more listens"
-        assert time.monotonic() < give_up, "it writes no files"
-        time.sleep(0.001)
-    process.kill()
     process.join(DEADLINE_S)
+    return process.exitcode
+
+
+def files_in(path: Path) -> set[str]:
+    """Names of data files, finished or not, whether they count or not."""
+    return {str(file.relative_to(path)) for file in path.glob("day=*/*")}
 
 
 def left_behind(path: Path) -> set[str]:
     manifest = read_manifest(path)
     assert manifest is not None
-    return files_in(path).keys() - {file.path for file in manifest.files}
+    return files_in(path) - {file.path for file in manifest.files}
 
 
 def rows(path: Path) -> pd.DataFrame:
@@ -87,13 +92,11 @@ def test_an_export_killed_ten_times_equals_one_never_killed(settings: Settings, 
 
     in_the_middle = 0
     for kill in range(KILLS):
-        process = start(settings, killed, COMMIT_ROWS[kill % 2])
-        kill_after(process, killed, files=int(rng.integers(1, 9)))
+        ended = run_export(settings, killed, COMMIT_ROWS[kill % 2], dies_at=int(rng.integers(1, 9)))
+        assert ended == -signal.SIGKILL
         in_the_middle += bool(left_behind(killed))
     assert in_the_middle >= KILLS // 2, "too few kills hit a commit to say anything"
-    last = start(settings, killed, COMMIT_ROWS[1])
-    last.join(DEADLINE_S)
-    assert last.exitcode == 0
+    assert run_export(settings, killed, COMMIT_ROWS[1]) == 0
 
     assert left_behind(killed) == set()
     manifest = read_manifest(killed)

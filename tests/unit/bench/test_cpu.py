@@ -22,6 +22,9 @@ for _ in sys.stdin:
 TICK_S = 0.02
 """The kernel counts CPU time in hundredths of a second; two readings differ by two of them at most."""
 
+SERVERS = {"kafka", "valkey"}
+"""Children of this process too, if it has run a test with servers before."""
+
 
 class Burning:
     """A process that uses CPU time on request; its command line has the given word."""
@@ -62,9 +65,9 @@ def test_time_of_a_process_is_divided_by_the_events_since_the_start(worker: Burn
     worker.burn()
     watchdog.burn()
     found = meter.us_per(1000)
-    assert found.keys() == {"worker", "all"}
+    assert found.keys() - SERVERS == {"worker", "all"}
     assert (BURN_S - TICK_S) * 1000 <= found["worker"] < 2 * BURN_S * 1000
-    assert found["all"] == found["worker"]
+    assert found["all"] == pytest.approx(sum(found.values()) / 2)
 
 
 def test_own_time_and_that_of_ended_children_are_counted_on_request(worker: Burning) -> None:
@@ -73,7 +76,7 @@ def test_own_time_and_that_of_ended_children_are_counted_on_request(worker: Burn
     ending.burn()
     ending.end()
     found = meter.us_per(1000, ended="replay")
-    assert found.keys() == {"simulator", "worker", "replay", "all"}
+    assert found.keys() - SERVERS == {"simulator", "worker", "replay", "all"}
     assert found["replay"] >= BURN_S * 1000
     assert found["all"] == pytest.approx(sum(found.values()) / 2)
 
