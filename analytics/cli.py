@@ -11,7 +11,6 @@ from typing import Annotated
 import pandas as pd
 import typer
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from analytics import AnalyticsError
@@ -23,6 +22,7 @@ from analytics.exported import open_listens
 from analytics.monitoring import Interactions, interactions_of
 from analytics.planning import Plan, Wanted, plan_experiment
 from analytics.sessions import sessions_of
+from core.cli import Json, console, print_json
 from core.kafka.admin import require_kafka
 from core.settings import Settings
 
@@ -62,15 +62,18 @@ def results(
     retention: Annotated[
         list[int] | None, typer.Option(min=1, help="Add retention after this number of days; repeat for several.")
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Print the effects of an experiment as a table."""
     window_ms = round(window_h * HOUR_MS) if always_valid else None
     analysis = Analysis(control, alpha, cuped, holm, window_ms, tuned_for, _weights(split), retention or ())
-    console = Console()
     with console.status("Reading listens"):
         sessions, (assignment,) = _sessions_and_assignments([name], data, run)
     found, notes = analyse(name, sessions, assignment, analysis)
-    console.print(render_table(found, notes, alpha))
+    if as_json:
+        print_json(_fields(found, notes))
+    else:
+        console.print(render_table(found, notes, alpha))
 
 
 @experiment.command()
@@ -80,12 +83,17 @@ def interaction(
     run: Run = None,
     data: Data = None,
     alpha: Alpha = 0.05,
+    as_json: Json = False,
 ) -> None:
     """Test whether two experiments interact; without an interaction, each can be analysed alone."""
-    console = Console()
     with console.status("Reading listens"):
         sessions, (one, other) = _sessions_and_assignments([first, second], data, run)
-    console.print(render_interactions(first, second, interactions_of(sessions, one, other), alpha))
+    found = interactions_of(sessions, one, other)
+    if as_json:
+        metrics = found.table.reset_index(names="metric").to_dict("records")
+        print_json({"users": found.users, "found": found.found(alpha), "metrics": metrics})
+    else:
+        console.print(render_interactions(first, second, found, alpha))
 
 
 @experiment.command()
@@ -100,13 +108,28 @@ def power(
     ] = 0.0,
     run: Run = None,
     data: Data = None,
+    as_json: Json = False,
 ) -> None:
     """Estimate the listeners and days that an experiment needs, from existing listens."""
     wanted = Wanted(metric, effect, wanted_power, alpha, treatments, variance_reduction)
-    console = Console()
     with console.status("Reading listens"):
         sessions, _ = _sessions_and_assignments([], data, run)
-    console.print(render_plan(wanted, plan_experiment(sessions, wanted)))
+    plan = plan_experiment(sessions, wanted)
+    if as_json:
+        print_json({**wanted._asdict(), **plan._asdict()})
+    else:
+        console.print(render_plan(wanted, plan))
+
+
+def _fields(results: ExperimentResults, notes: Iterable[str]) -> dict[str, object]:
+    return {
+        "experiment": results.name,
+        "control": results.control,
+        "effects": [effect._asdict() for effect in results.effects],
+        "sample_ratio": {**results.ratio._asdict(), "mismatch": results.ratio.mismatch},
+        "mixed_listeners": results.mixed,
+        "notes": list(notes),
+    }
 
 
 def _sessions_and_assignments(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from core.cli import Json, print_json
 from core.kafka.admin import require_kafka
 from core.process import stop_requested
 from core.settings import Settings
@@ -63,10 +63,13 @@ def import_(
 
 
 @app.command("list")
-def list_() -> None:
+def list_(as_json: Json = False) -> None:
     """List the datasets."""
     home, console = Settings.from_env().home, _console()
     names = dataset_names(home)
+    if as_json:
+        print_json([{"name": name, **asdict(open_dataset(home, name).card)} for name in names])
+        return
     if not names:
         console.print(f"no dataset in {datasets_directory(home)}; `botify data import` makes one")
         return
@@ -81,12 +84,12 @@ def list_() -> None:
 @app.command()
 def show(
     name: Name,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the card as JSON, and nothing else.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Show a dataset: its card, its first events, and why rows were rejected."""
     dataset, console = open_dataset(Settings.from_env().home, name), _console()
     if as_json:
-        typer.echo(json.dumps(asdict(dataset.card), indent=2, ensure_ascii=False))
+        print_json(dataset.card)
         return
     console.print(_card_table(dataset.card))
     console.print(_first_events(dataset))

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColum
 from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
+from core.cli import Json, console, print_json
 from core.kafka.admin import require_kafka
 from core.logging import configure_logging
 from core.settings import Settings
@@ -27,7 +28,6 @@ from sim.play import Progress, play_world
 from sim.schedule import Shard
 from sim.world import DEFAULT, World, find_world, open_world
 
-console = Console()
 app = typer.Typer(help="Simulate listeners who play tracks and follow recommendations.", no_args_is_help=True)
 
 
@@ -71,6 +71,7 @@ def run(
     world: Annotated[str | None, typer.Option(help="Name or directory of a world; default: the default world.")] = None,
     run_id: Annotated[str | None, typer.Option(help="Prefix of all session ids.")] = None,
     url: Annotated[str, typer.Option(help="URL of the server that the http agent calls.")] = "http://127.0.0.1:5001",
+    as_json: Json = False,
 ) -> None:
     """Run a simulation until the given sessions, listens, seconds or days are reached, or until Ctrl-C."""
     settings = Settings.from_env()
@@ -109,7 +110,10 @@ def run(
     else:
         played_by = load_agent(agent, opened, seed, url, console)
         done = _with_bar(options, lambda report: play_world(opened, played_by, options, report))
-    console.print(result_table(done))
+    if as_json:
+        print_json(result_fields(done))
+    else:
+        console.print(result_table(done))
 
 
 def parse_start(text: str) -> int:
@@ -133,6 +137,28 @@ def parse_start(text: str) -> int:
     if start_ms < 0:
         raise SimulationError(f"start {text!r} must not be before 1970")
     return start_ms
+
+
+def result_fields(done: Progress) -> dict[str, float | str]:
+    """Return the counts of a run for programs; times in seconds unless the name says otherwise."""
+    fields: dict[str, float | str] = {
+        "sessions": done.sessions,
+        "listens": done.listens,
+        "recommendations": done.recommendations,
+        "time": done.time,
+        "wall_s": done.wall_s,
+    }
+    if isinstance(done, RunResult):
+        fields |= {
+            "run_id": done.run_id,
+            "latency_p50_ms": done.latency.percentile(50),
+            "latency_p99_ms": done.latency.percentile(99),
+            "timed_out": done.timed_out,
+            "retried": done.retried,
+            "dropped": done.dropped,
+            "unusable": done.unusable,
+        }
+    return fields
 
 
 def result_table(done: Progress) -> Table:
@@ -176,11 +202,11 @@ def _run_observed(
 
 
 def _with_bar(options: RunOptions, start: Callable[[Callable[[Progress], None]], Progress]) -> Progress:
-    """Run with a progress bar and live rates."""
+    """Run with a progress bar and live rates on standard error."""
     total = options.listens or options.sessions or options.seconds
     text = "{task.fields[rate]} listens/s · {task.fields[sessions]:,} sessions · {task.fields[clock]}"
     columns = (SpinnerColumn(), BarColumn(), TextColumn(text), TimeElapsedColumn())
-    with ProgressBar(*columns, console=console, refresh_per_second=5) as bar:
+    with ProgressBar(*columns, console=Console(stderr=True), refresh_per_second=5) as bar:
         task = bar.add_task("", total=total, rate="0", sessions=0, clock="")
 
         def report(done: Progress) -> None:

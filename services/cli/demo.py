@@ -8,14 +8,12 @@ import time
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from core.cli import console
 from core.settings import STACK_FILE, Settings
 from services.errors import DemoError
 
 EXPERIMENT = "STICKY_ARTIST"
-
-console = Console()
 
 
 def demo(

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.table import Column, Table
 
+from core.cli import Json, console, print_json
 from core.kafka.admin import require_kafka
 from core.kafka.reader import TopicReader
 from core.settings import Settings
@@ -21,12 +21,20 @@ from services.experiments import DEFAULT_FILE, Experiment, Experiments, load_exp
 from services.experiments.assignment import Samples
 from services.recommender.registry import RECOMMENDERS
 
-console = Console()
 
-
-def list_experiments() -> None:
+def list_experiments(as_json: Json = False) -> None:
     """List the declared experiments in the order in which they are evaluated."""
     file, experiments = _declared(Settings.from_env())
+    if as_json:
+        print_json(
+            {
+                "file": file,
+                "default": experiments.default,
+                "experiments": [_about(experiment) for experiment in experiments.experiments],
+                "warnings": list(experiments.warnings()),
+            }
+        )
+        return
     headings = ("experiment", "layer", "traffic", "treatments", "salt")
     table = Table(*(Column(heading, overflow="fold") for heading in headings), box=box.SIMPLE_HEAD, pad_edge=False)
     for experiment in experiments.experiments:
@@ -43,7 +51,7 @@ def list_experiments() -> None:
         console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
 
 
-def show(name: Annotated[str, typer.Argument(help="Name of the experiment.")]) -> None:
+def show(name: Annotated[str, typer.Argument(help="Name of the experiment.")], as_json: Json = False) -> None:
     """Show the arms of an experiment and the number of listeners in each."""
     settings = Settings.from_env()
     file, experiments = _declared(settings)
@@ -54,6 +62,10 @@ def show(name: Annotated[str, typer.Argument(help="Name of the experiment.")]) -
     require_kafka(settings)
     with console.status("Reading listens"):
         samples = _samples(settings, name)
+    if as_json:
+        listeners = {arm: len(users) for arm, users in samples.listeners.items()}
+        print_json({**_about(found[0]), "listeners": listeners, "listens": samples.listens})
+        return
     console.print(_arms(found[0], samples))
     console.print(f"declared in {file}; botify experiment results {name} compares the treatments", soft_wrap=True)
 
@@ -61,6 +73,15 @@ def show(name: Annotated[str, typer.Argument(help="Name of the experiment.")]) -
 def _declared(settings: Settings) -> tuple[str, Experiments]:
     file = settings.experiments or DEFAULT_FILE
     return str(file), load_experiments(file, RECOMMENDERS)
+
+
+def _about(experiment: Experiment) -> dict[str, object]:
+    layer, traffic = (None, 1.0) if experiment.slice is None else (experiment.slice.layer, experiment.slice.traffic)
+    arms = [
+        {"treatment": arm.name, "share": share, "recommender": arm.recommender}
+        for arm, share in experiment.shares().items()
+    ]
+    return {"experiment": experiment.name, "salt": experiment.salt, "layer": layer, "traffic": traffic, "arms": arms}
 
 
 def _slice(experiment: Experiment) -> tuple[str, str]:

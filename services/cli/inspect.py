@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 from confluent_kafka.admin import AdminClient
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from core.cli import Json, console, print_json
 from core.kafka.admin import end_offsets, partition_counts, require_kafka, start_offsets
 from core.kafka.config import common_config, partition_of
 from core.settings import Settings
@@ -28,7 +28,6 @@ from streams.store.connect import connect, require_redis
 
 app = typer.Typer(help="Show the state that Redis holds.", no_args_is_help=True)
 topics = typer.Typer(help="Create and list the Kafka topics.", no_args_is_help=True)
-console = Console()
 
 
 @app.command("user")
@@ -37,6 +36,7 @@ def user(
     dataset: Annotated[
         str | None, typer.Option(help="Dataset whose users are served; default: that of BOTIFY_DATASET.")
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Show a listener's totals, current session and latest listens."""
     settings = Settings.from_env()
@@ -48,17 +48,37 @@ def user(
     if state is None:
         raise StateError(f"listener {user} has no listens in namespace {reader.namespace}")
     tracks = _catalogue(settings)
+    listens = state.last_listens()[::-1].tolist()
+    partition = partition_of(number, settings.partitions)
+    if as_json:
+        print_json(
+            {
+                "user": user,
+                "number": number,
+                "namespace": reader.namespace,
+                "partition": partition,
+                "listens": state.listens,
+                "sessions": state.sessions,
+                "session": state.session_id,
+                "session_listens": state.session_listens,
+                "poor_streak": state.poor_streak,
+                "last_listens": [
+                    {"time": utc(timestamp_ms), "fraction": fraction, **_fields(tracks, track)}
+                    for _, timestamp_ms, fraction, track in listens
+                ],
+            }
+        )
+        return
     console.print(
         f"listener [bold]{escape(user)}[/]{f' (number {number})' if users.are_external else ''}: "
         f"{state.listens:,} listens in {state.sessions:,} sessions; "
         f"session {escape(state.session_id)} with {state.session_listens} listens, "
         f"the last {state.poor_streak} of them poor; "
-        f"partition {partition_of(number, settings.partitions)} of namespace {reader.namespace}"
+        f"partition {partition} of namespace {reader.namespace}"
     )
     figures = [Column(heading, justify="right") for heading in ("heard", "track")]
     table = Table("time (UTC)", *figures, *_headings(tracks), title="last listens, newest first")
-    for listen in state.last_listens()[::-1].tolist():
-        _, timestamp_ms, fraction, track = listen
+    for _, timestamp_ms, fraction, track in listens:
         table.add_row(utc(timestamp_ms), f"{fraction:.0%}", str(track), *_names(tracks, track))
     console.print(table)
 
@@ -67,6 +87,7 @@ def user(
 def popular(
     half_life: Annotated[str, typer.Option(help=f"Half-life of the popularity: {', '.join(HALF_LIVES_MS)}.")] = "1d",
     count: Annotated[int, typer.Option(min=1, max=1000, help="Number of tracks to show.")] = 20,
+    as_json: Json = False,
 ) -> None:
     """Show the most popular tracks."""
     if half_life not in HALF_LIVES_MS:
@@ -78,11 +99,15 @@ def popular(
         raise StateError(f"namespace {reader.namespace} has no listens yet; `botify sim run` simulates some")
     now_ms = reader.event_time_ms()
     tracks = _catalogue(settings)
+    values = popularity_at(scores, half_life, now_ms)
+    best = list(zip(ranked.tolist(), values.tolist(), strict=True))
+    if as_json:
+        print_json([{"popularity": value, **_fields(tracks, track)} for track, value in best])
+        return
     figures = [Column(heading, justify="right") for heading in ("rank", "popularity", "track")]
     title = f"most popular with a half-life of {half_life}, at {utc(now_ms)} UTC of event time"
     table = Table(*figures, *_headings(tracks), title=title)
-    values = popularity_at(scores, half_life, now_ms)
-    for rank, (track, value) in enumerate(zip(ranked.tolist(), values.tolist(), strict=True), start=1):
+    for rank, (track, value) in enumerate(best, start=1):
         table.add_row(str(rank), f"{value:,.2f}", str(track), *_names(tracks, track))
     console.print(table)
     console.print("popularity: sum of the fractions heard, each halved with every half-life that has passed since")
@@ -96,10 +121,26 @@ def create() -> None:
 
 
 @topics.command("list")
-def list_topics() -> None:
+def list_topics(as_json: Json = False) -> None:
     """List the topics with event type, key, partitions and number of records."""
     settings = require_kafka(Settings.from_env())
     counts = partition_counts(AdminClient(common_config(settings)))
+    topics = [(topic, counts.get(topic.name)) for topic in Topics.of(settings).all()]
+    records = {topic.name: _records(settings, topic.name) for topic, there in topics if there}
+    if as_json:
+        print_json(
+            [
+                {
+                    "topic": topic.name,
+                    "event": topic.event and topic.event.__name__,
+                    "key": topic.key,
+                    "partitions": partitions,
+                    "records": records.get(topic.name),
+                }
+                for topic, partitions in topics
+            ]
+        )
+        return
     table = Table(
         Column("topic", no_wrap=True),  # a name that is copied
         Column("event", overflow="fold"),
@@ -109,16 +150,17 @@ def list_topics() -> None:
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
-    for topic in Topics.of(settings).all():
+    for topic, partitions in topics:
         event = topic.event.__name__ if topic.event else "raw bytes"
         row = [topic.name, event, topic.key]
-        if topic.name not in counts:
-            table.add_row(*row, "-", "not created")
-            continue
-        end, start = end_offsets(settings, topic.name), start_offsets(settings, topic.name)
-        records = sum(end[partition] - start[partition] for partition in end)
-        table.add_row(*row, str(counts[topic.name]), f"{records:,}")
+        there = [str(partitions), f"{records[topic.name]:,}"] if partitions else ["-", "not created"]
+        table.add_row(*row, *there)
     console.print(table)
+
+
+def _records(settings: Settings, topic: str) -> int:
+    end, start = end_offsets(settings, topic), start_offsets(settings, topic)
+    return sum(end[partition] - start[partition] for partition in end)
 
 
 def _catalogue(settings: Settings) -> dict[int, Track]:
@@ -135,6 +177,12 @@ def _names(tracks: Mapping[int, Track], number: int) -> list[str]:
     names = [track.title, track.artist] if track else ["?", "?"]
     external = [(track and track.external_id) or ""] if _are_external(tracks) else []
     return [escape(name) for name in (*external, *names)]
+
+
+def _fields(tracks: Mapping[int, Track], number: int) -> dict[str, int | str | None]:
+    track = tracks.get(number)
+    external = {"external_id": track and track.external_id} if _are_external(tracks) else {}
+    return {"track": number, **external, "title": track and track.title, "artist": track and track.artist}
 
 
 def _are_external(tracks: Mapping[int, Track]) -> bool:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from core.cli import Json, console, print_json
 from core.kafka.admin import require_kafka
 from core.settings import Settings
 from schemas.models import publish_models
@@ -31,16 +31,25 @@ def build(
     ] = None,
     neighbours: Annotated[int, typer.Option(min=1, max=200, help="Maximum number of neighbours of a track.")] = 50,
     per_user: Annotated[int, typer.Option(min=1, max=200, help="Maximum number of tracks in a listener's list.")] = 50,
+    as_json: Json = False,
 ) -> None:
     """Compute the neighbours of each track and the list of each listener, and publish them to the recommenders."""
     if from_topic == (data is not None):
         raise RecommenderError("choose the source of listens: --from-topic, or --data with a folder of Parquet files")
-    settings, console = Settings.from_env(), Console()
+    settings = Settings.from_env()
     require_kafka(settings)  # the lists are published there
     with console.status("Reading listens"):
         heard = heard_of_topic(settings) if data is None else heard_of_parquet(data)
     with console.status(f"Building lists from {len(heard.events):,} listens"):
         models = build_models(heard, neighbours, per_user)
         publish_models(settings, codec_of(settings), models)
+    if as_json:
+        print_json(
+            [
+                {"name": model.name, "version": model.version, "bytes": len(model.body), "digest": model.digest}
+                for model in models
+            ]
+        )
+        return
     for model in models:
         console.print(f"{model.name}: version {model.version:,}, {len(model.body):,} bytes, {model.digest[:12]}")

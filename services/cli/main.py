@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
+from core.cli import say
 from core.errors import BotifyError
 
 GROUP = "botify.commands"
+EXIT_STATUSES = (
+    "Exit status: 0 done; 1 an error, which one line names, or a check that found a problem; 2 wrong options; "
+    "130 interrupted by Ctrl-C."
+)
 
 
 def build_cli(only: str | None = None) -> typer.Typer:
@@ -25,11 +31,12 @@ def build_cli(only: str | None = None) -> typer.Typer:
     cli = typer.Typer(
         name="botify",
         help="Run and inspect a music recommendation pipeline on Apache Kafka, with simulated listeners.",
+        epilog=EXIT_STATUSES,
+        context_settings={"help_option_names": ["-h", "--help"]},
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
     )
-    cli.callback()(lambda: None)  # keeps the name of a single command
+    cli.callback()(_botify)
     entries = sorted(entry_points(group=GROUP), key=lambda found: found.name)
     for entry in [found for found in entries if found.name == only] or entries:
         command = entry.load()
@@ -40,12 +47,28 @@ def build_cli(only: str | None = None) -> typer.Typer:
     return cli
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        say(f"botify {version('botify')}")
+        raise typer.Exit
+
+
+def _botify(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Keep the name of a single command."""
+
+
 def main() -> None:
-    """Run a command; an expected error, or the loss of a server, is one message and exit status 1."""
+    """Run a command; what its user or a server can cause is one message and exit status 1, no traceback."""
     try:
-        build_cli(next(iter(sys.argv[1:]), None))()
+        build_cli(next(iter(sys.argv[1:]), None))(prog_name="botify")
     except BotifyError as error:
         _fail(str(error))
+    except OSError as error:
+        _fail(_file_problem(error))
     except Exception as error:
         if (message := _server_problem(error)) is None:
             raise
@@ -57,6 +80,13 @@ def main() -> None:
 def _fail(message: str) -> None:
     Console(stderr=True).print(f"[red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
     sys.exit(1)
+
+
+def _file_problem(error: OSError) -> str:
+    """Return the message for a file, folder or address that cannot be used."""
+    where = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+    reason = error.strerror or str(error)
+    return f"{where}: {reason}" if where else reason
 
 
 def _server_problem(error: Exception) -> str | None:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Column, Table
 from rich.text import Text
 
+from core.cli import Json, console, print_json, say
 from core.settings import Settings
 from services.experiments import DEFAULT_FILE, load_experiments
 from services.gateway.options import GatewayOptions
@@ -96,8 +95,6 @@ def duration(seconds: float) -> str:
     return f"{minutes}m {rest}s" if minutes else f"{rest}s"
 
 
-console = Console()
-
 PORT_HELP = "Default: the port of the last start; 0 picks a free port."
 Port = Annotated[int | None, typer.Option(min=0, max=65_535, help=PORT_HELP)]
 
@@ -138,13 +135,13 @@ def up(
             kafka_port=kafka_port,
             redis_port=redis_port,
             environ={} if at is None else {"BOTIFY_GATEWAY_PORT": str(at)},
-            notify=_say,
+            notify=say,
         ) as running:
             _say_addresses(running.settings, at)
-            _say("Ctrl-C stops everything; the data is kept")
+            say("Ctrl-C stops everything; the data is kept")
             running.supervisor.watch()
     except KeyboardInterrupt:
-        _say("stopped; `botify up` starts it again with the same data")
+        say("stopped; `botify up` starts it again with the same data")
 
 
 def down() -> None:
@@ -152,12 +149,12 @@ def down() -> None:
     settings = Settings.from_env()
     with console.status("stopping"):
         stopped = stop_stack(settings.home)
-    _say(f"stopped; the data is in {settings.home}" if stopped else f"no stack ran in {settings.home}")
+    say(f"stopped; the data is in {settings.home}" if stopped else f"no stack ran in {settings.home}")
 
 
 def status(
     watch: Annotated[bool, typer.Option("--watch", help="Refresh until Ctrl-C.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Show processes, consumer lag and addresses; exit with 1 if a process that should run does not."""
     settings = Settings.from_env()
@@ -166,7 +163,7 @@ def status(
         return
     reading = read_status(settings)
     if as_json:
-        sys.stdout.write(json.dumps(asdict(reading), indent=2, default=str) + "\n")
+        print_json(reading)
     else:
         console.print(status_view(reading))
     _exit_by(reading)
@@ -177,7 +174,7 @@ def _check_experiments(settings: Settings) -> None:
     from services.recommender.registry import RECOMMENDERS
 
     for warning in load_experiments(settings.experiments or DEFAULT_FILE, RECOMMENDERS).warnings():
-        _say(f"warning: {warning}")
+        say(f"warning: {warning}")
 
 
 def _up_in_background(
@@ -209,8 +206,8 @@ def _up_in_background(
             )
     _say_addresses(Settings.from_env(), gateway_port)
     for problem in problems:
-        _say(problem)
-    _say("`botify status` shows its state, `botify down` stops it")
+        say(problem)
+    say("`botify status` shows its state, `botify down` stops it")
 
 
 def _watch(settings: Settings) -> None:
@@ -240,9 +237,5 @@ def _gateway_port(settings: Settings, wanted: int | None) -> int:
 
 def _say_addresses(settings: Settings, gateway_port: int | None) -> None:
     if gateway_port is not None:
-        _say(f"the dashboard is at http://127.0.0.1:{gateway_port}/ui, the REST API at http://127.0.0.1:{gateway_port}")
-    _say(f"Kafka at {settings.kafka_bootstrap_servers}, Redis at {settings.redis_address}, data in {settings.home}")
-
-
-def _say(message: str) -> None:
-    console.print(message, highlight=False, markup=False, soft_wrap=True)
+        say(f"the dashboard is at http://127.0.0.1:{gateway_port}/ui, the REST API at http://127.0.0.1:{gateway_port}")
+    say(f"Kafka at {settings.kafka_bootstrap_servers}, Redis at {settings.redis_address}, data in {settings.home}")

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from core.cli import Json, console, print_json
 from core.kafka.admin import require_kafka
 from core.settings import Settings
 from sim.loop import publish_catalogue
@@ -18,7 +18,6 @@ from sim.world import DEFAULT, World, WorldConfig, find_world, open_world
 from sim.world.reading import import_world
 from sim.world.store import save_world, worlds_directory
 
-console = Console()
 GROUP = "botify.world"
 """Entry points by which other packages add commands to this group."""
 
@@ -72,12 +71,22 @@ def publish(
 
 
 @app.command("list")
-def list_() -> None:
+def list_(as_json: Json = False) -> None:
     """List the worlds of the data directory."""
     home = Settings.from_env().home
+    worlds = [
+        find_world(home, manifest.parent.name) for manifest in sorted(worlds_directory(home).glob("*/world.json"))
+    ]
+    if as_json:
+        print_json(
+            [
+                {"name": world.name, "tracks": len(world.catalogue), "listeners": len(world.listeners), **world.about}
+                for world in worlds
+            ]
+        )
+        return
     table = Table("world", "tracks", "listeners", "made of")
-    for manifest in sorted(worlds_directory(home).glob("*/world.json")):
-        world = find_world(home, manifest.parent.name)
+    for world in worlds:
         made_of = ", ".join(world.about.get("imported", [f"seed {world.about.get('seed')}"]))
         table.add_row(world.name, f"{len(world.catalogue):,}", f"{len(world.listeners):,}", made_of)
     console.print(table)

@@ -1,27 +1,13 @@
-"""The commands of this package, and how they print."""
+"""The commands of this package, and the bar that they show."""
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
-
-console = Console()
-
-
-def say(message: str, to: Console = console) -> None:
-    """Print a line of text as it is."""
-    to.print(message, highlight=False, markup=False, soft_wrap=True)
-
-
-def print_json(value: object) -> None:
-    """Print an object for programs."""
-    sys.stdout.write(json.dumps(value, indent=2, default=repr) + "\n")
 
 
 class _Rate(ProgressColumn):

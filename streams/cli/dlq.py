@@ -15,12 +15,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from core.cli import console, print_json, say
 from core.kafka.admin import require_kafka
 from core.kafka.offsets import parse_position
 from core.settings import Settings
 from schemas.event_time import utc
 from schemas.events import Listen
-from streams.cli import console, print_json, say
 from streams.dlq.exclude import Excluded, Selection, select
 from streams.dlq.exclude import exclude as keep_out
 from streams.dlq.letters import DeadLetter, DeadLetterError, LetterFilter, Resolutions, ResolutionStatus, read_letters

@@ -14,13 +14,14 @@ import typer
 from rich import box
 from rich.table import Table
 
+from core.cli import Json, console, print_json, say
 from core.kafka.admin import require_kafka
 from core.kafka.offsets import parse_position
 from core.process import tune_gc
 from core.settings import Settings
 from schemas.event_time import parse_speed, utc
 from schemas.registry import codec_of
-from streams.cli import console, print_json, record_bar, say
+from streams.cli import record_bar
 from streams.cli.dlq import After, Before, EventId, ExclusionReason, User, exclude_before_replay
 from streams.cli.replay_models import models
 from streams.dlq.exclude import select
@@ -102,7 +103,6 @@ Projections = Annotated[
     list[str] | None,
     typer.Option("--projection", help=f"Projection to rebuild ({', '.join(PROJECTIONS)}); repeat for several."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
 @app.command("plan")

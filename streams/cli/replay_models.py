@@ -11,10 +11,11 @@ import typer
 from rich import box
 from rich.table import Table
 
+from core.cli import Json, console, print_json, say
 from core.kafka.admin import require_kafka
 from core.settings import Settings
 from schemas.events import Model
-from streams.cli import console, print_json, record_bar, say
+from streams.cli import record_bar
 from streams.cli.verify import excluded_hint
 from streams.replay.models import Relearned, Swapped, rebuild, relearn, rollback_models, swap_models
 from streams.replay.sources import ReplayError
@@ -33,7 +34,7 @@ def models(
     save: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write the bytes of each model to a file in this folder.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Retrain the models from offset 0 and compare them with the learner's; exit with 1 if any byte differs.
 

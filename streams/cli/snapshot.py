@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from core.cli import say
 from core.settings import Settings
-from streams.cli import say
 from streams.cli.replay import run_with_sources
 from streams.snapshot import load as load_snapshot
 from streams.snapshot import save as save_snapshot

@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from core.cli import Json, console, print_json
 from core.kafka.admin import require_kafka
 from core.settings import Settings
-from streams.cli import console, print_json, record_bar
+from streams.cli import record_bar
 from streams.store.connect import require_redis
 from streams.verify import Difference, Report
 from streams.verify import verify as verify_namespace
@@ -18,7 +19,7 @@ from streams.verify import verify as verify_namespace
 
 def verify(
     namespace: Annotated[str | None, typer.Option(help="Namespace to verify; default: the live one.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Fold the topic offline and compare it with every item in Redis; exit with 1 if any item differs."""
     settings = require_kafka(require_redis(Settings.from_env()))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -38,6 +40,18 @@ def test_topics_are_made_and_listed(settings: Settings) -> None:
         lines = [line for line in listed.output.splitlines() if topic.name in line]
         assert len(lines) == 1, listed.output
         assert lines[0].split()[-2:] == [str(topic.partitions or 4), "7" if "listens" in topic.name else "0"]
+
+
+def test_what_is_shown_as_a_table_is_there_as_json(folded: Settings) -> None:
+    listens = [listen for listen in make_listens(300, users=20, tracks=50, seed=1) if listen.user == 3]
+    user = json.loads(botify(folded, "inspect", "user", "3", "--json").stdout)
+    assert (user["listens"], user["number"]) == (len(listens), 3)
+    newest = user["last_listens"][0]
+    assert (newest["track"], newest["title"]) == (listens[-1].track, f"track {listens[-1].track}")
+    popular = json.loads(botify(folded, "inspect", "popular", "--count", "5", "--json").stdout)
+    assert [one["popularity"] for one in popular] == sorted((one["popularity"] for one in popular), reverse=True)
+    topics = {one["topic"]: one for one in json.loads(botify(folded, "topics", "list", "--json").stdout)}
+    assert topics[Topics.of(folded).listens.name]["records"] == 300
 
 
 def test_topics_that_are_missing_are_shown_as_such(settings: Settings) -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, version
 from typing import Any
 
 import pytest
@@ -29,6 +29,10 @@ def fill_redis() -> None:
     raise OutOfMemoryError("command not allowed when used memory > 'maxmemory'.")
 
 
+def miss_a_file() -> None:
+    open("nowhere/[at all]")  # noqa: PTH123, SIM115
+
+
 def surprise() -> None:
     raise ZeroDivisionError
 
@@ -39,7 +43,7 @@ group.command("two")(lambda: None)
 
 
 TARGETS = {"group": "group", "fail": "fail_foreseen", "interrupted": "be_interrupted"}
-TARGETS |= {"kafka": "lose_kafka", "redis": "fill_redis", "surprise": "surprise"}
+TARGETS |= {"kafka": "lose_kafka", "file": "miss_a_file", "redis": "fill_redis", "surprise": "surprise"}
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +85,26 @@ def test_a_server_that_fails_meanwhile_is_one_message_and_status_1(
     assert run(monkeypatch, command) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(said)
+
+
+def test_a_file_that_cannot_be_used_is_one_message_and_status_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "file") == 1
+    assert capsys.readouterr().err == "error: nowhere/[at all]: No such file or directory\n"
+
+
+def test_the_version_is_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out == f"botify {version('botify')}\n"
+
+
+@pytest.mark.parametrize("arguments", [("-h",), ("group", "-h"), ("group", "one", "-h")])
+def test_short_help_is_help(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    assert run(monkeypatch, *arguments) == 0
+    assert "Usage: botify" in capsys.readouterr().out
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

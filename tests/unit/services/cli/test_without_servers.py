@@ -1,4 +1,4 @@
-"""Invariant: without its servers a command says so at once, in one line; all commands are tried."""
+"""Invariants over all commands: without its servers one says so at once, in one line; tables come as JSON, too."""
 
 from __future__ import annotations
 
@@ -53,6 +53,37 @@ ARGUMENTS = {
 }
 
 
+PRINT_LINES = {
+    "bench drift",
+    "bench online",
+    "bench recommenders",
+    "world card",
+    "data import",
+    "data publish",
+    "demo",
+    "dlq drop",
+    "dlq exclude",
+    "dlq redrive",
+    "dlq show",  # JSON without being asked
+    "down",
+    "export",
+    "import-log",
+    "report",
+    "replay gc",
+    "replay rollback",
+    "replay swap",
+    "snapshot load",
+    "snapshot save",
+    "topics create",
+    "up",
+    "world generate",
+    "world import",
+    "world plot",
+    "world publish",
+}
+"""Commands without a table."""
+
+
 def commands(group: Any, names: tuple[str, ...] = ()) -> Iterator[str]:
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
@@ -63,6 +94,18 @@ def commands(group: Any, names: tuple[str, ...] = ()) -> Iterator[str]:
 
 CLI = build_cli()
 NEED_SERVERS = sorted({*commands(typer.main.get_command(CLI))} - NEED_NONE)
+
+
+def options_of(command: str) -> set[str]:
+    found: Any = typer.main.get_command(CLI)
+    for name in command.split():
+        found = found.commands[name]
+    return {option for parameter in found.params for option in parameter.opts}
+
+
+@pytest.mark.parametrize("command", sorted({*commands(typer.main.get_command(CLI))} - PRINT_LINES))
+def test_a_command_that_prints_a_table_prints_json_on_request(command: str) -> None:
+    assert "--json" in options_of(command)
 
 
 @pytest.mark.parametrize("command", NEED_SERVERS)
