@@ -123,7 +123,8 @@ def workloads(case: str) -> dict[str, Object]:
 def pods(case: str) -> dict[str, Object]:
     """Return the pods of all workloads, jobs and tests: metadata and spec."""
     owners = of_kind(case, "Deployment", "StatefulSet", "Job")
-    return {name: owner["spec"]["template"] for name, owner in owners.items()} | of_kind(case, "Pod")
+    regular = {name: one["spec"]["jobTemplate"] for name, one in of_kind(case, "CronJob").items()}
+    return {name: one["spec"]["template"] for name, one in (owners | regular).items()} | of_kind(case, "Pod")
 
 
 def container(pod: Object) -> Object:

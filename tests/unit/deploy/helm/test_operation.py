@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
@@ -75,6 +76,14 @@ def test_the_alerts_are_those_of_deploy_prometheus() -> None:
     source = ROOT / "deploy/prometheus/alerts.yml"
     assert (CHART / "alerts.yml").resolve() == source
     assert of_kind(ALL_ON, "PrometheusRule")[RELEASE]["spec"] == yaml.safe_load(source.read_text(encoding="utf-8"))
+
+
+def test_the_page_explains_every_alert_with_its_severity() -> None:
+    page = (ROOT / "docs/kubernetes.md").read_text(encoding="utf-8")
+    alerts = of_kind(ALL_ON, "PrometheusRule")[RELEASE]["spec"]["groups"][0]["rules"]
+    assert re.findall(r"^\| `(Botify\w+)` \| (\w+) \|", page, re.MULTILINE) == [
+        (one["alert"], one["labels"]["severity"]) for one in alerts
+    ]
 
 
 def test_the_dashboard_is_that_of_deploy_grafana() -> None:

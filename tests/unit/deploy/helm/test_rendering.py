@@ -67,8 +67,8 @@ def test_lint_finds_nothing(case: str) -> None:
 def test_everything_is_rendered_where_everything_is_on() -> None:
     kinds = {one["kind"] for one in objects("production, strimzi, valkey")}
     assert kinds == {
-        *("Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy", "Ingress", "Job", "Pod", "ConfigMap"),
-        *("ServiceMonitor", "PrometheusRule", "ScaledObject", "TriggerAuthentication"),
+        *("Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy", "Ingress", "Job", "CronJob", "Pod"),
+        *("ConfigMap", "ServiceMonitor", "PrometheusRule", "ScaledObject", "TriggerAuthentication"),
     }
     assert {one["kind"] for one in objects("lasting names")} >= {"StatefulSet", "ConfigMap"}
 

@@ -94,6 +94,7 @@ def test_a_wrong_value_is_refused_by_its_name(wrong: Values, named: str) -> None
         ({"schemaRegistry": {"url": "https://botify:secret@registry"}}, "schemaRegistry.existingSecret"),
         ({"kafka": {"protocol": "SASL_SSL"}}, "kafka.sasl.existingSecret"),
         ({"gateway": {"ingress": {"enabled": True}}}, "gateway.ingress.host"),
+        ({"snapshots": {"enabled": True}}, "snapshots.existingClaim"),
         ({"worker": {"staticMembership": True}}, "worker.sessionTimeoutSeconds"),
         ({"worker": {"autoscaling": {"enabled": True, "maxReplicas": 9}}}, "worker.autoscaling.maxReplicas: 9"),
         ({"env": {"BOTIFY_PARTITIONS": "4"}}, "env.BOTIFY_PARTITIONS"),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import time
 from dataclasses import fields
 from pathlib import Path
 
@@ -156,9 +159,11 @@ def test_what_a_process_writes_is_on_a_volume_with_a_bound(case: str) -> None:
         assert volumes.keys() == {one["name"] for one in mounts}
         written = {one["mountPath"] for one in mounts if not one.get("readOnly")}
         # numba's cache is read-only: core/numba_cache.py copies it to /tmp
-        assert written == {IMAGE["BOTIFY_HOME"], "/tmp"}  # noqa: S108
+        kept = {"/snapshots"} if name == "snapshot" else set()
+        assert written == {IMAGE["BOTIFY_HOME"], "/tmp"} | kept  # noqa: S108
         for one in mounts:
-            assert one.get("readOnly") or "sizeLimit" in volumes[one["name"]]["emptyDir"]
+            if one["mountPath"] in written - kept:
+                assert "sizeLimit" in volumes[one["name"]]["emptyDir"]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -229,6 +234,31 @@ def test_jobs_run_before_everything_else_and_use_nothing_of_it() -> None:
         assert "serviceAccountName" not in job["spec"]["template"]["spec"]
         assert not [one for one in job["spec"]["template"]["spec"]["volumes"] if "configMap" in one]
     assert of_kind("lasting names", "Job") == {}
+
+
+def test_snapshots_are_kept_for_their_days(tmp_path: Path) -> None:
+    pod = pods("production, strimzi, valkey")["snapshot"]
+    assert {"claimName": "botify-snapshots"} in [one.get("persistentVolumeClaim") for one in pod["spec"]["volumes"]]
+    shell, option, script = container(pod)["command"]
+    snapshots, programs = tmp_path / "snapshots", tmp_path / "bin"
+    snapshots.mkdir()
+    programs.mkdir()
+    botify = programs / "botify"
+    botify.write_text('#!/bin/sh\n[ "$1 $2" = "snapshot save" ] && touch "$3"\n')
+    botify.chmod(0o755)
+    for name, days in (("botify-old.gz", 20), ("botify-new.gz", 2), ("other.gz", 20)):
+        (snapshots / name).touch()
+        os.utime(snapshots / name, times=(time.time() - days * 86_400,) * 2)
+    subprocess.run(  # noqa: S603 - the script of the chart
+        [shell, option, script.replace("/snapshots", str(snapshots))],
+        env={"PATH": f"{programs}:{os.environ['PATH']}"},
+        timeout=30,
+        check=True,
+    )
+    kept = {one.name for one in snapshots.iterdir()}
+    assert kept > {"botify-new.gz", "other.gz"}
+    (saved,) = kept - {"botify-new.gz", "other.gz"}
+    assert re.fullmatch(r"botify-\d{8}T\d{6}Z\.gz", saved)
 
 
 def test_a_change_of_the_experiments_restarts_the_pods() -> None:
