@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import helm_python as helm
@@ -14,7 +15,7 @@ import pytest
 import yaml
 from kubernetes_validate import utils
 
-from tests.unit.deploy.helm.chart import CASES, CHART, RELEASE, ROOT, notes, objects
+from tests.unit.deploy.helm.chart import CASES, CHART, NAMESPACE, RELEASE, ROOT, notes, objects, parsed
 from tests.unit.deploy.helm.custom_resources import SPECS
 
 VERSIONS = ("1.29", "1.33", "1.37")
@@ -95,6 +96,15 @@ def test_notes_say_the_next_steps(case: str) -> None:
     assert ("NetworkPolicies" in said or "networkPolicy.enabled is false" in said) == (
         not CASES[case].get("networkPolicy", {}).get("enabled", False)
     )
+
+
+def test_a_package_has_what_the_folder_links_to(tmp_path: Path) -> None:
+    archive = helm.package(CHART, destination=tmp_path)
+    with helm.Chart.load(archive) as chart:
+        texts = chart.render(dict(CASES["production"]), name=RELEASE, namespace=NAMESPACE)
+        files = {one["name"] for one in chart.files}
+    assert list(parsed(texts)) == list(objects("production"))
+    assert not [name for name in files if name.startswith("examples/")]
 
 
 def test_the_chart_carries_the_version_of_the_project() -> None:
