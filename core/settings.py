@@ -49,6 +49,10 @@ class Settings:
     session_timeout_s : int
         How long a worker or recommender may be silent before its partitions are reassigned
         (`BOTIFY_SESSION_TIMEOUT_S`).
+    group_instance_id : str | None
+        Name of a worker or learner in its consumer group (static membership): the same after a restart, and unique.
+        If it is back within the session timeout, it has its partitions again, and no other is rebalanced. None
+        leaves the group at the end, and others take over at once (`BOTIFY_GROUP_INSTANCE_ID`).
     on_missing_state : str
         What a worker does if state is gone from Redis: `refuse` to continue, or `rebuild` it from the topic
         (`BOTIFY_ON_MISSING_STATE`).
@@ -87,6 +91,7 @@ class Settings:
     partitions: Annotated[int, whole(1)] = 8
     replication_factor: Annotated[int, whole(1)] = 1
     session_timeout_s: Annotated[int, whole(1)] = 10
+    group_instance_id: str | None = None
     on_missing_state: Literal["refuse", "rebuild"] = "refuse"
     snapshot_listens: Annotated[int | None, whole(1)] = None
     training: Literal["on", "off"] = "on"

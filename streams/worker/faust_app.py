@@ -206,6 +206,7 @@ def make_app(kind: type[A], settings: Settings, folding: FoldingConfig) -> A:
         broker_commit_interval=1.0,
         broker_check_crcs=False,
         consumer_auto_offset_reset="none",
+        consumer_group_instance_id=settings.group_instance_id,
         consumer_max_fetch_size=FETCH_BYTES,
         stream_buffer_maxsize=1,  # runs wait in the tasks, which bound their bytes
         stream_wait_empty=False,

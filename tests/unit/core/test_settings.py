@@ -23,6 +23,7 @@ def test_what_a_child_process_reads_is_the_same(tmp_path: Path) -> None:
         topic_prefix="mine",
         partitions=3,
         replication_factor=2,
+        group_instance_id="worker-1",
         experiments=tmp_path / "mine.toml",
         metrics_port=0,
         log_format="json",

@@ -1,0 +1,274 @@
+"""Processes run in Kubernetes as in Compose: the same commands, ports and settings, and no rights without need."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import yaml
+
+from core.settings import Settings
+from services.gateway.options import GatewayOptions
+from tests.unit.deploy.helm.chart import (
+    CASES,
+    PROCESSES,
+    ROOT,
+    Object,
+    container,
+    objects,
+    of_kind,
+    pods,
+    workloads,
+)
+
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+IMAGE = dict(re.findall(r"\b(BOTIFY_\w+|NUMBA_CACHE_DIR)=(\S+)", DOCKERFILE))
+SECRETS = {"REDIS_URL": "rediss://u:p@redis:6380/0", "SCHEMA_REGISTRY_URL": "https://u:p@registry:8081"}
+SERVERS = ("KAFKA_", "REDIS_", "SCHEMA_REGISTRY_")
+"""What begins so is checked by `Settings.from_env`, or is one of its fields."""
+
+
+def environment(pod: Object) -> dict[str, str]:
+    """Return the variables of a pod; those from Secrets and fields have some value."""
+    listed = container(pod).get("env", [])
+    assert len({one["name"] for one in listed}) == len(listed)
+    return {one["name"]: one.get("value", SECRETS.get(one["name"], "from-a-secret")) for one in listed}
+
+
+def on_this_machine(variables: dict[str, str], pod: Object, directory: Path) -> dict[str, str]:
+    """Move the files that variables name from the mounts of a pod to a directory, and make them."""
+    mounts = [one["mountPath"] for one in container(pod)["volumeMounts"]]
+    moved = dict(variables)
+    for name, value in variables.items():
+        if value.startswith("/"):
+            assert any(value.startswith(f"{mount}/") for mount in mounts), f"{name}: {value} is on no volume"
+            file = directory / value[1:]
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()
+            moved[name] = str(file)
+    return moved
+
+
+def settings_of(pod: Object, directory: Path) -> Settings:
+    return Settings.from_env({"BOTIFY_HOME": str(directory), **on_this_machine(environment(pod), pod, directory)})
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_variable_is_a_setting_and_the_settings_are_valid(case: str, tmp_path: Path) -> None:
+    default = Settings()
+    unset = {one.name: "x" for one in fields(Settings) if getattr(default, one.name) is None}
+    known = default.with_(**unset).to_env().keys()
+    gateway = {f"BOTIFY_GATEWAY_{one.name.upper()}" for one in fields(GatewayOptions)}
+    for name, pod in pods(case).items():
+        variables = environment(pod)
+        if name == "test":
+            assert variables.keys() <= {"BOTIFY_GATEWAY_TOKEN"}
+            continue
+        settings_of(pod, tmp_path)
+        GatewayOptions.from_env(variables)
+        ours = {one for one in variables if not one.startswith(("KAFKA_SECURITY", "KAFKA_SASL", "KAFKA_SSL"))}
+        assert ours <= known | (gateway if name in ("gateway", "dashboard") else set()), name
+
+
+def test_kafka_of_strimzi_is_reached_by_password_and_trusted_by_its_authority(tmp_path: Path) -> None:
+    settings = settings_of(pods("production, strimzi, valkey")["worker"], tmp_path)
+    assert settings.kafka_security == {
+        "security.protocol": "SASL_SSL",
+        "sasl.mechanism": "SCRAM-SHA-512",
+        "sasl.username": "botify",
+        "sasl.password": "from-a-secret",
+        "ssl.ca.location": str(tmp_path / "etc/botify/kafka-ca/ca.crt"),
+    }
+    assert settings.redis_url == SECRETS["REDIS_URL"]
+    assert settings.partitions == 32
+
+
+def test_client_certificates_are_files_of_a_secret(tmp_path: Path) -> None:
+    pod = pods("client certificates")["recommender"]
+    settings = settings_of(pod, tmp_path)
+    assert settings.kafka_security["ssl.certificate.location"].endswith("etc/botify/kafka-client/user.crt")
+    assert settings.kafka_security["ssl.key.location"].endswith("etc/botify/kafka-client/user.key")
+    assert settings.kafka_security["ssl.key.password"] == "from-a-secret"
+    assert settings.redis_ssl_ca_location is not None
+    secrets = {one["name"]: one["secret"]["secretName"] for one in pod["spec"]["volumes"] if "secret" in one}
+    assert secrets == {"kafka-ca": "ca", "kafka-client": "client", "redis-ca": "redis-ca"}
+
+
+@pytest.mark.parametrize("process", [*PROCESSES, "topics", "catalogue"])
+def test_commands_are_those_of_compose(process: str) -> None:
+    assert container(pods("minimal")[process])["command"] == COMPOSE[process]["command"]
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_ports_and_probes_are_those_of_compose(process: str) -> None:
+    ran = container(pods("minimal")[process])
+    (port,) = ran["ports"]
+    command, *argument = COMPOSE[process]["healthcheck"]["test"][1:]
+    assert command == "botify-healthcheck"
+    assert str(port["containerPort"]) == (argument[0] if argument else IMAGE["BOTIFY_METRICS_PORT"])
+    assert [ran[f"{when}Probe"]["httpGet"] for when in ("startup", "readiness", "liveness")] == [
+        {"path": path, "port": port["name"]} for path in ("/healthz", "/readyz", "/healthz")
+    ]
+    assert ran["readinessProbe"]["periodSeconds"] == int(COMPOSE[process]["healthcheck"]["interval"].rstrip("s"))
+    assert ran["readinessProbe"]["timeoutSeconds"] == int(COMPOSE[process]["healthcheck"]["timeout"].rstrip("s"))
+
+
+def test_the_start_may_take_as_long_as_said() -> None:
+    for workload in workloads("minimal").values():
+        probe = container(workload["spec"]["template"])["startupProbe"]
+        assert probe["periodSeconds"] * probe["failureThreshold"] == 300
+
+
+def test_only_the_dashboard_serves_pages() -> None:
+    on = {name: environment(pod).get("BOTIFY_GATEWAY_DASHBOARD") for name, pod in pods("minimal").items()}
+    assert {name: value for name, value in on.items() if value} == {"gateway": "off", "dashboard": "on"}
+    assert "dashboard" not in workloads("required")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_pods_have_no_rights_that_they_do_not_need(case: str) -> None:
+    user = int(re.findall(r"useradd .*--uid (\d+)", DOCKERFILE)[0])
+    for pod in pods(case).values():
+        spec, ran = pod["spec"], container(pod)
+        assert spec["securityContext"]["runAsNonRoot"]
+        assert spec["securityContext"]["runAsUser"] == user
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert ran["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert spec["automountServiceAccountToken"] is False
+        assert "memory" in ran["resources"]["limits"]
+        assert {"cpu", "memory"} <= ran["resources"]["requests"].keys()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_a_process_writes_is_on_a_volume_with_a_bound(case: str) -> None:
+    for name, pod in pods(case).items():
+        if name == "test":
+            continue
+        volumes = {one["name"]: one for one in pod["spec"]["volumes"]}
+        mounts = container(pod)["volumeMounts"]
+        assert volumes.keys() == {one["name"] for one in mounts}
+        written = {one["mountPath"] for one in mounts if not one.get("readOnly")}
+        # numba's cache is read-only: core/numba_cache.py copies it to /tmp
+        kept = {"/snapshots"} if name == "snapshot" else set()
+        assert written == {IMAGE["BOTIFY_HOME"], "/tmp"} | kept  # noqa: S108
+        for one in mounts:
+            if one["mountPath"] in written - kept:
+                assert "sizeLimit" in volumes[one["name"]]["emptyDir"]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_process_is_not_killed_before_others_have_its_partitions(case: str) -> None:
+    for name, workload in workloads(case).items():
+        pod = workload["spec"]["template"]
+        grace_s = pod["spec"]["terminationGracePeriodSeconds"]
+        if timeout_s := environment(pod).get("BOTIFY_SESSION_TIMEOUT_S"):
+            assert grace_s > int(timeout_s) + 8
+        else:
+            assert name in ("gateway", "dashboard")
+            (*_, pause_s) = container(pod)["lifecycle"]["preStop"]["exec"]["command"]
+            assert grace_s > int(pause_s) + 8
+
+
+def test_lasting_names_make_stateful_sets_whose_pods_name_themselves() -> None:
+    kinds = {name: one["kind"] for name, one in workloads("lasting names").items()}
+    assert kinds == {
+        "worker": "StatefulSet",
+        "learner": "StatefulSet",
+        "recommender": "Deployment",
+        "gateway": "Deployment",
+    }
+    for name, workload in workloads("lasting names").items():
+        named = [
+            one for one in container(workload["spec"]["template"])["env"] if one["name"] == "BOTIFY_GROUP_INSTANCE_ID"
+        ]
+        if workload["kind"] == "StatefulSet":
+            assert named[0]["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.name"}}
+            assert workload["spec"]["serviceName"] in {f"botify-{one}" for one in of_kind("lasting names", "Service")}
+        else:
+            assert named == [], name
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_selector_finds_the_pods_of_its_process(case: str) -> None:
+    labels = {name: one["spec"]["template"]["metadata"]["labels"] for name, one in workloads(case).items()}
+
+    def selected(wanted: dict[str, str]) -> set[str]:
+        return {name for name, having in labels.items() if wanted.items() <= having.items()}
+
+    for name, workload in workloads(case).items():
+        matched = workload["spec"]["selector"]["matchLabels"]
+        assert selected(matched) == {name}
+        # these cannot be changed by an upgrade
+        assert {one.rsplit("/", 1)[1] for one in matched} == {"name", "instance", "component"}
+    for name, service in of_kind(case, "Service").items():
+        assert selected(service["spec"]["selector"]) == {name}
+        named = {one["name"] for one in container(workloads(case)[name]["spec"]["template"])["ports"]}
+        assert {one["targetPort"] for one in service["spec"]["ports"]} <= named
+    budgets = of_kind(case, "PodDisruptionBudget")
+    for name, budget in budgets.items():
+        assert selected(budget["spec"]["selector"]["matchLabels"]) == {name}
+    assert budgets.keys() == set(PROCESSES) - ({"gateway"} if case == "lasting names" else set())
+
+
+def test_jobs_run_before_everything_else_and_use_nothing_of_it() -> None:
+    jobs = of_kind("minimal", "Job")
+    hooks = {name: job["metadata"]["annotations"] for name, job in jobs.items()}
+    assert {name: one["helm.sh/hook"] for name, one in hooks.items()} == {
+        "topics": "pre-install,pre-upgrade",
+        "catalogue": "pre-install",
+    }
+    assert int(hooks["topics"]["helm.sh/hook-weight"]) < int(hooks["catalogue"]["helm.sh/hook-weight"])
+    made = {one["metadata"]["name"] for one in objects("lasting names") if one["kind"] == "ConfigMap"}
+    assert made == {"botify-experiments"}
+    for job in jobs.values():
+        assert "serviceAccountName" not in job["spec"]["template"]["spec"]
+        assert not [one for one in job["spec"]["template"]["spec"]["volumes"] if "configMap" in one]
+    assert of_kind("lasting names", "Job") == {}
+
+
+def test_snapshots_are_kept_for_their_days(tmp_path: Path) -> None:
+    pod = pods("production, strimzi, valkey")["snapshot"]
+    assert {"claimName": "botify-snapshots"} in [one.get("persistentVolumeClaim") for one in pod["spec"]["volumes"]]
+    shell, option, script = container(pod)["command"]
+    snapshots, programs = tmp_path / "snapshots", tmp_path / "bin"
+    snapshots.mkdir()
+    programs.mkdir()
+    botify = programs / "botify"
+    botify.write_text('#!/bin/sh\n[ "$1 $2" = "snapshot save" ] && touch "$3"\n')
+    botify.chmod(0o755)
+    for name, days in (("botify-old.gz", 20), ("botify-new.gz", 2), ("other.gz", 20)):
+        (snapshots / name).touch()
+        os.utime(snapshots / name, times=(time.time() - days * 86_400,) * 2)
+    subprocess.run(  # noqa: S603 - the script of the chart
+        [shell, option, script.replace("/snapshots", str(snapshots))],
+        env={"PATH": f"{programs}:{os.environ['PATH']}"},
+        timeout=30,
+        check=True,
+    )
+    kept = {one.name for one in snapshots.iterdir()}
+    assert kept > {"botify-new.gz", "other.gz"}
+    (saved,) = kept - {"botify-new.gz", "other.gz"}
+    assert re.fullmatch(r"botify-\d{8}T\d{6}Z\.gz", saved)
+
+
+def test_a_change_of_the_experiments_restarts_the_pods() -> None:
+    def checksum(case: str) -> str:
+        found: str = workloads(case)["recommender"]["spec"]["template"]["metadata"]["annotations"][
+            "checksum/experiments"
+        ]
+        return found
+
+    assert checksum("required") != checksum("lasting names")
+    assert of_kind("lasting names", "ConfigMap")["experiments"]["data"] == {"experiments.toml": "# none\n"}
+    variables = environment(pods("lasting names")["recommender"])
+    assert variables["BOTIFY_EXPERIMENTS"] == "/etc/botify/experiments/experiments.toml"
