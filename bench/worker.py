@@ -147,16 +147,10 @@ def measure_replay(settings: Settings, tracks: int) -> dict[str, Any]:
         digests with the live state after that; `equals_live` (1 or 0);
         `cpu_us`, the command's start and comparison included.
     """
-    fill(settings, BACKLOG, USERS, tracks)
-    with running(settings, "streams.worker"):
-        reader = StateReader(connect(settings), settings)
-        wait_until(
-            lambda: sum(reader.checkpoints().values()) >= BACKLOG, DEADLINE_S, f"not all {BACKLOG:,} listens are folded"
-        )
-        with _listening(settings, tracks):
-            meter = Meter()
-            done = _replay(settings)
-            spent_us = meter.us_per(done["records"], ended="replay")
+    with _folded(settings, tracks), _listening(settings, tracks):
+        meter = Meter()
+        done = botify(settings, "replay", "run", "--json")
+        spent_us = meter.us_per(done["records"], ended="replay")
     return {
         "listens_per_s": done["records"] / done["seconds"],
         "listens": float(done["records"]),
@@ -164,6 +158,39 @@ def measure_replay(settings: Settings, tracks: int) -> dict[str, Any]:
         "equals_live": float(done["equals_live"] is True),
         CPU_US: {"listens_per_s": spent_us},
     }
+
+
+def measure_verify(settings: Settings, tracks: int) -> dict[str, Any]:
+    """Fill a topic, let a worker fold it, and compare all of its state with the topic.
+
+    Returns
+    -------
+    dict
+        `listens` and `listens_per_s`, as `botify verify` reports them, comparison included; `ok` (1 or 0);
+        `cpu_us`, the command's start included.
+    """
+    with _folded(settings, tracks):
+        meter = Meter()
+        done = botify(settings, "verify", "--json")
+        spent_us = meter.us_per(done["listens"], ended="verify")
+    return {
+        "listens_per_s": done["listens"] / done["seconds"],
+        "listens": float(done["listens"]),
+        "ok": float(done["ok"]),
+        CPU_US: {"listens_per_s": spent_us},
+    }
+
+
+@contextmanager
+def _folded(settings: Settings, tracks: int) -> Iterator[None]:
+    """Run a worker that has folded a backlog when the block begins."""
+    fill(settings, BACKLOG, USERS, tracks)
+    with running(settings, "streams.worker"):
+        reader = StateReader(connect(settings), settings)
+        wait_until(
+            lambda: sum(reader.checkpoints().values()) >= BACKLOG, DEADLINE_S, f"not all {BACKLOG:,} listens are folded"
+        )
+        yield
 
 
 @contextmanager
@@ -189,10 +216,10 @@ def _listening(settings: Settings, tracks: int) -> Iterator[None]:
         thread.join()
 
 
-def _replay(settings: Settings) -> dict[str, Any]:
-    """Run the command in a process of its own, as operators do."""
-    done = subprocess.run(
-        [sys.executable, "-m", "services.cli", "replay", "run", "--json"],
+def botify(settings: Settings, *arguments: str) -> dict[str, Any]:
+    """Run a command in a process of its own, as operators do, and return what it prints as JSON."""
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "services.cli", *arguments],
         env={**os.environ, **settings.to_env()},
         stdout=subprocess.PIPE,
         check=True,

@@ -22,13 +22,12 @@ from faust.transport.utils import DefaultSchedulingStrategy
 from faust.types import TP, ConsumerMessage
 from yarl import URL
 
+from core.kafka.column_fetch import ColumnRecords, KeptRecords
 from streams.worker.faust_app import BoundedWorker
 from streams.worker.transport import (
     BatchConsumer,
     BatchTransport,
     ClaimingThread,
-    ColumnRecords,
-    KeptRecords,
     NoReadOffsets,
     RunScheduler,
     RunSchema,
