@@ -1,7 +1,7 @@
 """CPU time of commits whose benchmarks do not measure it, which are those before `bench/cpu.py`.
 
 Their functions have the names and arguments of today's, so they are wrapped. It covers the worker on a backlog, the
-closed loops at full speed, and replays. `measure_verify` stands in for what they do not measure.
+closed loops at full speed, and replays. The other functions stand in for what they do not measure.
 """
 
 from __future__ import annotations
@@ -47,6 +47,18 @@ def measure_verify(settings: Any, world: Any) -> dict[str, Any]:
         spent_us = meter.us_per(report["listens"], ended="verify")
     figures = {"listens_per_s": report["listens"] / report["seconds"], "listens": float(report["listens"])}
     return {"verify": {**figures, "ok": float(report["ok"]), "cpu_us": {"listens_per_s": spent_us}}}
+
+
+def measure_busy_worker(settings: Any, world: Any) -> dict[str, Any]:
+    """Measure the memory of a worker on a busy machine; see `bench.worker.measure_busy_worker`."""
+    worker: Any = importlib.import_module("bench.worker")
+    worker.fill(settings, worker.BACKLOG, worker.USERS, len(world.catalogue))
+    with _cpu().busy_machine(), worker.running(settings, "streams.worker") as process:
+        namespace = worker.default_namespace(settings.topic_prefix)
+        rate, memory = worker._drain(settings, namespace, worker.BACKLOG, process)
+    early = next(rss for done, rss in memory if done >= worker.BACKLOG // 5)
+    figures = {"rss_mib_at_200k": early, "rss_mib_at_end": memory[-1][1], "rss_ratio": memory[-1][1] / early}
+    return {"busy_worker": {"listens_per_s": rate, **figures}}
 
 
 def _of_replay(measure: Callable[..., dict[str, Any]], cpu: ModuleType) -> Callable[..., dict[str, Any]]:

@@ -32,7 +32,8 @@ def main(out: str, *names: str) -> None:
     if importlib.util.find_spec("bench.cpu") is None:
         older = runpy.run_path(str(Path(__file__).with_name("older.py")))
         measurements.update({name: older["add_cpu_us"](name, measure) for name, measure in measurements.items()})
-        measurements.setdefault("verify", older["measure_verify"])
+        for name in ("verify", "busy_worker"):
+            measurements.setdefault(name, older[f"measure_{name}"])
     measurements.update({name: partial(_kept, found, measure) for name, measure in measurements.items()})
     if known := [name for name in names if name in measurements]:
         program.main(known)

@@ -8,14 +8,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import psutil
 
-from bench.cpu import CPU_US, Meter
+from bench.cpu import CPU_US, Meter, busy_machine
 from bench.loop import rss_mib, running, wait_until
 from bench.plain_faust import NAMESPACE as PLAIN
 from core.kafka.config import key_of
@@ -95,16 +95,27 @@ def measure_worker(settings: Settings, tracks: int) -> dict[str, Any]:
         ours, our_us, memory = _drain(settings, default_namespace(settings.topic_prefix), BACKLOG, worker)
     with running(settings, "bench.plain_faust") as plain:
         theirs, their_us, _ = _drain(settings, PLAIN, PLAIN_SHARE, plain)
-    early = next(rss for done, rss in memory if done >= BACKLOG // 5)
     return {
         "listens_per_s": ours,
         "plain_faust_listens_per_s": theirs,
         "ratio": ours / theirs,
-        "rss_mib_at_200k": early,
-        "rss_mib_at_end": memory[-1][1],
-        "rss_ratio": memory[-1][1] / early,
+        **_growth(memory),
         CPU_US: {"listens_per_s": our_us, "plain_faust_listens_per_s": their_us},
     }
+
+
+def measure_busy_worker(settings: Settings, tracks: int) -> dict[str, Any]:
+    """Fill a topic, let our worker fold it while all cores are busy, and return what `measure_worker` does of it."""
+    fill(settings, BACKLOG, USERS, tracks)
+    with busy_machine(), running(settings, "streams.worker") as worker:
+        rate, spent_us, memory = _drain(settings, default_namespace(settings.topic_prefix), BACKLOG, worker)
+    return {"listens_per_s": rate, **_growth(memory), CPU_US: {"listens_per_s": spent_us}}
+
+
+def _growth(memory: Sequence[tuple[int, float]]) -> dict[str, float]:
+    """Return how much memory a worker has after a fifth of the backlog and at its end, and the ratio."""
+    early = next(rss for done, rss in memory if done >= BACKLOG // 5)
+    return {"rss_mib_at_200k": early, "rss_mib_at_end": memory[-1][1], "rss_ratio": memory[-1][1] / early}
 
 
 def _drain(

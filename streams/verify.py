@@ -27,6 +27,8 @@ from streams.worker.partition import NullPublisher, Publisher, WorkerPartition
 
 FIRST_DIFFERENCES = 20
 """Number of differences that are kept; all are counted."""
+RUN_BYTES = 16 * 1024 * 1024
+"""Most bytes of a run. After each one the state of all that it has touched is written; here that is to memory."""
 
 
 class Difference(NamedTuple):
@@ -122,11 +124,13 @@ async def compare(
     seen: set[bytes] = set()
     differences = []
     async for page in pages:
-        for item, value in page.items():
-            if item not in seen:
-                seen.add(item)
-                if expected.get(item) != value:
-                    differences.append(Difference(partition, collection, item, expected.get(item), value))
+        if not page.items() <= expected.items():
+            differences += [
+                Difference(partition, collection, item, expected.get(item), value)
+                for item, value in page.items()
+                if item not in seen and expected.get(item) != value
+            ]
+        seen.update(page)
     missing = expected.keys() - seen
     differences += [Difference(partition, collection, item, expected[item], None) for item in sorted(missing)]
     return len(seen) + len(missing), differences
@@ -254,7 +258,7 @@ async def _verify_partition(
     async with point_in_time_copy(sources.redis, report.namespace, partition) as first:
         begin, reached = first.first_offset, _checked(sources.topic, partition, first, sources.state)
     offline = OfflineFold(partition, sources.intake, projections, folding=folding)
-    log = ColumnLog(sources.settings, sources.topic, partition, begin)
+    log = ColumnLog(sources.settings, sources.topic, partition, begin, RUN_BYTES)
     try:
         await offline.advance_to(log, reached)
         async with point_in_time_copy(sources.redis, report.namespace, partition) as last:

@@ -24,7 +24,7 @@ from core.kafka.security import aiokafka_security
 from core.settings import Settings
 
 FETCH_BYTES = 4 * 1024 * 1024
-"""Most bytes of a fetch of `ColumnLog`: about 32,000 listens."""
+"""Most bytes of a fetch of `ColumnLog`, by default: about 32,000 listens."""
 POLL_MS = 1_000
 
 
@@ -72,13 +72,20 @@ class ColumnLog:
 
     Like `core.kafka.reader.PartitionLog`, but from an event loop.
 
+    Parameters
+    ----------
+    fetch_bytes : int
+        Most bytes of a run.
+
     Attributes
     ----------
     next_offset : int
         Of the next record.
     """
 
-    def __init__(self, settings: Settings, topic: str, partition: int, start: int) -> None:
+    def __init__(
+        self, settings: Settings, topic: str, partition: int, start: int, fetch_bytes: int = FETCH_BYTES
+    ) -> None:
         self.next_offset = start
         self._at = TopicPartition(topic, partition)
         self._consumer = AIOKafkaConsumer(
@@ -87,7 +94,7 @@ class ColumnLog:
             auto_offset_reset="none",
             enable_auto_commit=False,
             check_crcs=False,
-            max_partition_fetch_bytes=FETCH_BYTES,
+            max_partition_fetch_bytes=fetch_bytes,
             **aiokafka_security(settings.kafka_security),
         )
         self._started = False
