@@ -36,7 +36,7 @@ from bench.gateway import measure_gateway
 from bench.loop import measure_loop, measure_mix_loop
 from bench.micro import measure_codec, measure_user_model
 from bench.next_track import measure_next_track
-from bench.worker import measure_replay, measure_visible, measure_worker
+from bench.worker import measure_busy_worker, measure_replay, measure_verify, measure_visible, measure_worker
 from core.errors import BotifyError
 from core.settings import Settings
 from schemas.topics import create_topics
@@ -55,7 +55,9 @@ MEASUREMENTS: dict[str, Measurement] = {
     "loop": lambda settings, world: dict(zip(("closed_loop", "latency"), measure_loop(settings, world), strict=True)),
     "visible": lambda settings, world: {"visible": measure_visible(settings, len(world.catalogue))},
     "worker": lambda settings, world: {"worker": measure_worker(settings, len(world.catalogue))},
+    "busy_worker": lambda settings, world: {"busy_worker": measure_busy_worker(settings, len(world.catalogue))},
     "replay": lambda settings, world: {"replay": measure_replay(settings, len(world.catalogue))},
+    "verify": lambda settings, world: {"verify": measure_verify(settings, len(world.catalogue))},
     "mix_loop": lambda settings, world: {"mix_loop": measure_mix_loop(settings, world)},
     "gateway": lambda settings, world: {"gateway": measure_gateway(settings, len(world.catalogue))},
     "dashboard": lambda settings, world: {"dashboard": measure_dashboard(settings, world)},
@@ -72,6 +74,7 @@ TARGETS = {
     "worker.listens_per_s": ("≥", 50_000.0),
     "worker.ratio": ("≥", 6.0),
     "worker.rss_ratio": ("≤", 1.2),
+    "busy_worker.rss_ratio": ("≤", 1.2),
     "visible.p50_ms": ("≤", 10.0),
     "closed_loop.recommendations_per_s": ("≥", 8_000.0),
     "closed_loop.worker_rss_ratio": ("≤", 1.2),
@@ -80,6 +83,7 @@ TARGETS = {
     "latency.p99_ms": ("≤", 40.0),
     "replay.listens_per_s": ("≥", 50_000.0),
     "replay.equals_live": ("≥", 1.0),
+    "verify.ok": ("≥", 1.0),
     "mix_loop.recommendations_per_s": ("≥", 6_000.0),
     "gateway.next_per_s": ("≥", 1_200.0),
     "gateway.p99_ms": ("≤", 60.0),

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Mapping, Sequence
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Protocol
@@ -89,6 +92,19 @@ class Meter:
             if role is not None:
                 found[process.pid] = (role, times.user + times.system)
         return found
+
+
+@contextmanager
+def busy_machine() -> Iterator[None]:
+    """Keep all cores busy inside the block, with as many processes; they also end when this one does."""
+    busy = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: sum(range(100_000))"
+    others = [subprocess.Popen([sys.executable, "-c", busy]) for _ in range(os.cpu_count() or 1)]  # noqa: S603
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
 
 
 def _seconds_of_ended() -> float:

@@ -1,12 +1,15 @@
 """CPU time of commits whose benchmarks do not measure it, which are those before `bench/cpu.py`.
 
-Their functions have the names and arguments of today's, so they are wrapped. It covers the worker on a backlog and the
-closed loops at full speed.
+Their functions have the names and arguments of today's, so they are wrapped. It covers the worker on a backlog, the
+closed loops at full speed, and replays. The other functions stand in for what they do not measure.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from itertools import count
@@ -24,7 +27,60 @@ def add_cpu_us(name: str, measure: Callable[..., dict[str, Any]]) -> Callable[..
     """Return the measurement with `cpu_us` in its figures; one of another kind as it is."""
     if name in LOOPS:
         return _of_loop(measure, LOOPS[name], _cpu())
+    if name == "replay":
+        return _of_replay(measure, _cpu())
     return _of_worker(measure, _cpu()) if name == "worker" else measure
+
+
+def measure_verify(settings: Any, world: Any) -> dict[str, Any]:
+    """Measure `botify verify`; see `bench.worker.measure_verify`."""
+    replay: Any = importlib.import_module("bench.replay")
+    replay.fill(settings, replay.LISTENS, replay.USERS, len(world.catalogue))
+    with replay.running(settings, "streams.worker"):
+        replay._wait_until_folded(settings)
+        meter = _cpu().Meter()
+        command = [sys.executable, "-m", "services.cli", "verify", "--json"]
+        done = subprocess.run(  # noqa: S603
+            command, env={**os.environ, **settings.to_env()}, stdout=subprocess.PIPE, check=True
+        )
+        report = json.loads(done.stdout)
+        spent_us = meter.us_per(report["listens"], ended="verify")
+    figures = {"listens_per_s": report["listens"] / report["seconds"], "listens": float(report["listens"])}
+    return {"verify": {**figures, "ok": float(report["ok"]), "cpu_us": {"listens_per_s": spent_us}}}
+
+
+def measure_busy_worker(settings: Any, world: Any) -> dict[str, Any]:
+    """Measure the memory of a worker on a busy machine; see `bench.worker.measure_busy_worker`."""
+    worker: Any = importlib.import_module("bench.worker")
+    worker.fill(settings, worker.BACKLOG, worker.USERS, len(world.catalogue))
+    with _cpu().busy_machine(), worker.running(settings, "streams.worker") as process:
+        namespace = worker.default_namespace(settings.topic_prefix)
+        rate, memory = worker._drain(settings, namespace, worker.BACKLOG, process)
+    early = next(rss for done, rss in memory if done >= worker.BACKLOG // 5)
+    figures = {"rss_mib_at_200k": early, "rss_mib_at_end": memory[-1][1], "rss_ratio": memory[-1][1] / early}
+    return {"busy_worker": {"listens_per_s": rate, **figures}}
+
+
+def _of_replay(measure: Callable[..., dict[str, Any]], cpu: ModuleType) -> Callable[..., dict[str, Any]]:
+    found: list[dict[str, float]] = []
+
+    def metered(replay: Callable[..., Any]) -> Callable[..., Any]:
+        def run(settings: object) -> Any:
+            meter = cpu.Meter()
+            done = replay(settings)
+            found.append(meter.us_per(done["records"], ended="replay"))
+            return done
+
+        return run
+
+    def measured(*arguments: object) -> dict[str, Any]:
+        module: Any = importlib.import_module("bench.replay")
+        module._replay = metered(module._replay)
+        figures = measure(*arguments)
+        figures["replay"]["cpu_us"] = {"listens_per_s": found[0]}
+        return figures
+
+    return measured
 
 
 def _of_loop(measure: Callable[..., dict[str, Any]], group: str, cpu: ModuleType) -> Callable[..., dict[str, Any]]:

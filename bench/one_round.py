@@ -30,8 +30,10 @@ def main(out: str, *names: str) -> None:
         sys.exit(f"{program.__file__} has no MEASUREMENTS: the commit is too old to be measured")
     found: dict[str, Any] = {}
     if importlib.util.find_spec("bench.cpu") is None:
-        add_cpu_us = runpy.run_path(str(Path(__file__).with_name("older.py")))["add_cpu_us"]
-        measurements.update({name: add_cpu_us(name, measure) for name, measure in measurements.items()})
+        older = runpy.run_path(str(Path(__file__).with_name("older.py")))
+        measurements.update({name: older["add_cpu_us"](name, measure) for name, measure in measurements.items()})
+        for name in ("verify", "busy_worker"):
+            measurements.setdefault(name, older[f"measure_{name}"])
     measurements.update({name: partial(_kept, found, measure) for name, measure in measurements.items()})
     if known := [name for name in names if name in measurements]:
         program.main(known)

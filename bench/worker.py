@@ -8,14 +8,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import psutil
 
-from bench.cpu import CPU_US, Meter
+from bench.cpu import CPU_US, Meter, busy_machine
 from bench.loop import rss_mib, running, wait_until
 from bench.plain_faust import NAMESPACE as PLAIN
 from core.kafka.config import key_of
@@ -95,16 +95,27 @@ def measure_worker(settings: Settings, tracks: int) -> dict[str, Any]:
         ours, our_us, memory = _drain(settings, default_namespace(settings.topic_prefix), BACKLOG, worker)
     with running(settings, "bench.plain_faust") as plain:
         theirs, their_us, _ = _drain(settings, PLAIN, PLAIN_SHARE, plain)
-    early = next(rss for done, rss in memory if done >= BACKLOG // 5)
     return {
         "listens_per_s": ours,
         "plain_faust_listens_per_s": theirs,
         "ratio": ours / theirs,
-        "rss_mib_at_200k": early,
-        "rss_mib_at_end": memory[-1][1],
-        "rss_ratio": memory[-1][1] / early,
+        **_growth(memory),
         CPU_US: {"listens_per_s": our_us, "plain_faust_listens_per_s": their_us},
     }
+
+
+def measure_busy_worker(settings: Settings, tracks: int) -> dict[str, Any]:
+    """Fill a topic, let our worker fold it while all cores are busy, and return what `measure_worker` does of it."""
+    fill(settings, BACKLOG, USERS, tracks)
+    with busy_machine(), running(settings, "streams.worker") as worker:
+        rate, spent_us, memory = _drain(settings, default_namespace(settings.topic_prefix), BACKLOG, worker)
+    return {"listens_per_s": rate, **_growth(memory), CPU_US: {"listens_per_s": spent_us}}
+
+
+def _growth(memory: Sequence[tuple[int, float]]) -> dict[str, float]:
+    """Return how much memory a worker has after a fifth of the backlog and at its end, and the ratio."""
+    early = next(rss for done, rss in memory if done >= BACKLOG // 5)
+    return {"rss_mib_at_200k": early, "rss_mib_at_end": memory[-1][1], "rss_ratio": memory[-1][1] / early}
 
 
 def _drain(
@@ -147,16 +158,10 @@ def measure_replay(settings: Settings, tracks: int) -> dict[str, Any]:
         digests with the live state after that; `equals_live` (1 or 0);
         `cpu_us`, the command's start and comparison included.
     """
-    fill(settings, BACKLOG, USERS, tracks)
-    with running(settings, "streams.worker"):
-        reader = StateReader(connect(settings), settings)
-        wait_until(
-            lambda: sum(reader.checkpoints().values()) >= BACKLOG, DEADLINE_S, f"not all {BACKLOG:,} listens are folded"
-        )
-        with _listening(settings, tracks):
-            meter = Meter()
-            done = _replay(settings)
-            spent_us = meter.us_per(done["records"], ended="replay")
+    with _folded(settings, tracks), _listening(settings, tracks):
+        meter = Meter()
+        done = botify(settings, "replay", "run", "--json")
+        spent_us = meter.us_per(done["records"], ended="replay")
     return {
         "listens_per_s": done["records"] / done["seconds"],
         "listens": float(done["records"]),
@@ -164,6 +169,39 @@ def measure_replay(settings: Settings, tracks: int) -> dict[str, Any]:
         "equals_live": float(done["equals_live"] is True),
         CPU_US: {"listens_per_s": spent_us},
     }
+
+
+def measure_verify(settings: Settings, tracks: int) -> dict[str, Any]:
+    """Fill a topic, let a worker fold it, and compare all of its state with the topic.
+
+    Returns
+    -------
+    dict
+        `listens` and `listens_per_s`, as `botify verify` reports them, comparison included; `ok` (1 or 0);
+        `cpu_us`, the command's start included.
+    """
+    with _folded(settings, tracks):
+        meter = Meter()
+        done = botify(settings, "verify", "--json")
+        spent_us = meter.us_per(done["listens"], ended="verify")
+    return {
+        "listens_per_s": done["listens"] / done["seconds"],
+        "listens": float(done["listens"]),
+        "ok": float(done["ok"]),
+        CPU_US: {"listens_per_s": spent_us},
+    }
+
+
+@contextmanager
+def _folded(settings: Settings, tracks: int) -> Iterator[None]:
+    """Run a worker that has folded a backlog when the block begins."""
+    fill(settings, BACKLOG, USERS, tracks)
+    with running(settings, "streams.worker"):
+        reader = StateReader(connect(settings), settings)
+        wait_until(
+            lambda: sum(reader.checkpoints().values()) >= BACKLOG, DEADLINE_S, f"not all {BACKLOG:,} listens are folded"
+        )
+        yield
 
 
 @contextmanager
@@ -189,10 +227,10 @@ def _listening(settings: Settings, tracks: int) -> Iterator[None]:
         thread.join()
 
 
-def _replay(settings: Settings) -> dict[str, Any]:
-    """Run the command in a process of its own, as operators do."""
-    done = subprocess.run(
-        [sys.executable, "-m", "services.cli", "replay", "run", "--json"],
+def botify(settings: Settings, *arguments: str) -> dict[str, Any]:
+    """Run a command in a process of its own, as operators do, and return what it prints as JSON."""
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "services.cli", *arguments],
         env={**os.environ, **settings.to_env()},
         stdout=subprocess.PIPE,
         check=True,

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import faulthandler
 import gc
 import logging
 import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 StopRequested = Callable[[], bool]
 
 
@@ -49,6 +51,40 @@ def stop_requested(*signals: signal.Signals) -> Iterator[StopRequested]:
         yield asked.is_set
     finally:
         restore()
+
+
+def end_within(seconds: float) -> None:
+    """End the process with status 1 if it still runs after so long, and write where each thread was to standard error.
+
+    A thread without Python does so: it also ends a process that holds the interpreter's lock, or waits for a thread.
+    """
+    faulthandler.dump_traceback_later(seconds, exit=True)
+
+
+async def in_daemon_thread(work: Callable[[], T]) -> T:
+    """Run blocking work in a thread that does not keep the process from ending.
+
+    `asyncio.to_thread` does: the process ends after the last of its calls.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def settle(settled: Callable[[Any], None], value: object) -> None:
+        if not done.done():
+            settled(value)
+
+    def run() -> None:
+        settled: Callable[[Any], None] = done.set_result
+        value: object
+        try:
+            value = work()
+        except Exception as error:  # noqa: BLE001 - raised where the work is awaited
+            settled, value = done.set_exception, error
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(settle, settled, value)
+
+    threading.Thread(target=run, name="blocking-work", daemon=True).start()
+    return await done
 
 
 _M_MMAP_THRESHOLD = -3

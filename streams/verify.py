@@ -11,8 +11,9 @@ from typing import NamedTuple, TypeVar
 
 from core.errors import BotifyError
 from core.kafka.admin import end_offsets
+from core.kafka.column_fetch import ColumnLog
 from core.kafka.offsets import TopicState
-from core.kafka.reader import LogRecord, PartitionLog
+from core.kafka.reader import LogRecord
 from core.settings import Settings
 from schemas.validation import Intake
 from streams.folds.partition import HASHES, PROJECTIONS, SCORE_SETS
@@ -20,11 +21,14 @@ from streams.replay.sources import ReplaySources, open_sources
 from streams.store.namespaces import NamespaceRecords, checkpoints, excluded_since, live_namespace
 from streams.store.protocol import MemoryStore
 from streams.store.redis_store import NOT_OF_THIS_TOPIC, PartitionCopy, point_in_time_copy
+from streams.worker.folding import Folding, by_listen, columns_when_compiled
 from streams.worker.metrics import WorkerCounters
 from streams.worker.partition import NullPublisher, Publisher, WorkerPartition
 
 FIRST_DIFFERENCES = 20
 """Number of differences that are kept; all are counted."""
+RUN_BYTES = 16 * 1024 * 1024
+"""Most bytes of a run. After each one the state of all that it has touched is written; here that is to memory."""
 
 
 class Difference(NamedTuple):
@@ -120,11 +124,13 @@ async def compare(
     seen: set[bytes] = set()
     differences = []
     async for page in pages:
-        for item, value in page.items():
-            if item not in seen:
-                seen.add(item)
-                if expected.get(item) != value:
-                    differences.append(Difference(partition, collection, item, expected.get(item), value))
+        if not page.items() <= expected.items():
+            differences += [
+                Difference(partition, collection, item, expected.get(item), value)
+                for item, value in page.items()
+                if item not in seen and expected.get(item) != value
+            ]
+        seen.update(page)
     missing = expected.keys() - seen
     differences += [Difference(partition, collection, item, expected[item], None) for item in sorted(missing)]
     return len(seen) + len(missing), differences
@@ -143,6 +149,8 @@ def verify(
     namespace: str | None = None,
     partitions: Collection[int] | None = None,
     progress: Progress = lambda records, total: None,
+    *,
+    one_by_one: bool = False,
 ) -> Report:
     """Compare a namespace with the topic; workers may run. Memory is bounded by the state of one partition.
 
@@ -152,17 +160,24 @@ def verify(
         By default the live one.
     partitions : collection of int, optional
         By default all.
+    one_by_one : bool
+        Fold listen by listen, without the code that folds in columns.
 
     Raises
     ------
     VerifyError
         The state is of another topic, or the topic has lost records of the state.
     """
-    return asyncio.run(_verify(settings, namespace, partitions, progress))
+    folding = by_listen if one_by_one else columns_when_compiled()
+    return asyncio.run(_verify(settings, namespace, partitions, progress, folding))
 
 
 async def _verify(
-    settings: Settings, namespace: str | None, partitions: Collection[int] | None, progress: Progress
+    settings: Settings,
+    namespace: str | None,
+    partitions: Collection[int] | None,
+    progress: Progress,
+    folding: Callable[[], Folding],
 ) -> Report:
     started = time.monotonic()
     async with open_sources(settings) as sources:
@@ -174,7 +189,7 @@ async def _verify(
         total = sum(sources.state.end[partition] for partition in chosen)
         for partition in chosen:
             before = report.records
-            await _verify_partition(sources, partition, folded, report)
+            await _verify_partition(sources, partition, folded, report, folding)
             progress(report.records - before, total)
     report.seconds = time.monotonic() - started
     return report
@@ -196,6 +211,7 @@ class OfflineFold:
         projections: Collection[str] = PROJECTIONS,
         publisher: Publisher | None = None,
         store: MemoryStore | None = None,
+        folding: Callable[[], Folding] = by_listen,
     ) -> None:
         self.store = MemoryStore() if store is None else store
         self.counters = WorkerCounters()
@@ -203,6 +219,7 @@ class OfflineFold:
         self._partition = partition
         self._intake = intake
         self._projections = projections
+        self._folding = folding
         self._claimed: WorkerPartition | None = None
 
     async def advance(self, records: Sequence[LogRecord]) -> None:
@@ -218,10 +235,11 @@ class OfflineFold:
                 self._publisher,
                 self.counters,
                 self._projections,
+                folding=self._folding,
             )
         await self._claimed.process(records)
 
-    async def advance_to(self, log: PartitionLog, end: int) -> None:
+    async def advance_to(self, log: ColumnLog, end: int) -> None:
         """Fold the log up to an offset (exclusive)."""
         async with aclosing(log.read_ahead(end)) as batches:
             async for batch in batches:
@@ -229,14 +247,18 @@ class OfflineFold:
 
 
 async def _verify_partition(
-    sources: ReplaySources, partition: int, projections: Collection[str], report: Report
+    sources: ReplaySources,
+    partition: int,
+    projections: Collection[str],
+    report: Report,
+    folding: Callable[[], Folding],
 ) -> None:
     await _check_end(sources, report.namespace, partition)
     # the first copy gives the bulk to fold; the second is only a little further
     async with point_in_time_copy(sources.redis, report.namespace, partition) as first:
         begin, reached = first.first_offset, _checked(sources.topic, partition, first, sources.state)
-    offline = OfflineFold(partition, sources.intake, projections)
-    log = PartitionLog(sources.settings, sources.topic, partition, begin)
+    offline = OfflineFold(partition, sources.intake, projections, folding=folding)
+    log = ColumnLog(sources.settings, sources.topic, partition, begin, RUN_BYTES)
     try:
         await offline.advance_to(log, reached)
         async with point_in_time_copy(sources.redis, report.namespace, partition) as last:
@@ -249,7 +271,7 @@ async def _verify_partition(
             await offline.advance_to(log, reached)
             await _compare_all(offline, last, partition, report)
     finally:
-        log.close()
+        await log.close()
     report.checkpoints[partition] = reached
     report.listens += offline.counters.listens
     report.duplicates += offline.counters.duplicates

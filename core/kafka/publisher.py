@@ -152,13 +152,20 @@ class RecordPublisher:
         Raises
         ------
         PublishError
-            A record was not delivered, or not acknowledged within the timeout.
+            A record was not delivered or was dropped, or was not acknowledged within the timeout.
         """
+        self._raise_failure()
         left = self.drain(timeout_s)
         self._raise_failure()
         if left:
             topics = ", ".join(sorted(self._topics))
             raise PublishError(topics, f"{left:,} records were not acknowledged within {timeout_s:g} s")
+
+    def drop(self) -> None:
+        """Drop what is not acknowledged. Every `flush` raises from now on, also one that waits in another thread."""
+        topics = ", ".join(sorted(self._topics.copy()))
+        self._failure = self._failure or (topics, "what was not acknowledged is dropped")
+        self._producer.purge()
 
     def check_broker(self, topic: str, timeout_s: float) -> None:
         """Ask a broker for the topic.

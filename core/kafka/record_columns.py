@@ -66,12 +66,15 @@ class RecordColumns(Sequence[Any]):
     def since(self, offset: int) -> Self:
         """Return the records from an offset on."""
         first = int(np.searchsorted(self.offsets, offset))
-        if not first:
-            return self
-        originals = None if self._originals is None else self._originals[first:]
-        return type(self)(
-            self._topic, self.partition, self.raw, np.ascontiguousarray(self._places[:, first:]), originals
-        )
+        return self._rows(slice(first, None)) if first else self
+
+    def until(self, offset: int) -> Self:
+        """Return the records before an offset."""
+        return self._rows(slice(int(np.searchsorted(self.offsets, offset))))
+
+    def _rows(self, rows: slice) -> Self:
+        originals = None if self._originals is None else self._originals[rows]
+        return type(self)(self._topic, self.partition, self.raw, np.ascontiguousarray(self._places[:, rows]), originals)
 
     def __len__(self) -> int:
         return len(self.offsets)

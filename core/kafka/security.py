@@ -9,6 +9,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from core.errors import SettingsError
 
@@ -85,6 +86,30 @@ def ssl_context(properties: Mapping[str, str]) -> ssl.SSLContext | None:
         files = ", ".join(f"{variable_of(name)}={properties[name]}" for name in _FILES if name in properties)
         raise SettingsError(f"{files}: TLS cannot be set up from that ({error.reason or 'not PEM'})") from error
     return context
+
+
+def aiokafka_security(properties: Mapping[str, str]) -> dict[str, Any]:
+    """Return the arguments of an aiokafka client.
+
+    Raises
+    ------
+    SettingsError
+        A certificate or key is not valid.
+
+    Examples
+    --------
+    >>> aiokafka_security({"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN", "sasl.username": "me",
+    ...                    "sasl.password": "x"})["sasl_plain_username"]
+    'me'
+    """
+    named = {
+        "security_protocol": PROTOCOL,
+        "sasl_mechanism": MECHANISM,
+        "sasl_plain_username": USERNAME,
+        "sasl_plain_password": PASSWORD,
+    }
+    given = {argument: properties[name] for argument, name in named.items() if name in properties}
+    return {**given, "ssl_context": ssl_context(properties)}
 
 
 def _check(properties: Mapping[str, str]) -> None:

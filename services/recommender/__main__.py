@@ -47,7 +47,6 @@ def build_service(settings: Settings) -> RecommenderService:
         Kafka or Redis cannot be reached, or the experiments file is wrong.
     """
     warm_up()
-    log.info("the loops of next_track are compiled")
     codec = codec_of(settings)
     reader = StateReader(connect(settings, SERVING_TIMEOUT_S), settings)
     models = ModelReader(settings, codec)

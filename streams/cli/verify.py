@@ -19,12 +19,16 @@ from streams.verify import verify as verify_namespace
 
 def verify(
     namespace: Annotated[str | None, typer.Option(help="Namespace to verify; default: the live one.")] = None,
+    one_by_one: Annotated[
+        bool,
+        typer.Option("--one-by-one", help="Fold listen by listen, as the rules are written; several times slower."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Fold the topic offline and compare it with every item in Redis; exit with 1 if any item differs."""
     settings = require_kafka(require_redis(Settings.from_env()))
     with record_bar("folding") as progress:
-        report = verify_namespace(settings, namespace, progress=progress)
+        report = verify_namespace(settings, namespace, progress=progress, one_by_one=one_by_one)
     if as_json:
         print_json({**asdict(report), "ok": report.ok})
     else:

@@ -5,7 +5,6 @@ It runs until SIGTERM; of several learners one learns.
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from core.settings import Settings
@@ -20,8 +19,6 @@ from streams.store.protocol import Claim, Store
 from streams.worker.faust_app import FoldingApp, FoldingConfig, make_app, run
 from streams.worker.metrics import LearnerCounters, ModelMetrics
 from streams.worker.partition import KafkaPublisher
-
-log = logging.getLogger(__name__)
 
 RUN_RECORDS = 64
 """A record may hold 12,000 listens."""
@@ -52,7 +49,6 @@ class LearnerApp(FoldingApp):
     def open_sources(self) -> None:
         """Compile, read the catalogue and open the publisher; see `FoldingApp.open_sources`."""
         warm_up()
-        log.info("the loops of next_track are compiled")
         codec = codec_of(self.settings)
         self.sources = LearnerSources(self.settings, codec)
         self.publisher = KafkaPublisher(self.settings, codec)

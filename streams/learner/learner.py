@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from core.errors import BotifyError
@@ -20,6 +20,8 @@ LEARN_SESSIONS = 64
 """Models learn from so many at a time: few calls, and the same calls however listens were batched."""
 LEARN_LISTENS = CHUNK
 """Models of listens make room after each multiple of so many, however listens were batched."""
+STEP_LISTENS = 4 * LEARN_LISTENS
+"""Most listens in a step of `fold_in_steps`: about 0.1 s."""
 SNAPSHOT_LEAST = 1_000
 SNAPSHOT_LISTENS = 20_000
 """A snapshot is due after a tenth more listens than at the last one, at least `SNAPSHOT_LEAST` and at most this many.
@@ -123,28 +125,41 @@ class Learner:
         listens : TrainingColumns
             The batch's own.
         """
+        return sum(self.fold_in_steps(batch, listens))
+
+    def fold_in_steps(self, batch: TrainingBatch, listens: TrainingColumns) -> Iterator[int]:
+        """Do what `fold` does; after each step yield how many listens it has learned from.
+
+        A step is at most `STEP_LISTENS` listens or the snapshot of one model, so that a process can do something else
+        between them. All must be taken before the learner is used otherwise.
+        """
         listens = self._take_new(batch, listens)
         if self._every is not None:
             first, rest = listens.split((self.listens + len(listens)) // self._every * self._every - self.listens)
+            yield from self._learn(first)
             if len(first):
-                self._learn(first)
-                self.take_snapshots()
-            self._learn(rest)
+                yield from self._take_snapshots()
+            yield from self._learn(rest)
         else:
-            self._learn(listens)
-            if len(listens):
-                self._take_snapshots_when_due()
-        return len(listens)
+            yield from self._learn(listens)
+            if len(listens) and self._snapshots_are_due():
+                yield from self._take_snapshots()
 
-    def _learn(self, listens: TrainingColumns) -> None:
-        self._learn_listens(listens)
-        self._learn_sessions(self._open.fold(listens))
-        if len(listens):
-            self.listens += len(listens)
-            self._newest_ms = max(self._newest_ms, int(listens.timestamps_ms.max()))
+    def _learn(self, listens: TrainingColumns) -> Iterator[int]:
+        while len(listens):
+            step, listens = listens.split(STEP_LISTENS - self.listens % STEP_LISTENS)
+            self._learn_listens(step)
+            self._learn_sessions(self._open.fold(step))
+            self.listens += len(step)
+            self._newest_ms = max(self._newest_ms, int(step.timestamps_ms.max()))
+            yield len(step)
 
     def take_snapshots(self) -> None:
         """Take a snapshot of each model now, due or not; `take_models` returns them."""
+        for _ in self._take_snapshots():
+            pass
+
+    def _take_snapshots(self) -> Iterator[int]:
         for model in self._models:
             body = model.snapshot()
             if isinstance(model, ListenModel):
@@ -153,6 +168,7 @@ class Learner:
                 self._outgrown.too_large[model.name] += 1
             else:
                 self._snapshots.append(model_of(model.name, self.listens, body, self._newest_ms))
+            yield 0
         self._snapshot_listens = self.listens
 
     def take_models(self) -> list[Model]:
@@ -249,10 +265,9 @@ class Learner:
             return listens
         return listens.since(expected - batch.first_offset)
 
-    def _take_snapshots_when_due(self) -> None:
+    def _snapshots_are_due(self) -> bool:
         due = min(SNAPSHOT_LISTENS, max(SNAPSHOT_LEAST, self._snapshot_listens // 10))
-        if self.listens - self._snapshot_listens >= due:
-            self.take_snapshots()
+        return self.listens - self._snapshot_listens >= due
 
 
 def _kind_of_state(models: Sequence[str]) -> dict[str, Any]:

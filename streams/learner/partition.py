@@ -162,7 +162,6 @@ class LearnerPartition(ClaimedPartition):
                 await self._take(record)
                 if self._unwritten_listens >= CHECKPOINT_LISTENS:
                     outcome = await self.write()
-                await asyncio.sleep(0)  # learning from a batch takes long; give other tasks a turn
         except ClaimLostError as lost:
             return self._counters.count(lost.outcome)
         return outcome
@@ -224,8 +223,10 @@ class LearnerPartition(ClaimedPartition):
         else:
             batch, listens = taken
             missed = self._learner.missed
-            self._unwritten_listens += (learned := self._learner.fold(batch, listens))
-            self._counters.listens += learned
+            for learned in self._learner.fold_in_steps(batch, listens):
+                self._unwritten_listens += learned
+                self._counters.listens += learned
+                await asyncio.sleep(0)  # a batch takes long, and a stop or a heartbeat must not wait for it
             self._counters.batches += 1
             if missed != self._learner.missed:
                 self._counters.missed += self._learner.missed - missed

@@ -11,7 +11,7 @@ from core.kafka.admin import end_offsets
 from streams.replay.sources import Pacer, Plan, ReplayError, ReplaySources
 from streams.replay.targets import NamespaceTarget, Progress, check_sessions_topic, run_lanes, sessions_sent_to
 from streams.store.namespaces import NamespaceRecord, NamespaceRecords, checkpoints, excluded_since, live_namespace
-from streams.store.redis_store import PartitionCopy, RedisContents, digest, point_in_time_copy
+from streams.store.redis_store import PartitionCopy, RedisContents, have_same_items, point_in_time_copy
 
 LIVE_TIMEOUT_S = 10.0
 _POLL_S = 0.05
@@ -35,7 +35,7 @@ class Compared(NamedTuple):
 async def compare_with_live(
     sources: ReplaySources, target: NamespaceTarget, namespace: str, live: str, may_differ: Collection[int] = ()
 ) -> Compared:
-    """Compare the digests of each partition at one and the same checkpoint.
+    """Compare all items of each partition at one and the same checkpoint.
 
     The live partition is copied at its checkpoint; the other, which only this process writes, is folded up to it.
 
@@ -60,8 +60,9 @@ async def compare_with_live(
             if not _comparable(state, sources) or await within_topic(sources, end) != end:
                 return Compared(None)
             await run_lanes(sources, target, {partition: reached}, end)
-            expected = await digest(state.contents, partition)
-        if await digest(RedisContents(sources.redis, namespace), partition) != expected:
+            replayed = RedisContents(sources.redis, namespace)
+            equal = await have_same_items(state.contents, replayed, partition)
+        if not equal:
             if partition not in may_differ:
                 return Compared(equal=False)
             excused.append(partition)

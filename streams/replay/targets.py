@@ -13,10 +13,11 @@ from confluent_kafka.admin import AdminClient
 
 from core.errors import DecodeError
 from core.kafka.admin import partition_counts
+from core.kafka.column_fetch import ColumnLog
 from core.kafka.config import common_config
 from core.kafka.offsets import describe_topic
 from core.kafka.publisher import RecordPublisher
-from core.kafka.reader import LogRecord, PartitionLog
+from core.kafka.reader import LogRecord
 from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Listen, Session
@@ -83,7 +84,7 @@ async def _run_lane(
     progress(min(begin, end) - start)
     if begin >= end:
         return
-    log, reached = PartitionLog(sources.settings, sources.topic, partition, begin), begin
+    log, reached = ColumnLog(sources.settings, sources.topic, partition, begin), begin
     try:
         async with aclosing(log.read_ahead(end)) as batches:
             async for batch in batches:
@@ -93,7 +94,7 @@ async def _run_lane(
                     progress(part[-1].offset + 1 - reached)
                     reached = part[-1].offset + 1
     finally:
-        log.close()
+        await log.close()
     progress(end - reached)
 
 

@@ -230,11 +230,10 @@ class MemoryStore:
 
 
 def _overwrite(collection: dict[bytes, V], changes: Mapping[bytes, V | None]) -> None:
-    for key, value in changes.items():
-        if value is None:
-            collection.pop(key, None)
-        else:
-            collection[key] = value
+    collection.update(changes)  # type: ignore[arg-type]  # what is None is removed
+    if None in changes.values():
+        for key in [key for key, value in changes.items() if value is None]:
+            del collection[key]
 
 
 class TopicMismatchError(BotifyError):

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from streams.folds.partition import HASHES, SCORE_SETS
 from streams.folds.projection import Changes
@@ -169,6 +169,9 @@ def _position_of(stored: Sequence[bytes | None]) -> tuple[int, str, int | None]:
 PAGE_ITEMS = 1000
 
 
+V = TypeVar("V", bytes, float)
+
+
 class Contents(Protocol):
     """Everything in a namespace, page by page. An item may occur twice, with the same value."""
 
@@ -238,6 +241,32 @@ async def digest(contents: Contents, partition: int) -> dict[str, str]:
     for name in SCORE_SETS:
         digests[name] = await _of_scores(contents.score_pages(partition, name))
     return digests
+
+
+async def have_same_items(one: Contents, other: Contents, partition: int) -> bool:
+    """Say whether two states of a partition are equal; several times faster than two digests.
+
+    Memory is bounded by the largest collection.
+    """
+    for name in HASHES:
+        if not await _have_same(one.hash_pages(partition, name), other.hash_pages(partition, name)):
+            return False
+    for name in SCORE_SETS:
+        if not await _have_same(one.score_pages(partition, name), other.score_pages(partition, name)):
+            return False
+    return True
+
+
+async def _have_same(ones: AsyncIterator[Mapping[bytes, V]], others: AsyncIterator[Mapping[bytes, V]]) -> bool:
+    items: dict[bytes, V] = {}
+    async for page in ones:
+        items.update(page)
+    found: set[bytes] = set()
+    async for page in others:
+        if not page.items() <= items.items():
+            return False
+        found.update(page)
+    return len(found) == len(items)
 
 
 async def _of_hash(pages: AsyncIterator[Mapping[bytes, bytes]]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from core.kafka.column_fetch import fetch_columns
 from core.settings import Settings
 from schemas.catalogue import CatalogueReader
 from schemas.dead_letters import RejectedBefore
@@ -19,7 +20,6 @@ from streams.worker.faust_app import FoldingApp, FoldingConfig, make_app, run
 from streams.worker.folding import ColumnsWhenCompiled
 from streams.worker.metrics import WorkerCounters
 from streams.worker.partition import KafkaPublisher, WorkerPartition
-from streams.worker.transport import fetch_columns
 
 RUN_RECORDS = 24_000
 """About what `FETCH_BYTES` hold, so that a fetch gives a partition one run unless its records compress well."""

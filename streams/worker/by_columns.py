@@ -51,10 +51,10 @@ def _columns_of(records: Sequence[Any]) -> RecordColumns:
 
 
 def compile_all() -> None:
-    """Compile all code that the folding needs, or read it from the cache, by folding a run of two listens."""
+    """Compile all code that the folding needs, or read it from the cache, by folding a run, and reading its state."""
     listen = Listen("a:0", 42, 7, 0.5, 1_000, "a", 0, False, "r", {"E": "T1"}, 0.5, 1.0)
     codec = Codec()
-    events = [listen, listen._replace(event_id="a:1", ended_session=True)]
+    events = [listen, listen._replace(event_id="a:1", ended_session=True), listen._replace(event_id="b:0")]
     records = [
         LogRecord("listens", 0, offset, 1_000, b"42", codec.encode(event), ()) for offset, event in enumerate(events)
     ]
@@ -62,5 +62,7 @@ def compile_all() -> None:
     columns, _ = accept_listens(RecordColumns.of(records), Intake(codec), fold.event_time)
     fold.missing(columns)
     fold.fold(columns)
-    fold.take_changes()
+    stored, loaded = fold.take_changes().hashes, ColumnFold(0, PROJECTIONS)
+    for name in loaded.hashes_read_at_claim:
+        loaded.load_fields(name, stored[name])
     read_batches("listens", 0, b"", 0)

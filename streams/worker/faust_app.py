@@ -6,8 +6,9 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
+from signal import Signals
 from typing import Any, TypeVar
 
 import faust
@@ -23,7 +24,7 @@ from core.kafka.admin import read_topic_id, retry_brokers
 from core.kafka.config import common_config
 from core.kafka.offsets import TopicState, describe_topic
 from core.logging import configure_logging
-from core.process import return_large_blocks, tune_gc
+from core.process import end_within, in_daemon_thread, return_large_blocks, tune_gc
 from core.settings import Settings
 from core.telemetry import DurationHistogram, Heartbeat, new_registry, observed
 from streams.store.connect import FOLDING_TIMEOUT_S, Writes, connect_async, probe_writes
@@ -46,6 +47,9 @@ PROBE_S = 2.0
 FETCH_BYTES = 3 * 1024 * 1024
 """Most bytes of a partition in a fetch. A fetch returns what there is: a few records under light load, all of this on a
 backlog. The longer a run, the fewer states are written a listen."""
+
+STOP_S = 6.0
+"""Time to stop after a signal; then the process ends wherever it is. A container is killed after 8 seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,7 @@ class FoldingApp(BatchApp, ABC):
         self.heartbeat = Heartbeat()
         self._applies = DurationHistogram()
         self._writes = Writes()
-        self._served = ExitStack()
+        self._claims, self._connections = AsyncExitStack(), AsyncExitStack()
 
     @abstractmethod
     def open_sources(self) -> None:
@@ -122,13 +126,15 @@ class FoldingApp(BatchApp, ABC):
         """Open the sources and connect; partitions are claimed when the group assigns them."""
         await super().on_start()
         settings, folding = self.settings, self.folding
-        await asyncio.to_thread(self.open_sources)
+        await in_daemon_thread(self.open_sources)
+        self._connections.push_async_callback(asyncio.to_thread, self.close_sources)
         self._redis = connect_async(settings, FOLDING_TIMEOUT_S)
+        self._connections.push_async_callback(self._redis.aclose)
         self._namespace = await live_namespace(self._redis, folding.prefix)
         self.partitions = PartitionManager(
             store=self._store_of(self._namespace),
             open_partition=self.open_partition,
-            describe_topic=lambda: asyncio.to_thread(self._before_claim),
+            describe_topic=lambda: in_daemon_thread(self._before_claim),
             seek=lambda partition, offset: self.consumer.seek_back(TP(folding.topic, partition), offset),
             reclaim_after_s=settings.session_timeout_s,
             rebuild_missing=settings.on_missing_state == "rebuild",
@@ -144,17 +150,20 @@ class FoldingApp(BatchApp, ABC):
                 self._writes,
             )
         )
-        self._served.enter_context(
+        self._claims.push_async_callback(self.partitions.release)
+        self._claims.enter_context(
             observed(settings, self.registry, alive=self.heartbeat.probe, ready=self._missing_for_ready)
         )
 
     async def on_stop(self) -> None:
-        """Release the partitions, then close the connections."""
-        self._served.close()
-        await self.partitions.release()
+        """Release the partitions; the connections are still open, for tasks that are in progress."""
+        await self._claims.aclose()
         await super().on_stop()
-        await asyncio.to_thread(self.close_sources)
-        await self._redis.aclose()
+
+    async def on_shutdown(self) -> None:
+        """Close what was opened; all tasks have ended."""
+        await self._connections.aclose()
+        await super().on_shutdown()
         log.info("stopped: %s dead_letters=%d", self.counters, sum(self.counters.rejected.values()))
 
     async def another_store(self) -> Store | None:
@@ -250,7 +259,7 @@ def _add_tasks(app: FoldingApp) -> None:
                 return read_topic_id(admin, app.folding.topic)
             return None
 
-        await app.partitions.watch_topic(lambda: asyncio.to_thread(read_id), TOPIC_CHECK_S)
+        await app.partitions.watch_topic(lambda: in_daemon_thread(read_id), TOPIC_CHECK_S)
 
     @app.task  # type: ignore[untyped-decorator]
     async def follow_the_live_namespace() -> None:
@@ -274,6 +283,14 @@ def _add_tasks(app: FoldingApp) -> None:
             await asyncio.sleep(HEARTBEAT_S)
 
 
+class BoundedWorker(faust.Worker):
+    """Runs an app until a signal, and not much longer: whatever is not in the store by then is folded again."""
+
+    def _schedule_shutdown(self, signal: Signals) -> None:
+        end_within(STOP_S)
+        super()._schedule_shutdown(signal)
+
+
 def run(build_app: Callable[[Settings], FoldingApp]) -> None:
     """Run the app; the exit status is not 0 if it failed."""
     settings = Settings.from_env()
@@ -283,7 +300,7 @@ def run(build_app: Callable[[Settings], FoldingApp]) -> None:
     app = build_app(settings)
     tune_gc()
     return_large_blocks()
-    worker = faust.Worker(app, loop=loop, loglevel=None, override_logging=False, redirect_stdouts=False, quiet=True)
+    worker = BoundedWorker(app, loop=loop, loglevel=None, override_logging=False, redirect_stdouts=False, quiet=True)
     worker.spinner = None  # it draws on standard output even if that is no terminal
     try:
         worker.execute_from_commandline()

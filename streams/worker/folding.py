@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any, Protocol
 
 from core.errors import RejectedMessageError
+from core.kafka.column_fetch import fetch_columns
 from core.numba_cache import use_own_cache
 from schemas.event_time import EventTime
 from schemas.events import Listen, Session, TrainingBatch
@@ -132,5 +133,5 @@ class ColumnsWhenCompiled:
 
 @cache
 def columns_when_compiled() -> Callable[[], Folding]:
-    """Return the one `ColumnsWhenCompiled` of a process that fetches records as objects, such as a replay."""
-    return ColumnsWhenCompiled()
+    """Return the one `ColumnsWhenCompiled` of a process that folds offline, which then also fetches columns."""
+    return ColumnsWhenCompiled(on_ready=fetch_columns)

@@ -92,7 +92,8 @@ class KafkaPublisher:
         await acknowledged
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread; what is not acknowledged is dropped, as no checkpoint includes it."""
+        self._publisher.drop()
         self._thread.shutdown()
 
     async def _send_waiting(self) -> None:

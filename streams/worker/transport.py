@@ -4,8 +4,7 @@ Faust makes four asyncio tasks a message, about 100 µs. Here a message is a who
 thousands of events share this cost. Redis owns the offsets: instead of seeking to the group's committed offsets, the
 consumer claims its partitions in the store and seeks to their checkpoints.
 
-A worker that folds in columns also replaces what aiokafka reads records with (`fetch_columns`): a fetch is then one
-`RecordColumns`, and no object is made for a record.
+A worker that folds in columns also fetches columns (`core.kafka.column_fetch`): no object is made for a record.
 
 `tests/unit/streams/worker/test_faust_contract.py` checks every override against Faust 0.15.3 and aiokafka 0.14.0.
 """
@@ -17,52 +16,16 @@ from contextlib import suppress
 from typing import Any
 
 import faust
-from aiokafka.consumer import fetcher
 from aiokafka.errors import IllegalStateError, NoOffsetForPartitionError
-from aiokafka.record.memory_records import MemoryRecords
 from faust.auth import SASLCredentials, SSLCredentials
 from faust.transport.drivers import aiokafka as driver
 from faust.transport.utils import DefaultSchedulingStrategy
 from faust.types import TP, ConsumerMessage
 
-from core.kafka.record_columns import RecordColumns, read_batches
+from core.kafka.column_fetch import as_run
 from core.kafka.security import MECHANISM, PASSWORD, PROTOCOL, USERNAME, ssl_context
 from core.settings import Settings
 from streams.worker.partition_manager import PartitionManager, Run
-
-
-class KeptRecords:
-    """aiokafka's `MemoryRecords`, with the bytes of the fetch."""
-
-    def __init__(self, raw: bytes) -> None:
-        records = MemoryRecords(raw)
-        self.raw = raw
-        self.has_next = records.has_next
-        self.next_batch = records.next_batch
-        self.size_in_bytes = records.size_in_bytes
-
-
-class ColumnRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka has no types
-    """The records of a fetch as one `RecordColumns`; as objects where its batches are not plain."""
-
-    next_fetch_offset: int
-
-    def __init__(self, tp: Any, records: Any, aborted: Any, fetch_offset: int, *rest: Any) -> None:
-        super().__init__(tp, records, aborted, fetch_offset, *rest)
-        if not isinstance(records, KeptRecords):  # it was made before `fetch_columns`
-            return
-        if (read := read_batches(tp.topic, tp.partition, records.raw, fetch_offset)) is not None:
-            self._records_iterator = self._whole(*read)
-
-    def _whole(self, columns: RecordColumns, next_offset: int) -> Iterator[RecordColumns]:
-        self.next_fetch_offset = next_offset
-        if len(columns):
-            yield columns
-
-
-def fetch_columns() -> None:
-    """Let all consumers of this process fetch columns. Their records are read without an object each."""
-    fetcher.MemoryRecords, fetcher.PartitionRecords = KeptRecords, ColumnRecords
 
 
 class BatchApp(faust.App):
@@ -151,7 +114,7 @@ class BatchConsumer(driver.Consumer):
         return ClaimingThread(self, loop=self.loop, beacon=self.beacon)
 
     def _to_message(self, tp: TP, record: Sequence[Any]) -> ConsumerMessage:
-        records = record[0] if isinstance(record[0], RecordColumns) else record  # columns are alone in a fetch
+        records = as_run(record)
         first = records[0]
         return ConsumerMessage(
             tp.topic,

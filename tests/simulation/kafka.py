@@ -210,6 +210,10 @@ class SimulatedProducer:
         """Queue a record."""
         self._queued.append((topic, value or b"", headers))
 
+    def drop(self) -> None:
+        """Drop what is queued; a flush in progress is not interrupted."""
+        self._queued.clear()
+
     def flush(self, timeout_s: float) -> None:
         """Append what is queued, and take as long as the broker; a job of a thread."""
         kafka, refused = self._kafka, False

@@ -22,6 +22,7 @@ The loops are compiled by numba where it is installed; `next_track_numpy` is the
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any, Protocol, Self
@@ -52,6 +53,8 @@ from streams.learner.models.next_track_state import (
     scratch_for,
 )
 from streams.learner.models.tables import RowTable, pack, unpack
+
+log = logging.getLogger(__name__)
 
 CHUNK = 512
 """Events between two renewals of what changes slowly: decay, popular items, what is forgotten."""
@@ -199,7 +202,7 @@ class NextTrack:
             Tracks, as from `rank`.
         """
         whose, what = np.asarray(users, dtype=np.int64), np.asarray(tracks, dtype=np.int64)
-        liked, when = np.asarray(values, dtype=np.float32), np.asarray(times_ms, dtype=np.int64)
+        liked, when = _plain(values, np.float32), _plain(times_ms, np.int64)
         who, first = np.asarray(asked, dtype=np.int64), np.asarray(starts, dtype=np.int64)
         ranked = np.full((len(who), k), NO_TRACK, dtype=np.int64)
         for part in self._chunks(len(whose)):
@@ -266,7 +269,7 @@ class NextTrack:
         """
         rows = self._items.rows_of(np.asarray(tracks, dtype=np.int64)).astype(np.int32)
         starts = np.concatenate([[0], np.cumsum(np.asarray(lengths, dtype=np.int64))])
-        liked = np.asarray(values, dtype=np.float32)
+        liked = _plain(values, np.float32)
         histories = Histories(rows, liked, starts, exclude_history)
         items, scores = _no_answers(len(starts) - 1, k)
         if self.events:
@@ -402,6 +405,11 @@ class NextTrack:
         self._state = state
 
 
+def _plain(values: ArrayLike, dtype: type[np.generic]) -> NDArray[Any]:
+    """Return values as the loops take them: for a read-only or strided array numba would compile them once more."""
+    return np.require(values, dtype, ["C", "A", "W"])
+
+
 def _no_answers(n: int, k: int) -> tuple[Rows, Floats]:
     return np.full((n, k), NO_TRACK, dtype=np.int32), np.full((n, k), -np.inf, dtype=np.float32)
 
@@ -414,6 +422,7 @@ def warm_up() -> None:
     model = NextTrack()
     model.learn([1, 1, 2], [7, 8, 7], [1.0, 1.0, 1.0], [1, 2, 3])
     model.rank_histories([7], [1.0], [1], 1)
+    log.info("the loops of next_track are compiled")
 
 
 def _all_but(worth: NDArray[Any], kept: int) -> NDArray[np.bool_]:

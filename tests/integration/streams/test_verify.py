@@ -17,8 +17,9 @@ def key(settings: Settings, collection: str, partition: int = 0) -> str:
     return partition_key(default_namespace(settings.topic_prefix), partition, collection)
 
 
-def test_a_state_that_was_folded_is_equal(folded: Settings) -> None:
-    report = verify(folded)
+@pytest.mark.parametrize("one_by_one", [True, False])
+def test_a_state_that_was_folded_is_equal(folded: Settings, one_by_one: bool) -> None:
+    report = verify(folded, one_by_one=one_by_one)
     assert report.ok, report.differences
     assert (report.listens, report.duplicates, report.dead_letters) == (3300, 300, 30)
     assert report.compared["users"] == 300

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import asyncio
 import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from core.process import stop_requested
+from core.process import in_daemon_thread, stop_requested
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -27,3 +30,40 @@ def test_other_threads_hear_no_signals() -> None:
 def _asked_in_this_thread() -> bool:
     with stop_requested(signal.SIGINT) as stopping:
         return stopping()
+
+
+def ended(program: str) -> subprocess.CompletedProcess[str]:
+    """Run a program that needs `core.process`."""
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
+
+
+def test_a_process_that_does_not_stop_is_ended_and_says_where_it_was() -> None:
+    program = ended(
+        "import threading\nfrom core.process import end_within\n"
+        "def never(): threading.Event().wait()\n"
+        "end_within(0.1)\nnever()"
+    )
+    assert program.returncode == 1
+    assert "in never" in program.stderr
+
+
+def test_a_process_ends_before_work_in_a_daemon_thread() -> None:
+    program = ended(
+        "import asyncio, threading\nfrom core.process import in_daemon_thread\n"
+        "async def main(): await asyncio.wait({asyncio.ensure_future(in_daemon_thread(threading.Event().wait))},"
+        " timeout=0)\n"
+        "asyncio.run(main())"
+    )
+    assert (program.returncode, program.stderr) == (0, "")
+
+
+def test_work_in_a_daemon_thread_returns_or_raises() -> None:
+    def fail() -> None:
+        raise ValueError("no")
+
+    async def main() -> None:
+        assert await in_daemon_thread(lambda: 7) == 7
+        with pytest.raises(ValueError, match="no"):
+            await in_daemon_thread(fail)
+
+    asyncio.run(main())

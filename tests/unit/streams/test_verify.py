@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import copy
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 import pytest
 
@@ -14,7 +16,7 @@ from schemas.events import Listen
 from schemas.validation import Intake
 from streams.folds.partition import HASHES, SCORE_SETS
 from streams.store.protocol import MemoryStore
-from streams.store.redis_store import digest
+from streams.store.redis_store import digest, have_same_items
 from streams.verify import FIRST_DIFFERENCES, Difference, OfflineFold, Report, compare
 
 
@@ -63,6 +65,33 @@ def test_one_changed_item_changes_its_digest_and_no_other(store: MemoryStore, co
     items[item] = items[item] + (b"\0" if collection in HASHES else 1e-9)  # type: ignore[operator]
     after = asyncio.run(digest(other, 0))
     assert [name for name in before if before[name] != after[name]] == [collection]
+
+
+@pytest.mark.parametrize("collection", [*HASHES, *SCORE_SETS])
+def test_states_that_differ_in_one_item_are_not_equal(store: MemoryStore, collection: str) -> None:
+    def equal(other: MemoryStore) -> list[bool]:
+        return [asyncio.run(have_same_items(*pair, 0)) for pair in ((store, other), (other, store))]
+
+    assert equal(copy.deepcopy(store)) == [True, True]
+    for renamed in (True, False):
+        other = copy.deepcopy(store)
+        items: Any = other.hashes[0, collection] if collection in HASHES else other.scores[0, collection]
+        value = items.pop(min(items))
+        if renamed:
+            items[b"other"] = value
+        assert equal(other) == [False, False]
+
+
+def test_an_item_that_a_scan_returns_twice_counts_once() -> None:
+    class Scanned(MemoryStore):
+        async def hash_pages(self, partition: int, collection: str) -> AsyncIterator[Mapping[bytes, bytes]]:
+            for _ in range(2):
+                yield self.hashes[partition, collection]
+
+    one, other = MemoryStore(), Scanned()
+    one.hashes[0, "users"], other.hashes[0, "users"] = {b"1": b"a"}, {b"1": b"a"}
+    assert asyncio.run(have_same_items(one, other, 0))
+    assert asyncio.run(have_same_items(other, one, 0))
 
 
 def test_a_value_that_moves_to_its_neighbour_is_seen() -> None:

@@ -92,6 +92,25 @@ def test_the_state_is_written_after_so_many_listens(monkeypatch: pytest.MonkeyPa
     asyncio.run(main())
 
 
+def test_it_stops_within_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fold, "STEP_LISTENS", 64)
+    (batch,) = batches(LISTENS, len(LISTENS))
+
+    async def main() -> None:
+        harness = Harness()
+        partition = await harness.claim()
+        running = asyncio.create_task(partition.process([record(0, batch)]))
+        while not harness.counters.listens:
+            await asyncio.sleep(0)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert harness.counters.listens == 64
+        assert partition.next_offset == 0
+
+    asyncio.run(main())
+
+
 def test_it_is_written_in_a_pause_or_when_it_was_put_off_often() -> None:
     async def main() -> None:
         harness = Harness()

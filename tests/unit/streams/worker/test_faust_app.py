@@ -40,6 +40,16 @@ def test_one_that_is_assigned_nothing_lets_go_of_all(build_app: Callable[[Settin
     assert asyncio.run(main()) == [set()]
 
 
+@pytest.mark.parametrize("build_app", [build_worker, build_learner])
+def test_one_that_was_not_started_stops(build_app: Callable[[Settings], FoldingApp]) -> None:
+    async def main() -> None:
+        app = build_app(Settings())
+        await app.on_stop()
+        await app.on_shutdown()
+
+    asyncio.run(main())
+
+
 def test_seeking_in_a_partition_that_is_gone_does_nothing() -> None:
     class Lost(BatchConsumer):
         def __init__(self) -> None:

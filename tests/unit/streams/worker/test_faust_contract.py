@@ -22,12 +22,12 @@ from faust.transport.utils import DefaultSchedulingStrategy
 from faust.types import TP, ConsumerMessage
 from yarl import URL
 
+from core.kafka.column_fetch import ColumnRecords, KeptRecords
+from streams.worker.faust_app import BoundedWorker
 from streams.worker.transport import (
     BatchConsumer,
     BatchTransport,
     ClaimingThread,
-    ColumnRecords,
-    KeptRecords,
     NoReadOffsets,
     RunScheduler,
     RunSchema,
@@ -54,6 +54,7 @@ OVERRIDDEN = [
     (driver.Consumer, BatchConsumer, "_add_gap", "(tp, offset_from, offset_to)"),
     (driver.AIOKafkaConsumerThread, ClaimingThread, "getmany", "(active_partitions, timeout)"),
     (driver.AIOKafkaConsumerThread, ClaimingThread, "_stopped_set", "()"),
+    (faust.Worker, BoundedWorker, "_schedule_shutdown", "(signal)"),
     (faust.Schema, RunSchema, "loads_key", None),
     (faust.Schema, RunSchema, "loads_value", None),
 ]
@@ -77,7 +78,7 @@ def test_every_overridden_method_exists_with_that_signature(
 
 def test_nothing_of_faust_is_overridden_that_is_not_held_here() -> None:
     held = {(ours, name) for _, ours, name, _ in OVERRIDDEN}
-    for ours in (BatchConsumer, ClaimingThread, RunScheduler, RunSchema):
+    for ours in (BatchConsumer, BoundedWorker, ClaimingThread, RunScheduler, RunSchema):
         methods = {name for name, value in vars(ours).items() if inspect.isfunction(value) and name != "__init__"}
         of_faust = {name for name in methods if any(hasattr(parent, name) for parent in ours.__mro__[1:])}
         assert {(ours, name) for name in of_faust} <= held

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.errors import PublishError
+from core.settings import Settings
 from schemas.event_time import LEAD_MS, SIMULATED_TIME
 from schemas.events import Session, TrainingBatch
 from schemas.training import listens_of
@@ -17,7 +19,7 @@ from schemas.validation import Intake, Rejected
 from streams.folds.users import USERS, UserState
 from streams.store.protocol import MemoryStore, Outcome
 from streams.worker.metrics import WorkerCounters
-from streams.worker.partition import Publishable, WorkerPartition
+from streams.worker.partition import KafkaPublisher, Publishable, WorkerPartition
 from tests.unit.streams.worker.records import CODEC, NOW_MS, KafkaRecord, listen, record
 
 
@@ -210,3 +212,18 @@ def test_a_successor_sends_from_the_checkpoint_on_again() -> None:
     successor.process(record(1), record(2))
     assert worker.process(record(2), record(3)) is Outcome.FENCED
     assert stretches(successor) == [(2, 3, [0])]
+
+
+def test_a_publisher_that_closes_drops_what_no_broker_acknowledges() -> None:
+    session = Session("0:7", "s", 42, 1, 2, 3, 0.5, "end")
+
+    async def main() -> None:
+        publisher = KafkaPublisher(Settings(kafka_bootstrap_servers="127.0.0.1:1"), CODEC)
+        emitting = asyncio.ensure_future(publisher.emit([session], []))
+        for _ in range(2):  # until its thread has the session
+            await asyncio.sleep(0)
+        await asyncio.to_thread(publisher.close)
+        with pytest.raises(PublishError, match="dropped"):
+            await emitting
+
+    asyncio.run(main())

@@ -1,0 +1,153 @@
+"""Whole fetches of a partition as columns, in place of an object for each record.
+
+aiokafka fetches. `fetch_columns` replaces what it reads records with; it needs compiled code, so until then, and where
+batches are not plain, records are objects.
+
+`tests/unit/streams/worker/test_faust_contract.py` holds this to aiokafka 0.14.0.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.consumer import fetcher
+from aiokafka.errors import KafkaError
+from aiokafka.record.memory_records import MemoryRecords
+
+from core.errors import TopicError
+from core.kafka.reader import IDLE_TIMEOUT_S
+from core.kafka.record_columns import RecordColumns, read_batches
+from core.kafka.security import aiokafka_security
+from core.settings import Settings
+
+FETCH_BYTES = 4 * 1024 * 1024
+"""Most bytes of a fetch of `ColumnLog`, by default: about 32,000 listens."""
+POLL_MS = 1_000
+
+
+class KeptRecords:
+    """aiokafka's `MemoryRecords`, with the bytes of the fetch."""
+
+    def __init__(self, raw: bytes) -> None:
+        records = MemoryRecords(raw)
+        self.raw = raw
+        self.has_next = records.has_next
+        self.next_batch = records.next_batch
+        self.size_in_bytes = records.size_in_bytes
+
+
+class ColumnRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka has no types
+    """The records of a fetch as one `RecordColumns`; as objects where its batches are not plain."""
+
+    next_fetch_offset: int
+
+    def __init__(self, tp: Any, records: Any, aborted: Any, fetch_offset: int, *rest: Any) -> None:
+        super().__init__(tp, records, aborted, fetch_offset, *rest)
+        if not isinstance(records, KeptRecords):  # it was made before `fetch_columns`
+            return
+        if (read := read_batches(tp.topic, tp.partition, records.raw, fetch_offset)) is not None:
+            self._records_iterator = self._whole(*read)
+
+    def _whole(self, columns: RecordColumns, next_offset: int) -> Iterator[RecordColumns]:
+        self.next_fetch_offset = next_offset
+        if len(columns):
+            yield columns
+
+
+def fetch_columns() -> None:
+    """Let all consumers of this process fetch columns. Their records are read without an object each."""
+    fetcher.MemoryRecords, fetcher.PartitionRecords = KeptRecords, ColumnRecords
+
+
+def as_run(records: Sequence[Any]) -> Sequence[Any]:
+    """Return what a fetch gave as one sequence of records: columns, if there are any, are alone in it."""
+    return records[0] if isinstance(records[0], RecordColumns) else records
+
+
+class ColumnLog:
+    """Reads a partition in order from an offset up to another, a fetch at a time, and continues as it grows.
+
+    Like `core.kafka.reader.PartitionLog`, but from an event loop.
+
+    Parameters
+    ----------
+    fetch_bytes : int
+        Most bytes of a run.
+
+    Attributes
+    ----------
+    next_offset : int
+        Of the next record.
+    """
+
+    def __init__(
+        self, settings: Settings, topic: str, partition: int, start: int, fetch_bytes: int = FETCH_BYTES
+    ) -> None:
+        self.next_offset = start
+        self._at = TopicPartition(topic, partition)
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=settings.kafka_bootstrap_servers.split(","),
+            client_id="botify-offline",
+            auto_offset_reset="none",
+            enable_auto_commit=False,
+            check_crcs=False,
+            max_partition_fetch_bytes=fetch_bytes,
+            **aiokafka_security(settings.kafka_security),
+        )
+        self._started = False
+
+    async def read_ahead(self, end: int) -> AsyncGenerator[Sequence[Any], None]:
+        """Yield runs of records up to an offset (exclusive), which must exist; the next one is fetched meanwhile.
+
+        Raises
+        ------
+        TopicError
+            The partition cannot be read, or does not reach the offset.
+        """
+        try:
+            await self._start()
+            give_up = time.monotonic() + IDLE_TIMEOUT_S
+            while self.next_offset < end:
+                fetched = await self._consumer.getmany(self._at, timeout_ms=POLL_MS)
+                reached = await self._consumer.position(self._at)
+                if reached > self.next_offset:
+                    give_up = time.monotonic() + IDLE_TIMEOUT_S
+                elif time.monotonic() > give_up:
+                    raise TopicError(
+                        f"{self._name}: no record for {IDLE_TIMEOUT_S:.0f} s at offset {self.next_offset}, before the "
+                        f"end at {end}"
+                    )
+                self.next_offset = min(reached, end)
+                if reached > end:  # the rest is fetched again
+                    self._consumer.seek(self._at, end)
+                for records in fetched.values():
+                    if within := _before(as_run(records), end):
+                        yield within
+        except KafkaError as error:
+            raise TopicError(f"{self._name} cannot be read at offset {self.next_offset}: {error!r}") from error
+
+    async def close(self) -> None:
+        """Close the consumer."""
+        await self._consumer.stop()
+
+    async def _start(self) -> None:
+        if not self._started:
+            await self._consumer.start()
+            self._started = True
+            self._consumer.assign([self._at])
+            self._consumer.seek(self._at, self.next_offset)
+
+    @property
+    def _name(self) -> str:
+        return f"{self._at.topic}[{self._at.partition}]"
+
+
+def _before(records: Sequence[Any], end: int) -> Sequence[Any]:
+    if records[-1].offset < end:
+        return records
+    if isinstance(records, RecordColumns):
+        return records.until(end)
+    return [record for record in records if record.offset < end]

@@ -1,0 +1,98 @@
+"""A partition is read in order and without gaps, wherever the ends are that are asked for, in columns or as objects."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.errors import OffsetOutOfRangeError
+
+from core.errors import TopicError
+from core.kafka import column_fetch as module
+from core.kafka.column_fetch import ColumnLog
+from core.kafka.reader import LogRecord
+from core.kafka.record_columns import RecordColumns
+from core.settings import Settings
+
+AT = TopicPartition("t", 0)
+
+
+class FakeConsumer:
+    """Has records at some offsets, in fetches of three; between them were transaction markers."""
+
+    def __init__(self, offsets: list[int], end: int, *, in_columns: bool) -> None:
+        self._offsets, self._end, self._in_columns = offsets, end, in_columns
+        self._position = 0
+        self.stopped = False
+
+    async def start(self) -> None:
+        pass
+
+    async def stop(self) -> None:
+        self.stopped = True
+
+    def assign(self, partitions: list[TopicPartition]) -> None:
+        assert partitions == [AT]
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        self._position = offset
+
+    async def position(self, partition: TopicPartition) -> int:
+        return self._position
+
+    async def getmany(self, partition: TopicPartition, timeout_ms: int) -> dict[TopicPartition, Any]:
+        if self._position < 0:
+            raise OffsetOutOfRangeError({AT: self._position})
+        found = [offset for offset in self._offsets if offset >= self._position][:3]
+        records = [LogRecord("t", 0, offset, offset, b"k", b"%d" % offset, ()) for offset in found]
+        self._position = found[-1] + 1 if len(found) == 3 else self._end
+        if not records:
+            return {}
+        return {AT: [RecordColumns.of(records)] if self._in_columns else records}
+
+
+@pytest.fixture(params=[True, False], ids=["columns", "objects"])
+def log_of(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Any:
+    def make(offsets: list[int], end: int, start: int = 0) -> ColumnLog:
+        consumer = FakeConsumer(offsets, end, in_columns=request.param)
+        monkeypatch.setattr(module, "AIOKafkaConsumer", lambda **_: consumer)
+        monkeypatch.setattr(module, "IDLE_TIMEOUT_S", 0.0)
+        return ColumnLog(Settings(), "t", 0, start)
+
+    return make
+
+
+def values(log: ColumnLog, *ends: int) -> list[bytes]:
+    async def read() -> list[bytes]:
+        found = []
+        for end in ends:
+            async with aclosing(log.read_ahead(end)) as runs:
+                found += [record.value async for run in runs for record in run]
+            assert log.next_offset == end
+        await log.close()
+        return found
+
+    return asyncio.run(read())
+
+
+def test_reading_in_steps_is_reading_at_once(log_of: Any) -> None:
+    every = [0, 1, 2, 5, 6, 9]
+    for first in range(11):
+        assert values(log_of(every, 10), first, 10) == [b"%d" % offset for offset in every]
+
+
+def test_markers_at_the_end_are_no_records_to_wait_for(log_of: Any) -> None:
+    assert values(log_of([0, 1], end=5), 5) == [b"0", b"1"]
+
+
+def test_a_partition_that_does_not_get_that_far_is_said_so(log_of: Any) -> None:
+    with pytest.raises(TopicError, match=r"t\[0\]: no record for .* at offset 2"):
+        values(log_of([0, 1], end=2), 3)
+
+
+def test_a_partition_that_does_not_begin_there_is_said_so(log_of: Any) -> None:
+    with pytest.raises(TopicError, match=r"t\[0\] cannot be read at offset -1: .*OutOfRange"):
+        values(log_of([0, 1], end=2, start=-1), 2)

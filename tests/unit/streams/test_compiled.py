@@ -1,0 +1,111 @@
+"""Invariant: a process that is ready compiles nothing more: it would neither answer nor stop for half a minute.
+
+numba compiles a function once more for an array that is read-only or not contiguous, as views of messages are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from core.kafka.config import key_of
+from core.kafka.record_columns import read_batches
+from schemas.codec import Codec
+from schemas.events import Model
+from schemas.training import listens_of
+from schemas.validation import Intake
+from streams.compiled import fill_cache
+from streams.learner.learner import Learner
+from streams.learner.models.next_track import NextTrack
+from streams.learner.models.next_track_snapshot import model_of_snapshot
+from streams.store.protocol import MemoryStore
+from streams.worker.metrics import WorkerCounters
+from streams.worker.partition import NullPublisher, WorkerPartition
+from tests.support import make_listens
+from tests.unit.core.kafka.test_record_columns import batch
+from tests.unit.streams.learner.training import CATALOGUE, TRACKS, batches
+
+LISTENS = make_listens(1_500, users=40, tracks=TRACKS, seed=6)
+CODEC = Codec()
+
+
+def test_what_runs_after_the_start_is_compiled_by_then() -> None:
+    pytest.importorskip("numba")
+    # in a process of its own: other tests here have compiled functions for arrays of their own
+    program = [sys.executable, "-m", "tests.unit.streams.test_compiled"]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=600, check=False)  # noqa: S603
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+def work() -> None:
+    """Do what learners, recommenders and workers do."""
+    learner = Learner(CATALOGUE)
+    for some in batches(LISTENS, 700):
+        learner = Learner.restore(learner.state(), CATALOGUE)
+        learner.fold(some, listens_of(some, b""))
+    learner.take_snapshots()
+    for model in learner.take_models():
+        decoded = CODEC.decode(CODEC.encode(model), Model)
+        if decoded.name == NextTrack.name:
+            rank(decoded.body)
+    asyncio.run(fold_in_columns())
+
+
+def rank(snapshot: bytes) -> None:
+    """Rank histories that are views of a message."""
+    model = model_of_snapshot(snapshot)
+    tracks = np.frombuffer(np.arange(6).tobytes(), np.int64)
+    for values in (np.ones(6, np.float32), np.frombuffer(bytes(24), np.float32), np.ones((6, 2), np.float32)[:, 0]):
+        model.rank_histories(tracks, values, [2, 4], 3)
+
+
+async def fold_in_columns() -> None:
+    """Fold fetches, good listens and bad ones, and read the state again between them."""
+    from streams.worker.by_columns import BY_COLUMNS
+
+    store = MemoryStore()
+    intake = Intake(CODEC, set(range(TRACKS - 1)), lambda: None)
+    rows = [(key_of(listen.user), CODEC.encode(listen), [], listen.timestamp_ms) for listen in LISTENS]
+    rows[7] = (b"7", b"rubbish", [], 0)
+    fetches = [batch(at, rows[at : at + 300]) for at in range(0, len(rows), 300)]
+    for number, raw in enumerate(fetches):
+        claim = await store.claim(0, str(number), "id")
+        partition = WorkerPartition(
+            0,
+            claim,
+            claim.next_offset or 0,
+            store,
+            intake,
+            NullPublisher(),
+            WorkerCounters(),
+            training=True,
+            folding=lambda: BY_COLUMNS,
+        )
+        read = read_batches("listens", 0, fetches[number - 1] + raw if number else raw, 0)
+        assert read is not None
+        await partition.process(read[0][:40])
+        await partition.process(read[0])
+
+
+def compiled() -> dict[str, int]:
+    """Return for how many types each function is compiled."""
+    from numba.core.dispatcher import Dispatcher
+
+    return {
+        f"{module.__name__}.{name}": len(found.signatures)
+        for module in list(sys.modules.values())
+        if module.__name__.split(".")[0] in ("core", "schemas", "streams")
+        for name, found in vars(module).items()
+        if isinstance(found, Dispatcher)
+    }
+
+
+if __name__ == "__main__":
+    fill_cache()
+    before = compiled()
+    work()
+    sys.stdout.writelines(f"{name}\n" for name, count in compiled().items() if count != before.get(name))
