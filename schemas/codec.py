@@ -23,6 +23,7 @@ import numpy as np
 from fastavro import schemaless_reader, schemaless_writer
 
 from core.errors import DecodeError, SchemaError
+from schemas.column_writer import ColumnWriter, NotPlainError
 from schemas.columns import ColumnReader
 from schemas.events import Event, Listen, Model, Recommendation, RecommendationRequest, Session, Track, TrainingBatch
 
@@ -123,7 +124,7 @@ E = TypeVar("E", Listen, RecommendationRequest, Recommendation, Session, Track, 
 
 HEADER_BYTES = 5
 
-TOGETHER = 100
+TOGETHER = 64
 """Number of events from which reading them in columns is faster."""
 
 
@@ -161,6 +162,7 @@ class Codec:
             pair = (parsed, None) if schema.id == newest_id else (schema.parse(), parsed)
             self._readers[schema.event, b"\0" + schema.id.to_bytes(4, "big")] = pair
         self._columns = {event: ColumnReader(*writer) for event, writer in self._writers.items()}
+        self._column_writers = {event: ColumnWriter(*writer) for event, writer in self._writers.items()}
 
     def encode(self, event: Event) -> bytes:
         """Return the event in the wire format.
@@ -178,6 +180,22 @@ class Codec:
         except (ValueError, TypeError, AttributeError, OverflowError) as error:
             raise SchemaError(f"{event!r} does not fit its schema: {error}") from error
         return body.getvalue()
+
+    def encode_many(self, events: Sequence[Event]) -> list[bytes]:
+        """Return what `encode` would for each; many of one class at once cost a third of it each.
+
+        Raises
+        ------
+        SchemaError
+            As `encode`.
+        """
+        kinds = set(map(type, events))
+        if len(kinds) == 1:
+            try:
+                return self._column_writers[kinds.pop()].write(events)
+            except NotPlainError:
+                pass
+        return list(map(self.encode, events))
 
     def header_of(self, event: type[Event]) -> bytes:
         """Return the first bytes of an event of the newest version."""
