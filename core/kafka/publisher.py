@@ -19,7 +19,8 @@ FLUSH_S = 30.0
 WAIT_FOR_ROOM_S = 0.05
 
 Record = dict[str, Any]
-"""A record of a batch: `key` and `value`, bytes."""
+"""A record of a batch: `key` and `value`, bytes, and a `partition` unless the key gives it."""
+OnDelivery = Callable[[KafkaError | None, Message], None]
 Headers = Sequence[tuple[str, bytes]]
 
 
@@ -112,14 +113,16 @@ class RecordPublisher:
             else:
                 return
 
-    def send_batch(self, topic: str, records: list[Record]) -> None:
+    def send_batch(self, topic: str, records: list[Record], on_delivery: OnDelivery | None = None) -> None:
         """Queue records in one call; those of one key keep their order from call to call.
 
         Parameters
         ----------
         topic : str
         records : list of Record
-            No key twice: records that find the queue full are queued after the others.
+            No key twice where the order matters: records that find the queue full are queued after the others.
+        on_delivery : callable, optional
+            Called for each record, instead of keeping its error; see `produce`.
 
         Raises
         ------
@@ -129,7 +132,7 @@ class RecordPublisher:
         self._topics.add(topic)
         give_up = time.monotonic() + FULL_QUEUE_S
         while records:
-            queued = self._producer.produce_batch(topic, records, on_delivery=self._on_delivery)
+            queued = self._producer.produce_batch(topic, records, on_delivery=on_delivery or self._on_delivery)
             self.poll()
             # those that found the queue full are marked
             records = [_unmarked(record) for record in records if "_error" in record] if queued < len(records) else []
@@ -188,4 +191,4 @@ class RecordPublisher:
 
 
 def _unmarked(record: Record) -> Record:
-    return {"key": record["key"], "value": record["value"]}
+    return {name: value for name, value in record.items() if name != "_error"}

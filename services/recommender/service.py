@@ -2,6 +2,8 @@
 
     requests ──decode, deadline──► Batch ──experiments──► recommenders ──► recommendations, keyed by user
 
+An answer goes to the partition that its request names, or else to the user's own. The key is the user in either case.
+
 Delivery is at least once: a request's offset is committed only after the broker has acknowledged the answer. After a
 crash some requests are answered twice; the client drops the copy by its request id. A request past its deadline is
 counted and not answered. A request that cannot be decoded becomes a dead letter.
@@ -17,9 +19,9 @@ from dataclasses import dataclass
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from core.errors import RejectedMessageError
+from core.errors import RejectedMessageError, ValidationError
 from core.kafka.config import consumer_config, is_retriable
-from core.kafka.publisher import RecordPublisher
+from core.kafka.publisher import Record, RecordPublisher
 from core.settings import Settings
 from core.telemetry import DurationHistogram
 from schemas.codec import Codec
@@ -47,6 +49,11 @@ Rejected = tuple[Message, RejectedMessageError]
 
 MAX_UNACKNOWLEDGED = 20_000
 POLL_S = 0.05
+
+GATHER_S_A_REQUEST = 60e-6
+"""How long to gather more requests, for each of the last batch: about twice what answering one costs, so that batches
+stay small while there is time to spare, and grow before there is none."""
+MOST_GATHER_S = 0.005
 
 
 @dataclass(slots=True)
@@ -80,10 +87,10 @@ class Delivery:
     def send(
         self,
         requests: Sequence[Message],
-        answers: Sequence[tuple[bytes, bytes]],
+        answers: list[Record],
         rejected: Sequence[Rejected] = (),
     ) -> None:
-        """Send the answers (key, value) to a batch of requests, and its dead letters.
+        """Send the answers to a batch of requests, and its dead letters.
 
         Waits while more than `MAX_UNACKNOWLEDGED` records are unacknowledged.
 
@@ -104,9 +111,8 @@ class Delivery:
             if error is not None:
                 self._refused = error
 
+        self._publisher.send_batch(self._topic, answers, on_delivery)
         produce = self._publisher.produce
-        for key, value in answers:
-            produce(self._topic, key=key, value=value, on_delivery=on_delivery)
         for message, reason in rejected:
             origin = message.topic(), message.partition(), message.offset()
             produce(
@@ -205,6 +211,7 @@ class RecommenderService:
     ) -> None:
         topics = Topics.of(settings)
         self._codec, self._intake = codec, Intake(codec)
+        self._partitions = settings.partitions
         self._reader = reader
         self._recommenders = recommenders
         self._experiments = experiments
@@ -218,7 +225,7 @@ class RecommenderService:
         )
         publisher = RecordPublisher(
             settings,
-            linger_ms=0.5,
+            linger_ms=0,  # batches are gathered already
             queue_buffering_max_messages=200_000,
             message_max_bytes=MAX_DEAD_LETTER_BYTES,
             delivery_report_only_error=False,
@@ -239,6 +246,7 @@ class RecommenderService:
         self.redis_problem: str | None = None
         self._unread: list[int] = []
         self._committed_at = time.monotonic()
+        self._gather_s = 0.0
 
     def step(self, wait_s: float = 0.2) -> int:
         """Answer one batch of requests; return how many messages it had.
@@ -289,11 +297,12 @@ class RecommenderService:
         self._delivery.forget()
 
     def _receive(self, wait_s: float) -> list[Message]:
-        """Wait for one message, then take all that have arrived: `consume` alone would wait for a full batch."""
+        """Wait for one message, then gather more, the longer the more the last batch had."""
         try:
             messages = self._consumer.consume(1, wait_s)
             if messages:
-                messages += self._consumer.consume(BATCH - 1, 0)
+                messages += self._consumer.consume(BATCH - 1, self._gather_s)
+            self._gather_s = min(len(messages) * GATHER_S_A_REQUEST, MOST_GATHER_S)
         except KafkaException as error:
             raise RecommenderError(f"reading requests failed: {error}") from error
         return [message for message in messages if _is_data(message.error())]
@@ -305,6 +314,9 @@ class RecommenderService:
         for message, request in decode_and_validate(messages, RecommendationRequest, self._intake):
             if isinstance(request, RejectedMessageError):
                 rejected.append((message, request))
+            elif not self._exists(request.reply_partition):
+                why = f"reply_partition {request.reply_partition} is not between 0 and {self._partitions - 1}"
+                rejected.append((message, ValidationError(why, message.value())))
             elif request.deadline_ms < now_ms:
                 expired.append(request.request_id)
             else:
@@ -318,7 +330,10 @@ class RecommenderService:
             log.warning("%d requests were past their deadline", len(expired), extra={"request_id": expired[0]})
         return requests, taken, rejected
 
-    def _answer(self, requests: list[RecommendationRequest], messages: list[Message]) -> list[tuple[bytes, bytes]]:
+    def _exists(self, reply_partition: int | None) -> bool:
+        return reply_partition is None or 0 <= reply_partition < self._partitions
+
+    def _answer(self, requests: list[RecommendationRequest], messages: list[Message]) -> list[Record]:
         states, likes = self._states_and_likes([request.user for request in requests])
         if self.redis_problem is not None:
             self.counters.without_state += len(requests)
@@ -329,31 +344,31 @@ class RecommenderService:
         answered = self._recommenders.answer(batch, wanted)
         self._count(answered, wanted)
         now_ms = time.time() * 1000
-        replies, durations_s = [], []
-        for request, message, fresh, assignment, track, propensity, recommender, *details in zip(
-            requests,
-            messages,
-            freshness,
-            assigned,
-            answered.tracks.tolist(),
-            answered.propensities.tolist(),
-            answered.recommenders,
-            answered.policies,
-            answered.candidates,
-            answered.rankings,
-            strict=True,
-        ):
-            if track == NO_ANSWER:
-                continue
-            latency_ms = now_ms - message.timestamp()[1]
-            durations_s.append(latency_ms / 1000)
-            chosen = track, recommender, assignment.treatments, propensity
-            reply = Recommendation(
-                request.request_id, request.user, *chosen, fresh, latency_ms, request.timestamp_ms, *details
+        latencies_ms = [now_ms - message.timestamp()[1] for message in messages]
+        rows = [row for row, track in enumerate(answered.tracks.tolist()) if track != NO_ANSWER]
+        self.durations.update([latencies_ms[row] / 1000 for row in rows])
+        replies = list(
+            map(
+                Recommendation,
+                [request.request_id for request in requests],
+                [request.user for request in requests],
+                answered.tracks.tolist(),
+                answered.recommenders,
+                [assignment.treatments for assignment in assigned],
+                answered.propensities.tolist(),
+                freshness,
+                latencies_ms,
+                [request.timestamp_ms for request in requests],
+                answered.policies,
+                answered.candidates,
+                answered.rankings,
             )
-            replies.append((message.key(), self._codec.encode(reply)))
-        self.durations.update(durations_s)
-        return replies
+        )
+        values = self._codec.encode_many([replies[row] for row in rows])
+        return [
+            _record(requests[row].reply_partition, messages[row].key(), value)
+            for row, value in zip(rows, values, strict=True)
+        ]
 
     def _count(self, answered: Dispatched, wanted: Sequence[str]) -> None:
         for recommender, (policy, is_fallback) in zip(answered.recommenders, answered.asked(wanted), strict=True):
@@ -385,6 +400,12 @@ class RecommenderService:
 def _freshness(request: RecommendationRequest, state: UserState | None) -> int:
     """Return how many listens of the request's session the state has."""
     return state.session_listens if state is not None and state.session_id == request.session_id else 0
+
+
+def _record(partition: int | None, key: bytes, value: bytes) -> Record:
+    if partition is None:
+        return {"key": key, "value": value}
+    return {"key": key, "value": value, "partition": partition}
 
 
 def _is_data(error: KafkaError | None) -> bool:

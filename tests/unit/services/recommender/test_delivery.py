@@ -50,6 +50,11 @@ class FakeProducer:
         self.sent.append({"topic": topic, **message})
         self._waiting.append(on_delivery)
 
+    def produce_batch(self, topic: str, messages: list[dict[str, Any]], on_delivery: Callable[..., None]) -> int:
+        for message in messages:
+            self.produce(topic, on_delivery, **message)
+        return len(messages)
+
     def acknowledge(self, n: int, error: KafkaError | None = None) -> None:
         self._due += [(callback, error) for callback in self._waiting[:n]]
         del self._waiting[:n]
@@ -82,7 +87,7 @@ class Harness:
         messages: list[Any] = [FakeMessage(offset) for offset in offsets]
         n = len(messages) - rejected if answers is None else answers
         letters = [(message, DecodeError("no", b"raw")) for message in messages[len(messages) - rejected :]]
-        self.delivery.send(messages, [(b"1", b"answer")] * n, letters)
+        self.delivery.send(messages, [{"key": b"1", "value": b"answer"} for _ in range(n)], letters)
 
     def commit(self) -> list[tuple[int, int]]:
         self.delivery.poll()
