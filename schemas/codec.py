@@ -14,6 +14,7 @@ import io
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ from typing import Any, TypeVar
 import fastavro
 import numpy as np
 from fastavro import schemaless_reader, schemaless_writer
+from numpy.typing import NDArray
 
 from core.errors import DecodeError, SchemaError
 from schemas.column_writer import ColumnWriter, NotPlainError
@@ -126,6 +128,8 @@ HEADER_BYTES = 5
 
 TOGETHER = 64
 """Number of events from which reading them in columns is faster."""
+PAYS_FROM = 4
+"""Number of events from which writing them in columns is faster."""
 
 
 class Codec:
@@ -189,12 +193,10 @@ class Codec:
         SchemaError
             As `encode`.
         """
-        kinds = set(map(type, events))
-        if len(kinds) == 1:
-            try:
-                return self._column_writers[kinds.pop()].write(events)
-            except NotPlainError:
-                pass
+        kinds: Any = set(map(type, events))
+        if len(kinds) == 1 and len(events) >= PAYS_FROM:
+            with suppress(NotPlainError):
+                return self._column_writers[kinds.pop()].write(list(zip(*events, strict=True)))
         return list(map(self.encode, events))
 
     def header_of(self, event: type[Event]) -> bytes:
@@ -236,12 +238,24 @@ class Codec:
         """
         if len(values) < TOGETHER:
             return [self._event_or_error(raw, event) for raw in values]
-        columns, good = self._columns[event].read([raw or b"" for raw in values])
+        columns, good = self.read_columns([raw or b"" for raw in values], event)
         make: Any = tuple.__new__
         events: list[E | DecodeError] = [make(event, row) for row in zip(*columns, strict=True)]
         for row in np.flatnonzero(~good).tolist():
             events[row] = self._event_or_error(values[row], event)
         return events
+
+    def read_columns(self, values: Sequence[bytes], event: type[E]) -> tuple[list[list[Any]], NDArray[np.bool_]]:
+        """Return the fields of values of the newest schema as columns, and which rows are what `decode` returns."""
+        return self._columns[event].read(values)
+
+    def encode_columns(self, columns: Sequence[Sequence[Any]], event: type[E]) -> list[bytes]:
+        """Return what `encode` would for the event of each row; raises as `encode`."""
+        if len(columns[0]) >= PAYS_FROM:
+            with suppress(NotPlainError):
+                return self._column_writers[event].write(columns)
+        make: Any = event
+        return [self.encode(make(*row)) for row in zip(*columns, strict=True)]
 
     def _event_or_error(self, raw: bytes | None, event: type[E]) -> E | DecodeError:
         try:

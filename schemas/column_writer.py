@@ -65,7 +65,7 @@ class ColumnWriter:
     Examples
     --------
     >>> fields = [{"name": "a", "type": "long"}, {"name": "b", "type": ["null", "string"]}]
-    >>> ColumnWriter(b"!", {"type": "record", "fields": fields}).write([(1, None), (-65, "x")])
+    >>> ColumnWriter(b"!", {"type": "record", "fields": fields}).write([[1, -65], [None, "x"]])
     [b'!\x02\x00', b'!\x81\x01\x02\x02x']
     """
 
@@ -73,18 +73,21 @@ class ColumnWriter:
         self._header = header
         self._fields = [_writer_of(field["type"]) for field in schema["fields"]]
 
-    def write(self, records: Sequence[Sequence[Any]]) -> list[bytes]:
+    def write(self, columns: Sequence[Sequence[Any]]) -> list[bytes]:
         """Return the records in the wire format.
+
+        Parameters
+        ----------
+        columns : sequence of sequences
+            A sequence a field, in the schema's order, with a value a record.
 
         Raises
         ------
         NotPlainError
             fastavro must write the records.
         """
-        if not records:
-            return []
-        columns = [write(column) for write, column in zip(self._fields, zip(*records, strict=True), strict=True)]
-        return list(map(b"".join, zip([self._header] * len(records), *columns, strict=True)))
+        written = [write(column) for write, column in zip(self._fields, columns, strict=True)]
+        return list(map(b"".join, zip([self._header] * len(columns[0]), *written, strict=True)))
 
 
 def _writer_of(schema: Any) -> Write:

@@ -16,10 +16,11 @@ import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from core.errors import RejectedMessageError, ValidationError
+from core.errors import RejectedMessageError
 from core.kafka.config import consumer_config, is_retriable
 from core.kafka.publisher import Record, RecordPublisher
 from core.settings import Settings
@@ -28,8 +29,9 @@ from schemas.codec import Codec
 from schemas.dead_letters import dead_letter_headers
 from schemas.events import Recommendation, RecommendationRequest
 from schemas.models import ModelReader
+from schemas.requests import accept_requests
 from schemas.topics import MAX_DEAD_LETTER_BYTES, Topics
-from schemas.validation import Intake, decode_and_validate
+from schemas.validation import Intake
 from services.errors import RecommenderError
 from services.experiments import Experiments
 from services.recommender.dispatch import Breaker, Dispatched, LiveRecommenders
@@ -311,12 +313,9 @@ class RecommenderService:
         """Decode and validate; separate invalid and expired requests."""
         requests, taken, rejected, expired = [], [], [], []
         now_ms = time.time() * 1000
-        for message, request in decode_and_validate(messages, RecommendationRequest, self._intake):
+        for message, request in zip(messages, accept_requests(messages, self._intake, self._partitions), strict=True):
             if isinstance(request, RejectedMessageError):
                 rejected.append((message, request))
-            elif not self._exists(request.reply_partition):
-                why = f"reply_partition {request.reply_partition} is not between 0 and {self._partitions - 1}"
-                rejected.append((message, ValidationError(why, message.value())))
             elif request.deadline_ms < now_ms:
                 expired.append(request.request_id)
             else:
@@ -329,9 +328,6 @@ class RecommenderService:
         if expired:
             log.warning("%d requests were past their deadline", len(expired), extra={"request_id": expired[0]})
         return requests, taken, rejected
-
-    def _exists(self, reply_partition: int | None) -> bool:
-        return reply_partition is None or 0 <= reply_partition < self._partitions
 
     def _answer(self, requests: list[RecommendationRequest], messages: list[Message]) -> list[Record]:
         states, likes = self._states_and_likes([request.user for request in requests])
@@ -347,24 +343,23 @@ class RecommenderService:
         latencies_ms = [now_ms - message.timestamp()[1] for message in messages]
         rows = [row for row, track in enumerate(answered.tracks.tolist()) if track != NO_ANSWER]
         self.durations.update([latencies_ms[row] / 1000 for row in rows])
-        replies = list(
-            map(
-                Recommendation,
-                [request.request_id for request in requests],
-                [request.user for request in requests],
-                answered.tracks.tolist(),
-                answered.recommenders,
-                [assignment.treatments for assignment in assigned],
-                answered.propensities.tolist(),
-                freshness,
-                latencies_ms,
-                [request.timestamp_ms for request in requests],
-                answered.policies,
-                answered.candidates,
-                answered.rankings,
-            )
-        )
-        values = self._codec.encode_many([replies[row] for row in rows])
+        columns: list[list[Any]] = [
+            [request.request_id for request in requests],
+            [request.user for request in requests],
+            answered.tracks.tolist(),
+            answered.recommenders,
+            [assignment.treatments for assignment in assigned],
+            answered.propensities.tolist(),
+            freshness,
+            latencies_ms,
+            [request.timestamp_ms for request in requests],
+            answered.policies,
+            answered.candidates,
+            answered.rankings,
+        ]
+        if len(rows) < len(requests):
+            columns = [[column[row] for row in rows] for column in columns]
+        values = self._codec.encode_columns(columns, Recommendation)
         return [
             _record(requests[row].reply_partition, messages[row].key(), value)
             for row, value in zip(rows, values, strict=True)

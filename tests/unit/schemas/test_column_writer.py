@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import SchemaError
+from schemas import codec as codec_module
 from schemas.codec import Codec
 from schemas.events import Event, Listen, Recommendation, RecommendationRequest
 from tests.unit.strategies import EVENTS, events
@@ -17,6 +18,12 @@ from tests.unit.strategies import EVENTS, events
 CODEC = Codec()
 LISTEN = Listen("a:0", 42, 7, 0.5, 1000, "a", 0, False, "toppop", {"A": "T1"}, 0.1, 4.5, None, 10)
 ANSWER = Recommendation("a:0", 42, 7, "toppop", {"A": "T1"}, 0.1, 0, 1.0, 1000, "x", 10, None)
+
+
+@pytest.fixture(autouse=True)
+def few_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write even one event in columns."""
+    monkeypatch.setattr(codec_module, "PAYS_FROM", 1)
 
 
 def one_by_one(some: Sequence[Event]) -> list[bytes] | str:
@@ -77,6 +84,16 @@ def test_numbers_at_the_ends_of_their_lengths(number: int) -> None:
 def test_texts_of_any_length(length: int) -> None:
     some = [LISTEN._replace(event_id="é" * length)]
     assert CODEC.encode_many(some) == [CODEC.encode(some[0])]
+
+
+def test_columns_are_the_events_of_their_rows() -> None:
+    some = [ANSWER, ANSWER._replace(ranking=[3, 4]), ANSWER._replace(policy=None, candidates=None)]
+    for rows in ([ANSWER] * 2, some):
+        assert CODEC.encode_columns(list(zip(*rows, strict=True)), Recommendation) == [
+            CODEC.encode(row) for row in rows
+        ]
+    with pytest.raises(SchemaError):
+        CODEC.encode_columns(list(zip(ANSWER._replace(track="x"), strict=True)), Recommendation)  # type: ignore[arg-type]
 
 
 def test_maps_that_change_between_two_events_are_written_as_they_are() -> None:
