@@ -89,10 +89,10 @@ class Delivery:
     def send(
         self,
         requests: Sequence[Message],
-        answers: list[Record],
+        answers: Mapping[int, list[Record]],
         rejected: Sequence[Rejected] = (),
     ) -> None:
-        """Send the answers to a batch of requests, and its dead letters.
+        """Send the answers to a batch of requests, by partition (-1 is the key's), and its dead letters.
 
         Waits while more than `MAX_UNACKNOWLEDGED` records are unacknowledged.
 
@@ -101,7 +101,7 @@ class Delivery:
         RecommenderError
             A broker refused an answer; requests since the last commit are answered again after a restart.
         """
-        batch = _Batch({}, len(answers) + len(rejected))
+        batch = _Batch({}, sum(map(len, answers.values())) + len(rejected))
         for request in requests:
             batch.offsets[request.topic(), request.partition()] = request.offset() + 1
         self._batches.append(batch)
@@ -113,7 +113,8 @@ class Delivery:
             if error is not None:
                 self._refused = error
 
-        self._publisher.send_batch(self._topic, answers, on_delivery)
+        for partition, records in answers.items():
+            self._publisher.send_batch(self._topic, records, partition, on_delivery)
         produce = self._publisher.produce
         for message, reason in rejected:
             origin = message.topic(), message.partition(), message.offset()
@@ -261,7 +262,7 @@ class RecommenderService:
         messages = self._receive(wait_s)
         if messages:
             requests, taken, rejected = self._take(messages)
-            answers = self._answer(requests, taken) if requests else []
+            answers = self._answer(requests, taken) if requests else {}
             self._delivery.send(messages, answers, rejected)
         else:
             self._delivery.poll()
@@ -329,7 +330,7 @@ class RecommenderService:
             log.warning("%d requests were past their deadline", len(expired), extra={"request_id": expired[0]})
         return requests, taken, rejected
 
-    def _answer(self, requests: list[RecommendationRequest], messages: list[Message]) -> list[Record]:
+    def _answer(self, requests: list[RecommendationRequest], messages: list[Message]) -> dict[int, list[Record]]:
         states, likes = self._states_and_likes([request.user for request in requests])
         if self.redis_problem is not None:
             self.counters.without_state += len(requests)
@@ -360,10 +361,12 @@ class RecommenderService:
         if len(rows) < len(requests):
             columns = [[column[row] for row in rows] for column in columns]
         values = self._codec.encode_columns(columns, Recommendation)
-        return [
-            _record(requests[row].reply_partition, messages[row].key(), value)
-            for row, value in zip(rows, values, strict=True)
-        ]
+        replies: dict[int, list[Record]] = {}
+        for row, value in zip(rows, values, strict=True):
+            partition = requests[row].reply_partition
+            record = {"key": messages[row].key(), "value": value}
+            replies.setdefault(-1 if partition is None else partition, []).append(record)
+        return replies
 
     def _count(self, answered: Dispatched, wanted: Sequence[str]) -> None:
         for recommender, (policy, is_fallback) in zip(answered.recommenders, answered.asked(wanted), strict=True):
@@ -395,12 +398,6 @@ class RecommenderService:
 def _freshness(request: RecommendationRequest, state: UserState | None) -> int:
     """Return how many listens of the request's session the state has."""
     return state.session_listens if state is not None and state.session_id == request.session_id else 0
-
-
-def _record(partition: int | None, key: bytes, value: bytes) -> Record:
-    if partition is None:
-        return {"key": key, "value": value}
-    return {"key": key, "value": value, "partition": partition}
 
 
 def _is_data(error: KafkaError | None) -> bool:
