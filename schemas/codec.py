@@ -14,6 +14,7 @@ import io
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,8 +22,10 @@ from typing import Any, TypeVar
 import fastavro
 import numpy as np
 from fastavro import schemaless_reader, schemaless_writer
+from numpy.typing import NDArray
 
 from core.errors import DecodeError, SchemaError
+from schemas.column_writer import ColumnWriter, NotPlainError
 from schemas.columns import ColumnReader
 from schemas.events import Event, Listen, Model, Recommendation, RecommendationRequest, Session, Track, TrainingBatch
 
@@ -123,8 +126,10 @@ E = TypeVar("E", Listen, RecommendationRequest, Recommendation, Session, Track, 
 
 HEADER_BYTES = 5
 
-TOGETHER = 100
+TOGETHER = 64
 """Number of events from which reading them in columns is faster."""
+PAYS_FROM = 4
+"""Number of events from which writing them in columns is faster."""
 
 
 class Codec:
@@ -161,6 +166,7 @@ class Codec:
             pair = (parsed, None) if schema.id == newest_id else (schema.parse(), parsed)
             self._readers[schema.event, b"\0" + schema.id.to_bytes(4, "big")] = pair
         self._columns = {event: ColumnReader(*writer) for event, writer in self._writers.items()}
+        self._column_writers = {event: ColumnWriter(*writer) for event, writer in self._writers.items()}
 
     def encode(self, event: Event) -> bytes:
         """Return the event in the wire format.
@@ -178,6 +184,20 @@ class Codec:
         except (ValueError, TypeError, AttributeError, OverflowError) as error:
             raise SchemaError(f"{event!r} does not fit its schema: {error}") from error
         return body.getvalue()
+
+    def encode_many(self, events: Sequence[Event]) -> list[bytes]:
+        """Return what `encode` would for each; many of one class at once cost a third of it each.
+
+        Raises
+        ------
+        SchemaError
+            As `encode`.
+        """
+        kinds: Any = set(map(type, events))
+        if len(kinds) == 1 and len(events) >= PAYS_FROM:
+            with suppress(NotPlainError):
+                return self._column_writers[kinds.pop()].write(list(zip(*events, strict=True)))
+        return list(map(self.encode, events))
 
     def header_of(self, event: type[Event]) -> bytes:
         """Return the first bytes of an event of the newest version."""
@@ -218,12 +238,24 @@ class Codec:
         """
         if len(values) < TOGETHER:
             return [self._event_or_error(raw, event) for raw in values]
-        columns, good = self._columns[event].read([raw or b"" for raw in values])
+        columns, good = self.read_columns([raw or b"" for raw in values], event)
         make: Any = tuple.__new__
         events: list[E | DecodeError] = [make(event, row) for row in zip(*columns, strict=True)]
         for row in np.flatnonzero(~good).tolist():
             events[row] = self._event_or_error(values[row], event)
         return events
+
+    def read_columns(self, values: Sequence[bytes], event: type[E]) -> tuple[list[list[Any]], NDArray[np.bool_]]:
+        """Return the fields of values of the newest schema as columns, and which rows are what `decode` returns."""
+        return self._columns[event].read(values)
+
+    def encode_columns(self, columns: Sequence[Sequence[Any]], event: type[E]) -> list[bytes]:
+        """Return what `encode` would for the event of each row; raises as `encode`."""
+        if len(columns[0]) >= PAYS_FROM:
+            with suppress(NotPlainError):
+                return self._column_writers[event].write(columns)
+        make: Any = event
+        return [self.encode(make(*row)) for row in zip(*columns, strict=True)]
 
     def _event_or_error(self, raw: bytes | None, event: type[E]) -> E | DecodeError:
         try:

@@ -70,6 +70,8 @@ class RecommendationRequest(NamedTuple):
         Wall clock, milliseconds since the epoch; requests after it are not answered.
     list_size : int | None
         How many of the best tracks to list, in order and without exploration; None asks for the next track.
+    reply_partition : int | None
+        The partition of the recommendations that the requester reads; None sends the answer to the user's own one.
     """
 
     request_id: str
@@ -81,10 +83,11 @@ class RecommendationRequest(NamedTuple):
     timestamp_ms: int
     deadline_ms: int
     list_size: int | None = None
+    reply_partition: int | None = None
 
     def listen(self) -> Listen:
         """Return the listen that the request carries, under the request's id and without what led to it."""
-        id_, user, session_id, position, track, fraction, timestamp_ms, _, _ = self
+        id_, user, session_id, position, track, fraction, timestamp_ms, *_ = self
         return Listen(id_, user, track, fraction, timestamp_ms, session_id, position, False, None, {}, None, None)
 
 

@@ -19,7 +19,8 @@ FLUSH_S = 30.0
 WAIT_FOR_ROOM_S = 0.05
 
 Record = dict[str, Any]
-"""A record of a batch: `key` and `value`, bytes."""
+"""A record of a batch: `key` and `value`, bytes. A `partition` in it would be ignored (confluent-kafka 2.16)."""
+OnDelivery = Callable[[KafkaError | None, Message], None]
 Headers = Sequence[tuple[str, bytes]]
 
 
@@ -112,14 +113,20 @@ class RecordPublisher:
             else:
                 return
 
-    def send_batch(self, topic: str, records: list[Record]) -> None:
+    def send_batch(
+        self, topic: str, records: list[Record], partition: int = -1, on_delivery: OnDelivery | None = None
+    ) -> None:
         """Queue records in one call; those of one key keep their order from call to call.
 
         Parameters
         ----------
         topic : str
         records : list of Record
-            No key twice: records that find the queue full are queued after the others.
+            No key twice where the order matters: records that find the queue full are queued after the others.
+        partition : int
+            -1 derives it from each key.
+        on_delivery : callable, optional
+            Called for each record, instead of keeping its error; see `produce`.
 
         Raises
         ------
@@ -127,9 +134,9 @@ class RecordPublisher:
             An earlier record was not delivered, or the queue is full for `FULL_QUEUE_S`.
         """
         self._topics.add(topic)
-        give_up = time.monotonic() + FULL_QUEUE_S
+        give_up, report = time.monotonic() + FULL_QUEUE_S, on_delivery or self._on_delivery
         while records:
-            queued = self._producer.produce_batch(topic, records, on_delivery=self._on_delivery)
+            queued = self._producer.produce_batch(topic, records, partition=partition, on_delivery=report)
             self.poll()
             # those that found the queue full are marked
             records = [_unmarked(record) for record in records if "_error" in record] if queued < len(records) else []

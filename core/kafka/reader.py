@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Seque
 from itertools import chain
 from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, Message, TopicPartition
 
 from core.errors import TopicError
 from core.kafka.admin import end_offsets
@@ -52,8 +52,20 @@ class AssignedConsumer:
     def assign(self, start: Mapping[int, int]) -> None:
         """Read from these offsets; records that were fetched and not polled are dropped."""
         self.position = dict(start)
-        """The offset after the last record polled, or the end of the partition, by partition."""
+        """The offset after the last record polled, or the end of the partition, by partition; -1 before the first."""
         self._consumer.assign(self._partitions())
+
+    def add(self, partition: int) -> None:
+        """Read a further partition from its end on; when `connected`, the end is known, and all after it is read."""
+        at = TopicPartition(self._topic, partition, OFFSET_END)
+        self._consumer.incremental_assign([at])
+        self._unfetched.append(at)
+        self.position[partition] = OFFSET_END
+
+    def drop(self, partition: int) -> None:
+        """Stop reading a partition."""
+        self._consumer.incremental_unassign([TopicPartition(self._topic, partition)])
+        self.position.pop(partition, None)
 
     def poll(self, most: int, wait_s: float, gather_s: float | None = None) -> list[Message]:
         """Return the records that have arrived.

@@ -2,11 +2,10 @@
 
     listen ──► botify.listens ─────────────────► acknowledged ─┐
     request ─► botify.recommendation-requests                  ├─► the client's answer
-                    botify.recommendations ──► own request id ─┘
+     botify.recommendations, own reply partition ──► own request id ─┘
 
-Every gateway reads all partitions of the recommendations from their ends, without a group, and keeps the replies to
-its own requests: the partition of a reply does not depend on the gateway. Nothing is committed; a reply without a
-pending request is dropped.
+A gateway reads the partition of the recommendations that its requests name (`core.kafka.replies`), without a group.
+Nothing is committed; a reply without a pending request is dropped.
 
 Both clients are polled from the event loop, each millisecond while requests are pending. librdkafka works in threads
 of its own, so a poll never blocks; threads of ours would compete with the loop for the interpreter's lock.
@@ -25,9 +24,8 @@ from confluent_kafka import KafkaError, KafkaException, Message
 
 from core.errors import DecodeError, NoBrokerError, TopicError
 from core.kafka import config as clients
-from core.kafka.admin import end_offsets
 from core.kafka.publisher import Headers, RecordPublisher
-from core.kafka.reader import AssignedConsumer
+from core.kafka.replies import ReplyReader
 from core.process import in_background, stop
 from core.settings import Settings
 from schemas.codec import Codec
@@ -146,15 +144,21 @@ class RpcClient:
         topics = Topics.of(settings)
         self._listens, self._requests = topics.listens.name, topics.recommendation_requests.name
         self._codec = codec
-        self._id_prefix = id_prefix.encode()
         self._pending = PendingReplies(wait_s)
         self.reachable = True  # whether a broker answered the last probe
         self._probe_now = asyncio.Event()
         self._sent = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        replies = topics.recommendations.name
-        self._consumer = AssignedConsumer(
-            settings, replies, end_offsets(settings, replies), group="botify-gateway", auto_offset_reset="latest"
+        # the prefix saves decoding the replies to others; the whole id decides
+        self._replies = ReplyReader(
+            settings,
+            topics.recommendations.name,
+            own=id_prefix.encode(),
+            keep_s=wait_s,
+            group="botify-gateway",
+            auto_offset_reset="latest",
+            # the broker answers at once when there is a reply; an idle gateway asks it seldom
+            fetch_wait_max_ms=200,
         )
         self._publisher = RecordPublisher(
             settings,
@@ -171,14 +175,14 @@ class RpcClient:
 
     @property
     def listening(self) -> bool:
-        """Whether every partition of the recommendations has been fetched from: no reply waits for a connection."""
-        return self._consumer.connected
+        """Whether the reply partition has been fetched from: no reply waits for a connection."""
+        return self._replies.listening
 
     async def close(self) -> None:
         """Send what is queued, and disconnect."""
         await stop(*self._tasks)
         await asyncio.to_thread(self._publisher.drain, FLUSH_S)
-        await asyncio.to_thread(self._consumer.close)
+        await asyncio.to_thread(self._replies.close)
 
     def send(
         self, id_: str, listen: Listen, request: RecommendationRequest | None, headers: Headers = ()
@@ -200,6 +204,7 @@ class RpcClient:
         try:
             self._publisher.produce(self._listens, value=self._codec.encode(listen), on_delivery=on_delivery, **record)
             if request is not None:
+                request = request._replace(reply_partition=self._replies.partition)
                 self._publisher.produce(self._requests, value=self._codec.encode(request), **record)
         except (BufferError, KafkaException) as error:
             self._pending.fail(id_, str(error))
@@ -223,18 +228,15 @@ class RpcClient:
         """Handle what has arrived; return whether there may be more."""
         self._publisher.poll()
         try:
-            messages = self._consumer.poll(BATCH, wait_s=0.0)
+            values = self._replies.poll(BATCH, wait_s=0.0)
         except TopicError as error:
             log.warning("%s", error)
-            messages = []
-        for message in messages:
-            raw = message.value()
-            # The prefix saves decoding the replies to other gateways; the whole id decides.
-            if raw is not None and self._id_prefix in raw:
-                self._receive(raw)
+            values = []
+        for value in values:
+            self._receive(value)
         if self._pending.expire(time.monotonic()):
             self._probe_now.set()
-        return len(messages) == BATCH
+        return self._replies.has_more
 
     def _receive(self, raw: bytes) -> None:
         try:

@@ -2,6 +2,8 @@
 
     requests ──decode, deadline──► Batch ──experiments──► recommenders ──► recommendations, keyed by user
 
+An answer goes to the partition that its request names, or else to the user's own. The key is the user in either case.
+
 Delivery is at least once: a request's offset is committed only after the broker has acknowledged the answer. After a
 crash some requests are answered twice; the client drops the copy by its request id. A request past its deadline is
 counted and not answered. A request that cannot be decoded becomes a dead letter.
@@ -14,20 +16,22 @@ import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from core.errors import RejectedMessageError
 from core.kafka.config import consumer_config, is_retriable
-from core.kafka.publisher import RecordPublisher
+from core.kafka.publisher import Record, RecordPublisher
 from core.settings import Settings
 from core.telemetry import DurationHistogram
 from schemas.codec import Codec
 from schemas.dead_letters import dead_letter_headers
 from schemas.events import Recommendation, RecommendationRequest
 from schemas.models import ModelReader
+from schemas.requests import accept_requests
 from schemas.topics import MAX_DEAD_LETTER_BYTES, Topics
-from schemas.validation import Intake, decode_and_validate
+from schemas.validation import Intake
 from services.errors import RecommenderError
 from services.experiments import Experiments
 from services.recommender.dispatch import Breaker, Dispatched, LiveRecommenders
@@ -47,6 +51,11 @@ Rejected = tuple[Message, RejectedMessageError]
 
 MAX_UNACKNOWLEDGED = 20_000
 POLL_S = 0.05
+
+GATHER_S_A_REQUEST = 60e-6
+"""How long to gather more requests, for each of the last batch: about twice what answering one costs, so that batches
+stay small while there is time to spare, and grow before there is none."""
+MOST_GATHER_S = 0.005
 
 
 @dataclass(slots=True)
@@ -80,10 +89,10 @@ class Delivery:
     def send(
         self,
         requests: Sequence[Message],
-        answers: Sequence[tuple[bytes, bytes]],
+        answers: Mapping[int, list[Record]],
         rejected: Sequence[Rejected] = (),
     ) -> None:
-        """Send the answers (key, value) to a batch of requests, and its dead letters.
+        """Send the answers to a batch of requests, by partition (-1 is the key's), and its dead letters.
 
         Waits while more than `MAX_UNACKNOWLEDGED` records are unacknowledged.
 
@@ -92,7 +101,7 @@ class Delivery:
         RecommenderError
             A broker refused an answer; requests since the last commit are answered again after a restart.
         """
-        batch = _Batch({}, len(answers) + len(rejected))
+        batch = _Batch({}, sum(map(len, answers.values())) + len(rejected))
         for request in requests:
             batch.offsets[request.topic(), request.partition()] = request.offset() + 1
         self._batches.append(batch)
@@ -104,9 +113,9 @@ class Delivery:
             if error is not None:
                 self._refused = error
 
+        for partition, records in answers.items():
+            self._publisher.send_batch(self._topic, records, partition, on_delivery)
         produce = self._publisher.produce
-        for key, value in answers:
-            produce(self._topic, key=key, value=value, on_delivery=on_delivery)
         for message, reason in rejected:
             origin = message.topic(), message.partition(), message.offset()
             produce(
@@ -205,6 +214,7 @@ class RecommenderService:
     ) -> None:
         topics = Topics.of(settings)
         self._codec, self._intake = codec, Intake(codec)
+        self._partitions = settings.partitions
         self._reader = reader
         self._recommenders = recommenders
         self._experiments = experiments
@@ -218,7 +228,7 @@ class RecommenderService:
         )
         publisher = RecordPublisher(
             settings,
-            linger_ms=0.5,
+            linger_ms=0,  # batches are gathered already
             queue_buffering_max_messages=200_000,
             message_max_bytes=MAX_DEAD_LETTER_BYTES,
             delivery_report_only_error=False,
@@ -239,6 +249,7 @@ class RecommenderService:
         self.redis_problem: str | None = None
         self._unread: list[int] = []
         self._committed_at = time.monotonic()
+        self._gather_s = 0.0
 
     def step(self, wait_s: float = 0.2) -> int:
         """Answer one batch of requests; return how many messages it had.
@@ -251,7 +262,7 @@ class RecommenderService:
         messages = self._receive(wait_s)
         if messages:
             requests, taken, rejected = self._take(messages)
-            answers = self._answer(requests, taken) if requests else []
+            answers = self._answer(requests, taken) if requests else {}
             self._delivery.send(messages, answers, rejected)
         else:
             self._delivery.poll()
@@ -289,11 +300,12 @@ class RecommenderService:
         self._delivery.forget()
 
     def _receive(self, wait_s: float) -> list[Message]:
-        """Wait for one message, then take all that have arrived: `consume` alone would wait for a full batch."""
+        """Wait for one message, then gather more, the longer the more the last batch had."""
         try:
             messages = self._consumer.consume(1, wait_s)
             if messages:
-                messages += self._consumer.consume(BATCH - 1, 0)
+                messages += self._consumer.consume(BATCH - 1, self._gather_s)
+            self._gather_s = min(len(messages) * GATHER_S_A_REQUEST, MOST_GATHER_S)
         except KafkaException as error:
             raise RecommenderError(f"reading requests failed: {error}") from error
         return [message for message in messages if _is_data(message.error())]
@@ -302,7 +314,7 @@ class RecommenderService:
         """Decode and validate; separate invalid and expired requests."""
         requests, taken, rejected, expired = [], [], [], []
         now_ms = time.time() * 1000
-        for message, request in decode_and_validate(messages, RecommendationRequest, self._intake):
+        for message, request in zip(messages, accept_requests(messages, self._intake, self._partitions), strict=True):
             if isinstance(request, RejectedMessageError):
                 rejected.append((message, request))
             elif request.deadline_ms < now_ms:
@@ -318,7 +330,7 @@ class RecommenderService:
             log.warning("%d requests were past their deadline", len(expired), extra={"request_id": expired[0]})
         return requests, taken, rejected
 
-    def _answer(self, requests: list[RecommendationRequest], messages: list[Message]) -> list[tuple[bytes, bytes]]:
+    def _answer(self, requests: list[RecommendationRequest], messages: list[Message]) -> dict[int, list[Record]]:
         states, likes = self._states_and_likes([request.user for request in requests])
         if self.redis_problem is not None:
             self.counters.without_state += len(requests)
@@ -329,30 +341,31 @@ class RecommenderService:
         answered = self._recommenders.answer(batch, wanted)
         self._count(answered, wanted)
         now_ms = time.time() * 1000
-        replies, durations_s = [], []
-        for request, message, fresh, assignment, track, propensity, recommender, *details in zip(
-            requests,
-            messages,
-            freshness,
-            assigned,
+        latencies_ms = [now_ms - message.timestamp()[1] for message in messages]
+        rows = [row for row, track in enumerate(answered.tracks.tolist()) if track != NO_ANSWER]
+        self.durations.update([latencies_ms[row] / 1000 for row in rows])
+        columns: list[list[Any]] = [
+            [request.request_id for request in requests],
+            [request.user for request in requests],
             answered.tracks.tolist(),
-            answered.propensities.tolist(),
             answered.recommenders,
+            [assignment.treatments for assignment in assigned],
+            answered.propensities.tolist(),
+            freshness,
+            latencies_ms,
+            [request.timestamp_ms for request in requests],
             answered.policies,
             answered.candidates,
             answered.rankings,
-            strict=True,
-        ):
-            if track == NO_ANSWER:
-                continue
-            latency_ms = now_ms - message.timestamp()[1]
-            durations_s.append(latency_ms / 1000)
-            chosen = track, recommender, assignment.treatments, propensity
-            reply = Recommendation(
-                request.request_id, request.user, *chosen, fresh, latency_ms, request.timestamp_ms, *details
-            )
-            replies.append((message.key(), self._codec.encode(reply)))
-        self.durations.update(durations_s)
+        ]
+        if len(rows) < len(requests):
+            columns = [[column[row] for row in rows] for column in columns]
+        values = self._codec.encode_columns(columns, Recommendation)
+        replies: dict[int, list[Record]] = {}
+        for row, value in zip(rows, values, strict=True):
+            partition = requests[row].reply_partition
+            record = {"key": messages[row].key(), "value": value}
+            replies.setdefault(-1 if partition is None else partition, []).append(record)
         return replies
 
     def _count(self, answered: Dispatched, wanted: Sequence[str]) -> None:

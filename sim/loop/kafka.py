@@ -9,7 +9,8 @@ from core.errors import DecodeError
 from core.kafka.admin import end_offsets
 from core.kafka.config import partition_of
 from core.kafka.publisher import RecordPublisher
-from core.kafka.reader import AssignedConsumer, TopicReader
+from core.kafka.reader import TopicReader
+from core.kafka.replies import ReplyReader
 from core.settings import Settings
 from schemas.catalogue import read_catalogue, send_missing_tracks
 from schemas.codec import Codec
@@ -28,10 +29,18 @@ FLUSH_S = 60.0
 
 
 class Replies:
-    """The recommendations published after its construction.
+    """The recommendations published after its construction, in the partition that the requests name.
 
-    Reads all partitions without a group and commits nothing: copies are dropped, and a later run does not need earlier
-    answers.
+    Reads without a group and commits nothing: copies are dropped, and a later run does not need earlier answers.
+
+    Parameters
+    ----------
+    settings : Settings
+    codec : Codec
+    own : bytes
+        The beginning of the requests' ids; empty bytes take every recommendation of the partition.
+    timeout_s : float
+        How long a request waits.
 
     Attributes
     ----------
@@ -39,21 +48,25 @@ class Replies:
         Number of records that are not a recommendation.
     """
 
-    def __init__(self, settings: Settings, codec: Codec) -> None:
-        topic = Topics.of(settings).recommendations.name
+    def __init__(self, settings: Settings, codec: Codec, own: bytes = b"", timeout_s: float = 0.0) -> None:
         self._codec = codec
         self.undecodable = 0
-        self._consumer = AssignedConsumer(
-            settings,
-            topic,
-            end_offsets(settings, topic),
-            group="botify-sim",
-            fetch_wait_max_ms=10,
-            queued_min_messages=10_000,
+        self._replies = ReplyReader(
+            settings, Topics.of(settings).recommendations.name, own, keep_s=timeout_s, group="botify-sim"
         )
 
-    def receive(self, wait_s: float, gather_s: float) -> list[Recommendation]:
-        """Wait for the first recommendation, then take all that have arrived.
+    @property
+    def partition(self) -> int:
+        """The partition to name in the next request."""
+        return self._replies.partition
+
+    @property
+    def others(self) -> int:
+        """Number of recommendations for other requesters."""
+        return self._replies.others
+
+    def receive(self, wait_s: float, gather_s: float, most: int = MOST_AT_ONCE) -> list[Recommendation]:
+        """Wait for the first recommendation, then take those that have arrived.
 
         Parameters
         ----------
@@ -61,21 +74,22 @@ class Replies:
             Longest wait for the first.
         gather_s : float
             How long to collect more after it; a fuller batch costs less per recommendation.
+        most : int
+            How many at most; once there are as many, none is waited for.
 
         Raises
         ------
         TopicError
             The recommendations cannot be read.
         """
-        values = [message.value() for message in self._consumer.poll(MOST_AT_ONCE, wait_s, gather_s)]
-        read = self._codec.decode_many(values, Recommendation)
+        read = self._codec.decode_many(self._replies.poll(most, wait_s, gather_s), Recommendation)
         recommendations = [one for one in read if not isinstance(one, DecodeError)]
         self.undecodable += len(read) - len(recommendations)
         return recommendations
 
     def close(self) -> None:
         """Stop reading."""
-        self._consumer.close()
+        self._replies.close()
 
 
 def publish_catalogue(settings: Settings, catalogue: WorldCatalogue) -> int:

@@ -79,7 +79,9 @@ class RequestTracker:
         """Number of requests that wait for an answer."""
         return len(self._open)
 
-    def tell(self, heard: FinishedListens, now_s: float) -> tuple[list[Listen], list[RecommendationRequest]]:
+    def tell(
+        self, heard: FinishedListens, now_s: float, reply_partition: int | None = None
+    ) -> tuple[list[Listen], list[RecommendationRequest]]:
         """Return the event of each finished listen, and a request for each session that continues.
 
         Parameters
@@ -87,6 +89,8 @@ class RequestTracker:
         heard : FinishedListens
         now_s : float
             Monotonic wall clock.
+        reply_partition : int, optional
+            For the requests.
         """
         deadline_ms = self._deadline_ms()
         listens, requests = [], []
@@ -121,7 +125,8 @@ class RequestTracker:
                 )
             listens.append(Listen(id_, user, track, fraction, time_ms, session_id, position, ended, *led))
             if not ended:
-                request = RecommendationRequest(id_, user, session_id, position, track, fraction, time_ms, deadline_ms)
+                asked = id_, user, session_id, position, track, fraction, time_ms, deadline_ms, None
+                request = RecommendationRequest(*asked, reply_partition)
                 self._open[id_] = slot
                 self._requests[slot] = request
                 requests.append(request)
@@ -149,7 +154,9 @@ class RequestTracker:
         self._latency_ms[places] = latencies_ms
         return MatchedAnswers(places, np.array(tracks, dtype=np.int64), latencies_ms)
 
-    def overdue(self, asking: Ints, now_s: float) -> tuple[list[RecommendationRequest], Ints]:
+    def overdue(
+        self, asking: Ints, now_s: float, reply_partition: int | None = None
+    ) -> tuple[list[RecommendationRequest], Ints]:
         """Return the requests to send once more, and the slots whose sessions end without an answer."""
         late = asking[now_s - self._asked_s[asking] > self._timeout_s]
         given_up = late[self._retried[late]]
@@ -158,8 +165,8 @@ class RequestTracker:
         again = late[~self._retried[late]]
         self._retried[again] = True
         self._asked_s[again] = now_s
-        deadline_ms = self._deadline_ms()
-        return [self._request_of(slot)._replace(deadline_ms=deadline_ms) for slot in again.tolist()], given_up
+        requests, deadline_ms = map(self._request_of, again.tolist()), self._deadline_ms()
+        return [one._replace(deadline_ms=deadline_ms, reply_partition=reply_partition) for one in requests], given_up
 
     def _request_of(self, slot: int) -> RecommendationRequest:
         request = self._requests[slot]

@@ -17,7 +17,7 @@ from schemas.registry import codec_of
 from schemas.topics import Topics
 from sim import SimulationError
 from sim.listeners import load_model
-from sim.loop.kafka import FLUSH_S, Replies, SimulatedTime, publish_catalogue, start_of_run_ms
+from sim.loop.kafka import FLUSH_S, MOST_AT_ONCE, Replies, SimulatedTime, publish_catalogue, start_of_run_ms
 from sim.loop.request_tracker import RequestTracker
 from sim.loop.result import RunResult
 from sim.options import Due, RunOptions, new_run_id, pace_of, schedule_of
@@ -27,8 +27,12 @@ from sim.world.model import World
 
 REPORT_EVERY_S = 0.2
 ANSWER_WAIT_S = 0.1
-GATHER_S = 0.002
-"""At full speed, how long to collect answers after the first: a fuller batch costs less per answer."""
+GATHER_S = 0.02
+SHARE = 8
+"""At full speed, a step takes one of so many open requests, or what is answered within `GATHER_S` of the first: a
+fuller batch costs all programs less an answer, and the other requests are on their way meanwhile."""
+LINGER_MS = 2.0
+"""At full speed. At a rate, the records of a step are sent at once: lingering for more would only delay the answers."""
 
 
 def run_loop(
@@ -80,14 +84,14 @@ class Loop:
         self._simulation = simulation
         self._options = options
         self._pace = pace_of(options, start_ms)
-        self._gather_s = GATHER_S if options.rate is None and options.speed is None else 0.0
+        self._at_full_speed = options.rate is None and options.speed is None
         self._codec = codec_of(settings)
         self._topics = Topics.of(settings)
-        # the records of a step are sent together, and lingering for more would only delay the answers
-        self._publisher = RecordPublisher(settings, linger_ms=0)
+        self._publisher = RecordPublisher(settings, linger_ms=LINGER_MS if self._at_full_speed else 0)
         self._simulated_time = SimulatedTime(settings.partitions)
-        self._replies = Replies(settings, self._codec)
         self.result = RunResult(run_id=options.run_id or new_run_id())
+        own = f"{self.result.run_id}-".encode()
+        self._replies = Replies(settings, self._codec, own, options.timeout_s)
         self._requests = RequestTracker(self.result.run_id, simulation.slots, len(world.catalogue), options.timeout_s)
 
     def run(self, progress: Callable[[Progress], None]) -> RunResult:
@@ -114,7 +118,10 @@ class Loop:
         if due.most != 0:
             self._finish(due)
         awaited_s = ANSWER_WAIT_S if self._requests.open_requests else 0.0
-        recommendations = self._replies.receive(awaited_s if due.wait_s is None else due.wait_s, self._gather_s)
+        most, gather_s = MOST_AT_ONCE, 0.0
+        if self._at_full_speed:
+            most, gather_s = min(most, max(1, self._requests.open_requests // SHARE)), GATHER_S
+        recommendations = self._replies.receive(awaited_s if due.wait_s is None else due.wait_s, gather_s, most)
         if recommendations:
             answers = self._requests.match(recommendations, time.monotonic())
             self._simulation.answer(answers.slots, answers.tracks)
@@ -126,7 +133,7 @@ class Loop:
         heard = self._simulation.finish_listens(due.until_ms, due.most)
         if not len(heard):
             return
-        listens, requests = self._requests.tell(heard, time.monotonic())
+        listens, requests = self._requests.tell(heard, time.monotonic(), self._replies.partition)
         wall_ms = int(time.time() * 1000)
         leaps: list[Listen] = []
         steps: list[Listen] = []
@@ -142,7 +149,8 @@ class Loop:
             self._simulation.stop_accepting()
 
     def _ask_again(self) -> None:
-        again, given_up = self._requests.overdue(self._simulation.asking, time.monotonic())
+        asking, partition = self._simulation.asking, self._replies.partition
+        again, given_up = self._requests.overdue(asking, time.monotonic(), partition)
         self._send(self._topics.recommendation_requests.name, again)
         self._simulation.abandon(given_up)
         self.result.retried += len(again)
@@ -152,13 +160,13 @@ class Loop:
         self._publisher.send_batch(topic, self._records(events))
 
     def _records(self, events: Sequence[Listen | RecommendationRequest]) -> list[Record]:
-        encode = self._codec.encode
-        return [{"key": key_of(event.user), "value": encode(event)} for event in events]
+        values = self._codec.encode_many(events)
+        return [{"key": key_of(event.user), "value": value} for event, value in zip(events, values, strict=True)]
 
     def _report(self, wall_s: float, progress: Callable[[Progress], None]) -> None:
         result = self.result
         result.wall_s = wall_s
-        result.dropped = self._requests.dropped
+        result.dropped = self._requests.dropped + self._replies.others
         result.unusable = self._requests.unusable + self._replies.undecodable
         if self._simulation.running:
             result.event_ms = self._simulation.earliest_ms()

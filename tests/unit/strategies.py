@@ -31,7 +31,17 @@ EVENTS: dict[type[Event], st.SearchStrategy[Event]] = {
         st.none() | ints,
     ),
     RecommendationRequest: st.builds(
-        RecommendationRequest, texts, longs, texts, ints, longs, doubles, longs, longs, st.none() | ints
+        RecommendationRequest,
+        texts,
+        longs,
+        texts,
+        ints,
+        longs,
+        doubles,
+        longs,
+        longs,
+        st.none() | ints,
+        st.none() | ints,
     ),
     Recommendation: st.builds(
         Recommendation,

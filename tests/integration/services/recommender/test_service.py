@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+import fastavro
 import pytest
 
 from core.kafka.admin import end_offsets
 from core.kafka.config import key_of, partition_of
 from core.settings import Settings
-from schemas.codec import Codec
+from schemas.codec import Codec, load
 from schemas.dead_letters import PREFIX
 from schemas.events import Recommendation, RecommendationRequest
 from schemas.topics import Topics
@@ -128,6 +131,42 @@ def test_answers_are_keyed_by_user(settings: Settings) -> None:
         assert message.partition() == partition_of(user, settings.partitions)
 
 
+def test_an_answer_goes_to_the_partition_that_its_request_names(settings: Settings) -> None:
+    """Requests without one, also those of earlier schemas, are answered in the user's own partition."""
+    write_catalogue(settings, TRACKS)
+    asked = requests(60)
+    named = {one.request_id: number % settings.partitions for number, one in enumerate(asked) if number % 3}
+    ask(settings, [one._replace(reply_partition=named.get(one.request_id)) for one in asked])
+    with running(settings, SERVICE):
+        answered(settings, 60)
+    found = {
+        CODEC.decode(message.value(), Recommendation).request_id: (message.key(), message.partition())
+        for message in read_topic(settings, Topics.of(settings).recommendations.name)
+    }
+    assert found == {
+        one.request_id: (key_of(one.user), named.get(one.request_id, partition_of(one.user, settings.partitions)))
+        for one in asked
+    }
+
+
+def test_a_request_of_an_earlier_schema_is_answered_in_the_users_partition(settings: Settings) -> None:
+    write_catalogue(settings, TRACKS)
+    topics = Topics.of(settings)
+    for version in (1, 2):
+        schema = next(one for one in load() if (one.subject, one.version) == ("recommendation-request", version))
+        fields = [field["name"] for field in json.loads(schema.text)["fields"]]
+        (request,) = requests(1, first=version)
+        body = io.BytesIO()
+        fastavro.schemaless_writer(body, schema.parse(), {name: getattr(request, name) for name in fields})
+        value = b"\0" + schema.id.to_bytes(4, "big") + body.getvalue()
+        produce_raw(settings, topics.recommendation_requests.name, [(key_of(request.user), value)])
+    with running(settings, SERVICE):
+        answered(settings, 2)
+    for message in read_topic(settings, topics.recommendations.name):
+        user = CODEC.decode(message.value(), Recommendation).user
+        assert message.partition() == partition_of(user, settings.partitions)
+
+
 def test_freshness_says_how_many_listens_of_the_session_the_state_had_seen(settings: Settings) -> None:
     topics = Topics.of(settings)
     write_catalogue(settings, TRACKS)
@@ -171,6 +210,8 @@ def test_bad_requests_are_dead_lettered_and_all_others_answered(settings: Settin
         (key_of(one.user), b""),
         (key_of(one.user), CODEC.encode(one._replace(fraction=7.0))),
         (b"4711", CODEC.encode(one)),
+        (key_of(one.user), CODEC.encode(one._replace(reply_partition=settings.partitions))),
+        (key_of(one.user), CODEC.encode(one._replace(reply_partition=-1))),
         (key_of(one.user), b"\xff" * 999_800),
     ]
     ask(settings, requests(10))

@@ -71,8 +71,12 @@ class Recommender:
                 attempts[request.request_id] = attempts.get(request.request_id, 0) + 1
                 for recommendation in self._answer(request, attempts[request.request_id]):
                     value = self._codec.encode(recommendation)
+                    assert request.reply_partition is not None
                     self._producer.produce(
-                        self._topics.recommendations.name, key=key_of(recommendation.user), value=value
+                        self._topics.recommendations.name,
+                        key=key_of(recommendation.user),
+                        value=value,
+                        partition=request.reply_partition,
                     )
             self._producer.poll(0)
 

@@ -60,7 +60,7 @@ class FakeProducer:
         record |= {"partition": partition, "timestamp": timestamp, "headers": headers}
         self._queue.append((record, on_delivery))
 
-    def produce_batch(self, topic: str, messages: list[dict[str, Any]], on_delivery: Callback) -> int:
+    def produce_batch(self, topic: str, messages: list[dict[str, Any]], partition: int, on_delivery: Callback) -> int:
         queued = 0
         for message in messages:
             try:

@@ -50,6 +50,13 @@ class FakeProducer:
         self.sent.append({"topic": topic, **message})
         self._waiting.append(on_delivery)
 
+    def produce_batch(
+        self, topic: str, messages: list[dict[str, Any]], partition: int, on_delivery: Callable[..., None]
+    ) -> int:
+        for message in messages:
+            self.produce(topic, on_delivery, partition=partition, **message)
+        return len(messages)
+
     def acknowledge(self, n: int, error: KafkaError | None = None) -> None:
         self._due += [(callback, error) for callback in self._waiting[:n]]
         del self._waiting[:n]
@@ -82,7 +89,7 @@ class Harness:
         messages: list[Any] = [FakeMessage(offset) for offset in offsets]
         n = len(messages) - rejected if answers is None else answers
         letters = [(message, DecodeError("no", b"raw")) for message in messages[len(messages) - rejected :]]
-        self.delivery.send(messages, [(b"1", b"answer")] * n, letters)
+        self.delivery.send(messages, {3: [{"key": b"1", "value": b"answer"} for _ in range(n)]}, letters)
 
     def commit(self) -> list[tuple[int, int]]:
         self.delivery.poll()
@@ -114,7 +121,10 @@ def test_a_batch_waits_for_those_before_it(h: Harness) -> None:
 
 def test_a_dead_letter_is_waited_for_as_an_answer_is(h: Harness) -> None:
     h.send(0, 1, rejected=1)
-    assert [sent["topic"] for sent in h.producer.sent] == ["answers", "dead-letters"]
+    assert [(sent["topic"], sent.get("partition")) for sent in h.producer.sent] == [
+        ("answers", 3),
+        ("dead-letters", None),
+    ]
     assert dict(h.producer.sent[1]["headers"])["__connect.errors.offset"] == b"1"
     h.producer.acknowledge(1)
     assert h.commit() == []
