@@ -32,7 +32,7 @@ from schemas.external_ids import USERS
 
 ROLES = (
     "user", "item", "time", "played", "duration", "rating", "event", "session", "organic",
-    "title", "artist", "genre", "release",
+    "title", "artist", "genre", "release", "mood", "year", "country",
 )  # fmt: skip
 """What `--map` can name."""
 PART_ROWS = 500_000

@@ -49,6 +49,9 @@ CATALOGUE_SCHEMA = pa.schema(
         ("artist", pa.string()),
         ("genres", pa.list_(pa.string())),
         ("release", pa.string()),
+        ("mood", pa.string()),
+        ("year", pa.int32()),
+        ("country", pa.string()),
     ]
 )
 ID_SCHEMA = pa.schema([("id", pa.int32()), ("external_id", pa.string())])
@@ -93,9 +96,10 @@ class Catalogue(NamedTuple):
     Attributes
     ----------
     external_ids : list of str
-    titles, artists, releases : list of str or None
+    titles, artists, releases, moods, countries : list of str or None
     genres : list of tuple of str
         Empty where the source has none.
+    years : list of int or None
     """
 
     external_ids: list[str]
@@ -103,14 +107,23 @@ class Catalogue(NamedTuple):
     artists: list[str | None]
     genres: list[tuple[str, ...]]
     releases: list[str | None]
+    moods: list[str | None]
+    years: list[int | None]
+    countries: list[str | None]
 
     def tracks(self) -> Iterator[Track]:
         """Yield the items as tracks; one of an unknown artist has an artist of its own, so that no artist has them all.
 
         Examples
         --------
-        >>> next(Catalogue(["b-7"], ["Stronger"], [None], [("rap", "pop")], [None]).tracks())
-        Track(track=0, artist='b-7', album=None, genre='rap', title='Stronger', external_id='b-7')
+        >>> catalogue = Catalogue(["b-7"], ["Stronger"], [None], [("rap", "pop")], [None], [None], [2007], [None])
+        >>> [track] = catalogue.tracks()
+        >>> track.artist, track.genre, track.genres, track.year
+        ('b-7', 'rap', ['rap', 'pop'], 2007)
         """
-        for number, (external, title, artist, genres, release) in enumerate(zip(*self, strict=True)):
-            yield Track(number, artist or external, release, genres[0] if genres else None, title or external, external)
+        for number, (external, title, artist, genres, release, mood, year, country) in enumerate(
+            zip(*self, strict=True)
+        ):
+            main, all_genres = next(iter(genres), None), list(genres) if len(genres) > 1 else None
+            names = artist or external, release, main, title or external, external
+            yield Track(number, *names, all_genres, mood, year, country)

@@ -6,12 +6,13 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingest.card import Card, read_card
-from ingest.model import CARD, CATALOGUE, EVENTS, ITEMS, REJECTED, Catalogue, DatasetError, Events
+from ingest.model import CARD, CATALOGUE, CATALOGUE_SCHEMA, EVENTS, ITEMS, REJECTED, Catalogue, DatasetError, Events
 from schemas.external_ids import USERS, datasets_directory
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -55,9 +56,13 @@ class Dataset:
     def catalogue(self) -> Catalogue:
         """Return what is known of the items, in the order of their numbers."""
         table = pq.read_table(self.directory / CATALOGUE)
-        names = ("external_id", "title", "artist", "genres", "release")
-        external, titles, artists, genres, releases = (table[name].to_pylist() for name in names)
-        return Catalogue(external, titles, artists, [tuple(one or ()) for one in genres], releases)
+        unknown = [None] * len(table)  # older datasets have no mood, year and country
+        names = CATALOGUE_SCHEMA.names[1:]
+        columns: dict[str, list[Any]] = {
+            name: table[name].to_pylist() if name in table.column_names else unknown for name in names
+        }
+        columns["genres"] = [tuple(one or ()) for one in columns["genres"]]
+        return Catalogue(*columns.values())
 
     def rejected(self) -> pa.Table:
         """Return the rows that were not imported, with file, row number, reason and their text."""

@@ -149,12 +149,16 @@ _NUMBERED_IDS = """
     FROM keyed ORDER BY key, id
 """
 _CATALOGUE = """
-    SELECT id AS item, external_id, title, artist, coalesce(string_split(genre, '|'), []) AS genres, "release"
+    SELECT id AS item, external_id, title, artist, coalesce(string_split(genre, '|'), []) AS genres, "release",
+           mood, TRY_CAST("year" AS INTEGER) AS "year", country
     FROM items LEFT JOIN (
         SELECT item AS external_id, arg_min(title, ordinal) FILTER (title IS NOT NULL) AS title,
                arg_min(artist, ordinal) FILTER (artist IS NOT NULL) AS artist,
                arg_min(genre, ordinal) FILTER (genre IS NOT NULL) AS genre,
-               arg_min("release", ordinal) FILTER ("release" IS NOT NULL) AS "release"
+               arg_min("release", ordinal) FILTER ("release" IS NOT NULL) AS "release",
+               arg_min(mood, ordinal) FILTER (mood IS NOT NULL) AS mood,
+               arg_min("year", ordinal) FILTER ("year" IS NOT NULL) AS "year",
+               arg_min(country, ordinal) FILTER (country IS NOT NULL) AS country
         FROM staged_items GROUP BY item
     ) USING (external_id)
     ORDER BY id

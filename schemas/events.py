@@ -156,8 +156,15 @@ class Track(NamedTuple):
 
     Attributes
     ----------
+    genre : str | None
+        The main one.
     external_id : str | None
         What the track is called where it comes from; None where its number is its only name.
+    genres : sequence of str | None
+        All genres, `genre` first; None where there is at most that one.
+    mood, country : str | None
+    year : int | None
+        In which it was released.
     """
 
     track: int
@@ -166,6 +173,10 @@ class Track(NamedTuple):
     genre: str | None
     title: str
     external_id: str | None = None
+    genres: Sequence[str] | None = None
+    mood: str | None = None
+    year: int | None = None
+    country: str | None = None
 
 
 class Model(NamedTuple):

@@ -27,6 +27,7 @@ def _track(line: Mapping[str, Any]) -> dict[str, Any]:
         "artist": line.get("artist"),
         "genre": line.get("genre"),
         "release": line.get("album"),
+        **{name: line.get(name) for name in ("mood", "year", "country")},
     }
 
 

@@ -53,7 +53,9 @@ def _with_genres_of_flags(rows: Rows) -> Rows:
     # not with null_handling="skip": pyarrow 26 leaves out rows whose values are all null
     flags = [pc.if_else(pc.equal(rows.fields[name], "1"), f"|{name}", "") for name in _GENRES_100K[1:]]
     genre = pc.utf8_ltrim(pc.binary_join_element_wise(*flags, ""), "|")
-    return rows._replace(fields={name: rows.fields[name] for name in ("item", "title", "release")} | {"genre": genre})
+    year = pc.utf8_slice_codeunits(rows.fields["release"], -4)  # of 01-Jan-1995
+    fields = {name: rows.fields[name] for name in ("item", "title", "release")}
+    return rows._replace(fields=fields | {"genre": genre, "year": year})
 
 
 def _with_year(films: Iterable[Rows]) -> Iterator[Rows]:
@@ -61,7 +63,7 @@ def _with_year(films: Iterable[Rows]) -> Iterator[Rows]:
     for rows in films:
         year = pc.struct_field(pc.extract_regex(rows.fields["title"], r"\((?P<year>\d{4})\)\s*$"), "year")
         genre = pc.replace_substring(rows.fields["genre"], "(no genres listed)", "")
-        yield rows._replace(fields={**rows.fields, "release": year, "genre": genre})
+        yield rows._replace(fields={**rows.fields, "release": year, "year": year, "genre": genre})
 
 
 def read_recbole(source: Source, columns: Mapping[str, str]) -> Iterator[Rows]:
@@ -89,6 +91,9 @@ _ABOUT = {
     "artist": ("artist",),
     "genre": ("genre", "class", "categor"),
     "release": ("release", "year"),
+    "mood": ("mood",),
+    "year": ("year",),
+    "country": ("country",),
 }
 
 

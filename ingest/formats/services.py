@@ -103,7 +103,8 @@ def read_mssd(source: Source, columns: Mapping[str, str]) -> Iterator[Rows]:
     if not logs:
         raise source.missing("log_*.csv of Spotify's sessions")
     for member in features:
-        chosen = partial(places_of, member.name, {"item": "track_id", "release": "release_year"})
+        about = {"item": "track_id", "release": "release_year", "year": "release_year"}
+        chosen = partial(places_of, member.name, about)
         yield from iter_table(source, member, Table(","), chosen, about_items=True)
     begun: tuple[str, int] = "", 0
     for member in logs:

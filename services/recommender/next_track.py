@@ -134,8 +134,8 @@ class NextTrackRecommender:
         if model is None or not len(batch):
             return no_ranking(len(batch), k)
         heard = histories_of(batch)
-        fresh = self._fresh.tracks[~model.knows(self._fresh.tracks)]
-        width = max(k, EVIDENCE) if len(fresh) else k
+        fresh = self._fresh.unknown_to(model)
+        width = max(k, EVIDENCE) if len(fresh.tracks) else k
         tracks, scores = model.rank_histories(heard.tracks, values_of(heard.fractions), heard.lengths, width)
         unknown = self._catalogue.rows_of(tracks.ravel()).reshape(tracks.shape) < 0
         if unknown.any():
@@ -143,4 +143,6 @@ class NextTrackRecommender:
             unknown = np.take_along_axis(unknown, order, axis=1)
             tracks, scores = np.take_along_axis(tracks, order, axis=1), np.take_along_axis(scores, order, axis=1)
         ranking = Ranking(np.where(unknown, NO_ANSWER, tracks), np.where(unknown, -np.inf, scores.astype(np.float64)))
-        return self._fresh.insert(ranking, fresh, heard.contain(fresh), k) if len(fresh) else ranking
+        if not len(fresh.tracks):
+            return ranking
+        return self._fresh.insert(ranking, fresh, heard.contain(fresh.tracks), k)

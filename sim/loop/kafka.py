@@ -126,7 +126,9 @@ def tracks_of(catalogue: WorldCatalogue) -> Iterator[Track]:
         catalogue.artist_of.tolist(), catalogue.genre_of.tolist(), catalogue.albums, catalogue.titles, strict=True
     )
     for track, (artist, genre, album, title) in enumerate(columns):
-        yield Track(track, catalogue.artists[artist], album, catalogue.genres[genre] if genre >= 0 else None, title)
+        told = catalogue.details[track]._asdict() if catalogue.details else {}
+        genre_name = catalogue.genres[genre] if genre >= 0 else None
+        yield Track(track, catalogue.artists[artist], album, genre_name, title, **told)
 
 
 def _refuse_other(topic: str, held: dict[int, Track], tracks: int) -> None:

@@ -15,7 +15,8 @@ A time of 0 is unknown.
 
 Memory is bounded: `neighbours` an item, in sets as in a processor's cache, so that one cache line says whether an item
 is there; the lightest of a set makes place, as in Space-Saving (Metwally, Agrawal and El Abbadi, ICDT 2005), and a
-newcomer starts from its own weight. The lightest items and the users longest away are forgotten.
+newcomer starts from its own weight. With so many items that all neighbours are more than `most_links`, each item keeps
+half as many. The lightest items and the users longest away are forgotten.
 
 The loops are compiled by numba where it is installed; `next_track_numpy` is their statement in numpy.
 """
@@ -24,7 +25,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -32,17 +33,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from core.keyed_random import mix, uniform
 from core.numba_cache import use_own_cache
+from streams.learner.models.next_track_room import all_but, narrowed, popular
 from streams.learner.models.next_track_state import (
     BY_EVENT,
     BY_ITEM,
     BY_USER,
     DEFAULTS,
-    POOL,
+    WAYS,
     Cells,
     Events,
     Floats,
     Histories,
-    Ints,
     NextTrackSettings,
     Questions,
     Rows,
@@ -341,6 +342,7 @@ class NextTrack:
 
     def _renew(self) -> None:
         """Rescale, forget, and choose the pool; at each start of a chunk."""
+        self._narrow()
         state, settings = self._state, self._settings
         cells = self._cells()
         if np.log2(cells.growth) > _RESCALE_AT:
@@ -356,14 +358,19 @@ class NextTrack:
             self._forget_users()
         if self.events % POOL_EVERY == 0 or self.events < 4 * POOL_EVERY:
             known = len(self._items.ids)
-            pool = _pool(state.plays[:known], state.recent[:known])
+            pool = popular(state.plays[:known], state.recent[:known])
             state.pool[: len(pool)] = pool
             state.clock[1] = len(pool)
+
+    def _narrow(self) -> None:
+        while len(self._items) * (width := self._settings.neighbours) > self._settings.most_links and width > WAYS:
+            self._settings = replace(self._settings, neighbours=width // 2)
+            self._state = narrowed(self._state, len(self._items.ids))
 
     def forget_items(self, most: int) -> None:
         """Forget the items with the fewest plays, decayed, and keep so many; between two chunks of `CHUNK` events."""
         state, used = self._state, len(self._items.ids)
-        gone = _all_but(np.where(self._items.ids >= 0, state.plays[:used], -1.0), most)
+        gone = all_but(np.where(self._items.ids >= 0, state.plays[:used], -1.0), most)
         state.weights[:used][gone] = 0
         state.neighbours[:used][gone] = -1
         lost = gone[state.neighbours[:used]] & (state.neighbours[:used] >= 0)
@@ -377,7 +384,7 @@ class NextTrack:
     def _forget_users(self) -> None:
         """Forget the users whose last event is longest ago, so that room is left for an eighth."""
         used = len(self._users.ids)
-        gone = _all_but(self._state.user_last[:used], self._settings.most_users * 7 // 8)
+        gone = all_but(self._state.user_last[:used], self._settings.most_users * 7 // 8)
         self._state.user_last[:used][gone] = -1
         self._state.user_events[:used][gone] = 0
         self._users.free(np.flatnonzero(gone))
@@ -423,26 +430,3 @@ def warm_up() -> None:
     model.learn([1, 1, 2], [7, 8, 7], [1.0, 1.0, 1.0], [1, 2, 3])
     model.rank_histories([7], [1.0], [1], 1)
     log.info("the loops of next_track are compiled")
-
-
-def _all_but(worth: NDArray[Any], kept: int) -> NDArray[np.bool_]:
-    """Mark all rows but those worth most; of equals the earlier one stays."""
-    left: NDArray[np.bool_] = np.ones(len(worth), dtype=np.bool_)
-    left[np.argsort(-worth, kind="stable")[:kept]] = False
-    return left
-
-
-def _pool(plays: NDArray[np.float64], recent: NDArray[np.float64]) -> Rows:
-    """Return the most popular items, then those popular of late that are not among them."""
-    chosen: list[int] = []
-    for worth in (plays, recent):
-        best = np.argsort(-worth, kind="stable") if len(worth) <= POOL else _best(worth, POOL)
-        chosen += [row for row in best.tolist() if worth[row] > 0]
-    return np.array(list(dict.fromkeys(chosen)), dtype=np.int32)
-
-
-def _best(worth: NDArray[np.float64], n: int) -> Ints:
-    """Return the n best, best first; of equals the earlier one."""
-    threshold = np.partition(worth, len(worth) - n)[len(worth) - n]
-    rows = np.flatnonzero(worth >= threshold)
-    return rows[np.argsort(-worth[rows], kind="stable")][:n]

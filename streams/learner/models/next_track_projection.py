@@ -1,7 +1,8 @@
 """`next_track` as a projection: it learns from each listen, in the order of the training topic.
 
-The value of a listen is the fraction heard, see `values_of`. Its bounds are those of a checkpoint: 128 neighbours a
-track, the last 2^20 listens and 200,000 listeners, and as many tracks as a snapshot has room for.
+The value of a listen is the fraction heard, see `values_of`. Its bounds are those of a checkpoint: 2^23 neighbours,
+which are 256 a track up to 32,768 tracks and then 128; the last 2^20 listens and 200,000 listeners; as many tracks as
+a snapshot has room for.
 
 Cost: 10 to 25 µs a listen, without snapshots.
 """
@@ -22,7 +23,7 @@ from streams.learner.models.next_track import NextTrack
 from streams.learner.models.next_track_snapshot import most_items, snapshot_of
 from streams.learner.models.next_track_state import DEFAULTS
 
-SETTINGS = replace(DEFAULTS, neighbours=128, most_users=200_000, most_events=1 << 20)
+SETTINGS = replace(DEFAULTS, most_links=1 << 23, most_users=200_000, most_events=1 << 20)
 
 
 def values_of(fractions: NDArray[np.floating]) -> NDArray[np.float32]:

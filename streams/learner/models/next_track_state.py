@@ -56,7 +56,7 @@ class NextTrackSettings:
     Attributes
     ----------
     neighbours : int
-        Kept of an item; a multiple of `WAYS`.
+        Kept of an item at most; `WAYS` or a power of two times it, so that it can be halved.
     lags : int
         How many earlier events an event links to.
     anchors : int
@@ -72,6 +72,8 @@ class NextTrackSettings:
         Events that the stacker all learns from; then its share falls with the square of their number.
     least_share : float
         Of the events that the stacker learns from in the end.
+    most_links : int
+        Neighbours of all items together; when there are more items, each keeps half as many.
     most_items, most_users, most_events : int
         Kept; the lightest items and the users longest away are forgotten first.
     """
@@ -89,6 +91,7 @@ class NextTrackSettings:
     learning_rate: float = 0.1
     trained_fully: int = 25_000
     least_share: float = 0.03125
+    most_links: int = 1 << 26
     most_items: int = 200_000
     most_users: int = 1_000_000
     most_events: int = 1 << 22

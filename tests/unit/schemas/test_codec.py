@@ -108,3 +108,15 @@ def test_a_listen_of_before_policies_were_logged_is_read_without_one() -> None:
     first = Codec(schema for schema in load() if schema.version == 1)
     old = LISTEN._replace(policy=None, candidates=None)
     assert CODEC.decode(first.encode(old), Listen) == old
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_track_of_an_older_version_is_read_without_what_was_not_in_it(version: int) -> None:
+    older = Codec(schema for schema in load() if schema.version <= (version if schema.subject == "track" else 1))
+    old = Track(7, "artist", "album", "rap", "title")
+    assert CODEC.decode(older.encode(old), Track) == old
+
+
+def test_all_that_is_told_of_a_track_comes_back() -> None:
+    track = Track(7, "artist", "album", "rap", "title", "x-7", ["rap", "pop"], "calm", 2007, "US")
+    assert CODEC.decode(CODEC.encode(track), Track) == track

@@ -14,8 +14,6 @@ from evaluation.rankers.botify import BotifyRanker, NextTrackRanker
 from evaluation.rankers.registry import check_name, ranker_of
 from evaluation.run import run
 from streams.folds.users import HISTORY_LISTENS
-from streams.learner.models import next_track_projection
-from streams.learner.models.next_track_state import DEFAULTS
 from tests.unit.evaluation.logs import random_log, reported
 
 NAMES = ("next_track", "random", "toppop", "i2i_stream", "fism", "rerank", "ease")
@@ -53,8 +51,7 @@ def test_the_same_seed_gives_the_same_lists() -> None:
     assert one.metrics["NDCG"].tolist() == other.metrics["NDCG"].tolist()
 
 
-def test_next_track_ranks_as_the_recommender_that_serves_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(next_track_projection, "SETTINGS", DEFAULTS)  # the learner has bounds of its own
+def test_next_track_ranks_as_the_recommender_that_serves_it() -> None:
     log = random_log(users=40, items=100, events=1_200)
     setup = Setup(log.users, log.items, log.catalogue(), log.events.size)
     model, served = ranker_of("next_track", setup), BotifyRanker("next_track", setup)

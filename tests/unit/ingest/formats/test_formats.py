@@ -168,6 +168,9 @@ def test_movielens(layout: str, zipped: bool, tmp_path: Path) -> None:
     title, _, genres, release = about(dataset, "1")
     assert (title, genres) == ("Toy Story (1995)", ("Animation", "Children's", "Comedy"))
     assert "1995" in str(release)
+    assert [
+        (track.genre, track.genres, track.year) for track in dataset.catalogue().tracks() if track.year == 1995
+    ] == [("Animation", ["Animation", "Children's", "Comedy"], 1995)]
     assert str(about(dataset, "2")[0]).startswith("Amélie")
     assert [reason for *_, reason in reasons(dataset)] == ["rating is not between 0 and 5"]
 
@@ -283,6 +286,9 @@ def test_mssd(block_bytes: int, tmp_path: Path) -> None:
     assert reasons(dataset) == [("training_set/log_0_20180715.csv", 6, "time is not between 1970 and 2200")]
 
 
+TRACK = '{"track": 6, "artist": "A", "title": "T", "album": "L", "mood": "calm", "year": 2007, "country": "US"}\n'
+
+
 def test_botify(tmp_path: Path) -> None:
     clock = count(1_600_000_000_000, 1000)
 
@@ -292,9 +298,11 @@ def test_botify(tmp_path: Path) -> None:
 
     log = [line("next", 1, 5, 1.0, 6), line("next", 2, 5, 0.2, 7), line("last", 1, 6, 0.4), line("next", 1, 6, 1.0, 9),
            line("dance", 1, 6, 1.0), line("last", 2, 7, 7.0), '{"message": "last", "user": [1]}']  # fmt: skip
-    files = {"log.json": "\n".join(log), "tracks.json": '{"track": 6, "artist": "A", "title": "T", "album": "L"}\n'}
+    files = {"log.json": "\n".join(log), "tracks.json": TRACK}
     dataset = run(tmp_path, "botify", write(tmp_path / "b", files))
     start = 1_600_000_000.0
+    track = next(track for track in dataset.catalogue().tracks() if track.external_id == "6")
+    assert (track.mood, track.year, track.country) == ("calm", 2007, "US")
     assert events(dataset) == [
         ("1", "5", start, 1.0, "play"),
         ("2", "5", start + 1, 0.2, "skip"),

@@ -9,6 +9,8 @@ from schemas.events import Track
 from services.recommender.catalogue import Catalogue
 from services.recommender.fresh import NEWEST, FreshTracks
 from services.recommender.protocol import NO_ANSWER, Ranking
+from streams.learner.models import next_track_numpy
+from streams.learner.models.next_track import NextTrack
 
 ALBUM = None
 CATALOGUE = Catalogue(
@@ -27,6 +29,16 @@ with np.errstate(divide="ignore"):
 NONE_EXCLUDED = np.zeros((2, 2), dtype=np.bool_)
 
 
+def knowing(*tracks: int) -> NextTrack:
+    model = NextTrack(run=next_track_numpy)
+    model.learn([1] * len(tracks), tracks, [1.0] * len(tracks), range(len(tracks)))
+    return model
+
+
+FRESH = FreshTracks(CATALOGUE)
+UNKNOWN = FRESH.unknown_to(knowing(1, 2, 3))
+
+
 def chances_of(ranking: Ranking, row: int) -> dict[int, float]:
     """The chance of each track, in order; scores are logarithms up to a constant."""
     return {
@@ -37,7 +49,7 @@ def chances_of(ranking: Ranking, row: int) -> dict[int, float]:
 
 
 def test_a_fresh_track_has_the_mean_chance_of_its_artist_or_of_its_genre() -> None:
-    ranking = FreshTracks(CATALOGUE).insert(RANKING, np.array([7, 8]), NONE_EXCLUDED, 5)
+    ranking = FRESH.insert(RANKING, UNKNOWN, NONE_EXCLUDED, 5)
     # three tracks are by the artist and two of the genre, those that are fresh among them
     assert chances_of(ranking, 0) == pytest.approx({1: 0.5, 3: 0.3, 7: 0.7 / 3, 2: 0.2, 8: 0.3 / 2})
     assert list(chances_of(ranking, 0)) == [1, 3, 7, 2, 8]
@@ -46,14 +58,14 @@ def test_a_fresh_track_has_the_mean_chance_of_its_artist_or_of_its_genre() -> No
 
 def test_what_is_excluded_and_what_has_no_company_among_the_best_is_not_ranked() -> None:
     excluded = np.array([[True, False], [False, True]])
-    ranking = FreshTracks(CATALOGUE).insert(RANKING, np.array([7, 8]), excluded, 4)
+    ranking = FRESH.insert(RANKING, UNKNOWN, excluded, 4)
     assert ranking.tracks.tolist() == [[1, 3, 2, 8], [3, NO_ANSWER, NO_ANSWER, NO_ANSWER]]
     assert not np.isnan(ranking.scores).any()
 
 
 def test_a_request_without_any_answer_stays_without() -> None:
     nothing = Ranking(np.full((1, 3), NO_ANSWER), np.full((1, 3), -np.inf))
-    ranking = FreshTracks(CATALOGUE).insert(nothing, np.array([7, 8]), NONE_EXCLUDED[:1], 3)
+    ranking = FRESH.insert(nothing, UNKNOWN, NONE_EXCLUDED[:1], 3)
     assert ranking.tracks.tolist() == nothing.tracks.tolist()
     assert ranking.scores.tolist() == nothing.scores.tolist()
 
@@ -67,3 +79,12 @@ def test_only_tracks_that_share_an_artist_or_a_genre_are_eligible() -> None:
 def test_only_the_newest_are_eligible() -> None:
     catalogue = Catalogue([Track(n, "a", None, None, f"{n}") for n in range(2 * NEWEST)])
     assert FreshTracks(catalogue).tracks.tolist() == list(range(NEWEST, 2 * NEWEST))
+
+
+def test_each_snapshot_is_asked_what_it_knows() -> None:
+    fresh = FreshTracks(CATALOGUE)
+    before, after = knowing(1, 2), knowing(1, 2, 3, 7)
+    assert fresh.unknown_to(before).tracks.tolist() == [3, 7, 8]
+    assert fresh.unknown_to(before) is fresh.unknown_to(before)
+    assert fresh.unknown_to(after).tracks.tolist() == [8]
+    assert fresh.unknown_to(before).tracks.tolist() == [3, 7, 8]

@@ -51,6 +51,14 @@ def test_the_catalogue_topic_does_not_tell_the_scene(world: World) -> None:
     told = {(track.artist, track.album, track.genre, track.title) for track in tracks_of(world.catalogue)}
     assert {genre for _, _, genre, _ in told} == set(world.catalogue.genres)
     assert len(set(world.catalogue.genres)) == 5
+    assert all(track.genres is None for track in tracks_of(world.catalogue))
+
+
+def test_the_catalogue_topic_tells_mood_year_and_country_where_the_world_has_them(world: World) -> None:
+    told = tuple(Details(track.mood, track.year, track.country) for track in tracks_of(world.catalogue))
+    assert told == world.catalogue.details
+    without = replace(world.catalogue, details=())
+    assert {(track.mood, track.year, track.country) for track in tracks_of(without)} == {(None, None, None)}
 
 
 def test_mood_year_and_country_tell_something_of_the_scene_and_not_all(world: World) -> None:
@@ -78,7 +86,7 @@ def test_scenes_and_details_are_stored(world: World, tmp_path: Path) -> None:
 def test_worlds_have_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(NAMED) == {"course", "course-2026", "easy"}
     assert NAMED["course"] == DEFAULT
-    monkeypatch.setitem(NAMED, "tiny", replace(SMALL, tracks=100, artists=20))  # type: ignore[arg-type]
+    monkeypatch.setitem(NAMED, "tiny", replace(SMALL, tracks=100, artists=20))
     assert len(find_world(tmp_path, "tiny").catalogue) == 100
 
 

@@ -19,6 +19,7 @@ compiled = pytest.importorskip("streams.learner.models.next_track_kernels")
 
 SMALL = NextTrackSettings(neighbours=32, candidates=48, lags=6, anchors=8, half_life=500, recent_half_life=20)
 FORGETFUL = NextTrackSettings(neighbours=16, candidates=32, most_items=60, most_users=20, most_events=700)
+NARROWING = NextTrackSettings(neighbours=128, most_links=64 * 100, lags=6, anchors=8, half_life=500)
 LASTFM = Path(__file__).parents[5] / "../shared/real-data/lastfm.txt"
 Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
@@ -57,7 +58,7 @@ def assert_equal_forms(events: Columns, chosen: NextTrackSettings) -> None:
         np.testing.assert_allclose(scores, others, atol=1e-2)
 
 
-@pytest.mark.parametrize("chosen", [SMALL, FORGETFUL], ids=["small", "forgetful"])
+@pytest.mark.parametrize("chosen", [SMALL, FORGETFUL, NARROWING], ids=["small", "forgetful", "narrowing"])
 def test_compiled_loops_equal_numpy(chosen: NextTrackSettings) -> None:
     assert_equal_forms(stream(1300, seed=1, users=60, tracks=300), chosen)
 
@@ -75,7 +76,7 @@ def test_compiled_loops_equal_numpy_on_any_short_stream(rows: list[tuple[int, in
     assert_equal_forms((users, tracks, values, np.cumsum(steps) * 1000), SMALL)
 
 
-@pytest.mark.parametrize("chosen", [SMALL, FORGETFUL], ids=["small", "forgetful"])
+@pytest.mark.parametrize("chosen", [SMALL, FORGETFUL, NARROWING], ids=["small", "forgetful", "narrowing"])
 @pytest.mark.parametrize("cut", [0, 1, CHUNK - 1, CHUNK, 1111])
 def test_continues_with_the_same_bytes_after_a_restart(cut: int, chosen: NextTrackSettings) -> None:
     events = stream(2000, seed=2, users=60, tracks=300)
@@ -133,6 +134,32 @@ def test_memory_is_bounded() -> None:
     kept = arrays(model)
     assert (kept["item_ids"] >= 0).sum() <= FORGETFUL.most_items + CHUNK
     assert (kept["user_ids"] >= 0).sum() <= FORGETFUL.most_users + CHUNK
+
+
+def test_with_more_tracks_each_keeps_its_heaviest_neighbours_and_finds_them_again() -> None:
+    events = stream(CHUNK, seed=12, users=5, tracks=150)
+    wide, narrow = learned(events, NARROWING), learned(events, NARROWING)
+    assert wide.items > 100
+    assert arrays(wide)["neighbours"].shape[1] == 128
+    narrow.learn([9], [10**6], [1.0], [10**6])  # the next chunk begins
+    before, after = arrays(wide), arrays(narrow)
+    assert after["neighbours"].shape[1] == 32
+    cut = 0
+    for row in range(wide.items):
+        links = dict(zip(before["neighbours"][row].tolist(), before["weights"][row].tolist(), strict=True))
+        kept = dict(zip(after["neighbours"][row].tolist(), after["weights"][row].tolist(), strict=True))
+        for places in ({0}, {1}):  # two sets of 16 are left
+            here = [(name, links[name]) for name in links if name >= 0 and (name * 40503 >> 4) % 2 in places]
+            heaviest = sorted((weights[2] for _, weights in here), reverse=True)[:16]
+            found = {name: kept[name] for name, _ in here if name in kept}
+            assert sorted((weights[2] for weights in found.values()), reverse=True) == heaviest
+            assert all(links[name] == weights for name, weights in found.items())
+            cut += len(here) - len(found)
+    assert cut > 0
+    narrow.learn(*stream(3 * CHUNK, seed=13, users=5, tracks=150))
+    for row in arrays(narrow)["neighbours"]:
+        names = row[row >= 0]
+        assert len(names) == len(np.unique(names))
 
 
 def test_forgets_the_lightest_tracks_first() -> None:
