@@ -6,11 +6,14 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from http import HTTPStatus
 from pathlib import Path
+from typing import NamedTuple
+from urllib.request import urlopen
 
 import psutil
 
-from bench.loop import running
+from bench.loop import running, wait_until
 from core.errors import BotifyError
 from core.settings import Settings
 from schemas.events import Model
@@ -19,6 +22,7 @@ from schemas.registry import codec_of
 from schemas.topics import create_topics
 from services.stack.embedded import EmbeddedStack
 from services.stack.kafka_jars import Notify
+from services.stack.ports import HOST, find_free
 from sim.loop.kafka import publish_catalogue
 from sim.world import World
 
@@ -27,6 +31,8 @@ BYTES_A_SESSION = 20_000
 """Of all topics and of Valkey's file, for sessions of 20 listens."""
 LEAST_BYTES = 500_000_000
 """Of an empty stack: Kafka's logs and Valkey's file grow in large steps."""
+READY_S = 300.0
+"""How long a program may take until it serves; the first start compiles loops."""
 
 
 class FreshStackError(BotifyError):
@@ -55,7 +61,7 @@ def fresh_stack(
     StackError
         Kafka or Valkey cannot start.
     FreshStackError
-        A program ended before the block did: what was measured is not what was asked for.
+        A program is not ready in time, or ended before the block did: what was measured is not what was asked for.
     """
     with tempfile.TemporaryDirectory(prefix="botify-") as home, EmbeddedStack(Path(home), notify=notify) as stack:
         file = Path(home) / "experiments.toml"
@@ -65,13 +71,14 @@ def fresh_stack(
         create_topics(settings)
         publish_catalogue(settings, world.catalogue)
         publish_models(settings, codec_of(settings), models)
-        with ExitStack() as programs:
-            started = {program: programs.enter_context(running(settings, program)) for program in PROGRAMS}
+        with ExitStack() as context:
+            programs = [_started(context, settings, name) for name in PROGRAMS]
+            for program in programs:
+                notify(f"waiting for {program.name}; the first time, it compiles")
+                program.wait_until_ready()
             yield settings
-            if ended := [program for program, process in started.items() if _has_ended(process)]:
-                raise FreshStackError(
-                    f"{' and '.join(ended)} ended during the run, so its figures are void; the end of the log is above"
-                )
+            for program in programs:
+                program.require_running()
 
 
 def require_disk(sessions: int, folder: Path | None = None) -> None:
@@ -96,5 +103,31 @@ def require_disk(sessions: int, folder: Path | None = None) -> None:
         )
 
 
-def _has_ended(process: psutil.Process) -> bool:
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+class _Program(NamedTuple):
+    name: str
+    process: psutil.Process
+    port: int
+
+    def wait_until_ready(self) -> None:
+        try:
+            wait_until(self._is_ready, READY_S, f"{self.name} is not ready")
+        except TimeoutError as error:
+            raise FreshStackError(f"{error}; try again when the machine is less busy") from error
+
+    def _is_ready(self) -> bool:
+        self.require_running()
+        try:
+            with urlopen(f"http://{HOST}:{self.port}/readyz", timeout=1.0) as answer:
+                return bool(answer.status == HTTPStatus.OK)
+        except OSError:  # it does not listen yet, or answers 503
+            return False
+
+    def require_running(self) -> None:
+        if not self.process.is_running() or self.process.status() == psutil.STATUS_ZOMBIE:
+            raise FreshStackError(f"{self.name} ended during the run, so there are no figures; its log is below")
+
+
+def _started(context: ExitStack, settings: Settings, name: str) -> _Program:
+    port = find_free()
+    own = settings.with_(metrics_host=HOST, metrics_port=port)
+    return _Program(name, context.enter_context(running(own, name)), port)
