@@ -179,8 +179,7 @@ def online(
         soft_wrap=True,
     )
     if record:
-        totals = {"recommendations": run.recommendations, "seconds": run.wall_s, **result.yardsticks}
-        _record({record: result.figures(last), f"{record}_run": totals})
+        _record({record: result.figures(last), f"{record}_run": result.totals(last)})
 
 
 def _draw(figure: Figure, path: Path) -> None:
@@ -202,7 +201,10 @@ def _config(world: str | None) -> WorldConfig:
 
 def _names(only: str | None) -> list[str]:
     if only is not None:
-        return list(dict.fromkeys([CONTROL, *(_known(name.strip(), measurable()) for name in only.split(","))]))
+        names = list(dict.fromkeys([CONTROL, *(_known(name.strip(), measurable()) for name in only.split(","))]))
+        if SASREC in names:
+            require_peer(SASREC)
+        return names
     try:
         require_peer(SASREC)
     except MissingPeerError as error:

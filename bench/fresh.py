@@ -26,9 +26,10 @@ from services.stack.ports import HOST, find_free
 from sim.loop.kafka import publish_catalogue
 from sim.world import World
 
-PROGRAMS = ("streams.worker", "streams.learner", "services.recommender")
-BYTES_A_SESSION = 20_000
-"""Of all topics and of Valkey's file, for sessions of 20 listens."""
+FOLDING = ("streams.worker", "streams.learner")
+SERVING = "services.recommender"
+BYTES_A_SESSION = 50_000
+"""Of all topics and of Valkey's file, for sessions of 20 to 30 listens."""
 LEAST_BYTES = 500_000_000
 """Of an empty stack: Kafka's logs and Valkey's file grow in large steps."""
 READY_S = 300.0
@@ -40,19 +41,15 @@ class FreshStackError(BotifyError):
 
 
 @contextmanager
-def fresh_stack(
-    world: World, experiments: str, models: Sequence[Model] = (), notify: Notify = lambda _: None
-) -> Iterator[Settings]:
-    """Start Kafka, Valkey, worker, learner and recommender on an empty folder, and remove all of it at the end.
+def fresh_stack(world: World, models: Sequence[Model] = (), notify: Notify = lambda _: None) -> Iterator[Settings]:
+    """Start Kafka, Valkey, worker and learner on an empty folder, and remove all of it at the end.
 
     Parameters
     ----------
     world : World
         Its catalogue is published.
-    experiments : str
-        Content of the experiments file.
     models : sequence of Model
-        Published before the recommender starts: lists of a batch job.
+        Published too: lists of a batch job.
     notify : callable
         Called with one line before each slow step.
 
@@ -64,21 +61,34 @@ def fresh_stack(
         A program is not ready in time, or ended before the block did: what was measured is not what was asked for.
     """
     with tempfile.TemporaryDirectory(prefix="botify-") as home, EmbeddedStack(Path(home), notify=notify) as stack:
-        file = Path(home) / "experiments.toml"
-        file.write_text(experiments, encoding="utf-8")
-        settings = stack.settings.with_(home=Path(home), experiments=file)
+        settings = stack.settings.with_(home=Path(home))
         notify("publishing the catalogue")
         create_topics(settings)
         publish_catalogue(settings, world.catalogue)
         publish_models(settings, codec_of(settings), models)
-        with ExitStack() as context:
-            programs = [_started(context, settings, name) for name in PROGRAMS]
-            for program in programs:
-                notify(f"waiting for {program.name}; the first time, it compiles")
-                program.wait_until_ready()
+        with _programs(settings, FOLDING, notify):
             yield settings
-            for program in programs:
-                program.require_running()
+
+
+@contextmanager
+def serving(settings: Settings, experiments: str, notify: Notify = lambda _: None) -> Iterator[Settings]:
+    """Start a recommender on a fresh stack, and stop it at the end; the yielded settings name its experiments.
+
+    Parameters
+    ----------
+    experiments : str
+        Content of the experiments file.
+
+    Raises
+    ------
+    FreshStackError
+        As `fresh_stack`.
+    """
+    file = settings.home / "experiments.toml"
+    file.write_text(experiments, encoding="utf-8")
+    served = settings.with_(experiments=file)
+    with _programs(served, (SERVING,), notify):
+        yield served
 
 
 def require_disk(sessions: int, folder: Path | None = None) -> None:
@@ -124,10 +134,23 @@ class _Program(NamedTuple):
 
     def require_running(self) -> None:
         if not self.process.is_running() or self.process.status() == psutil.STATUS_ZOMBIE:
-            raise FreshStackError(f"{self.name} ended during the run, so there are no figures; its log is below")
+            raise FreshStackError(
+                f"{self.name} ended during the run, so there are no figures; the end of its log is above"
+            )
 
 
-def _started(context: ExitStack, settings: Settings, name: str) -> _Program:
-    port = find_free()
-    own = settings.with_(metrics_host=HOST, metrics_port=port)
-    return _Program(name, context.enter_context(running(own, name)), port)
+@contextmanager
+def _programs(settings: Settings, names: Sequence[str], notify: Notify) -> Iterator[None]:
+    """Run programs: the block begins when all are ready, and fails if one has ended when it ends."""
+    with ExitStack() as context:
+        programs = []
+        for name in names:
+            port = find_free()
+            own = settings.with_(metrics_host=HOST, metrics_port=port)
+            programs.append(_Program(name, context.enter_context(running(own, name)), port))
+        for program in programs:
+            notify(f"waiting for {program.name}; the first time, it compiles")
+            program.wait_until_ready()
+        yield
+        for program in programs:
+            program.require_running()

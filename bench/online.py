@@ -16,7 +16,7 @@ from rich import box
 from rich.table import Table
 
 from analytics.data import read_events
-from bench.fresh import fresh_stack
+from bench.fresh import fresh_stack, serving
 from bench.loop import wait_until
 from bench.recommenders.yardsticks import ORACLE, Gap, times_of_yardsticks
 from core.kafka.admin import end_offsets
@@ -41,6 +41,7 @@ treatments = [
 {treatments}]
 """
 WINDOW = 10_000
+Figures = dict[str, float | None]
 CLOSING_S = 120.0
 """How long the workers may take to close the last sessions."""
 
@@ -76,6 +77,11 @@ class Window(NamedTuple):
         effect = Mean(*self.effect[:3])
         return None if self.oracle is None else Gap.of(effect, self.control, self.oracle)
 
+    def figures(self) -> Figures:
+        """Return the comparison by name, as the documentation quotes it."""
+        times = {"time": self.treatment, "control_time": self.control}
+        return {**times, **self.effect.figures(), **(self.gap.figures() if self.gap else {})}
+
 
 @dataclass(frozen=True, slots=True)
 class Online:
@@ -108,17 +114,25 @@ class Online:
         """Compare within the last sessions."""
         return self._compared(max(len(self.sessions) - count, 0), len(self.sessions))
 
-    def figures(self, count: int) -> dict[str, dict[str, dict[str, float | None]]]:
+    def figures(self, count: int) -> dict[str, dict[str, Figures]]:
         """Return all windows, and the last sessions as one, as the documentation quotes them."""
-        found: dict[str, dict[str, dict[str, float | None]]] = {}
+        found: dict[str, dict[str, Figures]] = {}
         for window in [*self.windows(), *self.last(count)]:
-            found.setdefault(f"{window.first:,}–{window.last:,}", {})[window.name] = {
-                "time": window.treatment,
-                "control_time": window.control,
-                **window.effect.figures(),
-                **(window.gap.figures() if window.gap else {}),
-            }
+            found.setdefault(f"{window.first:,}–{window.last:,}", {})[window.name] = window.figures()
         return found
+
+    def totals(self, count: int) -> dict[str, float | dict[str, Figures]]:
+        """Return what the documentation quotes of the whole run, with its first window and its last sessions."""
+        first = self._compared(0, min(WINDOW, len(self.sessions)))
+        return {
+            "sessions": len(self.sessions),
+            "recommendations": self.run.recommendations,
+            "seconds": self.run.wall_s,
+            **self.yardsticks,
+            "last_sessions": min(count, len(self.sessions)),
+            "first": {window.name: window.figures() for window in first},
+            "last": {window.name: window.figures() for window in self.last(count)},
+        }
 
     def _compared(self, first: int, end: int) -> list[Window]:
         compared = (window_of(self.sessions, first, end, self.control, name) for name in self.treatments)
@@ -142,7 +156,7 @@ def measure_online(
         Listeners in each treatment for each listener in the control.
     """
     yardsticks = times_of_yardsticks(world, seed)
-    with fresh_stack(world, experiments_of(control, treatments, share)) as settings:
+    with fresh_stack(world) as stack, serving(stack, experiments_of(control, treatments, share)) as settings:
         run = run_loop(settings, world, RunOptions(sessions=sessions, seed=seed), progress)
         closed = Topics.of(settings).sessions.name
         wait_until(

@@ -49,6 +49,9 @@ def grade(
     ] = 2026,
     episodes: Annotated[int, typer.Option(min=100, help="Number of sessions in each run.")] = 30_000,
     seed: Annotated[int, typer.Option(help="Random seed of the listeners.")] = 31_312,
+    log_episodes: Annotated[
+        int, typer.Option(min=0, help="Number of sessions under the control before each run, from which models learn.")
+    ] = 0,
     world: Annotated[
         str | None, typer.Option(help="Name or directory of another world; default: the one of the edition.")
     ] = None,
@@ -70,19 +73,19 @@ def grade(
     of = EDITIONS[edition]
     require_recommender(recommender, of.control)
     options = RunOptions(sessions=episodes, seed=seed)
-    require_disk(episodes)
+    require_disk(log_episodes + episodes)
     prepare(out, RUNS)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: servers are stopped, data is removed
     with progress_console.status("opening the world") as status:
         opened = find_world(Settings.from_env().home, world or of.world)
         status.update("measuring the oracle")
         yardsticks = times_of_yardsticks(opened, seed)
-        graded = _run_all(opened, of, recommender, options, status)
+        graded = _run_all(opened, of, recommender, options, log_episodes, status)
     runs = [one.to_json(yardsticks) for one in graded]
     agreement = reproducibility(*runs)
     about = {
         "recommender": recommender, "control": of.control, "edition": edition, "world": world or of.world,
-        "episodes": episodes, "seed": seed, "yardsticks": yardsticks,
+        "log_episodes": log_episodes, "episodes": episodes, "seed": seed, "yardsticks": yardsticks,
     }  # fmt: skip
     paths = write(out, [_of_course(run) for run in runs], agreement)
     if as_json:
@@ -96,7 +99,9 @@ def grade(
         raise typer.Exit(1)
 
 
-def _run_all(world: World, edition: Edition, recommender: str, options: RunOptions, status: Status) -> list[Graded]:
+def _run_all(
+    world: World, edition: Edition, recommender: str, options: RunOptions, log_episodes: int, status: Status
+) -> list[Graded]:
     models = models_for(world, edition, recommender, status.update)
     graded = []
     for number in range(1, RUNS + 1):
@@ -106,9 +111,9 @@ def _run_all(world: World, edition: Edition, recommender: str, options: RunOptio
 
         def progress(done: Progress, notify: Any = notify) -> None:
             per_s = done.recommendations / max(done.wall_s, 1e-9)
-            notify(f"{done.sessions:,} of {options.sessions:,} sessions, {per_s:,.0f} recommendations/s")
+            notify(f"{done.sessions:,} sessions, {per_s:,.0f} recommendations/s")
 
-        graded.append(grade_once(world, edition.control, recommender, options, models, notify, progress))
+        graded.append(grade_once(world, edition.control, recommender, options, models, log_episodes, notify, progress))
     return graded
 
 
@@ -127,6 +132,7 @@ def figures_of(
     effects = {effect.metric: effect for effect in graded[0].results.effects}
     time, tracks = effects[PRIMARY], effects["mean_tracks_per_session"]
     return {
+        "episodes": graded[0].run.sessions,
         "effect": time.effect,
         "lower": time.lower,
         "upper": time.upper,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -12,8 +12,9 @@ from analytics.data import read_listens
 from analytics.experiment import CONTROL, ExperimentResults, experiment_results
 from bench.course.editions import Edition, lists_of, needs_lists
 from bench.course.result import PRIMARY, CourseError, ab_result
-from bench.fresh import fresh_stack
+from bench.fresh import fresh_stack, serving
 from bench.recommenders.yardsticks import ORACLE, Gap
+from core.settings import Settings
 from core.welch import Mean
 from schemas.events import Model
 from services.recommender.registry import RECOMMENDERS
@@ -98,6 +99,7 @@ def grade_once(
     recommender: str,
     options: RunOptions,
     models: Sequence[Model] = (),
+    log_episodes: int = 0,
     notify: Notify = lambda _: None,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> Graded:
@@ -110,26 +112,40 @@ def grade_once(
         With the number of sessions.
     models : sequence of Model
         Lists, as `models_for` returns them.
+    log_episodes : int
+        Sessions of other seeds under the control before the run, from which models learn. They are not compared.
 
     Raises
     ------
     KeyboardInterrupt
         Ctrl-C: the run ended before all sessions did, and everything is stopped.
     CourseError
-        A session timed out for each one that ended: nothing answers.
+        More sessions timed out than ended.
     """
     experiments = EXPERIMENTS.format(
         control=control, recommender=recommender, experiment=EXPERIMENT, c=CONTROL, t=TREATMENT
     )
-    with fresh_stack(world, experiments, models, notify) as settings:
-        run = run_loop(settings, world, options, progress)
-        if run.sessions + run.timed_out < (options.sessions or 0):
-            raise KeyboardInterrupt
-        if run.timed_out > run.sessions:
-            raise CourseError(f"{run.timed_out:,} of {options.sessions:,} sessions got no answer; is the machine idle?")
-        notify("reading the listens")
-        listens = read_listens(settings, run_id=run.run_id)
+    with fresh_stack(world, models, notify) as stack:
+        if log_episodes:
+            log = replace(options, sessions=log_episodes, seed=options.seed + 1)
+            with serving(stack, f'default = "{control}"\n', notify) as settings:
+                _run_whole(settings, world, log, progress)
+        with serving(stack, experiments, notify) as settings:
+            run = _run_whole(settings, world, options, progress)
+            notify("reading the listens")
+            listens = read_listens(settings, run_id=run.run_id)
     return Graded(run, experiment_results(listens, EXPERIMENT), answered_by(listens))
+
+
+def _run_whole(
+    settings: Settings, world: World, options: RunOptions, progress: Callable[[Progress], None]
+) -> RunResult:
+    run = run_loop(settings, world, options, progress)
+    if run.sessions + run.timed_out < (options.sessions or 0):
+        raise KeyboardInterrupt
+    if run.timed_out > run.sessions:
+        raise CourseError(f"{run.timed_out:,} of {options.sessions:,} sessions got no answer; is the machine busy?")
+    return run
 
 
 def answered_by(listens: pd.DataFrame) -> dict[str, float]:

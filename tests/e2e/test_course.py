@@ -62,7 +62,10 @@ def left_of(home: Path) -> list[str]:
 
 def test_a_grade_is_two_runs_in_the_course_s_files_and_leaves_nothing(home: Path) -> None:
     # a control that serves lists, so that these are learned and published
-    running = start(home, "--recommender", "sticky_artist", "--edition", "2026", "--episodes", "300", "--json")
+    running = start(
+        home, "--recommender", "sticky_artist", "--edition", "2026", "--episodes", "300", "--log-episodes", "100",
+        "--json",
+    )  # fmt: skip
     output, errors = running.communicate(timeout=540)
     assert "Traceback" not in errors
     report = json.loads(output)

@@ -139,6 +139,10 @@ def test_online_windows_compare_listeners() -> None:
     assert (gap.regret_percent, *gap.closed) == pytest.approx((50, 50, 50, 50))
     assert known.figures(20_000)["6–20,005"]["mix"]["closed_percent"] == pytest.approx(50)
     assert table_of(known.last(20_000), "title", "random").row_count == 2
+    totals = known.totals(30_000)
+    assert (totals["sessions"], totals["last_sessions"], totals[ORACLE]) == (n, n, 4.0)
+    assert totals["first"] == known.figures(5)["1–10,000"]
+    assert totals["last"] == known.figures(n)["1–20,005"]
 
 
 def test_online_listeners_are_split_by_shares(tmp_path: Path) -> None:

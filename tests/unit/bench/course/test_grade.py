@@ -67,9 +67,9 @@ def test_what_cannot_be_graded_is_refused_before_anything_starts(
 
 
 def test_a_disk_without_room_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=900_000_000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1_200_000_000))
     require_disk(10_000, tmp_path)
-    with pytest.raises(FreshStackError, match=r"30,000 sessions need 1\.1 GB in .*, which has 0\.9 GB; free some, set"):
+    with pytest.raises(FreshStackError, match=r"30,000 sessions need 2\.0 GB in .*, which has 1\.2 GB; free some, set"):
         require_disk(30_000, tmp_path)
 
 
