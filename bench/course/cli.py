@@ -18,7 +18,7 @@ from rich.table import Table
 
 from bench.course.editions import EDITIONS, Edition
 from bench.course.grade import Graded, grade_once, models_for, require_recommender
-from bench.course.result import PRIMARY, CourseError, prepare, reproducibility, write
+from bench.course.result import PRIMARY, CourseError, ab_result, prepare, reproducibility, write
 from bench.figures import fill_pages, record
 from bench.fresh import require_disk
 from bench.recommenders.yardsticks import times_of_yardsticks
@@ -87,7 +87,7 @@ def grade(
         "recommender": recommender, "control": of.control, "edition": edition, "world": world or of.world,
         "log_episodes": log_episodes, "episodes": episodes, "seed": seed, "yardsticks": yardsticks,
     }  # fmt: skip
-    paths = write(out, [_of_course(run) for run in runs], agreement)
+    paths = write(out, [ab_result(one.results) for one in graded], agreement)
     if as_json:
         print(json.dumps({**about, "runs": runs, "reproducibility": agreement}, indent=2))  # noqa: T201
     else:
@@ -115,14 +115,6 @@ def _run_all(
 
         graded.append(grade_once(world, edition.control, recommender, options, models, log_episodes, notify, progress))
     return graded
-
-
-EXTRAS = ("regret_percent", "closed_percent", "closed_lower", "closed_upper", "answered_by", "timed_out", "seconds")
-"""What a run has besides the fields of the course's file."""
-
-
-def _of_course(run: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in run.items() if name not in EXTRAS}
 
 
 def figures_of(
