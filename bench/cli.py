@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +18,8 @@ from bench.figures import fill_pages
 from bench.figures import record as record_figures
 from bench.online import measure_online
 from bench.online import table_of as table_of_windows
-from bench.recommenders.measure import ORACLE, Measured, Task, measure_all
+from bench.recommenders.lists import SASREC
+from bench.recommenders.measure import Measured, Task, measure_all
 from bench.recommenders.report import (
     CONTROL,
     LEARNING,
@@ -35,8 +36,11 @@ from bench.recommenders.report import (
     table_of,
     windows_since,
 )
+from bench.recommenders.yardsticks import YARDSTICKS
 from core.errors import BotifyError
 from core.settings import Settings
+from evaluation import MissingPeerError
+from evaluation.rankers.registry import require_peer
 from services.recommender.bandit import POLICIES
 from services.recommender.registry import RECOMMENDERS
 from sim.options import RunOptions
@@ -44,7 +48,7 @@ from sim.play import Progress
 from sim.world import DEFAULT, NAMED, WorldConfig, open_world
 
 FOLDER = Path(__file__).parent
-CURVES = ("random", CONTROL, *POLICIES, "fism", "mix", ORACLE)
+CURVES = ("random", CONTROL, *POLICIES, "fism", "mix", *YARDSTICKS)
 """Recommenders in the picture, if they were measured."""
 
 console = Console()
@@ -78,7 +82,7 @@ def bench() -> None:
 @app.command()
 def recommenders(
     only: Annotated[
-        str | None, typer.Option(help=f"Comma-separated recommenders; {CONTROL} is always included. Default: all.")
+        str | None, typer.Option(help=f"Comma-separated names; {CONTROL} is always included. Default: all.")
     ] = None,
     sessions: Sessions = 20_000,
     skip: Annotated[int, typer.Option(min=0, help="Number of sessions at the start that the table leaves out.")] = 0,
@@ -125,7 +129,7 @@ def drift(
     record: Record = None,
 ) -> None:
     """Compare an online model with a frozen one after half of the catalogue changes overnight."""
-    tasks = drift_tasks(_known(recommender), _config(world), users, seed)
+    tasks = drift_tasks(_known(recommender, served()), _config(world), users, seed)
     found = _measured(list(tasks.values()), jobs=2)
     learning, stopped = (windows_since(found[tasks[name]]) for name in (LEARNING, STOPPED))
     console.print(drift_table(learning, stopped, f"{recommender}, half of the tracks turn; seed {seed}"))
@@ -152,7 +156,7 @@ def online(
     record: Record = None,
 ) -> None:
     """Compare recommenders with a control through Kafka, Faust and Redis, on a new stack with empty models."""
-    names = list(dict.fromkeys(_known(name.strip()) for name in treatments.split(",")))
+    names = list(dict.fromkeys(_known(name.strip(), served()) for name in treatments.split(",")))
     if control in names:
         raise BenchError(f"{control} is the control; choose other recommenders as treatments")
     opened = open_world(Settings.from_env().home, _config(world))
@@ -163,18 +167,19 @@ def online(
                 f"{done.sessions:,} of {sessions:,} sessions, {done.listens / max(done.wall_s, 1e-9):,.0f} listens/s"
             )
 
-        result = measure_online(opened, _known(control), names, share, sessions, seed, report)
+        result = measure_online(opened, _known(control, served()), names, share, sessions, seed, report)
     run = result.run
     title = f"against {control}, seed {seed}"
     console.print(table_of_windows([*result.windows(), *result.last(last)], title, control))
+    known = ", ".join(f"{name} {time:.2f}" for name, time in result.yardsticks.items())
+    console.print(f"time a session of what knows the hidden: {known}", soft_wrap=True)
     console.print(
         f"{run.recommendations:,} recommendations in {run.wall_s:.0f} s ({run.recommendations / run.wall_s:,.0f}/s), "
         f"{run.timed_out:,} sessions timed out",
         soft_wrap=True,
     )
     if record:
-        totals = {"recommendations": run.recommendations, "seconds": run.wall_s}
-        _record({record: result.figures(last), f"{record}_run": totals})
+        _record({record: result.figures(last), f"{record}_run": result.totals(last)})
 
 
 def _draw(figure: Figure, path: Path) -> None:
@@ -195,19 +200,32 @@ def _config(world: str | None) -> WorldConfig:
 
 
 def _names(only: str | None) -> list[str]:
-    if only is None:
-        return measurable()
-    return list(dict.fromkeys([CONTROL, *(_known(name.strip()) for name in only.split(","))]))
+    if only is not None:
+        names = list(dict.fromkeys([CONTROL, *(_known(name.strip(), measurable()) for name in only.split(","))]))
+        if SASREC in names:
+            require_peer(SASREC)
+        return names
+    try:
+        require_peer(SASREC)
+    except MissingPeerError as error:
+        console.print(f"[yellow]left out:[/] {error}", soft_wrap=True)
+        return [name for name in measurable() if name != SASREC]
+    return measurable()
+
+
+def served() -> list[str]:
+    """Return the recommenders whose registry entries are benchmarked."""
+    return [name for name, entry in RECOMMENDERS.items() if entry.is_benchmarked]
 
 
 def measurable() -> list[str]:
-    """Return the recommenders whose registry entries are benchmarked, and the oracle."""
-    return [*(name for name, entry in RECOMMENDERS.items() if entry.is_benchmarked), ORACLE]
+    """Return what `botify bench recommenders` can measure: those that are served, SASRec's lists and yardsticks."""
+    return [*served(), SASREC, *YARDSTICKS]
 
 
-def _known(name: str) -> str:
-    if name not in measurable():
-        raise BenchError(f"unknown recommender {name!r}; choose from {', '.join(measurable())}")
+def _known(name: str, names: Sequence[str]) -> str:
+    if name not in names:
+        raise BenchError(f"unknown recommender {name!r}; choose from {', '.join(names)}")
     return name
 
 

@@ -7,11 +7,8 @@ ones, and so on. In the order in which they begin or end, the last sessions woul
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import pandas as pd
@@ -19,16 +16,16 @@ from rich import box
 from rich.table import Table
 
 from analytics.data import read_events
-from bench.loop import running, wait_until
+from bench.fresh import fresh_stack, serving
+from bench.loop import wait_until
+from bench.recommenders.yardsticks import ORACLE, Gap, times_of_yardsticks
 from core.kafka.admin import end_offsets
 from core.settings import Settings
-from core.welch import Difference, Sample, welch
+from core.welch import Difference, Mean, Sample, welch
 from schemas.events import Session
-from schemas.topics import Topics, create_topics
-from services.experiments import load_experiments
-from services.stack.embedded import EmbeddedStack
+from schemas.topics import Topics
+from services.experiments import DEFAULT_FILE, load_experiments
 from sim.loop import RunResult, run_loop
-from sim.loop.kafka import publish_catalogue
 from sim.options import RunOptions
 from sim.play import Progress
 from sim.world import World
@@ -43,8 +40,8 @@ split = {split}
 treatments = [
 {treatments}]
 """
-PROGRAMS = ("streams.worker", "streams.learner", "services.recommender")
 WINDOW = 10_000
+Figures = dict[str, float | None]
 CLOSING_S = 120.0
 """How long the workers may take to close the last sessions."""
 
@@ -62,6 +59,8 @@ class Window(NamedTuple):
         Mean time of a session: the mean of listeners' means, so that each counts once.
     effect : Difference
         In % of the control's mean.
+    oracle : float or None
+        Mean time of a session of the oracle, if it is known.
     """
 
     first: int
@@ -70,6 +69,18 @@ class Window(NamedTuple):
     control: float
     treatment: float
     effect: Difference
+    oracle: float | None = None
+
+    @property
+    def gap(self) -> Gap | None:
+        """Distance to the oracle."""
+        effect = Mean(*self.effect[:3])
+        return None if self.oracle is None else Gap.of(effect, self.control, self.oracle)
+
+    def figures(self) -> Figures:
+        """Return the comparison by name, as the documentation quotes it."""
+        times = {"time": self.treatment, "control_time": self.control}
+        return {**times, **self.effect.figures(), **(self.gap.figures() if self.gap else {})}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +95,15 @@ class Online:
         Recommenders that are compared with it.
     sessions : DataFrame
         Columns user, recommender, time; see `in_turn`.
+    yardsticks : mapping of name to float
+        Mean time of a session of agents that know what is hidden (`bench.recommenders.yardsticks`).
     """
 
     run: RunResult
     control: str
     treatments: Sequence[str]
     sessions: pd.DataFrame
+    yardsticks: Mapping[str, float] = field(default_factory=dict)
 
     def windows(self) -> list[Window]:
         """Compare within each `WINDOW` sessions."""
@@ -100,16 +114,29 @@ class Online:
         """Compare within the last sessions."""
         return self._compared(max(len(self.sessions) - count, 0), len(self.sessions))
 
-    def figures(self, count: int) -> dict[str, dict[str, dict[str, float]]]:
+    def figures(self, count: int) -> dict[str, dict[str, Figures]]:
         """Return all windows, and the last sessions as one, as the documentation quotes them."""
-        found: dict[str, dict[str, dict[str, float]]] = {}
+        found: dict[str, dict[str, Figures]] = {}
         for window in [*self.windows(), *self.last(count)]:
-            times = {"time": window.treatment, "control_time": window.control}
-            found.setdefault(f"{window.first:,}–{window.last:,}", {})[window.name] = times | window.effect.figures()
+            found.setdefault(f"{window.first:,}–{window.last:,}", {})[window.name] = window.figures()
         return found
 
+    def totals(self, count: int) -> dict[str, float | dict[str, Figures]]:
+        """Return what the documentation quotes of the whole run, with its first window and its last sessions."""
+        first = self._compared(0, min(WINDOW, len(self.sessions)))
+        return {
+            "sessions": len(self.sessions),
+            "recommendations": self.run.recommendations,
+            "seconds": self.run.wall_s,
+            **self.yardsticks,
+            "last_sessions": min(count, len(self.sessions)),
+            "first": {window.name: window.figures() for window in first},
+            "last": {window.name: window.figures() for window in self.last(count)},
+        }
+
     def _compared(self, first: int, end: int) -> list[Window]:
-        return [window_of(self.sessions, first, end, self.control, name) for name in self.treatments]
+        compared = (window_of(self.sessions, first, end, self.control, name) for name in self.treatments)
+        return [window._replace(oracle=self.yardsticks.get(ORACLE)) for window in compared]
 
 
 def measure_online(
@@ -128,24 +155,17 @@ def measure_online(
     share : int
         Listeners in each treatment for each listener in the control.
     """
-    with tempfile.TemporaryDirectory() as home, EmbeddedStack(Path(home)) as stack:
-        file = Path(home) / "experiments.toml"
-        file.write_text(experiments_of(control, treatments, share), encoding="utf-8")
-        settings = stack.settings.with_(home=Path(home), experiments=file)
-        create_topics(settings)
-        publish_catalogue(settings, world.catalogue)
-        with ExitStack() as programs:
-            for program in PROGRAMS:
-                programs.enter_context(running(settings, program))
-            run = run_loop(settings, world, RunOptions(sessions=sessions, seed=seed), progress)
-            closed = Topics.of(settings).sessions.name
-            wait_until(
-                lambda: sum(end_offsets(settings, closed).values()) >= run.sessions,
-                CLOSING_S,
-                f"{closed} does not hold all {run.sessions:,} sessions",
-                every_s=0.5,
-            )
-        return Online(run, control, treatments, _closed_sessions(settings, file))
+    yardsticks = times_of_yardsticks(world, seed)
+    with fresh_stack(world) as stack, serving(stack, experiments_of(control, treatments, share)) as settings:
+        run = run_loop(settings, world, RunOptions(sessions=sessions, seed=seed), progress)
+        closed = Topics.of(settings).sessions.name
+        wait_until(
+            lambda: sum(end_offsets(settings, closed).values()) >= run.sessions,
+            CLOSING_S,
+            f"{closed} does not hold all {run.sessions:,} sessions",
+            every_s=0.5,
+        )
+        return Online(run, control, treatments, _closed_sessions(settings), yardsticks)
 
 
 def experiments_of(control: str, treatments: Sequence[str], share: int) -> str:
@@ -175,7 +195,7 @@ def table_of(windows: Sequence[Window], title: str, control: str) -> Table:
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("sessions", justify="right", no_wrap=True)
     table.add_column("recommender", no_wrap=True)
-    for heading in ("time", control, "effect %", "95 % interval"):
+    for heading in ("time", control, "effect %", "95 % interval", "regret %", "closed %"):
         table.add_column(heading, justify="right", no_wrap=True)
     for window in windows:
         table.add_row(
@@ -185,13 +205,14 @@ def table_of(windows: Sequence[Window], title: str, control: str) -> Table:
             f"{window.control:.2f}",
             f"{window.effect.estimate:+,.0f}",
             f"[{window.effect.lower:+,.0f}, {window.effect.upper:+,.0f}]",
+            *(window.gap.cells() if window.gap else ("", "")),
         )
     return table
 
 
-def _closed_sessions(settings: Settings, experiments: Path) -> pd.DataFrame:
+def _closed_sessions(settings: Settings) -> pd.DataFrame:
     """Read the sessions topic without copies; columns as of `Online`."""
-    (experiment,) = load_experiments(experiments).experiments
+    (experiment,) = load_experiments(settings.experiments or DEFAULT_FILE).experiments
     read = read_events(settings, Topics.of(settings).sessions.name, Session)
     closed = list({session.event_id: session for _, session in read}.values())
     arms = [experiment.treatment_of(session.user) for session in closed]

@@ -1,4 +1,4 @@
-"""Runs of recommenders, and of an oracle, on the same sessions; many side by side in processes of their own."""
+"""Runs of recommenders and yardsticks on the same sessions; many side by side in processes of their own."""
 
 from __future__ import annotations
 
@@ -11,85 +11,21 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
+from bench.recommenders.lists import SASREC, SERVED_BY, lists_for
 from bench.recommenders.pipeline import Pipeline, as_rows
+from bench.recommenders.yardsticks import YARDSTICKS
 from core.keyed_random import mix
 from schemas.events import Track
-from services.lists.build import build_models
-from services.lists.neighbours import ListenColumns
 from services.recommender.catalogue import Catalogue
-from services.recommender.lists import Lists, lists_of
-from services.recommender.registry import RECOMMENDERS
-from sim.agents import Agent, DummyAgent
-from sim.listeners.botify import BotifyListeners
+from services.recommender.lists import Lists
+from sim.agents import Agent
 from sim.loop.kafka import tracks_of
 from sim.options import RunOptions
 from sim.play import play_world
 from sim.simulation import FinishedListens
 from sim.world import WorldConfig, open_world
 from sim.world.model import World
-
-NEAREST = 700
-"""Tracks that a session chooses from; more than a session hears."""
-
-
-class Oracle:
-    """An agent that knows each session's hidden interest, and recommends the track that will be heard most.
-
-    Greedy: at every step the track with the highest true fraction, artist discount included. Regret is the distance to
-    its result.
-
-    Parameters
-    ----------
-    world : World
-    seed : int
-        Of the run.
-    """
-
-    def __init__(self, world: World, seed: int) -> None:
-        self._world = world
-        self._seed = seed
-        self._listeners = BotifyListeners(world, seed)
-        self._near: dict[int, NDArray[np.int64]] = {}
-        self._values: dict[int, NDArray[np.float64]] = {}
-
-    def recommend(self, heard: FinishedListens) -> NDArray[np.int64]:
-        """Return the best track for each session."""
-        self._open(heard.where(heard.positions == 0))
-        return np.array([self._next(*row) for row in zip(heard.users.tolist(), heard.tracks.tolist(), strict=True)])
-
-    def finish(self, heard: FinishedListens) -> None:
-        """Forget sessions."""
-        for user in heard.users.tolist():
-            self._near.pop(user, None)
-            self._values.pop(user, None)
-
-    def _open(self, heard: FinishedListens) -> None:
-        if not len(heard):
-            return
-        users = heard.users
-        keys = mix(self._seed, users, heard.ordinals)
-        tastes = self._listeners.open(users, keys, heard.time_ms).tastes
-        scores = tastes.astype(np.float32) @ self._world.catalogue.embeddings.T
-        near = np.argpartition(-scores, min(NEAREST, scores.shape[1]) - 1, axis=1)[:, :NEAREST]
-        people = self._world.listeners
-        logits = np.take_along_axis(scores, near, axis=1) - people.consume_bias[users][:, None]
-        affinity = expit(logits * people.consume_sharpness[users][:, None])
-        for user, tracks, values in zip(users.tolist(), near, affinity, strict=True):
-            self._near[user], self._values[user] = tracks, values
-
-    def _next(self, user: int, heard: int) -> int:
-        tracks, values = self._near[user], self._values[user]
-        artists = self._world.catalogue.artist_of
-        values[artists[tracks] == artists[heard]] *= self._world.listeners.artist_discount_gamma[user]
-        values[tracks == heard] = -1.0
-        best = int(np.argmax(values))
-        values[best] = -1.0
-        return int(tracks[best])
-
-
-ORACLE = "oracle"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +42,7 @@ class Measured:
     ended_ms : ndarray of int64, shape (sessions,)
         Event time of the last listen.
     us_per_recommendation : float
-        CPU time; 0 for the oracle.
+        CPU time; 0 for a yardstick.
     coverage : float
         Share of the catalogue that was recommended.
     repeats : float
@@ -167,23 +103,26 @@ def measure(
     lists: Mapping[str, Lists],
     learn_until_ms: int | None = None,
 ) -> Measured:
-    """Run a recommender, or the oracle.
+    """Run a recommender or a yardstick.
 
     Parameters
     ----------
+    name : str
+        A recommender, a name of `YARDSTICKS`, or `SASREC`.
     options : RunOptions
         The same for all recommenders.
     lists : mapping of name to Lists
-        Lists of the batch job.
+        As `lists_for` returns them.
     learn_until_ms : int, optional
         Event time from which the models no longer learn.
     """
     agent: Agent
     pipeline = None
-    if name == ORACLE:
-        agent = Oracle(world, options.seed)
+    if name in YARDSTICKS:
+        agent = YARDSTICKS[name](world, options.seed)
     else:
-        agent = pipeline = Pipeline(tracks, Catalogue(tracks.values()), name, lists, learn_until_ms)
+        served = SERVED_BY if name == SASREC else name
+        agent = pipeline = Pipeline(tracks, Catalogue(tracks.values()), served, lists, learn_until_ms)
     sessions = _Sessions(len(world.catalogue))
     play_world(world, agent, options, listener=sessions.take)
     users, ordinals, times, counts, ended_ms = np.array(sessions.over, dtype=np.float64).T
@@ -199,13 +138,6 @@ def measure(
         coverage=sessions.coverage,
         repeats=sessions.repeats,
     )
-
-
-LISTS_SEED = 0x6C697374
-"""Seed of the sessions for the batch job, which differ from the measured ones."""
-LISTS_SESSIONS = 5
-"""Number of these sessions for each listener; fewer give too few neighbours."""
-NEIGHBOURS, PER_USER = 50, 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,27 +185,4 @@ def measure_all(home: Path, tasks: Sequence[Task], jobs: int) -> Iterator[tuple[
 def _measure(home: Path, task: Task) -> Measured:
     world = open_world(home, task.world)
     tracks = {track.track: track for track in tracks_of(world.catalogue)}
-    lists = lists_from_random_listens(world) if needs_lists(task.name) else {}
-    return measure(world, tracks, task.name, task.options, lists, task.learn_until_ms)
-
-
-def needs_lists(name: str) -> bool:
-    """Say whether a recommender needs the lists of the batch job."""
-    return name in RECOMMENDERS and RECOMMENDERS[name].needs_lists
-
-
-def lists_from_random_listens(world: World) -> dict[str, Lists]:
-    """Run the batch job on sessions of random recommendations."""
-    heard: list[FinishedListens] = []
-    agent = DummyAgent(world.catalogue, LISTS_SEED)
-    options = RunOptions(sessions=LISTS_SESSIONS * len(world.listeners), seed=LISTS_SEED, start_ms=0)
-    play_world(world, agent, options, listener=heard.append)
-    columns = (
-        np.concatenate([getattr(part, name) for part in heard]).tolist()
-        for name in ("users", "ordinals", "positions", "tracks", "fractions", "time_ms")
-    )
-    users, ordinals, positions, heard_tracks, fractions, times_ms = columns
-    sessions = [f"{user}-{ordinal}" for user, ordinal in zip(users, ordinals, strict=True)]
-    events = [f"{session}-{position}" for session, position in zip(sessions, positions, strict=True)]
-    learned_from = ListenColumns.of(events, sessions, users, heard_tracks, fractions, times_ms)
-    return {model.name: lists_of(model) for model in build_models(learned_from, NEIGHBOURS, PER_USER)}
+    return measure(world, tracks, task.name, task.options, lists_for(task.name, world), task.learn_until_ms)

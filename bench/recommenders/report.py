@@ -19,7 +19,8 @@ from rich import box
 from rich.table import Table
 
 from analytics.plots.lines import line_chart
-from bench.recommenders.measure import ORACLE, Measured, Task
+from bench.recommenders.measure import Measured, Task
+from bench.recommenders.yardsticks import ORACLE, Gap
 from core.welch import Difference, Mean, Sample, ratio_interval, welch
 from sim.listeners.changing import SHIFT_PERIOD_MS
 from sim.options import RunOptions
@@ -27,7 +28,7 @@ from sim.world import WorldConfig
 
 CONTROL = "sticky_artist"
 WINDOWS = 40
-WIDTH = 112
+WIDTH = 125
 """Of the table, in characters."""
 _OF_SEED = 10**9
 """Added to user ids for each seed: the same id under another seed is another listener."""
@@ -48,8 +49,8 @@ class Row:
         Per session.
     effect : Mean
         On the time, in % of that of `CONTROL`.
-    regret_percent : float or None
-        Difference to the oracle's time; None if the oracle was not run.
+    gap : Gap or None
+        To the oracle; None if the oracle was not run.
     us_per_recommendation : float
     coverage, repeats : float
         See `Measured`; the mean of the seeds.
@@ -60,7 +61,7 @@ class Row:
     time: Mean
     tracks: Mean
     effect: Mean
-    regret_percent: float | None
+    gap: Gap | None
     us_per_recommendation: float
     coverage: float
     repeats: float
@@ -84,7 +85,7 @@ class Row:
             "effect": self.effect.estimate,
             "lower": self.effect.lower,
             "upper": self.effect.upper,
-            "regret_percent": self.regret_percent,
+            **(self.gap.figures() if self.gap else {}),
             "us": self.us_per_recommendation or None,
             "coverage_percent": 100 * self.coverage,
             "repeats_percent": 100 * self.repeats,
@@ -94,20 +95,21 @@ class Row:
 def rows_of(runs: Runs) -> list[Row]:
     """Compare all with `CONTROL`, which must be among them, and with the oracle if it is; the best comes first."""
     control, oracle = _times(runs[CONTROL]), runs.get(ORACLE)
-    best = float(_times(oracle).mean()) if oracle else None
+    mean, best = float(control.mean()), float(_times(oracle).mean()) if oracle else None
     rows = []
     for name, measured in runs.items():
         users, times = _users(measured), _times(measured)
         tracks, ones = np.concatenate([run.tracks for run in measured]), np.ones(len(times))
         time = ratio_interval(users, ones, times)
+        effect = Mean(*(100 * (factor - 1) for factor in ratio_interval(users, control, times)))
         rows.append(
             Row(
                 name=name,
                 sessions=len(times),
                 time=time,
                 tracks=ratio_interval(users, ones, tracks),
-                effect=Mean(*(100 * (factor - 1) for factor in ratio_interval(users, control, times))),
-                regret_percent=None if best is None else 100 * (1 - time.estimate / best),
+                effect=effect,
+                gap=None if best is None else Gap.of(effect, mean, best),
                 us_per_recommendation=_mean(run.us_per_recommendation for run in measured),
                 coverage=_mean(run.coverage for run in measured),
                 repeats=_mean(run.repeats for run in measured),
@@ -118,7 +120,7 @@ def rows_of(runs: Runs) -> list[Row]:
 
 def table_of(rows: Sequence[Row], title: str) -> Table:
     """Draw the table."""
-    headings = ("time", "tracks", f"vs {CONTROL} %", "regret %", "µs", "coverage %", "repeats %")
+    headings = ("time", "tracks", f"vs {CONTROL} %", "regret %", "closed %", "µs", "coverage %", "repeats %")
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, width=WIDTH)
     table.add_column("", no_wrap=True)
     for heading in headings:
@@ -129,7 +131,7 @@ def table_of(rows: Sequence[Row], title: str) -> Table:
             _plus_minus(row.time),
             _plus_minus(row.tracks),
             "{:+,.0f} [{:+,.0f}, {:+,.0f}]".format(*row.effect),
-            "" if row.regret_percent is None else f"{row.regret_percent:.1f}",
+            *(row.gap.cells() if row.gap else ("", "")),
             f"{row.us_per_recommendation:.1f}" if row.us_per_recommendation else "",
             f"{100 * row.coverage:.1f}",
             f"{100 * row.repeats:.1f}",

@@ -15,8 +15,9 @@ from typer.testing import CliRunner
 
 import bench.cli
 from bench.online import WINDOW as ONLINE_WINDOW
-from bench.online import Online, experiments_of
-from bench.recommenders.measure import ORACLE, Measured, lists_from_random_listens, measure, needs_lists
+from bench.online import Online, experiments_of, table_of
+from bench.recommenders.lists import lists_for
+from bench.recommenders.measure import Measured, measure
 from bench.recommenders.report import (
     CONTROL,
     Since,
@@ -28,6 +29,7 @@ from bench.recommenders.report import (
     rows_of,
     windows_since,
 )
+from bench.recommenders.yardsticks import ORACLE, SCENE
 from services.experiments import load_experiments
 from sim.listeners.changing import SHIFT_PERIOD_MS
 from sim.loop.kafka import tracks_of
@@ -44,13 +46,13 @@ OPTIONS = RunOptions(sessions=150, in_flight=30, seed=3, start_ms=0)
 
 
 def measured(name: str, options: RunOptions = OPTIONS, learn_until_ms: int | None = None) -> Measured:
-    lists = lists_from_random_listens(WORLD) if needs_lists(name) else {}
+    lists = lists_for(name, WORLD)
     return measure(WORLD, TRACKS, name, options, lists, learn_until_ms)
 
 
 @pytest.fixture(scope="module")
 def runs() -> dict[str, list[Measured]]:
-    return {name: [measured(name)] for name in (CONTROL, "sticky_norepeat", "contextual", "mix", ORACLE)}
+    return {name: [measured(name)] for name in (CONTROL, "sticky_norepeat", "contextual", "mix", SCENE, ORACLE)}
 
 
 def test_all_are_measured_on_the_same_sessions(runs: dict[str, list[Measured]]) -> None:
@@ -69,11 +71,18 @@ def test_a_run_can_be_repeated(runs: dict[str, list[Measured]]) -> None:
 def test_nobody_is_above_the_oracle_and_what_never_repeats_does_not(runs: dict[str, list[Measured]]) -> None:
     rows = {row.name: row for row in rows_of(runs)}
     assert max(rows.values(), key=lambda row: row.time.estimate).name == ORACLE
-    assert rows[ORACLE].regret_percent == pytest.approx(0)
+    oracle, scene, control = (rows[name].gap for name in (ORACLE, SCENE, CONTROL))
+    assert oracle
+    assert scene
+    assert control
+    assert (oracle.regret_percent, oracle.closed.estimate) == pytest.approx((0, 100))
+    assert control.closed == (0, 0, 0)
+    assert 0 < scene.closed.lower < scene.closed.estimate < scene.closed.upper < 100
+    assert rows[SCENE].repeats == 0
     assert rows["sticky_norepeat"].repeats == 0 < rows[CONTROL].repeats
     assert rows[CONTROL].effect.estimate == rows[CONTROL].effect.lower == 0
     assert rows["mix"].effect.estimate > 0
-    assert all(row.us_per_recommendation > 0 for name, row in rows.items() if name != ORACLE)
+    assert all(row.us_per_recommendation > 0 for name, row in rows.items() if name not in (ORACLE, SCENE))
 
 
 def test_a_model_that_stopped_learning_goes_another_way() -> None:
@@ -123,6 +132,17 @@ def test_online_windows_compare_listeners() -> None:
     figures = online.figures(20_000)
     assert list(figures) == ["1–10,000", "10,001–20,000", "6–20,005"]
     assert {name: row["effect"] for name, row in figures["6–20,005"].items()} == {"mix": 100, "fism": 200}
+    assert "regret_percent" not in figures["6–20,005"]["mix"]
+    known = replace(online, yardsticks={ORACLE: 4.0, SCENE: 3.0})
+    gap = known.last(20_000)[0].gap
+    assert gap is not None
+    assert (gap.regret_percent, *gap.closed) == pytest.approx((50, 50, 50, 50))
+    assert known.figures(20_000)["6–20,005"]["mix"]["closed_percent"] == pytest.approx(50)
+    assert table_of(known.last(20_000), "title", "random").row_count == 2
+    totals = known.totals(30_000)
+    assert (totals["sessions"], totals["last_sessions"], totals[ORACLE]) == (n, n, 4.0)
+    assert totals["first"] == known.figures(5)["1–10,000"]
+    assert totals["last"] == known.figures(n)["1–20,005"]
 
 
 def test_online_listeners_are_split_by_shares(tmp_path: Path) -> None:
@@ -159,5 +179,8 @@ def test_the_command_writes_figures_and_a_picture(tmp_path: Path, monkeypatch: p
 
 
 def test_a_recommender_that_is_none_is_named() -> None:
-    with pytest.raises(bench.cli.BenchError, match="unknown recommender 'sticky'; choose from random, "):
-        bench.cli._names("mix,sticky")
+    run = CliRunner().invoke(bench.cli.app, ["recommenders", "--only", "mix,sticky"])
+    assert isinstance(run.exception, bench.cli.BenchError)
+    assert str(run.exception).startswith("unknown recommender 'sticky'; choose from random, ")
+    online = CliRunner().invoke(bench.cli.app, ["online", "--treatments", ORACLE])
+    assert str(online.exception).startswith("unknown recommender 'oracle'; choose from random, ")

@@ -19,6 +19,7 @@ NEED_NONE = {
     "bench drift",
     "bench online",
     "bench recommenders",
+    "course grade",
     "data import",
     "data list",
     "data show",

@@ -1,0 +1,185 @@
+"""`botify course grade`: the course's homework, from the start of its servers to `ab_result.json`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.status import Status
+from rich.table import Table
+
+from bench.course.editions import EDITIONS, Edition
+from bench.course.grade import Graded, grade_once, models_for, require_recommender
+from bench.course.result import PRIMARY, CourseError, ab_result, prepare, reproducibility, write
+from bench.figures import fill_pages, record
+from bench.fresh import require_disk
+from bench.recommenders.yardsticks import times_of_yardsticks
+from core.settings import Settings
+from sim.options import RunOptions
+from sim.play import Progress
+from sim.world import World, find_world
+
+RUNS = 2
+"""The course runs each homework twice, to see whether it can be reproduced."""
+
+console, progress_console = Console(), Console(stderr=True)
+if not console.is_terminal:
+    console.width = 110
+app = typer.Typer(help="Grade a recommender as the course grades its homework.", no_args_is_help=True)
+
+
+@app.callback()
+def course() -> None:
+    """Grade a recommender as the course grades its homework."""
+
+
+@app.command()
+def grade(
+    recommender: Annotated[str, typer.Option(help="Recommender to grade, by its name in the registry.")],
+    edition: Annotated[
+        int, typer.Option(help="Edition of the homework: 2022 (control sticky_artist) or 2026 (control i2i).")
+    ] = 2026,
+    episodes: Annotated[int, typer.Option(min=100, help="Number of sessions in each run.")] = 30_000,
+    seed: Annotated[int, typer.Option(help="Random seed of the listeners.")] = 31_312,
+    log_episodes: Annotated[
+        int, typer.Option(min=0, help="Number of sessions under the control before each run, from which models learn.")
+    ] = 0,
+    world: Annotated[
+        str | None, typer.Option(help="Name or directory of another world; default: the one of the edition.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Folder for run1/ab_result.json, run2/ab_result.json and repro_result.json.")
+    ] = Path("course-grade"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    keep: Annotated[
+        str | None,
+        typer.Option("--record", help="Write the figures to docs/figures.json under this name, and into the pages."),
+    ] = None,
+) -> None:
+    """Run control and recommender twice on new stacks, and compare them as the course does.
+
+    The exit status is 1 if the effects of both runs differ in sign, or by more than 10 points.
+    """
+    if edition not in EDITIONS:
+        raise CourseError(f"edition {edition}: choose {' or '.join(map(str, EDITIONS))}")
+    of = EDITIONS[edition]
+    require_recommender(recommender, of.control)
+    options = RunOptions(sessions=episodes, seed=seed)
+    require_disk(log_episodes + episodes)
+    prepare(out, RUNS)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: servers are stopped, data is removed
+    with progress_console.status("opening the world") as status:
+        opened = find_world(Settings.from_env().home, world or of.world)
+        status.update("measuring the oracle")
+        yardsticks = times_of_yardsticks(opened, seed)
+        graded = _run_all(opened, of, recommender, options, log_episodes, status)
+    runs = [one.to_json(yardsticks) for one in graded]
+    agreement = reproducibility(*runs)
+    about = {
+        "recommender": recommender, "control": of.control, "edition": edition, "world": world or of.world,
+        "log_episodes": log_episodes, "episodes": episodes, "seed": seed, "yardsticks": yardsticks,
+    }  # fmt: skip
+    paths = write(out, [ab_result(one.results) for one in graded], agreement)
+    if as_json:
+        print(json.dumps({**about, "runs": runs, "reproducibility": agreement}, indent=2))  # noqa: T201
+    else:
+        _show(about, graded, agreement, paths)
+    if keep:
+        record(keep, shlex.join(["botify", *sys.argv[1:]]), {recommender: figures_of(graded, yardsticks, agreement)})
+        fill_pages()
+    if not agreement["ok"]:
+        raise typer.Exit(1)
+
+
+def _run_all(
+    world: World, edition: Edition, recommender: str, options: RunOptions, log_episodes: int, status: Status
+) -> list[Graded]:
+    models = models_for(world, edition, recommender, status.update)
+    graded = []
+    for number in range(1, RUNS + 1):
+
+        def notify(step: str, number: int = number) -> None:
+            status.update(f"run {number} of {RUNS}: {step}")
+
+        def progress(done: Progress, notify: Any = notify) -> None:
+            per_s = done.recommendations / max(done.wall_s, 1e-9)
+            notify(f"{done.sessions:,} sessions, {per_s:,.0f} recommendations/s")
+
+        graded.append(grade_once(world, edition.control, recommender, options, models, log_episodes, notify, progress))
+    return graded
+
+
+def figures_of(
+    graded: Sequence[Graded], yardsticks: Mapping[str, float], agreement: Mapping[str, Any]
+) -> dict[str, float | str | None]:
+    """Return the figures that the documentation quotes: those of the first run, which the course scores."""
+    effects = {effect.metric: effect for effect in graded[0].results.effects}
+    time, tracks = effects[PRIMARY], effects["mean_tracks_per_session"]
+    return {
+        "episodes": graded[0].run.sessions,
+        "effect": time.effect,
+        "lower": time.lower,
+        "upper": time.upper,
+        "time": time.treatment_mean,
+        "control_time": time.control_mean,
+        "tracks": tracks.treatment_mean,
+        "control_tracks": tracks.control_mean,
+        **graded[0].gap(yardsticks).figures(),
+        **yardsticks,
+        "second_effect": agreement["run2_effect"],
+        "apart": agreement["delta"],
+        "seconds": sum(one.run.wall_s for one in graded),
+    }
+
+
+def _show(
+    about: Mapping[str, Any], graded: Sequence[Graded], agreement: Mapping[str, Any], paths: Sequence[Path]
+) -> None:
+    console.print(table_of(about, graded))
+    known = ", ".join(f"{name} {time:.2f}" for name, time in about["yardsticks"].items())
+    console.print(f"time a session of what knows the hidden: {known}", soft_wrap=True)
+    for number, one in enumerate(graded, 1):
+        others = {name: share for name, share in one.answered_by.items() if name != about["recommender"]}
+        if others:
+            shares = ", ".join(f"{name} {share:.1%}" for name, share in others.items())
+            console.print(f"[yellow]run {number}: fallbacks answered for {about['recommender']}:[/] {shares}")
+        if one.run.timed_out:
+            console.print(f"[yellow]run {number}: {one.run.timed_out:,} sessions got no answer[/]")
+    console.print(agreement["verdict"] if agreement["ok"] else f"[bold red]{agreement['verdict']}[/]", soft_wrap=True)
+    console.print(f"written to {', '.join(map(str, paths))}", soft_wrap=True)
+
+
+def table_of(about: Mapping[str, Any], graded: Sequence[Graded]) -> Table:
+    """Draw both runs as a table."""
+    table = Table(
+        title=f"{about['recommender']} against {about['control']}, edition {about['edition']}, world {about['world']}: "
+        f"{about['episodes']:,} episodes, seed {about['seed']}",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    for heading in ("run", "metric", "control", "treated", "effect %", "95 % interval", "sig.", "regret %", "closed %"):
+        table.add_column(heading, justify="left" if heading in ("metric", "sig.") else "right", no_wrap=True)
+    for number, one in enumerate(graded, 1):
+        for effect in one.results.effects:
+            if effect.metric in (PRIMARY, "mean_tracks_per_session"):
+                is_primary = effect.metric == PRIMARY
+                table.add_row(
+                    str(number),
+                    effect.metric,
+                    f"{effect.control_mean:.3f}",
+                    f"{effect.treatment_mean:.3f}",
+                    f"{effect.effect:+.1f}",
+                    f"{effect.lower:+.1f} … {effect.upper:+.1f}",
+                    "yes" if effect.significant else "no",
+                    *(one.gap(about["yardsticks"]).cells() if is_primary else ("", "")),
+                )
+    return table

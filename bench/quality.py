@@ -1,0 +1,64 @@
+"""Record how good the recommenders are on simulated listeners: the figures of README and of `docs/recommenders.md`.
+
+    python -m bench.quality [GROUP ...]    # all groups, or some; about an hour on two cores
+
+Each command can also be run by hand, with fewer sessions; the pages quote what was recorded last.
+"""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from bench.figures import FigureError
+
+COMMANDS = {
+    "quality_recommenders": "bench recommenders --sessions 10000 --only "
+    "random,toppop,sticky_norepeat,memory,i2i_stream,next_track,rerank,mix,scene,oracle",
+    "quality_online_1": "bench online --sessions 100000 --seed 1",
+    "quality_grade_2022": "course grade --recommender mix --edition 2022",
+    "quality_grade_2026": "course grade --recommender mix --edition 2026",
+}
+"""Group of figures to the arguments of `botify`."""
+
+
+def command_of(group: str) -> list[str]:
+    """Return the arguments of `botify` that record a group.
+
+    Raises
+    ------
+    FigureError
+        There is no such group.
+
+    Examples
+    --------
+    >>> " ".join(command_of("quality_grade_2022"))
+    'course grade --recommender mix --edition 2022 --record quality_grade_2022'
+    """
+    if group not in COMMANDS:
+        raise FigureError(f"unknown group {group!r}; choose from {', '.join(COMMANDS)}")
+    return [*shlex.split(COMMANDS[group]), "--record", group]
+
+
+def main(groups: Sequence[str]) -> None:
+    """Run the commands one after another.
+
+    Raises
+    ------
+    FigureError
+        Some of them ended with an error, or two runs of a grade did not agree; the others were run.
+    """
+    commands = [command_of(group) for group in groups or COMMANDS]
+    failed = [
+        shlex.join(["botify", *command])
+        for command in commands
+        if subprocess.run([sys.executable, "-m", "services.cli", *command], check=False).returncode  # noqa: S603
+    ]
+    if failed:
+        raise FigureError(f"ended with an error: {'; '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,184 @@
+"""What a recommender is measured against: agents that know what is hidden.
+
+`oracle` knows each session's interest. `scene` knows only its scene, and plays any unheard track of it: what a perfect
+classifier of sessions would reach without knowing any track.
+
+The *regret* is the distance to the oracle's time. Times are products of many good tracks in a row, so the distance is
+given in logs too: ``closed = log(time / control) / log(oracle / control)`` is the share of the way from the control to
+the oracle.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from core.keyed_random import integers, mix
+from core.welch import Mean
+from sim.agents import Agent
+from sim.listeners.botify import BotifyListeners
+from sim.listeners.model import INTEREST
+from sim.options import RunOptions
+from sim.play import play_world
+from sim.simulation import FinishedListens
+from sim.world.model import World
+
+NEAREST = 700
+"""Tracks that a session chooses from; more than a session hears."""
+
+
+class Oracle:
+    """An agent that knows each session's hidden interest, and recommends the track that will be heard most.
+
+    Greedy: at every step the track with the highest true fraction, artist discount included.
+
+    Parameters
+    ----------
+    world : World
+    seed : int
+        Of the run.
+    """
+
+    def __init__(self, world: World, seed: int) -> None:
+        self._world = world
+        self._seed = seed
+        self._listeners = BotifyListeners(world, seed)
+        self._near: dict[int, NDArray[np.int64]] = {}
+        self._values: dict[int, NDArray[np.float64]] = {}
+
+    def recommend(self, heard: FinishedListens) -> NDArray[np.int64]:
+        """Return the best track for each session."""
+        self._open(heard.where(heard.positions == 0))
+        return np.array([self._next(*row) for row in zip(heard.users.tolist(), heard.tracks.tolist(), strict=True)])
+
+    def finish(self, heard: FinishedListens) -> None:
+        """Forget sessions."""
+        for user in heard.users.tolist():
+            self._near.pop(user, None)
+            self._values.pop(user, None)
+
+    def _open(self, heard: FinishedListens) -> None:
+        if not len(heard):
+            return
+        users = heard.users
+        keys = mix(self._seed, users, heard.ordinals)
+        tastes = self._listeners.open(users, keys, heard.time_ms).tastes
+        scores = tastes.astype(np.float32) @ self._world.catalogue.embeddings.T
+        near = np.argpartition(-scores, min(NEAREST, scores.shape[1]) - 1, axis=1)[:, :NEAREST]
+        people = self._world.listeners
+        logits = np.take_along_axis(scores, near, axis=1) - people.consume_bias[users][:, None]
+        affinity = expit(logits * people.consume_sharpness[users][:, None])
+        for user, tracks, values in zip(users.tolist(), near, affinity, strict=True):
+            self._near[user], self._values[user] = tracks, values
+
+    def _next(self, user: int, heard: int) -> int:
+        tracks, values = self._near[user], self._values[user]
+        artists = self._world.catalogue.artist_of
+        values[artists[tracks] == artists[heard]] *= self._world.listeners.artist_discount_gamma[user]
+        values[tracks == heard] = -1.0
+        best = int(np.argmax(values))
+        values[best] = -1.0
+        return int(tracks[best])
+
+
+class SceneClairvoyant:
+    """An agent that knows the scene of each session's hidden interest, and nothing of its tracks.
+
+    It plays the scene's tracks in an order of its own for each session, none twice. Where a world has no scenes, all
+    tracks of a genre sound alike, and the genre takes their place. A session that has heard the whole scene hears it
+    again: its time is over.
+
+    Parameters
+    ----------
+    world : World
+    seed : int
+        Of the run.
+    """
+
+    def __init__(self, world: World, seed: int) -> None:
+        catalogue = world.catalogue
+        self._scene_of = catalogue.scene_of if (catalogue.scene_of >= 0).any() else catalogue.genre_of
+        self._interests = world.listeners.interests
+        self._seed = seed
+        self._orders: dict[int, NDArray[np.int64]] = {}
+
+    def recommend(self, heard: FinishedListens) -> NDArray[np.int64]:
+        """Return the next track of each session's scene that the session did not begin with."""
+        self._open(heard.where(heard.positions == 0))
+        rows = zip(heard.users.tolist(), heard.positions.tolist(), strict=True)
+        return np.array([self._orders[user][at % len(self._orders[user])] for user, at in rows])
+
+    def finish(self, heard: FinishedListens) -> None:
+        """Forget sessions."""
+        for user in heard.users.tolist():
+            self._orders.pop(user, None)
+
+    def _open(self, heard: FinishedListens) -> None:
+        keys = mix(self._seed, heard.users, heard.ordinals)
+        slots = integers(keys, INTEREST, self._interests.shape[1])
+        scenes = self._scene_of[self._interests[heard.users, slots]]
+        for user, key, scene, first in zip(heard.users.tolist(), keys, scenes, heard.tracks, strict=True):
+            members = np.flatnonzero(self._scene_of == scene)
+            others = members[members != first]
+            self._orders[user] = np.random.default_rng(int(key)).permutation(others if len(others) else members)
+
+
+ORACLE, SCENE = "oracle", "scene"
+YARDSTICKS: Mapping[str, Callable[[World, int], Agent]] = {ORACLE: Oracle, SCENE: SceneClairvoyant}
+SESSIONS = 3_000
+"""Sessions of a yardstick beside a run of the real loop: its mean is known to two or three percent."""
+
+
+def times_of_yardsticks(world: World, seed: int, sessions: int = SESSIONS) -> dict[str, float]:
+    """Return the mean time of a session of each yardstick, on the first sessions of a run with this seed."""
+    times = {}
+    for name, agent in YARDSTICKS.items():
+        done = play_world(world, agent(world, seed), RunOptions(sessions=sessions, seed=seed, start_ms=0))
+        times[name] = done.time / done.sessions
+    return times
+
+
+class Gap(NamedTuple):
+    """How far a recommender is from the oracle.
+
+    Attributes
+    ----------
+    regret_percent : float
+        Of the oracle's time.
+    closed : Mean
+        Share of the way from the control to the oracle in logs, in %; NaN where the oracle is not above the control.
+        The interval is that of the effect: the times of control and oracle are taken as known.
+    """
+
+    regret_percent: float
+    closed: Mean
+
+    @classmethod
+    def of(cls, effect_percent: Mean, control: float, oracle: float) -> Gap:
+        """Compute the gap of a recommender from its effect on the control's time.
+
+        Examples
+        --------
+        >>> gap = Gap.of(Mean(100.0, 0.0, 300.0), control=2.0, oracle=8.0)
+        >>> gap.regret_percent, gap.closed
+        (50.0, Mean(estimate=50.0, lower=0.0, upper=100.0))
+        """
+        whole = math.log(oracle / control) if oracle > control else math.nan
+        shares = (100 * math.log(1 + effect / 100) / whole if effect > -100 else -math.inf for effect in effect_percent)
+        time = control * (1 + effect_percent.estimate / 100)
+        return cls(100 * (1 - time / oracle), Mean(*shares))
+
+    def figures(self) -> dict[str, float | None]:
+        """Return the gap by name, as the documentation quotes it; None for what is not finite."""
+        named = zip(("closed_percent", "closed_lower", "closed_upper"), self.closed, strict=True)
+        shares = {name: share if math.isfinite(share) else None for name, share in named}
+        return {"regret_percent": self.regret_percent, **shares}
+
+    def cells(self) -> tuple[str, str]:
+        """Return regret and closed share as the cells of a table."""
+        return f"{self.regret_percent:.1f}", "{:.0f} [{:.0f}, {:.0f}]".format(*self.closed)
