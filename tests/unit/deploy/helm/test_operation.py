@@ -121,7 +121,8 @@ def test_network_policies_allow_what_the_processes_use(case: str) -> None:
     for server in ("KAFKA_BOOTSTRAP_SERVERS", "SCHEMA_REGISTRY_URL"):
         if server in variables:
             assert int(variables[server].rsplit(":", 1)[1]) in outward
-    assert {53, "http"} <= outward
+    (serving,) = container(pods(case)["gateway"])["ports"]
+    assert {53, serving["containerPort"]} <= outward
     inward = next(one["spec"] for one in policies.values() if one["spec"]["policyTypes"] == ["Ingress"])
     (component,) = inward["podSelector"]["matchExpressions"]
     assert set(component["values"]) >= {name for name, pod in pods(case).items() if "http" in _port_names(pod)}
