@@ -33,6 +33,7 @@ from bench.cpu import CPU_US, load_average
 from bench.dashboard_load import measure_dashboard
 from bench.figures import fill_pages, provenance, record
 from bench.gateway import measure_gateway
+from bench.idle_gateways import measure_idle_gateways
 from bench.loop import measure_loop, measure_mix_loop
 from bench.micro import measure_codec, measure_user_model
 from bench.next_track import measure_next_track
@@ -60,6 +61,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "verify": lambda settings, world: {"verify": measure_verify(settings, len(world.catalogue))},
     "mix_loop": lambda settings, world: {"mix_loop": measure_mix_loop(settings, world)},
     "gateway": lambda settings, world: {"gateway": measure_gateway(settings, len(world.catalogue))},
+    "idle_gateways": lambda settings, world: {"idle_gateways": measure_idle_gateways(settings, world)},
     "dashboard": lambda settings, world: {"dashboard": measure_dashboard(settings, world)},
 }
 """Measurements, each on its own topics; they run one after another, as they share the cores."""
@@ -87,6 +89,8 @@ TARGETS = {
     "mix_loop.recommendations_per_s": ("≥", 6_000.0),
     "gateway.next_per_s": ("≥", 1_200.0),
     "gateway.p99_ms": ("≤", 60.0),
+    "idle_gateways.one_percent": ("≤", 2.0),
+    "idle_gateways.ten_percent": ("≤", 6.0),
     "dashboard.cost_percent": ("≤", 10.0),
 }
 

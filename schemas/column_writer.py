@@ -8,7 +8,7 @@ value that is not plainly of its type are left to fastavro: a number of numpy's,
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 _DOUBLE = struct.Struct("<d")
@@ -167,15 +167,23 @@ def _optional(write: Write) -> Write:
 
 
 def _write_maps(column: Sequence[Any]) -> list[bytes]:
-    """Write maps of strings; each object is written once, since equal treatments are one object."""
-    maps: Mapping[int, Any] = {id(one): one for one in column}
-    _require(list(maps.values()), dict)
-    written = {key: _map(one) for key, one in maps.items()}
-    return [written[id(one)] for one in column]
+    """Write maps of strings; equal ones are written once, since there are few different ones."""
+    _require(column, dict)
+    known: dict[Any, bytes] = {}
+    written = []
+    try:
+        for texts in column:
+            entries = tuple(texts.items())
+            if (one := known.get(entries)) is None:
+                one = known[entries] = _map(entries)
+            written.append(one)
+    except TypeError as error:  # a value that cannot be a key is no string
+        raise NotPlainError from error
+    return written
 
 
-def _map(texts: dict[Any, Any]) -> bytes:
-    if not texts:
+def _map(entries: Sequence[tuple[Any, Any]]) -> bytes:
+    if not entries:
         return _NULL
-    entries = _write_texts([text for entry in texts.items() for text in entry])
-    return _long(len(texts)) + b"".join(entries) + _NULL
+    texts = _write_texts([text for entry in entries for text in entry])
+    return _long(len(entries)) + b"".join(texts) + _NULL

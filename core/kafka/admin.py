@@ -141,7 +141,10 @@ def _offsets(settings: Settings, topic: str, spec: OffsetSpec) -> dict[int, int]
 
 
 def list_offsets(
-    config: Mapping[str, Any], partitions: Iterable[tuple[str, int]], spec: OffsetSpec
+    config: Mapping[str, Any],
+    partitions: Iterable[tuple[str, int]],
+    spec: OffsetSpec,
+    known: AdminClient | None = None,
 ) -> dict[tuple[str, int], int]:
     """Return an offset of each (topic, partition), also while leaders of new topics are elected.
 
@@ -149,6 +152,8 @@ def list_offsets(
     ----------
     config : mapping
         Of the client.
+    known : AdminClient, optional
+        Is asked first: a new client costs threads and connections.
 
     Raises
     ------
@@ -156,10 +161,11 @@ def list_offsets(
         The brokers do not say.
     """
     wanted = {TopicPartition(topic, partition): spec for topic, partition in partitions}
+    at_hand = [known] if known is not None else []
 
     def ask() -> dict[tuple[str, int], int]:
-        # a new client each time: one that asked before leaders were elected never finds them
-        admin = AdminClient(dict(config))  # has a name until all answers are there: they die with their client
+        # then a new client each time: one that asked before leaders were elected never finds them
+        admin = at_hand.pop() if at_hand else AdminClient(dict(config))  # has a name: answers die with their client
         asked = admin.list_offsets(wanted)
         return {(at.topic, at.partition): future.result(TIMEOUT_S).offset for at, future in asked.items()}
 

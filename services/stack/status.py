@@ -58,7 +58,7 @@ class OffsetReader:
         counts = partition_counts(self._admin)
         partitions = [(topic, part) for topic in sorted(self._topics & counts.keys()) for part in range(counts[topic])]
         try:
-            return list_offsets(self._config, partitions, OffsetSpec.latest())
+            return list_offsets(self._config, partitions, OffsetSpec.latest(), self._admin)
         except (KafkaException, TimeoutError) as error:
             raise TopicError(f"Kafka did not return the end offsets of its topics ({error!r})") from error
 
