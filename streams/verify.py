@@ -168,8 +168,7 @@ def verify(
     VerifyError
         The state is of another topic, or the topic has lost records of the state.
     """
-    folding = by_listen if one_by_one else columns_when_compiled()
-    return asyncio.run(_verify(settings, namespace, partitions, progress, folding))
+    return asyncio.run(_verify(settings, namespace, partitions, progress, one_by_one=one_by_one))
 
 
 async def _verify(
@@ -177,7 +176,8 @@ async def _verify(
     namespace: str | None,
     partitions: Collection[int] | None,
     progress: Progress,
-    folding: Callable[[], Folding],
+    *,
+    one_by_one: bool,
 ) -> Report:
     started = time.monotonic()
     async with open_sources(settings) as sources:
@@ -187,6 +187,7 @@ async def _verify(
         report.excluded_since = sum(excluded_since(record, sources.excluded).values())
         chosen = sorted(sources.state.end if partitions is None else partitions)
         total = sum(sources.state.end[partition] for partition in chosen)
+        folding = by_listen if one_by_one else await asyncio.to_thread(columns_when_compiled, total)
         for partition in chosen:
             before = report.records
             await _verify_partition(sources, partition, folded, report, folding)

@@ -18,7 +18,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.record.memory_records import MemoryRecords
 
 from core.errors import TopicError
-from core.kafka.reader import IDLE_TIMEOUT_S
+from core.kafka.reader import IDLE_TIMEOUT_S, PARTITION_BATCH
 from core.kafka.record_columns import RecordColumns, read_batches
 from core.kafka.security import aiokafka_security
 from core.settings import Settings
@@ -70,7 +70,7 @@ def as_run(records: Sequence[Any]) -> Sequence[Any]:
 class ColumnLog:
     """Reads a partition in order from an offset up to another, a fetch at a time, and continues as it grows.
 
-    Like `core.kafka.reader.PartitionLog`, but from an event loop.
+    Like `core.kafka.reader.PartitionLog`, but from an event loop. Of objects a run has at most `PARTITION_BATCH`.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ class ColumnLog:
             await self._start()
             give_up = time.monotonic() + IDLE_TIMEOUT_S
             while self.next_offset < end:
-                fetched = await self._consumer.getmany(self._at, timeout_ms=POLL_MS)
+                fetched = await self._consumer.getmany(self._at, timeout_ms=POLL_MS, max_records=PARTITION_BATCH)
                 reached = await self._consumer.position(self._at)
                 if reached > self.next_offset:
                     give_up = time.monotonic() + IDLE_TIMEOUT_S

@@ -138,6 +138,7 @@ class OpenSessions:
     def fold(self, listens: TrainingColumns) -> list[FinishedSession]:
         """Take listens in, and return the sessions that are over, in the order of their ends."""
         over: list[FinishedSession] = []
+        opened = self._open
         columns = (
             listens.users,
             listens.sessions,
@@ -148,18 +149,21 @@ class OpenSessions:
         )
         rows = zip(*(column.tolist() for column in columns), strict=True)
         for user, session, track, fraction, timestamp_ms, ended in rows:
-            heard = self._open.get(user)
-            if heard is None or heard.session != session:
-                if heard is not None:
-                    over.append(self._open.pop(user).finished())
-                heard = self._open[user] = _Open(session, timestamp_ms, [], [])
-            if len(heard.tracks) < MOST_LISTENS:
-                heard.tracks.append(track)
-                heard.fractions.append(fraction)
-            heard.last_ms = max(heard.last_ms, timestamp_ms)
+            heard = opened.get(user)
+            if heard is not None and heard.session != session:
+                over.append(opened.pop(user).finished())
+                heard = None
+            if heard is None:
+                opened[user] = _Open(session, timestamp_ms, [track], [fraction])
+            else:
+                if len(heard.tracks) < MOST_LISTENS:
+                    heard.tracks.append(track)
+                    heard.fractions.append(fraction)
+                if timestamp_ms > heard.last_ms:
+                    heard.last_ms = timestamp_ms
             if ended:
-                over.append(self._open.pop(user).finished())
-        if len(self._open) > self._most:
+                over.append(opened.pop(user).finished())
+        if len(opened) > self._most:
             over += self._end_oldest()
         return over
 

@@ -162,7 +162,7 @@ class NamespaceTarget:
             self.counters,
             self._projections,
             self._rows,
-            folding=columns_when_compiled(),
+            folding=await asyncio.to_thread(columns_when_compiled, sum(state.end.values())),
         )
         self._claimed[partition] = claimed
         return begin

@@ -287,7 +287,8 @@ class BoundedWorker(faust.Worker):
     """Runs an app until a signal, and not much longer: whatever is not in the store by then is folded again."""
 
     def _schedule_shutdown(self, signal: Signals) -> None:
-        end_within(STOP_S)
+        if not self._signal_stop_time:  # a second signal gives no more time
+            end_within(STOP_S)
         super()._schedule_shutdown(signal)
 
 

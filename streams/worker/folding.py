@@ -111,11 +111,16 @@ class ColumnsWhenCompiled:
     def __init__(self, on_ready: Callable[[], object] = int) -> None:
         self._folding = BY_LISTEN
         self._on_ready = on_ready
+        self._decided = threading.Event()
         threading.Thread(target=self._compile, name="compile", daemon=True).start()
 
     def __call__(self) -> Folding:
         """Return the fastest folding that is ready."""
         return self._folding
+
+    def wait(self, timeout_s: float) -> None:
+        """Return when the code is compiled, or cannot be, or after the timeout."""
+        self._decided.wait(timeout_s)
 
     def _compile(self) -> None:
         try:
@@ -129,9 +134,26 @@ class ColumnsWhenCompiled:
         else:
             self._folding = BY_COLUMNS
             log.info("listens are folded in columns from now on")
+        finally:
+            self._decided.set()
+
+
+MANY_RECORDS = 100_000
+READ_S = 5.0
+"""Longer than reading the cache takes."""
+
+
+def columns_when_compiled(records: int) -> Callable[[], Folding]:
+    """Return the one `ColumnsWhenCompiled` of a process that folds offline, which then also fetches columns.
+
+    For many records it waits for code that is in the cache: meanwhile they would be folded at many times the cost.
+    """
+    folding = _of_process()
+    if records > MANY_RECORDS:
+        folding.wait(READ_S)
+    return folding
 
 
 @cache
-def columns_when_compiled() -> Callable[[], Folding]:
-    """Return the one `ColumnsWhenCompiled` of a process that folds offline, which then also fetches columns."""
+def _of_process() -> ColumnsWhenCompiled:
     return ColumnsWhenCompiled(on_ready=fetch_columns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
@@ -70,3 +71,18 @@ def test_other_measurements_are_left_as_they_are() -> None:
         return {"codec": {"decode_us": 1.0}}
 
     assert add_cpu_us("codec", measure) is measure
+
+
+def test_the_command_of_a_replay_is_metered(monkeypatch: pytest.MonkeyPatch) -> None:
+    def replay(_settings: object) -> dict[str, float]:
+        subprocess.run([sys.executable, "-c", "sum(range(3_000_000))"], check=True)
+        return {"records": 1_000, "seconds": 2.0}
+
+    def measure() -> dict[str, dict[str, float]]:
+        done = module._replay(0)
+        return {"replay": {"listens_per_s": done["records"] / done["seconds"]}}
+
+    module = module_of(monkeypatch, "bench.replay", _replay=replay)
+    figures = add_cpu_us("replay", measure)()
+    assert figures["replay"]["listens_per_s"] == 500.0
+    assert figures["replay"]["cpu_us"]["listens_per_s"]["replay"] > 0

@@ -43,7 +43,7 @@ class FakeConsumer:
     async def position(self, partition: TopicPartition) -> int:
         return self._position
 
-    async def getmany(self, partition: TopicPartition, timeout_ms: int) -> dict[TopicPartition, Any]:
+    async def getmany(self, partition: TopicPartition, timeout_ms: int, max_records: int) -> dict[TopicPartition, Any]:
         if self._position < 0:
             raise OffsetOutOfRangeError({AT: self._position})
         found = [offset for offset in self._offsets if offset >= self._position][:3]

@@ -1,8 +1,11 @@
-"""Invariant: after a swap the last snapshots on the topic are those of the namespace that is live."""
+"""Invariant: after a swap the last snapshots on the topic are those of the live namespace; a signal ends a learner."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -58,3 +61,36 @@ def test_a_learner_publishes_the_snapshots_of_the_namespace_that_it_follows_to(a
         assert sent.models == [rebuilt]
 
     asyncio.run(main())
+
+
+STARTING = """
+import threading
+from streams.learner import __main__ as program
+from streams.worker import faust_app
+
+def compile_for_ever():
+    print("compiling", flush=True)
+    threading.Event().wait()
+
+program.warm_up = compile_for_ever
+"""
+STUCK = """
+async def never(self):
+    threading.Event().wait()
+
+faust_app.STOP_S = 0.2
+program.LearnerApp.on_stop = never
+"""
+
+
+@pytest.mark.parametrize(("stuck", "status"), [("", 0), (STUCK, 1)], ids=["while it starts", "while it stops"])
+def test_a_signal_ends_a_learner_whatever_it_does(tmp_path: Path, stuck: str, status: int) -> None:
+    program = [sys.executable, "-c", f"{STARTING}{stuck}\nprogram.main()"]
+    environ = {**os.environ, **Settings(home=tmp_path).to_env()}
+    with subprocess.Popen(program, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as learner:  # noqa: S603
+        assert learner.stdout is not None
+        assert learner.stdout.readline() == "compiling\n"
+        learner.terminate()
+        _, told = learner.communicate(timeout=60)
+    assert learner.returncode == status, told
+    assert ("in never" in told) == bool(status)

@@ -20,6 +20,12 @@ def test_columns_follow_when_the_code_is_compiled() -> None:
     assert called == [True]  # fetches are columns before they are folded as such
 
 
+def test_columns_are_there_after_waiting() -> None:
+    choose = ColumnsWhenCompiled()
+    choose.wait(60.0)
+    assert choose() is BY_COLUMNS
+
+
 def _no_folder() -> None:
     raise OSError
 
@@ -34,5 +40,6 @@ def test_without_numba_or_its_cache_listens_are_folded_one_by_one(
         monkeypatch.setattr(folding, "use_own_cache", _no_folder)
     with caplog.at_level(logging.WARNING):
         choose = ColumnsWhenCompiled()
-        eventually(lambda: any("one by one" in record.getMessage() for record in caplog.records))
+        choose.wait(60.0)
+    assert any("one by one" in record.getMessage() for record in caplog.records)
     assert choose() is BY_LISTEN
