@@ -10,7 +10,7 @@ that has learned nothing cannot harm the service; the first policy, which needs 
 policy keeps a share of at least `FLOOR`, because tastes and models change.
 
 The policy is drawn by session, so a session keeps its policy while the shares do not change. If a policy has no answer,
-its fallback chain answers, and the answer names both: `memory/sticky_norepeat`. The session counts for the policy that
+its fallback chain answers, and the answer names both: `rerank/sticky_norepeat`. The session counts for the policy that
 was drawn; otherwise a policy that answers only easy requests would look better than it is.
 
 The propensity is the share of the drawn policy times the probability with which that policy chose the track.
@@ -98,7 +98,7 @@ def shares(results: Sequence[PolicyResult]) -> Floats:
     return result
 
 
-POLICIES = ("sticky_norepeat", "memory", "i2i_stream", "rerank")
+POLICIES = ("sticky_norepeat", "i2i_stream", "rerank")
 
 
 class Mix:

@@ -1,4 +1,4 @@
-"""Candidates of many sessions in one flat list: their sources, and how they are filtered, scored and drawn."""
+"""Candidates of many sessions in one flat list: their sources, and how they are filtered and drawn."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from services.recommender.protocol import NO_ANSWER, Answers, Batch, Ranking, no
 from services.recommender.sessions import SessionsSoFar
 from streams.folds.likes import LIKE
 from streams.learner.models.item_graph import LIKED, neighbours_of
-from streams.learner.models.taste import ARTIST_DISCOUNT
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -75,12 +74,6 @@ def unheard(candidates: Candidates, so_far: SessionsSoFar, catalogue: Catalogue)
     wanted = candidates.sessions * max(len(catalogue), 1) + candidates.rows
     order = np.lexsort((-candidates.scores, wanted))
     return candidates.where(order[np.diff(wanted[order], prepend=-1) != 0])
-
-
-def discounted(candidates: Candidates, so_far: SessionsSoFar, catalogue: Catalogue) -> Candidates:
-    """Apply the artist discount: multiply scores by γ to the power of the session's listens of the artist."""
-    earlier = earlier_of_artists(candidates.sessions, candidates.rows, so_far, catalogue)
-    return candidates._replace(scores=candidates.scores * ARTIST_DISCOUNT**earlier)
 
 
 def draw_from_best(candidates: Candidates, keys: Keys, stream: int, most: int, catalogue: Catalogue) -> Answers:
@@ -150,7 +143,7 @@ def best_of_candidates(candidates: Candidates, size: int, k: int, catalogue: Cat
     return ranking
 
 
-SAME_TRACK, SAME_ARTIST, SAME_GENRE, OTHER = 1.0, 0.9, 0.8, 0.3
+SAME_TRACK, SAME_ARTIST, OTHER = 1.0, 0.9, 0.3
 """The match of a like with the session; see `memory`."""
 _NO_LIKES = np.zeros(0, dtype=LIKE)
 STREAM_SEED_TRACKS = 8
@@ -167,15 +160,8 @@ def liked_before(batch: Batch, so_far: SessionsSoFar, catalogue: Catalogue) -> C
     now = so_far.seed_tracks[sessions]
     known = (rows >= 0) & (then >= 0) & (now >= 0)
     rows, then, now = rows[known], then[known], now[known]
-    match = np.select(
-        [
-            then == now,
-            catalogue.artist_of[then] == catalogue.artist_of[now],
-            catalogue.genre_of[then] == catalogue.genre_of[now],
-        ],
-        [SAME_TRACK, SAME_ARTIST, SAME_GENRE],
-        OTHER,
-    )
+    of_artist = catalogue.artist_of[then] == catalogue.artist_of[now]
+    match = np.select([then == now, of_artist], [SAME_TRACK, SAME_ARTIST], OTHER)
     return Candidates(sessions[known], rows, likes["fraction"][known] * match)
 
 
@@ -210,16 +196,16 @@ LatestGraph = Callable[[], ServedGraph | None]
 
 
 def liked_together(so_far: SessionsSoFar, catalogue: Catalogue, graph: ServedGraph | None) -> Candidates:
-    """Return neighbours of the tracks each session liked last, scored by affinity · weight; may contain duplicates."""
+    """Return neighbours of the tracks each session liked last, scored by fraction · weight; may contain duplicates."""
     if graph is None:
         return Candidates(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0))
     age = so_far.last()[:, None] - np.arange(so_far.valid.shape[1])
-    seed_tracks = so_far.valid & (so_far.affinity >= LIKED) & (age < STREAM_SEED_TRACKS)
+    seed_tracks = so_far.valid & (so_far.fractions >= LIKED) & (age < STREAM_SEED_TRACKS)
     session, column = np.nonzero(seed_tracks)
     neighbours, weights = graph.of(catalogue)
     rows = so_far.rows[session, column]
     near = neighbours[rows]
-    scores = weights[rows] * so_far.affinity[session, column][:, None]
+    scores = weights[rows] * so_far.fractions[session, column][:, None]
     known = near >= 0
     sessions = np.broadcast_to(session[:, None], near.shape)
     return Candidates(sessions[known], near[known], scores[known].astype(np.float64))

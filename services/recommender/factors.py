@@ -1,137 +1,139 @@
-"""The learned factors and the pools of tracks that they score.
+"""The learned factors, the cells of similar tracks, and the tracks that a session is offered.
 
-A session is offered tracks of the genre it is in. Scoring such a pool costs a fortieth of scoring the catalogue. A
-genre of more than `MOST_TRACKS` tracks, or a catalogue without genres, is cut further, by artist.
+Scoring the whole catalogue for each request would cost several times what all else does. The catalogue is therefore
+cut into cells of tracks with similar vectors, by k-means, whenever a snapshot arrives, and a session is offered the
+tracks of the `OFFERED_CELLS` cells whose centres it values most: an inverted file, as in Jégou, Douze and Schmid,
+"Product quantization for nearest neighbor search" (PAMI 2011). Which tracks are similar is learned from listening; a
+catalogue may have genres or none.
 
-The artist discount is folded into the logits, so the best track is found without evaluating σ for the others: the
-fraction γ^k · σ(l) is σ(l') with ::
-
-    l' = k · log γ − log(1 + exp(−l) − γ^k)
-
-which is l where k is 0. Only the tracks of artists that the session has heard need it.
+A track's logit is ⟨z, x⟩ + b + r_k, see `streams.learner.models.factors`. The user bias is the same for all tracks of a
+session, so their order does not depend on it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from services.recommender.catalogue import Catalogue
 from services.recommender.sessions import SessionsSoFar
 from streams.learner.models.factors import BIAS, Factors
-from streams.learner.models.taste import ARTIST_DISCOUNT, tastes, user_biases, weights
+from streams.learner.models.taste import MOST_EARLIER, tastes, weights
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
-MOST_TRACKS = 4_000
-"""Maximum size of a pool."""
+CELL_TRACKS = 200
+"""Mean number of tracks in a cell; one of more than twice as many is cut."""
+OFFERED_CELLS = 4
+ROUNDS = 4
+"""Rounds of k-means; further ones hardly change the answers."""
+SAMPLE = 16_384
+"""Maximum number of tracks that the centres are computed from."""
 
 
-class GenrePools:
-    """Catalogue rows by pool, and within a pool by artist.
+class Cells:
+    """Rows of a table in cells of similar rows.
+
+    Parameters
+    ----------
+    rows : ndarray of float32, shape (n, d)
 
     Attributes
     ----------
     order : ndarray of int64, shape (n,)
-        Rows, pool by pool.
-    start, size : ndarray of int64, shape (pools,)
-        Where each pool begins in `order`, and its number of tracks.
-    pool_of, place_of : ndarray of int64, shape (n,)
-        Pool of each row, and its place in `order`.
-    artist_start, artist_size : ndarray of int64, shape (groups,)
-        Where the tracks of one artist in one pool begin in `order`, and how many there are; see `groups`.
+        Rows of the table, cell by cell.
+    start, size : ndarray of int64, shape (cells,)
+        Where each cell begins in `order`, and its number of rows.
+    cell_of, place_of : ndarray of int64, shape (n,)
+        Cell of each row, and its place in `order`.
+    centres : ndarray of float32, shape (cells, d)
+        Mean of each cell's rows.
 
     Examples
     --------
-    >>> from schemas.events import Track
-    >>> genres = ["jazz", "rock", "jazz"]
-    >>> pools = GenrePools(Catalogue([Track(id_, f"a{id_}", None, genre, "x") for id_, genre in enumerate(genres)]))
-    >>> pools.order.tolist(), pools.size.tolist()
-    ([0, 2, 1], [2, 1])
+    >>> cells = Cells(np.repeat(np.eye(2, dtype=np.float32), 300, axis=0))
+    >>> cells.size.tolist(), cells.centres.tolist()
+    ([300, 300], [[1.0, 0.0], [0.0, 1.0]])
     """
 
-    def __init__(self, catalogue: Catalogue) -> None:
-        n = len(catalogue)
-        per_genre = np.bincount(catalogue.genre_of, minlength=1)
-        parts = -(-per_genre // MOST_TRACKS)
-        part = catalogue.artist_of % np.maximum(parts[catalogue.genre_of], 1)
-        _, self.pool_of = np.unique(catalogue.genre_of * (int(parts.max(initial=0)) + 1) + part, return_inverse=True)
-        self.order: Ints = np.lexsort((catalogue.artist_of, self.pool_of))
+    def __init__(self, rows: Floats) -> None:
+        n = len(rows)
+        nearest = _nearest(rows, _centres(rows))
+        parts = -(-np.bincount(nearest, minlength=1) // (2 * CELL_TRACKS))
+        # rows that are alike to the last bit, of which nothing was learned, may fill one cell
+        part = np.arange(n) % np.maximum(parts[nearest], 1)
+        _, self.cell_of = np.unique(nearest * (int(parts.max(initial=0)) + 1) + part, return_inverse=True)
+        self.order: Ints = np.argsort(self.cell_of, kind="stable")
         self.place_of: Ints = np.empty(n, dtype=np.int64)
         self.place_of[self.order] = np.arange(n)
-        self.size: Ints = np.bincount(self.pool_of, minlength=1)
+        self.size: Ints = np.bincount(self.cell_of)
         self.start: Ints = np.cumsum(self.size) - self.size
-        self._artists = max(len(catalogue.artists), 1)
-        keys = (self.pool_of * self._artists + catalogue.artist_of)[self.order]
-        self._groups, self.artist_start, self.artist_size = np.unique(keys, return_index=True, return_counts=True)
+        self.centres: Floats = _means(rows, self.cell_of, len(self.size))
 
-    def rows(self, pool: int) -> Ints:
-        """Return a pool's rows, shape (size of the pool,)."""
-        return self.order[self.start[pool] : self.start[pool] + self.size[pool]]
 
-    def groups(self, pools: Ints, artists: Ints) -> Ints:
-        """Return the index of the artist's group in the pool, shape (m,); -1 if the pool has no track of the artist."""
-        wanted = pools * self._artists + artists
-        at = np.minimum(np.searchsorted(self._groups, wanted), max(len(self._groups) - 1, 0))
-        return np.where(self._groups[at] == wanted, at, -1)
+def _centres(rows: Floats) -> Floats:
+    """Return centres by Lloyd's algorithm, from rows evenly spread over the table; none becomes empty."""
+    some = rows[:: -(-len(rows) // SAMPLE) or 1]
+    count = max(len(rows) // CELL_TRACKS, 1)
+    centres = some[np.linspace(0, len(some) - 1, count).astype(np.int64)] if len(some) else some
+    for _ in range(ROUNDS):
+        cell_of, cell = np.unique(_nearest(some, centres), return_inverse=True)
+        centres = centres.copy()
+        centres[cell_of] = _means(some, cell, len(cell_of))
+    return centres
 
-    def of_sessions(self, so_far: SessionsSoFar) -> Ints:
-        """Return the pool of each session: the one with the highest sum of taste weights.
 
-        Returns
-        -------
-        ndarray of int64, shape (b,)
-        """
-        b, pools = len(so_far), len(self.size)
-        weight = weights(so_far.affinity, so_far.valid)
-        keys = np.arange(b)[:, None] * pools + self.pool_of[so_far.rows]
-        liked = np.bincount(keys.ravel(), weight.ravel(), minlength=b * pools).reshape(b, pools)
-        best: Ints = np.argmax(liked, axis=1)
-        return best
+def _nearest(rows: Floats, centres: Floats) -> Ints:
+    """Return the nearest centre of each row, shape (n,)."""
+    half_squares = np.square(centres).sum(axis=1) / 2
+    blocks = [rows[at : at + SAMPLE] @ centres.T - half_squares for at in range(0, len(rows), SAMPLE)]
+    return np.concatenate([np.argmax(block, axis=1) for block in blocks] or [np.zeros(0, dtype=np.int64)])
+
+
+def _means(rows: Floats, group: Ints, groups: int) -> Floats:
+    """Return the mean row of each group, shape (groups, d); none is empty."""
+    order = np.argsort(group, kind="stable")
+    sizes = np.bincount(group, minlength=groups)
+    if not len(rows):
+        return np.zeros((groups, rows.shape[1]), dtype=np.float32)
+    sums = np.add.reduceat(rows[order], np.cumsum(sizes) - sizes, axis=0)
+    means: Floats = (sums / sizes[:, None]).astype(np.float32)
+    return means
 
 
 class FactorTable:
-    """Vectors and biases of the catalogue's rows.
+    """Vectors and biases of the catalogue's rows, and their cells.
 
     Attributes
     ----------
     rows : ndarray of float32, shape (n, d + 1)
-    pooled : ndarray of float32, shape (n, d + 1)
-        The same, ordered by pool.
+    cells : Cells
+        Of these rows.
+    by_cell : ndarray of float32, shape (n, d + 1)
+        The same rows, in the order of the cells.
+    repeats : ndarray of float32, shape (MOST_EARLIER + 1,)
+        See `Factors`.
     """
 
-    def __init__(self, factors: Factors, catalogue: Catalogue, pools: GenrePools) -> None:
+    def __init__(self, factors: Factors, catalogue: Catalogue) -> None:
         self.rows: Floats = factors.of(
             catalogue.tracks, catalogue.artists, catalogue.artist_of, catalogue.genres, catalogue.genre_of
         )
-        self.pooled: Floats = self.rows[pools.order]
+        self.cells = Cells(self.rows)
+        self.by_cell: Floats = self.rows[self.cells.order]
+        self.repeats = factors.repeats
 
-    def taste(self, so_far: SessionsSoFar) -> tuple[Floats, Floats]:
-        """Return the taste of each of b sessions after its last listen.
-
-        Returns
-        -------
-        vectors : ndarray of float32, shape (b, d + 1)
-            Taste vector, then a 1 for the track bias.
-        user_bias : ndarray of float32, shape (b,)
-            Intercept of the listener: how much more is heard than predicted.
-        """
-        at = np.arange(len(so_far)), so_far.last()
-        parts = self.rows[so_far.rows]
-        vectors, weight = parts[..., :BIAS], weights(so_far.affinity, so_far.valid)
-        after = tastes(vectors, weight)
-        logits = parts[..., BIAS].copy()
-        logits[:, 1:] += np.vecdot(after[:, :-1], vectors[:, 1:])
-        evidence = so_far.evidence.copy()
-        evidence[:, 0] = 0
-        taste = np.ones((len(so_far), parts.shape[-1]), dtype=np.float32)
-        taste[:, :BIAS] = after[at]
-        return taste, user_biases(logits, so_far.affinity, evidence)[at]
+    def taste(self, so_far: SessionsSoFar) -> Floats:
+        """Return the taste of each of b sessions after its last listen, then a 1 for the track bias; (b, d + 1)."""
+        vectors = self.rows[so_far.rows][..., :BIAS]
+        after = tastes(vectors, weights(so_far.fractions, so_far.valid))
+        taste = np.ones((len(so_far), BIAS + 1), dtype=np.float32)
+        taste[:, :BIAS] = after[np.arange(len(so_far)), so_far.last()]
+        return taste
 
 
 class ServedFactors:
@@ -139,13 +141,13 @@ class ServedFactors:
 
     def __init__(self, factors: Factors) -> None:
         self._factors = factors
-        self._made: tuple[GenrePools, FactorTable] | None = None
+        self._made: tuple[Catalogue, FactorTable] | None = None
 
-    def table(self, catalogue: Catalogue, pools: GenrePools) -> FactorTable:
+    def table(self, catalogue: Catalogue) -> FactorTable:
         """Return the table for a catalogue."""
         made = self._made
-        if made is None or made[0] is not pools:
-            made = self._made = (pools, FactorTable(self._factors, catalogue, pools))
+        if made is None or made[0] is not catalogue:
+            made = self._made = (catalogue, FactorTable(self._factors, catalogue))
         return made[1]
 
 
@@ -154,25 +156,32 @@ LatestFactors = Callable[[], ServedFactors | None]
 
 HEARD = np.float32(-np.inf)
 """Logit of a track that the session has heard."""
-_LOWEST = np.float32(-80.0)
-"""Logits are clipped here: exp(−l) would overflow single precision."""
 
 
-class PoolLogits:
-    """Logits of b sessions, each over the tracks of its own pool.
+class Heard(NamedTuple):
+    """Artists that sessions have heard, shape (m,): the session, the artist, and the number of listens."""
+
+    sessions: Ints
+    artists: Ints
+    counts: Ints
+
+    @classmethod
+    def of(cls, so_far: SessionsSoFar, catalogue: Catalogue) -> Heard:
+        """Count them."""
+        artists = max(len(catalogue.artists), 1)
+        keys, counts = np.unique(so_far.session_of * artists + catalogue.artist_of[so_far.heard], return_counts=True)
+        return cls(*np.divmod(keys, artists), counts)
+
+
+class OfferedTracks:
+    """Logits of b sessions, each over the tracks of the cells that it is offered.
 
     Parameters
     ----------
     so_far : SessionsSoFar
     table : FactorTable
-    pools : GenrePools
     catalogue : Catalogue
-        The catalogue of the pools.
-
-    Attributes
-    ----------
-    pools : ndarray of int64, shape (b,)
-        The pool of each session.
+        The catalogue of the table.
 
     Examples
     --------
@@ -181,97 +190,93 @@ class PoolLogits:
     >>> from services.recommender.sessions import sessions_so_far
     >>> from streams.learner.models.factors import FactorModel, read_factors
     >>> catalogue = Catalogue([Track(7, "a", None, None, "x"), Track(8, "a", None, None, "y")])
-    >>> pools = GenrePools(catalogue)
     >>> heard = RecommendationRequest("s-0", 42, "s", 0, 7, 1.0, 0, 0)
     >>> so_far = sessions_so_far(Batch.of([heard], [None]), catalogue)
-    >>> table = ServedFactors(read_factors(FactorModel({}).snapshot())).table(catalogue, pools)
-    >>> rows, expected, free = PoolLogits(so_far, table, pools, catalogue).best()
-    >>> rows.tolist(), [f"{one:.2f}" for one in expected], free.tolist()
-    ([1], ['0.45'], [1])
+    >>> table = ServedFactors(read_factors(FactorModel({}).snapshot())).table(catalogue)
+    >>> rows, logits, free = OfferedTracks(so_far, table, catalogue).best()
+    >>> rows.tolist(), logits.tolist(), free.tolist()
+    ([1], [0.0], [1])
     """
 
-    def __init__(self, so_far: SessionsSoFar, table: FactorTable, pools: GenrePools, catalogue: Catalogue) -> None:
-        self.pools = pools.of_sessions(so_far)
-        self._all = pools
-        self._catalogue = catalogue
-        self._rows = table.rows
-        self._taste, self._user_bias = table.taste(so_far)
-        by_pool = np.argsort(self.pools, kind="stable")
-        sizes = pools.size[self.pools[by_pool]]
-        ends = np.cumsum(sizes)
-        # session s has the logit of the track at place p of the pools' order at begin[s] + p
-        self._begin = np.empty(len(so_far), dtype=np.int64)
-        self._begin[by_pool] = ends - sizes - pools.start[self.pools[by_pool]]
-        self._flat: Floats = np.empty(int(sizes.sum()), dtype=np.float32)
-        self._of_pools: list[tuple[int, Ints, Floats]] = []
-        first = np.flatnonzero(np.diff(self.pools[by_pool], prepend=-1)).tolist()
-        for begin, end in pairwise([*first, len(so_far)]):
-            members = by_pool[begin:end]
-            pool = int(self.pools[members[0]])
-            start, size = int(pools.start[pool]), int(pools.size[pool])
-            at = int(self._begin[members[0]]) + start
-            logits = self._flat[at : at + size * len(members)].reshape(len(members), size)
-            np.matmul(self._taste[members], table.pooled[start : start + size].T, out=logits)
-            self._of_pools.append((pool, members, logits))
-        self._discount(so_far)
+    def __init__(self, so_far: SessionsSoFar, table: FactorTable, catalogue: Catalogue) -> None:
+        self._table, cells = table, table.cells
+        self._taste = table.taste(so_far)
+        values = self._taste @ cells.centres.T
+        most = min(OFFERED_CELLS, values.shape[1])
+        cell = np.argpartition(-values, most - 1, axis=1)[:, :most]
+        sizes = cells.size[cell]
+        ends = np.cumsum(sizes.ravel()).reshape(sizes.shape)
+        self._bounds = [0, *ends[:, -1].tolist()]
+        # session s has the logit of the row at place p of the cells' order at shift[s, its cell] + p
+        self._shift: Ints = np.full(values.shape, -1)
+        shift = ends - sizes - cells.start[cell]
+        self._offered = np.zeros(values.shape, dtype=np.bool_)
+        np.put_along_axis(self._shift, cell, shift, axis=1)
+        np.put_along_axis(self._offered, cell, True, axis=1)
+        self._places = np.arange(self._bounds[-1]) - np.repeat(shift.ravel(), sizes.ravel())
+        self._logits: Floats = np.empty(self._bounds[-1], dtype=np.float32)
+        starts, stops = cells.start[cell].ravel().tolist(), (cells.start[cell] + sizes).ravel().tolist()
+        at = 0
+        for pair, (start, stop) in enumerate(zip(starts, stops, strict=True)):
+            until = at + stop - start
+            np.dot(table.by_cell[start:stop], self._taste[pair // most], out=self._logits[at:until])
+            at = until
+        self._mark_heard(so_far, catalogue)
 
     def best(self) -> tuple[Ints, Floats, Ints]:
-        """Return each session's best track as a row, its predicted fraction, and the number of unheard tracks."""
-        b = len(self.pools)
+        """Return each session's best track as a row, its logit, and the number of unheard tracks."""
+        b = len(self._taste)
         rows, logits, free = np.full(b, -1), np.full(b, HEARD), np.zeros(b, dtype=np.int64)
-        for pool, members, of_members in self._of_pools:
-            columns = np.argmax(of_members, axis=1)
-            logits[members] = of_members[np.arange(len(members)), columns]
-            rows[members] = self._all.rows(pool)[columns]
-            free[members] = np.count_nonzero(of_members != HEARD, axis=1)
-        return np.where(free > 0, rows, -1), expit(logits + self._user_bias), free
+        for session in range(b):
+            begin, end = self._bounds[session : session + 2]
+            place = begin + int(self._logits[begin:end].argmax())
+            logits[session] = self._logits[place]
+            rows[session] = self._places[place]
+            free[session] = np.count_nonzero(self._logits[begin:end] != HEARD)
+        return np.where(free > 0, self._table.cells.order[rows], -1), logits, free
 
     def top(self, k: int) -> tuple[Ints, Ints, Floats]:
-        """Return the sessions, rows and predicted fractions of each session's k best unheard tracks, in no order."""
+        """Return the sessions, rows and logits of each session's k best unheard tracks, in no order."""
         found = []
-        for pool, members, of_members in self._of_pools:
-            width = min(k, of_members.shape[1])
-            columns = np.argpartition(-of_members, width - 1, axis=1)[:, :width]
-            logits = np.take_along_axis(of_members, columns, axis=1)
-            session, column = np.nonzero(logits != HEARD)
-            rows = self._all.rows(pool)[columns[session, column]]
-            found.append((members[session], rows, logits[session, column]))
+        for session, (begin, end) in enumerate(zip(self._bounds[:-1], self._bounds[1:], strict=True)):
+            width = min(k, end - begin)
+            at = begin + np.argpartition(-self._logits[begin:end], width - 1)[:width]
+            at = at[self._logits[at] != HEARD]
+            found.append((np.full(len(at), session), self._table.cells.order[self._places[at]], self._logits[at]))
         sessions, rows, logits = map(np.concatenate, zip(*found, strict=True))
-        return sessions, rows, expit(logits + self._user_bias[sessions])
+        return sessions, rows, logits
 
     def free_rows(self, session: int) -> Ints:
-        """Return the rows of the pool's tracks that a session has not heard."""
-        rows = self._all.rows(int(self.pools[session]))
-        begin = self._begin[session] + self._all.start[self.pools[session]]
-        free: Ints = rows[self._flat[begin : begin + len(rows)] != HEARD]
+        """Return the rows of the offered tracks that a session has not heard."""
+        begin, end = self._bounds[session : session + 2]
+        free: Ints = self._table.cells.order[self._places[begin:end][self._logits[begin:end] != HEARD]]
         return free
 
-    def expected(self, sessions: Ints, rows: Ints) -> Floats:
-        """Return the predicted fraction of tracks in their session's pool, shape (m,); 0 for one already heard."""
-        fractions: Floats = expit(
-            self._flat[self._begin[sessions] + self._all.place_of[rows]] + self._user_bias[sessions]
-        )
-        return fractions
+    def offers(self, sessions: Ints, rows: Ints) -> NDArray[np.bool_]:
+        """Return which tracks are in a cell that their session is offered, shape (m,)."""
+        offered: NDArray[np.bool_] = self._offered[sessions, self._table.cells.cell_of[rows]]
+        return offered
 
-    def affinity(self, sessions: Ints, rows: Ints) -> Floats:
-        """Return the predicted affinity of tracks of any pool, shape (m,), without the artist discount."""
-        affinity: Floats = expit(np.vecdot(self._taste[sessions], self._rows[rows]) + self._user_bias[sessions])
-        return affinity
+    def logits(self, sessions: Ints, rows: Ints, earlier: Ints) -> Floats:
+        """Return the logits of any tracks, shape (m,), after so many listens of their artists."""
+        logits: Floats = np.vecdot(self._taste[sessions], self._table.rows[rows])
+        return logits + self._table.repeats[np.minimum(earlier, MOST_EARLIER)]
 
-    def _discount(self, so_far: SessionsSoFar) -> None:
-        """Fold the artist discount into the logits and mark heard tracks."""
-        pools, catalogue = self._all, self._catalogue
-        artists = len(catalogue.artists)
-        keys, counts = np.unique(so_far.session_of * artists + catalogue.artist_of[so_far.heard], return_counts=True)
-        session, artist = np.divmod(keys, artists)
-        group = pools.groups(self.pools[session], artist)
-        session, group, counts = session[group >= 0], group[group >= 0], counts[group >= 0]
-        sizes = pools.artist_size[group]
+    def _mark_heard(self, so_far: SessionsSoFar, catalogue: Catalogue) -> None:
+        """Add what hearing the artist again is worth, and mark heard tracks."""
+        heard = Heard.of(so_far, catalogue)
+        sizes = catalogue.artist_size[heard.artists]
         within = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        at = np.repeat(self._begin[session] + pools.artist_start[group], sizes) + within
-        count, user_bias = np.repeat(counts, sizes), np.repeat(self._user_bias[session], sizes)
-        kept = (ARTIST_DISCOUNT ** np.arange(int(counts.max(initial=0)) + 1)).astype(np.float32)[count]
-        logits = np.maximum(self._flat[at] + user_bias, _LOWEST)
-        self._flat[at] = np.log(kept) - np.log(1 + np.exp(-logits) - kept) - user_bias
-        here = pools.pool_of[so_far.heard] == self.pools[so_far.session_of]
-        self._flat[self._begin[so_far.session_of[here]] + pools.place_of[so_far.heard[here]]] = HEARD
+        rows = catalogue.by_artist[np.repeat(catalogue.artist_start[heard.artists], sizes) + within]
+        sessions = np.repeat(heard.sessions, sizes)
+        effects = np.repeat(self._table.repeats[np.minimum(heard.counts, MOST_EARLIER)], sizes)
+        here = self.offers(sessions, rows)
+        self._logits[self._at(sessions[here], rows[here])] += effects[here]
+        here = self.offers(so_far.session_of, so_far.heard)
+        self._logits[self._at(so_far.session_of[here], so_far.heard[here])] = HEARD
+
+    def _at(self, sessions: Ints, rows: Ints) -> Ints:
+        """Return where the logits of offered tracks are."""
+        cells = self._table.cells
+        at: Ints = self._shift[sessions, cells.cell_of[rows]] + cells.place_of[rows]
+        return at

@@ -10,10 +10,9 @@ The neighbours come from a batch job, see `services.lists`.
 
 `i2i_stream`: unheard neighbours of what the session liked recently, in the graph that the learner maintains.
 
-Each of the last `STREAM_SEED_TRACKS` liked listens passes its affinity on to its neighbours, in proportion to their
-weight; a candidate's score is the highest that it receives, times the artist discount. The answer is drawn uniformly
-from the `BEST` best: always taking the first would leave the others unexplored. If the graph has no neighbours, the
-fallback answers.
+Each of the last `STREAM_SEED_TRACKS` liked listens passes its fraction on to its neighbours, in proportion to their
+weight; a candidate's score is the highest that it receives. The answer is drawn uniformly from the `BEST` best: always
+taking the first would leave the others unexplored. If the graph has no neighbours, the fallback answers.
 """
 
 from __future__ import annotations
@@ -28,7 +27,6 @@ from services.recommender.candidates import (
     Candidates,
     LatestGraph,
     best_of_candidates,
-    discounted,
     draw_from_best,
     liked_together,
     unheard,
@@ -185,5 +183,4 @@ class I2IStream:
     def _near(self, batch: Batch) -> Candidates:
         """Return the unheard neighbours with their scores, none twice in a session."""
         so_far = sessions_so_far(batch, self._catalogue)
-        near = unheard(liked_together(so_far, self._catalogue, self._graph()), so_far, self._catalogue)
-        return discounted(near, so_far, self._catalogue)
+        return unheard(liked_together(so_far, self._catalogue, self._graph()), so_far, self._catalogue)

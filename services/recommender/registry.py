@@ -17,7 +17,7 @@ from schemas.events import Model
 from services.recommender.bandit import POLICIES, Bandit, Mix, Results
 from services.recommender.candidates import LatestGraph, ServedGraph
 from services.recommender.catalogue import Catalogue
-from services.recommender.factors import GenrePools, LatestFactors, ServedFactors
+from services.recommender.factors import LatestFactors, ServedFactors
 from services.recommender.item_to_item import I2I, I2IStream
 from services.recommender.lists import Contextual, Indexed, LatestLists, SimilarUsers
 from services.recommender.next_track import LatestNextTrack, NextTrackRecommender
@@ -66,7 +66,6 @@ class Parts(NamedTuple):
     """What a recommender is built from; `others` are those listed before it, `random_streams` those of its entry."""
 
     catalogue: Catalogue
-    pools: GenrePools
     sources: RecommenderInputs
     others: Mapping[str, Recommender]
     random_streams: tuple[int, ...]
@@ -139,13 +138,13 @@ _ENTRIES = (
     ),
     RegistryEntry(
         Fism,
-        lambda of: Fism(of.catalogue, of.pools, of.sources.factors),
+        lambda of: Fism(of.catalogue, of.sources.factors),
         (RandomStream.EXPLORE, RandomStream.EXPLORED_TRACK),
         models=(FactorModel.name,),
     ),
     RegistryEntry(
         Rerank,
-        lambda of: Rerank(of.catalogue, of.pools, of.sources.factors, of.sources.graph),
+        lambda of: Rerank(of.catalogue, of.sources.factors, of.sources.graph),
         (RandomStream.EXPLORE, RandomStream.EXPLORED_TRACK),
         models=(FactorModel.name, ItemGraph.name),
     ),
@@ -177,30 +176,27 @@ class RecommenderFactory:
 
     def __init__(self, guard: Callable[[Recommender], Recommender] = lambda recommender: recommender) -> None:
         self._guard = guard
-        nothing = Catalogue([])
-        # one tuple, because the thread that reads the models uses it too
-        self._served = nothing, GenrePools(nothing)
+        self._served = Catalogue([])  # the thread that reads the models uses it too
 
     def make(self, catalogue: Catalogue, sources: RecommenderInputs) -> list[Recommender]:
         """Return every recommender."""
-        pools = GenrePools(catalogue)
-        self._served = catalogue, pools
+        self._served = catalogue
         made: dict[str, Recommender] = {}
         for name, entry in RECOMMENDERS.items():
-            parts = Parts(catalogue, pools, sources, made, entry.random_streams)
+            parts = Parts(catalogue, sources, made, entry.random_streams)
             made[name] = self._guard(entry.factory(parts))
         return list(made.values())
 
     def factors(self, model: Model) -> ServedFactors:
         """Read a snapshot of the factors, in the thread that reads the models; raises ValueError on another body."""
         served = ServedFactors(read_factors(model.body))
-        served.table(*self._served)
+        served.table(self._served)
         return served
 
     def graph(self, model: Model) -> ServedGraph:
         """Read a snapshot of the item graph, in the thread that reads the models; raises ValueError on another body."""
         served = ServedGraph(model.body)
-        served.of(self._served[0])
+        served.of(self._served)
         return served
 
     def next_track(self, model: Model) -> NextTrack:

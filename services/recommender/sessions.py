@@ -1,6 +1,6 @@
 """The listens of the requesting sessions: from Redis, and from requests that the worker has not folded yet.
 
-`sessions_so_far` returns them as arrays: all tracks heard, and affinities of the first and the last listens.
+`sessions_so_far` returns them as arrays: all tracks heard, and fractions of the first and the last listens.
 
 A request carries the last listen. The state has it and those before it only if the worker was faster than the
 listener; without them, a session would be offered tracks that it has just heard. All requests of a listener arrive at
@@ -18,18 +18,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from core.grouping import earlier_of_key
 from schemas.events import RecommendationRequest
 from services.recommender.catalogue import Catalogue
 from services.recommender.protocol import Batch
 from streams.folds.users import HISTORY_LISTENS, LISTEN, GenerationCache, UserState
-from streams.learner.models.taste import evidence_of
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
 WINDOW = HISTORY_LISTENS
-"""Number of listens with affinities: the first one and the last ones, whose fractions the state has."""
+"""Number of listens with fractions: the first one and the last ones, whose fractions the state has."""
 _TRACK = struct.Struct("<i")
 
 
@@ -50,8 +48,8 @@ class SessionsSoFar:
         Row of the first track.
     rows : ndarray of int64, shape (b, WINDOW)
         The first listen and the last ones; 0 where `valid` is False.
-    affinity, evidence : ndarray of float32, shape (b, WINDOW)
-        See `streams.learner.models.taste`.
+    fractions : ndarray of float32, shape (b, WINDOW)
+        0 there.
     valid : ndarray of bool, shape (b, WINDOW)
         A session begins at column 0. Tracks that are not in the catalogue are dropped everywhere.
     """
@@ -60,8 +58,7 @@ class SessionsSoFar:
     heard: Ints
     seed_tracks: Ints
     rows: Ints
-    affinity: Floats
-    evidence: Floats
+    fractions: Floats
     valid: NDArray[np.bool_]
 
     def __len__(self) -> int:
@@ -81,7 +78,7 @@ def sessions_so_far(batch: Batch, catalogue: Catalogue) -> SessionsSoFar:
     >>> from schemas.events import RecommendationRequest, Track
     >>> request = RecommendationRequest("s-0", 42, "s", 0, 7, 1.0, 0, 0)
     >>> so_far = sessions_so_far(Batch.of([request], [None]), Catalogue([Track(7, "a", None, None, "x")]))
-    >>> so_far.heard.tolist(), so_far.affinity[0, :2].tolist(), so_far.valid[0, :2].tolist()
+    >>> so_far.heard.tolist(), so_far.fractions[0, :2].tolist(), so_far.valid[0, :2].tolist()
     ([0], [1.0, 0.0], [True, False])
     """
     tracks, fractions, lengths = _concatenated(batch)
@@ -92,23 +89,19 @@ def sessions_so_far(batch: Batch, catalogue: Catalogue) -> SessionsSoFar:
         rows, fractions, session_of = rows[known], fractions[known], session_of[known]
         lengths = np.bincount(session_of, minlength=len(batch))
     starts = np.cumsum(lengths) - lengths
-    earlier = earlier_of_key(session_of * max(len(catalogue.artists), 1) + catalogue.artist_of[rows])
     column = np.arange(WINDOW)
     skipped = np.maximum(lengths - WINDOW, 0)[:, None]
     valid = column < lengths[:, None]
     at = np.where(valid, starts[:, None] + column + np.where(column > 0, skipped, 0), 0)
     if not len(rows):
         nothing = np.zeros((len(batch), WINDOW), dtype=np.float32)
-        return SessionsSoFar(session_of, rows, starts * 0 - 1, at, nothing, nothing, valid)
-    evidence = evidence_of(earlier[at])
-    affinity = np.minimum(fractions[at] / np.maximum(evidence, np.float32(1e-6)), np.float32(1))
+        return SessionsSoFar(session_of, rows, starts * 0 - 1, at, nothing, valid)
     return SessionsSoFar(
         session_of,
         rows,
         np.where(lengths > 0, rows[np.minimum(starts, len(rows) - 1)], -1),
         rows[at] * valid,
-        affinity * valid,
-        evidence * valid,
+        fractions[at] * valid,
         valid,
     )
 

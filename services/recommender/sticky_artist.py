@@ -8,14 +8,9 @@ After a fraction below 0.3 the answer is a random track, otherwise another track
 not drawn again unless it is the artist's only one.
 `sticky_norepeat`: an unheard track of the session's best artist.
 
-`sticky_artist` draws with replacement, but Botify's listener does not listen to a track twice in a session. It also
-stays with one artist although each further track of theirs is worth γ times less. Here every artist of the session has
-the value ::
-
-    mean affinity of their listens · γ ** (number of their listens)
-
-and the answer is drawn uniformly from the unheard tracks of the best artist that has any. It needs no model, and is the
-fallback of all learned recommenders.
+`sticky_artist` draws with replacement, and stays with an artist of whom the session has had enough. Here the answer is
+drawn uniformly from the unheard tracks of the artist whose listens the session heard most of on average, among those
+that have any. It needs no model, and is the fallback of all learned recommenders.
 """
 
 from __future__ import annotations
@@ -25,12 +20,11 @@ from numpy.typing import NDArray
 
 from core.grouping import earlier_of_key
 from core.keyed_random import integers
-from services.recommender.candidates import Candidates, draw_from_best, earlier_of_artists, unheard
+from services.recommender.candidates import Candidates, draw_from_best, unheard
 from services.recommender.catalogue import Catalogue
 from services.recommender.protocol import NO_ANSWER, Answers, Batch, RandomStream, no_answers
 from services.recommender.random_tracks import RandomTracks
 from services.recommender.sessions import SessionsSoFar, sessions_so_far
-from streams.learner.models.taste import ARTIST_DISCOUNT
 
 Ints = NDArray[np.int64]
 
@@ -126,7 +120,7 @@ ARTISTS = 4
 
 
 class StickyNoRepeat:
-    """Sticky artist without repeats and with the artist discount.
+    """The session's best artist, without repeats.
 
     Examples
     --------
@@ -157,13 +151,9 @@ def best_of_artists(so_far: SessionsSoFar, catalogue: Catalogue) -> Candidates:
     session, column = np.nonzero(so_far.valid)
     rows = so_far.rows[session, column]
     artists = len(catalogue.artists)
-    keys, first, group = np.unique(
-        session * artists + catalogue.artist_of[rows], return_index=True, return_inverse=True
-    )
-    mean = np.bincount(group, so_far.affinity[session, column]) / np.bincount(group)
+    keys, group = np.unique(session * artists + catalogue.artist_of[rows], return_inverse=True)
+    values = np.bincount(group, so_far.fractions[session, column]) / np.bincount(group)
     sessions = keys // artists
-    counts = earlier_of_artists(sessions, rows[first], so_far, catalogue)
-    values = mean * ARTIST_DISCOUNT**counts
     order = np.lexsort((-values, sessions))
     best = order[earlier_of_key(sessions[order]) < ARTISTS]
     offered = unheard(_tracks_of(sessions[best], keys[best] % artists, values[best], catalogue), so_far, catalogue)

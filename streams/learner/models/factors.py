@@ -1,15 +1,16 @@
 """`fism`: vectors of genres, artists and tracks, learned from sessions as they end.
 
 A track's vector is the sum of its own, its artist's and its genre's: what is learned of a genre holds at once for a
-track that nobody has heard. The predicted affinity of track j after a session with the taste z (see `taste`) is ::
+track that nobody has heard. The predicted fraction of track j after a session with the taste z (see `taste`) is ::
 
-    σ(b_j + u + ⟨z, x_j⟩)        x_j = own_j + artist_j + genre_j        u: user bias, see `taste`
+    σ(b_j + u + ⟨z, x_j⟩ + r_k)        x_j = own_j + artist_j + genre_j        u: user bias, see `taste`
 
-and the loss its cross-entropy with the affinity, weighted by the evidence γ**k. Plain SGD over `SESSIONS_AT_ONCE`
-sessions at a time, through both the target's vector and those in z; slower for artists and slower yet for genres,
-which move at every listen of theirs. After Kabbur et al. (KDD 2013), see `taste`; the hierarchy is that of Koenigstein,
-Dror and Koren, "Yahoo! music recommendations: modeling music ratings with temporal dynamics and item taxonomy"
-(RecSys 2011).
+where k is the number of the session's listens of j's artist, and r_k what hearing an artist again is worth: one weight
+for each count, learned like all others, and 0 for the first. The loss is the cross-entropy with the fraction. SGD with
+Adagrad's rates, one for each row (Duchi, Hazan and Singer, JMLR 2011), over `SESSIONS_AT_ONCE` sessions at a time,
+through both the target's vector and those in z. After Kabbur et al. (KDD 2013), see `taste`; the hierarchy is that of
+Koenigstein, Dror and Koren, "Yahoo! music recommendations: modeling music ratings with temporal dynamics and item
+taxonomy" (RecSys 2011).
 
 Negative evidence is forgotten: a track that is worse than its artist and genre (its own part of b is negative) loses
 half of its own part in `FORGET_SESSIONS` sessions of the service. It is no longer recommended, so no listen would show
@@ -31,10 +32,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from core.keyed_random import keys_of_texts, mix
+from core.keyed_random import Keys, keys_of_texts, mix
 from schemas.events import Track
 from streams.learner.models.tables import LAYOUT_BYTES, Arrays, Table, all_but_an_eighth, pack, small_noise, unpack
-from streams.learner.models.taste import earlier_of_artist, evidence_of, root_lengths, tastes, user_biases, weights
+from streams.learner.models.taste import MOST_EARLIER, earlier_of_artist, root_lengths, tastes, user_biases, weights
 from streams.learner.sessions import FinishedSession, pad
 
 Floats = NDArray[np.float32]
@@ -43,7 +44,11 @@ Ints = NDArray[np.int64]
 DIMENSIONS = 32
 BIAS = DIMENSIONS
 """Column of the bias b, behind the vector."""
-RATE, ARTIST_RATE, GENRE_RATE = 0.2, 0.05, 0.01
+SQUARES = DIMENSIONS + 1
+"""Column of the sum of the row's mean squared gradients, behind the bias; snapshots leave it out."""
+RATE, ARTIST_RATE, GENRE_RATE, REPEAT_RATE = 0.1, 0.1, 0.05, 0.1
+FIRST_SQUARES = 0.05
+"""Where the sums begin."""
 DECAY = 0.002
 FORGET_SESSIONS = 5_000
 MOST_GRADIENT = 1.0
@@ -52,7 +57,7 @@ _SEED = 0x66697374
 _ARTIST_STREAM, _GENRE_STREAM = 1, 2
 """Keep an artist and a genre of one name apart."""
 _FIRST_BIAS = -2.0
-_TRACK_NOISE, _ARTIST_NOISE, _GENRE_NOISE = 0.05, 0.05, 0.3
+_TRACK_NOISE, _ARTIST_NOISE, _GENRE_NOISE = 0.05, 0.1, 0.3
 NO_GENRE = ""
 VECTOR_BYTES = 2 * (DIMENSIONS + 1)
 TRACK_BYTES = 4 + 4 + 2 + VECTOR_BYTES
@@ -87,9 +92,11 @@ class FactorModel:
 
     def __init__(self, catalogue: Mapping[int, Track]) -> None:
         self._catalogue = catalogue
-        self._tracks = Table[int](DIMENSIONS + 1, _new_tracks)
-        self._artists = Table[str](DIMENSIONS + 1, _new_artists)
-        self._genres = Table[str](DIMENSIONS + 1, _new_genres)
+        self._tracks = Table[int](DIMENSIONS + 2, _new_tracks)
+        self._artists = Table[str](DIMENSIONS + 2, _new_artists)
+        self._genres = Table[str](DIMENSIONS + 2, _new_genres)
+        self._repeats = np.zeros((MOST_EARLIER + 1, 2), dtype=np.float32)  # r_k, and its sum of squared gradients
+        self._repeats[:, 1] = FIRST_SQUARES
         self._artist_of = np.zeros(0, dtype=np.int64)
         self._genre_of = np.zeros(0, dtype=np.int64)
         self._names_bytes = 0
@@ -104,16 +111,16 @@ class FactorModel:
         """Forget the tracks of which least was learned; see `OnlineModel.make_room`."""
         before = len(self._tracks.names)
         while self._tracks.names and self._snapshot_bytes() > most_bytes:
-            self._keep(all_but_an_eighth(np.square(self._tracks.learned()).sum(axis=1)))
+            self._keep(all_but_an_eighth(np.square(self._tracks.learned()[:, :SQUARES]).sum(axis=1)))
         return before - len(self._tracks.names)
 
     def to_bytes(self) -> bytes:
         """Return the whole state."""
-        return self._packed(np.float32)
+        return self._packed(np.float32, DIMENSIONS + 2)
 
     def snapshot(self) -> bytes:
         """Return what recommenders need: the state in half precision; see `services.recommender.rerank`."""
-        return self._packed(np.float16)
+        return self._packed(np.float16, DIMENSIONS + 1)
 
     @classmethod
     def from_bytes(cls, state: bytes, catalogue: Mapping[int, Track]) -> Self:
@@ -123,6 +130,7 @@ class FactorModel:
         model._tracks.restore(arrays["ids"].tolist(), arrays["tracks"])
         model._artists.restore(about["artists"], arrays["artists"])
         model._genres.restore(about["genres"], arrays["genres"])
+        model._repeats = arrays["repeats"].copy()
         model._artist_of = arrays["artist_of"].astype(np.int64)
         model._genre_of = arrays["genre_of"].astype(np.int64)
         model._names_bytes = _written_bytes(about["artists"]) + _written_bytes(about["genres"])
@@ -141,16 +149,17 @@ class FactorModel:
         self._genres.keep(genres)
         self._names_bytes = _written_bytes(self._artists.names) + _written_bytes(self._genres.names)
 
-    def _packed(self, kind: type[np.floating]) -> bytes:
+    def _packed(self, kind: type[np.floating], width: int) -> bytes:
         return pack(
             {"artists": self._artists.names, "genres": self._genres.names},
             {
                 "ids": np.array(self._tracks.names, dtype=np.int32),
                 "artist_of": self._artist_of.astype(np.int32),
                 "genre_of": self._genre_of.astype(np.int16),
-                "tracks": self._tracks.values.astype(kind),
-                "artists": self._artists.values.astype(kind),
-                "genres": self._genres.values.astype(kind),
+                "tracks": self._tracks.values[:, :width].astype(kind),
+                "artists": self._artists.values[:, :width].astype(kind),
+                "genres": self._genres.values[:, :width].astype(kind),
+                "repeats": self._repeats,
             },
         )
 
@@ -172,49 +181,67 @@ class FactorModel:
         valid = heard.valid
         rows = self._rows(heard.tracks[valid])
         parts = np.zeros((*valid.shape, DIMENSIONS + 1), dtype=np.float32)
-        parts[valid] = self._tracks.values[rows.track]
-        parts[valid] += self._artists.values[rows.artist]
-        parts[valid] += self._genres.values[rows.genre]
+        parts[valid] = self._tracks.values[rows.track, :SQUARES]
+        parts[valid] += self._artists.values[rows.artist, :SQUARES]
+        parts[valid] += self._genres.values[rows.genre, :SQUARES]
         artists = np.full(valid.shape, -1, dtype=np.int64)
         artists[valid] = rows.artist
-        gradient = session_gradient(parts, heard.fractions, artists, valid)[valid]
+        earlier = earlier_of_artist(artists, valid)
+        gradient = session_gradient(parts, self._repeats[:, 0][earlier], heard.fractions, valid)[valid]
         for table, at, rate in (
             (self._tracks, rows.track, RATE),
             (self._artists, rows.artist, ARTIST_RATE),
             (self._genres, rows.genre, GENRE_RATE),
         ):
-            np.add.at(table.values, at, np.float32(-rate) * gradient)
+            _descend(table.values, at, gradient, rate)
+        self._learn_repeats(earlier[valid], gradient[:, BIAS])
+
+    def _learn_repeats(self, earlier: Ints, errors: Floats) -> None:
+        """Move the effects of hearing an artist again; there is none of the first listen."""
+        gradient = np.bincount(earlier, errors, MOST_EARLIER + 1).astype(np.float32)
+        gradient[0] = 0
+        self._repeats[:, 1] += np.square(gradient)
+        self._repeats[:, 0] -= np.float32(REPEAT_RATE) * gradient / np.sqrt(self._repeats[:, 1])
 
     def _forget_the_bad(self, sessions: int) -> None:
         own = self._tracks.values
         kept = np.float32(0.5 ** (sessions / FORGET_SESSIONS))
-        own *= np.where(own[:, BIAS] < 0, kept, np.float32(1))[:, None]
+        own[:, :SQUARES] *= np.where(own[:, BIAS] < 0, kept, np.float32(1))[:, None]
 
 
-def session_gradient(parts: Floats, fractions: Floats, artists: Ints, valid: NDArray[np.bool_]) -> Floats:
+def _descend(values: Floats, rows: Ints, gradient: Floats, rate: float) -> None:
+    """Move rows down the sums of their gradients, shape (n, DIMENSIONS + 1); a row may come twice."""
+    order = np.argsort(rows, kind="stable")
+    first = np.flatnonzero(np.diff(rows[order], prepend=-1))
+    summed, moved = np.add.reduceat(gradient[order], first, axis=0), rows[order[first]]
+    squares = values[moved, SQUARES] + np.square(summed).mean(axis=1)
+    values[moved, SQUARES] = squares
+    values[moved, :SQUARES] -= summed * (np.float32(rate) / np.sqrt(squares))[:, None]
+
+
+def session_gradient(parts: Floats, repeats: Floats, fractions: Floats, valid: NDArray[np.bool_]) -> Floats:
     """Return the gradient of the sessions' loss with respect to each listen's vector and bias.
 
     Parameters
     ----------
     parts : ndarray of float32, shape (b, n, DIMENSIONS + 1)
+    repeats : ndarray of float32, shape (b, n)
+        What hearing the artist again adds to each logit.
     fractions : ndarray of float32, shape (b, n)
-    artists : ndarray of int64, shape (b, n)
     valid : ndarray of bool, shape (b, n)
 
     Returns
     -------
     ndarray of float32, shape (b, n, DIMENSIONS + 1)
     """
-    vectors, bias = parts[..., :BIAS], parts[..., BIAS]
-    evidence = evidence_of(earlier_of_artist(artists, valid)) * valid
-    affinity = np.minimum(fractions / np.maximum(evidence, np.float32(1e-6)), np.float32(1))
-    evidence[:, 0] = 0  # nobody recommended the first
-    weight = weights(affinity, valid)
+    vectors = parts[..., :BIAS]
+    weight = weights(fractions, valid)
     before = np.zeros_like(vectors)
     before[:, 1:] = tastes(vectors, weight)[:, :-1]
-    logits = bias + np.vecdot(before, vectors)
-    logits[:, 1:] += user_biases(logits, affinity, evidence)[:, :-1]
-    error = evidence * (expit(logits) - affinity)
+    logits = parts[..., BIAS] + repeats + np.vecdot(before, vectors)
+    logits[:, 1:] += user_biases(logits, fractions, valid)[:, :-1]
+    error = np.where(valid, expit(logits) - fractions, np.float32(0))
+    error[:, 0] = 0  # nobody recommended the first
     gradient = np.empty_like(parts)
     gradient[..., BIAS] = error
     # A vector takes part twice: as the target, and in the taste before every later listen.
@@ -228,13 +255,23 @@ def session_gradient(parts: Floats, fractions: Floats, artists: Ints, valid: NDA
 
 
 class Factors:
-    """A snapshot, to look vectors up in."""
+    """A snapshot, to look vectors up in.
+
+    Attributes
+    ----------
+    repeats : ndarray of float32, shape (MOST_EARLIER + 1,)
+        What so many earlier listens of its artist in the session add to a track's logit.
+    """
 
     def __init__(self, about: Mapping[str, list[str]], arrays: Arrays) -> None:
         sizes = {"tracks": len(arrays["ids"]), **{part: len(about[part]) for part in ("artists", "genres")}}
         for part, size in sizes.items():
             if arrays[part].shape != (size, DIMENSIONS + 1):
                 raise ValueError(f"the factors of {size} {part} have the shape {arrays[part].shape}")
+        repeats = arrays.get("repeats", np.zeros(0))  # a snapshot of format 3 has none
+        if repeats.shape != (MOST_EARLIER + 1, 2):
+            raise ValueError(f"the effects of hearing an artist again have the shape {repeats.shape}")
+        self.repeats: Floats = repeats[:, 0].copy()
         ids = arrays["ids"].astype(np.int64)
         self._order = np.argsort(ids)
         self._ids = ids[self._order]
@@ -289,14 +326,21 @@ def _written_bytes(names: Sequence[str]) -> int:
 
 
 def _new_tracks(ids: Sequence[int]) -> Floats:
-    return small_noise(mix(_SEED, np.array(ids)), DIMENSIONS + 1, _TRACK_NOISE)
+    return _first(mix(_SEED, np.array(ids)), _TRACK_NOISE)
 
 
 def _new_artists(names: Sequence[str]) -> Floats:
-    return small_noise(mix(keys_of_texts(names), _ARTIST_STREAM), DIMENSIONS + 1, _ARTIST_NOISE)
+    return _first(mix(keys_of_texts(names), _ARTIST_STREAM), _ARTIST_NOISE)
 
 
 def _new_genres(names: Sequence[str]) -> Floats:
-    rows = small_noise(mix(keys_of_texts(names), _GENRE_STREAM), DIMENSIONS + 1, _GENRE_NOISE)
+    rows = _first(mix(keys_of_texts(names), _GENRE_STREAM), _GENRE_NOISE)
     rows[:, BIAS] = _FIRST_BIAS
+    return rows
+
+
+def _first(keys: Keys, deviation: float) -> Floats:
+    """Return the rows that are learned from: noise, which tells them apart, and the first sum of squares."""
+    rows = small_noise(keys, DIMENSIONS + 2, deviation)
+    rows[:, SQUARES] = FIRST_SQUARES
     return rows

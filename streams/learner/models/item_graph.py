@@ -1,7 +1,7 @@
 """`i2i_stream`: which tracks are liked together, as a bounded list of neighbours for every track.
 
 Two tracks that one session liked, at most `WINDOW` listens apart, or a track and the session's first, are neighbours:
-their weight grows by the product of both affinities (see `taste`; here the fraction itself, artist discount included).
+their weight grows by the product of both fractions.
 A track keeps `NEIGHBOURS`: one that is new takes the place of the lightest, as in Space-Saving (Metwally, Agrawal and
 El Abbadi, ICDT 2005), but starts from its own weight. Weights decay forward in time counted in listens (Cormode et al.,
 "Forward decay", ICDE 2009): a new one counts twice as much as one `HALF_LIFE_LISTENS` earlier.

@@ -1,17 +1,12 @@
 """What a session so far says about the next track: one implementation for learning and serving.
 
-A listen's *affinity* is its fraction with the artist discount taken out: Botify's listener hears the (k + 1)-th track
-of one artist in a session to γ**k of what they would otherwise, so ::
+The session's taste after n listens with track vectors x is the sum of what was liked, less what was not, as in FISM
+(Kabbur, Ning and Karypis, "FISM: factored item similarity models for top-N recommender systems", KDD 2013) with
+n**-0.5 as its normalisation ::
 
-    affinity = min(1, fraction / γ**k)        evidence = γ**k
+    z = n**-0.5 · Σ w_i x_i        w_0 = 1, w_i = fraction_i − 0.4
 
-and a listen whose affinity is a large multiple of a small fraction has little weight. The session's taste after n
-listens with track vectors x is the sum of what was liked, less what was not, as in FISM (Kabbur, Ning and Karypis,
-"FISM: factored item similarity models for top-N recommender systems", KDD 2013) with n**-0.5 as its normalisation ::
-
-    z = n**-0.5 · Σ w_i x_i        w_0 = 1, w_i = affinity_i − 0.4
-
-The first track is the listener's own choice and was heard to its end, so its affinity says nothing and its weight is 1.
+The first track is the listener's own choice and was heard to its end, so its fraction says nothing and its weight is 1.
 """
 
 from __future__ import annotations
@@ -23,17 +18,17 @@ from scipy.special import expit
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
-ARTIST_DISCOUNT = 0.9
-"""γ of Botify's user model, `artist_discount_gamma`."""
 INDIFFERENT = 0.4
-"""The affinity that is neither positive nor negative evidence."""
+"""The fraction that is neither positive nor negative evidence."""
+MOST_EARLIER = 16
+"""Listens of an artist are counted up to here."""
 USER_BIAS_PRIOR = 0.5
 """Prior weight, in listens, that holds the user bias at 0."""
 MOST_USER_BIAS = 8.0
 
 
 def earlier_of_artist(artists: Ints, valid: NDArray[np.bool_]) -> Ints:
-    """Count, for each listen, the session's earlier ones of the same artist.
+    """Count, for each listen, the session's earlier ones of the same artist, up to `MOST_EARLIER`.
 
     Parameters
     ----------
@@ -57,19 +52,13 @@ def earlier_of_artist(artists: Ints, valid: NDArray[np.bool_]) -> Ints:
     place = np.arange(n)
     started = np.maximum.accumulate(np.where(first, place, 0), axis=1)
     counts = np.empty((b, n), dtype=np.int64)
-    np.put_along_axis(counts, order, place - started, axis=1)
+    np.put_along_axis(counts, order, np.minimum(place - started, MOST_EARLIER), axis=1)
     return counts
 
 
-def evidence_of(earlier: Ints) -> Floats:
-    """Return γ**k for counts of earlier listens."""
-    powers = ARTIST_DISCOUNT ** np.arange(int(earlier.max(initial=0)) + 1)
-    return powers.astype(np.float32)[earlier]
-
-
-def weights(affinity: Floats, valid: NDArray[np.bool_]) -> Floats:
-    """Return how much each listen adds to the taste; shape (b, n) like `affinity`."""
-    weighted = np.where(valid, affinity - np.float32(INDIFFERENT), np.float32(0))
+def weights(fractions: Floats, valid: NDArray[np.bool_]) -> Floats:
+    """Return how much each listen adds to the taste; shape (b, n) like `fractions`."""
+    weighted = np.where(valid, fractions - np.float32(INDIFFERENT), np.float32(0))
     weighted[:, 0] = valid[:, 0]
     return weighted
 
@@ -100,19 +89,22 @@ def root_lengths(n: int) -> Floats:
     return np.sqrt(np.arange(1, n + 1, dtype=np.float32))
 
 
-def user_biases(logits: Floats, affinity: Floats, evidence: Floats) -> Floats:
+def user_biases(logits: Floats, fractions: Floats, valid: NDArray[np.bool_]) -> Floats:
     """Return the user bias after each listen: how much more was heard than predicted.
 
-    One Newton step for an intercept, from the listens so far, with a prior that holds it at 0::
+    One Newton step for an intercept, from the listens so far but the first, with a prior that holds it at 0::
 
-        Σ evidence · (affinity − σ(logit))  /  (Σ evidence · σ'(logit) + 0.5)
+        Σ (fraction − σ(logit))  /  (Σ σ'(logit) + 0.5)
 
     Parameters
     ----------
-    logits, affinity, evidence : ndarray of float32, shape (b, n)
-        Evidence is 0 where there is no listen, and for the first.
+    logits, fractions : ndarray of float32, shape (b, n)
+    valid : ndarray of bool, shape (b, n)
+        Where a session has a listen.
     """
+    counted = valid.astype(np.float32)
+    counted[:, :1] = 0
     predicted = expit(logits)
-    surprise = np.cumsum(evidence * (affinity - predicted), axis=1)
-    slope = np.cumsum(evidence * predicted * (1 - predicted), axis=1)
+    surprise = np.cumsum(counted * (fractions - predicted), axis=1)
+    slope = np.cumsum(counted * predicted * (1 - predicted), axis=1)
     return np.clip(surprise / (slope + np.float32(USER_BIAS_PRIOR)), -MOST_USER_BIAS, MOST_USER_BIAS)

@@ -21,7 +21,7 @@ from streams.learner.models.factors import (
 )
 from streams.learner.models.item_graph import LIKED, WINDOW, ItemGraph, neighbours_of
 from streams.learner.models.tables import pack, unpack
-from streams.learner.models.taste import ARTIST_DISCOUNT, tastes, user_biases, weights
+from streams.learner.models.taste import tastes, user_biases, weights
 from streams.learner.sessions import FinishedSession
 
 RNG = np.random.default_rng
@@ -39,30 +39,27 @@ def test_the_gradient_is_that_of_the_loss() -> None:
     rng = RNG(4)
     b, n, step = 2, 6, 1e-5
     valid = np.arange(n) < np.array([[6], [4]])
-    artists = np.where(valid, rng.integers(0, 3, size=(b, n)), -1)
     fractions = (rng.random((b, n)) * valid).astype(np.float32)
     parts = rng.normal(0, 0.3, size=(b, n, DIMENSIONS + 1)) * valid[..., None]
-    earlier = np.array([[np.sum(row[:at] == row[at]) for at in range(n)] for row in artists])
-    evidence = ARTIST_DISCOUNT**earlier * valid
-    affinity = np.minimum(fractions / np.maximum(evidence, 1e-6), 1.0)
-    evidence[:, 0] = 0
-    weight = weights(affinity.astype(np.float32), valid)
+    repeats = rng.normal(0, 0.3, size=(b, n)).astype(np.float32)
+    recommended = valid & (np.arange(n) > 0)
+    weight = weights(fractions, valid)
 
     def logits_of(parts: np.ndarray) -> np.ndarray:
-        logits = parts[..., BIAS].copy()
+        logits = parts[..., BIAS] + repeats
         before = tastes(parts[..., :BIAS], weight)[:, :-1]
         logits[:, 1:] += (before * parts[:, 1:, :BIAS]).sum(axis=-1)
         return logits
 
     # taken as given, see the docstring of `factors`
     user_bias = np.zeros((b, n))
-    user_bias[:, 1:] = user_biases(logits_of(parts), affinity, evidence)[:, :-1]
+    user_bias[:, 1:] = user_biases(logits_of(parts), fractions, valid)[:, :-1]
 
     def loss(parts: np.ndarray) -> float:
         expected = expit(logits_of(parts) + user_bias)
-        return -float((evidence * (affinity * np.log(expected) + (1 - affinity) * np.log(1 - expected))).sum())
+        return -float((recommended * (fractions * np.log(expected) + (1 - fractions) * np.log(1 - expected))).sum())
 
-    found = session_gradient(parts.astype(np.float32), fractions, artists, valid) - DECAY * parts
+    found = session_gradient(parts.astype(np.float32), repeats, fractions, valid) - DECAY * parts
     assert np.abs(found).max() < MOST_GRADIENT  # nothing was clipped
     for at in zip(*(rng.integers(0, size, size=60) for size in parts.shape), strict=True):
         up, down = parts.copy(), parts.copy()

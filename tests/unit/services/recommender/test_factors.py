@@ -1,4 +1,4 @@
-"""Invariant: what is found in logits is what valuing every track of the pool would find."""
+"""Invariant: what is found in logits is what valuing every offered track would find."""
 
 from __future__ import annotations
 
@@ -8,19 +8,17 @@ import pytest
 from core.keyed_random import keys_of_texts
 from schemas.events import Listen, RecommendationRequest, Track
 from services.recommender.catalogue import Catalogue
-from services.recommender.factors import GenrePools, PoolLogits, ServedFactors
+from services.recommender.factors import CELL_TRACKS, Cells, OfferedTracks, ServedFactors
 from services.recommender.protocol import NO_ANSWER, Batch, Recommender
 from services.recommender.rerank import Fism, Memory, Rerank
 from services.recommender.sessions import sessions_so_far
 from streams.folds.likes import Likes
 from streams.learner.models.factors import FactorModel, read_factors
-from streams.learner.models.taste import ARTIST_DISCOUNT
 from streams.learner.sessions import FinishedSession
 from tests.unit.services.recommender.recommending import state_of
 
 TRACKS = {id_: Track(id_, f"a{id_ % 17}", None, f"g{id_ % 3}", "x") for id_ in range(5, 125)}
 CATALOGUE = Catalogue(TRACKS.values())
-POOLS = GenrePools(CATALOGUE)
 
 
 @pytest.fixture(scope="module")
@@ -59,34 +57,57 @@ def likes_of(seed_track: int, seed: int) -> Likes:
 def test_expected_fractions_are_the_predicted_liking_times_the_discount(factors: ServedFactors) -> None:
     batch = batch_of_sessions(30)
     so_far = sessions_so_far(batch, CATALOGUE)
-    logits = PoolLogits(so_far, factors.table(CATALOGUE, POOLS), POOLS, CATALOGUE)
-    rows, values, free = logits.best()
+    table = factors.table(CATALOGUE)
+    offered = OfferedTracks(so_far, table, CATALOGUE)
+    rows, values, free = offered.best()
+    every = np.arange(len(CATALOGUE))
     for session in range(len(batch)):
-        pool = POOLS.rows(int(logits.pools[session]))
+        here = np.full(len(every), session)
         heard = so_far.heard[so_far.session_of == session]
-        of_artist = np.array([np.sum(CATALOGUE.artist_of[heard] == CATALOGUE.artist_of[row]) for row in pool])
-        here = np.full(len(pool), session)
-        expected = logits.affinity(here, pool) * ARTIST_DISCOUNT**of_artist
-        expected[np.isin(pool, heard)] = 0
-        assert logits.expected(here, pool) == pytest.approx(expected, rel=1e-4)
+        of_artist = np.array([np.sum(CATALOGUE.artist_of[heard] == CATALOGUE.artist_of[row]) for row in every])
+        expected = table.rows @ table.taste(so_far)[session] + table.repeats[of_artist]
+        assert offered.logits(here, every, of_artist) == pytest.approx(expected, rel=1e-4, abs=1e-4)
+        expected[np.isin(every, heard) | ~offered.offers(here, every)] = -np.inf
         assert values[session] == pytest.approx(expected.max(), rel=1e-4)
-        assert expected[pool == rows[session]] == pytest.approx(expected.max(), rel=1e-4)
-        assert logits.free_rows(session).tolist() == [row for row in pool if row not in heard]
-        assert free[session] == len(logits.free_rows(session))
+        assert expected[rows[session]] == pytest.approx(expected.max(), rel=1e-4)
+        assert sorted(offered.free_rows(session).tolist()) == np.flatnonzero(np.isfinite(expected)).tolist()
+        assert free[session] == len(offered.free_rows(session))
 
 
-def test_a_session_that_has_had_its_whole_pool_gets_no_answer(factors: ServedFactors) -> None:
-    whole = [(id_, 0.9) for id_, track in TRACKS.items() if track.genre == "g1"]
+def test_cells_hold_every_row_once_and_what_is_alike_together() -> None:
+    rng = np.random.default_rng(1)
+    kinds = rng.integers(0, 6, size=1_500)
+    rows = (rng.normal(size=(6, 8))[kinds] + 0.05 * rng.normal(size=(1_500, 8))).astype(np.float32)
+    cells = Cells(rows)
+    assert sorted(cells.order.tolist()) == list(range(1_500))
+    assert cells.size.sum() == 1_500
+    for cell, (start, size) in enumerate(zip(cells.start.tolist(), cells.size.tolist(), strict=True)):
+        inside = cells.order[start : start + size]
+        assert (cells.cell_of[inside] == cell).all()
+        assert cells.place_of[inside].tolist() == list(range(start, start + size))
+        assert cells.centres[cell] == pytest.approx(rows[inside].mean(axis=0), abs=1e-5)
+    together = [np.bincount(kinds[cells.cell_of == cell]).max() for cell in range(len(cells.size))]
+    assert sum(together) > 0.8 * len(rows)
+
+
+def test_rows_that_are_all_alike_are_cut_into_small_cells() -> None:
+    cells = Cells(np.ones((9 * CELL_TRACKS, 4), dtype=np.float32))
+    assert cells.size.max() <= 2 * CELL_TRACKS
+    assert Cells(np.zeros((0, 4), dtype=np.float32)).order.tolist() == []
+
+
+def test_a_session_that_has_had_all_that_it_is_offered_gets_no_answer(factors: ServedFactors) -> None:
+    whole = [(id_, 0.9) for id_ in TRACKS]
     request = RecommendationRequest("r", 42, "s", len(whole) - 1, *whole[-1], 0, 0)
     batch = Batch.of([request], [state_of(whole)])
-    assert Fism(CATALOGUE, POOLS, lambda: factors).recommend(batch).tracks.tolist() == [NO_ANSWER]
+    assert Fism(CATALOGUE, lambda: factors).recommend(batch).tracks.tolist() == [NO_ANSWER]
 
 
 @pytest.mark.parametrize("name", ["fism", "rerank", "memory"])
 def test_nothing_is_offered_twice_and_company_makes_no_difference(factors: ServedFactors, name: str) -> None:
     recommenders: dict[str, Recommender] = {
-        "fism": Fism(CATALOGUE, POOLS, lambda: factors),
-        "rerank": Rerank(CATALOGUE, POOLS, lambda: factors, lambda: None),
+        "fism": Fism(CATALOGUE, lambda: factors),
+        "rerank": Rerank(CATALOGUE, lambda: factors, lambda: None),
         "memory": Memory(CATALOGUE),
     }
     recommender = recommenders[name]
@@ -103,7 +124,7 @@ def test_nothing_is_offered_twice_and_company_makes_no_difference(factors: Serve
 def test_rerank_prefers_what_was_liked_before_where_the_factors_say_no_more(factors: ServedFactors) -> None:
     batch = batch_of_sessions(200)
     without = Batch(batch.requests, batch.states, batch.tracks, keys_of_texts(["x"] * 200), [None] * 200)
-    rerank = Rerank(CATALOGUE, POOLS, lambda: factors, lambda: None)
+    rerank = Rerank(CATALOGUE, lambda: factors, lambda: None)
     liked = [set(likes.all()["track"].tolist()) for likes in batch.likes if likes is not None]
     hits = [
         sum(track in tracks for track, tracks in zip(rerank.recommend(one).tracks.tolist(), liked, strict=True))
@@ -114,7 +135,7 @@ def test_rerank_prefers_what_was_liked_before_where_the_factors_say_no_more(fact
 
 def test_nobody_asking_is_no_error(factors: ServedFactors) -> None:
     for recommender in (
-        Fism(CATALOGUE, POOLS, lambda: factors),
-        Rerank(CATALOGUE, POOLS, lambda: factors, lambda: None),
+        Fism(CATALOGUE, lambda: factors),
+        Rerank(CATALOGUE, lambda: factors, lambda: None),
     ):
         assert recommender.recommend(Batch.of([], [])).tracks.tolist() == []

@@ -1,0 +1,93 @@
+"""Invariant: no rule of the simulator is built into what learns and serves.
+
+The same recommenders, with the same settings, run in worlds of other rules: a session tires of an artist sooner or not
+at all, the catalogue has no genres, listeners are not logistic. What is learned from listening must be ahead of what
+needs no learning in each of them. No name in the code may bring such a rule back.
+"""
+
+from __future__ import annotations
+
+import re
+import tokenize
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.special import ndtr
+
+from bench.recommenders.measure import measure
+from sim.listeners.botify import BotifyListeners
+from sim.listeners.model import Exposure, Floats, Ints
+from sim.loop.kafka import tracks_of
+from sim.options import RunOptions
+from sim.world import WorldConfig
+from sim.world.generate import generate
+from sim.world.model import World
+
+ROOT = Path(__file__).parents[4]
+SMALL = WorldConfig(
+    tracks=800,
+    artists=180,
+    genres=4,
+    scenes=12,
+    users=160,
+    clusters=2,
+    genre_norm=0.0,
+    scene_norm=2.2,
+    artist_norm=0.75,
+)
+OPTIONS = RunOptions(sessions=800, in_flight=40, seed=5, start_ms=0)
+RULES = re.compile(r"discount|gamma|γ|genre_?pool", re.IGNORECASE)
+"""What the simulator's rules are called; `standard_gamma` is numpy's distribution."""
+
+
+class ProbitListeners(BotifyListeners):
+    """Listeners with the normal distribution in place of the logistic one."""
+
+    def discounted(self, exposure: Exposure, scores: Floats, artist_counts: Ints | Floats) -> Floats:
+        """Return the fractions."""
+        people, users = self._people, exposure.users
+        affinity = ndtr((scores - people.consume_bias[users]) * people.consume_sharpness[users])
+        discount = people.artist_discount_gamma[users] ** artist_counts
+        return np.where(exposure.repeated, 0.0, np.round(affinity * discount, 2))
+
+
+@pytest.mark.parametrize(
+    ("gamma", "genres", "model"),
+    [
+        (0.9, True, "botify"),
+        (0.7, True, "botify"),
+        (1.0, True, "botify"),
+        (0.9, False, "botify"),
+        (0.9, True, f"{__name__}:ProbitListeners"),
+    ],
+    ids=["as in the course", "artists tire soon", "artists never tire", "no genres", "probit"],
+)
+def test_what_is_learned_is_ahead_in_a_world_of_other_rules(gamma: float, genres: bool, model: str) -> None:
+    world = World("other", *generate(replace(SMALL, artist_discount_gamma=gamma)), {})
+    tracks = {track.track: track if genres else track._replace(genre=None) for track in tracks_of(world.catalogue)}
+    options = replace(OPTIONS, model=model)
+    learned, without = (
+        measure(world, tracks, name, options, {}).after(300).times.mean() for name in ("rerank", "sticky_norepeat")
+    )
+    assert learned > 1.2 * without
+
+
+@pytest.mark.parametrize("folder", ["services", "streams"])
+def test_no_name_brings_a_rule_of_the_simulator_back(folder: str) -> None:
+    assert [place for path in sorted((ROOT / folder).rglob("*.py")) for place in rules_named(path)] == []
+
+
+def rules_named(path: Path) -> list[str]:
+    """Where names in the code sound like a rule of the simulator."""
+    with path.open("rb") as source:
+        names = [token for token in tokenize.tokenize(source.readline) if token.type == tokenize.NAME]
+    found = [name for name in names if RULES.search(name.string) and name.string != "standard_gamma"]
+    return [f"{path.name}:{name.start[0]}: {name.string}" for name in found]
+
+
+@pytest.mark.parametrize("code", ["ARTIST_DISCOUNT = 0.9", "kept = gamma**count", "pools = GenrePools(catalogue)"])
+def test_such_a_name_would_be_found(tmp_path: Path, code: str) -> None:
+    (tmp_path / "code.py").write_text(code)
+    assert rules_named(tmp_path / "code.py")
