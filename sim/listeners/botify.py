@@ -60,7 +60,7 @@ class BotifyListeners:
     def scores(self, exposure: Exposure) -> Floats:
         """Return the inner product of each track with the taste of its listener's session."""
         # in float64, so that a product does not depend on how the batch was cut
-        tracks = self._catalogue.embeddings[exposure.tracks].astype(np.float64)
+        tracks = self._catalogue.embeddings.take(exposure.tracks, axis=0).astype(np.float64)
         scores: Floats = np.vecdot(tracks, exposure.tastes)
         return scores
 

@@ -171,7 +171,7 @@ class TrendingListeners(BotifyListeners):
 
     def __init__(self, world: World, seed: int) -> None:
         super().__init__(world, seed)
-        self._released: dict[int, Floats] = {}
+        self._cycles: dict[int, tuple[Floats, Ints]] = {}
 
     def open(self, users: Ints, keys: Keys, time_ms: Ints) -> SessionStart:
         """Open as Botify's listeners do, or with a hit."""
@@ -196,8 +196,8 @@ class TrendingListeners(BotifyListeners):
         popularity = np.zeros(len(tracks))
         for cycle, rows in _by_period(time_ms, CYCLE_MS):
             # hits of the cycle before have not faded completely
-            for released in (self.released_ms(cycle), self.released_ms(cycle - 1)):
-                released_ms = released[tracks[rows]]
+            for back in (0, 1):
+                released_ms = self._cycle(cycle - back)[0][tracks[rows]]
                 hits = np.flatnonzero(released_ms < np.inf)
                 at = rows[hits]
                 age = np.maximum((time_ms[at] - released_ms[hits]) / PEAK_AFTER_MS, 0.0)
@@ -206,17 +206,18 @@ class TrendingListeners(BotifyListeners):
 
     def hits(self, cycle: int) -> Ints:
         """Return the tracks that are hits of a cycle."""
-        return np.flatnonzero(self.released_ms(cycle) < np.inf)
+        return self._cycle(cycle)[1]
 
-    def released_ms(self, cycle: int) -> Floats:
-        """Return when each track becomes a hit of a cycle, infinity if it does not; the last cycles are cached."""
-        if cycle not in self._released:
-            if len(self._released) == CYCLES_CACHED:
-                del self._released[next(iter(self._released))]
+    def _cycle(self, cycle: int) -> tuple[Floats, Ints]:
+        """Return when each track becomes a hit of a cycle, infinity if it does not, and the hits; cached."""
+        if cycle not in self._cycles:
+            if len(self._cycles) == CYCLES_CACHED:
+                del self._cycles[next(iter(self._cycles))]
             keys = mix(self._seed, HIT, np.arange(len(self._catalogue)), cycle)
-            released_ms = (cycle + uniform(keys, _RELEASE)) * CYCLE_MS
-            self._released[cycle] = np.where(uniform(keys, _IS_HIT) < HIT_SHARE, released_ms, np.inf)
-        return self._released[cycle]
+            is_hit = uniform(keys, _IS_HIT) < HIT_SHARE
+            released_ms = np.where(is_hit, (cycle + uniform(keys, _RELEASE)) * CYCLE_MS, np.inf)
+            self._cycles[cycle] = released_ms, np.flatnonzero(is_hit)
+        return self._cycles[cycle]
 
 
 HALF_LIFE_MS = 3 * DAY_MS
@@ -257,6 +258,7 @@ class FatiguedListeners(BotifyListeners):
         self._at_ms = np.zeros(shape, dtype=np.int64)
         # log2 of the level that boredom would have at time 0: all fade alike, so their order never changes
         self._strengths = np.full(shape, -np.inf)
+        self._remembered = np.zeros(len(world.listeners), dtype=np.int64)
 
     def open(self, users: Ints, keys: Keys, time_ms: Ints) -> SessionStart:
         """Open as Botify's listeners do, and remember the artist."""
@@ -284,7 +286,11 @@ class FatiguedListeners(BotifyListeners):
         places = is_artist.argmax(axis=1)
         known = is_artist[np.arange(len(users)), places]
         new = np.flatnonzero(~known)
-        places[new] = self._strengths[users[new]].argmin(axis=1)
+        next_places = self._remembered[users[new]]
+        full = new[next_places == MEMORY]
+        places[new] = next_places
+        places[full] = self._strengths[users[full]].argmin(axis=1)
+        self._remembered[users[new]] = np.minimum(next_places + 1, MEMORY)
         before = self._faded(users, places, time_ms, known)
         self._artists[users, places] = artists
         self._levels[users, places] = before + 1.0

@@ -61,7 +61,7 @@ class Exposure:
     ----------
     users, tracks : ndarray of int64, shape (n,)
     tastes : ndarray of float64, shape (n, dimensions)
-        As in the session's `SessionStart`.
+        As in the session's `SessionStart`; overwritten by the next exposure.
     repeated : ndarray of bool, shape (n,)
         The session has had the track already.
     artist_counts : ndarray of int64, shape (n,)
