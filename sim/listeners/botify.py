@@ -49,9 +49,16 @@ class BotifyListeners:
         slots = integers(keys, INTEREST, people.interests.shape[1])
         nth = integers(keys, FIRST_TRACK, people.interest_neighbours[users])
         return SessionStart(
-            tastes=self._catalogue.embeddings[people.interests[users, slots]].astype(np.float64),
+            tastes=self.tastes(users, slots),
             tracks=people.neighbours[users, slots, nth].astype(np.int64),
         )
+
+    def tastes(self, users: Ints, slots: Ints) -> Floats:
+        """Return what interests of listeners look for, shape (n, dimensions)."""
+        people = self._people
+        if people.tastes is not None:
+            return people.tastes[users, slots].astype(np.float64)
+        return self._catalogue.embeddings[people.interests[users, slots]].astype(np.float64)
 
     def fractions(self, exposure: Exposure) -> Floats:
         """Return the formula of the class, row by row."""

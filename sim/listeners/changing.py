@@ -46,11 +46,10 @@ class DriftingListeners(BotifyListeners):
 
     def open(self, users: Ints, keys: Keys, time_ms: Ints) -> SessionStart:
         """Pick an interest of each listener as it is at this time, and a track near it."""
-        people, embeddings = self._people, self._catalogue.embeddings
+        people = self._people
         slots = integers(keys, INTEREST, people.interests.shape[1])
         hosts, host_slots, away = self.drift(users, slots, time_ms)
-        home = embeddings[people.interests[users, slots]].astype(np.float64)
-        guest = embeddings[people.interests[hosts, host_slots]].astype(np.float64)
+        home, guest = self.tastes(users, slots), self.tastes(hosts, host_slots)
         is_away = uniform(keys, DRIFT) < away
         near_user, near_slot = np.where(is_away, hosts, users), np.where(is_away, host_slots, slots)
         nth = integers(keys, FIRST_TRACK, people.interest_neighbours[near_user])
