@@ -69,6 +69,10 @@ MEASUREMENTS: dict[str, Measurement] = {
 TARGETS = {
     "codec.decode_us": ("≤", 6.0),
     "user_model.listens_per_s": ("≥", 500_000.0),
+    "user_model.drifting_listens_per_s": ("≥", 500_000.0),
+    "user_model.trending_listens_per_s": ("≥", 500_000.0),
+    "user_model.shifting_listens_per_s": ("≥", 500_000.0),
+    "user_model.fatigue_listens_per_s": ("≥", 500_000.0),
     "user_model.streaming_listens_per_s": ("≥", 500_000.0),
     "next_track.learn_us": ("≤", 20.0),
     "next_track.rank_us": ("≤", 120.0),

@@ -45,7 +45,8 @@ from services.recommender.bandit import POLICIES
 from services.recommender.registry import RECOMMENDERS
 from sim.options import RunOptions
 from sim.play import Progress
-from sim.world import DEFAULT, NAMED, WorldConfig, open_world
+from sim.world import NAMED, World, WorldConfig, find_world, open_world
+from sim.world.config import DEFAULT_NAME
 
 FOLDER = Path(__file__).parent
 CURVES = ("random", CONTROL, *POLICIES, "fism", "mix", *YARDSTICKS)
@@ -61,9 +62,12 @@ Seeds = Annotated[
     list[int], typer.Option("--seed", help="Random seed; repeat the option for several runs of each recommender.")
 ]
 Jobs = Annotated[int, typer.Option(min=1, help="Number of parallel processes.")]
-World = Annotated[
+WorldOption = Annotated[
     str | None,
-    typer.Option(help=f"World: {', '.join(NAMED)}, or a TOML file with settings; default: the default world."),
+    typer.Option(
+        help=f"World: {', '.join(NAMED)}, a stored one's name or directory, or a TOML file with settings; "
+        "default: the default world."
+    ),
 ]
 Record = Annotated[
     str | None, typer.Option(help="Write the figures to docs/figures.json under this name, and into the pages.")
@@ -88,15 +92,15 @@ def recommenders(
     skip: Annotated[int, typer.Option(min=0, help="Number of sessions at the start that the table leaves out.")] = 0,
     seed: Seeds = [1],  # noqa: B006 - typer copies it
     jobs: Jobs = 2,
-    world: World = None,
+    world: WorldOption = None,
     out: Annotated[Path, typer.Option(help="JSON file for the figures.")] = FOLDER / "recommenders.json",
     picture: Annotated[Path, typer.Option(help="PNG file for the learning curve.")] = FOLDER / "recommenders.png",
     record: Record = None,
 ) -> None:
     """Run each recommender on an identical copy of the world, for all listeners, from an empty model."""
     names = _names(only)
-    config = _config(world)
-    tasks = [Task(name, config, RunOptions(sessions=sessions, seed=one, start_ms=0)) for name in names for one in seed]
+    stored, opened = _opened(world)
+    tasks = [Task(name, stored, RunOptions(sessions=sessions, seed=one, start_ms=0)) for name in names for one in seed]
     found = _measured(tasks, jobs)
     runs: dict[str, list[Measured]] = {}
     for task in tasks:
@@ -106,7 +110,7 @@ def recommenders(
     rows = rows_of({name: [run.after(skip) for run in of_seeds] for name, of_seeds in runs.items()})
     left_out = f" but the first {skip:,}" if skip else ""
     seeds = "" if len(seed) == 1 else f" × {len(seed)} seeds"
-    title = f"{sessions:,} sessions{left_out}{seeds}, {config.tracks:,} tracks"
+    title = f"{sessions:,} sessions{left_out}{seeds}, {len(opened.catalogue):,} tracks"
     console.print(table_of(rows, title))
     out.write_text(json.dumps([row.to_json() for row in rows], indent=2) + "\n", encoding="utf-8")
     console.print(f"written to {out}", soft_wrap=True)
@@ -124,12 +128,12 @@ def drift(
         int, typer.Option(min=500, help="Number of listeners; each has one session a day for twenty days.")
     ] = 2_000,
     seed: Annotated[int, typer.Option(help="Random seed of the listeners.")] = 1,
-    world: World = None,
+    world: WorldOption = None,
     picture: Annotated[Path, typer.Option(help="PNG file for the curves.")] = FOLDER / "drift.png",
     record: Record = None,
 ) -> None:
     """Compare an online model with a frozen one after half of the catalogue changes overnight."""
-    tasks = drift_tasks(_known(recommender, served()), _config(world), users, seed)
+    tasks = drift_tasks(_known(recommender, served()), _opened(world)[0], users, seed)
     found = _measured(list(tasks.values()), jobs=2)
     learning, stopped = (windows_since(found[tasks[name]]) for name in (LEARNING, STOPPED))
     console.print(drift_table(learning, stopped, f"{recommender}, half of the tracks turn; seed {seed}"))
@@ -152,14 +156,14 @@ def online(
     last: Annotated[
         int, typer.Option(min=1, help="Number of sessions at the end that are also compared as one window.")
     ] = 20_000,
-    world: World = None,
+    world: WorldOption = None,
     record: Record = None,
 ) -> None:
     """Compare recommenders with a control through Kafka, Faust and Redis, on a new stack with empty models."""
     names = list(dict.fromkeys(_known(name.strip(), served()) for name in treatments.split(",")))
     if control in names:
         raise BenchError(f"{control} is the control; choose other recommenders as treatments")
-    opened = open_world(Settings.from_env().home, _config(world))
+    _, opened = _opened(world)
     with console.status("") as status:
 
         def report(done: Progress) -> None:
@@ -193,10 +197,12 @@ def _record(groups: Mapping[str, Mapping[str, Any]]) -> None:
     fill_pages()
 
 
-def _config(world: str | None) -> WorldConfig:
-    if world is None:
-        return DEFAULT
-    return NAMED[world] if world in NAMED else WorldConfig.from_toml(Path(world))
+def _opened(world: str | None) -> tuple[str, World]:
+    """Return the name or directory by which processes find the world, and the world; it is generated at most once."""
+    home, name = Settings.from_env().home, world or DEFAULT_NAME
+    if Path(name).is_file():
+        name = open_world(home, WorldConfig.from_toml(Path(name))).name
+    return name, find_world(home, name)
 
 
 def _names(only: str | None) -> list[str]:

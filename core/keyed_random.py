@@ -90,10 +90,13 @@ def keys_of_texts(texts: Sequence[str]) -> Keys:
 
 def _as_keys(value: ArrayLike) -> Keys:
     array = np.atleast_1d(np.asarray(value))
-    return array if array.dtype == np.uint64 else array.astype(np.int64).astype(np.uint64)
+    return array if array.dtype == np.uint64 else array.astype(np.int64, copy=False).view(np.uint64)
 
 
 def _finalise(z: Keys) -> Keys:
-    z = (z ^ (z >> _S30)) * _M1
-    z = (z ^ (z >> _S27)) * _M2
-    return z ^ (z >> _S31)
+    """Mix in place: `z` belongs to the caller."""
+    for shift, factor in ((_S30, _M1), (_S27, _M2)):
+        z ^= z >> shift
+        z *= factor
+    z ^= z >> _S31
+    return z

@@ -17,6 +17,7 @@ DECISION_MS = 20_000
 MOST_TRACKS = 500
 """Maximum length of a session, for a listener who likes everything."""
 _FIRST_CAPACITY = 32
+"""Most sessions are shorter, and the few long ones must not make all others compare as many tracks."""
 
 _EMPTY, _LISTENING, _ASKING = 0, 1, 2
 
@@ -88,6 +89,8 @@ class Simulation:
         self._budget = np.zeros(slots, dtype=np.int64)
         self._length = np.zeros(slots, dtype=np.int64)
         self._taste = np.zeros((slots, world.catalogue.dimensions))
+        # to allocate half a megabyte for each answer would cost more than to fill it
+        self._tastes_of_answer = np.empty_like(self._taste)
         self._fraction = np.zeros(slots)
         # tracks and artists that the session has heard, by position; -1 behind its last listen
         self._tracks = np.full((slots, _FIRST_CAPACITY), -1, dtype=np.int32)
@@ -150,19 +153,19 @@ class Simulation:
         """Play a track on each of some slots that wait for one; no slot twice."""
         positions = self._position[slots] + 1
         artists = self._world.catalogue.artist_of[tracks]
-        width = int(positions.max(initial=0))
+        repeated, artist_counts = self._heard_before(slots, tracks, artists)
         exposure = Exposure(
             users=self._user[slots],
             tracks=tracks,
-            tastes=self._taste[slots],
-            repeated=(self._tracks[slots, :width] == tracks[:, None]).any(axis=1),
-            artist_counts=(self._artists[slots, :width] == artists[:, None]).sum(axis=1),
+            tastes=self._taste.take(slots, axis=0, out=self._tastes_of_answer[: len(slots)], mode="clip"),
+            repeated=repeated,
+            artist_counts=artist_counts,
             time_ms=self._due_ms[slots],
             keys=self._key[slots],
             positions=positions,
         )
         fractions = self._model.fractions(exposure)
-        self._make_room(width)
+        self._make_room(int(positions.max(initial=0)))
         self._tracks[slots, positions] = tracks
         self._artists[slots, positions] = artists
         self._position[slots] = positions
@@ -173,6 +176,18 @@ class Simulation:
     def abandon(self, slots: Ints) -> None:
         """End sessions without a recommendation."""
         self._fill_slots(slots, self._due_ms[slots])
+
+    def _heard_before(self, slots: Ints, tracks: Ints, artists: NDArray[np.integer]) -> tuple[NDArray[np.bool_], Ints]:
+        """Return whether each session has had its track, and how often its artist."""
+        repeated, artist_counts = np.empty(len(slots), dtype=np.bool_), np.empty(len(slots), dtype=np.int64)
+        positions = self._position[slots]
+        is_long = positions >= _FIRST_CAPACITY
+        for rows in (np.flatnonzero(~is_long), np.flatnonzero(is_long)):
+            if len(rows):
+                of, width = slots[rows], int(positions[rows].max()) + 1
+                repeated[rows] = (self._tracks[of, :width] == tracks[rows, None]).any(axis=1)
+                artist_counts[rows] = (self._artists[of, :width] == artists[rows, None]).sum(axis=1)
+        return repeated, artist_counts
 
     def _play(self, slots: Ints, tracks: Ints, fractions: Floats) -> None:
         heard_ms = fractions * self._world.catalogue.duration_ms[tracks]
@@ -188,6 +203,7 @@ class Simulation:
         slots, users, ordinals = slots[there], arrivals.users[there], arrivals.ordinals[there]
         keys = mix(self._seed, users, ordinals)
         start = self._model.open(users, keys, arrivals.start_ms[there])
+        self._forget_tracks(slots)
         self._turn[slots] += 1
         self._user[slots], self._ordinal[slots], self._key[slots] = users, ordinals, keys
         self._position[slots] = 0
@@ -196,12 +212,16 @@ class Simulation:
         self._length[slots] = MOST_TRACKS if start.lengths is None else np.minimum(start.lengths, MOST_TRACKS)
         self._taste[slots] = start.tastes
         self._fraction[slots] = 1.0 if start.fractions is None else start.fractions
-        self._tracks[slots] = -1
-        self._artists[slots] = -1
         self._tracks[slots, 0] = start.tracks
         self._artists[slots, 0] = self._world.catalogue.artist_of[start.tracks]
         self._due_ms[slots] = arrivals.start_ms[there]
         self._play(slots, start.tracks, self._fraction[slots])
+
+    def _forget_tracks(self, slots: Ints) -> None:
+        """Clear what the sessions before have heard."""
+        for heard in (self._tracks, self._artists):
+            heard[slots, :_FIRST_CAPACITY] = -1
+            heard[slots[self._position[slots] >= _FIRST_CAPACITY]] = -1
 
     def _make_room(self, position: int) -> None:
         capacity = self._tracks.shape[1]

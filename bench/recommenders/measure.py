@@ -24,7 +24,7 @@ from sim.loop.kafka import tracks_of
 from sim.options import RunOptions
 from sim.play import play_world
 from sim.simulation import FinishedListens
-from sim.world import WorldConfig, open_world
+from sim.world import find_world
 from sim.world.model import World
 
 
@@ -147,14 +147,15 @@ class Task:
     Attributes
     ----------
     name : str
-    world : WorldConfig
+    world : str
+        Name of a stored world.
     options : RunOptions
     learn_until_ms : int or None
         Event time from which the models no longer learn.
     """
 
     name: str
-    world: WorldConfig
+    world: str
     options: RunOptions
     learn_until_ms: int | None = None
 
@@ -170,8 +171,6 @@ def measure_all(home: Path, tasks: Sequence[Task], jobs: int) -> Iterator[tuple[
     jobs : int
         Number of processes.
     """
-    for config in {task.world for task in tasks}:
-        open_world(home, config)  # generated once, not by each process
     # One thread of linear algebra a process, as in the service; set before the processes load numpy.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     context = multiprocessing.get_context("spawn")
@@ -183,6 +182,6 @@ def measure_all(home: Path, tasks: Sequence[Task], jobs: int) -> Iterator[tuple[
 
 
 def _measure(home: Path, task: Task) -> Measured:
-    world = open_world(home, task.world)
+    world = find_world(home, task.world)
     tracks = {track.track: track for track in tracks_of(world.catalogue)}
     return measure(world, tracks, task.name, task.options, lists_for(task.name, world), task.learn_until_ms)

@@ -24,7 +24,6 @@ from bench.recommenders.yardsticks import ORACLE, Gap
 from core.welch import Difference, Mean, Sample, ratio_interval, welch
 from sim.listeners.changing import SHIFT_PERIOD_MS
 from sim.options import RunOptions
-from sim.world import WorldConfig
 
 CONTROL = "sticky_artist"
 WINDOWS = 40
@@ -216,7 +215,7 @@ class Since(NamedTuple):
     change: Difference
 
 
-def drift_tasks(name: str, world: WorldConfig, users: int, seed: int) -> dict[str, Task]:
+def drift_tasks(name: str, world: str, users: int, seed: int) -> dict[str, Task]:
     """Return both runs: two periods with a shift between them; the models of the second run stop learning there."""
     days = 2 * SHIFT_PERIOD_MS / (24 * 60 * 60 * 1000)
     options = RunOptions(users=users, days=days, model="shifting", seed=seed, start_ms=0)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,9 +17,11 @@ from rich.table import Table
 from analytics.plots.style import CONTROL, HEIGHT, MUTED, PALETTE, WIDTH, png, styled
 from bench.figures import fill_pages, record
 from bench.world_card.course import EDITIONS, Measured, measure_course
+from bench.world_card.fitted import draw_fitted, fitted_figures, fitted_rows, fitted_table, logs_of
 from bench.world_card.streaming import SOURCE, WITHIN, Point, measure_skips, points_of
 from core.errors import BotifyError
 from core.settings import Settings
+from ingest.reading import open_dataset
 from sim.world import find_world
 from sim.world.config import DEFAULT_NAME
 
@@ -36,19 +39,29 @@ def card(
         str | None, typer.Option(help="Name or directory of a world; default: the one of the edition.")
     ] = None,
     seed: Annotated[list[int], typer.Option("--seed", help="Simulation seed; repeat it for means of several.")] = [1],  # noqa: B006 - typer copies it
-    picture: Annotated[Path | None, typer.Option(help="PNG file for the skips, with --model streaming.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="PNG file, with --model streaming or a fitted world.")] = None,
     keep: Annotated[
         str | None,
         typer.Option("--record", help="Write the figures to docs/figures.json under this name, and into the pages."),
     ] = None,
 ) -> None:
-    """Print published figures beside those that a world gives, and say which are within the tolerance."""
+    """Print published figures beside those that a world gives, and say which are within the tolerance.
+
+    A fitted world is compared with the half of the log's users that it was not fitted to.
+    """
     if edition not in EDITIONS or model not in ("botify", "streaming"):
         raise BotifyError(f"edition {edition}, model {model!r}: choose 2022 or 2026, and botify or streaming")
     name = world or (EDITIONS[edition][0] if model == "botify" else DEFAULT_NAME)
+    home = Settings.from_env().home
+    drawn: Callable[[], Figure] | None = None
     with console.status("measuring"):
-        opened = find_world(Settings.from_env().home, name)
-        if model == "botify":
+        opened = find_world(home, name)
+        if model == "botify" and "fitted" in opened.about:
+            logs = logs_of(opened, open_dataset(home, opened.about["fitted"]["dataset"]), seed)
+            compared = fitted_rows(logs)
+            table, figures = fitted_table(compared, opened), fitted_figures(compared)
+            drawn = partial(draw_fitted, logs, opened)
+        elif model == "botify":
             rows = measure_course(opened, edition, seed)
             table, figures = (
                 course_table(rows, f"The course's edition of {edition}, world {name}"),
@@ -57,9 +70,10 @@ def card(
         else:
             points = points_of(measure_skips(opened, seed[0], DAYS))
             table, figures = streaming_table(points), streaming_figures(points)
+            drawn = partial(draw_skips, points)
     console.print(table)
-    if model == "streaming" and picture is not None:
-        picture.write_bytes(png(draw_skips(points)))
+    if drawn is not None and picture is not None:
+        picture.write_bytes(png(drawn()))
         console.print(f"written to {picture}", soft_wrap=True)
     if keep:
         record(keep, shlex.join(["botify", *sys.argv[1:]]), figures)

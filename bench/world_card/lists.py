@@ -117,7 +117,8 @@ def by_content(world: World) -> Ints:
     # a little noise, so that tracks of which the catalogue tells the same are in no order
     vectors += np.random.default_rng(LOG_SEED).normal(scale=1e-3, size=vectors.shape)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    found = nearest(vectors.astype(np.float32), np.arange(len(vectors)), NEIGHBOURS + 1).astype(np.int64)
+    directions = vectors.astype(np.float32)
+    found = nearest(directions, directions, NEIGHBOURS + 1).astype(np.int64)
     own = found == np.arange(len(found))[:, None]
     own[~own.any(axis=1), -1] = True
     lists: Ints = found[~own].reshape(len(found), NEIGHBOURS)

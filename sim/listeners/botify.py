@@ -49,9 +49,16 @@ class BotifyListeners:
         slots = integers(keys, INTEREST, people.interests.shape[1])
         nth = integers(keys, FIRST_TRACK, people.interest_neighbours[users])
         return SessionStart(
-            tastes=self._catalogue.embeddings[people.interests[users, slots]].astype(np.float64),
+            tastes=self.tastes(users, slots),
             tracks=people.neighbours[users, slots, nth].astype(np.int64),
         )
+
+    def tastes(self, users: Ints, slots: Ints) -> Floats:
+        """Return what interests of listeners look for, shape (n, dimensions)."""
+        people = self._people
+        if people.tastes is not None:
+            return people.tastes[users, slots].astype(np.float64)
+        return self._catalogue.embeddings[people.interests[users, slots]].astype(np.float64)
 
     def fractions(self, exposure: Exposure) -> Floats:
         """Return the formula of the class, row by row."""
@@ -60,7 +67,7 @@ class BotifyListeners:
     def scores(self, exposure: Exposure) -> Floats:
         """Return the inner product of each track with the taste of its listener's session."""
         # in float64, so that a product does not depend on how the batch was cut
-        tracks = self._catalogue.embeddings[exposure.tracks].astype(np.float64)
+        tracks = self._catalogue.embeddings.take(exposure.tracks, axis=0).astype(np.float64)
         scores: Floats = np.vecdot(tracks, exposure.tastes)
         return scores
 

@@ -46,11 +46,10 @@ class DriftingListeners(BotifyListeners):
 
     def open(self, users: Ints, keys: Keys, time_ms: Ints) -> SessionStart:
         """Pick an interest of each listener as it is at this time, and a track near it."""
-        people, embeddings = self._people, self._catalogue.embeddings
+        people = self._people
         slots = integers(keys, INTEREST, people.interests.shape[1])
         hosts, host_slots, away = self.drift(users, slots, time_ms)
-        home = embeddings[people.interests[users, slots]].astype(np.float64)
-        guest = embeddings[people.interests[hosts, host_slots]].astype(np.float64)
+        home, guest = self.tastes(users, slots), self.tastes(hosts, host_slots)
         is_away = uniform(keys, DRIFT) < away
         near_user, near_slot = np.where(is_away, hosts, users), np.where(is_away, host_slots, slots)
         nth = integers(keys, FIRST_TRACK, people.interest_neighbours[near_user])
@@ -140,6 +139,7 @@ HEIGHT = 4.0
 """What a hit at its peak adds to the score; `consume_bias` ranges from 0 to 10."""
 CHART_SHARE = 0.3
 """Share of the sessions that look for a hit to start with."""
+CYCLES_CACHED = 8
 _IS_HIT, _RELEASE = 0, 1
 _LOOKS, _WHICH_HIT = 0, 1
 
@@ -170,7 +170,7 @@ class TrendingListeners(BotifyListeners):
 
     def __init__(self, world: World, seed: int) -> None:
         super().__init__(world, seed)
-        self._hits_of_cycle: tuple[int, Ints] = (-1, np.empty(0, dtype=np.int64))
+        self._cycles: dict[int, tuple[Floats, Ints]] = {}
 
     def open(self, users: Ints, keys: Keys, time_ms: Ints) -> SessionStart:
         """Open as Botify's listeners do, or with a hit."""
@@ -192,22 +192,31 @@ class TrendingListeners(BotifyListeners):
 
     def popularity(self, tracks: Ints, time_ms: Ints) -> Floats:
         """Return how much of a hit each track is at its time, 0 to 1 (more where two releases overlap)."""
-        cycle = time_ms // CYCLE_MS
-        # hits of the cycle before have not faded completely
-        return sum((self._curve(tracks, cycle - back, time_ms) for back in (0, 1)), start=np.zeros(len(tracks)))
-
-    def _curve(self, tracks: Ints, cycle: Ints, time_ms: Ints) -> Floats:
-        keys = mix(self._seed, HIT, tracks, cycle)
-        released_ms = (cycle + uniform(keys, _RELEASE)) * CYCLE_MS
-        age = np.maximum((time_ms - released_ms) / PEAK_AFTER_MS, 0.0)
-        return np.where(uniform(keys, _IS_HIT) < HIT_SHARE, age * np.exp(1 - age), 0.0)
+        popularity = np.zeros(len(tracks))
+        for cycle, rows in _by_period(time_ms, CYCLE_MS):
+            # hits of the cycle before have not faded completely
+            for back in (0, 1):
+                released_ms = self._cycle(cycle - back)[0][tracks[rows]]
+                hits = np.flatnonzero(released_ms < np.inf)
+                at = rows[hits]
+                age = np.maximum((time_ms[at] - released_ms[hits]) / PEAK_AFTER_MS, 0.0)
+                popularity[at] += age * np.exp(1 - age)
+        return popularity
 
     def hits(self, cycle: int) -> Ints:
-        """Return the tracks that are hits of a cycle; the last cycle is cached."""
-        if self._hits_of_cycle[0] != cycle:
+        """Return the tracks that are hits of a cycle."""
+        return self._cycle(cycle)[1]
+
+    def _cycle(self, cycle: int) -> tuple[Floats, Ints]:
+        """Return when each track becomes a hit of a cycle, infinity if it does not, and the hits; cached."""
+        if cycle not in self._cycles:
+            if len(self._cycles) == CYCLES_CACHED:
+                del self._cycles[next(iter(self._cycles))]
             keys = mix(self._seed, HIT, np.arange(len(self._catalogue)), cycle)
-            self._hits_of_cycle = cycle, np.flatnonzero(uniform(keys, _IS_HIT) < HIT_SHARE)
-        return self._hits_of_cycle[1]
+            is_hit = uniform(keys, _IS_HIT) < HIT_SHARE
+            released_ms = np.where(is_hit, (cycle + uniform(keys, _RELEASE)) * CYCLE_MS, np.inf)
+            self._cycles[cycle] = released_ms, np.flatnonzero(is_hit)
+        return self._cycles[cycle]
 
 
 HALF_LIFE_MS = 3 * DAY_MS
@@ -246,6 +255,9 @@ class FatiguedListeners(BotifyListeners):
         self._artists = np.full(shape, -1, dtype=np.int32)
         self._levels = np.zeros(shape)
         self._at_ms = np.zeros(shape, dtype=np.int64)
+        # log2 of the level that boredom would have at time 0: all fade alike, so their order never changes
+        self._strengths = np.full(shape, -np.inf)
+        self._remembered = np.zeros(len(world.listeners), dtype=np.int64)
 
     def open(self, users: Ints, keys: Keys, time_ms: Ints) -> SessionStart:
         """Open as Botify's listeners do, and remember the artist."""
@@ -255,32 +267,40 @@ class FatiguedListeners(BotifyListeners):
 
     def fractions(self, exposure: Exposure) -> Floats:
         """Return the formula of the class, and remember the artists."""
-        artists = self._catalogue.artist_of[exposure.tracks]
-        boredom = self.boredom(exposure.users, artists, exposure.time_ms)
-        self._remember(exposure.users, artists, exposure.time_ms)
+        boredom = self._remember(exposure.users, self._catalogue.artist_of[exposure.tracks], exposure.time_ms)
         return self.discounted(exposure, self.scores(exposure), boredom)
 
     def boredom(self, users: Ints, artists: NDArray[np.integer], time_ms: Ints) -> Floats:
         """Return how bored each listener is with an artist, as a number of listens just made."""
         known = self._artists[users] == artists[:, None]
-        levels: Floats = np.where(known, self._faded(users, time_ms), 0.0).sum(axis=1)
-        return levels
+        return self._faded(users, known.argmax(axis=1), time_ms, known.any(axis=1))
 
-    def _faded(self, users: Ints, time_ms: Ints) -> Floats:
-        faded: Floats = self._levels[users] * 2.0 ** (-(time_ms[:, None] - self._at_ms[users]) / HALF_LIFE_MS)
-        return faded
+    def _faded(self, users: Ints, places: Ints, time_ms: Ints, known: NDArray[np.bool_]) -> Floats:
+        since_ms = time_ms - self._at_ms[users, places]
+        return np.where(known, self._levels[users, places] * 2.0 ** (-since_ms / HALF_LIFE_MS), 0.0)
 
-    def _remember(self, users: Ints, artists: NDArray[np.integer], time_ms: Ints) -> None:
-        known = self._artists[users] == artists[:, None]
-        faded = self._faded(users, time_ms)
-        place = np.where(known.any(axis=1), known.argmax(axis=1), faded.argmin(axis=1))
-        rows = np.arange(len(users))
-        self._levels[users, place] = np.where(known[rows, place], faded[rows, place], 0.0) + 1.0
-        self._artists[users, place] = artists
-        self._at_ms[users, place] = time_ms
+    def _remember(self, users: Ints, artists: NDArray[np.integer], time_ms: Ints) -> Floats:
+        """Add a listen of each artist, and return the boredom before it."""
+        is_artist = self._artists[users] == artists[:, None]
+        places = is_artist.argmax(axis=1)
+        known = is_artist[np.arange(len(users)), places]
+        new = np.flatnonzero(~known)
+        next_places = self._remembered[users[new]]
+        full = new[next_places == MEMORY]
+        places[new] = next_places
+        places[full] = self._strengths[users[full]].argmin(axis=1)
+        self._remembered[users[new]] = np.minimum(next_places + 1, MEMORY)
+        before = self._faded(users, places, time_ms, known)
+        self._artists[users, places] = artists
+        self._levels[users, places] = before + 1.0
+        self._at_ms[users, places] = time_ms
+        self._strengths[users, places] = np.log2(before + 1.0) + time_ms / HALF_LIFE_MS
+        return before
 
 
 def _by_period(time_ms: Ints, period_ms: int) -> list[tuple[int, Ints]]:
     """Group times by period: the number of each period, and the indices of its times."""
     periods = time_ms // period_ms
+    if len(periods) and (first := int(periods.min())) == periods.max():  # nearly always, and cheaper than to sort
+        return [(first, np.arange(len(periods)))]
     return [(period, np.flatnonzero(periods == period)) for period in np.unique(periods).tolist()]

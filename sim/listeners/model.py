@@ -23,6 +23,7 @@ SHIFT: Final = 8  # the tracks that exchange vectors, and their order
 CONTEXT: Final = 9  # where in the application a session is played
 LENGTH: Final = 10  # after how many tracks a session ends whatever is played
 SKIP: Final = 11  # whether a track is skipped, and how much of it is heard then
+OWN_CHOICE: Final = 12  # what a listener plays who chooses without a recommendation
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -61,7 +62,7 @@ class Exposure:
     ----------
     users, tracks : ndarray of int64, shape (n,)
     tastes : ndarray of float64, shape (n, dimensions)
-        As in the session's `SessionStart`.
+        As in the session's `SessionStart`; overwritten by the next exposure.
     repeated : ndarray of bool, shape (n,)
         The session has had the track already.
     artist_counts : ndarray of int64, shape (n,)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from core.errors import DecodeError
 from core.kafka.admin import end_offsets
@@ -93,7 +93,7 @@ class Replies:
 
 
 def publish_catalogue(settings: Settings, catalogue: WorldCatalogue) -> int:
-    """Write the tracks that the catalogue topic lacks, or has with other fields.
+    """Write the tracks that the catalogue topic lacks, or has with other details.
 
     At-least-once and idempotent: the topic is compacted by track, and writing a track again changes nothing.
 
@@ -109,13 +109,14 @@ def publish_catalogue(settings: Settings, catalogue: WorldCatalogue) -> int:
     PublishError
         A record was not delivered.
     SimulationError
-        The topic holds tracks of a dataset, or tracks that this world does not have.
+        The topic holds tracks of a dataset, or of another world.
     """
     codec = codec_of(settings)
     topic, held = Topics.of(settings).catalogue.name, read_catalogue(settings, codec)
-    _refuse_other(topic, held, len(catalogue))
+    tracks = list(tracks_of(catalogue))
+    _refuse_other(topic, held, tracks)
     publisher = RecordPublisher(settings, linger_ms=20)
-    sent = send_missing_tracks(publisher, topic, codec, tracks_of(catalogue), held)
+    sent = send_missing_tracks(publisher, topic, codec, tracks, held)
     publisher.flush(FLUSH_S)
     return sent
 
@@ -131,19 +132,38 @@ def tracks_of(catalogue: WorldCatalogue) -> Iterator[Track]:
         yield Track(track, catalogue.artists[artist], album, genre_name, title, **told)
 
 
-def _refuse_other(topic: str, held: dict[int, Track], tracks: int) -> None:
+def _refuse_other(topic: str, held: Mapping[int, Track], tracks: Sequence[Track]) -> None:
+    """Refuse a topic of other tracks: its listens would then be of artists and genres that were never played."""
     external = [track for track in held.values() if track.external_id is not None]
     if external:
         raise SimulationError(
             f"{topic} holds {len(external)} tracks of a dataset, such as {external[0].external_id!r}, and a world "
             "would overwrite them; choose another BOTIFY_TOPIC_PREFIX for the world"
         )
-    surplus = [track for track in held if not 0 <= track < tracks]
+    surplus = [track for track in held if not 0 <= track < len(tracks)]
     if surplus:
         raise SimulationError(
-            f"{topic} holds {len(surplus)} tracks that this world of {tracks} does not have, such as {surplus[0]}; "
-            "tracks are never removed, so use that world again, or another BOTIFY_TOPIC_PREFIX for this one"
+            f"{topic} holds {len(surplus)} tracks that this world of {len(tracks)} does not have, such as {surplus[0]}"
+            "; tracks are never removed, so use that world again, or another BOTIFY_TOPIC_PREFIX for this one"
         )
+    others = [track for track in held if _identity(held[track]) != _identity(tracks[track])]
+    if others:
+        first = min(others)
+        raise SimulationError(
+            f"{topic} holds {len(others)} tracks of another world: track {first} is {_described(held[first])} there, "
+            f"and {_described(tracks[first])} in this one, and listens of the topic would get other artists and genres"
+            "; use that world again (`--world easy` is the default up to version 0.2), another BOTIFY_TOPIC_PREFIX for "
+            "this one, or a new stack (another BOTIFY_HOME; with Compose `docker compose down --volumes`)"
+        )
+
+
+def _identity(track: Track) -> tuple[str, str, str | None]:
+    """Return what a track must keep; other fields may be added to a catalogue later."""
+    return track.title, track.artist, track.genre
+
+
+def _described(track: Track) -> str:
+    return f"{track.title!r} by {track.artist!r} ({track.genre or 'no genre'})"
 
 
 NEWEST = 100

@@ -87,8 +87,7 @@ def list_(as_json: Json = False) -> None:
         return
     table = Table("world", "tracks", "listeners", "made of")
     for world in worlds:
-        made_of = ", ".join(world.about.get("imported", [f"seed {world.about.get('seed')}"]))
-        table.add_row(world.name, f"{len(world.catalogue):,}", f"{len(world.listeners):,}", made_of)
+        table.add_row(world.name, f"{len(world.catalogue):,}", f"{len(world.listeners):,}", _made_of(world))
     console.print(table)
 
 
@@ -108,6 +107,12 @@ def plot(
         written = plot_world(opened, to)
     for path in written:
         console.print(str(path))
+
+
+def _made_of(world: World) -> str:
+    if "fitted" in world.about:
+        return f"fitted to {world.about['fitted']['dataset']}"
+    return ", ".join(world.about.get("imported", [f"seed {world.about.get('seed')}"]))
 
 
 def _open(home: Path, world: str | None) -> World:

@@ -295,5 +295,5 @@ def neighbours_of_interests(
     ndarray of int32, shape (users, interests, count)
     """
     different, place = np.unique(interests, return_inverse=True)
-    found: NDArray[np.int32] = nearest(embeddings, different, count)[place.reshape(interests.shape)]
+    found: NDArray[np.int32] = nearest(embeddings, embeddings[different], count)[place.reshape(interests.shape)]
     return found

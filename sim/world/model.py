@@ -71,6 +71,8 @@ class Listeners:
         Number of `neighbours` that a session may start at.
     consume_bias, consume_sharpness, artist_discount_gamma : ndarray of float64, shape (users,)
     session_budget : ndarray of int32, shape (users,)
+    tastes : ndarray of float32, shape (users, interests, dimensions), optional
+        What each interest looks for; None: the vector of its track.
     """
 
     interests: NDArray[np.int32]
@@ -80,6 +82,7 @@ class Listeners:
     consume_sharpness: NDArray[np.float64]
     artist_discount_gamma: NDArray[np.float64]
     session_budget: NDArray[np.int32]
+    tastes: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.interests)
@@ -107,8 +110,8 @@ _BLOCK = 256
 _GROUP = 128
 
 
-def nearest(embeddings: NDArray[np.float32], tracks: NDArray[np.integer], count: int) -> NDArray[np.int32]:
-    """Find the `count` tracks with the greatest inner product with each of `tracks`.
+def nearest(embeddings: NDArray[np.float32], to: NDArray[np.float32], count: int) -> NDArray[np.int32]:
+    """Find the `count` tracks with the greatest inner product with each of some vectors.
 
     Only the groups of columns with the greatest maxima are sorted: a track among the `count` best is in one of the
     `count` groups with the best tracks, so the answer is exact.
@@ -116,7 +119,7 @@ def nearest(embeddings: NDArray[np.float32], tracks: NDArray[np.integer], count:
     Parameters
     ----------
     embeddings : ndarray, shape (all, dimensions)
-    tracks : ndarray, shape (n,)
+    to : ndarray, shape (n, dimensions)
     count : int
         At most the number of all tracks.
 
@@ -127,17 +130,17 @@ def nearest(embeddings: NDArray[np.float32], tracks: NDArray[np.integer], count:
 
     Examples
     --------
-    >>> nearest(np.array([[1, 0], [2, 0], [0, 1]], dtype=np.float32), np.array([0]), 2).tolist()
+    >>> nearest(np.array([[1, 0], [2, 0], [0, 1]], dtype=np.float32), np.array([[1, 0]], dtype=np.float32), 2).tolist()
     [[1, 0]]
     """
     total = len(embeddings)
     groups = -(-total // _GROUP)
-    found = np.empty((len(tracks), count), dtype=np.int32)
-    scores = np.full((min(_BLOCK, len(tracks)), groups * _GROUP), -np.inf, dtype=np.float32)
-    for start in range(0, len(tracks), _BLOCK):
-        chunk = tracks[start : start + _BLOCK]
+    found = np.empty((len(to), count), dtype=np.int32)
+    scores = np.full((min(_BLOCK, len(to)), groups * _GROUP), -np.inf, dtype=np.float32)
+    for start in range(0, len(to), _BLOCK):
+        chunk = to[start : start + _BLOCK]
         rows = scores[: len(chunk)]
-        np.matmul(embeddings[chunk], embeddings.T, out=rows[:, :total])
+        np.matmul(chunk, embeddings.T, out=rows[:, :total])
         found[start : start + len(chunk)] = _best_columns(rows, groups, count)
     return found
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from sim.world.generate import generate
 from sim.world.model import Listeners, World, WorldCatalogue
 from sim.world.reading import read_array, read_catalogue, read_listeners
 
+TASTES = "tastes.npy"
+"""The file of the tastes that are no track's vector."""
 GENERATOR_VERSION = 1
 """Increases when the same settings generate another world, so that a stored one is not used for it."""
 
@@ -117,7 +120,11 @@ def load_world(directory: Path) -> World:
         return tracks
 
     catalogue = read_catalogue(directory / "tracks.json", embeddings, durations)
-    return World(name, catalogue, read_listeners(directory / "users.json", len(catalogue), neighbours), about)
+    listeners = read_listeners(directory / "users.json", len(catalogue), neighbours)
+    if (directory / TASTES).exists():
+        shape = (*listeners.interests.shape, catalogue.dimensions)
+        listeners = replace(listeners, tastes=read_array(directory / TASTES, shape).astype(np.float32))
+    return World(name, catalogue, listeners, about)
 
 
 def _write(directory: Path, world: World) -> None:
@@ -125,6 +132,8 @@ def _write(directory: Path, world: World) -> None:
     np.save(directory / "embeddings.npy", catalogue.embeddings)
     np.save(directory / "durations.npy", catalogue.duration_ms)
     np.save(directory / "neighbours.npy", listeners.neighbours)
+    if listeners.tastes is not None:
+        np.save(directory / TASTES, listeners.tastes)
     _write_rows(directory / "tracks.json", [_track_row(catalogue, track) for track in range(len(catalogue))])
     _write_rows(directory / "users.json", [_user_row(listeners, user) for user in range(len(listeners))])
     manifest = {"name": world.name, "about": world.about}

@@ -38,6 +38,7 @@ from sim.options import RunOptions
 from sim.world.config import WorldConfig
 from sim.world.generate import generate
 from sim.world.model import World
+from sim.world.store import save_world
 
 CONFIG = WorldConfig(tracks=400, artists=80, genres=6, users=60, dimensions=12, clusters=4)
 WORLD = World("small", *generate(CONFIG), {})
@@ -156,10 +157,13 @@ def test_online_listeners_are_split_by_shares(tmp_path: Path) -> None:
     }
 
 
-def test_the_command_writes_figures_and_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", ["settings", "name", "directory"])
+def test_the_command_writes_figures_and_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setenv("BOTIFY_HOME", str(tmp_path))
-    world, out, picture = tmp_path / "world.toml", tmp_path / "out.json", tmp_path / "curve.png"
-    world.write_text("\n".join(f"{key} = {value}" for key, value in CONFIG.to_mapping().items()), encoding="utf-8")
+    settings, out, picture = tmp_path / "world.toml", tmp_path / "out.json", tmp_path / "curve.png"
+    settings.write_text("\n".join(f"{key} = {value}" for key, value in CONFIG.to_mapping().items()), encoding="utf-8")
+    stored = save_world(tmp_path / "elsewhere" if kind == "directory" else tmp_path, WORLD)
+    world = {"settings": settings, "name": WORLD.name, "directory": stored}[kind]
     arguments = ["--only", "random", "--sessions", 100, "--jobs", 1, "--world", world, "--out", out]
     recorded: dict[str, Mapping[str, Any]] = {}
     monkeypatch.setattr(bench.cli, "record_figures", lambda group, _, values: recorded.update({group: values}))

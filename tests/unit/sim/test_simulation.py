@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 from core.keyed_random import integers, mix
 from sim.agents import DummyAgent
 from sim.listeners import MODELS, load_model
+from sim.listeners.botify import BotifyListeners
+from sim.listeners.model import Exposure, Floats
 from sim.options import RunOptions, schedule_of
 from sim.play import play_world
 from sim.schedule import Shard
@@ -128,3 +131,43 @@ def test_a_listener_who_gives_up_makes_room_for_the_next(small_world: World) -> 
         users += heard.users.tolist()
         simulation.abandon(heard.slots)
     assert len(set(users)) == 3
+
+
+def test_each_session_is_compared_with_its_own_tracks_only_long_ones_beside_short_ones(small_world: World) -> None:
+    """Slots are used again after sessions of any length; nothing of those before is left in them."""
+    people = small_world.listeners
+    bias = np.where(np.arange(len(people)) % 3 == 0, -100.0, 3.0)
+    listeners = replace(people, consume_bias=bias, artist_discount_gamma=np.full(len(people), 0.99))
+    model = Recording(replace(small_world, listeners=listeners))
+    world = replace(small_world, listeners=listeners)
+    simulation = Simulation(world, model, schedule_of(world, RunOptions(sessions=240, in_flight=12), 0), 1)
+    agent, so_far = DummyAgent(world.catalogue, 1), defaultdict[int, list[int]](list)
+    longest = 0
+    while simulation.running:
+        heard = simulation.finish_listens(2**62)
+        for slot, position, track in zip(heard.slots.tolist(), heard.positions, heard.tracks.tolist(), strict=True):
+            so_far[slot] = [*so_far[slot][:position], track]
+        asking = heard.where(~heard.ended)
+        answers = agent.recommend(asking)
+        simulation.answer(asking.slots, answers)
+        longest = max(longest, int(asking.positions.max(initial=0)))
+        artist_of = world.catalogue.artist_of
+        had = [so_far[slot] for slot in asking.slots.tolist()]
+        assert model.repeated == [track in tracks for track, tracks in zip(answers.tolist(), had, strict=True)]
+        assert model.artist_counts == [
+            sum(artist_of[tracks] == artist_of[track]) for track, tracks in zip(answers.tolist(), had, strict=True)
+        ]
+    assert longest > 64
+
+
+class Recording(BotifyListeners):
+    """Botify's listeners, and what the simulation said about the last exposures."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world, seed=1)
+        self.repeated: list[bool] = []
+        self.artist_counts: list[int] = []
+
+    def fractions(self, exposure: Exposure) -> Floats:
+        self.repeated, self.artist_counts = exposure.repeated.tolist(), exposure.artist_counts.tolist()
+        return super().fractions(exposure)

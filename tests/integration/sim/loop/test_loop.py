@@ -233,15 +233,21 @@ def test_the_catalogue_is_written_once(settings: Settings, small_world: World) -
     assert reader.tracks == {track.track: track for track in tracks_of(small_world.catalogue)}
 
 
-def test_another_world_replaces_what_differs_and_a_smaller_one_is_refused(
-    settings: Settings, small_world: World
-) -> None:
+def test_another_world_is_refused_and_nothing_is_overwritten(settings: Settings, small_world: World) -> None:
     publish_catalogue(settings, small_world.catalogue)
-    config = WorldConfig(seed=9, tracks=500, artists=80, genres=6, users=5, dimensions=4)
-    larger, _ = generate(config)
-    assert 400 < publish_catalogue(settings, larger) <= 500
-    with pytest.raises(SimulationError, match="100 tracks that this world of 400 does not have"):
-        publish_catalogue(settings, small_world.catalogue)
+    topic = Topics.of(settings).catalogue.name
+    before = len(read_topic(settings, topic))
+    for tracks, refusal in ((500, "tracks of another world: track 0 is"), (300, "100 tracks that this world of 300")):
+        other, listeners = generate(WorldConfig(seed=9, tracks=tracks, artists=80, genres=6, users=5, dimensions=4))
+        for refused in (
+            lambda other=other: publish_catalogue(settings, other),
+            lambda other=other, listeners=listeners: run_loop(
+                settings, World("other", other, listeners, {}), RunOptions(sessions=1)
+            ),
+        ):
+            with pytest.raises(SimulationError, match=refusal):
+                refused()
+    assert len(read_topic(settings, topic)) == before
 
 
 def test_a_world_does_not_overwrite_a_dataset(settings: Settings, small_world: World) -> None:

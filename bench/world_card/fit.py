@@ -1,0 +1,49 @@
+"""`botify world fit`: a world from a real log."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from bench.world_card.fitted import fitted_rows, fitted_table, log_of, logs_of
+from core.settings import Settings
+from ingest.reading import Dataset, open_dataset
+from sim.world.fitting import FitSettings, Groups, fit_world, halves
+from sim.world.model import World
+from sim.world.store import save_world
+
+DEFAULTS = FitSettings()
+console = Console()
+if not console.is_terminal:
+    console.width = 150
+
+
+def fit(
+    dataset: Annotated[str, typer.Argument(help="Name of a dataset, of `botify data list`.")],
+    users: Annotated[int, typer.Option(help="Number of listeners.")] = DEFAULTS.users,
+    dimensions: Annotated[int, typer.Option(help="Length of the tracks' vectors.")] = DEFAULTS.dimensions,
+    seed: Annotated[int, typer.Option(help="Random seed of the world.")] = DEFAULTS.seed,
+) -> None:
+    """Fit a world to half of the users of a real log, and compare it with the other half."""
+    home = Settings.from_env().home
+    with console.status("fitting"):
+        opened = open_dataset(home, dataset)
+        world = fit_dataset(opened, FitSettings(seed=seed, users=users, dimensions=dimensions))
+        save_world(home, world)
+        rows = fitted_rows(logs_of(world, opened, [1]))
+    console.print(fitted_table(rows, world))
+    console.print(f"Use it with `botify sim run --world {world.name}`.")
+
+
+def fit_dataset(dataset: Dataset, settings: FitSettings) -> World:
+    """Fit a world to one half of a dataset's users.
+
+    Tracks keep the dataset's numbers, which tell nothing, so that they can be compared; names are drawn.
+    """
+    known, _ = halves(log_of(dataset), settings.seed)
+    catalogue = dataset.catalogue()
+    groups = Groups.of(catalogue.artists, [genres[0] if genres else None for genres in catalogue.genres])
+    source = {"dataset": dataset.card.name, "sha256": dataset.card.sha256}
+    return fit_world(known, groups, source, settings)

@@ -1,0 +1,127 @@
+"""What listeners of a fitted world play when they choose themselves, and the synthetic log of that."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.keyed_random import integers, mix, uniform
+from sim.listeners.model import INTEREST, OWN_CHOICE, Ints
+from sim.options import RunOptions
+from sim.play import play_world
+from sim.simulation import FinishedListens
+from sim.world.fitting.log import ListeningLog
+from sim.world.model import World
+
+_CHOICE, _REPEATS, _WHICH = 0, 1, 2
+_MOST_LOGITS = 4_000_000
+"""Logits that are in memory at the same time."""
+
+
+class OwnChoice:
+    """Listeners who choose: an agent that knows the session's interest.
+
+    A new track is drawn with probability proportional to ``exp(⟨track, taste⟩)`` among those that the listener has
+    not heard; with the probability `repeats` the listener plays a track of an earlier session instead.
+
+    Parameters
+    ----------
+    world : World
+    users : int
+        Number of listeners who take part.
+    repeats : float
+    seed : int
+        That of the run, so that the interest is the session's.
+    """
+
+    def __init__(self, world: World, users: int, repeats: float, seed: int) -> None:
+        self._embeddings, self._tastes = world.catalogue.embeddings, tastes_of(world)
+        self._repeats, self._seed = repeats, seed
+        self._heard = np.zeros((users, len(world.catalogue)), dtype=np.bool_)
+        self._of_session = np.zeros_like(self._heard) if repeats else self._heard
+
+    def recommend(self, heard: FinishedListens) -> Ints:
+        """Choose a track for each listen."""
+        self._remember(heard)
+        chunk = max(1, _MOST_LOGITS // len(self._embeddings))
+        chosen = [
+            self._choose(heard.where(np.arange(start, min(start + chunk, len(heard)))))
+            for start in range(0, len(heard), chunk)
+        ]
+        return np.concatenate(chosen)
+
+    def _choose(self, heard: FinishedListens) -> Ints:
+        keys = mix(self._seed, heard.users, heard.ordinals)
+        slots = integers(keys, INTEREST, self._tastes.shape[1])
+        of_listen = mix(keys, OWN_CHOICE, heard.positions)
+        logits = self._tastes[heard.users, slots] @ self._embeddings.T
+        logits[self._heard[heard.users]] = -np.inf
+        chosen = draw(logits, uniform(of_listen, _CHOICE))
+        if self._repeats:
+            again = self._heard[heard.users] & ~self._of_session[heard.users]
+            rows = np.flatnonzero((uniform(of_listen, _REPEATS) < self._repeats) & again.any(axis=1))
+            chosen[rows] = draw(np.where(again[rows], 0.0, -np.inf), uniform(of_listen[rows], _WHICH))
+        return chosen
+
+    def finish(self, heard: FinishedListens) -> None:
+        """Remember the last listens of sessions."""
+        self._remember(heard)
+
+    def _remember(self, heard: FinishedListens) -> None:
+        self._heard[heard.users, heard.tracks] = True
+        if self._repeats:
+            self._of_session[heard.users[heard.positions == 0]] = False
+            self._of_session[heard.users, heard.tracks] = True
+
+
+def tastes_of(world: World) -> NDArray[np.float32]:
+    """Return what the interests of all listeners look for, shape (users, interests, dimensions)."""
+    tastes = world.listeners.tastes
+    return world.catalogue.embeddings[world.listeners.interests] if tastes is None else tastes
+
+
+def draw(logits: NDArray[np.floating], uniforms: NDArray[np.float64]) -> Ints:
+    """Draw an index of each row with probability proportional to the exponential of its logit.
+
+    Examples
+    --------
+    >>> draw(np.array([[-np.inf, 0.0], [0.0, 0.0]]), np.array([0.3, 0.3])).tolist()
+    [1, 0]
+    """
+    sums = np.cumsum(np.exp(logits - logits.max(axis=1, keepdims=True)), axis=1, dtype=np.float64)
+    drawn: Ints = (sums <= uniforms[:, None] * sums[:, -1:]).sum(axis=1)
+    return drawn
+
+
+MOST_LISTENERS = 2_000
+"""Listeners of a synthetic log, at most: what each of them has heard is kept for all tracks."""
+
+
+def synthetic_log(world: World, users: int, seed: int) -> ListeningLog:
+    """Play sessions of listeners who choose themselves, as many for each as in the log that the world was fitted to.
+
+    Parameters
+    ----------
+    world : World
+        A fitted one.
+    users : int
+        Number of listeners.
+    seed : int
+        Of the run.
+    """
+    fitted = world.about["fitted"]
+    users = min(users, MOST_LISTENERS, len(world.listeners))
+    sessions = max(1, round(users * fitted["sessions_a_listener"]))
+    agent = OwnChoice(world, users, fitted["repeats"], seed)
+    played: list[FinishedListens] = []
+    options = RunOptions(users=users, in_flight=users, sessions=sessions, seed=seed, start_ms=0)
+    play_world(world, agent, options, listener=played.append)
+    who, what, when, which = (
+        np.concatenate([getattr(heard, name) for heard in played])
+        for name in ("users", "tracks", "time_ms", "ordinals")
+    )
+    order = np.argsort(when, kind="stable")
+    sessions_of = who * (int(which.max()) + 1) + which
+    return ListeningLog(
+        np.unique(who[order], return_inverse=True)[1], what[order], sessions_of[order], len(world.catalogue)
+    )

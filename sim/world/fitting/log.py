@@ -1,0 +1,148 @@
+"""A log of listens as arrays, and what one can say of it without looking at single listeners."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from core.keyed_random import mix, uniform
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+NEIGHBOURS = 10
+SHRINKAGE = 10.0
+"""Added to the norm of a cosine, so that tracks of few listeners are not similar by chance."""
+LEAST_LISTENERS = 5
+"""Tracks with fewer listeners have no neighbours worth comparing."""
+_HALF = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ListeningLog:
+    """Listens in order of time.
+
+    Attributes
+    ----------
+    users, tracks, sessions : ndarray of int64, shape (n,)
+        Users are 0 to `user_count - 1`; sessions are equal for listens of one session, and different between users.
+    track_count : int
+        Tracks are 0 to `track_count - 1`, also those that nobody played.
+    """
+
+    users: Ints
+    tracks: Ints
+    sessions: Ints
+    track_count: int
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    @property
+    def user_count(self) -> int:
+        """Number of users."""
+        return int(self.users.max()) + 1
+
+    def counts(self) -> Ints:
+        """Return the number of listens of each track, shape (track_count,)."""
+        return np.bincount(self.tracks, minlength=self.track_count)
+
+    def session_lengths(self) -> Ints:
+        """Return the number of listens of each session."""
+        return np.unique(self.sessions, return_counts=True)[1]
+
+    def is_first(self) -> NDArray[np.bool_]:
+        """Return whether each listen is its user's first of its track."""
+        first = np.zeros(len(self), dtype=np.bool_)
+        first[np.unique(self.users * self.track_count + self.tracks, return_index=True)[1]] = True
+        return first
+
+    def repeats(self) -> float:
+        """Return the share of listens whose user had heard the track before."""
+        return 1.0 - float(self.is_first().mean())
+
+    def share_of_top(self, share: float) -> float:
+        """Return the share of listens that the most played tracks have, a share of all tracks."""
+        counts = np.sort(self.counts())[::-1]
+        return float(counts[: max(1, round(share * len(counts)))].sum() / counts.sum())
+
+    def gini(self) -> float:
+        """Return the Gini coefficient of the tracks' listens: 0 if all have as many, 1 if one has all."""
+        counts = np.sort(self.counts())
+        ranks = np.arange(1, len(counts) + 1)
+        return float((2 * ranks - len(counts) - 1) @ counts / (len(counts) * counts.sum()))
+
+    def matrix(self, rows: NDArray[np.bool_ | np.integer] | slice = slice(None)) -> sparse.csr_array:
+        """Return who heard what, ones of shape (users, tracks), of some of the listens."""
+        ones = np.ones(len(self.users[rows]))
+        shape = (self.user_count, self.track_count)
+        heard = sparse.csr_array((ones, (self.users[rows], self.tracks[rows])), shape=shape)
+        heard.data[:] = 1.0
+        return heard
+
+    def of_users(self, chosen: NDArray[np.bool_]) -> ListeningLog:
+        """Return the listens of some users, numbered again; `chosen` has a value for each user."""
+        rows = np.flatnonzero(chosen[self.users])
+        users = np.unique(self.users[rows], return_inverse=True)[1]
+        return ListeningLog(users, self.tracks[rows], self.sessions[rows], self.track_count)
+
+
+def halves(log: ListeningLog, seed: int) -> tuple[ListeningLog, ListeningLog]:
+    """Divide a log by its users: the half that a world is fitted to, and the half that it is compared with."""
+    is_fitted = uniform(mix(seed, np.arange(log.user_count)), _HALF) < 0.5
+    return log.of_users(is_fitted), log.of_users(~is_fitted)
+
+
+def similarities(heard: sparse.csr_array) -> sparse.csr_array:
+    """Return the cosine of the tracks' listeners, shrunk, with zeros on the diagonal; shape (tracks, tracks)."""
+    together = sparse.coo_array(heard.T @ heard)
+    listeners = np.asarray(heard.sum(axis=0))
+    apart = together.row != together.col
+    rows, columns, both = together.row[apart], together.col[apart], together.data[apart]
+    norms = np.sqrt(listeners[rows] * listeners[columns]) + SHRINKAGE
+    return sparse.csr_array((both / norms, (rows, columns)), shape=together.shape)
+
+
+def hit_rate(log: ListeningLog) -> float:
+    """Return item-kNN's HR@10: each user's last new track among the ten best of all that were not heard before.
+
+    A track's score is the sum of its similarities to the user's other tracks (Deshpande and Karypis, TOIS 2004).
+    """
+    new = np.flatnonzero(log.is_first())
+    last = new[np.unique(log.users[new][::-1], return_index=True)[1] * -1 + len(new) - 1]
+    last = last[np.bincount(log.users[new], minlength=log.user_count)[log.users[last]] > 1]
+    others = np.setdiff1d(new, last)
+    heard = log.matrix(others)
+    similar, hits = similarities(heard), 0
+    for start in range(0, len(last), 500):
+        rows = last[start : start + 500]
+        history = heard[log.users[rows]]
+        scores = (history @ similar).toarray()
+        scores[history.toarray() > 0] = -np.inf
+        own = scores[np.arange(len(rows)), log.tracks[rows]]
+        hits += int(((scores > own[:, None]).sum(axis=1) < NEIGHBOURS)[own > 0].sum())
+    return hits / max(len(last), 1)
+
+
+def neighbours(log: ListeningLog) -> Ints:
+    """Return the most similar tracks of each, -1 where there are too few; shape (tracks, NEIGHBOURS)."""
+    heard = log.matrix()
+    similar = similarities(heard)
+    listeners = np.asarray(heard.sum(axis=0))
+    found = np.full((log.track_count, NEIGHBOURS), -1, dtype=np.int64)
+    for track in np.flatnonzero(listeners >= LEAST_LISTENERS):
+        row = slice(similar.indptr[track], similar.indptr[track + 1])
+        best = np.lexsort((similar.indices[row], -similar.data[row]))[:NEIGHBOURS]
+        found[track, : len(best)] = similar.indices[row][best]
+    return found
+
+
+def overlap(log: ListeningLog, other: ListeningLog) -> float:
+    """Return the share of neighbours that two logs have in common, over the tracks that have ten in both."""
+    ours, theirs = neighbours(log), neighbours(other)
+    both = np.flatnonzero((ours[:, -1] >= 0) & (theirs[:, -1] >= 0))
+    common = (ours[both][:, :, None] == theirs[both][:, None, :]).any(axis=2)
+    return float(common.mean()) if len(both) else 0.0

@@ -1,0 +1,76 @@
+"""Which catalogue topics a world refuses, on what a broker would have returned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from core.settings import Settings
+from schemas.events import Track
+from sim import SimulationError
+from sim.loop import kafka
+from sim.loop.kafka import publish_catalogue, tracks_of
+from sim.world.model import World
+
+Held = dict[int, Track]
+
+
+class Publisher:
+    """A publisher without a broker."""
+
+    def __init__(self, settings: Settings, linger_ms: int) -> None:
+        """Connect to nothing."""
+
+    def send_batch(self, topic: str, records: list[object]) -> None:
+        """Send nothing."""
+
+    def flush(self, deadline_s: float) -> None:
+        """Wait for nothing."""
+
+
+@pytest.fixture
+def publish(small_world: World, monkeypatch: pytest.MonkeyPatch) -> Callable[[Held], int]:
+    monkeypatch.setattr(kafka, "RecordPublisher", Publisher)
+
+    def with_topic(held: Held) -> int:
+        monkeypatch.setattr(kafka, "read_catalogue", lambda *_: held)
+        return publish_catalogue(Settings(), small_world.catalogue)
+
+    return with_topic
+
+
+@pytest.fixture
+def held(small_world: World) -> Held:
+    return {track.track: track for track in tracks_of(small_world.catalogue)}
+
+
+def test_a_topic_that_is_empty_or_holds_some_of_the_tracks_is_filled(
+    publish: Callable[[Held], int], held: Held
+) -> None:
+    assert publish({}) == 400
+    assert publish(dict(list(held.items())[:100])) == 300
+    assert publish(held) == 0
+
+
+@pytest.mark.parametrize("field", ["title", "artist", "genre"])
+def test_another_track_is_named_with_both_values_and_the_ways_out(
+    publish: Callable[[Held], int], held: Held, field: str
+) -> None:
+    other = held[7]._replace(**{field: "polka-dot"})
+    with pytest.raises(SimulationError) as refusal:
+        publish(held | {7: other, 9: other._replace(track=9)})
+    said = str(refusal.value)
+    for track in (held[7], other):
+        assert f"{track.title!r} by {track.artist!r} ({track.genre})" in said
+    assert "holds 2 tracks of another world: track 7 is" in said
+    assert all(way in said for way in ("--world easy", "BOTIFY_TOPIC_PREFIX", "BOTIFY_HOME", "--volumes"))
+
+
+def test_a_track_of_which_more_is_known_now_is_written_again(publish: Callable[[Held], int], held: Held) -> None:
+    assert publish(held | {7: held[7]._replace(album=None)}) == 1
+
+
+def test_a_world_with_fewer_tracks_is_refused(publish: Callable[[Held], int], held: Held) -> None:
+    with pytest.raises(SimulationError, match="1 tracks that this world of 400 does not have, such as 400"):
+        publish(held | {400: held[7]._replace(track=400)})
