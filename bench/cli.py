@@ -16,7 +16,7 @@ from rich.console import Console
 from analytics.plots.style import png
 from bench.figures import fill_pages
 from bench.figures import record as record_figures
-from bench.online import measure_online
+from bench.online import Online, measure_online
 from bench.online import table_of as table_of_windows
 from bench.recommenders.lists import SASREC
 from bench.recommenders.measure import Measured, Task, measure_all
@@ -37,6 +37,7 @@ from bench.recommenders.report import (
     windows_since,
 )
 from bench.recommenders.yardsticks import YARDSTICKS
+from core.cli import Json, print_json, say
 from core.errors import BotifyError
 from core.settings import Settings
 from evaluation import MissingPeerError
@@ -48,13 +49,17 @@ from sim.play import Progress
 from sim.world import NAMED, World, WorldConfig, find_world, open_world
 from sim.world.config import DEFAULT_NAME
 
-FOLDER = Path(__file__).parent
+CHECKOUT = Path(__file__).parents[1]
+FOLDER = CHECKOUT / "bench" if (CHECKOUT / "pyproject.toml").is_file() else Path()
+"""Where files are written by default: never into an installed package."""
+
 CURVES = ("random", CONTROL, *POLICIES, "fism", "mix", *YARDSTICKS)
 """Recommenders in the picture, if they were measured."""
 
 console = Console()
 if not console.is_terminal:
     console.width = WIDTH
+_messages = Console(stderr=True)
 app = typer.Typer(help="Compare recommenders on simulated listeners.", no_args_is_help=True)
 
 Sessions = Annotated[int, typer.Option(min=100, help="Number of sessions in each run.")]
@@ -96,6 +101,7 @@ def recommenders(
     out: Annotated[Path, typer.Option(help="JSON file for the figures.")] = FOLDER / "recommenders.json",
     picture: Annotated[Path, typer.Option(help="PNG file for the learning curve.")] = FOLDER / "recommenders.png",
     record: Record = None,
+    as_json: Json = False,
 ) -> None:
     """Run each recommender on an identical copy of the world, for all listeners, from an empty model."""
     names = _names(only)
@@ -111,9 +117,12 @@ def recommenders(
     left_out = f" but the first {skip:,}" if skip else ""
     seeds = "" if len(seed) == 1 else f" × {len(seed)} seeds"
     title = f"{sessions:,} sessions{left_out}{seeds}, {len(opened.catalogue):,} tracks"
-    console.print(table_of(rows, title))
+    if as_json:
+        print_json({row.name: row.figures() for row in rows})
+    else:
+        console.print(table_of(rows, title))
     out.write_text(json.dumps([row.to_json() for row in rows], indent=2) + "\n", encoding="utf-8")
-    console.print(f"written to {out}", soft_wrap=True)
+    say(f"written to {out}", _messages)
     curve = learning_curve(runs, [name for name in CURVES if name in runs])
     subtitle = f"time per session against {CONTROL} on the same sessions, with 95 % intervals"
     _draw(draw_curve(curve, "What recommenders learn while they serve", subtitle), picture)
@@ -131,12 +140,16 @@ def drift(
     world: WorldOption = None,
     picture: Annotated[Path, typer.Option(help="PNG file for the curves.")] = FOLDER / "drift.png",
     record: Record = None,
+    as_json: Json = False,
 ) -> None:
     """Compare an online model with a frozen one after half of the catalogue changes overnight."""
     tasks = drift_tasks(_known(recommender, served()), _opened(world)[0], users, seed)
     found = _measured(list(tasks.values()), jobs=2)
     learning, stopped = (windows_since(found[tasks[name]]) for name in (LEARNING, STOPPED))
-    console.print(drift_table(learning, stopped, f"{recommender}, half of the tracks turn; seed {seed}"))
+    if as_json:
+        print_json(drift_figures(learning, stopped))
+    else:
+        console.print(drift_table(learning, stopped, f"{recommender}, half of the tracks turn; seed {seed}"))
     subtitle = f"time per session of {recommender}, in windows of {WINDOW:,} sessions, with 95 % intervals"
     _draw(draw_drift(learning, stopped, "A model that keeps learning recovers from a shift", subtitle), picture)
     if record:
@@ -158,6 +171,7 @@ def online(
     ] = 20_000,
     world: WorldOption = None,
     record: Record = None,
+    as_json: Json = False,
 ) -> None:
     """Compare recommenders with a control through Kafka, Faust and Redis, on a new stack with empty models."""
     names = list(dict.fromkeys(_known(name.strip(), served()) for name in treatments.split(",")))
@@ -172,23 +186,29 @@ def online(
             )
 
         result = measure_online(opened, _known(control, served()), names, share, sessions, seed, report)
-    run = result.run
-    title = f"against {control}, seed {seed}"
-    console.print(table_of_windows([*result.windows(), *result.last(last)], title, control))
-    known = ", ".join(f"{name} {time:.2f}" for name, time in result.yardsticks.items())
-    console.print(f"time a session of what knows the hidden: {known}", soft_wrap=True)
-    console.print(
-        f"{run.recommendations:,} recommendations in {run.wall_s:.0f} s ({run.recommendations / run.wall_s:,.0f}/s), "
-        f"{run.timed_out:,} sessions timed out",
-        soft_wrap=True,
-    )
+    if as_json:
+        print_json({"windows": result.figures(last), "run": result.totals(last)})
+    else:
+        _show_online(result, last, f"against {control}, seed {seed}")
     if record:
         _record({record: result.figures(last), f"{record}_run": result.totals(last)})
 
 
+def _show_online(result: Online, last: int, title: str) -> None:
+    console.print(table_of_windows([*result.windows(), *result.last(last)], title, result.control))
+    known = ", ".join(f"{name} {time:.2f}" for name, time in result.yardsticks.items())
+    run = result.run
+    say(f"time a session of what knows the hidden: {known}", console)
+    say(
+        f"{run.recommendations:,} recommendations in {run.wall_s:.0f} s ({run.recommendations / run.wall_s:,.0f}/s), "
+        f"{run.timed_out:,} sessions timed out",
+        console,
+    )
+
+
 def _draw(figure: Figure, path: Path) -> None:
     path.write_bytes(png(figure))
-    console.print(f"written to {path}", soft_wrap=True)
+    say(f"written to {path}", _messages)
 
 
 def _record(groups: Mapping[str, Mapping[str, Any]]) -> None:

@@ -43,13 +43,13 @@ class OnlineRanker(Protocol):
 class BatchedRanker(OnlineRanker, Protocol):
     """One that goes through many micro-batches in one call, where a call costs more than what is done in it."""
 
-    def rank_then_learn(self, users: Ints, starts: Ints, events: Events, k: int) -> Ints:
+    def rank_then_learn(self, users: Ints, times_ms: Ints, starts: Ints, events: Events, k: int) -> Ints:
         """Return the same lists as `rank` and `learn` in turns.
 
         Parameters
         ----------
-        users : ndarray of int64, shape (q,)
-            Whose best items are asked for.
+        users, times_ms : ndarray of int64, shape (q,)
+            Whose best items are asked for, and when.
         starts : ndarray of int64, shape (events + 1,)
             Questions `starts[i]` to `starts[i + 1]` are answered before event i is learned.
         """

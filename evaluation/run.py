@@ -140,7 +140,8 @@ def _ask_and_learn(ranker: BatchedRanker, plan: Plan, batches: slice, lists: NDA
     starts = np.zeros(bounds[-1] - bounds[0] + 1, dtype=np.int64)
     starts[bounds[:-1] - bounds[0] + 1] = np.diff(plan.asked_before[batches], prepend=begin)
     events = plan.log.events.rows(slice(bounds[0], bounds[-1]))
-    lists[begin:end] = ranker.rank_then_learn(plan.ask_users[begin:end], np.cumsum(starts), events, lists.shape[1])
+    asked = plan.ask_users[begin:end], plan.ask_times_ms[begin:end]
+    lists[begin:end] = ranker.rank_then_learn(*asked, np.cumsum(starts), events, lists.shape[1])
 
 
 def check(lists: NDArray[np.int32], plan: Plan, terms: Terms) -> None:

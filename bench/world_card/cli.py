@@ -19,6 +19,7 @@ from bench.figures import fill_pages, record
 from bench.world_card.course import EDITIONS, Measured, measure_course
 from bench.world_card.fitted import draw_fitted, fitted_figures, fitted_rows, fitted_table, logs_of
 from bench.world_card.streaming import SOURCE, WITHIN, Point, measure_skips, points_of
+from core.cli import Json, print_json
 from core.errors import BotifyError
 from core.settings import Settings
 from ingest.reading import open_dataset
@@ -44,6 +45,7 @@ def card(
         str | None,
         typer.Option("--record", help="Write the figures to docs/figures.json under this name, and into the pages."),
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Print published figures beside those that a world gives, and say which are within the tolerance.
 
@@ -71,7 +73,10 @@ def card(
             points = points_of(measure_skips(opened, seed[0], DAYS))
             table, figures = streaming_table(points), streaming_figures(points)
             drawn = partial(draw_skips, points)
-    console.print(table)
+    if as_json:
+        print_json(figures)
+    else:
+        console.print(table)
     if drawn is not None and picture is not None:
         picture.write_bytes(png(drawn()))
         console.print(f"written to {picture}", soft_wrap=True)

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bench.world_card.fitted import fitted_rows, fitted_table, log_of, logs_of
+from bench.world_card.fitted import fitted_figures, fitted_rows, fitted_table, log_of, logs_of
+from core.cli import Json, print_json
 from core.settings import Settings
 from ingest.reading import Dataset, open_dataset
 from sim.world.fitting import FitSettings, Groups, fit_world, halves
@@ -25,6 +26,7 @@ def fit(
     users: Annotated[int, typer.Option(help="Number of listeners.")] = DEFAULTS.users,
     dimensions: Annotated[int, typer.Option(help="Length of the tracks' vectors.")] = DEFAULTS.dimensions,
     seed: Annotated[int, typer.Option(help="Random seed of the world.")] = DEFAULTS.seed,
+    as_json: Json = False,
 ) -> None:
     """Fit a world to half of the users of a real log, and compare it with the other half."""
     home = Settings.from_env().home
@@ -33,6 +35,9 @@ def fit(
         world = fit_dataset(opened, FitSettings(seed=seed, users=users, dimensions=dimensions))
         save_world(home, world)
         rows = fitted_rows(logs_of(world, opened, [1]))
+    if as_json:
+        print_json({"world": world.name, "card": fitted_figures(rows)})
+        return
     console.print(fitted_table(rows, world))
     console.print(f"Use it with `botify sim run --world {world.name}`.")
 

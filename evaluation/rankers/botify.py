@@ -141,13 +141,13 @@ class NextTrackRanker:
 
     def rank(self, users: Ints, times_ms: Ints, k: int) -> Ints:
         """Return what the model ranks first."""
-        tracks, _ = self._model.rank(users, k, exclude_history=self._excludes)
+        tracks, _ = self._model.rank(users, k, self._excludes, times_ms)
         return tracks
 
-    def rank_then_learn(self, users: Ints, starts: Ints, events: Events, k: int) -> Ints:
+    def rank_then_learn(self, users: Ints, times_ms: Ints, starts: Ints, events: Events, k: int) -> Ints:
         """Rank and learn in turns."""
         columns = events.users, events.items, values_of(events.fractions), events.times_ms
-        return self._model.rank_then_learn(users, starts, *columns, k, exclude_history=self._excludes)
+        return self._model.rank_then_learn(users, starts, *columns, k, self._excludes, times_ms)
 
 
 def _batch(first: int, after: int) -> TrainingBatch:

@@ -34,8 +34,8 @@ BEST = 20
 LatestNextTrack = Callable[[], NextTrack | None]
 """Returns the model of the newest snapshot; None before the first."""
 
-_LISTEN = struct.Struct("<16xdi")
-"""The layout of `LISTEN`, of which only fraction and track matter here."""
+_LISTEN = struct.Struct("<8xqdi")
+"""The layout of `LISTEN`, of which time, fraction and track matter here."""
 
 
 class Histories(NamedTuple):
@@ -45,13 +45,16 @@ class Histories(NamedTuple):
     ----------
     tracks : ndarray of int64, shape (m,)
     fractions : ndarray of float64, shape (m,)
-        0 where the state has the track of a listen and no longer its fraction.
-    lengths : ndarray of int64, shape (b,)
+    times_ms : ndarray of int64, shape (m,)
+        Both are 0 where the state has the track of a listen and no longer the rest.
+    lengths, asked_ms : ndarray of int64, shape (b,)
     """
 
     tracks: NDArray[np.int64]
     fractions: NDArray[np.float64]
+    times_ms: NDArray[np.int64]
     lengths: NDArray[np.int64]
+    asked_ms: NDArray[np.int64]
 
     def contain(self, tracks: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return which listener heard which of n different tracks in rising order, shape (b, n)."""
@@ -69,7 +72,7 @@ def histories_of(batch: Batch) -> Histories:
     >>> from schemas.events import RecommendationRequest
     >>> request = RecommendationRequest("s-0", 42, "s", 0, 7, 0.5, 0, 0)
     >>> [column.tolist() for column in histories_of(Batch.of([request], [None]))]
-    [[7], [0.5], [1]]
+    [[7], [0.5], [0], [1], [0]]
     """
     parts: list[bytes] = []
     lengths = []
@@ -79,16 +82,23 @@ def histories_of(batch: Batch) -> Histories:
             kept = len(state.history) // LISTEN.itemsize
             # tracks of the session from before the last listens: they only exclude
             for track in state.session_tracks()[: max(0, state.session_listens - kept)].tolist():
-                parts.append(_LISTEN.pack(0.0, track))
+                parts.append(_LISTEN.pack(0, 0.0, track))
                 size += 1
             parts.append(state.history)
             size += kept
         if not has_seen(state, request):
-            parts.append(_LISTEN.pack(request.fraction, request.track))
+            parts.append(_LISTEN.pack(request.timestamp_ms, request.fraction, request.track))
             size += 1
         lengths.append(size)
     listens = np.frombuffer(b"".join(parts), dtype=LISTEN)
-    return Histories(listens["track"].astype(np.int64), listens["fraction"], np.array(lengths, dtype=np.int64))
+    asked_ms = [request.timestamp_ms for request in batch.requests]
+    return Histories(
+        listens["track"].astype(np.int64),
+        listens["fraction"],
+        listens["timestamp_ms"],
+        np.array(lengths, dtype=np.int64),
+        np.array(asked_ms, dtype=np.int64),
+    )
 
 
 class NextTrackRecommender:
@@ -136,7 +146,14 @@ class NextTrackRecommender:
         heard = histories_of(batch)
         fresh = self._fresh.unknown_to(model)
         width = max(k, EVIDENCE) if len(fresh.tracks) else k
-        tracks, scores = model.rank_histories(heard.tracks, values_of(heard.fractions), heard.lengths, width)
+        tracks, scores = model.rank_histories(
+            heard.tracks,
+            values_of(heard.fractions),
+            heard.lengths,
+            width,
+            times_ms=heard.times_ms,
+            asked_ms=heard.asked_ms,
+        )
         unknown = self._catalogue.rows_of(tracks.ravel()).reshape(tracks.shape) < 0
         if unknown.any():
             order = np.argsort(unknown, axis=1, kind="stable")

@@ -8,7 +8,9 @@ One pass, event by event. An *item graph* keeps for every item its neighbours: w
 `near` is kept by direction. *Candidates* are the neighbours of the user's last items, and what is popular. A *stacker*,
 a softmax over the candidates, learns online which features say what is played, by Adagrad (Duchi, Hazan and Singer,
 JMLR 2011): linear weights, shared and by length of the history, and a layer of hidden units. Most features are
-logarithms of sums over the history, so the stacker also learns how much popularity is divided out.
+logarithms of sums over the history, so the stacker also learns how much popularity is divided out. One says how much
+of a sum is the present session's, which ends after a pause of `SESSION_GAP_MS`; two are of sums over the last skips,
+events with a value below `SKIP_BELOW`. They are constant in a log without pauses or skips, and stay without effect.
 
 Events of one user at the same instant have no order: none of them predicts another. The stacker learns from the first.
 A time of 0 is unknown.
@@ -44,6 +46,7 @@ from streams.learner.models.next_track_state import (
     Events,
     Floats,
     Histories,
+    Ints,
     NextTrackSettings,
     Questions,
     Rows,
@@ -183,6 +186,7 @@ class NextTrack:
         times_ms: ArrayLike,
         k: int,
         exclude_history: bool = True,
+        asked_ms: ArrayLike | None = None,
     ) -> NDArray[np.int64]:
         """Do what `rank` and `learn` do in turns, in few compiled calls.
 
@@ -194,7 +198,7 @@ class NextTrack:
             Questions from `starts[i]` to `starts[i + 1]` are answered before event i is learned.
         users, tracks, values, times_ms : array_like, shape (n,)
             Events, as for `learn`.
-        k, exclude_history
+        k, exclude_history, asked_ms
             As for `rank`.
 
         Returns
@@ -205,27 +209,28 @@ class NextTrack:
         whose, what = np.asarray(users, dtype=np.int64), np.asarray(tracks, dtype=np.int64)
         liked, when = _plain(values, np.float32), _plain(times_ms, np.int64)
         who, first = np.asarray(asked, dtype=np.int64), np.asarray(starts, dtype=np.int64)
+        now = _moments(asked_ms, len(who))
         ranked = np.full((len(who), k), NO_TRACK, dtype=np.int64)
         for part in self._chunks(len(whose)):
             begin = first[part.start]
             if self.events % CHUNK == 0:
                 if begin < first[part.start + 1]:
-                    now, begin = slice(begin, first[part.start + 1]), first[part.start + 1]
-                    ranked[now] = self.rank(who[now], k, exclude_history)[0]
+                    early, begin = slice(begin, first[part.start + 1]), first[part.start + 1]
+                    ranked[early] = self.rank(who[early], k, exclude_history, now[early])[0]
                 self._renew()
             end = first[part.stop]
             people, items = self._users.rows_for(whose[part]), self._items.rows_for(what[part])
             self._make_room()
             events = Events(people, items.astype(np.int32), liked[part], when[part], self._trains(len(items)))
             waiting = np.maximum(first[part.start : part.stop + 1] - begin, 0)
-            questions = Questions(self._users.rows_of(who[begin:end]), waiting, exclude_history)
+            questions = Questions(self._users.rows_of(who[begin:end]), now[begin:end], waiting, exclude_history)
             rows, scores = _no_answers(end - begin, k)
             self._run.learn_events(self._state, events, questions, self._cells(), self._scratch, rows, scores)
             ranked[begin:end] = self._tracks(rows)
         return ranked
 
     def rank(
-        self, users: ArrayLike, k: int, exclude_history: bool = True
+        self, users: ArrayLike, k: int, exclude_history: bool = True, asked_ms: ArrayLike | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Rank for users by their own kept events.
 
@@ -235,6 +240,8 @@ class NextTrack:
         k : int
         exclude_history : bool
             Leave out tracks of the history.
+        asked_ms : array_like of int, shape (n,), optional
+            When, which tells whether the last event's session is over; it is not where this is 0 or missing.
 
         Returns
         -------
@@ -244,14 +251,21 @@ class NextTrack:
             Logarithms, up to a constant for each user.
         """
         rows = self._users.rows_of(np.asarray(users, dtype=np.int64))
-        asked = Questions(rows, np.zeros(0, dtype=np.int64), exclude_history)
+        asked = Questions(rows, _moments(asked_ms, len(rows)), np.zeros(0, dtype=np.int64), exclude_history)
         items, scores = _no_answers(len(rows), k)
         if self.events:
             self._run.rank_users(self._state, asked, self._cells(), self._scratch, items, scores)
         return self._tracks(items), scores
 
     def rank_histories(
-        self, tracks: ArrayLike, values: ArrayLike, lengths: ArrayLike, k: int, exclude_history: bool = True
+        self,
+        tracks: ArrayLike,
+        values: ArrayLike,
+        lengths: ArrayLike,
+        k: int,
+        exclude_history: bool = True,
+        times_ms: ArrayLike | None = None,
+        asked_ms: ArrayLike | None = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Rank for histories that the caller has.
 
@@ -262,6 +276,10 @@ class NextTrack:
         values : array_like of float, shape (m,)
         lengths : array_like of int, shape (n,)
             How many events each history has; they add up to m.
+        k, exclude_history, asked_ms
+            As for `rank`.
+        times_ms : array_like of int, shape (m,), optional
+            Of the events; 0 or missing where it is unknown.
 
         Returns
         -------
@@ -270,8 +288,8 @@ class NextTrack:
         """
         rows = self._items.rows_of(np.asarray(tracks, dtype=np.int64)).astype(np.int32)
         starts = np.concatenate([[0], np.cumsum(np.asarray(lengths, dtype=np.int64))])
-        liked = _plain(values, np.float32)
-        histories = Histories(rows, liked, starts, exclude_history)
+        liked, when = _plain(values, np.float32), _moments(times_ms, len(rows))
+        histories = Histories(rows, liked, when, starts, _moments(asked_ms, len(starts) - 1), exclude_history)
         items, scores = _no_answers(len(starts) - 1, k)
         if self.events:
             self._run.rank_histories(self._state, histories, self._cells(), self._scratch, items, scores)
@@ -419,6 +437,10 @@ def _plain(values: ArrayLike, dtype: type[np.generic]) -> NDArray[Any]:
 
 def _no_answers(n: int, k: int) -> tuple[Rows, Floats]:
     return np.full((n, k), NO_TRACK, dtype=np.int32), np.full((n, k), -np.inf, dtype=np.float32)
+
+
+def _moments(times_ms: ArrayLike | None, n: int) -> Ints:
+    return np.zeros(n, dtype=np.int64) if times_ms is None else _plain(times_ms, np.int64)
 
 
 def warm_up() -> None:

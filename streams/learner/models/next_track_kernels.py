@@ -18,6 +18,12 @@ from streams.learner.models.next_track_state import (
     FORWARD,
     LOG_OFFSET,
     LOGARITHMS,
+    SESSION,
+    SESSION_GAP_MS,
+    SKIP_BELOW,
+    SKIPS,
+    SKIPS_NEAR,
+    SKIPS_WIDE,
     WAYS,
     WIDE,
     Cells,
@@ -48,7 +54,7 @@ def learn_events(
         user, item, value, now_ms = events.users[at], events.items[at], events.values[at], events.times_ms[at]
         if value > 0:
             trains = events.trains[at] and not _is_tied(state, user, now_ms)
-            known = _recall(state, user, len(scratch.items) if trains else len(cells.near_lags), scratch)
+            known = _recall(state, user, now_ms, len(scratch.items) if trains else len(cells.near_lags), scratch)
             if trains:
                 _train(state, item, value, known, cells, scratch)
             _link(state, item, value, min(known, len(cells.near_lags)), cells, scratch)
@@ -73,12 +79,16 @@ def rank_histories(
 ) -> None:
     """Write the best `items` and their `scores` for each history, as `rank_users`."""
     for row in range(len(histories.starts) - 1):
-        known = 0
+        known, next_ms, is_session = 0, histories.now_ms[row], True
+        scratch.session[0] = 0
         for at in range(histories.starts[row + 1] - 1, histories.starts[row] - 1, -1):
             if histories.items[at] >= 0 and known < len(scratch.items):
                 scratch.items[known] = histories.items[at]
                 scratch.values[known] = histories.values[at]
                 known += 1
+                is_session = is_session and _is_one_session(histories.times_ms[at], next_ms)
+                scratch.session[0] += is_session
+                next_ms = histories.times_ms[at]
         _rank(state, known, histories.exclude, cells, scratch, items[row], scores[row])
 
 
@@ -86,7 +96,7 @@ def rank_histories(
 def _rank_user(
     state: State, asked: Questions, row: int, cells: Cells, scratch: Scratch, items: np.ndarray, scores: np.ndarray
 ) -> None:
-    known = _recall(state, asked.users[row], len(scratch.items), scratch)
+    known = _recall(state, asked.users[row], asked.now_ms[row], len(scratch.items), scratch)
     _rank(state, known, asked.exclude, cells, scratch, items[row], scores[row])
 
 
@@ -113,9 +123,16 @@ def _is_tied(state: State, user: int, now_ms: int) -> bool:
 
 
 @njit(cache=True)
-def _recall(state: State, user: int, most: int, scratch: Scratch) -> int:
+def _is_one_session(before_ms: int, after_ms: int) -> bool:
+    """Return whether two events that follow each other are of one session; they are where a time is unknown."""
+    return before_ms == 0 or after_ms == 0 or after_ms - before_ms <= SESSION_GAP_MS
+
+
+@njit(cache=True)
+def _recall(state: State, user: int, now_ms: int, most: int, scratch: Scratch) -> int:
     """Read at most so many events of the user, newest first; return how many there are."""
-    known, size = 0, len(state.ring_items)
+    known, size, next_ms, is_session = 0, len(state.ring_items), now_ms, True
+    scratch.session[0] = 0
     event = state.user_last[user] if user >= 0 else -1
     while event >= 0 and event >= state.clock[0] - size and known < most:
         cell = event % size
@@ -123,6 +140,9 @@ def _recall(state: State, user: int, most: int, scratch: Scratch) -> int:
             scratch.items[known] = state.ring_items[cell]
             scratch.values[known] = state.ring_values[cell]
             known += 1
+            is_session = is_session and _is_one_session(state.ring_times[cell], next_ms)
+            scratch.session[0] += is_session
+            next_ms = state.ring_times[cell]
         event = state.ring_previous[cell]
     return known
 
@@ -214,13 +234,14 @@ def _candidates(state: State, known: int, cells: Cells, scratch: Scratch) -> int
             found += 1
     if found > cells.most:
         found = _cut(state, found, cells.most, scratch)
+    _find_skips(state, found, known, cells, scratch)
     _describe(state, found, known, cells, scratch)
     return found
 
 
 @njit(cache=True)
 def _gather(state: State, known: int, cells: Cells, scratch: Scratch) -> int:
-    found, rank = 0, 0
+    found, rank, in_session = 0, 0, -1
     inverse = np.float32(1.0 / cells.growth)
     one, nowhere = np.float32(1.0), len(scratch.place_of) - 1
     neighbours, weights, sums, place_of = state.neighbours, state.weights, scratch.sums, scratch.place_of
@@ -230,6 +251,8 @@ def _gather(state: State, known: int, cells: Cells, scratch: Scratch) -> int:
             continue
         if rank == len(cells.near_ranks):
             break
+        if in_session < 0 and at >= scratch.session[0]:
+            in_session = _end_session(sums, found)
         anchor = scratch.items[at]
         root = np.float32(1.0 / math.sqrt(state.plays[anchor] / cells.growth + 2.0))
         scale = root * inverse
@@ -260,7 +283,49 @@ def _gather(state: State, known: int, cells: Cells, scratch: Scratch) -> int:
             sums[place, 6] = kept * sums[place, 6] + last * forward
             sums[place, 7] = kept * sums[place, 7] + latest * (forward + backward)
         rank += 1
+    if in_session < 0:
+        in_session = _end_session(sums, found)
+    for later in range(in_session, found):
+        sums[later, SESSION] = 0.0
     return found
+
+
+@njit(cache=True)
+def _end_session(sums: np.ndarray, found: int) -> int:
+    """Note what the present session's events alone come to: they are the newest, and so the first."""
+    for place in range(found):
+        sums[place, SESSION] = sums[place, 2]
+    return found
+
+
+@njit(cache=True)
+def _find_skips(state: State, found: int, known: int, cells: Cells, scratch: Scratch) -> None:
+    """Sum up how near the candidates are to what was skipped."""
+    sums, place_of, neighbours, weights = scratch.sums, scratch.place_of, state.neighbours, state.weights
+    for place in range(found):
+        sums[place, SKIPS_NEAR] = 0.0
+        sums[place, SKIPS_WIDE] = 0.0
+    one, skips = np.float32(1.0), 0
+    for at in range(min(known, len(cells.near_ranks))):
+        missed = one - np.float32(1.0 / SKIP_BELOW) * max(scratch.values[at], np.float32(0.0))
+        if missed <= 0:
+            continue
+        anchor = scratch.items[at]
+        root = np.float32(1.0 / math.sqrt(state.plays[anchor] / cells.growth + 2.0))
+        scale = missed * (root * np.float32(1.0 / cells.growth))
+        near, wide = scale * cells.near_ranks[at], scale * cells.wide_ranks[at]
+        row = np.uint64(anchor)
+        for entry in range(neighbours.shape[1]):
+            column = np.uint64(entry)
+            item = neighbours[row, column]
+            place = place_of[np.uint64(item)] if item >= 0 else _ABSENT
+            if 0 <= place < found:
+                both_ways = weights[row, column, FORWARD] + weights[row, column, BACKWARD]
+                sums[np.uint64(place), SKIPS_NEAR] += near * both_ways
+                sums[np.uint64(place), SKIPS_WIDE] += wide * weights[row, column, WIDE]
+        skips += 1
+        if skips == SKIPS:
+            break
 
 
 @njit(cache=True)
@@ -313,12 +378,18 @@ def _describe(state: State, found: int, known: int, cells: Cells, scratch: Scrat
         features[8, place] = np.float32(state.plays[item] / cells.growth) + one
         features[9, place] = np.float32(state.recent[item] / cells.recent_growth) + np.float32(0.3)
         root = np.float32(1.0) / np.sqrt(features[8, place] + one)
-        features[10, place] = (sums[0] + np.float32(0.5) * sums[1]) * root
-        features[11, place] = sums[2] * root
-        features[12, place] = sums[4] * root
-        features[13, place] = one if sums[5] == 0 else np.float32(0.0)
+        features[10, place] = sums[SESSION] + offset
+        features[11, place] = sums[SKIPS_NEAR] + offset
+        features[12, place] = sums[SKIPS_WIDE] + offset
+        features[13, place] = (sums[0] + np.float32(0.5) * sums[1]) * root
+        features[14, place] = sums[2] * root
+        features[15, place] = sums[4] * root
+        features[16, place] = one if sums[5] == 0 else np.float32(0.0)
     for row in range(LOGARITHMS):
         _log2(features[row, :found], scratch.mantissas[:found], scratch.mantissas[:found].view(np.float32))
+    is_split = 0 < scratch.session[0] < known
+    for place in range(found):
+        features[10, place] = features[10, place] - features[2, place] if is_split else np.float32(0.0)
     usual, counted = np.float32(0.0), 0
     for at in range(min(known, 20)):
         if scratch.values[at] > 0:
@@ -327,7 +398,7 @@ def _describe(state: State, found: int, known: int, cells: Cells, scratch: Scrat
     if counted:
         usual = usual / np.float32(counted)
     for place in range(found):
-        features[14, place] = abs(features[8, place] - usual)
+        features[17, place] = abs(features[8, place] - usual)
 
 
 @njit(cache=True)

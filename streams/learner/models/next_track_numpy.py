@@ -21,10 +21,19 @@ from streams.learner.models.next_track_state import (
     FORWARD,
     HIDDEN,
     LEAK,
+    LEAST_VARIANCE,
+    LEAST_VARIANCE_OF_QUIET,
     LOG_OFFSET,
     LOGARITHMS,
     NEGLIGIBLE,
     NEWEST,
+    QUIET,
+    SESSION,
+    SESSION_GAP_MS,
+    SKIP_BELOW,
+    SKIPS,
+    SKIPS_NEAR,
+    SKIPS_WIDE,
     SUMS,
     WAYS,
     WIDE,
@@ -50,11 +59,12 @@ def learn_events(
     columns = zip(*(column.tolist() for column in events), strict=True)
     for at, (user, item, value, now_ms, trains) in enumerate(columns):
         for row in range(asked.starts[at], asked.starts[at + 1]):
-            items[row], scores[row] = _rank(state, *_history(state, asked.users[row])[:2], asked.exclude, cells, items)
+            history = _history(state, asked.users[row])
+            items[row], scores[row] = _rank(state, *history, asked.now_ms[row], asked.exclude, cells, items)
         if value > 0:
             heard, liked, times = _history(state, user)
             if trains and not (now_ms > 0 and (times[:1] == now_ms).any()):
-                _train(state, item, value, heard, liked, cells)
+                _train(state, item, value, heard, liked, _in_session(times, now_ms), cells)
             _link(state, item, _F(value), heard[: len(cells.near_lags)], liked[: len(cells.near_lags)], cells)
             state.plays[item] += cells.growth * value
             state.recent[item] += cells.recent_growth * value
@@ -65,7 +75,8 @@ def learn_events(
 def rank_users(state: State, asked: Questions, cells: Cells, scratch: Scratch, items: Rows, scores: Floats) -> None:
     """Write the best `items` and their `scores` for each question, shape (n, k)."""
     for row, user in enumerate(asked.users.tolist()):
-        items[row], scores[row] = _rank(state, *_history(state, user)[:2], asked.exclude, cells, items)
+        history = _history(state, user)
+        items[row], scores[row] = _rank(state, *history, asked.now_ms[row], asked.exclude, cells, items)
 
 
 def rank_histories(
@@ -73,16 +84,18 @@ def rank_histories(
 ) -> None:
     """Write the best `items` and their `scores` for each history, as `rank_users`."""
     for row in range(len(histories.starts) - 1):
-        heard = histories.items[histories.starts[row] : histories.starts[row + 1]][::-1]
-        liked = histories.values[histories.starts[row] : histories.starts[row + 1]][::-1]
-        known = heard >= 0
-        heard, liked = heard[known][:NEWEST], liked[known][:NEWEST]
-        items[row], scores[row] = _rank(state, heard, liked, histories.exclude, cells, items)
+        rows = np.arange(histories.starts[row], histories.starts[row + 1])[::-1]
+        rows = rows[histories.items[rows] >= 0][:NEWEST]
+        history = histories.items[rows], histories.values[rows], histories.times_ms[rows]
+        items[row], scores[row] = _rank(state, *history, histories.now_ms[row], histories.exclude, cells, items)
 
 
-def _rank(state: State, heard: Rows, liked: Floats, exclude: bool, cells: Cells, items: Rows) -> tuple[Rows, Floats]:
+def _rank(
+    state: State, heard: Rows, liked: Floats, times: Ints, now_ms: int, exclude: bool, cells: Cells, items: Rows
+) -> tuple[Rows, Floats]:
     """Return a row like those of `items`, and its scores."""
-    found, features = _candidates(state, heard, liked, heard if exclude else heard[:0], cells)
+    excluded = heard if exclude else heard[:0]
+    found, features = _candidates(state, heard, liked, _in_session(times, now_ms), excluded, cells)
     scored = _score(state, len(heard), features)[0]
     ranked, scores = np.full_like(items[0], -1), np.full(items.shape[1], -np.inf, dtype=np.float32)
     best = np.lexsort((found, -scored))[: items.shape[1]]
@@ -100,6 +113,13 @@ def _history(state: State, user: int) -> tuple[Rows, Floats, Ints]:
             cells.append(event % size)
         event = int(state.ring_previous[event % size])
     return state.ring_items[cells], state.ring_values[cells], state.ring_times[cells]
+
+
+def _in_session(times: Ints, now_ms: int) -> int:
+    """Return how many of the newest events are of the present session; an unknown time ends none."""
+    following = np.concatenate([[now_ms], times[:-1]])[: len(times)]
+    ends = (times != 0) & (following != 0) & (following - times > SESSION_GAP_MS)
+    return int(np.argmax(ends)) if ends.any() else len(times)
 
 
 def _remember(state: State, user: int, item: int, value: float, now_ms: int) -> None:
@@ -134,9 +154,11 @@ def _add(state: State, row: int, neighbour: int, direction: int, near: np.float3
     weights[place, WIDE] += wide
 
 
-def _candidates(state: State, heard: Rows, liked: Floats, excluded: Rows, cells: Cells) -> tuple[Rows, Floats]:
+def _candidates(
+    state: State, heard: Rows, liked: Floats, in_session: int, excluded: Rows, cells: Cells
+) -> tuple[Rows, Floats]:
     """Return the candidates of a history, newest first, and their features, shape (FEATURES, candidates)."""
-    found, sums = _gather(state, heard, liked, excluded, cells)
+    found, sums = _gather(state, heard, liked, in_session, excluded, cells)
     popular = state.pool[: state.clock[1]]
     popular = popular[~np.isin(popular, found) & ~np.isin(popular, excluded)]
     found = np.concatenate([found, popular])
@@ -144,10 +166,13 @@ def _candidates(state: State, heard: Rows, liked: Floats, excluded: Rows, cells:
     if len(found) > cells.most:
         kept = _cut(state, found, sums, cells.most)
         found, sums = found[kept], sums[kept]
-    return found, _features(state, found, sums, heard, liked, cells)
+    sums[:, [SKIPS_NEAR, SKIPS_WIDE]] = _skips(state, found, heard, liked, cells)
+    return found, _features(state, found, sums, heard, liked, in_session, cells)
 
 
-def _gather(state: State, heard: Rows, liked: Floats, excluded: Rows, cells: Cells) -> tuple[Rows, Floats]:
+def _gather(
+    state: State, heard: Rows, liked: Floats, in_session: int, excluded: Rows, cells: Cells
+) -> tuple[Rows, Floats]:
     """Return the neighbours of the last liked items in the order in which they are met, and their sums."""
     positive = np.flatnonzero(liked > 0)[: len(cells.near_ranks)]
     anchors, values = heard[positive], liked[positive]
@@ -167,6 +192,8 @@ def _gather(state: State, heard: Rows, liked: Floats, excluded: Rows, cells: Cel
         sums[at, 0] += near * forward
         sums[at, 1] += near * backward
         sums[at, 2] += wide * both
+        if positive[rank] < in_session:
+            sums[at, SESSION] += wide * both
         sums[at, 3] += wide * root * both
         sums[at, 4] = np.maximum(sums[at, 4], scale * both)
         sums[at, 5] += _F(1)
@@ -175,6 +202,21 @@ def _gather(state: State, heard: Rows, liked: Floats, excluded: Rows, cells: Cel
         if rank < 3:
             sums[at, 7] += scale * (forward + backward)
     return found, sums
+
+
+def _skips(state: State, found: Rows, heard: Rows, liked: Floats, cells: Cells) -> Floats:
+    """Return how near the candidates are to what was skipped, shape (candidates, 2)."""
+    sums = np.zeros((len(found), 2), dtype=np.float32)
+    missed = _F(1) - _F(1 / SKIP_BELOW) * np.maximum(liked[: len(cells.near_ranks)], _F(0))
+    for at in np.flatnonzero(missed > 0)[:SKIPS].tolist():
+        root = _F(1.0 / math.sqrt(state.plays[heard[at]] / cells.growth + 2.0))
+        scale = missed[at] * (root * _F(1.0 / cells.growth))
+        row = state.neighbours[heard[at]]
+        _, entries, places = np.intersect1d(row, found, assume_unique=False, return_indices=True)
+        forward, backward, both = state.weights[heard[at], entries].T
+        sums[places, 0] += scale * cells.near_ranks[at] * (forward + backward)
+        sums[places, 1] += scale * cells.wide_ranks[at] * both
+    return sums
 
 
 def _cut(state: State, found: Rows, sums: Floats, most: int) -> Ints:
@@ -188,25 +230,29 @@ def _cut(state: State, found: Rows, sums: Floats, most: int) -> Ints:
     return np.flatnonzero(kept)
 
 
-def _features(state: State, found: Rows, sums: Floats, heard: Rows, liked: Floats, cells: Cells) -> Floats:
+def _features(
+    state: State, found: Rows, sums: Floats, heard: Rows, liked: Floats, in_session: int, cells: Cells
+) -> Floats:
     features = np.zeros((FEATURES, len(found)), dtype=np.float32)
-    features[:8] = sums.T[[0, 1, 2, 3, 4, 5, 6, 7]] + _F(LOG_OFFSET)
+    features[:8] = sums.T[:8] + _F(LOG_OFFSET)
     features[5] = sums[:, 5] + _F(1)
     features[8] = (state.plays[found] / cells.growth).astype(np.float32) + _F(1)
     features[9] = (state.recent[found] / cells.recent_growth).astype(np.float32) + _F(0.3)
     root = _F(1) / np.sqrt(features[8] + _F(1))
-    features[10] = (sums[:, 0] + _F(0.5) * sums[:, 1]) * root
-    features[11] = sums[:, 2] * root
-    features[12] = sums[:, 4] * root
-    features[13] = sums[:, 5] == 0
+    features[10:13] = sums.T[[SESSION, SKIPS_NEAR, SKIPS_WIDE]] + _F(LOG_OFFSET)
+    features[13] = (sums[:, 0] + _F(0.5) * sums[:, 1]) * root
+    features[14] = sums[:, 2] * root
+    features[15] = sums[:, 4] * root
+    features[16] = sums[:, 5] == 0
     features[:LOGARITHMS] = _log2(features[:LOGARITHMS])
+    features[10] = features[10] - features[2] if 0 < in_session < len(heard) else 0
     usual = _F(0)
     positive = heard[:20][liked[:20] > 0]
     for item in positive.tolist():
         usual += _F(math.log2(state.plays[item] / cells.growth + 1.0))
     if len(positive):
         usual = usual / _F(len(positive))
-    features[14] = np.abs(features[8] - usual)
+    features[17] = np.abs(features[8] - usual)
     return features
 
 
@@ -246,11 +292,11 @@ def _score(state: State, known: int, features: Floats) -> tuple[Floats, Floats, 
     return scores, standard, units
 
 
-def _train(state: State, item: int, value: float, heard: Rows, liked: Floats, cells: Cells) -> None:
+def _train(state: State, item: int, value: float, heard: Rows, liked: Floats, in_session: int, cells: Cells) -> None:
     """Take one step towards the item that was played, among those that would have been served."""
     if item in heard:
         return
-    found, features = _candidates(state, heard, liked, heard, cells)
+    found, features = _candidates(state, heard, liked, in_session, heard, cells)
     target = np.flatnonzero(found == item)
     if not len(target) or len(found) < 2:
         return
@@ -270,7 +316,9 @@ def _rescale(state: State, features: Doubles) -> None:
     """Follow each feature's mean, and its standard deviation within a request."""
     state.scales[1, 0] += 1
     rate = max(1.0 / (state.scales[1, 0] + 10.0), 1e-4)
-    state.scales[2] += rate * (np.maximum(features.var(axis=1), 1e-4) - state.scales[2])
+    least = np.full(FEATURES, LEAST_VARIANCE)
+    least[list(QUIET)] = LEAST_VARIANCE_OF_QUIET
+    state.scales[2] += rate * (np.maximum(features.var(axis=1), least) - state.scales[2])
     state.scales[3] += rate * (features.mean(axis=1) - state.scales[3])
     state.scales[0] = np.sqrt(state.scales[2])
 

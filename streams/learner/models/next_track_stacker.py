@@ -15,7 +15,10 @@ from streams.learner.models.next_track_state import (
     FEATURES,
     HIDDEN,
     LEAK,
+    LEAST_VARIANCE,
+    LEAST_VARIANCE_OF_QUIET,
     NEGLIGIBLE,
+    QUIET,
     Scratch,
     State,
 )
@@ -77,7 +80,8 @@ def rescale(state: State, found: int, scratch: Scratch) -> None:
             one = float(scratch.features[feature, place])
             total += one
             squares += one * one
-        variance = max(squares / found - (total / found) ** 2, 1e-4)
+        least = LEAST_VARIANCE_OF_QUIET if feature in QUIET else LEAST_VARIANCE
+        variance = max(squares / found - (total / found) ** 2, least)
         state.scales[2, feature] += rate * (variance - state.scales[2, feature])
         state.scales[3, feature] += rate * (total / found - state.scales[3, feature])
         state.scales[0, feature] = math.sqrt(state.scales[2, feature])

@@ -23,10 +23,16 @@ WAYS = 16
 """A neighbour can be in so many places of a row; their ids fill one cache line."""
 FORWARD, BACKWARD, WIDE = 0, 1, 2
 """Columns of weights: played after the item, played before it, both with the wide lag kernel."""
-SUMS = 8
+SUMS = 11
 """Sums over the history's neighbours that a candidate collects."""
-FEATURES = 15
-LOGARITHMS = 10
+SESSION, SKIPS_NEAR, SKIPS_WIDE = 8, 9, 10
+"""Those over the present session alone, and those over what was skipped."""
+FEATURES = 18
+LOGARITHMS = 13
+QUIET = (10, 11, 12)
+"""Features that are constant in a log without pauses or without skips: they begin without effect."""
+LEAST_VARIANCE, LEAST_VARIANCE_OF_QUIET = 1e-4, 1.0
+"""By which features are standardised at least."""
 """The first features are logarithms."""
 LOG_OFFSET = 1e-3
 CUT_WIDE = 0.3
@@ -43,8 +49,13 @@ NEGLIGIBLE = 1e-4
 """A candidate whose error is smaller does not move the hidden units."""
 NEWEST = 4096
 """Events of a history that are read at most."""
-FIRST_WEIGHTS = np.array([0.3, 0.1, 0.3, 0.2, 0.1, 0.0, 0.0, 0.1, -0.3, 0.1, 0.1, 0.2, 0.1, 0.0, 0.0])
+FIRST_WEIGHTS = np.array([0.3, 0.1, 0.3, 0.2, 0.1, 0, 0, 0.1, -0.3, 0.1, 0, 0, 0, 0.1, 0.2, 0.1, 0, 0])
 """Of the features in units of their standard deviation, before anything is learned."""
+SESSION_GAP_MS = 30 * 60 * 1000
+"""A session ends when its user does nothing for longer than this."""
+SKIP_BELOW = 0.5
+SKIPS = 8
+"""Of a history's last events, so many with a value below `SKIP_BELOW` count as skips."""
 POOL = 40
 """Popular items, and items popular of late, that are always candidates."""
 
@@ -90,7 +101,7 @@ class NextTrackSettings:
     wide_rank: float = 0.3
     learning_rate: float = 0.1
     trained_fully: int = 25_000
-    least_share: float = 0.03125
+    least_share: float = 0.025
     most_links: int = 1 << 26
     most_items: int = 200_000
     most_users: int = 1_000_000
@@ -166,11 +177,13 @@ class Events(NamedTuple):
 
 
 class Histories(NamedTuple):
-    """Histories one after another, oldest event first; row i is [starts[i], starts[i + 1])."""
+    """Histories one after another, oldest event first; row i is [starts[i], starts[i + 1]), asked at `now_ms[i]`."""
 
     items: Rows
     values: Floats
+    times_ms: Ints
     starts: Ints
+    now_ms: Ints
     exclude: bool
 
 
@@ -178,6 +191,7 @@ class Questions(NamedTuple):
     """Rows of the users to rank for; questions `starts[i]` to `starts[i + 1]` come before event i of a chunk."""
 
     users: Ints
+    now_ms: Ints
     starts: Ints
     exclude: bool
 
@@ -199,7 +213,7 @@ class Scratch(NamedTuple):
     """Working memory, of no meaning between calls.
 
     `place_of` is -1 everywhere then, but for one entry more than there are items: that is for what is no candidate, and
-    names the last row of `sums`.
+    names the last row of `sums`. `session` counts the last events of a history that belong to the present session.
     """
 
     place_of: Rows
@@ -215,6 +229,7 @@ class Scratch(NamedTuple):
     slopes: Floats
     items: Rows
     values: Floats
+    session: Ints
 
 
 def cells_of(settings: NextTrackSettings) -> Cells:
@@ -249,6 +264,7 @@ def scratch_for(items: int, settings: NextTrackSettings) -> Scratch:
         slopes=np.zeros((FEATURES + 2, HIDDEN), dtype=np.float32),
         items=np.zeros(NEWEST, dtype=np.int32),
         values=np.zeros(NEWEST, dtype=np.float32),
+        session=np.zeros(1, dtype=np.int64),
     )
 
 
@@ -277,7 +293,7 @@ def empty_state(settings: NextTrackSettings, items: int = 0, seed: int = 0) -> S
         user_events=np.zeros(0, dtype=np.int64),
         stacker=np.concatenate([FIRST_WEIGHTS[None], np.zeros((GROUPS, FEATURES))]),
         squares=np.zeros((1 + GROUPS, FEATURES)),
-        scales=np.outer([1, 0, 1, 0], np.ones(FEATURES)),
+        scales=np.stack([np.ones(FEATURES), np.zeros(FEATURES), np.ones(FEATURES), _first_means()]),
         hidden=_first_hidden(seed, FEATURES + 2, 0.4),
         hidden_squares=np.zeros((FEATURES + 2, HIDDEN), dtype=np.float32),
         output=_first_hidden(seed + 1, 1, 0.1)[0],
@@ -286,11 +302,17 @@ def empty_state(settings: NextTrackSettings, items: int = 0, seed: int = 0) -> S
     )
 
 
+def _first_means() -> Doubles:
+    means = np.zeros(FEATURES)
+    means[[11, 12]] = np.log2(LOG_OFFSET)  # what they are without skips
+    return means
+
+
 def _first_hidden(seed: int, rows: int, spread: float) -> Floats:
-    """Return small independent weights; the last of more than one row are biases and begin at 0."""
-    weights: Floats = ((uniform(mix(seed, np.arange(rows))[:, None], np.arange(HIDDEN)) - 0.5) * 2 * spread).astype(
-        "f4"
-    )
+    """Return small independent weights; of more than one row, those of quiet features and the biases begin at 0."""
+    drawn = [row for row in range(rows) if rows == 1 or row not in QUIET]
+    weights = np.zeros((rows, HIDDEN), dtype=np.float32)
+    weights[drawn] = (uniform(mix(seed, np.arange(len(drawn)))[:, None], np.arange(HIDDEN)) - 0.5) * 2 * spread
     if rows > BIAS:
         weights[BIAS] = 0
     return weights

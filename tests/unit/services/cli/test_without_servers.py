@@ -55,10 +55,6 @@ ARGUMENTS = {
 
 
 PRINT_LINES = {
-    "bench drift",
-    "bench online",
-    "bench recommenders",
-    "world card",
     "data import",
     "data publish",
     "demo",

@@ -49,19 +49,23 @@ def asked(heard: Heard, folded: int | None = None, n: int = 1, session: str = "s
 
 @pytest.mark.parametrize("folded", [3, 2])
 def test_the_history_is_the_same_whoever_was_faster(folded: int) -> None:
-    tracks, fractions, lengths = histories_of(asked(HEARD, folded))
+    tracks, fractions, _, lengths, _ = histories_of(asked(HEARD, folded))
     assert (tracks.tolist(), fractions.tolist(), lengths.tolist()) == ([10, 12, 14], [1.0, 0.9, 0.8], [3])
 
 
 def test_the_history_goes_beyond_the_session() -> None:
-    request = RecommendationRequest("r", 42, "new", 0, 30, 0.5, 0, 0)
-    tracks, fractions, _ = histories_of(Batch.of([request], [state_of(HEARD)]))
+    request = RecommendationRequest("r", 42, "new", 0, 30, 0.5, 9_000_000, 0)
+    state = state_of(HEARD)
+    tracks, fractions, times_ms, _, asked_ms = histories_of(Batch.of([request], [state]))
     assert (tracks.tolist(), fractions.tolist()) == ([10, 12, 14, 30], [1.0, 0.9, 0.8, 0.5])
+    assert times_ms.tolist() == [*state.last_listens()["timestamp_ms"].tolist(), 9_000_000]
+    assert asked_ms.tolist() == [9_000_000]
 
 
 def test_what_a_long_session_heard_first_only_excludes() -> None:
     heard = [(track % TRACKS, 1.0) for track in range(HISTORY_LISTENS + 7)]
-    tracks, fractions, lengths = histories_of(asked(heard))
+    tracks, fractions, times_ms, lengths, _ = histories_of(asked(heard))
+    assert times_ms[:7].tolist() == [0] * 7
     assert lengths.tolist() == [HISTORY_LISTENS + 7]
     assert tracks.tolist() == [track for track, _ in heard]
     assert fractions.tolist() == [0.0] * 7 + [1.0] * HISTORY_LISTENS
@@ -71,7 +75,7 @@ def test_what_a_long_session_heard_first_only_excludes() -> None:
 def test_histories_of_a_batch_follow_each_other() -> None:
     one, other = asked(HEARD), asked([(30, 0.2)])
     both = Batch.of([*one.requests, *other.requests], [*one.states, None])
-    tracks, fractions, lengths = histories_of(both)
+    tracks, fractions, _, lengths, _ = histories_of(both)
     assert (tracks.tolist(), fractions.tolist(), lengths.tolist()) == ([10, 12, 14, 30], [1.0, 0.9, 0.8, 0.2], [3, 1])
 
 

@@ -28,7 +28,8 @@ def stream(n: int, seed: int, users: int = 30, tracks: int = 120) -> Columns:
     """Return events with popular tracks, dislikes, repeats and ties in time."""
     rng = np.random.default_rng(seed)
     values = rng.choice(np.array([-0.4, 0.25, 0.8, 1.0]), n)
-    return rng.integers(0, users, n), rng.zipf(1.3, n) % tracks, values, np.arange(n) // 2 * 1000
+    steps = rng.choice(np.array([0, 1_000, 3_600_000]), n, p=[0.5, 0.48, 0.02])  # ties, and ends of sessions
+    return rng.integers(0, users, n), rng.zipf(1.3, n) % tracks, values, np.cumsum(steps) + 1
 
 
 def part(events: Columns, begin: int, end: int) -> Columns:
@@ -54,8 +55,9 @@ def assert_equal_forms(events: Columns, chosen: NextTrackSettings) -> None:
         np.testing.assert_allclose(found[name], expected[name], atol=2e-3, err_msg=name)
     users = np.unique(events[0])
     for exclude in (True, False):
-        scores, others = fast.rank(users, 5, exclude)[1], plain.rank(users, 5, exclude)[1]
-        np.testing.assert_allclose(scores, others, atol=1e-2)
+        for asked_ms in (None, np.full(len(users), events[3][-1] + 1)):
+            scores, others = (model.rank(users, 5, exclude, asked_ms)[1] for model in (fast, plain))
+            np.testing.assert_allclose(scores, others, atol=1e-2)
 
 
 @pytest.mark.parametrize("chosen", [SMALL, FORGETFUL, NARROWING], ids=["small", "forgetful", "narrowing"])
@@ -66,7 +68,9 @@ def test_compiled_loops_equal_numpy(chosen: NextTrackSettings) -> None:
 @settings(max_examples=15, deadline=None)
 @given(
     st.lists(
-        st.tuples(st.integers(0, 3), st.integers(0, 12), st.sampled_from([-0.4, 0.25, 1.0]), st.integers(0, 2)),
+        st.tuples(
+            st.integers(0, 3), st.integers(0, 12), st.sampled_from([-0.4, 0.25, 1.0]), st.sampled_from([0, 1, 4_000])
+        ),
         min_size=1,
         max_size=60,
     )
@@ -102,12 +106,14 @@ def test_ranks_and_learns_at_once_as_in_turns(run: Loops, exclude: bool) -> None
     rng = np.random.default_rng(0)
     starts = np.cumsum(np.append(0, rng.choice([0, 0, 1, 3], 1300)))
     asked = rng.integers(0, 70, starts[-1])
+    asked_ms = np.repeat(events[3], np.diff(starts))
     model, expected = NextTrack(FORGETFUL, run=run), []
     for at in range(1300):
-        expected += model.rank(asked[starts[at] : starts[at + 1]], 4, exclude)[0].tolist()
+        now = slice(starts[at], starts[at + 1])
+        expected += model.rank(asked[now], 4, exclude, asked_ms[now])[0].tolist()
         model.learn(*part(events, at, at + 1))
     at_once = NextTrack(FORGETFUL, run=run)
-    assert at_once.rank_then_learn(asked, starts, *events, 4, exclude).tolist() == expected
+    assert at_once.rank_then_learn(asked, starts, *events, 4, exclude, asked_ms).tolist() == expected
     assert at_once.to_bytes() == model.to_bytes()
 
 
@@ -195,8 +201,10 @@ def test_own_histories_rank_as_given_ones() -> None:
     model = learned(events)
     chosen = [np.flatnonzero(events[0] == user) for user in range(30)]
     flat = np.concatenate(chosen)
-    given_ = model.rank_histories(events[1][flat], events[2][flat], [len(rows) for rows in chosen], 10)
-    for found, expected in zip(model.rank(np.arange(30), 10), given_, strict=True):
+    asked_ms = np.full(30, events[3][-1] + 60_000)
+    columns = events[1][flat], events[2][flat], [len(rows) for rows in chosen]
+    given_ = model.rank_histories(*columns, 10, times_ms=events[3][flat], asked_ms=asked_ms)
+    for found, expected in zip(model.rank(np.arange(30), 10, asked_ms=asked_ms), given_, strict=True):
         assert np.array_equal(found, expected)
 
 
@@ -248,6 +256,43 @@ def test_learns_transitions_that_popularity_cannot_see() -> None:
     popular = np.argsort(-np.bincount(walks[:, :-1].ravel(), minlength=400))[:10]
     assert hits(model, np.arange(300), walks[:, -1]).mean() > 0.4
     assert np.isin(walks[:, -1], popular).mean() < 0.1
+
+
+def sessions_of_one_kind(seed: int, sessions: int = 4_000) -> Columns:
+    """Return sessions of six tracks of one of 40 kinds; the third of half of them is of another kind, and skipped."""
+    rng = np.random.default_rng(seed)
+    kinds, users = rng.integers(0, 40, sessions), rng.integers(0, 60, sessions)
+    tracks = kinds[:, None] * 10 + np.array([rng.permutation(10)[:6] for _ in range(sessions)])
+    values = np.ones((sessions, 6))
+    strays = np.flatnonzero(rng.random(sessions) < 0.5)
+    tracks[strays, 2], values[strays, 2] = rng.integers(0, 400, len(strays)), 0.1
+    times_ms = np.arange(sessions)[:, None] * 7_200_000 + np.arange(6) * 60_000 + 1
+    return np.repeat(users, 6), tracks.ravel(), values.ravel(), times_ms.ravel()
+
+
+def lead(model: NextTrack, tracks: list[int], values: list[float], times_ms: list[int]) -> float:
+    """Return by how much tracks of kind 15 are ahead of those of kind 7."""
+    ranked, scores = model.rank_histories(
+        tracks, values, [len(tracks)], 40, times_ms=times_ms, asked_ms=[times_ms[-1] + 60_000]
+    )
+    return float(scores[ranked // 10 == 15].mean() - scores[ranked // 10 == 7].mean())
+
+
+def test_a_session_says_more_than_what_was_heard_before_it() -> None:
+    users, tracks, values, times_ms = sessions_of_one_kind(14)
+    leads = []
+    for when in (times_ms, np.arange(1, len(users) + 1)):  # the second is of sessions without an end
+        model = NextTrack(seed=1)
+        model.learn(users, tracks, values, when)
+        leads.append(lead(model, [70, 71, 72, 73, 150], [1] * 5, [1] * 4 + [10**8]))
+    assert leads[0] > leads[1]
+
+
+def test_a_skip_speaks_against_what_is_like_it() -> None:
+    model = NextTrack(seed=1)
+    model.learn(*sessions_of_one_kind(14))
+    heard, times_ms = [70, 71, 150, 151, 75], [1, 2, 3, 4, 5]
+    assert lead(model, heard, [1, 1, 1, 1, 0.1], times_ms) > lead(model, heard[:4], [1] * 4, times_ms[:4])
 
 
 @pytest.mark.skipif(not LASTFM.exists(), reason="real listens are not part of the project")
