@@ -94,6 +94,10 @@ class Faults:
         for fault in faults:
             self._during.setdefault(fault.kind, []).append((fault.at_s, fault.at_s + fault.lasts_s))
 
+    def planned(self, kind: str) -> bool:
+        """Say whether there is a fault of this kind, some time."""
+        return kind in self._during
+
     def strikes(self, kind: str, now_s: float) -> bool:
         """Say whether a call is hit by a fault of this kind."""
         for begin_s, end_s in self._during.get(kind, ()):

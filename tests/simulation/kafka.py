@@ -29,9 +29,9 @@ T = TypeVar("T")
 
 SETTINGS = Settings()
 SESSION_TIMEOUT_S = 10.0
-HEARTBEAT_S = 2.0
-EXPIRY_S = 1.0
-FETCH_WAIT_S = 1.0
+HEARTBEAT_S = 3.0
+EXPIRY_S = 2.0
+FETCH_WAIT_S = 2.0
 FAST_S = 0.02
 SLOW_DESCRIBE_S = 4.0
 SLOW_S = 25.0
@@ -90,17 +90,20 @@ class Kafka:
 
     async def fetch(self, positions: Mapping[int, int]) -> Mapping[int, Sequence[LogRecord]]:
         """Return records from the positions on, as they are now, after the network's delay; or nothing after a wait."""
-        found = self._found(positions)
-        await asyncio.sleep(self._rng.uniform(0.0, FAST_S) if found else FETCH_WAIT_S)
-        return found or self._found(positions)
+        found, now = self._found(positions), self.loop.time()
+        if found:
+            await asyncio.sleep(self._rng.uniform(0.0, FAST_S))
+            return found
+        appended = min((self._logs[partition].next_append(now) for partition in positions), default=now + FETCH_WAIT_S)
+        await asyncio.sleep(min(FETCH_WAIT_S, appended - now))
+        return self._found(positions)
 
     def _found(self, positions: Mapping[int, int]) -> dict[int, Sequence[LogRecord]]:
         now = self.loop.time()
         found: dict[int, Sequence[LogRecord]] = {}
         for partition, position in positions.items():
-            records = [record for record in self._logs[partition].visible(now) if record.offset >= position]
-            if records:
-                found[partition] = records[: self._rng.randint(1, 8)]
+            if self._logs[partition].grown_past(position, now):
+                found[partition] = self._logs[partition].visible(now, position)[: self._rng.randint(1, 8)]
         return found
 
     # ---- the group ----

@@ -130,6 +130,11 @@ class StoreNetwork:
         self._rng = rng
         self._context = context
 
+    @property
+    def swallows(self) -> bool:
+        """Whether a client may swallow cancellations, some time."""
+        return self._active.planned(faults.STORE_SWALLOWS) or self._active.planned(faults.POINTER_SWALLOWS)
+
     def strikes(self, kind: str) -> bool:
         """Say whether a fault strikes now."""
         return self._active.strikes(kind, self.loop.time())
@@ -208,14 +213,18 @@ class SimulatedStore:
         while True:
             reply: asyncio.Future[T] = loop.create_future()
             self._network.request(execute, reply)
+            timer = loop.call_later(COMMAND_TIMEOUT_S, _time_out, reply)
             try:
-                async with asyncio.timeout(COMMAND_TIMEOUT_S):
-                    return await self._wait(reply, swallows)
+                return await self._wait(reply, swallows)
             except TimeoutError:
                 if loop.time() >= give_up:
                     raise StoreUnavailableError from None
+            finally:
+                timer.cancel()
 
     async def _wait(self, reply: asyncio.Future[T], swallows: str) -> T:
+        if not self._network.swallows:
+            return await reply
         try:
             return await asyncio.shield(reply)
         except asyncio.CancelledError:
@@ -225,3 +234,8 @@ class SimulatedStore:
                 if reply.done() and not reply.cancelled():
                     return reply.result()
             raise
+
+
+def _time_out(reply: asyncio.Future[Any]) -> None:
+    if not reply.done():
+        reply.set_exception(TimeoutError())

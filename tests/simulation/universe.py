@@ -31,7 +31,7 @@ RESTART_S = 1.0
 SETTLED_WITHIN_S = 120.0
 """After the last record, which comes after the last fault."""
 STOPPED_WITHIN_S = 60.0
-POLL_S = 1.0
+POLL_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)

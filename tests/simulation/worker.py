@@ -20,10 +20,10 @@ from tests.simulation.loop import Process
 from tests.simulation.store import SimulatedStore, StoreNetwork
 from tests.simulation.topic import CODEC, NAME, TOPIC_ID, TRACKS
 
-COMMIT_S = 1.0
-NAMESPACE_CHECK_S = 2.0
+COMMIT_S = 4.0
+NAMESPACE_CHECK_S = 3.0
 THREAD_POLL_S = 0.1
-TOPIC_CHECK_S = 5.0
+TOPIC_CHECK_S = 10.0
 
 
 class SimulatedWorker:
