@@ -11,7 +11,7 @@ FAULTS_FROM_S, FAULTS_UNTIL_S = 2.0, 60.0
 
 CRASH, PAUSE, REBALANCE, ROLLBACK = "crash", "pause", "rebalance", "rollback"
 STORE_SLOW, STORE_LOSES_REQUESTS, STORE_LOSES_REPLIES = "store-slow", "store-loses-requests", "store-loses-replies"
-STORE_DUPLICATES, STORE_SWALLOWS = "store-duplicates", "store-swallows"
+STORE_DUPLICATES, STORE_SWALLOWS, STORE_REFUSES = "store-duplicates", "store-swallows", "store-refuses"
 BROKER_SLOW, BROKER_REFUSES, BROKER_LOSES_REPLIES = "broker-slow", "broker-refuses", "broker-loses-replies"
 SWAP, POINTER_SWALLOWS = "swap", "pointer-swallows"
 
@@ -25,6 +25,7 @@ LONGEST_S = {
     STORE_LOSES_REPLIES: 15.0,
     STORE_DUPLICATES: 15.0,
     STORE_SWALLOWS: 20.0,
+    STORE_REFUSES: 25.0,
     BROKER_SLOW: 15.0,
     BROKER_REFUSES: 8.0,
     BROKER_LOSES_REPLIES: 8.0,

@@ -7,8 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from schemas.events import Session, TrainingBatch
-from streams.store.protocol import Claim, MemoryStore, Outcome
-from tests.simulation.topic import CODEC, PartitionLog, checkpoint_of, contents_of, partition_of, rows_of
+from tests.simulation.topic import CODEC, Contents, PartitionLog, partition_of, rows_of
 
 
 @lru_cache(20_000)  # universes of one topic publish the same, and copies of it
@@ -38,36 +37,25 @@ class Invariants:
         """Offsets of records of published training batches."""
         self._letters: dict[int, set[int]] = {log.partition: set() for log in logs}
 
-    def after_apply(
-        self, store: MemoryStore, partition: int, claim: Claim, newest: Claim, expected_next: int | None, new: Outcome
-    ) -> None:
+    def check_apply(self, partition: int, unfenced: str | None, checkpoint: int, contents: Contents) -> None:
         """Check the store after an apply.
 
         Parameters
         ----------
-        claim : Claim
-            Of the apply.
-        newest : Claim
-            Of the partition before the apply, as the server noted it itself.
-        expected_next : int | None
-        new : Outcome
+        unfenced : str | None
+            What was wrong with the claim of the apply, if anything.
         """
-        mine = (claim.epoch, claim.owner) == (newest.epoch, newest.owner)
-        if not mine and new is not Outcome.FENCED:
-            self.violations.append(f"p{partition}: {new.name} for epoch {claim.epoch}, the newest is {newest.epoch}")
-        if new is Outcome.APPLIED and expected_next != newest.next_offset:
-            self.violations.append(f"p{partition}: applied on {newest.next_offset} what follows {expected_next}")
-        self.check_state(store, partition)
-        if new is Outcome.APPLIED:
-            self._check_published(partition, checkpoint_of(store, partition))
+        if unfenced:
+            self.violations.append(f"p{partition}: {unfenced}")
+        self._check_state(partition, checkpoint, contents)
+        self._check_published(partition, checkpoint)
 
-    def check_state(self, store: MemoryStore, partition: int) -> None:
+    def _check_state(self, partition: int, checkpoint: int, contents: Contents) -> None:
         """Check that the state is the fold of the topic up to the checkpoint."""
-        checkpoint = checkpoint_of(store, partition)
         expected = self._logs[partition].expected.contents.get(checkpoint)
         if expected is None:
             self.violations.append(f"p{partition}: checkpoint {checkpoint} is after no record")
-        elif contents_of(store, partition) != expected:
+        elif contents != expected:
             self.violations.append(f"p{partition}: the state at {checkpoint} is not the fold of the topic")
 
     def published_session(self, value: bytes) -> None:
@@ -94,15 +82,14 @@ class Invariants:
             self.violations.append(f"p{partition}: dead letter {offset} is not one by the fold")
         self._letters[partition].add(offset)
 
-    def at_end(self, store: MemoryStore) -> None:
+    def at_end(self, partition: int, reached: int, contents: Contents) -> None:
         """Check that everything is folded and published."""
-        for log in self._logs:
-            reached = checkpoint_of(store, log.partition)
-            if reached != log.end:
-                self.violations.append(f"p{log.partition}: at {reached}, not at its end {log.end}: no liveness")
-                continue
-            self.check_state(store, log.partition)
-            self._check_published(log.partition, log.end)
+        if reached != self._logs[partition].end:
+            end = self._logs[partition].end
+            self.violations.append(f"p{partition}: at {reached}, not at its end {end}: no liveness")
+        else:
+            self._check_state(partition, reached, contents)
+            self._check_published(partition, reached)
 
     def _check_published(self, partition: int, checkpoint: int) -> None:
         """Check that everything before a checkpoint has been published."""

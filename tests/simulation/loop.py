@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import heapq
 from asyncio import events
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
 from contextvars import Context, ContextVar, copy_context
 from enum import Enum, auto
 from functools import partial
@@ -243,6 +244,25 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self._closed = True
         self._ready.clear()
         self._timers.clear()
+
+    def end(self, tasks: Iterable[asyncio.Task[Any]]) -> None:
+        """Close, and end the coroutines of tasks: the collector of garbage would do so, where no loop runs."""
+        self.close()
+        events._set_running_loop(self)
+        try:
+            left = [*tasks, *self.own_tasks]
+            self.own_tasks.clear()
+            while left := left or self._taken():
+                task = left.pop()
+                if not task.done() and (coroutine := task.get_coro()) is not None:
+                    with suppress(BaseException):  # what a `finally` waits for, or raises
+                        coroutine.close()  # type: ignore[union-attr]
+        finally:
+            events._set_running_loop(None)
+
+    def _taken(self) -> list[asyncio.Task[Any]]:
+        taken, self.own_tasks = self.own_tasks, []  # some `finally` have made tasks
+        return taken
 
     # ---- processes ----
 

@@ -14,13 +14,13 @@ from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from streams.folds.projection import Changes
-from streams.store.protocol import UNCLAIMED, Claim, ClaimLostError, ClaimPosition, MemoryStore, Outcome
+from streams.store.protocol import UNCLAIMED, Claim, ClaimLostError, ClaimPosition, MemoryStore, Outcome, Store
 from tests.simulation import faults
 from tests.simulation.faults import Faults
 from tests.simulation.history import History
 from tests.simulation.invariants import Invariants
 from tests.simulation.loop import SimulatedLoop
-from tests.simulation.topic import finish
+from tests.simulation.topic import Contents, checkpoint_of, contents_of, finish
 
 T = TypeVar("T")
 
@@ -85,10 +85,38 @@ class StoreServer:
             partition,
             f"apply by {claim.owner[:4]}, epoch {claim.epoch}: {expected_next} to {new_next}: {outcome.name}",
         )
-        self._invariants.after_apply(store, partition, claim, newest, expected_next, outcome)
+        self._check(store, partition, claim, newest, expected_next, outcome)
         if outcome is Outcome.APPLIED:
             self._newest[namespace, partition] = Claim(newest.epoch, newest.owner, new_next, newest.topic_id)
         return outcome
+
+    def _check(
+        self,
+        store: MemoryStore,
+        partition: int,
+        claim: Claim,
+        newest: Claim,
+        expected_next: int | None,
+        outcome: Outcome,
+    ) -> None:
+        """Check an apply, whose claim before it, as the server has noted it, was `newest`."""
+        unfenced = None
+        if (claim.epoch, claim.owner) != (newest.epoch, newest.owner):
+            if outcome is Outcome.FENCED:
+                return
+            unfenced = f"{outcome.name} for epoch {claim.epoch}, the newest is {newest.epoch}"
+        elif outcome is Outcome.APPLIED and expected_next != newest.next_offset:
+            unfenced = f"applied on {newest.next_offset} what follows {expected_next}"
+        checkpoint = checkpoint_of(store, partition)
+        self._invariants.check_apply(partition, unfenced, checkpoint, contents_of(store, partition))
+
+    def checkpoint(self, partition: int) -> int:
+        """Return a partition's checkpoint in the live namespace; 0 if it has none."""
+        return checkpoint_of(self.namespaces[self.live], partition)
+
+    def contents(self, partition: int) -> Contents:
+        """Return a partition's collections in the live namespace."""
+        return contents_of(self.namespaces[self.live], partition)
 
     def save(self) -> Saved:
         """Return a copy of everything."""
@@ -130,6 +158,13 @@ class StoreNetwork:
         self._rng = rng
         self._context = context
 
+    def client(self, process: str) -> MemoryClient:
+        """Return a client of a process."""
+        return MemoryClient(self)
+
+    def close(self) -> None:
+        """Do nothing."""
+
     @property
     def swallows(self) -> bool:
         """Whether a client may swallow cancellations, some time."""
@@ -141,7 +176,7 @@ class StoreNetwork:
 
     def request(self, execute: Callable[[], T], reply: asyncio.Future[T]) -> None:
         """Send a command; its result or error arrives in `reply`, or never."""
-        if not self.strikes(faults.STORE_LOSES_REQUESTS):
+        if not self.strikes(faults.STORE_LOSES_REQUESTS) and not self.strikes(faults.STORE_REFUSES):  # asked again
             self._later(self._delay_s(), lambda: self._execute(execute, reply))
         if self.strikes(faults.STORE_DUPLICATES):
             self._later(self._rng.uniform(0.0, LATE_S), lambda: self._execute(execute, reply))
@@ -166,6 +201,24 @@ class StoreNetwork:
         self.loop.call_later(delay_s, act, context=self._context)
 
 
+class MemoryClient:
+    """A process's client of the store."""
+
+    def __init__(self, network: StoreNetwork) -> None:
+        self._network = network
+
+    def store(self, namespace: str) -> Store:
+        """Return the store of a namespace."""
+        return SimulatedStore(self._network, namespace)
+
+    async def live_namespace(self) -> str:
+        """Return the name of the live namespace."""
+        return await SimulatedStore(self._network).ask(lambda: self._network.server.live, faults.POINTER_SWALLOWS)
+
+    async def close(self) -> None:
+        """Do nothing."""
+
+
 class SimulatedStore:
     """A process's client: a `Store` of one namespace."""
 
@@ -179,7 +232,7 @@ class SimulatedStore:
 
     async def claim(self, partition: int, owner: str, topic_id: str) -> Claim:
         """Claim; see `Store.claim`."""
-        return await self._call(lambda: self._network.server.claim(self.namespace, partition, owner, topic_id))
+        return await self.ask(lambda: self._network.server.claim(self.namespace, partition, owner, topic_id))
 
     async def read_whole(
         self, partition: int, hashes: Sequence[str], score_sets: Sequence[str], under: ClaimPosition | None = None
@@ -198,16 +251,12 @@ class SimulatedStore:
     ) -> Outcome:
         """Apply; see `Store.apply`."""
         server, namespace = self._network.server, self.namespace
-        return await self._call(lambda: server.apply(namespace, partition, claim, expected_next, new_next, changes))
-
-    async def live_namespace(self) -> str:
-        """Return the name of the live namespace."""
-        return await self._call(lambda: self._network.server.live, faults.POINTER_SWALLOWS)
+        return await self.ask(lambda: server.apply(namespace, partition, claim, expected_next, new_next, changes))
 
     async def _read(self, read: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        return await self._call(lambda: finish(read()))
+        return await self.ask(lambda: finish(read()))
 
-    async def _call(self, execute: Callable[[], T], swallows: str = faults.STORE_SWALLOWS) -> T:
+    async def ask(self, execute: Callable[[], T], swallows: str = faults.STORE_SWALLOWS) -> T:
         loop = self._network.loop
         give_up = loop.time() + GIVE_UP_S
         while True:

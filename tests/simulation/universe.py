@@ -6,15 +6,23 @@ import asyncio
 import gc
 import logging
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from random import Random
 from sys import modules
+from typing import Any
 from unittest import mock
 
+from redis.exceptions import RedisError
+
+from core.errors import PublishError
+from core.numba_cache import use_own_cache
+from streams.store.connect import WritesRefusedError, patiently
+from streams.store.redis_store import SCRIPT_ARGUMENTS
 from streams.worker import partition_manager
+from streams.worker.folding import BY_LISTEN, Folding, by_listen
 from streams.worker.partition import KafkaPublisher
 from tests.simulation import faults
 from tests.simulation.faults import FAULTS_UNTIL_S, Fault, Faults, planned
@@ -22,12 +30,19 @@ from tests.simulation.history import History
 from tests.simulation.invariants import Invariants
 from tests.simulation.kafka import Kafka, SimulatedProducer
 from tests.simulation.loop import Process, SimulatedLoop, State, StuckError
-from tests.simulation.store import Saved, StoreNetwork, StoreServer
-from tests.simulation.topic import LAST_RECORDS_S, TOPICS, checkpoint_of, topic
-from tests.simulation.worker import SimulatedWorker
+from tests.simulation.redis_network import RedisNetwork, RedisServer
+from tests.simulation.store import StoreNetwork, StoreServer, StoreUnavailableError
+from tests.simulation.topic import LAST_RECORDS_S, TOPICS, topic
+from tests.simulation.worker import SimulatedWorker, StoreClient
 
 WORKERS = 3
 RESTART_S = 1.0
+REDIS_SHARE = 0.25
+"""Of universes whose store is Redis, under the shipped clients; their store is in memory otherwise."""
+COLUMNS_SHARE = 0.25
+"""Of universes that fold in columns, from their beginning or some time on."""
+MAY_END_A_PROCESS = (PublishError, StoreUnavailableError, WritesRefusedError, RedisError)
+"""Errors with which a process may end, to be started again; others show a bug: nothing else goes wrong here."""
 SETTLED_WITHIN_S = 120.0
 """After the last record, which comes after the last fault."""
 STOPPED_WITHIN_S = 60.0
@@ -75,12 +90,31 @@ def run_universe(seed: int, planned_faults: Sequence[Fault] | None = None) -> Re
         with (
             mock.patch.object(modules[KafkaPublisher.__module__], "RecordPublisher", producer),
             mock.patch.object(uuid, "uuid4", owner),
+            mock.patch.dict(patiently.__kwdefaults__, clock=universe.now_s),
             mock.patch.object(partition_manager, "HELD_BYTES", universe.held_bytes),
         ):
             return universe.run()
     finally:
         gc.enable()
         logging.disable(logging.NOTSET)
+
+
+@cache
+def by_columns() -> Folding:
+    """Return the folding in columns, compiled."""
+    use_own_cache()
+    from streams.worker.by_columns import BY_COLUMNS, compile_all
+
+    compile_all()
+    return BY_COLUMNS
+
+
+def _folding(rng: Random, loop: SimulatedLoop) -> Callable[[], Folding]:
+    """Return a worker's way to fold: by listen, or in columns from some time on."""
+    since_s = rng.choice([0.0, rng.uniform(0.0, FAULTS_UNTIL_S)])
+    if rng.random() >= COLUMNS_SHARE:
+        return by_listen
+    return lambda: by_columns() if loop.time() >= since_s else BY_LISTEN
 
 
 @dataclass(slots=True)
@@ -111,11 +145,28 @@ class Universe:
         self.kafka = Kafka(
             loop, self._logs, active, Random(f"{seed} kafka"), self._history, self._invariants, self._context
         )
-        self._server = StoreServer(self._history, self._invariants)
-        self._network = StoreNetwork(loop, self._server, active, Random(f"{seed} store"), self._context)
+        self._server, self._client_of, self._close_network = self._store(rng, active)
+        self._folding = _folding(rng, loop)
         self._slots = [_Slot(number) for number in range(WORKERS)]
-        self._saved: dict[Fault, Saved] = {}
+        self._saved: dict[Fault, Any] = {}
+        self._processes: list[Process] = []
         self._stopping = False
+
+    def _store(
+        self, rng: Random, active: Faults
+    ) -> tuple[StoreServer | RedisServer, Callable[[str], StoreClient], Callable[[], None]]:
+        """Return the store's server, a maker of clients, and how to close them: in memory, or as Redis."""
+        of = Random(f"{self.seed} store")
+        if rng.random() >= REDIS_SHARE:
+            server = StoreServer(self._history, self._invariants)
+            network = StoreNetwork(self._loop, server, active, of, self._context)
+            return server, network.client, network.close
+        redis = RedisServer(
+            self._history, self._invariants, of, lambda: active.strikes(faults.STORE_REFUSES, self._loop.time())
+        )
+        links = RedisNetwork(self._loop, redis, active, of, self._context)
+        script_arguments = rng.choice([0, 60, SCRIPT_ARGUMENTS])
+        return redis, lambda process: links.client(process, script_arguments), links.close
 
     def run(self) -> Result:
         """Run to the end."""
@@ -126,7 +177,8 @@ class Universe:
             violations.append(str(stuck))
         virtual_s = self._loop.time()
         violations += self._loop.errors
-        self._loop.close()
+        self._close_network()
+        self._loop.end([task for process in self._processes for task in process.tasks])
         return Result(self.seed, self.planned, tuple(violations), virtual_s, self._history)
 
     async def _main(self) -> None:
@@ -141,18 +193,23 @@ class Universe:
         while not self._settled() and self._loop.time() < give_up and not self._broken:
             await asyncio.sleep(POLL_S)
         if not self._broken:
-            self._invariants.at_end(self._server.namespaces[self._server.live])
+            for log in self._logs:
+                p = log.partition
+                self._invariants.at_end(p, self._server.checkpoint(p), self._server.contents(p))
         if not self._broken:
             await self._stop()
         expiry.cancel()
+
+    def now_s(self) -> float:
+        """Return the virtual time."""
+        return self._loop.time()
 
     @property
     def _broken(self) -> bool:
         return bool(self._invariants.violations or self._loop.errors)
 
     def _settled(self) -> bool:
-        store = self._server.namespaces[self._server.live]
-        return all(checkpoint_of(store, log.partition) == log.end for log in self._logs)
+        return all(self._server.checkpoint(log.partition) == log.end for log in self._logs)
 
     async def _sleep_until(self, at_s: float) -> None:
         while self._loop.time() < at_s and not self._broken:
@@ -188,7 +245,7 @@ class Universe:
             case faults.ROLLBACK:
                 self._server.roll_back(self._saved[fault])
             case faults.SWAP:
-                self._server.swap(self._saved[fault], f"n{fault.at_s:.0f}")
+                self._server.swap(self._saved[fault], f"n{fault.at_s * 1000:.0f}")
 
     def _resume(self, fault: Fault) -> None:
         self._loop.resume(self._slots[fault.worker].process)
@@ -199,7 +256,8 @@ class Universe:
         slot.incarnation += 1
         name = f"w{slot.number}.{slot.incarnation}"
         slot.process = Process(name)
-        slot.worker = SimulatedWorker(slot.process, self.kafka, self._network, self._history)
+        self._processes.append(slot.process)
+        slot.worker = SimulatedWorker(slot.process, self.kafka, self._client_of(name), self._history, self._folding)
         self._history.note(name, "starts")
         slot.body = self._loop.create_task(slot.worker.run(), context=slot.process.context())
         slot.body.add_done_callback(partial(self._on_end, slot), context=self._context)
@@ -207,6 +265,8 @@ class Universe:
     def _on_end(self, slot: _Slot, body: asyncio.Task[BaseException | None]) -> None:
         error = body.exception() or body.result()
         self._history.note(slot.process.name, f"ends: {error!r}")
+        if error is not None and not isinstance(error, MAY_END_A_PROCESS):
+            self._invariants.violations.append(f"{slot.process.name} ends with {error!r}")
         left = sorted(task.get_name() for task in slot.process.unfinished)
         if left and error is None:  # what failed ends with its process, and tasks of it with that
             self._invariants.violations.append(f"{slot.process.name} ended with tasks left: {', '.join(left)}")

@@ -8,22 +8,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from schemas.validation import Intake
 from streams.store.protocol import Claim, Store
+from streams.worker.folding import Folding
 from streams.worker.metrics import WorkerCounters
 from streams.worker.partition import KafkaPublisher, WorkerPartition
 from streams.worker.partition_manager import PartitionManager, Run
 from tests.simulation.history import History
 from tests.simulation.kafka import HEARTBEAT_S, SESSION_TIMEOUT_S, SETTINGS, Kafka
 from tests.simulation.loop import Process
-from tests.simulation.store import SimulatedStore, StoreNetwork
 from tests.simulation.topic import CODEC, NAME, TOPIC_ID, TRACKS
 
 COMMIT_S = 4.0
 NAMESPACE_CHECK_S = 3.0
 THREAD_POLL_S = 0.1
 TOPIC_CHECK_S = 10.0
+
+
+class StoreClient(Protocol):
+    """A process's client of the store."""
+
+    def store(self, namespace: str) -> Store: ...
+    async def live_namespace(self) -> str: ...
+    async def close(self) -> None: ...
 
 
 class SimulatedWorker:
@@ -35,28 +44,31 @@ class SimulatedWorker:
         Set to stop the worker as SIGTERM does.
     """
 
-    def __init__(self, process: Process, kafka: Kafka, network: StoreNetwork, history: History) -> None:
+    def __init__(
+        self, process: Process, kafka: Kafka, client: StoreClient, history: History, folding: Callable[[], Folding]
+    ) -> None:
         self.name = process.name
         self._process = process
         self.stopping = asyncio.Event()
         self._kafka = kafka
-        self._network = network
+        self._client = client
         self._history = history
+        self._folding = folding
         self._generation = -1
         self._claimed_in = -1
         self._assigned: frozenset[int] = frozenset()
         self._positions: dict[int, int] = {}
         self._fetched: asyncio.Queue[Run] = asyncio.Queue(1)
         self._claims: set[asyncio.Task[None]] = set()
-        self._namespace = SimulatedStore(network)
+        self._namespace = ""
 
     async def run(self) -> BaseException | None:
         """Work until `stopping` is set or something fails; return what failed."""
-        self._namespace = SimulatedStore(self._network, await self._namespace.live_namespace())
+        self._namespace = await self._client.live_namespace()
         self._publisher = KafkaPublisher(SETTINGS, CODEC)
         self._counters = WorkerCounters()
         self._manager = manager = PartitionManager(
-            store=self._namespace,
+            store=self._client.store(self._namespace),
             open_partition=self._open_partition,
             describe_topic=lambda: asyncio.to_thread(self._kafka.describe),
             seek=self._seek,
@@ -83,6 +95,7 @@ class SimulatedWorker:
         await self._close_publisher()
         self._failed.cancel()
         await self._kafka.leave(self.name)
+        await self._client.close()
         errors = [error for one in [*tasks, self._failed] if one in done and (error := one.exception())]
         return errors[0] if errors else None
 
@@ -95,16 +108,25 @@ class SimulatedWorker:
     async def _open_partition(self, partition: int, claim: Claim, start: int, store: Store) -> WorkerPartition:
         intake = Intake(CODEC, TRACKS)
         return WorkerPartition(
-            partition, claim, start, store, intake, self._publisher, self._counters, rows={}, training=True
+            partition,
+            claim,
+            start,
+            store,
+            intake,
+            self._publisher,
+            self._counters,
+            rows={},
+            training=True,
+            folding=self._folding,
         )
 
     async def _another_store(self) -> Store | None:
-        live = await self._namespace.live_namespace()
-        if live == self._namespace.namespace:
+        live = await self._client.live_namespace()
+        if live == self._namespace:
             return None
         self._history.note(self.name, f"follows namespace {live}")
-        self._namespace = SimulatedStore(self._network, live)
-        return self._namespace
+        self._namespace = live
+        return self._client.store(live)
 
     async def _seek(self, partition: int, offset: int) -> None:
         await asyncio.sleep(0)
