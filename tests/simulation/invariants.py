@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from functools import lru_cache
 from typing import Any
 
 from schemas.events import Session, TrainingBatch
+from schemas.topics import Topics
+from streams.learner.partition import LEARNER, SNAPSHOTS
+from tests.simulation.kafka import SETTINGS, Record
+from tests.simulation.learner import TrainingLog
 from tests.simulation.topic import CODEC, Contents, PartitionLog, partition_of, rows_of
 
 
@@ -29,9 +33,10 @@ class Invariants:
     violations : list of str
     """
 
-    def __init__(self, logs: Sequence[PartitionLog]) -> None:
+    def __init__(self, logs: Sequence[PartitionLog], training: TrainingLog | None, violations: list[str]) -> None:
         self._logs = logs
-        self.violations: list[str] = []
+        self._training = training
+        self.violations = violations
         self._sessions: dict[int, set[str]] = {log.partition: set() for log in logs}
         self._covered: dict[int, set[int]] = {log.partition: set() for log in logs}
         """Offsets of records of published training batches."""
@@ -58,6 +63,24 @@ class Invariants:
         elif contents != expected:
             self.violations.append(f"p{partition}: the state at {checkpoint} is not the fold of the topic")
 
+    def check_learned(self, unfenced: str | None, checkpoint: int, contents: Contents) -> None:
+        """Check the store after an apply of a learner; parameters as of `check_apply`."""
+        if unfenced:
+            self.violations.append(f"learner: {unfenced}")
+        if self._training is not None:
+            hashes, _ = contents
+            self._training.check(checkpoint, hashes.get(LEARNER, {}), hashes.get(SNAPSHOTS, {}))
+
+    def accepted_by_topic(self) -> Mapping[str, Callable[[Record], object]]:
+        """Return what becomes of the records of each topic that is published to."""
+        topics = Topics.of(SETTINGS)
+        return {
+            topics.sessions.name: lambda record: self.published_session(record.value or b""),
+            topics.training.name: self.published_training,
+            topics.dead_letters.name: self.published_letter,
+            topics.models.name: lambda record: self._training and self._training.published_model(record),
+        }
+
     def published_session(self, value: bytes) -> None:
         """Check a session: the fold of the topic closes the same."""
         session = _session_of(value)
@@ -67,17 +90,21 @@ class Invariants:
             self.violations.append(f"p{partition}: published {session}, the fold closes {expected}")
         self._sessions[partition].add(session.event_id)
 
-    def published_training(self, value: bytes) -> None:
+    def published_training(self, record: Record) -> None:
         """Check a training batch: it has all listens of its stretch, as the fold of the topic has them."""
-        batch, rows = _batch_of(value)
+        if self._training is not None:
+            self._training.append(record)
+        batch, rows = _batch_of(record.value or b"")
         stretch, log = range(batch.first_offset, batch.next_offset), self._logs[batch.source_partition]
         expected = {offset: row for offset, row in log.expected.training.items() if offset in stretch}
         if rows != expected:
             self.violations.append(f"p{log.partition}: the training batch {stretch} is not that of the fold")
-        self._covered[log.partition].update(record.offset for record in log.records if record.offset in stretch)
+        self._covered[log.partition].update(kept.offset for kept in log.records if kept.offset in stretch)
 
-    def published_letter(self, partition: int, offset: int) -> None:
+    def published_letter(self, record: Record) -> None:
         """Check a dead letter: the fold of the topic rejects the record."""
+        origin = dict(record.headers)
+        partition, offset = (int(origin[f"__connect.errors.{name}"]) for name in ("partition", "offset"))
         if offset not in self._logs[partition].expected.rejected:
             self.violations.append(f"p{partition}: dead letter {offset} is not one by the fold")
         self._letters[partition].add(offset)

@@ -5,40 +5,67 @@ A mutant is a patch of a method: with other arguments, or with another text of i
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import inspect
+import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from sys import modules
+from multiprocessing import get_context
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 from unittest import mock
 
-from streams.store.protocol import UNCLAIMED, ClaimLostError, MemoryStore
+from streams.store import protocol, redis_store, transaction
+from streams.store.protocol import UNCLAIMED, ClaimLostError, ClaimPosition, MemoryStore
+from streams.store.redis_store import RedisStore
+from streams.worker import partition_manager
+from streams.worker.by_columns import ByColumns
+from streams.worker.folding import ByListen
 from streams.worker.partition import ClaimedPartition, KafkaPublisher, WorkerPartition
 from streams.worker.partition_manager import PartitionManager
+from tests.simulation.universe import run_universe
 
+SEEDS = 2_000
+"""Universes within which a mutant must be killed."""
 Patched = Callable[..., Any]
 
 
-def _with_text(owner: type, method: str, old: str, new: str) -> Patched:
-    """Return a method with another text.
+def _with_text(owner: type | ModuleType, name: str, old: str, new: str) -> Patched:
+    """Return a function or method with another text.
 
     Raises
     ------
     ValueError
-        The method does not have the text exactly once: it has changed, and the mutant has to follow.
+        It does not have the text exactly once: it has changed, and the mutant has to follow.
     """
-    source = textwrap.dedent(inspect.getsource(getattr(owner, method)))
+    shipped = inspect.unwrap(getattr(owner, name))
+    source = textwrap.dedent(inspect.getsource(shipped))
     if source.count(old) != 1:
-        raise ValueError(f"{owner.__name__}.{method} does not have {old!r} once")
-    module = modules[owner.__module__]
-    code = compile("from __future__ import annotations\n" + source.replace(old, new), module.__file__ or "", "exec")
+        raise ValueError(f"{owner.__name__}.{name} does not have {old!r} once")
+    code = compile("from __future__ import annotations\n" + source.replace(old, new), inspect.getfile(shipped), "exec")
     defined: dict[str, Any] = {}
-    exec(code, vars(module), defined)  # noqa: S102  # the shipped source, changed above
-    patched: Patched = defined[method]
+    exec(code, shipped.__globals__, defined)  # noqa: S102  # the shipped source, changed above
+    patched: Patched = defined[name]
     return patched
+
+
+def _lua_with(script: str, old: str, new: str) -> Patched:
+    """Return a constructor of the store whose script has another text."""
+    shipped = RedisStore.__init__
+    text = (Path(redis_store.__file__).parent / f"{script}.lua").read_text(encoding="utf-8")
+    if text.count(old) != 1:
+        raise ValueError(f"{script}.lua does not have {old!r} once")
+
+    def init(self: RedisStore, redis: Any, *rest: Any, **named: Any) -> None:
+        shipped(self, redis, *rest, **named)
+        setattr(self, f"_{script}", redis.register_script(text.replace(old, new)))
+
+    return init
 
 
 _apply = MemoryStore.apply
@@ -106,46 +133,181 @@ async def _load_swallowing(self: WorkerPartition) -> None:
         self._loaded = True
 
 
-Patches = Mapping[tuple[type, str], Callable[[], Patched]]
+_start = protocol.offset_to_start_at
 
 
-def _text(owner: type, method: str, old: str, new: str) -> Patches:
-    return {(owner, method): lambda: _with_text(owner, method, old, new)}
+Patches = Mapping[tuple[type | ModuleType, str], Callable[[], Patched]]
 
 
-MUTANTS: Mapping[str, Patches] = {
+def _text(owner: type | ModuleType, name: str, old: str, new: str) -> Patches:
+    return {(owner, name): lambda: _with_text(owner, name, old, new)}
+
+
+def _lua(script: str, old: str, new: str) -> Patches:
+    return {(RedisStore, "__init__"): lambda: _lua_with(script, old, new)}
+
+
+IN_THE_STORE: Mapping[str, Patches] = {
     "epoch and owner are not compared": {(MemoryStore, "apply"): lambda: _apply_of_any(epoch=True, owner=True)},
     "the epoch is not compared": {(MemoryStore, "apply"): lambda: _apply_of_any(epoch=True)},
     "the owner is not compared": {(MemoryStore, "apply"): lambda: _apply_of_any(owner=True)},
     "the checkpoint is not compared": {(MemoryStore, "apply"): lambda: _apply_of_any(checkpoint=True)},
     "fields are not read under the position": {(MemoryStore, "read_fields"): lambda: _read_fields_anywhere},
     "collections are not read under the position": {(MemoryStore, "read_whole"): lambda: _read_whole_anywhere},
+    "an older checkpoint is as good": _text(
+        ClaimPosition, "judge", "checkpoint == self.checkpoint", "(checkpoint or 0) <= (self.checkpoint or 0)"
+    ),
+    "an apply made already is so for a fenced owner": _text(
+        ClaimPosition, "judge", "return Outcome.FENCED", "return Outcome.ALREADY"
+    ),
+    "no checkpoint is checkpoint 0": _text(
+        redis_store, "_position_of", "None if next_offset is None else int(next_offset)", "int(next_offset or 0)"
+    ),
+    "Redis: the script compares no epoch": _lua("apply", "stored[1] ~= ARGV[1] or ", ""),
+    "Redis: the script compares no owner": _lua("apply", " or stored[2] ~= ARGV[2]", ""),
+    "Redis: the script compares no checkpoint": _lua("apply", "(stored[3] or '') ~= ARGV[3]", "false"),
+    "Redis: the script does not move the checkpoint": _lua(
+        "apply", "redis.call('HSET', KEYS[1], 'next_offset', ARGV[4])", ""
+    ),
+    "Redis: the script writes all but the last collection": _lua("apply", "2, #KEYS do", "2, #KEYS - 1 do"),
+    "Redis: a claim does not raise the epoch": _lua("claim", "'epoch', 1", "'epoch', 0"),
+    "Redis: a claim does not note its owner": _lua("claim", "'owner', ARGV[1]", "'former', ARGV[1]"),
+    "Redis: reads are not under the position": {(redis_store, "_check"): lambda: lambda stored, under: None},
+    "Redis: a transaction watches nothing": _text(transaction, "write_guarded", '_pack("WATCH", key)', '_pack("PING")'),
+    "Redis: a transaction judges nothing": _text(
+        transaction,
+        "write_guarded",
+        "outcome = judge(await connection.read_response())",
+        "outcome = (await connection.read_response(), Outcome.APPLIED)[1]",
+    ),
+    "Redis: an aborted transaction passes for executed": _text(
+        transaction, "_executed", "return replies is not None", "return True"
+    ),
+    "Redis: a refused transaction passes for executed": _text(
+        transaction, "_executed", "raise error or aborted from None", "return True"
+    ),
+    "Redis: a transaction does not move the checkpoint": _text(
+        transaction, "write_guarded", '_pack("HSET", key, "next_offset", new_next)', '_pack("PING")'
+    ),
+}
+
+IN_THE_PARTITION: Mapping[str, Patches] = {
     "the next offset is one less": {(ClaimedPartition, "_apply"): lambda: _apply_one_less},
     "the next offset is one more": {(ClaimedPartition, "_apply"): lambda: _apply_one_more},
     "applied before the publication is acknowledged": {(KafkaPublisher, "emit"): lambda: _emit_without_waiting},
     "an error of the publication is swallowed": {(KafkaPublisher, "emit"): lambda: _emit_swallowing},
+    "a refused publication is acknowledged": _text(KafkaPublisher, "_send_waiting", "if error is None", "if True"),
+    "one who has left keeps the others waiting": _text(KafkaPublisher, "_send_waiting", "continue", "return"),
     "a claim lost while reading is swallowed": {(WorkerPartition, "load"): lambda: _load_swallowing},
     "the position stays after an apply": _text(
         ClaimedPartition, "_apply", "self._position = ClaimPosition(claim, next_offset)", "pass"
     ),
+    "the position moves when the claim is lost": _text(ClaimedPartition, "_apply", "if not outcome.lost", "if True"),
+    "records before the position are folded again": _text(
+        WorkerPartition, "process", "self._folding.since(records, self.next_offset)", "self._folding.since(records, 0)"
+    ),
+    "trimming drops one record too many": _text(
+        ByListen, "since", "if record.offset >= offset", "if record.offset > offset"
+    ),
+    "trimming columns drops one record too many": _text(ByColumns, "since", "since(offset)", "since(offset + 1)"),
+    "the next offset stays after an apply": _text(WorkerPartition, "_take", "self.next_offset = new_next", "pass"),
+    "published after the apply": _text(
+        WorkerPartition,
+        "_take",
+        "await self._publisher.emit(events, rejected)\n    outcome = await self._apply(new_next, changes)",
+        "pass\n    outcome = await self._apply(new_next, changes)\n    await self._publisher.emit(events, rejected)",
+    ),
+    "dead letters alone are not published": _text(WorkerPartition, "_take", "if events or rejected", "if events"),
+    "what memory lacks is not read": _text(
+        WorkerPartition, "_read_missing", "if not (missing := self._fold.missing(batch))", "if True"
+    ),
+    "a claimed partition is taken for empty": _text(
+        WorkerPartition, "_open_fold", "self._position.checkpoint is None", "True"
+    ),
+    "another folding does not read the state again": _text(
+        WorkerPartition, "_open_fold", "self._loaded = False", "self._loaded = hasattr(self, '_loaded')"
+    ),
+}
+
+IN_THE_MANAGER: Mapping[str, Patches] = {
     "a release does not cancel": _text(PartitionManager, "release", "task.cancel()", "pass"),
     "a swallowed cancellation is lost": _text(PartitionManager, "_work", "while not _is_cancelled():", "while True:"),
+    "a cancellation swallowed by the pointer is lost": _text(
+        PartitionManager, "follow_namespace", "while not _is_cancelled():", "while True:"
+    ),
     "a claim does not release": _text(PartitionManager, "claim", "await self.release()", "pass"),
     "a lost claim is not claimed again": _text(PartitionManager, "_continue", "if outcome.lost", "if False"),
+    "a rolled-back claim is not claimed again": _text(
+        PartitionManager, "_continue", "if outcome.lost", "if outcome is Outcome.FENCED"
+    ),
     "a claim made again does not seek": _text(
         PartitionManager, "_claim_again", "await self._seek(partition, owned.claimed.next_offset)", "pass"
     ),
+    "a claim made again stays closed": _text(PartitionManager, "_claim_again", "owned.open = True", "pass"),
     "a gap is accepted at once": _text(PartitionManager, "_follows", "if first <= expected", "if True"),
     "a gap is never accepted": _text(PartitionManager, "_follows", " or first == owned.doubtful_gap_at", ""),
     "an error of a task is lost": _text(PartitionManager, "_on_task_done", "self.failed.set_exception(error)", "pass"),
     "a released run is not dropped": _text(PartitionManager, "release", "self._empty(owned)", "pass"),
+    "a processed run is held for ever": _text(PartitionManager, "_free", "owned.held_bytes -= run.size_bytes", "pass"),
+    "a dropped run waits for ever": _text(PartitionManager, "_empty", "owned.waiting_runs -= 1", "pass"),
+    "a swap is not told to the tasks": _text(
+        PartitionManager, "follow_namespace", "owned.runs.put_nowait(_Order.CLAIM_AGAIN)", "pass"
+    ),
+    "a swap leaves later claims behind": _text(PartitionManager, "follow_namespace", "self._store = store", "pass"),
+    "two assignments are claimed at a time": _text(PartitionManager, "claim", "async with self._claiming", "if True"),
+    "a claim that failed leaves others": _text(PartitionManager, "_claim_all", "claim.cancel()", "pass"),
+    "the topic is described too early": _text(
+        PartitionManager, "_claim", "claim.next_offset > state.end[partition]", "False"
+    ),
+    "a claim is of another namespace than its state": _text(
+        PartitionManager, "_claim", "claim, start, store)", "claim, start, self._store)"
+    ),
+    "folding continues a record late": {
+        (partition_manager, "offset_to_start_at"): lambda: lambda *args, **named: _start(*args, **named) + 1
+    },
+    "missing state begins at the group's offset": _text(
+        partition_manager, "offset_to_start_at", "return 0", "return state.committed.get(partition, 0)"
+    ),
 }
+
+MUTANTS = {**IN_THE_STORE, **IN_THE_PARTITION, **IN_THE_MANAGER}
 
 
 @contextmanager
 def mutated(name: str) -> Iterator[None]:
     """Run with a mutant in the shipped code."""
-    patches = [(owner, method, make()) for (owner, method), make in MUTANTS[name].items()]
-    for owner, method, patched in patches:
-        with mock.patch.object(owner, method, patched):
-            yield
+    with ExitStack() as patches:
+        for (owner, patched), make in MUTANTS[name].items():
+            patches.enter_context(mock.patch.object(owner, patched, make()))
+        yield
+
+
+def killed_by(name: str, most: int = SEEDS) -> int | None:
+    """Return the first seed whose universe violates something with a mutant; None if it survives."""
+    with mutated(name):
+        return next((seed for seed in range(most) if run_universe(seed).violations), None)
+
+
+def _killed(name: str) -> tuple[str, int | None, float]:
+    began_s = time.process_time()
+    return name, killed_by(name), time.process_time() - began_s
+
+
+def main() -> int:
+    """Run all mutants in processes, and print the seed that killed each; the exit status is 1 if one survived."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation.mutants", description=main.__doc__)
+    parser.add_argument("names", nargs="*", help="mutants to run, instead of all")
+    parser.add_argument("--processes", type=int, default=2)
+    args = parser.parse_args()
+    began_s, survived = time.monotonic(), 0
+    with get_context("spawn").Pool(args.processes) as pool:
+        for name, seed, cpu_s in pool.imap_unordered(_killed, args.names or MUTANTS):
+            survived += seed is None
+            print(f"{name:<55} {'SURVIVED' if seed is None else f'seed {seed:>4}'} {cpu_s:7.1f} s of CPU", flush=True)
+    count = len(args.names or MUTANTS)
+    print(f"{count - survived} of {count} killed in {time.monotonic() - began_s:.0f} s")
+    return min(survived, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -99,7 +99,7 @@ class Redis:
                 return self._exec(session)
             if name in TAKE_MEMORY and self._full():
                 session.refused = True
-                raise CommandError("OOM command not allowed when used memory > 'maxmemory'.")
+                return CommandError("OOM command not allowed when used memory > 'maxmemory'.")
             if session.queued is not None:
                 session.queued.append(command)
                 return QUEUED

@@ -15,9 +15,15 @@ from typing import Any
 
 import hiredis
 
-from core.settings import Settings
 from streams.store.connect import FOLDING_TIMEOUT_S, Writes, connect_async
-from streams.store.keys import CHECKPOINT, checkpoint_key, default_namespace, namespace_of, namespace_pointer
+from streams.store.keys import (
+    CHECKPOINT,
+    checkpoint_key,
+    default_namespace,
+    learner_prefix,
+    namespace_of,
+    namespace_pointer,
+)
 from streams.store.namespaces import live_namespace
 from streams.store.protocol import Store
 from streams.store.redis_store import RedisStore
@@ -25,13 +31,14 @@ from tests.simulation import faults
 from tests.simulation.faults import Faults
 from tests.simulation.history import History
 from tests.simulation.invariants import Invariants
+from tests.simulation.kafka import SETTINGS
 from tests.simulation.loop import SimulatedLoop
 from tests.simulation.redis import Keys, Redis, Scores, Session, encoded
 from tests.simulation.store import FAST_S, LATE_S, SLOW_S, SWALLOWING_S
 from tests.simulation.topic import Contents
 
-SETTINGS = Settings(redis_url="redis://simulated:6379/0")
 PREFIX = SETTINGS.topic_prefix
+LEARNERS = default_namespace(learner_prefix(PREFIX))
 _POINTER = namespace_pointer(PREFIX).encode()
 APART_S = 1e-6
 """Between two arrivals on a connection, so that no order of the loop swaps them."""
@@ -57,6 +64,10 @@ class RedisServer:
     def checkpoint(self, partition: int) -> int:
         """Return a partition's checkpoint in the live namespace; 0 if it has none."""
         return int(self.redis.keys.get(checkpoint_key(self.live, partition).encode(), {}).get(b"next_offset", 0))
+
+    def learned_to(self) -> int:
+        """Return the learner's checkpoint."""
+        return int(self.redis.keys.get(checkpoint_key(LEARNERS, 0).encode(), {}).get(b"next_offset", 0))
 
     def contents(self, partition: int, namespace: str | None = None) -> Contents:
         """Return a partition's collections, by default in the live namespace."""
@@ -112,7 +123,11 @@ class RedisServer:
             self._history.note(who, f"p{partition} apply by {session.client}, epoch {epoch}: to {checkpoint}")
             newest = self._claimed_by.get(key, "")
             fenced = None if newest == session.client else f"{session.client} has applied, {newest} has claimed"
-            self._invariants.check_apply(partition, fenced, checkpoint, self.contents(partition, namespace))
+            contents = self.contents(partition, namespace)
+            if namespace == LEARNERS:
+                self._invariants.check_learned(fenced, checkpoint, contents)
+            else:
+                self._invariants.check_apply(partition, fenced, checkpoint, contents)
         elif keys_of_state(before) != keys_of_state(now):
             self._history.note(who, f"p{partition} checkpoint by {session.client} as it was")
 
@@ -192,7 +207,7 @@ class RedisNetwork:
         self._context = context
         self._connections: list[Any] = []
 
-    def client(self, process: str, script_arguments: int) -> RedisClient:
+    def client(self, process: str, script_arguments: int, *, of_learner: bool = False) -> RedisClient:
         """Return a client of a process: that of redis-py, whose connections are of this network."""
         redis = connect_async(SETTINGS, FOLDING_TIMEOUT_S)
         network, pool = self, redis.connection_pool
@@ -206,7 +221,7 @@ class RedisNetwork:
                 self._reader, self._writer = link.reader, link
 
         pool.connection_class = Connection
-        return RedisClient(redis, script_arguments)
+        return RedisClient(redis, script_arguments, learner_prefix(PREFIX) if of_learner else PREFIX)
 
     def strikes(self, kind: str) -> bool:
         """Say whether a fault strikes now."""
@@ -235,8 +250,9 @@ class RedisNetwork:
 class RedisClient:
     """A process's client of the store: what `streams/worker/faust_app.py` makes of redis-py's."""
 
-    def __init__(self, redis: Any, script_arguments: int) -> None:
+    def __init__(self, redis: Any, script_arguments: int, prefix: str) -> None:
         self.redis = redis
+        self._prefix = prefix
         self._script_arguments = script_arguments
 
     def store(self, namespace: str) -> Store:
@@ -245,7 +261,7 @@ class RedisClient:
 
     async def live_namespace(self) -> str:
         """Return the name of the live namespace."""
-        return await live_namespace(self.redis, PREFIX)
+        return await live_namespace(self.redis, self._prefix)
 
     async def close(self) -> None:
         """Close all connections."""

@@ -24,7 +24,7 @@ from tests.simulation.topic import Contents, checkpoint_of, contents_of, finish
 
 T = TypeVar("T")
 
-FIRST_NAMESPACE = "live"
+FIRST_NAMESPACE, LEARNERS = "live", "learner.live"
 COMMAND_TIMEOUT_S = 5.0
 GIVE_UP_S = 20.0
 FAST_S, SLOW_S, LATE_S = 0.01, 4.0, 12.0
@@ -85,13 +85,14 @@ class StoreServer:
             partition,
             f"apply by {claim.owner[:4]}, epoch {claim.epoch}: {expected_next} to {new_next}: {outcome.name}",
         )
-        self._check(store, partition, claim, newest, expected_next, outcome)
+        self._check(namespace, store, partition, claim, newest, expected_next, outcome)
         if outcome is Outcome.APPLIED:
             self._newest[namespace, partition] = Claim(newest.epoch, newest.owner, new_next, newest.topic_id)
         return outcome
 
     def _check(
         self,
+        namespace: str,
         store: MemoryStore,
         partition: int,
         claim: Claim,
@@ -108,7 +109,14 @@ class StoreServer:
         elif outcome is Outcome.APPLIED and expected_next != newest.next_offset:
             unfenced = f"applied on {newest.next_offset} what follows {expected_next}"
         checkpoint = checkpoint_of(store, partition)
-        self._invariants.check_apply(partition, unfenced, checkpoint, contents_of(store, partition))
+        if namespace == LEARNERS:
+            self._invariants.check_learned(unfenced, checkpoint, contents_of(store, partition))
+        else:
+            self._invariants.check_apply(partition, unfenced, checkpoint, contents_of(store, partition))
+
+    def learned_to(self) -> int:
+        """Return the learner's checkpoint."""
+        return checkpoint_of(self.namespaces[LEARNERS], 0)
 
     def checkpoint(self, partition: int) -> int:
         """Return a partition's checkpoint in the live namespace; 0 if it has none."""
@@ -158,9 +166,9 @@ class StoreNetwork:
         self._rng = rng
         self._context = context
 
-    def client(self, process: str) -> MemoryClient:
+    def client(self, process: str, *, of_learner: bool) -> MemoryClient:
         """Return a client of a process."""
-        return MemoryClient(self)
+        return MemoryClient(self, of_learner=of_learner)
 
     def close(self) -> None:
         """Do nothing."""
@@ -204,8 +212,9 @@ class StoreNetwork:
 class MemoryClient:
     """A process's client of the store."""
 
-    def __init__(self, network: StoreNetwork) -> None:
+    def __init__(self, network: StoreNetwork, *, of_learner: bool = False) -> None:
         self._network = network
+        self._of_learner = of_learner
 
     def store(self, namespace: str) -> Store:
         """Return the store of a namespace."""
@@ -213,7 +222,9 @@ class MemoryClient:
 
     async def live_namespace(self) -> str:
         """Return the name of the live namespace."""
-        return await SimulatedStore(self._network).ask(lambda: self._network.server.live, faults.POINTER_SWALLOWS)
+        server = self._network.server
+        live = (lambda: LEARNERS) if self._of_learner else (lambda: server.live)
+        return await SimulatedStore(self._network).ask(live, faults.POINTER_SWALLOWS)
 
     async def close(self) -> None:
         """Do nothing."""

@@ -31,7 +31,7 @@ class Unchecked(Invariants):
 
 def store_with(loop: SimulatedLoop, *kinds: str) -> SimulatedStore:
     active = Faults([Fault(0.0, kind, 1000.0, 0) for kind in kinds], Random(2))
-    server = StoreServer(History(loop.time), Unchecked([]))
+    server = StoreServer(History(loop.time), Unchecked([], None, []))
     return SimulatedStore(StoreNetwork(loop, server, active, Random(1), copy_context()))
 
 
@@ -55,12 +55,15 @@ class TestSimulatedStore(StoreContract):
 def redis_with(loop: SimulatedLoop, script_arguments: int, *kinds: str) -> RedisClient:
     active = Faults([Fault(0.0, kind, 1000.0, 0) for kind in kinds], Random(2))
     server = RedisServer(
-        History(loop.time), Unchecked([]), Random(3), lambda: active.strikes(faults.STORE_REFUSES, loop.time())
+        History(loop.time),
+        Unchecked([], None, []),
+        Random(3),
+        lambda: active.strikes(faults.STORE_REFUSES, loop.time()),
     )
     return RedisNetwork(loop, server, active, Random(1), copy_context()).client("test", script_arguments)
 
 
-@pytest.mark.parametrize("kind", [None, faults.STORE_SLOW, faults.STORE_REFUSES])
+@pytest.mark.parametrize("kind", [None, faults.STORE_REFUSES])
 @pytest.mark.parametrize("script_arguments", [0, 1000], ids=["transactions", "scripts"])
 class TestSimulatedRedis(StoreContract):
     """The shipped store, scripts and client of redis-py, on the simulated server and network."""

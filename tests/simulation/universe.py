@@ -11,31 +11,43 @@ from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import cache, partial
 from random import Random
-from sys import modules
 from typing import Any
 from unittest import mock
 
 from redis.exceptions import RedisError
 
 from core.errors import PublishError
+from core.kafka.publisher import RecordPublisher
 from core.numba_cache import use_own_cache
+from streams.learner import learner
+from streams.learner import partition as learner_partition
 from streams.store.connect import WritesRefusedError, patiently
 from streams.store.redis_store import SCRIPT_ARGUMENTS
 from streams.worker import partition_manager
 from streams.worker.folding import BY_LISTEN, Folding, by_listen
-from streams.worker.partition import KafkaPublisher
 from tests.simulation import faults
 from tests.simulation.faults import FAULTS_UNTIL_S, Fault, Faults, planned
+from tests.simulation.group import Group
 from tests.simulation.history import History
 from tests.simulation.invariants import Invariants
 from tests.simulation.kafka import Kafka, SimulatedProducer
+from tests.simulation.learner import (
+    CHECKPOINT_LISTENS,
+    SNAPSHOT_LEAST,
+    TRAINING_ID,
+    TRAINING_NAME,
+    SmallLearner,
+    TrainingLog,
+)
 from tests.simulation.loop import Process, SimulatedLoop, State, StuckError
 from tests.simulation.redis_network import RedisNetwork, RedisServer
 from tests.simulation.store import StoreNetwork, StoreServer, StoreUnavailableError
-from tests.simulation.topic import LAST_RECORDS_S, TOPICS, topic
-from tests.simulation.worker import SimulatedWorker, StoreClient
+from tests.simulation.topic import LAST_RECORDS_S, NAME, TOPIC_ID, TOPICS, topic
+from tests.simulation.worker import SimulatedApp, SimulatedLearner, SimulatedWorker, StoreClient
 
-WORKERS = 3
+WORKERS, LEARNERS = 3, 2
+LEARNERS_SHARE = 0.25
+"""Of universes that have learners."""
 RESTART_S = 1.0
 REDIS_SHARE = 0.25
 """Of universes whose store is Redis, under the shipped clients; their store is in memory otherwise."""
@@ -72,7 +84,7 @@ class Result:
 
 def plan_of(seed: int) -> Sequence[Fault]:
     """Return the faults of a universe."""
-    return planned(Random(f"{seed} faults"), WORKERS)
+    return planned(Random(f"{seed} faults"), WORKERS + LEARNERS)
 
 
 def run_universe(seed: int, planned_faults: Sequence[Fault] | None = None) -> Result:
@@ -88,7 +100,10 @@ def run_universe(seed: int, planned_faults: Sequence[Fault] | None = None) -> Re
     gc.disable()  # the tasks of a crashed process would end at a moment that no seed chooses
     try:
         with (
-            mock.patch.object(modules[KafkaPublisher.__module__], "RecordPublisher", producer),
+            mock.patch.dict(RecordPublisher.__init__.__kwdefaults__, connect=producer),
+            mock.patch.object(learner_partition, "Learner", SmallLearner),
+            mock.patch.object(learner_partition, "CHECKPOINT_LISTENS", CHECKPOINT_LISTENS),
+            mock.patch.object(learner, "SNAPSHOT_LEAST", SNAPSHOT_LEAST),
             mock.patch.object(uuid, "uuid4", owner),
             mock.patch.dict(patiently.__kwdefaults__, clock=universe.now_s),
             mock.patch.object(partition_manager, "HELD_BYTES", universe.held_bytes),
@@ -119,12 +134,12 @@ def _folding(rng: Random, loop: SimulatedLoop) -> Callable[[], Folding]:
 
 @dataclass(slots=True)
 class _Slot:
-    """A place of a worker, whose incarnations follow one another."""
+    """A place of a process, whose incarnations follow one another."""
 
-    number: int
+    name: str
     incarnation: int = 0
     process: Process = field(default_factory=lambda: Process("none"))
-    worker: SimulatedWorker | None = None
+    app: SimulatedApp | None = None
     body: asyncio.Task[BaseException | None] | None = None
 
 
@@ -140,33 +155,38 @@ class Universe:
         self._loop = loop = SimulatedLoop(Random(f"{seed} order"), rng.choice([0.0, 0.1, 0.5, 1.0]))
         self._context = copy_context()
         self._history = History(loop.time)
-        self._invariants = Invariants(self._logs)
+        self._learners = LEARNERS if rng.random() < LEARNERS_SHARE else 0
+        violations: list[str] = []
+        self._training = TrainingLog(self._history, self._logs, violations) if self._learners else None
+        self._invariants = Invariants(self._logs, self._training, violations)
         active = Faults(planned_faults, Random(f"{seed} strikes"))
-        self.kafka = Kafka(
-            loop, self._logs, active, Random(f"{seed} kafka"), self._history, self._invariants, self._context
-        )
+        accept = self._invariants.accepted_by_topic()
+        self.kafka = Kafka(loop, active, Random(f"{seed} kafka"), self._history, self._context, accept)
+        self._groups = {"w": Group(self.kafka, NAME, TOPIC_ID, self._logs)}
+        if self._training is not None:
+            self._groups["l"] = Group(self.kafka, TRAINING_NAME, TRAINING_ID, [self._training])
         self._server, self._client_of, self._close_network = self._store(rng, active)
         self._folding = _folding(rng, loop)
-        self._slots = [_Slot(number) for number in range(WORKERS)]
+        self._slots = [_Slot(f"w{n}") for n in range(WORKERS)] + [_Slot(f"l{n}") for n in range(self._learners)]
         self._saved: dict[Fault, Any] = {}
         self._processes: list[Process] = []
         self._stopping = False
 
     def _store(
         self, rng: Random, active: Faults
-    ) -> tuple[StoreServer | RedisServer, Callable[[str], StoreClient], Callable[[], None]]:
+    ) -> tuple[StoreServer | RedisServer, Callable[[str, bool], StoreClient], Callable[[], None]]:
         """Return the store's server, a maker of clients, and how to close them: in memory, or as Redis."""
         of = Random(f"{self.seed} store")
         if rng.random() >= REDIS_SHARE:
             server = StoreServer(self._history, self._invariants)
             network = StoreNetwork(self._loop, server, active, of, self._context)
-            return server, network.client, network.close
+            return server, lambda name, of_learner: network.client(name, of_learner=of_learner), network.close
         redis = RedisServer(
             self._history, self._invariants, of, lambda: active.strikes(faults.STORE_REFUSES, self._loop.time())
         )
         links = RedisNetwork(self._loop, redis, active, of, self._context)
         script_arguments = rng.choice([0, 60, SCRIPT_ARGUMENTS])
-        return redis, lambda process: links.client(process, script_arguments), links.close
+        return redis, lambda name, learner: links.client(name, script_arguments, of_learner=learner), links.close
 
     def run(self) -> Result:
         """Run to the end."""
@@ -182,7 +202,7 @@ class Universe:
         return Result(self.seed, self.planned, tuple(violations), virtual_s, self._history)
 
     async def _main(self) -> None:
-        expiry = self._loop.create_task(self.kafka.expire_members())
+        expiries = [self._loop.create_task(group.expire_members()) for group in self._groups.values()]
         for slot in self._slots:
             self._start(slot)
         for at_s, act in self._schedule():
@@ -196,9 +216,12 @@ class Universe:
             for log in self._logs:
                 p = log.partition
                 self._invariants.at_end(p, self._server.checkpoint(p), self._server.contents(p))
+            if self._training is not None:
+                self._training.at_end(self._server.learned_to())
         if not self._broken:
             await self._stop()
-        expiry.cancel()
+        for expiry in expiries:
+            expiry.cancel()
 
     def now_s(self) -> float:
         """Return the virtual time."""
@@ -209,7 +232,8 @@ class Universe:
         return bool(self._invariants.violations or self._loop.errors)
 
     def _settled(self) -> bool:
-        return all(self._server.checkpoint(log.partition) == log.end for log in self._logs)
+        folded = all(self._server.checkpoint(log.partition) == log.end for log in self._logs)
+        return folded and (self._training is None or self._server.learned_to() == self._training.end)
 
     async def _sleep_until(self, at_s: float) -> None:
         while self._loop.time() < at_s and not self._broken:
@@ -233,7 +257,7 @@ class Universe:
 
     def _begin(self, fault: Fault) -> None:
         self._history.note("plan", str(fault))
-        slot = self._slots[fault.worker]
+        slot = self._slots[fault.worker % len(self._slots)]
         match fault.kind:
             case faults.CRASH if slot.process.state is not State.DEAD:
                 self._loop.kill(slot.process)
@@ -241,25 +265,31 @@ class Universe:
             case faults.PAUSE:
                 self._loop.pause(slot.process)
             case faults.REBALANCE:
-                self.kafka.rebalance()
+                for group in self._groups.values():
+                    group.rebalance()
             case faults.ROLLBACK:
                 self._server.roll_back(self._saved[fault])
             case faults.SWAP:
                 self._server.swap(self._saved[fault], f"n{fault.at_s * 1000:.0f}")
 
     def _resume(self, fault: Fault) -> None:
-        self._loop.resume(self._slots[fault.worker].process)
+        self._loop.resume(self._slots[fault.worker % len(self._slots)].process)
 
     # ---- workers ----
 
     def _start(self, slot: _Slot) -> None:
         slot.incarnation += 1
-        name = f"w{slot.number}.{slot.incarnation}"
+        name, of_learner = f"{slot.name}.{slot.incarnation}", slot.name.startswith("l")
         slot.process = Process(name)
         self._processes.append(slot.process)
-        slot.worker = SimulatedWorker(slot.process, self.kafka, self._client_of(name), self._history, self._folding)
+        group, client = self._groups[slot.name[0]], self._client_of(name, of_learner)
+        slot.app = (
+            SimulatedLearner(slot.process, group, client, self._history)
+            if of_learner
+            else SimulatedWorker(slot.process, group, client, self._history, self._folding)
+        )
         self._history.note(name, "starts")
-        slot.body = self._loop.create_task(slot.worker.run(), context=slot.process.context())
+        slot.body = self._loop.create_task(slot.app.run(), context=slot.process.context())
         slot.body.add_done_callback(partial(self._on_end, slot), context=self._context)
 
     def _on_end(self, slot: _Slot, body: asyncio.Task[BaseException | None]) -> None:
@@ -279,8 +309,8 @@ class Universe:
         self._stopping = True
         give_up = self._loop.time() + STOPPED_WITHIN_S
         for slot in self._slots:
-            if slot.worker is not None:
-                slot.worker.stopping.set()
+            if slot.app is not None:
+                slot.app.stopping.set()
         while not all(slot.body is None or slot.body.done() for slot in self._slots):
             if self._loop.time() >= give_up:
                 left = [slot.process.name for slot in self._slots if slot.body and not slot.body.done()]
