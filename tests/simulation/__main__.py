@@ -8,8 +8,9 @@ import time
 
 from streams.worker import partition, partition_manager
 from tests.simulation.coverage import Coverage
+from tests.simulation.run import run_universe
 from tests.simulation.shrink import shrunk
-from tests.simulation.universe import Result, run_universe
+from tests.simulation.universe import Result
 
 
 def main() -> int:

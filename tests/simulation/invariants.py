@@ -78,8 +78,12 @@ class Invariants:
             topics.sessions.name: lambda record: self.published_session(record.value or b""),
             topics.training.name: self.published_training,
             topics.dead_letters.name: self.published_letter,
-            topics.models.name: lambda record: self._training and self._training.published_model(record),
+            topics.models.name: self._published_model,
         }
+
+    def _published_model(self, record: Record) -> None:
+        if self._training is not None:
+            self._training.published_model(record)
 
     def published_session(self, value: bytes) -> None:
         """Check a session: the fold of the topic closes the same."""

@@ -78,9 +78,9 @@ class Kafka:
         self.later(answer)
         return await reply
 
-    def later(self, act: Callable[[], None]) -> None:
+    def later(self, act: Callable[[], object], after_s: float = 0.0) -> None:
         """Do something after the network's delay, in the broker."""
-        self.loop.call_later(self.rng.uniform(0.0, FAST_S), act, context=self._context)
+        self.loop.call_later(after_s + self.rng.uniform(0.0, FAST_S), act, context=self._context)
 
 
 class Delivered(NamedTuple):

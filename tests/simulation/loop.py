@@ -256,7 +256,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
                 task = left.pop()
                 if not task.done() and (coroutine := task.get_coro()) is not None:
                     with suppress(BaseException):  # what a `finally` waits for, or raises
-                        coroutine.close()  # type: ignore[union-attr]
+                        coroutine.close()
         finally:
             events._set_running_loop(None)
 

@@ -20,6 +20,10 @@ from types import ModuleType
 from typing import Any
 from unittest import mock
 
+from services.gateway.rpc import PendingReplies
+from services.recommender.service import Delivery, RecommenderService
+from streams.learner.learner import Learner
+from streams.learner.partition import LearnerPartition
 from streams.store import protocol, redis_store, transaction
 from streams.store.protocol import UNCLAIMED, ClaimLostError, ClaimPosition, MemoryStore
 from streams.store.redis_store import RedisStore
@@ -28,7 +32,7 @@ from streams.worker.by_columns import ByColumns
 from streams.worker.folding import ByListen
 from streams.worker.partition import ClaimedPartition, KafkaPublisher, WorkerPartition
 from streams.worker.partition_manager import PartitionManager
-from tests.simulation.universe import run_universe
+from tests.simulation.run import run_universe
 
 SEEDS = 2_000
 """Universes within which a mutant must be killed."""
@@ -270,7 +274,71 @@ IN_THE_MANAGER: Mapping[str, Patches] = {
     ),
 }
 
-MUTANTS = {**IN_THE_STORE, **IN_THE_PARTITION, **IN_THE_MANAGER}
+IN_THE_LEARNER: Mapping[str, Patches] = {
+    "learner: a state without its snapshots": _text(
+        LearnerPartition, "_write_at", "self._unwritten_listens, self._unwritten_snapshots", "_, _"
+    ),
+    "learner: the state is written a record early": _text(
+        LearnerPartition, "write", "self._write_at(self.next_offset)", "self._write_at(self.next_offset - 1)"
+    ),
+    "learner: a lost claim is no error": _text(LearnerPartition, "_write_at", "if outcome.lost", "if False"),
+    "learner: the next offset stays": _text(LearnerPartition, "_take", "self.next_offset = record.offset + 1", "pass"),
+    "learner: records before the offset are learned again": _text(
+        LearnerPartition, "process", "if record.offset < self.next_offset", "if False"
+    ),
+    "learner: a stored state is not loaded": _text(LearnerPartition, "_load", "if fields", "if False"),
+    "learner: nothing is written in a pause": _text(
+        LearnerPartition, "write_checkpoint", "busy and self._put_off < MOST_PUT_OFF", "True"
+    ),
+    "learner: copies of batches are learned again": _text(
+        Learner, "_take_new", "return listens.since(expected - batch.first_offset)", "return listens"
+    ),
+    "learner: half of an overlapping batch is dropped": _text(
+        Learner, "_take_new", "listens.since(expected - batch.first_offset)", "listens.since(batch.next_offset)"
+    ),
+    "learner: the end of a batch is not noted": _text(
+        Learner, "_take_new", "max(expected, batch.next_offset)", "expected"
+    ),
+    "learner: orders to write wait for ever": _text(
+        PartitionManager, "_work", "owned.checkpoint_ordered = False", "pass"
+    ),
+}
+
+IN_THE_ANSWERS: Mapping[str, Patches] = {
+    "recommender: committed before the acknowledgement": _text(
+        Delivery, "poll", "self._batches[0].waiting == 0", "True"
+    ),
+    "recommender: a refused answer is committed": _text(Delivery, "send", "self._refused = error", "pass"),
+    "recommender: a refusal raises nothing": _text(Delivery, "poll", "self._refused is not None", "False"),
+    "recommender: a request too many is committed": _text(
+        Delivery, "send", "request.offset() + 1", "request.offset() + 2"
+    ),
+    "recommender: dead letters are not waited for": _text(
+        Delivery, "send", "len(answers) + len(rejected)", "len(answers)"
+    ),
+    "recommender: good requests pass for expired": _text(
+        RecommenderService, "_take", "request.deadline_ms < now_ms", "request.deadline_ms < now_ms + 5_000"
+    ),
+    "recommender: a lost reader ends the process": _text(
+        RecommenderService, "_states_and_likes", "except REDIS_ERRORS", "except ZeroDivisionError"
+    ),
+    "gateway: answered before the listen is acknowledged": _text(
+        PendingReplies, "reply", "if pending.acknowledged", "if True"
+    ),
+    "gateway: an acknowledgement after the reply is lost": _text(
+        PendingReplies, "acknowledge", "pending.reply is not None or not pending.requested", "not pending.requested"
+    ),
+    "gateway: nothing expires": _text(PendingReplies, "expire", "while self._pending", "while False"),
+    "gateway: a listen that failed is forgotten silently": _text(
+        PendingReplies, "fail", "pending.future.set_exception", "type"
+    ),
+    "gateway: an expired listen counts though it is not acknowledged": _text(
+        PendingReplies, "expire", "if oldest.acknowledged", "if True"
+    ),
+    "gateway: waits half as long": _text(PendingReplies, "open", "now_s + self._wait_s", "now_s + self._wait_s / 2"),
+}
+
+MUTANTS = {**IN_THE_STORE, **IN_THE_PARTITION, **IN_THE_MANAGER, **IN_THE_LEARNER, **IN_THE_ANSWERS}
 
 
 @contextmanager

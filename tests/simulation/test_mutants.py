@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.simulation.mutants import MUTANTS, mutated
-from tests.simulation.universe import run_universe
+from tests.simulation.run import run_universe
 
 SEEDS = 2_000
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.simulation import faults
 from tests.simulation.__main__ import report
 from tests.simulation.faults import Fault
-from tests.simulation.universe import run_universe
+from tests.simulation.run import run_universe
 
 
 def test_a_swap_while_runs_wait_and_then_a_rebalance() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.simulation import faults
 from tests.simulation.__main__ import report
-from tests.simulation.universe import plan_of, run_universe
+from tests.simulation.run import plan_of, run_universe
 
 ROOT = Path(__file__).parents[2]
 SEEDS, SHARDS = 240, 4
