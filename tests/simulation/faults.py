@@ -13,6 +13,7 @@ CRASH, PAUSE, REBALANCE, ROLLBACK = "crash", "pause", "rebalance", "rollback"
 STORE_SLOW, STORE_LOSES_REQUESTS, STORE_LOSES_REPLIES = "store-slow", "store-loses-requests", "store-loses-replies"
 STORE_DUPLICATES, STORE_SWALLOWS, STORE_REFUSES = "store-duplicates", "store-swallows", "store-refuses"
 BROKER_SLOW, BROKER_REFUSES, BROKER_LOSES_REPLIES = "broker-slow", "broker-refuses", "broker-loses-replies"
+LEADER_CHANGES = "leader-changes"
 SWAP, POINTER_SWALLOWS, CLOCK = "swap", "pointer-swallows", "clock"
 
 LONGEST_S = {
@@ -29,6 +30,7 @@ LONGEST_S = {
     BROKER_SLOW: 15.0,
     BROKER_REFUSES: 8.0,
     BROKER_LOSES_REPLIES: 8.0,
+    LEADER_CHANGES: 10.0,
     SWAP: 15.0,
     POINTER_SWALLOWS: 20.0,
     CLOCK: 20.0,

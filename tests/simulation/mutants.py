@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from types import ModuleType
@@ -356,9 +357,9 @@ def killed_by(name: str, most: int = SEEDS) -> int | None:
         return next((seed for seed in range(most) if run_universe(seed).violations), None)
 
 
-def _killed(name: str) -> tuple[str, int | None, float]:
+def _killed(most: int, name: str) -> tuple[str, int | None, float]:
     began_s = time.process_time()
-    return name, killed_by(name), time.process_time() - began_s
+    return name, killed_by(name, most), time.process_time() - began_s
 
 
 def main() -> int:
@@ -366,10 +367,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.mutants", description=main.__doc__)
     parser.add_argument("names", nargs="*", help="mutants to run, instead of all")
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="universes within which each must be killed")
     args = parser.parse_args()
     began_s, survived = time.monotonic(), 0
     with get_context("spawn").Pool(args.processes) as pool:
-        for name, seed, cpu_s in pool.imap_unordered(_killed, args.names or MUTANTS):
+        for name, seed, cpu_s in pool.imap_unordered(partial(_killed, args.seeds), args.names or MUTANTS):
             survived += seed is None
             print(f"{name:<55} {'SURVIVED' if seed is None else f'seed {seed:>4}'} {cpu_s:7.1f} s of CPU", flush=True)
     count = len(args.names or MUTANTS)

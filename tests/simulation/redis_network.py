@@ -19,6 +19,7 @@ from streams.store.connect import FOLDING_TIMEOUT_S, Writes, connect_async
 from streams.store.keys import (
     CHECKPOINT,
     checkpoint_key,
+    copy_of,
     default_namespace,
     learner_prefix,
     namespace_of,
@@ -35,11 +36,13 @@ from tests.simulation.kafka import SETTINGS
 from tests.simulation.loop import SimulatedLoop
 from tests.simulation.redis import Keys, Redis, Scores, Session, encoded
 from tests.simulation.store import FAST_S, LATE_S, SLOW_S, SWALLOWING_S
-from tests.simulation.topic import Contents
+from tests.simulation.topic import PARTITIONS, Contents
 
 PREFIX = SETTINGS.topic_prefix
 LEARNERS = default_namespace(learner_prefix(PREFIX))
 _POINTER = namespace_pointer(PREFIX).encode()
+COPIES = copy_of("", "").removesuffix(":")
+"""How the names of point-in-time copies begin: a reader has them for a while."""
 APART_S = 1e-6
 """Between two arrivals on a connection, so that no order of the loop swaps them."""
 
@@ -76,6 +79,7 @@ class RedisServer:
             k.decode().removeprefix(begin): of for k, of in self.redis.keys.items() if k.startswith(begin.encode())
         }
         found.pop(CHECKPOINT, None)
+        found = {name: of for name, of in found.items() if not name.startswith(COPIES)}
         return (
             {name: of for name, of in found.items() if not isinstance(of, Scores)},
             {name: of for name, of in found.items() if isinstance(of, Scores)},
@@ -104,6 +108,10 @@ class RedisServer:
         self.redis.replace(self.redis.keys | copies | {_POINTER: new.encode()})
 
     def _on_written(self, session: Session, before: Keys, keys: set[bytes]) -> None:
+        if _POINTER in keys:
+            self._history.note("redis", f"{session.client} makes {self.live} live")
+            for partition in range(PARTITIONS):  # nothing of it is missing, in the state or on the topics
+                self._invariants.check_apply(partition, None, self.checkpoint(partition), self.contents(partition))
         for key in sorted(keys):
             place, _, name = key.decode().partition("}:")
             if name == CHECKPOINT:
@@ -127,7 +135,7 @@ class RedisServer:
             if namespace == LEARNERS:
                 self._invariants.check_learned(fenced, checkpoint, contents)
             else:
-                self._invariants.check_apply(partition, fenced, checkpoint, contents)
+                self._invariants.check_apply(partition, fenced, checkpoint, contents, live=namespace == self.live)
         elif keys_of_state(before) != keys_of_state(now):
             self._history.note(who, f"p{partition} checkpoint by {session.client} as it was")
 

@@ -31,7 +31,8 @@ from tests.simulation.learner import (
     TrainingLog,
 )
 from tests.simulation.loop import Process
-from tests.simulation.redis_network import RedisNetwork, RedisServer
+from tests.simulation.redis_network import RedisClient, RedisNetwork, RedisServer
+from tests.simulation.replayer import SimulatedReplayer, replay_patches
 from tests.simulation.store import StoreNetwork, StoreServer
 from tests.simulation.topic import NAME, TOPIC_ID, TOPICS, topic
 from tests.simulation.universe import Universe
@@ -42,6 +43,8 @@ LEARNERS_SHARE = 0.25
 """Of universes that have learners."""
 REDIS_SHARE = 0.25
 """Of universes whose store is Redis, under the shipped clients; their store is in memory otherwise."""
+OPERATORS_SHARE = 0.5
+"""Of universes with Redis, in which replays are run and swapped in."""
 COLUMNS_SHARE = 0.25
 """Of universes that fold in columns, from their beginning or some time on."""
 
@@ -62,7 +65,9 @@ class StreamUniverse(Universe):
     def __init__(self, seed: int, planned_faults: Sequence[Fault]) -> None:
         rng = Random(f"{seed} universe")
         learners = LEARNERS if rng.random() < LEARNERS_SHARE else 0
-        names = [f"w{n}" for n in range(WORKERS)] + [f"l{n}" for n in range(learners)]
+        of_redis = rng.random() < REDIS_SHARE
+        operators = int(of_redis and rng.random() < OPERATORS_SHARE)
+        names = [f"{kind}{n}" for kind, of in (("w", WORKERS), ("l", learners), ("o", operators)) for n in range(of)]
         super().__init__(seed, planned_faults, names)
         self._held_bytes = rng.choice([300, 1_000, partition_manager.HELD_BYTES])
         self._logs = topic(seed % TOPICS)
@@ -73,16 +78,16 @@ class StreamUniverse(Universe):
         self._groups = {"w": Group(self._kafka, NAME, TOPIC_ID, self._logs)}
         if self._training is not None:
             self._groups["l"] = Group(self._kafka, TRAINING_NAME, TRAINING_ID, [self._training])
-        self._server, self._client_of, self._close_network = self._store(rng)
+        self._server, self._client_of, self._close_network = self._store(rng, of_redis=of_redis)
         self._folding = self._drawn_folding(rng)
         self._saved: dict[Fault, Any] = {}
 
     def _store(
-        self, rng: Random
+        self, rng: Random, *, of_redis: bool
     ) -> tuple[StoreServer | RedisServer, Callable[[str, bool], StoreClient], Callable[[], None]]:
         """Return the store's server, a maker of clients, and how to close them: in memory, or as Redis."""
         of = Random(f"{self.seed} store")
-        if rng.random() >= REDIS_SHARE:
+        if not of_redis:
             server = StoreServer(self.history, self._invariants)
             network = StoreNetwork(self.loop, server, self.active, of, self.context)
             return server, lambda name, of_learner: network.client(name, of_learner=of_learner), network.close
@@ -113,12 +118,17 @@ class StreamUniverse(Universe):
             mock.patch.dict(patiently.__kwdefaults__ or {}, clock=self.loop.time),
         ):
             stack.enter_context(patch)
+        stack.enter_context(replay_patches(self.loop, self._groups["w"], self._logs, self._folding))
         return stack
 
-    def app(self, slot: str, process: Process) -> SimulatedApp:
+    def app(self, slot: str, process: Process) -> SimulatedApp | SimulatedReplayer:
         """See `Universe.app`."""
         of_learner = slot.startswith("l")
-        group, client = self._groups[slot[0]], self._client_of(process.name, of_learner)
+        client = self._client_of(process.name, of_learner)
+        if isinstance(client, RedisClient) and slot.startswith("o"):
+            rng = Random(f"{self.seed} {process.name}")
+            return SimulatedReplayer(process, self._groups["w"], client, self.history, rng)
+        group = self._groups[slot[0]]
         if of_learner:
             return SimulatedLearner(process, group, client, self.history)
         return SimulatedWorker(process, group, client, self.history, self._folding)

@@ -17,10 +17,10 @@ from typing import Any, TypeVar
 from core.kafka.config import key_of
 from core.kafka.reader import LogRecord
 from schemas.codec import Codec
-from schemas.event_time import SIMULATED_TIME
+from schemas.event_time import LEAD_MS, SIMULATED_LEAD_MS, SIMULATED_TIME
 from schemas.events import Listen, Session, TrainingBatch
 from schemas.training import listens_of
-from schemas.validation import Intake, Rejected
+from schemas.validation import MAX_ID_BYTES, MAX_TRACK, MAX_USER, Intake, Rejected
 from streams.store.protocol import MemoryStore
 from streams.worker.metrics import WorkerCounters
 from streams.worker.partition import Publishable, WorkerPartition
@@ -35,6 +35,13 @@ TRACKS = frozenset(range(1, 9))
 BASE_MS = 1_700_000_000_000
 """The brokers' clock at virtual time 0."""
 RECORDS_UNTIL_S = 50.0
+DAY_MS = 86_400_000
+JUMPS_MS = (
+    [0] * 24
+    + [-60_000, -3_600_000, -800 * DAY_MS, 60_000, 2_000_000, 400 * DAY_MS]
+    + [lead_ms + more for lead_ms in (LEAD_MS, SIMULATED_LEAD_MS) for more in (-1, 0, 1)]
+)
+"""By how much the clock of a producer is off: not, late, leading, by years, or at the bound of what is accepted."""
 LAST_RECORDS_S = 66.0
 """After all faults, each partition gets one more record: a store that lost writes is noticed with the next apply."""
 
@@ -187,7 +194,7 @@ def topic(number: int) -> Sequence[PartitionLog]:
 def _partition(partition: int, rng: Random) -> PartitionLog:
     bursts_s = [rng.uniform(0.0, RECORDS_UNTIL_S) for _ in range(rng.randint(4, 9))]
     at_s = [*sorted(rng.choice(bursts_s) for _ in range(rng.randint(8, 24))), LAST_RECORDS_S]
-    users = [partition + PARTITIONS * n for n in range(3)]
+    users = [partition, partition + PARTITIONS, MAX_USER - MAX_USER % PARTITIONS - PARTITIONS + partition]
     sessions = dict.fromkeys(users, 0)
     speed = rng.choice([1.0, 60.0, 240.0])  # of event time
     records: list[LogRecord] = []
@@ -196,13 +203,12 @@ def _partition(partition: int, rng: Random) -> PartitionLog:
         taken_ms = BASE_MS + int(at * 1000)
         user = rng.choice(users)
         ended = rng.random() < 0.2
-        # clocks of producers are late, lead, or jump by years
-        jump_ms = rng.choice([0] * 12 + [-3_600_000, 500_000, 700_000, 2_000_000, 86_400_000 * 400, -86_400_000 * 800])
+        jump_ms = rng.choice(JUMPS_MS)
         listen = Listen(
-            f"{partition}:{number}",
+            rng.choice([f"{partition}:{number}"] * 9 + [f"{partition}:{number}".ljust(MAX_ID_BYTES + number % 2, "x")]),
             user,
-            rng.randint(1, 9),  # 9 is not in the catalogue
-            round(rng.random(), 3),
+            rng.choice([*range(1, 9)] * 4 + [9, MAX_TRACK]),  # the last two are not in the catalogue
+            rng.choice([0.0, 1.0, round(rng.random(), 3)]),
             BASE_MS + int(at * 1000 * speed) + jump_ms,
             f"s{user}-{sessions[user]}",
             number,
