@@ -25,6 +25,8 @@ from services.gateway.rpc import PendingReplies
 from services.recommender.service import Delivery, RecommenderService
 from streams.learner.learner import Learner
 from streams.learner.partition import LearnerPartition
+from streams.replay import swap
+from streams.replay.targets import NamespaceTarget
 from streams.store import protocol, redis_store, transaction
 from streams.store.protocol import UNCLAIMED, ClaimLostError, ClaimPosition, MemoryStore
 from streams.store.redis_store import RedisStore
@@ -139,6 +141,10 @@ async def _load_swallowing(self: WorkerPartition) -> None:
 
 
 _start = protocol.offset_to_start_at
+
+
+async def _at_once(*_: object) -> None:
+    """Do not wait."""
 
 
 Patches = Mapping[tuple[type | ModuleType, str], Callable[[], Patched]]
@@ -339,7 +345,17 @@ IN_THE_ANSWERS: Mapping[str, Patches] = {
     "gateway: waits half as long": _text(PendingReplies, "open", "now_s + self._wait_s", "now_s + self._wait_s / 2"),
 }
 
-MUTANTS = {**IN_THE_STORE, **IN_THE_PARTITION, **IN_THE_MANAGER, **IN_THE_LEARNER, **IN_THE_ANSWERS}
+IN_A_REPLAY: Mapping[str, Patches] = {
+    "replay: a swap does not wait for the workers": {(swap, "_wait_for_workers"): lambda: _at_once},
+    "replay: a partition begins a record late": _text(
+        NamespaceTarget, "open", "rebuild_missing=True)", "rebuild_missing=True) + 1"
+    ),
+    "replay: a fenced replay is compared and swapped in": _text(
+        NamespaceTarget, "write", "if outcome is Outcome.FENCED", "if False"
+    ),
+}
+
+MUTANTS = {**IN_THE_STORE, **IN_THE_PARTITION, **IN_THE_MANAGER, **IN_THE_LEARNER, **IN_THE_ANSWERS, **IN_A_REPLAY}
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from tests.store_contract import StoreContract
 class Unchecked(Invariants):
     """For states that are no folds."""
 
-    def check_apply(self, *_: object) -> None:
+    def check_apply(self, *_: object, **named: object) -> None:
         """Check nothing."""
 
 
