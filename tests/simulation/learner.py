@@ -110,6 +110,8 @@ class TrainingLog:
         self._learner = SmallLearner(CATALOGUE)
         self._models: dict[int, bytes] = {}
         """Version to the record of a snapshot."""
+        self._newest: list[Mapping[bytes, bytes]] = [{}]
+        """The last snapshot, by the checkpoint."""
 
     def append(self, record: Record) -> None:
         """Append a training batch, and learn from it."""
@@ -117,7 +119,9 @@ class TrainingLog:
         self._records.append(LogRecord(TRAINING_NAME, 0, offset, BASE_MS, record.key, record.value, ()))
         batch = CODEC.decode(record.value, TrainingBatch)
         self._learner.fold(batch, listens_of(batch, b""))
-        self._models |= {model.version: CODEC.encode(model) for model in self._learner.take_models()}
+        models = {model.name.encode(): (model.version, CODEC.encode(model)) for model in self._learner.take_models()}
+        self._models.update(models.values())
+        self._newest.append({**self._newest[-1], **{name: value for name, (_, value) in models.items()}})
         self.states.append(self._learner.state())
 
     def published_model(self, record: Record) -> None:
@@ -133,8 +137,8 @@ class TrainingLog:
             self.violations.append(f"the learner is at {checkpoint}, the training topic ends at {len(self._records)}")
         elif state != self.states[checkpoint]:
             self.violations.append(f"the learner's state at {checkpoint} is not the fold of the training topic")
-        elif any(value not in self._models.values() for value in snapshots.values()):
-            self.violations.append(f"a snapshot stored at {checkpoint} is not that of the fold")
+        elif snapshots != self._newest[checkpoint]:
+            self.violations.append(f"the snapshots stored at {checkpoint} are not the last ones of the fold")
 
     def at_end(self, checkpoint: int) -> None:
         """Check that everything is learned from, once."""

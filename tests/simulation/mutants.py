@@ -288,7 +288,6 @@ IN_THE_LEARNER: Mapping[str, Patches] = {
     "learner: the state is written a record early": _text(
         LearnerPartition, "write", "self._write_at(self.next_offset)", "self._write_at(self.next_offset - 1)"
     ),
-    "learner: a lost claim is no error": _text(LearnerPartition, "_write_at", "if outcome.lost", "if False"),
     "learner: the next offset stays": _text(LearnerPartition, "_take", "self.next_offset = record.offset + 1", "pass"),
     "learner: records before the offset are learned again": _text(
         LearnerPartition, "process", "if record.offset < self.next_offset", "if False"

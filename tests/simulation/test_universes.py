@@ -34,7 +34,7 @@ def test_a_seed_names_a_history() -> None:
     assert len(set(first.values())) == len(REPEATED)
     for hash_seed in ("1", "2"):
         program = (
-            "from tests.simulation.universe import run_universe\n"
+            "from tests.simulation.run import run_universe\n"
             f"print([run_universe(seed).history.digest for seed in {REPEATED!r}])"
         )
         environment = os.environ | {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)}
