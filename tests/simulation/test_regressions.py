@@ -18,6 +18,18 @@ def test_a_swap_while_runs_wait() -> None:
     )
 
 
+def test_a_cancellation_is_swallowed_while_the_pointer_is_read() -> None:
+    check(
+        "a cancellation swallowed by the pointer is lost",
+        272,
+        Fault(10.991066451289642, faults.STORE_DUPLICATES, 10.312306329184855, 1),
+        Fault(17.06165508185061, faults.BROKER_REFUSES, 5.156176906472467, 4),
+        Fault(17.727816938038693, faults.BROKER_SLOW, 12.19468311689915, 4),
+        Fault(18.231069210599077, faults.POINTER_SWALLOWS, 16.712750734074838, 0),
+        Fault(23.247274092485505, faults.BROKER_LOSES_REPLIES, 2.486085144545351, 1),
+    )
+
+
 def test_a_replay_that_is_ahead_of_the_workers_is_swapped_in() -> None:
     check(
         "replay: a swap does not wait for the workers",
