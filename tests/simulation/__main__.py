@@ -23,7 +23,7 @@ from tests.simulation.run import run_universe
 from tests.simulation.shrink import shrunk
 from tests.simulation.universe import Result
 
-BLOCK = 100
+BLOCK = 50
 """Seeds that a process runs at a time, and a line of a report has."""
 COVERED = (
     partition_manager,

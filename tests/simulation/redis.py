@@ -6,7 +6,6 @@ an error.
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -356,8 +355,3 @@ def encoded(reply: Reply, protocol: int) -> bytes:
             return encoded([part for item in reply.items() for part in item], protocol)
         case _:
             return b"*%d\r\n" % len(reply) + b"".join(encoded(part, protocol) for part in reply)
-
-
-def matching(keys: Keys, pattern: str) -> list[bytes]:
-    """Return the keys that match a pattern of the shell, in order."""
-    return sorted(key for key in keys if fnmatch.fnmatchcase(key.decode(), pattern))

@@ -98,6 +98,12 @@ class StreamUniverse(Universe):
         script_arguments = rng.choice([0, 60, SCRIPT_ARGUMENTS])
         return redis, lambda name, learner: links.client(name, script_arguments, of_learner=learner), links.close
 
+    @property
+    def parts(self) -> frozenset[str]:
+        """See `Universe.parts`."""
+        parts = {"Redis"} if isinstance(self._server, RedisServer) else {"memory"}
+        return super().parts | parts | ({"columns"} if self._folding is not by_listen else set())
+
     def _drawn_folding(self, rng: Random) -> Callable[[], Folding]:
         """Return a worker's way to fold: by listen, or in columns from some time on."""
         since_s = rng.choice([0.0, rng.uniform(0.0, FAULTS_UNTIL_S)])

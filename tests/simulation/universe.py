@@ -110,6 +110,11 @@ class Universe(ABC):
         self._processes: list[Process] = []
         self._stopping = False
 
+    @property
+    def parts(self) -> frozenset[str]:
+        """What takes part: first letters of processes, and kinds of shipped code that only some universes have."""
+        return frozenset(slot.name[0] for slot in self._slots)
+
     @abstractmethod
     def patches(self) -> AbstractContextManager[object]:
         """Return what stands in for modules' own while the universe runs."""
