@@ -59,7 +59,7 @@ async def swap(sources: ReplaySources, id_: str, *, force: bool = False) -> str:
     with sessions_sent_to(sources.settings, record.sessions_to) as publisher:
         target = NamespaceTarget(sources, record.namespace, publisher=publisher)
         folded = await _catch_up(sources, target, record.namespace, live)
-    if not force:
+    if not force and record.id.startswith("r"):  # what a snapshot has was published before it was saved
         await _wait_for_workers(sources, live, folded)
     await _point(sources, live, record.namespace, back=False)
     return live

@@ -15,11 +15,14 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+from confluent_kafka import KafkaException
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from core.errors import PublishError
 from core.kafka.config import key_of
 from core.kafka.publisher import RecordPublisher
 from schemas.events import RecommendationRequest
+from services.errors import RecommenderError
 from services.gateway.messages import UnavailableError
 from services.gateway.rpc import PendingReplies
 from services.recommender import service as shipped
@@ -233,6 +236,8 @@ class Gateway:
 
 class ServingUniverse(Universe):
     """Gateways, recommenders, and the topics between them."""
+
+    may_end = (PublishError, RecommenderError, KafkaException)
 
     def __init__(self, seed: int, planned_faults: Sequence[Fault]) -> None:
         super().__init__(seed, planned_faults, ["g0", "g1", "r0", "r1"])

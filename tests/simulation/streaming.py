@@ -9,11 +9,14 @@ from random import Random
 from typing import Any
 from unittest import mock
 
+from redis.exceptions import RedisError
+
+from core.errors import PublishError
 from core.kafka.publisher import RecordPublisher
 from core.numba_cache import use_own_cache
 from streams.learner import learner
 from streams.learner import partition as learner_partition
-from streams.store.connect import patiently
+from streams.store.connect import WritesRefusedError, patiently
 from streams.store.redis_store import SCRIPT_ARGUMENTS
 from streams.worker import partition_manager
 from streams.worker.folding import BY_LISTEN, Folding, by_listen
@@ -33,7 +36,7 @@ from tests.simulation.learner import (
 from tests.simulation.loop import Process
 from tests.simulation.redis_network import RedisClient, RedisNetwork, RedisServer
 from tests.simulation.replayer import SimulatedReplayer, replay_patches
-from tests.simulation.store import StoreNetwork, StoreServer
+from tests.simulation.store import StoreNetwork, StoreServer, StoreUnavailableError
 from tests.simulation.topic import NAME, TOPIC_ID, TOPICS, topic
 from tests.simulation.universe import Universe
 from tests.simulation.worker import SimulatedApp, SimulatedLearner, SimulatedWorker, StoreClient
@@ -61,6 +64,8 @@ def by_columns() -> Folding:
 
 class StreamUniverse(Universe):
     """Workers, learners, their topics and their store."""
+
+    may_end = (PublishError, StoreUnavailableError, WritesRefusedError, RedisError)
 
     def __init__(self, seed: int, planned_faults: Sequence[Fault]) -> None:
         rng = Random(f"{seed} universe")

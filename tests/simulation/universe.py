@@ -12,29 +12,13 @@ from functools import partial
 from random import Random
 from typing import Any, Protocol
 
-from confluent_kafka import KafkaException
-from redis.exceptions import RedisError
-
-from core.errors import PublishError
-from services.errors import RecommenderError
-from streams.store.connect import WritesRefusedError
 from tests.simulation import faults
 from tests.simulation.faults import FAULTS_UNTIL_S, Fault, Faults
 from tests.simulation.history import History
 from tests.simulation.loop import Process, SimulatedLoop, State, StuckError
-from tests.simulation.store import StoreUnavailableError
 from tests.simulation.topic import LAST_RECORDS_S
 
 RESTART_S = 1.0
-MAY_END_A_PROCESS = (
-    PublishError,
-    StoreUnavailableError,
-    WritesRefusedError,
-    RedisError,
-    RecommenderError,
-    KafkaException,
-)
-"""Errors with which a process may end, to be started again; others show a bug: nothing else goes wrong here."""
 SETTLED_WITHIN_S = 120.0
 """After the last record, which comes after the last fault."""
 STOPPED_WITHIN_S = 60.0
@@ -95,7 +79,14 @@ class Universe(ABC):
     ----------
     slots : sequence of str
         Names of the processes.
+
+    Attributes
+    ----------
+    may_end : tuple of type
+        Errors with which a process may end, to be started again; others show a bug: nothing else goes wrong here.
     """
+
+    may_end: tuple[type[Exception], ...]
 
     def __init__(self, seed: int, planned_faults: Sequence[Fault], slots: Sequence[str]) -> None:
         rng = Random(f"{seed} loop")
@@ -228,7 +219,7 @@ class Universe(ABC):
     def _on_end(self, slot: Slot, body: asyncio.Task[BaseException | None]) -> None:
         error = body.exception() or body.result()
         self.history.note(slot.process.name, f"ends: {error!r}")
-        if error is not None and not isinstance(error, MAY_END_A_PROCESS):
+        if error is not None and not isinstance(error, self.may_end):
             self.violations.append(f"{slot.process.name} ends with {error!r}")
         left = sorted(task.get_name() for task in slot.process.unfinished)
         if left and error is None:  # what failed ends with its process, and tasks of it with that
