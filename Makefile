@@ -8,7 +8,7 @@ PACKAGES := core schemas streams services sim ingest analytics evaluation bench 
 PARALLEL := --numprocesses 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit containers bench notebooks screenshots docs audit fmt lint type check requirements clean
+.PHONY: help demo test unit universes mutants containers bench notebooks screenshots docs audit fmt lint type check requirements clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,12 @@ test: $(VENV)/.test ## All tests, the fast ones first; those with real servers s
 
 unit: $(VENV)/.test ## The tests that need no server, and the examples in the docstrings
 	@$(BIN)/pytest $(PARALLEL) --doctest-modules tests/unit tests/simulation $(PACKAGES)
+
+universes: $(VENV)/.test ## 10,000 simulated universes, each day others, on two processes (docs/simulation.md)
+	@PYTHONPATH=. $(BIN)/python -m tests.simulation --seeds 10000 --processes 2
+
+mutants: $(VENV)/.test ## Take out the conditions of the shipped code one by one; some universe must notice each
+	@PYTHONPATH=. $(BIN)/python -m tests.simulation.mutants --processes 2
 
 containers: $(VENV)/.test ## The integration tests on Kafka and Redis in Docker containers
 	@BOTIFY_TEST_SERVERS=docker $(BIN)/pytest tests/integration --ignore tests/integration/services/stack

@@ -189,7 +189,10 @@ def status(as_json: Json = False) -> None:
 def swap(
     id_: Annotated[str, typer.Argument(metavar="ID", help="Id of the namespace, as shown by `botify replay status`.")],
     force: Annotated[
-        bool, typer.Option("--force", help="Swap even if the namespace is partial or differs from the live one.")
+        bool,
+        typer.Option(
+            "--force", help="Swap even if the namespace is partial, differs from the live one, or is ahead of it."
+        ),
     ] = False,
 ) -> None:
     """Wait until a namespace has caught up and make it live; workers and readers switch within a second."""

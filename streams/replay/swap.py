@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from core.kafka.admin import end_offsets
 from schemas.topics import Topics
 from streams.folds.partition import HASHES, SCORE_SETS
 from streams.learner.partition import LEARNER, SNAPSHOTS
-from streams.replay.run import within_topic
+from streams.replay.run import LIVE_TIMEOUT_S, within_topic
 from streams.replay.sources import ReplayError, ReplaySources
 from streams.replay.targets import NamespaceTarget, run_lanes, sessions_sent_to
 from streams.store.keys import default_namespace, learner_prefix
@@ -30,6 +31,7 @@ CLOSE_ENOUGH = 1000
 """Records that a namespace may lag when it becomes live; the workers fold them at once."""
 
 _ROUNDS = 20
+POLL_S = 0.05
 
 
 async def swap(sources: ReplaySources, id_: str, *, force: bool = False) -> str:
@@ -40,7 +42,8 @@ async def swap(sources: ReplaySources, id_: str, *, force: bool = False) -> str:
     Parameters
     ----------
     force : bool
-        Whether to accept a namespace that began late, differs from the live one, or has listens excluded since.
+        Whether to accept a namespace that began late, differs from the live one, has listens excluded since, or has
+        folded records that no worker has.
 
     Raises
     ------
@@ -54,9 +57,10 @@ async def swap(sources: ReplaySources, id_: str, *, force: bool = False) -> str:
     if reason := validate_swap(record, live, force=force, excluded=excluded):
         raise ReplayError(f"{record.id} does not become the live namespace: {reason}")
     with sessions_sent_to(sources.settings, record.sessions_to) as publisher:
-        await _catch_up(
-            sources, NamespaceTarget(sources, record.namespace, publisher=publisher), record.namespace, live
-        )
+        target = NamespaceTarget(sources, record.namespace, publisher=publisher)
+        folded = await _catch_up(sources, target, record.namespace, live)
+    if not force and record.id.startswith("r"):  # what a snapshot has was published before it was saved
+        await _wait_for_workers(sources, live, folded)
     await _point(sources, live, record.namespace, back=False)
     return live
 
@@ -109,16 +113,37 @@ def validate_swap(record: NamespaceRecord, live: str, *, force: bool, excluded: 
     return None
 
 
-async def _catch_up(sources: ReplaySources, target: NamespaceTarget, namespace: str, live: str) -> None:
-    """Fold until the namespace has almost the live one's checkpoints."""
+async def _catch_up(sources: ReplaySources, target: NamespaceTarget, namespace: str, live: str) -> Mapping[int, int]:
+    """Fold until the namespace has almost the live one's checkpoints; return its own."""
     partitions = sources.state.end.keys()
     for _ in range(_ROUNDS):
         own = {partition: await target.open(partition, 0) for partition in partitions}
         end = await within_topic(sources, await checkpoints(sources.redis, live, partitions))
         await run_lanes(sources, target, own, end)
         if sum(max(0, end[partition] - own[partition]) for partition in partitions) <= CLOSE_ENOUGH:
-            return
+            return {partition: max(own[partition], end[partition]) for partition in partitions}
     raise ReplayError(f"{namespace} does not catch up with {live}, which advances too fast; slow the producers down")
+
+
+async def _wait_for_workers(sources: ReplaySources, live: str, folded: Mapping[int, int]) -> None:
+    """Wait until the workers have folded what a new namespace has.
+
+    Only they publish the sessions, training batches and dead letters of a record, and they would begin after it.
+    """
+    give_up = time.monotonic() + LIVE_TIMEOUT_S
+    while True:
+        reached = await checkpoints(sources.redis, live, folded)
+        # the state may be lost, but what the group has committed was published
+        done = {partition: max(at, sources.state.committed.get(partition, 0)) for partition, at in reached.items()}
+        ahead = sum(max(0, offset - done[partition]) for partition, offset in folded.items())
+        if not ahead:
+            return
+        if time.monotonic() > give_up:
+            raise ReplayError(
+                f"no worker has folded {ahead:,} of the records that the namespace has, so their sessions, training "
+                "batches and dead letters would never be published; let the workers catch up. --force takes it as it is"
+            )
+        await asyncio.sleep(POLL_S)
 
 
 async def _point(sources: ReplaySources, live: str, new: str, *, back: bool) -> None:

@@ -1,59 +1,122 @@
-"""`python -m tests.simulation --seed N` repeats a universe; `--seeds COUNT` runs many."""
+"""`python -m tests.simulation --seed N` repeats a universe; `--seeds COUNT` runs many, and continues a report."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
 
-from streams.worker import partition, partition_manager
+from services.gateway import rpc
+from services.recommender import service
+from streams.learner import learner
+from streams.learner import partition as learner_partition
+from streams.store import redis_store, transaction
+from streams.worker import folding, partition, partition_manager
 from tests.simulation.coverage import Coverage
+from tests.simulation.run import run_universe
 from tests.simulation.shrink import shrunk
-from tests.simulation.universe import Result, run_universe
+from tests.simulation.universe import Result
+
+BLOCK = 50
+"""Seeds that a process runs at a time, and a line of a report has."""
+COVERED = (
+    partition_manager,
+    partition,
+    folding,
+    learner_partition,
+    learner,
+    redis_store,
+    transaction,
+    service,
+    rpc,
+)
 
 
 def main() -> int:
     """Run universes; the exit status is 1 if something was violated."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--seed", type=int, help="run this universe and print its history")
-    parser.add_argument("--seeds", type=int, default=100, help="how many universes to run")
-    parser.add_argument("--first", type=int, default=0, help="the first seed of them")
-    parser.add_argument(
-        "--coverage", action="store_true", help="say which lines of the shipped code the universes miss"
-    )
+    parser.add_argument("--seeds", type=int, default=BLOCK, help="how many universes to run")
+    parser.add_argument("--from", type=int, dest="first", help="the first seed of them; by default it is of the day")
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--report", type=Path, help="a file of finished blocks: they are not run again")
+    parser.add_argument("--coverage", action="store_true", help="say which lines of the shipped code are not executed")
     args = parser.parse_args()
     if args.seed is not None:
         result = run_universe(args.seed)
         print(report(result))
         print(f"{result.virtual_s:.0f} virtual s, history {result.history.digest}")
         return 1 if result.violations else 0
-    seeds = range(args.first, args.first + args.seeds)
-    if not args.coverage:
-        return run_many(seeds)
-    coverage = Coverage(partition_manager, partition)
-    with coverage.tracing():
-        violated = run_many(seeds)
-    print(coverage.report())
-    return violated
+    first = first_of_the_day() if args.first is None else args.first
+    blocks = [(at, min(BLOCK, first + args.seeds - at)) for at in range(first, first + args.seeds, BLOCK)]
+    if args.coverage:
+        coverage = Coverage(*COVERED)
+        with coverage.tracing():
+            violated = run_all(blocks, 1, args.report)
+        print(coverage.report())
+        return violated
+    return run_all(blocks, args.processes, args.report)
 
 
-def run_many(seeds: range) -> int:
-    """Run universes until one fails, which is shrunk and printed."""
-    began_s, virtual_s, done, violated = time.process_time(), 0.0, 0, 0
-    for seed in seeds:
+def first_of_the_day() -> int:
+    """Return the first seed of today's universes: every day has others."""
+    return int(time.time() // 86_400) * 100_000
+
+
+def run_all(blocks: list[tuple[int, int]], processes: int, path: Path | None) -> int:
+    """Run blocks of universes that a report lacks, add them to it, and print the sum of all."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path is not None and path.exists() else []
+    finished = {(line["first"], line["universes"]) for line in lines}
+    began_s = time.monotonic()
+    with _mapping(processes) as map_:
+        for line in map_(run_block, [block for block in blocks if block not in finished]):
+            lines.append(line)
+            if path is not None:
+                with path.open("a") as file:
+                    file.write(json.dumps(line) + "\n")
+            print(f"\r{sum(one['universes'] for one in lines):,} universes", end="", file=sys.stderr, flush=True)
+    failed = [seed for line in lines for seed in line["violated"]]
+    hours, cpu_s = (sum(line[name] for line in lines) for name in ("virtual_h", "cpu_s"))
+    print(
+        f"\n{sum(line['universes'] for line in lines):,} universes from seed {blocks[0][0]} on, {hours:,.1f} virtual "
+        f"hours, {len(failed)} violated, {cpu_s:,.0f} s of CPU; this time {time.monotonic() - began_s:,.0f} s"
+    )
+    if failed:
+        print(report(shrunk(run_universe(failed[0]))))
+    return min(len(failed), 1)
+
+
+def run_block(block: tuple[int, int]) -> dict[str, Any]:
+    """Run the universes of a block; return its line of a report."""
+    began_s, virtual_s, violated = time.process_time(), 0.0, []
+    for seed in range(block[0], block[0] + block[1]):
         result = run_universe(seed)
-        done += 1
         virtual_s += result.virtual_s
         if result.violations:
-            violated += 1
-            print(report(shrunk(result)))
-            break
+            violated.append(seed)
     cpu_s = time.process_time() - began_s
-    print(
-        f"{done:,} universes, {virtual_s / 3600:,.1f} virtual hours, {violated} violated, "
-        f"{done / cpu_s:.1f} universes a second of CPU"
-    )
-    return violated
+    return {
+        "first": block[0],
+        "universes": block[1],
+        "virtual_h": virtual_s / 3600,
+        "violated": violated,
+        "cpu_s": cpu_s,
+    }
+
+
+@contextmanager
+def _mapping(processes: int) -> Iterator[Callable[..., Any]]:
+    if processes == 1:
+        yield map
+        return
+    with get_context("spawn").Pool(processes) as pool:
+        yield pool.imap_unordered
 
 
 def report(result: Result) -> str:

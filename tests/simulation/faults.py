@@ -11,9 +11,10 @@ FAULTS_FROM_S, FAULTS_UNTIL_S = 2.0, 60.0
 
 CRASH, PAUSE, REBALANCE, ROLLBACK = "crash", "pause", "rebalance", "rollback"
 STORE_SLOW, STORE_LOSES_REQUESTS, STORE_LOSES_REPLIES = "store-slow", "store-loses-requests", "store-loses-replies"
-STORE_DUPLICATES, STORE_SWALLOWS = "store-duplicates", "store-swallows"
+STORE_DUPLICATES, STORE_SWALLOWS, STORE_REFUSES = "store-duplicates", "store-swallows", "store-refuses"
 BROKER_SLOW, BROKER_REFUSES, BROKER_LOSES_REPLIES = "broker-slow", "broker-refuses", "broker-loses-replies"
-SWAP, POINTER_SWALLOWS = "swap", "pointer-swallows"
+LEADER_CHANGES = "leader-changes"
+SWAP, POINTER_SWALLOWS, CLOCK = "swap", "pointer-swallows", "clock"
 
 LONGEST_S = {
     CRASH: 12.0,
@@ -25,11 +26,14 @@ LONGEST_S = {
     STORE_LOSES_REPLIES: 15.0,
     STORE_DUPLICATES: 15.0,
     STORE_SWALLOWS: 20.0,
+    STORE_REFUSES: 25.0,
     BROKER_SLOW: 15.0,
     BROKER_REFUSES: 8.0,
     BROKER_LOSES_REPLIES: 8.0,
+    LEADER_CHANGES: 10.0,
     SWAP: 15.0,
     POINTER_SWALLOWS: 20.0,
+    CLOCK: 20.0,
 }
 """How long a fault lasts at most; of a rollback and a swap, how old the state is."""
 
@@ -49,21 +53,21 @@ class Fault(NamedTuple):
     kind : str
     lasts_s : float
         Of a rollback or swap: how old the state is that the store returns to, or the new namespace begins with.
-    worker : int
-        Which one crashes or pauses.
+    process : int
+        Which one crashes, pauses or has another clock.
     """
 
     at_s: float
     kind: str
     lasts_s: float
-    worker: int
+    process: int
 
     def __str__(self) -> str:
-        who = f" worker {self.worker}" if self.kind in (CRASH, PAUSE) else ""
+        who = f" process {self.process}" if self.kind in (CRASH, PAUSE, CLOCK) else ""
         return f"{self.at_s:.3f} {self.kind}{who} {self.lasts_s:.3f} s"
 
 
-def planned(rng: Random, workers: int) -> Sequence[Fault]:
+def planned(rng: Random, processes: int) -> Sequence[Fault]:
     """Return the faults of a universe, in order of time."""
     faults = []
     for _ in range(rng.randint(5, 10)):
@@ -72,7 +76,7 @@ def planned(rng: Random, workers: int) -> Sequence[Fault]:
         after_s = FAULTS_FROM_S + (lasts_s if kind in (ROLLBACK, SWAP) else 0.0)
         before_s = FAULTS_UNTIL_S - (0.0 if kind in (ROLLBACK, SWAP) else lasts_s)
         at_s = rng.uniform(after_s, before_s)
-        faults.append(Fault(at_s, kind, lasts_s, rng.randrange(workers)))
+        faults.append(Fault(at_s, kind, lasts_s, rng.randrange(processes)))
         if kind == PAUSE and rng.random() < 0.5:  # soon after a claim, so that it is replaced before it reads
             rebalanced_s = max(FAULTS_FROM_S, at_s - rng.uniform(0.0, JUST_CLAIMED_S))
             faults.append(Fault(rebalanced_s, REBALANCE, 0.0, 0))
@@ -93,6 +97,10 @@ class Faults:
         self._during: dict[str, list[tuple[float, float]]] = {}
         for fault in faults:
             self._during.setdefault(fault.kind, []).append((fault.at_s, fault.at_s + fault.lasts_s))
+
+    def planned(self, kind: str) -> bool:
+        """Say whether there is a fault of this kind, some time."""
+        return kind in self._during
 
     def strikes(self, kind: str, now_s: float) -> bool:
         """Say whether a call is hit by a fault of this kind."""

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
+from functools import lru_cache
+from typing import Any
 
 from schemas.events import Session, TrainingBatch
-from streams.store.protocol import Claim, MemoryStore, Outcome
-from tests.simulation.topic import CODEC, PartitionLog, checkpoint_of, contents_of, partition_of, rows_of
+from schemas.topics import Topics
+from streams.learner.partition import LEARNER, SNAPSHOTS
+from tests.simulation.kafka import SETTINGS, Record
+from tests.simulation.learner import TrainingLog
+from tests.simulation.topic import CODEC, Contents, PartitionLog, partition_of, rows_of
+
+
+@lru_cache(20_000)  # universes of one topic publish the same, and copies of it
+def _session_of(value: bytes) -> Session:
+    return CODEC.decode(value, Session)
+
+
+@lru_cache(20_000)
+def _batch_of(value: bytes) -> tuple[TrainingBatch, Mapping[int, tuple[Any, ...]]]:
+    batch = CODEC.decode(value, TrainingBatch)
+    return batch, rows_of(batch)
 
 
 class Invariants:
@@ -17,91 +33,108 @@ class Invariants:
     violations : list of str
     """
 
-    def __init__(self, logs: Sequence[PartitionLog]) -> None:
+    def __init__(self, logs: Sequence[PartitionLog], training: TrainingLog | None, violations: list[str]) -> None:
         self._logs = logs
-        self.violations: list[str] = []
+        self._training = training
+        self.violations = violations
         self._sessions: dict[int, set[str]] = {log.partition: set() for log in logs}
         self._covered: dict[int, set[int]] = {log.partition: set() for log in logs}
         """Offsets of records of published training batches."""
         self._letters: dict[int, set[int]] = {log.partition: set() for log in logs}
 
-    def after_apply(
-        self, store: MemoryStore, partition: int, claim: Claim, newest: Claim, expected_next: int | None, new: Outcome
+    def check_apply(
+        self, partition: int, unfenced: str | None, checkpoint: int, contents: Contents, *, live: bool = True
     ) -> None:
         """Check the store after an apply.
 
         Parameters
         ----------
-        claim : Claim
-            Of the apply.
-        newest : Claim
-            Of the partition before the apply, as the server noted it itself.
-        expected_next : int | None
-        new : Outcome
+        unfenced : str | None
+            What was wrong with the claim of the apply, if anything.
+        live : bool
+            Whether the namespace is live: a replay publishes nothing.
         """
-        mine = (claim.epoch, claim.owner) == (newest.epoch, newest.owner)
-        if not mine and new is not Outcome.FENCED:
-            self.violations.append(f"p{partition}: {new.name} for epoch {claim.epoch}, the newest is {newest.epoch}")
-        if new is Outcome.APPLIED and expected_next != newest.next_offset:
-            self.violations.append(f"p{partition}: applied on {newest.next_offset} what follows {expected_next}")
-        self.check_state(store, partition)
-        if new is Outcome.APPLIED:
-            self._check_published(partition, checkpoint_of(store, partition))
+        if unfenced:
+            self.violations.append(f"p{partition}: {unfenced}")
+        self._check_state(partition, checkpoint, contents)
+        if live:
+            self._check_published(partition, checkpoint)
 
-    def check_state(self, store: MemoryStore, partition: int) -> None:
+    def _check_state(self, partition: int, checkpoint: int, contents: Contents) -> None:
         """Check that the state is the fold of the topic up to the checkpoint."""
-        checkpoint = checkpoint_of(store, partition)
         expected = self._logs[partition].expected.contents.get(checkpoint)
         if expected is None:
             self.violations.append(f"p{partition}: checkpoint {checkpoint} is after no record")
-        elif contents_of(store, partition) != expected:
+        elif contents != expected:
             self.violations.append(f"p{partition}: the state at {checkpoint} is not the fold of the topic")
+
+    def check_learned(self, unfenced: str | None, checkpoint: int, contents: Contents) -> None:
+        """Check the store after an apply of a learner; parameters as of `check_apply`."""
+        if unfenced:
+            self.violations.append(f"learner: {unfenced}")
+        if self._training is not None:
+            hashes, _ = contents
+            self._training.check(checkpoint, hashes.get(LEARNER, {}), hashes.get(SNAPSHOTS, {}))
+
+    def accepted_by_topic(self) -> Mapping[str, Callable[[Record], object]]:
+        """Return what becomes of the records of each topic that is published to."""
+        topics = Topics.of(SETTINGS)
+        return {
+            topics.sessions.name: lambda record: self.published_session(record.value or b""),
+            topics.training.name: self.published_training,
+            topics.dead_letters.name: self.published_letter,
+            topics.models.name: self._published_model,
+        }
+
+    def _published_model(self, record: Record) -> None:
+        if self._training is not None:
+            self._training.published_model(record)
 
     def published_session(self, value: bytes) -> None:
         """Check a session: the fold of the topic closes the same."""
-        session = CODEC.decode(value, Session)
+        session = _session_of(value)
         partition = partition_of(session.user)
         _, expected = self._logs[partition].expected.sessions.get(session.event_id, (0, None))
         if session != expected:
             self.violations.append(f"p{partition}: published {session}, the fold closes {expected}")
         self._sessions[partition].add(session.event_id)
 
-    def published_training(self, value: bytes) -> None:
+    def published_training(self, record: Record) -> None:
         """Check a training batch: it has all listens of its stretch, as the fold of the topic has them."""
-        batch = CODEC.decode(value, TrainingBatch)
+        if self._training is not None:
+            self._training.append(record)
+        batch, rows = _batch_of(record.value or b"")
         stretch, log = range(batch.first_offset, batch.next_offset), self._logs[batch.source_partition]
         expected = {offset: row for offset, row in log.expected.training.items() if offset in stretch}
-        if rows_of(batch) != expected:
+        if rows != expected:
             self.violations.append(f"p{log.partition}: the training batch {stretch} is not that of the fold")
-        self._covered[log.partition].update(record.offset for record in log.records if record.offset in stretch)
+        self._covered[log.partition].update(kept.offset for kept in log.records if kept.offset in stretch)
 
-    def published_letter(self, partition: int, offset: int) -> None:
+    def published_letter(self, record: Record) -> None:
         """Check a dead letter: the fold of the topic rejects the record."""
+        origin = dict(record.headers)
+        partition, offset = (int(origin[f"__connect.errors.{name}"]) for name in ("partition", "offset"))
         if offset not in self._logs[partition].expected.rejected:
             self.violations.append(f"p{partition}: dead letter {offset} is not one by the fold")
         self._letters[partition].add(offset)
 
-    def at_end(self, store: MemoryStore) -> None:
+    def at_end(self, partition: int, reached: int, contents: Contents) -> None:
         """Check that everything is folded and published."""
-        for log in self._logs:
-            reached = checkpoint_of(store, log.partition)
-            if reached != log.end:
-                self.violations.append(f"p{log.partition}: at {reached}, not at its end {log.end}: no liveness")
-                continue
-            self.check_state(store, log.partition)
-            self._check_published(log.partition, log.end)
+        if reached != self._logs[partition].end:
+            end = self._logs[partition].end
+            self.violations.append(f"p{partition}: at {reached}, not at its end {end}: no liveness")
+        else:
+            self._check_state(partition, reached, contents)
+            self._check_published(partition, reached)
 
     def _check_published(self, partition: int, checkpoint: int) -> None:
         """Check that everything before a checkpoint has been published."""
-        expected = self._logs[partition].expected
-        sessions = {name for name, (offset, _) in expected.sessions.items() if offset < checkpoint}
-        letters = {offset for offset in expected.rejected if offset < checkpoint}
-        offsets = {record.offset for record in self._logs[partition].records if record.offset < checkpoint}
-        for what, missing in (
-            ("sessions", sessions - self._sessions[partition]),
-            ("dead letters", letters - self._letters[partition]),
-            ("training", offsets - self._covered[partition]),
-        ):
-            if missing:
+        published: Mapping[str, Set[Any]] = {
+            "sessions": self._sessions[partition],
+            "dead letters": self._letters[partition],
+            "training": self._covered[partition],
+        }
+        for what, needed in self._logs[partition].expected.published_before(checkpoint).items():
+            if missing := needed - published[what]:
                 names = ", ".join(map(str, sorted(missing, key=str)))
                 self.violations.append(f"p{partition}: at checkpoint {checkpoint}, not published yet: {what} {names}")

@@ -1,9 +1,4 @@
-"""The simulated Kafka: logs that grow, a group that assigns their partitions, and producers.
-
-The group is eager and without a barrier: on each change the coordinator deals all partitions anew, and a member learns
-of it with its next heartbeat. So for a while two members believe that they own a partition, more often than with Kafka,
-whose members wait for one another.
-"""
+"""The simulated brokers, and the client that publishes to them: what `RecordPublisher` has from confluent-kafka."""
 
 from __future__ import annotations
 
@@ -11,221 +6,141 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context
 from random import Random
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from core.errors import PublishError
-from core.kafka.offsets import TopicState
-from core.kafka.reader import LogRecord
+from confluent_kafka import KafkaError
+
 from core.settings import Settings
-from schemas.topics import Topics
 from tests.simulation import faults
 from tests.simulation.faults import Faults
 from tests.simulation.history import History
-from tests.simulation.invariants import Invariants
 from tests.simulation.loop import SimulatedLoop
-from tests.simulation.topic import NAME, TOPIC_ID, PartitionLog
 
 T = TypeVar("T")
 
-SETTINGS = Settings()
-SESSION_TIMEOUT_S = 10.0
-HEARTBEAT_S = 2.0
-EXPIRY_S = 1.0
-FETCH_WAIT_S = 1.0
+SETTINGS = Settings(redis_url="redis://simulated:6379/0")
 FAST_S = 0.02
-SLOW_DESCRIBE_S = 4.0
 SLOW_S = 25.0
 """How long a slow broker takes to acknowledge what is flushed: less than the worker's timeout."""
+Headers = Sequence[tuple[str, bytes]]
 
-Assignment = tuple[int, frozenset[int]]
-"""Generation, and the partitions of a member."""
+
+class Record(NamedTuple):
+    """A record that is published."""
+
+    topic: str
+    value: bytes | None
+    key: bytes | None
+    headers: Headers
 
 
 class Kafka:
     """The brokers.
 
-    Attributes
+    Parameters
     ----------
-    committed : dict of int to int
-        Partition to the group's committed offset.
+    accept : mapping of str to callable of Record
+        What becomes of a topic's records.
     """
 
     def __init__(
         self,
         loop: SimulatedLoop,
-        logs: Sequence[PartitionLog],
         active: Faults,
         rng: Random,
         history: History,
-        invariants: Invariants,
         context: Context,
+        accept: Mapping[str, Callable[[Record], object]],
     ) -> None:
         self.loop = loop
-        self._logs = logs
+        self.rng = rng
+        self.history = history
         self._active = active
-        self._rng = rng
-        self._history = history
-        self._invariants = invariants
         self._context = context
-        self.committed: dict[int, int] = {}
-        self._generation = 0
-        self._members: dict[str, float] = {}
-        self._assigned: dict[str, frozenset[int]] = {}
-        topics = Topics.of(SETTINGS)
-        self._accept: dict[str, Callable[[bytes], None]] = {
-            topics.sessions.name: invariants.published_session,
-            topics.training.name: invariants.published_training,
-        }
-
-    # ---- the topic of listens ----
-
-    def describe(self) -> TopicState:
-        """Return the topic's state; for a job of a thread, whose result may be late."""
-        now = self.loop.time()
-        visible = {log.partition: log.visible(now) for log in self._logs}
-        end = {partition: records[-1].offset + 1 if records else 0 for partition, records in visible.items()}
-        if self.strikes(faults.BROKER_SLOW):  # others may fold records meanwhile that this state does not know
-            self.loop.spend(self._rng.uniform(0.0, SLOW_DESCRIBE_S))
-        return TopicState(NAME, TOPIC_ID, dict.fromkeys(end, 0), end, dict(self.committed))
-
-    async def fetch(self, positions: Mapping[int, int]) -> Mapping[int, Sequence[LogRecord]]:
-        """Return records from the positions on, as they are now, after the network's delay; or nothing after a wait."""
-        found = self._found(positions)
-        await asyncio.sleep(self._rng.uniform(0.0, FAST_S) if found else FETCH_WAIT_S)
-        return found or self._found(positions)
-
-    def _found(self, positions: Mapping[int, int]) -> dict[int, Sequence[LogRecord]]:
-        now = self.loop.time()
-        found: dict[int, Sequence[LogRecord]] = {}
-        for partition, position in positions.items():
-            records = [record for record in self._logs[partition].visible(now) if record.offset >= position]
-            if records:
-                found[partition] = records[: self._rng.randint(1, 8)]
-        return found
-
-    # ---- the group ----
-
-    async def heartbeat(self, member: str) -> Assignment:
-        """Return the member's assignment; a member that is not known joins."""
-        return await self._ask(lambda: self._beat(member))
-
-    async def leave(self, member: str) -> None:
-        """Take a member out of the group."""
-        await self._ask(lambda: self._remove(member))
-
-    async def commit(self, member: str, generation: int, offsets: Mapping[int, int]) -> None:
-        """Commit offsets, if the member is of the current generation."""
-        copy = dict(offsets)
-        await self._ask(lambda: self._commit(member, generation, copy))
-
-    async def expire_members(self) -> None:
-        """Remove members whose heartbeats have stopped, for ever."""
-        while True:
-            await asyncio.sleep(EXPIRY_S)
-            late = [m for m, beat in self._members.items() if self.loop.time() - beat > SESSION_TIMEOUT_S]
-            for member in late:
-                self._remove(member)
-
-    def rebalance(self) -> None:
-        """Deal the partitions anew."""
-        self._generation += 1
-        members, partitions = sorted(self._members), [log.partition for log in self._logs]
-        self._rng.shuffle(members)
-        self._rng.shuffle(partitions)
-        self._assigned = {m: frozenset(partitions[at :: len(members)]) for at, m in enumerate(members)}
-        dealt = ", ".join(f"{member} {sorted(self._assigned[member])}" for member in sorted(members))
-        self._history.note("group", f"generation {self._generation}: {dealt or 'empty'}")
-
-    def _beat(self, member: str) -> Assignment:
-        known = member in self._members
-        self._members[member] = self.loop.time()
-        if not known:
-            self.rebalance()
-        return self._generation, self._assigned[member]
-
-    def _remove(self, member: str) -> None:
-        if self._members.pop(member, None) is not None:
-            self.rebalance()
-
-    def _commit(self, member: str, generation: int, offsets: Mapping[int, int]) -> None:
-        if generation == self._generation and member in self._members:
-            self.committed.update((p, at) for p, at in offsets.items() if p in self._assigned[member])
-
-    async def _ask(self, execute: Callable[[], T]) -> T:
-        """Execute in the broker, whether or not the caller is alive by then, and return the reply."""
-        reply: asyncio.Future[T] = self.loop.create_future()
-
-        def answer() -> None:
-            result = execute()
-            self._later(lambda: None if reply.done() else reply.set_result(result))
-
-        self._later(answer)
-        return await reply
-
-    def _later(self, act: Callable[[], None]) -> None:
-        self.loop.call_later(self._rng.uniform(0.0, FAST_S), act, context=self._context)
-
-    # ---- what producers use ----
+        self._accept = accept
 
     def strikes(self, kind: str) -> bool:
         """Say whether a fault strikes now."""
         return self._active.strikes(kind, self.loop.time())
 
-    def slow_s(self) -> float:
-        """Draw how long a slow acknowledgement takes."""
-        return self._rng.uniform(0.0, SLOW_S)
+    def append(self, record: Record) -> None:
+        """Append to a topic."""
+        self._accept[record.topic](record)
 
-    def loses(self) -> bool:
-        """Say whether a broker that refuses records refuses this one."""
-        return self._rng.random() < 0.5
+    async def ask(self, execute: Callable[[], T]) -> T:
+        """Execute in the broker, whether or not the caller is alive by then, and return the reply."""
+        reply: asyncio.Future[T] = self.loop.create_future()
 
-    def append(self, topic: str, value: bytes, headers: Sequence[tuple[str, bytes]]) -> None:
-        """Append to a topic other than that of the listens."""
-        if (accept := self._accept.get(topic)) is not None:
-            accept(value)
-        else:
-            origin = dict(headers)
-            partition, offset = (int(origin[f"__connect.errors.{name}"]) for name in ("partition", "offset"))
-            self._invariants.published_letter(partition, offset)
+        def answer() -> None:
+            result = execute()
+            self.later(lambda: None if reply.done() else reply.set_result(result))
+
+        self.later(answer)
+        return await reply
+
+    def later(self, act: Callable[[], object], after_s: float = 0.0) -> None:
+        """Do something after the network's delay, in the broker."""
+        self.loop.call_later(after_s + self.rng.uniform(0.0, FAST_S), act, context=self._context)
+
+
+class Delivered(NamedTuple):
+    """The record of a delivery report."""
+
+    name: str
+
+    def topic(self) -> str:
+        """Return the topic's name."""
+        return self.name
+
+
+OnDelivery = Callable[[KafkaError | None, Delivered], None]
 
 
 class SimulatedProducer:
-    """Stands in for `core.kafka.publisher.RecordPublisher`: like it, it keeps an error for ever."""
+    """Stands in for `confluent_kafka.Producer`: what is produced is sent by `flush`, a job of a thread."""
 
-    def __init__(self, kafka: Kafka, settings: Settings, **_: Any) -> None:
+    def __init__(self, kafka: Kafka, config: Mapping[str, Any]) -> None:
         self._kafka = kafka
-        self._queued: list[tuple[str, bytes, Sequence[tuple[str, bytes]]]] = []
-        self._error: PublishError | None = None
+        self._only_errors = bool(config.get("delivery.report.only.error"))
+        self._queued: list[tuple[Record, OnDelivery | None]] = []
 
-    def send(
+    def produce(
         self,
         topic: str,
-        value: bytes | None,
+        value: bytes | None = None,
         key: bytes | None = None,
-        *,
         partition: int = -1,
-        timestamp_ms: int = 0,
-        headers: Sequence[tuple[str, bytes]] = (),
+        callback: object = None,
+        on_delivery: OnDelivery | None = None,
+        timestamp: int = 0,
+        headers: Headers | None = None,
     ) -> None:
         """Queue a record."""
-        self._queued.append((topic, value or b"", headers))
+        self._queued.append((Record(topic, value, key, headers or ()), on_delivery))
 
-    def drop(self) -> None:
-        """Drop what is queued; a flush in progress is not interrupted."""
-        self._queued.clear()
-
-    def flush(self, timeout_s: float) -> None:
-        """Append what is queued, and take as long as the broker; a job of a thread."""
-        kafka, refused = self._kafka, False
-        for record in self._queued:
-            if kafka.strikes(faults.BROKER_REFUSES) and kafka.loses():
-                refused = True
+    def flush(self, timeout_s: float) -> int:
+        """Append what is queued, and take as long as the broker; return how many records are left: none."""
+        kafka, queued, self._queued = self._kafka, self._queued, []
+        reports: list[tuple[OnDelivery | None, KafkaError | None, Delivered]] = []
+        lost = kafka.strikes(faults.BROKER_LOSES_REPLIES)
+        for record, on_delivery in queued:
+            error = KafkaError(KafkaError._MSG_TIMED_OUT) if lost else None
+            if kafka.strikes(faults.BROKER_REFUSES) and kafka.rng.random() < 0.5:
+                error = KafkaError(KafkaError.INVALID_RECORD)
             else:
-                kafka.append(*record)
-        self._queued.clear()
+                kafka.append(record)
+            reports.append((on_delivery, error, Delivered(record.topic)))
         if kafka.strikes(faults.BROKER_SLOW):
-            kafka.loop.spend(kafka.slow_s())
-        if refused or kafka.strikes(faults.BROKER_LOSES_REPLIES):
-            self._error = PublishError("simulated", "refused" if refused else "not acknowledged")
-        if self._error:
-            raise self._error
+            kafka.loop.spend(kafka.rng.uniform(0.0, SLOW_S))
+        for report, error, delivered in reports:
+            if report is not None and (error is not None or not self._only_errors):
+                report(error, delivered)
+        return 0
+
+    def poll(self, timeout_s: float = 0.0) -> int:
+        """Do nothing: `flush` has reported."""
+        return 0
+
+    def purge(self) -> None:
+        """Drop what is queued."""
+        self._queued = []

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.simulation.universe import Result, run_universe
+from tests.simulation.run import run_universe
+from tests.simulation.universe import Result
 
 
 def shrunk(failed: Result) -> Result:

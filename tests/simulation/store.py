@@ -14,17 +14,17 @@ from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from streams.folds.projection import Changes
-from streams.store.protocol import UNCLAIMED, Claim, ClaimLostError, ClaimPosition, MemoryStore, Outcome
+from streams.store.protocol import UNCLAIMED, Claim, ClaimLostError, ClaimPosition, MemoryStore, Outcome, Store
 from tests.simulation import faults
 from tests.simulation.faults import Faults
 from tests.simulation.history import History
 from tests.simulation.invariants import Invariants
 from tests.simulation.loop import SimulatedLoop
-from tests.simulation.topic import finish
+from tests.simulation.topic import Contents, checkpoint_of, contents_of, finish
 
 T = TypeVar("T")
 
-FIRST_NAMESPACE = "live"
+FIRST_NAMESPACE, LEARNERS = "live", "learner.live"
 COMMAND_TIMEOUT_S = 5.0
 GIVE_UP_S = 20.0
 FAST_S, SLOW_S, LATE_S = 0.01, 4.0, 12.0
@@ -85,10 +85,46 @@ class StoreServer:
             partition,
             f"apply by {claim.owner[:4]}, epoch {claim.epoch}: {expected_next} to {new_next}: {outcome.name}",
         )
-        self._invariants.after_apply(store, partition, claim, newest, expected_next, outcome)
+        self._check(namespace, store, partition, claim, newest, expected_next, outcome)
         if outcome is Outcome.APPLIED:
             self._newest[namespace, partition] = Claim(newest.epoch, newest.owner, new_next, newest.topic_id)
         return outcome
+
+    def _check(
+        self,
+        namespace: str,
+        store: MemoryStore,
+        partition: int,
+        claim: Claim,
+        newest: Claim,
+        expected_next: int | None,
+        outcome: Outcome,
+    ) -> None:
+        """Check an apply, whose claim before it, as the server has noted it, was `newest`."""
+        unfenced = None
+        if (claim.epoch, claim.owner) != (newest.epoch, newest.owner):
+            if outcome is Outcome.FENCED:
+                return
+            unfenced = f"{outcome.name} for epoch {claim.epoch}, the newest is {newest.epoch}"
+        elif outcome is Outcome.APPLIED and expected_next != newest.next_offset:
+            unfenced = f"applied on {newest.next_offset} what follows {expected_next}"
+        checkpoint = checkpoint_of(store, partition)
+        if namespace == LEARNERS:
+            self._invariants.check_learned(unfenced, checkpoint, contents_of(store, partition))
+        else:
+            self._invariants.check_apply(partition, unfenced, checkpoint, contents_of(store, partition))
+
+    def learned_to(self) -> int:
+        """Return the learner's checkpoint."""
+        return checkpoint_of(self.namespaces[LEARNERS], 0)
+
+    def checkpoint(self, partition: int) -> int:
+        """Return a partition's checkpoint in the live namespace; 0 if it has none."""
+        return checkpoint_of(self.namespaces[self.live], partition)
+
+    def contents(self, partition: int) -> Contents:
+        """Return a partition's collections in the live namespace."""
+        return contents_of(self.namespaces[self.live], partition)
 
     def save(self) -> Saved:
         """Return a copy of everything."""
@@ -130,13 +166,25 @@ class StoreNetwork:
         self._rng = rng
         self._context = context
 
+    def client(self, process: str, *, of_learner: bool) -> MemoryClient:
+        """Return a client of a process."""
+        return MemoryClient(self, of_learner=of_learner)
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    @property
+    def swallows(self) -> bool:
+        """Whether a client may swallow cancellations, some time."""
+        return self._active.planned(faults.STORE_SWALLOWS) or self._active.planned(faults.POINTER_SWALLOWS)
+
     def strikes(self, kind: str) -> bool:
         """Say whether a fault strikes now."""
         return self._active.strikes(kind, self.loop.time())
 
     def request(self, execute: Callable[[], T], reply: asyncio.Future[T]) -> None:
         """Send a command; its result or error arrives in `reply`, or never."""
-        if not self.strikes(faults.STORE_LOSES_REQUESTS):
+        if not self.strikes(faults.STORE_LOSES_REQUESTS) and not self.strikes(faults.STORE_REFUSES):  # asked again
             self._later(self._delay_s(), lambda: self._execute(execute, reply))
         if self.strikes(faults.STORE_DUPLICATES):
             self._later(self._rng.uniform(0.0, LATE_S), lambda: self._execute(execute, reply))
@@ -161,6 +209,27 @@ class StoreNetwork:
         self.loop.call_later(delay_s, act, context=self._context)
 
 
+class MemoryClient:
+    """A process's client of the store."""
+
+    def __init__(self, network: StoreNetwork, *, of_learner: bool = False) -> None:
+        self._network = network
+        self._of_learner = of_learner
+
+    def store(self, namespace: str) -> Store:
+        """Return the store of a namespace."""
+        return SimulatedStore(self._network, namespace)
+
+    async def live_namespace(self) -> str:
+        """Return the name of the live namespace."""
+        server = self._network.server
+        live = (lambda: LEARNERS) if self._of_learner else (lambda: server.live)
+        return await SimulatedStore(self._network).ask(live, faults.POINTER_SWALLOWS)
+
+    async def close(self) -> None:
+        """Do nothing."""
+
+
 class SimulatedStore:
     """A process's client: a `Store` of one namespace."""
 
@@ -174,7 +243,7 @@ class SimulatedStore:
 
     async def claim(self, partition: int, owner: str, topic_id: str) -> Claim:
         """Claim; see `Store.claim`."""
-        return await self._call(lambda: self._network.server.claim(self.namespace, partition, owner, topic_id))
+        return await self.ask(lambda: self._network.server.claim(self.namespace, partition, owner, topic_id))
 
     async def read_whole(
         self, partition: int, hashes: Sequence[str], score_sets: Sequence[str], under: ClaimPosition | None = None
@@ -193,29 +262,29 @@ class SimulatedStore:
     ) -> Outcome:
         """Apply; see `Store.apply`."""
         server, namespace = self._network.server, self.namespace
-        return await self._call(lambda: server.apply(namespace, partition, claim, expected_next, new_next, changes))
-
-    async def live_namespace(self) -> str:
-        """Return the name of the live namespace."""
-        return await self._call(lambda: self._network.server.live, faults.POINTER_SWALLOWS)
+        return await self.ask(lambda: server.apply(namespace, partition, claim, expected_next, new_next, changes))
 
     async def _read(self, read: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        return await self._call(lambda: finish(read()))
+        return await self.ask(lambda: finish(read()))
 
-    async def _call(self, execute: Callable[[], T], swallows: str = faults.STORE_SWALLOWS) -> T:
+    async def ask(self, execute: Callable[[], T], swallows: str = faults.STORE_SWALLOWS) -> T:
         loop = self._network.loop
         give_up = loop.time() + GIVE_UP_S
         while True:
             reply: asyncio.Future[T] = loop.create_future()
             self._network.request(execute, reply)
+            timer = loop.call_later(COMMAND_TIMEOUT_S, _time_out, reply)
             try:
-                async with asyncio.timeout(COMMAND_TIMEOUT_S):
-                    return await self._wait(reply, swallows)
+                return await self._wait(reply, swallows)
             except TimeoutError:
                 if loop.time() >= give_up:
                     raise StoreUnavailableError from None
+            finally:
+                timer.cancel()
 
     async def _wait(self, reply: asyncio.Future[T], swallows: str) -> T:
+        if not self._network.swallows:
+            return await reply
         try:
             return await asyncio.shield(reply)
         except asyncio.CancelledError:
@@ -225,3 +294,8 @@ class SimulatedStore:
                 if reply.done() and not reply.cancelled():
                     return reply.result()
             raise
+
+
+def _time_out(reply: asyncio.Future[Any]) -> None:
+    if not reply.done():
+        reply.set_exception(TimeoutError())

@@ -11,26 +11,27 @@ from typing import Any
 import pytest
 
 from streams.folds.projection import Changes
-from streams.store.protocol import Outcome
+from streams.store.protocol import Outcome, Store
 from tests.simulation import faults
 from tests.simulation.faults import Fault, Faults
 from tests.simulation.history import History
 from tests.simulation.invariants import Invariants
 from tests.simulation.loop import SimulatedLoop
-from tests.simulation.store import SimulatedStore, StoreNetwork, StoreServer, StoreUnavailableError
+from tests.simulation.redis_network import RedisClient, RedisNetwork, RedisServer
+from tests.simulation.store import MemoryClient, SimulatedStore, StoreNetwork, StoreServer, StoreUnavailableError
 from tests.store_contract import StoreContract
 
 
 class Unchecked(Invariants):
     """For states that are no folds."""
 
-    def after_apply(self, *_: object) -> None:
+    def check_apply(self, *_: object, **named: object) -> None:
         """Check nothing."""
 
 
 def store_with(loop: SimulatedLoop, *kinds: str) -> SimulatedStore:
     active = Faults([Fault(0.0, kind, 1000.0, 0) for kind in kinds], Random(2))
-    server = StoreServer(History(loop.time), Unchecked([]))
+    server = StoreServer(History(loop.time), Unchecked([], None, []))
     return SimulatedStore(StoreNetwork(loop, server, active, Random(1), copy_context()))
 
 
@@ -49,6 +50,31 @@ class TestSimulatedStore(StoreContract):
     @pytest.fixture
     def store(self, simulated: SimulatedLoop) -> SimulatedStore:
         return store_with(simulated)
+
+
+def redis_with(loop: SimulatedLoop, script_arguments: int, *kinds: str) -> RedisClient:
+    active = Faults([Fault(0.0, kind, 1000.0, 0) for kind in kinds], Random(2))
+    server = RedisServer(
+        History(loop.time),
+        Unchecked([], None, []),
+        Random(3),
+        lambda: active.strikes(faults.STORE_REFUSES, loop.time()),
+    )
+    return RedisNetwork(loop, server, active, Random(1), copy_context()).client("test", script_arguments)
+
+
+@pytest.mark.parametrize("kind", [None, faults.STORE_REFUSES])
+@pytest.mark.parametrize("script_arguments", [0, 1000], ids=["transactions", "scripts"])
+class TestSimulatedRedis(StoreContract):
+    """The shipped store, scripts and client of redis-py, on the simulated server and network."""
+
+    @pytest.fixture
+    def run(self, simulated: SimulatedLoop) -> Any:
+        return simulated.run_until_complete
+
+    @pytest.fixture
+    def store(self, simulated: SimulatedLoop, script_arguments: int, kind: str | None) -> Store:
+        return redis_with(simulated, script_arguments, *([kind] if kind else [])).store("botify.live")
 
 
 def test_a_command_without_reply_is_repeated_and_says_so(simulated: SimulatedLoop) -> None:
@@ -88,16 +114,17 @@ def test_a_rollback_forgets_and_a_swap_begins_with_what_was_saved(simulated: Sim
 
     async def story() -> None:
         claim = await store.claim(0, "a", "t")
+        client = MemoryClient(store._network)
         await store.apply(0, claim, None, 3, Changes({"h": {b"x": b"1"}}))
         saved = server.save()
         await store.apply(0, claim, 3, 5, Changes({"h": {b"x": b"2"}}))
         server.swap(saved, "new")
-        assert await store.live_namespace() == "new"
+        assert await client.live_namespace() == "new"
         assert (await SimulatedStore(store._network, "new").read_whole(0, ["h"], []))[0] == {"h": {b"x": b"1"}}
         assert (await store.read_whole(0, ["h"], []))[0] == {"h": {b"x": b"2"}}
         server.roll_back(saved)
         assert await store.apply(0, claim, 5, 6, Changes()) is Outcome.ROLLED_BACK
         assert (await store.read_whole(0, ["h"], []))[0] == {"h": {b"x": b"1"}}
-        assert await store.live_namespace() == "live"
+        assert await client.live_namespace() == "live"
 
     simulated.run_until_complete(story())

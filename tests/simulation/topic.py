@@ -5,7 +5,10 @@ A topic is one of `TOPICS`, and is made once a process: universes of one topic d
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import cache
 from random import Random
@@ -14,10 +17,10 @@ from typing import Any, TypeVar
 from core.kafka.config import key_of
 from core.kafka.reader import LogRecord
 from schemas.codec import Codec
-from schemas.event_time import SIMULATED_TIME
+from schemas.event_time import LEAD_MS, SIMULATED_LEAD_MS, SIMULATED_TIME
 from schemas.events import Listen, Session, TrainingBatch
 from schemas.training import listens_of
-from schemas.validation import Intake, Rejected
+from schemas.validation import MAX_ID_BYTES, MAX_TRACK, MAX_USER, Intake, Rejected
 from streams.store.protocol import MemoryStore
 from streams.worker.metrics import WorkerCounters
 from streams.worker.partition import Publishable, WorkerPartition
@@ -32,7 +35,14 @@ TRACKS = frozenset(range(1, 9))
 BASE_MS = 1_700_000_000_000
 """The brokers' clock at virtual time 0."""
 RECORDS_UNTIL_S = 50.0
-LAST_RECORDS_S = 75.0
+DAY_MS = 86_400_000
+JUMPS_MS = (
+    [0] * 24
+    + [-60_000, -3_600_000, -800 * DAY_MS, 60_000, 2_000_000, 400 * DAY_MS]
+    + [lead_ms + more for lead_ms in (LEAD_MS, SIMULATED_LEAD_MS) for more in (-1, 0, 1)]
+)
+"""By how much the clock of a producer is off: not, late, leading, by years, or at the bound of what is accepted."""
+LAST_RECORDS_S = 66.0
 """After all faults, each partition gets one more record: a store that lost writes is noticed with the next apply."""
 
 Contents = tuple[Mapping[str, Mapping[bytes, bytes]], Mapping[str, Mapping[bytes, float]]]
@@ -87,6 +97,17 @@ class Expected:
     sessions: dict[str, tuple[int, Session]] = field(default_factory=dict)
     training: dict[int, tuple[Any, ...]] = field(default_factory=dict)
     rejected: set[int] = field(default_factory=set)
+    _before: dict[int, Mapping[str, AbstractSet[Any]]] = field(default_factory=dict)
+
+    def published_before(self, checkpoint: int) -> Mapping[str, AbstractSet[Any]]:
+        """Return what has to be published before a checkpoint is stored: ids of sessions, offsets of the others."""
+        if checkpoint not in self._before:
+            self._before[checkpoint] = {
+                "sessions": {name for name, (offset, _) in self.sessions.items() if offset < checkpoint},
+                "dead letters": {offset for offset in self.rejected if offset < checkpoint},
+                "training": {after - 1 for after in self.contents if 0 < after <= checkpoint},
+            }
+        return self._before[checkpoint]
 
 
 class PartitionLog:
@@ -97,15 +118,25 @@ class PartitionLog:
         self.records = records
         self.at_s = at_s
         self.expected = _expected(partition, records)
+        self._offsets = [record.offset for record in records]
 
     @property
     def end(self) -> int:
         """The checkpoint when everything is folded."""
         return self.records[-1].offset + 1
 
-    def visible(self, now_s: float) -> Sequence[LogRecord]:
-        """Return the records appended by now."""
-        return [record for record, at in zip(self.records, self.at_s, strict=True) if at <= now_s]
+    def visible(self, now_s: float, offset: int = 0) -> Sequence[LogRecord]:
+        """Return the records from an offset on that are appended by now."""
+        return self.records[bisect_left(self._offsets, offset) : bisect_right(self.at_s, now_s)]
+
+    def grown_past(self, offset: int, now_s: float) -> bool:
+        """Say whether there are records from an offset on."""
+        return bisect_left(self._offsets, offset) < bisect_right(self.at_s, now_s)
+
+    def next_append(self, now_s: float) -> float:
+        """Return the virtual time of the next record; infinity if there is none."""
+        at = bisect_right(self.at_s, now_s)
+        return self.at_s[at] if at < len(self.at_s) else math.inf
 
 
 class _Noted:
@@ -161,8 +192,9 @@ def topic(number: int) -> Sequence[PartitionLog]:
 
 
 def _partition(partition: int, rng: Random) -> PartitionLog:
-    at_s = [*sorted(rng.uniform(0.0, RECORDS_UNTIL_S) for _ in range(rng.randint(8, 30))), LAST_RECORDS_S]
-    users = [partition + PARTITIONS * n for n in range(3)]
+    bursts_s = [rng.uniform(0.0, RECORDS_UNTIL_S) for _ in range(rng.randint(4, 9))]
+    at_s = [*sorted(rng.choice(bursts_s) for _ in range(rng.randint(8, 24))), LAST_RECORDS_S]
+    users = [partition, partition + PARTITIONS, MAX_USER - MAX_USER % PARTITIONS - PARTITIONS + partition]
     sessions = dict.fromkeys(users, 0)
     speed = rng.choice([1.0, 60.0, 240.0])  # of event time
     records: list[LogRecord] = []
@@ -171,13 +203,12 @@ def _partition(partition: int, rng: Random) -> PartitionLog:
         taken_ms = BASE_MS + int(at * 1000)
         user = rng.choice(users)
         ended = rng.random() < 0.2
-        # clocks of producers are late, lead, or jump by years
-        jump_ms = rng.choice([0] * 12 + [-3_600_000, 500_000, 700_000, 2_000_000, 86_400_000 * 400, -86_400_000 * 800])
+        jump_ms = rng.choice(JUMPS_MS)
         listen = Listen(
-            f"{partition}:{number}",
+            rng.choice([f"{partition}:{number}"] * 9 + [f"{partition}:{number}".ljust(MAX_ID_BYTES + number % 2, "x")]),
             user,
-            rng.randint(1, 9),  # 9 is not in the catalogue
-            round(rng.random(), 3),
+            rng.choice([*range(1, 9)] * 4 + [9, MAX_TRACK]),  # the last two are not in the catalogue
+            rng.choice([0.0, 1.0, round(rng.random(), 3)]),
             BASE_MS + int(at * 1000 * speed) + jump_ms,
             f"s{user}-{sessions[user]}",
             number,

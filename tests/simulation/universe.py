@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import logging
-import uuid
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Coroutine, Sequence
+from contextlib import AbstractContextManager
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
-from sys import modules
-from unittest import mock
+from typing import Any, Protocol
 
-from streams.worker import partition_manager
-from streams.worker.partition import KafkaPublisher
 from tests.simulation import faults
-from tests.simulation.faults import FAULTS_UNTIL_S, Fault, Faults, planned
+from tests.simulation.faults import FAULTS_UNTIL_S, Fault, Faults
 from tests.simulation.history import History
-from tests.simulation.invariants import Invariants
-from tests.simulation.kafka import Kafka, SimulatedProducer
 from tests.simulation.loop import Process, SimulatedLoop, State, StuckError
-from tests.simulation.store import Saved, StoreNetwork, StoreServer
-from tests.simulation.topic import LAST_RECORDS_S, TOPICS, checkpoint_of, topic
-from tests.simulation.worker import SimulatedWorker
+from tests.simulation.topic import LAST_RECORDS_S
 
-WORKERS = 3
 RESTART_S = 1.0
 SETTLED_WITHIN_S = 120.0
 """After the last record, which comes after the last fault."""
 STOPPED_WITHIN_S = 60.0
-POLL_S = 1.0
+POLL_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,82 +46,111 @@ class Result:
     history: History
 
 
-def plan_of(seed: int) -> Sequence[Fault]:
-    """Return the faults of a universe."""
-    return planned(Random(f"{seed} faults"), WORKERS)
+class App(Protocol):
+    """One incarnation of a process.
 
+    Attributes
+    ----------
+    stopping : asyncio.Event
+        Set to stop it as SIGTERM does.
+    """
 
-def run_universe(seed: int, planned_faults: Sequence[Fault] | None = None) -> Result:
-    """Run a universe, with all of its faults or only these."""
-    universe = Universe(seed, plan_of(seed) if planned_faults is None else planned_faults)
-    owners = Random(f"{seed} owners")
+    stopping: asyncio.Event
 
-    def owner() -> uuid.UUID:
-        return uuid.UUID(int=owners.getrandbits(128))
-
-    producer = partial(SimulatedProducer, universe.kafka)
-    logging.disable(logging.CRITICAL)
-    gc.disable()  # the tasks of a crashed process would end at a moment that no seed chooses
-    try:
-        with (
-            mock.patch.object(modules[KafkaPublisher.__module__], "RecordPublisher", producer),
-            mock.patch.object(uuid, "uuid4", owner),
-            mock.patch.object(partition_manager, "HELD_BYTES", universe.held_bytes),
-        ):
-            return universe.run()
-    finally:
-        gc.enable()
-        logging.disable(logging.NOTSET)
+    async def run(self) -> BaseException | None:
+        """Run until `stopping` is set or something fails; return what failed."""
 
 
 @dataclass(slots=True)
-class _Slot:
-    """A place of a worker, whose incarnations follow one another."""
+class Slot:
+    """A place of a process, whose incarnations follow one another."""
 
-    number: int
+    name: str
     incarnation: int = 0
     process: Process = field(default_factory=lambda: Process("none"))
-    worker: SimulatedWorker | None = None
+    app: App | None = None
     body: asyncio.Task[BaseException | None] | None = None
 
 
-class Universe:
-    """Everything in it, and the plan that makes its faults happen."""
+class Universe(ABC):
+    """Processes, and the plan that makes their faults happen.
 
-    def __init__(self, seed: int, planned_faults: Sequence[Fault]) -> None:
-        rng = Random(f"{seed} universe")
+    Parameters
+    ----------
+    slots : sequence of str
+        Names of the processes.
+
+    Attributes
+    ----------
+    may_end : tuple of type
+        Errors with which a process may end, to be started again; others show a bug: nothing else goes wrong here.
+    """
+
+    may_end: tuple[type[Exception], ...]
+
+    def __init__(self, seed: int, planned_faults: Sequence[Fault], slots: Sequence[str]) -> None:
+        rng = Random(f"{seed} loop")
         self.seed = seed
         self.planned = planned_faults
-        self.held_bytes = rng.choice([300, 1_000, partition_manager.HELD_BYTES])
-        self._logs = topic(seed % TOPICS)
-        self._loop = loop = SimulatedLoop(Random(f"{seed} order"), rng.choice([0.0, 0.1, 0.5, 1.0]))
-        self._context = copy_context()
-        self._history = History(loop.time)
-        self._invariants = Invariants(self._logs)
-        active = Faults(planned_faults, Random(f"{seed} strikes"))
-        self.kafka = Kafka(
-            loop, self._logs, active, Random(f"{seed} kafka"), self._history, self._invariants, self._context
-        )
-        self._server = StoreServer(self._history, self._invariants)
-        self._network = StoreNetwork(loop, self._server, active, Random(f"{seed} store"), self._context)
-        self._slots = [_Slot(number) for number in range(WORKERS)]
-        self._saved: dict[Fault, Saved] = {}
+        self.violations: list[str] = []
+        self.loop = SimulatedLoop(Random(f"{seed} order"), rng.choice([0.0, 0.1, 0.5, 1.0]))
+        self.history = History(self.loop.time)
+        self.active = Faults(planned_faults, Random(f"{seed} strikes"))
+        self.context = copy_context()
+        self._slots = [Slot(name) for name in slots]
+        self._processes: list[Process] = []
         self._stopping = False
+
+    @property
+    def parts(self) -> frozenset[str]:
+        """What takes part: first letters of processes, and kinds of shipped code that only some universes have."""
+        return frozenset(slot.name[0] for slot in self._slots)
+
+    @abstractmethod
+    def patches(self) -> AbstractContextManager[object]:
+        """Return what stands in for modules' own while the universe runs."""
+
+    @abstractmethod
+    def app(self, slot: str, process: Process) -> App:
+        """Return a new incarnation of a process."""
+
+    @abstractmethod
+    def servers(self) -> list[Coroutine[Any, Any, None]]:
+        """Return what servers do beside answering, for ever."""
+
+    @abstractmethod
+    def begin(self, fault: Fault) -> None:
+        """Begin a fault that is not one of a process."""
+
+    @abstractmethod
+    def settled(self) -> bool:
+        """Say whether nothing is left to be done."""
+
+    @abstractmethod
+    def check_end(self) -> None:
+        """Check what must hold when it is settled, or the time for it is over."""
+
+    def save(self, fault: Fault) -> None:  # noqa: B027  # where there is a store
+        """Note what a fault returns to."""
+
+    def close(self) -> None:  # noqa: B027  # where there are connections
+        """Close what is open."""
 
     def run(self) -> Result:
         """Run to the end."""
-        violations = self._invariants.violations
         try:
-            self._loop.run_until_complete(self._main())
+            with self.patches():
+                self.loop.run_until_complete(self._main())
         except StuckError as stuck:
-            violations.append(str(stuck))
-        virtual_s = self._loop.time()
-        violations += self._loop.errors
-        self._loop.close()
-        return Result(self.seed, self.planned, tuple(violations), virtual_s, self._history)
+            self.violations.append(str(stuck))
+        virtual_s = self.loop.time()
+        self.violations += self.loop.errors
+        self.close()
+        self.loop.end([task for process in self._processes for task in process.tasks])
+        return Result(self.seed, self.planned, tuple(self.violations), virtual_s, self.history)
 
     async def _main(self) -> None:
-        expiry = self._loop.create_task(self.kafka.expire_members())
+        servers = [self.loop.create_task(server) for server in self.servers()]
         for slot in self._slots:
             self._start(slot)
         for at_s, act in self._schedule():
@@ -138,92 +158,86 @@ class Universe:
             act()
         await self._sleep_until(LAST_RECORDS_S)
         give_up = LAST_RECORDS_S + SETTLED_WITHIN_S
-        while not self._settled() and self._loop.time() < give_up and not self._broken:
+        while not self.settled() and self.loop.time() < give_up and not self._broken:
             await asyncio.sleep(POLL_S)
         if not self._broken:
-            self._invariants.at_end(self._server.namespaces[self._server.live])
+            self.check_end()
         if not self._broken:
             await self._stop()
-        expiry.cancel()
+        for server in servers:
+            server.cancel()
 
     @property
     def _broken(self) -> bool:
-        return bool(self._invariants.violations or self._loop.errors)
-
-    def _settled(self) -> bool:
-        store = self._server.namespaces[self._server.live]
-        return all(checkpoint_of(store, log.partition) == log.end for log in self._logs)
+        return bool(self.violations or self.loop.errors)
 
     async def _sleep_until(self, at_s: float) -> None:
-        while self._loop.time() < at_s and not self._broken:
-            await asyncio.sleep(min(POLL_S, at_s - self._loop.time()))
+        while self.loop.time() < at_s and not self._broken:
+            await asyncio.sleep(min(POLL_S, at_s - self.loop.time()))
 
     # ---- faults ----
 
     def _schedule(self) -> list[tuple[float, partial[None]]]:
         """Return what the plan does, in order of time."""
-        acts = [(FAULTS_UNTIL_S, partial(self._history.note, "plan", "no more faults"))]
+        acts = [(FAULTS_UNTIL_S, partial(self.history.note, "plan", "no more faults"))]
         for fault in self.planned:
             acts.append((fault.at_s, partial(self._begin, fault)))
             if fault.kind in (faults.ROLLBACK, faults.SWAP):
-                acts.append((fault.at_s - fault.lasts_s, partial(self._save, fault)))
+                acts.append((fault.at_s - fault.lasts_s, partial(self.save, fault)))
             elif fault.kind == faults.PAUSE:
                 acts.append((fault.at_s + fault.lasts_s, partial(self._resume, fault)))
         return sorted(acts, key=lambda act: act[0])
 
-    def _save(self, fault: Fault) -> None:
-        self._saved[fault] = self._server.save()
-
     def _begin(self, fault: Fault) -> None:
-        self._history.note("plan", str(fault))
-        slot = self._slots[fault.worker]
-        match fault.kind:
-            case faults.CRASH if slot.process.state is not State.DEAD:
-                self._loop.kill(slot.process)
-                self._loop.call_later(fault.lasts_s, self._start, slot, context=self._context)
-            case faults.PAUSE:
-                self._loop.pause(slot.process)
-            case faults.REBALANCE:
-                self.kafka.rebalance()
-            case faults.ROLLBACK:
-                self._server.roll_back(self._saved[fault])
-            case faults.SWAP:
-                self._server.swap(self._saved[fault], f"n{fault.at_s:.0f}")
+        self.history.note("plan", str(fault))
+        slot = self._slot_of(fault)
+        if fault.kind == faults.PAUSE:
+            self.loop.pause(slot.process)
+        elif fault.kind != faults.CRASH:
+            self.begin(fault)
+        elif slot.process.state is not State.DEAD:
+            self.loop.kill(slot.process)
+            self.loop.call_later(fault.lasts_s, self._start, slot, context=self.context)
 
     def _resume(self, fault: Fault) -> None:
-        self._loop.resume(self._slots[fault.worker].process)
+        self.loop.resume(self._slot_of(fault).process)
 
-    # ---- workers ----
+    def _slot_of(self, fault: Fault) -> Slot:
+        return self._slots[fault.process % len(self._slots)]
 
-    def _start(self, slot: _Slot) -> None:
+    # ---- processes ----
+
+    def _start(self, slot: Slot) -> None:
         slot.incarnation += 1
-        name = f"w{slot.number}.{slot.incarnation}"
-        slot.process = Process(name)
-        slot.worker = SimulatedWorker(slot.process, self.kafka, self._network, self._history)
-        self._history.note(name, "starts")
-        slot.body = self._loop.create_task(slot.worker.run(), context=slot.process.context())
-        slot.body.add_done_callback(partial(self._on_end, slot), context=self._context)
+        slot.process = Process(f"{slot.name}.{slot.incarnation}")
+        self._processes.append(slot.process)
+        slot.app = self.app(slot.name, slot.process)
+        self.history.note(slot.process.name, "starts")
+        slot.body = self.loop.create_task(slot.app.run(), context=slot.process.context())
+        slot.body.add_done_callback(partial(self._on_end, slot), context=self.context)
 
-    def _on_end(self, slot: _Slot, body: asyncio.Task[BaseException | None]) -> None:
+    def _on_end(self, slot: Slot, body: asyncio.Task[BaseException | None]) -> None:
         error = body.exception() or body.result()
-        self._history.note(slot.process.name, f"ends: {error!r}")
+        self.history.note(slot.process.name, f"ends: {error!r}")
+        if error is not None and not isinstance(error, self.may_end):
+            self.violations.append(f"{slot.process.name} ends with {error!r}")
         left = sorted(task.get_name() for task in slot.process.unfinished)
         if left and error is None:  # what failed ends with its process, and tasks of it with that
-            self._invariants.violations.append(f"{slot.process.name} ended with tasks left: {', '.join(left)}")
-        self._loop.kill(slot.process)
+            self.violations.append(f"{slot.process.name} ended with tasks left: {', '.join(left)}")
+        self.loop.kill(slot.process)
         if not self._stopping:
-            self._loop.call_later(RESTART_S, self._start, slot, context=self._context)
+            self.loop.call_later(RESTART_S, self._start, slot, context=self.context)
 
     async def _stop(self) -> None:
-        """Stop all workers as SIGTERM does; each ends with no task left."""
+        """Stop all processes as SIGTERM does; each ends with no task left."""
         self._stopping = True
-        give_up = self._loop.time() + STOPPED_WITHIN_S
+        give_up = self.loop.time() + STOPPED_WITHIN_S
         for slot in self._slots:
-            if slot.worker is not None:
-                slot.worker.stopping.set()
+            if slot.app is not None:
+                slot.app.stopping.set()
         while not all(slot.body is None or slot.body.done() for slot in self._slots):
-            if self._loop.time() >= give_up:
+            if self.loop.time() >= give_up:
                 left = [slot.process.name for slot in self._slots if slot.body and not slot.body.done()]
-                self._invariants.violations.append(f"do not stop: {', '.join(left)}")
+                self.violations.append(f"do not stop: {', '.join(left)}")
                 return
             await asyncio.sleep(POLL_S)

@@ -1,4 +1,4 @@
-"""A simulated worker process: the shipped partition manager and partitions, fed as `streams/worker/transport.py` does.
+"""Simulated workers and learners: the shipped partition manager and partitions, and what feeds them.
 
 Faust and aiokafka are replaced by tasks of this file: heartbeats that bring assignments, fetches from positions, a
 queue between fetching and submitting, seeks, and commits.
@@ -7,40 +7,58 @@ queue between fetching and submitting, seeks, and commits.
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from schemas.validation import Intake
+from streams.learner.partition import LearnerPartition
 from streams.store.protocol import Claim, Store
-from streams.worker.metrics import WorkerCounters
-from streams.worker.partition import KafkaPublisher, WorkerPartition
+from streams.worker.folding import Folding
+from streams.worker.metrics import LearnerCounters, WorkerCounters
+from streams.worker.partition import ClaimedPartition, KafkaPublisher, WorkerPartition
 from streams.worker.partition_manager import PartitionManager, Run
+from tests.simulation.group import HEARTBEAT_S, SESSION_TIMEOUT_S, Group
 from tests.simulation.history import History
-from tests.simulation.kafka import HEARTBEAT_S, SESSION_TIMEOUT_S, SETTINGS, Kafka
+from tests.simulation.kafka import SETTINGS
+from tests.simulation.learner import CATALOGUE
 from tests.simulation.loop import Process
-from tests.simulation.store import SimulatedStore, StoreNetwork
-from tests.simulation.topic import CODEC, NAME, TOPIC_ID, TRACKS
+from tests.simulation.topic import CODEC, TRACKS
 
-COMMIT_S = 1.0
-NAMESPACE_CHECK_S = 2.0
+COMMIT_S = 4.0
+CHECKPOINT_S = 4.0
+NAMESPACE_CHECK_S = 3.0
 THREAD_POLL_S = 0.1
-TOPIC_CHECK_S = 5.0
+TOPIC_CHECK_S = 10.0
 
 
-class SimulatedWorker:
-    """One incarnation of a worker.
+class StoreClient(Protocol):
+    """A process's client of the store."""
+
+    def store(self, namespace: str) -> Store: ...
+    async def live_namespace(self) -> str: ...
+    async def close(self) -> None: ...
+
+
+class SimulatedApp(ABC):
+    """One incarnation of a process that folds a topic, as `streams.worker.faust_app.FoldingApp` is one.
 
     Attributes
     ----------
+    checkpoint_s : float | None
+        How often partitions may write their checkpoints; None if they do so with each apply.
     stopping : asyncio.Event
-        Set to stop the worker as SIGTERM does.
+        Set to stop it as SIGTERM does.
     """
 
-    def __init__(self, process: Process, kafka: Kafka, network: StoreNetwork, history: History) -> None:
+    checkpoint_s: float | None = None
+
+    def __init__(self, process: Process, group: Group, client: StoreClient, history: History) -> None:
         self.name = process.name
         self._process = process
         self.stopping = asyncio.Event()
-        self._kafka = kafka
-        self._network = network
+        self._group = group
+        self._client = client
         self._history = history
         self._generation = -1
         self._claimed_in = -1
@@ -48,17 +66,20 @@ class SimulatedWorker:
         self._positions: dict[int, int] = {}
         self._fetched: asyncio.Queue[Run] = asyncio.Queue(1)
         self._claims: set[asyncio.Task[None]] = set()
-        self._namespace = SimulatedStore(network)
+        self._namespace = ""
+
+    @abstractmethod
+    async def _open_partition(self, partition: int, claim: Claim, start: int, store: Store) -> ClaimedPartition:
+        """Return a claimed partition."""
 
     async def run(self) -> BaseException | None:
         """Work until `stopping` is set or something fails; return what failed."""
-        self._namespace = SimulatedStore(self._network, await self._namespace.live_namespace())
+        self._namespace = await self._client.live_namespace()
         self._publisher = KafkaPublisher(SETTINGS, CODEC)
-        self._counters = WorkerCounters()
         self._manager = manager = PartitionManager(
-            store=self._namespace,
+            store=self._client.store(self._namespace),
             open_partition=self._open_partition,
-            describe_topic=lambda: asyncio.to_thread(self._kafka.describe),
+            describe_topic=lambda: asyncio.to_thread(self._group.describe),
             seek=self._seek,
             reclaim_after_s=SESSION_TIMEOUT_S,
             rebuild_missing=True,
@@ -71,8 +92,10 @@ class SimulatedWorker:
             self.stopping.wait,
             lambda: manager.failed,
             lambda: manager.follow_namespace(self._another_store, NAMESPACE_CHECK_S),
-            lambda: manager.watch_topic(lambda: asyncio.to_thread(lambda: TOPIC_ID), TOPIC_CHECK_S),
+            lambda: manager.watch_topic(lambda: asyncio.to_thread(lambda: self._group.topic_id), TOPIC_CHECK_S),
         ]
+        if (every_s := self.checkpoint_s) is not None:
+            bodies.append(lambda: manager.checkpoint_regularly(every_s))
         tasks = [asyncio.ensure_future(_awaited(body)) for body in bodies]
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         done, _ = await asyncio.wait([*tasks, self._failed], return_when=asyncio.FIRST_COMPLETED)
@@ -82,7 +105,8 @@ class SimulatedWorker:
         await manager.release()
         await self._close_publisher()
         self._failed.cancel()
-        await self._kafka.leave(self.name)
+        await self._group.leave(self.name)
+        await self._client.close()
         errors = [error for one in [*tasks, self._failed] if one in done and (error := one.exception())]
         return errors[0] if errors else None
 
@@ -92,29 +116,23 @@ class SimulatedWorker:
         while any(task.get_name() == "publisher" for task in self._process.unfinished):
             await asyncio.sleep(THREAD_POLL_S)
 
-    async def _open_partition(self, partition: int, claim: Claim, start: int, store: Store) -> WorkerPartition:
-        intake = Intake(CODEC, TRACKS)
-        return WorkerPartition(
-            partition, claim, start, store, intake, self._publisher, self._counters, rows={}, training=True
-        )
-
     async def _another_store(self) -> Store | None:
-        live = await self._namespace.live_namespace()
-        if live == self._namespace.namespace:
+        live = await self._client.live_namespace()
+        if live == self._namespace:
             return None
         self._history.note(self.name, f"follows namespace {live}")
-        self._namespace = SimulatedStore(self._network, live)
-        return self._namespace
+        self._namespace = live
+        return self._client.store(live)
 
     async def _seek(self, partition: int, offset: int) -> None:
         await asyncio.sleep(0)
         if partition in self._assigned:
-            self._history.note(self.name, f"{NAME}[{partition}] seek {offset}")
+            self._history.note(self.name, f"{self._group.topic}[{partition}] seek {offset}")
             self._positions[partition] = offset
 
     async def _follow_group(self) -> None:
         while True:
-            generation, assigned = await self._kafka.heartbeat(self.name)
+            generation, assigned = await self._group.heartbeat(self.name)
             if generation != self._generation:
                 self._generation, self._assigned = generation, assigned
                 self._positions = {}  # until they are claimed
@@ -139,7 +157,7 @@ class SimulatedWorker:
     async def _fetch(self) -> None:
         while True:
             positions = dict(self._positions)
-            for partition, records in (await self._kafka.fetch(positions)).items():
+            for partition, records in (await self._group.fetch(positions)).items():
                 if self._positions.get(partition) == positions[partition]:  # else a seek has made it stale
                     self._positions[partition] = records[-1].offset + 1
                     await self._fetched.put(Run(partition, records))
@@ -152,8 +170,44 @@ class SimulatedWorker:
         while True:
             await asyncio.sleep(COMMIT_S)
             if self._claimed_in == self._generation:
-                await self._kafka.commit(self.name, self._generation, self._manager.applied())
+                await self._group.commit(self.name, self._generation, self._manager.applied())
 
 
 async def _awaited(body: Callable[[], Awaitable[object]]) -> None:
     await body()
+
+
+class SimulatedWorker(SimulatedApp):
+    """A worker."""
+
+    def __init__(
+        self, process: Process, group: Group, client: StoreClient, history: History, folding: Callable[[], Folding]
+    ) -> None:
+        super().__init__(process, group, client, history)
+        self._folding = folding
+        self._counters = WorkerCounters()
+
+    async def _open_partition(self, partition: int, claim: Claim, start: int, store: Store) -> WorkerPartition:
+        intake = Intake(CODEC, TRACKS)
+        return WorkerPartition(
+            partition,
+            claim,
+            start,
+            store,
+            intake,
+            self._publisher,
+            self._counters,
+            rows={},
+            training=True,
+            folding=self._folding,
+        )
+
+
+class SimulatedLearner(SimulatedApp):
+    """A learner; of several, one learns."""
+
+    checkpoint_s = CHECKPOINT_S
+
+    async def _open_partition(self, partition: int, claim: Claim, start: int, store: Store) -> LearnerPartition:
+        intake = Intake(CODEC, CATALOGUE)
+        return LearnerPartition(partition, claim, start, store, intake, self._publisher, LearnerCounters(), CATALOGUE)

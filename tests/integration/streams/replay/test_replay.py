@@ -13,6 +13,8 @@ from schemas.dead_letters import Origin
 from schemas.topics import Topics
 from streams.dlq.exclude import Selection, exclude
 from streams.read import POINTER_TTL_S, StateReader
+from streams.replay import run
+from streams.replay import swap as swapping
 from streams.replay.run import begin_namespace, fold_into_namespace
 from streams.replay.sources import ReplayError, ReplaySources, make_plan
 from streams.replay.swap import collect, rollback, swap
@@ -104,6 +106,21 @@ def test_the_swapped_namespace_has_caught_up_and_readers_follow(folded: Settings
     assert reader.users([1, 2, 3]) != before
     report = verify(folded)
     assert (report.namespace, report.ok, report.listens) == (record.namespace, True, 3800)
+
+
+def test_a_swap_waits_for_workers_that_have_not_folded_what_it_has(
+    folded: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only workers publish: what no worker has folded would have no sessions, training batches and dead letters."""
+    write_listens(folded, 100, first=3000)
+    monkeypatch.setattr(run, "LIVE_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(swapping, "LIVE_TIMEOUT_S", 0.0)
+    record = replayed(folded)
+    with pytest.raises(ReplayError, match="no worker has folded 100 of the records"):
+        with_sources(folded, lambda sources: swap(sources, record.id))
+    fold_live(folded)
+    with_sources(folded, lambda sources: swap(sources, record.id))
+    assert live(folded) == record.namespace
 
 
 def test_rollback_goes_back_to_a_state_that_has_caught_up(folded: Settings) -> None:

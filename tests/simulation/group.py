@@ -1,0 +1,136 @@
+"""A topic that a consumer group reads: fetches from positions, generations, heartbeats, commits.
+
+The group is eager and without a barrier: on each change the coordinator deals all partitions anew, and a member learns
+of it with its next heartbeat. So for a while two members believe that they own a partition, more often than with Kafka,
+whose members wait for one another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from core.kafka.offsets import TopicState
+from core.kafka.reader import LogRecord
+from tests.simulation import faults
+from tests.simulation.kafka import FAST_S, Kafka
+
+SESSION_TIMEOUT_S = 10.0
+HEARTBEAT_S = 3.0
+EXPIRY_S = 2.0
+FETCH_WAIT_S = 2.0
+SLOW_DESCRIBE_S = 4.0
+
+Assignment = tuple[int, frozenset[int]]
+"""Generation, and the partitions of a member."""
+
+
+class Log(Protocol):
+    """The records of a partition."""
+
+    partition: int
+
+    def visible(self, now_s: float, offset: int = 0) -> Sequence[LogRecord]:
+        """Return the records from an offset on that are appended by now."""
+
+    def grown_past(self, offset: int, now_s: float) -> bool:
+        """Say whether there are records from an offset on."""
+
+    def next_append(self, now_s: float) -> float:
+        """Return the virtual time of the next record; infinity if that is not known."""
+
+
+class Group:
+    """A topic and its group.
+
+    Attributes
+    ----------
+    committed : dict of int to int
+        Partition to the group's committed offset.
+    """
+
+    def __init__(self, kafka: Kafka, topic: str, topic_id: str, logs: Sequence[Log]) -> None:
+        self.kafka = kafka
+        self.topic, self.topic_id = topic, topic_id
+        self.committed: dict[int, int] = {}
+        self._logs = logs
+        self._rng = kafka.rng
+        self._generation = 0
+        self._members: dict[str, float] = {}
+        self._assigned: dict[str, frozenset[int]] = {}
+
+    def describe(self) -> TopicState:
+        """Return the topic's state; for a job of a thread, whose result may be late."""
+        now = self.kafka.loop.time()
+        visible = {log.partition: log.visible(now) for log in self._logs}
+        end = {partition: records[-1].offset + 1 if records else 0 for partition, records in visible.items()}
+        if self.kafka.strikes(faults.BROKER_SLOW):  # others may fold records meanwhile that this state does not know
+            self.kafka.loop.spend(self._rng.uniform(0.0, SLOW_DESCRIBE_S))
+        return TopicState(self.topic, self.topic_id, dict.fromkeys(end, 0), end, dict(self.committed))
+
+    async def fetch(self, positions: Mapping[int, int]) -> Mapping[int, Sequence[LogRecord]]:
+        """Return records from the positions on, as they are now, after the network's delay; or nothing after a wait."""
+        found, now = self._found(positions), self.kafka.loop.time()
+        if found:
+            await asyncio.sleep(self._rng.uniform(0.0, FAST_S))
+            return found
+        appended = min((self._logs[partition].next_append(now) for partition in positions), default=now + FETCH_WAIT_S)
+        await asyncio.sleep(min(FETCH_WAIT_S, appended - now))
+        return self._found(positions)
+
+    def _found(self, positions: Mapping[int, int]) -> dict[int, Sequence[LogRecord]]:
+        now = self.kafka.loop.time()
+        found: dict[int, Sequence[LogRecord]] = {}
+        for partition, position in positions.items():
+            if self.kafka.strikes(faults.LEADER_CHANGES):  # this partition has none now; others may
+                continue
+            if self._logs[partition].grown_past(position, now):
+                found[partition] = self._logs[partition].visible(now, position)[: self._rng.randint(1, 8)]
+        return found
+
+    async def heartbeat(self, member: str) -> Assignment:
+        """Return the member's assignment; a member that is not known joins."""
+        return await self.kafka.ask(lambda: self._beat(member))
+
+    async def leave(self, member: str) -> None:
+        """Take a member out of the group."""
+        await self.kafka.ask(lambda: self._remove(member))
+
+    async def commit(self, member: str, generation: int, offsets: Mapping[int, int]) -> None:
+        """Commit offsets, if the member is of the current generation."""
+        copy = dict(offsets)
+        await self.kafka.ask(lambda: self._commit(member, generation, copy))
+
+    async def expire_members(self) -> None:
+        """Remove members whose heartbeats have stopped, for ever."""
+        while True:
+            await asyncio.sleep(EXPIRY_S)
+            now = self.kafka.loop.time()
+            for member in [m for m, beat in self._members.items() if now - beat > SESSION_TIMEOUT_S]:
+                self._remove(member)
+
+    def rebalance(self) -> None:
+        """Deal the partitions anew."""
+        self._generation += 1
+        members, partitions = sorted(self._members), [log.partition for log in self._logs]
+        self._rng.shuffle(members)
+        self._rng.shuffle(partitions)
+        self._assigned = {m: frozenset(partitions[at :: len(members)]) for at, m in enumerate(members)}
+        dealt = ", ".join(f"{member} {sorted(self._assigned[member])}" for member in sorted(members))
+        self.kafka.history.note("group", f"generation {self._generation} of {self.topic}: {dealt or 'empty'}")
+
+    def _beat(self, member: str) -> Assignment:
+        known = member in self._members
+        self._members[member] = self.kafka.loop.time()
+        if not known:
+            self.rebalance()
+        return self._generation, self._assigned[member]
+
+    def _remove(self, member: str) -> None:
+        if self._members.pop(member, None) is not None:
+            self.rebalance()
+
+    def _commit(self, member: str, generation: int, offsets: Mapping[int, int]) -> None:
+        if generation == self._generation and member in self._members:
+            self.committed.update((p, at) for p, at in offsets.items() if p in self._assigned[member])

@@ -1,0 +1,168 @@
+"""The training topic of a universe, and what a learner must make of it: the fold of every prefix.
+
+Models here are small: the shipped ones are tested by themselves, and a learner treats all alike.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+from core.kafka.reader import LogRecord
+from schemas.events import Model, Track, TrainingBatch
+from schemas.training import TrainingColumns, listens_of
+from streams.learner.learner import Learner
+from streams.learner.model import OnlineModel
+from tests.simulation.history import History
+from tests.simulation.kafka import Record
+from tests.simulation.topic import BASE_MS, CODEC, TRACKS, PartitionLog
+
+TRAINING_NAME, TRAINING_ID = "simulated.training", "simulated-training"
+CATALOGUE: Mapping[int, Track] = {track: Track(track, "artist", None, None, "title") for track in TRACKS}
+SNAPSHOT_LEAST = 8
+"""Listens after which a snapshot is due; the shipped constants are too large for a universe."""
+CHECKPOINT_LISTENS = 10
+"""Listens after which the state is written at the latest."""
+
+
+class Heard:
+    """A model of listens: how often and how long each track was heard, by whom last."""
+
+    name = "heard"
+    cut = 0
+
+    def __init__(self, catalogue: Mapping[int, Track]) -> None:
+        self._heard: dict[str, list[float]] = {}
+
+    def learn_listens(self, listens: TrainingColumns) -> None:
+        """Count."""
+        for user, track, fraction in zip(listens.users, listens.tracks, listens.fractions, strict=True):
+            times, sum_, _ = self._heard.get(str(track), (0, 0.0, 0))
+            self._heard[str(track)] = [times + 1, sum_ + float(fraction), int(user)]
+
+    def make_room(self, most_bytes: int) -> int:
+        """Return 0: it is small."""
+        return 0
+
+    def to_bytes(self) -> bytes:
+        """Return the counts."""
+        return json.dumps(self._heard).encode()
+
+    @classmethod
+    def from_bytes(cls, state: bytes, catalogue: Mapping[int, Track]) -> Self:
+        """Return the model on which `to_bytes` was called."""
+        model = cls(catalogue)
+        model._heard = json.loads(state)
+        return model
+
+    def snapshot(self) -> bytes:
+        """Return the counts."""
+        return self.to_bytes()
+
+
+KINDS: Sequence[type[OnlineModel]] = (Heard,)
+
+
+class SmallLearner(Learner):
+    """The shipped learner with a small model."""
+
+    def __init__(
+        self,
+        catalogue: Mapping[int, Track],
+        kinds: Sequence[type[OnlineModel]] = KINDS,
+        snapshot_listens: int | None = None,
+    ) -> None:
+        super().__init__(catalogue, kinds, snapshot_listens)
+
+    @classmethod
+    def restore(
+        cls,
+        fields: Mapping[bytes, bytes],
+        catalogue: Mapping[int, Track],
+        kinds: Sequence[type[OnlineModel]] = KINDS,
+        snapshot_listens: int | None = None,
+    ) -> Self:
+        """See `Learner.restore`."""
+        learner = super().restore(fields, catalogue, kinds, snapshot_listens)
+        assert isinstance(learner, cls)
+        return learner
+
+
+class TrainingLog:
+    """What workers have published, with the state of a learner to which nothing happens, at each offset.
+
+    Attributes
+    ----------
+    states : list of mapping of field to value
+        By the checkpoint.
+    violations : list of str
+    """
+
+    def __init__(self, history: History, listens: Sequence[PartitionLog], violations: list[str]) -> None:
+        self.partition = 0
+        self.states: list[Mapping[bytes, bytes]] = [{}]
+        self.violations = violations
+        self._history = history
+        self._listens = listens
+        self._records: list[LogRecord] = []
+        self._learner = SmallLearner(CATALOGUE)
+        self._models: dict[int, bytes] = {}
+        """Version to the record of a snapshot."""
+        self._newest: list[Mapping[bytes, bytes]] = [{}]
+        """The last snapshot, by the checkpoint."""
+
+    def append(self, record: Record) -> None:
+        """Append a training batch, and learn from it."""
+        offset = len(self._records)
+        self._records.append(LogRecord(TRAINING_NAME, 0, offset, BASE_MS, record.key, record.value, ()))
+        batch = CODEC.decode(record.value, TrainingBatch)
+        self._learner.fold(batch, listens_of(batch, b""))
+        models = {model.name.encode(): (model.version, CODEC.encode(model)) for model in self._learner.take_models()}
+        self._models.update(models.values())
+        self._newest.append({**self._newest[-1], **{name: value for name, (_, value) in models.items()}})
+        self.states.append(self._learner.state())
+
+    def published_model(self, record: Record) -> None:
+        """Check a snapshot: the same fold makes the same."""
+        version = CODEC.decode(record.value, Model).version
+        self._history.note("models", f"version {version}")
+        if record.value != self._models.get(version):
+            self.violations.append(f"published snapshot {version} is not that of the fold")
+
+    def check(self, checkpoint: int, state: Mapping[bytes, bytes], snapshots: Mapping[bytes, bytes]) -> None:
+        """Check what is stored at a checkpoint."""
+        if checkpoint >= len(self.states):
+            self.violations.append(f"the learner is at {checkpoint}, the training topic ends at {len(self._records)}")
+        elif state != self.states[checkpoint]:
+            self.violations.append(f"the learner's state at {checkpoint} is not the fold of the training topic")
+        elif snapshots != self._newest[checkpoint]:
+            self.violations.append(f"the snapshots stored at {checkpoint} are not the last ones of the fold")
+
+    def at_end(self, checkpoint: int) -> None:
+        """Check that everything is learned from, once."""
+        if checkpoint != len(self._records):
+            self.violations.append(f"the learner is at {checkpoint}, not at the end {len(self._records)}: no liveness")
+        kept = sum(len(log.expected.training) for log in self._listens)
+        if (self._learner.listens, self._learner.missed) != (kept, 0):
+            self.violations.append(
+                f"learned from {self._learner.listens} listens, {kept} were kept; {self._learner.missed} are missing"
+            )
+
+    @property
+    def end(self) -> int:
+        """The next offset."""
+        return len(self._records)
+
+    def visible(self, now_s: float, offset: int = 0) -> Sequence[LogRecord]:
+        """Return the records from an offset on."""
+        return self._records[offset:]
+
+    def grown_past(self, offset: int, now_s: float) -> bool:
+        """Say whether there are records from an offset on."""
+        return offset < len(self._records)
+
+    def next_append(self, now_s: float) -> float:
+        """Return infinity: it is not known."""
+        return math.inf

@@ -1,0 +1,141 @@
+"""How mutants change the shipped code: another text of a function or script, or another function."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import textwrap
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from streams.store import protocol, redis_store
+from streams.store.protocol import UNCLAIMED, ClaimLostError, MemoryStore
+from streams.store.redis_store import RedisStore
+from streams.worker.partition import ClaimedPartition, KafkaPublisher, WorkerPartition
+
+Patched = Callable[..., Any]
+
+
+def _with_text(owner: type | ModuleType, name: str, old: str, new: str) -> Patched:
+    """Return a function or method with another text.
+
+    Raises
+    ------
+    ValueError
+        It does not have the text exactly once: it has changed, and the mutant has to follow.
+    """
+    shipped = inspect.unwrap(getattr(owner, name))
+    source = textwrap.dedent(inspect.getsource(shipped))
+    if source.count(old) != 1:
+        raise ValueError(f"{owner.__name__}.{name} does not have {old!r} once")
+    code = compile("from __future__ import annotations\n" + source.replace(old, new), inspect.getfile(shipped), "exec")
+    defined: dict[str, Any] = {}
+    exec(code, shipped.__globals__, defined)  # noqa: S102  # the shipped source, changed above
+    patched: Patched = defined[name]
+    return patched
+
+
+def _lua_with(script: str, old: str, new: str) -> Patched:
+    """Return a constructor of the store whose script has another text."""
+    shipped = RedisStore.__init__
+    shipped_text = (Path(redis_store.__file__).parent / f"{script}.lua").read_text(encoding="utf-8")
+    if shipped_text.count(old) != 1:
+        raise ValueError(f"{script}.lua does not have {old!r} once")
+
+    def init(self: RedisStore, redis: Any, *rest: Any, **named: Any) -> None:
+        shipped(self, redis, *rest, **named)
+        setattr(self, f"_{script}", redis.register_script(shipped_text.replace(old, new)))
+
+    return init
+
+
+_apply = MemoryStore.apply
+
+
+def apply_of_any(**same: bool) -> Patched:
+    """Return an apply that takes some of the stored position for the worker's."""
+
+    async def apply(
+        self: MemoryStore, partition: int, claim: Any, expected_next: int | None, new_next: int, changes: Any
+    ) -> Any:
+        last = self.checkpoints.get(partition, UNCLAIMED)
+        if same.get("epoch"):
+            claim = replace(claim, epoch=last.epoch)
+        if same.get("owner"):
+            claim = replace(claim, owner=last.owner)
+        if same.get("checkpoint"):
+            expected_next = last.next_offset
+        return await _apply(self, partition, claim, expected_next, new_next, changes)
+
+    return apply
+
+
+_read_fields, _read_whole = MemoryStore.read_fields, MemoryStore.read_whole
+
+
+async def read_fields_anywhere(self: MemoryStore, partition: int, wanted: Any, under: object = None) -> Any:
+    return await _read_fields(self, partition, wanted)
+
+
+async def read_whole_anywhere(self: MemoryStore, partition: int, hashes: Any, sets: Any, under: object = None) -> Any:
+    return await _read_whole(self, partition, hashes, sets)
+
+
+_apply_run = ClaimedPartition._apply
+
+
+async def apply_one_less(self: ClaimedPartition, next_offset: int, changes: Any) -> Any:
+    return await _apply_run(self, next_offset - 1, changes)
+
+
+async def apply_one_more(self: ClaimedPartition, next_offset: int, changes: Any) -> Any:
+    return await _apply_run(self, next_offset + 1, changes)
+
+
+_emit = KafkaPublisher.emit
+
+
+async def emit_without_waiting(self: KafkaPublisher, events: Any, rejected: Any) -> None:
+    asyncio.ensure_future(_emit(self, events, rejected)).add_done_callback(lambda done: done.exception())
+
+
+async def emit_swallowing(self: KafkaPublisher, events: Any, rejected: Any) -> None:
+    with suppress(Exception):
+        await _emit(self, events, rejected)
+
+
+_load = WorkerPartition.load
+
+
+async def load_swallowing(self: WorkerPartition) -> None:
+    try:
+        await _load(self)
+    except ClaimLostError:
+        self._loaded = True
+
+
+_start = protocol.offset_to_start_at
+
+
+def start_late(*args: Any, **named: Any) -> int:
+    """Return the offset after the one to start at."""
+    return _start(*args, **named) + 1
+
+
+async def at_once(*_: object) -> None:
+    """Do not wait."""
+
+
+Patches = Mapping[tuple[type | ModuleType, str], Callable[[], Patched]]
+
+
+def text(owner: type | ModuleType, name: str, old: str, new: str) -> Patches:
+    return {(owner, name): lambda: _with_text(owner, name, old, new)}
+
+
+def lua(script: str, old: str, new: str) -> Patches:
+    return {(RedisStore, "__init__"): lambda: _lua_with(script, old, new)}

@@ -1,0 +1,276 @@
+"""The simulated network to the simulated Redis, under the shipped clients: connections that are slow, lost or reset.
+
+A connection is TCP: what it carries arrives in order, late, or not at all. So a request without a reply may still be
+executed, long after its client has asked again on another connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from contextvars import Context
+from copy import deepcopy
+from random import Random
+from typing import Any
+
+import hiredis
+
+from streams.store.connect import FOLDING_TIMEOUT_S, Writes, connect_async
+from streams.store.keys import (
+    CHECKPOINT,
+    checkpoint_key,
+    copy_of,
+    default_namespace,
+    learner_prefix,
+    namespace_of,
+    namespace_pointer,
+)
+from streams.store.namespaces import live_namespace
+from streams.store.protocol import Store
+from streams.store.redis_store import RedisStore
+from tests.simulation import faults
+from tests.simulation.faults import Faults
+from tests.simulation.history import History
+from tests.simulation.invariants import Invariants
+from tests.simulation.kafka import SETTINGS
+from tests.simulation.loop import SimulatedLoop
+from tests.simulation.redis import Keys, Redis, Scores, Session, encoded
+from tests.simulation.store import FAST_S, LATE_S, SLOW_S, SWALLOWING_S
+from tests.simulation.topic import PARTITIONS, Contents
+
+PREFIX = SETTINGS.topic_prefix
+LEARNERS = default_namespace(learner_prefix(PREFIX))
+_POINTER = namespace_pointer(PREFIX).encode()
+COPIES = copy_of("", "").removesuffix(":")
+"""How the names of point-in-time copies begin: a reader has them for a while."""
+APART_S = 1e-6
+"""Between two arrivals on a connection, so that no order of the loop swaps them."""
+
+
+class RedisServer:
+    """The simulated Redis, with the invariants checked at each apply."""
+
+    def __init__(self, history: History, invariants: Invariants, rng: Random, full: Callable[[], bool]) -> None:
+        self.redis = Redis(self._on_written, full)
+        self.links: list[Link] = []
+        self._claimed_by: dict[bytes, str] = {}
+        self._history = history
+        self._invariants = invariants
+        self._rng = rng
+
+    @property
+    def live(self) -> str:
+        """Name of the live namespace."""
+        pointer: bytes | None = self.redis.keys.get(_POINTER)
+        return pointer.decode() if pointer else default_namespace(PREFIX)
+
+    def checkpoint(self, partition: int) -> int:
+        """Return a partition's checkpoint in the live namespace; 0 if it has none."""
+        return int(self.redis.keys.get(checkpoint_key(self.live, partition).encode(), {}).get(b"next_offset", 0))
+
+    def learned_to(self) -> int:
+        """Return the learner's checkpoint."""
+        return int(self.redis.keys.get(checkpoint_key(LEARNERS, 0).encode(), {}).get(b"next_offset", 0))
+
+    def contents(self, partition: int, namespace: str | None = None) -> Contents:
+        """Return a partition's collections, by default in the live namespace."""
+        begin = f"{{{namespace or self.live}:{partition}}}:"
+        found = {
+            k.decode().removeprefix(begin): of for k, of in self.redis.keys.items() if k.startswith(begin.encode())
+        }
+        found.pop(CHECKPOINT, None)
+        found = {name: of for name, of in found.items() if not name.startswith(COPIES)}
+        return (
+            {name: of for name, of in found.items() if not isinstance(of, Scores)},
+            {name: of for name, of in found.items() if isinstance(of, Scores)},
+        )
+
+    def save(self) -> tuple[Keys, dict[bytes, str]]:
+        """Return a copy of everything."""
+        return deepcopy(self.redis.keys), dict(self._claimed_by)
+
+    def roll_back(self, saved: tuple[Keys, dict[bytes, str]]) -> None:
+        """Return to what was saved, after a restart or, as a restored backup, under open connections."""
+        keys, self._claimed_by = saved[0], dict(saved[1])
+        self.redis.replace(keys)
+        if self._rng.random() < 0.5:
+            for link in self.links:
+                link.reset()
+
+    def swap(self, saved: tuple[Keys, dict[bytes, str]], name: str) -> None:
+        """Make a new namespace live, which begins with what was saved of the then live one, as a replay's does."""
+        keys, claimed_by = saved
+        former = (keys.get(_POINTER) or default_namespace(PREFIX).encode()).decode()
+        new = namespace_of(PREFIX, name)
+        begin, instead = f"{{{former}:".encode(), f"{{{new}:".encode()
+        copies = {instead + k.removeprefix(begin): deepcopy(v) for k, v in keys.items() if k.startswith(begin)}
+        self._claimed_by |= {instead + k.removeprefix(begin): w for k, w in claimed_by.items() if k.startswith(begin)}
+        self.redis.replace(self.redis.keys | copies | {_POINTER: new.encode()})
+
+    def _on_written(self, session: Session, before: Keys, keys: set[bytes]) -> None:
+        if _POINTER in keys:
+            self._history.note("redis", f"{session.client} makes {self.live} live")
+            for partition in range(PARTITIONS):  # nothing of it is missing, in the state or on the topics
+                self._invariants.check_apply(partition, None, self.checkpoint(partition), self.contents(partition))
+        for key in sorted(keys):
+            place, _, name = key.decode().partition("}:")
+            if name == CHECKPOINT:
+                namespace, _, partition = place.removeprefix("{").rpartition(":")
+                self._check(session, namespace, int(partition), before[key] or {}, self.redis.keys.get(key, {}))
+
+    def _check(
+        self, session: Session, namespace: str, partition: int, before: dict[bytes, bytes], now: dict[bytes, bytes]
+    ) -> None:
+        key, epoch = checkpoint_key(namespace, partition).encode(), int(now.get(b"epoch", 0))
+        who = "redis" if namespace == default_namespace(PREFIX) else f"redis {namespace.removeprefix(PREFIX + '.')}"
+        checkpoint = int(now.get(b"next_offset", 0))
+        if before.get(b"epoch") != now.get(b"epoch"):
+            self._claimed_by[key] = session.client
+            self._history.note(who, f"p{partition} claim by {session.client}: epoch {epoch} at {checkpoint}")
+        if before.get(b"next_offset") != now.get(b"next_offset"):
+            self._history.note(who, f"p{partition} apply by {session.client}, epoch {epoch}: to {checkpoint}")
+            newest = self._claimed_by.get(key, "")
+            fenced = None if newest == session.client else f"{session.client} has applied, {newest} has claimed"
+            contents = self.contents(partition, namespace)
+            if namespace == LEARNERS:
+                self._invariants.check_learned(fenced, checkpoint, contents)
+            else:
+                self._invariants.check_apply(partition, fenced, checkpoint, contents, live=namespace == self.live)
+        elif keys_of_state(before) != keys_of_state(now):
+            self._history.note(who, f"p{partition} checkpoint by {session.client} as it was")
+
+
+def keys_of_state(checkpoint: dict[bytes, bytes]) -> tuple[bytes | None, ...]:
+    """Return what of a checkpoint an apply must find."""
+    return tuple(checkpoint.get(name) for name in (b"epoch", b"owner", b"next_offset"))
+
+
+class Link:
+    """One connection; also its client's `StreamWriter`."""
+
+    def __init__(self, network: RedisNetwork, client: str) -> None:
+        self.reader = asyncio.StreamReader(loop=network.loop)
+        self._network = network
+        self._session = Session(client)
+        self._requests = hiredis.Reader()
+        self._up_s = self._down_s = 0.0
+        self._up_lost = self._down_lost = self._reset = False
+
+    def writelines(self, data: Iterable[bytes]) -> None:
+        """Send a request, or lose it and all that follows."""
+        network = self._network
+        if network.strikes(faults.STORE_LOSES_REQUESTS):
+            self._up_lost = True
+        if not self._up_lost:
+            delay_s = network.late_s() if network.strikes(faults.STORE_DUPLICATES) else network.delay_s()
+            self._up_s = max(self._up_s + APART_S, network.loop.time() + delay_s)
+            network.at(self._up_s, lambda: self._arrive(b"".join(data)))
+
+    async def drain(self) -> None:
+        """Raise an error if the connection is reset."""
+        if self._reset:
+            raise ConnectionResetError("simulated")
+
+    def close(self) -> None:
+        """Close the client's end; what is under way arrives."""
+
+    async def wait_closed(self) -> None:
+        """Do nothing."""
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Return the default: there is no socket."""
+        return default
+
+    def reset(self) -> None:
+        """End the connection; the server forgets its session."""
+        self._reset = True
+        if not self.reader.at_eof():
+            self.reader.feed_eof()
+
+    def _arrive(self, data: bytes) -> None:
+        if self._reset:
+            return
+        self._requests.feed(data)
+        replies = b""
+        while (command := self._requests.gets()) is not False:
+            replies += encoded(self._network.server.redis.execute(self._session, command), self._session.protocol)
+        network = self._network
+        if network.strikes(faults.STORE_LOSES_REPLIES):
+            if network.rng.random() < 0.5:
+                self.reset()
+            self._down_lost = True
+        if not self._down_lost:
+            self._down_s = max(self._down_s + APART_S, network.loop.time() + network.delay_s())
+            network.at(self._down_s, lambda: None if self._reset else self.reader.feed_data(replies))
+
+
+class RedisNetwork:
+    """Connects clients to the server; nothing of it belongs to a process."""
+
+    def __init__(self, loop: SimulatedLoop, server: RedisServer, active: Faults, rng: Random, context: Context) -> None:
+        self.server = server
+        self.loop = loop
+        self.rng = rng
+        self._active = active
+        self._context = context
+        self._connections: list[Any] = []
+
+    def client(self, process: str, script_arguments: int, *, of_learner: bool = False) -> RedisClient:
+        """Return a client of a process: that of redis-py, whose connections are of this network."""
+        redis = connect_async(SETTINGS, FOLDING_TIMEOUT_S)
+        network, pool = self, redis.connection_pool
+
+        class Connection(pool.connection_class):  # type: ignore[misc, name-defined]
+            async def _connect(self) -> None:
+                await asyncio.sleep(network.delay_s())
+                link = Link(network, process)
+                network.server.links.append(link)
+                network._connections.append(self)
+                self._reader, self._writer = link.reader, link
+
+        pool.connection_class = Connection
+        return RedisClient(redis, script_arguments, learner_prefix(PREFIX) if of_learner else PREFIX)
+
+    def strikes(self, kind: str) -> bool:
+        """Say whether a fault strikes now."""
+        return self._active.strikes(kind, self.loop.time())
+
+    def delay_s(self) -> float:
+        """Draw how long data are under way."""
+        swallows = self.strikes(faults.STORE_SWALLOWS) or self.strikes(faults.POINTER_SWALLOWS)
+        most_s = SLOW_S if self.strikes(faults.STORE_SLOW) else SWALLOWING_S if swallows else FAST_S
+        return self.rng.uniform(0.0, most_s)
+
+    def late_s(self) -> float:
+        """Draw how long a late request is under way."""
+        return self.rng.uniform(0.0, LATE_S)
+
+    def at(self, when_s: float, act: Any) -> None:
+        """Do something at a virtual time."""
+        self.loop.call_at(when_s, act, context=self._context)
+
+    def close(self) -> None:
+        """Cut all connections from their objects, whose finalisers would close them."""
+        for connection in self._connections:
+            connection._reader = connection._writer = None
+
+
+class RedisClient:
+    """A process's client of the store: what `streams/worker/faust_app.py` makes of redis-py's."""
+
+    def __init__(self, redis: Any, script_arguments: int, prefix: str) -> None:
+        self.redis = redis
+        self._prefix = prefix
+        self._script_arguments = script_arguments
+
+    def store(self, namespace: str) -> Store:
+        """Return the store of a namespace."""
+        return RedisStore(self.redis, namespace, Writes(), self._script_arguments)
+
+    async def live_namespace(self) -> str:
+        """Return the name of the live namespace."""
+        return await live_namespace(self.redis, self._prefix)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self.redis.aclose()

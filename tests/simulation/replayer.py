@@ -1,0 +1,113 @@
+"""An operator who replays the listens into a new namespace and makes that live, again and again; the shipped replay."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from random import Random
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+from core.kafka.offsets import TopicState
+from core.kafka.reader import LogRecord
+from schemas.validation import Intake
+from streams.replay import run, swap, targets
+from streams.replay.sources import ReplayError, ReplaySources, make_plan
+from streams.store import namespaces
+from streams.store.namespaces import UnknownNamespaceError
+from streams.worker.folding import Folding
+from tests.simulation import topic
+from tests.simulation.group import Group
+from tests.simulation.history import History
+from tests.simulation.kafka import SETTINGS
+from tests.simulation.loop import Process, SimulatedLoop
+from tests.simulation.redis_network import RedisClient
+from tests.simulation.topic import BASE_MS, CODEC, NAME, TRACKS
+
+PAUSE_S = 15.0
+"""The longest time between two replays."""
+
+
+class SimulatedReplayer:
+    """One incarnation of an operator's commands."""
+
+    def __init__(self, process: Process, group: Group, client: RedisClient, history: History, rng: Random) -> None:
+        self.name = process.name
+        self._process = process
+        self.stopping = asyncio.Event()
+        self._group = group
+        self._client = client
+        self._history = history
+        self._rng = rng
+
+    async def run(self) -> BaseException | None:
+        """Replay and swap until `stopping` is set or something fails."""
+        task = asyncio.ensure_future(self._replay_repeatedly())
+        stopped = asyncio.ensure_future(self.stopping.wait())
+        await asyncio.wait([task, stopped], return_when=asyncio.FIRST_COMPLETED)
+        while left := [one for one in self._process.unfinished if one is not asyncio.current_task()]:
+            for one in left:  # as `asyncio.run` does, in which a command runs
+                one.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+        await self._client.close()
+        return None if task.cancelled() else task.exception()
+
+    async def _replay_repeatedly(self) -> None:
+        while True:
+            await asyncio.sleep(self._rng.uniform(0.0, PAUSE_S))
+            try:
+                await self._replay()
+            except (ReplayError, UnknownNamespaceError) as refused:  # a rolled-back store forgets records
+                self._history.note(self.name, f"refused: {refused}")
+
+    async def _replay(self) -> None:
+        state: TopicState = await asyncio.to_thread(self._group.describe)
+        sources = ReplaySources(SETTINGS, NAME, state, Intake(CODEC, TRACKS), {}, self._client.redis)
+        record = await run.begin_namespace(sources, make_plan(NAME, state, state.start, state.end))
+        self._history.note(self.name, f"replays into {record.id} to {dict(record.end)}")
+        record = await run.fold_into_namespace(sources, record)
+        await asyncio.sleep(self._rng.choice([0.0, self._rng.uniform(0.0, PAUSE_S)]))
+        if self._rng.random() < 0.3:
+            await swap.rollback(sources)
+            self._history.note(self.name, "rolled back")
+        else:
+            await swap.swap(sources, record.id)
+            self._history.note(self.name, f"swapped {record.id} in, which equals the former: {record.equals_live}")
+
+
+def replay_patches(
+    loop: SimulatedLoop, group: Group, logs: Sequence[topic.PartitionLog], folding: Callable[[], Folding]
+) -> AbstractContextManager[object]:
+    """Return what stands in for Kafka and clocks while replays run."""
+
+    class Log:
+        """A partition of the simulated topic."""
+
+        def __init__(self, settings: Any, name: str, partition: int, start: int) -> None:
+            self._log, self._start = logs[partition], start
+
+        async def read_ahead(self, end: int) -> AsyncGenerator[list[LogRecord], None]:
+            records = [one for one in self._log.visible(loop.time(), self._start) if one.offset < end]
+            for at in range(0, len(records), 5):
+                await asyncio.sleep(0)
+                yield list(records[at : at + 5])
+
+        async def close(self) -> None:
+            """Do nothing."""
+
+    clock = SimpleNamespace(time=lambda: BASE_MS / 1000 + loop.time(), monotonic=loop.time)
+    stack = ExitStack()
+    for owner, name, instead in (
+        (targets, "ColumnLog", Log),
+        (targets, "describe_topic", lambda *_: group.describe()),
+        (targets, "columns_when_compiled", lambda _: folding),
+        (run, "end_offsets", lambda *_: group.describe().end),
+        (run, "time", clock),
+        (swap, "time", clock),
+        (swap, "end_offsets", lambda *_: group.describe().end),
+        (namespaces, "time", clock),
+    ):
+        stack.enter_context(mock.patch.object(owner, name, instead))
+    return stack

@@ -1,0 +1,320 @@
+"""The topics of requests and answers, and the clients of confluent-kafka that the recommender service has to them.
+
+The group has no barrier: a member learns of a rebalance when it polls. A former generation may not commit, but for
+what a member commits while it gives its partitions up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+
+from core.kafka.config import key_of
+from schemas.events import Recommendation, RecommendationRequest
+from schemas.topics import Topics
+from tests.simulation import faults
+from tests.simulation.group import EXPIRY_S, SESSION_TIMEOUT_S
+from tests.simulation.kafka import SETTINGS, Delivered, Headers, Kafka, OnDelivery, Record
+from tests.simulation.topic import BASE_MS, CODEC, PARTITIONS, partition_of
+
+TOPICS = Topics.of(SETTINGS)
+REQUESTS, ANSWERS = TOPICS.recommendation_requests.name, TOPICS.recommendations.name
+SLOW_S, TIMEOUT_S = 3.0, 1.0
+"""How long an acknowledgement takes while a broker is slow, and after which time a lost one is given up."""
+
+
+class Message(NamedTuple):
+    """A record as confluent-kafka returns it."""
+
+    at: tuple[int, int]
+    record: Record
+    taken_ms: int
+
+    def topic(self) -> str:
+        return self.record.topic
+
+    def partition(self) -> int:
+        return self.at[0]
+
+    def offset(self) -> int:
+        return self.at[1]
+
+    def key(self) -> bytes | None:
+        return self.record.key
+
+    def value(self) -> bytes | None:
+        return self.record.value
+
+    def headers(self) -> Headers:
+        return self.record.headers
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, self.taken_ms
+
+    def error(self) -> None:
+        return None
+
+
+class RequestTopics:
+    """What was published, and which requests may be committed.
+
+    Attributes
+    ----------
+    listens : set of str
+        Ids of the listens that are in their topic.
+    answers : list of Recommendation
+    violations : list of str
+    """
+
+    def __init__(self, violations: list[str], now_s: Callable[[], float]) -> None:
+        self._now_s = now_s
+        self.requests: list[list[Message]] = [[] for _ in range(PARTITIONS)]
+        self.listens: set[str] = set()
+        self.answers: list[Recommendation] = []
+        self.violations = violations
+        self._answered: set[str] = set()
+        self._rejected: set[tuple[int, int]] = set()
+
+    def accepted_by_topic(self) -> Mapping[str, Callable[[Record], object]]:
+        """Return what becomes of the records of each topic that is published to."""
+        return {
+            TOPICS.listens.name: lambda record: self.listens.add((record.value or b"").decode()),
+            REQUESTS: self._request,
+            ANSWERS: self._answer,
+            TOPICS.dead_letters.name: self._reject,
+        }
+
+    def check_commit(self, partition: int, begin: int, end: int, newest_ms: int) -> None:
+        """Check that requests may be committed: each is answered, rejected, or past its deadline.
+
+        Parameters
+        ----------
+        newest_ms : int
+            What the clock of the member has shown at most.
+        """
+        for message in self.requests[partition][begin:end]:
+            if message.at in self._rejected:
+                continue
+            request = request_of(message.value() or b"")
+            if request is None or request.request_id not in self._answered:
+                if request is not None and (request.deadline_ms < newest_ms or unanswerable(request)):
+                    continue
+                self.violations.append(f"request {message.at} is committed and not answered")
+        if end > len(self.requests[partition]):
+            self.violations.append(f"offset {end} of partition {partition} is committed and not there")
+
+    def _request(self, record: Record) -> None:
+        partition = partition_of(int(record.key or b"0"))
+        at = partition, len(self.requests[partition])
+        self.requests[partition].append(Message(at, record, BASE_MS + int(self._now_s() * 1000)))
+
+    def _answer(self, record: Record) -> None:
+        answer = CODEC.decode(record.value, Recommendation)
+        self.answers.append(answer)
+        self._answered.add(answer.request_id)
+        if record.key != key_of(answer.user):
+            self.violations.append(f"the answer {answer.request_id} has another listener's key")
+
+    def _reject(self, record: Record) -> None:
+        origin = dict(record.headers)
+        partition, offset = (int(origin[f"__connect.errors.{name}"]) for name in ("partition", "offset"))
+        self._rejected.add((partition, offset))
+        if request_of(self.requests[partition][offset].value() or b"") is not None:
+            self.violations.append(f"request {partition, offset} is a dead letter, and it is good")
+
+
+def request_of(value: bytes) -> RecommendationRequest | None:
+    """Return a request; None of what is none."""
+    return CODEC.decode(value, RecommendationRequest) if value.startswith(b"\0") else None
+
+
+def unanswerable(request: RecommendationRequest) -> bool:
+    """Say whether no recommender has an answer."""
+    return request.track == 8
+
+
+class RequestGroup:
+    """The recommenders' group."""
+
+    def __init__(self, kafka: Kafka, topics: RequestTopics) -> None:
+        self.kafka = kafka
+        self.topics = topics
+        self.committed = dict.fromkeys(range(PARTITIONS), 0)
+        self.generation = 0
+        self._members: dict[str, float] = {}
+        self.assigned: dict[str, list[int]] = {}
+
+    def beat(self, member: str, *, join: bool = False) -> bool:
+        """Note a heartbeat; return whether the member is known."""
+        known = member in self._members
+        if known or join:
+            self._members[member] = self.kafka.loop.time()
+        if join and not known:
+            self.rebalance()
+        return known or join
+
+    def remove(self, member: str) -> None:
+        """Take a member out."""
+        if self._members.pop(member, None) is not None:
+            self.rebalance()
+
+    async def expire_members(self) -> None:
+        """Remove members whose heartbeats have stopped, for ever."""
+        while True:
+            await asyncio.sleep(EXPIRY_S)
+            now = self.kafka.loop.time()
+            for member in [m for m, beat in self._members.items() if now - beat > SESSION_TIMEOUT_S]:
+                self.remove(member)
+
+    def rebalance(self) -> None:
+        """Deal the partitions anew."""
+        self.generation += 1
+        members, partitions = sorted(self._members), list(range(PARTITIONS))
+        self.kafka.rng.shuffle(partitions)
+        self.assigned = {m: partitions[at :: len(members)] for at, m in enumerate(members)}
+        self.kafka.history.note("group", f"generation {self.generation}: {self.assigned or 'empty'}")
+
+    def commit(self, member: str, offsets: Mapping[int, int], newest_ms: int) -> bool:
+        """Commit, if the member is known; return whether it is."""
+        if member not in self._members:
+            return False
+        self.kafka.history.note("group", f"{member} commits {offsets}")
+        for partition, offset in offsets.items():
+            self.topics.check_commit(partition, self.committed[partition], offset, newest_ms)
+            self.committed[partition] = offset
+        return True
+
+
+class GroupConsumer:
+    """Stands in for `confluent_kafka.Consumer`, as the recommender service uses it.
+
+    Parameters
+    ----------
+    newest_ms : callable
+        Returns what the clock of the process has shown at most.
+    """
+
+    def __init__(self, group: RequestGroup, member: str, newest_ms: Callable[[], int]) -> None:
+        self._group, self._member, self._newest_ms = group, member, newest_ms
+        self._generation = -1
+        self._positions: dict[int, int] = {}
+        self._on: dict[str, Callable[..., object]] = {}
+        self._closed = False
+
+    def subscribe(self, topics: Sequence[str], **on: Callable[..., object]) -> None:
+        """Join with the next poll."""
+        self._on = on
+
+    def consume(self, most: int, wait_s: float = 0.0) -> list[Message]:
+        """Return what has arrived, after the callbacks of a rebalance."""
+        self._rebalance()
+        found: list[Message] = []
+        for partition, position in self._positions.items():
+            some = self._group.topics.requests[partition][position : position + most - len(found)]
+            self._positions[partition] += len(some)
+            found += some
+        return found
+
+    def commit(self, offsets: Sequence[TopicPartition], *, asynchronous: bool) -> None:
+        """Commit offsets; raise an error only where it waits."""
+        group, generation, newest_ms = self._group, self._generation, self._newest_ms()
+        wanted = {at.partition: at.offset for at in offsets}
+        if asynchronous:
+            group.kafka.later(lambda: group.generation == generation and group.commit(self._member, wanted, newest_ms))
+        elif not group.commit(self._member, wanted, newest_ms):
+            raise KafkaException(KafkaError(KafkaError.UNKNOWN_MEMBER_ID))
+
+    def beat(self) -> bool:
+        """Send a heartbeat; False once the consumer is closed."""
+        if not self._closed and self._generation >= 0:
+            self._group.beat(self._member)
+        return not self._closed
+
+    def close(self) -> None:
+        """Give the partitions up, and leave."""
+        self._closed = True
+        if self._positions:
+            self._on["on_revoke"](self, [])
+        self._group.remove(self._member)
+
+    def _rebalance(self) -> None:
+        group = self._group
+        known = group.beat(self._member)
+        if known and group.generation == self._generation:
+            return
+        if self._generation >= 0:
+            self._on["on_revoke" if known else "on_lost"](self, [])
+        group.beat(self._member, join=True)
+        self._generation = group.generation
+        self._positions = {partition: group.committed[partition] for partition in group.assigned[self._member]}
+        self._on["on_assign"](self, [])
+
+
+class AsyncProducer:
+    """Stands in for `confluent_kafka.Producer`, for who polls: reports arrive later, with `poll`."""
+
+    def __init__(self, kafka: Kafka, config: Mapping[str, Any]) -> None:
+        self._kafka = kafka
+        self._sent: dict[int, tuple[Record, OnDelivery | None]] = {}
+        self._reports: list[tuple[OnDelivery | None, KafkaError | None, Delivered]] = []
+        self._count = 0
+
+    def produce(
+        self,
+        topic: str,
+        value: bytes | None = None,
+        key: bytes | None = None,
+        partition: int = -1,
+        on_delivery: OnDelivery | None = None,
+        timestamp: int = 0,
+        headers: Headers | None = None,
+    ) -> None:
+        """Send a record, which arrives some time."""
+        self._count += 1
+        number, kafka = self._count, self._kafka
+        self._sent[number] = Record(topic, value, key, headers or ()), on_delivery
+        slow_s = kafka.rng.uniform(0.0, SLOW_S) if kafka.strikes(faults.BROKER_SLOW) else 0.0
+        kafka.later(lambda: self._arrive(number), slow_s)
+
+    def produce_batch(self, topic: str, records: Sequence[Mapping[str, Any]], on_delivery: OnDelivery) -> int:
+        """Send records."""
+        for record in records:
+            self.produce(topic, on_delivery=on_delivery, **record)
+        return len(records)
+
+    def _arrive(self, number: int) -> None:
+        if (sent := self._sent.pop(number, None)) is None:
+            return
+        kafka, (record, on_delivery) = self._kafka, sent
+        refused = kafka.strikes(faults.BROKER_REFUSES) and kafka.rng.random() < 0.5
+        error = KafkaError(KafkaError.INVALID_RECORD) if refused else None
+        if not refused:
+            kafka.append(record)
+        wait_s = 0.0
+        if kafka.strikes(faults.BROKER_LOSES_REPLIES):
+            error, wait_s = KafkaError(KafkaError._MSG_TIMED_OUT), TIMEOUT_S
+        report = on_delivery, error, Delivered(record.topic)
+        kafka.later(lambda: self._reports.append(report), wait_s)
+
+    def poll(self, wait_s: float = 0.0) -> int:
+        """Report what has arrived."""
+        reports, self._reports = self._reports, []
+        for on_delivery, error, delivered in reports:
+            if on_delivery is not None:
+                on_delivery(error, delivered)
+        return len(reports)
+
+    def flush(self, timeout_s: float) -> int:
+        """Wait for what is sent; a slow broker outlasts the timeout. Its reports come with a later poll."""
+        if not self._kafka.strikes(faults.BROKER_SLOW):
+            for number in sorted(self._sent):
+                self._arrive(number)
+        self.poll()
+        return len(self._sent)
+
+    def purge(self) -> None:
+        """Drop what is not sent."""
+        self._sent.clear()

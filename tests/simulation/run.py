@@ -1,0 +1,47 @@
+"""Running a universe by its seed."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import uuid
+from collections.abc import Sequence
+from random import Random
+from unittest import mock
+
+from tests.simulation.faults import Fault, planned
+from tests.simulation.serving import ServingUniverse
+from tests.simulation.streaming import LEARNERS, WORKERS, StreamUniverse
+from tests.simulation.universe import Result, Universe
+
+SERVING_EVERY = 5
+"""One seed of so many is a universe of requests, the others are of streams."""
+
+
+def plan_of(seed: int) -> Sequence[Fault]:
+    """Return the faults of a universe."""
+    return planned(Random(f"{seed} faults"), WORKERS + LEARNERS)
+
+
+def universe_of(seed: int, planned_faults: Sequence[Fault]) -> Universe:
+    """Return a universe that has not begun."""
+    kind = ServingUniverse if seed % SERVING_EVERY == SERVING_EVERY - 1 else StreamUniverse
+    return kind(seed, planned_faults)
+
+
+def run_universe(seed: int, planned_faults: Sequence[Fault] | None = None) -> Result:
+    """Run a universe, with all of its faults or only these."""
+    universe = universe_of(seed, plan_of(seed) if planned_faults is None else planned_faults)
+    owners = Random(f"{seed} owners")
+
+    def owner() -> uuid.UUID:
+        return uuid.UUID(int=owners.getrandbits(128))
+
+    logging.disable(logging.CRITICAL)
+    gc.disable()  # the tasks of a crashed process would end at a moment that no seed chooses
+    try:
+        with mock.patch.object(uuid, "uuid4", owner):
+            return universe.run()
+    finally:
+        gc.enable()
+        logging.disable(logging.NOTSET)

@@ -1,0 +1,283 @@
+"""A universe of requests: gateways ask, recommenders answer, and processes and brokers fail meanwhile.
+
+Shipped and unmodified are the recommender service with its delivery, the publisher, and the gateway's pending replies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from random import Random
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from confluent_kafka import KafkaException
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from core.errors import PublishError
+from core.kafka.config import key_of
+from core.kafka.publisher import RecordPublisher
+from schemas.events import RecommendationRequest
+from services.errors import RecommenderError
+from services.gateway.messages import UnavailableError
+from services.gateway.rpc import PendingReplies
+from services.recommender import service as shipped
+from services.recommender.dispatch import Dispatched
+from services.recommender.protocol import NO_ANSWER, Answers, Batch
+from services.recommender.service import RecommenderService
+from tests.simulation import faults
+from tests.simulation.faults import FAULTS_UNTIL_S, Fault
+from tests.simulation.kafka import SETTINGS, Kafka
+from tests.simulation.loop import Process
+from tests.simulation.requests import (
+    REQUESTS,
+    TOPICS,
+    AsyncProducer,
+    GroupConsumer,
+    RequestGroup,
+    RequestTopics,
+    unanswerable,
+)
+from tests.simulation.topic import BASE_MS, CODEC, TRACKS
+from tests.simulation.universe import Universe
+
+WAIT_S = 1.0
+"""How long a gateway waits for an answer."""
+POLL_S = 0.05
+LATE_S = 0.3
+"""By how much a client's answer may be late: the gateway polls, and the order of callbacks is any."""
+HEARTBEAT_S = 3.0
+JUMPS_S = [-86_400.0 * 400, -3_600.0, -30.0, 30.0, 3_600.0, 86_400.0 * 400]
+"""By how much the wall clock of a process jumps."""
+
+
+class Clock:
+    """The wall clock of a process, which may jump; its monotonic clock does not.
+
+    Attributes
+    ----------
+    newest_ms : int
+        What it has shown at most.
+    """
+
+    def __init__(self, now_s: Callable[[], float]) -> None:
+        self.monotonic = now_s
+        self.ahead_s = 0.0
+        self.newest_ms = 0
+
+    def time(self) -> float:
+        """Return seconds since the epoch."""
+        now_s = BASE_MS / 1000 + self.monotonic() + self.ahead_s
+        self.newest_ms = max(self.newest_ms, int(now_s * 1000) + 1)
+        return now_s
+
+
+class Recommenders:
+    """Answers most requests at random; stands in for `LiveRecommenders`."""
+
+    catalogue = TRACKS
+
+    def answer(self, batch: Batch, wanted: Sequence[str]) -> Dispatched:
+        """Return the answers."""
+        tracks = [NO_ANSWER if unanswerable(request) else 1 + request.user % 8 for request in batch.requests]
+        answered = Dispatched(len(batch))
+        answered.put(np.arange(len(batch)), "random", Answers(np.array(tracks), np.ones(len(batch))))
+        return answered
+
+    def refresh_if_empty(self) -> None:
+        """Do nothing."""
+
+
+class Recommender:
+    """One incarnation of a recommender process."""
+
+    def __init__(self, process: Process, group: RequestGroup, clock: Clock) -> None:
+        self.name = process.name
+        self.stopping = asyncio.Event()
+        self._group = group
+        self._clock = clock
+
+    async def run(self) -> BaseException | None:
+        """Answer until `stopping` is set."""
+        consumer = GroupConsumer(self._group, self.name, lambda: self._clock.newest_ms)
+        heartbeats = asyncio.ensure_future(self._beat(consumer))
+        try:
+            with mock.patch.multiple(shipped, Consumer=mock.Mock(return_value=consumer), time=self._clock):
+                service = self._service()
+            while not self.stopping.is_set():
+                with mock.patch.object(shipped, "time", self._clock):
+                    taken = service.step(0.0)
+                await asyncio.sleep(POLL_S if taken else 4 * POLL_S)
+            with mock.patch.object(shipped, "time", self._clock):
+                service.close()
+        except Exception as error:  # noqa: BLE001  # judged by the universe
+            return error
+        finally:
+            heartbeats.cancel()
+        await asyncio.gather(heartbeats, return_exceptions=True)
+        return None
+
+    def _service(self) -> RecommenderService:
+        reader: Any = SimpleNamespace(users_and_likes=self._users_and_likes)
+        experiments: Any = SimpleNamespace(assign=lambda user: SimpleNamespace(recommender="random", treatments={}))
+        models: Any = SimpleNamespace(close=lambda: None)
+        recommenders: Any = Recommenders()
+        return RecommenderService(SETTINGS, CODEC, reader, recommenders, experiments, models, {})
+
+    def _users_and_likes(self, users: list[int]) -> tuple[list[None], list[None]]:
+        if self._group.kafka.strikes(faults.STORE_LOSES_REPLIES):
+            raise RedisConnectionError
+        return [None] * len(users), [None] * len(users)
+
+    async def _beat(self, consumer: GroupConsumer) -> None:
+        while consumer.beat():
+            await asyncio.sleep(HEARTBEAT_S)
+
+
+class Gateway:
+    """One incarnation of a gateway with its clients; what `RpcClient` does, around the shipped pending replies."""
+
+    def __init__(self, process: Process, group: RequestGroup, rng: Random) -> None:
+        self.name = process.name
+        self.stopping = asyncio.Event()
+        self._kafka: Kafka = group.kafka
+        self._topics = group.topics
+        self._rng = rng
+        self._pending = PendingReplies(WAIT_S)
+        self._read = len(self._topics.answers)
+        self._woken_s = 0.0
+
+    async def run(self) -> BaseException | None:
+        """Ask until `stopping` is set or the faults are over."""
+        self._publisher = RecordPublisher(SETTINGS, delivery_report_only_error=False)
+        clients = [asyncio.ensure_future(self._client(number)) for number in range(3)]
+        while not self.stopping.is_set() or len(self._pending):
+            self._poll()
+            await asyncio.sleep(POLL_S if len(self._pending) else 2 * POLL_S)
+        for client in clients:
+            client.cancel()
+        await asyncio.gather(*clients, return_exceptions=True)
+        return None
+
+    def _poll(self) -> None:
+        now_s = self._kafka.loop.time()
+        if now_s - self._woken_s > LATE_S:  # it was paused, and its clients may have been late before
+            self._paused_until_s = now_s
+        self._woken_s = now_s
+        self._publisher.poll()
+        answers = self._topics.answers[self._read :]
+        self._read += len(answers)
+        for answer in answers:
+            self._pending.reply(answer)
+        self._pending.expire(now_s)
+
+    async def _client(self, number: int) -> None:
+        user, count = self._rng.randrange(12), 0
+        while not self.stopping.is_set():
+            await asyncio.sleep(self._rng.uniform(0.5, 10.0))
+            if self._kafka.loop.time() > FAULTS_UNTIL_S:
+                return
+            count += 1
+            await self._call(f"{self.name}-{number}-{count}", user)
+
+    async def _call(self, id_: str, user: int) -> None:
+        asks = self._rng.random() < 0.9
+        sent_s = self._kafka.loop.time()
+        waits_s = self._rng.choice([WAIT_S, 60.0])
+        request = RecommendationRequest(
+            id_,
+            user,
+            "s",
+            0,
+            self._rng.randint(1, 8),
+            0.5,
+            BASE_MS,
+            BASE_MS + int((sent_s + waits_s) * 1000),
+        )
+        future = self._pending.open(id_, requested=asks, now_s=sent_s)
+
+        def on_delivery(error: Any, _: object) -> None:
+            if error is None:
+                self._pending.acknowledge(id_)
+            else:
+                self._pending.fail(id_, error.str())
+
+        key = key_of(user)
+        self._publisher.produce(TOPICS.listens.name, value=id_.encode(), key=key, on_delivery=on_delivery)
+        if asks:
+            good = self._rng.random() < 0.9
+            self._publisher.produce(REQUESTS, value=CODEC.encode(request) if good else b"?", key=key)
+        try:
+            answer = await future
+        except UnavailableError:
+            answer, refused = None, True
+        else:
+            refused = False
+        self._check(request, answer, refused=refused, asked=asks, sent_s=sent_s)
+
+    def _check(self, request: RecommendationRequest, answer: Any, *, refused: bool, asked: bool, sent_s: float) -> None:
+        """Check what a client was told, and when."""
+        id_, waited_s = request.request_id, self._kafka.loop.time() - sent_s
+        wrong = self._topics.violations.append
+        self._kafka.history.note(self.name, f"{id_} after {waited_s:.3f} s: {'503' if refused else answer}")
+        if not refused and id_ not in self._topics.listens:
+            wrong(f"{id_}: answered, and its listen is not in the topic")
+        if not refused and asked and answer is None and waited_s < WAIT_S:
+            wrong(f"{id_}: no answer after {waited_s:.3f} s already")
+        if answer is not None and (answer.request_id, answer.user) != (id_, request.user):
+            wrong(f"{id_}: got the answer to {answer.request_id}")
+        if waited_s > WAIT_S + LATE_S and getattr(self, "_paused_until_s", -1.0) < sent_s:
+            wrong(f"{id_}: answered after {waited_s:.3f} s")
+
+
+class ServingUniverse(Universe):
+    """Gateways, recommenders, and the topics between them."""
+
+    may_end = (PublishError, RecommenderError, KafkaException)
+
+    def __init__(self, seed: int, planned_faults: Sequence[Fault]) -> None:
+        super().__init__(seed, planned_faults, ["g0", "g1", "r0", "r1"])
+        self._topics = RequestTopics(self.violations, self.loop.time)
+        accept = self._topics.accepted_by_topic()
+        self._kafka = Kafka(self.loop, self.active, Random(f"{seed} kafka"), self.history, self.context, accept)
+        self._group = RequestGroup(self._kafka, self._topics)
+        self._clocks = [Clock(self.loop.time) for _ in self._slots]
+        self._rng = Random(f"{seed} clients")
+
+    def patches(self) -> AbstractContextManager[object]:
+        """See `Universe.patches`."""
+        connect = partial(AsyncProducer, self._kafka)
+        return mock.patch.dict(RecordPublisher.__init__.__kwdefaults__ or {}, connect=connect)
+
+    def app(self, slot: str, process: Process) -> Recommender | Gateway:
+        """See `Universe.app`."""
+        if slot.startswith("g"):
+            return Gateway(process, self._group, self._rng)
+        return Recommender(process, self._group, self._clocks[int(slot[1:])])
+
+    def servers(self) -> list[Coroutine[Any, Any, None]]:
+        """See `Universe.servers`."""
+        return [self._group.expire_members()]
+
+    def begin(self, fault: Fault) -> None:
+        """See `Universe.begin`."""
+        if fault.kind == faults.REBALANCE:
+            self._group.rebalance()
+        elif fault.kind == faults.CLOCK:
+            clock = self._clocks[fault.process % 2]
+            clock.ahead_s = self._rng.choice(JUMPS_S)
+            self.loop.call_later(fault.lasts_s, setattr, clock, "ahead_s", 0.0, context=self.context)
+
+    def settled(self) -> bool:
+        """See `Universe.settled`."""
+        return all(at == len(self._topics.requests[partition]) for partition, at in self._group.committed.items())
+
+    def check_end(self) -> None:
+        """See `Universe.check_end`."""
+        for partition, at in self._group.committed.items():
+            if at != len(self._topics.requests[partition]):
+                self.violations.append(f"requests {at} and on of partition {partition} are not committed: no liveness")

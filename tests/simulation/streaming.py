@@ -1,0 +1,181 @@
+"""A universe of streams: workers fold the listens, and learners, if there are any, learn from what they publish."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from functools import cache, partial
+from random import Random
+from typing import Any
+from unittest import mock
+
+from redis.exceptions import RedisError
+
+from core.errors import PublishError
+from core.kafka.publisher import RecordPublisher
+from core.numba_cache import use_own_cache
+from streams.learner import learner
+from streams.learner import partition as learner_partition
+from streams.store.connect import WritesRefusedError, patiently
+from streams.store.redis_store import SCRIPT_ARGUMENTS
+from streams.worker import partition_manager
+from streams.worker.folding import BY_LISTEN, Folding, by_listen
+from tests.simulation import faults
+from tests.simulation.faults import FAULTS_UNTIL_S, Fault
+from tests.simulation.group import Group
+from tests.simulation.invariants import Invariants
+from tests.simulation.kafka import Kafka, SimulatedProducer
+from tests.simulation.learner import (
+    CHECKPOINT_LISTENS,
+    SNAPSHOT_LEAST,
+    TRAINING_ID,
+    TRAINING_NAME,
+    SmallLearner,
+    TrainingLog,
+)
+from tests.simulation.loop import Process
+from tests.simulation.redis_network import RedisClient, RedisNetwork, RedisServer
+from tests.simulation.replayer import SimulatedReplayer, replay_patches
+from tests.simulation.store import StoreNetwork, StoreServer, StoreUnavailableError
+from tests.simulation.topic import NAME, TOPIC_ID, TOPICS, topic
+from tests.simulation.universe import Universe
+from tests.simulation.worker import SimulatedApp, SimulatedLearner, SimulatedWorker, StoreClient
+
+WORKERS, LEARNERS = 3, 2
+LEARNERS_SHARE = 0.25
+"""Of universes that have learners."""
+REDIS_SHARE = 0.25
+"""Of universes whose store is Redis, under the shipped clients; their store is in memory otherwise."""
+OPERATORS_SHARE = 0.5
+"""Of universes with Redis, in which replays are run and swapped in."""
+COLUMNS_SHARE = 0.25
+"""Of universes that fold in columns, from their beginning or some time on."""
+
+
+@cache
+def by_columns() -> Folding:
+    """Return the folding in columns, compiled."""
+    use_own_cache()
+    from streams.worker.by_columns import BY_COLUMNS, compile_all
+
+    compile_all()
+    return BY_COLUMNS
+
+
+class StreamUniverse(Universe):
+    """Workers, learners, their topics and their store."""
+
+    may_end = (PublishError, StoreUnavailableError, WritesRefusedError, RedisError)
+
+    def __init__(self, seed: int, planned_faults: Sequence[Fault]) -> None:
+        rng = Random(f"{seed} universe")
+        learners = LEARNERS if rng.random() < LEARNERS_SHARE else 0
+        of_redis = rng.random() < REDIS_SHARE
+        operators = int(of_redis and rng.random() < OPERATORS_SHARE)
+        names = [f"{kind}{n}" for kind, of in (("w", WORKERS), ("l", learners), ("o", operators)) for n in range(of)]
+        super().__init__(seed, planned_faults, names)
+        self._held_bytes = rng.choice([300, 1_000, partition_manager.HELD_BYTES])
+        self._logs = topic(seed % TOPICS)
+        self._training = TrainingLog(self.history, self._logs, self.violations) if learners else None
+        self._invariants = Invariants(self._logs, self._training, self.violations)
+        accept = self._invariants.accepted_by_topic()
+        self._kafka = Kafka(self.loop, self.active, Random(f"{seed} kafka"), self.history, self.context, accept)
+        self._groups = {"w": Group(self._kafka, NAME, TOPIC_ID, self._logs)}
+        if self._training is not None:
+            self._groups["l"] = Group(self._kafka, TRAINING_NAME, TRAINING_ID, [self._training])
+        self._server, self._client_of, self._close_network = self._store(rng, of_redis=of_redis)
+        self._folding = self._drawn_folding(rng)
+        self._saved: dict[Fault, Any] = {}
+
+    def _store(
+        self, rng: Random, *, of_redis: bool
+    ) -> tuple[StoreServer | RedisServer, Callable[[str, bool], StoreClient], Callable[[], None]]:
+        """Return the store's server, a maker of clients, and how to close them: in memory, or as Redis."""
+        of = Random(f"{self.seed} store")
+        if not of_redis:
+            server = StoreServer(self.history, self._invariants)
+            network = StoreNetwork(self.loop, server, self.active, of, self.context)
+            return server, lambda name, of_learner: network.client(name, of_learner=of_learner), network.close
+        redis = RedisServer(
+            self.history, self._invariants, of, lambda: self.active.strikes(faults.STORE_REFUSES, self.loop.time())
+        )
+        links = RedisNetwork(self.loop, redis, self.active, of, self.context)
+        script_arguments = rng.choice([0, 60, SCRIPT_ARGUMENTS])
+        return redis, lambda name, learner: links.client(name, script_arguments, of_learner=learner), links.close
+
+    @property
+    def parts(self) -> frozenset[str]:
+        """See `Universe.parts`."""
+        parts = {"Redis"} if isinstance(self._server, RedisServer) else {"memory"}
+        return super().parts | parts | ({"columns"} if self._folding is not by_listen else set())
+
+    def _drawn_folding(self, rng: Random) -> Callable[[], Folding]:
+        """Return a worker's way to fold: by listen, or in columns from some time on."""
+        since_s = rng.choice([0.0, rng.uniform(0.0, FAULTS_UNTIL_S)])
+        if rng.random() >= COLUMNS_SHARE:
+            return by_listen
+        return lambda: by_columns() if self.loop.time() >= since_s else BY_LISTEN
+
+    def patches(self) -> AbstractContextManager[object]:
+        """See `Universe.patches`."""
+        stack = ExitStack()
+        producer = partial(SimulatedProducer, self._kafka)
+        for patch in (
+            mock.patch.dict(RecordPublisher.__init__.__kwdefaults__ or {}, connect=producer),
+            mock.patch.object(learner_partition, "Learner", SmallLearner),
+            mock.patch.object(learner_partition, "CHECKPOINT_LISTENS", CHECKPOINT_LISTENS),
+            mock.patch.object(learner, "SNAPSHOT_LEAST", SNAPSHOT_LEAST),
+            mock.patch.object(partition_manager, "HELD_BYTES", self._held_bytes),
+            mock.patch.dict(patiently.__kwdefaults__ or {}, clock=self.loop.time),
+        ):
+            stack.enter_context(patch)
+        stack.enter_context(replay_patches(self.loop, self._groups["w"], self._logs, self._folding))
+        return stack
+
+    def app(self, slot: str, process: Process) -> SimulatedApp | SimulatedReplayer:
+        """See `Universe.app`."""
+        of_learner = slot.startswith("l")
+        client = self._client_of(process.name, of_learner)
+        if isinstance(client, RedisClient) and slot.startswith("o"):
+            rng = Random(f"{self.seed} {process.name}")
+            return SimulatedReplayer(process, self._groups["w"], client, self.history, rng)
+        group = self._groups[slot[0]]
+        if of_learner:
+            return SimulatedLearner(process, group, client, self.history)
+        return SimulatedWorker(process, group, client, self.history, self._folding)
+
+    def servers(self) -> list[Coroutine[Any, Any, None]]:
+        """See `Universe.servers`."""
+        return [group.expire_members() for group in self._groups.values()]
+
+    def save(self, fault: Fault) -> None:
+        """See `Universe.save`."""
+        self._saved[fault] = self._server.save()
+
+    def begin(self, fault: Fault) -> None:
+        """See `Universe.begin`."""
+        match fault.kind:
+            case faults.REBALANCE:
+                for group in self._groups.values():
+                    group.rebalance()
+            case faults.ROLLBACK:
+                self._server.roll_back(self._saved[fault])
+            case faults.SWAP:
+                self._server.swap(self._saved[fault], f"n{fault.at_s * 1000:.0f}")
+
+    def settled(self) -> bool:
+        """See `Universe.settled`."""
+        folded = all(self._server.checkpoint(log.partition) == log.end for log in self._logs)
+        return folded and (self._training is None or self._server.learned_to() == self._training.end)
+
+    def check_end(self) -> None:
+        """See `Universe.check_end`."""
+        for log in self._logs:
+            p = log.partition
+            self._invariants.at_end(p, self._server.checkpoint(p), self._server.contents(p))
+        if self._training is not None:
+            self._training.at_end(self._server.learned_to())
+
+    def close(self) -> None:
+        """See `Universe.close`."""
+        self._close_network()
