@@ -5,9 +5,9 @@ Assume that listeners leave a policy at a constant rate. Given how long they lis
 sampling (Biometrika, 1933) chooses a policy as often as it is best among draws from the posteriors. The shares are
 computed once a second from `DRAWS` draws, so a session's choice needs one random number and its probability is exact.
 
-Policies with fewer than `ENOUGH` finished sessions are only explored, together in a share of at most `TRIAL` of the
-sessions, so a model that has learned nothing harms the service little; the first policy, which needs no model, gets the
-rest. Later every policy keeps a share of at least `FLOOR`: tastes change, and a model learns most where it serves.
+A model learns most where it serves, so the policies with models keep a share of `TRIAL` of the sessions together,
+however they do; one with fewer than `ENOUGH` finished sessions gets no more. The first policy, which needs no model,
+keeps at least `FLOOR`.
 
 The policy is drawn by session, so a session keeps its policy while the shares do not change. If a policy has no answer,
 its fallback chain answers, and the answer names both: `rerank/sticky_norepeat`. The session counts for the policy that
@@ -33,7 +33,7 @@ Floats = NDArray[np.float64]
 Results = Callable[[], Mapping[str, PolicyResult]]
 
 ENOUGH = 20.0
-TRIAL = 0.3
+TRIAL = 0.1
 FLOOR = 0.05
 DRAWS = 2_000
 REFRESH_S = 1.0
@@ -57,7 +57,7 @@ class Bandit:
     --------
     >>> bandit = Bandit("mix", ["plain", "learned"], dict, clock=lambda: 0.0)
     >>> bandit.shares().round(3).tolist()
-    [0.7, 0.3]
+    [0.9, 0.1]
     """
 
     def __init__(self, recommender: str, policies: Sequence[str], results: Results, clock: Callable[[], float]) -> None:
@@ -90,7 +90,8 @@ def shares(results: Sequence[PolicyResult]) -> Floats:
     ends = np.array([result.ends for result in results])
     known = ends >= ENOUGH
     known[0] = True
-    least = np.where(known, FLOOR, TRIAL / max(len(results) - 1, 1))
+    least = np.full(len(results), TRIAL / max(len(results) - 1, 1))
+    least[0] = FLOOR
     drawn = times / np.random.default_rng(0).standard_gamma(ends + 1.0, (DRAWS, len(results)))
     best = np.argmax(np.where(known, drawn, -np.inf), axis=1)
     thompson = np.bincount(best, minlength=len(results)) / DRAWS
