@@ -5,9 +5,9 @@ Assume that listeners leave a policy at a constant rate. Given how long they lis
 sampling (Biometrika, 1933) chooses a policy as often as it is best among draws from the posteriors. The shares are
 computed once a second from `DRAWS` draws, so a session's choice needs one random number and its probability is exact.
 
-A policy with fewer than `ENOUGH` finished sessions is only explored, in a share `TRIAL` of the sessions, so a model
-that has learned nothing cannot harm the service; the first policy, which needs no model, gets the rest. Later every
-policy keeps a share of at least `FLOOR`, because tastes and models change.
+A model learns most where it serves, so the policies with models keep a share of `TRIAL` of the sessions together,
+however they do; one with fewer than `ENOUGH` finished sessions gets no more. The first policy, which needs no model,
+keeps at least `FLOOR`.
 
 The policy is drawn by session, so a session keeps its policy while the shares do not change. If a policy has no answer,
 its fallback chain answers, and the answer names both: `rerank/sticky_norepeat`. The session counts for the policy that
@@ -33,8 +33,8 @@ Floats = NDArray[np.float64]
 Results = Callable[[], Mapping[str, PolicyResult]]
 
 ENOUGH = 20.0
-TRIAL = 0.04
-FLOOR = 0.005
+TRIAL = 0.1
+FLOOR = 0.05
 DRAWS = 2_000
 REFRESH_S = 1.0
 
@@ -56,8 +56,8 @@ class Bandit:
     Examples
     --------
     >>> bandit = Bandit("mix", ["plain", "learned"], dict, clock=lambda: 0.0)
-    >>> bandit.shares().tolist()
-    [0.96, 0.04]
+    >>> bandit.shares().round(3).tolist()
+    [0.9, 0.1]
     """
 
     def __init__(self, recommender: str, policies: Sequence[str], results: Results, clock: Callable[[], float]) -> None:
@@ -84,13 +84,14 @@ def shares(results: Sequence[PolicyResult]) -> Floats:
     Examples
     --------
     >>> shares([PolicyResult(time=3000.0, ends=1000.0), PolicyResult(time=9000.0, ends=1000.0)]).round(3).tolist()
-    [0.005, 0.995]
+    [0.05, 0.95]
     """
     times = np.array([result.time for result in results])
     ends = np.array([result.ends for result in results])
     known = ends >= ENOUGH
     known[0] = True
-    least = np.where(known, FLOOR, TRIAL)
+    least = np.full(len(results), TRIAL / max(len(results) - 1, 1))
+    least[0] = FLOOR
     drawn = times / np.random.default_rng(0).standard_gamma(ends + 1.0, (DRAWS, len(results)))
     best = np.argmax(np.where(known, drawn, -np.inf), axis=1)
     thompson = np.bincount(best, minlength=len(results)) / DRAWS
@@ -98,7 +99,7 @@ def shares(results: Sequence[PolicyResult]) -> Floats:
     return result
 
 
-POLICIES = ("sticky_norepeat", "i2i_stream", "rerank")
+POLICIES = ("sticky_norepeat", "rerank")
 
 
 class Mix:

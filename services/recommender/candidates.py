@@ -57,6 +57,21 @@ def earlier_of_artists(sessions: Ints, rows: Ints, so_far: SessionsSoFar, catalo
     return np.where(heard[at] == wanted, counts[at], 0)
 
 
+def tracks_of(sessions: Ints, artists: Ints, scores: Floats, catalogue: Catalogue) -> Candidates:
+    """Return all tracks of some artists, each with its artist's score; all of shape (m,)."""
+    sizes = catalogue.artist_size[artists]
+    within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    rows = catalogue.by_artist[np.repeat(catalogue.artist_start[artists], sizes) + within]
+    return Candidates(np.repeat(sessions, sizes), rows, np.repeat(scores, sizes))
+
+
+def of_heard_artists(so_far: SessionsSoFar, catalogue: Catalogue) -> Candidates:
+    """Return all tracks of the artists that each session heard, scored by the number of listens of the artist."""
+    artists = max(len(catalogue.artists), 1)
+    keys, counts = np.unique(so_far.session_of * artists + catalogue.artist_of[so_far.heard], return_counts=True)
+    return tracks_of(*np.divmod(keys, artists), counts.astype(np.float64), catalogue)
+
+
 def not_heard(candidates: Candidates, so_far: SessionsSoFar, catalogue: Catalogue) -> Candidates:
     """Remove tracks that the session has heard."""
     tracks = len(catalogue)

@@ -13,11 +13,11 @@ session, so their order does not depend on it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from services.recommender.candidates import of_heard_artists
 from services.recommender.catalogue import Catalogue
 from services.recommender.sessions import SessionsSoFar
 from streams.learner.models.factors import BIAS, Factors
@@ -158,21 +158,6 @@ HEARD = np.float32(-np.inf)
 """Logit of a track that the session has heard."""
 
 
-class Heard(NamedTuple):
-    """Artists that sessions have heard, shape (m,): the session, the artist, and the number of listens."""
-
-    sessions: Ints
-    artists: Ints
-    counts: Ints
-
-    @classmethod
-    def of(cls, so_far: SessionsSoFar, catalogue: Catalogue) -> Heard:
-        """Count them."""
-        artists = max(len(catalogue.artists), 1)
-        keys, counts = np.unique(so_far.session_of * artists + catalogue.artist_of[so_far.heard], return_counts=True)
-        return cls(*np.divmod(keys, artists), counts)
-
-
 class OfferedTracks:
     """Logits of b sessions, each over the tracks of the cells that it is offered.
 
@@ -260,18 +245,17 @@ class OfferedTracks:
     def logits(self, sessions: Ints, rows: Ints, earlier: Ints) -> Floats:
         """Return the logits of any tracks, shape (m,), after so many listens of their artists."""
         logits: Floats = np.vecdot(self._taste[sessions], self._table.rows[rows])
-        return logits + self._table.repeats[np.minimum(earlier, MOST_EARLIER)]
+        return logits + self._repeats_of(earlier)
+
+    def _repeats_of(self, earlier: NDArray[np.number]) -> Floats:
+        effects: Floats = self._table.repeats[np.minimum(earlier, MOST_EARLIER).astype(np.int64)]
+        return effects
 
     def _mark_heard(self, so_far: SessionsSoFar, catalogue: Catalogue) -> None:
         """Add what hearing the artist again is worth, and mark heard tracks."""
-        heard = Heard.of(so_far, catalogue)
-        sizes = catalogue.artist_size[heard.artists]
-        within = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        rows = catalogue.by_artist[np.repeat(catalogue.artist_start[heard.artists], sizes) + within]
-        sessions = np.repeat(heard.sessions, sizes)
-        effects = np.repeat(self._table.repeats[np.minimum(heard.counts, MOST_EARLIER)], sizes)
-        here = self.offers(sessions, rows)
-        self._logits[self._at(sessions[here], rows[here])] += effects[here]
+        again = of_heard_artists(so_far, catalogue)
+        again = again.where(self.offers(again.sessions, again.rows))
+        self._logits[self._at(again.sessions, again.rows)] += self._repeats_of(again.scores)
         here = self.offers(so_far.session_of, so_far.heard)
         self._logits[self._at(so_far.session_of[here], so_far.heard[here])] = HEARD
 

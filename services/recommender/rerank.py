@@ -193,13 +193,12 @@ class Rerank(Fism):
 
     def _others(self, batch: Batch, so_far: SessionsSoFar, offered: OfferedTracks) -> Candidates:
         """Value what the listener liked before, and what is liked together with what this session liked."""
-        liked, near = (
-            liked_before(batch, so_far, self._catalogue),
-            liked_together(so_far, self._catalogue, self._graph()),
-        )
-        near = near._replace(scores=np.zeros(len(near.scores)))
-        others = unheard(Candidates.together(liked, near), so_far, self._catalogue)
-        earlier = earlier_of_artists(others.sessions, others.rows, so_far, self._catalogue)
+        catalogue = self._catalogue
+        near = liked_together(so_far, catalogue, self._graph())
+        near = near.where(~offered.offers(near.sessions, near.rows))  # those offered have a value
+        near = near._replace(scores=np.zeros(len(near.rows)))
+        others = unheard(Candidates.together(liked_before(batch, so_far, catalogue), near), so_far, catalogue)
+        earlier = earlier_of_artists(others.sessions, others.rows, so_far, catalogue)
         return others._replace(
             scores=offered.logits(others.sessions, others.rows, earlier) + LIKED_AGAIN * others.scores
         )

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from core.grouping import earlier_of_key
 from core.keyed_random import integers
-from services.recommender.candidates import Candidates, draw_from_best, unheard
+from services.recommender.candidates import Candidates, draw_from_best, tracks_of, unheard
 from services.recommender.catalogue import Catalogue
 from services.recommender.protocol import NO_ANSWER, Answers, Batch, RandomStream, no_answers
 from services.recommender.random_tracks import RandomTracks
@@ -156,14 +156,7 @@ def best_of_artists(so_far: SessionsSoFar, catalogue: Catalogue) -> Candidates:
     sessions = keys // artists
     order = np.lexsort((-values, sessions))
     best = order[earlier_of_key(sessions[order]) < ARTISTS]
-    offered = unheard(_tracks_of(sessions[best], keys[best] % artists, values[best], catalogue), so_far, catalogue)
+    offered = unheard(tracks_of(sessions[best], keys[best] % artists, values[best], catalogue), so_far, catalogue)
     most = np.zeros(len(so_far))
     np.maximum.at(most, offered.sessions, offered.scores)
     return offered.where(offered.scores == most[offered.sessions])
-
-
-def _tracks_of(sessions: Ints, artists: Ints, values: NDArray[np.float64], catalogue: Catalogue) -> Candidates:
-    sizes = catalogue.artist_size[artists]
-    within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    rows = catalogue.by_artist[np.repeat(catalogue.artist_start[artists], sizes) + within]
-    return Candidates(np.repeat(sessions, sizes), rows, np.repeat(values, sizes))

@@ -181,9 +181,10 @@ class FactorModel:
         valid = heard.valid
         rows = self._rows(heard.tracks[valid])
         parts = np.zeros((*valid.shape, DIMENSIONS + 1), dtype=np.float32)
-        parts[valid] = self._tracks.values[rows.track, :SQUARES]
-        parts[valid] += self._artists.values[rows.artist, :SQUARES]
-        parts[valid] += self._genres.values[rows.genre, :SQUARES]
+        whole = self._tracks.values.take(rows.track, axis=0)
+        whole += self._artists.values.take(rows.artist, axis=0)
+        whole += self._genres.values.take(rows.genre, axis=0)
+        parts[valid] = whole[:, :SQUARES]
         artists = np.full(valid.shape, -1, dtype=np.int64)
         artists[valid] = rows.artist
         earlier = earlier_of_artist(artists, valid)
@@ -214,9 +215,11 @@ def _descend(values: Floats, rows: Ints, gradient: Floats, rate: float) -> None:
     order = np.argsort(rows, kind="stable")
     first = np.flatnonzero(np.diff(rows[order], prepend=-1))
     summed, moved = np.add.reduceat(gradient[order], first, axis=0), rows[order[first]]
-    squares = values[moved, SQUARES] + np.square(summed).mean(axis=1)
-    values[moved, SQUARES] = squares
-    values[moved, :SQUARES] -= summed * (np.float32(rate) / np.sqrt(squares))[:, None]
+    moving = values.take(moved, axis=0)
+    squares = moving[:, SQUARES]
+    squares += np.vecdot(summed, summed) / np.float32(SQUARES)
+    moving[:, :SQUARES] -= summed * (np.float32(rate) / np.sqrt(squares))[:, None]
+    values[moved] = moving
 
 
 def session_gradient(parts: Floats, repeats: Floats, fractions: Floats, valid: NDArray[np.bool_]) -> Floats:

@@ -12,9 +12,9 @@ from schemas.events import Track
 from services.recommender.bandit import POLICIES
 from services.recommender.catalogue import Catalogue
 from services.recommender.dispatch import FAILURES_IN_A_ROW, LEFT_OUT_S, LOG_EVERY_S, Guards, answer
-from services.recommender.item_to_item import I2IStream
 from services.recommender.protocol import Answers
 from services.recommender.registry import RECOMMENDERS, RecommenderFactory
+from services.recommender.rerank import Rerank
 from services.recommender.sticky_artist import StickyNoRepeat
 from services.recommender.toppop import TopPop
 from tests.unit.services.recommender.recommending import NO_INPUTS, batch_of_listeners
@@ -65,13 +65,13 @@ def test_who_raises_is_stood_in_for_and_all_others_answer_themselves(
 
 
 def test_a_policy_of_mix_that_raises_is_stood_in_for_too(guards: Guards, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(I2IStream, "recommend", broken)
+    monkeypatch.setattr(Rerank, "recommend", broken)
     monkeypatch.setattr(StickyNoRepeat, "recommend", broken)
     answered = answer(batch_of_listeners(500), ["mix"] * 500, made(guards))
     assert answered.recommenders == ["mix"] * 500
     assert set(answered.policies) == {f"{policy}/random" for policy in POLICIES}
     assert set(answered.asked(["mix"] * 500)) == {(f"mix/{policy}", True) for policy in POLICIES}
-    assert guards.breakers["i2i_stream"].failures == 1
+    assert guards.breakers["rerank"].failures == 1
 
 
 @pytest.mark.parametrize(
