@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
 from core.errors import RejectedMessageError
 from core.kafka.config import consumer_config, is_retriable
@@ -26,7 +26,6 @@ from core.kafka.publisher import Record, RecordPublisher
 from core.settings import Settings
 from core.telemetry import DurationHistogram
 from schemas.codec import Codec
-from schemas.dead_letters import dead_letter_headers
 from schemas.events import Recommendation, RecommendationRequest
 from schemas.models import ModelReader
 from schemas.requests import accept_requests
@@ -34,6 +33,7 @@ from schemas.topics import MAX_DEAD_LETTER_BYTES, Topics
 from schemas.validation import Intake
 from services.errors import RecommenderError
 from services.experiments import Experiments
+from services.recommender.delivery import Delivery, Rejected
 from services.recommender.dispatch import Breaker, Dispatched, LiveRecommenders
 from services.recommender.protocol import NO_ANSWER, Batch
 from services.recommender.sessions import PendingListens
@@ -47,116 +47,11 @@ log = logging.getLogger(__name__)
 GROUP = "recommender"
 BATCH = 512
 COMMIT_EVERY_S = 1.0
-Rejected = tuple[Message, RejectedMessageError]
-
-MAX_UNACKNOWLEDGED = 20_000
-POLL_S = 0.05
 
 GATHER_S_A_REQUEST = 60e-6
 """How long to gather more requests, for each of the last batch: about twice what answering one costs, so that batches
 stay small while there is time to spare, and grow before there is none."""
 MOST_GATHER_S = 0.005
-
-
-@dataclass(slots=True)
-class _Batch:
-    offsets: dict[tuple[str, int], int]
-    waiting: int
-
-
-class Delivery:
-    """Sends batches of answers and commits the requests' offsets behind them.
-
-    Parameters
-    ----------
-    consumer : confluent_kafka.Consumer
-    publisher : RecordPublisher
-        It must report the delivery of every record.
-    topic, dead_letters : str
-        Topics of the answers and of the dead letters.
-    """
-
-    def __init__(self, consumer: Consumer, publisher: RecordPublisher, topic: str, dead_letters: str) -> None:
-        self._consumer = consumer
-        self._publisher = publisher
-        self._topic = topic
-        self._dead_letters = dead_letters
-        self._batches: deque[_Batch] = deque()
-        self._unacknowledged = 0
-        self._committable: dict[tuple[str, int], int] = {}
-        self._refused: KafkaError | None = None
-
-    def send(
-        self,
-        requests: Sequence[Message],
-        answers: Mapping[int, list[Record]],
-        rejected: Sequence[Rejected] = (),
-    ) -> None:
-        """Send the answers to a batch of requests, by partition (-1 is the key's), and its dead letters.
-
-        Waits while more than `MAX_UNACKNOWLEDGED` records are unacknowledged.
-
-        Raises
-        ------
-        RecommenderError
-            A broker refused an answer; requests since the last commit are answered again after a restart.
-        """
-        batch = _Batch({}, sum(map(len, answers.values())) + len(rejected))
-        for request in requests:
-            batch.offsets[request.topic(), request.partition()] = request.offset() + 1
-        self._batches.append(batch)
-        self._unacknowledged += batch.waiting
-
-        def on_delivery(error: KafkaError | None, _: Message) -> None:
-            batch.waiting -= 1
-            self._unacknowledged -= 1
-            if error is not None:
-                self._refused = error
-
-        for partition, records in answers.items():
-            self._publisher.send_batch(self._topic, records, partition, on_delivery)
-        produce = self._publisher.produce
-        for message, reason in rejected:
-            origin = message.topic(), message.partition(), message.offset()
-            produce(
-                self._dead_letters,
-                key=message.key(),
-                value=message.value(),
-                headers=dead_letter_headers(*origin, message.headers(), reason),
-                on_delivery=on_delivery,
-            )
-        self.poll()
-        while self._unacknowledged > MAX_UNACKNOWLEDGED:
-            self.poll(POLL_S)
-
-    def poll(self, wait_s: float = 0.0) -> None:
-        """Handle acknowledgements.
-
-        Raises
-        ------
-        RecommenderError
-            A broker refused an answer.
-        """
-        self._publisher.poll(wait_s)
-        if self._refused is not None:
-            raise RecommenderError(f"the brokers refused an answer or a dead letter: {self._refused.str()}")
-        while self._batches and self._batches[0].waiting == 0:
-            self._committable.update(self._batches.popleft().offsets)
-
-    def commit(self, *, wait: bool = False) -> None:
-        """Commit acknowledged requests; with `wait`, first flush everything and wait for the broker."""
-        if wait:
-            self._publisher.drain()
-            self.poll()
-        if self._committable:
-            offsets = [TopicPartition(topic, partition, at) for (topic, partition), at in self._committable.items()]
-            self._committable = {}
-            self._consumer.commit(offsets=offsets, asynchronous=not wait)
-
-    def forget(self) -> None:
-        """Drop what is not committed: another member owns the partitions now."""
-        self._batches.clear()
-        self._committable.clear()
 
 
 @dataclass(slots=True)

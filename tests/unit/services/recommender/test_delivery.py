@@ -12,7 +12,7 @@ from core.errors import DecodeError
 from core.kafka.publisher import RecordPublisher
 from core.settings import Settings
 from services.errors import RecommenderError
-from services.recommender.service import Delivery
+from services.recommender.delivery import Delivery
 
 
 class FakeMessage:
