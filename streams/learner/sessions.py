@@ -115,7 +115,7 @@ class OpenSessions:
     Parameters
     ----------
     most : int
-        How many are kept.
+        How many `end_oldest` leaves.
 
     Examples
     --------
@@ -163,9 +163,15 @@ class OpenSessions:
                     heard.last_ms = timestamp_ms
             if ended:
                 over.append(opened.pop(user).finished())
-        if len(opened) > self._most:
-            over += self._end_oldest()
         return over
+
+    def end_oldest(self) -> list[FinishedSession]:
+        """Finish the oldest sessions if there are too many, so that nine tenths of `most` are left."""
+        if len(self) <= self._most:
+            return []
+        by_age = sorted(self._open.items(), key=lambda item: (item[1].last_ms, item[0]))
+        oldest = by_age[: len(by_age) - self._most * 9 // 10]
+        return [self._open.pop(user).finished() for user, _ in oldest]
 
     def to_bytes(self) -> bytes:
         """Return the sessions, in the order in which they began."""
@@ -187,8 +193,3 @@ class OpenSessions:
         for user, session, last_ms, heard in rows:
             restored._open[user] = _Open(session, last_ms, heard.tracks.tolist(), heard.fractions.tolist())
         return restored
-
-    def _end_oldest(self) -> list[FinishedSession]:
-        by_age = sorted(self._open.items(), key=lambda item: (item[1].last_ms, item[0]))
-        oldest = by_age[: len(by_age) - self._most * 9 // 10]
-        return [self._open.pop(user).finished() for user, _ in oldest]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from streams.learner import learner as module
 from streams.learner.learner import Learner, OutdatedStateError
 from streams.learner.models import next_track_projection
 from streams.learner.models.item_graph import ItemGraph
+from streams.learner.sessions import OpenSessions
 from tests.support import BASE_MS, make_listens
 from tests.unit.streams.learner.training import CATALOGUE, TRACKS, batches, fold
 
@@ -36,6 +38,14 @@ def without_snapshots(learner: Learner) -> dict[bytes, bytes]:
 @pytest.mark.parametrize("size", [1, 7, 500])
 def test_how_listens_are_cut_into_batches_makes_no_difference(size: int) -> None:
     assert without_snapshots(learned(size)) == without_snapshots(learned(3_000))
+
+
+def test_nor_where_sessions_end_because_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = without_snapshots(learned(500))
+    monkeypatch.setattr(module, "STEP_LISTENS", 64)
+    assert without_snapshots(learned(500)) == before
+    monkeypatch.setattr(module, "OpenSessions", partial(OpenSessions, 10))
+    assert without_snapshots(learned(7)) == without_snapshots(learned(500)) != before
 
 
 def test_a_learner_that_restarts_after_every_batch_learns_the_same() -> None:

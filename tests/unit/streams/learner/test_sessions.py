@@ -48,7 +48,9 @@ def test_of_a_long_session_the_first_listens_are_kept() -> None:
 def test_the_oldest_end_when_there_are_too_many() -> None:
     sessions = OpenSessions(most=10)
     heard = [listen(user, "a", user, timestamp_ms=1_000 - user) for user in range(11)]
-    assert tracks(sessions.fold(columns(heard))) == [[10], [9]]
+    assert sessions.fold(columns(heard[:10])) == sessions.end_oldest() == []
+    assert sessions.fold(columns(heard[10:])) == []
+    assert tracks(sessions.end_oldest()) == [[10], [9]]
     assert len(sessions) == 9
 
 
