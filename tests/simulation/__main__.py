@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from services.gateway import rpc
-from services.recommender import service
+from services.recommender import delivery, service
 from streams.learner import learner
 from streams.learner import partition as learner_partition
 from streams.store import redis_store, transaction
 from streams.worker import folding, partition, partition_manager
 from tests.simulation.coverage import Coverage
-from tests.simulation.run import run_universe
+from tests.simulation.run import run_block, run_universe
 from tests.simulation.shrink import shrunk
 from tests.simulation.universe import Result
 
@@ -33,6 +33,7 @@ COVERED = (
     learner,
     redis_store,
     transaction,
+    delivery,
     service,
     rpc,
 )
@@ -90,24 +91,6 @@ def run_all(blocks: list[tuple[int, int]], processes: int, path: Path | None) ->
     if failed:
         print(report(shrunk(run_universe(failed[0]))))
     return min(len(failed), 1)
-
-
-def run_block(block: tuple[int, int]) -> dict[str, Any]:
-    """Run the universes of a block; return its line of a report."""
-    began_s, virtual_s, violated = time.process_time(), 0.0, []
-    for seed in range(block[0], block[0] + block[1]):
-        result = run_universe(seed)
-        virtual_s += result.virtual_s
-        if result.violations:
-            violated.append(seed)
-    cpu_s = time.process_time() - began_s
-    return {
-        "first": block[0],
-        "universes": block[1],
-        "virtual_h": virtual_s / 3600,
-        "violated": violated,
-        "cpu_s": cpu_s,
-    }
 
 
 @contextmanager

@@ -15,7 +15,8 @@ from multiprocessing import get_context
 from unittest import mock
 
 from services.gateway.rpc import PendingReplies
-from services.recommender.service import Delivery, RecommenderService
+from services.recommender.delivery import Delivery
+from services.recommender.service import RecommenderService
 from streams.learner.learner import Learner
 from streams.learner.partition import LearnerPartition
 from streams.replay import swap

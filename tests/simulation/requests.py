@@ -279,10 +279,12 @@ class AsyncProducer:
         slow_s = kafka.rng.uniform(0.0, SLOW_S) if kafka.strikes(faults.BROKER_SLOW) else 0.0
         kafka.later(lambda: self._arrive(number), slow_s)
 
-    def produce_batch(self, topic: str, records: Sequence[Mapping[str, Any]], on_delivery: OnDelivery) -> int:
+    def produce_batch(
+        self, topic: str, records: Sequence[Mapping[str, Any]], partition: int, on_delivery: OnDelivery
+    ) -> int:
         """Send records."""
         for record in records:
-            self.produce(topic, on_delivery=on_delivery, **record)
+            self.produce(topic, partition=partition, on_delivery=on_delivery, **record)
         return len(records)
 
     def _arrive(self, number: int) -> None:
