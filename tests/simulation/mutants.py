@@ -206,7 +206,7 @@ IN_THE_ANSWERS: Mapping[str, Patches] = {
         Delivery, "send", "request.offset() + 1", "request.offset() + 2"
     ),
     "recommender: dead letters are not waited for": text(
-        Delivery, "send", "len(answers) + len(rejected)", "len(answers)"
+        Delivery, "send", "sum(map(len, answers.values())) + len(rejected)", "sum(map(len, answers.values()))"
     ),
     "recommender: good requests pass for expired": text(
         RecommenderService, "_take", "request.deadline_ms < now_ms", "request.deadline_ms < now_ms + 5_000"

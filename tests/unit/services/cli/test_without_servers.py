@@ -30,6 +30,7 @@ NEED_NONE = {
     "status",  # says what is wrong beside all else
     "up",
     "world card",
+    "world fit",
     "world generate",
     "world import",
     "world list",
