@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import signal
 import sys
@@ -22,6 +21,7 @@ from bench.course.result import PRIMARY, CourseError, ab_result, prepare, reprod
 from bench.figures import fill_pages, record
 from bench.fresh import require_disk
 from bench.recommenders.yardsticks import times_of_yardsticks
+from core.cli import Json, print_json
 from core.settings import Settings
 from sim.options import RunOptions
 from sim.play import Progress
@@ -58,7 +58,7 @@ def grade(
     out: Annotated[
         Path, typer.Option(help="Folder for run1/ab_result.json, run2/ab_result.json and repro_result.json.")
     ] = Path("course-grade"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    as_json: Json = False,
     keep: Annotated[
         str | None,
         typer.Option("--record", help="Write the figures to docs/figures.json under this name, and into the pages."),
@@ -89,7 +89,7 @@ def grade(
     }  # fmt: skip
     paths = write(out, [ab_result(one.results) for one in graded], agreement)
     if as_json:
-        print(json.dumps({**about, "runs": runs, "reproducibility": agreement}, indent=2))  # noqa: T201
+        print_json({**about, "runs": runs, "reproducibility": agreement})
     else:
         _show(about, graded, agreement, paths)
     if keep:

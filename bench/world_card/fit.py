@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from bench.world_card.cli import console
 from bench.world_card.fitted import fitted_figures, fitted_rows, fitted_table, log_of, logs_of
 from core.cli import Json, print_json
 from core.settings import Settings
@@ -16,9 +16,6 @@ from sim.world.model import World
 from sim.world.store import save_world
 
 DEFAULTS = FitSettings()
-console = Console()
-if not console.is_terminal:
-    console.width = 150
 
 
 def fit(

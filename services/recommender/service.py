@@ -116,11 +116,7 @@ class RecommenderService:
         self.models = models
         self.breakers = breakers
         self._pending = PendingListens()
-        self._consumer = Consumer(
-            consumer_config(
-                settings, f"{settings.topic_prefix}-{GROUP}", session_timeout_ms=settings.session_timeout_s * 1000
-            )
-        )
+        self._consumer = Consumer(consumer_config(settings, f"{settings.topic_prefix}-{GROUP}"))
         publisher = RecordPublisher(
             settings,
             linger_ms=0,  # batches are gathered already

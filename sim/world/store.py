@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,11 @@ def worlds_directory(home: Path) -> Path:
     return home / "worlds"
 
 
+def name_of(about: Mapping[str, Any]) -> str:
+    """Return the name of a world: a hash of what it is made of."""
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
+
+
 def open_world(home: Path, config: WorldConfig) -> World:
     """Load the world of these settings, after generating it if it is not stored yet.
 
@@ -39,7 +45,7 @@ def open_world(home: Path, config: WorldConfig) -> World:
         The stored world is damaged.
     """
     about = {"generator": GENERATOR_VERSION, **config.to_mapping()}
-    name = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
+    name = name_of(about)
     directory = worlds_directory(home) / name
     if not directory.exists():
         save_world(home, World(name, *generate(config), about))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
@@ -18,6 +16,7 @@ from sim.world.fitting.log import Floats, ListeningLog, hit_rate
 from sim.world.fitting.patience import biases_of, budgets_of, draw_lengths, length_quantiles, own_choices
 from sim.world.generate import artist_names, draw_durations, genre_names, titles
 from sim.world.model import Listeners, World, WorldCatalogue, nearest
+from sim.world.store import name_of
 
 FIT_VERSION = 1
 """Increases when the same log and settings give another world."""
@@ -177,8 +176,7 @@ def _assemble(fitted: Fitted, groups: Groups, source: dict[str, str], settings: 
         titles=titles(len(embeddings), names),
     )
     listeners = _listeners(embeddings, tastes, lengths, fitted, settings, people)
-    name = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
-    return World(name, catalogue, listeners, about)
+    return World(name_of(about), catalogue, listeners, about)
 
 
 BALANCE_ROUNDS = 20
