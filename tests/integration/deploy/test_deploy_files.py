@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.registry import Collector
 
@@ -37,6 +38,27 @@ def test_promtool_accepts(arguments: tuple[str, ...]) -> None:
         (promtool, *arguments), cwd=ALERTS.parent, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+COMPOSE = yaml.safe_load((DEPLOY.parent / "docker-compose.yml").read_text())["services"]
+
+
+@pytest.mark.parametrize("name", COMPOSE)
+def test_a_container_is_bounded(name: str) -> None:
+    service = COMPOSE[name]
+    assert service["mem_limit"]
+    assert service["logging"]["options"]["max-size"]
+    assert service.get("read_only", False) is (service["image"] == "botify:local")
+    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+
+
+def test_grafana_finds_its_dashboard_and_prometheus() -> None:
+    mounted = dict(volume.split(":")[:2] for volume in COMPOSE["grafana"]["volumes"])
+    (source,) = yaml.safe_load((DEPLOY / "grafana/provisioning/datasources/prometheus.yml").read_text())["datasources"]
+    (provider,) = yaml.safe_load((DEPLOY / "grafana/provisioning/dashboards/botify.yml").read_text())["providers"]
+    assert source["url"] == "http://prometheus:9090"
+    assert mounted["./deploy/grafana/dashboard.json"] == f"{provider['options']['path']}/dashboard.json"
+    assert mounted["./deploy/grafana/provisioning"] == "/etc/grafana/provisioning"
 
 
 def test_what_dashboard_and_alerts_ask_for_is_exported(settings: Settings) -> None:
