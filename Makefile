@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := core schemas streams services sim ingest analytics evaluation bench examples
 
-# Tests mostly wait for servers, so two processes share the files even where there are two cores only.
-PARALLEL := --numprocesses 2 --dist loadfile
+# Tests mostly wait for servers, so two processes share the files even where there are two cores only. They keep the
+# order of tests/conftest.py: by itself, xdist would leave files with one long test to the end.
+PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test unit universes mutants containers bench notebooks screenshots docs audit fmt lint type check requirements clean
