@@ -18,7 +18,7 @@ from services.dashboard.collector import Collector
 from services.dashboard.listen_page import add_listen_page
 from services.dashboard.listening import Player
 from services.dashboard.listens import ListenerReader
-from services.dashboard.pages import add_listener_page, add_live_pages
+from services.dashboard.pages import add_listener_page, add_live_pages, add_missing_page
 from services.dashboard.views import MOUNT
 
 STATIC = Path(__file__).parent / "static"
@@ -41,6 +41,7 @@ def attach(app: Starlette, settings: Settings, users: UserIds) -> None:
     broadcast = Broadcast(lambda: collector.snapshot)
     player = Player(app, settings, users)
     listeners = ListenerReader(settings, codec_of(settings))
+    add_missing_page()
     add_live_pages(broadcast, lambda: collector.snapshot)
     add_listener_page(listeners.read, lambda: collector.catalogue, users)
     add_listen_page(player, lambda: collector.catalogue, lambda: collector.snapshot.rankings, users)

@@ -94,13 +94,14 @@ def interval(bounds: Bounds, side: str, reach: float) -> Interval | None:
 
 
 class BandChart(NamedTuple):
-    """The history of an effect as a line, of its interval as an area, and the height of zero."""
+    """The history of an effect as a line, of its interval as an area, the height of zero, and the steps of time."""
 
     highest: float
     lowest: float
     zero: str
     line: str
     area: str
+    steps: int
 
 
 def band_chart(bounds: Sequence[Bounds], points: int) -> BandChart | None:
@@ -124,7 +125,9 @@ def band_chart(bounds: Sequence[Bounds], points: int) -> BandChart | None:
         ]
 
     effect, lower, upper = (line(bound[column] for bound in shown) for column in range(3))
-    return BandChart(highest, lowest, f"{_y(-lowest, span):.1f}", " ".join(effect), " ".join(upper + lower[::-1]))
+    return BandChart(
+        highest, lowest, f"{_y(-lowest, span):.1f}", " ".join(effect), " ".join(upper + lower[::-1]), len(shown) - 1
+    )
 
 
 def _runs(values: Sequence[float], top: float, points: int) -> list[list[tuple[float, float]]]:

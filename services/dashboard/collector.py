@@ -19,7 +19,17 @@ from core.settings import Settings
 from schemas.registry import codec_of
 from services.dashboard.charts import Bounds
 from services.dashboard.effects import ExperimentReading
-from services.dashboard.figures import EFFECT_POINTS, SECONDS, Catalogue, EffectKey, Latency, Moment, Snapshot, Traffic
+from services.dashboard.figures import (
+    EFFECT_POINTS,
+    EFFECTS_EVERY_S,
+    SECONDS,
+    Catalogue,
+    EffectKey,
+    Latency,
+    Moment,
+    Snapshot,
+    Traffic,
+)
 from services.dashboard.listens import ListenReader
 from services.dashboard.readers import LettersReader, ModelsReader, RankingsReader, ReplaysReader, Titles, TrafficReader
 from streams.read import StateReader
@@ -28,7 +38,6 @@ from streams.store.connect import check_redis, connect
 EVERY_S = 1.0
 CATALOGUE_EVERY_S = 5.0
 RANKINGS_EVERY_S = 5.0
-EXPERIMENTS_EVERY_S = 3.0
 MODELS_EVERY_S = 5.0
 STOP_TIMEOUT_S = 10.0
 
@@ -173,7 +182,7 @@ class Collector:
 
         self._titles = Part("catalogue", lambda: Titles(settings, codec), CATALOGUE_EVERY_S)
         self._listens = Part("listens", lambda: ListenReader(settings, codec))
-        self._traffic = Part("traffic", lambda: TrafficReader(settings, state()))
+        self._traffic = Part("traffic", lambda: TrafficReader(settings, connect(settings)))
         self._letters = Part("dead letters", lambda: LettersReader(settings, connect(settings)))
         self._rankings = Part("popularity", lambda: RankingsReader(state(), lambda: self.catalogue), RANKINGS_EVERY_S)
         self._replays = Part("replays", lambda: ReplaysReader(settings, connect(settings)))
@@ -227,7 +236,7 @@ class Collector:
         self._history.add(self._traffic.value if whole else None, latency)
         experiments = self.snapshot.experiments
         if sampled and now_s >= self._experiments_due_s:
-            self._experiments_due_s = now_s + EXPERIMENTS_EVERY_S
+            self._experiments_due_s = now_s + EFFECTS_EVERY_S
             experiments = sampled.figures.experiments()
             self._history.add_effects(experiments)
         return Snapshot(

@@ -18,6 +18,7 @@ from streams.folds.users import UserState
 SECONDS = 120
 """Seconds that the charts show."""
 
+EFFECTS_EVERY_S = 3.0
 EFFECT_POINTS = 120
 """Points of an effect's history that its chart shows."""
 
@@ -210,12 +211,15 @@ class Traffic(NamedTuple):
 
     Attributes
     ----------
-    listens, recommendations, dead_letters : int
+    listens, recommendations : int
         Records that the topics have had.
     listens_per_s, recommendations_per_s : float
         Over the last second.
     worker_lag, recommender_lag : tuple of int
         Records that wait, by partition: for the state in Redis, and for an answer.
+    dead_letters : int
+    learner_lag : int
+        Batches of listens that the models have not learned from yet.
     """
 
     listens: int
@@ -225,6 +229,7 @@ class Traffic(NamedTuple):
     worker_lag: tuple[int, ...]
     recommender_lag: tuple[int, ...]
     dead_letters: int
+    learner_lag: int = 0
 
 
 class Moment(NamedTuple):

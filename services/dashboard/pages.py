@@ -8,8 +8,12 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from confluent_kafka import KafkaException
+from nicegui import app as nicegui_app
 from nicegui import run, ui
+from nicegui.client import Client
 from redis.exceptions import RedisError
+from starlette.requests import Request
+from starlette.responses import Response
 
 from core.errors import BotifyError
 from schemas.external_ids import UserIdError, UserIds
@@ -23,13 +27,27 @@ LISTEN = "/listen"
 
 
 class Page(NamedTuple):
-    """A page; `icon` is a Material icon, whose font NiceGUI brings, `view` is that of a page made of fragments."""
+    """A page.
+
+    Attributes
+    ----------
+    path, title, subtitle : str
+    icon : str
+        A Material icon, whose font NiceGUI brings.
+    view : View | None
+        Of a page made of fragments.
+    """
 
     path: str
     title: str
     icon: str
     subtitle: str
     view: View | None = None
+
+    @property
+    def short(self) -> str:
+        """Title that fits below the icon on a phone."""
+        return self.title.replace("Dead letters", "Letters").replace("Be a listener", "Listen")
 
 
 PAGES = (
@@ -49,6 +67,8 @@ PAGES = (
 )
 """In the order of the navigation."""
 
+MISSING = Page("", "No such page", "help", "The navigation has all pages; /docs describes the API")
+
 
 def show_html(template: str, block: str, **values: object) -> ui.html:
     """Add a block of a template to the page, and return the element."""
@@ -63,7 +83,7 @@ def show_problem(problem: str) -> None:
 @contextmanager
 def frame(path: str) -> Iterator[None]:
     """Surround what is added inside the block with the page's title and the navigation."""
-    page = next(page for page in PAGES if page.path == path)
+    page = next(page for page in (*PAGES, MISSING) if page.path == path)
     ui.page_title(f"{page.title} · Botify")
     ui.add_head_html(
         f'<link rel="stylesheet" href="{MOUNT}/static/dashboard.css">'
@@ -75,6 +95,16 @@ def frame(path: str) -> Iterator[None]:
     with ui.element("div").classes("content"):
         ui.html(render("page", "title", current=page), sanitize=False, tag="header").classes("title")
         yield
+
+
+def add_missing_page() -> None:
+    """Serve a page of ours, with status 404, where NiceGUI has none."""
+
+    @nicegui_app.exception_handler(404)
+    async def missing(request: Request, _: Exception) -> Response:
+        with Client(ui.page(""), request=request) as client, frame(MISSING.path):
+            show_html("page", "missing", path=request.url.path)
+        return client.build_response(request, 404)
 
 
 def add_live_pages(broadcast: Broadcast, snapshot: Callable[[], Snapshot]) -> None:

@@ -254,9 +254,10 @@ TIMEOUT_S = 2.0
 class TrafficReader:
     """Compares end offsets with those of the reading before, and with the progress of worker and recommender."""
 
-    def __init__(self, settings: Settings, state: StateReader) -> None:
+    def __init__(self, settings: Settings, redis: Any) -> None:
         self._topics = Topics.of(settings)
-        self._state = state
+        self._state = StateReader(redis, settings)
+        self._learners = StateReader(redis, settings.with_(topic_prefix=learner_prefix(settings.topic_prefix)))
         self._offsets = OffsetReader(settings)
         # it never subscribes, so it does not join the group
         self._recommender = Consumer(clients.consumer_config(settings, f"{settings.topic_prefix}-{GROUP}"))
@@ -278,6 +279,7 @@ class TrafficReader:
             worker_lag=_behind(ends, listens, self._state.checkpoints()),
             recommender_lag=self._recommender_lag(ends),
             dead_letters=records.get(self._topics.dead_letters.name, 0),
+            learner_lag=sum(_behind(ends, self._topics.training.name, self._learners.checkpoints())),
         )
 
     def close(self) -> None:

@@ -18,6 +18,7 @@ from services.dashboard.charts import band_chart, interval, line_chart, nice_cei
 from services.dashboard.effects import ExperimentReading
 from services.dashboard.figures import (
     EFFECT_POINTS,
+    EFFECTS_EVERY_S,
     SCANNED,
     SECONDS,
     Catalogue,
@@ -40,6 +41,9 @@ FULL = 0.85
 
 BEHIND = 10_000
 """Records from which on a lag is a warning: some seconds of work."""
+
+AHEAD_S = 600.0
+"""Seconds from which on event time counts as ahead of the clock: a simulation, or clients whose clocks are wrong."""
 
 STEEP = 1.05
 """Multiple of its earlier share from which on a track counts as rising."""
@@ -73,10 +77,10 @@ def number(value: float, decimals: int = 0) -> str:
 
     Examples
     --------
-    >>> number(12345.6), number(float("nan"))
-    ('12,346', '–')
+    >>> number(12345.6), number(-0.3), number(float("nan"))
+    ('12,346', '0', '–')
     """
-    return "–" if math.isnan(value) else f"{value:,.{decimals}f}"
+    return "–" if math.isnan(value) else f"{_rounded(value, decimals):,.{decimals}f}".replace("-", "−")
 
 
 def signed(value: float, decimals: int = 1) -> str:
@@ -84,10 +88,31 @@ def signed(value: float, decimals: int = 1) -> str:
 
     Examples
     --------
-    >>> signed(-1.25), signed(45.61)
-    ('−1.2', '+45.6')
+    >>> signed(-1.25), signed(45.61), signed(-0.04)
+    ('−1.2', '+45.6', '0.0')
     """
-    return "–" if math.isnan(value) else f"{value:+,.{decimals}f}".replace("-", "−")
+    if math.isnan(value):
+        return "–"
+    rounded = _rounded(value, decimals)
+    return f"{rounded:+,.{decimals}f}".replace("-", "−") if rounded else f"{0:.{decimals}f}"
+
+
+def _rounded(value: float, decimals: int) -> float:
+    return round(value, decimals) + 0.0  # which makes −0 a 0
+
+
+def span(seconds: float) -> str:
+    """Return a length of time in its largest unit.
+
+    Examples
+    --------
+    >>> span(9), span(120), span(5400), span(200_000)
+    ('9 s', '2 min', '1.5 h', '2.3 days')
+    """
+    for size, unit in ((86_400, "days"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.2g} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def short(value: float) -> str:
@@ -132,11 +157,12 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    for each in (prose, number, signed, short, printable, cover_style, utc):
+    for each in (prose, number, signed, short, span, printable, cover_style, utc):
         templates.filters[each.__name__] = each
     templates.filters["percent"] = "{:.0%}".format
     templates.filters["significant"] = "{:.3g}".format
     templates.globals |= {"mount": MOUNT, "kinds": _KINDS, "behind": BEHIND, "full": FULL, "scanned": SCANNED}
+    templates.globals |= {"ahead": AHEAD_S, "chart_s": SECONDS, "effect_every_s": EFFECTS_EVERY_S}
     templates.globals["ui"] = templates.get_template("macros.html").module
     return templates
 
@@ -227,6 +253,7 @@ def _overview(snapshot: Snapshot) -> dict[str, Any]:
     effects = [(reading.name, effect) for reading in snapshot.experiments for effect in reading.effects]
     return {
         "waiting": sum(traffic.worker_lag) + sum(traffic.recommender_lag) if traffic else 0,
+        "still_open": _still_open(snapshot),
         "rates": line_chart([*rates.items()], "/s", SECONDS),
         "latencies": line_chart([*latencies.items()], "ms", SECONDS),
         "effects": effects[:SHOWN_EFFECTS],
@@ -236,7 +263,8 @@ def _overview(snapshot: Snapshot) -> dict[str, Any]:
 def _popular(snapshot: Snapshot) -> dict[str, Any]:
     rankings = snapshot.rankings if snapshot.rankings and snapshot.rankings.now else None
     rising = [each for each in rankings.rising if each.value >= STEEP] if rankings else []
-    return {"rankings": rankings, "rising": rising}
+    ahead_s = rankings.event_time_ms / 1000 - snapshot.at_s if rankings else 0.0
+    return {"rankings": rankings, "rising": rising, "ahead_s": ahead_s}
 
 
 def _experiments(snapshot: Snapshot) -> dict[str, Any]:
@@ -260,8 +288,13 @@ def _drawn(reading: ExperimentReading, snapshot: Snapshot) -> tuple[float, list[
 def _letters(snapshot: Snapshot) -> dict[str, Any]:
     return {
         "total": snapshot.traffic.dead_letters if snapshot.traffic else 0,
-        "still_open": sum(not letter.resolution for letter in snapshot.letters),
+        "still_open": _still_open(snapshot),
     }
+
+
+def _still_open(snapshot: Snapshot) -> int:
+    """Return the number of dead letters, of those that are shown, with which nothing was done."""
+    return sum(not letter.resolution for letter in snapshot.letters)
 
 
 overview = View(

@@ -102,6 +102,14 @@ def test_the_overview_has_figures_and_goes_on_by_itself(deployed: Scene, laptop:
     expect(place(page, "tiles")).to_contain_text(f"{total + 50:,} so far")
 
 
+def test_a_page_that_does_not_exist_is_one_of_ours(deployed: Scene, laptop: Visit) -> None:
+    answer = laptop.page.goto(f"{deployed.url}/lettres")
+    assert answer is not None
+    assert answer.status == 404
+    expect(laptop.page.get_by_role("heading", name="No such page")).to_be_visible()
+    laptop.wrong.clear()  # the browser reports the status as an error
+
+
 def test_popular_tracks_have_titles(deployed: Scene, laptop: Visit) -> None:
     page = laptop.page
     page.goto(f"{deployed.url}/popular")
