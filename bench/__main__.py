@@ -39,6 +39,7 @@ from bench.micro import measure_codec, measure_user_model
 from bench.next_track import measure_next_track
 from bench.worker import measure_busy_worker, measure_replay, measure_verify, measure_visible, measure_worker
 from core.errors import BotifyError
+from core.process import tune_gc
 from core.settings import Settings
 from schemas.topics import create_topics
 from services.stack.embedded import EmbeddedStack
@@ -129,6 +130,7 @@ def _measure(names: Sequence[str], *, keep: bool) -> list[Run]:
     settings = Settings.from_env()
     with console.status("opening the world"):
         world = open_world(settings.home, DEFAULT)
+    tune_gc()  # as `botify sim run`
     results: dict[str, Figures] = {}
     runs = []
     with tempfile.TemporaryDirectory() as home, EmbeddedStack(Path(home)) as stack:

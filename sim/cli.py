@@ -16,6 +16,7 @@ from rich.table import Table
 from core.cli import Json, console, print_json
 from core.kafka.admin import require_kafka
 from core.logging import configure_logging
+from core.process import tune_gc
 from core.settings import Settings
 from core.telemetry import new_registry, observed
 from schemas.event_time import parse_speed, utc
@@ -197,6 +198,7 @@ def _run_observed(
         metrics.report(done)
         report(done)
 
+    tune_gc()
     with observed(settings, registry, alive=metrics.heartbeat.probe, ready=metrics.missing_for_ready):
         return run_loop(settings, world, options, tell)
 

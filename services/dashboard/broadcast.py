@@ -31,6 +31,11 @@ class Channel:
         self._sent: dict[str, Markup] = {}
         self._viewers: dict[str, Client] = {}
 
+    @property
+    def is_viewed(self) -> bool:
+        """Whether the page has viewers."""
+        return bool(self._viewers)
+
     def join(self, client: Client, snapshot: Snapshot) -> list[Fragment]:
         """Return the page's fragments, and send their changes to this client until it disconnects."""
         fragments = self._view(snapshot)
@@ -42,7 +47,7 @@ class Channel:
 
     def send(self, snapshot: Snapshot) -> None:
         """Send what has changed since the last message."""
-        if not self._viewers:
+        if not self.is_viewed:
             return
         changed = self.changes(snapshot)
         if changed:
@@ -86,7 +91,10 @@ class Broadcast:
         """Send once a second, until cancelled."""
         while True:
             await asyncio.sleep(EVERY_S)
+            viewed = [channel for channel in self._channels if channel.is_viewed]
+            if not viewed:  # a snapshot that is not read is not made
+                continue
             snapshot = self._snapshot()
-            for channel in self._channels:
+            for channel in viewed:
                 channel.send(snapshot)
                 await asyncio.sleep(0)  # let requests run between two pages

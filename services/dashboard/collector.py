@@ -36,6 +36,7 @@ from streams.read import StateReader
 from streams.store.connect import check_redis, connect
 
 EVERY_S = 1.0
+SLEEP_AFTER_S = 60.0
 CATALOGUE_EVERY_S = 5.0
 RANKINGS_EVERY_S = 5.0
 MODELS_EVERY_S = 5.0
@@ -153,25 +154,27 @@ class History:
         """Return the seconds, oldest first."""
         return tuple(self._moments)
 
+    def forget_moments(self) -> None:
+        """Start again: the next second does not follow the last one."""
+        self._moments.clear()
+
     def effects(self) -> Mapping[EffectKey, tuple[Bounds, ...]]:
         """Return the history of each effect, oldest first."""
         return {key: tuple(points) for key, points in self._effects.items()}
 
 
 class Collector:
-    """Makes one snapshot a second; viewers read it and nothing else.
+    """Makes one snapshot a second while it is looked at; viewers read it and nothing else.
 
-    It writes nothing and joins no consumer group, so every gateway may have one.
-
-    Attributes
-    ----------
-    snapshot : Snapshot
-        The newest. Replaced as a whole, so any thread may read it.
+    It writes nothing and joins no consumer group, so every gateway may have one. After `SLEEP_AFTER_S` without a look
+    it closes its connections. The next look wakes it: the sample of listens begins again with the newest ones.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stop = threading.Event()
+        self._wake = threading.Event()
+        self._looked_s = float("-inf")
         self._thread = threading.Thread(target=self._run, name="dashboard-collector", daemon=True)
         self._history = History()
         self._experiments_due_s = 0.0
@@ -187,7 +190,14 @@ class Collector:
         self._rankings = Part("popularity", lambda: RankingsReader(state(), lambda: self.catalogue), RANKINGS_EVERY_S)
         self._replays = Part("replays", lambda: ReplaysReader(settings, connect(settings)))
         self._models = Part("models", lambda: ModelsReader(settings, connect(settings)), MODELS_EVERY_S)
-        self.snapshot = Snapshot()
+        self._snapshot = Snapshot()
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The newest snapshot; reading it is a look. Replaced as a whole, so any thread may read it."""
+        self._looked_s = time.monotonic()
+        self._wake.set()
+        return self._snapshot
 
     @property
     def catalogue(self) -> Catalogue:
@@ -201,16 +211,29 @@ class Collector:
     def stop(self) -> None:
         """Stop the thread and close the connections."""
         self._stop.set()
+        self._wake.set()
         self._thread.join(STOP_TIMEOUT_S)
 
     def _run(self) -> None:
         due_s = time.monotonic()
         while not self._stop.wait(max(0.0, due_s - time.monotonic())):
             due_s = max(due_s + EVERY_S, time.monotonic())  # seconds that were missed are skipped
+            self._wake.clear()  # here, so that a look during this round is not lost
             try:
-                self.snapshot = self._take(time.monotonic())
+                self._snapshot = self._take(time.monotonic())
             except Exception:  # without the thread, every page would silently stop changing
                 log.exception("the dashboard could not take a snapshot")
+            if time.monotonic() - self._looked_s > SLEEP_AFTER_S:
+                self._sleep()
+        self._close()
+
+    def _sleep(self) -> None:
+        self._close()
+        if not self._stop.is_set():
+            self._wake.wait()
+        self._history.forget_moments()
+
+    def _close(self) -> None:
         for part in self._parts():
             part.close()
 
@@ -234,7 +257,7 @@ class Collector:
         sampled = self._listens.value
         latency = sampled.figures.latency() if sampled else None
         self._history.add(self._traffic.value if whole else None, latency)
-        experiments = self.snapshot.experiments
+        experiments = self._snapshot.experiments
         if sampled and now_s >= self._experiments_due_s:
             self._experiments_due_s = now_s + EFFECTS_EVERY_S
             experiments = sampled.figures.experiments()

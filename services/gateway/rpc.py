@@ -120,7 +120,7 @@ class PendingReplies:
 log = logging.getLogger(__name__)
 
 TICK_S = 0.001
-IDLE_TICK_S = 0.1
+IDLE_TICK_S = 0.5
 BATCH = 500
 QUEUE_RECORDS = 20_000
 PROBE_S = 3.0
@@ -158,7 +158,7 @@ class RpcClient:
             group="botify-gateway",
             auto_offset_reset="latest",
             # the broker answers at once when there is a reply; an idle gateway asks it seldom
-            fetch_wait_max_ms=200,
+            fetch_wait_max_ms=1_000,
         )
         self._publisher = RecordPublisher(
             settings,

@@ -73,7 +73,7 @@ class EventClock:
 
 HALF_LIFE = "1d"
 TOP = 100
-POPULAR_EVERY_S = 5.0
+POPULAR_EVERY_S = 30.0
 """Merging the tops of all partitions is most of the work of an idle gateway, and they change slowly."""
 
 

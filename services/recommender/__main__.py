@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 
 from core.errors import BotifyError
 from core.logging import configure_logging
+from core.process import tune_gc
 from core.settings import Settings
 from core.telemetry import Heartbeat, new_registry, observed
 from schemas.catalogue import CatalogueReader
@@ -153,6 +154,7 @@ def main() -> None:
         settings = Settings.from_env()
         configure_logging(settings)
         service = build_service(settings)
+        tune_gc()
         log.info("ready")
         _serve(settings, service, stopping)
         service.close()

@@ -47,6 +47,11 @@ class Delivery:
         self._committable: dict[tuple[str, int], int] = {}
         self._refused: KafkaError | None = None
 
+    @property
+    def in_flight(self) -> bool:
+        """Whether records of the last batch were not acknowledged at the last `poll`."""
+        return bool(self._batches)
+
     def send(
         self,
         requests: Sequence[Message],
@@ -91,7 +96,7 @@ class Delivery:
             self.poll(POLL_S)
 
     def poll(self, wait_s: float = 0.0) -> None:
-        """Handle acknowledgements.
+        """Handle acknowledgements; wait for the first one if none has arrived.
 
         Raises
         ------

@@ -48,10 +48,8 @@ GROUP = "recommender"
 BATCH = 512
 COMMIT_EVERY_S = 1.0
 
-GATHER_S_A_REQUEST = 60e-6
-"""How long to gather more requests, for each of the last batch: about twice what answering one costs, so that batches
-stay small while there is time to spare, and grow before there is none."""
 MOST_GATHER_S = 0.005
+"""How long to gather requests at most while the brokers have not acknowledged the last batch."""
 
 
 @dataclass(slots=True)
@@ -140,7 +138,6 @@ class RecommenderService:
         self.redis_problem: str | None = None
         self._unread: list[int] = []
         self._committed_at = time.monotonic()
-        self._gather_s = 0.0
 
     def step(self, wait_s: float = 0.2) -> int:
         """Answer one batch of requests; return how many messages it had.
@@ -191,12 +188,14 @@ class RecommenderService:
         self._delivery.forget()
 
     def _receive(self, wait_s: float) -> list[Message]:
-        """Wait for one message, then gather more, the longer the more the last batch had."""
+        """Wait for one message, take those that have arrived, and gather more while the last batch is on its way."""
         try:
             messages = self._consumer.consume(1, wait_s)
             if messages:
-                messages += self._consumer.consume(BATCH - 1, self._gather_s)
-            self._gather_s = min(len(messages) * GATHER_S_A_REQUEST, MOST_GATHER_S)
+                messages += self._consumer.consume(BATCH - 1, 0)
+            if 0 < len(messages) < BATCH and self._delivery.in_flight:
+                self._delivery.poll(MOST_GATHER_S)
+                messages += self._consumer.consume(BATCH - len(messages), 0)
         except KafkaException as error:
             raise RecommenderError(f"reading requests failed: {error}") from error
         return [message for message in messages if _is_data(message.error())]

@@ -134,6 +134,15 @@ class Loop:
         if not len(heard):
             return
         listens, requests = self._requests.tell(heard, time.monotonic(), self._replies.partition)
+        # someone waits for the answers: brokers handle a client's records in the order of their arrival
+        self._send(self._topics.recommendation_requests.name, requests)
+        self._send_listens(listens)
+        self._pace.spend(len(requests))
+        self.result.count(heard)
+        if self._options.listens is not None and self.result.listens >= self._options.listens:
+            self._simulation.stop_accepting()
+
+    def _send_listens(self, listens: Sequence[Listen]) -> None:
         wall_ms = int(time.time() * 1000)
         leaps: list[Listen] = []
         steps: list[Listen] = []
@@ -142,11 +151,6 @@ class Loop:
         for record in self._records(leaps):  # a batch cannot have headers
             self._publisher.send(self._topics.listens.name, **record, headers=[SIMULATED_TIME])
         self._send(self._topics.listens.name, steps)
-        self._send(self._topics.recommendation_requests.name, requests)
-        self._pace.spend(len(requests))
-        self.result.count(heard)
-        if self._options.listens is not None and self.result.listens >= self._options.listens:
-            self._simulation.stop_accepting()
 
     def _ask_again(self) -> None:
         asking, partition = self._simulation.asking, self._replies.partition

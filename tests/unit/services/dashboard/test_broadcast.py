@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 
+import pytest
 from markupsafe import Markup
 
-from services.dashboard.broadcast import Channel
+from services.dashboard import broadcast
+from services.dashboard.broadcast import Broadcast, Channel
 from services.dashboard.figures import Snapshot
 from services.dashboard.views import Fragment
 
@@ -104,3 +107,27 @@ def test_nothing_is_rendered_without_viewers() -> None:
     view.rendered = 0
     channel.send(at(2))
     assert (view.rendered, viewer.sent) == (0, [])
+
+
+def test_no_snapshot_is_read_while_no_page_is_viewed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broadcast, "EVERY_S", 0.0)
+    read: list[Snapshot] = []
+
+    def snapshot() -> Snapshot:
+        read.append(at(len(read)))
+        return read[-1]
+
+    async def run() -> None:
+        sender = Broadcast(snapshot)
+        channel = sender.channel(Counting())
+        running = asyncio.create_task(sender.run())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert read == []
+        channel.join(Viewer("one"), at(1))  # type: ignore[arg-type]
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert read
+        running.cancel()
+
+    asyncio.run(run())

@@ -1,11 +1,15 @@
-"""A part of the snapshot keeps its value while its server is unavailable."""
+"""A part of the snapshot keeps its value while its server is unavailable; no snapshot is made that is not read."""
 
 from __future__ import annotations
+
+import queue
 
 import pytest
 
 from core.errors import TopicError
-from services.dashboard.collector import Part
+from core.settings import Settings
+from services.dashboard import collector
+from services.dashboard.collector import Collector, Part
 
 
 class Server:
@@ -59,3 +63,27 @@ def test_a_programming_error_is_not_taken_for_an_unavailable_server() -> None:
 
     with pytest.raises(KeyError):
         Part("traffic", broken).refresh(0.0)
+
+
+def test_a_collector_that_is_not_looked_at_sleeps_until_the_next_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds: queue.Queue[str] = queue.Queue()
+
+    def refuse(_: Settings) -> None:
+        rounds.put("asked Kafka")
+        raise TopicError("no Kafka answers")
+
+    def refuse_quietly(_: Settings) -> None:
+        raise TopicError("no Redis answers")
+
+    monkeypatch.setattr(collector, "check_kafka", refuse)
+    monkeypatch.setattr(collector, "check_redis", refuse_quietly)
+    monkeypatch.setattr(collector, "EVERY_S", 0.0)
+    monkeypatch.setattr(collector, "SLEEP_AFTER_S", -1.0)
+    own = Collector(Settings())
+    own.start()
+    for look in range(3):
+        rounds.get(timeout=10.0)
+        if look < 2:
+            _ = own.snapshot
+    own.stop()
+    assert rounds.empty()
