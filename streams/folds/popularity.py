@@ -158,15 +158,19 @@ class Popularity:
         tracks = np.concatenate([tracks for _, tracks in self._touched])[first]
         scores = self._scores[rows]
         self._touched = []
-        packed = scores.tobytes()
-        fields = {
-            b"%d" % track: packed[at : at + _ROW_BYTES]
-            for track, at in zip(tracks.tolist(), range(0, len(packed), _ROW_BYTES), strict=True)
-        }
         tops: dict[str, ScoreChanges] = {}
         for name, top, column in zip(self.score_sets, self._tops, scores.T, strict=True):
             tops[name] = top.update(tracks, column)
-        return Changes(hashes={POPULARITY: fields}, scores=tops)
+        return Changes(hashes={POPULARITY: self._fields(tracks, scores)}, scores=tops)
+
+    @staticmethod
+    def _fields(tracks: Tracks, scores: NDArray[np.float64]) -> Fields:
+        """Return the records of tracks."""
+        packed = scores.tobytes()
+        return {
+            b"%d" % track: packed[at : at + _ROW_BYTES]
+            for track, at in zip(tracks.tolist(), range(0, len(packed), _ROW_BYTES), strict=True)
+        }
 
     def _rows(self, tracks: Sequence[int]) -> Rows:
         return np.fromiter(map(self._row_of.__getitem__, tracks), dtype=np.int64, count=len(tracks))
