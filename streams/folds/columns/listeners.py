@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streams.folds.columns.ids import RowsOfIds, first_of_each
 from streams.folds.columns.kernels import LikeRows, Listens, Users, fold_likes, fold_users
 from streams.folds.columns.packing import pack_likes, pack_users
 from streams.folds.columns.table import FEW_ROWS, ID_BYTES, at_least, resized
@@ -44,7 +45,9 @@ class Listeners:
         self.duplicates = 0
         self.hashes = (USERS, LIKES_OF_USERS) if with_likes else (USERS,)
         self._most_rows = most_rows
-        self._row_of: dict[int, int] = {}
+        self._row_of = RowsOfIds()
+        self._numbers = np.zeros(FEW_ROWS, dtype=np.int64)  # the listener of each row
+        self._met = np.zeros(FEW_ROWS, dtype=np.bool_)
         self._used = np.zeros(FEW_ROWS, dtype=np.int64)  # in which run a row was used last
         self._run = 0
         self._users, self._likes = _no_users(FEW_ROWS), _no_likes(FEW_ROWS if with_likes else 0)
@@ -53,28 +56,26 @@ class Listeners:
 
     def missing(self, users: Ints) -> dict[str, list[bytes]]:
         """Give each listener of a run a row, and return the fields to read for new rows."""
-        batch, of_batch = np.unique(users, return_inverse=True)
-        self._batch_users, listed = batch, batch.tolist()
-        if len(self._row_of) + len(batch) > max(self._most_rows, 2 * len(batch)):
+        if self._are_too_many(len(users)) and self._are_too_many(len(np.unique(users))):
             self._forget()
-        row_of = self._row_of
-        new = [user for user in listed if user not in row_of]
-        for user in new:
-            row_of[user] = len(row_of)
-        self._make_room(len(row_of))
-        self._batch_rows = np.array([row_of[user] for user in listed], dtype=np.int64)
-        self._rows = self._batch_rows[of_batch]
+        rows, new = self._row_of.of(users)
+        self._make_room(self._row_of.count)
+        self._numbers[rows[new]] = users[new]
+        firsts = np.empty(len(users), dtype=np.int64)
+        firsts = firsts[: first_of_each(rows, self._met, firsts)]
+        self._rows, self._batch_rows, self._batch_users = rows, rows[firsts], users[firsts]
         self._run += 1
         self._used[self._batch_rows] = self._run
-        fields = [b"%d" % user for user in new]
+        fields = [b"%d" % user for user in users[new].tolist()]
         return dict.fromkeys(self.hashes, fields) if fields else {}
 
     def load_fields(self, collection: str, values: Fields) -> None:
         """Load what is stored; a new listener has nothing."""
         load = self._load_user if collection == USERS else self._load_likes
-        for field, record in values.items():
+        rows, _ = self._row_of.of(np.array([int(field) for field in values], dtype=np.int64))
+        for row, record in zip(rows.tolist(), values.values(), strict=True):
             if record is not None:
-                load(self._row_of[int(field)], record)
+                load(row, record)
 
     def fold(self, listens: Listens) -> NDArray[np.bool_]:
         """Fold the run whose users `missing` was given; return which listens are no duplicates."""
@@ -138,6 +139,8 @@ class Listeners:
     def _make_room(self, rows: int) -> None:
         if rows > len(self._used):
             rows = at_least(rows, len(self._used))
+            self._numbers = np.concatenate([self._numbers, np.zeros(rows - len(self._used), dtype=np.int64)])
+            self._met = np.zeros(rows, dtype=np.bool_)
             self._used = np.concatenate([self._used, np.zeros(rows - len(self._used), dtype=np.int64)])
             self._users = resized(self._users, rows)
             if len(self._likes.anchor):
@@ -150,18 +153,22 @@ class Listeners:
             self._users = resized(self._users, len(self._used), session=width)
             self._likes = resized(self._likes, len(self._likes.anchor), session=width)
 
+    def _are_too_many(self, more: int) -> bool:
+        return self._row_of.count + more > max(self._most_rows, 2 * more)
+
     def _forget(self) -> None:
         """Keep the rows that were used last."""
-        users = np.fromiter(self._row_of, dtype=np.int64, count=len(self._row_of))
-        kept = np.sort(np.argsort(self._used[: len(users)], kind="stable")[-(self._most_rows // 2) :])
+        count = self._row_of.count
+        kept = np.sort(np.argsort(self._used[:count], kind="stable")[-(self._most_rows // 2) :])
         rows = at_least(len(kept), FEW_ROWS)
-        used = np.zeros(rows, dtype=np.int64)
-        used[: len(kept)] = self._used[kept]
-        self._used = used
+        numbers, used = np.zeros(rows, dtype=np.int64), np.zeros(rows, dtype=np.int64)
+        numbers[: len(kept)], used[: len(kept)] = self._numbers[kept], self._used[kept]
+        self._numbers, self._used, self._met = numbers, used, np.zeros(rows, dtype=np.bool_)
         self._users = resized(self._users, rows, kept)
         if len(self._likes.anchor):
             self._likes = resized(self._likes, rows, kept)
-        self._row_of = {user: row for row, user in enumerate(users[kept].tolist())}
+        self._row_of = RowsOfIds()
+        self._row_of.of(numbers[: len(kept)])
 
 
 def _bytes_of(column: NDArray[Any]) -> NDArray[np.uint8]:

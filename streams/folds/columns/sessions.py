@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from schemas.event_time import EventTime
 from schemas.events import Session
 from schemas.listen_columns import ListenColumns
+from streams.folds.columns.ids import RowsOfIds
 from streams.folds.columns.kernels import END, GAP, NEXT, Closed, Listens, OpenRows, Results, fold_sessions, push
 from streams.folds.columns.packing import pack_numbers, pack_sessions
 from streams.folds.columns.table import FEW_ROWS, ID_BYTES, at_least, resized
@@ -43,8 +44,7 @@ class OpenSessions:
     def __init__(self, partition: int, policy_half_life_sessions: float = HALF_LIFE_SESSIONS) -> None:
         self._partition = partition
         self._watermark_ms = 0
-        self._row_of: dict[int, int] = {}
-        self._free: list[int] = []
+        self._row_of = RowsOfIds()
         self._open = _no_rows(FEW_ROWS)
         self._heap = np.zeros((FEW_ROWS, 4), dtype=np.int64)
         self._heap_size = 0
@@ -124,9 +124,7 @@ class OpenSessions:
         opened = table.opened[rows]
         closed, rows = rows[~opened], rows[opened]
         users = table.user[closed]
-        for user, row in zip(users.tolist(), closed.tolist(), strict=True):
-            del self._row_of[user]
-            self._free.append(row)
+        self._row_of.remove(users, closed)
         packed = pack_sessions(table, table.time.view(np.int64), policies.text, policies.ends, rows)
         return Bulk(2 * len(rows), packed.tobytes()), Bulk(len(users), pack_numbers(users).tobytes())
 
@@ -168,18 +166,11 @@ class OpenSessions:
 
     def _rows_of(self, users: Ints) -> Ints:
         """Return each listen's row, a new one where a listener has none."""
-        batch, of_batch = np.unique(users, return_inverse=True)
-        row_of, free = self._row_of, self._free
-        rows = np.empty(len(batch), dtype=np.int64)
-        for at, user in enumerate(batch.tolist()):
-            row = row_of.get(user)
-            if row is None:
-                row = row_of[user] = free.pop() if free else len(row_of)
-            rows[at] = row
-        if len(row_of) > len(self._open.user):
-            self._open = resized(self._open, at_least(len(row_of), len(self._open.user)))
-        self._open.user[rows] = batch
-        return rows[of_batch]
+        rows, _ = self._row_of.of(users)
+        if self._row_of.count > len(self._open.user):
+            self._open = resized(self._open, at_least(self._row_of.count, len(self._open.user)))
+        self._open.user[rows] = users
+        return rows
 
     def _widen_ids(self, length: int) -> None:
         if length > (width := self._open.session.shape[1]):
