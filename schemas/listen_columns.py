@@ -118,7 +118,7 @@ _LAYOUT: Sequence[tuple[Any, tuple[int, ...]]] = (
 def _leave_out(good: NDArray[np.bool_], records: RecordColumns, tracks: Ints, intake: Intake) -> None:
     """Leave listens of tracks that are not known yet, and earlier dead letters, to the object path."""
     if (known := intake.known_tracks) is not None:
-        unknown = [track for track in np.unique(tracks[good]).tolist() if track not in known]
+        unknown = [track for track in set(tracks[good].tolist()) if track not in known]
         if unknown:
             good &= ~np.isin(tracks, unknown)
     if before := intake.rejected_before.get(records.partition):

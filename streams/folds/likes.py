@@ -31,7 +31,7 @@ LIKED_FRACTION = 0.5
 
 LIKE = np.dtype([("track", "<i4"), ("anchor", "<i4"), ("fraction", "<f4")])
 
-_VERSION = 1
+VERSION = 1
 _HEADER = struct.Struct("<BBiB")
 _LIKE = struct.Struct("<iif")
 
@@ -89,7 +89,7 @@ class Likes:
     @staticmethod
     def record_of(of_session: int, anchor: int, session_id: bytes, likes: bytes) -> bytes:
         """Return the record of likes in parts."""
-        return _HEADER.pack(_VERSION, of_session, anchor, len(session_id)) + session_id + likes
+        return _HEADER.pack(VERSION, of_session, anchor, len(session_id)) + session_id + likes
 
     @classmethod
     def from_bytes(cls, record: bytes) -> Likes:
@@ -101,8 +101,8 @@ class Likes:
             The record is of a version that this code does not know.
         """
         version, of_session, anchor, id_bytes = _HEADER.unpack_from(record)
-        if version != _VERSION:
-            raise ValueError(f"likes of version {version}; this code reads version {_VERSION}, replay the topic")
+        if version != VERSION:
+            raise ValueError(f"likes of version {version}; this code reads version {VERSION}, replay the topic")
         likes = cls()
         session_end = _HEADER.size + id_bytes
         likes.session_id = record[_HEADER.size : session_end].decode()

@@ -18,6 +18,7 @@ batch must be checked. A sorted set of *all* tracks would cost Redis fifteen tim
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -36,8 +37,17 @@ _ROW_BYTES = len(HALF_LIVES_MS) * _SCORES.itemsize
 Rows = NDArray[np.int64]
 Tracks = NDArray[np.int64]
 
-TrackRows = dict[int, int]
-"""Track id to row, in order of arrival. Partitions of one process share it: it is most of the memory of a track."""
+
+class TrackRows(dict[int, int]):
+    """Track id to row, in order of arrival. Partitions of one process share it: it is most of the memory of a track.
+
+    Attributes
+    ----------
+    index : Any
+        The same for compiled code, which follows; see `streams/folds/columns/popularity.py`.
+    """
+
+    index: Any = None
 
 
 def top_collection(half_life: str) -> str:
@@ -89,7 +99,7 @@ class Popularity:
     def __init__(
         self, rows: TrackRows | None = None, top_tracks: int = TOP_TRACKS, *, nothing_stored: bool = False
     ) -> None:
-        self._row_of: TrackRows = {} if rows is None else rows
+        self._row_of = TrackRows() if rows is None else rows
         self._nothing_stored = nothing_stored
         self._scores = np.full((1024, len(HALF_LIVES_MS)), -np.inf, dtype=_SCORES)
         self._loaded = np.zeros(1024, dtype=bool)  # whether a row has what the store has
@@ -98,29 +108,26 @@ class Popularity:
 
     def missing(self, batch: Sequence[Record]) -> Mapping[str, list[bytes]]:
         """Return the tracks of the batch that are not in memory."""
-        return self.missing_tracks([listen.track for _, listen in batch])
+        return self.missing_tracks(np.array([listen.track for _, listen in batch], dtype=np.int64))
 
-    def missing_tracks(self, tracks: Sequence[int]) -> Mapping[str, list[bytes]]:
+    def missing_tracks(self, tracks: Tracks) -> Mapping[str, list[bytes]]:
         """Return those of the tracks that are not in memory."""
-        row_of = self._row_of
-        for track in set(tracks).difference(row_of):
-            row_of[track] = len(row_of)
+        rows = self._rows(tracks)
         self._make_room()
         if self._nothing_stored:
             return {}
-        loaded = self._loaded[self._rows(tracks)]
+        loaded = self._loaded[rows]
         if loaded.all():
             return {}
-        missing = np.unique(np.array(tracks, dtype=np.int64)[~loaded])
+        missing = np.unique(tracks[~loaded])
         return {POPULARITY: [b"%d" % track for track in missing.tolist()]}
 
     def load_fields(self, collection: str, values: Fields) -> None:
         """Load the scores of tracks; a new track has none."""
-        row_of = self._row_of
-        rows = [row_of.setdefault(int(field), len(row_of)) for field in values]
+        rows = self._rows(np.array([int(field) for field in values], dtype=np.int64))
         self._make_room()
         self._loaded[rows] = True
-        for row, record in zip(rows, values.values(), strict=True):
+        for row, record in zip(rows.tolist(), values.values(), strict=True):
             if record is not None:
                 self._scores[row] = np.frombuffer(record, dtype=_SCORES)
 
@@ -144,7 +151,7 @@ class Popularity:
         if not heard.any():
             return
         tracks = tracks[heard]
-        rows = self._rows(tracks.tolist())
+        rows = self._rows(tracks)
         weights, times_ms = np.log2(fractions[heard]), timestamps_ms[heard].astype(np.float64)
         for column, half_life_ms in enumerate(HALF_LIVES_MS.values()):
             np.logaddexp2.at(self._scores[:, column], rows, weights + times_ms / half_life_ms)
@@ -154,22 +161,37 @@ class Popularity:
         """Return the scores of the batch's tracks, and the changes of the tops."""
         if not self._touched:
             return Changes()
-        rows, first = np.unique(np.concatenate([rows for rows, _ in self._touched]), return_index=True)
-        tracks = np.concatenate([tracks for _, tracks in self._touched])[first]
+        rows, tracks = (np.concatenate(column) for column in zip(*self._touched, strict=True))
+        first = self._first_of_each(rows)
+        rows, tracks = rows[first], tracks[first]
         scores = self._scores[rows]
         self._touched = []
+        tops = self._update_tops(rows, tracks, scores)
+        return Changes(hashes={POPULARITY: self._fields(tracks, scores)}, scores=tops)
+
+    def _update_tops(self, rows: Rows, tracks: Tracks, scores: NDArray[np.float64]) -> dict[str, ScoreChanges]:
+        return {
+            name: top.update(tracks, column)
+            for name, top, column in zip(self.score_sets, self._tops, scores.T, strict=True)
+        }
+
+    def _first_of_each(self, rows: Rows) -> NDArray[np.int64]:
+        return np.unique(rows, return_index=True)[1]
+
+    @staticmethod
+    def _fields(tracks: Tracks, scores: NDArray[np.float64]) -> Fields:
+        """Return the records of tracks."""
         packed = scores.tobytes()
-        fields = {
+        return {
             b"%d" % track: packed[at : at + _ROW_BYTES]
             for track, at in zip(tracks.tolist(), range(0, len(packed), _ROW_BYTES), strict=True)
         }
-        tops: dict[str, ScoreChanges] = {}
-        for name, top, column in zip(self.score_sets, self._tops, scores.T, strict=True):
-            tops[name] = top.update(tracks, column)
-        return Changes(hashes={POPULARITY: fields}, scores=tops)
 
-    def _rows(self, tracks: Sequence[int]) -> Rows:
-        return np.fromiter(map(self._row_of.__getitem__, tracks), dtype=np.int64, count=len(tracks))
+    def _rows(self, tracks: Tracks) -> Rows:
+        """Return the rows of tracks, the next ones of new tracks."""
+        row_of = self._row_of
+        rows = [row_of.setdefault(track, len(row_of)) for track in tracks.tolist()]
+        return np.array(rows, dtype=np.int64)
 
     def _make_room(self) -> None:
         while len(self._loaded) < len(self._row_of):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 from schemas.events import Listen
@@ -14,6 +15,68 @@ Record = tuple[int, Listen]
 Fields = Mapping[bytes, bytes | None]
 Scores = Mapping[bytes, float]
 ScoreChanges = Mapping[bytes, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Bulk:
+    r"""Strings one after another, each as `$length\r\nbytes\r\n`: Redis's form of arguments."""
+
+    count: int = 0
+    packed: bytes = b""
+
+    @classmethod
+    def of(cls, strings: Sequence[bytes]) -> Bulk:
+        """Return strings that are objects."""
+        return cls(len(strings), b"".join([b"$%d\r\n%b\r\n" % (len(string), string) for string in strings]))
+
+    def followed_by(self, other: Bulk) -> Bulk:
+        """Return these strings and others."""
+        return Bulk(self.count + other.count, self.packed + other.packed)
+
+    def strings(self) -> Iterator[bytes]:
+        r"""Yield the strings.
+
+        Examples
+        --------
+        >>> [*Bulk(2, b"$1\r\n7\r\n$0\r\n\r\n").strings()]
+        [b'7', b'']
+        """
+        at = 0
+        while at < len(self.packed):
+            line = self.packed.index(b"\r\n", at)
+            begin = line + 2
+            end = begin + int(self.packed[at + 1 : line])
+            yield self.packed[begin:end]
+            at = end + 2
+
+
+class PackedFields(Mapping[bytes, bytes | None]):
+    """`Fields` as the store sends them: no object is made for a field unless one looks at them.
+
+    Parameters
+    ----------
+    kept : Bulk
+        Fields and values in turns.
+    removed : Bulk
+        Fields whose value is None.
+    """
+
+    def __init__(self, kept: Bulk, removed: Bulk = Bulk()) -> None:
+        self.kept, self.removed = kept, removed
+
+    @cached_property
+    def _items(self) -> dict[bytes, bytes | None]:
+        strings = self.kept.strings()
+        return {**dict(zip(strings, strings, strict=True)), **dict.fromkeys(self.removed.strings())}
+
+    def __getitem__(self, field: bytes) -> bytes | None:
+        return self._items[field]
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return self.kept.count // 2 + self.removed.count
 
 
 @dataclass(slots=True)

@@ -75,7 +75,7 @@ POOR_FRACTION = 0.2
 LISTEN = np.dtype([("event", "<u8"), ("timestamp_ms", "<i8"), ("fraction", "<f8"), ("track", "<i4")])
 """One listen of the history. `event` is the hash of the event id."""
 
-_VERSION = 2
+VERSION = 2
 _HEADER = struct.Struct("<BIIIIqB")
 _LENGTH = struct.Struct("<H")
 _TRACK = struct.Struct("<i")
@@ -182,7 +182,7 @@ class UserState:
         counts: Sequence[int], last_timestamp_ms: int, session_id: bytes, heard: bytes, history: bytes
     ) -> bytes:
         """Return the record of a state in parts; `counts` are listens, sessions, poor streak and session's listens."""
-        header = _HEADER.pack(_VERSION, *counts, last_timestamp_ms, len(session_id))
+        header = _HEADER.pack(VERSION, *counts, last_timestamp_ms, len(session_id))
         return header + session_id + _LENGTH.pack(len(heard)) + heard + history
 
     @classmethod
@@ -196,8 +196,8 @@ class UserState:
         """
         state = cls.__new__(cls)
         version, *counts, last_timestamp_ms, id_bytes = _HEADER.unpack_from(record)
-        if version != _VERSION:
-            raise ValueError(f"user state of version {version}; this code reads version {_VERSION}, replay the topic")
+        if version != VERSION:
+            raise ValueError(f"user state of version {version}; this code reads version {VERSION}, replay the topic")
         state.listens, state.sessions, state.poor_streak, state.session_listens = counts
         state.last_timestamp_ms = last_timestamp_ms
         session_end = _HEADER.size + id_bytes

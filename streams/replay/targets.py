@@ -125,7 +125,7 @@ class NamespaceTarget:
         self._owner = f"replay-{uuid.uuid4().hex}"
         self._claimed: dict[int, WorkerPartition] = {}
         self.counters = WorkerCounters()
-        self._rows: TrackRows = {}
+        self._rows = TrackRows()
 
     async def prepare(self, partition: int, start: int) -> None:
         """Make the partition begin at an offset, unless it has begun."""

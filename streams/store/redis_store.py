@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from streams.folds.partition import HASHES, SCORE_SETS
-from streams.folds.projection import Changes
+from streams.folds.projection import Changes, PackedFields
 from streams.store.connect import Writes, patiently
 from streams.store.keys import checkpoint_key, copy_of, partition_key
 from streams.store.protocol import Claim, ClaimPosition, Outcome
-from streams.store.transaction import Command, write_guarded
+from streams.store.transaction import Command, count_arguments, run_script, write_guarded
 
 _HERE = Path(__file__).parent
 
@@ -111,21 +111,29 @@ class RedisStore:
 
         async def script() -> Outcome:
             args: list[Any] = [claim.epoch, claim.owner, "" if expected_next is None else expected_next, new_next]
-            for command, _, *arguments in writes:
-                args += (command, len(arguments), *arguments)
-            outcome: bytes = await self._apply(keys=[key, *(write[1] for write in writes)], args=args)
+            for write in writes:
+                command, _, *arguments = write
+                args += (command, count_arguments(write) - 2, *arguments)
+            keys = [key, *(write[1] for write in writes)]
+            outcome: bytes = await run_script(self._redis, self._apply, keys, args)
             return Outcome(outcome.decode())
 
         async def transaction() -> Outcome:
             return await write_guarded(self._redis, key, judge, writes, new_next)
 
-        small = sum(map(len, writes)) < self._script_arguments
+        small = sum(map(count_arguments, writes)) < self._script_arguments
         return await patiently(self._redis, script if small else transaction, writes=self._writes, partition=partition)
 
     def _writes_of(self, partition: int, changes: Changes) -> Iterator[Command]:
         """Yield the commands that make the changes."""
         for collection, fields in changes.hashes.items():
             key = self._key(partition, collection)
+            if isinstance(fields, PackedFields):
+                if fields.kept.count:
+                    yield "HSET", key, fields.kept
+                if fields.removed.count:
+                    yield "HDEL", key, fields.removed
+                continue
             if kept := [part for item in fields.items() if item[1] is not None for part in item]:
                 yield "HSET", key, *kept
             if removed := [field for field, value in fields.items() if value is None]:

@@ -15,12 +15,13 @@ from typing import Any
 import hiredis
 from redis.asyncio import RedisCluster
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ExecAbortError, ResponseError
+from redis.exceptions import ExecAbortError, NoScriptError, ResponseError
 
+from streams.folds.projection import Bulk
 from streams.store.protocol import Outcome
 
 Command = tuple[Any, ...]
-"""Name, key and arguments: str, bytes or int."""
+"""Name, key and arguments: str, bytes or int, or one `Bulk`."""
 Position = Sequence[bytes | None]
 """`epoch`, `owner` and `next_offset`, as they are stored."""
 
@@ -48,7 +49,7 @@ async def write_guarded(
     ResponseError
         Redis refuses the writes; none was made.
     """
-    packed = [_pack("MULTI"), *(_pack(*part) for command in writes for part in _parts(command))]
+    packed = [_pack("MULTI"), *(part for command in writes for part in _parts(command))]
     packed += [_pack("HSET", key, "next_offset", new_next), _pack("EXEC")]
     look = _pack("WATCH", key) + _pack("HMGET", key, "epoch", "owner", "next_offset")
     async with _connection_to(redis, key) as connection:
@@ -98,10 +99,67 @@ def _pack(*parts: Any) -> bytes:
     return packed
 
 
-def _parts(command: Command) -> Iterable[Command]:
+def _parts(command: Command) -> Iterable[bytes]:
     name, key, *arguments = command
+    if arguments and isinstance(bulk := arguments[0], Bulk):
+        yield packed_command(Bulk.of([name.encode(), key.encode()]), bulk)
+        return
     for begin in range(0, len(arguments), MAX_ARGUMENTS):
-        yield name, key, *arguments[begin : begin + MAX_ARGUMENTS]
+        yield _pack(name, key, *arguments[begin : begin + MAX_ARGUMENTS])
+
+
+def packed_command(*parts: Bulk) -> bytes:
+    """Return a command whose name and arguments are packed already."""
+    return b"*%d\r\n%b" % (sum(part.count for part in parts), b"".join([part.packed for part in parts]))
+
+
+def count_arguments(command: Command) -> int:
+    """Return the number of strings that Redis gets."""
+    return sum(part.count if isinstance(part, Bulk) else 1 for part in command)
+
+
+async def run_script(redis: Any, script: Any, keys: Sequence[str], args: Sequence[Any]) -> Any:
+    """Run a script on the node of its first key, and return the reply.
+
+    Parameters
+    ----------
+    redis : redis.asyncio.Redis or RedisCluster
+    script : redis.commands.core.AsyncScript
+    keys : sequence of str
+    args : sequence of str, bytes, int or Bulk
+        Those that are packed are sent as they are.
+    """
+    given = [b"EVALSHA", script.sha.encode(), b"%d" % len(keys), *(key.encode() for key in keys)]
+    packed = packed_command(Bulk.of(given), *_bulks(args))
+    async with _connection_to(redis, keys[0]) as connection:
+
+        async def until_known() -> Any:
+            await connection.send_packed_command([packed])
+            try:
+                return await connection.read_response()
+            except NoScriptError:
+                await connection.send_packed_command([_pack("SCRIPT", "LOAD", script.script)])
+                await connection.read_response()
+                await connection.send_packed_command([packed])
+                return await connection.read_response()
+
+        async def lost(_: Exception) -> None:
+            await connection.disconnect()
+
+        return await connection.retry.call_with_retry(until_known, lost)
+
+
+def _bulks(args: Sequence[Any]) -> Iterable[Bulk]:
+    """Yield arguments packed, those between two packed ones together."""
+    loose: list[bytes] = []
+    for arg in args:
+        if isinstance(arg, Bulk):
+            yield Bulk.of(loose)
+            yield arg
+            loose = []
+        else:
+            loose.append(arg if isinstance(arg, bytes) else str(arg).encode())
+    yield Bulk.of(loose)
 
 
 @asynccontextmanager

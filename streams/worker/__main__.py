@@ -47,7 +47,7 @@ class WorkerApp(FoldingApp):
         self._publisher = KafkaPublisher(settings, codec)
         self._rejected = RejectedBefore(settings, self.folding.topic)
         self._intake = Intake(codec, self._catalogue.tracks, self._catalogue.refresh, self._rejected.offsets)
-        self._rows: TrackRows = {}
+        self._rows = TrackRows()
         self._folding = ColumnsWhenCompiled(on_ready=fetch_columns)
 
     def refresh_sources(self) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from schemas.validation import Intake
+from streams.folds.popularity import TrackRows
 from streams.learner.partition import LearnerPartition
 from streams.store.protocol import Claim, Store
 from streams.worker.folding import Folding
@@ -197,7 +198,7 @@ class SimulatedWorker(SimulatedApp):
             intake,
             self._publisher,
             self._counters,
-            rows={},
+            rows=TrackRows(),
             training=True,
             folding=self._folding,
         )

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streams.folds.columns.ids import RowsOfIds, first_of_each
 from streams.folds.columns.kernels import LikeRows, Listens, Users, fold_likes, fold_users
+from streams.folds.columns.packing import pack_likes, pack_users
 from streams.folds.columns.table import FEW_ROWS, ID_BYTES, at_least, resized
 from streams.folds.likes import LIKE, LIKES, LIKES_OF_USERS, Likes
-from streams.folds.projection import Changes, Fields
+from streams.folds.projection import Bulk, Changes, Fields, PackedFields
 from streams.folds.users import HISTORY_LISTENS, LISTEN, SESSION_TRACKS, USERS, UserState
 
 Ints = NDArray[np.int64]
@@ -43,38 +45,37 @@ class Listeners:
         self.duplicates = 0
         self.hashes = (USERS, LIKES_OF_USERS) if with_likes else (USERS,)
         self._most_rows = most_rows
-        self._row_of: dict[int, int] = {}
+        self._row_of = RowsOfIds()
+        self._numbers = np.zeros(FEW_ROWS, dtype=np.int64)  # the listener of each row
+        self._met = np.zeros(FEW_ROWS, dtype=np.bool_)
         self._used = np.zeros(FEW_ROWS, dtype=np.int64)  # in which run a row was used last
         self._run = 0
         self._users, self._likes = _no_users(FEW_ROWS), _no_likes(FEW_ROWS if with_likes else 0)
-        self._batch_users: list[int] = []
-        self._batch_rows = self._changed_likes = np.zeros(0, dtype=np.int64)
+        self._batch_users = self._batch_rows = self._changed_likes = np.zeros(0, dtype=np.int64)
         self._rows = self._batch_rows  # of each listen
 
     def missing(self, users: Ints) -> dict[str, list[bytes]]:
         """Give each listener of a run a row, and return the fields to read for new rows."""
-        batch, of_batch = np.unique(users, return_inverse=True)
-        self._batch_users = batch.tolist()
-        if len(self._row_of) + len(batch) > max(self._most_rows, 2 * len(batch)):
+        if self._are_too_many(len(users)) and self._are_too_many(len(np.unique(users))):
             self._forget()
-        row_of = self._row_of
-        new = [user for user in self._batch_users if user not in row_of]
-        for user in new:
-            row_of[user] = len(row_of)
-        self._make_room(len(row_of))
-        self._batch_rows = np.array([row_of[user] for user in self._batch_users], dtype=np.int64)
-        self._rows = self._batch_rows[of_batch]
+        rows, new = self._row_of.of(users)
+        self._make_room(self._row_of.count)
+        self._numbers[rows[new]] = users[new]
+        firsts = np.empty(len(users), dtype=np.int64)
+        firsts = firsts[: first_of_each(rows, self._met, firsts)]
+        self._rows, self._batch_rows, self._batch_users = rows, rows[firsts], users[firsts]
         self._run += 1
         self._used[self._batch_rows] = self._run
-        fields = [b"%d" % user for user in new]
+        fields = [b"%d" % user for user in users[new].tolist()]
         return dict.fromkeys(self.hashes, fields) if fields else {}
 
     def load_fields(self, collection: str, values: Fields) -> None:
         """Load what is stored; a new listener has nothing."""
         load = self._load_user if collection == USERS else self._load_likes
-        for field, record in values.items():
+        rows, _ = self._row_of.of(np.array([int(field) for field in values], dtype=np.int64))
+        for row, record in zip(rows.tolist(), values.values(), strict=True):
             if record is not None:
-                load(self._row_of[int(field)], record)
+                load(row, record)
 
     def fold(self, listens: Listens) -> NDArray[np.bool_]:
         """Fold the run whose users `missing` was given; return which listens are no duplicates."""
@@ -95,39 +96,18 @@ class Listeners:
 
     def changes(self) -> Changes:
         """Return the records of the run's listeners."""
-        users, likes = self._batch_users, self._changed_likes
+        numbers, likes = self._batch_users, self._changed_likes
         hashes: dict[str, Fields] = {}
-        if users:
-            hashes[USERS] = dict(zip([b"%d" % user for user in users], self._user_records(), strict=True))
+        if len(numbers):
+            table, rows = self._users, self._batch_rows
+            packed = pack_users(table, _bytes_of(table.heard), _bytes_of(table.history), numbers, rows)
+            hashes[USERS] = PackedFields(Bulk(2 * len(numbers), packed.tobytes()))
         if len(likes):
-            names = [b"%d" % users[at] for at in likes.tolist()]
-            hashes[LIKES_OF_USERS] = dict(zip(names, self._like_records(self._batch_rows[likes]), strict=True))
-        self._batch_users, self._changed_likes = [], likes[:0]
+            liked, rows = self._likes, self._batch_rows[likes]
+            packed = pack_likes(liked, _bytes_of(liked.likes), numbers[likes], rows)
+            hashes[LIKES_OF_USERS] = PackedFields(Bulk(2 * len(likes), packed.tobytes()))
+        self._batch_users, self._changed_likes = numbers[:0], likes[:0]
         return Changes(hashes=hashes)
-
-    def _user_records(self) -> list[bytes]:
-        table, rows = self._users, self._batch_rows
-        history = _Rings(table.history, rows, table.first, table.kept)
-        heard, sessions = _Parts(table.heard, rows), _Parts(table.session, rows)
-        counts_of = (table.listens, table.sessions, table.poor_streak, table.session_listens)
-        lengths_of = (table.last_ms, table.session_length, table.heard_count)
-        numbers = np.stack([column[rows] for column in (*counts_of, *lengths_of)], axis=1).tolist()
-        return [
-            UserState.record_of(
-                counts, last_ms, sessions.first(at, id_bytes), heard.first(at, 4 * heard_count), history.of(at)
-            )
-            for at, (*counts, last_ms, id_bytes, heard_count) in enumerate(numbers)
-        ]
-
-    def _like_records(self, rows: Ints) -> list[bytes]:
-        table = self._likes
-        likes, sessions = _Rings(table.likes, rows, table.first, table.kept), _Parts(table.session, rows)
-        columns = (table.of_session, table.anchor, table.session_length)
-        numbers = np.stack([column[rows] for column in columns], axis=1).tolist()
-        return [
-            Likes.record_of(of_session, anchor, sessions.first(at, id_bytes), likes.of(at))
-            for at, (of_session, anchor, id_bytes) in enumerate(numbers)
-        ]
 
     def _load_user(self, row: int, record: bytes) -> None:
         state = UserState.from_bytes(record)
@@ -159,6 +139,8 @@ class Listeners:
     def _make_room(self, rows: int) -> None:
         if rows > len(self._used):
             rows = at_least(rows, len(self._used))
+            self._numbers = np.concatenate([self._numbers, np.zeros(rows - len(self._used), dtype=np.int64)])
+            self._met = np.zeros(rows, dtype=np.bool_)
             self._used = np.concatenate([self._used, np.zeros(rows - len(self._used), dtype=np.int64)])
             self._users = resized(self._users, rows)
             if len(self._likes.anchor):
@@ -171,45 +153,27 @@ class Listeners:
             self._users = resized(self._users, len(self._used), session=width)
             self._likes = resized(self._likes, len(self._likes.anchor), session=width)
 
+    def _are_too_many(self, more: int) -> bool:
+        return self._row_of.count + more > max(self._most_rows, 2 * more)
+
     def _forget(self) -> None:
         """Keep the rows that were used last."""
-        users = np.fromiter(self._row_of, dtype=np.int64, count=len(self._row_of))
-        kept = np.sort(np.argsort(self._used[: len(users)], kind="stable")[-(self._most_rows // 2) :])
+        count = self._row_of.count
+        kept = np.sort(np.argsort(self._used[:count], kind="stable")[-(self._most_rows // 2) :])
         rows = at_least(len(kept), FEW_ROWS)
-        used = np.zeros(rows, dtype=np.int64)
-        used[: len(kept)] = self._used[kept]
-        self._used = used
+        numbers, used = np.zeros(rows, dtype=np.int64), np.zeros(rows, dtype=np.int64)
+        numbers[: len(kept)], used[: len(kept)] = self._numbers[kept], self._used[kept]
+        self._numbers, self._used, self._met = numbers, used, np.zeros(rows, dtype=np.bool_)
         self._users = resized(self._users, rows, kept)
         if len(self._likes.anchor):
             self._likes = resized(self._likes, rows, kept)
-        self._row_of = {user: row for row, user in enumerate(users[kept].tolist())}
+        self._row_of = RowsOfIds()
+        self._row_of.of(numbers[: len(kept)])
 
 
-class _Parts:
-    """Rows of a table as bytes."""
-
-    def __init__(self, column: NDArray[Any], rows: Ints) -> None:
-        self.size = column.shape[1] * column.itemsize
-        self.raw = column[rows].tobytes()
-
-    def first(self, at: int, size: int) -> bytes:
-        """Return the first bytes of the row at a place."""
-        begin = at * self.size
-        return self.raw[begin : begin + size]
-
-
-class _Rings(_Parts):
-    """Rows of a table of rings as bytes, the oldest first."""
-
-    def __init__(self, column: NDArray[Any], rows: Ints, first: Ints, kept: Ints) -> None:
-        super().__init__(column, rows)
-        self.turns: list[int] = (first[rows] * column.itemsize).tolist()
-        self.sizes: list[int] = (kept[rows] * column.itemsize).tolist()
-
-    def of(self, at: int) -> bytes:
-        """Return the ring at a place."""
-        ring, turn = self.first(at, self.sizes[at]), self.turns[at]
-        return ring[turn:] + ring[:turn] if turn else ring
+def _bytes_of(column: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return the rows of a table as bytes, without a copy."""
+    return column.view(np.uint8).reshape(len(column), -1)
 
 
 def _no_users(rows: int) -> Users:

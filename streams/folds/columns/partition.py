@@ -8,6 +8,7 @@ from schemas.events import Session
 from schemas.listen_columns import ListenColumns
 from streams.folds.columns.kernels import Listens
 from streams.folds.columns.listeners import Listeners
+from streams.folds.columns.popularity import ColumnPopularity
 from streams.folds.columns.sessions import OpenSessions
 from streams.folds.partition import PROJECTIONS
 from streams.folds.popularity import Popularity, TrackRows
@@ -30,7 +31,7 @@ class ColumnFold:
         self.users = Listeners(with_likes="likes" in only)
         self._sessions = OpenSessions(partition, policy_half_life_sessions)
         self._with_likes = "likes" in only
-        self._popularity = Popularity(rows, nothing_stored=nothing_stored) if "popularity" in only else None
+        self._popularity = ColumnPopularity(rows, nothing_stored=nothing_stored) if "popularity" in only else None
         self.event_time = self._sessions.event_time
         self.score_sets: Sequence[str] = Popularity.score_sets if self._popularity else ()
         self.hashes_read_at_claim: Sequence[str] = OpenSessions.hashes
@@ -39,7 +40,7 @@ class ColumnFold:
         """Return the fields that the listens need from the store, by hash."""
         missing = self.users.missing(listens.users)
         if self._popularity is not None:
-            missing.update(self._popularity.missing_tracks(listens.tracks.tolist()))
+            missing.update(self._popularity.missing_tracks(listens.tracks))
         return missing
 
     def load_fields(self, collection: str, values: Fields) -> None:

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from schemas.event_time import EventTime
 from schemas.events import Session
 from schemas.listen_columns import ListenColumns
+from streams.folds.columns.ids import RowsOfIds
 from streams.folds.columns.kernels import END, GAP, NEXT, Closed, Listens, OpenRows, Results, fold_sessions, push
+from streams.folds.columns.packing import pack_numbers, pack_sessions
 from streams.folds.columns.table import FEW_ROWS, ID_BYTES, at_least, resized
-from streams.folds.projection import Changes, Fields
+from streams.folds.projection import Bulk, Changes, Fields, PackedFields
 from streams.folds.sessions import (
     EVENT_TIME,
     GAP_MS,
@@ -42,8 +44,7 @@ class OpenSessions:
     def __init__(self, partition: int, policy_half_life_sessions: float = HALF_LIFE_SESSIONS) -> None:
         self._partition = partition
         self._watermark_ms = 0
-        self._row_of: dict[int, int] = {}
-        self._free: list[int] = []
+        self._row_of = RowsOfIds()
         self._open = _no_rows(FEW_ROWS)
         self._heap = np.zeros((FEW_ROWS, 4), dtype=np.int64)
         self._heap_size = 0
@@ -106,43 +107,26 @@ class OpenSessions:
         event_ms = max(self.event_time.newest_ms, self._watermark_ms)
         if not self._touched and event_ms == self._stored_event_ms:
             return Changes()
-        fields: dict[bytes, bytes | None] = {WATERMARK: b"%d" % self._watermark_ms}
         ahead = event_ms > self._watermark_ms
-        if ahead or self._event_time_is_stored:
-            fields[EVENT_TIME] = b"%d" % event_ms if ahead else None
+        times = [WATERMARK, b"%d" % self._watermark_ms, *([EVENT_TIME, b"%d" % event_ms] if ahead else [])]
+        no_longer = [EVENT_TIME] if self._event_time_is_stored and not ahead else []
         self._stored_event_ms, self._event_time_is_stored, self._touched = event_ms, ahead, False
-        self._take_touched(fields)
+        kept, removed = self._take_touched()
+        fields = PackedFields(Bulk.of(times).followed_by(kept), Bulk.of(no_longer).followed_by(removed))
         results = self._policies.take_changes()
         return Changes(hashes={OPEN_SESSIONS: fields, **({POLICY_RESULTS: results} if results else {})})
 
-    def _take_touched(self, fields: dict[bytes, bytes | None]) -> None:
-        """Add the touched sessions, and free the rows of closed ones."""
-        table, names = self._open, self._policies.names
+    def _take_touched(self) -> tuple[Bulk, Bulk]:
+        """Return the records of touched sessions that are open, and the listeners of closed ones; free their rows."""
+        table, policies = self._open, self._policies
         rows = np.flatnonzero(table.touched)
         table.touched[rows] = False
-        columns = (table.user, table.first_offset, table.started_ms, table.last_ms, table.tracks, table.policy)
-        numbers = zip(*(column[rows].tolist() for column in columns), strict=True)
-        ids, width = table.session[rows].tobytes(), table.session.shape[1]
-        rest = zip(
-            rows.tolist(),
-            table.opened[rows].tolist(),
-            table.time[rows].tolist(),
-            table.session_length[rows].tolist(),
-            numbers,
-            strict=True,
-        )
-        for at, (row, opened, time, length, (user, first_offset, started_ms, last_ms, tracks, policy)) in enumerate(
-            rest
-        ):
-            if opened:
-                name = names[policy] if policy >= 0 else b""
-                session = ids[at * width : at * width + length]
-                record = OpenSession.record_of(first_offset, started_ms, last_ms, tracks, time, name, session)
-                fields[b"%d" % user] = record
-            else:
-                fields[b"%d" % user] = None
-                del self._row_of[user]
-                self._free.append(row)
+        opened = table.opened[rows]
+        closed, rows = rows[~opened], rows[opened]
+        users = table.user[closed]
+        self._row_of.remove(users, closed)
+        packed = pack_sessions(table, table.time.view(np.int64), policies.text, policies.ends, rows)
+        return Bulk(2 * len(rows), packed.tobytes()), Bulk(len(users), pack_numbers(users).tobytes())
 
     def _add_closed(self, closed: Closed, count: int) -> None:
         width = closed.session.shape[1]
@@ -182,18 +166,11 @@ class OpenSessions:
 
     def _rows_of(self, users: Ints) -> Ints:
         """Return each listen's row, a new one where a listener has none."""
-        batch, of_batch = np.unique(users, return_inverse=True)
-        row_of, free = self._row_of, self._free
-        rows = np.empty(len(batch), dtype=np.int64)
-        for at, user in enumerate(batch.tolist()):
-            row = row_of.get(user)
-            if row is None:
-                row = row_of[user] = free.pop() if free else len(row_of)
-            rows[at] = row
-        if len(row_of) > len(self._open.user):
-            self._open = resized(self._open, at_least(len(row_of), len(self._open.user)))
-        self._open.user[rows] = batch
-        return rows[of_batch]
+        rows, _ = self._row_of.of(users)
+        if self._row_of.count > len(self._open.user):
+            self._open = resized(self._open, at_least(self._row_of.count, len(self._open.user)))
+        self._open.user[rows] = users
+        return rows
 
     def _widen_ids(self, length: int) -> None:
         if length > (width := self._open.session.shape[1]):
@@ -215,6 +192,8 @@ class PolicyRows:
         What an end leaves of earlier results.
     names : list of bytes
         Of the policies.
+    text, ends : ndarray of uint8, ndarray of int64
+        The names, one after another, and where each ends, after a 0.
     results : Results
     """
 
@@ -224,6 +203,7 @@ class PolicyRows:
         bools, doubles = np.zeros(_FEW_POLICIES, dtype=np.bool_), np.zeros(_FEW_POLICIES)
         numbers = np.zeros(_FEW_POLICIES, dtype=np.int64)
         self.results = Results(numbers, bools, bools.copy(), doubles, doubles.copy())
+        self.text, self.ends = np.zeros(0, dtype=np.uint8), np.zeros(1, dtype=np.int64)
         self._row_of: dict[str, int] = {}
         self._recommenders: dict[str, int] = {}
 
@@ -233,6 +213,8 @@ class PolicyRows:
         if row is None:
             row = self._row_of[policy] = len(self.names)
             self.names.append(policy.encode())
+            self.text = np.array(bytearray(b"".join(self.names)), dtype=np.uint8)
+            self.ends = np.append(self.ends, len(self.text))
             if row == len(self.results.time):
                 self.results = resized(self.results, 2 * row)
             number = self._recommenders.setdefault(recommender_of(policy), len(self._recommenders))

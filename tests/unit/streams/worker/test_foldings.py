@@ -20,7 +20,7 @@ from schemas.events import Listen, Session, TrainingBatch
 from schemas.listen_columns import accept_listens
 from schemas.listen_kernels import read_listens
 from schemas.validation import Intake, Rejected
-from streams.folds.columns import kernels
+from streams.folds.columns import ids, kernels, packing, tops
 from streams.folds.columns.listeners import Listeners
 from streams.folds.partition import PROJECTIONS
 from streams.folds.projection import Changes
@@ -293,5 +293,8 @@ def test_a_kernel_is_compiled_for_one_kind_of_arrays_only() -> None:
     worker.process(many(20))
     worker.process(RecordColumns.of(many(40)))
     worker.process([KafkaRecord(41, None, struct.pack("<q", 7)), *many(50)[42:]])
-    for kernel in (read_listens, kernels.fold_users, kernels.fold_likes, kernels.fold_sessions, kernels.push):
+    folds = (kernels.fold_users, kernels.fold_likes, kernels.fold_sessions, kernels.push)
+    packs = (packing.pack_users, packing.pack_likes, packing.pack_sessions, packing.pack_numbers, packing.pack_rows)
+    tables = (ids.find_or_add, ids.first_of_each, ids.remove, tops.update)
+    for kernel in (read_listens, *folds, *packs, *tables):
         assert len(kernel.signatures) == 1  # type: ignore[attr-defined]

@@ -1,0 +1,59 @@
+"""Invariant: the tables of compiled code hold what a dict, and a sort, would hold after any changes."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.folds.columns.ids import RowsOfIds
+from streams.folds.columns.tops import TopHeap
+from streams.folds.popularity import _Top
+from streams.folds.projection import Bulk, PackedFields
+
+STEPS = st.lists(st.tuples(st.booleans(), st.lists(st.integers(0, 40), max_size=30)), max_size=12)
+
+
+@given(STEPS)
+def test_rows_are_those_of_a_dict(steps: list[tuple[bool, list[int]]]) -> None:
+    table, expected = RowsOfIds(), dict[int, int]()
+    for adds, numbers in steps:
+        if adds:
+            rows, new = table.of(np.array(numbers, dtype=np.int64))
+            assert {numbers[at] for at in new} == set(numbers) - expected.keys()
+            expected |= dict(zip(numbers, rows.tolist(), strict=True))
+        else:
+            gone = [number for number in set(numbers) if number in expected]
+            removed = np.array([expected.pop(number) for number in gone], dtype=np.int64)
+            table.remove(np.array(gone, dtype=np.int64), removed)
+        assert len(table) == len(expected) == len(set(expected.values()))
+    every = list(expected)
+    assert table.of(np.array(every, dtype=np.int64))[0].tolist() == [expected[number] for number in every]
+
+
+def test_ids_whose_slots_are_taken_keep_their_rows() -> None:
+    table, numbers = RowsOfIds(), np.arange(50_000) * 7  # so many that thousands share their first slot
+    rows, _ = table.of(numbers)
+    table.remove(numbers[::2], rows[::2])
+    assert table.of(numbers[1::2])[0].tolist() == rows[1::2].tolist()
+    assert sorted(table.of(numbers)[0].tolist()) == list(range(50_000))
+
+
+RAISES = st.lists(st.dictionaries(st.integers(0, 12), st.integers(1, 3), max_size=13), max_size=10)
+
+
+@given(st.integers(1, 6), RAISES)
+def test_a_top_is_the_sorted_one(size: int, batches: list[dict[int, int]]) -> None:
+    heap, sorted_top, scores = TopHeap(size), _Top(size), np.zeros(13)
+    for raised in batches:
+        tracks = np.array([*raised], dtype=np.int64)
+        scores[tracks] += [*raised.values()]
+        assert heap.update(tracks + 300, tracks, scores[tracks]) == sorted_top.update(tracks, scores[tracks])
+
+
+@given(st.dictionaries(st.binary(max_size=30), st.one_of(st.none(), st.binary(max_size=30))))
+def test_packed_fields_are_the_fields(fields: dict[bytes, bytes | None]) -> None:
+    kept = [part for field, value in fields.items() if value is not None for part in (field, value)]
+    packed = PackedFields(Bulk.of(kept), Bulk.of([field for field, value in fields.items() if value is None]))
+    assert packed == fields
+    assert len(packed) == len(fields)
