@@ -191,7 +191,7 @@ def _thousandths(name: str, entry: Table, *, alone: bool) -> int:
         return LAYER_BUCKETS
     traffic: Any = entry.get("traffic")
     if _is_share(traffic):
-        thousandths = round(traffic * LAYER_BUCKETS)
+        thousandths = round(float(traffic) * LAYER_BUCKETS)
         if abs(thousandths - traffic * LAYER_BUCKETS) < 1e-9:
             return thousandths
     if "traffic" not in entry:
