@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analytics import AnalyticsError
+from core.goals import BETTER
 
 
 class Assignment(NamedTuple):
@@ -104,7 +105,7 @@ def unknown_experiment(experiment: str, known: Collection[str]) -> AnalyticsErro
     return AnalyticsError(f"no listen carries a treatment of experiment {experiment!r}; {there}")
 
 
-METRICS = ("mean_time_per_session", "mean_tracks_per_session", "time", "sessions", "mean_request_latency")
+METRICS = tuple(BETTER)
 """Botify's metrics, by its names."""
 
 

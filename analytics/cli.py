@@ -30,8 +30,6 @@ GROUP = "botify.experiment"
 """Entry points by which other packages add commands to this group."""
 
 experiment = typer.Typer(help="Plan A/B experiments and analyse their results.", no_args_is_help=True)
-for _entry in entry_points(group=GROUP):
-    experiment.command(_entry.name)(_entry.load())
 
 Data = Annotated[Path | None, typer.Option(help="Folder that `botify export` wrote; default: read the topic.")]
 Run = Annotated[str | None, typer.Option(help="Only listens of this simulator run.")]
@@ -242,3 +240,8 @@ def render_plan(wanted: Wanted, plan: Plan) -> Table:
     table.add_row(f"{wanted.metric}: mean ± deviation", f"{plan.mean:,.3f} ± {plan.deviation:,.3f}")
     table.add_row(f"effect that {plan.users_seen:,} listeners detect", f"±{plan.smallest_effect:.2f} %")
     return table
+
+
+# last: commands of other packages may use the options of this module
+for _entry in entry_points(group=GROUP):
+    experiment.command(_entry.name)(_entry.load())

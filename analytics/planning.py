@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,9 @@ from scipy import optimize, stats
 
 from analytics import AnalyticsError
 from analytics.assignment import METRICS, per_user
+from analytics.sequential import BURN_IN, horizon_power
 from analytics.sessions import DAY_MS
+from core.goals import Goals
 from core.welch import Sample
 
 MOST_USERS = 10**9
@@ -131,6 +134,57 @@ def days_needed(users: int, new_users_by_day: ArrayLike) -> int | None:
     came = np.cumsum(np.asarray(new_users_by_day, dtype=np.float64))
     days = int(np.searchsorted(came, users)) + 1
     return days if days <= len(came) else None
+
+
+def decision_users(
+    goals: Goals,
+    spread: Mapping[str, float],
+    effect: float,
+    wanted_power: float = 0.8,
+    alpha: float = 0.05,
+    treatments: int = 1,
+) -> int:
+    """Return the users of both arms that the rule of `analytics.decision` needs to ship an effect.
+
+    All of 1 + G tests must succeed, the success metric's and G guardrails', so each is planned with the power
+    1 − β / (G + 1): the probability that any fails is then at most β. Of several success metrics the one that varies
+    most decides. Guardrails are planned without a loss.
+
+    Parameters
+    ----------
+    goals : Goals
+    spread : mapping of metric to float
+        Standard deviation of a user's value over the mean, after CUPED.
+    effect : float
+        The smallest relevant one, as a share of the mean.
+    treatments : int
+        Treatments besides the control; they divide alpha.
+
+    Raises
+    ------
+    AnalyticsError
+        The effect or the power is out of range.
+
+    Examples
+    --------
+    >>> spread = {"time": 0.5, "sessions": 0.4}
+    >>> decision_users(Goals(("time",)), spread, effect=0.02), users_needed(0.02, 0.5)[0] * 2
+    (16557, 19626)
+    >>> decision_users(Goals(("time",), {"sessions": 0.02}), spread, effect=0.02)
+    21802
+    """
+    if not effect > 0 or not alpha < wanted_power < 1:
+        raise AnalyticsError(f"the effect {effect} must be above 0, the power {wanted_power} between {alpha} and 1")
+    each_power = 1 - (1 - wanted_power) / (len(goals.guardrails) + 1)
+
+    def needed(metric: str, relevant: float, level: float) -> int:
+        shift = optimize.brentq(lambda theta: horizon_power(theta, level) - each_power, 0.0, 20.0)
+        return math.ceil(4 * (float(shift) * spread[metric] / relevant) ** 2)
+
+    success_alpha = alpha / treatments / len(goals.success)
+    sizes = [needed(metric, effect, success_alpha) for metric in goals.success]
+    sizes += [needed(metric, margin, alpha / treatments) for metric, margin in goals.guardrails.items()]
+    return max(*sizes, 4 * BURN_IN)
 
 
 class Wanted(NamedTuple):

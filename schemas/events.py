@@ -238,4 +238,31 @@ class TrainingBatch(NamedTuple):
     ended: bytes
 
 
-Event = Listen | RecommendationRequest | Recommendation | Session | Track | Model | TrainingBatch
+class RampStep(NamedTuple):
+    """The traffic of an experiment from now on; a later step replaces it.
+
+    Attributes
+    ----------
+    experiment : str
+        The record's key.
+    share : float
+        Share of the experiment's listeners that take part, 0 to 1.
+    arm : str | None
+        The treatment that all of the experiment's listeners get since a decision; None while treatments are compared.
+    timestamp_ms : int
+        Wall clock, milliseconds since the epoch.
+    event_ms : int
+        The newest event time of the listens that led to the step.
+    reason : str
+        In words.
+    """
+
+    experiment: str
+    share: float
+    arm: str | None
+    timestamp_ms: int
+    event_ms: int
+    reason: str
+
+
+Event = Listen | RecommendationRequest | Recommendation | Session | Track | Model | TrainingBatch | RampStep

@@ -13,7 +13,17 @@ from core.errors import TopicError
 from core.kafka.admin import METADATA_TIMEOUT_S, RETRY_PAUSE_S, TIMEOUT_S, partition_counts
 from core.kafka.config import common_config
 from core.settings import Settings
-from schemas.events import Event, Listen, Model, Recommendation, RecommendationRequest, Session, Track, TrainingBatch
+from schemas.events import (
+    Event,
+    Listen,
+    Model,
+    RampStep,
+    Recommendation,
+    RecommendationRequest,
+    Session,
+    Track,
+    TrainingBatch,
+)
 
 MAX_MODEL_BYTES = 16 * 1024 * 1024
 MAX_DEAD_LETTER_BYTES = 2 * 1024 * 1024
@@ -63,6 +73,7 @@ class Topics:
     catalogue: TopicDefinition
     training: TopicDefinition
     models: TopicDefinition
+    experiments: TopicDefinition
     dead_letters: TopicDefinition
 
     @classmethod
@@ -109,6 +120,13 @@ class Topics:
                 # the newest segment is never compacted, and each new reader reads all of it
                 segment_bytes=str(4 * MAX_MODEL_BYTES),
                 min_cleanable_dirty_ratio="0.1",
+            ),
+            experiments=topic(
+                "experiments",
+                RampStep,
+                key="experiment",
+                partitions=1,  # every recommender and gateway follows all of them
+                cleanup_policy="compact",
             ),
             dead_letters=topic(
                 "dead-letters",

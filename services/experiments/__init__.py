@@ -35,9 +35,29 @@ those of later experiments never serve, and a warning says so.
 
 An A/A run, which should find no difference, is one line: `aa = true` in place of the treatments declares `C` and `T1`
 with the same recommender, that of `recommender = "..."`, or the one that the listener gets without the experiment.
+
+An experiment that decides by itself declares its goals (`core/goals.py`), and the shares of its listeners that its ramp
+goes through::
+
+    success = ["mean_time_per_session"]                              # one of them must get better
+    guardrails = { sessions = 0.02, mean_request_latency = 0.1 }     # may lose at most so much of the control's mean
+    ramp = [0.01, 0.1, 0.5, 1.0]                                     # no listener until `botify experiment ramp` starts
+
+The steps of a ramp are on the topic of experiments; `LiveExperiments` follows it, so that traffic changes while
+recommenders and gateways run. A step moves the end of the experiment's slice, so listeners stay in their treatment.
 """
 
 from services.experiments.assignment import Assignment, Experiment, Experiments, Slice, Treatment
 from services.experiments.declaration import DEFAULT_FILE, load_experiments
+from services.experiments.live import LiveExperiments
 
-__all__ = ["DEFAULT_FILE", "Assignment", "Experiment", "Experiments", "Slice", "Treatment", "load_experiments"]
+__all__ = [
+    "DEFAULT_FILE",
+    "Assignment",
+    "Experiment",
+    "Experiments",
+    "LiveExperiments",
+    "Slice",
+    "Treatment",
+    "load_experiments",
+]

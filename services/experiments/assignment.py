@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
 import mmh3
 
-from schemas.events import Listen
+from core.goals import Goals
+from schemas.events import Listen, RampStep
 
 LAYER_BUCKETS = 1_000
 """A layer's traffic is divided in thousandths."""
@@ -82,6 +84,11 @@ class Experiment:
         The treatment of each bucket.
     slice : Slice | None
         Its listeners; None for all.
+    goals : Goals | None
+        What decides about it.
+    decided : Treatment | None
+        The treatment that all of the slice's listeners get since a decision; it is no longer logged, because what is
+        heard after the decision is not part of the comparison.
 
     Examples
     --------
@@ -94,12 +101,14 @@ class Experiment:
     salt: str
     buckets: tuple[Treatment, ...]
     slice: Slice | None = None
+    goals: Goals | None = None
+    decided: Treatment | None = None
 
     def treatment_of(self, user: int) -> Treatment | None:
         """Return the listener's treatment, always the same one; None for a listener outside the slice."""
         if self.slice is not None and user not in self.slice:
             return None
-        return self.buckets[bucket_of(user, seed_of(self.salt), len(self.buckets))]
+        return self.decided or self.buckets[bucket_of(user, seed_of(self.salt), len(self.buckets))]
 
     @property
     def layer(self) -> str:
@@ -110,6 +119,27 @@ class Experiment:
     def traffic(self) -> float:
         """Share of all listeners."""
         return self.slice.traffic if self.slice is not None else 1.0
+
+    def at(self, step: RampStep | None) -> Experiment:
+        """Return the experiment as of a step of its ramp; without a step, a ramp has not begun and has no listener.
+
+        A step moves the end of the slice only, so the listeners of a smaller share belong to a larger one too.
+
+        Examples
+        --------
+        >>> ramped = Experiment("A", "A", (Treatment("C", "random"),), goals=Goals(ramp=(0.01, 1.0)))
+        >>> [ramped.at(step).traffic for step in (None, RampStep("A", 0.01, None, 0, 0, ""))]
+        [0.0, 0.01]
+        """
+        if self.goals is None or not self.goals.ramp:
+            return self
+        whole = self.slice or Slice(self.layer, f"layer:{self.layer}", 0, LAYER_BUCKETS)
+        arm = next((one for one in self.buckets if step is not None and one.name == step.arm), None)
+        if arm is not None:
+            return replace(self, slice=whole, decided=arm)
+        share = 0.0 if step is None else step.share
+        buckets = math.ceil(share * (whole.end - whole.begin) - 1e-9)
+        return replace(self, slice=replace(whole, end=whole.begin + buckets))
 
     def shares(self) -> dict[Treatment, float]:
         """Return each treatment's share of the experiment's listeners."""
@@ -130,6 +160,10 @@ class Experiments:
         self.experiments = experiments
         self.default = default
         self.assign = lru_cache(maxsize=1 << 20)(self._assign)
+
+    def at(self, steps: Mapping[str, RampStep]) -> Experiments:
+        """Return the experiments as of the last step of each ramp, by experiment."""
+        return Experiments(tuple(one.at(steps.get(one.name)) for one in self.experiments), self.default)
 
     def warnings(self) -> list[str]:
         """Return a warning for each experiment whose recommenders never serve.
@@ -154,10 +188,10 @@ class Experiments:
         return found
 
     def _assign(self, user: int) -> Assignment:
-        of_each = ((experiment.name, experiment.treatment_of(user)) for experiment in self.experiments)
-        arms = {name: arm for name, arm in of_each if arm is not None}
-        recommender = next((arm.recommender for arm in arms.values() if arm.recommender), self.default)
-        return Assignment({name: arm.name for name, arm in arms.items()}, recommender)
+        of_each = ((experiment, experiment.treatment_of(user)) for experiment in self.experiments)
+        arms = [(experiment, arm) for experiment, arm in of_each if arm is not None]
+        recommender = next((arm.recommender for _, arm in arms if arm.recommender), self.default)
+        return Assignment({one.name: arm.name for one, arm in arms if one.decided is None}, recommender)
 
 
 def _all_of(experiments: Sequence[Experiment]) -> bool:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Container, Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from core.goals import BETTER, Goals
 from services.errors import ExperimentError
 from services.experiments.assignment import LAYER_BUCKETS, Experiment, Experiments, Slice, Treatment
 
 DEFAULT_FILE = Path(__file__).parents[1] / "experiments.toml"
 AA_ARMS = ("C", "T1")
 EXPERIMENT_KEYS = ("name", "salt", "split", "treatments", "layer", "traffic", "aa", "recommender")
+GOAL_KEYS = ("success", "guardrails", "ramp")
 TREATMENT_KEYS = ("name", "recommender", "share")
 
 Table = Mapping[str, Any]
@@ -60,7 +63,7 @@ def _experiments(declared: Table, recommenders: Container[str] | None) -> Experi
 
 
 def _experiment(name: str, entry: Table, part: Slice | None, recommenders: Container[str] | None) -> Experiment:
-    _only(entry, EXPERIMENT_KEYS, name)
+    _only(entry, EXPERIMENT_KEYS + GOAL_KEYS, name)
     salt = _text(entry, "salt", name) if "salt" in entry else name
     make = _aa_buckets if entry.get("aa", False) is True else _buckets
     buckets = make(name, entry, recommenders)
@@ -69,7 +72,41 @@ def _experiment(name: str, entry: Table, part: Slice | None, recommenders: Conta
         raise ExperimentError(
             f"{name}: split is {split}, but the shares of its treatments add up to {len(buckets)}; change one of them"
         )
-    return Experiment(name, salt, tuple(buckets), part)
+    goals = _goals(name, entry) if any(key in entry for key in GOAL_KEYS) else None
+    return Experiment(name, salt, tuple(buckets), part, goals)
+
+
+def _goals(name: str, entry: Table) -> Goals:
+    success = entry.get("success", ["mean_time_per_session"])
+    if not isinstance(success, list) or not success:
+        raise ExperimentError(f'{name}: success {success!r} is not a list of metrics; write ["mean_time_per_session"]')
+    margins = _table(
+        entry.get("guardrails", {}), f"{name}: guardrails must be a table of margins such as {{ sessions = 0.02 }}"
+    )
+    for metric in [*success, *margins]:
+        if metric not in BETTER:
+            raise ExperimentError(f"{name}: metric {metric!r} is not one of {', '.join(BETTER)}")
+    if twice := next((metric for metric in success if metric in margins or success.count(metric) > 1), None):
+        raise ExperimentError(f"{name}: metric {twice!r} has two goals; name it once, in success or in guardrails")
+    for metric, margin in margins.items():
+        if not _is_share(margin) or margin == 1:
+            raise ExperimentError(
+                f"{name}: guardrail {metric} = {margin!r} is not a share of the control's mean between 0 and 1; "
+                "write one such as 0.02"
+            )
+    return Goals(tuple(success), dict(margins), _ramp(name, entry.get("ramp", [])))
+
+
+def _ramp(name: str, shares: Any) -> tuple[float, ...]:
+    if not isinstance(shares, list) or not all(map(_is_share, shares)):
+        raise ExperimentError(f"{name}: ramp {shares!r} is not a list of shares; write one such as [0.01, 0.1, 0.5, 1]")
+    if any(after <= before for before, after in pairwise(shares)) or (shares and shares[-1] != 1):
+        raise ExperimentError(f"{name}: the shares of ramp {shares!r} must rise to 1; the last step has all listeners")
+    return tuple(map(float, shares))
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1
 
 
 def _aa_buckets(name: str, entry: Table, recommenders: Container[str] | None) -> list[Treatment]:
@@ -152,9 +189,9 @@ def _deal(layer: str, salt: str, entries: Mapping[str, Table]) -> dict[str, Slic
 def _thousandths(name: str, entry: Table, *, alone: bool) -> int:
     if "traffic" not in entry and alone:
         return LAYER_BUCKETS
-    traffic = entry.get("traffic")
-    if isinstance(traffic, int | float) and not isinstance(traffic, bool) and 0 < traffic <= 1:
-        thousandths = round(traffic * LAYER_BUCKETS)
+    traffic: Any = entry.get("traffic")
+    if _is_share(traffic):
+        thousandths = round(float(traffic) * LAYER_BUCKETS)
         if abs(thousandths - traffic * LAYER_BUCKETS) < 1e-9:
             return thousandths
     if "traffic" not in entry:

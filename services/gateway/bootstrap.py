@@ -18,7 +18,7 @@ from core.telemetry import new_registry
 from schemas.catalogue import CatalogueReader
 from schemas.external_ids import UserIds
 from schemas.registry import codec_of
-from services.experiments import DEFAULT_FILE, load_experiments
+from services.experiments import DEFAULT_FILE, LiveExperiments, load_experiments
 from services.gateway.api import DOCS, HANDLED_ERRORS, BotifyApi, error_response
 from services.gateway.connections import Connections
 from services.gateway.messages import NO_CATALOGUE, UnavailableError
@@ -84,7 +84,9 @@ async def connect_gateway(
     Raises `BotifyError` if Kafka or Redis cannot be reached, or the experiments file is invalid.
     """
     codec, clock = codec_of(settings), EventClock(settings.partitions)
-    experiments = load_experiments(settings.experiments or DEFAULT_FILE)
+    experiments = LiveExperiments(settings, codec, load_experiments(settings.experiments or DEFAULT_FILE))
+    stack.callback(experiments.close)
+    await asyncio.to_thread(experiments.start)
     redis = await asyncio.to_thread(connect, settings, SERVING_TIMEOUT_S)
     stack.callback(redis.close)
     partitions = range(settings.partitions)

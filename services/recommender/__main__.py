@@ -24,7 +24,7 @@ from core.telemetry import Heartbeat, new_registry, observed
 from schemas.catalogue import CatalogueReader
 from schemas.models import ModelReader
 from schemas.registry import codec_of
-from services.experiments import DEFAULT_FILE, load_experiments
+from services.experiments import DEFAULT_FILE, LiveExperiments, load_experiments
 from services.recommender.dispatch import Guards, LiveRecommenders
 from services.recommender.lists import NEIGHBOURS, USER_LISTS, latest, lists_of
 from services.recommender.registry import RECOMMENDERS, RecommenderFactory, RecommenderInputs
@@ -67,9 +67,11 @@ def build_service(settings: Settings) -> RecommenderService:
         clock=time.monotonic,
         longer_top=lambda count: reader.top_tracks("1d", count)[0],
     )
-    experiments = load_experiments(settings.experiments or DEFAULT_FILE, RECOMMENDERS)
-    for warning in experiments.warnings():
+    declared = load_experiments(settings.experiments or DEFAULT_FILE, RECOMMENDERS)
+    for warning in declared.warnings():
         log.warning("%s", warning)
+    experiments = LiveExperiments(settings, codec, declared)
+    experiments.start()
     # read the catalogue before the models, so that the snapshots on the topic are prepared for it before serving begins
     live = LiveRecommenders(CatalogueReader(settings, codec), lambda catalogue: factory.make(catalogue, inputs))
     models.start()

@@ -32,7 +32,7 @@ from schemas.requests import accept_requests
 from schemas.topics import MAX_DEAD_LETTER_BYTES, Topics
 from schemas.validation import Intake
 from services.errors import RecommenderError
-from services.experiments import Experiments
+from services.experiments import Experiments, LiveExperiments
 from services.recommender.delivery import Delivery, Rejected
 from services.recommender.dispatch import Breaker, Dispatched, LiveRecommenders
 from services.recommender.protocol import NO_ANSWER, Batch
@@ -73,7 +73,8 @@ class RecommenderService:
     codec : Codec
     reader : StateReader
     recommenders : LiveRecommenders
-    experiments : Experiments
+    experiments : Experiments or LiveExperiments
+        Closed with the service if it is live.
     models : ModelReader
         Models of the recommenders; closed with the service.
     breakers : mapping of name to Breaker
@@ -101,7 +102,7 @@ class RecommenderService:
         codec: Codec,
         reader: StateReader,
         recommenders: LiveRecommenders,
-        experiments: Experiments,
+        experiments: Experiments | LiveExperiments,
         models: ModelReader,
         breakers: Mapping[str, Breaker],
     ) -> None:
@@ -169,6 +170,8 @@ class RecommenderService:
         finally:
             self._consumer.close()
             self.models.close()
+            if isinstance(self._experiments, LiveExperiments):
+                self._experiments.close()
 
     def problem(self) -> str | None:
         """Return why the service cannot answer, or None; a `Probe`. All models are read before it joins the group."""

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from schemas.events import Event, Listen, Model, Recommendation, RecommendationRequest, Session, Track, TrainingBatch
+from schemas.events import (
+    Event,
+    Listen,
+    Model,
+    RampStep,
+    Recommendation,
+    RecommendationRequest,
+    Session,
+    Track,
+    TrainingBatch,
+)
 
 longs = st.integers(-(2**63), 2**63 - 1)
 ints = st.integers(-(2**31), 2**31 - 1)
@@ -74,6 +84,7 @@ EVENTS: dict[type[Event], st.SearchStrategy[Event]] = {
     ),
     Model: st.builds(Model, texts, longs, st.binary(max_size=20), texts, longs),
     TrainingBatch: st.builds(TrainingBatch, texts, ints, longs, longs, *[st.binary(max_size=20)] * 7),
+    RampStep: st.builds(RampStep, texts, doubles, st.none() | texts, longs, longs, texts),
 }
 """Any event that its schema can carry, likely or not."""
 

@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 
 from core.errors import DecodeError, SchemaError
 from schemas.codec import HEADER_BYTES, Codec, load
-from schemas.events import Event, Listen, Model, Recommendation, RecommendationRequest, Session, Track, TrainingBatch
+from schemas.events import (
+    Event,
+    Listen,
+    Model,
+    RampStep,
+    Recommendation,
+    RecommendationRequest,
+    Session,
+    Track,
+    TrainingBatch,
+)
 from tests.unit.strategies import EVENTS, events
 
 CODEC = Codec()
@@ -23,6 +33,7 @@ EXAMPLES: list[Event] = [
     Track(7, "artist", None, "genre", "title"),
     Model("neighbours", 3, b"body", "digest", 2),
     TrainingBatch("id", 3, 10, 12, b"0000", b"00000000", b"0000", b"0000", b"00000000", b"00000000", b"0"),
+    RampStep("MIX", 0.1, None, 1, 2, "no metric is significantly worse"),
 ]
 
 

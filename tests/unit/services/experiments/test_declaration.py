@@ -9,6 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from core.goals import Goals
 from services.cli.experiments import list_experiments
 from services.cli.stack import up
 from services.errors import ExperimentError
@@ -34,12 +35,29 @@ def test_the_default_file_can_be_read() -> None:
 
 
 ARM = '{ name = "C", recommender = "random" }'
+GOALS = '[[experiment]]\nname = "A"\naa = true\n{}'
+
+
+def test_goals_and_ramp_are_read(tmp_path: Path) -> None:
+    declared = GOALS.format('success = ["time"]\nguardrails = { sessions = 0.02 }\nramp = [0.01, 0.1, 0.5, 1.0]')
+    (experiment,) = load(tmp_path, declared).experiments
+    assert experiment.goals == Goals(("time",), {"sessions": 0.02}, (0.01, 0.1, 0.5, 1.0))
+    (plain,) = load(tmp_path, GOALS.format("")).experiments
+    assert plain.goals is None
 
 
 @pytest.mark.parametrize(
     ("text", "why"),
     [
         ("x =", "is not valid TOML"),
+        (GOALS.format('success = "time"'), "A: success 'time' is not a list of metrics"),
+        (GOALS.format('success = ["tiem"]'), "A: metric 'tiem' is not one of mean_time_per_session"),
+        (GOALS.format("guardrails = 0.1"), "A: guardrails must be a table of margins"),
+        (GOALS.format("guardrails = { sessions = 2 }"), "A: guardrail sessions = 2 is not a share"),
+        (GOALS.format('success = ["time"]\nguardrails = { time = 0.1 }'), "A: metric 'time' has two goals"),
+        (GOALS.format("ramp = [0.1, 0.05, 1]"), r"A: the shares of ramp \[0.1, 0.05, 1\] must rise to 1"),
+        (GOALS.format("ramp = [0.1, 0.5]"), "must rise to 1"),
+        (GOALS.format("ramp = [0, 1]"), "is not a list of shares"),
         ('default = "best"', "default: recommender 'best' is not one of random, sticky_artist, toppop"),
         ("default = 3", "recommender 3 is not one of"),
         (f"[[experiment]]\ntreatments = [{ARM}]", "name None is not a text"),

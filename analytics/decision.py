@@ -1,0 +1,318 @@
+"""Decides whether a treatment ships: a published rule on tests that stay valid under repeated looks.
+
+The rule is Spotify's (Schultzberg, Ankargren and Frånberg, "Risk-aware product decisions in A/B tests with multiple
+metrics", arXiv 2402.11609, 2024). A treatment ships if
+
+1. at least one success metric is significantly better,
+2. every guardrail is significantly non-inferior: the loss is below its margin,
+3. no metric is significantly worse, and
+4. the listeners split as declared.
+
+Only success metrics share alpha: one of them is enough, so each is another chance to be wrong, whereas all guardrails
+must hold, so each is another chance to miss. Guardrails therefore divide beta: with G of them, each test is planned
+with the power 1 − β / (G + 1) (`analytics.planning.decision_users`). Questions have one side, and so do the tests
+(`analytics.sequential`): better and non-inferior up to a planned number of listeners, worse without an end.
+
+Beyond the rule, a success metric that is worse, or a guardrail whose loss exceeds its margin, both significantly, ends
+the experiment at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analytics import AnalyticsError
+from analytics.arms import METRIC_WORDS, arm_name, signed
+from analytics.sequential import BURN_IN, horizon_bound, mixture_bound, split_p_value
+from analytics.statistics import ALARM, RunningSample
+from core.goals import BETTER, Goals
+from core.welch import Sample
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+Samples = tuple[Sample | RunningSample, Sample | RunningSample]
+"""Of the control and of the treatment."""
+
+SHIP, ROLL_BACK, GO_ON, STOP = "ship", "roll back", "go on", "stop undecided"
+
+
+def distance(samples: Samples, metric: str, margin: float = 0.0) -> Floats:
+    """Return by how many standard errors the treatment is better than the control less a margin.
+
+    Examples
+    --------
+    >>> samples = Sample(100, 10.0, 4.0), Sample(100, 10.0, 4.0)
+    >>> float(distance(samples, "time")), float(distance(samples, "time", 0.1).round(2))
+    (0.0, 3.72)
+    """
+    control, treatment = samples
+    better = BETTER.get(metric, 1)
+    scale = 1 - better * margin
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error = np.sqrt(
+            np.asarray(treatment.variance) / treatment.n + np.asarray(control.variance) * scale**2 / control.n
+        )
+        found = better * (np.asarray(treatment.mean) - scale * np.asarray(control.mean)) / error
+    return np.nan_to_num(found, nan=0.0, posinf=np.inf, neginf=-np.inf)
+
+
+class Tested(NamedTuple):
+    """What the tests of a metric say, at each look.
+
+    Attributes
+    ----------
+    better : ndarray of bool
+        Significantly better; of success metrics only.
+    safe : ndarray of bool
+        Significantly non-inferior; true for metrics that are no guardrails.
+    worse : ndarray of bool
+        Significantly worse, by any amount.
+    harmed : ndarray of bool
+        A success metric is significantly worse, or a guardrail's loss significantly exceeds its margin.
+    """
+
+    better: Bools
+    safe: Bools
+    worse: Bools
+    harmed: Bools
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """The rule with its error rates.
+
+    Attributes
+    ----------
+    goals : Goals
+    horizon : int
+        Planned users of both arms; it should not depend on the effect that was seen.
+    alpha : float
+        Probability of shipping without an improvement; success metrics, and treatments, divide it. Also that of a
+        guardrail to pass at its margin.
+    alpha_worse : float
+        Probability of finding any metric worse without a loss; all metrics, and treatments, divide it.
+    treatments : int
+        Treatments that are compared with the control.
+    tuned_for : int
+        Users at which a loss is found best; few, because a bad treatment should not wait.
+    """
+
+    goals: Goals
+    horizon: int
+    alpha: float = 0.05
+    alpha_worse: float = 0.01
+    treatments: int = 1
+    tuned_for: int = 1_000
+
+    def test(self, metric: str, samples: Samples) -> Tested:
+        """Test a metric at one look, or at all of them at once."""
+        n0, n1 = (np.asarray(sample.n, dtype=np.float64) for sample in samples)
+        n = n0 + n1
+        enough = np.asarray(np.minimum(n0, n1) >= BURN_IN)
+        up, margin = distance(samples, metric), self.goals.guardrails.get(metric)
+        loss = mixture_bound(n, self.alpha_worse / self.treatments / len(BETTER), self.tuned_for)
+        worse = np.asarray(enough & (-up >= loss))
+        success = metric in self.goals.success
+        gain = horizon_bound(n, self.alpha / self.treatments / max(len(self.goals.success), 1), self.horizon)
+        better = np.asarray(enough & (n <= self.horizon) & (up >= gain) & success)
+        if margin is None:
+            return Tested(better, np.ones_like(worse), worse, np.asarray(worse & success))
+        above = distance(samples, metric, margin)
+        bound = horizon_bound(n, self.alpha / self.treatments, self.horizon)
+        safe = np.asarray(enough & (n <= self.horizon) & (above >= bound))
+        return Tested(better, safe, worse, np.asarray(enough & (-above >= loss)))
+
+
+def ships(tested: Mapping[str, Tested]) -> Bools:
+    """Apply the rule, but for the sample ratio, to the tests of all metrics."""
+    better, safe, worse = (
+        np.array([getattr(one, name) for one in tested.values()]) for name in ("better", "safe", "worse")
+    )
+    shipped: Bools = better.any(axis=0) & safe.all(axis=0) & ~worse.any(axis=0)
+    return shipped
+
+
+def harmed(tested: Mapping[str, Tested]) -> Bools:
+    """Return whether a metric with a goal got so much worse that the experiment ends."""
+    found: Bools = np.array([one.harmed for one in tested.values()]).any(axis=0)
+    return found
+
+
+class MetricRow(NamedTuple):
+    """A metric in a decision: means, the effect in % of the control's mean, and what the tests say."""
+
+    metric: str
+    goal: str
+    control: float
+    treated: float
+    effect: float
+    says: str
+
+
+class Decision(NamedTuple):
+    """The decision about a treatment.
+
+    Attributes
+    ----------
+    treatment : str
+    outcome : str
+        `ship`, `roll back`, `go on` or `stop undecided`.
+    sentence : str
+        The verdict; it also names what got worse.
+    users, horizon : int
+        Users who were compared, of those that are planned.
+    split_p : float
+        Always-valid p-value of the split.
+    metrics : list of MetricRow
+    """
+
+    treatment: str
+    outcome: str
+    sentence: str
+    users: int
+    horizon: int
+    split_p: float
+    metrics: list[MetricRow]
+
+
+def decide(
+    users: pd.DataFrame,
+    treatment: str,
+    rule: Rule,
+    control: str = "C",
+    split: Mapping[str, float] | None = None,
+    recommenders: Mapping[str, str] | None = None,
+) -> Decision:
+    """Decide about a treatment.
+
+    Parameters
+    ----------
+    users : DataFrame
+        In the order in which they entered, each once with final values (`analytics.monitoring.settled_users`):
+        `treatment` and the metrics, adjusted by CUPED if wanted. Users after the horizon are left out.
+    treatment, control : str
+    rule : Rule
+    split : mapping of treatment to weight, optional
+        As declared; equal by default.
+    recommenders : mapping of treatment to recommender, optional
+        For the sentence.
+
+    Raises
+    ------
+    AnalyticsError
+        A metric of the rule is missing.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(1)
+    >>> users = pd.DataFrame({"treatment": ["C", "T1"] * 500, "time": rng.gamma(9.0, size=1_000), "sessions": 2.0})
+    >>> users.loc[users["treatment"] == "T1", "time"] *= 1.2
+    >>> decide(users, "T1", Rule(Goals(("time",)), horizon=1_000)).sentence
+    'Ship T1: time in all is 23.4 % higher than with C.'
+    """
+    if missing := [name for name in (*rule.goals.success, *rule.goals.guardrails) if name not in users]:
+        raise AnalyticsError(f"the users have no {missing[0]!r}; choose from {', '.join(users.columns)}")
+    both = users[users["treatment"].isin([control, treatment])][: rule.horizon]
+    arms = tuple(both[both["treatment"] == arm] for arm in (control, treatment))
+    samples = {
+        metric: (Sample.of(arms[0][metric]), Sample.of(arms[1][metric]))
+        for metric in [*rule.goals.success, *rule.goals.guardrails, *rule.goals.watched]
+        if metric in both
+    }
+    tested = {metric: rule.test(metric, of) for metric, of in samples.items()}
+    weights = [1.0 if split is None else split[arm] for arm in (control, treatment)]
+    split_p = split_p_value([len(arm) for arm in arms], weights)
+    names = recommenders or {}
+    rows = [_row(metric, samples[metric], tested[metric], rule.goals) for metric in samples]
+    outcome = _outcome(tested, split_p, len(both), rule.horizon)
+    sentence = _sentence(
+        outcome, rows, tested, rule, len(both), arm_name(treatment, names), arm_name(control, names), split_p
+    )
+    return Decision(treatment, outcome, sentence, len(both), rule.horizon, split_p, rows)
+
+
+def _outcome(tested: Mapping[str, Tested], split_p: float, users: int, horizon: int) -> str:
+    if split_p < ALARM:
+        return STOP
+    if harmed(tested):
+        return ROLL_BACK
+    if ships(tested):
+        return SHIP
+    return STOP if users >= horizon else GO_ON
+
+
+def _row(metric: str, samples: Samples, tested: Tested, goals: Goals) -> MetricRow:
+    control, treated = (float(sample.mean) for sample in samples)
+    effect = 100 * (treated - control) / control if control else float("nan")
+    margin = goals.guardrails.get(metric)
+    goal = "success" if metric in goals.success else "" if margin is None else f"guardrail {margin:.1%}"
+    says = [
+        word
+        for word, found in (
+            ("beyond its margin" if margin is not None else "worse", tested.harmed),
+            ("worse", tested.worse & ~tested.harmed),
+            ("better", tested.better),
+            ("not worse than allowed", tested.safe if margin is not None else False),
+        )
+        if found
+    ]
+    return MetricRow(metric, goal, control, treated, effect, ", ".join(says))
+
+
+def _sentence(
+    outcome: str,
+    rows: Sequence[MetricRow],
+    tested: Mapping[str, Tested],
+    rule: Rule,
+    users: int,
+    arm: str,
+    control: str,
+    split_p: float,
+) -> str:
+    """State the outcome, the reason, and what got worse, in one sentence."""
+    if split_p < ALARM:
+        return (
+            f"Stop {arm}: the listeners did not split as declared (p = {split_p:.1g}), so nothing can be concluded; "
+            "find out why listeners are missing."
+        )
+    worse = [_told(row) for row in rows if tested[row.metric].worse or tested[row.metric].harmed]
+    better = [_told(row) for row in rows if tested[row.metric].better]
+    unsafe = [METRIC_WORDS.get(row.metric, row.metric) for row in rows if not tested[row.metric].safe]
+    than = f"than with {control}"
+    if outcome == SHIP:
+        return f"Ship {arm}: {_listed(better)} {than}."
+    if outcome == ROLL_BACK:
+        also = f", although {_listed(better)}" if better else ""
+        return f"Roll back {arm}: {_listed(worse)} {than}{also}."
+    reasons = [f"{_listed(better)} {than}" if better else f"no success metric is yet better {than}"]
+    if worse:
+        reasons.append(f"{_listed(worse)}")
+    if unsafe:
+        reasons.append(f"a loss beyond the margin is not ruled out for {' and '.join(unsafe)}")
+    after = f"after {users:,} of {rule.horizon:,} listeners"
+    head = f"Go on with {arm}" if outcome == GO_ON else f"Stop {arm} undecided"
+    return f"{head} {after}: {', but '.join(reasons)}."
+
+
+def _told(row: MetricRow) -> str:
+    words = METRIC_WORDS.get(row.metric, row.metric)
+    verb = "are" if words.endswith("s") and words != "mean" and " " not in words else "is"
+    return f"{words} {verb} {abs(row.effect):.1f} % {'higher' if row.effect > 0 else 'lower'}"
+
+
+def _listed(texts: Sequence[str]) -> str:
+    return " and ".join(texts)
+
+
+def rows_of(decision: Decision) -> list[tuple[str, ...]]:
+    """Return the metrics of a decision as texts for a table."""
+    return [
+        (row.metric, row.goal or "–", f"{row.control:,.3f}", f"{row.treated:,.3f}", signed(row.effect), row.says or "–")
+        for row in decision.metrics
+    ]

@@ -1,0 +1,50 @@
+"""What an experiment is judged by: Botify's metrics, their directions, and the goals that a declaration gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+BETTER: Mapping[str, int] = MappingProxyType(
+    {
+        "mean_time_per_session": 1,
+        "mean_tracks_per_session": 1,
+        "time": 1,
+        "sessions": 1,
+        "mean_request_latency": -1,
+    }
+)
+"""Botify's metrics, by its names: 1 if more is better, -1 if less is."""
+
+RAMP = (0.01, 0.1, 0.5, 1.0)
+"""Shares of an experiment's listeners, step by step, unless the declaration has others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Goals:
+    """What an experiment must show before its treatment serves everyone.
+
+    Attributes
+    ----------
+    success : tuple of str
+        Metrics of which at least one must be significantly better.
+    guardrails : mapping of str to float
+        Metric to its non-inferiority margin: the loss that is accepted, as a share of the control's mean.
+    ramp : tuple of float
+        Ascending shares of the experiment's listeners; empty if it begins with all of them.
+
+    Examples
+    --------
+    >>> Goals(("time",), {"sessions": 0.02}).watched
+    ('mean_time_per_session', 'mean_tracks_per_session', 'mean_request_latency')
+    """
+
+    success: tuple[str, ...] = ("mean_time_per_session",)
+    guardrails: Mapping[str, float] = field(default_factory=dict)
+    ramp: tuple[float, ...] = ()
+
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """Return the metrics without a goal; they must only not get worse."""
+        return tuple(name for name in BETTER if name not in self.success and name not in self.guardrails)

@@ -1,0 +1,126 @@
+"""`botify experiment decide` and `ramp`: whether a treatment ships, and traffic that follows from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import typer
+from rich import box
+from rich.table import Table
+
+from analytics import AnalyticsError
+from analytics.assignment import Assignment, assign
+from analytics.cli import Alpha, Data, Run
+from analytics.data import read_listens
+from analytics.decision import Decision, rows_of
+from analytics.exported import open_listens
+from analytics.sessions import sessions_of
+from core.cli import Json, console, print_json, say
+from core.kafka.admin import require_kafka
+from core.settings import Settings
+from evaluation.launch.judge import Judge
+from evaluation.launch.ramp import LISTENERS_A_STEP, Ramp
+from evaluation.launch.steps import is_rolled_back
+from schemas.events import RampStep
+from schemas.registry import codec_of
+from services.experiments import DEFAULT_FILE, Experiment, load_experiments
+
+Effect = Annotated[float, typer.Option(min=0.01, help="Smallest relevant improvement, in % of the control's mean.")]
+Window = Annotated[float, typer.Option(min=0, help="Hours of each listener to compare, in event time.")]
+Listeners = Annotated[
+    int | None, typer.Option(min=100, help="Listeners of both arms to plan for; default: from the spread of the data.")
+]
+Name = Annotated[str, typer.Argument(help="Name of an experiment that declares success metrics and guardrails.")]
+
+
+def decide(
+    name: Name,
+    effect: Effect = 2.0,
+    window_h: Window = 24.0,
+    listeners: Listeners = None,
+    run: Run = None,
+    data: Data = None,
+    alpha: Alpha = 0.05,
+    as_json: Json = False,
+) -> None:
+    """Decide whether an experiment's treatment ships, by its success metrics and guardrails."""
+    settings = Settings.from_env()
+    judge = Judge(_declared(settings, name), effect / 100, window_h, alpha, listeners)
+    judge.goals  # noqa: B018 - raises before the listens are read
+    with console.status("Reading listens"):
+        sessions, assignment = _read(settings, name, data, run)
+    decisions = judge.decisions(sessions, assignment)
+    if as_json:
+        print_json([{**one._asdict(), "metrics": [row._asdict() for row in one.metrics]} for one in decisions])
+        return
+    for one in decisions:
+        console.print(render_decision(name, one))
+        say(one.sentence)
+
+
+def ramp(
+    name: Name,
+    effect: Effect = 2.0,
+    window_h: Window = 24.0,
+    listeners: Listeners = None,
+    step_listeners: Annotated[
+        int, typer.Option(min=50, help="New listeners in each arm before the next step.")
+    ] = LISTENERS_A_STEP,
+    alpha: Alpha = 0.05,
+) -> None:
+    """Raise an experiment's traffic step by step; ship or roll back by its goals. Run it again to continue."""
+    settings = require_kafka(Settings.from_env())
+    judge = Judge(_declared(settings, name), effect / 100, window_h, alpha, listeners)
+    follower = Ramp(settings, codec_of(settings), judge, step_listeners)
+    if follower.last is not None:
+        say(_told(follower.last))
+    try:
+        last = follower.run(lambda step: say(_told(step)))
+    except KeyboardInterrupt:
+        say(f"the traffic stays as it is; run `botify experiment ramp {name}` again to continue")
+        raise typer.Exit(130) from None
+    finally:
+        follower.close()
+    raise typer.Exit(1 if is_rolled_back(last, judge.control) else 0)
+
+
+def _told(step: RampStep) -> str:
+    traffic = f"{step.share:.0%} of the listeners" if step.arm is None else f"all listeners get {step.arm}"
+    return f"{traffic}: {step.reason}"
+
+
+def _declared(settings: Settings, name: str) -> Experiment:
+    file = settings.experiments or DEFAULT_FILE
+    declared = {one.name: one for one in load_experiments(file).experiments}
+    if name not in declared:
+        raise AnalyticsError(
+            f"{file} does not declare experiment {name!r}; it declares {', '.join(declared) or 'none'}"
+        )
+    return declared[name]
+
+
+def _read(settings: Settings, name: str, data: Path | None, run: str | None) -> tuple[pd.DataFrame, Assignment]:
+    if data is not None:
+        with open_listens(data, run) as exported:
+            return exported.sessions(), exported.assignment(name)
+    listens = read_listens(require_kafka(settings), run_id=run)
+    return sessions_of(listens), assign(listens, name)
+
+
+def render_decision(name: str, decision: Decision) -> Table:
+    """Draw the metrics of a decision."""
+    table = Table(
+        title=f"{name}, {decision.treatment}: {decision.users:,} of {decision.horizon:,} planned listeners",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for heading in ("metric", "goal"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("control", "treated", "effect %"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("significantly")
+    for row in rows_of(decision):
+        table.add_row(*row)
+    return table

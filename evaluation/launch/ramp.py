@@ -1,0 +1,132 @@
+"""Follows the listens of an experiment, and changes its traffic step by step until it is decided.
+
+The steps are the only state, on their compacted topic; all else is read from the listens again. So a ramp that was
+killed continues where it was, and one that runs twice publishes the same steps. Services follow the steps in threads of
+their own: they keep serving, and without this process the traffic stays as it is.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+import pandas as pd
+
+from analytics import AnalyticsError
+from core.errors import TopicError
+from core.goals import RAMP
+from core.kafka.publisher import RecordPublisher
+from core.kafka.reader import TopicReader
+from core.settings import Settings
+from evaluation.launch.judge import Judge, first_sessions
+from evaluation.launch.observed import Observed
+from evaluation.launch.steps import Known, next_step
+from schemas.codec import Codec
+from schemas.events import Listen, RampStep
+from schemas.topics import Topics
+from schemas.validation import iter_valid
+from services.experiments.live import publish_step, read_steps
+
+log = logging.getLogger(__name__)
+
+LISTENERS_A_STEP = 300
+"""New listeners in each arm before the next step: so many first sessions show a loss of a fifth."""
+EVERY_S = 1.0
+
+
+class Ramp:
+    """The ramp of one experiment.
+
+    Parameters
+    ----------
+    settings : Settings
+    codec : Codec
+    judge : Judge
+        With two arms.
+    listeners_a_step : int
+
+    Attributes
+    ----------
+    last : RampStep | None
+        The last step on the topic.
+    observed : Observed
+
+    Raises
+    ------
+    AnalyticsError
+        The experiment declares no goals or no ramp, or has more than one treatment.
+    """
+
+    def __init__(
+        self, settings: Settings, codec: Codec, judge: Judge, listeners_a_step: int = LISTENERS_A_STEP
+    ) -> None:
+        name = judge.experiment.name
+        if not judge.goals.ramp:
+            raise AnalyticsError(f"experiment {name} declares no ramp; add ramp = {list(RAMP)} to the experiments file")
+        if len(judge.treatments) != 1:
+            raise AnalyticsError(
+                f"a ramp compares one treatment with the control, {name} has {', '.join(judge.shares)}; use "
+                "`botify experiment decide`"
+            )
+        self._settings, self._codec, self._judge = settings, codec, judge
+        self._listeners_a_step = listeners_a_step
+        self.last = read_steps(settings, codec).get(name)
+        self.observed = Observed(name)
+        self._reader = TopicReader(settings, Topics.of(settings).listens.name)
+        self._publisher = RecordPublisher(settings)
+
+    def step(self) -> RampStep | None:
+        """Read the listens since the last call, and publish the step that follows from them, if any.
+
+        Raises
+        ------
+        TopicError
+            Kafka does not answer; call it again.
+        PublishError
+            The step was not acknowledged; make another ramp.
+        """
+        for batch in self._reader.read_to_end():
+            self.observed.add(listen for _, listen in iter_valid(batch, Listen, self._codec))
+        judge = self._judge
+        taken = next_step(
+            judge.experiment.name, self.last, judge.goals.ramp, judge.control, self._known(), self._listeners_a_step
+        )
+        if taken is not None:
+            self.last = publish_step(self._publisher, self._settings, self._codec, taken)
+        return taken
+
+    def run(self, notify: Callable[[RampStep], None], every_s: float = EVERY_S) -> RampStep:
+        """Take steps until the experiment is decided, and return the last one. Waits while Kafka is away."""
+        while self.last is None or self.last.arm is None:
+            began_s = time.monotonic()
+            try:
+                if (taken := self.step()) is not None:
+                    notify(taken)
+            except TopicError as error:
+                log.warning("%s; the traffic stays as it is", error)
+            time.sleep(max(0.0, every_s - (time.monotonic() - began_s)))
+        return self.last
+
+    def close(self) -> None:
+        """Close the reader."""
+        self._reader.close()
+
+    def _known(self) -> Known:
+        assignment = self.observed.assignment()
+        if assignment is None or self.last is None:
+            return Known(None, None, 0, self.observed.event_ms)
+        sessions = self.observed.sessions()
+        decisions = self._judge.decisions(sessions, assignment)
+        early = self._judge.early(sessions, assignment)
+        entered = assignment.users["since_ms"] >= self.last.event_ms
+        first = first_sessions(sessions, assignment)
+        new = first[entered.reindex(first.index)]
+        return Known(
+            decisions[0], next(iter(early), None), _smaller_arm(new, list(self._judge.shares)), self.observed.event_ms
+        )
+
+
+def _smaller_arm(users: pd.DataFrame, arms: list[str]) -> int:
+    counts = users["treatment"].value_counts()
+    return min(int(counts.get(arm, 0)) for arm in arms)
