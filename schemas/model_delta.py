@@ -151,7 +151,7 @@ def _runs(old: Body, new: Body) -> Iterator[_Runs]:
     if before is None or after is None:
         yield from _compared(bytes_before, bytes_after)
         return
-    counts = _counts(bytes_before, before), _counts(bytes_after, after)
+    old_counts, new_counts = _counts(bytes_before, before), _counts(bytes_after, after)
     start = 0
     for name, array in after.items():
         if start < array.start:
@@ -162,8 +162,8 @@ def _runs(old: Body, new: Body) -> Iterator[_Runs]:
             yield _new(array.rows * array.row_bytes)
             continue
         rows = known.of(bytes_before), array.of(bytes_after)
-        if all(counted is not None and int(counted.sum()) == len(of) for counted, of in zip(counts, rows, strict=True)):
-            found = _lists_compared(*rows, *counts)
+        if int(old_counts.sum()) == len(rows[0]) and int(new_counts.sum()) == len(rows[1]):
+            found = _lists_compared(*rows, old_counts, new_counts)
         else:
             found = _compared(*rows)
         yield from (run.in_bytes(known) for run in found)
@@ -184,10 +184,11 @@ def _layout(body: Body) -> dict[str, _Array] | None:
     return arrays if start == len(body) else None
 
 
-def _counts(body: Raw, layout: dict[str, _Array]) -> Ints | None:
+def _counts(body: Raw, layout: dict[str, _Array]) -> Ints:
+    """Return the lengths of the lists of a body; none if it has no lists."""
     array = layout.get("counts")
     if array is None or array.dtype.kind not in "iu" or array.row_bytes != array.dtype.itemsize:
-        return None
+        return np.zeros(0, dtype=np.int64)
     return array.of(body).reshape(-1).view(array.dtype).astype(np.int64)
 
 
@@ -223,8 +224,8 @@ def _blocks(rows: int, of: Raw) -> Iterator[tuple[int, int]]:
 
 
 def _differ(old: Raw, new: Raw) -> NDArray[np.bool_]:
-    unequal: NDArray[np.bool_] = old != new
-    return unequal if unequal.ndim == 1 else unequal.any(axis=1)
+    unequal: NDArray[np.bool_] = np.asarray(old != new)
+    return unequal if unequal.ndim == 1 else np.asarray(unequal.any(axis=1))
 
 
 def _runs_of(is_new: NDArray[np.bool_], sources: Ints) -> _Runs:

@@ -64,6 +64,7 @@ class LearnerApp(FoldingApp):
 
     async def open_partition(self, partition: int, claim: Claim, start: int, store: Store) -> LearnerPartition:
         """Return the partition; it loads its state with its first run or its first checkpoint."""
+        await self.publisher.begin_models()
         if self._opened_in not in (None, store):
             await self._publish_again(partition, store)
         self._opened_in = store

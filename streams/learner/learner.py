@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from core.errors import BotifyError
 from schemas.events import Model, Track, TrainingBatch
-from schemas.models import MAX_BODY_BYTES, model_of
+from schemas.models import LEARNED_BODY_BYTES, model_of
 from schemas.training import TrainingColumns
 from streams.learner.model import FORMAT, MODELS, ListenModel, OnlineModel, SessionModel
 from streams.learner.models.next_track import CHUNK
@@ -166,7 +166,7 @@ class Learner:
             body = model.snapshot()
             if isinstance(model, ListenModel):
                 self._outgrown.cut[model.name] = model.cut
-            if len(body) > MAX_BODY_BYTES:  # the last snapshot that fitted keeps serving
+            if len(body) > LEARNED_BODY_BYTES:  # the last snapshot that fitted keeps serving
                 self._outgrown.too_large[model.name] += 1
             else:
                 self._snapshots.append(model_of(model.name, self.listens, body, self._newest_ms))
@@ -253,7 +253,7 @@ class Learner:
             begin = end
 
     def _make_room(self, model: OnlineModel) -> None:
-        if forgotten := model.make_room(MAX_BODY_BYTES):
+        if forgotten := model.make_room(LEARNED_BODY_BYTES):
             self._outgrown.forgotten[model.name] += forgotten
 
     def _take_new(self, batch: TrainingBatch, listens: TrainingColumns) -> TrainingColumns:

@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 
 from core.errors import rejection_classes
 from core.telemetry import DurationHistogram
-from schemas.models import MAX_BODY_BYTES
+from schemas.models import LEARNED_BODY_BYTES
 from streams.folds.projection import Changes
 from streams.store.connect import Writes
 from streams.store.protocol import Claim, Outcome, Store
@@ -235,7 +235,9 @@ class ModelMetrics(Collector):
                 gauge.add_metric([name], value)
             yield gauge
         yield GaugeMetricFamily(
-            "botify_learner_snapshot_limit_bytes", "Largest snapshot that has room in a record.", value=MAX_BODY_BYTES
+            "botify_learner_snapshot_limit_bytes",
+            "Largest snapshot that has room in a record.",
+            value=LEARNED_BODY_BYTES,
         )
         for what, documentation, counted in (
             ("forgotten_tracks", "Tracks that a model forgot to make room for others.", self._counters.forgotten),
