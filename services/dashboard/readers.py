@@ -59,7 +59,7 @@ class Titles:
     def read(self) -> Catalogue:
         """Return the catalogue; the same object while nothing was added."""
         if self._reader.refresh():
-            self._catalogue = dict(self._reader.tracks)
+            self._catalogue = self._reader.tracks.frozen()
         return self._catalogue
 
     def close(self) -> None:
