@@ -33,9 +33,20 @@ T = TypeVar("T")
 MAX_BODY_BYTES = 256 * 1024 * 1024
 """Of any model. A reader has a body and the next one in files, and in memory what it makes of them."""
 LEARNED_BODY_BYTES = 16 * 1024 * 1024 - 64 * 1024
-"""Of a snapshot that the learner makes: its models forget the least important tracks to stay within it."""
+"""Of a snapshot that the learner makes, if `Settings.model_mb` is not set."""
 TIMEOUT_S = 30.0
 POLL_S = 0.5
+
+
+def learned_body_bytes(settings: Settings) -> int:
+    """Return the size of the largest snapshot that the learner makes.
+
+    Examples
+    --------
+    >>> learned_body_bytes(Settings()) == LEARNED_BODY_BYTES, learned_body_bytes(Settings(model_mb=64))
+    (True, 67043328)
+    """
+    return settings.model_mb * 1024 * 1024 - 64 * 1024
 
 
 def model_of(name: str, version: int, body: bytes, timestamp_ms: int) -> Model:

@@ -232,3 +232,13 @@ def test_a_snapshot_without_room_is_left_out_and_the_others_are_not(monkeypatch:
     fold(learner, *batches(LISTENS, 3_000))
     assert [model.name for model in learner.take_models()] == ["i2i_stream"]
     assert learner.take_outgrown().too_large == {"boundless": 1}
+
+
+def test_a_state_with_another_room_is_outdated() -> None:
+    learner = Learner(CATALOGUE, most_bytes=3_000)
+    fold(learner, *batches(LISTENS, 3_000))
+    assert all(len(model.body) <= 3_000 for model in learner.take_models() if model.name != "next_track")
+    assert Learner.restore(learner.state(), CATALOGUE, most_bytes=3_000).state() == learner.state()
+    for other in (None, 4_000):
+        with pytest.raises(OutdatedStateError, match="most_bytes"):
+            Learner.restore(learner.state(), CATALOGUE, most_bytes=other)
