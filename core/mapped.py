@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import mmap
+import os
 import tempfile
 from collections.abc import Callable
-from typing import BinaryIO
+from typing import IO
 
 Body = bytes | mmap.mmap
 """What is long enough to be either."""
 
 
-def mapped(write: Callable[[BinaryIO], object]) -> Body:
+def mapped(write: Callable[[IO[bytes]], object]) -> Body:
     """Let `write` fill a temporary file, and return its content; pages are loaded as they are read.
+
+    Where no directory for temporary files is writable, the content is in memory.
 
     Examples
     --------
     >>> mapped(lambda file: file.write(b"abc"))[:2]
     b'ab'
     """
-    with tempfile.TemporaryFile(prefix="botify-") as file:
+    try:
+        opened: IO[bytes] = tempfile.TemporaryFile(prefix="botify-")  # noqa: SIM115 - closed below
+    except OSError:
+        opened = os.fdopen(os.memfd_create("botify"), "w+b")
+    with opened as file:
         write(file)
         if not file.tell():
             return b""

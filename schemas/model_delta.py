@@ -20,7 +20,7 @@ import math
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import Any, BinaryIO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,7 +87,7 @@ def delta_of(old: Body, new: Body) -> bytes:
     return _HEAD.pack(_MAGIC, len(new), len(skipped), len(table)) + table + added_bytes
 
 
-def apply_delta(old: Body, delta: bytes, out: BinaryIO) -> None:
+def apply_delta(old: Body, delta: bytes, out: IO[bytes]) -> None:
     """Write the new body.
 
     Raises

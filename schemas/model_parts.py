@@ -18,7 +18,7 @@ import secrets
 from collections.abc import Callable
 from functools import partial
 from itertools import groupby
-from typing import BinaryIO, NamedTuple
+from typing import IO, NamedTuple
 
 from core.errors import DecodeError
 from core.kafka.publisher import RecordPublisher
@@ -229,7 +229,7 @@ class ModelParts:
             release(body)
 
 
-def _write_step(before: Body | None, content: bytes, file: BinaryIO) -> None:
+def _write_step(before: Body | None, content: bytes, file: IO[bytes]) -> None:
     if before is None:
         file.write(content)
     else:

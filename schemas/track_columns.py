@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from hashlib import blake2b
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -193,7 +193,7 @@ _TYPES = {
 }
 
 
-def write_columns(file: BinaryIO, about: Mapping[str, Any], arrays: Mapping[str, Sequence[NDArray[Any]]]) -> None:
+def write_columns(file: IO[bytes], about: Mapping[str, Any], arrays: Mapping[str, Sequence[NDArray[Any]]]) -> None:
     """Write columns, each the concatenation of some arrays, and what else is to be known about them."""
     plain = {name: [np.ascontiguousarray(part, _TYPES[name]) for part in parts] for name, parts in arrays.items()}
     lengths = {name: sum(map(len, parts)) for name, parts in plain.items()}
