@@ -59,6 +59,9 @@ class Settings:
     snapshot_listens : int | None
         The learner publishes its models at each multiple of so many listens; None for less often the more it has
         learned (`BOTIFY_SNAPSHOT_LISTENS`).
+    model_mb : int
+        Room in MB of a snapshot of each model of the learner (`BOTIFY_MODEL_MB`): of more tracks it forgets the least
+        important ones. With another value models are trained again.
     training : str
         Whether workers publish training batches: `on` or `off` (`BOTIFY_TRAINING`).
     experiments : Path | None
@@ -94,6 +97,7 @@ class Settings:
     group_instance_id: str | None = None
     on_missing_state: Literal["refuse", "rebuild"] = "refuse"
     snapshot_listens: Annotated[int | None, whole(1)] = None
+    model_mb: Annotated[int, whole(1, 256)] = 16
     training: Literal["on", "off"] = "on"
     experiments: AbsolutePath | None = None
     dataset: str | None = None

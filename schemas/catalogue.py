@@ -2,39 +2,75 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
-from collections.abc import Iterable, Mapping
+import mmap
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from confluent_kafka.admin import AdminClient
 
 from core.errors import DecodeError
-from core.kafka.config import key_of
+from core.kafka.admin import end_offsets, read_topic_id
+from core.kafka.config import common_config, key_of
 from core.kafka.publisher import RecordPublisher
 from core.kafka.reader import TopicReader
 from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Track
 from schemas.topics import Topics
+from schemas.track_columns import EMPTY, ColumnsError, TrackColumns, read_columns, write_columns
+from schemas.track_table import TrackTable
 
 log = logging.getLogger(__name__)
 
 BATCH = 10_000
 """Tracks that are encoded before they are sent."""
+LARGE = 10_000
+"""Records of a topic whose columns are kept in a file; fewer are read again in a moment."""
+RECENT_SHARE = 8
+"""Columns are made when at least `LARGE` tracks, and one to so many, are not in them."""
+PREFETCH_KB = 8 * 1024
+
+Offsets = dict[int, int]
 
 
 class CatalogueReader:
     """Follows the catalogue topic. Tracks are added or renamed, never removed.
 
-    A record that is no `Track` is skipped with a warning: it would stop every reader until it is overwritten.
+    The columns of a large catalogue are kept in a file under `Settings.home`, which the processes of a machine share: a
+    reader that starts reads from the topic only what came after it. A record that is no `Track` is skipped with a
+    warning: it would stop every reader until it is overwritten.
 
     Attributes
     ----------
-    tracks : dict of int to Track
+    tracks : TrackTable
         As of the last `refresh`.
     """
 
     def __init__(self, settings: Settings, codec: Codec) -> None:
-        self._reader = TopicReader(settings, Topics.of(settings).catalogue.name)
+        topic = Topics.of(settings).catalogue.name
+        ends = end_offsets(settings, topic)
+        self._file = None
+        self._read_already = 0
+        if sum(ends.values()) < LARGE:
+            self._open(settings, topic, codec, EMPTY, {}, ends)
+            return
+        topic_id = read_topic_id(AdminClient(common_config(settings)), topic)
+        self._file = CatalogueFile(settings.home / "cache", topic, topic_id)
+        with self._file.locked():  # of processes that start together one reads the topic, and the others its file
+            columns, offsets = self._file.read(ends)
+            self._open(settings, topic, codec, columns, offsets, ends)
+            self._read_already = len(columns) + self._read()
+            self._keep()
+
+    def _open(
+        self, settings: Settings, topic: str, codec: Codec, columns: TrackColumns, offsets: Offsets, ends: Offsets
+    ) -> None:
         self._codec = codec
-        self.tracks: dict[int, Track] = {}
+        self.tracks = TrackTable(codec, columns)
+        self._reader = TopicReader(settings, topic, offsets, ends, queued_max_messages_kbytes=PREFETCH_KB)
 
     def refresh(self) -> int:
         """Read the records added since the last call, and return their number. Blocks for some milliseconds.
@@ -44,26 +80,109 @@ class CatalogueReader:
         TopicError
             The topic cannot be read.
         """
-        records = 0
-        for batch in self._reader.read_to_end():
-            for message in batch:
-                if message.value() is None:  # a tombstone removes no track
-                    continue
-                try:
-                    track = self._codec.decode(message.value(), Track)
-                except DecodeError as error:
-                    log.warning("%s[%d] offset %d: %s", message.topic(), message.partition(), message.offset(), error)
-                else:
-                    self.tracks[track.track] = track
-            records += len(batch)
-        return records
+        before, self._read_already = self._read_already, 0
+        return before + self._read()
 
     def close(self) -> None:
         """Close the consumer."""
         self._reader.close()
 
+    def _read(self) -> int:
+        records = 0
+        for batch in self._reader.read_to_end():
+            messages = [message for message in batch if message.value() is not None]  # a tombstone removes no track
+            values = [message.value() for message in messages]
+            tracks, good = [], []
+            decoded = self._codec.decode_many(values, Track)
+            for message, value, track in zip(messages, values, decoded, strict=True):
+                if isinstance(track, DecodeError):
+                    log.warning("%s[%d] offset %d: %s", message.topic(), message.partition(), message.offset(), track)
+                else:
+                    tracks.append(track)
+                    good.append(value)
+            self.tracks.add(tracks, good)
+            if self.tracks.recent > max(LARGE, len(self.tracks) // RECENT_SHARE):
+                self.tracks.columns()
+            records += len(batch)
+        return records
 
-def read_catalogue(settings: Settings, codec: Codec) -> dict[int, Track]:
+    def _keep(self) -> None:
+        """Write the columns to the file if much of them is new, and use those of the file."""
+        if (
+            self._file is not None
+            and sum(self._reader.next_offsets.values()) >= sum(self._file.offsets.values()) + LARGE
+        ):
+            kept = self._file.write(self.tracks.columns(), self._reader.next_offsets)
+            self.tracks.replace_columns(kept)
+
+
+class CatalogueFile:
+    """Columns of a topic up to an offset of each partition, beside the data of a deployment.
+
+    A file that is damaged, of another topic of the name, or ahead of the topic is as good as none: it is made again.
+
+    Attributes
+    ----------
+    offsets : mapping of partition to offset
+        Up to which the topic is in the file.
+    """
+
+    def __init__(self, directory: Path, topic: str, topic_id: str) -> None:
+        self._path = directory / f"{topic}.columns"
+        self._topic_id = topic_id
+        self.offsets: Offsets = {}
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Wait until no other process of the machine reads the topic into the file."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            lock = self._path.with_suffix(".lock").open("w")
+        except OSError as error:  # a file system that is read-only: each process reads the topic
+            log.warning("%s: the catalogue is read from its topic at each start", error)
+            yield
+            return
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def read(self, ends: Offsets) -> tuple[TrackColumns, Offsets]:
+        """Return the columns, and up to where they have the topic; empty ones if there is no usable file."""
+        try:
+            with self._path.open("rb") as file:
+                about, columns = read_columns(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), check=True)
+            offsets = {int(partition): offset for partition, offset in about["offsets"].items()}
+            is_of_topic = about["topic_id"] == self._topic_id and offsets.keys() == ends.keys()
+        except FileNotFoundError:
+            return EMPTY, {}
+        except (OSError, ValueError, KeyError, AttributeError) as error:
+            log.warning("%s cannot be used (%s); the topic is read again", self._path, error)
+            return EMPTY, {}
+        if not is_of_topic or any(offsets[partition] > end for partition, end in ends.items()):
+            return EMPTY, {}
+        self.offsets = offsets
+        return columns, dict(offsets)
+
+    def write(self, columns: TrackColumns, offsets: Offsets) -> TrackColumns:
+        """Write columns, and return those of the file; those given if it cannot be written."""
+        about = {"topic_id": self._topic_id, "offsets": offsets}
+        unfinished = self._path.with_suffix(".unfinished")
+        try:
+            with unfinished.open("w+b") as file:
+                write_columns(file, about, columns.arrays())
+                file.flush()
+                kept = read_columns(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))[1]
+            unfinished.replace(self._path)  # not synced: what a power cut leaves does not have its checksum
+        except (OSError, ColumnsError) as error:
+            log.warning("%s cannot be written (%s)", self._path, error)
+            return columns
+        self.offsets = dict(offsets)
+        columns.release()
+        kept.release()
+        return kept
+
+
+def read_catalogue(settings: Settings, codec: Codec) -> TrackTable:
     """Return all tracks that the topic holds now; raises as `CatalogueReader.refresh`."""
     reader = CatalogueReader(settings, codec)
     try:

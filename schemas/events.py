@@ -189,11 +189,13 @@ class Model(NamedTuple):
     version : int
         Number of listens learned from; it grows with each snapshot.
     body : bytes
-        In the format of its model.
+        In the format of its model; empty in a record that names its parts.
     digest : str
-        SHA-256 of the body, hexadecimal: equal models have equal digests.
+        SHA-256 of the whole body, hexadecimal: equal models have equal digests.
     timestamp_ms : int
         The newest event time that was learned from.
+    parts : sequence of str | None
+        The records that have the body, in order (`schemas/model_parts.py`); None where this one has it.
     """
 
     name: str
@@ -201,6 +203,7 @@ class Model(NamedTuple):
     body: bytes
     digest: str
     timestamp_ms: int
+    parts: Sequence[str] | None = None
 
 
 class TrainingBatch(NamedTuple):

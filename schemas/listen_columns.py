@@ -15,6 +15,7 @@ from core.kafka.record_columns import RecordColumns
 from schemas.event_time import EventTime
 from schemas.events import Listen
 from schemas.listen_kernels import Fields, first_leap, first_rows, read_listens
+from schemas.track_table import unknown_among
 from schemas.validation import Intake, Rejected, decode_and_validate
 
 Ints = NDArray[np.int64]
@@ -118,8 +119,8 @@ _LAYOUT: Sequence[tuple[Any, tuple[int, ...]]] = (
 def _leave_out(good: NDArray[np.bool_], records: RecordColumns, tracks: Ints, intake: Intake) -> None:
     """Leave listens of tracks that are not known yet, and earlier dead letters, to the object path."""
     if (known := intake.known_tracks) is not None:
-        unknown = [track for track in set(tracks[good].tolist()) if track not in known]
-        if unknown:
+        unknown = unknown_among(tracks[good], known)
+        if len(unknown):
             good &= ~np.isin(tracks, unknown)
     if before := intake.rejected_before.get(records.partition):
         dead = [row for row, offset in enumerate(records.offsets.tolist()) if offset in before]

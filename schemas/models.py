@@ -1,5 +1,7 @@
 """Snapshots of models on their topic: made, published, and followed while serving.
 
+A small one is one record, a large one comes in parts (`schemas/model_parts.py`).
+
 Compaction keeps the last snapshot of each name, and readers use the last one too, so a reader that has just started
 agrees with all others.
 """
@@ -21,17 +23,30 @@ from core.kafka.reader import AssignedConsumer
 from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Model
+from schemas.model_parts import ModelParts, ModelPublisher, name_and_part
 from schemas.topics import MAX_MODEL_BYTES, Topics
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-ENVELOPE_BYTES = 64 * 1024
-"""Room in a record for all but the body."""
-MAX_BODY_BYTES = MAX_MODEL_BYTES - ENVELOPE_BYTES
+MAX_BODY_BYTES = 256 * 1024 * 1024
+"""Of any model. A reader has a body and the next one in files, and in memory what it makes of them."""
+LEARNED_BODY_BYTES = 16 * 1024 * 1024 - 64 * 1024
+"""Of a snapshot that the learner makes, if `Settings.model_mb` is not set."""
 TIMEOUT_S = 30.0
 POLL_S = 0.5
+
+
+def learned_body_bytes(settings: Settings) -> int:
+    """Return the size of the largest snapshot that the learner makes.
+
+    Examples
+    --------
+    >>> learned_body_bytes(Settings()) == LEARNED_BODY_BYTES, learned_body_bytes(Settings(model_mb=64))
+    (True, 67043328)
+    """
+    return settings.model_mb * 1024 * 1024 - 64 * 1024
 
 
 def model_of(name: str, version: int, body: bytes, timestamp_ms: int) -> Model:
@@ -40,7 +55,7 @@ def model_of(name: str, version: int, body: bytes, timestamp_ms: int) -> Model:
     Raises
     ------
     TopicError
-        The body is too large for a record.
+        The body is too large.
 
     Examples
     --------
@@ -49,7 +64,7 @@ def model_of(name: str, version: int, body: bytes, timestamp_ms: int) -> Model:
     """
     if len(body) > MAX_BODY_BYTES:
         raise TopicError(
-            f"model {name!r} has {len(body):,} bytes, a record of the models topic {MAX_MODEL_BYTES:,}; make it smaller"
+            f"model {name!r} has {len(body):,} bytes, and at most {MAX_BODY_BYTES:,} are served; make it smaller"
         )
     return Model(name, version, body, hashlib.sha256(body).hexdigest(), timestamp_ms)
 
@@ -61,11 +76,13 @@ def publish_models(settings: Settings, codec: Codec, models: Iterable[Model]) ->
     ------
     PublishError
         A broker refused one, or did not answer.
+    TopicError
+        The topic cannot be read.
     """
-    topic = Topics.of(settings).models.name
     publisher = RecordPublisher(settings, message_max_bytes=MAX_MODEL_BYTES)
+    parts = ModelPublisher(settings, codec, publisher)
     for model in models:
-        publisher.send(topic, codec.encode(model), model.name.encode())
+        parts.send(model)
     publisher.flush(TIMEOUT_S)
 
 
@@ -115,6 +132,7 @@ class ModelReader:
         self._codec = codec
         self._topic = Topics.of(settings).models.name
         self._followed: dict[str, list[ModelHandle[Any]]] = {}
+        self._parts = ModelParts()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="models", daemon=True)
         self._consumer = AssignedConsumer(
@@ -182,16 +200,22 @@ class ModelReader:
                 self._stopping.wait(POLL_S)
 
     def _take(self, message: Message) -> None:
-        name = message.key().decode(errors="replace")  # a compacted topic has no record without a key
+        name, part = name_and_part(message.key())  # a compacted topic has no record without a key
         followers = self._followed.get(name)
-        if not followers or message.value() is None:  # a tombstone does not remove a model that is in use
+        if not followers or (message.value() is None and not part):  # a model in use is not removed by a tombstone
             return
-        for followed in followers:
-            followed.newest_offset = message.offset()
+        if not part:
+            for followed in followers:
+                followed.newest_offset = message.offset()
         try:
+            if part:
+                content = None if message.value() is None else self._codec.decode(message.value(), Model).body
+                self._parts.take(name, part, content)
+                return
             model = self._decoded(message.value())
             for followed in followers:
                 followed.take(model, message.offset(), message.timestamp()[1] / 1000)
+            self._parts.release()
         except (BotifyError, ValueError) as error:
             log.warning("%s offset %d is skipped: %s", self._topic, message.offset(), error)
         except Exception:  # the thread must continue: the next snapshot may be usable
@@ -199,6 +223,9 @@ class ModelReader:
 
     def _decoded(self, raw: bytes) -> Model:
         model = self._codec.decode(raw, Model)
+        if model.parts is not None:
+            return self._parts.whole(model)
+        self._parts.forget(model.name)
         if hashlib.sha256(model.body).hexdigest() != model.digest:
             raise DecodeError(f"the body of model {model.name!r} does not have its digest", raw)
         return model

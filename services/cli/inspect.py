@@ -21,6 +21,7 @@ from schemas.events import Track
 from schemas.external_ids import UserIds
 from schemas.registry import codec_of
 from schemas.topics import Topics, create_topics
+from schemas.track_table import TrackTable
 from services.errors import StateError
 from streams.folds.popularity import HALF_LIVES_MS, popularity_at
 from streams.read import StateReader
@@ -163,7 +164,7 @@ def _records(settings: Settings, topic: str) -> int:
     return sum(end[partition] - start[partition] for partition in end)
 
 
-def _catalogue(settings: Settings) -> dict[int, Track]:
+def _catalogue(settings: Settings) -> TrackTable:
     return read_catalogue(settings, codec_of(settings))
 
 

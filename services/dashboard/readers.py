@@ -17,7 +17,7 @@ from core.settings import Settings
 from schemas.catalogue import CatalogueReader
 from schemas.codec import Codec
 from schemas.dead_letters import PREFIX, is_exclusion, origin_of
-from schemas.models import MAX_BODY_BYTES
+from schemas.models import learned_body_bytes
 from schemas.topics import Topics
 from services.dashboard.figures import (
     Catalogue,
@@ -59,7 +59,7 @@ class Titles:
     def read(self) -> Catalogue:
         """Return the catalogue; the same object while nothing was added."""
         if self._reader.refresh():
-            self._catalogue = dict(self._reader.tracks)
+            self._catalogue = self._reader.tracks.frozen()
         return self._catalogue
 
     def close(self) -> None:
@@ -142,13 +142,14 @@ class ModelsReader(_RedisReader):
 
     def __init__(self, settings: Settings, redis: Any) -> None:
         super().__init__(settings, redis)
+        self._most_bytes = learned_body_bytes(settings)
         self._learners = StateReader(redis, settings.with_(topic_prefix=learner_prefix(settings.topic_prefix)))
 
     def read(self) -> tuple[LearnedModel, ...]:
         """Return the models that have a snapshot."""
         key = partition_key(self._learners.namespace, 0, SNAPSHOTS)
         sizes = [(kind.name, self._redis.hstrlen(key, kind.name)) for kind in MODELS]
-        return tuple(LearnedModel(name, size, size / MAX_BODY_BYTES) for name, size in sizes if size)
+        return tuple(LearnedModel(name, size, size / self._most_bytes) for name, size in sizes if size)
 
 
 SHOWN = 20

@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from core.errors import TopicError
 from core.kafka.config import partition_of
@@ -113,6 +117,24 @@ REFRESH_AGAIN_S = 0.2  # least time between two reads of the catalogue topic for
 MAX_WAITING = 64  # requests that may wait for such a read: those for invented tracks must not take all places
 
 
+class _Ids(Sequence[int]):
+    """Ids in an array, which may lie in a file; each is a number when it is read."""
+
+    def __init__(self, ids: NDArray[np.int64]) -> None:
+        self._array = ids
+
+    def __len__(self) -> int:
+        return len(self._array)
+
+    @overload
+    def __getitem__(self, at: int) -> int: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[int]: ...
+    def __getitem__(self, at: int | slice) -> int | Sequence[int]:
+        found: int | list[int] = self._array[at].tolist()
+        return found
+
+
 class KnownTracks:
     """The catalogue. Its topic is read again before a track is said to be unknown: the track may be new."""
 
@@ -122,9 +144,7 @@ class KnownTracks:
         self._began_s = -REFRESH_AGAIN_S
         self._problem: UnavailableError | None = None
         self._waiting = 0
-        self._ids: list[int] = []
-        self._numbers: dict[str, int] = {}  # by external id
-        self._numbered = 0  # tracks that were looked through for them
+        self._ids: Sequence[int] = ()
 
     def __len__(self) -> int:
         return len(self._reader.tracks)
@@ -145,14 +165,8 @@ class KnownTracks:
         return self._known(track)
 
     def _known(self, track: int | str) -> Track | None:
-        if isinstance(track, int):
-            return self._reader.tracks.get(track)
-        if self._numbered != len(self):
-            tracks = list(self._reader.tracks.values())  # at once: the thread that reads the topic may add some
-            self._numbers = {one.external_id: one.track for one in tracks if one.external_id is not None}
-            self._numbered = len(tracks)
-        number = self._numbers.get(track)
-        return None if number is None else self._reader.tracks[number]
+        tracks = self._reader.tracks
+        return tracks.get(track) if isinstance(track, int) else tracks.with_external_id(track)
 
     async def refresh(self) -> None:
         """Read what was published before this call; raises as `find`."""
@@ -171,7 +185,7 @@ class KnownTracks:
     def ids(self) -> Sequence[int]:
         """Return the tracks' ids, ascending."""
         if len(self._ids) != len(self):
-            self._ids = sorted(self._reader.tracks)
+            self._ids = _Ids(self._reader.tracks.ids())
         return self._ids
 
     async def close(self) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from schemas.events import Track
+from schemas.track_columns import TrackColumns
 
 Ints = NDArray[np.int64]
 _SPARSE = 8
@@ -43,9 +44,37 @@ class Catalogue:
 
     def __init__(self, tracks: Iterable[Track]) -> None:
         ordered = sorted(tracks, key=lambda track: track.track)
-        self.tracks: Ints = np.array([track.track for track in ordered], dtype=np.int64)
-        self.artists, self.artist_of = _numbered([track.artist for track in ordered])
-        self.genres, self.genre_of = _numbered([track.genre for track in ordered])
+        self._fill(
+            np.array([track.track for track in ordered], dtype=np.int64),
+            _numbered([track.artist for track in ordered]),
+            _numbered([track.genre for track in ordered]),
+        )
+
+    @classmethod
+    def of_columns(cls, columns: TrackColumns) -> Self:
+        """Return the catalogue of columns; no track becomes an object.
+
+        Examples
+        --------
+        >>> from schemas.track_columns import EMPTY
+        >>> tracks = [Track(7, "a", None, None, "x"), Track(3, "b", None, "jazz", "y")]
+        >>> one, other = Catalogue(tracks), Catalogue.of_columns(EMPTY.merged(tracks, [b"", b""]))
+        >>> one.artists == other.artists, one.genres == other.genres, (one.artist_of == other.artist_of).tolist()
+        (True, True, [True, True])
+        """
+        catalogue = cls.__new__(cls)
+        catalogue._fill(
+            columns.ids.copy(),
+            _renumbered(columns.artists(), columns.artist_of),
+            _renumbered([*columns.genres(), None], columns.genre_of),  # the number of no genre is -1
+        )
+        columns.release()
+        return catalogue
+
+    def _fill(self, tracks: Ints, artists: tuple[list[str], Ints], genres: tuple[list[str | None], Ints]) -> None:
+        self.tracks = tracks
+        self.artists, self.artist_of = artists
+        self.genres, self.genre_of = genres
         self.by_artist: Ints = np.argsort(self.artist_of, kind="stable")
         self.artist_size: Ints = np.bincount(self.artist_of, minlength=len(self.artists)).astype(np.int64)
         self.artist_start: Ints = np.concatenate([[0], np.cumsum(self.artist_size)[:-1]]).astype(np.int64)
@@ -82,6 +111,15 @@ def _lookup(tracks: Ints) -> Ints | None:
     row_of = np.full(int(tracks[-1]) + 2, -1, dtype=np.int64)
     row_of[tracks] = np.arange(len(tracks))
     return row_of
+
+
+def _renumbered(names: Sequence[T], numbers: NDArray[np.int32]) -> tuple[list[T], Ints]:
+    """Return the names that occur in order of appearance, and the new number of each row."""
+    used, first, rows = np.unique(numbers, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    new = np.empty(len(order), dtype=np.int64)
+    new[order] = np.arange(len(order))
+    return [names[number] for number in used[order].tolist()], new[rows]
 
 
 def _numbered(names: Sequence[T]) -> tuple[list[T], Ints]:

@@ -210,7 +210,7 @@ class LiveRecommenders:
         self._refreshed_at_s = time.monotonic()
 
     def _rebuild(self) -> None:
-        catalogue = Catalogue(self._reader.tracks.values())
+        catalogue = Catalogue.of_columns(self._reader.tracks.columns())
         recommenders = {recommender.name: recommender for recommender in self._build(catalogue)}
         check_chains(recommenders)
         self.catalogue, self._recommenders, self._is_outdated = catalogue, recommenders, False

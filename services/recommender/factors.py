@@ -27,12 +27,16 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
 CELL_TRACKS = 200
-"""Mean number of tracks in a cell; one of more than twice as many is cut."""
+"""Mean number of tracks in a cell, for up to `MOST_CELLS` of them; one of more than twice as many is cut."""
+MOST_CELLS = 1024
+"""Of more tracks the cells are larger: the work of making them grows with their number times that of the tracks."""
 OFFERED_CELLS = 4
 ROUNDS = 4
 """Rounds of k-means; further ones hardly change the answers."""
 SAMPLE = 16_384
 """Maximum number of tracks that the centres are computed from."""
+BLOCK = 4096
+"""Tracks that are compared with all centres at a time."""
 
 
 class Cells:
@@ -63,7 +67,7 @@ class Cells:
     def __init__(self, rows: Floats) -> None:
         n = len(rows)
         nearest = _nearest(rows, _centres(rows))
-        parts = -(-np.bincount(nearest, minlength=1) // (2 * CELL_TRACKS))
+        parts = -(-np.bincount(nearest, minlength=1) // (2 * _cell_tracks(n)))
         # rows that are alike to the last bit, of which nothing was learned, may fill one cell
         part = np.arange(n) % np.maximum(parts[nearest], 1)
         _, self.cell_of = np.unique(nearest * (int(parts.max(initial=0)) + 1) + part, return_inverse=True)
@@ -75,10 +79,14 @@ class Cells:
         self.centres: Floats = _means(rows, self.cell_of, len(self.size))
 
 
+def _cell_tracks(n: int) -> int:
+    return max(CELL_TRACKS, n // MOST_CELLS)
+
+
 def _centres(rows: Floats) -> Floats:
     """Return centres by Lloyd's algorithm, from rows evenly spread over the table; none becomes empty."""
     some = rows[:: -(-len(rows) // SAMPLE) or 1]
-    count = max(len(rows) // CELL_TRACKS, 1)
+    count = max(len(rows) // _cell_tracks(len(rows)), 1)
     centres = some[np.linspace(0, len(some) - 1, count).astype(np.int64)] if len(some) else some
     for _ in range(ROUNDS):
         cell_of, cell = np.unique(_nearest(some, centres), return_inverse=True)
@@ -90,7 +98,7 @@ def _centres(rows: Floats) -> Floats:
 def _nearest(rows: Floats, centres: Floats) -> Ints:
     """Return the nearest centre of each row, shape (n,)."""
     half_squares = np.square(centres).sum(axis=1) / 2
-    blocks = [rows[at : at + SAMPLE] @ centres.T - half_squares for at in range(0, len(rows), SAMPLE)]
+    blocks = (rows[at : at + BLOCK] @ centres.T - half_squares for at in range(0, len(rows), BLOCK))
     return np.concatenate([np.argmax(block, axis=1) for block in blocks] or [np.zeros(0, dtype=np.int64)])
 
 
@@ -110,26 +118,29 @@ class FactorTable:
 
     Attributes
     ----------
-    rows : ndarray of float32, shape (n, d + 1)
     cells : Cells
-        Of these rows.
+        Of the catalogue's rows.
     by_cell : ndarray of float32, shape (n, d + 1)
-        The same rows, in the order of the cells.
+        The rows' vectors and biases, in the order of the cells.
     repeats : ndarray of float32, shape (MOST_EARLIER + 1,)
         See `Factors`.
     """
 
     def __init__(self, factors: Factors, catalogue: Catalogue) -> None:
-        self.rows: Floats = factors.of(
+        rows = factors.of(
             catalogue.tracks, catalogue.artists, catalogue.artist_of, catalogue.genres, catalogue.genre_of
         )
-        self.cells = Cells(self.rows)
-        self.by_cell: Floats = self.rows[self.cells.order]
+        self.cells = Cells(rows)
+        self.by_cell: Floats = rows[self.cells.order]
         self.repeats = factors.repeats
+
+    def of(self, rows: Ints) -> Floats:
+        """Return vectors and biases of rows of the catalogue, shape (*rows.shape, d + 1)."""
+        return self.by_cell[self.cells.place_of[rows]]
 
     def taste(self, so_far: SessionsSoFar) -> Floats:
         """Return the taste of each of b sessions after its last listen, then a 1 for the track bias; (b, d + 1)."""
-        vectors = self.rows[so_far.rows][..., :BIAS]
+        vectors = self.of(so_far.rows)[..., :BIAS]
         after = tastes(vectors, weights(so_far.fractions, so_far.valid))
         taste = np.ones((len(so_far), BIAS + 1), dtype=np.float32)
         taste[:, :BIAS] = after[np.arange(len(so_far)), so_far.last()]
@@ -244,7 +255,7 @@ class OfferedTracks:
 
     def logits(self, sessions: Ints, rows: Ints, earlier: Ints) -> Floats:
         """Return the logits of any tracks, shape (m,), after so many listens of their artists."""
-        logits: Floats = np.vecdot(self._taste[sessions], self._table.rows[rows])
+        logits: Floats = np.vecdot(self._taste[sessions], self._table.of(rows))
         return logits + self._repeats_of(earlier)
 
     def _repeats_of(self, earlier: NDArray[np.number]) -> Floats:

@@ -146,7 +146,7 @@ def _refuse_other(topic: str, held: Mapping[int, Track], tracks: Sequence[Track]
             f"{topic} holds {len(surplus)} tracks that this world of {len(tracks)} does not have, such as {surplus[0]}"
             "; tracks are never removed, so use that world again, or another BOTIFY_TOPIC_PREFIX for this one"
         )
-    others = [track for track in held if _identity(held[track]) != _identity(tracks[track])]
+    others = [track for track, one in held.items() if _identity(one) != _identity(tracks[track])]
     if others:
         first = min(others)
         raise SimulationError(

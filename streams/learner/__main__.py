@@ -9,6 +9,7 @@ from typing import Any
 
 from core.settings import Settings
 from schemas.events import Model
+from schemas.models import learned_body_bytes
 from schemas.registry import codec_of
 from schemas.topics import Topics, learner_group_of
 from streams.learner.model import MODELS
@@ -44,7 +45,6 @@ class LearnerApp(FoldingApp):
         super().__init__(*args, **kwargs)
         self.counters = LearnerCounters()
         self._opened_in: Store | None = None
-        self.registry.register(ModelMetrics(self.counters, [kind.name for kind in MODELS]))
 
     def open_sources(self) -> None:
         """Compile, read the catalogue and open the publisher; see `FoldingApp.open_sources`."""
@@ -64,6 +64,7 @@ class LearnerApp(FoldingApp):
 
     async def open_partition(self, partition: int, claim: Claim, start: int, store: Store) -> LearnerPartition:
         """Return the partition; it loads its state with its first run or its first checkpoint."""
+        await self.publisher.begin_models()
         if self._opened_in not in (None, store):
             await self._publish_again(partition, store)
         self._opened_in = store
@@ -90,7 +91,9 @@ def build_app(settings: Settings) -> LearnerApp:
         run_records=RUN_RECORDS,
         checkpoint_s=CHECKPOINT_S,
     )
-    return make_app(LearnerApp, settings, folding)
+    app = make_app(LearnerApp, settings, folding)
+    app.registry.register(ModelMetrics(app.counters, [kind.name for kind in MODELS], learned_body_bytes(settings)))
+    return app
 
 
 def main() -> None:

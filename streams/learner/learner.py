@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from core.errors import BotifyError
 from schemas.events import Model, Track, TrainingBatch
-from schemas.models import MAX_BODY_BYTES, model_of
+from schemas.models import LEARNED_BODY_BYTES, model_of
 from schemas.training import TrainingColumns
 from streams.learner.model import FORMAT, MODELS, ListenModel, OnlineModel, SessionModel
 from streams.learner.models.next_track import CHUNK
@@ -35,7 +35,7 @@ _WAITING = b"waiting-sessions"
 
 
 class Outgrown(NamedTuple):
-    """What did not fit in a record of the models topic, by model.
+    """What did not fit in a snapshot, by model.
 
     Attributes
     ----------
@@ -73,6 +73,8 @@ class Learner:
         Has every track that is learned from; it grows during training.
     kinds : sequence of type[OnlineModel]
         The models to train.
+    most_bytes : int, optional
+        Room of a snapshot; state of another room is outdated, because its models have forgotten other tracks.
     snapshot_listens : int, optional
         Take snapshots at the last multiple of so many listens in each batch, so that the newest snapshot after any
         batch is a function of the number of listens. Default: when they are due.
@@ -103,8 +105,10 @@ class Learner:
         catalogue: Mapping[int, Track],
         kinds: Sequence[type[OnlineModel]] = MODELS,
         snapshot_listens: int | None = None,
+        most_bytes: int | None = None,
     ) -> None:
         self._models = [kind(catalogue) for kind in kinds]
+        self._most_bytes = most_bytes or LEARNED_BODY_BYTES
         self._every = snapshot_listens
         self._open = OpenSessions()
         self._waiting: list[FinishedSession] = []
@@ -166,7 +170,7 @@ class Learner:
             body = model.snapshot()
             if isinstance(model, ListenModel):
                 self._outgrown.cut[model.name] = model.cut
-            if len(body) > MAX_BODY_BYTES:  # the last snapshot that fitted keeps serving
+            if len(body) > self._most_bytes:  # the last snapshot that fitted keeps serving
                 self._outgrown.too_large[model.name] += 1
             else:
                 self._snapshots.append(model_of(model.name, self.listens, body, self._newest_ms))
@@ -186,7 +190,7 @@ class Learner:
     def state(self) -> dict[bytes, bytes]:
         """Return all that `restore` needs, by field, without the snapshots that `take_models` has yet to return."""
         progress = {
-            **_kind_of_state([model.name for model in self._models]),
+            **_kind_of_state([model.name for model in self._models], self._most_bytes),
             "listens": self.listens,
             "missed": self.missed,
             "newest_ms": self._newest_ms,
@@ -207,6 +211,7 @@ class Learner:
         catalogue: Mapping[int, Track],
         kinds: Sequence[type[OnlineModel]] = MODELS,
         snapshot_listens: int | None = None,
+        most_bytes: int | None = None,
     ) -> Learner:
         """Return a learner that continues from the state.
 
@@ -216,10 +221,12 @@ class Learner:
             The state belongs to other models.
         """
         progress: dict[str, Any] = json.loads(fields[_PROGRESS])
-        expected = _kind_of_state([kind.name for kind in kinds])
-        if (found := {name: progress.get(name) for name in expected}) != expected:
+        expected = _kind_of_state([kind.name for kind in kinds], most_bytes or LEARNED_BODY_BYTES)
+        if (
+            found := {name: progress[name] for name in ("format", "models", "most_bytes") if name in progress}
+        ) != expected:
             raise OutdatedStateError(f"the learner's state is of {found}, the code has {expected}")
-        learner = cls(catalogue, (), snapshot_listens)
+        learner = cls(catalogue, (), snapshot_listens, most_bytes)
         learner._models = [kind.from_bytes(fields[_field(kind)], catalogue) for kind in kinds]
         learner._open = OpenSessions.from_bytes(fields[_OPEN])
         learner._waiting = cut(unpack(fields[_WAITING])[1])
@@ -253,7 +260,7 @@ class Learner:
             begin = end
 
     def _make_room(self, model: OnlineModel) -> None:
-        if forgotten := model.make_room(MAX_BODY_BYTES):
+        if forgotten := model.make_room(self._most_bytes):
             self._outgrown.forgotten[model.name] += forgotten
 
     def _take_new(self, batch: TrainingBatch, listens: TrainingColumns) -> TrainingColumns:
@@ -272,8 +279,10 @@ class Learner:
         return self.listens - self._snapshot_listens >= due
 
 
-def _kind_of_state(models: Sequence[str]) -> dict[str, Any]:
-    return {"format": FORMAT, "models": list(models)}
+def _kind_of_state(models: Sequence[str], most_bytes: int) -> dict[str, Any]:
+    """Return what a state must have in common with the code and its settings; a usual room is not named."""
+    room = {} if most_bytes == LEARNED_BODY_BYTES else {"most_bytes": most_bytes}
+    return {"format": FORMAT, "models": list(models), **room}
 
 
 def _field(model: OnlineModel | type[OnlineModel]) -> bytes:

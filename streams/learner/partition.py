@@ -21,6 +21,7 @@ from schemas.catalogue import CatalogueReader
 from schemas.codec import Codec
 from schemas.dead_letters import RejectedBefore
 from schemas.events import Model, Track, TrainingBatch
+from schemas.models import learned_body_bytes
 from schemas.topics import Topics
 from schemas.training import TrainingColumns, listens_of
 from schemas.validation import Intake, Rejected, decode_and_validate
@@ -80,8 +81,9 @@ class LearnerSources:
     ) -> LearnerPartition:
         """Return a claimed partition of the training topic."""
         known, left_out, every = self.catalogue, self.left_out, self._settings.snapshot_listens
+        room = learned_body_bytes(self._settings)
         return LearnerPartition(
-            partition, claim, start, store, self.intake, publisher, counters, known, left_out, every
+            partition, claim, start, store, self.intake, publisher, counters, known, left_out, every, room
         )
 
     def close(self) -> None:
@@ -116,7 +118,7 @@ class LearnerPartition(ClaimedPartition):
         Has every track of the batches that the intake accepts.
     left_out : mapping of (topic id, partition) to ndarray of int64
         Offsets of listens that are dead letters, ascending: older batches still contain them.
-    snapshot_listens : int, optional
+    snapshot_listens, most_bytes : int, optional
         See `Learner`.
     """
 
@@ -132,13 +134,14 @@ class LearnerPartition(ClaimedPartition):
         catalogue: Mapping[int, Track],
         left_out: Mapping[tuple[str, int], NDArray[np.int64]] = MappingProxyType({}),
         snapshot_listens: int | None = None,
+        most_bytes: int | None = None,
     ) -> None:
         super().__init__(partition, claim, start, store, intake, publisher)
         self._counters = counters
         self._catalogue = catalogue
         self._left_out = left_out
-        self._snapshot_listens = snapshot_listens
-        self._learner = Learner(catalogue, snapshot_listens=snapshot_listens)
+        self._snapshot_listens, self._most_bytes = snapshot_listens, most_bytes
+        self._learner = Learner(catalogue, snapshot_listens=snapshot_listens, most_bytes=most_bytes)
         self._loaded = False
         self._unwritten_listens = 0
         self._unwritten_snapshots: dict[bytes, bytes | None] = {}
@@ -197,7 +200,9 @@ class LearnerPartition(ClaimedPartition):
         (fields,) = (await self._store.read_whole(self.partition, [LEARNER], [], self._position))[0].values()
         try:
             if fields:
-                self._learner = Learner.restore(fields, self._catalogue, snapshot_listens=self._snapshot_listens)
+                self._learner = Learner.restore(
+                    fields, self._catalogue, snapshot_listens=self._snapshot_listens, most_bytes=self._most_bytes
+                )
         except OutdatedStateError as outdated:
             log.warning("%s: retraining from offset 0", outdated)
             await self._write_at(0, gone=fields)
@@ -250,11 +255,9 @@ class LearnerPartition(ClaimedPartition):
         self._counters.too_large.update(outgrown.too_large)
         self._counters.cut.update(outgrown.cut)
         for name, tracks in outgrown.forgotten.items():
-            log.warning(
-                "%s dropped %d tracks: a larger snapshot does not fit into a record of the models topic", name, tracks
-            )
+            log.warning("%s dropped %d tracks: a larger snapshot exceeds BOTIFY_MODEL_MB", name, tracks)
         for name in outgrown.too_large:
-            log.error("%s is too large for a record of the models topic: recommenders keep its last snapshot", name)
+            log.error("%s is larger than BOTIFY_MODEL_MB allows: recommenders keep its last snapshot", name)
 
     async def _publish(self, models: Sequence[Model]) -> None:
         # A fenced learner must not publish older snapshots over the newer ones of its successor.

@@ -13,7 +13,6 @@ from prometheus_client.registry import Collector
 
 from core.errors import rejection_classes
 from core.telemetry import DurationHistogram
-from schemas.models import MAX_BODY_BYTES
 from streams.folds.projection import Changes
 from streams.store.connect import Writes
 from streams.store.protocol import Claim, Outcome, Store
@@ -214,10 +213,12 @@ class ModelMetrics(Collector):
     counters : LearnerCounters
     models : iterable of str
         The names of all models.
+    most_bytes : int
+        Room of a snapshot.
     """
 
-    def __init__(self, counters: LearnerCounters, models: Iterable[str]) -> None:
-        self._counters = counters
+    def __init__(self, counters: LearnerCounters, models: Iterable[str], most_bytes: int) -> None:
+        self._counters, self._most_bytes = counters, most_bytes
         self._models = tuple(models)
 
     def collect(self) -> Iterable[Metric]:
@@ -235,7 +236,9 @@ class ModelMetrics(Collector):
                 gauge.add_metric([name], value)
             yield gauge
         yield GaugeMetricFamily(
-            "botify_learner_snapshot_limit_bytes", "Largest snapshot that has room in a record.", value=MAX_BODY_BYTES
+            "botify_learner_snapshot_limit_bytes",
+            "Size of the largest snapshot that a model makes.",
+            value=self._most_bytes,
         )
         for what, documentation, counted in (
             ("forgotten_tracks", "Tracks that a model forgot to make room for others.", self._counters.forgotten),

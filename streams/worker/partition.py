@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
-from core.errors import PublishError
+from core.errors import PublishError, TopicError
 from core.kafka.config import key_of
 from core.kafka.publisher import RecordPublisher
 from core.settings import Settings
@@ -17,6 +17,7 @@ from schemas.codec import Codec
 from schemas.dead_letters import dead_letter_headers
 from schemas.event_time import EventTime
 from schemas.events import Model, Session, TrainingBatch
+from schemas.model_parts import ModelPublisher
 from schemas.topics import MAX_MODEL_BYTES, Topics
 from schemas.validation import Intake, Rejected
 from streams.folds.partition import PROJECTIONS
@@ -66,12 +67,12 @@ class KafkaPublisher:
         self._routes: dict[type[Publishable], tuple[str, Callable[[Any], bytes]]] = {
             Session: (sessions_to or topics.sessions.name, lambda session: key_of(session.user)),
             TrainingBatch: (topics.training.name, lambda batch: key_of(batch.source_partition)),
-            Model: (topics.models.name, lambda model: model.name.encode()),
         }
         self._dead_letters = topics.dead_letters.name
         self._codec = codec
         # `flush` sends at once; until then the linger gathers records into few requests
         self._publisher = RecordPublisher(settings, linger_ms=100, message_max_bytes=MAX_MODEL_BYTES)  # the largest
+        self._models = ModelPublisher(settings, codec, self._publisher)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="publisher")
         self._waiting: list[tuple[Sequence[Publishable], Sequence[Rejected], asyncio.Future[None]]] = []
         self._sending: asyncio.Task[None] | None = None
@@ -84,12 +85,18 @@ class KafkaPublisher:
         PublishError
             A record of the flush was refused, or not acknowledged for `ACKNOWLEDGE_TIMEOUT_S`. The worker stops, and a
             new one continues from the checkpoint.
+        TopicError
+            Models are published, and their topic cannot be read.
         """
         acknowledged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((events, rejected, acknowledged))
         if self._sending is None or self._sending.done():
             self._sending = asyncio.create_task(self._send_waiting(), name="publisher")
         await acknowledged
+
+    async def begin_models(self) -> None:
+        """Publish the next model of each name whole, because others may have published since the last."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._models.begin)
 
     def close(self) -> None:
         """End the thread; what is not acknowledged is dropped, as no checkpoint includes it."""
@@ -102,10 +109,10 @@ class KafkaPublisher:
             together, self._waiting = self._waiting, []
             events = [event for some, _, _ in together for event in some]
             rejected = [letter for _, some, _ in together for letter in some]
-            error: PublishError | None = None
+            error: PublishError | TopicError | None = None
             try:
                 await loop.run_in_executor(self._thread, self._send, events, rejected)
-            except PublishError as failed:
+            except (PublishError, TopicError) as failed:  # the parts of models are looked up on their topic
                 error = failed
             for _, _, acknowledged in together:
                 if acknowledged.done():  # its partition was taken away, and its task with it
@@ -117,6 +124,9 @@ class KafkaPublisher:
 
     def _send(self, events: Sequence[Publishable], rejected: Sequence[Rejected]) -> None:
         for event in events:
+            if isinstance(event, Model):
+                self._models.send(event)
+                continue
             topic, key_of = self._routes[type(event)]
             self._publisher.send(topic, self._codec.encode(event), key_of(event))
         for letter in rejected:

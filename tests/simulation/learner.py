@@ -73,8 +73,9 @@ class SmallLearner(Learner):
         catalogue: Mapping[int, Track],
         kinds: Sequence[type[OnlineModel]] = KINDS,
         snapshot_listens: int | None = None,
+        most_bytes: int | None = None,
     ) -> None:
-        super().__init__(catalogue, kinds, snapshot_listens)
+        super().__init__(catalogue, kinds, snapshot_listens, most_bytes)
 
     @classmethod
     def restore(
@@ -83,9 +84,10 @@ class SmallLearner(Learner):
         catalogue: Mapping[int, Track],
         kinds: Sequence[type[OnlineModel]] = KINDS,
         snapshot_listens: int | None = None,
+        most_bytes: int | None = None,
     ) -> Self:
         """See `Learner.restore`."""
-        learner = super().restore(fields, catalogue, kinds, snapshot_listens)
+        learner = super().restore(fields, catalogue, kinds, snapshot_listens, most_bytes)
         assert isinstance(learner, cls)
         return learner
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.events import Track
-from schemas.models import MAX_BODY_BYTES
+from schemas.models import LEARNED_BODY_BYTES
 from schemas.training import TrainingColumns
 from streams.learner.models.next_track import NextTrack
 from streams.learner.models.next_track_snapshot import most_items, snapshot_of
@@ -94,7 +94,7 @@ class NextTrackProjection:
 
     def snapshot(self) -> bytes:
         """Return all that ranking needs."""
-        body, self.cut = snapshot_of(self._model, MAX_BODY_BYTES)
+        body, self.cut = snapshot_of(self._model, LEARNED_BODY_BYTES)
         return body
 
     @classmethod

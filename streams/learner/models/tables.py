@@ -40,24 +40,23 @@ def pack(about: Mapping[str, Any], arrays: Arrays) -> bytes:
 
 
 def unpack(packed: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Read what `pack` wrote; the arrays are read-only.
+    """Read what `pack` wrote; the arrays are read-only and share the bytes' memory.
 
     Raises
     ------
     ValueError
         The bytes are not that.
     """
-    header, newline, buffers = packed.partition(b"\n")
-    if not newline:
+    at = packed.find(b"\n") + 1
+    if not at:
         raise ValueError(f"{len(packed)} bytes without a header are no packed arrays")
-    described = json.loads(header)
-    arrays, at = {}, 0
+    described, arrays = json.loads(packed[:at]), {}
     for name, dtype, shape in described["arrays"]:
         count = int(np.prod(shape, dtype=np.int64))
-        arrays[name] = np.frombuffer(buffers, dtype=np.dtype(dtype), count=count, offset=at).reshape(shape)
+        arrays[name] = np.frombuffer(packed, dtype=np.dtype(dtype), count=count, offset=at).reshape(shape)
         at += arrays[name].nbytes
-    if at != len(buffers):
-        raise ValueError(f"packed arrays of {at} bytes are followed by {len(buffers) - at} more")
+    if at != len(packed):
+        raise ValueError(f"packed arrays of {at} bytes are followed by {len(packed) - at} more")
     return described["about"], arrays
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from confluent_kafka.admin import AdminClient
 
@@ -13,8 +14,9 @@ from core.kafka.config import common_config
 from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Model
-from schemas.models import ENVELOPE_BYTES, ModelReader, model_of, publish_models
-from schemas.topics import MAX_MODEL_BYTES, Topics
+from schemas.model_parts import parts_on_topic
+from schemas.models import MAX_BODY_BYTES, ModelReader, model_of, publish_models
+from schemas.topics import Topics
 from tests.support import eventually, produce_raw
 
 CODEC = Codec()
@@ -42,13 +44,30 @@ def test_what_is_there_is_known_at_the_start_and_what_comes_soon_after(settings:
 
 
 def test_the_biggest_body_travels_and_a_bigger_one_is_refused_before(settings: Settings, reader: ModelReader) -> None:
-    body = bytes(MAX_MODEL_BYTES - ENVELOPE_BYTES)
+    body = np.random.default_rng(0).bytes(40_000_000)  # more than two records have room for
     publish_models(settings, CODEC, [model_of("big", 1, body, 0)])
     followed = reader.follow("big", lambda model: model.body)
     reader.refresh()
-    assert followed.current == body
-    with pytest.raises(TopicError, match="model 'big' has 16,711,681 bytes, a record of the models topic 16,777,216"):
-        model_of("big", 1, body + b"x", 0)
+    assert followed.current is not None
+    assert followed.current[:] == body
+    with pytest.raises(TopicError, match="model 'big' has 268,435,457 bytes, and at most 268,435,456 are served"):
+        model_of("big", 1, bytes(MAX_BODY_BYTES + 1), 0)
+
+
+def test_a_large_model_that_replaces_another_leaves_only_its_own_parts(
+    settings: Settings, reader: ModelReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("schemas.model_parts.PART_BYTES", 1_000)
+    big, topic = reader.follow("big", lambda model: model.body[:]), Topics.of(settings).models.name
+    for version in (1, 2):
+        publish_models(settings, CODEC, [model_of("big", version, bytes([version]) * 2_500, 0)])
+    reader.start()
+    assert big.current == bytes([2]) * 2_500
+    (parts,) = parts_on_topic(settings, topic).values()
+    assert len(parts) == 2  # two of three are equal
+    publish_models(settings, CODEC, [model_of("big", 3, b"small", 0)])
+    assert parts_on_topic(settings, topic) == {"big": set()}
+    eventually(lambda: big.current == b"small", what=lambda: big.current)
 
 
 def test_what_cannot_be_read_is_left_out_and_said(

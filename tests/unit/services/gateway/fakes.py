@@ -14,6 +14,7 @@ from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Listen, Recommendation, RecommendationRequest, Track
 from schemas.external_ids import UserIds
+from schemas.track_table import TrackTable
 from services.gateway.bootstrap import build_app
 from services.gateway.messages import Fingerprint, SessionPosition, UnavailableError
 from services.gateway.options import GatewayOptions
@@ -98,11 +99,15 @@ def recommendation_for(request: RecommendationRequest) -> Recommendation:
     )
 
 
+CODEC = Codec()
+
+
 class FakeCatalogue:
     """A catalogue to which tracks may be added."""
 
     def __init__(self) -> None:
-        self.tracks: dict[int, Track] = {track.track: track for track in make_tracks(TRACKS)}
+        self.tracks = TrackTable(CODEC)
+        self.put(make_tracks(TRACKS))
         self.added: dict[int, Track] = {}
         self.looks = 0
         self.fails = False
@@ -111,8 +116,12 @@ class FakeCatalogue:
         self.looks += 1
         if self.fails:
             raise TopicError("no broker answers")
-        self.tracks.update(self.added)
+        self.put(list(self.added.values()))
         return len(self.added)
+
+    def put(self, tracks: Sequence[Track]) -> None:
+        """Add tracks, or replace them."""
+        self.tracks.add(tracks, [CODEC.encode(track) for track in tracks])
 
     def close(self) -> None:
         pass

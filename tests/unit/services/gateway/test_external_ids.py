@@ -17,7 +17,7 @@ def gateway() -> FakeGateway:
     gateway = FakeGateway()
     tracks = gateway.catalogue.tracks
     names = {number: "7" if number == 3 else f"t{number}" for number in tracks}
-    tracks.update({number: track._replace(external_id=names[number]) for number, track in tracks.items()})
+    gateway.catalogue.put([track._replace(external_id=names[number]) for number, track in tracks.items()])
     return gateway
 
 

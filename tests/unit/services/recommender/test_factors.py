@@ -65,7 +65,7 @@ def test_expected_fractions_are_the_predicted_liking_times_the_discount(factors:
         here = np.full(len(every), session)
         heard = so_far.heard[so_far.session_of == session]
         of_artist = np.array([np.sum(CATALOGUE.artist_of[heard] == CATALOGUE.artist_of[row]) for row in every])
-        expected = table.rows @ table.taste(so_far)[session] + table.repeats[of_artist]
+        expected = table.of(every) @ table.taste(so_far)[session] + table.repeats[of_artist]
         assert offered.logits(here, every, of_artist) == pytest.approx(expected, rel=1e-4, abs=1e-4)
         expected[np.isin(every, heard) | ~offered.offers(here, every)] = -np.inf
         assert values[session] == pytest.approx(expected.max(), rel=1e-4)

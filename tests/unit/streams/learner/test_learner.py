@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.events import Listen, Model, Track
-from schemas.models import MAX_BODY_BYTES
+from schemas.models import LEARNED_BODY_BYTES
 from schemas.training import training_batch_of
 from streams.learner import learner as module
 from streams.learner.learner import Learner, OutdatedStateError
@@ -183,15 +183,15 @@ def test_a_catalogue_that_outgrows_a_record_is_learned_from_to_the_end() -> None
         assert not outgrown.too_large
         forgotten += outgrown.forgotten
         newest |= {model.name: model for model in models}
-        assert all(len(model.body) <= MAX_BODY_BYTES for model in models)
+        assert all(len(model.body) <= LEARNED_BODY_BYTES for model in models)
     assert min(forgotten[name] for name in ("i2i_stream", "fism", "next_track")) > 10_000
     assert {model.version for model in newest.values()} == {132_000}
-    assert min(len(model.body) for model in newest.values()) > 0.8 * MAX_BODY_BYTES
-    assert sum(map(len, learner.state().values())) < 12 * MAX_BODY_BYTES
+    assert min(len(model.body) for model in newest.values()) > 0.8 * LEARNED_BODY_BYTES
+    assert sum(map(len, learner.state().values())) < 12 * LEARNED_BODY_BYTES
 
 
 def test_a_learner_that_forgets_and_restarts_after_every_batch_learns_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_BODY_BYTES", 3_000)
+    monkeypatch.setattr(module, "LEARNED_BODY_BYTES", 3_000)
     monkeypatch.setattr(module, "SNAPSHOT_LEAST", 200)
     whole, restarted = Learner(CATALOGUE), Learner(CATALOGUE)
     forgotten = Counter[str]()
@@ -210,7 +210,7 @@ def test_a_learner_that_forgets_and_restarts_after_every_batch_learns_the_same(m
 def test_what_a_snapshot_leaves_out_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     learner = learned(3_000)
     assert learner.take_outgrown().cut == {"next_track": 0}
-    monkeypatch.setattr(next_track_projection, "MAX_BODY_BYTES", 14_000)
+    monkeypatch.setattr(next_track_projection, "LEARNED_BODY_BYTES", 14_000)
     learner.take_snapshots()
     assert 0 < len(learner.take_models()[-1].body) <= 14_000
     assert learner.take_outgrown().cut["next_track"] > 0
@@ -227,8 +227,18 @@ class Boundless(ItemGraph):
 
 
 def test_a_snapshot_without_room_is_left_out_and_the_others_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_BODY_BYTES", 3_000)
+    monkeypatch.setattr(module, "LEARNED_BODY_BYTES", 3_000)
     learner = Learner(CATALOGUE, [Boundless, ItemGraph])
     fold(learner, *batches(LISTENS, 3_000))
     assert [model.name for model in learner.take_models()] == ["i2i_stream"]
     assert learner.take_outgrown().too_large == {"boundless": 1}
+
+
+def test_a_state_with_another_room_is_outdated() -> None:
+    learner = Learner(CATALOGUE, most_bytes=3_000)
+    fold(learner, *batches(LISTENS, 3_000))
+    assert all(len(model.body) <= 3_000 for model in learner.take_models() if model.name != "next_track")
+    assert Learner.restore(learner.state(), CATALOGUE, most_bytes=3_000).state() == learner.state()
+    for other in (None, 4_000):
+        with pytest.raises(OutdatedStateError, match="most_bytes"):
+            Learner.restore(learner.state(), CATALOGUE, most_bytes=other)

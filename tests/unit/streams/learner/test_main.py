@@ -30,6 +30,9 @@ class Sent:
     def __init__(self) -> None:
         self.models: list[Any] = []
 
+    async def begin_models(self) -> None:
+        pass
+
     async def emit(self, events: Sequence[Any], rejected: Sequence[Any]) -> None:
         self.models += events
 

@@ -1,0 +1,236 @@
+"""Bodies of models that are too large for one record: sent in parts, followed by a record that names them.
+
+A *part* is a record of the models topic with the key `<name>/<series>/<step>/<SHA-256>`, and up to `PART_BYTES` in its
+body. The record with the key `<name>`, the manifest, comes after its parts: it has no body, the digest of the whole
+one, and the keys of its parts in order. The parts of step 0 are a body whole; those of each further step are an
+increment (`schemas.model_delta`) to the body before. A series ends when its increments have half as many bytes as the
+body, or after `MOST_STEPS`; the next manifest begins another, and tombstones for the parts of all earlier ones follow
+it. So the topic has at most two series of a model, whatever its compaction has removed already.
+
+A publisher names only parts that it has sent itself. Another publisher of the name, such as a learner that took over,
+begins a series of its own and removes those on the topic.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable
+from functools import partial
+from itertools import groupby
+from typing import IO, NamedTuple
+
+from core.errors import DecodeError
+from core.kafka.publisher import RecordPublisher
+from core.kafka.reader import TopicReader
+from core.mapped import Body, mapped, release
+from core.settings import Settings
+from schemas.codec import Codec
+from schemas.events import Model
+from schemas.model_delta import apply_delta, delta_of
+from schemas.topics import Topics
+
+PART_BYTES = 4 * 1024 * 1024
+MOST_STEPS = 64
+LARGEST_SHARE = 0.5
+"""Of a body's size, the bytes that all increments of a series may have."""
+UNACKNOWLEDGED_PARTS = 8
+"""Parts that wait in the producer's queue at most."""
+
+
+class _Series(NamedTuple):
+    """The parts of the last manifest of a name, and the body that they make."""
+
+    id: str
+    steps: int
+    increment_bytes: int
+    parts: list[str]
+    body: Body
+
+
+class ModelPublisher:
+    """Sends models, large ones in parts. At least once: a copy of a record replaces its equal.
+
+    Parameters
+    ----------
+    settings : Settings
+    codec : Codec
+    publisher : RecordPublisher
+        The caller flushes it at the end.
+    read_parts : callable, optional
+        Returns the parts on the topic by name; by default the topic is read.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        codec: Codec,
+        publisher: RecordPublisher,
+        read_parts: Callable[[], dict[str, set[str]]] | None = None,
+    ) -> None:
+        self._codec, self._publisher = codec, publisher
+        self._topic = Topics.of(settings).models.name
+        self._read_parts = read_parts or partial(parts_on_topic, settings, self._topic)
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget what was sent, because others may have published since: the next model of each name goes whole."""
+        self._series: dict[str, _Series] = {}
+        self._on_topic: dict[str, set[str]] | None = None
+
+    def send(self, model: Model) -> None:
+        """Send the parts of a model, its manifest, and tombstones for the parts that it does not have.
+
+        Raises
+        ------
+        PublishError
+            A record was refused or is not acknowledged.
+        TopicError
+            The parts on the topic cannot be read.
+        """
+        if self._on_topic is None:
+            self._on_topic = self._read_parts()
+        parts: list[str] = []
+        if len(model.body) > PART_BYTES:
+            series = self._series[model.name] = self._send_parts(model, self._series.get(model.name))
+            parts = series.parts
+            self._send(model.name, model._replace(body=b"", parts=parts))
+        else:
+            self._series.pop(model.name, None)
+            self._send(model.name, model)
+        for part in sorted(self._on_topic.get(model.name, set()).difference(parts)):
+            self._publisher.send(self._topic, None, f"{model.name}/{part}".encode())
+        self._on_topic[model.name] = set(parts)
+
+    def _send_parts(self, model: Model, last: _Series | None) -> _Series:
+        body = mapped(lambda file: file.write(model.body))
+        if last is not None and last.steps < MOST_STEPS:
+            delta = delta_of(last.body, body)
+            release(last.body)
+            release(body)
+            increment_bytes = last.increment_bytes + len(delta)
+            if increment_bytes <= LARGEST_SHARE * len(body):
+                step = last.steps + 1
+                parts = last.parts + self._send_step(model, f"{last.id}/{step}", delta)
+                return _Series(last.id, step, increment_bytes, parts, body)
+        id_ = secrets.token_hex(8)
+        return _Series(id_, 0, 0, self._send_step(model, f"{id_}/0", model.body), body)
+
+    def _send_step(self, model: Model, step: str, content: bytes) -> list[str]:
+        sent: list[str] = []
+        for begin in range(0, len(content), PART_BYTES):
+            piece = content[begin : begin + PART_BYTES]
+            digest = hashlib.sha256(piece).hexdigest()
+            sent.append(f"{step}/{digest}")
+            key = f"{model.name}/{sent[-1]}"
+            self._send(key, Model(key, model.version, piece, digest, model.timestamp_ms))
+            if len(sent) % UNACKNOWLEDGED_PARTS == 0:
+                self._publisher.flush()
+        return sent
+
+    def _send(self, key: str, model: Model) -> None:
+        self._publisher.send(self._topic, self._codec.encode(model), key.encode())
+
+
+def parts_on_topic(settings: Settings, topic: str) -> dict[str, set[str]]:
+    """Return the keys of all parts that the topic has, by name."""
+    found: dict[str, set[str]] = {}
+    reader = TopicReader(settings, topic, partitions=[0], batch=1)
+    try:
+        for messages in reader.read_to_end():
+            for message in messages:
+                name, part = name_and_part(message.key())
+                if part and message.value() is None:
+                    found.get(name, set()).discard(part)
+                elif part:
+                    found.setdefault(name, set()).add(part)
+    finally:
+        reader.close()
+    return found
+
+
+def name_and_part(key: bytes) -> tuple[str, str]:
+    """Return a model's name, and which of its parts a record is; empty for none.
+
+    Examples
+    --------
+    >>> name_and_part(b"fism/5e6f/0/ab12"), name_and_part(b"fism")
+    (('fism', '5e6f/0/ab12'), ('fism', ''))
+    """
+    name, _, part = key.decode(errors="replace").partition("/")
+    return name, part
+
+
+class ModelParts:
+    """The parts that were read and the bodies made of them; none of them stays in memory.
+
+    A body is complete or it is not returned: all parts have come, and its digest is that of the manifest.
+
+    Examples
+    --------
+    >>> parts, digest = ModelParts(), hashlib.sha256(b"body").hexdigest()
+    >>> parts.take("fism", f"5e6f/0/{digest}", b"body")
+    >>> parts.whole(Model("fism", 1, b"", digest, 0, [f"5e6f/0/{digest}"])).body[:]
+    b'body'
+    """
+
+    def __init__(self) -> None:
+        self._parts: dict[tuple[str, str], Body] = {}
+        self._bodies: dict[str, tuple[list[str], Body]] = {}
+
+    def take(self, name: str, part: str, content: bytes | None) -> None:
+        """Keep a part until the manifest comes that names it; None is a tombstone.
+
+        Raises
+        ------
+        DecodeError
+            The content does not have the digest of its key.
+        """
+        if content is None:
+            self._parts.pop((name, part), None)
+        elif hashlib.sha256(content).hexdigest() != part.rpartition("/")[2]:
+            raise DecodeError(f"the part {part} of model {name!r} does not have its digest", content)
+        else:
+            self._parts[name, part] = mapped(lambda file: file.write(content))
+
+    def forget(self, name: str) -> None:
+        """Forget a body, because the model came whole in one record."""
+        self._bodies.pop(name, None)
+
+    def whole(self, manifest: Model) -> Model:
+        """Return the model that a manifest names; its body lies in a file.
+
+        Raises
+        ------
+        DecodeError
+            Parts are missing, an increment does not fit, or the body does not have its digest.
+        """
+        name, parts = manifest.name, list(manifest.parts or ())
+        known, body = self._bodies.get(name, ([], b""))
+        if parts[: len(known)] != known:
+            known, body = [], b""
+        rest = [(name, part) for part in parts[len(known) :]]
+        if missing := sum(part not in self._parts for part in rest):
+            raise DecodeError(f"{missing} of {len(parts)} parts of model {name!r} are not on the topic", b"")
+        for step, keys in groupby(rest, key=lambda part: part[1].rpartition("/")[0]):
+            content = b"".join([self._parts[key][:] for key in keys])
+            body = mapped(partial(_write_step, None if step.endswith("/0") else body, content))
+        if hashlib.sha256(body).hexdigest() != manifest.digest:
+            raise DecodeError(f"the body of model {name!r} does not have its digest", b"")
+        self._bodies[name] = parts, body
+        for part in set(rest):
+            del self._parts[part]
+        # a mapped file is read like bytes by all that read bodies
+        return manifest._replace(body=body)  # type: ignore[arg-type]
+
+    def release(self) -> None:
+        """Take the bodies' pages out of memory that no one has read since."""
+        for _, body in self._bodies.values():
+            release(body)
+
+
+def _write_step(before: Body | None, content: bytes, file: IO[bytes]) -> None:
+    if before is None:
+        file.write(content)
+    else:
+        apply_delta(before, content, file)

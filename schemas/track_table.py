@@ -1,0 +1,188 @@
+"""The tracks of the catalogue as a mapping whose values are made when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Container, ItemsView, Iterator, Mapping, Sequence, ValuesView
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.codec import Codec
+from schemas.events import Track
+from schemas.track_columns import EMPTY, TrackColumns
+
+Ints = NDArray[np.int64]
+
+DECODED_AT_ONCE = 10_000
+
+
+@runtime_checkable
+class TrackIds(Container[int], Protocol):
+    """Ids that many are compared with at once."""
+
+    def holds(self, tracks: Ints) -> NDArray[np.bool_]:
+        """Return which tracks are there, shape as `tracks`."""
+
+
+def unknown_among(tracks: Ints, known: Container[int]) -> Ints:
+    """Return the tracks that are not known.
+
+    Examples
+    --------
+    >>> unknown_among(np.array([7, 8]), {7}).tolist()
+    [8]
+    """
+    if isinstance(known, TrackIds):
+        return tracks[~known.holds(tracks)]
+    return np.array([track for track in tracks.tolist() if track not in known], dtype=np.int64)
+
+
+class _Parts(NamedTuple):
+    """Columns, and the records since by track; `added` of them are tracks that the columns lack."""
+
+    columns: TrackColumns
+    recent: dict[int, bytes]
+    external: dict[str, list[int]]
+    added: list[int]
+
+
+class TrackTable(Mapping[int, Track]):
+    """Tracks by id: columns, and beside them the records that came since these were made.
+
+    One thread adds tracks; others may read at the same time.
+
+    Parameters
+    ----------
+    codec : Codec
+        Decodes the records.
+    columns : TrackColumns
+
+    Examples
+    --------
+    >>> codec, track = Codec(), Track(7, "a", None, None, "x", external_id="seven")
+    >>> table = TrackTable(codec)
+    >>> table.add([track], [codec.encode(track)])
+    >>> table[7] == track, 8 in table, len(table), table.with_external_id("seven") == track
+    (True, False, 1, True)
+    >>> len(table.columns()), table[7] == track, table.holds(np.array([7, 8])).tolist()
+    (1, True, [True, False])
+    """
+
+    def __init__(self, codec: Codec, columns: TrackColumns = EMPTY) -> None:
+        self._codec = codec
+        self._parts = _Parts(columns, {}, {}, [0])
+
+    @property
+    def recent(self) -> int:
+        """Number of tracks that are not in the columns as they are now."""
+        return len(self._parts.recent)
+
+    def add(self, tracks: Sequence[Track], records: Sequence[bytes]) -> None:
+        """Add tracks, or replace them; the last of a track holds."""
+        columns, recent, external, added = self._parts
+        for track, record in zip(tracks, records, strict=True):
+            if track.track not in recent and columns.row_of(track.track) < 0:
+                added[0] += 1
+            recent[track.track] = record
+            if track.external_id is not None:
+                external.setdefault(track.external_id, []).append(track.track)
+
+    def columns(self) -> TrackColumns:
+        """Return columns of all tracks; only for the thread that adds."""
+        columns, recent, *_ = self._parts
+        if recent:
+            columns = columns.merged(list(self._decoded(list(recent.values()))), list(recent.values()))
+            columns.release()
+            self._parts = _Parts(columns, {}, {}, [0])
+        return columns
+
+    def replace_columns(self, columns: TrackColumns) -> None:
+        """Use equal columns that lie in another file."""
+        self._parts = self._parts._replace(columns=columns)
+
+    def frozen(self) -> TrackTable:
+        """Return a table of what is there now, which shares the columns."""
+        frozen, (columns, recent, external, added) = TrackTable(self._codec), self._parts
+        frozen._parts = _Parts(columns, dict(recent), {name: list(ids) for name, ids in external.items()}, list(added))
+        return frozen
+
+    def ids(self) -> Ints:
+        """Return the ids, ascending."""
+        columns, recent, *_ = self._parts
+        return np.union1d(columns.ids, np.array(list(recent), dtype=np.int64)) if recent else columns.ids
+
+    def holds(self, tracks: Ints) -> NDArray[np.bool_]:
+        """Return which tracks are there, shape as `tracks`."""
+        columns, recent, *_ = self._parts
+        there: NDArray[np.bool_] = columns.rows_of(tracks) >= 0
+        if recent:
+            missing = np.flatnonzero(~there)
+            there[missing] = [track in recent for track in tracks[missing].tolist()]
+        return there
+
+    def with_external_id(self, external_id: str) -> Track | None:
+        """Return the track of an external id."""
+        columns, _, external, _ = self._parts
+        for number in external.get(external_id, [])[::-1] + columns.ids[columns.rows_with(external_id)].tolist()[::-1]:
+            if (track := self.get(number)) is not None and track.external_id == external_id:
+                return track
+        return None
+
+    def __getitem__(self, track: int) -> Track:
+        columns, recent, *_ = self._parts
+        record = recent.get(track)
+        if record is None:
+            if (row := columns.row_of(track)) < 0:
+                raise KeyError(track)
+            record = columns.record(row)
+        return self._codec.decode(record, Track)
+
+    def __contains__(self, track: object) -> bool:
+        columns, recent, *_ = self._parts
+        return track in recent or (isinstance(track, int) and columns.row_of(track) >= 0)
+
+    def __len__(self) -> int:
+        parts = self._parts
+        return len(parts.columns) + parts.added[0]
+
+    def __iter__(self) -> Iterator[int]:
+        columns, recent, *_ = self._parts
+        yield from columns.ids.tolist()
+        yield from [track for track in list(recent) if columns.row_of(track) < 0]
+
+    def values(self) -> ValuesView[Track]:
+        """Return the tracks, decoded many at once."""
+        return _Values(self)
+
+    def items(self) -> ItemsView[int, Track]:
+        """Return ids and tracks, decoded many at once."""
+        return _Items(self)
+
+    def decoded(self) -> Iterator[Track]:
+        """Yield the tracks in the order of the ids that iteration yields."""
+        columns, recent, *_ = self._parts
+        ids = list(self)
+        for begin in range(0, len(ids), DECODED_AT_ONCE):
+            some = ids[begin : begin + DECODED_AT_ONCE]
+            yield from self._decoded([recent.get(track) or columns.record(columns.row_of(track)) for track in some])
+
+    def _decoded(self, records: Sequence[bytes]) -> Iterator[Track]:
+        for begin in range(0, len(records), DECODED_AT_ONCE):
+            for track in self._codec.decode_many(records[begin : begin + DECODED_AT_ONCE], Track):
+                if isinstance(track, Track):  # each was decoded before it was added
+                    yield track
+
+
+class _Values(ValuesView[Track]):
+    _mapping: TrackTable
+
+    def __iter__(self) -> Iterator[Track]:
+        return self._mapping.decoded()
+
+
+class _Items(ItemsView[int, Track]):
+    _mapping: TrackTable
+
+    def __iter__(self) -> Iterator[tuple[int, Track]]:
+        return ((track.track, track) for track in self._mapping.decoded())

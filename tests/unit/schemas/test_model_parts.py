@@ -1,0 +1,180 @@
+"""Invariant: a reader of the models topic has a body that was published, whole, whatever it has read so far."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from fastavro import parse_schema, schemaless_writer
+
+from core.errors import DecodeError
+from core.kafka.publisher import RecordPublisher
+from core.settings import Settings
+from schemas.codec import AVRO_DIR, Codec
+from schemas.events import Model
+from schemas.model_parts import ModelParts, ModelPublisher, name_and_part
+from schemas.models import model_of
+
+CODEC = Codec()
+Log = list[tuple[bytes, bytes | None]]
+
+
+class Topic:
+    """The records that a publisher sent, in order."""
+
+    def __init__(self) -> None:
+        self.log: Log = []
+
+    def send(self, topic: str, value: bytes | None, key: bytes) -> None:
+        self.log.append((key, value))
+
+    def flush(self) -> None:
+        pass
+
+    def parts(self) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for key, value in compacted(self.log):
+            name, part = name_and_part(key)
+            if part and value is not None:
+                found.setdefault(name, set()).add(part)
+        return found
+
+    def publisher(self) -> ModelPublisher:
+        return ModelPublisher(Settings(), CODEC, cast(RecordPublisher, self), self.parts)
+
+
+def compacted(log: Log) -> Log:
+    newest = {key: at for at, (key, _) in enumerate(log)}
+    return [record for at, record in enumerate(log) if newest[record[0]] == at]
+
+
+class Reader:
+    """Reads as `ModelReader` does."""
+
+    def __init__(self) -> None:
+        self.body: bytes | None = None
+        self._parts = ModelParts()
+
+    def read(self, log: Log) -> bytes | None:
+        for key, value in log:
+            name, part = name_and_part(key)
+            if part:
+                self._parts.take(name, part, None if value is None else CODEC.decode(value, Model).body)
+            elif value is not None:
+                model = CODEC.decode(value, Model)
+                try:
+                    self.body = (model if model.parts is None else self._parts.whole(model)).body[:]
+                except DecodeError:
+                    continue
+        return self.body
+
+
+def bodies(n: int, size: int = 5_000) -> list[bytes]:
+    rng = np.random.default_rng(0)
+    made = [rng.bytes(size)]
+    for _ in range(n - 1):
+        body = bytearray(made[-1])
+        for at in rng.integers(0, size, size // 100).tolist():
+            body[at] ^= 0xFF
+        made.append(bytes(body))
+    return made
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("schemas.model_parts.PART_BYTES", 1_000)
+    monkeypatch.setattr("schemas.model_parts.MOST_STEPS", 3)
+
+
+def published(n: int) -> tuple[Topic, list[bytes]]:
+    topic, made = Topic(), bodies(n)
+    publisher = topic.publisher()
+    for version, body in enumerate(made):
+        publisher.send(model_of("m", version, body, 0))
+    return topic, made
+
+
+def test_at_each_record_a_reader_has_the_last_body_that_is_complete() -> None:
+    topic, made = published(6)
+    reader, seen = Reader(), []
+    for record in topic.log:
+        if (body := reader.read([record])) is not None and (not seen or seen[-1] != body):
+            seen.append(body)
+    assert seen == made
+
+
+def test_a_reader_that_starts_at_any_record_of_any_compaction_has_a_published_body_or_none() -> None:
+    topic, made = published(6)
+    for at in range(len(topic.log)):
+        for start in (topic.log[:at], compacted(topic.log[:at])):
+            assert Reader().read(start) in {None, *made}
+            assert Reader().read(start + topic.log[at:]) == made[-1]
+        assert Reader().read(topic.log[at:]) in {None, made[-1]}
+
+
+def test_the_topic_keeps_one_series_and_its_increments_are_small() -> None:
+    topic, made = published(6)
+    (manifest,) = [CODEC.decode(value, Model) for key, value in compacted(topic.log) if key == b"m" and value]
+    assert topic.parts() == {"m": set(manifest.parts or ())}
+    sent = [len(value) for key, value in topic.log if value is not None and "/1/" in key.decode()]
+    assert sum(sent) < len(made[0]) / 2
+
+
+def test_what_has_changed_throughout_begins_another_series() -> None:
+    topic, rng = Topic(), np.random.default_rng(1)
+    publisher = topic.publisher()
+    for version in range(3):
+        publisher.send(model_of("m", version, rng.bytes(3_000), 0))
+    assert {part.split("/")[1] for part in topic.parts()["m"]} == {"0"}
+    assert len(topic.parts()["m"]) == 3
+
+
+def test_a_publisher_killed_at_any_record_is_replaced_by_one_that_removes_its_parts() -> None:
+    topic, made = published(5)
+    for at in range(1, len(topic.log)):
+        after = Topic()
+        after.log = topic.log[:at]
+        reader = Reader()
+        before = reader.read(after.log)
+        after.publisher().send(model_of("m", 9, made[-1], 0))
+        for record in after.log[at:]:
+            assert reader.read([record]) in {before, made[-1]}
+        assert reader.body == Reader().read(compacted(after.log)) == made[-1]
+        (manifest,) = [CODEC.decode(value, Model) for key, value in compacted(after.log) if key == b"m" and value]
+        assert after.parts() == {"m": set(manifest.parts or ())}
+
+
+def test_a_publisher_that_begins_again_names_no_part_of_before() -> None:
+    topic, made = Topic(), bodies(2)
+    publisher = topic.publisher()
+    publisher.send(model_of("m", 1, made[0], 0))
+    before = topic.parts()["m"]
+    publisher.begin()
+    publisher.send(model_of("m", 1, made[0], 0))
+    assert not before & topic.parts()["m"]
+    assert Reader().read(compacted(topic.log)) == made[0]
+
+
+def test_the_former_format_is_read() -> None:
+    """A record of `model-1`, as the releases before parts wrote it."""
+    body, whole = io.BytesIO(), model_of("m", 1, b"body", 0)
+    schema = parse_schema(json.loads(Path(AVRO_DIR, "model-1.avsc").read_text()))
+    fields: dict[str, Any] = whole._asdict()
+    schemaless_writer(body, schema, {name: fields[name] for name in whole._fields if name != "parts"})
+    assert CODEC.decode(b"\0\0\0\0\x07" + body.getvalue(), Model) == whole
+
+
+def test_a_part_or_a_body_with_another_digest_is_refused() -> None:
+    parts, digest = ModelParts(), hashlib.sha256(b"part").hexdigest()
+    with pytest.raises(DecodeError, match=f"the part s/0/{digest} of model 'm' does not have its digest"):
+        parts.take("m", f"s/0/{digest}", b"pXrt")
+    parts.take("m", f"s/0/{digest}", b"part")
+    with pytest.raises(DecodeError, match="the body of model 'm' does not have its digest"):
+        parts.whole(Model("m", 1, b"", hashlib.sha256(b"other").hexdigest(), 0, [f"s/0/{digest}"]))
+    with pytest.raises(DecodeError, match="1 of 2 parts of model 'm' are not on the topic"):
+        parts.whole(Model("m", 1, b"", digest, 0, [f"s/0/{digest}", "s/1/x"]))
