@@ -222,7 +222,7 @@ def make_app(kind: type[A], settings: Settings, folding: FoldingConfig) -> A:
     )
     app.settings, app.folding = settings, folding
     if settings.metrics_port is not None:
-        # Faust's own sensor: its "messages" are runs of records, its durations are in milliseconds
+        # Faust's own sensor: its "messages" are fetches, its durations are in milliseconds
         setup_prometheus_sensors(app, registry=app.registry, name_prefix="faust")
     _add_agent(app)
     _follow_assignments(app)
@@ -232,9 +232,10 @@ def make_app(kind: type[A], settings: Settings, folding: FoldingConfig) -> A:
 
 def _add_agent(app: FoldingApp) -> None:
     @app.agent(app.topic(app.folding.topic, schema=RunSchema()))
-    async def fold(runs: Any) -> AsyncIterator[None]:
-        async for run in runs.noack():
-            await app.partitions.submit(run)
+    async def fold(fetches: Any) -> AsyncIterator[None]:
+        async for runs in fetches.noack():
+            for run in runs:
+                await app.partitions.submit(run)
             yield
 
 

@@ -53,6 +53,12 @@ OVERRIDDEN = [
     (driver.Consumer, BatchConsumer, "_new_offset", "(tp)"),
     (driver.Consumer, BatchConsumer, "_add_gap", "(tp, offset_from, offset_to)"),
     (driver.AIOKafkaConsumerThread, ClaimingThread, "getmany", "(active_partitions, timeout)"),
+    (
+        driver.AIOKafkaConsumerThread,
+        ClaimingThread,
+        "_fetch_records",
+        "(consumer, active_partitions, timeout, max_records)",
+    ),
     (driver.AIOKafkaConsumerThread, ClaimingThread, "_stopped_set", "()"),
     (faust.Worker, BoundedWorker, "_schedule_shutdown", "(signal)"),
     (faust.Schema, RunSchema, "loads_key", None),
@@ -108,6 +114,11 @@ CALLS = [
     (SubscriptionState._assigned_state, "raise IllegalStateError("),
     (fetcher.Fetcher._proc_fetch_request, "records = MemoryRecords(part_data[-1])"),
     (fetcher.Fetcher._proc_fetch_request, "partition_records = PartitionRecords("),
+    (driver.AIOKafkaConsumerThread.getmany, "self._fetch_records,"),
+    (driver.AIOKafkaConsumerThread._fetch_records, "fetcher = consumer._fetcher"),
+    (fetcher.Fetcher._get_actions_per_node, "self._fetch_max_wait_ms,"),
+    (fetcher.Fetcher._get_actions_per_node, "self._fetch_min_bytes,"),
+    (fetcher.Fetcher.__init__, "self._fetch_max_bytes = fetch_max_bytes"),
     (fetcher.FetchResult.getall, "for msg in self._partition_records:"),
     (fetcher.FetchResult._update_position, "self._partition_records.next_fetch_offset"),
     (fetcher.PartitionRecords.__init__, "self._records_iterator = self._unpack_records()"),
@@ -139,7 +150,8 @@ def test_the_consumer_is_created_from_the_transports_attribute() -> None:
 
 def test_a_run_is_handed_out_whole() -> None:
     records = {TP("t", 0): [1, 2, 3], TP("t", 1): [4]}
-    assert list(RunScheduler().iterate(records)) == [(TP("t", 0), [1, 2, 3]), (TP("t", 1), [4])]
+    assert list(RunScheduler().iterate(records)) == [(TP("t", 0), records)]
+    assert list(RunScheduler().iterate({})) == []
 
 
 def test_a_message_has_the_fields_that_ours_sets() -> None:

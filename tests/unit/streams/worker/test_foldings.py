@@ -297,4 +297,4 @@ def test_a_kernel_is_compiled_for_one_kind_of_arrays_only() -> None:
     packs = (packing.pack_users, packing.pack_likes, packing.pack_sessions, packing.pack_numbers, packing.pack_rows)
     tables = (ids.find_or_add, ids.first_of_each, ids.remove, tops.update)
     for kernel in (read_listens, *folds, *packs, *tables):
-        assert len(kernel.signatures) == 1  # type: ignore[attr-defined]
+        assert len(kernel.signatures) == 1
