@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from core.errors import DecodeError
 from core.kafka.config import key_of
 from core.kafka.publisher import RecordPublisher
-from core.kafka.reader import TopicReader
+from core.kafka.reader import FOLLOW_MS, TopicReader
 from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Track
@@ -32,7 +32,7 @@ class CatalogueReader:
     """
 
     def __init__(self, settings: Settings, codec: Codec) -> None:
-        self._reader = TopicReader(settings, Topics.of(settings).catalogue.name)
+        self._reader = TopicReader(settings, Topics.of(settings).catalogue.name, wait_ms=FOLLOW_MS)
         self._codec = codec
         self.tracks: dict[int, Track] = {}
 
