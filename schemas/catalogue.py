@@ -15,7 +15,7 @@ from core.errors import DecodeError
 from core.kafka.admin import end_offsets, read_topic_id
 from core.kafka.config import common_config, key_of
 from core.kafka.publisher import RecordPublisher
-from core.kafka.reader import TopicReader
+from core.kafka.reader import FOLLOW_MS, TopicReader
 from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Track
@@ -70,7 +70,9 @@ class CatalogueReader:
     ) -> None:
         self._codec = codec
         self.tracks = TrackTable(codec, columns)
-        self._reader = TopicReader(settings, topic, offsets, ends, queued_max_messages_kbytes=PREFETCH_KB)
+        self._reader = TopicReader(
+            settings, topic, offsets, ends, wait_ms=FOLLOW_MS, queued_max_messages_kbytes=PREFETCH_KB
+        )
 
     def refresh(self) -> int:
         """Read the records added since the last call, and return their number. Blocks for some milliseconds.

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple, Self
 
 from core.errors import ExcludedError
-from core.kafka.reader import TopicReader
+from core.kafka.reader import FOLLOW_MS, TopicReader
 from core.settings import Settings
 from schemas.topics import Topics
 
@@ -113,7 +113,7 @@ class RejectedBefore:
 
     def __init__(self, settings: Settings, topic: str) -> None:
         self._topic = topic
-        self._reader = TopicReader(settings, Topics.of(settings).dead_letters.name)
+        self._reader = TopicReader(settings, Topics.of(settings).dead_letters.name, wait_ms=FOLLOW_MS)
         self._reading = threading.Lock()
         self.offsets: dict[int, set[int]] = {}
         self.excluded: dict[int, int] = {}

@@ -19,7 +19,7 @@ from confluent_kafka import Message
 from core.errors import BotifyError, DecodeError, TopicError
 from core.kafka.admin import end_offsets
 from core.kafka.publisher import RecordPublisher
-from core.kafka.reader import AssignedConsumer
+from core.kafka.reader import FOLLOW_MS, AssignedConsumer
 from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Model
@@ -136,7 +136,7 @@ class ModelReader:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="models", daemon=True)
         self._consumer = AssignedConsumer(
-            settings, self._topic, {0: 0}, group="botify-models", enable_partition_eof=True
+            settings, self._topic, {0: 0}, group="botify-models", enable_partition_eof=True, fetch_wait_max_ms=FOLLOW_MS
         )
 
     def follow(self, name: str, prepare: Callable[[Model], T]) -> ModelHandle[T]:

@@ -23,6 +23,11 @@ BATCH = 10_000
 WAIT_S = 0.2
 GATHER_S = 0.005
 """How long to wait for more records after the first; a short topic is at its end by then."""
+TO_END_MS = 10
+"""How long a broker waits before it says that a partition has no more records."""
+FOLLOW_MS = 200
+"""The same for a reader that stays open: it asks five times a second, not a hundred times. Brokers send new records at
+once in either case; only where the last offsets have no records is the end found later."""
 IDLE_TIMEOUT_S = 30.0
 """How long a reader waits for a record that exists."""
 
@@ -196,6 +201,8 @@ class TopicReader:
     gather_s : float
         How long to wait for more records of a batch that is not full.
     group : str
+    wait_ms : int
+        `FOLLOW_MS` for a reader that stays open between its readings.
     **config
         See `AssignedConsumer`.
 
@@ -214,6 +221,7 @@ class TopicReader:
         batch: int = BATCH,
         gather_s: float = GATHER_S,
         group: str = "botify-reader",
+        wait_ms: int = TO_END_MS,
         **config: Any,
     ) -> None:
         self._settings = settings
@@ -229,7 +237,7 @@ class TopicReader:
         self._resting = False
         # made last: once connected, it looks for new leaders only a second later
         self._consumer = AssignedConsumer(
-            settings, topic, self.next_offsets, group, enable_partition_eof=True, fetch_wait_max_ms=10, **config
+            settings, topic, self.next_offsets, group, enable_partition_eof=True, fetch_wait_max_ms=wait_ms, **config
         )
 
     def read_to_end(self, end: Mapping[int, int] | None = None) -> Iterator[list[Message]]:
