@@ -81,6 +81,8 @@ _SIZE_EXPONENT, _SIZE_CUTOFF = 1.6, 60.0
 _MEDIAN_DURATION_S, _DURATION_SPREAD, _SHORTEST_S, _LONGEST_S = 220.0, 0.3, 60.0, 600.0
 _SCENE_EXPONENT = 0.3
 _CLUSTER_CONCENTRATION = 0.3
+_BLOCK = 1 << 14
+"""Tracks whose vectors are drawn at a time."""
 
 
 def generate(config: WorldConfig) -> tuple[WorldCatalogue, Listeners]:
@@ -168,11 +170,20 @@ def draw_embeddings(
     # the last row, of zeros, is that of genre -1
     of_genre = np.vstack([normal(int(genre_of.max()) + 1, config.genre_norm), np.zeros(config.dimensions)])
     of_artist = normal(int(artist_of.max()) + 1, config.artist_norm)
-    own = normal(len(artist_of), config.own_norm)
-    vectors = common + of_genre[genre_of] + of_artist[artist_of] + own
-    if config.scenes:
-        vectors += normal(int(scene_of.max()) + 1, config.scene_norm)[scene_of]
-    return vectors.astype(np.float32)
+    vectors = np.empty((len(artist_of), config.dimensions), dtype=np.float32)
+    blocks = [slice(at, min(at + _BLOCK, len(vectors))) for at in range(0, len(vectors), _BLOCK)]
+    of_scene = None
+    if config.scenes:  # drawn after the tracks' own parts, of which there is no room for all: they are drawn twice
+        before = rng.bit_generator.state
+        for block in blocks:
+            normal(block.stop - block.start, config.own_norm)
+        of_scene = normal(int(scene_of.max()) + 1, config.scene_norm)
+        rng.bit_generator.state = before
+    for block in blocks:
+        own = normal(block.stop - block.start, config.own_norm)
+        part = common + of_genre[genre_of[block]] + of_artist[artist_of[block]] + own
+        vectors[block] = part if of_scene is None else part + of_scene[scene_of[block]]
+    return vectors
 
 
 def draw_durations(tracks: int, rng: np.random.Generator) -> NDArray[np.int32]:

@@ -108,6 +108,8 @@ class World:
 
 _BLOCK = 256
 _GROUP = 128
+_SCORES = 1 << 25
+"""Inner products that are in memory at a time, 128 MB; fewer than `_BLOCK` vectors are compared with many tracks."""
 
 
 def nearest(embeddings: NDArray[np.float32], to: NDArray[np.float32], count: int) -> NDArray[np.int32]:
@@ -136,9 +138,10 @@ def nearest(embeddings: NDArray[np.float32], to: NDArray[np.float32], count: int
     total = len(embeddings)
     groups = -(-total // _GROUP)
     found = np.empty((len(to), count), dtype=np.int32)
-    scores = np.full((min(_BLOCK, len(to)), groups * _GROUP), -np.inf, dtype=np.float32)
-    for start in range(0, len(to), _BLOCK):
-        chunk = to[start : start + _BLOCK]
+    block = max(1, min(_BLOCK, _SCORES // max(total, 1), len(to)))
+    scores = np.full((block, groups * _GROUP), -np.inf, dtype=np.float32)
+    for start in range(0, len(to), block):
+        chunk = to[start : start + block]
         rows = scores[: len(chunk)]
         np.matmul(chunk, embeddings.T, out=rows[:, :total])
         found[start : start + len(chunk)] = _best_columns(rows, groups, count)

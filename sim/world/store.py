@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -140,14 +140,15 @@ def _write(directory: Path, world: World) -> None:
     np.save(directory / "neighbours.npy", listeners.neighbours)
     if listeners.tastes is not None:
         np.save(directory / TASTES, listeners.tastes)
-    _write_rows(directory / "tracks.json", [_track_row(catalogue, track) for track in range(len(catalogue))])
-    _write_rows(directory / "users.json", [_user_row(listeners, user) for user in range(len(listeners))])
+    _write_rows(directory / "tracks.json", (_track_row(catalogue, track) for track in range(len(catalogue))))
+    _write_rows(directory / "users.json", (_user_row(listeners, user) for user in range(len(listeners))))
     manifest = {"name": world.name, "about": world.about}
     (directory / "world.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
-def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+def _write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def _track_row(catalogue: WorldCatalogue, track: int) -> dict[str, Any]:

@@ -139,3 +139,11 @@ def test_nobody_asking_is_no_error(factors: ServedFactors) -> None:
         Rerank(CATALOGUE, lambda: factors, lambda: None),
     ):
         assert recommender.recommend(Batch.of([], [])).tracks.tolist() == []
+
+
+def test_of_many_tracks_the_cells_are_larger_and_not_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.recommender.factors.MOST_CELLS", 8)
+    cells = Cells(np.random.default_rng(0).normal(size=(8_000, 4)).astype(np.float32))
+    assert 4 <= len(cells.size) <= 16
+    assert cells.size.max() <= 2 * 8_000 / 8
+    assert np.sort(cells.order).tolist() == list(range(8_000))
