@@ -134,14 +134,12 @@ def ships(tested: Mapping[str, Tested]) -> Bools:
     better, safe, worse = (
         np.array([getattr(one, name) for one in tested.values()]) for name in ("better", "safe", "worse")
     )
-    shipped: Bools = better.any(axis=0) & safe.all(axis=0) & ~worse.any(axis=0)
-    return shipped
+    return np.asarray(better.any(axis=0) & safe.all(axis=0) & ~worse.any(axis=0))
 
 
 def harmed(tested: Mapping[str, Tested]) -> Bools:
     """Return whether a metric with a goal got so much worse that the experiment ends."""
-    found: Bools = np.array([one.harmed for one in tested.values()]).any(axis=0)
-    return found
+    return np.asarray(np.array([one.harmed for one in tested.values()]).any(axis=0))
 
 
 class MetricRow(NamedTuple):
