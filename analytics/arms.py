@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import pandas as pd
 
 from analytics.assignment import assign
 from analytics.experiment import Effect, ExperimentResults
+from core.goals import BETTER
 
 METRIC_WORDS: Mapping[str, str] = {
     "mean_time_per_session": "time per session",
@@ -117,7 +118,7 @@ MAIN_METRIC = "mean_time_per_session"
 
 
 def verdict(results: ExperimentResults, recommenders: Mapping[str, str], metric: str = MAIN_METRIC) -> list[str]:
-    """Return a sentence for each treatment, the best first.
+    """Return a sentence for each treatment, the best first, which also names the metrics that got worse.
 
     Parameters
     ----------
@@ -129,24 +130,41 @@ def verdict(results: ExperimentResults, recommenders: Mapping[str, str], metric:
     effects = [effect for effect in results.effects if effect.metric == metric]
     control = arm_name(results.control, recommenders)
     return [
-        sentence(effect, arm_name(effect.treatment, recommenders), control)
+        sentence(effect, arm_name(effect.treatment, recommenders), control, losses_of(results, effect))
         for effect in sorted(effects, key=lambda effect: -effect.effect)
     ]
 
 
-def sentence(effect: Effect, arm: str, control: str) -> str:
-    """Describe the effect of a treatment on a metric, with its certainty.
+def losses_of(results: ExperimentResults, main: Effect) -> list[Effect]:
+    """Return the treatment's other metrics that are significantly worse than the control's."""
+    return [
+        effect
+        for effect in results.effects
+        if effect.treatment == main.treatment
+        and effect.metric != main.metric
+        and effect.significant
+        and effect.effect * BETTER.get(effect.metric, 1) < 0
+    ]
+
+
+def sentence(effect: Effect, arm: str, control: str, losses: Sequence[Effect] = ()) -> str:
+    """Describe the effect of a treatment on a metric, with its certainty, and what got worse.
 
     Examples
     --------
     >>> effect = Effect("T1", "time", 9, 9, 2.0, 3.0, 50.0, 40.0, 60.0, 1e-9, 2e-9, True)
     >>> sentence(effect, "T1 sticky_artist", "C random")
     'T1 sticky_artist: time in all is 50.0 % higher than with C random (95 % interval +40.0 to +60.0).'
+    >>> fewer = effect._replace(metric="sessions", effect=-7.4)
+    >>> sentence(effect, "T1", "C", [fewer])[-70:]
+    '+40.0 to +60.0), but this got significantly worse: sessions by -7.4 %.'
     """
     metric = METRIC_WORDS.get(effect.metric, effect.metric)
     interval = f"95 % interval {signed(effect.lower)} to {signed(effect.upper)}"
+    worse = [f"{METRIC_WORDS.get(loss.metric, loss.metric)} by {signed(loss.effect)} %" for loss in losses]
+    but = f", but this got significantly worse: {', '.join(worse)}" if worse else ""
     if not effect.significant:
-        return f"{arm}: {metric} does not differ significantly from that with {control} ({interval})."
+        return f"{arm}: {metric} does not differ significantly from that with {control} ({interval}){but}."
     higher = "higher" if effect.effect > 0 else "lower"
     doubt = "" if effect.p_holm < 0.05 else "; not significant once corrected for the number of comparisons"
-    return f"{arm}: {metric} is {abs(effect.effect):.1f} % {higher} than with {control} ({interval}{doubt})."
+    return f"{arm}: {metric} is {abs(effect.effect):.1f} % {higher} than with {control} ({interval}{doubt}){but}."

@@ -22,7 +22,7 @@ from analytics.exported import open_listens
 from analytics.monitoring import Interactions, interactions_of
 from analytics.planning import Plan, Wanted, plan_experiment
 from analytics.sessions import sessions_of
-from core.cli import Json, console, print_json
+from core.cli import Alpha, Data, Json, Run, console, print_json
 from core.kafka.admin import require_kafka
 from core.settings import Settings
 
@@ -30,10 +30,8 @@ GROUP = "botify.experiment"
 """Entry points by which other packages add commands to this group."""
 
 experiment = typer.Typer(help="Plan A/B experiments and analyse their results.", no_args_is_help=True)
-
-Data = Annotated[Path | None, typer.Option(help="Folder that `botify export` wrote; default: read the topic.")]
-Run = Annotated[str | None, typer.Option(help="Only listens of this simulator run.")]
-Alpha = Annotated[float, typer.Option(min=1e-6, max=0.5, help="Significance level: one minus the confidence level.")]
+for _entry in entry_points(group=GROUP):
+    experiment.command(_entry.name)(_entry.load())
 
 
 @experiment.command()
@@ -240,8 +238,3 @@ def render_plan(wanted: Wanted, plan: Plan) -> Table:
     table.add_row(f"{wanted.metric}: mean ± deviation", f"{plan.mean:,.3f} ± {plan.deviation:,.3f}")
     table.add_row(f"effect that {plan.users_seen:,} listeners detect", f"±{plan.smallest_effect:.2f} %")
     return table
-
-
-# last: commands of other packages may use the options of this module
-for _entry in entry_points(group=GROUP):
-    experiment.command(_entry.name)(_entry.load())

@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from analytics.plots.style import png
+from bench.decisions import measure_decisions, simulated_listeners
+from bench.decisions import table_of as table_of_decisions
 from bench.figures import fill_pages
 from bench.figures import record as record_figures
 from bench.online import Online, measure_online
@@ -192,6 +194,33 @@ def online(
         _show_online(result, last, f"against {control}, seed {seed}")
     if record:
         _record({record: result.figures(last), f"{record}_run": result.totals(last)})
+
+
+@app.command()
+def decisions(
+    users: Annotated[int, typer.Option(min=500, help="Number of simulated listeners to draw from.")] = 4_000,
+    days: Annotated[int, typer.Option(min=1, help="Days of each listener before the launch, and after it.")] = 14,
+    seed: Annotated[int, typer.Option(help="Random seed of listeners and launches.")] = 1,
+    world: WorldOption = None,
+    record: Record = None,
+    as_json: Json = False,
+) -> None:
+    """Decide 10,000 launches with known true effects: wrong ships, power, listeners and sessions needed."""
+    _, opened = _opened(world)
+    with console.status("simulating listeners") as status:
+
+        def report(done: Progress) -> None:
+            status.update(f"simulating listeners: {done.sessions:,} sessions")
+
+        listeners = simulated_listeners(opened, users, days, seed, report)
+        status.update("deciding launches")
+        found = measure_decisions(listeners, seed)
+    if as_json:
+        print_json(found._asdict())
+    else:
+        console.print(table_of_decisions(found))
+    if record:
+        _record({record: found.kinds, f"{record}_run": found.figures})
 
 
 def _show_online(result: Online, last: int, title: str) -> None:

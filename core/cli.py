@@ -1,10 +1,11 @@
-"""What the commands of all packages share: how they print, and the option `--json`."""
+"""What the commands of all packages share: how they print, and options."""
 
 from __future__ import annotations
 
 import json
 import sys
 from dataclasses import asdict, is_dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +14,9 @@ from rich.console import Console
 console = Console()
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Data = Annotated[Path | None, typer.Option(help="Folder that `botify export` wrote; default: read the topic.")]
+Run = Annotated[str | None, typer.Option(help="Only listens of this simulator run.")]
+Alpha = Annotated[float, typer.Option(min=1e-6, max=0.5, help="Significance level: one minus the confidence level.")]
 
 
 def say(message: str, to: Console = console) -> None:

@@ -12,12 +12,11 @@ from rich.table import Table
 
 from analytics import AnalyticsError
 from analytics.assignment import Assignment, assign
-from analytics.cli import Alpha, Data, Run
 from analytics.data import read_listens
 from analytics.decision import Decision, rows_of
 from analytics.exported import open_listens
 from analytics.sessions import sessions_of
-from core.cli import Json, console, print_json, say
+from core.cli import Alpha, Data, Json, Run, console, print_json, say
 from core.kafka.admin import require_kafka
 from core.settings import Settings
 from evaluation.launch.judge import Judge

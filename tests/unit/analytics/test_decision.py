@@ -1,0 +1,107 @@
+"""The rule: what ships, what is rolled back, and the sentence that says so."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analytics import AnalyticsError
+from analytics.decision import GO_ON, ROLL_BACK, SHIP, STOP, Decision, Rule, decide
+from analytics.planning import decision_users
+from core.goals import Goals
+
+GOALS = Goals(("mean_time_per_session",), {"sessions": 0.05, "mean_request_latency": 0.1})
+N = 4_000
+
+
+def users(seed: int = 1, n: int = N, treated: float = 0.5, **effects: float) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    of_treatment = rng.random(n) < treated
+    values = {
+        "mean_time_per_session": rng.normal(3.0, 0.6, n),
+        "sessions": rng.normal(7.0, 1.4, n),
+        "mean_request_latency": rng.normal(15.0, 3.0, n),
+        "time": rng.normal(20.0, 4.0, n),
+    }
+    for metric, effect in effects.items():
+        values[metric] = np.where(of_treatment, values[metric] * (1 + effect), values[metric])
+    return pd.DataFrame({"treatment": np.where(of_treatment, "T1", "C"), **values})
+
+
+def decided(frame: pd.DataFrame, horizon: int = N, goals: Goals = GOALS) -> Decision:
+    return decide(frame, "T1", Rule(goals, horizon), recommenders={"T1": "mix", "C": "random"})
+
+
+def test_an_improvement_without_a_loss_ships() -> None:
+    found = decided(users(mean_time_per_session=0.05))
+    assert found.outcome == SHIP
+    assert found.sentence.startswith("Ship T1 mix: time per session is ")
+    assert found.sentence.endswith("% higher than with C random.")
+
+
+@pytest.mark.parametrize(
+    ("effects", "told"),
+    [
+        ({"mean_time_per_session": -0.1}, "time per session is"),
+        ({"mean_time_per_session": 0.1, "sessions": -0.15}, "sessions are"),
+        ({"mean_time_per_session": 0.1, "mean_request_latency": 1.0}, "request latency, ms is"),
+    ],
+)
+def test_a_loss_beyond_what_is_accepted_is_rolled_back_and_named(effects: dict[str, float], told: str) -> None:
+    found = decided(users(**effects))
+    assert found.outcome == ROLL_BACK
+    assert found.sentence.startswith(f"Roll back T1 mix: {told}")
+    assert ("although time per session is" in found.sentence) == (effects["mean_time_per_session"] > 0)
+
+
+def test_a_loss_of_any_metric_does_not_ship_and_is_named() -> None:
+    """The loss of a metric without a goal, or within a margin, blocks and is said, but does not end the experiment."""
+    watched = decided(users(mean_time_per_session=0.05, time=-0.06), horizon=2 * N)
+    assert watched.outcome == GO_ON
+    assert "time in all is" in watched.sentence
+    assert "lower" in watched.sentence
+    within = decided(users(mean_time_per_session=0.05, mean_request_latency=0.05))
+    assert within.outcome == STOP
+    assert "request latency, ms is" in within.sentence
+
+
+def test_a_guardrail_that_is_not_shown_to_hold_waits_then_stops() -> None:
+    narrow = Goals(GOALS.success, {"sessions": 0.005})
+    frame = users(mean_time_per_session=0.05)
+    waiting = decided(frame, 2 * N, narrow)
+    assert waiting.outcome == GO_ON
+    assert "a loss beyond the margin is not ruled out for sessions" in waiting.sentence
+    assert decided(frame, N, narrow).outcome == STOP
+
+
+def test_nothing_is_decided_about_few_listeners_or_a_broken_split() -> None:
+    assert decided(users(n=80, mean_time_per_session=0.5)).outcome == GO_ON
+    broken = decided(users(treated=0.6, mean_time_per_session=0.2))
+    assert broken.outcome == STOP
+    assert "did not split as declared" in broken.sentence
+
+
+def test_listeners_after_the_horizon_do_not_count() -> None:
+    early = users(n=N, mean_time_per_session=0.05)
+    late = users(seed=2, n=N, mean_time_per_session=-0.5)
+    assert decided(pd.concat([early, late])) == decided(early)
+
+
+def test_several_success_metrics_share_alpha_and_a_treatment_does_too() -> None:
+    rule = Rule(Goals(("mean_time_per_session", "time")), N)
+    frame = users()
+    samples = decide(frame, "T1", rule).metrics
+    assert [row.goal for row in samples[:2]] == ["success", "success"]
+    one, two = (
+        decision_users(Goals(success), {"time": 0.5, "sessions": 0.5}, 0.02)
+        for success in (("time",), ("time", "sessions"))
+    )
+    assert two > one
+    more = decision_users(Goals(("time",)), {"time": 0.5}, 0.02, treatments=3)
+    assert more > one
+
+
+def test_a_goal_without_values_is_refused() -> None:
+    with pytest.raises(AnalyticsError, match="the users have no 'sessions'"):
+        decided(users().drop(columns="sessions"))
