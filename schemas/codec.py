@@ -27,7 +27,17 @@ from numpy.typing import NDArray
 from core.errors import DecodeError, SchemaError
 from schemas.column_writer import ColumnWriter, NotPlainError
 from schemas.columns import ColumnReader
-from schemas.events import Event, Listen, Model, Recommendation, RecommendationRequest, Session, Track, TrainingBatch
+from schemas.events import (
+    Event,
+    Feedback,
+    Listen,
+    Model,
+    Recommendation,
+    RecommendationRequest,
+    Session,
+    Track,
+    TrainingBatch,
+)
 
 AVRO_DIR = Path(__file__).parent / "avro"
 LOCK_FILE = AVRO_DIR / "lock.json"
@@ -38,6 +48,7 @@ EVENTS: dict[str, type[Event]] = {
     "recommendation": Recommendation,
     "session": Session,
     "track": Track,
+    "feedback": Feedback,
     "model": Model,
     "training-batch": TrainingBatch,
 }
@@ -122,7 +133,7 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-E = TypeVar("E", Listen, RecommendationRequest, Recommendation, Session, Track, Model, TrainingBatch)
+E = TypeVar("E", Listen, RecommendationRequest, Recommendation, Session, Track, Feedback, Model, TrainingBatch)
 
 HEADER_BYTES = 5
 

@@ -13,7 +13,17 @@ from core.errors import TopicError
 from core.kafka.admin import METADATA_TIMEOUT_S, RETRY_PAUSE_S, TIMEOUT_S, partition_counts
 from core.kafka.config import common_config
 from core.settings import Settings
-from schemas.events import Event, Listen, Model, Recommendation, RecommendationRequest, Session, Track, TrainingBatch
+from schemas.events import (
+    Event,
+    Feedback,
+    Listen,
+    Model,
+    Recommendation,
+    RecommendationRequest,
+    Session,
+    Track,
+    TrainingBatch,
+)
 
 MAX_MODEL_BYTES = 16 * 1024 * 1024
 MAX_DEAD_LETTER_BYTES = 2 * 1024 * 1024
@@ -61,6 +71,7 @@ class Topics:
     recommendations: TopicDefinition
     sessions: TopicDefinition
     catalogue: TopicDefinition
+    feedback: TopicDefinition
     training: TopicDefinition
     models: TopicDefinition
     dead_letters: TopicDefinition
@@ -91,6 +102,7 @@ class Topics:
             recommendations=topic("recommendations", Recommendation, cleanup_policy="delete", retention_ms=a_month),
             sessions=topic("sessions", Session, cleanup_policy="delete", retention_ms=forever),
             catalogue=topic("catalogue", Track, key="track", cleanup_policy="compact"),
+            feedback=topic("feedback", Feedback, cleanup_policy="delete", retention_ms=forever),
             training=topic(
                 "training",
                 TrainingBatch,
