@@ -108,8 +108,8 @@ class ColumnReader:
     header : bytes
         First bytes of each value.
     schema : dict
-        A record's, parsed, of strings, bytes, numbers, booleans, maps of strings, arrays, records, and unions of null with one
-        of these.
+        A record's, parsed, of strings, bytes, numbers, booleans, maps of strings, arrays, records, and unions of
+        null with one of these.
 
     Raises
     ------

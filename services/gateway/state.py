@@ -134,7 +134,7 @@ class KnownTracks:
 
         Raises `UnavailableError` if it is unknown so far, and the topic cannot be read.
         """
-        if (known := self._known(track)) is not None:
+        if (known := self.known(track)) is not None:
             return known
         if self._waiting < MAX_WAITING:
             self._waiting += 1
@@ -142,9 +142,10 @@ class KnownTracks:
                 await self.refresh()
             finally:
                 self._waiting -= 1
-        return self._known(track)
+        return self.known(track)
 
-    def _known(self, track: int | str) -> Track | None:
+    def known(self, track: int | str) -> Track | None:
+        """Return the track of a number or an external id, as far as the topic was read."""
         if isinstance(track, int):
             return self._reader.tracks.get(track)
         if self._numbered != len(self):
@@ -173,6 +174,10 @@ class KnownTracks:
         if len(self._ids) != len(self):
             self._ids = sorted(self._reader.tracks)
         return self._ids
+
+    def all(self) -> list[Track]:
+        """Return all tracks, without those that were deleted."""
+        return [track for track in list(self._reader.tracks.values()) if not track.deleted]
 
     async def close(self) -> None:
         """Stop following the topic."""

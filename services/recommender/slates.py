@@ -10,8 +10,8 @@ relevance (Carbonell and Goldstein, SIGIR 1998) ::
 
 or, with probability `EXPLORE`, any track of the pool. Relevance falls evenly with the place in the ranking, because
 scores of different recommenders have no common scale; a track of the same artist has similarity 1, one of the same
-genre `SAME_GENRE`. An artist has at most a fifth of the places, and two if that is less; the cap is lifted when nothing else
-is left. If the pool is used up, the rest is drawn uniformly from all that is allowed.
+genre `SAME_GENRE`. An artist has at most a fifth of the places, and two if that is less; the cap is lifted
+when nothing else is left. If the pool is used up, the rest is drawn uniformly from all that is allowed.
 
 The probability of a track is that given the request and the tracks before it. Their product is the probability of the
 slate, which off-policy estimators of slates weight by (Swaminathan et al., NeurIPS 2017); that of one track is what a

@@ -1,4 +1,4 @@
-"""Invariants of slates: what the request allows, in number, diverse, with the probabilities that they are drawn with."""
+"""Invariants of slates: what the request allows, as many as asked, diverse, with true probabilities."""
 
 from __future__ import annotations
 
