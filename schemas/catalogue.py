@@ -21,7 +21,7 @@ BATCH = 10_000
 
 
 class CatalogueReader:
-    """Follows the catalogue topic. Tracks are added or renamed, never removed.
+    """Follows the catalogue topic. Tracks are added or renamed, never removed: a deleted one is marked so.
 
     A record that is no `Track` is skipped with a warning: it would stop every reader until it is overwritten.
 

@@ -127,7 +127,9 @@ async def connect_gateway(
         rpc=rpc,
         sessions=RedisSessionStore(batcher, settings.topic_prefix),
         tracks=tracks,
-        fallback=Fallback(lambda: state.popular, tracks.ids, lambda user: experiments.assign(user).treatments),
+        fallback=Fallback(
+            lambda: tracks.offered(state.popular), tracks.ids, lambda user: experiments.assign(user).treatments
+        ),
         clock=clock,
     )
 

@@ -163,17 +163,26 @@ class KnownTracks:
                 await asyncio.sleep(self._began_s + REFRESH_AGAIN_S - time.monotonic())
                 self._began_s, self._problem = time.monotonic(), None
                 try:
-                    await asyncio.to_thread(self._reader.refresh)
+                    if await asyncio.to_thread(self._reader.refresh):
+                        self._ids = []
                 except TopicError as error:
                     self._problem = UnavailableError(f"the catalogue cannot be read: {error}")
             if self._problem is not None:
                 raise self._problem
 
     def ids(self) -> Sequence[int]:
-        """Return the tracks' ids, ascending."""
-        if len(self._ids) != len(self):
-            self._ids = sorted(self._reader.tracks)
+        """Return the ids of the tracks, ascending, without those that were deleted."""
+        if not self._ids:
+            self._ids = sorted(track.track for track in self.all())
         return self._ids
+
+    def highest(self) -> int:
+        """Return the highest id that was ever given; -1 without tracks."""
+        return max(list(self._reader.tracks), default=-1)
+
+    def offered(self, tracks: Sequence[int]) -> list[int]:
+        """Return those of some tracks that were not deleted."""
+        return [track for track in tracks if (known := self.known(track)) is None or not known.deleted]
 
     def all(self) -> list[Track]:
         """Return all tracks, without those that were deleted."""

@@ -101,7 +101,12 @@ class Dispatched:
         return list(map(_asked, wanted, self.recommenders, self.policies))
 
 
-def answer(batch: Batch, wanted: Sequence[str], recommenders: Mapping[str, Recommender]) -> Dispatched:
+def answer(
+    batch: Batch,
+    wanted: Sequence[str],
+    recommenders: Mapping[str, Recommender],
+    deleted: NDArray[np.int64] | None = None,
+) -> Dispatched:
     """Answer a batch, all but requests for slates.
 
     A request with a `list_size` gets a list, from the first of the fallback chain that has one.
@@ -112,6 +117,8 @@ def answer(batch: Batch, wanted: Sequence[str], recommenders: Mapping[str, Recom
     wanted : sequence of str, length n
         The recommender that each request's treatment names.
     recommenders : mapping of name to Recommender
+    deleted : ndarray of int64, optional
+        Tracks that no answer may have; popularity and lists may still name them.
     """
     answered = Dispatched(len(batch))
     groups: dict[tuple[str, int | None], list[int]] = {}
@@ -125,17 +132,38 @@ def answer(batch: Batch, wanted: Sequence[str], recommenders: Mapping[str, Recom
             recommender = recommenders[name]
             some = batch if len(rows) == len(batch) else batch.select(rows)
             if list_size is None:
-                rows = answered.put(rows, name, recommender.recommend(some))
+                answers = recommender.recommend(some)
+                if deleted is not None:
+                    answers = answers._replace(
+                        tracks=np.where(np.isin(answers.tracks, deleted), NO_ANSWER, answers.tracks)
+                    )
+                rows = answered.put(rows, name, answers)
             else:
-                rows = answered.put_rankings(rows, name, rank(recommender, some, list_size).tracks)
+                tracks = rank(recommender, some, list_size).tracks
+                rows = answered.put_rankings(rows, name, tracks if deleted is None else _without(tracks, deleted))
             name = recommender.fallback
     return answered
+
+
+def _without(tracks: NDArray[np.int64], deleted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Remove tracks from lists, shape (n, k); what is behind them moves up."""
+    out = np.isin(tracks, deleted)
+    moved: NDArray[np.int64] = np.take_along_axis(
+        np.where(out, NO_ANSWER, tracks), np.argsort(out, axis=1, kind="stable"), axis=1
+    )
+    return moved
 
 
 def rank(recommender: Recommender, batch: Batch, k: int) -> Ranking:
     """Return a recommender's lists; empty ones if it only draws single tracks."""
     ranker = getattr(recommender, "rank", None)
     return no_ranking(len(batch), k) if ranker is None else ranker(batch, k)
+
+
+def offer(recommender: Recommender, batch: Batch, k: int) -> Ranking:
+    """Return what a recommender offers to slates: what it ranks, or of one that only draws, what it draws from."""
+    offers = getattr(recommender, "offer", None)
+    return rank(recommender, batch, k) if offers is None else offers(batch, k)
 
 
 def answer_slates(
@@ -152,7 +180,7 @@ def answer_slates(
         policies, shares = ([name] * len(members), [1.0] * len(members)) if mixed is None else mixed
         for policy in set(policies):
             rows = [row for row, one in enumerate(policies) if one == policy]
-            made = slates.make(some.select(np.array(rows, dtype=np.int64)), policy, recommenders, rank)
+            made = slates.make(some.select(np.array(rows, dtype=np.int64)), policy, recommenders, offer)
             for row, one in zip(rows, made, strict=True):
                 if one is None:
                     continue
@@ -236,6 +264,7 @@ class LiveRecommenders:
         self._build = build
         self._build_slates = build_slates
         self._slates: Slates | None = None
+        self._deleted: NDArray[np.int64] | None = None
         self._refreshed_at_s = -REFRESH_S
         self.catalogue = Catalogue([])
         self._recommenders: Mapping[str, Recommender] = {}
@@ -247,7 +276,7 @@ class LiveRecommenders:
         since_s = time.monotonic() - self._refreshed_at_s
         if since_s > REFRESH_S or (since_s > RETRY_S and self._misses(batch)):
             self._refresh()
-        answered = answer(batch, wanted, self._recommenders)
+        answered = answer(batch, wanted, self._recommenders, self._deleted)
         if self._slates is not None:
             answer_slates(batch, wanted, self._recommenders, self._slates, answered)
         return answered
@@ -278,6 +307,8 @@ class LiveRecommenders:
         catalogue = Catalogue(track for track in tracks.values() if not track.deleted)
         recommenders = {recommender.name: recommender for recommender in self._build(catalogue)}
         check_chains(recommenders)
+        deleted = [track.track for track in tracks.values() if track.deleted]
+        self._deleted = np.array(deleted, dtype=np.int64) if deleted else None
         if self._build_slates is not None:
             self._slates = self._build_slates(catalogue, tracks)
         self.catalogue, self._recommenders, self._is_outdated = catalogue, recommenders, False
@@ -386,9 +417,15 @@ class Guarded:
 
     def rank(self, batch: Batch, k: int) -> Ranking:
         """Return the recommender's lists; empty ones if it has none, raises, or its circuit is open."""
+        return self._ranking(rank, batch, k)
 
+    def offer(self, batch: Batch, k: int) -> Ranking:
+        """Return what the recommender offers to slates; guarded as `rank`."""
+        return self._ranking(offer, batch, k)
+
+    def _ranking(self, of: Callable[[Recommender, Batch, int], Ranking], batch: Batch, k: int) -> Ranking:
         def call() -> Ranking:
-            ranking = rank(self._recommender, batch, k)
+            ranking = of(self._recommender, batch, k)
             if ranking.tracks.shape != (len(batch), k):
                 raise RecommenderError(f"the recommender returned lists of shape {ranking.tracks.shape}")
             return ranking

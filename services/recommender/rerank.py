@@ -237,7 +237,7 @@ class Memory:
             return no_answers(len(batch))
         return draw_from_best(self._good(batch), batch.keys, RandomStream.MEMORY, BEST, self._catalogue)
 
-    def rank(self, batch: Batch, k: int) -> Ranking:
+    def offer(self, batch: Batch, k: int) -> Ranking:
         """Return the tracks that the listener liked before, and that this session has not heard."""
         return best_of_candidates(self._good(batch), len(batch), k, self._catalogue)
 

@@ -9,9 +9,10 @@ relevance (Carbonell and Goldstein, SIGIR 1998) ::
     (1 − λ) · relevance − λ · greatest similarity to a track before it
 
 or, with probability `EXPLORE`, any track of the pool. Relevance falls evenly with the place in the ranking, because
-scores of different recommenders have no common scale; a track of the same artist has similarity 1, one of the same
-genre `SAME_GENRE`. An artist has at most a fifth of the places, and two if that is less; the cap is lifted
-when nothing else is left. If the pool is used up, the rest is drawn uniformly from all that is allowed.
+scores of different recommenders have no common scale; the policy's tracks come before those of its fallbacks. A track
+of the same artist has similarity 1, one of the same genre `SAME_GENRE`. An artist has at most a fifth of the places, or
+two if that is more; the cap is lifted when nothing else is left. If the pool is used up, the rest is drawn uniformly
+from all that is allowed.
 
 The probability of a track is that given the request and the tracks before it. Their product is the probability of the
 slate, which off-policy estimators of slates weight by (Swaminathan et al., NeurIPS 2017); that of one track is what a
@@ -51,7 +52,7 @@ DEEP = 10_000
 POPULAR, RANDOM = "toppop", "random"
 NO_TRACK = -1
 
-Rank = Callable[[Recommender, Batch, int], Ranking]
+Offer = Callable[[Recommender, Batch, int], Ranking]
 
 
 def from_state(request: RecommendationRequest, state: UserState | None) -> RecommendationRequest:
@@ -159,12 +160,12 @@ class Slates:
         self._versions_of = versions_of
 
     def make(
-        self, batch: Batch, wanted: str, recommenders: Mapping[str, Recommender], rank: Rank
+        self, batch: Batch, wanted: str, recommenders: Mapping[str, Recommender], offer: Offer
     ) -> list[tuple[Slate, int] | None]:
         """Return the slate of each request and the size of its pool; None while the catalogue is empty."""
         if not len(self._catalogue):
             return [None] * len(batch)
-        pools = self._pools(batch, wanted, recommenders, rank)
+        pools = self._pools(batch, wanted, recommenders, offer)
         made: list[tuple[Slate, int] | None] = []
         for row, (request, pool) in enumerate(zip(batch.requests, pools, strict=True)):
             asked = _slate_of(request)
@@ -172,7 +173,7 @@ class Slates:
             made.append((self._slate(batch, row, asked, chosen), len(pool.rows)) if chosen.rows else None)
         return made
 
-    def _pools(self, batch: Batch, wanted: str, recommenders: Mapping[str, Recommender], rank: Rank) -> list[Pool]:
+    def _pools(self, batch: Batch, wanted: str, recommenders: Mapping[str, Recommender], offer: Offer) -> list[Pool]:
         pools = [self._empty_pool(request, state) for request, state in zip(batch.requests, batch.states, strict=True)]
         sizes = [_slate_of(request)["size"] for request in batch.requests]
         for name in _chain(wanted, recommenders):
@@ -180,11 +181,11 @@ class Slates:
             if not lacking:
                 break
             k = max(POOL * sizes[row] + len(_slate_of(batch.requests[row])["exclude"]) for row in lacking)
-            self._add(batch, lacking, name, k, recommenders, rank, pools, sizes)
+            self._add(batch, lacking, name, k, recommenders, offer, pools, sizes)
             deep = [row for row in lacking if pools[row].mask is not None and len(pools[row].rows) < sizes[row]]
             if deep and k < min(DEEP, len(self._catalogue)):
                 k = min(DEEP, len(self._catalogue))
-                self._add(batch, deep, name, k, recommenders, rank, pools, sizes)
+                self._add(batch, deep, name, k, recommenders, offer, pools, sizes)
         return pools
 
     def _add(
@@ -194,12 +195,12 @@ class Slates:
         name: str,
         k: int,
         recommenders: Mapping[str, Recommender],
-        rank: Rank,
+        offer: Offer,
         pools: list[Pool],
         sizes: list[int],
     ) -> None:
         some = batch if len(rows) == len(batch) else batch.select(np.array(rows, dtype=np.int64))
-        ranking = self._of_popular(len(rows), k) if name == POPULAR else rank(recommenders[name], some, k)
+        ranking = self._of_popular(len(rows), k) if name == POPULAR else offer(recommenders[name], some, k)
         found: Any = self._catalogue.rows_of(ranking.tracks.ravel()).reshape(ranking.tracks.shape)
         scored: Any = ranking.scores
         for row, tracks, scores in zip(rows, found.tolist(), scored.tolist(), strict=True):
@@ -225,6 +226,8 @@ class Slates:
         rows = np.array(pool.rows, dtype=np.int64)
         artists, genres = catalogue.artist_of[rows], catalogue.genre_of[rows]
         relevance = (1 - LAMBDA) * (1 - np.arange(len(rows)) / max(len(rows), 1))
+        stages = {source: stage for stage, source in enumerate(dict.fromkeys(pool.sources))}
+        relevance -= [stages[source] for source in pool.sources]  # more than diversity is worth
         nearest, left = np.zeros(len(rows)), np.ones(len(rows), dtype=np.bool_)
         of_artist = np.zeros(len(rows), dtype=np.int64)
         cap = max(LEAST_CAP, math.ceil(size / 5))

@@ -66,7 +66,7 @@ class StickyArtist:
             sizes,
         )
 
-    def rank(self, batch: Batch, k: int) -> Ranking:
+    def offer(self, batch: Batch, k: int) -> Ranking:
         """Return the tracks of the artist, in their order."""
         rows = self._catalogue.rows_of(batch.tracks)
         known = np.flatnonzero(rows >= 0)
@@ -152,7 +152,7 @@ class StickyNoRepeat:
         best, catalogue = best_of_artists(so_far, self._catalogue), self._catalogue
         return draw_from_best(best, batch.keys, RandomStream.STICKY_NOREPEAT, len(catalogue), catalogue)
 
-    def rank(self, batch: Batch, k: int) -> Ranking:
+    def offer(self, batch: Batch, k: int) -> Ranking:
         """Return the unheard tracks of the session's best artist."""
         best = best_of_artists(sessions_so_far(batch, self._catalogue), self._catalogue)
         return best_of_candidates(best, len(batch), k, self._catalogue)

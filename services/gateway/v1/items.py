@@ -93,8 +93,8 @@ class Items:
             elif isinstance(name, int):
                 number, external_id = name, None
             else:
-                lowest = max(self.service.tracks.ids(), default=-1) + 1
-                number, external_id = await self.listeners.number_of(name, lowest), name
+                number = await self.listeners.number_of(name, self.service.tracks.highest() + 1)
+                external_id = name
             if number > MAX_TRACK:
                 raise UnknownItemError(f"the highest number of an item is {MAX_TRACK}")
             genres = body.genres or None

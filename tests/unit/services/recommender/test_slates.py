@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from schemas.events import RecommendationRequest, SlateRequest, Track
 from services.recommender.catalogue import Catalogue
 from services.recommender.dispatch import Dispatched, answer_slates
+from services.recommender.lists import Indexed, Lists
 from services.recommender.protocol import Batch, Recommender
 from services.recommender.random_tracks import RandomTracks
 from services.recommender.registry import RECOMMENDERS, RecommenderFactory
@@ -154,3 +155,12 @@ def test_what_was_said_to_be_liked_is_the_newest_like() -> None:
     assert liked is not None
     assert liked.all()["track"].tolist() == [7, 8]
     assert with_liked(None, []) is None
+
+
+def test_a_list_of_ones_own_comes_before_what_is_popular() -> None:
+    lists = Lists(np.array([42]), np.array([[3, 9, 27, -1]]))
+    by = {**recommenders(), "indexed": Indexed(lambda: lists)}
+    slate = answered([asked(size=5)], "indexed", by=by).slates[0]
+    assert slate is not None
+    assert slate["sources"] == ["indexed"] * 3 + ["toppop"] * 2
+    assert set(slate["tracks"][:3]) == {3, 9, 27}
