@@ -37,7 +37,7 @@ Offsets = dict[int, int]
 
 
 class CatalogueReader:
-    """Follows the catalogue topic. Tracks are added or renamed, never removed.
+    """Follows the catalogue topic. Tracks are added or renamed, never removed: a deleted one is marked so.
 
     The columns of a large catalogue are kept in a file under `Settings.home`, which the processes of a machine share: a
     reader that starts reads from the topic only what came after it. A record that is no `Track` is skipped with a

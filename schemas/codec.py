@@ -29,6 +29,7 @@ from schemas.column_writer import ColumnWriter, NotPlainError
 from schemas.columns import ColumnReader
 from schemas.events import (
     Event,
+    Feedback,
     Listen,
     Model,
     RampStep,
@@ -48,6 +49,7 @@ EVENTS: dict[str, type[Event]] = {
     "recommendation": Recommendation,
     "session": Session,
     "track": Track,
+    "feedback": Feedback,
     "model": Model,
     "training-batch": TrainingBatch,
     "ramp-step": RampStep,
@@ -133,7 +135,9 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-E = TypeVar("E", Listen, RecommendationRequest, Recommendation, Session, Track, Model, TrainingBatch, RampStep)
+E = TypeVar(
+    "E", Listen, RecommendationRequest, Recommendation, Session, Track, Feedback, Model, TrainingBatch, RampStep
+)
 
 HEADER_BYTES = 5
 

@@ -2,7 +2,7 @@
 
 fastavro takes a dictionary a record, and looks at the type of each value. Here the types of a whole column are looked
 at once, and each field becomes a list of bytes, which are joined to records. The bytes are the same. Records with a
-value that is not plainly of its type are left to fastavro: a number of numpy's, an array that is not null.
+value that is not plainly of its type are left to fastavro: a number of numpy's, an array or a record that is not null.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _writer_of(schema: Any) -> Write:
             return _optional(_writer_of(other))
         case {"type": "map", "values": "string"}:
             return _write_maps
-        case {"type": "array"}:
+        case {"type": "array" | "record"}:
             return _write_nothing
     raise NotImplementedError(f"no column of {schema}")
 

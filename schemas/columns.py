@@ -2,7 +2,7 @@
 
 fastavro reads a record field by field, for about 0.3 µs each. Here numpy reads the first field of all records, then the
 second, with one cursor a record. Records that it does not support are left to fastavro: text beyond ASCII, numbers of
-ten bytes, maps in several blocks, arrays, an older schema, and bytes that are no record.
+ten bytes, maps in several blocks, arrays, nested records, an older schema, and bytes that are no record.
 """
 
 from __future__ import annotations
@@ -108,8 +108,8 @@ class ColumnReader:
     header : bytes
         First bytes of each value.
     schema : dict
-        A record's, parsed, of strings, bytes, numbers, booleans, maps of strings, arrays, and unions of null with one
-        of these.
+        A record's, parsed, of strings, bytes, numbers, booleans, maps of strings, arrays, records, and unions of
+        null with one of these.
 
     Raises
     ------
@@ -155,7 +155,7 @@ def _reader_of(schema: Any) -> Read:
             return _optional(_reader_of(other))
         case {"type": "map", "values": "string"}:
             return _read_maps
-        case {"type": "array"}:
+        case {"type": "array" | "record"}:
             return _read_nothing
     raise NotImplementedError(f"no column of {schema}")
 

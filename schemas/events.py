@@ -7,7 +7,7 @@ object.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 
 class Listen(NamedTuple):
@@ -57,6 +57,56 @@ class Listen(NamedTuple):
     candidates: int | None = None
 
 
+class SlateRequest(TypedDict):
+    """What a request for a slate, several tracks to be shown together, says beside who asks.
+
+    Attributes
+    ----------
+    size : int
+    without_listen : bool
+        Whether the request carries no listen; the last one of the listener's state then takes its place.
+    exclude, liked : list of int
+        Tracks that are not offered; tracks that the listener said to like.
+    filters : list of str
+        `field:value`; values of one field are alternatives, and every field must hold.
+    explain : bool
+        Whether to say of each track what led to it.
+    """
+
+    size: int
+    without_listen: bool
+    exclude: list[int]
+    filters: list[str]
+    liked: list[int]
+    explain: bool
+
+
+class Slate(TypedDict):
+    """Several tracks to be shown together, the first one first.
+
+    Attributes
+    ----------
+    tracks : list of int
+    propensities : list of float
+        Probability of each track, given the request and the tracks before it.
+    scores : list of float
+        On the scale of the source.
+    sources : list of str
+        The recommender that offered each track.
+    because : list of int
+        The track that the listener heard or liked and that explains each, -1 for none; empty if not asked for.
+    versions : dict of str to int
+        Of the models that the sources used.
+    """
+
+    tracks: list[int]
+    propensities: list[float]
+    scores: list[float]
+    sources: list[str]
+    because: list[int]
+    versions: dict[str, int]
+
+
 class RecommendationRequest(NamedTuple):
     """A listener wants the next track. Has the last listen, so that the answer never waits for the worker.
 
@@ -72,6 +122,8 @@ class RecommendationRequest(NamedTuple):
         How many of the best tracks to list, in order and without exploration; None asks for the next track.
     reply_partition : int | None
         The partition of the recommendations that the requester reads; None sends the answer to the user's own one.
+    slate : SlateRequest | None
+        Asks for several tracks in place of the next one.
     """
 
     request_id: str
@@ -84,6 +136,12 @@ class RecommendationRequest(NamedTuple):
     deadline_ms: int
     list_size: int | None = None
     reply_partition: int | None = None
+    slate: SlateRequest | None = None
+
+    @property
+    def has_listen(self) -> bool:
+        """Whether it carries a listen."""
+        return self.slate is None or not self.slate["without_listen"]
 
     def listen(self) -> Listen:
         """Return the listen that the request carries, under the request's id and without what led to it."""
@@ -110,6 +168,8 @@ class Recommendation(NamedTuple):
         Number of tracks from which it was chosen, if known.
     ranking : sequence of int | None
         The best tracks, best first, if a list was asked for; `track` is the first of them.
+    slate : Slate | None
+        The tracks, if a slate was asked for; `track` is the first of them, and `propensity` that of all together.
     """
 
     request_id: str
@@ -124,6 +184,7 @@ class Recommendation(NamedTuple):
     policy: str | None = None
     candidates: int | None = None
     ranking: Sequence[int] | None = None
+    slate: Slate | None = None
 
 
 class Session(NamedTuple):
@@ -165,6 +226,8 @@ class Track(NamedTuple):
     mood, country : str | None
     year : int | None
         In which it was released.
+    deleted : bool
+        Whether it is no longer recommended. Its listens stay valid, so that a replay gives the same state.
     """
 
     track: int
@@ -177,6 +240,26 @@ class Track(NamedTuple):
     mood: str | None = None
     year: int | None = None
     country: str | None = None
+    deleted: bool = False
+
+
+class Feedback(NamedTuple):
+    """A listener said what they think of a track.
+
+    Attributes
+    ----------
+    event_id : str
+    kind : str
+        `like`, `dislike`, or `unlike`, which withdraws either.
+    timestamp_ms : int
+        Event time. The newest of a listener and a track counts, so copies and any order give the same.
+    """
+
+    event_id: str
+    user: int
+    track: int
+    kind: str
+    timestamp_ms: int
 
 
 class Model(NamedTuple):
@@ -268,4 +351,4 @@ class RampStep(NamedTuple):
     reason: str
 
 
-Event = Listen | RecommendationRequest | Recommendation | Session | Track | Model | TrainingBatch | RampStep
+Event = Listen | RecommendationRequest | Recommendation | Session | Track | Feedback | Model | TrainingBatch | RampStep

@@ -65,7 +65,7 @@ def _exists(reply_partition: int | None, partitions: int) -> bool:
 
 
 def _are_valid(columns: Sequence[list[Any]], keys: list[bytes | None], partitions: int) -> NDArray[np.bool_]:
-    """Return which rows `check` would accept for certain: those without a `list_size`.
+    """Return which rows `check` would accept for certain: those without a `list_size` and a slate.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def _are_valid(columns: Sequence[list[Any]], keys: list[bytes | None], partition
     keys : list of bytes or None
     partitions : int
     """
-    ids, users, sessions, positions, tracks, fractions, times_ms, _, list_sizes, reply_partitions = columns
+    ids, users, sessions, positions, tracks, fractions, times_ms, _, list_sizes, reply_partitions, slates = columns
     valid: NDArray[np.bool_] = np.array([key == b"%d" % user for key, user in zip(keys, users, strict=True)])
     for numbers, highest in ((users, MAX_USER), (tracks, MAX_TRACK), (times_ms, MAX_TIMESTAMP_MS), (fractions, 1.0)):
         column = np.array(numbers)
@@ -84,6 +84,7 @@ def _are_valid(columns: Sequence[list[Any]], keys: list[bytes | None], partition
         lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))  # good rows are ASCII
         valid &= (lengths > 0) & (lengths <= MAX_ID_BYTES)
     valid &= np.array([size is None for size in list_sizes], dtype=np.bool_)
+    valid &= np.array([slate is None for slate in slates], dtype=np.bool_)
     exist = {one: _exists(one, partitions) for one in set(reply_partitions)}
     valid &= np.array([exist[one] for one in reply_partitions], dtype=np.bool_)
     return valid

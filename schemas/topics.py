@@ -15,6 +15,7 @@ from core.kafka.config import common_config
 from core.settings import Settings
 from schemas.events import (
     Event,
+    Feedback,
     Listen,
     Model,
     RampStep,
@@ -71,6 +72,7 @@ class Topics:
     recommendations: TopicDefinition
     sessions: TopicDefinition
     catalogue: TopicDefinition
+    feedback: TopicDefinition
     training: TopicDefinition
     models: TopicDefinition
     experiments: TopicDefinition
@@ -102,6 +104,7 @@ class Topics:
             recommendations=topic("recommendations", Recommendation, cleanup_policy="delete", retention_ms=a_month),
             sessions=topic("sessions", Session, cleanup_policy="delete", retention_ms=forever),
             catalogue=topic("catalogue", Track, key="track", cleanup_policy="compact"),
+            feedback=topic("feedback", Feedback, cleanup_policy="delete", retention_ms=forever),
             training=topic(
                 "training",
                 TrainingBatch,

@@ -22,7 +22,7 @@ from schemas.events import Track
 
 Ints = NDArray[np.int64]
 
-FORMAT = 1
+FORMAT = 2
 ALIGNED = 64
 _MULTIPLIER = 0x9E3779B97F4A7C15
 """2^64 divided by the golden ratio: multiplying by it spreads neighbouring ids (Knuth, volume 3, section 6.4)."""
@@ -45,6 +45,8 @@ class TrackColumns:
         Where each track's record is in `records`.
     artist_of, genre_of : ndarray of int32, shape (n,)
         Numbers of names; `NO_GENRE` for a track without one.
+    deleted : ndarray of bool, shape (n,)
+        Tracks that are not recommended any more.
     slots : ndarray of int32, shape (2^k,)
         Rows in a hash table of ids with linear probing, at most half full; -1 in free places.
     external_keys, external_rows : ndarray of uint64 and int32, shape (m,)
@@ -70,6 +72,7 @@ class TrackColumns:
     lengths: NDArray[np.int32]
     artist_of: NDArray[np.int32]
     genre_of: NDArray[np.int32]
+    deleted: NDArray[np.bool_]
     slots: NDArray[np.int32]
     external_keys: NDArray[np.uint64]
     external_rows: NDArray[np.int32]
@@ -153,6 +156,7 @@ class TrackColumns:
             "lengths": [lengths],
             "artist_of": [column("artist_of", artist_of)],
             "genre_of": [column("genre_of", genre_of)],
+            "deleted": [column("deleted", np.array([track.deleted for track in tracks], dtype=np.bool_))],
             "slots": [_slots_of(ids)],
             "external_keys": [keys],
             "external_rows": [rows],
@@ -190,6 +194,7 @@ _TYPES = {
     **dict.fromkeys(("lengths", "artist_of", "genre_of", "slots", "external_rows"), "<i4"),
     **dict.fromkeys(("records", "artist_names", "genre_names"), "|u1"),
     "external_keys": "<u8",
+    "deleted": "|b1",
 }
 
 

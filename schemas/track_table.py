@@ -39,12 +39,13 @@ def unknown_among(tracks: Ints, known: Container[int]) -> Ints:
 
 
 class _Parts(NamedTuple):
-    """Columns, and the records since by track; `added` of them are tracks that the columns lack."""
+    """Columns, and the records since by track; `added` of them are tracks that the columns lack, `deleted` are gone."""
 
     columns: TrackColumns
     recent: dict[int, bytes]
     external: dict[str, list[int]]
     added: list[int]
+    deleted: set[int]
 
 
 class TrackTable(Mapping[int, Track]):
@@ -71,7 +72,7 @@ class TrackTable(Mapping[int, Track]):
 
     def __init__(self, codec: Codec, columns: TrackColumns = EMPTY) -> None:
         self._codec = codec
-        self._parts = _Parts(columns, {}, {}, [0])
+        self._parts = _Parts(columns, {}, {}, [0], set())
 
     @property
     def recent(self) -> int:
@@ -80,11 +81,12 @@ class TrackTable(Mapping[int, Track]):
 
     def add(self, tracks: Sequence[Track], records: Sequence[bytes]) -> None:
         """Add tracks, or replace them; the last of a track holds."""
-        columns, recent, external, added = self._parts
+        columns, recent, external, added, deleted = self._parts
         for track, record in zip(tracks, records, strict=True):
             if track.track not in recent and columns.row_of(track.track) < 0:
                 added[0] += 1
             recent[track.track] = record
+            (deleted.add if track.deleted else deleted.discard)(track.track)
             if track.external_id is not None:
                 external.setdefault(track.external_id, []).append(track.track)
 
@@ -94,7 +96,7 @@ class TrackTable(Mapping[int, Track]):
         if recent:
             columns = columns.merged(list(self._decoded(list(recent.values()))), list(recent.values()))
             columns.release()
-            self._parts = _Parts(columns, {}, {}, [0])
+            self._parts = _Parts(columns, {}, {}, [0], set())
         return columns
 
     def replace_columns(self, columns: TrackColumns) -> None:
@@ -103,14 +105,23 @@ class TrackTable(Mapping[int, Track]):
 
     def frozen(self) -> TrackTable:
         """Return a table of what is there now, which shares the columns."""
-        frozen, (columns, recent, external, added) = TrackTable(self._codec), self._parts
-        frozen._parts = _Parts(columns, dict(recent), {name: list(ids) for name, ids in external.items()}, list(added))
+        frozen, (columns, recent, external, added, deleted) = TrackTable(self._codec), self._parts
+        names = {name: list(ids) for name, ids in external.items()}
+        frozen._parts = _Parts(columns, dict(recent), names, list(added), set(deleted))
         return frozen
 
     def ids(self) -> Ints:
         """Return the ids, ascending."""
         columns, recent, *_ = self._parts
         return np.union1d(columns.ids, np.array(list(recent), dtype=np.int64)) if recent else columns.ids
+
+    def live_ids(self) -> Ints:
+        """Return the ids of the tracks that were not deleted, ascending."""
+        columns, recent, *_, deleted = self._parts
+        if not recent:
+            return columns.ids[~columns.deleted] if columns.deleted.any() else columns.ids
+        still = columns.ids[~columns.deleted & ~np.isin(columns.ids, list(deleted))]
+        return np.union1d(still, np.array(list(recent.keys() - deleted), dtype=np.int64))
 
     def holds(self, tracks: Ints) -> NDArray[np.bool_]:
         """Return which tracks are there, shape as `tracks`."""
@@ -123,7 +134,7 @@ class TrackTable(Mapping[int, Track]):
 
     def with_external_id(self, external_id: str) -> Track | None:
         """Return the track of an external id."""
-        columns, _, external, _ = self._parts
+        columns, _, external, *_ = self._parts
         for number in external.get(external_id, [])[::-1] + columns.ids[columns.rows_with(external_id)].tolist()[::-1]:
             if (track := self.get(number)) is not None and track.external_id == external_id:
                 return track

@@ -23,6 +23,8 @@ MAX_TRACK = 2**31 - 1
 """The largest id that fits into a listener's history; a larger one in the catalogue must not stop the worker."""
 MAX_LIST = 10_000
 """Tracks of one answer at most."""
+MAX_SLATE = 100
+"""Tracks of a slate at most."""
 MAX_TIMESTAMP_MS = 7_258_118_400_000
 """The year 2200. The bound on a listen's lead is `EventTime`'s."""
 
@@ -45,10 +47,19 @@ def check(event: Listen | RecommendationRequest, key: bytes | None, raw: bytes) 
         and 0 < len(event.session_id.encode()) <= MAX_ID_BYTES
         and 0 < len(event[0].encode()) <= MAX_ID_BYTES
         and key == b"%d" % event.user  # `key_of`, without the call
-        and (event.__class__ is Listen or event.list_size is None or 0 < event.list_size <= MAX_LIST)  # type: ignore[union-attr]
+        and (event.__class__ is Listen or _asks_for_little(event))
     ):
         return
     raise ValidationError(_why(event, key), raw)
+
+
+def _asks_for_little(request: Any) -> bool:
+    """Return whether a request's list or slate is within its bounds."""
+    if request.list_size is None and request.slate is None:
+        return True
+    return (request.list_size is None or 0 < request.list_size <= MAX_LIST) and (
+        request.slate is None or 0 < request.slate["size"] <= MAX_SLATE
+    )
 
 
 def _why(event: Listen | RecommendationRequest, key: bytes | None) -> str:
@@ -61,6 +72,8 @@ def _why(event: Listen | RecommendationRequest, key: bytes | None) -> str:
         return f"position {event.position} is negative"
     if isinstance(event, RecommendationRequest) and event.list_size is not None and not 0 < event.list_size <= MAX_LIST:
         return f"list_size {event.list_size} is not between 1 and {MAX_LIST}"
+    if isinstance(event, RecommendationRequest) and event.slate and not 0 < event.slate["size"] <= MAX_SLATE:
+        return f"a slate of {event.slate['size']} tracks; it may have 1 to {MAX_SLATE}"
     if key != key_of(event.user):
         return f"the key {key!r} is not the user's id {event.user}, so the record may be in another user's partition"
     return f"{event._fields[0]} and session_id must have 1 to {MAX_ID_BYTES} bytes"

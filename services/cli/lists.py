@@ -1,7 +1,8 @@
-"""`botify lists build`: the lists of the recommenders `contextual`, `i2i`, `similar_users` and `indexed`."""
+"""`botify lists`: the lists of the recommenders `contextual`, `i2i`, `similar_users` and `indexed`."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -10,17 +11,15 @@ import typer
 from core.cli import Json, console, print_json
 from core.kafka.admin import require_kafka
 from core.settings import Settings
+from schemas.catalogue import read_catalogue
+from schemas.external_ids import UserIds
 from schemas.models import publish_models
 from schemas.registry import codec_of
 from services.errors import RecommenderError
 from services.lists.build import build_models, heard_of_parquet, heard_of_topic
+from services.lists.publish import read_lists
 
-app = typer.Typer(help="Build the recommendation lists that the list recommenders serve.", no_args_is_help=True)
-
-
-@app.callback()
-def _lists() -> None:
-    """Keep `build` a sub-command, although it is the only one."""
+app = typer.Typer(help="Build or publish the lists that the list recommenders serve.", no_args_is_help=True)
 
 
 @app.command()
@@ -53,3 +52,27 @@ def build(
         return
     for model in models:
         console.print(f"{model.name}: version {model.version:,}, {len(model.body):,} bytes, {model.digest[:12]}")
+
+
+@app.command()
+def publish(
+    file: Annotated[Path, typer.Argument(help="JSON with `users`, `items` or both: name to items, best first.")],
+    as_json: Json = False,
+) -> None:
+    """Publish lists that were made anywhere; `indexed` serves those of users, `contextual` and `i2i` those of items."""
+    settings = Settings.from_env()
+    require_kafka(settings)
+    codec = codec_of(settings)
+    with console.status("Reading the catalogue"):
+        tracks = read_catalogue(settings, codec)
+    now_s = time.time()
+    read = read_lists(file, tracks, UserIds.of(settings), int(now_s), int(now_s * 1000))
+    publish_models(settings, codec, read.models)
+    if as_json:
+        print_json({"lists": read.lists, "unknown": read.unknown})
+        return
+    for name, count in read.lists.items():
+        console.print(f"{name}: {count:,} lists")
+    if read.unknown:
+        some = ", ".join(read.unknown[:5])
+        console.print(f"left out: {len(read.unknown):,} unknown names, such as {some}", style="yellow")

@@ -172,13 +172,19 @@ Call = TypeVar("Call", TrackCall, ListenCall, NamedListenCall)
 def read_call(request: Request, call: type[Call]) -> Call:
     """Validate a request; raises `InvalidRequestError`, or `HTTPException` for a body that is no text."""
     parts: dict[str, Any] = {"path": request.path_params}
-    if "body" in call.model_fields and (body := request.scope[BODY]):
-        parts["body"] = _parse_json(body) if _is_json(dict(request.scope["headers"])) else body
+    if "body" in call.model_fields and request.scope[BODY]:
+        parts["body"] = parsed_body(request)
     try:
         return call.model_validate(parts, from_attributes=True)
     except ValidationError as error:
         errors = error.errors(include_url=False, include_context=False, include_input=False)
         raise InvalidRequestError(errors) from error
+
+
+def parsed_body(request: Request) -> Any:
+    """Return the body's JSON, or its bytes if it is said to be something else; raises as `read_call`."""
+    body = request.scope[BODY]
+    return _parse_json(body) if body and _is_json(dict(request.scope["headers"])) else body
 
 
 def _is_json(headers: Mapping[bytes, bytes]) -> bool:
@@ -202,7 +208,7 @@ HANDLED_ERRORS = (HTTPException, UnavailableError, UnknownTrackError, InvalidReq
 
 
 async def error_response(_: Request, error: Exception) -> Response:
-    """Return the answer to one of the `HANDLED_ERRORS`."""
+    """Return the answer of Botify's REST API to one of the `HANDLED_ERRORS`."""
     if isinstance(error, HTTPException):
         return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
     if isinstance(error, UnavailableError):

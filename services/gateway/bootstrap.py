@@ -11,6 +11,8 @@ from functools import partial
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
 
 from core.process import in_background, stop
 from core.settings import Settings
@@ -28,6 +30,10 @@ from services.gateway.rpc import RpcClient
 from services.gateway.service import Backend, Connect, Connected, Fallback, GatewayService
 from services.gateway.sessions import RedisSessionStore, ScriptBatcher
 from services.gateway.state import EventClock, KnownTracks, LiveState
+from services.gateway.v1 import api as v1
+from services.gateway.v1.api import V1Api
+from services.gateway.v1.bootstrap import connect_v1
+from services.gateway.v1.problems import PREFIX
 from streams.read import StateReader
 from streams.store.connect import SERVING_TIMEOUT_S, connect, connect_async, probe_writes_blocking
 
@@ -50,7 +56,8 @@ def build_app(
     """Return the application; it connects when it is started. Raises `UserIdError` without `Settings.dataset`."""
     options = options or GatewayOptions()
     id_prefix = f"g{secrets.token_hex(6)}"
-    backend = Backend(connect or partial(connect_gateway, settings, options, id_prefix))
+    users = users or UserIds.of(settings)
+    backend = Backend(connect or partial(connect_gateway, settings, options, id_prefix, users))
     metrics = GatewayMetrics(backend.problems, connections)
     registry = new_registry()
     registry.register(metrics)
@@ -64,20 +71,32 @@ def build_app(
         finally:
             await backend.stop()
 
+    def count_fallback() -> None:
+        metrics.fallbacks += 1
+
     return Starlette(
-        routes=BotifyApi(backend, metrics, registry, home, users or UserIds.of(settings)).routes(secured=bool(token)),
+        routes=[
+            *BotifyApi(backend, metrics, registry, home, users).routes(secured=bool(token)),
+            *V1Api(lambda: backend.v1, users, count_fallback).routes(secured=bool(token)),
+        ],
         middleware=[
             Middleware(RequestTelemetry, id_prefix=id_prefix, metrics=metrics),
             *token,
             Middleware(Limits, options=options),
         ],
-        exception_handlers=dict.fromkeys(HANDLED_ERRORS, error_response),
+        exception_handlers=dict.fromkeys((*HANDLED_ERRORS, *v1.HANDLED_ERRORS), _error_response),
         lifespan=lifespan,
     )
 
 
+async def _error_response(request: Request, error: Exception) -> Response:
+    if request.url.path.startswith(PREFIX):
+        return v1.problem_of(error)
+    return await error_response(request, error)
+
+
 async def connect_gateway(
-    settings: Settings, options: GatewayOptions, id_prefix: str, stack: AsyncExitStack
+    settings: Settings, options: GatewayOptions, id_prefix: str, users: UserIds, stack: AsyncExitStack
 ) -> Connected:
     """Read the catalogue, connect, and keep what changes up to date; a `Connect` with its first parameters bound.
 
@@ -110,7 +129,9 @@ async def connect_gateway(
         rpc=rpc,
         sessions=RedisSessionStore(batcher, settings.topic_prefix),
         tracks=tracks,
-        fallback=Fallback(lambda: state.popular, tracks.ids, lambda user: experiments.assign(user).treatments),
+        fallback=Fallback(
+            lambda: tracks.offered(state.popular), tracks.ids, lambda user: experiments.assign(user).treatments
+        ),
         clock=clock,
     )
 
@@ -123,7 +144,8 @@ async def connect_gateway(
         ]
         return [problem for problem in found if problem is not None]
 
-    return Connected(service, problems)
+    served = await connect_v1(settings, codec, service, batcher, redis, users, stack)
+    return Connected(service, problems, served)
 
 
 def _repeat(stack: AsyncExitStack, every_s: Callable[[], float], work: Callable[[], Awaitable[None]]) -> None:

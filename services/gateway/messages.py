@@ -20,6 +20,18 @@ class UnavailableError(BotifyError):
     """Kafka or Redis cannot be used at the moment; the client may retry (503)."""
 
 
+class UnknownItemError(BotifyError):
+    """The catalogue has no such item, or it was deleted (404)."""
+
+
+class InvalidCursorError(BotifyError):
+    """A cursor was not made by this API (422)."""
+
+
+class WrongEventError(BotifyError):
+    """An event cannot be accepted (422); the arguments are the path of its field and why."""
+
+
 class UnknownTrackError(BotifyError):
     """The catalogue has no such track (404 in a path, 422 in a body)."""
 

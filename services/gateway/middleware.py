@@ -25,6 +25,7 @@ from core.telemetry import DurationHistogram
 from services.gateway.connections import Connections
 from services.gateway.messages import RequestId
 from services.gateway.options import RETRY_AFTER_S, GatewayOptions
+from services.gateway.v1.problems import PREFIX, problem
 
 REQUEST_ID = "botify.request_id"  # where a scope has its `RequestId`
 BODY = "botify.body"  # where a scope has its whole body, bytes
@@ -35,6 +36,9 @@ async def refuse(
     scope: Scope, receive: Receive, send: Send, status: int, detail: str, headers: Mapping[str, str] | None = None
 ) -> None:
     """Answer with a status and a detail."""
+    if scope["path"].startswith(PREFIX):
+        await problem(status, detail, headers)(scope, receive, send)
+        return
     await JSONResponse({"detail": detail}, status, headers)(scope, receive, send)
 
 
@@ -75,7 +79,7 @@ class GatewayMetrics(Collector):
 CLIENT_CLOSED = 499
 """Status under which a request is counted whose connection was closed before an answer was sent."""
 _KEY = re.compile(KEY_PATTERN.encode())
-_ROUTES = frozenset({"", "next", "last", "track", "healthz", "readyz", "metrics", "docs", "openapi.json", "ui"})
+_ROUTES = frozenset({"", "next", "last", "track", "healthz", "readyz", "metrics", "docs", "openapi.json", "ui", "v1"})
 _INVALID_KEY = "Idempotency-Key: a key has 1 to 128 printable ASCII characters and no spaces"
 
 
@@ -231,7 +235,10 @@ class RateLimit:
         return 0.0 if allowed else (1.0 - left) / self._rate_per_s
 
 
-LIMITED = ("/next/", "/last/", "/track/")
+LIMITED = ("/next/", "/last/", "/track/", PREFIX)
+
+BATCHES = f"{PREFIX}events"
+"""The route whose bodies may be longer."""
 
 
 class Limits:
@@ -255,9 +262,10 @@ class Limits:
                 await refuse(scope, receive, send, 429, detail, {"Retry-After": str(math.ceil(wait_s))})
                 return
         try:
-            body = await _read_body(scope, receive, self._options.body_bytes)
+            limit = self._options.batch_bytes if scope["path"] == BATCHES else self._options.body_bytes
+            body = await _read_body(scope, receive, limit)
         except _TooLongError:
-            detail = f"the body is longer than {self._options.body_bytes} bytes"
+            detail = f"the body is longer than {limit} bytes"
             await refuse(scope, receive, send, 413, detail, {"Connection": "close"})
             return
         if body is None:

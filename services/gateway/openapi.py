@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast, get_args
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
@@ -31,6 +31,7 @@ class Reply(NamedTuple):
     description: str
     content: type[BaseModel] | str | None = DetailBody
     headers: Mapping[str, Mapping[str, Any]] = {}
+    media_type: str = JSON
 
 
 class _Endpoint:
@@ -81,8 +82,12 @@ class Operation(NamedTuple):
                 {"name": name, "in": "path", "required": True, "schema": schema}
                 for name, schema in path.model_json_schema()["properties"].items()
             ]
+        if (query := self.part("query")) is not None:
+            # without references: a parameter has no definitions of its own
+            found = query.model_json_schema()["properties"].items()
+            document.setdefault("parameters", []).extend({"name": n, "in": "query", "schema": one} for n, one in found)
         if (body := self.part("body")) is not None:
-            document["parameters"].append(_IDEMPOTENCY_KEY)
+            document.setdefault("parameters", []).append(_IDEMPOTENCY_KEY)
             document["requestBody"] = {"content": _content(body), "required": True}
         if secured and 401 in self.replies:
             document["security"] = [{"HTTPBearer": []}]
@@ -98,22 +103,34 @@ _IDEMPOTENCY_KEY = {
 }
 
 
-def _content(content: type[BaseModel] | str) -> dict[str, Any]:
+def _content(content: Any, media_type: str = JSON) -> dict[str, Any]:
     if isinstance(content, str):
         return {content: {}}
-    return {JSON: {"schema": {"$ref": _REF.format(model=content.__name__)}}}
+    schemas = [{"$ref": _REF.format(model=model.__name__)} for model in _models_of(content)]
+    return {media_type: {"schema": schemas[0] if len(schemas) == 1 else {"anyOf": schemas}}}
+
+
+def _models_of(content: Any) -> list[type[BaseModel]]:
+    """Return a model, or those of a union."""
+    return list(get_args(content)) or ([content] if isinstance(content, type) else [])
 
 
 def _reply_object(reply: Reply) -> dict[str, Any]:
     document: dict[str, Any] = {"description": reply.description}
     if reply.content is not None:
-        document["content"] = _content(reply.content)
+        document["content"] = _content(reply.content, reply.media_type)
     if reply.headers:
         document["headers"] = dict(reply.headers)
     return document
 
 
-def openapi_document(operations: Sequence[Operation], *, secured: bool) -> dict[str, Any]:
+def openapi_document(
+    operations: Sequence[Operation],
+    *,
+    secured: bool,
+    title: str = "Botify",
+    about: str = "Tell what a listener heard, and get what they hear next.",
+) -> dict[str, Any]:
     """Return the OpenAPI document of a gateway that wants a token (secured) or none."""
     paths: dict[str, Any] = {}
     models: dict[str, type[BaseModel]] = {}
@@ -122,11 +139,10 @@ def openapi_document(operations: Sequence[Operation], *, secured: bool) -> dict[
             secured=secured
         )
         contents = [operation.part("body"), *(reply.content for reply in operation.replies.values())]
-        models.update({model.__name__: model for model in contents if isinstance(model, type)})
+        models.update({model.__name__: model for content in contents for model in _models_of(content)})
     _, schemas = models_json_schema([(model, "validation") for model in models.values()], ref_template=_REF)
     components = {"schemas": schemas["$defs"]}
     if secured:
         components["securitySchemes"] = {"HTTPBearer": {"type": "http", "scheme": "bearer"}}
-    about = "Tell what a listener heard, and get what they hear next."
-    info = {"title": "Botify", "description": about, "version": "0.1.0"}
+    info = {"title": title, "description": about, "version": "0.1.0"}
     return {"openapi": "3.1.0", "info": info, "paths": paths, "components": components}

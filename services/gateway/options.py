@@ -45,6 +45,7 @@ class GatewayOptions:
     deadline_ms: Annotated[int, whole(10, 60_000)] = 1_000  # for the recommender; then a popular track is served
     in_flight: Annotated[int, whole(1, 100_000)] = 512  # requests in progress at the same time; more get 503
     body_bytes: Annotated[int, whole(64, 16 * 2**20)] = 16_384  # of a body; a larger one gets 413
+    batch_bytes: Annotated[int, whole(64, 16 * 2**20)] = 262_144  # of the body of `/v1/events`
     rate_per_s: Annotated[int | None, whole(1, 1_000_000)] = None  # requests from one address; more get 429
     body_s: Annotated[int, whole(1, 3_600)] = 5  # for a body to arrive; then 408
     bodies: Annotated[int, whole(1, 100_000)] = 256  # that are arriving; for one more, the oldest gets 503

@@ -211,6 +211,40 @@ class RpcClient:
         self._sent.set()
         return future
 
+    def ask(self, request: RecommendationRequest) -> PendingReply:
+        """Publish a request without a listen; raises `UnavailableError` without a broker."""
+        future = self.publish(
+            request.request_id,
+            self._requests,
+            clients.key_of(request.user),
+            self._codec.encode(request._replace(reply_partition=self._replies.partition)),
+            requested=True,
+        )
+        self._pending.acknowledge(request.request_id)  # an answer proves it
+        return future
+
+    def publish(
+        self, id_: str, topic: str, key: bytes, value: bytes, headers: Headers = (), *, requested: bool = False
+    ) -> PendingReply:
+        """Publish a record, to be acknowledged; raises `UnavailableError` without a broker."""
+        if not self.reachable:
+            raise UnavailableError("Kafka is not reachable")
+
+        def on_delivery(error: KafkaError | None, _: Message) -> None:
+            if error is None:
+                self._pending.acknowledge(id_)
+            else:
+                self._probe_now.set()
+                self._pending.fail(id_, error.str())
+
+        future = self._pending.open(id_, requested=requested, now_s=time.monotonic())
+        try:
+            self._publisher.produce(topic, key=key, value=value, on_delivery=on_delivery, headers=list(headers))
+        except (BufferError, KafkaException) as error:
+            self._pending.fail(id_, str(error))
+        self._sent.set()
+        return future
+
     async def _poll_repeatedly(self) -> None:
         while True:
             if self._poll():

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from core.errors import BotifyError, DecodeError
 from core.keyed_random import integers, keys_of_texts
@@ -180,6 +180,8 @@ class Connected(NamedTuple):
 
     service: GatewayService
     problems: Callable[[], list[str]]
+    v1: Any = None
+    """A `services.gateway.v1.api.V1`, which imports this module."""
 
 
 Connect = Callable[[AsyncExitStack], Awaitable[Connected]]
@@ -204,6 +206,13 @@ class Backend:
         if self._connected is None:
             raise UnavailableError(f"the gateway is not ready: {self._problem}")
         return self._connected.service
+
+    @property
+    def v1(self) -> Any:
+        """What serves `/v1`; raises as `service`."""
+        if self._connected is None:
+            raise UnavailableError(f"the gateway is not ready: {self._problem}")
+        return self._connected.v1
 
     def problems(self) -> list[str]:
         """Return what keeps listeners from being served."""

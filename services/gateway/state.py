@@ -154,7 +154,7 @@ class KnownTracks:
 
         Raises `UnavailableError` if it is unknown so far, and the topic cannot be read.
         """
-        if (known := self._known(track)) is not None:
+        if (known := self.known(track)) is not None:
             return known
         if self._waiting < MAX_WAITING:
             self._waiting += 1
@@ -162,9 +162,10 @@ class KnownTracks:
                 await self.refresh()
             finally:
                 self._waiting -= 1
-        return self._known(track)
+        return self.known(track)
 
-    def _known(self, track: int | str) -> Track | None:
+    def known(self, track: int | str) -> Track | None:
+        """Return the track of a number or an external id, as far as the topic was read."""
         tracks = self._reader.tracks
         return tracks.get(track) if isinstance(track, int) else tracks.with_external_id(track)
 
@@ -176,17 +177,31 @@ class KnownTracks:
                 await asyncio.sleep(self._began_s + REFRESH_AGAIN_S - time.monotonic())
                 self._began_s, self._problem = time.monotonic(), None
                 try:
-                    await asyncio.to_thread(self._reader.refresh)
+                    if await asyncio.to_thread(self._reader.refresh):
+                        self._ids = ()
                 except TopicError as error:
                     self._problem = UnavailableError(f"the catalogue cannot be read: {error}")
             if self._problem is not None:
                 raise self._problem
 
     def ids(self) -> Sequence[int]:
-        """Return the tracks' ids, ascending."""
-        if len(self._ids) != len(self):
-            self._ids = _Ids(self._reader.tracks.ids())
+        """Return the ids of the tracks, ascending, without those that were deleted."""
+        if not len(self._ids):
+            self._ids = _Ids(self._reader.tracks.live_ids())
         return self._ids
+
+    def highest(self) -> int:
+        """Return the highest id that was ever given; -1 without tracks."""
+        ids = self._reader.tracks.ids()
+        return int(ids[-1]) if len(ids) else -1
+
+    def offered(self, tracks: Sequence[int]) -> list[int]:
+        """Return those of some tracks that were not deleted."""
+        return [track for track in tracks if (known := self.known(track)) is None or not known.deleted]
+
+    def all(self) -> list[Track]:
+        """Return all tracks, without those that were deleted."""
+        return [track for track in list(self._reader.tracks.values()) if not track.deleted]
 
     async def close(self) -> None:
         """Stop following the topic."""

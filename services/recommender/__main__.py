@@ -29,6 +29,7 @@ from services.recommender.dispatch import Guards, LiveRecommenders
 from services.recommender.lists import NEIGHBOURS, USER_LISTS, latest, lists_of
 from services.recommender.registry import RECOMMENDERS, RecommenderFactory, RecommenderInputs
 from services.recommender.service import RecommenderService
+from services.recommender.slates import Slates
 from services.recommender.toppop import PopularTracks
 from streams.learner.models.factors import FactorModel
 from streams.learner.models.item_graph import ItemGraph
@@ -67,13 +68,21 @@ def build_service(settings: Settings) -> RecommenderService:
         clock=time.monotonic,
         longer_top=lambda count: reader.top_tracks("1d", count)[0],
     )
+
+    def models_of(recommender: str) -> dict[str, int]:
+        return {name: one.version for name, one in models.on_topic() if name in RECOMMENDERS[recommender].models}
+
     declared = load_experiments(settings.experiments or DEFAULT_FILE, RECOMMENDERS)
     for warning in declared.warnings():
         log.warning("%s", warning)
     experiments = LiveExperiments(settings, codec, declared)
     experiments.start()
     # read the catalogue before the models, so that the snapshots on the topic are prepared for it before serving begins
-    live = LiveRecommenders(CatalogueReader(settings, codec), lambda catalogue: factory.make(catalogue, inputs))
+    live = LiveRecommenders(
+        CatalogueReader(settings, codec),
+        lambda catalogue: factory.make(catalogue, inputs),
+        lambda catalogue, tracks: Slates(catalogue, tracks, inputs.top, inputs.graph, models_of),
+    )
     models.start()
     return RecommenderService(settings, codec, reader, live, experiments, models, guards.breakers)
 

@@ -130,11 +130,15 @@ class Mix:
 
     def recommend(self, batch: Batch) -> Answers:
         """Answer each request with the policy of its session."""
-        shares = self._bandit.shares()
-        sessions = keys_of_texts([request.session_id for request in batch.requests])
-        drawn = np.searchsorted(np.cumsum(shares)[:-1], uniform(sessions, RandomStream.MIX), side="right")
-        wanted = [self._bandit.policies[policy] for policy in drawn.tolist()]
+        wanted, shares = self.policies_of(batch)
         answered = answer(batch, wanted, self._recommenders)
         candidates = np.array([count or 0 for count in answered.candidates], dtype=np.int64)
         policies = list(map(drawn_policy, wanted, answered.recommenders))
-        return Answers(answered.tracks, answered.propensities * shares[drawn], candidates, policies)
+        return Answers(answered.tracks, answered.propensities * np.array(shares), candidates, policies)
+
+    def policies_of(self, batch: Batch) -> tuple[list[str], list[float]]:
+        """Return the policy of each request's session, and its share of the sessions."""
+        shares = self._bandit.shares()
+        sessions = keys_of_texts([request.session_id for request in batch.requests])
+        drawn = np.searchsorted(np.cumsum(shares)[:-1], uniform(sessions, RandomStream.MIX), side="right")
+        return [self._bandit.policies[policy] for policy in drawn.tolist()], shares[drawn].tolist()

@@ -52,7 +52,7 @@ class Catalogue:
 
     @classmethod
     def of_columns(cls, columns: TrackColumns) -> Self:
-        """Return the catalogue of columns; no track becomes an object.
+        """Return the catalogue of columns, without the tracks that were deleted; no track becomes an object.
 
         Examples
         --------
@@ -63,10 +63,11 @@ class Catalogue:
         (True, True, [True, True])
         """
         catalogue = cls.__new__(cls)
+        kept = ~columns.deleted
         catalogue._fill(
-            columns.ids.copy(),
-            _renumbered(columns.artists(), columns.artist_of),
-            _renumbered([*columns.genres(), None], columns.genre_of),  # the number of no genre is -1
+            columns.ids[kept],
+            _renumbered(columns.artists(), columns.artist_of[kept]),
+            _renumbered([*columns.genres(), None], columns.genre_of[kept]),  # the number of no genre is -1
         )
         columns.release()
         return catalogue

@@ -17,9 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.catalogue import CatalogueReader
+from schemas.events import Slate, Track
 from services.errors import RecommenderError
 from services.recommender.catalogue import Catalogue
 from services.recommender.protocol import NO_ANSWER, Answers, Batch, Ranking, Recommender, no_answers, no_ranking
+from services.recommender.slates import Slates
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +41,8 @@ class Dispatched:
     policies : list of str or None, length n
     rankings : list of list of int or None, length n
         The best tracks, where the request asks for a list.
+    slates : list of Slate or None, length n
+        Where the request asks for one.
     """
 
     def __init__(self, size: int) -> None:
@@ -48,6 +52,7 @@ class Dispatched:
         self.candidates: list[int | None] = [None] * size
         self.policies: list[str | None] = [None] * size
         self.rankings: list[list[int] | None] = [None] * size
+        self.slates: list[Slate | None] = [None] * size
 
     def put(self, rows: NDArray[np.int64], name: str, answers: Answers) -> NDArray[np.int64]:
         """Store a recommender's answers to some rows; return the rows that it did not answer."""
@@ -72,6 +77,14 @@ class Dispatched:
             self.rankings[row] = ranked[ranked != NO_ANSWER].tolist()
         return self.put(rows, name, Answers(tracks[:, 0], np.ones(len(rows))))
 
+    def put_slate(self, row: int, slate: Slate, candidates: int, policy: str | None, share: float) -> None:
+        """Store a slate, of a policy that was drawn with a probability of `share`."""
+        slate["propensities"][0] *= share
+        self.slates[row] = slate
+        self.tracks[row] = slate["tracks"][0]
+        self.propensities[row] = math.prod(slate["propensities"])
+        self.recommenders[row], self.candidates[row], self.policies[row] = slate["sources"][0], candidates, policy
+
     def asked(self, wanted: Sequence[str]) -> list[tuple[str, bool]]:
         """Return the policy that each request was assigned to, and whether a fallback answered instead.
 
@@ -88,8 +101,15 @@ class Dispatched:
         return list(map(_asked, wanted, self.recommenders, self.policies))
 
 
-def answer(batch: Batch, wanted: Sequence[str], recommenders: Mapping[str, Recommender]) -> Dispatched:
-    """Answer a batch; a request with a `list_size` gets a list, from the first of the fallback chain that has one.
+def answer(
+    batch: Batch,
+    wanted: Sequence[str],
+    recommenders: Mapping[str, Recommender],
+    deleted: NDArray[np.int64] | None = None,
+) -> Dispatched:
+    """Answer a batch, all but requests for slates.
+
+    A request with a `list_size` gets a list, from the first of the fallback chain that has one.
 
     Parameters
     ----------
@@ -97,11 +117,14 @@ def answer(batch: Batch, wanted: Sequence[str], recommenders: Mapping[str, Recom
     wanted : sequence of str, length n
         The recommender that each request's treatment names.
     recommenders : mapping of name to Recommender
+    deleted : ndarray of int64, optional
+        Tracks that no answer may have; popularity and lists may still name them.
     """
     answered = Dispatched(len(batch))
     groups: dict[tuple[str, int | None], list[int]] = {}
     for row, (asked, request) in enumerate(zip(wanted, batch.requests, strict=True)):
-        groups.setdefault((asked, request.list_size), []).append(row)
+        if request.slate is None:
+            groups.setdefault((asked, request.list_size), []).append(row)
     for (first, list_size), members in groups.items():
         name: str | None = first
         rows = np.array(members, dtype=np.int64)
@@ -109,17 +132,69 @@ def answer(batch: Batch, wanted: Sequence[str], recommenders: Mapping[str, Recom
             recommender = recommenders[name]
             some = batch if len(rows) == len(batch) else batch.select(rows)
             if list_size is None:
-                rows = answered.put(rows, name, recommender.recommend(some))
+                answers = recommender.recommend(some)
+                if deleted is not None:
+                    answers = answers._replace(
+                        tracks=np.where(np.isin(answers.tracks, deleted), NO_ANSWER, answers.tracks)
+                    )
+                rows = answered.put(rows, name, answers)
             else:
-                rows = answered.put_rankings(rows, name, rank(recommender, some, list_size).tracks)
+                tracks = rank(recommender, some, list_size).tracks
+                rows = answered.put_rankings(rows, name, tracks if deleted is None else _without(tracks, deleted))
             name = recommender.fallback
     return answered
+
+
+def _without(tracks: NDArray[np.int64], deleted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Remove tracks from lists, shape (n, k); what is behind them moves up."""
+    out = np.isin(tracks, deleted)
+    moved: NDArray[np.int64] = np.take_along_axis(
+        np.where(out, NO_ANSWER, tracks), np.argsort(out, axis=1, kind="stable"), axis=1
+    )
+    return moved
 
 
 def rank(recommender: Recommender, batch: Batch, k: int) -> Ranking:
     """Return a recommender's lists; empty ones if it only draws single tracks."""
     ranker = getattr(recommender, "rank", None)
     return no_ranking(len(batch), k) if ranker is None else ranker(batch, k)
+
+
+def offer(recommender: Recommender, batch: Batch, k: int) -> Ranking:
+    """Return what a recommender offers to slates: what it ranks, or of one that only draws, what it draws from."""
+    offers = getattr(recommender, "offer", None)
+    return rank(recommender, batch, k) if offers is None else offers(batch, k)
+
+
+def answer_slates(
+    batch: Batch, wanted: Sequence[str], recommenders: Mapping[str, Recommender], slates: Slates, answered: Dispatched
+) -> None:
+    """Answer the requests for slates; a recommender that mixes others leaves them to the policy of the session."""
+    groups: dict[str, list[int]] = {}
+    for row, (name, request) in enumerate(zip(wanted, batch.requests, strict=True)):
+        if request.slate is not None:
+            groups.setdefault(name, []).append(row)
+    for name, members in groups.items():
+        some = batch.select(np.array(members, dtype=np.int64))
+        mixed = getattr(recommenders[name], "policies_of", lambda _: None)(some)
+        policies, shares = ([name] * len(members), [1.0] * len(members)) if mixed is None else mixed
+        for policy in set(policies):
+            rows = [row for row, one in enumerate(policies) if one == policy]
+            made = slates.make(some.select(np.array(rows, dtype=np.int64)), policy, recommenders, offer)
+            for row, one in zip(rows, made, strict=True):
+                if one is None:
+                    continue
+                slate, candidates = one
+                source = slate["sources"][0]
+                answered.put_slate(
+                    members[row],
+                    slate,
+                    candidates,
+                    None if mixed is None else drawn_policy(policy, source),
+                    shares[row],
+                )
+                if mixed is not None:
+                    answered.recommenders[members[row]] = name
 
 
 def drawn_policy(drawn: str, answered: str) -> str:
@@ -170,6 +245,8 @@ class LiveRecommenders:
     build : callable of Catalogue
         Returns all recommenders. If it raises for a catalogue that has grown, the recommenders of the last one keep
         serving.
+    build_slates : callable of Catalogue and its tracks, optional
+        Returns what makes slates; without it, requests for them are not answered.
 
     Attributes
     ----------
@@ -177,9 +254,17 @@ class LiveRecommenders:
         For which they were built.
     """
 
-    def __init__(self, reader: CatalogueReader, build: Callable[[Catalogue], list[Recommender]]) -> None:
+    def __init__(
+        self,
+        reader: CatalogueReader,
+        build: Callable[[Catalogue], list[Recommender]],
+        build_slates: Callable[[Catalogue, Mapping[int, Track]], Slates] | None = None,
+    ) -> None:
         self._reader = reader
         self._build = build
+        self._build_slates = build_slates
+        self._slates: Slates | None = None
+        self._deleted: NDArray[np.int64] | None = None
         self._refreshed_at_s = -REFRESH_S
         self.catalogue = Catalogue([])
         self._recommenders: Mapping[str, Recommender] = {}
@@ -189,9 +274,17 @@ class LiveRecommenders:
     def answer(self, batch: Batch, wanted: Sequence[str]) -> Dispatched:
         """Answer a batch, after reading the catalogue again if a track of it is unknown."""
         since_s = time.monotonic() - self._refreshed_at_s
-        if since_s > REFRESH_S or (since_s > RETRY_S and (self.catalogue.rows_of(batch.tracks) < 0).any()):
+        if since_s > REFRESH_S or (since_s > RETRY_S and self._misses(batch)):
             self._refresh()
-        return answer(batch, wanted, self._recommenders)
+        answered = answer(batch, wanted, self._recommenders, self._deleted)
+        if self._slates is not None:
+            answer_slates(batch, wanted, self._recommenders, self._slates, answered)
+        return answered
+
+    def _misses(self, batch: Batch) -> bool:
+        """Return whether a track of the requests is unknown; one that was deleted is not."""
+        unknown = batch.tracks[self.catalogue.rows_of(batch.tracks) < 0].tolist()
+        return any(track >= 0 and track not in self._reader.tracks for track in unknown)
 
     def refresh_if_empty(self) -> None:
         """Read the catalogue again while it is empty; called between batches, because there may be none."""
@@ -210,9 +303,14 @@ class LiveRecommenders:
         self._refreshed_at_s = time.monotonic()
 
     def _rebuild(self) -> None:
-        catalogue = Catalogue.of_columns(self._reader.tracks.columns())
+        tracks = self._reader.tracks
+        columns = tracks.columns()
+        catalogue = Catalogue.of_columns(columns)
         recommenders = {recommender.name: recommender for recommender in self._build(catalogue)}
         check_chains(recommenders)
+        self._deleted = columns.ids[columns.deleted] if columns.deleted.any() else None
+        if self._build_slates is not None:
+            self._slates = self._build_slates(catalogue, tracks)
         self.catalogue, self._recommenders, self._is_outdated = catalogue, recommenders, False
 
 
@@ -319,14 +417,25 @@ class Guarded:
 
     def rank(self, batch: Batch, k: int) -> Ranking:
         """Return the recommender's lists; empty ones if it has none, raises, or its circuit is open."""
+        return self._ranking(rank, batch, k)
 
+    def offer(self, batch: Batch, k: int) -> Ranking:
+        """Return what the recommender offers to slates; guarded as `rank`."""
+        return self._ranking(offer, batch, k)
+
+    def _ranking(self, of: Callable[[Recommender, Batch, int], Ranking], batch: Batch, k: int) -> Ranking:
         def call() -> Ranking:
-            ranking = rank(self._recommender, batch, k)
+            ranking = of(self._recommender, batch, k)
             if ranking.tracks.shape != (len(batch), k):
                 raise RecommenderError(f"the recommender returned lists of shape {ranking.tracks.shape}")
             return ranking
 
         return self._call(call, no_ranking(len(batch), k))
+
+    def policies_of(self, batch: Batch) -> tuple[list[str], list[float]] | None:
+        """Return the policy of each session and its share, for a recommender that mixes several."""
+        mixes = getattr(self._recommender, "policies_of", None)
+        return None if mixes is None else self._call(lambda: mixes(batch), None)
 
     def _call(self, call: Callable[[], T], otherwise: T) -> T:
         if self._breaker.left_out:

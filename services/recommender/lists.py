@@ -32,7 +32,7 @@ from schemas.events import Model, RecommendationRequest
 from schemas.models import ModelHandle
 from services.errors import RecommenderError
 from services.recommender.catalogue import Catalogue
-from services.recommender.protocol import NO_ANSWER, Answers, Batch, RandomStream
+from services.recommender.protocol import NO_ANSWER, Answers, Batch, RandomStream, Ranking, no_ranking
 from services.recommender.sessions import has_seen
 from streams.folds.users import POOR_FRACTION, UserState
 
@@ -156,6 +156,15 @@ def draw_evenly(tracks: NDArray[np.int64], sizes: NDArray[np.int64], keys: Keys,
     return Answers(np.where(listed, drawn, NO_ANSWER), np.where(listed, 1.0 / some, 0.0), sizes)
 
 
+def lists_as_ranking(tracks: NDArray[np.int64], sizes: NDArray[np.int64], k: int) -> Ranking:
+    """Return lists, as `Lists.of` returns them, as a ranking of k tracks."""
+    ranking, width = no_ranking(len(tracks), k), min(k, tracks.shape[1])
+    listed = np.arange(width) < sizes[:, None]
+    ranking.tracks[:, :width] = np.where(listed, tracks[:, :width], NO_ANSWER)
+    ranking.scores[:, :width] = np.where(listed, -np.arange(width), -np.inf)
+    return ranking
+
+
 class Contextual:
     """Uniform over the neighbours of the track just heard, whether liked or not.
 
@@ -184,6 +193,10 @@ class Contextual:
         """Draw a neighbour; no answer for a track without any."""
         return draw_evenly(*self._neighbours().of(batch.tracks), batch.keys, RandomStream.CONTEXTUAL)
 
+    def offer(self, batch: Batch, k: int) -> Ranking:
+        """Return the neighbours, the nearest first."""
+        return lists_as_ranking(*self._neighbours().of(batch.tracks), k)
+
 
 class Indexed:
     """Uniform over the listener's own list.
@@ -210,8 +223,16 @@ class Indexed:
 
     def recommend(self, batch: Batch) -> Answers:
         """Draw from each listener's list; no answer for a listener without one."""
-        users = np.array([request.user for request in batch.requests], dtype=np.int64)
-        return draw_evenly(*self._lists().of(users), batch.keys, RandomStream.INDEXED)
+        return draw_evenly(*self._lists().of(users_of(batch)), batch.keys, RandomStream.INDEXED)
+
+    def offer(self, batch: Batch, k: int) -> Ranking:
+        """Return each listener's list, the best first."""
+        return lists_as_ranking(*self._lists().of(users_of(batch)), k)
+
+
+def users_of(batch: Batch) -> NDArray[np.int64]:
+    """Return the listeners, shape (n,)."""
+    return np.array([request.user for request in batch.requests], dtype=np.int64)
 
 
 BAD_STREAK = 5

@@ -21,8 +21,8 @@ NO_ANSWER = -1
 class RandomStream(IntEnum):
     """Which random stream of a request's key a recommender draws from; equal streams draw equal numbers.
 
-    The numbers are part of every logged answer and never change: a replayed request must get the same answer. 8 and 9
-    are free. A recommender of your own takes a number from 16 on in its registry entry.
+    The numbers are part of every logged answer and never change: a replayed request must get the same answer. A
+    recommender of your own takes a number from 16 on in its registry entry.
     """
 
     RANDOM = 0
@@ -34,6 +34,9 @@ class RandomStream(IntEnum):
     I2I = 6
     SIMILAR_USERS = 7
     """The neighbour or random track of `similar_users`, where it does not draw as `sticky_artist`."""
+    SLATE_EXPLORE = 8
+    SLATE_TRACK = 9
+    """Whether a place of a slate explores, and the track that it gets then; the key is that of request and place."""
     EXPLORE = 10
     """Whether `fism`, `rerank` and `next_track` explore."""
     EXPLORED_TRACK = 11

@@ -5,15 +5,18 @@ The service rebuilds them when the catalogue has grown; see `LiveRecommenders` i
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from importlib.metadata import entry_points
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from schemas.events import Model
+from services.errors import RecommenderError
 from services.recommender.bandit import POLICIES, Bandit, Mix, Results
 from services.recommender.candidates import LatestGraph, ServedGraph
 from services.recommender.catalogue import Catalogue
@@ -30,6 +33,8 @@ from streams.learner.models.factors import FactorModel, read_factors
 from streams.learner.models.item_graph import ItemGraph
 from streams.learner.models.next_track import NextTrack
 from streams.learner.models.next_track_snapshot import model_of_snapshot
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +166,56 @@ _ENTRIES = (
         models=(FactorModel.name, ItemGraph.name),
     ),
 )
-RECOMMENDERS: dict[str, RegistryEntry] = {entry.name: entry for entry in _ENTRIES}
-"""The recommenders that an experiments file can name. To add one, write its class and an entry in `_ENTRIES`."""
+GROUP = "botify.recommenders"
+"""The group of entry points of installed recommenders."""
+
+
+def entry_of(found: Any, entries: Mapping[str, RegistryEntry]) -> RegistryEntry:
+    """Return the entry of what an entry point names: an entry, or a class that is made from a catalogue.
+
+    Raises
+    ------
+    RecommenderError
+        It is neither, or it does not fit the other entries.
+    """
+    entry = found if isinstance(found, RegistryEntry) else _entry_of_class(found)
+    if entry.name in entries:
+        raise RecommenderError(f"there is a recommender {entry.name!r} already")
+    if entry.fallback is not None and entry.fallback not in entries:
+        raise RecommenderError(f"its fallback {entry.fallback!r} is not a recommender")
+    return entry
+
+
+def _entry_of_class(found: Any) -> RegistryEntry:
+    if not (isinstance(found, type) and hasattr(found, "recommend") and isinstance(getattr(found, "name", None), str)):
+        raise RecommenderError(f"{found!r} is neither a RegistryEntry nor a class with `name` and `recommend`")
+    kind: Any = found
+    return RegistryEntry(kind, lambda of: kind(of.catalogue))
+
+
+def with_installed(own: Iterable[RegistryEntry], installed: Iterable[Any]) -> dict[str, RegistryEntry]:
+    """Return entries by name, those of installed packages last; one that cannot be used is left out with an error.
+
+    Parameters
+    ----------
+    own : iterable of RegistryEntry
+    installed : iterable of importlib.metadata.EntryPoint
+        Each names a `RegistryEntry`, or a class that is made from a catalogue.
+    """
+    entries = {entry.name: entry for entry in own}
+    for point in installed:
+        try:
+            entry = entry_of(point.load(), entries)
+        except Exception as error:  # noqa: BLE001 - a package of someone else must not stop the others
+            why = f"{type(error).__name__}: {error}"
+            log.error("the recommender of entry point %s = %s is left out: %s", point.name, point.value, why)  # noqa: TRY400
+        else:
+            entries[entry.name] = entry
+    return entries
+
+
+RECOMMENDERS: dict[str, RegistryEntry] = with_installed(_ENTRIES, entry_points(group=GROUP))
+"""The recommenders that an experiments file can name: those of `_ENTRIES`, and those of installed packages."""
 
 
 class RecommenderFactory:

@@ -235,7 +235,13 @@ class Memory:
         """Draw for each request; no answer without a candidate of at least `LEAST_SCORE`."""
         if not len(self._catalogue):
             return no_answers(len(batch))
+        return draw_from_best(self._good(batch), batch.keys, RandomStream.MEMORY, BEST, self._catalogue)
+
+    def offer(self, batch: Batch, k: int) -> Ranking:
+        """Return the tracks that the listener liked before, and that this session has not heard."""
+        return best_of_candidates(self._good(batch), len(batch), k, self._catalogue)
+
+    def _good(self, batch: Batch) -> Candidates:
         so_far = sessions_so_far(batch, self._catalogue)
         remembered = unheard(liked_before(batch, so_far, self._catalogue), so_far, self._catalogue)
-        good = remembered.where(remembered.scores >= LEAST_SCORE)
-        return draw_from_best(good, batch.keys, RandomStream.MEMORY, BEST, self._catalogue)
+        return remembered.where(remembered.scores >= LEAST_SCORE)

@@ -37,6 +37,7 @@ from services.recommender.delivery import Delivery, Rejected
 from services.recommender.dispatch import Breaker, Dispatched, LiveRecommenders
 from services.recommender.protocol import NO_ANSWER, Batch
 from services.recommender.sessions import PendingListens
+from services.recommender.slates import from_state, with_liked
 from streams.folds.likes import Likes
 from streams.folds.users import UserState
 from streams.read import StateReader
@@ -227,6 +228,14 @@ class RecommenderService:
         states, likes = self._states_and_likes([request.user for request in requests])
         if self.redis_problem is not None:
             self.counters.without_state += len(requests)
+        requests = [
+            request if request.has_listen else from_state(request, state)
+            for request, state in zip(requests, states, strict=True)
+        ]
+        likes = [
+            like if request.slate is None else with_liked(like, request.slate["liked"])
+            for request, like in zip(requests, likes, strict=True)
+        ]
         assigned = [self._experiments.assign(request.user) for request in requests]
         wanted = [assignment.recommender for assignment in assigned]
         freshness = [_freshness(request, state) for request, state in zip(requests, states, strict=True)]
@@ -250,6 +259,7 @@ class RecommenderService:
             answered.policies,
             answered.candidates,
             answered.rankings,
+            answered.slates,
         ]
         if len(rows) < len(requests):
             columns = [[column[row] for row in rows] for column in columns]

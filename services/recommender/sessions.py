@@ -166,7 +166,10 @@ class PendingListens:
 
         The recommenders add the listen of the request itself. A state that lacks listens is changed in place.
         """
-        return [self._complete(request, state) for request, state in zip(requests, states, strict=True)]
+        return [
+            self._complete(request, state) if request.has_listen else state
+            for request, state in zip(requests, states, strict=True)
+        ]
 
     def _complete(self, request: RecommendationRequest, state: UserState | None) -> UserState | None:
         known = self._of_users.get(request.user)

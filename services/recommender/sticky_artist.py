@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from core.grouping import earlier_of_key
 from core.keyed_random import integers
-from services.recommender.candidates import Candidates, draw_from_best, tracks_of, unheard
+from services.recommender.candidates import Candidates, best_of_candidates, draw_from_best, tracks_of, unheard
 from services.recommender.catalogue import Catalogue
-from services.recommender.protocol import NO_ANSWER, Answers, Batch, RandomStream, no_answers
+from services.recommender.protocol import NO_ANSWER, Answers, Batch, RandomStream, Ranking, no_answers
 from services.recommender.random_tracks import RandomTracks
 from services.recommender.sessions import SessionsSoFar, sessions_so_far
 
@@ -65,6 +65,13 @@ class StickyArtist:
             np.where(known, 1.0 / sizes, 0.0),
             sizes,
         )
+
+    def offer(self, batch: Batch, k: int) -> Ranking:
+        """Return the tracks of the artist, in their order."""
+        rows = self._catalogue.rows_of(batch.tracks)
+        known = np.flatnonzero(rows >= 0)
+        of_artist = tracks_of(known, self._catalogue.artist_of[rows[known]], np.zeros(len(known)), self._catalogue)
+        return best_of_candidates(of_artist, len(batch), k, self._catalogue)
 
 
 PLEASED = 0.3
@@ -144,6 +151,11 @@ class StickyNoRepeat:
         so_far = sessions_so_far(batch, self._catalogue)
         best, catalogue = best_of_artists(so_far, self._catalogue), self._catalogue
         return draw_from_best(best, batch.keys, RandomStream.STICKY_NOREPEAT, len(catalogue), catalogue)
+
+    def offer(self, batch: Batch, k: int) -> Ranking:
+        """Return the unheard tracks of the session's best artist."""
+        best = best_of_artists(sessions_so_far(batch, self._catalogue), self._catalogue)
+        return best_of_candidates(best, len(batch), k, self._catalogue)
 
 
 def best_of_artists(so_far: SessionsSoFar, catalogue: Catalogue) -> Candidates:

@@ -48,6 +48,21 @@ def gateway_session(prefix: str, user: int) -> str:
     return f"{{{prefix}:gateway:{user}}}:session"
 
 
+def gateway_slates(prefix: str, user: int) -> str:
+    """Return the key of the list of the slates that a listener was last shown; shares the session's slot."""
+    return f"{{{prefix}:gateway:{user}}}:slates"
+
+
+def gateway_feedback(prefix: str, user: int) -> str:
+    """Return the key of the hash from track to what a listener said of it; shares the session's slot."""
+    return f"{{{prefix}:gateway:{user}}}:feedback"
+
+
+def gateway_items(prefix: str) -> str:
+    """Return the key of the hash from external id to number of the tracks that the gateways have added."""
+    return f"{{{prefix}:gateway}}:items"
+
+
 def learner_prefix(prefix: str) -> str:
     """Return the prefix of the learner's namespaces.
 

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from schemas.events import (
     Event,
+    Feedback,
     Listen,
     Model,
     RampStep,
@@ -21,6 +22,27 @@ ints = st.integers(-(2**31), 2**31 - 1)
 doubles = st.floats(allow_nan=False)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 treatments = st.dictionaries(texts, texts, max_size=3)
+
+slate_requests = st.fixed_dictionaries(
+    {
+        "size": ints,
+        "without_listen": st.booleans(),
+        "exclude": st.lists(longs, max_size=3),
+        "filters": st.lists(texts, max_size=2),
+        "liked": st.lists(longs, max_size=2),
+        "explain": st.booleans(),
+    }
+)
+slates = st.fixed_dictionaries(
+    {
+        "tracks": st.lists(longs, max_size=3),
+        "propensities": st.lists(doubles, max_size=3),
+        "scores": st.lists(doubles, max_size=3),
+        "sources": st.lists(texts, max_size=3),
+        "because": st.lists(longs, max_size=3),
+        "versions": st.dictionaries(texts, longs, max_size=2),
+    }
+)
 
 EVENTS: dict[type[Event], st.SearchStrategy[Event]] = {
     Listen: st.builds(
@@ -52,6 +74,7 @@ EVENTS: dict[type[Event], st.SearchStrategy[Event]] = {
         longs,
         st.none() | ints,
         st.none() | ints,
+        st.none() | slate_requests,
     ),
     Recommendation: st.builds(
         Recommendation,
@@ -67,6 +90,7 @@ EVENTS: dict[type[Event], st.SearchStrategy[Event]] = {
         st.none() | texts,
         st.none() | ints,
         st.none() | st.lists(longs, max_size=5),
+        st.none() | slates,
     ),
     Session: st.builds(Session, texts, texts, longs, longs, longs, ints, doubles, texts),
     Track: st.builds(
@@ -81,7 +105,9 @@ EVENTS: dict[type[Event], st.SearchStrategy[Event]] = {
         st.none() | texts,
         st.none() | ints,
         st.none() | texts,
+        st.booleans(),
     ),
+    Feedback: st.builds(Feedback, texts, longs, longs, texts, longs),
     Model: st.builds(Model, texts, longs, st.binary(max_size=20), texts, longs),
     TrainingBatch: st.builds(TrainingBatch, texts, ints, longs, longs, *[st.binary(max_size=20)] * 7),
     RampStep: st.builds(RampStep, texts, doubles, st.none() | texts, longs, longs, texts),

@@ -14,7 +14,7 @@ from schemas import requests as module
 from schemas.codec import Codec, load
 from schemas.events import RecommendationRequest
 from schemas.requests import accept_requests
-from schemas.validation import MAX_ID_BYTES, MAX_LIST, MAX_TIMESTAMP_MS, MAX_TRACK, MAX_USER, Intake
+from schemas.validation import MAX_ID_BYTES, MAX_LIST, MAX_SLATE, MAX_TIMESTAMP_MS, MAX_TRACK, MAX_USER, Intake
 
 CODEC = Codec()
 OLDER = Codec(schema for schema in load() if schema.version == 1)
@@ -70,6 +70,18 @@ requests = st.builds(
     st.integers(-(2**62), 2**62),
     st.none() | near(0, MAX_LIST),
     st.none() | near(0, PARTITIONS),
+    st.none()
+    | st.builds(
+        lambda size: {
+            "size": size,
+            "without_listen": True,
+            "exclude": [7],
+            "filters": ["genre:x"],
+            "liked": [],
+            "explain": False,
+        },
+        near(0, MAX_SLATE),
+    ),
 )
 messages = st.one_of(
     st.just(message(GOOD)),

@@ -6,13 +6,15 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 from starlette.testclient import TestClient
 
 from core.errors import TopicError
 from core.settings import Settings
 from schemas.codec import Codec
-from schemas.events import Listen, Recommendation, RecommendationRequest, Track
+from schemas.events import Feedback, Listen, Recommendation, RecommendationRequest, Slate, Track
 from schemas.external_ids import UserIds
 from schemas.track_table import TrackTable
 from services.gateway.bootstrap import build_app
@@ -21,6 +23,13 @@ from services.gateway.options import GatewayOptions
 from services.gateway.rpc import PendingReply
 from services.gateway.service import Connected, Fallback, GatewayService
 from services.gateway.state import EventClock, KnownTracks
+from services.gateway.v1.api import V1
+from services.gateway.v1.events import EventIntake
+from services.gateway.v1.items import Charts, Items
+from services.gateway.v1.listeners import Opinions, opinions_of
+from services.gateway.v1.recommending import Recommending
+from services.gateway.v1.users import Users
+from streams.folds.users import UserState
 from tests.support import eventually, make_tracks
 
 TRACKS = 20
@@ -69,6 +78,7 @@ class FakeRpcClient:
         self.listens: list[Listen] = []
         self.requests: list[RecommendationRequest] = []
         self.headers: list[Sequence[tuple[str, bytes]]] = []
+        self.published: list[tuple[str, bytes]] = []
         self.silent = False
         self.refusing = False
         self.unacknowledged = False
@@ -90,6 +100,93 @@ class FakeRpcClient:
             self.requests.append(request)
             future.set_result(recommendation_for(request))
         return future
+
+    def ask(self, request: RecommendationRequest) -> PendingReply:
+        if self.refusing:
+            raise UnavailableError("Kafka is not reachable")
+        self.requests.append(request)
+        future: PendingReply = asyncio.get_running_loop().create_future()
+        future.set_result(None if self.silent else slate_for(request))
+        return future
+
+    def publish(
+        self, _id: str, topic: str, _key: bytes, value: bytes, _headers: Sequence[tuple[str, bytes]] = ()
+    ) -> PendingReply:
+        if self.refusing:
+            raise UnavailableError("Kafka is not reachable")
+        self.published.append((topic, value))
+        future: PendingReply = asyncio.get_running_loop().create_future()
+        future.set_result(None)
+        return future
+
+
+def slate_for(request: RecommendationRequest) -> Recommendation:
+    """The first tracks that are not excluded, because of the one before."""
+    assert request.slate is not None
+    tracks = [track for track in range(TRACKS) if track not in request.slate["exclude"]][: request.slate["size"]]
+    slate: Slate = {
+        "tracks": tracks,
+        "propensities": [0.5] * len(tracks),
+        "scores": [float(-track) for track in tracks],
+        "sources": ["next_track"] * len(tracks),
+        "because": [track + 1 for track in tracks] if request.slate["explain"] else [],
+        "versions": {"next_track": 17},
+    }
+    chosen = (tracks[0], "next_track", {"A": "T1"}, 0.5 ** len(tracks), 0, 1.0, request.timestamp_ms, None, 9)
+    return Recommendation(request.request_id, request.user, *chosen, slate=slate)
+
+
+class MemoryListenerStore:
+    """What `RedisListenerStore` keeps, in dictionaries."""
+
+    def __init__(self) -> None:
+        self.said: dict[int, dict[int, tuple[int, str]]] = {}
+        self.shown: dict[int, list[bytes]] = {}
+        self.numbers: dict[str, int] = {}
+
+    async def session(self, _user: int) -> str | None:
+        return None
+
+    async def opinions(self, user: int) -> Opinions:
+        return opinions_of([(time_ms, track, kind) for track, (time_ms, kind) in self.said.get(user, {}).items()])
+
+    async def give(self, feedback: Feedback) -> None:
+        said = self.said.setdefault(feedback.user, {})
+        said[feedback.track] = max(said.get(feedback.track, (0, "")), (feedback.timestamp_ms, feedback.kind))
+
+    async def slates(self, user: int) -> list[bytes]:
+        return self.shown.get(user, [])
+
+    async def put_slate(self, user: int, slate: bytes) -> None:
+        self.shown.setdefault(user, []).insert(0, slate)
+
+    async def number_of(self, external_id: str, lowest: int) -> int:
+        return self.numbers.setdefault(external_id, max([lowest, *[n + 1 for n in self.numbers.values()]]))
+
+    async def erase(self, user: int) -> None:
+        self.said.pop(user, None)
+        self.shown.pop(user, None)
+
+
+class FakeReader:
+    """State in memory."""
+
+    def __init__(self) -> None:
+        self.states: dict[int, UserState] = {}
+        self.erased: list[int] = []
+
+    def users(self, users: Sequence[int]) -> list[UserState | None]:
+        return [self.states.get(user) for user in users]
+
+    def top_tracks(self, _half_life: str, count: int) -> tuple[Any, Any]:
+        return np.arange(TRACKS)[:count], np.arange(TRACKS, 0, -1.0)[:count]
+
+    def event_time_ms(self) -> int:
+        return 0
+
+    def erase(self, user: int) -> int:
+        self.erased.append(user)
+        return 3 if self.states.pop(user, None) else 0
 
 
 def recommendation_for(request: RecommendationRequest) -> Recommendation:
@@ -145,9 +242,21 @@ class FakeGateway:
             fallback=Fallback(lambda: self.popular, lambda: range(TRACKS), lambda _: {"A": "C"}),
             clock=EventClock(1, lambda: NOW_MS / 1000),
         )
+        self.listeners, self.reader = MemoryListenerStore(), FakeReader()
+        self.users = UserIds()
+        self.graph: dict[int, list[tuple[int, float]]] | None = None
+
+    def v1(self) -> V1:
+        reader: Any = self.reader
+        return V1(
+            Recommending(self.service, self.listeners),
+            EventIntake(self.service, self.listeners, self.users, "feedback"),
+            Items(self.service, self.listeners, Charts(reader), lambda: self.graph, "catalogue"),
+            Users(self.service, self.listeners, reader, self.reader.erase),
+        )
 
     async def connect(self, _: AsyncExitStack) -> Connected:
-        return Connected(self.service, lambda: self.found_problems)
+        return Connected(self.service, lambda: self.found_problems, self.v1())
 
 
 def wait_until_started(client: TestClient) -> None:
@@ -159,6 +268,7 @@ def serving(
     gateway: FakeGateway, options: GatewayOptions | None = None, users: UserIds | None = None
 ) -> Iterator[TestClient]:
     """An HTTP client of the gateway."""
+    gateway.users = users or gateway.users
     app = build_app(Settings(), options, connect=gateway.connect, users=users)
     with TestClient(app, raise_server_exceptions=False) as client:
         wait_until_started(client)

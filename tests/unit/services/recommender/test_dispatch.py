@@ -8,11 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from schemas.events import Track
+from schemas.events import RecommendationRequest, Track
 from services.recommender.bandit import POLICIES
 from services.recommender.catalogue import Catalogue
 from services.recommender.dispatch import FAILURES_IN_A_ROW, LEFT_OUT_S, LOG_EVERY_S, Guards, answer
-from services.recommender.protocol import Answers
+from services.recommender.protocol import Answers, Batch
+from services.recommender.random_tracks import RandomTracks
 from services.recommender.registry import RECOMMENDERS, RecommenderFactory
 from services.recommender.rerank import Rerank
 from services.recommender.sticky_artist import StickyNoRepeat
@@ -157,3 +158,13 @@ def test_a_recommender_that_raises_while_it_ranks_is_stood_in_for(
     answered = answer(batch, ["toppop"] * 2, made(guards))
     assert answered.recommenders == ["random"] * 2
     assert guards.breakers["toppop"].failures == 1
+
+
+def test_a_deleted_track_is_not_answered_though_popularity_names_it() -> None:
+    catalogue = Catalogue([Track(track, "a", None, None, "x") for track in (7, 8)])
+    by = {"toppop": TopPop(lambda: np.array([9, 7])), "random": RandomTracks(catalogue)}
+    asked = [RecommendationRequest(f"r{at}", 42, "s", 0, 7, 1.0, 0, 0) for at in range(50)]
+    answered = answer(Batch.of(asked, [None] * 50), ["toppop"] * 50, by, np.array([9]))
+    assert set(answered.tracks.tolist()) == {7, 8}
+    listed = answer(Batch.of([asked[0]._replace(list_size=2)], [None]), ["toppop"], by, np.array([9]))
+    assert listed.rankings == [[7]]

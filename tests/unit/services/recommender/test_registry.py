@@ -6,6 +6,7 @@ import importlib
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -20,7 +21,8 @@ from services.recommender.dispatch import Guards, answer, check_chains
 from services.recommender.factors import ServedFactors
 from services.recommender.lists import Lists
 from services.recommender.protocol import RandomStream, Recommender
-from services.recommender.registry import RECOMMENDERS, RecommenderFactory, RegistryEntry
+from services.recommender.random_tracks import RandomTracks
+from services.recommender.registry import RECOMMENDERS, Parts, RecommenderFactory, RegistryEntry, with_installed
 from streams.learner.model import MODELS
 from streams.learner.models.factors import FactorModel, read_factors
 from streams.learner.models.next_track import NextTrack
@@ -153,6 +155,8 @@ def test_random_streams_keep_their_numbers() -> None:
         "STICKY_ARTIST_MIXED": 5,
         "I2I": 6,
         "SIMILAR_USERS": 7,
+        "SLATE_EXPLORE": 8,
+        "SLATE_TRACK": 9,
         "EXPLORE": 10,
         "EXPLORED_TRACK": 11,
         "STICKY_NOREPEAT": 12,
@@ -160,3 +164,38 @@ def test_random_streams_keep_their_numbers() -> None:
         "I2I_STREAM": 14,
         "MIX": 15,
     }
+
+
+class Installed(NamedTuple):
+    """An entry point."""
+
+    name: str
+    value: str
+    found: Any
+
+    def load(self) -> Any:
+        if isinstance(self.found, Exception):
+            raise self.found
+        return self.found
+
+
+class Own(RandomTracks):
+    name = "own"
+    fallback = "random"
+
+
+def test_an_installed_recommender_is_an_entry_like_ours(caplog: pytest.LogCaptureFixture) -> None:
+    ours = [RECOMMENDERS["random"]]
+    points = [
+        Installed("own", "own:Own", Own),
+        Installed("again", "own:Own", Own),
+        Installed("broken", "broken:X", ImportError("no module named broken")),
+        Installed("thing", "own:thing", 7),
+        Installed("lost", "own:Lost", type("Lost", (Own,), {"name": "lost", "fallback": "nothing"})),
+    ]
+    found = with_installed(ours, points)
+    assert list(found) == ["random", "own"]
+    made = found["own"].factory(Parts(CATALOGUE, INPUTS, {}, ()))
+    assert made.recommend(batch_of_listeners(3)).tracks.shape == (3,)
+    for why in ("already", "no module named broken", "neither a RegistryEntry", "fallback 'nothing'"):
+        assert why in caplog.text

@@ -1,0 +1,235 @@
+"""The routes of `/v1`: requests are validated, served, and answered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from schemas.external_ids import UserIdError, UserIds
+from services.gateway.api import InvalidRequestError, parsed_body
+from services.gateway.messages import (
+    InvalidCursorError,
+    UnavailableError,
+    UnknownItemError,
+    UnknownTrackError,
+    WrongEventError,
+)
+from services.gateway.middleware import REQUEST_ID
+from services.gateway.openapi import JSON, Operation, Reply, openapi_document
+from services.gateway.options import RETRY_AFTER_S
+from services.gateway.v1 import models
+from services.gateway.v1.events import EventIntake
+from services.gateway.v1.items import Items
+from services.gateway.v1.problems import MEDIA_TYPE, Problem, problem
+from services.gateway.v1.recommending import Recommending, fields_of
+from services.gateway.v1.users import Users
+
+OPENAPI = "/v1/openapi.json"
+_RETRY_AFTER = {"Retry-After": {"schema": {"type": "string"}, "description": "Seconds."}}
+
+
+def _refused(description: str, **headers: Any) -> Reply:
+    return Reply(description, Problem, headers, MEDIA_TYPE)
+
+
+_REFUSALS = {
+    400: _refused("The body is not text in UTF-8, or the key cannot be used."),
+    401: _refused("A token is wanted."),
+    408: _refused("The body did not arrive in time."),
+    413: _refused("The body is too long."),
+    422: _refused("A field is wrong, or not known."),
+    429: _refused("Too many requests from this client.", **_RETRY_AFTER),
+    503: _refused("Kafka or Redis is unavailable, or too many requests are in progress.", **_RETRY_AFTER),
+}
+_NOT_FOUND = {404: _refused("It does not exist."), **_REFUSALS}
+
+
+@dataclass(frozen=True, slots=True)
+class V1:
+    """What serves `/v1`."""
+
+    recommending: Recommending
+    events: EventIntake
+    items: Items
+    users: Users
+
+
+HANDLED_ERRORS = (UserIdError, UnknownItemError, WrongEventError, InvalidCursorError)
+"""Beside those of Botify's REST API."""
+
+
+def problem_of(error: Exception) -> Response:
+    """Return the answer to an error that is handled."""
+    match error:
+        case HTTPException():
+            return problem(error.status_code, error.detail, error.headers)
+        case UnavailableError():
+            return problem(503, str(error), {"Retry-After": str(RETRY_AFTER_S)})
+        case UnknownItemError() | UnknownTrackError():
+            return problem(404, str(error))
+        case WrongEventError():
+            where, why = error.args
+            return problem(422, "an event cannot be accepted", errors=[{"loc": where, "msg": why}])
+        case InvalidRequestError():
+            return problem(422, "the request does not have the form that is asked for", errors=error.args[0])
+    return problem(422, str(error))
+
+
+Call = TypeVar("Call", bound=BaseModel)
+
+
+def read_call(request: Request, call: type[Call]) -> Call:
+    """Validate a request; raises `InvalidRequestError`, or `HTTPException` for a body that is no text."""
+    parts: dict[str, Any] = {}
+    if "path" in call.model_fields:
+        parts["path"] = request.path_params
+    if "query" in call.model_fields:
+        found: dict[str, list[str]] = {}
+        for name, value in request.query_params.multi_items():
+            found.setdefault(name, []).append(value)
+        parts["query"] = {name: values if len(values) > 1 else values[0] for name, values in found.items()}
+    elif request.query_params:
+        raise InvalidRequestError([{"loc": ("query", name), "msg": "not known"} for name in request.query_params])
+    if "body" in call.model_fields:
+        parts["body"] = parsed_body(request)
+        if call is models.EventsCall:
+            # which of the two is meant is said here: errors of a union name both
+            many = isinstance(parts["body"], dict) and "events" in parts["body"]
+            return _validated(_ManyEvents if many else _OneEvent, parts)  # type: ignore[return-value]
+    return _validated(call, parts)
+
+
+class _OneEvent(models.Strict):
+    body: models.Event
+
+
+class _ManyEvents(models.Strict):
+    body: models.Events
+
+
+def _validated(call: type[Call], parts: dict[str, Any]) -> Call:
+    try:
+        return call.model_validate(parts)
+    except ValidationError as error:
+        raise InvalidRequestError(
+            error.errors(include_url=False, include_context=False, include_input=False)
+        ) from error
+
+
+class V1Api:
+    """Handlers of all routes."""
+
+    def __init__(self, of: Callable[[], V1], users: UserIds, on_fallback: Callable[[], None]) -> None:
+        self._of = of
+        self._users = users
+        self._on_fallback = on_fallback
+
+        def operation(method: str, path: str, serve: Any, body: type[BaseModel], call: Any) -> Operation:
+            replies = {200: Reply("Successful Response", body), **(_NOT_FOUND if "{" in path else _REFUSALS)}
+            return Operation(method, f"/v1/{path}", serve, replies, call, "v1")
+
+        self.operations = [
+            operation(
+                "GET",
+                "users/{user:path}/recommendations",
+                self.recommendations,
+                models.Recommendations,
+                models.RecommendationsCall,
+            ),
+            operation("GET", "users/{user:path}", self.user, models.User, models.UserCall),
+            operation("DELETE", "users/{user:path}", self.delete_user, models.Erased, models.UserCall),
+            operation("POST", "events", self.events, models.Accepted, models.EventsCall),
+            operation("GET", "items/{item:path}/similar", self.similar, models.ItemPage, models.SimilarCall),
+            operation("GET", "items/{item:path}", self.item, models.Item, models.ItemCall),
+            operation("PUT", "items/{item:path}", self.put_item, models.Item, models.PutItemCall),
+            operation("DELETE", "items/{item:path}", self.delete_item, models.Item, models.ItemCall),
+            operation("GET", "popular", self.popular, models.ItemPage, models.PopularCall),
+            operation("GET", "rising", self.rising, models.ItemPage, models.PageCall),
+            operation("GET", "latest", self.latest, models.ItemPage, models.PageCall),
+        ]
+
+    def routes(self, *, secured: bool) -> list[BaseRoute]:
+        """Return the routes, that of the OpenAPI document included."""
+        document = openapi_document(self.operations, secured=secured, title="Botify v1", about="Recommendations.")
+        return [
+            *(operation.route() for operation in self.operations),
+            Route(OPENAPI, JSONResponse(document), methods=["GET"]),
+        ]
+
+    async def recommendations(self, request: Request) -> Response:
+        """Recommend items, without a listen."""
+        call = read_call(request, models.RecommendationsCall)
+        user, name = self._user(call.path.user)
+        found = await self._of().recommending.recommend(user, name, call.query, request.scope[REQUEST_ID])
+        if found.fallback:
+            self._on_fallback()
+        return _json(found)
+
+    async def events(self, request: Request) -> Response:
+        """Tell what listeners did: one event, or several as `events`."""
+        call = read_call(request, models.EventsCall)
+        events = call.body.events if isinstance(call.body, models.Events) else [call.body]
+        return _json(models.Accepted(ids=await self._of().events.take(events, request.scope[REQUEST_ID])))
+
+    async def user(self, request: Request) -> Response:
+        """Return what is known of a listener."""
+        return _json(await self._of().users.get(*self._user(read_call(request, models.UserCall).path.user)))
+
+    async def delete_user(self, request: Request) -> Response:
+        """Erase a listener: the state, likes and dislikes; no replay counts the past listens any more."""
+        return _json(await self._of().users.delete(*self._user(read_call(request, models.UserCall).path.user)))
+
+    async def item(self, request: Request) -> Response:
+        """Return an item."""
+        call = read_call(request, models.ItemCall)
+        return _json(models.Item(**fields_of(await self._of().items.get(call.path.item))))
+
+    async def put_item(self, request: Request) -> Response:
+        """Add or replace an item."""
+        call = read_call(request, models.PutItemCall)
+        put, _ = await self._of().items.put(call.path.item, call.body, request.scope[REQUEST_ID])
+        return _json(models.Item(**fields_of(put)))
+
+    async def delete_item(self, request: Request) -> Response:
+        """Delete an item: it is never recommended again."""
+        call = read_call(request, models.ItemCall)
+        items = self._of().items
+        found = await items.get(call.path.item)
+        await items.delete(call.path.item, request.scope[REQUEST_ID])
+        return _json(models.Item(**fields_of(found)))
+
+    async def similar(self, request: Request) -> Response:
+        """Return the items most similar to one."""
+        call = read_call(request, models.SimilarCall)
+        return _json(await self._of().items.similar(call.path.item, call.query))
+
+    async def popular(self, request: Request) -> Response:
+        """Return the most popular items."""
+        call, items = read_call(request, models.PopularCall), self._of().items
+        return _json(items.page(await items.charts.popular(call.query.half_life), call.query))
+
+    async def rising(self, request: Request) -> Response:
+        """Return the items that are more popular in the last hour than in the last day."""
+        call, items = read_call(request, models.PageCall), self._of().items
+        return _json(items.page(await items.charts.rising(), call.query))
+
+    async def latest(self, request: Request) -> Response:
+        """Return the items that were added last."""
+        call = read_call(request, models.PageCall)
+        return _json(self._of().items.latest(call.query))
+
+    def _user(self, name: str) -> tuple[int, int | str]:
+        """Return a listener's number and name."""
+        number = self._users.number_of(name)
+        return number, name if self._users.are_external else number
+
+
+def _json(body: BaseModel) -> Response:
+    return Response(body.model_dump_json(exclude_none=True), media_type=JSON)

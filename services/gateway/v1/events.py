@@ -1,0 +1,194 @@
+"""Events of listeners: listens go to the topic of listens, likes and dislikes to that of feedback.
+
+A listen without a time or session of its own is live: it continues the listener's session at the gateways, as `/next`
+does. Any other one is backfill: it leaves that session alone. Without a session of its own, it continues that of the
+same listener's event before it in the batch, if that is at most half an hour older.
+
+An event with an `id`, or in a request with an `Idempotency-Key`, has the same event id in each retry, and the worker
+drops the copy, as long as it is among the last 50 listens of its listener.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from core.errors import DecodeError
+from core.kafka.config import key_of
+from schemas.event_time import LEAD_MS, SIMULATED_TIME
+from schemas.events import Feedback, Listen
+from schemas.external_ids import UserIds
+from services.gateway.messages import (
+    Attribution,
+    ListenReport,
+    RequestId,
+    SessionPosition,
+    UnknownTrackError,
+    WrongEventError,
+    fingerprint_of,
+    listen_of,
+)
+from services.gateway.service import GatewayService
+from services.gateway.v1.listeners import ListenerStore
+from services.gateway.v1.models import Event
+from streams.folds.sessions import GAP_MS
+
+
+class Told(NamedTuple):
+    """An event in numbers."""
+
+    event: Event
+    user: int
+    track: int
+    key: str | None  # the same in each retry
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class EventIntake:
+    """Publishes events; belongs in the event loop's thread."""
+
+    service: GatewayService
+    listeners: ListenerStore
+    users: UserIds
+    feedback_topic: str
+
+    async def take(self, events: Sequence[Event], request_id: RequestId) -> list[str]:
+        """Publish events, and return their ids, when all are acknowledged.
+
+        Raises `WrongEventError` before any is published, and `UnavailableError` if some may not be in their topics; a
+        retry with ids or a key counts once.
+        """
+        told = [await self._read(event, at, request_id) for at, event in enumerate(events)]
+        of_users: dict[int, list[int]] = {}
+        for at, one in enumerate(told):
+            of_users.setdefault(one.user, []).append(at)
+        ids = [""] * len(told)
+
+        async def publish(members: list[int]) -> None:
+            for at, id_ in zip(members, await self._publish([told[at] for at in members], request_id), strict=True):
+                ids[at] = id_
+
+        await asyncio.gather(*map(publish, of_users.values()))
+        return ids
+
+    async def _read(self, event: Event, at: int, request_id: RequestId) -> Told:
+        where = ("body", "events", at)
+        user = self.users.number_of(str(event.user))
+        try:
+            track = (await self.service.track(event.item)).track
+        except UnknownTrackError as error:
+            raise WrongEventError((*where, "item"), str(error)) from error
+        if event.time_ms is not None and not 0 <= event.time_ms <= self.service.clock.now_ms(user) + LEAD_MS // 2:
+            raise WrongEventError((*where, "time"), "the time is in the future, or before 1970")
+        if not event.is_listen and (event.fraction is not None or event.ends_session):
+            raise WrongEventError((*where, "fraction"), f"a {event.kind} has no fraction and ends no session")
+        key = event.id or (None if request_id.key is None else f"{request_id.key} {at}")
+        return Told(event, user, track, key, f"{request_id.id_}.{at}")
+
+    async def _publish(self, told: Sequence[Told], request_id: RequestId) -> list[str]:
+        """Publish the events of one listener, in order."""
+        ids: list[str] = []
+        waiting = []
+        before: tuple[str, int, int] | None = None  # the session, position and time of the last backfilled listen
+        for one in told:
+            if not one.event.is_listen:
+                ids.append(await self._give(one))
+            elif one.event.time is None and one.event.session is None:
+                ids.append(await self._listen_now(one, request_id))
+            else:
+                listen = self._backfilled(one, before)
+                before = listen.session_id, listen.position, listen.timestamp_ms
+                simulated = (SIMULATED_TIME,) if self.service.clock.is_simulated(one.user) else ()
+                waiting.append(self.service.rpc.send(one.request_id, listen, None, simulated))
+                ids.append(listen.event_id)
+        for future in waiting:
+            await future
+        return ids
+
+    async def _listen_now(self, one: Told, request_id: RequestId) -> str:
+        report = ListenReport(one.user, one.track, one.event.share)
+        call = RequestId(one.request_id, request_id.client_id, one.key)
+        ends = one.event.ends_session
+        at = await self.service.sessions.next_position(one.user, fingerprint_of(report, call, ends=ends))
+        if at.answered:
+            return at.event_id
+        attribution = await self._attribution(one, at)
+        now_ms = self.service.clock.now_ms(one.user)
+        listen = listen_of(report, at, attribution, now_ms, ended=ends)
+        headers = (SIMULATED_TIME,) if self.service.clock.is_simulated(one.user) else ()
+        await self.service.rpc.send(one.request_id, listen, None, headers)
+        await self.service.sessions.store_answer(one.user, at.event_id)
+        return at.event_id
+
+    def _backfilled(self, one: Told, before: tuple[str, int, int] | None) -> Listen:
+        event_id = _id_of(one)
+        time_ms = self.service.clock.now_ms(one.user) if one.event.time_ms is None else one.event.time_ms
+        session, position = one.event.session, 0
+        if before is not None and (session == before[0] or (session is None and 0 <= time_ms - before[2] <= GAP_MS)):
+            session, position = before[0], before[1] + 1
+        report = ListenReport(one.user, one.track, one.event.share)
+        at = SessionPosition(session or event_id, position, None, event_id)
+        return listen_of(report, at, None, time_ms, ended=one.event.ends_session)
+
+    async def _attribution(self, one: Told, at: SessionPosition) -> Attribution | None:
+        """Return the recommendation that the listen follows: a slate that has its track, or the answer to a `/next`."""
+        records = [*await self.listeners.slates(one.user), at.attribution]
+        for record in records:
+            if record is None:
+                continue
+            try:
+                found = Attribution.from_bytes(record, self.service.codec)
+            except DecodeError:  # written by a gateway with newer schemas
+                continue
+            if (attributed := attributed_to(found, one.track)) is not None:
+                return attributed
+        return None
+
+    async def _give(self, one: Told) -> str:
+        time_ms = self.service.clock.now_ms(one.user) if one.event.time_ms is None else one.event.time_ms
+        feedback = Feedback(_id_of(one), one.user, one.track, one.event.kind, time_ms)
+        value = self.service.codec.encode(feedback)
+        await self.service.rpc.publish(one.request_id, self.feedback_topic, key_of(one.user), value)
+        await self.listeners.give(feedback)
+        return feedback.event_id
+
+
+def attributed_to(found: Attribution, track: int) -> Attribution | None:
+    """Return the part of a recommendation that offered a track; None if it did not.
+
+    Examples
+    --------
+    >>> from schemas.events import Recommendation
+    >>> slate = {"tracks": [7, 8], "propensities": [0.5, 0.25], "scores": [0.0, 0.0], "sources": ["a", "b"]}
+    >>> shown = Recommendation("g", 42, 7, "a", {}, 0.125, 0, 1.0, 0, slate={**slate, "because": [], "versions": {}})
+    >>> attributed_to(Attribution(shown, 4.0), 8).recommendation.propensity
+    0.25
+    >>> attributed_to(Attribution(shown, 4.0), 9) is None
+    True
+    """
+    recommendation = found.recommendation
+    slate = recommendation.slate
+    if slate is None:
+        return found if recommendation.track == track else None
+    if track not in slate["tracks"]:
+        return None
+    place = slate["tracks"].index(track)
+    mixed = recommendation.policy is not None
+    item = recommendation._replace(
+        track=track,
+        propensity=slate["propensities"][place],
+        recommender=recommendation.recommender if mixed else slate["sources"][place],
+        slate=None,
+    )
+    return found._replace(recommendation=item)
+
+
+def _id_of(one: Told) -> str:
+    if one.key is None:
+        return one.request_id
+    said = f"{one.user} {one.track} {one.event.kind} {one.key}"
+    return f"e{hashlib.blake2b(said.encode(), digest_size=16).hexdigest()}"

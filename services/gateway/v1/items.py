@@ -1,0 +1,183 @@
+"""Items: put and deleted on the catalogue's topic, and their lists: similar, popular, rising, latest."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from core.kafka.config import key_of
+from schemas.events import Track
+from schemas.validation import MAX_TRACK
+from services.gateway.messages import InvalidCursorError, RequestId, UnavailableError, UnknownItemError
+from services.gateway.service import GatewayService
+from services.gateway.v1.listeners import ListenerStore
+from services.gateway.v1.models import ItemBody, ItemPage, PageQuery, Scored
+from services.gateway.v1.recommending import fields_of
+from streams.folds.popularity import HALF_LIVES_MS, popularity_at
+from streams.read import StateReader
+from streams.store.connect import REDIS_ERRORS
+
+CHART = 1_000
+CHART_S = 5.0
+Scores = list[tuple[int, float]]
+Graph = Callable[[], dict[int, Scores] | None]
+"""Returns the neighbours of each item, the nearest first; None before the first snapshot."""
+
+
+class Charts:
+    """Popular tracks by half-life, at most `CHART_S` old."""
+
+    def __init__(self, reader: StateReader, clock: Callable[[], float] = time.monotonic) -> None:
+        self._reader = reader
+        self._clock = clock
+        self._charts: dict[str, tuple[float, Scores]] = {}
+
+    async def popular(self, half_life: str) -> Scores:
+        """Return the popularity of the most popular tracks, best first; raises `UnavailableError`."""
+        read_s, chart = self._charts.get(half_life, (-CHART_S, []))
+        if self._clock() - read_s >= CHART_S:
+            try:
+                chart = await asyncio.to_thread(self._read, half_life)
+            except REDIS_ERRORS as error:
+                raise UnavailableError(f"Redis does not answer ({type(error).__name__})") from error
+            self._charts[half_life] = self._clock(), chart
+        return chart
+
+    async def rising(self) -> Scores:
+        """Return tracks by how much more popular they are in the last hour than in the last day, best first.
+
+        The value is the ratio of the shares of all popularity, of tracks with at least one whole listen in the hour.
+        """
+        now, before = await self.popular("1h"), dict(await self.popular("1d"))
+        both = [(track, score, before[track]) for track, score in now if track in before and score >= 1]
+        if not both:
+            return []
+        rate = HALF_LIVES_MS["1d"] / HALF_LIVES_MS["1h"]
+        return sorted(((track, score * rate / was) for track, score, was in both), key=lambda one: -one[1])
+
+    def _read(self, half_life: str) -> Scores:
+        tracks, scores = self._reader.top_tracks(half_life, CHART)
+        values = popularity_at(scores, half_life, self._reader.event_time_ms())
+        return list(zip(tracks.tolist(), np.round(values, 4).tolist(), strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """Serves items; belongs in the event loop's thread."""
+
+    service: GatewayService
+    listeners: ListenerStore
+    charts: Charts
+    graph: Graph
+    catalogue_topic: str
+    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def get(self, name: int | str) -> Track:
+        """Return an item; raises `UnknownItemError`."""
+        found = await self.service.tracks.find(name)
+        if found is None or found.deleted:
+            raise UnknownItemError(f"there is no item {name!r}")
+        return found
+
+    async def put(self, name: int | str, body: ItemBody, request_id: RequestId) -> tuple[Track, bool]:
+        """Add or replace an item, and return it and whether it is new; the answer comes when it is on the topic."""
+        async with self.writing:
+            known = await self.service.tracks.find(name)
+            if known is not None:
+                number, external_id = known.track, known.external_id
+            elif isinstance(name, int):
+                number, external_id = name, None
+            else:
+                number = await self.listeners.number_of(name, self.service.tracks.highest() + 1)
+                external_id = name
+            if number > MAX_TRACK:
+                raise UnknownItemError(f"the highest number of an item is {MAX_TRACK}")
+            genres = body.genres or None
+            genre = body.genre or (genres[0] if genres else None)
+            put = Track(
+                number,
+                body.artist,
+                body.album,
+                genre,
+                body.title,
+                external_id,
+                genres,
+                body.mood,
+                body.year,
+                body.country,
+            )
+            await self._publish(put, request_id)
+        return put, known is None or known.deleted
+
+    async def delete(self, name: int | str, request_id: RequestId) -> None:
+        """Delete an item; raises `UnknownItemError`.
+
+        Its record stays on the topic, marked as deleted: without it, its listens would no longer be valid, and a
+        replay would give another state.
+        """
+        async with self.writing:
+            found = await self.get(name)
+            await self._publish(found._replace(deleted=True), request_id)
+
+    async def _publish(self, track: Track, request_id: RequestId) -> None:
+        value = self.service.codec.encode(track)
+        await self.service.rpc.publish(request_id.id_, self.catalogue_topic, key_of(track.track), value)
+        await self.service.tracks.refresh()
+
+    async def similar(self, name: int | str, query: PageQuery) -> ItemPage:
+        """Return the items liked together with one, then those of its artist, then of its genre."""
+        item = await self.get(name)
+        graph = self.graph() or {}
+        found = dict(graph.get(item.track, []))
+        for other in self.service.tracks.all():
+            if other.track != item.track and other.track not in found:
+                if other.artist == item.artist:
+                    found[other.track] = 0.0
+                elif item.genre is not None and other.genre == item.genre:
+                    found[other.track] = -1.0
+        return self.page(sorted(found.items(), key=lambda one: (-one[1], one[0])), query)
+
+    def latest(self, query: PageQuery) -> ItemPage:
+        """Return the items that were added last, by number."""
+        newest = sorted((track.track for track in self.service.tracks.all()), reverse=True)
+        return self.page([(track, float(track)) for track in newest], query)
+
+    def page(self, scores: Sequence[tuple[int, float]], query: PageQuery) -> ItemPage:
+        """Return a page of a list; raises `InvalidCursorError`."""
+        at = _offset_of(query.cursor)
+        items, place = [], at
+        for place, (number, score) in enumerate(scores[at:], at + 1):  # noqa: B007 - used behind the loop
+            track = self.service.tracks.known(number)
+            if track is not None and not track.deleted:
+                items.append(Scored(**fields_of(track), score=score))
+            if len(items) == query.limit:
+                break
+        return ItemPage(items=items, next=_cursor_of(place) if place < len(scores) else None)
+
+
+def _cursor_of(offset: int) -> str:
+    return urlsafe_b64encode(f"o{offset}".encode()).decode().rstrip("=")
+
+
+def _offset_of(cursor: str | None) -> int:
+    """Return the offset of a cursor.
+
+    Examples
+    --------
+    >>> _offset_of(None), _offset_of(_cursor_of(20))
+    (0, 20)
+    """
+    if cursor is None:
+        return 0
+    try:
+        text = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
+    except ValueError as error:
+        raise InvalidCursorError(f"{cursor!r} is no cursor of this API") from error
+    if not (text[:1] == "o" and text[1:].isdecimal() and len(text) < 10):
+        raise InvalidCursorError(f"{cursor!r} is no cursor of this API")
+    return int(text[1:])

@@ -1,0 +1,273 @@
+"""What requests to `/v1` may say, and what its answers say. Unknown fields and parameters are refused."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+
+from schemas.validation import MAX_SLATE
+from services.gateway.api import TrackInBody, TrackInPath
+from services.recommender.filters import FIELDS
+
+MAX_EVENTS = 1_000
+MAX_PAGE = 200
+MAX_EXCLUDED = 1_000
+LISTENED_KINDS = ("listen", "skip")
+
+
+class Strict(BaseModel):
+    """Refuses unknown fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _many(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+def _filter(text: str) -> str:
+    field, colon, value = text.partition(":")
+    if not (colon and value) or field not in FIELDS:
+        raise ValueError(f"a filter is field:value, with a field of {', '.join(FIELDS)}")
+    return text
+
+
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+UserInBody = Annotated[int | str, Field(union_mode="left_to_right")]
+Texts = Annotated[list[str], BeforeValidator(_many), Field(max_length=MAX_EXCLUDED)]
+Filter = Annotated[str, AfterValidator(_filter)]
+Page = Annotated[int, Field(ge=1, le=MAX_PAGE, description="Items of a page.")]
+Cursor = Annotated[str | None, Field(max_length=64, description="`next` of the page before.")]
+
+
+class UserPath(Strict):
+    """Parameters of a path."""
+
+    user: Name = Field(description="The listener: a number, or with a dataset an external id.", examples=["42"])
+
+
+class ItemPath(Strict):
+    """Parameters of a path."""
+
+    item: TrackInPath = Field(description="The item's number, or its external id, in quotes if that is digits.")
+
+
+class RecommendationsQuery(Strict):
+    """What to recommend."""
+
+    n: int = Field(default=10, ge=1, le=MAX_SLATE, description="How many items.")
+    exclude: Texts = Field(default=[], description="Items that are not wanted: repeated, or separated by commas.")
+    filter: Annotated[list[Filter], BeforeValidator(_many), Field(max_length=20)] = Field(
+        default=[],
+        description="`field:value`. Values of one field are alternatives, and every field must hold.",
+        examples=[["genre:rock"]],
+    )
+    session: Name | None = Field(default=None, description="The listener's session, if it has a name of yours.")
+    explain: bool = Field(default=False, description="Whether to give a reason for each item.")
+
+
+class PageQuery(Strict):
+    """A page of a list."""
+
+    limit: Page = 20
+    cursor: Cursor = None
+
+
+class PopularQuery(PageQuery):
+    """A page of the popular items."""
+
+    half_life: Literal["1h", "1d", "30d"] = Field(default="1d", description="How fast popularity decays.")
+
+
+class Event(Strict):
+    """What a listener did."""
+
+    kind: Literal["listen", "skip", "like", "dislike", "unlike"] = Field(
+        description="`unlike` withdraws a like or a dislike."
+    )
+    user: UserInBody = Field(description="The listener.", examples=["alice"])
+    item: TrackInBody = Field(description="The item, by number or external id.")
+    fraction: float | None = Field(
+        default=None, ge=0, le=1, allow_inf_nan=False, description="Share that was heard: 1 by default, 0 of a skip."
+    )
+    time: AwareDatetime | None = Field(default=None, description="When it happened; now by default.")
+    id: Name | None = Field(default=None, description="Names the event: however often it comes, it counts once.")
+    session: Name | None = Field(default=None, description="Its session; by default the listener's current one.")
+    ends_session: bool = Field(default=False, description="Whether the listener left after it.")
+
+    @property
+    def is_listen(self) -> bool:
+        """Whether something was heard, if only its beginning."""
+        return self.kind in LISTENED_KINDS
+
+    @property
+    def share(self) -> float:
+        """The share that was heard."""
+        return self.fraction if self.fraction is not None else float(self.kind == "listen")
+
+    @property
+    def time_ms(self) -> int | None:
+        """The time in milliseconds since the epoch."""
+        return None if self.time is None else round(datetime.timestamp(self.time) * 1000)
+
+
+class Events(Strict):
+    """Several events, in their order."""
+
+    events: list[Event] = Field(min_length=1, max_length=MAX_EVENTS)
+
+
+class ItemBody(Strict):
+    """An item as it is put."""
+
+    title: Name
+    artist: Name
+    album: Name | None = None
+    genre: Name | None = None
+    genres: list[Name] = Field(default=[], max_length=20, description="All genres, where there are several.")
+    mood: Name | None = None
+    year: int | None = Field(default=None, ge=0, le=9_999)
+    country: Name | None = None
+
+
+class RecommendationsCall(Strict):
+    """All that a request for recommendations says."""
+
+    path: UserPath
+    query: RecommendationsQuery
+
+
+class EventsCall(Strict):
+    """All that a request with events says."""
+
+    body: Event | Events
+
+
+class UserCall(Strict):
+    """All that a request for a listener says."""
+
+    path: UserPath
+
+
+class ItemCall(Strict):
+    """All that a request for an item says."""
+
+    path: ItemPath
+
+
+class PutItemCall(Strict):
+    """All that a request that puts an item says."""
+
+    path: ItemPath
+    body: ItemBody
+
+
+class SimilarCall(Strict):
+    """All that a request for similar items says."""
+
+    path: ItemPath
+    query: PageQuery
+
+
+class PageCall(Strict):
+    """All that a request for a page says."""
+
+    query: PageQuery
+
+
+class PopularCall(Strict):
+    """All that a request for popular items says."""
+
+    query: PopularQuery
+
+
+class Item(BaseModel):
+    """An item of the catalogue; what is not known is absent."""
+
+    item: int | str = Field(description="Its external id, or its number where it has none.")
+    number: int
+    title: str
+    artist: str
+    album: str | None = None
+    genre: str | None = None
+    genres: list[str] | None = None
+    mood: str | None = None
+    year: int | None = None
+    country: str | None = None
+
+
+class Reason(BaseModel):
+    """Why an item was recommended."""
+
+    policy: str = Field(description="The recommender that offered it.")
+    score: float = Field(description="On that recommender's own scale.")
+    because: Item | None = Field(default=None, description="What the listener heard or liked, and that led to it.")
+    features: dict[str, bool] = Field(default={}, description="What both have in common.")
+    text: str
+    model_versions: dict[str, int] = Field(default={}, description="Listens that each model had learned from.")
+
+
+class Recommended(Item):
+    """An item that is recommended."""
+
+    propensity: float = Field(description="Probability of it, given the items before it.")
+    reason: Reason | None = None
+
+
+class Recommendations(BaseModel):
+    """What is recommended, best first."""
+
+    id: str = Field(description="Names this answer; it is on the topics.")
+    user: int | str
+    items: list[Recommended]
+    policy: str
+    propensity: float = Field(description="Probability of all items together.")
+    experiments: dict[str, str] = Field(description="The listener's treatments.")
+    fallback: bool = Field(description="Whether the recommender was too late, and these are popular items.")
+
+
+class Accepted(BaseModel):
+    """The events are in their topics."""
+
+    ids: list[str] = Field(description="Of each event, in the order in which they came.")
+
+
+class Scored(Item):
+    """An item of a list."""
+
+    score: float
+
+
+class ItemPage(BaseModel):
+    """A page of a list."""
+
+    items: list[Scored]
+    next: str | None = Field(default=None, description="Cursor of the next page; absent on the last one.")
+
+
+class Heard(BaseModel):
+    """An item that a listener heard."""
+
+    item: int | str
+    fraction: float
+    time: datetime
+
+
+class User(BaseModel):
+    """What is known of a listener."""
+
+    user: int | str
+    listens: int
+    sessions: int
+    last_listens: list[Heard] = Field(description="Newest first.")
+    likes: list[int | str]
+    dislikes: list[int | str]
+
+
+class Erased(BaseModel):
+    """A listener was erased."""
+
+    user: int | str
+    listens: int = Field(description="How many past listens no replay counts any more.")

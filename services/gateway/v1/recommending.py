@@ -1,0 +1,187 @@
+"""Recommendations without a listen: the request to the recommenders, a fallback, and what the answer says."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from core.keyed_random import keys_of_texts, mix, uniform
+from schemas.events import Recommendation, RecommendationRequest, Slate, Track
+from schemas.external_ids import track_named
+from services.gateway.messages import Attribution, RequestId
+from services.gateway.service import POPULAR, RANDOM, GatewayService
+from services.gateway.v1.listeners import ListenerStore
+from services.gateway.v1.models import Item, Reason, Recommendations, RecommendationsQuery, Recommended
+from services.recommender.filters import values_of
+from services.recommender.protocol import RandomStream
+
+MOST_EXCLUDED = 2_000
+MOST_LIKED = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Recommending:
+    """Serves recommendations; belongs in the event loop's thread."""
+
+    service: GatewayService
+    listeners: ListenerStore
+
+    async def recommend(
+        self, user: int, name: int | str, query: RecommendationsQuery, request_id: RequestId
+    ) -> Recommendations:
+        """Return recommendations for a listener; raises `UnavailableError`."""
+        began_s = time.monotonic()
+        opinions = await self.listeners.opinions(user)
+        excluded = dict.fromkeys([*await self._numbers_of(query.exclude), *reversed(opinions.disliked)])
+        session = query.session or await self.listeners.session(user) or request_id.id_
+        now_ms = self.service.clock.now_ms(user)
+        request = RecommendationRequest(
+            request_id.id_,
+            user,
+            session,
+            0,
+            0,
+            0.0,
+            now_ms,
+            int(time.time() * 1000) + self.service.deadline_ms,
+            slate={
+                "size": query.n,
+                "without_listen": True,
+                "exclude": list(excluded)[:MOST_EXCLUDED],
+                "filters": query.filter,
+                "liked": opinions.liked[-MOST_LIKED:],
+                "explain": query.explain,
+            },
+        )
+        answer = await self.service.rpc.ask(request)
+        waited_ms = (time.monotonic() - began_s) * 1000
+        late = answer is None or answer.slate is None
+        if answer is None or answer.slate is None:
+            answer = self._fallback(request, query.filter, waited_ms)
+        if answer.slate is not None:
+            stored = Attribution(answer, waited_ms).to_bytes(self.service.codec)
+            await self.listeners.put_slate(user, stored)
+        return await self._body(answer, name, query, late=late)
+
+    async def _numbers_of(self, names: Sequence[str]) -> list[int]:
+        """Return the numbers of items by their names, or of a list with commas; unknown ones cannot be recommended."""
+        found = []
+        for name in names:
+            if (number := self._known(name)) is not None:
+                found.append(number)
+            else:
+                found += [known for part in name.split(",") if (known := self._known(part)) is not None]
+        return found
+
+    def _known(self, name: str) -> int | None:
+        track = self.service.tracks.known(track_named(name))
+        return None if track is None else track.track
+
+    def _fallback(self, request: RecommendationRequest, filters: Sequence[str], waited_ms: float) -> Recommendation:
+        """Return popular tracks in random order, the same for the same request."""
+        slate = request.slate
+        out = set() if slate is None else set(slate["exclude"])
+        popular = self._allowed(self.service.fallback.popular(), filters, out)
+        name = POPULAR if popular else RANDOM
+        top = np.array(popular or self._allowed(self.service.fallback.tracks(), filters, out), dtype=np.int64)
+        size = min(len(top), 0 if slate is None else slate["size"])
+        keys = mix(keys_of_texts([request.request_id]), np.arange(len(top)))
+        tracks = top[np.argsort(uniform(keys, RandomStream.TOPPOP), kind="stable")][:size].tolist() if size else []
+        propensities = [1.0 / (len(top) - place) for place in range(size)]
+        made: Slate = {
+            "tracks": tracks,
+            "propensities": propensities,
+            "scores": [0.0] * size,
+            "sources": [name] * size,
+            "because": [],
+            "versions": {},
+        }
+        return Recommendation(
+            request.request_id,
+            request.user,
+            tracks[0] if tracks else -1,
+            name,
+            self.service.fallback.treatments_of(request.user),
+            math.prod(propensities),
+            0,
+            waited_ms,
+            request.timestamp_ms,
+            candidates=len(top),
+            slate=made if tracks else None,
+        )
+
+    def _allowed(self, tracks: Iterable[int], filters: Sequence[str], out: set[int]) -> list[int]:
+        by_field: dict[str, set[str]] = {}
+        for one in filters:
+            field, _, value = one.partition(":")
+            by_field.setdefault(field, set()).add(value.casefold())
+        found = []
+        for number in tracks:
+            track = self.service.tracks.known(number)
+            if track is None or track.deleted or number in out:
+                continue
+            if all(values.intersection(values_of(track, field)) for field, values in by_field.items()):
+                found.append(number)
+        return found
+
+    async def _body(
+        self, answer: Recommendation, name: int | str, query: RecommendationsQuery, *, late: bool
+    ) -> Recommendations:
+        slate, items = answer.slate, []
+        for place, number in enumerate(slate["tracks"] if slate is not None else ()):
+            track = await self.service.tracks.find(number)
+            if slate is None or track is None:
+                continue
+            reason = self._reason(track, slate, place) if query.explain else None
+            items.append(Recommended(**fields_of(track), propensity=slate["propensities"][place], reason=reason))
+        return Recommendations(
+            id=answer.request_id,
+            user=name,
+            items=items,
+            policy="/".join(filter(None, (answer.recommender, answer.policy))),
+            propensity=answer.propensity if items else 1.0,
+            experiments=dict(answer.treatments),
+            fallback=late,
+        )
+
+    def _reason(self, track: Track, slate: Slate, place: int) -> Reason:
+        source = slate["sources"][place]
+        number = slate["because"][place] if slate["because"] else -1
+        because = self.service.tracks.known(number) if number >= 0 else None
+        if because is None:
+            text, features = _WITHOUT.get(source, f"offered by {source}"), {}
+        else:
+            features = {
+                "same_artist": because.artist == track.artist,
+                "same_genre": because.genre is not None and because.genre == track.genre,
+            }
+            text = f"because you heard {because.title} by {because.artist}"
+        return Reason(
+            policy=source,
+            score=slate["scores"][place],
+            because=None if because is None else Item(**fields_of(because)),
+            features=features,
+            text=text,
+            model_versions=slate["versions"],
+        )
+
+
+_WITHOUT = {"toppop": "popular at the moment", POPULAR: "popular at the moment", "random": "drawn at random"}
+
+
+def fields_of(track: Track) -> dict[str, Any]:
+    """Return the fields of `Item`, without those that are not known."""
+    fields = {key: value for key, value in track._asdict().items() if value is not None}
+    for own in ("track", "external_id", "deleted"):
+        fields.pop(own, None)
+    return {"item": name_of(track), "number": track.track, **fields}
+
+
+def name_of(track: Track) -> int | str:
+    """Return an item's external id, or its number where it has none."""
+    return track.track if track.external_id is None else track.external_id

@@ -1,0 +1,327 @@
+"""Slates: several tracks to be shown together, diverse, with the probability of each.
+
+    ranking of the policy, of its fallbacks, of what is popular ──► pool ──► one track after another ──► slate
+
+The pool has the best tracks that the request allows: those of the catalogue that pass its filters, and that it does not
+exclude, and that the session has not heard. Each place of the slate takes the track of the highest maximal marginal
+relevance (Carbonell and Goldstein, SIGIR 1998) ::
+
+    (1 − λ) · relevance − λ · greatest similarity to a track before it
+
+or, with probability `EXPLORE`, any track of the pool. Relevance falls evenly with the place in the ranking, because
+scores of different recommenders have no common scale; the policy's tracks come before those of its fallbacks. A track
+of the same artist has similarity 1, one of the same genre `SAME_GENRE`. An artist has at most a fifth of the places, or
+two if that is more; the cap is lifted when nothing else is left. If the pool is used up, the rest is drawn uniformly
+from all that is allowed.
+
+The probability of a track is that given the request and the tracks before it. Their product is the probability of the
+slate, which off-policy estimators of slates weight by (Swaminathan et al., NeurIPS 2017); that of one track is what a
+listen of it is attributed with.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.keyed_random import mix, uniform
+from schemas.events import RecommendationRequest, Slate, SlateRequest, Track
+from services.recommender.candidates import LatestGraph
+from services.recommender.catalogue import Catalogue
+from services.recommender.filters import Filters
+from services.recommender.protocol import Batch, RandomStream, Ranking, Recommender, no_ranking
+from streams.folds.likes import LIKE, LIKED_FRACTION, LIKES, Likes
+from streams.folds.users import UserState
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+EXPLORE = 0.02
+LAMBDA = 0.3
+SAME_GENRE = 0.3
+POOL = 4
+"""Tracks of the pool for each place of the slate."""
+LEAST_CAP = 2
+DEEP = 10_000
+"""How far a ranking is read for a request whose filters leave too few of its best tracks."""
+POPULAR, RANDOM = "toppop", "random"
+NO_TRACK = -1
+
+Offer = Callable[[Recommender, Batch, int], Ranking]
+
+
+def from_state(request: RecommendationRequest, state: UserState | None) -> RecommendationRequest:
+    """Return a request without a listen with the last listen of the state, or without any track."""
+    if state is None or not state.history:
+        return request._replace(track=NO_TRACK)
+    last = state.last_listens()[-1]
+    return request._replace(
+        session_id=state.session_id,
+        position=state.session_listens - 1,
+        track=int(last["track"]),
+        fraction=float(last["fraction"]),
+    )
+
+
+def with_liked(likes: Likes | None, tracks: Sequence[int]) -> Likes | None:
+    """Return likes with the tracks that the listener said to like as the newest ones."""
+    if not tracks:
+        return likes
+    likes = likes or Likes()
+    said = np.array([(track, track, 1.0) for track in tracks], dtype=LIKE)
+    both = np.concatenate([likes.all(), said])[-LIKES:].tobytes()
+    return Likes.from_bytes(Likes.record_of(likes.of_session, likes.anchor, likes.session_id.encode(), both))
+
+
+@dataclass(slots=True)
+class Pool:
+    """What one slate is chosen from, best first; all lists have a value a track.
+
+    Attributes
+    ----------
+    rows : list of int
+        Rows of the catalogue.
+    scores : list of float
+    sources : list of str
+    blocked : set of int
+        Rows that are not allowed: excluded, heard, or in the pool.
+    mask : ndarray of bool, shape (n,), or None
+        Rows that pass the filters; None without filters.
+    """
+
+    blocked: set[int]
+    mask: NDArray[np.bool_] | None
+    rows: list[int] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
+
+    def add(self, rows: Sequence[int], scores: Sequence[float], source: str, most: int) -> None:
+        """Add the first tracks that are allowed, until there are `most`."""
+        for row, score in zip(rows, scores, strict=True):
+            if len(self.rows) >= most:
+                return
+            if row >= 0 and row not in self.blocked and (self.mask is None or self.mask[row]):
+                self.blocked.add(row)
+                self.rows.append(row)
+                self.scores.append(score)
+                self.sources.append(source)
+
+
+@dataclass(slots=True)
+class Chosen:
+    """A slate in rows of the catalogue."""
+
+    rows: list[int] = field(default_factory=list)
+    propensities: list[float] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
+
+    def add(self, row: int, propensity: float, score: float, source: str) -> None:
+        """Add the track of the next place."""
+        self.rows.append(row)
+        self.propensities.append(propensity)
+        self.scores.append(score)
+        self.sources.append(source)
+
+
+class Slates:
+    """Makes slates from the recommenders of one catalogue.
+
+    Parameters
+    ----------
+    catalogue : Catalogue
+    tracks : mapping of int to Track
+        Those of the catalogue.
+    popular : callable
+        Returns the most popular tracks, best first.
+    graph : callable
+        Returns the newest graph of tracks liked together, for explanations.
+    versions_of : callable of str
+        Returns the versions of the models of a recommender.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        tracks: Mapping[int, Track],
+        popular: Callable[[], Ints],
+        graph: LatestGraph,
+        versions_of: Callable[[str], Mapping[str, int]],
+    ) -> None:
+        self._catalogue = catalogue
+        self._filters = Filters(len(catalogue), lambda: (tracks[track] for track in catalogue.tracks.tolist()))
+        self._popular = popular
+        self._graph = graph
+        self._versions_of = versions_of
+
+    def make(
+        self, batch: Batch, wanted: str, recommenders: Mapping[str, Recommender], offer: Offer
+    ) -> list[tuple[Slate, int] | None]:
+        """Return the slate of each request and the size of its pool; None while the catalogue is empty."""
+        if not len(self._catalogue):
+            return [None] * len(batch)
+        pools = self._pools(batch, wanted, recommenders, offer)
+        made: list[tuple[Slate, int] | None] = []
+        for row, (request, pool) in enumerate(zip(batch.requests, pools, strict=True)):
+            asked = _slate_of(request)
+            chosen = self._choose(pool, asked["size"], batch.keys[row : row + 1])
+            made.append((self._slate(batch, row, asked, chosen), len(pool.rows)) if chosen.rows else None)
+        return made
+
+    def _pools(self, batch: Batch, wanted: str, recommenders: Mapping[str, Recommender], offer: Offer) -> list[Pool]:
+        pools = [self._empty_pool(request, state) for request, state in zip(batch.requests, batch.states, strict=True)]
+        sizes = [_slate_of(request)["size"] for request in batch.requests]
+        for name in _chain(wanted, recommenders):
+            lacking = [row for row, (pool, size) in enumerate(zip(pools, sizes, strict=True)) if len(pool.rows) < size]
+            if not lacking:
+                break
+            k = max(POOL * sizes[row] + len(_slate_of(batch.requests[row])["exclude"]) for row in lacking)
+            self._add(batch, lacking, name, k, recommenders, offer, pools, sizes)
+            deep = [row for row in lacking if pools[row].mask is not None and len(pools[row].rows) < sizes[row]]
+            if deep and k < min(DEEP, len(self._catalogue)):
+                k = min(DEEP, len(self._catalogue))
+                self._add(batch, deep, name, k, recommenders, offer, pools, sizes)
+        return pools
+
+    def _add(
+        self,
+        batch: Batch,
+        rows: list[int],
+        name: str,
+        k: int,
+        recommenders: Mapping[str, Recommender],
+        offer: Offer,
+        pools: list[Pool],
+        sizes: list[int],
+    ) -> None:
+        some = batch if len(rows) == len(batch) else batch.select(np.array(rows, dtype=np.int64))
+        ranking = self._of_popular(len(rows), k) if name == POPULAR else offer(recommenders[name], some, k)
+        found: Any = self._catalogue.rows_of(ranking.tracks.ravel()).reshape(ranking.tracks.shape)
+        scored: Any = ranking.scores
+        for row, tracks, scores in zip(rows, found.tolist(), scored.tolist(), strict=True):
+            pools[row].add(tracks, scores, name, POOL * sizes[row])
+
+    def _of_popular(self, size: int, k: int) -> Ranking:
+        ranking, top = no_ranking(size, k), self._popular()[:k]
+        ranking.tracks[:, : len(top)] = top
+        ranking.scores[:, : len(top)] = -np.arange(len(top))
+        return ranking
+
+    def _empty_pool(self, request: RecommendationRequest, state: UserState | None) -> Pool:
+        asked = _slate_of(request)
+        out = [*asked["exclude"], request.track]
+        if state is not None:
+            out += state.session_tracks().tolist()
+        rows = self._catalogue.rows_of(np.array(out, dtype=np.int64))
+        mask = self._filters.mask(asked["filters"]) if asked["filters"] else None
+        return Pool(set(rows[rows >= 0].tolist()), mask)
+
+    def _choose(self, pool: Pool, size: int, key: NDArray[np.uint64]) -> Chosen:
+        catalogue, chosen = self._catalogue, Chosen()
+        rows = np.array(pool.rows, dtype=np.int64)
+        artists, genres = catalogue.artist_of[rows], catalogue.genre_of[rows]
+        relevance = (1 - LAMBDA) * (1 - np.arange(len(rows)) / max(len(rows), 1))
+        stages = {source: stage for stage, source in enumerate(dict.fromkeys(pool.sources))}
+        relevance -= [stages[source] for source in pool.sources]  # more than diversity is worth
+        nearest, left = np.zeros(len(rows)), np.ones(len(rows), dtype=np.bool_)
+        of_artist = np.zeros(len(rows), dtype=np.int64)
+        cap = max(LEAST_CAP, math.ceil(size / 5))
+        places = mix(key, np.arange(size))
+        explores = uniform(places, RandomStream.SLATE_EXPLORE) < EXPLORE
+        drawn = uniform(places, RandomStream.SLATE_TRACK)
+        for place in range(min(size, len(rows))):
+            free = left & (of_artist < cap)
+            if not free.any():
+                free = left
+            values = np.where(free, relevance - LAMBDA * nearest, -np.inf)
+            best, count = int(values.argmax()), int(free.sum())
+            at = int(np.flatnonzero(free)[int(drawn[place] * count)]) if explores[place] else best
+            propensity = EXPLORE / count + (1 - EXPLORE if at == best else 0.0)
+            chosen.add(pool.rows[at], propensity, pool.scores[at], pool.sources[at])
+            left[at] = False
+            same = artists == artists[at]
+            of_artist += same
+            np.maximum(nearest, np.where(same, 1.0, np.where(genres == genres[at], SAME_GENRE, 0.0)), out=nearest)
+        self._fill(chosen, pool, size, drawn)
+        return chosen
+
+    def _fill(self, chosen: Chosen, pool: Pool, size: int, drawn: Floats) -> None:
+        """Fill the places that the pool leaves, uniformly from all that is allowed."""
+        if len(chosen.rows) == size:
+            return
+        allowed = np.ones(len(self._catalogue), dtype=np.bool_) if pool.mask is None else pool.mask.copy()
+        allowed[list(pool.blocked)] = False
+        rest = np.flatnonzero(allowed)
+        for place in range(len(chosen.rows), min(size, len(chosen.rows) + len(rest))):
+            at = int(drawn[place] * len(rest))
+            chosen.add(int(rest[at]), 1 / len(rest), 0.0, RANDOM)
+            rest[at] = rest[-1]
+            rest = rest[:-1]
+
+    def _slate(self, batch: Batch, row: int, asked: SlateRequest, chosen: Chosen) -> Slate:
+        versions: dict[str, int] = {}
+        for source in set(chosen.sources):
+            versions.update(self._versions_of(source))
+        because = self._because(batch.states[row], batch.likes[row], chosen.rows) if asked["explain"] else []
+        return {
+            "tracks": self._catalogue.tracks[chosen.rows].tolist(),
+            "propensities": chosen.propensities,
+            "scores": chosen.scores,
+            "sources": chosen.sources,
+            "because": because,
+            "versions": versions,
+        }
+
+    def _because(self, state: UserState | None, likes: Likes | None, rows: list[int]) -> list[int]:
+        """Return for each track the one that explains it best: liked together, of its artist, or of its genre."""
+        catalogue = self._catalogue
+        heard = _pleased_by(state, likes)
+        near = catalogue.rows_of(heard)
+        heard, near = heard[near >= 0], near[near >= 0]
+        if not len(heard):
+            return [NO_TRACK] * len(rows)
+        graph = self._graph()
+        neighbours, weights = (None, None) if graph is None else graph.of(catalogue)
+        found = []
+        for row in rows:
+            scores = (catalogue.artist_of[near] == catalogue.artist_of[row]) * 0.02
+            scores += (catalogue.genre_of[near] == catalogue.genre_of[row]) * 0.01
+            if neighbours is not None and weights is not None:
+                scores += ((neighbours[near] == row) * weights[near]).sum(axis=1) * 100.0
+            best = int(scores.argmax())
+            found.append(int(heard[best]) if scores[best] > 0 else NO_TRACK)
+        return found
+
+
+def _pleased_by(state: UserState | None, likes: Likes | None) -> Ints:
+    """Return the tracks that the listener liked or heard half of, newest first."""
+    heard = [np.zeros(0, dtype=np.int64)]
+    if state is not None:
+        listens = state.last_listens()
+        heard.append(listens["track"][listens["fraction"] >= LIKED_FRACTION][::-1].astype(np.int64))
+    if likes is not None:
+        heard.append(likes.all()["track"][::-1].astype(np.int64))
+    return np.concatenate(heard)
+
+
+def _slate_of(request: RecommendationRequest) -> SlateRequest:
+    if request.slate is None:
+        raise ValueError("the request asks for no slate")
+    return request.slate
+
+
+def _chain(wanted: str, recommenders: Mapping[str, Recommender]) -> list[str]:
+    """Return whose rankings fill a pool: the policy, its fallbacks, what is popular; random tracks fill the rest."""
+    chain: list[str] = []
+    name: str | None = wanted
+    while name is not None and name != RANDOM:
+        chain.append(name)
+        name = recommenders[name].fallback
+    if wanted != RANDOM and POPULAR not in chain:
+        chain.append(POPULAR)
+    return chain

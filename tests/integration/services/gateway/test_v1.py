@@ -1,0 +1,77 @@
+"""`/v1` over real Kafka and Redis."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import httpx
+
+from core.settings import Settings
+from schemas.codec import Codec
+from schemas.events import Feedback, Listen, Recommendation
+from schemas.topics import Topics
+from tests.integration.services.gateway.conftest import TRACKS, StartGateway
+from tests.support import all_folded, eventually, make_tracks, offline_fold, produce, read_topic, running
+
+CODEC = Codec()
+
+
+def recommended(client: httpx.Client, user: int, **parameters: object) -> list[str]:
+    answer = client.get(f"/v1/users/{user}/recommendations", params=parameters)  # type: ignore[arg-type]
+    assert answer.status_code == 200, answer.text
+    assert not answer.json()["fallback"]
+    return [item["item"] for item in answer.json()["items"]]
+
+
+def test_from_a_first_recommendation_to_erasure(settings: Settings, gateway: StartGateway) -> None:
+    """Invariant: what is recommended, told, deleted and erased is on the topics, and a fold of them has just that."""
+    topics = Topics.of(settings)
+    genres = ("pop", "rock")
+    tracks = [track._replace(external_id=f"t{track.track}", genre=genres[track.track % 2])
+              for track in make_tracks(TRACKS)]  # fmt: skip
+    produce(settings, topics.catalogue.name, tracks)
+    with ExitStack() as programs:
+        for module in ("services.recommender", "streams.worker"):
+            programs.enter_context(running(settings, module))
+        client = gateway(DEADLINE_MS=10_000)
+        first = recommended(client, 42, filter="genre:rock", exclude="t1", explain=True)
+        assert len(set(first)) == 10
+        assert all(int(item[1:]) % 2 == 1 and item != "t1" for item in first)
+        events = [
+            {"kind": "listen", "user": user, "item": first[0], "fraction": 0.9} for user in (42, 43)
+        ] + [{"kind": "dislike", "user": 42, "item": "t5"}]  # fmt: skip
+        assert client.post("/v1/events", json={"events": events}).status_code == 200
+        eventually(all_folded(settings))
+        slates = [CODEC.decode(message.value(), Recommendation)
+                  for message in read_topic(settings, topics.recommendations.name)]  # fmt: skip
+        heard = [CODEC.decode(message.value(), Listen) for message in read_topic(settings, topics.listens.name)]
+        (mine,) = [listen for listen in heard if listen.user == 42]
+        assert slates[0].slate is not None
+        assert mine.propensity == slates[0].slate["propensities"][0]
+        assert (mine.recommender, mine.treatments) == (slates[0].slate["sources"][0], slates[0].treatments)
+        (said,) = read_topic(settings, topics.feedback.name)
+        assert CODEC.decode(said.value(), Feedback).kind == "dislike"
+
+        put = client.put("/v1/items/new", json={"title": "New", "artist": "N", "genre": "polka"})
+        assert put.json()["number"] == TRACKS
+        assert eventually(lambda: recommended(client, 42, filter="genre:polka")) == ["new"]
+        assert client.delete("/v1/items/new").status_code == 200
+        eventually(lambda: not recommended(client, 42, filter="genre:polka"))
+        everything = recommended(client, 42, n=100)
+        assert len(everything) == TRACKS - 2  # neither what was heard nor what was disliked
+        assert {"new", "t5", first[0]}.isdisjoint(everything)
+
+        assert client.delete("/v1/users/42").json() == {"user": 42, "listens": 1}
+        assert client.get("/v1/users/42").status_code == 404
+        assert client.get("/v1/users/43").json()["listens"] == 1
+    assert offline_fold(settings).rejected == []
+
+
+def test_a_deleted_item_stays_valid_for_a_replay(settings: Settings, gateway: StartGateway) -> None:
+    produce(settings, Topics.of(settings).catalogue.name, make_tracks(TRACKS))
+    with running(settings, "streams.worker"):
+        client = gateway()
+        assert client.post("/v1/events", json={"kind": "listen", "user": 42, "item": 7}).status_code == 200
+        assert client.delete("/v1/items/7").status_code == 200
+        eventually(all_folded(settings))
+    assert offline_fold(settings).rejected == []

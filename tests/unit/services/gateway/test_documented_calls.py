@@ -1,0 +1,40 @@
+"""The calls that docs/v1.md shows are served."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from schemas.external_ids import UserIds
+from tests.unit.services.gateway.fakes import NOW_MS, FakeGateway, serving
+from tests.unit.services.recommender.recommending import state_of
+
+PAGE = Path(__file__).parents[4] / "docs/v1.md"
+CALLS = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("curl ")]
+
+
+def test_there_are_calls() -> None:
+    assert len(CALLS) == 13
+
+
+@pytest.mark.parametrize("line", CALLS)
+def test_a_call_is_served(line: str) -> None:
+    gateway = FakeGateway()
+    for number, track in gateway.catalogue.tracks.items():
+        gateway.catalogue.tracks[number] = track._replace(external_id=f"t-{number}")
+    gateway.reader.states[0] = state_of([(7, 1.0)])
+    wall_s = 1_800_000_000 - NOW_MS / 1000  # the page has times of its own
+    gateway.service.clock.follow({0: int(wall_s * 1000)})
+    words = shlex.split(line)[1:]
+    options = {words[at]: words[at + 1] for at in range(len(words) - 1) if words[at] in ("-X", "-d", "-H")}
+    url = urlsplit(next(word for word in words if word.startswith("http")))
+    method = options.get("-X", "POST" if "-d" in options else "GET")
+    headers = dict([options["-H"].split(": ")]) if "-H" in options else {}
+    with serving(gateway, users=UserIds(["alice"])) as client:
+        answer = client.request(
+            method, f"{url.path}?{url.query}" if url.query else url.path, content=options.get("-d"), headers=headers
+        )
+    assert answer.status_code == 200, answer.text

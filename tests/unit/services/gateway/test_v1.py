@@ -1,0 +1,268 @@
+"""`/v1` as a client sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from schemas.codec import Codec
+from schemas.events import Feedback, Track
+from schemas.external_ids import UserIds
+from services.gateway.options import GatewayOptions
+from services.gateway.v1.problems import MEDIA_TYPE
+from tests.unit.services.gateway.fakes import NOW_MS, POPULAR, TRACKS, FakeGateway, serving
+from tests.unit.services.recommender.recommending import state_of
+
+CODEC = Codec()
+
+
+@pytest.fixture
+def gateway() -> FakeGateway:
+    gateway = FakeGateway()
+    for number, track in gateway.catalogue.tracks.items():
+        gateway.catalogue.tracks[number] = track._replace(
+            external_id=f"t{number}", genre="rock" if number % 2 else "pop"
+        )
+    return gateway
+
+
+@pytest.fixture
+def client(gateway: FakeGateway) -> Iterator[TestClient]:
+    with serving(gateway, users=UserIds(["alice", "bob"])) as client:
+        yield client
+
+
+def items(response: Any) -> list[str]:
+    assert response.status_code == 200, response.text
+    return [item["item"] for item in response.json()["items"]]
+
+
+def refused(response: Any, status: int) -> dict[str, Any]:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == MEDIA_TYPE
+    body: dict[str, Any] = response.json()
+    assert body["status"] == status
+    return body
+
+
+def pointers(response: Any) -> list[str]:
+    return [error["pointer"] for error in refused(response, 422)["errors"]]
+
+
+def test_recommendations_without_a_listen(client: TestClient, gateway: FakeGateway) -> None:
+    answer = client.get("/v1/users/alice/recommendations?n=3")
+    assert items(answer) == ["t0", "t1", "t2"]
+    body = answer.json()
+    assert (body["user"], body["policy"], body["propensity"], body["fallback"]) == ("alice", "next_track", 0.125, False)
+    assert gateway.rpc.listens == []
+    request = gateway.rpc.requests[0]
+    assert (request.user, request.has_listen) == (0, False)
+
+
+def test_what_is_asked_reaches_the_recommender(client: TestClient, gateway: FakeGateway) -> None:
+    parameters = "n=2&exclude=t0,t1&exclude=t2&exclude=unknown&filter=genre:rock&session=s1"
+    assert items(client.get(f"/v1/users/alice/recommendations?{parameters}")) == ["t3", "t4"]
+    request = gateway.rpc.requests[0]
+    assert request.session_id == "s1"
+    assert request.slate == {
+        "size": 2, "without_listen": True, "exclude": [0, 1, 2], "filters": ["genre:rock"], "liked": [],
+        "explain": False,
+    }  # fmt: skip
+
+
+def test_a_reason_has_policy_score_model_version_and_what_was_heard(client: TestClient) -> None:
+    answer = client.get("/v1/users/alice/recommendations?n=1&explain=true")
+    reason = answer.json()["items"][0]["reason"]
+    assert reason.pop("because")["item"] == "t1"
+    assert reason == {
+        "policy": "next_track",
+        "score": 0.0,
+        "text": "because you heard track 1 by artist 0",
+        "features": {"same_artist": True, "same_genre": False},
+        "model_versions": {"next_track": 17},
+    }
+
+
+def test_a_late_recommender_is_replaced_by_what_is_popular(client: TestClient, gateway: FakeGateway) -> None:
+    gateway.rpc.silent = True
+    answer = client.get("/v1/users/alice/recommendations?n=5")
+    assert sorted(items(answer)) == [f"t{track}" for track in POPULAR]
+    assert (answer.json()["fallback"], answer.json()["policy"], answer.json()["propensity"]) == (
+        True, "gateway-popular", 0.5,
+    )  # fmt: skip
+    assert items(client.get("/v1/users/alice/recommendations?filter=genre:rock")) == ["t3"]
+    assert "botify_gateway_fallbacks_total 2.0" in client.get("/metrics").text
+
+
+def test_a_listen_of_a_recommended_item_is_attributed_with_its_propensity(
+    client: TestClient, gateway: FakeGateway
+) -> None:
+    client.get("/v1/users/alice/recommendations?n=3")
+    for item in ("t1", "t9"):
+        event = {"kind": "listen", "user": "alice", "item": item, "fraction": 0.8}
+        assert client.post("/v1/events", json=event).status_code == 200
+    followed, own = gateway.rpc.listens
+    assert (followed.track, followed.fraction, followed.recommender, followed.propensity) == (1, 0.8, "next_track", 0.5)
+    assert followed.treatments == {"A": "T1"}
+    assert (own.track, own.recommender, own.session_id, own.position) == (9, None, followed.session_id, 1)
+
+
+def test_a_batch_of_all_kinds(client: TestClient, gateway: FakeGateway) -> None:
+    told = [
+        {"kind": "listen", "user": "alice", "item": "t1"},
+        {"kind": "skip", "user": "alice", "item": "t2", "ends_session": True},
+        {"kind": "like", "user": "bob", "item": "t3"},
+        {"kind": "dislike", "user": "bob", "item": "t4"},
+    ]
+    answer = client.post("/v1/events", json={"events": told})
+    assert len(set(answer.json()["ids"])) == 4
+    assert [(one.user, one.track, one.fraction, one.ended_session) for one in gateway.rpc.listens] == [
+        (0, 1, 1.0, False), (0, 2, 0.0, True),
+    ]  # fmt: skip
+    said = [CODEC.decode(value, Feedback) for topic, value in gateway.rpc.published if topic == "feedback"]
+    assert [(one.user, one.track, one.kind) for one in said] == [(1, 3, "like"), (1, 4, "dislike")]
+    client.get("/v1/users/bob/recommendations")
+    slate = gateway.rpc.requests[-1].slate
+    assert slate is not None
+    assert (slate["liked"], slate["exclude"]) == ([3], [4])
+    client.post("/v1/events", json={"kind": "unlike", "user": "bob", "item": "t4"})
+    body = client.get("/v1/users/bob").json()
+    assert (body["likes"], body["dislikes"]) == (["t3"], [])
+
+
+def test_an_older_opinion_does_not_replace_a_newer_one(client: TestClient) -> None:
+    for kind, time in (("like", "1970-01-01T00:10:00Z"), ("dislike", "1970-01-01T00:05:00Z")):
+        assert client.post("/v1/events", json={"kind": kind, "user": "bob", "item": "t4", "time": time}).is_success
+    assert client.get("/v1/users/bob").json()["likes"] == ["t4"]
+
+
+def test_backfill_has_its_own_times_and_sessions(client: TestClient, gateway: FakeGateway) -> None:
+    times = ["1970-01-01T00:00:01Z", "1970-01-01T00:10:00Z"]
+    told = [{"kind": "listen", "user": "alice", "item": "t1", "time": time, "id": time} for time in times]
+    told.append({"kind": "listen", "user": "alice", "item": "t2", "session": "mine"})
+    first = client.post("/v1/events", json={"events": told})
+    again = client.post("/v1/events", json={"events": told})
+    assert first.json()["ids"][:2] == again.json()["ids"][:2]
+    heard = gateway.rpc.listens
+    assert [one.timestamp_ms for one in heard[:3]] == [1_000, 600_000, NOW_MS]
+    assert [one.position for one in heard[:3]] == [0, 1, 0]
+    assert heard[0].session_id == heard[1].session_id
+    assert heard[2].session_id == "mine"
+    assert gateway.sessions.of_users == {}
+
+
+def test_a_retry_with_a_key_counts_once(client: TestClient, gateway: FakeGateway) -> None:
+    told = {"events": [{"kind": "listen", "user": "alice", "item": "t1"}]}
+    answers = [client.post("/v1/events", json=told, headers={"Idempotency-Key": "k1"}) for _ in range(2)]
+    assert answers[0].json() == answers[1].json()
+    assert len(gateway.rpc.listens) == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "where"),
+    [
+        ("GET", "/v1/users/alice/recommendations?n=0", None, ["/query/n"]),
+        ("GET", "/v1/users/alice/recommendations?n=101", None, ["/query/n"]),
+        ("GET", "/v1/users/alice/recommendations?m=1", None, ["/query/m"]),
+        ("GET", "/v1/users/alice/recommendations?filter=rock", None, ["/query/filter/0"]),
+        ("GET", "/v1/users/alice/recommendations?filter=color:red", None, ["/query/filter/0"]),
+        ("GET", "/v1/items/t1?n=1", None, ["/query/n"]),
+        ("GET", "/v1/popular?half_life=1w", None, ["/query/half_life"]),
+        ("POST", "/v1/events", {"kind": "play", "user": "a", "item": "t1"}, ["/body/kind"]),
+        ("POST", "/v1/events", {"kind": "like", "user": "a", "item": "none"}, ["/body/events/0/item"]),
+        ("POST", "/v1/events", {"kind": "listen", "user": "a", "item": "t1", "x": 1}, ["/body/x"]),
+        ("POST", "/v1/events", {"events": []}, ["/body/events"]),
+        (
+            "POST", "/v1/events", {"kind": "listen", "user": "a", "item": "t1", "time": "2199-01-01T00:00:00Z"},
+            ["/body/events/0/time"],
+        ),
+        ("POST", "/v1/events", {"kind": "like", "user": "a", "item": "t1", "fraction": 1}, ["/body/events/0/fraction"]),
+        ("PUT", "/v1/items/new", {"title": "x"}, ["/body/artist"]),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named(
+    client: TestClient, gateway: FakeGateway, method: str, path: str, body: Any, where: list[str]
+) -> None:
+    assert pointers(client.request(method, path, json=body)) == where
+    assert (gateway.rpc.listens, gateway.rpc.published) == ([], [])
+
+
+def test_errors_are_problems(client: TestClient, gateway: FakeGateway) -> None:
+    assert refused(client.get("/v1/items/none"), 404)["detail"] == "there is no item 'none'"
+    refused(client.get("/v1/nothing"), 404)
+    refused(client.get("/v1/latest?cursor=xyz"), 422)
+    refused(client.post("/v1/popular"), 405)
+    refused(client.get("/v1/users/nobody"), 404)
+    gateway.rpc.refusing = True
+    assert refused(client.get("/v1/users/alice/recommendations"), 503)["title"] == "Service Unavailable"
+    assert client.get("/track/none").headers["content-type"] == "application/json"
+
+
+def test_limits_are_problems(gateway: FakeGateway) -> None:
+    with serving(gateway, GatewayOptions(batch_bytes=100, token="s3cret")) as client:  # noqa: S106 - a test's
+        refused(client.get("/v1/latest"), 401)
+        client.headers["Authorization"] = "Bearer s3cret"
+        refused(client.post("/v1/events", content=b"[" * 101), 413)
+
+
+def test_similar_items_are_those_liked_together_then_of_artist_and_genre(
+    client: TestClient, gateway: FakeGateway
+) -> None:
+    gateway.graph = {1: [(9, 0.9), (8, 0.5)]}
+    found = items(client.get("/v1/items/t1/similar?limit=100"))
+    assert found[:2] == ["t9", "t8"]
+    assert "t1" not in found
+    assert len(found) == len(set(found))
+
+
+def test_pages_follow_each_other(client: TestClient) -> None:
+    found, cursor = [], ""
+    while True:
+        answer = client.get(f"/v1/latest?limit=7{cursor}")
+        found += items(answer)
+        if "next" not in answer.json():
+            break
+        cursor = f"&cursor={answer.json()['next']}"
+    assert found == [f"t{number}" for number in range(TRACKS - 1, -1, -1)]
+    assert items(client.get("/v1/popular?limit=2")) == ["t0", "t1"]
+    assert len(items(client.get("/v1/rising?limit=2"))) == 2
+
+
+def test_an_item_is_put_and_deleted(client: TestClient, gateway: FakeGateway) -> None:
+    body = {"title": "New", "artist": "N", "genres": ["rock", "pop"], "year": 1999}
+    put = client.put("/v1/items/new/one", json=body)
+    assert put.json() == {"item": "new/one", "number": TRACKS, "genre": "rock", **body}
+    (published,) = [CODEC.decode(value, Track) for topic, value in gateway.rpc.published if topic == "catalogue"]
+    gateway.catalogue.tracks[published.track] = published
+    assert client.get("/v1/items/new/one").json() == put.json()
+    assert client.delete("/v1/items/new/one").json() == put.json()
+    gone = CODEC.decode(gateway.rpc.published[-1][1], Track)
+    assert gone == published._replace(deleted=True)
+    gateway.catalogue.tracks[gone.track] = gone
+    refused(client.get("/v1/items/new/one"), 404)
+    refused(client.delete("/v1/items/new/one"), 404)
+    assert "new/one" not in items(client.get("/v1/latest?limit=200"))
+
+
+def test_a_listener_is_read_and_erased(client: TestClient, gateway: FakeGateway) -> None:
+    gateway.reader.states[0] = state_of([(7, 0.5), (8, 1.0)])
+    client.post("/v1/events", json={"kind": "like", "user": "alice", "item": "t7"})
+    body = client.get("/v1/users/alice").json()
+    assert (body["listens"], body["likes"]) == (2, ["t7"])
+    assert [(one["item"], one["fraction"]) for one in body["last_listens"]] == [("t8", 1.0), ("t7", 0.5)]
+    assert client.delete("/v1/users/alice").json() == {"user": "alice", "listens": 3}
+    assert gateway.reader.erased == [0]
+    refused(client.get("/v1/users/alice"), 404)
+
+
+def test_the_document_names_every_route(client: TestClient) -> None:
+    document = client.get("/v1/openapi.json").json()
+    assert sum(map(len, document["paths"].values())) == 11
+    query = document["paths"]["/v1/users/{user}/recommendations"]["get"]["parameters"]
+    assert [one["name"] for one in query] == ["user", "n", "exclude", "filter", "session", "explain"]
+    schema = document["paths"]["/v1/events"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert schema == {"anyOf": [{"$ref": "#/components/schemas/Event"}, {"$ref": "#/components/schemas/Events"}]}
+    assert {"Event", "Events", "Problem", "Recommendations"} <= document["components"]["schemas"].keys()

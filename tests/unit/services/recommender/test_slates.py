@@ -1,0 +1,166 @@
+"""Invariants of slates: what the request allows, as many as asked, diverse, with true probabilities."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.events import RecommendationRequest, SlateRequest, Track
+from services.recommender.catalogue import Catalogue
+from services.recommender.dispatch import Dispatched, answer_slates
+from services.recommender.lists import Indexed, Lists
+from services.recommender.protocol import Batch, Recommender
+from services.recommender.random_tracks import RandomTracks
+from services.recommender.registry import RECOMMENDERS, RecommenderFactory
+from services.recommender.slates import EXPLORE, Slates, from_state, with_liked
+from services.recommender.sticky_artist import StickyArtist
+from services.recommender.toppop import TopPop
+from streams.folds.users import UserState
+from tests.unit.services.recommender.recommending import NO_INPUTS, state_of
+
+TRACKS = {
+    track: Track(track, f"artist {track // 5}", None, "rock" if track % 2 else "pop", f"track {track}")
+    for track in range(100)
+}
+CATALOGUE = Catalogue(TRACKS.values())
+POPULAR = np.arange(99, 39, -1)
+
+
+def asked(**changed: Any) -> SlateRequest:
+    slate: SlateRequest = {
+        "size": 10, "without_listen": True, "exclude": [], "filters": [], "liked": [], "explain": False,
+    }  # fmt: skip
+    return {**slate, **changed}  # type: ignore[typeddict-item]
+
+
+def slates(popular: Callable[[], Any] = lambda: POPULAR) -> Slates:
+    return Slates(CATALOGUE, TRACKS, popular, lambda: None, lambda name: {name: 3})
+
+
+def recommenders() -> dict[str, Recommender]:
+    made: Sequence[Recommender] = (
+        RandomTracks(CATALOGUE), TopPop(lambda: POPULAR), StickyArtist(CATALOGUE),
+    )  # fmt: skip
+    return {one.name: one for one in made}
+
+
+def answered(
+    requests: Sequence[SlateRequest],
+    wanted: str = "toppop",
+    state: UserState | None = None,
+    by: Mapping[str, Recommender] | None = None,
+) -> Dispatched:
+    made = [
+        from_state(RecommendationRequest(f"r{at}", 42, "s", 0, 0, 0.0, 0, 0, slate=slate), state)
+        for at, slate in enumerate(requests)
+    ]
+    batch = Batch.of(made, [state] * len(made))
+    found = Dispatched(len(batch))
+    answer_slates(batch, [wanted] * len(batch), by or recommenders(), slates(), found)
+    return found
+
+
+@given(
+    st.sampled_from(["toppop", "random", "sticky_artist"]),
+    st.integers(1, 100),
+    st.lists(st.integers(0, 120), max_size=40),
+    st.sampled_from([[], ["genre:rock"], ["genre:ROCK", "genre:pop"], ["artist:artist 3"], ["genre:jazz"]]),
+    st.lists(st.integers(0, 99), max_size=8),
+)
+def test_a_slate_has_what_is_allowed_and_nothing_twice(
+    wanted: str, size: int, exclude: list[int], filters: list[str], heard: list[int]
+) -> None:
+    state = state_of([(track, 0.9) for track in heard]) if heard else None
+    found = answered([asked(size=size, exclude=exclude, filters=filters)], wanted, state)
+    values = {one.partition(":")[2].lower() for one in filters}
+    allowed = {
+        track.track
+        for track in TRACKS.values()
+        if track.track not in {*exclude, *heard} and (not values or {track.genre, track.artist} & values)
+    }
+    slate = found.slates[0]
+    if not allowed:
+        assert slate is None
+        return
+    assert slate is not None
+    assert len(slate["tracks"]) == min(size, len(allowed)) == len(set(slate["tracks"]))
+    assert set(slate["tracks"]) <= allowed
+    assert all(0 < one <= 1 for one in slate["propensities"])
+    assert found.propensities[0] == pytest.approx(math.prod(slate["propensities"]))
+    assert found.tracks[0] == slate["tracks"][0]
+
+
+def test_an_artist_has_two_of_ten_places() -> None:
+    slate = answered([asked()]).slates[0]
+    assert slate is not None
+    assert max(Counter(TRACKS[track].artist for track in slate["tracks"]).values()) == 2
+
+
+def test_a_new_listener_gets_what_is_popular() -> None:
+    slate = answered([asked()], "sticky_artist").slates[0]
+    assert slate is not None
+    assert set(slate["sources"]) == {"toppop"}
+
+
+def test_a_known_listener_gets_a_slate_of_the_last_listen() -> None:
+    slate = answered([asked(size=3)], "sticky_artist", state_of([(7, 0.9)])).slates[0]
+    assert slate is not None
+    assert slate["sources"][0] == "sticky_artist"
+    assert {TRACKS[track].artist for track, source in zip(slate["tracks"], slate["sources"], strict=True)
+            if source == "sticky_artist"} == {"artist 1"}  # fmt: skip
+    assert slate["versions"] == {"sticky_artist": 3}
+
+
+def test_propensities_are_frequencies() -> None:
+    """Invariant: the first place has each track as often as its propensity says."""
+    n = 20_000
+    found = answered([asked(size=2)] * n)
+    firsts = Counter(slate["tracks"][0] for slate in found.slates if slate is not None)
+    said = {slate["tracks"][0]: slate["propensities"][0] for slate in found.slates if slate is not None}
+    assert sum(said.values()) == pytest.approx(1.0)
+    for track, propensity in said.items():
+        assert abs(firsts[track] - n * propensity) < 5 * math.sqrt(n * propensity)
+    assert min(said.values()) == pytest.approx(EXPLORE / 8)
+
+
+def test_a_mix_names_the_policy_of_the_session_and_multiplies_its_share() -> None:
+    built = RecommenderFactory().make(CATALOGUE, NO_INPUTS)
+    by = {one.name: one for one in built}
+    assert by.keys() == RECOMMENDERS.keys()
+    found = answered([asked(size=2)], "mix", state_of([(7, 0.9)]), by)
+    assert found.recommenders == ["mix"]
+    assert (found.policies[0] or "").partition("/")[0] in ("sticky_norepeat", "rerank")
+    assert found.propensities[0] < 1
+
+
+def test_a_reason_is_a_track_that_the_listener_heard() -> None:
+    slate = answered([asked(explain=True)], state=state_of([(97, 0.9), (3, 0.1)])).slates[0]
+    assert slate is not None
+    by_track = dict(zip(slate["tracks"], slate["because"], strict=True))
+    assert all(
+        because == (97 if TRACKS[track].artist == "artist 19" or TRACKS[track].genre == "rock" else -1)
+        for track, because in by_track.items()
+    )
+
+
+def test_what_was_said_to_be_liked_is_the_newest_like() -> None:
+    liked = with_liked(None, [7, 8])
+    assert liked is not None
+    assert liked.all()["track"].tolist() == [7, 8]
+    assert with_liked(None, []) is None
+
+
+def test_a_list_of_ones_own_comes_before_what_is_popular() -> None:
+    lists = Lists(np.array([42]), np.array([[3, 9, 27, -1]]))
+    by = {**recommenders(), "indexed": Indexed(lambda: lists)}
+    slate = answered([asked(size=5)], "indexed", by=by).slates[0]
+    assert slate is not None
+    assert slate["sources"] == ["indexed"] * 3 + ["toppop"] * 2
+    assert set(slate["tracks"][:3]) == {3, 9, 27}
