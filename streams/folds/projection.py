@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
+import hiredis
+
 from schemas.events import Listen
 
 Record = tuple[int, Listen]
@@ -33,21 +35,18 @@ class Bulk:
         """Return these strings and others."""
         return Bulk(self.count + other.count, self.packed + other.packed)
 
-    def strings(self) -> Iterator[bytes]:
-        r"""Yield the strings.
+    def strings(self) -> list[bytes]:
+        r"""Return the strings as objects.
 
         Examples
         --------
-        >>> [*Bulk(2, b"$1\r\n7\r\n$0\r\n\r\n").strings()]
+        >>> Bulk(2, b"$1\r\n7\r\n$0\r\n\r\n").strings()
         [b'7', b'']
         """
-        at = 0
-        while at < len(self.packed):
-            line = self.packed.index(b"\r\n", at)
-            begin = line + 2
-            end = begin + int(self.packed[at + 1 : line])
-            yield self.packed[begin:end]
-            at = end + 2
+        reader = hiredis.Reader()
+        reader.feed(b"*%d\r\n%b" % (self.count, self.packed))
+        strings: list[bytes] = reader.gets()
+        return strings
 
 
 class PackedFields(Mapping[bytes, bytes | None]):
@@ -66,7 +65,7 @@ class PackedFields(Mapping[bytes, bytes | None]):
 
     @cached_property
     def _items(self) -> dict[bytes, bytes | None]:
-        strings = self.kept.strings()
+        strings = iter(self.kept.strings())
         return {**dict(zip(strings, strings, strict=True)), **dict.fromkeys(self.removed.strings())}
 
     def __getitem__(self, field: bytes) -> bytes | None:

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 from collections.abc import Callable
 from importlib.metadata import entry_points, requires, version
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -207,3 +208,27 @@ def test_a_fetch_of_columns_has_the_records_and_the_next_offset_of_aiokafkas(sta
     assert told(in_flight) == told(theirs)
     assert our_next_offset == next_offset
     assert told(ours if compression or not ours else ours[0]) == told(theirs)
+
+
+def test_a_fetch_gathers_after_a_large_one_and_the_next_takes_the_first_record(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options = SimpleNamespace(_fetch_min_bytes=1, _fetch_max_wait_ms=1500, _fetch_max_bytes=50_000_000)
+    sizes = iter([100, 20_000])
+
+    async def fetch(*_: Any) -> Any:
+        return {TP("t", 0): [SimpleNamespace(value=b"x" * next(sizes))]}
+
+    async def main() -> None:
+        monkeypatch.setattr(driver.AIOKafkaConsumerThread, "_fetch_records", fetch)
+        thread = ClaimingThread(MagicMock(), loop=asyncio.get_running_loop())
+        consumer = SimpleNamespace(_fetcher=options)
+        await thread._fetch_records(consumer, set())
+        assert options._fetch_min_bytes == 1
+        await thread._fetch_records(consumer, set())
+        assert (options._fetch_min_bytes, options._fetch_max_wait_ms) == (50_000_000, 5)
+        while options._fetch_min_bytes > 1:
+            await asyncio.sleep(0)
+        assert options._fetch_max_wait_ms > 5
+
+    asyncio.run(main())
