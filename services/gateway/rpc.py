@@ -158,7 +158,7 @@ class RpcClient:
             group="botify-gateway",
             auto_offset_reset="latest",
             # the broker answers at once when there is a reply; an idle gateway asks it seldom
-            fetch_wait_max_ms=1_000,
+            fetch_wait_max_ms=500,
         )
         self._publisher = RecordPublisher(
             settings,
