@@ -24,6 +24,8 @@ TRAINING_NAME, TRAINING_ID = "simulated.training", "simulated-training"
 CATALOGUE: Mapping[int, Track] = {track: Track(track, "artist", None, None, "title") for track in TRACKS}
 CHECKPOINT_LISTENS = 10
 """Listens after which the state is written at the latest."""
+POISON_EVERY = 7
+"""One record of so many of the training topic is no batch."""
 SMALL = {"SNAPSHOT_LEAST": 8, "LEARN_SESSIONS": 2, "LEARN_LISTENS": 4, "STEP_LISTENS": 8, "MAX_BODY_BYTES": 260}
 """Constants of `streams.learner.learner`, whose shipped values are too large for a universe.
 
@@ -154,19 +156,36 @@ class TrainingLog:
         self._learner = SmallLearner(CATALOGUE, snapshot_listens=every)
         self._models: dict[tuple[str, int], bytes] = {}
         """Name and version to the record of a snapshot."""
+        self._rejected: list[int] = []
+        self._letters: set[int] = set()
+        """Offsets of what is no batch, and of the dead letters that were published."""
         self._newest: list[dict[bytes, bytes]] = [{}]
         """The last snapshot, by the checkpoint."""
 
     def append(self, record: Record) -> None:
         """Append a training batch, and learn from it."""
-        offset = len(self._records)
-        self._records.append(LogRecord(TRAINING_NAME, 0, offset, BASE_MS, record.key, record.value, ()))
+        if len(self._records) % POISON_EVERY == POISON_EVERY - 1:
+            self._rejected.append(self._log(record.key, b"?"))
+            self.states.append(self.states[-1])
+            self._newest.append(self._newest[-1])
+        self._log(record.key, record.value)
         batch = CODEC.decode(record.value, TrainingBatch)
         self._learner.fold(batch, listens_of(batch, b""))
         models = {(model.name, model.version): CODEC.encode(model) for model in self._learner.take_models()}
         self._models |= models
         self._newest.append(self._newest[-1] | {name.encode(): value for (name, _), value in models.items()})
         self.states.append(self._learner.state())
+
+    def _log(self, key: bytes | None, value: bytes | None) -> int:
+        offset = len(self._records)
+        self._records.append(LogRecord(TRAINING_NAME, 0, offset, BASE_MS, key, value, ()))
+        return offset
+
+    def published_letter(self, offset: int) -> None:
+        """Check a dead letter."""
+        if offset not in self._rejected:
+            self.violations.append(f"dead letter {offset} of the training topic is a batch")
+        self._letters.add(offset)
 
     def published_model(self, record: Record) -> None:
         """Check a snapshot: the same fold makes the same."""
@@ -183,6 +202,8 @@ class TrainingLog:
             self.violations.append(f"the learner's state at {checkpoint} is not the fold of the training topic")
         elif snapshots != self._newest[checkpoint]:
             self.violations.append(f"the snapshots stored at {checkpoint} are not the last ones of the fold")
+        if missing := {offset for offset in self._rejected if offset < checkpoint} - self._letters:
+            self.violations.append(f"learner: at checkpoint {checkpoint}, not published yet: dead letters {missing}")
 
     def at_end(self, checkpoint: int) -> None:
         """Check that everything is learned from, once."""

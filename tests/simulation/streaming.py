@@ -44,6 +44,8 @@ from tests.simulation.worker import SimulatedApp, SimulatedLearner, SimulatedWor
 WORKERS, LEARNERS = 3, 2
 LEARNERS_SHARE = 0.15
 """Of universes that have learners."""
+TRAINING_SHARE = 0.75
+"""Of universes without learners that have a training topic all the same."""
 REDIS_SHARE = 0.125
 """Of universes whose store is Redis, under the shipped clients; their store is in memory otherwise."""
 OPERATORS_SHARE = 0.25
@@ -78,7 +80,8 @@ class StreamUniverse(Universe):
         self._logs = topic(seed % TOPICS)
         self._every = Random(f"{seed} snapshots").choice([None, None, 5])
         self._training = TrainingLog(self.history, self._logs, self.violations, self._every) if learners else None
-        self._invariants = Invariants(self._logs, self._training, self.violations)
+        self._trains = bool(learners) or Random(f"{seed} trains").random() < TRAINING_SHARE
+        self._invariants = Invariants(self._logs, self._training, self.violations, training=self._trains)
         accept = self._invariants.accepted_by_topic()
         kafka = Random(f"{seed} kafka")
         self._kafka = Kafka(self.loop, self.active, kafka, self.history, self.context, accept, self.timeline)
@@ -145,7 +148,7 @@ class StreamUniverse(Universe):
         group = self._groups[slot[0]]
         if of_learner:
             return SimulatedLearner(process, group, client, self.history, self._every)
-        return SimulatedWorker(process, group, client, self.history, self._folding)
+        return SimulatedWorker(process, group, client, self.history, self._folding, training=self._trains)
 
     def servers(self) -> list[Coroutine[Any, Any, None]]:
         """See `Universe.servers`."""

@@ -185,10 +185,18 @@ class SimulatedWorker(SimulatedApp):
     """A worker."""
 
     def __init__(
-        self, process: Process, group: Group, client: StoreClient, history: History, folding: Callable[[], Folding]
+        self,
+        process: Process,
+        group: Group,
+        client: StoreClient,
+        history: History,
+        folding: Callable[[], Folding],
+        *,
+        training: bool,
     ) -> None:
         super().__init__(process, group, client, history)
         self._folding = folding
+        self._training = training
         self._counters = WorkerCounters()
 
     async def _open_partition(self, partition: int, claim: Claim, start: int, store: Store) -> WorkerPartition:
@@ -202,7 +210,7 @@ class SimulatedWorker(SimulatedApp):
             self._publisher,
             self._counters,
             rows={},
-            training=True,
+            training=self._training,
             folding=self._folding,
         )
 
