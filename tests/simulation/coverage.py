@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType, FrameType, ModuleType
@@ -17,10 +17,12 @@ class Coverage:
     Parameters
     ----------
     modules : ModuleType
+    without : set of str
+        Names of functions and classes that are not counted.
     """
 
-    def __init__(self, *modules: ModuleType) -> None:
-        self.executable = {file: _lines(file) for file in map(inspect.getfile, modules)}
+    def __init__(self, *modules: ModuleType, without: Set[str] = frozenset()) -> None:
+        self.executable = {file: _lines(file, without) for file in map(inspect.getfile, modules)}
         self.executed: dict[str, set[int]] = {file: set() for file in self.executable}
 
     @contextmanager
@@ -37,13 +39,11 @@ class Coverage:
         return sorted(self.executable[file] - self.executed[file])
 
     def report(self) -> str:
-        """Return a line a file."""
-        lines = []
-        for file, executable in self.executable.items():
-            missed = self.missed(file)
-            share = 1 - len(missed) / len(executable)
-            lines.append(f"{share:6.1%} of {len(executable)} lines of {file}; not: {missed}")
-        return "\n".join(lines)
+        """Return a line a file, and one for all."""
+        lines = [_share(file, self.missed(file), of) for file, of in self.executable.items()]
+        missed = sum(len(self.missed(file)) for file in self.executable)
+        count = sum(map(len, self.executable.values()))
+        return "\n".join([*lines, f"{1 - missed / count:6.1%} of {count} lines of all"])
 
     def _on_call(self, frame: FrameType, event: str, arg: object) -> Callable[..., Any] | None:
         executed = self.executed.get(frame.f_code.co_filename)
@@ -58,14 +58,18 @@ class Coverage:
         return on_line
 
 
-def _lines(file: str) -> set[int]:
+def _lines(file: str, without: Set[str]) -> set[int]:
     """Return the lines of all functions of a file; those of its classes and itself are executed by the import."""
-    return set(_lines_of(compile(Path(file).read_text(encoding="utf-8"), file, "exec")))
+    return set(_lines_of(compile(Path(file).read_text(encoding="utf-8"), file, "exec"), without))
 
 
-def _lines_of(code: CodeType) -> Iterator[int]:
+def _lines_of(code: CodeType, without: Set[str]) -> Iterator[int]:
     for constant in code.co_consts:
-        if isinstance(constant, CodeType):
+        if isinstance(constant, CodeType) and constant.co_name not in without:
             if constant.co_flags & inspect.CO_NEWLOCALS:  # a function, not a class
                 yield from (line for _, _, line in constant.co_lines() if line and line != constant.co_firstlineno)
-            yield from _lines_of(constant)
+            yield from _lines_of(constant, without)
+
+
+def _share(file: str, missed: Sequence[int], executable: Set[int]) -> str:
+    return f"{1 - len(missed) / len(executable):6.1%} of {len(executable)} lines of {file}; not: {missed}"

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from random import Random
 from typing import NamedTuple
 
+from tests.simulation.timeline import Timeline
+
 FAULTS_FROM_S, FAULTS_UNTIL_S = 2.0, 60.0
 """The last fault, and what it makes slow, has ended by `FAULTS_UNTIL_S`."""
 
@@ -67,7 +69,7 @@ class Fault(NamedTuple):
         return f"{self.at_s:.3f} {self.kind}{who} {self.lasts_s:.3f} s"
 
 
-def planned(rng: Random, processes: int) -> Sequence[Fault]:
+def planned(rng: Random, processes: int, of: Timeline) -> Sequence[Fault]:
     """Return the faults of a universe, in order of time."""
     faults = []
     for _ in range(rng.randint(5, 10)):
@@ -76,11 +78,21 @@ def planned(rng: Random, processes: int) -> Sequence[Fault]:
         after_s = FAULTS_FROM_S + (lasts_s if kind in (ROLLBACK, SWAP) else 0.0)
         before_s = FAULTS_UNTIL_S - (0.0 if kind in (ROLLBACK, SWAP) else lasts_s)
         at_s = rng.uniform(after_s, before_s)
-        faults.append(Fault(at_s, kind, lasts_s, rng.randrange(processes)))
+        faults.append(_at(of, Fault(at_s, kind, lasts_s, rng.randrange(processes))))
         if kind == PAUSE and rng.random() < 0.5:  # soon after a claim, so that it is replaced before it reads
             rebalanced_s = max(FAULTS_FROM_S, at_s - rng.uniform(0.0, JUST_CLAIMED_S))
-            faults.append(Fault(rebalanced_s, REBALANCE, 0.0, 0))
+            faults.append(_at(of, Fault(rebalanced_s, REBALANCE, 0.0, 0)))
     return sorted(faults)
+
+
+def _at(of: Timeline, fault: Fault) -> Fault:
+    """Return a fault, planned in busy seconds, at its virtual time. What goes back in time, and pauses, span a lull."""
+    at_s, kind, lasts_s, _ = fault
+    if kind in (ROLLBACK, SWAP):
+        lasts_s = of.at(at_s) - of.at(at_s - lasts_s)
+    elif kind == PAUSE:
+        lasts_s = of.at(at_s + lasts_s) - of.at(at_s)
+    return fault._replace(at_s=of.at(at_s), lasts_s=lasts_s)
 
 
 class Faults:

@@ -8,7 +8,7 @@ whose members wait for one another.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from core.kafka.offsets import TopicState
@@ -19,7 +19,7 @@ from tests.simulation.kafka import FAST_S, Kafka
 SESSION_TIMEOUT_S = 10.0
 HEARTBEAT_S = 3.0
 EXPIRY_S = 2.0
-FETCH_WAIT_S = 2.0
+FETCH_WAIT_S = 5.0
 SLOW_DESCRIBE_S = 4.0
 
 Assignment = tuple[int, frozenset[int]]
@@ -69,14 +69,16 @@ class Group:
             self.kafka.loop.spend(self._rng.uniform(0.0, SLOW_DESCRIBE_S))
         return TopicState(self.topic, self.topic_id, dict.fromkeys(end, 0), end, dict(self.committed))
 
-    async def fetch(self, positions: Mapping[int, int]) -> Mapping[int, Sequence[LogRecord]]:
+    async def fetch(
+        self, positions: Mapping[int, int], wait: Callable[[float], Awaitable[None]]
+    ) -> Mapping[int, Sequence[LogRecord]]:
         """Return records from the positions on, as they are now, after the network's delay; or nothing after a wait."""
         found, now = self._found(positions), self.kafka.loop.time()
         if found:
             await asyncio.sleep(self._rng.uniform(0.0, FAST_S))
             return found
         appended = min((self._logs[partition].next_append(now) for partition in positions), default=now + FETCH_WAIT_S)
-        await asyncio.sleep(min(FETCH_WAIT_S, appended - now))
+        await wait(min(self.kafka.timeline.pause_s(now, FETCH_WAIT_S), appended - now))
         return self._found(positions)
 
     def _found(self, positions: Mapping[int, int]) -> dict[int, Sequence[LogRecord]]:
@@ -105,10 +107,13 @@ class Group:
     async def expire_members(self) -> None:
         """Remove members whose heartbeats have stopped, for ever."""
         while True:
-            await asyncio.sleep(EXPIRY_S)
-            now = self.kafka.loop.time()
+            await self.kafka.pause(EXPIRY_S)
+            now = self._now_s()
             for member in [m for m, beat in self._members.items() if now - beat > SESSION_TIMEOUT_S]:
                 self._remove(member)
+
+    def _now_s(self) -> float:
+        return self.kafka.timeline.awake(self.kafka.loop.time())
 
     def rebalance(self) -> None:
         """Deal the partitions anew."""
@@ -122,7 +127,7 @@ class Group:
 
     def _beat(self, member: str) -> Assignment:
         known = member in self._members
-        self._members[member] = self.kafka.loop.time()
+        self._members[member] = self._now_s()
         if not known:
             self.rebalance()
         return self._generation, self._assigned[member]

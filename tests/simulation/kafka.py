@@ -15,6 +15,7 @@ from tests.simulation import faults
 from tests.simulation.faults import Faults
 from tests.simulation.history import History
 from tests.simulation.loop import SimulatedLoop
+from tests.simulation.timeline import AWAKE_S, Timeline
 
 T = TypeVar("T")
 
@@ -51,8 +52,10 @@ class Kafka:
         history: History,
         context: Context,
         accept: Mapping[str, Callable[[Record], object]],
+        timeline: Timeline,
     ) -> None:
         self.loop = loop
+        self.timeline = timeline
         self.rng = rng
         self.history = history
         self._active = active
@@ -66,6 +69,10 @@ class Kafka:
     def append(self, record: Record) -> None:
         """Append to a topic."""
         self._accept[record.topic](record)
+
+    async def pause(self, every_s: float, awake_s: float = AWAKE_S) -> None:
+        """Sleep until it is time to do something regular again."""
+        await asyncio.sleep(self.timeline.pause_s(self.loop.time(), every_s, awake_s))
 
     async def ask(self, execute: Callable[[], T]) -> T:
         """Execute in the broker, whether or not the caller is alive by then, and return the reply."""

@@ -15,16 +15,22 @@ from schemas.events import Model, Track, TrainingBatch
 from schemas.training import TrainingColumns, listens_of
 from streams.learner.learner import Learner
 from streams.learner.model import OnlineModel
+from streams.learner.sessions import FinishedSession
 from tests.simulation.history import History
 from tests.simulation.kafka import Record
 from tests.simulation.topic import BASE_MS, CODEC, TRACKS, PartitionLog
 
 TRAINING_NAME, TRAINING_ID = "simulated.training", "simulated-training"
 CATALOGUE: Mapping[int, Track] = {track: Track(track, "artist", None, None, "title") for track in TRACKS}
-SNAPSHOT_LEAST = 8
-"""Listens after which a snapshot is due; the shipped constants are too large for a universe."""
 CHECKPOINT_LISTENS = 10
 """Listens after which the state is written at the latest."""
+POISON_EVERY = 7
+"""One record of so many of the training topic is no batch."""
+SMALL = {"SNAPSHOT_LEAST": 8, "LEARN_SESSIONS": 2, "LEARN_LISTENS": 4, "STEP_LISTENS": 8, "MAX_BODY_BYTES": 260}
+"""Constants of `streams.learner.learner`, whose shipped values are too large for a universe.
+
+A snapshot of most of the tracks does not fit into `MAX_BODY_BYTES`.
+"""
 
 
 class Heard:
@@ -62,7 +68,45 @@ class Heard:
         return self.to_bytes()
 
 
-KINDS: Sequence[type[OnlineModel]] = (Heard,)
+class Finished:
+    """A model of sessions: how many of each length have ended; it has room for a few lengths."""
+
+    name = "finished"
+    room = 3
+
+    def __init__(self, catalogue: Mapping[int, Track]) -> None:
+        self._of_length: dict[str, int] = {}
+
+    def learn(self, sessions: Sequence[FinishedSession]) -> None:
+        """Count."""
+        for session in sessions:
+            length = str(len(session.tracks))
+            self._of_length[length] = self._of_length.pop(length, 0) + 1
+
+    def make_room(self, most_bytes: int) -> int:
+        """Forget the lengths that were not seen for longest; return how many."""
+        forgotten = list(self._of_length)[: -self.room]
+        for length in forgotten:
+            del self._of_length[length]
+        return len(forgotten)
+
+    def to_bytes(self) -> bytes:
+        """Return the counts."""
+        return json.dumps(self._of_length).encode()
+
+    @classmethod
+    def from_bytes(cls, state: bytes, catalogue: Mapping[int, Track]) -> Self:
+        """Return the model on which `to_bytes` was called."""
+        model = cls(catalogue)
+        model._of_length = json.loads(state)
+        return model
+
+    def snapshot(self) -> bytes:
+        """Return the counts."""
+        return self.to_bytes()
+
+
+KINDS: Sequence[type[OnlineModel]] = (Heard, Finished)
 
 
 class SmallLearner(Learner):
@@ -102,36 +146,55 @@ class TrainingLog:
     violations : list of str
     """
 
-    def __init__(self, history: History, listens: Sequence[PartitionLog], violations: list[str]) -> None:
+    def __init__(
+        self, history: History, listens: Sequence[PartitionLog], violations: list[str], every: int | None
+    ) -> None:
         self.partition = 0
         self.states: list[Mapping[bytes, bytes]] = [{}]
         self.violations = violations
         self._history = history
         self._listens = listens
         self._records: list[LogRecord] = []
-        self._learner = SmallLearner(CATALOGUE)
-        self._models: dict[int, bytes] = {}
-        """Version to the record of a snapshot."""
-        self._newest: list[Mapping[bytes, bytes]] = [{}]
+        self._learner = SmallLearner(CATALOGUE, snapshot_listens=every)
+        self._models: dict[tuple[str, int], bytes] = {}
+        """Name and version to the record of a snapshot."""
+        self._rejected: list[int] = []
+        self._letters: set[int] = set()
+        """Offsets of what is no batch, and of the dead letters that were published."""
+        self._newest: list[dict[bytes, bytes]] = [{}]
         """The last snapshot, by the checkpoint."""
 
     def append(self, record: Record) -> None:
         """Append a training batch, and learn from it."""
-        offset = len(self._records)
-        self._records.append(LogRecord(TRAINING_NAME, 0, offset, BASE_MS, record.key, record.value, ()))
+        if len(self._records) % POISON_EVERY == POISON_EVERY - 1:
+            self._rejected.append(self._log(record.key, b"?"))
+            self.states.append(self.states[-1])
+            self._newest.append(self._newest[-1])
+        self._log(record.key, record.value)
         batch = CODEC.decode(record.value, TrainingBatch)
         self._learner.fold(batch, listens_of(batch, b""))
-        models = {model.name.encode(): (model.version, CODEC.encode(model)) for model in self._learner.take_models()}
-        self._models.update(models.values())
-        self._newest.append({**self._newest[-1], **{name: value for name, (_, value) in models.items()}})
+        models = {(model.name, model.version): CODEC.encode(model) for model in self._learner.take_models()}
+        self._models |= models
+        self._newest.append(self._newest[-1] | {name.encode(): value for (name, _), value in models.items()})
         self.states.append(self._learner.state())
+
+    def _log(self, key: bytes | None, value: bytes | None) -> int:
+        offset = len(self._records)
+        self._records.append(LogRecord(TRAINING_NAME, 0, offset, BASE_MS, key, value, ()))
+        return offset
+
+    def published_letter(self, offset: int) -> None:
+        """Check a dead letter."""
+        if offset not in self._rejected:
+            self.violations.append(f"dead letter {offset} of the training topic is a batch")
+        self._letters.add(offset)
 
     def published_model(self, record: Record) -> None:
         """Check a snapshot: the same fold makes the same."""
-        version = CODEC.decode(record.value, Model).version
-        self._history.note("models", f"version {version}")
-        if record.value != self._models.get(version):
-            self.violations.append(f"published snapshot {version} is not that of the fold")
+        model = CODEC.decode(record.value, Model)
+        self._history.note("models", f"{model.name} {model.version}")
+        if record.value != self._models.get((model.name, model.version)):
+            self.violations.append(f"published snapshot {model.name} {model.version} is not that of the fold")
 
     def check(self, checkpoint: int, state: Mapping[bytes, bytes], snapshots: Mapping[bytes, bytes]) -> None:
         """Check what is stored at a checkpoint."""
@@ -141,6 +204,8 @@ class TrainingLog:
             self.violations.append(f"the learner's state at {checkpoint} is not the fold of the training topic")
         elif snapshots != self._newest[checkpoint]:
             self.violations.append(f"the snapshots stored at {checkpoint} are not the last ones of the fold")
+        if missing := {offset for offset in self._rejected if offset < checkpoint} - self._letters:
+            self.violations.append(f"learner: at checkpoint {checkpoint}, not published yet: dead letters {missing}")
 
     def at_end(self, checkpoint: int) -> None:
         """Check that everything is learned from, once."""

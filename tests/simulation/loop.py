@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import sys
 from asyncio import events
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
@@ -38,7 +39,7 @@ class Handle:
         self.callback = callback
         self.args = args
         self.context = context
-        self.process = context.get(_PROCESS)
+        self.process: Process | None = context.get(_PROCESS)
         self.when_s = when_s
 
     def cancel(self) -> None:
@@ -87,6 +88,32 @@ class Process:
         return context
 
 
+class Nap:
+    """A sleep that something may end; what comes before it ends the next one."""
+
+    def __init__(self) -> None:
+        self._woken = False
+        self._future: asyncio.Future[None] | None = None
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep, unless woken."""
+        if not self._woken:
+            loop = asyncio.get_running_loop()
+            self._future = loop.create_future()
+            timer = loop.call_later(seconds, self.wake)
+            try:
+                await self._future
+            finally:
+                timer.cancel()
+        self._woken = False
+
+    def wake(self) -> None:
+        """End the sleep."""
+        self._woken = True
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)
+
+
 class SimulatedLoop(asyncio.AbstractEventLoop):
     """Runs callbacks one by one; time passes only when none is ready.
 
@@ -106,7 +133,6 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self._scheduled = 0
         self._spent_s = 0.0
         self._running = self._closed = False
-        self.steps = 0
         self.errors: list[str] = []
         """Of callbacks; an error of a task belongs to the task."""
         self.own_tasks: list[asyncio.Task[Any]] = []
@@ -125,44 +151,45 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         task: asyncio.Task[T] = self.create_task(future)
         self._running = True
         events._set_running_loop(self)
+        hooks = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(None, lambda _: None)  # those of a crashed process do not run their `finally`
         try:
-            while not task.done():
-                self._step()
+            self._run(task)
         finally:
+            sys.set_asyncgen_hooks(*hooks)
             events._set_running_loop(None)
             self._running = False
         return task.result()
 
-    def _step(self) -> None:
-        ready = self._ready
-        while not ready:
-            self._advance()
-        self.steps += 1
-        if self.steps > MAX_STEPS:
-            raise StuckError(f"more than {MAX_STEPS:,} steps by {self._now:.3f} s")
-        at = 0
-        if len(ready) > 1 and self._disorder and self._rng.random() < self._disorder:
-            at = int(self._rng.random() * len(ready))
-        handle = ready.pop(at)
-        if handle.callback is None:
-            return
-        process = handle.process
-        if process is not None and process.state is not State.RUNNING:
-            if process.state is State.PAUSED:
+    def _run(self, task: asyncio.Task[Any]) -> None:
+        ready, draw, disorder, running = self._ready, self._rng.random, self._disorder, State.RUNNING
+        for _ in range(MAX_STEPS):
+            if task.done():
+                return
+            while not ready:
+                self._advance()
+            at = int(draw() * len(ready)) if len(ready) > 1 and disorder and draw() < disorder else 0
+            handle = ready.pop(at)
+            process = handle.process
+            if handle.callback is None:
+                continue
+            if process is None or process.state is running:
+                try:
+                    handle.context.run(handle.callback, *handle.args)
+                except Exception as error:  # noqa: BLE001  # of any kind, as asyncio's loop passes it on
+                    self.errors.append(f"a callback failed: {error!r}")
+            elif process.state is State.PAUSED:
                 process.held.append(handle)
-            return
-        try:
-            handle.context.run(handle.callback, *handle.args)
-        except Exception as error:  # noqa: BLE001  # of any kind, as asyncio's loop passes it on
-            self.errors.append(f"a callback failed: {error!r}")
+        raise StuckError(f"more than {MAX_STEPS:,} steps by {self._now:.3f} s")
 
     def _advance(self) -> None:
         """Move the clock to the next timer, and make those of its time ready."""
-        if not self._timers:
+        timers = self._timers
+        if not timers:
             raise StuckError("nothing is scheduled any more")
-        self._now = max(self._now, self._timers[0][0])
-        while self._timers and self._timers[0][0] <= self._now:
-            handle = heapq.heappop(self._timers)[2]
+        self._now = now = max(self._now, timers[0][0])
+        while timers and timers[0][0] <= now:
+            handle = heapq.heappop(timers)[2]
             if handle.callback is not None:
                 self._ready.append(handle)
 
@@ -181,7 +208,8 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
 
     def call_later(self, delay: float, callback: Any, *args: Any, context: Context | None = None) -> Any:
         """Make a callback ready after `delay` virtual seconds."""
-        return self.call_at(self._now + max(0.0, delay), callback, *args, context=context)
+        when = self._now + delay if delay > 0.0 else self._now
+        return self.call_at(when, callback, *args, context=context)
 
     def call_at(self, when: float, callback: Any, *args: Any, context: Context | None = None) -> Any:
         """Make a callback ready at a virtual time; one that is cancelled is dropped at its time."""

@@ -6,12 +6,15 @@ A mutant is a patch of a method: with other arguments, or with another text of i
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from itertools import chain
 from multiprocessing import get_context
+from pathlib import Path
 from unittest import mock
 
 from services.gateway.rpc import PendingReplies
@@ -47,6 +50,8 @@ from tests.simulation.run import plan_of, run_universe, universe_of
 
 SEEDS = 2_000
 """Universes within which a mutant must be killed."""
+KILLED = Path(__file__).parent / "killed.json"
+"""Mutant to a seed that kills it: tried first."""
 
 
 IN_THE_STORE: Mapping[str, Patches] = {
@@ -264,36 +269,59 @@ def mutated(name: str) -> Iterator[None]:
         yield
 
 
-def killed_by(name: str, most: int = SEEDS) -> int | None:
-    """Return the first seed whose universe violates something with a mutant; None if it survives.
+def killed_by(name: str, most: int = SEEDS, first: int | None = None) -> int | None:
+    """Return a seed whose universe violates something with a mutant; None if it survives.
 
     Universes without the part that the mutant is in are not run.
+
+    Parameters
+    ----------
+    most : int
+        Seeds to try, from 0 on.
+    first : int | None
+        A seed to try before them.
     """
     part = next((part for begin, part in PARTS.items() if name.startswith(begin)), "w")
     seeds = (seed for seed in range(most) if part in universe_of(seed, plan_of(seed)).parts)
     with mutated(name):
-        return next((seed for seed in seeds if run_universe(seed).violations), None)
+        return next((seed for seed in chain(() if first is None else (first,), seeds) if fails(seed)), None)
 
 
-def _killed(most: int, name: str) -> tuple[str, int | None, float]:
+def fails(seed: int) -> bool:
+    """Say whether a universe violates something."""
+    return bool(run_universe(seed).violations)
+
+
+def recorded() -> dict[str, int]:
+    """Return the seed that has killed each mutant, where one is known."""
+    seeds: dict[str, int] = json.loads(KILLED.read_text(encoding="utf-8")) if KILLED.exists() else {}
+    return seeds
+
+
+def _killed(most: int, again: bool, name: str) -> tuple[str, int | None, float]:
     began_s = time.process_time()
-    return name, killed_by(name, most), time.process_time() - began_s
+    return name, killed_by(name, most, None if again else recorded().get(name)), time.process_time() - began_s
 
 
 def main() -> int:
-    """Run all mutants in processes, and print the seed that killed each; the exit status is 1 if one survived."""
+    """Run mutants in processes, each on its recorded seed first, and print what has killed it; 1 if one survives."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.mutants", description=main.__doc__)
     parser.add_argument("names", nargs="*", help="mutants to run, instead of all")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=SEEDS, help="universes within which each must be killed")
+    parser.add_argument("--record", action="store_true", help=f"write the seeds to {KILLED.name}")
+    parser.add_argument("--again", action="store_true", help="look for the first seed, instead of trying the recorded")
     args = parser.parse_args()
-    began_s, survived = time.monotonic(), 0
+    began_s, survived, seeds = time.monotonic(), 0, recorded()
+    names = args.names or list(MUTANTS)
     with get_context("spawn").Pool(args.processes) as pool:
-        for name, seed, cpu_s in pool.imap_unordered(partial(_killed, args.seeds), args.names or MUTANTS):
+        for name, seed, cpu_s in pool.imap_unordered(partial(_killed, args.seeds, args.again), names):
             survived += seed is None
-            print(f"{name:<55} {'SURVIVED' if seed is None else f'seed {seed:>4}'} {cpu_s:7.1f} s of CPU", flush=True)
-    count = len(args.names or MUTANTS)
-    print(f"{count - survived} of {count} killed in {time.monotonic() - began_s:.0f} s")
+            print(f"{name:<65} {'SURVIVED' if seed is None else f'seed {seed:>4}'} {cpu_s:7.1f} s of CPU", flush=True)
+            if args.record and seed is not None:
+                seeds[name] = seed
+                KILLED.write_text(json.dumps({name: seeds[name] for name in MUTANTS if name in seeds}, indent=1) + "\n")
+    print(f"{len(names) - survived} of {len(names)} killed in {time.monotonic() - began_s:.0f} s")
     return min(survived, 1)
 
 

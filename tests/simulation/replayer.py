@@ -16,7 +16,7 @@ from schemas.validation import Intake
 from streams.replay import run, swap, targets
 from streams.replay.sources import ReplayError, ReplaySources, make_plan
 from streams.store import namespaces
-from streams.store.namespaces import UnknownNamespaceError
+from streams.store.namespaces import NamespaceRecords, UnknownNamespaceError
 from streams.worker.folding import Folding
 from tests.simulation import topic
 from tests.simulation.group import Group
@@ -26,14 +26,25 @@ from tests.simulation.loop import Process, SimulatedLoop
 from tests.simulation.redis_network import RedisClient
 from tests.simulation.topic import BASE_MS, CODEC, NAME, TRACKS
 
-PAUSE_S = 15.0
+PAUSE_S = 30.0
 """The longest time between two replays."""
+RESUMED, FINISHED = 0.3, 0.9
+"""Share of replays that resume one, and of those that end before their namespace is swapped in."""
+PREFIX = SETTINGS.topic_prefix
 
 
 class SimulatedReplayer:
-    """One incarnation of an operator's commands."""
+    """One incarnation of an operator's commands.
 
-    def __init__(self, process: Process, group: Group, client: RedisClient, history: History, rng: Random) -> None:
+    Parameters
+    ----------
+    begun : list of str
+        Ids of all replays, those of earlier incarnations included: some are resumed.
+    """
+
+    def __init__(
+        self, process: Process, group: Group, client: RedisClient, history: History, rng: Random, begun: list[str]
+    ) -> None:
         self.name = process.name
         self._process = process
         self.stopping = asyncio.Event()
@@ -41,6 +52,7 @@ class SimulatedReplayer:
         self._client = client
         self._history = history
         self._rng = rng
+        self._begun = begun
 
     async def run(self) -> BaseException | None:
         """Replay and swap until `stopping` is set or something fails."""
@@ -56,7 +68,7 @@ class SimulatedReplayer:
 
     async def _replay_repeatedly(self) -> None:
         while True:
-            await asyncio.sleep(self._rng.uniform(0.0, PAUSE_S))
+            await self._group.kafka.pause(self._rng.uniform(0.0, PAUSE_S))
             try:
                 await self._replay()
             except (ReplayError, UnknownNamespaceError) as refused:  # a rolled-back store forgets records
@@ -65,9 +77,14 @@ class SimulatedReplayer:
     async def _replay(self) -> None:
         state: TopicState = await asyncio.to_thread(self._group.describe)
         sources = ReplaySources(SETTINGS, NAME, state, Intake(CODEC, TRACKS), {}, self._client.redis)
-        record = await run.begin_namespace(sources, make_plan(NAME, state, state.start, state.end))
+        if self._begun and self._rng.random() < RESUMED:
+            record = await NamespaceRecords(self._client.redis, PREFIX).get(self._rng.choice(self._begun))
+        else:
+            record = await run.begin_namespace(sources, make_plan(NAME, state, state.start, state.end))
+            self._begun.append(record.id)
         self._history.note(self.name, f"replays into {record.id} to {dict(record.end)}")
-        record = await run.fold_into_namespace(sources, record)
+        if self._rng.random() < FINISHED:
+            record = await run.fold_into_namespace(sources, record)
         await asyncio.sleep(self._rng.choice([0.0, self._rng.uniform(0.0, PAUSE_S)]))
         if self._rng.random() < 0.3:
             await swap.rollback(sources)

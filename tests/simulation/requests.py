@@ -1,13 +1,13 @@
 """The topics of requests and answers, and the clients of confluent-kafka that the recommender service has to them.
 
 The group has no barrier: a member learns of a rebalance when it polls. A former generation may not commit, but for
-what a member commits while it gives its partitions up.
+what a member commits while it gives its partitions up, before the next owner has them.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
@@ -18,6 +18,7 @@ from schemas.topics import Topics
 from tests.simulation import faults
 from tests.simulation.group import EXPIRY_S, SESSION_TIMEOUT_S
 from tests.simulation.kafka import SETTINGS, Delivered, Headers, Kafka, OnDelivery, Record
+from tests.simulation.loop import Nap
 from tests.simulation.topic import BASE_MS, CODEC, PARTITIONS, partition_of
 
 TOPICS = Topics.of(SETTINGS)
@@ -75,6 +76,8 @@ class RequestTopics:
         self.listens: set[str] = set()
         self.answers: list[Recommendation] = []
         self.violations = violations
+        self.naps: dict[str, Nap] = {}
+        """Of recommenders, by name, which a request ends."""
         self._answered: set[str] = set()
         self._rejected: set[tuple[int, int]] = set()
 
@@ -110,6 +113,8 @@ class RequestTopics:
         partition = partition_of(int(record.key or b"0"))
         at = partition, len(self.requests[partition])
         self.requests[partition].append(Message(at, record, BASE_MS + int(self._now_s() * 1000)))
+        for nap in self.naps.values():
+            nap.wake()
 
     def _answer(self, record: Record) -> None:
         answer = CODEC.decode(record.value, Recommendation)
@@ -145,13 +150,15 @@ class RequestGroup:
         self.committed = dict.fromkeys(range(PARTITIONS), 0)
         self.generation = 0
         self._members: dict[str, float] = {}
+        self._taken_in: dict[int, int] = {}
+        """Partition to the newest generation in which a member has begun to read it."""
         self.assigned: dict[str, list[int]] = {}
 
     def beat(self, member: str, *, join: bool = False) -> bool:
         """Note a heartbeat; return whether the member is known."""
         known = member in self._members
         if known or join:
-            self._members[member] = self.kafka.loop.time()
+            self._members[member] = self._now_s()
         if join and not known:
             self.rebalance()
         return known or join
@@ -164,10 +171,13 @@ class RequestGroup:
     async def expire_members(self) -> None:
         """Remove members whose heartbeats have stopped, for ever."""
         while True:
-            await asyncio.sleep(EXPIRY_S)
-            now = self.kafka.loop.time()
+            await self.kafka.pause(EXPIRY_S)
+            now = self._now_s()
             for member in [m for m, beat in self._members.items() if now - beat > SESSION_TIMEOUT_S]:
                 self.remove(member)
+
+    def _now_s(self) -> float:
+        return self.kafka.timeline.awake(self.kafka.loop.time())
 
     def rebalance(self) -> None:
         """Deal the partitions anew."""
@@ -177,9 +187,14 @@ class RequestGroup:
         self.assigned = {m: partitions[at :: len(members)] for at, m in enumerate(members)}
         self.kafka.history.note("group", f"generation {self.generation}: {self.assigned or 'empty'}")
 
-    def commit(self, member: str, offsets: Mapping[int, int], newest_ms: int) -> bool:
-        """Commit, if the member is known; return whether it is."""
-        if member not in self._members:
+    def take(self, member: str) -> dict[int, int]:
+        """Return the offsets at which a member begins, by partition."""
+        self._taken_in |= dict.fromkeys(self.assigned[member], self.generation)
+        return {partition: self.committed[partition] for partition in self.assigned[member]}
+
+    def commit(self, member: str, generation: int, offsets: Mapping[int, int], newest_ms: int) -> bool:
+        """Commit, if the member is known and no later one has the partitions; return whether it did."""
+        if member not in self._members or any(self._taken_in[partition] > generation for partition in offsets):
             return False
         self.kafka.history.note("group", f"{member} commits {offsets}")
         for partition, offset in offsets.items():
@@ -222,10 +237,11 @@ class GroupConsumer:
         """Commit offsets; raise an error only where it waits."""
         group, generation, newest_ms = self._group, self._generation, self._newest_ms()
         wanted = {at.partition: at.offset for at in offsets}
+        commit = partial(group.commit, self._member, generation, wanted, newest_ms)
         if asynchronous:
-            group.kafka.later(lambda: group.generation == generation and group.commit(self._member, wanted, newest_ms))
-        elif not group.commit(self._member, wanted, newest_ms):
-            raise KafkaException(KafkaError(KafkaError.UNKNOWN_MEMBER_ID))
+            group.kafka.later(lambda: group.generation == generation and commit())
+        elif not commit():
+            raise KafkaException(KafkaError(KafkaError.ILLEGAL_GENERATION))
 
     def beat(self) -> bool:
         """Send a heartbeat; False once the consumer is closed."""
@@ -249,7 +265,7 @@ class GroupConsumer:
             self._on["on_revoke" if known else "on_lost"](self, [])
         group.beat(self._member, join=True)
         self._generation = group.generation
-        self._positions = {partition: group.committed[partition] for partition in group.assigned[self._member]}
+        self._positions = group.take(self._member)
         self._on["on_assign"](self, [])
 
 

@@ -6,7 +6,8 @@ import gc
 import logging
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from random import Random
 from typing import Any
 from unittest import mock
@@ -14,15 +15,19 @@ from unittest import mock
 from tests.simulation.faults import Fault, planned
 from tests.simulation.serving import ServingUniverse
 from tests.simulation.streaming import LEARNERS, WORKERS, StreamUniverse
+from tests.simulation.timeline import timeline
+from tests.simulation.topic import TOPICS
 from tests.simulation.universe import Result, Universe
 
+COLLECTED_EVERY = 25
+"""Universes between two collections of garbage."""
 SERVING_EVERY = 5
 """One seed of so many is a universe of requests, the others are of streams."""
 
 
 def plan_of(seed: int) -> Sequence[Fault]:
     """Return the faults of a universe."""
-    return planned(Random(f"{seed} faults"), WORKERS + LEARNERS)
+    return planned(Random(f"{seed} faults"), WORKERS + LEARNERS, timeline(seed % TOPICS))
 
 
 def universe_of(seed: int, planned_faults: Sequence[Fault]) -> Universe:
@@ -39,24 +44,44 @@ def run_universe(seed: int, planned_faults: Sequence[Fault] | None = None) -> Re
     def owner() -> uuid.UUID:
         return uuid.UUID(int=owners.getrandbits(128))
 
-    logging.disable(logging.CRITICAL)
-    gc.disable()  # the tasks of a crashed process would end at a moment that no seed chooses
+    with no_garbage_collection(), no_logging(), mock.patch.object(uuid, "uuid4", owner):
+        return universe.run()
+
+
+@contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Do not collect meanwhile: the tasks of a crashed process would end at a moment that no seed chooses."""
+    enabled = gc.isenabled()
+    gc.disable()
     try:
-        with mock.patch.object(uuid, "uuid4", owner):
-            return universe.run()
+        yield
     finally:
-        gc.enable()
+        if enabled:
+            gc.enable()
+
+
+@contextmanager
+def no_logging() -> Iterator[None]:
+    """Log nothing meanwhile."""
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
         logging.disable(logging.NOTSET)
 
 
 def run_block(block: tuple[int, int]) -> dict[str, Any]:
     """Run the universes of a block; return its line of a report."""
     began_s, virtual_s, violated = time.process_time(), 0.0, []
-    for seed in range(block[0], block[0] + block[1]):
-        result = run_universe(seed)
-        virtual_s += result.virtual_s
-        if result.violations:
-            violated.append(seed)
+    with no_garbage_collection():
+        for number, seed in enumerate(range(block[0], block[0] + block[1]), 1):
+            result = run_universe(seed)
+            virtual_s += result.virtual_s
+            if result.violations:
+                violated.append(seed)
+            if number % COLLECTED_EVERY == 0:
+                gc.collect()
+                gc.freeze()  # topics and compiled code stay; looking at them each time takes longer than the rest
     cpu_s = time.process_time() - began_s
     return {
         "first": block[0],

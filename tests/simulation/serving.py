@@ -6,8 +6,10 @@ Shipped and unmodified are the recommender service with its delivery, the publis
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
+from contextvars import ContextVar
 from functools import partial
 from random import Random
 from types import SimpleNamespace
@@ -32,7 +34,7 @@ from services.recommender.service import RecommenderService
 from tests.simulation import faults
 from tests.simulation.faults import FAULTS_UNTIL_S, Fault
 from tests.simulation.kafka import SETTINGS, Kafka
-from tests.simulation.loop import Process
+from tests.simulation.loop import Nap, Process
 from tests.simulation.requests import (
     REQUESTS,
     TOPICS,
@@ -45,9 +47,9 @@ from tests.simulation.requests import (
 from tests.simulation.topic import BASE_MS, CODEC, TRACKS
 from tests.simulation.universe import Universe
 
-WAIT_S = 1.0
-"""How long a gateway waits for an answer."""
-POLL_S = 0.05
+WAIT_S, ROUNDING_S = 1.0, 1e-6
+"""How long a gateway waits for an answer, and what the differences of late virtual times may be off."""
+POLL_S, IDLE_S = 0.05, 0.5
 LATE_S = 0.3
 """By how much a client's answer may be late: the gateway polls, and the order of callbacks is any."""
 HEARTBEAT_S = 3.0
@@ -74,6 +76,10 @@ class Clock:
         now_s = BASE_MS / 1000 + self.monotonic() + self.ahead_s
         self.newest_ms = max(self.newest_ms, int(now_s * 1000) + 1)
         return now_s
+
+
+CLOCK: ContextVar[Clock] = ContextVar("clock")
+"""Of the process whose callback runs."""
 
 
 class Recommenders:
@@ -105,19 +111,22 @@ class Recommender:
         """Answer until `stopping` is set."""
         consumer = GroupConsumer(self._group, self.name, lambda: self._clock.newest_ms)
         heartbeats = asyncio.ensure_future(self._beat(consumer))
+        nap = self._group.topics.naps[self.name] = Nap()
+        CLOCK.set(self._clock)
         try:
-            with mock.patch.multiple(shipped, Consumer=mock.Mock(return_value=consumer), time=self._clock):
+            with mock.patch.object(shipped, "Consumer", mock.Mock(return_value=consumer)):
                 service = self._service()
             while not self.stopping.is_set():
-                with mock.patch.object(shipped, "time", self._clock):
-                    taken = service.step(0.0)
-                await asyncio.sleep(POLL_S if taken else 4 * POLL_S)
-            with mock.patch.object(shipped, "time", self._clock):
-                service.close()
+                idle = not service.step(0.0)
+                await asyncio.sleep(POLL_S)
+                if idle:
+                    await nap.sleep(self._group.kafka.timeline.pause_s(self._group.kafka.loop.time(), IDLE_S))
+            service.close()
         except Exception as error:  # noqa: BLE001  # judged by the universe
             return error
         finally:
             heartbeats.cancel()
+            del self._group.topics.naps[self.name]
         await asyncio.gather(heartbeats, return_exceptions=True)
         return None
 
@@ -135,7 +144,7 @@ class Recommender:
 
     async def _beat(self, consumer: GroupConsumer) -> None:
         while consumer.beat():
-            await asyncio.sleep(HEARTBEAT_S)
+            await self._group.kafka.pause(HEARTBEAT_S)
 
 
 class Gateway:
@@ -149,7 +158,9 @@ class Gateway:
         self._rng = rng
         self._pending = PendingReplies(WAIT_S)
         self._read = len(self._topics.answers)
-        self._woken_s = 0.0
+        self._nap = Nap()
+        self._due_s = math.inf
+        self._paused_until_s = -1.0
 
     async def run(self) -> BaseException | None:
         """Ask until `stopping` is set or the faults are over."""
@@ -157,7 +168,10 @@ class Gateway:
         clients = [asyncio.ensure_future(self._client(number)) for number in range(3)]
         while not self.stopping.is_set() or len(self._pending):
             self._poll()
-            await asyncio.sleep(POLL_S if len(self._pending) else 2 * POLL_S)
+            now_s = self._kafka.loop.time()
+            wait_s = POLL_S if len(self._pending) else self._kafka.timeline.pause_s(now_s, IDLE_S)
+            self._due_s = now_s + wait_s
+            await self._nap.sleep(wait_s)
         for client in clients:
             client.cancel()
         await asyncio.gather(*clients, return_exceptions=True)
@@ -165,9 +179,8 @@ class Gateway:
 
     def _poll(self) -> None:
         now_s = self._kafka.loop.time()
-        if now_s - self._woken_s > LATE_S:  # it was paused, and its clients may have been late before
+        if now_s - self._due_s > LATE_S:  # it was paused, and its clients may have been late before
             self._paused_until_s = now_s
-        self._woken_s = now_s
         self._publisher.poll()
         answers = self._topics.answers[self._read :]
         self._read += len(answers)
@@ -178,8 +191,8 @@ class Gateway:
     async def _client(self, number: int) -> None:
         user, count = self._rng.randrange(12), 0
         while not self.stopping.is_set():
-            await asyncio.sleep(self._rng.uniform(0.5, 10.0))
-            if self._kafka.loop.time() > FAULTS_UNTIL_S:
+            await self._kafka.pause(self._rng.uniform(0.5, 10.0), awake_s=0.0)
+            if self._kafka.loop.time() > self._kafka.timeline.at(FAULTS_UNTIL_S):
                 return
             count += 1
             await self._call(f"{self.name}-{number}-{count}", user)
@@ -199,6 +212,8 @@ class Gateway:
             BASE_MS + int((sent_s + waits_s) * 1000),
         )
         future = self._pending.open(id_, requested=asks, now_s=sent_s)
+        if len(self._pending) == 1:
+            self._nap.wake()
 
         def on_delivery(error: Any, _: object) -> None:
             if error is None:
@@ -226,11 +241,11 @@ class Gateway:
         self._kafka.history.note(self.name, f"{id_} after {waited_s:.3f} s: {'503' if refused else answer}")
         if not refused and id_ not in self._topics.listens:
             wrong(f"{id_}: answered, and its listen is not in the topic")
-        if not refused and asked and answer is None and waited_s < WAIT_S:
+        if not refused and asked and answer is None and waited_s < WAIT_S - ROUNDING_S:
             wrong(f"{id_}: no answer after {waited_s:.3f} s already")
         if answer is not None and (answer.request_id, answer.user) != (id_, request.user):
             wrong(f"{id_}: got the answer to {answer.request_id}")
-        if waited_s > WAIT_S + LATE_S and getattr(self, "_paused_until_s", -1.0) < sent_s:
+        if waited_s > WAIT_S + LATE_S and self._paused_until_s < sent_s:
             wrong(f"{id_}: answered after {waited_s:.3f} s")
 
 
@@ -243,7 +258,8 @@ class ServingUniverse(Universe):
         super().__init__(seed, planned_faults, ["g0", "g1", "r0", "r1"])
         self._topics = RequestTopics(self.violations, self.loop.time)
         accept = self._topics.accepted_by_topic()
-        self._kafka = Kafka(self.loop, self.active, Random(f"{seed} kafka"), self.history, self.context, accept)
+        kafka = Random(f"{seed} kafka")
+        self._kafka = Kafka(self.loop, self.active, kafka, self.history, self.context, accept, self.timeline)
         self._group = RequestGroup(self._kafka, self._topics)
         self._clocks = [Clock(self.loop.time) for _ in self._slots]
         self._rng = Random(f"{seed} clients")
@@ -251,7 +267,11 @@ class ServingUniverse(Universe):
     def patches(self) -> AbstractContextManager[object]:
         """See `Universe.patches`."""
         connect = partial(AsyncProducer, self._kafka)
-        return mock.patch.dict(RecordPublisher.__init__.__kwdefaults__ or {}, connect=connect)
+        stack = ExitStack()
+        stack.enter_context(mock.patch.dict(RecordPublisher.__init__.__kwdefaults__ or {}, connect=connect))
+        clock = SimpleNamespace(time=lambda: CLOCK.get().time(), monotonic=self.loop.time)
+        stack.enter_context(mock.patch.object(shipped, "time", clock))
+        return stack
 
     def app(self, slot: str, process: Process) -> Recommender | Gateway:
         """See `Universe.app`."""

@@ -199,8 +199,8 @@ class StoreNetwork:
             self._later(self._delay_s(), lambda: None if reply.done() else deliver())
 
     def _delay_s(self) -> float:
-        slow, swallows = self.strikes(faults.STORE_SLOW), self._swallows()
-        return float(self._rng.uniform(0.0, SLOW_S if slow else SWALLOWING_S if swallows else FAST_S))
+        most_s = SLOW_S if self.strikes(faults.STORE_SLOW) else SWALLOWING_S if self._swallows() else FAST_S
+        return float(most_s * self._rng.random())
 
     def _swallows(self) -> bool:
         return self.strikes(faults.STORE_SWALLOWS) or self.strikes(faults.POINTER_SWALLOWS)

@@ -27,7 +27,7 @@ from tests.simulation.invariants import Invariants
 from tests.simulation.kafka import Kafka, SimulatedProducer
 from tests.simulation.learner import (
     CHECKPOINT_LISTENS,
-    SNAPSHOT_LEAST,
+    SMALL,
     TRAINING_ID,
     TRAINING_NAME,
     SmallLearner,
@@ -42,11 +42,13 @@ from tests.simulation.universe import Universe
 from tests.simulation.worker import SimulatedApp, SimulatedLearner, SimulatedWorker, StoreClient
 
 WORKERS, LEARNERS = 3, 2
-LEARNERS_SHARE = 0.25
+LEARNERS_SHARE = 0.15
 """Of universes that have learners."""
-REDIS_SHARE = 0.25
+TRAINING_SHARE = 0.75
+"""Of universes without learners that have a training topic all the same."""
+REDIS_SHARE = 0.125
 """Of universes whose store is Redis, under the shipped clients; their store is in memory otherwise."""
-OPERATORS_SHARE = 0.5
+OPERATORS_SHARE = 0.25
 """Of universes with Redis, in which replays are run and swapped in."""
 COLUMNS_SHARE = 0.25
 """Of universes that fold in columns, from their beginning or some time on."""
@@ -76,16 +78,20 @@ class StreamUniverse(Universe):
         super().__init__(seed, planned_faults, names)
         self._held_bytes = rng.choice([300, 1_000, partition_manager.HELD_BYTES])
         self._logs = topic(seed % TOPICS)
-        self._training = TrainingLog(self.history, self._logs, self.violations) if learners else None
-        self._invariants = Invariants(self._logs, self._training, self.violations)
+        self._every = Random(f"{seed} snapshots").choice([None, None, 5])
+        self._training = TrainingLog(self.history, self._logs, self.violations, self._every) if learners else None
+        self._trains = bool(learners) or Random(f"{seed} trains").random() < TRAINING_SHARE
+        self._invariants = Invariants(self._logs, self._training, self.violations, training=self._trains)
         accept = self._invariants.accepted_by_topic()
-        self._kafka = Kafka(self.loop, self.active, Random(f"{seed} kafka"), self.history, self.context, accept)
+        kafka = Random(f"{seed} kafka")
+        self._kafka = Kafka(self.loop, self.active, kafka, self.history, self.context, accept, self.timeline)
         self._groups = {"w": Group(self._kafka, NAME, TOPIC_ID, self._logs)}
         if self._training is not None:
             self._groups["l"] = Group(self._kafka, TRAINING_NAME, TRAINING_ID, [self._training])
         self._server, self._client_of, self._close_network = self._store(rng, of_redis=of_redis)
         self._folding = self._drawn_folding(rng)
         self._saved: dict[Fault, Any] = {}
+        self._replays: list[str] = []
 
     def _store(
         self, rng: Random, *, of_redis: bool
@@ -111,7 +117,7 @@ class StreamUniverse(Universe):
 
     def _drawn_folding(self, rng: Random) -> Callable[[], Folding]:
         """Return a worker's way to fold: by listen, or in columns from some time on."""
-        since_s = rng.choice([0.0, rng.uniform(0.0, FAULTS_UNTIL_S)])
+        since_s = rng.choice([0.0, self.timeline.at(rng.uniform(0.0, FAULTS_UNTIL_S))])
         if rng.random() >= COLUMNS_SHARE:
             return by_listen
         return lambda: by_columns() if self.loop.time() >= since_s else BY_LISTEN
@@ -124,7 +130,7 @@ class StreamUniverse(Universe):
             mock.patch.dict(RecordPublisher.__init__.__kwdefaults__ or {}, connect=producer),
             mock.patch.object(learner_partition, "Learner", SmallLearner),
             mock.patch.object(learner_partition, "CHECKPOINT_LISTENS", CHECKPOINT_LISTENS),
-            mock.patch.object(learner, "SNAPSHOT_LEAST", SNAPSHOT_LEAST),
+            mock.patch.multiple(learner, **SMALL),
             mock.patch.object(partition_manager, "HELD_BYTES", self._held_bytes),
             mock.patch.dict(patiently.__kwdefaults__ or {}, clock=self.loop.time),
         ):
@@ -138,11 +144,11 @@ class StreamUniverse(Universe):
         client = self._client_of(process.name, of_learner)
         if isinstance(client, RedisClient) and slot.startswith("o"):
             rng = Random(f"{self.seed} {process.name}")
-            return SimulatedReplayer(process, self._groups["w"], client, self.history, rng)
+            return SimulatedReplayer(process, self._groups["w"], client, self.history, rng, self._replays)
         group = self._groups[slot[0]]
         if of_learner:
-            return SimulatedLearner(process, group, client, self.history)
-        return SimulatedWorker(process, group, client, self.history, self._folding)
+            return SimulatedLearner(process, group, client, self.history, self._every)
+        return SimulatedWorker(process, group, client, self.history, self._folding, training=self._trains)
 
     def servers(self) -> list[Coroutine[Any, Any, None]]:
         """See `Universe.servers`."""

@@ -12,30 +12,36 @@ from tests.simulation.run import run_universe
 def test_a_swap_while_runs_wait() -> None:
     check(
         "a released run is not dropped",
-        5,
-        Fault(24.70361495303079, faults.PAUSE, 22.14585889439589, 3),
-        Fault(47.448374390585556, faults.SWAP, 11.935931525582026, 0),
+        27,
+        Fault(16.440197691505002, faults.POINTER_SWALLOWS, 19.85550541055764, 2),
+        Fault(17.445566409708654, faults.BROKER_REFUSES, 2.588307482489527, 0),
+        Fault(25.168710015227997, faults.STORE_SWALLOWS, 13.35471657849241, 4),
+        Fault(35.48231336706235, faults.PAUSE, 324.2639242089603, 3),
+        Fault(36.31373317600962, faults.STORE_REFUSES, 10.893499342985209, 2),
     )
 
 
 def test_a_cancellation_is_swallowed_while_the_pointer_is_read() -> None:
     check(
         "a cancellation swallowed by the pointer is lost",
-        272,
-        Fault(10.991066451289642, faults.STORE_DUPLICATES, 10.312306329184855, 1),
-        Fault(17.06165508185061, faults.BROKER_REFUSES, 5.156176906472467, 4),
-        Fault(17.727816938038693, faults.BROKER_SLOW, 12.19468311689915, 4),
-        Fault(18.231069210599077, faults.POINTER_SWALLOWS, 16.712750734074838, 0),
-        Fault(23.247274092485505, faults.BROKER_LOSES_REPLIES, 2.486085144545351, 1),
+        1396,
+        Fault(2.4336528307251295, faults.STORE_DUPLICATES, 3.4946671747162332, 0),
+        Fault(7.477914768019892, faults.STORE_DUPLICATES, 9.535628915433795, 0),
+        Fault(13.631650820556883, faults.POINTER_SWALLOWS, 8.11505162820728, 1),
+        Fault(18.089846537436642, faults.STORE_SLOW, 3.228294020177607, 1),
+        Fault(28.97145181396318, faults.POINTER_SWALLOWS, 16.367261595266655, 2),
+        Fault(30.641383933190102, faults.STORE_SWALLOWS, 13.934098790935405, 2),
+        Fault(38.00704432291786, faults.BROKER_LOSES_REPLIES, 4.873531268001501, 3),
     )
 
 
 def test_a_replay_that_is_ahead_of_the_workers_is_swapped_in() -> None:
     check(
         "replay: a swap does not wait for the workers",
-        15,
-        Fault(17.348226350042587, faults.STORE_SLOW, 7.945016717153956, 1),
-        Fault(18.900897251537117, faults.CRASH, 3.069256962283577, 2),
+        1011,
+        Fault(16.50504039216769, faults.STORE_LOSES_REQUESTS, 10.593770272914078, 1),
+        Fault(23.427953688983155, faults.SWAP, 3.405040106717312, 0),
+        Fault(27.205520990068827, faults.BROKER_SLOW, 14.541161202987478, 0),
     )
 
 

@@ -24,6 +24,7 @@ from schemas.validation import MAX_ID_BYTES, MAX_TRACK, MAX_USER, Intake, Reject
 from streams.store.protocol import MemoryStore
 from streams.worker.metrics import WorkerCounters
 from streams.worker.partition import Publishable, WorkerPartition
+from tests.simulation.timeline import Timeline, timeline
 
 T = TypeVar("T")
 
@@ -188,18 +189,19 @@ def _expected(partition: int, records: Sequence[LogRecord]) -> Expected:
 def topic(number: int) -> Sequence[PartitionLog]:
     """Return the partitions of a topic: listens with duplicates, late and far ones, poison, and gaps of offsets."""
     rng = Random(f"topic {number}")
-    return [_partition(partition, rng) for partition in range(PARTITIONS)]
+    return [_partition(partition, rng, timeline(number)) for partition in range(PARTITIONS)]
 
 
-def _partition(partition: int, rng: Random) -> PartitionLog:
+def _partition(partition: int, rng: Random, of: Timeline) -> PartitionLog:
     bursts_s = [rng.uniform(0.0, RECORDS_UNTIL_S) for _ in range(rng.randint(4, 9))]
-    at_s = [*sorted(rng.choice(bursts_s) for _ in range(rng.randint(8, 24))), LAST_RECORDS_S]
+    busy_s = [*sorted(rng.choice(bursts_s) for _ in range(rng.randint(6, 16))), LAST_RECORDS_S]
+    at_s = [of.at(busy) for busy in busy_s]
     users = [partition, partition + PARTITIONS, MAX_USER - MAX_USER % PARTITIONS - PARTITIONS + partition]
     sessions = dict.fromkeys(users, 0)
     speed = rng.choice([1.0, 60.0, 240.0])  # of event time
     records: list[LogRecord] = []
     offset = 0
-    for number, at in enumerate(at_s):
+    for number, (at, busy) in enumerate(zip(at_s, busy_s, strict=True)):
         taken_ms = BASE_MS + int(at * 1000)
         user = rng.choice(users)
         ended = rng.random() < 0.2
@@ -209,7 +211,7 @@ def _partition(partition: int, rng: Random) -> PartitionLog:
             user,
             rng.choice([*range(1, 9)] * 4 + [9, MAX_TRACK]),  # the last two are not in the catalogue
             rng.choice([0.0, 1.0, round(rng.random(), 3)]),
-            BASE_MS + int(at * 1000 * speed) + jump_ms,
+            BASE_MS + int((at + busy * (speed - 1)) * 1000) + jump_ms,
             f"s{user}-{sessions[user]}",
             number,
             ended,

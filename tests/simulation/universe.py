@@ -16,7 +16,8 @@ from tests.simulation import faults
 from tests.simulation.faults import FAULTS_UNTIL_S, Fault, Faults
 from tests.simulation.history import History
 from tests.simulation.loop import Process, SimulatedLoop, State, StuckError
-from tests.simulation.topic import LAST_RECORDS_S
+from tests.simulation.timeline import timeline
+from tests.simulation.topic import LAST_RECORDS_S, TOPICS
 
 RESTART_S = 1.0
 SETTLED_WITHIN_S = 120.0
@@ -97,6 +98,7 @@ class Universe(ABC):
         self.history = History(self.loop.time)
         self.active = Faults(planned_faults, Random(f"{seed} strikes"))
         self.context = copy_context()
+        self.timeline = timeline(seed % TOPICS)
         self._slots = [Slot(name) for name in slots]
         self._processes: list[Process] = []
         self._stopping = False
@@ -156,8 +158,8 @@ class Universe(ABC):
         for at_s, act in self._schedule():
             await self._sleep_until(at_s)
             act()
-        await self._sleep_until(LAST_RECORDS_S)
-        give_up = LAST_RECORDS_S + SETTLED_WITHIN_S
+        await self._sleep_until(last_s := self.timeline.at(LAST_RECORDS_S))
+        give_up = last_s + SETTLED_WITHIN_S
         while not self.settled() and self.loop.time() < give_up and not self._broken:
             await asyncio.sleep(POLL_S)
         if not self._broken:
@@ -173,13 +175,13 @@ class Universe(ABC):
 
     async def _sleep_until(self, at_s: float) -> None:
         while self.loop.time() < at_s and not self._broken:
-            await asyncio.sleep(min(POLL_S, at_s - self.loop.time()))
+            await asyncio.sleep(min(self.timeline.pause_s(self.loop.time(), POLL_S), at_s - self.loop.time()))
 
     # ---- faults ----
 
     def _schedule(self) -> list[tuple[float, partial[None]]]:
         """Return what the plan does, in order of time."""
-        acts = [(FAULTS_UNTIL_S, partial(self.history.note, "plan", "no more faults"))]
+        acts = [(self.timeline.at(FAULTS_UNTIL_S), partial(self.history.note, "plan", "no more faults"))]
         for fault in self.planned:
             acts.append((fault.at_s, partial(self._begin, fault)))
             if fault.kind in (faults.ROLLBACK, faults.SWAP):

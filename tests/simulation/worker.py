@@ -23,12 +23,11 @@ from tests.simulation.group import HEARTBEAT_S, SESSION_TIMEOUT_S, Group
 from tests.simulation.history import History
 from tests.simulation.kafka import SETTINGS
 from tests.simulation.learner import CATALOGUE
-from tests.simulation.loop import Process
+from tests.simulation.loop import Nap, Process
 from tests.simulation.topic import CODEC, TRACKS
 
 COMMIT_S = 4.0
 CHECKPOINT_S = 4.0
-NAMESPACE_CHECK_S = 3.0
 THREAD_POLL_S = 0.1
 TOPIC_CHECK_S = 10.0
 
@@ -67,6 +66,7 @@ class SimulatedApp(ABC):
         self._positions: dict[int, int] = {}
         self._fetched: asyncio.Queue[Run] = asyncio.Queue(1)
         self._claims: set[asyncio.Task[None]] = set()
+        self._nap = Nap()
         self._namespace = ""
 
     @abstractmethod
@@ -85,6 +85,7 @@ class SimulatedApp(ABC):
             reclaim_after_s=SESSION_TIMEOUT_S,
             rebuild_missing=True,
         )
+        check_s = self._group.kafka.timeline.check_s
         bodies: list[Callable[[], Awaitable[object]]] = [
             self._follow_group,
             self._fetch,
@@ -92,8 +93,10 @@ class SimulatedApp(ABC):
             self._commit,
             self.stopping.wait,
             lambda: manager.failed,
-            lambda: manager.follow_namespace(self._another_store, NAMESPACE_CHECK_S),
-            lambda: manager.watch_topic(lambda: asyncio.to_thread(lambda: self._group.topic_id), TOPIC_CHECK_S),
+            lambda: manager.follow_namespace(self._another_store, check_s),
+            lambda: manager.watch_topic(
+                lambda: asyncio.to_thread(lambda: self._group.topic_id), max(2 * check_s, TOPIC_CHECK_S)
+            ),
         ]
         if (every_s := self.checkpoint_s) is not None:
             bodies.append(lambda: manager.checkpoint_regularly(every_s))
@@ -130,6 +133,7 @@ class SimulatedApp(ABC):
         if partition in self._assigned:
             self._history.note(self.name, f"{self._group.topic}[{partition}] seek {offset}")
             self._positions[partition] = offset
+            self._nap.wake()
 
     async def _follow_group(self) -> None:
         while True:
@@ -140,7 +144,7 @@ class SimulatedApp(ABC):
                 task = asyncio.ensure_future(self._claim(generation))
                 self._claims.add(task)
                 task.add_done_callback(self._on_claimed)
-            await asyncio.sleep(HEARTBEAT_S)
+            await self._group.kafka.pause(HEARTBEAT_S)
 
     async def _claim(self, generation: int) -> None:
         """Claim the assignment, as `BatchConsumer.seek_to_committed` does, unless the next rebalance has begun."""
@@ -158,7 +162,7 @@ class SimulatedApp(ABC):
     async def _fetch(self) -> None:
         while True:
             positions = dict(self._positions)
-            for partition, records in (await self._group.fetch(positions)).items():
+            for partition, records in (await self._group.fetch(positions, self._nap.sleep)).items():
                 if self._positions.get(partition) == positions[partition]:  # else a seek has made it stale
                     self._positions[partition] = records[-1].offset + 1
                     await self._fetched.put(Run(partition, records))
@@ -169,7 +173,7 @@ class SimulatedApp(ABC):
 
     async def _commit(self) -> None:
         while True:
-            await asyncio.sleep(COMMIT_S)
+            await self._group.kafka.pause(COMMIT_S)
             if self._claimed_in == self._generation:
                 await self._group.commit(self.name, self._generation, self._manager.applied())
 
@@ -182,10 +186,18 @@ class SimulatedWorker(SimulatedApp):
     """A worker."""
 
     def __init__(
-        self, process: Process, group: Group, client: StoreClient, history: History, folding: Callable[[], Folding]
+        self,
+        process: Process,
+        group: Group,
+        client: StoreClient,
+        history: History,
+        folding: Callable[[], Folding],
+        *,
+        training: bool,
     ) -> None:
         super().__init__(process, group, client, history)
         self._folding = folding
+        self._training = training
         self._counters = WorkerCounters()
 
     async def _open_partition(self, partition: int, claim: Claim, start: int, store: Store) -> WorkerPartition:
@@ -199,7 +211,7 @@ class SimulatedWorker(SimulatedApp):
             self._publisher,
             self._counters,
             rows=TrackRows(),
-            training=True,
+            training=self._training,
             folding=self._folding,
         )
 
@@ -209,6 +221,22 @@ class SimulatedLearner(SimulatedApp):
 
     checkpoint_s = CHECKPOINT_S
 
+    def __init__(
+        self, process: Process, group: Group, client: StoreClient, history: History, every: int | None
+    ) -> None:
+        super().__init__(process, group, client, history)
+        self._every = every
+
     async def _open_partition(self, partition: int, claim: Claim, start: int, store: Store) -> LearnerPartition:
         intake = Intake(CODEC, CATALOGUE)
-        return LearnerPartition(partition, claim, start, store, intake, self._publisher, LearnerCounters(), CATALOGUE)
+        return LearnerPartition(
+            partition,
+            claim,
+            start,
+            store,
+            intake,
+            self._publisher,
+            LearnerCounters(),
+            CATALOGUE,
+            snapshot_listens=self._every,
+        )
