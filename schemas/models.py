@@ -12,7 +12,7 @@ import hashlib
 import logging
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from confluent_kafka import Message
 
@@ -115,6 +115,14 @@ class ModelHandle(Generic[T]):
         self.version, self.published_s, self.offset = model.version, published_s, offset
 
 
+class _Arrived(NamedTuple):
+    """A model, the offset of its record, and when that was published."""
+
+    model: Model
+    offset: int
+    published_s: float
+
+
 class ModelReader:
     """Follows the models topic in a thread of its own, so that serving never waits for a model.
 
@@ -176,9 +184,14 @@ class ModelReader:
             The topic is missing, or the broker stops answering.
         """
         end = {0: end_offsets(self._settings, self._topic)[0]}
+        newest: dict[str, list[_Arrived]] = {}
         for messages in self._consumer.poll_until(end, most=1, wait_s=POLL_S):
             for message in messages:
-                self._take(message)
+                if (arrived := self._read(message)) is not None:
+                    newest[arrived.model.name] = [*newest.get(arrived.model.name, [])[-1:], arrived]
+        for last_two in newest.values():  # to prepare a snapshot takes long, and each replaces those before it
+            if not self._serve(last_two[-1]) and len(last_two) > 1:
+                self._serve(last_two[0])
 
     def close(self) -> None:
         """Stop the thread and close the consumer."""
@@ -191,7 +204,8 @@ class ModelReader:
         while not self._stopping.is_set():
             try:
                 for message in self._consumer.poll(1, POLL_S):
-                    self._take(message)
+                    if (arrived := self._read(message)) is not None:
+                        self._serve(arrived)
             except TopicError as error:
                 log.error("%s; the current models stay in use", error)  # noqa: TRY400 - the message says it all
                 self._stopping.wait(POLL_S)
@@ -199,11 +213,12 @@ class ModelReader:
                 log.exception("%s cannot be read at the moment; the current models stay in use", self._topic)
                 self._stopping.wait(POLL_S)
 
-    def _take(self, message: Message) -> None:
+    def _read(self, message: Message) -> _Arrived | None:
+        """Return the model of a record; None for a part, for one that is not followed, and for one without a model."""
         name, part = name_and_part(message.key())  # a compacted topic has no record without a key
         followers = self._followed.get(name)
         if not followers or (message.value() is None and not part):  # a model in use is not removed by a tombstone
-            return
+            return None
         if not part:
             for followed in followers:
                 followed.newest_offset = message.offset()
@@ -211,15 +226,25 @@ class ModelReader:
             if part:
                 content = None if message.value() is None else self._codec.decode(message.value(), Model).body
                 self._parts.take(name, part, content)
-                return
-            model = self._decoded(message.value())
-            for followed in followers:
-                followed.take(model, message.offset(), message.timestamp()[1] / 1000)
-            self._parts.release()
+                return None
+            return _Arrived(self._decoded(message.value()), message.offset(), message.timestamp()[1] / 1000)
         except (BotifyError, ValueError) as error:
             log.warning("%s offset %d is skipped: %s", self._topic, message.offset(), error)
+        return None
+
+    def _serve(self, arrived: _Arrived) -> bool:
+        """Prepare a model for those who follow it; False if it cannot be used."""
+        try:
+            for followed in self._followed[arrived.model.name]:
+                followed.take(*arrived)
+        except (BotifyError, ValueError) as error:
+            log.warning("%s offset %d is skipped: %s", self._topic, arrived.offset, error)
         except Exception:  # the thread must continue: the next snapshot may be usable
-            log.exception("%s offset %d is skipped", self._topic, message.offset())
+            log.exception("%s offset %d is skipped", self._topic, arrived.offset)
+        else:
+            self._parts.release()
+            return True
+        return False
 
     def _decoded(self, raw: bytes) -> Model:
         model = self._codec.decode(raw, Model)

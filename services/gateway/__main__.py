@@ -14,6 +14,7 @@ import uvicorn
 
 from core.errors import BotifyError, SettingsError
 from core.logging import configure_logging
+from core.process import return_large_blocks
 from core.settings import Settings
 from schemas.external_ids import UserIds
 from services.gateway.api import DOCS
@@ -32,6 +33,7 @@ RESERVED_DESCRIPTORS = 192
 
 def main() -> None:
     """Run the gateway; the exit status is not 0 if it fails."""
+    return_large_blocks()
     try:
         settings, options = Settings.from_env(), GatewayOptions.from_env()
         configure_logging(settings, quiet=("uvicorn", "httpx"))

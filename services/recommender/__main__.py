@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 
 from core.errors import BotifyError
 from core.logging import configure_logging
-from core.process import tune_gc
+from core.process import return_large_blocks, tune_gc
 from core.settings import Settings
 from core.telemetry import Heartbeat, new_registry, observed
 from schemas.catalogue import CatalogueReader
@@ -161,6 +161,7 @@ def main() -> None:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
+    return_large_blocks()
     try:
         settings = Settings.from_env()
         configure_logging(settings)

@@ -181,29 +181,34 @@ def liked_before(batch: Batch, so_far: SessionsSoFar, catalogue: Catalogue) -> C
 
 
 class ServedGraph:
-    """A snapshot of the graph, indexed by catalogue row; the index is rebuilt when the catalogue has grown."""
+    """A snapshot of the graph, for rows of the catalogue; it is matched again when the catalogue has grown."""
 
     def __init__(self, snapshot: bytes) -> None:
         self._ids, self._neighbours, self._weights = neighbours_of(snapshot)
-        self._made: tuple[Catalogue, Ints, NDArray[np.float32]] | None = None
+        self._made: tuple[Catalogue, NDArray[np.int32], NDArray[np.int32]] | None = None
 
-    def of(self, catalogue: Catalogue) -> tuple[Ints, NDArray[np.float32]]:
-        """Return neighbours, shape (n, k), as rows (-1 for none), and their weights, for each row."""
+    def prepare(self, catalogue: Catalogue) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Return each catalogue row's place in the snapshot (-1 for none), and the snapshot's neighbours as rows."""
         made = self._made
         if made is None or made[0] is not catalogue:
-            made = self._made = (catalogue, *self._table(catalogue))
+            rows = catalogue.rows_of(self._ids.astype(np.int64))
+            known = np.flatnonzero(rows >= 0)
+            places = np.full(len(catalogue), -1, dtype=np.int32)
+            places[rows[known]] = known
+            near = catalogue.rows_of(self._neighbours.astype(np.int64).ravel()).astype(np.int32)
+            made = self._made = (catalogue, places, near.reshape(self._neighbours.shape))
         return made[1], made[2]
 
-    def _table(self, catalogue: Catalogue) -> tuple[Ints, NDArray[np.float32]]:
-        width = self._neighbours.shape[1]
-        neighbours = np.full((len(catalogue), width), -1, dtype=np.int64)
-        weights = np.zeros((len(catalogue), width), dtype=np.float32)
-        rows = catalogue.rows_of(self._ids.astype(np.int64))
-        known = rows >= 0
-        near = catalogue.rows_of(self._neighbours[known].astype(np.int64).ravel())
-        neighbours[rows[known]] = near.reshape(-1, width)
-        weights[rows[known]] = self._weights[known]
-        return neighbours, weights
+    def of(self, catalogue: Catalogue, rows: Ints) -> tuple[Ints, NDArray[np.float32]]:
+        """Return the neighbours of m rows, shape (m, k), as rows (-1 for none), and their weights."""
+        places, near = self.prepare(catalogue)
+        at = places[rows]
+        if not len(near):
+            return np.full((len(rows), near.shape[1]), -1, dtype=np.int64), np.zeros(
+                (len(rows), near.shape[1]), np.float32
+            )
+        neighbours = np.where(at[:, None] >= 0, near[at], -1).astype(np.int64)
+        return neighbours, self._weights[at].astype(np.float32)
 
 
 LatestGraph = Callable[[], ServedGraph | None]
@@ -217,10 +222,8 @@ def liked_together(so_far: SessionsSoFar, catalogue: Catalogue, graph: ServedGra
     age = so_far.last()[:, None] - np.arange(so_far.valid.shape[1])
     seed_tracks = so_far.valid & (so_far.fractions >= LIKED) & (age < STREAM_SEED_TRACKS)
     session, column = np.nonzero(seed_tracks)
-    neighbours, weights = graph.of(catalogue)
-    rows = so_far.rows[session, column]
-    near = neighbours[rows]
-    scores = weights[rows] * so_far.fractions[session, column][:, None]
+    near, weights = graph.of(catalogue, so_far.rows[session, column])
+    scores = weights * so_far.fractions[session, column][:, None]
     known = near >= 0
     sessions = np.broadcast_to(session[:, None], near.shape)
     return Candidates(sessions[known], near[known], scores[known].astype(np.float64))

@@ -249,7 +249,7 @@ class RecommenderFactory:
     def graph(self, model: Model) -> ServedGraph:
         """Read a snapshot of the item graph, in the thread that reads the models; raises ValueError on another body."""
         served = ServedGraph(model.body)
-        served.of(self._served)
+        served.prepare(self._served)
         return served
 
     def next_track(self, model: Model) -> NextTrack:
