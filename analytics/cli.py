@@ -15,16 +15,19 @@ from rich.table import Table
 
 from analytics import AnalyticsError
 from analytics.arms import signed
-from analytics.assignment import Assignment, assign
+from analytics.assignment import Assignment, assign, metrics_before
 from analytics.data import read_listens
 from analytics.experiment import CONTROL, HOUR_MS, Analysis, ExperimentResults, analyse
 from analytics.exported import open_listens
 from analytics.monitoring import Interactions, interactions_of
 from analytics.planning import Plan, Wanted, plan_experiment
 from analytics.sessions import sessions_of
-from core.cli import Alpha, Data, Json, Run, console, print_json
+from analytics.slices import FEWEST, Segmentation, by_segment, favourite_genres, returning
+from core.cli import Alpha, Data, Json, Run, console, print_json, say
 from core.kafka.admin import require_kafka
 from core.settings import Settings
+from schemas.catalogue import read_catalogue
+from schemas.registry import codec_of
 
 GROUP = "botify.experiment"
 """Entry points by which other packages add commands to this group."""
@@ -58,18 +61,39 @@ def results(
     retention: Annotated[
         list[int] | None, typer.Option(min=1, help="Add retention after this number of days; repeat for several.")
     ] = None,
+    quantile: Annotated[
+        list[float] | None,
+        typer.Option(min=0.01, max=0.99, help="Add a quantile over listeners, such as 0.9; repeat for several."),
+    ] = None,
+    ratio: Annotated[
+        bool, typer.Option("--ratio", help="Add the time per session in which each session weighs alike.")
+    ] = False,
+    segment: Annotated[
+        Segmentation | None, typer.Option(help="Compare within segments: returning listeners or favourite genres.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Print the effects of an experiment as a table."""
     window_ms = round(window_h * HOUR_MS) if always_valid else None
-    analysis = Analysis(control, alpha, cuped, holm, window_ms, tuned_for, _weights(split), retention or ())
+    analysis = Analysis(
+        control, alpha, cuped, holm, window_ms, tuned_for, _weights(split), retention or (), quantile or (), ratio
+    )
     with console.status("Reading listens"):
         sessions, (assignment,) = _sessions_and_assignments([name], data, run)
-    found, notes = analyse(name, sessions, assignment, analysis)
+        segments = {"": assignment} if segment is None else _segments(segment, sessions, assignment, data, run)
+    if not segments:
+        raise AnalyticsError(f"no segment has {FEWEST} listeners; leave out --segment")
+    analysed = {one: analyse(name, sessions, of, analysis) for one, of in segments.items()}
     if as_json:
-        print_json(_fields(found, notes))
-    else:
+        fields = {one: _fields(*found) for one, found in analysed.items()}
+        print_json(fields[""] if segment is None else {"experiment": name, "segments": fields})
+        return
+    for one, (found, notes) in analysed.items():
+        if one:
+            console.print(f"[bold]{one}[/]")
         console.print(render_table(found, notes, alpha))
+    if segment is not None:
+        say("each segment is another chance of a false finding: read them as questions, not as results")
 
 
 @experiment.command()
@@ -136,6 +160,23 @@ def _sessions_and_assignments(
             return exported.sessions(), [exported.assignment(name) for name in names]
     listens = read_listens(require_kafka(Settings.from_env()), run_id=run)
     return sessions_of(listens), [assign(listens, name) for name in names]
+
+
+def _segments(
+    segment: Segmentation, sessions: pd.DataFrame, assignment: Assignment, data: Path | None, run: str | None
+) -> dict[str, Assignment]:
+    """Return the assignment of each segment's users."""
+    if segment == "returning":
+        segment_of = returning(assignment.users, metrics_before(sessions, assignment))
+    else:
+        settings = require_kafka(Settings.from_env())
+        genre_of = {number: track.genre for number, track in read_catalogue(settings, codec_of(settings)).items()}
+        if data is not None:
+            with open_listens(data, run) as exported:
+                segment_of = favourite_genres(exported.chosen_tracks(), genre_of)
+        else:
+            segment_of = favourite_genres(read_listens(settings, run_id=run), genre_of)
+    return {name: assignment._replace(users=users) for name, users in by_segment(assignment.users, segment_of)}
 
 
 def _weights(text: str | None) -> dict[str, float] | None:

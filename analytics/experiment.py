@@ -12,6 +12,7 @@ import pandas as pd
 
 from analytics import AnalyticsError
 from analytics.assignment import Assignment, assign, metrics_before, sessions_in, user_metrics
+from analytics.linearised import add_linearised
 from analytics.monitoring import adjust, settled_users
 from analytics.sessions import CutOff, retention, sessions_of
 from analytics.statistics import ConfidenceSequence, SampleRatio, holm, sample_ratio
@@ -201,6 +202,7 @@ def _effect(treatment: str, metric: str, before: Sample, after: Sample, compare:
 
 
 HOUR_MS = 60 * 60 * 1000
+QUANTILES_OF = ("mean_time_per_session", "mean_request_latency")
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +228,10 @@ class Analysis:
         As declared; equal by default.
     retention_days : sequence of int
         Adds retention on these days after each user's first session in the experiment (`analytics.sessions`).
+    quantiles : sequence of float
+        Adds these quantiles over users of `QUANTILES_OF` (`analytics.linearised`).
+    ratio : bool
+        Adds the time of all sessions over their number, in which each session weighs alike.
     """
 
     control: str = CONTROL
@@ -236,6 +242,8 @@ class Analysis:
     tuned_for: int = 10_000
     split: Mapping[str, float] | None = None
     retention_days: Sequence[int] = ()
+    quantiles: Sequence[float] = ()
+    ratio: bool = False
 
 
 class Analysed(NamedTuple):
@@ -274,6 +282,8 @@ def analyse(name: str, sessions: pd.DataFrame, assignment: Assignment, analysis:
         notes.append("CUPED reduces the variance by " + ", ".join(f"{r:.0%} ({m})" for m, r in reduction.items()))
     if analysis.retention_days:
         users = users.join(retention(sessions_in(sessions, assignment), analysis.retention_days))
+    if analysis.quantiles or analysis.ratio:
+        users = add_linearised(users, analysis.quantiles, QUANTILES_OF, ratio=analysis.ratio)
     results = results_of(name, users, assignment.mixed, analysis.control, compare, analysis.split)
     if analysis.holm:
         corrected = [e._replace(significant=e.p_holm < analysis.alpha) for e in results.effects]

@@ -75,6 +75,11 @@ class ExportedListens:
             seen.assign(lowest=seen["lowest"].map(places), highest=seen["highest"].map(places)), treatments
         )
 
+    def chosen_tracks(self) -> pd.DataFrame:
+        """Return user and track of the listens that no recommender led to, for `analytics.slices`."""
+        query = 'SELECT "user", track, recommender FROM listens WHERE recommender IS NULL'
+        return self._connection.execute(query).df()
+
     def write_json(self, query: str, path: Path) -> int:
         """Write the rows of a query over `listens` as JSON, an object a line, and return their number."""
         rows = self._connection.execute(f"COPY ({query}) TO $path (FORMAT json)", {"path": str(path)}).fetchone()

@@ -202,7 +202,7 @@ class Measured(NamedTuple):
 
 
 def measure_decisions(
-    listeners: Listeners, seed: int, truths: Mapping[str, Truth] = TRUTHS, goals: Goals = GOALS
+    listeners: Listeners, seed: int, truths: Mapping[str, Truth] = TRUTHS, bad_launches: int = 1_000
 ) -> Measured:
     """Decide all launches.
 
@@ -215,8 +215,8 @@ def measure_decisions(
     adjusted, _ = _columns(listeners, Truth(0, (0.0, 0.0, 0.0)), rng)
     left = dict(zip(METRICS, adjusted.std(axis=0, ddof=1) / adjusted.mean(axis=0), strict=True))
     fixed = sum(users_needed(EFFECT, raw[METRICS[0]]))
-    planned = decision_users(goals, left, EFFECT)
-    rule = Rule(goals, min(planned, fixed // 2))
+    planned = decision_users(GOALS, left, EFFECT)
+    rule = Rule(GOALS, min(planned, fixed // 2))
     kinds = {}
     for name, truth in truths.items():
         found = launch(listeners, truth, rule, LOOKS, rng)
@@ -241,17 +241,17 @@ def measure_decisions(
         "harmful_ships": max(kinds[name]["shipped"] for name in harmful),
         "power": kinds["time +2 %"]["shipped"],
         "mean_listeners": kinds["time +2 %"]["listeners"],
-        **rollbacks(listeners, goals, rng),
+        **rollbacks(listeners, rng, bad_launches),
     }
     return Measured(figures, kinds)
 
 
-def rollbacks(listeners: Listeners, goals: Goals, rng: np.random.Generator, launches: int = 1_000) -> dict[str, float]:
+def rollbacks(listeners: Listeners, rng: np.random.Generator, launches: int) -> dict[str, float]:
     """Return the 99th percentile of the sessions, of both arms, until first sessions roll a bad treatment back.
 
     `new` are listeners of whom nothing is known from before, so that CUPED removes nothing.
     """
-    rule = Rule(Goals(goals.success, {"mean_request_latency": goals.guardrails["mean_request_latency"]}), 8_000)
+    rule = Rule(Goals(GOALS.success, {"mean_request_latency": GOALS.guardrails["mean_request_latency"]}), 8_000)
     new = listeners._replace(time_before=np.full_like(listeners.time, np.nan))
     p99 = {}
     for name, of, effects in (

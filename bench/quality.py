@@ -18,6 +18,7 @@ COMMANDS = {
     "quality_recommenders": "bench recommenders --sessions 10000 --only "
     "random,toppop,sticky_norepeat,memory,i2i_stream,next_track,rerank,mix,scene,oracle",
     "quality_online_1": "bench online --sessions 100000 --seed 1",
+    "quality_decisions": "bench decisions",
     "quality_grade_2022": "course grade --recommender mix --edition 2022",
     "quality_grade_2026": "course grade --recommender mix --edition 2026",
 }

@@ -16,9 +16,11 @@ from analytics.data import read_listens
 from analytics.decision import Decision, rows_of
 from analytics.exported import open_listens
 from analytics.sessions import sessions_of
+from analytics.slices import novelty
 from core.cli import Alpha, Data, Json, Run, console, print_json, say
 from core.kafka.admin import require_kafka
 from core.settings import Settings
+from core.welch import Difference
 from evaluation.launch.judge import Judge
 from evaluation.launch.ramp import LISTENERS_A_STEP, Ramp
 from evaluation.launch.steps import is_rolled_back
@@ -51,12 +53,24 @@ def decide(
     with console.status("Reading listens"):
         sessions, assignment = _read(settings, name, data, run)
     decisions = judge.decisions(sessions, assignment)
+    changes = {one.treatment: novelty(sessions, assignment, judge.control, one.treatment) for one in decisions}
     if as_json:
-        print_json([{**one._asdict(), "metrics": [row._asdict() for row in one.metrics]} for one in decisions])
+        print_json(
+            [
+                {
+                    **one._asdict(),
+                    "metrics": [row._asdict() for row in one.metrics],
+                    "novelty": {**changes[one.treatment]._asdict()},
+                }
+                for one in decisions
+            ]
+        )
         return
     for one in decisions:
         console.print(render_decision(name, one))
         say(one.sentence)
+        if changes[one.treatment].significant:
+            say(f"the effect on the time per session {_trend(changes[one.treatment])} over each listener's sessions")
 
 
 def ramp(
@@ -88,6 +102,10 @@ def ramp(
 def _told(step: RampStep) -> str:
     traffic = f"{step.share:.0%} of the listeners" if step.arm is None else f"all listeners get {step.arm}"
     return f"{traffic}: {step.reason}"
+
+
+def _trend(change: Difference) -> str:
+    return f"{'grows' if change.estimate > 0 else 'falls'} by {abs(change.estimate):.2f} (later less earlier half)"
 
 
 def _declared(settings: Settings, name: str) -> Experiment:

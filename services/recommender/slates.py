@@ -286,13 +286,13 @@ class Slates:
         if not len(heard):
             return [NO_TRACK] * len(rows)
         graph = self._graph()
-        neighbours, weights = (None, None) if graph is None else graph.of(catalogue)
+        neighbours, weights = (None, None) if graph is None else graph.of(catalogue, near)
         found = []
         for row in rows:
             scores = (catalogue.artist_of[near] == catalogue.artist_of[row]) * 0.02
             scores += (catalogue.genre_of[near] == catalogue.genre_of[row]) * 0.01
             if neighbours is not None and weights is not None:
-                scores += ((neighbours[near] == row) * weights[near]).sum(axis=1) * 100.0
+                scores += ((neighbours == row) * weights).sum(axis=1) * 100.0
             best = int(scores.argmax())
             found.append(int(heard[best]) if scores[best] > 0 else NO_TRACK)
         return found

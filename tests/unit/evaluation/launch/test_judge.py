@@ -1,0 +1,124 @@
+"""From listens to the next step: settled listeners decide, first sessions find losses, the ramp is a pure function."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from analytics import AnalyticsError
+from analytics.assignment import assign
+from analytics.data import listens_frame
+from analytics.decision import GO_ON, ROLL_BACK, SHIP, STOP, Decision
+from analytics.sessions import sessions_of
+from core.goals import Goals
+from evaluation.launch.judge import Judge, first_sessions
+from evaluation.launch.observed import Observed
+from evaluation.launch.steps import Known, next_step
+from schemas.events import Listen, RampStep
+from services.experiments import Experiment, Treatment
+
+ARMS = (Treatment("C", "random"), Treatment("T1", "mix"))
+GOALS = Goals(("mean_time_per_session",), {"sessions": 0.2})
+SHARES = (0.01, 0.1, 1.0)
+
+
+def launch(effect: float, users: int = 600, seed: int = 1) -> list[Listen]:
+    """Each listener has a session before the experiment and two in it, of five listens."""
+    rng = np.random.default_rng(seed)
+    listens = []
+    for user in range(users):
+        arm, taste = ("T1" if user % 2 else "C"), rng.normal(0.5, 0.1)
+        for session, hour in enumerate((0, 48, 52)):
+            fraction = float(np.clip(taste * (1 + effect * (arm == "T1" and session > 0)) + rng.normal(0, 0.02), 0, 1))
+            for position in range(5):
+                treated = {"A": arm} if session and position else {}
+                at_ms = (hour * 3_600 + user) * 1_000 + position
+                listens.append(
+                    Listen(
+                        f"{user}-{session}-{position}", user, 1, fraction, at_ms, f"r-{user}-{session}", position,
+                        position == 4, "x", treated, 0.1, 5.0,
+                    )
+                )  # fmt: skip
+    end_ms = 200 * 3_600_000
+    return [*listens, Listen("end", 10**6, 1, 1.0, end_ms, "r-end-0", 1, True, "x", {"A": "C"}, 0.1, 5.0)]
+
+
+def judged(effect: float) -> tuple[Decision, list[Decision]]:
+    judge = Judge(Experiment("A", "A", ARMS, goals=GOALS), window_h=24.0)
+    listens = listens_frame(launch(effect))
+    sessions, assignment = sessions_of(listens), assign(listens, "A")
+    (decision,) = judge.decisions(sessions, assignment)
+    return decision, judge.early(sessions, assignment)
+
+
+def test_listens_are_decided_with_what_was_known_before() -> None:
+    better, early = judged(0.1)
+    assert (better.outcome, early) == (SHIP, [])
+    assert better.users <= 600
+    worse, early = judged(-0.1)
+    assert worse.outcome == ROLL_BACK
+    assert early[0].sentence.startswith("Roll back T1: time per session is")
+    nothing, early = judged(0.0)
+    assert nothing.outcome in (GO_ON, STOP)
+    assert early == []
+
+
+def test_goals_must_be_declared() -> None:
+    with pytest.raises(AnalyticsError, match="experiment A declares no goals"):
+        _ = Judge(Experiment("A", "A", ARMS)).goals
+
+
+def test_what_is_added_up_live_equals_what_the_topic_gives() -> None:
+    listens = launch(0.1, users=40)
+    rng = np.random.default_rng(3)
+    observed = Observed("A")
+    for part in np.array_split(rng.permutation(len(listens)), 7):
+        observed.add([listens[at] for at in [*part, *part[:3]]])  # out of order, and with copies
+    frame = listens_frame(listens)
+    sessions = sessions_of(frame).drop(columns="session_id").sort_values(["user", "started_ms"]).reset_index(drop=True)
+    live = observed.sessions().sort_values(["user", "started_ms"]).reset_index(drop=True)
+    assert live.round(9).to_dict("list") == sessions[live.columns].round(9).to_dict("list")
+    found, whole = observed.assignment(), assign(frame, "A")
+    assert found is not None
+    assert found.users.to_dict() == whole.users.to_dict()
+    assert found[1:] == whole[1:]
+
+
+def test_an_open_first_session_does_not_count_yet() -> None:
+    open_session = [Listen(f"o-{p}", 7, 1, 0.5, p, "r-7-0", p, False, "x", {"A": "C"}, 0.1, 5.0) for p in range(3)]
+    later = Listen("l", 8, 1, 0.5, 0, "r-8-0", 1, True, "x", {"A": "T1"}, 0.1, 5.0)
+
+    def users(until_ms: int) -> list[int]:
+        listens = listens_frame([*open_session, later._replace(timestamp_ms=until_ms)])
+        return list(first_sessions(sessions_of(listens), assign(listens, "A")).index)
+
+    assert users(1_000) == [8]
+    assert users(3_600_000) == [7, 8]
+
+
+def decision(outcome: str) -> Decision:
+    return Decision("T1", outcome, f"{outcome}.", 100, 200, 1.0, [])
+
+
+@pytest.mark.parametrize(
+    ("known", "share", "arm"),
+    [
+        (Known(decision(GO_ON), None, 300, 5), 0.1, None),
+        (Known(decision(GO_ON), None, 299, 5), None, None),
+        (Known(decision(SHIP), None, 0, 5), 1.0, "T1"),
+        (Known(decision(ROLL_BACK), None, 900, 5), 1.0, "C"),
+        (Known(decision(STOP), None, 900, 5), 1.0, "C"),
+        (Known(decision(SHIP), decision(ROLL_BACK), 900, 5), 1.0, "C"),
+        (Known(None, None, 300, 5), 0.1, None),
+    ],
+)
+def test_the_next_step(known: Known, share: float | None, arm: str | None) -> None:
+    last = RampStep("A", 0.01, None, 1, 1, "the ramp begins")
+    taken = next_step("A", last, SHARES, "C", known, 300)
+    assert (None if taken is None else (taken.share, taken.arm)) == (None if share is None else (share, arm))
+
+
+def test_the_last_step_waits_and_a_decision_is_final() -> None:
+    full = RampStep("A", 1.0, None, 1, 1, "")
+    assert next_step("A", full, SHARES, "C", Known(decision(GO_ON), None, 10**6, 5), 300) is None
+    assert next_step("A", full._replace(arm="T1"), SHARES, "C", Known(decision(ROLL_BACK), None, 0, 5), 300) is None
