@@ -169,7 +169,8 @@ class Recommendation(NamedTuple):
     ranking : sequence of int | None
         The best tracks, best first, if a list was asked for; `track` is the first of them.
     slate : Slate | None
-        The tracks, if a slate was asked for; `track` is the first of them, and `propensity` that of all together.
+        The tracks, if a slate was asked for; `track` is the first of them, -1 if there are none, and `propensity`
+        that of all together.
     """
 
     request_id: str

@@ -24,10 +24,6 @@ class UnknownItemError(BotifyError):
     """The catalogue has no such item, or it was deleted (404)."""
 
 
-class InvalidCursorError(BotifyError):
-    """A cursor was not made by this API (422)."""
-
-
 class WrongEventError(BotifyError):
     """An event cannot be accepted (422); the arguments are the path of its field and why."""
 

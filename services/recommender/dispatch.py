@@ -78,9 +78,11 @@ class Dispatched:
         return self.put(rows, name, Answers(tracks[:, 0], np.ones(len(rows))))
 
     def put_slate(self, row: int, slate: Slate, candidates: int, policy: str | None, share: float) -> None:
-        """Store a slate, of a policy that was drawn with a probability of `share`."""
-        slate["propensities"][0] *= share
+        """Store a slate, of a policy that was drawn with a probability of `share`; an empty one has no `track`."""
         self.slates[row] = slate
+        if not slate["tracks"]:
+            return
+        slate["propensities"][0] *= share
         self.tracks[row] = slate["tracks"][0]
         self.propensities[row] = math.prod(slate["propensities"])
         self.recommenders[row], self.candidates[row], self.policies[row] = slate["sources"][0], candidates, policy
@@ -185,15 +187,10 @@ def answer_slates(
                 if one is None:
                     continue
                 slate, candidates = one
-                source = slate["sources"][0]
-                answered.put_slate(
-                    members[row],
-                    slate,
-                    candidates,
-                    None if mixed is None else drawn_policy(policy, source),
-                    shares[row],
-                )
-                if mixed is not None:
+                source = slate["sources"][0] if slate["tracks"] else policy
+                named = None if mixed is None else drawn_policy(policy, source)
+                answered.put_slate(members[row], slate, candidates, named, shares[row])
+                if mixed is not None or not slate["tracks"]:
                     answered.recommenders[members[row]] = name
 
 

@@ -244,7 +244,11 @@ class RecommenderService:
         self._count(answered, wanted)
         now_ms = time.time() * 1000
         latencies_ms = [now_ms - message.timestamp()[1] for message in messages]
-        rows = [row for row, track in enumerate(answered.tracks.tolist()) if track != NO_ANSWER]
+        rows = [
+            row
+            for row, (track, slate) in enumerate(zip(answered.tracks.tolist(), answered.slates, strict=True))
+            if track != NO_ANSWER or slate is not None
+        ]
         self.durations.update([latencies_ms[row] / 1000 for row in rows])
         columns: list[list[Any]] = [
             [request.request_id for request in requests],

@@ -39,7 +39,6 @@ from streams.folds.likes import LIKE, LIKED_FRACTION, LIKES, Likes
 from streams.folds.users import UserState
 
 Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 EXPLORE = 0.02
 LAMBDA = 0.3
@@ -47,6 +46,8 @@ SAME_GENRE = 0.3
 POOL = 4
 """Tracks of the pool for each place of the slate."""
 LEAST_CAP = 2
+TRIES = 8
+"""Random draws for a place that the pool leaves."""
 DEEP = 10_000
 """How far a ranking is read for a request whose filters leave too few of its best tracks."""
 POPULAR, RANDOM = "toppop", "random"
@@ -129,6 +130,51 @@ class Chosen:
         self.sources.append(source)
 
 
+class Shelf:
+    """The tracks of a pool that are left, with their marginal relevance; lists, because a pool has a few dozen tracks.
+
+    Attributes
+    ----------
+    free : list of int
+        Places in the pool of tracks that may be next: left, and not of an artist who has as many places as allowed. All
+        that are left, if there are no others.
+    """
+
+    def __init__(self, pool: Pool, catalogue: Catalogue, cap: float) -> None:
+        size = len(pool.rows)
+        stages = {source: stage for stage, source in enumerate(dict.fromkeys(pool.sources))}
+        rows = np.array(pool.rows, dtype=np.int64)
+        self.free = list(range(size))
+        self._artists: list[int] = catalogue.artist_of[rows].tolist()
+        self._genres: list[int] = catalogue.genre_of[rows].tolist()
+        # a stage is more than diversity is worth
+        self._relevance = [(1 - LAMBDA) * (1 - at / size) - stages[source] for at, source in enumerate(pool.sources)]
+        self._values = self._relevance.copy()
+        self._capped: list[int] = []
+        self._taken: dict[int, int] = {}
+        self._cap = cap
+
+    def best(self) -> int:
+        """Return the place in the pool of the best track, the first of equal ones."""
+        return max(self.free, key=self._values.__getitem__)
+
+    def take(self, taken: int) -> None:
+        """Remove a track; what is similar is worth less from now on."""
+        artist, genre = self._artists[taken], self._genres[taken]
+        self.free.remove(taken)
+        for at in self.free:
+            if self._artists[at] == artist:
+                self._values[at] = self._relevance[at] - LAMBDA
+            elif self._genres[at] == genre:
+                self._values[at] = min(self._values[at], self._relevance[at] - LAMBDA * SAME_GENRE)
+        of_artist = self._taken[artist] = self._taken.get(artist, 0) + 1
+        if of_artist >= self._cap:
+            self._capped += [at for at in self.free if self._artists[at] == artist]
+            self.free = [at for at in self.free if self._artists[at] != artist]
+        if not self.free:
+            self.free, self._capped, self._cap = sorted(self._capped), [], math.inf
+
+
 class Slates:
     """Makes slates from the recommenders of one catalogue.
 
@@ -162,7 +208,10 @@ class Slates:
     def make(
         self, batch: Batch, wanted: str, recommenders: Mapping[str, Recommender], offer: Offer
     ) -> list[tuple[Slate, int] | None]:
-        """Return the slate of each request and the size of its pool; None while the catalogue is empty."""
+        """Return the slate of each request, empty if it allows no track, and the size of its pool.
+
+        None while the catalogue is empty.
+        """
         if not len(self._catalogue):
             return [None] * len(batch)
         pools = self._pools(batch, wanted, recommenders, offer)
@@ -170,7 +219,7 @@ class Slates:
         for row, (request, pool) in enumerate(zip(batch.requests, pools, strict=True)):
             asked = _slate_of(request)
             chosen = self._choose(pool, asked["size"], batch.keys[row : row + 1])
-            made.append((self._slate(batch, row, asked, chosen), len(pool.rows)) if chosen.rows else None)
+            made.append((self._slate(batch, row, asked, chosen), len(pool.rows)))
         return made
 
     def _pools(self, batch: Batch, wanted: str, recommenders: Mapping[str, Recommender], offer: Offer) -> list[Pool]:
@@ -222,46 +271,42 @@ class Slates:
         return Pool(set(rows[rows >= 0].tolist()), mask)
 
     def _choose(self, pool: Pool, size: int, key: NDArray[np.uint64]) -> Chosen:
-        catalogue, chosen = self._catalogue, Chosen()
-        rows = np.array(pool.rows, dtype=np.int64)
-        artists, genres = catalogue.artist_of[rows], catalogue.genre_of[rows]
-        relevance = (1 - LAMBDA) * (1 - np.arange(len(rows)) / max(len(rows), 1))
-        stages = {source: stage for stage, source in enumerate(dict.fromkeys(pool.sources))}
-        relevance -= [stages[source] for source in pool.sources]  # more than diversity is worth
-        nearest, left = np.zeros(len(rows)), np.ones(len(rows), dtype=np.bool_)
-        of_artist = np.zeros(len(rows), dtype=np.int64)
-        cap = max(LEAST_CAP, math.ceil(size / 5))
+        chosen, shelf = Chosen(), Shelf(pool, self._catalogue, max(LEAST_CAP, math.ceil(size / 5)))
         places = mix(key, np.arange(size))
-        explores = uniform(places, RandomStream.SLATE_EXPLORE) < EXPLORE
-        drawn = uniform(places, RandomStream.SLATE_TRACK)
-        for place in range(min(size, len(rows))):
-            free = left & (of_artist < cap)
-            if not free.any():
-                free = left
-            values = np.where(free, relevance - LAMBDA * nearest, -np.inf)
-            best, count = int(values.argmax()), int(free.sum())
-            at = int(np.flatnonzero(free)[int(drawn[place] * count)]) if explores[place] else best
+        explores = (uniform(places, RandomStream.SLATE_EXPLORE) < EXPLORE).tolist()
+        drawn = uniform(places, RandomStream.SLATE_TRACK).tolist()
+        for place in range(min(size, len(pool.rows))):
+            best, count = shelf.best(), len(shelf.free)
+            at = shelf.free[int(drawn[place] * count)] if explores[place] else best
             propensity = EXPLORE / count + (1 - EXPLORE if at == best else 0.0)
             chosen.add(pool.rows[at], propensity, pool.scores[at], pool.sources[at])
-            left[at] = False
-            same = artists == artists[at]
-            of_artist += same
-            np.maximum(nearest, np.where(same, 1.0, np.where(genres == genres[at], SAME_GENRE, 0.0)), out=nearest)
-        self._fill(chosen, pool, size, drawn)
+            shelf.take(at)
+        if len(chosen.rows) < size:
+            self._fill(chosen, pool, size, places)
         return chosen
 
-    def _fill(self, chosen: Chosen, pool: Pool, size: int, drawn: Floats) -> None:
+    def _fill(self, chosen: Chosen, pool: Pool, size: int, places: NDArray[np.uint64]) -> None:
         """Fill the places that the pool leaves, uniformly from all that is allowed."""
-        if len(chosen.rows) == size:
-            return
+        count = len(self._catalogue) - len(pool.blocked)
+        if pool.mask is not None:
+            count = int(pool.mask.sum() - pool.mask[list(pool.blocked)].sum())
+        tries: Any = uniform(mix(places[:, None], np.arange(TRIES)), RandomStream.SLATE_TRACK)
+        for draws in tries[len(chosen.rows) : len(chosen.rows) + count].tolist():
+            row = self._drawn(pool, draws)
+            pool.blocked.add(row)
+            chosen.add(row, 1 / count, 0.0, RANDOM)
+            count -= 1
+
+    def _drawn(self, pool: Pool, draws: Sequence[float]) -> int:
+        """Return an allowed row, uniformly: by rejection, or where few are allowed, by looking through all."""
+        if pool.mask is None:
+            for draw in draws[1:]:
+                if (row := int(draw * len(self._catalogue))) not in pool.blocked:
+                    return row
         allowed = np.ones(len(self._catalogue), dtype=np.bool_) if pool.mask is None else pool.mask.copy()
         allowed[list(pool.blocked)] = False
         rest = np.flatnonzero(allowed)
-        for place in range(len(chosen.rows), min(size, len(chosen.rows) + len(rest))):
-            at = int(drawn[place] * len(rest))
-            chosen.add(int(rest[at]), 1 / len(rest), 0.0, RANDOM)
-            rest[at] = rest[-1]
-            rest = rest[:-1]
+        return int(rest[int(draws[0] * len(rest))])
 
     def _slate(self, batch: Batch, row: int, asked: SlateRequest, chosen: Chosen) -> Slate:
         versions: dict[str, int] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -11,11 +11,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
 
 from schemas.external_ids import UserIdError, UserIds
 from services.gateway.api import InvalidRequestError, parsed_body
 from services.gateway.messages import (
-    InvalidCursorError,
     UnavailableError,
     UnknownItemError,
     UnknownTrackError,
@@ -61,7 +61,7 @@ class V1:
     users: Users
 
 
-HANDLED_ERRORS = (UserIdError, UnknownItemError, WrongEventError, InvalidCursorError)
+HANDLED_ERRORS = (UnknownItemError, WrongEventError)
 """Beside those of Botify's REST API."""
 
 
@@ -79,7 +79,7 @@ def problem_of(error: Exception) -> Response:
             return problem(422, "an event cannot be accepted", errors=[{"loc": where, "msg": why}])
         case InvalidRequestError():
             return problem(422, "the request does not have the form that is asked for", errors=error.args[0])
-    return problem(422, str(error))
+    return problem(500, type(error).__name__)
 
 
 Call = TypeVar("Call", bound=BaseModel)
@@ -123,6 +123,21 @@ def _validated(call: type[Call], parts: dict[str, Any]) -> Call:
         ) from error
 
 
+class _Resource:
+    """Serves all methods of a path; another method is refused, although a longer path might match this one too."""
+
+    def __init__(self, operations: Mapping[str, Operation]) -> None:
+        self._operations = operations
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve."""
+        operation = self._operations.get(scope["method"])
+        if operation is None:
+            raise HTTPException(405, headers={"Allow": ", ".join(sorted(self._operations))})
+        response = await operation.serve(Request(scope))
+        await response(scope, receive, send)
+
+
 class V1Api:
     """Handlers of all routes."""
 
@@ -158,8 +173,11 @@ class V1Api:
     def routes(self, *, secured: bool) -> list[BaseRoute]:
         """Return the routes, that of the OpenAPI document included."""
         document = openapi_document(self.operations, secured=secured, title="Botify v1", about="Recommendations.")
+        by_path: dict[str, dict[str, Operation]] = {}
+        for operation in self.operations:
+            by_path.setdefault(operation.path, {})[operation.method] = operation
         return [
-            *(operation.route() for operation in self.operations),
+            *(Route(path, _Resource(operations)) for path, operations in by_path.items()),
             Route(OPENAPI, JSONResponse(document), methods=["GET"]),
         ]
 
@@ -226,8 +244,11 @@ class V1Api:
         return _json(self._of().items.latest(call.query))
 
     def _user(self, name: str) -> tuple[int, int | str]:
-        """Return a listener's number and name."""
-        number = self._users.number_of(name)
+        """Return a listener's number and name; raises `UnknownItemError`."""
+        try:
+            number = self._users.number_of(name)
+        except UserIdError as error:
+            raise UnknownItemError(str(error)) from error
         return number, name if self._users.are_external else number
 
 

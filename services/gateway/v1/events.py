@@ -20,7 +20,7 @@ from core.errors import DecodeError
 from core.kafka.config import key_of
 from schemas.event_time import LEAD_MS, SIMULATED_TIME
 from schemas.events import Feedback, Listen
-from schemas.external_ids import UserIds
+from schemas.external_ids import UserIdError, UserIds
 from services.gateway.messages import (
     Attribution,
     ListenReport,
@@ -77,7 +77,10 @@ class EventIntake:
 
     async def _read(self, event: Event, at: int, request_id: RequestId) -> Told:
         where = ("body", "events", at)
-        user = self.users.number_of(str(event.user))
+        try:
+            user = self.users.number_of(str(event.user))
+        except UserIdError as error:
+            raise WrongEventError((*where, "user"), str(error)) from error
         try:
             track = (await self.service.track(event.item)).track
         except UnknownTrackError as error:

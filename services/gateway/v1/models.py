@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from schemas.validation import MAX_SLATE
 from services.gateway.api import TrackInBody, TrackInPath
@@ -27,19 +27,30 @@ def _many(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
 
-def _filter(text: str) -> str:
-    field, colon, value = text.partition(":")
-    if not (colon and value) or field not in FIELDS:
-        raise ValueError(f"a filter is field:value, with a field of {', '.join(FIELDS)}")
-    return text
+def _whole(value: Any) -> Any:
+    """Return 7 for 7.0, because JSON has one kind of number."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _text(value: Any) -> Any:
+    if not isinstance(value, str) or "T" not in value.upper():
+        raise ValueError("a time has the form 2026-01-31T12:00:00Z")
+    return value
+
+
+def _flag(value: Any) -> Any:
+    return value == "true" if value in ("true", "false") else value
 
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
-UserInBody = Annotated[int | str, Field(union_mode="left_to_right")]
+Whole = Annotated[int, Field(strict=True), BeforeValidator(_whole)]
+Year = Annotated[int, Field(strict=True, ge=0, le=9_999), BeforeValidator(_whole)]
+UserInBody = Whole | Name
+Time = Annotated[AwareDatetime, BeforeValidator(_text)]
 Texts = Annotated[list[str], BeforeValidator(_many), Field(max_length=MAX_EXCLUDED)]
-Filter = Annotated[str, AfterValidator(_filter)]
+Filter = Annotated[str, Field(max_length=200, pattern=rf"^({'|'.join(FIELDS)}):[\s\S]+$")]
 Page = Annotated[int, Field(ge=1, le=MAX_PAGE, description="Items of a page.")]
-Cursor = Annotated[str | None, Field(max_length=64, description="`next` of the page before.")]
+Cursor = Annotated[str | None, Field(pattern="^o[0-9]{1,8}$", description="`next` of the page before.")]
 
 
 class UserPath(Strict):
@@ -65,7 +76,9 @@ class RecommendationsQuery(Strict):
         examples=[["genre:rock"]],
     )
     session: Name | None = Field(default=None, description="The listener's session, if it has a name of yours.")
-    explain: bool = Field(default=False, description="Whether to give a reason for each item.")
+    explain: Annotated[bool, Field(strict=True), BeforeValidator(_flag)] = Field(
+        default=False, description="Whether to give a reason for each item."
+    )
 
 
 class PageQuery(Strict):
@@ -90,12 +103,17 @@ class Event(Strict):
     user: UserInBody = Field(description="The listener.", examples=["alice"])
     item: TrackInBody = Field(description="The item, by number or external id.")
     fraction: float | None = Field(
-        default=None, ge=0, le=1, allow_inf_nan=False, description="Share that was heard: 1 by default, 0 of a skip."
+        default=None,
+        strict=True,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Share that was heard: 1 by default, 0 of a skip.",
     )
-    time: AwareDatetime | None = Field(default=None, description="When it happened; now by default.")
+    time: Time | None = Field(default=None, description="When it happened; now by default.")
     id: Name | None = Field(default=None, description="Names the event: however often it comes, it counts once.")
     session: Name | None = Field(default=None, description="Its session; by default the listener's current one.")
-    ends_session: bool = Field(default=False, description="Whether the listener left after it.")
+    ends_session: bool = Field(default=False, strict=True, description="Whether the listener left after it.")
 
     @property
     def is_listen(self) -> bool:
@@ -128,7 +146,7 @@ class ItemBody(Strict):
     genre: Name | None = None
     genres: list[Name] = Field(default=[], max_length=20, description="All genres, where there are several.")
     mood: Name | None = None
-    year: int | None = Field(default=None, ge=0, le=9_999)
+    year: Year | None = None
     country: Name | None = None
 
 

@@ -63,7 +63,7 @@ class Recommending:
         late = answer is None or answer.slate is None
         if answer is None or answer.slate is None:
             answer = self._fallback(request, query.filter, waited_ms)
-        if answer.slate is not None:
+        if answer.slate is not None and answer.slate["tracks"]:
             stored = Attribution(answer, waited_ms).to_bytes(self.service.codec)
             await self.listeners.put_slate(user, stored)
         return await self._body(answer, name, query, late=late)

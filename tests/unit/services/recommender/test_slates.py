@@ -87,7 +87,8 @@ def test_a_slate_has_what_is_allowed_and_nothing_twice(
     }
     slate = found.slates[0]
     if not allowed:
-        assert slate is None
+        assert slate is not None
+        assert (slate["tracks"], found.tracks[0], found.recommenders[0]) == ([], -1, wanted)
         return
     assert slate is not None
     assert len(slate["tracks"]) == min(size, len(allowed)) == len(set(slate["tracks"]))

@@ -1,0 +1,34 @@
+"""Events made from a schema become events of known items and listeners in the past, which no schema can express."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+TIME = "1970-01-01T00:00:01Z"
+
+
+def make_possible(body: Any, item: Callable[[int], Any], user: Callable[[int], Any]) -> None:
+    """Change the events of a body that have valid types; what is wrong stays wrong."""
+    if not isinstance(body, dict):
+        return
+    told = body.get("events", [body])
+    for event in told if isinstance(told, list) else []:
+        if isinstance(event, dict):
+            _change(event, item, user)
+
+
+def _change(event: dict[str, Any], item: Callable[[int], Any], user: Callable[[int], Any]) -> None:
+    for name, known in (("item", item), ("user", user)):
+        value = event.get(name)
+        if isinstance(value, str) and 0 < len(value) <= 200:
+            event[name] = known(len(value))
+        elif type(value) in (int, float) and 0 <= value < 2**31 and value == int(value):
+            event[name] = known(int(value))
+        elif name == "user" and type(value) in (int, float) and value == int(value):
+            event[name] = known(1)
+    if isinstance(event.get("time"), str) and "T" in event["time"]:
+        event["time"] = TIME
+    is_of_listens = event.get("fraction") is not None or event.get("ends_session")
+    if is_of_listens and event.get("kind") in ("like", "dislike", "unlike"):
+        event["kind"] = "listen"
