@@ -12,6 +12,7 @@ from core.errors import DecodeError, SchemaError
 from schemas.codec import HEADER_BYTES, Codec, load
 from schemas.events import (
     Event,
+    Feedback,
     Listen,
     Model,
     RampStep,
@@ -31,6 +32,7 @@ EXAMPLES: list[Event] = [
     Recommendation("a:0", 42, 7, "mix", {}, 0.5, 0, 1.0, 2, "memory", 200),
     Session("0-0", "a", 42, 1, 2, 3, 1.5, "end"),
     Track(7, "artist", None, "genre", "title"),
+    Feedback("a:0", 42, 7, "like", 1),
     Model("neighbours", 3, b"body", "digest", 2),
     TrainingBatch("id", 3, 10, 12, b"0000", b"00000000", b"0000", b"0000", b"00000000", b"00000000", b"0"),
     RampStep("MIX", 0.1, None, 1, 2, "no metric is significantly worse"),

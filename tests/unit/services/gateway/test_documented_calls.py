@@ -23,8 +23,8 @@ def test_there_are_calls() -> None:
 @pytest.mark.parametrize("line", CALLS)
 def test_a_call_is_served(line: str) -> None:
     gateway = FakeGateway()
-    for number, track in gateway.catalogue.tracks.items():
-        gateway.catalogue.tracks[number] = track._replace(external_id=f"t-{number}")
+    named = [track._replace(external_id=f"t-{number}") for number, track in gateway.catalogue.tracks.items()]
+    gateway.catalogue.put(named)
     gateway.reader.states[0] = state_of([(7, 1.0)])
     wall_s = 1_800_000_000 - NOW_MS / 1000  # the page has times of its own
     gateway.service.clock.follow({0: int(wall_s * 1000)})

@@ -22,10 +22,11 @@ CODEC = Codec()
 @pytest.fixture
 def gateway() -> FakeGateway:
     gateway = FakeGateway()
-    for number, track in gateway.catalogue.tracks.items():
-        gateway.catalogue.tracks[number] = track._replace(
-            external_id=f"t{number}", genre="rock" if number % 2 else "pop"
-        )
+    named = [
+        track._replace(external_id=f"t{number}", genre="rock" if number % 2 else "pop")
+        for number, track in gateway.catalogue.tracks.items()
+    ]
+    gateway.catalogue.put(named)
     return gateway
 
 
@@ -236,12 +237,12 @@ def test_an_item_is_put_and_deleted(client: TestClient, gateway: FakeGateway) ->
     put = client.put("/v1/items/new/one", json=body)
     assert put.json() == {"item": "new/one", "number": TRACKS, "genre": "rock", **body}
     (published,) = [CODEC.decode(value, Track) for topic, value in gateway.rpc.published if topic == "catalogue"]
-    gateway.catalogue.tracks[published.track] = published
+    gateway.catalogue.put([published])
     assert client.get("/v1/items/new/one").json() == put.json()
     assert client.delete("/v1/items/new/one").json() == put.json()
     gone = CODEC.decode(gateway.rpc.published[-1][1], Track)
     assert gone == published._replace(deleted=True)
-    gateway.catalogue.tracks[gone.track] = gone
+    gateway.catalogue.put([gone])
     refused(client.get("/v1/items/new/one"), 404)
     refused(client.delete("/v1/items/new/one"), 404)
     assert "new/one" not in items(client.get("/v1/latest?limit=200"))
