@@ -34,7 +34,7 @@ Reaction = Callable[[str], tuple[float, float]]
 
 
 def good(treatment: str) -> tuple[float, float]:
-    return (0.65, 10.0) if treatment == "T1" else (0.5, 10.0)
+    return (0.515, 10.0) if treatment == "T1" else (0.5, 10.0)
 
 
 def slow(treatment: str) -> tuple[float, float]:
