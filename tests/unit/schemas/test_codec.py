@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 
 from core.errors import DecodeError, SchemaError
 from schemas.codec import HEADER_BYTES, Codec, load
-from schemas.events import Event, Listen, Model, Recommendation, RecommendationRequest, Session, Track, TrainingBatch
+from schemas.events import (
+    Event,
+    Feedback,
+    Listen,
+    Model,
+    Recommendation,
+    RecommendationRequest,
+    Session,
+    Track,
+    TrainingBatch,
+)
 from tests.unit.strategies import EVENTS, events
 
 CODEC = Codec()
@@ -21,6 +31,7 @@ EXAMPLES: list[Event] = [
     Recommendation("a:0", 42, 7, "mix", {}, 0.5, 0, 1.0, 2, "memory", 200),
     Session("0-0", "a", 42, 1, 2, 3, 1.5, "end"),
     Track(7, "artist", None, "genre", "title"),
+    Feedback("e:0", 42, 7, "like", 2),
     Model("neighbours", 3, b"body", "digest", 2),
     TrainingBatch("id", 3, 10, 12, b"0000", b"00000000", b"0000", b"0000", b"00000000", b"00000000", b"0"),
 ]
