@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := core schemas streams services sim ingest analytics evaluation bench examples
+PACKAGES := botify_client core schemas streams services sim ingest analytics evaluation bench examples
 
 # Tests mostly wait for servers, so two processes share the files even where there are two cores only.
 PARALLEL := --numprocesses 2 --dist loadfile
