@@ -138,7 +138,10 @@ class Recommending:
             if slate is None or track is None:
                 continue
             reason = self._reason(track, slate, place) if query.explain else None
-            items.append(Recommended(**fields_of(track), propensity=slate["propensities"][place], reason=reason))
+            # our own values need no validation
+            items.append(
+                Recommended.model_construct(**fields_of(track), propensity=slate["propensities"][place], reason=reason)
+            )
         return Recommendations(
             id=answer.request_id,
             user=name,
