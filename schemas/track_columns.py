@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from core.mapped import Body, mapped, release
 from schemas.events import Track
+from schemas.track_labels import labels_of
 
 Ints = NDArray[np.int64]
 
@@ -45,6 +46,8 @@ class TrackColumns:
         Where each track's record is in `records`.
     artist_of, genre_of : ndarray of int32, shape (n,)
         Numbers of names; `NO_GENRE` for a track without one.
+    mood_of, country_of, period_of : ndarray of int64, shape (n,)
+        Numbers of labels (`schemas.track_labels`).
     deleted : ndarray of bool, shape (n,)
         Tracks that are not recommended any more.
     slots : ndarray of int32, shape (2^k,)
@@ -72,6 +75,9 @@ class TrackColumns:
     lengths: NDArray[np.int32]
     artist_of: NDArray[np.int32]
     genre_of: NDArray[np.int32]
+    mood_of: Ints
+    country_of: Ints
+    period_of: Ints
     deleted: NDArray[np.bool_]
     slots: NDArray[np.int32]
     external_keys: NDArray[np.uint64]
@@ -156,6 +162,7 @@ class TrackColumns:
             "lengths": [lengths],
             "artist_of": [column("artist_of", artist_of)],
             "genre_of": [column("genre_of", genre_of)],
+            **{name: [column(name, more)] for name, more in zip(_LABELLED, labels_of(tracks).T[2:], strict=True)},
             "deleted": [column("deleted", np.array([track.deleted for track in tracks], dtype=np.bool_))],
             "slots": [_slots_of(ids)],
             "external_keys": [keys],
@@ -188,9 +195,11 @@ class TrackColumns:
         release(self.file)
 
 
+_LABELLED = ("mood_of", "country_of", "period_of")
+"""In the order of the last labels."""
 _COLUMNS = [column.name for column in fields(TrackColumns) if column.name != "file"]
 _TYPES = {
-    **dict.fromkeys(("ids", "begins", "artist_ends", "genre_ends"), "<i8"),
+    **dict.fromkeys(("ids", "begins", "artist_ends", "genre_ends", *_LABELLED), "<i8"),
     **dict.fromkeys(("lengths", "artist_of", "genre_of", "slots", "external_rows"), "<i4"),
     **dict.fromkeys(("records", "artist_names", "genre_names"), "|u1"),
     "external_keys": "<u8",

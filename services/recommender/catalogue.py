@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from schemas.events import Track
 from schemas.track_columns import TrackColumns
+from schemas.track_labels import labels_of, numbers_of
 
 Ints = NDArray[np.int64]
 _SPARSE = 8
@@ -30,6 +31,8 @@ class Catalogue:
         Genre number of each row; tracks without one share a number.
     artists, genres : list
         Names, by number.
+    labels : ndarray of int64, shape (n, len(LABELS))
+        See `schemas.track_labels`.
     by_artist : ndarray of int64, shape (n,)
         Rows, grouped by artist.
     artist_start, artist_size : ndarray of int64, shape (number of artists,)
@@ -48,6 +51,7 @@ class Catalogue:
             np.array([track.track for track in ordered], dtype=np.int64),
             _numbered([track.artist for track in ordered]),
             _numbered([track.genre for track in ordered]),
+            labels_of(ordered),
         )
 
     @classmethod
@@ -61,6 +65,8 @@ class Catalogue:
         >>> one, other = Catalogue(tracks), Catalogue.of_columns(EMPTY.merged(tracks, [b"", b""]))
         >>> one.artists == other.artists, one.genres == other.genres, (one.artist_of == other.artist_of).tolist()
         (True, True, [True, True])
+        >>> (one.labels == other.labels).all()
+        np.True_
         """
         catalogue = cls.__new__(cls)
         kept = ~columns.deleted
@@ -68,12 +74,15 @@ class Catalogue:
             columns.ids[kept],
             _renumbered(columns.artists(), columns.artist_of[kept]),
             _renumbered([*columns.genres(), None], columns.genre_of[kept]),  # the number of no genre is -1
+            _labels_of_columns(columns)[kept],
         )
         columns.release()
         return catalogue
 
-    def _fill(self, tracks: Ints, artists: tuple[list[str], Ints], genres: tuple[list[str | None], Ints]) -> None:
-        self.tracks = tracks
+    def _fill(
+        self, tracks: Ints, artists: tuple[list[str], Ints], genres: tuple[list[str | None], Ints], labels: Ints
+    ) -> None:
+        self.tracks, self.labels = tracks, labels
         self.artists, self.artist_of = artists
         self.genres, self.genre_of = genres
         self.by_artist: Ints = np.argsort(self.artist_of, kind="stable")
@@ -100,6 +109,13 @@ class Catalogue:
         artist = self.artist_of[row]
         start = self.artist_start[artist]
         return self.tracks[self.by_artist[start : start + self.artist_size[artist]]]
+
+
+def _labels_of_columns(columns: TrackColumns) -> Ints:
+    """Return what `labels_of` says of the tracks."""
+    artists, genres = numbers_of(columns.artists()), numbers_of([*columns.genres(), ""])
+    named = (artists[columns.artist_of], genres[columns.genre_of])
+    return np.stack([*named, columns.mood_of, columns.country_of, columns.period_of], axis=1)
 
 
 def _lookup(tracks: Ints) -> Ints | None:
