@@ -46,30 +46,12 @@ class Candidates(NamedTuple):
         return cls(*map(np.concatenate, zip(*parts, strict=True)))
 
 
-def earlier_of_artists(sessions: Ints, rows: Ints, so_far: SessionsSoFar, catalogue: Catalogue) -> Ints:
-    """Count the listens of each track's artist in its session; shape (m,) like `sessions` and `rows`."""
-    artists = max(len(catalogue.artists), 1)
-    heard, counts = np.unique(so_far.session_of * artists + catalogue.artist_of[so_far.heard], return_counts=True)
-    if not len(heard):
-        return np.zeros(len(rows), dtype=np.int64)
-    wanted = sessions * artists + catalogue.artist_of[rows]
-    at = np.minimum(np.searchsorted(heard, wanted), len(heard) - 1)
-    return np.where(heard[at] == wanted, counts[at], 0)
-
-
 def tracks_of(sessions: Ints, artists: Ints, scores: Floats, catalogue: Catalogue) -> Candidates:
     """Return all tracks of some artists, each with its artist's score; all of shape (m,)."""
     sizes = catalogue.artist_size[artists]
     within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     rows = catalogue.by_artist[np.repeat(catalogue.artist_start[artists], sizes) + within]
     return Candidates(np.repeat(sessions, sizes), rows, np.repeat(scores, sizes))
-
-
-def of_heard_artists(so_far: SessionsSoFar, catalogue: Catalogue) -> Candidates:
-    """Return all tracks of the artists that each session heard, scored by the number of listens of the artist."""
-    artists = max(len(catalogue.artists), 1)
-    keys, counts = np.unique(so_far.session_of * artists + catalogue.artist_of[so_far.heard], return_counts=True)
-    return tracks_of(*np.divmod(keys, artists), counts.astype(np.float64), catalogue)
 
 
 def not_heard(candidates: Candidates, so_far: SessionsSoFar, catalogue: Catalogue) -> Candidates:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.events import Track
+from streams.learner.models.labels import labels_of
 
 Ints = NDArray[np.int64]
 _SPARSE = 8
@@ -29,6 +30,8 @@ class Catalogue:
         Genre number of each row; tracks without one share a number.
     artists, genres : list
         Names, by number.
+    labels : ndarray of int64, shape (n, len(LABELS))
+        See `streams.learner.models.labels`.
     by_artist : ndarray of int64, shape (n,)
         Rows, grouped by artist.
     artist_start, artist_size : ndarray of int64, shape (number of artists,)
@@ -46,6 +49,7 @@ class Catalogue:
         self.tracks: Ints = np.array([track.track for track in ordered], dtype=np.int64)
         self.artists, self.artist_of = _numbered([track.artist for track in ordered])
         self.genres, self.genre_of = _numbered([track.genre for track in ordered])
+        self.labels: Ints = labels_of(ordered)
         self.by_artist: Ints = np.argsort(self.artist_of, kind="stable")
         self.artist_size: Ints = np.bincount(self.artist_of, minlength=len(self.artists)).astype(np.int64)
         self.artist_start: Ints = np.concatenate([[0], np.cumsum(self.artist_size)[:-1]]).astype(np.int64)

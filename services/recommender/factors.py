@@ -1,13 +1,13 @@
 """The learned factors, the cells of similar tracks, and the tracks that a session is offered.
 
 Scoring the whole catalogue for each request would cost several times what all else does. The catalogue is therefore
-cut into cells of tracks with similar vectors, by k-means, whenever a snapshot arrives, and a session is offered the
-tracks of the `OFFERED_CELLS` cells whose centres it values most: an inverted file, as in Jégou, Douze and Schmid,
-"Product quantization for nearest neighbor search" (PAMI 2011). Which tracks are similar is learned from listening; a
-catalogue may have genres or none.
+cut into cells of tracks with similar vectors and labels, by k-means, whenever a snapshot arrives. A session is offered
+all tracks of the artists that it heard, and those of the `OFFERED_CELLS` cells that it values most on average: an
+inverted file, as in Jégou, Douze and Schmid, "Product quantization for nearest neighbor search" (PAMI 2011). Which
+tracks are similar, and which labels say so, is learned from listening; a catalogue may have genres or none.
 
-A track's logit is ⟨z, x⟩ + b + r_k, see `streams.learner.models.factors`. The user bias is the same for all tracks of a
-session, so their order does not depend on it.
+A track's logit is ⟨z, x⟩ + b + r_k + Σ v_l m_l, see `streams.learner.models.factors`. The user bias is the same for all
+tracks of a session, so their order does not depend on it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from services.recommender.candidates import of_heard_artists
+from core.keyed_random import mix
+from services.recommender.candidates import Candidates, not_heard
 from services.recommender.catalogue import Catalogue
+from services.recommender.matches import LabelTable, Matches
 from services.recommender.sessions import SessionsSoFar
 from streams.learner.models.factors import BIAS, Factors
-from streams.learner.models.taste import MOST_EARLIER, tastes, weights
+from streams.learner.models.tables import small_noise
+from streams.learner.models.taste import tastes, weights
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -33,6 +36,10 @@ ROUNDS = 4
 """Rounds of k-means; further ones hardly change the answers."""
 SAMPLE = 16_384
 """Maximum number of tracks that the centres are computed from."""
+MAXIMUM_OF_CELL = 2.75
+"""Expected maximum of 200 normal numbers, in standard deviations: a cell is chosen for its best tracks."""
+CODE = 16
+"""Dimensions in which the values of a label lie apart when cells are made."""
 
 
 class Cells:
@@ -115,6 +122,15 @@ class FactorTable:
         Of these rows.
     by_cell : ndarray of float32, shape (n, d + 1)
         The same rows, in the order of the cells.
+    centres : ndarray of float32, shape (cells, d + 1)
+        Mean row of each cell.
+    spread : ndarray of float32, shape (cells,)
+        How far above its mean the best of a cell is expected, for a taste of length 1.
+    labels : LabelTable
+    shares : ndarray of float32, shape (cells, values)
+        Share of each cell's tracks that has each value of a label.
+    values_by_cell : ndarray of int64, shape (used labels, n)
+        Each row's values, in the order of the cells.
     repeats : ndarray of float32, shape (MOST_EARLIER + 1,)
         See `Factors`.
     """
@@ -123,8 +139,19 @@ class FactorTable:
         self.rows: Floats = factors.of(
             catalogue.tracks, catalogue.artists, catalogue.artist_of, catalogue.genres, catalogue.genre_of
         )
-        self.cells = Cells(self.rows)
-        self.by_cell: Floats = self.rows[self.cells.order]
+        self.labels = LabelTable(catalogue, factors.matches)
+        codes = [
+            small_noise(mix(at, values), CODE, float(np.sqrt(max(worth, 0.0) / CODE)))
+            for at, (values, worth) in enumerate(zip(self.labels.value_of, self.labels.worth.tolist(), strict=True))
+        ]
+        self.cells = cells = Cells(np.hstack([self.rows, *codes]))
+        self.by_cell: Floats = self.rows[cells.order]
+        self.centres: Floats = cells.centres[:, : BIAS + 1]
+        apart = np.square(self.rows[:, :BIAS] - self.centres[cells.cell_of, :BIAS]).mean(axis=1)
+        variance = np.bincount(cells.cell_of, apart, len(cells.size)) / np.maximum(cells.size, 1)
+        self.spread: Floats = (MAXIMUM_OF_CELL * np.sqrt(variance)).astype(np.float32)
+        self.shares = self.labels.shares(cells.cell_of, len(cells.size))
+        self.values_by_cell: Ints = self.labels.value_of[:, cells.order]
         self.repeats = factors.repeats
 
     def taste(self, so_far: SessionsSoFar) -> Floats:
@@ -180,13 +207,15 @@ class OfferedTracks:
     >>> table = ServedFactors(read_factors(FactorModel({}).snapshot())).table(catalogue)
     >>> rows, logits, free = OfferedTracks(so_far, table, catalogue).best()
     >>> rows.tolist(), logits.tolist(), free.tolist()
-    ([1], [0.0], [1])
+    ([1], [1.0], [1])
     """
 
     def __init__(self, so_far: SessionsSoFar, table: FactorTable, catalogue: Catalogue) -> None:
         self._table, cells = table, table.cells
         self._taste = table.taste(so_far)
-        values = self._taste @ cells.centres.T
+        self._matches = Matches(so_far, table.labels, table.repeats, catalogue)
+        values = self._taste @ table.centres.T + self._matches.by_value @ table.shares.T
+        values += np.linalg.norm(self._taste[:, :BIAS], axis=1)[:, None] * table.spread
         most = min(OFFERED_CELLS, values.shape[1])
         cell = np.argpartition(-values, most - 1, axis=1)[:, :most]
         sizes = cells.size[cell]
@@ -206,7 +235,9 @@ class OfferedTracks:
             until = at + stop - start
             np.dot(table.by_cell[start:stop], self._taste[pair // most], out=self._logits[at:until])
             at = until
-        self._mark_heard(so_far, catalogue)
+        first = np.repeat(np.arange(len(cell)) * table.labels.values, np.diff(self._bounds))
+        self._logits += self._matches.of_labels(first, table.values_by_cell[:, self._places])
+        self._of_artists = self._mark_heard(so_far, catalogue)
 
     def best(self) -> tuple[Ints, Floats, Ints]:
         """Return each session's best track as a row, its logit, and the number of unheard tracks."""
@@ -242,22 +273,24 @@ class OfferedTracks:
         offered: NDArray[np.bool_] = self._offered[sessions, self._table.cells.cell_of[rows]]
         return offered
 
-    def logits(self, sessions: Ints, rows: Ints, earlier: Ints) -> Floats:
-        """Return the logits of any tracks, shape (m,), after so many listens of their artists."""
+    def logits(self, sessions: Ints, rows: Ints) -> Floats:
+        """Return the logits of any tracks, shape (m,)."""
         logits: Floats = np.vecdot(self._taste[sessions], self._table.rows[rows])
-        return logits + self._repeats_of(earlier)
+        return logits + self._matches.of(sessions, rows)
 
-    def _repeats_of(self, earlier: NDArray[np.number]) -> Floats:
-        effects: Floats = self._table.repeats[np.minimum(earlier, MOST_EARLIER).astype(np.int64)]
-        return effects
+    def of_artists(self) -> Candidates:
+        """Return the unheard tracks of the artists heard that are in no cell offered; their scores mean nothing."""
+        return self._of_artists
 
-    def _mark_heard(self, so_far: SessionsSoFar, catalogue: Catalogue) -> None:
-        """Add what hearing the artist again is worth, and mark heard tracks."""
-        again = of_heard_artists(so_far, catalogue)
-        again = again.where(self.offers(again.sessions, again.rows))
-        self._logits[self._at(again.sessions, again.rows)] += self._repeats_of(again.scores)
+    def _mark_heard(self, so_far: SessionsSoFar, catalogue: Catalogue) -> Candidates:
+        """Add what hearing the artist again is worth, and mark heard tracks; return such tracks of other cells."""
+        again = self._matches.heard_artists()
+        offered = self.offers(again.sessions, again.rows)
+        added = again.where(offered)
+        self._logits[self._at(added.sessions, added.rows)] += added.scores.astype(np.float32)
         here = self.offers(so_far.session_of, so_far.heard)
         self._logits[self._at(so_far.session_of[here], so_far.heard[here])] = HEARD
+        return not_heard(again.where(~offered), so_far, catalogue)
 
     def _at(self, sessions: Ints, rows: Ints) -> Ints:
         """Return where the logits of offered tracks are."""

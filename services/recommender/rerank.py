@@ -33,7 +33,6 @@ from services.recommender.candidates import (
     LatestGraph,
     best_of_candidates,
     draw_from_best,
-    earlier_of_artists,
     liked_before,
     liked_together,
     unheard,
@@ -117,10 +116,23 @@ class Fism:
         return so_far, OfferedTracks(so_far, factors.table(self._catalogue), self._catalogue)
 
     def _best(self, batch: Batch, so_far: SessionsSoFar, offered: OfferedTracks) -> Best:
-        return best_of_offered(batch, so_far, offered)
+        """Return the best of what is offered or of the other candidates."""
+        best = best_of_offered(batch, so_far, offered)
+        others = best_of_sessions(self._others(batch, so_far, offered))
+        better = others.where(others.scores > best.values[others.sessions])
+        best.rows[better.sessions] = better.rows
+        best.values[better.sessions] = better.scores
+        return best
 
-    def _top(self, _batch: Batch, so_far: SessionsSoFar, offered: OfferedTracks, k: int) -> Candidates:
-        return top_of_offered(so_far, offered, k)
+    def _top(self, batch: Batch, so_far: SessionsSoFar, offered: OfferedTracks, k: int) -> Candidates:
+        """Return the candidates of all sources."""
+        every = Candidates.together(top_of_offered(so_far, offered, k), self._others(batch, so_far, offered))
+        return unheard(every, so_far, self._catalogue)
+
+    def _others(self, _batch: Batch, _so_far: SessionsSoFar, offered: OfferedTracks) -> Candidates:
+        """Value the tracks of the artists heard that are in no cell offered."""
+        near = offered.of_artists()
+        return near._replace(scores=offered.logits(near.sessions, near.rows).astype(np.float64))
 
 
 def top_of_offered(so_far: SessionsSoFar, offered: OfferedTracks, k: int) -> Candidates:
@@ -177,31 +189,16 @@ class Rerank(Fism):
         super().__init__(catalogue, factors)
         self._graph = graph
 
-    def _best(self, batch: Batch, so_far: SessionsSoFar, offered: OfferedTracks) -> Best:
-        """Return the best of what is offered or of the other candidates."""
-        best = super()._best(batch, so_far, offered)
-        others = best_of_sessions(self._others(batch, so_far, offered))
-        better = others.where(others.scores > best.values[others.sessions])
-        best.rows[better.sessions] = better.rows
-        best.values[better.sessions] = better.scores
-        return best
-
-    def _top(self, batch: Batch, so_far: SessionsSoFar, offered: OfferedTracks, k: int) -> Candidates:
-        """Return the candidates of all sources."""
-        every = Candidates.together(super()._top(batch, so_far, offered, k), self._others(batch, so_far, offered))
-        return unheard(every, so_far, self._catalogue)
-
     def _others(self, batch: Batch, so_far: SessionsSoFar, offered: OfferedTracks) -> Candidates:
         """Value what the listener liked before, and what is liked together with what this session liked."""
         catalogue = self._catalogue
         near = liked_together(so_far, catalogue, self._graph())
         near = near.where(~offered.offers(near.sessions, near.rows))  # those offered have a value
         near = near._replace(scores=np.zeros(len(near.rows)))
-        others = unheard(Candidates.together(liked_before(batch, so_far, catalogue), near), so_far, catalogue)
-        earlier = earlier_of_artists(others.sessions, others.rows, so_far, catalogue)
-        return others._replace(
-            scores=offered.logits(others.sessions, others.rows, earlier) + LIKED_AGAIN * others.scores
-        )
+        artists = offered.of_artists()
+        artists = artists._replace(scores=np.zeros(len(artists.rows)))
+        others = unheard(Candidates.together(liked_before(batch, so_far, catalogue), near, artists), so_far, catalogue)
+        return others._replace(scores=offered.logits(others.sessions, others.rows) + LIKED_AGAIN * others.scores)
 
 
 def best_of_sessions(candidates: Candidates) -> Candidates:

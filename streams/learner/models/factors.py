@@ -3,14 +3,15 @@
 A track's vector is the sum of its own, its artist's and its genre's: what is learned of a genre holds at once for a
 track that nobody has heard. The predicted fraction of track j after a session with the taste z (see `taste`) is ::
 
-    σ(b_j + u + ⟨z, x_j⟩ + r_k)        x_j = own_j + artist_j + genre_j        u: user bias, see `taste`
+    σ(b_j + u + ⟨z, x_j⟩ + r_k + Σ v_l m_l)        x_j = own_j + artist_j + genre_j
 
-where k is the number of the session's listens of j's artist, and r_k what hearing an artist again is worth: one weight
-for each count, learned like all others, and 0 for the first. The loss is the cross-entropy with the fraction. SGD with
-Adagrad's rates, one for each row (Duchi, Hazan and Singer, JMLR 2011), over `SESSIONS_AT_ONCE` sessions at a time,
-through both the target's vector and those in z. After Kabbur et al. (KDD 2013), see `taste`; the hierarchy is that of
-Koenigstein, Dror and Koren, "Yahoo! music recommendations: modeling music ratings with temporal dynamics and item
-taxonomy" (RecSys 2011).
+where u is the user bias (see `taste`), k the number of the session's listens of j's artist, and r_k what hearing an
+artist again is worth: one weight for each count, learned like all others, and 0 for the first. m_l says how far label l
+of the track matches the session (see `labels`), and v_l what that is worth. The loss is the cross-entropy with the
+fraction. SGD with Adagrad's rates, one for each row (Duchi, Hazan and Singer, JMLR 2011), over `SESSIONS_AT_ONCE`
+sessions at a time, through both the target's vector and those in z. After Kabbur et al. (KDD 2013), see `taste`; the
+hierarchy is that of Koenigstein, Dror and Koren, "Yahoo! music recommendations: modeling music ratings with temporal
+dynamics and item taxonomy" (RecSys 2011).
 
 Negative evidence is forgotten: a track that is worse than its artist and genre (its own part of b is negative) loses
 half of its own part in `FORGET_SESSIONS` sessions of the service. It is no longer recommended, so no listen would show
@@ -34,6 +35,7 @@ from scipy.special import expit
 
 from core.keyed_random import Keys, keys_of_texts, mix
 from schemas.events import Track
+from streams.learner.models.labels import LABELS, UNKNOWN, labels_of, matches_before
 from streams.learner.models.tables import LAYOUT_BYTES, Arrays, Table, all_but_an_eighth, pack, small_noise, unpack
 from streams.learner.models.taste import MOST_EARLIER, earlier_of_artist, root_lengths, tastes, user_biases, weights
 from streams.learner.sessions import FinishedSession, pad
@@ -46,7 +48,9 @@ BIAS = DIMENSIONS
 """Column of the bias b, behind the vector."""
 SQUARES = DIMENSIONS + 1
 """Column of the sum of the row's mean squared gradients, behind the bias; snapshots leave it out."""
-RATE, ARTIST_RATE, GENRE_RATE, REPEAT_RATE = 0.1, 0.1, 0.05, 0.1
+RATE, ARTIST_RATE, GENRE_RATE, REPEAT_RATE, MATCH_RATE = 0.1, 0.1, 0.05, 0.1, 0.1
+FIRST_MATCH = 1.0
+"""What a match of any label is worth before anything was learned."""
 FIRST_SQUARES = 0.05
 """Where the sums begin."""
 DECAY = 0.002
@@ -57,7 +61,7 @@ _SEED = 0x66697374
 _ARTIST_STREAM, _GENRE_STREAM = 1, 2
 """Keep an artist and a genre of one name apart."""
 _FIRST_BIAS = -2.0
-_TRACK_NOISE, _ARTIST_NOISE, _GENRE_NOISE = 0.05, 0.1, 0.3
+_TRACK_NOISE, _ARTIST_NOISE, _GENRE_NOISE = 0.05, 0.1, 0.1
 NO_GENRE = ""
 VECTOR_BYTES = 2 * (DIMENSIONS + 1)
 TRACK_BYTES = 4 + 4 + 2 + VECTOR_BYTES
@@ -97,6 +101,8 @@ class FactorModel:
         self._genres = Table[str](DIMENSIONS + 2, _new_genres)
         self._repeats = np.zeros((MOST_EARLIER + 1, 2), dtype=np.float32)  # r_k, and its sum of squared gradients
         self._repeats[:, 1] = FIRST_SQUARES
+        self._matches = np.tile(np.array([FIRST_MATCH, FIRST_SQUARES], dtype=np.float32), (len(LABELS), 1))  # v_l, too
+        self._labels = np.zeros((0, len(LABELS)), dtype=np.int64)
         self._artist_of = np.zeros(0, dtype=np.int64)
         self._genre_of = np.zeros(0, dtype=np.int64)
         self._names_bytes = 0
@@ -116,7 +122,7 @@ class FactorModel:
 
     def to_bytes(self) -> bytes:
         """Return the whole state."""
-        return self._packed(np.float32, DIMENSIONS + 2)
+        return self._packed(np.float32, DIMENSIONS + 2, labels=self._labels)
 
     def snapshot(self) -> bytes:
         """Return what recommenders need: the state in half precision; see `services.recommender.rerank`."""
@@ -131,6 +137,8 @@ class FactorModel:
         model._artists.restore(about["artists"], arrays["artists"])
         model._genres.restore(about["genres"], arrays["genres"])
         model._repeats = arrays["repeats"].copy()
+        model._matches = arrays["matches"].copy()
+        model._labels = arrays["labels"].copy()
         model._artist_of = arrays["artist_of"].astype(np.int64)
         model._genre_of = arrays["genre_of"].astype(np.int64)
         model._names_bytes = _written_bytes(about["artists"]) + _written_bytes(about["genres"])
@@ -143,13 +151,14 @@ class FactorModel:
     def _keep(self, rows: Ints) -> None:
         """Keep some tracks, and the artists and genres that they have."""
         self._tracks.keep(rows)
+        self._labels = self._labels[rows]
         artists, self._artist_of = np.unique(self._artist_of[rows], return_inverse=True)
         genres, self._genre_of = np.unique(self._genre_of[rows], return_inverse=True)
         self._artists.keep(artists)
         self._genres.keep(genres)
         self._names_bytes = _written_bytes(self._artists.names) + _written_bytes(self._genres.names)
 
-    def _packed(self, kind: type[np.floating], width: int) -> bytes:
+    def _packed(self, kind: type[np.floating], width: int, **more: Ints) -> bytes:
         return pack(
             {"artists": self._artists.names, "genres": self._genres.names},
             {
@@ -160,6 +169,8 @@ class FactorModel:
                 "artists": self._artists.values[:, :width].astype(kind),
                 "genres": self._genres.values[:, :width].astype(kind),
                 "repeats": self._repeats,
+                "matches": self._matches,
+                **more,
             },
         )
 
@@ -173,6 +184,7 @@ class FactorModel:
             self._names_bytes += _written_bytes(self._genres.names[genres_known:])
             self._artist_of = np.concatenate([self._artist_of, artists])
             self._genre_of = np.concatenate([self._genre_of, genres])
+            self._labels = np.concatenate([self._labels, labels_of(new)])
         return Rows(track, self._artist_of[track], self._genre_of[track])
 
     def _step(self, sessions: Sequence[FinishedSession]) -> None:
@@ -188,7 +200,11 @@ class FactorModel:
         artists = np.full(valid.shape, -1, dtype=np.int64)
         artists[valid] = rows.artist
         earlier = earlier_of_artist(artists, valid)
-        gradient = session_gradient(parts, self._repeats[:, 0][earlier], heard.fractions, valid)[valid]
+        labels = np.full((*valid.shape, len(LABELS)), UNKNOWN)
+        labels[valid] = self._labels[rows.track]
+        matches = matches_before(labels, weights(heard.fractions, valid))
+        known = self._repeats[:, 0][earlier] + matches @ self._matches[:, 0]
+        gradient = session_gradient(parts, known, heard.fractions, valid)[valid]
         for table, at, rate in (
             (self._tracks, rows.track, RATE),
             (self._artists, rows.artist, ARTIST_RATE),
@@ -196,6 +212,7 @@ class FactorModel:
         ):
             _descend(table.values, at, gradient, rate)
         self._learn_repeats(earlier[valid], gradient[:, BIAS])
+        self._learn_matches(matches[valid], gradient[:, BIAS])
 
     def _learn_repeats(self, earlier: Ints, errors: Floats) -> None:
         """Move the effects of hearing an artist again; there is none of the first listen."""
@@ -203,6 +220,12 @@ class FactorModel:
         gradient[0] = 0
         self._repeats[:, 1] += np.square(gradient)
         self._repeats[:, 0] -= np.float32(REPEAT_RATE) * gradient / np.sqrt(self._repeats[:, 1])
+
+    def _learn_matches(self, matches: Floats, errors: Floats) -> None:
+        """Move what a match of each label is worth."""
+        gradient = errors @ matches
+        self._matches[:, 1] += np.square(gradient)
+        self._matches[:, 0] -= np.float32(MATCH_RATE) * gradient / np.sqrt(self._matches[:, 1])
 
     def _forget_the_bad(self, sessions: int) -> None:
         own = self._tracks.values
@@ -222,14 +245,14 @@ def _descend(values: Floats, rows: Ints, gradient: Floats, rate: float) -> None:
     values[moved] = moving
 
 
-def session_gradient(parts: Floats, repeats: Floats, fractions: Floats, valid: NDArray[np.bool_]) -> Floats:
+def session_gradient(parts: Floats, known: Floats, fractions: Floats, valid: NDArray[np.bool_]) -> Floats:
     """Return the gradient of the sessions' loss with respect to each listen's vector and bias.
 
     Parameters
     ----------
     parts : ndarray of float32, shape (b, n, DIMENSIONS + 1)
-    repeats : ndarray of float32, shape (b, n)
-        What hearing the artist again adds to each logit.
+    known : ndarray of float32, shape (b, n)
+        What hearing the artist again and matching labels add to each logit.
     fractions : ndarray of float32, shape (b, n)
     valid : ndarray of bool, shape (b, n)
 
@@ -241,7 +264,7 @@ def session_gradient(parts: Floats, repeats: Floats, fractions: Floats, valid: N
     weight = weights(fractions, valid)
     before = np.zeros_like(vectors)
     before[:, 1:] = tastes(vectors, weight)[:, :-1]
-    logits = parts[..., BIAS] + repeats + np.vecdot(before, vectors)
+    logits = parts[..., BIAS] + known + np.vecdot(before, vectors)
     logits[:, 1:] += user_biases(logits, fractions, valid)[:, :-1]
     error = np.where(valid, expit(logits) - fractions, np.float32(0))
     error[:, 0] = 0  # nobody recommended the first
@@ -264,6 +287,8 @@ class Factors:
     ----------
     repeats : ndarray of float32, shape (MOST_EARLIER + 1,)
         What so many earlier listens of its artist in the session add to a track's logit.
+    matches : ndarray of float32, shape (len(LABELS),)
+        What a match of each label is worth.
     """
 
     def __init__(self, about: Mapping[str, list[str]], arrays: Arrays) -> None:
@@ -271,10 +296,12 @@ class Factors:
         for part, size in sizes.items():
             if arrays[part].shape != (size, DIMENSIONS + 1):
                 raise ValueError(f"the factors of {size} {part} have the shape {arrays[part].shape}")
-        repeats = arrays.get("repeats", np.zeros(0))  # a snapshot of format 3 has none
-        if repeats.shape != (MOST_EARLIER + 1, 2):
-            raise ValueError(f"the effects of hearing an artist again have the shape {repeats.shape}")
+        matches = arrays.get("matches", np.zeros(0))  # a snapshot of format 4 has none
+        repeats = arrays.get("repeats", np.zeros(0))
+        if repeats.shape != (MOST_EARLIER + 1, 2) or matches.shape != (len(LABELS), 2):
+            raise ValueError(f"the effects of an artist and of labels have the shapes {repeats.shape}, {matches.shape}")
         self.repeats: Floats = repeats[:, 0].copy()
+        self.matches: Floats = matches[:, 0].copy()
         ids = arrays["ids"].astype(np.int64)
         self._order = np.argsort(ids)
         self._ids = ids[self._order]

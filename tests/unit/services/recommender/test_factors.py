@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from core.keyed_random import keys_of_texts
 from schemas.events import Listen, RecommendationRequest, Track
@@ -11,18 +12,23 @@ from services.recommender.catalogue import Catalogue
 from services.recommender.factors import CELL_TRACKS, Cells, OfferedTracks, ServedFactors
 from services.recommender.protocol import NO_ANSWER, Batch, Recommender
 from services.recommender.rerank import Fism, Memory, Rerank
-from services.recommender.sessions import sessions_so_far
+from services.recommender.sessions import SessionsSoFar, sessions_so_far
 from streams.folds.likes import Likes
-from streams.learner.models.factors import FactorModel, read_factors
+from streams.learner.models.factors import FactorModel, Factors, read_factors
+from streams.learner.models.labels import matches_before
+from streams.learner.models.taste import weights
 from streams.learner.sessions import FinishedSession
 from tests.unit.services.recommender.recommending import state_of
 
-TRACKS = {id_: Track(id_, f"a{id_ % 17}", None, f"g{id_ % 3}", "x") for id_ in range(5, 125)}
+TRACKS = {
+    id_: Track(id_, f"a{id_ % 17}", None, f"g{id_ % 3}", "x", mood=f"m{id_ % 5}" if id_ % 2 else None)
+    for id_ in range(5, 125)
+}
 CATALOGUE = Catalogue(TRACKS.values())
 
 
 @pytest.fixture(scope="module")
-def factors() -> ServedFactors:
+def learned() -> Factors:
     rng = np.random.default_rng(5)
     model = FactorModel(TRACKS)
     for _ in range(20):
@@ -32,7 +38,21 @@ def factors() -> ServedFactors:
                 for _ in range(32)
             ]
         )
-    return ServedFactors(read_factors(model.snapshot()))
+    return read_factors(model.snapshot())
+
+
+@pytest.fixture(scope="module")
+def factors(learned: Factors) -> ServedFactors:
+    return ServedFactors(learned)
+
+
+def matches_of(so_far: SessionsSoFar, session: int) -> NDArray[np.float32]:
+    """How labels of every track would match, were it the session's next listen; shape (tracks, labels)."""
+    heard = so_far.rows[session, so_far.valid[session]]
+    labels = np.stack([CATALOGUE.labels[[*heard, row]] for row in range(len(CATALOGUE))])
+    weight = np.zeros(labels.shape[:2], dtype=np.float32)
+    weight[:, :-1] = weights(so_far.fractions, so_far.valid)[session, : len(heard)]
+    return matches_before(labels, weight)[:, -1]
 
 
 def batch_of_sessions(n: int, seed: int = 3) -> Batch:
@@ -54,7 +74,7 @@ def likes_of(seed_track: int, seed: int) -> Likes:
     return likes
 
 
-def test_expected_fractions_are_the_predicted_liking_times_the_discount(factors: ServedFactors) -> None:
+def test_logits_are_those_of_taste_artists_and_labels(factors: ServedFactors, learned: Factors) -> None:
     batch = batch_of_sessions(30)
     so_far = sessions_so_far(batch, CATALOGUE)
     table = factors.table(CATALOGUE)
@@ -66,7 +86,8 @@ def test_expected_fractions_are_the_predicted_liking_times_the_discount(factors:
         heard = so_far.heard[so_far.session_of == session]
         of_artist = np.array([np.sum(CATALOGUE.artist_of[heard] == CATALOGUE.artist_of[row]) for row in every])
         expected = table.rows @ table.taste(so_far)[session] + table.repeats[of_artist]
-        assert offered.logits(here, every, of_artist) == pytest.approx(expected, rel=1e-4, abs=1e-4)
+        expected += matches_of(so_far, session) @ learned.matches
+        assert offered.logits(here, every) == pytest.approx(expected, rel=1e-4, abs=1e-4)
         expected[np.isin(every, heard) | ~offered.offers(here, every)] = -np.inf
         assert values[session] == pytest.approx(expected.max(), rel=1e-4)
         assert expected[rows[session]] == pytest.approx(expected.max(), rel=1e-4)

@@ -1,0 +1,131 @@
+"""How the labels of tracks match the sessions of a batch, and what that and hearing an artist again are worth.
+
+See `streams.learner.models.labels`. Labels with few values become one table for each session, so that thousands of
+tracks are valued by looking their values up; artists are many, and a session has heard few of them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.recommender.candidates import Candidates, tracks_of
+from services.recommender.catalogue import Catalogue
+from services.recommender.sessions import SessionsSoFar
+from streams.learner.models.labels import LABELS, UNKNOWN
+from streams.learner.models.taste import MOST_EARLIER, weights
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float32]
+
+MOST_VALUES = 2_000
+"""A label with more values is not looked at, nor one with a single value."""
+
+
+class LabelTable:
+    """The labels of a catalogue other than the artist, all in one numbering of values.
+
+    Parameters
+    ----------
+    catalogue : Catalogue
+    matches : ndarray of float32, shape (len(LABELS),)
+        What a match of each label is worth.
+
+    Attributes
+    ----------
+    value_of : ndarray of int64, shape (used labels, n)
+        Number of each row's value; the last number for one that is unknown.
+    values : int
+        How many numbers there are.
+    worth : ndarray of float32, shape (used labels,)
+    artist : float
+        What a match of the artist is worth.
+    """
+
+    def __init__(self, catalogue: Catalogue, matches: Floats) -> None:
+        used, worth, count = [], [], 0
+        for at in range(1, len(LABELS)):
+            values, number_of = np.unique(catalogue.labels[:, at], return_inverse=True)
+            known = np.flatnonzero(values != UNKNOWN)
+            if 1 < len(known) <= MOST_VALUES:
+                used.append(np.where(values[number_of] == UNKNOWN, -1, number_of - known[0] + count))
+                worth.append(matches[at])
+                count += len(known)
+        self.values = count + 1
+        self.value_of: Ints = np.array(used, dtype=np.int64).reshape(len(used), len(catalogue)) % self.values
+        self.worth: Floats = np.array(worth, dtype=np.float32)
+        self.artist = float(matches[0])
+
+    def shares(self, cell_of: Ints, cells: int) -> Floats:
+        """Return the share of each cell's rows that has each value, shape (cells, values)."""
+        shares = np.zeros((cells, self.values), dtype=np.float32)
+        for value_of in self.value_of:
+            shares += np.bincount(cell_of * self.values + value_of, minlength=shares.size).reshape(shares.shape)
+        shares /= np.maximum(np.bincount(cell_of, minlength=cells), 1)[:, None]
+        return shares
+
+
+class Matches:
+    """What labels and artists heard before add to the logits of tracks.
+
+    Parameters
+    ----------
+    so_far : SessionsSoFar, of b sessions
+    labels : LabelTable
+    repeats : ndarray of float32, shape (MOST_EARLIER + 1,)
+        What so many earlier listens of its artist add to a track's logit.
+    catalogue : Catalogue
+
+    Attributes
+    ----------
+    by_value : ndarray of float32, shape (b, values)
+        What each value of a label is worth.
+    """
+
+    def __init__(self, so_far: SessionsSoFar, labels: LabelTable, repeats: Floats, catalogue: Catalogue) -> None:
+        self._labels, self._catalogue = labels, catalogue
+        b = len(so_far)
+        weight = weights(so_far.fractions, so_far.valid)
+        weight /= np.sqrt(so_far.last() + 1, dtype=np.float32)[:, None]
+        session, column = np.nonzero(so_far.valid)
+        rows, weight = so_far.rows[session, column], weight[session, column]
+        sums = np.zeros(b * labels.values)
+        for value_of, worth in zip(labels.value_of, labels.worth, strict=True):
+            sums += np.bincount(session * labels.values + value_of[rows], weight * worth, minlength=len(sums))
+        self.by_value: Floats = sums.reshape(b, labels.values).astype(np.float32)
+        self.by_value[:, -1] = 0
+        self._artists = max(len(catalogue.artists), 1)
+        keys = so_far.session_of * self._artists + catalogue.artist_of[so_far.heard]
+        self._heard, counts = np.unique(keys, return_counts=True)
+        at = np.searchsorted(self._heard, session * self._artists + catalogue.artist_of[rows])
+        matched = np.bincount(at, weight, minlength=len(counts))
+        self._worth = (repeats[np.minimum(counts, MOST_EARLIER)] + labels.artist * matched).astype(np.float32)
+
+    def of(self, sessions: Ints, rows: Ints) -> Floats:
+        """Return what is added to the logits of tracks, shape (m,) like `sessions` and `rows`."""
+        added = self.of_labels(sessions * self._labels.values, self._labels.value_of[:, rows])
+        if len(self._heard):
+            wanted = sessions * self._artists + self._catalogue.artist_of[rows]
+            at = np.minimum(np.searchsorted(self._heard, wanted), len(self._heard) - 1)
+            added += np.where(self._heard[at] == wanted, self._worth[at], np.float32(0))
+        return added
+
+    def of_labels(self, first: Ints, values: Ints) -> Floats:
+        """Return what labels are worth, shape (m,).
+
+        Parameters
+        ----------
+        first : ndarray of int64, shape (m,)
+            Session times number of values.
+        values : ndarray of int64, shape (used labels, m)
+        """
+        flat = self.by_value.ravel()
+        added = np.zeros(len(first), dtype=np.float32)
+        for value in values:
+            added += flat[first + value]
+        return added
+
+    def heard_artists(self) -> Candidates:
+        """Return all tracks of the artists heard, scored by what the artist adds to their logits."""
+        sessions, artists = np.divmod(self._heard, self._artists)
+        return tracks_of(sessions, artists, self._worth.astype(np.float64), self._catalogue)
