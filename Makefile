@@ -21,7 +21,7 @@ test: $(VENV)/.test ## All tests, the fast ones first; those with real servers s
 	@$(BIN)/pytest $(PARALLEL) --doctest-modules tests $(PACKAGES)
 
 unit: $(VENV)/.test ## The tests that need no server, and the examples in the docstrings
-	@$(BIN)/pytest $(PARALLEL) --doctest-modules tests/unit tests/simulation $(PACKAGES)
+	@$(BIN)/pytest $(PARALLEL) --doctest-modules tests/unit tests/simulation tests/soak $(PACKAGES)
 
 universes: $(VENV)/.test ## 10,000 simulated universes, each day others, on two processes (docs/simulation.md)
 	@PYTHONPATH=. $(BIN)/python -m tests.simulation --seeds 10000 --processes 2

@@ -25,7 +25,7 @@ from streams.compiled import fill_cache
 use_own_cache()  # before any test imports numba; programs under test inherit the folder
 
 TESTS = Path(__file__).parent
-FOLDERS = ("unit", "simulation", "e2e", "integration", "chaos")
+FOLDERS = ("unit", "simulation", "soak", "e2e", "integration", "chaos")
 """In this order: the fast ones first, and no long file of e2e at the end, when the other process has nothing to do."""
 IN_CI = os.environ.get("CI") == "true"
 

@@ -12,6 +12,8 @@ import pytest
 from tests.simulation import faults
 from tests.simulation.__main__ import REPEATED, digests, first_of_the_day, report
 from tests.simulation.run import SERVING_EVERY, plan_of, run_universe
+from tests.simulation.timeline import timeline
+from tests.simulation.topic import TOPICS
 
 ROOT = Path(__file__).parents[2]
 SEEDS, SHARDS = 1_000, 4
@@ -45,11 +47,13 @@ def test_a_seed_names_a_history() -> None:
 
 
 def test_every_kind_of_fault_is_planned_and_over_in_time() -> None:
-    planned = [fault for seed in range(200) for fault in plan_of(seed)]
-    assert {fault.kind for fault in planned} == set(faults.KINDS)
-    for fault in planned:
-        assert fault.at_s >= faults.FAULTS_FROM_S
-        assert fault.at_s <= faults.FAULTS_UNTIL_S
+    planned = {seed: plan_of(seed) for seed in range(200)}
+    assert {fault.kind for plan in planned.values() for fault in plan} == set(faults.KINDS)
+    for seed, plan in planned.items():
+        assert len(plan) >= 5
+        for fault in plan:
+            assert fault.at_s >= faults.FAULTS_FROM_S
+            assert fault.at_s <= timeline(seed % TOPICS).at(faults.FAULTS_UNTIL_S)
 
 
 @pytest.mark.parametrize("seed", range(SERVING_EVERY))
