@@ -35,7 +35,7 @@ def codec_of(settings: Settings) -> Codec:
     Examples
     --------
     >>> codec_of(Settings()).encode(committed.EVENTS["track"](7, "Kanye West", None, None, "Stronger"))[:5].hex()
-    '000000000e'
+    '0000000014'
     """
     if settings.schema_registry_url is None:
         return Codec()

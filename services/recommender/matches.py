@@ -1,7 +1,8 @@
 """How the labels of tracks match the sessions of a batch, and what that and hearing an artist again are worth.
 
-See `streams.learner.models.labels` and `schemas.track_labels`. Labels with few values become one table for each session, so that thousands of
-tracks are valued by looking their values up; artists are many, and a session has heard few of them.
+See `streams.learner.models.labels` and `schemas.track_labels`. Labels with few values become one table for each
+session, so that thousands of tracks are valued by looking their values up; artists are many, and a session has heard
+few of them.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ def test_every_event_has_a_topic_and_the_dead_letters_have_none() -> None:
 
 def test_names_carry_the_prefix() -> None:
     names = [topic.name for topic in Topics.of(Settings(topic_prefix="mine")).all()]
-    assert len(set(names)) == 9
+    assert len(set(names)) == 10
     assert all(name.startswith("mine.") for name in names)
 
 

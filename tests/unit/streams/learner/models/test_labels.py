@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from schemas.events import Track
+from schemas.track_labels import LABELS, UNKNOWN, labels_of
 from streams.learner.models.factors import FIRST_MATCH, FactorModel, read_factors
-from streams.learner.models.labels import LABELS, UNKNOWN, labels_of, matches_before
+from streams.learner.models.labels import matches_before
 from streams.learner.sessions import FinishedSession
 
 
