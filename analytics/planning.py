@@ -171,7 +171,7 @@ def decision_users(
     >>> decision_users(Goals(("time",)), spread, effect=0.02), users_needed(0.02, 0.5)[0] * 2
     (16557, 19626)
     >>> decision_users(Goals(("time",), {"sessions": 0.02}), spread, effect=0.02)
-    21802
+    22849
     """
     if not effect > 0 or not alpha < wanted_power < 1:
         raise AnalyticsError(f"the effect {effect} must be above 0, the power {wanted_power} between {alpha} and 1")

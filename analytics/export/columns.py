@@ -28,7 +28,7 @@ _TYPES: Mapping[str, pa.DataType] = {
 def arrow_schema(event: type[Event]) -> pa.Schema:
     """Return the columns of an event: the fields of its newest Avro schema, then partition and offset.
 
-    A union with null becomes a nullable column, a map of strings an Arrow map.
+    A union with null becomes a nullable column, a map of strings an Arrow map, a record a struct.
 
     Examples
     --------
@@ -55,6 +55,8 @@ def _field(name: str, avro_type: Any) -> pa.Field:
 def _type(avro_type: Any) -> pa.DataType:
     if isinstance(avro_type, dict) and avro_type["type"] == "array":
         return pa.list_(_type(avro_type["items"]))
+    if isinstance(avro_type, dict) and avro_type["type"] == "record":
+        return pa.struct([_field(field["name"], field["type"]) for field in avro_type["fields"]])
     if isinstance(avro_type, dict):
         return pa.map_(pa.string(), _type(avro_type["values"]))
     return _TYPES[avro_type]

@@ -26,11 +26,10 @@ CHECKPOINT_LISTENS = 10
 """Listens after which the state is written at the latest."""
 POISON_EVERY = 7
 """One record of so many of the training topic is no batch."""
-SMALL = {"SNAPSHOT_LEAST": 8, "LEARN_SESSIONS": 2, "LEARN_LISTENS": 4, "STEP_LISTENS": 8, "MAX_BODY_BYTES": 260}
-"""Constants of `streams.learner.learner`, whose shipped values are too large for a universe.
-
-A snapshot of most of the tracks does not fit into `MAX_BODY_BYTES`.
-"""
+SMALL = {"SNAPSHOT_LEAST": 8, "LEARN_SESSIONS": 2, "LEARN_LISTENS": 4, "STEP_LISTENS": 8}
+"""Constants of `streams.learner.learner`, whose shipped values are too large for a universe."""
+ROOM_BYTES = 260
+"""Room of a snapshot; most of the tracks do not fit."""
 
 
 class Heard:
@@ -117,9 +116,9 @@ class SmallLearner(Learner):
         catalogue: Mapping[int, Track],
         kinds: Sequence[type[OnlineModel]] = KINDS,
         snapshot_listens: int | None = None,
-        most_bytes: int | None = None,
+        most_bytes: int | None = ROOM_BYTES,
     ) -> None:
-        super().__init__(catalogue, kinds, snapshot_listens, most_bytes)
+        super().__init__(catalogue, kinds, snapshot_listens, most_bytes or ROOM_BYTES)
 
     @classmethod
     def restore(
@@ -128,10 +127,10 @@ class SmallLearner(Learner):
         catalogue: Mapping[int, Track],
         kinds: Sequence[type[OnlineModel]] = KINDS,
         snapshot_listens: int | None = None,
-        most_bytes: int | None = None,
+        most_bytes: int | None = ROOM_BYTES,
     ) -> Self:
         """See `Learner.restore`."""
-        learner = super().restore(fields, catalogue, kinds, snapshot_listens, most_bytes)
+        learner = super().restore(fields, catalogue, kinds, snapshot_listens, most_bytes or ROOM_BYTES)
         assert isinstance(learner, cls)
         return learner
 

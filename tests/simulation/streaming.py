@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from core.errors import PublishError
 from core.kafka.publisher import RecordPublisher
 from core.numba_cache import use_own_cache
+from schemas import model_parts
 from streams.learner import learner
 from streams.learner import partition as learner_partition
 from streams.store.connect import WritesRefusedError, patiently
@@ -131,6 +132,8 @@ class StreamUniverse(Universe):
             mock.patch.object(learner_partition, "Learner", SmallLearner),
             mock.patch.object(learner_partition, "CHECKPOINT_LISTENS", CHECKPOINT_LISTENS),
             mock.patch.multiple(learner, **SMALL),
+            # models of a universe are small: none is sent in parts
+            mock.patch.object(model_parts, "parts_on_topic", return_value={}),
             mock.patch.object(partition_manager, "HELD_BYTES", self._held_bytes),
             mock.patch.dict(patiently.__kwdefaults__ or {}, clock=self.loop.time),
         ):

@@ -17,6 +17,7 @@ from streams.store.connect import RedisUnreachableError
 
 NEED_NONE = {
     "bench drift",
+    "bench decisions",
     "bench online",
     "bench recommenders",
     "course grade",
@@ -26,6 +27,7 @@ NEED_NONE = {
     "demo",
     "down",
     "evaluate",
+    "experiment decide",  # looks for the goals first
     "experiment list",
     "status",  # says what is wrong beside all else
     "up",
@@ -44,11 +46,13 @@ ARGUMENTS = {
     "experiment interaction": ["A", "B"],
     "experiment power": ["--effect", "5"],
     "experiment results": ["A"],
+    "experiment ramp": ["STICKY_ARTIST"],
     "experiment show": ["STICKY_ARTIST"],
     "export": ["--out", "exported"],
     "import-log": ["log.json"],
     "inspect user": ["1"],
     "lists build": ["--from-topic"],
+    "lists publish": ["log.json"],
     "replay swap": ["r1"],
     "snapshot load": ["saved"],
     "snapshot save": ["saved"],
@@ -64,6 +68,7 @@ PRINT_LINES = {
     "dlq redrive",
     "dlq show",  # JSON without being asked
     "down",
+    "experiment ramp",
     "export",
     "import-log",
     "report",

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import services.recommender.factors as serving
 from core.keyed_random import keys_of_texts
 from schemas.events import Listen, RecommendationRequest, Track
 from services.recommender.catalogue import Catalogue
@@ -163,7 +164,7 @@ def test_nobody_asking_is_no_error(factors: ServedFactors) -> None:
 
 
 def test_of_many_tracks_the_cells_are_larger_and_not_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.recommender.factors.MOST_CELLS", 8)
+    monkeypatch.setattr(serving, "MOST_CELLS", 8)
     cells = Cells(np.random.default_rng(0).normal(size=(8_000, 4)).astype(np.float32))
     assert 4 <= len(cells.size) <= 16
     assert cells.size.max() <= 2 * 8_000 / 8
