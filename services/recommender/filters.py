@@ -55,11 +55,7 @@ class Filters:
     def mask(self, filters: Sequence[str]) -> NDArray[np.bool_]:
         """Return which rows pass, shape (n,)."""
         allowed = np.ones(self._size, dtype=np.bool_)
-        by_field: dict[str, list[str]] = {}
-        for one in filters:
-            field, _, value = one.partition(":")
-            by_field.setdefault(field, []).append(value.casefold())
-        for field, values in by_field.items():
+        for field, values in by_field(filters).items():
             some = np.zeros(self._size, dtype=np.bool_)
             for value in values:
                 some |= self._rows(field, value)
@@ -81,6 +77,21 @@ class Filters:
                 rows.append(row)
                 values.append(numbers.setdefault(value, len(numbers)))
         return _Field(numbers, np.array(rows, dtype=np.int32), np.array(values, dtype=np.int32))
+
+
+def by_field(filters: Sequence[str]) -> dict[str, set[str]]:
+    """Return the values of each field, in lower case.
+
+    Examples
+    --------
+    >>> by_field(["genre:Pop", "artist:b"])
+    {'genre': {'pop'}, 'artist': {'b'}}
+    """
+    wanted: dict[str, set[str]] = {}
+    for one in filters:
+        field, _, value = one.partition(":")
+        wanted.setdefault(field, set()).add(value.casefold())
+    return wanted
 
 
 def values_of(track: Track, field: str) -> list[str]:

@@ -17,7 +17,7 @@ from services.gateway.messages import Attribution, RequestId
 from services.gateway.service import POPULAR, RANDOM, GatewayService
 from services.gateway.v1.listeners import ListenerStore
 from services.gateway.v1.models import Item, Reason, Recommendations, RecommendationsQuery, Recommended
-from services.recommender.filters import values_of
+from services.recommender.filters import by_field, values_of
 from services.recommender.protocol import RandomStream
 
 MOST_EXCLUDED = 2_000
@@ -116,16 +116,13 @@ class Recommending:
         )
 
     def _allowed(self, tracks: Iterable[int], filters: Sequence[str], out: set[int]) -> list[int]:
-        by_field: dict[str, set[str]] = {}
-        for one in filters:
-            field, _, value = one.partition(":")
-            by_field.setdefault(field, set()).add(value.casefold())
+        wanted = by_field(filters)
         found = []
         for number in tracks:
             track = self.service.tracks.known(number)
             if track is None or track.deleted or number in out:
                 continue
-            if all(values.intersection(values_of(track, field)) for field, values in by_field.items()):
+            if all(values.intersection(values_of(track, field)) for field, values in wanted.items()):
                 found.append(number)
         return found
 
