@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from schemas.codec import Codec
 from schemas.events import Track
-from schemas.track_columns import EMPTY, TrackColumns
+from schemas.track_columns import EMPTY, NO_GENRE, TrackColumns
 
 Ints = NDArray[np.int64]
 
@@ -123,6 +123,19 @@ class TrackTable(Mapping[int, Track]):
         still = columns.ids[~columns.deleted & ~np.isin(columns.ids, list(deleted))]
         return np.union1d(still, np.array(list(recent.keys() - deleted), dtype=np.int64))
 
+    def sharing(self, track: Track) -> tuple[Ints, Ints]:
+        """Return the ids of the tracks of a track's artist, and of its genre, without those that were deleted."""
+        columns, recent, *_ = self._parts
+        live = ~columns.deleted & ~np.isin(columns.ids, list(recent))
+        newer = [one for one in self._decoded(list(recent.values())) if not one.deleted]
+        of_artist = [one.track for one in newer if one.artist == track.artist]
+        of_genre = [one.track for one in newer if one.genre is not None and one.genre == track.genre]
+        artist, genre = _number_of(track.artist, columns.artists()), _number_of(track.genre, columns.genres())
+        return (
+            np.concatenate([columns.ids[live & (columns.artist_of == artist)], np.array(of_artist, dtype=np.int64)]),
+            np.concatenate([columns.ids[live & (columns.genre_of == genre)], np.array(of_genre, dtype=np.int64)]),
+        )
+
     def holds(self, tracks: Ints) -> NDArray[np.bool_]:
         """Return which tracks are there, shape as `tracks`."""
         columns, recent, *_ = self._parts
@@ -183,6 +196,11 @@ class TrackTable(Mapping[int, Track]):
             for track in self._codec.decode_many(records[begin : begin + DECODED_AT_ONCE], Track):
                 if isinstance(track, Track):  # each was decoded before it was added
                     yield track
+
+
+def _number_of(name: str | None, names: Sequence[str]) -> int:
+    """Return the number of a name; one that no track has if there is none."""
+    return names.index(name) if name in names else NO_GENRE - 1
 
 
 class _Values(ValuesView[Track]):

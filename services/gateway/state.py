@@ -199,9 +199,10 @@ class KnownTracks:
         """Return those of some tracks that were not deleted."""
         return [track for track in tracks if (known := self.known(track)) is None or not known.deleted]
 
-    def all(self) -> list[Track]:
-        """Return all tracks, without those that were deleted."""
-        return [track for track in list(self._reader.tracks.values()) if not track.deleted]
+    def sharing(self, track: Track) -> tuple[list[int], list[int]]:
+        """Return the tracks of a track's artist, and of its genre, without those that were deleted."""
+        of_artist, of_genre = self._reader.tracks.sharing(track)
+        return of_artist.tolist(), of_genre.tolist()
 
     async def close(self) -> None:
         """Stop following the topic."""

@@ -7,12 +7,13 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from core.kafka.config import partition_of
 from core.settings import Settings
 from schemas.codec import Codec
-from schemas.events import Model
 from schemas.external_ids import UserIds
-from schemas.models import ModelReader
+from schemas.models import ModelHandle, ModelReader
 from schemas.topics import Topics
 from services.gateway.service import GatewayService
 from services.gateway.sessions import ScriptBatcher
@@ -43,24 +44,25 @@ async def connect_v1(
     reader = StateReader(redis, settings)
     topics, listeners = Topics.of(settings), RedisListenerStore(batcher, settings.topic_prefix)
     models = await asyncio.to_thread(ModelReader, settings, codec)
-    graph = models.follow(ItemGraph.name, graph_of)
+    graph = models.follow(ItemGraph.name, lambda model: neighbours_of(model.body))
     await asyncio.to_thread(models.start)
     stack.push_async_callback(asyncio.to_thread, models.close)
     return V1(
         Recommending(service, listeners),
         EventIntake(service, listeners, users, topics.feedback.name),
-        Items(service, listeners, Charts(reader), lambda: graph.current, topics.catalogue.name),
+        Items(service, listeners, Charts(reader), partial(neighbours_in, graph), topics.catalogue.name),
         Users(service, listeners, reader, partial(erase, settings, redis, reader)),
     )
 
 
-def graph_of(model: Model) -> dict[int, Scores]:
-    """Return the neighbours of each item with their weights, of a snapshot; raises ValueError on another body."""
-    ids, neighbours, weights = neighbours_of(model.body)
-    return {
-        track: [pair for pair in zip(near, weight, strict=True) if pair[0] >= 0]
-        for track, near, weight in zip(ids.tolist(), neighbours.tolist(), weights.tolist(), strict=True)
-    }
+def neighbours_in(graph: ModelHandle[Any], track: int) -> Scores:
+    """Return the neighbours of an item with their weights, the nearest first."""
+    if graph.current is None:
+        return []
+    ids, neighbours, weights = graph.current
+    found = np.flatnonzero(ids == track)[:1]
+    pairs = zip(neighbours[found].ravel().tolist(), weights[found].ravel().tolist(), strict=True)
+    return [(near, weight) for near, weight in pairs if near >= 0]
 
 
 def erase(settings: Settings, redis: Any, reader: StateReader, user: int) -> int:

@@ -24,8 +24,8 @@ from streams.store.connect import REDIS_ERRORS
 CHART = 1_000
 CHART_S = 5.0
 Scores = list[tuple[int, float]]
-Graph = Callable[[], dict[int, Scores] | None]
-"""Returns the neighbours of each item, the nearest first; None before the first snapshot."""
+Neighbours = Callable[[int], Scores]
+"""Returns the neighbours of an item, the nearest first; none before the first snapshot of the graph."""
 
 
 class Charts:
@@ -72,7 +72,7 @@ class Items:
     service: GatewayService
     listeners: ListenerStore
     charts: Charts
-    graph: Graph
+    neighbours: Neighbours
     catalogue_topic: str
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -131,19 +131,15 @@ class Items:
     async def similar(self, name: int | str, query: PageQuery) -> ItemPage:
         """Return the items liked together with one, then those of its artist, then of its genre."""
         item = await self.get(name)
-        graph = self.graph() or {}
-        found = dict(graph.get(item.track, []))
-        for other in self.service.tracks.all():
-            if other.track != item.track and other.track not in found:
-                if other.artist == item.artist:
-                    found[other.track] = 0.0
-                elif item.genre is not None and other.genre == item.genre:
-                    found[other.track] = -1.0
+        of_artist, of_genre = self.service.tracks.sharing(item)
+        found = dict.fromkeys(of_genre, -1.0) | dict.fromkeys(of_artist, 0.0)
+        found.pop(item.track, None)
+        found |= dict(self.neighbours(item.track))
         return self.page(sorted(found.items(), key=lambda one: (-one[1], one[0])), query)
 
     def latest(self, query: PageQuery) -> ItemPage:
         """Return the items that were added last, by number."""
-        newest = sorted((track.track for track in self.service.tracks.all()), reverse=True)
+        newest = self.service.tracks.ids()[::-1]
         return self.page([(track, float(track)) for track in newest], query)
 
     def page(self, scores: Sequence[tuple[int, float]], query: PageQuery) -> ItemPage:

@@ -29,6 +29,7 @@ tracks = st.builds(
     st.none() | st.sampled_from(["x", "y", "zé"]),
     st.none() | st.lists(names, max_size=2),
     year=st.none() | st.integers(1900, 2030),
+    deleted=st.booleans(),
 )
 
 
@@ -43,6 +44,13 @@ def test_a_table_is_the_mapping_of_its_records(batches: list[tuple[list[Track], 
         asked = np.array([*expected, 3, 31, 2**40], dtype=np.int64)
         assert dict(table.items()) == expected
         assert (len(table), table.ids().tolist()) == (len(expected), sorted(expected))
+        live = {number: track for number, track in expected.items() if not track.deleted}
+        assert table.live_ids().tolist() == sorted(live)
+        for track in expected.values():
+            of_artist, of_genre = map(sorted, table.sharing(track))
+            assert of_artist == sorted(number for number, one in live.items() if one.artist == track.artist)
+            same = [number for number, one in live.items() if track.genre is not None and one.genre == track.genre]
+            assert of_genre == sorted(same)
         assert table.holds(asked).tolist() == [track in table for track in asked.tolist()]
         assert unknown_among(asked, table).tolist() == [track for track in asked.tolist() if track not in expected]
     columns = table.columns()

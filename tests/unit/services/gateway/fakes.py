@@ -251,7 +251,13 @@ class FakeGateway:
         return V1(
             Recommending(self.service, self.listeners),
             EventIntake(self.service, self.listeners, self.users, "feedback"),
-            Items(self.service, self.listeners, Charts(reader), lambda: self.graph, "catalogue"),
+            Items(
+                self.service,
+                self.listeners,
+                Charts(reader),
+                lambda track: (self.graph or {}).get(track, []),
+                "catalogue",
+            ),
             Users(self.service, self.listeners, reader, self.reader.erase),
         )
 
