@@ -137,13 +137,18 @@ def letter_of(message: Message) -> Letter | None:
     )
 
 
+def _learners(settings: Settings, redis: Any) -> StateReader:
+    """Return a reader of the learner's namespace, which has the form of the workers'."""
+    return StateReader(redis, settings.with_(topic_prefix=learner_prefix(settings.topic_prefix)))
+
+
 class ModelsReader(_RedisReader):
     """Reads the sizes of the last snapshots, which Redis keeps with the learner's state, and not their bytes."""
 
     def __init__(self, settings: Settings, redis: Any) -> None:
         super().__init__(settings, redis)
         self._most_bytes = learned_body_bytes(settings)
-        self._learners = StateReader(redis, settings.with_(topic_prefix=learner_prefix(settings.topic_prefix)))
+        self._learners = _learners(settings, redis)
 
     def read(self) -> tuple[LearnedModel, ...]:
         """Return the models that have a snapshot."""
@@ -258,7 +263,7 @@ class TrafficReader:
     def __init__(self, settings: Settings, redis: Any) -> None:
         self._topics = Topics.of(settings)
         self._state = StateReader(redis, settings)
-        self._learners = StateReader(redis, settings.with_(topic_prefix=learner_prefix(settings.topic_prefix)))
+        self._learners = _learners(settings, redis)
         self._offsets = OffsetReader(settings)
         # it never subscribes, so it does not join the group
         self._recommender = Consumer(clients.consumer_config(settings, f"{settings.topic_prefix}-{GROUP}"))
