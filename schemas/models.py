@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from confluent_kafka import Message
 
 from core.errors import BotifyError, DecodeError, TopicError
-from core.kafka.admin import end_offsets
+from core.kafka.follower import TopicFollower
 from core.kafka.publisher import RecordPublisher
-from core.kafka.reader import FOLLOW_MS, AssignedConsumer
 from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Model
@@ -35,7 +34,6 @@ MAX_BODY_BYTES = 256 * 1024 * 1024
 LEARNED_BODY_BYTES = 16 * 1024 * 1024 - 64 * 1024
 """Of a snapshot that the learner makes, if `Settings.model_mb` is not set."""
 TIMEOUT_S = 30.0
-POLL_S = 0.5
 
 
 def learned_body_bytes(settings: Settings) -> int:
@@ -123,11 +121,8 @@ class _Arrived(NamedTuple):
     published_s: float
 
 
-class ModelReader:
-    """Follows the models topic in a thread of its own, so that serving never waits for a model.
-
-    Nothing is committed: every reader reads every model. An unusable snapshot is skipped with a warning, and the one
-    before it stays in use.
+class ModelReader(TopicFollower):
+    """Follows the models topic. An unusable snapshot is skipped with a warning, and the one before it stays in use.
 
     Parameters
     ----------
@@ -136,16 +131,11 @@ class ModelReader:
     """
 
     def __init__(self, settings: Settings, codec: Codec) -> None:
-        self._settings = settings
+        topic = Topics.of(settings).models.name
+        super().__init__(settings, topic, "models", "the current models stay in use", batch=1)
         self._codec = codec
-        self._topic = Topics.of(settings).models.name
         self._followed: dict[str, list[ModelHandle[Any]]] = {}
         self._parts = ModelParts()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="models", daemon=True)
-        self._consumer = AssignedConsumer(
-            settings, self._topic, {0: 0}, group="botify-models", enable_partition_eof=True, fetch_wait_max_ms=FOLLOW_MS
-        )
 
     def follow(self, name: str, prepare: Callable[[Model], T]) -> ModelHandle[T]:
         """Keep a model up to date; called before `start`.
@@ -164,54 +154,21 @@ class ModelReader:
         """Return a handle of each followed model that has a snapshot, by name."""
         return [(name, one) for name, all_of in self._followed.items() for one in all_of[:1] if one.newest_offset >= 0]
 
-    def start(self) -> None:
-        """Read to the topic's end, then continue in the background.
-
-        Raises
-        ------
-        TopicError
-            The topic is missing, or the broker stops answering.
-        """
-        self.refresh()
-        self._thread.start()
-
     def refresh(self) -> None:
-        """Read to the topic's end; after `start` a thread does so.
-
-        Raises
-        ------
-        TopicError
-            The topic is missing, or the broker stops answering.
-        """
-        end = {0: end_offsets(self._settings, self._topic)[0]}
+        """Read to the topic's end; after `start` a thread does so. Raises as `start`."""
         newest: dict[str, list[_Arrived]] = {}
-        for messages in self._consumer.poll_until(end, most=1, wait_s=POLL_S):
-            for message in messages:
-                if (arrived := self._read(message)) is not None:
-                    newest[arrived.model.name] = [*newest.get(arrived.model.name, [])[-1:], arrived]
+        for arrived in self._arrived(chain.from_iterable(self._to_end())):
+            newest[arrived.model.name] = [*newest.get(arrived.model.name, [])[-1:], arrived]
         for last_two in newest.values():  # to prepare a snapshot takes long, and each replaces those before it
             if not self._serve(last_two[-1]) and len(last_two) > 1:
                 self._serve(last_two[0])
 
-    def close(self) -> None:
-        """Stop the thread and close the consumer."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join()
-        self._consumer.close()
+    def _take(self, messages: Iterable[Message]) -> None:
+        for arrived in self._arrived(messages):
+            self._serve(arrived)
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                for message in self._consumer.poll(1, POLL_S):
-                    if (arrived := self._read(message)) is not None:
-                        self._serve(arrived)
-            except TopicError as error:
-                log.error("%s; the current models stay in use", error)  # noqa: TRY400 - the message says it all
-                self._stopping.wait(POLL_S)
-            except Exception:  # the thread must not end unnoticed
-                log.exception("%s cannot be read at the moment; the current models stay in use", self._topic)
-                self._stopping.wait(POLL_S)
+    def _arrived(self, messages: Iterable[Message]) -> Iterator[_Arrived]:
+        return (arrived for message in messages if (arrived := self._read(message)) is not None)
 
     def _read(self, message: Message) -> _Arrived | None:
         """Return the model of a record; None for a part, for one that is not followed, and for one without a model."""

@@ -30,8 +30,8 @@ class Records:
 
 
 def reader_of(models: list[Model], monkeypatch: pytest.MonkeyPatch) -> ModelReader:
-    monkeypatch.setattr("schemas.models.AssignedConsumer", lambda *_, **__: Records(models))
-    monkeypatch.setattr("schemas.models.end_offsets", lambda *_: {0: len(models)})
+    monkeypatch.setattr("core.kafka.follower.AssignedConsumer", lambda *_, **__: Records(models))
+    monkeypatch.setattr("core.kafka.follower.end_offsets", lambda *_: {0: len(models)})
     return ModelReader(Settings(), CODEC)
 
 
