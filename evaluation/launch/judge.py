@@ -17,9 +17,8 @@ from analytics.planning import decision_users
 from core.goals import Goals
 from core.welch import Sample
 from services.experiments import Experiment
+from streams.folds.sessions import GAP_MS
 
-SESSION_GAP_MS = 30 * 60 * 1000
-"""A session without an end is over after this pause, as for the sessioniser."""
 OF_FIRST_SESSION = ("mean_time_per_session", "mean_tracks_per_session", "mean_request_latency")
 """Metrics that a single session has."""
 FEWEST = 100
@@ -150,7 +149,7 @@ def first_sessions(sessions: pd.DataFrame, assignment: Assignment) -> pd.DataFra
     taking_part = sessions.join(assignment.users["since_ms"], on="user", how="inner")
     within = taking_part[taking_part["ended_ms"] >= taking_part["since_ms"]].sort_values("started_ms", kind="stable")
     first = within.drop_duplicates("user")
-    over = first[first["ended"] | (first["ended_ms"] + SESSION_GAP_MS <= assignment.until_ms)]
+    over = first[first["ended"] | (first["ended_ms"] + GAP_MS <= assignment.until_ms)]
     metrics = per_user(over)[list(OF_FIRST_SESSION)]
     users = assignment.users.join(metrics, how="inner").sort_values("since_ms", kind="stable")
     return users.assign(treatment=users["treatment"].astype(str)).drop(columns="since_ms")

@@ -73,6 +73,7 @@ class Ramp:
         self._listeners_a_step = listeners_a_step
         self.last = read_steps(settings, codec).get(name)
         self.observed = Observed(name)
+        self._is_judged = False
         self._reader = TopicReader(settings, Topics.of(settings).listens.name)
         self._publisher = RecordPublisher(settings)
 
@@ -88,12 +89,16 @@ class Ramp:
         """
         for batch in self._reader.read_to_end():
             self.observed.add(listen for _, listen in iter_valid(batch, Listen, self._codec))
+            self._is_judged = False
+        if self._is_judged:  # all that was heard, and what follows from it
+            return None
         judge = self._judge
         taken = next_step(
             judge.experiment.name, self.last, judge.goals.ramp, judge.control, self._known(), self._listeners_a_step
         )
         if taken is not None:
             self.last = publish_step(self._publisher, self._settings, self._codec, taken)
+        self._is_judged = taken is None
         return taken
 
     def run(self, notify: Callable[[RampStep], None], every_s: float = EVERY_S) -> RampStep:
