@@ -17,6 +17,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -188,9 +189,37 @@ class RpcClient:
         self, id_: str, listen: Listen, request: RecommendationRequest | None, headers: Headers = ()
     ) -> PendingReply:
         """Publish a listen, and a request unless the session has ended; raises `UnavailableError` without a broker."""
+        records = [(self._listens, self._codec.encode(listen))]
+        if request is not None:
+            records.append(self._record_of(request))
+        return self._publish(id_, clients.key_of(listen.user), records, headers, requested=request is not None)
+
+    def ask(self, request: RecommendationRequest) -> PendingReply:
+        """Publish a request without a listen; raises `UnavailableError` without a broker."""
+        id_ = request.request_id
+        future = self._publish(id_, clients.key_of(request.user), [self._record_of(request)], requested=True)
+        self._pending.acknowledge(id_)  # an answer proves it
+        return future
+
+    def publish(self, id_: str, topic: str, key: bytes, value: bytes) -> PendingReply:
+        """Publish a record, to be acknowledged; raises `UnavailableError` without a broker."""
+        return self._publish(id_, key, [(topic, value)])
+
+    def _record_of(self, request: RecommendationRequest) -> tuple[str, bytes]:
+        return self._requests, self._codec.encode(request._replace(reply_partition=self._replies.partition))
+
+    def _publish(
+        self,
+        id_: str,
+        key: bytes,
+        records: Sequence[tuple[str, bytes]],
+        headers: Headers = (),
+        *,
+        requested: bool = False,
+    ) -> PendingReply:
+        """Publish records of one key, the first of them to be acknowledged."""
         if not self.reachable:
             raise UnavailableError("Kafka is not reachable")
-        key = clients.key_of(listen.user)
 
         def on_delivery(error: KafkaError | None, _: Message) -> None:
             if error is None:
@@ -200,46 +229,12 @@ class RpcClient:
                 self._pending.fail(id_, error.str())
 
         record: dict[str, Any] = {"key": key, "headers": list(headers)} if headers else {"key": key}
-        future = self._pending.open(id_, requested=request is not None, now_s=time.monotonic())
-        try:
-            self._publisher.produce(self._listens, value=self._codec.encode(listen), on_delivery=on_delivery, **record)
-            if request is not None:
-                request = request._replace(reply_partition=self._replies.partition)
-                self._publisher.produce(self._requests, value=self._codec.encode(request), **record)
-        except (BufferError, KafkaException) as error:
-            self._pending.fail(id_, str(error))
-        self._sent.set()
-        return future
-
-    def ask(self, request: RecommendationRequest) -> PendingReply:
-        """Publish a request without a listen; raises `UnavailableError` without a broker."""
-        future = self.publish(
-            request.request_id,
-            self._requests,
-            clients.key_of(request.user),
-            self._codec.encode(request._replace(reply_partition=self._replies.partition)),
-            requested=True,
-        )
-        self._pending.acknowledge(request.request_id)  # an answer proves it
-        return future
-
-    def publish(
-        self, id_: str, topic: str, key: bytes, value: bytes, headers: Headers = (), *, requested: bool = False
-    ) -> PendingReply:
-        """Publish a record, to be acknowledged; raises `UnavailableError` without a broker."""
-        if not self.reachable:
-            raise UnavailableError("Kafka is not reachable")
-
-        def on_delivery(error: KafkaError | None, _: Message) -> None:
-            if error is None:
-                self._pending.acknowledge(id_)
-            else:
-                self._probe_now.set()
-                self._pending.fail(id_, error.str())
-
         future = self._pending.open(id_, requested=requested, now_s=time.monotonic())
         try:
-            self._publisher.produce(topic, key=key, value=value, on_delivery=on_delivery, headers=list(headers))
+            (topic, value), *others = records
+            self._publisher.produce(topic, value=value, on_delivery=on_delivery, **record)
+            for topic, value in others:
+                self._publisher.produce(topic, value=value, **record)
         except (BufferError, KafkaException) as error:
             self._pending.fail(id_, str(error))
         self._sent.set()
