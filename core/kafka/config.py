@@ -66,6 +66,14 @@ def _tell_once(reason: str) -> None:
     log.error("Kafka: %s; see the settings KAFKA_SECURITY_PROTOCOL, KAFKA_SASL_* and KAFKA_SSL_*", reason)
 
 
+METADATA_AGE_S = 5
+"""How old the metadata of a consumer group's member may be.
+
+A leader that assigns while a broker starts, and does not list a topic yet, gives nobody its partitions. The group stays
+without work until the leader asks for metadata again, which clients do only every five minutes.
+"""
+
+
 def producer_config(settings: Settings, **changes: Any) -> Config:
     """Return a producer's configuration: acknowledged by all replicas, idempotent, murmur2 like Java's clients.
 
@@ -97,6 +105,7 @@ def consumer_config(settings: Settings, group: str, **changes: Any) -> Config:
         "heartbeat.interval.ms": session_timeout_ms // 5,
         "enable.auto.commit": False,
         "auto.offset.reset": "earliest",
+        "topic.metadata.refresh.interval.ms": METADATA_AGE_S * 1000,
         "fetch.wait.max.ms": 50,
         "fetch.error.backoff.ms": 50,
         **_dotted(changes),

@@ -103,8 +103,9 @@ class RecordPublisher:
         kept = list(headers) if headers else None
         while True:
             try:
-                # by position: keywords would cost as much as the call; None is the older name of `on_delivery`
-                self.produce(topic, value, key, partition, None, self._on_delivery, timestamp_ms, kept)
+                # By position: keywords would cost as much as the call. The callback goes to the parameter's older
+                # name: a None there would be taken for it, and no error would ever be reported.
+                self.produce(topic, value, key, partition, self._on_delivery, None, timestamp_ms, kept)
             except BufferError:
                 give_up = give_up or time.monotonic() + FULL_QUEUE_S
                 self._wait_for_room(topic, give_up)

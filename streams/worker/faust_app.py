@@ -21,7 +21,7 @@ from redis.exceptions import RedisError
 
 from core.errors import BotifyError, NoBrokerError
 from core.kafka.admin import read_topic_id, retry_brokers
-from core.kafka.config import common_config
+from core.kafka.config import METADATA_AGE_S, common_config
 from core.kafka.offsets import TopicState, describe_topic
 from core.logging import configure_logging
 from core.process import end_within, in_daemon_thread, return_large_blocks, tune_gc
@@ -217,6 +217,7 @@ def make_app(kind: type[A], settings: Settings, folding: FoldingConfig) -> A:
         consumer_auto_offset_reset="none",
         consumer_group_instance_id=settings.group_instance_id,
         consumer_max_fetch_size=FETCH_BYTES,
+        consumer_metadata_max_age_ms=METADATA_AGE_S * 1000,
         stream_buffer_maxsize=1,  # runs wait in the tasks, which bound their bytes
         stream_wait_empty=False,
     )

@@ -46,7 +46,10 @@ class NullPublisher:
         """Do nothing."""
 
 
-ACKNOWLEDGE_TIMEOUT_S = 30.0
+DELIVERY_TIMEOUT_S = 120.0
+"""As Java's producers. A broker that restarts on a busy machine takes up to a minute; by waiting nothing is lost."""
+ACKNOWLEDGE_TIMEOUT_S = DELIVERY_TIMEOUT_S + 10.0
+"""More than the delivery timeout, so that the error names the record that was not delivered."""
 
 
 class KafkaPublisher:
@@ -71,7 +74,12 @@ class KafkaPublisher:
         self._dead_letters = topics.dead_letters.name
         self._codec = codec
         # `flush` sends at once; until then the linger gathers records into few requests
-        self._publisher = RecordPublisher(settings, linger_ms=100, message_max_bytes=MAX_MODEL_BYTES)  # the largest
+        self._publisher = RecordPublisher(
+            settings,
+            linger_ms=100,
+            delivery_timeout_ms=int(DELIVERY_TIMEOUT_S * 1000),
+            message_max_bytes=MAX_MODEL_BYTES,  # the largest
+        )
         self._models = ModelPublisher(settings, codec, self._publisher)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="publisher")
         self._waiting: list[tuple[Sequence[Publishable], Sequence[Rejected], asyncio.Future[None]]] = []

@@ -47,8 +47,8 @@ class FakeProducer:
         value: bytes | None = None,
         key: bytes | None = None,
         partition: int = -1,
-        callback: None = None,
-        on_delivery: Callback | None = None,
+        callback: Callback | None = None,
+        on_delivery: None = None,
         timestamp: int = 0,
         headers: list[tuple[str, bytes]] | None = None,
     ) -> None:
@@ -58,13 +58,13 @@ class FakeProducer:
             raise BufferError
         record = {"topic": topic, "value": value, "key": key}
         record |= {"partition": partition, "timestamp": timestamp, "headers": headers}
-        self._queue.append((record, on_delivery))
+        self._queue.append((record, callback))
 
     def produce_batch(self, topic: str, messages: list[dict[str, Any]], partition: int, on_delivery: Callback) -> int:
         queued = 0
         for message in messages:
             try:
-                self.produce(topic, message["value"], message["key"], on_delivery=on_delivery)
+                self.produce(topic, message["value"], message["key"], callback=on_delivery)
                 queued += 1
             except BufferError:
                 message["_error"] = KafkaError(KafkaError._QUEUE_FULL)
@@ -168,6 +168,19 @@ def test_a_record_that_is_not_delivered_raises_at_every_later_call() -> None:
     for call in (publisher.poll, publisher.flush, lambda: publisher.send_batch("t", [{"key": b"1", "value": b"v"}])):
         with pytest.raises(PublishError):
             call()
+
+
+def test_the_client_itself_reports_what_is_not_delivered() -> None:
+    """The fake cannot tell which parameter of the client's `produce` the callback belongs to."""
+    nowhere = Settings().with_(kafka_bootstrap_servers="127.0.0.1:1")
+    for send in (
+        lambda publisher: publisher.send("t", b"v"),
+        lambda publisher: publisher.send_batch("t", [{"key": b"1", "value": b"v"}]),
+    ):
+        publisher = RecordPublisher(nowhere, delivery_timeout_ms=20, linger_ms=1, on_error=lambda _: None)
+        send(publisher)
+        with pytest.raises(PublishError, match=r"^t: a record was not delivered: .*timed out"):
+            publisher.flush(5.0)
 
 
 def test_a_record_that_the_client_refuses_raises_at_once() -> None:
