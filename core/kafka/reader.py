@@ -67,14 +67,6 @@ class AssignedConsumer:
         self._unfetched.append(at)
         self.position[partition] = OFFSET_END
 
-    def rest(self) -> None:
-        """Fetch nothing until `wake`: at the end of a topic each fetch would be answered only to be sent again."""
-        self._consumer.pause(self._partitions())
-
-    def wake(self) -> None:
-        """Fetch again, from the position on."""
-        self._consumer.resume(self._partitions())
-
     def drop(self, partition: int) -> None:
         """Stop reading a partition."""
         self._consumer.incremental_unassign([TopicPartition(self._topic, partition)])
@@ -234,7 +226,6 @@ class TopicReader:
         self.next_offsets = {partition: begin.get(partition, 0) for partition in chosen}
         self._ahead: list[Message] = []  # polled, but after the requested end
         self._overshot = False  # too many of them to keep: they are fetched again
-        self._resting = False
         # made last: once connected, it looks for new leaders only a second later
         self._consumer = AssignedConsumer(
             settings, topic, self.next_offsets, group, enable_partition_eof=True, fetch_wait_max_ms=wait_ms, **config
@@ -257,16 +248,10 @@ class TopicReader:
         if self._overshot:
             self._consumer.assign(self.next_offsets)
             self._ahead, self._overshot = [], False
-        if self._resting:
-            self._consumer.wake()
-            self._resting = False
         kept, self._ahead = self._ahead, []
         for records in chain([kept], self._consumer.poll_until(stop, self._batch, WAIT_S, self._gather_s)):
             if within := self._take_up_to(stop, records):
                 yield within
-        if end is None:  # with an end, more may have been fetched, and will be asked for
-            self._consumer.rest()
-            self._resting = True
 
     def close(self) -> None:
         """Close the consumer."""

@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError
 
 from core.errors import TopicError
 from core.kafka import reader
-from core.kafka.reader import PartitionLog, TopicReader
+from core.kafka.reader import PartitionLog
 from core.settings import Settings
 
 
@@ -80,31 +80,3 @@ def test_markers_at_the_end_are_no_records_to_wait_for(log_of: Any) -> None:
 def test_a_partition_that_does_not_get_that_far_is_said_so(log_of: Any) -> None:
     with pytest.raises(TopicError, match=r"t\[0\]: no record for .* at offset 2"):
         offsets(log_of([0, 1], end=2), 3)
-
-
-class PausingConsumer(FakeConsumer):
-    def __init__(self) -> None:
-        super().__init__([0, 1, 2], 3)
-        self.paused = False
-
-    def consume(self, most: int, timeout: float) -> list[FakeMessage]:
-        return [] if self.paused else super().consume(most, timeout)
-
-    def pause(self, partitions: list[Any]) -> None:
-        self.paused = True
-
-    def resume(self, partitions: list[Any]) -> None:
-        self.paused = False
-
-
-def test_a_reader_at_the_end_of_a_topic_fetches_nothing_until_it_is_asked_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    consumer, ends = PausingConsumer(), iter([2, 3])
-    monkeypatch.setattr(reader, "Consumer", lambda config: consumer)
-    monkeypatch.setattr(reader, "end_offsets", lambda settings, topic: {0: next(ends)})
-    monkeypatch.setattr(reader, "IDLE_TIMEOUT_S", 0.0)
-    topic = TopicReader(Settings(), "t", partitions=[0])
-    assert [message.offset() for batch in topic.read_to_end() for message in batch] == [0, 1]
-    assert consumer.paused
-    assert [message.offset() for batch in topic.read_to_end() for message in batch] == [2]
