@@ -61,7 +61,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "replay": lambda settings, world: {"replay": measure_replay(settings, len(world.catalogue))},
     "verify": lambda settings, world: {"verify": measure_verify(settings, len(world.catalogue))},
     "mix_loop": lambda settings, world: {"mix_loop": measure_mix_loop(settings, world)},
-    "gateway": lambda settings, world: {"gateway": measure_gateway(settings, len(world.catalogue))},
+    "gateway": lambda settings, world: measure_gateway(settings, len(world.catalogue)),
     "idle_gateways": lambda settings, world: {"idle_gateways": measure_idle_gateways(settings, world)},
     "dashboard": lambda settings, world: {"dashboard": measure_dashboard(settings, world)},
 }
@@ -94,6 +94,8 @@ TARGETS = {
     "mix_loop.recommendations_per_s": ("≥", 6_000.0),
     "gateway.next_per_s": ("≥", 1_200.0),
     "gateway.p99_ms": ("≤", 60.0),
+    "gateway_v1.share_of_next": ("≥", 0.8),
+    "gateway_v1.half_p99_ms": ("≤", 60.0),
     "idle_gateways.one_percent": ("≤", 2.0),
     "idle_gateways.ten_percent": ("≤", 6.0),
     "dashboard.cost_percent": ("≤", 10.0),

@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -48,7 +49,7 @@ class Measured:
     def __init__(self) -> None:
         self.warm = False
         self.latencies_s: list[float] = []
-        self.fallbacks = 0
+        self.fallbacks = self.slate_fallbacks = 0
         self.failed: dict[int, int] = {}
         self.cpu_us: dict[str, float] = {}
 
@@ -65,10 +66,29 @@ class Measured:
 
 
 class Listener(asyncio.Protocol):
-    """One connection: one listener after another, each with some `/next` and a `/last`."""
+    """One connection: one listener after another, each with some `/next` and a `/last`.
 
-    def __init__(self, measured: Measured, number: int, users: int, tracks: int) -> None:
+    Parameters
+    ----------
+    slates : bool
+        Ask `/v1` for ten recommendations instead, each time for another listener.
+    every_s : float
+        Time from one request to the next; 0 asks again at once.
+    """
+
+    def __init__(
+        self,
+        measured: Measured,
+        number: int,
+        users: int,
+        tracks: int,
+        *,
+        slates: bool = False,
+        every_s: float = 0.0,
+    ) -> None:
         self._measured = measured
+        self._slates, self._every_s = slates, every_s
+        self._due_s = time.perf_counter() + random.Random(number).random() * every_s
         self._rng = random.Random(number)
         self._users, self._tracks = users, tracks
         self._buffer = b""
@@ -78,7 +98,25 @@ class Listener(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the first session."""
         self._transport = transport
-        self._start_session()
+        self._ask_again()
+
+    def _ask_again(self) -> None:
+        """Send the next request when it is due."""
+        ask = self._ask_for_slate if self._slates else self._start_session
+        if not self._every_s:
+            ask()
+            return
+        self._due_s = max(self._due_s + self._every_s, time.perf_counter() - 1.0)
+        asyncio.get_running_loop().call_later(max(0.0, self._due_s - time.perf_counter()), ask)
+
+    def _ask_for_slate(self) -> None:
+        if self._transport.is_closing():
+            return
+        user = self._rng.randrange(self._users)
+        self._transport.write(  # type: ignore[attr-defined]
+            b"GET /v1/users/%d/recommendations?n=10 HTTP/1.1\r\nHost: gateway\r\n\r\n" % user
+        )
+        self._sent_s = time.perf_counter()
 
     def data_received(self, data: bytes) -> None:
         """Handle an answer, and send how much of its track was heard."""
@@ -87,11 +125,15 @@ class Listener(asyncio.Protocol):
         length = _LENGTH.search(head)
         if not end or length is None or len(body) < int(length[1]):
             return
-        is_next = self._left > 0
+        is_next = self._slates or self._left > 0
         self._measured.update(time.perf_counter() - self._sent_s, head, is_next=is_next)
         self._buffer = b""
         if not is_next:
-            self._start_session()
+            self._ask_again()
+            return
+        if self._slates:
+            self._measured.slate_fallbacks += b'"fallback":true' in body
+            self._ask_again()
             return
         self._left -= 1
         if (track := _TRACK.search(body)) is not None:
@@ -112,12 +154,23 @@ class Listener(asyncio.Protocol):
         self._sent_s = time.perf_counter()
 
 
-async def listen(port: int, connections: int, users: int, tracks: int, warm_up_s: float, seconds: float) -> Measured:
+async def listen(
+    port: int,
+    connections: int,
+    users: int,
+    tracks: int,
+    warm_up_s: float,
+    seconds: float,
+    *,
+    slates: bool = False,
+    rate: float = 0.0,
+) -> Measured:
     """Keep the connections busy, and return the measurements after the warm-up."""
     loop, measured = asyncio.get_running_loop(), Measured()
+    every_s = connections / rate if rate else 0.0
+    connection = partial(Listener, measured, users=users, tracks=tracks, slates=slates, every_s=every_s)
     opened = [
-        await loop.create_connection(partial(Listener, measured, number, users, tracks), "127.0.0.1", port)
-        for number in range(connections)
+        await loop.create_connection(partial(connection, number), "127.0.0.1", port) for number in range(connections)
     ]
     await asyncio.sleep(warm_up_s)
     measured.warm = True
@@ -131,19 +184,26 @@ async def listen(port: int, connections: int, users: int, tracks: int, warm_up_s
 
 
 def main(
-    port: int, tracks: int, connections: int = 32, users: int = 10_000, warm_up: float = 5.0, seconds: float = 30.0
+    port: int,
+    tracks: int,
+    connections: int = 32,
+    users: int = 10_000,
+    warm_up: float = 5.0,
+    seconds: float = 30.0,
+    rate: float = 0.0,
+    *,
+    slates: bool = False,
 ) -> None:
     """Run the load, and print the figures."""
-    measured = uvloop.run(listen(port, connections, users, tracks, warm_up, seconds))
+    measured = uvloop.run(listen(port, connections, users, tracks, warm_up, seconds, slates=slates, rate=rate))
     latencies_ms = np.array(measured.latencies_s) * 1000
     figures = {
-        "next_per_s": len(latencies_ms) / seconds,
+        "per_s": len(latencies_ms) / seconds,
         "p50_ms": float(np.percentile(latencies_ms, 50)),
         "p99_ms": float(np.percentile(latencies_ms, 99)),
-        "fallbacks": float(measured.fallbacks),
+        "fallbacks": float(measured.fallbacks + measured.slate_fallbacks),
         "failed": float(sum(measured.failed.values())),
-        "connections": float(connections),
-        CPU_US: {"next_per_s": measured.cpu_us},
+        CPU_US: measured.cpu_us,
     }
     json.dump(figures, sys.stdout)
 
@@ -152,26 +212,60 @@ CONNECTIONS = 32
 """Each waits for its answer before it asks again, so at n a second the mean latency is 32 / n seconds."""
 SECONDS = 30.0
 READY_S = 60.0
+COMPILE_S = 30.0
+"""While worker and recommender compile their loops, they compete with what is measured."""
 
 
-def measure_gateway(settings: Settings, tracks: int) -> dict[str, Any]:
-    """Start worker, recommender and gateway, run the listeners, and return the measurements.
+def measure_gateway(settings: Settings, tracks: int) -> dict[str, dict[str, Any]]:
+    """Start worker, recommender and gateway, run the listeners, and return `gateway` and `gateway_v1`.
 
     Returns
     -------
     dict
-        `next_per_s`, `p50_ms`, `p99_ms`, `fallbacks`, `failed`, `connections`, `cpu_us`.
+        `gateway`: `next_per_s`, `p50_ms`, `p99_ms`, `fallbacks`, `failed`, `connections`, `cpu_us`, of `/next`.
+        `gateway_v1`: the same of ten recommendations by `/v1` (`recommendations_per_s`), with `share_of_next`, and
+        `half_p99_ms` at half of that rate.
     """
     with ExitStack() as programs:
         programs.enter_context(running(settings, "streams.worker"))
         programs.enter_context(running(settings, "services.recommender"))
         environ = {"BOTIFY_GATEWAY_PORT": "0", "BOTIFY_GATEWAY_DASHBOARD": "off"}
         programs.enter_context(running(settings, "services.gateway", environ=environ))
-        command = [sys.executable, "-m", "bench.gateway", _port(settings), str(tracks)]
-        command += ["--connections", str(CONNECTIONS), "--seconds", str(SECONDS)]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 - our own program
+        load = [sys.executable, "-m", "bench.gateway", _port(settings), str(tracks)]
+        load += ["--connections", str(CONNECTIONS), "--seconds", str(SECONDS)]
+        _run([*load, "--warm-up", str(COMPILE_S), "--seconds", "1"])
+        # in turns, because a machine that others use is not the same a minute later
+        runs = [(_run(load), _run([*load, "--slates"])) for _ in range(2)]
+        following, slates = (_mean(of_kind) for of_kind in zip(*runs, strict=True))
+        half = _run([*load, "--slates", "--rate", str(slates["per_s"] / 2)])
+    return {
+        "gateway": _renamed(following, "next_per_s"),
+        "gateway_v1": {
+            **_renamed(slates, "recommendations_per_s"),
+            "share_of_next": slates["per_s"] / following["per_s"],
+            "half_p99_ms": half["p99_ms"],
+            "half_fallbacks": half["fallbacks"],
+        },
+    }
+
+
+def _run(command: list[str]) -> dict[str, Any]:
+    done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 - our own program
     figures: dict[str, Any] = json.loads(done.stdout)
     return figures
+
+
+def _mean(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the mean of each figure."""
+    return {
+        name: _mean([run[name] for run in runs]) if name == CPU_US else sum(run[name] for run in runs) / len(runs)
+        for name in runs[0]
+    }
+
+
+def _renamed(figures: dict[str, Any], rate: str) -> dict[str, Any]:
+    rest = {name: value for name, value in figures.items() if name not in ("per_s", CPU_US)}
+    return {rate: figures["per_s"], **rest, "connections": float(CONNECTIONS), CPU_US: {rate: figures[CPU_US]}}
 
 
 def _port(settings: Settings) -> str:

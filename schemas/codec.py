@@ -174,6 +174,7 @@ class Codec:
         self._writers: dict[type[Event], tuple[bytes, Any]] = {
             event: (b"\0" + id_.to_bytes(4, "big"), parsed) for event, (id_, parsed) in newest.items()
         }
+        self._named = {event: _records_of(parsed) for event, (_, parsed) in newest.items()}
         # (class, header) -> (writer's schema, reader's schema or None where they are the same)
         self._readers: dict[tuple[type[Event], bytes], tuple[Any, Any]] = {}
         for schema in ordered:
@@ -194,8 +195,12 @@ class Codec:
         header, schema = self._writers[type(event)]
         body = io.BytesIO()
         body.write(header)
+        fields = event._asdict()
+        for field, record in self._named[type(event)]:
+            if (value := fields[field]) is not None:
+                fields[field] = record, value  # else the value is compared with each branch before it is written
         try:
-            schemaless_writer(body, schema, event._asdict())
+            schemaless_writer(body, schema, fields)
         except (ValueError, TypeError, AttributeError, OverflowError) as error:
             raise SchemaError(f"{event!r} does not fit its schema: {error}") from error
         return body.getvalue()
@@ -286,6 +291,17 @@ class Codec:
             if header == raw[:HEADER_BYTES]:
                 return f"schema id {id_} is a {other.__name__}; a {event.__name__} was expected"
         return f"unknown schema id {id_}"
+
+
+def _records_of(schema: Any) -> list[tuple[str, str]]:
+    """Return the fields that may be null or one record, with the record's name."""
+    found = []
+    for field in schema["fields"]:
+        branches = field["type"] if isinstance(field["type"], list) else ()
+        records = [branch["name"] for branch in branches if isinstance(branch, dict) and branch["type"] == "record"]
+        if len(records) == 1 and len(branches) == 2:
+            found.append((field["name"], records[0]))
+    return found
 
 
 if __name__ == "__main__":

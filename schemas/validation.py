@@ -113,6 +113,22 @@ class Intake:
     rejected_before: Mapping[int, Container[int]] = field(default_factory=dict)
 
 
+def erased_user(record: Any) -> int | None:
+    """Return the listener whom a record of a listener's topic erases, or None: a tombstone has a key and no value.
+
+    Examples
+    --------
+    >>> from core.kafka.reader import LogRecord
+    >>> erased_user(LogRecord("botify.listens", 0, 17, 0, b"42", None, ()))
+    42
+    """
+    key = record.key
+    if record.value is not None or key is None or len(key) > len(b"%d" % MAX_USER) or not key.isdigit():
+        return None
+    user = int(key)
+    return user if user <= MAX_USER and key == key_of(user) else None
+
+
 def decode_and_validate(
     records: Sequence[Any],
     event: type[E],

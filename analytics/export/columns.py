@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.codec import load
-from schemas.events import Event
+from schemas.events import Event, Recommendation
 
 PARTITION, OFFSET = "kafka_partition", "kafka_offset"
 """Columns that identify a row's record in the topic."""
@@ -29,6 +29,7 @@ def arrow_schema(event: type[Event]) -> pa.Schema:
     """Return the columns of an event: the fields of its newest Avro schema, then partition and offset.
 
     A union with null becomes a nullable column, a map of strings an Arrow map, a record a struct.
+    `Recommendation.track` of an empty slate, -1 in the record, is null.
 
     Examples
     --------
@@ -40,6 +41,8 @@ def arrow_schema(event: type[Event]) -> pa.Schema:
     """
     newest = max((schema for schema in load() if schema.event is event), key=lambda schema: schema.version)
     fields = [_field(field["name"], field["type"]) for field in json.loads(newest.text)["fields"]]
+    if event is Recommendation:  # an empty slate has no track
+        fields = [field.with_nullable(field.nullable or field.name == "track") for field in fields]
     return pa.schema(
         [*fields, pa.field(PARTITION, pa.int32(), nullable=False), pa.field(OFFSET, pa.int64(), nullable=False)]
     )
@@ -86,6 +89,9 @@ def record_batch(
     if not events:
         return pa.RecordBatch.from_pylist([], schema=schema)
     columns = [*zip(*events, strict=True), partitions, offsets]
+    if isinstance(events[0], Recommendation):
+        at = Recommendation._fields.index("track")
+        columns[at] = [None if track < 0 else track for track in columns[at]]
     arrays = [_array(field.type, values) for field, values in zip(schema, columns, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -16,14 +17,14 @@ from analytics.export.columns import arrow_schema, record_batch
 from analytics.export.files import ExportDirectory, ExportError, Manifest, Source, open_directory
 from core.kafka.admin import end_offsets
 from core.kafka.offsets import EARLIEST, LATEST, TopicPosition, TopicState, describe_topic
-from core.kafka.reader import TopicReader
+from core.kafka.reader import FOLLOW_MS, TopicReader
 from core.process import StopRequested
 from core.settings import Settings
 from schemas.codec import Codec
 from schemas.dead_letters import RejectedBefore
 from schemas.events import Event, Listen, Recommendation, RecommendationRequest, Session
 from schemas.registry import codec_of
-from schemas.topics import TopicDefinition
+from schemas.topics import TopicDefinition, Topics
 from schemas.validation import iter_valid
 
 
@@ -61,12 +62,21 @@ class Chunk:
     codec : Codec
     rejected_before : mapping of partition to container of offset
         Of the topic's dead letters; see `iter_valid`.
+    erased : mapping of user to int, optional
+        `Erasures.at_ms`: no row is made of earlier records of these listeners.
     """
 
-    def __init__(self, event: type[Any], codec: Codec, rejected_before: Mapping[int, Container[int]]) -> None:
+    def __init__(
+        self,
+        event: type[Any],
+        codec: Codec,
+        rejected_before: Mapping[int, Container[int]],
+        erased: Mapping[int, int] = MappingProxyType({}),
+    ) -> None:
         self._event = event
         self._codec = codec
         self._rejected_before = rejected_before
+        self._erased = erased
         self._schema = arrow_schema(event)
         self._clear()
 
@@ -87,6 +97,8 @@ class Chunk:
             self._since = time.monotonic()
         self._next_offsets |= {message.partition(): message.offset() + 1 for message in messages}
         valid = list(iter_valid(messages, self._event, self._codec, self._rejected_before))
+        if erased := self._erased:
+            valid = [(m, event) for m, event in valid if m.timestamp()[1] > erased.get(event.user, -1)]
         partitions, offsets = [m.partition() for m, _ in valid], [m.offset() for m, _ in valid]
         self._batches.append(record_batch(self._schema, [event for _, event in valid], partitions, offsets))
         self.rows += len(valid)
@@ -97,6 +109,31 @@ class Chunk:
         if self._next_offsets:
             directory.commit(pa.Table.from_batches(self._batches, self._schema), self._next_offsets, self._rejected)
             self._clear()
+
+
+class Erasures:
+    """Follows the tombstones of erased listeners on the feedback topic; see `streams.dlq.erase`.
+
+    Attributes
+    ----------
+    at_ms : dict of user to int
+        When each was erased last, wall clock, as of the last `refresh`.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._reader = TopicReader(settings, Topics.of(settings).feedback.name, wait_ms=FOLLOW_MS)
+        self.at_ms: dict[int, int] = {}
+
+    def refresh(self) -> None:
+        """Read what was added; blocks."""
+        for messages in self._reader.read_to_end():
+            for message in messages:
+                if message.value() is None and message.key() is not None and message.key().isdigit():
+                    self.at_ms[int(message.key())] = message.timestamp()[1]
+
+    def close(self) -> None:
+        """Leave the broker."""
+        self._reader.close()
 
 
 Progress = Callable[[int, int], None]
@@ -181,9 +218,17 @@ def export_topic(
         check_reachable(topic, start)
         total = sum(max(0, end[partition] - offset) for partition, offset in start.items())
         reader, rejected = TopicReader(settings, definition.name, start), RejectedBefore(settings, definition.name)
-        chunk, done = Chunk(event, codec_of(settings), rejected.offsets), 0
-        try:
+        # listens are left out by their offsets, as dead letters
+        erasures = None if event is Listen else Erasures(settings)
+        chunk, done = Chunk(event, codec_of(settings), rejected.offsets, erasures.at_ms if erasures else {}), 0
+
+        def refresh() -> None:
             rejected.refresh()
+            if erasures is not None:
+                erasures.refresh()
+
+        try:
+            refresh()
             for messages in _read(reader, end, stopping, follow=extent.follow):
                 chunk.add(messages)
                 done += len(messages)
@@ -191,11 +236,12 @@ def export_topic(
                     on_progress(done, max(done, total))
                 if chunk.rows >= commit_rows or chunk.age_s >= COMMIT_S:
                     chunk.commit_to(directory)
-                    rejected.refresh()
+                    refresh()
             chunk.commit_to(directory)
         finally:
-            reader.close()
-            rejected.close()
+            for opened in (reader, rejected, erasures):
+                if opened is not None:
+                    opened.close()
         return directory.manifest
 
 

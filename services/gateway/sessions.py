@@ -78,12 +78,16 @@ class ScriptBatcher:
         failed = self._failed()
         return f"Redis does not answer ({failed[0].error})" if failed else None
 
-    async def run(self, script: str, key: str, *arguments: Any) -> Any:
-        """Run a script, and return its reply; raises `UnavailableError` if Redis does not answer."""
-        queue = self._queue_of(key)
+    async def run(self, script: str, key: str | tuple[str, ...], *arguments: Any) -> Any:
+        """Run a script on a key, or on several of one slot, and return its reply.
+
+        Raises `UnavailableError` if Redis does not answer.
+        """
+        keys = (key,) if isinstance(key, str) else key
+        queue = self._queue_of(keys[0])
         if queue.failed_key is not None:
             raise _unavailable(queue.error)
-        return await self._call(queue, script, key, *arguments)
+        return await self._call(queue, script, *keys, *arguments, keys=len(keys))
 
     async def close(self) -> None:
         """Disconnect."""
@@ -100,9 +104,9 @@ class ScriptBatcher:
         master = master_of(self._redis, key)
         return self._queues.get(master) or self._queues.setdefault(master, _Queue(master))
 
-    async def _call(self, queue: _Queue, script: str, key: str, *arguments: Any) -> Any:
+    async def _call(self, queue: _Queue, script: str, *arguments: Any, keys: int = 1) -> Any:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        queue.calls.append(((script, 1, key, *arguments), future))
+        queue.calls.append(((script, keys, *arguments), future))
         if queue.sending is None:
             queue.sending = asyncio.create_task(self._send(queue))
         return await future

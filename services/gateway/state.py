@@ -117,6 +117,10 @@ REFRESH_AGAIN_S = 0.2  # least time between two reads of the catalogue topic for
 MAX_WAITING = 64  # requests that may wait for such a read: those for invented tracks must not take all places
 
 
+MOST_DECODED = 20_000
+"""Tracks in memory as objects, about 1 KB each."""
+
+
 class _Ids(Sequence[int]):
     """Ids in an array, which may lie in a file; each is a number when it is read."""
 
@@ -140,6 +144,7 @@ class KnownTracks:
 
     def __init__(self, reader: CatalogueReader) -> None:
         self._reader = reader
+        self._decoded: dict[int, Track] = {}  # each is read by most of its requests, and decoding takes 5 µs
         self._reading = asyncio.Lock()
         self._began_s = -REFRESH_AGAIN_S
         self._problem: UnavailableError | None = None
@@ -166,8 +171,16 @@ class KnownTracks:
 
     def known(self, track: int | str) -> Track | None:
         """Return the track of a number or an external id, as far as the topic was read."""
-        tracks = self._reader.tracks
-        return tracks.get(track) if isinstance(track, int) else tracks.with_external_id(track)
+        if isinstance(track, str):
+            return self._reader.tracks.with_external_id(track)
+        if (decoded := self._decoded.get(track)) is not None:
+            return decoded
+        found = self._reader.tracks.get(track)
+        if found is not None:
+            if len(self._decoded) >= MOST_DECODED:
+                self._decoded.clear()
+            self._decoded[track] = found
+        return found
 
     async def refresh(self) -> None:
         """Read what was published before this call; raises as `find`."""
@@ -176,11 +189,14 @@ class KnownTracks:
             if self._began_s < asked_s:  # else another call has read since
                 await asyncio.sleep(self._began_s + REFRESH_AGAIN_S - time.monotonic())
                 self._began_s, self._problem = time.monotonic(), None
+                changed = 1  # also if it fails: some may have been read
                 try:
-                    if await asyncio.to_thread(self._reader.refresh):
-                        self._ids = ()
+                    changed = await asyncio.to_thread(self._reader.refresh)
                 except TopicError as error:
                     self._problem = UnavailableError(f"the catalogue cannot be read: {error}")
+                if changed:
+                    self._ids = ()
+                    self._decoded.clear()
             if self._problem is not None:
                 raise self._problem
 

@@ -276,9 +276,13 @@ class RecommenderService:
         return replies
 
     def _count(self, answered: Dispatched, wanted: Sequence[str]) -> None:
-        for recommender, (policy, is_fallback) in zip(answered.recommenders, answered.asked(wanted), strict=True):
+        for recommender, slate, (policy, is_fallback) in zip(
+            answered.recommenders, answered.slates, answered.asked(wanted), strict=True
+        ):
             if not recommender:
-                self.counters.unanswerable += 1
+                # an empty slate is an answer: the request allowed no track
+                self.counters.answered += slate is not None
+                self.counters.unanswerable += slate is None
                 continue
             self.counters.answered += 1
             self.counters.fallbacks += is_fallback

@@ -125,7 +125,15 @@ class Excluded:
     sample: list[tuple[Origin, Listen | None]] = field(default_factory=list)
 
 
-def exclude(settings: Settings, selection: Selection, why: str, *, dry_run: bool = False) -> Excluded:
+def exclude(
+    settings: Settings,
+    selection: Selection,
+    why: str,
+    *,
+    dry_run: bool = False,
+    keep_bytes: bool = True,
+    until: int | None = None,
+) -> Excluded:
     """Write a dead letter for each chosen record up to the topic's current end; return when all are acknowledged.
 
     Delivery is at least once. Existing dead letters are skipped, so an interrupted command can be run again.
@@ -134,6 +142,10 @@ def exclude(settings: Settings, selection: Selection, why: str, *, dry_run: bool
     ----------
     why : str
         The operator's reason; part of each letter.
+    keep_bytes : bool
+        Whether the letters have the records' keys, values and headers; without, they cannot be redriven.
+    until : int, optional
+        Offset in the listener's partition at which to stop, exclusive.
 
     Raises
     ------
@@ -142,8 +154,10 @@ def exclude(settings: Settings, selection: Selection, why: str, *, dry_run: bool
     """
     topic, codec, outcome = Topics.of(settings).listens.name, codec_of(settings), Excluded()
     begin, end = _range(settings, topic, selection)
+    if until is not None:
+        end = {partition: min(offset, max(begin[partition], until)) for partition, offset in end.items()}
     rejected, reader = RejectedBefore(settings, topic), TopicReader(settings, topic, begin)
-    letters = _Letters(settings, why)
+    letters = _Letters(settings, why, keep_bytes=keep_bytes)
     try:
         rejected.refresh()
         for batch in reader.read_to_end(end):
@@ -198,9 +212,9 @@ def _chosen(
 class _Letters:
     """Publishes letters, and waits for their acknowledgement."""
 
-    def __init__(self, settings: Settings, why: str) -> None:
+    def __init__(self, settings: Settings, why: str, *, keep_bytes: bool) -> None:
         self._topic = Topics.of(settings).dead_letters.name
-        self._why = why
+        self._why, self._keep_bytes = why, keep_bytes
         self._publisher = RecordPublisher(settings, linger_ms=20, message_max_bytes=MAX_DEAD_LETTER_BYTES)
 
     def send(self, messages: Sequence[Message]) -> None:
@@ -209,12 +223,13 @@ class _Letters:
             for message in messages:
                 reason = ExcludedError(f"excluded by an operator: {self._why}", message.value() or b"")
                 origin = message.topic(), message.partition(), message.offset()
+                kept = (message.value(), message.key()) if self._keep_bytes else (None, None)
+                own = message.headers() if self._keep_bytes else ()
                 self._publisher.send(
                     self._topic,
-                    message.value(),
-                    message.key(),
+                    *kept,
                     partition=message.partition(),  # copies of a letter keep their order: the first counts
-                    headers=dead_letter_headers(*origin, message.headers(), reason),
+                    headers=dead_letter_headers(*origin, own, reason),
                 )
             self._publisher.flush(ACKNOWLEDGE_TIMEOUT_S)
         except PublishError as error:

@@ -61,7 +61,7 @@ class RedriveResult:
     hopeless : list of (Origin, str)
         Not sent because they would be rejected again, and why.
     excluded : list of Origin
-        Not sent because an operator has excluded them.
+        Not sent because an operator has excluded them, or their listener was erased.
     unsure : list of Origin
         Not acknowledged; the next redrive searches them.
     """
@@ -106,7 +106,7 @@ def redrive(
         for letter in letters:
             if not _is_open(letter, topic, known):
                 continue
-            if letter.excluded and not exclusions:
+            if letter.excluded and (letter.value is None or not exclusions):
                 outcome.excluded.append(letter.origin)
             else:
                 chosen.append(letter)

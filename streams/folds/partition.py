@@ -94,12 +94,11 @@ class PartitionFold:
 
     def take_changes(self) -> Changes:
         """Return everything that has changed since the last call."""
-        merged = Changes()
-        for projection in self.projections:
-            changes = projection.changes()
-            merged.hashes.update(changes.hashes)
-            merged.scores.update(changes.scores)
-        return merged
+        return Changes.merged(projection.changes() for projection in self.projections)
+
+    def erase(self, user: int) -> Changes:
+        """Forget a listener, between `take_changes` and the next batch, and return what to remove."""
+        return Changes.merged(projection.erase(user) for projection in self.projections)
 
     def take_closed_sessions(self) -> list[Session]:
         """Return the sessions that have closed since the last call."""

@@ -157,6 +157,10 @@ class Popularity:
             np.logaddexp2.at(self._scores[:, column], rows, weights + times_ms / half_life_ms)
         self._touched.append((rows, tracks))
 
+    def erase(self, user: int) -> Changes:
+        """Do nothing: scores are sums over listeners. A replay after the erasure leaves out the listens."""
+        return Changes()
+
     def changes(self) -> Changes:
         """Return the scores of the batch's tracks, and the changes of the tops."""
         if not self._touched:

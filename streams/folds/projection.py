@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
@@ -96,6 +96,15 @@ class Changes:
     def __bool__(self) -> bool:
         return any(self.hashes.values()) or any(self.scores.values())
 
+    @classmethod
+    def merged(cls, parts: Iterable[Changes]) -> Changes:
+        """Return the changes of different collections as one."""
+        merged = cls()
+        for part in parts:
+            merged.hashes.update(part.hashes)
+            merged.scores.update(part.scores)
+        return merged
+
 
 class Projection(Protocol):
     """A batch goes `missing` → (the caller reads) → `load` → `fold` → `changes`.
@@ -122,3 +131,6 @@ class Projection(Protocol):
 
     def changes(self) -> Changes:
         """Return what has changed since the last call."""
+
+    def erase(self, user: int) -> Changes:
+        """Forget a listener of whom nothing is left to be returned by `changes`, and return what to remove."""

@@ -307,6 +307,11 @@ class Sessions:
         results = self._results.take_changes()
         return Changes(hashes={OPEN_SESSIONS: fields, **({POLICY_RESULTS: results} if results else {})})
 
+    def erase(self, user: int) -> Changes:
+        """Drop a listener's open session, between two batches: it never closes, and its policy keeps its time."""
+        self._open.pop(user, None)
+        return Changes(hashes={OPEN_SESSIONS: {b"%d" % user: None}})
+
     def _take(self, offset: int, listen: Listen) -> None:
         user = listen.user
         self._touched.add(user)

@@ -254,6 +254,11 @@ class UserRecords(Generic[V]):
     def load_scores(self, collection: str, values: Scores) -> None:
         """Do nothing: there are none."""
 
+    def erase(self, user: int) -> Changes:
+        """Forget a listener, between two batches."""
+        self._cache[user] = self._new()
+        return Changes(hashes={self.hashes[0]: {b"%d" % user: None}})
+
 
 USERS = "users"
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
+import numpy as np
+
 from core.kafka.reader import LogRecord
 from core.kafka.record_columns import RecordColumns, read_batches
 from schemas.codec import Codec
@@ -29,6 +31,11 @@ class ByColumns:
     def since(self, records: Sequence[Any], offset: int) -> Sequence[Any]:
         """See `Folding.since`."""
         return _columns_of(records).since(offset)
+
+    def without_value(self, records: Sequence[Any]) -> Sequence[int]:
+        """See `Folding.without_value`."""
+        places: list[int] = np.flatnonzero(_columns_of(records).values[0] < 0).tolist()
+        return places
 
     def accept(
         self, records: Sequence[Any], intake: Intake, event_time: EventTime

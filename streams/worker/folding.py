@@ -39,6 +39,7 @@ class Fold(Protocol):
     def load_scores(self, collection: str, values: Scores) -> None: ...  # noqa: D102
     def fold(self, batch: Any) -> Any: ...  # noqa: D102
     def take_changes(self) -> Changes: ...  # noqa: D102
+    def erase(self, user: int) -> Changes: ...  # noqa: D102
     def take_closed_sessions(self) -> list[Session]: ...  # noqa: D102
 
 
@@ -50,6 +51,9 @@ class Folding(Protocol):
 
     def since(self, records: Sequence[Any], offset: int) -> Sequence[Any]:
         """Return the records from an offset on."""
+
+    def without_value(self, records: Sequence[Any]) -> Sequence[int]:
+        """Return the places of the records that have no value, in order."""
 
     def accept(self, records: Sequence[Any], intake: Intake, event_time: EventTime) -> tuple[Any, list[Rejected]]:
         """Return a batch of the accepted listens, and the rejected records; see `decode_and_validate`."""
@@ -70,6 +74,10 @@ class ByListen:
     def since(self, records: Sequence[Any], offset: int) -> Sequence[Any]:
         """See `Folding.since`."""
         return records if records[0].offset >= offset else [record for record in records if record.offset >= offset]
+
+    def without_value(self, records: Sequence[Any]) -> Sequence[int]:
+        """See `Folding.without_value`."""
+        return [at for at, record in enumerate(records) if record.value is None]
 
     def accept(
         self, records: Sequence[Any], intake: Intake, event_time: EventTime

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -19,7 +19,8 @@ from schemas.event_time import EventTime
 from schemas.events import Model, Session, TrainingBatch
 from schemas.model_parts import ModelPublisher
 from schemas.topics import MAX_MODEL_BYTES, Topics
-from schemas.validation import Intake, Rejected
+from schemas.training import training_batches_of
+from schemas.validation import Intake, Rejected, erased_user
 from streams.folds.partition import PROJECTIONS
 from streams.folds.popularity import TrackRows
 from streams.folds.projection import Changes
@@ -274,10 +275,31 @@ class WorkerPartition(ClaimedPartition):
         if not len(records):
             return Outcome.ALREADY
         try:
-            outcome = await self._take(records)
+            if not self._loaded:
+                await self.load()
+            outcome = Outcome.ALREADY
+            for part, erased in self._parts(records):
+                outcome = await (self._take(part) if erased is None else self._erase(part[0].offset, erased))
+                if outcome.lost:
+                    break
         except ClaimLostError as lost:
             outcome = lost.outcome
         return self._counters.count(outcome)
+
+    def _parts(self, records: Sequence[Any]) -> Iterator[tuple[Sequence[Any], int | None]]:
+        """Yield the run in parts, in order: records to fold, or the tombstone of a listener, with the listener."""
+        begin = 0
+        for at in self._folding.without_value(records):
+            if (user := erased_user(records[at])) is None:
+                continue  # it is rejected with the others
+            if at > begin:
+                yield records[begin:at], None
+            yield records[at : at + 1], user
+            begin = at + 1
+        if begin == 0:
+            yield records, None
+        elif begin < len(records):
+            yield records[begin:], None
 
     def _open_fold(self) -> Fold:
         self._loaded = False
@@ -303,9 +325,19 @@ class WorkerPartition(ClaimedPartition):
             fold.load_scores(name, scores)
         self._loaded = True
 
+    async def _erase(self, offset: int, user: int) -> Outcome:
+        """Remove a listener from memory and store, in the order of the partition, so nothing can be written back."""
+        if self._training:  # the topic covers every offset
+            topic_id = self._position.claim.topic_id or ""
+            await self._publisher.emit(
+                training_batches_of(topic_id, self.partition, self.next_offset, offset + 1, ()), ()
+            )
+        outcome = await self._apply(offset + 1, self._fold.erase(user))
+        if not outcome.lost:
+            self.next_offset = offset + 1
+        return outcome
+
     async def _take(self, records: Sequence[Any]) -> Outcome:
-        if not self._loaded:
-            await self.load()
         good, rejected = self._folding.accept(records, self._intake, self.event_time)
         await self._read_missing(good)
         duplicates = self._fold.users.duplicates

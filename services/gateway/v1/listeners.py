@@ -18,8 +18,9 @@ SLATES = 4
 """Slates of a listener to which a listen is attributed."""
 
 _HERE = Path(__file__).parent
-_SESSION = (
-    "if redis.call('HEXISTS', KEYS[1], 'ended') == 1 then return false end return redis.call('HGET', KEYS[1], 'id')"
+_SESSION_AND_OPINIONS = (
+    "local session = redis.call('HMGET', KEYS[1], 'id', 'ended') "
+    "return {not session[2] and session[1], redis.call('HGETALL', KEYS[2])}"
 )
 _ALL_FIELDS = "return redis.call('HGETALL', KEYS[1])"
 _ALL_SLATES = "return redis.call('LRANGE', KEYS[1], 0, -1)"
@@ -40,7 +41,7 @@ class Opinions(NamedTuple):
 class ListenerStore(Protocol):
     """See `RedisListenerStore`."""
 
-    async def session(self, user: int) -> str | None: ...  # noqa: D102
+    async def session_and_opinions(self, user: int) -> tuple[str | None, Opinions]: ...  # noqa: D102
     async def opinions(self, user: int) -> Opinions: ...  # noqa: D102
     async def give(self, feedback: Feedback) -> None: ...  # noqa: D102
     async def slates(self, user: int) -> list[bytes]: ...  # noqa: D102
@@ -58,19 +59,15 @@ class RedisListenerStore:
         self._merge = (_HERE / "merge_feedback.lua").read_text(encoding="utf-8")
         self._number = (_HERE / "number_item.lua").read_text(encoding="utf-8")
 
-    async def session(self, user: int) -> str | None:
-        """Return the listener's current session; None if there is none."""
-        found = await self._batcher.run(_SESSION, gateway_session(self._prefix, user))
-        return None if found is None else found.decode()
+    async def session_and_opinions(self, user: int) -> tuple[str | None, Opinions]:
+        """Return the listener's current session, None if there is none, and what the listener likes and dislikes."""
+        keys = gateway_session(self._prefix, user), gateway_feedback(self._prefix, user)
+        session, fields = await self._batcher.run(_SESSION_AND_OPINIONS, keys)
+        return None if session is None else session.decode(), _opinions_in(fields)
 
     async def opinions(self, user: int) -> Opinions:
         """Return what the listener likes and dislikes."""
-        fields = await self._batcher.run(_ALL_FIELDS, gateway_feedback(self._prefix, user))
-        said = []
-        for track, value in zip(fields[::2], fields[1::2], strict=True):
-            time_ms, kind = value.split(b" ", 1)
-            said.append((int(time_ms), int(track), kind.decode()))
-        return opinions_of(said)
+        return _opinions_in(await self._batcher.run(_ALL_FIELDS, gateway_feedback(self._prefix, user)))
 
     async def give(self, feedback: Feedback) -> None:
         """Store what a listener said, unless something newer is known."""
@@ -94,6 +91,17 @@ class RedisListenerStore:
         """Forget the listener."""
         for key in (gateway_session, gateway_slates, gateway_feedback):
             await self._batcher.run(_DELETE, key(self._prefix, user))
+
+
+def _opinions_in(fields: list[bytes]) -> Opinions:
+    """Return the opinions of a hash's fields and values."""
+    if not fields:
+        return Opinions([], [])
+    said = []
+    for track, value in zip(fields[::2], fields[1::2], strict=True):
+        time_ms, kind = value.split(b" ", 1)
+        said.append((int(time_ms), int(track), kind.decode()))
+    return opinions_of(said)
 
 
 def opinions_of(said: list[tuple[int, int, str]]) -> Opinions:

@@ -47,7 +47,7 @@ Whole = Annotated[int, Field(strict=True), BeforeValidator(_whole)]
 Year = Annotated[int, Field(strict=True, ge=0, le=9_999), BeforeValidator(_whole)]
 UserInBody = Whole | Name
 Time = Annotated[AwareDatetime, BeforeValidator(_text)]
-Texts = Annotated[list[str], BeforeValidator(_many), Field(max_length=MAX_EXCLUDED)]
+Texts = Annotated[tuple[str, ...], BeforeValidator(_many), Field(max_length=MAX_EXCLUDED)]
 Filter = Annotated[str, Field(max_length=200, pattern=rf"^({'|'.join(FIELDS)}):[\s\S]+$")]
 Page = Annotated[int, Field(ge=1, le=MAX_PAGE, description="Items of a page.")]
 Cursor = Annotated[str | None, Field(pattern="^o[0-9]{1,8}$", description="`next` of the page before.")]
@@ -69,9 +69,9 @@ class RecommendationsQuery(Strict):
     """What to recommend."""
 
     n: int = Field(default=10, ge=1, le=MAX_SLATE, description="How many items.")
-    exclude: Texts = Field(default=[], description="Items that are not wanted: repeated, or separated by commas.")
-    filter: Annotated[list[Filter], BeforeValidator(_many), Field(max_length=20)] = Field(
-        default=[],
+    exclude: Texts = Field(default=(), description="Items that are not wanted: repeated, or separated by commas.")
+    filter: Annotated[tuple[Filter, ...], BeforeValidator(_many), Field(max_length=20)] = Field(
+        default=(),  # a list would be copied for each request
         description="`field:value`. Values of one field are alternatives, and every field must hold.",
         examples=[["genre:rock"]],
     )

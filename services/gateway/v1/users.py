@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from core.errors import BotifyError
 from services.gateway.messages import UnavailableError, UnknownItemError
 from services.gateway.service import GatewayService
 from services.gateway.v1.listeners import ListenerStore
@@ -16,7 +17,7 @@ from streams.read import StateReader
 from streams.store.connect import REDIS_ERRORS
 
 Erase = Callable[[int], int]
-"""Excludes the listens of a listener from all later folds, erases the state, and returns their number; blocking."""
+"""`streams.dlq.erase.erase_listener`: returns the number of listens; blocking."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,8 @@ class Users:
             listens = await asyncio.to_thread(self.erase, user)
         except REDIS_ERRORS as error:
             raise UnavailableError(f"Redis does not answer ({type(error).__name__})") from error
+        except BotifyError as error:
+            raise UnavailableError(str(error)) from error
         return Erased(user=name, listens=listens)
 
     def _name(self, number: int) -> int | str:

@@ -109,6 +109,16 @@ class Listeners:
         self._batch_users, self._changed_likes = numbers[:0], likes[:0]
         return Changes(hashes=hashes)
 
+    def erase(self, user: int) -> Changes:
+        """Forget a listener, between two runs; the row stays, as that of a new listener."""
+        (row,), _ = self._row_of.of(np.array([user]))
+        self._make_room(self._row_of.count)
+        self._numbers[row] = user
+        for table in (self._users, self._likes) if len(self._likes.anchor) else (self._users,):
+            for column in table:
+                column[row] = np.zeros((), column.dtype)
+        return Changes(hashes={name: {b"%d" % user: None} for name in self.hashes})
+
     def _load_user(self, row: int, record: bytes) -> None:
         state = UserState.from_bytes(record)
         session, heard, history = state.session_id.encode(), state.session_tracks(), state.last_listens()

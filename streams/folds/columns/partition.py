@@ -72,13 +72,12 @@ class ColumnFold:
 
     def take_changes(self) -> Changes:
         """Return everything that has changed since the last call."""
-        changes = self.users.changes()
-        for projection in (self._popularity, self._sessions):
-            if projection is not None:
-                more = projection.changes()
-                changes.hashes.update(more.hashes)
-                changes.scores.update(more.scores)
-        return changes
+        projections = (self.users, self._popularity, self._sessions)
+        return Changes.merged(projection.changes() for projection in projections if projection is not None)
+
+    def erase(self, user: int) -> Changes:
+        """Forget a listener, between `take_changes` and the next batch, and return what to remove."""
+        return Changes.merged([self.users.erase(user), self._sessions.erase(user)])
 
     def take_closed_sessions(self) -> list[Session]:
         """Return the sessions that have closed since the last call."""

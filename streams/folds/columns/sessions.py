@@ -116,6 +116,14 @@ class OpenSessions:
         results = self._policies.take_changes()
         return Changes(hashes={OPEN_SESSIONS: fields, **({POLICY_RESULTS: results} if results else {})})
 
+    def erase(self, user: int) -> Changes:
+        """Drop a listener's open session, between two runs; see `Sessions.erase`."""
+        number = np.array([user])
+        row = self._rows_of(number)
+        self._open.opened[row] = False
+        self._row_of.remove(number, row)
+        return Changes(hashes={OPEN_SESSIONS: {b"%d" % user: None}})
+
     def _take_touched(self) -> tuple[Bulk, Bulk]:
         """Return the records of touched sessions that are open, and the listeners of closed ones; free their rows."""
         table, policies = self._open, self._policies

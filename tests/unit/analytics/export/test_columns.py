@@ -6,7 +6,7 @@ import pytest
 
 from analytics.export.columns import arrow_schema, record_batch
 from analytics.export.run import TIME_COLUMNS
-from schemas.events import Event, Listen
+from schemas.events import Event, Listen, Recommendation, Slate
 from tests.unit.analytics.listens import drawn, listen
 
 
@@ -36,3 +36,12 @@ def test_rows_are_the_events() -> None:
 def test_no_events_are_a_batch_of_the_same_type() -> None:
     schema = arrow_schema(Listen)
     assert record_batch(schema, [], [], []).schema == record_batch(schema, [listen()], [0], [0]).schema
+
+
+def test_an_empty_slate_has_no_track() -> None:
+    """The record says -1, which would be counted as a track."""
+    slate: Slate = {"tracks": [], "propensities": [], "scores": [], "sources": [], "because": [], "versions": {}}
+    empty = Recommendation("r", 42, -1, "", {}, 1.0, 0, 1.0, 1000, slate=slate)
+    batch = record_batch(arrow_schema(Recommendation), [empty, empty._replace(track=0, slate=None)], [0, 0], [1, 2])
+    batch.validate(full=True)
+    assert batch["track"].to_pylist() == [None, 0]

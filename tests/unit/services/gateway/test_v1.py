@@ -12,6 +12,7 @@ from schemas.codec import Codec
 from schemas.events import Feedback, Track
 from schemas.external_ids import UserIds
 from services.gateway.options import GatewayOptions
+from services.gateway.v1.models import Recommendations
 from services.gateway.v1.problems import MEDIA_TYPE
 from tests.unit.services.gateway.fakes import NOW_MS, POPULAR, TRACKS, FakeGateway, serving
 from tests.unit.services.recommender.recommending import state_of
@@ -61,6 +62,25 @@ def test_recommendations_without_a_listen(client: TestClient, gateway: FakeGatew
     assert gateway.rpc.listens == []
     request = gateway.rpc.requests[0]
     assert (request.user, request.has_listen) == (0, False)
+
+
+@pytest.mark.parametrize("explain", ["true", "false"])
+def test_an_answer_is_its_model(client: TestClient, gateway: FakeGateway, explain: str) -> None:
+    """It is written without the model, which documents it: the same fields, and nothing that is null."""
+    gateway.catalogue.put([Track(1, "A", "album", "rock", "T", "t1", ["rock", "pop"], "calm", 1999, "FI")])
+    answer = client.get(f"/v1/users/alice/recommendations?n=3&explain={explain}")
+    items(answer)
+    model = Recommendations.model_validate_json(answer.content, strict=True, extra="forbid")
+    assert model.model_dump_json(exclude_none=True) == answer.text
+    assert model.items[1].genres == ["rock", "pop"]
+
+
+def test_a_track_that_is_put_again_is_shown_as_it_is_now(client: TestClient, gateway: FakeGateway) -> None:
+    client.get("/v1/users/alice/recommendations?n=3")
+    gateway.catalogue.added[1] = Track(1, "artist", None, None, "renamed", "t1")
+    client.portal.call(gateway.service.tracks.refresh)  # type: ignore[union-attr]
+    answer = client.get("/v1/users/alice/recommendations?n=3").json()
+    assert [item["title"] for item in answer["items"]] == ["track 0", "renamed", "track 2"]
 
 
 def test_what_is_asked_reaches_the_recommender(client: TestClient, gateway: FakeGateway) -> None:

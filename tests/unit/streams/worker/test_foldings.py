@@ -22,10 +22,11 @@ from schemas.listen_kernels import read_listens
 from schemas.validation import Intake, Rejected
 from streams.folds.columns import ids, kernels, packing, tops
 from streams.folds.columns.listeners import Listeners
+from streams.folds.likes import LIKES_OF_USERS
 from streams.folds.partition import PROJECTIONS
 from streams.folds.projection import Changes
-from streams.folds.sessions import GAP_MS
-from streams.folds.users import HISTORY_LISTENS
+from streams.folds.sessions import GAP_MS, OPEN_SESSIONS
+from streams.folds.users import HISTORY_LISTENS, USERS
 from streams.store.protocol import MemoryStore
 from streams.worker.by_columns import BY_COLUMNS
 from streams.worker.folding import BY_LISTEN, Folding
@@ -251,6 +252,39 @@ def test_full_histories_likes_and_sessions_agree(session_listens: int) -> None:
         plain.process(part)
         columns.process(part)
         assert columns.state == plain.state
+
+
+@pytest.mark.parametrize("folding", [BY_LISTEN, BY_COLUMNS])
+@pytest.mark.parametrize("cuts", [[], [60], [61], [59, 62]])
+@pytest.mark.parametrize("remembered", [True, False])
+def test_after_a_tombstone_a_listener_is_new(folding: Folding, cuts: list[int], *, remembered: bool) -> None:
+    """Invariant: nothing of a listener of before is in the state, whoever had it in memory, and nothing of others went.
+
+    The listens before are those after, so a duplicate would show what was remembered.
+    """
+    listens = many(60)
+    tombstone = KafkaRecord(60, key_of(1), None)
+    again = [record._replace(offset=61 + record.offset) for record in listens]
+    erasing, alone = Worker(folding), Worker(folding)
+    for part in parts([*listens, tombstone, *again], cuts):
+        erasing.process(part)
+        if not remembered:
+            erasing.claim_again()
+    alone.process([record for record in again if record.key == key_of(1)])
+    for name in (USERS, LIKES_OF_USERS):
+        assert erasing.store.hashes[0, name][b"1"] == alone.store.hashes[0, name][b"1"]
+    opened = [worker.store.hashes[0, OPEN_SESSIONS][b"1"] for worker in (erasing, alone)]
+    assert opened[0] == opened[1]
+    assert erasing.counters.duplicates == 39  # the others have all they heard; one listen is a dead letter
+    assert [offset for offset, *_ in erasing.sent.rejected] == [REJECTED_BEFORE]
+    sessions = [event for event in erasing.sent.events if isinstance(event, Session) and event.user == 1]
+    batches = [event for event in erasing.sent.events if isinstance(event, TrainingBatch)]
+    assert all(batch.next_offset == after.first_offset for batch, after in pairwise(batches))
+    assert len(sessions) == 2 * 2  # of three each time: the last ones are open, and that of before never closes
+
+    erasing.process([KafkaRecord(121, key_of(1), None)])
+    for name in (USERS, LIKES_OF_USERS, OPEN_SESSIONS):
+        assert erasing.store.hashes[0, name].get(b"1") is None
 
 
 @pytest.mark.parametrize("projections", [(), ("likes",), ("popularity",)])

@@ -1,0 +1,119 @@
+"""The erasure of a listener, with a worker that has the listener in memory and a learner that go on.
+
+Invariant: from then on nothing of the past is in the state, and after replays from offset 0 it is as if the listener
+had never listened, in state, models and exports.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from analytics.export.run import TIME_COLUMNS, export_topic
+from core.settings import Settings
+from schemas.codec import Codec
+from schemas.events import Listen, Recommendation, RecommendationRequest
+from schemas.topics import Topics
+from streams.dlq.erase import erase_listener
+from streams.dlq.letters import read_letters
+from streams.dlq.redrive import redrive
+from streams.folds.users import USERS, UserState
+from streams.learner.partition import LEARNER, SNAPSHOTS
+from streams.store.connect import connect
+from streams.store.keys import partition_key
+from tests.integration.streams.cli.test_operator_commands import botify
+from tests.integration.streams.replay.test_repair import as_json
+from tests.learning import all_learned, learner_namespace, plain_learner
+from tests.support import (
+    BASE_MS,
+    all_folded,
+    checkpoints,
+    eventually,
+    make_listens,
+    offline_fold,
+    produce,
+    read_topic,
+    redis_contents,
+    running,
+    write_catalogue,
+)
+
+CODEC = Codec()
+TRACKS, ERASED = 100, 777_000_777
+
+
+def heard(first: int, count: int, session: int = 10) -> list[Listen]:
+    """Listens of the listener; the last session stays open."""
+    return [
+        Listen(f"x:{at}", ERASED, at % 50, 0.9, BASE_MS + at * 1000, f"x{at // session}", at % session, False,
+               "mix", {}, 0.5, None, "mix/fism")
+        for at in range(first, first + count)
+    ]  # fmt: skip
+
+
+def erase(settings: Settings) -> int:
+    return erase_listener(settings, ERASED, lambda partition: checkpoints(settings).get(partition))
+
+
+def fields_of_erased(settings: Settings) -> dict[str, bytes]:
+    return {
+        name: items[b"%d" % ERASED]  # type: ignore[misc]
+        for (_, name), items in redis_contents(settings).items()
+        if b"%d" % ERASED in items
+    }
+
+
+def users_in_exports(settings: Settings, folder: Path) -> dict[str, set[int]]:
+    found = {}
+    topics = Topics.of(settings)
+    for definition in (topics.listens, topics.recommendation_requests, topics.recommendations, topics.sessions):
+        assert definition.event in TIME_COLUMNS
+        export_topic(settings, definition, folder / definition.name)
+        found[definition.name] = set(pd.read_parquet(folder / definition.name)["user"])
+    return found
+
+
+def test_an_erased_listener_leaves_no_trace(settings: Settings, tmp_path: Path) -> None:
+    topics, others = Topics.of(settings), make_listens(1200, 40, TRACKS, seed=3)
+    write_catalogue(settings, TRACKS)
+    for user in (1, ERASED):
+        request = RecommendationRequest(f"r{user}", user, "s", 0, 7, 0.5, BASE_MS, BASE_MS)
+        produce(settings, topics.recommendation_requests.name, [request])
+        produce(settings, topics.recommendations.name,
+                [Recommendation(f"r{user}", user, 7, "mix", {}, 0.1, 0, 1.0, BASE_MS)])  # fmt: skip
+    with running(settings, "streams.worker"), running(settings, "streams.learner"):
+        produce(settings, topics.listens.name, [*others[:600], *heard(0, 55)])
+        eventually(lambda: all_learned(settings))
+        assert len(fields_of_erased(settings)) == 3  # state, likes, and an open session
+        assert all(ERASED in users for users in users_in_exports(settings, tmp_path / "before").values())
+
+        assert erase(settings) == 55
+        assert fields_of_erased(settings) == {}
+        # the worker had the listener in memory: what it writes next has nothing of before, not even for a known event
+        produce(settings, topics.listens.name, [*others[600:], *heard(50, 5)])
+        eventually(all_folded(settings))
+        assert UserState.from_bytes(fields_of_erased(settings)[USERS]).listens == 5
+        assert erase(settings) == 60
+        assert fields_of_erased(settings) == {}
+
+        letters = list(read_letters(settings))
+        assert {(letter.key, letter.value, letter.excluded) for letter in letters} == {(None, None, True)}
+        redis = connect(settings)
+        assert redrive(settings, redis, letters, exclusions=True, force=True).sent == []
+
+        botify(settings, "replay", "swap", as_json(settings, "replay", "run")["id"])
+        as_json(settings, "replay", "models", "--rebuild", "--swap")
+        assert "the state equals the fold of the topic" in botify(settings, "verify").output
+        assert as_json(settings, "replay", "models")["equals_live"] is True
+    listens = read_topic(settings, topics.listens.name)
+    own = {(m.partition(), m.offset()) for m in listens if m.key() == b"%d" % ERASED and m.value() is not None}
+    assert len(own) == 60
+    assert redis_contents(settings) == offline_fold(settings, without=own).contents()
+    plain, key = plain_learner(settings, without=own), partition_key(learner_namespace(settings), 0, LEARNER)
+    assert redis.hgetall(key) == plain.learner.state()
+    assert plain.learner.listens == 1200
+    snapshots = redis.hgetall(partition_key(learner_namespace(settings), 0, SNAPSHOTS))
+    assert set(map(CODEC.encode, plain.models[-len(snapshots) :])) == set(snapshots.values())
+    assert all(users and ERASED not in users for users in users_in_exports(settings, tmp_path / "after").values())
+    redis.close()
