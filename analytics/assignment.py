@@ -164,12 +164,17 @@ def per_user(sessions: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         Indexed by user, a column for each of `METRICS`.
     """
-    totals = sessions.groupby("user").agg(
-        time=("time", "sum"),
-        sessions=("time", "size"),
-        tracks=("tracks", "sum"),
-        requests=("requests", "sum"),
-        latency_ms=("latency_ms", "sum"),
+    # a join that finds nothing names the index after the user, too
+    totals = (
+        sessions.reset_index(drop=True)
+        .groupby("user")
+        .agg(
+            time=("time", "sum"),
+            sessions=("time", "size"),
+            tracks=("tracks", "sum"),
+            requests=("requests", "sum"),
+            latency_ms=("latency_ms", "sum"),
+        )
     )
     return totals.assign(
         mean_time_per_session=totals["time"] / totals["sessions"],

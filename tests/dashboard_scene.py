@@ -22,6 +22,7 @@ from sim.options import RunOptions
 from sim.world.config import WorldConfig
 from sim.world.generate import generate
 from sim.world.model import World
+from sim.world.store import save_world
 from tests.support import BASE_MS, eventually, produce_raw, running
 
 HOSTILE = b"\0\0\0\0\x63<img src=x onerror=window.hacked=true>"
@@ -48,8 +49,10 @@ def chromium() -> str | None:
 def scene(settings: Settings, listens: int, replay: bool = True) -> Iterator[Scene]:
     """Simulate listeners, then serve the gateway with its dashboard inside the block."""
     world = World("dashboard", *generate(WORLD), {})
+    save_world(settings.home, world)  # a person recommends to its listeners
     with ExitStack() as programs:
         programs.enter_context(running(settings, "streams.worker"))
+        programs.enter_context(running(settings, "streams.learner"))
         programs.enter_context(running(settings, "services.recommender"))
         with gateway(settings) as url:
             run_loop(settings, world, RunOptions(listens=listens, in_flight=300, run_id="scene"))

@@ -44,6 +44,8 @@ BEFORE = Period("before", HERE / "before.toml", seed=11, start="2027-01-04")
 DURING = Period("during", HERE / "during.toml", seed=12, start="2027-01-11")
 PERIODS = (BEFORE, DURING)
 PACED = Period("paced", DURING.experiments, seed=13, start="2027-01-20")
+MINE = Period("mine", DURING.experiments, seed=14, start="2027-01-24")
+"""The run of notebook 10, which makes it: the same experiment, with the lists of notebook 09."""
 REQUESTS_PER_S = 200
 """Of the paced run."""
 

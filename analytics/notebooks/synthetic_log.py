@@ -1,4 +1,6 @@
-"""A log to show notebook 08 with where no real one is at hand. It is made up, and says nothing about listeners.
+"""A log for notebook 08 and the tutorial where no real one is at hand. It is made up, and says nothing about listeners.
+
+    python -m analytics.notebooks.synthetic_log plays.csv
 
 Items belong to groups and have an order inside their group. A user prefers a few groups, and in a session walks along
 one of them, now and then to any of its items. Some events share their user's second, as where a page sends several at
@@ -8,6 +10,7 @@ once.
 from __future__ import annotations
 
 import csv
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -61,3 +64,7 @@ def _of_user(user: int, generator: np.random.Generator) -> list[tuple[int, int, 
             time += 0 if generator.random() < TIED else int(generator.integers(60, 400))
             place = place + 1 if generator.random() < NEXT else int(generator.exponential(GROUP_SIZE / 4))
     return rows
+
+
+if __name__ == "__main__":
+    write_synthetic_log(Path(sys.argv[1] if len(sys.argv) > 1 else "plays.csv"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+import sys
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -27,6 +28,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for source, page in PAGES.items():
         content = in_site((root / source).read_text(encoding="utf-8"), source, root)
         files.append(File.generated(config, page, content=content))
+    sys.path.insert(0, str(Path(__file__).parent))
+    from reference import commands_page, settings_page  # beside this file, which MkDocs loads by its path
+
+    files.append(File.generated(config, "settings.md", content=settings_page()))
+    files.append(File.generated(config, "commands.md", content=commands_page()))
     return files
 
 

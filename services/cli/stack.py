@@ -42,13 +42,14 @@ def status_view(status: StackStatus) -> RenderableType:
 
 
 def _processes(processes: Sequence[ProcessStatus]) -> Table:
-    figures = [Column(name, justify="right") for name in ("pid", "uptime", "CPU %", "RSS MB")]
+    figures = [Column(name, justify="right") for name in ("pid", "uptime", "restarts", "CPU %", "RSS MB")]
     table = Table("name", *figures, "state", title="Processes", title_justify="left")
     for process in processes:
         table.add_row(
             process.name,
             str(process.pid),
             duration(process.uptime_s),
+            Text(str(process.restarts), style="yellow" if process.restarts else ""),
             f"{process.cpu_percent:.0f}",
             f"{process.rss_mb:.0f}",
             Text(process.state, style=_STATE_STYLES[process.state]),

@@ -19,6 +19,7 @@ from services.dashboard.listen_page import add_listen_page
 from services.dashboard.listening import Player
 from services.dashboard.listens import ListenerReader
 from services.dashboard.pages import add_listener_page, add_live_pages, add_missing_page
+from services.dashboard.recommend_page import add_recommend_page
 from services.dashboard.views import MOUNT
 
 STATIC = Path(__file__).parent / "static"
@@ -32,12 +33,13 @@ def attach(app: Starlette, settings: Settings, users: UserIds) -> None:
     Parameters
     ----------
     app : Starlette
-        With Botify's `/next/<user>` and `/last/<user>`, which serve the persons who listen on the dashboard.
+        With Botify's `/next/<user>` and `/last/<user>`, which serve the persons who listen on the dashboard; its state
+        has `responses`, the number of responses by route and status.
     settings : Settings
     users : UserIds
         As the application names them.
     """
-    collector = Collector(settings)
+    collector = Collector(settings, lambda: dict(app.state.responses))
     broadcast = Broadcast(lambda: collector.snapshot)
     player = Player(app, settings, users)
     listeners = ListenerReader(settings, codec_of(settings))
@@ -45,6 +47,7 @@ def attach(app: Starlette, settings: Settings, users: UserIds) -> None:
     add_live_pages(broadcast, lambda: collector.snapshot)
     add_listener_page(listeners.read, lambda: collector.catalogue, users)
     add_listen_page(player, lambda: collector.catalogue, lambda: collector.snapshot.rankings, users)
+    add_recommend_page(settings.home, player, lambda: collector.catalogue, lambda: collector.experiments, users)
     nicegui_app.add_static_files("/static", STATIC)
     sending: list[asyncio.Task[None]] = []
 

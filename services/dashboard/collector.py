@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
+import httpx
 from confluent_kafka import KafkaException
 from redis.exceptions import RedisError
 
@@ -27,11 +28,23 @@ from services.dashboard.figures import (
     EffectKey,
     Latency,
     Moment,
+    Responses,
     Snapshot,
     Traffic,
 )
 from services.dashboard.listens import ListenReader
-from services.dashboard.readers import LettersReader, ModelsReader, RankingsReader, ReplaysReader, Titles, TrafficReader
+from services.dashboard.readers import (
+    BanditReader,
+    ExperimentsReader,
+    LettersReader,
+    ModelsReader,
+    ProcessesReader,
+    RankingsReader,
+    ReplaysReader,
+    Titles,
+    TrafficReader,
+)
+from services.experiments import Experiments
 from streams.read import StateReader
 from streams.store.connect import check_redis, connect
 
@@ -39,8 +52,9 @@ EVERY_S = 1.0
 SLEEP_AFTER_S = 60.0
 CATALOGUE_EVERY_S = 5.0
 RANKINGS_EVERY_S = 5.0
-MODELS_EVERY_S = 5.0
+MODELS_EVERY_S = 2.0
 STOP_TIMEOUT_S = 10.0
+MINUTE = 61  # readings, the first of them a minute before the last
 
 log = logging.getLogger(__name__)
 
@@ -134,6 +148,7 @@ class History:
 
     def __init__(self) -> None:
         self._moments: deque[Moment] = deque(maxlen=SECONDS)
+        self._responses: deque[Responses] = deque(maxlen=MINUTE)
         self._effects: dict[EffectKey, deque[Bounds]] = {}
 
     def add(self, traffic: Traffic | None, latency: Latency | None) -> None:
@@ -150,6 +165,21 @@ class History:
                     points = self._effects.setdefault(key, deque(maxlen=EFFECT_POINTS))
                     points.append((effect.effect, effect.lower, effect.upper))
 
+    def add_responses(self, counts: Mapping[tuple[str, int], int]) -> Responses:
+        """Add a second's counts of responses by route and status; return those of the last minute.
+
+        Examples
+        --------
+        >>> history = History()
+        >>> history.add_responses({("next", 200): 5}), history.add_responses({("next", 200): 9, ("next", 503): 1})
+        (Responses(all=0, errors=0), Responses(all=5, errors=1))
+        """
+        errors = sum(count for (_, status), count in counts.items() if status >= httpx.codes.INTERNAL_SERVER_ERROR)
+        now = Responses(sum(counts.values()), errors)
+        self._responses.append(now)
+        first = self._responses[0]
+        return Responses(now.all - first.all, now.errors - first.errors)
+
     def moments(self) -> tuple[Moment, ...]:
         """Return the seconds, oldest first."""
         return tuple(self._moments)
@@ -157,6 +187,7 @@ class History:
     def forget_moments(self) -> None:
         """Start again: the next second does not follow the last one."""
         self._moments.clear()
+        self._responses.clear()
 
     def effects(self) -> Mapping[EffectKey, tuple[Bounds, ...]]:
         """Return the history of each effect, oldest first."""
@@ -168,10 +199,17 @@ class Collector:
 
     It writes nothing and joins no consumer group, so every gateway may have one. After `SLEEP_AFTER_S` without a look
     it closes its connections. The next look wakes it: the sample of listens begins again with the newest ones.
+
+    Parameters
+    ----------
+    settings : Settings
+    responses : callable
+        Returns how often this gateway has answered, by route and status.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, responses: Callable[[], Mapping[tuple[str, int], int]] = dict) -> None:
         self._settings = settings
+        self._responses = responses
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._looked_s = float("-inf")
@@ -184,12 +222,15 @@ class Collector:
             return StateReader(connect(settings), settings)
 
         self._titles = Part("catalogue", lambda: Titles(settings, codec), CATALOGUE_EVERY_S)
+        self._declared = Part("experiments", lambda: ExperimentsReader(settings, codec), CATALOGUE_EVERY_S)
         self._listens = Part("listens", lambda: ListenReader(settings, codec))
         self._traffic = Part("traffic", lambda: TrafficReader(settings, connect(settings)))
         self._letters = Part("dead letters", lambda: LettersReader(settings, connect(settings)))
         self._rankings = Part("popularity", lambda: RankingsReader(state(), lambda: self.catalogue), RANKINGS_EVERY_S)
         self._replays = Part("replays", lambda: ReplaysReader(settings, connect(settings)))
-        self._models = Part("models", lambda: ModelsReader(settings, connect(settings)), MODELS_EVERY_S)
+        self._models = Part("models", lambda: ModelsReader(settings, connect(settings), codec), MODELS_EVERY_S)
+        self._bandit = Part("the bandit", lambda: BanditReader(state()), MODELS_EVERY_S)
+        self._processes = Part("processes", lambda: ProcessesReader(settings), MODELS_EVERY_S)
         self._snapshot = Snapshot()
 
     @property
@@ -203,6 +244,11 @@ class Collector:
     def catalogue(self) -> Catalogue:
         """The newest catalogue; empty before the first reading."""
         return self._titles.value or {}
+
+    @property
+    def experiments(self) -> Experiments | None:
+        """The experiments as they are now; None before the first reading."""
+        return self._declared.value
 
     def start(self) -> None:
         """Start the thread."""
@@ -241,13 +287,13 @@ class Collector:
         problems: list[str] = []
         kafka = _is_reachable(check_kafka, self._settings, problems)
         redis = _is_reachable(check_redis, self._settings, problems)
-        due: list[Part[Any]] = []
+        due: list[Part[Any]] = [self._processes]
         if kafka:
-            due += [self._titles, self._listens]
+            due += [self._titles, self._declared, self._listens]
         if redis:
-            due += [self._rankings, self._replays, self._models]
+            due += [self._rankings, self._replays, self._bandit]
         if kafka and redis:
-            due += [self._traffic, self._letters]
+            due += [self._traffic, self._letters, self._models]
         for part in due:
             part.refresh(now_s)
         problems += [part.problem for part in self._parts() if part.problem]
@@ -275,11 +321,26 @@ class Collector:
             letters=self._letters.value or (),
             replays=self._replays.value or (),
             models=self._models.value or (),
+            policies=sampled.figures.policies(self._declared.value) if sampled and self._declared.value else (),
+            bandit=self._bandit.value or (),
+            processes=self._processes.value or (),
+            responses=self._history.add_responses(self._responses()),
             problems=problems,
         )
 
     def _parts(self) -> tuple[Part[Any], ...]:
-        return (self._titles, self._listens, self._traffic, self._letters, self._rankings, self._replays, self._models)
+        return (
+            self._titles,
+            self._declared,
+            self._listens,
+            self._traffic,
+            self._letters,
+            self._rankings,
+            self._replays,
+            self._models,
+            self._bandit,
+            self._processes,
+        )
 
 
 def _is_reachable(check: Callable[[Settings], None], settings: Settings, problems: list[str]) -> bool:

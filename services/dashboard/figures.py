@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -13,6 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 from schemas.events import Listen, Track
 from services.dashboard.charts import Bounds
 from services.dashboard.effects import ExperimentReading, ListenerTotals, read_experiments
+from services.experiments import Experiments
+from services.gateway.service import FALLBACKS
+from services.recommender.dispatch import asked_policy
+from services.stack.supervisor import ProcessStatus
 from streams.folds.users import UserState
 
 SECONDS = 120
@@ -160,6 +164,28 @@ class RecommenderShare(NamedTuple):
     mean_fraction: float
 
 
+class PolicyShare(NamedTuple):
+    """A policy's share of the last recommended listens, and of these what others answered in its place.
+
+    Attributes
+    ----------
+    fallbacks : float
+        Share of the policy's listens that one of its fallbacks gave.
+    late : float
+        Share of the policy's listens that the gateway gave, because no answer came in time.
+    """
+
+    policy: str
+    share: float
+    fallbacks: float
+    late: float
+
+    @property
+    def replaced(self) -> float:
+        """Share that the policy did not answer itself."""
+        return self.fallbacks + self.late
+
+
 class ListenSample:
     """Figures of the sampled listens; an update takes about a microsecond per listen.
 
@@ -174,14 +200,14 @@ class ListenSample:
     def __init__(self) -> None:
         self._totals = ListenerTotals()
         self._latencies_ms: deque[float] = deque(maxlen=RECENT)
-        self._recommended: deque[tuple[str, float]] = deque(maxlen=RECENT)
+        self._recommended: deque[Listen] = deque(maxlen=RECENT)
 
     def update(self, listens: Iterable[Listen]) -> None:
         """Add listens; each listener's are in their order."""
         for listen in listens:
             self._totals.update(listen)
             if listen.recommender is not None:
-                self._recommended.append((listen.recommender, listen.fraction))
+                self._recommended.append(listen)
                 if listen.latency_ms is not None:
                     self._latencies_ms.append(listen.latency_ms)
 
@@ -195,11 +221,31 @@ class ListenSample:
     def recommenders(self) -> tuple[RecommenderShare, ...]:
         """Return the recommenders of the last listens, the largest share first."""
         fractions: dict[str, list[float]] = {}
-        for recommender, fraction in self._recommended:
-            fractions.setdefault(recommender, []).append(fraction)
+        for listen in self._recommended:
+            fractions.setdefault(str(listen.recommender), []).append(listen.fraction)
         total = len(self._recommended)
         shares = [RecommenderShare(name, len(of) / total, sum(of) / len(of)) for name, of in fractions.items()]
         return tuple(sorted(shares, key=lambda each: (-each.share, each.recommender)))
+
+    def policies(self, experiments: Experiments) -> tuple[PolicyShare, ...]:
+        """Return the policies that the last listens were assigned to, the largest share first.
+
+        A listen that was recommended under other treatments than its listener has now is left out.
+        """
+        answered: dict[str, Counter[str]] = {}
+        for listen in self._recommended:
+            assigned = experiments.assign(listen.user)
+            if assigned.treatments != listen.treatments:
+                continue
+            policy, replaced = asked_policy(assigned.recommender, str(listen.recommender), listen.policy)
+            by = "late" if listen.recommender in FALLBACKS else "fallback" if replaced else "policy"
+            answered.setdefault(policy, Counter())[by] += 1
+        total = sum(of.total() for of in answered.values())
+        shares = [
+            PolicyShare(name, of.total() / total, of["fallback"] / of.total(), of["late"] / of.total())
+            for name, of in answered.items()
+        ]
+        return tuple(sorted(shares, key=lambda each: (-each.share, each.policy)))
 
     def experiments(self) -> tuple[ExperimentReading, ...]:
         """Return every experiment that was met."""
@@ -291,11 +337,48 @@ class Replay(NamedTuple):
 
 
 class LearnedModel(NamedTuple):
-    """A model's newest snapshot; `filled` is its share of the largest record."""
+    """A model's newest snapshot on its topic.
+
+    Attributes
+    ----------
+    version : int
+        Listens that it has learned from; of a model made elsewhere, what its publisher says.
+    published_s : float
+        When its record was produced, in seconds since the epoch.
+    bytes : int
+    filled : float | None
+        Share of the largest snapshot that the learner makes; None for a model that was made elsewhere.
+    """
 
     name: str
+    version: int
+    published_s: float
     bytes: int
-    filled: float
+    filled: float | None
+
+
+class BanditShare(NamedTuple):
+    """A policy that the bandit mixes: its share of sessions from now on, and the sessions that led to it.
+
+    Attributes
+    ----------
+    mean_time : float
+        Of a session: the sum of fractions.
+    ends : float
+        Sessions that ended, the older ones counting less.
+    """
+
+    policy: str
+    share: float
+    mean_time: float
+    ends: float
+
+
+class Responses(NamedTuple):
+    """Answers of this gateway over the last minute: all of them, and those with a status of 500 or more."""
+
+    all: int
+    errors: int
 
 
 class PartitionSample(NamedTuple):
@@ -333,4 +416,8 @@ class Snapshot:
     letters: tuple[Letter, ...] = ()
     replays: tuple[Replay, ...] = ()
     models: tuple[LearnedModel, ...] = ()
+    policies: tuple[PolicyShare, ...] = ()
+    bandit: tuple[BanditShare, ...] = ()
+    processes: tuple[ProcessStatus, ...] = ()
+    responses: Responses | None = None
     problems: tuple[str, ...] = ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Awaitable, Callable, Iterable
 
 from nicegui import ui
@@ -10,14 +9,9 @@ from nicegui import ui
 from schemas.events import Track
 from schemas.external_ids import UserIdError, UserIds
 from services.dashboard.figures import Catalogue, Rankings, search
-from services.dashboard.listening import SKIPPED, ListeningSession, Player, PlayerError
-from services.dashboard.pages import LISTEN, frame, show_html, show_problem
+from services.dashboard.listening import SKIPPED, ListeningSession, Player, PlayerError, new_user
+from services.dashboard.pages import LISTEN, button, frame, show_html, show_problem
 from services.dashboard.views import heard_so_far, now_playing, render, summary
-
-NEWCOMERS_FROM = 1_000_000
-"""Ids of new listeners begin here: the simulator's worlds are smaller."""
-
-NEWCOMERS = 1_000_000_000
 
 
 class Favourites:
@@ -117,10 +111,10 @@ class ListenPage:
                 ui.html("<h2>What do you like?</h2>", sanitize=False)
                 favourites = Favourites(self._catalogue, self._popular())
                 ui.html("<h2>Who are you?</h2>", sanitize=False)
-                who = ui.input("listener", value=str(NEWCOMERS_FROM + secrets.randbelow(NEWCOMERS)))
+                who = ui.input("listener", value=new_user())
                 who.props('outlined dense hint="a new listener, or any other\'s id"').classes("who")
                 self._buttons = [
-                    _button("Start listening", "play_arrow", lambda: self._begin(who.value.strip(), favourites.chosen))
+                    button("Start listening", "play_arrow", lambda: self._begin(who.value.strip(), favourites.chosen))
                 ]
 
     async def _begin(self, who: str, favourites: list[int]) -> None:
@@ -150,9 +144,9 @@ class ListenPage:
                     label.classes("heard-share")
                 with ui.row().classes("controls"):
                     self._buttons = [
-                        _button("Leave", "logout", lambda: self._leave(session, slider.value / 100), flat=True),
-                        _button("Skip", "skip_next", lambda: self._next(session, SKIPPED), flat=True),
-                        _button("Next", "check", lambda: self._next(session, slider.value / 100)),
+                        button("Leave", "logout", lambda: self._leave(session, slider.value / 100), flat=True),
+                        button("Skip", "skip_next", lambda: self._next(session, SKIPPED), flat=True),
+                        button("Next", "check", lambda: self._next(session, slider.value / 100)),
                     ]
             ui.html(heard_so_far(session, self._catalogue()), sanitize=False)
 
@@ -169,27 +163,23 @@ class ListenPage:
             self._stage.clear()
             with self._stage:
                 ui.html(summary(session), sanitize=False)
-                _button("Listen again", "replay", self.choose)
+                button("Listen again", "replay", self.choose)
                 ui.html(heard_so_far(session, self._catalogue()), sanitize=False)
 
         await self._try(leave)
 
     async def _try(self, action: Callable[[], Awaitable[None]]) -> None:
         """Do something that calls the gateway: one call at a time, and a message where it fails."""
-        for button in self._buttons:
-            button.disable()
+        for each in self._buttons:
+            each.disable()
         try:
             await action()
         except PlayerError as error:
             ui.notify(str(error), type="negative", timeout=8_000)
-            for button in self._buttons:
-                button.enable()
+            for each in self._buttons:
+                each.enable()
 
     def _popular(self) -> list[Track]:
         rankings, catalogue = self._rankings(), self._catalogue()
         ranked = [catalogue[each.track] for each in rankings.now if each.track in catalogue] if rankings else []
         return ranked or list(catalogue.values())[: Favourites.SUGGESTED]
-
-
-def _button(label: str, icon: str, action: Callable[[], object], *, flat: bool = False) -> ui.button:
-    return ui.button(label, icon=icon, on_click=action).props(f"{'flat' if flat else 'unelevated'} no-caps")

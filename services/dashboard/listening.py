@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -39,6 +41,9 @@ class Recommended(NamedTuple):
 
 SKIPPED = 0.05
 """Fraction of a track that counts as heard when it is skipped."""
+
+OFFERED, OFFERED_BESIDE = 6, 3
+"""Tracks that a person can choose from: of the recommender, and both of similar and of popular ones."""
 
 MOST_HEARD = 100
 """Listens that are shown."""
@@ -115,6 +120,17 @@ class ListeningSession:
         del self.heard[MOST_HEARD:]
 
 
+NEWCOMERS_FROM = 1_000_000
+"""Ids of new listeners begin here: the simulator's worlds are smaller."""
+
+NEWCOMERS = 1_000_000_000
+
+
+def new_user() -> str:
+    """Return the id of a listener of whom nothing is known."""
+    return str(NEWCOMERS_FROM + secrets.randbelow(NEWCOMERS))
+
+
 TIMEOUT_S = 15.0
 
 
@@ -160,18 +176,49 @@ class Player:
         """Report the last listen of the session; raises `PlayerError`."""
         await self._post(f"/last/{quote(user)}", track, fraction)
 
+    async def report(self, user: str, track: int, fraction: float, ended: bool) -> None:
+        """Report a listen that no recommender led to; raises `PlayerError`."""
+        event = {"kind": "listen", "user": user, "item": track, "fraction": fraction, "ends_session": ended}
+        await self._call("POST", "/v1/events", json=event)
+
+    async def offers(self, user: str, track: int) -> dict[int, str]:
+        """Return what the service would play to a listener next, and tracks similar to the last one.
+
+        Returns
+        -------
+        dict of int to str
+            Track -> who offers it: a recommender, `similar` or `popular`.
+
+        Raises
+        ------
+        PlayerError
+        """
+        recommended, similar, popular = await asyncio.gather(
+            self._call("GET", f"/v1/users/{quote(user)}/recommendations", params={"n": OFFERED}),
+            self._call("GET", f"/v1/items/{track}/similar", params={"limit": OFFERED_BESIDE}),
+            self._call("GET", "/v1/popular", params={"limit": OFFERED_BESIDE}),
+        )
+        found = {item["number"]: recommended["policy"] for item in recommended["items"]}
+        for page, by in ((similar, "similar"), (popular, "popular")):
+            for item in page["items"]:
+                found.setdefault(item["number"], by)
+        return found
+
     async def close(self) -> None:
         """Close the clients."""
         await self._client.aclose()
         await self._redis.aclose()
 
     async def _post(self, path: str, track: int, fraction: float) -> dict[str, Any]:
+        return await self._call("POST", path, json={"track": track, "time": fraction})
+
+    async def _call(self, method: str, path: str, **content: Any) -> dict[str, Any]:
         try:
-            response = await self._client.post(path, json={"track": track, "time": fraction})
+            response = await self._client.request(method, path, **content)
         except httpx.HTTPError as error:
             raise PlayerError(f"the gateway does not answer ({error!r}); try again in a moment") from error
-        if response.status_code != httpx.codes.OK:
-            raise PlayerError(f"the gateway has no track ({response.status_code}): {_detail(response)}")
+        if not response.is_success:
+            raise PlayerError(f"the gateway answers with status {response.status_code}: {_detail(response)}")
         answer: dict[str, Any] = response.json()
         return answer
 

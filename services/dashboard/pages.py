@@ -24,6 +24,17 @@ from services.dashboard.views import MOUNT, View, laid_out, render
 
 LISTENER = "/listener"
 LISTEN = "/listen"
+RECOMMEND = "/recommend"
+
+
+SHORT_TITLES = {
+    "Overview": "Home",
+    "Experiments": "A/B",
+    "Listeners": "People",
+    "Dead letters": "Letters",
+    "Be a listener": "Listen",
+    "Be the recommender": "Play",
+}
 
 
 class Page(NamedTuple):
@@ -47,7 +58,7 @@ class Page(NamedTuple):
     @property
     def short(self) -> str:
         """Title that fits below the icon on a phone."""
-        return self.title.replace("Dead letters", "Letters").replace("Be a listener", "Listen")
+        return SHORT_TITLES.get(self.title, self.title)
 
 
 PAGES = (
@@ -63,6 +74,7 @@ PAGES = (
     Page(LISTENER, "Listeners", "person_search", "State, sessions, and why each track was recommended"),
     Page("/letters", "Dead letters", "mark_email_unread", "Messages that were refused, with the reason", views.letters),
     Page("/replays", "Replays", "replay", "Progress of replays and snapshots", views.replays),
+    Page(RECOMMEND, "Be the recommender", "sports_esports", "A simulated listener hears what you choose"),
     Page(LISTEN, "Be a listener", "headphones", "Your listens use the same topics as those of all other listeners"),
 )
 """In the order of the navigation."""
@@ -73,6 +85,11 @@ MISSING = Page("", "No such page", "help", "The navigation has all pages; /docs 
 def show_html(template: str, block: str, **values: object) -> ui.html:
     """Add a block of a template to the page, and return the element."""
     return ui.html(render(template, block, **values), sanitize=False)
+
+
+def button(label: str, icon: str, action: Callable[[], object], *, flat: bool = False) -> ui.button:
+    """Add a button to the page, and return it."""
+    return ui.button(label, icon=icon, on_click=action).props(f"{'flat' if flat else 'unelevated'} no-caps")
 
 
 def show_problem(problem: str) -> None:

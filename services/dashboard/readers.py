@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -12,14 +13,18 @@ import numpy as np
 from confluent_kafka import Consumer, Message, TopicPartition
 from numpy.typing import NDArray
 
+from core.errors import DecodeError
 from core.kafka import config as clients
 from core.settings import Settings
 from schemas.catalogue import CatalogueReader
 from schemas.codec import Codec
 from schemas.dead_letters import PREFIX, is_exclusion, origin_of
+from schemas.events import Model
+from schemas.model_parts import name_and_part
 from schemas.models import learned_body_bytes
 from schemas.topics import Topics
 from services.dashboard.figures import (
+    BanditShare,
     Catalogue,
     LearnedModel,
     Letter,
@@ -31,9 +36,14 @@ from services.dashboard.figures import (
     track_of,
 )
 from services.dashboard.listens import Tail
+from services.experiments import DEFAULT_FILE, Experiments, LiveExperiments, load_experiments
+from services.recommender.bandit import POLICIES, Mix, shares
 from services.recommender.service import GROUP
+from services.stack.record import StackRecord
 from services.stack.status import OffsetReader, Offsets, rates, totals
+from services.stack.supervisor import ProcessReader, ProcessStatus
 from streams.folds.popularity import TOP_TRACKS, popularity_at
+from streams.folds.sessions import PolicyResult
 from streams.learner.model import MODELS
 from streams.learner.partition import SNAPSHOTS
 from streams.read import StateReader
@@ -142,19 +152,101 @@ def _learners(settings: Settings, redis: Any) -> StateReader:
     return StateReader(redis, settings.with_(topic_prefix=learner_prefix(settings.topic_prefix)))
 
 
-class ModelsReader(_RedisReader):
-    """Reads the sizes of the last snapshots, which Redis keeps with the learner's state, and not their bytes."""
+MODELS_AT_ONCE = 64
+"""Records of the models topic that are read at once; the consumer's queue holds 16 MB of them."""
 
-    def __init__(self, settings: Settings, redis: Any) -> None:
+
+class ModelsReader(_RedisReader):
+    """Follows the models topic, and keeps of each snapshot when it was published and how large it is.
+
+    Redis keeps the last snapshots of the learner with its state; their sizes are read from there, because a large
+    snapshot comes as increments to the one before.
+    """
+
+    def __init__(self, settings: Settings, redis: Any, codec: Codec) -> None:
         super().__init__(settings, redis)
+        self._codec = codec
         self._most_bytes = learned_body_bytes(settings)
         self._learners = _learners(settings, redis)
+        self._tail = Tail(settings, Topics.of(settings).models.name, newest=sys.maxsize)
+        self._models: dict[str, LearnedModel] = {}
 
     def read(self) -> tuple[LearnedModel, ...]:
         """Return the models that have a snapshot."""
+        for message in self._tail.poll(MODELS_AT_ONCE, wait_s=0.0):
+            name, part = name_and_part(message.key())
+            if part or message.value() is None:
+                continue
+            try:
+                model = self._codec.decode(message.value(), Model)
+            except DecodeError:  # recommenders skip it too, and say so in their logs
+                continue
+            published_s = message.timestamp()[1] / 1000
+            self._models[name] = LearnedModel(name, model.version, published_s, len(model.body), None)
         key = partition_key(self._learners.namespace, 0, SNAPSHOTS)
-        sizes = [(kind.name, self._redis.hstrlen(key, kind.name)) for kind in MODELS]
-        return tuple(LearnedModel(name, size, size / self._most_bytes) for name, size in sizes if size)
+        for kind in MODELS:
+            if kind.name in self._models and (size := self._redis.hstrlen(key, kind.name)):
+                found = self._models[kind.name]
+                self._models[kind.name] = found._replace(bytes=size, filled=size / self._most_bytes)
+        return tuple(self._models.values())
+
+    def close(self) -> None:
+        """Close the consumer."""
+        self._tail.close()
+
+
+class ExperimentsReader:
+    """Reads the declared experiments as of the last step of each ramp."""
+
+    def __init__(self, settings: Settings, codec: Codec) -> None:
+        self._live = LiveExperiments(settings, codec, load_experiments(settings.experiments or DEFAULT_FILE))
+
+    def read(self) -> Experiments:
+        """Return the experiments; raises `TopicError` if their topic cannot be read."""
+        self._live.refresh()
+        return self._live.current
+
+    def close(self) -> None:
+        """Close the consumer."""
+        self._live.close()
+
+
+class BanditReader:
+    """Computes the shares of the policies of `mix` from their results in Redis, as recommenders do."""
+
+    def __init__(self, state: StateReader) -> None:
+        self._state = state
+
+    def read(self) -> tuple[BanditShare, ...]:
+        """Return a share for each policy; nothing before the first session of `mix`."""
+        found = self._state.policy_results()
+        results = [found.get(f"{Mix.name}/{policy}", PolicyResult()) for policy in POLICIES]
+        if not any(result.time for result in results):
+            return ()
+        each = zip(POLICIES, shares(results).tolist(), results, strict=True)
+        return tuple(BanditShare(policy, share, result.mean, result.ends) for policy, share, result in each)
+
+    def close(self) -> None:
+        """Do nothing: the client has no open request."""
+
+
+class ProcessesReader:
+    """Reads the processes that `botify up` started on this machine; none where something else runs them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._home = settings.home
+        self._record: StackRecord | None = None
+        self._processes: ProcessReader | None = None
+
+    def read(self) -> tuple[ProcessStatus, ...]:
+        """Return the processes; raises `StackError` for a damaged `stack.json`."""
+        record = StackRecord.read(self._home)
+        if record != self._record:
+            self._record, self._processes = record, ProcessReader(record) if record else None
+        return tuple(self._processes.read()) if self._processes else ()
+
+    def close(self) -> None:
+        """Do nothing: no file stays open."""
 
 
 SHOWN = 20

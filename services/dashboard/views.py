@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +30,7 @@ from services.dashboard.figures import (
     track_of,
 )
 from services.dashboard.listening import ListeningSession
+from services.dashboard.recommending import Contest, Offer, Score, place_of, reaction
 
 MOUNT = "/ui"
 
@@ -45,6 +46,15 @@ BEHIND = 10_000
 AHEAD_S = 600.0
 """Seconds from which on event time counts as ahead of the clock: a simulation, or clients whose clocks are wrong."""
 
+SLOW_MS = 500.0
+"""p99 from which on answers are slow: half of what the gateway waits before it answers itself."""
+
+REPLACED = 0.01
+"""Share of answers by fallbacks, or of responses that are errors, from which on it is a warning."""
+
+MOSTLY_REPLACED = 0.1
+"""The same, from which on it is a failure."""
+
 STEEP = 1.05
 """Multiple of its earlier share from which on a track counts as rising."""
 
@@ -57,8 +67,12 @@ _KINDS = {
     "under way": "accent",
     "ready": "good",
     "partial": "warn",
+    "running": "good",
+    "paused": "warn",
+    "ended": "bad",
+    "given up": "bad",
 }
-"""Colours of the resolutions of dead letters and of the roles of namespaces."""
+"""Colours of the resolutions of dead letters, of the roles of namespaces, and of the states of processes."""
 
 
 def prose(value: str) -> Markup:
@@ -99,6 +113,17 @@ def signed(value: float, decimals: int = 1) -> str:
 
 def _rounded(value: float, decimals: int) -> float:
     return round(value, decimals) + 0.0  # which makes −0 a 0
+
+
+def severity(share: float) -> str:
+    """Return the colour of a share that should be zero.
+
+    Examples
+    --------
+    >>> severity(0.0), severity(0.02), severity(0.5)
+    ('', 'warn', 'bad')
+    """
+    return "bad" if share >= MOSTLY_REPLACED else "warn" if share >= REPLACED else ""
 
 
 def span(seconds: float) -> str:
@@ -157,12 +182,12 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    for each in (prose, number, signed, short, span, printable, cover_style, utc):
+    for each in (prose, number, signed, severity, short, span, printable, cover_style, utc):
         templates.filters[each.__name__] = each
     templates.filters["percent"] = "{:.0%}".format
     templates.filters["significant"] = "{:.3g}".format
     templates.globals |= {"mount": MOUNT, "kinds": _KINDS, "behind": BEHIND, "full": FULL, "scanned": SCANNED}
-    templates.globals |= {"ahead": AHEAD_S, "chart_s": SECONDS, "effect_every_s": EFFECTS_EVERY_S}
+    templates.globals |= {"slow_ms": SLOW_MS, "ahead": AHEAD_S, "chart_s": SECONDS, "effect_every_s": EFFECTS_EVERY_S}
     templates.globals["ui"] = templates.get_template("macros.html").module
     return templates
 
@@ -209,9 +234,15 @@ class View:
         self._prepare = prepare
 
     def __call__(self, snapshot: Snapshot) -> list[Fragment]:
-        """Return the fragments; every snapshot gives the same names and widths."""
-        values = {"snapshot": snapshot, "sampled": sampled(snapshot.sample), **self._prepare(snapshot)}
-        rendered = _render_blocks(self._template, self._places, values)
+        """Return the fragments; every snapshot gives the same names and widths.
+
+        Where nothing could be read yet, only the problems are shown: unknown is not zero.
+        """
+        if snapshot.problems and snapshot.traffic is None:
+            rendered = [Markup() for _ in self._places]
+        else:
+            values = {"snapshot": snapshot, "sampled": sampled(snapshot.sample), **self._prepare(snapshot)}
+            rendered = _render_blocks(self._template, self._places, values)
         return [
             Fragment("problems", render("page", "problems", snapshot=snapshot)),
             *(
@@ -254,6 +285,7 @@ def _overview(snapshot: Snapshot) -> dict[str, Any]:
     return {
         "waiting": sum(traffic.worker_lag) + sum(traffic.recommender_lag) if traffic else 0,
         "still_open": _still_open(snapshot),
+        "replaced": sum(each.share * each.replaced for each in snapshot.policies),
         "rates": line_chart([*rates.items()], "/s", SECONDS),
         "latencies": line_chart([*latencies.items()], "ms", SECONDS),
         "effects": effects[:SHOWN_EFFECTS],
@@ -302,7 +334,18 @@ overview = View(
     {
         "tiles": "wide",
         **dict.fromkeys(
-            ("rates", "latency", "worker_lag", "recommender_lag", "recommenders", "popular", "models"), "half"
+            (
+                "rates",
+                "latency",
+                "worker_lag",
+                "recommender_lag",
+                "models",
+                "policies",
+                "recommenders",
+                "popular",
+                "processes",
+            ),
+            "half",
         ),
     },
     _overview,
@@ -327,6 +370,39 @@ def listener(name: str, reading: ListenerReading, catalogue: Catalogue) -> Marku
         track_of=lambda track: track_of(catalogue, track),
     )
     return laid_out([Fragment("tiles", tiles), Fragment("sessions", sessions)])
+
+
+def played_track(contest: Contest, catalogue: Catalogue) -> Markup:
+    """Return what a simulated listener has just heard, and how it was received."""
+    session = contest.session
+    heard = session.heard[0]
+    values = {"track": track_of(catalogue, heard.track), "reaction": reaction(heard.fraction)}
+    return render("listener", "played_track", session=session, heard=heard, score=session.score("you"), **values)
+
+
+def offered_track(offer: Offer, catalogue: Catalogue) -> Markup:
+    """Return a track to choose from."""
+    return render("listener", "offered_track", track=track_of(catalogue, offer.track), by=offer.by)
+
+
+def heard_of_contest(contest: Contest, catalogue: Catalogue) -> Markup:
+    """Return what a simulated listener has heard, newest first."""
+    return render(
+        "listener", "heard_of_contest", heard=contest.session.heard, track_of=lambda track: track_of(catalogue, track)
+    )
+
+
+def contest_score(contest: Contest, ranking: Sequence[Score]) -> Markup:
+    """Return the scores of a session that is over."""
+    return render(
+        "listener",
+        "contest_score",
+        session=contest.session,
+        problem=contest.problem,
+        ranking=ranking,
+        place=place_of(ranking, "you"),
+        most=max(score.time for score in ranking) or 1.0,
+    )
 
 
 def now_playing(session: ListeningSession, catalogue: Catalogue) -> Markup:

@@ -74,7 +74,7 @@ def build_app(
     def count_fallback() -> None:
         metrics.fallbacks += 1
 
-    return Starlette(
+    app = Starlette(
         routes=[
             *BotifyApi(backend, metrics, registry, home, users).routes(secured=bool(token)),
             *V1Api(lambda: backend.v1, users, count_fallback).routes(secured=bool(token)),
@@ -87,6 +87,8 @@ def build_app(
         exception_handlers=dict.fromkeys((*HANDLED_ERRORS, *v1.HANDLED_ERRORS), _error_response),
         lifespan=lifespan,
     )
+    app.state.responses = metrics.requests
+    return app
 
 
 async def _error_response(request: Request, error: Exception) -> Response:

@@ -100,7 +100,7 @@ class Dispatched:
         list of (str, bool), length n
             Policies are named as in `streams.folds.sessions`: `sticky_artist`, `mix/rerank`.
         """
-        return list(map(_asked, wanted, self.recommenders, self.policies))
+        return list(map(asked_policy, wanted, self.recommenders, self.policies))
 
 
 def answer(
@@ -205,7 +205,14 @@ def drawn_policy(drawn: str, answered: str) -> str:
     return drawn if answered == drawn else f"{drawn}/{answered}"
 
 
-def _asked(wanted: str, answered: str, policy: str | None) -> tuple[str, bool]:
+def asked_policy(wanted: str, answered: str, policy: str | None) -> tuple[str, bool]:
+    """Return the policy that a request was assigned to, and whether a fallback answered instead.
+
+    Examples
+    --------
+    >>> asked_policy("mix", "mix", "rerank/random"), asked_policy("toppop", "random", None)
+    (('mix/rerank', True), ('toppop', True))
+    """
     if answered != wanted or policy is None:
         return wanted, answered != wanted
     drawn, _, stand_in = policy.partition("/")

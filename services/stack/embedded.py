@@ -196,8 +196,15 @@ class EmbeddedStack:
         """The servers that this stack runs."""
         return [getattr(self, name) for name in ("kafka", "valkey") if hasattr(self, name)]
 
-    def record(self, others: Sequence[ChildProcess], *, ready: bool, given_up: Mapping[str, str] | None = None) -> None:
-        """Write `stack.json`: addresses, servers, other children, and which of them stay stopped."""
+    def record(
+        self,
+        others: Sequence[ChildProcess],
+        *,
+        ready: bool,
+        given_up: Mapping[str, str] | None = None,
+        restarts: Mapping[str, int] | None = None,
+    ) -> None:
+        """Write `stack.json`: addresses, servers, other children, which of them stay stopped, and all restarts."""
         children: list[ChildProcess] = [*self.servers, *others]
         StackRecord(
             owner=Identity.of(os.getpid()),
@@ -205,6 +212,7 @@ class EmbeddedStack:
             settings=self._addresses(),
             processes={child.name: child.identity for child in children if child.identity is not None},
             given_up=given_up or {},
+            restarts=restarts or {},
         ).write(self.home)
 
     def __enter__(self) -> Self:

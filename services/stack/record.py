@@ -109,6 +109,8 @@ class StackRecord:
         Name -> process.
     given_up : Mapping[str, str]
         Name of a program that ended too often and stays stopped -> how it ended.
+    restarts : Mapping[str, int]
+        Name of a process that ended -> how often it was started again since the stack's start.
     """
 
     owner: Identity
@@ -116,6 +118,7 @@ class StackRecord:
     settings: Mapping[str, str] = field(default_factory=dict)
     processes: Mapping[str, Identity] = field(default_factory=dict)
     given_up: Mapping[str, str] = field(default_factory=dict)
+    restarts: Mapping[str, int] = field(default_factory=dict)
 
     def write(self, home: Path) -> None:
         """Write the file atomically, readable by its owner only."""
@@ -136,6 +139,7 @@ class StackRecord:
                 settings=written["settings"],
                 processes={name: Identity(**process) for name, process in written["processes"].items()},
                 given_up=written["given_up"],
+                restarts={name: int(count) for name, count in written.get("restarts", {}).items()},
             )
         except FileNotFoundError:
             return None

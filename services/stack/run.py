@@ -223,7 +223,9 @@ def running_stack(
             stack.servers,
             children,
             restart_limit=restart_limit,
-            changed=lambda: stack.record(children, ready=True, given_up=supervisor.given_up),
+            changed=lambda: stack.record(
+                children, ready=True, given_up=supervisor.given_up, restarts=supervisor.restarted
+            ),
             notify=notify,
         )
         try:

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from confluent_kafka import KafkaException
@@ -141,7 +141,7 @@ def read_status(settings: Settings, interval_s: float = 1.0) -> StackStatus:
     """Read the status, with the offsets twice, an interval apart; raises `StackError` for a damaged `stack.json`."""
     record = StackRecord.read(settings.home)
     problems = _of_the_stack(settings.home, record)
-    process_reader = ProcessReader(record.processes if record else {})
+    process_reader = ProcessReader(record) if record else None
     topics = TopicStatus()
     checkpoints: Offsets = {}
     with _noted_in(problems):
@@ -149,9 +149,7 @@ def read_status(settings: Settings, interval_s: float = 1.0) -> StackStatus:
     with _noted_in(problems):
         topics = _read_topics(settings, checkpoints, interval_s)
     given_up = record.given_up if record else {}
-    processes = [
-        replace(process, state="given up") if process.name in given_up else process for process in process_reader.read()
-    ]
+    processes = process_reader.read() if process_reader else []
     problems += [
         _given_up(process.name, given_up[process.name], settings.home)
         if process.name in given_up

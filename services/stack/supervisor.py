@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import psutil
 
 from services.errors import ChildDiedError
-from services.stack.record import Identity
+from services.stack.record import Identity, StackRecord
 from services.stack.server import ChildProcess, bound, tail
 
 WINDOW_S = 60.0
@@ -88,7 +88,10 @@ State = Literal["running", "paused", "ended", "given up"]
 
 @dataclass(frozen=True, slots=True)
 class ProcessStatus:
-    """One process; CPU is in percent of one core since the first reading, memory is resident, in megabytes."""
+    """One process; CPU is in percent of one core since the first reading, memory is resident, in megabytes.
+
+    `restarts` counts since the start of the stack.
+    """
 
     name: str
     pid: int
@@ -96,20 +99,25 @@ class ProcessStatus:
     uptime_s: float = 0.0
     cpu_percent: float = 0.0
     rss_mb: float = 0.0
+    restarts: int = 0
 
 
 class ProcessReader:
-    """Reads processes by their identity; the measurement of their CPU starts with its construction."""
+    """Reads the processes of a stack; the measurement of their CPU starts with its construction."""
 
-    def __init__(self, identities: Mapping[str, Identity]) -> None:
-        self._identities = identities
-        self._processes = {name: identity.process() for name, identity in identities.items()}
+    def __init__(self, stack: StackRecord) -> None:
+        self._stack = stack
+        self._processes = {name: identity.process() for name, identity in stack.processes.items()}
         for process in self._processes.values():
             _cpu_percent(process)
 
     def read(self) -> list[ProcessStatus]:
         """Return the status of each process."""
-        return [self._read(name, identity) for name, identity in self._identities.items()]
+        read = []
+        for name, identity in self._stack.processes.items():
+            status = replace(self._read(name, identity), restarts=self._stack.restarts.get(name, 0))
+            read.append(replace(status, state="given up") if name in self._stack.given_up else status)
+        return read
 
     def _read(self, name: str, identity: Identity) -> ProcessStatus:
         process = self._processes[name] if identity.is_alive() else None
@@ -161,6 +169,8 @@ class Supervisor:
     ----------
     given_up : Mapping[str, str]
         Name of a program that stays stopped -> how it ended.
+    restarted : collections.Counter of str
+        How often each child was started again.
     """
 
     def __init__(
@@ -182,6 +192,7 @@ class Supervisor:
         self._notify = notify
         self._clock = clock
         self.given_up: Mapping[str, str] = {}
+        self.restarted: Counter[str] = Counter()
 
     def start(self) -> None:
         """Start the children that do not run."""
@@ -206,6 +217,7 @@ class Supervisor:
             elif self._clock() >= self._due_s[child.name]:
                 del self._due_s[child.name]
                 child.spawn()
+                self.restarted[child.name] += 1
                 self._changed()
 
     def _plan(self, child: ChildProcess) -> None:

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from mkdocs.exceptions import PluginError
 
+from core.settings import Settings
+from services.gateway.options import GatewayOptions
+
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def hooks() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("hooks", ROOT / "docs/site/hooks.py")
+    return _module("hooks")
+
+
+def _module(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"docs/site/{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -33,6 +41,17 @@ def test_the_reference_names_modules_that_are_there(page: Path) -> None:
         if not (ROOT / name.replace(".", "/")).with_suffix(".py").is_file()
         and not (ROOT / name.replace(".", "/") / "__init__.py").is_file()
     ]
+
+
+def test_the_reference_has_every_setting_and_every_command() -> None:
+    reference = _module("reference")
+    variables = re.findall(r"^\\| `([A-Z_]+)`", reference.settings_page(), re.MULTILINE)
+    own = Settings().to_env()
+    assert set(own) <= {*variables, "BOTIFY_HOME"}
+    assert {f"BOTIFY_GATEWAY_{field.name.upper()}" for field in fields(GatewayOptions)} <= set(variables)
+    commands = re.findall(r"^## (botify .+)$", reference.commands_page(), re.MULTILINE)
+    assert {"botify up", "botify experiment decide", "botify lists publish"} <= set(commands)
+    assert str(ROOT) not in reference.commands_page()
 
 
 @pytest.mark.parametrize("page", ["docs", "docs/adr", "docs/api"])

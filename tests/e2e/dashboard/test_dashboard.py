@@ -25,7 +25,7 @@ LISTENS = 12_000
 LAPTOP = {"width": 1440, "height": 900}
 PHONE = {"width": 390, "height": 844}
 expect.set_options(timeout=20_000)
-PAGES = ("/", "/popular", "/experiments", "/listener/42", "/letters", "/replays", "/listen")
+PAGES = ("/", "/popular", "/experiments", "/listener/42", "/letters", "/replays", "/recommend", "/listen")
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +98,9 @@ def test_the_overview_has_figures_and_goes_on_by_itself(deployed: Scene, laptop:
     expect(place(page, "worker-lag")).to_contain_text("keeps up")
     expect(place(page, "recommenders")).to_contain_text("sticky_artist")
     expect(place(page, "latency").locator("polyline")).to_have_count(2)
+    expect(place(page, "models")).to_contain_text("next_track")
+    expect(place(page, "policies")).to_contain_text("sticky_artist")
+    expect(place(page, "processes")).to_have_text("")  # nobody ran `botify up`
     produce(deployed.settings, Topics.of(deployed.settings).listens.name, make_listens(50, users=5, tracks=9, seed=3))
     expect(place(page, "tiles")).to_contain_text(f"{total + 50:,} so far")
 
@@ -206,6 +209,35 @@ def test_a_person_is_a_listener(deployed: Scene, phone: Visit) -> None:
     page.get_by_role("link", name="See what Botify knows about you").click()
     expect(page.locator(".content")).to_contain_text("5 tracks")
     assert fits(page, PHONE)
+
+
+def test_a_person_is_the_recommender(deployed: Scene, phone: Visit) -> None:
+    page = phone.page
+    page.goto(f"{deployed.url}/recommend")
+    page.get_by_role("button", name="A listener, please").click()
+    expect(page.locator(".player")).to_contain_text("chose")
+    title = deployed.world.catalogue.titles[0]
+    page.get_by_placeholder("title or artist").fill(title)
+    expect(page.locator(".pick").first).to_contain_text(title)
+    assert fits(page, PHONE)
+    page.get_by_placeholder("title or artist").fill("")
+    expect(page.locator(".pick", has_text="popular").first).to_be_visible()
+    rows = page.locator(".card", has_text="Heard so far").locator("tbody tr")
+    over = page.get_by_role("heading", name="You are")
+    for tracks in range(1, 500):  # the longest session
+        expect(rows.or_(over)).not_to_have_count(0)
+        if over.is_visible():
+            break
+        expect(rows).to_have_count(tracks)
+        page.locator(".pick").first.click()
+        expect(rows).not_to_have_count(tracks)
+    for name in ("you", "random", "sticky_artist"):
+        expect(page.locator(".card", has=over)).to_contain_text(name)
+    assert fits(page, PHONE)
+    count = rows.count()
+    page.get_by_role("link", name="See the session as the service saw it").click()
+    expect(page.locator(".content")).to_contain_text(f"{count} tracks")  # they went the way of all listens
+    expect(page.locator(".content")).to_contain_text("ended")
 
 
 def test_every_page_fits_a_phone_and_both_lights(deployed: Scene, phone: Visit) -> None:

@@ -36,6 +36,16 @@ def test_users_count_once_their_window_is_over_with_what_began_in_it() -> None:
     assert settled["sessions"].tolist() == [1, 2]
 
 
+def test_before_the_first_window_is_over_there_are_no_users_and_no_error() -> None:
+    users = pd.DataFrame(
+        {"treatment": pd.Categorical(["C", "T1"]), "since_ms": [100, 150]}, index=pd.Index([1, 2], name="user")
+    )
+    sessions = sessions_at((1, 100), (2, 150))
+    settled = settled_users(sessions, Assignment(users, until_ms=160, mixed=0), window_ms=1_000)
+    assert settled.empty
+    assert set(METRICS) <= set(settled.columns)
+
+
 def test_the_last_look_is_the_plain_comparison() -> None:
     rng = np.random.default_rng(7)
     users = pd.DataFrame({"treatment": rng.choice(["C", "T1", "T2"], 600), "time": rng.gamma(2.0, size=600)})

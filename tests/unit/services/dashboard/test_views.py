@@ -11,16 +11,19 @@ import pytest
 from schemas.events import Listen, Track
 from services.dashboard.effects import Effect, ExperimentReading
 from services.dashboard.figures import (
+    BanditShare,
     Latency,
     LearnedModel,
     Letter,
     ListenerReading,
     Moment,
     PartitionSample,
+    PolicyShare,
     RankedTrack,
     Rankings,
     RecommenderShare,
     Replay,
+    Responses,
     Snapshot,
     Traffic,
 )
@@ -37,6 +40,7 @@ from services.dashboard.views import (
     popular,
     summary,
 )
+from services.stack.supervisor import ProcessStatus
 from streams.folds.users import UserState
 
 views = pytest.mark.parametrize(
@@ -95,7 +99,15 @@ FULL = Snapshot(
     effect_history={(EVIL, EVIL, "time"): ((50.0, 10.0, 90.0), (50.0, 40.0, 60.0))},
     letters=(Letter(EVIL, 1, EVIL, EVIL, EVIL.encode(), ""),),
     replays=(Replay("r1", "under way", 1, 25, 100, EVIL),),
-    models=(LearnedModel(EVIL, 1_000_000, 0.1), LearnedModel("i2i_stream", 16_000_000, 0.95)),
+    models=(
+        LearnedModel(EVIL, 9_000, 0.5, 1_000_000, 0.1),
+        LearnedModel("i2i_stream", 9_000, 0.5, 16_000_000, 0.95),
+        LearnedModel("lists", 1, 0.5, 2_000, None),
+    ),
+    policies=(PolicyShare(EVIL, 0.75, 0.02, 0.0), PolicyShare("toppop", 0.25, 0.0, 0.5)),
+    bandit=(BanditShare(EVIL, 0.95, 3.5, 40.0),),
+    processes=(ProcessStatus("learner-1", 7, "given up", restarts=5), ProcessStatus(EVIL, 8, "running", 60.0)),
+    responses=Responses(100, 3),
     problems=(EVIL,),
 )
 
@@ -111,6 +123,26 @@ def test_every_page_is_whole_whatever_there_is_to_show(view: View, snapshot: Sna
 @views
 def test_an_empty_page_says_what_would_fill_it(view: View) -> None:
     assert 'class="empty"' in laid_out(view(Snapshot(at_s=1.0)))
+
+
+@views
+def test_what_could_not_be_read_is_unknown_and_not_empty(view: View) -> None:
+    away = view(Snapshot(at_s=1.0, problems=("no Kafka answers",)))
+    assert [fragment.name for fragment in away if fragment.html] == ["problems"]
+    assert "no Kafka answers" in away[0].html
+
+
+def test_models_bandit_fallbacks_and_processes_carry_the_colours_of_their_thresholds() -> None:
+    shown = {fragment.name: fragment.html for fragment in overview(FULL)}
+    assert "full: it forgets tracks" in shown["models"]
+    assert "made elsewhere" in shown["models"]
+    assert "95%" in shown["models"]  # the bandit's
+    assert '<span class="badge warn">2%</span>' in shown["policies"]
+    assert '<span class="badge bad">50%</span>' in shown["policies"]
+    assert '<span class="badge bad">given up</span>' in shown["processes"]
+    assert '<span class="badge warn">5</span>' in shown["processes"]
+    assert '<div class="tile bad"><span class="label">fallbacks</span>' in shown["tiles"]  # 14 %
+    assert '<div class="tile warn"><span class="label">errors</span>' in shown["tiles"]
 
 
 @views

@@ -31,7 +31,7 @@ def rendered(status):
 
 
 def test_a_process_is_running_or_ended():
-    mine, gone = ProcessReader({"me": ME, "gone": GONE}).read()
+    mine, gone = ProcessReader(StackRecord(ME, processes={"me": ME, "gone": GONE}, restarts={"me": 2})).read()
     assert (mine.state, gone.state) == ("running", "ended")
     assert mine.rss_mb > 1
 

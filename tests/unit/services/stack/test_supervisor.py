@@ -100,6 +100,7 @@ def test_a_program_that_crashes_too_often_stays_stopped_and_the_others_run(child
     assert "stays stopped; everything else keeps running" in told[-1]
     assert len(told) == 3
     assert changes[-1].keys() == {"worker-1"}
+    assert supervisor.restarted == {"worker-1": 2}
     assert "status 1" in changes[-1]["worker-1"]
     crash(supervisor, server, clock, 1)
     assert server.spawned == 2

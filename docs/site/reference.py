@@ -1,0 +1,111 @@
+"""Pages of the site that are made from the code: settings from their classes, commands from the command line."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from dataclasses import MISSING, fields
+from typing import Any
+
+import typer
+from typer.core import TyperOption
+
+from core.settings import Settings
+from services.cli.main import build_cli
+from services.gateway.options import GatewayOptions
+
+
+def settings_page() -> str:
+    """Return the page of the settings."""
+    return "\n".join(
+        [
+            "# Settings",
+            "",
+            "All settings are environment variables, read once; a bad value fails at the start, naming its variable.",
+            "`botify up` writes the addresses of its servers to `stack.json` in the data directory, from where other",
+            "commands take them; a variable overrides the file.",
+            "",
+            "## Every process",
+            "",
+            *_table(_of_settings()),
+            "",
+            "Kafka's security has variables of its own, such as `KAFKA_SECURITY_PROTOCOL` and `KAFKA_SASL_PASSWORD`:",
+            "[security.md](security.md).",
+            "",
+            "## The gateway",
+            "",
+            *_table(_of_gateway()),
+            "",
+        ]
+    )
+
+
+def _table(rows: Iterator[tuple[str, str, str]]) -> Iterator[str]:
+    yield "| variable | default | meaning |"
+    yield "| --- | --- | --- |"
+    for variable, default, meaning in rows:
+        yield f"| `{variable}` | {default} | {meaning} |"
+
+
+def _of_settings() -> Iterator[tuple[str, str, str]]:
+    """Yield variable, default and meaning of each setting, from the class and its docstring."""
+    text = inspect.getdoc(Settings) or ""
+    attributes = text.split("Attributes\n----------\n")[1].split("\n\nExamples")[0]
+    meanings = dict(re.findall(r"^(\w+) : .*\n((?:    .*\n?)+)", attributes, re.MULTILINE))
+    for field in fields(Settings):
+        meaning = " ".join(meanings[field.name].split())
+        variable = re.search(r"\(`([A-Z][A-Z_]+)`\)", meaning)
+        if variable is not None:  # Kafka's security has no variable of one name
+            yield (
+                variable[1],
+                _default(field),
+                re.sub("; never shown in a repr[^.]*", "", meaning)
+                .replace(f" (`{variable[1]}`)", "")
+                .replace("|", "\\|"),
+            )
+
+
+def _of_gateway() -> Iterator[tuple[str, str, str]]:
+    """Yield variable, default and meaning of each option, from the class and its comments."""
+    source = inspect.getsource(GatewayOptions)
+    for field in fields(GatewayOptions):
+        same_line = re.search(rf"^    {field.name}: .*?  # (.+)$", source, re.MULTILINE)
+        line_before = re.search(rf"^    # (.+)\n    {field.name}: ", source, re.MULTILINE)
+        found = same_line or line_before
+        if found is None:
+            raise ValueError(f"GatewayOptions.{field.name} has no comment that says what it is")
+        yield f"BOTIFY_GATEWAY_{field.name.upper()}", _default(field), found[1]
+
+
+def _default(field: Any) -> str:
+    value = field.default if field.default is not MISSING else field.default_factory()
+    return "" if value is None else f"`{value}`"
+
+
+def commands_page() -> str:
+    """Return the page of the commands."""
+    root: Any = typer.main.get_command(build_cli())
+    lines = ["# Commands", "", "`botify COMMAND --help` says the same in the terminal.", ""]
+    for path, command in _leaves(root, "botify"):
+        lines += [f"## {path}", "", inspect.cleandoc(command.help or ""), ""]
+        rows = [_parameter(one) for one in command.params if one.name != "help" and not getattr(one, "hidden", False)]
+        if rows:
+            lines += ["| argument or option | default | |", "| --- | --- | --- |", *rows, ""]
+    return "\n".join(lines)
+
+
+def _leaves(command: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if not hasattr(command, "commands"):
+        yield path, command
+        return
+    for name in sorted(command.commands):
+        yield from _leaves(command.commands[name], f"{path} {name}")
+
+
+def _parameter(one: Any) -> str:
+    is_option = isinstance(one, TyperOption)
+    name = "`, `".join([*one.opts, *one.secondary_opts]) if is_option else str(one.name).upper()
+    shown = one.default if isinstance(one.default, str | int | float) and one.default is not False else ""
+    default = "required" if one.required and is_option else f"`{shown}`" if shown != "" else ""
+    return f"| `{name}` | {default} | {(one.help or '').replace('|', chr(92) + '|')} |"

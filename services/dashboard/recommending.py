@@ -1,0 +1,258 @@
+"""A session in which a person recommends to a simulated listener, and the same session with each policy that serves.
+
+The listener comes from the simulator, through its Gymnasium environment: equal seeds give a session of the same
+listener, in the same mood, who begins with the same track and has the same patience. All listens go to the gateway, so
+they are on the topics as those of all other listeners; each session has a new listener's id there, so that neither the
+person nor a policy knows more than what is heard in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+
+from core.errors import BotifyError, LoadError
+from core.loading import load_object
+from schemas.external_ids import UserIds
+from services.dashboard.figures import Catalogue, track_of
+from services.dashboard.listening import Player, PlayerError, new_user
+from services.experiments import Experiments
+
+ENVIRONMENT = "sim.envs:Botify-v0"
+WORLD = "sim.world.store:load_world"
+MOST_POLICIES = 6
+MOST_TRIES = 10_000
+"""Ids that are tried until one is assigned to a policy."""
+
+
+class NoWorldError(BotifyError):
+    """There is no simulated listener of this catalogue."""
+
+
+def world_of(home: Path, catalogue: Catalogue) -> Any:
+    """Load the stored world that has the tracks of the catalogue.
+
+    Raises
+    ------
+    NoWorldError
+        No stored world has them.
+    """
+    for about in sorted((home / "worlds").glob("*/tracks.json")):
+        if _has_tracks(about, catalogue):
+            return _load(about.parent)
+    raise NoWorldError(
+        f"no world in {home / 'worlds'} has the {len(catalogue):,} tracks of the catalogue; `botify sim run` stores "
+        "the world that it simulates, on the machine where it runs"
+    )
+
+
+def _has_tracks(path: Path, catalogue: Catalogue) -> bool:
+    """Return whether a file has as many tracks as the catalogue, and the first of it."""
+    with path.open(encoding="utf-8") as lines:
+        first = json.loads(next(lines, "{}"))
+        count = 1 + sum(1 for _ in lines)
+    known = track_of(catalogue, int(first.get("track", -1)))
+    return count == len(catalogue) and (known.artist, known.title) == (first.get("artist"), first.get("title"))
+
+
+@functools.lru_cache(maxsize=1)
+def _load(directory: Path) -> Any:
+    try:
+        return load_object(WORLD, "a loader of worlds", directory=directory)
+    except LoadError as error:
+        raise NoWorldError(f"the simulator is not installed: {error}") from error
+
+
+class Heard(NamedTuple):
+    """A track, how much of it was heard, and who chose it; `listener` chose the first."""
+
+    track: int
+    fraction: float
+    chosen_by: str
+
+
+class Score(NamedTuple):
+    """A session that is over; `time` is the sum of the fractions."""
+
+    name: str
+    tracks: int
+    time: float
+
+
+@dataclass(slots=True)
+class SimulatedSession:
+    """A simulated listener who hears what is chosen for them.
+
+    Attributes
+    ----------
+    listener : int
+        Number in the world.
+    user : str
+        The listener's name on the topics.
+    heard : list of Heard
+        Newest first.
+    ended : bool
+        Whether the listener has left.
+    """
+
+    environment: Any
+    listener: int
+    user: str
+    heard: list[Heard]
+    ended: bool = False
+
+    @classmethod
+    def begin(cls, world: Any, seed: int, user: str) -> SimulatedSession:
+        """Let a listener of the world come, who chooses the first track."""
+        environment = gymnasium.make(ENVIRONMENT, world=world, disable_env_checker=True)
+        seen, _ = environment.reset(seed=seed)
+        heard = Heard(int(seen["track"]), float(seen["fraction"][0]), "listener")
+        return cls(environment, int(seen["user"]), user, [heard])
+
+    def play(self, track: int, chosen_by: str) -> Heard:
+        """Play a track; the listener hears a share of it, and stays or leaves."""
+        seen, _, self.ended, _, _ = self.environment.step(np.int64(track))
+        self.heard.insert(0, Heard(track, float(seen["fraction"][0]), chosen_by))
+        return self.heard[0]
+
+    def score(self, name: str) -> Score:
+        """Return the totals so far."""
+        return Score(name, len(self.heard), sum(heard.fraction for heard in self.heard))
+
+
+class Offer(NamedTuple):
+    """A track to choose from, and who offers it."""
+
+    track: int
+    by: str
+
+
+@dataclass(slots=True)
+class Contest:
+    """A person's session, and the policies' sessions beside it.
+
+    Attributes
+    ----------
+    session : SimulatedSession
+        The person's.
+    offers : list of Offer
+        For the next track.
+    scores : list of Score
+        Of the policies that have finished.
+    problem : str
+        Why a policy could not finish; empty if all could.
+    """
+
+    session: SimulatedSession
+    player: Player
+    offers: list[Offer] = field(default_factory=list)
+    scores: list[Score] = field(default_factory=list)
+    problem: str = ""
+    _policies: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def begin(cls, world: Any, experiments: Experiments | None, users: UserIds, player: Player) -> Contest:
+        """Let a listener come, report the first listen, and start the policies' sessions.
+
+        Raises
+        ------
+        PlayerError
+        """
+        seed = secrets.randbelow(2**31)
+        session = SimulatedSession.begin(world, seed, new_user())
+        contest = cls(session, player)
+        await contest._report()
+        if experiments is not None:
+            played_by = users_of_policies(experiments, users.number_of)
+            contest._policies = asyncio.create_task(contest._play_policies(world, seed, played_by))
+        return contest
+
+    async def choose(self, offer: Offer) -> None:
+        """Play a track and report it; raises `PlayerError`, after which the listener has heard it all the same."""
+        self.session.play(offer.track, offer.by)
+        await self._report()
+
+    async def ranking(self) -> list[Score]:
+        """Wait for the policies, and return all scores, the longest time first."""
+        if self._policies is not None:
+            await self._policies
+        return sorted([self.session.score("you"), *self.scores], key=lambda score: -score.time)
+
+    def stop(self) -> None:
+        """Stop the policies: the person has left the page."""
+        if self._policies is not None:
+            self._policies.cancel()
+
+    async def _report(self) -> None:
+        session, heard = self.session, self.session.heard[0]
+        await self.player.report(session.user, heard.track, heard.fraction, session.ended)
+        if not session.ended:
+            had = {one.track for one in session.heard}
+            offered = await self.player.offers(session.user, heard.track)
+            self.offers = [Offer(track, by) for track, by in offered.items() if track not in had]
+
+    async def _play_policies(self, world: Any, seed: int, played_by: Mapping[str, str]) -> None:
+        for policy, user in played_by.items():
+            session = SimulatedSession.begin(world, seed, user)
+            try:
+                while not session.ended:
+                    heard = session.heard[0]
+                    following = await self.player.next(user, heard.track, heard.fraction)
+                    session.play(following.track, policy)
+                await self.player.last(user, session.heard[0].track, session.heard[0].fraction)
+            except PlayerError as error:
+                self.problem = f"{policy}: {error}"
+            else:
+                self.scores.append(session.score(policy))
+
+
+def users_of_policies(experiments: Experiments, number_of: Callable[[str], int]) -> dict[str, str]:
+    """Return a new listener for each recommender that serves, as the experiments assign them.
+
+    Examples
+    --------
+    >>> list(users_of_policies(Experiments((), "random"), int))
+    ['random']
+    """
+    arms = [arm.recommender for experiment in experiments.experiments for arm in experiment.buckets]
+    wanted = list(dict.fromkeys(filter(None, [*arms, experiments.default])))[:MOST_POLICIES]
+    found: dict[str, str] = {}
+    for _ in range(MOST_TRIES):
+        user = new_user()
+        recommender = experiments.assign(number_of(user)).recommender
+        if recommender in wanted:
+            found.setdefault(recommender, user)
+        if len(found) == len(wanted):
+            break
+    return {policy: found[policy] for policy in wanted if policy in found}
+
+
+def reaction(fraction: float) -> str:
+    """Say how a listener liked what was played.
+
+    Examples
+    --------
+    >>> [reaction(fraction) for fraction in (0.9, 0.4, 0.0)]
+    ['loved it', 'liked it', 'skipped it']
+    """
+    return "loved it" if fraction >= 0.7 else "liked it" if fraction >= 0.3 else "skipped it"
+
+
+def place_of(ranking: Sequence[Score], name: str) -> int:
+    """Return the place of a session in a ranking, from 1.
+
+    Examples
+    --------
+    >>> place_of([Score("mix", 9, 4.0), Score("you", 7, 3.0)], "you")
+    2
+    """
+    return next(place for place, score in enumerate(ranking, 1) if score.name == name)

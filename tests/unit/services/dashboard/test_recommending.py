@@ -1,0 +1,114 @@
+"""A person and the policies play the same session; each has a listener of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from schemas.events import Track
+from schemas.external_ids import UserIds
+from services.dashboard.listening import PlayerError, Recommended
+from services.dashboard.recommending import Contest, NoWorldError, Offer, Score, SimulatedSession, world_of
+from services.dashboard.views import contest_score, heard_of_contest, offered_track, played_track
+from services.experiments import Experiments
+from services.experiments.assignment import Experiment, Treatment
+from sim.world.config import WorldConfig
+from sim.world.generate import generate
+from sim.world.model import World
+from sim.world.store import save_world
+
+WORLD = World("w", *generate(WorldConfig(tracks=100, artists=20, genres=5, users=9, dimensions=8)), {})
+BOTH = Experiments((Experiment("A", "A", (Treatment("C", "next"), Treatment("T1", "same"))),), "next")
+
+
+class Gateway:
+    """Plays the next track by number, or the same one, and remembers what was reported."""
+
+    def __init__(self) -> None:
+        self.reported: dict[str, list[tuple[int, float, bool]]] = {}
+        self.fails = False
+
+    async def next(self, user: str, track: int, fraction: float) -> Recommended:
+        if self.fails:
+            raise PlayerError("no Kafka answers")
+        self.reported.setdefault(user, []).append((track, fraction, False))
+        same = BOTH.assign(int(user)).recommender == "same"
+        return Recommended(track if same else (track + 1) % 100)
+
+    async def last(self, user: str, track: int, fraction: float) -> None:
+        self.reported.setdefault(user, []).append((track, fraction, True))
+
+    async def report(self, user: str, track: int, fraction: float, ended: bool) -> None:
+        self.reported.setdefault(user, []).append((track, fraction, ended))
+
+    async def offers(self, user: str, track: int) -> dict[int, str]:
+        return {track: "similar", (track + 1) % 100: "next"}
+
+
+async def played(gateway: Gateway) -> tuple[Contest, list[Score]]:
+    contest = await Contest.begin(WORLD, BOTH, UserIds(), gateway)  # type: ignore[arg-type]
+    while not contest.session.ended:
+        assert [offer.by for offer in contest.offers] == ["next"]  # what was heard is not offered
+        await contest.choose(contest.offers[0])
+    return contest, await contest.ranking()
+
+
+def test_who_chooses_as_a_policy_does_ends_beside_it() -> None:
+    gateway = Gateway()
+    contest, ranking = asyncio.run(played(gateway))
+    you, next_, same = (next(score for score in ranking if score.name == name) for name in ("you", "next", "same"))
+    assert you[1:] == next_[1:]
+    assert same.time < you.time  # a track again is skipped
+    assert ranking[-1] == same
+    assert len(gateway.reported) == 3
+    for listens in gateway.reported.values():  # each session is on the topics, from its first listen to its last
+        assert [ended for *_, ended in listens] == [False] * (len(listens) - 1) + [True]
+        assert listens[0] == gateway.reported[contest.session.user][0]
+
+
+def test_a_policy_that_cannot_finish_has_no_score_and_says_why() -> None:
+    gateway = Gateway()
+    gateway.fails = True
+    contest, ranking = asyncio.run(played(gateway))
+    assert [score.name for score in ranking] == ["you"]
+    assert "no Kafka answers" in contest.problem
+    assert "no Kafka answers" in contest_score(contest, ranking)
+
+
+def test_equal_seeds_make_equal_sessions() -> None:
+    one, other = (SimulatedSession.begin(WORLD, 7, "1") for _ in range(2))
+    assert (one.listener, one.heard) == (other.listener, other.heard)
+    assert one.play(5, "you").fraction == other.play(5, "you").fraction
+
+
+def test_the_world_is_the_one_with_the_tracks_of_the_catalogue(tmp_path: Path) -> None:
+    catalogue = {
+        track: Track(track, WORLD.catalogue.artists[artist], None, None, title)
+        for track, (artist, title) in enumerate(
+            zip(WORLD.catalogue.artist_of.tolist(), WORLD.catalogue.titles, strict=True)
+        )
+    }
+    with pytest.raises(NoWorldError, match="botify sim run"):
+        world_of(tmp_path, catalogue)
+    save_world(tmp_path, WORLD)
+    assert world_of(tmp_path, catalogue).name == "w"
+    del catalogue[99]
+    with pytest.raises(NoWorldError, match="99 tracks"):
+        world_of(tmp_path, catalogue)
+
+
+def test_the_pieces_of_the_page_escape_what_they_show() -> None:
+    evil = "<script>alert(1)</script>"
+    catalogue = {track: Track(track, evil, None, evil, evil) for track in range(100)}
+    contest = Contest(SimulatedSession.begin(WORLD, 7, evil), Gateway())  # type: ignore[arg-type]
+    ranking = [Score(evil, 9, 4.0), Score("you", 7, 3.0)]
+    for html in (
+        played_track(contest, catalogue),
+        offered_track(Offer(5, evil), catalogue),
+        heard_of_contest(contest, catalogue),
+        contest_score(contest, ranking),
+    ):
+        assert "<script" not in html
+    assert "You are number 2 of 2" in contest_score(contest, ranking)
