@@ -11,6 +11,7 @@ write the list again with
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -109,13 +111,14 @@ def class_path(notify: Notify) -> list[Path]:
         A jar cannot be downloaded, or differs from the list after a second download.
     """
     expected = json.loads(LIST_FILE.read_text(encoding="utf-8"))
-    jars = _resolve(notify)
-    wrong = differences(jars, expected)
-    if wrong:
-        # an interrupted download leaves a truncated jar in both caches: download it again, once
-        _forget(jars, wrong)
+    with _one_download():
         jars = _resolve(notify)
         wrong = differences(jars, expected)
+        if wrong:
+            # an interrupted download leaves a truncated jar in both caches: download it again, once
+            _forget(jars, wrong)
+            jars = _resolve(notify)
+            wrong = differences(jars, expected)
     if wrong:
         problems = "; ".join(f"{name} is {problem}" for name, problem in wrong.items())
         raise DownloadError(
@@ -159,6 +162,14 @@ def sha256(path: Path) -> str:
     """Return a file's SHA-256 in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _one_download() -> Iterator[None]:
+    """Let one process of this user download at a time: jgo moves files that another one has just begun to write."""
+    with (Path(tempfile.gettempdir()) / f"botify-kafka-jars-{os.getuid()}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the kernel releases it when this process ends
+        yield
 
 
 def _resolve(notify: Notify) -> list[Path]:

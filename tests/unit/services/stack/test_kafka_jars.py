@@ -1,5 +1,7 @@
 import json
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import jgo
 import pytest
@@ -78,6 +80,22 @@ def test_differences_are_named(tmp_path):
 def test_good_jars_are_not_fetched_again(cache):
     assert class_path(silent) == [cache.jar]
     assert cache.fetched == []
+
+
+def test_two_stacks_that_start_at_once_download_one_after_the_other(cache, monkeypatch):
+    inside, most = [], []
+
+    def build(endpoint, resolver):
+        inside.append(endpoint)
+        most.append(len(inside))
+        time.sleep(0.02)
+        inside.pop()
+        return FakeEnvironment([cache.jar])
+
+    monkeypatch.setattr(jgo, "build", build)
+    with ThreadPoolExecutor(4) as stacks:
+        assert list(stacks.map(class_path, [silent] * 4)) == [[cache.jar]] * 4
+    assert most == [1] * 4
 
 
 def test_a_truncated_jar_is_fetched_again(cache):
