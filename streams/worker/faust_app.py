@@ -33,7 +33,7 @@ from streams.store.protocol import Claim, Store
 from streams.store.redis_store import RedisStore
 from streams.worker.failpoints import with_failpoints
 from streams.worker.metrics import Counters, PartitionMetrics, TimedStore
-from streams.worker.partition import ClaimedPartition
+from streams.worker.partition import BROKER_AWAY_S, ClaimedPartition
 from streams.worker.partition_manager import PartitionManager
 from streams.worker.transport import BatchApp, BatchConsumer, RunSchema, broker_credentials, broker_urls
 
@@ -189,7 +189,7 @@ class FoldingApp(BatchApp, ABC):
         return {tp.partition: end for tp, end in dict(self.monitor.tp_end_offsets).items()}
 
     def _before_claim(self) -> TopicState:
-        retry_brokers(self.refresh_sources)
+        retry_brokers(self.refresh_sources, BROKER_AWAY_S)
         return describe_topic(self.settings, self.folding.topic, self.folding.group)
 
 

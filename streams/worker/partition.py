@@ -47,9 +47,9 @@ class NullPublisher:
         """Do nothing."""
 
 
-DELIVERY_TIMEOUT_S = 120.0
-"""As Java's producers. A broker that restarts on a busy machine takes up to a minute; by waiting nothing is lost."""
-ACKNOWLEDGE_TIMEOUT_S = DELIVERY_TIMEOUT_S + 10.0
+BROKER_AWAY_S = 120.0
+"""How long a worker waits for brokers before it stops, as Java's producers; a restart on a busy machine takes a minute."""
+ACKNOWLEDGE_TIMEOUT_S = BROKER_AWAY_S + 10.0
 """More than the delivery timeout, so that the error names the record that was not delivered."""
 
 
@@ -78,7 +78,7 @@ class KafkaPublisher:
         self._publisher = RecordPublisher(
             settings,
             linger_ms=100,
-            delivery_timeout_ms=int(DELIVERY_TIMEOUT_S * 1000),
+            delivery_timeout_ms=int(BROKER_AWAY_S * 1000),
             message_max_bytes=MAX_MODEL_BYTES,  # the largest
         )
         self._models = ModelPublisher(settings, codec, self._publisher)
