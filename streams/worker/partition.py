@@ -48,7 +48,7 @@ class NullPublisher:
 
 
 BROKER_AWAY_S = 120.0
-"""How long a worker waits for brokers before it stops, as Java's producers; a restart on a busy machine takes a minute."""
+"""How long a worker waits for brokers before it stops, as Java's producers: a restart may take a minute."""
 ACKNOWLEDGE_TIMEOUT_S = BROKER_AWAY_S + 10.0
 """More than the delivery timeout, so that the error names the record that was not delivered."""
 
