@@ -28,6 +28,7 @@ FOLDER = Path("screenshots")
 LISTENS = 60_000
 SIZES = {"laptop": (1440, 900), "phone": (390, 844)}
 SETTLE_MS = 2_500
+LOOKS = [(size, light) for size in SIZES for light in ("light", "dark")]
 PAGES = ("/", "/popular", "/experiments", "/listener/42", "/letters", "/replays")
 
 
@@ -46,16 +47,15 @@ def main() -> None:
         create_topics(settings)
         browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
         with scene(settings, LISTENS) as ready, busy(ready), _replaying(settings):
-            for size in SIZES:
-                for light in ("light", "dark"):
-                    _take_all(browser, ready.url, size, light)
+            for size, light in LOOKS:
+                _take_all(browser, ready.url, size, light)
         empty = stack.settings.with_(home=Path(home), topic_prefix="screenshots-empty")
         create_topics(empty)
         with gateway(empty) as url:
-            _take(browser, url, "/", "laptop", "light", "empty")
+            _take_each(browser, url, "empty")
         nowhere = empty.with_(kafka_bootstrap_servers="127.0.0.1:1", redis_url="redis://127.0.0.1:1/0")
         with gateway(nowhere) as url:
-            _take(browser, url, "/", "laptop", "light", "servers-away")
+            _take_each(browser, url, "servers-away")
         browser.close()
 
 
@@ -63,6 +63,12 @@ def _take_all(browser: Browser, url: str, size: str, light: str) -> None:
     for path in PAGES:
         _take(browser, url, path, size, light)
     page = _open(browser, size, light)
+    page.goto(f"{url}/recommend")
+    page.get_by_role("button", name="A listener, please").click()
+    for _ in range(2):
+        page.wait_for_timeout(1_000)
+        page.locator(".pick").first.click()
+    _picture(page, "recommending", size, light)
     page.goto(f"{url}/listen")
     page.locator(".pick").nth(1).click()
     page.locator(".pick:not(.chosen)").nth(3).click()
@@ -77,10 +83,20 @@ def _take_all(browser: Browser, url: str, size: str, light: str) -> None:
     page.context.close()
 
 
+def _take_each(browser: Browser, url: str, name: str) -> None:
+    for size, light in LOOKS:
+        for path in (*PAGES, "/recommend"):
+            _take(browser, url, path, size, light, f"{name}-{_name(path)}")
+
+
+def _name(path: str) -> str:
+    return path.strip("/").split("/")[0] or "overview"
+
+
 def _take(browser: Browser, url: str, path: str, size: str, light: str, name: str | None = None) -> None:
     page = _open(browser, size, light)
     page.goto(url + path)
-    _picture(page, name or path.strip("/").split("/")[0] or "overview", size, light)
+    _picture(page, name or _name(path), size, light)
     page.context.close()
 
 

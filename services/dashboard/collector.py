@@ -303,11 +303,13 @@ class Collector:
         sampled = self._listens.value
         latency = sampled.figures.latency() if sampled else None
         self._history.add(self._traffic.value if whole else None, latency)
-        experiments = self._snapshot.experiments
+        experiments, policies = self._snapshot.experiments, self._snapshot.policies
         if sampled and now_s >= self._experiments_due_s:
             self._experiments_due_s = now_s + EFFECTS_EVERY_S
             experiments = sampled.figures.experiments()
             self._history.add_effects(experiments)
+            if self._declared.value is not None:
+                policies = sampled.figures.policies(self._declared.value)
         return Snapshot(
             at_s=time.time(),
             traffic=self._traffic.value,
@@ -321,7 +323,7 @@ class Collector:
             letters=self._letters.value or (),
             replays=self._replays.value or (),
             models=self._models.value or (),
-            policies=sampled.figures.policies(self._declared.value) if sampled and self._declared.value else (),
+            policies=policies,
             bandit=self._bandit.value or (),
             processes=self._processes.value or (),
             responses=self._history.add_responses(self._responses()),

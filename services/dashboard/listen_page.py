@@ -8,9 +8,9 @@ from nicegui import ui
 
 from schemas.events import Track
 from schemas.external_ids import UserIdError, UserIds
-from services.dashboard.figures import Catalogue, Rankings, search
+from services.dashboard.figures import Catalogue, Snapshot, search
 from services.dashboard.listening import SKIPPED, ListeningSession, Player, PlayerError, new_user
-from services.dashboard.pages import LISTEN, button, frame, show_html, show_problem
+from services.dashboard.pages import LISTEN, button, frame, show_html, show_no_catalogue
 from services.dashboard.views import heard_so_far, now_playing, render, summary
 
 
@@ -73,14 +73,14 @@ class Favourites:
 
 
 def add_listen_page(
-    player: Player, catalogue: Callable[[], Catalogue], rankings: Callable[[], Rankings | None], users: UserIds
+    player: Player, catalogue: Callable[[], Catalogue], snapshot: Callable[[], Snapshot], users: UserIds
 ) -> None:
     """Serve the page."""
 
     @ui.page(LISTEN)
     def show() -> None:
         with frame(LISTEN):
-            ListenPage(player, catalogue, rankings, users).choose()
+            ListenPage(player, catalogue, snapshot, users).choose()
 
 
 class ListenPage:
@@ -90,13 +90,13 @@ class ListenPage:
         self,
         player: Player,
         catalogue: Callable[[], Catalogue],
-        rankings: Callable[[], Rankings | None],
+        snapshot: Callable[[], Snapshot],
         users: UserIds,
     ) -> None:
         self._player = player
         self._users = users
         self._catalogue = catalogue
-        self._rankings = rankings
+        self._snapshot = snapshot
         self._stage = ui.element("div").classes("stage")
         self._buttons: list[ui.button] = []
 
@@ -105,7 +105,7 @@ class ListenPage:
         self._stage.clear()
         with self._stage:
             if not self._catalogue():
-                show_problem("the catalogue is empty: `botify sim run` publishes one; then reload this page")
+                show_no_catalogue(self._snapshot().problems)
                 return
             with ui.element("section").classes("card choosing"):
                 ui.html("<h2>What do you like?</h2>", sanitize=False)
@@ -180,6 +180,6 @@ class ListenPage:
                 each.enable()
 
     def _popular(self) -> list[Track]:
-        rankings, catalogue = self._rankings(), self._catalogue()
+        rankings, catalogue = self._snapshot().rankings, self._catalogue()
         ranked = [catalogue[each.track] for each in rankings.now if each.track in catalogue] if rankings else []
         return ranked or list(catalogue.values())[: Favourites.SUGGESTED]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 from urllib.parse import quote
@@ -95,6 +95,12 @@ def button(label: str, icon: str, action: Callable[[], object], *, flat: bool = 
 def show_problem(problem: str) -> None:
     """Add an error message to the page."""
     show_html("listener", "problem", problem=problem)
+
+
+def show_no_catalogue(problems: Sequence[str]) -> None:
+    """Say that there are no tracks yet, or why they could not be read."""
+    for problem in problems or ["the catalogue is empty: `botify sim run` publishes one; then reload this page"]:
+        show_problem(problem)
 
 
 @contextmanager

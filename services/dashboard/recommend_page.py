@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Protocol
 
 from nicegui import run, ui
 
 from schemas.external_ids import UserIds
-from services.dashboard.figures import Catalogue, search
+from services.dashboard.figures import Catalogue, Snapshot, search
 from services.dashboard.listening import Player, PlayerError
-from services.dashboard.pages import RECOMMEND, button, frame, show_html, show_problem
+from services.dashboard.pages import RECOMMEND, button, frame, show_html, show_no_catalogue, show_problem
 from services.dashboard.recommending import Contest, NoWorldError, Offer, world_of
 from services.dashboard.views import contest_score, heard_of_contest, offered_track, played_track
 from services.experiments import Experiments
@@ -19,19 +20,29 @@ FOUND = 12
 """Tracks that a search shows."""
 
 
-def add_recommend_page(
-    home: Path,
-    player: Player,
-    catalogue: Callable[[], Catalogue],
-    experiments: Callable[[], Experiments | None],
-    users: UserIds,
-) -> None:
+class Known(Protocol):
+    """What is known of the deployment; the collector."""
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The tracks; empty before the first reading."""
+
+    @property
+    def experiments(self) -> Experiments | None:
+        """The experiments; None before the first reading."""
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """Has what could not be read."""
+
+
+def add_recommend_page(home: Path, player: Player, known: Known, users: UserIds) -> None:
     """Serve the page; `home` is the data directory, which has the worlds."""
 
     @ui.page(RECOMMEND)
     def show() -> None:
         with frame(RECOMMEND):
-            page = RecommendPage(home, player, catalogue, experiments, users)
+            page = RecommendPage(home, player, known, users)
             page.welcome()
             ui.context.client.on_disconnect(page.stop)
 
@@ -39,18 +50,10 @@ def add_recommend_page(
 class RecommendPage:
     """One person's page: a listener comes, hears what is chosen, and leaves; then the scores."""
 
-    def __init__(
-        self,
-        home: Path,
-        player: Player,
-        catalogue: Callable[[], Catalogue],
-        experiments: Callable[[], Experiments | None],
-        users: UserIds,
-    ) -> None:
+    def __init__(self, home: Path, player: Player, known: Known, users: UserIds) -> None:
         self._home = home
         self._player = player
-        self._catalogue = catalogue
-        self._experiments = experiments
+        self._known = known
         self._users = users
         self._contest: Contest | None = None
         self._busy = False
@@ -61,6 +64,9 @@ class RecommendPage:
         self._stage.clear()
         with self._stage:
             show_html("listener", "welcome")
+            if not self._known.catalogue:
+                show_no_catalogue(self._known.snapshot.problems)
+                return
             button("A listener, please", "person_add", self._begin)
 
     def stop(self) -> None:
@@ -70,16 +76,16 @@ class RecommendPage:
 
     async def _begin(self) -> None:
         async def begin() -> None:
-            catalogue = self._catalogue()
+            catalogue = self._known.catalogue
             world = await run.io_bound(world_of, self._home, catalogue)
-            self._contest = await Contest.begin(world, self._experiments(), self._users, self._player)
+            self._contest = await Contest.begin(world, self._known.experiments, self._users, self._player)
             self._turn(self._contest)
 
         await self._try(begin)
 
     def _turn(self, contest: Contest) -> None:
         """Show what the listener just heard, and what could come next."""
-        catalogue = self._catalogue()
+        catalogue = self._known.catalogue
         self._stage.clear()
         with self._stage:
             ui.html(played_track(contest, catalogue), sanitize=False)
@@ -89,7 +95,7 @@ class RecommendPage:
             ui.html(heard_of_contest(contest, catalogue), sanitize=False)
 
     def _offers(self, contest: Contest) -> None:
-        catalogue = self._catalogue()
+        catalogue = self._known.catalogue
 
         def show(words: str) -> None:
             had = {heard.track for heard in contest.session.heard}
@@ -130,7 +136,7 @@ class RecommendPage:
         with self._stage:
             ui.html(contest_score(contest, ranking), sanitize=False)
             button("Another listener", "person_add", self._begin)
-            ui.html(heard_of_contest(contest, self._catalogue()), sanitize=False)
+            ui.html(heard_of_contest(contest, self._known.catalogue), sanitize=False)
 
     async def _try(self, action: Callable[[], Awaitable[None]]) -> None:
         """Do something that calls the gateway: one call at a time, and a message where it fails."""

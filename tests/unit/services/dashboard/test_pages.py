@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
+import pytest
 from nicegui.testing import user_simulation
 
 from core.errors import BotifyError
 from schemas.external_ids import UserIds
-from services.dashboard.figures import ListenerReading
+from services.dashboard.figures import ListenerReading, Snapshot
+from services.dashboard.listen_page import add_listen_page
 from services.dashboard.pages import add_listener_page
+from services.dashboard.recommend_page import add_recommend_page
 
 WAIT_S = 20.0
 
@@ -31,5 +37,23 @@ def test_a_slow_reading_does_not_hold_the_page() -> None:
             released.set()
             await browser.should_see("listener 42 has no listens", retries=100)
             await browser.should_not_see("reading listener 42")
+
+    asyncio.run(visit())
+
+
+@pytest.mark.parametrize(
+    ("problems", "said"), [((), "the catalogue is empty"), (("no Kafka answers",), "no Kafka answers")]
+)
+def test_without_tracks_nobody_can_play_and_the_page_says_why(problems: tuple[str, ...], said: str) -> None:
+    known = SimpleNamespace(catalogue={}, experiments=None, snapshot=Snapshot(problems=problems))
+
+    async def visit() -> None:
+        async with user_simulation() as browser:
+            add_listen_page(MagicMock(), dict, lambda: known.snapshot, UserIds())
+            add_recommend_page(Path(), MagicMock(), known, UserIds())
+            for path in ("/listen", "/recommend"):
+                await browser.open(path)
+                await browser.should_see(said)
+                await browser.should_not_see("A listener, please")
 
     asyncio.run(visit())
