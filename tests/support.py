@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -131,10 +132,12 @@ def running(
     env: Mapping[str, str] | None = None,
     log: str | None = None,
     descriptors: int | None = None,
+    cwd: Path | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run `python -m module` with these settings; at the end it is asked to stop, and killed if it does not.
 
     What it says goes to `<home>/<log>`, by default the module's name and `.log`; `descriptors` is its `ulimit -n`.
+    With `cwd` it runs the sources in that folder instead of these.
     """
     limit = [] if descriptors is None else ["sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh"]
     settings.home.mkdir(parents=True, exist_ok=True)
@@ -142,7 +145,8 @@ def running(
     with path.open("ab") as output:
         process = subprocess.Popen(  # noqa: S603 - the test's own module
             [*limit, sys.executable, "-m", module],
-            env={**os.environ, **settings.to_env(), **(env or {})},
+            cwd=cwd,
+            env={**os.environ, **settings.to_env(), **({"PYTHONPATH": str(cwd)} if cwd else {}), **(env or {})},
             stdout=output,
             stderr=subprocess.STDOUT,
         )

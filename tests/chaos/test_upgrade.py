@@ -1,0 +1,80 @@
+"""Rolling upgrade: programs of an earlier commit work beside today's, on the same topics and the same state."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import tarfile
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from core.kafka.admin import end_offsets
+from core.settings import Settings
+from schemas.topics import Topics
+from tests.chaos.conftest import TRACKS, StartWorker
+from tests.chaos.load import Load, listens_for_ever
+from tests.chaos.programs import Program
+from tests.chaos.test_recommender import Requests, answered
+from tests.chaos.test_scaling import progresses
+from tests.chaos.whole import assert_whole
+from tests.support import eventually, running, stop
+
+EARLIER = os.environ.get("BOTIFY_TEST_UPGRADE_FROM", "92701795")
+"""The oldest commit whose programs are promised to work beside today's; docs/kubernetes.md says what that means."""
+ROOT = Path(__file__).parents[2]
+PER_S = 2_000
+
+
+@pytest.fixture(scope="module")
+def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the files of the earlier commit, out of git's history."""
+    command = ["git", "-C", str(ROOT), "archive", "--format=tar", EARLIER, "core", "schemas", "streams", "services"]
+    try:
+        done = subprocess.run(command, capture_output=True, check=False)  # noqa: S603
+        failed = done.returncode and done.stderr.decode().strip()
+    except OSError as error:
+        failed = str(error)
+    if failed:
+        pytest.skip(f"a rolling upgrade needs the history: commit {EARLIER} is not in this clone ({failed})")
+    folder = tmp_path_factory.mktemp("earlier")
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as files:
+        files.extractall(folder, filter="data")
+    # without numba a worker folds listen by listen; compiling the loops would take longer than the test
+    (folder / "numba.py").write_text("raise ImportError('not in this test')\n")
+    return folder
+
+
+def test_workers_and_recommenders_of_two_versions_share_the_work(
+    settings: Settings, start_worker: StartWorker, earlier: Path
+) -> None:
+    def wait_for_share(log: Path) -> None:
+        eventually(lambda: log.exists() and "claimed partitions at" in log.read_text(errors="replace"), what=log)
+        progresses(settings, 200)
+
+    with ExitStack() as programs:
+        old_worker = programs.enter_context(running(settings, "streams.worker", log="worker-old", cwd=earlier))
+        programs.enter_context(running(settings, "services.recommender", log="recommender-old", cwd=earlier))
+        load = programs.enter_context(Load(settings, listens_for_ever(300, TRACKS, seed=71), PER_S))
+        requests = Requests(settings)
+        programs.callback(requests.stop)
+        wait_for_share(settings.home / "worker-old")
+        new_worker = start_worker("worker-new")  # beside it
+        recommender = Program(settings, "services.recommender", "recommender-new")
+        programs.callback(recommender.stop)
+        eventually(lambda: recommender.said("ready"))
+        wait_for_share(new_worker.log)
+        assert new_worker.stop() == 0  # a rollback: the earlier version goes on with what today's wrote
+        progresses(settings, 200)
+        again = start_worker("worker-again")
+        wait_for_share(again.log)
+        assert stop(old_worker) == 0  # done
+        progresses(settings, 200)
+        requests.stop()
+        asked = {f"r{number}" for number in range(requests.asked)}
+        eventually(lambda: answered(settings) == asked, what=lambda: len(asked - answered(settings)))
+    assert_whole(settings, load.sent)
+    assert again.running
+    assert not sum(end_offsets(settings, Topics.of(settings).dead_letters.name).values())
