@@ -31,7 +31,15 @@ from services.dashboard.figures import (
     Traffic,
 )
 from services.dashboard.listens import ListenReader
-from services.dashboard.readers import LettersReader, ModelsReader, RankingsReader, ReplaysReader, Titles, TrafficReader
+from services.dashboard.readers import (
+    LettersReader,
+    ModelsReader,
+    RampsReader,
+    RankingsReader,
+    ReplaysReader,
+    Titles,
+    TrafficReader,
+)
 from streams.read import StateReader
 from streams.store.connect import check_redis, connect
 
@@ -190,6 +198,7 @@ class Collector:
         self._rankings = Part("popularity", lambda: RankingsReader(state(), lambda: self.catalogue), RANKINGS_EVERY_S)
         self._replays = Part("replays", lambda: ReplaysReader(settings, connect(settings)))
         self._models = Part("models", lambda: ModelsReader(settings, connect(settings)), MODELS_EVERY_S)
+        self._ramps = Part("ramps", lambda: RampsReader(settings, codec))
         self._snapshot = Snapshot()
 
     @property
@@ -243,7 +252,7 @@ class Collector:
         redis = _is_reachable(check_redis, self._settings, problems)
         due: list[Part[Any]] = []
         if kafka:
-            due += [self._titles, self._listens]
+            due += [self._titles, self._listens, self._ramps]
         if redis:
             due += [self._rankings, self._replays, self._models]
         if kafka and redis:
@@ -275,11 +284,13 @@ class Collector:
             letters=self._letters.value or (),
             replays=self._replays.value or (),
             models=self._models.value or (),
+            ramps=self._ramps.value,
             problems=problems,
         )
 
     def _parts(self) -> tuple[Part[Any], ...]:
-        return (self._titles, self._listens, self._traffic, self._letters, self._rankings, self._replays, self._models)
+        of_kafka = self._titles, self._listens, self._ramps, self._traffic, self._letters
+        return (*of_kafka, self._rankings, self._replays, self._models)
 
 
 def _is_reachable(check: Callable[[Settings], None], settings: Settings, problems: list[str]) -> bool:
