@@ -106,7 +106,10 @@ class Judge:
         success = tuple(name for name in self.goals.success if name in users) or OF_FIRST_SESSION[:1]
         guardrails = {name: margin for name, margin in self.goals.guardrails.items() if name in users}
         rule = Rule(Goals(success, guardrails), UNPLANNED, self.alpha, treatments=len(self.treatments))
-        found = [decide(users, name, rule, self.control, self.shares) for name in self.treatments]
+        # sessions of a slower arm are over later, so their numbers say nothing about the split
+        over = users["treatment"].value_counts()
+        split = {name: float(over.get(name, 1)) for name in self.shares}
+        found = [decide(users, name, rule, self.control, split) for name in self.treatments]
         return [
             one for one in found if any(row.says in ("worse", "beyond its margin") for row in one.metrics if row.goal)
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -9,28 +10,33 @@ from rich import box
 from rich.table import Column, Table
 
 from core.cli import Json, console, print_json
+from core.errors import BotifyError
 from core.kafka.admin import require_kafka
 from core.kafka.reader import TopicReader
 from core.settings import Settings
-from schemas.events import Listen
+from schemas.events import Listen, RampStep
 from schemas.registry import codec_of
 from schemas.topics import Topics
 from schemas.validation import iter_valid
 from services.errors import ExperimentError
 from services.experiments import DEFAULT_FILE, Experiment, Experiments, load_experiments
 from services.experiments.assignment import Samples
+from services.experiments.live import read_steps
 from services.recommender.registry import RECOMMENDERS
 
 
 def list_experiments(as_json: Json = False) -> None:
     """List the declared experiments in the order in which they are evaluated."""
-    file, experiments = _declared(Settings.from_env())
+    settings = Settings.from_env()
+    file, experiments = _declared(settings)
+    steps = _steps(settings, experiments)
+    experiments = experiments if steps is None else experiments.at(steps)
     if as_json:
         print_json(
             {
                 "file": file,
                 "default": experiments.default,
-                "experiments": [_about(experiment) for experiment in experiments.experiments],
+                "experiments": [_about(experiment, steps) for experiment in experiments.experiments],
                 "warnings": list(experiments.warnings()),
             }
         )
@@ -41,7 +47,7 @@ def list_experiments(as_json: Json = False) -> None:
         arms = ", ".join(
             f"{arm.name} {share:.0%} {arm.recommender or '-'}" for arm, share in experiment.shares().items()
         )
-        layer, traffic = _slice(experiment)
+        layer, traffic = _slice(experiment, steps)
         table.add_row(experiment.name, layer, traffic, arms, experiment.salt)
     console.print(table)
     console.print(
@@ -62,11 +68,15 @@ def show(name: Annotated[str, typer.Argument(help="Name of the experiment.")], a
     require_kafka(settings)
     with console.status("Reading listens"):
         samples = _samples(settings, name)
+        steps = _steps(settings, experiments) or {}
+    experiment = found[0].at(steps.get(name))
     if as_json:
         listeners = {arm: len(users) for arm, users in samples.listeners.items()}
-        print_json({**_about(found[0]), "listeners": listeners, "listens": samples.listens})
+        print_json({**_about(experiment, steps), "listeners": listeners, "listens": samples.listens})
         return
-    console.print(_arms(found[0], samples))
+    console.print(_arms(experiment, steps, samples))
+    if name in steps:
+        console.print(f"ramp: {steps[name].reason}", soft_wrap=True)
     console.print(f"declared in {file}; botify experiment results {name} compares the treatments", soft_wrap=True)
 
 
@@ -75,19 +85,48 @@ def _declared(settings: Settings) -> tuple[str, Experiments]:
     return str(file), load_experiments(file, RECOMMENDERS)
 
 
-def _about(experiment: Experiment) -> dict[str, object]:
-    layer, traffic = (None, 1.0) if experiment.slice is None else (experiment.slice.layer, experiment.slice.traffic)
+Steps = Mapping[str, RampStep]
+
+
+def _steps(settings: Settings, experiments: Experiments) -> Steps | None:
+    """Return the last step of each ramp that has begun; None if Kafka, which has them, is away."""
+    if not any(one.goals and one.goals.ramp for one in experiments.experiments):
+        return {}
+    try:
+        return read_steps(require_kafka(settings), codec_of(settings))
+    except BotifyError as error:
+        typer.secho(f"how far ramps are is not known: {error}", err=True, fg=typer.colors.YELLOW)
+        return None
+
+
+def _about(experiment: Experiment, steps: Steps | None) -> dict[str, object]:
+    layer = None if experiment.slice is None else experiment.slice.layer
     arms = [
         {"treatment": arm.name, "share": share, "recommender": arm.recommender}
         for arm, share in experiment.shares().items()
     ]
-    return {"experiment": experiment.name, "salt": experiment.salt, "layer": layer, "traffic": traffic, "arms": arms}
+    is_ramped = experiment.goals is not None and bool(experiment.goals.ramp)
+    step = None if steps is None else steps.get(experiment.name)
+    return {
+        "experiment": experiment.name,
+        "salt": experiment.salt,
+        "layer": layer,
+        "traffic": None if is_ramped and steps is None else experiment.traffic,
+        "ramp": None if step is None else step._asdict(),
+        "arms": arms,
+    }
 
 
-def _slice(experiment: Experiment) -> tuple[str, str]:
-    if experiment.slice is None:
-        return "-", "all"
-    return experiment.slice.layer, f"{experiment.slice.traffic:.1%}"
+def _slice(experiment: Experiment, steps: Steps | None) -> tuple[str, str]:
+    layer = "-" if experiment.slice is None else experiment.slice.layer
+    if experiment.goals is None or not experiment.goals.ramp:
+        return layer, "all" if experiment.slice is None else f"{experiment.traffic:.1%}"
+    layer = "-" if layer == f"experiment:{experiment.name}" else layer  # of its own
+    if steps is None:
+        return layer, "ramp: unknown"
+    if experiment.decided is not None:
+        return layer, f"all get {experiment.decided.name}"
+    return layer, f"ramp: {experiment.traffic:.1%}" if experiment.name in steps else "ramp: not begun"
 
 
 def _samples(settings: Settings, name: str) -> Samples:
@@ -102,8 +141,8 @@ def _samples(settings: Settings, name: str) -> Samples:
     return samples
 
 
-def _arms(experiment: Experiment, samples: Samples) -> Table:
-    layer, traffic = _slice(experiment)
+def _arms(experiment: Experiment, steps: Steps, samples: Samples) -> Table:
+    layer, traffic = _slice(experiment, steps)
     about = f"salt {experiment.salt!r}, {len(experiment.buckets)} buckets, layer {layer}, traffic {traffic}"
     figures = [Column(heading, justify="right") for heading in ("share", "listeners", "their share", "listens")]
     title = f"{experiment.name}: {about}"

@@ -39,6 +39,7 @@ from services.dashboard.readers import (
     LettersReader,
     ModelsReader,
     ProcessesReader,
+    RampsReader,
     RankingsReader,
     ReplaysReader,
     Titles,
@@ -231,6 +232,7 @@ class Collector:
         self._models = Part("models", lambda: ModelsReader(settings, connect(settings), codec), MODELS_EVERY_S)
         self._bandit = Part("the bandit", lambda: BanditReader(state()), MODELS_EVERY_S)
         self._processes = Part("processes", lambda: ProcessesReader(settings), MODELS_EVERY_S)
+        self._ramps = Part("ramps", lambda: RampsReader(settings, codec))
         self._snapshot = Snapshot()
 
     @property
@@ -289,7 +291,7 @@ class Collector:
         redis = _is_reachable(check_redis, self._settings, problems)
         due: list[Part[Any]] = [self._processes]
         if kafka:
-            due += [self._titles, self._declared, self._listens]
+            due += [self._titles, self._declared, self._listens, self._ramps]
         if redis:
             due += [self._rankings, self._replays, self._bandit]
         if kafka and redis:
@@ -327,6 +329,7 @@ class Collector:
             bandit=self._bandit.value or (),
             processes=self._processes.value or (),
             responses=self._history.add_responses(self._responses()),
+            ramps=self._ramps.value,
             problems=problems,
         )
 
@@ -335,6 +338,7 @@ class Collector:
             self._titles,
             self._declared,
             self._listens,
+            self._ramps,
             self._traffic,
             self._letters,
             self._rankings,

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from schemas.events import Listen, Track
+from schemas.events import Listen, RampStep, Track
 from services.dashboard.charts import Bounds
 from services.dashboard.effects import ExperimentReading, ListenerTotals, read_experiments
 from services.experiments import Experiments
@@ -400,6 +400,8 @@ class Snapshot:
         The last two minutes, a second each.
     effect_history : Mapping of EffectKey to tuple of Bounds
         Oldest first.
+    ramps : Mapping of experiment to RampStep, or None
+        The last step of each ramp that has begun; None if they were never read.
     problems : tuple of str
         What could not be read, and why.
     """
@@ -420,4 +422,5 @@ class Snapshot:
     bandit: tuple[BanditShare, ...] = ()
     processes: tuple[ProcessStatus, ...] = ()
     responses: Responses | None = None
+    ramps: Mapping[str, RampStep] | None = None
     problems: tuple[str, ...] = ()

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from core.errors import DecodeError
 from core.kafka import config as clients
+from core.kafka.reader import FOLLOW_MS, TopicReader
 from core.settings import Settings
 from schemas.catalogue import CatalogueReader
 from schemas.codec import Codec
 from schemas.dead_letters import PREFIX, is_exclusion, origin_of
-from schemas.events import Model
+from schemas.events import Model, RampStep
 from schemas.model_parts import name_and_part
 from schemas.models import learned_body_bytes
 from schemas.topics import Topics
@@ -37,6 +38,7 @@ from services.dashboard.figures import (
 )
 from services.dashboard.listens import Tail
 from services.experiments import DEFAULT_FILE, Experiments, LiveExperiments, load_experiments
+from services.experiments.live import steps_in
 from services.recommender.bandit import POLICIES, Mix, shares
 from services.recommender.service import GROUP
 from services.stack.record import StackRecord
@@ -74,6 +76,25 @@ class Titles:
 
     def close(self) -> None:
         """Close the consumer."""
+        self._reader.close()
+
+
+class RampsReader:
+    """Follows the last step of each ramp."""
+
+    def __init__(self, settings: Settings, codec: Codec) -> None:
+        self._reader = TopicReader(settings, Topics.of(settings).experiments.name, wait_ms=FOLLOW_MS)
+        self._codec = codec
+        self._steps: dict[str, RampStep] = {}
+
+    def read(self) -> Mapping[str, RampStep]:
+        """Return the steps by experiment; raises `TopicError` if the topic cannot be read."""
+        for batch in self._reader.read_to_end():
+            self._steps = {**self._steps, **steps_in(batch, self._codec)}
+        return self._steps
+
+    def close(self) -> None:
+        """Leave the broker."""
         self._reader.close()
 
 

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -16,7 +23,24 @@ from schemas.codec import Codec
 from schemas.events import Listen, RampStep
 from schemas.topics import Topics
 from services.experiments import LiveExperiments, load_experiments
-from tests.support import BASE_MS, eventually, produce
+from sim.loop import publish_catalogue, run_loop
+from sim.options import RunOptions
+from sim.world.config import WorldConfig
+from sim.world.generate import generate
+from sim.world.model import World
+from streams.folds.users import USERS, UserState
+from tests.chaos.programs import SESSION_TIMEOUT_S, Program
+from tests.support import (
+    BASE_MS,
+    all_folded,
+    eventually,
+    offline_fold,
+    produce,
+    read_topic,
+    redis_contents,
+    running,
+    write_catalogue,
+)
 
 CODEC = Codec()
 DECLARED = """
@@ -27,6 +51,8 @@ success = ["mean_time_per_session"]
 guardrails = { mean_request_latency = 0.2 }
 ramp = [0.1, 0.5, 1.0]
 """
+FAILPOINTS = ("before-apply:1", "after-apply:1")
+"""Where workers are killed, one after another; the last one lives."""
 LISTENERS = 1_000
 """New listeners of a round."""
 Reaction = Callable[[str], tuple[float, float]]
@@ -97,21 +123,120 @@ def shares_of(settings: Settings, live: LiveExperiments, reaction: Reaction, lis
     return steps
 
 
-def test_a_better_treatment_gets_all_listeners_step_by_step(settings: Settings, live: LiveExperiments) -> None:
+@contextmanager
+def killed_workers(settings: Settings) -> Iterator[None]:
+    """Fold with workers that are killed in the middle of an apply; in the end no listen is lost."""
+    settings = settings.with_(session_timeout_s=SESSION_TIMEOUT_S)
+    workers = [Program(settings, "streams.worker", "worker-0", {"BOTIFY_FAILPOINTS": FAILPOINTS[0]})]
+    stopping = threading.Event()
+
+    def replace_the_dead() -> None:
+        while not stopping.wait(0.1):
+            if not workers[-1].running:
+                at = {"BOTIFY_FAILPOINTS": FAILPOINTS[len(workers)]} if len(workers) < len(FAILPOINTS) else {}
+                workers.append(Program(settings, "streams.worker", f"worker-{len(workers)}", at))
+
+    replacing = threading.Thread(target=replace_the_dead)
+    replacing.start()
+    try:
+        yield
+        eventually(all_folded(settings))
+    finally:
+        stopping.set()
+        replacing.join()
+        workers[-1].kill()
+    assert workers[0].exit_status == -signal.SIGKILL
+    assert redis_contents(settings) == offline_fold(settings).contents()
+    listens = {CODEC.decode(m.value(), Listen).event_id for m in read_topic(settings, Topics.of(settings).listens.name)}
+    assert sum(state.listens for state in states_of(settings)) == len(listens)
+
+
+def states_of(settings: Settings) -> list[UserState]:
+    return [
+        UserState.from_bytes(record)
+        for (_, name), items in redis_contents(settings).items()
+        if name == USERS
+        for record in items.values()
+        if isinstance(record, bytes)
+    ]
+
+
+def test_a_better_treatment_gets_all_listeners_while_workers_are_killed(
+    settings: Settings, live: LiveExperiments
+) -> None:
     assert live.assign(1).treatments == {}
-    steps = shares_of(settings, live, good, listeners=1_800)
+    write_catalogue(settings, 2)
+    with killed_workers(settings):
+        steps = shares_of(settings, live, good, listeners=1_800)
     assert [(step.share, step.arm) for step in steps] == [(0.1, None), (0.5, None), (1.0, None), (1.0, "T1")]
     assert steps[-1].reason.startswith("Ship T1 sticky_artist: time per session is")
     assert all(live.assign(user) == ({}, "sticky_artist") for user in range(300))
 
 
 @pytest.mark.parametrize(("reaction", "metric"), [(worse, "time per session"), (slow, "request latency, ms")])
-def test_a_bad_treatment_is_rolled_back(
+def test_a_bad_treatment_is_rolled_back_while_workers_are_killed(
     settings: Settings, live: LiveExperiments, reaction: Reaction, metric: str
 ) -> None:
-    steps = shares_of(settings, live, reaction, listeners=20_000)
+    write_catalogue(settings, 2)
+    with killed_workers(settings):
+        steps = shares_of(settings, live, reaction, listeners=20_000)
     assert steps[-1].arm == "C"
     assert f"Roll back T1: {metric} is" in steps[-1].reason
     assert {live.assign(user).recommender for user in range(300)} == {"toppop"}
     with ramp_of(settings, live, 20_000) as ramp:
         assert ramp.step() is None  # a decision is final
+
+
+SLOW = """
+default = "random"
+
+[[experiment]]
+name = "A"
+treatments = [{ name = "C", recommender = "random" }, { name = "T1", recommender = "sticky_artist" }]
+success = ["mean_time_per_session"]
+guardrails = { mean_request_latency = 0.2 }
+ramp = [1.0]
+"""
+LISTENS_PER_S = 30.0
+"""Few enough that the control's requests seldom wait behind the slow ones: they share a process."""
+MOST_SESSIONS = 2_000
+
+
+def test_a_recommender_that_is_slower_is_rolled_back_live(settings: Settings, tmp_path: Path) -> None:
+    """Real recommenders, workers that are killed, and `botify experiment ramp` as a program, killed once too."""
+    path = tmp_path / "slow.toml"
+    path.write_text(SLOW)
+    settings = settings.with_(experiments=path)
+    config = WorldConfig(tracks=400, artists=80, genres=6, users=5_000, dimensions=12, clusters=4)
+    world = World("small", *generate(config), {})
+    publish_catalogue(settings, world.catalogue)
+    command = [sys.executable, "-m", "services.cli", "experiment", "ramp", "A", "--step-listeners", "200"]
+    output = tmp_path / "ramp.log"
+
+    def start_ramp() -> subprocess.Popen[bytes]:
+        with output.open("ab") as log:
+            return subprocess.Popen(command, env=os.environ | settings.to_env(), stdout=log, stderr=log)  # noqa: S603
+
+    with running(settings, "tests.chaos.slow_recommender"), killed_workers(settings):
+        ramp = start_ramp()
+        try:
+            eventually(lambda: "the ramp begins" in output.read_text())
+            ramp.kill()
+            ramp.wait()
+            ramp = start_ramp()
+            for seed in itertools.count():
+                run_loop(settings, world, RunOptions(rate=LISTENS_PER_S, seconds=5.0, seed=seed))
+                if ramp.poll() is not None or sessions_of(settings) > MOST_SESSIONS:
+                    break
+            assert ramp.wait(20) == 1, output.read_text()
+        finally:
+            ramp.kill()
+            ramp.wait()
+    assert re.search("Roll back T1.*request latency", output.read_text(), re.DOTALL), output.read_text()
+    assert sessions_of(settings) <= MOST_SESSIONS
+
+
+def sessions_of(settings: Settings) -> int:
+    """Return how many sessions the experiment had."""
+    listens = (CODEC.decode(m.value(), Listen) for m in read_topic(settings, Topics.of(settings).listens.name))
+    return len({listen.session_id for listen in listens if listen.treatments})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,14 @@ import typer
 from typer.testing import CliRunner, Result
 
 from core.settings import Settings
+from schemas.events import RampStep
+from schemas.registry import codec_of
 from schemas.topics import Topics
 from services.cli.experiments import list_experiments, show
+from services.dashboard.readers import RampsReader
 from services.errors import ExperimentError
-from tests.support import make_listens, produce, produce_raw
+from services.stack.ports import find_free
+from tests.support import eventually, make_listens, produce, produce_raw
 
 APP = typer.Typer()
 APP.command("list")(list_experiments)
@@ -33,6 +38,14 @@ treatments = [{ name = "C", recommender = "toppop" }]
 [[experiment]]
 name = "NEVER"
 treatments = [{ name = "C", recommender = "i2i" }]
+"""
+
+RAMPED = """
+[[experiment]]
+name = "A"
+treatments = [{ name = "C", recommender = "toppop" }, { name = "T1", recommender = "sticky_artist" }]
+success = ["mean_time_per_session"]
+ramp = [0.1, 1.0]
 """
 
 
@@ -72,6 +85,30 @@ def test_an_experiment_is_shown_with_the_listeners_it_had(declared: Settings) ->
     assert cells(shown, "C") == ["C", "random", "25.0%", "2", "50.0%", str(counts["C"])]
     assert cells(shown, "T1") == ["T1", "mix", "75.0%", "1", "25.0%", str(counts["T1"])]
     assert cells(shown, "GONE") == ["GONE", "not", "declared", "-", "1", "25.0%", str(counts["GONE"])]
+
+
+def test_how_far_a_ramp_is_is_said(settings: Settings, tmp_path: Path) -> None:
+    path, codec = tmp_path / "ramped.toml", codec_of(settings)
+    path.write_text(RAMPED)
+    ramped = settings.with_(experiments=path)
+    assert cells(run(ramped, "list"), "A")[:6] == ["A", "-", "ramp:", "not", "begun", "C"]
+    step = RampStep("A", 0.1, None, 0, 0, "nothing is worse")
+    produce_raw(ramped, Topics.of(ramped).experiments.name, [(b"A", codec.encode(step))])
+    assert cells(run(ramped, "list"), "A")[:4] == ["A", "-", "ramp:", "10.0%"]
+    (about,) = json.loads(run(ramped, "list", "--json").stdout)["experiments"]
+    assert (about["traffic"], about["ramp"]["reason"]) == (0.1, "nothing is worse")
+    shown = run(ramped, "show", "A").output
+    assert "traffic ramp: 10.0%" in shown
+    assert "ramp: nothing is worse" in shown
+    reader = RampsReader(ramped, codec)  # what the dashboard shows
+    assert reader.read() == {"A": step}
+    decided = step._replace(share=1.0, arm="T1")
+    produce_raw(ramped, Topics.of(ramped).experiments.name, [(b"A", codec.encode(decided))])
+    assert eventually(lambda: reader.read()["A"].arm) == "T1"
+    reader.close()
+    assert cells(run(ramped, "list"), "A")[2:5] == ["all", "get", "T1"]
+    away = run(ramped.with_(kafka_bootstrap_servers=f"127.0.0.1:{find_free()}"), "list")
+    assert "ramp: unknown" in away.output
 
 
 def test_an_experiment_that_is_not_declared_is_named(declared: Settings) -> None:

@@ -63,6 +63,14 @@ def test_listens_are_decided_with_what_was_known_before() -> None:
     assert early == []
 
 
+def test_an_arm_whose_first_sessions_are_over_later_is_judged_by_its_metrics() -> None:
+    """A slower arm has fewer first sessions at any time, which is no sample-ratio mismatch."""
+    judge = Judge(Experiment("A", "A", ARMS, goals=GOALS), window_h=24.0)
+    listens = listens_frame([listen for listen in launch(-0.1) if listen.user % 8 not in (3, 5, 7)])
+    (early,) = judge.early(sessions_of(listens), assign(listens, "A"))
+    assert early.sentence.startswith("Roll back T1: time per session is")
+
+
 def test_goals_must_be_declared() -> None:
     with pytest.raises(AnalyticsError, match="experiment A declares no goals"):
         _ = Judge(Experiment("A", "A", ARMS)).goals

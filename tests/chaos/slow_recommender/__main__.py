@@ -1,0 +1,27 @@
+"""A recommender service whose `sticky_artist` is 50 ms slower."""
+
+from __future__ import annotations
+
+import time
+
+from services.recommender import __main__ as program
+from services.recommender.protocol import Answers, Batch
+from services.recommender.sticky_artist import StickyArtist
+
+SLOWER_S = 0.05
+
+
+def main() -> None:
+    """Run it."""
+    recommend = StickyArtist.recommend
+
+    def slowly(self: StickyArtist, batch: Batch) -> Answers:
+        time.sleep(SLOWER_S)
+        return recommend(self, batch)
+
+    StickyArtist.recommend = slowly  # type: ignore[method-assign]
+    program.main()
+
+
+if __name__ == "__main__":
+    main()
