@@ -37,6 +37,7 @@ from bench.idle_gateways import measure_idle_gateways
 from bench.loop import measure_loop, measure_mix_loop
 from bench.micro import measure_codec, measure_user_model
 from bench.next_track import measure_next_track
+from bench.retrieval import measure_retrieval
 from bench.worker import measure_busy_worker, measure_replay, measure_verify, measure_visible, measure_worker
 from core.errors import BotifyError
 from core.process import tune_gc
@@ -54,6 +55,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "codec": lambda _settings, _world: {"codec": measure_codec()},
     "user_model": lambda _settings, world: {"user_model": measure_user_model(world)},
     "next_track": lambda _settings, _world: {"next_track": measure_next_track()},
+    "retrieval": lambda _settings, _world: {"retrieval": measure_retrieval()},
     "loop": lambda settings, world: dict(zip(("closed_loop", "latency"), measure_loop(settings, world), strict=True)),
     "visible": lambda settings, world: {"visible": measure_visible(settings, len(world.catalogue))},
     "worker": lambda settings, world: {"worker": measure_worker(settings, len(world.catalogue))},
@@ -78,6 +80,8 @@ TARGETS = {
     "next_track.learn_us": ("≤", 20.0),
     "next_track.rank_us": ("≤", 120.0),
     "next_track.rank_short_us": ("≤", 60.0),
+    "retrieval.recall": ("≥", 0.95),
+    "retrieval.p99_ms": ("≤", 30.0),
     "worker.listens_per_s": ("≥", 50_000.0),
     "worker.ratio": ("≥", 6.0),
     "worker.rss_ratio": ("≤", 1.2),

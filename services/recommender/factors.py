@@ -2,9 +2,10 @@
 
 Scoring the whole catalogue for each request would cost several times what all else does. The catalogue is therefore
 cut into cells of tracks with similar vectors and labels, by k-means, whenever a snapshot arrives. A session is offered
-all tracks of the artists that it heard, and those of the `OFFERED_CELLS` cells that it values most on average: an
-inverted file, as in Jégou, Douze and Schmid, "Product quantization for nearest neighbor search" (PAMI 2011). Which
-tracks are similar, and which labels say so, is learned from listening; a catalogue may have genres or none.
+all tracks of the artists that it heard, and those of the `OFFERED_CELLS` cells that it values most on average (of many
+tracks, `OFFERED_OF_MANY`): an inverted file, as in Jégou, Douze and Schmid, "Product quantization for nearest neighbor
+search" (PAMI 2011). Which tracks are similar, and which labels say so, is learned from listening; a catalogue may have
+genres or none.
 
 A track's logit is ⟨z, x⟩ + b + r_k + Σ v_l m_l, see `streams.learner.models.factors`. The user bias is the same for all
 tracks of a session, so their order does not depend on it.
@@ -30,10 +31,15 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
 CELL_TRACKS = 200
-"""Mean number of tracks in a cell, for up to `MOST_CELLS` of them; one of more than twice as many is cut."""
+"""Mean number of tracks in a cell; one of more than twice as many is cut."""
 MOST_CELLS = 1024
-"""Of more tracks the cells are larger: the work of making them grows with their number times that of the tracks."""
+"""Of more than so many times `CELL_TRACKS` tracks, larger cells are made first and each is then cut by itself: the work
+grows with the number of centres that a track is compared with."""
 OFFERED_CELLS = 4
+OFFERED_OF_MANY = 64
+"""Of so many tracks four cells may lack most of the best; `python -m bench retrieval` compares with valuing all."""
+ROWS_AT_ONCE = 1 << 20
+"""Offered tracks of all sessions that are valued together: 40 bytes each."""
 ROUNDS = 4
 """Rounds of k-means; further ones hardly change the answers."""
 SAMPLE = 16_384
@@ -74,7 +80,9 @@ class Cells:
     def __init__(self, rows: Floats) -> None:
         n = len(rows)
         nearest = _nearest(rows, _centres(rows))
-        parts = -(-np.bincount(nearest, minlength=1) // (2 * _cell_tracks(n)))
+        if is_many(n):
+            nearest = _cut(rows, nearest)
+        parts = -(-np.bincount(nearest, minlength=1) // (2 * CELL_TRACKS))
         # rows that are alike to the last bit, of which nothing was learned, may fill one cell
         part = np.arange(n) % np.maximum(parts[nearest], 1)
         _, self.cell_of = np.unique(nearest * (int(parts.max(initial=0)) + 1) + part, return_inverse=True)
@@ -86,14 +94,27 @@ class Cells:
         self.centres: Floats = _means(rows, self.cell_of, len(self.size))
 
 
-def _cell_tracks(n: int) -> int:
-    return max(CELL_TRACKS, n // MOST_CELLS)
+def is_many(tracks: int) -> bool:
+    """Return whether so many tracks are cut into cells in two steps."""
+    return tracks > CELL_TRACKS * MOST_CELLS
+
+
+def _cut(rows: Floats, cell_of: Ints) -> Ints:
+    """Return a new cell of each row, shape (n,): every cell is cut by k-means among its own rows."""
+    order = np.argsort(cell_of, kind="stable")
+    cut, cells = np.empty(len(rows), dtype=np.int64), 0
+    for inside in np.split(order, np.cumsum(np.bincount(cell_of))[:-1]):
+        own = rows[inside]
+        centres = _centres(own)
+        cut[inside] = cells + _nearest(own, centres)
+        cells += len(centres)
+    return cut
 
 
 def _centres(rows: Floats) -> Floats:
     """Return centres by Lloyd's algorithm, from rows evenly spread over the table; none becomes empty."""
     some = rows[:: -(-len(rows) // SAMPLE) or 1]
-    count = max(len(rows) // _cell_tracks(len(rows)), 1)
+    count = max(min(len(rows) // CELL_TRACKS, MOST_CELLS), 1)
     centres = some[np.linspace(0, len(some) - 1, count).astype(np.int64)] if len(some) else some
     for _ in range(ROUNDS):
         cell_of, cell = np.unique(_nearest(some, centres), return_inverse=True)
@@ -127,6 +148,10 @@ class FactorTable:
     ----------
     cells : Cells
         Of the catalogue's rows.
+    offered : int
+        Number of cells that a session is offered.
+    sessions_at_once : int
+        Number of sessions that are valued together.
     by_cell : ndarray of float32, shape (n, d + 1)
         The rows' vectors and biases, in the order of the cells.
     centres : ndarray of float32, shape (cells, d + 1)
@@ -152,6 +177,8 @@ class FactorTable:
             for at, (values, worth) in enumerate(zip(self.labels.value_of, self.labels.worth.tolist(), strict=True))
         ]
         self.cells = cells = Cells(np.hstack([rows, *codes]))
+        self.offered = min(OFFERED_OF_MANY if is_many(len(rows)) else OFFERED_CELLS, len(cells.size))
+        self.sessions_at_once = 1 + ROWS_AT_ONCE * len(cells.size) // (1 + self.offered * len(rows))
         self.by_cell: Floats = rows[cells.order]
         self.centres: Floats = cells.centres[:, : BIAS + 1]
         apart = np.square(rows[:, :BIAS] - self.centres[cells.cell_of, :BIAS]).mean(axis=1)
@@ -227,7 +254,7 @@ class OfferedTracks:
         self._matches = Matches(so_far, table.labels, table.repeats, catalogue)
         values = self._taste @ table.centres.T + self._matches.by_value @ table.shares.T
         values += np.linalg.norm(self._taste[:, :BIAS], axis=1)[:, None] * table.spread
-        most = min(OFFERED_CELLS, values.shape[1])
+        most = table.offered
         cell = np.argpartition(-values, most - 1, axis=1)[:, :most]
         sizes = cells.size[cell]
         ends = np.cumsum(sizes.ravel()).reshape(sizes.shape)

@@ -22,6 +22,7 @@ there is no answer.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -95,25 +96,30 @@ class Fism:
 
     def recommend(self, batch: Batch) -> Answers:
         """Choose for each request; no answer before the first snapshot, or if all that is offered was heard."""
-        scored = self._scored(batch)
-        if scored is None:
+        parts = [answers_of(self._best(*part), part[-1], self._catalogue) for part in self._scored(batch)]
+        if not parts:
             return no_answers(len(batch))
-        so_far, offered = scored
-        return answers_of(self._best(batch, so_far, offered), offered, self._catalogue)
+        tracks, propensities, free = map(np.concatenate, zip(*(part[:3] for part in parts), strict=True))
+        return Answers(tracks, propensities, free)
 
     def rank(self, batch: Batch, k: int) -> Ranking:
         """Return the best of each session's candidates."""
-        scored = self._scored(batch)
-        if scored is None:
-            return no_ranking(len(batch), k)
-        return best_of_candidates(self._top(batch, *scored, k), len(batch), k, self._catalogue)
+        parts = [
+            best_of_candidates(self._top(*part, k), len(part[0]), k, self._catalogue) for part in self._scored(batch)
+        ]
+        return Ranking(*map(np.concatenate, zip(*parts, strict=True))) if parts else no_ranking(len(batch), k)
 
-    def _scored(self, batch: Batch) -> tuple[SessionsSoFar, OfferedTracks] | None:
+    def _scored(self, batch: Batch) -> Iterator[tuple[Batch, SessionsSoFar, OfferedTracks]]:
+        """Yield the batch, in parts if it is large, with what each is offered; nothing before the first snapshot."""
         factors = self._factors()
         if factors is None or not len(self._catalogue):
-            return None
-        so_far = sessions_so_far(batch, self._catalogue)
-        return so_far, OfferedTracks(so_far, factors.table(self._catalogue), self._catalogue)
+            return
+        table = factors.table(self._catalogue)
+        for first in range(0, len(batch), table.sessions_at_once):
+            rows = np.arange(first, min(first + table.sessions_at_once, len(batch)))
+            part = batch if len(rows) == len(batch) else batch.select(rows)
+            so_far = sessions_so_far(part, self._catalogue)
+            yield part, so_far, OfferedTracks(so_far, table, self._catalogue)
 
     def _best(self, batch: Batch, so_far: SessionsSoFar, offered: OfferedTracks) -> Best:
         """Return the best of what is offered or of the other candidates."""

@@ -143,6 +143,28 @@ def test_nothing_is_offered_twice_and_company_makes_no_difference(factors: Serve
         assert alone.propensities[0] == pytest.approx(answers.propensities[session])
 
 
+def test_a_large_batch_is_valued_in_parts(
+    learned: Factors, factors: ServedFactors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = batch_of_sessions(60)
+    whole = Rerank(CATALOGUE, lambda: factors, lambda: None)
+    monkeypatch.setattr(serving, "ROWS_AT_ONCE", 7 * len(CATALOGUE))
+    in_parts = Rerank(CATALOGUE, lambda: small, lambda: None)
+    small = ServedFactors(learned)
+    assert small.table(CATALOGUE).sessions_at_once == 7
+    for one, other in zip(whole.recommend(batch)[:3], in_parts.recommend(batch)[:3], strict=True):
+        assert np.array_equal(one, other)
+    assert np.array_equal(whole.rank(batch, 10).tracks, in_parts.rank(batch, 10).tracks)
+
+
+def test_of_many_tracks_more_cells_are_offered(learned: Factors, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "CELL_TRACKS", 4)
+    assert ServedFactors(learned).table(CATALOGUE).offered == serving.OFFERED_CELLS
+    monkeypatch.setattr(serving, "MOST_CELLS", 20)
+    monkeypatch.setattr(serving, "OFFERED_OF_MANY", 9)
+    assert ServedFactors(learned).table(CATALOGUE).offered == 9
+
+
 def test_rerank_prefers_what_was_liked_before_where_the_factors_say_no_more(factors: ServedFactors) -> None:
     batch = batch_of_sessions(200)
     without = Batch(batch.requests, batch.states, batch.tracks, keys_of_texts(["x"] * 200), [None] * 200)
@@ -163,9 +185,18 @@ def test_nobody_asking_is_no_error(factors: ServedFactors) -> None:
         assert recommender.recommend(Batch.of([], [])).tracks.tolist() == []
 
 
-def test_of_many_tracks_the_cells_are_larger_and_not_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_many_tracks_larger_cells_are_made_first_and_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.random.default_rng(0).normal(size=(8_000, 4)).astype(np.float32)
+    compared: list[int] = []
+    nearest = serving._nearest
+    monkeypatch.setattr(
+        serving, "_nearest", lambda of, centres: [compared.append(len(centres)), nearest(of, centres)][1]
+    )
     monkeypatch.setattr(serving, "MOST_CELLS", 8)
-    cells = Cells(np.random.default_rng(0).normal(size=(8_000, 4)).astype(np.float32))
-    assert 4 <= len(cells.size) <= 16
-    assert cells.size.max() <= 2 * 8_000 / 8
+    cells = Cells(rows)
+    assert max(compared) == 8  # not with all of the cells
+    assert 30 <= len(cells.size) <= 80
+    assert cells.size.max() <= 2 * CELL_TRACKS
     assert np.sort(cells.order).tolist() == list(range(8_000))
+    within = np.square(rows - cells.centres[cells.cell_of]).sum()
+    assert within < 0.35 * np.square(rows).sum()  # alike: 40 cells of four dimensions
