@@ -25,6 +25,7 @@ from streams.learner.partition import LearnerPartition
 from streams.replay import swap
 from streams.replay.targets import NamespaceTarget
 from streams.store import redis_store, transaction
+from streams.store.namespaces import NamespaceRecords
 from streams.store.protocol import ClaimPosition, MemoryStore
 from streams.worker import partition_manager
 from streams.worker.by_columns import ByColumns
@@ -39,7 +40,6 @@ from tests.simulation.patched import (
     at_once,
     emit_swallowing,
     emit_without_waiting,
-    load_swallowing,
     lua,
     read_fields_anywhere,
     read_whole_anywhere,
@@ -105,7 +105,6 @@ IN_THE_PARTITION: Mapping[str, Patches] = {
     "an error of the publication is swallowed": {(KafkaPublisher, "emit"): lambda: emit_swallowing},
     "a refused publication is acknowledged": text(KafkaPublisher, "_send_waiting", "if error is None", "if True"),
     "one who has left keeps the others waiting": text(KafkaPublisher, "_send_waiting", "continue", "return"),
-    "a claim lost while reading is swallowed": {(WorkerPartition, "load"): lambda: load_swallowing},
     "the position stays after an apply": text(
         ClaimedPartition, "_apply", "self._position = ClaimPosition(claim, next_offset)", "pass"
     ),
@@ -177,7 +176,7 @@ IN_THE_MANAGER: Mapping[str, Patches] = {
 
 IN_THE_LEARNER: Mapping[str, Patches] = {
     "learner: a state without its snapshots": text(
-        LearnerPartition, "_write_at", "self._unwritten_listens, self._unwritten_snapshots", "_, _"
+        LearnerPartition, "_write_at", "SNAPSHOTS: self._unwritten_snapshots", "SNAPSHOTS: {}"
     ),
     "learner: the state is written a record early": text(
         LearnerPartition, "write", "self._write_at(self.next_offset)", "self._write_at(self.next_offset - 1)"
@@ -236,6 +235,12 @@ IN_THE_ANSWERS: Mapping[str, Patches] = {
 }
 
 IN_A_REPLAY: Mapping[str, Patches] = {
+    "replay: two that begin at a time get the same id": text(
+        NamespaceRecords,
+        "begin",
+        "hsetnx(self._key, id_, record.to_json())",
+        "hset(self._key, id_, record.to_json()) >= 0",
+    ),
     "replay: a swap does not wait for the workers": {(swap, "_wait_for_workers"): lambda: at_once},
     "replay: a partition begins a record late": text(
         NamespaceTarget, "open", "rebuild_missing=True)", "rebuild_missing=True) + 1"

@@ -13,9 +13,9 @@ from types import ModuleType
 from typing import Any
 
 from streams.store import protocol, redis_store
-from streams.store.protocol import UNCLAIMED, ClaimLostError, MemoryStore
+from streams.store.protocol import UNCLAIMED, MemoryStore
 from streams.store.redis_store import RedisStore
-from streams.worker.partition import ClaimedPartition, KafkaPublisher, WorkerPartition
+from streams.worker.partition import ClaimedPartition, KafkaPublisher
 
 Patched = Callable[..., Any]
 
@@ -106,16 +106,6 @@ async def emit_without_waiting(self: KafkaPublisher, events: Any, rejected: Any)
 async def emit_swallowing(self: KafkaPublisher, events: Any, rejected: Any) -> None:
     with suppress(Exception):
         await _emit(self, events, rejected)
-
-
-_load = WorkerPartition.load
-
-
-async def load_swallowing(self: WorkerPartition) -> None:
-    try:
-        await _load(self)
-    except ClaimLostError:
-        self._loaded = True
 
 
 _start = protocol.offset_to_start_at
