@@ -80,12 +80,15 @@ IN_THE_STORE: Mapping[str, Patches] = {
     "Redis: a claim does not raise the epoch": lua("claim", "'epoch', 1", "'epoch', 0"),
     "Redis: a claim does not note its owner": lua("claim", "'owner', ARGV[1]", "'former', ARGV[1]"),
     "Redis: reads are not under the position": {(redis_store, "_check"): lambda: lambda stored, under: None},
-    "Redis: a transaction watches nothing": text(transaction, "write_guarded", '_pack("WATCH", key)', '_pack("PING")'),
+    "Redis: a transaction watches nothing": text(
+        transaction, "write_guarded", '_pack("WATCH", key)', '_pack("PING")', redis_store
+    ),
     "Redis: a transaction judges nothing": text(
         transaction,
         "write_guarded",
         "outcome = judge(await connection.read_response())",
         "outcome = (await connection.read_response(), Outcome.APPLIED)[1]",
+        redis_store,
     ),
     "Redis: an aborted transaction passes for executed": text(
         transaction, "_executed", "return replies is not None", "return True"
@@ -94,7 +97,7 @@ IN_THE_STORE: Mapping[str, Patches] = {
         transaction, "_executed", "raise error or aborted from None", "return True"
     ),
     "Redis: a transaction does not move the checkpoint": text(
-        transaction, "write_guarded", '_pack("HSET", key, "next_offset", new_next)', '_pack("PING")'
+        transaction, "write_guarded", '_pack("HSET", key, "next_offset", new_next)', '_pack("PING")', redis_store
     ),
 }
 

@@ -123,8 +123,9 @@ async def at_once(*_: object) -> None:
 Patches = Mapping[tuple[type | ModuleType, str], Callable[[], Patched]]
 
 
-def text(owner: type | ModuleType, name: str, old: str, new: str) -> Patches:
-    return {(owner, name): lambda: _with_text(owner, name, old, new)}
+def text(owner: type | ModuleType, name: str, old: str, new: str, imported_by: ModuleType | None = None) -> Patches:
+    """Return a mutant with another text; a function that another module has imported by name is replaced there."""
+    return {(imported_by or owner, name): lambda: _with_text(owner, name, old, new)}
 
 
 def lua(script: str, old: str, new: str) -> Patches:
