@@ -220,10 +220,10 @@ class NamespaceRecords:
         **fields
             Of `NamespaceRecord`, but for id, namespace and time.
         """
-        second = int(time.time())
-        while await self._redis.hexists(self._key, id_ := f"{kind}{second:x}"):
+        second, made_ms = int(time.time()), int(time.time() * 1000)
+        while True:
+            id_ = f"{kind}{second:x}"
+            record = NamespaceRecord(id=id_, namespace=namespace_of(self._prefix, id_), created_ms=made_ms, **fields)
+            if await self._redis.hsetnx(self._key, id_, record.to_json()):  # another command may begin one just now
+                return record
             second += 1
-        made_ms = int(time.time() * 1000)
-        record = NamespaceRecord(id=id_, namespace=namespace_of(self._prefix, id_), created_ms=made_ms, **fields)
-        await self.put(record)
-        return record

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
@@ -26,6 +28,9 @@ from tests.simulation.universe import Result
 
 DIGESTS, REPEATED = Path(__file__).parent / "digests.json", range(10_000, 10_010)
 """The file of committed digests, and the seeds whose histories they are of: they are the same on every machine."""
+LONGEST = Path(__file__).parent / "longest.json"
+"""The sums of long runs, of which docs/simulation.md tells."""
+SUMMED = ("universes", "virtual_h", "faults", "violated", "cpu_s")
 BLOCK = 50
 """Seeds that a process runs at a time, and a line of a report has."""
 COVERED = (partition_manager, partition, learner_partition, learner, delivery, service, redis_store, transaction, rpc)
@@ -62,12 +67,22 @@ def main() -> int:
     parser.add_argument("--from", type=int, dest="first", help="the first seed of them; by default it is of the day")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--report", type=Path, help="a file of finished blocks: they are not run again")
+    parser.add_argument(
+        "--sum-up", type=Path, metavar="REPORT", help=f"add a report's blocks to {LONGEST.name}; run none"
+    )
     parser.add_argument("--coverage", action="store_true", help="say which lines of the shipped code are not executed")
     parser.add_argument("--digests", action="store_true", help=f"write {DIGESTS.name}, after a change of what happens")
     args = parser.parse_args()
     if args.digests:
         found = {str(seed): run_universe(seed).history.digest for seed in REPEATED}
         DIGESTS.write_text(json.dumps(found, indent=1) + "\n")
+        return 0
+    if args.sum_up is not None:
+        runs = summed_up(json.loads(LONGEST.read_text()) if LONGEST.exists() else [], blocks_of(args.sum_up))
+        LONGEST.write_text("[\n" + ",\n".join(f" {json.dumps(run)}" for run in runs) + "\n]\n")
+        print(
+            ", ".join(f"{sum(run[name] for run in runs):,.0f} {name}" for name in ("universes", "virtual_h", "faults"))
+        )
         return 0
     if args.seed is not None:
         result = run_universe(args.seed)
@@ -90,6 +105,43 @@ def digests() -> dict[int, str]:
     return {int(seed): digest for seed, digest in json.loads(DIGESTS.read_text()).items()}
 
 
+def blocks_of(report: Path) -> list[dict[str, Any]]:
+    """Return the lines of a report; none of a file that does not exist."""
+    return [json.loads(line) for line in report.read_text().splitlines()] if report.exists() else []
+
+
+def summed_up(runs: Sequence[Mapping[str, Any]], blocks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return runs with the blocks of a report added, in order of their seeds, each seed once.
+
+    A run is a range of seeds of one commit. Runs that the report continues are replaced.
+    """
+    found: list[dict[str, Any]] = []
+    for block in sorted(blocks, key=lambda block: int(block["first"])):
+        last = found[-1] if found else None
+        if last is None or (last["commit"], last["first"] + last["universes"]) != (block["commit"], block["first"]):
+            found.append({name: block[name] for name in ("commit", "first", *SUMMED)})
+        else:
+            last.update({name: last[name] + block[name] for name in SUMMED})
+    for one in found:
+        one["virtual_h"], one["cpu_s"] = round(one["virtual_h"], 1), round(one["cpu_s"])
+    others = [dict(run) for run in runs if not any(_overlap(run, other) for other in found)]
+    return sorted([*others, *found], key=lambda run: int(run["first"]))
+
+
+def _overlap(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    first, next_ = max(one["first"], other["first"]), min(run["first"] + run["universes"] for run in (one, other))
+    return bool(first < next_)
+
+
+def commit() -> str:
+    """Return the short hash of the commit that is checked out; empty if that is not known."""
+    git = shutil.which("git")
+    if git is None:
+        return ""
+    command = [git, "describe", "--always", "--dirty", "--exclude=*"]
+    return subprocess.run(command, cwd=DIGESTS.parent, capture_output=True, text=True).stdout.strip()  # noqa: S603
+
+
 def first_of_the_day() -> int:
     """Return the first seed of today's universes: every day has others."""
     return int(time.time() // 86_400) * 100_000
@@ -97,15 +149,16 @@ def first_of_the_day() -> int:
 
 def run_all(blocks: list[tuple[int, int]], processes: int, path: Path | None) -> int:
     """Run blocks of universes that a report lacks, add them to it, and print the sum of all."""
-    lines = [json.loads(line) for line in path.read_text().splitlines()] if path is not None and path.exists() else []
+    lines = [] if path is None else blocks_of(path)
+    of = commit()
     finished = {(line["first"], line["universes"]) for line in lines}
     began_s = time.monotonic()
     with _mapping(processes) as map_:
         for line in map_(run_block, [block for block in blocks if block not in finished]):
-            lines.append(line)
+            lines.append(line | {"commit": of})
             if path is not None:
                 with path.open("a") as file:
-                    file.write(json.dumps(line) + "\n")
+                    file.write(json.dumps(lines[-1]) + "\n")
             print(f"\r{sum(one['universes'] for one in lines):,} universes", end="", file=sys.stderr, flush=True)
     failed = [seed for line in lines for seed in line["violated"]]
     hours, cpu_s = (sum(line[name] for line in lines) for name in ("virtual_h", "cpu_s"))

@@ -23,6 +23,7 @@ class Coverage:
 
     def __init__(self, *modules: ModuleType, without: Set[str] = frozenset()) -> None:
         self.executable = {file: _lines(file, without) for file in map(inspect.getfile, modules)}
+        self._lines_of: dict[CodeType, set[int]] = {}
         self.executed: dict[str, set[int]] = {file: set() for file in self.executable}
 
     @contextmanager
@@ -49,6 +50,10 @@ class Coverage:
         executed = self.executed.get(frame.f_code.co_filename)
         if executed is None:
             return None
+        if (lines := self._lines_of.get(frame.f_code)) is None:
+            lines = self._lines_of[frame.f_code] = {line for _, _, line in frame.f_code.co_lines() if line}
+        if lines <= executed:
+            return None  # nothing is new there, and noting lines takes long
         executed.add(frame.f_lineno)
 
         def on_line(frame: FrameType, event: str, arg: object) -> Callable[..., Any]:

@@ -11,7 +11,7 @@ from tests.simulation.timeline import Timeline
 FAULTS_FROM_S, FAULTS_UNTIL_S = 2.0, 60.0
 """The last fault, and what it makes slow, has ended by `FAULTS_UNTIL_S`."""
 
-CRASH, PAUSE, REBALANCE, ROLLBACK = "crash", "pause", "rebalance", "rollback"
+CRASH, STOP, PAUSE, REBALANCE, ROLLBACK = "crash", "stop", "pause", "rebalance", "rollback"
 STORE_SLOW, STORE_LOSES_REQUESTS, STORE_LOSES_REPLIES = "store-slow", "store-loses-requests", "store-loses-replies"
 STORE_DUPLICATES, STORE_SWALLOWS, STORE_REFUSES = "store-duplicates", "store-swallows", "store-refuses"
 BROKER_SLOW, BROKER_REFUSES, BROKER_LOSES_REPLIES = "broker-slow", "broker-refuses", "broker-loses-replies"
@@ -20,6 +20,7 @@ SWAP, POINTER_SWALLOWS, CLOCK = "swap", "pointer-swallows", "clock"
 
 LONGEST_S = {
     CRASH: 12.0,
+    STOP: 0.0,
     PAUSE: 25.0,
     REBALANCE: 0.0,
     ROLLBACK: 15.0,
@@ -56,7 +57,7 @@ class Fault(NamedTuple):
     lasts_s : float
         Of a rollback or swap: how old the state is that the store returns to, or the new namespace begins with.
     process : int
-        Which one crashes, pauses or has another clock.
+        Which one crashes, is stopped as SIGTERM does, pauses or has another clock.
     """
 
     at_s: float
@@ -65,7 +66,7 @@ class Fault(NamedTuple):
     process: int
 
     def __str__(self) -> str:
-        who = f" process {self.process}" if self.kind in (CRASH, PAUSE, CLOCK) else ""
+        who = f" process {self.process}" if self.kind in (CRASH, STOP, PAUSE, CLOCK) else ""
         return f"{self.at_s:.3f} {self.kind}{who} {self.lasts_s:.3f} s"
 
 
@@ -78,11 +79,26 @@ def planned(rng: Random, processes: int, of: Timeline) -> Sequence[Fault]:
         after_s = FAULTS_FROM_S + (lasts_s if kind in (ROLLBACK, SWAP) else 0.0)
         before_s = FAULTS_UNTIL_S - (0.0 if kind in (ROLLBACK, SWAP) else lasts_s)
         at_s = rng.uniform(after_s, before_s)
-        faults.append(_at(of, Fault(at_s, kind, lasts_s, rng.randrange(processes))))
-        if kind == PAUSE and rng.random() < 0.5:  # soon after a claim, so that it is replaced before it reads
-            rebalanced_s = max(FAULTS_FROM_S, at_s - rng.uniform(0.0, JUST_CLAIMED_S))
-            faults.append(_at(of, Fault(rebalanced_s, REBALANCE, 0.0, 0)))
+        fault = Fault(at_s, kind, lasts_s, rng.randrange(processes))
+        faults += [_at(of, one) for one in (fault, *_beside(rng, fault))]
     return sorted(faults)
+
+
+def _beside(rng: Random, fault: Fault) -> Sequence[Fault]:
+    """Return what happens beside a fault in half of the cases, because it matters there."""
+    if rng.random() < 0.5:
+        return ()
+    at_s, kind, lasts_s, process = fault
+    before_s = max(FAULTS_FROM_S, at_s - rng.uniform(0.0, JUST_CLAIMED_S))
+    match kind:
+        case "pause" | "stop" | "swap":  # soon after a claim, or during it
+            return (Fault(before_s, REBALANCE, 0.0, 0),)
+        case "rollback":  # which forgets a claim, whose epoch the next one has again
+            claimed_s = at_s - rng.uniform(0.0, lasts_s)
+            return Fault(max(FAULTS_FROM_S, claimed_s), REBALANCE, 0.0, 0), Fault(before_s, REBALANCE, 0.0, 0)
+        case "store-swallows" | "pointer-swallows":
+            return (Fault(at_s + rng.uniform(0.0, lasts_s), STOP, 0.0, process),)
+    return ()
 
 
 def _at(of: Timeline, fault: Fault) -> Fault:

@@ -44,18 +44,31 @@ class Log(Protocol):
 class Group:
     """A topic and its group.
 
+    Parameters
+    ----------
+    check_commit : callable of (partition, offset)
+        Told of each commit.
+
     Attributes
     ----------
     committed : dict of int to int
         Partition to the group's committed offset.
     """
 
-    def __init__(self, kafka: Kafka, topic: str, topic_id: str, logs: Sequence[Log]) -> None:
+    def __init__(
+        self,
+        kafka: Kafka,
+        topic: str,
+        topic_id: str,
+        logs: Sequence[Log],
+        check_commit: Callable[[int, int], None] = lambda partition, offset: None,
+    ) -> None:
         self.kafka = kafka
         self.topic, self.topic_id = topic, topic_id
         self.committed: dict[int, int] = {}
         self._logs = logs
-        self._rng = kafka.rng
+        self._check_commit = check_commit
+        self.rng = kafka.rng
         self._generation = 0
         self._members: dict[str, float] = {}
         self._assigned: dict[str, frozenset[int]] = {}
@@ -66,7 +79,7 @@ class Group:
         visible = {log.partition: log.visible(now) for log in self._logs}
         end = {partition: records[-1].offset + 1 if records else 0 for partition, records in visible.items()}
         if self.kafka.strikes(faults.BROKER_SLOW):  # others may fold records meanwhile that this state does not know
-            self.kafka.loop.spend(self._rng.uniform(0.0, SLOW_DESCRIBE_S))
+            self.kafka.loop.spend(self.rng.uniform(0.0, SLOW_DESCRIBE_S))
         return TopicState(self.topic, self.topic_id, dict.fromkeys(end, 0), end, dict(self.committed))
 
     async def fetch(
@@ -75,7 +88,7 @@ class Group:
         """Return records from the positions on, as they are now, after the network's delay; or nothing after a wait."""
         found, now = self._found(positions), self.kafka.loop.time()
         if found:
-            await asyncio.sleep(self._rng.uniform(0.0, FAST_S))
+            await asyncio.sleep(self.rng.uniform(0.0, FAST_S))
             return found
         appended = min((self._logs[partition].next_append(now) for partition in positions), default=now + FETCH_WAIT_S)
         await wait(min(self.kafka.timeline.pause_s(now, FETCH_WAIT_S), appended - now))
@@ -88,7 +101,7 @@ class Group:
             if self.kafka.strikes(faults.LEADER_CHANGES):  # this partition has none now; others may
                 continue
             if self._logs[partition].grown_past(position, now):
-                found[partition] = self._logs[partition].visible(now, position)[: self._rng.randint(1, 8)]
+                found[partition] = self._logs[partition].visible(now, position)[: self.rng.randint(1, 8)]
         return found
 
     async def heartbeat(self, member: str) -> Assignment:
@@ -119,8 +132,8 @@ class Group:
         """Deal the partitions anew."""
         self._generation += 1
         members, partitions = sorted(self._members), [log.partition for log in self._logs]
-        self._rng.shuffle(members)
-        self._rng.shuffle(partitions)
+        self.rng.shuffle(members)
+        self.rng.shuffle(partitions)
         self._assigned = {m: frozenset(partitions[at :: len(members)]) for at, m in enumerate(members)}
         dealt = ", ".join(f"{member} {sorted(self._assigned[member])}" for member in sorted(members))
         self.kafka.history.note("group", f"generation {self._generation} of {self.topic}: {dealt or 'empty'}")
@@ -138,4 +151,7 @@ class Group:
 
     def _commit(self, member: str, generation: int, offsets: Mapping[int, int]) -> None:
         if generation == self._generation and member in self._members:
-            self.committed.update((p, at) for p, at in offsets.items() if p in self._assigned[member])
+            taken = {p: at for p, at in offsets.items() if p in self._assigned[member]}
+            self.committed |= taken
+            for p, at in taken.items():
+                self._check_commit(p, at)

@@ -49,6 +49,9 @@ class Invariants:
         self._covered: dict[int, set[int]] = {log.partition: set() for log in logs}
         """Offsets of records of published training batches."""
         self._letters: dict[int, set[int]] = {log.partition: set() for log in logs}
+        self._stored = dict.fromkeys(self._letters, 0)
+        """The newest checkpoint that any namespace has had."""
+        self._learned = 0
 
     def check_apply(
         self, partition: int, unfenced: str | None, checkpoint: int, contents: Contents, *, live: bool = True
@@ -64,6 +67,7 @@ class Invariants:
         """
         if unfenced:
             self.violations.append(f"p{partition}: {unfenced}")
+        self._stored[partition] = max(self._stored.get(partition, 0), checkpoint)
         self._check_state(partition, checkpoint, contents)
         if live:
             self._check_published(partition, checkpoint)
@@ -80,9 +84,20 @@ class Invariants:
         """Check the store after an apply of a learner; parameters as of `check_apply`."""
         if unfenced:
             self.violations.append(f"learner: {unfenced}")
+        self._learned = max(self._learned, checkpoint)
         if self._training is not None:
             hashes, _ = contents
             self._training.check(checkpoint, hashes.get(LEARNER, {}), hashes.get(SNAPSHOTS, {}))
+
+    def check_commit(self, partition: int, offset: int) -> None:
+        """Check that what the workers' group commits has been stored."""
+        if offset > self._stored[partition]:
+            self.violations.append(f"p{partition}: {offset} is committed, {self._stored[partition]} was stored at most")
+
+    def check_learners_commit(self, partition: int, offset: int) -> None:
+        """Check that what the learners' group commits has been stored."""
+        if offset > self._learned:
+            self.violations.append(f"learner: {offset} is committed, {self._learned} was stored at most")
 
     def accepted_by_topic(self) -> Mapping[str, Callable[[Record], object]]:
         """Return what becomes of the records of each topic that is published to."""

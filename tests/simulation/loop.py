@@ -208,11 +208,13 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
 
     def call_later(self, delay: float, callback: Any, *args: Any, context: Context | None = None) -> Any:
         """Make a callback ready after `delay` virtual seconds."""
-        when = self._now + delay if delay > 0.0 else self._now
-        return self.call_at(when, callback, *args, context=context)
+        return self._schedule(self._now + delay if delay > 0.0 else self._now, callback, args, context)
 
     def call_at(self, when: float, callback: Any, *args: Any, context: Context | None = None) -> Any:
         """Make a callback ready at a virtual time; one that is cancelled is dropped at its time."""
+        return self._schedule(when, callback, args, context)
+
+    def _schedule(self, when: float, callback: Any, args: tuple[Any, ...], context: Context | None) -> Handle:
         timer = Handle(callback, args, copy_context() if context is None else context, when)
         if not self._closed:
             self._scheduled += 1

@@ -25,6 +25,7 @@ from streams.learner.partition import LearnerPartition
 from streams.replay import swap
 from streams.replay.targets import NamespaceTarget
 from streams.store import redis_store, transaction
+from streams.store.namespaces import NamespaceRecords
 from streams.store.protocol import ClaimPosition, MemoryStore
 from streams.worker import partition_manager
 from streams.worker.by_columns import ByColumns
@@ -39,7 +40,6 @@ from tests.simulation.patched import (
     at_once,
     emit_swallowing,
     emit_without_waiting,
-    load_swallowing,
     lua,
     read_fields_anywhere,
     read_whole_anywhere,
@@ -80,12 +80,15 @@ IN_THE_STORE: Mapping[str, Patches] = {
     "Redis: a claim does not raise the epoch": lua("claim", "'epoch', 1", "'epoch', 0"),
     "Redis: a claim does not note its owner": lua("claim", "'owner', ARGV[1]", "'former', ARGV[1]"),
     "Redis: reads are not under the position": {(redis_store, "_check"): lambda: lambda stored, under: None},
-    "Redis: a transaction watches nothing": text(transaction, "write_guarded", '_pack("WATCH", key)', '_pack("PING")'),
+    "Redis: a transaction watches nothing": text(
+        transaction, "write_guarded", '_pack("WATCH", key)', '_pack("PING")', redis_store
+    ),
     "Redis: a transaction judges nothing": text(
         transaction,
         "write_guarded",
         "outcome = judge(await connection.read_response())",
         "outcome = (await connection.read_response(), Outcome.APPLIED)[1]",
+        redis_store,
     ),
     "Redis: an aborted transaction passes for executed": text(
         transaction, "_executed", "return replies is not None", "return True"
@@ -94,7 +97,7 @@ IN_THE_STORE: Mapping[str, Patches] = {
         transaction, "_executed", "raise error or aborted from None", "return True"
     ),
     "Redis: a transaction does not move the checkpoint": text(
-        transaction, "write_guarded", '_pack("HSET", key, "next_offset", new_next)', '_pack("PING")'
+        transaction, "write_guarded", '_pack("HSET", key, "next_offset", new_next)', '_pack("PING")', redis_store
     ),
 }
 
@@ -105,7 +108,6 @@ IN_THE_PARTITION: Mapping[str, Patches] = {
     "an error of the publication is swallowed": {(KafkaPublisher, "emit"): lambda: emit_swallowing},
     "a refused publication is acknowledged": text(KafkaPublisher, "_send_waiting", "if error is None", "if True"),
     "one who has left keeps the others waiting": text(KafkaPublisher, "_send_waiting", "continue", "return"),
-    "a claim lost while reading is swallowed": {(WorkerPartition, "load"): lambda: load_swallowing},
     "the position stays after an apply": text(
         ClaimedPartition, "_apply", "self._position = ClaimPosition(claim, next_offset)", "pass"
     ),
@@ -177,7 +179,7 @@ IN_THE_MANAGER: Mapping[str, Patches] = {
 
 IN_THE_LEARNER: Mapping[str, Patches] = {
     "learner: a state without its snapshots": text(
-        LearnerPartition, "_write_at", "self._unwritten_listens, self._unwritten_snapshots", "_, _"
+        LearnerPartition, "_write_at", "SNAPSHOTS: self._unwritten_snapshots", "SNAPSHOTS: {}"
     ),
     "learner: the state is written a record early": text(
         LearnerPartition, "write", "self._write_at(self.next_offset)", "self._write_at(self.next_offset - 1)"
@@ -236,6 +238,12 @@ IN_THE_ANSWERS: Mapping[str, Patches] = {
 }
 
 IN_A_REPLAY: Mapping[str, Patches] = {
+    "replay: two that begin at a time get the same id": text(
+        NamespaceRecords,
+        "begin",
+        "hsetnx(self._key, id_, record.to_json())",
+        "hset(self._key, id_, record.to_json()) >= 0",
+    ),
     "replay: a swap does not wait for the workers": {(swap, "_wait_for_workers"): lambda: at_once},
     "replay: a partition begins a record late": text(
         NamespaceTarget, "open", "rebuild_missing=True)", "rebuild_missing=True) + 1"

@@ -13,9 +13,9 @@ from types import ModuleType
 from typing import Any
 
 from streams.store import protocol, redis_store
-from streams.store.protocol import UNCLAIMED, ClaimLostError, MemoryStore
+from streams.store.protocol import UNCLAIMED, MemoryStore
 from streams.store.redis_store import RedisStore
-from streams.worker.partition import ClaimedPartition, KafkaPublisher, WorkerPartition
+from streams.worker.partition import ClaimedPartition, KafkaPublisher
 
 Patched = Callable[..., Any]
 
@@ -108,16 +108,6 @@ async def emit_swallowing(self: KafkaPublisher, events: Any, rejected: Any) -> N
         await _emit(self, events, rejected)
 
 
-_load = WorkerPartition.load
-
-
-async def load_swallowing(self: WorkerPartition) -> None:
-    try:
-        await _load(self)
-    except ClaimLostError:
-        self._loaded = True
-
-
 _start = protocol.offset_to_start_at
 
 
@@ -133,8 +123,9 @@ async def at_once(*_: object) -> None:
 Patches = Mapping[tuple[type | ModuleType, str], Callable[[], Patched]]
 
 
-def text(owner: type | ModuleType, name: str, old: str, new: str) -> Patches:
-    return {(owner, name): lambda: _with_text(owner, name, old, new)}
+def text(owner: type | ModuleType, name: str, old: str, new: str, imported_by: ModuleType | None = None) -> Patches:
+    """Return a mutant with another text; a function that another module has imported by name is replaced there."""
+    return {(imported_by or owner, name): lambda: _with_text(owner, name, old, new)}
 
 
 def lua(script: str, old: str, new: str) -> Patches:

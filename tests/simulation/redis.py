@@ -28,7 +28,7 @@ class CommandError(Exception):
     """A command is refused."""
 
 
-TAKE_MEMORY = {b"HSET", b"ZADD", b"SET", b"RPUSH", b"COPY", b"EVALSHA"}
+TAKE_MEMORY = {b"HSET", b"HSETNX", b"ZADD", b"SET", b"RPUSH", b"COPY", b"EVALSHA"}
 """Commands that are refused when memory is full; scripts as a whole, before they write."""
 OK, QUEUED = Status("OK"), Status("QUEUED")
 
@@ -229,6 +229,9 @@ class Redis:
         of.update(zip(pairs[::2], pairs[1::2], strict=True))
         return len(of) - before
 
+    def _hsetnx(self, session: Session, key: bytes, field: bytes, value: bytes) -> Reply:
+        return 0 if field in self._of(key) else self._hset(session, key, field, value)
+
     def _hdel(self, session: Session, key: bytes, *fields: bytes) -> Reply:
         of = self._of(key, change=True)
         removed = sum(of.pop(field, None) is not None for field in fields)
@@ -244,9 +247,6 @@ class Redis:
 
     def _hgetall(self, session: Session, key: bytes) -> Reply:
         return dict(self._of(key))
-
-    def _hexists(self, session: Session, key: bytes, field: bytes) -> Reply:
-        return int(field in self._of(key))
 
     def _hincrby(self, session: Session, key: bytes, field: bytes, by: bytes) -> Reply:
         of = self._of(key, change=True)

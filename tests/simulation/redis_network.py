@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from contextvars import Context
 from copy import deepcopy
 from random import Random
 from typing import Any
+from unittest import mock
 
 import hiredis
 
+from streams.folds.projection import Changes
 from streams.store.connect import FOLDING_TIMEOUT_S, Writes, connect_async
 from streams.store.keys import (
     CHECKPOINT,
@@ -26,7 +29,7 @@ from streams.store.keys import (
     namespace_pointer,
 )
 from streams.store.namespaces import live_namespace
-from streams.store.protocol import Store
+from streams.store.protocol import Claim, Outcome, Store
 from streams.store.redis_store import RedisStore
 from tests.simulation import faults
 from tests.simulation.faults import Faults
@@ -53,6 +56,8 @@ class RedisServer:
     def __init__(self, history: History, invariants: Invariants, rng: Random, full: Callable[[], bool]) -> None:
         self.redis = Redis(self._on_written, full)
         self.links: list[Link] = []
+        self.sent: set[tuple[str, int, int, str, int | None, int]] = set()
+        """Of each apply that a client has begun: namespace, partition, epoch, owner, checkpoint and next offset."""
         self._claimed_by: dict[bytes, str] = {}
         self._history = history
         self._invariants = invariants
@@ -64,9 +69,11 @@ class RedisServer:
         pointer: bytes | None = self.redis.keys.get(_POINTER)
         return pointer.decode() if pointer else default_namespace(PREFIX)
 
-    def checkpoint(self, partition: int) -> int:
-        """Return a partition's checkpoint in the live namespace; 0 if it has none."""
-        return int(self.redis.keys.get(checkpoint_key(self.live, partition).encode(), {}).get(b"next_offset", 0))
+    def checkpoint(self, partition: int, namespace: str | None = None) -> int:
+        """Return a partition's checkpoint, by default in the live namespace; 0 if it has none."""
+        return int(
+            self.redis.keys.get(checkpoint_key(namespace or self.live, partition).encode(), {}).get(b"next_offset", 0)
+        )
 
     def learned_to(self) -> int:
         """Return the learner's checkpoint."""
@@ -112,11 +119,21 @@ class RedisServer:
             self._history.note("redis", f"{session.client} makes {self.live} live")
             for partition in range(PARTITIONS):  # nothing of it is missing, in the state or on the topics
                 self._invariants.check_apply(partition, None, self.checkpoint(partition), self.contents(partition))
-        for key in sorted(keys):
+        places: dict[str, set[str]] = {}
+        for key in keys:
             place, _, name = key.decode().partition("}:")
-            if name == CHECKPOINT:
-                namespace, _, partition = place.removeprefix("{").rpartition(":")
-                self._check(session, namespace, int(partition), before[key] or {}, self.redis.keys.get(key, {}))
+            if place.rpartition(":")[2].isdecimal() and not name.startswith(COPIES):
+                places.setdefault(place.removeprefix("{"), set()).add(name)
+        for place, names in sorted(places.items()):
+            namespace, _, partition = place.rpartition(":")
+            key = checkpoint_key(namespace, int(partition)).encode()
+            now = self.redis.keys.get(key, {})
+            then = (before[key] or {}) if CHECKPOINT in names else now
+            moved = then.get(b"next_offset") != now.get(b"next_offset")
+            if names != {CHECKPOINT} and not moved and namespace != LEARNERS:  # learning may restart at 0
+                self._invariants.violations.append(f"{session.client} changes {place}, and not its checkpoint")
+            if CHECKPOINT in names:
+                self._check(session, namespace, int(partition), then, now)
 
     def _check(
         self, session: Session, namespace: str, partition: int, before: dict[bytes, bytes], now: dict[bytes, bytes]
@@ -130,14 +147,28 @@ class RedisServer:
         if before.get(b"next_offset") != now.get(b"next_offset"):
             self._history.note(who, f"p{partition} apply by {session.client}, epoch {epoch}: to {checkpoint}")
             newest = self._claimed_by.get(key, "")
-            fenced = None if newest == session.client else f"{session.client} has applied, {newest} has claimed"
+            fenced = None
+            claimed = b"owner" in now  # else a replay that begins late makes it
+            if claimed and newest != session.client:
+                fenced = f"{session.client} has applied, {newest} has claimed"
+            elif claimed and (namespace, partition, *_claim_of(before), checkpoint) not in self.sent:
+                fenced = f"{session.client} has sent no apply of the claim {_claim_of(before)} to {checkpoint}"
             contents = self.contents(partition, namespace)
-            if namespace == LEARNERS:
+            if int(now.get(b"first_offset", 0)):  # a replay that began late, which must not become live
+                if namespace == self.live or fenced:
+                    self._invariants.violations.append(f"p{partition}: {fenced or 'a partial replay is live'}")
+            elif namespace == LEARNERS:
                 self._invariants.check_learned(fenced, checkpoint, contents)
             else:
                 self._invariants.check_apply(partition, fenced, checkpoint, contents, live=namespace == self.live)
         elif keys_of_state(before) != keys_of_state(now):
             self._history.note(who, f"p{partition} checkpoint by {session.client} as it was")
+
+
+def _claim_of(checkpoint: dict[bytes, bytes]) -> tuple[int, str, int | None]:
+    """Return epoch, owner and next offset."""
+    at = checkpoint.get(b"next_offset")
+    return int(checkpoint.get(b"epoch", 0)), checkpoint.get(b"owner", b"").decode(), None if at is None else int(at)
 
 
 def keys_of_state(checkpoint: dict[bytes, bytes]) -> tuple[bytes | None, ...]:
@@ -253,6 +284,19 @@ class RedisNetwork:
         """Cut all connections from their objects, whose finalisers would close them."""
         for connection in self._connections:
             connection._reader = connection._writer = None
+
+
+def noting_applies(server: RedisServer) -> AbstractContextManager[object]:
+    """Let the server know of each apply that a client begins, whatever its copies do later."""
+    shipped = RedisStore.apply
+
+    async def apply(
+        self: RedisStore, partition: int, claim: Claim, expected_next: int | None, new_next: int, changes: Changes
+    ) -> Outcome:
+        server.sent.add((self._namespace, partition, claim.epoch, claim.owner, expected_next, new_next))
+        return await shipped(self, partition, claim, expected_next, new_next, changes)
+
+    return mock.patch.object(RedisStore, "apply", apply)
 
 
 class RedisClient:

@@ -14,9 +14,9 @@ from core.kafka.offsets import TopicState
 from core.kafka.reader import LogRecord
 from schemas.validation import Intake
 from streams.replay import run, swap, targets
-from streams.replay.sources import ReplayError, ReplaySources, make_plan
+from streams.replay.sources import Plan, ReplayError, ReplaySources, make_plan
 from streams.store import namespaces
-from streams.store.namespaces import NamespaceRecords, UnknownNamespaceError
+from streams.store.namespaces import NamespaceRecord, NamespaceRecords, UnknownNamespaceError
 from streams.worker.folding import Folding
 from tests.simulation import topic
 from tests.simulation.group import Group
@@ -24,12 +24,18 @@ from tests.simulation.history import History
 from tests.simulation.kafka import SETTINGS
 from tests.simulation.loop import Process, SimulatedLoop
 from tests.simulation.redis_network import RedisClient
-from tests.simulation.topic import BASE_MS, CODEC, NAME, TRACKS
+from tests.simulation.topic import BASE_MS, CODEC, NAME, PARTITIONS, TRACKS
 
 PAUSE_S = 30.0
 """The longest time between two replays."""
 RESUMED, FINISHED = 0.3, 0.9
 """Share of replays that resume one, and of those that end before their namespace is swapped in."""
+PARTIAL, LATE = 0.1, 5
+"""Share of replays that begin late in a partition, and where; and of those that leave a partition out."""
+EXCLUDING = 0.15
+"""Share of replays before which an operator excludes a listen."""
+ROUNDS, CLOSE_ENOUGH, LIVE_TIMEOUT_S = 2, 1, 1.0
+"""Of a swap and a comparison; with the shipped values a universe would be over before they matter."""
 PREFIX = SETTINGS.topic_prefix
 
 
@@ -40,10 +46,19 @@ class SimulatedReplayer:
     ----------
     begun : list of str
         Ids of all replays, those of earlier incarnations included: some are resumed.
+    check_done : callable
+        Told of a replay that is done.
     """
 
     def __init__(
-        self, process: Process, group: Group, client: RedisClient, history: History, rng: Random, begun: list[str]
+        self,
+        process: Process,
+        group: Group,
+        client: RedisClient,
+        history: History,
+        rng: Random,
+        begun: list[str],
+        check_done: Callable[[NamespaceRecord], None],
     ) -> None:
         self.name = process.name
         self._process = process
@@ -53,6 +68,8 @@ class SimulatedReplayer:
         self._history = history
         self._rng = rng
         self._begun = begun
+        self._check_done = check_done
+        self._excluded: dict[int, int] = {}
 
     async def run(self) -> BaseException | None:
         """Replay and swap until `stopping` is set or something fails."""
@@ -67,7 +84,7 @@ class SimulatedReplayer:
         return None if task.cancelled() else task.exception()
 
     async def _replay_repeatedly(self) -> None:
-        while True:
+        while not self.stopping.is_set():  # redis-py may swallow the cancellation, and a command ends by itself
             await self._group.kafka.pause(self._rng.uniform(0.0, PAUSE_S))
             try:
                 await self._replay()
@@ -76,22 +93,37 @@ class SimulatedReplayer:
 
     async def _replay(self) -> None:
         state: TopicState = await asyncio.to_thread(self._group.describe)
-        sources = ReplaySources(SETTINGS, NAME, state, Intake(CODEC, TRACKS), {}, self._client.redis)
+        sources = ReplaySources(SETTINGS, NAME, state, Intake(CODEC, TRACKS), self._excluded, self._client.redis)
+        if self._rng.random() < EXCLUDING:
+            partition = self._rng.randrange(PARTITIONS)
+            self._excluded[partition] = self._excluded.get(partition, 0) + 1
         if self._begun and self._rng.random() < RESUMED:
             record = await NamespaceRecords(self._client.redis, PREFIX).get(self._rng.choice(self._begun))
         else:
-            record = await run.begin_namespace(sources, make_plan(NAME, state, state.start, state.end))
+            record = await run.begin_namespace(sources, self._plan(state))
             self._begun.append(record.id)
         self._history.note(self.name, f"replays into {record.id} to {dict(record.end)}")
         if self._rng.random() < FINISHED:
             record = await run.fold_into_namespace(sources, record)
+            self._check_done(record)
         await asyncio.sleep(self._rng.choice([0.0, self._rng.uniform(0.0, PAUSE_S)]))
         if self._rng.random() < 0.3:
             await swap.rollback(sources)
             self._history.note(self.name, "rolled back")
         else:
-            await swap.swap(sources, record.id)
+            left_out = any("left out" in reason for reason in record.partial)  # which not even --force takes
+            await swap.swap(sources, record.id, force=left_out)
             self._history.note(self.name, f"swapped {record.id} in, which equals the former: {record.equals_live}")
+
+    def _plan(self, state: TopicState) -> Plan:
+        start = dict(state.start)
+        partitions = None
+        if self._rng.random() < PARTIAL:
+            partition = self._rng.randrange(PARTITIONS)
+            start[partition] = min(LATE, state.end[partition])
+        if self._rng.random() < PARTIAL:
+            partitions = self._rng.sample(range(PARTITIONS), PARTITIONS - 1)
+        return make_plan(NAME, state, start, state.end, partitions)
 
 
 def replay_patches(
@@ -123,6 +155,9 @@ def replay_patches(
         (run, "end_offsets", lambda *_: group.describe().end),
         (run, "time", clock),
         (swap, "time", clock),
+        (run, "LIVE_TIMEOUT_S", LIVE_TIMEOUT_S),
+        (swap, "_ROUNDS", ROUNDS),
+        (swap, "CLOSE_ENOUGH", CLOSE_ENOUGH),
         (swap, "end_offsets", lambda *_: group.describe().end),
         (namespaces, "time", clock),
     ):

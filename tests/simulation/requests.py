@@ -6,7 +6,7 @@ what a member commits while it gives its partitions up, before the next owner ha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -27,12 +27,17 @@ SLOW_S, TIMEOUT_S = 3.0, 1.0
 """How long an acknowledgement takes while a broker is slow, and after which time a lost one is given up."""
 
 
+STAYS = 0.05
+"""Share of a consumer's errors with which a recommender ends."""
+
+
 class Message(NamedTuple):
     """A record as confluent-kafka returns it."""
 
     at: tuple[int, int]
     record: Record
     taken_ms: int
+    failed: KafkaError | None = None
 
     def topic(self) -> str:
         return self.record.topic
@@ -55,8 +60,8 @@ class Message(NamedTuple):
     def timestamp(self) -> tuple[int, int]:
         return 1, self.taken_ms
 
-    def error(self) -> None:
-        return None
+    def error(self) -> KafkaError | None:
+        return self.failed
 
 
 class RequestTopics:
@@ -226,12 +231,20 @@ class GroupConsumer:
     def consume(self, most: int, wait_s: float = 0.0) -> list[Message]:
         """Return what has arrived, after the callbacks of a rebalance."""
         self._rebalance()
-        found: list[Message] = []
+        found = [*self._errors()]
         for partition, position in self._positions.items():
             some = self._group.topics.requests[partition][position : position + most - len(found)]
             self._positions[partition] += len(some)
             found += some
         return found
+
+    def _errors(self) -> Iterator[Message]:
+        """Yield what librdkafka reports as messages: a leader that changes, and now and then an error that stays."""
+        kafka, nothing = self._group.kafka, Record(REQUESTS, None, None, ())
+        if kafka.strikes(faults.LEADER_CHANGES):
+            stays = kafka.rng.random() < STAYS
+            code = KafkaError.TOPIC_AUTHORIZATION_FAILED if stays else KafkaError.LEADER_NOT_AVAILABLE
+            yield Message((0, 0), nothing, 0, KafkaError(code))
 
     def commit(self, offsets: Sequence[TopicPartition], *, asynchronous: bool) -> None:
         """Commit offsets; raise an error only where it waits."""

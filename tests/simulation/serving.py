@@ -49,7 +49,7 @@ from tests.simulation.universe import Universe
 
 WAIT_S, ROUNDING_S = 1.0, 1e-6
 """How long a gateway waits for an answer, and what the differences of late virtual times may be off."""
-POLL_S, IDLE_S = 0.05, 0.5
+POLL_S, GATEWAY_POLL_S, IDLE_S = 0.05, 0.1, 1.0
 LATE_S = 0.3
 """By how much a client's answer may be late: the gateway polls, and the order of callbacks is any."""
 HEARTBEAT_S = 3.0
@@ -117,9 +117,10 @@ class Recommender:
             with mock.patch.object(shipped, "Consumer", mock.Mock(return_value=consumer)):
                 service = self._service()
             while not self.stopping.is_set():
-                idle = not service.step(0.0)
-                await asyncio.sleep(POLL_S)
-                if idle:
+                service.problem()
+                if service.step(0.0):
+                    await asyncio.sleep(POLL_S)
+                else:
                     await nap.sleep(self._group.kafka.timeline.pause_s(self._group.kafka.loop.time(), IDLE_S))
             service.close()
         except Exception as error:  # noqa: BLE001  # judged by the universe
@@ -160,6 +161,9 @@ class Gateway:
         self._read = len(self._topics.answers)
         self._nap = Nap()
         self._due_s = math.inf
+        self._calls: dict[str, asyncio.Future[Any]] = {}
+        self._read_s: dict[str, float] = {}
+        """When the first answer to each call was read."""
         self._paused_until_s = -1.0
 
     async def run(self) -> BaseException | None:
@@ -169,9 +173,11 @@ class Gateway:
         while not self.stopping.is_set() or len(self._pending):
             self._poll()
             now_s = self._kafka.loop.time()
-            wait_s = POLL_S if len(self._pending) else self._kafka.timeline.pause_s(now_s, IDLE_S)
+            wait_s = GATEWAY_POLL_S if len(self._pending) else self._kafka.timeline.pause_s(now_s, IDLE_S)
             self._due_s = now_s + wait_s
             await self._nap.sleep(wait_s)
+        left = [id_ for id_, call in self._calls.items() if not call.done()]
+        self._topics.violations += [f"{id_}: has no answer" for id_ in left]
         for client in clients:
             client.cancel()
         await asyncio.gather(*clients, return_exceptions=True)
@@ -185,6 +191,7 @@ class Gateway:
         answers = self._topics.answers[self._read :]
         self._read += len(answers)
         for answer in answers:
+            self._read_s.setdefault(answer.request_id, now_s)
             self._pending.reply(answer)
         self._pending.expire(now_s)
 
@@ -211,12 +218,15 @@ class Gateway:
             BASE_MS,
             BASE_MS + int((sent_s + waits_s) * 1000),
         )
-        future = self._pending.open(id_, requested=asks, now_s=sent_s)
+        future = self._calls[id_] = self._pending.open(id_, requested=asks, now_s=sent_s)
         if len(self._pending) == 1:
             self._nap.wake()
 
+        acknowledged_s: list[float] = []
+
         def on_delivery(error: Any, _: object) -> None:
             if error is None:
+                acknowledged_s.append(self._kafka.loop.time())
                 self._pending.acknowledge(id_)
             else:
                 self._pending.fail(id_, error.str())
@@ -233,6 +243,10 @@ class Gateway:
         else:
             refused = False
         self._check(request, answer, refused=refused, asked=asks, sent_s=sent_s)
+        if answer is not None and self._paused_until_s < sent_s:
+            late_s = self._kafka.loop.time() - max(self._read_s[id_], *acknowledged_s)
+            if late_s > ROUNDING_S:
+                self._topics.violations.append(f"{id_}: answered {late_s:.3f} s after that was known")
 
     def _check(self, request: RecommendationRequest, answer: Any, *, refused: bool, asked: bool, sent_s: float) -> None:
         """Check what a client was told, and when."""

@@ -18,6 +18,7 @@ from schemas import model_parts
 from streams.learner import learner
 from streams.learner import partition as learner_partition
 from streams.store.connect import WritesRefusedError, patiently
+from streams.store.namespaces import NamespaceRecord
 from streams.store.redis_store import SCRIPT_ARGUMENTS
 from streams.worker import partition_manager
 from streams.worker.folding import BY_LISTEN, Folding, by_listen
@@ -28,6 +29,8 @@ from tests.simulation.invariants import Invariants
 from tests.simulation.kafka import Kafka, SimulatedProducer
 from tests.simulation.learner import (
     CHECKPOINT_LISTENS,
+    FORMER_ROOM_BYTES,
+    ROOM_BYTES,
     SMALL,
     TRAINING_ID,
     TRAINING_NAME,
@@ -35,15 +38,15 @@ from tests.simulation.learner import (
     TrainingLog,
 )
 from tests.simulation.loop import Process
-from tests.simulation.redis_network import RedisClient, RedisNetwork, RedisServer
+from tests.simulation.redis_network import RedisClient, RedisNetwork, RedisServer, noting_applies
 from tests.simulation.replayer import SimulatedReplayer, replay_patches
 from tests.simulation.store import StoreNetwork, StoreServer, StoreUnavailableError
 from tests.simulation.topic import NAME, TOPIC_ID, TOPICS, topic
 from tests.simulation.universe import Universe
 from tests.simulation.worker import SimulatedApp, SimulatedLearner, SimulatedWorker, StoreClient
 
-WORKERS, LEARNERS = 3, 2
-LEARNERS_SHARE = 0.15
+WORKERS, LEARNERS, OPERATORS = 3, 2, 2
+LEARNERS_SHARE = 0.12
 """Of universes that have learners."""
 TRAINING_SHARE = 0.75
 """Of universes without learners that have a training topic all the same."""
@@ -51,7 +54,9 @@ REDIS_SHARE = 0.125
 """Of universes whose store is Redis, under the shipped clients; their store is in memory otherwise."""
 OPERATORS_SHARE = 0.25
 """Of universes with Redis, in which replays are run and swapped in."""
-COLUMNS_SHARE = 0.25
+UPGRADED_SHARE, GAPS_SHARE = 0.2, 0.2
+"""Of universes with learners: whose first incarnations write a former format; in which one worker sends no batches."""
+COLUMNS_SHARE = 0.15
 """Of universes that fold in columns, from their beginning or some time on."""
 
 
@@ -74,21 +79,28 @@ class StreamUniverse(Universe):
         rng = Random(f"{seed} universe")
         learners = LEARNERS if rng.random() < LEARNERS_SHARE else 0
         of_redis = rng.random() < REDIS_SHARE
-        operators = int(of_redis and rng.random() < OPERATORS_SHARE)
+        operators = OPERATORS if of_redis and rng.random() < OPERATORS_SHARE else 0
         names = [f"{kind}{n}" for kind, of in (("w", WORKERS), ("l", learners), ("o", operators)) for n in range(of)]
         super().__init__(seed, planned_faults, names)
         self._held_bytes = rng.choice([300, 1_000, partition_manager.HELD_BYTES])
         self._logs = topic(seed % TOPICS)
         self._every = Random(f"{seed} snapshots").choice([None, None, 5])
-        self._training = TrainingLog(self.history, self._logs, self.violations, self._every) if learners else None
+        of_learners = Random(f"{seed} learners")
+        self._upgraded, self._gaps = (of_learners.random() < share for share in (UPGRADED_SHARE, GAPS_SHARE))
+        self._training = (
+            TrainingLog(self.history, self._logs, self.violations, self._every, gaps=self._gaps) if learners else None
+        )
         self._trains = bool(learners) or Random(f"{seed} trains").random() < TRAINING_SHARE
-        self._invariants = Invariants(self._logs, self._training, self.violations, training=self._trains)
+        complete = self._trains and not (learners and self._gaps)
+        self._invariants = Invariants(self._logs, self._training, self.violations, training=complete)
         accept = self._invariants.accepted_by_topic()
         kafka = Random(f"{seed} kafka")
         self._kafka = Kafka(self.loop, self.active, kafka, self.history, self.context, accept, self.timeline)
-        self._groups = {"w": Group(self._kafka, NAME, TOPIC_ID, self._logs)}
+        self._groups = {"w": Group(self._kafka, NAME, TOPIC_ID, self._logs, self._invariants.check_commit)}
         if self._training is not None:
-            self._groups["l"] = Group(self._kafka, TRAINING_NAME, TRAINING_ID, [self._training])
+            self._groups["l"] = Group(
+                self._kafka, TRAINING_NAME, TRAINING_ID, [self._training], self._invariants.check_learners_commit
+            )
         self._server, self._client_of, self._close_network = self._store(rng, of_redis=of_redis)
         self._folding = self._drawn_folding(rng)
         self._saved: dict[Fault, Any] = {}
@@ -138,6 +150,8 @@ class StreamUniverse(Universe):
             mock.patch.dict(patiently.__kwdefaults__ or {}, clock=self.loop.time),
         ):
             stack.enter_context(patch)
+        if isinstance(self._server, RedisServer):
+            stack.enter_context(noting_applies(self._server))
         stack.enter_context(replay_patches(self.loop, self._groups["w"], self._logs, self._folding))
         return stack
 
@@ -147,11 +161,22 @@ class StreamUniverse(Universe):
         client = self._client_of(process.name, of_learner)
         if isinstance(client, RedisClient) and slot.startswith("o"):
             rng = Random(f"{self.seed} {process.name}")
-            return SimulatedReplayer(process, self._groups["w"], client, self.history, rng, self._replays)
+            return SimulatedReplayer(
+                process, self._groups["w"], client, self.history, rng, self._replays, self._check_done
+            )
         group = self._groups[slot[0]]
         if of_learner:
-            return SimulatedLearner(process, group, client, self.history, self._every)
-        return SimulatedWorker(process, group, client, self.history, self._folding, training=self._trains)
+            former = self._upgraded and process.name.endswith(".1")
+            room_bytes = FORMER_ROOM_BYTES if former else ROOM_BYTES
+            return SimulatedLearner(process, group, client, self.history, self._every, room_bytes)
+        trains = self._trains and not (self._training is not None and self._gaps and slot == "w0")
+        return SimulatedWorker(process, group, client, self.history, self._folding, training=trains)
+
+    def _check_done(self, record: NamespaceRecord) -> None:
+        if isinstance(self._server, RedisServer) and not self.active.planned(faults.ROLLBACK):
+            reached = {partition: self._server.checkpoint(partition, record.namespace) for partition in record.end}
+            if any(reached[partition] < end for partition, end in record.end.items()):
+                self.violations.append(f"the replay {record.id} is done at {reached}, and not at {dict(record.end)}")
 
     def servers(self) -> list[Coroutine[Any, Any, None]]:
         """See `Universe.servers`."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulation import faults
-from tests.simulation.__main__ import REPEATED, digests, first_of_the_day, report
+from tests.simulation.__main__ import REPEATED, digests, first_of_the_day, report, summed_up
 from tests.simulation.run import SERVING_EVERY, plan_of, run_universe
 from tests.simulation.timeline import timeline
 from tests.simulation.topic import TOPICS
@@ -54,6 +54,14 @@ def test_every_kind_of_fault_is_planned_and_over_in_time() -> None:
         for fault in plan:
             assert fault.at_s >= faults.FAULTS_FROM_S
             assert fault.at_s <= timeline(seed % TOPICS).at(faults.FAULTS_UNTIL_S)
+
+
+def test_reports_add_up_to_runs_with_each_seed_once() -> None:
+    block = {"universes": 50, "virtual_h": 10.0, "faults": 400, "violated": [], "cpu_s": 2.0, "commit": "a"}
+    runs = summed_up([], [block | {"first": first} for first in (50, 0, 200)])
+    assert [(run["first"], run["universes"], run["faults"]) for run in runs] == [(0, 100, 800), (200, 50, 400)]
+    longer = summed_up(runs, [block | {"first": first} for first in (0, 50, 100)])
+    assert [(run["first"], run["universes"]) for run in longer] == [(0, 150), (200, 50)]
 
 
 @pytest.mark.parametrize("seed", range(SERVING_EVERY))

@@ -14,7 +14,7 @@ LULL_FROM_S, LULL_UNTIL_S = 5.0, 55.0
 """When a lull begins, in busy seconds."""
 AWAKE_S = 45.0
 """Faults are over, and processes have started again, within this time of a lull."""
-LEAST_CHECK_S, MOST_CHECK_S, CHECKS = 3.0, 30.0, 20
+LEAST_CHECK_S, MOST_CHECK_S, CHECKS = 4.0, 60.0, 12
 """Seconds between two checks, and about how many of them a lull has."""
 LULLS_S = [(0.0, 0.0)] * 10 + [(300.0, 900.0)] * 4 + [(1_800.0, 3_600.0), (3_600.0, 7_200.0)]
 """Least and longest lull of the timelines, in turn: five of eight have none."""

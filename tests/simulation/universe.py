@@ -174,8 +174,8 @@ class Universe(ABC):
         return bool(self.violations or self.loop.errors)
 
     async def _sleep_until(self, at_s: float) -> None:
-        while self.loop.time() < at_s and not self._broken:
-            await asyncio.sleep(min(self.timeline.pause_s(self.loop.time(), POLL_S), at_s - self.loop.time()))
+        if not self._broken:
+            await asyncio.sleep(at_s - self.loop.time())
 
     # ---- faults ----
 
@@ -195,6 +195,9 @@ class Universe(ABC):
         slot = self._slot_of(fault)
         if fault.kind == faults.PAUSE:
             self.loop.pause(slot.process)
+        elif fault.kind == faults.STOP:
+            if slot.app is not None:
+                slot.app.stopping.set()
         elif fault.kind != faults.CRASH:
             self.begin(fault)
         elif slot.process.state is not State.DEAD:

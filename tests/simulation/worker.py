@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 from schemas.validation import Intake
@@ -29,7 +29,9 @@ from tests.simulation.topic import CODEC, TRACKS
 COMMIT_S = 4.0
 CHECKPOINT_S = 4.0
 THREAD_POLL_S = 0.1
-TOPIC_CHECK_S = 10.0
+TOPIC_CHECK_S = 20.0
+STALE = 0.5
+"""Share of the runs in flight that arrive although a seek has made them stale."""
 
 
 class StoreClient(Protocol):
@@ -163,19 +165,24 @@ class SimulatedApp(ABC):
         while True:
             positions = dict(self._positions)
             for partition, records in (await self._group.fetch(positions, self._nap.sleep)).items():
-                if self._positions.get(partition) == positions[partition]:  # else a seek has made it stale
+                if self._positions.get(partition) == positions[partition]:
                     self._positions[partition] = records[-1].offset + 1
-                    await self._fetched.put(Run(partition, records))
+                elif self._group.rng.random() >= STALE:
+                    continue
+                await self._fetched.put(Run(partition, records))
 
     async def _submit(self) -> None:
         while True:
             await self._manager.submit(await self._fetched.get())
 
     async def _commit(self) -> None:
+        committed: tuple[int, Mapping[int, int]] = (-1, {})
         while True:
             await self._group.kafka.pause(COMMIT_S)
-            if self._claimed_in == self._generation:
-                await self._group.commit(self.name, self._generation, self._manager.applied())
+            new = self._generation, self._manager.applied()
+            if self._claimed_in == self._generation and new != committed:
+                await self._group.commit(self.name, *new)
+                committed = new
 
 
 async def _awaited(body: Callable[[], Awaitable[object]]) -> None:
@@ -222,12 +229,20 @@ class SimulatedLearner(SimulatedApp):
     checkpoint_s = CHECKPOINT_S
 
     def __init__(
-        self, process: Process, group: Group, client: StoreClient, history: History, every: int | None
+        self,
+        process: Process,
+        group: Group,
+        client: StoreClient,
+        history: History,
+        every: int | None,
+        room_bytes: int,
     ) -> None:
         super().__init__(process, group, client, history)
         self._every = every
+        self._room_bytes = room_bytes
 
     async def _open_partition(self, partition: int, claim: Claim, start: int, store: Store) -> LearnerPartition:
+        await self._publisher.begin_models()
         intake = Intake(CODEC, CATALOGUE)
         return LearnerPartition(
             partition,
@@ -239,4 +254,5 @@ class SimulatedLearner(SimulatedApp):
             LearnerCounters(),
             CATALOGUE,
             snapshot_listens=self._every,
+            most_bytes=self._room_bytes,
         )
