@@ -157,7 +157,7 @@ def test_snapshots_that_came_before_the_catalogue_serve_once_it_is_there() -> No
                 "tracks": np.zeros((2, 33)),
                 "artists": np.zeros((1, 20)),
                 "genres": np.zeros((0, 33)),
-                "repeats": np.zeros((17, 2)),
+                "kept": np.zeros((17, 2)),
             },
         ),
         (neighbours_of, {}, {"ids": np.arange(2), "neighbours": np.zeros((2, 3)), "weights": np.zeros((2, 4))}),
