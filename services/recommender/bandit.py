@@ -33,7 +33,7 @@ Floats = NDArray[np.float64]
 Results = Callable[[], Mapping[str, PolicyResult]]
 
 ENOUGH = 20.0
-TRIAL = 0.1
+TRIAL = 0.25
 FLOOR = 0.05
 DRAWS = 2_000
 REFRESH_S = 1.0
@@ -57,7 +57,7 @@ class Bandit:
     --------
     >>> bandit = Bandit("mix", ["plain", "learned"], dict, clock=lambda: 0.0)
     >>> bandit.shares().round(3).tolist()
-    [0.9, 0.1]
+    [0.75, 0.25]
     """
 
     def __init__(self, recommender: str, policies: Sequence[str], results: Results, clock: Callable[[], float]) -> None:

@@ -7,13 +7,15 @@ tracks, `OFFERED_OF_MANY`): an inverted file, as in Jégou, Douze and Schmid, "P
 search" (PAMI 2011). Which tracks are similar, and which labels say so, is learned from listening; a catalogue may have
 genres or none.
 
-A track's logit is ⟨z, x⟩ + b + r_k + Σ v_l m_l, see `streams.learner.models.factors`. The user bias is the same for all
-tracks of a session, so their order does not depend on it.
+A track's logit is l = ⟨z, x⟩ + b + Σ v_l m_l, see `streams.learner.models.factors`; that of a track whose artist the
+session has heard is logit(ρ_k σ(l + u)) − u. So the user bias u matters for these only: it is computed from all listens
+of the window after the last of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +27,7 @@ from services.recommender.matches import LabelTable, Matches
 from services.recommender.sessions import SessionsSoFar
 from streams.learner.models.factors import BIAS, Factors
 from streams.learner.models.tables import small_noise
-from streams.learner.models.taste import tastes, weights
+from streams.learner.models.taste import earlier_of_artist, liking_of, tastes, user_biases, weights
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -163,7 +165,7 @@ class FactorTable:
         Share of each cell's tracks that has each value of a label.
     values_by_cell : ndarray of int64, shape (used labels, n)
         Each row's values, in the order of the cells.
-    repeats : ndarray of float32, shape (MOST_EARLIER + 1,)
+    kept : ndarray of float32, shape (MOST_EARLIER + 1,)
         See `Factors`.
     """
 
@@ -186,19 +188,31 @@ class FactorTable:
         self.spread: Floats = (MAXIMUM_OF_CELL * np.sqrt(variance)).astype(np.float32)
         self.shares = self.labels.shares(cells.cell_of, len(cells.size))
         self.values_by_cell: Ints = self.labels.value_of[:, cells.order]
-        self.repeats = factors.repeats
+        self.kept = factors.kept
 
     def of(self, rows: Ints) -> Floats:
         """Return vectors and biases of rows of the catalogue, shape (*rows.shape, d + 1)."""
         return self.by_cell[self.cells.place_of[rows]]
 
     def taste(self, so_far: SessionsSoFar) -> Floats:
-        """Return the taste of each of b sessions after its last listen, then a 1 for the track bias; (b, d + 1)."""
+        """Return the taste of each of b sessions after its last listen, then a 1 for the track bias; (b, d + 1).
+
+        Parameters
+        ----------
+        so_far : SessionsSoFar
+            With likings in place of fractions, as of `liked`.
+        """
         vectors = self.of(so_far.rows)[..., :BIAS]
         after = tastes(vectors, weights(so_far.fractions, so_far.valid))
         taste = np.ones((len(so_far), BIAS + 1), dtype=np.float32)
         taste[:, :BIAS] = after[np.arange(len(so_far)), so_far.last()]
         return taste
+
+    def liked(self, so_far: SessionsSoFar, catalogue: Catalogue) -> tuple[SessionsSoFar, Floats]:
+        """Return the sessions with likings in place of fractions, and the share that each listen kept, (b, WINDOW)."""
+        earlier = earlier_of_artist(catalogue.artist_of[so_far.rows], so_far.valid)
+        kept = np.where(so_far.valid, self.kept[earlier], np.float32(0))
+        return replace(so_far, fractions=liking_of(so_far.fractions, kept)), kept
 
 
 class ServedFactors:
@@ -250,8 +264,10 @@ class OfferedTracks:
 
     def __init__(self, so_far: SessionsSoFar, table: FactorTable, catalogue: Catalogue) -> None:
         self._table, cells = table, table.cells
-        self._taste = table.taste(so_far)
-        self._matches = Matches(so_far, table.labels, table.repeats, catalogue)
+        liked, kept = table.liked(so_far, catalogue)
+        self._taste = table.taste(liked)
+        self._matches = Matches(liked, table.labels, table.kept, catalogue)
+        self._matches.bias = self._biases(liked, kept)
         values = self._taste @ table.centres.T + self._matches.by_value @ table.shares.T
         values += np.linalg.norm(self._taste[:, :BIAS], axis=1)[:, None] * table.spread
         most = table.offered
@@ -314,18 +330,30 @@ class OfferedTracks:
     def logits(self, sessions: Ints, rows: Ints) -> Floats:
         """Return the logits of any tracks, shape (m,)."""
         logits: Floats = np.vecdot(self._taste[sessions], self._table.of(rows))
-        return logits + self._matches.of(sessions, rows)
+        return self._matches.less(logits + self._matches.of(sessions, rows), sessions, rows)
+
+    def _biases(self, liked: SessionsSoFar, kept: Floats) -> Floats:
+        """Return each listener's bias, shape (b,)."""
+        sessions, columns = np.nonzero(liked.valid)
+        rows = liked.rows[sessions, columns]
+        logits = np.zeros(liked.valid.shape, dtype=np.float32)
+        logits[sessions, columns] = np.vecdot(self._taste[sessions], self._table.of(rows))
+        logits[sessions, columns] += self._matches.of(sessions, rows)
+        evidence = kept.copy()
+        evidence[:, :1] = 0
+        return user_biases(logits, liked.fractions, evidence)[:, -1]
 
     def of_artists(self) -> Candidates:
         """Return the unheard tracks of the artists heard that are in no cell offered; their scores mean nothing."""
         return self._of_artists
 
     def _mark_heard(self, so_far: SessionsSoFar, catalogue: Catalogue) -> Candidates:
-        """Add what hearing the artist again is worth, and mark heard tracks; return such tracks of other cells."""
+        """Value tracks of artists heard, and mark heard tracks; return tracks of these artists in other cells."""
         again = self._matches.heard_artists()
         offered = self.offers(again.sessions, again.rows)
-        added = again.where(offered)
-        self._logits[self._at(added.sessions, added.rows)] += added.scores.astype(np.float32)
+        valued = again.where(offered)
+        at = self._at(valued.sessions, valued.rows)
+        self._logits[at] = self._matches.again(valued, self._logits[at])
         here = self.offers(so_far.session_of, so_far.heard)
         self._logits[self._at(so_far.session_of[here], so_far.heard[here])] = HEARD
         return not_heard(again.where(~offered), so_far, catalogue)

@@ -67,23 +67,26 @@ class LabelTable:
 
 
 class Matches:
-    """What labels and artists heard before add to the logits of tracks.
+    """What labels add to the logits of tracks, and what hearing their artists again leaves of them.
 
     Parameters
     ----------
     so_far : SessionsSoFar, of b sessions
+        With likings in place of fractions.
     labels : LabelTable
-    repeats : ndarray of float32, shape (MOST_EARLIER + 1,)
-        What so many earlier listens of its artist add to a track's logit.
+    kept : ndarray of float32, shape (MOST_EARLIER + 1,)
+        The share of a track's fraction that so many earlier listens of its artist leave.
     catalogue : Catalogue
 
     Attributes
     ----------
     by_value : ndarray of float32, shape (b, values)
         What each value of a label is worth.
+    bias : ndarray of float32, shape (b,)
+        Of each session's listener; 0 until it is set.
     """
 
-    def __init__(self, so_far: SessionsSoFar, labels: LabelTable, repeats: Floats, catalogue: Catalogue) -> None:
+    def __init__(self, so_far: SessionsSoFar, labels: LabelTable, kept: Floats, catalogue: Catalogue) -> None:
         self._labels, self._catalogue = labels, catalogue
         b = len(so_far)
         weight = weights(so_far.fractions, so_far.valid)
@@ -100,16 +103,41 @@ class Matches:
         self._heard, counts = np.unique(keys, return_counts=True)
         at = np.searchsorted(self._heard, session * self._artists + catalogue.artist_of[rows])
         matched = np.bincount(at, weight, minlength=len(counts))
-        self._worth = (repeats[np.minimum(counts, MOST_EARLIER)] + labels.artist * matched).astype(np.float32)
+        self._worth: Floats = (labels.artist * matched).astype(np.float32)
+        left = kept[np.minimum(counts, MOST_EARLIER)]
+        self._log_kept: Floats = np.log(left)
+        with np.errstate(divide="ignore"):
+            self._log_lost: Floats = np.log1p(-left)  # -inf of what keeps all, as it should be
+        self.bias: Floats = np.zeros(b, dtype=np.float32)
 
     def of(self, sessions: Ints, rows: Ints) -> Floats:
-        """Return what is added to the logits of tracks, shape (m,) like `sessions` and `rows`."""
+        """Return what labels add to the logits of tracks, shape (m,) like `sessions` and `rows`."""
         added = self.of_labels(sessions * self._labels.values, self._labels.value_of[:, rows])
-        if len(self._heard):
-            wanted = sessions * self._artists + self._catalogue.artist_of[rows]
-            at = np.minimum(np.searchsorted(self._heard, wanted), len(self._heard) - 1)
-            added += np.where(self._heard[at] == wanted, self._worth[at], np.float32(0))
+        at, same = self._places(sessions, rows)
+        added[same] += self._worth[at]
         return added
+
+    def less(self, logits: Floats, sessions: Ints, rows: Ints) -> Floats:
+        """Return the logits of what hearing the artists again leaves of the predicted fractions, shape (m,)."""
+        logits = logits.copy()
+        at, same = self._places(sessions, rows)
+        logits[same] = self._left(logits[same], sessions[same], at)
+        return logits
+
+    def _places(self, sessions: Ints, rows: Ints) -> tuple[Ints, NDArray[np.bool_]]:
+        """Return the places of those artists that their session has heard, and which ones they are, shape (m,)."""
+        if not len(self._heard):
+            return np.zeros(0, dtype=np.int64), np.zeros(len(rows), dtype=np.bool_)
+        wanted = sessions * self._artists + self._catalogue.artist_of[rows]
+        at = np.minimum(np.searchsorted(self._heard, wanted), len(self._heard) - 1)
+        same = self._heard[at] == wanted
+        return at[same], same
+
+    def _left(self, logits: Floats, sessions: Ints, at: Ints) -> Floats:
+        """Return logit(ρ σ(l + u)) − u for the logits l of tracks of heard artists, shape (m,)."""
+        bias = self.bias[sessions]
+        left: Floats = self._log_kept[at] - np.logaddexp(-(logits + bias), self._log_lost[at]) - bias
+        return left
 
     def of_labels(self, first: Ints, values: Ints) -> Floats:
         """Return what labels are worth, shape (m,).
@@ -127,6 +155,19 @@ class Matches:
         return added
 
     def heard_artists(self) -> Candidates:
-        """Return all tracks of the artists heard, scored by what the artist adds to their logits."""
+        """Return all tracks of the artists heard, scored by where `again` finds their artist."""
         sessions, artists = np.divmod(self._heard, self._artists)
-        return tracks_of(sessions, artists, self._worth.astype(np.float64), self._catalogue)
+        return tracks_of(sessions, artists, np.arange(len(self._heard), dtype=np.float64), self._catalogue)
+
+    def again(self, heard: Candidates, logits: Floats) -> Floats:
+        """Return the logits of tracks of heard artists, shape (m,).
+
+        Parameters
+        ----------
+        heard : Candidates
+            Some that `heard_artists` returned.
+        logits : ndarray of float32, shape (m,)
+            Without what the artist's match is worth.
+        """
+        at = heard.scores.astype(np.int64)
+        return self._left(logits + self._worth[at], heard.sessions, at)

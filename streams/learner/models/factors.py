@@ -3,15 +3,16 @@
 A track's vector is the sum of its own, its artist's and its genre's: what is learned of a genre holds at once for a
 track that nobody has heard. The predicted fraction of track j after a session with the taste z (see `taste`) is ::
 
-    σ(b_j + u + ⟨z, x_j⟩ + r_k + Σ v_l m_l)        x_j = own_j + artist_j + genre_j
+    ρ_k · σ(b_j + u + ⟨z, x_j⟩ + Σ v_l m_l)        x_j = own_j + artist_j + genre_j
 
-where u is the user bias (see `taste`), k the number of the session's listens of j's artist, and r_k what hearing an
-artist again is worth: one weight for each count, learned like all others, and 0 for the first. m_l says how far label l
-of the track matches the session (see `labels`), and v_l what that is worth. The loss is the cross-entropy with the
-fraction. SGD with Adagrad's rates, one for each row (Duchi, Hazan and Singer, JMLR 2011), over `SESSIONS_AT_ONCE`
-sessions at a time, through both the target's vector and those in z. After Kabbur et al. (KDD 2013), see `taste`; the
-hierarchy is that of Koenigstein, Dror and Koren, "Yahoo! music recommendations: modeling music ratings with temporal
-dynamics and item taxonomy" (RecSys 2011).
+where u is the user bias (see `taste`), k the number of the session's listens of j's artist, and ρ_k the share that so
+many leave: one number for each count, learned as least squares, and 1 for the first. It is a factor, not a term of the
+logit: a term would hardly lower what is liked most, and sessions would stay with one artist. m_l says how far label l
+of the track matches the session (see `labels`), and v_l what that is worth. The loss is the cross-entropy of σ with the
+liking, which is the fraction without the effect of ρ_k; a listen has the weight ρ_k. SGD with Adagrad's rates, one for
+each row (Duchi, Hazan and Singer, JMLR 2011), over `SESSIONS_AT_ONCE` sessions at a time, through both the target's
+vector and those in z. After Kabbur et al. (KDD 2013), see `taste`; the hierarchy is that of Koenigstein, Dror and
+Koren, "Yahoo! music recommendations: modeling music ratings with temporal dynamics and item taxonomy" (RecSys 2011).
 
 Negative evidence is forgotten: a track that is worse than its artist and genre (its own part of b is negative) loses
 half of its own part in `FORGET_SESSIONS` sessions of the service. It is no longer recommended, so no listen would show
@@ -38,7 +39,15 @@ from schemas.events import Track
 from schemas.track_labels import LABELS, UNKNOWN, labels_of
 from streams.learner.models.labels import matches_before
 from streams.learner.models.tables import LAYOUT_BYTES, Arrays, Table, all_but_an_eighth, pack, small_noise, unpack
-from streams.learner.models.taste import MOST_EARLIER, earlier_of_artist, root_lengths, tastes, user_biases, weights
+from streams.learner.models.taste import (
+    MOST_EARLIER,
+    earlier_of_artist,
+    liking_of,
+    root_lengths,
+    tastes,
+    user_biases,
+    weights,
+)
 from streams.learner.sessions import FinishedSession, pad
 
 Floats = NDArray[np.float32]
@@ -52,6 +61,8 @@ SQUARES = DIMENSIONS + 1
 RATE, ARTIST_RATE, GENRE_RATE, REPEAT_RATE, MATCH_RATE = 0.1, 0.1, 0.05, 0.1, 0.1
 FIRST_MATCH = 1.0
 """What a match of any label is worth before anything was learned."""
+LEAST_KEPT = 0.05
+"""Bound of ρ_k; it divides."""
 FIRST_SQUARES = 0.05
 """Where the sums begin."""
 DECAY = 0.002
@@ -100,8 +111,7 @@ class FactorModel:
         self._tracks = Table[int](DIMENSIONS + 2, _new_tracks)
         self._artists = Table[str](DIMENSIONS + 2, _new_artists)
         self._genres = Table[str](DIMENSIONS + 2, _new_genres)
-        self._repeats = np.zeros((MOST_EARLIER + 1, 2), dtype=np.float32)  # r_k, and its sum of squared gradients
-        self._repeats[:, 1] = FIRST_SQUARES
+        self._kept = np.tile(np.array([1, FIRST_SQUARES], dtype=np.float32), (MOST_EARLIER + 1, 1))  # ρ_k, its squares
         self._matches = np.tile(np.array([FIRST_MATCH, FIRST_SQUARES], dtype=np.float32), (len(LABELS), 1))  # v_l, too
         self._labels = np.zeros((0, len(LABELS)), dtype=np.int64)
         self._artist_of = np.zeros(0, dtype=np.int64)
@@ -137,7 +147,7 @@ class FactorModel:
         model._tracks.restore(arrays["ids"].tolist(), arrays["tracks"])
         model._artists.restore(about["artists"], arrays["artists"])
         model._genres.restore(about["genres"], arrays["genres"])
-        model._repeats = arrays["repeats"].copy()
+        model._kept = arrays["kept"].copy()
         model._matches = arrays["matches"].copy()
         model._labels = arrays["labels"].copy()
         model._artist_of = arrays["artist_of"].astype(np.int64)
@@ -169,7 +179,7 @@ class FactorModel:
                 "tracks": self._tracks.values[:, :width].astype(kind),
                 "artists": self._artists.values[:, :width].astype(kind),
                 "genres": self._genres.values[:, :width].astype(kind),
-                "repeats": self._repeats,
+                "kept": self._kept,
                 "matches": self._matches,
                 **more,
             },
@@ -203,24 +213,27 @@ class FactorModel:
         earlier = earlier_of_artist(artists, valid)
         labels = np.full((*valid.shape, len(LABELS)), UNKNOWN)
         labels[valid] = self._labels[rows.track]
-        matches = matches_before(labels, weights(heard.fractions, valid))
-        known = self._repeats[:, 0][earlier] + matches @ self._matches[:, 0]
-        gradient = session_gradient(parts, known, heard.fractions, valid)[valid]
+        kept: Floats = np.where(valid, self._kept[:, 0][earlier], np.float32(0))
+        liking = liking_of(heard.fractions, kept)
+        matches = matches_before(labels, weights(liking, valid))
+        gradient = session_gradient(parts, matches @ self._matches[:, 0], liking, kept)[valid]
         for table, at, rate in (
             (self._tracks, rows.track, RATE),
             (self._artists, rows.artist, ARTIST_RATE),
             (self._genres, rows.genre, GENRE_RATE),
         ):
             _descend(table.values, at, gradient, rate)
-        self._learn_repeats(earlier[valid], gradient[:, BIAS])
+        predicted = liking[valid] + gradient[:, BIAS] / kept[valid]
+        self._learn_kept(earlier[valid], gradient[:, BIAS], predicted.astype(np.float32))
         self._learn_matches(matches[valid], gradient[:, BIAS])
 
-    def _learn_repeats(self, earlier: Ints, errors: Floats) -> None:
-        """Move the effects of hearing an artist again; there is none of the first listen."""
-        gradient = np.bincount(earlier, errors, MOST_EARLIER + 1).astype(np.float32)
+    def _learn_kept(self, earlier: Ints, errors: Floats, predicted: Floats) -> None:
+        """Move the shares down the squared error of the fractions; the first listen of an artist keeps all."""
+        gradient = np.bincount(earlier, errors * predicted, MOST_EARLIER + 1).astype(np.float32)
         gradient[0] = 0
-        self._repeats[:, 1] += np.square(gradient)
-        self._repeats[:, 0] -= np.float32(REPEAT_RATE) * gradient / np.sqrt(self._repeats[:, 1])
+        self._kept[:, 1] += np.square(gradient)
+        self._kept[:, 0] -= np.float32(REPEAT_RATE) * gradient / np.sqrt(self._kept[:, 1])
+        np.clip(self._kept[:, 0], LEAST_KEPT, 1, out=self._kept[:, 0])
 
     def _learn_matches(self, matches: Floats, errors: Floats) -> None:
         """Move what a match of each label is worth."""
@@ -246,29 +259,31 @@ def _descend(values: Floats, rows: Ints, gradient: Floats, rate: float) -> None:
     values[moved] = moving
 
 
-def session_gradient(parts: Floats, known: Floats, fractions: Floats, valid: NDArray[np.bool_]) -> Floats:
+def session_gradient(parts: Floats, known: Floats, liking: Floats, kept: Floats) -> Floats:
     """Return the gradient of the sessions' loss with respect to each listen's vector and bias.
 
     Parameters
     ----------
     parts : ndarray of float32, shape (b, n, DIMENSIONS + 1)
     known : ndarray of float32, shape (b, n)
-        What hearing the artist again and matching labels add to each logit.
-    fractions : ndarray of float32, shape (b, n)
-    valid : ndarray of bool, shape (b, n)
+        What matching labels add to each logit.
+    liking : ndarray of float32, shape (b, n)
+    kept : ndarray of float32, shape (b, n)
+        ρ_k of each listen; 0 where a session has no listen.
 
     Returns
     -------
     ndarray of float32, shape (b, n, DIMENSIONS + 1)
     """
-    vectors = parts[..., :BIAS]
-    weight = weights(fractions, valid)
+    vectors, valid = parts[..., :BIAS], kept > 0
+    weight = weights(liking, valid)
+    evidence = kept.copy()
+    evidence[:, 0] = 0  # nobody recommended the first
     before = np.zeros_like(vectors)
     before[:, 1:] = tastes(vectors, weight)[:, :-1]
     logits = parts[..., BIAS] + known + np.vecdot(before, vectors)
-    logits[:, 1:] += user_biases(logits, fractions, valid)[:, :-1]
-    error = np.where(valid, expit(logits) - fractions, np.float32(0))
-    error[:, 0] = 0  # nobody recommended the first
+    logits[:, 1:] += user_biases(logits, liking, evidence)[:, :-1]
+    error = evidence * (expit(logits) - liking)
     gradient = np.empty_like(parts)
     gradient[..., BIAS] = error
     # A vector takes part twice: as the target, and in the taste before every later listen.
@@ -286,8 +301,8 @@ class Factors:
 
     Attributes
     ----------
-    repeats : ndarray of float32, shape (MOST_EARLIER + 1,)
-        What so many earlier listens of its artist in the session add to a track's logit.
+    kept : ndarray of float32, shape (MOST_EARLIER + 1,)
+        The share of a track's fraction that so many earlier listens of its artist in the session leave.
     matches : ndarray of float32, shape (len(LABELS),)
         What a match of each label is worth.
     """
@@ -298,10 +313,10 @@ class Factors:
             if arrays[part].shape != (size, DIMENSIONS + 1):
                 raise ValueError(f"the factors of {size} {part} have the shape {arrays[part].shape}")
         matches = arrays.get("matches", np.zeros(0))  # a snapshot of format 4 has none
-        repeats = arrays.get("repeats", np.zeros(0))
-        if repeats.shape != (MOST_EARLIER + 1, 2) or matches.shape != (len(LABELS), 2):
-            raise ValueError(f"the effects of an artist and of labels have the shapes {repeats.shape}, {matches.shape}")
-        self.repeats: Floats = repeats[:, 0].copy()
+        kept = arrays.get("kept", np.zeros(0))  # nor one of format 5
+        if kept.shape != (MOST_EARLIER + 1, 2) or matches.shape != (len(LABELS), 2):
+            raise ValueError(f"the effects of an artist and of labels have the shapes {kept.shape}, {matches.shape}")
+        self.kept: Floats = kept[:, 0].copy()
         self.matches: Floats = matches[:, 0].copy()
         ids = arrays["ids"].astype(np.int64)
         self._order = np.argsort(ids)

@@ -4,7 +4,10 @@ The session's taste after n listens with track vectors x is the sum of what was 
 (Kabbur, Ning and Karypis, "FISM: factored item similarity models for top-N recommender systems", KDD 2013) with
 n**-0.5 as its normalisation ::
 
-    z = n**-0.5 · Σ w_i x_i        w_0 = 1, w_i = fraction_i − 0.4
+    z = n**-0.5 · Σ w_i x_i        w_0 = 1, w_i = liking_i − 0.4        liking = min(1, fraction / ρ_k)
+
+where ρ_k is the share of a fraction that k earlier listens of the track's artist leave (see `factors`): a track that
+was heard less because its artist is played again is not liked less.
 
 The first track is the listener's own choice and was heard to its end, so its fraction says nothing and its weight is 1.
 """
@@ -56,9 +59,29 @@ def earlier_of_artist(artists: Ints, valid: NDArray[np.bool_]) -> Ints:
     return counts
 
 
-def weights(fractions: Floats, valid: NDArray[np.bool_]) -> Floats:
-    """Return how much each listen adds to the taste; shape (b, n) like `fractions`."""
-    weighted = np.where(valid, fractions - np.float32(INDIFFERENT), np.float32(0))
+def liking_of(fractions: Floats, kept: Floats) -> Floats:
+    """Return what would have been heard without the earlier listens of the artist.
+
+    Parameters
+    ----------
+    fractions : ndarray of float32, shape (b, n)
+        0 where there is no listen.
+    kept : ndarray of float32, shape (b, n)
+        The share that the earlier listens leave; 0 where there is no listen.
+
+    Examples
+    --------
+    >>> half = np.array([[0.5, 0.5, 0.0]], dtype=np.float32)
+    >>> liking_of(half, np.array([[1.0, 0.5, 0.0]], dtype=np.float32)).tolist()
+    [[0.5, 1.0, 0.0]]
+    """
+    liking: Floats = np.minimum(fractions / np.where(kept > 0, kept, np.float32(1)), np.float32(1))
+    return liking
+
+
+def weights(liking: Floats, valid: NDArray[np.bool_]) -> Floats:
+    """Return how much each listen adds to the taste; shape (b, n) like `liking`."""
+    weighted = np.where(valid, liking - np.float32(INDIFFERENT), np.float32(0))
     weighted[:, 0] = valid[:, 0]
     return weighted
 
@@ -89,22 +112,21 @@ def root_lengths(n: int) -> Floats:
     return np.sqrt(np.arange(1, n + 1, dtype=np.float32))
 
 
-def user_biases(logits: Floats, fractions: Floats, valid: NDArray[np.bool_]) -> Floats:
-    """Return the user bias after each listen: how much more was heard than predicted.
+def user_biases(logits: Floats, liking: Floats, evidence: Floats) -> Floats:
+    """Return the user bias after each listen: how much more was liked than predicted.
 
-    One Newton step for an intercept, from the listens so far but the first, with a prior that holds it at 0::
+    One Newton step for an intercept, from the listens so far, with a prior that holds it at 0::
 
-        Σ (fraction − σ(logit))  /  (Σ σ'(logit) + 0.5)
+        Σ e · (liking − σ(logit))  /  (Σ e · σ'(logit) + 0.5)
 
     Parameters
     ----------
-    logits, fractions : ndarray of float32, shape (b, n)
-    valid : ndarray of bool, shape (b, n)
-        Where a session has a listen.
+    logits, liking : ndarray of float32, shape (b, n)
+    evidence : ndarray of float32, shape (b, n)
+        Weight e of each listen: the share that the artist's earlier ones leave; 0 for the first, which nobody
+        recommended, and where a session has no listen.
     """
-    counted = valid.astype(np.float32)
-    counted[:, :1] = 0
     predicted = expit(logits)
-    surprise = np.cumsum(counted * (fractions - predicted), axis=1)
-    slope = np.cumsum(counted * predicted * (1 - predicted), axis=1)
+    surprise = np.cumsum(evidence * (liking - predicted), axis=1)
+    slope = np.cumsum(evidence * predicted * (1 - predicted), axis=1)
     return np.clip(surprise / (slope + np.float32(USER_BIAS_PRIOR)), -MOST_USER_BIAS, MOST_USER_BIAS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 
 import services.recommender.factors as serving
 from core.keyed_random import keys_of_texts
@@ -17,7 +18,7 @@ from services.recommender.sessions import SessionsSoFar, sessions_so_far
 from streams.folds.likes import Likes
 from streams.learner.models.factors import FactorModel, Factors, read_factors
 from streams.learner.models.labels import matches_before
-from streams.learner.models.taste import weights
+from streams.learner.models.taste import MOST_EARLIER, user_biases, weights
 from streams.learner.sessions import FinishedSession
 from tests.unit.services.recommender.recommending import state_of
 
@@ -79,6 +80,7 @@ def test_logits_are_those_of_taste_artists_and_labels(factors: ServedFactors, le
     batch = batch_of_sessions(30)
     so_far = sessions_so_far(batch, CATALOGUE)
     table = factors.table(CATALOGUE)
+    liked, kept = table.liked(so_far, CATALOGUE)
     offered = OfferedTracks(so_far, table, CATALOGUE)
     rows, values, free = offered.best()
     every = np.arange(len(CATALOGUE))
@@ -86,8 +88,11 @@ def test_logits_are_those_of_taste_artists_and_labels(factors: ServedFactors, le
         here = np.full(len(every), session)
         heard = so_far.heard[so_far.session_of == session]
         of_artist = np.array([np.sum(CATALOGUE.artist_of[heard] == CATALOGUE.artist_of[row]) for row in every])
-        expected = table.of(every) @ table.taste(so_far)[session] + table.repeats[of_artist]
-        expected += matches_of(so_far, session) @ learned.matches
+        expected = table.of(every) @ table.taste(liked)[session] + matches_of(liked, session) @ learned.matches
+        of_session = expected[liked.rows[session]][None], liked.fractions[session][None], kept[session][None].copy()
+        of_session[2][:, 0] = 0
+        bias = user_biases(*of_session)[0, -1]
+        expected = logit(learned.kept[np.minimum(of_artist, MOST_EARLIER)] * expit(expected + bias)) - bias
         assert offered.logits(here, every) == pytest.approx(expected, rel=1e-4, abs=1e-4)
         expected[np.isin(every, heard) | ~offered.offers(here, every)] = -np.inf
         assert values[session] == pytest.approx(expected.max(), rel=1e-4)

@@ -16,7 +16,7 @@ from scipy import stats
 
 from schemas.events import Listen, RecommendationRequest, Track
 from schemas.models import model_of
-from services.recommender.bandit import POLICIES
+from services.recommender.bandit import POLICIES, TRIAL
 from services.recommender.candidates import ServedGraph
 from services.recommender.catalogue import Catalogue
 from services.recommender.dispatch import answer
@@ -157,7 +157,7 @@ def test_snapshots_that_came_before_the_catalogue_serve_once_it_is_there() -> No
                 "tracks": np.zeros((2, 33)),
                 "artists": np.zeros((1, 20)),
                 "genres": np.zeros((0, 33)),
-                "repeats": np.zeros((17, 2)),
+                "kept": np.zeros((17, 2)),
             },
         ),
         (neighbours_of, {}, {"ids": np.arange(2), "neighbours": np.zeros((2, 3)), "weights": np.zeros((2, 4))}),
@@ -185,9 +185,9 @@ def test_mix_draws_a_policy_a_session_and_says_who_stood_in() -> None:
     for request, policy in zip(requests, answers.policies, strict=True):
         of_session[request.session_id].add(policy)
     assert max(len(policies) for policies in of_session.values()) == 1
-    share = {policy: 0.9 if policy == "sticky_norepeat" else 0.1 for policy in counts}
+    share = {policy: 1 - TRIAL if policy == "sticky_norepeat" else TRIAL for policy in counts}
     assert answers.propensities == pytest.approx([share[policy] / 3 for policy in answers.policies])
-    assert counts["sticky_norepeat"] / 2_000 == pytest.approx(0.9, abs=0.06)
+    assert counts["sticky_norepeat"] / 2_000 == pytest.approx(1 - TRIAL, abs=0.06)
 
 
 @pytest.mark.parametrize("seen", [True, False])

@@ -39,33 +39,48 @@ def test_the_gradient_is_that_of_the_loss() -> None:
     rng = RNG(4)
     b, n, step = 2, 6, 1e-5
     valid = np.arange(n) < np.array([[6], [4]])
-    fractions = (rng.random((b, n)) * valid).astype(np.float32)
+    liking = (rng.random((b, n)) * valid).astype(np.float32)
     parts = rng.normal(0, 0.3, size=(b, n, DIMENSIONS + 1)) * valid[..., None]
-    repeats = rng.normal(0, 0.3, size=(b, n)).astype(np.float32)
-    recommended = valid & (np.arange(n) > 0)
-    weight = weights(fractions, valid)
+    labels = rng.normal(0, 0.3, size=(b, n)).astype(np.float32)
+    kept = (rng.uniform(0.5, 1, size=(b, n)) * valid).astype(np.float32)
+    evidence = kept * (np.arange(n) > 0)
+    weight = weights(liking, valid)
 
     def logits_of(parts: np.ndarray) -> np.ndarray:
-        logits = parts[..., BIAS] + repeats
+        logits = parts[..., BIAS] + labels
         before = tastes(parts[..., :BIAS], weight)[:, :-1]
         logits[:, 1:] += (before * parts[:, 1:, :BIAS]).sum(axis=-1)
         return logits
 
     # taken as given, see the docstring of `factors`
     user_bias = np.zeros((b, n))
-    user_bias[:, 1:] = user_biases(logits_of(parts), fractions, valid)[:, :-1]
+    user_bias[:, 1:] = user_biases(logits_of(parts), liking, evidence)[:, :-1]
 
     def loss(parts: np.ndarray) -> float:
         expected = expit(logits_of(parts) + user_bias)
-        return -float((recommended * (fractions * np.log(expected) + (1 - fractions) * np.log(1 - expected))).sum())
+        return -float((evidence * (liking * np.log(expected) + (1 - liking) * np.log(1 - expected))).sum())
 
-    found = session_gradient(parts.astype(np.float32), repeats, fractions, valid) - DECAY * parts
+    found = session_gradient(parts.astype(np.float32), labels, liking, kept) - DECAY * parts
     assert np.abs(found).max() < MOST_GRADIENT  # nothing was clipped
     for at in zip(*(rng.integers(0, size, size=60) for size in parts.shape), strict=True):
         up, down = parts.copy(), parts.copy()
         up[at] += step
         down[at] -= step
         assert found[at] == pytest.approx((loss(up) - loss(down)) / (2 * step), abs=2e-4)
+
+
+@pytest.mark.parametrize("share", [0.6, 0.9, 1.0])
+def test_factors_learn_what_hearing_an_artist_again_leaves(share: float) -> None:
+    """Every second track of a session is by one artist, the others by artists of their own; all are liked alike."""
+    catalogue = {id_: Track(id_, "one" if id_ < 50 else f"a{id_}", None, None, "x") for id_ in range(100)}
+    model, rng = FactorModel(catalogue), RNG(3)
+    fractions = np.full(10, 0.8, dtype=np.float32)
+    fractions[1::2] *= share ** np.arange(5)
+    for _ in range(60):
+        tracks = np.empty((32, 10), dtype=np.int64)
+        tracks[:, ::2], tracks[:, 1::2] = rng.integers(50, 100, (32, 5)), rng.integers(0, 50, (32, 5))
+        model.learn([FinishedSession(row, fractions) for row in tracks])
+    assert read_factors(model.snapshot()).kept[:4] == pytest.approx(share ** np.arange(4), abs=0.13)
 
 
 def test_factors_learn_which_tracks_go_together() -> None:
