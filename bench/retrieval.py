@@ -86,7 +86,7 @@ def _million(rng: np.random.Generator, tracks: int, own: float) -> tuple[Catalog
         "tracks": _normal(rng, tracks, own),
         "artists": of_artists,
         "genres": np.zeros((1, DIMENSIONS + 1), dtype=np.float32),
-        "repeats": np.zeros((MOST_EARLIER + 1, 2), dtype=np.float32),
+        "kept": np.ones((MOST_EARLIER + 1, 2), dtype=np.float32),
         "matches": np.array([[1.0, 1.0]] * len(LABELS), dtype=np.float32),
     }
     factors = Factors({"artists": [str(artist) for artist in range(artists)], "genres": [""]}, learned)

@@ -12,7 +12,7 @@ from schemas.external_ids import UserIds
 from services.dashboard.figures import Catalogue, Snapshot, search
 from services.dashboard.listening import Player, PlayerError
 from services.dashboard.pages import RECOMMEND, button, frame, show_html, show_no_catalogue, show_problem
-from services.dashboard.recommending import Contest, NoWorldError, Offer, world_of
+from services.dashboard.recommending import Contest, NoWorldError, Offer, environments_of
 from services.dashboard.views import contest_score, heard_of_contest, offered_track, played_track
 from services.experiments import Experiments
 
@@ -77,8 +77,10 @@ class RecommendPage:
     async def _begin(self) -> None:
         async def begin() -> None:
             catalogue = self._known.catalogue
-            world = await run.io_bound(world_of, self._home, catalogue)
-            self._contest = await Contest.begin(world, self._known.experiments, self._users, self._player)
+            make = await run.io_bound(environments_of, self._home, catalogue)
+            if make is None:  # the gateway is stopping
+                return
+            self._contest = await Contest.begin(make, self._known.experiments, self._users, self._player)
             self._turn(self._contest)
 
         await self._try(begin)

@@ -9,26 +9,25 @@ person nor a policy knows more than what is heard in it.
 from __future__ import annotations
 
 import asyncio
-import functools
-import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import gymnasium
 import numpy as np
 
-from core.errors import BotifyError, LoadError
-from core.loading import load_object
+from core.errors import BotifyError
 from schemas.external_ids import UserIds
-from services.dashboard.figures import Catalogue, track_of
+from services.dashboard.figures import Catalogue
 from services.dashboard.listening import Player, PlayerError, new_user
 from services.experiments import Experiments
 
-ENVIRONMENT = "sim.envs:Botify-v0"
-WORLD = "sim.world.store:load_world"
+MakeEnvironment = Callable[[], Any]
+
+SIMULATOR = "botify.simulator"
+"""Group of the entry point of the simulator, which services do not know."""
 MOST_POLICIES = 6
 MOST_TRIES = 10_000
 """Ids that are tried until one is assigned to a policy."""
@@ -38,38 +37,21 @@ class NoWorldError(BotifyError):
     """There is no simulated listener of this catalogue."""
 
 
-def world_of(home: Path, catalogue: Catalogue) -> Any:
-    """Load the stored world that has the tracks of the catalogue.
+def environments_of(home: Path, catalogue: Catalogue) -> MakeEnvironment:
+    """Return what makes Gymnasium environments with listeners of this catalogue, as the installed simulator has them.
 
     Raises
     ------
     NoWorldError
-        No stored world has them.
+        No simulator is installed, or it has no world of this catalogue.
     """
-    for about in sorted((home / "worlds").glob("*/tracks.json")):
-        if _has_tracks(about, catalogue):
-            return _load(about.parent)
-    raise NoWorldError(
-        f"no world in {home / 'worlds'} has the {len(catalogue):,} tracks of the catalogue; `botify sim run` stores "
-        "the world that it simulates, on the machine where it runs"
-    )
-
-
-def _has_tracks(path: Path, catalogue: Catalogue) -> bool:
-    """Return whether a file has as many tracks as the catalogue, and the first of it."""
-    with path.open(encoding="utf-8") as lines:
-        first = json.loads(next(lines, "{}"))
-        count = 1 + sum(1 for _ in lines)
-    known = track_of(catalogue, int(first.get("track", -1)))
-    return count == len(catalogue) and (known.artist, known.title) == (first.get("artist"), first.get("title"))
-
-
-@functools.lru_cache(maxsize=1)
-def _load(directory: Path) -> Any:
-    try:
-        return load_object(WORLD, "a loader of worlds", directory=directory)
-    except LoadError as error:
-        raise NoWorldError(f"the simulator is not installed: {error}") from error
+    for simulator in entry_points(group=SIMULATOR):
+        try:
+            made: MakeEnvironment = simulator.load()(home, catalogue)
+        except BotifyError as error:
+            raise NoWorldError(str(error)) from error
+        return made
+    raise NoWorldError("no simulator is installed")
 
 
 class Heard(NamedTuple):
@@ -111,9 +93,9 @@ class SimulatedSession:
     ended: bool = False
 
     @classmethod
-    def begin(cls, world: Any, seed: int, user: str) -> SimulatedSession:
-        """Let a listener of the world come, who chooses the first track."""
-        environment = gymnasium.make(ENVIRONMENT, world=world, disable_env_checker=True)
+    def begin(cls, make: MakeEnvironment, seed: int, user: str) -> SimulatedSession:
+        """Let a listener come, who chooses the first track."""
+        environment = make()
         seen, _ = environment.reset(seed=seed)
         heard = Heard(int(seen["track"]), float(seen["fraction"][0]), "listener")
         return cls(environment, int(seen["user"]), user, [heard])
@@ -160,7 +142,9 @@ class Contest:
     _policies: asyncio.Task[None] | None = None
 
     @classmethod
-    async def begin(cls, world: Any, experiments: Experiments | None, users: UserIds, player: Player) -> Contest:
+    async def begin(
+        cls, make: MakeEnvironment, experiments: Experiments | None, users: UserIds, player: Player
+    ) -> Contest:
         """Let a listener come, report the first listen, and start the policies' sessions.
 
         Raises
@@ -168,12 +152,12 @@ class Contest:
         PlayerError
         """
         seed = secrets.randbelow(2**31)
-        session = SimulatedSession.begin(world, seed, new_user())
+        session = SimulatedSession.begin(make, seed, new_user())
         contest = cls(session, player)
         await contest._report()
         if experiments is not None:
             played_by = users_of_policies(experiments, users.number_of)
-            contest._policies = asyncio.create_task(contest._play_policies(world, seed, played_by))
+            contest._policies = asyncio.create_task(contest._play_policies(make, seed, played_by))
         return contest
 
     async def choose(self, offer: Offer) -> None:
@@ -200,9 +184,9 @@ class Contest:
             offered = await self.player.offers(session.user, heard.track)
             self.offers = [Offer(track, by) for track, by in offered.items() if track not in had]
 
-    async def _play_policies(self, world: Any, seed: int, played_by: Mapping[str, str]) -> None:
+    async def _play_policies(self, make: MakeEnvironment, seed: int, played_by: Mapping[str, str]) -> None:
         for policy, user in played_by.items():
-            session = SimulatedSession.begin(world, seed, user)
+            session = SimulatedSession.begin(make, seed, user)
             try:
                 while not session.ended:
                     heard = session.heard[0]

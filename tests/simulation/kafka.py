@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context
 from random import Random
+from types import EllipsisType
 from typing import Any, NamedTuple, TypeVar
 
 from confluent_kafka import KafkaError
@@ -117,13 +118,14 @@ class SimulatedProducer:
         value: bytes | None = None,
         key: bytes | None = None,
         partition: int = -1,
-        callback: object = None,
+        callback: OnDelivery | EllipsisType | None = ...,
         on_delivery: OnDelivery | None = None,
         timestamp: int = 0,
         headers: Headers | None = None,
     ) -> None:
-        """Queue a record."""
-        self._queued.append((Record(topic, value, key, headers or ()), on_delivery))
+        """Queue a record; as with the client, a None that is given as `callback` hides `on_delivery`."""
+        report = on_delivery if isinstance(callback, EllipsisType) else callback
+        self._queued.append((Record(topic, value, key, headers or ()), report))
 
     def flush(self, timeout_s: float) -> int:
         """Append what is queued, and take as long as the broker; return how many records are left: none."""

@@ -17,6 +17,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from unittest import mock
 
+from core.kafka.publisher import RecordPublisher
 from services.gateway.rpc import PendingReplies
 from services.recommender.delivery import Delivery
 from services.recommender.service import RecommenderService
@@ -107,6 +108,9 @@ IN_THE_PARTITION: Mapping[str, Patches] = {
     "applied before the publication is acknowledged": {(KafkaPublisher, "emit"): lambda: emit_without_waiting},
     "an error of the publication is swallowed": {(KafkaPublisher, "emit"): lambda: emit_swallowing},
     "a refused publication is acknowledged": text(KafkaPublisher, "_send_waiting", "if error is None", "if True"),
+    "what is not delivered is not reported": text(
+        RecordPublisher, "send", "self._on_delivery, None", "None, self._on_delivery"
+    ),
     "one who has left keeps the others waiting": text(KafkaPublisher, "_send_waiting", "continue", "return"),
     "the position stays after an apply": text(
         ClaimedPartition, "_apply", "self._position = ClaimPosition(claim, next_offset)", "pass"

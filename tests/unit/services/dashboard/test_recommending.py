@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from pathlib import Path
 
+import gymnasium
 import pytest
 
 from schemas.events import Track
 from schemas.external_ids import UserIds
 from services.dashboard.listening import PlayerError, Recommended
-from services.dashboard.recommending import Contest, NoWorldError, Offer, Score, SimulatedSession, world_of
+from services.dashboard.recommending import Contest, NoWorldError, Offer, Score, SimulatedSession, environments_of
 from services.dashboard.views import contest_score, heard_of_contest, offered_track, played_track
 from services.experiments import Experiments
 from services.experiments.assignment import Experiment, Treatment
 from sim.world.config import WorldConfig
 from sim.world.generate import generate
 from sim.world.model import World
-from sim.world.store import save_world
 
 WORLD = World("w", *generate(WorldConfig(tracks=100, artists=20, genres=5, users=9, dimensions=8)), {})
+MAKE = functools.partial(gymnasium.make, "sim.envs:Botify-v0", world=WORLD, disable_env_checker=True)
 BOTH = Experiments((Experiment("A", "A", (Treatment("C", "next"), Treatment("T1", "same"))),), "next")
 
 
@@ -48,7 +50,7 @@ class Gateway:
 
 
 async def played(gateway: Gateway) -> tuple[Contest, list[Score]]:
-    contest = await Contest.begin(WORLD, BOTH, UserIds(), gateway)  # type: ignore[arg-type]
+    contest = await Contest.begin(MAKE, BOTH, UserIds(), gateway)  # type: ignore[arg-type]
     while not contest.session.ended:
         assert [offer.by for offer in contest.offers] == ["next"]  # what was heard is not offered
         await contest.choose(contest.offers[0])
@@ -78,31 +80,20 @@ def test_a_policy_that_cannot_finish_has_no_score_and_says_why() -> None:
 
 
 def test_equal_seeds_make_equal_sessions() -> None:
-    one, other = (SimulatedSession.begin(WORLD, 7, "1") for _ in range(2))
+    one, other = (SimulatedSession.begin(MAKE, 7, "1") for _ in range(2))
     assert (one.listener, one.heard) == (other.listener, other.heard)
     assert one.play(5, "you").fraction == other.play(5, "you").fraction
 
 
-def test_the_world_is_the_one_with_the_tracks_of_the_catalogue(tmp_path: Path) -> None:
-    catalogue = {
-        track: Track(track, WORLD.catalogue.artists[artist], None, None, title)
-        for track, (artist, title) in enumerate(
-            zip(WORLD.catalogue.artist_of.tolist(), WORLD.catalogue.titles, strict=True)
-        )
-    }
-    with pytest.raises(NoWorldError, match="botify sim run"):
-        world_of(tmp_path, catalogue)
-    save_world(tmp_path, WORLD)
-    assert world_of(tmp_path, catalogue).name == "w"
-    del catalogue[99]
-    with pytest.raises(NoWorldError, match="99 tracks"):
-        world_of(tmp_path, catalogue)
+def test_a_catalogue_that_nobody_simulated_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NoWorldError, match=r"no world in .* has the 0 tracks of the catalogue; `botify sim run`"):
+        environments_of(tmp_path, {})
 
 
 def test_the_pieces_of_the_page_escape_what_they_show() -> None:
     evil = "<script>alert(1)</script>"
     catalogue = {track: Track(track, evil, None, evil, evil) for track in range(100)}
-    contest = Contest(SimulatedSession.begin(WORLD, 7, evil), Gateway())  # type: ignore[arg-type]
+    contest = Contest(SimulatedSession.begin(MAKE, 7, evil), Gateway())  # type: ignore[arg-type]
     ranking = [Score(evil, 9, 4.0), Score("you", 7, 3.0)]
     for html in (
         played_track(contest, catalogue),
