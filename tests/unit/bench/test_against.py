@@ -71,6 +71,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for number, figure, measurement in ((2, "old", "unused"), (6, "fresh", "newer")):
         (root / "pyproject.toml").write_text(PYPROJECT.format(number=number))
         (root / "bench/__init__.py").touch()
+        (root / ".gitignore").write_text("__pycache__/\n")
         (root / "bench/__main__.py").write_text(PROGRAM % (repr(figure), repr(measurement)))
         (root / "product.py").write_text(f"print({number})\n")
         git(root, "add", ".")
