@@ -212,7 +212,7 @@ class EmbeddedStack:
             settings=self._addresses(),
             processes={child.name: child.identity for child in children if child.identity is not None},
             given_up=given_up or {},
-            restarts=restarts or {},
+            restarts=dict(restarts or {}),  # a Counter would be counted again by `asdict`
         ).write(self.home)
 
     def __enter__(self) -> Self:
