@@ -113,17 +113,23 @@ class Intake:
     rejected_before: Mapping[int, Container[int]] = field(default_factory=dict)
 
 
+ERASURE = "botify-erasure"
+"""Header of a tombstone. A record that merely has no value is somebody's mistake, and erases nobody."""
+
+
 def erased_user(record: Any) -> int | None:
-    """Return the listener whom a record of a listener's topic erases, or None: a tombstone has a key and no value.
+    """Return the listener whom a record erases, or None: a tombstone has a key, no value, and the header `ERASURE`.
 
     Examples
     --------
     >>> from core.kafka.reader import LogRecord
-    >>> erased_user(LogRecord("botify.listens", 0, 17, 0, b"42", None, ()))
+    >>> erased_user(LogRecord("botify.listens", 0, 17, 0, b"42", None, ((ERASURE, b""),)))
     42
     """
     key = record.key
     if record.value is not None or key is None or len(key) > len(b"%d" % MAX_USER) or not key.isdigit():
+        return None
+    if all(name != ERASURE for name, _ in record.headers):
         return None
     user = int(key)
     return user if user <= MAX_USER and key == key_of(user) else None

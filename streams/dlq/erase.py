@@ -2,11 +2,11 @@
 
     tombstone on listens ──► letters for the listens before it ──► the worker passes it ──► tombstone on feedback
 
-A tombstone has the listener's key and no value. On the listens it lies in the listener's own partition, so that every
-worker and replay removes the listener between the listens before it and those after it; one that has the listener in
-memory cannot write the state back. The letters keep the listens out of every later fold and model. What the worker made
-of them (sessions) is on its topics by the time of the tombstone on the feedback, which tells exports until when records
-of the listener are left out.
+A tombstone has the listener's key, no value, and a header of its own. On the listens it lies in the listener's own
+partition, so that every worker and replay removes the listener between the listens before it and those after it; one
+that has the listener in memory cannot write the state back. The letters keep the listens out of every later fold and
+model. What the worker made of them (sessions) is on its topics by the time of the tombstone on the feedback, which tells
+exports until when records of the listener are left out.
 
 The topics themselves keep the records, because offsets never change.
 """
@@ -23,6 +23,7 @@ from core.kafka.config import key_of, partition_of
 from core.kafka.publisher import RecordPublisher
 from core.settings import Settings
 from schemas.topics import Topics
+from schemas.validation import ERASURE
 from streams.dlq.exclude import Selection, exclude
 
 PASS_S = 10.0
@@ -74,7 +75,7 @@ def _tombstone(settings: Settings, topic: str, user: int) -> int:
             offsets.append(message.offset())
 
     publisher = RecordPublisher(settings, delivery_report_only_error=False)
-    publisher.produce(topic, key=key_of(user), value=None, on_delivery=on_delivery)
+    publisher.produce(topic, key=key_of(user), value=None, headers=[(ERASURE, b"")], on_delivery=on_delivery)
     publisher.drain()
     if not offsets:
         raise ErasureError(f"{topic} did not take the erasure; ask for it again")

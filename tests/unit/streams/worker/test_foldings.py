@@ -19,7 +19,7 @@ from schemas.event_time import LEAD_MS, SIMULATED_TIME
 from schemas.events import Listen, Session, TrainingBatch
 from schemas.listen_columns import accept_listens
 from schemas.listen_kernels import read_listens
-from schemas.validation import Intake, Rejected
+from schemas.validation import ERASURE, Intake, Rejected
 from streams.folds.columns import ids, kernels, packing, tops
 from streams.folds.columns.listeners import Listeners
 from streams.folds.likes import LIKES_OF_USERS
@@ -115,6 +115,9 @@ def logs(draw: st.DrawFn, listens: st.SearchStrategy[Listen] = GOOD_LISTENS | LI
         headers = draw(st.sampled_from([(), (), [SIMULATED_TIME], [("other", b"")]]))
         records.append(KafkaRecord(offset, key, raw, headers=headers))
     return records
+
+
+TOMBSTONE = ((ERASURE, b""),)
 
 
 class Sent:
@@ -263,7 +266,7 @@ def test_after_a_tombstone_a_listener_is_new(folding: Folding, cuts: list[int], 
     The listens before are those after, so a duplicate would show what was remembered.
     """
     listens = many(60)
-    tombstone = KafkaRecord(60, key_of(1), None)
+    tombstone = KafkaRecord(60, key_of(1), None, headers=TOMBSTONE)
     again = [record._replace(offset=61 + record.offset) for record in listens]
     erasing, alone = Worker(folding), Worker(folding)
     for part in parts([*listens, tombstone, *again], cuts):
@@ -282,9 +285,19 @@ def test_after_a_tombstone_a_listener_is_new(folding: Folding, cuts: list[int], 
     assert all(batch.next_offset == after.first_offset for batch, after in pairwise(batches))
     assert len(sessions) == 2 * 2  # of three each time: the last ones are open, and that of before never closes
 
-    erasing.process([KafkaRecord(121, key_of(1), None)])
+    erasing.process([KafkaRecord(121, key_of(1), None, headers=TOMBSTONE)])
     for name in (USERS, LIKES_OF_USERS, OPEN_SESSIONS):
         assert erasing.store.hashes[0, name].get(b"1") is None
+
+
+@pytest.mark.parametrize("folding", [BY_LISTEN, BY_COLUMNS])
+def test_a_record_that_only_has_no_value_erases_nobody(folding: Folding) -> None:
+    worker = Worker(folding)
+    worker.process(
+        [*many(60), KafkaRecord(60, key_of(1), None), KafkaRecord(61, key_of(1), None, headers=[("x", b"")])]
+    )
+    assert worker.store.hashes[0, USERS][b"1"] is not None
+    assert [offset for offset, *_ in worker.sent.rejected] == [REJECTED_BEFORE, 60, 61]
 
 
 @pytest.mark.parametrize("projections", [(), ("likes",), ("popularity",)])
