@@ -3,9 +3,9 @@
     tombstone on listens ──► letters for the listens before it ──► the worker passes it ──► tombstone on feedback
 
 A tombstone has the listener's key, no value, and a header of its own. On the listens it lies in the listener's own
-partition, so that every worker and replay removes the listener between the listens before it and those after it; one
-that has the listener in memory cannot write the state back. The letters keep the listens out of every later fold and
-model. What the worker made of them (sessions) is on its topics by the time of the tombstone on the feedback, which tells
+partition, so that every worker and replay removes the listener between the listens before it and those after it; who
+has the listener in memory cannot write the state back. The letters keep the listens out of every later fold and model.
+What the worker made of them (sessions) is on its topics by the time of the tombstone on the feedback, which tells
 exports until when records of the listener are left out.
 
 The topics themselves keep the records, because offsets never change.
