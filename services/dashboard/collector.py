@@ -39,7 +39,6 @@ from services.dashboard.readers import (
     LettersReader,
     ModelsReader,
     ProcessesReader,
-    RampsReader,
     RankingsReader,
     ReplaysReader,
     Titles,
@@ -232,7 +231,6 @@ class Collector:
         self._models = Part("models", lambda: ModelsReader(settings, connect(settings), codec), MODELS_EVERY_S)
         self._bandit = Part("the bandit", lambda: BanditReader(state()), MODELS_EVERY_S)
         self._processes = Part("processes", lambda: ProcessesReader(settings), MODELS_EVERY_S)
-        self._ramps = Part("ramps", lambda: RampsReader(settings, codec))
         self._snapshot = Snapshot()
 
     @property
@@ -250,7 +248,8 @@ class Collector:
     @property
     def experiments(self) -> Experiments | None:
         """The experiments as they are now; None before the first reading."""
-        return self._declared.value
+        declared = self._declared.value
+        return None if declared is None else declared.experiments
 
     def start(self) -> None:
         """Start the thread."""
@@ -291,7 +290,7 @@ class Collector:
         redis = _is_reachable(check_redis, self._settings, problems)
         due: list[Part[Any]] = [self._processes]
         if kafka:
-            due += [self._titles, self._declared, self._listens, self._ramps]
+            due += [self._titles, self._declared, self._listens]
         if redis:
             due += [self._rankings, self._replays, self._bandit]
         if kafka and redis:
@@ -306,12 +305,13 @@ class Collector:
         latency = sampled.figures.latency() if sampled else None
         self._history.add(self._traffic.value if whole else None, latency)
         experiments, policies = self._snapshot.experiments, self._snapshot.policies
+        declared = self._declared.value
         if sampled and now_s >= self._experiments_due_s:
             self._experiments_due_s = now_s + EFFECTS_EVERY_S
             experiments = sampled.figures.experiments()
             self._history.add_effects(experiments)
-            if self._declared.value is not None:
-                policies = sampled.figures.policies(self._declared.value)
+            if declared is not None:
+                policies = sampled.figures.policies(declared.experiments)
         return Snapshot(
             at_s=time.time(),
             traffic=self._traffic.value,
@@ -329,7 +329,7 @@ class Collector:
             bandit=self._bandit.value or (),
             processes=self._processes.value or (),
             responses=self._history.add_responses(self._responses()),
-            ramps=self._ramps.value,
+            ramps=None if declared is None else declared.steps,
             problems=problems,
         )
 
@@ -338,7 +338,6 @@ class Collector:
             self._titles,
             self._declared,
             self._listens,
-            self._ramps,
             self._traffic,
             self._letters,
             self._rankings,

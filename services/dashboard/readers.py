@@ -7,7 +7,7 @@ import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from confluent_kafka import Consumer, Message, TopicPartition
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from core.errors import DecodeError
 from core.kafka import config as clients
-from core.kafka.reader import FOLLOW_MS, TopicReader
 from core.settings import Settings
 from schemas.catalogue import CatalogueReader
 from schemas.codec import Codec
@@ -38,7 +37,6 @@ from services.dashboard.figures import (
 )
 from services.dashboard.listens import Tail
 from services.experiments import DEFAULT_FILE, Experiments, LiveExperiments, load_experiments
-from services.experiments.live import steps_in
 from services.recommender.bandit import POLICIES, Mix, shares
 from services.recommender.service import GROUP
 from services.stack.record import StackRecord
@@ -76,25 +74,6 @@ class Titles:
 
     def close(self) -> None:
         """Close the consumer."""
-        self._reader.close()
-
-
-class RampsReader:
-    """Follows the last step of each ramp."""
-
-    def __init__(self, settings: Settings, codec: Codec) -> None:
-        self._reader = TopicReader(settings, Topics.of(settings).experiments.name, wait_ms=FOLLOW_MS)
-        self._codec = codec
-        self._steps: dict[str, RampStep] = {}
-
-    def read(self) -> Mapping[str, RampStep]:
-        """Return the steps by experiment; raises `TopicError` if the topic cannot be read."""
-        for batch in self._reader.read_to_end():
-            self._steps = {**self._steps, **steps_in(batch, self._codec)}
-        return self._steps
-
-    def close(self) -> None:
-        """Leave the broker."""
         self._reader.close()
 
 
@@ -216,16 +195,23 @@ class ModelsReader(_RedisReader):
         self._tail.close()
 
 
+class Declared(NamedTuple):
+    """The declared experiments as of the last step of each ramp, and these steps by experiment."""
+
+    experiments: Experiments
+    steps: Mapping[str, RampStep]
+
+
 class ExperimentsReader:
-    """Reads the declared experiments as of the last step of each ramp."""
+    """Reads the declared experiments and their ramps."""
 
     def __init__(self, settings: Settings, codec: Codec) -> None:
         self._live = LiveExperiments(settings, codec, load_experiments(settings.experiments or DEFAULT_FILE))
 
-    def read(self) -> Experiments:
-        """Return the experiments; raises `TopicError` if their topic cannot be read."""
+    def read(self) -> Declared:
+        """Return both; raises `TopicError` if their topic cannot be read."""
         self._live.refresh()
-        return self._live.current
+        return Declared(self._live.current, self._live.steps)
 
     def close(self) -> None:
         """Close the consumer."""

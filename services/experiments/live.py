@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from confluent_kafka import Message
 
@@ -38,14 +38,16 @@ class LiveExperiments(TopicFollower):
     ----------
     current : Experiments
         Replaced by the thread: read it once into a variable.
+    steps : Mapping of experiment to RampStep
+        The last step of each ramp; replaced likewise.
     """
 
     def __init__(self, settings: Settings, codec: Codec, declared: Experiments) -> None:
         topic = Topics.of(settings).experiments.name
         super().__init__(settings, topic, "experiments", "the traffic of experiments stays as it is", BATCH)
         self._codec, self._declared = codec, declared
-        self._steps: dict[str, RampStep] = {}
-        self.current = declared.at(self._steps)
+        self.steps: Mapping[str, RampStep] = {}
+        self.current = declared.at(self.steps)
 
     def assign(self, user: int) -> Assignment:
         """Return a listener's treatments and recommender as of now."""
@@ -55,8 +57,8 @@ class LiveExperiments(TopicFollower):
         steps = steps_in(messages, self._codec)
         if not steps:
             return
-        self._steps |= steps
-        self.current = self._declared.at(self._steps)
+        self.steps = {**self.steps, **steps}
+        self.current = self._declared.at(self.steps)
         for step in steps.values():
             log.info("experiment %s: %.1f %% of its listeners: %s", step.experiment, 100 * step.share, step.reason)
 

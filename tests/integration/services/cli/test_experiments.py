@@ -14,7 +14,7 @@ from schemas.events import RampStep
 from schemas.registry import codec_of
 from schemas.topics import Topics
 from services.cli.experiments import list_experiments, show
-from services.dashboard.readers import RampsReader
+from services.dashboard.readers import ExperimentsReader
 from services.errors import ExperimentError
 from services.stack.ports import find_free
 from tests.support import eventually, make_listens, produce, produce_raw
@@ -100,11 +100,11 @@ def test_how_far_a_ramp_is_is_said(settings: Settings, tmp_path: Path) -> None:
     shown = run(ramped, "show", "A").output
     assert "traffic ramp: 10.0%" in shown
     assert "ramp: nothing is worse" in shown
-    reader = RampsReader(ramped, codec)  # what the dashboard shows
-    assert reader.read() == {"A": step}
+    reader = ExperimentsReader(ramped, codec)  # what the dashboard shows
+    assert reader.read().steps == {"A": step}
     decided = step._replace(share=1.0, arm="T1")
     produce_raw(ramped, Topics.of(ramped).experiments.name, [(b"A", codec.encode(decided))])
-    assert eventually(lambda: reader.read()["A"].arm) == "T1"
+    assert eventually(lambda: reader.read().steps["A"].arm) == "T1"
     reader.close()
     assert cells(run(ramped, "list"), "A")[2:5] == ["all", "get", "T1"]
     away = run(ramped.with_(kafka_bootstrap_servers=f"127.0.0.1:{find_free()}"), "list")
