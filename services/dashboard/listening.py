@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -19,6 +19,7 @@ from schemas.external_ids import UserIds
 from schemas.registry import codec_of
 from services.gateway.messages import Attribution
 from services.gateway.options import GatewayOptions
+from services.gateway.v1.models import MAX_PAGE
 from streams.store.connect import connect_async
 from streams.store.keys import gateway_session
 
@@ -54,6 +55,23 @@ class HeardTrack(NamedTuple):
 
     recommended: Recommended
     fraction: float
+
+
+def offered(
+    recommended: Mapping[int, str], beside: Mapping[str, Sequence[int]], heard: Collection[int]
+) -> dict[int, str]:
+    """Return tracks that were not heard, each once: all recommended ones, and `OFFERED_BESIDE` of each other list.
+
+    Examples
+    --------
+    >>> offered({1: "sticky", 2: "sticky"}, {"popular": [2, 1, 7, 3, 4, 5]}, heard={2, 7})
+    {1: 'sticky', 3: 'popular', 4: 'popular', 5: 'popular'}
+    """
+    found = {track: by for track, by in recommended.items() if track not in heard}
+    for by, tracks in beside.items():
+        others = [track for track in tracks if track not in found and track not in heard]
+        found |= dict.fromkeys(others[:OFFERED_BESIDE], by)
+    return found
 
 
 @dataclass(slots=True)
@@ -181,8 +199,15 @@ class Player:
         event = {"kind": "listen", "user": user, "item": track, "fraction": fraction, "ends_session": ended}
         await self._call("POST", "/v1/events", json=event)
 
-    async def offers(self, user: str, track: int) -> dict[int, str]:
-        """Return what the service would play to a listener next, and tracks similar to the last one.
+    async def offers(self, user: str, track: int, heard: Collection[int]) -> dict[int, str]:
+        """Return what the service would play to a listener next, and similar and popular tracks that are not among it.
+
+        Parameters
+        ----------
+        track : int
+            What was heard last.
+        heard : collection of int
+            Tracks that are not offered.
 
         Returns
         -------
@@ -193,16 +218,16 @@ class Player:
         ------
         PlayerError
         """
+        enough = min(OFFERED_BESIDE + OFFERED_BESIDE + OFFERED + len(heard), MAX_PAGE)  # when all others are left out
         recommended, similar, popular = await asyncio.gather(
             self._call("GET", f"/v1/users/{quote(user)}/recommendations", params={"n": OFFERED}),
-            self._call("GET", f"/v1/items/{track}/similar", params={"limit": OFFERED_BESIDE}),
-            self._call("GET", "/v1/popular", params={"limit": OFFERED_BESIDE}),
+            self._call("GET", f"/v1/items/{track}/similar", params={"limit": enough}),
+            self._call("GET", "/v1/popular", params={"limit": enough}),
         )
-        found = {item["number"]: recommended["policy"] for item in recommended["items"]}
-        for page, by in ((similar, "similar"), (popular, "popular")):
-            for item in page["items"]:
-                found.setdefault(item["number"], by)
-        return found
+        by = {item["number"]: str(recommended["policy"]) for item in recommended["items"]}
+        pages = {"similar": similar, "popular": popular}
+        beside = {name: [item["number"] for item in page["items"]] for name, page in pages.items()}
+        return offered(by, beside, heard)
 
     async def close(self) -> None:
         """Close the clients."""

@@ -181,8 +181,8 @@ class Contest:
         await self.player.report(session.user, heard.track, heard.fraction, session.ended)
         if not session.ended:
             had = {one.track for one in session.heard}
-            offered = await self.player.offers(session.user, heard.track)
-            self.offers = [Offer(track, by) for track, by in offered.items() if track not in had]
+            offered = await self.player.offers(session.user, heard.track, had)
+            self.offers = [Offer(track, by) for track, by in offered.items()]
 
     async def _play_policies(self, make: MakeEnvironment, seed: int, played_by: Mapping[str, str]) -> None:
         for policy, user in played_by.items():

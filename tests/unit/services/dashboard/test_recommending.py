@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections.abc import Collection
 from pathlib import Path
 
 import gymnasium
@@ -11,7 +12,7 @@ import pytest
 
 from schemas.events import Track
 from schemas.external_ids import UserIds
-from services.dashboard.listening import PlayerError, Recommended
+from services.dashboard.listening import PlayerError, Recommended, offered
 from services.dashboard.recommending import Contest, NoWorldError, Offer, Score, SimulatedSession, environments_of
 from services.dashboard.views import contest_score, heard_of_contest, offered_track, played_track
 from services.experiments import Experiments
@@ -45,8 +46,8 @@ class Gateway:
     async def report(self, user: str, track: int, fraction: float, ended: bool) -> None:
         self.reported.setdefault(user, []).append((track, fraction, ended))
 
-    async def offers(self, user: str, track: int) -> dict[int, str]:
-        return {track: "similar", (track + 1) % 100: "next"}
+    async def offers(self, user: str, track: int, heard: Collection[int]) -> dict[int, str]:
+        return offered({track: "same", (track + 1) % 100: "next"}, {}, heard)
 
 
 async def played(gateway: Gateway) -> tuple[Contest, list[Score]]:
