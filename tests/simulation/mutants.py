@@ -130,6 +130,9 @@ IN_THE_PARTITION: Mapping[str, Patches] = {
         "await self._publisher.emit(events, rejected)\n    outcome = await self._apply(new_next, changes)",
         "pass\n    outcome = await self._apply(new_next, changes)\n    await self._publisher.emit(events, rejected)",
     ),
+    "an erasure is not in the training topic": text(WorkerPartition, "_erase", "offset + 1, ())", "offset, ())"),
+    "an erased listener stays": text(WorkerPartition, "_erase", "self._fold.erase(user)", "{}"),
+    "the next offset stays after an erasure": text(WorkerPartition, "_erase", "self.next_offset = offset + 1", "pass"),
     "dead letters alone are not published": text(WorkerPartition, "_take", "if events or rejected", "if events"),
     "what memory lacks is not read": text(
         WorkerPartition, "_read_missing", "if not (missing := self._fold.missing(batch))", "if True"
@@ -310,9 +313,9 @@ def recorded() -> dict[str, int]:
     return seeds
 
 
-def _killed(most: int, again: bool, name: str) -> tuple[str, int | None, float]:
+def _killed(most: int, known: Mapping[str, int], name: str) -> tuple[str, int | None, float]:
     began_s = time.process_time()
-    return name, killed_by(name, most, None if again else recorded().get(name)), time.process_time() - began_s
+    return name, killed_by(name, most, known.get(name)), time.process_time() - began_s
 
 
 def main() -> int:
@@ -327,7 +330,8 @@ def main() -> int:
     began_s, survived, seeds = time.monotonic(), 0, recorded()
     names = args.names or list(MUTANTS)
     with get_context("spawn").Pool(args.processes) as pool:
-        for name, seed, cpu_s in pool.imap_unordered(partial(_killed, args.seeds, args.again), names):
+        run = partial(_killed, args.seeds, {} if args.again else dict(seeds))
+        for name, seed, cpu_s in pool.imap_unordered(run, names):
             survived += seed is None
             print(f"{name:<65} {'SURVIVED' if seed is None else f'seed {seed:>4}'} {cpu_s:7.1f} s of CPU", flush=True)
             if args.record and seed is not None:

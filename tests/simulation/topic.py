@@ -20,7 +20,7 @@ from schemas.codec import Codec
 from schemas.event_time import LEAD_MS, SIMULATED_LEAD_MS, SIMULATED_TIME
 from schemas.events import Listen, Session, TrainingBatch
 from schemas.training import listens_of
-from schemas.validation import MAX_ID_BYTES, MAX_TRACK, MAX_USER, Intake, Rejected
+from schemas.validation import ERASURE, MAX_ID_BYTES, MAX_TRACK, MAX_USER, Intake, Rejected
 from streams.store.protocol import MemoryStore
 from streams.worker.metrics import WorkerCounters
 from streams.worker.partition import Publishable, WorkerPartition
@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 CODEC = Codec()
 TOPICS = 64
+ERASING, ERASED = 4, 0.2
+"""One of so many topics has records that erase a listener, and their share in it."""
 PARTITIONS = 4
 NAME, TOPIC_ID = "simulated.listens", "simulated-topic"
 TRACKS = frozenset(range(1, 9))
@@ -187,12 +189,13 @@ def _expected(partition: int, records: Sequence[LogRecord]) -> Expected:
 
 @cache
 def topic(number: int) -> Sequence[PartitionLog]:
-    """Return the partitions of a topic: listens with duplicates, late and far ones, poison, and gaps of offsets."""
+    """Return the partitions of a topic: listens with duplicates, late and far ones, poison, erasures, and gaps."""
     rng = Random(f"topic {number}")
-    return [_partition(partition, rng, timeline(number)) for partition in range(PARTITIONS)]
+    erasing = None if number % ERASING else Random(f"erasures {number}")
+    return [_partition(partition, rng, erasing, timeline(number)) for partition in range(PARTITIONS)]
 
 
-def _partition(partition: int, rng: Random, of: Timeline) -> PartitionLog:
+def _partition(partition: int, rng: Random, erasing: Random | None, of: Timeline) -> PartitionLog:
     bursts_s = [rng.uniform(0.0, RECORDS_UNTIL_S) for _ in range(rng.randint(4, 9))]
     busy_s = [*sorted(rng.choice(bursts_s) for _ in range(rng.randint(6, 16))), LAST_RECORDS_S]
     at_s = [of.at(busy) for busy in busy_s]
@@ -228,6 +231,8 @@ def _partition(partition: int, rng: Random, of: Timeline) -> PartitionLog:
         elif rng.random() < 0.05:
             key, value = rng.choice([(key, None), (key, b"?"), (b"0", value)])
         headers = [SIMULATED_TIME] if speed > 1 and rng.random() < 0.9 else []
+        if erasing is not None and erasing.random() < ERASED:
+            key, value, headers = key_of(erasing.choice(users)), None, [(ERASURE, b"")]
         records.append(LogRecord(NAME, partition, offset, taken_ms, key, value, headers))
         offset += rng.choice([1] * 15 + [2, 4])  # markers of transactions, compaction
     return PartitionLog(partition, records, at_s)
