@@ -28,6 +28,8 @@ from tests.simulation.universe import Result
 
 DIGESTS, REPEATED = Path(__file__).parent / "digests.json", range(10_000, 10_010)
 """The file of committed digests, and the seeds whose histories they are of: they are the same on every machine."""
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+"""asyncio's own callbacks differ between versions, and with them the orders that a seed draws."""
 LONGEST = Path(__file__).parent / "longest.json"
 """The sums of long runs, of which docs/simulation.md tells."""
 SUMMED = ("universes", "virtual_h", "faults", "violated", "cpu_s")
@@ -75,7 +77,7 @@ def main() -> int:
     args = parser.parse_args()
     if args.digests:
         found = {str(seed): run_universe(seed).history.digest for seed in REPEATED}
-        DIGESTS.write_text(json.dumps(found, indent=1) + "\n")
+        DIGESTS.write_text(json.dumps(json.loads(DIGESTS.read_text()) | {PYTHON: found}, indent=1) + "\n")
         return 0
     if args.sum_up is not None:
         runs = summed_up(json.loads(LONGEST.read_text()) if LONGEST.exists() else [], blocks_of(args.sum_up))
@@ -101,8 +103,8 @@ def main() -> int:
 
 
 def digests() -> dict[int, str]:
-    """Return the committed digests by seed."""
-    return {int(seed): digest for seed, digest in json.loads(DIGESTS.read_text()).items()}
+    """Return the committed digests by seed; none if they are of other versions of Python than this one."""
+    return {int(seed): digest for seed, digest in json.loads(DIGESTS.read_text()).get(PYTHON, {}).items()}
 
 
 def blocks_of(report: Path) -> list[dict[str, Any]]:

@@ -16,8 +16,8 @@ from tests.simulation.timeline import timeline
 from tests.simulation.topic import TOPICS
 
 ROOT = Path(__file__).parents[2]
-SEEDS, SHARDS = 1_000, 4
-"""`make universes` runs ten times as many of the same day."""
+SEEDS, SHARDS = 200, 4
+"""`make universes`, a step of `.ci/run`, goes on to 10,000 of the same day."""
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))
@@ -32,7 +32,8 @@ def test_invariants_hold(shard: int) -> None:
 def test_a_seed_names_a_history() -> None:
     first = {seed: run_universe(seed).history.digest for seed in REPEATED}
     assert {seed: run_universe(seed).history.digest for seed in REPEATED} == first
-    assert first == digests(), "if what processes do has changed: python -m tests.simulation --digests"
+    if committed := digests():
+        assert first == committed, "if what processes do has changed: python -m tests.simulation --digests"
     assert len(set(first.values())) == len(REPEATED)
     for hash_seed in ("1", "2"):
         program = (
