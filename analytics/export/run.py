@@ -17,7 +17,7 @@ from analytics.export.columns import arrow_schema, record_batch
 from analytics.export.files import ExportDirectory, ExportError, Manifest, Source, open_directory
 from core.kafka.admin import end_offsets
 from core.kafka.offsets import EARLIEST, LATEST, TopicPosition, TopicState, describe_topic
-from core.kafka.reader import FOLLOW_MS, TopicReader
+from core.kafka.reader import FOLLOW_MS, TopicReader, log_record
 from core.process import StopRequested
 from core.settings import Settings
 from schemas.codec import Codec
@@ -25,7 +25,7 @@ from schemas.dead_letters import RejectedBefore
 from schemas.events import Event, Listen, Recommendation, RecommendationRequest, Session
 from schemas.registry import codec_of
 from schemas.topics import TopicDefinition, Topics
-from schemas.validation import iter_valid
+from schemas.validation import erased_user, iter_valid
 
 
 def check_reachable(topic: TopicState, next_offsets: Mapping[int, int]) -> None:
@@ -128,8 +128,8 @@ class Erasures:
         """Read what was added; blocks."""
         for messages in self._reader.read_to_end():
             for message in messages:
-                if message.value() is None and message.key() is not None and message.key().isdigit():
-                    self.at_ms[int(message.key())] = message.timestamp()[1]
+                if (user := erased_user(log_record(message))) is not None:
+                    self.at_ms[user] = message.timestamp()[1]
 
     def close(self) -> None:
         """Leave the broker."""

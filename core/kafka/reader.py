@@ -288,6 +288,19 @@ class LogRecord(NamedTuple):
     headers: Sequence[tuple[str, bytes]]
 
 
+def log_record(message: Message) -> LogRecord:
+    """Return a record of confluent-kafka with aiokafka's attributes."""
+    return LogRecord(
+        message.topic(),
+        message.partition(),
+        message.offset(),
+        message.timestamp()[1],
+        message.key(),
+        message.value(),
+        message.headers() or (),
+    )
+
+
 class PartitionLog:
     """Reads a partition in order from an offset up to another, and continues as it grows.
 
@@ -300,7 +313,7 @@ class PartitionLog:
     def __init__(
         self, settings: Settings, topic: str, partition: int, start: int, batch: int = PARTITION_BATCH
     ) -> None:
-        self._topic, self._partition = topic, partition
+        self._partition = partition
         self._reader = TopicReader(
             settings,
             topic,
@@ -326,20 +339,8 @@ class PartitionLog:
         TopicError
             The partition cannot be read, or does not reach the offset.
         """
-        topic, partition = self._topic, self._partition
-        for messages in self._reader.read_to_end({partition: end}):
-            yield [
-                LogRecord(
-                    topic,
-                    partition,
-                    message.offset(),
-                    message.timestamp()[1],
-                    message.key(),
-                    message.value(),
-                    message.headers() or (),
-                )
-                for message in messages
-            ]
+        for messages in self._reader.read_to_end({self._partition: end}):
+            yield [log_record(message) for message in messages]
 
     async def read_ahead(self, end: int) -> AsyncGenerator[list[LogRecord], None]:
         """Yield what `read_to` yields, and fetch the next batch in a thread while the last one is processed.

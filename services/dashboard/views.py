@@ -300,7 +300,10 @@ def _popular(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def _experiments(snapshot: Snapshot) -> dict[str, Any]:
-    return {"experiments": [(reading, *_drawn(reading, snapshot)) for reading in snapshot.experiments]}
+    return {
+        "experiments": [(reading, *_drawn(reading, snapshot)) for reading in snapshot.experiments],
+        "ramps": {reading.name: (snapshot.ramps or {}).get(reading.name) for reading in snapshot.experiments},
+    }
 
 
 def _drawn(reading: ExperimentReading, snapshot: Snapshot) -> tuple[float, list[tuple[Any, ...]]]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from html.parser import HTMLParser
 from unittest.mock import MagicMock
 
 import pytest
 
-from schemas.events import Listen, Track
+from schemas.events import Listen, RampStep, Track
 from services.dashboard.effects import Effect, ExperimentReading
 from services.dashboard.figures import (
     BanditShare,
@@ -108,8 +109,18 @@ FULL = Snapshot(
     bandit=(BanditShare(EVIL, 0.95, 3.5, 40.0),),
     processes=(ProcessStatus("learner-1", 7, "given up", restarts=5), ProcessStatus(EVIL, 8, "running", 60.0)),
     responses=Responses(100, 3),
+    ramps={EVIL: RampStep(EVIL, 0.1, None, 1, 1, EVIL)},
     problems=(EVIL,),
 )
+
+
+def test_a_ramp_says_how_many_take_part_and_why() -> None:
+    steps = {EVIL: RampStep(EVIL, 0.1, None, 1, 1, "nothing got worse")}
+    page = laid_out(experiments(replace(FULL, ramps=steps)))
+    assert "ramp: 10% take part" in page
+    assert "Ramp: nothing got worse" in page
+    decided = {EVIL: steps[EVIL]._replace(arm="T1")}
+    assert "all get T1" in laid_out(experiments(replace(FULL, ramps=decided)))
 
 
 @views
