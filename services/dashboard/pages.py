@@ -153,7 +153,7 @@ def add_listener_page(
 
     @ui.page(LISTENER)
     @ui.page(f"{LISTENER}/{{user:path}}")
-    async def show(user: str = "") -> None:
+    async def show(user: str = "", page: int = 1) -> None:
         with frame(LISTENER):
             _search(user)
             if not user:
@@ -164,7 +164,7 @@ def add_listener_page(
             except UserIdError as error:
                 show_problem(str(error))
             else:
-                await _show(user, number, read, catalogue())
+                await _show(user, number, page, read, catalogue())
 
 
 def _search(user: str) -> None:
@@ -178,7 +178,7 @@ def _search(user: str) -> None:
         ui.button("show", on_click=go).props("unelevated no-caps")
 
 
-async def _show(name: str, user: int, read: Callable[[int], ListenerReading], catalogue: Catalogue) -> None:
+async def _show(name: str, user: int, page: int, read: Callable[[int], ListenerReading], catalogue: Catalogue) -> None:
     waiting = show_html("listener", "reading", user=name)
     # NiceGUI bounds the time to build a page, and a reading may take longer: it begins when the page is shown.
     client = ui.context.client
@@ -193,4 +193,4 @@ async def _show(name: str, user: int, read: Callable[[int], ListenerReading], ca
         return
     waiting.delete()
     if reading is not None:  # None while the process stops
-        ui.html(views.listener(name, reading, catalogue), sanitize=False)
+        ui.html(views.listener(name, reading, catalogue, page), sanitize=False)

@@ -359,16 +359,27 @@ letters = View("operations", {"tiles": "wide", "letters": "wide"}, _letters)
 replays = View("operations", {"replays": "wide"})
 
 
-def listener(name: str, reading: ListenerReading, catalogue: Catalogue) -> Markup:
-    """Return the content of a listener's page."""
+def listener(name: str, reading: ListenerReading, catalogue: Catalogue, page: int = 1) -> Markup:
+    """Return the content of a listener's page.
+
+    Parameters
+    ----------
+    page : int
+        Of `SHOWN_SESSIONS` sessions, the newest first, from 1 on; the last one is shown for what lies beyond.
+    """
     state = reading.state
     if state is None:
         return render("listener", "unknown", user=name)
     tiles = render("listener", "tiles", state=state, partition=reading.partition)
+    every = by_session(reading.listens)
+    pages = max(1, math.ceil(len(every) / SHOWN_SESSIONS))
+    page = min(max(page, 1), pages)
     sessions = render(
         "listener",
         "sessions",
-        sessions=by_session(reading.listens)[:SHOWN_SESSIONS],
+        sessions=every[(page - 1) * SHOWN_SESSIONS : page * SHOWN_SESSIONS],
+        page=page,
+        pages=pages,
         kept=[listen[1:] for listen in state.last_listens()[::-1].tolist()],
         track_of=lambda track: track_of(catalogue, track),
     )

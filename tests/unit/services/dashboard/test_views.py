@@ -173,6 +173,20 @@ def test_a_listeners_page_escapes_and_says_why() -> None:
     assert "of 40" in page
 
 
+def test_a_listeners_sessions_come_in_pages() -> None:
+    state = UserState()
+    listens = tuple(Listen(f"{n}", 42, 7, 0.5, n, f"s{n}", 1, True, None, {}, None, None) for n in range(45))
+    for listen in listens:
+        state.fold(listen)
+    reading = ListenerReading(42, state, 3, listens)
+    last = listener("42", reading, {}, page=3)
+    assert last.count("session s") == 5
+    assert "page 3 of 3" in last
+    assert "older" not in last
+    assert listener("42", reading, {}, page=9) == last
+    assert "?page=2" in listener("42", reading, {})
+
+
 def test_a_listener_whose_listens_are_too_old_is_shown_from_the_state() -> None:
     state = UserState()
     state.fold(Listen("a", 42, 7, 0.5, 1_000, "a", 1, False, None, {}, None, None))
