@@ -171,7 +171,6 @@ IN_THE_MANAGER: Mapping[str, Patches] = {
     ),
     "a swap leaves later claims behind": text(PartitionManager, "follow_namespace", "self._store = store", "pass"),
     "two assignments are claimed at a time": text(PartitionManager, "claim", "async with self._claiming", "if True"),
-    "a claim that failed leaves others": text(PartitionManager, "_claim_all", "claim.cancel()", "pass"),
     "the topic is described too early": text(
         PartitionManager, "_claim", "claim.next_offset > state.end[partition]", "False"
     ),
