@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from confluent_kafka import Message
 
 from core.errors import BotifyError, DecodeError, TopicError
-from core.kafka.follower import TopicFollower
+from core.kafka.follower import POLL_S, TopicFollower
 from core.kafka.publisher import RecordPublisher
 from core.settings import Settings
 from schemas.codec import Codec
@@ -34,6 +34,8 @@ MAX_BODY_BYTES = 256 * 1024 * 1024
 LEARNED_BODY_BYTES = 16 * 1024 * 1024 - 64 * 1024
 """Of a snapshot that the learner makes, if `Settings.model_mb` is not set."""
 TIMEOUT_S = 30.0
+MOST_WAITING = 1_000
+"""Records that a reader takes at most before it serves the newest of them."""
 
 
 def learned_body_bytes(settings: Settings) -> int:
@@ -156,19 +158,29 @@ class ModelReader(TopicFollower):
 
     def refresh(self) -> None:
         """Read to the topic's end; after `start` a thread does so. Raises as `start`."""
+        self._serve_newest(chain.from_iterable(self._to_end()))
+
+    def _take(self, messages: Sequence[Message]) -> None:
+        """Serve the newest of each model of all records that have come, so that what is served is not behind them."""
+        self._serve_newest(chain(messages, chain.from_iterable(islice(self._waiting(), MOST_WAITING))))
+
+    def _waiting(self) -> Iterator[Sequence[Message]]:
+        while self._consumer.is_behind:
+            yield self._consumer.poll(1, POLL_S, gather_s=0.0)
+
+    def _serve_newest(self, messages: Iterable[Message]) -> None:
+        """Prepare the last snapshot of each model, or the one before it if that cannot be used.
+
+        Preparing takes longer than reading. If each snapshot were prepared, recommenders under load would be served
+        from ever older ones while the learner is fast: models are young and due again soon.
+        """
         newest: dict[str, list[_Arrived]] = {}
-        for arrived in self._arrived(chain.from_iterable(self._to_end())):
-            newest[arrived.model.name] = [*newest.get(arrived.model.name, [])[-1:], arrived]
-        for last_two in newest.values():  # to prepare a snapshot takes long, and each replaces those before it
+        for message in messages:
+            if (arrived := self._read(message)) is not None:
+                newest[arrived.model.name] = [*newest.get(arrived.model.name, [])[-1:], arrived]
+        for last_two in newest.values():
             if not self._serve(last_two[-1]) and len(last_two) > 1:
                 self._serve(last_two[0])
-
-    def _take(self, messages: Iterable[Message]) -> None:
-        for arrived in self._arrived(messages):
-            self._serve(arrived)
-
-    def _arrived(self, messages: Iterable[Message]) -> Iterator[_Arrived]:
-        return (arrived for message in messages if (arrived := self._read(message)) is not None)
 
     def _read(self, message: Message) -> _Arrived | None:
         """Return the model of a record; None for a part, for one that is not followed, and for one without a model."""

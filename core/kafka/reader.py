@@ -151,6 +151,14 @@ class AssignedConsumer:
         self._unfetched = [at for at in self._unfetched if watermarks(at, cached=True)[1] < 0]
         return not self._unfetched
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether a partition had records after the last one polled when it was last fetched from."""
+        return any(
+            self._consumer.get_watermark_offsets(at, cached=True)[1] > self.position[at.partition]
+            for at in self._partitions()
+        )
+
     def close(self) -> None:
         """Close the consumer."""
         self._consumer.close()

@@ -5,9 +5,10 @@ Assume that listeners leave a policy at a constant rate. Given how long they lis
 sampling (Biometrika, 1933) chooses a policy as often as it is best among draws from the posteriors. The shares are
 computed once a second from `DRAWS` draws, so a session's choice needs one random number and its probability is exact.
 
-A model learns most where it serves, so the policies with models keep a share of `TRIAL` of the sessions together,
-however they do; one with fewer than `ENOUGH` finished sessions gets no more. The first policy, which needs no model,
-keeps at least `FLOOR`.
+A model learns most where it serves, so at first the policies with models keep a share of `TRIAL` of the sessions
+together, however they do; one with fewer than `ENOUGH` finished sessions gets no more. That share shrinks with what
+is known of the policy: half of it is left after `JUDGED` finished sessions. As results fade, it grows again for one
+that is seldom tried. The first policy, which needs no model, keeps at least `FLOOR`.
 
 The policy is drawn by session, so a session keeps its policy while the shares do not change. If a policy has no answer,
 its fallback chain answers, and the answer names both: `rerank/sticky_norepeat`. The session counts for the policy that
@@ -34,7 +35,9 @@ Results = Callable[[], Mapping[str, PolicyResult]]
 
 ENOUGH = 20.0
 TRIAL = 0.25
-FLOOR = 0.05
+JUDGED = 500.0
+FLOOR = 0.01
+"""Enough to notice when this policy becomes the better one: its results fade, and the draws then try it more."""
 DRAWS = 2_000
 REFRESH_S = 1.0
 
@@ -84,13 +87,13 @@ def shares(results: Sequence[PolicyResult]) -> Floats:
     Examples
     --------
     >>> shares([PolicyResult(time=3000.0, ends=1000.0), PolicyResult(time=9000.0, ends=1000.0)]).round(3).tolist()
-    [0.05, 0.95]
+    [0.01, 0.99]
     """
     times = np.array([result.time for result in results])
     ends = np.array([result.ends for result in results])
     known = ends >= ENOUGH
     known[0] = True
-    least = np.full(len(results), TRIAL / max(len(results) - 1, 1))
+    least = TRIAL / max(len(results) - 1, 1) * JUDGED / (JUDGED + ends)
     least[0] = FLOOR
     drawn = times / np.random.default_rng(0).standard_gamma(ends + 1.0, (DRAWS, len(results)))
     best = np.argmax(np.where(known, drawn, -np.inf), axis=1)

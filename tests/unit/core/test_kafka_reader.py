@@ -48,6 +48,9 @@ class FakeConsumer:
     def poll(self, timeout: float) -> FakeMessage | None:
         return next(iter(self.consume(1, timeout)), None)
 
+    def get_watermark_offsets(self, at: TopicPartition, cached: bool) -> tuple[int, int]:
+        return (0, self._end) if cached else (0, 2**62)
+
 
 def make(fake: FakeConsumer, partitions: int = 1) -> AssignedConsumer:
     with mock.patch.object(reader, "Consumer", return_value=fake):
@@ -99,3 +102,12 @@ def test_an_end_that_is_not_reached_is_said_with_its_partition(monkeypatch: pyte
     with pytest.raises(TopicError, match=r"t\[1\]: no record for 0 s at offset 2, before the end at 4"):
         for _ in consumer.poll_until({0: 2, 1: 4}, 10, 0.0):
             pass
+
+
+def test_a_consumer_is_behind_until_all_that_its_broker_has_is_polled() -> None:
+    consumer = make(FakeConsumer([[0, 1]], end=3))  # the last offset has no record
+    seen = []
+    while consumer.is_behind:
+        seen.append([message.offset() for message in consumer.poll(1, 0.0, gather_s=0.0)])
+    assert seen == [[0], [1], []]
+    assert consumer.position == {0: 3}

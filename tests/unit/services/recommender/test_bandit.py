@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.recommender.bandit import DRAWS, ENOUGH, FLOOR, REFRESH_S, TRIAL, Bandit, shares
+from services.recommender.bandit import DRAWS, ENOUGH, FLOOR, JUDGED, REFRESH_S, TRIAL, Bandit, shares
 from streams.folds.sessions import PolicyResult, PolicyResults
 
 POLICIES = ("mix/plain", "mix/worse", "mix/better")
@@ -23,17 +23,20 @@ def test_shares_add_up_and_leave_nobody_out(results: list[tuple[float, float]]) 
     found = shares([result_of(*one) for one in results])
     assert found.sum() == pytest.approx(1.0)
     assert found[0] >= (FLOOR if len(found) > 1 else 1.0)
-    assert (found[1:] >= TRIAL / max(len(found) - 1, 1)).all()
+    known = np.array([ends for ends, _ in results[1:]])
+    assert (found[1:] >= TRIAL / max(len(found) - 1, 1) * JUDGED / (JUDGED + known) - 1e-12).all()
 
 
 def test_who_is_hardly_known_is_only_tried_however_lucky() -> None:
     found = shares([result_of(500, 4.0), result_of(ENOUGH - 1, 90.0), result_of(0, 0.0)])
-    assert found.tolist() == pytest.approx([1 - TRIAL, TRIAL / 2, TRIAL / 2])
+    tried = TRIAL / 2 * JUDGED / (JUDGED + ENOUGH - 1)
+    assert found.tolist() == pytest.approx([1 - tried - TRIAL / 2, tried, TRIAL / 2])
 
 
 def test_what_nobody_can_tell_apart_is_shared() -> None:
     found = shares([result_of(100, 5.0), result_of(100, 5.0)])
-    assert found[0] == pytest.approx(FLOOR + (1 - FLOOR - TRIAL) / 2, abs=0.05)
+    tried = TRIAL * JUDGED / (JUDGED + 100)
+    assert found[0] == pytest.approx(FLOOR + (1 - FLOOR - tried) / 2, abs=0.05)
 
 
 class Service:
@@ -71,6 +74,19 @@ def test_the_best_policy_wins_and_a_bad_one_costs_little() -> None:
 def test_untrained_policies_cost_less_than_their_trials() -> None:
     nothing = {"mix/plain": 4.0, "mix/worse": 0.5, "mix/better": 0.5}
     assert Service(seed=1).play(nothing, 4_000) > (1 - TRIAL) * nothing["mix/plain"] - 0.2
+
+
+def test_the_share_of_trials_shrinks_with_what_is_known() -> None:
+    """A policy that stays worse costs less the longer it does, and none is given up."""
+    service, worse = Service(seed=1), {"mix/plain": 4.0, "mix/worse": 2.0, "mix/better": 2.0}
+    service.play(worse, 12_000)
+    assert 0.1 < 1 - service.shares()[0] < 0.75 * TRIAL
+
+
+def test_the_best_policy_has_nearly_all_sessions() -> None:
+    service = Service(seed=1)
+    service.play(MEANS, 12_000)
+    assert service.play(MEANS, 4_000) > 0.9 * MEANS["mix/better"]
 
 
 def test_when_the_best_gets_bad_another_takes_over() -> None:
