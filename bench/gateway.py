@@ -210,8 +210,11 @@ def main(
 
 CONNECTIONS = 32
 """Each waits for its answer before it asks again, so at n a second the mean latency is 32 / n seconds."""
-SECONDS = 30.0
+SECONDS = 15.0
+"""Of each of five runs; with starting and compiling all of it takes two and a half minutes."""
 READY_S = 60.0
+LATE_S = 60.0
+"""How much longer than it should a run of the listeners may take."""
 COMPILE_S = 30.0
 """While worker and recommender compile their loops, they compete with what is measured."""
 
@@ -233,7 +236,7 @@ def measure_gateway(settings: Settings, tracks: int) -> dict[str, dict[str, Any]
         programs.enter_context(running(settings, "services.gateway", environ=environ))
         load = [sys.executable, "-m", "bench.gateway", _port(settings), str(tracks)]
         load += ["--connections", str(CONNECTIONS), "--seconds", str(SECONDS)]
-        _run([*load, "--warm-up", str(COMPILE_S), "--seconds", "1"])
+        _run([*load, "--warm-up", str(COMPILE_S), "--seconds", "1"], COMPILE_S)
         # in turns, because a machine that others use is not the same a minute later
         runs = [(_run(load), _run([*load, "--slates"])) for _ in range(2)]
         following, slates = (_mean(of_kind) for of_kind in zip(*runs, strict=True))
@@ -249,8 +252,11 @@ def measure_gateway(settings: Settings, tracks: int) -> dict[str, dict[str, Any]
     }
 
 
-def _run(command: list[str]) -> dict[str, Any]:
-    done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 - our own program
+def _run(command: list[str], seconds: float = SECONDS) -> dict[str, Any]:
+    """Run the listeners, and return what they print; one that does not end raises TimeoutExpired."""
+    done = subprocess.run(  # noqa: S603 - our own program
+        command, check=True, stdout=subprocess.PIPE, text=True, timeout=seconds + LATE_S
+    )
     figures: dict[str, Any] = json.loads(done.stdout)
     return figures
 

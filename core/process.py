@@ -9,7 +9,7 @@ import gc
 import logging
 import signal
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
@@ -116,6 +116,24 @@ def in_background(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     task = asyncio.create_task(work)
     task.add_done_callback(_end_where_it_failed)
     return task
+
+
+async def gather_or_cancel(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Do works at the same time, and return their results in order; if one fails, end the others and raise its error.
+
+    Examples
+    --------
+    >>> asyncio.run(gather_or_cancel(asyncio.sleep(0, number) for number in range(3)))
+    [0, 1, 2]
+    """
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
 
 
 async def stop(*tasks: asyncio.Task[None]) -> None:

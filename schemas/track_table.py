@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, ItemsView, Iterator, Mapping, Sequence, ValuesView
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,24 +17,24 @@ Ints = NDArray[np.int64]
 DECODED_AT_ONCE = 10_000
 
 
-@runtime_checkable
-class TrackIds(Container[int], Protocol):
-    """Ids that many are compared with at once."""
-
-    def holds(self, tracks: Ints) -> NDArray[np.bool_]:
-        """Return which tracks are there, shape as `tracks`."""
-
-
 def unknown_among(tracks: Ints, known: Container[int]) -> Ints:
     """Return the tracks that are not known.
+
+    Parameters
+    ----------
+    tracks : ndarray of int64
+    known : container of int
+        Asked for all at once if it has `TrackTable.holds`.
 
     Examples
     --------
     >>> unknown_among(np.array([7, 8]), {7}).tolist()
     [8]
     """
-    if isinstance(known, TrackIds):
-        return tracks[~known.holds(tracks)]
+    # to ask for a type by its methods, a protocol, would cost as much as the rest of the check of a short run
+    if (holds := getattr(known, "holds", None)) is not None:
+        there: NDArray[np.bool_] = holds(tracks)
+        return tracks[~there]
     return np.array([track for track in tracks.tolist() if track not in known], dtype=np.int64)
 
 

@@ -14,6 +14,7 @@ from core.kafka.admin import end_offsets
 from core.kafka.column_fetch import ColumnLog
 from core.kafka.offsets import TopicState
 from core.kafka.reader import LogRecord
+from core.process import gather_or_cancel
 from core.settings import Settings
 from schemas.validation import Intake
 from streams.folds.partition import HASHES, PROJECTIONS, SCORE_SETS
@@ -27,6 +28,8 @@ from streams.worker.partition import NullPublisher, Publisher, WorkerPartition
 
 FIRST_DIFFERENCES = 20
 """Number of differences that are kept; all are counted."""
+AT_ONCE = 2
+"""Partitions at the same time: one is folded while the other waits for its records, or for pages of the state."""
 RUN_BYTES = 16 * 1024 * 1024
 """Most bytes of a run. After each one the state of all that it has touched is written; here that is to memory."""
 
@@ -106,6 +109,17 @@ class Report:
         self.differing += len(differences)
         self.differences += differences[: FIRST_DIFFERENCES - len(self.differences)]
 
+    def add(self, other: Report) -> None:
+        """Add the report on other partitions."""
+        self.checkpoints |= other.checkpoints
+        self.listens += other.listens
+        self.duplicates += other.duplicates
+        self.dead_letters += other.dead_letters
+        for collection, items in other.compared.items():
+            self.compared[collection] = self.compared.get(collection, 0) + items
+        self.differing += other.differing
+        self.differences += other.differences[: FIRST_DIFFERENCES - len(self.differences)]
+
 
 V = TypeVar("V", bytes, float)
 
@@ -152,7 +166,7 @@ def verify(
     *,
     one_by_one: bool = False,
 ) -> Report:
-    """Compare a namespace with the topic; workers may run. Memory is bounded by the state of one partition.
+    """Compare a namespace with the topic; workers may run. Memory is bounded by the state of two partitions.
 
     Parameters
     ----------
@@ -180,6 +194,8 @@ async def _verify(
     one_by_one: bool,
 ) -> Report:
     started = time.monotonic()
+    if not one_by_one:
+        columns_when_compiled(0)  # its code is read from the cache while the sources are opened
     async with open_sources(settings) as sources:
         report = Report(namespace or await live_namespace(sources.redis, settings.topic_prefix))
         record = await NamespaceRecords(sources.redis, settings.topic_prefix).find(report.namespace)
@@ -188,10 +204,17 @@ async def _verify(
         chosen = sorted(sources.state.end if partitions is None else partitions)
         total = sum(sources.state.end[partition] for partition in chosen)
         folding = by_listen if one_by_one else await asyncio.to_thread(columns_when_compiled, total)
-        for partition in chosen:
-            before = report.records
-            await _verify_partition(sources, partition, folded, report, folding)
-            progress(report.records - before, total)
+        room = asyncio.Semaphore(AT_ONCE)
+
+        async def report_on(partition: int) -> Report:
+            async with room:
+                of_one = Report(report.namespace)
+                await _verify_partition(sources, partition, folded, of_one, folding)
+            progress(of_one.records, total)
+            return of_one
+
+        for of_one in await gather_or_cancel(map(report_on, chosen)):
+            report.add(of_one)
     report.seconds = time.monotonic() - started
     return report
 

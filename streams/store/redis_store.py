@@ -174,7 +174,8 @@ def _position_of(stored: Sequence[bytes | None]) -> tuple[int, str, int | None]:
     return int(epoch or 0), (owner or b"").decode(), None if next_offset is None else int(next_offset)
 
 
-PAGE_ITEMS = 1000
+PAGE_ITEMS = 4_000
+"""Redis is busy for a millisecond with a page."""
 
 
 V = TypeVar("V", bytes, float)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from core.kafka.offsets import TopicState
 from core.kafka.record_columns import RecordColumns
+from core.process import gather_or_cancel
 from streams.store.protocol import Claim, Outcome, Store, another_topic, offset_to_start_at
 from streams.worker.partition import ClaimedPartition
 
@@ -226,17 +227,8 @@ class PartitionManager:
 
     async def _claim_all(self, partitions: set[int]) -> dict[int, int]:
         self._topic = state = await self._describe_topic()
-        claims = [
-            asyncio.create_task(self._claim(partition, state), name=f"claim-{partition}")
-            for partition in sorted(partitions)
-        ]
-        try:
-            claimed = await asyncio.gather(*claims)
-        except (Exception, asyncio.CancelledError):  # a claim that continued would fence the next owner
-            for claim in claims:
-                claim.cancel()
-            await asyncio.gather(*claims, return_exceptions=True)
-            raise
+        # a claim that continued after another one has failed would fence the next owner
+        claimed = await gather_or_cancel(self._claim(partition, state) for partition in sorted(partitions))
         for one in claimed:
             self._open_task(one)
         offsets = {one.partition: one.next_offset for one in claimed}

@@ -79,22 +79,26 @@ class NoReadOffsets(dict[TP, int | None]):
 
 LONG_POLL_MS = 500
 """How long a broker waits for a first record."""
-GATHER_BYTES_A_MS = 2 * 1024
-MOST_GATHER_MS = 5
+GATHER_RATE = 16
+"""Bytes a second that call for one more microsecond of gathering: 1,000 listens a second for 8 ms, 6,000 for 50 ms."""
+MOST_GATHER_MS = 50
+ENOUGH_BYTES = 1024 * 1024
+"""A fetch that finds so many bytes is answered at once."""
 
 
-def gather_ms(fetched_bytes: int) -> int:
-    """Return how long a broker gathers records for the fetch after one of this size.
+def gather_ms(fetched_bytes: int, elapsed_ms: float) -> int:
+    """Return how long a broker gathers records for the fetch after one of this size, so long after the one before.
 
-    Under light load it answers with the first record. The more arrives, the longer it gathers, so that fewer and longer
-    runs share what a run costs; on a backlog, where a fetch is full, the few milliseconds do not count.
+    A run costs nearly the same with one listen as with twenty, so the time between two fetches follows the rate of what
+    arrives. A lonely record is answered at once. A backlog is not waited for: the fetch is sent while the last one is
+    folded, and finds `ENOUGH_BYTES`.
 
     Examples
     --------
-    >>> gather_ms(300), gather_ms(6_500), gather_ms(3_000_000)
-    (0, 3, 5)
+    >>> gather_ms(150, 20.0), gather_ms(600, 4.0), gather_ms(3_000_000, 100.0)
+    (0, 9, 50)
     """
-    return min(fetched_bytes // GATHER_BYTES_A_MS, MOST_GATHER_MS)
+    return min(int(fetched_bytes / (max(elapsed_ms, 1.0) * GATHER_RATE)), MOST_GATHER_MS)
 
 
 def _answer_first_record(fetcher: Any) -> None:
@@ -107,6 +111,8 @@ class ClaimingThread(driver.AIOKafkaConsumerThread):
     aiokafka needs a committed offset as soon as a partition is assigned, and the claim may take longer. A reset to the
     earliest offset instead would hide the loss of records that were not folded.
     """
+
+    _taken_s = 0.0
 
     async def getmany(self, active_partitions: set[TP] | None, timeout: float) -> Mapping[TP, Any]:
         """Fetch; a partition that waits for its claim has no records yet."""
@@ -125,11 +131,16 @@ class ClaimingThread(driver.AIOKafkaConsumerThread):
     ) -> Mapping[TP, Any]:
         """Take what was fetched; the next fetch, which is sent after this, gathers in proportion."""
         records: Mapping[TP, Any] = await super()._fetch_records(consumer, active_partitions, timeout, max_records)
-        wait_ms = gather_ms(sum(Run(tp.partition, as_run(of_one)).size_bytes for tp, of_one in records.items()))
+        if not records:
+            return records
+        loop = asyncio.get_running_loop()
+        size_bytes = sum(Run(tp.partition, as_run(of_one)).size_bytes for tp, of_one in records.items())
+        before_s, self._taken_s = self._taken_s, loop.time()
+        wait_ms = gather_ms(size_bytes, (self._taken_s - before_s) * 1000)
         if wait_ms:
             fetcher = consumer._fetcher
-            fetcher._fetch_min_bytes, fetcher._fetch_max_wait_ms = fetcher._fetch_max_bytes, wait_ms
-            asyncio.get_running_loop().call_later(wait_ms / 1000, _answer_first_record, fetcher)
+            fetcher._fetch_min_bytes, fetcher._fetch_max_wait_ms = ENOUGH_BYTES, wait_ms
+            loop.call_later(wait_ms / 1000, _answer_first_record, fetcher)
         return records
 
     def _stopped_set(self) -> None:

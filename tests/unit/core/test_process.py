@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from core.process import in_daemon_thread, stop_requested
+from core.process import gather_or_cancel, in_daemon_thread, stop_requested
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -65,5 +65,27 @@ def test_work_in_a_daemon_thread_returns_or_raises() -> None:
         assert await in_daemon_thread(lambda: 7) == 7
         with pytest.raises(ValueError, match="no"):
             await in_daemon_thread(fail)
+
+    asyncio.run(main())
+
+
+def test_what_fails_ends_the_others_before_its_error_is_raised() -> None:
+    ended = []
+
+    async def wait() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0)  # its end may take a while
+            ended.append(True)
+
+    async def fail() -> None:
+        await asyncio.sleep(0)
+        raise ValueError("no")
+
+    async def main() -> None:
+        with pytest.raises(ValueError, match="no"):
+            await gather_or_cancel([wait(), fail()])
+        assert ended == [True]
 
     asyncio.run(main())

@@ -118,3 +118,15 @@ def test_all_differences_are_counted_and_the_first_are_kept() -> None:
     for partition in range(3):
         report.count("users", 10, [Difference(partition, "users", b"%d" % n, b"", None) for n in range(10)])
     assert (report.differing, len(report.differences), report.compared) == (30, FIRST_DIFFERENCES, {"users": 30})
+
+
+def test_reports_on_several_partitions_add_up_to_the_one_on_all() -> None:
+    whole, apart = Report("n"), Report("n")
+    for partition in range(3):
+        one = Report("n", {partition: 7 + partition}, listens=5, duplicates=2, dead_letters=1)
+        for report in (one, whole):
+            report.count("users", 10, [Difference(partition, "users", b"%d" % n, b"", None) for n in range(10)])
+        apart.add(one)
+    whole.checkpoints = {0: 7, 1: 8, 2: 9}
+    whole.listens, whole.duplicates, whole.dead_letters = 15, 6, 3
+    assert apart == whole

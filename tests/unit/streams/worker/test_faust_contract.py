@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 from collections.abc import Callable
 from importlib.metadata import entry_points, requires, version
 from types import SimpleNamespace
@@ -26,6 +27,8 @@ from yarl import URL
 from core.kafka.column_fetch import ColumnRecords, KeptRecords
 from streams.worker.faust_app import BoundedWorker
 from streams.worker.transport import (
+    ENOUGH_BYTES,
+    MOST_GATHER_MS,
     BatchConsumer,
     BatchTransport,
     ClaimingThread,
@@ -210,14 +213,15 @@ def test_a_fetch_of_columns_has_the_records_and_the_next_offset_of_aiokafkas(sta
     assert told(ours if compression or not ours else ours[0]) == told(theirs)
 
 
-def test_a_fetch_gathers_after_a_large_one_and_the_next_takes_the_first_record(
+def test_a_fetch_gathers_where_many_records_arrive_and_the_next_takes_the_first_record(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     options = SimpleNamespace(_fetch_min_bytes=1, _fetch_max_wait_ms=1500, _fetch_max_bytes=50_000_000)
-    sizes = iter([100, 20_000])
+    sizes = iter([100, 20_000, 0])
 
     async def fetch(*_: Any) -> Any:
-        return {TP("t", 0): [SimpleNamespace(value=b"x" * next(sizes))]}
+        size = next(sizes)
+        return {TP("t", 0): [SimpleNamespace(value=b"x" * size)]} if size else {}
 
     async def main() -> None:
         monkeypatch.setattr(driver.AIOKafkaConsumerThread, "_fetch_records", fetch)
@@ -226,9 +230,12 @@ def test_a_fetch_gathers_after_a_large_one_and_the_next_takes_the_first_record(
         await thread._fetch_records(consumer, set())
         assert options._fetch_min_bytes == 1
         await thread._fetch_records(consumer, set())
-        assert (options._fetch_min_bytes, options._fetch_max_wait_ms) == (50_000_000, 5)
-        while options._fetch_min_bytes > 1:
-            await asyncio.sleep(0)
-        assert options._fetch_max_wait_ms > 5
+        assert (options._fetch_min_bytes, options._fetch_max_wait_ms) == (ENOUGH_BYTES, MOST_GATHER_MS)
+        assert await thread._fetch_records(consumer, set()) == {}  # a poll that found nothing changes nothing
+        assert options._fetch_min_bytes == ENOUGH_BYTES
+        give_up = time.monotonic() + 5.0
+        while options._fetch_min_bytes > 1 and time.monotonic() < give_up:
+            await asyncio.sleep(0.001)
+        assert options._fetch_max_wait_ms > MOST_GATHER_MS
 
     asyncio.run(main())
