@@ -41,6 +41,12 @@ _COPIES = """
     QUALIFY row_number() OVER (PARTITION BY event_id ORDER BY kafka_partition, kafka_offset) > 1
 """
 _LISTENS = "CREATE TEMP VIEW listens AS FROM files ANTI JOIN copies USING (kafka_partition, kafka_offset)"
+_SLATES = """
+    SELECT "user", timestamp_ms, slate.tracks AS tracks, slate.propensities AS propensities FROM files
+    WHERE len(slate.tracks) > 0
+    QUALIFY row_number() OVER (PARTITION BY request_id ORDER BY kafka_partition, kafka_offset) = 1
+    ORDER BY "user", timestamp_ms, request_id
+"""
 
 
 class ExportedListens:
@@ -111,12 +117,7 @@ def open_listens(folder: Path, run_id: str | None = None) -> Iterator[ExportedLi
     AnalyticsError
         The folder is no export of listens, or has no listens yet.
     """
-    manifest = read_manifest(folder)
-    if manifest is None or manifest.source.event != "Listen":
-        raise AnalyticsError(f"{folder} is not an export of listens; `botify export --out {folder}` creates one")
-    if not manifest.files:
-        raise AnalyticsError(f"{folder / NAME} names no files: the topic had no listens yet; export again")
-    paths = [str(folder / file.path) for file in manifest.files]
+    paths = _paths(folder, "Listen", "listens")
     with tempfile.TemporaryDirectory(prefix="botify-") as spill, duckdb.connect() as connection:
         connection.execute("SET memory_limit = $memory", {"memory": MEMORY})
         connection.execute("SET temp_directory = $folder", {"folder": spill})
@@ -128,6 +129,40 @@ def open_listens(folder: Path, run_id: str | None = None) -> Iterator[ExportedLi
         connection.execute(_COPIES)
         connection.execute(_LISTENS)
         yield ExportedListens(connection)
+
+
+def exported_slates(folder: Path) -> pd.DataFrame:
+    """Return the slates of an export of the recommendations topic, for `analytics.offline.slates.join_slates`.
+
+    Returns
+    -------
+    DataFrame
+        One row for each slate that is not empty, the first answer to its request: `user` and `timestamp_ms` (event
+        time of the request), by which rows are sorted, and the lists `tracks` and `propensities`.
+
+    Raises
+    ------
+    AnalyticsError
+        The folder is no export of recommendations, or has none yet.
+    """
+    with duckdb.connect() as connection:
+        connection.execute("SET memory_limit = $memory", {"memory": MEMORY})
+        paths = _paths(folder, "Recommendation", "recommendations")
+        files = connection.read_parquet(paths, union_by_name=True)
+        if "slate" not in files.columns:
+            raise AnalyticsError(f"{folder} was exported before there were slates; export again into another folder")
+        files.create_view("files")
+        return connection.execute(_SLATES).df()
+
+
+def _paths(folder: Path, event: str, topic: str) -> list[str]:
+    manifest = read_manifest(folder)
+    if manifest is None or manifest.source.event != event:
+        command = f"botify export --out {folder}" + (f" --topic {topic}" if event != "Listen" else "")
+        raise AnalyticsError(f"{folder} is not an export of {topic}; `{command}` creates one")
+    if not manifest.files:
+        raise AnalyticsError(f"{folder / NAME} names no files: the topic had no {topic} yet; export again")
+    return [str(folder / file.path) for file in manifest.files]
 
 
 def _run_of_session() -> Expression:

@@ -151,10 +151,20 @@ class Simulation:
 
     def answer(self, slots: Ints, tracks: Ints) -> None:
         """Play a track on each of some slots that wait for one; no slot twice."""
-        positions = self._position[slots] + 1
-        artists = self._world.catalogue.artist_of[tracks]
-        repeated, artist_counts = self._heard_before(slots, tracks, artists)
-        exposure = Exposure(
+        exposure = self.exposure(slots, tracks)
+        positions, fractions = exposure.positions, self._model.fractions(exposure)
+        self._make_room(int(positions.max(initial=0)))
+        self._tracks[slots, positions] = tracks
+        self._artists[slots, positions] = self._world.catalogue.artist_of[tracks]
+        self._position[slots] = positions
+        self._fraction[slots] = fractions
+        self._budget[slots] -= uniform(mix(self._key[slots], positions), BUDGET) >= fractions
+        self._play(slots, tracks, fractions)
+
+    def exposure(self, slots: Ints, tracks: Ints) -> Exposure:
+        """Return what the listener model is told if each of some slots that wait plays a track; no slot twice."""
+        repeated, artist_counts = self._heard_before(slots, tracks, self._world.catalogue.artist_of[tracks])
+        return Exposure(
             users=self._user[slots],
             tracks=tracks,
             tastes=self._taste.take(slots, axis=0, out=self._tastes_of_answer[: len(slots)], mode="clip"),
@@ -162,16 +172,8 @@ class Simulation:
             artist_counts=artist_counts,
             time_ms=self._due_ms[slots],
             keys=self._key[slots],
-            positions=positions,
+            positions=self._position[slots] + 1,
         )
-        fractions = self._model.fractions(exposure)
-        self._make_room(int(positions.max(initial=0)))
-        self._tracks[slots, positions] = tracks
-        self._artists[slots, positions] = artists
-        self._position[slots] = positions
-        self._fraction[slots] = fractions
-        self._budget[slots] -= uniform(mix(self._key[slots], positions), BUDGET) >= fractions
-        self._play(slots, tracks, fractions)
 
     def abandon(self, slots: Ints) -> None:
         """End sessions without a recommendation."""

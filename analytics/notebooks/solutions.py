@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import permutations
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse, stats
+
+from analytics.offline.off_policy import ips
+from analytics.offline.slates import Slates, cascade_ips, drawn_slates, whole_slates
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -143,3 +147,38 @@ def listeners_needed(values: Floats, effect: float = 0.02, power: float = 0.8, a
     """
     reach = stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(power)
     return int(np.ceil(2 * (reach * values.std(ddof=1) / (effect * values.mean())) ** 2))
+
+
+def slate_errors(appeals: Floats, is_cascade: bool) -> tuple[float, float]:
+    """Return by how much `ips` and `cascade_ips` are wrong about the slate of the last two (notebook 10, exercise 4).
+
+    Random pairs show each slate equally often, so an estimator's mean is its value on all of them: no simulation is
+    needed. IPS is never wrong. The cascade's weights do not see what comes after a place, so they are right about
+    listeners who do not either, and wrong about those who compare both.
+
+    Parameters
+    ----------
+    appeals : ndarray of float64, shape (tracks,)
+        Probability that a track alone is chosen; a chosen one is heard to its end.
+    is_cascade : bool
+        Whether listeners play the first that pleases, or else compare both, the second with half the weight
+
+    Examples
+    --------
+    >>> appeals = np.array([0.1, 0.3, 0.6, 0.9])
+    >>> [round(abs(error), 3) for error in slate_errors(appeals, is_cascade=True)]
+    [0.0, 0.0]
+    >>> [round(abs(error), 3) for error in slate_errors(appeals, is_cascade=False)]
+    [0.0, 0.034]
+    """
+    slates = np.array(list(permutations(range(len(appeals)), 2)), dtype=np.int64)
+    shown, rows = appeals[slates], np.arange(len(slates))
+    if is_cascade:
+        heard = shown * np.stack([np.ones(len(shown)), 1 - shown[:, 0]], axis=1)
+    else:
+        odds = shown / (1 - shown) / np.array([1, 2])
+        heard = odds / (1 + odds.sum(axis=1, keepdims=True))
+    lists = np.tile(np.arange(len(appeals))[::-1], (len(slates), 1))
+    log, targets = Slates(rows, rows, slates, drawn_slates(lists, slates), heard), drawn_slates(lists, slates, 0.0)
+    truth = float(heard[targets.prod(axis=1) == 1].sum())
+    return ips(whole_slates(log, targets)).value - truth, cascade_ips(log, targets).value - truth

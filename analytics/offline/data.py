@@ -23,6 +23,8 @@ Lists = NDArray[np.int64]
 def logged_decisions(listens: pd.DataFrame) -> pd.DataFrame:
     """Return the recommendations that were played, each with the track before it.
 
+    A listen of a slate is among them, but its listener chose it from several: `analytics.offline.slates` is for those.
+
     Parameters
     ----------
     listens : DataFrame

@@ -112,7 +112,7 @@ def ips(
     weights = decisions.weights(clip)
     terms = weights * decisions.rewards
     value = float(terms.mean())
-    return _with_interval(value, terms - value, decisions.users, weights, alpha, interval)
+    return with_interval(value, terms - value, decisions.users, weights, alpha, interval)
 
 
 def snips(
@@ -132,7 +132,7 @@ def snips(
     if mean_weight == 0:
         raise AnalyticsError("the target policy takes none of the logged decisions, so they cannot evaluate it")
     value = float((weights * decisions.rewards).mean()) / mean_weight
-    return _with_interval(
+    return with_interval(
         value, weights * (decisions.rewards - value) / mean_weight, decisions.users, weights, alpha, interval
     )
 
@@ -161,10 +161,10 @@ def doubly_robust(
     weights = decisions.weights(clip)
     terms = predicted_under_target + weights * (decisions.rewards - predicted)
     value = float(terms.mean())
-    return _with_interval(value, terms - value, decisions.users, weights, alpha, interval)
+    return with_interval(value, terms - value, decisions.users, weights, alpha, interval)
 
 
-def _with_interval(
+def with_interval(
     value: float,
     deviations: Floats,
     users: NDArray[np.int64] | None,

@@ -15,8 +15,8 @@ two if that is more; the cap is lifted when nothing else is left. If the pool is
 from all that is allowed.
 
 The probability of a track is that given the request and the tracks before it. Their product is the probability of the
-slate, which off-policy estimators of slates weight by (Swaminathan et al., NeurIPS 2017); that of one track is what a
-listen of it is attributed with.
+slate; off-policy estimators weight by it, or by that of the slate up to a place (`analytics/offline/slates.py`). That
+of one track is what a listen of it is attributed with.
 """
 
 from __future__ import annotations

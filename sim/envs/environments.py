@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -10,13 +11,18 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from sim import SimulationError
 from sim.envs.session import SessionSlots, action_space, observation_space, world_of
 from sim.world.model import World
 
 Columns = dict[str, Any]
+Action = np.int64 | NDArray[np.int64]
+OpenSessions = Callable[[int, int], SessionSlots]
+"""Opens sessions side by side, given their number and a seed."""
+MOST_PASSED_OVER = 1_000
 
 
-class BotifyEnv(gymnasium.Env[Columns, np.int64]):
+class BotifyEnv(gymnasium.Env[Columns, Action]):
     """A session of one listener is an episode.
 
     - Action: the track to play next.
@@ -55,25 +61,39 @@ class BotifyEnv(gymnasium.Env[Columns, np.int64]):
 
     def __init__(self, world: World | str | None = None, model: str = "botify", render_mode: str | None = None) -> None:
         self._world = world_of(world)
-        self._model = model
         self.render_mode = render_mode
         self.action_space = action_space(self._world)
         self.observation_space = observation_space(self._world)
+        self._open: OpenSessions = lambda slots, seed: SessionSlots(self._world, model, slots, seed)
         self._session: SessionSlots | None = None
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Columns, dict[str, Any]]:
-        """Start a session; without a seed, the next one of the same sequence."""
+        """Start a session; without a seed, the next one of the same sequence.
+
+        A session that ends with the listener's own first track has nothing to decide and is passed over.
+
+        Raises
+        ------
+        SimulationError
+            So are `MOST_PASSED_OVER` sessions in succession.
+        """
         super().reset(seed=seed)
         if seed is not None or self._session is None:
-            self._session = SessionSlots(self._world, self._model, 1, int(self.np_random.integers(2**62)))
+            self._session = self._open(1, int(self.np_random.integers(2**62)))
         else:
             self._session.change()
+        for _ in range(MOST_PASSED_OVER):
+            if not self._session.heard.ended[0]:
+                break
+            self._session.change()
+        else:
+            raise SimulationError(f"{MOST_PASSED_OVER} sessions ended with their first track; take another model")
         return _only(self._session.observations()), _only(self._session.infos())
 
-    def step(self, action: np.int64) -> tuple[Columns, float, bool, bool, dict[str, Any]]:
-        """Play a track.
+    def step(self, action: Action) -> tuple[Columns, float, bool, bool, dict[str, Any]]:
+        """Take an action.
 
         Raises
         ------
@@ -130,13 +150,15 @@ class BotifyVectorEnv(VectorEnv[Columns, NDArray[np.int64], NDArray[Any]]):
 
     def __init__(self, num_envs: int = 1, world: World | str | None = None, model: str = "botify") -> None:
         self._world = world_of(world)
-        self._model = model
         self.num_envs = num_envs
-        self.single_action_space = action_space(self._world)
-        self.single_observation_space = observation_space(self._world)
-        self.action_space = batch_space(self.single_action_space, num_envs)
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self._open: OpenSessions = lambda slots, seed: SessionSlots(self._world, model, slots, seed)
         self._session: SessionSlots | None = None
+        self._use(action_space(self._world), observation_space(self._world))
+
+    def _use(self, action: gymnasium.Space[Any], observation: gymnasium.Space[Any]) -> None:
+        self.single_action_space, self.single_observation_space = action, observation
+        self.action_space = batch_space(action, self.num_envs)
+        self.observation_space = batch_space(observation, self.num_envs)
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -152,14 +174,13 @@ class BotifyVectorEnv(VectorEnv[Columns, NDArray[np.int64], NDArray[Any]]):
             raise gymnasium.error.Error(f"seed={seed} is a list; give one seed, from which all listeners are drawn")
         super().reset(seed=seed)
         if seed is not None or self._session is None:
-            drawn = int(self.np_random.integers(2**62))
-            self._session = SessionSlots(self._world, self._model, self.num_envs, drawn)
+            self._session = self._open(self.num_envs, int(self.np_random.integers(2**62)))
         else:
             self._session.change()
         return self._session.observations(), self._session.infos()
 
     def step(self, actions: NDArray[np.int64]) -> tuple[Columns, NDArray[Any], NDArray[Any], NDArray[Any], Columns]:
-        """Play a track to each listener.
+        """Take an action for each listener.
 
         Raises
         ------

@@ -103,7 +103,8 @@ class SessionSlots:
         self._catalogue = world.catalogue
         self._artists = np.array(world.catalogue.artists, dtype=object)
         schedule = WalkInSchedule(len(world.listeners), slots, seed)
-        self._simulation = Simulation(world, load_model(model, world, seed), schedule, seed)
+        self._model = load_model(model, world, seed)
+        self._simulation = Simulation(world, self._model, schedule, seed)
         self._listen()
 
     def play(self, tracks: NDArray[np.int64]) -> None:
@@ -117,10 +118,8 @@ class SessionSlots:
         staying = ~self.heard.ended
         if tracks.shape != staying.shape:
             raise gymnasium.error.InvalidAction(f"actions of shape {tracks.shape} for {len(staying)} listeners")
-        played = tracks[staying]
-        if (unknown := played[(played < 0) | (played >= len(self._catalogue))]).size:
-            raise gymnasium.error.InvalidAction(f"track {unknown[0]}; there are 0 to {len(self._catalogue) - 1}")
-        self._simulation.answer(self.heard.slots[staying], played)
+        self._require_known(tracks[staying])
+        self._simulation.answer(self.heard.slots[staying], tracks[staying])
         self._listen()
 
     def change(self) -> None:
@@ -150,6 +149,10 @@ class SessionSlots:
     def rewards(self) -> Floats:
         """Return the fraction heard of each track played; 0 for a track that the listener chose."""
         return np.where(self.heard.positions > 0, self.heard.fractions, 0.0)
+
+    def _require_known(self, tracks: Ints) -> None:
+        if (unknown := tracks[(tracks < 0) | (tracks >= len(self._catalogue))]).size:
+            raise gymnasium.error.InvalidAction(f"track {unknown[0]}; there are 0 to {len(self._catalogue) - 1}")
 
     def _listen(self) -> None:
         listens = self._simulation.finish_listens(_NO_LIMIT_MS)

@@ -62,6 +62,10 @@ class BotifyListeners:
 
     def fractions(self, exposure: Exposure) -> Floats:
         """Return the formula of the class, row by row."""
+        return np.round(self.appeal(exposure), 2)
+
+    def appeal(self, exposure: Exposure) -> Floats:
+        """Return the formula before it is rounded."""
         return self.discounted(exposure, self.scores(exposure), exposure.artist_counts)
 
     def scores(self, exposure: Exposure) -> Floats:
@@ -72,8 +76,8 @@ class BotifyListeners:
         return scores
 
     def discounted(self, exposure: Exposure, scores: Floats, artist_counts: Ints | Floats) -> Floats:
-        """Return the fractions for other scores and artist counts than the model's own."""
+        """Return the appeal for other scores and artist counts than the model's own."""
         people, users = self._people, exposure.users
         affinity = expit((scores - people.consume_bias[users]) * people.consume_sharpness[users])
         discount = people.artist_discount_gamma[users] ** artist_counts
-        return np.where(exposure.repeated, 0.0, np.round(affinity * discount, 2))
+        return np.where(exposure.repeated, 0.0, affinity * discount)

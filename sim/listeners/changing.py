@@ -108,12 +108,12 @@ class ShiftingListeners(BotifyListeners):
             tracks[rows] = self._exchange(period)[1][tracks[rows]]
         return SessionStart(opening.tastes, tracks)
 
-    def fractions(self, exposure: Exposure) -> Floats:
+    def appeal(self, exposure: Exposure) -> Floats:
         """Return Botify's formula with each track's vector of the period."""
         tracks = exposure.tracks.copy()
         for period, rows in _by_period(exposure.time_ms, SHIFT_PERIOD_MS):
             tracks[rows] = self.sounds_like(period)[tracks[rows]]
-        return super().fractions(replace(exposure, tracks=tracks))
+        return super().appeal(replace(exposure, tracks=tracks))
 
     def sounds_like(self, period: int) -> Ints:
         """Return the track whose vector each track has in a period, shape (tracks,)."""
@@ -268,6 +268,11 @@ class FatiguedListeners(BotifyListeners):
     def fractions(self, exposure: Exposure) -> Floats:
         """Return the formula of the class, and remember the artists."""
         boredom = self._remember(exposure.users, self._catalogue.artist_of[exposure.tracks], exposure.time_ms)
+        return np.round(self.discounted(exposure, self.scores(exposure), boredom), 2)
+
+    def appeal(self, exposure: Exposure) -> Floats:
+        """Return the formula before it is rounded, and remember nothing."""
+        boredom = self.boredom(exposure.users, self._catalogue.artist_of[exposure.tracks], exposure.time_ms)
         return self.discounted(exposure, self.scores(exposure), boredom)
 
     def boredom(self, users: Ints, artists: NDArray[np.integer], time_ms: Ints) -> Floats:

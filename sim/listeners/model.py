@@ -24,6 +24,7 @@ CONTEXT: Final = 9  # where in the application a session is played
 LENGTH: Final = 10  # after how many tracks a session ends whatever is played
 SKIP: Final = 11  # whether a track is skipped, and how much of it is heard then
 OWN_CHOICE: Final = 12  # what a listener plays who chooses without a recommendation
+CHOICE: Final = 13  # which track of a slate is chosen
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -98,4 +99,12 @@ class ListenerModel(Protocol):
 
     def fractions(self, exposure: Exposure) -> Floats:
         """Return the share of each track that is heard, 0 to 1, with two decimals; a listener is in one row only."""
+        ...
+
+
+class ComparingListenerModel(ListenerModel, Protocol):
+    """A listener model that can also say how tracks appeal before one of them is heard, as choices from slates need."""
+
+    def appeal(self, exposure: Exposure) -> Floats:
+        """Return the share of each track that its listener expects to hear, 0 to 1; remembers nothing."""
         ...

@@ -11,7 +11,7 @@ import pytest
 from analytics import AnalyticsError
 from analytics.export.columns import arrow_schema, record_batch
 from analytics.export.files import Source, open_directory
-from examples import gymnasium_agent, off_policy, own_recommender
+from examples import gymnasium_agent, off_policy, own_recommender, slates
 from schemas.events import Listen
 from tests.unit.analytics.listens import listen
 
@@ -34,6 +34,13 @@ def test_the_recommender_keeps_listeners_longer_than_random_tracks(capsys: pytes
 def test_the_agent_learns_what_is_heard() -> None:
     means = gymnasium_agent.train(steps=1500)
     assert means[-300:].mean() > means[:300].mean()
+
+
+def test_slates_are_estimated_as_they_are_heard() -> None:
+    logged, values, ran = slates.evaluate(rounds=20)
+    assert ran > 1.2 * logged
+    assert all(value.lower <= ran <= value.upper for value in values.values())
+    assert values["cascade IPS"].upper - values["cascade IPS"].lower < values["IPS"].upper - values["IPS"].lower
 
 
 def test_the_estimate_is_what_the_policy_would_have_earned(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -10,6 +11,10 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import sim.envs  # noqa: F401 (registers the environment)
+from core.keyed_random import Keys
+from sim import SimulationError
+from sim.listeners.botify import BotifyListeners
+from sim.listeners.model import Ints, SessionStart
 from sim.world.model import World
 
 
@@ -130,6 +135,26 @@ def test_seeds_one_by_one_are_refused(small_world: World) -> None:
         gymnasium.make_vec("Botify-v0", num_envs=2, world=small_world).unwrapped.reset(seed=[1, 2])  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("model", ["drifting", "trending", "fatigue"])
+@pytest.mark.parametrize("model", ["drifting", "trending", "shifting", "fatigue", "streaming"])
 def test_every_listener_model_can_be_played(small_world: World, model: str) -> None:
     check_env(gymnasium.make("Botify-v0", world=small_world, model=model).unwrapped, skip_render_check=True)
+
+
+def test_a_session_with_nothing_to_decide_is_no_episode(small_world: World) -> None:
+    env = gymnasium.make("Botify-v0", world=small_world, model="streaming")  # one session in twenty has one track
+    sessions = []
+    for seed in range(100):
+        _, info = env.reset(seed=seed)
+        sessions.append(info["session"])
+        env.step(0)
+    assert max(sessions) > 0
+    env = gymnasium.make("Botify-v0", world=small_world, model=f"{__name__}:OneTrack")
+    with pytest.raises(SimulationError, match="1000 sessions ended with their first track"):
+        env.reset(seed=1)
+
+
+class OneTrack(BotifyListeners):
+    """Listeners who leave after the track that they chose themselves."""
+
+    def open(self, users: Ints, keys: Keys, time_ms: Ints) -> SessionStart:
+        return replace(super().open(users, keys, time_ms), lengths=np.ones(len(users), dtype=np.int64))

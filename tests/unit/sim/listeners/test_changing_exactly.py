@@ -64,7 +64,9 @@ def test_boredom_is_that_of_the_plain_memory_also_when_it_is_full(small_world: W
         )
         shown = model.boredom(users, artist_of[tracks], now_ms[users])
         np.testing.assert_array_equal(shown, boredom)
-        np.testing.assert_array_equal(model.fractions(heard), model.discounted(heard, model.scores(heard), boredom))
+        expected = model.discounted(heard, model.scores(heard), boredom)
+        np.testing.assert_array_equal(model.appeal(heard), expected)  # and remembers nothing
+        np.testing.assert_array_equal(model.fractions(heard), np.round(expected, 2))
     assert (plain.artists >= 0).all()
 
 

@@ -1,0 +1,255 @@
+"""Off-policy evaluation of slates: several tracks shown together, of which the listener hears some or none.
+
+What `/v1` logs of a slate is the probability of each track given the request and the tracks before it. That is enough
+for two weights, each the ratio of the target policy's probability to the logging policy's:
+
+- **of the whole slate**, the product over all places: no assumption on the listener, but a variance that grows with
+  every place (`whole_slates`, for `ips` and `snips` of `analytics.offline.off_policy`);
+- **of the slate up to a place**, the product over the places so far, for the reward of that place: reward interaction
+  IPS (McInerney et al., "Counterfactual evaluation of slate recommendations with sequential reward interactions", KDD
+  2020; `cascade_ips`, `cascade_snips`). It is unbiased if what comes after a place does not change what is heard there.
+
+The pseudo-inverse (Swaminathan et al., NeurIPS 2017) and independent IPS (Li et al., KDD 2018) need the probability
+of a track at a place whatever is before it. It is not logged, and cannot be had from what is, so they are not here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analytics import AnalyticsError
+from analytics.offline.data import Lists
+from analytics.offline.off_policy import Decisions, Floats, Interval, PolicyValue, with_interval
+from analytics.offline.ranking import NO_TRACK
+
+SHOWN_MS = 30 * 60 * 1000
+"""How long after it was shown a slate may lead to a listen; gateways forget it then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slates:
+    """Logged slates.
+
+    Attributes
+    ----------
+    users, timestamps_ms : ndarray of int64, shape (n,)
+        For intervals over users, and for target policies that look at what came before.
+    tracks : ndarray of int64, shape (n, places)
+        `NO_TRACK` after the end of a shorter slate.
+    propensities : ndarray of float64, shape (n, places)
+        The logging policy's probability of each track, given those before it, in (0, 1]; 1 after the end.
+    rewards : ndarray of float64, shape (n, places)
+        What was heard of each track; 0 of those that were not heard.
+
+    Raises
+    ------
+    AnalyticsError
+        Shapes differ, or a probability is out of range.
+    """
+
+    users: NDArray[np.int64]
+    timestamps_ms: NDArray[np.int64]
+    tracks: NDArray[np.int64]
+    propensities: Floats
+    rewards: Floats
+
+    def __post_init__(self) -> None:
+        shapes = {self.tracks.shape, self.propensities.shape, self.rewards.shape}
+        if len(shapes) != 1 or {len(self.users), len(self.timestamps_ms)} != {len(self.tracks)} or not self.tracks.size:
+            raise AnalyticsError(
+                f"tracks, propensities and rewards must be of one shape (slates, places), not {shapes}"
+            )
+        if not ((self.propensities > 0) & (self.propensities <= 1)).all():
+            raise AnalyticsError("propensities must be above 0 and at most 1, as every logged slate was possible")
+
+    def __len__(self) -> int:
+        return len(self.tracks)
+
+    def weights(self, targets: Floats, clip: float | None = None) -> Floats:
+        """Return target / propensity of each slate up to each place, at most `clip`, shape (n, places).
+
+        Raises
+        ------
+        AnalyticsError
+            The target policy's probabilities are of another shape, or not between 0 and 1.
+        """
+        if targets.shape != self.tracks.shape:
+            raise AnalyticsError(
+                f"the target policy's probabilities have shape {targets.shape}, not {self.tracks.shape}"
+            )
+        if not ((targets >= 0) & (targets <= 1)).all():
+            raise AnalyticsError("the target policy's probabilities must be between 0 and 1")
+        of_places: Floats = np.where(self.tracks == NO_TRACK, 1.0, targets) / self.propensities
+        ratios = of_places.cumprod(axis=1)
+        return ratios if clip is None else np.minimum(ratios, clip)
+
+
+def join_slates(slates: pd.DataFrame, listens: pd.DataFrame) -> Slates:
+    """Return the slates that were answered, each with what its listener heard of it.
+
+    A listen belongs to the newest slate of its user in the last half hour that has its track with the listen's
+    propensity, as the gateway attributed it; of several listens of a track from one slate the first counts. Answers
+    that came too late for the gateway are on the topic although nobody saw them; they count as slates of which nothing
+    was heard.
+
+    Parameters
+    ----------
+    slates : DataFrame
+        As `analytics.exported.exported_slates`.
+    listens : DataFrame
+        As `analytics.data.listens_frame`, without copies.
+
+    Raises
+    ------
+    AnalyticsError
+        There are no slates.
+
+    Examples
+    --------
+    >>> from analytics.data import listens_frame
+    >>> from schemas.events import Listen
+    >>> shown = pd.DataFrame(
+    ...     {"user": [7], "timestamp_ms": [5], "tracks": [[1, 2]], "propensities": [[0.5, 0.25]]}
+    ... )
+    >>> heard = Listen("a-1", 7, 2, 0.75, 9, "a", 1, True, "random", {}, 0.25, 2.0)
+    >>> join_slates(shown, listens_frame([heard])).rewards.tolist()
+    [[0.0, 0.75]]
+    """
+    if slates.empty:
+        raise AnalyticsError("there are no slates; `GET /v1/users/{id}/recommendations` is what logs them")
+    sizes = slates["tracks"].str.len().to_numpy(np.int64)
+    rows = np.repeat(np.arange(len(slates)), sizes)
+    places = np.arange(len(rows)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    shape = len(slates), int(sizes.max(initial=0))
+    tracks, propensities, rewards = np.full(shape, NO_TRACK, dtype=np.int64), np.ones(shape), np.zeros(shape)
+    tracks[rows, places] = np.concatenate([*slates["tracks"], []])
+    propensities[rows, places] = np.concatenate([*slates["propensities"], []])
+    users, times = slates["user"].to_numpy(np.int64), slates["timestamp_ms"].to_numpy(np.int64)
+    by = ["user", "track", "propensity"]
+    shown = pd.DataFrame(
+        {
+            "user": users[rows],
+            "track": tracks[rows, places],
+            "propensity": propensities[rows, places],
+            "timestamp_ms": times[rows],
+            "row": rows,
+            "place": places,
+        }
+    )
+    heard = listens.loc[listens["propensity"].notna(), [*by, "timestamp_ms", "fraction"]]
+    found = pd.merge_asof(
+        heard.sort_values("timestamp_ms", kind="stable"),
+        shown.sort_values("timestamp_ms", kind="stable"),
+        on="timestamp_ms",
+        by=by,
+        tolerance=SHOWN_MS,
+    )
+    found = found[found["row"].notna()].drop_duplicates(["row", "place"])
+    rewards[found["row"].to_numpy(np.int64), found["place"].to_numpy(np.int64)] = found["fraction"]
+    return Slates(users, times, tracks, propensities, rewards)
+
+
+def drawn_slates(lists: Lists, tracks: NDArray[np.int64], explore: float = 1.0) -> Floats:
+    """Return the probability of each place of slates, under a policy that fills them from a list, one after the other.
+
+    Each place takes the first track that the list has left, or with probability `explore` any of those, evenly.
+
+    Parameters
+    ----------
+    lists : ndarray of int64, shape (n, k)
+        Best first; no track twice in a row.
+    tracks : ndarray of int64, shape (n, places)
+    explore : float
+        0 to 1; 1 draws evenly without replacement.
+
+    Examples
+    --------
+    >>> lists, slates = np.array([[5, 6, 7], [5, 6, 7]]), np.array([[5, 7], [9, 5]])
+    >>> drawn_slates(lists, slates, explore=0.5).round(3).tolist()
+    [[0.667, 0.25], [0.0, 0.667]]
+    """
+    left, probabilities = lists != NO_TRACK, np.zeros(tracks.shape)
+    rows = np.arange(len(lists))
+    for place in range(tracks.shape[1]):
+        hits = (lists == tracks[:, place, None]) & left
+        first = hits[rows, left.argmax(axis=1)]
+        even = hits.any(axis=1) / np.maximum(left.sum(axis=1), 1)
+        probabilities[:, place] = explore * even + (1 - explore) * first
+        left &= ~hits
+    return probabilities
+
+
+def whole_slates(slates: Slates, targets: Floats) -> Decisions:
+    """Return each slate as one decision, whose reward is the sum over its places.
+
+    Parameters
+    ----------
+    slates : Slates
+    targets : ndarray of float64, shape (n, places)
+        The target policy's probability of each track, given those before it.
+
+    Examples
+    --------
+    >>> from analytics.offline.off_policy import ips
+    >>> one = np.array([7])
+    >>> log = Slates(one, one, np.array([[1, 2]]), np.array([[0.5, 0.5]]), np.array([[0.0, 1.0]]))
+    >>> ips(whole_slates(log, np.array([[1.0, 0.25]]))).value
+    1.0
+    """
+    slates.weights(targets)  # checks them
+    probabilities = np.where(slates.tracks == NO_TRACK, 1.0, targets).prod(axis=1)
+    return Decisions(slates.rewards.sum(axis=1), slates.propensities.prod(axis=1), probabilities, slates.users)
+
+
+def cascade_ips(
+    slates: Slates,
+    targets: Floats,
+    alpha: float = 0.05,
+    clip: float | None = None,
+    interval: Interval = Interval.T,
+) -> PolicyValue:
+    """Weight the reward of each place by the slate up to it: unbiased for listeners who look from the top.
+
+    `effective_decisions` is that of the last place, the smallest.
+
+    Parameters
+    ----------
+    slates, targets
+        As for `whole_slates`.
+    alpha, clip, interval
+        As for `ips`.
+    """
+    weights = slates.weights(targets, clip)
+    terms = (weights * slates.rewards).sum(axis=1)
+    value = float(terms.mean())
+    return with_interval(value, terms - value, slates.users, weights[:, -1], alpha, interval)
+
+
+def cascade_snips(
+    slates: Slates,
+    targets: Floats,
+    alpha: float = 0.05,
+    clip: float | None = None,
+    interval: Interval = Interval.T,
+) -> PolicyValue:
+    """Divide each place by its mean weight, as McInerney et al. do: a small bias, much less variance.
+
+    Parameters as for `cascade_ips`; the errors are the delta method's.
+
+    Raises
+    ------
+    AnalyticsError
+        The target policy shows none of the logged slates.
+    """
+    weights = slates.weights(targets, clip)
+    means = weights.mean(axis=0)
+    if not means.all():
+        place = int(means.argmin()) + 1
+        raise AnalyticsError(f"the target policy shows no logged slate up to place {place}, so they cannot evaluate it")
+    of_places = (weights * slates.rewards).mean(axis=0) / means
+    deviations: Floats = (weights * (slates.rewards - of_places) / means).sum(axis=1)
+    return with_interval(float(of_places.sum()), deviations, slates.users, weights[:, -1], alpha, interval)

@@ -1,0 +1,211 @@
+"""Gymnasium environments of slates: a listener chooses one of several tracks, or leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import Any, cast
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from core.keyed_random import mix
+from sim import SimulationError
+from sim.envs.environments import BotifyEnv, BotifyVectorEnv
+from sim.envs.session import SessionSlots, observation_space
+from sim.listeners.choice import ChoiceModel, choice_model, chosen
+from sim.listeners.model import ComparingListenerModel, Floats, Ints
+from sim.simulation import FinishedListens
+from sim.world.model import World
+
+
+class BotifySlateEnv(BotifyEnv):
+    """A session of one listener, who is shown slates, is an episode.
+
+    Interest evolution in the words of RecSim (Ie et al., arXiv:1909.04847, 2019): the listener chooses a track by a
+    choice model, and hears it as in `Botify-v0`, or chooses none and leaves.
+
+    - Action: the tracks of the slate, the first place first. A track that comes twice is at its first place only.
+    - Reward: the fraction that the listener hears of the chosen track, 0 to 1; 0 if none is chosen.
+    - Observation: as in `Botify-v0`, with `place`: the place of the track in the slate, from 0. It is `size` if none
+      was chosen, and the rest is then as before; and after `reset`, as the listener's own track is of no slate.
+    - `terminated`: the listener left, because none was chosen or as in `Botify-v0`. `truncated` is never true.
+    - `info`: as in `Botify-v0`.
+
+    Parameters
+    ----------
+    world, model, render_mode
+        As of `BotifyEnv`; the model must be a `ComparingListenerModel`, as all of ours are.
+    size : int
+        Tracks of a slate.
+    choice : str | ChoiceModel
+        `logit`, `cascade`, or a function of one's own (`sim.listeners.choice`).
+
+    Raises
+    ------
+    SimulationError
+        The slate has no place or more than there are tracks, or there is no such choice model.
+
+    Examples
+    --------
+    >>> import gymnasium, sim.envs
+    >>> from sim.world.config import WorldConfig
+    >>> from sim.world.generate import generate
+    >>> world = World("small", *generate(WorldConfig(tracks=100, artists=20, genres=5, users=9, dimensions=8)), {})
+    >>> env = gymnasium.make("BotifySlate-v0", world=world, size=3)
+    >>> observation, info = env.reset(seed=7)
+    >>> observation, reward, terminated, truncated, info = env.step(env.action_space.sample())
+    >>> bool(observation["place"] == 3) == (reward == 0.0 and terminated)
+    True
+    """
+
+    def __init__(
+        self,
+        world: World | str | None = None,
+        model: str = "botify",
+        render_mode: str | None = None,
+        size: int = 5,
+        choice: str | ChoiceModel = "logit",
+    ) -> None:
+        super().__init__(world, model, render_mode)
+        self.action_space, self.observation_space = _spaces(self._world, size)
+        self._size = size
+        self._open = _opener(self._world, model, size, choice)
+
+    def render(self) -> str:
+        """Return the last choice as text."""
+        if self._session is None or self._session.observations()["place"][0] == self._size:
+            left = self._session is not None and self._session.heard.ended[0]
+            return "the listener chose none of them and left" if left else super().render()
+        return f"place {self._session.observations()['place'][0]}: {super().render()}"
+
+
+class BotifySlateVectorEnv(BotifyVectorEnv):
+    """`BotifySlateEnv` for many listeners, as `BotifyVectorEnv` is `BotifyEnv` for many; actions are (num_envs, size).
+
+    Parameters
+    ----------
+    num_envs, world, model, size, choice
+        As of `BotifyVectorEnv` and `BotifySlateEnv`.
+
+    Examples
+    --------
+    >>> import gymnasium, sim.envs
+    >>> from sim.world.config import WorldConfig
+    >>> from sim.world.generate import generate
+    >>> world = World("small", *generate(WorldConfig(tracks=100, artists=20, genres=5, users=9, dimensions=8)), {})
+    >>> envs = gymnasium.make_vec("BotifySlate-v0", num_envs=4, world=world, size=3)
+    >>> observations, infos = envs.reset(seed=7)
+    >>> observations, rewards, terminated, truncated, infos = envs.step(envs.action_space.sample())
+    >>> rewards.shape, observations["place"].shape
+    ((4,), (4,))
+    """
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        world: World | str | None = None,
+        model: str = "botify",
+        size: int = 5,
+        choice: str | ChoiceModel = "logit",
+    ) -> None:
+        super().__init__(num_envs, world, model)
+        self._use(*_spaces(self._world, size))
+        self._open = _opener(self._world, model, size, choice)
+
+
+def _spaces(world: World, size: int) -> tuple[spaces.MultiDiscrete, spaces.Dict]:
+    if not 1 <= size <= len(world.catalogue):
+        raise SimulationError(
+            f"size={size} is no size of a slate; give 1 to {len(world.catalogue)}, the tracks there are"
+        )
+    observed = observation_space(world)
+    observed["place"] = spaces.Discrete(size + 1)
+    return spaces.MultiDiscrete([len(world.catalogue)] * size), observed
+
+
+def _opener(world: World, name: str, size: int, choice: str | ChoiceModel) -> Callable[[int, int], SessionSlots]:
+    probabilities = choice_model(choice)
+
+    def opened(slots: int, seed: int) -> SlateSlots:
+        return SlateSlots(world, name, slots, seed, size, probabilities)
+
+    return opened
+
+
+class SlateSlots(SessionSlots):
+    """Sessions side by side whose listeners are shown slates.
+
+    Attributes
+    ----------
+    heard : FinishedListens
+        The last listen of each slot; a listener who chose none has ended with it.
+    places : ndarray of int64, shape (slots,)
+        Place of each listener's choice; `size` for none, and for the listener's own first track.
+    """
+
+    def __init__(self, world: World, name: str, slots: int, seed: int, size: int, probabilities: ChoiceModel) -> None:
+        self._size = size
+        self._probabilities = probabilities
+        self.places: Ints = np.full(slots, size, dtype=np.int64)
+        super().__init__(world, name, slots, seed)
+        if not callable(getattr(self._model, "appeal", None)):
+            raise SimulationError(f"{name} cannot compare the tracks of a slate: it needs the method appeal")
+
+    def play(self, tracks: NDArray[np.int64]) -> None:
+        """Show a slate to each listener, shape (slots, size); a slot whose session ended starts the next one.
+
+        Raises
+        ------
+        gymnasium.error.InvalidAction
+            A track does not exist, or there is not one slate of the right size for each listener.
+        """
+        heard = self.heard
+        if tracks.shape != (len(heard), self._size):
+            raise gymnasium.error.InvalidAction(
+                f"slates of shape {tracks.shape} for {len(heard)} listeners and {self._size} places"
+            )
+        asking = np.flatnonzero(~heard.ended)
+        self._require_known(tracks[asking])
+        self._simulation.abandon(np.intersect1d(self._simulation.asking, heard.slots[heard.ended]))
+        self.places = np.full(len(heard), self._size, dtype=np.int64)
+        self.places[asking] = self._choices(heard.slots[asking], tracks[asking])
+        playing = np.flatnonzero(self.places < self._size)
+        self._simulation.answer(heard.slots[playing], tracks[playing, self.places[playing]])
+        self._listen()
+
+    def change(self) -> None:
+        """End all sessions and start the next ones."""
+        self.places = np.full(len(self.places), self._size, dtype=np.int64)
+        super().change()
+
+    def observations(self) -> dict[str, Any]:
+        """Return the columns of the observation space, one row for each slot."""
+        return super().observations() | {"place": self.places}
+
+    def rewards(self) -> Floats:
+        """Return the fraction heard of each chosen track, 0 where none was chosen."""
+        return np.where(self.places < self._size, self.heard.fractions, 0.0)
+
+    def _choices(self, slots: Ints, slates: NDArray[np.int64]) -> Ints:
+        model, appeals = cast("ComparingListenerModel", self._model), np.empty(slates.shape)
+        for place in range(self._size):
+            exposure = self._simulation.exposure(slots, slates[:, place])
+            again = (slates[:, :place] == slates[:, place, None]).any(axis=1)
+            appeals[:, place] = np.where(again, 0.0, model.appeal(exposure))
+        return chosen(self._probabilities(appeals), mix(exposure.keys, exposure.positions))
+
+    def _listen(self) -> None:
+        """Finish the listens of those who play a track; who chose none keeps the last listen, and has ended with it."""
+        before = getattr(self, "heard", None)
+        super()._listen()
+        left = np.setdiff1d(np.arange(self._simulation.slots), self.heard.slots)
+        if before is not None and len(left):
+            both = self.heard, replace(before.where(left), ended=np.ones(len(left), dtype=np.bool_))
+            joined = (
+                np.concatenate([getattr(part, column.name) for part in both]) for column in fields(FinishedListens)
+            )
+            heard = FinishedListens(*joined)
+            self.heard = heard.where(np.argsort(heard.slots))
