@@ -5,7 +5,11 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 import httpx
+import pytest
 
+from analytics.export.run import export_topic
+from analytics.exported import exported_slates, open_listens
+from analytics.offline.slates import join_slates
 from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Feedback, Listen, Recommendation
@@ -50,6 +54,13 @@ def test_from_a_first_recommendation_to_erasure(settings: Settings, gateway: Sta
         assert slates[0].slate is not None
         assert mine.propensity == slates[0].slate["propensities"][0]
         assert (mine.recommender, mine.treatments) == (slates[0].slate["sources"][0], slates[0].treatments)
+        for topic in (topics.listens, topics.recommendations):
+            export_topic(settings, topic, settings.home / topic.name)
+        with open_listens(settings.home / topics.listens.name) as exported:
+            log = join_slates(exported_slates(settings.home / topics.recommendations.name), exported.frame())
+        assert [f"t{track}" for track in log.tracks[0]] == first
+        assert log.propensities.prod() == pytest.approx(slates[0].propensity)
+        assert log.rewards.tolist() == [[0.9] + [0.0] * 9]
         (said,) = read_topic(settings, topics.feedback.name)
         assert CODEC.decode(said.value(), Feedback).kind == "dislike"
 
