@@ -80,7 +80,7 @@ class NoReadOffsets(dict[TP, int | None]):
 LONG_POLL_MS = 500
 """How long a broker waits for a first record."""
 GATHER_RATE = 16
-"""Bytes a second that call for one more microsecond of gathering: 1,000 listens a second for 8 ms, 6,000 for 50 ms."""
+"""Bytes a second that call for one more microsecond of gathering: 1,000 listens a second for about 10 ms."""
 MOST_GATHER_MS = 50
 ENOUGH_BYTES = 1024 * 1024
 """A fetch that finds so many bytes is answered at once."""
