@@ -13,7 +13,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -103,17 +103,22 @@ class Listener(asyncio.Protocol):
         self._ask_again()
 
     def _ask_again(self) -> None:
+        self._when_due(self._ask_for_slate if self._slates else self._start_session)
+
+    def _when_due(self, ask: Callable[[], None]) -> None:
         """Send the next request when it is due."""
-        ask = self._ask_for_slate if self._slates else self._start_session
+
+        def ask_if_open() -> None:
+            if not self._transport.is_closing():
+                ask()
+
         if not self._every_s:
-            ask()
+            ask_if_open()
             return
         self._due_s = max(self._due_s + self._every_s, time.perf_counter() - 1.0)
-        asyncio.get_running_loop().call_later(max(0.0, self._due_s - time.perf_counter()), ask)
+        asyncio.get_running_loop().call_later(max(0.0, self._due_s - time.perf_counter()), ask_if_open)
 
     def _ask_for_slate(self) -> None:
-        if self._transport.is_closing():
-            return
         user = self._rng.randrange(self._users)
         self._transport.write(  # type: ignore[attr-defined]
             b"GET /v1/users/%d/recommendations?n=10 HTTP/1.1\r\nHost: gateway\r\n\r\n" % user
@@ -140,7 +145,7 @@ class Listener(asyncio.Protocol):
         self._left -= 1
         if (track := _TRACK.search(body)) is not None:
             self._track = int(track[1])
-        self._send()
+        self._when_due(self._send)
 
     def _start_session(self) -> None:
         self._user, self._track = self._rng.randrange(self._users), self._rng.randrange(self._tracks)

@@ -29,10 +29,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from confluent_kafka import KafkaException, Message
-from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSpec
 
 from core.errors import DecodeError, TopicError
-from core.kafka.admin import TIMEOUT_S, end_offsets, partition_counts
+from core.kafka.admin import TIMEOUT_S, list_offsets, partition_counts
 from core.kafka.column_fetch import ColumnLog
 from core.kafka.config import common_config, key_of, partition_of
 from core.kafka.layout import (
@@ -236,6 +236,7 @@ class Copier:
         batch = BATCH if rate is None else max(1, min(BATCH, int(rate * PACE_S)))
         self._reader = TopicReader(old, self._source, begin, batch=batch)
         self._publisher = RecordPublisher(new, linger_ms=5)
+        self._admin = AdminClient(common_config(new))
         self._letters = self._letters_passed()
         self.copied = self.left_out = 0
 
@@ -272,7 +273,7 @@ class Copier:
                     time.sleep(max(0.0, len(batch) / self._rate - (time.monotonic() - began_s)))
         self._publisher.flush()
         self._letters = self._letters_passed()
-        if end_offsets(self._new, self._target) != self.ends:
+        if end_of(self._new, self._admin) != self.ends:
             raise ReplayError(f"another process writes to {self._target}; let one command run at a time")
 
     def close(self) -> None:
@@ -303,6 +304,14 @@ class Copier:
         return sum(sum(at < reached[p] for at in offsets) for p, offsets in self._rejected.offsets.items())
 
 
+def end_of(settings: Settings, admin: AdminClient) -> dict[int, int]:
+    """Return the next offset of each partition of the listens; with a client that is kept: it is asked often."""
+    topic = Topics.of(settings).listens.name
+    wanted = [(topic, partition) for partition in range(settings.partitions)]
+    found = list_offsets(common_config(settings), wanted, OffsetSpec.latest(), known=admin)
+    return {partition: offset for (_, partition), offset in found.items()}
+
+
 def user_of(key: bytes | None, topic: str, offset: int) -> int:
     """Return the listener of an accepted record; raises `DecodeError` for any other key."""
     if key is None or not key.isdigit() or key_of(int(key)) != key:
@@ -326,8 +335,8 @@ async def repartition(
     ------
     ReplayError
         It is not possible, or the workers do not keep up; the message names the remedy. The old topic is open.
-    TopicError, PublishError, NoBrokerError
-        The brokers fail. If the old topic was closed, it may still be: run the command again.
+    TopicError, PublishError, NoBrokerError, KafkaException, RedisError
+        A server fails. If the old topic was closed, it may still be: run the command again.
     """
     began_s = time.monotonic()
     if old.layout == str(wanted):
@@ -371,6 +380,7 @@ class _Move:
         self.record, self.copier, self._progress = record, copier, progress
         self._target = NamespaceTarget(sources, record.namespace)
         self._logs: dict[int, ColumnLog] = {}
+        self._admin = AdminClient(common_config(old))
 
     @classmethod
     async def begin(
@@ -385,13 +395,13 @@ class _Move:
 
     async def catch_up(self) -> None:
         """Copy and fold until little is left."""
-        topic, give_up = Topics.of(self._old).listens.name, time.monotonic() + PATIENCE_S
+        give_up = time.monotonic() + PATIENCE_S
         while True:
             before = sum(self.copier.reached.values())
             folded = await self._round()
             if sum(self.copier.reached.values()) > before:
                 give_up = time.monotonic() + PATIENCE_S
-            end = await asyncio.to_thread(end_offsets, self._old, topic)
+            end = await asyncio.to_thread(self._end)
             if sum(end.values()) - sum(self.copier.reached.values()) <= CLOSE_ENOUGH:
                 return
             if time.monotonic() > give_up:
@@ -405,7 +415,7 @@ class _Move:
     async def swap(self) -> float:
         """Close the old topic, bring all of it over, and make the namespace live; return when it was closed."""
         topic = Topics.of(self._old).listens.name
-        closed_s = time.monotonic()
+        closed_s, swapping = time.monotonic(), False
         try:
             await asyncio.to_thread(alter_topics, self._old, {topic: {MAX_BYTES: "1"}})
             end = await self._folded_to_the_end(topic, closed_s + CLOSED_S)
@@ -413,9 +423,11 @@ class _Move:
                 await self._round()
             await asyncio.to_thread(self._train_nothing)
             await NamespaceRecords(self._sources.redis, self._old.topic_prefix).put(self.record.with_(done=True))
+            swapping = True
             await self._make_live()
-        except (ReplayError, asyncio.CancelledError):
-            await asyncio.to_thread(alter_topics, self._old, {topic: {MAX_BYTES: None}})
+        except BaseException as error:
+            if not swapping or isinstance(error, ReplayError):  # else Redis may have swapped; the next run finds out
+                await asyncio.to_thread(alter_topics, self._old, {topic: {MAX_BYTES: None}})
             raise
         return closed_s
 
@@ -450,9 +462,9 @@ class _Move:
 
     async def _folded_to_the_end(self, topic: str, give_up: float) -> Mapping[int, int]:
         """Wait until the closed topic does not grow, and the workers have folded all of it; return its end."""
-        end, since = await asyncio.to_thread(end_offsets, self._old, topic), time.monotonic()
+        end, since = await asyncio.to_thread(self._end), time.monotonic()
         while True:
-            now = await asyncio.to_thread(end_offsets, self._old, topic)
+            now = await asyncio.to_thread(self._end)
             if now != end:
                 end, since = now, time.monotonic()
             folded = await self._round()
@@ -464,6 +476,9 @@ class _Move:
                     "look at their logs, then run this again"
                 )
             await asyncio.sleep(POLL_S)
+
+    def _end(self) -> dict[int, int]:
+        return end_of(self._old, self._admin)
 
     def _train_nothing(self) -> None:
         """Publish that the copies are no training: the learner has learned from the originals. Copies do no harm."""
