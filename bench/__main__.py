@@ -37,6 +37,7 @@ from bench.idle_gateways import measure_idle_gateways
 from bench.loop import measure_loop, measure_mix_loop
 from bench.micro import measure_codec, measure_user_model
 from bench.next_track import measure_next_track
+from bench.repartition import measure_repartition
 from bench.retrieval import measure_retrieval
 from bench.worker import measure_busy_worker, measure_replay, measure_verify, measure_visible, measure_worker
 from core.errors import BotifyError
@@ -65,6 +66,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "mix_loop": lambda settings, world: {"mix_loop": measure_mix_loop(settings, world)},
     "gateway": lambda settings, world: measure_gateway(settings, len(world.catalogue)),
     "idle_gateways": lambda settings, world: {"idle_gateways": measure_idle_gateways(settings, world)},
+    "repartition": lambda settings, world: {"repartition": measure_repartition(settings, world)},
     "dashboard": lambda settings, world: {"dashboard": measure_dashboard(settings, world)},
 }
 """Measurements, each on its own topics; they run one after another, as they share the cores."""
@@ -102,6 +104,9 @@ TARGETS = {
     "gateway_v1.half_p99_ms": ("≤", 60.0),
     "idle_gateways.one_percent": ("≤", 2.0),
     "idle_gateways.ten_percent": ("≤", 6.0),
+    "repartition.failed": ("≤", 0.0),
+    "repartition.sequences_equal": ("≥", 1.0),
+    "repartition.state_equal": ("≥", 1.0),
     "dashboard.cost_percent": ("≤", 10.0),
 }
 

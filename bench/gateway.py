@@ -13,7 +13,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -39,6 +39,7 @@ class Measured:
     ----------
     latencies_s : list of float
         One for each answered `/next`.
+    seconds : float
     fallbacks : int
     failed : dict
         Status -> how many.
@@ -48,6 +49,7 @@ class Measured:
 
     def __init__(self) -> None:
         self.warm = False
+        self.seconds = 0.0
         self.latencies_s: list[float] = []
         self.fallbacks = self.slate_fallbacks = 0
         self.failed: dict[int, int] = {}
@@ -101,17 +103,22 @@ class Listener(asyncio.Protocol):
         self._ask_again()
 
     def _ask_again(self) -> None:
+        self._when_due(self._ask_for_slate if self._slates else self._start_session)
+
+    def _when_due(self, ask: Callable[[], None]) -> None:
         """Send the next request when it is due."""
-        ask = self._ask_for_slate if self._slates else self._start_session
+
+        def ask_if_open() -> None:
+            if not self._transport.is_closing():
+                ask()
+
         if not self._every_s:
-            ask()
+            ask_if_open()
             return
         self._due_s = max(self._due_s + self._every_s, time.perf_counter() - 1.0)
-        asyncio.get_running_loop().call_later(max(0.0, self._due_s - time.perf_counter()), ask)
+        asyncio.get_running_loop().call_later(max(0.0, self._due_s - time.perf_counter()), ask_if_open)
 
     def _ask_for_slate(self) -> None:
-        if self._transport.is_closing():
-            return
         user = self._rng.randrange(self._users)
         self._transport.write(  # type: ignore[attr-defined]
             b"GET /v1/users/%d/recommendations?n=10 HTTP/1.1\r\nHost: gateway\r\n\r\n" % user
@@ -138,7 +145,7 @@ class Listener(asyncio.Protocol):
         self._left -= 1
         if (track := _TRACK.search(body)) is not None:
             self._track = int(track[1])
-        self._send()
+        self._when_due(self._send)
 
     def _start_session(self) -> None:
         self._user, self._track = self._rng.randrange(self._users), self._rng.randrange(self._tracks)
@@ -164,8 +171,15 @@ async def listen(
     *,
     slates: bool = False,
     rate: float = 0.0,
+    until_closed: bool = False,
 ) -> Measured:
-    """Keep the connections busy, and return the measurements after the warm-up."""
+    """Keep the connections busy, and return the measurements after the warm-up.
+
+    Parameters
+    ----------
+    until_closed : bool
+        Measure until standard input is closed, instead of for some seconds.
+    """
     loop, measured = asyncio.get_running_loop(), Measured()
     every_s = connections / rate if rate else 0.0
     connection = partial(Listener, measured, users=users, tracks=tracks, slates=slates, every_s=every_s)
@@ -173,10 +187,11 @@ async def listen(
         await loop.create_connection(partial(connection, number), "127.0.0.1", port) for number in range(connections)
     ]
     await asyncio.sleep(warm_up_s)
-    measured.warm = True
+    measured.warm, began_s = True, time.perf_counter()
     meter = Meter("listeners", psutil.Process(os.getppid()))
-    await asyncio.sleep(seconds)
+    await (asyncio.to_thread(sys.stdin.read) if until_closed else asyncio.sleep(seconds))
     measured.warm = False
+    measured.seconds = time.perf_counter() - began_s
     measured.cpu_us = meter.us_per(max(1, len(measured.latencies_s)))
     for transport, _ in opened:
         transport.close()
@@ -193,14 +208,19 @@ def main(
     rate: float = 0.0,
     *,
     slates: bool = False,
+    until_closed: bool = False,
 ) -> None:
     """Run the load, and print the figures."""
-    measured = uvloop.run(listen(port, connections, users, tracks, warm_up, seconds, slates=slates, rate=rate))
+    load = listen(
+        port, connections, users, tracks, warm_up, seconds, slates=slates, rate=rate, until_closed=until_closed
+    )
+    measured = uvloop.run(load)
     latencies_ms = np.array(measured.latencies_s) * 1000
     figures = {
-        "per_s": len(latencies_ms) / seconds,
+        "per_s": len(latencies_ms) / measured.seconds,
         "p50_ms": float(np.percentile(latencies_ms, 50)),
         "p99_ms": float(np.percentile(latencies_ms, 99)),
+        "longest_ms": float(latencies_ms.max()),
         "fallbacks": float(measured.fallbacks + measured.slate_fallbacks),
         "failed": float(sum(measured.failed.values())),
         CPU_US: measured.cpu_us,
@@ -234,7 +254,7 @@ def measure_gateway(settings: Settings, tracks: int) -> dict[str, dict[str, Any]
         programs.enter_context(running(settings, "services.recommender"))
         environ = {"BOTIFY_GATEWAY_PORT": "0", "BOTIFY_GATEWAY_DASHBOARD": "off"}
         programs.enter_context(running(settings, "services.gateway", environ=environ))
-        load = [sys.executable, "-m", "bench.gateway", _port(settings), str(tracks)]
+        load = [sys.executable, "-m", "bench.gateway", port_of(settings), str(tracks)]
         load += ["--connections", str(CONNECTIONS), "--seconds", str(SECONDS)]
         _run([*load, "--warm-up", str(COMPILE_S), "--seconds", "1"], COMPILE_S)
         # in turns, because a machine that others use is not the same a minute later
@@ -274,7 +294,7 @@ def _renamed(figures: dict[str, Any], rate: str) -> dict[str, Any]:
     return {rate: figures["per_s"], **rest, "connections": float(CONNECTIONS), CPU_US: {rate: figures[CPU_US]}}
 
 
-def _port(settings: Settings) -> str:
+def port_of(settings: Settings) -> str:
     """Wait until the gateway is ready, and return its port."""
     path = settings.home / "bench-services.gateway.log"
     wait_until(

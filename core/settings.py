@@ -44,6 +44,9 @@ class Settings:
         First part of every topic name (`BOTIFY_TOPIC_PREFIX`); tests use their own.
     partitions : int
         Partitions of a topic that does not exist yet (`BOTIFY_PARTITIONS`).
+    layout : str
+        Layout of the listens topic, empty for the first one. Programs find it at the brokers (`live_layout`), so it is
+        not set by hand (`BOTIFY_LAYOUT`).
     replication_factor : int
         Replicas of a topic that does not exist yet (`BOTIFY_REPLICATION_FACTOR`).
     session_timeout_s : int
@@ -92,6 +95,7 @@ class Settings:
     schema_registry_url: HttpUrl | None = field(default=None, repr=False)
     topic_prefix: str = "botify"
     partitions: Annotated[int, whole(1)] = 8
+    layout: str = ""
     replication_factor: Annotated[int, whole(1)] = 1
     session_timeout_s: Annotated[int, whole(1)] = 10
     group_instance_id: str | None = None

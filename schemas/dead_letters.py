@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple, Self
 
 from core.errors import ExcludedError
+from core.kafka.layout import COPIED
 from core.kafka.reader import FOLLOW_MS, TopicReader
 from core.settings import Settings
 from schemas.topics import Topics
@@ -63,6 +64,17 @@ class Origin(NamedTuple):
         """Parse the text of `str`; raises ValueError for other texts."""
         topic, partition, offset = text.rsplit("/", 2)
         return cls(topic, int(partition), int(offset))
+
+
+def originals_of(headers: Iterable[tuple[str, bytes]] | None) -> list[Origin]:
+    """Return where a copied listen lies in the layouts that it comes from; nothing for other records.
+
+    Examples
+    --------
+    >>> originals_of([("trace", b"17"), (COPIED, b"botify.listens/3/17")])
+    [Origin(topic='botify.listens', partition=3, offset=17)]
+    """
+    return [Origin.parse(value.decode()) for name, value in headers or () if name == COPIED]
 
 
 def origin_of(headers: Iterable[tuple[str, bytes]] | None) -> Origin | None:

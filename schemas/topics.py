@@ -12,6 +12,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from core.errors import TopicError
 from core.kafka.admin import METADATA_TIMEOUT_S, RETRY_PAUSE_S, TIMEOUT_S, partition_counts
 from core.kafka.config import common_config
+from core.kafka.layout import LISTENS_CONFIG, listens_topic
 from core.settings import Settings
 from schemas.events import (
     Event,
@@ -90,13 +91,8 @@ class Topics:
 
         forever, a_day, a_month = "-1", str(_DAY_MS), str(30 * _DAY_MS)
         return cls(
-            listens=topic(
-                "listens",
-                Listen,
-                cleanup_policy="delete",
-                retention_ms=forever,
-                # a listen's lead is measured against the broker's clock, not the producer's
-                message_timestamp_type="LogAppendTime",
+            listens=TopicDefinition(
+                listens_topic(settings.topic_prefix, settings.layout), Listen, "user", LISTENS_CONFIG
             ),
             recommendation_requests=topic(
                 "recommendation-requests", RecommendationRequest, cleanup_policy="delete", retention_ms=a_day
@@ -151,10 +147,10 @@ def worker_group_of(settings: Settings) -> str:
 
     Examples
     --------
-    >>> worker_group_of(Settings()), learner_group_of(Settings())
-    ('botify-streams', 'botify-learner')
+    >>> worker_group_of(Settings()), learner_group_of(Settings()), worker_group_of(Settings(layout="16"))
+    ('botify-streams', 'botify-learner', 'botify-streams-16')
     """
-    return f"{settings.topic_prefix}-streams"
+    return f"{settings.topic_prefix}-streams{settings.layout and '-' + settings.layout}"
 
 
 def learner_group_of(settings: Settings) -> str:
@@ -192,7 +188,11 @@ def _check_partitions(definitions: Iterable[TopicDefinition], counts: Mapping[st
     for definition in definitions:
         wanted = definition.partitions or settings.partitions
         there = counts.get(definition.name, wanted)
-        if there == wanted:
+        # a letter lies in the partition of its record, so that topic grows with a new layout of the listens; only the
+        # listens' number matters for state
+        letters = definition.event is None
+        moved = bool(settings.layout) and definition.event is not Listen
+        if there == wanted or (letters and there > wanted) or (moved and definition.partitions is None):
             continue
         if definition.partitions is not None:
             raise TopicError(

@@ -98,7 +98,7 @@ def run(
             style="yellow",
         )
     if agent == "kafka":
-        require_kafka(settings)
+        settings = require_kafka(settings)
     with console.status("opening the world"):
         opened = open_world(settings.home, DEFAULT) if world is None else find_world(settings.home, world)
     if agent == "console":

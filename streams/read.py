@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,7 +17,14 @@ from streams.folds.likes import LIKES_OF_USERS, Likes
 from streams.folds.popularity import top_collection
 from streams.folds.sessions import EVENT_TIME, OPEN_SESSIONS, POLICY_RESULTS, WATERMARK, PolicyResult, merged
 from streams.folds.users import USERS, UserState
-from streams.store.keys import CHECKPOINT, default_namespace, namespace_pointer, partition_key
+from streams.store.keys import (
+    CHECKPOINT,
+    default_namespace,
+    id_of,
+    namespace_pointer,
+    namespace_records,
+    partition_key,
+)
 
 POINTER_TTL_S = 0.5
 """How long a reader may use a namespace after another became the live one."""
@@ -37,8 +45,8 @@ class StateReader:
 
     def __init__(self, redis: Any, settings: Settings) -> None:
         self._redis = redis
-        self._partitions = settings.partitions
-        self._pointer = namespace_pointer(settings.topic_prefix)
+        self._partitions = self._default_partitions = settings.partitions
+        self._prefix, self._pointer = settings.topic_prefix, namespace_pointer(settings.topic_prefix)
         self._default_namespace = self._namespace = default_namespace(settings.topic_prefix)
         self._pointer_read_at = -POINTER_TTL_S
 
@@ -48,9 +56,22 @@ class StateReader:
         now = time.monotonic()
         if now - self._pointer_read_at >= POINTER_TTL_S:
             pointer = self._redis.get(self._pointer)
-            self._namespace = pointer.decode() if pointer else self._default_namespace
+            namespace = pointer.decode() if pointer else self._default_namespace
+            if namespace != self._namespace or self._pointer_read_at < 0:
+                self._partitions, self._namespace = self._partitions_of(namespace), namespace
             self._pointer_read_at = now
         return self._namespace
+
+    @property
+    def partitions(self) -> int:
+        """Number of partitions of the live namespace."""
+        _ = self.namespace
+        return self._partitions
+
+    def _partitions_of(self, namespace: str) -> int:
+        """Return the number of partitions of a namespace, which its record has if the listens were moved."""
+        raw = self._redis.hget(namespace_records(self._prefix), id_of(self._prefix, namespace))
+        return (json.loads(raw).get("partitions") if raw else None) or self._default_partitions
 
     def users(self, users: Sequence[int]) -> list[UserState | None]:
         """Return the states of listeners, in their order, None for unknown ones; one round trip a node."""
@@ -67,10 +88,10 @@ class StateReader:
 
     def _records(self, users: Sequence[int], *collections: str) -> list[list[bytes | None]]:
         """Return for each hash, which is keyed by user, the records in the users' order."""
+        namespace = self.namespace
         by_partition: dict[int, list[int]] = {}
         for user in users:
             by_partition.setdefault(partition_of(user, self._partitions), []).append(user)
-        namespace = self.namespace
         pipeline = self._redis.pipeline(transaction=False)
         for collection in collections:
             for partition, members in by_partition.items():

@@ -279,6 +279,8 @@ async def load(sources: ReplaySources, path: Path, *, other_topic: bool = False)
         projections=PROJECTIONS,
         partial=header["partial"],
         excluded={int(partition): count for partition, count in header.get("excluded", {}).items()},
+        layout=sources.settings.layout,
+        partitions=len(sources.state.end),
     )
     await _load(sources, path, record.namespace, offsets)
     record = record.with_(done=True)

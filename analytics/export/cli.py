@@ -64,7 +64,8 @@ def export(
         raise ExportError(f"Botify's log is made of listens; omit --topic {topic}")
     folder = out if format_ is Format.PARQUET else out / LISTENS
     tune_gc()
-    require_kafka(settings)
+    settings = require_kafka(settings)
+    definition = _definition(settings, topic)  # in the live layout
     # on a signal, rows in memory are written before the export ends
     with stop_requested(signal.SIGINT, signal.SIGTERM) as stopping, _bar(follow=follow) as progress:
         manifest = export_topic(settings, definition, folder, extent, progress, stopping=stopping)

@@ -12,6 +12,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from core.errors import NoBrokerError, TopicError
 from core.kafka.config import common_config, consumer_config, is_retriable
+from core.kafka.layout import live_layout
 from core.settings import Settings
 
 T = TypeVar("T")
@@ -23,7 +24,6 @@ GRACE_S = 1.0
 """Added where the client has a timeout of its own, whose error says more."""
 RETRY_PAUSE_S = 0.05
 CONNECT_TIMEOUT_S = 2.0
-ANSWER_TIMEOUT_S = 5.0
 _WAY_OUT = "start one with `botify up` or set KAFKA_BOOTSTRAP_SERVERS"
 
 
@@ -35,7 +35,7 @@ def check_kafka(settings: Settings) -> None:
 
 
 def require_kafka(settings: Settings) -> Settings:
-    """Return the settings if a broker answers within `ANSWER_TIMEOUT_S`; for commands, whose users wait for the error.
+    """Return the settings, with the live layout, if a broker answers; for commands, whose users wait for the error.
 
     Services wait longer: the broker may be restarting.
 
@@ -47,13 +47,12 @@ def require_kafka(settings: Settings) -> Settings:
     check_kafka(settings)
     admin = AdminClient(common_config(settings))
     try:
-        admin.list_topics(timeout=ANSWER_TIMEOUT_S)
-    except KafkaException as error:
+        return live_layout(settings, admin)
+    except NoBrokerError as error:
         admin.poll(0)  # delivers a refusal to `error_cb`
         raise NoBrokerError(
-            f"Kafka at {settings.kafka_bootstrap_servers} does not answer ({error.args[0].str()}): {_WAY_OUT}"
+            f"Kafka at {settings.kafka_bootstrap_servers} does not answer ({error}): {_WAY_OUT}"
         ) from error
-    return settings
 
 
 def accepts_connections(host: str, port: str) -> bool:

@@ -65,7 +65,7 @@ def show(name: Annotated[str, typer.Argument(help="Name of the experiment.")], a
     if not found:
         names = ", ".join(experiment.name for experiment in experiments.experiments) or "none"
         raise ExperimentError(f"{file} does not declare experiment {name!r}; it declares {names}")
-    require_kafka(settings)
+    settings = require_kafka(settings)
     with console.status("Reading listens"):
         samples = _samples(settings, name)
         steps = _steps(settings, experiments) or {}

@@ -36,7 +36,7 @@ def build(
     if from_topic == (data is not None):
         raise RecommenderError("choose the source of listens: --from-topic, or --data with a folder of Parquet files")
     settings = Settings.from_env()
-    require_kafka(settings)  # the lists are published there
+    settings = require_kafka(settings)  # the lists are published there
     with console.status("Reading listens"):
         heard = heard_of_topic(settings) if data is None else heard_of_parquet(data)
     with console.status(f"Building lists from {len(heard.events):,} listens"):
@@ -61,7 +61,7 @@ def publish(
 ) -> None:
     """Publish lists that were made anywhere; `indexed` serves those of users, `contextual` and `i2i` those of items."""
     settings = Settings.from_env()
-    require_kafka(settings)
+    settings = require_kafka(settings)
     codec = codec_of(settings)
     with console.status("Reading the catalogue"):
         tracks = read_catalogue(settings, codec)

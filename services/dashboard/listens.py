@@ -11,6 +11,7 @@ from confluent_kafka import Message
 
 from core.kafka.admin import check_kafka, end_offsets, start_offsets
 from core.kafka.config import key_of, partition_of
+from core.kafka.layout import live_layout
 from core.kafka.reader import AssignedConsumer
 from core.settings import Settings
 from schemas.codec import Codec
@@ -86,6 +87,7 @@ class ListenReader:
     """Feeds a `ListenSample`, which begins with the `NEWEST` listens."""
 
     def __init__(self, settings: Settings, codec: Codec) -> None:
+        settings = live_layout(settings)
         self._codec = codec
         count = -(-settings.partitions // SHARE)
         self._tail = Tail(settings, Topics.of(settings).listens.name, NEWEST, range(count))
@@ -122,11 +124,13 @@ class ListenerReader:
             if self._state is None:
                 self._state = StateReader(connect(self._settings), self._settings)
             (state,) = self._state.users([user])
-            partition = partition_of(user, self._settings.partitions)
-            return ListenerReading(user, state, partition, () if state is None else self._listens(user, partition))
+            live = live_layout(self._settings)
+            partition = partition_of(user, live.partitions)
+            return ListenerReading(user, state, partition, () if state is None else self._listens(live, user))
 
-    def _listens(self, user: int, partition: int) -> tuple[Listen, ...]:
-        tail = Tail(self._settings, Topics.of(self._settings).listens.name, SCANNED, [partition])
+    def _listens(self, settings: Settings, user: int) -> tuple[Listen, ...]:
+        partition = partition_of(user, settings.partitions)
+        tail = Tail(settings, Topics.of(settings).listens.name, SCANNED, [partition])
         key, listens = key_of(user), dict[str, Listen]()
         try:
             own = [message for message in tail.poll_to_end(TIMEOUT_S) if message.key() == key]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from core.errors import DecodeError
 from core.kafka import config as clients
+from core.kafka.layout import live_layout
 from core.settings import Settings
 from schemas.catalogue import CatalogueReader
 from schemas.codec import Codec
@@ -360,6 +361,7 @@ class TrafficReader:
     """Compares end offsets with those of the reading before, and with the progress of worker and recommender."""
 
     def __init__(self, settings: Settings, redis: Any) -> None:
+        settings = live_layout(settings)
         self._topics = Topics.of(settings)
         self._state = StateReader(redis, settings)
         self._learners = _learners(settings, redis)

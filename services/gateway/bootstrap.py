@@ -14,6 +14,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 
+from core.kafka.layout import live_layout
 from core.process import in_background, stop
 from core.settings import Settings
 from core.telemetry import new_registry
@@ -104,6 +105,7 @@ async def connect_gateway(
 
     Raises `BotifyError` if Kafka or Redis cannot be reached, or the experiments file is invalid.
     """
+    settings = await asyncio.to_thread(live_layout, settings)
     codec, clock = codec_of(settings), EventClock(settings.partitions)
     experiments = LiveExperiments(settings, codec, load_experiments(settings.experiments or DEFAULT_FILE))
     stack.callback(experiments.close)

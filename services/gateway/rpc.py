@@ -16,15 +16,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message
 
 from core.errors import DecodeError, NoBrokerError, TopicError
 from core.kafka import config as clients
+from core.kafka.layout import is_closed, open_layout
 from core.kafka.publisher import Headers, RecordPublisher
 from core.kafka.replies import ReplyReader
 from core.process import in_background, stop
@@ -89,6 +90,12 @@ class PendingReplies:
         if (pending := self._pending.pop(id_, None)) is not None and not pending.future.done():
             pending.future.set_exception(UnavailableError(f"Kafka did not take the listen: {reason}"))
 
+    def hold(self, id_: str, now_s: float) -> None:
+        """Give a listen that has no open topic the whole time again."""
+        if (pending := self._pending.get(id_)) is not None:
+            pending.expires_s = now_s + self._wait_s
+            self._pending.move_to_end(id_)
+
     def reply(self, recommendation: Recommendation) -> None:
         """Take the reply to a request."""
         pending = self._pending.get(recommendation.request_id)
@@ -129,6 +136,19 @@ PROBE_S = 3.0
 PROBE_AGAIN_S = 1.0
 PROBE_EVERY_S = 10.0
 FLUSH_S = 3.0
+MOVE_S = 10.0
+"""How long listens wait for their topic to be open, while they move to one with more partitions."""
+MOVE_POLL_S = 0.02
+MAX_LISTEN_BYTES = 512 * 1024
+"""A larger one may be refused for its size."""
+
+
+class _HeldListen(NamedTuple):
+    """A listen that waits for an open topic: its id, and what is produced."""
+
+    id_: str
+    value: bytes
+    record: dict[str, Any]
 
 
 class RpcClient:
@@ -139,6 +159,9 @@ class RpcClient:
     called in the event loop's thread, except for `__init__`, which blocks for some milliseconds and raises `TopicError`
     if a topic is missing or no broker answers. Requests are pending for `wait_s` at most; their ids begin with a prefix
     that no other gateway has.
+
+    While the listens move to a topic with more partitions (`core.kafka.layout`), the brokers refuse them: they wait, in
+    order, and go to the topic that is opened. The requests among them are answered as always.
     """
 
     def __init__(self, settings: Settings, codec: Codec, id_prefix: str, wait_s: float) -> None:
@@ -146,6 +169,9 @@ class RpcClient:
         self._listens, self._requests = topics.listens.name, topics.recommendation_requests.name
         self._codec = codec
         self._pending = PendingReplies(wait_s)
+        self._settings = settings
+        self._held: deque[_HeldListen] = deque()
+        self._moving: asyncio.Task[None] | None = None
         self.reachable = True  # whether a broker answered the last probe
         self._probe_now = asyncio.Event()
         self._sent = asyncio.Event()
@@ -181,7 +207,7 @@ class RpcClient:
 
     async def close(self) -> None:
         """Send what is queued, and disconnect."""
-        await stop(*self._tasks)
+        await stop(*self._tasks, *([self._moving] if self._moving else []))
         await asyncio.to_thread(self._publisher.drain, FLUSH_S)
         await asyncio.to_thread(self._replies.close)
 
@@ -221,24 +247,72 @@ class RpcClient:
         if not self.reachable:
             raise UnavailableError("Kafka is not reachable")
 
-        def on_delivery(error: KafkaError | None, _: Message) -> None:
-            if error is None:
-                self._pending.acknowledge(id_)
-            else:
-                self._probe_now.set()
-                self._pending.fail(id_, error.str())
-
         record: dict[str, Any] = {"key": key, "headers": list(headers)} if headers else {"key": key}
         future = self._pending.open(id_, requested=requested, now_s=time.monotonic())
         try:
             (topic, value), *others = records
-            self._publisher.produce(topic, value=value, on_delivery=on_delivery, **record)
+            if topic == self._listens:
+                self._send_listen(_HeldListen(id_, value, record))
+            else:
+                self._publisher.produce(topic, value=value, on_delivery=self._when_delivered(id_), **record)
             for topic, value in others:
                 self._publisher.produce(topic, value=value, **record)
         except (BufferError, KafkaException) as error:
             self._pending.fail(id_, str(error))
         self._sent.set()
         return future
+
+    def _send_listen(self, listen: _HeldListen) -> None:
+        if self._held:
+            self._hold(listen)
+            return
+        report = self._when_delivered(listen.id_, listen)
+        self._publisher.produce(self._listens, value=listen.value, on_delivery=report, **listen.record)
+
+    def _when_delivered(
+        self, id_: str, listen: _HeldListen | None = None
+    ) -> Callable[[KafkaError | None, Message], None]:
+        def on_delivery(error: KafkaError | None, _: Message) -> None:
+            if error is None:
+                self._pending.acknowledge(id_)
+            elif listen is not None and is_closed(error) and len(listen.value) < MAX_LISTEN_BYTES:
+                self._hold(listen)
+            else:
+                self._probe_now.set()
+                self._pending.fail(id_, error.str())
+
+        return on_delivery
+
+    def _hold(self, listen: _HeldListen) -> None:
+        self._held.append(listen)
+        self._pending.hold(listen.id_, time.monotonic())
+        if self._moving is None or self._moving.done():
+            self._moving = in_background(self._follow_move())
+
+    async def _follow_move(self) -> None:
+        """Wait until a topic of listens is open, and send what was held to it, in order."""
+        give_up, found = time.monotonic() + MOVE_S, None
+        log.info("%s is closed: listens wait for the topic that is opened", self._listens)
+        while found is None and time.monotonic() < give_up:
+            await asyncio.sleep(MOVE_POLL_S)
+            try:
+                found = await asyncio.to_thread(open_layout, self._settings)
+            except (NoBrokerError, TopicError) as error:
+                log.warning("%s", error)
+            for listen in self._held:
+                self._pending.hold(listen.id_, time.monotonic())
+        if found is None:
+            while self._held:
+                self._pending.fail(self._held.popleft().id_, "the listens move to other partitions; try again")
+            return
+        self._listens = Topics.of(found).listens.name
+        log.info("%d listens waited for %s", len(self._held), self._listens)
+        held, self._held = self._held, deque()
+        for listen in held:
+            try:
+                self._send_listen(listen)
+            except (BufferError, KafkaException) as error:
+                self._pending.fail(listen.id_, str(error))
 
     async def _poll_repeatedly(self) -> None:
         while True:

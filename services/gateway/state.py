@@ -33,11 +33,11 @@ class EventClock:
     >>> clock = EventClock(partitions=1, wall_s=lambda: now[0])
     >>> clock.now_ms(42)
     1000000
-    >>> clock.follow({0: 5_000_000})  # the topic is an hour ahead
+    >>> clock.follow({0: 5_000_000}, partitions=1)  # the topic is an hour ahead
     >>> now[0] += 1.0
     >>> clock.now_ms(42)
     5001000
-    >>> clock.follow({0: 900_000})  # another namespace became the live one, whose time is not ahead
+    >>> clock.follow({0: 900_000}, partitions=1)  # another namespace became the live one, whose time is not ahead
     >>> clock.now_ms(42)
     1001000
     """
@@ -56,8 +56,9 @@ class EventClock:
         """Return whether that time is too far ahead of the wall clock to be taken for it."""
         return self._ahead_of(user) > LEAD_MS // 2
 
-    def follow(self, event_times: Mapping[int, int]) -> None:
-        """Update the clock from the current event time of each partition."""
+    def follow(self, event_times: Mapping[int, int], partitions: int) -> None:
+        """Update the clock from the current event time of each of so many partitions."""
+        self._partitions = partitions
         service_ms = event_time_of(list(event_times.values()))
         for partition, event_ms in event_times.items():
             reached_ms = min(event_ms, service_ms)
@@ -103,7 +104,7 @@ class LiveState:
     def refresh(self) -> None:
         """Read again, blocking; the last state stays if Redis does not answer."""
         try:
-            self._clock.follow(self._reader.event_times())
+            self._clock.follow(self._reader.event_times(), self._reader.partitions)
             if not self.popular or time.monotonic() >= self._popular_due_s:
                 tracks, _ = self._reader.top_tracks(HALF_LIFE, TOP)
                 self.popular = tracks.tolist()

@@ -47,7 +47,7 @@ class OffsetReader:
     """Reads end offsets and committed offsets of Botify's topics; raises `NoBrokerError` without a broker."""
 
     def __init__(self, settings: Settings) -> None:
-        require_kafka(settings)
+        settings = require_kafka(settings)
         self._settings = settings
         self._config = {**common_config(settings), **SILENT}
         self._admin = AdminClient(self._config)
@@ -199,7 +199,7 @@ def _noted_in(problems: list[str]) -> Iterator[None]:
 
 def _checkpoints(settings: Settings) -> Offsets:
     """Return the checkpoints of workers and learners in Redis; the offsets that they commit to Kafka follow them."""
-    require_redis(settings)
+    settings = require_kafka(require_redis(settings))
     topics, client = Topics.of(settings), connect(settings)
     learning = settings.with_(topic_prefix=learner_prefix(settings.topic_prefix), partitions=topics.training.partitions)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -26,6 +27,7 @@ from streams.cli.dlq import After, Before, EventId, ExclusionReason, User, exclu
 from streams.cli.replay_models import models
 from streams.dlq.exclude import select
 from streams.folds.partition import PROJECTIONS
+from streams.replay.repartition import repartition as repartition_to
 from streams.replay.run import begin_namespace, fold_into_namespace
 from streams.replay.sources import Pacer, Plan, ReplayError, ReplaySources, make_plan, open_sources
 from streams.replay.swap import NamespaceStatus, collect, read_status
@@ -47,10 +49,10 @@ def run_with_sources(settings: Settings, work: Callable[[ReplaySources], Awaitab
         A server does not answer.
     """
     tune_gc()
-    require_kafka(require_redis(settings))
+    live = require_kafka(require_redis(settings))
 
     async def go() -> T:
-        async with open_sources(settings) as sources:
+        async with open_sources(live) as sources:
             return await work(sources)
 
     return asyncio.run(go())
@@ -225,6 +227,28 @@ def gc(
     """Delete namespaces that are no longer needed."""
     gone = run_with_sources(Settings.from_env(), lambda sources: collect(sources, everything=everything))
     say(f"removed {', '.join(gone)}" if gone else "nothing to remove")
+
+
+@app.command("repartition")
+def repartition(
+    to: Annotated[int, typer.Option(min=2, help="Number of partitions: a multiple of the present number.")],
+    rate: Annotated[float | None, typer.Option(min=1.0, help="Maximum number of copies per second.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Move the listens to a topic with more partitions, and the state with them, while all programs run."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: a closed topic is opened again
+    tune_gc()
+    settings = require_kafka(require_redis(Settings.from_env()))
+    with record_bar("moving") as advance:
+        moved = asyncio.run(repartition_to(settings, to, rate=rate, progress=advance))
+    if as_json:
+        print_json(asdict(moved))
+    else:
+        say(
+            f"{moved.topic} with {moved.partitions} partitions is open, its state is {moved.namespace}; copied "
+            f"{moved.copied:,} listens in {moved.seconds:.1f} s, left out {moved.left_out:,} dead letters; "
+            f"listens waited for {moved.waited_s:.2f} s"
+        )
 
 
 app.command("models")(models)

@@ -20,6 +20,7 @@ from confluent_kafka import KafkaError, Message
 
 from core.errors import BotifyError
 from core.kafka.config import key_of, partition_of
+from core.kafka.layout import live_layout
 from core.kafka.publisher import RecordPublisher
 from core.settings import Settings
 from schemas.topics import Topics
@@ -51,6 +52,7 @@ def erase_listener(settings: Settings, user: int, checkpoint: Callable[[int], in
     DeadLetterError
         As `exclude`.
     """
+    settings = live_layout(settings)
     topics, partition = Topics.of(settings), partition_of(user, settings.partitions)
     offset = _tombstone(settings, topics.listens.name, user)
     done = exclude(settings, Selection(user=user), WHY, keep_bytes=False, until=offset)

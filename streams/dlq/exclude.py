@@ -19,7 +19,7 @@ from core.kafka.publisher import RecordPublisher
 from core.kafka.reader import TopicReader
 from core.settings import Settings
 from schemas.codec import Codec
-from schemas.dead_letters import Origin, RejectedBefore, dead_letter_headers
+from schemas.dead_letters import Origin, RejectedBefore, dead_letter_headers, originals_of
 from schemas.events import Listen
 from schemas.registry import codec_of
 from schemas.topics import MAX_DEAD_LETTER_BYTES, Topics
@@ -222,15 +222,17 @@ class _Letters:
         try:
             for message in messages:
                 reason = ExcludedError(f"excluded by an operator: {self._why}", message.value() or b"")
-                origin = message.topic(), message.partition(), message.offset()
+                origin = Origin(message.topic(), message.partition(), message.offset())
                 kept = (message.value(), message.key()) if self._keep_bytes else (None, None)
                 own = message.headers() if self._keep_bytes else ()
-                self._publisher.send(
-                    self._topic,
-                    *kept,
-                    partition=message.partition(),  # copies of a letter keep their order: the first counts
-                    headers=dead_letter_headers(*origin, own, reason),
-                )
+                # models have learned from the original, and not from its copy in another layout
+                for at in (origin, *originals_of(message.headers())):
+                    self._publisher.send(
+                        self._topic,
+                        *kept,
+                        partition=message.partition(),  # copies of a letter keep their order: the first counts
+                        headers=dead_letter_headers(*at, own, reason),
+                    )
             self._publisher.flush(ACKNOWLEDGE_TIMEOUT_S)
         except PublishError as error:
             raise DeadLetterError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from core.errors import RejectedMessageError
 from core.kafka.admin import read_topic_id
 from core.kafka.config import common_config
+from core.kafka.layout import listens_topic, read_phases
 from core.settings import Settings
 from schemas.catalogue import CatalogueReader
 from schemas.codec import Codec
@@ -55,10 +57,10 @@ class LearnerSources:
         self._reader = CatalogueReader(settings, codec)
         self._reader.refresh()
         self._rejected = RejectedBefore(settings, topics.training.name)
-        self._listens = RejectedBefore(settings, topics.listens.name)
-        self._settings, self._listens_topic = settings, topics.listens.name
+        self._settings = settings
+        self._listens: dict[str, RejectedBefore] = {}
         self.left_out: dict[tuple[str, int], NDArray[np.int64]] = {}
-        self.excluded: Mapping[int, int] = self._listens.excluded
+        self.excluded: dict[int, int] = {}
         self.catalogue: Mapping[int, Track] = self._reader.tracks
         self.intake = Intake(codec, self._reader.tracks, self._reader.refresh, self._rejected.offsets)
         self.refresh()
@@ -66,12 +68,22 @@ class LearnerSources:
     def refresh(self) -> None:
         """Read which records and listens became dead letters since the last call."""
         self._rejected.refresh()
-        self._listens.refresh()
-        if not self._listens.offsets:
-            return
         admin = AdminClient(common_config(self._settings))
-        topic_id = read_topic_id(admin, self._listens_topic)  # batches of an earlier topic have other offsets
-        for partition, offsets in self._listens.offsets.items():
+        for layout in read_phases(self._settings, admin):
+            self._refresh_listens(listens_topic(self._settings.topic_prefix, layout), admin)
+        counts: Counter[int] = Counter()
+        for listens in self._listens.values():
+            counts.update(listens.excluded)
+        self.excluded.update(counts)
+
+    def _refresh_listens(self, topic: str, admin: AdminClient) -> None:
+        if (listens := self._listens.get(topic)) is None:
+            listens = self._listens[topic] = RejectedBefore(self._settings, topic)
+        listens.refresh()
+        if not listens.offsets:
+            return
+        topic_id = read_topic_id(admin, topic)  # batches of an earlier topic have other offsets
+        for partition, offsets in listens.offsets.items():
             known = self.left_out.get((topic_id, partition))
             if known is None or len(known) != len(offsets):
                 self.left_out[topic_id, partition] = np.sort(np.fromiter(offsets, np.int64, len(offsets)))
@@ -90,7 +102,8 @@ class LearnerSources:
         """Close the consumers."""
         self._reader.close()
         self._rejected.close()
-        self._listens.close()
+        for listens in self._listens.values():
+            listens.close()
 
 
 LEARNER = "learner"

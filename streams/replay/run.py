@@ -114,6 +114,8 @@ async def begin_namespace(sources: ReplaySources, plan: Plan, sessions_to: str |
         partial=plan.partial,
         excluded=dict(sources.excluded),
         sessions_to=sessions_to,
+        layout=sources.settings.layout,
+        partitions=len(sources.state.end),
     )
 
 

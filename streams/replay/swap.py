@@ -80,6 +80,12 @@ async def rollback(sources: ReplaySources) -> str:
             "there is no former namespace to roll back to: none was swapped in, or `replay gc` removed it"
         )
     live = await live_namespace(sources.redis, prefix)
+    record = await NamespaceRecords(sources.redis, prefix).find(former[-1])
+    if (record.layout if record else "") != sources.settings.layout:
+        raise ReplayError(
+            f"{former[-1]} is the fold of another topic, from which the listens have moved to {sources.topic}; "
+            "there is no way back to it. `botify replay run` makes another namespace of this topic"
+        )
     await _catch_up(sources, NamespaceTarget(sources, former[-1]), former[-1], live)
     await _point(sources, live, former[-1], back=True)
     return former[-1]
@@ -242,6 +248,7 @@ async def _collect(
     known = await records.all()
     former = await former_namespaces(redis, prefix)
     live = await live_namespace(redis, prefix)
+    partitions = range(max([*partitions, *((record.partitions or 0) - 1 for record in known)]) + 1)  # of any layout
     gone = []
     for namespace in removable(live, former, known, default_namespace(prefix), everything=everything):
         if await remove(redis, prefix, namespace, partitions, collections):

@@ -85,6 +85,11 @@ def namespace_of(prefix: str, id_: str) -> str:
     return f"{prefix}.{id_}"
 
 
+def id_of(prefix: str, namespace: str) -> str:
+    """Return the id of a namespace; the inverse of `namespace_of`."""
+    return namespace[len(prefix) + 1 :]
+
+
 def default_namespace(prefix: str) -> str:
     """Return the first namespace of a deployment.
 

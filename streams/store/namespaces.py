@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from core.errors import BotifyError
+from core.settings import Settings
 from streams.folds.partition import HASHES, SCORE_SETS
 from streams.store.connect import patiently
 from streams.store.keys import (
     checkpoint_key,
     default_namespace,
+    id_of,
     namespace_history,
     namespace_of,
     namespace_pointer,
@@ -29,6 +31,15 @@ async def live_namespace(redis: Any, prefix: str) -> str:
     """Return the namespace that workers write and readers read."""
     pointer: bytes | None = await patiently(redis, lambda: redis.get(namespace_pointer(prefix)))
     return pointer.decode() if pointer else default_namespace(prefix)
+
+
+async def with_live_layout(redis: Any, settings: Settings) -> Settings:
+    """Return the settings with the layout of the live namespace: of the topic that workers fold."""
+    live = await live_namespace(redis, settings.topic_prefix)
+    record = await NamespaceRecords(redis, settings.topic_prefix).find(live)
+    if record is None or record.partitions is None:
+        return settings
+    return settings.with_(layout=record.layout, partitions=record.partitions)
 
 
 async def former_namespaces(redis: Any, prefix: str) -> list[str]:
@@ -112,6 +123,10 @@ class NamespaceRecord:
         Number of those that the live namespace may have, so that the two may differ.
     sessions_to : str | None
         Topic of the sessions that close in it before it is live.
+    layout : str
+        Layout of the listens topic that it is the fold of (`core.kafka.layout`).
+    partitions : int | None
+        How many that topic has; None for as many as the settings say.
     """
 
     id: str
@@ -126,6 +141,8 @@ class NamespaceRecord:
     excluded: Mapping[int, int] = field(default_factory=dict)
     left_out: int = 0
     sessions_to: str | None = None
+    layout: str = ""
+    partitions: int | None = None
 
     def with_(self, **changes: Any) -> Self:
         """Return a copy with some fields changed."""
@@ -200,7 +217,8 @@ class NamespaceRecords:
 
     async def find(self, namespace: str) -> NamespaceRecord | None:
         """Return the record of a namespace; None for a deployment's first."""
-        return next((record for record in await self.all() if record.namespace == namespace), None)
+        text = await patiently(self._redis, lambda: self._redis.hget(self._key, id_of(self._prefix, namespace)))
+        return None if text is None else NamespaceRecord.from_json(text)
 
     async def put(self, record: NamespaceRecord) -> None:
         """Write the record."""

@@ -5,6 +5,7 @@ It runs until SIGTERM; several workers share the partitions.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from core.kafka.column_fetch import fetch_columns
@@ -15,6 +16,8 @@ from schemas.registry import codec_of
 from schemas.topics import Topics, worker_group_of
 from schemas.validation import Intake
 from streams.folds.popularity import TrackRows
+from streams.store.connect import FOLDING_TIMEOUT_S, connect_async
+from streams.store.namespaces import with_live_layout
 from streams.store.protocol import Claim, Store
 from streams.worker.faust_app import FoldingApp, FoldingConfig, make_app, run
 from streams.worker.folding import ColumnsWhenCompiled
@@ -91,7 +94,16 @@ def build_app(settings: Settings) -> WorkerApp:
 
 def main() -> None:
     """Run the worker; the exit status is not 0 if it failed."""
-    run(build_app)
+    run(lambda settings: build_app(asyncio.get_event_loop().run_until_complete(_of_live_state(settings))))
+
+
+async def _of_live_state(settings: Settings) -> Settings:
+    """Return the settings with the layout of the live state: a worker folds that topic."""
+    redis = connect_async(settings, FOLDING_TIMEOUT_S)
+    try:
+        return await with_live_layout(redis, settings)
+    finally:
+        await redis.aclose()
 
 
 if __name__ == "__main__":

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
-from signal import Signals
+from signal import SIGTERM, Signals
 from typing import Any, TypeVar
 
 import faust
@@ -28,7 +30,7 @@ from core.process import end_within, in_daemon_thread, return_large_blocks, tune
 from core.settings import Settings
 from core.telemetry import DurationHistogram, Heartbeat, new_registry, observed
 from streams.store.connect import FOLDING_TIMEOUT_S, Writes, connect_async, probe_writes
-from streams.store.namespaces import live_namespace
+from streams.store.namespaces import NamespaceRecords, live_namespace
 from streams.store.protocol import Claim, Store
 from streams.store.redis_store import RedisStore
 from streams.worker.failpoints import with_failpoints
@@ -86,6 +88,8 @@ class FoldingApp(BatchApp, ABC):
     ----------
     counters : Counters
         Of the partitions; defined by the subclass.
+    starts_again : bool
+        Whether the process is to begin again when it has stopped, because the live namespace is of another topic.
     """
 
     settings: Settings
@@ -101,6 +105,7 @@ class FoldingApp(BatchApp, ABC):
         self._applies = DurationHistogram()
         self._writes = Writes()
         self._claims, self._connections = AsyncExitStack(), AsyncExitStack()
+        self.starts_again = False
 
     @abstractmethod
     def open_sources(self) -> None:
@@ -168,9 +173,16 @@ class FoldingApp(BatchApp, ABC):
 
     async def another_store(self) -> Store | None:
         """Return the store of the live namespace, if another one has become live."""
-        live = await live_namespace(self._redis, self.folding.prefix)
+        prefix = self.folding.prefix
+        live = await live_namespace(self._redis, prefix)
         if live == self._namespace:
             return None
+        record = await NamespaceRecords(self._redis, prefix).find(live)
+        if record is not None and record.partitions is not None and record.layout != self.settings.layout:
+            log.info("%s is the fold of another topic: starting again to fold that", live)
+            self.starts_again = True
+            os.kill(os.getpid(), SIGTERM)
+            await asyncio.sleep(STOP_S)  # the signal stops this task
         self._namespace = live
         return self._store_of(live)
 
@@ -313,4 +325,6 @@ def run(build_app: Callable[[Settings], FoldingApp]) -> None:
             log.critical("%s", reason)
         elif isinstance(reason, RedisError):
             log.critical("Redis at %s fails: %s", settings.redis_address, reason)
+        if app.starts_again and reason is None:
+            os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - this program, which its supervisor goes on watching
         raise

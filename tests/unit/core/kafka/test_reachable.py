@@ -6,6 +6,7 @@ import pytest
 
 from core.errors import NoBrokerError
 from core.kafka import admin as kafka_admin
+from core.kafka import layout
 from core.kafka.admin import check_kafka, require_kafka
 from core.settings import Settings
 from services.stack.ports import HOST, find_free
@@ -38,7 +39,7 @@ def test_nothing_there_names_the_address_and_the_way_out():
 
 def test_a_server_that_takes_connections_and_never_answers_is_told_apart(listener, monkeypatch):
     """As one that was frozen."""
-    monkeypatch.setattr(kafka_admin, "ANSWER_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(layout, "ANSWER_TIMEOUT_S", 0.2)
     monkeypatch.setattr(connect, "REQUIRED_TIMEOUT_S", 0.2)
     with pytest.raises(NoBrokerError, match=f"Kafka at {listener} does not answer"):
         require_kafka(Settings(kafka_bootstrap_servers=listener))

@@ -53,6 +53,7 @@ ARGUMENTS = {
     "inspect user": ["1"],
     "lists build": ["--from-topic"],
     "lists publish": ["log.json"],
+    "replay repartition": ["--to", "16"],
     "replay swap": ["r1"],
     "snapshot load": ["saved"],
     "snapshot save": ["saved"],

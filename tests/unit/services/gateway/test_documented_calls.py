@@ -27,7 +27,7 @@ def test_a_call_is_served(line: str) -> None:
     gateway.catalogue.put(named)
     gateway.reader.states[0] = state_of([(7, 1.0)])
     wall_s = 1_800_000_000 - NOW_MS / 1000  # the page has times of its own
-    gateway.service.clock.follow({0: int(wall_s * 1000)})
+    gateway.service.clock.follow({0: int(wall_s * 1000)}, partitions=1)
     words = shlex.split(line)[1:]
     options = {words[at]: words[at + 1] for at in range(len(words) - 1) if words[at] in ("-X", "-d", "-H")}
     url = urlsplit(next(word for word in words if word.startswith("http")))

@@ -115,3 +115,20 @@ def test_finished_requests_leave_nothing_behind() -> None:
         assert len(waiting) == 0
 
     run(scenario)
+
+
+def test_a_listen_that_has_no_open_topic_gets_the_whole_time_again() -> None:
+    """It is then the youngest, so that it delays no other's end."""
+
+    async def scenario(waiting: PendingReplies) -> None:
+        held = waiting.open("g-1", requested=False, now_s=0.0)
+        other = waiting.open("g-2", requested=False, now_s=0.1)
+        waiting.hold("g-1", now_s=0.9)
+        assert waiting.expire(now_s=1.2) == 1
+        assert (other.done(), held.done()) == (True, False)
+        with pytest.raises(UnavailableError):
+            await other
+        waiting.acknowledge("g-1")
+        assert await held is None
+
+    run(scenario)

@@ -1,0 +1,112 @@
+"""A million listens move from 4 to 16 partitions while listeners are served at a fixed rate."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from typing import Any
+
+from bench.gateway import port_of
+from bench.loop import running, wait_until
+from bench.worker import BACKLOG, USERS, fill
+from core.kafka.admin import end_offsets
+from core.kafka.layout import live_layout
+from core.kafka.reader import TopicReader
+from core.settings import Settings
+from schemas.dead_letters import originals_of
+from schemas.topics import Topics, create_topics
+from sim.loop.kafka import publish_catalogue
+from sim.world.model import World
+from streams.read import StateReader
+from streams.store.connect import connect
+from streams.verify import verify
+
+PARTITIONS, WANTED = 4, 16
+OFFERED_PER_S = 500.0
+CONNECTIONS = 64
+COPIES_PER_S = 25_000.0
+"""What the copy may take from the programs that serve on the same two cores."""
+WARM_UP_S, BEFORE_S, AFTER_S = 15.0, 10.0, 20.0
+DEADLINE_S = 300.0
+
+
+def measure_repartition(settings: Settings, world: World) -> dict[str, Any]:
+    """Move the listens under load, and compare.
+
+    Returns
+    -------
+    dict
+        `next_per_s`, `p99_ms`, `longest_ms`, `failed`, `fallbacks` of the requests, from `BEFORE_S` before the move to
+        `AFTER_S` after it; `seconds` and `waited_s` of the move, `copied`; `sequences_equal`: whether each listener has
+        the same listens in the same order in both topics; `state_equal`: whether the state is the fold of the new one.
+    """
+    own = settings.with_(topic_prefix=f"{settings.topic_prefix}-{PARTITIONS}", partitions=PARTITIONS)
+    tracks = len(world.catalogue)
+    create_topics(own)
+    publish_catalogue(own, world.catalogue)
+    fill(own, BACKLOG, USERS, tracks)
+    with ExitStack() as programs:
+        programs.enter_context(running(own, "streams.worker"))
+        programs.enter_context(running(own, "services.recommender"))
+        environ = {"BOTIFY_GATEWAY_PORT": "0", "BOTIFY_GATEWAY_DASHBOARD": "off"}
+        programs.enter_context(running(own, "services.gateway", environ=environ))
+        port = port_of(own)
+        wait_until(lambda: _behind(own) == 0, DEADLINE_S, "the worker has not folded the backlog")
+        load = [sys.executable, "-m", "bench.gateway", port, str(tracks), "--connections", str(CONNECTIONS)]
+        load += ["--rate", str(OFFERED_PER_S), "--warm-up", str(WARM_UP_S), "--until-closed"]
+        with subprocess.Popen(load, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as listeners:  # noqa: S603
+            time.sleep(WARM_UP_S + BEFORE_S)
+            moved = _move(own)
+            time.sleep(AFTER_S)
+            out, _ = listeners.communicate()
+        served = json.loads(out)
+        live = live_layout(own)
+        wait_until(lambda: _behind(live) == 0, DEADLINE_S, "the worker has not folded the new topic")
+    return {
+        "next_per_s": served["per_s"],
+        **{name: served[name] for name in ("p50_ms", "p99_ms", "longest_ms", "failed", "fallbacks")},
+        **{name: float(moved[name]) for name in ("seconds", "waited_s", "copied", "left_out")},
+        "sequences_equal": float(_sequences(own, copies=False) == _sequences(live, copies=True)),
+        "state_equal": float(verify(live).ok),
+    }
+
+
+def _move(settings: Settings) -> dict[str, Any]:
+    command = [sys.executable, "-c", "from streams.cli.replay import app; app()", "repartition", "--json"]
+    done = subprocess.run(  # noqa: S603 - our own command
+        [*command, "--to", str(WANTED), "--rate", str(COPIES_PER_S)],
+        env={**os.environ, **settings.to_env()},
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=DEADLINE_S,
+    )
+    moved: dict[str, Any] = json.loads(done.stdout)
+    return moved
+
+
+def _behind(settings: Settings) -> int:
+    redis = connect(settings)
+    try:
+        folded = StateReader(redis, settings).checkpoints()
+    finally:
+        redis.close()
+    return sum(end_offsets(settings, Topics.of(settings).listens.name).values()) - sum(folded.values())
+
+
+def _sequences(settings: Settings, *, copies: bool) -> dict[bytes, bytes]:
+    """Return a digest of each listener's listens in their order; of the copies alone, or of all."""
+    digests: dict[bytes, Any] = {}
+    reader = TopicReader(settings, Topics.of(settings).listens.name)
+    try:
+        for batch in reader.read_to_end():
+            for message in batch:
+                if not copies or originals_of(message.headers()):
+                    digests.setdefault(message.key(), hashlib.sha256()).update(message.value())
+    finally:
+        reader.close()
+    return {key: digest.digest() for key, digest in digests.items()}

@@ -1,0 +1,181 @@
+"""Layouts of the listens topic: which of its topics is open, and how one is closed and the next one opened.
+
+A topic's number of partitions is fixed while state belongs to its partitions. `botify replay repartition` moves the
+listens to a topic with more of them (docs/adr/0011-the-listens-move-to-more-partitions.md): `botify.listens` to
+`botify.listens-16`. What the brokers refuse decides, not what programs believe: a closed topic takes no record, because
+its `max.message.bytes` is less than any record has. So a producer that has not heard of the move cannot write to it.
+
+| topic | `max.message.bytes` | `message.timestamp.type` |
+| --- | --- | --- |
+| being filled with copies, which keep their times | – | `CreateTime`, and not the first layout |
+| open | – | `LogAppendTime` |
+| closed, and the next one is about to be opened | 1 | |
+| moved | 0 | |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
+
+from core.errors import NoBrokerError, TopicError
+from core.kafka.config import common_config
+from core.settings import Settings
+
+ANSWER_TIMEOUT_S = 5.0
+TIMESTAMP_TYPE, MAX_BYTES = "message.timestamp.type", "max.message.bytes"
+LISTENS_CONFIG: Mapping[str, str] = {
+    "cleanup.policy": "delete",
+    "retention.ms": "-1",
+    # a listen's lead is measured against the broker's clock, not the producer's
+    TIMESTAMP_TYPE: "LogAppendTime",
+}
+COPIED = "botify.copied"
+"""Header of a listen that was copied from another layout: where it lies there, as `botify.listens/3/17`."""
+
+
+class TopicPhase(Enum):
+    """What a topic of listens is used for; see the table above."""
+
+    FILLED = "filled"
+    OPEN = "open"
+    CLOSED = "closed"
+    MOVED = "moved"
+
+
+def listens_topic(prefix: str, layout: str = "") -> str:
+    """Return the name of the listens topic in a layout.
+
+    Examples
+    --------
+    >>> listens_topic("botify"), listens_topic("botify", "16")
+    ('botify.listens', 'botify.listens-16')
+    """
+    return f"{prefix}.listens-{layout}" if layout else f"{prefix}.listens"
+
+
+def phase_of(layout: str, config: Mapping[str, str]) -> TopicPhase:
+    """Return the phase that a topic's configuration says. Pure.
+
+    Examples
+    --------
+    >>> phase_of("", {"max.message.bytes": "1", "message.timestamp.type": "LogAppendTime"})
+    <TopicPhase.CLOSED: 'closed'>
+    """
+    if (most := int(config[MAX_BYTES])) <= 1:
+        return TopicPhase.CLOSED if most else TopicPhase.MOVED
+    return TopicPhase.FILLED if layout and config[TIMESTAMP_TYPE] == "CreateTime" else TopicPhase.OPEN
+
+
+def choose_layout(phases: Mapping[str, TopicPhase]) -> str:
+    """Return the live layout: the open one, the newest of several; while the listens move, the closed one. Pure.
+
+    A layout has more partitions than those before it. An earlier topic that was deleted and made again is open too.
+
+    Examples
+    --------
+    >>> choose_layout({"": TopicPhase.MOVED, "16": TopicPhase.CLOSED, "32": TopicPhase.FILLED})
+    '16'
+    """
+    for wanted in (TopicPhase.OPEN, TopicPhase.CLOSED):
+        if found := [layout for layout, phase in phases.items() if phase is wanted]:
+            return max(found, key=lambda layout: int(layout or 0))
+    return ""
+
+
+def read_phases(settings: Settings, admin: AdminClient | None = None) -> dict[str, tuple[TopicPhase, int]]:
+    """Return the phase and the number of partitions of each layout that exists, the first layout first.
+
+    Raises
+    ------
+    NoBrokerError
+        No broker answers.
+    TopicError
+        The brokers do not tell the topics' configuration.
+    """
+    admin = admin or AdminClient(common_config(settings))
+    try:
+        topics = admin.list_topics(timeout=ANSWER_TIMEOUT_S).topics
+    except KafkaException as error:
+        raise NoBrokerError(error.args[0].str()) from error
+    first = listens_topic(settings.topic_prefix)
+    counts = {name: len(topic.partitions) for name, topic in topics.items() if name == first or _is_later(name, first)}
+    if counts.keys() <= {first}:  # nothing was ever moved, so programs need no right to read the configuration
+        return {"": (TopicPhase.OPEN, counts[first])} if counts else {}
+    asked = admin.describe_configs([ConfigResource(ResourceType.TOPIC, name) for name in sorted(counts)])
+    found = {}
+    for resource, future in asked.items():
+        layout = resource.name[len(first) + 1 :]
+        try:
+            config = {name: entry.value for name, entry in future.result(ANSWER_TIMEOUT_S).items()}
+        except KafkaException as error:
+            raise TopicError(f"{resource.name}: the brokers do not tell its configuration: {error}") from error
+        except TimeoutError as error:
+            raise NoBrokerError(f"{resource.name}: no Kafka tells its configuration") from error
+        found[layout] = phase_of(layout, config), counts[resource.name]
+    return found
+
+
+def live_layout(settings: Settings, admin: AdminClient | None = None) -> Settings:
+    """Return the settings with the live layout and its number of partitions; raises as `read_phases`."""
+    phases = read_phases(settings, admin)
+    layout = choose_layout({name: phase for name, (phase, _) in phases.items()})
+    if layout == "" and phases.keys() <= {""}:
+        return settings.with_(layout="") if settings.layout else settings
+    return settings.with_(layout=layout, partitions=phases[layout][1])
+
+
+def open_layout(settings: Settings) -> Settings | None:
+    """Return the settings with the open layout; None while the listens move. Raises as `read_phases`."""
+    live = live_layout(settings)
+    phase, _ = read_phases(settings).get(live.layout, (TopicPhase.OPEN, 0))
+    return live if phase is TopicPhase.OPEN else None
+
+
+def is_closed(error: KafkaError) -> bool:
+    """Say whether a broker refused a record because its topic is closed (or the record is too large)."""
+    return bool(error.code() == KafkaError.MSG_SIZE_TOO_LARGE)
+
+
+def alter_topics(settings: Settings, changes: Mapping[str, Mapping[str, str | None]]) -> None:
+    """Set options of topics; None sets an option back to the brokers' default.
+
+    Raises
+    ------
+    TopicError
+        The brokers do not do it.
+    """
+    admin = AdminClient(common_config(settings))
+    resources = [
+        ConfigResource(
+            ResourceType.TOPIC,
+            topic,
+            incremental_configs=[
+                ConfigEntry(
+                    name,
+                    value,
+                    incremental_operation=AlterConfigOpType.DELETE if value is None else AlterConfigOpType.SET,
+                )
+                for name, value in options.items()
+            ],
+        )
+        for topic, options in changes.items()
+    ]
+    for resource, future in admin.incremental_alter_configs(resources).items():
+        try:
+            future.result(ANSWER_TIMEOUT_S)
+        except (KafkaException, TimeoutError) as error:
+            raise TopicError(f"{resource.name}: its configuration cannot be changed: {error}") from error
+
+
+def _is_later(name: str, first: str) -> bool:
+    return name.startswith(f"{first}-") and name[len(first) + 1 :].isdigit()

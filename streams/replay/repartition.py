@@ -1,0 +1,552 @@
+"""Move the listens to a topic with more partitions, and the state with them, while all programs run.
+
+    old topic ──copier──► new topic ──fold──► namespace beside the live one      again and again, until both are close
+    close the old topic: the brokers refuse further listens, and who sends them waits
+    the workers fold the old topic to its end; the copier and the fold follow     some tenths of a second
+    swap the namespace, open the new topic: listens go there, workers begin again at its end
+
+Exactly once, in three parts:
+
+- **The copy.** Each new partition is filled from one old partition, in its order, and each copy carries the offset of
+  its original. So the topic itself says how far the copy is: a copier that was killed reads it, and goes on after the
+  last copy of each partition. Offsets that do not rise betray a second copier, and the move is refused.
+- **Decisions.** Only what a worker has folded is copied, without its dead letters: the copies are the accepted listens.
+- **Effects.** Before the new topic is opened, its records are exactly the copies, and the workers have published the
+  sessions and training batches of all originals. The workers that take over begin after the copies. Empty training
+  batches over the offsets of the copies tell the learner that nothing is missing there.
+
+The state of a listener is that of before; sums over listeners (popularity, results of policies) are of fewer listeners
+each, and equal a fold of the new topic.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Container, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+from confluent_kafka import KafkaException, Message
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSpec
+
+from core.errors import DecodeError, TopicError
+from core.kafka.admin import TIMEOUT_S, list_offsets, partition_counts
+from core.kafka.column_fetch import ColumnLog
+from core.kafka.config import common_config, key_of, partition_of
+from core.kafka.layout import (
+    COPIED,
+    LISTENS_CONFIG,
+    MAX_BYTES,
+    TIMESTAMP_TYPE,
+    TopicPhase,
+    alter_topics,
+    read_phases,
+)
+from core.kafka.publisher import RecordPublisher
+from core.kafka.reader import BATCH, TopicReader
+from core.settings import Settings
+from schemas.dead_letters import RejectedBefore, originals_of
+from schemas.registry import codec_of
+from schemas.topics import Topics
+from schemas.training import training_batches_of
+from streams.folds.partition import PROJECTIONS
+from streams.replay.sources import ReplayError, ReplaySources, open_sources
+from streams.replay.targets import NamespaceTarget, Progress
+from streams.store.keys import checkpoint_key
+from streams.store.namespaces import (
+    NamespaceRecord,
+    NamespaceRecords,
+    checkpoints,
+    former_namespaces,
+    live_namespace,
+    make_live,
+)
+
+CLOSE_ENOUGH = 500
+"""Records that the copy may lag when the old topic is closed."""
+ROUND_S = 0.2
+"""Pause between two rounds that found nothing to do."""
+SETTLE_S = 0.1
+"""How long a closed topic must not grow: brokers apply the closing some milliseconds after the controller answers."""
+CLOSED_S = 10.0
+"""How long the old topic may be closed. If the workers do not fold it to its end by then, it is opened again."""
+POLL_S = 0.01
+PACE_S = 0.1
+"""A limited rate is kept over this time."""
+ROUND_RECORDS = 50_000
+"""Most records of an old partition that are copied before they are folded."""
+PATIENCE_S = 60.0
+"""How long the workers may fold nothing, although there are listens to fold."""
+FILL_CONFIG = {**LISTENS_CONFIG, TIMESTAMP_TYPE: "CreateTime"}
+"""Copies keep the time at which the broker took the original."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What a repartition did.
+
+    Attributes
+    ----------
+    topic : str
+        The open topic.
+    namespace : str
+    partitions, copied, left_out : int
+        Copied by this process; left out as dead letters.
+    waited_s : float
+        For how long the listens had no open topic.
+    seconds : float
+    """
+
+    topic: str
+    namespace: str
+    partitions: int
+    copied: int
+    left_out: int
+    waited_s: float
+    seconds: float
+
+
+def check_target(partitions: int, wanted: int) -> None:
+    """Refuse numbers of partitions to which the listens cannot move. Pure.
+
+    Raises
+    ------
+    ReplayError
+        The number is not a multiple of the present one.
+
+    Examples
+    --------
+    >>> check_target(4, 6)
+    Traceback (most recent call last):
+    streams.replay.sources.ReplayError: 6 is no multiple of 4, the present number of partitions: listens of several \
+partitions would share one, though they have no order among themselves; choose 8, 12, 16 and so on
+    """
+    if wanted <= partitions or wanted % partitions:
+        raise ReplayError(
+            f"{wanted} is no multiple of {partitions}, the present number of partitions: listens of several partitions "
+            f"would share one, though they have no order among themselves; choose {2 * partitions}, {3 * partitions}, "
+            f"{4 * partitions} and so on"
+        )
+
+
+@dataclass(slots=True)
+class CopyPosition:
+    """How far each new partition is; from the records of the new topic alone.
+
+    Attributes
+    ----------
+    last : dict of partition to offset
+        Offset of the original of the last copy; new partitions without copies have none.
+    ends : dict of partition to offset
+        The offset of the next copy.
+
+    Examples
+    --------
+    >>> position = CopyPosition()
+    >>> position.add(5, 0, 17), position.add(5, 1, 19)
+    (None, None)
+    >>> position.begin(1, partitions=4, wanted=8)  # nothing was copied to partition 1 yet
+    0
+    >>> position.add(1, 0, 12)
+    >>> position.begin(1, partitions=4, wanted=8), position.has(5, 19), position.has(1, 19)
+    (13, True, False)
+    """
+
+    last: dict[int, int] = field(default_factory=dict)
+    ends: dict[int, int] = field(default_factory=dict)
+
+    def add(self, partition: int, offset: int, original: int) -> None:
+        """Note a copy; raises `ReplayError` if it is not the one after the last."""
+        if original <= self.last.get(partition, -1):
+            raise ReplayError(
+                f"new partition {partition} has the copy of offset {original} after that of {self.last[partition]}: "
+                "two commands have copied at the same time. Delete the new topic, and begin again"
+            )
+        self.last[partition], self.ends[partition] = original, offset + 1
+
+    def has(self, partition: int, original: int) -> bool:
+        """Say whether a record was copied."""
+        return original <= self.last.get(partition, -1)
+
+    def begin(self, source: int, partitions: int, wanted: int) -> int:
+        """Return the first offset of an old partition that may not be copied to one of its new partitions."""
+        return min(self.last.get(target, -1) for target in range(source, wanted, partitions)) + 1
+
+
+def read_position(settings: Settings, topic: str, rejected: Mapping[int, Container[int]]) -> CopyPosition:
+    """Read a topic of copies from its beginning. Blocks.
+
+    Parameters
+    ----------
+    rejected : mapping of old partition to container of offset
+        Records that are dead letters.
+
+    Raises
+    ------
+    ReplayError
+        It is not what one copier has written, or some originals have become dead letters.
+    """
+    position, reader = CopyPosition(), TopicReader(settings, topic)
+    try:
+        for batch in reader.read_to_end():
+            for message in batch:
+                originals = originals_of(message.headers())
+                if not originals:
+                    raise ReplayError(f"{topic} has records that are not copies; delete it, and begin again")
+                _, source, original = originals[-1]
+                if original in rejected.get(source, ()):
+                    raise _excluded_late(topic)
+                position.add(message.partition(), message.offset(), original)
+    finally:
+        reader.close()
+    return position
+
+
+def _excluded_late(topic: str) -> ReplayError:
+    return ReplayError(
+        f"listens were excluded or erased after they were copied to {topic}; delete that topic, and begin again"
+    )
+
+
+class Copier:
+    """Copies accepted listens, with key, value, headers and time, to the partition of their listener.
+
+    Delivery is exactly once as long as one copier runs at a time; each `copy` detects another one.
+
+    Parameters
+    ----------
+    rate : float, optional
+        Most records a second.
+
+    Attributes
+    ----------
+    copied, left_out : int
+        By this process; left out as dead letters.
+    """
+
+    def __init__(self, old: Settings, new: Settings, rate: float | None = None) -> None:
+        self._old, self._new, self._rate = old, new, rate
+        self._source, self._target = Topics.of(old).listens.name, Topics.of(new).listens.name
+        self._rejected = RejectedBefore(old, self._source)
+        self._rejected.refresh()
+        self._position = read_position(new, self._target, self._rejected.offsets)
+        begin = {p: self._position.begin(p, old.partitions, new.partitions) for p in range(old.partitions)}
+        batch = BATCH if rate is None else max(1, min(BATCH, int(rate * PACE_S)))
+        self._reader = TopicReader(old, self._source, begin, batch=batch)
+        self._publisher = RecordPublisher(new, linger_ms=5)
+        self._admin = AdminClient(common_config(new))
+        self._letters = self._letters_passed()
+        self.copied = self.left_out = 0
+
+    @property
+    def reached(self) -> Mapping[int, int]:
+        """The next offset of each old partition."""
+        return self._reader.next_offsets
+
+    @property
+    def ends(self) -> dict[int, int]:
+        """The next offset of each new partition."""
+        return {partition: self._position.ends.get(partition, 0) for partition in range(self._new.partitions)}
+
+    def copy(self, folded: Mapping[int, int], progress: Progress) -> None:
+        """Copy on towards what the workers have folded, and return when all is acknowledged. Blocks.
+
+        Raises
+        ------
+        ReplayError
+            Another process writes to the new topic, or listens that were copied have become dead letters.
+        PublishError, TopicError
+            A topic cannot be written or read.
+        """
+        self._rejected.refresh()  # after the checkpoints were read: letters are sent before these move
+        if self._letters_passed() != self._letters:
+            raise _excluded_late(self._target)
+        end = {p: min(at, self.reached[p] + ROUND_RECORDS) for p, at in folded.items() if at > self.reached[p]}
+        if end:
+            for batch in self._reader.read_to_end(end):
+                began_s = time.monotonic()
+                self._copy(batch)
+                progress(len(batch))
+                if self._rate is not None:
+                    time.sleep(max(0.0, len(batch) / self._rate - (time.monotonic() - began_s)))
+        self._publisher.flush()
+        self._letters = self._letters_passed()
+        if end_of(self._new, self._admin) != self.ends:
+            raise ReplayError(f"another process writes to {self._target}; let one command run at a time")
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._reader.close()
+        self._rejected.close()
+        self._publisher.drop()
+
+    def _copy(self, messages: Sequence[Message]) -> None:
+        rejected, position, wanted = self._rejected.offsets, self._position, self._new.partitions
+        send, topic, ends, name = self._publisher.send, self._target, position.ends, self._source.encode()
+        for message in messages:
+            source, offset, key = message.partition(), message.offset(), message.key()
+            if offset in rejected.get(source, ()):
+                self.left_out += 1
+                continue
+            target = partition_of(user_of(key, self._source, offset), wanted)
+            if position.has(target, offset):
+                continue
+            headers = [*(message.headers() or ()), (COPIED, b"%s/%d/%d" % (name, source, offset))]
+            send(topic, message.value(), key, partition=target, timestamp_ms=message.timestamp()[1], headers=headers)
+            position.add(target, ends.get(target, 0), offset)
+            self.copied += 1
+
+    def _letters_passed(self) -> int:
+        """Return the number of dead letters before the offsets that were reached."""
+        reached = self.reached
+        return sum(sum(at < reached[p] for at in offsets) for p, offsets in self._rejected.offsets.items())
+
+
+def end_of(settings: Settings, admin: AdminClient) -> dict[int, int]:
+    """Return the next offset of each partition of the listens; with a client that is kept: it is asked often."""
+    topic = Topics.of(settings).listens.name
+    wanted = [(topic, partition) for partition in range(settings.partitions)]
+    found = list_offsets(common_config(settings), wanted, OffsetSpec.latest(), known=admin)
+    return {partition: offset for (_, partition), offset in found.items()}
+
+
+def user_of(key: bytes | None, topic: str, offset: int) -> int:
+    """Return the listener of an accepted record; raises `DecodeError` for any other key."""
+    if key is None or not key.isdigit() or key_of(int(key)) != key:
+        raise DecodeError(f"{topic}: the record at offset {offset} was folded, but its key {key!r} is no listener", b"")
+    return int(key)
+
+
+async def repartition(
+    old: Settings, wanted: int, *, rate: float | None = None, progress: Progress = lambda records: None
+) -> Moved:
+    """Move the listens to a topic of `wanted` partitions; a move that was interrupted is resumed.
+
+    Parameters
+    ----------
+    old : Settings
+        With the live layout.
+    rate : float, optional
+        Most records a second that are copied.
+
+    Raises
+    ------
+    ReplayError
+        It is not possible, or the workers do not keep up; the message names the remedy. The old topic is open.
+    TopicError, PublishError, NoBrokerError, KafkaException, RedisError
+        A server fails. If the old topic was closed, it may still be: run the command again.
+    """
+    began_s = time.monotonic()
+    if old.layout == str(wanted):
+        raise ReplayError(f"{Topics.of(old).listens.name} is the live topic already, with {wanted} partitions")
+    old = old.with_(partitions=(await asyncio.to_thread(_live_count, old)))
+    check_target(old.partitions, wanted)
+    new = old.with_(layout=str(wanted), partitions=wanted)
+    await asyncio.to_thread(_create, old, new)
+    async with open_sources(new) as sources:
+        live = await live_namespace(sources.redis, old.topic_prefix)
+        record = await NamespaceRecords(sources.redis, old.topic_prefix).find(live)
+        copied = left_out = 0
+        closed_s = time.monotonic()
+        if record is None or record.layout != new.layout:  # else it was killed after the swap
+            move = await _Move.begin(sources, old, live, rate, progress)
+            try:
+                await move.catch_up()
+                closed_s = await move.swap()
+            finally:
+                await move.close()
+            record, copied, left_out = move.record, move.copier.copied, move.copier.left_out
+        await asyncio.to_thread(_open, old, new)
+        waited_s = time.monotonic() - closed_s
+    topic = Topics.of(new).listens.name
+    return Moved(topic, record.namespace, wanted, copied, left_out, waited_s, time.monotonic() - began_s)
+
+
+class _Move:
+    """A move in progress: the copier, the fold of the copies, and the namespace that it goes to."""
+
+    def __init__(
+        self,
+        sources: ReplaySources,
+        old: Settings,
+        live: str,
+        record: NamespaceRecord,
+        copier: Copier,
+        progress: Progress,
+    ) -> None:
+        self._sources, self._old, self._live = sources, old, live
+        self.record, self.copier, self._progress = record, copier, progress
+        self._target = NamespaceTarget(sources, record.namespace)
+        self._logs: dict[int, ColumnLog] = {}
+        self._admin = AdminClient(common_config(old))
+
+    @classmethod
+    async def begin(
+        cls, sources: ReplaySources, old: Settings, live: str, rate: float | None, progress: Progress
+    ) -> _Move:
+        """Claim the namespace, which fences an earlier command, and read how far the copy is."""
+        record = await _namespace(sources, live)
+        move = cls(sources, old, live, record, await asyncio.to_thread(Copier, old, sources.settings, rate), progress)
+        for partition in range(sources.settings.partitions):
+            await move._target.open(partition, 0)
+        return move
+
+    async def catch_up(self) -> None:
+        """Copy and fold until little is left."""
+        give_up = time.monotonic() + PATIENCE_S
+        while True:
+            before = sum(self.copier.reached.values())
+            folded = await self._round()
+            if sum(self.copier.reached.values()) > before:
+                give_up = time.monotonic() + PATIENCE_S
+            end = await asyncio.to_thread(self._end)
+            if sum(end.values()) - sum(self.copier.reached.values()) <= CLOSE_ENOUGH:
+                return
+            if time.monotonic() > give_up:
+                raise ReplayError(
+                    f"the workers are {sum(end.values()) - sum(folded.values()):,} listens behind and fold nothing; "
+                    "start them, then run this again"
+                )
+            if folded == self.copier.reached:
+                await asyncio.sleep(ROUND_S)
+
+    async def swap(self) -> float:
+        """Close the old topic, bring all of it over, and make the namespace live; return when it was closed."""
+        topic = Topics.of(self._old).listens.name
+        closed_s, swapping = time.monotonic(), False
+        try:
+            await asyncio.to_thread(alter_topics, self._old, {topic: {MAX_BYTES: "1"}})
+            end = await self._folded_to_the_end(topic, closed_s + CLOSED_S)
+            while self.copier.reached != end:
+                await self._round()
+            await asyncio.to_thread(self._train_nothing)
+            await NamespaceRecords(self._sources.redis, self._old.topic_prefix).put(self.record.with_(done=True))
+            swapping = True
+            await self._make_live()
+        except BaseException as error:
+            if not swapping or isinstance(error, ReplayError):  # else Redis may have swapped; the next run finds out
+                await asyncio.to_thread(alter_topics, self._old, {topic: {MAX_BYTES: None}})
+            raise
+        return closed_s
+
+    async def _make_live(self) -> None:
+        redis, prefix, new = self._sources.redis, self._old.topic_prefix, self.record.namespace
+        if (now := await make_live(redis, prefix, self._live, new)) != new:
+            raise ReplayError(f"{now} became the live namespace in the meantime; run this again")
+
+    async def close(self) -> None:
+        """Close the connections."""
+        for log in self._logs.values():
+            await log.close()
+        await asyncio.to_thread(self.copier.close)
+
+    async def _round(self) -> Mapping[int, int]:
+        """Copy what the workers have folded, fold the copies, and return the workers' checkpoints."""
+        folded = await checkpoints(self._sources.redis, self._live, range(self._old.partitions))
+        await asyncio.to_thread(self.copier.copy, folded, self._progress)
+        await asyncio.gather(*(self._fold(partition, end) for partition, end in self.copier.ends.items()))
+        return folded
+
+    async def _fold(self, partition: int, end: int) -> None:
+        begin = await self._target.open(partition, 0)
+        if begin >= end:
+            return
+        if (log := self._logs.get(partition)) is None:
+            settings, topic = self._sources.settings, self._sources.topic
+            log = self._logs[partition] = ColumnLog(settings, topic, partition, begin)
+        async with aclosing(log.read_ahead(end)) as runs:
+            async for run in runs:
+                await self._target.write(partition, run)
+
+    async def _folded_to_the_end(self, topic: str, give_up: float) -> Mapping[int, int]:
+        """Wait until the closed topic does not grow, and the workers have folded all of it; return its end."""
+        end, since = await asyncio.to_thread(self._end), time.monotonic()
+        while True:
+            now = await asyncio.to_thread(self._end)
+            if now != end:
+                end, since = now, time.monotonic()
+            folded = await self._round()
+            if folded == end and time.monotonic() - since >= SETTLE_S:
+                return end
+            if time.monotonic() > give_up:
+                raise ReplayError(
+                    f"the workers have not folded the end of {topic} within {CLOSED_S:.0f} s, so it is open again; "
+                    "look at their logs, then run this again"
+                )
+            await asyncio.sleep(POLL_S)
+
+    def _end(self) -> dict[int, int]:
+        return end_of(self._old, self._admin)
+
+    def _train_nothing(self) -> None:
+        """Publish that the copies are no training: the learner has learned from the originals. Copies do no harm."""
+        if self._old.training != "on":
+            return
+        new, training = self._sources.settings, Topics.of(self._old).training.name
+        codec, publisher = codec_of(new), RecordPublisher(new)
+        for partition, end in self.copier.ends.items():
+            for batch in training_batches_of(self._sources.state.topic_id, partition, 0, end, ()):
+                publisher.send(training, codec.encode(batch), key_of(partition))
+        publisher.flush()
+
+
+async def _namespace(sources: ReplaySources, live: str) -> NamespaceRecord:
+    """Return the namespace of a move that was interrupted, or begin one."""
+    settings, topic_id = sources.settings, sources.state.topic_id
+    records = NamespaceRecords(sources.redis, settings.topic_prefix)
+    used = {live, *await former_namespaces(sources.redis, settings.topic_prefix)}
+    for record in reversed(await records.all()):
+        if record.layout == settings.layout and record.namespace not in used:
+            known = await sources.redis.hget(checkpoint_key(record.namespace, 0), "topic_id")
+            if known is None or known.decode() == topic_id:
+                return record
+    zeros = dict.fromkeys(range(settings.partitions), 0)
+    return await records.begin(
+        "r",
+        start=zeros,
+        end=zeros,
+        projections=PROJECTIONS,
+        layout=settings.layout,
+        partitions=settings.partitions,
+    )
+
+
+def _live_count(settings: Settings) -> int:
+    phases = read_phases(settings)
+    if settings.layout not in phases:
+        raise TopicError(f"topic {Topics.of(settings).listens.name} does not exist; `botify topics create` creates it")
+    return phases[settings.layout][1]
+
+
+def _create(old: Settings, new: Settings) -> None:
+    """Create the new topic, and give the dead letters as many partitions: a letter lies in that of its record."""
+    topics, admin = Topics.of(new), AdminClient(common_config(new))
+    name, letters = topics.listens.name, topics.dead_letters.name
+    phase, count = read_phases(new).get(new.layout, (None, 0))
+    if phase not in (None, TopicPhase.FILLED) or (phase is not None and count != new.partitions):
+        raise ReplayError(f"{name} exists, and is no copy in progress; delete it first if it is an earlier layout")
+    asked: dict[str, Any] = {}
+    if phase is None:
+        made = NewTopic(name, new.partitions, new.replication_factor, config=dict(FILL_CONFIG))
+        asked |= admin.create_topics([made], operation_timeout=TIMEOUT_S)
+    if partition_counts(admin).get(letters, new.partitions) < new.partitions:
+        asked |= admin.create_partitions([NewPartitions(letters, new.partitions)], operation_timeout=TIMEOUT_S)
+    for topic, future in asked.items():
+        try:
+            future.result(TIMEOUT_S)
+        except KafkaException as error:
+            raise TopicError(f"{topic} cannot get {new.partitions} partitions: {error.args[0].str()}") from error
+    give_up = time.monotonic() + TIMEOUT_S
+    while any(partition_counts(admin).get(topic, 0) < new.partitions for topic in (name, letters)):
+        if time.monotonic() > give_up:
+            raise TopicError(f"no broker lists the new partitions of {name} and {letters} after {TIMEOUT_S:.0f} s")
+        time.sleep(POLL_S)
+
+
+def _open(old: Settings, new: Settings) -> None:
+    """Open the new topic, then mark the old one as moved."""
+    before, after = Topics.of(old).listens.name, Topics.of(new).listens.name
+    alter_topics(new, {after: {TIMESTAMP_TYPE: "LogAppendTime"}})
+    alter_topics(old, {before: {MAX_BYTES: "0"}})

@@ -1,0 +1,175 @@
+"""The listens move to more partitions while listeners are served. Invariant: nobody notices, and nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import ExitStack
+from typing import Any
+
+import httpx
+import numpy as np
+
+from core.errors import TopicError
+from core.kafka.admin import end_offsets
+from core.kafka.layout import COPIED, TopicPhase, live_layout, read_phases
+from core.settings import Settings
+from schemas.codec import Codec
+from schemas.events import Listen
+from schemas.topics import Topics
+from streams.folds.likes import LIKES_OF_USERS
+from streams.folds.users import USERS
+from streams.verify import verify
+from tests.integration.services.gateway.conftest import ready, start
+from tests.integration.streams.listens import TRACKS, write_catalogue, write_listens
+from tests.learning import plain_learner
+from tests.support import (
+    all_folded,
+    eventually,
+    offline_fold,
+    read_topic,
+    redis_contents,
+    running,
+)
+
+CODEC = Codec()
+LISTENS = 4_000
+LISTENERS = 8
+"""Each of them has sessions of its own, so that the gateway gives each listen a place in order."""
+
+
+class Listeners:
+    """Ask the gateway without pause; an answer that is not 200 is kept.
+
+    Attributes
+    ----------
+    served : dict of user to list of event id
+        In order.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url, self._over = url, threading.Event()
+        self.served: dict[int, list[str]] = {1_000 + n: [] for n in range(LISTENERS)}
+        self.failed: list[str] = []
+        self.slowest_s = 0.0
+        self._threads = [threading.Thread(target=self._listen, args=(user,)) for user in self.served]
+
+    def __enter__(self) -> Listeners:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _listen(self, user: int) -> None:
+        rng = np.random.default_rng(user)
+        with httpx.Client(base_url=self._url, timeout=20) as client:
+            while not self._over.wait(0.1):
+                began_s = time.monotonic()
+                heard = {"track": int(rng.integers(TRACKS)), "time": round(float(rng.random()), 2)}
+                answer = client.post(f"/next/{user}", json=heard)
+                self.slowest_s = max(self.slowest_s, time.monotonic() - began_s)
+                if answer.status_code == 200:
+                    self.served[user].append(answer.headers["x-event-id"])
+                else:
+                    self.failed.append(f"{answer.status_code} {answer.text}")
+
+
+def command(settings: Settings, *more: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # noqa: S603 - our own command
+        [
+            sys.executable,
+            "-c",
+            "from streams.cli.replay import app; app()",
+            "repartition",
+            "--to",
+            "16",
+            "--json",
+            *more,
+        ],
+        env={**os.environ, **settings.to_env()},
+        stdout=subprocess.PIPE,
+        stderr=(settings.home / "repartition.log").open("ab"),
+    )
+
+
+def done(process: subprocess.Popen[bytes], settings: Settings) -> dict[str, Any]:
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, (settings.home / "repartition.log").read_text()[-2000:]
+    return json.loads(out)
+
+
+def of_listeners(state: dict[Any, Any]) -> dict[tuple[str, bytes], bytes]:
+    """What the state knows of each listener, wherever it lies."""
+    return {
+        (name, user): record
+        for (_, name), items in state.items()
+        if name in (USERS, LIKES_OF_USERS)
+        for user, record in items.items()
+    }
+
+
+def _copies(settings: Settings) -> int:
+    """Return the number of copies in the new topic."""
+    try:
+        return sum(end_offsets(settings, Topics.of(settings).listens.name).values())
+    except TopicError:
+        return 0
+
+
+def test_listens_move_to_more_partitions_while_listeners_are_served(settings: Settings) -> None:
+    write_catalogue(settings)
+    write_listens(settings, LISTENS, bad_every=500, twice_every=50)
+    with ExitStack() as programs:
+        worker = programs.enter_context(running(settings, "streams.worker"))
+        programs.enter_context(running(settings, "services.recommender"))
+        client = start(programs, settings, "gateway", DEADLINE_MS=2_000)
+        eventually(lambda: ready(client))
+        eventually(all_folded(settings))
+        listeners = programs.enter_context(Listeners(str(client.base_url)))
+        killed = command(settings, "--rate", "1000")
+        copies = live_layout(settings).with_(layout="16", partitions=16)
+        eventually(lambda: _copies(copies) > 0)
+        killed.send_signal(signal.SIGKILL)
+        killed.wait()
+        assert 0 < _copies(copies) < LISTENS
+        # killed while the old topic is closed, because the worker does not fold it to its end
+        worker.send_signal(signal.SIGSTOP)
+        killed = command(settings)
+        eventually(lambda: read_phases(settings)[""][0] is TopicPhase.CLOSED)
+        killed.send_signal(signal.SIGKILL)
+        killed.wait()
+        worker.send_signal(signal.SIGCONT)
+        moved = done(command(settings), settings)
+        live = live_layout(settings)
+        assert (live.layout, live.partitions, moved["partitions"]) == ("16", 16, 16)
+        served = {user: len(ids) for user, ids in listeners.served.items()}
+        eventually(lambda: all(len(ids) > served[user] + 5 for user, ids in listeners.served.items()))
+        listeners.__exit__()
+        assert listeners.failed == []
+        eventually(all_folded(live))
+        assert worker.poll() is None
+
+    records = read_topic(live, Topics.of(live).listens.name)
+    # each listen once, in its listener's order
+    heard: dict[int, list[str]] = {user: [] for user in listeners.served}
+    for record in records:
+        listen = CODEC.decode(record.value(), Listen)
+        heard.get(listen.user, []).append(listen.event_id)
+    assert heard == listeners.served
+    assert any(COPIED not in dict(record.headers() or ()) for record in records)
+    assert verify(live).ok  # the state is the fold of the new topic
+    before, after = of_listeners(offline_fold(settings).contents()), of_listeners(redis_contents(live))
+    assert len(before) > 300
+    unmoved = {at: record for at, record in before.items() if int(at[1]) not in listeners.served}
+    assert {at: after[at] for at in unmoved} == unmoved  # and of a listener, that of the old one
+    learned = plain_learner(live).learner
+    assert (learned.listens, learned.missed) == (len({m.value() for m in records}), 0)
