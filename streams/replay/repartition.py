@@ -222,6 +222,7 @@ class Copier:
 
     Attributes
     ----------
+    publisher : RecordPublisher
     copied, left_out : int
         By this process; left out as dead letters.
     """
@@ -235,7 +236,7 @@ class Copier:
         begin = {p: self._position.begin(p, old.partitions, new.partitions) for p in range(old.partitions)}
         batch = BATCH if rate is None else max(1, min(BATCH, int(rate * PACE_S)))
         self._reader = TopicReader(old, self._source, begin, batch=batch)
-        self._publisher = RecordPublisher(new, linger_ms=5)
+        self.publisher = RecordPublisher(new, linger_ms=5)
         self._admin = AdminClient(common_config(new))
         self._letters = self._letters_passed()
         self.copied = self.left_out = 0
@@ -271,7 +272,7 @@ class Copier:
                 progress(len(batch))
                 if self._rate is not None:
                     time.sleep(max(0.0, len(batch) / self._rate - (time.monotonic() - began_s)))
-        self._publisher.flush()
+        self.publisher.flush()
         self._letters = self._letters_passed()
         if end_of(self._new, self._admin) != self.ends:
             raise ReplayError(f"another process writes to {self._target}; let one command run at a time")
@@ -280,11 +281,11 @@ class Copier:
         """Close the connections."""
         self._reader.close()
         self._rejected.close()
-        self._publisher.drop()
+        self.publisher.drop()
 
     def _copy(self, messages: Sequence[Message]) -> None:
         rejected, position, wanted = self._rejected.offsets, self._position, self._new.partitions
-        send, topic, ends, name = self._publisher.send, self._target, position.ends, self._source.encode()
+        send, topic, ends, name = self.publisher.send, self._target, position.ends, self._source.encode()
         for message in messages:
             source, offset, key = message.partition(), message.offset(), message.key()
             if offset in rejected.get(source, ()):
@@ -485,7 +486,7 @@ class _Move:
         if self._old.training != "on":
             return
         new, training = self._sources.settings, Topics.of(self._old).training.name
-        codec, publisher = codec_of(new), RecordPublisher(new)
+        codec, publisher = codec_of(new), self.copier.publisher  # which is connected: listens wait meanwhile
         for partition, end in self.copier.ends.items():
             for batch in training_batches_of(self._sources.state.topic_id, partition, 0, end, ()):
                 publisher.send(training, codec.encode(batch), key_of(partition))
