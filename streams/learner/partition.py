@@ -160,6 +160,7 @@ class LearnerPartition(ClaimedPartition):
         self._unwritten_snapshots: dict[bytes, bytes | None] = {}
         self._seen_offset = start
         self._put_off = 0
+        self._gone: Iterable[bytes] = ()
 
     @property
     def checkpoint(self) -> int:
@@ -218,17 +219,19 @@ class LearnerPartition(ClaimedPartition):
                 )
         except OutdatedStateError as outdated:
             log.warning("%s: retraining from offset 0", outdated)
-            await self._write_at(0, gone=fields)
-            return False
+            self._gone = fields
+            if self.checkpoint:  # else another version has just done so: an apply at its own offset writes nothing
+                await self._write_at(0)
+                return False
         self._loaded = True
         return True
 
-    async def _write_at(self, offset: int, gone: Iterable[bytes] = ()) -> Outcome:
-        state = {**dict.fromkeys(gone), **self._learner.state()}
+    async def _write_at(self, offset: int) -> Outcome:
+        state = {**dict.fromkeys(self._gone), **self._learner.state()}
         outcome = await self._apply(offset, Changes(hashes={LEARNER: state, SNAPSHOTS: self._unwritten_snapshots}))
         if outcome.lost:
             raise ClaimLostError(outcome)
-        self._unwritten_listens, self._unwritten_snapshots, self._put_off = 0, {}, 0
+        self._unwritten_listens, self._unwritten_snapshots, self._put_off, self._gone = 0, {}, 0, ()
         return outcome
 
     async def _take(self, record: Any) -> None:

@@ -191,6 +191,9 @@ IN_THE_LEARNER: Mapping[str, Patches] = {
         LearnerPartition, "write", "self._write_at(self.next_offset)", "self._write_at(self.next_offset - 1)"
     ),
     "learner: the next offset stays": text(LearnerPartition, "_take", "self.next_offset = record.offset + 1", "pass"),
+    "learner: a former format at offset 0 is written again": text(
+        LearnerPartition, "_load", "if self.checkpoint", "if True"
+    ),
     "learner: a stored state is not loaded": text(LearnerPartition, "_load", "if fields", "if False"),
     "learner: nothing is written in a pause": text(
         LearnerPartition, "write_checkpoint", "busy and self._put_off < MOST_PUT_OFF", "True"

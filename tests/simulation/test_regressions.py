@@ -40,6 +40,22 @@ def test_two_replays_begin_at_a_time() -> None:
     )
 
 
+def test_two_versions_of_a_learner_take_turns_at_offset_0() -> None:
+    check(
+        "learner: a former format at offset 0 is written again",
+        109_658,
+        Fault(2.6181446169352496, faults.STOP, 0.0, 3),
+        Fault(9.783720895559636, faults.BROKER_SLOW, 13.708525417063, 1),
+        Fault(12.473571506742209, faults.STORE_REFUSES, 20.617617486479887, 0),
+        Fault(22.582010445539492, faults.REBALANCE, 0.0, 0),
+        Fault(24.941688921055807, faults.STOP, 0.0, 0),
+        Fault(608.0903531013128, faults.BROKER_LOSES_REPLIES, 7.769061634952365, 2),
+        Fault(616.3269208375973, faults.BROKER_SLOW, 14.092351310903789, 0),
+        Fault(623.2146460963256, faults.REBALANCE, 0.0, 0),
+        Fault(628.5335085770753, faults.REBALANCE, 0.0, 1),
+    )
+
+
 def check(mutant: str, seed: int, *happened: Fault) -> None:
     with mutated(mutant):
         assert run_universe(seed, happened).violations
