@@ -101,7 +101,9 @@ def test_snapshots_are_due_more_and_more_seldom_up_to_a_limit(monkeypatch: pytes
     monkeypatch.setattr(module, "SNAPSHOT_LISTENS", 100)
     taken = snapshots(10)
     versions = [model.version for model in taken if model.name == "fism"]
-    assert [model.version for model in taken if model.name == "next_track"] == versions[::4]  # they are dear
+    of_listens = [model.version for model in taken if model.name == "next_track"]  # dearer, so less often
+    assert all(step < max(20, version / 4) + 10 for step, version in zip(np.diff(of_listens), of_listens, strict=False))
+    assert len(of_listens) < len(versions) * 2 / 3
     steps = np.diff([0, *versions])
     assert set(steps[:10]) == {20}
     assert (np.diff(steps) >= 0).all()
@@ -188,7 +190,7 @@ def test_a_catalogue_that_outgrows_a_record_is_learned_from_to_the_end() -> None
         assert all(len(model.body) <= LEARNED_BODY_BYTES for model in models)
     assert min(forgotten[name] for name in ("i2i_stream", "fism", "next_track")) > 10_000
     versions = {name: model.version for name, model in newest.items()}
-    assert versions == {"i2i_stream": 132_000, "fism": 132_000, "next_track": 108_000}
+    assert versions == {"i2i_stream": 132_000, "fism": 132_000, "next_track": 140_000}
     assert min(len(model.body) for model in newest.values()) > 0.8 * LEARNED_BODY_BYTES
     assert sum(map(len, learner.state().values())) < 12 * LEARNED_BODY_BYTES
 
