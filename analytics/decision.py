@@ -101,6 +101,8 @@ class Rule:
         Treatments that are compared with the control.
     tuned_for : int
         Users at which a loss is found best; few, because a bad treatment should not wait.
+    strict : bool
+        Whether a guardrail ends the experiment when it is worse at all, within its margin or not.
     """
 
     goals: Goals
@@ -109,6 +111,7 @@ class Rule:
     alpha_worse: float = 0.01
     treatments: int = 1
     tuned_for: int = 1_000
+    strict: bool = False
 
     def test(self, metric: str, samples: Samples) -> Tested:
         """Test a metric at one look, or at all of them at once."""
@@ -126,7 +129,7 @@ class Rule:
         above = distance(samples, metric, margin)
         bound = horizon_bound(n, self.alpha / self.treatments, self.horizon)
         safe = np.asarray(enough & (n <= self.horizon) & (above >= bound))
-        return Tested(better, safe, worse, np.asarray(enough & (-above >= loss)))
+        return Tested(better, safe, worse, worse if self.strict else np.asarray(enough & (-above >= loss)))
 
 
 def ships(tested: Mapping[str, Tested]) -> Bools:
@@ -227,7 +230,7 @@ def decide(
     weights = [1.0 if split is None else split[arm] for arm in (control, treatment)]
     split_p = split_p_value([len(arm) for arm in arms], weights)
     names = recommenders or {}
-    rows = [_row(metric, samples[metric], tested[metric], rule.goals) for metric in samples]
+    rows = [_row(metric, samples[metric], tested[metric], rule) for metric in samples]
     outcome = _outcome(tested, split_p, len(both), rule.horizon)
     sentence = _sentence(
         outcome, rows, tested, rule, len(both), arm_name(treatment, names), arm_name(control, names), split_p
@@ -245,15 +248,15 @@ def _outcome(tested: Mapping[str, Tested], split_p: float, users: int, horizon: 
     return STOP if users >= horizon else GO_ON
 
 
-def _row(metric: str, samples: Samples, tested: Tested, goals: Goals) -> MetricRow:
+def _row(metric: str, samples: Samples, tested: Tested, rule: Rule) -> MetricRow:
     control, treated = (float(sample.mean) for sample in samples)
     effect = 100 * (treated - control) / control if control else float("nan")
-    margin = goals.guardrails.get(metric)
-    goal = "success" if metric in goals.success else "" if margin is None else f"guardrail {margin:.1%}"
+    margin = rule.goals.guardrails.get(metric)
+    goal = "success" if metric in rule.goals.success else "" if margin is None else f"guardrail {margin:.1%}"
     says = [
         word
         for word, found in (
-            ("beyond its margin" if margin is not None else "worse", tested.harmed),
+            ("worse" if margin is None or rule.strict else "beyond its margin", tested.harmed),
             ("worse", tested.worse & ~tested.harmed),
             ("better", tested.better),
             ("not worse than allowed", tested.safe if margin is not None else False),

@@ -10,7 +10,7 @@ import pandas as pd
 
 from analytics import AnalyticsError
 from analytics.assignment import Assignment, metrics_before, per_user
-from analytics.decision import Decision, Rule, decide
+from analytics.decision import ROLL_BACK, Decision, Rule, decide
 from analytics.experiment import HOUR_MS
 from analytics.monitoring import adjust, settled_users
 from analytics.planning import decision_users
@@ -105,14 +105,12 @@ class Judge:
         users = adjust(users, metrics_before(sessions, assignment)).users
         success = tuple(name for name in self.goals.success if name in users) or OF_FIRST_SESSION[:1]
         guardrails = {name: margin for name, margin in self.goals.guardrails.items() if name in users}
-        rule = Rule(Goals(success, guardrails), UNPLANNED, self.alpha, treatments=len(self.treatments))
+        rule = Rule(Goals(success, guardrails), UNPLANNED, self.alpha, treatments=len(self.treatments), strict=True)
         # sessions of a slower arm are over later, so their numbers say nothing about the split
         over = users["treatment"].value_counts()
         split = {name: float(over.get(name, 1)) for name in self.shares}
         found = [decide(users, name, rule, self.control, split) for name in self.treatments]
-        return [
-            one for one in found if any(row.says in ("worse", "beyond its margin") for row in one.metrics if row.goal)
-        ]
+        return [one for one in found if one.outcome == ROLL_BACK]
 
     def _horizon(self, users: pd.DataFrame) -> int:
         if self.listeners is not None:

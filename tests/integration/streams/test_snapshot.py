@@ -16,7 +16,7 @@ from streams.replay.sources import ReplaySources
 from streams.replay.swap import swap
 from streams.snapshot import SnapshotError, load, save
 from streams.store.connect import connect
-from streams.store.keys import default_namespace
+from streams.store.keys import default_namespace, id_of
 from streams.store.namespaces import NamespaceRecord, NamespaceRecords
 from streams.store.redis_store import RedisContents, digest
 from streams.verify import VerifyError, verify
@@ -57,7 +57,9 @@ def test_a_loaded_state_knows_which_exclusions_it_has_seen(folded: Settings, tmp
     path = tmp_path / "state.snapshot"
 
     async def through_a_file(sources: ReplaySources) -> tuple[dict[int, int], dict[int, int]]:
-        made = NamespaceRecord("r1", default_namespace(folded.topic_prefix), 0, {}, {}, (), done=True, excluded={2: 7})
+        live = default_namespace(folded.topic_prefix)
+        id_ = id_of(folded.topic_prefix, live)
+        made = NamespaceRecord(id_, live, 0, {}, {}, (), done=True, excluded={2: 7})
         await NamespaceRecords(sources.redis, folded.topic_prefix).put(made)
         await save(sources, path)
         return dict(made.excluded), dict((await load(sources, path)).excluded)

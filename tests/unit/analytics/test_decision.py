@@ -105,3 +105,11 @@ def test_several_success_metrics_share_alpha_and_a_treatment_does_too() -> None:
 def test_a_goal_without_values_is_refused() -> None:
     with pytest.raises(AnalyticsError, match="the users have no 'sessions'"):
         decided(users().drop(columns="sessions"))
+
+
+def test_a_strict_rule_ends_what_is_worse_within_its_margin() -> None:
+    slower = users(mean_request_latency=0.06)  # of a margin of a tenth
+    assert decided(slower).outcome != ROLL_BACK
+    strict = decide(slower, "T1", Rule(GOALS, N, strict=True))
+    assert strict.outcome == ROLL_BACK
+    assert strict.sentence.startswith("Roll back T1: request latency")
