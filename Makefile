@@ -29,8 +29,8 @@ universes: $(VENV)/.test ## 10,000 simulated universes, each day others, on two 
 mutants: $(VENV)/.test ## Take out the conditions of the shipped code one by one; some universe must notice each
 	@PYTHONPATH=. $(BIN)/python -m tests.simulation.mutants --processes 2
 
-containers: $(VENV)/.test ## The integration tests on Kafka and Redis in Docker containers
-	@BOTIFY_TEST_SERVERS=docker $(BIN)/pytest tests/integration --ignore tests/integration/services/stack
+containers: $(VENV)/.test ## Integration tests of what speaks to Kafka and Redis, on both in Docker containers
+	@BOTIFY_TEST_SERVERS=docker $(BIN)/pytest $(addprefix tests/integration/,core schemas security services/gateway services/recommender streams)
 
 bench: $(VENV)/.test ## Measure; writes docs/figures.json and the pages that quote it, or AGAINST=REV compares
 	@$(BIN)/python -m bench $(if $(AGAINST),--against $(AGAINST),--record)
