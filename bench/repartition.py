@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
 import sys
 import time
@@ -13,7 +12,7 @@ from typing import Any
 
 from bench.gateway import port_of
 from bench.loop import running, wait_until
-from bench.worker import BACKLOG, USERS, fill
+from bench.worker import BACKLOG, USERS, botify, fill
 from core.kafka.admin import end_offsets
 from core.kafka.layout import live_layout
 from core.kafka.reader import TopicReader
@@ -61,7 +60,7 @@ def measure_repartition(settings: Settings, world: World) -> dict[str, Any]:
         load += ["--rate", str(OFFERED_PER_S), "--warm-up", str(WARM_UP_S), "--until-closed"]
         with subprocess.Popen(load, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as listeners:  # noqa: S603
             time.sleep(WARM_UP_S + BEFORE_S)
-            moved = _move(own)
+            moved = botify(own, "replay", "repartition", "--to", str(WANTED), "--rate", str(COPIES_PER_S), "--json")
             time.sleep(AFTER_S)
             out, _ = listeners.communicate()
         served = json.loads(out)
@@ -74,19 +73,6 @@ def measure_repartition(settings: Settings, world: World) -> dict[str, Any]:
         "sequences_equal": float(_sequences(own, copies=False) == _sequences(live, copies=True)),
         "state_equal": float(verify(live).ok),
     }
-
-
-def _move(settings: Settings) -> dict[str, Any]:
-    command = [sys.executable, "-c", "from streams.cli.replay import app; app()", "repartition", "--json"]
-    done = subprocess.run(  # noqa: S603 - our own command
-        [*command, "--to", str(WANTED), "--rate", str(COPIES_PER_S)],
-        env={**os.environ, **settings.to_env()},
-        stdout=subprocess.PIPE,
-        check=True,
-        timeout=DEADLINE_S,
-    )
-    moved: dict[str, Any] = json.loads(done.stdout)
-    return moved
 
 
 def _behind(settings: Settings) -> int:

@@ -70,7 +70,12 @@ class Slates:
         return len(self.tracks)
 
     def weights(self, targets: Floats, clip: float | None = None) -> Floats:
-        """Return target / propensity of each slate up to each place, at most `clip`, shape (n, places).
+        """Return target / propensity of each slate up to each place, at most `clip`; raises as `checked`."""
+        ratios: Floats = (self.checked(targets) / self.propensities).cumprod(axis=1)
+        return ratios if clip is None else np.minimum(ratios, clip)
+
+    def checked(self, targets: Floats) -> Floats:
+        """Return the target policy's probabilities, shape (n, places), with 1 after the end of a slate.
 
         Raises
         ------
@@ -83,9 +88,7 @@ class Slates:
             )
         if not ((targets >= 0) & (targets <= 1)).all():
             raise AnalyticsError("the target policy's probabilities must be between 0 and 1")
-        of_places: Floats = np.where(self.tracks == NO_TRACK, 1.0, targets) / self.propensities
-        ratios = of_places.cumprod(axis=1)
-        return ratios if clip is None else np.minimum(ratios, clip)
+        return np.where(self.tracks == NO_TRACK, 1.0, targets)
 
 
 def join_slates(slates: pd.DataFrame, listens: pd.DataFrame) -> Slates:
@@ -200,8 +203,7 @@ def whole_slates(slates: Slates, targets: Floats) -> Decisions:
     >>> ips(whole_slates(log, np.array([[1.0, 0.25]]))).value
     1.0
     """
-    slates.weights(targets)  # checks them
-    probabilities = np.where(slates.tracks == NO_TRACK, 1.0, targets).prod(axis=1)
+    probabilities = slates.checked(targets).prod(axis=1)
     return Decisions(slates.rewards.sum(axis=1), slates.propensities.prod(axis=1), probabilities, slates.users)
 
 

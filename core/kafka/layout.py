@@ -127,7 +127,10 @@ def read_phases(settings: Settings, admin: AdminClient | None = None) -> dict[st
 
 def live_layout(settings: Settings, admin: AdminClient | None = None) -> Settings:
     """Return the settings with the live layout and its number of partitions; raises as `read_phases`."""
-    phases = read_phases(settings, admin)
+    return _in_live_layout(settings, read_phases(settings, admin))
+
+
+def _in_live_layout(settings: Settings, phases: Mapping[str, tuple[TopicPhase, int]]) -> Settings:
     layout = choose_layout({name: phase for name, (phase, _) in phases.items()})
     if layout == "" and phases.keys() <= {""}:
         return settings.with_(layout="") if settings.layout else settings
@@ -136,8 +139,9 @@ def live_layout(settings: Settings, admin: AdminClient | None = None) -> Setting
 
 def open_layout(settings: Settings) -> Settings | None:
     """Return the settings with the open layout; None while the listens move. Raises as `read_phases`."""
-    live = live_layout(settings)
-    phase, _ = read_phases(settings).get(live.layout, (TopicPhase.OPEN, 0))
+    phases = read_phases(settings)
+    live = _in_live_layout(settings, phases)
+    phase, _ = phases.get(live.layout, (TopicPhase.OPEN, 0))
     return live if phase is TopicPhase.OPEN else None
 
 

@@ -302,7 +302,7 @@ def _popular(snapshot: Snapshot) -> dict[str, Any]:
 def _experiments(snapshot: Snapshot) -> dict[str, Any]:
     return {
         "experiments": [(reading, *_drawn(reading, snapshot)) for reading in snapshot.experiments],
-        "ramps": {reading.name: (snapshot.ramps or {}).get(reading.name) for reading in snapshot.experiments},
+        "ramps": snapshot.ramps or {},
     }
 
 

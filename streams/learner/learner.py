@@ -176,16 +176,14 @@ class Learner:
             body = model.snapshot()
             if isinstance(model, ListenModel):
                 self._outgrown.cut[model.name] = model.cut
+                self._listen_snapshot_listens = self.listens
+            else:
+                self._snapshot_listens = self.listens
             if len(body) > self._most_bytes:  # the last snapshot that fitted keeps serving
                 self._outgrown.too_large[model.name] += 1
             else:
                 self._snapshots.append(model_of(model.name, self.listens, body, self._newest_ms))
             yield 0
-        for model in models:
-            if isinstance(model, ListenModel):
-                self._listen_snapshot_listens = self.listens
-            else:
-                self._snapshot_listens = self.listens
 
     def take_models(self) -> list[Model]:
         """Return the snapshots taken since the last call."""

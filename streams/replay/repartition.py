@@ -46,6 +46,7 @@ from core.kafka.layout import (
 )
 from core.kafka.publisher import RecordPublisher
 from core.kafka.reader import BATCH, TopicReader
+from core.process import gather_or_cancel
 from core.settings import Settings
 from schemas.dead_letters import RejectedBefore, originals_of
 from schemas.registry import codec_of
@@ -447,7 +448,7 @@ class _Move:
         """Copy what the workers have folded, fold the copies, and return the workers' checkpoints."""
         folded = await checkpoints(self._sources.redis, self._live, range(self._old.partitions))
         await asyncio.to_thread(self.copier.copy, folded, self._progress)
-        await asyncio.gather(*(self._fold(partition, end) for partition, end in self.copier.ends.items()))
+        await gather_or_cancel(self._fold(partition, end) for partition, end in self.copier.ends.items())
         return folded
 
     async def _fold(self, partition: int, end: int) -> None:

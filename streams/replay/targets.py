@@ -18,6 +18,7 @@ from core.kafka.config import common_config
 from core.kafka.offsets import describe_topic
 from core.kafka.publisher import RecordPublisher
 from core.kafka.reader import LogRecord
+from core.process import gather_or_cancel
 from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Listen, Session
@@ -68,13 +69,7 @@ async def run_lanes(
         async with free:
             await _run_lane(sources, target, partition, start[partition], end[partition], pace, progress)
 
-    lanes = [asyncio.create_task(lane(partition), name=f"replay-{partition}") for partition in end]
-    try:
-        await asyncio.gather(*lanes)
-    finally:
-        for task in lanes:
-            task.cancel()
-        await asyncio.gather(*lanes, return_exceptions=True)
+    await gather_or_cancel(map(lane, end))
 
 
 async def _run_lane(
