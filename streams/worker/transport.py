@@ -163,6 +163,7 @@ class BatchConsumer(driver.Consumer):
         # rebalances are counted at their beginning, when the group revokes all partitions
         self._assigned_in: int | None = None
         self._claimed_in: int | None = None
+        self._seeking = asyncio.Lock()
 
     def _new_consumer_thread(self) -> ClaimingThread:
         return ClaimingThread(self, loop=self.loop, beacon=self.beacon)
@@ -192,19 +193,25 @@ class BatchConsumer(driver.Consumer):
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
-        """Claim the assigned partitions, and seek to their checkpoints.
+        """Claim the assigned partitions once, and seek to their checkpoints.
 
-        Faust may call this after the next rebalance has begun. Then a claim would fence the next owner.
+        Faust calls this for each assignment, and again if a fetch of before the rebalance ends after it: the records
+        are dropped, so that the consumer must go back. A second claim would end the tasks that have just begun. Faust
+        may also call it after the next rebalance has begun. Then a claim would fence the next owner.
         """
-        rebalance = self.app.rebalancing_count
-        if self._assigned_in != rebalance:
-            return {}
-        assigned = {tp.partition: tp for tp in self.assignment()}
-        claimed = await self.app.partitions.claim(set(assigned))
-        offsets = {assigned[partition]: offset for partition, offset in claimed.items()}
-        await self.seek_wait(offsets)
-        self._claimed_in = rebalance
-        return offsets
+        async with self._seeking:
+            rebalance = self.app.rebalancing_count
+            if self._assigned_in != rebalance:
+                return {}
+            assigned = {tp.partition: tp for tp in self.assignment()}
+            if self._claimed_in == rebalance:
+                reached = self.app.partitions.applied()
+            else:
+                reached = await self.app.partitions.claim(set(assigned))
+            offsets = {assigned[partition]: offset for partition, offset in reached.items() if partition in assigned}
+            await self.seek_wait(offsets)
+            self._claimed_in = rebalance
+            return offsets
 
     async def seek_back(self, tp: TP, offset: int) -> None:
         """Fetch from an offset again, unless the partition was just revoked."""

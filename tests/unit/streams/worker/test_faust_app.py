@@ -145,3 +145,15 @@ def test_nothing_is_claimed_while_the_group_decides() -> None:
         assert owned.claims == 2
 
     asyncio.run(main())
+
+
+def test_a_fetch_of_before_the_rebalance_costs_no_second_claim() -> None:
+    async def main() -> None:
+        app, owned, consumer = alone()
+        app.on_rebalance_start()
+        await consumer.on_partitions_assigned({PARTITION})
+        both = await asyncio.gather(consumer.seek_to_committed(), consumer.seek_to_committed())
+        assert owned.claims == 1
+        assert both == [{PARTITION: 7}, {PARTITION: 9}]  # the second goes on where the first one's tasks are
+
+    asyncio.run(main())
