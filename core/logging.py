@@ -13,6 +13,11 @@ from typing import Any
 
 from core.settings import Settings
 
+REPEATING = ("aiokafka",)
+"""Loggers that say the same up to sixty times a second while no broker answers."""
+REPEAT_S = 10.0
+MOST_REMEMBERED = 256
+
 _OF_EVERY_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
@@ -27,9 +32,47 @@ def configure_logging(settings: Settings, *, quiet: Iterable[str] = ()) -> None:
     """
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
+    handler.addFilter(RepeatFilter(REPEATING))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     for name in quiet:
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+class RepeatFilter:
+    """Lets a message of some loggers pass once in `REPEAT_S`; its field `repeated` counts those left out since.
+
+    Parameters
+    ----------
+    loggers : iterable of str
+        Names without dots; their children too.
+
+    Examples
+    --------
+    >>> lines = [logging.makeLogRecord({"name": "a.b", "msg": "no broker", "created": at}) for at in (0.0, 0.1, 10.5)]
+    >>> repeats = RepeatFilter(["a"])
+    >>> [repeats.filter(line) for line in lines], lines[2].repeated
+    ([True, False, True], 1)
+    """
+
+    def __init__(self, loggers: Iterable[str]) -> None:
+        self._loggers = frozenset(loggers)
+        self._said: dict[tuple[str, str], list[float]] = {}  # when, and how many were left out since
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Say whether to log the record."""
+        if record.name.partition(".")[0] not in self._loggers:
+            return True
+        key, now = (record.name, record.getMessage()), record.created
+        last = self._said.get(key)
+        if last is not None and now - last[0] < REPEAT_S:
+            last[1] += 1
+            return False
+        if last is not None and last[1]:
+            record.repeated = int(last[1])
+        if last is None and len(self._said) >= MOST_REMEMBERED:
+            self._said.clear()
+        self._said[key] = [now, 0]
+        return True
 
 
 class TextFormatter(logging.Formatter):
