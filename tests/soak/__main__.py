@@ -20,7 +20,7 @@ from services.stack.embedded import EmbeddedStack
 from streams.compiled import fill_cache
 from tests.soak.round import run_round
 
-KILLS_A_ROUND = 10
+KILLS_A_ROUND = 50
 
 
 def main() -> int:
