@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import signal
 import sys
 import time
 from collections import Counter
@@ -33,6 +34,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the first round; each later one adds 1")
     args = parser.parse_args()
     logging.basicConfig(level=logging.ERROR)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # ends what it started, as Ctrl-C does
     args.home.mkdir(parents=True, exist_ok=True)
     path = args.home / "rounds.jsonl"
     rounds = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
