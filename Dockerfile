@@ -8,8 +8,9 @@ ARG PIP_TRUSTED_HOST
 ENV PATH=/opt/botify/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 
 # Built again only when the pins change. Left out is what no process of ours loads in a container: the Java runtime of the
-# embedded stack (100 MB), the tests that some packages bring (80 MB), Arrow's network servers, clouds and C++ headers
-# (67 MB), sources in C (14 MB), and the bytecode of modules that nobody imports (50 MB; the rest is written below).
+# embedded stack (100 MB), the tests that some packages bring (80 MB), Arrow's network servers, clouds, second copies and
+# C++ headers (75 MB), sources in C (14 MB), the bytecode of modules that nobody imports (50 MB; the rest is written
+# below), and the symbols of compiled code, which only a debugger reads (115 MB).
 FROM base AS dependencies
 RUN python -m venv --without-pip /opt/botify
 COPY requirements.txt /build/
@@ -18,6 +19,12 @@ RUN pip --python /opt/botify install --quiet --no-compile --require-hashes -r /b
  && find /opt/botify -depth -type d -name tests -exec rm -r {} + \
  && find /opt/botify -name '*.c' -o -name '*.cpp' -o -name '*.pyx' -o -name '*.pxi' | xargs rm \
  && cd /opt/botify/lib/python*/site-packages/pyarrow && rm -r include *flight* *s3*
+# A few libraries in wheels do not survive `strip`, because patchelf has moved their parts: these stay as they are.
+RUN apt-get update --quiet && apt-get install --quiet --yes --no-install-recommends binutils \
+ && cd /opt/botify/lib/python*/site-packages/pyarrow && rm libarrow_*.so libarrow_*.so.*.* \
+ && find /opt/botify -name '*.so*' -type f | while read -r library; do \
+      strip --strip-unneeded -o /tmp/stripped "$library" && ldd /tmp/stripped > /dev/null && cat /tmp/stripped > "$library"; \
+    done; rm -f /tmp/stripped
 
 FROM base AS wheel
 COPY . /build/

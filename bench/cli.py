@@ -39,7 +39,7 @@ from bench.recommenders.report import (
     windows_since,
 )
 from bench.recommenders.yardsticks import YARDSTICKS
-from core.cli import Json, print_json, say
+from core.cli import Json, print_json, say, spinner
 from core.errors import BotifyError
 from core.settings import Settings
 from evaluation import MissingPeerError
@@ -180,7 +180,7 @@ def online(
     if control in names:
         raise BenchError(f"{control} is the control; choose other recommenders as treatments")
     _, opened = _opened(world)
-    with console.status("") as status:
+    with spinner("") as status:
 
         def report(done: Progress) -> None:
             status.update(
@@ -207,7 +207,7 @@ def decisions(
 ) -> None:
     """Decide 10,000 launches with known true effects: wrong ships, power, listeners and sessions needed."""
     _, opened = _opened(world)
-    with console.status("simulating listeners") as status:
+    with spinner("simulating listeners") as status:
 
         def report(done: Progress) -> None:
             status.update(f"simulating listeners: {done.sessions:,} sessions")
@@ -287,7 +287,7 @@ def _known(name: str, names: Sequence[str]) -> str:
 def _measured(tasks: list[Task], jobs: int) -> dict[Task, Measured]:
     """Measure, and show the progress on the terminal."""
     found: dict[Task, Measured] = {}
-    with console.status("") as status:
+    with spinner("") as status:
         status.update(f"0 of {len(tasks)} runs")
         for task, measured in measure_all(Settings.from_env().home, tasks, jobs):
             found[task] = measured

@@ -1,12 +1,13 @@
 """Record how good the recommenders are on simulated listeners: the figures of README and of `docs/recommenders.md`.
 
-    python -m bench.quality [GROUP ...]    # all groups, or some; about an hour on two cores
+    python -m bench.quality [GROUP ...]    # all groups, or some
 
 Each command can also be run by hand, with fewer sessions; the pages quote what was recorded last.
 """
 
 from __future__ import annotations
 
+import argparse
 import shlex
 import subprocess
 import sys
@@ -61,5 +62,16 @@ def main(groups: Sequence[str]) -> None:
         raise FigureError(f"ended with an error: {'; '.join(failed)}")
 
 
+def _groups(arguments: Sequence[str] | None = None) -> list[str]:
+    parser = argparse.ArgumentParser("python -m bench.quality", description=(__doc__ or "").splitlines()[0])
+    listed = f"{', '.join(COMMANDS)}; all of them by default, which takes about an hour on two cores"
+    parser.add_argument("groups", nargs="*", metavar="GROUP", help=listed)
+    groups: list[str] = parser.parse_args(arguments).groups
+    return groups
+
+
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(_groups())
+    except FigureError as error:
+        sys.exit(f"error: {error}")

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.status import Status
 
 console = Console()
 
@@ -22,6 +23,11 @@ Alpha = Annotated[float, typer.Option(min=1e-6, max=0.5, help="Significance leve
 def say(message: str, to: Console = console) -> None:
     """Print a line of text as it is."""
     to.print(message, highlight=False, markup=False, soft_wrap=True)
+
+
+def spinner(doing: str) -> Status:
+    """Return what shows that something takes time, on standard error: the output is the result's, printed after it."""
+    return Console(stderr=True).status(doing)
 
 
 def print_json(value: object) -> None:

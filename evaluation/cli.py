@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from core.cli import spinner
 from core.kafka.admin import require_kafka
 from core.settings import Settings
 from evaluation import EvaluationError, MissingPeerError
@@ -98,7 +99,7 @@ def evaluate(
     jobs = [
         Job(one, log, terms, range(seeds), refresh, trainings, settings.get(one, {}), kafka, served) for one in names
     ]
-    with console.status(f"Running {', '.join(names)}") as status:
+    with spinner(f"Running {', '.join(names)}") as status:
         outcomes = evaluate_all(jobs, processes, lambda one: status.update(f"{one} has ended; the others are running"))
     rows = rows_of(outcomes, against, log.users)
     notes = notes_of(terms, seeds)

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColum
 from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
-from core.cli import Json, console, print_json
+from core.cli import Json, console, print_json, spinner
 from core.kafka.admin import require_kafka
 from core.logging import configure_logging
 from core.process import tune_gc
@@ -99,7 +99,7 @@ def run(
         )
     if agent == "kafka":
         settings = require_kafka(settings)
-    with console.status("opening the world"):
+    with spinner("opening the world"):
         opened = open_world(settings.home, DEFAULT) if world is None else find_world(settings.home, world)
     if agent == "console":
         # one listener at a time, so that a person can follow

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from analytics.botify_log.lines import listens_of
+from core.cli import console, spinner
 from core.errors import PublishError
 from core.kafka.admin import end_offsets, require_kafka
 from core.kafka.config import key_of
@@ -57,12 +57,12 @@ def import_log(
     ] = None,
 ) -> None:
     """Publish Botify's JSON data log to the listens topic; a second import adds nothing."""
-    settings, console = require_kafka(Settings.from_env()), Console()
+    settings = require_kafka(Settings.from_env())
     run_id = run or f"log{_digest(file)[:8]}"
-    with console.status("reading"):  # completely, so that nothing is published of a log with an invalid line
+    with spinner("reading"):  # completely, so that nothing is published of a log with an invalid line
         known = _known_tracks(settings)
         unknown = sum(listen.track not in known for listen in _read(file, run_id))
-    with console.status("publishing"):
+    with spinner("publishing"):
         count = publish_listens(settings, _read(file, run_id))
     console.print(f"{count:,} listens of run {run_id}", highlight=False)
     if unknown:

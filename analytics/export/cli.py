@@ -18,6 +18,7 @@ from rich.progress import Progress as Bar
 from analytics.botify_log.lines import write_log
 from analytics.export.files import ExportError
 from analytics.export.run import TIME_COLUMNS, Extent, Progress, export_topic
+from core.cli import spinner
 from core.kafka.admin import require_kafka
 from core.kafka.offsets import parse_position
 from core.process import stop_requested, tune_gc
@@ -73,7 +74,7 @@ def export(
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"{folder}: {manifest.rows:,} rows in {len(manifest.files):,} files{left_out}")
     if format_ is Format.BOTIFY_LOG:
-        with Console(stderr=True).status("writing the log"):
+        with spinner("writing the log"):
             log = write_log(folder, out / LOG)
         left_out = f", {log.left_out:,} listens without a treatment left out" if log.left_out else ""
         console.print(f"{out / LOG}: {log.lines:,} lines{left_out}")

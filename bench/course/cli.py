@@ -21,7 +21,7 @@ from bench.course.result import PRIMARY, CourseError, ab_result, prepare, reprod
 from bench.figures import fill_pages, record
 from bench.fresh import require_disk
 from bench.recommenders.yardsticks import times_of_yardsticks
-from core.cli import Json, print_json
+from core.cli import Json, print_json, spinner
 from core.settings import Settings
 from sim.options import RunOptions
 from sim.play import Progress
@@ -30,7 +30,7 @@ from sim.world import World, find_world
 RUNS = 2
 """The course runs each homework twice, to see whether it can be reproduced."""
 
-console, progress_console = Console(), Console(stderr=True)
+console = Console()
 if not console.is_terminal:
     console.width = 110
 app = typer.Typer(help="Grade a recommender as the course grades its homework.", no_args_is_help=True)
@@ -76,7 +76,7 @@ def grade(
     require_disk(log_episodes + episodes)
     prepare(out, RUNS)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: servers are stopped, data is removed
-    with progress_console.status("opening the world") as status:
+    with spinner("opening the world") as status:
         opened = find_world(Settings.from_env().home, world or of.world)
         status.update("measuring the oracle")
         yardsticks = times_of_yardsticks(opened, seed)

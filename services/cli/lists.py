@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from core.cli import Json, console, print_json
+from core.cli import Json, console, print_json, spinner
 from core.kafka.admin import require_kafka
 from core.settings import Settings
 from schemas.catalogue import read_catalogue
@@ -37,9 +37,9 @@ def build(
         raise RecommenderError("choose the source of listens: --from-topic, or --data with a folder of Parquet files")
     settings = Settings.from_env()
     settings = require_kafka(settings)  # the lists are published there
-    with console.status("Reading listens"):
+    with spinner("Reading listens"):
         heard = heard_of_topic(settings) if data is None else heard_of_parquet(data)
-    with console.status(f"Building lists from {len(heard.events):,} listens"):
+    with spinner(f"Building lists from {len(heard.events):,} listens"):
         models = build_models(heard, neighbours, per_user)
         publish_models(settings, codec_of(settings), models)
     if as_json:
@@ -63,7 +63,7 @@ def publish(
     settings = Settings.from_env()
     settings = require_kafka(settings)
     codec = codec_of(settings)
-    with console.status("Reading the catalogue"):
+    with spinner("Reading the catalogue"):
         tracks = read_catalogue(settings, codec)
     now_s = time.time()
     read = read_lists(file, tracks, UserIds.of(settings), int(now_s), int(now_s * 1000))

@@ -32,7 +32,7 @@ from services.dashboard.figures import (
     Snapshot,
     Traffic,
 )
-from services.dashboard.listens import ListenReader
+from services.dashboard.listens import LayoutReader, ListenReader
 from services.dashboard.readers import (
     BanditReader,
     ExperimentsReader,
@@ -53,6 +53,7 @@ SLEEP_AFTER_S = 60.0
 CATALOGUE_EVERY_S = 5.0
 RANKINGS_EVERY_S = 5.0
 MODELS_EVERY_S = 2.0
+LAYOUT_EVERY_S = 5.0
 STOP_TIMEOUT_S = 10.0
 MINUTE = 61  # readings, the first of them a minute before the last
 
@@ -223,6 +224,7 @@ class Collector:
 
         self._titles = Part("catalogue", lambda: Titles(settings, codec), CATALOGUE_EVERY_S)
         self._declared = Part("experiments", lambda: ExperimentsReader(settings, codec), CATALOGUE_EVERY_S)
+        self._layout = Part("the layout of the listens", lambda: LayoutReader(settings), LAYOUT_EVERY_S)
         self._listens = Part("listens", lambda: ListenReader(settings, codec))
         self._traffic = Part("traffic", lambda: TrafficReader(settings, connect(settings)))
         self._letters = Part("dead letters", lambda: LettersReader(settings, connect(settings)))
@@ -295,6 +297,10 @@ class Collector:
             due += [self._rankings, self._replays, self._bandit]
         if kafka and redis:
             due += [self._traffic, self._letters, self._models]
+        layout = self._layout.value
+        if kafka and self._layout.refresh(now_s) != layout and layout is not None:
+            self._listens.close()  # and begin again with those of the other topic
+            self._traffic.close()
         for part in due:
             part.refresh(now_s)
         problems += [part.problem for part in self._parts() if part.problem]
@@ -337,6 +343,7 @@ class Collector:
         return (
             self._titles,
             self._declared,
+            self._layout,
             self._listens,
             self._traffic,
             self._letters,

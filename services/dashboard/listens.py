@@ -8,9 +8,10 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from confluent_kafka import Message
+from confluent_kafka.admin import AdminClient
 
 from core.kafka.admin import check_kafka, end_offsets, start_offsets
-from core.kafka.config import key_of, partition_of
+from core.kafka.config import common_config, key_of, partition_of
 from core.kafka.layout import live_layout
 from core.kafka.reader import AssignedConsumer
 from core.settings import Settings
@@ -102,6 +103,21 @@ class ListenReader:
     def close(self) -> None:
         """Close the consumer."""
         self._tail.close()
+
+
+class LayoutReader:
+    """Reads which topic has the listens; it changes when they move to more partitions."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._admin = AdminClient(common_config(settings))
+
+    def read(self) -> str:
+        """Return the live layout."""
+        return live_layout(self._settings, self._admin).layout
+
+    def close(self) -> None:
+        """Do nothing: the client goes with its last reference."""
 
 
 TIMEOUT_S = 3.0

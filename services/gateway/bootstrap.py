@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import BaseRoute
 
 from core.kafka.layout import live_layout
 from core.process import in_background, stop
@@ -24,8 +25,10 @@ from schemas.registry import codec_of
 from services.experiments import DEFAULT_FILE, LiveExperiments, load_experiments
 from services.gateway.api import DOCS, HANDLED_ERRORS, BotifyApi, error_response
 from services.gateway.connections import Connections
+from services.gateway.gorse.api import GorseApi
+from services.gateway.gorse.api import error_response as gorse_error
 from services.gateway.messages import NO_CATALOGUE, UnavailableError
-from services.gateway.middleware import GatewayMetrics, Limits, RequestTelemetry, TokenRequired
+from services.gateway.middleware import GORSE_PREFIX, GatewayMetrics, Limits, RequestTelemetry, TokenRequired
 from services.gateway.options import GatewayOptions
 from services.gateway.rpc import RpcClient
 from services.gateway.service import Backend, Connect, Connected, Fallback, GatewayService
@@ -75,10 +78,14 @@ def build_app(
     def count_fallback() -> None:
         metrics.fallbacks += 1
 
+    gorse: list[BaseRoute] = []
+    if options.gorse is not None:
+        gorse = GorseApi(lambda: backend.v1, users, count_fallback, options.gorse).routes()
     app = Starlette(
         routes=[
             *BotifyApi(backend, metrics, registry, home, users).routes(secured=bool(token)),
             *V1Api(lambda: backend.v1, users, count_fallback).routes(secured=bool(token)),
+            *gorse,
         ],
         middleware=[
             Middleware(RequestTelemetry, id_prefix=id_prefix, metrics=metrics),
@@ -95,6 +102,8 @@ def build_app(
 async def _error_response(request: Request, error: Exception) -> Response:
     if request.url.path.startswith(PREFIX):
         return v1.problem_of(error)
+    if request.url.path.startswith(GORSE_PREFIX):
+        return gorse_error(error)
     return await error_response(request, error)
 
 

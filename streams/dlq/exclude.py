@@ -23,11 +23,9 @@ from schemas.dead_letters import Origin, RejectedBefore, dead_letter_headers, or
 from schemas.events import Listen
 from schemas.registry import codec_of
 from schemas.topics import MAX_DEAD_LETTER_BYTES, Topics
-from streams.dlq.letters import DeadLetterError
+from streams.dlq.letters import ACKNOWLEDGE_TIMEOUT_S, DeadLetterError
 
 SAMPLE = 5
-ACKNOWLEDGE_TIMEOUT_S = 40.0
-"""More than the producer's delivery timeout: after it, no letter can reach the topic any more."""
 
 
 @dataclass(frozen=True, slots=True)

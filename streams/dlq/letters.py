@@ -22,6 +22,8 @@ from schemas.dead_letters import PREFIX, Origin, origin_of
 from schemas.topics import Topics
 from streams.store.keys import dead_letter_resolutions
 
+ACKNOWLEDGE_TIMEOUT_S = 40.0
+"""More than the producer's delivery timeout: after it, nothing that was sent can reach a topic any more."""
 ATTEMPTS = "botify.redrive.attempts"
 """Header that counts how often the message was redriven."""
 REDRIVE_OF = "botify.redrive.of"

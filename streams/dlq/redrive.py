@@ -30,6 +30,7 @@ from schemas.registry import codec_of
 from schemas.topics import Topics
 from schemas.validation import Intake, decode_and_validate
 from streams.dlq.letters import (
+    ACKNOWLEDGE_TIMEOUT_S,
     ATTEMPTS,
     REDRIVE_OF,
     DeadLetter,
@@ -42,8 +43,6 @@ from streams.read import StateReader
 from streams.store.keys import redrive_lock
 
 BATCH = 500
-ACKNOWLEDGE_TIMEOUT_S = 40.0
-"""More than the producer's delivery timeout: after it, no record can reach the topic any more."""
 LOCK_S = 120
 """How long a killed process prevents others from redriving."""
 

@@ -214,7 +214,7 @@ class V1Api:
     async def put_item(self, request: Request) -> Response:
         """Add or replace an item."""
         call = read_call(request, models.PutItemCall)
-        put, _ = await self._of().items.put(call.path.item, call.body, request.scope[REQUEST_ID])
+        put = await self._of().items.put(call.path.item, call.body, request.scope[REQUEST_ID])
         return _json(models.Item(**fields_of(put)))
 
     async def delete_item(self, request: Request) -> Response:

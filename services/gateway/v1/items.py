@@ -83,35 +83,44 @@ class Items:
             raise UnknownItemError(f"there is no item {name!r}")
         return found
 
-    async def put(self, name: int | str, body: ItemBody, request_id: RequestId) -> tuple[Track, bool]:
-        """Add or replace an item, and return it and whether it is new; the answer comes when it is on the topic."""
+    async def put(self, name: int | str, body: ItemBody, request_id: RequestId) -> Track:
+        """Add or replace an item, and return it; the answer comes when it is on the topic."""
+        return (await self.put_all([(name, body, False)], request_id))[0]
+
+    async def put_all(self, puts: Sequence[tuple[int | str, ItemBody, bool]], request_id: RequestId) -> list[Track]:
+        """Add or replace items: the name of each, what it is, and whether it is deleted."""
         async with self.writing:
-            known = await self.service.tracks.find(name)
-            if known is not None:
-                number, external_id = known.track, known.external_id
-            elif isinstance(name, int):
-                number, external_id = name, None
-            else:
-                number = await self.listeners.number_of(name, self.service.tracks.highest() + 1)
-                external_id = name
-            if number > MAX_TRACK:
-                raise UnknownItemError(f"the highest number of an item is {MAX_TRACK}")
-            genres = body.genres or None
-            genre = body.genre or (genres[0] if genres else None)
-            put = Track(
-                number,
-                body.artist,
-                body.album,
-                genre,
-                body.title,
-                external_id,
-                genres,
-                body.mood,
-                body.year,
-                body.country,
-            )
-            await self._publish(put, request_id)
-        return put, known is None or known.deleted
+            if any(self.service.tracks.known(name) is None for name, _, _ in puts):
+                await self.service.tracks.refresh()
+            tracks = await asyncio.gather(*(self._track_of(*put) for put in puts))
+            await self._publish(tracks, request_id)
+        return tracks
+
+    async def _track_of(self, name: int | str, body: ItemBody, deleted: bool) -> Track:
+        known = self.service.tracks.known(name)
+        if known is not None:
+            number, external_id = known.track, known.external_id
+        elif isinstance(name, int):
+            number, external_id = name, None
+        else:
+            number = await self.listeners.number_of(name, self.service.tracks.highest() + 1)
+            external_id = name
+        if number > MAX_TRACK:
+            raise UnknownItemError(f"the highest number of an item is {MAX_TRACK}")
+        genres = body.genres or None
+        return Track(
+            number,
+            body.artist,
+            body.album,
+            body.genre or (genres[0] if genres else None),
+            body.title,
+            external_id,
+            genres,
+            body.mood,
+            body.year,
+            body.country,
+            deleted,
+        )
 
     async def delete(self, name: int | str, request_id: RequestId) -> None:
         """Delete an item; raises `UnknownItemError`.
@@ -121,11 +130,14 @@ class Items:
         """
         async with self.writing:
             found = await self.get(name)
-            await self._publish(found._replace(deleted=True), request_id)
+            await self._publish([found._replace(deleted=True)], request_id)
 
-    async def _publish(self, track: Track, request_id: RequestId) -> None:
-        value = self.service.codec.encode(track)
-        await self.service.rpc.publish(request_id.id_, self.catalogue_topic, key_of(track.track), value)
+    async def _publish(self, tracks: Sequence[Track], request_id: RequestId) -> None:
+        published = []
+        for at, track in enumerate(tracks):
+            value, id_ = self.service.codec.encode(track), f"{request_id.id_}.{at}"
+            published.append(self.service.rpc.publish(id_, self.catalogue_topic, key_of(track.track), value))
+        await asyncio.gather(*published)
         await self.service.tracks.refresh()
 
     async def similar(self, name: int | str, query: PageQuery) -> ItemPage:

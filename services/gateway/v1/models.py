@@ -9,6 +9,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 
 from schemas.validation import MAX_SLATE
 from services.gateway.api import TrackInBody, TrackInPath
+from services.gateway.options import FeedbackKind
 from services.recommender.filters import FIELDS
 
 MAX_EVENTS = 1_000
@@ -97,9 +98,7 @@ class PopularQuery(PageQuery):
 class Event(Strict):
     """What a listener did."""
 
-    kind: Literal["listen", "skip", "like", "dislike", "unlike"] = Field(
-        description="`unlike` withdraws a like or a dislike."
-    )
+    kind: FeedbackKind = Field(description="`unlike` withdraws a like or a dislike.")
     user: UserInBody = Field(description="The listener.", examples=["alice"])
     item: TrackInBody = Field(description="The item, by number or external id.")
     fraction: float | None = Field(

@@ -9,12 +9,18 @@ from pathlib import Path
 from tests.e2e.compose.deployment import BUILD_S, deployment, docker
 
 KILLED = 137
+MOST_MB = 700
+"""Of the image, beside the one that it is made from."""
 SCALED = ("--scale", "worker=3", "--scale", "recommender=2", "--scale", "simulator=1")
 
 
 def test_compose_serves_a_recommendation_and_stops_gracefully(tmp_path: Path) -> None:
     with deployment(tmp_path, "docker-compose.yml") as botify:
         botify.compose("up", "--build", "--wait", *SCALED, timeout_s=BUILD_S)
+        base = re.findall("^FROM (python:\\S+)$", (botify.directory / "Dockerfile").read_text(), re.MULTILINE)[-1]
+        whole, below = docker("image", "inspect", "--format", "{{.Size}}", "botify:local", base).split()
+        assert (int(whole) - int(below)) / 1e6 <= MOST_MB
+
         workers = botify.containers("worker")
         assert [worker["Health"] for worker in workers] == ["healthy"] * 3
         assert botify.metrics("worker")["botify_worker_partitions"] == 8

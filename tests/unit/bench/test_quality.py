@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 from typer.main import get_command
 
+from bench import quality
 from bench.cli import measurable
 from bench.figures import FigureError, pages
 from bench.quality import COMMANDS, command_of, main
@@ -27,6 +29,16 @@ def test_the_commands_exist(group: str) -> None:
     command = get_command(build_cli()).commands[name].commands[of]  # type: ignore[attr-defined]
     given, _, _ = command.make_parser(command.context_class(command)).parse_args(list(options))
     assert {*(given.get("only") or "mix").split(","), given.get("recommender", "mix")} <= set(measurable())
+
+
+@pytest.mark.parametrize(("argument", "words"), [("--help", "quality_online_1, "), ("mine", "error: unknown group")])
+def test_a_newcomer_gets_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], argument: str, words: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["quality", argument])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(quality.__file__, run_name="__main__")
+    assert words in " ".join(f"{capsys.readouterr().out} {ended.value.code}".split())
 
 
 def test_a_failure_does_not_keep_the_others_from_running(monkeypatch: pytest.MonkeyPatch) -> None:

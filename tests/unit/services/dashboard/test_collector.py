@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+from functools import partial
 
 import pytest
 
@@ -87,3 +88,30 @@ def test_a_collector_that_is_not_looked_at_sleeps_until_the_next_look(monkeypatc
             _ = own.snapshot
     own.stop()
     assert rounds.empty()
+
+
+def test_the_listens_are_read_from_where_they_have_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    for check in ("check_kafka", "check_redis"):
+        monkeypatch.setattr(collector, check, lambda _: None)
+    own, layout, made = Collector(Settings()), [""], dict[str, int]()
+
+    class Stub:
+        def __init__(self, name: str) -> None:
+            self.name = name
+            made[name] = made.get(name, 0) + 1
+
+        def read(self) -> str | None:
+            return layout[0] if self.name == "_layout" else None
+
+        def close(self) -> None:
+            pass
+
+    parts = [name for name, part in vars(own).items() if isinstance(part, Part)]
+    for name in parts:
+        monkeypatch.setattr(own, name, Part(name, partial(Stub, name)))
+    own._take(0.0)
+    own._take(100.0)
+    assert made == dict.fromkeys(parts, 1)
+    layout[0] = "1"
+    own._take(200.0)
+    assert made == {**dict.fromkeys(parts, 1), "_listens": 2, "_traffic": 2}
