@@ -378,6 +378,7 @@ def listener(name: str, reading: ListenerReading, catalogue: Catalogue, page: in
         "listener",
         "sessions",
         sessions=every[(page - 1) * SHOWN_SESSIONS : page * SHOWN_SESSIONS],
+        newest=every[0].session_id if every else None,
         page=page,
         pages=pages,
         kept=[listen[1:] for listen in state.last_listens()[::-1].tolist()],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from unittest.mock import MagicMock
@@ -185,6 +186,24 @@ def test_a_listeners_sessions_come_in_pages() -> None:
     assert "older" not in last
     assert listener("42", reading, {}, page=9) == last
     assert "?page=2" in listener("42", reading, {})
+
+
+def test_only_the_newest_session_can_be_open() -> None:
+    state = UserState()
+    listens = tuple(Listen(f"{n}", 42, 7, 0.5, n, f"s{n}", 0, n == 0, None, {}, None, None) for n in range(3))
+    state.fold(listens[0])
+    page = listener("42", ListenerReading(42, state, 3, listens), {})
+    states = re.findall(r">(open|timed out|ended)</span>", page)
+    assert states == ["open", "timed out", "ended"]
+    assert "1 listen in the newest" in page
+
+
+def test_work_that_waits_is_not_called_nothing() -> None:
+    waiting = Traffic(9_000, 0, 0.0, 0.0, (0,), (70, 7), 0, learner_lag=12)
+    page = laid_out(overview(Snapshot(at_s=1.0, traffic=waiting)))
+    assert "77 requests wait" in page
+    assert "12 batches wait" in page
+    assert "simulates listeners" in laid_out(overview(Snapshot(at_s=1.0)))
 
 
 def test_a_listener_whose_listens_are_too_old_is_shown_from_the_state() -> None:
