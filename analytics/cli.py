@@ -26,6 +26,7 @@ from analytics.slices import FEWEST, Segmentation, by_segment, favourite_genres,
 from core.cli import Alpha, Data, Json, Run, console, print_json, say, spinner
 from core.kafka.admin import require_kafka
 from core.settings import Settings
+from core.sql import EngineName, EngineOption
 from schemas.catalogue import read_catalogue
 from schemas.registry import codec_of
 
@@ -43,6 +44,7 @@ def results(
     control: Annotated[str, typer.Option(help="Treatment that the others are compared with.")] = CONTROL,
     run: Run = None,
     data: Data = None,
+    engine: EngineOption = EngineName.DUCKDB,
     alpha: Alpha = 0.05,
     cuped: Annotated[
         bool, typer.Option("--cuped", help="Reduce variance with data from before the experiment (CUPED).")
@@ -79,8 +81,8 @@ def results(
         control, alpha, cuped, holm, window_ms, tuned_for, _weights(split), retention or (), quantile or (), ratio
     )
     with spinner("Reading listens"):
-        sessions, (assignment,) = _sessions_and_assignments([name], data, run)
-        segments = {"": assignment} if segment is None else _segments(segment, sessions, assignment, data, run)
+        sessions, (assignment,) = _sessions_and_assignments([name], data, run, engine)
+        segments = {"": assignment} if segment is None else _segments(segment, sessions, assignment, data, run, engine)
     if not segments:
         raise AnalyticsError(f"no segment has {FEWEST} listeners; leave out --segment")
     analysed = {one: analyse(name, sessions, of, analysis) for one, of in segments.items()}
@@ -102,12 +104,13 @@ def interaction(
     second: Annotated[str, typer.Argument(help="Name of another experiment on the same listeners.")],
     run: Run = None,
     data: Data = None,
+    engine: EngineOption = EngineName.DUCKDB,
     alpha: Alpha = 0.05,
     as_json: Json = False,
 ) -> None:
     """Test whether two experiments interact; without an interaction, each can be analysed alone."""
     with spinner("Reading listens"):
-        sessions, (one, other) = _sessions_and_assignments([first, second], data, run)
+        sessions, (one, other) = _sessions_and_assignments([first, second], data, run, engine)
     found = interactions_of(sessions, one, other)
     if as_json:
         metrics = found.table.reset_index(names="metric").to_dict("records")
@@ -128,12 +131,13 @@ def power(
     ] = 0.0,
     run: Run = None,
     data: Data = None,
+    engine: EngineOption = EngineName.DUCKDB,
     as_json: Json = False,
 ) -> None:
     """Estimate the listeners and days that an experiment needs, from existing listens."""
     wanted = Wanted(metric, effect, wanted_power, alpha, treatments, variance_reduction)
     with spinner("Reading listens"):
-        sessions, _ = _sessions_and_assignments([], data, run)
+        sessions, _ = _sessions_and_assignments([], data, run, engine)
     plan = plan_experiment(sessions, wanted)
     if as_json:
         print_json({**wanted._asdict(), **plan._asdict()})
@@ -153,17 +157,24 @@ def _fields(results: ExperimentResults, notes: Iterable[str]) -> dict[str, objec
 
 
 def _sessions_and_assignments(
-    names: Sequence[str], data: Path | None, run: str | None
+    names: Sequence[str], data: Path | None, run: str | None, engine: EngineName
 ) -> tuple[pd.DataFrame, list[Assignment]]:
     if data is not None:
-        with open_listens(data, run) as exported:
+        with open_listens(data, run, engine) as exported:
             return exported.sessions(), [exported.assignment(name) for name in names]
+    if engine is not EngineName.DUCKDB:
+        raise AnalyticsError(f"--engine {engine} reads files: give it --data with a folder that `botify export` wrote")
     listens = read_listens(require_kafka(Settings.from_env()), run_id=run)
     return sessions_of(listens), [assign(listens, name) for name in names]
 
 
 def _segments(
-    segment: Segmentation, sessions: pd.DataFrame, assignment: Assignment, data: Path | None, run: str | None
+    segment: Segmentation,
+    sessions: pd.DataFrame,
+    assignment: Assignment,
+    data: Path | None,
+    run: str | None,
+    engine: EngineName,
 ) -> dict[str, Assignment]:
     """Return the assignment of each segment's users."""
     if segment == "returning":
@@ -172,7 +183,7 @@ def _segments(
         settings = require_kafka(Settings.from_env())
         genre_of = {number: track.genre for number, track in read_catalogue(settings, codec_of(settings)).items()}
         if data is not None:
-            with open_listens(data, run) as exported:
+            with open_listens(data, run, engine) as exported:
                 segment_of = favourite_genres(exported.chosen_tracks(), genre_of)
         else:
             segment_of = favourite_genres(read_listens(settings, run_id=run), genre_of)

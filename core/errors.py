@@ -18,6 +18,14 @@ class LoadError(BotifyError):
     """A `module:Class` cannot be imported or takes other arguments; the message names it."""
 
 
+class JavaMissingError(BotifyError):
+    """No Java that can run a program was found; the message says which and what to do."""
+
+
+class EngineError(BotifyError):
+    """An engine for SQL is not installed; the message says how to install it."""
+
+
 class SchemaError(BotifyError):
     """The committed schemas, their lock file and the registry do not match."""
 

@@ -27,10 +27,6 @@ class PortTakenError(StackError):
     """A port of the stack is used by another process."""
 
 
-class JavaMissingError(StackError):
-    """No Java that can run Kafka was found."""
-
-
 class DownloadError(StackError):
     """Kafka's jars cannot be downloaded, or differ from the list in this package."""
 

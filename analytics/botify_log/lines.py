@@ -10,10 +10,11 @@ from typing import Literal, NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from analytics import AnalyticsError
-from analytics.exported import open_listens
+from analytics.exported import ExportedListens
 from core.durable import write_durably
 from core.errors import RejectedMessageError
 from core.kafka.config import key_of
+from core.sql import open_duckdb
 from schemas.events import Listen
 from schemas.validation import check
 
@@ -225,6 +226,7 @@ def write_log(folder: Path, log: Path) -> WrittenLog:
     AnalyticsError
         The folder is no export of listens, or has no listens yet.
     """
-    with open_listens(folder) as listens:
-        lines = write_durably(log, lambda path: listens.write_json(_LINES, path))
+    with open_duckdb() as engine:
+        listens = ExportedListens(folder, engine)
+        lines = write_durably(log, lambda path: engine.write_json(_LINES, path))
         return WrittenLog(lines, listens.count() - lines)

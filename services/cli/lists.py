@@ -11,13 +11,15 @@ import typer
 from core.cli import Json, console, print_json, spinner
 from core.kafka.admin import require_kafka
 from core.settings import Settings
+from core.sql import EngineName, open_engine
 from schemas.catalogue import read_catalogue
 from schemas.external_ids import UserIds
 from schemas.models import publish_models
 from schemas.registry import codec_of
 from services.errors import RecommenderError
-from services.lists.build import build_models, heard_of_parquet, heard_of_topic
+from services.lists.build import build_models, files_of, heard_of_parquet, heard_of_topic
 from services.lists.publish import read_lists
+from services.lists.sql import build_models_in
 
 app = typer.Typer(help="Build or publish the lists that the list recommenders serve.", no_args_is_help=True)
 
@@ -28,6 +30,12 @@ def build(
     data: Annotated[
         Path | None, typer.Option(help="Read the listens from the Parquet files in this folder (see `botify export`).")
     ] = None,
+    engine: Annotated[
+        EngineName | None,
+        typer.Option(
+            help="With --data: build in DuckDB or Spark, for listens larger than memory; the lists are the same."
+        ),
+    ] = None,
     neighbours: Annotated[int, typer.Option(min=1, max=200, help="Maximum number of neighbours of a track.")] = 50,
     per_user: Annotated[int, typer.Option(min=1, max=200, help="Maximum number of tracks in a listener's list.")] = 50,
     as_json: Json = False,
@@ -35,13 +43,21 @@ def build(
     """Compute the neighbours of each track and the list of each listener, and publish them to the recommenders."""
     if from_topic == (data is not None):
         raise RecommenderError("choose the source of listens: --from-topic, or --data with a folder of Parquet files")
+    if engine is not None and data is None:
+        raise RecommenderError(
+            f"--engine {engine} reads files: give it --data with a folder that `botify export` wrote"
+        )
     settings = Settings.from_env()
     settings = require_kafka(settings)  # the lists are published there
-    with spinner("Reading listens"):
-        heard = heard_of_topic(settings) if data is None else heard_of_parquet(data)
-    with spinner(f"Building lists from {len(heard.events):,} listens"):
-        models = build_models(heard, neighbours, per_user)
-        publish_models(settings, codec_of(settings), models)
+    if engine is None or data is None:
+        with spinner("Reading listens"):
+            heard = heard_of_topic(settings) if data is None else heard_of_parquet(data)
+        with spinner(f"Building lists from {len(heard.events):,} listens"):
+            models = build_models(heard, neighbours, per_user)
+    else:
+        with spinner(f"Building lists in {engine}"), open_engine(engine) as opened:
+            models = build_models_in(opened, files_of(data), neighbours, per_user)
+    publish_models(settings, codec_of(settings), models)
     if as_json:
         print_json(
             [

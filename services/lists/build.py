@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from services.recommender.lists import NEIGHBOURS, USER_LISTS, Lists
 COLUMNS = ("event_id", "session_id", "user", "track", "fraction", "timestamp_ms")
 """In the order of `ListenColumns.of`."""
 _FIELDS = attrgetter(*COLUMNS)
+NO_LISTENS = "there are no listens to build lists from; run `botify sim run` first"
 
 
 def heard_of_topic(settings: Settings) -> ListenColumns:
@@ -59,14 +62,36 @@ def heard_of_parquet(folder: Path) -> ListenColumns:
     RecommenderError
         The folder holds no listens.
     """
+    with _refused(folder):
+        return ListenColumns.join(_columns(batch) for batch in _dataset(folder).to_batches(columns=list(COLUMNS)))
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Return the Parquet files of a folder.
+
+    Raises
+    ------
+    RecommenderError
+        The folder holds no listens.
+    """
+    with _refused(folder):
+        found = _dataset(folder)
+        found.scanner(columns=list(COLUMNS))  # raises where a column is missing
+    return [Path(file) for file in found.files]
+
+
+def _dataset(folder: Path) -> dataset.FileSystemDataset:
     if not folder.is_dir():
         raise RecommenderError(f"{folder} is not a folder; `botify export --out {folder}` writes one")
+    return dataset.dataset(folder, format="parquet", partitioning="hive")
+
+
+@contextmanager
+def _refused(folder: Path) -> Iterator[None]:
     try:
-        files = dataset.dataset(folder, format="parquet", partitioning="hive")
-        parts = [_columns(batch) for batch in files.to_batches(columns=list(COLUMNS))]
+        yield
     except (pa.ArrowInvalid, OSError) as error:
         raise RecommenderError(f"{folder} is not an export of listens ({error}); `botify export` writes one") from error
-    return ListenColumns.join(parts)
 
 
 def _columns(batch: pa.RecordBatch) -> ListenColumns:
@@ -99,11 +124,13 @@ def build_models(heard: ListenColumns, neighbours: int, per_user: int) -> list[M
     [('neighbours', 3, 2), ('user-lists', 3, 2)]
     """
     if not len(heard.events):
-        raise RecommenderError("there are no listens to build lists from; run `botify sim run` first")
+        raise RecommenderError(NO_LISTENS)
     found = find_neighbours(heard.sessions, heard.tracks, heard.fractions, neighbours)
-    bodies = {
-        NEIGHBOURS: Lists(found.tracks, found.lists).to_bytes(),
-        USER_LISTS: make_user_lists(heard, found, per_user).to_bytes(),
-    }
-    newest_ms = int(heard.timestamps_ms.max())
-    return [model_of(name, len(heard.events), body, newest_ms) for name, body in bodies.items()]
+    lists = Lists(found.tracks, found.lists), make_user_lists(heard, found, per_user)
+    return models_of(len(heard.events), int(heard.timestamps_ms.max()), *lists)
+
+
+def models_of(listens: int, newest_ms: int, neighbours: Lists, user_lists: Lists) -> list[Model]:
+    """Return both lists as models, whose version is the number of listens."""
+    bodies = {NEIGHBOURS: neighbours.to_bytes(), USER_LISTS: user_lists.to_bytes()}
+    return [model_of(name, listens, body, newest_ms) for name, body in bodies.items()]

