@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from confluent_kafka import ConsumerGroupState, KafkaException
 from confluent_kafka.admin import AdminClient
 
-from core.errors import DecodeError
+from core.errors import DecodeError, TopicError
 from core.kafka.admin import TIMEOUT_S, end_offsets
 from core.kafka.config import common_config
 from core.kafka.publisher import RecordPublisher
-from core.kafka.reader import TopicReader
+from core.kafka.reader import PartitionLog, TopicReader
 from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import TrainingBatch
@@ -21,6 +22,8 @@ from streams.worker.partition import send_training
 
 BATCH = 64
 """A record may have 12,000 listens."""
+
+_WITHOUT_MEMBERS = (ConsumerGroupState.EMPTY, ConsumerGroupState.DEAD)
 
 Sources = dict[tuple[str, int], int]
 """(topic id, partition) of the listens -> next offset."""
@@ -49,22 +52,23 @@ def copy_training(settings: Settings, shards: int, progress: Callable[[int, int]
     copied = _copied(new, codec)
     publisher = RecordPublisher(settings, linger_ms=20, message_max_bytes=MAX_MODEL_BYTES)
     before = Topics.of(settings).training.name
-    total = sum(end_offsets(settings, before).values())
-    for partition in range(settings.learner_shards):
-        reader = TopicReader(settings, before, partitions=[partition], batch=BATCH)
+    ends = end_offsets(settings, before)
+    for partition, end in sorted(ends.items()):
+        log = PartitionLog(settings, before, partition, 0, BATCH)
         try:
-            for messages in reader.read_to_end():
-                for message in messages:
+            for records in log.read_to(end):
+                for record in records:
+                    value = record.value or b""
                     try:
-                        batch = codec.decode(message.value(), TrainingBatch)
+                        batch = codec.decode(value, TrainingBatch)
                     except DecodeError:
                         continue  # a dead letter, of which nothing is learned
                     if batch.next_offset > copied.get((batch.source_topic_id, batch.source_partition), -1):
-                        send_training(publisher, topic, shards, batch, message.value())
-                progress(len(messages), total)
+                        send_training(publisher, topic, shards, batch, value)
+                progress(len(records), sum(ends.values()))
                 publisher.poll()
         finally:
-            reader.close()
+            log.close()
     publisher.flush()
     return new
 
@@ -75,13 +79,19 @@ def require_no_workers(settings: Settings) -> None:
     Raises
     ------
     ReplayError
+        There are some.
+    TopicError
+        Kafka does not tell.
     """
-    group = worker_group_of(settings)
-    (asked,) = AdminClient(common_config(settings)).describe_consumer_groups([group]).values()
-    if members := len(asked.result(TIMEOUT_S).members):
+    group, admin = worker_group_of(settings), AdminClient(common_config(settings))
+    try:
+        groups = admin.list_consumer_groups(request_timeout=TIMEOUT_S).result(TIMEOUT_S).valid
+    except (KafkaException, TimeoutError) as error:
+        raise TopicError(f"Kafka does not tell whether {group} has workers ({error!r})") from error
+    if any(one.group_id == group and one.state not in _WITHOUT_MEMBERS for one in groups):
         raise ReplayError(
-            f"{members} workers of {group} still send batches to {Topics.of(settings).training.name}; stop them. If "
-            "they were killed, wait for their session timeout"
+            f"workers of {group} still send batches to {Topics.of(settings).training.name}; stop them. If they were "
+            "killed, wait for their session timeout"
         )
 
 

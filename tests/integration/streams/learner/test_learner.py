@@ -15,6 +15,8 @@ from services.stack.ports import find_free
 from services.stack.status import STATE, GroupLag, read_status
 from streams.learner.model import MODELS
 from streams.replay.models import relearn
+from streams.replay.shards import require_no_workers
+from streams.replay.sources import ReplayError
 from tests.integration.core.scraping import is_ready, samples
 from tests.learning import CODEC, all_learned, assert_learned
 from tests.support import eventually, make_listens, produce, produce_raw, read_topic, running, write_catalogue
@@ -91,6 +93,8 @@ def test_two_learners_share_the_shards_and_what_is_served_is_merged(settings: Se
     ):
         produce(settings, topics.listens.name, make_listens(3000, users=200, tracks=TRACKS, seed=3))
         eventually(lambda: all_learned(settings))
+        with pytest.raises(ReplayError, match=r"workers of .* still send batches"):
+            require_no_workers(settings)
         first.send_signal(signal.SIGKILL)
         first.wait()
         produce(settings, topics.listens.name, make_listens(1500, users=200, tracks=TRACKS, seed=3, first=3000))
