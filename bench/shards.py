@@ -32,7 +32,7 @@ from streams.learner.model import MODELS, OnlineModel
 SHARDS = (1, 2, 4)
 RECOMMENDED_BY = ("i2i_stream", "fism", "next_track")
 WORLD, SESSIONS = "course-2026", 15_000
-TRACKS, USERS, LISTENS = 10_000, 20_000, 400_000
+TRACKS, USERS, SESSIONS_EACH, LISTENS = 10_000, 10_000, 4, 400_000
 """Of the log whose cost is measured."""
 ROUNDS = 2
 FOLDED = 4_096
@@ -132,12 +132,14 @@ def random_log() -> Log:
     """Return listens of tracks drawn by Zipf's law, as `next_track` is measured with."""
     rng = np.random.default_rng(0)
     popularity = 1 / np.arange(1, TRACKS + 1) ** 0.8
+    users = rng.integers(0, USERS, LISTENS)
     return Log.of(
         "random",
-        rng.integers(0, USERS, LISTENS),
+        users,
         rng.choice(TRACKS, LISTENS, p=popularity / popularity.sum()),
         fractions=rng.uniform(0, 1, LISTENS).astype(np.float32),
-        times_ms=np.arange(1, LISTENS + 1),  # so each listener has one session, of twenty listens on average
+        times_ms=np.arange(1, LISTENS + 1),
+        sessions=users * SESSIONS_EACH + np.arange(LISTENS) * SESSIONS_EACH // LISTENS,
         tracks=[Track(track, f"artist {track % 997}", None, f"genre {track % 19}", "") for track in range(TRACKS)],
     )
 

@@ -195,10 +195,12 @@ def _merged(shards: Sequence[_ShardModel]) -> bytes:
         at, column = np.nonzero(neighbours >= 0)
         keys.append(row_of[at] << 32 | row_of[neighbours[at, column]])
         weights.append(shard.arrays["weights"][at, column].astype(np.float64) / growth)
-    links, place = np.unique(np.concatenate(keys), return_inverse=True)
-    columns = np.concatenate(weights).T
-    summed = np.column_stack([np.bincount(place, column, len(links)) for column in columns]).astype(np.float32)
-    links, summed = _heaviest_links(links, summed, width)
+    links = np.concatenate(keys)
+    order = np.argsort(links, kind="stable")
+    links = links[order]
+    first = np.flatnonzero(np.diff(links, prepend=-1))
+    summed = np.add.reduceat(np.concatenate(weights)[order], first, axis=0).astype(np.float32)
+    links, summed = _heaviest_links(links[first], summed, width)
     events = sum(int(shard.arrays["clock"][0]) for shard in shards)
     pool = popular(plays, recent)
     # growth is 1: weights are as of now
