@@ -225,9 +225,12 @@ def _heaviest_links(links: Ints, weights: NDArray[np.float32], most: int) -> tup
     counts = np.bincount(links >> 32)
     if counts.max(initial=0) <= most:
         return links, weights
-    order = np.lexsort((-weights[:, WIDE], links >> 32))
-    rank = np.arange(len(links)) - np.repeat(np.cumsum(counts) - counts, counts)
-    kept = np.sort(order[rank < most])
+    rows, columns = links >> 32, np.arange(len(links)) - np.repeat(np.cumsum(counts) - counts, counts)
+    wide = np.full((len(counts), counts.max()), -1.0, dtype=np.float32)
+    wide[rows, columns] = weights[:, WIDE]
+    marked = np.zeros(wide.shape, dtype=np.bool_)
+    np.put_along_axis(marked, np.argsort(-wide, axis=1, kind="stable")[:, :most], values=True, axis=1)
+    kept = marked[rows, columns]
     return links[kept], weights[kept]
 
 

@@ -12,7 +12,8 @@ from streams.learner.models.factors import FIRST_SQUARES, FactorModel, read_fact
 from streams.learner.models.item_graph import HALF_LIFE_LISTENS, NOBODY, ItemGraph, neighbours_of
 from streams.learner.models.next_track import NextTrack
 from streams.learner.models.next_track_projection import NextTrackProjection
-from streams.learner.models.next_track_snapshot import model_of_snapshot
+from streams.learner.models.next_track_snapshot import _heaviest_links, model_of_snapshot
+from streams.learner.models.next_track_state import WIDE
 from streams.learner.models.tables import pack, unpack
 from streams.learner.sessions import FinishedSession
 from tests.learning import learn_sessions, listens_of_sessions
@@ -128,6 +129,20 @@ def test_the_graph_of_next_track_is_the_sum(shards: int) -> None:
         assert found[pair] == pytest.approx(weights, rel=0.02, abs=1e-4)
     assert model.events == whole.events
     assert model.rank_histories([1, 2], [1.0, 1.0], [2], 5)[0].shape == (1, 5)
+
+
+def test_each_item_keeps_its_heaviest_links() -> None:
+    rng = np.random.default_rng(7)
+    links = np.unique(rng.integers(0, 6, 200) << 32 | rng.integers(0, 40, 200))
+    weights = rng.integers(0, 5, (len(links), 3)).astype(np.float32)  # many are equal: then the first
+    kept, of_kept = _heaviest_links(links, weights, 16)
+    expected: list[int] = []
+    for item in range(6):
+        own = np.flatnonzero(links >> 32 == item).tolist()
+        expected += sorted(sorted(own, key=lambda at: (-weights[at, WIDE], at))[:16])
+    assert kept.tolist() == links[expected].tolist()
+    assert np.array_equal(of_kept, weights[expected])
+    assert len(kept) < len(links)
 
 
 def test_next_track_forgets_no_item_and_keeps_no_freed_row() -> None:
