@@ -39,6 +39,7 @@ from bench.micro import measure_codec, measure_user_model
 from bench.next_track import measure_next_track
 from bench.repartition import measure_repartition
 from bench.retrieval import measure_retrieval
+from bench.shards import measure_shards
 from bench.worker import measure_busy_worker, measure_replay, measure_verify, measure_visible, measure_worker
 from core.errors import BotifyError
 from core.process import tune_gc
@@ -56,6 +57,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "codec": lambda _settings, _world: {"codec": measure_codec()},
     "user_model": lambda _settings, world: {"user_model": measure_user_model(world)},
     "next_track": lambda _settings, _world: {"next_track": measure_next_track()},
+    "shards": lambda settings, _world: {"shards": measure_shards(settings)},
     "retrieval": lambda _settings, _world: {"retrieval": measure_retrieval()},
     "loop": lambda settings, world: dict(zip(("closed_loop", "latency"), measure_loop(settings, world), strict=True)),
     "visible": lambda settings, world: {"visible": measure_visible(settings, len(world.catalogue))},
@@ -82,6 +84,7 @@ TARGETS = {
     "next_track.learn_us": ("≤", 20.0),
     "next_track.rank_us": ("≤", 120.0),
     "next_track.rank_short_us": ("≤", 60.0),
+    "shards.throughput_2": ("≥", 1.8),
     "retrieval.recall": ("≥", 0.95),
     "retrieval.p99_ms": ("≤", 30.0),
     "worker.listens_per_s": ("≥", 50_000.0),

@@ -16,6 +16,8 @@ from core.kafka.security import read_kafka_security, variable_of
 
 STACK_FILE = "stack.json"
 """File in the data directory to which `botify up` writes the addresses of the embedded stack."""
+MOST_SHARDS = 64
+"""Of the learned models; a reader keeps a snapshot of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,9 @@ class Settings:
     model_mb : int
         Room in MB of a snapshot of each model of the learner (`BOTIFY_MODEL_MB`): of more tracks it forgets the least
         important ones. With another value models are trained again.
+    learner_shards : int
+        In how many shards learners learn: the partitions of the training topic (`BOTIFY_LEARNER_SHARDS`). At most as
+        many as the listens have. The same for all programs; to change it, see `botify replay models --shards`.
     training : str
         Whether workers publish training batches: `on` or `off` (`BOTIFY_TRAINING`).
     experiments : Path | None
@@ -102,6 +107,7 @@ class Settings:
     on_missing_state: Literal["refuse", "rebuild"] = "refuse"
     snapshot_listens: Annotated[int | None, whole(1)] = None
     model_mb: Annotated[int, whole(1, 256)] = 16
+    learner_shards: Annotated[int, whole(1, MOST_SHARDS)] = 1
     training: Literal["on", "off"] = "on"
     experiments: AbsolutePath | None = None
     dataset: str | None = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -23,6 +23,7 @@ from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Model
 from schemas.model_parts import ModelParts, ModelPublisher, name_and_part
+from schemas.shards import ALONE, model_and_shard
 from schemas.topics import MAX_MODEL_BYTES, Topics
 
 log = logging.getLogger(__name__)
@@ -123,8 +124,58 @@ class _Arrived(NamedTuple):
     published_s: float
 
 
+Merge = Callable[[Sequence[bytes]], bytes]
+"""Returns the body of a model from those of its shards, in their order; a ValueError says that they are unusable."""
+
+
+class _Shards:
+    """The newest snapshot of each shard of a model, by the number of shards; they are complete or serve nothing."""
+
+    def __init__(self, merge: Merge) -> None:
+        self._merge = merge
+        self._kept: dict[int, dict[int, _Arrived]] = {}
+
+    def forget(self) -> None:
+        """Forget all, because the model came whole: it is newer."""
+        self._kept.clear()
+
+    def kept(self) -> dict[int, dict[int, _Arrived]]:
+        """Return what is kept, for `restore`."""
+        return {count: dict(kept) for count, kept in self._kept.items()}
+
+    def restore(self, kept: Mapping[int, Mapping[int, _Arrived]]) -> None:
+        """Keep what was kept before snapshots came that cannot be used."""
+        self._kept = {count: dict(some) for count, some in kept.items()}
+
+    def take(self, arrived: Iterable[_Arrived]) -> int:
+        """Take snapshots in order; return the number of shards that is complete now, the newest one, or 0."""
+        complete = 0
+        for one in arrived:
+            shard = model_and_shard(one.model.name)[1]
+            kept = self._kept.setdefault(shard.of, {})
+            kept[shard.number] = one
+            if len(kept) == shard.of:
+                complete = shard.of
+                self._kept = {complete: kept}  # what came before with another number is replaced
+        return complete
+
+    def newest_offset(self, count: int) -> int:
+        """Return the offset of the newest of complete shards."""
+        return max(one.offset for one in self._kept[count].values())
+
+    def whole(self, name: str, count: int) -> _Arrived:
+        """Return the model of complete shards: as new as the newest, and as old as the oldest of them."""
+        kept = [self._kept[count][number] for number in range(count)]
+        body = self._merge([one.model.body for one in kept])
+        version, timestamp_ms = sum(one.model.version for one in kept), max(one.model.timestamp_ms for one in kept)
+        model = Model(name, version, body, hashlib.sha256(body).hexdigest(), timestamp_ms)
+        return _Arrived(model, self.newest_offset(count), min(one.published_s for one in kept))
+
+
 class ModelReader(TopicFollower):
     """Follows the models topic. An unusable snapshot is skipped with a warning, and the one before it stays in use.
+
+    A model of several shards is served when all shards have published a snapshot, and again with each one that follows.
 
     Parameters
     ----------
@@ -138,8 +189,9 @@ class ModelReader(TopicFollower):
         self._codec = codec
         self._followed: dict[str, list[ModelHandle[Any]]] = {}
         self._parts = ModelParts()
+        self._shards: dict[str, _Shards] = {}
 
-    def follow(self, name: str, prepare: Callable[[Model], T]) -> ModelHandle[T]:
+    def follow(self, name: str, prepare: Callable[[Model], T], merge: Merge | None = None) -> ModelHandle[T]:
         """Keep a model up to date; called before `start`.
 
         Parameters
@@ -147,8 +199,12 @@ class ModelReader(TopicFollower):
         name : str
         prepare : callable of Model
             Converts a snapshot for its user, in the reader's thread.
+        merge : callable, optional
+            Makes one body of those of several shards; without it, shards are not followed.
         """
         followed = ModelHandle(prepare)
+        if merge is not None:
+            self._shards.setdefault(name, _Shards(merge))
         self._followed.setdefault(name, []).append(followed)
         return followed
 
@@ -174,21 +230,56 @@ class ModelReader(TopicFollower):
         Preparing takes longer than reading. If each snapshot were prepared, recommenders under load would be served
         from ever older ones while the learner is fast: models are young and due again soon.
         """
-        newest: dict[str, list[_Arrived]] = {}
+        newest: dict[str, dict[str, list[_Arrived]]] = {}
         for message in messages:
             if (arrived := self._read(message)) is not None:
-                newest[arrived.model.name] = [*newest.get(arrived.model.name, [])[-1:], arrived]
-        for last_two in newest.values():
-            if not self._serve(last_two[-1]) and len(last_two) > 1:
-                self._serve(last_two[0])
+                name = arrived.model.name
+                of_model = newest.setdefault(model_and_shard(name)[0], {})
+                of_model[name] = [*of_model.get(name, [])[-1:], arrived]
+        for model, last_two_of in newest.items():
+            self._serve_newest_of(model, last_two_of.pop(model, []), list(last_two_of.values()))
+
+    def _serve_newest_of(self, model: str, whole: Sequence[_Arrived], shards: Sequence[Sequence[_Arrived]]) -> None:
+        """Serve the newest of a model: it came whole, or in shards, of each of which there are one or two snapshots."""
+        if whole and model in self._shards:
+            self._shards[model].forget()
+            shards = [last_two for last_two in shards if last_two[-1].offset > whole[-1].offset]
+        if shards and self._serve_shards(model, shards):
+            return
+        if whole and not self._serve(whole[-1]) and len(whole) > 1:
+            self._serve(whole[0])
+
+    def _serve_shards(self, model: str, arrived: Sequence[Sequence[_Arrived]]) -> bool:
+        """Merge the shards of a model, if all have come, and serve it; False if it cannot be used."""
+        shards = self._shards[model]
+        before = shards.kept()
+        for at in (-1, 0):
+            newest = sorted((last_two[at] for last_two in arrived), key=lambda one: one.offset)
+            count = shards.take(newest)
+            if not count:
+                return False
+            for followed in self._followed[model]:
+                followed.newest_offset = max(followed.newest_offset, shards.newest_offset(count))
+            try:
+                whole = shards.whole(model, count)
+            except ValueError as error:
+                log.warning(
+                    "%s: the shards of %s at offset %d are skipped: %s", self._topic, model, newest[-1].offset, error
+                )
+            else:
+                if self._serve(whole):
+                    return True
+            shards.restore(before)
+        return False
 
     def _read(self, message: Message) -> _Arrived | None:
         """Return the model of a record; None for a part, for one that is not followed, and for one without a model."""
         name, part = name_and_part(message.key())  # a compacted topic has no record without a key
-        followers = self._followed.get(name)
+        model, shard = model_and_shard(name)
+        followers = self._followed.get(model) if shard == ALONE or model in self._shards else None
         if not followers or (message.value() is None and not part):  # a model in use is not removed by a tombstone
             return None
-        if not part:
+        if not part and shard == ALONE:
             for followed in followers:
                 followed.newest_offset = message.offset()
         try:
@@ -199,6 +290,8 @@ class ModelReader(TopicFollower):
             return _Arrived(self._decoded(message.value()), message.offset(), message.timestamp()[1] / 1000)
         except (BotifyError, ValueError) as error:
             log.warning("%s offset %d is skipped: %s", self._topic, message.offset(), error)
+            for followed in followers if not part else ():
+                followed.newest_offset = message.offset()
         return None
 
     def _serve(self, arrived: _Arrived) -> bool:

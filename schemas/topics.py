@@ -13,7 +13,7 @@ from core.errors import TopicError
 from core.kafka.admin import METADATA_TIMEOUT_S, RETRY_PAUSE_S, TIMEOUT_S, partition_counts
 from core.kafka.config import common_config
 from core.kafka.layout import LISTENS_CONFIG, listens_topic
-from core.settings import Settings
+from core.settings import MOST_SHARDS, Settings
 from schemas.events import (
     Event,
     Feedback,
@@ -102,10 +102,11 @@ class Topics:
             catalogue=topic("catalogue", Track, key="track", cleanup_policy="compact"),
             feedback=topic("feedback", Feedback, cleanup_policy="delete", retention_ms=forever),
             training=topic(
-                "training",
+                # of another number of partitions it is another topic: a shard's state is of one of its partitions
+                "training" if settings.learner_shards == 1 else f"training-{settings.learner_shards}",
                 TrainingBatch,
                 key="source partition",
-                partitions=1,  # one order of events, for models that all partitions share
+                partitions=settings.learner_shards,
                 cleanup_policy="delete",
                 retention_ms=forever,
             ),
@@ -147,15 +148,22 @@ def worker_group_of(settings: Settings) -> str:
 
     Examples
     --------
-    >>> worker_group_of(Settings()), learner_group_of(Settings()), worker_group_of(Settings(layout="16"))
-    ('botify-streams', 'botify-learner', 'botify-streams-16')
+    >>> worker_group_of(Settings()), worker_group_of(Settings(layout="16"))
+    ('botify-streams', 'botify-streams-16')
     """
     return f"{settings.topic_prefix}-streams{settings.layout and '-' + settings.layout}"
 
 
 def learner_group_of(settings: Settings) -> str:
-    """Return the name of the learners' consumer group."""
-    return f"{settings.topic_prefix}-learner"
+    """Return the name of the learners' consumer group.
+
+    Examples
+    --------
+    >>> learner_group_of(Settings()), learner_group_of(Settings(learner_shards=2))
+    ('botify-learner', 'botify-learner-2')
+    """
+    shards = settings.learner_shards
+    return f"{settings.topic_prefix}-learner{'' if shards == 1 else f'-{shards}'}"
 
 
 def create_topics(settings: Settings) -> list[str]:
@@ -175,6 +183,7 @@ def create_topics(settings: Settings) -> list[str]:
     admin = AdminClient(common_config(settings))
     definitions = Topics.of(settings).all()
     counts = partition_counts(admin)
+    _check_shards(settings, counts)
     _check_partitions(definitions, counts, settings)
     missing = [d for d in definitions if d.name not in counts]
     if not missing:
@@ -182,6 +191,54 @@ def create_topics(settings: Settings) -> list[str]:
     made = _make(admin, missing, settings)
     _check_partitions(definitions, _counts_when_known(admin, missing), settings)
     return made
+
+
+def check_training(settings: Settings) -> None:
+    """Check that the shards of the learned models are those of the training topic.
+
+    Raises
+    ------
+    TopicError
+        There is a training topic of another number of shards alone, or one with other partitions than it should have.
+    """
+    counts, training = partition_counts(AdminClient(common_config(settings))), Topics.of(settings).training
+    _check_shards(settings, counts)
+    _check_partitions([training], counts, settings)
+
+
+def create_training(settings: Settings) -> None:
+    """Create the training topic of these shards, beside that of another number; raises `TopicError`."""
+    admin, training = AdminClient(common_config(settings)), Topics.of(settings).training
+    counts = partition_counts(admin)
+    _check_number(settings)
+    _check_partitions([training], counts, settings)
+    if training.name not in counts:
+        _make(admin, [training], settings)
+        _check_partitions([training], _counts_when_known(admin, [training]), settings)
+
+
+def _check_number(settings: Settings) -> None:
+    if (shards := settings.learner_shards) > settings.partitions:
+        raise TopicError(
+            f"BOTIFY_LEARNER_SHARDS is {shards}, but the listens have {settings.partitions} partitions, so some shards "
+            f"would learn nothing and no model would be complete. Set it to {settings.partitions} or less."
+        )
+
+
+def _check_shards(settings: Settings, counts: Mapping[str, int]) -> None:
+    _check_number(settings)
+    shards, training = settings.learner_shards, Topics.of(settings).training.name
+    others = {
+        number: name
+        for number in range(1, MOST_SHARDS + 1)
+        if (name := Topics.of(settings.with_(learner_shards=number)).training.name) in counts
+    }
+    if others and training not in counts:
+        number, name = others.popitem()
+        raise TopicError(
+            f"BOTIFY_LEARNER_SHARDS is {shards}, but the models are learned from {name}, of {number} partitions. Set "
+            f"BOTIFY_LEARNER_SHARDS={number}, or change the number: `botify replay models --shards {shards}`"
+        )
 
 
 def _check_partitions(definitions: Iterable[TopicDefinition], counts: Mapping[str, int], settings: Settings) -> None:
@@ -196,8 +253,8 @@ def _check_partitions(definitions: Iterable[TopicDefinition], counts: Mapping[st
             continue
         if definition.partitions is not None:
             raise TopicError(
-                f"{definition.name} has {there} partitions, but its records have one order only with {wanted}. Delete "
-                "the topic, or use another BOTIFY_TOPIC_PREFIX."
+                f"{definition.name} has {there} partitions, but its records have their order only with {wanted}. "
+                "Delete the topic, or use another BOTIFY_TOPIC_PREFIX."
             )
         raise TopicError(
             f"{definition.name} has {there} partitions, BOTIFY_PARTITIONS says {wanted}. "

@@ -13,6 +13,7 @@ from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Model, Track, TrainingBatch
 from schemas.models import model_of, publish_models
+from schemas.shards import Shard
 from schemas.topics import Topics
 from schemas.training import TrainingColumns, listens_of
 from streams.learner.learner import Learner
@@ -35,12 +36,14 @@ class PlainLearner:
     models: list[Model] = field(default_factory=list)
 
 
-def plain_learner(settings: Settings, without: Container[tuple[int, int]] = ()) -> PlainLearner:
-    """Fold the training topic, what cannot be read left out; `without` names (partition, offset) of listens."""
-    topics = Topics.of(settings)
+def plain_learner(settings: Settings, without: Container[tuple[int, int]] = (), number: int = 0) -> PlainLearner:
+    """Fold a shard's training batches, what cannot be read left out; `without` names (partition, offset) of listens."""
+    topics, shard = Topics.of(settings), Shard(number, settings.learner_shards)
     tracks = [CODEC.decode(m.value(), Track) for m in read_topic(settings, topics.catalogue.name)]
-    plain = PlainLearner(Learner({track.track: track for track in tracks}))
+    plain = PlainLearner(Learner({track.track: track for track in tracks}, shard=shard))
     for message in read_topic(settings, topics.training.name):
+        if message.partition() != number:
+            continue
         try:
             batch = CODEC.decode(message.value(), TrainingBatch)
             listens = listens_of(batch, message.value())
@@ -58,22 +61,23 @@ def all_learned(settings: Settings) -> bool:
     """Say whether all listens are folded by workers, and all they gave rise to by a learner."""
     topics, redis = Topics.of(settings), connect(settings)
     try:
-        learned = redis.hget(checkpoint_key(learner_namespace(settings), 0), "next_offset")
+        namespace, shards = learner_namespace(settings), range(settings.learner_shards)
+        learned = {shard: int(redis.hget(checkpoint_key(namespace, shard), "next_offset") or 0) for shard in shards}
     finally:
         redis.close()
     return (
         all_folded(settings)()
         # asked last: a worker writes to it before its checkpoint moves
-        and int(learned or 0) == end_offsets(settings, topics.training.name)[0]
+        and learned == end_offsets(settings, topics.training.name)
     )
 
 
-def assert_learned(settings: Settings) -> PlainLearner:
-    """Compare the learner's state and its snapshots, on the topic and in Redis, with those of a plain fold."""
-    plain, redis = plain_learner(settings), connect(settings)
+def assert_learned(settings: Settings, number: int = 0) -> PlainLearner:
+    """Compare a shard's state and its snapshots, on the topic and in Redis, with those of a plain fold."""
+    plain, redis = plain_learner(settings, number=number), connect(settings)
     try:
         state, snapshots = (
-            redis.hgetall(partition_key(learner_namespace(settings), 0, collection))
+            redis.hgetall(partition_key(learner_namespace(settings), number, collection))
             for collection in (LEARNER, SNAPSHOTS)
         )
     finally:
@@ -82,7 +86,8 @@ def assert_learned(settings: Settings) -> PlainLearner:
     newest = {model.name: model for model in plain.models}
     assert {name.decode(): CODEC.decode(value, Model) for name, value in snapshots.items()} == newest
     # they are sent at least once: copies are the same
-    sent = [CODEC.decode(message.value(), Model) for message in read_topic(settings, Topics.of(settings).models.name)]
+    published = read_topic(settings, Topics.of(settings).models.name)
+    sent = [model for message in published if (model := CODEC.decode(message.value(), Model)).name in newest]
     assert list(dict.fromkeys(sent)) == plain.models
     assert {model.name: model for model in sent} == newest
     return plain

@@ -87,11 +87,16 @@ class BotifyRanker:
 
     def learn(self, events: Events) -> None:
         """Fold the events as listens, and learn from them."""
+        first = self._hear(events)
+        if self._learner is not None:
+            self._learner.fold(batch_of(first, self._listeners.listens), columns_of(events))
+            self._snapshots.update({model.name: model for model in self._learner.take_models()})
+
+    def _hear(self, events: Events) -> int:
+        """Take the events for the state of the listeners; return the offset of the first."""
         first = self._listeners.listens
         self._pending += enumerate(self._listeners.hear(events), first)
-        if self._learner is not None:
-            self._learner.fold(_batch(first, self._listeners.listens), _columns(events))
-            self._snapshots.update({model.name: model for model in self._learner.take_models()})
+        return first
 
     def rank(self, users: Ints, times_ms: Ints, k: int) -> Ints:
         """Rank for each user as after the last listen."""
@@ -150,12 +155,13 @@ class NextTrackRanker:
         return self._model.rank_then_learn(users, starts, *columns, k, self._excludes, times_ms)
 
 
-def _batch(first: int, after: int) -> TrainingBatch:
+def batch_of(first: int, after: int) -> TrainingBatch:
     """Return what says where a batch belongs; its columns are handed to the learner as arrays."""
     return TrainingBatch("evaluation", 0, first, after, b"", b"", b"", b"", b"", b"", b"")
 
 
-def _columns(events: Events) -> TrainingColumns:
+def columns_of(events: Events) -> TrainingColumns:
+    """Return events as a learner takes them."""
     return TrainingColumns(
         np.arange(events.size, dtype=np.uint32),
         events.users,

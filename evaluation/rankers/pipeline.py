@@ -81,7 +81,12 @@ class PipelineRanker:
         self._name, self._setup = name, setup
         prefix = f"{settings.topic_prefix}-evaluation-{uuid.uuid4().hex[:12]}"
         self._settings = settings.with_(
-            topic_prefix=prefix, partitions=1, snapshot_listens=setup.refresh, metrics_port=None, training="on"
+            topic_prefix=prefix,
+            partitions=1,
+            learner_shards=1,
+            snapshot_listens=setup.refresh,
+            metrics_port=None,
+            training="on",
         )
         self._topics, self._codec = Topics.of(self._settings), codec_of(self._settings)
         self._models = RECOMMENDERS[name].models

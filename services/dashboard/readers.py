@@ -23,6 +23,7 @@ from schemas.dead_letters import PREFIX, is_exclusion, origin_of
 from schemas.events import Model, RampStep
 from schemas.model_parts import name_and_part
 from schemas.models import learned_body_bytes
+from schemas.shards import model_and_shard
 from schemas.topics import Topics
 from services.dashboard.figures import (
     BanditShare,
@@ -150,7 +151,8 @@ def letter_of(message: Message) -> Letter | None:
 
 def _learners(settings: Settings, redis: Any) -> StateReader:
     """Return a reader of the learner's namespace, which has the form of the workers'."""
-    return StateReader(redis, settings.with_(topic_prefix=learner_prefix(settings.topic_prefix)))
+    prefix, shards = learner_prefix(settings.topic_prefix), settings.learner_shards
+    return StateReader(redis, settings.with_(topic_prefix=prefix, partitions=shards))
 
 
 MODELS_AT_ONCE = 64
@@ -167,7 +169,8 @@ class ModelsReader(_RedisReader):
     def __init__(self, settings: Settings, redis: Any, codec: Codec) -> None:
         super().__init__(settings, redis)
         self._codec = codec
-        self._most_bytes = learned_body_bytes(settings)
+        self._most_bytes, self._shards = learned_body_bytes(settings), settings.learner_shards
+        self._learned = {kind.name for kind in MODELS}
         self._learners = _learners(settings, redis)
         self._tail = Tail(settings, Topics.of(settings).models.name, newest=sys.maxsize)
         self._models: dict[str, LearnedModel] = {}
@@ -184,11 +187,12 @@ class ModelsReader(_RedisReader):
                 continue
             published_s = message.timestamp()[1] / 1000
             self._models[name] = LearnedModel(name, model.version, published_s, len(model.body), None)
-        key = partition_key(self._learners.namespace, 0, SNAPSHOTS)
-        for kind in MODELS:
-            if kind.name in self._models and (size := self._redis.hstrlen(key, kind.name)):
-                found = self._models[kind.name]
-                self._models[kind.name] = found._replace(bytes=size, filled=size / self._most_bytes)
+        for name, found in self._models.items():
+            learned, shard = model_and_shard(name)
+            if learned not in self._learned or shard.of != self._shards:
+                continue
+            if size := self._redis.hstrlen(partition_key(self._learners.namespace, shard.number, SNAPSHOTS), name):
+                self._models[name] = found._replace(bytes=size, filled=size / self._most_bytes)
         return tuple(self._models.values())
 
     def close(self) -> None:

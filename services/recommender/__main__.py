@@ -34,6 +34,7 @@ from services.recommender.toppop import PopularTracks
 from streams.learner.models.factors import FactorModel
 from streams.learner.models.item_graph import ItemGraph
 from streams.learner.models.next_track import NextTrack, warm_up
+from streams.learner.models.next_track_snapshot import merged
 from streams.read import StateReader
 from streams.store.connect import SERVING_TIMEOUT_S, connect
 
@@ -54,9 +55,9 @@ def build_service(settings: Settings) -> RecommenderService:
     models = ModelReader(settings, codec)
     guards = Guards()
     factory = RecommenderFactory(guards)
-    factors = models.follow(FactorModel.name, factory.factors)
-    graph = models.follow(ItemGraph.name, factory.graph)
-    next_track = models.follow(NextTrack.name, factory.next_track)
+    factors = models.follow(FactorModel.name, factory.factors, FactorModel.merged)
+    graph = models.follow(ItemGraph.name, factory.graph, ItemGraph.merged)
+    next_track = models.follow(NextTrack.name, factory.next_track, merged)
     inputs = RecommenderInputs(
         top=PopularTracks(reader, time.monotonic),
         neighbours=latest(models.follow(NEIGHBOURS, lists_of)),

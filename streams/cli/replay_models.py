@@ -13,11 +13,12 @@ from rich.table import Table
 
 from core.cli import Json, console, print_json, say
 from core.kafka.admin import require_kafka
-from core.settings import Settings
+from core.settings import MOST_SHARDS, Settings
 from schemas.events import Model
 from streams.cli import record_bar
 from streams.cli.verify import excluded_hint
 from streams.replay.models import Relearned, Swapped, rebuild, relearn, rollback_models, swap_models
+from streams.replay.shards import copy_training, require_no_workers
 from streams.replay.sources import ReplayError
 from streams.store.connect import require_redis
 
@@ -31,6 +32,10 @@ def models(
         bool, typer.Option("--swap", help="Publish rebuilt models; learners switch to them within a second.")
     ] = False,
     rollback: Annotated[bool, typer.Option("--rollback", help="Restore the models from before the last swap.")] = False,
+    shards: Annotated[
+        int | None,
+        typer.Option(min=1, max=MOST_SHARDS, help="With --rebuild or --swap: for another BOTIFY_LEARNER_SHARDS."),
+    ] = None,
     save: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write the bytes of each model to a file in this folder.")
     ] = None,
@@ -39,10 +44,19 @@ def models(
     """Retrain the models from offset 0 and compare them with the learner's; exit with 1 if any byte differs.
 
     With --rebuild the models are kept; with --swap the learner uses them: `botify replay models --rebuild --swap`.
+    With --shards the models are rebuilt for another number of shards, from a copy of the training topic. Workers and
+    learners are stopped for the swap, and started with the new number.
     """
     if rollback + (make or swap) + (save is not None) > 1 or (id_ is not None) != (swap and not make):
         raise ReplayError("use --rebuild, --rebuild --swap, --swap ID or --rollback, or none of them to compare")
+    if shards is not None and not (make or swap):
+        raise ReplayError("--shards goes with --rebuild or --swap")
     settings = require_kafka(require_redis(Settings.from_env()))
+    if shards is not None:
+        if swap:
+            require_no_workers(settings)
+        with record_bar("copying training batches") as progress:
+            settings = copy_training(settings, shards, progress)
     if rollback:
         _show_swapped(asyncio.run(rollback_models(settings)), as_json=as_json)
         return

@@ -1,6 +1,6 @@
 """`python -m streams.learner`: the learner as a Faust app. The training topic in, models out.
 
-It runs until SIGTERM; of several learners one learns.
+It runs until SIGTERM. Several learners share the shards: each partition of the topic has one that learns from it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from core.settings import Settings
 from schemas.events import Model
 from schemas.models import learned_body_bytes
 from schemas.registry import codec_of
-from schemas.topics import Topics, learner_group_of
+from schemas.topics import Topics, check_training, learner_group_of
 from streams.learner.model import MODELS
 from streams.learner.models.next_track import warm_up
 from streams.learner.partition import SNAPSHOTS, LearnerPartition, LearnerSources
@@ -44,11 +44,12 @@ class LearnerApp(FoldingApp):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.counters = LearnerCounters()
-        self._opened_in: Store | None = None
+        self._opened_in: dict[int, Store] = {}
 
     def open_sources(self) -> None:
         """Compile, read the catalogue and open the publisher; see `FoldingApp.open_sources`."""
         warm_up()
+        check_training(self.settings)
         codec = codec_of(self.settings)
         self.sources = LearnerSources(self.settings, codec)
         self.publisher = KafkaPublisher(self.settings, codec)
@@ -65,9 +66,9 @@ class LearnerApp(FoldingApp):
     async def open_partition(self, partition: int, claim: Claim, start: int, store: Store) -> LearnerPartition:
         """Return the partition; it loads its state with its first run or its first checkpoint."""
         await self.publisher.begin_models()
-        if self._opened_in not in (None, store):
+        if self._opened_in.get(partition, store) != store:
             await self._publish_again(partition, store)
-        self._opened_in = store
+        self._opened_in[partition] = store
         return self.sources.open(partition, claim, start, store, self.publisher, self.counters)
 
     async def _publish_again(self, partition: int, store: Store) -> None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from core.errors import BotifyError
 from schemas.events import Model, Track, TrainingBatch
 from schemas.models import LEARNED_BODY_BYTES, model_of
+from schemas.shards import ALONE, Shard
 from schemas.training import TrainingColumns
 from streams.learner.model import FORMAT, MODELS, ListenModel, OnlineModel, SessionModel
 from streams.learner.models.next_track import CHUNK
@@ -33,6 +34,9 @@ LISTEN_SNAPSHOT_LISTENS = 60_000
 
 They are ten times as dear as those of sessions, to make and to prepare, and made the others wait: they come less often.
 """
+
+ROOM_TO_MERGE = 15
+"""Sixteenths of the room that a shard's model has: what is needed to merge its snapshot takes less than the rest."""
 
 _PROGRESS = b"progress"
 _OPEN = b"open-sessions"
@@ -83,6 +87,8 @@ class Learner:
     snapshot_listens : int, optional
         Take snapshots at the last multiple of so many listens in each batch, so that the newest snapshot after any
         batch is a function of the number of listens. Default: when they are due.
+    shard : Shard, optional
+        The one that this learner trains; the snapshots of several can be merged.
 
     Attributes
     ----------
@@ -111,9 +117,11 @@ class Learner:
         kinds: Sequence[type[OnlineModel]] = MODELS,
         snapshot_listens: int | None = None,
         most_bytes: int | None = None,
+        shard: Shard = ALONE,
     ) -> None:
         self._models = [kind(catalogue) for kind in kinds]
         self._most_bytes = most_bytes or LEARNED_BODY_BYTES
+        self._shard = shard
         self._every = snapshot_listens
         self._open = OpenSessions()
         self._waiting: list[FinishedSession] = []
@@ -173,7 +181,7 @@ class Learner:
 
     def _take_snapshots(self, models: Sequence[OnlineModel]) -> Iterator[int]:
         for model in models:
-            body = model.snapshot()
+            body = model.snapshot(to_merge=self._shard != ALONE)
             if isinstance(model, ListenModel):
                 self._outgrown.cut[model.name] = model.cut
                 self._listen_snapshot_listens = self.listens
@@ -182,7 +190,8 @@ class Learner:
             if len(body) > self._most_bytes:  # the last snapshot that fitted keeps serving
                 self._outgrown.too_large[model.name] += 1
             else:
-                self._snapshots.append(model_of(model.name, self.listens, body, self._newest_ms))
+                name = self._shard.name_of(model.name)
+                self._snapshots.append(model_of(name, self.listens, body, self._newest_ms))
             yield 0
 
     def take_models(self) -> list[Model]:
@@ -221,6 +230,7 @@ class Learner:
         kinds: Sequence[type[OnlineModel]] = MODELS,
         snapshot_listens: int | None = None,
         most_bytes: int | None = None,
+        shard: Shard = ALONE,
     ) -> Learner:
         """Return a learner that continues from the state.
 
@@ -235,7 +245,7 @@ class Learner:
             found := {name: progress[name] for name in ("format", "models", "most_bytes") if name in progress}
         ) != expected:
             raise OutdatedStateError(f"the learner's state is of {found}, the code has {expected}")
-        learner = cls(catalogue, (), snapshot_listens, most_bytes)
+        learner = cls(catalogue, (), snapshot_listens, most_bytes, shard)
         learner._models = [kind.from_bytes(fields[_field(kind)], catalogue) for kind in kinds]
         learner._open = OpenSessions.from_bytes(fields[_OPEN])
         learner._waiting = cut(unpack(fields[_WAITING])[1])
@@ -271,7 +281,8 @@ class Learner:
             begin = end
 
     def _make_room(self, model: OnlineModel) -> None:
-        if forgotten := model.make_room(self._most_bytes):
+        room = self._most_bytes if self._shard == ALONE else self._most_bytes * ROOM_TO_MERGE // 16
+        if forgotten := model.make_room(room):
             self._outgrown.forgotten[model.name] += forgotten
 
     def _take_new(self, batch: TrainingBatch, listens: TrainingColumns) -> TrainingColumns:

@@ -48,8 +48,18 @@ class OnlineModel(Protocol):
     def from_bytes(cls, state: bytes, catalogue: Mapping[int, Track]) -> Self:
         """Return the model on which `to_bytes` was called."""
 
-    def snapshot(self) -> bytes:
-        """Return what a recommender needs."""
+    def snapshot(self, *, to_merge: bool = False) -> bytes:
+        """Return what a recommender needs; with `to_merge` also what `merged` needs, in a sixteenth of the room."""
+
+    @staticmethod
+    def merged(snapshots: Sequence[bytes]) -> bytes:
+        """Return one snapshot of those of all shards, a function of them in their order.
+
+        Raises
+        ------
+        ValueError
+            Some bytes are not a snapshot that was made to be merged.
+        """
 
 
 @runtime_checkable

@@ -24,13 +24,13 @@ from schemas.codec import Codec
 from schemas.dead_letters import RejectedBefore
 from schemas.events import Model, Track, TrainingBatch
 from schemas.models import learned_body_bytes
+from schemas.shards import Shard
 from schemas.topics import Topics
 from schemas.training import TrainingColumns, listens_of
 from schemas.validation import Intake, Rejected, decode_and_validate
 from streams.folds.projection import Changes
 from streams.learner.learner import Learner, OutdatedStateError, Outgrown
-from streams.store.keys import checkpoint_key, learner_prefix, partition_key
-from streams.store.namespaces import live_namespace
+from streams.store.keys import checkpoint_key, partition_key
 from streams.store.protocol import Claim, ClaimLostError, Outcome, Store
 from streams.worker.metrics import LearnerCounters
 from streams.worker.partition import ClaimedPartition, Publisher
@@ -93,9 +93,9 @@ class LearnerSources:
     ) -> LearnerPartition:
         """Return a claimed partition of the training topic."""
         known, left_out, every = self.catalogue, self.left_out, self._settings.snapshot_listens
-        room = learned_body_bytes(self._settings)
+        room, shards = learned_body_bytes(self._settings), self._settings.learner_shards
         return LearnerPartition(
-            partition, claim, start, store, self.intake, publisher, counters, known, left_out, every, room
+            partition, claim, start, store, self.intake, publisher, counters, known, left_out, every, room, shards
         )
 
     def close(self) -> None:
@@ -133,6 +133,8 @@ class LearnerPartition(ClaimedPartition):
         Offsets of listens that are dead letters, ascending: older batches still contain them.
     snapshot_listens, most_bytes : int, optional
         See `Learner`.
+    shards : int
+        Partitions of the training topic.
     """
 
     def __init__(
@@ -148,13 +150,14 @@ class LearnerPartition(ClaimedPartition):
         left_out: Mapping[tuple[str, int], NDArray[np.int64]] = MappingProxyType({}),
         snapshot_listens: int | None = None,
         most_bytes: int | None = None,
+        shards: int = 1,
     ) -> None:
         super().__init__(partition, claim, start, store, intake, publisher)
         self._counters = counters
         self._catalogue = catalogue
         self._left_out = left_out
-        self._snapshot_listens, self._most_bytes = snapshot_listens, most_bytes
-        self._learner = Learner(catalogue, snapshot_listens=snapshot_listens, most_bytes=most_bytes)
+        self._snapshot_listens, self._most_bytes, self._shard = snapshot_listens, most_bytes, Shard(partition, shards)
+        self._learner = Learner(catalogue, snapshot_listens=snapshot_listens, most_bytes=most_bytes, shard=self._shard)
         self._loaded = False
         self._unwritten_listens = 0
         self._unwritten_snapshots: dict[bytes, bytes | None] = {}
@@ -215,7 +218,11 @@ class LearnerPartition(ClaimedPartition):
         try:
             if fields:
                 self._learner = Learner.restore(
-                    fields, self._catalogue, snapshot_listens=self._snapshot_listens, most_bytes=self._most_bytes
+                    fields,
+                    self._catalogue,
+                    snapshot_listens=self._snapshot_listens,
+                    most_bytes=self._most_bytes,
+                    shard=self._shard,
                 )
         except OutdatedStateError as outdated:
             log.warning("%s: retraining from offset 0", outdated)
@@ -312,21 +319,21 @@ class Learned:
     snapshots: Mapping[bytes, bytes]
 
 
-async def read_learned(redis: Any, settings: Settings, namespace: str | None = None) -> Learned:
-    """Read a learner's checkpoint in one transaction.
+async def read_learned(redis: Any, namespace: str, shard: int = 0) -> Learned:
+    """Read the checkpoint of a shard in one transaction.
 
     Parameters
     ----------
     redis : redis.asyncio.Redis or RedisCluster
         With raw replies.
-    namespace : str, optional
-        By default the live one.
+    namespace : str
+    shard : int
+        Its partition of the training topic.
     """
-    namespace = namespace or await live_namespace(redis, learner_prefix(settings.topic_prefix))
     async with redis.pipeline(transaction=True) as pipeline:
-        pipeline.hmget(checkpoint_key(namespace, 0), ["next_offset", "topic_id"])
+        pipeline.hmget(checkpoint_key(namespace, shard), ["next_offset", "topic_id"])
         for collection in (LEARNER, SNAPSHOTS):
-            pipeline.hgetall(partition_key(namespace, 0, collection))
+            pipeline.hgetall(partition_key(namespace, shard, collection))
         (next_offset, topic_id), state, snapshots = await pipeline.execute()
     return Learned(
         None if next_offset is None else int(next_offset),

@@ -53,13 +53,13 @@ class Relearned:
     Attributes
     ----------
     next_offset : int
-        The learner's checkpoint; the topic's end if there is none.
+        Sum of the shards' checkpoints; the end of a partition counts where there is none.
     listens : int
         Number of listens learned from.
     missed : int
         Offsets of the listens topic that no batch contains.
     models, live : mapping of name to Model
-        The last snapshot of each, retrained and in Redis.
+        The last snapshot of each model and shard, retrained and in Redis.
     equals_live : bool | None
         Whether the whole state is equal, byte for byte; None if the learner has none.
     excluded_since : int
@@ -91,41 +91,48 @@ async def relearn(settings: Settings, progress: Progress = lambda records, total
     try:
         prefix = learner_prefix(settings.topic_prefix)
         live = await live_namespace(redis, prefix)
-        learned = await read_learned(redis, settings, live)
+        learned = {shard: await read_learned(redis, live, shard) for shard in topic_state.end}
         record = await NamespaceRecords(redis, prefix).find(live)
     finally:
         await redis.aclose()
-    end = _end(topic, topic_state, learned)
+    end = {shard: _end(topic, topic_state, shard, found) for shard, found in learned.items()}
     sources = await asyncio.to_thread(LearnerSources, settings, codec)
-    log = PartitionLog(settings, topic, 0, 0, BATCH)
     store, counters = MemoryStore(), LearnerCounters()
     try:
-        claim = await store.claim(0, "offline", "")
-        partition = sources.open(0, claim, 0, store, NullPublisher(), counters)
-        await learn(partition, log, end, lambda records: progress(records, end))
+        for shard in end:
+            claim = await store.claim(shard, "offline", "")
+            partition = sources.open(shard, claim, 0, store, NullPublisher(), counters)
+            log = PartitionLog(settings, topic, shard, 0, BATCH)
+            try:
+                await learn(partition, log, end[shard], lambda records: progress(records, sum(end.values())))
+            finally:
+                log.close()
     finally:
-        log.close()
         sources.close()
-    state, snapshots = store.hashes[0, LEARNER], store.hashes[0, SNAPSHOTS]
+    equal = [
+        (store.hashes[shard, LEARNER], store.hashes[shard, SNAPSHOTS]) == (found.state, found.snapshots)
+        for shard, found in learned.items()
+        if found.state
+    ]
     return Relearned(
-        next_offset=end,
+        next_offset=sum(end.values()),
         listens=counters.listens,
         missed=counters.missed,
-        models=_decoded(codec, snapshots),
-        live=_decoded(codec, learned.snapshots),
-        equals_live=(state, snapshots) == (learned.state, learned.snapshots) if learned.state else None,
+        models=_decoded(codec, *(store.hashes[shard, SNAPSHOTS] for shard in end)),
+        live=_decoded(codec, *(found.snapshots for found in learned.values())),
+        equals_live=all(equal) if equal else None,
         excluded_since=sum(excluded_since(record, sources.excluded).values()),
         seconds=time.monotonic() - started_s,
     )
 
 
-def _end(topic: str, state: TopicState, learned: Learned) -> int:
-    if state.start[0] > 0:
+def _end(topic: str, state: TopicState, shard: int, learned: Learned) -> int:
+    if state.start[shard] > 0:
         raise ReplayError(
-            f"the first {state.start[0]:,} records of {topic} are gone; models cannot be retrained from offset 0"
+            f"the first {state.start[shard]:,} records of {topic} are gone; models cannot be retrained from offset 0"
         )
     if learned.next_offset is None:
-        return state.end[0]
+        return state.end[shard]
     if learned.topic_id != state.topic_id:
         raise ReplayError(
             f"{topic} was deleted and recreated (id {state.topic_id}; the learner's state is of {learned.topic_id})"
@@ -133,8 +140,9 @@ def _end(topic: str, state: TopicState, learned: Learned) -> int:
     return learned.next_offset
 
 
-def _decoded(codec: Codec, snapshots: Mapping[bytes, bytes]) -> dict[str, Model]:
-    return {name.decode(): codec.decode(record, Model) for name, record in sorted(snapshots.items())}
+def _decoded(codec: Codec, *snapshots: Mapping[bytes, bytes]) -> dict[str, Model]:
+    found = {name.decode(): record for of_shard in snapshots for name, record in of_shard.items()}
+    return {name: codec.decode(record, Model) for name, record in sorted(found.items())}
 
 
 async def learn(
@@ -250,16 +258,23 @@ class _Rebuilding:
         return learner_prefix(self.settings.topic_prefix)
 
     async def learn(self, record: NamespaceRecord, progress: Progress) -> NamespaceRecord:
-        """Learn up to the topic's end at the start of this process, from the namespace's checkpoint."""
-        topic, end = Topics.of(self.settings).training.name, self.state.end[0]
+        """Learn up to the topic's end at the start of this process, from the namespace's checkpoints."""
+        for shard in self.state.end:
+            await self._learn(record, shard, progress)
+        done = record.with_(done=True)
+        await self.records.put(done)
+        return done
+
+    async def _learn(self, record: NamespaceRecord, shard: int, progress: Progress) -> None:
+        topic, end, total = Topics.of(self.settings).training.name, self.state.end[shard], sum(self.state.end.values())
         store = RedisStore(self.redis, record.namespace)
-        claim = await store.claim(0, f"rebuild-{uuid.uuid4().hex}", self.state.topic_id)
-        start = offset_to_start_at(0, claim, self.state, rebuild_missing=True)
-        learning = self.sources.open(0, claim, start, store, NullPublisher(), LearnerCounters())
-        progress(start, end)
-        log = PartitionLog(self.settings, topic, 0, start, BATCH)
+        claim = await store.claim(shard, f"rebuild-{uuid.uuid4().hex}", self.state.topic_id)
+        start = offset_to_start_at(shard, claim, self.state, rebuild_missing=True)
+        learning = self.sources.open(shard, claim, start, store, NullPublisher(), LearnerCounters())
+        progress(start, total)
+        log = PartitionLog(self.settings, topic, shard, start, BATCH)
         try:
-            outcome = await learn(learning, log, end, lambda records: progress(records, end))
+            outcome = await learn(learning, log, end, lambda records: progress(records, total))
         except ClaimLostError as lost:
             outcome = lost.outcome
         finally:
@@ -269,14 +284,17 @@ class _Rebuilding:
                 f"{record.namespace} was claimed by another process, or Redis lost writes to it ({outcome.name}); "
                 "rebuild the models: `botify replay models --rebuild`"
             )
-        done = record.with_(done=True)
-        await self.records.put(done)
-        return done
 
     async def go_live(self, live: str, new: str, *, back: bool = False) -> Swapped:
         """Publish, then move the pointer: a learner that follows at once publishes later models."""
-        snapshots = (await read_learned(self.redis, self.settings, new)).snapshots
-        models = [self.codec.decode(snapshot, Model) for _, snapshot in sorted(snapshots.items())]
+        learned = [await read_learned(self.redis, new, shard) for shard in self.state.end]
+        if any(of_shard.topic_id not in (None, self.state.topic_id) for of_shard in learned):
+            raise ReplayError(
+                f"the models of {new} are of another training topic, of another number of shards: learners of "
+                f"BOTIFY_LEARNER_SHARDS={self.settings.learner_shards} cannot continue them. `botify replay models "
+                "--rebuild --shards` goes back to that number"
+            )
+        models = list(_decoded(self.codec, *(of_shard.snapshots for of_shard in learned)).values())
         await asyncio.to_thread(publish_models, self.settings, self.codec, models)
         now = await make_live(self.redis, self.prefix, live, new, back=back)
         if now != new:

@@ -64,6 +64,7 @@ from streams.store.namespaces import (
     live_namespace,
     make_live,
 )
+from streams.worker.partition import send_training
 
 CLOSE_ENOUGH = 500
 """Records that the copy may lag when the old topic is closed."""
@@ -490,7 +491,7 @@ class _Move:
         codec, publisher = codec_of(new), self.copier.publisher  # which is connected: listens wait meanwhile
         for partition, end in self.copier.ends.items():
             for batch in training_batches_of(self._sources.state.topic_id, partition, 0, end, ()):
-                publisher.send(training, codec.encode(batch), key_of(partition))
+                send_training(publisher, training, self._old.learner_shards, batch, codec.encode(batch))
         publisher.flush()
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.kafka.admin import end_offsets
+from core.settings import MOST_SHARDS
 from schemas.topics import Topics
 from streams.folds.partition import HASHES, SCORE_SETS
 from streams.learner.partition import LEARNER, SNAPSHOTS
@@ -237,7 +238,9 @@ async def collect(sources: ReplaySources, *, everything: bool = False) -> list[s
     """
     prefix = sources.settings.topic_prefix
     gone = await _collect(sources.redis, prefix, sources.state.end, (*HASHES, *SCORE_SETS), everything=everything)
-    models = await _collect(sources.redis, learner_prefix(prefix), [0], (LEARNER, SNAPSHOTS), everything=everything)
+    models = await _collect(
+        sources.redis, learner_prefix(prefix), range(MOST_SHARDS), (LEARNER, SNAPSHOTS), everything=everything
+    )
     return gone + models
 
 

@@ -13,7 +13,7 @@ from core.settings import Settings
 from schemas.catalogue import CatalogueReader
 from schemas.dead_letters import RejectedBefore
 from schemas.registry import codec_of
-from schemas.topics import Topics, worker_group_of
+from schemas.topics import Topics, check_training, worker_group_of
 from schemas.validation import Intake
 from streams.folds.popularity import TrackRows
 from streams.store.connect import FOLDING_TIMEOUT_S, connect_async
@@ -45,6 +45,7 @@ class WorkerApp(FoldingApp):
     def open_sources(self) -> None:
         """Read the catalogue and open the publisher; see `FoldingApp.open_sources`."""
         settings, codec = self.settings, codec_of(self.settings)
+        check_training(settings)
         self._catalogue = CatalogueReader(settings, codec)
         self._catalogue.refresh()
         self._publisher = KafkaPublisher(settings, codec)

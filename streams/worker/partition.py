@@ -18,6 +18,7 @@ from schemas.dead_letters import dead_letter_headers
 from schemas.event_time import EventTime
 from schemas.events import Model, Session, TrainingBatch
 from schemas.model_parts import ModelPublisher
+from schemas.shards import shard_of
 from schemas.topics import MAX_MODEL_BYTES, Topics
 from schemas.training import training_batches_of
 from schemas.validation import Intake, Rejected, erased_user
@@ -68,10 +69,8 @@ class KafkaPublisher:
 
     def __init__(self, settings: Settings, codec: Codec, sessions_to: str | None = None) -> None:
         topics = Topics.of(settings)
-        self._routes: dict[type[Publishable], tuple[str, Callable[[Any], bytes]]] = {
-            Session: (sessions_to or topics.sessions.name, lambda session: key_of(session.user)),
-            TrainingBatch: (topics.training.name, lambda batch: key_of(batch.source_partition)),
-        }
+        self._sessions, self._training = sessions_to or topics.sessions.name, topics.training.name
+        self._shards = settings.learner_shards
         self._dead_letters = topics.dead_letters.name
         self._codec = codec
         # `flush` sends at once; until then the linger gathers records into few requests
@@ -135,9 +134,10 @@ class KafkaPublisher:
         for event in events:
             if isinstance(event, Model):
                 self._models.send(event)
-                continue
-            topic, key_of = self._routes[type(event)]
-            self._publisher.send(topic, self._codec.encode(event), key_of(event))
+            elif isinstance(event, TrainingBatch):
+                send_training(self._publisher, self._training, self._shards, event, self._codec.encode(event))
+            else:
+                self._publisher.send(self._sessions, self._codec.encode(event), key_of(event.user))
         for letter in rejected:
             record = letter.record
             self._publisher.send(
@@ -158,6 +158,12 @@ class KafkaPublisher:
                 rejected[0].reason,
                 extra={"topic": first.topic, "partition": first.partition, "offset": first.offset},
             )
+
+
+def send_training(publisher: RecordPublisher, topic: str, shards: int, batch: TrainingBatch, record: bytes) -> None:
+    """Send a batch to the shard that learns from its listens."""
+    source = batch.source_partition
+    publisher.send(topic, record, key_of(source), partition=shard_of(source, shards))
 
 
 class ClaimedPartition(ABC):

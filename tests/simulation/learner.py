@@ -12,6 +12,7 @@ from typing import Self
 
 from core.kafka.reader import LogRecord
 from schemas.events import Model, Track, TrainingBatch
+from schemas.shards import ALONE, Shard
 from schemas.training import TrainingColumns, listens_of
 from streams.learner.learner import Learner
 from streams.learner.model import OnlineModel
@@ -62,9 +63,14 @@ class Heard:
         model._heard = json.loads(state)
         return model
 
-    def snapshot(self) -> bytes:
+    def snapshot(self, *, to_merge: bool = False) -> bytes:
         """Return the counts."""
         return _even(self.to_bytes())
+
+    @staticmethod
+    def merged(snapshots: Sequence[bytes]) -> bytes:
+        """Not used: a universe has one shard."""
+        raise NotImplementedError
 
 
 class Finished:
@@ -100,9 +106,14 @@ class Finished:
         model._of_length = json.loads(state)
         return model
 
-    def snapshot(self) -> bytes:
+    def snapshot(self, *, to_merge: bool = False) -> bytes:
         """Return the counts."""
         return _even(self.to_bytes())
+
+    @staticmethod
+    def merged(snapshots: Sequence[bytes]) -> bytes:
+        """Not used: a universe has one shard."""
+        raise NotImplementedError
 
 
 def _even(body: bytes) -> bytes:
@@ -122,8 +133,9 @@ class SmallLearner(Learner):
         kinds: Sequence[type[OnlineModel]] = KINDS,
         snapshot_listens: int | None = None,
         most_bytes: int | None = ROOM_BYTES,
+        shard: Shard = ALONE,
     ) -> None:
-        super().__init__(catalogue, kinds, snapshot_listens, most_bytes or ROOM_BYTES)
+        super().__init__(catalogue, kinds, snapshot_listens, most_bytes or ROOM_BYTES, shard)
 
     @classmethod
     def restore(
@@ -133,9 +145,10 @@ class SmallLearner(Learner):
         kinds: Sequence[type[OnlineModel]] = KINDS,
         snapshot_listens: int | None = None,
         most_bytes: int | None = ROOM_BYTES,
+        shard: Shard = ALONE,
     ) -> Self:
         """See `Learner.restore`."""
-        learner = super().restore(fields, catalogue, kinds, snapshot_listens, most_bytes or ROOM_BYTES)
+        learner = super().restore(fields, catalogue, kinds, snapshot_listens, most_bytes or ROOM_BYTES, shard)
         assert isinstance(learner, cls)
         return learner
 

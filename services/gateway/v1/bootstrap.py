@@ -40,7 +40,7 @@ async def connect_v1(
     reader = StateReader(redis, settings)
     topics, listeners = Topics.of(settings), RedisListenerStore(batcher, settings.topic_prefix)
     models = await asyncio.to_thread(ModelReader, settings, codec)
-    graph = models.follow(ItemGraph.name, lambda model: neighbours_of(model.body))
+    graph = models.follow(ItemGraph.name, lambda model: neighbours_of(model.body), ItemGraph.merged)
     await asyncio.to_thread(models.start)
     stack.push_async_callback(asyncio.to_thread, models.close)
     return V1(

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,16 @@ from core.keyed_random import Keys, keys_of_texts, mix
 from schemas.events import Track
 from schemas.track_labels import LABELS, UNKNOWN, labels_of
 from streams.learner.models.labels import matches_before
-from streams.learner.models.tables import LAYOUT_BYTES, Arrays, Table, all_but_an_eighth, pack, small_noise, unpack
+from streams.learner.models.tables import (
+    LAYOUT_BYTES,
+    Arrays,
+    Table,
+    all_but_an_eighth,
+    pack,
+    small_noise,
+    unpack,
+    unpack_to_merge,
+)
 from streams.learner.models.taste import (
     MOST_EARLIER,
     earlier_of_artist,
@@ -65,6 +74,8 @@ LEAST_KEPT = 0.05
 """Bound of ρ_k; it divides."""
 FIRST_SQUARES = 0.05
 """Where the sums begin."""
+LEAST_EVIDENCE = 1e-9
+"""Of a row of which nothing was learned: of such rows in all shards, the plain mean counts."""
 DECAY = 0.002
 FORGET_SESSIONS = 5_000
 MOST_GRADIENT = 1.0
@@ -135,9 +146,30 @@ class FactorModel:
         """Return the whole state."""
         return self._packed(np.float32, DIMENSIONS + 2, labels=self._labels)
 
-    def snapshot(self) -> bytes:
-        """Return what recommenders need: the state in half precision; see `services.recommender.rerank`."""
-        return self._packed(np.float16, DIMENSIONS + 1)
+    def snapshot(self, *, to_merge: bool = False) -> bytes:
+        """Return what recommenders need: the state in half precision; see `services.recommender.rerank`.
+
+        With `to_merge` also the sum of squares of each row, which says how much it has learned.
+        """
+        squares = {
+            "tracks_squares": self._tracks.values[:, SQUARES],
+            "artists_squares": self._artists.values[:, SQUARES],
+            "genres_squares": self._genres.values[:, SQUARES],
+        }
+        return self._packed(np.float16, DIMENSIONS + 1, **(squares if to_merge else {}))
+
+    @staticmethod
+    def merged(snapshots: Sequence[bytes]) -> bytes:
+        """Return the snapshot of all shards: the mean of each row, weighted by what each shard learned of it.
+
+        A row begins as the same noise in all shards, so its vectors have the same meaning in them.
+
+        Raises
+        ------
+        ValueError
+            Some bytes are not a snapshot that was made to be merged.
+        """
+        return _merged([_ShardFactors.read(snapshot) for snapshot in snapshots])
 
     @classmethod
     def from_bytes(cls, state: bytes, catalogue: Mapping[int, Track]) -> Self:
@@ -169,7 +201,7 @@ class FactorModel:
         self._genres.keep(genres)
         self._names_bytes = _written_bytes(self._artists.names) + _written_bytes(self._genres.names)
 
-    def _packed(self, kind: type[np.floating], width: int, **more: Ints) -> bytes:
+    def _packed(self, kind: type[np.floating], width: int, **more: NDArray[Any]) -> bytes:
         return pack(
             {"artists": self._artists.names, "genres": self._genres.names},
             {
@@ -364,6 +396,81 @@ def read_factors(snapshot: bytes) -> Factors:
         The bytes are not that.
     """
     return Factors(*unpack(snapshot))
+
+
+class _ShardFactors(NamedTuple):
+    """The snapshot of a shard."""
+
+    artists: list[str]
+    genres: list[str]
+    arrays: Arrays
+
+    @classmethod
+    def read(cls, snapshot: bytes) -> _ShardFactors:
+        tables = ("tracks", "artists", "genres")
+        squares = [f"{table}_squares" for table in tables]
+        about, arrays = unpack_to_merge(
+            snapshot, ("ids", "artist_of", "genre_of", "kept", "matches", *tables, *squares)
+        )
+        Factors(about, arrays)  # which checks the shapes
+        return cls(about["artists"], about["genres"], arrays)
+
+    def rows(self, table: str) -> tuple[Floats, Floats]:
+        """Return vectors and biases of a table, and how much was learned of each."""
+        squares = self.arrays[f"{table}_squares"]
+        return self.arrays[table].astype(np.float32), squares - np.float32(FIRST_SQUARES)
+
+
+def _merged(shards: Sequence[_ShardFactors]) -> bytes:
+    ids, rows_of_tracks = _in_all([shard.arrays["ids"] for shard in shards])
+    artists, rows_of_artists = _in_all([np.array(shard.artists, dtype=object) for shard in shards])
+    genres, rows_of_genres = _in_all([np.array(shard.genres, dtype=object) for shard in shards])
+    artist_of, genre_of = np.zeros(len(ids), dtype=np.int32), np.zeros(len(ids), dtype=np.int16)
+    for shard, tracks, of_artist, of_genre in zip(shards, rows_of_tracks, rows_of_artists, rows_of_genres, strict=True):
+        artist_of[tracks] = of_artist[shard.arrays["artist_of"]]
+        genre_of[tracks] = of_genre[shard.arrays["genre_of"]]
+    means = {
+        table: _mean(len(names), rows, [shard.rows(table) for shard in shards]).astype(np.float16)
+        for table, names, rows in (
+            ("tracks", ids, rows_of_tracks),
+            ("artists", artists, rows_of_artists),
+            ("genres", genres, rows_of_genres),
+        )
+    }
+    effects = {}
+    for name in ("kept", "matches"):
+        numbers = [shard.arrays[name] for shard in shards]
+        each = np.arange(len(numbers[0]))
+        learned = [(one[:, :1], one[:, 1] - np.float32(FIRST_SQUARES)) for one in numbers]
+        effects[name] = np.column_stack(
+            [_mean(len(each), [each] * len(shards), learned), sum(one[:, 1] for one in numbers)]
+        )
+    return pack(
+        {"artists": artists.tolist(), "genres": genres.tolist()},
+        {
+            "ids": ids.astype(np.int32),
+            "artist_of": artist_of,
+            "genre_of": genre_of,
+            **means,
+            **{name: effect.astype(np.float32) for name, effect in effects.items()},
+        },
+    )
+
+
+def _in_all(names: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], list[Ints]]:
+    """Return all names in order, and the rows there of those of each shard."""
+    every, rows = np.unique(np.concatenate(names), return_inverse=True)
+    return every, np.split(rows, np.cumsum([len(some) for some in names])[:-1])
+
+
+def _mean(size: int, rows: Sequence[Ints], learned: Sequence[tuple[Floats, Floats]]) -> NDArray[np.float64]:
+    """Return the means of rows that shards have, weighted by what they have learned of them."""
+    total, weight = np.zeros((size, learned[0][0].shape[1])), np.zeros((size, 1))
+    for at, (values, evidence) in zip(rows, learned, strict=True):
+        share = np.maximum(evidence.astype(np.float64), LEAST_EVIDENCE)[:, None]
+        total[at] += share * values
+        weight[at] += share
+    return total / weight
 
 
 def _written_bytes(names: Sequence[str]) -> int:

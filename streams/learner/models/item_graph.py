@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.events import Track
-from streams.learner.models.tables import LAYOUT_BYTES, all_but_an_eighth, pack, unpack
+from streams.learner.models.tables import LAYOUT_BYTES, Arrays, all_but_an_eighth, pack, unpack, unpack_to_merge
 from streams.learner.sessions import FinishedSession, Padded, pad
 
 Ints = NDArray[np.int64]
@@ -91,21 +91,48 @@ class ItemGraph:
             },
         )
 
-    def snapshot(self) -> bytes:
-        """Return what serves: neighbours, heaviest first, with weights relative to the track's heaviest."""
+    def snapshot(self, *, to_merge: bool = False) -> bytes:
+        """Return what serves: neighbours, heaviest first, with weights relative to the track's heaviest.
+
+        With `to_merge` also what that one weighs now, because the clocks of forward decay differ between shards.
+        """
         used = len(self._rows)
         weights, neighbours = self._weights[:used], self._neighbours[:used]
         order = np.argsort(-weights, axis=1, kind="stable")
         ordered = np.take_along_axis(weights, order, axis=1)
-        relative = ordered / np.maximum(ordered[:, :1], np.finfo(np.float64).tiny)
-        return pack(
-            {},
-            {
-                "ids": self._ids(),
-                "neighbours": np.take_along_axis(neighbours, order, axis=1),
-                "weights": relative.astype(np.float16),
-            },
+        scales = (ordered[:, 0] / 2.0 ** (self._listens / HALF_LIFE_LISTENS)).astype(np.float32)
+        return _packed(
+            self._ids(), np.take_along_axis(neighbours, order, axis=1), ordered, {"scales": scales} if to_merge else {}
         )
+
+    @staticmethod
+    def merged(snapshots: Sequence[bytes]) -> bytes:
+        """Return the snapshot of all shards: the weights of a pair are added, and the heaviest are kept.
+
+        Raises
+        ------
+        ValueError
+            Some bytes are not a snapshot that was made to be merged.
+        """
+        keys, weights = [], []
+        for snapshot in snapshots:
+            _, arrays = unpack_to_merge(snapshot, ("ids", "neighbours", "weights", "scales"))
+            ids, neighbours, relative = neighbours_of(snapshot)
+            if arrays["scales"].shape != ids.shape:
+                raise ValueError(f"{len(ids)} tracks have scales {arrays['scales'].shape}")
+            there = neighbours != NOBODY
+            keys.append((ids.astype(np.int64)[:, None] << 32 | neighbours)[there])
+            weights.append((relative.astype(np.float64) * arrays["scales"][:, None])[there])
+        pairs, place = np.unique(np.concatenate(keys), return_inverse=True)
+        summed = np.bincount(place, np.concatenate(weights), len(pairs))
+        ids, rows, counts = np.unique(pairs >> 32, return_inverse=True, return_counts=True)
+        columns = np.arange(len(pairs)) - np.repeat(np.cumsum(counts) - counts, counts)
+        shape = len(ids), max(NEIGHBOURS, int(counts.max(initial=0)))
+        all_weights, others = np.full(shape, -1.0), np.full(shape, NOBODY, dtype=np.int32)
+        all_weights[rows, columns], others[rows, columns] = summed, pairs & 0xFFFFFFFF
+        order = np.argsort(-all_weights, axis=1, kind="stable")[:, :NEIGHBOURS]
+        ordered = np.maximum(np.take_along_axis(all_weights, order, axis=1), 0.0)
+        return _packed(ids.astype(np.int32), np.take_along_axis(others, order, axis=1), ordered, {})
 
     @classmethod
     def from_bytes(cls, state: bytes, catalogue: Mapping[int, Track]) -> Self:
@@ -146,6 +173,11 @@ class ItemGraph:
             self._neighbours = np.pad(self._neighbours, ((0, more), (0, 0)), constant_values=NOBODY)
             self._weights = np.pad(self._weights, ((0, more), (0, 0)))
         return found
+
+
+def _packed(ids: NDArray[np.int32], neighbours: NDArray[np.int32], ordered: NDArray[np.float64], more: Arrays) -> bytes:
+    relative = ordered / np.maximum(ordered[:, :1], np.finfo(np.float64).tiny)
+    return pack({}, {"ids": ids, "neighbours": neighbours, "weights": relative.astype(np.float16), **more})
 
 
 def neighbours_of(snapshot: bytes) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float16]]:

@@ -9,7 +9,7 @@ Cost: 10 to 25 µs a listen, without snapshots.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Self
 
@@ -20,7 +20,7 @@ from schemas.events import Track
 from schemas.models import LEARNED_BODY_BYTES
 from schemas.training import TrainingColumns
 from streams.learner.models.next_track import NextTrack
-from streams.learner.models.next_track_snapshot import most_items, snapshot_of
+from streams.learner.models.next_track_snapshot import merged, most_items, snapshot_of
 from streams.learner.models.next_track_state import DEFAULTS
 
 SETTINGS = replace(DEFAULTS, most_links=1 << 23, most_users=200_000, most_events=1 << 20)
@@ -92,10 +92,15 @@ class NextTrackProjection:
         """Return the whole state."""
         return self._model.to_bytes()
 
-    def snapshot(self) -> bytes:
+    def snapshot(self, *, to_merge: bool = False) -> bytes:
         """Return all that ranking needs."""
         body, self.cut = snapshot_of(self._model, LEARNED_BODY_BYTES)
         return body
+
+    @staticmethod
+    def merged(snapshots: Sequence[bytes]) -> bytes:
+        """Return the snapshot of all shards; see `next_track_snapshot.merged`."""
+        return merged(snapshots)
 
     @classmethod
     def from_bytes(cls, state: bytes, catalogue: Mapping[int, Track]) -> Self:

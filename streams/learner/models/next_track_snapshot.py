@@ -7,14 +7,16 @@ neighbours, as many as fit. Neighbours stay in their order, so ties are broken a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streams.learner.models.next_track import CHUNK, NextTrack
+from streams.learner.models.next_track_room import popular
 from streams.learner.models.next_track_state import BY_EVENT, BY_USER, WAYS, WIDE
-from streams.learner.models.tables import LAYOUT_BYTES, pack, unpack
+from streams.learner.models.tables import LAYOUT_BYTES, pack, unpack, unpack_to_merge
 
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -27,6 +29,7 @@ _OTHER_BYTES = 1 << 15
 """Of a snapshot beside its tracks: the stacker, and what describes the arrays."""
 _ITEM_BYTES = 8 + 8 + 8 + 4 + 2 + 4
 """Of a track beside its neighbours: id, two counts, a root, the number of neighbours, and the scale of the weights."""
+_TO_MERGE = ("item_ids", "plays", "recent", "clock", "stacker", "scales", "hidden", "output", "counts", "entries")
 _ENTRY_BYTES, _HALF_ENTRY_BYTES = 2 + 3 * 4, 2 + 3 * 2
 
 
@@ -133,3 +136,112 @@ def _heaviest(there: Mask, wide: NDArray[np.float32], most: int) -> Mask:
     for row in np.flatnonzero(equal.sum(axis=1) > room).tolist():
         marked[row, np.flatnonzero(equal[row])[room[row] :]] = False
     return marked
+
+
+class _ShardModel(NamedTuple):
+    """The snapshot of a shard; ids, and for each item its row in the snapshot."""
+
+    about: dict[str, Any]
+    arrays: dict[str, NDArray[Any]]
+    ids: Ints
+    rows: Ints
+
+    @classmethod
+    def read(cls, body: bytes) -> _ShardModel:
+        about, arrays = unpack_to_merge(body, _TO_MERGE)
+        about, arrays = _dense(about, arrays)
+        rows = np.flatnonzero(arrays["item_ids"] >= 0)
+        return cls(about, arrays, arrays["item_ids"][rows], rows)
+
+    def growths(self) -> tuple[float, float]:
+        """Return what a new event weighs, slowly and fast decaying: forward decay has a clock of its own each shard."""
+        events, settings = int(self.arrays["clock"][0]), self.about["settings"]
+        begun = events - events % CHUNK
+        slow, fast = (begun - self.arrays["clock"][2:4]).tolist()
+        return 2.0 ** (slow / settings["half_life"]), 2.0 ** (fast / settings["recent_half_life"])
+
+
+def merged(bodies: Sequence[bytes]) -> bytes:
+    """Return the snapshot of all shards: a model that ranks.
+
+    Weights, plays and popularity of late are added as of now; each track keeps as many of its heaviest neighbours as a
+    track has at most in a snapshot. The stacker is the mean of those of the shards, weighted by the events that trained
+    them; all begin from the same weights.
+
+    Raises
+    ------
+    ValueError
+        Some bytes are not a snapshot.
+    """
+    try:
+        return _merged([_ShardModel.read(body) for body in bodies])
+    except (KeyError, TypeError, IndexError) as error:
+        raise ValueError(f"bytes to merge are not a snapshot of next_track: {error!r}") from error
+
+
+def _merged(shards: Sequence[_ShardModel]) -> bytes:
+    ids = np.unique(np.concatenate([shard.ids for shard in shards]))
+    plays, recent = np.zeros(len(ids)), np.zeros(len(ids))
+    keys, weights, width = [], [], WAYS
+    for shard in shards:
+        growth, recent_growth = shard.growths()
+        rows = np.searchsorted(ids, shard.ids)
+        plays[rows] += shard.arrays["plays"][shard.rows] / growth
+        recent[rows] += shard.arrays["recent"][shard.rows] / recent_growth
+        row_of = np.full(len(shard.arrays["item_ids"]), -1)
+        row_of[shard.rows] = rows
+        neighbours = shard.arrays["neighbours"]
+        width = max(width, neighbours.shape[1])
+        at, column = np.nonzero(neighbours >= 0)
+        keys.append(row_of[at] << 32 | row_of[neighbours[at, column]])
+        weights.append(shard.arrays["weights"][at, column].astype(np.float64) / growth)
+    links = np.concatenate(keys)
+    order = np.argsort(links, kind="stable")
+    links = links[order]
+    first = np.flatnonzero(np.diff(links, prepend=-1))
+    summed = np.add.reduceat(np.concatenate(weights)[order], first, axis=0).astype(np.float32)
+    links, summed = _heaviest_links(links[first], summed, width)
+    events = sum(int(shard.arrays["clock"][0]) for shard in shards)
+    pool = popular(plays, recent)
+    # growth is 1: weights are as of now
+    now = events - events % CHUNK
+    arrays = {
+        "item_ids": ids,
+        "plays": plays,
+        "recent": recent,
+        "damped": ((plays + 2.0) ** -0.5).astype(np.float32),
+        "pool": pool,
+        "clock": np.array([events, len(pool), now, now, sum(int(shard.arrays["clock"][4]) for shard in shards)]),
+        **_mean_stacker(shards),
+        "counts": np.bincount(links >> 32, minlength=len(ids)).astype(np.uint16),
+        "entries": (links & 0xFFFFFFFF).astype(np.uint16 if len(ids) <= MOST_ROWS else np.uint32),
+        "entry_weights": summed,
+    }
+    return pack(shards[0].about, arrays)
+
+
+def _heaviest_links(links: Ints, weights: NDArray[np.float32], most: int) -> tuple[Ints, NDArray[np.float32]]:
+    """Keep the heaviest links of each item; both are in order of items, then of neighbours."""
+    counts = np.bincount(links >> 32)
+    if counts.max(initial=0) <= most:
+        return links, weights
+    rows, columns = links >> 32, np.arange(len(links)) - np.repeat(np.cumsum(counts) - counts, counts)
+    wide = np.full((len(counts), counts.max()), -1.0, dtype=np.float32)
+    wide[rows, columns] = weights[:, WIDE]
+    marked = np.zeros(wide.shape, dtype=np.bool_)
+    np.put_along_axis(marked, np.argsort(-wide, axis=1, kind="stable")[:, :most], values=True, axis=1)
+    kept = marked[rows, columns]
+    return links[kept], weights[kept]
+
+
+def _mean_stacker(shards: Sequence[_ShardModel]) -> dict[str, NDArray[Any]]:
+    trained = np.array([max(int(shard.arrays["clock"][4]), 1) for shard in shards], dtype=np.float64)
+    shares = trained / trained.sum()
+
+    def mean(name: str) -> NDArray[np.float64]:
+        return np.asarray(sum(share * shard.arrays[name] for share, shard in zip(shares, shards, strict=True)))
+
+    scales = mean("scales")
+    scales[0] = np.sqrt(scales[2])
+    hidden = {name: mean(name).astype(np.float32) for name in ("hidden", "output")}
+    return {"stacker": mean("stacker"), "scales": scales, **hidden}

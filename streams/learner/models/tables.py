@@ -60,6 +60,20 @@ def unpack(packed: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     return described["about"], arrays
 
 
+def unpack_to_merge(packed: bytes, names: Iterable[str]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Read the snapshot of a shard, as `unpack` does.
+
+    Raises
+    ------
+    ValueError
+        The bytes are not that, or an array is missing.
+    """
+    about, arrays = unpack(packed)
+    if missing := sorted(set(names) - arrays.keys()):
+        raise ValueError(f"a snapshot of {len(packed)} bytes without {', '.join(missing)} was not made to be merged")
+    return about, arrays
+
+
 K = TypeVar("K", bound=Hashable)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -71,3 +71,98 @@ def test_a_reader_that_is_behind_prepares_the_newest_alone(
     eventually(lambda: followed.newest_offset == 4 and len(made) > 1, timeout_s=5.0, what=lambda: made)
     reader.close()
     assert made == prepared
+
+
+def sharded(*arrivals: tuple[str, int]) -> list[Model]:
+    """Return records by name; the body is the version."""
+    return [model_of(name, version, b"%d" % version, version) for name, version in arrivals]
+
+
+def added(bodies: Sequence[bytes]) -> bytes:
+    """Merge as no model does: the bodies in the order of their shards."""
+    return b"+".join(bodies)
+
+
+def text_of(model: Model) -> str:
+    if b"rubbish" in model.body:
+        raise ValueError("rubbish")
+    return model.body.decode()
+
+
+def served(models: list[Model], monkeypatch: pytest.MonkeyPatch, at_start: int | None = None) -> list[str]:
+    """Return what a reader that follows `m` has served, one after another."""
+    start = len(models) if at_start is None else at_start
+    reader, made = reader_of(models, monkeypatch, start), list[str]()
+    followed = reader.follow("m", lambda model: made.append(text_of(model)), added)
+    reader.refresh()
+    while reader._consumer.is_behind:
+        reader._serve_newest(reader._consumer.poll(1, 0.0))
+    if not any(b"rubbish" in model.body for model in models):
+        assert followed.offset == followed.newest_offset
+    return made
+
+
+def test_shards_are_served_when_the_last_of_them_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert served(sharded(("m@0of2", 1), ("m@0of2", 2)), monkeypatch) == []
+    late = sharded(("m@1of2", 1), ("m@1of2", 2), ("m@0of2", 5))
+    assert served(late, monkeypatch) == ["5+2"]  # in the order of the shards
+    assert served([*reversed(late[1:])], monkeypatch) == ["5+2"]
+
+
+def test_a_model_of_shards_is_as_new_as_the_newest_and_as_old_as_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, found = reader_of(sharded(("m@1of2", 3), ("m@0of2", 9)), monkeypatch, 2), list[Model]()
+    followed = reader.follow("m", found.append, added)
+    reader.refresh()
+    assert found == [model_of("m", 12, b"9+3", 9)]
+    assert (followed.version, followed.offset) == (12, 1)
+
+
+@pytest.mark.parametrize(
+    ("arrivals", "expected"),
+    [
+        ([("m", 1), ("m@0of2", 2)], ["1"]),  # the other shard has not learned enough
+        ([("m", 1), ("m@0of2", 2), ("m@1of2", 3)], ["2+3"]),
+        ([("m@0of2", 2), ("m@1of2", 3), ("m", 1)], ["1"]),
+        ([("m@0of2", 2), ("m@1of2", 3), ("m", 1), ("m@1of2", 4)], ["1"]),  # both must have come since
+        ([("m@0of2", 2), ("m@1of2", 3), ("m@0of3", 4), ("m@1of3", 5)], ["2+3"]),
+        ([("m@0of2", 2), ("m@1of2", 3), ("m@0of1", 4)], ["2+3"]),  # no shard has this name
+    ],
+)
+def test_the_newest_that_is_complete_is_served(
+    arrivals: list[tuple[str, int]], expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert served(sharded(*arrivals), monkeypatch) == expected
+
+
+def test_the_shards_of_another_number_are_replaced_and_whole_models_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    models = sharded(("m@0of2", 1), ("m@1of2", 2), ("m@0of3", 3), ("m@1of3", 4), ("m@2of3", 5), ("m@0of2", 6), ("m", 7))
+    assert served(models, monkeypatch, at_start=2) == ["1+2", "3+4+5", "7"]
+
+
+def test_shards_of_before_a_whole_model_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    models = sharded(("m@0of2", 1), ("m@1of2", 2), ("m", 3), ("m@1of2", 4))
+    reader, made = reader_of(models, monkeypatch, 2), list[str]()
+    reader.follow("m", lambda model: made.append(text_of(model)), added)
+    reader.refresh()
+    while reader._consumer.is_behind:
+        reader._serve_newest(reader._consumer.poll(1, 0.0))
+    assert made == ["1+2", "3"]
+
+
+def test_an_unusable_shard_leaves_the_one_before_it_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    models = sharded(("m@0of2", 1), ("m@1of2", 2))
+    models.append(model_of("m@1of2", 3, b"rubbish", 3))
+    reader, made = reader_of(models, monkeypatch, 3), list[str]()
+    reader.follow("m", lambda model: made.append(text_of(model)), added)
+    reader.refresh()
+    assert made == ["1+2"]
+    assert served([*models, *sharded(("m@0of2", 4))], monkeypatch) == ["1+2"]
+    mended = sharded(("m@0of2", 4), ("m@1of2", 5))
+    assert served([*models, *mended], monkeypatch, at_start=2) == ["1+2", "4+2", "4+5"]
+
+
+def test_who_does_not_merge_follows_no_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = reader_of(sharded(("m@0of2", 1), ("m@1of2", 2)), monkeypatch, 2)
+    followed = reader.follow("m", lambda model: model)
+    reader.refresh()
+    assert (followed.current, reader.on_topic()) == (None, [])

@@ -69,6 +69,7 @@
 {{- end }}
 - {name: BOTIFY_TOPIC_PREFIX, value: {{ .Values.topics.prefix | quote }}}
 - {name: BOTIFY_PARTITIONS, value: {{ .Values.topics.partitions | int | quote }}}
+- {name: BOTIFY_LEARNER_SHARDS, value: {{ .Values.topics.learnerShards | int | quote }}}
 - {name: BOTIFY_REPLICATION_FACTOR, value: {{ .Values.topics.replicationFactor | int | quote }}}
 {{- with .Values.env }}
 {{ include "botify.extraVariables" . | trim }}
@@ -77,7 +78,7 @@
 
 {{/* A map of values.yaml as variables. */}}
 {{- define "botify.extraVariables" -}}
-{{- $ours := list "HOME" "TOPIC_PREFIX" "PARTITIONS" "REPLICATION_FACTOR" "SESSION_TIMEOUT_S" "GROUP_INSTANCE_ID" "EXPERIMENTS" "METRICS_HOST" "METRICS_PORT" "GATEWAY_HOST" "GATEWAY_PORT" "GATEWAY_TOKEN" "GATEWAY_DASHBOARD" }}
+{{- $ours := list "HOME" "TOPIC_PREFIX" "PARTITIONS" "LEARNER_SHARDS" "REPLICATION_FACTOR" "SESSION_TIMEOUT_S" "GROUP_INSTANCE_ID" "EXPERIMENTS" "METRICS_HOST" "METRICS_PORT" "GATEWAY_HOST" "GATEWAY_PORT" "GATEWAY_TOKEN" "GATEWAY_DASHBOARD" }}
 {{- range $name, $value := . -}}
 {{- if has (trimPrefix "BOTIFY_" $name) $ours }}
 {{- fail (printf "env.%s: the chart sets this variable; use its value in values.yaml" $name) }}

@@ -5,13 +5,20 @@ from __future__ import annotations
 import asyncio
 import signal
 
+import pytest
+
+from core.errors import TopicError
 from core.settings import Settings
-from schemas.topics import Topics
+from schemas.models import ModelReader
+from schemas.topics import Topics, create_topics
 from services.stack.ports import find_free
 from services.stack.status import STATE, GroupLag, read_status
+from streams.learner.model import MODELS
 from streams.replay.models import relearn
+from streams.replay.shards import require_no_workers
+from streams.replay.sources import ReplayError
 from tests.integration.core.scraping import is_ready, samples
-from tests.learning import all_learned, assert_learned
+from tests.learning import CODEC, all_learned, assert_learned
 from tests.support import eventually, make_listens, produce, produce_raw, read_topic, running, write_catalogue
 
 WORKER, LEARNER = "streams.worker", "streams.learner"
@@ -68,3 +75,40 @@ def test_one_that_stands_by_is_ready_and_takes_over(settings: Settings) -> None:
         eventually(lambda: all_learned(settings))
         assert second.poll() is None
     assert assert_learned(settings).learner.listens == 3000
+
+
+def test_two_learners_share_the_shards_and_what_is_served_is_merged(settings: Settings) -> None:
+    with pytest.raises(TopicError, match="replay models --shards 2"):
+        create_topics(settings.with_(learner_shards=2))
+    settings = settings.with_(topic_prefix=f"{settings.topic_prefix}-2", learner_shards=2, session_timeout_s=6)
+    topics = Topics.of(settings)
+    create_topics(settings)
+    write_catalogue(settings, TRACKS)
+    reader = ModelReader(settings, CODEC)
+    followed = {kind: reader.follow(kind.name, lambda model: model, kind.merged) for kind in MODELS}
+    with (
+        running(settings, WORKER),
+        running(settings, LEARNER, log="first.log") as first,
+        running(settings, LEARNER, log="second.log"),
+    ):
+        produce(settings, topics.listens.name, make_listens(3000, users=200, tracks=TRACKS, seed=3))
+        eventually(lambda: all_learned(settings))
+        with pytest.raises(ReplayError, match=r"workers of .* still send batches"):
+            require_no_workers(settings)
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+        produce(settings, topics.listens.name, make_listens(1500, users=200, tracks=TRACKS, seed=3, first=3000))
+        with running(settings, LEARNER, log="third.log"):
+            eventually(lambda: all_learned(settings))
+    plain = [assert_learned(settings, shard) for shard in range(2)]
+    learned = [one.learner.listens for one in plain]
+    assert sum(learned) == 4500
+    assert min(learned) > 1000
+    relearned = asyncio.run(relearn(settings))
+    assert (relearned.equals_live, relearned.listens, relearned.models) == (True, 4500, relearned.live)
+    reader.refresh()
+    reader.close()
+    for kind, handle in followed.items():
+        newest = [{model.name: model for model in one.models}[f"{kind.name}@{n}of2"] for n, one in enumerate(plain)]
+        assert handle.current.body == kind.merged([model.body for model in newest])
+        assert handle.version == sum(model.version for model in newest)

@@ -23,6 +23,7 @@ from schemas.topics import Topics, learner_group_of
 from streams.cli.replay import app
 from streams.dlq.exclude import Selection, exclude
 from streams.learner import learner as fold
+from streams.learner.learner import Learner
 from streams.learner.model import MODELS
 from streams.learner.partition import LEARNER, LearnerSources
 from streams.replay.models import relearn
@@ -34,6 +35,7 @@ from streams.store.redis_store import RedisStore
 from streams.worker.metrics import LearnerCounters
 from streams.worker.partition import NullPublisher
 from tests.integration.streams.conftest import with_sources
+from tests.learning import learner_namespace, plain_learner
 from tests.support import make_listens, produce, produce_raw, read_topic, write_catalogue
 from tests.unit.streams.learner.training import TRACKS, batches
 
@@ -141,6 +143,51 @@ def test_models_of_before_an_exclusion_are_not_swapped(trained: Settings) -> Non
     exclude(trained, Selection(user=1), "a bot")
     with pytest.raises(ReplayError, match="listens were excluded since"):
         replay_models(trained, "--swap", made["id"])
+
+
+def test_another_number_of_shards_is_folded_from_a_copy_and_swapped(trained: Settings) -> None:
+    two, topic = trained.with_(learner_shards=2), Topics.of(trained).training.name
+    of_another = batches(make_listens(700, users=20, tracks=TRACKS, seed=7), 100, partition=1)
+    records = [(b"1", CODEC.encode(batch)) for batch in of_another]
+    produce_raw(trained, topic, records[:5])
+    made = json.loads(replay_models(trained, "--rebuild", "--shards", "2", "--json").stdout)
+    copied = [(m.partition(), m.value()) for m in read_topic(trained, Topics.of(two).training.name)]
+    assert [value for shard, value in copied if shard == 1] == [value for _, value in records[:5]]
+    assert len(copied) == BATCHES - 1 + 5  # without the one that cannot be read
+    produce_raw(trained, topic, records[5:])  # by workers, which run on
+    live = json.loads(replay_models(trained, "--json").stdout)
+    assert (live["next_offset"], live["equals_live"]) == (LEARNED, True)  # nothing has changed yet
+    swapped = json.loads(replay_models(trained, "--swap", made["id"], "--shards", "2", "--json").stdout)
+    assert swapped["models"].keys() == {f"{kind.name}@{number}of2" for kind in MODELS for number in range(2)}
+    assert len(read_topic(trained, Topics.of(two).training.name)) == BATCHES - 1 + 7
+    # what a learner of two shards finds is a fold of their partitions
+    assert [assert_state(two, number).listens for number in range(2)] == [100 * (BATCHES - 1), 700]
+    again = json.loads(replay_models(two, "--json").stdout)
+    assert (again["listens"], again["equals_live"], again["live"]) == (100 * (BATCHES + 6), True, swapped["models"])
+    with pytest.raises(ReplayError, match="are of another training topic"):
+        replay_models(two, "--rollback")
+    with pytest.raises(ReplayError, match="BOTIFY_LEARNER_SHARDS is 2 already"):
+        replay_models(two, "--rebuild", "--shards", "2")
+    assert json.loads(replay_models(two, "--rebuild", "--swap", "--shards", "1", "--json").stdout)["models"].keys() == {
+        kind.name for kind in MODELS
+    }
+    assert len(read_topic(trained, topic)) == BATCHES + 7  # it has all of them already
+    assert json.loads(replay_models(trained, "--json").stdout)["equals_live"] is True
+
+
+def assert_state(settings: Settings, number: int) -> Learner:
+    """Compare the state of a shard with a plain fold of its partition."""
+    redis, learner = connect(settings), plain_learner(settings, number=number).learner
+    state = redis.hgetall(partition_key(learner_namespace(settings), number, LEARNER))
+    redis.close()
+    assert state == learner.state()
+    return learner
+
+
+@pytest.mark.parametrize("typed", [("--shards", "2"), ("--rollback", "--shards", "2")])
+def test_shards_go_with_a_rebuild(typed: tuple[str, ...]) -> None:
+    with pytest.raises(ReplayError, match="--shards goes with"):
+        replay_models(Settings(), *typed)
 
 
 @pytest.mark.parametrize("typed", [("--swap",), ("m1",), ("--rebuild", "m1"), ("--rollback", "--rebuild")])

@@ -66,6 +66,24 @@ def test_a_learner_publishes_the_snapshots_of_the_namespace_that_it_follows_to(a
     asyncio.run(main())
 
 
+def test_each_shard_of_a_learner_follows_to_the_namespace(app: LearnerApp) -> None:
+    rebuilt = [model_of(f"fism@{number}of2", 900, b"clean", 1) for number in range(2)]
+
+    async def main() -> None:
+        sent, former, new = Sent(), MemoryStore(), MemoryStore()
+        app.publisher = sent  # type: ignore[assignment]
+        app.sources = SimpleNamespace(intake=Intake(CODEC), open=lambda *_: None)  # type: ignore[assignment]
+        for number, model in enumerate(rebuilt):
+            changes = Changes(hashes={SNAPSHOTS: {model.name.encode(): CODEC.encode(model)}})
+            await new.apply(number, await new.claim(number, "rebuild", "id"), None, 5, changes)
+        for store in (former, new):
+            for number in range(2):
+                await app.open_partition(number, await store.claim(number, "me", "id"), 5, store)
+        assert sent.models == rebuilt
+
+    asyncio.run(main())
+
+
 STARTING = """
 import threading
 from streams.learner import __main__ as program

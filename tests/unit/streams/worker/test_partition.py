@@ -5,21 +5,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import PublishError
+from core.kafka.config import partition_of
 from core.settings import Settings
 from schemas.event_time import LEAD_MS, SIMULATED_TIME
 from schemas.events import Session, TrainingBatch
-from schemas.training import listens_of
+from schemas.shards import shard_of
+from schemas.training import listens_of, training_batch_of
 from schemas.validation import Intake, Rejected
 from streams.folds.users import USERS, UserState
 from streams.store.protocol import MemoryStore, Outcome
 from streams.worker.metrics import WorkerCounters
-from streams.worker.partition import KafkaPublisher, Publishable, WorkerPartition
+from streams.worker.partition import KafkaPublisher, Publishable, WorkerPartition, send_training
 from tests.unit.streams.worker.records import CODEC, NOW_MS, KafkaRecord, listen, record
 
 
@@ -227,3 +231,17 @@ def test_a_publisher_that_closes_drops_what_no_broker_acknowledges() -> None:
             await emitting
 
     asyncio.run(main())
+
+
+def test_batches_of_a_partition_go_to_one_shard() -> None:
+    sent: list[tuple[int, bytes]] = []
+    publisher: Any = SimpleNamespace(send=lambda _topic, value, _key, partition: sent.append((partition, value)))
+    for source in range(6):
+        batch = training_batch_of("id", source, 0, 1, [])
+        send_training(publisher, "training", 4, batch, b"%d" % source)
+    assert sent == [(0, b"0"), (1, b"1"), (2, b"2"), (3, b"3"), (0, b"4"), (1, b"5")]
+
+
+def test_shards_divide_users_alike_before_and_after_a_move() -> None:
+    for user in range(200):
+        assert shard_of(partition_of(user, 4), 2) == shard_of(partition_of(user, 16), 2)

@@ -1,0 +1,175 @@
+"""Invariant: what is merged from shards is the model that has learned everything, where sums make it so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from streams.learner.model import MODELS, OnlineModel
+from streams.learner.models.factors import FIRST_SQUARES, FactorModel, read_factors
+from streams.learner.models.item_graph import HALF_LIFE_LISTENS, NOBODY, ItemGraph, neighbours_of
+from streams.learner.models.next_track import NextTrack
+from streams.learner.models.next_track_projection import NextTrackProjection
+from streams.learner.models.next_track_snapshot import _heaviest_links, model_of_snapshot
+from streams.learner.models.next_track_state import WIDE
+from streams.learner.models.tables import pack, unpack
+from streams.learner.sessions import FinishedSession
+from tests.learning import learn_sessions, listens_of_sessions
+from tests.support import make_tracks
+
+TRACKS = 40
+CATALOGUE = {track.track: track for track in make_tracks(TRACKS)}
+
+
+def sessions(count: int, seed: int, tracks: int = TRACKS) -> list[FinishedSession]:
+    rng = np.random.default_rng(seed)
+    return [
+        FinishedSession(rng.choice(tracks, 6).astype(np.int64), rng.uniform(0, 1, 6).astype(np.float32))
+        for _ in range(count)
+    ]
+
+
+def trained(kind: type[OnlineModel], some: Sequence[FinishedSession]) -> OnlineModel:
+    model = kind(CATALOGUE)
+    learn_sessions(model, some)
+    return model
+
+
+def shards_of(kind: type[OnlineModel], some: Sequence[FinishedSession], shards: int) -> list[bytes]:
+    return [trained(kind, some[number::shards]).snapshot(to_merge=True) for number in range(shards)]
+
+
+def weights_of(body: bytes) -> dict[tuple[int, int], float]:
+    """Return relative weights by pair."""
+    ids, neighbours, weights = neighbours_of(body)
+    at, column = np.nonzero(neighbours != NOBODY)
+    pairs = zip(ids[at].tolist(), neighbours[at, column].tolist(), strict=True)
+    return dict(zip(pairs, weights[at, column].tolist(), strict=True))
+
+
+@pytest.mark.parametrize("shards", [1, 2, 3])
+def test_the_graph_of_items_is_the_sum(shards: int) -> None:
+    some = sessions(300, seed=1, tracks=20)  # fewer than neighbours: none takes the place of another
+    merged, whole = ItemGraph.merged(shards_of(ItemGraph, some, shards)), trained(ItemGraph, some).snapshot()
+    expected = weights_of(whole)
+    assert weights_of(merged) == pytest.approx(expected, rel=3e-3, abs=1e-3)  # weights have half precision
+    _, arrays = unpack(merged)
+    assert (np.diff(arrays["weights"].astype(np.float64), axis=1) <= 0).all()
+
+
+def test_the_graph_keeps_the_heaviest_and_adds_weights_as_of_now() -> None:
+    rare, often = ItemGraph({}), ItemGraph({})
+    ones = np.ones(2, dtype=np.float32)
+    learn_sessions(rare, [FinishedSession(np.array([7, other]), ones) for other in range(100, 120)])
+    learn_sessions(often, [FinishedSession(np.array([7, other]), ones) for other in range(200, 220)] * 3)
+    # its clock is ahead: all weights are twice as high, and worth the same
+    often._weights *= 2
+    often._listens += HALF_LIFE_LISTENS
+    ids, neighbours, weights = neighbours_of(ItemGraph.merged([m.snapshot(to_merge=True) for m in (rare, often)]))
+    (row,) = np.flatnonzero(ids == 7)
+    assert set(neighbours[row, :20].tolist()) == set(range(200, 220))
+    assert neighbours[row, 20:].tolist() == [100, 101, 102, 103]  # of equals, the lowest
+    assert weights[row, 20:] == pytest.approx(1 / 3, rel=1e-3)
+
+
+def test_factors_are_means_by_evidence() -> None:
+    some = sessions(200, seed=2)
+    shards = shards_of(FactorModel, some, 2)
+    merged, of_shards = unpack(FactorModel.merged(shards))[1], [unpack(shard)[1] for shard in shards]
+    for row, track in enumerate(merged["ids"].tolist()):
+        rows = [int(np.flatnonzero(arrays["ids"] == track)[0]) for arrays in of_shards]
+        evidence = np.array([a["tracks_squares"][at] - FIRST_SQUARES for a, at in zip(of_shards, rows, strict=True)])
+        values = np.array([a["tracks"][at] for a, at in zip(of_shards, rows, strict=True)], dtype=np.float64)
+        expected = evidence @ values / evidence.sum()
+        assert merged["tracks"][row] == pytest.approx(expected, abs=2e-3)
+    read_factors(FactorModel.merged(shards))  # serves
+
+
+def test_what_one_shard_alone_has_met_is_taken_as_it_is() -> None:
+    ones = np.ones(4, dtype=np.float32)
+    one = trained(FactorModel, [FinishedSession(np.arange(4), ones)] * 20).snapshot(to_merge=True)
+    other = trained(FactorModel, [FinishedSession(np.arange(10, 14), ones)] * 5).snapshot(to_merge=True)
+    merged = unpack(FactorModel.merged([one, other]))[1]
+    assert merged["ids"].tolist() == [0, 1, 2, 3, 10, 11, 12, 13]
+    alone = [unpack(body)[1] for body in (one, other)]
+    assert np.array_equal(merged["tracks"], np.concatenate([arrays["tracks"] for arrays in alone]))
+
+
+def graph_of(model: NextTrack) -> dict[tuple[int, int], list[float]]:
+    """Return weights by pair, as of now."""
+    arrays = model.arrays()
+    at, column = np.nonzero(arrays["neighbours"] >= 0)
+    ids, growth = arrays["item_ids"], model._cells().growth
+    pairs = zip(ids[at].tolist(), ids[arrays["neighbours"][at, column]].tolist(), strict=True)
+    return dict(zip(pairs, (arrays["weights"][at, column] / growth).tolist(), strict=True))
+
+
+def next_tracks(some: Sequence[FinishedSession], shards: int) -> tuple[NextTrack, list[bytes]]:
+    """Return the model of all listeners, and the snapshots of shards that have some listeners each."""
+    listens, snapshots = listens_of_sessions(some), []
+    for number in range(shards):
+        model = NextTrackProjection({})
+        model.learn_listens(listens.rows(listens.users % shards == number))
+        snapshots.append(model.snapshot(to_merge=True))
+    whole = NextTrackProjection({})
+    whole.learn_listens(listens)
+    return whole.model, snapshots
+
+
+@pytest.mark.parametrize("shards", [1, 2, 3])
+def test_the_graph_of_next_track_is_the_sum(shards: int) -> None:
+    whole, snapshots = next_tracks(sessions(400, seed=3), shards)
+    model = model_of_snapshot(NextTrackProjection.merged(snapshots))
+    expected, found = graph_of(whole), graph_of(model)
+    assert found.keys() == expected.keys()
+    # decay counts the events of the shard, so weights differ a little
+    for pair, weights in expected.items():
+        assert found[pair] == pytest.approx(weights, rel=0.02, abs=1e-4)
+    assert model.events == whole.events
+    assert model.rank_histories([1, 2], [1.0, 1.0], [2], 5)[0].shape == (1, 5)
+
+
+def test_each_item_keeps_its_heaviest_links() -> None:
+    rng = np.random.default_rng(7)
+    links = np.unique(rng.integers(0, 6, 200) << 32 | rng.integers(0, 40, 200))
+    weights = rng.integers(0, 5, (len(links), 3)).astype(np.float32)  # many are equal: then the first
+    kept, of_kept = _heaviest_links(links, weights, 16)
+    expected: list[int] = []
+    for item in range(6):
+        own = np.flatnonzero(links >> 32 == item).tolist()
+        expected += sorted(sorted(own, key=lambda at: (-weights[at, WIDE], at))[:16])
+    assert kept.tolist() == links[expected].tolist()
+    assert np.array_equal(of_kept, weights[expected])
+    assert len(kept) < len(links)
+
+
+def test_next_track_forgets_no_item_and_keeps_no_freed_row() -> None:
+    _, snapshots = next_tracks(sessions(100, seed=4), 2)
+    about, arrays = unpack(snapshots[0])
+    freed = dict(arrays) | {"item_ids": np.append(arrays["item_ids"], -1), "counts": np.append(arrays["counts"], 0)}
+    freed |= {name: np.append(arrays[name], 0) for name in ("plays", "recent", "damped")}
+    freed["counts"] = freed["counts"].astype(np.uint16)
+    assert NextTrackProjection.merged([pack(about, freed), snapshots[1]]) == NextTrackProjection.merged(snapshots)
+
+
+@pytest.mark.parametrize("kind", MODELS, ids=lambda kind: kind.name)
+def test_other_bytes_are_refused(kind: type[OnlineModel]) -> None:
+    good = trained(kind, sessions(50, seed=5)).snapshot(to_merge=True)
+    for bad in (b"rubbish", good[:-1], pack({}, {})):
+        with pytest.raises(ValueError, match=r"."):
+            kind.merged([good, bad])
+
+
+@pytest.mark.parametrize("kind", [ItemGraph, FactorModel])
+def test_a_snapshot_of_no_shard_is_refused(kind: type[OnlineModel]) -> None:
+    with pytest.raises(ValueError, match="was not made to be merged"):
+        kind.merged([trained(kind, sessions(5, seed=5)).snapshot()])
+
+
+@pytest.mark.parametrize("kind", MODELS, ids=lambda kind: kind.name)
+def test_merging_gives_the_same_bytes_and_a_shard_without_listens_adds_nothing(kind: type[OnlineModel]) -> None:
+    shards = shards_of(kind, sessions(60, seed=6), 2)
+    assert kind.merged(shards) == kind.merged(shards)
+    assert len(kind.merged([*shards, kind({}).snapshot(to_merge=True)])) == len(kind.merged(shards))
