@@ -126,8 +126,11 @@ class NamespaceTarget:
         """Make the partition begin at an offset, unless it has begun."""
         if start > 0:
             key = checkpoint_key(self._namespace, partition)
-            await self._sources.redis.hsetnx(key, "first_offset", start)
-            await self._sources.redis.hsetnx(key, "next_offset", start)
+            # together: a store that rolls back between them would leave a state that seems to begin at offset 0
+            async with self._sources.redis.pipeline(transaction=True) as pipeline:
+                pipeline.hsetnx(key, "first_offset", start)
+                pipeline.hsetnx(key, "next_offset", start)
+                await pipeline.execute()
 
     async def open(self, partition: int, start: int) -> int:
         """Claim the partition and return its checkpoint; see `Target.open`.

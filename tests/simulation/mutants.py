@@ -42,6 +42,7 @@ from tests.simulation.patched import (
     emit_swallowing,
     emit_without_waiting,
     lua,
+    prepare_apart,
     read_fields_anywhere,
     read_whole_anywhere,
     start_late,
@@ -146,7 +147,7 @@ IN_THE_PARTITION: Mapping[str, Patches] = {
 }
 
 IN_THE_MANAGER: Mapping[str, Patches] = {
-    "a release does not cancel": text(PartitionManager, "release", "task.cancel()", "pass"),
+    "a release does not cancel": text(PartitionManager, "release", "owned.task.cancel()", "pass"),
     "a swallowed cancellation is lost": text(PartitionManager, "_work", "while not _is_cancelled():", "while True:"),
     "a cancellation swallowed by the pointer is lost": text(
         PartitionManager, "follow_namespace", "while not _is_cancelled():", "while True:"
@@ -254,6 +255,9 @@ IN_A_REPLAY: Mapping[str, Patches] = {
         "hset(self._key, id_, record.to_json()) >= 0",
     ),
     "replay: a swap does not wait for the workers": {(swap, "_wait_for_workers"): lambda: at_once},
+    "replay: a late beginning is noted apart from the checkpoint": {
+        (NamespaceTarget, "prepare"): lambda: prepare_apart,
+    },
     "replay: a partition begins a record late": text(
         NamespaceTarget, "open", "rebuild_missing=True)", "rebuild_missing=True) + 1"
     ),

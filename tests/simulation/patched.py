@@ -12,7 +12,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from streams.replay.targets import NamespaceTarget
 from streams.store import protocol, redis_store
+from streams.store.keys import checkpoint_key
 from streams.store.protocol import UNCLAIMED, MemoryStore
 from streams.store.redis_store import RedisStore
 from streams.worker.partition import ClaimedPartition, KafkaPublisher
@@ -118,6 +120,14 @@ def start_late(*args: Any, **named: Any) -> int:
 
 async def at_once(*_: object) -> None:
     """Do not wait."""
+
+
+async def prepare_apart(self: NamespaceTarget, partition: int, start: int) -> None:
+    """Note in two steps where a replay begins."""
+    if start > 0:
+        key = checkpoint_key(self._namespace, partition)
+        await self._sources.redis.hsetnx(key, "first_offset", start)
+        await self._sources.redis.hsetnx(key, "next_offset", start)
 
 
 Patches = Mapping[tuple[type | ModuleType, str], Callable[[], Patched]]

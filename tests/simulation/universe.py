@@ -213,6 +213,8 @@ class Universe(ABC):
     # ---- processes ----
 
     def _start(self, slot: Slot) -> None:
+        if self._stopping:
+            return
         slot.incarnation += 1
         slot.process = Process(f"{slot.name}.{slot.incarnation}")
         self._processes.append(slot.process)
@@ -230,8 +232,7 @@ class Universe(ABC):
         if left and error is None:  # what failed ends with its process, and tasks of it with that
             self.violations.append(f"{slot.process.name} ended with tasks left: {', '.join(left)}")
         self.loop.kill(slot.process)
-        if not self._stopping:
-            self.loop.call_later(RESTART_S, self._start, slot, context=self.context)
+        self.loop.call_later(RESTART_S, self._start, slot, context=self.context)
 
     async def _stop(self) -> None:
         """Stop all processes as SIGTERM does; each ends with no task left."""
