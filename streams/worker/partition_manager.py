@@ -139,12 +139,11 @@ class PartitionManager:
         """End all tasks. A run in progress is in the store with its checkpoint, or not at all."""
         self.claimed = False
         tasks, self._owned = list(self._owned.values()), {}
-        running = [owned.task for owned in tasks if owned.task]
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-        for owned in tasks:
+        for owned in tasks:  # before anything is awaited: Faust may cancel this, and `submit` would wait for ever
+            if owned.task:
+                owned.task.cancel()
             self._empty(owned)
+        await asyncio.gather(*(owned.task for owned in tasks if owned.task), return_exceptions=True)
 
     async def watch_topic(self, read_topic_id: Callable[[], Awaitable[str | None]], every_s: float) -> None:
         """Check regularly that the topic is still the one that was claimed.

@@ -229,6 +229,33 @@ async def test_releasing_ends_the_lanes_without_failing_and_lets_go_of_who_waits
     assert h.listens() == 0
 
 
+@scenario()
+async def test_a_claim_that_is_cancelled_while_tasks_end_lets_go_of_who_waits(h: Harness) -> None:
+    """Faust cancels a claim when the next rebalance begins."""
+
+    async def ends_slowly(*_: object) -> Outcome:
+        try:
+            return await asyncio.get_running_loop().create_future()
+        finally:
+            await asyncio.sleep(0.01)
+
+    await h.owned.claim({0})
+    shipped, h.store.apply = h.store.apply, ends_slowly  # type: ignore[method-assign]
+    for offset in range(WAITING_RUNS + 1):
+        await h.owned.submit(run_of(offset))
+    waiting = asyncio.create_task(h.owned.submit(run_of(WAITING_RUNS + 1)))
+    claim = asyncio.create_task(h.owned.claim({0}))
+    await asyncio.sleep(0.001)
+    claim.cancel()
+    await asyncio.gather(claim, return_exceptions=True)
+    h.store.apply = shipped  # type: ignore[method-assign]
+    await h.owned.claim({0})
+    async with asyncio.timeout(5):
+        await waiting
+    await h.owned.submit(run_of(0))
+    await h.folded(1)
+
+
 def large_run(offset: int, partition: int, size_bytes: int = HELD_BYTES // 4) -> Run:
     return Run(partition, [record(offset, raw=b"x" * size_bytes)._replace(partition=partition)])
 
