@@ -23,6 +23,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.transport.utils import DefaultSchedulingStrategy
 from faust.types import TP, ConsumerMessage
 
+from core.errors import BotifyError
 from core.kafka.column_fetch import as_run
 from core.kafka.security import MECHANISM, PASSWORD, PROTOCOL, USERNAME, ssl_context
 from core.settings import Settings
@@ -77,6 +78,9 @@ class NoReadOffsets(dict[TP, int | None]):
         """Ignore them."""
 
 
+CLAIM_S = 80.0
+"""How long a claim may take. After its `broker_request_timeout`, 90 s, Faust would end without an error what waits for
+claims, and the process would never fold again."""
 LONG_POLL_MS = 500
 """How long a broker waits for a first record."""
 GATHER_RATE = 64
@@ -99,6 +103,10 @@ def gather_ms(fetched_bytes: int, elapsed_ms: float) -> int:
     (0, 2, 20)
     """
     return min(int(fetched_bytes / (max(elapsed_ms, 1.0) * GATHER_RATE)), MOST_GATHER_MS)
+
+
+class ClaimTimeoutError(BotifyError):
+    """A claim took too long; the process ends, and the next one begins with it."""
 
 
 def _answer_first_record(fetcher: Any) -> None:
@@ -198,20 +206,33 @@ class BatchConsumer(driver.Consumer):
         Faust calls this for each assignment, and again if a fetch of before the rebalance ends after it: the records
         are dropped, so that the consumer must go back. A second claim would end the tasks that have just begun. Faust
         may also call it after the next rebalance has begun. Then a claim would fence the next owner.
+
+        Raises
+        ------
+        ClaimTimeoutError
+            It took longer than `CLAIM_S`.
         """
-        async with self._seeking:
-            rebalance = self.app.rebalancing_count
-            if self._assigned_in != rebalance:
-                return {}
-            assigned = {tp.partition: tp for tp in self.assignment()}
-            if self._claimed_in == rebalance:
-                reached = self.app.partitions.applied()
-            else:
-                reached = await self.app.partitions.claim(set(assigned))
-            offsets = {assigned[partition]: offset for partition, offset in reached.items() if partition in assigned}
-            await self.seek_wait(offsets)
-            self._claimed_in = rebalance
-            return offsets
+        try:
+            async with asyncio.timeout(CLAIM_S), self._seeking:
+                return await self._claim_and_seek()
+        except TimeoutError as late:
+            raise ClaimTimeoutError(
+                f"claiming {sorted(self.assignment())} took more than {CLAIM_S:.0f} s; look at Redis and Kafka"
+            ) from late
+
+    async def _claim_and_seek(self) -> Mapping[TP, int]:
+        rebalance = self.app.rebalancing_count
+        if self._assigned_in != rebalance:
+            return {}
+        assigned = {tp.partition: tp for tp in self.assignment()}
+        if self._claimed_in == rebalance:
+            reached = self.app.partitions.applied()
+        else:
+            reached = await self.app.partitions.claim(set(assigned))
+        offsets = {assigned[partition]: offset for partition, offset in reached.items() if partition in assigned}
+        await self.seek_wait(offsets)
+        self._claimed_in = rebalance
+        return offsets
 
     async def seek_back(self, tp: TP, offset: int) -> None:
         """Fetch from an offset again, unless the partition was just revoked."""

@@ -12,6 +12,7 @@ from faust.types import TP
 
 from core.settings import Settings
 from streams.learner.__main__ import build_app as build_learner
+from streams.worker import transport
 from streams.worker.__main__ import build_app as build_worker
 from streams.worker.faust_app import FoldingApp
 from streams.worker.transport import BatchConsumer
@@ -157,3 +158,21 @@ def test_a_fetch_of_before_the_rebalance_costs_no_second_claim() -> None:
         assert both == [{PARTITION: 7}, {PARTITION: 9}]  # the second goes on where the first one's tasks are
 
     asyncio.run(main())
+
+
+def test_a_claim_that_takes_too_long_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Waiting(Owned):
+        async def claim(self, partitions: set[int]) -> Mapping[int, int]:
+            return await asyncio.get_running_loop().create_future()
+
+    async def main() -> None:
+        app, _, consumer = alone()
+        app.partitions = Waiting()  # type: ignore[assignment]
+        app.on_rebalance_start()
+        await consumer.on_partitions_assigned({PARTITION})
+        await consumer.seek_to_committed()
+
+    assert build_worker(Settings()).conf.broker_request_timeout > transport.CLAIM_S
+    monkeypatch.setattr(transport, "CLAIM_S", 0.01)
+    with pytest.raises(transport.ClaimTimeoutError, match=r"claiming \[.*partition=0.*\] took more than"):
+        asyncio.run(main())
