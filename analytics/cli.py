@@ -26,7 +26,7 @@ from analytics.slices import FEWEST, Segmentation, by_segment, favourite_genres,
 from core.cli import Alpha, Data, Json, Run, console, print_json, say, spinner
 from core.kafka.admin import require_kafka
 from core.settings import Settings
-from core.sql import EngineName, EngineOption
+from core.sql import EngineName, EngineOption, needs_files
 from schemas.catalogue import read_catalogue
 from schemas.registry import codec_of
 
@@ -163,7 +163,7 @@ def _sessions_and_assignments(
         with open_listens(data, run, engine) as exported:
             return exported.sessions(), [exported.assignment(name) for name in names]
     if engine is not EngineName.DUCKDB:
-        raise AnalyticsError(f"--engine {engine} reads files: give it --data with a folder that `botify export` wrote")
+        raise AnalyticsError(needs_files(engine))
     listens = read_listens(require_kafka(Settings.from_env()), run_id=run)
     return sessions_of(listens), [assign(listens, name) for name in names]
 

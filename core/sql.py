@@ -55,6 +55,11 @@ EngineOption = Annotated[
 ]
 
 
+def needs_files(engine: EngineName) -> str:
+    """Return why a command refuses an engine without files."""
+    return f"--engine {engine} reads files: give it --data with a folder that `botify export` wrote"
+
+
 class Engine(Protocol):
     """Runs SQL on views of Parquet files."""
 

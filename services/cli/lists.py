@@ -11,7 +11,7 @@ import typer
 from core.cli import Json, console, print_json, spinner
 from core.kafka.admin import require_kafka
 from core.settings import Settings
-from core.sql import EngineName, open_engine
+from core.sql import EngineName, needs_files, open_engine
 from schemas.catalogue import read_catalogue
 from schemas.external_ids import UserIds
 from schemas.models import publish_models
@@ -44,9 +44,7 @@ def build(
     if from_topic == (data is not None):
         raise RecommenderError("choose the source of listens: --from-topic, or --data with a folder of Parquet files")
     if engine is not None and data is None:
-        raise RecommenderError(
-            f"--engine {engine} reads files: give it --data with a folder that `botify export` wrote"
-        )
+        raise RecommenderError(needs_files(engine))
     settings = Settings.from_env()
     settings = require_kafka(settings)  # the lists are published there
     if engine is None or data is None:
