@@ -34,6 +34,7 @@ from bench.dashboard_load import measure_dashboard
 from bench.figures import fill_pages, provenance, record
 from bench.gateway import measure_gateway
 from bench.idle_gateways import measure_idle_gateways
+from bench.large_catalogue import measure_large_catalogue
 from bench.loop import measure_loop, measure_mix_loop
 from bench.micro import measure_codec, measure_user_model
 from bench.next_track import measure_next_track
@@ -69,6 +70,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "gateway": lambda settings, world: measure_gateway(settings, len(world.catalogue)),
     "idle_gateways": lambda settings, world: {"idle_gateways": measure_idle_gateways(settings, world)},
     "repartition": lambda settings, world: {"repartition": measure_repartition(settings, world)},
+    "large_catalogue": lambda settings, _world: {"large_catalogue": measure_large_catalogue(settings)},
     "dashboard": lambda settings, world: {"dashboard": measure_dashboard(settings, world)},
 }
 """Measurements, each on its own topics; they run one after another, as they share the cores."""

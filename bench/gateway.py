@@ -24,7 +24,7 @@ import typer
 import uvloop
 
 from bench.cpu import CPU_US, Meter
-from bench.loop import running, wait_until
+from bench.loop import running, wait_until_logged
 from core.settings import Settings
 
 SESSION_TRACKS = 8
@@ -296,11 +296,8 @@ def _renamed(figures: dict[str, Any], rate: str) -> dict[str, Any]:
 
 def port_of(settings: Settings) -> str:
     """Wait until the gateway is ready, and return its port."""
-    path = settings.home / "bench-services.gateway.log"
-    wait_until(
-        lambda: ": ready" in path.read_text(encoding="utf-8"), READY_S, f"the gateway is not ready (log: {path})"
-    )
-    return str(re.findall(r"serving on http://[^:]+:(\d+)", path.read_text(encoding="utf-8"))[-1])
+    log = wait_until_logged(settings, "services.gateway", ": ready", READY_S)
+    return str(re.findall(r"serving on http://[^:]+:(\d+)", log)[-1])
 
 
 if __name__ == "__main__":

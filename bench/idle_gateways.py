@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from bench.cpu import CPU_US, Meter, medians
-from bench.loop import running, wait_until
+from bench.loop import running, wait_until_logged
 from core.settings import Settings
 from services.stack.ports import find_free
 from sim.loop import run_loop
@@ -63,5 +63,4 @@ def _loop(settings: Settings, world: World) -> float:
 def _start_gateway(gateways: ExitStack, settings: Settings) -> None:
     settings.home.mkdir(exist_ok=True)
     gateways.enter_context(running(settings, "services.gateway", environ={"BOTIFY_GATEWAY_PORT": str(find_free())}))
-    log = settings.home / "bench-services.gateway.log"
-    wait_until(lambda: ": ready" in log.read_text(encoding="utf-8"), READY_S, f"the gateway is not ready (log: {log})")
+    wait_until_logged(settings, "services.gateway", ": ready", READY_S)

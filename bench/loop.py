@@ -34,7 +34,7 @@ def running(
     child = ChildProcess(
         module,
         [sys.executable, "-m", module, *arguments],
-        log_path=settings.home / f"bench-{module}.log",
+        log_path=log_of(settings, module),
         watchdog=watchdog,
         env={**settings.to_env(), **(environ or {})},
     )
@@ -46,6 +46,18 @@ def running(
             sys.stderr.write(child.death_notice())
         child.stop()
         watchdog.close()
+
+
+def log_of(settings: Settings, module: str) -> Path:
+    """Return the file that a running module logs to."""
+    return settings.home / f"bench-{module}.log"
+
+
+def wait_until_logged(settings: Settings, module: str, text: str, seconds: float) -> str:
+    """Wait until a running module has logged the text; return its log."""
+    path = log_of(settings, module)
+    wait_until(lambda: text in path.read_text(encoding="utf-8"), seconds, f"{module} has not logged {text!r} ({path})")
+    return path.read_text(encoding="utf-8")
 
 
 def wait_until(done: Callable[[], bool], seconds: float, late: str, every_s: float = 0.1) -> None:

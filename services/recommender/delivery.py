@@ -47,11 +47,6 @@ class Delivery:
         self._committable: dict[tuple[str, int], int] = {}
         self._refused: KafkaError | None = None
 
-    @property
-    def in_flight(self) -> bool:
-        """Whether records of the last batch were not acknowledged at the last `poll`."""
-        return bool(self._batches)
-
     def send(
         self,
         requests: Sequence[Message],

@@ -21,6 +21,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
 from core.errors import RejectedMessageError
+from core.gather import gather_ms
 from core.kafka.config import consumer_config, is_retriable
 from core.kafka.publisher import Record, RecordPublisher
 from core.settings import Settings
@@ -49,8 +50,9 @@ GROUP = "recommender"
 BATCH = 512
 COMMIT_EVERY_S = 1.0
 
-MOST_GATHER_S = 0.005
-"""How long to gather requests at most while the brokers have not acknowledged the last batch."""
+GATHER_RATE = 1.1
+"""Requests a millisecond that call for 1 ms of gathering."""
+MOST_GATHER_MS = 4.0
 
 
 @dataclass(slots=True)
@@ -139,6 +141,7 @@ class RecommenderService:
         self.assigned = False
         self.redis_problem: str | None = None
         self._unread: list[int] = []
+        self._received, self._received_s = 0, 0.0
         self._committed_at = time.monotonic()
 
     def step(self, wait_s: float = 0.2) -> int:
@@ -192,14 +195,14 @@ class RecommenderService:
         self._delivery.forget()
 
     def _receive(self, wait_s: float) -> list[Message]:
-        """Wait for one message, take those that have arrived, and gather more while the last batch is on its way."""
+        """Wait for one message, and gather more for as long as the rate of the last batch calls for."""
         try:
             messages = self._consumer.consume(1, wait_s)
             if messages:
-                messages += self._consumer.consume(BATCH - 1, 0)
-            if 0 < len(messages) < BATCH and self._delivery.in_flight:
-                self._delivery.poll(MOST_GATHER_S)
-                messages += self._consumer.consume(BATCH - len(messages), 0)
+                before_s, self._received_s = self._received_s, time.monotonic()
+                wait_ms = gather_ms(self._received, (self._received_s - before_s) * 1000, GATHER_RATE, MOST_GATHER_MS)
+                messages += self._consumer.consume(BATCH - 1, wait_ms / 1000)
+                self._received = len(messages)
         except KafkaException as error:
             raise RecommenderError(f"reading requests failed: {error}") from error
         return [message for message in messages if _is_data(message.error())]

@@ -28,7 +28,7 @@ from sim.world.model import World
 REPORT_EVERY_S = 0.2
 ANSWER_WAIT_S = 0.1
 GATHER_S = 0.1
-SHARE = 8
+SHARE = 4
 """At full speed, a step takes one of so many open requests, or what is answered within `GATHER_S` of the first: a
 fuller batch costs all programs less an answer, and the other requests are on their way meanwhile."""
 LINGER_MS = 2.0

@@ -45,6 +45,7 @@ from tests.simulation.patched import (
     prepare_apart,
     read_fields_anywhere,
     read_whole_anywhere,
+    release_emptying_late,
     start_late,
     text,
 )
@@ -165,6 +166,9 @@ IN_THE_MANAGER: Mapping[str, Patches] = {
     "a gap is never accepted": text(PartitionManager, "_follows", " or first == owned.doubtful_gap_at", ""),
     "an error of a task is lost": text(PartitionManager, "_on_task_done", "self.failed.set_exception(error)", "pass"),
     "a released run is not dropped": text(PartitionManager, "release", "self._empty(owned)", "pass"),
+    "a released run is dropped when the tasks have ended": {
+        (PartitionManager, "release"): lambda: release_emptying_late
+    },
     "a processed run is held for ever": text(PartitionManager, "_free", "owned.held_bytes -= run.size_bytes", "pass"),
     "a dropped run waits for ever": text(PartitionManager, "_empty", "owned.waiting_runs -= 1", "pass"),
     "a swap is not told to the tasks": text(

@@ -18,6 +18,7 @@ from streams.store.keys import checkpoint_key
 from streams.store.protocol import UNCLAIMED, MemoryStore
 from streams.store.redis_store import RedisStore
 from streams.worker.partition import ClaimedPartition, KafkaPublisher
+from streams.worker.partition_manager import PartitionManager
 
 Patched = Callable[..., Any]
 
@@ -120,6 +121,18 @@ def start_late(*args: Any, **named: Any) -> int:
 
 async def at_once(*_: object) -> None:
     """Do not wait."""
+
+
+async def release_emptying_late(self: PartitionManager) -> None:
+    """Empty the queues when the tasks have ended, which a cancelled claim does not wait for."""
+    self.claimed = False
+    tasks, self._owned = list(self._owned.values()), {}
+    for owned in tasks:
+        if owned.task:
+            owned.task.cancel()
+    await asyncio.gather(*(owned.task for owned in tasks if owned.task), return_exceptions=True)
+    for owned in tasks:
+        self._empty(owned)
 
 
 async def prepare_apart(self: NamespaceTarget, partition: int, start: int) -> None:

@@ -32,6 +32,8 @@ THREAD_POLL_S = 0.1
 TOPIC_CHECK_S = 20.0
 STALE = 0.5
 """Share of the runs in flight that arrive although a seek has made them stale."""
+CANCELLED = 0.5
+"""Share of the claims in progress that the next rebalance cancels, as Faust does; the others end beside the next."""
 
 
 class StoreClient(Protocol):
@@ -143,6 +145,9 @@ class SimulatedApp(ABC):
             if generation != self._generation:
                 self._generation, self._assigned = generation, assigned
                 self._positions = {}  # until they are claimed
+                for claim in self._claims:
+                    if self._group.rng.random() < CANCELLED:
+                        claim.cancel()
                 task = asyncio.ensure_future(self._claim(generation))
                 self._claims.add(task)
                 task.add_done_callback(self._on_claimed)

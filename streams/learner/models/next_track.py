@@ -401,7 +401,7 @@ class NextTrack:
 
     def _forget_users(self) -> None:
         """Forget the users whose last event is longest ago, so that room is left for an eighth."""
-        used = len(self._users.ids)
+        used = self._users.places
         gone = all_but(self._state.user_last[:used], self._settings.most_users * 7 // 8)
         self._state.user_last[:used][gone] = -1
         self._state.user_events[:used][gone] = 0
@@ -409,7 +409,7 @@ class NextTrack:
 
     def _make_room(self) -> None:
         """Grow the arrays to the number of items and users, at least twofold."""
-        state, items, users = self._state, len(self._items.ids), len(self._users.ids)
+        state, items, users = self._state, self._items.places, self._users.places
         if items > len(state.plays):
             size = max(1024, 2 * items)
             grown = empty_state(self._settings, size)

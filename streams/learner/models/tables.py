@@ -173,6 +173,11 @@ class RowTable:
         return len(self._rows)
 
     @property
+    def places(self) -> int:
+        """Number of rows, free ones included."""
+        return len(self._ids)
+
+    @property
     def ids(self) -> NDArray[np.int64]:
         """Id of each row; -1 for a free one."""
         if len(self._array) != len(self._ids):

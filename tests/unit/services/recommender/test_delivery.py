@@ -161,14 +161,3 @@ def test_an_offset_is_committed_once(h: Harness) -> None:
     h.send(0, answers=0)
     assert h.commit() == [(0, 1)]
     assert h.commit() == [(0, 1)]
-
-
-def test_a_batch_is_in_flight_until_its_last_acknowledgement(h: Harness) -> None:
-    assert not h.delivery.in_flight
-    h.send(0, 1)
-    h.producer.acknowledge(1)
-    h.delivery.poll()
-    assert h.delivery.in_flight
-    h.producer.acknowledge(1)
-    h.delivery.poll()
-    assert not h.delivery.in_flight

@@ -1,0 +1,102 @@
+"""Learn from and serve a catalogue of a million tracks: memory of all programs, latency of an answer, and a restart."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+import psutil
+
+from bench.cpu import CPU_US, Meter
+from bench.loop import log_of, rss_mib, running, wait_until_logged
+from core.settings import Settings
+from schemas.topics import create_topics
+from services.stack.ports import find_free
+from sim.loop import run_loop
+from sim.loop.kafka import publish_catalogue
+from sim.options import RunOptions
+from sim.world import DEFAULT, open_world
+
+TRACKS = 1_000_000
+OFFERED_PER_S = 500.0
+SECONDS, WARM_UP_S = 90.0, 30.0
+LISTENERS = 2_000
+EXPERIMENTS = 'default = "mix"\n'
+READY_S = 180.0
+PROGRAMS = {
+    "worker": ("streams.worker", "claimed partitions"),
+    "learner": ("streams.learner", "claimed partitions"),
+    "gateway": ("services.gateway", ": ready"),
+    "recommender": ("services.recommender", ": ready"),
+}
+"""Program to its module, and what its log says once it works."""
+
+
+def measure_large_catalogue(settings: Settings) -> dict[str, Any]:
+    """Make the world, serve its listeners with `mix` at a fixed rate, and start the recommender again.
+
+    Returns
+    -------
+    dict
+        `world_s` and `publish_s`, to make the world and to write its catalogue to the topic; `p50_ms` and `p99_ms` from
+        a request to its recommendation; `<program>_rss_mib` and `<program>_pss_mib` at the end, of which the second
+        divides what programs share by their number, and their sums `rss_mib` and `pss_mib`; `first_ready_s` and
+        `restart_s`, how long the recommender takes to be ready; `cpu_us` an answer.
+    """
+    began = time.monotonic()
+    world = open_world(
+        settings.home, replace(DEFAULT, tracks=TRACKS, artists=TRACKS * DEFAULT.artists // DEFAULT.tracks)
+    )
+    made = time.monotonic()
+    experiments = settings.home / "large-catalogue.toml"
+    experiments.write_text(EXPERIMENTS, encoding="utf-8")
+    own = settings.with_(topic_prefix=f"{settings.topic_prefix}-large", experiments=experiments)
+    create_topics(own)
+    published_from = time.monotonic()
+    publish_catalogue(own, world.catalogue)
+    figures = {"world_s": made - began, "publish_s": time.monotonic() - published_from}
+    with ExitStack() as programs:
+        started = {name: _start(programs, own, name) for name in PROGRAMS if name != "recommender"}
+        with ExitStack() as recommender:
+            began = time.monotonic()
+            started["recommender"] = _start(recommender, own, "recommender")
+            figures["first_ready_s"] = time.monotonic() - began
+            meter = Meter("simulator")
+            options = RunOptions(rate=OFFERED_PER_S, seconds=SECONDS, warm_up_s=WARM_UP_S, in_flight=LISTENERS)
+            served = run_loop(own, world, options)
+            spent_us = meter.us_per(served.recommendations)
+            memory = _memory(started)
+        began = time.monotonic()
+        _start(programs, own, "recommender")
+        figures["restart_s"] = time.monotonic() - began
+    return {
+        "tracks": float(TRACKS),
+        "offered_per_s": OFFERED_PER_S,
+        CPU_US: {"offered_per_s": spent_us},
+        "p50_ms": served.latency.percentile(50),
+        "p99_ms": served.latency.percentile(99),
+        "timed_out": float(served.timed_out),
+        **figures,
+        **memory,
+    }
+
+
+def _start(programs: ExitStack, settings: Settings, name: str) -> psutil.Process:
+    """Start a program in the folder that all share, as they share the catalogue kept there; return once it works."""
+    module, working = PROGRAMS[name]
+    log_of(settings, module).unlink(missing_ok=True)  # an earlier one would say that it works
+    process = programs.enter_context(running(settings, module, environ={"BOTIFY_GATEWAY_PORT": str(find_free())}))
+    wait_until_logged(settings, module, working, READY_S)
+    return process
+
+
+def _memory(processes: dict[str, psutil.Process]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for name, process in processes.items():
+        found[f"{name}_rss_mib"] = rss_mib(process)
+        found[f"{name}_pss_mib"] = process.memory_full_info().pss / 2**20
+    for kind in ("rss_mib", "pss_mib"):
+        found[kind] = sum(value for name, value in found.items() if name.endswith(f"_{kind}"))
+    return found
