@@ -19,6 +19,8 @@ COMMANDS = {
     "quality_recommenders": "bench recommenders --sessions 10000 --only "
     "random,toppop,sticky_norepeat,memory,i2i_stream,next_track,rerank,mix,scene,oracle",
     "quality_online_1": "bench online --sessions 100000 --seed 1",
+    "quality_online_2": "bench online --sessions 100000 --seed 2",
+    "quality_online_3": "bench online --sessions 100000 --seed 3",
     "quality_decisions": "bench decisions",
     "quality_grade_2022": "course grade --recommender mix --edition 2022",
     "quality_grade_2026": "course grade --recommender mix --edition 2026",
