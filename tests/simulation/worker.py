@@ -34,6 +34,8 @@ STALE = 0.5
 """Share of the runs in flight that arrive although a seek has made them stale."""
 CANCELLED = 0.5
 """Share of the claims in progress that the next rebalance cancels, as Faust does; the others end beside the next."""
+AGAIN, AGAIN_S = 0.25, 0.5
+"""Share of the rebalances that are followed by another one at once, and how much later at most."""
 
 
 class StoreClient(Protocol):
@@ -69,7 +71,7 @@ class SimulatedApp(ABC):
         self._assigned: frozenset[int] = frozenset()
         self._positions: dict[int, int] = {}
         self._fetched: asyncio.Queue[Run] = asyncio.Queue(1)
-        self._claims: set[asyncio.Task[None]] = set()
+        self._claims: list[asyncio.Task[None]] = []
         self._nap = Nap()
         self._namespace = ""
 
@@ -144,14 +146,20 @@ class SimulatedApp(ABC):
             generation, assigned = await self._group.heartbeat(self.name)
             if generation != self._generation:
                 self._generation, self._assigned = generation, assigned
-                self._positions = {}  # until they are claimed
-                for claim in self._claims:
-                    if self._group.rng.random() < CANCELLED:
-                        claim.cancel()
-                task = asyncio.ensure_future(self._claim(generation))
-                self._claims.add(task)
-                task.add_done_callback(self._on_claimed)
+                self._begin_claim(generation)
+                if (rng := self._group.rng).random() < AGAIN:
+                    await asyncio.sleep(rng.choice([0.0, rng.uniform(0.0, AGAIN_S)]))
+                    self._begin_claim(generation)
             await self._group.kafka.pause(HEARTBEAT_S)
+
+    def _begin_claim(self, generation: int) -> None:
+        for claim in self._claims:
+            if self._group.rng.random() < CANCELLED:
+                claim.cancel()
+        self._positions = {}  # until they are claimed
+        task = asyncio.ensure_future(self._claim(generation))
+        self._claims.append(task)
+        task.add_done_callback(self._on_claimed)
 
     async def _claim(self, generation: int) -> None:
         """Claim the assignment, as `BatchConsumer.seek_to_committed` does, unless the next rebalance has begun."""
@@ -162,7 +170,7 @@ class SimulatedApp(ABC):
             self._claimed_in = generation
 
     def _on_claimed(self, task: asyncio.Task[None]) -> None:
-        self._claims.discard(task)
+        self._claims.remove(task)
         if not task.cancelled() and (error := task.exception()) and not self._failed.done():
             self._failed.set_exception(error)
 
