@@ -6,6 +6,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import NamedTuple
 
 import psutil
@@ -64,7 +65,11 @@ def track_bytes(settings: Settings) -> dict[str, float]:
 
 
 def _bytes_with(settings: Settings, tracks: int) -> dict[str, float]:
-    own = settings.with_(topic_prefix=f"{settings.topic_prefix}-{tracks}", partitions=1)
+    own = settings.with_(
+        home=settings.home / f"{tracks}-tracks",  # logs in which no other gateway is ready
+        topic_prefix=f"{settings.topic_prefix}-{tracks}",
+        partitions=1,
+    )
     create_topics(own)
     publisher = RecordPublisher(own, linger_ms=20)
     send_missing_tracks(publisher, Topics.of(own).catalogue.name, codec_of(own), _tracks(tracks), {})
@@ -74,7 +79,7 @@ def _bytes_with(settings: Settings, tracks: int) -> dict[str, float]:
         for role, module in (("worker", "streams.worker"), ("recommender", "services.recommender")):
             port = find_free()
             process = programs.enter_context(running(own.with_(metrics_port=port), module))
-            wait_until(lambda port=port: _is_ready(port), READY_S, f"the {role} is not ready")  # type: ignore[misc]
+            wait_until(partial(_is_ready, port), READY_S, f"the {role} is not ready")
             found[role] = _uss(process)
         environ = {"BOTIFY_GATEWAY_PORT": "0", "BOTIFY_GATEWAY_DASHBOARD": "off"}
         gateway = programs.enter_context(running(own, "services.gateway", environ=environ))
