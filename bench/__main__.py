@@ -40,6 +40,7 @@ from bench.micro import measure_codec, measure_user_model
 from bench.next_track import measure_next_track
 from bench.repartition import measure_repartition
 from bench.retrieval import measure_retrieval
+from bench.scale.measure import measure_scale
 from bench.shards import measure_shards
 from bench.worker import measure_busy_worker, measure_replay, measure_verify, measure_visible, measure_worker
 from core.errors import BotifyError
@@ -72,6 +73,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "repartition": lambda settings, world: {"repartition": measure_repartition(settings, world)},
     "large_catalogue": lambda settings, _world: {"large_catalogue": measure_large_catalogue(settings)},
     "dashboard": lambda settings, world: {"dashboard": measure_dashboard(settings, world)},
+    "scale": measure_scale,
 }
 """Measurements, each on its own topics; they run one after another, as they share the cores."""
 
@@ -113,6 +115,7 @@ TARGETS = {
     "repartition.sequences_equal": ("≥", 1.0),
     "repartition.state_equal": ("≥", 1.0),
     "dashboard.cost_percent": ("≤", 10.0),
+    "scale.worst_error_percent": ("≤", 10.0),
 }
 
 console = Console()
@@ -198,9 +201,7 @@ def _table(results: Mapping[str, Figures]) -> Table:
         table.add_column(heading, justify="right" if heading in ("measured", "target") else "left")
     for group, figures in results.items():
         spent_us = figures.get(CPU_US, {})
-        for name, value in figures.items():
-            if name == CPU_US:
-                continue
+        for name, value in flat({name: value for name, value in figures.items() if name != CPU_US}).items():
             key = f"{group}.{name}"
             shown = f"{value:,.0f}" if value >= 100 else f"{value:,.2f}"
             comparison, target = TARGETS.get(key, ("", 0.0))

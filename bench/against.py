@@ -132,16 +132,19 @@ def run_rounds(
 
 
 def flat(figures: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """Return nested figures by dotted names.
+    """Return nested figures by dotted names: the numbers, without words and what was not measured.
 
     Examples
     --------
-    >>> flat({"worker": {"ratio": 7.0, "cpu_us": {"listens_per_s": {"kafka": 2.0}}}})
+    >>> flat({"worker": {"ratio": 7.0, "bound": "cores", "cpu_us": {"listens_per_s": {"kafka": 2.0}}}})
     {'worker.ratio': 7.0, 'worker.cpu_us.listens_per_s.kafka': 2.0}
     """
     found: dict[str, float] = {}
     for name, value in figures.items():
-        found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: float(value)}
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{name}.")
+        elif isinstance(value, int | float):
+            found[prefix + name] = float(value)
     return found
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
+from bench.scale.sizing import sizes_of
 from core.errors import BotifyError
 
 ROOT = Path(__file__).parents[1]
@@ -121,6 +122,11 @@ def read_figures(path: Path = FIGURES) -> dict[str, Any]:
     return recorded
 
 
+def quotable(figures: Figures) -> dict[str, Any]:
+    """Return the figures that pages may quote: those that are recorded, and the sizes that are computed from them."""
+    return {**figures, **(sizes_of(figures) if "scale" in figures else {})}
+
+
 def record(
     group: str, command: str, values: Mapping[str, Any], path: Path = FIGURES, load: Mapping[str, float] | None = None
 ) -> None:
@@ -178,7 +184,7 @@ def _rounded(value: Any) -> Any:
 
 def fill_pages(root: Path = ROOT) -> None:
     """Write the recorded figures into the pages, and print the names of those that changed."""
-    figures = read_figures(root / FIGURES.relative_to(ROOT))
+    figures = quotable(read_figures(root / FIGURES.relative_to(ROOT)))
     for page in pages(root):
         before = page.read_text(encoding="utf-8")
         if (after := fill(before, figures)) != before:

@@ -256,11 +256,11 @@ def measure_gateway(settings: Settings, tracks: int) -> dict[str, dict[str, Any]
         programs.enter_context(running(settings, "services.gateway", environ=environ))
         load = [sys.executable, "-m", "bench.gateway", port_of(settings), str(tracks)]
         load += ["--connections", str(CONNECTIONS), "--seconds", str(SECONDS)]
-        _run([*load, "--warm-up", str(COMPILE_S), "--seconds", "1"], COMPILE_S)
+        run_listeners([*load, "--warm-up", str(COMPILE_S), "--seconds", "1"], COMPILE_S)
         # in turns, because a machine that others use is not the same a minute later
-        runs = [(_run(load), _run([*load, "--slates"])) for _ in range(2)]
+        runs = [(run_listeners(load), run_listeners([*load, "--slates"])) for _ in range(2)]
         following, slates = (_mean(of_kind) for of_kind in zip(*runs, strict=True))
-        half = _run([*load, "--slates", "--rate", str(slates["per_s"] / 2)])
+        half = run_listeners([*load, "--slates", "--rate", str(slates["per_s"] / 2)])
     return {
         "gateway": _renamed(following, "next_per_s"),
         "gateway_v1": {
@@ -272,7 +272,7 @@ def measure_gateway(settings: Settings, tracks: int) -> dict[str, dict[str, Any]
     }
 
 
-def _run(command: list[str], seconds: float = SECONDS) -> dict[str, Any]:
+def run_listeners(command: list[str], seconds: float = SECONDS) -> dict[str, Any]:
     """Run the listeners, and return what they print; one that does not end raises TimeoutExpired."""
     done = subprocess.run(  # noqa: S603 - our own program
         command, check=True, stdout=subprocess.PIPE, text=True, timeout=seconds + LATE_S

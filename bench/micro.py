@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Callable
 
-from bench.worker import listens
+from bench.backlog import listens
 from schemas.codec import Codec
 from schemas.events import Listen
 from sim.agents import DummyAgent

@@ -10,9 +10,10 @@ import time
 from contextlib import ExitStack
 from typing import Any
 
+from bench.backlog import BACKLOG, USERS, fill, listens
 from bench.gateway import port_of
 from bench.loop import running, wait_until
-from bench.worker import BACKLOG, USERS, botify, fill
+from bench.worker import botify
 from core.kafka.admin import end_offsets
 from core.kafka.layout import live_layout
 from core.kafka.reader import TopicReader
@@ -48,7 +49,7 @@ def measure_repartition(settings: Settings, world: World) -> dict[str, Any]:
     tracks = len(world.catalogue)
     create_topics(own)
     publish_catalogue(own, world.catalogue)
-    fill(own, BACKLOG, USERS, tracks)
+    fill(own, listens(BACKLOG, USERS, tracks))
     with ExitStack() as programs:
         programs.enter_context(running(own, "streams.worker"))
         programs.enter_context(running(own, "services.recommender"))

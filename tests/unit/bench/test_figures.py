@@ -9,7 +9,19 @@ from pathlib import Path
 import pytest
 
 from bench import figures
-from bench.figures import FIGURES, ROOT, TABLE, TEXT, FigureError, fill, fill_pages, pages, read_figures, record
+from bench.figures import (
+    FIGURES,
+    ROOT,
+    TABLE,
+    TEXT,
+    FigureError,
+    fill,
+    fill_pages,
+    pages,
+    quotable,
+    read_figures,
+    record,
+)
 
 SPEED = re.compile(r"\d[\d.,]* (?:µs|(?:listens|recommendations)(?:/s| a second| per second))")
 
@@ -17,7 +29,7 @@ SPEED = re.compile(r"\d[\d.,]* (?:µs|(?:listens|recommendations)(?:/s| a second
 @pytest.mark.parametrize("page", [*pages()], ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_pages_say_what_was_recorded(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    assert fill(text, read_figures()) == text, "run `python -m bench.figures`"
+    assert fill(text, quotable(read_figures())) == text, "run `python -m bench.figures`"
     assert not re.search(r"^ {0,3}<!-- \{", text, re.MULTILINE), "a comment that begins a line ends the paragraph"
 
 

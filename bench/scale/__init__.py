@@ -1,0 +1,1 @@
+"""What a listen and a request cost, and what that makes of larger services."""

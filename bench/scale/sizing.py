@@ -1,0 +1,226 @@
+"""Machines, shards and partitions of a service, from what a listen and a request cost.
+
+Each listen comes with a request for the next track. Machines are used to `USED`: the rest is for peaks, restarts and
+machines that are gone. What one machine cannot show is left out: the network between machines, and what Kafka's
+followers cost in CPU time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from core.settings import MOST_SHARDS
+from streams.folds.columns.listeners import MOST_ROWS
+
+USED = 0.5
+REPLICAS = 3
+GIB = 2.0**30
+DAY_S = 86_400
+ROW_BYTES = 3 * 1024
+"""Of a listener in a worker's memory, which has at most `MOST_ROWS` of a partition."""
+SCORE_BYTES = 25
+"""Of a track in a worker's memory, for each of its partitions (`streams/folds/popularity.py`)."""
+PARTITIONED = ("worker", "recommender")
+"""Roles whose processes share partitions."""
+
+
+class Service(NamedTuple):
+    """What is asked of a service."""
+
+    users: float
+    tracks: float
+    listens_per_s: float
+
+
+class Machine(NamedTuple):
+    """A machine. Its network has so many bits a second in each direction."""
+
+    cores: float
+    memory_bytes: float
+    network_bits_per_s: float
+
+
+ASKED = Service(users=100e6, tracks=10e6, listens_per_s=1e6)
+MACHINE = Machine(cores=16, memory_bytes=64 * GIB, network_bits_per_s=10e9)
+
+
+class Costs(NamedTuple):
+    """What was measured.
+
+    Attributes
+    ----------
+    cpu_us : mapping of role to float
+        CPU time for a listen and its request.
+    partition_per_s : float
+        Listens a second of a partition for which that holds.
+    learner_per_s : float
+        Listens that one shard learns in a second.
+    kafka_bytes : float
+        Of all records of a listen and its request.
+    redis_bytes : float
+        To and from Redis for a listen and its request.
+    user_bytes, track_bytes : float
+        In Redis; of a track in each partition.
+    private_bytes : mapping of role to float
+        Of a track in each process.
+    shared_bytes : float
+        Of a track on each machine.
+    model_tracks : mapping of model to float
+        Tracks that each has room for.
+    """
+
+    cpu_us: Mapping[str, float]
+    partition_per_s: float
+    learner_per_s: float
+    kafka_bytes: float
+    redis_bytes: float
+    user_bytes: float
+    track_bytes: float
+    private_bytes: Mapping[str, float]
+    shared_bytes: float
+    model_tracks: Mapping[str, float]
+
+
+class Need(NamedTuple):
+    """What the processes of one role need together.
+
+    Attributes
+    ----------
+    processes : int
+        Each uses one core; of Kafka 0, as a broker uses all cores of its machine.
+    cores : float
+        That are busy.
+    memory_bytes : float
+    network_bits_per_s : float
+        In the direction that has more.
+    """
+
+    processes: int
+    cores: float
+    memory_bytes: float = 0.0
+    network_bits_per_s: float = 0.0
+
+    def shares(self, machine: Machine) -> dict[str, float]:
+        """Return the number of machines that would be used up, by resource."""
+        return {
+            "CPU": self.cores / machine.cores,
+            "memory": self.memory_bytes / machine.memory_bytes,
+            "network": self.network_bits_per_s / machine.network_bits_per_s,
+        }
+
+    def row(self, machine: Machine = MACHINE) -> dict[str, Any]:
+        """Return the row of a table: what is needed, the machines, each used to `USED`, and what decides about them."""
+        shares = self.shares(machine)
+        driver = max(shares, key=shares.__getitem__)
+        return {
+            "processes": self.processes,
+            "cores": self.cores,
+            "memory_gib": self.memory_bytes / GIB,
+            "network_gbit_s": self.network_bits_per_s / 1e9,
+            "machines": math.ceil(shares[driver] / USED),
+            "driver": driver,
+        }
+
+
+def partitions_of(costs: Costs, service: Service) -> int:
+    """Return the number of partitions: a power of two, as a later move multiplies it."""
+    return 1 << max(0, math.ceil(math.log2(service.listens_per_s / costs.partition_per_s)))
+
+
+def needs_of(costs: Costs, service: Service) -> dict[str, Need]:
+    """Return what each role needs.
+
+    Memory: a process has every track; a worker also the scores of each track, and up to `MOST_ROWS` listeners, for each
+    of its partitions; Redis has every user, and every track in each partition. Brokers receive each record once a
+    replica, and send it as often: to their followers and to one reader.
+    """
+    partitions = partitions_of(costs, service)
+    needs = {}
+    for role in ("gateway", "recommender", "worker", "learner"):
+        cores = service.listens_per_s * (costs.cpu_us[role] / 1e6 if role != "learner" else 1 / costs.learner_per_s)
+        processes = math.ceil(cores / USED)
+        memory_bytes = processes * service.tracks * costs.private_bytes.get(role, 0.0)
+        if role == "worker":
+            memory_bytes += partitions * min(service.users / partitions, MOST_ROWS) * ROW_BYTES
+            memory_bytes += partitions * service.tracks * SCORE_BYTES
+        needs[role] = Need(processes, cores, memory_bytes)
+    needs["kafka"] = Need(
+        0,
+        service.listens_per_s * costs.cpu_us["kafka"] / 1e6,
+        network_bits_per_s=service.listens_per_s * costs.kafka_bytes * REPLICAS * 8,
+    )
+    redis_cores = service.listens_per_s * costs.cpu_us["valkey"] / 1e6
+    needs["redis"] = Need(
+        math.ceil(redis_cores / USED),
+        redis_cores,
+        service.users * costs.user_bytes + service.tracks * partitions * costs.track_bytes,
+        service.listens_per_s * costs.redis_bytes * 8,
+    )
+    return needs
+
+
+def limits_of(costs: Costs, service: Service) -> dict[str, dict[str, Any]]:
+    """Return how far each limit is reached, the most exceeded one first; more than 1 is in the way.
+
+    Processes that share partitions are bounded by them, learners by `MOST_SHARDS`; a partition of Redis must fit on a
+    machine and into a core, a catalogue into a process; a model forgets the tracks that it has no room for.
+    """
+    needs, partitions = needs_of(costs, service), partitions_of(costs, service)
+    shares = {f"room for tracks in `{name}`": service.tracks / room for name, room in costs.model_tracks.items()}
+    shares |= {f"a {role} for each partition": needs[role].processes / partitions for role in PARTITIONED}
+    memory_bytes = MACHINE.memory_bytes * USED
+    for role, size_bytes in costs.private_bytes.items():
+        in_process = service.tracks * (size_bytes + costs.shared_bytes)
+        shares[f"memory of a machine for the catalogue of a {role}"] = in_process / memory_bytes
+    shares |= {
+        f"{MOST_SHARDS} shards of the learner": needs["learner"].processes / MOST_SHARDS,
+        "a core of Redis for a partition": needs["redis"].cores / partitions / USED,
+        "memory of a machine for a partition in Redis": needs["redis"].memory_bytes / partitions / memory_bytes,
+    }
+    return {name: {"share": share} for name, share in sorted(shares.items(), key=lambda item: -item[1])}
+
+
+def costs_of(figures: Mapping[str, Any]) -> Costs:
+    """Return the costs that `python -m bench scale` has recorded, and the learner's of the profile."""
+    scale, profile = figures["scale"]["values"], figures["profile"]["values"]
+    listen, request = (scale["cpu_us"][rate] for rate in ("listens_per_s", "requests_per_s"))
+    return Costs(
+        cpu_us={
+            "gateway": scale["cpu_us"]["next_per_s"]["gateway"],
+            "recommender": request["recommender"],
+            "worker": listen["worker"],
+            **{server: listen[server] + request[server] for server in ("kafka", "valkey")},
+        },
+        partition_per_s=scale["partition_per_s"],
+        learner_per_s=profile["learner_listens_per_s"],
+        kafka_bytes=scale["listen_kafka_bytes"] + scale["request_kafka_bytes"],
+        redis_bytes=scale["listen_redis_bytes"] + scale["request_redis_bytes"],
+        user_bytes=scale["user_bytes"],
+        track_bytes=scale["track_bytes"],
+        private_bytes={role: scale[f"{role}_track_bytes"] for role in ("gateway", "recommender", "worker")},
+        shared_bytes=scale["shared_track_bytes"],
+        model_tracks={name: profile[f"{name}_tracks"] for name in ("i2i_stream", "fism", "next_track")},
+    )
+
+
+def sizes_of(figures: Mapping[str, Any], service: Service = ASKED) -> dict[str, Any]:
+    """Return what pages quote of a service's size: groups of figures that are computed from recorded ones."""
+    costs = costs_of(figures)
+    needs, partitions = needs_of(costs, service), partitions_of(costs, service)
+    rows = {role: need.row() for role, need in needs.items()}
+    total = {
+        "partitions": partitions,
+        "partition_listens_per_s": service.listens_per_s / partitions,
+        "cores": sum(need.cores for need in needs.values()),
+        "machines": sum(row["machines"] for row in rows.values()),
+        "users_gib": service.users * costs.user_bytes / GIB,
+        "tracks_gib": service.tracks * partitions * costs.track_bytes / GIB,
+        "disk_tb_a_day": service.listens_per_s * costs.kafka_bytes * REPLICAS * DAY_S / 1e12,
+    }
+    return {
+        "scale_sizes": {"values": rows},
+        "scale_total": {"values": total},
+        "scale_limits": {"values": limits_of(costs, service)},
+    }
