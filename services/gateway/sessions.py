@@ -30,19 +30,43 @@ from typing import Any, Protocol
 from core.process import in_background, stop
 from services.gateway.messages import Fingerprint, SessionPosition, UnavailableError
 from streams.folds.sessions import GAP_MS
-from streams.store.connect import AWAY, REDIS_ERRORS, find_masters, master_of, refusal_of
+from streams.store.connect import AWAY, MIGRATING, REDIS_ERRORS, find_masters, find_slot, master_of, refusal_of
 from streams.store.keys import gateway_session
+from streams.store.node import Command, followed, pipelined
 
 log = logging.getLogger(__name__)
 
 TIMEOUT_S = 2.0
 """Of a round trip; longer than the client's own timeouts (`SERVING_TIMEOUT_S`)."""
-PROBE_EVERY_S = 0.25
+AGAIN_S = 0.02
+"""Pause before a call is sent again whose slot is migrated to another master."""
+HOLD_S, MOST_HELD = 2.0, 128
+"""How long calls wait for a master that does not answer, or its replica, and how many; later ones fail at once."""
+PROBE_EVERY_S = 0.1
 PROBE = "return 1"
 ENDED_MS = 60_000
 
 _HERE = Path(__file__).parent
-_Call = tuple[tuple[Any, ...], asyncio.Future[Any]]
+
+
+@dataclass(slots=True)
+class _Call:
+    """A script on keys of one slot."""
+
+    script: str
+    keys: tuple[str, ...]
+    arguments: tuple[Any, ...]
+    reply: asyncio.Future[Any]
+    until_s: float  # when it is no longer sent again, on the event loop's clock
+    may_wait: bool = True
+
+    def command(self) -> Command:
+        # EVAL, not EVALSHA: the scripts are short, and a master that has just taken the slot over does not know them
+        return ("EVAL", self.script, len(self.keys), *self.keys, *self.arguments)
+
+    def fail(self, error: UnavailableError) -> None:
+        if not self.reply.done():  # else the client has disconnected
+            self.reply.set_exception(error)
 
 
 @dataclass(slots=True)
@@ -54,6 +78,8 @@ class _Queue:
     sending: asyncio.Task[None] | None = None
     failed_key: str | None = None  # a key whose call failed, while the master does not answer
     error: str = ""
+    held: list[_Call] = field(default_factory=list)  # while it has not answered for less than `HOLD_S`
+    held_until_s: float = 0.0  # on the event loop's clock
 
 
 class ScriptBatcher:
@@ -62,9 +88,11 @@ class ScriptBatcher:
     A round trip for each call would cost a request a task switch and a system call; at a thousand requests a second
     that is more than Redis itself takes.
 
-    Each master of a Redis Cluster has its own round trips, so one that hangs delays no call to another. After a round
-    trip failed, calls to its master fail at once, until a probe finds that it answers again, or that another node has
-    its slots. The client, of a Redis or a Redis Cluster, has raw replies, and time-outs below `TIMEOUT_S`.
+    Each master of a Redis Cluster has its own round trips, so one that hangs delays no call to another. A call whose
+    slot is migrated, or has a new master, follows it for `TIMEOUT_S`. After a round trip failed, calls to its master
+    wait until a probe finds that it answers again, or that another node has its slots; when that takes longer than
+    `HOLD_S`, they fail at once. Those that were under way are sent again, so a script may run twice. The client, of a
+    Redis or a Redis Cluster, has raw replies, and time-outs below `TIMEOUT_S`.
     """
 
     def __init__(self, redis: Any) -> None:
@@ -83,11 +111,9 @@ class ScriptBatcher:
 
         Raises `UnavailableError` if Redis does not answer.
         """
-        keys = (key,) if isinstance(key, str) else key
-        queue = self._queue_of(keys[0])
-        if queue.failed_key is not None:
-            raise _unavailable(queue.error)
-        return await self._call(queue, script, *keys, *arguments, keys=len(keys))
+        call = self._call(script, (key,) if isinstance(key, str) else key, arguments)
+        self._put(call)
+        return await call.reply
 
     async def close(self) -> None:
         """Disconnect."""
@@ -104,12 +130,32 @@ class ScriptBatcher:
         master = master_of(self._redis, key)
         return self._queues.get(master) or self._queues.setdefault(master, _Queue(master))
 
-    async def _call(self, queue: _Queue, script: str, *arguments: Any, keys: int = 1) -> Any:
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        queue.calls.append(((script, keys, *arguments), future))
+    def _call(self, script: str, keys: tuple[str, ...], arguments: tuple[Any, ...] = ()) -> _Call:
+        reply = asyncio.get_running_loop().create_future()
+        return _Call(script, keys, arguments, reply, _now_s() + TIMEOUT_S)
+
+    def _put(self, call: _Call) -> None:
+        """Let a call share its master's next round trip, or wait while that does not answer."""
+        queue = self._queue_of(call.keys[0])
+        if queue.failed_key is None:
+            self._send_in(queue, call)
+        else:
+            self._hold(queue, call)
+
+    def _hold(self, queue: _Queue, call: _Call) -> None:
+        until_s, error = min(queue.held_until_s, call.until_s), _unavailable(queue.error)
+        queue.held = [held for held in queue.held if not held.reply.done()]
+        room = sum(len(failed.held) for failed in self._failed()) < MOST_HELD
+        if call.may_wait and room and _now_s() < until_s:
+            queue.held.append(call)
+            asyncio.get_running_loop().call_at(until_s, call.fail, error)
+        else:
+            call.fail(error)
+
+    def _send_in(self, queue: _Queue, call: _Call) -> None:
+        queue.calls.append(call)
         if queue.sending is None:
             queue.sending = asyncio.create_task(self._send(queue))
-        return await future
 
     async def _send(self, queue: _Queue) -> None:
         try:
@@ -120,34 +166,42 @@ class ScriptBatcher:
             queue.sending = None
 
     async def _round_trip(self, queue: _Queue, calls: list[_Call]) -> None:
-        try:
-            async with asyncio.timeout(TIMEOUT_S), self._redis.pipeline(transaction=False) as pipeline:
-                for arguments, _ in calls:
-                    # EVAL, not EVALSHA: Redis Cluster pipelines refuse the latter, and the scripts are short
-                    pipeline.eval(*arguments)
-                replies = await pipeline.execute(raise_on_error=False)
-        except REDIS_ERRORS as error:
-            replies = [error] * len(calls)
-        for (arguments, future), reply in zip(calls, replies, strict=True):
-            if isinstance(reply, AWAY):
-                self._fail(queue, arguments[2], reply)
-            if future.done():  # the client has disconnected
-                continue
-            if isinstance(reply, Exception):
+        migrating = []
+        for call, reply in zip(calls, await self._replies(calls), strict=True):
+            if isinstance(reply, MIGRATING) and _now_s() < call.until_s:
+                await find_slot(self._redis, reply)
+                migrating.append(call)
+            elif isinstance(reply, AWAY) and not isinstance(reply, MIGRATING):
+                self._fail(queue, call.keys[0], reply)
+                self._hold(queue, call)
+            elif isinstance(reply, Exception):
                 refusal = refusal_of(reply)
-                away = _unavailable(type(reply).__name__) if refusal is None else UnavailableError(refusal)
-                future.set_exception(away)
-            else:
-                future.set_result(reply)
+                call.fail(_unavailable(type(reply).__name__) if refusal is None else UnavailableError(refusal))
+            elif not call.reply.done():  # else the client has disconnected
+                call.reply.set_result(reply)
+        if migrating:
+            await asyncio.sleep(AGAIN_S)
+            for call in migrating:
+                self._put(call)
+
+    async def _replies(self, calls: list[_Call]) -> list[Any]:
+        """Return replies or errors, in the order of the calls."""
+        commands = [call.command() for call in calls]
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                replies = await pipelined(self._redis, calls[0].keys[0], commands)
+                return [await followed(self._redis, *each) for each in zip(replies, commands, strict=True)]
+        except REDIS_ERRORS as error:
+            return [error] * len(calls)
 
     def _fail(self, queue: _Queue, key: str, error: Exception) -> None:
         if queue.failed_key is None:
             log.warning("Redis does not answer: %s (%s)", queue.master or "the server", type(error).__name__)
+            queue.held_until_s = _now_s() + HOLD_S
         queue.failed_key, queue.error = key, type(error).__name__
         waiting, queue.calls = queue.calls, []
-        for _, future in waiting:
-            if not future.done():
-                future.set_exception(_unavailable(queue.error))
+        for call in waiting:
+            self._hold(queue, call)
         if self._probing is None or self._probing.done():
             self._probing = in_background(self._probe())
 
@@ -162,12 +216,23 @@ class ScriptBatcher:
         key = queue.failed_key
         if key is None:
             return
+        probe = self._call(PROBE, (key,))
+        probe.may_wait = False
+        self._send_in(self._queue_of(key), probe)
         try:
-            await self._call(self._queue_of(key), PROBE, key)
+            await probe.reply
         except UnavailableError:
             return
         queue.failed_key = None
         log.warning("Redis answers again: %s", queue.master or "the server")
+        held, queue.held = queue.held, []
+        for call in held:
+            if not call.reply.done():
+                self._put(call)
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _unavailable(error: str) -> UnavailableError:

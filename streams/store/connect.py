@@ -1,9 +1,11 @@
 """Connections to Redis, standalone or Cluster, and how long a call is repeated.
 
-A node of a cluster may hang without closing its connections. Only a command that times out reveals it, and only a
-client that then asks the other nodes finds the replica that took over. redis-py asks them after single commands, but
-not after a pipeline whose errors are returned, a transaction that timed out, or a call that was cancelled. Callers of
-those bound them by `timeout_s`, below their own callers' bound, and call `find_masters` after a failure.
+In a cluster another node may have a slot at any time: slots are migrated, and replicas take the place of their masters.
+A node that is asked in vain says so (MOVED, ASK), or is gone, or hangs without closing its connections. Only a command
+that times out reveals the latter, and only a client that then asks the other nodes finds the replica that took over.
+redis-py asks them after single commands, but not after commands on a connection of our own (`streams/store/node.py`),
+or a call that was cancelled. Callers of those bound them by `timeout_s`, below their own callers' bound, and call
+`find_slot` or `find_masters` after a failure.
 
 Redis may also refuse writes while it answers: out of memory, out of disk, or no primary. `patiently` repeats both kinds
 of calls for `PATIENCE_S`; then the process ends, and the next one starts with its claim.
@@ -27,13 +29,15 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import (
     AskError,
     AuthenticationError,
-    ClusterDownError,
+    ClusterError,
+    MovedError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisClusterException,
     RedisError,
     ResponseError,
     SlotNotCoveredError,
+    TryAgainError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -43,6 +47,7 @@ from core.errors import BotifyError
 from core.kafka.admin import accepts_connections
 from core.settings import Settings
 from streams.store.keys import write_probe
+from streams.store.node import pipelined
 
 log = logging.getLogger(__name__)
 
@@ -90,14 +95,51 @@ class _TLSConnection(_PackInC, redis_asyncio.SSLConnection):
     pass
 
 
+class _Nodes(redis.cluster.NodesManager):
+    """Makes a node that a command is redirected to (ASK) and that has no slots so far: redis/redis-py#4015."""
+
+    def get_node(self, host: Any = None, port: Any = None, node_name: str | None = None) -> Any:
+        found = super().get_node(host, port, node_name)
+        if found is None and node_name:
+            kind = redis.cluster.PRIMARY
+            found = redis.cluster.ClusterNode(*_address_of(node_name), kind)  # type: ignore[no-untyped-call]
+            self.nodes_cache[node_name] = found
+        return found
+
+
+class _AsyncNodes(redis_asyncio.cluster.NodesManager):
+    """Does the same with asyncio."""
+
+    __slots__ = ()  # or an object could not become one
+
+    def get_node(self, host: Any = None, port: Any = None, node_name: str | None = None) -> Any:
+        found = super().get_node(host, port, node_name)
+        if found is None and node_name:
+            kind = redis.cluster.PRIMARY
+            found = redis_asyncio.cluster.ClusterNode(*_address_of(node_name), kind, **self.connection_kwargs)
+            self.nodes_cache[node_name] = found
+        return found
+
+
+def _address_of(node_name: str) -> tuple[str, int]:
+    host, _, port = node_name.rpartition(":")
+    return host, int(port)
+
+
 REDIS_ERRORS = (RedisError, RedisClusterException, OSError)
 """Errors of a call to Redis; those of the cluster client itself are no `RedisError`."""
+
+MIGRATING = (
+    AskError,  # and MovedError: another node has the slot, or this key of it
+    TryAgainError,  # each of two nodes has some of the keys
+)
+"""Errors of a command that was not run, because its slot is migrated to another node, or was."""
 
 AWAY = (
     RedisConnectionError,
     RedisTimeoutError,
-    ClusterDownError,
-    AskError,  # and MovedError: another node has the slot
+    ClusterError,  # it is down, or redis-py has followed too many redirections
+    *MIGRATING,
     RedisClusterException,
     OSError,
 )
@@ -121,7 +163,9 @@ def connect_async(settings: Settings, timeout_s: float = TIMEOUT_S) -> Any:
     options = _options(settings, timeout_s)
     if _CLUSTER in url:
         retry = AsyncRetry(_BACKOFF, _CLUSTER_RETRIES)
-        return redis_asyncio.RedisCluster.from_url(url.replace(_CLUSTER, "://"), retry=retry, **options)
+        client = redis_asyncio.RedisCluster.from_url(url.replace(_CLUSTER, "://"), retry=retry, **options)
+        client.nodes_manager.__class__ = _AsyncNodes
+        return client
     connection = _TLSConnection if url.startswith(_TLS) else _Connection
     pool = redis_asyncio.ConnectionPool.from_url(url, retry=AsyncRetry(_BACKOFF, _RETRIES), **options)
     pool.connection_class = connection
@@ -153,6 +197,23 @@ async def find_masters(redis: Any, failed: str = "") -> None:
     if isinstance(redis, redis_asyncio.RedisCluster):
         with contextlib.suppress(*REDIS_ERRORS):
             await redis.nodes_manager.initialize(last_failed_node_name=failed or None)
+
+
+async def find_slot(redis: Any, error: BaseException) -> None:
+    """Find out where a slot is now, after one of the errors `AWAY`.
+
+    Who redirects a command (MOVED) names the master; other nodes may not know yet. While a slot is migrated (ASK,
+    TRYAGAIN) it stays where it is.
+
+    Parameters
+    ----------
+    redis : redis.asyncio.Redis or RedisCluster
+    error : BaseException
+    """
+    if isinstance(error, MovedError):
+        await redis.nodes_manager.move_slot(error)
+    elif not isinstance(error, MIGRATING):
+        await find_masters(redis)
 
 
 class WritesRefusedError(BotifyError):
@@ -251,7 +312,7 @@ async def patiently(
                 why = None if writes is None else refusal_of(error)
                 if why is None and not (isinstance(redis, redis_asyncio.RedisCluster) and isinstance(error, AWAY)):
                     raise
-                now_s = clock()
+                away, now_s = error, clock()
                 since_s = now_s if since_s is None else since_s
                 if writes is not None and why is not None:
                     writes.refuse(partition, why)
@@ -266,7 +327,7 @@ async def patiently(
             await sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
             if why is None:
-                await find_masters(redis)
+                await find_slot(redis, away)
     except asyncio.CancelledError:
         if writes is not None:
             writes.forget(partition)
@@ -274,7 +335,7 @@ async def patiently(
 
 
 async def probe_writes(redis: Any, prefix: str, partitions: Iterable[int]) -> str | None:
-    """Make writes that change nothing, and return why Redis refuses one; None if it accepts all.
+    """Make writes that change nothing and create no key, and return why Redis refuses one; None if it accepts all.
 
     Parameters
     ----------
@@ -284,24 +345,27 @@ async def probe_writes(redis: Any, prefix: str, partitions: Iterable[int]) -> st
     partitions : iterable of int
         Each has its own slot, so on Redis Cluster all of their nodes are probed.
     """
+    of_masters: dict[str, list[str]] = {}
+    for partition in partitions:
+        key = write_probe(prefix, partition)
+        of_masters.setdefault(master_of(redis, key), []).append(key)
     try:
-        async with asyncio.timeout(PROBE_TIMEOUT_S), redis.pipeline(transaction=False) as pipeline:
-            _ask_probes(pipeline, prefix, partitions)
-            return _problem_of(await pipeline.execute(raise_on_error=False))
+        async with asyncio.timeout(PROBE_TIMEOUT_S):
+            for keys in of_masters.values():
+                replies = await pipelined(redis, keys[0], [("SETRANGE", key, 0, b"") for key in keys])
+                if (problem := _problem_of(replies)) is not None:
+                    return problem
     except (RedisError, RedisClusterException, TimeoutError) as error:
         return _problem_of([error])
+    return None
 
 
 def probe_writes_blocking(redis: Any, prefix: str, partitions: Iterable[int]) -> str | None:
     """Do the same with a blocking client; raises its errors."""
     pipeline = redis.pipeline(transaction=False)
-    _ask_probes(pipeline, prefix, partitions)
-    return _problem_of(pipeline.execute(raise_on_error=False))
-
-
-def _ask_probes(pipeline: Any, prefix: str, partitions: Iterable[int]) -> None:
-    for partition in partitions:  # this writes nothing and creates no key, but is refused like a write
+    for partition in partitions:
         pipeline.setrange(write_probe(prefix, partition), 0, b"")
+    return _problem_of(pipeline.execute(raise_on_error=False))
 
 
 def _problem_of(replies: Iterable[object]) -> str | None:
@@ -335,6 +399,7 @@ def connect(settings: Settings, timeout_s: float = TIMEOUT_S, *, retries: int = 
         if _CLUSTER in url:
             retry = Retry(_BACKOFF, _BLOCKING_CLUSTER_RETRIES)
             client: Any = redis.RedisCluster.from_url(url.replace(_CLUSTER, "://"), retry=retry, **options)
+            client.nodes_manager.__class__ = _Nodes
         else:
             client = redis.Redis.from_url(url, retry=Retry(_BACKOFF, retries), **options)
         client.ping()

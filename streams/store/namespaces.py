@@ -23,13 +23,14 @@ from streams.store.keys import (
     namespace_records,
     partition_key,
 )
+from streams.store.node import call
 
 _SWAP = Path(__file__).with_name("swap.lua")
 
 
 async def live_namespace(redis: Any, prefix: str) -> str:
     """Return the namespace that workers write and readers read."""
-    pointer: bytes | None = await patiently(redis, lambda: redis.get(namespace_pointer(prefix)))
+    pointer: bytes | None = await patiently(redis, lambda: call(redis, ("GET", namespace_pointer(prefix))))
     return pointer.decode() if pointer else default_namespace(prefix)
 
 
@@ -217,7 +218,8 @@ class NamespaceRecords:
 
     async def find(self, namespace: str) -> NamespaceRecord | None:
         """Return the record of a namespace; None for a deployment's first."""
-        text = await patiently(self._redis, lambda: self._redis.hget(self._key, id_of(self._prefix, namespace)))
+        ask = ("HGET", self._key, id_of(self._prefix, namespace))
+        text = await patiently(self._redis, lambda: call(self._redis, ask))
         return None if text is None else NamespaceRecord.from_json(text)
 
     async def put(self, record: NamespaceRecord) -> None:

@@ -1,103 +1,42 @@
-"""Invariant: a frozen master of a Redis Cluster costs its listeners a few seconds after its replica took over."""
+"""Invariant: whatever nodes of a Redis Cluster do, listeners are served again in seconds, and the state is the fold.
+
+`BOTIFY_CHANGES_OF_MASTER=10` migrates slots and fails masters over ten times instead of four.
+"""
 
 from __future__ import annotations
 
+import os
+import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
+from enum import Enum, auto
+from functools import partial
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import httpx
-import pytest
-import redis
 
 from core.settings import Settings
-from services.stack.embedded import Valkey
-from services.stack.ports import HOST, find_free
-from services.stack.watchdog import Watchdog
-from streams.store.keys import checkpoint_key, default_namespace
+from schemas.events import Listen
+from streams.store.keys import checkpoint_key, default_namespace, gateway_session
+from streams.verify import verify
+from tests.chaos.conftest import TRACKS
+from tests.chaos.load import Load, listens_for_ever
 from tests.chaos.programs import Program
-from tests.chaos.whole import caught_up
+from tests.chaos.test_scaling import progresses
+from tests.chaos.whole import assert_whole, caught_up
 from tests.integration.services.gateway.conftest import ready, start
+from tests.learning import all_learned, assert_learned
+from tests.redis_cluster import Cluster, Node, running_cluster
 from tests.support import eventually, offline_fold, redis_contents
 
-MASTERS = 3
-SLOTS = 16_384
-NODE_TIMEOUT_MS = 2_000
 SERVED_AGAIN_S = 5.0
 USERS = 24
-
-
-class Node(Valkey):
-    """One node of a cluster."""
-
-    def __init__(self, home: Path, watchdog: Watchdog) -> None:
-        port = find_free()
-        super().__init__(home, port=port, watchdog=watchdog)
-        self.bus_port = find_free(frozenset([port]))
-        options = {
-            "cluster-enabled": "yes",
-            "cluster-port": str(self.bus_port),
-            "cluster-node-timeout": str(NODE_TIMEOUT_MS),
-            "cluster-replica-validity-factor": "0",  # however far behind a replica is, it takes over
-            "repl-diskless-sync-delay": "0",
-        }
-        self._argv += [part for name, value in options.items() for part in (f"--{name}", value)]
-        self.client = redis.Redis(host=HOST, port=port, decode_responses=True, socket_timeout=5.0)
-
-    def info(self, section: str, name: str) -> object:
-        """Return a figure of `INFO` or `CLUSTER INFO`."""
-        told = self.client.cluster("INFO") if section == "cluster" else self.client.info(section)
-        return told[name]
-
-
-class Cluster:
-    """Three masters, each with a replica."""
-
-    def __init__(self, home: Path, watchdog: Watchdog) -> None:
-        self.nodes = [Node(home / str(number), watchdog) for number in range(2 * MASTERS)]
-        self.url = f"redis+cluster://{HOST}:{self.nodes[-1].port}"  # never a master that is frozen
-
-    def start(self) -> None:
-        """Start the nodes and join them."""
-        for node in self.nodes:
-            node.start()
-        first, *others = self.nodes
-        for node in others:
-            first.client.execute_command("CLUSTER MEET", HOST, node.port, node.bus_port)
-        masters, replicas = self.nodes[:MASTERS], self.nodes[MASTERS:]
-        for number, master in enumerate(masters):
-            begin, end = number * SLOTS // MASTERS, (number + 1) * SLOTS // MASTERS - 1
-            master.client.execute_command("CLUSTER ADDSLOTSRANGE", begin, end)
-        eventually(lambda: all(node.info("cluster", "cluster_known_nodes") == "6" for node in self.nodes))
-        for master, replica in zip(masters, replicas, strict=True):
-            replica.client.execute_command("CLUSTER REPLICATE", master.client.execute_command("CLUSTER MYID"))
-        eventually(lambda: all(replica.info("replication", "master_link_status") == "up" for replica in replicas))
-        eventually(lambda: all(node.info("cluster", "cluster_state") == "ok" for node in self.nodes))
-
-    def stop(self) -> None:
-        """Stop the nodes, frozen ones too."""
-        for node in self.nodes:
-            node.client.close()
-            node.kill()
-
-    def pair_of(self, key: str) -> tuple[Node, Node]:
-        """Return the master that has a key's slot, and its replica."""
-        number = self.nodes[-1].client.cluster("KEYSLOT", key) * MASTERS // SLOTS
-        return self.nodes[number], self.nodes[number + MASTERS]
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    watchdog = Watchdog()
-    cluster = Cluster(tmp_path / "cluster", watchdog)
-    try:
-        cluster.start()
-        yield cluster
-    finally:
-        cluster.stop()
-        watchdog.close()
 
 
 class Listeners:
@@ -123,11 +62,17 @@ class Listeners:
         return self._client.post(f"/next/{user}", json={"track": user % 7, "time": 0.5}, timeout=10.0)
 
 
-def test_a_master_is_frozen(settings: Settings, cluster: Cluster) -> None:
-    settings = settings.with_(redis_url=cluster.url)
-    master, replica = cluster.pair_of(checkpoint_key(default_namespace(settings.topic_prefix), 0))
-    programs = [Program(settings, f"{module}", module) for module in ("services.recommender", "streams.worker")]
+def slot_of_partition(cluster: Cluster, settings: Settings, partition: int) -> int:
+    return cluster.slot_of(checkpoint_key(default_namespace(settings.topic_prefix), partition))
+
+
+def test_a_master_is_frozen(settings: Settings, tmp_path: Path) -> None:
     with ExitStack() as stack:
+        cluster = stack.enter_context(running_cluster(tmp_path / "cluster"))
+        settings = settings.with_(redis_url=cluster.url)  # of a replica, which is not frozen
+        master = cluster.master_of(slot_of_partition(cluster, settings, 0))
+        replica = cluster.replica_of(master)
+        programs = [Program(settings, module, module) for module in ("services.recommender", "streams.worker")]
         for program in programs:
             stack.callback(program.stop)
         client = start(stack, settings, "gateway", DEADLINE_MS=1_000)
@@ -153,3 +98,216 @@ def test_a_master_is_frozen(settings: Settings, cluster: Cluster) -> None:
         print(f"folded after {time.monotonic() - took_over_s:.1f} s")
         assert redis_contents(settings) == offline_fold(settings).contents()
         assert all(program.running for program in programs)
+
+
+CHANGES = int(os.environ.get("BOTIFY_CHANGES_OF_MASTER", "4"))
+NODE_TIMEOUT_MS = 500
+MOST_REFUSED_S = 2.0
+MOST_WAIT_S = 10.0
+IMPATIENT_USERS = range(1_000, 1_012)
+AGAIN_S = 0.05
+
+
+@dataclass
+class Call:
+    """A listener's call, with all of its tries.
+
+    Attributes
+    ----------
+    waited_s : float
+        From the first try to the answer.
+    refused : int
+        Tries without one.
+    fallback : bool
+        Whether the gateway answered in the recommender's place.
+    """
+
+    waited_s: float
+    refused: int
+    fallback: bool
+
+
+class ImpatientListeners:
+    """Listeners who report listens one after the other, each until it is answered; leaving the block stops them."""
+
+    def __init__(self, client: httpx.Client) -> None:
+        self._client = client
+        self._stopping = threading.Event()
+        self._pool = ThreadPoolExecutor(len(IMPATIENT_USERS))
+        self._listening = [self._pool.submit(self._listen, user) for user in IMPATIENT_USERS]
+        self.calls: list[Call] = []
+
+    def served(self) -> bool:
+        """Whether some calls were answered that began after this one."""
+        begin = len(self.calls)
+        return eventually(lambda: len(self.calls) > begin + 2 * len(IMPATIENT_USERS), 30)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stopping.set()
+        for listening in self._listening:
+            listening.result()
+        self._pool.shutdown()
+
+    def _listen(self, user: int) -> None:
+        number = 0
+        while not self._stopping.wait(AGAIN_S):
+            self.calls.append(self._call(user, number))
+            number += 1
+
+    def _call(self, user: int, number: int) -> Call:
+        body, key = {"track": number % TRACKS, "time": 0.5}, {"Idempotency-Key": f"{user}-{number}"}
+        began_s, refused = time.monotonic(), 0
+        while True:
+            try:
+                answer = self._client.post(f"/next/{user}", json=body, headers=key, timeout=MOST_WAIT_S)
+            except httpx.TransportError:
+                status = 0
+            else:
+                status = answer.status_code
+            if status == 200:
+                return Call(time.monotonic() - began_s, refused, "x-botify-fallback" in answer.headers)
+            assert status in (0, 503), answer.text
+            refused += 1
+            assert time.monotonic() < began_s + 3 * MOST_WAIT_S, f"listener {user} is not served any more"
+            time.sleep(AGAIN_S)
+
+
+def listens_of_now() -> Iterator[Listen]:
+    """Yield listens whose event time is that of the gateway's."""
+    for listen in listens_for_ever(300, TRACKS, seed=61):
+        yield listen._replace(timestamp_ms=int(time.time() * 1000))
+
+
+class Change(Enum):
+    """What happens to a cluster."""
+
+    MIGRATED = auto()
+    HANDED_OVER = auto()
+    KILLED = auto()
+    LOST_WRITES = auto()
+    """Killed, with a replica that was behind."""
+
+
+def migrate(cluster: Cluster, settings: Settings, number: int) -> Change:
+    """Migrate the slots of a partition and of half of the sessions to the next masters; every second time by keys."""
+    slots = [slot_of_partition(cluster, settings, number % settings.partitions)]
+    slots += [
+        cluster.slot_of(gateway_session(settings.topic_prefix, user)) for user in IMPATIENT_USERS[number % 2 :: 2]
+    ]
+    by_keys = number % 2 == 1
+    for slot in slots:
+        masters = [node for node in cluster.nodes if node.is_master]
+        to = masters[(masters.index(cluster.master_of(slot)) + 1) % len(masters)]
+        (cluster.migrate_by_keys if by_keys else cluster.migrate)(slot, to)
+    return Change.MIGRATED
+
+
+def fail_over(cluster: Cluster, slot: int) -> None:
+    """Let the replica of a slot's master take over as it is asked to, without loss."""
+    replica = cluster.replica_of(cluster.master_of(slot))
+    replica.client.execute_command("CLUSTER FAILOVER")
+    eventually(lambda: replica.is_master, 10)
+
+
+def kill(cluster: Cluster, slot: int, key: str, *, behind: bool) -> None:
+    """Kill a slot's master and start it again when its replica has taken over; with `behind`, one that lost writes."""
+    master = cluster.master_of(slot)
+    replica = cluster.replica_of(master)
+    if behind:
+        fall_behind(master, replica, key)
+    master.kill()
+    eventually(lambda: replica.has(slot), 10)
+    replica.client.config_set("primaryauth", "")
+    master.start()
+
+
+def fall_behind(master: Node, replica: Node, checkpoint: str) -> None:
+    """Cut a replica off, and wait until its master has applied more."""
+    replica.client.config_set("primaryauth", "not the password")
+    replica.client.execute_command("CLIENT KILL TYPE PRIMARY")
+    eventually(lambda: replica.info("replication", "master_link_status") == "down")
+    before = master.client.hget(checkpoint, "next_offset")
+    eventually(lambda: master.client.hget(checkpoint, "next_offset") != before)
+
+
+def change_master(cluster: Cluster, settings: Settings, number: int) -> Change:
+    """Let the master of a partition hand over, or be killed, by turns; every second time with a replica behind."""
+    partition = number % settings.partitions
+    slot = slot_of_partition(cluster, settings, partition)
+    if number % 2 == 0:
+        fail_over(cluster, slot)
+        return Change.HANDED_OVER
+    behind = number % 4 == 3
+    kill(cluster, slot, checkpoint_key(default_namespace(settings.topic_prefix), partition), behind=behind)
+    return Change.LOST_WRITES if behind else Change.KILLED
+
+
+class Answers:
+    """Calls of listeners by what happened meanwhile."""
+
+    def __init__(self, listeners: ImpatientListeners) -> None:
+        self._listeners = listeners
+        self._calls: dict[Change, list[Call]] = {change: [] for change in Change}
+        self.counts = Counter[Change]()
+
+    def during(self, change: Callable[[], Change]) -> None:
+        """Let something happen between calls, and keep those."""
+        self._listeners.served()
+        begin = len(self._listeners.calls)
+        kind = change()
+        self._listeners.served()
+        self._calls[kind] += self._listeners.calls[begin:]
+        self.counts[kind] += 1
+
+    def refused_s(self, change: Change) -> float:
+        """Return for how long a listener was refused at most."""
+        return max((call.waited_s for call in self._calls[change] if call.refused), default=0.0)
+
+    def __str__(self) -> str:
+        return "\n".join(
+            f"{kind.name.lower()} {self.counts[kind]} times: {len(calls)} calls, "
+            f"{sum(call.refused > 0 for call in calls)} refused at first, for {self.refused_s(kind):.2f} s at most; "
+            f"answered after {max((call.waited_s for call in calls), default=0.0):.2f} s at most, "
+            f"{sum(call.fallback for call in calls)} by the gateway itself"
+            for kind, calls in self._calls.items()
+        )
+
+
+def test_slots_are_migrated_and_masters_fail_over(settings: Settings, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        cluster = stack.enter_context(running_cluster(tmp_path / "cluster", node_timeout_ms=NODE_TIMEOUT_MS))
+        settings = settings.with_(redis_url=cluster.url)
+        modules = ("streams.worker", "streams.learner", "services.recommender")
+        programs = [Program(settings, module, module) for module in modules]
+        for program in programs:
+            stack.callback(program.stop)
+        client = start(stack, settings, "gateway", DEADLINE_MS=1_000)
+        eventually(lambda: ready(client), what=lambda: client.get("/readyz").text)
+        with Load(settings, listens_of_now(), per_s=1_000) as load, ImpatientListeners(client) as listeners:
+            progresses(settings)
+            answers = Answers(listeners)
+            for number in range(CHANGES):
+                answers.during(partial(migrate, cluster, settings, number))
+                answers.during(partial(change_master, cluster, settings, number))
+                cluster.settle()
+            progresses(settings)
+        listens = load.sent + len(listeners.calls)
+        assert_whole(settings, listens)
+        verified = verify(settings)
+        eventually(lambda: all_learned(settings))
+        assert_learned(settings)
+        assert all(program.running for program in programs)
+        worker = programs[0]
+        assert worker.stop() == 0
+        print(answers)
+        print(f"rolled back {worker.counter('rolled_back')} times; {listens} listens, {verified.differing} differences")
+        assert verified.ok
+        assert verified.listens == listens
+        assert worker.counter("rolled_back") >= answers.counts[Change.LOST_WRITES]
+        assert max(map(answers.refused_s, Change)) <= MOST_REFUSED_S
+        assert answers.refused_s(Change.MIGRATED) == answers.refused_s(Change.HANDED_OVER) == 0

@@ -19,7 +19,7 @@ from services.recommender import delivery, service
 from streams.learner import learner
 from streams.learner import partition as learner_partition
 from streams.replay import run, swap, targets
-from streams.store import redis_store, transaction
+from streams.store import node, redis_store, transaction
 from streams.worker import partition, partition_manager
 from tests.simulation.coverage import Coverage
 from tests.simulation.run import run_block, run_universe
@@ -35,7 +35,18 @@ LONGEST = Path(__file__).parent / "longest.json"
 SUMMED = ("universes", "virtual_h", "faults", "violated", "cpu_s")
 BLOCK = 50
 """Seeds that a process runs at a time, and a line of a report has."""
-COVERED = (partition_manager, partition, learner_partition, learner, delivery, service, redis_store, transaction, rpc)
+COVERED = (
+    partition_manager,
+    partition,
+    learner_partition,
+    learner,
+    delivery,
+    service,
+    redis_store,
+    transaction,
+    node,
+    rpc,
+)
 REPLAY = (run, swap, targets)
 ELSEWHERE = {
     "LearnerSources",  # reads catalogue and dead letters from Kafka

@@ -25,7 +25,7 @@ from streams.learner.learner import Learner
 from streams.learner.partition import LearnerPartition
 from streams.replay import swap
 from streams.replay.targets import NamespaceTarget
-from streams.store import redis_store, transaction
+from streams.store import node, redis_store, transaction
 from streams.store.namespaces import NamespaceRecords
 from streams.store.protocol import ClaimPosition, MemoryStore
 from streams.worker import partition_manager
@@ -84,7 +84,7 @@ IN_THE_STORE: Mapping[str, Patches] = {
     "Redis: a claim does not note its owner": lua("claim", "'owner', ARGV[1]", "'former', ARGV[1]"),
     "Redis: reads are not under the position": {(redis_store, "_check"): lambda: lambda stored, under: None},
     "Redis: a transaction watches nothing": text(
-        transaction, "write_guarded", '_pack("WATCH", key)', '_pack("PING")', redis_store
+        transaction, "write_guarded", 'pack("WATCH", key)', 'pack("PING")', redis_store
     ),
     "Redis: a transaction judges nothing": text(
         transaction,
@@ -94,13 +94,13 @@ IN_THE_STORE: Mapping[str, Patches] = {
         redis_store,
     ),
     "Redis: an aborted transaction passes for executed": text(
-        transaction, "_executed", "return replies is not None", "return True"
+        node, "executed", "return replies", "return replies or []", transaction
     ),
     "Redis: a refused transaction passes for executed": text(
-        transaction, "_executed", "raise error or aborted from None", "return True"
+        node, "executed", "raise error or aborted from None", "return []", transaction
     ),
     "Redis: a transaction does not move the checkpoint": text(
-        transaction, "write_guarded", '_pack("HSET", key, "next_offset", new_next)', '_pack("PING")', redis_store
+        transaction, "write_guarded", 'pack("HSET", key, "next_offset", new_next)', 'pack("PING")', redis_store
     ),
 }
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Self
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -12,45 +13,36 @@ from redis.exceptions import ResponseError
 from services.gateway import sessions
 from services.gateway.messages import UnavailableError
 from services.gateway.sessions import ScriptBatcher
+from streams.store.node import Command
 
 
 class FakeRedis:
-    """Replies to each script with its last argument; a pipeline takes one turn of the loop."""
+    """Replies to each script with its last argument; a round trip takes one turn of the loop."""
 
     def __init__(self) -> None:
         self.round_trips: list[int] = []
         self.away = False
         self.hangs: set[str] = set()
 
-    def pipeline(self, *, transaction: bool) -> FakePipeline:
-        assert not transaction
-        return FakePipeline(self)
+    async def pipelined(self, _: str, commands: Sequence[Command]) -> list[Any]:
+        self.round_trips.append(len(commands))
+        await asyncio.sleep(10 if any(key in self.hangs for _, _, _, key, *_ in commands) else 0)
+        if self.away:
+            raise RedisConnectionError
+        return [ResponseError("no") if command[-1] == "wrong" else command[-1] for command in commands]
 
     async def aclose(self) -> None:
         pass
 
 
-class FakePipeline:
-    def __init__(self, redis: FakeRedis) -> None:
-        self._redis = redis
-        self._calls: list[tuple[Any, ...]] = []
+@pytest.fixture(autouse=True)
+def without_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "pipelined", FakeRedis.pipelined)
 
-    async def __aenter__(self) -> Self:
-        return self
 
-    async def __aexit__(self, *_: object) -> None:
-        pass
-
-    def eval(self, *arguments: Any) -> None:
-        self._calls.append(arguments)
-
-    async def execute(self, *, raise_on_error: bool) -> list[Any]:
-        assert not raise_on_error
-        self._redis.round_trips.append(len(self._calls))
-        await asyncio.sleep(10 if any(key in self._redis.hangs for _, _, key, *_ in self._calls) else 0)
-        if self._redis.away:
-            raise RedisConnectionError
-        return [ResponseError("no") if call[-1] == "wrong" else call[-1] for call in self._calls]
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "HOLD_S", 0.0)
 
 
 def run(redis: FakeRedis, *arguments: str) -> list[Any]:
@@ -93,6 +85,7 @@ def test_an_error_fails_only_its_own_call() -> None:
     assert isinstance(wrong, UnavailableError)
 
 
+@pytest.mark.usefixtures("impatient")
 def test_all_waiting_calls_fail_while_redis_is_unreachable() -> None:
     redis = FakeRedis()
     redis.away = True
@@ -113,7 +106,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "PROBE_EVERY_S", 0.01)
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quick", "impatient")
 def test_calls_fail_at_once_until_redis_answers_again() -> None:
     async def scenario() -> None:
         redis = FakeRedis()
@@ -141,7 +134,7 @@ def test_calls_fail_at_once_until_redis_answers_again() -> None:
     asyncio.run(scenario())
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quick", "impatient")
 def test_a_hanging_master_delays_no_calls_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "master_of", lambda _, key: key[0])
     asked_last: list[str] = []
@@ -168,3 +161,66 @@ def test_a_hanging_master_delays_no_calls_to_others(monkeypatch: pytest.MonkeyPa
 
     asyncio.run(scenario())
     assert set(asked_last) == {"x"}
+
+
+async def away_for_a_while(redis: FakeRedis, calls: ScriptBatcher) -> list[asyncio.Task[Any]]:
+    """Make calls while Redis is away: one that finds out, and two that wait with it."""
+    redis.away = True
+    waiting = [asyncio.create_task(calls.run("script", "key", one)) for one in "abc"]
+    async with asyncio.timeout(5):
+        while calls.problem is None:
+            await asyncio.sleep(0)
+    return waiting
+
+
+def test_calls_wait_for_a_master_that_is_soon_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "PROBE_EVERY_S", 0.01)
+
+    async def scenario() -> list[Any]:
+        redis = FakeRedis()
+        calls = ScriptBatcher(redis)
+        waiting = await away_for_a_while(redis, calls)
+        waiting.append(asyncio.create_task(calls.run("script", "key", "d")))
+        done, _ = await asyncio.wait(waiting, timeout=0.05)
+        assert not done
+        redis.away = False
+        answers = await asyncio.gather(*waiting)
+        await calls.close()
+        return answers
+
+    assert asyncio.run(scenario()) == list("abcd")
+
+
+def test_calls_wait_for_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "HOLD_S", 0.1)
+
+    async def scenario() -> None:
+        redis = FakeRedis()
+        calls = ScriptBatcher(redis)
+        waiting = await away_for_a_while(redis, calls)
+        answers = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(error) for error in answers] == [UnavailableError] * 3
+        with pytest.raises(UnavailableError):
+            async with asyncio.timeout(0.05):
+                await calls.run("script", "key", "later")
+        await calls.close()
+
+    asyncio.run(scenario())
+
+
+def test_calls_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "MOST_HELD", 3)
+
+    async def scenario() -> None:
+        redis = FakeRedis()
+        calls = ScriptBatcher(redis)
+        waiting = await away_for_a_while(redis, calls)
+        with pytest.raises(UnavailableError):
+            async with asyncio.timeout(0.05):
+                await calls.run("script", "key", "d")
+        assert not any(one.done() for one in waiting)
+        redis.away = False
+        assert await asyncio.gather(*waiting) == list("abc")
+        await calls.close()
+
+    asyncio.run(scenario())

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis, RedisCluster
-from redis.exceptions import MovedError, ResponseError
+from redis.exceptions import AskError, ClusterError, MovedError, ResponseError, TryAgainError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from streams.store import connect
@@ -15,12 +15,16 @@ from streams.store.connect import find_masters, patiently
 
 
 class FakeCluster(RedisCluster):
-    """Counts how often the nodes are asked who has which slots."""
+    """Keeps what it learns of slots: who redirected a call, and when the nodes were asked who has which."""
 
     def __init__(self) -> None:
         self.nodes_manager = self  # type: ignore[assignment]
         self._initialize: Any = True  # nothing to close
         self.looks: list[str | None] = []
+        self.moved: list[int] = []
+
+    async def move_slot(self, error: MovedError) -> None:
+        self.moved.append(error.slot_id)
 
     async def initialize(self, *_: object, last_failed_node_name: str | None = None) -> FakeCluster:
         self.looks.append(last_failed_node_name)
@@ -46,9 +50,22 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_call_that_times_out_is_made_again_where_the_slots_are_now() -> None:
     cluster = FakeCluster()
-    call = Failing(RedisTimeoutError(), MovedError("7 127.0.0.1:7001"), OSError())
+    call = Failing(RedisTimeoutError(), OSError(), ClusterError("TTL exhausted."))
     assert asyncio.run(patiently(cluster, call)) == "answer"
     assert len(cluster.looks) == 3
+
+
+def test_who_redirects_a_call_is_believed() -> None:
+    cluster = FakeCluster()
+    assert asyncio.run(patiently(cluster, Failing(MovedError("7 127.0.0.1:7001")))) == "answer"
+    assert (cluster.moved, cluster.looks) == ([7], [])
+
+
+def test_a_slot_that_is_migrated_is_waited_for() -> None:
+    cluster = FakeCluster()
+    call = Failing(AskError("7 127.0.0.1:7001"), TryAgainError("Multiple keys request during rehashing of slot"))
+    assert asyncio.run(patiently(cluster, call)) == "answer"
+    assert (cluster.moved, cluster.looks) == ([], [])
 
 
 def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
