@@ -105,10 +105,15 @@ class Delivery:
             self._committable.update(self._batches.popleft().offsets)
 
     def commit(self, *, wait: bool = False) -> None:
-        """Commit acknowledged requests; with `wait`, first flush everything and wait for the broker."""
+        """Commit acknowledged requests.
+
+        With `wait`, as the partitions are given up: first flush everything, and wait for the broker. What is not
+        acknowledged then is left to the next owner, whose commit a later one would undo.
+        """
         if wait:
             self._publisher.drain()
             self.poll()
+            self._batches.clear()
         if self._committable:
             offsets = [TopicPartition(topic, partition, at) for (topic, partition), at in self._committable.items()]
             self._committable = {}

@@ -142,6 +142,7 @@ class RecommenderService:
         self.redis_problem: str | None = None
         self._unread: list[int] = []
         self._received, self._received_s = 0, 0.0
+        self._revocations = 0
         self._committed_at = time.monotonic()
 
     def step(self, wait_s: float = 0.2) -> int:
@@ -188,10 +189,12 @@ class RecommenderService:
 
     def _on_revoke(self, *_: object) -> None:
         self.assigned = False
+        self._revocations += 1
         self._delivery.commit(wait=True)
 
     def _on_lost(self, *_: object) -> None:
         self.assigned = False
+        self._revocations += 1
         self._delivery.forget()
 
     def _receive(self, wait_s: float) -> list[Message]:
@@ -201,7 +204,10 @@ class RecommenderService:
             if messages:
                 before_s, self._received_s = self._received_s, time.monotonic()
                 wait_ms = gather_ms(self._received, (self._received_s - before_s) * 1000, GATHER_RATE, MOST_GATHER_MS)
-                messages += self._consumer.consume(BATCH - 1, wait_ms / 1000)
+                revocations = self._revocations
+                more = self._consumer.consume(BATCH - 1, wait_ms / 1000)
+                # what was not committed at a revocation is its next owner's, whose commit a later one would undo
+                messages = [*messages, *more] if self._revocations == revocations else more
                 self._received = len(messages)
         except KafkaException as error:
             raise RecommenderError(f"reading requests failed: {error}") from error

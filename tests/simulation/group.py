@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from random import Random
 from typing import Protocol
 
 from core.kafka.offsets import TopicState
@@ -48,6 +49,8 @@ class Group:
     ----------
     check_commit : callable of (partition, offset)
         Told of each commit.
+    again : Random, optional
+        Decides which rebalances are followed by another one at once, and which claims that cancels; none without it.
 
     Attributes
     ----------
@@ -62,13 +65,14 @@ class Group:
         topic_id: str,
         logs: Sequence[Log],
         check_commit: Callable[[int, int], None] = lambda partition, offset: None,
+        again: Random | None = None,
     ) -> None:
         self.kafka = kafka
         self.topic, self.topic_id = topic, topic_id
         self.committed: dict[int, int] = {}
         self._logs = logs
         self._check_commit = check_commit
-        self.rng = kafka.rng
+        self.rng, self.again = kafka.rng, again
         self._generation = 0
         self._members: dict[str, float] = {}
         self._assigned: dict[str, frozenset[int]] = {}

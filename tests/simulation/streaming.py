@@ -56,6 +56,8 @@ OPERATORS_SHARE = 0.25
 """Of universes with Redis, in which replays are run and swapped in."""
 UPGRADED_SHARE, GAPS_SHARE = 0.2, 0.2
 """Of universes with learners: whose first incarnations write a former format; in which one worker sends no batches."""
+CALM_SHARE = 0.5
+"""Of universes in which a rebalance cancels no claim and none follows it at once."""
 COLUMNS_SHARE = 0.15
 """Of universes that fold in columns, from their beginning or some time on."""
 
@@ -96,10 +98,12 @@ class StreamUniverse(Universe):
         accept = self._invariants.accepted_by_topic()
         kafka = Random(f"{seed} kafka")
         self._kafka = Kafka(self.loop, self.active, kafka, self.history, self.context, accept, self.timeline)
-        self._groups = {"w": Group(self._kafka, NAME, TOPIC_ID, self._logs, self._invariants.check_commit)}
+        rebalances = Random(f"{seed} again")
+        again = None if rebalances.random() < CALM_SHARE else rebalances
+        self._groups = {"w": Group(self._kafka, NAME, TOPIC_ID, self._logs, self._invariants.check_commit, again)}
         if self._training is not None:
             self._groups["l"] = Group(
-                self._kafka, TRAINING_NAME, TRAINING_ID, [self._training], self._invariants.check_learners_commit
+                self._kafka, TRAINING_NAME, TRAINING_ID, [self._training], self._invariants.check_learners_commit, again
             )
         self._server, self._client_of, self._close_network = self._store(rng, of_redis=of_redis)
         self._folding = self._drawn_folding(rng)

@@ -70,6 +70,18 @@ def test_a_store_rolls_back_while_a_late_replay_begins() -> None:
     )
 
 
+def test_partitions_are_given_up_while_brokers_are_slow() -> None:
+    check(
+        "recommender: requests are committed after they were given up",
+        229_334,
+        Fault(41.009177162116934, faults.STORE_LOSES_REPLIES, 3.75316369002624, 1),
+        Fault(41.92872722912894, faults.REBALANCE, 0.0, 0),
+        Fault(50.677651310528375, faults.STOP, 0.0, 4),
+        Fault(54.23029122580479, faults.BROKER_SLOW, 1.3829923647039606, 2),
+        Fault(56.79059963037268, faults.REBALANCE, 0.0, 0),
+    )
+
+
 def check(mutant: str, seed: int, *happened: Fault) -> None:
     with mutated(mutant):
         assert run_universe(seed, happened).violations

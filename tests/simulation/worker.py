@@ -147,14 +147,14 @@ class SimulatedApp(ABC):
             if generation != self._generation:
                 self._generation, self._assigned = generation, assigned
                 self._begin_claim(generation)
-                if (rng := self._group.rng).random() < AGAIN:
+                if (rng := self._group.again) is not None and rng.random() < AGAIN:
                     await asyncio.sleep(rng.choice([0.0, rng.uniform(0.0, AGAIN_S)]))
                     self._begin_claim(generation)
             await self._group.kafka.pause(HEARTBEAT_S)
 
     def _begin_claim(self, generation: int) -> None:
         for claim in self._claims:
-            if self._group.rng.random() < CANCELLED:
+            if (rng := self._group.again) is not None and rng.random() < CANCELLED:
                 claim.cancel()
         self._positions = {}  # until they are claimed
         task = asyncio.ensure_future(self._claim(generation))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import pytest
 from confluent_kafka import KafkaError, TopicPartition
@@ -11,8 +12,11 @@ from confluent_kafka import KafkaError, TopicPartition
 from core.errors import DecodeError
 from core.kafka.publisher import RecordPublisher
 from core.settings import Settings
+from schemas.codec import Codec
 from services.errors import RecommenderError
+from services.recommender import service
 from services.recommender.delivery import Delivery
+from services.recommender.service import RecommenderService
 
 
 class FakeMessage:
@@ -161,3 +165,29 @@ def test_an_offset_is_committed_once(h: Harness) -> None:
     h.send(0, answers=0)
     assert h.commit() == [(0, 1)]
     assert h.commit() == [(0, 1)]
+
+
+def test_what_is_acknowledged_after_the_partitions_were_given_up_is_not_committed(h: Harness) -> None:
+    h.send(0)
+    with mock.patch.object(h.producer, "flush"):  # the brokers are slower than that
+        h.delivery.commit(wait=True)
+    h.producer.acknowledge(1)
+    assert h.commit() == []
+
+
+def test_what_was_received_before_the_partitions_were_given_up_is_left_to_their_next_owner() -> None:
+    with mock.patch.object(service, "Consumer"), mock.patch.object(service, "RecordPublisher"):
+        recommender = RecommenderService(Settings(), Codec(), *[mock.MagicMock()] * 5)  # type: ignore[arg-type]
+    consumer: Any = recommender._consumer
+    revoke = consumer.subscribe.call_args.kwargs["on_revoke"]
+    early, late = (mock.Mock(error=lambda: None) for _ in range(2))
+    consumer.consume.side_effect = lambda most, _: [early] if most == 1 else [late]
+    assert recommender._receive(0.1) == [early, late]
+
+    def consume(most: int, _: float) -> list[Any]:
+        if most > 1:
+            revoke(consumer, [])
+        return [early] if most == 1 else [late]
+
+    consumer.consume.side_effect = consume
+    assert recommender._receive(0.1) == [late]
