@@ -389,8 +389,10 @@ async def point_in_time_copy(redis: Any, namespace: str, partition: int) -> Asyn
             contents=RedisContents(redis, namespace, token),
         )
     finally:
-        removed = await patiently(redis, lambda: call(redis, ("UNLINK", *copies)))
-    if any(found) and not removed:  # not even its checkpoint, which came with the rest and expires with it
+        # its checkpoint came with the rest, and expires with it; removing says nothing where it has to be asked twice
+        kept = await patiently(redis, lambda: call(redis, ("EXISTS", copies[0])))
+        await patiently(redis, lambda: call(redis, ("UNLINK", *copies)))
+    if any(found) and not kept:
         raise CopyLostError(
             f"the copy of {namespace}:{partition} vanished while it was read: Redis lost writes, as in a failover, or "
             f"reading took longer than {COPY_TTL_S} s; run the command again"

@@ -19,7 +19,7 @@ from streams.learner import learner
 from streams.learner import partition as learner_partition
 from streams.store.connect import WritesRefusedError, patiently
 from streams.store.namespaces import NamespaceRecord
-from streams.store.redis_store import SCRIPT_ARGUMENTS
+from streams.store.redis_store import SCRIPT_ARGUMENTS, CopyLostError
 from streams.worker import partition_manager
 from streams.worker.folding import BY_LISTEN, Folding, by_listen
 from tests.simulation import faults
@@ -84,6 +84,8 @@ class StreamUniverse(Universe):
         operators = OPERATORS if of_redis and rng.random() < OPERATORS_SHARE else 0
         names = [f"{kind}{n}" for kind, of in (("w", WORKERS), ("l", learners), ("o", operators)) for n in range(of)]
         super().__init__(seed, planned_faults, names)
+        if self.active.planned(faults.ROLLBACK):
+            self.may_end = (*self.may_end, CopyLostError)
         self._held_bytes = rng.choice([300, 1_000, partition_manager.HELD_BYTES])
         self._logs = topic(seed % TOPICS)
         self._every = Random(f"{seed} snapshots").choice([None, None, 5])
