@@ -233,6 +233,8 @@ CONNECTIONS = 32
 SECONDS = 15.0
 """Of each of five runs; with starting and compiling all of it takes two and a half minutes."""
 READY_S = 60.0
+WITHOUT_DASHBOARD = {"BOTIFY_GATEWAY_PORT": "0", "BOTIFY_GATEWAY_DASHBOARD": "off"}
+"""Settings of a gateway on any port, which serves listeners only."""
 LATE_S = 60.0
 """How much longer than it should a run of the listeners may take."""
 COMPILE_S = 30.0
@@ -252,8 +254,7 @@ def measure_gateway(settings: Settings, tracks: int) -> dict[str, dict[str, Any]
     with ExitStack() as programs:
         programs.enter_context(running(settings, "streams.worker"))
         programs.enter_context(running(settings, "services.recommender"))
-        environ = {"BOTIFY_GATEWAY_PORT": "0", "BOTIFY_GATEWAY_DASHBOARD": "off"}
-        programs.enter_context(running(settings, "services.gateway", environ=environ))
+        programs.enter_context(running(settings, "services.gateway", environ=WITHOUT_DASHBOARD))
         load = [sys.executable, "-m", "bench.gateway", port_of(settings), str(tracks)]
         load += ["--connections", str(CONNECTIONS), "--seconds", str(SECONDS)]
         run_listeners([*load, "--warm-up", str(COMPILE_S), "--seconds", "1"], COMPILE_S)

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from bench.backlog import BACKLOG, USERS, fill, listens
-from bench.gateway import port_of
+from bench.gateway import WITHOUT_DASHBOARD, port_of
 from bench.loop import running, wait_until
 from bench.worker import botify
 from core.kafka.admin import end_offsets
@@ -53,8 +53,7 @@ def measure_repartition(settings: Settings, world: World) -> dict[str, Any]:
     with ExitStack() as programs:
         programs.enter_context(running(own, "streams.worker"))
         programs.enter_context(running(own, "services.recommender"))
-        environ = {"BOTIFY_GATEWAY_PORT": "0", "BOTIFY_GATEWAY_DASHBOARD": "off"}
-        programs.enter_context(running(own, "services.gateway", environ=environ))
+        programs.enter_context(running(own, "services.gateway", environ=WITHOUT_DASHBOARD))
         port = port_of(own)
         wait_until(lambda: _behind(own) == 0, DEADLINE_S, "the worker has not folded the backlog")
         load = [sys.executable, "-m", "bench.gateway", port, str(tracks), "--connections", str(CONNECTIONS)]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from bench.backlog import USERS, listens
 from bench.cpu import ALL, Meter
-from bench.gateway import port_of, run_listeners
+from bench.gateway import WITHOUT_DASHBOARD, port_of, run_listeners
 from bench.loop import running
 from core.kafka.config import key_of
 from core.kafka.publisher import RecordPublisher
@@ -92,8 +92,7 @@ def measure_live(settings: Settings, world: World) -> tuple[Used, Used, dict[str
         listen = _of_listens(own, len(world.catalogue))
         run_loop(own, world, RunOptions(seconds=COMPILE_S, in_flight=LISTENERS))
         answer = _of_loop(own, world)
-        environ = {"BOTIFY_GATEWAY_PORT": "0", "BOTIFY_GATEWAY_DASHBOARD": "off"}
-        programs.enter_context(running(own, "services.gateway", environ=environ))
+        programs.enter_context(running(own, "services.gateway", environ=WITHOUT_DASHBOARD))
         load = [sys.executable, "-m", "bench.gateway", port_of(own), str(len(world.catalogue))]
         following = run_listeners([*load, "--warm-up", str(WARM_UP_S), "--seconds", str(NEXT_S)], NEXT_S)
     return listen, answer.without(listen), following

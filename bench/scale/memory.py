@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import psutil
 
-from bench.gateway import port_of
+from bench.gateway import WITHOUT_DASHBOARD, port_of
 from bench.loop import running, wait_until
 from core.kafka.publisher import RecordPublisher
 from core.settings import Settings
@@ -81,8 +81,7 @@ def _bytes_with(settings: Settings, tracks: int) -> dict[str, float]:
             process = programs.enter_context(running(own.with_(metrics_port=port), module))
             wait_until(partial(_is_ready, port), READY_S, f"the {role} is not ready")
             found[role] = _uss(process)
-        environ = {"BOTIFY_GATEWAY_PORT": "0", "BOTIFY_GATEWAY_DASHBOARD": "off"}
-        gateway = programs.enter_context(running(own, "services.gateway", environ=environ))
+        gateway = programs.enter_context(running(own, "services.gateway", environ=WITHOUT_DASHBOARD))
         port_of(own)
         found["gateway"] = _uss(gateway)
     files = (own.home / "cache").glob(f"{Topics.of(own).catalogue.name}.*")

@@ -306,8 +306,8 @@ class NextTrack:
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the state's arrays by name, without free room; they are views."""
         ids = {"item_ids": self._items.ids, "user_ids": self._users.ids}
-        sizes = dict.fromkeys(BY_ITEM, len(self._items.ids))
-        sizes |= dict.fromkeys(BY_USER, len(self._users.ids)) | dict.fromkeys(BY_EVENT, self.events)
+        sizes = dict.fromkeys(BY_ITEM, self._items.places)
+        sizes |= dict.fromkeys(BY_USER, self._users.places) | dict.fromkeys(BY_EVENT, self.events)
         return ids | {name: array[: sizes.get(name)] for name, array in self._state._asdict().items()}
 
     @classmethod
@@ -375,7 +375,7 @@ class NextTrack:
         if len(self._users) > settings.most_users:
             self._forget_users()
         if self.events % POOL_EVERY == 0 or self.events < 4 * POOL_EVERY:
-            known = len(self._items.ids)
+            known = self._items.places
             pool = popular(state.plays[:known], state.recent[:known])
             state.pool[: len(pool)] = pool
             state.clock[1] = len(pool)
@@ -383,11 +383,11 @@ class NextTrack:
     def _narrow(self) -> None:
         while len(self._items) * (width := self._settings.neighbours) > self._settings.most_links and width > WAYS:
             self._settings = replace(self._settings, neighbours=width // 2)
-            self._state = narrowed(self._state, len(self._items.ids))
+            self._state = narrowed(self._state, self._items.places)
 
     def forget_items(self, most: int) -> None:
         """Forget the items with the fewest plays, decayed, and keep so many; between two chunks of `CHUNK` events."""
-        state, used = self._state, len(self._items.ids)
+        state, used = self._state, self._items.places
         gone = all_but(np.where(self._items.ids >= 0, state.plays[:used], -1.0), most)
         state.weights[:used][gone] = 0
         state.neighbours[:used][gone] = -1
