@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from core.settings import Settings
+from services.gateway import sessions
 from services.gateway.messages import UnavailableError
 from services.gateway.sessions import ScriptBatcher
 from services.stack.ports import HOST
@@ -332,7 +333,7 @@ def test_calls_are_answered_by_either_master_while_a_slot_is_migrated(
 def test_a_call_whose_keys_stay_apart_fails_and_no_other_does(
     cluster: Cluster, settings: Settings, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.gateway.sessions.TIMEOUT_S", 0.5)
+    monkeypatch.setattr(sessions, "TIMEOUT_S", 0.5)
     here, there = gateway_session(settings.topic_prefix, 1), gateway_slates(settings.topic_prefix, 1)
     migration = Migration(cluster, here)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import MagicMock
@@ -19,6 +21,14 @@ from services.dashboard.pages import add_listener_page
 from services.dashboard.recommend_page import add_recommend_page
 
 WAIT_S = 20.0
+
+
+@pytest.fixture(autouse=True)
+def modules_stay() -> Iterator[None]:
+    """NiceGUI's simulation forgets modules with pages and the packages around them, which other modules still use."""
+    before = {name: module for name, module in sys.modules.items() if name.startswith("services")}
+    yield
+    sys.modules.update(before)
 
 
 def test_a_slow_reading_does_not_hold_the_page() -> None:
