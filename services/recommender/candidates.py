@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.keyed_random import Keys, uniform
-from services.recommender.catalogue import Catalogue
+from services.recommender.catalogue import Catalogue, Integers
 from services.recommender.protocol import NO_ANSWER, Answers, Batch, Ranking, no_ranking
 from services.recommender.sessions import SessionsSoFar
 from streams.folds.likes import LIKE
@@ -46,11 +46,11 @@ class Candidates(NamedTuple):
         return cls(*map(np.concatenate, zip(*parts, strict=True)))
 
 
-def tracks_of(sessions: Ints, artists: Ints, scores: Floats, catalogue: Catalogue) -> Candidates:
+def tracks_of(sessions: Ints, artists: Integers, scores: Floats, catalogue: Catalogue) -> Candidates:
     """Return all tracks of some artists, each with its artist's score; all of shape (m,)."""
     sizes = catalogue.artist_size[artists]
     within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    rows = catalogue.by_artist[np.repeat(catalogue.artist_start[artists], sizes) + within]
+    rows = catalogue.by_artist[np.repeat(catalogue.artist_start[artists], sizes) + within].astype(np.int64)
     return Candidates(np.repeat(sessions, sizes), rows, np.repeat(scores, sizes))
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
-from typing import Self, TypeVar
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,27 @@ from schemas.track_columns import TrackColumns
 from schemas.track_labels import labels_of, numbers_of
 
 Ints = NDArray[np.int64]
+Integers = NDArray[np.integer[Any]]
+Numbers = NDArray[np.int32]
+"""What every track has one of: half as long as numpy's own integers."""
 _SPARSE = 8
 """Ids may range over this many times the number of tracks before a lookup table is too large."""
 T = TypeVar("T", bound=Hashable)
+
+
+class LabelValues(NamedTuple):
+    """The values of one label, see `schemas.track_labels`.
+
+    Attributes
+    ----------
+    values : ndarray of int64, shape (k,)
+        The different ones, ascending.
+    number_of : ndarray of int32, shape (n,)
+        Which of them each row has.
+    """
+
+    values: Ints
+    number_of: Numbers
 
 
 class Catalogue:
@@ -25,15 +43,15 @@ class Catalogue:
     ----------
     tracks : ndarray of int64, shape (n,)
         Track id of each row, ascending.
-    artist_of : ndarray of int64, shape (n,)
+    artist_of : ndarray of int32, shape (n,)
         Artist number of each row.
-    genre_of : ndarray of int64, shape (n,)
+    genre_of : ndarray of int32, shape (n,)
         Genre number of each row; tracks without one share a number.
     artists, genres : list
         Names, by number.
-    labels : ndarray of int64, shape (n, len(LABELS))
-        See `schemas.track_labels`.
-    by_artist : ndarray of int64, shape (n,)
+    labels : list of LabelValues
+        Of `LABELS` but the artist.
+    by_artist : ndarray of int32, shape (n,)
         Rows, grouped by artist.
     artist_start, artist_size : ndarray of int64, shape (number of artists,)
         Where an artist's rows begin in `by_artist`, and how many there are.
@@ -51,7 +69,7 @@ class Catalogue:
             np.array([track.track for track in ordered], dtype=np.int64),
             _numbered([track.artist for track in ordered]),
             _numbered([track.genre for track in ordered]),
-            labels_of(ordered),
+            labels_of(ordered).T[1:],
         )
 
     @classmethod
@@ -65,8 +83,10 @@ class Catalogue:
         >>> one, other = Catalogue(tracks), Catalogue.of_columns(EMPTY.merged(tracks, [b"", b""]))
         >>> one.artists == other.artists, one.genres == other.genres, (one.artist_of == other.artist_of).tolist()
         (True, True, [True, True])
-        >>> (one.labels == other.labels).all()
-        np.True_
+        >>> [label.values[label.number_of].tolist() for label in one.labels] == [
+        ...     label.values[label.number_of].tolist() for label in other.labels
+        ... ]
+        True
         """
         catalogue = cls.__new__(cls)
         kept = ~columns.deleted
@@ -74,18 +94,23 @@ class Catalogue:
             columns.ids[kept],
             _renumbered(columns.artists(), columns.artist_of[kept]),
             _renumbered([*columns.genres(), None], columns.genre_of[kept]),  # the number of no genre is -1
-            _labels_of_columns(columns)[kept],
+            (label[kept] for label in _labels_of_columns(columns)),
         )
         columns.release()
         return catalogue
 
     def _fill(
-        self, tracks: Ints, artists: tuple[list[str], Ints], genres: tuple[list[str | None], Ints], labels: Ints
+        self,
+        tracks: Ints,
+        artists: tuple[list[str], Numbers],
+        genres: tuple[list[str | None], Numbers],
+        labels: Iterable[Ints],
     ) -> None:
-        self.tracks, self.labels = tracks, labels
+        self.tracks = tracks
         self.artists, self.artist_of = artists
         self.genres, self.genre_of = genres
-        self.by_artist: Ints = np.argsort(self.artist_of, kind="stable")
+        self.labels = [_label_values(label) for label in labels]
+        self.by_artist: Numbers = np.argsort(self.artist_of, kind="stable").astype(np.int32)
         self.artist_size: Ints = np.bincount(self.artist_of, minlength=len(self.artists)).astype(np.int64)
         self.artist_start: Ints = np.concatenate([[0], np.cumsum(self.artist_size)[:-1]]).astype(np.int64)
 
@@ -99,8 +124,7 @@ class Catalogue:
         if not len(self.tracks):
             return np.full(len(tracks), -1, dtype=np.int64)
         if self._row_of is not None:
-            rows: Ints = self._row_of[np.clip(tracks, -1, len(self._row_of) - 1)]
-            return rows
+            return self._row_of[np.clip(tracks, -1, len(self._row_of) - 1)].astype(np.int64)
         at = np.minimum(np.searchsorted(self.tracks, tracks), len(self.tracks) - 1)
         return np.where(self.tracks[at] == tracks, at, -1)
 
@@ -111,36 +135,40 @@ class Catalogue:
         return self.tracks[self.by_artist[start : start + self.artist_size[artist]]]
 
 
-def _labels_of_columns(columns: TrackColumns) -> Ints:
-    """Return what `labels_of` says of the tracks."""
-    artists, genres = numbers_of(columns.artists()), numbers_of([*columns.genres(), ""])
-    named = (artists[columns.artist_of], genres[columns.genre_of])
-    return np.stack([*named, columns.mood_of, columns.country_of, columns.period_of], axis=1)
+def _labels_of_columns(columns: TrackColumns) -> Iterator[Ints]:
+    """Yield what `labels_of` says of the tracks, label by label, without the artist."""
+    yield numbers_of([*columns.genres(), ""])[columns.genre_of]
+    yield from (columns.mood_of, columns.country_of, columns.period_of)
 
 
-def _lookup(tracks: Ints) -> Ints | None:
+def _label_values(label: Ints) -> LabelValues:
+    values, number_of = np.unique(label, return_inverse=True)
+    return LabelValues(values, number_of.astype(np.int32))
+
+
+def _lookup(tracks: Ints) -> Numbers | None:
     """Return the row of every id up to the largest, and -1 behind it; None if the ids are too sparse.
 
     Ids are numbers from 0 in Botify's own data, and looking one up costs a tenth of a binary search.
     """
     if not len(tracks) or tracks[0] < 0 or tracks[-1] > _SPARSE * len(tracks):
         return None
-    row_of = np.full(int(tracks[-1]) + 2, -1, dtype=np.int64)
+    row_of = np.full(int(tracks[-1]) + 2, -1, dtype=np.int32)
     row_of[tracks] = np.arange(len(tracks))
     return row_of
 
 
-def _renumbered(names: Sequence[T], numbers: NDArray[np.int32]) -> tuple[list[T], Ints]:
+def _renumbered(names: Sequence[T], numbers: Numbers) -> tuple[list[T], Numbers]:
     """Return the names that occur in order of appearance, and the new number of each row."""
     used, first, rows = np.unique(numbers, return_index=True, return_inverse=True)
     order = np.argsort(first)
-    new = np.empty(len(order), dtype=np.int64)
+    new = np.empty(len(order), dtype=np.int32)
     new[order] = np.arange(len(order))
     return [names[number] for number in used[order].tolist()], new[rows]
 
 
-def _numbered(names: Sequence[T]) -> tuple[list[T], Ints]:
+def _numbered(names: Sequence[T]) -> tuple[list[T], Numbers]:
     """Return the distinct names in order of appearance, and the number of each name given."""
     numbers: dict[T, int] = {}
-    numbered = np.array([numbers.setdefault(name, len(numbers)) for name in names], dtype=np.int64)
+    numbered = np.array([numbers.setdefault(name, len(numbers)) for name in names], dtype=np.int32)
     return list(numbers), numbered

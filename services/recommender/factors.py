@@ -14,20 +14,21 @@ of the window after the last of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.keyed_random import mix
 from services.recommender.candidates import Candidates, not_heard
-from services.recommender.catalogue import Catalogue
+from services.recommender.catalogue import Catalogue, Numbers
 from services.recommender.matches import LabelTable, Matches
 from services.recommender.sessions import SessionsSoFar
-from streams.learner.models.factors import BIAS, Factors
+from streams.learner.models.factors import AT_ONCE, BIAS, Factors
 from streams.learner.models.tables import small_noise
-from streams.learner.models.taste import earlier_of_artist, liking_of, tastes, user_biases, weights
+from streams.learner.models.taste import earlier_of_artist, last_tastes, liking_of, user_biases, weights
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -54,32 +55,55 @@ CODE = 16
 """Dimensions in which the values of a label lie apart when cells are made."""
 
 
+@dataclass(frozen=True, slots=True)
+class Coded:
+    """Rows of a table, each followed by a code of each of its labels' values; made when they are asked for.
+
+    Attributes
+    ----------
+    rows : ndarray of float32, shape (n, d)
+    codes : tuple of (ndarray of float32, shape (values, c); ndarray of int32, shape (n,))
+        The codes of a label's values, and the value of each row.
+    """
+
+    rows: Floats
+    codes: tuple[tuple[Floats, Numbers], ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, at: slice | Ints | Numbers) -> Floats:
+        """Return some of the rows, shape (m, d + codes · c)."""
+        return np.hstack([self.rows[at], *(codes[value_of[at]] for codes, value_of in self.codes)])
+
+
 class Cells:
     """Rows of a table in cells of similar rows.
 
     Parameters
     ----------
-    rows : ndarray of float32, shape (n, d)
+    rows : Coded
+        Of n rows.
 
     Attributes
     ----------
-    order : ndarray of int64, shape (n,)
+    order : ndarray of int32, shape (n,)
         Rows of the table, cell by cell.
     start, size : ndarray of int64, shape (cells,)
         Where each cell begins in `order`, and its number of rows.
-    cell_of, place_of : ndarray of int64, shape (n,)
+    cell_of, place_of : ndarray of int32, shape (n,)
         Cell of each row, and its place in `order`.
     centres : ndarray of float32, shape (cells, d)
         Mean of each cell's rows.
 
     Examples
     --------
-    >>> cells = Cells(np.repeat(np.eye(2, dtype=np.float32), 300, axis=0))
+    >>> cells = Cells(Coded(np.repeat(np.eye(2, dtype=np.float32), 300, axis=0)))
     >>> cells.size.tolist(), cells.centres.tolist()
     ([300, 300], [[1.0, 0.0], [0.0, 1.0]])
     """
 
-    def __init__(self, rows: Floats) -> None:
+    def __init__(self, rows: Coded) -> None:
         n = len(rows)
         nearest = _nearest(rows, _centres(rows))
         if is_many(n):
@@ -87,9 +111,10 @@ class Cells:
         parts = -(-np.bincount(nearest, minlength=1) // (2 * CELL_TRACKS))
         # rows that are alike to the last bit, of which nothing was learned, may fill one cell
         part = np.arange(n) % np.maximum(parts[nearest], 1)
-        _, self.cell_of = np.unique(nearest * (int(parts.max(initial=0)) + 1) + part, return_inverse=True)
-        self.order: Ints = np.argsort(self.cell_of, kind="stable")
-        self.place_of: Ints = np.empty(n, dtype=np.int64)
+        _, cell_of = np.unique(nearest * (int(parts.max(initial=0)) + 1) + part, return_inverse=True)
+        self.cell_of: Numbers = cell_of.astype(np.int32)
+        self.order: Numbers = np.argsort(self.cell_of, kind="stable").astype(np.int32)
+        self.place_of: Numbers = np.empty(n, dtype=np.int32)
         self.place_of[self.order] = np.arange(n)
         self.size: Ints = np.bincount(self.cell_of)
         self.start: Ints = np.cumsum(self.size) - self.size
@@ -101,23 +126,23 @@ def is_many(tracks: int) -> bool:
     return tracks > CELL_TRACKS * MOST_CELLS
 
 
-def _cut(rows: Floats, cell_of: Ints) -> Ints:
+def _cut(rows: Coded, cell_of: Ints) -> Ints:
     """Return a new cell of each row, shape (n,): every cell is cut by k-means among its own rows."""
     order = np.argsort(cell_of, kind="stable")
     cut, cells = np.empty(len(rows), dtype=np.int64), 0
     for inside in np.split(order, np.cumsum(np.bincount(cell_of))[:-1]):
-        own = rows[inside]
+        own = Coded(rows[inside])
         centres = _centres(own)
         cut[inside] = cells + _nearest(own, centres)
         cells += len(centres)
     return cut
 
 
-def _centres(rows: Floats) -> Floats:
+def _centres(rows: Coded) -> Floats:
     """Return centres by Lloyd's algorithm, from rows evenly spread over the table; none becomes empty."""
-    some = rows[:: -(-len(rows) // SAMPLE) or 1]
+    some = Coded(rows[:: -(-len(rows) // SAMPLE) or 1])
     count = max(min(len(rows) // CELL_TRACKS, MOST_CELLS), 1)
-    centres = some[np.linspace(0, len(some) - 1, count).astype(np.int64)] if len(some) else some
+    centres = some[np.linspace(0, len(some) - 1, count).astype(np.int64)] if len(some) else some.rows
     for _ in range(ROUNDS):
         cell_of, cell = np.unique(_nearest(some, centres), return_inverse=True)
         centres = centres.copy()
@@ -125,22 +150,29 @@ def _centres(rows: Floats) -> Floats:
     return centres
 
 
-def _nearest(rows: Floats, centres: Floats) -> Ints:
+def _nearest(rows: Coded, centres: Floats) -> Ints:
     """Return the nearest centre of each row, shape (n,)."""
     half_squares = np.square(centres).sum(axis=1) / 2
-    blocks = (rows[at : at + BLOCK] @ centres.T - half_squares for at in range(0, len(rows), BLOCK))
-    return np.concatenate([np.argmax(block, axis=1) for block in blocks] or [np.zeros(0, dtype=np.int64)])
+    nearest = np.empty(len(rows), dtype=np.int64)
+    for block in _blocks(len(rows), BLOCK):
+        nearest[block] = np.argmax(rows[block] @ centres.T - half_squares, axis=1)
+    return nearest
 
 
-def _means(rows: Floats, group: Ints, groups: int) -> Floats:
+def _means(rows: Coded, group: NDArray[Any], groups: int) -> Floats:
     """Return the mean row of each group, shape (groups, d); none is empty."""
     order = np.argsort(group, kind="stable")
-    sizes = np.bincount(group, minlength=groups)
-    if not len(rows):
-        return np.zeros((groups, rows.shape[1]), dtype=np.float32)
-    sums = np.add.reduceat(rows[order], np.cumsum(sizes) - sizes, axis=0)
-    means: Floats = (sums / sizes[:, None]).astype(np.float32)
+    sums = np.zeros((groups, rows[:0].shape[1]), dtype=np.float32)
+    for block in _blocks(len(rows), AT_ONCE):
+        present, first = np.unique(group[order[block]], return_index=True)
+        sums[present] += np.add.reduceat(rows[order[block]], first, axis=0)
+    means: Floats = (sums / np.bincount(group, minlength=groups)[:, None]).astype(np.float32)
     return means
+
+
+def _blocks(n: int, size: int) -> Iterator[slice]:
+    """Cut n rows into slices."""
+    return (slice(at, min(at + size, n)) for at in range(0, n, size))
 
 
 class FactorTable:
@@ -163,7 +195,7 @@ class FactorTable:
     labels : LabelTable
     shares : ndarray of float32, shape (cells, values)
         Share of each cell's tracks that has each value of a label.
-    values_by_cell : ndarray of int64, shape (used labels, n)
+    values_by_cell : ndarray of int32, shape (used labels, n)
         Each row's values, in the order of the cells.
     kept : ndarray of float32, shape (MOST_EARLIER + 1,)
         See `Factors`.
@@ -175,19 +207,23 @@ class FactorTable:
         )
         self.labels = LabelTable(catalogue, factors.matches)
         codes = [
-            small_noise(mix(at, values), CODE, float(np.sqrt(max(worth, 0.0) / CODE)))
-            for at, (values, worth) in enumerate(zip(self.labels.value_of, self.labels.worth.tolist(), strict=True))
+            small_noise(mix(at, np.arange(self.labels.values)), CODE, float(np.sqrt(max(worth, 0.0) / CODE)))
+            for at, worth in enumerate(self.labels.worth.tolist())
         ]
-        self.cells = cells = Cells(np.hstack([rows, *codes]))
+        self.cells = cells = Cells(Coded(rows, tuple(zip(codes, self.labels.value_of, strict=True))))
         self.offered = min(OFFERED_OF_MANY if is_many(len(rows)) else OFFERED_CELLS, len(cells.size))
         self.sessions_at_once = 1 + ROWS_AT_ONCE * len(cells.size) // (1 + self.offered * len(rows))
         self.by_cell: Floats = rows[cells.order]
+        del rows
         self.centres: Floats = cells.centres[:, : BIAS + 1]
-        apart = np.square(rows[:, :BIAS] - self.centres[cells.cell_of, :BIAS]).mean(axis=1)
-        variance = np.bincount(cells.cell_of, apart, len(cells.size)) / np.maximum(cells.size, 1)
-        self.spread: Floats = (MAXIMUM_OF_CELL * np.sqrt(variance)).astype(np.float32)
+        variance = np.zeros(len(cells.size))
+        for block in _blocks(len(catalogue), AT_ONCE):
+            cell = cells.cell_of[cells.order[block]]
+            apart = np.square(self.by_cell[block, :BIAS] - self.centres[cell, :BIAS]).mean(axis=1)
+            variance += np.bincount(cell, apart, len(cells.size))
+        self.spread: Floats = (MAXIMUM_OF_CELL * np.sqrt(variance / np.maximum(cells.size, 1))).astype(np.float32)
         self.shares = self.labels.shares(cells.cell_of, len(cells.size))
-        self.values_by_cell: Ints = self.labels.value_of[:, cells.order]
+        self.values_by_cell: Numbers = self.labels.value_of[:, cells.order]
         self.kept = factors.kept
 
     def of(self, rows: Ints) -> Floats:
@@ -202,10 +238,9 @@ class FactorTable:
         so_far : SessionsSoFar
             With likings in place of fractions, as of `liked`.
         """
-        vectors = self.of(so_far.rows)[..., :BIAS]
-        after = tastes(vectors, weights(so_far.fractions, so_far.valid))
         taste = np.ones((len(so_far), BIAS + 1), dtype=np.float32)
-        taste[:, :BIAS] = after[np.arange(len(so_far)), so_far.last()]
+        weight, lengths = weights(so_far.fractions, so_far.valid), so_far.valid.sum(axis=1)
+        taste[:, :BIAS] = last_tastes(self.of(so_far.rows)[..., :BIAS], weight, lengths)
         return taste
 
     def liked(self, so_far: SessionsSoFar, catalogue: Catalogue) -> tuple[SessionsSoFar, Floats]:
@@ -329,8 +364,13 @@ class OfferedTracks:
 
     def logits(self, sessions: Ints, rows: Ints) -> Floats:
         """Return the logits of any tracks, shape (m,)."""
+        return self._matches.with_artists(self._without_artists(sessions, rows), sessions, rows)
+
+    def _without_artists(self, sessions: Ints, rows: Ints) -> Floats:
+        """Return what the factors and labels say of tracks, shape (m,)."""
         logits: Floats = np.vecdot(self._taste[sessions], self._table.of(rows))
-        return self._matches.less(logits + self._matches.of(sessions, rows), sessions, rows)
+        labels = self._table.labels
+        return logits + self._matches.of_labels(sessions * labels.values, labels.value_of[:, rows])
 
     def _biases(self, liked: SessionsSoFar, kept: Floats) -> Floats:
         """Return each listener's bias, shape (b,)."""
@@ -344,11 +384,11 @@ class OfferedTracks:
         return user_biases(logits, liked.fractions, evidence)[:, -1]
 
     def of_artists(self) -> Candidates:
-        """Return the unheard tracks of the artists heard that are in no cell offered; their scores mean nothing."""
+        """Return the unheard tracks of the artists heard that are in no cell offered, and their logits."""
         return self._of_artists
 
     def _mark_heard(self, so_far: SessionsSoFar, catalogue: Catalogue) -> Candidates:
-        """Value tracks of artists heard, and mark heard tracks; return tracks of these artists in other cells."""
+        """Value tracks of artists heard, and mark heard tracks; return these artists' tracks of other cells."""
         again = self._matches.heard_artists()
         offered = self.offers(again.sessions, again.rows)
         valued = again.where(offered)
@@ -356,7 +396,9 @@ class OfferedTracks:
         self._logits[at] = self._matches.again(valued, self._logits[at])
         here = self.offers(so_far.session_of, so_far.heard)
         self._logits[self._at(so_far.session_of[here], so_far.heard[here])] = HEARD
-        return not_heard(again.where(~offered), so_far, catalogue)
+        others = not_heard(again.where(~offered), so_far, catalogue)
+        logits = self._matches.again(others, self._without_artists(others.sessions, others.rows))
+        return others._replace(scores=logits.astype(np.float64))
 
     def _at(self, sessions: Ints, rows: Ints) -> Ints:
         """Return where the logits of offered tracks are."""

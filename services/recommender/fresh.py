@@ -12,7 +12,7 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from services.recommender.catalogue import Catalogue
+from services.recommender.catalogue import Catalogue, Integers
 from services.recommender.protocol import NO_ANSWER, Ranking
 from streams.learner.models.next_track import NextTrack
 
@@ -43,14 +43,14 @@ class Groups(NamedTuple):
     sizes: Floats
 
     @classmethod
-    def of(cls, groups: Ints, sizes: Floats) -> Self:
+    def of(cls, groups: Integers, sizes: Floats) -> Self:
         """Give the groups of some tracks their columns; `sizes` are those of all groups."""
         distinct, columns = np.unique(groups, return_inverse=True)
         column_of = np.full(len(sizes), len(distinct), dtype=np.int64)
         column_of[distinct] = np.arange(len(distinct))
         return cls(column_of, columns, sizes[groups])
 
-    def means(self, chances: Floats, groups: Ints) -> Floats:
+    def means(self, chances: Floats, groups: Integers) -> Floats:
         """Return the mean chance of each track's group, shape (b, n), given tracks of some groups, both (b, w)."""
         width = int(self.columns.max(initial=0)) + 2
         cells = self.column_of[groups] + np.arange(0, width * len(groups), width)[:, None]

@@ -7,12 +7,14 @@ few of them.
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.track_labels import LABELS, UNKNOWN
+from schemas.track_labels import UNKNOWN
 from services.recommender.candidates import Candidates, tracks_of
-from services.recommender.catalogue import Catalogue
+from services.recommender.catalogue import Catalogue, Numbers
 from services.recommender.sessions import SessionsSoFar
 from streams.learner.models.taste import MOST_EARLIER, weights
 
@@ -34,7 +36,7 @@ class LabelTable:
 
     Attributes
     ----------
-    value_of : ndarray of int64, shape (used labels, n)
+    value_of : ndarray of int32, shape (used labels, n)
         Number of each row's value; the last number for one that is unknown.
     values : int
         How many numbers there are.
@@ -44,24 +46,27 @@ class LabelTable:
     """
 
     def __init__(self, catalogue: Catalogue, matches: Floats) -> None:
-        used, worth, count = [], [], 0
-        for at in range(1, len(LABELS)):
-            values, number_of = np.unique(catalogue.labels[:, at], return_inverse=True)
-            known = np.flatnonzero(values != UNKNOWN)
-            if 1 < len(known) <= MOST_VALUES:
-                used.append(np.where(values[number_of] == UNKNOWN, -1, number_of - known[0] + count))
-                worth.append(matches[at])
-                count += len(known)
-        self.values = count + 1
-        self.value_of: Ints = np.array(used, dtype=np.int64).reshape(len(used), len(catalogue)) % self.values
+        known = [label.values != UNKNOWN for label in catalogue.labels]
+        counts = [int(one.sum()) if 1 < one.sum() <= MOST_VALUES else 0 for one in known]
+        self.values = sum(counts) + 1
+        self.value_of: Numbers = np.empty((np.count_nonzero(counts), len(catalogue)), dtype=np.int32)
+        worth: list[np.float32] = []
+        for label, is_known, count, before, match in zip(
+            catalogue.labels, known, counts, accumulate(counts, initial=0), matches[1:], strict=False
+        ):
+            if count:
+                renumbered = np.where(is_known, np.cumsum(is_known) - 1 + before, self.values - 1).astype(np.int32)
+                np.take(renumbered, label.number_of, out=self.value_of[len(worth)])
+                worth.append(match)
         self.worth: Floats = np.array(worth, dtype=np.float32)
         self.artist = float(matches[0])
 
-    def shares(self, cell_of: Ints, cells: int) -> Floats:
+    def shares(self, cell_of: Numbers, cells: int) -> Floats:
         """Return the share of each cell's rows that has each value, shape (cells, values)."""
         shares = np.zeros((cells, self.values), dtype=np.float32)
         for value_of in self.value_of:
-            shares += np.bincount(cell_of * self.values + value_of, minlength=shares.size).reshape(shares.shape)
+            both = cell_of * np.int64(self.values) + value_of
+            shares += np.bincount(both, minlength=shares.size).reshape(shares.shape)
         shares /= np.maximum(np.bincount(cell_of, minlength=cells), 1)[:, None]
         return shares
 
@@ -117,11 +122,11 @@ class Matches:
         added[same] += self._worth[at]
         return added
 
-    def less(self, logits: Floats, sessions: Ints, rows: Ints) -> Floats:
-        """Return the logits of what hearing the artists again leaves of the predicted fractions, shape (m,)."""
+    def with_artists(self, logits: Floats, sessions: Ints, rows: Ints) -> Floats:
+        """Return the logits of tracks with what their artists' match adds, and hearing them again takes; shape (m,)."""
         logits = logits.copy()
         at, same = self._places(sessions, rows)
-        logits[same] = self._left(logits[same], sessions[same], at)
+        logits[same] = self._left(logits[same] + self._worth[at], sessions[same], at)
         return logits
 
     def _places(self, sessions: Ints, rows: Ints) -> tuple[Ints, NDArray[np.bool_]]:
@@ -139,14 +144,14 @@ class Matches:
         left: Floats = self._log_kept[at] - np.logaddexp(-(logits + bias), self._log_lost[at]) - bias
         return left
 
-    def of_labels(self, first: Ints, values: Ints) -> Floats:
+    def of_labels(self, first: Ints, values: Numbers) -> Floats:
         """Return what labels are worth, shape (m,).
 
         Parameters
         ----------
         first : ndarray of int64, shape (m,)
             Session times number of values.
-        values : ndarray of int64, shape (used labels, m)
+        values : ndarray of int32, shape (used labels, m)
         """
         flat = self.by_value.ravel()
         added = np.zeros(len(first), dtype=np.float32)

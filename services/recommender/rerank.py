@@ -36,6 +36,7 @@ from services.recommender.candidates import (
     draw_from_best,
     liked_before,
     liked_together,
+    not_heard,
     unheard,
 )
 from services.recommender.catalogue import Catalogue
@@ -136,9 +137,8 @@ class Fism:
         return unheard(every, so_far, self._catalogue)
 
     def _others(self, _batch: Batch, _so_far: SessionsSoFar, offered: OfferedTracks) -> Candidates:
-        """Value the tracks of the artists heard that are in no cell offered."""
-        near = offered.of_artists()
-        return near._replace(scores=offered.logits(near.sessions, near.rows).astype(np.float64))
+        """Return unheard tracks that no cell offers, and their values; may contain duplicates."""
+        return offered.of_artists()
 
 
 def top_of_offered(so_far: SessionsSoFar, offered: OfferedTracks, k: int) -> Candidates:
@@ -201,17 +201,18 @@ class Rerank(Fism):
         near = liked_together(so_far, catalogue, self._graph())
         near = near.where(~offered.offers(near.sessions, near.rows))  # those offered have a value
         near = near._replace(scores=np.zeros(len(near.rows)))
-        artists = offered.of_artists()
-        artists = artists._replace(scores=np.zeros(len(artists.rows)))
-        others = unheard(Candidates.together(liked_before(batch, so_far, catalogue), near, artists), so_far, catalogue)
-        return others._replace(scores=offered.logits(others.sessions, others.rows) + LIKED_AGAIN * others.scores)
+        liked = not_heard(Candidates.together(liked_before(batch, so_far, catalogue), near), so_far, catalogue)
+        liked = liked._replace(scores=offered.logits(liked.sessions, liked.rows) + LIKED_AGAIN * liked.scores)
+        return Candidates.together(liked, offered.of_artists())
 
 
 def best_of_sessions(candidates: Candidates) -> Candidates:
     """Return each session's best candidate; ties go to the lowest row."""
-    order = np.lexsort((candidates.rows, -candidates.scores, candidates.sessions))
-    first = np.diff(candidates.sessions[order], prepend=-1) != 0
-    return candidates.where(order[first])
+    best = np.full(candidates.sessions.max(initial=-1) + 1, -np.inf)
+    np.maximum.at(best, candidates.sessions, candidates.scores)
+    candidates = candidates.where(candidates.scores == best[candidates.sessions])
+    order = np.lexsort((candidates.rows, candidates.sessions))
+    return candidates.where(order[np.diff(candidates.sessions[order], prepend=-1) != 0])
 
 
 BEST = 3

@@ -97,7 +97,7 @@ class StickyArtistMixed:
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
         self._random = RandomTracks(catalogue)
-        self._place = np.empty(len(catalogue), dtype=np.int64)  # row -> place among its artist's tracks
+        self._place = np.empty(len(catalogue), dtype=np.int32)  # row -> place among its artist's tracks
         grouped = catalogue.artist_of[catalogue.by_artist]
         self._place[catalogue.by_artist] = np.arange(len(catalogue)) - catalogue.artist_start[grouped]
 

@@ -68,6 +68,8 @@ BIAS = DIMENSIONS
 SQUARES = DIMENSIONS + 1
 """Column of the sum of the row's mean squared gradients, behind the bias; snapshots leave it out."""
 RATE, ARTIST_RATE, GENRE_RATE, REPEAT_RATE, MATCH_RATE = 0.1, 0.1, 0.05, 0.1, 0.1
+AT_ONCE = 1 << 16
+"""Tracks of a large catalogue that are computed together, so that what is needed meanwhile stays small."""
 FIRST_MATCH = 1.0
 """What a match of any label is worth before anything was learned."""
 LEAST_KEPT = 0.05
@@ -358,7 +360,12 @@ class Factors:
         self._genres = dict(zip(about["genres"], arrays["genres"].astype(np.float32), strict=True))
 
     def of(
-        self, tracks: Ints, artists: Sequence[str], artist_of: Ints, genres: Sequence[str | None], genre_of: Ints
+        self,
+        tracks: Ints,
+        artists: Sequence[str],
+        artist_of: NDArray[np.int32],
+        genres: Sequence[str | None],
+        genre_of: NDArray[np.int32],
     ) -> Floats:
         """Return vectors and biases of tracks; what was never heard is worth what its artist and genre are.
 
@@ -366,7 +373,7 @@ class Factors:
         ----------
         tracks : ndarray of int64, shape (n,)
         artists, genres : sequence of str
-        artist_of, genre_of : ndarray of int64, shape (n,)
+        artist_of, genre_of : ndarray of int32, shape (n,)
             Which of them each track has.
 
         Returns
@@ -379,11 +386,14 @@ class Factors:
         nothing = np.zeros(DIMENSIONS + 1, dtype=np.float32)
         of_artists = np.array([self._artists.get(name, nothing) for name in artists], dtype=np.float32)
         of_genres = np.array([self._genres.get(name or NO_GENRE, average) for name in genres], dtype=np.float32)
-        vectors: Floats = of_artists[artist_of] + of_genres[genre_of]
-        if len(self._ids):
-            at = np.minimum(np.searchsorted(self._ids, tracks), len(self._ids) - 1)
-            met = self._ids[at] == tracks
-            vectors[met] += self._tracks[self._order[at[met]]]
+        vectors = np.empty((len(tracks), DIMENSIONS + 1), dtype=np.float32)
+        for first in range(0, len(tracks), AT_ONCE):
+            some = slice(first, first + AT_ONCE)
+            vectors[some] = of_artists[artist_of[some]] + of_genres[genre_of[some]]
+            if len(self._ids):
+                at = np.minimum(np.searchsorted(self._ids, tracks[some]), len(self._ids) - 1)
+                met = self._ids[at] == tracks[some]
+                vectors[some][met] += self._tracks[self._order[at[met]]]
         return vectors
 
 

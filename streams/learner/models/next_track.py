@@ -226,7 +226,8 @@ class NextTrack:
             questions = Questions(self._users.rows_of(who[begin:end]), now[begin:end], waiting, exclude_history)
             rows, scores = _no_answers(end - begin, k)
             self._run.learn_events(self._state, events, questions, self._cells(), self._scratch, rows, scores)
-            ranked[begin:end] = self._tracks(rows)
+            if begin < end:
+                ranked[begin:end] = self._tracks(rows)
         return ranked
 
     def rank(

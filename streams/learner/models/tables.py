@@ -153,6 +153,11 @@ class RowTable:
     ids : ndarray of int64, shape (n,), optional
         Of each row; -1 for a free one.
 
+    Attributes
+    ----------
+    places : int
+        Number of rows, free ones included.
+
     Examples
     --------
     >>> table = RowTable()
@@ -164,25 +169,19 @@ class RowTable:
     """
 
     def __init__(self, ids: NDArray[np.int64] | None = None) -> None:
-        self._ids: list[int] = [] if ids is None else ids.tolist()
-        self._rows = {name: row for row, name in enumerate(self._ids) if name >= 0}
-        self._free = [row for row, name in enumerate(self._ids) if name < 0][::-1]
-        self._array = np.array(self._ids, dtype=np.int64)
+        self._ids = np.zeros(0, dtype=np.int64) if ids is None else ids.astype(np.int64)  # room beyond `places`
+        self.places = len(self._ids)
+        named = list(enumerate(self._ids.tolist()))
+        self._rows = {name: row for row, name in named if name >= 0}
+        self._free = [row for row, name in named if name < 0][::-1]
 
     def __len__(self) -> int:
         return len(self._rows)
 
     @property
-    def places(self) -> int:
-        """Number of rows, free ones included."""
-        return len(self._ids)
-
-    @property
     def ids(self) -> NDArray[np.int64]:
         """Id of each row; -1 for a free one."""
-        if len(self._array) != len(self._ids):
-            self._array = np.array(self._ids, dtype=np.int64)
-        return self._array
+        return self._ids[: self.places]
 
     def rows_of(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the row of each id; -1 for one that is not there."""
@@ -201,22 +200,22 @@ class RowTable:
 
     def free(self, rows: NDArray[np.int64]) -> None:
         """Forget the ids of these rows."""
-        for row in rows.tolist():
-            if self._ids[row] >= 0:
-                del self._rows[self._ids[row]]
-                self._ids[row] = -1
+        for row, name in zip(rows.tolist(), self._ids[rows].tolist(), strict=True):
+            if name >= 0 and self._rows.pop(name, None) is not None:
                 self._free.append(row)
+        self._ids[rows] = -1
         self._free.sort(reverse=True)
-        self._array = np.array(self._ids, dtype=np.int64)
 
     def _take(self, name: int) -> int:
         if self._free:
             row = self._free.pop()
-            self._ids[row] = name
-            self._array[row] = name
-            return row
-        self._ids.append(name)
-        return len(self._ids) - 1
+        else:
+            row = self.places
+            self.places += 1
+            if row == len(self._ids):
+                self._ids = np.concatenate([self._ids, np.full(max(1024, row), -1, dtype=np.int64)])
+        self._ids[row] = name
+        return row
 
 
 def all_but_an_eighth(worth: NDArray[np.floating]) -> NDArray[np.int64]:

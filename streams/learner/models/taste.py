@@ -14,6 +14,8 @@ The first track is the listener's own choice and was heard to its end, so its fr
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
@@ -30,12 +32,12 @@ USER_BIAS_PRIOR = 0.5
 MOST_USER_BIAS = 8.0
 
 
-def earlier_of_artist(artists: Ints, valid: NDArray[np.bool_]) -> Ints:
+def earlier_of_artist(artists: NDArray[np.integer[Any]], valid: NDArray[np.bool_]) -> Ints:
     """Count, for each listen, the session's earlier ones of the same artist, up to `MOST_EARLIER`.
 
     Parameters
     ----------
-    artists : ndarray of int64, shape (b, n)
+    artists : ndarray of integers, shape (b, n)
     valid : ndarray of bool, shape (b, n)
         Where a session has a listen; sessions begin at column 0.
 
@@ -104,6 +106,21 @@ def tastes(vectors: Floats, weight: Floats) -> Floats:
     for n in range(1, summed.shape[1]):  # as np.cumsum, in a third of its time
         summed[:, n] += summed[:, n - 1]
     summed /= root_lengths(vectors.shape[1])[:, None]
+    return summed
+
+
+def last_tastes(vectors: Floats, weight: Floats, lengths: Ints) -> Floats:
+    """Return the taste after the last listen of each session, shape (b, d).
+
+    Parameters
+    ----------
+    vectors, weight
+        As of `tastes`.
+    lengths : ndarray of int64, shape (b,)
+        Listens of each session; a session without any has no taste.
+    """
+    summed: Floats = np.einsum("bn,bnd->bd", weight, vectors)
+    summed /= np.sqrt(np.maximum(lengths, 1), dtype=np.float32)[:, None]
     return summed
 
 

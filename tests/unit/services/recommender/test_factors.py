@@ -10,8 +10,9 @@ from scipy.special import expit, logit
 import services.recommender.factors as serving
 from core.keyed_random import keys_of_texts
 from schemas.events import Listen, RecommendationRequest, Track
+from schemas.track_labels import labels_of
 from services.recommender.catalogue import Catalogue
-from services.recommender.factors import CELL_TRACKS, Cells, OfferedTracks, ServedFactors
+from services.recommender.factors import CELL_TRACKS, Cells, Coded, OfferedTracks, ServedFactors
 from services.recommender.protocol import NO_ANSWER, Batch, Recommender
 from services.recommender.rerank import Fism, Memory, Rerank
 from services.recommender.sessions import SessionsSoFar, sessions_so_far
@@ -27,6 +28,7 @@ TRACKS = {
     for id_ in range(5, 125)
 }
 CATALOGUE = Catalogue(TRACKS.values())
+LABELS_OF_ROWS = labels_of(TRACKS.values())
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +53,7 @@ def factors(learned: Factors) -> ServedFactors:
 def matches_of(so_far: SessionsSoFar, session: int) -> NDArray[np.float32]:
     """How labels of every track would match, were it the session's next listen; shape (tracks, labels)."""
     heard = so_far.rows[session, so_far.valid[session]]
-    labels = np.stack([CATALOGUE.labels[[*heard, row]] for row in range(len(CATALOGUE))])
+    labels = np.stack([LABELS_OF_ROWS[[*heard, row]] for row in range(len(CATALOGUE))])
     weight = np.zeros(labels.shape[:2], dtype=np.float32)
     weight[:, :-1] = weights(so_far.fractions, so_far.valid)[session, : len(heard)]
     return matches_before(labels, weight)[:, -1]
@@ -105,7 +107,7 @@ def test_cells_hold_every_row_once_and_what_is_alike_together() -> None:
     rng = np.random.default_rng(1)
     kinds = rng.integers(0, 6, size=1_500)
     rows = (rng.normal(size=(6, 8))[kinds] + 0.05 * rng.normal(size=(1_500, 8))).astype(np.float32)
-    cells = Cells(rows)
+    cells = Cells(Coded(rows))
     assert sorted(cells.order.tolist()) == list(range(1_500))
     assert cells.size.sum() == 1_500
     for cell, (start, size) in enumerate(zip(cells.start.tolist(), cells.size.tolist(), strict=True)):
@@ -118,9 +120,9 @@ def test_cells_hold_every_row_once_and_what_is_alike_together() -> None:
 
 
 def test_rows_that_are_all_alike_are_cut_into_small_cells() -> None:
-    cells = Cells(np.ones((9 * CELL_TRACKS, 4), dtype=np.float32))
+    cells = Cells(Coded(np.ones((9 * CELL_TRACKS, 4), dtype=np.float32)))
     assert cells.size.max() <= 2 * CELL_TRACKS
-    assert Cells(np.zeros((0, 4), dtype=np.float32)).order.tolist() == []
+    assert Cells(Coded(np.zeros((0, 4), dtype=np.float32))).order.tolist() == []
 
 
 def test_a_session_that_has_had_all_that_it_is_offered_gets_no_answer(factors: ServedFactors) -> None:
@@ -198,7 +200,7 @@ def test_of_many_tracks_larger_cells_are_made_first_and_cut(monkeypatch: pytest.
         serving, "_nearest", lambda of, centres: [compared.append(len(centres)), nearest(of, centres)][1]
     )
     monkeypatch.setattr(serving, "MOST_CELLS", 8)
-    cells = Cells(rows)
+    cells = Cells(Coded(rows))
     assert max(compared) == 8  # not with all of the cells
     assert 30 <= len(cells.size) <= 80
     assert cells.size.max() <= 2 * CELL_TRACKS
