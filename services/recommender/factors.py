@@ -47,8 +47,8 @@ ROUNDS = 4
 """Rounds of k-means; further ones hardly change the answers."""
 SAMPLE = 16_384
 """Maximum number of tracks that the centres are computed from."""
-BLOCK = 4096
-"""Tracks that are compared with all centres at a time."""
+BLOCK = 256
+"""Tracks that are compared with all centres at a time: what they are worth stays in the processor's cache."""
 MAXIMUM_OF_CELL = 2.75
 """Expected maximum of 200 normal numbers, in standard deviations: a cell is chosen for its best tracks."""
 CODE = 16

@@ -68,7 +68,7 @@ BIAS = DIMENSIONS
 SQUARES = DIMENSIONS + 1
 """Column of the sum of the row's mean squared gradients, behind the bias; snapshots leave it out."""
 RATE, ARTIST_RATE, GENRE_RATE, REPEAT_RATE, MATCH_RATE = 0.1, 0.1, 0.05, 0.1, 0.1
-AT_ONCE = 1 << 16
+AT_ONCE = 1 << 12
 """Tracks of a large catalogue that are computed together, so that what is needed meanwhile stays small."""
 FIRST_MATCH = 1.0
 """What a match of any label is worth before anything was learned."""
