@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -37,6 +38,8 @@ LEARNED_BODY_BYTES = 16 * 1024 * 1024 - 64 * 1024
 TIMEOUT_S = 30.0
 MOST_WAITING = 1_000
 """Records that a reader takes at most before it serves the newest of them."""
+REST, MOST_REST_S = 4.0, 30.0
+"""How many times as long as it took to prepare what came the reader waits before it prepares more, and at most."""
 
 
 def learned_body_bytes(settings: Settings) -> int:
@@ -217,8 +220,13 @@ class ModelReader(TopicFollower):
         self._serve_newest(chain.from_iterable(self._to_end()))
 
     def _take(self, messages: Sequence[Message]) -> None:
-        """Serve the newest of each model of all records that have come, so that what is served is not behind them."""
+        """Serve the newest of each model of all records that have come, so that what is served is not behind them.
+
+        Then rest: those who are served share the processor with this thread.
+        """
+        before_s = time.thread_time()
         self._serve_newest(chain(messages, chain.from_iterable(islice(self._waiting(), MOST_WAITING))))
+        self._stopping.wait(min(REST * (time.thread_time() - before_s), MOST_REST_S))
 
     def _waiting(self) -> Iterator[Sequence[Message]]:
         while self._consumer.is_behind:
