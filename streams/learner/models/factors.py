@@ -41,6 +41,7 @@ from streams.learner.models.labels import matches_before
 from streams.learner.models.tables import (
     LAYOUT_BYTES,
     Arrays,
+    Growing,
     Table,
     all_but_an_eighth,
     pack,
@@ -126,9 +127,9 @@ class FactorModel:
         self._genres = Table[str](DIMENSIONS + 2, _new_genres)
         self._kept = np.tile(np.array([1, FIRST_SQUARES], dtype=np.float32), (MOST_EARLIER + 1, 1))  # ρ_k, its squares
         self._matches = np.tile(np.array([FIRST_MATCH, FIRST_SQUARES], dtype=np.float32), (len(LABELS), 1))  # v_l, too
-        self._labels = np.zeros((0, len(LABELS)), dtype=np.int64)
-        self._artist_of = np.zeros(0, dtype=np.int64)
-        self._genre_of = np.zeros(0, dtype=np.int64)
+        self._labels = Growing(np.zeros((0, len(LABELS)), dtype=np.int64))
+        self._artist_of = Growing(np.zeros(0, dtype=np.int64))
+        self._genre_of = Growing(np.zeros(0, dtype=np.int64))
         self._names_bytes = 0
 
     def learn(self, sessions: Sequence[FinishedSession]) -> None:
@@ -146,7 +147,7 @@ class FactorModel:
 
     def to_bytes(self) -> bytes:
         """Return the whole state."""
-        return self._packed(np.float32, DIMENSIONS + 2, labels=self._labels)
+        return self._packed(np.float32, DIMENSIONS + 2, labels=self._labels.rows)
 
     def snapshot(self, *, to_merge: bool = False) -> bytes:
         """Return what recommenders need: the state in half precision; see `services.recommender.rerank`.
@@ -183,9 +184,9 @@ class FactorModel:
         model._genres.restore(about["genres"], arrays["genres"])
         model._kept = arrays["kept"].copy()
         model._matches = arrays["matches"].copy()
-        model._labels = arrays["labels"].copy()
-        model._artist_of = arrays["artist_of"].astype(np.int64)
-        model._genre_of = arrays["genre_of"].astype(np.int64)
+        model._labels = Growing(arrays["labels"])
+        model._artist_of = Growing(arrays["artist_of"].astype(np.int64))
+        model._genre_of = Growing(arrays["genre_of"].astype(np.int64))
         model._names_bytes = _written_bytes(about["artists"]) + _written_bytes(about["genres"])
         return model
 
@@ -196,9 +197,10 @@ class FactorModel:
     def _keep(self, rows: Ints) -> None:
         """Keep some tracks, and the artists and genres that they have."""
         self._tracks.keep(rows)
-        self._labels = self._labels[rows]
-        artists, self._artist_of = np.unique(self._artist_of[rows], return_inverse=True)
-        genres, self._genre_of = np.unique(self._genre_of[rows], return_inverse=True)
+        self._labels = Growing(self._labels.rows[rows])
+        artists, artist_of = np.unique(self._artist_of.rows[rows], return_inverse=True)
+        genres, genre_of = np.unique(self._genre_of.rows[rows], return_inverse=True)
+        self._artist_of, self._genre_of = Growing(artist_of), Growing(genre_of)
         self._artists.keep(artists)
         self._genres.keep(genres)
         self._names_bytes = _written_bytes(self._artists.names) + _written_bytes(self._genres.names)
@@ -208,8 +210,8 @@ class FactorModel:
             {"artists": self._artists.names, "genres": self._genres.names},
             {
                 "ids": np.array(self._tracks.names, dtype=np.int32),
-                "artist_of": self._artist_of.astype(np.int32),
-                "genre_of": self._genre_of.astype(np.int16),
+                "artist_of": self._artist_of.rows.astype(np.int32),
+                "genre_of": self._genre_of.rows.astype(np.int16),
                 "tracks": self._tracks.values[:, :width].astype(kind),
                 "artists": self._artists.values[:, :width].astype(kind),
                 "genres": self._genres.values[:, :width].astype(kind),
@@ -227,10 +229,10 @@ class FactorModel:
             genres = self._genres.rows_of([met.genre or NO_GENRE for met in new])
             self._names_bytes += _written_bytes(self._artists.names[artists_known:])
             self._names_bytes += _written_bytes(self._genres.names[genres_known:])
-            self._artist_of = np.concatenate([self._artist_of, artists])
-            self._genre_of = np.concatenate([self._genre_of, genres])
-            self._labels = np.concatenate([self._labels, labels_of(new)])
-        return Rows(track, self._artist_of[track], self._genre_of[track])
+            self._artist_of.extend(artists)
+            self._genre_of.extend(genres)
+            self._labels.extend(labels_of(new))
+        return Rows(track, self._artist_of.rows[track], self._genre_of.rows[track])
 
     def _step(self, sessions: Sequence[FinishedSession]) -> None:
         """Move the factors down the gradient of some sessions' loss."""
@@ -246,7 +248,7 @@ class FactorModel:
         artists[valid] = rows.artist
         earlier = earlier_of_artist(artists, valid)
         labels = np.full((*valid.shape, len(LABELS)), UNKNOWN)
-        labels[valid] = self._labels[rows.track]
+        labels[valid] = self._labels.rows[rows.track]
         kept: Floats = np.where(valid, self._kept[:, 0][earlier], np.float32(0))
         liking = liking_of(heard.fractions, kept)
         matches = matches_before(labels, weights(liking, valid))

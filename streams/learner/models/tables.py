@@ -7,11 +7,12 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from core.keyed_random import Keys, uniform
 
 Arrays = Mapping[str, NDArray[Any]]
+S = TypeVar("S", bound=np.generic)
 
 LAYOUT_BYTES = 1024
 """What the line of JSON has at most, beside what it says about the arrays."""
@@ -74,6 +75,46 @@ def unpack_to_merge(packed: bytes, names: Iterable[str]) -> tuple[dict[str, Any]
     return about, arrays
 
 
+class Growing(Generic[S]):
+    """An array with room at its end, so that adding rows does not copy all.
+
+    Parameters
+    ----------
+    rows : ndarray
+        The first ones; they are copied.
+
+    Examples
+    --------
+    >>> numbers = Growing(np.array([7]))
+    >>> numbers.extend([8, 9])
+    >>> numbers.rows.tolist(), len(numbers)
+    ([7, 8, 9], 3)
+    """
+
+    def __init__(self, rows: NDArray[S]) -> None:
+        self._room = rows.copy()
+        self._used = len(rows)
+
+    def __len__(self) -> int:
+        return self._used
+
+    @property
+    def rows(self) -> NDArray[S]:
+        """All rows; writing to them changes the array."""
+        return self._room[: self._used]
+
+    def extend(self, more: ArrayLike) -> None:
+        """Add rows."""
+        added = np.asarray(more, dtype=self._room.dtype)
+        end = self._used + len(added)
+        if end > len(self._room):
+            room = np.zeros((max(1024, 2 * end), *self._room.shape[1:]), dtype=self._room.dtype)
+            room[: self._used] = self.rows
+            self._room = room
+        self._room[self._used : end] = added
+        self._used = end
+
+
 K = TypeVar("K", bound=Hashable)
 
 
@@ -103,12 +144,12 @@ class Table(Generic[K]):
         self.names: list[K] = []
         self._first = first
         self._rows: dict[K, int] = {}
-        self._values = np.zeros((0, width), dtype=np.float32)
+        self._values = Growing(np.zeros((0, width), dtype=np.float32))
 
     @property
     def values(self) -> NDArray[np.float32]:
         """The rows, shape (number of names, width); writing to it changes the table."""
-        return self._values[: len(self.names)]
+        return self._values.rows
 
     def learned(self) -> NDArray[np.float32]:
         """Return how far each row is from what it was at first, shape as `values`."""
@@ -123,8 +164,7 @@ class Table(Generic[K]):
             new = [name for name in dict.fromkeys(asked) if name not in rows]
             self.names += new
             rows.update(zip(new, range(known, len(self.names)), strict=True))
-            self._make_room()
-            self._values[known : len(self.names)] = self._first(new)
+            self._values.extend(self._first(new))
             found = [rows[name] for name in asked]
         return np.array(found, dtype=np.int64)
 
@@ -136,13 +176,7 @@ class Table(Generic[K]):
         """Put back what was saved; what the table had is gone."""
         self.names = list(names)
         self._rows = {name: row for row, name in enumerate(self.names)}
-        self._values = values.copy()
-
-    def _make_room(self) -> None:
-        if len(self.names) > len(self._values):
-            grown = np.zeros((max(1024, 2 * len(self.names)), self._values.shape[1]), dtype=np.float32)
-            grown[: len(self._values)] = self._values
-            self._values = grown
+        self._values = Growing(values)
 
 
 class RowTable:
@@ -152,11 +186,6 @@ class RowTable:
     ----------
     ids : ndarray of int64, shape (n,), optional
         Of each row; -1 for a free one.
-
-    Attributes
-    ----------
-    places : int
-        Number of rows, free ones included.
 
     Examples
     --------
@@ -169,9 +198,8 @@ class RowTable:
     """
 
     def __init__(self, ids: NDArray[np.int64] | None = None) -> None:
-        self._ids = np.zeros(0, dtype=np.int64) if ids is None else ids.astype(np.int64)  # room beyond `places`
-        self.places = len(self._ids)
-        named = list(enumerate(self._ids.tolist()))
+        self._ids = Growing(np.zeros(0, dtype=np.int64) if ids is None else ids.astype(np.int64))
+        named = list(enumerate(self.ids.tolist()))
         self._rows = {name: row for row, name in named if name >= 0}
         self._free = [row for row, name in named if name < 0][::-1]
 
@@ -179,9 +207,14 @@ class RowTable:
         return len(self._rows)
 
     @property
+    def places(self) -> int:
+        """Number of rows, free ones included."""
+        return len(self._ids)
+
+    @property
     def ids(self) -> NDArray[np.int64]:
         """Id of each row; -1 for a free one."""
-        return self._ids[: self.places]
+        return self._ids.rows
 
     def rows_of(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the row of each id; -1 for one that is not there."""
@@ -200,21 +233,18 @@ class RowTable:
 
     def free(self, rows: NDArray[np.int64]) -> None:
         """Forget the ids of these rows."""
-        for row, name in zip(rows.tolist(), self._ids[rows].tolist(), strict=True):
+        for row, name in zip(rows.tolist(), self.ids[rows].tolist(), strict=True):
             if name >= 0 and self._rows.pop(name, None) is not None:
                 self._free.append(row)
-        self._ids[rows] = -1
+        self.ids[rows] = -1
         self._free.sort(reverse=True)
 
     def _take(self, name: int) -> int:
-        if self._free:
-            row = self._free.pop()
-        else:
-            row = self.places
-            self.places += 1
-            if row == len(self._ids):
-                self._ids = np.concatenate([self._ids, np.full(max(1024, row), -1, dtype=np.int64)])
-        self._ids[row] = name
+        if not self._free:
+            self._ids.extend([name])
+            return self.places - 1
+        row = self._free.pop()
+        self.ids[row] = name
         return row
 
 
