@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 
 from bench.cpu import CPU_US, Meter
-from bench.loop import log_of, rss_mib, running, wait_until_logged
+from bench.loop import rss_mib, running, wait_until_logged
 from core.settings import Settings
 from schemas.topics import create_topics
 from services.stack.ports import find_free
@@ -86,7 +86,6 @@ def measure_large_catalogue(settings: Settings) -> dict[str, Any]:
 def _start(programs: ExitStack, settings: Settings, name: str) -> psutil.Process:
     """Start a program in the folder that all share, as they share the catalogue kept there; return once it works."""
     module, working = PROGRAMS[name]
-    log_of(settings, module).unlink(missing_ok=True)  # an earlier one would say that it works
     process = programs.enter_context(running(settings, module, environ={"BOTIFY_GATEWAY_PORT": str(find_free())}))
     wait_until_logged(settings, module, working, READY_S)
     return process

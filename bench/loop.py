@@ -30,6 +30,7 @@ def running(
     settings: Settings, module: str, *arguments: str, environ: Mapping[str, str] | None = None
 ) -> Iterator[psutil.Process]:
     """Run a module, and stop it at the end of the block; if it ended by itself, print the end of its log."""
+    log_of(settings, module).unlink(missing_ok=True)  # an earlier one would say that it works
     watchdog = Watchdog()
     child = ChildProcess(
         module,

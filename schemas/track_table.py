@@ -99,6 +99,10 @@ class TrackTable(Mapping[int, Track]):
             self._parts = _Parts(columns, {}, {}, [0], set())
         return columns
 
+    def release(self) -> None:
+        """Take the file's pages out of this process's memory; see `TrackColumns.release`."""
+        self._parts.columns.release()
+
     def replace_columns(self, columns: TrackColumns) -> None:
         """Use equal columns that lie in another file."""
         self._parts = self._parts._replace(columns=columns)

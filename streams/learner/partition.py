@@ -26,6 +26,7 @@ from schemas.events import Model, Track, TrainingBatch
 from schemas.models import learned_body_bytes
 from schemas.shards import Shard
 from schemas.topics import Topics
+from schemas.track_table import TrackTable
 from schemas.training import TrainingColumns, listens_of
 from schemas.validation import Intake, Rejected, decode_and_validate
 from streams.folds.projection import Changes
@@ -287,6 +288,8 @@ class LearnerPartition(ClaimedPartition):
         await self._store.read_fields(self.partition, {}, self._position)
         await self._publisher.emit(models, ())
         self._unwritten_snapshots.update({model.name.encode(): self._intake.codec.encode(model) for model in models})
+        if isinstance(self._catalogue, TrackTable):
+            self._catalogue.release()  # the models know the tracks that they met, and do not read them again
         self._counters.snapshots += len(models)
         self._counters.snapshot_bytes.update({model.name: len(model.body) for model in models})
         log.info("published %s", ", ".join(f"{model.name} {model.version} {model.digest[:12]}" for model in models))
