@@ -14,20 +14,19 @@ of the window after the last of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.keyed_random import mix
 from services.recommender.candidates import Candidates, not_heard
-from services.recommender.catalogue import Catalogue, Numbers
+from services.recommender.catalogue import Catalogue, Integers, Numbers
 from services.recommender.matches import LabelTable, Matches
 from services.recommender.sessions import SessionsSoFar
-from streams.learner.models.factors import AT_ONCE, BIAS, Factors
-from streams.learner.models.tables import small_noise
+from streams.learner.models.factors import BIAS, Factors
+from streams.learner.models.tables import blocks, small_noise
 from streams.learner.models.taste import earlier_of_artist, last_tastes, liking_of, user_biases, weights
 
 Ints = NDArray[np.int64]
@@ -72,7 +71,7 @@ class Coded:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, at: slice | Ints | Numbers) -> Floats:
+    def __getitem__(self, at: slice | Integers) -> Floats:
         """Return some of the rows, shape (m, d + codes · c)."""
         return np.hstack([self.rows[at], *(codes[value_of[at]] for codes, value_of in self.codes)])
 
@@ -154,25 +153,20 @@ def _nearest(rows: Coded, centres: Floats) -> Ints:
     """Return the nearest centre of each row, shape (n,)."""
     half_squares = np.square(centres).sum(axis=1) / 2
     nearest = np.empty(len(rows), dtype=np.int64)
-    for block in _blocks(len(rows), BLOCK):
+    for block in blocks(len(rows), BLOCK):
         nearest[block] = np.argmax(rows[block] @ centres.T - half_squares, axis=1)
     return nearest
 
 
-def _means(rows: Coded, group: NDArray[Any], groups: int) -> Floats:
+def _means(rows: Coded, group: Integers, groups: int) -> Floats:
     """Return the mean row of each group, shape (groups, d); none is empty."""
     order = np.argsort(group, kind="stable")
     sums = np.zeros((groups, rows[:0].shape[1]), dtype=np.float32)
-    for block in _blocks(len(rows), AT_ONCE):
+    for block in blocks(len(rows)):
         present, first = np.unique(group[order[block]], return_index=True)
         sums[present] += np.add.reduceat(rows[order[block]], first, axis=0)
     means: Floats = (sums / np.bincount(group, minlength=groups)[:, None]).astype(np.float32)
     return means
-
-
-def _blocks(n: int, size: int) -> Iterator[slice]:
-    """Cut n rows into slices."""
-    return (slice(at, min(at + size, n)) for at in range(0, n, size))
 
 
 class FactorTable:
@@ -217,7 +211,7 @@ class FactorTable:
         del rows
         self.centres: Floats = cells.centres[:, : BIAS + 1]
         variance = np.zeros(len(cells.size))
-        for block in _blocks(len(catalogue), AT_ONCE):
+        for block in blocks(len(catalogue)):
             cell = cells.cell_of[cells.order[block]]
             apart = np.square(self.by_cell[block, :BIAS] - self.centres[cell, :BIAS]).mean(axis=1)
             variance += np.bincount(cell, apart, len(cells.size))
@@ -239,8 +233,8 @@ class FactorTable:
             With likings in place of fractions, as of `liked`.
         """
         taste = np.ones((len(so_far), BIAS + 1), dtype=np.float32)
-        weight, lengths = weights(so_far.fractions, so_far.valid), so_far.valid.sum(axis=1)
-        taste[:, :BIAS] = last_tastes(self.of(so_far.rows)[..., :BIAS], weight, lengths)
+        weight = weights(so_far.fractions, so_far.valid)
+        taste[:, :BIAS] = last_tastes(self.of(so_far.rows)[..., :BIAS], weight, so_far.last())
         return taste
 
     def liked(self, so_far: SessionsSoFar, catalogue: Catalogue) -> tuple[SessionsSoFar, Floats]:
@@ -369,8 +363,7 @@ class OfferedTracks:
     def _without_artists(self, sessions: Ints, rows: Ints) -> Floats:
         """Return what the factors and labels say of tracks, shape (m,)."""
         logits: Floats = np.vecdot(self._taste[sessions], self._table.of(rows))
-        labels = self._table.labels
-        return logits + self._matches.of_labels(sessions * labels.values, labels.value_of[:, rows])
+        return logits + self._matches.without_artists(sessions, rows)
 
     def _biases(self, liked: SessionsSoFar, kept: Floats) -> Floats:
         """Return each listener's bias, shape (b,)."""

@@ -7,8 +7,6 @@ few of them.
 
 from __future__ import annotations
 
-from itertools import accumulate
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -46,18 +44,17 @@ class LabelTable:
     """
 
     def __init__(self, catalogue: Catalogue, matches: Floats) -> None:
-        known = [label.values != UNKNOWN for label in catalogue.labels]
-        counts = [int(one.sum()) if 1 < one.sum() <= MOST_VALUES else 0 for one in known]
-        self.values = sum(counts) + 1
-        self.value_of: Numbers = np.empty((np.count_nonzero(counts), len(catalogue)), dtype=np.int32)
-        worth: list[np.float32] = []
-        for label, is_known, count, before, match in zip(
-            catalogue.labels, known, counts, accumulate(counts, initial=0), matches[1:], strict=False
-        ):
-            if count:
-                renumbered = np.where(is_known, np.cumsum(is_known) - 1 + before, self.values - 1).astype(np.int32)
-                np.take(renumbered, label.number_of, out=self.value_of[len(worth)])
+        used, worth, count = [], [], 0
+        for label, match in zip(catalogue.labels, matches[1:], strict=True):
+            known = np.flatnonzero(label.values != UNKNOWN)
+            if 1 < len(known) <= MOST_VALUES:
+                numbers = np.full(len(label.values), -1, dtype=np.int32)
+                numbers[known] = np.arange(count, count + len(known))
+                used.append(numbers[label.number_of])
                 worth.append(match)
+                count += len(known)
+        self.values = count + 1
+        self.value_of: Numbers = np.array(used, dtype=np.int32).reshape(len(used), len(catalogue)) % self.values
         self.worth: Floats = np.array(worth, dtype=np.float32)
         self.artist = float(matches[0])
 
@@ -117,10 +114,14 @@ class Matches:
 
     def of(self, sessions: Ints, rows: Ints) -> Floats:
         """Return what labels add to the logits of tracks, shape (m,) like `sessions` and `rows`."""
-        added = self.of_labels(sessions * self._labels.values, self._labels.value_of[:, rows])
+        added = self.without_artists(sessions, rows)
         at, same = self._places(sessions, rows)
         added[same] += self._worth[at]
         return added
+
+    def without_artists(self, sessions: Ints, rows: Ints) -> Floats:
+        """Return what labels other than the artist add, shape (m,)."""
+        return self.of_labels(sessions * self._labels.values, self._labels.value_of[:, rows])
 
     def with_artists(self, logits: Floats, sessions: Ints, rows: Ints) -> Floats:
         """Return the logits of tracks with what their artists' match adds, and hearing them again takes; shape (m,)."""

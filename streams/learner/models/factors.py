@@ -44,6 +44,7 @@ from streams.learner.models.tables import (
     Growing,
     Table,
     all_but_an_eighth,
+    blocks,
     pack,
     small_noise,
     unpack,
@@ -69,8 +70,6 @@ BIAS = DIMENSIONS
 SQUARES = DIMENSIONS + 1
 """Column of the sum of the row's mean squared gradients, behind the bias; snapshots leave it out."""
 RATE, ARTIST_RATE, GENRE_RATE, REPEAT_RATE, MATCH_RATE = 0.1, 0.1, 0.05, 0.1, 0.1
-AT_ONCE = 1 << 12
-"""Tracks of a large catalogue that are computed together, so that what is needed meanwhile stays small."""
 FIRST_MATCH = 1.0
 """What a match of any label is worth before anything was learned."""
 LEAST_KEPT = 0.05
@@ -389,8 +388,7 @@ class Factors:
         of_artists = np.array([self._artists.get(name, nothing) for name in artists], dtype=np.float32)
         of_genres = np.array([self._genres.get(name or NO_GENRE, average) for name in genres], dtype=np.float32)
         vectors = np.empty((len(tracks), DIMENSIONS + 1), dtype=np.float32)
-        for first in range(0, len(tracks), AT_ONCE):
-            some = slice(first, first + AT_ONCE)
+        for some in blocks(len(tracks)):
             vectors[some] = of_artists[artist_of[some]] + of_genres[genre_of[some]]
             if len(self._ids):
                 at = np.minimum(np.searchsorted(self._ids, tracks[some]), len(self._ids) - 1)

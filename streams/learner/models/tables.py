@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -73,6 +73,21 @@ def unpack_to_merge(packed: bytes, names: Iterable[str]) -> tuple[dict[str, Any]
     if missing := sorted(set(names) - arrays.keys()):
         raise ValueError(f"a snapshot of {len(packed)} bytes without {', '.join(missing)} was not made to be merged")
     return about, arrays
+
+
+AT_ONCE = 1 << 12
+"""Rows of a large table that are computed together, so that what is needed meanwhile stays small."""
+
+
+def blocks(n: int, size: int = AT_ONCE) -> Iterator[slice]:
+    """Cut n rows into slices.
+
+    Examples
+    --------
+    >>> list(blocks(5, 3))
+    [slice(0, 3, None), slice(3, 5, None)]
+    """
+    return (slice(at, min(at + size, n)) for at in range(0, n, size))
 
 
 class Growing(Generic[S]):
@@ -233,11 +248,11 @@ class RowTable:
 
     def free(self, rows: NDArray[np.int64]) -> None:
         """Forget the ids of these rows."""
-        for row, name in zip(rows.tolist(), self.ids[rows].tolist(), strict=True):
-            if name >= 0 and self._rows.pop(name, None) is not None:
-                self._free.append(row)
-        self.ids[rows] = -1
-        self._free.sort(reverse=True)
+        named = np.unique(rows[self.ids[rows] >= 0])
+        for name in self.ids[named].tolist():
+            del self._rows[name]
+        self.ids[named] = -1
+        self._free = sorted([*self._free, *named.tolist()], reverse=True)
 
     def _take(self, name: int) -> int:
         if not self._free:

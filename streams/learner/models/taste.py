@@ -109,18 +109,25 @@ def tastes(vectors: Floats, weight: Floats) -> Floats:
     return summed
 
 
-def last_tastes(vectors: Floats, weight: Floats, lengths: Ints) -> Floats:
+def last_tastes(vectors: Floats, weight: Floats, last: Ints) -> Floats:
     """Return the taste after the last listen of each session, shape (b, d).
 
     Parameters
     ----------
     vectors, weight
         As of `tastes`.
-    lengths : ndarray of int64, shape (b,)
-        Listens of each session; a session without any has no taste.
+    last : ndarray of int64, shape (b,)
+        Column of each session's last listen.
+
+    Examples
+    --------
+    >>> vectors = np.arange(12, dtype=np.float32).reshape(1, 6, 2)
+    >>> weight = np.array([[1, 0.5, -0.25, 0.5, 0, 0]], dtype=np.float32)
+    >>> last_tastes(vectors, weight, np.array([3])).tolist() == tastes(vectors, weight)[:, 3].tolist()
+    True
     """
     summed: Floats = np.einsum("bn,bnd->bd", weight, vectors)
-    summed /= np.sqrt(np.maximum(lengths, 1), dtype=np.float32)[:, None]
+    summed /= np.sqrt(last + 1, dtype=np.float32)[:, None]
     return summed
 
 

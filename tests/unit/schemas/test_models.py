@@ -11,7 +11,7 @@ import pytest
 from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Model
-from schemas.models import ModelReader, model_of
+from schemas.models import MOST_REST_S, ModelReader, model_of
 from tests.support import eventually
 
 CODEC = Codec()
@@ -166,3 +166,14 @@ def test_who_does_not_merge_follows_no_shards(monkeypatch: pytest.MonkeyPatch) -
     followed = reader.follow("m", lambda model: model)
     reader.refresh()
     assert (followed.current, reader.on_topic()) == (None, [])
+
+
+@pytest.mark.parametrize(("spent_s", "rests_s"), [(0.5, 2.0), (60.0, MOST_REST_S)])
+def test_a_reader_rests_after_it_has_prepared(spent_s: float, rests_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = reader_of([], monkeypatch, at_start=0)
+    rests: list[float] = []
+    monkeypatch.setattr(reader, "_stopping", SimpleNamespace(wait=rests.append))
+    clock = iter([10.0, 10.0 + spent_s])
+    monkeypatch.setattr("schemas.models.time", SimpleNamespace(thread_time=lambda: next(clock)))
+    reader._take([])
+    assert rests == [rests_s]
