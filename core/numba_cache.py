@@ -1,4 +1,4 @@
-"""Where numba keeps compiled code.
+"""Where numba keeps compiled code, and the arrays that it is called with.
 
 numba compiles a loop again when its own file changes, not when what it imports does. So each state of our sources has a
 folder of its own. numba also uses a cache only where it can write, so one that is read-only, like that of an image, is
@@ -16,10 +16,19 @@ import time
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 CACHE_DIR = "NUMBA_CACHE_DIR"
 PACKAGES = ("core", "schemas", "streams")
 UNUSED_DAYS = 30
+
+
+def plain_array(values: ArrayLike, dtype: type[np.generic]) -> NDArray[Any]:
+    """Return values as compiled loops take them: for a read-only or strided array numba would compile them again."""
+    return np.require(values, dtype, ["C", "A", "W"])
 
 
 def use_own_cache() -> None:

@@ -1,4 +1,4 @@
-"""Code that numba compiles: the worker's loops over columns, and those of `next_track`.
+"""Code that numba compiles: the worker's loops over columns, and those of the models.
 
 Compiling takes up to a minute of CPU time, reading the cache about one second. `python -m streams.compiled` fills the
 cache, so that no process compiles when it starts.
@@ -7,7 +7,7 @@ cache, so that no process compiles when it starts.
 from __future__ import annotations
 
 from core.numba_cache import use_own_cache
-from streams.learner.models.next_track import warm_up
+from streams.learner.models import next_track, scoring
 
 
 def fill_cache() -> None:
@@ -15,7 +15,8 @@ def fill_cache() -> None:
     use_own_cache()
     from streams.worker.by_columns import compile_all  # loads numba
 
-    warm_up()
+    next_track.warm_up()
+    scoring.warm_up()
     compile_all()
 
 

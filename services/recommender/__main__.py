@@ -31,9 +31,11 @@ from services.recommender.registry import RECOMMENDERS, RecommenderFactory, Reco
 from services.recommender.service import RecommenderService
 from services.recommender.slates import Slates
 from services.recommender.toppop import PopularTracks
+from streams.learner.models import next_track as next_track_model
+from streams.learner.models import scoring
 from streams.learner.models.factors import FactorModel
 from streams.learner.models.item_graph import ItemGraph
-from streams.learner.models.next_track import NextTrack, warm_up
+from streams.learner.models.next_track import NextTrack
 from streams.learner.models.next_track_snapshot import merged
 from streams.read import StateReader
 from streams.store.connect import SERVING_TIMEOUT_S, connect
@@ -49,7 +51,8 @@ def build_service(settings: Settings) -> RecommenderService:
     BotifyError
         Kafka or Redis cannot be reached, or the experiments file is wrong.
     """
-    warm_up()
+    next_track_model.warm_up()
+    scoring.warm_up()
     codec = codec_of(settings)
     reader = StateReader(connect(settings, SERVING_TIMEOUT_S), settings)
     models = ModelReader(settings, codec)

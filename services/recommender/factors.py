@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +27,9 @@ from services.recommender.catalogue import Catalogue, Integers, Numbers
 from services.recommender.matches import LabelTable, Matches
 from services.recommender.sessions import SessionsSoFar
 from streams.learner.models.factors import BIAS, Factors
+from streams.learner.models.scoring import TrackScorer
 from streams.learner.models.tables import blocks, small_noise
-from streams.learner.models.taste import earlier_of_artist, last_tastes, liking_of, user_biases, weights
+from streams.learner.models.taste import earlier_of_artist, liking_of, user_biases, weights
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -180,8 +182,8 @@ class FactorTable:
         Number of cells that a session is offered.
     sessions_at_once : int
         Number of sessions that are valued together.
-    by_cell : ndarray of float32, shape (n, d + 1)
-        The rows' vectors and biases, in the order of the cells.
+    tracks : TrackScorer
+        Of the rows' vectors and biases, in the order of the cells.
     centres : ndarray of float32, shape (cells, d + 1)
         Mean row of each cell.
     spread : ndarray of float32, shape (cells,)
@@ -189,8 +191,6 @@ class FactorTable:
     labels : LabelTable
     shares : ndarray of float32, shape (cells, values)
         Share of each cell's tracks that has each value of a label.
-    values_by_cell : ndarray of int32, shape (used labels, n)
-        Each row's values, in the order of the cells.
     kept : ndarray of float32, shape (MOST_EARLIER + 1,)
         See `Factors`.
     """
@@ -207,22 +207,18 @@ class FactorTable:
         self.cells = cells = Cells(Coded(rows, tuple(zip(codes, self.labels.value_of, strict=True))))
         self.offered = min(OFFERED_OF_MANY if is_many(len(rows)) else OFFERED_CELLS, len(cells.size))
         self.sessions_at_once = 1 + ROWS_AT_ONCE * len(cells.size) // (1 + self.offered * len(rows))
-        self.by_cell: Floats = rows[cells.order]
+        by_cell: Floats = rows[cells.order]
         del rows
         self.centres: Floats = cells.centres[:, : BIAS + 1]
         variance = np.zeros(len(cells.size))
         for block in blocks(len(catalogue)):
             cell = cells.cell_of[cells.order[block]]
-            apart = np.square(self.by_cell[block, :BIAS] - self.centres[cell, :BIAS]).mean(axis=1)
+            apart = np.square(by_cell[block, :BIAS] - self.centres[cell, :BIAS]).mean(axis=1)
             variance += np.bincount(cell, apart, len(cells.size))
         self.spread: Floats = (MAXIMUM_OF_CELL * np.sqrt(variance / np.maximum(cells.size, 1))).astype(np.float32)
         self.shares = self.labels.shares(cells.cell_of, len(cells.size))
-        self.values_by_cell: Numbers = self.labels.value_of[:, cells.order]
+        self.tracks = TrackScorer(by_cell, self.labels.value_of[:, cells.order])
         self.kept = factors.kept
-
-    def of(self, rows: Ints) -> Floats:
-        """Return vectors and biases of rows of the catalogue, shape (*rows.shape, d + 1)."""
-        return self.by_cell[self.cells.place_of[rows]]
 
     def taste(self, so_far: SessionsSoFar) -> Floats:
         """Return the taste of each of b sessions after its last listen, then a 1 for the track bias; (b, d + 1).
@@ -232,10 +228,8 @@ class FactorTable:
         so_far : SessionsSoFar
             With likings in place of fractions, as of `liked`.
         """
-        taste = np.ones((len(so_far), BIAS + 1), dtype=np.float32)
         weight = weights(so_far.fractions, so_far.valid)
-        taste[:, :BIAS] = last_tastes(self.of(so_far.rows)[..., :BIAS], weight, so_far.last())
-        return taste
+        return self.tracks.tastes(self.cells.place_of[so_far.rows], weight, so_far.last() + 1)
 
     def liked(self, so_far: SessionsSoFar, catalogue: Catalogue) -> tuple[SessionsSoFar, Floats]:
         """Return the sessions with likings in place of fractions, and the share that each listen kept, (b, WINDOW)."""
@@ -264,6 +258,8 @@ LatestFactors = Callable[[], ServedFactors | None]
 
 HEARD = np.float32(-np.inf)
 """Logit of a track that the session has heard."""
+NOT_OFFERED = np.iinfo(np.int64).min
+"""The shift of a cell that a session is not offered."""
 
 
 class OfferedTracks:
@@ -302,76 +298,60 @@ class OfferedTracks:
         most = table.offered
         cell = np.argpartition(-values, most - 1, axis=1)[:, :most]
         sizes = cells.size[cell]
-        ends = np.cumsum(sizes.ravel()).reshape(sizes.shape)
-        self._bounds = [0, *ends[:, -1].tolist()]
+        starts = cells.start[cell]
+        self._ends = np.cumsum(sizes.ravel())
+        self._bounds = np.concatenate([[0], self._ends[most - 1 :: most]])
         # session s has the logit of the row at place p of the cells' order at shift[s, its cell] + p
-        self._shift: Ints = np.full(values.shape, -1)
-        shift = ends - sizes - cells.start[cell]
-        self._offered = np.zeros(values.shape, dtype=np.bool_)
-        np.put_along_axis(self._shift, cell, shift, axis=1)
-        np.put_along_axis(self._offered, cell, True, axis=1)
-        self._places = np.arange(self._bounds[-1]) - np.repeat(shift.ravel(), sizes.ravel())
-        self._logits: Floats = np.empty(self._bounds[-1], dtype=np.float32)
-        starts, stops = cells.start[cell].ravel().tolist(), (cells.start[cell] + sizes).ravel().tolist()
-        at = 0
-        for pair, (start, stop) in enumerate(zip(starts, stops, strict=True)):
-            until = at + stop - start
-            np.dot(table.by_cell[start:stop], self._taste[pair // most], out=self._logits[at:until])
-            at = until
-        first = np.repeat(np.arange(len(cell)) * table.labels.values, np.diff(self._bounds))
-        self._logits += self._matches.of_labels(first, table.values_by_cell[:, self._places])
+        self._shift: Ints = np.full(values.shape, NOT_OFFERED)
+        self._shifts = self._ends - (starts + sizes).ravel()
+        np.put_along_axis(self._shift, cell, self._shifts.reshape(cell.shape), axis=1)
+        self._logits = table.tracks.of_cells(self._taste, self._matches.by_value, starts, starts + sizes)
         self._of_artists = self._mark_heard(so_far, catalogue)
 
     def best(self) -> tuple[Ints, Floats, Ints]:
         """Return each session's best track as a row, its logit, and the number of unheard tracks."""
-        b = len(self._taste)
-        rows, logits, free = np.full(b, -1), np.full(b, HEARD), np.zeros(b, dtype=np.int64)
-        for session in range(b):
-            begin, end = self._bounds[session : session + 2]
-            place = begin + int(self._logits[begin:end].argmax())
-            logits[session] = self._logits[place]
-            rows[session] = self._places[place]
-            free[session] = np.count_nonzero(self._logits[begin:end] != HEARD)
-        return np.where(free > 0, self._table.cells.order[rows], -1), logits, free
+        best, free = self._table.tracks.best(self._logits, self._bounds)
+        return np.where(free > 0, self._rows(best), -1), self._logits[best], free
 
     def top(self, k: int) -> tuple[Ints, Ints, Floats]:
         """Return the sessions, rows and logits of each session's k best unheard tracks, in no order."""
         found = []
-        for session, (begin, end) in enumerate(zip(self._bounds[:-1], self._bounds[1:], strict=True)):
+        for begin, end in pairwise(self._bounds.tolist()):
             width = min(k, end - begin)
             at = begin + np.argpartition(-self._logits[begin:end], width - 1)[:width]
-            at = at[self._logits[at] != HEARD]
-            found.append((np.full(len(at), session), self._table.cells.order[self._places[at]], self._logits[at]))
-        sessions, rows, logits = map(np.concatenate, zip(*found, strict=True))
-        return sessions, rows, logits
+            found.append(at[self._logits[at] != HEARD])
+        sessions, at = np.repeat(np.arange(len(found)), list(map(len, found))), np.concatenate(found)
+        return sessions, self._rows(at), self._logits[at]
 
     def free_rows(self, session: int) -> Ints:
         """Return the rows of the offered tracks that a session has not heard."""
         begin, end = self._bounds[session : session + 2]
-        free: Ints = self._table.cells.order[self._places[begin:end][self._logits[begin:end] != HEARD]]
-        return free
+        return self._rows(begin + np.flatnonzero(self._logits[begin:end] != HEARD))
 
     def offers(self, sessions: Ints, rows: Ints) -> NDArray[np.bool_]:
         """Return which tracks are in a cell that their session is offered, shape (m,)."""
-        offered: NDArray[np.bool_] = self._offered[sessions, self._table.cells.cell_of[rows]]
+        offered: NDArray[np.bool_] = self._shift[sessions, self._table.cells.cell_of[rows]] != NOT_OFFERED
         return offered
 
     def logits(self, sessions: Ints, rows: Ints) -> Floats:
         """Return the logits of any tracks, shape (m,)."""
-        return self._matches.with_artists(self._without_artists(sessions, rows), sessions, rows)
+        logits = self._without_artists(sessions, rows)
+        self._matches.hear_again(logits, sessions, rows)
+        return logits
 
     def _without_artists(self, sessions: Ints, rows: Ints) -> Floats:
-        """Return what the factors and labels say of tracks, shape (m,)."""
-        logits: Floats = np.vecdot(self._taste[sessions], self._table.of(rows))
-        return logits + self._matches.without_artists(sessions, rows)
+        """Return what the factors and the labels but the artist say of tracks, shape (m,)."""
+        places = self._table.cells.place_of[rows]
+        return self._table.tracks.of_tracks(self._taste, self._matches.by_value, sessions, places)
 
     def _biases(self, liked: SessionsSoFar, kept: Floats) -> Floats:
         """Return each listener's bias, shape (b,)."""
         sessions, columns = np.nonzero(liked.valid)
         rows = liked.rows[sessions, columns]
+        of_heard = self._without_artists(sessions, rows)
+        self._matches.add_artists(of_heard, sessions, rows)
         logits = np.zeros(liked.valid.shape, dtype=np.float32)
-        logits[sessions, columns] = np.vecdot(self._taste[sessions], self._table.of(rows))
-        logits[sessions, columns] += self._matches.of(sessions, rows)
+        logits[sessions, columns] = of_heard
         evidence = kept.copy()
         evidence[:, :1] = 0
         return user_biases(logits, liked.fractions, evidence)[:, -1]
@@ -392,6 +372,11 @@ class OfferedTracks:
         others = not_heard(again.where(~offered), so_far, catalogue)
         logits = self._matches.again(others, self._without_artists(others.sessions, others.rows))
         return others._replace(scores=logits.astype(np.float64))
+
+    def _rows(self, at: Ints) -> Ints:
+        """Return the rows whose logits are at these places."""
+        places = at - self._shifts[np.searchsorted(self._ends, at, side="right")]
+        return self._table.cells.order[places].astype(np.int64)
 
     def _at(self, sessions: Ints, rows: Ints) -> Ints:
         """Return where the logits of offered tracks are."""

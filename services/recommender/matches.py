@@ -89,7 +89,7 @@ class Matches:
     """
 
     def __init__(self, so_far: SessionsSoFar, labels: LabelTable, kept: Floats, catalogue: Catalogue) -> None:
-        self._labels, self._catalogue = labels, catalogue
+        self._catalogue = catalogue
         b = len(so_far)
         weight = weights(so_far.fractions, so_far.valid)
         weight /= np.sqrt(so_far.last() + 1, dtype=np.float32)[:, None]
@@ -112,23 +112,15 @@ class Matches:
             self._log_lost: Floats = np.log1p(-left)  # -inf of what keeps all, as it should be
         self.bias: Floats = np.zeros(b, dtype=np.float32)
 
-    def of(self, sessions: Ints, rows: Ints) -> Floats:
-        """Return what labels add to the logits of tracks, shape (m,) like `sessions` and `rows`."""
-        added = self.without_artists(sessions, rows)
+    def add_artists(self, logits: Floats, sessions: Ints, rows: Ints) -> None:
+        """Add to the logits of tracks what their artists' match is worth; all of shape (m,)."""
         at, same = self._places(sessions, rows)
-        added[same] += self._worth[at]
-        return added
+        logits[same] += self._worth[at]
 
-    def without_artists(self, sessions: Ints, rows: Ints) -> Floats:
-        """Return what labels other than the artist add, shape (m,)."""
-        return self.of_labels(sessions * self._labels.values, self._labels.value_of[:, rows])
-
-    def with_artists(self, logits: Floats, sessions: Ints, rows: Ints) -> Floats:
-        """Return the logits of tracks with what their artists' match adds, and hearing them again takes; shape (m,)."""
-        logits = logits.copy()
+    def hear_again(self, logits: Floats, sessions: Ints, rows: Ints) -> None:
+        """Add to the logits of tracks what their artists' match is worth, less what hearing them again takes."""
         at, same = self._places(sessions, rows)
         logits[same] = self._left(logits[same] + self._worth[at], sessions[same], at)
-        return logits
 
     def _places(self, sessions: Ints, rows: Ints) -> tuple[Ints, NDArray[np.bool_]]:
         """Return the places of those artists that their session has heard, and which ones they are, shape (m,)."""
@@ -144,21 +136,6 @@ class Matches:
         bias = self.bias[sessions]
         left: Floats = self._log_kept[at] - np.logaddexp(-(logits + bias), self._log_lost[at]) - bias
         return left
-
-    def of_labels(self, first: Ints, values: Numbers) -> Floats:
-        """Return what labels are worth, shape (m,).
-
-        Parameters
-        ----------
-        first : ndarray of int64, shape (m,)
-            Session times number of values.
-        values : ndarray of int32, shape (used labels, m)
-        """
-        flat = self.by_value.ravel()
-        added = np.zeros(len(first), dtype=np.float32)
-        for value in values:
-            added += flat[first + value]
-        return added
 
     def heard_artists(self) -> Candidates:
         """Return all tracks of the artists heard, scored by where `again` finds their artist."""

@@ -34,7 +34,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from core.keyed_random import mix, uniform
-from core.numba_cache import use_own_cache
+from core.numba_cache import plain_array, use_own_cache
 from streams.learner.models.next_track_room import all_but, narrowed, popular
 from streams.learner.models.next_track_state import (
     BY_EVENT,
@@ -207,7 +207,7 @@ class NextTrack:
             Tracks, as from `rank`.
         """
         whose, what = np.asarray(users, dtype=np.int64), np.asarray(tracks, dtype=np.int64)
-        liked, when = _plain(values, np.float32), _plain(times_ms, np.int64)
+        liked, when = plain_array(values, np.float32), plain_array(times_ms, np.int64)
         who, first = np.asarray(asked, dtype=np.int64), np.asarray(starts, dtype=np.int64)
         now = _moments(asked_ms, len(who))
         ranked = np.full((len(who), k), NO_TRACK, dtype=np.int64)
@@ -289,7 +289,7 @@ class NextTrack:
         """
         rows = self._items.rows_of(np.asarray(tracks, dtype=np.int64)).astype(np.int32)
         starts = np.concatenate([[0], np.cumsum(np.asarray(lengths, dtype=np.int64))])
-        liked, when = _plain(values, np.float32), _moments(times_ms, len(rows))
+        liked, when = plain_array(values, np.float32), _moments(times_ms, len(rows))
         histories = Histories(rows, liked, when, starts, _moments(asked_ms, len(starts) - 1), exclude_history)
         items, scores = _no_answers(len(starts) - 1, k)
         if self.events:
@@ -431,17 +431,12 @@ class NextTrack:
         self._state = state
 
 
-def _plain(values: ArrayLike, dtype: type[np.generic]) -> NDArray[Any]:
-    """Return values as the loops take them: for a read-only or strided array numba would compile them once more."""
-    return np.require(values, dtype, ["C", "A", "W"])
-
-
 def _no_answers(n: int, k: int) -> tuple[Rows, Floats]:
     return np.full((n, k), NO_TRACK, dtype=np.int32), np.full((n, k), -np.inf, dtype=np.float32)
 
 
 def _moments(times_ms: ArrayLike | None, n: int) -> Ints:
-    return np.zeros(n, dtype=np.int64) if times_ms is None else _plain(times_ms, np.int64)
+    return np.zeros(n, dtype=np.int64) if times_ms is None else plain_array(times_ms, np.int64)
 
 
 def warm_up() -> None:

@@ -109,28 +109,6 @@ def tastes(vectors: Floats, weight: Floats) -> Floats:
     return summed
 
 
-def last_tastes(vectors: Floats, weight: Floats, last: Ints) -> Floats:
-    """Return the taste after the last listen of each session, shape (b, d).
-
-    Parameters
-    ----------
-    vectors, weight
-        As of `tastes`.
-    last : ndarray of int64, shape (b,)
-        Column of each session's last listen.
-
-    Examples
-    --------
-    >>> vectors = np.arange(12, dtype=np.float32).reshape(1, 6, 2)
-    >>> weight = np.array([[1, 0.5, -0.25, 0.5, 0, 0]], dtype=np.float32)
-    >>> last_tastes(vectors, weight, np.array([3])).tolist() == tastes(vectors, weight)[:, 3].tolist()
-    True
-    """
-    summed: Floats = np.einsum("bn,bnd->bd", weight, vectors)
-    summed /= np.sqrt(last + 1, dtype=np.float32)[:, None]
-    return summed
-
-
 def root_lengths(n: int) -> Floats:
     """Return the square roots of 1 to n."""
     return np.sqrt(np.arange(1, n + 1, dtype=np.float32))

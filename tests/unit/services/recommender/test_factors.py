@@ -90,7 +90,8 @@ def test_logits_are_those_of_taste_artists_and_labels(factors: ServedFactors, le
         here = np.full(len(every), session)
         heard = so_far.heard[so_far.session_of == session]
         of_artist = np.array([np.sum(CATALOGUE.artist_of[heard] == CATALOGUE.artist_of[row]) for row in every])
-        expected = table.of(every) @ table.taste(liked)[session] + matches_of(liked, session) @ learned.matches
+        vectors = table.tracks.vectors[table.cells.place_of]
+        expected = vectors @ table.taste(liked)[session] + matches_of(liked, session) @ learned.matches
         of_session = expected[liked.rows[session]][None], liked.fractions[session][None], kept[session][None].copy()
         of_session[2][:, 0] = 0
         bias = user_biases(*of_session)[0, -1]
