@@ -6,13 +6,14 @@ from __future__ import annotations
 def gather_ms(arrived: float, elapsed_ms: float, rate: float, most_ms: float) -> float:
     """Return how long to gather after so much has arrived in so long.
 
-    A batch costs nearly the same with one record as with ten. So the time grows with what arrives in a millisecond, and
-    with its square: a process with time to spare should be fast, and one without it cheap.
+    A batch costs nearly the same with one record as with ten. So the time grows with what arrives in a millisecond, or
+    with the work that it was, and with its square: a process with time to spare should be fast, and one without it
+    cheap.
 
     Parameters
     ----------
     arrived : float
-        Size of the last batch, in records or bytes.
+        Size of the last batch, in records, or the CPU time that it took.
     elapsed_ms : float
         Time from the batch before it to the last one.
     rate : float

@@ -12,6 +12,7 @@ A worker that folds in columns also fetches columns (`core.kafka.column_fetch`):
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -84,8 +85,10 @@ CLAIM_S = 80.0
 claims, and the process would never fold again."""
 LONG_POLL_MS = 500
 """How long a broker waits for a first record."""
-GATHER_RATE = 212
-"""Bytes a millisecond that call for 1 ms of gathering: 4,000 listens a second call for 6 ms, 12,000 for 50."""
+GATHER_SHARE = 0.07
+"""The share of a core that calls for 1 ms of gathering: a fifth of one calls for 8 ms, half of one for 50."""
+NEWEST = 0.2
+"""Weight of the last fetch in the mean share."""
 MOST_GATHER_MS = 50
 """A backlog is not waited for: the fetch is sent while the last one is folded, and finds `ENOUGH_BYTES`."""
 ENOUGH_BYTES = 1024 * 1024
@@ -108,6 +111,8 @@ class ClaimingThread(driver.AIOKafkaConsumerThread):
     """
 
     _taken_s = 0.0
+    _cpu_s = 0.0
+    _share = 0.0
 
     async def getmany(self, active_partitions: set[TP] | None, timeout: float) -> Mapping[TP, Any]:
         """Fetch; a partition that waits for its claim has no records yet."""
@@ -124,15 +129,16 @@ class ClaimingThread(driver.AIOKafkaConsumerThread):
         timeout: float | None = None,
         max_records: int | None = None,
     ) -> Mapping[TP, Any]:
-        """Take what was fetched; the next fetch, which is sent after this, gathers in proportion."""
+        """Take what was fetched; the next fetch, which is sent after this, gathers by what the last ones cost."""
         records: Mapping[TP, Any] = await super()._fetch_records(consumer, active_partitions, timeout, max_records)
         if not records:
             return records
         loop = asyncio.get_running_loop()
-        size_bytes = sum(Run(tp.partition, as_run(of_one)).size_bytes for tp, of_one in records.items())
         before_s, self._taken_s = self._taken_s, loop.time()
-        elapsed_ms = (self._taken_s - before_s) * 1000
-        wait_ms = int(gather_ms(size_bytes, elapsed_ms, GATHER_RATE, MOST_GATHER_MS))
+        cpu_before_s, self._cpu_s = self._cpu_s, time.process_time()
+        elapsed_s = max(self._taken_s - before_s, 0.001)
+        self._share += NEWEST * ((self._cpu_s - cpu_before_s) / elapsed_s - self._share)
+        wait_ms = int(gather_ms(self._share, 1.0, GATHER_SHARE, MOST_GATHER_MS))
         if wait_ms:
             fetcher = consumer._fetcher
             fetcher._fetch_min_bytes, fetcher._fetch_max_wait_ms = ENOUGH_BYTES, wait_ms

@@ -213,22 +213,24 @@ def test_a_fetch_of_columns_has_the_records_and_the_next_offset_of_aiokafkas(sta
     assert told(ours if compression or not ours else ours[0]) == told(theirs)
 
 
-def test_a_fetch_gathers_where_many_records_arrive_and_the_next_takes_the_first_record(
+def test_a_fetch_gathers_where_the_last_ones_took_much_of_a_core_and_the_next_takes_the_first_record(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     options = SimpleNamespace(_fetch_min_bytes=1, _fetch_max_wait_ms=1500, _fetch_max_bytes=50_000_000)
-    sizes = iter([100, 20_000, 0])
+    fetches: list[Any] = [{TP("t", 0): ["a record"]}, {TP("t", 0): ["a record"]}, {}]
+    cpu_s = [0.0]
 
     async def fetch(*_: Any) -> Any:
-        size = next(sizes)
-        return {TP("t", 0): [SimpleNamespace(value=b"x" * size)]} if size else {}
+        return fetches.pop(0)
 
     async def main() -> None:
         monkeypatch.setattr(driver.AIOKafkaConsumerThread, "_fetch_records", fetch)
+        monkeypatch.setattr(time, "process_time", lambda: cpu_s[0])
         thread = ClaimingThread(MagicMock(), loop=asyncio.get_running_loop())
         consumer = SimpleNamespace(_fetcher=options)
         await thread._fetch_records(consumer, set())
         assert options._fetch_min_bytes == 1
+        cpu_s[0] = 1_000.0
         await thread._fetch_records(consumer, set())
         assert (options._fetch_min_bytes, options._fetch_max_wait_ms) == (ENOUGH_BYTES, MOST_GATHER_MS)
         assert await thread._fetch_records(consumer, set()) == {}  # a poll that found nothing changes nothing
