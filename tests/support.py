@@ -133,18 +133,19 @@ def running(
     log: str | None = None,
     descriptors: int | None = None,
     cwd: Path | None = None,
+    through: Sequence[str] = (),
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run `python -m module` with these settings; at the end it is asked to stop, and killed if it does not.
 
     What it says goes to `<home>/<log>`, by default the module's name and `.log`; `descriptors` is its `ulimit -n`.
-    With `cwd` it runs the sources in that folder instead of these.
+    With `cwd` it runs the sources in that folder instead of these. `through` is a command that executes its arguments.
     """
     limit = [] if descriptors is None else ["sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh"]
     settings.home.mkdir(parents=True, exist_ok=True)
     path = settings.home / (log or f"{module}.log")
     with path.open("ab") as output:
         process = subprocess.Popen(  # noqa: S603 - the test's own module
-            [*limit, sys.executable, "-m", module],
+            [*through, *limit, sys.executable, "-m", module],
             cwd=cwd,
             env={**os.environ, **settings.to_env(), **({"PYTHONPATH": str(cwd)} if cwd else {}), **(env or {})},
             stdout=output,
