@@ -7,12 +7,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 from confluent_kafka import Message, Producer
@@ -170,6 +171,28 @@ def stop(process: subprocess.Popen[bytes], timeout_s: float = 20.0) -> int:
         except subprocess.TimeoutExpired:
             process.kill()
     return process.wait()
+
+
+class Background:
+    """Threads that work inside a `with` block; its end sets `_over` and waits for them."""
+
+    def __init__(self, *bodies: Callable[[], None]) -> None:
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=body, daemon=True) for body in bodies]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self.finish()
+
+    def finish(self) -> None:
+        """Wait until they have ended."""
+        for thread in self._threads:
+            thread.join()
 
 
 @dataclass
