@@ -1,4 +1,4 @@
-"""The state of all listeners in memory, folded by the worker's projections and read as services read it."""
+"""What recommenders read, in memory: the state of all listeners, as a worker folds it, and snapshots of the models."""
 
 from __future__ import annotations
 
@@ -7,12 +7,19 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.events import Model
+from services.recommender.candidates import ServedGraph
+from services.recommender.factors import ServedFactors
+from services.recommender.registry import RecommenderFactory
 from streams.folds.likes import LIKES_OF_USERS, Likes
 from streams.folds.partition import PROJECTIONS, PartitionFold
 from streams.folds.popularity import top_collection
 from streams.folds.projection import Record
 from streams.folds.sessions import HALF_LIFE_SESSIONS, POLICY_RESULTS, PolicyResult
 from streams.folds.users import USERS, UserState
+from streams.learner.models.factors import FactorModel
+from streams.learner.models.item_graph import ItemGraph
+from streams.learner.models.next_track import NextTrack
 
 
 class MemoryState:
@@ -63,3 +70,32 @@ class MemoryState:
         """Return what sessions under each policy came to."""
         found = self._hashes.get(POLICY_RESULTS, {})
         return {policy.decode(): PolicyResult.from_bytes(record) for policy, record in found.items() if record}
+
+
+class MemoryModels:
+    """The newest snapshot of each model, from a learner in the same process; the service reads them from a topic.
+
+    Parameters
+    ----------
+    factory : RecommenderFactory
+        Prepares snapshots for its catalogue.
+
+    Attributes
+    ----------
+    factors, graph, next_track : snapshot, or None before the first
+    """
+
+    def __init__(self, factory: RecommenderFactory) -> None:
+        self._factory = factory
+        self.factors: ServedFactors | None = None
+        self.graph: ServedGraph | None = None
+        self.next_track: NextTrack | None = None
+
+    def serve(self, model: Model) -> None:
+        """Replace the last snapshot of the model."""
+        if model.name == FactorModel.name:
+            self.factors = self._factory.factors(model)
+        elif model.name == ItemGraph.name:
+            self.graph = self._factory.graph(model)
+        elif model.name == NextTrack.name:
+            self.next_track = self._factory.next_track(model)

@@ -7,12 +7,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 from confluent_kafka import Message, Producer
@@ -133,18 +134,19 @@ def running(
     log: str | None = None,
     descriptors: int | None = None,
     cwd: Path | None = None,
+    through: Sequence[str] = (),
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run `python -m module` with these settings; at the end it is asked to stop, and killed if it does not.
 
     What it says goes to `<home>/<log>`, by default the module's name and `.log`; `descriptors` is its `ulimit -n`.
-    With `cwd` it runs the sources in that folder instead of these.
+    With `cwd` it runs the sources in that folder instead of these. `through` is a command that executes its arguments.
     """
     limit = [] if descriptors is None else ["sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh"]
     settings.home.mkdir(parents=True, exist_ok=True)
     path = settings.home / (log or f"{module}.log")
     with path.open("ab") as output:
         process = subprocess.Popen(  # noqa: S603 - the test's own module
-            [*limit, sys.executable, "-m", module],
+            [*through, *limit, sys.executable, "-m", module],
             cwd=cwd,
             env={**os.environ, **settings.to_env(), **({"PYTHONPATH": str(cwd)} if cwd else {}), **(env or {})},
             stdout=output,
@@ -169,6 +171,28 @@ def stop(process: subprocess.Popen[bytes], timeout_s: float = 20.0) -> int:
         except subprocess.TimeoutExpired:
             process.kill()
     return process.wait()
+
+
+class Background:
+    """Threads that work inside a `with` block; its end sets `_over` and waits for them."""
+
+    def __init__(self, *bodies: Callable[[], None]) -> None:
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=body, daemon=True) for body in bodies]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self.finish()
+
+    def finish(self) -> None:
+        """Wait until they have ended."""
+        for thread in self._threads:
+            thread.join()
 
 
 @dataclass

@@ -8,22 +8,17 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.state import MemoryState
-from schemas.events import Listen, Model, RecommendationRequest, Track
+from evaluation.state import MemoryModels, MemoryState
+from schemas.events import Listen, RecommendationRequest, Track
 from schemas.training import listens_of, training_batch_of
-from services.recommender.candidates import ServedGraph
 from services.recommender.catalogue import Catalogue
 from services.recommender.dispatch import Dispatched, answer
-from services.recommender.factors import ServedFactors
 from services.recommender.lists import NEIGHBOURS, NO_LISTS, USER_LISTS, Lists
 from services.recommender.protocol import Batch
 from services.recommender.registry import RECOMMENDERS, RecommenderFactory, RecommenderInputs
 from sim.simulation import FinishedListens
 from streams.learner.learner import Learner
 from streams.learner.model import MODELS
-from streams.learner.models.factors import FactorModel
-from streams.learner.models.item_graph import ItemGraph
-from streams.learner.models.next_track import NextTrack
 
 TOP = 100
 BATCH = 64
@@ -65,23 +60,21 @@ class Pipeline:
         served_from = RECOMMENDERS[recommender].models
         self._learner = Learner(tracks, [kind for kind in MODELS if kind.name in served_from])
         self._learn_until_ms = learn_until_ms
-        self._factory = RecommenderFactory()
-        self._factors: ServedFactors | None = None
-        self._graph: ServedGraph | None = None
-        self._next_track: NextTrack | None = None
+        factory = RecommenderFactory()
+        self._models = models = MemoryModels(factory)
         self._top: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
         self._recommender = recommender
         sources = RecommenderInputs(
             top=lambda: self._top,
             neighbours=lambda: lists.get(NEIGHBOURS, NO_LISTS),
             user_lists=lambda: lists.get(USER_LISTS, NO_LISTS),
-            factors=lambda: self._factors,
-            graph=lambda: self._graph,
-            next_track=lambda: self._next_track,
+            factors=lambda: models.factors,
+            graph=lambda: models.graph,
+            next_track=lambda: models.next_track,
             policy_results=self._state.policy_results,
             clock=lambda: self._folded / LISTENS_PER_S,
         )
-        self._recommenders = {one.name: one for one in self._factory.make(catalogue, sources)}
+        self._recommenders = {one.name: one for one in factory.make(catalogue, sources)}
         self._answered_by: dict[int, tuple[str, str | None]] = {}
         self._folded = 0
         self._top_at = 0
@@ -125,18 +118,10 @@ class Pipeline:
             batch = training_batch_of("bench", 0, first, self._folded, records)
             self._learner.fold(batch, listens_of(batch, b""))
             for model in self._learner.take_models():
-                self._serve(model)
+                self._models.serve(model)
         if self._folded - self._top_at >= TOP_EVERY_LISTENS:
             self._top, self._top_at = self._state.top_tracks(TOP), self._folded
         return listens
-
-    def _serve(self, model: Model) -> None:
-        if model.name == FactorModel.name:
-            self._factors = self._factory.factors(model)
-        elif model.name == ItemGraph.name:
-            self._graph = self._factory.graph(model)
-        elif model.name == NextTrack.name:
-            self._next_track = self._factory.next_track(model)
 
     def _listen(
         self, user: int, ordinal: int, position: int, track: int, fraction: float, time_ms: int, ended: bool

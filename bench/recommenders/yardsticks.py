@@ -95,9 +95,8 @@ class SceneClairvoyant:
 
     Parameters
     ----------
-    world : World
-    seed : int
-        Of the run.
+    world, seed
+        As of `Oracle`.
     """
 
     def __init__(self, world: World, seed: int) -> None:

@@ -16,20 +16,16 @@ from evaluation import EvaluationError
 from evaluation.log import Events, Ints
 from evaluation.ranker import Setup
 from evaluation.rankers.listeners import Listeners
-from evaluation.state import MemoryState
+from evaluation.state import MemoryModels, MemoryState
 from schemas.events import Listen, Model, TrainingBatch
 from schemas.training import TrainingColumns
-from services.recommender.candidates import ServedGraph
 from services.recommender.catalogue import Catalogue
-from services.recommender.factors import ServedFactors
 from services.recommender.lists import NO_LISTS
 from services.recommender.protocol import Batch, Ranker
 from services.recommender.registry import RECOMMENDERS, RecommenderFactory, RecommenderInputs
 from streams.folds.popularity import TOP_TRACKS
 from streams.learner.learner import Learner
 from streams.learner.model import MODELS
-from streams.learner.models.factors import FactorModel
-from streams.learner.models.item_graph import ItemGraph
 from streams.learner.models.next_track import NextTrack
 from streams.learner.models.next_track_projection import values_of
 
@@ -69,20 +65,18 @@ class BotifyRanker:
         self._listeners = Listeners(setup)
         self._refreshed = 0
         self._top: Ints = np.zeros(0, dtype=np.int64)
-        self._graph: ServedGraph | None = None
-        self._factors: ServedFactors | None = None
-        self._next_track: NextTrack | None = None
-        self._factory = RecommenderFactory()
+        factory = RecommenderFactory()
+        self._models = models = MemoryModels(factory)
         inputs = RecommenderInputs(
             top=lambda: self._top,
             neighbours=lambda: NO_LISTS,
             user_lists=lambda: NO_LISTS,
-            factors=lambda: self._factors,
-            graph=lambda: self._graph,
-            next_track=lambda: self._next_track,
+            factors=lambda: models.factors,
+            graph=lambda: models.graph,
+            next_track=lambda: models.next_track,
             policy_results=dict,
         )
-        made = {one.name: one for one in self._factory.make(Catalogue(setup.tracks), inputs)}
+        made = {one.name: one for one in factory.make(Catalogue(setup.tracks), inputs)}
         self._ranker = cast(Ranker, made[name])
 
     def learn(self, events: Events) -> None:
@@ -115,12 +109,7 @@ class BotifyRanker:
             self._fold()
             self._top = self._state.top_tracks(TOP_TRACKS)
         for model in self._snapshots.values():
-            if model.name == FactorModel.name:
-                self._factors = self._factory.factors(model)
-            elif model.name == ItemGraph.name:
-                self._graph = self._factory.graph(model)
-            elif model.name == NextTrack.name:
-                self._next_track = self._factory.next_track(model)
+            self._models.serve(model)
         self._snapshots = {}
 
     def _fold(self) -> None:

@@ -90,24 +90,15 @@ _FILLING = """
 
 
 def build_models_in(engine: Engine, files: Sequence[Path], neighbours: int, per_user: int) -> list[Model]:
-    """Build both models of `services.lists.build.build_models` in an engine.
+    """Build both models of `services.lists.build.build_models` in an engine; raises the same errors.
 
     Parameters
     ----------
     engine : Engine
     files : sequence of Path
         Parquet files of an export of listens; copies of a listen count once.
-    neighbours : int
-        Maximum number of neighbours of a track.
-    per_user : int
-        Maximum length of a listener's list.
-
-    Raises
-    ------
-    RecommenderError
-        There are no listens.
-    TopicError
-        A model is larger than a record of its topic may be.
+    neighbours, per_user
+        As of `build_models`.
     """
     engine.read("files", files)
     engine.keep("listens", _LISTENS)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import threading
 import time
 from collections.abc import Iterable, Iterator
-from types import TracebackType
-from typing import Self
 
 from confluent_kafka import Producer
 
@@ -16,7 +13,7 @@ from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Listen
 from schemas.topics import Topics
-from tests.support import make_listens
+from tests.support import Background, make_listens
 
 TICK_S = 0.02
 FLUSH_S = 60.0
@@ -29,7 +26,7 @@ def listens_for_ever(users: int, tracks: int, seed: int) -> Iterator[Listen]:
         yield from make_listens(CHUNK, users, tracks, seed, first)
 
 
-class Load:
+class Load(Background):
     """Sends listens from a thread, at a rate; leaving the block stops it and waits for the acknowledgements.
 
     Parameters
@@ -44,35 +41,23 @@ class Load:
     """
 
     def __init__(self, settings: Settings, listens: Iterable[Listen], per_s: float) -> None:
+        super().__init__(self._send)
         self._topic = Topics.of(settings).listens.name
         self._producer = Producer(producer_config(settings, delivery_timeout_ms=60_000))
         self._listens = iter(listens)
         self._per_s = per_s
         self._codec = Codec()
-        self._stopping = threading.Event()
         self._failures: list[object] = []
-        self._thread = threading.Thread(target=self._send, name="load", daemon=True)
         self.sent = 0
 
-    def finish(self) -> None:
-        """Wait until all listens are sent."""
-        self._thread.join()
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._stopping.set()
-        self._thread.join()
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
         assert self._producer.flush(FLUSH_S) == 0
         assert not self._failures, self._failures[0]
 
     def _send(self) -> None:
         started = time.monotonic()
-        while not self._stopping.wait(TICK_S):
+        while not self._over.wait(TICK_S):
             due = int((time.monotonic() - started) * self._per_s) - self.sent
             batch = list(itertools.islice(self._listens, due))
             for listen in batch:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 import time
 from contextlib import ExitStack
 
@@ -35,6 +34,7 @@ from tests.integration.streams.listens import fold_live
 from tests.learning import all_learned, learner_namespace, plain_learner
 from tests.support import (
     BASE_MS,
+    Background,
     eventually,
     make_listens,
     offline_fold,
@@ -63,22 +63,16 @@ def is_poison(message: Message) -> bool:
         return False
 
 
-class Traffic:
-    """Listeners at the gateway, one request after the other, until told to stop."""
+class Traffic(Background):
+    """Listeners at the gateway, one request after the other."""
 
     def __init__(self, client: httpx.Client) -> None:
+        super().__init__(self._run)
         self._client = client
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
         self.statuses: list[int] = []
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        self._thread.join()
 
     def _run(self) -> None:
-        while not self._stopping.wait(0.01):
+        while not self._over.wait(0.01):
             user = GATEWAY_USERS + len(self.statuses) % 20
             answer = self._client.post(f"/next/{user}", json={"track": 7, "time": 0.5})
             self.statuses.append(answer.status_code)
@@ -100,15 +94,12 @@ def test_wrong_clocks_become_dead_letters_and_change_nothing(settings: Settings,
     with running(settings, "services.recommender"), ExitStack() as programs:
         client = start(programs, settings, "gateway", DEADLINE_MS=10_000)
         eventually(lambda: ready(client), what=lambda: client.get("/readyz").text)
-        traffic = Traffic(client)
-        try:
+        with Traffic(client) as traffic:
             eventually(lambda: len(traffic.statuses) > 20)
             produce_raw(settings, topics.listens.name, records)
             caught_up(settings)
             seen = len(traffic.statuses)
             eventually(lambda: len(traffic.statuses) > seen + 200)
-        finally:
-            traffic.stop()
         caught_up(settings)
     assert set(traffic.statuses) == {200}
     listens = read_topic(settings, topics.listens.name)

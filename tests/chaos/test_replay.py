@@ -9,7 +9,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +27,7 @@ from streams.store.namespaces import checkpoints
 from streams.verify import verify
 from tests.integration.streams.conftest import with_sources
 from tests.integration.streams.listens import USERS, write_catalogue, write_listens
-from tests.support import eventually
+from tests.support import Background, eventually, running
 
 LISTENS = int(os.environ.get("BOTIFY_TEST_REPLAY_LISTENS", "20000"))
 TRICKLE = 50
@@ -40,39 +39,21 @@ FOLLOWED_S = 15.0
 
 @contextmanager
 def worker(settings: Settings) -> Iterator[None]:
-    with (settings.home / "worker.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "streams.worker"], env={**os.environ, **settings.to_env()}, stderr=log
-        )
-        try:
-            yield
-            assert process.poll() is None, (settings.home / "worker.log").read_text()
-        finally:
-            process.terminate()
-            process.wait(30)
+    with running(settings, "streams.worker") as process:
+        yield
+        assert process.poll() is None
 
 
-class Load:
+class Load(Background):
     """Appends listens, and reads state all the while; a read that fails is an error of the test."""
 
     def __init__(self, settings: Settings) -> None:
+        super().__init__(self._listen, self._read)
         self._settings = settings
-        self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._listen), threading.Thread(target=self._read)]
         self.reads = 0
         self.slowest_s = 0.0
         self.namespaces: list[str] = []
         self.errors: list[BaseException] = []
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join(60)
 
     def _listen(self) -> None:
         first = LISTENS

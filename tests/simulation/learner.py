@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import Any, Self
 
 from core.kafka.reader import LogRecord
 from schemas.events import Model, Track, TrainingBatch
@@ -33,91 +33,69 @@ ROOM_BYTES, FORMER_ROOM_BYTES = 260, 261
 """Room of a snapshot; most of the tracks do not fit. Snapshots have an even number of bytes, so both hold the same."""
 
 
-class Heard:
+class Counts:
+    """What a model of counts is: they are its state, and with an even number of bytes its snapshot."""
+
+    def __init__(self, catalogue: Mapping[int, Track]) -> None:
+        self._counts: dict[str, Any] = {}
+
+    def to_bytes(self) -> bytes:
+        """Return the counts."""
+        return json.dumps(self._counts).encode()
+
+    @classmethod
+    def from_bytes(cls, state: bytes, catalogue: Mapping[int, Track]) -> Self:
+        """Return the model on which `to_bytes` was called."""
+        model = cls(catalogue)
+        model._counts = json.loads(state)
+        return model
+
+    def snapshot(self, *, to_merge: bool = False) -> bytes:
+        """Return the counts."""
+        body = self.to_bytes()
+        return body + b" " * (len(body) % 2)
+
+    @staticmethod
+    def merged(snapshots: Sequence[bytes]) -> bytes:
+        """Not used: a universe has one shard."""
+        raise NotImplementedError
+
+
+class Heard(Counts):
     """A model of listens: how often and how long each track was heard, by whom last."""
 
     name = "heard"
     cut = 0
 
-    def __init__(self, catalogue: Mapping[int, Track]) -> None:
-        self._heard: dict[str, list[float]] = {}
-
     def learn_listens(self, listens: TrainingColumns) -> None:
         """Count."""
         for user, track, fraction in zip(listens.users, listens.tracks, listens.fractions, strict=True):
-            times, sum_, _ = self._heard.get(str(track), (0, 0.0, 0))
-            self._heard[str(track)] = [times + 1, sum_ + float(fraction), int(user)]
+            times, sum_, _ = self._counts.get(str(track), (0, 0.0, 0))
+            self._counts[str(track)] = [times + 1, sum_ + float(fraction), int(user)]
 
     def make_room(self, most_bytes: int) -> int:
         """Return 0: it is small."""
         return 0
 
-    def to_bytes(self) -> bytes:
-        """Return the counts."""
-        return json.dumps(self._heard).encode()
 
-    @classmethod
-    def from_bytes(cls, state: bytes, catalogue: Mapping[int, Track]) -> Self:
-        """Return the model on which `to_bytes` was called."""
-        model = cls(catalogue)
-        model._heard = json.loads(state)
-        return model
-
-    def snapshot(self, *, to_merge: bool = False) -> bytes:
-        """Return the counts."""
-        return _even(self.to_bytes())
-
-    @staticmethod
-    def merged(snapshots: Sequence[bytes]) -> bytes:
-        """Not used: a universe has one shard."""
-        raise NotImplementedError
-
-
-class Finished:
+class Finished(Counts):
     """A model of sessions: how many of each length have ended; it has room for a few lengths."""
 
     name = "finished"
     room = 3
 
-    def __init__(self, catalogue: Mapping[int, Track]) -> None:
-        self._of_length: dict[str, int] = {}
-
     def learn(self, sessions: Sequence[FinishedSession]) -> None:
         """Count."""
         for session in sessions:
             length = str(len(session.tracks))
-            self._of_length[length] = self._of_length.pop(length, 0) + 1
+            self._counts[length] = self._counts.pop(length, 0) + 1
 
     def make_room(self, most_bytes: int) -> int:
         """Forget the lengths that were not seen for longest; return how many."""
-        forgotten = list(self._of_length)[: -self.room]
+        forgotten = list(self._counts)[: -self.room]
         for length in forgotten:
-            del self._of_length[length]
+            del self._counts[length]
         return len(forgotten)
-
-    def to_bytes(self) -> bytes:
-        """Return the counts."""
-        return json.dumps(self._of_length).encode()
-
-    @classmethod
-    def from_bytes(cls, state: bytes, catalogue: Mapping[int, Track]) -> Self:
-        """Return the model on which `to_bytes` was called."""
-        model = cls(catalogue)
-        model._of_length = json.loads(state)
-        return model
-
-    def snapshot(self, *, to_merge: bool = False) -> bytes:
-        """Return the counts."""
-        return _even(self.to_bytes())
-
-    @staticmethod
-    def merged(snapshots: Sequence[bytes]) -> bytes:
-        """Not used: a universe has one shard."""
-        raise NotImplementedError
-
-
-def _even(body: bytes) -> bytes:
-    return body + b" " * (len(body) % 2)
 
 
 _ROOM, _FORMER_ROOM = (b'"most_bytes": %d' % room for room in (ROOM_BYTES, FORMER_ROOM_BYTES))

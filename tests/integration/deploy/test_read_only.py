@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import httpx
@@ -15,7 +14,7 @@ import pytest
 from core.settings import Settings
 from services.stack.ports import find_free
 from tests.integration.core.scraping import is_ready
-from tests.support import eventually, stop, write_catalogue
+from tests.support import eventually, running, write_catalogue
 
 ROOT = Path(__file__).parents[3]
 MODULES = ("streams.worker", "streams.learner", "services.recommender", "services.gateway")
@@ -28,33 +27,18 @@ mount -o remount,ro,bind /
 cd "$BOTIFY_HOME"
 exec setpriv --bounding-set=-all --inh-caps=-all --no-new-privs "$@"
 """
+CONTAINED = [*UNSHARE, "sh", "-ec", READ_ONLY, "sh"]
 
 
-def command(*arguments: str) -> list[str]:
-    return [*UNSHARE, "sh", "-ec", READ_ONLY, "sh", *arguments]
-
-
-@contextmanager
-def contained(settings: Settings, module: str, folder: Path, env: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+def contained(
+    settings: Settings, module: str, folder: Path, env: dict[str, str]
+) -> AbstractContextManager[subprocess.Popen[bytes]]:
     """Run a program so that it can write nothing but its home and its temporary folder; both end with it."""
     home, temporary = folder / "home", folder / "tmp"
     home.mkdir(parents=True)
     temporary.mkdir()
-    folders = {"BOTIFY_HOME": str(home), "HOME": str(home), "TMPDIR": str(temporary)}
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(  # noqa: S603 - the test's own module
-            command(sys.executable, "-m", module),
-            env={**os.environ, **settings.to_env(), **folders, "PYTHONPATH": str(ROOT), **env},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            yield process
-        except BaseException:
-            sys.stderr.write(f"--- {module}\n{(folder / 'log').read_text(errors='replace')[-4000:]}\n")
-            raise
-        finally:
-            stop(process)
+    folders = {"BOTIFY_HOME": str(home), "HOME": str(home), "TMPDIR": str(temporary), "PYTHONPATH": str(ROOT)}
+    return running(settings, module, {**folders, **env}, through=CONTAINED)
 
 
 def refusal(folder: Path) -> str | None:
@@ -63,7 +47,7 @@ def refusal(folder: Path) -> str | None:
         return "mount namespaces are of Linux"
     folders = {"BOTIFY_HOME": str(folder), "TMPDIR": str(folder)}
     trial = subprocess.run(  # noqa: S603 - the same command
-        command("touch", "/read-only"), env={**os.environ, **folders}, capture_output=True, text=True, check=False
+        [*CONTAINED, "touch", "/read-only"], env={**os.environ, **folders}, capture_output=True, text=True, check=False
     )
     return None if "Read-only file system" in trial.stderr else f"mounts are not allowed here: {trial.stderr}"
 
@@ -73,12 +57,12 @@ def test_all_processes_serve_from_a_read_only_file_system(settings: Settings, tm
         pytest.skip(refused)
     write_catalogue(settings, 20)
     ports = {module: find_free() for module in MODULES}
-    with ExitStack() as running:
+    with ExitStack() as programs:
         processes = []
         for module, port in ports.items():
             variable = "BOTIFY_GATEWAY_PORT" if module == "services.gateway" else "BOTIFY_METRICS_PORT"
             process = contained(settings, module, tmp_path / module, {variable: str(port)})
-            processes.append(running.enter_context(process))
+            processes.append(programs.enter_context(process))
         for module, port in ports.items():
             eventually(lambda port=port: is_ready(settings.with_(metrics_port=port)), 120, module)
         gateway = f"http://127.0.0.1:{ports['services.gateway']}"

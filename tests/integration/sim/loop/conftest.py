@@ -1,6 +1,5 @@
 """A recommender for the simulator's tests, good or bad at will, and what it takes to look at topics."""
 
-import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -16,6 +15,7 @@ from schemas.topics import Topics
 from sim.world.config import WorldConfig
 from sim.world.generate import generate
 from sim.world.model import World
+from tests.support import Background
 
 Answer = Callable[[RecommendationRequest, int], list[Recommendation]]
 
@@ -36,10 +36,11 @@ def next_track(request: RecommendationRequest, attempt: int) -> list[Recommendat
     ]
 
 
-class Recommender:
+class Recommender(Background):
     """Answers requests from a thread, as `answer` says."""
 
     def __init__(self, settings: Settings, answer: Answer) -> None:
+        super().__init__(self._run)
         self.requests: list[RecommendationRequest] = []
         self._settings, self._answer = settings, answer
         self._topics, self._codec = Topics.of(settings), Codec()
@@ -48,22 +49,15 @@ class Recommender:
         ends = end_offsets(settings, topic)
         self._consumer.assign([TopicPartition(topic, partition, offset) for partition, offset in ends.items()])
         self._producer = Producer(producer_config(settings))
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self) -> "Recommender":
-        self._thread.start()
-        return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
+        super().__exit__()
         self._producer.flush(10)
         self._consumer.close()
 
     def _run(self) -> None:
         attempts: dict[str, int] = {}
-        while not self._stop.is_set():
+        while not self._over.is_set():
             for message in self._consumer.consume(500, 0.005):
                 assert message.error() is None
                 request = self._codec.decode(message.value(), RecommendationRequest)

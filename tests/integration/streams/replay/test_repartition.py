@@ -7,9 +7,9 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import httpx
@@ -29,6 +29,7 @@ from tests.integration.services.gateway.conftest import ready, start
 from tests.integration.streams.listens import TRACKS, write_catalogue, write_listens
 from tests.learning import plain_learner
 from tests.support import (
+    Background,
     all_folded,
     eventually,
     offline_fold,
@@ -43,7 +44,7 @@ LISTENERS = 8
 """Each of them has sessions of its own, so that the gateway gives each listen a place in order."""
 
 
-class Listeners:
+class Listeners(Background):
     """Ask the gateway without pause; an answer that is not 200 is kept.
 
     Attributes
@@ -53,21 +54,11 @@ class Listeners:
     """
 
     def __init__(self, url: str) -> None:
-        self._url, self._over = url, threading.Event()
         self.served: dict[int, list[str]] = {1_000 + n: [] for n in range(LISTENERS)}
+        super().__init__(*(partial(self._listen, user) for user in self.served))
+        self._url = url
         self.failed: list[str] = []
         self.slowest_s = 0.0
-        self._threads = [threading.Thread(target=self._listen, args=(user,)) for user in self.served]
-
-    def __enter__(self) -> Listeners:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
 
     def _listen(self, user: int) -> None:
         rng = np.random.default_rng(user)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,17 +13,16 @@ from services.recommender.candidates import ServedGraph
 from services.recommender.catalogue import Catalogue
 from services.recommender.factors import ServedFactors
 from services.recommender.item_to_item import BEST
-from services.recommender.lists import NO_LISTS
 from services.recommender.protocol import NO_ANSWER, Batch, Ranker
 from services.recommender.random_tracks import RandomTracks
-from services.recommender.registry import RecommenderFactory, RecommenderInputs
+from services.recommender.registry import RecommenderFactory
 from streams.learner.models.factors import FactorModel, read_factors
 from streams.learner.models.item_graph import ItemGraph
 from streams.learner.models.next_track_projection import NextTrackProjection
 from streams.learner.models.next_track_snapshot import model_of_snapshot
 from streams.learner.sessions import FinishedSession
 from tests.learning import learn_sessions
-from tests.unit.services.recommender.recommending import batch_of, state_of
+from tests.unit.services.recommender.recommending import NO_INPUTS, batch_of, state_of
 
 TRACKS = {id_: Track(id_, f"artist {id_ % 5}", None, "jazz" if id_ % 2 else "rock", "x") for id_ in range(10, 40)}
 HEARD = [(10, 1.0), (12, 0.9), (14, 0.8)]
@@ -41,14 +41,12 @@ def rankers() -> dict[str, Ranker]:
     served_graph = ServedGraph(graph.snapshot())
     served_factors = ServedFactors(read_factors(factors.snapshot()))
     served_next_track = model_of_snapshot(next_track.snapshot())
-    inputs = RecommenderInputs(
+    inputs = replace(
+        NO_INPUTS,
         top=lambda: np.array([11, 13, 10]),
-        neighbours=lambda: NO_LISTS,
-        user_lists=lambda: NO_LISTS,
         factors=lambda: served_factors,
         graph=lambda: served_graph,
         next_track=lambda: served_next_track,
-        policy_results=dict,
     )
     made = RecommenderFactory().make(Catalogue(TRACKS.values()), inputs)
     return {one.name: one for one in made if hasattr(one, "rank")}  # type: ignore[misc]
