@@ -46,6 +46,7 @@ from evaluation import MissingPeerError
 from evaluation.rankers.registry import require_peer
 from services.recommender.bandit import POLICIES
 from services.recommender.registry import RECOMMENDERS
+from sim.listeners import MODELS
 from sim.options import RunOptions
 from sim.play import Progress
 from sim.world import NAMED, World, WorldConfig, find_world, open_world
@@ -100,6 +101,7 @@ def recommenders(
     seed: Seeds = [1],  # noqa: B006 - typer copies it
     jobs: Jobs = 2,
     world: WorldOption = None,
+    model: Annotated[str, typer.Option(help=f"Listener model: {', '.join(MODELS)}, or module:Class.")] = "botify",
     out: Annotated[Path, typer.Option(help="JSON file for the figures.")] = FOLDER / "recommenders.json",
     picture: Annotated[Path, typer.Option(help="PNG file for the learning curve.")] = FOLDER / "recommenders.png",
     record: Record = None,
@@ -108,7 +110,8 @@ def recommenders(
     """Run each recommender on an identical copy of the world, for all listeners, from an empty model."""
     names = _names(only)
     stored, opened = _opened(world)
-    tasks = [Task(name, stored, RunOptions(sessions=sessions, seed=one, start_ms=0)) for name in names for one in seed]
+    options = [RunOptions(sessions=sessions, seed=one, start_ms=0, model=model) for one in seed]
+    tasks = [Task(name, stored, of_seed) for name in names for of_seed in options]
     found = _measured(tasks, jobs)
     runs: dict[str, list[Measured]] = {}
     for task in tasks:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from core.loading import load_object
 from sim import SimulationError
-from sim.listeners.botify import BotifyListeners
+from sim.listeners.botify import BotifyListeners, ProbitListeners
 from sim.listeners.changing import DriftingListeners, FatiguedListeners, ShiftingListeners, TrendingListeners
 from sim.listeners.model import ListenerModel
 from sim.listeners.streaming import StreamingListeners
@@ -19,6 +19,7 @@ MODELS: dict[str, Callable[[World, int], ListenerModel]] = {
     "shifting": ShiftingListeners,
     "fatigue": FatiguedListeners,
     "streaming": StreamingListeners,
+    "probit": ProbitListeners,
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import expit
+from scipy.special import expit, ndtr
 
 from core.keyed_random import Keys, integers
 from sim.listeners.model import FIRST_TRACK, INTEREST, Exposure, Floats, Ints, SessionStart
@@ -75,9 +75,26 @@ class BotifyListeners:
         scores: Floats = np.vecdot(tracks, exposure.tastes)
         return scores
 
+    def link(self, scores: Floats) -> Floats:
+        """Return how much of a track is heard, by its score."""
+        shares: Floats = expit(scores)
+        return shares
+
     def discounted(self, exposure: Exposure, scores: Floats, artist_counts: Ints | Floats) -> Floats:
         """Return the appeal for other scores and artist counts than the model's own."""
         people, users = self._people, exposure.users
-        affinity = expit((scores - people.consume_bias[users]) * people.consume_sharpness[users])
+        affinity = self.link((scores - people.consume_bias[users]) * people.consume_sharpness[users])
         discount = people.artist_discount_gamma[users] ** artist_counts
         return np.where(exposure.repeated, 0.0, affinity * discount)
+
+
+class ProbitListeners(BotifyListeners):
+    """The course's listeners with the normal distribution in place of the logistic one.
+
+    It falls faster: what a listener likes little is hardly heard. For trying recommenders in a world of other rules.
+    """
+
+    def link(self, scores: Floats) -> Floats:
+        """Return Φ of the scores."""
+        shares: Floats = ndtr(scores)
+        return shares

@@ -12,13 +12,9 @@ import tokenize
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from scipy.special import ndtr
 
 from bench.recommenders.measure import measure
-from sim.listeners.botify import BotifyListeners
-from sim.listeners.model import Exposure, Floats, Ints
 from sim.loop.kafka import tracks_of
 from sim.options import RunOptions
 from sim.world import WorldConfig
@@ -42,17 +38,6 @@ RULES = re.compile(r"discount|gamma|γ|genre_?pool", re.IGNORECASE)
 """What the simulator's rules are called; `standard_gamma` is numpy's distribution."""
 
 
-class ProbitListeners(BotifyListeners):
-    """Listeners with the normal distribution in place of the logistic one."""
-
-    def discounted(self, exposure: Exposure, scores: Floats, artist_counts: Ints | Floats) -> Floats:
-        """Return the fractions."""
-        people, users = self._people, exposure.users
-        affinity = ndtr((scores - people.consume_bias[users]) * people.consume_sharpness[users])
-        discount = people.artist_discount_gamma[users] ** artist_counts
-        return np.where(exposure.repeated, 0.0, np.round(affinity * discount, 2))
-
-
 @pytest.mark.parametrize(
     ("gamma", "genres", "model"),
     [
@@ -60,7 +45,7 @@ class ProbitListeners(BotifyListeners):
         (0.7, True, "botify"),
         (1.0, True, "botify"),
         (0.9, False, "botify"),
-        (0.9, True, f"{__name__}:ProbitListeners"),
+        (0.9, True, "probit"),
     ],
     ids=["as in the course", "artists tire soon", "artists never tire", "no genres", "probit"],
 )
