@@ -15,6 +15,7 @@ of the window after the last of them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -42,6 +43,8 @@ grows with the number of centres that a track is compared with."""
 OFFERED_CELLS = 4
 OFFERED_OF_MANY = 64
 """Of so many tracks four cells may lack most of the best; `python -m bench retrieval` compares with valuing all."""
+LOOSE = 1.1
+"""Cells of many tracks are cut again when this many times the variance of when they were cut is inside them."""
 ROWS_AT_ONCE = 1 << 20
 """Offered tracks of all sessions that are valued together: 40 bytes each."""
 ROUNDS = 4
@@ -95,7 +98,7 @@ class Cells:
     cell_of, place_of : ndarray of int32, shape (n,)
         Cell of each row, and its place in `order`.
     centres : ndarray of float32, shape (cells, d)
-        Mean of each cell's rows.
+        Mean of each cell's rows, without the codes.
 
     Examples
     --------
@@ -119,7 +122,16 @@ class Cells:
         self.place_of[self.order] = np.arange(n)
         self.size: Ints = np.bincount(self.cell_of)
         self.start: Ints = np.cumsum(self.size) - self.size
-        self.centres: Floats = _means(rows, self.cell_of, len(self.size))
+        self.centres = self._centres(rows.rows)
+
+    def moved(self, rows: Floats) -> Cells:
+        """Return the same cells of rows that have moved since."""
+        cells = copy(self)
+        cells.centres = cells._centres(rows)
+        return cells
+
+    def _centres(self, rows: Floats) -> Floats:
+        return _means(Coded(rows), self.cell_of, len(self.size))
 
 
 def is_many(tracks: int) -> bool:
@@ -174,10 +186,21 @@ def _means(rows: Coded, group: Integers, groups: int) -> Floats:
 class FactorTable:
     """Vectors and biases of the catalogue's rows, and their cells.
 
+    Parameters
+    ----------
+    factors : Factors
+    catalogue : Catalogue
+    before : FactorTable, optional
+        The table of an earlier snapshot. Cutting a million tracks into cells takes ten times as long as all else, so
+        its cells are kept, if the catalogue is the same, for as long as they hold what is alike.
+
     Attributes
     ----------
+    catalogue : Catalogue
     cells : Cells
         Of the catalogue's rows.
+    inside, inside_when_cut : float
+        Share of the vectors' variance that is inside cells, and what it was when they were cut.
     offered : int
         Number of cells that a session is offered.
     sessions_at_once : int
@@ -195,30 +218,48 @@ class FactorTable:
         See `Factors`.
     """
 
-    def __init__(self, factors: Factors, catalogue: Catalogue) -> None:
+    def __init__(self, factors: Factors, catalogue: Catalogue, before: FactorTable | None = None) -> None:
+        self.catalogue = catalogue
         rows = factors.of(
             catalogue.tracks, catalogue.artists, catalogue.artist_of, catalogue.genres, catalogue.genre_of
         )
         self.labels = LabelTable(catalogue, factors.matches)
+        self.kept = factors.kept
+        if before is not None and before.catalogue is catalogue and is_many(len(rows)):
+            self.inside_when_cut: float = before.inside_when_cut
+            self._put(rows, before.cells.moved(rows))
+            if self.inside <= LOOSE * self.inside_when_cut:
+                return
+        self._put(rows, self._cut(rows))
+        self.inside_when_cut = self.inside
+
+    def _cut(self, rows: Floats) -> Cells:
+        """Cut rows into cells by their vectors and labels."""
         codes = [
             small_noise(mix(at, np.arange(self.labels.values)), CODE, float(np.sqrt(max(worth, 0.0) / CODE)))
             for at, worth in enumerate(self.labels.worth.tolist())
         ]
-        self.cells = cells = Cells(Coded(rows, tuple(zip(codes, self.labels.value_of, strict=True))))
+        return Cells(Coded(rows, tuple(zip(codes, self.labels.value_of, strict=True))))
+
+    def _put(self, rows: Floats, cells: Cells) -> None:
+        """Put rows into cells."""
+        self.cells = cells
         self.offered = min(OFFERED_OF_MANY if is_many(len(rows)) else OFFERED_CELLS, len(cells.size))
         self.sessions_at_once = 1 + ROWS_AT_ONCE * len(cells.size) // (1 + self.offered * len(rows))
         by_cell: Floats = rows[cells.order]
-        del rows
-        self.centres: Floats = cells.centres[:, : BIAS + 1]
-        variance = np.zeros(len(cells.size))
-        for block in blocks(len(catalogue)):
+        self.centres = cells.centres
+        squares = np.zeros(len(cells.size))
+        for block in blocks(len(rows)):
             cell = cells.cell_of[cells.order[block]]
             apart = np.square(by_cell[block, :BIAS] - self.centres[cell, :BIAS]).mean(axis=1)
-            variance += np.bincount(cell, apart, len(cells.size))
-        self.spread: Floats = (MAXIMUM_OF_CELL * np.sqrt(variance / np.maximum(cells.size, 1))).astype(np.float32)
+            squares += np.bincount(cell, apart, len(cells.size))
+        size = np.maximum(cells.size, 1)
+        self.spread: Floats = (MAXIMUM_OF_CELL * np.sqrt(squares / size)).astype(np.float32)
+        mean = size @ self.centres[:, :BIAS] / max(size.sum(), 1)
+        between = np.square(self.centres[:, :BIAS] - mean).mean(axis=1) @ size
+        self.inside = float(squares.sum() / max(squares.sum() + between, np.finfo(np.float64).tiny))
         self.shares = self.labels.shares(cells.cell_of, len(cells.size))
         self.tracks = TrackScorer(by_cell, self.labels.value_of[:, cells.order])
-        self.kept = factors.kept
 
     def taste(self, so_far: SessionsSoFar) -> Floats:
         """Return the taste of each of b sessions after its last listen, then a 1 for the track bias; (b, d + 1).
@@ -239,18 +280,27 @@ class FactorTable:
 
 
 class ServedFactors:
-    """A snapshot and its table for the catalogue; the table is rebuilt when the catalogue has grown."""
+    """A snapshot and its table for the catalogue; the table is rebuilt when the catalogue has grown.
 
-    def __init__(self, factors: Factors) -> None:
+    Parameters
+    ----------
+    factors : Factors
+    before : ServedFactors, optional
+        An earlier snapshot, whose cells are kept if they can be.
+    """
+
+    def __init__(self, factors: Factors, before: ServedFactors | None = None) -> None:
         self._factors = factors
-        self._made: tuple[Catalogue, FactorTable] | None = None
+        self._before = None if before is None else before._table
+        self._table: FactorTable | None = None
 
     def table(self, catalogue: Catalogue) -> FactorTable:
         """Return the table for a catalogue."""
-        made = self._made
-        if made is None or made[0] is not catalogue:
-            made = self._made = (catalogue, FactorTable(self._factors, catalogue))
-        return made[1]
+        table = self._table
+        if table is None or table.catalogue is not catalogue:
+            table = self._table = FactorTable(self._factors, catalogue, table or self._before)
+            self._before = None
+        return table
 
 
 LatestFactors = Callable[[], ServedFactors | None]

@@ -230,6 +230,7 @@ class RecommenderFactory:
     def __init__(self, guard: Callable[[Recommender], Recommender] = lambda recommender: recommender) -> None:
         self._guard = guard
         self._served = Catalogue([])  # the thread that reads the models uses it too
+        self._newest_factors: ServedFactors | None = None
 
     def make(self, catalogue: Catalogue, sources: RecommenderInputs) -> list[Recommender]:
         """Return every recommender."""
@@ -242,8 +243,9 @@ class RecommenderFactory:
 
     def factors(self, model: Model) -> ServedFactors:
         """Read a snapshot of the factors, in the thread that reads the models; raises ValueError on another body."""
-        served = ServedFactors(read_factors(model.body))
+        served = ServedFactors(read_factors(model.body), self._newest_factors)
         served.table(self._served)
+        self._newest_factors = served
         return served
 
     def graph(self, model: Model) -> ServedGraph:

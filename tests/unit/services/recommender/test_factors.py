@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -171,6 +174,35 @@ def test_of_many_tracks_more_cells_are_offered(learned: Factors, monkeypatch: py
     monkeypatch.setattr(serving, "MOST_CELLS", 20)
     monkeypatch.setattr(serving, "OFFERED_OF_MANY", 9)
     assert ServedFactors(learned).table(CATALOGUE).offered == 9
+
+
+def test_cells_of_many_tracks_are_kept_for_as_long_as_they_hold_what_is_alike(
+    learned: Factors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "CELL_TRACKS", 4)
+    few = ServedFactors(learned)
+    assert ServedFactors(learned, few).table(CATALOGUE).cells.order is not few.table(CATALOGUE).cells.order
+    monkeypatch.setattr(serving, "MOST_CELLS", 20)
+    first = ServedFactors(learned)
+    cut, later = first.table(CATALOGUE), ServedFactors(moved(learned, 0.01), first).table(CATALOGUE)
+    assert later.cells.order is cut.cells.order
+    assert later.inside_when_cut == cut.inside == cut.inside_when_cut
+    vectors = later.tracks.vectors[later.cells.place_of]
+    for cell, centre in enumerate(later.centres):
+        assert centre == pytest.approx(vectors[later.cells.cell_of == cell].mean(axis=0), abs=1e-5)
+    turned = ServedFactors(moved(learned, 3.0), first).table(CATALOGUE)
+    assert turned.cells.order is not cut.cells.order
+    assert turned.inside == turned.inside_when_cut
+    grown = ServedFactors(learned, first).table(Catalogue(TRACKS.values()))
+    assert grown.cells.order is not cut.cells.order
+
+
+def moved(learned: Factors, far: float) -> Any:
+    """Factors after every track has moved so far, each on its own way."""
+    ways = np.random.default_rng(2).normal(scale=far, size=(len(CATALOGUE), 1))
+    return SimpleNamespace(
+        of=lambda *tracks: (learned.of(*tracks) + ways).astype(np.float32), kept=learned.kept, matches=learned.matches
+    )
 
 
 def test_rerank_prefers_what_was_liked_before_where_the_factors_say_no_more(factors: ServedFactors) -> None:
