@@ -11,10 +11,10 @@ PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 .DEFAULT_GOAL := help
 .PHONY: help demo test unit universes mutants containers bench notebooks screenshots docs audit fmt lint type check requirements clean
 
-help: ## Say what there is to make
+help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.run ## From nothing to the table of an experiment
+demo: $(VENV)/.run ## Run an experiment on a new stack and print its results
 	@$(BIN)/botify demo
 
 test: $(VENV)/.test ## All tests, the fast ones first; those with real servers start their own
@@ -23,28 +23,28 @@ test: $(VENV)/.test ## All tests, the fast ones first; those with real servers s
 unit: $(VENV)/.test ## The tests that need no server, and the examples in the docstrings
 	@$(BIN)/pytest $(PARALLEL) --doctest-modules tests/unit tests/simulation tests/soak $(PACKAGES)
 
-universes: $(VENV)/.test ## 10,000 simulated universes, each day others, on two processes (docs/simulation.md)
+universes: $(VENV)/.test ## Run 10,000 simulated universes on two processes, with other seeds each day (docs/simulation.md)
 	@PYTHONPATH=. $(BIN)/python -m tests.simulation --seeds 10000 --processes 2
 
-mutants: $(VENV)/.test ## Take out the conditions of the shipped code one by one; some universe must notice each
+mutants: $(VENV)/.test ## Remove conditions of the shipped code one by one; some universe must fail without each
 	@PYTHONPATH=. $(BIN)/python -m tests.simulation.mutants --processes 2
 
-containers: $(VENV)/.test ## Integration tests of what speaks to Kafka and Redis, on both in Docker containers
+containers: $(VENV)/.test ## Run the integration tests of Kafka and Redis clients on Docker containers
 	@BOTIFY_TEST_SERVERS=docker $(BIN)/pytest $(addprefix tests/integration/,core schemas security services/gateway services/recommender streams)
 
 bench: $(VENV)/.test ## Measure; writes docs/figures.json and the pages that quote it, or AGAINST=REV compares
 	@$(BIN)/python -m bench $(if $(AGAINST),--against $(AGAINST),--record)
 
-notebooks: $(VENV)/.test ## Run all notebooks from nothing, and write their outputs (about five minutes)
+notebooks: $(VENV)/.test ## Run all notebooks on new data, and write their outputs (about five minutes)
 	@$(BIN)/python -m analytics.notebooks.run
 
-screenshots: $(VENV)/.test ## Every page of the dashboard as a picture in screenshots/; needs Debian's chromium
+screenshots: $(VENV)/.test ## Save a picture of each dashboard page in screenshots/; needs Debian's chromium
 	@$(BIN)/python -m tests.screenshots
 
 docs: $(VENV)/.test ## Build the documentation site in build/site; a broken link fails
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-audit: ## Look up known weaknesses of the pinned dependencies, where their data can be reached
+audit: ## Check the pinned dependencies for known vulnerabilities, if api.osv.dev can be reached
 	@if $(PYTHON) -c "import urllib.request as r; r.urlopen('https://api.osv.dev/docs', timeout=10)" 2>/dev/null; then \
 	  $(PYTHON) -m venv $(VENV)-audit && $(VENV)-audit/bin/pip install --quiet pip-audit && \
 	  $(VENV)-audit/bin/pip-audit --vulnerability-service osv --disable-pip --require-hashes --requirement requirements.txt; \
@@ -62,7 +62,7 @@ lint: $(VENV)/.test ## Check format, style and the rules of import
 type: $(VENV)/.test ## Check types
 	@$(BIN)/mypy
 
-check: lint type unit ## What should be green before a commit
+check: lint type unit ## Run all checks that a commit needs: lint, types, unit tests
 
 requirements: $(VENV)/.test ## Pin the newest versions that pyproject.toml allows, with hashes
 	@$(BIN)/pip install --quiet uv

@@ -48,11 +48,13 @@ def evaluate(
     k: Annotated[int, typer.Option(min=1, max=1000, help="Length of the lists.")] = 10,
     positive: Annotated[
         float | None,
-        typer.Option(min=0, max=5, help="Least fraction that is right, or stars of five; default: 0.5, ratings 4."),
+        typer.Option(
+            min=0, max=5, help="Smallest fraction heard (or rating) that counts as liked; default: 0.5 (or 4)."
+        ),
     ] = None,
-    repeats: Annotated[bool, typer.Option("--repeats", help="Recommend also what the user has heard.")] = False,
+    repeats: Annotated[bool, typer.Option("--repeats", help="Also recommend tracks that the user has heard.")] = False,
     validation: Annotated[
-        bool, typer.Option("--validation", help="Evaluate on what the test leaves; choose settings by this.")
+        bool, typer.Option("--validation", help="Evaluate on what the test does not use, to choose settings.")
     ] = False,
     through_kafka: Annotated[
         bool,
@@ -71,7 +73,7 @@ def evaluate(
         int | None,
         typer.Option(
             min=1,
-            help="Prequential: predict blocks of so many events; default: micro-batches, through Kafka --refresh.",
+            help="With prequential: events of a block; default: --micro-batch, with --through-kafka --refresh.",
         ),
     ] = None,
     micro_batch: Annotated[int, typer.Option(min=1, help="Events predicted before they are learned.")] = MICRO_BATCH,

@@ -31,13 +31,13 @@ from schemas.external_ids import datasets_directory
 ROWS = 5
 """Events that `show` prints."""
 
-app = typer.Typer(no_args_is_help=True, help="Import real logs as datasets, look at them, publish them.")
+app = typer.Typer(no_args_is_help=True, help="Import real logs as datasets, inspect and publish them.")
 Name = Annotated[str, typer.Argument(help="Name of the dataset.")]
 
 
 @app.command("import")
 def import_(
-    source: Annotated[str, typer.Argument(help=f"What it is: {', '.join(FORMATS)}.")],
+    source: Annotated[str, typer.Argument(help=f"Format of the log: {', '.join(FORMATS)}.")],
     path: Annotated[str, typer.Argument(help="A file, a folder, an archive, or ARCHIVE!PLACE inside one.")],
     to: Annotated[str, typer.Option(help="Name of the dataset.")],
     map_: Annotated[

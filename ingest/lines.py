@@ -147,7 +147,7 @@ class Table(NamedTuple):
     encoding: str = "utf-8"
 
 
-Choice = Callable[[Sequence[str]], Mapping[str, int]]
+ChooseColumns = Callable[[Sequence[str]], Mapping[str, int]]
 """Given the names of the columns, says which column is for what."""
 
 
@@ -166,7 +166,7 @@ def places_of(file: str, columns: Mapping[str, str], names: Sequence[str]) -> di
 
 
 def iter_table(
-    source: Source, member: Member, table: Table, choose: Choice, *, about_items: bool = False
+    source: Source, member: Member, table: Table, choose: ChooseColumns, *, about_items: bool = False
 ) -> Iterator[Rows]:
     """Yield the rows of a delimited file.
 

@@ -90,7 +90,7 @@ class Events(NamedTuple):
     organic: NDArray[np.int8]
 
 
-class Catalogue(NamedTuple):
+class ItemColumns(NamedTuple):
     """What the source says about its items; an item's number is its place in each list.
 
     Attributes
@@ -116,7 +116,7 @@ class Catalogue(NamedTuple):
 
         Examples
         --------
-        >>> catalogue = Catalogue(["b-7"], ["Stronger"], [None], [("rap", "pop")], [None], [None], [2007], [None])
+        >>> catalogue = ItemColumns(["b-7"], ["Stronger"], [None], [("rap", "pop")], [None], [None], [2007], [None])
         >>> [track] = catalogue.tracks()
         >>> track.artist, track.genre, track.genres, track.year
         ('b-7', 'rap', ['rap', 'pop'], 2007)

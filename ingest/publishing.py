@@ -93,7 +93,7 @@ def publish_dataset(
     with _alone(dataset):
         codec, publisher = codec_of(settings), RecordPublisher(settings, linger_ms=20)
         tracks = _publish_catalogue(settings, dataset, codec, publisher)
-        listens = Listens(dataset.events(), dataset.card.sha256, dataset.card.source)
+        listens = DatasetListens(dataset.events(), dataset.card.sha256, dataset.card.source)
         marks = _Marks(dataset.directory / MARKS, topic_id)
         first = row = marks.read()
         clock = Clock(listens.times_ms, speed, row)
@@ -108,7 +108,7 @@ def _publish_window(
     publisher: RecordPublisher,
     codec: Codec,
     topic: str,
-    listens: Listens,
+    listens: DatasetListens,
     row: int,
     clock: Clock,
     stopping: StopRequested,
@@ -168,7 +168,7 @@ class Clock:
         return due_s - (self._now_s() - self._begun_s)
 
 
-class Listens:
+class DatasetListens:
     """The events of a dataset as listens: what each was is in its fraction.
 
     Parameters

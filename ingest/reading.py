@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingest.card import Card, read_card
-from ingest.model import CARD, CATALOGUE, CATALOGUE_SCHEMA, EVENTS, ITEMS, REJECTED, Catalogue, DatasetError, Events
+from ingest.model import CARD, CATALOGUE, CATALOGUE_SCHEMA, EVENTS, ITEMS, REJECTED, DatasetError, Events, ItemColumns
 from schemas.external_ids import USERS, datasets_directory
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -53,7 +53,7 @@ class Dataset:
         names = ("user", "item", "fraction", "time_ms", "session", "kind")
         return Events._make([*(table[name].to_numpy() for name in names), organic.to_numpy()])
 
-    def catalogue(self) -> Catalogue:
+    def catalogue(self) -> ItemColumns:
         """Return what is known of the items, in the order of their numbers."""
         table = pq.read_table(self.directory / CATALOGUE)
         unknown = [None] * len(table)  # older datasets have no mood, year and country
@@ -62,7 +62,7 @@ class Dataset:
             name: table[name].to_pylist() if name in table.column_names else unknown for name in names
         }
         columns["genres"] = [tuple(one or ()) for one in columns["genres"]]
-        return Catalogue(*columns.values())
+        return ItemColumns(*columns.values())
 
     def rejected(self) -> pa.Table:
         """Return the rows that were not imported, with file, row number, reason and their text."""

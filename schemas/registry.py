@@ -51,7 +51,7 @@ def _registered(url: str, address: str, subjects: tuple[tuple[str, str], ...]) -
     Subjects are named after topics (Confluent's TopicNameStrategy). If all are registered, a process needs no right to
     write.
     """
-    import httpx  # slow to import, and seldom needed
+    import httpx  # slow to import, and rarely needed
 
     whole = httpx.URL(url)
     bare = whole.copy_with(userinfo=b"")  # httpx logs addresses

@@ -107,12 +107,12 @@ class TrackTable(Mapping[int, Track]):
         """Use equal columns that lie in another file."""
         self._parts = self._parts._replace(columns=columns)
 
-    def frozen(self) -> TrackTable:
-        """Return a table of what is there now, which shares the columns."""
-        frozen, (columns, recent, external, added, deleted) = TrackTable(self._codec), self._parts
+    def copy(self) -> TrackTable:
+        """Return a point-in-time copy, which shares the columns."""
+        made, (columns, recent, external, added, deleted) = TrackTable(self._codec), self._parts
         names = {name: list(ids) for name, ids in external.items()}
-        frozen._parts = _Parts(columns, dict(recent), names, list(added), set(deleted))
-        return frozen
+        made._parts = _Parts(columns, dict(recent), names, list(added), set(deleted))
+        return made
 
     def ids(self) -> Ints:
         """Return the ids, ascending."""

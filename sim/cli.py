@@ -67,7 +67,9 @@ def run(
     shard: Annotated[str, typer.Option(help="Part of the listeners that this process simulates, such as 0/4.")] = "0/1",
     model: Annotated[
         str,
-        typer.Option(help="Listener model: botify, drifting, trending, shifting, fatigue, streaming, or module:Class."),
+        typer.Option(
+            help="Listener model: botify, drifting, trending, shifting, fatigue, streaming, probit, or module:Class."
+        ),
     ] = "botify",
     world: Annotated[str | None, typer.Option(help="Name or directory of a world; default: the default world.")] = None,
     run_id: Annotated[str | None, typer.Option(help="Prefix of all session ids.")] = None,

@@ -73,7 +73,7 @@ def publish(
     file: Annotated[Path, typer.Argument(help="JSON with `users`, `items` or both: name to items, best first.")],
     as_json: Json = False,
 ) -> None:
-    """Publish lists that were made anywhere; `indexed` serves those of users, `contextual` and `i2i` those of items."""
+    """Publish lists from another program; `indexed` serves those of users, `contextual` and `i2i` those of items."""
     settings = Settings.from_env()
     settings = require_kafka(settings)
     codec = codec_of(settings)

@@ -24,12 +24,12 @@ from services.dashboard.figures import (
     EFFECT_POINTS,
     EFFECTS_EVERY_S,
     SECONDS,
-    Catalogue,
     EffectKey,
     Latency,
     Moment,
     Responses,
     Snapshot,
+    TracksById,
     Traffic,
 )
 from services.dashboard.listens import LayoutReader, ListenReader
@@ -243,7 +243,7 @@ class Collector:
         return self._snapshot
 
     @property
-    def catalogue(self) -> Catalogue:
+    def catalogue(self) -> TracksById:
         """The newest catalogue; empty before the first reading."""
         return self._titles.value or {}
 

@@ -38,11 +38,11 @@ RECENT = 4_000
 EffectKey = tuple[str, str, str]
 """Experiment, treatment, metric."""
 
-Catalogue = Mapping[int, Track]
+TracksById = Mapping[int, Track]
 """Track id to track; never changed."""
 
 
-def track_of(catalogue: Catalogue, track: int) -> Track:
+def track_of(catalogue: TracksById, track: int) -> Track:
     """Return a track of the catalogue, or a placeholder for one that is not in it.
 
     Examples
@@ -53,7 +53,7 @@ def track_of(catalogue: Catalogue, track: int) -> Track:
     return catalogue.get(track) or Track(track, "not in the catalogue", None, None, f"track {track}")
 
 
-def search(catalogue: Catalogue, words: str, most: int = 12) -> list[Track]:
+def search(catalogue: TracksById, words: str, most: int = 12) -> list[Track]:
     """Return tracks whose title, artist or external id has all the words, in the order of the catalogue.
 
     Examples

@@ -8,7 +8,7 @@ from nicegui import ui
 
 from schemas.events import Track
 from schemas.external_ids import UserIdError, UserIds
-from services.dashboard.figures import Catalogue, Snapshot, search
+from services.dashboard.figures import Snapshot, TracksById, search
 from services.dashboard.listening import SKIPPED, ListeningSession, Player, PlayerError, new_user
 from services.dashboard.pages import LISTEN, button, frame, show_html, show_no_catalogue
 from services.dashboard.views import heard_so_far, now_playing, render, summary
@@ -26,7 +26,7 @@ class Favourites:
     SUGGESTED = 12
     MOST = 5
 
-    def __init__(self, catalogue: Callable[[], Catalogue], popular: list[Track]) -> None:
+    def __init__(self, catalogue: Callable[[], TracksById], popular: list[Track]) -> None:
         self._catalogue = catalogue
         self._popular = popular
         self._shown = popular
@@ -73,7 +73,7 @@ class Favourites:
 
 
 def add_listen_page(
-    player: Player, catalogue: Callable[[], Catalogue], snapshot: Callable[[], Snapshot], users: UserIds
+    player: Player, catalogue: Callable[[], TracksById], snapshot: Callable[[], Snapshot], users: UserIds
 ) -> None:
     """Serve the page."""
 
@@ -89,7 +89,7 @@ class ListenPage:
     def __init__(
         self,
         player: Player,
-        catalogue: Callable[[], Catalogue],
+        catalogue: Callable[[], TracksById],
         snapshot: Callable[[], Snapshot],
         users: UserIds,
     ) -> None:

@@ -19,7 +19,7 @@ from core.errors import BotifyError
 from schemas.external_ids import UserIdError, UserIds
 from services.dashboard import views
 from services.dashboard.broadcast import Broadcast
-from services.dashboard.figures import Catalogue, ListenerReading, Snapshot
+from services.dashboard.figures import ListenerReading, Snapshot, TracksById
 from services.dashboard.views import MOUNT, View, laid_out, render
 
 LISTENER = "/listener"
@@ -147,7 +147,7 @@ def _add_live_page(path: str, view: View, broadcast: Broadcast, snapshot: Callab
 
 
 def add_listener_page(
-    read: Callable[[int], ListenerReading], catalogue: Callable[[], Catalogue], users: UserIds
+    read: Callable[[int], ListenerReading], catalogue: Callable[[], TracksById], users: UserIds
 ) -> None:
     """Serve a listener's page; `read` reads a listener, and blocks, so it is called in a thread."""
 
@@ -178,7 +178,7 @@ def _search(user: str) -> None:
         ui.button("show", on_click=go).props("unelevated no-caps")
 
 
-async def _show(name: str, user: int, page: int, read: Callable[[int], ListenerReading], catalogue: Catalogue) -> None:
+async def _show(name: str, user: int, page: int, read: Callable[[int], ListenerReading], catalogue: TracksById) -> None:
     waiting = show_html("listener", "reading", user=name)
     # NiceGUI bounds the time to build a page, and a reading may take longer: it begins when the page is shown.
     client = ui.context.client

@@ -27,12 +27,12 @@ from schemas.shards import model_and_shard
 from schemas.topics import Topics
 from services.dashboard.figures import (
     BanditShare,
-    Catalogue,
     LearnedModel,
     Letter,
     RankedTrack,
     Rankings,
     Replay,
+    TracksById,
     Traffic,
     rise,
     track_of,
@@ -66,12 +66,12 @@ class Titles:
 
     def __init__(self, settings: Settings, codec: Codec) -> None:
         self._reader = CatalogueReader(settings, codec)
-        self._catalogue: Catalogue = {}
+        self._catalogue: TracksById = {}
 
-    def read(self) -> Catalogue:
+    def read(self) -> TracksById:
         """Return the catalogue; the same object while nothing was added."""
         if self._reader.refresh():
-            self._catalogue = self._reader.tracks.frozen()
+            self._catalogue = self._reader.tracks.copy()
         return self._catalogue
 
     def close(self) -> None:
@@ -271,7 +271,7 @@ SHORT, LONG, LONGEST = "1h", "1d", "30d"
 class RankingsReader:
     """Reads the most popular tracks from Redis; `catalogue` returns the newest catalogue."""
 
-    def __init__(self, state: StateReader, catalogue: Callable[[], Catalogue]) -> None:
+    def __init__(self, state: StateReader, catalogue: Callable[[], TracksById]) -> None:
         self._state = state
         self._catalogue = catalogue
 

@@ -9,7 +9,7 @@ from typing import Protocol
 from nicegui import run, ui
 
 from schemas.external_ids import UserIds
-from services.dashboard.figures import Catalogue, Snapshot, search
+from services.dashboard.figures import Snapshot, TracksById, search
 from services.dashboard.listening import Player, PlayerError
 from services.dashboard.pages import RECOMMEND, button, frame, show_html, show_no_catalogue, show_problem
 from services.dashboard.recommending import Contest, NoWorldError, Offer, environments_of
@@ -24,7 +24,7 @@ class Known(Protocol):
     """What is known of the deployment; the collector."""
 
     @property
-    def catalogue(self) -> Catalogue:
+    def catalogue(self) -> TracksById:
         """The tracks; empty before the first reading."""
 
     @property
@@ -70,7 +70,7 @@ class RecommendPage:
             button("A listener, please", "person_add", self._begin)
 
     def stop(self) -> None:
-        """Stop what goes on behind the page."""
+        """Stop the background tasks of the page."""
         if self._contest is not None:
             self._contest.stop()
 
@@ -116,7 +116,7 @@ class RecommendPage:
         offers = ui.element("div").classes("picks")
         show("")
 
-    def _offer(self, contest: Contest, offer: Offer, catalogue: Catalogue) -> None:
+    def _offer(self, contest: Contest, offer: Offer, catalogue: TracksById) -> None:
         async def choose() -> None:
             await contest.choose(offer)
             if contest.session.ended:

@@ -20,7 +20,7 @@ import numpy as np
 
 from core.errors import BotifyError
 from schemas.external_ids import UserIds
-from services.dashboard.figures import Catalogue
+from services.dashboard.figures import TracksById
 from services.dashboard.listening import Player, PlayerError, new_user
 from services.experiments import Experiments
 
@@ -37,7 +37,7 @@ class NoWorldError(BotifyError):
     """There is no simulated listener of this catalogue."""
 
 
-def environments_of(home: Path, catalogue: Catalogue) -> MakeEnvironment:
+def environments_of(home: Path, catalogue: TracksById) -> MakeEnvironment:
     """Return what makes Gymnasium environments with listeners of this catalogue, as the installed simulator has them.
 
     Raises
@@ -54,7 +54,7 @@ def environments_of(home: Path, catalogue: Catalogue) -> MakeEnvironment:
     raise NoWorldError("no simulator is installed")
 
 
-class Heard(NamedTuple):
+class PlayedTrack(NamedTuple):
     """A track, how much of it was heard, and who chose it; `listener` chose the first."""
 
     track: int
@@ -80,7 +80,7 @@ class SimulatedSession:
         Number in the world.
     user : str
         The listener's name on the topics.
-    heard : list of Heard
+    heard : list of PlayedTrack
         Newest first.
     ended : bool
         Whether the listener has left.
@@ -89,7 +89,7 @@ class SimulatedSession:
     environment: Any
     listener: int
     user: str
-    heard: list[Heard]
+    heard: list[PlayedTrack]
     ended: bool = False
 
     @classmethod
@@ -97,13 +97,13 @@ class SimulatedSession:
         """Let a listener come, who chooses the first track."""
         environment = make()
         seen, _ = environment.reset(seed=seed)
-        heard = Heard(int(seen["track"]), float(seen["fraction"][0]), "listener")
+        heard = PlayedTrack(int(seen["track"]), float(seen["fraction"][0]), "listener")
         return cls(environment, int(seen["user"]), user, [heard])
 
-    def play(self, track: int, chosen_by: str) -> Heard:
+    def play(self, track: int, chosen_by: str) -> PlayedTrack:
         """Play a track; the listener hears a share of it, and stays or leaves."""
         seen, _, self.ended, _, _ = self.environment.step(np.int64(track))
-        self.heard.insert(0, Heard(track, float(seen["fraction"][0]), chosen_by))
+        self.heard.insert(0, PlayedTrack(track, float(seen["fraction"][0]), chosen_by))
         return self.heard[0]
 
     def score(self, name: str) -> Score:

@@ -21,11 +21,11 @@ from services.dashboard.figures import (
     EFFECTS_EVERY_S,
     SCANNED,
     SECONDS,
-    Catalogue,
     ListenerReading,
     PartitionSample,
     RankedTrack,
     Snapshot,
+    TracksById,
     by_session,
     track_of,
 )
@@ -359,7 +359,7 @@ letters = View("operations", {"tiles": "wide", "letters": "wide"}, _letters)
 replays = View("operations", {"replays": "wide"})
 
 
-def listener(name: str, reading: ListenerReading, catalogue: Catalogue, page: int = 1) -> Markup:
+def listener(name: str, reading: ListenerReading, catalogue: TracksById, page: int = 1) -> Markup:
     """Return the content of a listener's page.
 
     Parameters
@@ -387,7 +387,7 @@ def listener(name: str, reading: ListenerReading, catalogue: Catalogue, page: in
     return laid_out([Fragment("tiles", tiles), Fragment("sessions", sessions)])
 
 
-def played_track(contest: Contest, catalogue: Catalogue) -> Markup:
+def played_track(contest: Contest, catalogue: TracksById) -> Markup:
     """Return what a simulated listener has just heard, and how it was received."""
     session = contest.session
     heard = session.heard[0]
@@ -395,12 +395,12 @@ def played_track(contest: Contest, catalogue: Catalogue) -> Markup:
     return render("listener", "played_track", session=session, heard=heard, score=session.score("you"), **values)
 
 
-def offered_track(offer: Offer, catalogue: Catalogue) -> Markup:
+def offered_track(offer: Offer, catalogue: TracksById) -> Markup:
     """Return a track to choose from."""
     return render("listener", "offered_track", track=track_of(catalogue, offer.track), by=offer.by)
 
 
-def heard_of_contest(contest: Contest, catalogue: Catalogue) -> Markup:
+def heard_of_contest(contest: Contest, catalogue: TracksById) -> Markup:
     """Return what a simulated listener has heard, newest first."""
     return render(
         "listener", "heard_of_contest", heard=contest.session.heard, track_of=lambda track: track_of(catalogue, track)
@@ -420,14 +420,14 @@ def contest_score(contest: Contest, ranking: Sequence[Score]) -> Markup:
     )
 
 
-def now_playing(session: ListeningSession, catalogue: Catalogue) -> Markup:
+def now_playing(session: ListeningSession, catalogue: TracksById) -> Markup:
     """Return the track that plays, and why it plays."""
     playing = session.playing
     track = track_of(catalogue, playing.track)
     return render("listener", "now_playing", user=session.user, playing=playing, track=track)
 
 
-def heard_so_far(session: ListeningSession, catalogue: Catalogue) -> Markup:
+def heard_so_far(session: ListeningSession, catalogue: TracksById) -> Markup:
     """Return what was heard in a session, newest first."""
     return render("listener", "heard_so_far", heard=session.heard, track_of=lambda track: track_of(catalogue, track))
 

@@ -8,7 +8,7 @@ computed once a second from `DRAWS` draws, so a session's choice needs one rando
 A model learns most where it serves, so at first the policies with models keep a share of `TRIAL` of the sessions
 together, however they do; one with fewer than `ENOUGH` finished sessions gets no more. That share shrinks with what
 is known of the policy: half of it is left after `JUDGED` finished sessions. As results fade, it grows again for one
-that is seldom tried. The first policy, which needs no model, keeps at least `FLOOR`.
+that is rarely tried. The first policy, which needs no model, keeps at least `FLOOR`.
 
 The policy is drawn by session, so a session keeps its policy while the shares do not change. If a policy has no answer,
 its fallback chain answers, and the answer names both: `rerank/sticky_norepeat`. The session counts for the policy that

@@ -152,7 +152,7 @@ def liked_before(batch: Batch, so_far: SessionsSoFar, catalogue: Catalogue) -> C
     of_users = [_NO_LIKES if likes is None else likes.all() for likes in batch.likes]
     likes = np.frombuffer(b"".join(one.data for one in of_users), dtype=LIKE)
     sessions = np.repeat(np.arange(len(batch)), [len(likes) for likes in of_users])
-    both = catalogue.rows_of(np.concatenate([likes["track"], likes["anchor"]]).astype(np.int64))
+    both = catalogue.rows_of(np.concatenate([likes["track"], likes["seed_track"]]).astype(np.int64))
     rows, then = both[: len(likes)], both[len(likes) :]
     now = so_far.seed_tracks[sessions]
     known = (rows >= 0) & (then >= 0) & (now >= 0)

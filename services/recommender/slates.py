@@ -76,7 +76,7 @@ def with_liked(likes: Likes | None, tracks: Sequence[int]) -> Likes | None:
     likes = likes or Likes()
     said = np.array([(track, track, 1.0) for track in tracks], dtype=LIKE)
     both = np.concatenate([likes.all(), said])[-LIKES:].tobytes()
-    return Likes.from_bytes(Likes.record_of(likes.of_session, likes.anchor, likes.session_id.encode(), both))
+    return Likes.from_bytes(Likes.record_of(likes.of_session, likes.seed_track, likes.session_id.encode(), both))
 
 
 @dataclass(slots=True)

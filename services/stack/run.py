@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +26,7 @@ from services.stack.server import ChildProcess, stop_all, tail
 from services.stack.supervisor import LIMIT, Program, Supervisor
 
 READY_S = 300.0  # the first start downloads Kafka
+COMPILE_S = 600.0
 _POLL_S = 0.1
 _COMPILED = {"streams.learner", "services.recommender"}
 """Modules that compile before they are ready; a worker compiles in a thread."""
@@ -166,7 +167,8 @@ def _compiling(programs: Sequence[Program]) -> Iterator[None]:
     with subprocess.Popen([sys.executable, "-m", "streams.compiled"]) as compiler:
         try:
             yield
-            compiler.wait()
+            with suppress(subprocess.TimeoutExpired):  # the programs then compile on their own
+                compiler.wait(COMPILE_S)
         finally:
             compiler.kill()
 

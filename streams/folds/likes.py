@@ -1,12 +1,12 @@
 """Projection `likes`: what each listener liked in earlier sessions and this one, beyond the last 50 listens.
 
-A like includes the session's first track, its *anchor*: the listener chose it without a recommendation, so it best
+A like includes the session's first track, its *seed track*: the listener chose it without a recommendation, so it best
 describes the session. A session leaves at most `SESSION_LIKES`, so that one long session does not displace all others;
 the last `LIKES` are kept.
 
 The record's layout, little-endian, version 1::
 
-    version u8 | likes of the session u8 | the session's anchor i32 | its id: length u8, UTF-8 bytes
+    version u8 | likes of the session u8 | the session's seed track i32 | its id: length u8, UTF-8 bytes
     the likes, oldest first, 12 bytes each (`LIKE`)
 """
 
@@ -29,7 +29,7 @@ SESSION_LIKES = 16
 LIKED_FRACTION = 0.5
 """The least share of a liked track."""
 
-LIKE = np.dtype([("track", "<i4"), ("anchor", "<i4"), ("fraction", "<f4")])
+LIKE = np.dtype([("track", "<i4"), ("seed_track", "<i4"), ("fraction", "<f4")])
 
 VERSION = 1
 _HEADER = struct.Struct("<BBiB")
@@ -43,7 +43,7 @@ class Likes:
     ----------
     session_id : str
         The session of the last listen; empty before the first.
-    anchor : int
+    seed_track : int
         Its first track; -1 before the first.
     of_session : int
         Number of its likes.
@@ -54,15 +54,15 @@ class Likes:
     >>> for position, fraction in enumerate([1.0, 0.9, 0.1]):
     ...     heard = Listen(f"e{position}", 42, 7 + position, fraction, 0, "s", position, False, None, {}, None, None)
     ...     _ = likes.fold(heard)
-    >>> likes.all()["track"].tolist(), likes.all()["anchor"].tolist()
+    >>> likes.all()["track"].tolist(), likes.all()["seed_track"].tolist()
     ([7, 8], [7, 7])
     """
 
-    __slots__ = ("_likes", "anchor", "of_session", "session_id")
+    __slots__ = ("_likes", "of_session", "seed_track", "session_id")
 
     def __init__(self) -> None:
         self.session_id = ""
-        self.anchor = -1
+        self.seed_track = -1
         self.of_session = 0
         self._likes = b""
 
@@ -70,11 +70,11 @@ class Likes:
         """Fold a listen; return whether anything has changed."""
         changed = listen.session_id != self.session_id
         if changed:
-            self.session_id, self.anchor, self.of_session = listen.session_id, listen.track, 0
+            self.session_id, self.seed_track, self.of_session = listen.session_id, listen.track, 0
         if listen.fraction < LIKED_FRACTION or self.of_session >= SESSION_LIKES:
             return changed
         self.of_session += 1
-        self._likes += _LIKE.pack(listen.track, self.anchor, listen.fraction)
+        self._likes += _LIKE.pack(listen.track, self.seed_track, listen.fraction)
         self._likes = self._likes[-LIKES * _LIKE.size :]
         return True
 
@@ -84,12 +84,12 @@ class Likes:
 
     def to_bytes(self) -> bytes:
         """Return the record; equal likes give equal bytes."""
-        return self.record_of(self.of_session, self.anchor, self.session_id.encode(), self._likes)
+        return self.record_of(self.of_session, self.seed_track, self.session_id.encode(), self._likes)
 
     @staticmethod
-    def record_of(of_session: int, anchor: int, session_id: bytes, likes: bytes) -> bytes:
+    def record_of(of_session: int, seed_track: int, session_id: bytes, likes: bytes) -> bytes:
         """Return the record of likes in parts."""
-        return _HEADER.pack(VERSION, of_session, anchor, len(session_id)) + session_id + likes
+        return _HEADER.pack(VERSION, of_session, seed_track, len(session_id)) + session_id + likes
 
     @classmethod
     def from_bytes(cls, record: bytes) -> Likes:
@@ -100,13 +100,13 @@ class Likes:
         ValueError
             The record is of a version that this code does not know.
         """
-        version, of_session, anchor, id_bytes = _HEADER.unpack_from(record)
+        version, of_session, seed_track, id_bytes = _HEADER.unpack_from(record)
         if version != VERSION:
             raise ValueError(f"likes of version {version}; this code reads version {VERSION}, replay the topic")
         likes = cls()
         session_end = _HEADER.size + id_bytes
         likes.session_id = record[_HEADER.size : session_end].decode()
-        likes.anchor, likes.of_session = anchor, of_session
+        likes.seed_track, likes.of_session = seed_track, of_session
         likes._likes = record[session_end:]
         return likes
 

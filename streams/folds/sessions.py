@@ -13,7 +13,7 @@ number of those that ended: the maximum-likelihood mean if listeners leave at a 
 testing", JASA 1953). A mean of ended sessions alone would learn of good policies last: their sessions are the longest.
 
 Each end discounts the past of all policies that the recommender mixes (Raj and Kalyani, "Taming non-stationary
-bandits", 2017). So a policy that is seldom used is not judged for ever by what it was before its model had learned: its
+bandits", 2017). So a policy that is rarely used is not judged for ever by what it was before its model had learned: its
 evidence fades until it is tried again.
 """
 

@@ -8,7 +8,7 @@
 Exactly once, in three parts:
 
 - **The copy.** Each new partition is filled from one old partition, in its order, and each copy carries the offset of
-  its original. So the topic itself says how far the copy is: a copier that was killed reads it, and goes on after the
+  its original. So the topic itself says how far the copy is: a copier that was killed reads it, and continues after the
   last copy of each partition. Offsets that do not rise betray a second copier, and the move is refused.
 - **Decisions.** Only what a worker has folded is copied, without its dead letters: the copies are the accepted listens.
 - **Effects.** Before the new topic is opened, its records are exactly the copies, and the workers have published the

@@ -326,5 +326,5 @@ def run(build_app: Callable[[Settings], FoldingApp]) -> None:
         elif isinstance(reason, RedisError):
             log.critical("Redis at %s fails: %s", settings.redis_address, reason)
         if app.starts_again and reason is None:
-            os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - this program, which its supervisor goes on watching
+            os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - this program, which its supervisor keeps watching
         raise

@@ -29,10 +29,14 @@ class Unchecked(Invariants):
         """Check nothing."""
 
 
-def store_with(loop: SimulatedLoop, *kinds: str) -> SimulatedStore:
+def network_with(loop: SimulatedLoop, *kinds: str) -> StoreNetwork:
     active = Faults([Fault(0.0, kind, 1000.0, 0) for kind in kinds], Random(2))
     server = StoreServer(History(loop.time), Unchecked([], None, []))
-    return SimulatedStore(StoreNetwork(loop, server, active, Random(1), copy_context()))
+    return StoreNetwork(loop, server, active, Random(1), copy_context())
+
+
+def store_with(loop: SimulatedLoop, *kinds: str) -> SimulatedStore:
+    return SimulatedStore(network_with(loop, *kinds))
 
 
 @pytest.fixture
@@ -109,18 +113,18 @@ def test_a_store_that_never_replies_is_given_up(simulated: SimulatedLoop, monkey
 
 
 def test_a_rollback_forgets_and_a_swap_begins_with_what_was_saved(simulated: SimulatedLoop) -> None:
-    store = store_with(simulated)
-    server = store._network.server
+    network = network_with(simulated)
+    store, server = SimulatedStore(network), network.server
 
     async def story() -> None:
         claim = await store.claim(0, "a", "t")
-        client = MemoryClient(store._network)
+        client = MemoryClient(network)
         await store.apply(0, claim, None, 3, Changes({"h": {b"x": b"1"}}))
         saved = server.save()
         await store.apply(0, claim, 3, 5, Changes({"h": {b"x": b"2"}}))
         server.swap(saved, "new")
         assert await client.live_namespace() == "new"
-        assert (await SimulatedStore(store._network, "new").read_whole(0, ["h"], []))[0] == {"h": {b"x": b"1"}}
+        assert (await SimulatedStore(network, "new").read_whole(0, ["h"], []))[0] == {"h": {b"x": b"1"}}
         assert (await store.read_whole(0, ["h"], []))[0] == {"h": {b"x": b"2"}}
         server.roll_back(saved)
         assert await store.apply(0, claim, 5, 6, Changes()) is Outcome.ROLLED_BACK

@@ -55,7 +55,7 @@ class LikeRows(NamedTuple):
 
     session: Bytes
     session_length: Ints
-    anchor: Ints
+    seed_track: Ints
     of_session: Ints
     likes: Any
     """of dtype `LIKE`, shape (n, LIKES)"""
@@ -172,7 +172,7 @@ def fold_likes(likes: LikeRows, rows: np.ndarray, listens: Listens, changed: np.
         row = rows[at]
         if not _same_session(likes.session[row], likes.session_length[row], listens, at):
             likes.session_length[row] = _copy_session(likes.session[row], listens, at)
-            likes.anchor[row], likes.of_session[row] = listens.tracks[at], 0
+            likes.seed_track[row], likes.of_session[row] = listens.tracks[at], 0
             changed[row] = True
         fraction = listens.fractions[at]
         if fraction < LIKED_FRACTION or likes.of_session[row] >= SESSION_LIKES:
@@ -185,7 +185,7 @@ def fold_likes(likes: LikeRows, rows: np.ndarray, listens: Listens, changed: np.
             place = likes.first[row]
             likes.first[row] = (place + 1) % LIKES
         latest = likes.likes[row, place]
-        latest.track, latest.anchor, latest.fraction = listens.tracks[at], likes.anchor[row], fraction
+        latest.track, latest.seed_track, latest.fraction = listens.tracks[at], likes.seed_track[row], fraction
         changed[row] = True
 
 

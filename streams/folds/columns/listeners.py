@@ -114,7 +114,7 @@ class Listeners:
         (row,), _ = self._row_of.of(np.array([user]))
         self._make_room(self._row_of.count)
         self._numbers[row] = user
-        for table in (self._users, self._likes) if len(self._likes.anchor) else (self._users,):
+        for table in (self._users, self._likes) if len(self._likes.seed_track) else (self._users,):
             for column in table:
                 column[row] = np.zeros((), column.dtype)
         return Changes(hashes={name: {b"%d" % user: None} for name in self.hashes})
@@ -143,7 +143,7 @@ class Listeners:
         self._widen_ids(len(session))
         table, count = self._likes, len(every)
         table.session[row, : len(session)], table.session_length[row] = np.frombuffer(session, np.uint8), len(session)
-        table.anchor[row], table.of_session[row], table.kept[row] = likes.anchor, likes.of_session, count
+        table.seed_track[row], table.of_session[row], table.kept[row] = likes.seed_track, likes.of_session, count
         table.likes[row, :count] = every
 
     def _make_room(self, rows: int) -> None:
@@ -153,7 +153,7 @@ class Listeners:
             self._met = np.zeros(rows, dtype=np.bool_)
             self._used = np.concatenate([self._used, np.zeros(rows - len(self._used), dtype=np.int64)])
             self._users = resized(self._users, rows)
-            if len(self._likes.anchor):
+            if len(self._likes.seed_track):
                 self._likes = resized(self._likes, rows)
 
     def _widen_ids(self, length: int) -> None:
@@ -161,7 +161,7 @@ class Listeners:
         if length > width:
             width = at_least(length, width)
             self._users = resized(self._users, len(self._used), session=width)
-            self._likes = resized(self._likes, len(self._likes.anchor), session=width)
+            self._likes = resized(self._likes, len(self._likes.seed_track), session=width)
 
     def _are_too_many(self, more: int) -> bool:
         return self._row_of.count + more > max(self._most_rows, 2 * more)
@@ -175,7 +175,7 @@ class Listeners:
         numbers[: len(kept)], used[: len(kept)] = self._numbers[kept], self._used[kept]
         self._numbers, self._used, self._met = numbers, used, np.zeros(rows, dtype=np.bool_)
         self._users = resized(self._users, rows, kept)
-        if len(self._likes.anchor):
+        if len(self._likes.seed_track):
             self._likes = resized(self._likes, rows, kept)
         self._row_of = RowsOfIds()
         self._row_of.of(numbers[: len(kept)])
@@ -213,7 +213,7 @@ def _no_likes(rows: int) -> LikeRows:
     return LikeRows(
         session=np.zeros((rows, ID_BYTES), dtype=np.uint8),
         session_length=ints(),
-        anchor=np.full(rows, -1, dtype=np.int64),
+        seed_track=np.full(rows, -1, dtype=np.int64),
         of_session=ints(),
         likes=np.zeros((rows, LIKES), dtype=LIKE),
         first=ints(),

@@ -130,7 +130,7 @@ def pack_likes(likes: LikeRows, rings: np.ndarray, numbers: np.ndarray, rows: np
         session, kept = likes.session_length[row], like * likes.kept[row]
         at = _length(out, _field(out, at, numbers[one]), 7 + session + kept)
         out[at], out[at + 1] = LIKES_VERSION, likes.of_session[row]
-        at = _integer(out, at + 2, likes.anchor[row], 4)
+        at = _integer(out, at + 2, likes.seed_track[row], 4)
         out[at] = session
         at = _bytes(out, at + 1, likes.session[row], 0, session)
         at = _end(out, _ring(out, at, rings[row], like * likes.first[row], kept))

@@ -9,7 +9,7 @@ from schemas.listen_columns import ListenColumns
 from streams.folds.columns.kernels import Listens
 from streams.folds.columns.listeners import Listeners
 from streams.folds.columns.popularity import ColumnPopularity
-from streams.folds.columns.sessions import OpenSessions
+from streams.folds.columns.sessions import SessionColumns
 from streams.folds.partition import PROJECTIONS
 from streams.folds.popularity import Popularity, TrackRows
 from streams.folds.projection import Changes, Fields, Scores
@@ -29,12 +29,12 @@ class ColumnFold:
         policy_half_life_sessions: float = HALF_LIFE_SESSIONS,
     ) -> None:
         self.users = Listeners(with_likes="likes" in only)
-        self._sessions = OpenSessions(partition, policy_half_life_sessions)
+        self._sessions = SessionColumns(partition, policy_half_life_sessions)
         self._with_likes = "likes" in only
         self._popularity = ColumnPopularity(rows, nothing_stored=nothing_stored) if "popularity" in only else None
         self.event_time = self._sessions.event_time
         self.score_sets: Sequence[str] = Popularity.score_sets if self._popularity else ()
-        self.hashes_read_at_claim: Sequence[str] = OpenSessions.hashes
+        self.hashes_read_at_claim: Sequence[str] = SessionColumns.hashes
 
     def missing(self, listens: ListenColumns) -> dict[str, list[bytes]]:
         """Return the fields that the listens need from the store, by hash."""
@@ -45,7 +45,7 @@ class ColumnFold:
 
     def load_fields(self, collection: str, values: Fields) -> None:
         """Load fields of a hash into its projection."""
-        if collection in OpenSessions.hashes:
+        if collection in SessionColumns.hashes:
             self._sessions.load_fields(collection, values)
         elif collection in Popularity.hashes and self._popularity is not None:
             self._popularity.load_fields(collection, values)

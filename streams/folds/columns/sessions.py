@@ -36,7 +36,7 @@ _RESULT = struct.Struct("<dd")
 _FEW_POLICIES = 16
 
 
-class OpenSessions:
+class SessionColumns:
     """Sessions of one partition; see `Sessions`, whose attributes it has."""
 
     hashes: Sequence[str] = (OPEN_SESSIONS, POLICY_RESULTS)

@@ -22,6 +22,7 @@ from streams.store.redis_store import RedisContents, digest
 from streams.verify import VerifyError, verify
 from tests.integration.streams.conftest import with_sources
 from tests.integration.streams.listens import fold_live, write_listens
+from tests.support import eventually
 
 
 @pytest.fixture
@@ -82,8 +83,7 @@ def test_the_listens_of_a_new_topic_follow_on_the_state_of_one_that_is_gone(fold
     (before,) = StateReader(connect(folded), folded).users([1])
     admin, topic = AdminClient(common_config(folded)), Topics.of(folded).listens.name
     admin.delete_topics([topic])[topic].result(30)
-    while topic in partition_counts(admin):
-        pass
+    eventually(lambda: topic not in partition_counts(admin), timeout_s=30.0, what=f"{topic} is deleted")
     create_topics(folded)
     clear(folded)
     with pytest.raises(SnapshotError, match="--other-topic"):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -13,9 +13,11 @@ from bench.cpu import WARM_LISTENS
 from bench.older import EVERY, add_cpu_us
 
 
-def module_of(monkeypatch: pytest.MonkeyPatch, name: str, **contents: object) -> ModuleType:
+def module_of(monkeypatch: pytest.MonkeyPatch, name: str, source: str = "", **contents: object) -> Any:
+    """Return a module as another commit has it, with names of its own."""
     module = ModuleType(name)
     vars(module).update(contents)
+    exec(source, vars(module))  # noqa: S102 - the text is below
     monkeypatch.setitem(sys.modules, name, module)
     return module
 
@@ -49,18 +51,24 @@ def test_first_run_of_the_loop_is_metered_once_it_is_warm(monkeypatch: pytest.Mo
     )
 
 
+WORKER = """
+WARM = 0.1
+
+def rss_mib(process):
+    return 1.0
+
+def _drain(settings, namespace, until, process):
+    step = until // (10 * EVERY)
+    return 5.0, [(done, rss_mib(process)) for done in range(0, until + 1, step)]
+
+def measure():
+    return {"worker": {"listens_per_s": _drain(0, "ours", 1_000, 0)[0], "plain": _drain(0, "", 400, 0)[0]}}
+"""
+
+
 def test_drains_of_the_worker_are_metered_from_the_warm_share_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    def drain(_settings: object, _namespace: str, until: int, process: object) -> tuple[float, list[tuple[int, float]]]:
-        step = until // (10 * EVERY)
-        return 5.0, [(done, module.rss_mib(process)) for done in range(0, until + 1, step)]
-
-    def measure() -> dict[str, dict[str, float]]:
-        return {
-            "worker": {"listens_per_s": module._drain(0, "ours", 1_000, 0)[0], "plain": module._drain(0, "", 400, 0)[0]}
-        }
-
-    module = module_of(monkeypatch, "bench.worker", _drain=drain, rss_mib=lambda _: 1.0, WARM=0.1)
-    figures = add_cpu_us("worker", measure)()["worker"]
+    module = module_of(monkeypatch, "bench.worker", WORKER, EVERY=EVERY)
+    figures = add_cpu_us("worker", module.measure)()["worker"]
     assert (figures["listens_per_s"], figures["plain"]) == (5.0, 5.0)
     assert figures["cpu_us"].keys() == {"listens_per_s", "plain_faust_listens_per_s"}
     assert all(spent["all"] >= 0 for spent in figures["cpu_us"].values())
@@ -73,16 +81,21 @@ def test_other_measurements_are_left_as_they_are() -> None:
     assert add_cpu_us("codec", measure) is measure
 
 
+REPLAY = """
+import subprocess, sys
+
+def _replay(settings):
+    subprocess.run([sys.executable, "-c", "sum(range(3_000_000))"], check=True)
+    return {"records": 1_000, "seconds": 2.0}
+
+def measure():
+    done = _replay(0)
+    return {"replay": {"listens_per_s": done["records"] / done["seconds"]}}
+"""
+
+
 def test_the_command_of_a_replay_is_metered(monkeypatch: pytest.MonkeyPatch) -> None:
-    def replay(_settings: object) -> dict[str, float]:
-        subprocess.run([sys.executable, "-c", "sum(range(3_000_000))"], check=True)
-        return {"records": 1_000, "seconds": 2.0}
-
-    def measure() -> dict[str, dict[str, float]]:
-        done = module._replay(0)
-        return {"replay": {"listens_per_s": done["records"] / done["seconds"]}}
-
-    module = module_of(monkeypatch, "bench.replay", _replay=replay)
-    figures = add_cpu_us("replay", measure)()
+    module = module_of(monkeypatch, "bench.replay", REPLAY)
+    figures = add_cpu_us("replay", module.measure)()
     assert figures["replay"]["listens_per_s"] == 500.0
     assert figures["replay"]["cpu_us"]["listens_per_s"]["replay"] > 0

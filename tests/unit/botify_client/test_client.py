@@ -26,8 +26,9 @@ def with_gateway(work: Callable[[AsyncBotify, FakeGateway], Awaitable[None]]) ->
     async def run() -> None:
         transport = httpx.ASGITransport(app)
         async with app.router.lifespan_context(app), AsyncBotify(GATEWAY, transport=transport) as botify:
-            while (await httpx.AsyncClient(transport=transport).get(f"{GATEWAY}/readyz")).status_code != 200:
-                await asyncio.sleep(0)
+            async with asyncio.timeout(5):
+                while (await httpx.AsyncClient(transport=transport).get(f"{GATEWAY}/readyz")).status_code != 200:
+                    await asyncio.sleep(0)
             await work(botify, gateway)
 
     asyncio.run(run())

@@ -26,9 +26,14 @@ def no_numba(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def read_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def read_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nothing but temporary folders can be written to; root could write in spite of a folder's mode."""
-    monkeypatch.setattr(module, "_is_writable", lambda _: False)
+
+    def refuse(**_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(module.tempfile, "TemporaryFile", refuse)
 
 
 def test_each_state_of_the_sources_has_a_folder_which_children_share(

@@ -20,8 +20,9 @@ def test_a_disliked_item_is_not_shown_again() -> None:
 
     async def run() -> list[str]:
         async with app.router.lifespan_context(app), AsyncBotify("http://gateway", transport=transport) as botify:
-            while (await httpx.AsyncClient(transport=transport).get("http://gateway/readyz")).status_code != 200:
-                await asyncio.sleep(0)
+            async with asyncio.timeout(5):
+                while (await httpx.AsyncClient(transport=transport).get("http://gateway/readyz")).status_code != 200:
+                    await asyncio.sleep(0)
             return await http_client.listen_async(botify, "42")
 
     shown = asyncio.run(run())

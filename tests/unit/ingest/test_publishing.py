@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from core.kafka.config import key_of
 from ingest.model import Events
-from ingest.publishing import OF_A_USER, WINDOW, Listens
+from ingest.publishing import OF_A_USER, WINDOW, DatasetListens
 from schemas.validation import check
 from streams.folds.users import HISTORY_LISTENS
 
@@ -35,7 +35,7 @@ def test_a_worker_remembers_more_than_is_sent_again() -> None:
 @given(users=st.lists(st.integers(0, 3), min_size=1, max_size=300), row=st.integers(0, 299))
 def test_a_window_is_as_long_as_it_may_be(users: list[int], row: int) -> None:
     row = min(row, len(users) - 1)
-    end = Listens(events_of(users), "ab" * 32, "csv").window_end(row)
+    end = DatasetListens(events_of(users), "ab" * 32, "csv").window_end(row)
     assert row < end <= row + WINDOW
     assert max(Counter(users[row:end]).values()) <= OF_A_USER
     assert end == len(users) or max(Counter(users[row : end + 1]).values()) > OF_A_USER
@@ -43,7 +43,7 @@ def test_a_window_is_as_long_as_it_may_be(users: list[int], row: int) -> None:
 
 @given(sessions=st.lists(st.integers(0, 4), min_size=1, max_size=60))
 def test_listens_know_their_place_in_their_session(sessions: list[int]) -> None:
-    listens = Listens(events_of(sessions), "ab" * 32, "csv")
+    listens = DatasetListens(events_of(sessions), "ab" * 32, "csv")
     found = [listens.listen(row) for row in range(len(listens))]
     seen: Counter[int] = Counter()
     for row, (listen, session) in enumerate(zip(found, sessions, strict=True)):
@@ -55,5 +55,5 @@ def test_listens_know_their_place_in_their_session(sessions: list[int]) -> None:
 
 
 def test_what_was_recommended_names_the_source() -> None:
-    listens = Listens(events_of([1, 1, 1]), "ab" * 32, "yambda")
+    listens = DatasetListens(events_of([1, 1, 1]), "ab" * 32, "yambda")
     assert [listens.listen(row).recommender for row in range(3)] == [None, "yambda", None]

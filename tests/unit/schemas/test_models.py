@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,7 @@ CODEC = Codec()
 
 
 class Records:
-    """A consumer of a topic that has some models, the first of them when a reader starts."""
+    """A consumer of a topic that has some models: the first of them when a reader starts, and one more each refresh."""
 
     def __init__(self, models: list[Model], at_start: int) -> None:
         self._polls: list[list[Any]] = []
@@ -27,14 +28,15 @@ class Records:
             message = SimpleNamespace(key=lambda k=key: k, value=lambda v=value: v, offset=lambda o=offset: o,
                                       timestamp=lambda: (1, 5_000))  # fmt: skip
             self._polls += [[message], []]  # the broker says after each that it was the last
-        self._at_start = at_start
+        self._found = at_start
 
     @property
     def is_behind(self) -> bool:
         return any(self._polls)
 
     def poll_until(self, *_: Any, **__: Any) -> Iterator[list[Any]]:
-        yield from (self._polls.pop(0) for _ in range(2 * self._at_start))
+        found, self._found = self._found, 1
+        yield from (self._polls.pop(0) for _ in range(2 * found))
 
     def poll(self, *_: Any, **__: Any) -> list[Any]:
         return self._polls.pop(0) if self._polls else []
@@ -44,9 +46,16 @@ class Records:
 
 
 def reader_of(models: list[Model], monkeypatch: pytest.MonkeyPatch, at_start: int) -> ModelReader:
-    monkeypatch.setattr("core.kafka.follower.AssignedConsumer", lambda *_, **__: Records(models, at_start))
+    return reader_and_records(models, monkeypatch, at_start)[0]
+
+
+def reader_and_records(
+    models: list[Model], monkeypatch: pytest.MonkeyPatch, at_start: int
+) -> tuple[ModelReader, Records]:
+    records = Records(models, at_start)
+    monkeypatch.setattr("core.kafka.follower.AssignedConsumer", lambda *_, **__: records)
     monkeypatch.setattr("core.kafka.follower.end_offsets", lambda *_: {0: at_start})
-    return ModelReader(Settings(), CODEC)
+    return ModelReader(Settings(), CODEC), records
 
 
 @pytest.mark.parametrize(("newest", "prepared"), [(b"4", [4]), (b"rubbish", [3])])
@@ -92,11 +101,11 @@ def text_of(model: Model) -> str:
 def served(models: list[Model], monkeypatch: pytest.MonkeyPatch, at_start: int | None = None) -> list[str]:
     """Return what a reader that follows `m` has served, one after another."""
     start = len(models) if at_start is None else at_start
-    reader, made = reader_of(models, monkeypatch, start), list[str]()
+    (reader, records), made = reader_and_records(models, monkeypatch, start), list[str]()
     followed = reader.follow("m", lambda model: made.append(text_of(model)), added)
     reader.refresh()
-    while reader._consumer.is_behind:
-        reader._serve_newest(reader._consumer.poll(1, 0.0))
+    while records.is_behind:
+        reader.refresh()
     if not any(b"rubbish" in model.body for model in models):
         assert followed.offset == followed.newest_offset
     return made
@@ -141,11 +150,11 @@ def test_the_shards_of_another_number_are_replaced_and_whole_models_too(monkeypa
 
 def test_shards_of_before_a_whole_model_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     models = sharded(("m@0of2", 1), ("m@1of2", 2), ("m", 3), ("m@1of2", 4))
-    reader, made = reader_of(models, monkeypatch, 2), list[str]()
+    (reader, records), made = reader_and_records(models, monkeypatch, 2), list[str]()
     reader.follow("m", lambda model: made.append(text_of(model)), added)
     reader.refresh()
-    while reader._consumer.is_behind:
-        reader._serve_newest(reader._consumer.poll(1, 0.0))
+    while records.is_behind:
+        reader.refresh()
     assert made == ["1+2", "3"]
 
 
@@ -170,10 +179,15 @@ def test_who_does_not_merge_follows_no_shards(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize(("spent_s", "rests_s"), [(0.5, 2.0), (60.0, MOST_REST_S)])
 def test_a_reader_rests_after_it_has_prepared(spent_s: float, rests_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    reader = reader_of([], monkeypatch, at_start=0)
     rests: list[float] = []
-    monkeypatch.setattr(reader, "_stopping", SimpleNamespace(wait=rests.append))
+    # of a reader that stops after its first rest
+    stopping = SimpleNamespace(wait=rests.append, is_set=lambda: bool(rests), set=lambda: None)
+    threads = SimpleNamespace(Event=lambda: stopping, Thread=threading.Thread)
+    monkeypatch.setattr("core.kafka.follower.threading", threads)
     clock = iter([10.0, 10.0 + spent_s])
     monkeypatch.setattr("schemas.models.time", SimpleNamespace(thread_time=lambda: next(clock)))
-    reader._take([])
+    reader = reader_of([], monkeypatch, at_start=0)
+    reader.start()
+    eventually(lambda: rests, timeout_s=5.0)
+    reader.close()
     assert rests == [rests_s]

@@ -133,6 +133,6 @@ def test_good_requests_take_no_object_path(monkeypatch: pytest.MonkeyPatch) -> N
         raise AssertionError
 
     monkeypatch.setattr(module, "TOGETHER", 1)
-    monkeypatch.setattr(module, "_one_by_one", refuse)
+    monkeypatch.setattr(module, "decode_and_validate", refuse)
     some = [GOOD, GOOD._replace(user=7, reply_partition=3)]
     assert accept_requests([message(one) for one in some], INTAKE, PARTITIONS) == some

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+from collections import Counter
 from functools import partial
 
 import pytest
@@ -11,6 +12,7 @@ from core.errors import TopicError
 from core.settings import Settings
 from services.dashboard import collector
 from services.dashboard.collector import Collector, Part
+from tests.support import eventually
 
 
 class Server:
@@ -91,27 +93,34 @@ def test_a_collector_that_is_not_looked_at_sleeps_until_the_next_look(monkeypatc
 
 
 def test_the_listens_are_read_from_where_they_have_moved(monkeypatch: pytest.MonkeyPatch) -> None:
-    for check in ("check_kafka", "check_redis"):
-        monkeypatch.setattr(collector, check, lambda _: None)
-    own, layout, made = Collector(Settings()), [""], dict[str, int]()
+    for name in ("check_kafka", "check_redis", "connect"):
+        monkeypatch.setattr(collector, name, lambda _: None)
+    for name in ("EVERY_S", "LAYOUT_EVERY_S"):
+        monkeypatch.setattr(collector, name, 0.0)
+    layout, made, rounds = [""], dict[str, int](), Counter[str]()
 
     class Stub:
-        def __init__(self, name: str) -> None:
+        def __init__(self, name: str, *_: object) -> None:
             self.name = name
             made[name] = made.get(name, 0) + 1
 
         def read(self) -> str | None:
-            return layout[0] if self.name == "_layout" else None
+            rounds[layout[0]] += self.name == "LayoutReader"
+            return layout[0] if self.name == "LayoutReader" else None
 
         def close(self) -> None:
             pass
 
-    parts = [name for name, part in vars(own).items() if isinstance(part, Part)]
-    for name in parts:
-        monkeypatch.setattr(own, name, Part(name, partial(Stub, name)))
-    own._take(0.0)
-    own._take(100.0)
-    assert made == dict.fromkeys(parts, 1)
+    readers = [name for name in vars(collector) if name.endswith("Reader") and name not in ("Reader", "StateReader")]
+    for name in readers:
+        monkeypatch.setattr(collector, name, partial(Stub, name))
+    monkeypatch.setattr(collector, "Titles", partial(Stub, "Titles"))
+    own = Collector(Settings())
+    _ = own.snapshot  # a look
+    own.start()
+    eventually(lambda: rounds[""] > 2, timeout_s=10.0)
+    assert made == dict.fromkeys([*readers, "Titles"], 1)
     layout[0] = "1"
-    own._take(200.0)
-    assert made == {**dict.fromkeys(parts, 1), "_listens": 2, "_traffic": 2}
+    eventually(lambda: rounds["1"] > 2, timeout_s=10.0)
+    own.stop()
+    assert made == {**dict.fromkeys([*readers, "Titles"], 1), "ListenReader": 2, "TrafficReader": 2}

@@ -12,7 +12,7 @@ from pyarrow import parquet
 
 from core.sql import open_duckdb
 from services.errors import RecommenderError
-from services.lists import neighbours, sql
+from services.lists import neighbours
 from services.lists.build import COLUMNS, build_models, files_of, heard_of_parquet
 from services.lists.sql import build_models_in
 
@@ -48,17 +48,13 @@ def test_the_lists_are_those_of_numpy(
 
 
 def test_long_sessions_are_cut_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = write(tmp_path, [(at % 2, 1, at % 150, 1.0) for at in range(320)])
-    expected = build_models(heard_of_parquet(folder), 100, 100)
-    assert neighbours.MAX_SESSION_TRACKS == 100  # a session here has 75 tracks: cut shorter below
+    folder = write(tmp_path, [(at % 2, 1, at // 2 % 109, 1.0) for at in range(320)])
+    assert neighbours.MAX_SESSION_TRACKS == 100  # a session here has 109 tracks
+    expected = build_models(heard_of_parquet(folder), 120, 120)
     with open_duckdb() as engine:
-        assert build_models_in(engine, files_of(folder), 100, 100) == expected
-    monkeypatch.setattr(neighbours, "MAX_SESSION_TRACKS", 9)
-    monkeypatch.setattr(sql, "_SHARES", sql._SHARES.replace("<= 100", "<= 9"))
-    shorter = build_models(heard_of_parquet(folder), 100, 100)
-    assert shorter != expected
-    with open_duckdb() as engine:
-        assert build_models_in(engine, files_of(folder), 100, 100) == shorter
+        assert build_models_in(engine, files_of(folder), 120, 120) == expected
+    monkeypatch.setattr(neighbours, "MAX_SESSION_TRACKS", 109)
+    assert build_models(heard_of_parquet(folder), 120, 120) != expected
 
 
 def test_a_folder_without_listens_is_refused(tmp_path: Path) -> None:

@@ -41,6 +41,9 @@ class FakeMessage:
     def headers(self) -> None:
         return None
 
+    def error(self) -> None:
+        return None
+
 
 class FakeProducer:
     """Holds acknowledgements back until they are given."""
@@ -176,18 +179,29 @@ def test_what_is_acknowledged_after_the_partitions_were_given_up_is_not_committe
 
 
 def test_what_was_received_before_the_partitions_were_given_up_is_left_to_their_next_owner() -> None:
-    with mock.patch.object(service, "Consumer"), mock.patch.object(service, "RecordPublisher"):
+    producer = FakeProducer()
+    publisher = RecordPublisher(Settings(), connect=lambda _: producer)  # type: ignore[arg-type,return-value]
+    with (
+        mock.patch.object(service, "Consumer") as made,
+        mock.patch.object(service, "RecordPublisher", return_value=publisher),
+    ):
         recommender = RecommenderService(Settings(), Codec(), *[mock.MagicMock()] * 5)  # type: ignore[arg-type]
-    consumer: Any = recommender._consumer
+    consumer = made.return_value
     revoke = consumer.subscribe.call_args.kwargs["on_revoke"]
-    early, late = (mock.Mock(error=lambda: None) for _ in range(2))
-    consumer.consume.side_effect = lambda most, _: [early] if most == 1 else [late]
-    assert recommender._receive(0.1) == [early, late]
+
+    def taken() -> list[bytes]:
+        """Return the offsets of one step's requests: none can be decoded, so each becomes a dead letter."""
+        producer.sent.clear()
+        recommender.step(0.1)
+        return [dict(sent["headers"])["__connect.errors.offset"] for sent in producer.sent]
+
+    consumer.consume.side_effect = lambda most, _: [FakeMessage(0 if most == 1 else 1)]
+    assert taken() == [b"0", b"1"]
 
     def consume(most: int, _: float) -> list[Any]:
         if most > 1:
             revoke(consumer, [])
-        return [early] if most == 1 else [late]
+        return [FakeMessage(0 if most == 1 else 1)]
 
     consumer.consume.side_effect = consume
-    assert recommender._receive(0.1) == [late]
+    assert taken() == [b"1"]

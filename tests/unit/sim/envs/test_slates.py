@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -15,8 +15,9 @@ from core.keyed_random import mix
 from sim import SimulationError
 from sim.envs.slates import SlateSlots
 from sim.listeners import MODELS
+from sim.listeners.botify import BotifyListeners
 from sim.listeners.choice import CHOICES, cascade, chosen, logit
-from sim.listeners.model import Exposure, Floats
+from sim.listeners.model import Exposure, Floats, Ints
 from sim.listeners.streaming import StreamingListeners
 from sim.world.model import World
 
@@ -112,15 +113,17 @@ def test_rows_do_not_depend_on_each_other(small_world: World) -> None:
 
 
 @pytest.mark.parametrize("choice", CHOICES)
-def test_choices_follow_the_model(small_world: World, choice: str) -> None:
-    sessions, exposures = SlateSlots(small_world, "botify", 4_000, 3, SIZE, CHOICES[choice]), []
+def test_choices_follow_the_model(small_world: World, choice: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[tuple[Ints, Floats]] = []
+    monkeypatch.setattr(NotingListeners, "compared", compared)
+    sessions = SlateSlots(small_world, f"{__name__}:NotingListeners", 4_000, 3, SIZE, CHOICES[choice])
     slates = np.random.default_rng(3).integers(400, size=(4_000, SIZE))
     slates[:, 2] = slates[:, 1]  # a track that comes twice is there once
-    for place in range(SIZE):
-        exposure = sessions._simulation.exposure(np.arange(4_000), slates[:, place])
-        exposures.append(sessions._model.appeal(exposure) if place != 2 else np.zeros(4_000))  # type: ignore[attr-defined]
-    probabilities = CHOICES[choice](np.stack(exposures, axis=1))
     sessions.play(slates)
+    np.testing.assert_array_equal(np.stack([tracks for tracks, _ in compared], axis=1), slates)
+    appeals = np.stack([found for _, found in compared], axis=1)
+    appeals[:, 2] = 0.0
+    probabilities = CHOICES[choice](appeals)
     expected = probabilities.sum(axis=0)
     found = np.bincount(sessions.places, minlength=SIZE + 1)[:SIZE]
     spread = np.sqrt((probabilities * (1 - probabilities)).sum(axis=0))
@@ -156,11 +159,19 @@ def test_a_choice_model_of_ones_own(small_world: World) -> None:
 
 def test_comparing_tracks_is_not_hearing_them(small_world: World) -> None:
     """What a listener was only shown must not tire them."""
-    sessions = SlateSlots(small_world, "fatigue", 20, 3, SIZE, lambda appeals: 0 * appeals)
-    model: Any = sessions._model
-    before = model._levels.copy()
-    sessions.play(np.tile(np.arange(SIZE), (20, 1)))
-    np.testing.assert_array_equal(model._levels, before)
+
+    def always(place: int) -> SlateSlots:
+        chosen = np.arange(SIZE) == place
+        return SlateSlots(small_world, "fatigue", 20, 3, SIZE, lambda appeals: np.tile(chosen, (len(appeals), 1)) * 1.0)
+
+    compared, alone = always(1), always(0)
+    shown = np.random.default_rng(3).integers(400, size=(20, 20, SIZE))
+    for slates in shown:
+        slates[:, 0] = (slates[:, 1] + 1) % 400
+        compared.play(slates)
+        alone.play(np.tile(slates[:, 1:2], SIZE))
+        np.testing.assert_array_equal(compared.heard.tracks, alone.heard.tracks)
+        np.testing.assert_array_equal(compared.heard.fractions, alone.heard.fractions)
 
 
 def test_what_is_wrong_is_refused(small_world: World) -> None:
@@ -179,6 +190,21 @@ def test_what_is_wrong_is_refused(small_world: World) -> None:
     with pytest.raises(gymnasium.error.InvalidAction, match="track 400; there are 0 to 399"):
         env.step(np.array([0, 1, 2, 400]))
     assert env.step(np.arange(SIZE))[0] in env.observation_space
+
+
+class NotingListeners:
+    """Botify's listeners, with a note of the tracks that they have compared and how each appealed."""
+
+    compared: ClassVar[list[tuple[Ints, Floats]]] = []
+
+    def __init__(self, world: World, seed: int) -> None:
+        self._model = BotifyListeners(world, seed)
+        self.open, self.fractions = self._model.open, self._model.fractions
+
+    def appeal(self, exposure: Exposure) -> Floats:
+        found = self._model.appeal(exposure)
+        self.compared.append((exposure.tracks.copy(), found.copy()))
+        return found
 
 
 class OnlyHearing:

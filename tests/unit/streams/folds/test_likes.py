@@ -17,7 +17,7 @@ def test_a_like_keeps_the_first_track_of_its_session() -> None:
     likes = Likes()
     for track, fraction, session in [(1, 0.2, "a"), (2, 0.5, "a"), (3, 0.49, "a"), (4, 1.0, "b"), (2, 0.7, "b")]:
         likes.fold(listen(track, fraction, session))
-    assert likes.all()[["track", "anchor"]].tolist() == [(2, 1), (4, 4), (2, 4)]
+    assert likes.all()[["track", "seed_track"]].tolist() == [(2, 1), (4, 4), (2, 4)]
 
 
 def test_a_session_leaves_so_many_and_all_of_them_so_many() -> None:

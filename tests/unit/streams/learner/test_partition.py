@@ -100,8 +100,9 @@ def test_it_stops_within_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
         harness = Harness()
         partition = await harness.claim()
         running = asyncio.create_task(partition.process([record(0, batch)]))
-        while not harness.counters.listens:
-            await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            while not harness.counters.listens:
+                await asyncio.sleep(0)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running

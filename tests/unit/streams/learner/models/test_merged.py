@@ -10,10 +10,10 @@ import pytest
 from streams.learner.model import MODELS, OnlineModel
 from streams.learner.models.factors import FIRST_SQUARES, FactorModel, read_factors
 from streams.learner.models.item_graph import HALF_LIFE_LISTENS, NOBODY, ItemGraph, neighbours_of
-from streams.learner.models.next_track import NextTrack
+from streams.learner.models.next_track import CHUNK, NextTrack
 from streams.learner.models.next_track_projection import NextTrackProjection
 from streams.learner.models.next_track_snapshot import _heaviest_links, model_of_snapshot
-from streams.learner.models.next_track_state import WIDE
+from streams.learner.models.next_track_state import WIDE, NextTrackSettings
 from streams.learner.models.tables import pack, unpack
 from streams.learner.sessions import FinishedSession
 from tests.learning import learn_sessions, listens_of_sessions
@@ -65,8 +65,9 @@ def test_the_graph_keeps_the_heaviest_and_adds_weights_as_of_now() -> None:
     learn_sessions(rare, [FinishedSession(np.array([7, other]), ones) for other in range(100, 120)])
     learn_sessions(often, [FinishedSession(np.array([7, other]), ones) for other in range(200, 220)] * 3)
     # its clock is ahead: all weights are twice as high, and worth the same
-    often._weights *= 2
-    often._listens += HALF_LIFE_LISTENS
+    about, arrays = unpack(often.to_bytes())
+    later = {"listens": about["listens"] + HALF_LIFE_LISTENS}, dict(arrays) | {"weights": arrays["weights"] * 2}
+    often = ItemGraph.from_bytes(pack(*later), {})
     ids, neighbours, weights = neighbours_of(ItemGraph.merged([m.snapshot(to_merge=True) for m in (rare, often)]))
     (row,) = np.flatnonzero(ids == 7)
     assert set(neighbours[row, :20].tolist()) == set(range(200, 220))
@@ -101,7 +102,8 @@ def graph_of(model: NextTrack) -> dict[tuple[int, int], list[float]]:
     """Return weights by pair, as of now."""
     arrays = model.arrays()
     at, column = np.nonzero(arrays["neighbours"] >= 0)
-    ids, growth = arrays["item_ids"], model._cells().growth
+    chunk = model.events - model.events % CHUNK
+    ids, growth = arrays["item_ids"], 2.0 ** ((chunk - arrays["clock"][2]) / NextTrackSettings().half_life)
     pairs = zip(ids[at].tolist(), ids[arrays["neighbours"][at, column]].tolist(), strict=True)
     return dict(zip(pairs, (arrays["weights"][at, column] / growth).tolist(), strict=True))
 
