@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -20,6 +19,7 @@ from confluent_kafka import Message
 from core.errors import BotifyError, DecodeError, TopicError
 from core.kafka.follower import POLL_S, TopicFollower
 from core.kafka.publisher import RecordPublisher
+from core.pace import resting
 from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Model
@@ -39,7 +39,7 @@ TIMEOUT_S = 30.0
 MOST_WAITING = 1_000
 """Records that a reader takes at most before it serves the newest of them."""
 REST, MOST_REST_S = 4.0, 30.0
-"""How many times as long as it took to prepare what came the reader waits before it prepares more, and at most."""
+"""How many times as long as it takes to prepare what came the reader rests, and at most."""
 
 
 def learned_body_bytes(settings: Settings) -> int:
@@ -222,11 +222,10 @@ class ModelReader(TopicFollower):
     def _take(self, messages: Sequence[Message]) -> None:
         """Serve the newest of each model of all records that have come, so that what is served is not behind them.
 
-        Then rest: those who are served share the processor with this thread.
+        It rests meanwhile and afterwards: those who are served share the processor with this thread.
         """
-        before_s = time.thread_time()
-        self._serve_newest(chain(messages, chain.from_iterable(islice(self._waiting(), MOST_WAITING))))
-        self._stopping.wait(min(REST * (time.thread_time() - before_s), MOST_REST_S))
+        with resting(REST, MOST_REST_S, self._stopping):
+            self._serve_newest(chain(messages, chain.from_iterable(islice(self._waiting(), MOST_WAITING))))
 
     def _waiting(self) -> Iterator[Sequence[Message]]:
         while self._consumer.is_behind:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from core.keyed_random import Keys, uniform
+from core.pace import breathe
 
 Arrays = Mapping[str, NDArray[Any]]
 S = TypeVar("S", bound=np.generic)
@@ -80,14 +81,16 @@ AT_ONCE = 1 << 12
 
 
 def blocks(n: int, size: int = AT_ONCE) -> Iterator[slice]:
-    """Cut n rows into slices.
+    """Cut n rows into slices; a thread that is to rest does so between them, see `core.pace`.
 
     Examples
     --------
     >>> list(blocks(5, 3))
     [slice(0, 3, None), slice(3, 5, None)]
     """
-    return (slice(at, min(at + size, n)) for at in range(0, n, size))
+    for at in range(0, n, size):
+        breathe()
+        yield slice(at, min(at + size, n))
 
 
 class Growing(Generic[S]):

@@ -1,0 +1,80 @@
+"""Invariant: a thread that works beside one that serves rests in proportion, while it works and afterwards."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from core import pace
+from core.pace import AT_ONCE_S, LEAST_S, breathe, resting
+
+
+class Clock:
+    """Time of a thread that works and rests; it is the event that ends a rest, too."""
+
+    def __init__(self) -> None:
+        self.worked_s = self.now_s = 0.0
+        self.rests: list[float] = []
+
+    def thread_time(self) -> float:
+        """How long the thread worked."""
+        return self.worked_s
+
+    def monotonic(self) -> float:
+        """What the time is."""
+        return self.now_s
+
+    def wait(self, rest_s: float) -> None:
+        """Rest."""
+        self.rests.append(rest_s)
+        self.now_s += rest_s
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The clock of the module under test."""
+    clock = Clock()
+    monkeypatch.setattr(pace, "time", clock)
+    return clock
+
+
+def test_rests_come_between_pieces_of_work_and_the_last_one_at_the_end(clock: Any) -> None:
+    with resting(4.0, most_s=100.0, stopping=clock):
+        for _ in range(10):
+            clock.worked_s += AT_ONCE_S
+            breathe()
+    assert clock.rests == pytest.approx([4 * AT_ONCE_S] * 10)
+    assert sum(clock.rests) == pytest.approx(4 * clock.worked_s)
+
+
+def test_short_work_rests_only_at_the_end(clock: Any) -> None:
+    with resting(4.0, most_s=100.0, stopping=clock):
+        clock.worked_s += AT_ONCE_S
+        breathe()
+        clock.worked_s += LEAST_S / 8  # too short a rest
+        breathe()
+        assert clock.rests == []
+    assert clock.rests == pytest.approx([4 * AT_ONCE_S + LEAST_S / 2])
+
+
+def test_rests_have_a_bound(clock: Any) -> None:
+    with resting(4.0, most_s=3.0, stopping=clock):
+        for _ in range(10):
+            clock.worked_s += 1.0
+            breathe()
+    assert sum(clock.rests) == pytest.approx(3.0)
+
+
+def test_no_other_work_rests(clock: Any) -> None:
+    with resting(4.0, most_s=100.0, stopping=clock):
+        other = threading.Thread(target=breathe)
+        clock.worked_s += 10.0
+        other.start()
+        other.join()
+        assert clock.rests == []
+    clock.rests.clear()
+    clock.worked_s += 10.0
+    breathe()
+    assert clock.rests == []
