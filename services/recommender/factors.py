@@ -44,7 +44,7 @@ OFFERED_CELLS = 4
 OFFERED_OF_MANY = 64
 """Of so many tracks four cells may lack most of the best; `python -m bench retrieval` compares with valuing all."""
 LOOSE = 1.1
-"""Cells of many tracks are cut again when this many times the variance of when they were cut is inside them."""
+"""Cells of many tracks are cut again when so many times as much of the variance is inside them as when they were cut."""
 ROWS_AT_ONCE = 1 << 20
 """Offered tracks of all sessions that are valued together: 40 bytes each."""
 ROUNDS = 4
@@ -99,6 +99,8 @@ class Cells:
         Cell of each row, and its place in `order`.
     centres : ndarray of float32, shape (cells, d)
         Mean of each cell's rows, without the codes.
+    variance : ndarray of float32, shape (cells,)
+        Mean square of their distance from it, a dimension of their vectors.
 
     Examples
     --------
@@ -122,16 +124,31 @@ class Cells:
         self.place_of[self.order] = np.arange(n)
         self.size: Ints = np.bincount(self.cell_of)
         self.start: Ints = np.cumsum(self.size) - self.size
-        self.centres = self._centres(rows.rows)
+        self._measure(rows.rows)
+        self._inside_when_cut = self._inside
 
     def moved(self, rows: Floats) -> Cells:
         """Return the same cells of rows that have moved since."""
         cells = copy(self)
-        cells.centres = cells._centres(rows)
+        cells._measure(rows)
         return cells
 
-    def _centres(self, rows: Floats) -> Floats:
-        return _means(Coded(rows), self.cell_of, len(self.size))
+    @property
+    def is_loose(self) -> bool:
+        """Whether too much of the vectors' variance is inside cells, in comparison with when they were cut."""
+        return self._inside > LOOSE * self._inside_when_cut
+
+    def _measure(self, rows: Floats) -> None:
+        self.centres: Floats = _means(Coded(rows), self.cell_of, len(self.size))
+        squares = np.zeros(len(self.size))
+        for block in blocks(len(rows)):
+            cell = self.cell_of[block]
+            apart = np.square(rows[block, :BIAS] - self.centres[cell, :BIAS]).mean(axis=1)
+            squares += np.bincount(cell, apart, len(self.size))
+        self.variance: Floats = (squares / np.maximum(self.size, 1)).astype(np.float32)
+        mean = self.size @ self.centres[:, :BIAS] / max(len(rows), 1)
+        between = np.square(self.centres[:, :BIAS] - mean).mean(axis=1) @ self.size
+        self._inside = float(squares.sum() / max(squares.sum() + between, np.finfo(np.float64).tiny))
 
 
 def is_many(tracks: int) -> bool:
@@ -199,16 +216,12 @@ class FactorTable:
     catalogue : Catalogue
     cells : Cells
         Of the catalogue's rows.
-    inside, inside_when_cut : float
-        Share of the vectors' variance that is inside cells, and what it was when they were cut.
     offered : int
         Number of cells that a session is offered.
     sessions_at_once : int
         Number of sessions that are valued together.
     tracks : TrackScorer
         Of the rows' vectors and biases, in the order of the cells.
-    centres : ndarray of float32, shape (cells, d + 1)
-        Mean row of each cell.
     spread : ndarray of float32, shape (cells,)
         How far above its mean the best of a cell is expected, for a taste of length 1.
     labels : LabelTable
@@ -225,13 +238,15 @@ class FactorTable:
         )
         self.labels = LabelTable(catalogue, factors.matches)
         self.kept = factors.kept
+        kept = None
         if before is not None and before.catalogue is catalogue and is_many(len(rows)):
-            self.inside_when_cut: float = before.inside_when_cut
-            self._put(rows, before.cells.moved(rows))
-            if self.inside <= LOOSE * self.inside_when_cut:
-                return
-        self._put(rows, self._cut(rows))
-        self.inside_when_cut = self.inside
+            kept = before.cells.moved(rows)
+        self.cells = cells = self._cut(rows) if kept is None or kept.is_loose else kept
+        self.offered = min(OFFERED_OF_MANY if is_many(len(rows)) else OFFERED_CELLS, len(cells.size))
+        self.sessions_at_once = 1 + ROWS_AT_ONCE * len(cells.size) // (1 + self.offered * len(rows))
+        self.spread: Floats = np.float32(MAXIMUM_OF_CELL) * np.sqrt(cells.variance)
+        self.shares = self.labels.shares(cells.cell_of, len(cells.size))
+        self.tracks = TrackScorer(rows[cells.order], self.labels.value_of[:, cells.order])
 
     def _cut(self, rows: Floats) -> Cells:
         """Cut rows into cells by their vectors and labels."""
@@ -240,26 +255,6 @@ class FactorTable:
             for at, worth in enumerate(self.labels.worth.tolist())
         ]
         return Cells(Coded(rows, tuple(zip(codes, self.labels.value_of, strict=True))))
-
-    def _put(self, rows: Floats, cells: Cells) -> None:
-        """Put rows into cells."""
-        self.cells = cells
-        self.offered = min(OFFERED_OF_MANY if is_many(len(rows)) else OFFERED_CELLS, len(cells.size))
-        self.sessions_at_once = 1 + ROWS_AT_ONCE * len(cells.size) // (1 + self.offered * len(rows))
-        by_cell: Floats = rows[cells.order]
-        self.centres = cells.centres
-        squares = np.zeros(len(cells.size))
-        for block in blocks(len(rows)):
-            cell = cells.cell_of[cells.order[block]]
-            apart = np.square(by_cell[block, :BIAS] - self.centres[cell, :BIAS]).mean(axis=1)
-            squares += np.bincount(cell, apart, len(cells.size))
-        size = np.maximum(cells.size, 1)
-        self.spread: Floats = (MAXIMUM_OF_CELL * np.sqrt(squares / size)).astype(np.float32)
-        mean = size @ self.centres[:, :BIAS] / max(size.sum(), 1)
-        between = np.square(self.centres[:, :BIAS] - mean).mean(axis=1) @ size
-        self.inside = float(squares.sum() / max(squares.sum() + between, np.finfo(np.float64).tiny))
-        self.shares = self.labels.shares(cells.cell_of, len(cells.size))
-        self.tracks = TrackScorer(by_cell, self.labels.value_of[:, cells.order])
 
     def taste(self, so_far: SessionsSoFar) -> Floats:
         """Return the taste of each of b sessions after its last listen, then a 1 for the track bias; (b, d + 1).
@@ -343,7 +338,7 @@ class OfferedTracks:
         self._taste = table.taste(liked)
         self._matches = Matches(liked, table.labels, table.kept, catalogue)
         self._matches.bias = self._biases(liked, kept)
-        values = self._taste @ table.centres.T + self._matches.by_value @ table.shares.T
+        values = self._taste @ cells.centres.T + self._matches.by_value @ table.shares.T
         values += np.linalg.norm(self._taste[:, :BIAS], axis=1)[:, None] * table.spread
         most = table.offered
         cell = np.argpartition(-values, most - 1, axis=1)[:, :most]
@@ -426,7 +421,8 @@ class OfferedTracks:
     def _rows(self, at: Ints) -> Ints:
         """Return the rows whose logits are at these places."""
         places = at - self._shifts[np.searchsorted(self._ends, at, side="right")]
-        return self._table.cells.order[places].astype(np.int64)
+        rows: Ints = self._table.cells.order[places].astype(np.int64)
+        return rows
 
     def _at(self, sessions: Ints, rows: Ints) -> Ints:
         """Return where the logits of offered tracks are."""

@@ -72,6 +72,7 @@ def _arguments(data_dir: Path, port: int) -> list[str]:
         "dir": str(data_dir),
         "appendonly": "yes",
         "appendfsync": "everysec",
+        "auto-aof-rewrite-min-size": "256mb",  # a rewrite stalls all calls for up to half a second
         "save": "",  # no snapshots beside the append-only file
         "maxmemory-policy": "noeviction",  # an evicted key would be lost state
         "loglevel": "notice",
