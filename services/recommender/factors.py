@@ -44,7 +44,7 @@ OFFERED_CELLS = 4
 OFFERED_OF_MANY = 64
 """Of so many tracks four cells may lack most of the best; `python -m bench retrieval` compares with valuing all."""
 LOOSE = 1.1
-"""Cells of many tracks are cut again when so many times as much of the variance is inside them as when they were cut."""
+"""Cells of many tracks are cut again when so many times more of the variance is inside them than when they were cut."""
 ROWS_AT_ONCE = 1 << 20
 """Offered tracks of all sessions that are valued together: 40 bytes each."""
 ROUNDS = 4
@@ -241,7 +241,8 @@ class FactorTable:
         kept = None
         if before is not None and before.catalogue is catalogue and is_many(len(rows)):
             kept = before.cells.moved(rows)
-        self.cells = cells = self._cut(rows) if kept is None or kept.is_loose else kept
+        self.cells: Cells = self._cut(rows) if kept is None or kept.is_loose else kept
+        cells = self.cells
         self.offered = min(OFFERED_OF_MANY if is_many(len(rows)) else OFFERED_CELLS, len(cells.size))
         self.sessions_at_once = 1 + ROWS_AT_ONCE * len(cells.size) // (1 + self.offered * len(rows))
         self.spread: Floats = np.float32(MAXIMUM_OF_CELL) * np.sqrt(cells.variance)

@@ -112,7 +112,12 @@ def test_what_does_not_fit_together_is_refused_with_the_way_out(wrong: Values, m
 
 def test_the_values_of_valkeys_own_chart_are_for_a_store_that_keeps_everything() -> None:
     config = dict(line.split(" ", 1) for line in example("valkey-server")["valkeyConfig"].splitlines())
-    assert config == {"appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "noeviction"}
+    assert config == {
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "auto-aof-rewrite-min-size": "256mb",
+        "maxmemory-policy": "noeviction",
+    }
 
 
 def test_numbers_are_not_written_as_powers_of_ten() -> None:
