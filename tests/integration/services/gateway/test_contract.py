@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -20,7 +21,7 @@ ROOT = Path(__file__).parents[4]
 
 
 @pytest.mark.parametrize(
-    ("document", "operations", "examples"), [("openapi.json", 7, 60), ("v1/openapi.json", 12, 15)], ids=["own", "v1"]
+    ("document", "operations", "examples"), [("openapi.json", 7, 60), ("v1/openapi.json", 12, 3)], ids=["own", "v1"]
 )
 def test_schemathesis_finds_no_error(
     settings: Settings, gateway: StartGateway, document: str, operations: int, examples: int
@@ -36,7 +37,7 @@ def test_schemathesis_finds_no_error(
                 *(sys.executable, "-m", "schemathesis.cli", "run", f"{client.base_url}/{document}"),
                 *("--header", f"Authorization: Bearer {TOKEN}"),
                 *("--checks", "all", "--max-examples", str(examples), "--seed", "1"),
-                *("--phases", "examples,coverage,fuzzing", "--no-color"),
+                *("--phases", "coverage,fuzzing", "--no-color"),  # the first has the examples of the document, too
             ],
             env={
                 **os.environ,
@@ -51,4 +52,7 @@ def test_schemathesis_finds_no_error(
         )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert f"Tested: {operations}" in done.stdout
-    assert 'status="500"' not in client.get("/metrics").text
+    answered = client.get("/metrics").text
+    assert 'status="500"' not in answered
+    served = re.findall(r'^botify_gateway_requests_total\{.*status="200"\} (\S+)', answered, re.MULTILINE)
+    assert sum(map(float, served)) >= 10 * operations  # the hooks still make calls that can be served
