@@ -25,7 +25,7 @@ from evaluation.table import as_json as figures_of
 from evaluation.table import notes_of, render, save_plots
 from streams.store.connect import require_redis
 
-DEFAULT = "toppop,random,i2i_stream,fism,next_track"
+DEFAULT = "toppop, random, i2i_stream, fism, next_track"  # with spaces, where help may break the line
 WIDE = 120
 
 
