@@ -22,7 +22,7 @@ def test_version_revision_and_source_are_build_arguments_with_honest_defaults() 
     assert {name: LABELS[name] for name in ("version", "revision", "source")} == {
         "version": "$VERSION", "revision": "$REVISION", "source": "$SOURCE",
     }  # fmt: skip
-    assert DEFAULTS == {"VERSION": PROJECT["version"], "REVISION": "unknown", "SOURCE": "unknown"}
+    assert (DEFAULTS["VERSION"], DEFAULTS["REVISION"], DEFAULTS["SOURCE"]) == (PROJECT["version"], "unknown", "unknown")
 
 
 def test_they_invalidate_no_layer() -> None:

@@ -78,7 +78,10 @@ def assert_nothing_was_published(gateway: FakeGateway) -> None:
         ("POST", "events", b'{"kind": "listen", "user": 42, "item": 7, "id": "%s"}' % LONG.encode(), "/body/id"),
         ("POST", "events", b'{"kind": "listen", "user": 42, "item": 7, "session": ""}', "/body/session"),
         ("POST", "events", b'{"kind": "like\\u0000", "user": 42, "item": 7}', "/body/kind"),
-        ("POST", "events", b'{"kind": "unlike", "user": 42, "item": 7, "ends_session": true}', "/body/events/0/fraction"),
+        (
+            "POST", "events", b'{"kind": "unlike", "user": 42, "item": 7, "ends_session": true}',
+            "/body/events/0/fraction",
+        ),
         ("POST", "events", b'{"kind": "listen", "user": 42, "item": 7, "ends_session": 1}', "/body/ends_session"),
         ("POST", "events", b'{"events": [{"kind": "like", "user": 42, "item": 7}, null]}', "/body/events/1"),
         ("POST", "events", b'{"events": {"0": {"kind": "like", "user": 42, "item": 7}}}', "/body/events"),
