@@ -65,7 +65,11 @@ class Users:
         """Return what a put says of each track; raises `InvalidRequestError`."""
         kinds: dict[int, FeedbackKind] = {}
         wrong = []
-        for kind, field, names in (("like", "likes", body.likes), ("dislike", "dislikes", body.dislikes)):
+        said: list[tuple[FeedbackKind, str, list[int | str]]] = [
+            ("like", "likes", body.likes),
+            ("dislike", "dislikes", body.dislikes),
+        ]
+        for kind, field, names in said:
             for at, name in enumerate(names):
                 try:
                     track = (await self.service.track(name)).track
