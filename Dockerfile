@@ -50,4 +50,11 @@ USER botify
 RUN python -m streams.compiled
 WORKDIR /var/lib/botify
 EXPOSE 9100
+# At the end, because each build may have others: what is not said is not known, which an empty label would hide.
+ARG VERSION=0.2.0
+ARG REVISION=unknown
+ARG SOURCE=unknown
+LABEL org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION" \
+      org.opencontainers.image.source="$SOURCE"
 CMD ["botify", "--help"]

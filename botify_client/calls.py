@@ -65,6 +65,11 @@ def user(id_: Id) -> Call[User]:
     return Call("GET", f"users/{_in_path(str(id_))}", User.of)
 
 
+def put_user(id_: Id, likes: Sequence[Id], dislikes: Sequence[Id]) -> Call[User]:
+    """Return the call that puts what a listener likes and dislikes."""
+    return Call("PUT", f"users/{_in_path(str(id_))}", User.of, body={"likes": [*likes], "dislikes": [*dislikes]})
+
+
 def erase(id_: Id) -> Call[int]:
     """Return the call that erases a listener."""
     return Call("DELETE", f"users/{_in_path(str(id_))}", lambda answer: int(answer["listens"]))

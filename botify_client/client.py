@@ -109,6 +109,10 @@ class Botify:
         """Return what is known of a listener."""
         return self._do(calls.user(user))
 
+    def put_user(self, user: Id, *, likes: Sequence[Id] = (), dislikes: Sequence[Id] = ()) -> User:
+        """Replace what a listener likes and dislikes; what is not named is withdrawn, what was heard stays."""
+        return self._do(calls.put_user(user, likes, dislikes))
+
     def erase(self, user: Id) -> int:
         """Erase a listener; return how many listens no replay counts any more."""
         return self._do(calls.erase(user))
@@ -221,6 +225,10 @@ class AsyncBotify:
     async def user(self, user: Id) -> User:
         """Return what is known of a listener."""
         return await self._do(calls.user(user))
+
+    async def put_user(self, user: Id, *, likes: Sequence[Id] = (), dislikes: Sequence[Id] = ()) -> User:
+        """Replace what a listener likes and dislikes; what is not named is withdrawn, what was heard stays."""
+        return await self._do(calls.put_user(user, likes, dislikes))
 
     async def erase(self, user: Id) -> int:
         """Erase a listener; return how many listens no replay counts any more."""

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from core.cli import spinner
+from core.cli import Json, print_json, spinner
 from core.kafka.admin import require_kafka
 from core.settings import Settings
 from evaluation import EvaluationError, MissingPeerError
@@ -21,10 +21,11 @@ from evaluation.evaluate import REFRESH, Job, evaluate_all
 from evaluation.figures import rows_of
 from evaluation.protocols import MICRO_BATCH, Terms
 from evaluation.rankers.registry import PEERS, check_name, check_served, require_peer
-from evaluation.table import as_json, notes_of, render, save_plots
+from evaluation.table import as_json as figures_of
+from evaluation.table import notes_of, render, save_plots
 from streams.store.connect import require_redis
 
-DEFAULT = "toppop,random,i2i_stream,fism,next_track"
+DEFAULT = "toppop, random, i2i_stream, fism, next_track"  # with spaces, where help may break the line
 WIDE = 120
 
 
@@ -38,6 +39,9 @@ class ProtocolName(StrEnum):
 
 def evaluate(
     name: Annotated[str, typer.Argument(help="Name of a dataset, see `botify data list`.")],
+    json_file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="With --json: write it to this file, and print the tables.")
+    ] = None,
     recommenders: Annotated[str, typer.Option(help="Names of recommenders and peers, separated by commas.")] = DEFAULT,
     protocol: Annotated[ProtocolName, typer.Option(help="How events are predicted and learned.")] = (
         ProtocolName.PREQUENTIAL
@@ -83,11 +87,13 @@ def evaluate(
         list[str] | None, typer.Option("--set", help="Setting of a peer, such as ease.l2=300; repeat for several.")
     ] = None,
     processes: Annotated[int, typer.Option(min=1, help="Recommenders to run at a time.")] = 1,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,
+    as_json: Json = False,
     plots: Annotated[Path | None, typer.Option(help="Write pictures of the curves to this directory.")] = None,
 ) -> None:
     """Evaluate recommenders on an imported dataset: each event is predicted, then learned."""
     console, warnings = Console(), Console(stderr=True)
+    if json_file is not None and not as_json:
+        raise EvaluationError(f"{json_file} is not the name of one dataset more; write --json {json_file} for a file")
     names, against = _names(recommenders, baseline, peers, warnings)
     log, default = log_of_dataset(Settings.from_env().home, name)
     least = default if positive is None else positive_of(positive)
@@ -106,9 +112,10 @@ def evaluate(
     rows = rows_of(outcomes, against, log.users)
     notes = notes_of(terms, seeds)
     title = f"{name}: {log.events.size:,} events, {log.users:,} users, {log.items:,} items"
-    for table in render(rows, title, against, notes, k):
+    printed = as_json and json_file is None
+    for table in () if printed else render(rows, title, against, notes, k):
         console.print(table, width=None if console.is_terminal else WIDE)
-    if json_file is not None:
+    if as_json:
         about = {
             "dataset": {"name": name, "sha256": log.digest, "events": log.events.size, "has_time": log.has_time},
             "protocol": terms.protocol, "figures": "validation" if validation else "test", "k": k, "positive": least,
@@ -116,9 +123,13 @@ def evaluate(
             "through_kafka": through_kafka, "served": served,
             "trainings": trainings, "settings": settings, "baseline": against,
         }  # fmt: skip
-        json_file.write_text(json.dumps(as_json(rows, about), indent=2) + "\n", encoding="utf-8")
+        figures = figures_of(rows, about)
+        if json_file is None:
+            print_json(figures)
+        else:
+            json_file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     for path in save_plots(rows, plots, name, terms) if plots is not None else ():
-        console.print(f"{path} written")
+        (warnings if printed else console).print(f"{path} written")
 
 
 def _names(recommenders: str, baseline: str | None, peers: bool, console: Console) -> tuple[list[str], str]:

@@ -131,13 +131,14 @@ def render_decision(name: str, decision: Decision) -> Table:
     table = Table(
         title=f"{name}, {decision.treatment}: {decision.users:,} of {decision.horizon:,} planned listeners",
         box=box.SIMPLE_HEAD,
-        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,  # 80 columns hold it
     )
     for heading in ("metric", "goal"):
         table.add_column(heading, no_wrap=True)
     for heading in ("control", "treated", "effect %"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("significantly")
+    table.add_column("sig.", overflow="fold")
     for row in rows_of(decision):
         table.add_row(*row)
     return table

@@ -66,8 +66,10 @@ def _topics(topics: TopicStatus) -> Table:
 
 
 def _lags(topics: TopicStatus) -> Table:
-    lag_column = Column("lag", justify="right")
-    table = Table("group", "topic", lag_column, "by partition", title="Consumer lag", title_justify="left")
+    columns = [Column("group"), Column("topic", no_wrap=True), Column("lag", justify="right"), Column("by partition")]
+    for column in columns:
+        column.overflow = "fold"
+    table = Table(*columns, title="Consumer lag", title_justify="left")
     for lag in topics.lags:
         table.add_row(lag.group, lag.topic, f"{sum(lag.lags):,}", " ".join(map(str, lag.lags)))
     return table
@@ -97,6 +99,7 @@ def duration(seconds: float) -> str:
 
 
 PORT_HELP = "Default: the port of the last start; 0 picks a free port."
+GATEWAY_PORT_HELP = "Default: BOTIFY_GATEWAY_PORT or the port of the last start; 0 picks a free port."
 Port = Annotated[int | None, typer.Option(min=0, max=65_535, help=PORT_HELP)]
 
 
@@ -117,7 +120,8 @@ def up(
         bool, typer.Option("--gateway/--no-gateway", help="Start the REST API and the dashboard.")
     ] = True,
     gateway_port: Annotated[
-        int | None, typer.Option(min=0, max=65_535, help=PORT_HELP, envvar="BOTIFY_GATEWAY_PORT")
+        int | None,
+        typer.Option(min=0, max=65_535, help=GATEWAY_PORT_HELP, envvar="BOTIFY_GATEWAY_PORT", show_envvar=False),
     ] = None,
 ) -> None:
     """Start Kafka, Valkey, stream processors, learners, recommenders and the gateway; existing data is kept."""

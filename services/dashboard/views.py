@@ -289,14 +289,20 @@ def _overview(snapshot: Snapshot) -> dict[str, Any]:
         "rates": line_chart([*rates.items()], "/s", SECONDS),
         "latencies": line_chart([*latencies.items()], "ms", SECONDS),
         "effects": effects[:SHOWN_EFFECTS],
+        "ahead_s": _ahead_s(snapshot),
     }
 
 
 def _popular(snapshot: Snapshot) -> dict[str, Any]:
     rankings = snapshot.rankings if snapshot.rankings and snapshot.rankings.now else None
     rising = [each for each in rankings.rising if each.value >= STEEP] if rankings else []
-    ahead_s = rankings.event_time_ms / 1000 - snapshot.at_s if rankings else 0.0
-    return {"rankings": rankings, "rising": rising, "ahead_s": ahead_s}
+    return {"rankings": rankings, "rising": rising, "ahead_s": _ahead_s(snapshot)}
+
+
+def _ahead_s(snapshot: Snapshot) -> float:
+    """Return by how many seconds event time is ahead of the clock."""
+    rankings = snapshot.rankings
+    return rankings.event_time_ms / 1000 - snapshot.at_s if rankings and rankings.now else 0.0
 
 
 def _experiments(snapshot: Snapshot) -> dict[str, Any]:

@@ -43,6 +43,12 @@ def test_the_reference_names_modules_that_are_there(page: Path) -> None:
     ]
 
 
+def test_every_package_that_is_imported_has_a_page() -> None:
+    packages = re.findall(r"^PACKAGES := (.+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    pages = {page.stem for page in (ROOT / "docs/api").glob("*.md")}
+    assert pages == {*packages[0].split()} - {"bench", "examples"}  # which are run
+
+
 def test_the_reference_has_every_setting_and_every_command() -> None:
     reference = _module("reference")
     variables = re.findall(r"^\\| `([A-Z_]+)`", reference.settings_page(), re.MULTILINE)

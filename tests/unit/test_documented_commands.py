@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import shlex
 import subprocess
@@ -16,9 +17,11 @@ import typer
 import yaml
 
 from services.cli.main import build_cli
+from services.experiments.declaration import EXPERIMENT_KEYS, GOAL_KEYS
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "Makefile", *(ROOT / "docs").rglob("*.md")])
+NOTEBOOKS = sorted((ROOT / "analytics/notebooks").glob("*.ipynb"))
 NAMING_FILES = [*PAGES, ROOT / "services/experiments.toml", *ROOT.glob("docker-compose*.yml")]
 FILE = re.compile(r"(?<![\w./:{-])((?:[\w-]+/)+[\w-]+\.(?:py|md|toml|yml|lua|ipynb))\b")
 MODULE = re.compile(r"python3? -m ([\w.]+)")
@@ -65,9 +68,24 @@ def refusal_of(words: list[str]) -> str | None:
     return f"{path}: {missing} must be given" if missing else None
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_commands_are_there_with_their_flags(page: Path) -> None:
+def prose_of(page: Path) -> str:
+    """Return the text of a page, of a notebook without its code."""
     text = page.read_text(encoding="utf-8")
+    if page.suffix != ".ipynb":
+        return text
+    cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown"]
+    return "\n\n".join("".join(cell["source"]) for cell in cells)
+
+
+@pytest.mark.parametrize("page", [*PAGES, *NOTEBOOKS], ids=lambda page: page.name)
+def test_tables_of_the_experiments_file_are_read(page: Path) -> None:
+    tables = re.findall(r"\[experiment\.(\w+)\]", prose_of(page))
+    assert set(tables) <= {*EXPERIMENT_KEYS, *GOAL_KEYS}
+
+
+@pytest.mark.parametrize("page", [*PAGES, *NOTEBOOKS], ids=lambda page: page.name)
+def test_commands_are_there_with_their_flags(page: Path) -> None:
+    text = prose_of(page)
     refused = {" ".join(words): why for words in commands_in(text) if (why := refusal_of(words))}
     assert refused == {}
     assert [module for module in MODULE.findall(text) if importlib.util.find_spec(module) is None] == []

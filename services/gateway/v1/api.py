@@ -161,6 +161,7 @@ class V1Api:
                 models.RecommendationsCall,
             ),
             operation("GET", "users/{user:path}", self.user, models.User, models.UserCall),
+            operation("PUT", "users/{user:path}", self.put_user, models.User, models.PutUserCall),
             operation("DELETE", "users/{user:path}", self.delete_user, models.Erased, models.UserCall),
             operation("POST", "events", self.events, models.Accepted, models.EventsCall),
             operation("GET", "items/{item:path}/similar", self.similar, models.ItemPage, models.SimilarCall),
@@ -201,6 +202,12 @@ class V1Api:
     async def user(self, request: Request) -> Response:
         """Return what is known of a listener."""
         return _json(await self._of().users.get(*self._user(read_call(request, models.UserCall).path.user)))
+
+    async def put_user(self, request: Request) -> Response:
+        """Replace what a listener likes and dislikes; listens stay."""
+        call = read_call(request, models.PutUserCall)
+        user, name = self._user(call.path.user)
+        return _json(await self._of().users.put(user, name, call.body, request.scope[REQUEST_ID]))
 
     async def delete_user(self, request: Request) -> Response:
         """Erase a listener: the state, likes and dislikes; no replay counts the past listens any more."""

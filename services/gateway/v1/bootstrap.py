@@ -43,15 +43,17 @@ async def connect_v1(
     graph = models.follow(ItemGraph.name, lambda model: neighbours_of(model.body), ItemGraph.merged)
     await asyncio.to_thread(models.start)
     stack.push_async_callback(asyncio.to_thread, models.close)
+    events = EventIntake(service, listeners, users, topics.feedback.name)
     return V1(
         Recommending(service, listeners),
-        EventIntake(service, listeners, users, topics.feedback.name),
+        events,
         Items(service, listeners, Charts(reader), partial(neighbours_in, graph), topics.catalogue.name),
         Users(
             service,
             listeners,
             reader,
             lambda user: erase_listener(settings, user, lambda partition: reader.checkpoints().get(partition)),
+            events,
         ),
     )
 

@@ -153,11 +153,14 @@ class EventIntake:
 
     async def _give(self, one: Told) -> str:
         time_ms = self.service.clock.now_ms(one.user) if one.event.time_ms is None else one.event.time_ms
-        feedback = Feedback(_id_of(one), one.user, one.track, one.event.kind, time_ms)
+        await self.give(Feedback(_id_of(one), one.user, one.track, one.event.kind, time_ms), one.request_id)
+        return _id_of(one)
+
+    async def give(self, feedback: Feedback, request_id: str) -> None:
+        """Publish what a listener said, then store it; a copy changes nothing."""
         value = self.service.codec.encode(feedback)
-        await self.service.rpc.publish(one.request_id, self.feedback_topic, key_of(one.user), value)
+        await self.service.rpc.publish(request_id, self.feedback_topic, key_of(feedback.user), value)
         await self.listeners.give(feedback)
-        return feedback.event_id
 
 
 def attributed_to(found: Attribution, track: int) -> Attribution | None:

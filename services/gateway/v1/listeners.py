@@ -38,11 +38,16 @@ class Opinions(NamedTuple):
     disliked: list[int]
 
 
+Said = tuple[int, int, str]
+"""What a listener said of a track last: event time in ms, track and kind."""
+
+
 class ListenerStore(Protocol):
     """See `RedisListenerStore`."""
 
     async def session_and_opinions(self, user: int) -> tuple[str | None, Opinions]: ...  # noqa: D102
     async def opinions(self, user: int) -> Opinions: ...  # noqa: D102
+    async def said(self, user: int) -> list[Said]: ...  # noqa: D102
     async def give(self, feedback: Feedback) -> None: ...  # noqa: D102
     async def slates(self, user: int) -> list[bytes]: ...  # noqa: D102
     async def put_slate(self, user: int, slate: bytes) -> None: ...  # noqa: D102
@@ -63,11 +68,15 @@ class RedisListenerStore:
         """Return the listener's current session, None if there is none, and what the listener likes and dislikes."""
         keys = gateway_session(self._prefix, user), gateway_feedback(self._prefix, user)
         session, fields = await self._batcher.run(_SESSION_AND_OPINIONS, keys)
-        return None if session is None else session.decode(), _opinions_in(fields)
+        return None if session is None else session.decode(), opinions_of(_said_in(fields))
 
     async def opinions(self, user: int) -> Opinions:
         """Return what the listener likes and dislikes."""
-        return _opinions_in(await self._batcher.run(_ALL_FIELDS, gateway_feedback(self._prefix, user)))
+        return opinions_of(await self.said(user))
+
+    async def said(self, user: int) -> list[Said]:
+        """Return what the listener said last of each track, likes and dislikes that were withdrawn included."""
+        return _said_in(await self._batcher.run(_ALL_FIELDS, gateway_feedback(self._prefix, user)))
 
     async def give(self, feedback: Feedback) -> None:
         """Store what a listener said, unless something newer is known."""
@@ -93,18 +102,16 @@ class RedisListenerStore:
             await self._batcher.run(_DELETE, key(self._prefix, user))
 
 
-def _opinions_in(fields: list[bytes]) -> Opinions:
-    """Return the opinions of a hash's fields and values."""
-    if not fields:
-        return Opinions([], [])
+def _said_in(fields: list[bytes]) -> list[Said]:
+    """Read a hash's fields and values."""
     said = []
     for track, value in zip(fields[::2], fields[1::2], strict=True):
         time_ms, kind = value.split(b" ", 1)
         said.append((int(time_ms), int(track), kind.decode()))
-    return opinions_of(said)
+    return said
 
 
-def opinions_of(said: list[tuple[int, int, str]]) -> Opinions:
+def opinions_of(said: list[Said]) -> Opinions:
     """Return opinions from (time, track, kind).
 
     Examples

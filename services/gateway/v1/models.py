@@ -15,6 +15,7 @@ from services.recommender.filters import FIELDS
 MAX_EVENTS = 1_000
 MAX_PAGE = 200
 MAX_EXCLUDED = 1_000
+MAX_OPINIONS = 1_000
 LISTENED_KINDS = ("listen", "skip")
 
 
@@ -149,6 +150,13 @@ class ItemBody(Strict):
     country: Name | None = None
 
 
+class UserBody(Strict):
+    """What a listener likes and dislikes, as it is put: what is not named is withdrawn."""
+
+    likes: list[TrackInBody] = Field(default=[], max_length=MAX_OPINIONS, description="Items, the newest last.")
+    dislikes: list[TrackInBody] = Field(default=[], max_length=MAX_OPINIONS, description="None of the likes.")
+
+
 class RecommendationsCall(Strict):
     """All that a request for recommendations says."""
 
@@ -166,6 +174,13 @@ class UserCall(Strict):
     """All that a request for a listener says."""
 
     path: UserPath
+
+
+class PutUserCall(Strict):
+    """All that a request that puts a listener says."""
+
+    path: UserPath
+    body: UserBody
 
 
 class ItemCall(Strict):

@@ -1,4 +1,4 @@
-"""Listeners: what is known of them, and their erasure."""
+"""Listeners: what is known of them, what they like as it is put, and their erasure."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from core.errors import BotifyError
-from services.gateway.messages import UnavailableError, UnknownItemError
+from schemas.events import Feedback
+from services.gateway.api import InvalidRequestError
+from services.gateway.messages import RequestId, UnavailableError, UnknownItemError, UnknownTrackError
+from services.gateway.options import FeedbackKind
 from services.gateway.service import GatewayService
+from services.gateway.v1.events import EventIntake
 from services.gateway.v1.listeners import ListenerStore
-from services.gateway.v1.models import Erased, Heard, User
+from services.gateway.v1.models import Erased, Heard, User, UserBody
 from services.gateway.v1.recommending import name_of
 from streams.read import StateReader
 from streams.store.connect import REDIS_ERRORS
@@ -28,16 +32,64 @@ class Users:
     listeners: ListenerStore
     reader: StateReader
     erase: Erase
+    events: EventIntake
 
     async def get(self, user: int, name: int | str) -> User:
         """Return a listener; raises `UnknownItemError` if nothing was heard or said."""
+        if (found := await self._find(user, name)) is None:
+            raise UnknownItemError(f"nothing is known of {name!r}")
+        return found
+
+    async def put(self, user: int, name: int | str, body: UserBody, request_id: RequestId) -> User:
+        """Replace the likes and dislikes of a listener, and return what is known then.
+
+        Facts on the topic of feedback are the differences alone, newer than all that the listener has said so far.
+        Raises `InvalidRequestError` before any is published, and `UnavailableError` if some may not be; put it again.
+        """
+        wanted = await self._kinds(body)
+        said = await self.listeners.said(user)
+        kinds = {track: kind for _, track, kind in said}
+        wanted |= {track: "unlike" for track, kind in kinds.items() if track not in wanted and kind != "unlike"}
+        changed = [(track, kind) for track, kind in wanted.items() if kinds.get(track) != kind]
+        begin_ms = max([self.service.clock.now_ms(user), *(time_ms + 1 for time_ms, _, _ in said)])
+        facts = [
+            Feedback(f"{request_id.id_}.{at}", user, track, kind, begin_ms + at)
+            for at, (track, kind) in enumerate(changed)
+        ]
+        await asyncio.gather(*(self.events.give(fact, fact.event_id) for fact in facts))
+        return await self._find(user, name) or User(
+            user=name, listens=0, sessions=0, last_listens=[], likes=[], dislikes=[]
+        )
+
+    async def _kinds(self, body: UserBody) -> dict[int, FeedbackKind]:
+        """Return what a put says of each track; raises `InvalidRequestError`."""
+        kinds: dict[int, FeedbackKind] = {}
+        wrong = []
+        said: list[tuple[FeedbackKind, str, list[int | str]]] = [
+            ("like", "likes", body.likes),
+            ("dislike", "dislikes", body.dislikes),
+        ]
+        for kind, field, names in said:
+            for at, name in enumerate(names):
+                try:
+                    track = (await self.service.track(name)).track
+                except UnknownTrackError as error:
+                    wrong.append({"loc": ("body", field, at), "msg": str(error)})
+                    continue
+                if kinds.setdefault(track, kind) != kind:
+                    wrong.append({"loc": ("body", field, at), "msg": f"{name!r} is one of the likes, too"})
+        if wrong:
+            raise InvalidRequestError(wrong)
+        return kinds
+
+    async def _find(self, user: int, name: int | str) -> User | None:
         opinions = await self.listeners.opinions(user)
         try:
             (state,) = await asyncio.to_thread(self.reader.users, [user])
         except REDIS_ERRORS as error:
             raise UnavailableError(f"Redis does not answer ({type(error).__name__})") from error
         if state is None and opinions == ([], []):
-            raise UnknownItemError(f"nothing is known of {name!r}")
+            return None
         heard = [] if state is None else state.last_listens()[::-1].tolist()
         return User(
             user=name,

@@ -48,6 +48,8 @@ def test_every_call_is_understood() -> None:
         assert [(one.track, one.fraction) for one in gateway.rpc.listens] == [(1, 0.5), (2, 0.0)]
         known = await botify.user(42)
         assert (known.likes, known.dislikes) == ([3], [])
+        known = await botify.put_user(42, likes=[5], dislikes=[3])
+        assert (known.likes, known.dislikes) == ([5], [3])
         assert await botify.erase(42) == 0
         assert (await botify.item(7)).title == "track 7"
         assert (await botify.put_item("new", title="New", artist="N", year=1999)).number == TRACKS

@@ -9,6 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from evaluation import EvaluationError
 from evaluation.cli import evaluate
 from ingest.importing import Request, import_dataset
 from tests.unit.evaluation.logs import random_log
@@ -55,6 +56,25 @@ def test_a_dataset_is_evaluated(home: Path) -> None:
     assert toppop["differences"] == {}
     difference = ease["metrics"]["recall"]["mean"] - toppop["metrics"]["recall"]["mean"]
     assert ease["differences"]["recall"]["value"] == pytest.approx(difference)
+
+
+def test_json_is_printed_and_nothing_else(home: Path) -> None:
+    chosen = "--recommenders", "toppop", "--seeds", "1"
+    printed = run("ratings", *chosen, "--json", "--plots", str(home / "plots"))
+    assert printed.exit_code == 0, printed.output
+    run("ratings", *chosen, "--json", str(home / "figures.json"))
+    stored = json.loads((home / "figures.json").read_text())
+    told = json.loads(printed.stdout)
+    assert told["dataset"] == stored["dataset"]
+    (mine,), (written,) = told["recommenders"], stored["recommenders"]
+    assert mine["metrics"]["recall"] == written["metrics"]["recall"]
+
+
+def test_a_file_without_json_is_refused(home: Path) -> None:
+    result = run("ratings", "figures.json")
+    assert isinstance(result.exception, EvaluationError)
+    assert "write --json figures.json" in str(result.exception)
+    assert not (home / "figures.json").exists()
 
 
 def test_validation_figures_say_so_and_settings_take_untuned_away(home: Path) -> None:

@@ -1,19 +1,39 @@
-"""Loaded by schemathesis: its tracks become tracks of the test's catalogue, which no schema can express."""
+"""Loaded by schemathesis: tracks and listeners become those of the test's catalogue, which no schema can express."""
 
+import itertools
 from typing import Any
 
 import schemathesis
 
 from tests.integration.services.gateway.conftest import TRACKS
+from tests.unit.services.gateway.events import make_opinions_possible, make_possible, number_of
 
-MAX_TRACK = 2**31 - 1
+HALF = TRACKS // 2
+"""Items below it are heard and liked; calls of a path put and delete the others."""
+LISTENERS = 7
+ERASURES = 3
+"""Each takes a second or more; later ones are of nobody."""
+erasures = itertools.count()
+
+
+def name_of(number: int) -> str:
+    return f"id {number % HALF}"
 
 
 @schemathesis.hook
 def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwargs: dict[str, Any]) -> None:
     body = case.body
-    track = body.get("track") if isinstance(body, dict) else None
-    if isinstance(track, str) and track:
-        case.body = {**body, "track": f"id {len(track) % TRACKS}"}
-    elif type(track) in (int, float) and 0 <= track <= MAX_TRACK:
-        case.body = {**body, "track": track % TRACKS}
+    if case.path == "/v1/events":
+        make_possible(body, name_of, lambda number: number % LISTENERS)
+    elif case.path == "/v1/users/{user}":
+        make_opinions_possible(body, name_of)
+    elif isinstance(body, dict) and (number := number_of(body.get("track"))) is not None:
+        track: str | int = f"id {number % TRACKS}" if isinstance(body["track"], str) else number % TRACKS
+        case.body = {**body, "track": track}
+    if case.path.startswith("/v1/"):
+        path = case.path_parameters or {}
+        if 0 < len(str(path.get("user", ""))) <= 200:
+            known = case.method != "DELETE" or next(erasures) < ERASURES
+            path["user"] = str(len(path["user"]) % LISTENERS) if known else "nobody"
+        if 0 < len(str(path.get("item", ""))) <= 200:
+            path["item"] = f"id {HALF + len(str(path['item'])) % HALF}"

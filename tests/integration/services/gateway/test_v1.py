@@ -73,6 +73,18 @@ def test_from_a_first_recommendation_to_erasure(settings: Settings, gateway: Sta
         assert len(everything) == TRACKS - 2  # neither what was heard nor what was disliked
         assert {"new", disliked, first[0]}.isdisjoint(everything)
 
+        liked = [item for item in everything if item != first[1]][:2]
+        put = client.put("/v1/users/42", json={"likes": liked, "dislikes": [first[1]]}).json()
+        assert (put["listens"], put["likes"], put["dislikes"]) == (1, liked, [first[1]])
+        assert client.get("/v1/users/42").json() == put
+        facts = [CODEC.decode(one.value(), Feedback) for one in read_topic(settings, topics.feedback.name)][1:]
+        assert sorted((f"t{fact.track}", fact.kind) for fact in facts) == sorted(
+            [*((item, "like") for item in liked), (first[1], "dislike"), (disliked, "unlike")]
+        )
+        again = recommended(client, 42, n=100)
+        assert disliked in again
+        assert first[1] not in again
+
         assert client.delete("/v1/users/42").json() == {"user": 42, "listens": 1}
         assert client.get("/v1/users/42").status_code == 404
         assert client.get("/v1/users/43").json()["listens"] == 1

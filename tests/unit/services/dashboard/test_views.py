@@ -157,6 +157,15 @@ def test_models_bandit_fallbacks_and_processes_carry_the_colours_of_their_thresh
     assert '<div class="tile warn"><span class="label">errors</span>' in shown["tiles"]
 
 
+@pytest.mark.parametrize("view", [overview, popular], ids=["overview", "popular"])
+def test_event_time_that_is_ahead_of_the_clock_is_said(view: View) -> None:
+    event_s = 1_700_000_000.0
+    for ahead_s, said in ((7_200.0, "event time is 2 h ahead of the clock"), (60.0, None), (-7_200.0, None)):
+        page = laid_out(view(replace(FULL, at_s=event_s - ahead_s)))
+        assert ("ahead of the clock" in page) == (said is not None)
+        assert said is None or page.count(said) == 1
+
+
 @views
 def test_a_page_keeps_its_places(view: View) -> None:
     """Otherwise a page that was opened while empty could not show what arrives later."""

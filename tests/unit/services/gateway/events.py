@@ -18,13 +18,30 @@ def make_possible(body: Any, item: Callable[[int], Any], user: Callable[[int], A
             _change(event, item, user)
 
 
+def make_opinions_possible(body: Any, item: Callable[[int], Any]) -> None:
+    """Change the items of a put listener likewise; none is both liked and disliked."""
+    for odd, field in enumerate(("likes", "dislikes")):
+        named = body.get(field) if isinstance(body, dict) else None
+        if isinstance(named, list):
+            body[field] = [
+                item(2 * number + odd) if (number := number_of(value)) is not None else value for value in named
+            ]
+
+
+def number_of(value: Any) -> int | None:
+    """Return a number for an item of a valid type; None for any other value."""
+    if isinstance(value, str) and 0 < len(value) <= 200:
+        return len(value)
+    if type(value) in (int, float) and 0 <= value < 2**31 and value == int(value):
+        return int(value)
+    return None
+
+
 def _change(event: dict[str, Any], item: Callable[[int], Any], user: Callable[[int], Any]) -> None:
     for name, known in (("item", item), ("user", user)):
         value = event.get(name)
-        if isinstance(value, str) and 0 < len(value) <= 200:
-            event[name] = known(len(value))
-        elif type(value) in (int, float) and 0 <= value < 2**31 and value == int(value):
-            event[name] = known(int(value))
+        if (number := number_of(value)) is not None:
+            event[name] = known(number)
         elif name == "user" and type(value) in (int, float) and value == int(value):
             event[name] = known(1)
     if isinstance(event.get("time"), str) and "T" in event["time"]:

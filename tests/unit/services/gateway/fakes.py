@@ -26,7 +26,7 @@ from services.gateway.state import EventClock, KnownTracks
 from services.gateway.v1.api import V1
 from services.gateway.v1.events import EventIntake
 from services.gateway.v1.items import Charts, Items
-from services.gateway.v1.listeners import Opinions, opinions_of
+from services.gateway.v1.listeners import Opinions, Said, opinions_of
 from services.gateway.v1.recommending import Recommending
 from services.gateway.v1.users import Users
 from streams.folds.users import UserState
@@ -140,7 +140,7 @@ class MemoryListenerStore:
     """What `RedisListenerStore` keeps, in dictionaries."""
 
     def __init__(self) -> None:
-        self.said: dict[int, dict[int, tuple[int, str]]] = {}
+        self.of_users: dict[int, dict[int, tuple[int, str]]] = {}
         self.shown: dict[int, list[bytes]] = {}
         self.numbers: dict[str, int] = {}
 
@@ -148,10 +148,13 @@ class MemoryListenerStore:
         return None, await self.opinions(user)
 
     async def opinions(self, user: int) -> Opinions:
-        return opinions_of([(time_ms, track, kind) for track, (time_ms, kind) in self.said.get(user, {}).items()])
+        return opinions_of(await self.said(user))
+
+    async def said(self, user: int) -> list[Said]:
+        return [(time_ms, track, kind) for track, (time_ms, kind) in self.of_users.get(user, {}).items()]
 
     async def give(self, feedback: Feedback) -> None:
-        said = self.said.setdefault(feedback.user, {})
+        said = self.of_users.setdefault(feedback.user, {})
         said[feedback.track] = max(said.get(feedback.track, (0, "")), (feedback.timestamp_ms, feedback.kind))
 
     async def slates(self, user: int) -> list[bytes]:
@@ -164,7 +167,7 @@ class MemoryListenerStore:
         return self.numbers.setdefault(external_id, max([lowest, *[n + 1 for n in self.numbers.values()]]))
 
     async def erase(self, user: int) -> None:
-        self.said.pop(user, None)
+        self.of_users.pop(user, None)
         self.shown.pop(user, None)
 
 
@@ -248,9 +251,10 @@ class FakeGateway:
 
     def v1(self) -> V1:
         reader: Any = self.reader
+        events = EventIntake(self.service, self.listeners, self.users, "feedback")
         return V1(
             Recommending(self.service, self.listeners),
-            EventIntake(self.service, self.listeners, self.users, "feedback"),
+            events,
             Items(
                 self.service,
                 self.listeners,
@@ -258,7 +262,7 @@ class FakeGateway:
                 lambda track: (self.graph or {}).get(track, []),
                 "catalogue",
             ),
-            Users(self.service, self.listeners, reader, self.reader.erase),
+            Users(self.service, self.listeners, reader, self.reader.erase, events),
         )
 
     async def connect(self, _: AsyncExitStack) -> Connected:

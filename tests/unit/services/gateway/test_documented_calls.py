@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
+from botify_client import Botify
 from schemas.external_ids import UserIds
 from tests.unit.services.gateway.fakes import NOW_MS, FakeGateway, serving
 from tests.unit.services.recommender.recommending import state_of
@@ -17,14 +19,30 @@ CALLS = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.
 
 
 def test_there_are_calls() -> None:
-    assert len(CALLS) == 13
+    assert len(CALLS) == 14
 
 
-@pytest.mark.parametrize("line", CALLS)
-def test_a_call_is_served(line: str) -> None:
+@pytest.fixture
+def gateway() -> FakeGateway:
     gateway = FakeGateway()
     named = [track._replace(external_id=f"t-{number}") for number, track in gateway.catalogue.tracks.items()]
     gateway.catalogue.put(named)
+    return gateway
+
+
+def test_the_python_of_the_page_runs(
+    gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (snippet,) = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    with serving(gateway, users=UserIds(["alice"])) as client:
+        monkeypatch.setitem(Botify.__init__.__kwdefaults__, "transport", client._transport)
+        exec(compile(snippet, str(PAGE), "exec"), {})  # noqa: S102 - the page's
+    assert (gateway.rpc.listens[0].fraction, len(gateway.listeners.of_users[0])) == (0.8, 1)
+    assert capsys.readouterr().out.startswith("['track ")
+
+
+@pytest.mark.parametrize("line", CALLS)
+def test_a_call_is_served(line: str, gateway: FakeGateway) -> None:
     gateway.reader.states[0] = state_of([(7, 1.0)])
     wall_s = 1_800_000_000 - NOW_MS / 1000  # the page has times of its own
     gateway.service.clock.follow({0: int(wall_s * 1000)}, partitions=1)

@@ -279,9 +279,44 @@ def test_a_listener_is_read_and_erased(client: TestClient, gateway: FakeGateway)
     refused(client.get("/v1/users/alice"), 404)
 
 
+def test_a_put_replaces_what_a_listener_likes_and_tells_the_differences(
+    client: TestClient, gateway: FakeGateway
+) -> None:
+    gateway.reader.states[0] = state_of([(7, 0.5)])
+    for kind, item in (("like", "t7"), ("dislike", "t8"), ("like", "t9")):
+        client.post("/v1/events", json={"kind": kind, "user": "alice", "item": item})
+    gateway.rpc.published.clear()
+    put = client.put("/v1/users/alice", json={"likes": ["t9", "t8", "t3"], "dislikes": ["t2"]})
+    assert (put.json()["likes"], put.json()["dislikes"]) == (["t9", "t8", "t3"], ["t2"])
+    assert put.json()["listens"] == 1  # what was heard stays
+    assert client.get("/v1/users/alice").json() == put.json()
+    facts = [CODEC.decode(value, Feedback) for topic, value in gateway.rpc.published if topic == "feedback"]
+    assert [(fact.track, fact.kind) for fact in facts] == [(8, "like"), (3, "like"), (2, "dislike"), (7, "unlike")]
+    assert len({fact.event_id for fact in facts}) == 4
+    assert min(fact.timestamp_ms for fact in facts) > NOW_MS  # newer than all that was said
+    assert client.put("/v1/users/alice", json={"likes": ["t9", "t8", "t3"], "dislikes": ["t2"]}).json() == put.json()
+    assert len(gateway.rpc.published) == 4  # a copy tells nothing
+    client.get("/v1/users/alice/recommendations")
+    slate = gateway.rpc.requests[0].slate
+    assert slate is not None
+    assert (slate["exclude"], slate["liked"]) == ([2], [9, 8, 3])
+    nothing = client.put("/v1/users/alice", json={}).json()
+    assert (nothing["likes"], nothing["dislikes"]) == ([], [])
+
+
+def test_a_put_of_a_listener_is_taken_whole_or_not_at_all(client: TestClient, gateway: FakeGateway) -> None:
+    wrong = client.put("/v1/users/bob", json={"likes": ["t1", "unknown"], "dislikes": ["t2", "t1"]})
+    assert pointers(wrong) == ["/body/likes/1", "/body/dislikes/1"]
+    assert pointers(client.put("/v1/users/bob", json={"name": "Bob"})) == ["/body/name"]
+    assert gateway.rpc.published == []
+    assert client.put("/v1/users/bob", json={}).json()["listens"] == 0  # of whom nothing is known
+    gateway.rpc.refusing = True
+    refused(client.put("/v1/users/bob", json={"likes": ["t1"]}), 503)
+
+
 def test_the_document_names_every_route(client: TestClient) -> None:
     document = client.get("/v1/openapi.json").json()
-    assert sum(map(len, document["paths"].values())) == 11
+    assert sum(map(len, document["paths"].values())) == 12
     query = document["paths"]["/v1/users/{user}/recommendations"]["get"]["parameters"]
     assert [one["name"] for one in query] == ["user", "n", "exclude", "filter", "session", "explain"]
     schema = document["paths"]["/v1/events"]["post"]["requestBody"]["content"]["application/json"]["schema"]

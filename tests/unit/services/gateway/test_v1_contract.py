@@ -12,7 +12,7 @@ from services.gateway.api import HANDLED_ERRORS
 from services.gateway.middleware import GatewayMetrics, Limits, RequestTelemetry
 from services.gateway.options import GatewayOptions
 from services.gateway.v1 import api
-from tests.unit.services.gateway.events import make_possible
+from tests.unit.services.gateway.events import make_opinions_possible, make_possible
 from tests.unit.services.gateway.fakes import TRACKS, FakeGateway
 
 GATEWAY = FakeGateway()
@@ -47,4 +47,6 @@ schema = schemathesis.openapi.from_asgi("/v1/openapi.json", APP)
 def test_a_call_is_answered_as_documented(case: schemathesis.Case) -> None:
     if case.path == "/v1/events":
         make_possible(case.body, lambda at: at % TRACKS, str)
+    if case.path == "/v1/users/{user}":
+        make_opinions_possible(case.body, lambda at: at % TRACKS)
     case.call_and_validate()
