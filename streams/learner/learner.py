@@ -14,7 +14,7 @@ from schemas.shards import ALONE, Shard
 from schemas.training import TrainingColumns
 from streams.learner.model import FORMAT, MODELS, ListenModel, OnlineModel, SessionModel
 from streams.learner.models.next_track import CHUNK
-from streams.learner.models.tables import pack, unpack
+from streams.learner.models.tables import compressed, expanded, pack, unpack
 from streams.learner.sessions import FinishedSession, OpenSessions, cut, joined
 
 LEARN_SESSIONS = 64
@@ -219,7 +219,7 @@ class Learner:
             _PROGRESS: json.dumps(progress, sort_keys=True).encode(),
             _OPEN: self._open.to_bytes(),
             _WAITING: pack({}, joined([(s.tracks.tolist(), s.fractions.tolist()) for s in self._waiting])),
-            **{_field(model): model.to_bytes() for model in self._models},
+            **{_field(model): compressed(model.to_bytes()) for model in self._models},
         }
 
     @classmethod
@@ -246,7 +246,7 @@ class Learner:
         ) != expected:
             raise OutdatedStateError(f"the learner's state is of {found}, the code has {expected}")
         learner = cls(catalogue, (), snapshot_listens, most_bytes, shard)
-        learner._models = [kind.from_bytes(fields[_field(kind)], catalogue) for kind in kinds]
+        learner._models = [kind.from_bytes(expanded(fields[_field(kind)]), catalogue) for kind in kinds]
         learner._open = OpenSessions.from_bytes(fields[_OPEN])
         learner._waiting = cut(unpack(fields[_WAITING])[1])
         learner._next_offsets = progress["next_offsets"]

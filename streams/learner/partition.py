@@ -113,7 +113,7 @@ SNAPSHOTS = "snapshots"
 """The collection that holds the last snapshot of each model up to the checkpoint, as it was sent to the topic."""
 
 CHECKPOINT_LISTENS = 100_000
-"""The state has up to 240 MB, so it is written after so many listens, in a pause, or when put off `MOST_PUT_OFF` times.
+"""The state may have tens of MB, so it is written after so many listens, in a pause, or put off `MOST_PUT_OFF` times.
 
 After a crash, at most so many listens are learned from again, which takes some seconds.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -15,6 +16,8 @@ from core.pace import breathe
 Arrays = Mapping[str, NDArray[Any]]
 S = TypeVar("S", bound=np.generic)
 
+COMPRESSED_BYTES = 64 * 1024
+"""From here on bytes are compressed where they are stored."""
 LAYOUT_BYTES = 1024
 """What the line of JSON has at most, beside what it says about the arrays."""
 
@@ -78,6 +81,30 @@ def unpack_to_merge(packed: bytes, names: Iterable[str]) -> tuple[dict[str, Any]
 
 AT_ONCE = 1 << 12
 """Rows of a large table that are computed together, so that what is needed meanwhile stays small."""
+
+
+def compressed(packed: bytes) -> bytes:
+    """Return large bytes compressed: tables have room for more than most of their rows need.
+
+    Examples
+    --------
+    >>> large = pack({}, {"rows": np.zeros(100_000)})
+    >>> len(large) > 800_000, len(compressed(large)) < 8_000, expanded(compressed(large)) == large
+    (True, True, True)
+    >>> expanded(compressed(b"{} small")), expanded(b"{} of before")
+    (b'{} small', b'{} of before')
+    """
+    return zlib.compress(packed, 1) if len(packed) > COMPRESSED_BYTES else packed
+
+
+def expanded(stored: bytes) -> bytes:
+    """Return what `pack` wrote, which begins with a brace, unlike compressed bytes; raises ValueError on neither."""
+    if stored[:1] == b"{":
+        return stored
+    try:
+        return zlib.decompress(stored)
+    except zlib.error as error:
+        raise ValueError(f"the bytes are neither packed nor compressed: {error}") from error
 
 
 def blocks(n: int, size: int = AT_ONCE) -> Iterator[slice]:

@@ -15,7 +15,7 @@ from schemas.models import LEARNED_BODY_BYTES
 from schemas.training import training_batch_of
 from streams.learner import learner as module
 from streams.learner.learner import Learner, OutdatedStateError
-from streams.learner.models import next_track_projection
+from streams.learner.models import next_track_projection, tables
 from streams.learner.models.item_graph import ItemGraph
 from streams.learner.sessions import OpenSessions
 from tests.support import BASE_MS, make_listens
@@ -139,6 +139,19 @@ def test_a_snapshot_says_up_to_when_it_has_learned(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(module, "SNAPSHOT_LEAST", 3_000)
     newest_ms = max(listen.timestamp_ms for listen in LISTENS)
     assert {model.timestamp_ms for model in snapshots(3_000)} == {newest_ms}
+
+
+def test_large_models_are_compressed_and_those_of_earlier_versions_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = learned(50).state()
+    monkeypatch.setattr(tables, "COMPRESSED_BYTES", 100)
+    after = learned(50).state()
+    smaller = [name for name in before if len(after[name]) < len(before[name]) / 2]
+    assert smaller
+    assert all(name.startswith(b"model:") for name in smaller)
+    from_before, from_after = (Learner.restore(state, CATALOGUE).state() for state in (before, after))
+    assert from_before == from_after == after
+    with pytest.raises(ValueError, match="neither packed nor compressed"):
+        Learner.restore({**after, smaller[0]: b"\x78\x01 not"}, CATALOGUE)
 
 
 def test_state_of_other_models_is_refused() -> None:
