@@ -18,6 +18,7 @@ from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,12 +66,12 @@ class Coded:
 
     Attributes
     ----------
-    rows : ndarray of float32, shape (n, d)
+    rows : ndarray of float32 or float16, shape (n, d)
     codes : tuple of (ndarray of float32, shape (values, c); ndarray of int32, shape (n,))
         The codes of a label's values, and the value of each row.
     """
 
-    rows: Floats
+    rows: NDArray[Any]
     codes: tuple[tuple[Floats, Numbers], ...] = ()
 
     def __len__(self) -> int:
@@ -78,7 +79,8 @@ class Coded:
 
     def __getitem__(self, at: slice | Integers) -> Floats:
         """Return some of the rows, shape (m, d + codes · c)."""
-        return np.hstack([self.rows[at], *(codes[value_of[at]] for codes, value_of in self.codes)])
+        rows = self.rows[at].astype(np.float32, copy=False)
+        return np.hstack([rows, *(codes[value_of[at]] for codes, value_of in self.codes)]) if self.codes else rows
 
 
 class Cells:
@@ -124,13 +126,13 @@ class Cells:
         self.place_of[self.order] = np.arange(n)
         self.size: Ints = np.bincount(self.cell_of)
         self.start: Ints = np.cumsum(self.size) - self.size
-        self._measure(rows.rows)
+        self._measure(Coded(rows.rows))
         self._inside_when_cut = self._inside
 
     def moved(self, rows: Floats) -> Cells:
         """Return the same cells of rows that have moved since."""
         cells = copy(self)
-        cells._measure(rows)
+        cells._measure(Coded(rows))
         return cells
 
     @property
@@ -138,12 +140,12 @@ class Cells:
         """Whether too much of the vectors' variance is inside cells, in comparison with when they were cut."""
         return self._inside > LOOSE * self._inside_when_cut
 
-    def _measure(self, rows: Floats) -> None:
-        self.centres: Floats = _means(Coded(rows), self.cell_of, len(self.size))
+    def _measure(self, rows: Coded) -> None:
+        self.centres: Floats = _means(rows, self.cell_of, len(self.size))
         squares = np.zeros(len(self.size))
         for block in blocks(len(rows)):
             cell = self.cell_of[block]
-            apart = np.square(rows[block, :BIAS] - self.centres[cell, :BIAS]).mean(axis=1)
+            apart = np.square(rows[block][:, :BIAS] - self.centres[cell, :BIAS]).mean(axis=1)
             squares += np.bincount(cell, apart, len(self.size))
         self.variance: Floats = (squares / np.maximum(self.size, 1)).astype(np.float32)
         mean = self.size @ self.centres[:, :BIAS] / max(len(rows), 1)
@@ -200,6 +202,11 @@ def _means(rows: Coded, group: Integers, groups: int) -> Floats:
     return means
 
 
+def _rows_of(factors: Factors, catalogue: Catalogue) -> Floats:
+    """Return the vectors and biases of a catalogue's rows, shape (n, d + 1)."""
+    return factors.of(catalogue.tracks, catalogue.artists, catalogue.artist_of, catalogue.genres, catalogue.genre_of)
+
+
 class FactorTable:
     """Vectors and biases of the catalogue's rows, and their cells.
 
@@ -233,23 +240,26 @@ class FactorTable:
 
     def __init__(self, factors: Factors, catalogue: Catalogue, before: FactorTable | None = None) -> None:
         self.catalogue = catalogue
-        rows = factors.of(
-            catalogue.tracks, catalogue.artists, catalogue.artist_of, catalogue.genres, catalogue.genre_of
-        )
         self.labels = LabelTable(catalogue, factors.matches)
         self.kept = factors.kept
-        kept = None
-        if before is not None and before.catalogue is catalogue and is_many(len(rows)):
-            kept = before.cells.moved(rows)
-        self.cells: Cells = self._cut(rows) if kept is None or kept.is_loose else kept
-        cells = self.cells
-        self.offered = min(OFFERED_OF_MANY if is_many(len(rows)) else OFFERED_CELLS, len(cells.size))
+        rows, many = _rows_of(factors, catalogue), is_many(len(catalogue))
+        cells: Cells | None = None
+        if many and before is not None and before.catalogue is catalogue:
+            cells = before.cells.moved(rows)
+        if cells is None or cells.is_loose:
+            if many:  # cutting takes long, and is done with half the memory
+                rows = rows.astype(np.float16)
+            cells = self._cut(rows)
+            if many:
+                rows = _rows_of(factors, catalogue)
+        self.cells = cells
+        self.offered = min(OFFERED_OF_MANY if many else OFFERED_CELLS, len(cells.size))
         self.sessions_at_once = 1 + ROWS_AT_ONCE * len(cells.size) // (1 + self.offered * len(rows))
         self.spread: Floats = np.float32(MAXIMUM_OF_CELL) * np.sqrt(cells.variance)
         self.shares = self.labels.shares(cells.cell_of, len(cells.size))
         self.tracks = TrackScorer(rows[cells.order], self.labels.value_of[:, cells.order])
 
-    def _cut(self, rows: Floats) -> Cells:
+    def _cut(self, rows: NDArray[Any]) -> Cells:
         """Cut rows into cells by their vectors and labels."""
         codes = [
             small_noise(mix(at, np.arange(self.labels.values)), CODE, float(np.sqrt(max(worth, 0.0) / CODE)))

@@ -142,6 +142,7 @@ def test_a_snapshot_says_up_to_when_it_has_learned(monkeypatch: pytest.MonkeyPat
 
 
 def test_large_models_are_compressed_and_those_of_earlier_versions_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "COMPRESSED_BYTES", 1 << 40)
     before = learned(50).state()
     monkeypatch.setattr(tables, "COMPRESSED_BYTES", 100)
     after = learned(50).state()
