@@ -252,7 +252,7 @@ class FactorTable:
             cells = self._cut(rows)
             if many:
                 rows = _rows_of(factors, catalogue)
-        self.cells = cells
+        self.cells: Cells = cells
         self.offered = min(OFFERED_OF_MANY if many else OFFERED_CELLS, len(cells.size))
         self.sessions_at_once = 1 + ROWS_AT_ONCE * len(cells.size) // (1 + self.offered * len(rows))
         self.spread: Floats = np.float32(MAXIMUM_OF_CELL) * np.sqrt(cells.variance)
