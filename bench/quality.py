@@ -15,6 +15,11 @@ from collections.abc import Sequence
 
 from bench.figures import FigureError
 
+LEARNERS = (
+    "bench recommenders --sessions 60000 --skip 40000 --only sticky_norepeat,memory,i2i_stream,next_track,rerank,mix"
+)
+FITTED = "404ceffc856a"
+"""The world that `botify world fit` makes of Last.fm's sequences; it must be there."""
 COMMANDS = {
     "quality_recommenders": "bench recommenders --sessions 10000 --only "
     "random,toppop,sticky_norepeat,memory,i2i_stream,next_track,rerank,mix,scene,oracle",
@@ -22,6 +27,15 @@ COMMANDS = {
     "quality_online_2": "bench online --sessions 100000 --seed 2",
     "quality_online_3": "bench online --sessions 100000 --seed 3",
     "quality_decisions": "bench decisions",
+    "quality_as_in_course": LEARNERS,
+    "quality_tire_soon": f"{LEARNERS} --world bench/worlds/artists-tire-soon.toml",
+    "quality_never_tire": f"{LEARNERS} --world bench/worlds/artists-never-tire.toml",
+    "quality_no_genres": f"{LEARNERS} --world bench/worlds/no-genres.toml",
+    "quality_probit": f"{LEARNERS} --model probit",
+    "quality_fitted": f"{LEARNERS} --world {FITTED}",
+    "quality_drift_1": "bench drift --seed 1",
+    "quality_drift_2": "bench drift --seed 2",
+    "quality_drift_3": "bench drift --seed 3",
     "quality_grade_2022": "course grade --recommender mix --edition 2022",
     "quality_grade_2026": "course grade --recommender mix --edition 2026",
 }
