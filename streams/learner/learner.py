@@ -119,7 +119,7 @@ class Learner:
         most_bytes: int | None = None,
         shard: Shard = ALONE,
     ) -> None:
-        self._models = [kind(catalogue) for kind in kinds]
+        self._use([kind(catalogue) for kind in kinds])
         self._most_bytes = most_bytes or LEARNED_BODY_BYTES
         self._shard = shard
         self._every = snapshot_listens
@@ -133,6 +133,12 @@ class Learner:
         self._outgrown = Outgrown.nothing()
         self.listens = 0
         self.missed = 0
+
+    def _use(self, models: Sequence[OnlineModel]) -> None:
+        """Train these models; to ask each time what they learn from would take a tenth of the learner's time."""
+        self._models = models
+        self._of_listens = [model for model in models if isinstance(model, ListenModel)]
+        self._of_sessions = [model for model in models if isinstance(model, SessionModel)]
 
     def fold(self, batch: TrainingBatch, listens: TrainingColumns) -> int:
         """Learn from a batch, and return how many of its listens were new.
@@ -182,7 +188,7 @@ class Learner:
     def _take_snapshots(self, models: Sequence[OnlineModel]) -> Iterator[int]:
         for model in models:
             body = model.snapshot(to_merge=self._shard != ALONE)
-            if isinstance(model, ListenModel):
+            if model in self._of_listens:
                 self._outgrown.cut[model.name] = model.cut
                 self._listen_snapshot_listens = self.listens
             else:
@@ -246,7 +252,7 @@ class Learner:
         ) != expected:
             raise OutdatedStateError(f"the learner's state is of {found}, the code has {expected}")
         learner = cls(catalogue, (), snapshot_listens, most_bytes, shard)
-        learner._models = [kind.from_bytes(expanded(fields[_field(kind)]), catalogue) for kind in kinds]
+        learner._use([kind.from_bytes(expanded(fields[_field(kind)]), catalogue) for kind in kinds])
         learner._open = OpenSessions.from_bytes(fields[_OPEN])
         learner._waiting = cut(unpack(fields[_WAITING])[1])
         learner._next_offsets = progress["next_offsets"]
@@ -263,18 +269,16 @@ class Learner:
         self._waiting += sessions
         while len(self._waiting) >= LEARN_SESSIONS:
             some, self._waiting = self._waiting[:LEARN_SESSIONS], self._waiting[LEARN_SESSIONS:]
-            for model in self._models:
-                if isinstance(model, SessionModel):
-                    model.learn(some)
-                    self._make_room(model)
+            for model in self._of_sessions:
+                model.learn(some)
+                self._make_room(model)
 
     def _learn_listens(self, listens: TrainingColumns) -> None:
         """Hand listens to the models that learn from them, cut at each multiple of `LEARN_LISTENS`."""
-        models = [model for model in self._models if isinstance(model, ListenModel)]
         begin = 0
-        while models and begin < len(listens):
+        while self._of_listens and begin < len(listens):
             end = begin + LEARN_LISTENS - (self.listens + begin) % LEARN_LISTENS
-            for model in models:
+            for model in self._of_listens:
                 model.learn_listens(listens.rows(slice(begin, end)))
                 if end <= len(listens):
                     self._make_room(model)
@@ -297,7 +301,7 @@ class Learner:
         return listens.since(expected - batch.first_offset)
 
     def _is_due(self, model: OnlineModel) -> bool:
-        if isinstance(model, ListenModel):
+        if model in self._of_listens:
             last, due = self._listen_snapshot_listens, min(LISTEN_SNAPSHOT_LISTENS, self._listen_snapshot_listens // 4)
         else:
             last, due = self._snapshot_listens, min(SNAPSHOT_LISTENS, self._snapshot_listens // 10)
