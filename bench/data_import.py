@@ -1,4 +1,4 @@
-"""`python -m bench.data_import`: a CSV file of ten million plays to a dataset, how long it takes and in what memory."""
+"""`python -m bench.data_import [--record]`: ten million plays from CSV to a dataset, how long it takes, in what memory."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from bench.export import measure
+from bench.figures import fill_pages, record
 from core.settings import Settings
 
 USERS, ITEMS = 100_000, 500_000
@@ -40,7 +41,12 @@ def write_plays(path: Path, count: int) -> None:
             )
 
 
-def main(events: Annotated[int, typer.Option(help="Number of plays to import.")] = 10_000_000) -> None:
+def main(
+    events: Annotated[int, typer.Option(help="Number of plays to import.")] = 10_000_000,
+    keep: Annotated[
+        bool, typer.Option("--record", help="Write the figures to docs/figures.json and into the pages.")
+    ] = False,
+) -> None:
     """Write a file, and import it in a process of its own."""
     with tempfile.TemporaryDirectory() as home:
         path = Path(home) / "plays.csv"
@@ -49,10 +55,15 @@ def main(events: Annotated[int, typer.Option(help="Number of plays to import.")]
         columns = "user=user,item=track,time=time,played=played,duration=length"
         arguments = ("data", "import", "csv", str(path), "--to", "plays", "--map", columns)
         took = measure(Settings.from_env().with_(home=Path(home)), "services.cli", *arguments)
-        console.print(
-            f"{path.stat().st_size / 1e6:,.0f} MB, {events:,} events: {took.seconds:.0f} s, {took.cpu_s:.0f} s CPU, "
-            f"{took.peak_rss_mib:,.0f} MiB at most"
-        )
+        size_mb = path.stat().st_size / 1e6
+    console.print(
+        f"{size_mb:,.0f} MB, {events:,} events: {took.seconds:.0f} s, {took.cpu_s:.0f} s CPU, "
+        f"{took.peak_rss_mib:,.0f} MiB at most"
+    )
+    if keep:
+        figures = {"size_mb": size_mb, "seconds": took.seconds, "cpu_s": took.cpu_s, "peak_mib": took.peak_rss_mib}
+        record("data_import", f"python -m bench.data_import --events {events} --record", figures)
+        fill_pages()
 
 
 if __name__ == "__main__":
