@@ -1,4 +1,4 @@
-"""`python -m bench.data_import [--record]`: ten million plays from CSV to a dataset, how long it takes, in what memory."""
+"""`python -m bench.data_import [--record]`: ten million plays from CSV to a dataset: time and memory."""
 
 from __future__ import annotations
 

@@ -67,12 +67,12 @@ class Coded:
     Attributes
     ----------
     rows : ndarray of float32 or float16, shape (n, d)
-    codes : tuple of (ndarray of float32, shape (values, c); ndarray of int32, shape (n,))
+    codes : tuple of (ndarray of float32, shape (values, c); ndarray of integers, shape (n,))
         The codes of a label's values, and the value of each row.
     """
 
     rows: NDArray[Any]
-    codes: tuple[tuple[Floats, Numbers], ...] = ()
+    codes: tuple[tuple[Floats, Integers], ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)

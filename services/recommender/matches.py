@@ -34,7 +34,7 @@ class LabelTable:
 
     Attributes
     ----------
-    value_of : ndarray of int32, shape (used labels, n)
+    value_of : ndarray of uint16, shape (used labels, n)
         Number of each row's value; the last number for one that is unknown.
     values : int
         How many numbers there are.
@@ -54,7 +54,8 @@ class LabelTable:
                 worth.append(match)
                 count += len(known)
         self.values = count + 1
-        self.value_of: Numbers = np.array(used, dtype=np.int32).reshape(len(used), len(catalogue)) % self.values
+        numbered = np.array(used, dtype=np.int32).reshape(len(used), len(catalogue)) % self.values
+        self.value_of = numbered.astype(np.uint16)  # `MOST_VALUES` a label
         self.worth: Floats = np.array(worth, dtype=np.float32)
         self.artist = float(matches[0])
 

@@ -118,6 +118,8 @@ CHECKPOINT_LISTENS = 100_000
 After a crash, at most so many listens are learned from again, which takes some seconds.
 """
 MOST_PUT_OFF = 14
+RELEASE_LISTENS = 500
+"""Listens after which pages of the catalogue are given back; a track that is met for the first time takes up to ten."""
 
 
 class LearnerPartition(ClaimedPartition):
@@ -165,6 +167,7 @@ class LearnerPartition(ClaimedPartition):
         self._seen_offset = start
         self._put_off = 0
         self._gone: Iterable[bytes] = ()
+        self._released_at = 0
 
     @property
     def checkpoint(self) -> int:
@@ -266,10 +269,17 @@ class LearnerPartition(ClaimedPartition):
                     batch.first_offset,
                     batch.source_partition,
                 )
+            self._release()
             self._note(self._learner.take_outgrown())
             if models := self._learner.take_models():
                 await self._publish(models)
         self.next_offset = record.offset + 1
+
+    def _release(self) -> None:
+        """Give back the catalogue's pages: the models know the tracks that they met, and do not read them again."""
+        if isinstance(self._catalogue, TrackTable) and self._counters.listens >= self._released_at + RELEASE_LISTENS:
+            self._released_at = self._counters.listens
+            self._catalogue.release()
 
     def _listens_of(self, batch: TrainingBatch, raw: bytes) -> tuple[TrainingBatch, TrainingColumns]:
         return batch, listens_of(batch, raw, self._left_out.get((batch.source_topic_id, batch.source_partition)))
@@ -288,8 +298,6 @@ class LearnerPartition(ClaimedPartition):
         await self._store.read_fields(self.partition, {}, self._position)
         await self._publisher.emit(models, ())
         self._unwritten_snapshots.update({model.name.encode(): self._intake.codec.encode(model) for model in models})
-        if isinstance(self._catalogue, TrackTable):
-            self._catalogue.release()  # the models know the tracks that they met, and do not read them again
         self._counters.snapshots += len(models)
         self._counters.snapshot_bytes.update({model.name: len(model.body) for model in models})
         log.info("published %s", ", ".join(f"{model.name} {model.version} {model.digest[:12]}" for model in models))
