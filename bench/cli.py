@@ -102,8 +102,12 @@ def recommenders(
     jobs: Jobs = 2,
     world: WorldOption = None,
     model: Annotated[str, typer.Option(help=f"Listener model: {', '.join(MODELS)}, or module:Class.")] = "botify",
-    out: Annotated[Path, typer.Option(help="JSON file for the figures.")] = FOLDER / "recommenders.json",
-    picture: Annotated[Path, typer.Option(help="PNG file for the learning curve.")] = FOLDER / "recommenders.png",
+    out: Annotated[
+        Path, typer.Option(help="JSON file for the figures.", show_default="bench/recommenders.json")
+    ] = FOLDER / "recommenders.json",
+    picture: Annotated[
+        Path, typer.Option(help="PNG file for the learning curve.", show_default="bench/recommenders.png")
+    ] = FOLDER / "recommenders.png",
     record: Record = None,
     as_json: Json = False,
 ) -> None:
@@ -143,7 +147,8 @@ def drift(
     ] = 2_000,
     seed: Annotated[int, typer.Option(help="Random seed of the listeners.")] = 1,
     world: WorldOption = None,
-    picture: Annotated[Path, typer.Option(help="PNG file for the curves.")] = FOLDER / "drift.png",
+    picture: Annotated[Path, typer.Option(help="PNG file for the curves.", show_default="bench/drift.png")] = FOLDER
+    / "drift.png",
     record: Record = None,
     as_json: Json = False,
 ) -> None:
