@@ -42,9 +42,6 @@ from streams.store.connect import SERVING_TIMEOUT_S, connect
 
 log = logging.getLogger("services.recommender")
 
-SWITCH_S = 0.001
-"""How long the thread that prepares models may keep the interpreter from one that answers; Python's default is 5 ms."""
-
 
 def build_service(settings: Settings) -> RecommenderService:
     """Read the catalogue, the models and the experiments, connect, and return the service.
@@ -174,7 +171,6 @@ def main() -> None:
         configure_logging(settings)
         service = build_service(settings)
         tune_gc()
-        sys.setswitchinterval(SWITCH_S)
         log.info("ready")
         _serve(settings, service, stopping)
         service.close()
