@@ -120,7 +120,7 @@ def _sessions(rng: np.random.Generator, catalogue: Catalogue, scene_of: NDArray[
 
 
 def _arrays_of(table: FactorTable) -> list[NDArray[np.generic]]:
-    kept = [*vars(table).values(), *vars(table.cells).values(), *vars(table.labels).values()]
+    kept = [one for of in (table, table.cells, table.labels, table.tracks) for one in vars(of).values()]
     return [one for one in kept if isinstance(one, np.ndarray)]
 
 
