@@ -21,19 +21,17 @@ class _Pace(threading.local):
     """What this thread owes; `times` is 0 where it need not rest."""
 
     times = 0.0
-    left_s = 0.0
+    most_s = 0.0
     rested_s = 0.0
     began_s = 0.0
     stopping = threading.Event()
 
     def rest(self, worked_s: float, least_s: float) -> None:
-        owed_s = min(self.times * worked_s - self.rested_s, self.left_s)
+        owed_s = min(self.times * worked_s, self.most_s) - self.rested_s
         if owed_s >= least_s:
             began_s = time.monotonic()
             self.stopping.wait(owed_s)
-            rested_s = time.monotonic() - began_s
-            self.rested_s += rested_s
-            self.left_s -= rested_s
+            self.rested_s += time.monotonic() - began_s
 
 
 _pace = _Pace()
@@ -57,7 +55,7 @@ def resting(times: float, most_s: float, stopping: threading.Event) -> Iterator[
     >>> with resting(4.0, most_s=0.01, stopping=threading.Event()):
     ...     breathe()
     """
-    _pace.times, _pace.left_s, _pace.rested_s, _pace.stopping = times, most_s, 0.0, stopping
+    _pace.times, _pace.most_s, _pace.rested_s, _pace.stopping = times, most_s, 0.0, stopping
     _pace.began_s = time.thread_time()
     try:
         yield

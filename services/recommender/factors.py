@@ -354,14 +354,14 @@ class OfferedTracks:
         most = table.offered
         cell = np.argpartition(-values, most - 1, axis=1)[:, :most]
         sizes = cells.size[cell]
-        starts = cells.start[cell]
+        starts, stops = cells.start[cell], cells.start[cell] + sizes
         self._ends = np.cumsum(sizes.ravel())
         self._bounds = np.concatenate([[0], self._ends[most - 1 :: most]])
         # session s has the logit of the row at place p of the cells' order at shift[s, its cell] + p
         self._shift: Ints = np.full(values.shape, NOT_OFFERED)
-        self._shifts = self._ends - (starts + sizes).ravel()
+        self._shifts = self._ends - stops.ravel()
         np.put_along_axis(self._shift, cell, self._shifts.reshape(cell.shape), axis=1)
-        self._logits = table.tracks.of_cells(self._taste, self._matches.by_value, starts, starts + sizes)
+        self._logits = table.tracks.of_cells(self._taste, self._matches.by_value, starts, stops)
         self._of_artists = self._mark_heard(so_far, catalogue)
 
     def best(self) -> tuple[Ints, Floats, Ints]:

@@ -79,10 +79,6 @@ def unpack_to_merge(packed: bytes, names: Iterable[str]) -> tuple[dict[str, Any]
     return about, arrays
 
 
-AT_ONCE = 1 << 12
-"""Rows of a large table that are computed together, so that what is needed meanwhile stays small."""
-
-
 def compressed(packed: bytes) -> bytes:
     """Return large bytes compressed: tables have room for more than most of their rows need.
 
@@ -105,6 +101,10 @@ def expanded(stored: bytes) -> bytes:
         return zlib.decompress(stored)
     except zlib.error as error:
         raise ValueError(f"the bytes are neither packed nor compressed: {error}") from error
+
+
+AT_ONCE = 1 << 12
+"""Rows of a large table that are computed together, so that what is needed meanwhile stays small."""
 
 
 def blocks(n: int, size: int = AT_ONCE) -> Iterator[slice]:
