@@ -166,10 +166,23 @@ class Cluster:
         source.client.migrate(HOST, to.port, list(keys), 0, MIGRATE_TIMEOUT_MS)
 
     def end_migration(self, slot: int, to: Node) -> None:
-        """Make a node the slot's master, on all nodes."""
+        """Make a node the slot's master, on all nodes, and wait until they know each other's epochs.
+
+        A new master takes the highest epoch that it knows of, and one more. If a node has just taken a higher one with
+        another slot, what it sent before outdoes the new master: each then says of the other that it has the slot, for
+        good (`valkey-cli --cluster fix` mends that).
+        """
         masters = [node for node in self.nodes if node is not to and node.running and node.is_master]
         for node in (to, *masters):
             node.client.execute_command("CLUSTER SETSLOT", slot, "NODE", to.id)
+        views = [to, *masters]
+        eventually(lambda: len({_epochs_of(node) for node in views}) == 1, SETTLED_S, "masters agree on epochs")
+
+
+def _epochs_of(node: Node) -> frozenset[tuple[str, str]]:
+    """Return the masters that a node knows, with the epochs that it knows of them."""
+    lines = node.client.cluster("NODES").values()
+    return frozenset((line["node_id"], line["epoch"]) for line in lines if "master" in line["flags"])
 
 
 def _is_settled(node: Node) -> bool:
