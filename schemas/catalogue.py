@@ -5,10 +5,11 @@ from __future__ import annotations
 import fcntl
 import logging
 import mmap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from confluent_kafka import Message
 from confluent_kafka.admin import AdminClient
 
 from core.errors import DecodeError
@@ -85,13 +86,26 @@ class CatalogueReader:
         before, self._read_already = self._read_already, 0
         return before + self._read()
 
+    def take_arrived(self) -> int:
+        """Add the records that have arrived, at once, and return their number; the topic may have further ones.
+
+        Raises
+        ------
+        TopicError
+            The topic cannot be read.
+        """
+        return self._take(self._reader.read_arrived())
+
     def close(self) -> None:
         """Close the consumer."""
         self._reader.close()
 
     def _read(self) -> int:
+        return self._take(self._reader.read_to_end())
+
+    def _take(self, batches: Iterable[Sequence[Message]]) -> int:
         records = 0
-        for batch in self._reader.read_to_end():
+        for batch in batches:
             messages = [message for message in batch if message.value() is not None]  # a tombstone removes no track
             values = [message.value() for message in messages]
             tracks, good = [], []

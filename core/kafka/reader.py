@@ -253,17 +253,35 @@ class TopicReader:
             The topic cannot be read, or does not reach the end.
         """
         stop = end if end is not None else end_offsets(self._settings, self._topic)
-        if self._overshot:
-            self._consumer.assign(self.next_offsets)
-            self._ahead, self._overshot = [], False
-        kept, self._ahead = self._ahead, []
+        kept = self._take_ahead()
         for records in chain([kept], self._consumer.poll_until(stop, self._batch, WAIT_S, self._gather_s)):
             if within := self._take_up_to(stop, records):
                 yield within
 
+    def read_arrived(self) -> Iterator[list[Message]]:
+        """Yield batches of the records that have arrived; neither waits nor asks for the end, which takes 50 ms.
+
+        Raises
+        ------
+        TopicError
+            The topic cannot be read.
+        """
+        records = self._take_ahead() or self._consumer.poll(self._batch, 0.0)
+        while records:
+            yield self._take_up_to(self._consumer.position, records)
+            records = self._consumer.poll(self._batch, 0.0)
+
     def close(self) -> None:
         """Close the consumer."""
         self._consumer.close()
+
+    def _take_ahead(self) -> list[Message]:
+        """Return the records that were polled before they were asked for; if there were too many, fetch them again."""
+        if self._overshot:
+            self._consumer.assign(self.next_offsets)
+            self._ahead, self._overshot = [], False
+        kept, self._ahead = self._ahead, []
+        return kept
 
     def _take_up_to(self, end: Mapping[int, int], records: list[Message]) -> list[Message]:
         position = self._consumer.position

@@ -236,8 +236,9 @@ def check_chains(recommenders: Mapping[str, Recommender]) -> None:
 
 
 REFRESH_S = 10.0
+"""Interval between looks at what has arrived of the catalogue."""
 RETRY_S = 0.2
-"""Interval between reads of the catalogue while a requested track is unknown, or while it is empty."""
+"""Interval between reads of the catalogue to its end while a requested track is unknown, or while it is empty."""
 
 
 class LiveRecommenders:
@@ -273,13 +274,15 @@ class LiveRecommenders:
         self.catalogue = Catalogue([])
         self._recommenders: Mapping[str, Recommender] = {}
         self._is_outdated = True
-        self._refresh()
+        self._refresh(reader.refresh)
 
     def answer(self, batch: Batch, wanted: Sequence[str]) -> Dispatched:
         """Answer a batch, after reading the catalogue again if a track of it is unknown."""
         since_s = time.monotonic() - self._refreshed_at_s
-        if since_s > REFRESH_S or (since_s > RETRY_S and self._misses(batch)):
-            self._refresh()
+        if since_s > RETRY_S and self._misses(batch):
+            self._refresh(self._reader.refresh)
+        elif since_s > REFRESH_S:
+            self._refresh(self._reader.take_arrived)
         answered = answer(batch, wanted, self._recommenders, self._deleted)
         if self._slates is not None:
             answer_slates(batch, wanted, self._recommenders, self._slates, answered)
@@ -293,10 +296,10 @@ class LiveRecommenders:
     def refresh_if_empty(self) -> None:
         """Read the catalogue again while it is empty; called between batches, because there may be none."""
         if not len(self.catalogue) and time.monotonic() - self._refreshed_at_s > RETRY_S:
-            self._refresh()
+            self._refresh(self._reader.refresh)
 
-    def _refresh(self) -> None:
-        self._is_outdated |= self._reader.refresh() > 0
+    def _refresh(self, read: Callable[[], int]) -> None:
+        self._is_outdated |= read() > 0
         if self._is_outdated:
             try:
                 self._rebuild()

@@ -8,7 +8,7 @@ from core.kafka.config import common_config
 from core.kafka.reader import TopicReader
 from core.settings import Settings
 from schemas.topics import Topics
-from tests.support import make_listens, produce, produce_raw, read_topic
+from tests.support import eventually, make_listens, produce, produce_raw, read_topic
 
 
 def offsets(reader: TopicReader, end: dict[int, int] | None = None) -> list[int]:
@@ -24,6 +24,29 @@ def test_what_lies_after_one_end_is_read_up_to_the_next(settings: Settings) -> N
         assert offsets(reader, {0: 4, 1: 0}) == [3]
         produce_raw(settings, topic, [(b"1", b"more")], partition=0)
         assert offsets(reader) == [4, 5, 6, 7, 8, 9, 10]
+        assert offsets(reader) == []
+    finally:
+        reader.close()
+
+
+def test_what_has_arrived_is_read_without_asking_for_the_end(settings: Settings) -> None:
+    topic = Topics.of(settings).listens.name
+    produce_raw(settings, topic, [(b"1", b"%d" % i) for i in range(10)], partition=0)
+    reader = TopicReader(settings, topic)
+
+    found: list[int] = []
+
+    def has_arrived(count: int) -> bool:
+        found.extend(message.offset() for batch in reader.read_arrived() for message in batch)
+        return len(found) >= count
+
+    try:
+        assert offsets(reader, {0: 4}) == [0, 1, 2, 3]
+        eventually(lambda: has_arrived(6))
+        produce_raw(settings, topic, [(b"1", b"more")], partition=0)
+        eventually(lambda: has_arrived(7))
+        assert found == [4, 5, 6, 7, 8, 9, 10]
+        assert reader.next_offsets[0] == 11
         assert offsets(reader) == []
     finally:
         reader.close()
