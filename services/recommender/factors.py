@@ -100,16 +100,22 @@ class Cells:
     cell_of, place_of : ndarray of int32, shape (n,)
         Cell of each row, and its place in `order`.
     centres : ndarray of float32, shape (cells, d)
-        Mean of each cell's rows, without the codes.
+        Mean of the vectors of each cell's rows; of `measured` cells.
     variance : ndarray of float32, shape (cells,)
-        Mean square of their distance from it, a dimension of their vectors.
+        Mean square of their distance from it, a dimension of the vectors; of `measured` cells.
 
     Examples
     --------
-    >>> cells = Cells(Coded(np.repeat(np.eye(2, dtype=np.float32), 300, axis=0)))
-    >>> cells.size.tolist(), cells.centres.tolist()
+    >>> rows = np.repeat(np.eye(2, dtype=np.float32), 300, axis=0)
+    >>> cells = Cells(Coded(rows))
+    >>> cells.size.tolist(), cells.measured(rows[cells.order]).centres.tolist()
     ([300, 300], [[1.0, 0.0], [0.0, 1.0]])
     """
+
+    centres: Floats
+    variance: Floats
+    _inside: float
+    _inside_when_cut: float | None = None
 
     def __init__(self, rows: Coded) -> None:
         n = len(rows)
@@ -119,38 +125,39 @@ class Cells:
         parts = -(-np.bincount(nearest, minlength=1) // (2 * CELL_TRACKS))
         # rows that are alike to the last bit, of which nothing was learned, may fill one cell
         part = np.arange(n) % np.maximum(parts[nearest], 1)
-        _, cell_of = np.unique(nearest * (int(parts.max(initial=0)) + 1) + part, return_inverse=True)
-        self.cell_of: Numbers = cell_of.astype(np.int32)
+        keys = nearest * (int(parts.max(initial=0)) + 1) + part
+        numbers: Ints = np.cumsum(np.bincount(keys) > 0) - 1
+        self.cell_of: Numbers = numbers[keys].astype(np.int32)
         self.order: Numbers = np.argsort(self.cell_of, kind="stable").astype(np.int32)
         self.place_of: Numbers = np.empty(n, dtype=np.int32)
         self.place_of[self.order] = np.arange(n)
         self.size: Ints = np.bincount(self.cell_of)
         self.start: Ints = np.cumsum(self.size) - self.size
-        self._measure(Coded(rows.rows))
-        self._inside_when_cut = self._inside
 
-    def moved(self, rows: Floats) -> Cells:
-        """Return the same cells of rows that have moved since."""
-        cells = copy(self)
-        cells._measure(Coded(rows))
+    def measured(self, vectors: Floats) -> Cells:
+        """Return the same cells for vectors, shape (n, d), which are in the cells' order.
+
+        The first ones that follow from a cut say how much of the variance has to be inside cells, see `is_loose`.
+        """
+        cells, cell_of = copy(self), np.repeat(np.arange(len(self.size)), self.size)
+        cells.centres = _means(Coded(vectors), cell_of, len(self.size))
+        squares = np.zeros(len(self.size))
+        for block in blocks(len(vectors)):
+            cell = cell_of[block]
+            apart = np.square(vectors[block, :BIAS] - cells.centres[cell, :BIAS]).mean(axis=1)
+            squares += np.bincount(cell, apart, len(self.size))
+        cells.variance = (squares / np.maximum(self.size, 1)).astype(np.float32)
+        mean = self.size @ cells.centres[:, :BIAS] / max(len(vectors), 1)
+        between = np.square(cells.centres[:, :BIAS] - mean).mean(axis=1) @ self.size
+        cells._inside = float(squares.sum() / max(squares.sum() + between, np.finfo(np.float64).tiny))
+        if self._inside_when_cut is None:
+            cells._inside_when_cut = cells._inside
         return cells
 
     @property
     def is_loose(self) -> bool:
         """Whether too much of the vectors' variance is inside cells, in comparison with when they were cut."""
-        return self._inside > LOOSE * self._inside_when_cut
-
-    def _measure(self, rows: Coded) -> None:
-        self.centres: Floats = _means(rows, self.cell_of, len(self.size))
-        squares = np.zeros(len(self.size))
-        for block in blocks(len(rows)):
-            cell = self.cell_of[block]
-            apart = np.square(rows[block][:, :BIAS] - self.centres[cell, :BIAS]).mean(axis=1)
-            squares += np.bincount(cell, apart, len(self.size))
-        self.variance: Floats = (squares / np.maximum(self.size, 1)).astype(np.float32)
-        mean = self.size @ self.centres[:, :BIAS] / max(len(rows), 1)
-        between = np.square(self.centres[:, :BIAS] - mean).mean(axis=1) @ self.size
-        self._inside = float(squares.sum() / max(squares.sum() + between, np.finfo(np.float64).tiny))
+        return self._inside_when_cut is not None and self._inside > LOOSE * self._inside_when_cut
 
 
 def is_many(tracks: int) -> bool:
@@ -171,10 +178,13 @@ def _cut(rows: Coded, cell_of: Ints) -> Ints:
 
 
 def _centres(rows: Coded) -> Floats:
-    """Return centres by Lloyd's algorithm, from rows evenly spread over the table; none becomes empty."""
+    """Return centres by Lloyd's algorithm, from rows evenly spread over the table; none is empty, no two are equal."""
     some = Coded(rows[:: -(-len(rows) // SAMPLE) or 1])
+    if not len(some):
+        return some.rows
     count = max(min(len(rows) // CELL_TRACKS, MOST_CELLS), 1)
-    centres = some[np.linspace(0, len(some) - 1, count).astype(np.int64)] if len(some) else some.rows
+    centres = some[np.linspace(0, len(some) - 1, count).astype(np.int64)]
+    centres = centres[np.sort(np.unique(centres, axis=0, return_index=True)[1])]  # alike: nothing was learned of them
     for _ in range(ROUNDS):
         cell_of, cell = np.unique(_nearest(some, centres), return_inverse=True)
         centres = centres.copy()
@@ -202,9 +212,12 @@ def _means(rows: Coded, group: Integers, groups: int) -> Floats:
     return means
 
 
-def _rows_of(factors: Factors, catalogue: Catalogue) -> Floats:
-    """Return the vectors and biases of a catalogue's rows, shape (n, d + 1)."""
-    return factors.of(catalogue.tracks, catalogue.artists, catalogue.artist_of, catalogue.genres, catalogue.genre_of)
+def _vectors(
+    factors: Factors, catalogue: Catalogue, rows: Integers | slice, dtype: type[np.floating[Any]] = np.float32
+) -> NDArray[Any]:
+    """Return the vectors and biases of some rows of a catalogue, shape (m, d + 1)."""
+    artist_of, genre_of = catalogue.artist_of[rows], catalogue.genre_of[rows]
+    return factors.of(catalogue.tracks[rows], catalogue.artists, artist_of, catalogue.genres, genre_of, dtype)
 
 
 class FactorTable:
@@ -242,22 +255,27 @@ class FactorTable:
         self.catalogue = catalogue
         self.labels = LabelTable(catalogue, factors.matches)
         self.kept = factors.kept
-        rows, many = _rows_of(factors, catalogue), is_many(len(catalogue))
-        cells: Cells | None = None
-        if many and before is not None and before.catalogue is catalogue:
-            cells = before.cells.moved(rows)
-        if cells is None or cells.is_loose:
-            if many:  # cutting takes long, and is done with half the memory
-                rows = rows.astype(np.float16)
-            cells = self._cut(rows)
-            if many:
-                rows = _rows_of(factors, catalogue)
+        cells, vectors = self._cells_and_vectors(factors, before)
         self.cells: Cells = cells
-        self.offered = min(OFFERED_OF_MANY if many else OFFERED_CELLS, len(cells.size))
-        self.sessions_at_once = 1 + ROWS_AT_ONCE * len(cells.size) // (1 + self.offered * len(rows))
+        self.offered = min(OFFERED_OF_MANY if is_many(len(catalogue)) else OFFERED_CELLS, len(cells.size))
+        self.sessions_at_once = 1 + ROWS_AT_ONCE * len(cells.size) // (1 + self.offered * len(catalogue))
         self.spread: Floats = np.float32(MAXIMUM_OF_CELL) * np.sqrt(cells.variance)
         self.shares = self.labels.shares(cells.cell_of, len(cells.size))
-        self.tracks = TrackScorer(rows[cells.order], self.labels.value_of[:, cells.order])
+        self.tracks = TrackScorer(vectors, self.labels.value_of[:, cells.order])
+
+    def _cells_and_vectors(self, factors: Factors, before: FactorTable | None) -> tuple[Cells, Floats]:
+        """Keep the cells or cut new ones; the vectors are made in their order, so that there is no second copy."""
+        catalogue, many = self.catalogue, is_many(len(self.catalogue))
+        if many and before is not None and before.catalogue is catalogue:
+            vectors = _vectors(factors, catalogue, before.cells.order)
+            cells = before.cells.measured(vectors)
+            if not cells.is_loose:
+                return cells, vectors
+            del vectors
+        # cutting many takes long, and is done with half the memory
+        cells = self._cut(_vectors(factors, catalogue, slice(None), np.float16 if many else np.float32))
+        vectors = _vectors(factors, catalogue, cells.order)
+        return cells.measured(vectors), vectors
 
     def _cut(self, rows: NDArray[Any]) -> Cells:
         """Cut rows into cells by their vectors and labels."""

@@ -107,11 +107,16 @@ def test_logits_are_those_of_taste_artists_and_labels(factors: ServedFactors, le
         assert free[session] == len(offered.free_rows(session))
 
 
+def measured_cells(rows: Any) -> Cells:
+    cells = Cells(Coded(rows))
+    return cells.measured(rows[cells.order])
+
+
 def test_cells_hold_every_row_once_and_what_is_alike_together() -> None:
     rng = np.random.default_rng(1)
     kinds = rng.integers(0, 6, size=1_500)
     rows = (rng.normal(size=(6, 8))[kinds] + 0.05 * rng.normal(size=(1_500, 8))).astype(np.float32)
-    cells = Cells(Coded(rows))
+    cells = measured_cells(rows)
     assert sorted(cells.order.tolist()) == list(range(1_500))
     assert cells.size.sum() == 1_500
     for cell, (start, size) in enumerate(zip(cells.start.tolist(), cells.size.tolist(), strict=True)):
@@ -200,7 +205,9 @@ def moved(learned: Factors, far: float) -> Any:
     """Factors after every track has moved so far, each on its own way."""
     ways = np.random.default_rng(2).normal(scale=far, size=(len(CATALOGUE), 1))
     return SimpleNamespace(
-        of=lambda *tracks: (learned.of(*tracks) + ways).astype(np.float32), kept=learned.kept, matches=learned.matches
+        of=lambda tracks, *labels: (learned.of(tracks, *labels) + ways[CATALOGUE.rows_of(tracks)]).astype(np.float32),
+        kept=learned.kept,
+        matches=learned.matches,
     )
 
 
@@ -232,7 +239,7 @@ def test_of_many_tracks_larger_cells_are_made_first_and_cut(monkeypatch: pytest.
         serving, "_nearest", lambda of, centres: [compared.append(len(centres)), nearest(of, centres)][1]
     )
     monkeypatch.setattr(serving, "MOST_CELLS", 8)
-    cells = Cells(Coded(rows))
+    cells = measured_cells(rows)
     assert max(compared) == 8  # not with all of the cells
     assert 30 <= len(cells.size) <= 80
     assert cells.size.max() <= 2 * CELL_TRACKS
