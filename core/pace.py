@@ -6,15 +6,17 @@ only afterwards: who is answered waits for a few milliseconds of work, never for
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-AT_ONCE_S = 0.25
+AT_ONCE_S = 0.05
 """Work that is done without a rest: what takes no longer is served at once."""
 LEAST_S = 0.005
 """A shorter rest is put off."""
+NICE = 10
 
 
 class _Pace(threading.local):
@@ -35,6 +37,15 @@ class _Pace(threading.local):
 
 
 _pace = _Pace()
+
+
+def step_back() -> None:
+    """Let other threads run before this one where the processors do not suffice for all; elsewhere than on Linux, not.
+
+    There a thread has a priority of its own, and may lower it.
+    """
+    with suppress(OSError, AttributeError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
 
 @contextmanager

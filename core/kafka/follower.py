@@ -12,6 +12,7 @@ from confluent_kafka import Message
 from core.errors import TopicError
 from core.kafka.admin import end_offsets
 from core.kafka.reader import FOLLOW_MS, AssignedConsumer
+from core.pace import step_back
 from core.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -78,6 +79,7 @@ class TopicFollower(ABC):
         return self._consumer.poll_until(end, self._batch, POLL_S)
 
     def _run(self) -> None:
+        step_back()
         while not self._stopping.is_set():
             try:
                 self._take(self._consumer.poll(self._batch, POLL_S, gather_s=0.0))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from typing import Any
 
 import pytest
 
 from core import pace
-from core.pace import AT_ONCE_S, LEAST_S, breathe, resting
+from core.pace import AT_ONCE_S, LEAST_S, NICE, breathe, resting, step_back
 
 
 class Clock:
@@ -78,3 +80,19 @@ def test_no_other_work_rests(clock: Any) -> None:
     clock.worked_s += 10.0
     breathe()
     assert clock.rests == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there a thread has a priority of its own")
+def test_one_thread_steps_back_and_no_other() -> None:
+    found: list[int] = []
+
+    def work() -> None:
+        step_back()
+        found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [max(before, NICE)]
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
