@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +27,7 @@ SECONDS, WARM_UP_S = 90.0, 30.0
 LISTENERS = 2_000
 EXPERIMENTS = 'default = "mix"\n'
 READY_S = 180.0
+LOOK_EVERY_S = 0.1
 PROGRAMS = {
     "worker": ("streams.worker", "claimed partitions"),
     "learner": ("streams.learner", "claimed partitions"),
@@ -42,7 +45,8 @@ def measure_large_catalogue(settings: Settings) -> dict[str, Any]:
     dict
         `world_s` and `publish_s`, to make the world and to write its catalogue to the topic; `p50_ms` and `p99_ms` from
         a request to its recommendation; `<program>_rss_mib` and `<program>_pss_mib` at the end, of which the second
-        divides what programs share by their number, and their sums `rss_mib` and `pss_mib`; `first_ready_s` and
+        divides what programs share by their number, their sums `rss_mib` and `pss_mib`, and the largest sum of the run,
+        `peak_rss_mib`; `first_ready_s` and
         `restart_s`, how long the recommender takes to be ready; `cpu_us` an answer.
     """
     began = time.monotonic()
@@ -65,9 +69,10 @@ def measure_large_catalogue(settings: Settings) -> dict[str, Any]:
             figures["first_ready_s"] = time.monotonic() - began
             meter = Meter("simulator")
             options = RunOptions(rate=OFFERED_PER_S, seconds=SECONDS, warm_up_s=WARM_UP_S, in_flight=LISTENERS)
-            served = run_loop(own, world, options)
+            with _peak_of(started.values()) as sums_mib:
+                served = run_loop(own, world, options)
             spent_us = meter.us_per(served.recommendations)
-            memory = _memory(started)
+            memory = {"peak_rss_mib": max(sums_mib), **_memory(started)}
         began = time.monotonic()
         _start(programs, own, "recommender")
         figures["restart_s"] = time.monotonic() - began
@@ -89,6 +94,25 @@ def _start(programs: ExitStack, settings: Settings, name: str) -> psutil.Process
     process = programs.enter_context(running(settings, module, environ={"BOTIFY_GATEWAY_PORT": str(find_free())}))
     wait_until_logged(settings, module, working, READY_S)
     return process
+
+
+@contextmanager
+def _peak_of(processes: Iterable[psutil.Process]) -> Iterator[list[float]]:
+    """Note the memory of all processes together, in MiB, ten times a second while the block runs."""
+    sums_mib: list[float] = []
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(LOOK_EVERY_S):
+            sums_mib.append(sum(map(rss_mib, processes)))
+
+    thread = threading.Thread(target=look, name="memory")
+    thread.start()
+    try:
+        yield sums_mib
+    finally:
+        over.set()
+        thread.join()
 
 
 def _memory(processes: dict[str, psutil.Process]) -> dict[str, float]:

@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 
 from core.errors import BotifyError
 from core.logging import configure_logging
+from core.numba_cache import give_back_compiler
 from core.process import return_large_blocks, tune_gc
 from core.settings import Settings
 from core.telemetry import Heartbeat, new_registry, observed
@@ -27,7 +28,7 @@ from schemas.registry import codec_of
 from services.experiments import DEFAULT_FILE, LiveExperiments, load_experiments
 from services.recommender.dispatch import Guards, LiveRecommenders
 from services.recommender.lists import NEIGHBOURS, USER_LISTS, latest, lists_of
-from services.recommender.registry import RECOMMENDERS, RecommenderFactory, RecommenderInputs
+from services.recommender.registry import RECOMMENDERS, OnDemand, RecommenderFactory, RecommenderInputs
 from services.recommender.service import RecommenderService
 from services.recommender.slates import Slates
 from services.recommender.toppop import PopularTracks
@@ -53,6 +54,7 @@ def build_service(settings: Settings) -> RecommenderService:
     """
     next_track_model.warm_up()
     scoring.warm_up()
+    give_back_compiler()
     codec = codec_of(settings)
     reader = StateReader(connect(settings, SERVING_TIMEOUT_S), settings)
     models = ModelReader(settings, codec)
@@ -60,14 +62,14 @@ def build_service(settings: Settings) -> RecommenderService:
     factory = RecommenderFactory(guards)
     factors = models.follow(FactorModel.name, factory.factors, FactorModel.merged)
     graph = models.follow(ItemGraph.name, factory.graph, ItemGraph.merged)
-    next_track = models.follow(NextTrack.name, factory.next_track, merged)
+    next_track = models.follow(NextTrack.name, OnDemand(factory.next_track), merged)
     inputs = RecommenderInputs(
         top=PopularTracks(reader, time.monotonic),
         neighbours=latest(models.follow(NEIGHBOURS, lists_of)),
         user_lists=latest(models.follow(USER_LISTS, lists_of)),
         factors=lambda: factors.current,
         graph=lambda: graph.current,
-        next_track=lambda: next_track.current,
+        next_track=lambda: None if next_track.current is None else next_track.current(),
         policy_results=reader.policy_results,
         clock=time.monotonic,
         longer_top=lambda count: reader.top_tracks("1d", count)[0],

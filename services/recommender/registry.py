@@ -9,8 +9,9 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import entry_points
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,8 @@ from streams.learner.models.next_track import NextTrack
 from streams.learner.models.next_track_snapshot import model_of_snapshot
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +219,40 @@ def with_installed(own: Iterable[RegistryEntry], installed: Iterable[Any]) -> di
 
 RECOMMENDERS: dict[str, RegistryEntry] = with_installed(_ENTRIES, entry_points(group=GROUP))
 """The recommenders that an experiments file can name: those of `_ENTRIES`, and those of installed packages."""
+
+
+class OnDemand(Generic[T]):
+    """Prepares the snapshots of a model from the first time on that one is asked for.
+
+    `next_track` takes 100 MB of a million tracks, and only experiments that name it ask for it. Who asks first waits
+    until it is prepared, for up to half a second; later snapshots are prepared by the thread that reads them.
+
+    Examples
+    --------
+    >>> prepare = OnDemand(lambda model: print("prepared", model) or model)
+    >>> first = prepare(1)
+    >>> first(), first(), prepare(2)()
+    prepared 1
+    prepared 2
+    (1, 1, 2)
+    """
+
+    def __init__(self, prepare: Callable[[Model], T]) -> None:
+        self._prepare = prepare
+        self._is_asked = False
+
+    def __call__(self, model: Model) -> Callable[[], T]:
+        """Return what returns the prepared snapshot; raises as `prepare`, then or when it is asked first."""
+        if self._is_asked:
+            prepared = self._prepare(model)
+            return lambda: prepared
+
+        @cache
+        def when_asked() -> T:
+            self._is_asked = True
+            return self._prepare(model)
+
+        return when_asked
 
 
 class RecommenderFactory:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from core.numba_cache import give_back_compiler
 from core.settings import Settings
 from schemas.events import Model
 from schemas.models import learned_body_bytes
@@ -49,6 +50,7 @@ class LearnerApp(FoldingApp):
     def open_sources(self) -> None:
         """Compile, read the catalogue and open the publisher; see `FoldingApp.open_sources`."""
         warm_up()
+        give_back_compiler()
         check_training(self.settings)
         codec = codec_of(self.settings)
         self.sources = LearnerSources(self.settings, codec)

@@ -118,7 +118,7 @@ CHECKPOINT_LISTENS = 100_000
 After a crash, at most so many listens are learned from again, which takes some seconds.
 """
 MOST_PUT_OFF = 14
-RELEASE_LISTENS = 500
+RELEASE_LISTENS = 50
 """Listens after which pages of the catalogue are given back; a track that is met for the first time takes up to ten."""
 
 

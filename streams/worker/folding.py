@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from core.errors import RejectedMessageError
 from core.kafka.column_fetch import fetch_columns
-from core.numba_cache import use_own_cache
+from core.numba_cache import give_back_compiler, use_own_cache
 from schemas.event_time import EventTime
 from schemas.events import Listen, Session, TrainingBatch
 from schemas.training import training_batches_of
@@ -136,6 +136,7 @@ class ColumnsWhenCompiled:
             from streams.worker.by_columns import BY_COLUMNS, compile_all
 
             compile_all()
+            give_back_compiler()
             self._on_ready()
         except (ImportError, RuntimeError, OSError) as error:  # no numba, or no place for its cache
             log.warning("listens are folded one by one, several times slower: %s", error)

@@ -84,3 +84,23 @@ def test_the_cache_is_filled(tmp_path: Path) -> None:
     """With the compiler switched off: what it would compile only runs."""
     env = {**os.environ, module.CACHE_DIR: str(tmp_path), "NUMBA_DISABLE_JIT": "1"}
     subprocess.run(FILL, check=True, env=env)  # noqa: S603 - our own module
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the compiler stays in memory")
+def test_the_compiler_is_given_back_and_compiles_again() -> None:
+    program = """\
+import numba
+from core.numba_cache import give_back_compiler
+
+def of_file() -> int:
+    status = open("/proc/self/status").read()
+    return int(next(line for line in status.splitlines() if line.startswith("RssFile")).split()[1])
+
+double = numba.njit(lambda x: 2 * x)
+assert double(2) == 4
+before = of_file()
+give_back_compiler()
+assert of_file() < before - 20_000, (before, of_file())
+assert numba.njit(lambda x: 3 * x)(2) == 6
+"""
+    subprocess.run((sys.executable, "-c", program), check=True, timeout=120)  # noqa: S603 - the test's own program
