@@ -297,8 +297,12 @@ class NextTrack:
         return self._tracks(items), scores
 
     def to_bytes(self) -> bytes:
-        """Return the whole state."""
-        return pack(self.about(), self.arrays())
+        """Return the whole state; of the room for neighbours only what is taken, at first a tenth."""
+        arrays = self.arrays()
+        neighbours, weights = arrays.pop("neighbours"), arrays.pop("weights")
+        taken = neighbours >= 0
+        arrays |= {"taken": np.packbits(taken), "entries": neighbours[taken], "entry_weights": weights[taken]}
+        return pack(self.about(), arrays)
 
     def about(self) -> dict[str, Any]:
         """Return what the arrays do not say: the settings and the seed."""
@@ -320,7 +324,14 @@ class NextTrack:
         ValueError
             The bytes are not that.
         """
-        return cls.from_arrays(*unpack(state), run)
+        about, arrays = unpack(state)
+        if "taken" in arrays:  # earlier versions wrote the whole room
+            shape = len(arrays["plays"]), about["settings"]["neighbours"]
+            taken = np.unpackbits(arrays.pop("taken"), count=shape[0] * shape[1]).reshape(shape) > 0
+            neighbours, weights = np.full(shape, -1, dtype=np.int32), np.zeros((*shape, 3), dtype=np.float32)
+            neighbours[taken], weights[taken] = arrays.pop("entries"), arrays.pop("entry_weights")
+            arrays |= {"neighbours": neighbours, "weights": weights}
+        return cls.from_arrays(about, arrays, run)
 
     @classmethod
     def from_arrays(cls, about: Mapping[str, Any], arrays: dict[str, NDArray[Any]], run: Loops | None = None) -> Self:

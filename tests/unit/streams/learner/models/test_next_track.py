@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from streams.learner.models import next_track_numpy
 from streams.learner.models.next_track import CHUNK, Loops, NextTrack, NextTrackSettings, loops
-from streams.learner.models.tables import RowTable, unpack
+from streams.learner.models.tables import RowTable, pack
 
 compiled = pytest.importorskip("streams.learner.models.next_track_kernels")
 
@@ -43,7 +43,7 @@ def learned(events: Columns, chosen: NextTrackSettings = SMALL, run: Loops | Non
 
 
 def arrays(model: NextTrack) -> dict[str, Any]:
-    return unpack(model.to_bytes())[1]
+    return {name: array.copy() for name, array in model.arrays().items()}
 
 
 def assert_equal_forms(events: Columns, chosen: NextTrackSettings) -> None:
@@ -88,6 +88,14 @@ def test_continues_with_the_same_bytes_after_a_restart(cut: int, chosen: NextTra
     restarted = NextTrack.from_bytes(learned(part(events, 0, cut), chosen).to_bytes())
     restarted.learn(*part(events, cut, 2000))
     assert restarted.to_bytes() == whole
+
+
+def test_a_state_with_all_of_the_room_for_neighbours_is_read() -> None:
+    model = learned(stream(2000, seed=2, users=60, tracks=300))
+    written = model.to_bytes()
+    of_before = pack(model.about(), model.arrays())
+    assert len(written) < len(of_before)
+    assert NextTrack.from_bytes(of_before).to_bytes() == written
 
 
 def test_state_does_not_depend_on_the_cut_into_calls() -> None:
