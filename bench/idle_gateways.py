@@ -17,8 +17,8 @@ from sim.world.model import World
 COUNTS = (0, 1, 10)
 LISTENERS = 2_000
 SECONDS = 10.0
-ROUNDS = 3
-"""Each has all counts, so that they see the same machine."""
+ROUNDS = 4
+"""Each has all counts, so that they see the same machine, and every other one in reverse: the topics grow meanwhile."""
 READY_S = 120.0
 
 
@@ -35,11 +35,11 @@ def measure_idle_gateways(settings: Settings, world: World) -> dict[str, Any]:
     spent_us: dict[int, list[dict[str, float]]] = {count: [] for count in COUNTS}
     with running(settings, "streams.worker"), running(settings, "services.recommender"):
         _loop(settings, world)  # warms up
-        for _ in range(ROUNDS):
-            for count in COUNTS:
+        for number in range(ROUNDS):
+            for count in COUNTS if number % 2 == 0 else reversed(COUNTS):
                 with ExitStack() as gateways:
-                    for number in range(count):
-                        _start_gateway(gateways, settings.with_(home=settings.home / f"gateway-{number}"))
+                    for gateway in range(count):
+                        _start_gateway(gateways, settings.with_(home=settings.home / f"gateway-{gateway}"))
                     meter = Meter("simulator")
                     rates[count].append(_loop(settings, world))
                     spent_us[count].append(meter.us_per(rates[count][-1] * SECONDS))
