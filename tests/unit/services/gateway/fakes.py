@@ -219,6 +219,10 @@ class FakeCatalogue:
         self.put(list(self.added.values()))
         return len(self.added)
 
+    def take_arrived(self) -> int:
+        self.put(list(self.added.values()))
+        return len(self.added)
+
     def put(self, tracks: Sequence[Track]) -> None:
         """Add tracks, or replace them."""
         self.tracks.add(tracks, [CODEC.encode(track) for track in tracks])
