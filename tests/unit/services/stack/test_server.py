@@ -1,4 +1,42 @@
-from services.stack.server import bound, tail
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.stack import server
+from services.stack.server import ChildProcess, bound, tail
+from services.stack.watchdog import Watchdog
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_while_a_child_starts_leaves_none_behind(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    popen = subprocess.Popen
+
+    def interrupted(*args: Any, **options: Any) -> subprocess.Popen[bytes]:
+        started = popen(*args, **options)
+        signal.raise_signal(number)  # it runs, and its owner has not got it yet
+        return started
+
+    monkeypatch.setattr(server.subprocess, "Popen", interrupted)
+    monkeypatch.setattr(Watchdog, "watch", lambda *_: None)
+    before = signal.signal(number, signal.default_int_handler)
+    child = ChildProcess("sleeper", [sys.executable, "-c", "input()"], log_path=tmp_path / "log", watchdog=Watchdog())
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            child.spawn()
+        assert signal.getsignal(number) is signal.default_int_handler
+        assert child.identity is not None
+        child.stop()
+        assert not child.running
+    finally:
+        signal.signal(number, before)
 
 
 def test_a_small_log_is_left_alone(tmp_path):
