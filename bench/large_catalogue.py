@@ -46,8 +46,7 @@ def measure_large_catalogue(settings: Settings) -> dict[str, Any]:
         `world_s` and `publish_s`, to make the world and to write its catalogue to the topic; `p50_ms` and `p99_ms` from
         a request to its recommendation; `<program>_rss_mib` and `<program>_pss_mib` at the end, of which the second
         divides what programs share by their number, their sums `rss_mib` and `pss_mib`, and the largest sum of the run,
-        `peak_rss_mib`; `first_ready_s` and
-        `restart_s`, how long the recommender takes to be ready; `cpu_us` an answer.
+        `peak_rss_mib`; `first_ready_s` and `restart_s`, how long the recommender takes to be ready; `cpu_us` an answer.
     """
     began = time.monotonic()
     world = open_world(

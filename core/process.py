@@ -53,6 +53,39 @@ def stop_requested(*signals: signal.Signals) -> Iterator[StopRequested]:
         restore()
 
 
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM take effect at the end of the block; one that is ignored stays so, for children too.
+
+    Examples
+    --------
+    >>> try:
+    ...     with signals_held():
+    ...         signal.raise_signal(signal.SIGINT)
+    ...         print("in the block")
+    ... except KeyboardInterrupt:
+    ...     print("after it")
+    in the block
+    after it
+    """
+    came: list[int] = []
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():  # others run no handlers
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) not in (None, signal.SIG_IGN):
+                before[number] = signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for held, handler in before.items():
+            signal.signal(held, handler)
+        for arrived in came:
+            if callable(handler := before[arrived]):
+                handler(arrived, None)
+            else:
+                signal.raise_signal(arrived)
+
+
 def end_within(seconds: float) -> None:
     """End the process with status 1 if it still runs after so long, and write where each thread was to standard error.
 

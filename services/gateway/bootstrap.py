@@ -135,11 +135,7 @@ async def connect_gateway(
     stack.push_async_callback(rpc.close)
     rpc.start()
     _repeat(stack, lambda: STATE_EVERY_S, lambda: asyncio.to_thread(state.refresh))
-    _repeat(
-        stack,
-        lambda: CATALOGUE_EVERY_S if len(tracks) else NO_CATALOGUE_EVERY_S,
-        lambda: tracks.follow() if len(tracks) else tracks.refresh(),
-    )
+    _repeat(stack, lambda: CATALOGUE_EVERY_S if len(tracks) else NO_CATALOGUE_EVERY_S, tracks.follow)
     service = GatewayService(
         deadline_ms=options.deadline_ms,
         codec=codec,

@@ -194,9 +194,12 @@ class KnownTracks:
             self._raise_problem()
 
     async def follow(self) -> None:
-        """Take what has arrived of the topic: asking for its end takes 50 ms of a processor; raises as `find`."""
+        """Take what has arrived of the topic; raises as `find`.
+
+        Its end, which takes 50 ms of a processor to ask for, is read to only while there are no tracks.
+        """
         async with self._reading:
-            await self._read(self._reader.take_arrived)
+            await self._read(self._reader.take_arrived if len(self) else self._reader.refresh)
             self._raise_problem()
 
     async def _read(self, read: Callable[[], int]) -> None:

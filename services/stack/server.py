@@ -6,15 +6,13 @@ import os
 import shutil
 import signal
 import subprocess
-import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from core.process import signals_held
 from services.errors import ChildDiedError, StackError
 from services.stack.ports import check_free
 from services.stack.record import KILL_GRACE_S, STOP_GRACE_S, Identity, signal_group
@@ -41,30 +39,6 @@ def tail(path: Path, lines: int = 15) -> str:
             return "".join(deque(log, maxlen=lines)).rstrip()
     except FileNotFoundError:
         return ""
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait for the end of the block.
-
-    A `KeyboardInterrupt` within `Popen` would leave a process that neither its owner nor the watchdog knows of.
-    """
-    came: list[int] = []
-    before: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():  # others run no handlers
-        for number in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(number) not in (None, signal.SIG_IGN):  # the child ignores what its parent ignores
-                before[number] = signal.signal(number, lambda number, _: came.append(number))
-    try:
-        yield
-    finally:
-        for held, handler in before.items():
-            signal.signal(held, handler)
-        for arrived in came:
-            if callable(handler := before[arrived]):
-                handler(arrived, None)
-            else:
-                signal.raise_signal(arrived)
 
 
 class ChildProcess:
@@ -126,7 +100,8 @@ class ChildProcess:
             return
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         bound(self.log_path)
-        with uninterrupted(), self.log_path.open("ab") as log:
+        # an interrupt within `Popen` would leave a process that neither its owner nor the watchdog knows of
+        with signals_held(), self.log_path.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - the caller's program
                 self._argv,
                 stdin=subprocess.DEVNULL,

@@ -328,9 +328,7 @@ class NextTrack:
         if "taken" in arrays:  # earlier versions wrote the whole room
             shape = len(arrays["plays"]), about["settings"]["neighbours"]
             taken = np.unpackbits(arrays.pop("taken"), count=shape[0] * shape[1]).reshape(shape) > 0
-            neighbours, weights = np.full(shape, -1, dtype=np.int32), np.zeros((*shape, 3), dtype=np.float32)
-            neighbours[taken], weights[taken] = arrays.pop("entries"), arrays.pop("entry_weights")
-            arrays |= {"neighbours": neighbours, "weights": weights}
+            arrays |= with_room(taken, arrays.pop("entries"), arrays.pop("entry_weights"))
         return cls.from_arrays(about, arrays, run)
 
     @classmethod
@@ -440,6 +438,22 @@ class NextTrack:
             more = min(2 * events, self._settings.most_events) - len(state.ring_items)
             state = state._replace(**{name: np.pad(getattr(state, name), (0, more)) for name in BY_EVENT})
         self._state = state
+
+
+def with_room(taken: NDArray[np.bool_], entries: NDArray[Any], weights: Floats) -> dict[str, NDArray[Any]]:
+    """Return `neighbours` and `weights` as `State` has them.
+
+    Parameters
+    ----------
+    taken : ndarray of bool, shape (items, width)
+        The places that have a neighbour.
+    entries : ndarray of integers, shape (n,)
+        The neighbours, row by row.
+    weights : ndarray of float32, shape (n, 3)
+    """
+    arrays = {"neighbours": np.full(taken.shape, -1, np.int32), "weights": np.zeros((*taken.shape, 3), np.float32)}
+    arrays["neighbours"][taken], arrays["weights"][taken] = entries, weights
+    return arrays
 
 
 def _no_answers(n: int, k: int) -> tuple[Rows, Floats]:

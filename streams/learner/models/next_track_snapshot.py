@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.learner.models.next_track import CHUNK, NextTrack
+from streams.learner.models.next_track import CHUNK, NextTrack, with_room
 from streams.learner.models.next_track_room import popular
 from streams.learner.models.next_track_state import BY_EVENT, BY_USER, WAYS, WIDE
 from streams.learner.models.tables import LAYOUT_BYTES, pack, unpack, unpack_to_merge
@@ -112,11 +112,8 @@ def _dense(about: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> tuple[dict
         entry_weights *= np.repeat(arrays.pop("entry_scales"), counts)[:, None]
     width = -(-int(counts.max(initial=1)) // WAYS) * WAYS
     filled = np.arange(width) < counts[:, None]
-    neighbours = np.full((len(counts), width), -1, dtype=np.int32)
-    weights = np.zeros((len(counts), width, 3), dtype=np.float32)
-    neighbours[filled], weights[filled] = entries, entry_weights
     settings = about["settings"] | {"neighbours": width, "most_events": CHUNK}
-    return about | {"settings": settings}, arrays | {"neighbours": neighbours, "weights": weights}
+    return about | {"settings": settings}, arrays | with_room(filled, entries, entry_weights)
 
 
 def _heaviest(there: Mask, wide: NDArray[np.float32], most: int) -> Mask:
