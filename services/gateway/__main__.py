@@ -14,7 +14,7 @@ import uvicorn
 
 from core.errors import BotifyError, SettingsError
 from core.logging import configure_logging
-from core.process import return_large_blocks
+from core.process import return_large_blocks, tune_gc
 from core.settings import Settings
 from schemas.external_ids import UserIds
 from services.gateway.api import DOCS
@@ -49,6 +49,7 @@ def main() -> None:
 
             attach(app, settings, users)
         listening = _listen(options)
+        tune_gc()
     except BotifyError as error:
         log.critical("%s", error)
         sys.exit(1)

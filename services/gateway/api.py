@@ -259,9 +259,12 @@ class BotifyApi:
         over = {200: Reply(_OK, LastBody), **_BODY_REFUSALS}
         readiness = {200: Reply(_OK, ReadyBody), 503: Reply("Listeners cannot be served.", ReadyBody)}
         call, rest = (NamedListenCall, ":path") if users.are_external else (ListenCall, "")  # ids may contain a slash
-        self.operations = [
+        self.of_listeners = [
             Operation("POST", f"/next/{{user{rest}}}", self.next_track, following, call),
             Operation("POST", f"/last/{{user{rest}}}", self.last_track, over, call),
+        ]
+        self.operations = [
+            *self.of_listeners,
             Operation("GET", f"/track/{{track{rest}}}", self.track, found, TrackCall),
             Operation("GET", "/", self.hello, greeting),
             Operation("GET", "/healthz", self.alive, {200: plain}, tag="Operations"),

@@ -29,6 +29,7 @@ from services.gateway.gorse.api import GorseApi
 from services.gateway.gorse.api import error_response as gorse_error
 from services.gateway.messages import NO_CATALOGUE, UnavailableError
 from services.gateway.middleware import GORSE_PREFIX, GatewayMetrics, Limits, RequestTelemetry, TokenRequired
+from services.gateway.openapi import DirectRoutes
 from services.gateway.options import GatewayOptions
 from services.gateway.rpc import RpcClient
 from services.gateway.service import Backend, Connect, Connected, Fallback, GatewayService
@@ -78,12 +79,14 @@ def build_app(
     def count_fallback() -> None:
         metrics.fallbacks += 1
 
+    botify = BotifyApi(backend, metrics, registry, home, users)
+    handled = (*HANDLED_ERRORS, *v1.HANDLED_ERRORS)
     gorse: list[BaseRoute] = []
     if options.gorse is not None:
         gorse = GorseApi(lambda: backend.v1, users, count_fallback, options.gorse).routes()
     app = Starlette(
         routes=[
-            *BotifyApi(backend, metrics, registry, home, users).routes(secured=bool(token)),
+            *botify.routes(secured=bool(token)),
             *V1Api(lambda: backend.v1, users, count_fallback).routes(secured=bool(token)),
             *gorse,
         ],
@@ -91,8 +94,9 @@ def build_app(
             Middleware(RequestTelemetry, id_prefix=id_prefix, metrics=metrics),
             *token,
             Middleware(Limits, options=options),
+            Middleware(DirectRoutes, operations=botify.of_listeners, error_response=_error_response, handled=handled),
         ],
-        exception_handlers=dict.fromkeys((*HANDLED_ERRORS, *v1.HANDLED_ERRORS), _error_response),
+        exception_handlers=dict.fromkeys(handled, _error_response),
         lifespan=lifespan,
     )
     app.state.responses = metrics.requests

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, cast, get_args
 
 from pydantic import BaseModel
@@ -11,7 +11,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.gateway.middleware import KEY_PATTERN
 
@@ -92,6 +92,53 @@ class Operation(NamedTuple):
         if secured and 401 in self.replies:
             document["security"] = [{"HTTPBearer": []}]
         return document
+
+
+class DirectRoutes:
+    """Serves operations whose path is a name and one parameter (`/next/{user}`) without Starlette's router.
+
+    Router and exception handlers take a tenth of such a request. Everything else goes to the application.
+
+    Parameters
+    ----------
+    app : ASGIApp
+    operations : iterable of Operation
+    error_response : callable
+        Returns the answer to an exception.
+    handled : tuple of exception types
+        Those that have one.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        operations: Iterable[Operation],
+        error_response: Callable[[Request, Exception], Awaitable[Response]],
+        handled: tuple[type[Exception], ...],
+    ) -> None:
+        self._app = app
+        self._error_response, self._handled = error_response, handled
+        self._direct = {}
+        for operation in operations:
+            name, _, parameter = operation.path[1:].partition("/")
+            self._direct[operation.method, name] = parameter.strip("{}").removesuffix(":path"), operation.serve
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve."""
+        if scope["type"] == "http":
+            name, _, given = scope["path"][1:].partition("/")
+            found = self._direct.get((scope["method"], name))
+            if found is not None and given and "/" not in given:
+                parameter, serve = found
+                scope["path_params"] = {parameter: given}
+                request = Request(scope)
+                try:
+                    response = await serve(request)
+                except self._handled as error:
+                    response = await self._error_response(request, error)
+                await response(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
 _IDEMPOTENCY_KEY = {

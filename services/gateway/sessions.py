@@ -131,8 +131,8 @@ class ScriptBatcher:
         return self._queues.get(master) or self._queues.setdefault(master, _Queue(master))
 
     def _call(self, script: str, keys: tuple[str, ...], arguments: tuple[Any, ...] = ()) -> _Call:
-        reply = asyncio.get_running_loop().create_future()
-        return _Call(script, keys, arguments, reply, _now_s() + TIMEOUT_S)
+        loop = asyncio.get_running_loop()
+        return _Call(script, keys, arguments, loop.create_future(), loop.time() + TIMEOUT_S)
 
     def _put(self, call: _Call) -> None:
         """Let a call share its master's next round trip, or wait while that does not answer."""
