@@ -29,6 +29,11 @@ SNAPSHOT_LISTENS = 20_000
 
 It is counted in listens, not in time: a simulation plays a day in a minute, and a snapshot has 10 MB.
 """
+SOON_LISTENS = 2_500
+"""The most while there is time for it: many sessions that are served from one snapshot explore the same tracks."""
+SNAPSHOT_BYTES_PER_S = 4_000_000
+"""There is time once the last snapshots have had a second for so many bytes: making, sending and preparing 10 MB takes
+about half a second of CPU time. The clock is that of the training topic's records, so that it can be replayed."""
 LISTEN_SNAPSHOT_LISTENS = 60_000
 """A snapshot of a model of listens is due after a quarter more, and at most this many.
 
@@ -129,6 +134,8 @@ class Learner:
         self._newest_ms = 0
         self._snapshot_listens = 0
         self._listen_snapshot_listens = 0
+        self._at_ms: int | None = None  # of the batch
+        self._snapshot_ms = self._snapshot_bytes = 0  # when the last snapshots were taken, and their size
         self._snapshots: list[Model] = []
         self._outgrown = Outgrown.nothing()
         self.listens = 0
@@ -140,7 +147,7 @@ class Learner:
         self._of_listens = [model for model in models if isinstance(model, ListenModel)]
         self._of_sessions = [model for model in models if isinstance(model, SessionModel)]
 
-    def fold(self, batch: TrainingBatch, listens: TrainingColumns) -> int:
+    def fold(self, batch: TrainingBatch, listens: TrainingColumns, at_ms: int | None = None) -> int:
         """Learn from a batch, and return how many of its listens were new.
 
         Parameters
@@ -148,16 +155,19 @@ class Learner:
         batch : TrainingBatch
         listens : TrainingColumns
             The batch's own.
+        at_ms : int, optional
+            Timestamp of the batch's record; without one there is time for a snapshot after `SOON_LISTENS`.
         """
-        return sum(self.fold_in_steps(batch, listens))
+        return sum(self.fold_in_steps(batch, listens, at_ms))
 
-    def fold_in_steps(self, batch: TrainingBatch, listens: TrainingColumns) -> Iterator[int]:
+    def fold_in_steps(self, batch: TrainingBatch, listens: TrainingColumns, at_ms: int | None = None) -> Iterator[int]:
         """Do what `fold` does; after each step yield how many listens it has learned from.
 
         A step is at most `STEP_LISTENS` listens or the snapshot of one model, so that a process can do something else
         between them. All must be taken before the learner is used otherwise.
         """
         listens = self._take_new(batch, listens)
+        self._at_ms = at_ms
         if self._every is not None:
             first, rest = listens.split((self.listens + len(listens)) // self._every * self._every - self.listens)
             yield from self._learn(first)
@@ -186,8 +196,11 @@ class Learner:
             pass
 
     def _take_snapshots(self, models: Sequence[OnlineModel]) -> Iterator[int]:
+        if models:
+            self._snapshot_ms, self._snapshot_bytes = self._at_ms or 0, 0
         for model in models:
             body = model.snapshot(to_merge=self._shard != ALONE)
+            self._snapshot_bytes += len(body)
             if model in self._of_listens:
                 self._outgrown.cut[model.name] = model.cut
                 self._listen_snapshot_listens = self.listens
@@ -220,6 +233,8 @@ class Learner:
             "next_offsets": self._next_offsets,
             "snapshot_listens": self._snapshot_listens,
             "listen_snapshot_listens": self._listen_snapshot_listens,
+            "snapshot_ms": self._snapshot_ms,
+            "snapshot_bytes": self._snapshot_bytes,
         }
         return {
             _PROGRESS: json.dumps(progress, sort_keys=True).encode(),
@@ -260,6 +275,8 @@ class Learner:
         learner._snapshot_listens = progress["snapshot_listens"]
         # earlier versions counted for all models at once
         learner._listen_snapshot_listens = progress.get("listen_snapshot_listens", learner._snapshot_listens)
+        learner._snapshot_ms = progress.get("snapshot_ms", 0)
+        learner._snapshot_bytes = progress.get("snapshot_bytes", 0)
         learner.listens = progress["listens"]
         learner.missed = progress["missed"]
         return learner
@@ -300,11 +317,18 @@ class Learner:
             return listens
         return listens.since(expected - batch.first_offset)
 
+    def _has_time(self) -> bool:
+        """Say whether the last snapshots have had their time; also if the clock was set back."""
+        if self._at_ms is None:
+            return True
+        return not 0 <= self._at_ms - self._snapshot_ms < self._snapshot_bytes * 1000 / SNAPSHOT_BYTES_PER_S
+
     def _is_due(self, model: OnlineModel) -> bool:
         if model in self._of_listens:
             last, due = self._listen_snapshot_listens, min(LISTEN_SNAPSHOT_LISTENS, self._listen_snapshot_listens // 4)
         else:
-            last, due = self._snapshot_listens, min(SNAPSHOT_LISTENS, self._snapshot_listens // 10)
+            most = SOON_LISTENS if self._has_time() else SNAPSHOT_LISTENS
+            last, due = self._snapshot_listens, min(most, self._snapshot_listens // 10)
         return self.listens - last >= max(SNAPSHOT_LEAST, due)
 
 

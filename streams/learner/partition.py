@@ -256,7 +256,7 @@ class LearnerPartition(ClaimedPartition):
         else:
             batch, listens = taken
             missed = self._learner.missed
-            for learned in self._learner.fold_in_steps(batch, listens):
+            for learned in self._learner.fold_in_steps(batch, listens, record.timestamp):
                 self._unwritten_listens += learned
                 self._counters.listens += learned
                 await asyncio.sleep(0)  # a batch takes long, and a stop or a heartbeat must not wait for it

@@ -185,7 +185,7 @@ class TrainingLog:
             self._newest.append(self._newest[-1])
         self._log(record.key, record.value)
         batch = CODEC.decode(record.value, TrainingBatch)
-        self._learner.fold(batch, listens_of(batch, b""))
+        self._learner.fold(batch, listens_of(batch, b""), BASE_MS)
         models = {(model.name, model.version): CODEC.encode(model) for model in self._learner.take_models()}
         self._models |= models
         self._newest.append(self._newest[-1] | {name.encode(): value for (name, _), value in models.items()})

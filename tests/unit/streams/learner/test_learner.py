@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from schemas.events import Listen, Model, Track
 from schemas.models import LEARNED_BODY_BYTES
-from schemas.training import training_batch_of
+from schemas.training import listens_of, training_batch_of
 from streams.learner import learner as module
 from streams.learner.learner import Learner, OutdatedStateError
 from streams.learner.models import next_track_projection, tables
@@ -96,10 +96,15 @@ def test_what_no_batch_has_brought_is_counted_and_left_out() -> None:
     assert fold(learner, first, third) == 0
 
 
-def test_snapshots_are_due_more_and_more_seldom_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("every_ms", "most"), [(100_000, 60), (1, 100), (-1, 60)])  # the last: a clock is set back
+def test_snapshots_are_due_more_and_more_seldom_up_to_a_limit(
+    every_ms: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "SNAPSHOT_LEAST", 20)
+    monkeypatch.setattr(module, "SOON_LISTENS", 60)
     monkeypatch.setattr(module, "SNAPSHOT_LISTENS", 100)
-    taken = snapshots(10)
+    monkeypatch.setattr(module, "SNAPSHOT_BYTES_PER_S", 10_000)
+    taken = snapshots(10, every_ms)
     versions = [model.version for model in taken if model.name == "fism"]
     of_listens = [model.version for model in taken if model.name == "next_track"]  # dearer, so less often
     assert all(step < max(20, version / 4) + 10 for step, version in zip(np.diff(of_listens), of_listens, strict=False))
@@ -107,15 +112,15 @@ def test_snapshots_are_due_more_and_more_seldom_up_to_a_limit(monkeypatch: pytes
     steps = np.diff([0, *versions])
     assert set(steps[:10]) == {20}
     assert (np.diff(steps) >= 0).all()
-    assert set(steps[-10:]) == {100}
+    assert set(steps[-10:]) == {most}
     assert all(step < max(20, version / 10) + 10 for step, version in zip(steps[1:], versions, strict=False))
 
 
-def snapshots(size: int) -> list[Model]:
+def snapshots(size: int, every_ms: int = 100_000) -> list[Model]:
     learner = Learner(CATALOGUE)
     taken = []
-    for batch in batches(LISTENS, size):
-        fold(learner, batch)
+    for at, batch in enumerate(batches(LISTENS, size)):
+        learner.fold(batch, listens_of(batch, b""), BASE_MS + at * every_ms)
         taken += learner.take_models()
     return taken
 
@@ -204,7 +209,7 @@ def test_a_catalogue_that_outgrows_a_record_is_learned_from_to_the_end() -> None
         assert all(len(model.body) <= LEARNED_BODY_BYTES for model in models)
     assert min(forgotten[name] for name in ("i2i_stream", "fism", "next_track")) > 10_000
     versions = {name: model.version for name, model in newest.items()}
-    assert versions == {"i2i_stream": 132_000, "fism": 132_000, "next_track": 140_000}
+    assert versions == dict.fromkeys(("i2i_stream", "fism", "next_track"), tracks)
     assert min(len(model.body) for model in newest.values()) > 0.8 * LEARNED_BODY_BYTES
     assert sum(map(len, learner.state().values())) < 12 * LEARNED_BODY_BYTES
 

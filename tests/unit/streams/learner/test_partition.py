@@ -73,8 +73,8 @@ class Harness:
 
 def learned(count: int) -> tuple[dict[bytes, bytes], list[Model]]:
     learner, models = Learner(CATALOGUE), []
-    for batch in BATCHES[:count]:
-        learner.fold(batch, listens_of(batch, b""))
+    for batch, record in zip(BATCHES[:count], RECORDS, strict=False):
+        learner.fold(batch, listens_of(batch, b""), record.timestamp)
         models += learner.take_models()
     return learner.state(), models
 
