@@ -52,7 +52,7 @@ def plain_learner(settings: Settings, without: Container[tuple[int, int]] = (), 
         offsets = (listens.offsets + np.int64(batch.first_offset)).tolist()
         kept = [(batch.source_partition, offset) not in without for offset in offsets]
         listens = TrainingColumns(*(getattr(listens, column.name)[kept] for column in fields(listens)))
-        plain.learner.fold(batch, listens)
+        plain.learner.fold(batch, listens, message.timestamp()[1])
         plain.models += plain.learner.take_models()
     return plain
 
