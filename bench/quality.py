@@ -18,16 +18,14 @@ from bench.figures import FigureError
 LEARNERS = (
     "bench recommenders --sessions 60000 --skip 40000 --only sticky_norepeat,memory,i2i_stream,next_track,rerank,mix"
 )
-ONLINE = "bench online --sessions 100000"
 FITTED = "404ceffc856a"
 """The world that `botify world fit` makes of Last.fm's sequences; it must be there."""
 COMMANDS = {
     "quality_recommenders": "bench recommenders --sessions 10000 --only "
     "random,toppop,sticky_norepeat,memory,i2i_stream,next_track,rerank,mix,scene,oracle",
-    "quality_online_1": f"{ONLINE} --rate 1000 --seed 1",
-    "quality_online_2": f"{ONLINE} --rate 1000 --seed 2",
-    "quality_online_3": f"{ONLINE} --rate 1000 --seed 3",
-    "quality_online_full": f"{ONLINE} --seed 1",
+    "quality_online_1": "bench online --sessions 100000 --seed 1",
+    "quality_online_2": "bench online --sessions 100000 --seed 2",
+    "quality_online_3": "bench online --sessions 100000 --seed 3",
     "quality_decisions": "bench decisions",
     "quality_as_in_course": LEARNERS,
     "quality_tire_soon": f"{LEARNERS} --world bench/worlds/artists-tire-soon.toml",
