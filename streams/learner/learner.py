@@ -31,7 +31,7 @@ It is counted in listens, not in time: a simulation plays a day in a minute, and
 """
 SOON_LISTENS = 2_500
 """The most while there is time for it: many sessions that are served from one snapshot explore the same tracks."""
-SNAPSHOT_BYTES_PER_S = 4_000_000
+SNAPSHOT_BYTES_PER_S = 2_000_000
 """There is time once the last snapshots have had a second for so many bytes: making, sending and preparing 10 MB takes
 about half a second of CPU time. The clock is that of the training topic's records, so that it can be replayed."""
 LISTEN_SNAPSHOT_LISTENS = 60_000
