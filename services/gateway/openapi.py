@@ -121,7 +121,8 @@ class DirectRoutes:
         self._direct = {}
         for operation in operations:
             name, _, parameter = operation.path[1:].partition("/")
-            self._direct[operation.method, name] = parameter.strip("{}").removesuffix(":path"), operation.serve
+            endpoint = _Endpoint(operation.serve)
+            self._direct[operation.method, name] = parameter.strip("{}").removesuffix(":path"), endpoint
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve."""
@@ -129,14 +130,13 @@ class DirectRoutes:
             name, _, given = scope["path"][1:].partition("/")
             found = self._direct.get((scope["method"], name))
             if found is not None and given and "/" not in given:
-                parameter, serve = found
+                parameter, endpoint = found
                 scope["path_params"] = {parameter: given}
-                request = Request(scope)
                 try:
-                    response = await serve(request)
+                    await endpoint(scope, receive, send)
                 except self._handled as error:
-                    response = await self._error_response(request, error)
-                await response(scope, receive, send)
+                    response = await self._error_response(Request(scope), error)
+                    await response(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 

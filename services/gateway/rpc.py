@@ -27,6 +27,7 @@ from core.errors import DecodeError, NoBrokerError, TopicError
 from core.kafka import config as clients
 from core.kafka.layout import is_closed, open_layout
 from core.kafka.publisher import Headers, RecordPublisher
+from core.kafka.reader import FOLLOW_MS
 from core.kafka.replies import ReplyReader
 from core.process import in_background, stop
 from core.settings import Settings
@@ -185,7 +186,7 @@ class RpcClient:
             group="botify-gateway",
             auto_offset_reset="latest",
             # the broker answers at once when there is a reply; an idle gateway asks it seldom
-            fetch_wait_max_ms=500,
+            fetch_wait_max_ms=FOLLOW_MS,
         )
         self._publisher = RecordPublisher(
             settings,
