@@ -235,6 +235,13 @@ class BatchConsumer(driver.Consumer):
         with suppress(IllegalStateError):
             await self.seek_wait({tp: offset})
 
+    def on_buffer_full(self, tp: TP) -> None:
+        """Go on fetching; a full queue delays the next message, and that is enough.
+
+        Faust would leave the partition out until the queue is empty. A queue of one is full with each message, and
+        where all partitions are left out, as a learner's only one, Faust sleeps for a second.
+        """
+
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
         yield from self.assignment()
 

@@ -53,6 +53,7 @@ OVERRIDDEN = [
     (driver.Consumer, BatchConsumer, "_new_consumer_thread", "()"),
     (driver.Consumer, BatchConsumer, "on_partitions_assigned", "(assigned, generation_id)"),
     (driver.Consumer, BatchConsumer, "seek_to_committed", "()"),
+    (driver.Consumer, BatchConsumer, "on_buffer_full", "(tp)"),
     (driver.Consumer, BatchConsumer, "_filter_tps_with_pending_acks", "(topics)"),
     (driver.Consumer, BatchConsumer, "_new_offset", "(tp)"),
     (driver.Consumer, BatchConsumer, "_add_gap", "(tp, offset_from, offset_to)"),
