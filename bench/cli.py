@@ -179,6 +179,10 @@ def online(
     last: Annotated[
         int, typer.Option(min=1, help="Number of sessions at the end that are also compared as one window.")
     ] = 20_000,
+    rate: Annotated[
+        float | None,
+        typer.Option(min=1.0, help="Recommendations a second.", show_default="as many as are answered"),
+    ] = None,
     world: WorldOption = None,
     record: Record = None,
     as_json: Json = False,
@@ -195,7 +199,7 @@ def online(
                 f"{done.sessions:,} of {sessions:,} sessions, {done.listens / max(done.wall_s, 1e-9):,.0f} listens/s"
             )
 
-        result = measure_online(opened, _known(control, served()), names, share, sessions, seed, report)
+        result = measure_online(opened, _known(control, served()), names, share, sessions, seed, report, rate)
     if as_json:
         print_json({"windows": result.figures(last), "run": result.totals(last)})
     else:

@@ -147,6 +147,7 @@ def measure_online(
     sessions: int,
     seed: int,
     progress: Callable[[Progress], None] = lambda _: None,
+    rate: float | None = None,
 ) -> Online:
     """Run the loop for a number of sessions, and wait until they are closed.
 
@@ -154,10 +155,12 @@ def measure_online(
     ----------
     share : int
         Listeners in each treatment for each listener in the control.
+    rate : float, optional
+        Recommendations asked for in a second; without it, as many as are answered.
     """
     yardsticks = times_of_yardsticks(world, seed)
     with fresh_stack(world) as stack, serving(stack, experiments_of(control, treatments, share)) as settings:
-        run = run_loop(settings, world, RunOptions(sessions=sessions, seed=seed), progress)
+        run = run_loop(settings, world, RunOptions(sessions=sessions, seed=seed, rate=rate), progress)
         closed = Topics.of(settings).sessions.name
         wait_until(
             lambda: sum(end_offsets(settings, closed).values()) >= run.sessions,

@@ -23,9 +23,9 @@ FITTED = "404ceffc856a"
 COMMANDS = {
     "quality_recommenders": "bench recommenders --sessions 10000 --only "
     "random,toppop,sticky_norepeat,memory,i2i_stream,next_track,rerank,mix,scene,oracle",
-    "quality_online_1": "bench online --sessions 100000 --seed 1",
-    "quality_online_2": "bench online --sessions 100000 --seed 2",
-    "quality_online_3": "bench online --sessions 100000 --seed 3",
+    "quality_online_1": "bench online --sessions 100000 --rate 2000 --seed 1",
+    "quality_online_2": "bench online --sessions 100000 --rate 2000 --seed 2",
+    "quality_online_3": "bench online --sessions 100000 --rate 2000 --seed 3",
     "quality_decisions": "bench decisions",
     "quality_as_in_course": LEARNERS,
     "quality_tire_soon": f"{LEARNERS} --world bench/worlds/artists-tire-soon.toml",

@@ -156,19 +156,23 @@ class WallClock(Pace):
 
 @dataclass(slots=True)
 class OfferedRate(Pace):
-    """A fixed number of requests per second, in order of event time, whether or not earlier ones were answered."""
+    """A fixed number of requests per second, in order of event time, whether or not earlier ones were answered.
+
+    As at full speed no listener is further ahead than the lookahead. It matters when fewer listeners are left than the
+    rate needs: without it each would go on as fast as it is answered, and workers would close the sessions of others.
+    """
 
     rate: float
     spent: float = 0.0
 
     def due(self, now_s: float, clocks: Clocks) -> Due:
-        """Allow the requests that are due by the rate, in ticks."""
+        """Allow the requests that are due by the rate, in ticks, within the lookahead."""
         earned = now_s * self.rate
         self.spent = max(self.spent, earned - max(1.0, _SLACK_S * self.rate))
         tick = max(1.0, _TICK_S * self.rate)
         credit = earned - self.spent
         most, wait_s = (int(credit), _TICK_S) if credit >= tick else (0, (tick - credit) / self.rate)
-        return Due(2**62, most, min(max(wait_s, _LEAST_WAIT_S), _MOST_WAIT_S))
+        return Due(clocks.earliest_ms() + LOOKAHEAD_MS, most, min(max(wait_s, _LEAST_WAIT_S), _MOST_WAIT_S))
 
     def spend(self, requests: int) -> None:
         """Subtract the requests from those that are due."""

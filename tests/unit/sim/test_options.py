@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from sim.options import LOOKAHEAD_MS, FullSpeed, OfferedRate, WallClock
 
 
@@ -16,8 +18,9 @@ class Clocks:
         return self._next_ms
 
 
-def test_full_speed_is_bounded_by_the_one_who_is_furthest_behind() -> None:
-    assert FullSpeed().due(123.0, Clocks(5_000)).until_ms == 5_000 + LOOKAHEAD_MS
+@pytest.mark.parametrize("pace", [FullSpeed(), OfferedRate(1000.0)])
+def test_nobody_is_far_ahead_of_the_one_who_is_furthest_behind(pace: FullSpeed | OfferedRate) -> None:
+    assert pace.due(123.0, Clocks(5_000)).until_ms == 5_000 + LOOKAHEAD_MS
 
 
 def test_the_wall_clock_multiplies_time_and_waits_for_the_next_listen() -> None:
