@@ -112,13 +112,13 @@ LEARNER = "learner"
 SNAPSHOTS = "snapshots"
 """The collection that holds the last snapshot of each model up to the checkpoint, as it was sent to the topic."""
 
-CHECKPOINT_LISTENS = 250_000
+CHECKPOINT_LISTENS = 500_000
 """The state may have tens of MB, so it is written after so many listens, in a pause, or put off `MOST_PUT_OFF` times.
 
-Writing takes up to a second of CPU time, most of it to compress: a quarter of what learning from 100,000 listens takes.
-After a crash, at most so many listens are learned from again, which takes some seconds.
+Writing takes up to a second of CPU time, most of it to compress: after each 250,000 it took a quarter of the learner's
+time under full load. After a crash, at most so many listens are learned from again, which takes about ten seconds.
 """
-MOST_PUT_OFF = 14
+MOST_PUT_OFF = 29
 RELEASE_LISTENS = 50
 """Listens after which pages of the catalogue are given back; a track that is met for the first time takes up to ten."""
 
