@@ -120,10 +120,9 @@ def test_it_is_written_in_a_pause_or_when_it_was_put_off_often() -> None:
         assert await partition.write_checkpoint() is Outcome.ALREADY
         assert await partition.write_checkpoint() is Outcome.APPLIED
         assert harness.state() == learned(1)[0]
-        for at, one in enumerate(BATCHES[1:]):  # there is no pause
-            for again in range(2):
-                await partition.process([record(1 + 2 * at + again, one)])
-                await partition.write_checkpoint()
+        for at in range(MOST_PUT_OFF + 5):  # there is no pause
+            await partition.process([record(1 + at, BATCHES[1 + at % 9])])
+            await partition.write_checkpoint()
         assert partition.checkpoint == 1 + MOST_PUT_OFF + 1
 
     asyncio.run(main())
