@@ -80,7 +80,7 @@ def main(groups: Sequence[str]) -> None:
 
 def _groups(arguments: Sequence[str] | None = None) -> list[str]:
     parser = argparse.ArgumentParser("python -m bench.quality", description=(__doc__ or "").splitlines()[0])
-    listed = f"{', '.join(COMMANDS)}; all of them by default, which takes about an hour on two cores"
+    listed = f"{', '.join(COMMANDS)}; all of them by default, which takes about two hours on two cores"
     parser.add_argument("groups", nargs="*", metavar="GROUP", help=listed)
     groups: list[str] = parser.parse_args(arguments).groups
     return groups

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from itertools import cycle, islice
 from types import MappingProxyType
 
 import numpy as np
@@ -120,8 +121,8 @@ def test_it_is_written_in_a_pause_or_when_it_was_put_off_often() -> None:
         assert await partition.write_checkpoint() is Outcome.ALREADY
         assert await partition.write_checkpoint() is Outcome.APPLIED
         assert harness.state() == learned(1)[0]
-        for at in range(MOST_PUT_OFF + 5):  # there is no pause
-            await partition.process([record(1 + at, BATCHES[1 + at % 9])])
+        for offset, one in enumerate(islice(cycle(BATCHES[1:]), MOST_PUT_OFF + 5), start=1):  # there is no pause
+            await partition.process([record(offset, one)])
             await partition.write_checkpoint()
         assert partition.checkpoint == 1 + MOST_PUT_OFF + 1
 

@@ -17,6 +17,7 @@ from aiokafka.consumer import fetcher
 from aiokafka.consumer.subscription_state import SubscriptionState
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
+from faust.transport import conductor
 from faust.transport import consumer as base
 from faust.transport.drivers import aiokafka as driver
 from faust.transport.drivers import by_url
@@ -114,6 +115,8 @@ CALLS = [
     (base.ThreadDelegateConsumer.__init__, "self._thread = self._new_consumer_thread()"),
     (base.ThreadDelegateConsumer.seek_wait, "self._thread.seek_wait(partitions)"),
     (base.Consumer._wait_next_records, "self._getmany("),
+    (conductor.ConductorCompiler.build, "consumer_on_buffer_full(tp)"),
+    (base.Consumer.on_buffer_full, "active_partitions.discard(tp)"),
     (base.ThreadDelegateConsumer._getmany, "self._thread.getmany(active_partitions, timeout)"),
     (faust.App._on_partitions_assigned, "(self.on_partitions_assigned.send)(assigned)"),
     (SubscriptionState._assigned_state, "raise IllegalStateError("),
