@@ -13,7 +13,6 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute
 
 from core.kafka.layout import live_layout
 from core.process import in_background, stop
@@ -25,10 +24,8 @@ from schemas.registry import codec_of
 from services.experiments import DEFAULT_FILE, LiveExperiments, load_experiments
 from services.gateway.api import DOCS, HANDLED_ERRORS, BotifyApi, error_response
 from services.gateway.connections import Connections
-from services.gateway.gorse.api import GorseApi
-from services.gateway.gorse.api import error_response as gorse_error
 from services.gateway.messages import NO_CATALOGUE, UnavailableError
-from services.gateway.middleware import GORSE_PREFIX, GatewayMetrics, Limits, RequestTelemetry, TokenRequired
+from services.gateway.middleware import GatewayMetrics, Limits, RequestTelemetry, TokenRequired
 from services.gateway.openapi import DirectRoutes
 from services.gateway.options import GatewayOptions
 from services.gateway.rpc import RpcClient
@@ -81,14 +78,10 @@ def build_app(
 
     botify = BotifyApi(backend, metrics, registry, home, users)
     handled = (*HANDLED_ERRORS, *v1.HANDLED_ERRORS)
-    gorse: list[BaseRoute] = []
-    if options.gorse is not None:
-        gorse = GorseApi(lambda: backend.v1, users, count_fallback, options.gorse).routes()
     app = Starlette(
         routes=[
             *botify.routes(secured=bool(token)),
             *V1Api(lambda: backend.v1, users, count_fallback).routes(secured=bool(token)),
-            *gorse,
         ],
         middleware=[
             Middleware(RequestTelemetry, id_prefix=id_prefix, metrics=metrics),
@@ -106,8 +99,6 @@ def build_app(
 async def _error_response(request: Request, error: Exception) -> Response:
     if request.url.path.startswith(PREFIX):
         return v1.problem_of(error)
-    if request.url.path.startswith(GORSE_PREFIX):
-        return gorse_error(error)
     return await error_response(request, error)
 
 

@@ -27,7 +27,6 @@ from services.gateway.messages import RequestId
 from services.gateway.options import RETRY_AFTER_S, GatewayOptions
 from services.gateway.v1.problems import PREFIX, problem
 
-GORSE_PREFIX = "/api/"  # of Gorse's REST API, where it is served
 REQUEST_ID = "botify.request_id"  # where a scope has its `RequestId`
 BODY = "botify.body"  # where a scope has its whole body, bytes
 KEY_PATTERN = "[!-~]{1,128}"  # of a client's id or key: printable ASCII without spaces
@@ -80,9 +79,7 @@ class GatewayMetrics(Collector):
 CLIENT_CLOSED = 499
 """Status under which a request is counted whose connection was closed before an answer was sent."""
 _KEY = re.compile(KEY_PATTERN.encode())
-_ROUTES = frozenset(
-    {"", "next", "last", "track", "healthz", "readyz", "metrics", "docs", "openapi.json", "ui", "v1", "api"}
-)
+_ROUTES = frozenset({"", "next", "last", "track", "healthz", "readyz", "metrics", "docs", "openapi.json", "ui", "v1"})
 _INVALID_KEY = "Idempotency-Key: a key has 1 to 128 printable ASCII characters and no spaces"
 
 
@@ -156,8 +153,8 @@ PROBES = frozenset({"/healthz", "/readyz"})
 class TokenRequired:
     """Refuses requests without the token with 401.
 
-    Programs send it as a bearer token, Gorse's clients as their API key. A browser cannot; it asks its user for a name
-    and password, and sends the token as the password of any name.
+    Programs send it as a bearer token. A browser cannot; it asks its user for a name and password, and sends the token
+    as the password of any name.
     """
 
     def __init__(self, app: ASGIApp, token: str) -> None:
@@ -177,9 +174,7 @@ class TokenRequired:
             await refuse(scope, receive, send, 401, detail, challenge)
 
     def _is_authorized(self, scope: Scope) -> bool:
-        headers = Headers(scope=scope)
-        key = headers.get("x-api-key", "") if scope["path"].startswith(GORSE_PREFIX) else ""
-        given = key.encode("latin-1") or token_of(headers.get("authorization", ""))
+        given = token_of(Headers(scope=scope).get("authorization", ""))
         return given is not None and secrets.compare_digest(given, self._token)
 
 
@@ -240,10 +235,10 @@ class RateLimit:
         return 0.0 if allowed else (1.0 - left) / self._rate_per_s
 
 
-LIMITED = ("/next/", "/last/", "/track/", PREFIX, GORSE_PREFIX)
+LIMITED = ("/next/", "/last/", "/track/", PREFIX)
 
-BATCHES = frozenset({f"{PREFIX}events", *(f"{GORSE_PREFIX}{name}" for name in ("feedback", "items", "users"))})
-"""The routes whose bodies may be longer."""
+BATCHES = f"{PREFIX}events"
+"""The route whose bodies may be longer."""
 
 
 class Limits:
@@ -267,7 +262,7 @@ class Limits:
                 await refuse(scope, receive, send, 429, detail, {"Retry-After": str(math.ceil(wait_s))})
                 return
         try:
-            limit = self._options.batch_bytes if scope["path"] in BATCHES else self._options.body_bytes
+            limit = self._options.batch_bytes if scope["path"] == BATCHES else self._options.body_bytes
             body = await _read_body(scope, receive, limit)
         except _TooLongError:
             detail = f"the body is longer than {limit} bytes"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BeforeValidator
 
@@ -27,25 +27,6 @@ def _is_on(raw: Any) -> bool:
     return bool(raw == "on")
 
 
-FeedbackKind = Literal["listen", "skip", "like", "dislike", "unlike"]
-"""What a listener can do."""
-FEEDBACK_TYPES: Mapping[str, FeedbackKind] = {"read": "listen", "star": "like"}
-"""What Gorse's documentation calls them."""
-
-
-def _feedback_types(raw: Any) -> Any:
-    """Return the kinds of types of feedback: `star=like,read=listen`, beside those of `FEEDBACK_TYPES`; None is off."""
-    if raw in (None, "off"):
-        return None
-    kinds: dict[str, str] = {**FEEDBACK_TYPES}
-    for pair in [] if raw == "on" else str(raw).split(","):
-        type_, _, kind = pair.strip().partition("=")
-        if not type_ or kind not in get_args(FeedbackKind):
-            raise ValueError(f"{pair!r} is not on, off or type=kind; kinds are {', '.join(get_args(FeedbackKind))}")
-        kinds[type_] = kind
-    return kinds
-
-
 @dataclass(frozen=True, slots=True)
 class GatewayOptions:
     """Where a gateway listens, and its bounds. The variable of a field is `BOTIFY_GATEWAY_` and its name in capitals.
@@ -64,7 +45,7 @@ class GatewayOptions:
     deadline_ms: Annotated[int, whole(10, 60_000)] = 1_000  # for the recommender; then a popular track is served
     in_flight: Annotated[int, whole(1, 100_000)] = 512  # requests in progress at the same time; more get 503
     body_bytes: Annotated[int, whole(64, 16 * 2**20)] = 16_384  # of a body; a larger one gets 413
-    batch_bytes: Annotated[int, whole(64, 16 * 2**20)] = 262_144  # of a body with many events, items or users
+    batch_bytes: Annotated[int, whole(64, 16 * 2**20)] = 262_144  # of the body of `/v1/events`
     rate_per_s: Annotated[int | None, whole(1, 1_000_000)] = None  # requests from one address; more get 429
     body_s: Annotated[int, whole(1, 3_600)] = 5  # for a body to arrive; then 408
     bodies: Annotated[int, whole(1, 100_000)] = 256  # that are arriving; for one more, the oldest gets 503
@@ -77,8 +58,6 @@ class GatewayOptions:
     # what clients must send as a bearer token; None demands none
     token: Annotated[str, AfterValidator(_check_token)] | None = field(default=None, repr=False)
     dashboard: Annotated[bool, BeforeValidator(_is_on)] = True  # at `/ui`; one gateway of several is enough
-    # `on` serves Gorse's REST API at `/api`; `type=kind,…` as well, and maps its types of feedback (gorse.md)
-    gorse: Annotated[Mapping[str, FeedbackKind] | None, BeforeValidator(_feedback_types)] = None
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:

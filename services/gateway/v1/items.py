@@ -85,18 +85,14 @@ class Items:
 
     async def put(self, name: int | str, body: ItemBody, request_id: RequestId) -> Track:
         """Add or replace an item, and return it; the answer comes when it is on the topic."""
-        return (await self.put_all([(name, body, False)], request_id))[0]
-
-    async def put_all(self, puts: Sequence[tuple[int | str, ItemBody, bool]], request_id: RequestId) -> list[Track]:
-        """Add or replace items: the name of each, what it is, and whether it is deleted."""
         async with self.writing:
-            if any(self.service.tracks.known(name) is None for name, _, _ in puts):
+            if self.service.tracks.known(name) is None:
                 await self.service.tracks.refresh()
-            tracks = await asyncio.gather(*(self._track_of(*put) for put in puts))
-            await self._publish(tracks, request_id)
-        return tracks
+            track = await self._track_of(name, body)
+            await self._publish(track, request_id)
+        return track
 
-    async def _track_of(self, name: int | str, body: ItemBody, deleted: bool) -> Track:
+    async def _track_of(self, name: int | str, body: ItemBody) -> Track:
         known = self.service.tracks.known(name)
         if known is not None:
             number, external_id = known.track, known.external_id
@@ -119,7 +115,6 @@ class Items:
             body.mood,
             body.year,
             body.country,
-            deleted,
         )
 
     async def delete(self, name: int | str, request_id: RequestId) -> None:
@@ -130,14 +125,11 @@ class Items:
         """
         async with self.writing:
             found = await self.get(name)
-            await self._publish([found._replace(deleted=True)], request_id)
+            await self._publish(found._replace(deleted=True), request_id)
 
-    async def _publish(self, tracks: Sequence[Track], request_id: RequestId) -> None:
-        published = []
-        for at, track in enumerate(tracks):
-            value, id_ = self.service.codec.encode(track), f"{request_id.id_}.{at}"
-            published.append(self.service.rpc.publish(id_, self.catalogue_topic, key_of(track.track), value))
-        await asyncio.gather(*published)
+    async def _publish(self, track: Track, request_id: RequestId) -> None:
+        value = self.service.codec.encode(track)
+        await self.service.rpc.publish(request_id.id_, self.catalogue_topic, key_of(track.track), value)
         await self.service.tracks.refresh()
 
     async def similar(self, name: int | str, query: PageQuery) -> ItemPage:

@@ -9,13 +9,14 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 
 from schemas.validation import MAX_SLATE
 from services.gateway.api import TrackInBody, TrackInPath
-from services.gateway.options import FeedbackKind
 from services.recommender.filters import FIELDS
 
 MAX_EVENTS = 1_000
 MAX_PAGE = 200
 MAX_EXCLUDED = 1_000
 MAX_OPINIONS = 1_000
+FeedbackKind = Literal["listen", "skip", "like", "dislike", "unlike"]
+"""What a listener can do."""
 LISTENED_KINDS = ("listen", "skip")
 
 

@@ -11,11 +11,10 @@ from core.errors import BotifyError
 from schemas.events import Feedback
 from services.gateway.api import InvalidRequestError
 from services.gateway.messages import RequestId, UnavailableError, UnknownItemError, UnknownTrackError
-from services.gateway.options import FeedbackKind
 from services.gateway.service import GatewayService
 from services.gateway.v1.events import EventIntake
 from services.gateway.v1.listeners import ListenerStore
-from services.gateway.v1.models import Erased, Heard, User, UserBody
+from services.gateway.v1.models import Erased, FeedbackKind, Heard, User, UserBody
 from services.gateway.v1.recommending import name_of
 from streams.read import StateReader
 from streams.store.connect import REDIS_ERRORS
