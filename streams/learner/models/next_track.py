@@ -20,7 +20,7 @@ is there; the lightest of a set makes place, as in Space-Saving (Metwally, Agraw
 newcomer starts from its own weight. With so many items that all neighbours are more than `most_links`, each item keeps
 half as many. The lightest items and the users longest away are forgotten.
 
-The loops are compiled by numba where it is installed; `next_track_numpy` is their statement in numpy.
+The loops are compiled by numba; their statement in numpy is their test's.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
-from typing import Any, Protocol, Self
+from types import ModuleType
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -50,8 +51,6 @@ from streams.learner.models.next_track_state import (
     NextTrackSettings,
     Questions,
     Rows,
-    Scratch,
-    State,
     cells_of,
     empty_state,
     scratch_for,
@@ -68,41 +67,11 @@ _RESCALE_AT = 40.0
 NO_TRACK = -1
 
 
-class Loops(Protocol):
-    """The inner loops; a module."""
-
-    def learn_events(
-        self,
-        state: State,
-        events: Events,
-        asked: Questions,
-        cells: Cells,
-        scratch: Scratch,
-        items: Rows,
-        scores: Floats,
-    ) -> None:
-        """Learn from one chunk of events, and answer each question before its event is learned."""
-
-    def rank_users(
-        self, state: State, asked: Questions, cells: Cells, scratch: Scratch, items: Rows, scores: Floats
-    ) -> None:
-        """Write the best items of each user and their scores."""
-
-    def rank_histories(
-        self, state: State, histories: Histories, cells: Cells, scratch: Scratch, items: Rows, scores: Floats
-    ) -> None:
-        """Write the best items of each history and their scores."""
-
-
-def loops() -> Loops:
-    """Return the compiled loops, or those of numpy where numba is not installed."""
+def loops() -> ModuleType:
+    """Return the compiled loops, `next_track_kernels`; importing them loads numba."""
     use_own_cache()
-    try:
-        from streams.learner.models import next_track_kernels
-    except ImportError:
-        from streams.learner.models import next_track_numpy
+    from streams.learner.models import next_track_kernels
 
-        return next_track_numpy
     return next_track_kernels
 
 
@@ -114,8 +83,8 @@ class NextTrack:
     settings : NextTrackSettings
     seed : int
         Of the choice of events that the stacker learns from.
-    run : Loops, optional
-        The inner loops; by default the compiled ones where numba is installed.
+    run : module, optional
+        The inner loops; by default the compiled ones.
 
     Attributes
     ----------
@@ -133,7 +102,7 @@ class NextTrack:
 
     name = "next_track"
 
-    def __init__(self, settings: NextTrackSettings = DEFAULTS, seed: int = 0, run: Loops | None = None) -> None:
+    def __init__(self, settings: NextTrackSettings = DEFAULTS, seed: int = 0, run: ModuleType | None = None) -> None:
         self._settings = settings
         self._seed = seed
         self._run = loops() if run is None else run
@@ -316,7 +285,7 @@ class NextTrack:
         return ids | {name: array[: sizes.get(name)] for name, array in self._state._asdict().items()}
 
     @classmethod
-    def from_bytes(cls, state: bytes, run: Loops | None = None) -> Self:
+    def from_bytes(cls, state: bytes, run: ModuleType | None = None) -> Self:
         """Read what `to_bytes` wrote.
 
         Raises
@@ -332,7 +301,9 @@ class NextTrack:
         return cls.from_arrays(about, arrays, run)
 
     @classmethod
-    def from_arrays(cls, about: Mapping[str, Any], arrays: dict[str, NDArray[Any]], run: Loops | None = None) -> Self:
+    def from_arrays(
+        cls, about: Mapping[str, Any], arrays: dict[str, NDArray[Any]], run: ModuleType | None = None
+    ) -> Self:
         """Return the model that `about` and `arrays` describe; those of users and events may be missing."""
         model = cls(NextTrackSettings(**about["settings"]), about["seed"], run)
         model._items = RowTable(arrays.pop("item_ids"))

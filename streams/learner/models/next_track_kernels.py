@@ -1,6 +1,7 @@
-"""The inner loops of `next_track`, compiled by numba; `next_track_numpy` has the same functions as array operations.
+"""The inner loops of `next_track`, compiled by numba.
 
-All arithmetic on the graph and on the features is float32 in a fixed order, so both forms give the same bytes there.
+The tests' reference has the same functions as array operations. All arithmetic on the graph and on the features is
+float32 in a fixed order, so both forms give the same bytes there.
 The compiled code is cached beside this file, or under `NUMBA_CACHE_DIR`. Only `next_track` imports this module.
 """
 

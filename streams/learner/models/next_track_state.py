@@ -1,4 +1,4 @@
-"""The arrays of `next_track`, shared by the compiled and the numpy form of its loops.
+"""The arrays of `next_track`, shared by its loops and their numpy reference.
 
 Constants are compiled in, and the cache of the compiled loops does not see that they changed here: delete it then
 (`__pycache__/next_track_*.nb?`).

@@ -1,13 +1,14 @@
 """Logits of many tracks for many sessions, by the vectors, biases and labels of `factors`.
 
 A session is offered thousands of tracks, so this is most of what serving the factors costs. The loops are compiled by
-numba where it is installed; `scoring_numpy` is their statement in numpy.
+numba; their statement in numpy is their test's.
 """
 
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, Protocol
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,50 +23,12 @@ Values = NDArray[np.uint16]
 Integers = NDArray[np.integer[Any]]
 
 
-class Loops(Protocol):
-    """The loops, as functions of a module; what they return is written into their last arguments."""
-
-    def score_cells(
-        self,
-        vectors: Floats,
-        numbers: Values,
-        tastes: Floats,
-        by_value: Floats,
-        starts: Ints,
-        stops: Ints,
-        logits: Floats,
-    ) -> None:
-        """Write the logits of all tracks of the cells of each session, one after another."""
-
-    def score_tracks(
-        self,
-        vectors: Floats,
-        numbers: Values,
-        tastes: Floats,
-        by_value: Floats,
-        sessions: Ints,
-        places: Numbers,
-        logits: Floats,
-    ) -> None:
-        """Write the logits of tracks, each for its session."""
-
-    def find_best(self, logits: Floats, bounds: Ints, best: Ints, free: Ints) -> None:
-        """Write where each session's highest logit is, and how many of its logits are above minus infinity."""
-
-    def sum_tastes(self, vectors: Floats, places: Numbers, weights: Floats, lengths: Ints, tastes: Floats) -> None:
-        """Write the sum of each session's vectors times their weights, over the root of its length."""
-
-
 @cache
-def loops() -> Loops:
-    """Return the compiled loops, or those of numpy where numba is not installed."""
+def loops() -> ModuleType:
+    """Return the compiled loops, `scoring_kernels`; importing them loads numba."""
     use_own_cache()
-    try:
-        from streams.learner.models import scoring_kernels
-    except ImportError:
-        from streams.learner.models import scoring_numpy
+    from streams.learner.models import scoring_kernels
 
-        return scoring_numpy
     return scoring_kernels
 
 
@@ -78,8 +41,8 @@ class TrackScorer:
         The last dimension is the track's bias: that of a taste is 1.
     numbers : ndarray of integers, shape (labels, n)
         Each track's value of each label, below 65,536.
-    run : Loops, optional
-        By default the compiled ones where numba is installed.
+    run : module, optional
+        The loops; by default the compiled ones.
 
     Examples
     --------
@@ -89,7 +52,7 @@ class TrackScorer:
     [0.5, 0.5]
     """
 
-    def __init__(self, vectors: Floats, numbers: Integers, run: Loops | None = None) -> None:
+    def __init__(self, vectors: Floats, numbers: Integers, run: ModuleType | None = None) -> None:
         self.vectors = plain_array(vectors, np.float32)
         self._numbers = plain_array(numbers.T, np.uint16)
         self._run = run or loops()

@@ -1,6 +1,7 @@
-"""The loops of `scoring`, compiled by numba; `scoring_numpy` has the same functions as array operations.
+"""The loops of `scoring`, compiled by numba.
 
-A sum may be taken in another order than numpy's, so that it runs in vector registers: the last bits may differ.
+The tests' reference has the same functions as array operations. A sum may be taken in another order than numpy's, so
+that it runs in vector registers: the last bits may differ.
 The compiled code is cached, see `core.numba_cache`. Only `scoring` imports this module.
 """
 

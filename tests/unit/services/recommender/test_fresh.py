@@ -9,8 +9,8 @@ from schemas.events import Track
 from services.recommender.catalogue import Catalogue
 from services.recommender.fresh import NEWEST, FreshTracks
 from services.recommender.protocol import NO_ANSWER, Ranking
-from streams.learner.models import next_track_numpy
 from streams.learner.models.next_track import NextTrack
+from tests.unit.streams.learner.models import next_track_reference
 
 ALBUM = None
 CATALOGUE = Catalogue(
@@ -30,7 +30,7 @@ NONE_EXCLUDED = np.zeros((2, 2), dtype=np.bool_)
 
 
 def knowing(*tracks: int) -> NextTrack:
-    model = NextTrack(run=next_track_numpy)
+    model = NextTrack(run=next_track_reference)
     model.learn([1] * len(tracks), tracks, [1.0] * len(tracks), range(len(tracks)))
     return model
 

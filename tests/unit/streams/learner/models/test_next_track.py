@@ -4,6 +4,7 @@ import hashlib
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -11,16 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.learner.models import next_track_numpy
-from streams.learner.models.next_track import CHUNK, Loops, NextTrack, NextTrackSettings, loops
+from streams.learner.models import next_track_kernels as compiled
+from streams.learner.models.next_track import CHUNK, NextTrack, NextTrackSettings
 from streams.learner.models.tables import RowTable, pack
-
-compiled = pytest.importorskip("streams.learner.models.next_track_kernels")
+from tests.unit.streams.learner.models import next_track_reference
 
 SMALL = NextTrackSettings(neighbours=32, candidates=48, lags=6, anchors=8, half_life=500, recent_half_life=20)
 FORGETFUL = NextTrackSettings(neighbours=16, candidates=32, most_items=60, most_users=20, most_events=700)
 NARROWING = NextTrackSettings(neighbours=128, most_links=64 * 100, lags=6, anchors=8, half_life=500)
-LASTFM = Path(__file__).parents[5] / "../shared/real-data/lastfm.txt"
+ROOT = Path(__file__).parents[5]
+LASTFM = ROOT / "../shared/real-data/lastfm.txt"
 Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -36,7 +37,7 @@ def part(events: Columns, begin: int, end: int) -> Columns:
     return tuple(column[begin:end] for column in events)  # type: ignore[return-value]
 
 
-def learned(events: Columns, chosen: NextTrackSettings = SMALL, run: Loops | None = None) -> NextTrack:
+def learned(events: Columns, chosen: NextTrackSettings = SMALL, run: ModuleType | None = None) -> NextTrack:
     model = NextTrack(chosen, seed=3, run=run)
     model.learn(*events)
     return model
@@ -47,7 +48,7 @@ def arrays(model: NextTrack) -> dict[str, Any]:
 
 
 def assert_equal_forms(events: Columns, chosen: NextTrackSettings) -> None:
-    fast, plain = learned(events, chosen, compiled), learned(events, chosen, next_track_numpy)
+    fast, plain = learned(events, chosen, compiled), learned(events, chosen, next_track_reference)
     found, expected = arrays(fast), arrays(plain)
     for name in ("neighbours", "weights", "plays", "recent", "damped", "ring_items", "user_last", "pool", "clock"):
         assert np.array_equal(found[name], expected[name]), name
@@ -107,9 +108,9 @@ def test_state_does_not_depend_on_the_cut_into_calls() -> None:
     assert model.to_bytes() == learned(events).to_bytes()
 
 
-@pytest.mark.parametrize("run", [compiled, next_track_numpy], ids=["compiled", "numpy"])
+@pytest.mark.parametrize("run", [compiled, next_track_reference], ids=["compiled", "numpy"])
 @pytest.mark.parametrize("exclude", [True, False])
-def test_ranks_and_learns_at_once_as_in_turns(run: Loops, exclude: bool) -> None:
+def test_ranks_and_learns_at_once_as_in_turns(run: ModuleType, exclude: bool) -> None:
     events = stream(1300, seed=10, users=60, tracks=300)
     rng = np.random.default_rng(0)
     starts = np.cumsum(np.append(0, rng.choice([0, 0, 1, 3], 1300)))
@@ -127,11 +128,11 @@ def test_ranks_and_learns_at_once_as_in_turns(run: Loops, exclude: bool) -> None
 
 def test_state_is_the_same_in_another_process() -> None:
     program = (
-        "import hashlib, test_next_track as t;"
+        "import hashlib; from tests.unit.streams.learner.models import test_next_track as t;"
         "print(hashlib.sha256(t.learned(t.stream(800, seed=5)).to_bytes()).hexdigest())"
     )
     printed = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", program], cwd=Path(__file__).parent, check=True, capture_output=True, text=True
+        [sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True
     ).stdout
     assert printed.strip() == hashlib.sha256(learned(stream(800, seed=5)).to_bytes()).hexdigest()
 
@@ -224,12 +225,6 @@ def test_unknown_users_and_tracks_get_what_is_popular() -> None:
     assert (liked[stranger] >= np.median(liked)).all()
     assert np.array_equal(stranger, empty)
     assert NextTrack().rank([1], 2)[0].tolist() == [[-1, -1]]
-
-
-def test_works_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "streams.learner.models.next_track_kernels", None)
-    monkeypatch.delattr("streams.learner.models.next_track_kernels")
-    assert loops() is next_track_numpy
 
 
 def test_neighbours_come_in_sets() -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from streams.learner.models import scoring_kernels, scoring_numpy
+from streams.learner.models import scoring_kernels
 from streams.learner.models.factors import BIAS
 from streams.learner.models.scoring import TrackScorer
+from tests.unit.streams.learner.models import scoring_reference
 
 TRACKS, LABELS, VALUES, SESSIONS, WINDOW = 500, 3, 40, 7, 9
 
@@ -17,7 +18,7 @@ def test_compiled_loops_score_as_numpy_does(labels: int) -> None:
     rng = np.random.default_rng(labels)
     vectors = rng.normal(size=(TRACKS, BIAS + 1)).astype(np.float32)
     numbers = rng.integers(0, VALUES, (labels, TRACKS))
-    compiled, plain = (TrackScorer(vectors, numbers, run) for run in (scoring_kernels, scoring_numpy))
+    compiled, plain = (TrackScorer(vectors, numbers, run) for run in (scoring_kernels, scoring_reference))
     lengths = rng.integers(1, WINDOW + 1, SESSIONS)
     heard = rng.integers(0, TRACKS, (SESSIONS, WINDOW)), rng.normal(size=(SESSIONS, WINDOW)).astype(np.float32), lengths
     tastes = plain.tastes(*heard)

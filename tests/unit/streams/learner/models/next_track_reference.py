@@ -1,4 +1,4 @@
-"""The inner loops of `next_track` in numpy: what a reader checks, and what runs where numba is not installed.
+"""The inner loops of `next_track` in numpy: the reference that the compiled loops are held to.
 
 The graph and the features are the same bytes as those of `next_track_kernels`; the stacker sums in another order, so
 its weights and the scores agree to about 1e-5. It takes some ms an event.

@@ -1,4 +1,4 @@
-"""The loops of `scoring` in numpy: what a reader checks, and what runs where numba is not installed."""
+"""The loops of `scoring` in numpy: the reference that the compiled loops are held to."""
 
 from __future__ import annotations
 
