@@ -91,7 +91,7 @@ def _sequences(settings: Settings, *, copies: bool) -> dict[bytes, bytes]:
     try:
         for batch in reader.read_to_end():
             for message in batch:
-                if not copies or originals_of(message.headers()):
+                if not copies or originals_of(message):
                     digests.setdefault(message.key(), hashlib.sha256()).update(message.value())
     finally:
         reader.close()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import NamedTuple, Self
 
+from confluent_kafka import TIMESTAMP_CREATE_TIME, Message
+
 from core.errors import ExcludedError
-from core.kafka.layout import COPIED
+from core.kafka.layout import COPIED, number_of
 from core.kafka.reader import FOLLOW_MS, TopicReader
 from core.settings import Settings
 from schemas.topics import Topics
@@ -66,15 +69,24 @@ class Origin(NamedTuple):
         return cls(topic, int(partition), int(offset))
 
 
-def originals_of(headers: Iterable[tuple[str, bytes]] | None) -> list[Origin]:
-    """Return where a copied listen lies in the layouts that it comes from; nothing for other records.
+def originals_of(message: Message) -> list[Origin]:
+    """Return where a copied listen lies in the layouts that it comes from, the first layout first.
 
-    Examples
-    --------
-    >>> originals_of([("trace", b"17"), (COPIED, b"botify.listens/3/17")])
-    [Origin(topic='botify.listens', partition=3, offset=17)]
+    Nothing for other records, whatever their headers say (see `COPIED`), and nothing that is in no earlier layout.
     """
-    return [Origin.parse(value.decode()) for name, value in headers or () if name == COPIED]
+    stamp, _ = message.timestamp()
+    later = number_of(message.topic() or "") if stamp == TIMESTAMP_CREATE_TIME else None
+    found: list[Origin] = []
+    for name, value in reversed(message.headers() or []):
+        if name != COPIED or not later:
+            continue
+        with suppress(ValueError, AttributeError):  # no text, no number; without a value
+            origin = Origin.parse(value.decode())
+            number = number_of(origin.topic)
+            if number is not None and number < later and min(origin[1:]) >= 0:
+                found.insert(0, origin)
+                later = number
+    return found
 
 
 def origin_of(headers: Iterable[tuple[str, bytes]] | None) -> Origin | None:

@@ -15,6 +15,7 @@ its `max.message.bytes` is less than any record has. So a producer that has not 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from enum import Enum
 
@@ -40,7 +41,12 @@ LISTENS_CONFIG: Mapping[str, str] = {
     TIMESTAMP_TYPE: "LogAppendTime",
 }
 COPIED = "botify.copied"
-"""Header of a listen that was copied from another layout: where it lies there, as `botify.listens/3/17`."""
+"""Header of a listen that was copied from another layout: where it lies there, as `botify.listens/3/17`.
+
+Any producer can write it, so it counts only in a copy: a record of a later layout to which the broker gave no time of
+its own. Only a topic that is being filled is `CreateTime`, and `repartition` refuses it if others wrote to it
+meanwhile. The open topic is `LogAppendTime`, which the broker notes in each batch, whatever the producer says.
+"""
 
 
 class TopicPhase(Enum):
@@ -61,6 +67,18 @@ def listens_topic(prefix: str, layout: str = "") -> str:
     ('botify.listens', 'botify.listens-16')
     """
     return f"{prefix}.listens-{layout}" if layout else f"{prefix}.listens"
+
+
+def number_of(topic: str) -> int | None:
+    """Return the number of partitions in the name of a listens topic, 0 for the first layout; None for other topics.
+
+    Examples
+    --------
+    >>> number_of("botify.listens"), number_of("botify.listens-16"), number_of("botify.sessions")
+    (0, 16, None)
+    """
+    found = re.fullmatch(r".+\.listens(?:-([0-9]{1,9}))?", topic)
+    return int(found[1] or 0) if found else None
 
 
 def phase_of(layout: str, config: Mapping[str, str]) -> TopicPhase:

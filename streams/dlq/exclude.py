@@ -6,6 +6,7 @@ verification, a worker after a claim, a retrained learner. Existing state and mo
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from confluent_kafka import Message
 from core.errors import DecodeError, ExcludedError, PublishError
 from core.kafka.admin import end_offsets, start_offsets
 from core.kafka.config import partition_of
+from core.kafka.layout import COPIED
 from core.kafka.publisher import RecordPublisher
 from core.kafka.reader import TopicReader
 from core.settings import Settings
@@ -24,6 +26,8 @@ from schemas.events import Listen
 from schemas.registry import codec_of
 from schemas.topics import MAX_DEAD_LETTER_BYTES, Topics
 from streams.dlq.letters import ACKNOWLEDGE_TIMEOUT_S, DeadLetterError
+
+log = logging.getLogger(__name__)
 
 SAMPLE = 5
 
@@ -170,6 +174,8 @@ def exclude(
             if not dry_run:
                 letters.send(new)
             outcome.count += len(new)
+        if letters.claims:
+            log.warning("%s: the header %s of %d records that are no copies is ignored", topic, COPIED, letters.claims)
     finally:
         reader.close()
         rejected.close()
@@ -213,6 +219,7 @@ class _Letters:
     def __init__(self, settings: Settings, why: str, *, keep_bytes: bool) -> None:
         self._topic = Topics.of(settings).dead_letters.name
         self._why, self._keep_bytes = why, keep_bytes
+        self.claims = 0  # records that are no copies, though their header says so
         self._publisher = RecordPublisher(settings, linger_ms=20, message_max_bytes=MAX_DEAD_LETTER_BYTES)
 
     def send(self, messages: Sequence[Message]) -> None:
@@ -224,7 +231,9 @@ class _Letters:
                 kept = (message.value(), message.key()) if self._keep_bytes else (None, None)
                 own = message.headers() if self._keep_bytes else ()
                 # models have learned from the original, and not from its copy in another layout
-                for at in (origin, *originals_of(message.headers())):
+                originals = originals_of(message)
+                self.claims += not originals and any(name == COPIED for name, _ in message.headers() or ())
+                for at in (origin, *originals):
                     self._publisher.send(
                         self._topic,
                         *kept,

@@ -48,7 +48,7 @@ from core.kafka.publisher import RecordPublisher
 from core.kafka.reader import BATCH, TopicReader
 from core.process import gather_or_cancel
 from core.settings import Settings
-from schemas.dead_letters import RejectedBefore, originals_of
+from schemas.dead_letters import Origin, RejectedBefore, originals_of
 from schemas.registry import codec_of
 from schemas.topics import Topics
 from schemas.training import training_batches_of
@@ -194,7 +194,7 @@ def read_position(settings: Settings, topic: str, rejected: Mapping[int, Contain
     try:
         for batch in reader.read_to_end():
             for message in batch:
-                originals = originals_of(message.headers())
+                originals = originals_of(message)
                 if not originals:
                     raise ReplayError(f"{topic} has records that are not copies; delete it, and begin again")
                 _, source, original = originals[-1]
@@ -287,7 +287,7 @@ class Copier:
 
     def _copy(self, messages: Sequence[Message]) -> None:
         rejected, position, wanted = self._rejected.offsets, self._position, self._new.partitions
-        send, topic, ends, name = self.publisher.send, self._target, position.ends, self._source.encode()
+        send, topic, ends = self.publisher.send, self._target, position.ends
         for message in messages:
             source, offset, key = message.partition(), message.offset(), message.key()
             if offset in rejected.get(source, ()):
@@ -296,7 +296,11 @@ class Copier:
             target = partition_of(user_of(key, self._source, offset), wanted)
             if position.has(target, offset):
                 continue
-            headers = [*(message.headers() or ()), (COPIED, b"%s/%d/%d" % (name, source, offset))]
+            own = [(name, value) for name, value in message.headers() or () if name != COPIED]
+            before = [
+                (COPIED, str(origin).encode()) for origin in originals_of(message)
+            ]  # what others claim stays behind
+            headers = [*own, *before, (COPIED, str(Origin(self._source, source, offset)).encode())]
             send(topic, message.value(), key, partition=target, timestamp_ms=message.timestamp()[1], headers=headers)
             position.add(target, ends.get(target, 0), offset)
             self.copied += 1

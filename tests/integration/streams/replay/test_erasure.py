@@ -11,6 +11,8 @@ from pathlib import Path
 import pandas as pd
 
 from analytics.export.run import TIME_COLUMNS, export_topic
+from core.kafka.config import key_of
+from core.kafka.layout import COPIED
 from core.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Listen, Recommendation, RecommendationRequest
@@ -33,6 +35,7 @@ from tests.support import (
     make_listens,
     offline_fold,
     produce,
+    produce_raw,
     read_topic,
     redis_contents,
     running,
@@ -83,7 +86,11 @@ def test_an_erased_listener_leaves_no_trace(settings: Settings, tmp_path: Path) 
         produce(settings, topics.recommendations.name,
                 [Recommendation(f"r{user}", user, 7, "mix", {}, 0.1, 0, 1.0, BASE_MS)])  # fmt: skip
     with running(settings, "streams.worker"), running(settings, "streams.learner"):
-        produce(settings, topics.listens.name, [*others[:600], *heard(0, 55)])
+        produce(settings, topics.listens.name, others[:600])
+        own = [(key_of(ERASED), CODEC.encode(listen)) for listen in heard(0, 55)]
+        # places of what others have heard, and what is no place: only copies have originals
+        claims = [b"%s/%d/0" % (topics.listens.name.encode(), partition) for partition in range(settings.partitions)]
+        produce_raw(settings, topics.listens.name, own, [(COPIED, claim) for claim in (*claims, b"", b"\xff")])
         eventually(lambda: all_learned(settings))
         assert len(fields_of_erased(settings)) == 3  # state, likes, and an open session
         assert all(ERASED in users for users in users_in_exports(settings, tmp_path / "before").values())
