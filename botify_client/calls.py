@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -88,7 +89,7 @@ def item_path(id_: Id) -> str:
 
 def _text(id_: Id) -> str:
     """Return a number as digits, and an external id that could be taken for one in quotes."""
-    return f'"{id_}"' if isinstance(id_, str) and id_.isascii() and id_.isdecimal() else str(id_)
+    return f'"{id_}"' if isinstance(id_, str) and re.fullmatch(r"[-+]?[0-9]+(\.[0-9]*)?", id_) else str(id_)
 
 
 def _in_path(text: str) -> str:

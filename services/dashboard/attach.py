@@ -9,6 +9,8 @@ from pathlib import Path
 from nicegui import app as nicegui_app
 from nicegui import ui
 from starlette.applications import Starlette
+from starlette.responses import RedirectResponse
+from starlette.routing import Route
 
 from core.settings import Settings
 from schemas.external_ids import UserIds
@@ -63,6 +65,8 @@ def attach(app: Starlette, settings: Settings, users: UserIds) -> None:
         await player.close()
         await asyncio.to_thread(collector.stop)
 
+    nicegui_app.router.redirect_slashes = False  # as the gateway's
+    app.router.routes.append(Route(MOUNT, RedirectResponse(f"{MOUNT}/"), methods=["GET"]))
     nicegui_app.on_startup(start)
     nicegui_app.on_shutdown(stop)
     ui.run_with(

@@ -92,6 +92,7 @@ def build_app(
         exception_handlers=dict.fromkeys(handled, _error_response),
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False  # it redirects to whatever host the client names
     app.state.responses = metrics.requests
     return app
 

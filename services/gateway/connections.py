@@ -25,6 +25,7 @@ from services.gateway.options import RETRY_AFTER_S, GatewayOptions
 STUCK_S = 10.0
 """How much longer than the deadline an answer may take before its connection may be closed to make room."""
 HEADERS = 100  # how many a request may have
+PIECE = 1_024  # bytes that are parsed at a time, so that it is known which of them belong to a request
 PIPELINED = 32  # how many requests of a connection may wait for the answer to another one
 
 
@@ -205,13 +206,16 @@ class BoundedHttp(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse, and note the stage."""
-        self._besides_bytes += len(data)
-        super().data_received(data)
-        if self._upgraded:
-            return
-        if self._besides_bytes > self._max_bytes:
-            self._refuse_headers()
-        self._besides_bytes = max(0, self._besides_bytes)
+        for start in range(0, len(data), PIECE):
+            piece = data[start : start + PIECE]
+            self._besides_bytes += len(piece)
+            super().data_received(piece)
+            if self._upgraded or self.transport.is_closing():
+                return
+            if self._besides_bytes > self._max_bytes:
+                self._refuse_headers()
+                return
+            self._besides_bytes = max(0, self._besides_bytes)
         self._note_stage()
 
     def on_message_begin(self) -> None:
@@ -230,7 +234,11 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Start the application, unless too many requests wait already."""
+        """Start the application, unless the host is missing or ambiguous, or too many requests wait already."""
+        hosts = [name for name, _ in self.headers].count(b"host")
+        if hosts > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
+            self.refuse("host", 400, f"a request has one Host header, and this one has {hosts}")
+            raise _RefusedError
         self._parsing = Stage.BODY
         if len(self.pipeline) >= PIPELINED:
             self.refuse("pipelined", 503, f"{PIPELINED} requests of this connection wait already")
@@ -243,7 +251,10 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """End a request."""
+        """End a request; up to `PIECE` bytes of the next one count for it."""
+        if self._besides_bytes > self._max_bytes:
+            self._refuse_headers()
+            raise _RefusedError
         self._parsing, self._besides_bytes = Stage.ANSWER, 0
         super().on_message_complete()
 

@@ -6,7 +6,6 @@ A request is in progress when it has arrived completely. `Connections` bounds th
 from __future__ import annotations
 
 import base64
-import binascii
 import itertools
 import math
 import re
@@ -14,6 +13,7 @@ import secrets
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
+from urllib.parse import unquote_to_bytes
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -80,6 +80,7 @@ CLIENT_CLOSED = 499
 """Status under which a request is counted whose connection was closed before an answer was sent."""
 _KEY = re.compile(KEY_PATTERN.encode())
 _ROUTES = frozenset({"", "next", "last", "track", "healthz", "readyz", "metrics", "docs", "openapi.json", "ui", "v1"})
+_NO_TEXT = "the address is not text in UTF-8"
 _INVALID_KEY = "Idempotency-Key: a key has 1 to 128 printable ASCII characters and no spaces"
 
 
@@ -87,7 +88,8 @@ class RequestTelemetry:
     """Gives each HTTP request an id, returns it in the answer, and counts the request.
 
     A client's own id is kept if it is valid. An invalid key is refused: without it a retry might count twice. Ours
-    begin with a prefix that no other gateway has.
+    begin with a prefix that no other gateway has. An address that is no text is refused: its wrong bytes would all be
+    replaced by one character, and two names become one.
     """
 
     def __init__(self, app: ASGIApp, id_prefix: str, metrics: GatewayMetrics) -> None:
@@ -120,7 +122,9 @@ class RequestTelemetry:
         began_s = time.perf_counter()
         self._metrics.in_flight += 1
         try:
-            if key is None or _KEY.fullmatch(key):
+            if not _is_text(scope.get("raw_path") or b"") or not _is_text(scope["query_string"]):
+                await refuse(scope, receive, send_with_id, 422, _NO_TEXT)
+            elif key is None or _KEY.fullmatch(key):
                 await self._app(scope, receive, send_with_id)
             else:
                 await refuse(scope, receive, send_with_id, 400, _INVALID_KEY)
@@ -132,6 +136,13 @@ class RequestTelemetry:
             self._metrics.requests[route, status] += 1
             if route == "/next":
                 self._metrics.next_s.update((time.perf_counter() - began_s,))
+
+
+def _is_text(encoded: bytes) -> bool:
+    try:
+        return b"%" not in encoded or bool(unquote_to_bytes(encoded).decode())
+    except UnicodeDecodeError:
+        return False
 
 
 def route_of(path: str) -> str:
@@ -197,7 +208,7 @@ def token_of(authorization: str) -> bytes | None:
         return None
     try:
         return base64.b64decode(rest, validate=True).partition(b":")[2]
-    except binascii.Error:
+    except ValueError:
         return None
 
 

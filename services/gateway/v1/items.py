@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,15 +12,18 @@ import numpy as np
 from core.kafka.config import key_of
 from schemas.events import Track
 from schemas.validation import MAX_TRACK
+from services.gateway.api import InvalidRequestError
 from services.gateway.messages import RequestId, UnavailableError, UnknownItemError
 from services.gateway.service import GatewayService
 from services.gateway.v1.listeners import ListenerStore
-from services.gateway.v1.models import ItemBody, ItemPage, PageQuery, Scored
+from services.gateway.v1.models import MAX_NAME, ItemBody, ItemPage, PageQuery, Scored
 from services.gateway.v1.recommending import fields_of
 from streams.folds.popularity import HALF_LIVES_MS, popularity_at
 from streams.read import StateReader
 from streams.store.connect import REDIS_ERRORS
 
+NUMBERS_OF_CLIENTS = 2**30
+"""A new item is numbered above all others. So that a client that names the highest number leaves some."""
 CHART = 1_000
 CHART_S = 5.0
 Scores = list[tuple[int, float]]
@@ -97,8 +100,12 @@ class Items:
         if known is not None:
             number, external_id = known.track, known.external_id
         elif isinstance(name, int):
+            if name >= NUMBERS_OF_CLIENTS:
+                raise _wrong_name(f"a new item's number is below {NUMBERS_OF_CLIENTS}; gateways give those above")
             number, external_id = name, None
         else:
+            if len(name) > MAX_NAME:
+                raise _wrong_name(f"the name of a new item has at most {MAX_NAME} characters")
             number = await self.listeners.number_of(name, self.service.tracks.highest() + 1)
             external_id = name
         if number > MAX_TRACK:
@@ -143,20 +150,29 @@ class Items:
 
     def latest(self, query: PageQuery) -> ItemPage:
         """Return the items that were added last, by number."""
-        newest = self.service.tracks.ids()[::-1]
-        return self.page([(track, float(track)) for track in newest], query)
+        ids = self.service.tracks.ids()
+        newest = (ids[at] for at in range(len(ids) - 1 - _offset_of(query.cursor), -1, -1))
+        return self._page(((track, float(track)) for track in newest), len(ids), query)
 
     def page(self, scores: Sequence[tuple[int, float]], query: PageQuery) -> ItemPage:
         """Return a page of a list."""
-        at = _offset_of(query.cursor)
-        items, place = [], at
-        for place, (number, score) in enumerate(scores[at:], at + 1):  # noqa: B007 - used behind the loop
+        return self._page(scores[_offset_of(query.cursor) :], len(scores), query)
+
+    def _page(self, rest: Iterable[tuple[int, float]], count: int, query: PageQuery) -> ItemPage:
+        """Return a page from what follows the cursor in a list of that many items."""
+        at = place = _offset_of(query.cursor)
+        items = []
+        for place, (number, score) in enumerate(rest, at + 1):  # noqa: B007 - used behind the loop
             track = self.service.tracks.known(number)
             if track is not None and not track.deleted:
                 items.append(Scored(**fields_of(track), score=score))
             if len(items) == query.limit:
                 break
-        return ItemPage(items=items, next=_cursor_of(place) if place < len(scores) else None)
+        return ItemPage(items=items, next=_cursor_of(place) if place < count else None)
+
+
+def _wrong_name(why: str) -> InvalidRequestError:
+    return InvalidRequestError([{"loc": ("path", "item"), "msg": why}])
 
 
 def _cursor_of(offset: int) -> str:

@@ -15,6 +15,7 @@ MAX_EVENTS = 1_000
 MAX_PAGE = 200
 MAX_EXCLUDED = 1_000
 MAX_OPINIONS = 1_000
+MAX_NAME = 200
 FeedbackKind = Literal["listen", "skip", "like", "dislike", "unlike"]
 """What a listener can do."""
 LISTENED_KINDS = ("listen", "skip")
@@ -45,7 +46,7 @@ def _flag(value: Any) -> Any:
     return value == "true" if value in ("true", "false") else value
 
 
-Name = Annotated[str, Field(min_length=1, max_length=200)]
+Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
 Whole = Annotated[int, Field(strict=True), BeforeValidator(_whole)]
 Year = Annotated[int, Field(strict=True, ge=0, le=9_999), BeforeValidator(_whole)]
 UserInBody = Whole | Name

@@ -94,7 +94,7 @@ def test_a_fallback_is_marked_and_counted(gateway: FakeGateway, client: TestClie
         ("/next/42", b'{"track": 7}', ["body", "time"]),
         ("/next/42", b'{"track": 7, "time": 1.5}', ["body", "time"]),
         ("/next/42", b'{"track": 7, "time": NaN}', ["body", "time"]),
-        ("/next/42", b'{"track": 7, "time": "\\ud800"}', ["body", "time"]),
+        ("/next/42", b'{"track": 7, "time": "\\ud800"}', ["body"]),
         ("/last/42", b'{"track": 7, "time": 1e999}', ["body", "time"]),
         ("/last/42", b"[]", ["body"]),
         ("/last/42", b"", ["body"]),

@@ -157,8 +157,10 @@ def test_headers_without_an_end_are_refused(pieces: list[bytes]) -> None:
         [CHUNKED, b"0\r\nX-Endless: ", *[b"a" * 100] * 1_000],
         [CHUNKED, b"1;", *[b"a" * 100] * 1_000],
         [CHUNKED, b"0\r\n", b"X: 1\r\n" * HEADERS],
+        [CHUNKED + b"2;" + b"a" * BOUND + b"\r\n{}\r\n0\r\n\r\n"],
+        [CHUNKED + b"2;" + b"a" * (BOUND // 2) + b"\r\n{}\r\n0;" + b"a" * (BOUND // 2) + b"\r\n\r\n"],
     ],
-    ids=["endless trailer", "endless chunk extension", "many trailers"],
+    ids=["endless trailer", "endless chunk extension", "many trailers", "whole chunk extension", "two extensions"],
 )
 def test_trailers_and_chunk_extensions_are_bounded(pieces: list[bytes]) -> None:
     async def scenario(connections: Connections) -> None:
@@ -167,6 +169,35 @@ def test_trailers_and_chunk_extensions_are_bounded(pieces: list[bytes]) -> None:
         assert peer.transport.closing
 
     assert run(scenario).closed == {"headers_long": 1}
+
+
+def test_a_chunk_extension_within_the_bound_is_read_over() -> None:
+    async def scenario(connections: Connections) -> None:
+        peer = Peer(connections)
+        extended = CHUNKED + b"2;" + b"a" * (BOUND // 2) + b"\r\n{}\r\n0\r\n\r\n"
+        assert await peer.send(extended, extended) == [200, 200]
+
+    assert run(scenario).closed == {}
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"HTTP/1.1\r\n", 400),
+        (b"HTTP/1.1\r\nHost: a\r\nHost: b\r\n", 400),
+        (b"HTTP/1.1\r\nHost: a\r\nhOST: a\r\n", 400),
+        (b"HTTP/1.1\r\nHost: a\r\n", 200),
+        (b"HTTP/1.0\r\nHost: a\r\nHost: b\r\n", 400),
+        (b"HTTP/1.0\r\n", 200),
+    ],
+)
+def test_a_request_names_one_host(head: bytes, status: int) -> None:
+    async def scenario(connections: Connections) -> None:
+        peer = Peer(connections)
+        assert await peer.send(b"GET / " + head + b"\r\n") == [status]
+        assert peer.transport.closing == (status == 400 or b"1.0" in head)
+
+    assert run(scenario).closed == ({"host": 1} if status == 400 else {})
 
 
 def test_pipelined_requests_are_bounded() -> None:

@@ -12,7 +12,7 @@ from schemas.codec import Codec
 from schemas.events import Feedback, Track
 from schemas.external_ids import UserIds
 from services.gateway.options import GatewayOptions
-from services.gateway.v1.models import Recommendations
+from services.gateway.v1.models import PageQuery, Recommendations
 from services.gateway.v1.problems import MEDIA_TYPE
 from tests.unit.services.gateway.fakes import NOW_MS, POPULAR, TRACKS, FakeGateway, serving
 from tests.unit.services.recommender.recommending import state_of
@@ -52,6 +52,24 @@ def refused(response: Any, status: int) -> dict[str, Any]:
 
 def pointers(response: Any) -> list[str]:
     return [error["pointer"] for error in refused(response, 422)["errors"]]
+
+
+class CountedIds(list[int]):
+    """Ids that count which of them were asked for."""
+
+    asked = 0
+
+    def __getitem__(self, at: Any) -> Any:
+        found = super().__getitem__(at)
+        self.asked += len(found) if isinstance(found, list) else 1
+        return found
+
+
+def test_the_latest_item_is_found_without_all_others(gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = CountedIds(range(TRACKS))
+    monkeypatch.setattr(gateway.service.tracks, "ids", lambda: ids)
+    page = gateway.v1().items.latest(PageQuery(limit=1, cursor="o3"))
+    assert ([item.number for item in page.items], page.next, ids.asked) == ([TRACKS - 4], "o4", 1)
 
 
 def test_recommendations_without_a_listen(client: TestClient, gateway: FakeGateway) -> None:

