@@ -9,7 +9,7 @@ PACKAGES := botify_client core schemas streams services sim ingest analytics eva
 PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit universes mutants containers bench notebooks screenshots docs audit fmt lint type check requirements clean
+.PHONY: help demo test unit universes mutants smoke containers nightly bench notebooks screenshots docs audit fmt lint type check requirements clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,8 +29,13 @@ universes: $(VENV)/.test ## Run 10,000 simulated universes on two processes, wit
 mutants: $(VENV)/.test ## Remove conditions of the shipped code one by one; some universe must fail without each
 	@PYTHONPATH=. $(BIN)/python -m tests.simulation.mutants --processes 2
 
+smoke: $(VENV)/.test ## Run one file of tests of Kafka and one of Redis on Docker containers
+	@BOTIFY_TEST_SERVERS=docker $(BIN)/pytest $(addprefix tests/integration/,core/kafka/test_reader.py streams/store/test_transaction.py)
+
 containers: $(VENV)/.test ## Run the integration tests of Kafka and Redis clients on Docker containers
 	@BOTIFY_TEST_SERVERS=docker $(BIN)/pytest $(addprefix tests/integration/,core schemas security services/gateway services/recommender streams)
+
+nightly: containers ## Run what takes too long for each change: all tests on containers
 
 bench: $(VENV)/.test ## Measure; writes docs/figures.json and the pages that quote it, or AGAINST=REV compares
 	@$(BIN)/python -m bench $(if $(AGAINST),--against $(AGAINST),--record)

@@ -17,7 +17,7 @@ from tests.chaos.programs import Program
 from tests.learning import all_learned, assert_learned
 from tests.support import eventually
 
-KILLS = 20
+KILLS = 8
 LEARNERS = 2
 """One learns, one stands by."""
 USERS = 200
@@ -70,7 +70,7 @@ def start_learner(settings: Settings) -> Iterator[StartLearner]:
         learner.program.stop()
 
 
-def test_twenty_kills_under_load_leave_the_models_of_an_undisturbed_fold(
+def test_kills_at_each_point_under_load_leave_the_models_of_an_undisturbed_fold(
     settings: Settings, start_learner: StartLearner, start_worker: StartWorker
 ) -> None:
     points, kills = itertools.cycle(POINTS), dict.fromkeys(POINTS, 0)
@@ -94,7 +94,7 @@ def test_twenty_kills_under_load_leave_the_models_of_an_undisturbed_fold(
             learner.program.kill()
         start_learner(AT_RANDOM)  # it lives: nobody asks any more whether it is time
     eventually(lambda: all_learned(settings), CATCH_UP_S, "learning from all")
-    assert min(kills.values()) >= 2, kills
+    assert min(kills.values()) >= 1, kills
     assert mortal.exit_status == -signal.SIGKILL, mortal.log.read_text()[-3000:]
     learned = assert_learned(settings).learner
     assert (learned.listens, learned.missed) == (load.sent, 0)

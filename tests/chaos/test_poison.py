@@ -44,7 +44,7 @@ from tests.support import (
     running,
 )
 
-GOOD = int(os.environ.get("BOTIFY_TEST_POISON_LISTENS", "20000"))
+GOOD = int(os.environ.get("BOTIFY_TEST_POISON_LISTENS", "10000"))
 OF_EACH = 100
 USERS = 2_000
 GATEWAY_USERS = 1_000_000

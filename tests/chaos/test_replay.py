@@ -29,7 +29,7 @@ from tests.integration.streams.conftest import with_sources
 from tests.integration.streams.listens import USERS, write_catalogue, write_listens
 from tests.support import Background, eventually, running
 
-LISTENS = int(os.environ.get("BOTIFY_TEST_REPLAY_LISTENS", "20000"))
+LISTENS = int(os.environ.get("BOTIFY_TEST_REPLAY_LISTENS", "10000"))
 TRICKLE = 50
 """Listens that are added at a time while all goes on."""
 

@@ -47,7 +47,7 @@ def test_valkey_is_killed_under_load(settings: Settings, start_worker: StartWork
     with Load(settings, listens_for_ever(300, TRACKS, seed=56), per_s=2_000) as load:
         progresses(settings)
         write_through(settings)
-        for _ in range(3):
+        for _ in range(2):
             progresses(settings)
             stack.valkey.kill()
             stack.valkey.start()
