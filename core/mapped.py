@@ -15,7 +15,7 @@ Body = bytes | mmap.mmap
 def mapped(write: Callable[[IO[bytes]], object]) -> Body:
     """Let `write` fill a temporary file, and return its content; pages are loaded as they are read.
 
-    Where no directory for temporary files is writable, the content is in memory.
+    Where no directory for temporary files is writable, or the disk is full, `write` fills a file in memory instead.
 
     Examples
     --------
@@ -23,15 +23,19 @@ def mapped(write: Callable[[IO[bytes]], object]) -> Body:
     b'ab'
     """
     try:
-        opened: IO[bytes] = tempfile.TemporaryFile(prefix="botify-")  # noqa: SIM115 - closed below
+        with tempfile.TemporaryFile(prefix="botify-") as file:
+            return _filled(file, write)
     except OSError:
-        opened = os.fdopen(os.memfd_create("botify"), "w+b")
-    with opened as file:
-        write(file)
-        if not file.tell():
-            return b""
-        file.flush()
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        with os.fdopen(os.memfd_create("botify"), "w+b") as file:
+            return _filled(file, write)
+
+
+def _filled(file: IO[bytes], write: Callable[[IO[bytes]], object]) -> Body:
+    write(file)
+    if not file.tell():
+        return b""
+    file.flush()
+    return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def release(body: Body) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
+import tempfile
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import numpy as np
 import pytest
@@ -115,6 +117,22 @@ def test_a_reader_that_starts_at_any_record_of_any_compaction_has_a_published_bo
             assert Reader().read(start) in {None, *made}
             assert Reader().read(start + topic.log[at:]) == made[-1]
         assert Reader().read(topic.log[at:]) in {None, made[-1]}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="has no device that is full")
+@pytest.mark.parametrize("full_at", range(6))
+def test_a_disk_that_is_full_for_a_moment_leaves_no_model_stale(full_at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever was to be written then: a part, a body, an increment."""
+    topic, made = published(3)
+    reader, files, opened = Reader(), itertools.count(), tempfile.TemporaryFile
+
+    def full_once(**options: Any) -> IO[bytes]:
+        return open("/dev/full", "w+b", buffering=0) if next(files) == full_at else opened(**options)  # noqa: PTH123
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", full_once)
+    seen = [reader.read([record]) for record in topic.log]
+    assert next(files) > full_at
+    assert [body for body in made if body in seen] == made
 
 
 def test_the_topic_keeps_one_series_and_its_increments_are_small() -> None:
