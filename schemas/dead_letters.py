@@ -5,15 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from confluent_kafka import TIMESTAMP_CREATE_TIME, Message
 
 from core.errors import ExcludedError
+from core.kafka.headers import CUT, carried, headers_of
 from core.kafka.layout import COPIED, number_of
 from core.kafka.reader import FOLLOW_MS, TopicReader
 from core.settings import Settings
-from schemas.topics import Topics
+from schemas.topics import MAX_DEAD_LETTER_BYTES, Topics
 
 Headers = list[tuple[str, bytes]]
 
@@ -22,6 +23,35 @@ MAX_REASON = 1_000
 
 PREFIX = "__connect.errors."
 """Kafka Connect's names, which its users and tools know."""
+
+
+LARGEST_KEY = 64 * 1024
+LARGEST = MAX_DEAD_LETTER_BYTES - 256 * 1024
+"""Bytes of a letter's key and value; the rest is for headers. Only a record that came compressed can have more."""
+
+
+def dead_letter(
+    origin: tuple[str, int, int],
+    key: bytes | None,
+    value: bytes | None,
+    own: Iterable[tuple[str, bytes]] | None,
+    reason: Exception,
+) -> dict[str, Any]:
+    """Return key, value and headers of a dead letter that its topic takes; a header says what is cut.
+
+    Examples
+    --------
+    >>> letter = dead_letter(("botify.listens", 3, 17), b"42", bytes(3_000_000), None, ValueError("no"))
+    >>> len(letter["value"]), letter["headers"][-1]
+    (1835006, ('botify.cut', b'key of 2 bytes, value of 3000000'))
+    """
+    headers = dead_letter_headers(*origin, own, reason)
+    size = len(key or b"") + len(value or b"")
+    if size > LARGEST:
+        headers.append((CUT, b"key of %d bytes, value of %d" % (len(key or b""), len(value or b""))))
+        key = key and key[:LARGEST_KEY]
+        value = value and value[: LARGEST - len(key or b"")]
+    return {"key": key, "value": value, "headers": headers}
 
 
 def dead_letter_headers(
@@ -42,8 +72,8 @@ def dead_letter_headers(
         "exception.class.name": type(reason).__name__,
         "exception.message": str(reason)[:MAX_REASON],
     }
-    kept = [(name, value) for name, value in own or () if not name.startswith(PREFIX)]
-    return kept + [(PREFIX + name, text.encode()) for name, text in why.items()]
+    kept = carried((name, value) for name, value in own or () if not name.startswith(PREFIX))
+    return kept + [(PREFIX + name, text.encode("utf-8", "backslashreplace")) for name, text in why.items()]
 
 
 class Origin(NamedTuple):
@@ -77,10 +107,10 @@ def originals_of(message: Message) -> list[Origin]:
     stamp, _ = message.timestamp()
     later = number_of(message.topic() or "") if stamp == TIMESTAMP_CREATE_TIME else None
     found: list[Origin] = []
-    for name, value in reversed(message.headers() or []):
+    for name, value in reversed(headers_of(message)):
         if name != COPIED or not later:
             continue
-        with suppress(ValueError, AttributeError):  # no text, no number; without a value
+        with suppress(ValueError):  # no text, no number
             origin = Origin.parse(value.decode())
             number = number_of(origin.topic)
             if number is not None and number < later and min(origin[1:]) >= 0:
@@ -147,7 +177,7 @@ class RejectedBefore:
         with self._reading:
             for batch in self._reader.read_to_end():
                 for message in batch:
-                    origin = origin_of(headers := message.headers())
+                    origin = origin_of(headers := headers_of(message))
                     if origin is None or origin.topic != self._topic:
                         continue
                     _, partition, offset = origin

@@ -34,6 +34,11 @@ RUN_BYTES = 16 * 1024 * 1024
 """Most bytes of a run. After each one the state of all that it has touched is written; here that is to memory."""
 
 
+MOVE_S = 10.0
+"""How long a checkpoint may stand while records wait; after a worker was killed, the next one takes some of it."""
+POLL_S = 0.2
+
+
 class Difference(NamedTuple):
     """An item of the state that differs from the fold.
 
@@ -72,6 +77,10 @@ class Report:
         The first of them.
     excluded_since : int
         Listens excluded since the namespace was begun, which may explain differences.
+    unfolded : int
+        Offsets between the checkpoints and the end of the topic.
+    standing : list of int
+        Partitions of the live namespace with such records whose checkpoint does not move for `MOVE_S`.
     seconds : float
 
     Examples
@@ -91,6 +100,8 @@ class Report:
     differing: int = 0
     differences: list[Difference] = field(default_factory=list)
     excluded_since: int = 0
+    unfolded: int = 0
+    standing: list[int] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
@@ -215,6 +226,7 @@ async def _verify(
 
         for of_one in await gather_or_cancel(map(report_on, chosen)):
             report.add(of_one)
+        await _watch_end(sources, report)
     report.seconds = time.monotonic() - started
     return report
 
@@ -313,6 +325,28 @@ async def _check_end(sources: ReplaySources, namespace: str, partition: int) -> 
             f"{sources.topic}[{partition}]: the state is at offset {reached}, the topic ends at {end}: it has lost "
             "records. `botify replay run` and `botify replay swap` rebuild the state from what is left."
         )
+
+
+async def _watch_end(sources: ReplaySources, report: Report) -> None:
+    """Note how much is not folded yet, and, of the live namespace, where nobody folds it."""
+    ends = await asyncio.to_thread(end_offsets, sources.settings, sources.topic)
+    reached = {partition: at for partition, at in report.checkpoints.items() if at < ends[partition]}
+    report.unfolded = sum(ends[partition] - at for partition, at in reached.items())
+    if report.namespace != await live_namespace(sources.redis, sources.settings.topic_prefix):
+        return
+    for partition, at in reached.items():
+        log = ColumnLog(sources.settings, sources.topic, partition, at)
+        try:
+            async with aclosing(log.read_ahead(ends[partition])) as batches:
+                if await anext(batches, None) is not None:  # otherwise there are markers of transactions only
+                    report.standing.append(partition)
+        finally:
+            await log.close()
+    give_up = time.monotonic() + MOVE_S
+    while report.standing and time.monotonic() < give_up:
+        await asyncio.sleep(POLL_S)
+        now = await checkpoints(sources.redis, report.namespace, report.standing)
+        report.standing = [partition for partition in report.standing if now[partition] <= reached[partition]]
 
 
 async def _compare_all(offline: OfflineFold, state: PartitionCopy, partition: int, report: Report) -> None:

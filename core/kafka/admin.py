@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from core.errors import NoBrokerError, TopicError
@@ -105,7 +105,7 @@ def partition_counts(admin: AdminClient) -> dict[str, int]:
 
 
 def end_offsets(settings: Settings, topic: str) -> dict[int, int]:
-    """Return the next offset to be written, by partition.
+    """Return the end of each partition: the next offset to be written, or where an open transaction begins.
 
     Raises
     ------
@@ -144,6 +144,7 @@ def list_offsets(
     partitions: Iterable[tuple[str, int]],
     spec: OffsetSpec,
     known: AdminClient | None = None,
+    isolation: IsolationLevel = IsolationLevel.READ_COMMITTED,
 ) -> dict[tuple[str, int], int]:
     """Return an offset of each (topic, partition), also while leaders of new topics are elected.
 
@@ -153,6 +154,8 @@ def list_offsets(
         Of the client.
     known : AdminClient, optional
         Is asked first: a new client costs threads and connections.
+    isolation : IsolationLevel
+        By default a partition ends where an open transaction begins; nobody reads what is after that.
 
     Raises
     ------
@@ -165,7 +168,7 @@ def list_offsets(
     def ask() -> dict[tuple[str, int], int]:
         # then a new client each time: one that asked before leaders were elected never finds them
         admin = at_hand.pop() if at_hand else AdminClient(dict(config))  # has a name: answers die with their client
-        asked = admin.list_offsets(wanted)
+        asked = admin.list_offsets(wanted, isolation_level=isolation)
         return {(at.topic, at.partition): future.result(TIMEOUT_S).offset for at, future in asked.items()}
 
     return retry_brokers(ask) if wanted else {}

@@ -1,7 +1,7 @@
 """Whole fetches of a partition as columns, in place of an object for each record.
 
 aiokafka fetches. `fetch_columns` replaces what it reads records with; it needs compiled code, so until then, and where
-batches are not plain, records are objects.
+batches are of an earlier version, records are objects.
 
 `tests/unit/streams/worker/test_faust_contract.py` holds this to aiokafka 0.14.0.
 """
@@ -18,7 +18,8 @@ from aiokafka.errors import KafkaError
 from aiokafka.record.memory_records import MemoryRecords
 
 from core.errors import TopicError
-from core.kafka.reader import IDLE_TIMEOUT_S, PARTITION_BATCH
+from core.kafka.headers import safe_headers
+from core.kafka.reader import IDLE_TIMEOUT_S, PARTITION_BATCH, LogRecord
 from core.kafka.record_columns import RecordColumns, read_batches
 from core.kafka.security import aiokafka_security
 from core.settings import Settings
@@ -39,16 +40,42 @@ class KeptRecords:
         self.size_in_bytes = records.size_in_bytes
 
 
-class ColumnRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka has no types
-    """The records of a fetch as one `RecordColumns`; as objects where its batches are not plain."""
+class ObjectRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka has no types
+    """The records of a fetch as objects, whatever the names of their headers; for some the code is compiled at once."""
 
     next_fetch_offset: int
 
     def __init__(self, tp: Any, records: Any, aborted: Any, fetch_offset: int, *rest: Any) -> None:
+        self._aborted = aborted or ()
         super().__init__(tp, records, aborted, fetch_offset, *rest)
-        if not isinstance(records, KeptRecords):  # it was made before `fetch_columns`
-            return
-        if (read := read_batches(tp.topic, tp.partition, records.raw, fetch_offset)) is not None:
+
+    def _unpack_records(self) -> Iterator[Any]:
+        try:
+            yield from super()._unpack_records()
+        except ValueError:  # a name is not UTF-8
+            if (read := self._read_columns()) is None:
+                raise
+            for record in read[0]:
+                self.next_fetch_offset = record.offset + 1
+                yield record
+            self.next_fetch_offset = read[1]
+
+    def _read_columns(self) -> tuple[RecordColumns, int] | None:
+        topic, partition = self._tp
+        return read_batches(topic, partition, self._records.raw, self.next_fetch_offset, self._aborted)
+
+    def _consumer_record(self, tp: Any, record: Any) -> LogRecord:
+        headers = safe_headers((name.encode(), value) for name, value in record.headers) if record.headers else ()
+        return LogRecord(tp.topic, tp.partition, record.offset, record.timestamp, record.key, record.value, headers)
+
+
+class ColumnRecords(ObjectRecords):
+    """The records of a fetch as one `RecordColumns`; as objects where its batches are of an earlier version."""
+
+    def __init__(self, tp: Any, records: Any, aborted: Any, fetch_offset: int, *rest: Any) -> None:
+        super().__init__(tp, records, aborted, fetch_offset, *rest)
+        # others were made before `fetch_columns`
+        if isinstance(records, KeptRecords) and (read := self._read_columns()) is not None:
             self._records_iterator = self._whole(*read)
 
     def _whole(self, columns: RecordColumns, next_offset: int) -> Iterator[RecordColumns]:
@@ -60,6 +87,14 @@ class ColumnRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka
 def fetch_columns() -> None:
     """Let all consumers of this process fetch columns. Their records are read without an object each."""
     fetcher.MemoryRecords, fetcher.PartitionRecords = KeptRecords, ColumnRecords
+
+
+def reading_safely(consumer: AIOKafkaConsumer) -> AIOKafkaConsumer:
+    """Return the consumer, which is not started yet, reading committed records with any headers."""
+    consumer._isolation_level = "read_committed"
+    if fetcher.PartitionRecords is not ColumnRecords:
+        fetcher.MemoryRecords, fetcher.PartitionRecords = KeptRecords, ObjectRecords
+    return consumer
 
 
 def as_run(records: Sequence[Any]) -> Sequence[Any]:
@@ -88,14 +123,16 @@ class ColumnLog:
     ) -> None:
         self.next_offset = start
         self._at = TopicPartition(topic, partition)
-        self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=settings.kafka_bootstrap_servers.split(","),
-            client_id="botify-offline",
-            auto_offset_reset="none",
-            enable_auto_commit=False,
-            check_crcs=False,
-            max_partition_fetch_bytes=fetch_bytes,
-            **aiokafka_security(settings.kafka_security),
+        self._consumer = reading_safely(
+            AIOKafkaConsumer(
+                bootstrap_servers=settings.kafka_bootstrap_servers.split(","),
+                client_id="botify-offline",
+                auto_offset_reset="none",
+                enable_auto_commit=False,
+                check_crcs=False,
+                max_partition_fetch_bytes=fetch_bytes,
+                **aiokafka_security(settings.kafka_security),
+            )
         )
         self._started = False
 

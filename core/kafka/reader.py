@@ -17,6 +17,7 @@ from confluent_kafka import OFFSET_END, Consumer, KafkaError, Message, TopicPart
 from core.errors import TopicError
 from core.kafka.admin import end_offsets
 from core.kafka.config import consumer_config, is_retriable
+from core.kafka.headers import headers_of
 from core.settings import Settings
 
 BATCH = 10_000
@@ -323,7 +324,7 @@ def log_record(message: Message) -> LogRecord:
         message.timestamp()[1],
         message.key(),
         message.value(),
-        message.headers() or (),
+        headers_of(message),
     )
 
 

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from operator import itemgetter
+from struct import Struct
 from typing import Any, Self, overload
 
 import numpy as np
+from aiokafka.codec import gzip_decode, lz4_decode, snappy_decode, zstd_decode
 from numpy.typing import NDArray
 
+from core.kafka.headers import safe_headers
 from core.kafka.reader import LogRecord
 
 Places = NDArray[np.int64]
+Aborted = Sequence[tuple[int, int]]
+
+BATCH_HEADER = 61
+_LENGTH_ENDS, _VERSION_AT, _ATTRIBUTES_AT, _PRODUCER_AT = 12, 16, 22, 43
+_OFFSET_AND_LENGTH, _PRODUCER = Struct(">qi"), Struct(">q")
+_CODEC, _LOG_APPEND_TIME, _TRANSACTIONAL, _MARKER = 0x07, 0x08, 0x10, 0x20
+_DECODE = {1: gzip_decode, 2: snappy_decode, 3: lz4_decode, 4: zstd_decode}
 
 
 class RecordColumns(Sequence[Any]):
@@ -91,21 +103,19 @@ class RecordColumns(Sequence[Any]):
             return self._originals[row]
         offset, timestamp, *bounds = self._places[:, row].tolist()
         key, value = (None if begin < 0 else self.raw[begin:end] for begin, end in (bounds[:2], bounds[2:4]))
-        headers = _headers(self.raw, bounds[4])
+        headers = safe_headers(_headers(self.raw, bounds[4]))
         return LogRecord(self._topic, self.partition, offset, timestamp, key, value, headers)
 
 
-def _headers(raw: bytes, at: int) -> tuple[tuple[str, Any], ...]:
+def _headers(raw: bytes, at: int) -> Iterator[tuple[bytes, bytes | None]]:
     count, at = _varint(raw, at)
-    headers = []
     for _ in range(count):
         length, at = _varint(raw, at)
-        name = raw[at : at + length].decode()
+        name = raw[at : at + length]
         at += length
         length, at = _varint(raw, at)
-        headers.append((name, None if length < 0 else raw[at : at + length]))
+        yield name, None if length < 0 else raw[at : at + length]
         at += max(length, 0)
-    return tuple(headers)
 
 
 def _varint(raw: bytes, at: int) -> tuple[int, int]:
@@ -119,21 +129,72 @@ def _varint(raw: bytes, at: int) -> tuple[int, int]:
         shift += 7
 
 
-def read_batches(topic: str, partition: int, raw: bytes, start: int) -> tuple[RecordColumns, int] | None:
+def read_batches(
+    topic: str, partition: int, raw: bytes, start: int, aborted: Aborted = ()
+) -> tuple[RecordColumns, int] | None:
     """Return the records of a fetch from offset `start` on, and the offset after them.
 
     Returns
     -------
     (RecordColumns, int) or None
-        None if a batch is compressed, a control batch, of an earlier version, or broken: then aiokafka reads them.
+        None if a batch is of an earlier version, or broken: then aiokafka reads them.
     """
     from core.kafka.record_kernels import count_records, index_records
 
     data = np.frombuffer(raw, dtype=np.uint8)
-    count, next_offset = count_records(data)
+    count, next_offset = (-1, -1) if aborted else count_records(data)
+    if count < 0:
+        if (plain := plain_batches(raw, aborted)) is None:
+            return None
+        raw, data = plain, np.frombuffer(plain, dtype=np.uint8)
+        count, next_offset = count_records(data)
     if count < 0:
         return None
     places = np.empty((7, count), dtype=np.int64)
     if not index_records(data, places):
         return None
     return RecordColumns(topic, partition, raw, places).since(start), next_offset
+
+
+def plain_batches(raw: bytes, aborted: Aborted) -> bytes | None:
+    """Return the whole batches of a fetch decompressed, and empty where they are markers or of aborted transactions.
+
+    Parameters
+    ----------
+    aborted : sequence of (producer id, offset)
+        Where transactions begin that were aborted; each ends at its producer's next marker.
+
+    Returns
+    -------
+    bytes or None
+        None if a batch is of an earlier version.
+    """
+    parts: list[bytes] = []
+    at, waiting, aborting = 0, deque(sorted(aborted, key=itemgetter(1))), set()
+    while at + _LENGTH_ENDS <= len(raw):
+        offset, length = _OFFSET_AND_LENGTH.unpack_from(raw, at)
+        begin, end = at + BATCH_HEADER, at + _LENGTH_ENDS + length
+        if end > len(raw):
+            break
+        if end < begin or raw[at + _VERSION_AT] != 2:
+            return None
+        attributes, (producer,) = raw[at + _ATTRIBUTES_AT], _PRODUCER.unpack_from(raw, at + _PRODUCER_AT)
+        while waiting and waiting[0][1] <= offset:
+            aborting.add(waiting.popleft()[0])
+        records, body = raw[begin - 4 : begin], raw[begin:end]
+        if attributes & _MARKER or (attributes & _TRANSACTIONAL and producer in aborting):
+            records, body = bytes(4), b""
+            if attributes & _MARKER:
+                aborting.discard(producer)
+        elif attributes & _CODEC:
+            body = _DECODE[attributes & _CODEC](body)
+        parts += (
+            _OFFSET_AND_LENGTH.pack(offset, BATCH_HEADER - _LENGTH_ENDS + len(body)),
+            raw[at + _LENGTH_ENDS : at + _ATTRIBUTES_AT],
+            bytes([attributes & _LOG_APPEND_TIME]),
+            raw[at + _ATTRIBUTES_AT + 1 : begin - 4],
+            records,
+            body,
+        )
+        at = end
+    return b"".join(parts)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from core.errors import DecodeError
 from core.kafka import config as clients
+from core.kafka.headers import headers_of
 from core.kafka.layout import live_layout
 from core.settings import Settings
 from schemas.catalogue import CatalogueReader
@@ -130,7 +131,7 @@ class LettersReader(_RedisReader):
 
 def letter_of(message: Message) -> Letter | None:
     """Return the letter in a record; None if its headers do not name the record that was rejected."""
-    headers = dict(message.headers() or ())
+    headers = dict(headers_of(message))
     origin = origin_of(headers.items())
     if origin is None:
         return None

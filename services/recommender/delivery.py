@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from core.errors import RejectedMessageError
+from core.kafka.headers import headers_of
 from core.kafka.publisher import Record, RecordPublisher
-from schemas.dead_letters import dead_letter_headers
+from schemas.dead_letters import dead_letter
 from services.errors import RecommenderError
 
 Rejected = tuple[Message, RejectedMessageError]
@@ -79,13 +80,8 @@ class Delivery:
         produce = self._publisher.produce
         for message, reason in rejected:
             origin = message.topic(), message.partition(), message.offset()
-            produce(
-                self._dead_letters,
-                key=message.key(),
-                value=message.value(),
-                headers=dead_letter_headers(*origin, message.headers(), reason),
-                on_delivery=on_delivery,
-            )
+            letter = dead_letter(origin, message.key(), message.value(), headers_of(message), reason)
+            produce(self._dead_letters, **letter, on_delivery=on_delivery)
         self.poll()
         while self._unacknowledged > MAX_UNACKNOWLEDGED:
             self.poll(POLL_S)

@@ -13,7 +13,7 @@ from core.kafka.admin import require_kafka
 from core.settings import Settings
 from streams.cli import record_bar
 from streams.store.connect import require_redis
-from streams.verify import Difference, Report
+from streams.verify import MOVE_S, Difference, Report
 from streams.verify import verify as verify_namespace
 
 
@@ -25,7 +25,10 @@ def verify(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Fold the topic offline and compare it with every item in Redis; exit with 1 if any item differs."""
+    """Fold the topic offline and compare it with every item in Redis.
+
+    Exits with 1 if any item differs, or if records wait and no worker folds them.
+    """
     settings = require_kafka(require_redis(Settings.from_env()))
     with record_bar("folding") as progress:
         report = verify_namespace(settings, namespace, progress=progress, one_by_one=one_by_one)
@@ -33,7 +36,7 @@ def verify(
         print_json({**asdict(report), "ok": report.ok})
     else:
         _show(report)
-    if not report.ok:
+    if not report.ok or report.standing:
         raise typer.Exit(1)
 
 
@@ -50,8 +53,17 @@ def _show(report: Report) -> None:
     )
     for difference in report.differences:
         console.print(_line(difference), markup=False, highlight=False, soft_wrap=True)
+    if report.unfolded:
+        console.print(f"{report.unfolded:,} records of the topic after the checkpoints are not folded yet")
+    if report.standing:
+        console.print(
+            f"[red]nobody folds partitions {report.standing}[/]: their checkpoints have not moved for {MOVE_S:.0f} s; "
+            "see `botify status` and the workers' log",
+            soft_wrap=True,
+        )
     if report.ok:
-        console.print("[green]the state equals the fold of the topic[/]")
+        as_far = " up to the checkpoints" if report.unfolded else ""
+        console.print(f"[green]the state equals the fold of the topic[/]{as_far}")
     else:
         console.print(f"[red]{report.differing:,} items differ[/]; the first are above")
         if report.excluded_since:

@@ -16,12 +16,13 @@ from confluent_kafka import Message
 from core.errors import DecodeError, ExcludedError, PublishError
 from core.kafka.admin import end_offsets, start_offsets
 from core.kafka.config import partition_of
+from core.kafka.headers import headers_of
 from core.kafka.layout import COPIED
 from core.kafka.publisher import RecordPublisher
 from core.kafka.reader import TopicReader
 from core.settings import Settings
 from schemas.codec import Codec
-from schemas.dead_letters import Origin, RejectedBefore, dead_letter_headers, originals_of
+from schemas.dead_letters import Origin, RejectedBefore, dead_letter, originals_of
 from schemas.events import Listen
 from schemas.registry import codec_of
 from schemas.topics import MAX_DEAD_LETTER_BYTES, Topics
@@ -228,18 +229,15 @@ class _Letters:
             for message in messages:
                 reason = ExcludedError(f"excluded by an operator: {self._why}", message.value() or b"")
                 origin = Origin(message.topic(), message.partition(), message.offset())
-                kept = (message.value(), message.key()) if self._keep_bytes else (None, None)
-                own = message.headers() if self._keep_bytes else ()
+                headers = headers_of(message)
+                key, value, own = (message.key(), message.value(), headers) if self._keep_bytes else (None, None, ())
                 # models have learned from the original, and not from its copy in another layout
                 originals = originals_of(message)
-                self.claims += not originals and any(name == COPIED for name, _ in message.headers() or ())
+                self.claims += not originals and any(name == COPIED for name, _ in headers)
                 for at in (origin, *originals):
-                    self._publisher.send(
-                        self._topic,
-                        *kept,
-                        partition=message.partition(),  # copies of a letter keep their order: the first counts
-                        headers=dead_letter_headers(*at, own, reason),
-                    )
+                    # copies of a letter keep their order by their partition: the first counts
+                    letter = dead_letter(at, key, value, own, reason)
+                    self._publisher.send(self._topic, **letter, partition=message.partition())
             self._publisher.flush(ACKNOWLEDGE_TIMEOUT_S)
         except PublishError as error:
             raise DeadLetterError(

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from confluent_kafka import Message
 
 from core.errors import BotifyError, ExcludedError
+from core.kafka.headers import headers_of
 from core.kafka.reader import LogRecord, TopicReader
 from core.settings import Settings
 from schemas.dead_letters import PREFIX, Origin, origin_of
@@ -133,7 +134,7 @@ def read_letters(settings: Settings, choice: LetterFilter | None = None) -> Iter
 
 
 def _letter(message: Message) -> DeadLetter | None:
-    headers = message.headers() or []
+    headers = headers_of(message)
     origin = origin_of(headers)
     if origin is None:
         return None

@@ -28,13 +28,14 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-from confluent_kafka import KafkaException, Message
+from confluent_kafka import IsolationLevel, KafkaException, Message
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSpec
 
 from core.errors import DecodeError, TopicError
 from core.kafka.admin import TIMEOUT_S, list_offsets, partition_counts
 from core.kafka.column_fetch import ColumnLog
 from core.kafka.config import common_config, key_of, partition_of
+from core.kafka.headers import carried, headers_of
 from core.kafka.layout import (
     COPIED,
     LISTENS_CONFIG,
@@ -296,7 +297,7 @@ class Copier:
             target = partition_of(user_of(key, self._source, offset), wanted)
             if position.has(target, offset):
                 continue
-            own = [(name, value) for name, value in message.headers() or () if name != COPIED]
+            own = carried((name, value) for name, value in headers_of(message) if name != COPIED)
             before = [
                 (COPIED, str(origin).encode()) for origin in originals_of(message)
             ]  # what others claim stays behind
@@ -315,7 +316,8 @@ def end_of(settings: Settings, admin: AdminClient) -> dict[int, int]:
     """Return the next offset of each partition of the listens; with a client that is kept: it is asked often."""
     topic = Topics.of(settings).listens.name
     wanted = [(topic, partition) for partition in range(settings.partitions)]
-    found = list_offsets(common_config(settings), wanted, OffsetSpec.latest(), known=admin)
+    config, every = common_config(settings), IsolationLevel.READ_UNCOMMITTED
+    found = list_offsets(config, wanted, OffsetSpec.latest(), admin, every)
     return {partition: offset for (_, partition), offset in found.items()}
 
 

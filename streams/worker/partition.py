@@ -14,7 +14,7 @@ from core.kafka.config import key_of
 from core.kafka.publisher import RecordPublisher
 from core.settings import Settings
 from schemas.codec import Codec
-from schemas.dead_letters import dead_letter_headers
+from schemas.dead_letters import dead_letter
 from schemas.event_time import EventTime
 from schemas.events import Model, Session, TrainingBatch
 from schemas.model_parts import ModelPublisher
@@ -140,15 +140,9 @@ class KafkaPublisher:
                 self._publisher.send(self._sessions, self._codec.encode(event), key_of(event.user))
         for letter in rejected:
             record = letter.record
-            self._publisher.send(
-                self._dead_letters,
-                record.value,
-                record.key,
-                partition=record.partition,
-                headers=dead_letter_headers(
-                    record.topic, record.partition, record.offset, record.headers, letter.reason
-                ),
-            )
+            origin = record.topic, record.partition, record.offset
+            written = dead_letter(origin, record.key, record.value, record.headers, letter.reason)
+            self._publisher.send(self._dead_letters, **written, partition=record.partition)
         self._publisher.flush(ACKNOWLEDGE_TIMEOUT_S)
         if rejected:
             first = rejected[0].record

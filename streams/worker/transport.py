@@ -26,7 +26,7 @@ from faust.types import TP, ConsumerMessage
 
 from core.errors import BotifyError
 from core.gather import gather_ms
-from core.kafka.column_fetch import as_run
+from core.kafka.column_fetch import as_run, reading_safely
 from core.kafka.security import MECHANISM, PASSWORD, PROTOCOL, USERNAME, ssl_context
 from core.settings import Settings
 from streams.worker.partition_manager import PartitionManager, Run
@@ -115,6 +115,14 @@ class ClaimingThread(driver.AIOKafkaConsumerThread):
     _taken_s = 0.0
     _cpu_s = 0.0
     _share = 0.0
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        return reading_safely(super()._create_worker_consumer(transport))
+
+    def highwater(self, tp: TP) -> int:
+        """Return the end of what is committed: what is after it cannot be read yet."""
+        end: int = self._ensure_consumer().last_stable_offset(tp)
+        return end
 
     async def getmany(self, active_partitions: set[TP] | None, timeout: float) -> Mapping[TP, Any]:
         """Fetch; a partition that waits for its claim has no records yet."""

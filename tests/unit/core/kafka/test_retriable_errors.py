@@ -88,7 +88,7 @@ def test_a_client_that_goes_on_finding_no_leaders_is_replaced(monkeypatch: pytes
             self._stuck = len(made) == 1  # the one before says how many partitions there are
             made.append(self)
 
-        def list_offsets(self, asked: Any) -> dict[TopicPartition, Future[Any]]:
+        def list_offsets(self, asked: Any, **_: Any) -> dict[TopicPartition, Future[Any]]:
             futures: dict[TopicPartition, Future[Any]] = {one: Future() for one in asked}
             for future in futures.values():
                 if self._stuck:
