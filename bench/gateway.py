@@ -233,7 +233,11 @@ CONNECTIONS = 32
 SECONDS = 15.0
 """Of each of five runs; with starting and compiling all of it takes two and a half minutes."""
 READY_S = 60.0
-WITHOUT_DASHBOARD = {"BOTIFY_GATEWAY_PORT": "0", "BOTIFY_GATEWAY_DASHBOARD": "off"}
+WITHOUT_DASHBOARD = {
+    "BOTIFY_GATEWAY_PORT": "0",
+    "BOTIFY_GATEWAY_DASHBOARD": "off",
+    "BOTIFY_GATEWAY_RATE_PER_S": "1000000",
+}
 """Settings of a gateway on any port, which serves listeners only."""
 LATE_S = 60.0
 """How much longer than it should a run of the listeners may take."""

@@ -36,7 +36,7 @@ def attach(app: Starlette, settings: Settings, users: UserIds) -> None:
     ----------
     app : Starlette
         With Botify's `/next/<user>` and `/last/<user>`, which serve the persons who listen on the dashboard; its state
-        has `responses`, the number of responses by route and status.
+        has `responses`, the number of responses by route and status, and `token`, which allows all calls.
     settings : Settings
     users : UserIds
         As the application names them.

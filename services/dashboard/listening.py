@@ -11,14 +11,13 @@ from urllib.parse import quote
 
 import httpx
 from redis.exceptions import RedisError
-from starlette.types import ASGIApp
+from starlette.applications import Starlette
 
 from core.errors import BotifyError, DecodeError
 from core.settings import Settings
 from schemas.external_ids import UserIds
 from schemas.registry import codec_of
 from services.gateway.messages import Attribution
-from services.gateway.options import GatewayOptions
 from services.gateway.v1.models import MAX_PAGE
 from streams.store.connect import connect_async
 from streams.store.keys import gateway_session
@@ -159,13 +158,12 @@ class Player:
     gateway keeps it for the next listen.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings, users: UserIds) -> None:
+    def __init__(self, app: Starlette, settings: Settings, users: UserIds) -> None:
         self._users = users
-        token = GatewayOptions.from_env().token
         self._client = httpx.AsyncClient(
             transport=httpx.ASGITransport(app, raise_app_exceptions=False),
             base_url="http://dashboard",
-            headers={"Authorization": f"Bearer {token}"} if token else {},
+            headers={"Authorization": f"Bearer {app.state.token}"},
             timeout=TIMEOUT_S,
         )
         self._redis: Any = connect_async(settings)

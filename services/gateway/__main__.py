@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import logging
 import resource
 import socket
 import sys
 from functools import partial
+from ipaddress import ip_address
 from typing import Any
 
 import uvicorn
@@ -33,12 +35,16 @@ RESERVED_DESCRIPTORS = 192
 
 def main() -> None:
     """Run the gateway; the exit status is not 0 if it fails."""
+    parser = argparse.ArgumentParser("python -m services.gateway", description="Serve Botify's REST API.")
+    parser.add_argument("--insecure", action="store_true", help="serve other machines although there is no token")
+    insecure = parser.parse_args().insecure
     return_large_blocks()
     try:
         settings, options = Settings.from_env(), GatewayOptions.from_env()
         configure_logging(settings, quiet=("uvicorn", "httpx"))
         # it warns of what clients send, and clients could fill the disk with that; a metric counts it
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+        _check_access(options, insecure=insecure)
         options = dataclasses.replace(options, connections=_allowed_connections(options.connections))
         connections = Connections(options)
         users = UserIds.of(settings)
@@ -66,9 +72,24 @@ def main() -> None:
         timeout_graceful_shutdown=GRACE_S,
         # the dashboard's messages are small, and would be compressed for each viewer separately
         ws_per_message_deflate=False,
+        proxy_headers=False,  # X-Forwarded-For is what any client says
     )
     log.info("serving on http://%s:%d", options.host, listening.getsockname()[1])
     uvicorn.Server(config).run([listening])
+
+
+def _check_access(options: GatewayOptions, *, insecure: bool) -> None:
+    """Refuse to serve other machines without a token, unless that is asked for."""
+    try:
+        is_local = options.host == "localhost" or ip_address(options.host).is_loopback
+    except ValueError:
+        is_local = False
+    if options.token is not None or is_local:
+        return
+    open_to_all = f"BOTIFY_GATEWAY_HOST: whoever reaches {options.host} may read and erase listeners without a token"
+    if not insecure:
+        raise SettingsError(f"{open_to_all}; set BOTIFY_GATEWAY_TOKEN, or start with --insecure behind a firewall")
+    log.warning("%s (--insecure)", open_to_all)
 
 
 def _allowed_connections(requested: int) -> int:

@@ -32,6 +32,8 @@ from services.gateway.options import RETRY_AFTER_S
 from services.gateway.service import Backend
 
 DOCS = "/docs"
+PAGES = ("/openapi.json", DOCS, "/static-offline-docs/{path:path}")
+"""What is served next to the operations, to tokens that allow `serve`."""
 FALLBACK_HEADER = "X-Botify-Fallback"
 EVENT_HEADER = "X-Event-ID"
 """Id of the listen; a retry's is that of the first try."""
@@ -225,7 +227,7 @@ async def error_response(_: Request, error: Exception) -> Response:
     return JSONResponse({"detail": error.args[0]}, 422)
 
 
-_TOKEN = {401: Reply("A token is wanted.")}
+_TOKEN = {401: Reply("A token is wanted."), 403: Reply("The token does not allow this.")}
 _RETRY_AFTER = {"Retry-After": {"schema": {"type": "string"}, "description": "Seconds."}}
 _REFUSALS = {
     **_TOKEN,
@@ -267,16 +269,16 @@ class BotifyApi:
         readiness = {200: Reply(_OK, ReadyBody), 503: Reply("Listeners cannot be served.", ReadyBody)}
         call, rest = (NamedListenCall, ":path") if users.are_external else (ListenCall, "")  # ids may contain a slash
         self.of_listeners = [
-            Operation("POST", f"/next/{{user{rest}}}", self.next_track, following, call),
-            Operation("POST", f"/last/{{user{rest}}}", self.last_track, over, call),
+            Operation("POST", f"/next/{{user{rest}}}", self.next_track, following, "serve", call),
+            Operation("POST", f"/last/{{user{rest}}}", self.last_track, over, "serve", call),
         ]
         self.operations = [
             *self.of_listeners,
-            Operation("GET", f"/track/{{track{rest}}}", self.track, found, TrackCall),
-            Operation("GET", "/", self.hello, greeting),
-            Operation("GET", "/healthz", self.alive, {200: plain}, tag="Operations"),
-            Operation("GET", "/readyz", self.ready, readiness, tag="Operations"),
-            Operation("GET", "/metrics", self.metrics, {200: scrape, **_TOKEN}, tag="Operations"),
+            Operation("GET", f"/track/{{track{rest}}}", self.track, found, "serve", TrackCall),
+            Operation("GET", "/", self.hello, greeting, "serve"),
+            Operation("GET", "/healthz", self.alive, {200: plain}, None, tag="Operations"),
+            Operation("GET", "/readyz", self.ready, readiness, None, tag="Operations"),
+            Operation("GET", "/metrics", self.metrics, {200: scrape, **_TOKEN}, "serve", tag="Operations"),
         ]
 
     def routes(self, *, secured: bool) -> list[BaseRoute]:

@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import compile_path
 
 from core.kafka.layout import live_layout
 from core.process import in_background, stop
@@ -22,12 +23,12 @@ from schemas.catalogue import CatalogueReader
 from schemas.external_ids import UserIds
 from schemas.registry import codec_of
 from services.experiments import DEFAULT_FILE, LiveExperiments, load_experiments
-from services.gateway.api import DOCS, HANDLED_ERRORS, BotifyApi, error_response
+from services.gateway.api import DOCS, HANDLED_ERRORS, PAGES, BotifyApi, error_response
 from services.gateway.connections import Connections
 from services.gateway.messages import NO_CATALOGUE, UnavailableError
-from services.gateway.middleware import GatewayMetrics, Limits, RequestTelemetry, TokenRequired
+from services.gateway.middleware import GatewayMetrics, Guard, Limits, RequestTelemetry, TokenRequired
 from services.gateway.openapi import DirectRoutes
-from services.gateway.options import GatewayOptions
+from services.gateway.options import ALL_SCOPES, GatewayOptions, scopes_of_tokens
 from services.gateway.rpc import RpcClient
 from services.gateway.service import Backend, Connect, Connected, Fallback, GatewayService
 from services.gateway.sessions import RedisSessionStore, ScriptBatcher
@@ -63,7 +64,6 @@ def build_app(
     metrics = GatewayMetrics(backend.problems, connections)
     registry = new_registry()
     registry.register(metrics)
-    token = [] if options.token is None else [Middleware(TokenRequired, token=options.token)]
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -77,11 +77,19 @@ def build_app(
         metrics.fallbacks += 1
 
     botify = BotifyApi(backend, metrics, registry, home, users)
+    v1_api = V1Api(lambda: backend.v1, users, count_fallback)
+    own_token = secrets.token_urlsafe(32)  # for what runs in this process
+    token = []
+    if options.token is not None:
+        tokens = {**scopes_of_tokens(options.token), own_token.encode(): ALL_SCOPES}
+        guards: list[Guard] = [one.guard() for one in (*botify.operations, *v1_api.operations)]
+        guards += [("GET", compile_path(path)[0], "serve") for path in (*PAGES, v1.OPENAPI)]
+        token = [Middleware(TokenRequired, tokens=tokens, guards=guards)]
     handled = (*HANDLED_ERRORS, *v1.HANDLED_ERRORS)
     app = Starlette(
         routes=[
             *botify.routes(secured=bool(token)),
-            *V1Api(lambda: backend.v1, users, count_fallback).routes(secured=bool(token)),
+            *v1_api.routes(secured=bool(token)),
         ],
         middleware=[
             Middleware(RequestTelemetry, id_prefix=id_prefix, metrics=metrics),
@@ -94,6 +102,7 @@ def build_app(
     )
     app.router.redirect_slashes = False  # it redirects to whatever host the client names
     app.state.responses = metrics.requests
+    app.state.token = own_token
     return app
 
 

@@ -12,7 +12,7 @@ import re
 import secrets
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from urllib.parse import unquote_to_bytes
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -24,10 +24,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from core.telemetry import DurationHistogram
 from services.gateway.connections import Connections
 from services.gateway.messages import RequestId
-from services.gateway.options import RETRY_AFTER_S, GatewayOptions
+from services.gateway.options import RETRY_AFTER_S, GatewayOptions, TokenScope
 from services.gateway.v1.problems import PREFIX, problem
 
 REQUEST_ID = "botify.request_id"  # where a scope has its `RequestId`
+CLIENT = "botify.client"  # where a scope has the name of its token, if it has one
 BODY = "botify.body"  # where a scope has its whole body, bytes
 KEY_PATTERN = "[!-~]{1,128}"  # of a client's id or key: printable ASCII without spaces
 
@@ -157,36 +158,57 @@ def route_of(path: str) -> str:
     return f"/{first}" if first in _ROUTES else "other"
 
 
-PROBES = frozenset({"/healthz", "/readyz"})
-"""Served without a token, for what starts and monitors processes; they reveal nothing about listeners."""
+Guard = tuple[str, re.Pattern[str], TokenScope | None]
+"""A method, the paths of a route, and what a token must allow; None needs no token."""
 
 
 class TokenRequired:
-    """Refuses requests without the token with 401.
+    """Refuses requests without a token with 401, and those whose token does not allow them with 403.
+
+    The first guard that fits decides, as the first route that fits serves. What has no guard, such as the dashboard,
+    is for `admin`.
 
     Programs send it as a bearer token. A browser cannot; it asks its user for a name and password, and sends the token
     as the password of any name.
     """
 
-    def __init__(self, app: ASGIApp, token: str) -> None:
+    def __init__(
+        self, app: ASGIApp, tokens: Mapping[bytes, frozenset[TokenScope]], guards: Sequence[Guard] = ()
+    ) -> None:
         self._app = app
-        self._token = token.encode()
+        self._tokens = list(enumerate(tokens.items(), 1))
+        self._guards = guards
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve."""
-        if scope["type"] == "lifespan" or scope["path"] in PROBES or self._is_authorized(scope):
+        wanted = None if scope["type"] == "lifespan" else self._wanted(scope)
+        allowed = None if wanted is None else self._allowed(scope)
+        if wanted is None or (allowed is not None and wanted in allowed):
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
             await receive()  # ASGI: the handshake is received before it is refused
             await send({"type": "websocket.close", "code": 1008})
+        elif allowed is not None:
+            await refuse(scope, receive, send, 403, f"this takes a token that allows `{wanted}`")
         else:
             challenge = {"WWW-Authenticate": 'Bearer realm="botify", Basic realm="botify"'}
-            detail = "this gateway wants its token: Authorization: Bearer <BOTIFY_GATEWAY_TOKEN>"
+            detail = "this gateway wants a token of BOTIFY_GATEWAY_TOKEN: Authorization: Bearer <token>"
             await refuse(scope, receive, send, 401, detail, challenge)
 
-    def _is_authorized(self, scope: Scope) -> bool:
-        given = token_of(Headers(scope=scope).get("authorization", ""))
-        return given is not None and secrets.compare_digest(given, self._token)
+    def _wanted(self, scope: Scope) -> TokenScope | None:
+        method, path = scope.get("method"), scope["path"]
+        for of, paths, wanted in self._guards:
+            if of == method and paths.match(path):
+                return wanted
+        return "admin"
+
+    def _allowed(self, scope: Scope) -> frozenset[TokenScope] | None:
+        """Return what the request's token allows, None without one; each is compared, so the time says nothing."""
+        given, found = token_of(Headers(scope=scope).get("authorization", "")), None
+        for number, (token, allowed) in self._tokens:
+            if given is not None and secrets.compare_digest(given, token):
+                found, scope[CLIENT] = allowed, f"token {number}"
+        return found
 
 
 def token_of(authorization: str) -> bytes | None:
@@ -259,19 +281,18 @@ class Limits:
         self._app = app
         self._options = options
         self._in_flight = 0
-        self._rate = RateLimit(options.rate_per_s) if options.rate_per_s else None
+        self._rate = RateLimit(options.rate_per_s)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve."""
         if scope["type"] != "http" or not scope["path"].startswith(LIMITED):
             await self._app(scope, receive, send)
             return
-        if self._rate is not None:
-            client = scope["client"][0] if scope["client"] else ""
-            if wait_s := self._rate.wait_s(client, time.monotonic()):
-                detail = f"more than {self._options.rate_per_s} requests a second from {client}"
-                await refuse(scope, receive, send, 429, detail, {"Retry-After": str(math.ceil(wait_s))})
-                return
+        client = scope.get(CLIENT) or (scope["client"][0] if scope["client"] else "")
+        if wait_s := self._rate.wait_s(client, time.monotonic()):
+            detail = f"more than {self._options.rate_per_s} requests a second from {client}"
+            await refuse(scope, receive, send, 429, detail, {"Retry-After": str(math.ceil(wait_s))})
+            return
         try:
             limit = self._options.batch_bytes if scope["path"] == BATCHES else self._options.body_bytes
             body = await _read_body(scope, receive, limit)

@@ -10,10 +10,11 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.gateway.middleware import KEY_PATTERN
+from services.gateway.middleware import KEY_PATTERN, Guard
+from services.gateway.options import TokenScope
 
 JSON = "application/json"
 _REF = "#/components/schemas/{model}"
@@ -52,7 +53,8 @@ class Operation(NamedTuple):
     method: str
     path: str
     serve: Callable[[Request], Awaitable[Response]]
-    replies: Mapping[int, Reply]  # by status; a route that may answer 401 wants the token
+    replies: Mapping[int, Reply]  # by status
+    scope: TokenScope | None  # what a token must allow; None needs no token
     call: type[BaseModel] | None = None  # the model of its path and body
     tag: str = "Botify"
 
@@ -61,6 +63,10 @@ class Operation(NamedTuple):
         route = Route(self.path, _Endpoint(self.serve))
         route.methods = {self.method}  # not HEAD, which Starlette adds to GET
         return route
+
+    def guard(self) -> Guard:
+        """Return what a token must allow on the route's paths."""
+        return self.method, compile_path(self.path)[0], self.scope
 
     def part(self, name: str) -> type[BaseModel] | None:
         """Return the model of the path or of the body."""
@@ -89,8 +95,8 @@ class Operation(NamedTuple):
         if (body := self.part("body")) is not None:
             document.setdefault("parameters", []).append(_IDEMPOTENCY_KEY)
             document["requestBody"] = {"content": _content(body), "required": True}
-        if secured and 401 in self.replies:
-            document["security"] = [{"HTTPBearer": []}]
+        if secured and self.scope is not None:
+            document["security"] = [{"HTTPBearer": [self.scope]}]
         return document
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BeforeValidator
 
@@ -15,10 +15,39 @@ RETRY_AFTER_S = 1
 """What `Retry-After` says where the wait is unknown."""
 
 
-def _check_token(token: str) -> str:
-    if not (token.isascii() and token.isprintable() and " " not in token):
-        raise ValueError("a token has printable ASCII characters and no spaces")
-    return token
+TokenScope = Literal["serve", "write", "admin"]
+"""What a token allows: to ask for recommendations; to tell what listeners did; to change items and erase listeners."""
+ALL_SCOPES: frozenset[TokenScope] = frozenset(get_args(TokenScope))
+
+
+def scopes_of_tokens(text: str) -> dict[bytes, frozenset[TokenScope]]:
+    """Return what each token allows: one token, which allows everything, or words `scope:token`, also `all:token`.
+
+    Examples
+    --------
+    >>> sorted(scopes_of_tokens("serve:app write:app admin:old admin:new")[b"app"])
+    ['serve', 'write']
+    >>> scopes_of_tokens("s3cret")[b"s3cret"] == scopes_of_tokens("all:s3cret")[b"s3cret"] == ALL_SCOPES
+    True
+    """
+    found: dict[bytes, frozenset[TokenScope]] = {}
+    words = text.split()
+    for word in words:
+        scope, _, token = word.partition(":")
+        allowed = ALL_SCOPES if scope == "all" else ALL_SCOPES & {scope}
+        if not allowed and len(words) == 1:
+            allowed, token = ALL_SCOPES, word
+        if not (allowed and token and token.isascii() and token.isprintable()):
+            raise ValueError("a token is printable ASCII; several are written as serve:…, write:…, admin:… or all:…")
+        found[token.encode()] = found.get(token.encode(), frozenset()) | allowed
+    if not found:
+        raise ValueError("there is no token")
+    return found
+
+
+def _check_tokens(text: str) -> str:
+    scopes_of_tokens(text)
+    return text
 
 
 def _is_on(raw: Any) -> bool:
@@ -46,7 +75,8 @@ class GatewayOptions:
     in_flight: Annotated[int, whole(1, 100_000)] = 512  # requests in progress at the same time; more get 503
     body_bytes: Annotated[int, whole(64, 16 * 2**20)] = 16_384  # of a body; a larger one gets 413
     batch_bytes: Annotated[int, whole(64, 16 * 2**20)] = 262_144  # of the body of `/v1/events`
-    rate_per_s: Annotated[int | None, whole(1, 1_000_000)] = None  # requests from one address; more get 429
+    # requests with one token, or from one address without; more get 429. A core serves about 2,000 `/next` a second
+    rate_per_s: Annotated[int, whole(1, 1_000_000)] = 2_500
     body_s: Annotated[int, whole(1, 3_600)] = 5  # for a body to arrive; then 408
     bodies: Annotated[int, whole(1, 100_000)] = 256  # that are arriving; for one more, the oldest gets 503
     bodies_per_client: Annotated[int, whole(1, 100_000)] = 64  # the same for one address
@@ -55,8 +85,8 @@ class GatewayOptions:
     keep_alive_s: Annotated[int, whole(1, 3_600)] = 5  # until the next request of a connection
     connections: Annotated[int, whole(2, 1_000_000)] = 4_096  # that are open; for one more, the idlest is closed
     connections_per_client: Annotated[int | None, whole(1, 1_000_000)] = None  # of one address; None is half of all
-    # what clients must send as a bearer token; None demands none
-    token: Annotated[str, AfterValidator(_check_token)] | None = field(default=None, repr=False)
+    # what clients must send as a bearer token, see `scopes_of_tokens`; None demands none
+    token: Annotated[str, AfterValidator(_check_tokens)] | None = field(default=None, repr=False)
     dashboard: Annotated[bool, BeforeValidator(_is_on)] = True  # at `/ui`; one gateway of several is enough
 
     @classmethod

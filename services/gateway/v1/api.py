@@ -24,7 +24,7 @@ from services.gateway.messages import (
 )
 from services.gateway.middleware import REQUEST_ID
 from services.gateway.openapi import JSON, Operation, Reply, openapi_document
-from services.gateway.options import RETRY_AFTER_S
+from services.gateway.options import RETRY_AFTER_S, TokenScope
 from services.gateway.v1 import models
 from services.gateway.v1.events import EventIntake
 from services.gateway.v1.items import Items
@@ -43,6 +43,7 @@ def _refused(description: str, **headers: Any) -> Reply:
 _REFUSALS = {
     400: _refused("The body is not text in UTF-8, or the key cannot be used."),
     401: _refused("A token is wanted."),
+    403: _refused("The token does not allow this."),
     408: _refused("The body did not arrive in time."),
     413: _refused("The body is too long."),
     422: _refused("A field is wrong, or not known."),
@@ -148,9 +149,11 @@ class V1Api:
         self._users = users
         self._on_fallback = on_fallback
 
-        def operation(method: str, path: str, serve: Any, body: type[BaseModel], call: Any) -> Operation:
+        def operation(
+            method: str, path: str, serve: Any, body: type[BaseModel], call: Any, scope: TokenScope = "serve"
+        ) -> Operation:
             replies = {200: Reply("Successful Response", body), **(_NOT_FOUND if "{" in path else _REFUSALS)}
-            return Operation(method, f"/v1/{path}", serve, replies, call, "v1")
+            return Operation(method, f"/v1/{path}", serve, replies, scope, call, "v1")
 
         self.operations = [
             operation(
@@ -161,13 +164,13 @@ class V1Api:
                 models.RecommendationsCall,
             ),
             operation("GET", "users/{user:path}", self.user, models.User, models.UserCall),
-            operation("PUT", "users/{user:path}", self.put_user, models.User, models.PutUserCall),
-            operation("DELETE", "users/{user:path}", self.delete_user, models.Erased, models.UserCall),
-            operation("POST", "events", self.events, models.Accepted, models.EventsCall),
+            operation("PUT", "users/{user:path}", self.put_user, models.User, models.PutUserCall, "write"),
+            operation("DELETE", "users/{user:path}", self.delete_user, models.Erased, models.UserCall, "admin"),
+            operation("POST", "events", self.events, models.Accepted, models.EventsCall, "write"),
             operation("GET", "items/{item:path}/similar", self.similar, models.ItemPage, models.SimilarCall),
             operation("GET", "items/{item:path}", self.item, models.Item, models.ItemCall),
-            operation("PUT", "items/{item:path}", self.put_item, models.Item, models.PutItemCall),
-            operation("DELETE", "items/{item:path}", self.delete_item, models.Item, models.ItemCall),
+            operation("PUT", "items/{item:path}", self.put_item, models.Item, models.PutItemCall, "admin"),
+            operation("DELETE", "items/{item:path}", self.delete_item, models.Item, models.ItemCall, "admin"),
             operation("GET", "popular", self.popular, models.ItemPage, models.PopularCall),
             operation("GET", "rising", self.rising, models.ItemPage, models.PageCall),
             operation("GET", "latest", self.latest, models.ItemPage, models.PageCall),

@@ -1,7 +1,7 @@
 {{/*
 A process as a Deployment, or as a StatefulSet where its pods have lasting names in their consumer group.
 
-Parameters: root, name (component), module (python -m), port (name of the port of /metrics, /healthz and /readyz),
+Parameters: root, name (component), module (python -m), flag (its option, if it takes one), port (name of the port of /metrics, /healthz and /readyz),
 number (of that port), variables (of this process, as YAML), values (of this process), member (whether it is in a
 consumer group).
 */}}
@@ -66,7 +66,7 @@ spec:
       containers:
         - name: {{ .name }}
           {{- include "botify.containerSettings" $root | nindent 10 }}
-          command: [python, -m, {{ .module }}]
+          command: [python, -m, {{ .module }}{{ with .flag }}, {{ . }}{{ end }}]
           ports:
             - {name: {{ .port }}, containerPort: {{ .number }}}
           env:

@@ -44,7 +44,12 @@ LASTING_NAMES: Values = {
     "experiments": "# none\n",
     "podLabels": {"team": "music"},
     "imagePullSecrets": [{"name": "registry"}],
-    "gateway": {"env": {"BOTIFY_GATEWAY_RATE_PER_S": "50"}, "maxUnavailable": 0, "service": {"type": "LoadBalancer"}},
+    "gateway": {
+        "env": {"BOTIFY_GATEWAY_RATE_PER_S": "50"},
+        "maxUnavailable": 0,
+        "service": {"type": "LoadBalancer"},
+        "token": {"existingSecret": "tokens", "key": "all", "clientKey": "prometheus"},
+    },
     "topics": {"create": False},
     "schemaRegistry": {"existingSecret": "registry"},
     "nodeSelector": {"disk": "ssd"},

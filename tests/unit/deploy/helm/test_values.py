@@ -13,6 +13,7 @@ import yaml
 from tests.unit.deploy.helm.chart import CHART, EXAMPLES, REQUIRED, Values, example, merged, parsed, render
 
 TEXT = (CHART / "values.yaml").read_text(encoding="utf-8")
+TOKEN = {"token": {"existingSecret": "tokens"}}
 SCHEMA = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
 
 
@@ -93,7 +94,10 @@ def test_a_wrong_value_is_refused_by_its_name(wrong: Values, named: str) -> None
         ({"redis": {"url": "redis://botify:secret@redis:6379/0"}}, "redis.existingSecret"),
         ({"schemaRegistry": {"url": "https://botify:secret@registry"}}, "schemaRegistry.existingSecret"),
         ({"kafka": {"protocol": "SASL_SSL"}}, "kafka.sasl.existingSecret"),
-        ({"gateway": {"ingress": {"enabled": True}}}, "gateway.ingress.host"),
+        ({"gateway": {**TOKEN, "ingress": {"enabled": True}}}, "gateway.ingress.host"),
+        ({"gateway": {"ingress": {"enabled": True, "host": "botify.example"}}}, "gateway.token.existingSecret"),
+        ({"gateway": {"service": {"type": "LoadBalancer"}}}, "gateway.token.existingSecret"),
+        ({"gateway": {"service": {"type": "NodePort"}}}, "gateway.token.existingSecret"),
         ({"snapshots": {"enabled": True}}, "snapshots.existingClaim"),
         ({"worker": {"staticMembership": True}}, "worker.sessionTimeoutSeconds"),
         ({"worker": {"autoscaling": {"enabled": True, "maxReplicas": 9}}}, "worker.autoscaling.maxReplicas: 9"),

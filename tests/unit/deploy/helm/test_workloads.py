@@ -105,6 +105,18 @@ def test_commands_are_those_of_compose(process: str) -> None:
     assert container(pods("minimal")[process])["command"] == COMPOSE[process]["command"]
 
 
+def test_only_gateways_without_a_token_are_open_to_the_cluster() -> None:
+    for case, is_open in [("minimal", True), ("production", False), ("lasting names", False)]:
+        gateways = [pod for name, pod in pods(case).items() if name in ("gateway", "dashboard")]
+        assert gateways
+        assert ["--insecure" in container(pod)["command"] for pod in gateways] == [is_open] * len(gateways)
+    of_gateway, of_client = (
+        next(one["valueFrom"]["secretKeyRef"]["key"] for one in ran["env"] if one["name"] == "BOTIFY_GATEWAY_TOKEN")
+        for ran in (container(pods("lasting names")[name]) for name in ("gateway", "test"))
+    )
+    assert (of_gateway, of_client) == ("all", "prometheus")
+
+
 @pytest.mark.parametrize("process", PROCESSES)
 def test_ports_and_probes_are_those_of_compose(process: str) -> None:
     ran = container(pods("minimal")[process])

@@ -42,3 +42,13 @@ def in_a_process(paths: Sequence[str], options: GatewayOptions, token: str = "")
 def test_no_address_redirects_to_the_host_that_the_client_names() -> None:
     found = in_a_process(["/", "/ui", "/ui/popular/", "/docs/"], GatewayOptions())
     assert found == [(307, "/ui"), (307, "/ui/"), (404, None), (404, None)]
+
+
+def test_the_pages_take_a_token_that_allows_admin() -> None:
+    options = GatewayOptions(token="serve:reader write:reader admin:keeper")  # noqa: S106 - a test's
+    pages = ["/ui", "/ui/", "/ui/popular", "/ui/listener/42", "/ui/static/dashboard.css", "/ui/_nicegui_ws/socket.io"]
+    assert {status for status, _ in in_a_process(pages, options)} == {401}
+    assert {status for status, _ in in_a_process(pages, options, "reader")} == {403}
+    allowed = [status for status, _ in in_a_process(pages, options, "keeper")]
+    assert allowed[:3] == [307, 200, 200]
+    assert not {401, 403} & set(allowed)

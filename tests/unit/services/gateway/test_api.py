@@ -162,7 +162,7 @@ def test_the_document_describes_each_operation(gateway: FakeGateway, client: Tes
     operation = document["paths"]["/next/{user}"]["post"]
     assert [parameter["name"] for parameter in operation["parameters"]] == ["user", "Idempotency-Key"]
     assert operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith("/HeardBody")
-    assert set(operation["responses"]) == {"200", "400", "401", "408", "413", "422", "429", "503"}
+    assert set(operation["responses"]) == {"200", "400", "401", "403", "408", "413", "422", "429", "503"}
     assert document["components"]["schemas"]["HeardBody"]["properties"]["time"]["maximum"] == 1
     assert "security" not in operation
     with serving(gateway, GatewayOptions(token="s3cret")) as client:  # noqa: S106 - a test's

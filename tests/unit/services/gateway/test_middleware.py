@@ -8,7 +8,7 @@ from typing import Any
 from starlette.types import Message, Receive, Scope, Send
 
 from services.gateway.middleware import BODY, Limits, RateLimit, TokenRequired
-from services.gateway.options import GatewayOptions
+from services.gateway.options import ALL_SCOPES, GatewayOptions
 
 
 class SlowApp:
@@ -25,7 +25,7 @@ class SlowApp:
         await send({"type": "http.response.body", "body": b""})
 
 
-async def ask(app: Any, *parts: bytes) -> int:
+async def ask(app: Any, *parts: bytes, headers: Any = (), address: str = "10.0.0.7") -> int:
     """Post a body in parts, and return the status; a body without parts never ends."""
     messages: list[Message] = [
         {"type": "http.request", "body": part, "more_body": number < len(parts)} for number, part in enumerate(parts, 1)
@@ -38,7 +38,7 @@ async def ask(app: Any, *parts: bytes) -> int:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "path": "/next/42", "method": "POST", "headers": [], "client": ("10.0.0.7", 1)}
+    scope = {"type": "http", "path": "/next/42", "method": "POST", "headers": list(headers), "client": (address, 1)}
     await app(scope, receive, send)
     status: int = sent[0]["status"]
     return status
@@ -127,7 +127,35 @@ def test_each_client_has_a_rate_and_the_oldest_are_forgotten() -> None:
     assert limit.wait_s("a", 0.5) == 0.0
 
 
-def test_a_websocket_without_the_token_is_closed() -> None:
+def test_a_token_has_a_rate_wherever_it_is_used() -> None:
+    """And an address without a token its own, whatever it says of others."""
+
+    async def scenario() -> list[int]:
+        slow = SlowApp()
+        slow.go_on.set()
+        app = TokenRequired(
+            Limits(slow, GatewayOptions(rate_per_s=2)),
+            {b"a": ALL_SCOPES, b"b": ALL_SCOPES},
+        )
+        statuses = []
+        for token, address in [(b"a", "10.0.0.1"), (b"a", "10.0.0.2"), (b"a", "10.0.0.3"), (b"b", "10.0.0.1")]:
+            statuses.append(await ask(app, b"", headers=[(b"authorization", b"Bearer " + token)], address=address))
+        return statuses
+
+    assert asyncio.run(scenario()) == [200, 200, 429, 200]
+
+
+def test_nobody_chooses_the_address_that_is_counted() -> None:
+    async def scenario() -> list[int]:
+        slow = SlowApp()
+        slow.go_on.set()
+        app = Limits(slow, GatewayOptions(rate_per_s=2))
+        return [await ask(app, b"", headers=[(b"x-forwarded-for", b"10.0.0.%d" % at)]) for at in range(3)]
+
+    assert asyncio.run(scenario()) == [200, 200, 429]
+
+
+def test_a_websocket_without_a_token_that_allows_it_is_closed() -> None:
     async def scenario() -> list[Message]:
         sent: list[Message] = []
 
@@ -137,8 +165,9 @@ def test_a_websocket_without_the_token_is_closed() -> None:
         async def send(message: Message) -> None:
             sent.append(message)
 
-        guarded = TokenRequired(SlowApp(), "s3cret")
-        await guarded({"type": "websocket", "path": "/_nicegui_ws", "headers": []}, receive, send)
+        guarded = TokenRequired(SlowApp(), {b"s3cret": frozenset({"serve"})})
+        for headers in ([], [(b"authorization", b"Bearer s3cret")]):
+            await guarded({"type": "websocket", "path": "/ui/_nicegui_ws", "headers": headers}, receive, send)
         return sent
 
-    assert asyncio.run(scenario()) == [{"type": "websocket.close", "code": 1008}]
+    assert asyncio.run(scenario()) == [{"type": "websocket.close", "code": 1008}] * 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from core.errors import SettingsError
+from services.gateway.__main__ import _check_access
 from services.gateway.options import GatewayOptions
 
 
@@ -62,12 +63,30 @@ def test_every_option_can_be_set() -> None:
         ("BOTIFY_GATEWAY_IN_FLIGHT", "0"),
         ("BOTIFY_GATEWAY_KEEP_ALIVE_S", "0.5"),
         ("BOTIFY_GATEWAY_TOKEN", "two words"),
+        ("BOTIFY_GATEWAY_TOKEN", "serve:one two"),
+        ("BOTIFY_GATEWAY_TOKEN", "serve:one read:two"),
+        ("BOTIFY_GATEWAY_TOKEN", "serve:"),
+        ("BOTIFY_GATEWAY_TOKEN", "t\u00f6ken"),
+        ("BOTIFY_GATEWAY_TOKEN", " "),
         ("BOTIFY_GATEWAY_DASHBOARD", "yes"),
     ],
 )
 def test_an_error_names_the_variable(variable: str, value: str) -> None:
     with pytest.raises(SettingsError, match=variable):
         GatewayOptions.from_env({variable: value})
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "10.0.0.7", "gateway"])  # noqa: S104
+def test_a_gateway_that_others_reach_does_not_start_without_a_token(host: str) -> None:
+    with pytest.raises(SettingsError, match="--insecure"):
+        _check_access(GatewayOptions(host=host), insecure=False)
+    _check_access(GatewayOptions(host=host), insecure=True)
+    _check_access(GatewayOptions(host=host, token="s3cret"), insecure=False)  # noqa: S106 - a test's
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "localhost", "::1"])
+def test_a_gateway_of_this_machine_starts_without_a_token(host: str) -> None:
+    _check_access(GatewayOptions(host=host), insecure=False)
 
 
 def test_the_token_is_not_shown() -> None:

@@ -1,0 +1,100 @@
+"""Tokens with scopes: each route declares what it takes, and nothing less gets in."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount, Route
+from starlette.testclient import TestClient
+
+from core.settings import Settings
+from schemas.external_ids import UserIds
+from services.gateway.bootstrap import build_app
+from services.gateway.options import GatewayOptions
+from tests.unit.services.gateway.fakes import FakeGateway, serving
+
+TOKENS = "serve:reader write:teller admin:keeper admin:new-keeper serve:both write:both"
+OF = {"serve": "reader", "write": "teller", "admin": "keeper"}
+OPEN = {("GET", "/healthz"), ("GET", "/readyz")}
+ADMIN = {("DELETE", "/v1/users/{user}"), ("PUT", "/v1/items/{item}"), ("DELETE", "/v1/items/{item}")}
+WRITE = {("POST", "/v1/events"), ("PUT", "/v1/users/{user}")}
+BODIES: dict[str, Any] = {
+    "/next/42": {"track": 7, "time": 1.0},
+    "/last/42": {"track": 7, "time": 1.0},
+    "/v1/events": {"kind": "like", "user": 42, "item": 7},
+    "/v1/users/42": {"likes": [7]},
+    "/v1/items/7": {"title": "t", "artist": "a"},
+}
+
+
+def scope_of(method: str, path: str) -> str | None:
+    """What is expected of a route; whatever is not named here is for reading."""
+    call = method, path
+    return None if call in OPEN else "admin" if call in ADMIN else "write" if call in WRITE else "serve"
+
+
+def operations_of(app: Starlette) -> dict[tuple[str, str], dict[str, Any]]:
+    documents = [json.loads(route.app.body) for route in app.routes if getattr(route, "path", "").endswith(".json")]
+    return {(m.upper(), path): of[m] for one in documents for path, of in one["paths"].items() for m in of}
+
+
+def test_each_route_takes_its_scope_and_no_other() -> None:
+    gateway = FakeGateway()
+    options = GatewayOptions(token=TOKENS)
+    app = build_app(Settings(), options, connect=gateway.connect, users=UserIds())
+    declared = operations_of(app)
+    documented = {re.sub(r":path}", "}", getattr(route, "path", "")) for route in app.routes}
+    pages = {"/openapi.json", "/docs", "/static-offline-docs", "/v1/openapi.json"}
+    assert documented == {path for _, path in declared} | pages, "a route without an operation has no scope"
+    with serving(gateway, options, UserIds()) as client:
+        for (method, template), document in declared.items():
+            wanted = scope_of(method, template)
+            assert document.get("security", [{"HTTPBearer": [None]}]) == [{"HTTPBearer": [wanted]}]
+            assert {"401", "403"} <= document["responses"].keys() or wanted is None
+            path = template.replace("{user}", "42").replace("{item}", "7").replace("{track}", "7")
+            for scope, token in [*OF.items(), (None, None), (None, "guess")]:
+                allowed = wanted is None or scope == wanted
+                status = status_of(client, method, path, token)
+                expected = {200, 404} if allowed else {401} if scope is None else {403}
+                assert status in expected, (method, path, token, status)
+        for page in ("/docs", "/openapi.json", "/v1/openapi.json"):
+            assert [status_of(client, "GET", page, token) for token in (None, "teller", "reader")] == [401, 403, 200]
+        for unknown in ("/nothing", "/ui", "/ui/", "/v1/items", "//next/42", "/next/42/"):
+            assert [status_of(client, "GET", unknown, token) for token in (None, "reader", "both")] == [401, 403, 403]
+            assert status_of(client, "GET", unknown, "keeper") == 404
+    assert (len(gateway.rpc.listens), len(gateway.rpc.published), gateway.reader.erased) == (2, 4, [42])
+
+
+def status_of(client: TestClient, method: str, path: str, token: str | None) -> int:
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    return client.request(method, path, headers=headers, json=BODIES.get(path)).status_code
+
+
+def test_tokens_can_be_changed_one_after_the_other_and_have_several_scopes() -> None:
+    with serving(FakeGateway(), GatewayOptions(token=TOKENS), UserIds()) as client:
+        for token in ("keeper", "new-keeper"):
+            assert status_of(client, "DELETE", "/v1/users/42", token) == 200
+        assert [status_of(client, *call, "both") for call in (("GET", "/track/7"), ("POST", "/v1/events"))] == [
+            200,
+            200,
+        ]
+        assert status_of(client, "DELETE", "/v1/users/42", "both") == 403
+        problem = client.delete("/v1/users/42", headers={"Authorization": "Bearer both"}).json()
+        assert problem["detail"] == "this takes a token that allows `admin`"
+
+
+@pytest.mark.parametrize("given", ["Basic é", "Basic %", "Bearer é", "Bearer \x00", "Basic YTo=", "Bearer", "keeper"])
+def test_no_header_breaks_the_comparison(given: str) -> None:
+    with serving(FakeGateway(), GatewayOptions(token=TOKENS), UserIds()) as client:
+        assert client.get("/track/7", headers={"Authorization": given.encode()}).status_code == 401
+
+
+def test_the_process_has_a_token_of_its_own_that_nobody_is_told() -> None:
+    gateway = FakeGateway()
+    first, second = (build_app(Settings(), GatewayOptions(token=TOKENS), connect=gateway.connect) for _ in range(2))
+    assert first.state.token != second.state.token
+    assert all(isinstance(route, Route | Mount) for route in first.routes)
