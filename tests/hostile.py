@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from aiokafka.client import AIOKafkaClient
 from aiokafka.codec import gzip_encode, lz4_encode, snappy_encode, zstd_encode
+from aiokafka.partitioner import murmur2
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.record.util import calc_crc32c
 from aiokafka.structs import TopicPartition
@@ -109,6 +110,16 @@ def raw_batch(
     ) + bytes(body)
     rest = struct.pack(">ibI", -1, 2, calc_crc32c(after)) + after
     return struct.pack(">qi", first_offset, len(rest)) + rest
+
+
+def keyed_batches(records: Sequence[Raw], partitions: int, codec: int) -> Iterator[tuple[int, bytes]]:
+    """Yield a batch for each partition, as clients choose it by the key."""
+    of_partition: dict[int, list[Raw]] = {}
+    for one in records:
+        at = 0 if one.key is None else (murmur2(one.key) & 0x7FFFFFFF) % partitions
+        of_partition.setdefault(at, []).append(one)
+    for partition, some in of_partition.items():
+        yield partition, raw_batch(some, codec)
 
 
 def marker(kind: int, first_offset: int, producer: int) -> bytes:

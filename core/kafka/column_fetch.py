@@ -62,7 +62,10 @@ class ObjectRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka
 
     def _read_columns(self) -> tuple[RecordColumns, int] | None:
         topic, partition = self._tp
-        return read_batches(topic, partition, self._records.raw, self.next_fetch_offset, self._aborted)
+        try:
+            return read_batches(topic, partition, self._records.raw, self.next_fetch_offset, self._aborted)
+        except Exception as error:  # the codecs have errors of their own
+            raise TopicError(f"{topic}[{partition}] from offset {self.next_fetch_offset} on: {error!r}") from error
 
     def _consumer_record(self, tp: Any, record: Any) -> LogRecord:
         headers = safe_headers((name.encode(), value) for name, value in record.headers) if record.headers else ()

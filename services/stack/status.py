@@ -21,12 +21,16 @@ from core.kafka.config import common_config
 from core.settings import Settings
 from schemas.topics import Topics
 from services.stack.record import StackEnd, StackRecord
+from services.stack.server import tail
 from services.stack.supervisor import ProcessReader, ProcessStatus
 from streams.read import StateReader
 from streams.store.connect import connect, require_redis
 from streams.store.keys import learner_prefix
 
 TIMEOUT_S = 10.0
+OFTEN, RECENT_S = 3, 600.0
+"""A process that was started again so often, the last time so recently, is a problem."""
+LOG_LINES = 2_000
 SILENT = {"log_level": 0}
 """librdkafka's log lines would be mixed with the table."""
 
@@ -157,6 +161,7 @@ def read_status(settings: Settings, interval_s: float = 1.0) -> StackStatus:
         for process in processes
         if process.state != "running"
     ]
+    problems += filter(None, (failing(process, settings.home / "logs") for process in processes))
     return StackStatus(
         home=settings.home,
         kafka_bootstrap_servers=settings.kafka_bootstrap_servers,
@@ -179,6 +184,19 @@ def _of_the_stack(home: Path, record: StackRecord | None) -> list[str]:
     if (end := StackEnd.read(home)) is not None:
         return [f"the stack in {home} ended at {end.at}, because {end.why}"]
     return [f"nothing was started in {home}: run `botify up`"]
+
+
+def failing(process: ProcessStatus, logs: Path) -> str | None:
+    """Return what is wrong with a process that runs, but was started again and again; None if it was not."""
+    if process.state != "running" or process.restarts < OFTEN or process.uptime_s > RECENT_S:
+        return None
+    log = logs / f"{process.name}.log"
+    said = [line.partition("CRITICAL")[2] for line in tail(log, LOG_LINES).splitlines() if "CRITICAL" in line]
+    last = said[-1].strip(' ",') if said else "nothing"
+    return (
+        f"{process.name} was started again {process.restarts} times. Before the last time its log says ({log}, "
+        f"{said.count(said[-1]) if said else 0} times): {last}"
+    )
 
 
 def _given_up(name: str, how: str, home: Path) -> str:

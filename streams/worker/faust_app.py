@@ -321,10 +321,13 @@ def run(build_app: Callable[[Settings], FoldingApp]) -> None:
         worker.execute_from_commandline()
     except SystemExit:
         reason = app.crash_reason  # logged again, after the tracebacks
+        where = "".join(f" ({note})" for note in getattr(reason, "__notes__", ()))
         if isinstance(reason, BotifyError):
-            log.critical("%s", reason)
+            log.critical("%s%s", reason, where)
         elif isinstance(reason, RedisError):
             log.critical("Redis at %s fails: %s", settings.redis_address, reason)
+        elif reason is not None:
+            log.critical("%r%s", reason, where)
         if app.starts_again and reason is None:
             os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - this program, which its supervisor keeps watching
         raise

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import partial
 from typing import Any, NamedTuple
 
 from core.kafka.offsets import TopicState
@@ -245,10 +246,11 @@ class PartitionManager:
     def _open_task(self, claimed: ClaimedPartition) -> None:
         owned = self._owned[claimed.partition] = PartitionTask(claimed)
         owned.task = asyncio.create_task(self._work(owned), name=f"partition-{claimed.partition}")
-        owned.task.add_done_callback(self._on_task_done)
+        owned.task.add_done_callback(partial(self._on_task_done, owned))
 
-    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+    def _on_task_done(self, owned: PartitionTask, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) and not self.failed.done():
+            error.add_note(f"in partition {owned.claimed.partition}, from offset {owned.claimed.next_offset} on")
             self.failed.set_exception(error)
 
     async def _work(self, owned: PartitionTask) -> None:

@@ -1,4 +1,4 @@
-"""Thousands of messages that nobody should have sent, among ten times as many that are right."""
+"""Thousands of messages that nobody should have sent, among ten times as many good ones; any codec, any headers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from core.errors import RejectedMessageError
 from core.kafka.config import key_of
+from core.kafka.headers import headers_of
 from core.settings import Settings
 from schemas.codec import Codec
 from schemas.dead_letters import origin_of
@@ -16,14 +17,16 @@ from schemas.topics import Topics
 from schemas.validation import check
 from tests.chaos.conftest import TRACKS, StartWorker
 from tests.chaos.whole import assert_whole, caught_up
-from tests.support import eventually, make_listens, produce_raw, read_topic
+from tests.hostile import CODECS, HEADERS, Raw, flipped, keyed_batches, produce_batches
+from tests.support import eventually, make_listens, read_topic
 
 GOOD = 40_000
 HOSTILE = 4_000
 USERS = 2_000
-CHUNK = 20_000
+BATCH = 500
+SMALL_HEADERS = [headers for headers in HEADERS if sum(len(name) + len(value or b"") for name, value in headers) < 500]
 
-Raw = tuple[bytes | None, bytes | None]
+KeyAndValue = tuple[bytes | None, bytes | None]
 
 IMPOSSIBLE: list[dict[str, object]] = [
     {"fraction": float("nan")},
@@ -45,7 +48,7 @@ IMPOSSIBLE: list[dict[str, object]] = [
 ]
 
 
-def hostile(good: list[Listen], rng: np.random.Generator) -> Iterator[Raw]:
+def hostile(good: list[Listen], rng: np.random.Generator) -> Iterator[KeyAndValue]:
     """Yield bad messages of every kind for ever; those that turn out to be good are left out."""
     codec = Codec()
     strangers = [
@@ -57,7 +60,7 @@ def hostile(good: list[Listen], rng: np.random.Generator) -> Iterator[Raw]:
         listen = good[int(rng.integers(len(good)))]
         key, valid = key_of(listen.user), codec.encode(listen)
         impossible = listen._replace(**IMPOSSIBLE[int(rng.integers(len(IMPOSSIBLE)))])
-        candidates: list[Raw] = [
+        candidates: list[KeyAndValue] = [
             (key, rng.bytes(int(rng.integers(1, 300)))),
             (key, valid[:5] + rng.bytes(int(rng.integers(1, 300)))),
             (key, flipped(valid, rng)),
@@ -76,14 +79,7 @@ def hostile(good: list[Listen], rng: np.random.Generator) -> Iterator[Raw]:
             yield raw
 
 
-def flipped(valid: bytes, rng: np.random.Generator) -> bytes:
-    """Flip one to three bits."""
-    bits = np.unpackbits(np.frombuffer(valid, dtype=np.uint8))
-    bits[rng.integers(len(bits), size=int(rng.integers(1, 4)))] ^= 1
-    return np.packbits(bits).tobytes()
-
-
-def is_bad(codec: Codec, raw: Raw) -> bool:
+def is_bad(codec: Codec, raw: KeyAndValue) -> bool:
     """Say whether a message cannot enter: some flipped bits make another listen that can be true."""
     key, value = raw
     try:
@@ -99,19 +95,27 @@ def test_every_bad_message_is_set_aside_once_and_no_good_one_is_lost(
 ) -> None:
     rng, codec, topics = np.random.default_rng(65), Codec(), Topics.of(settings)
     good = make_listens(GOOD, USERS, TRACKS, seed=66)
-    records: list[Raw] = [(key_of(listen.user), codec.encode(listen)) for listen in good]
+    records: list[KeyAndValue] = [(key_of(listen.user), codec.encode(listen)) for listen in good]
     bad = hostile(good, rng)
     for place in np.sort(rng.integers(GOOD, size=HOSTILE))[::-1].tolist():
         records.insert(place, next(bad))
     worker = start_worker("worker")
     eventually(lambda: worker.said("claimed partitions"))
-    for at in range(0, len(records), CHUNK):
-        produce_raw(settings, topics.listens.name, records[at : at + CHUNK])
+    raw = [
+        Raw(key, value, (SMALL_HEADERS if at % 1_000 else HEADERS)[at // 1_000 % len(SMALL_HEADERS)])
+        for at, (key, value) in enumerate(records)
+    ]
+    batches = [
+        one
+        for number, at in enumerate(range(0, len(raw), BATCH))
+        for one in keyed_batches(raw[at : at + BATCH], settings.partitions, number % len(CODECS))
+    ]
+    assert set(produce_batches(settings, topics.listens.name, batches)) == {0}
     caught_up(settings)
     fold = assert_whole(settings, GOOD)
     letters = read_topic(settings, topics.dead_letters.name)
     assert len(letters) == HOSTILE
-    origins = {origin_of(letter.headers()) for letter in letters}
+    origins = {origin_of(headers_of(letter)) for letter in letters}
     assert len(origins) == HOSTILE
     assert {(origin.partition, origin.offset) for origin in origins if origin} == {
         (rejected.record.partition, rejected.record.offset) for rejected in fold.rejected

@@ -11,17 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
+from confluent_kafka import Producer
 from typer.testing import CliRunner
 
 from analytics.export.run import TIME_COLUMNS, export_topic
-from core.kafka.config import key_of
+from core.kafka.config import key_of, producer_config
 from core.kafka.headers import headers_of
 from core.kafka.replies import ReplyReader
 from core.settings import Settings
 from schemas.catalogue import CatalogueReader
 from schemas.codec import Codec
 from schemas.dead_letters import RejectedBefore, dead_letter_headers
-from schemas.events import Feedback, Model, RampStep, Recommendation, Session, TrainingBatch
+from schemas.events import Feedback, Listen, Model, RampStep, Recommendation, Session, TrainingBatch
 from schemas.models import ModelReader
 from schemas.topics import TopicDefinition, Topics
 from schemas.training import training_batches_of
@@ -43,8 +44,10 @@ from tests.support import (
     eventually,
     make_listens,
     make_tracks,
+    offline_fold,
     produce,
     read_topic,
+    redis_contents,
     running,
     write_catalogue,
 )
@@ -191,3 +194,32 @@ def read_all(settings: Settings) -> None:
 
 def valid_recommendation() -> Recommendation:
     return Recommendation("r:0", 7, 1, "random", {}, 1.0, 0, 0.5, 1_000)
+
+
+def in_transaction(settings: Settings, listens: list[Listen]) -> Producer:
+    """Write listens in a transaction, which stays open until the producer ends it."""
+    producer = Producer(producer_config(settings, transactional_id=listens[0].event_id))
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    for listen in listens:
+        producer.produce(Topics.of(settings).listens.name, CODEC.encode(listen), key_of(listen.user))
+    assert producer.flush(30) == 0
+    return producer
+
+
+def test_what_is_committed_is_folded_and_nothing_else(settings: Settings) -> None:
+    write_catalogue(settings, TRACKS)
+    listens = make_listens(600, users=100, tracks=TRACKS, seed=10)
+    in_transaction(settings, listens[:200]).commit_transaction(30)
+    in_transaction(settings, listens[200:400]).abort_transaction(30)
+    still_open = in_transaction(settings, listens[400:])
+    with running(settings, "streams.worker") as worker:
+        for folded in (200, 400):
+            eventually(lambda of=folded: json.loads(botify(settings, "verify", "--json"))["listens"] == of)
+            told = json.loads(botify(settings, "verify", "--json"))
+            assert (told["ok"], told["listens"], told["standing"]) == (True, folded, [])
+            assert redis_contents(settings) == offline_fold(settings).contents()
+            if folded == 200:
+                still_open.commit_transaction(30)
+        assert worker.poll() is None
+    assert json.loads(botify(settings, "replay", "run", "--json"))["equals_live"]

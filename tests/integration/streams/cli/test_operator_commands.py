@@ -53,6 +53,14 @@ def test_verify_says_what_it_compared_and_fails_on_a_difference(folded: Settings
     assert (report["ok"], report["differing"], report["listens"]) == (False, 1, 3300)
 
 
+def test_verify_fails_where_nobody_folds_what_waits(folded: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streams.verify.MOVE_S", 0.2)
+    write_listens(folded, 100, first=3000)
+    said = " ".join(botify(folded, "verify", status=1).output.split())
+    assert "100 records of the topic after the checkpoints are not folded yet" in said
+    assert "nobody folds partitions [0, 1, 2, 3]" in said
+
+
 def test_without_kafka_commands_say_so_within_seconds(settings: Settings) -> None:
     nowhere = settings.with_(kafka_bootstrap_servers=f"127.0.0.1:{find_free()}")
     began_s = time.monotonic()

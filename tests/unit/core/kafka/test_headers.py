@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, Message, Producer
 
 from core.kafka.column_fetch import ColumnRecords, KeptRecords, ObjectRecords
 from core.kafka.headers import CUT, MAX_HEADER_BYTES, UNREADABLE, carried, headers_of
-from schemas.dead_letters import dead_letter, origin_of, originals_of
+from schemas.dead_letters import dead_letter, origin_of
 from schemas.topics import MAX_DEAD_LETTER_BYTES
 from tests.hostile import ABORT, COMMIT, HEADERS, TRANSACTIONAL, Raw, marker, produce_batches, raw_batch
 
@@ -105,7 +105,6 @@ def test_a_dead_letter_of_any_record_can_be_published_and_names_its_origin(broke
     assert refused == [None]
     assert str(origin_of(letter["headers"])) == "t/0/7"
     assert CUT in dict(letter["headers"])
-    assert originals_of(record.headers) == []
 
 
 def test_what_botify_wrote_is_carried_first() -> None:

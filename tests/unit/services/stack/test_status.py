@@ -1,17 +1,20 @@
 import io
+import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from core.logging import JsonFormatter
 from core.settings import Settings
 from services.cli.stack import duration, status_view
 from services.errors import ChildDiedError
 from services.stack import run
 from services.stack.ports import find_free
 from services.stack.record import Identity, StackRecord
-from services.stack.status import GroupLag, StackStatus, TopicStatus, lags, rates, read_status, totals
+from services.stack.status import GroupLag, StackStatus, TopicStatus, failing, lags, rates, read_status, totals
 from services.stack.supervisor import ProcessReader, ProcessStatus
 
 ME = Identity.of(os.getpid())
@@ -51,6 +54,24 @@ def test_a_program_that_was_given_up_is_a_problem_that_says_how_it_ended(tmp_pat
     assert "worker-1 stays stopped" in status.problems[-1]
     assert how in status.problems[-1]
     assert "given up" in rendered(status)
+
+
+def test_a_program_that_ends_again_and_again_is_a_problem_that_names_the_cause(tmp_path):
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    why = "botify.listens[0] from offset 7 on: a bad batch"
+    logs.joinpath("worker-1.log").write_text(f"2026-01-01T00:00:00Z CRITICAL streams: {why}\nTraceback\n" * 4)
+    often = ProcessStatus("worker-1", 1, "running", uptime_s=5.0, restarts=4)
+    assert "started again 4 times" in failing(often, logs)
+    assert why in failing(often, logs)
+    logs.joinpath("worker-1.log").write_text(JsonFormatter().format(a_line(logging.CRITICAL, why)))
+    assert why in failing(often, logs)
+    for well in (replace(often, restarts=2), replace(often, uptime_s=3_600.0), replace(often, state="ended")):
+        assert failing(well, logs) is None
+
+
+def a_line(level, message):
+    return logging.makeLogRecord({"name": "streams", "levelname": logging.getLevelName(level), "msg": message})
 
 
 def test_nothing_started_is_a_problem_with_a_way_out(tmp_path):
