@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple, Self
 
@@ -185,6 +185,10 @@ class RejectedBefore:
                     if offset not in known and is_exclusion(headers):
                         self.excluded[partition] = self.excluded.get(partition, 0) + 1
                     known.add(offset)
+
+    def count_before(self, reached: Mapping[int, int]) -> int:
+        """Return how many are before these offsets; it grows when records that were read become dead letters."""
+        return sum(sum(at < reached.get(p, 0) for at in offsets) for p, offsets in self.offsets.items())
 
     def close(self) -> None:
         """Leave the broker."""

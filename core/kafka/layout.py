@@ -16,7 +16,7 @@ its `max.message.bytes` is less than any record has. So a producer that has not 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
 
 from confluent_kafka import KafkaError, KafkaException
@@ -25,6 +25,7 @@ from confluent_kafka.admin import (
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
+    ConfigSource,
     ResourceType,
 )
 
@@ -129,17 +130,30 @@ def read_phases(settings: Settings, admin: AdminClient | None = None) -> dict[st
     counts = {name: len(topic.partitions) for name, topic in topics.items() if name == first or _is_later(name, first)}
     if counts.keys() <= {first}:  # nothing was ever moved, so programs need no right to read the configuration
         return {"": (TopicPhase.OPEN, counts[first])} if counts else {}
-    asked = admin.describe_configs([ConfigResource(ResourceType.TOPIC, name) for name in sorted(counts)])
     found = {}
+    for topic, entries in _configs(admin, counts).items():
+        layout = topic[len(first) + 1 :]
+        found[layout] = phase_of(layout, {name: entry.value for name, entry in entries.items()}), counts[topic]
+    return found
+
+
+def own_options(settings: Settings, topic: str) -> dict[str, str]:
+    """Return the options that were set for a topic itself; raises as `read_phases`."""
+    entries = _configs(AdminClient(common_config(settings)), [topic])[topic]
+    of_topic = ConfigSource.DYNAMIC_TOPIC_CONFIG.value
+    return {name: entry.value for name, entry in entries.items() if entry.source == of_topic}
+
+
+def _configs(admin: AdminClient, topics: Iterable[str]) -> dict[str, dict[str, ConfigEntry]]:
+    found = {}
+    asked = admin.describe_configs([ConfigResource(ResourceType.TOPIC, name) for name in sorted(topics)])
     for resource, future in asked.items():
-        layout = resource.name[len(first) + 1 :]
         try:
-            config = {name: entry.value for name, entry in future.result(ANSWER_TIMEOUT_S).items()}
+            found[resource.name] = future.result(ANSWER_TIMEOUT_S)
         except KafkaException as error:
             raise TopicError(f"{resource.name}: the brokers do not tell its configuration: {error}") from error
         except TimeoutError as error:
             raise NoBrokerError(f"{resource.name}: no Kafka tells its configuration") from error
-        found[layout] = phase_of(layout, config), counts[resource.name]
     return found
 
 

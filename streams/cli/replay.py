@@ -233,6 +233,7 @@ def gc(
 def repartition(
     to: Annotated[int, typer.Option(min=2, help="Number of partitions: a multiple of the present number.")],
     rate: Annotated[float | None, typer.Option(min=1.0, help="Maximum number of copies per second.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Move what is left of a topic that has lost listens.")] = False,
     as_json: Json = False,
 ) -> None:
     """Move the listens to a topic with more partitions, and the state with them, while all programs run."""
@@ -240,7 +241,7 @@ def repartition(
     tune_gc()
     settings = require_kafka(require_redis(Settings.from_env()))
     with record_bar("moving") as advance:
-        moved = asyncio.run(repartition_to(settings, to, rate=rate, progress=advance))
+        moved = asyncio.run(repartition_to(settings, to, rate=rate, force=force, progress=advance))
     if as_json:
         print_json(asdict(moved))
     else:

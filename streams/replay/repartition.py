@@ -1,7 +1,7 @@
 """Move the listens to a topic with more partitions, and the state with them, while all programs run.
 
     old topic ──copier──► new topic ──fold──► namespace beside the live one      again and again, until both are close
-    close the old topic: the brokers refuse further listens, and who sends them waits
+    close the old topic: each leader must refuse a probe; those who send listens wait
     the workers fold the old topic to its end; the copier and the fold follow     some tenths of a second
     swap the namespace, open the new topic: listens go there, workers begin again at its end
 
@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,7 +32,8 @@ from confluent_kafka import IsolationLevel, KafkaException, Message
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSpec
 
 from core.errors import DecodeError, TopicError
-from core.kafka.admin import TIMEOUT_S, list_offsets, partition_counts
+from core.kafka.admin import TIMEOUT_S, list_offsets, partition_counts, read_topic_id, start_offsets
+from core.kafka.closing import ClosedEnds, ask_leaders
 from core.kafka.column_fetch import ColumnLog
 from core.kafka.config import common_config, key_of, partition_of
 from core.kafka.headers import carried, headers_of
@@ -43,6 +44,7 @@ from core.kafka.layout import (
     TIMESTAMP_TYPE,
     TopicPhase,
     alter_topics,
+    own_options,
     read_phases,
 )
 from core.kafka.publisher import RecordPublisher
@@ -71,8 +73,6 @@ CLOSE_ENOUGH = 500
 """Records that the copy may lag when the old topic is closed."""
 ROUND_S = 0.2
 """Pause between two rounds that found nothing to do."""
-SETTLE_S = 0.1
-"""How long a closed topic must not grow: brokers apply the closing some milliseconds after the controller answers."""
 CLOSED_S = 10.0
 """How long the old topic may be closed. If the workers do not fold it to its end by then, it is opened again."""
 POLL_S = 0.01
@@ -82,8 +82,8 @@ ROUND_RECORDS = 50_000
 """Most records of an old partition that are copied before they are folded."""
 PATIENCE_S = 60.0
 """How long the workers may fold nothing, although there are listens to fold."""
-FILL_CONFIG = {**LISTENS_CONFIG, TIMESTAMP_TYPE: "CreateTime"}
-"""Copies keep the time at which the broker took the original."""
+FILL_CONFIG = {**LISTENS_CONFIG, "retention.bytes": "-1", TIMESTAMP_TYPE: "CreateTime"}
+"""While a topic is filled, all copies stay, and keep the time at which the broker took the original."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,20 +112,7 @@ class Moved:
 
 
 def check_target(partitions: int, wanted: int) -> None:
-    """Refuse numbers of partitions to which the listens cannot move. Pure.
-
-    Raises
-    ------
-    ReplayError
-        The number is not a multiple of the present one.
-
-    Examples
-    --------
-    >>> check_target(4, 6)
-    Traceback (most recent call last):
-    streams.replay.sources.ReplayError: 6 is no multiple of 4, the present number of partitions: listens of several \
-partitions would share one, though they have no order among themselves; choose 8, 12, 16 and so on
-    """
+    """Raise `ReplayError` unless the number of partitions is a multiple of the present one. Pure."""
     if wanted <= partitions or wanted % partitions:
         raise ReplayError(
             f"{wanted} is no multiple of {partitions}, the present number of partitions: listens of several partitions "
@@ -222,6 +209,8 @@ class Copier:
     ----------
     rate : float, optional
         Most records a second.
+    force : bool
+        Begin with what is left, where the first records are gone.
 
     Attributes
     ----------
@@ -230,18 +219,20 @@ class Copier:
         By this process; left out as dead letters.
     """
 
-    def __init__(self, old: Settings, new: Settings, rate: float | None = None) -> None:
+    def __init__(self, old: Settings, new: Settings, rate: float | None = None, force: bool = False) -> None:
         self._old, self._new, self._rate = old, new, rate
         self._source, self._target = Topics.of(old).listens.name, Topics.of(new).listens.name
         self._rejected = RejectedBefore(old, self._source)
         self._rejected.refresh()
         self._position = read_position(new, self._target, self._rejected.offsets)
         begin = {p: self._position.begin(p, old.partitions, new.partitions) for p in range(old.partitions)}
+        if force:
+            begin = {p: max(begin[p], first) for p, first in start_offsets(old, self._source).items()}
         batch = BATCH if rate is None else max(1, min(BATCH, int(rate * PACE_S)))
-        self._reader = TopicReader(old, self._source, begin, batch=batch)
+        self._reader = TopicReader(old, self._source, begin, batch=batch, auto_offset_reset="error")
         self.publisher = RecordPublisher(new, linger_ms=5)
         self._admin = AdminClient(common_config(new))
-        self._letters = self._letters_passed()
+        self._letters = self._rejected.count_before(self.reached)
         self.copied = self.left_out = 0
 
     @property
@@ -260,23 +251,32 @@ class Copier:
         Raises
         ------
         ReplayError
-            Another process writes to the new topic, or listens that were copied have become dead letters.
+            Another process writes to the new topic, listens that were copied have become dead letters, or records to
+            copy are gone.
         PublishError, TopicError
             A topic cannot be written or read.
         """
         self._rejected.refresh()  # after the checkpoints were read: letters are sent before these move
-        if self._letters_passed() != self._letters:
+        if self._rejected.count_before(self.reached) != self._letters:
             raise _excluded_late(self._target)
         end = {p: min(at, self.reached[p] + ROUND_RECORDS) for p, at in folded.items() if at > self.reached[p]}
-        if end:
-            for batch in self._reader.read_to_end(end):
+        try:
+            for batch in self._reader.read_to_end(end) if end else ():
                 began_s = time.monotonic()
                 self._copy(batch)
                 progress(len(batch))
                 if self._rate is not None:
                     time.sleep(max(0.0, len(batch) / self._rate - (time.monotonic() - began_s)))
+        except TopicError as error:
+            first = start_offsets(self._old, self._source)
+            if gone := [f"{p}: {at} to {first[p] - 1}" for p, at in self.reached.items() if at < first[p]]:
+                raise ReplayError(
+                    f"{self._source} no longer has records that the state has and that were not copied (partition: "
+                    f"offsets {', '.join(gone)}); the new state would lack them. `--force` moves what is left"
+                ) from error
+            raise
         self.publisher.flush()
-        self._letters = self._letters_passed()
+        self._letters = self._rejected.count_before(self.reached)
         if end_of(self._new, self._admin) != self.ends:
             raise ReplayError(f"another process writes to {self._target}; let one command run at a time")
 
@@ -306,11 +306,6 @@ class Copier:
             position.add(target, ends.get(target, 0), offset)
             self.copied += 1
 
-    def _letters_passed(self) -> int:
-        """Return the number of dead letters before the offsets that were reached."""
-        reached = self.reached
-        return sum(sum(at < reached[p] for at in offsets) for p, offsets in self._rejected.offsets.items())
-
 
 def end_of(settings: Settings, admin: AdminClient) -> dict[int, int]:
     """Return the next offset of each partition of the listens; with a client that is kept: it is asked often."""
@@ -329,7 +324,12 @@ def user_of(key: bytes | None, topic: str, offset: int) -> int:
 
 
 async def repartition(
-    old: Settings, wanted: int, *, rate: float | None = None, progress: Progress = lambda records: None
+    old: Settings,
+    wanted: int,
+    *,
+    rate: float | None = None,
+    force: bool = False,
+    progress: Progress = lambda records: None,
 ) -> Moved:
     """Move the listens to a topic of `wanted` partitions; a move that was interrupted is resumed.
 
@@ -339,6 +339,8 @@ async def repartition(
         With the live layout.
     rate : float, optional
         Most records a second that are copied.
+    force : bool
+        Move what is left where the old topic has lost records, such as by its retention.
 
     Raises
     ------
@@ -360,7 +362,8 @@ async def repartition(
         copied = left_out = 0
         closed_s = time.monotonic()
         if record is None or record.layout != new.layout:  # else it was killed after the swap
-            move = await _Move.begin(sources, old, live, rate, progress)
+            move = _Move(sources, old, live, progress)
+            await move.begin(rate, force)
             try:
                 await move.catch_up()
                 closed_s = await move.swap()
@@ -376,31 +379,20 @@ async def repartition(
 class _Move:
     """A move in progress: the copier, the fold of the copies, and the namespace that it goes to."""
 
-    def __init__(
-        self,
-        sources: ReplaySources,
-        old: Settings,
-        live: str,
-        record: NamespaceRecord,
-        copier: Copier,
-        progress: Progress,
-    ) -> None:
-        self._sources, self._old, self._live = sources, old, live
-        self.record, self.copier, self._progress = record, copier, progress
-        self._target = NamespaceTarget(sources, record.namespace)
+    def __init__(self, sources: ReplaySources, old: Settings, live: str, progress: Progress) -> None:
+        self._sources, self._old, self._live, self._progress = sources, old, live, progress
+        self._topic = Topics.of(old).listens.name
         self._logs: dict[int, ColumnLog] = {}
         self._admin = AdminClient(common_config(old))
 
-    @classmethod
-    async def begin(
-        cls, sources: ReplaySources, old: Settings, live: str, rate: float | None, progress: Progress
-    ) -> _Move:
+    async def begin(self, rate: float | None, force: bool) -> None:
         """Claim the namespace, which fences an earlier command, and read how far the copy is."""
-        record = await _namespace(sources, live)
-        move = cls(sources, old, live, record, await asyncio.to_thread(Copier, old, sources.settings, rate), progress)
-        for partition in range(sources.settings.partitions):
-            await move._target.open(partition, 0)
-        return move
+        await self._check_topic()
+        self.record = await _namespace(self._sources, self._live)
+        self._target = NamespaceTarget(self._sources, self.record.namespace)
+        self.copier = await asyncio.to_thread(Copier, self._old, self._sources.settings, rate, force)
+        for partition in range(self._sources.settings.partitions):
+            await self._target.open(partition, 0)
 
     async def catch_up(self) -> None:
         """Copy and fold until little is left."""
@@ -423,20 +415,23 @@ class _Move:
 
     async def swap(self) -> float:
         """Close the old topic, bring all of it over, and make the namespace live; return when it was closed."""
-        topic = Topics.of(self._old).listens.name
+        topic, partitions, copies = self._topic, self._old.partitions, self._sources.topic
+        most_bytes = (await asyncio.to_thread(own_options, self._sources.settings, copies)).get(MAX_BYTES)
         closed_s, swapping = time.monotonic(), False
         try:
-            await asyncio.to_thread(alter_topics, self._old, {topic: {MAX_BYTES: "1"}})
-            end = await self._folded_to_the_end(topic, closed_s + CLOSED_S)
+            async with ask_leaders(self._old, topic, partitions) as closed_ends:
+                await asyncio.to_thread(alter_topics, self._old, {topic: {MAX_BYTES: "1"}})
+                end = await folded_to_the_end(topic, partitions, closed_ends, self._round, closed_s + CLOSED_S)
             while self.copier.reached != end:
                 await self._round()
+            await self._check_topic()
             await asyncio.to_thread(self._train_nothing)
             await NamespaceRecords(self._sources.redis, self._old.topic_prefix).put(self.record.with_(done=True))
             swapping = True
             await self._make_live()
         except BaseException as error:
             if not swapping or isinstance(error, ReplayError):  # else Redis may have swapped; the next run finds out
-                await asyncio.to_thread(alter_topics, self._old, {topic: {MAX_BYTES: None}})
+                await asyncio.to_thread(alter_topics, self._old, {topic: {MAX_BYTES: most_bytes}})
             raise
         return closed_s
 
@@ -469,22 +464,16 @@ class _Move:
             async for run in runs:
                 await self._target.write(partition, run)
 
-    async def _folded_to_the_end(self, topic: str, give_up: float) -> Mapping[int, int]:
-        """Wait until the closed topic does not grow, and the workers have folded all of it; return its end."""
-        end, since = await asyncio.to_thread(self._end), time.monotonic()
-        while True:
-            now = await asyncio.to_thread(self._end)
-            if now != end:
-                end, since = now, time.monotonic()
-            folded = await self._round()
-            if folded == end and time.monotonic() - since >= SETTLE_S:
-                return end
-            if time.monotonic() > give_up:
+    async def _check_topic(self) -> None:
+        """Refuse a topic that was deleted and made again: the state is of another one's listens."""
+        now = await asyncio.to_thread(read_topic_id, self._admin, self._topic)
+        for partition in range(self._old.partitions):
+            known = await self._sources.redis.hget(checkpoint_key(self._live, partition), "topic_id")
+            if known is not None and known.decode() != now:
                 raise ReplayError(
-                    f"the workers have not folded the end of {topic} within {CLOSED_S:.0f} s, so it is open again; "
-                    "look at their logs, then run this again"
+                    f"{self._topic} was deleted and made again: the state has listens that it never had. Build the "
+                    "state of this topic first (`botify replay run`, then `swap`)"
                 )
-            await asyncio.sleep(POLL_S)
 
     def _end(self) -> dict[int, int]:
         return end_of(self._old, self._admin)
@@ -499,6 +488,42 @@ class _Move:
             for batch in training_batches_of(self._sources.state.topic_id, partition, 0, end, ()):
                 send_training(publisher, training, self._old.learner_shards, batch, codec.encode(batch))
         publisher.flush()
+
+
+async def folded_to_the_end(
+    topic: str,
+    partitions: int,
+    closed_ends: ClosedEnds,
+    follow: Callable[[], Awaitable[Mapping[int, int]]],
+    give_up: float,
+) -> Mapping[int, int]:
+    """Wait until the leaders of all partitions refuse records and the workers have folded all; return the end.
+
+    `follow` copies what the workers have folded, and returns how far that is. Raises `ReplayError` if it is not so in
+    time, or if folded listens are gone.
+    """
+    while True:
+        end = await closed_ends()
+        folded = await follow()
+        if gone := [partition for partition, at in end.items() if at < folded[partition]]:
+            raise ReplayError(
+                f"{topic} ends before what the workers have folded in partitions {_listed(gone)}: listens are gone. "
+                "Build the state of what is left first (`botify replay run`, then `swap`)"
+            )
+        if len(end) == partitions and folded == end:
+            return end
+        if time.monotonic() > give_up:
+            taking = sorted(set(range(partitions)) - end.keys())
+            late = f"the leaders of partitions {_listed(taking)} have not refused listens of" if taking else ""
+            raise ReplayError(
+                f"{late or 'the workers have not folded the end of'} {topic} within {CLOSED_S:.0f} s, so it is open "
+                "again; look at their logs, then run this again"
+            )
+        await asyncio.sleep(POLL_S)
+
+
+def _listed(partitions: Sequence[int]) -> str:
+    return ", ".join(map(str, partitions))
 
 
 async def _namespace(sources: ReplaySources, live: str) -> NamespaceRecord:
@@ -538,7 +563,7 @@ def _create(old: Settings, new: Settings) -> None:
         raise ReplayError(f"{name} exists, and is no copy in progress; delete it first if it is an earlier layout")
     asked: dict[str, Any] = {}
     if phase is None:
-        made = NewTopic(name, new.partitions, new.replication_factor, config=dict(FILL_CONFIG))
+        made = NewTopic(name, new.partitions, new.replication_factor, config={**_carried(old), **FILL_CONFIG})
         asked |= admin.create_topics([made], operation_timeout=TIMEOUT_S)
     if partition_counts(admin).get(letters, new.partitions) < new.partitions:
         asked |= admin.create_partitions([NewPartitions(letters, new.partitions)], operation_timeout=TIMEOUT_S)
@@ -554,8 +579,19 @@ def _create(old: Settings, new: Settings) -> None:
         time.sleep(POLL_S)
 
 
+def _carried(old: Settings) -> dict[str, str]:
+    """Return the options of the old topic that the new one gets too; not what closes a topic, or names partitions."""
+    options = own_options(old, Topics.of(old).listens.name)
+    left_out = ("message.timestamp.", "leader.replication.throttled", "follower.replication.throttled")
+    return {
+        name: value
+        for name, value in options.items()
+        if not name.startswith(left_out) and not (name == MAX_BYTES and int(value) <= 1)
+    }
+
+
 def _open(old: Settings, new: Settings) -> None:
-    """Open the new topic, then mark the old one as moved."""
+    """Open the new topic with the options of the old one, then mark that as moved."""
     before, after = Topics.of(old).listens.name, Topics.of(new).listens.name
-    alter_topics(new, {after: {TIMESTAMP_TYPE: "LogAppendTime"}})
+    alter_topics(new, {after: {"retention.bytes": None, **LISTENS_CONFIG, **_carried(old)}})
     alter_topics(old, {before: {MAX_BYTES: "0"}})

@@ -1,0 +1,142 @@
+"""What a move takes with it, and what it refuses: real topics, without programs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from core.kafka.admin import end_offsets
+from core.kafka.config import common_config, key_of, partition_of, producer_config
+from core.kafka.layout import MAX_BYTES, alter_topics, own_options
+from core.settings import Settings
+from schemas.codec import Codec
+from schemas.topics import Topics
+from streams.replay.repartition import Copier, _create, _open, repartition
+from streams.replay.sources import ReplayError
+from streams.store.connect import connect
+from streams.store.keys import checkpoint_key, default_namespace, namespace_pointer
+from tests.integration.streams.listens import fold_live, listens, write_catalogue, write_listens
+from tests.support import Background, eventually, read_topic
+
+RETENTION_MS = str(30 * 24 * 60 * 60 * 1000)
+
+
+def larger(settings: Settings) -> Settings:
+    return settings.with_(layout="8", partitions=8)
+
+
+def names_of(settings: Settings) -> tuple[str, str]:
+    return Topics.of(settings).listens.name, Topics.of(larger(settings)).listens.name
+
+
+def empty(settings: Settings, topic: str, until: dict[int, int]) -> None:
+    admin = AdminClient(common_config(settings))
+    for future in admin.delete_records([TopicPartition(topic, p, at) for p, at in until.items()]).values():
+        future.result(30)
+
+
+class Late(Background):
+    """Brokers that apply the closing after three more listens, a writer that is refused then, and a worker."""
+
+    def __init__(self, settings: Settings, alter: Any) -> None:
+        super().__init__(self._write, self._fold)
+        self._settings, self._alter = settings, alter
+        self._close: tuple[int, Any] | None = None
+        self.acknowledged: list[bytes] = []
+
+    def alter_topics(self, settings: Settings, changes: Any) -> None:
+        if any(options.get(MAX_BYTES) == "1" for options in changes.values()):
+            self._close = len(self.acknowledged) + 3, changes
+        else:
+            self._alter(settings, changes)
+
+    def _write(self) -> None:
+        producer, topic = Producer(producer_config(self._settings)), names_of(self._settings)[0]
+        codec, errors = Codec(), list[Any]()
+        for listen in listens(10_000, first=200):
+            if self._over.wait(0.25):  # so seldom that the topic seems not to grow
+                return
+            if self._close is not None and len(self.acknowledged) >= self._close[0]:
+                self._alter(self._settings, self._close[1])
+                self._close = None
+            value = codec.encode(listen)
+            key = key_of(listen.user)
+            partition = partition_of(listen.user, self._settings.partitions)
+            producer.produce(topic, value, key, partition, on_delivery=lambda error, message: errors.append(error))
+            assert producer.flush(30) == 0
+            if errors[-1] is not None:
+                return
+            self.acknowledged.append(value)
+
+    def _fold(self) -> None:
+        redis = connect(self._settings)
+        while not self._over.is_set() and redis.get(namespace_pointer(self._settings.topic_prefix)) is None:
+            fold_live(self._settings)
+        redis.close()
+
+
+def test_no_listen_is_stranded_by_brokers_that_close_the_topic_late(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, run: Any
+) -> None:
+    write_catalogue(settings)
+    write_listens(settings, 200)
+    fold_live(settings)
+    brokers = Late(settings, alter_topics)
+    monkeypatch.setattr("streams.replay.repartition.alter_topics", brokers.alter_topics)
+    with brokers:
+        moved = run(repartition(settings, 8))
+    _, new = names_of(settings)
+    assert moved.topic == new
+    copied = [record.value() for record in read_topic(larger(settings), new)]
+    assert len(copied) == 200 + len(brokers.acknowledged)
+    assert set(brokers.acknowledged) <= set(copied)
+
+
+def test_options_of_the_topic_move_with_it(settings: Settings) -> None:
+    old, new = names_of(settings)
+    alter_topics(settings, {old: {"retention.ms": RETENTION_MS, "segment.ms": "3600000", MAX_BYTES: "2000000"}})
+    eventually(lambda: own_options(settings, old).get(MAX_BYTES) == "2000000")
+    _create(settings, larger(settings))
+    filled = own_options(settings, new)
+    assert (filled["retention.ms"], filled["message.timestamp.type"]) == ("-1", "CreateTime")
+    alter_topics(settings, {old: {MAX_BYTES: "1"}})
+    eventually(lambda: own_options(settings, old)[MAX_BYTES] == "1")
+    _open(settings, larger(settings))
+    moved = {"retention.ms": RETENTION_MS, "segment.ms": "3600000", MAX_BYTES: "2000000"}
+    options = {"cleanup.policy": "delete", "message.timestamp.type": "LogAppendTime", **moved}
+    eventually(lambda: own_options(settings, new) == options, what=lambda: own_options(settings, new))
+    eventually(lambda: own_options(settings, old)[MAX_BYTES] == "0")
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_records_that_are_gone_before_they_are_copied_are_an_error(settings: Settings, before: bool) -> None:
+    old, new = names_of(settings)
+    write_listens(settings, 200)
+    ends = end_offsets(settings, old)
+    _create(settings, larger(settings))
+    if not before:  # a command that was interrupted
+        first = Copier(settings, larger(settings))
+        first.copy({p: at // 2 for p, at in ends.items()}, lambda records: None)
+        first.close()
+    empty(settings, old, ends if before else {p: at // 2 + 5 for p, at in ends.items()})
+    copier = Copier(settings, larger(settings))
+    with pytest.raises(ReplayError, match="no longer has records that the state has"):
+        copier.copy(ends, lambda records: None)
+    copier.close()
+    forced = Copier(settings, larger(settings), force=True)
+    forced.copy(ends, lambda records: None)
+    forced.close()
+    assert (sum(end_offsets(settings, new).values()) > 0) is not before
+
+
+def test_the_state_of_another_topic_of_that_name_does_not_move(settings: Settings, run: Any) -> None:
+    write_listens(settings, 20)
+    redis = connect(settings)
+    key = checkpoint_key(default_namespace(settings.topic_prefix), 0)
+    redis.hset(key, mapping={"epoch": 1, "owner": "w", "next_offset": 5, "topic_id": "another"})
+    redis.close()
+    with pytest.raises(ReplayError, match="was deleted and made again"):
+        run(repartition(settings, 8))
