@@ -17,6 +17,8 @@ FULL_QUEUE_S = 30.0
 """How long a full queue may accept no record."""
 FLUSH_S = 30.0
 WAIT_FOR_ROOM_S = 0.05
+TRANSACTION_S = 10.0
+"""How long a broker may take for each part of a transaction; one of a killed program is dropped after that."""
 
 Record = dict[str, Any]
 """A record of a batch: `key` and `value`, bytes. A `partition` in it would be ignored (confluent-kafka 2.16)."""
@@ -200,6 +202,40 @@ class RecordPublisher:
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise PublishError(*self._failure)
+
+
+def append_if(
+    settings: Settings,
+    topic: str,
+    key: str,
+    value: bytes,
+    unchanged: Callable[[], bool],
+    connect: Callable[[Config], Producer] = Producer,
+) -> bool:
+    """Append a record that follows what the caller has read of its key; return False if others have appended one.
+
+    In a transaction named after topic and key. One that begins ends those of others, whose commits are refused from
+    then on: what `unchanged` reads next, and finds as it was, stays the last record until this one.
+
+    Raises
+    ------
+    PublishError
+        A broker refused it or did not answer. Read the topic to find out whether it was appended.
+    """
+    limits = dict.fromkeys(("transaction_timeout_ms", "delivery_timeout_ms"), int(TRANSACTION_S * 1000))
+    producer = connect(producer_config(settings, transactional_id=f"{topic}-{key}", **limits))
+    try:
+        producer.init_transactions(TRANSACTION_S)
+        if not unchanged():
+            return False
+        producer.begin_transaction()
+        producer.produce(topic, value, key.encode())
+        producer.commit_transaction(TRANSACTION_S)
+    except KafkaException as error:
+        if error.args[0].code() in (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH):
+            return False
+        raise PublishError(topic, error.args[0].str()) from error
+    return True
 
 
 def _unmarked(record: Record) -> Record:

@@ -23,10 +23,10 @@ from core.settings import Settings
 from core.welch import Difference
 from evaluation.launch.judge import Judge
 from evaluation.launch.ramp import LISTENERS_A_STEP, Ramp
-from evaluation.launch.steps import is_rolled_back
 from schemas.events import RampStep
 from schemas.registry import codec_of
 from services.experiments import DEFAULT_FILE, Experiment, load_experiments
+from streams.store.connect import require_redis
 
 Effect = Annotated[float, typer.Option(min=0.01, help="Smallest relevant improvement, in % of the control's mean.")]
 Window = Annotated[float, typer.Option(min=0, help="Hours of each listener to compare, in event time.")]
@@ -84,7 +84,7 @@ def ramp(
     alpha: Alpha = 0.05,
 ) -> None:
     """Raise an experiment's traffic step by step; ship or roll back by its goals. Run it again to continue."""
-    settings = require_kafka(Settings.from_env())
+    settings = require_kafka(require_redis(Settings.from_env()))
     judge = Judge(_declared(settings, name), effect / 100, window_h, alpha, listeners)
     follower = Ramp(settings, codec_of(settings), judge, step_listeners)
     if follower.last is not None:
@@ -96,7 +96,7 @@ def ramp(
         raise typer.Exit(130) from None
     finally:
         follower.close()
-    raise typer.Exit(1 if is_rolled_back(last, judge.control) else 0)
+    raise typer.Exit(1 if last.arm == judge.control else 0)
 
 
 def _told(step: RampStep) -> str:

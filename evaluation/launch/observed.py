@@ -67,10 +67,6 @@ class Observed:
                 names, since_ms, until_ms = self._seen.get(listen.user, (set(), at, at))
                 self._seen[listen.user] = (names | {treatment}, min(since_ms, at), max(until_ms, at))
 
-    def __len__(self) -> int:
-        """Return the number of sessions."""
-        return len(self._sessions)
-
     def sessions(self) -> pd.DataFrame:
         """Return the sessions so far, as `analytics.sessions.sessions_of`."""
         return pd.DataFrame(

@@ -1,8 +1,9 @@
 """Follows the listens of an experiment, and changes its traffic step by step until it is decided.
 
-The steps are the only state, on their compacted topic; all else is read from the listens again. So a ramp that was
-killed continues where it was, and one that runs twice publishes the same steps. Services follow the steps in threads of
-their own: they keep serving, and without this process the traffic stays as it is.
+The steps are the only state, on their compacted topic; all else is read from the listens again: those that workers have
+accepted. So a ramp that was killed continues where it was. Of several at a time each sees the steps of the others, and
+one takes the next step (`StepLog`). Services follow the steps in threads of their own: they keep serving, and without
+this process the traffic stays as it is.
 """
 
 from __future__ import annotations
@@ -12,21 +13,25 @@ import time
 from collections.abc import Callable
 
 import pandas as pd
+from redis.exceptions import RedisError
 
 from analytics import AnalyticsError
-from core.errors import TopicError
+from core.errors import NoBrokerError, TopicError
 from core.goals import RAMP
-from core.kafka.publisher import RecordPublisher
+from core.kafka.layout import live_layout
 from core.kafka.reader import TopicReader
 from core.settings import Settings
 from evaluation.launch.judge import Judge, first_sessions
 from evaluation.launch.observed import Observed
 from evaluation.launch.steps import Known, next_step
 from schemas.codec import Codec
+from schemas.dead_letters import RejectedBefore
 from schemas.events import Listen, RampStep
 from schemas.topics import Topics
 from schemas.validation import iter_valid
-from services.experiments.live import publish_step, read_steps
+from services.experiments.live import StepLog
+from streams.read import StateReader
+from streams.store.connect import connect
 
 log = logging.getLogger(__name__)
 
@@ -71,34 +76,32 @@ class Ramp:
             )
         self._settings, self._codec, self._judge = settings, codec, judge
         self._listeners_a_step = listeners_a_step
-        self.last = read_steps(settings, codec).get(name)
-        self.observed = Observed(name)
-        self._is_judged = False
-        self._reader = TopicReader(settings, Topics.of(settings).listens.name)
-        self._publisher = RecordPublisher(settings)
+        self._steps = StepLog(settings, codec)
+        self.last = self._steps.read().get(name)
+        self._state = StateReader(connect(settings), settings)
+        self._open(settings)
 
     def step(self) -> RampStep | None:
-        """Read the listens since the last call, and publish the step that follows from them, if any.
+        """Read the listens since the last call, and take the step that follows from them; or return another ramp's.
 
         Raises
         ------
-        TopicError
-            Kafka does not answer; call it again.
+        TopicError, NoBrokerError, RedisError
+            A server does not answer; call it again.
         PublishError
             The step was not acknowledged; make another ramp.
         """
-        for batch in self._reader.read_to_end():
-            self.observed.add(listen for _, listen in iter_valid(batch, Listen, self._codec))
-            self._is_judged = False
+        judge, name = self._judge, self._judge.experiment.name
+        self._observe()
+        if (last := self._steps.read().get(name)) != self.last:
+            self.last, self._is_judged = last, False
+            return last
         if self._is_judged:  # all that was heard, and what follows from it
             return None
-        judge = self._judge
-        taken = next_step(
-            judge.experiment.name, self.last, judge.goals.ramp, judge.control, self._known(), self._listeners_a_step
-        )
-        if taken is not None:
-            self.last = publish_step(self._publisher, self._settings, self._codec, taken)
+        taken = next_step(name, last, judge.goals.ramp, judge.control, self._known(), self._listeners_a_step)
         self._is_judged = taken is None
+        if taken is not None and (taken := self._steps.append(taken, last)) is not None:
+            self.last = taken
         return taken
 
     def run(self, notify: Callable[[RampStep], None], every_s: float = EVERY_S) -> RampStep:
@@ -108,14 +111,42 @@ class Ramp:
             try:
                 if (taken := self.step()) is not None:
                     notify(taken)
-            except TopicError as error:
+            except (TopicError, NoBrokerError, RedisError) as error:
                 log.warning("%s; the traffic stays as it is", error)
             time.sleep(max(0.0, every_s - (time.monotonic() - began_s)))
         return self.last
 
     def close(self) -> None:
-        """Close the reader."""
-        self._reader.close()
+        """Close the readers."""
+        for opened in (self._steps, self._reader, self._rejected):
+            opened.close()
+
+    def _open(self, live: Settings) -> None:
+        """Begin with the first listen of a topic."""
+        topic = Topics.of(live).listens.name
+        self._layout, self._letters, self._is_judged = live.layout, 0, False
+        self._reader, self._rejected = TopicReader(live, topic), RejectedBefore(live, topic)
+        self.observed = Observed(self._judge.experiment.name)
+
+    def _observe(self) -> None:
+        """Add what workers have accepted since. Begin again if the topic is another, or what was read a dead letter."""
+        live, folded = live_layout(self._settings), self._state.checkpoints()
+        if self._state.partitions != live.partitions:  # the listens are moving
+            return
+        self._rejected.refresh()  # after the checkpoints: letters are sent before these move
+        reached = self._reader.next_offsets
+        if live.layout != self._layout or self._rejected.count_before(reached) != self._letters:
+            self._reader.close()
+            self._rejected.close()
+            self._open(live)
+            self._rejected.refresh()
+            reached = self._reader.next_offsets
+        end = {p: at for p, at in folded.items() if at > reached[p]}
+        for batch in self._reader.read_to_end(end) if end else ():
+            accepted = iter_valid(batch, Listen, self._codec, self._rejected.offsets)
+            self.observed.add(listen for _, listen in accepted)
+            self._is_judged = False
+        self._letters = self._rejected.count_before(reached)
 
     def _known(self) -> Known:
         assignment = self.observed.assignment()

@@ -77,8 +77,3 @@ def next_step(
         return None
     reason = f"no metric is significantly worse after {known.new_listeners:,} more listeners in each arm"
     return RampStep(experiment, further[0], None, 0, known.event_ms, reason)
-
-
-def is_rolled_back(step: RampStep, control: str) -> bool:
-    """Return whether a step ended the ramp with the control."""
-    return step.arm == control

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 
 from confluent_kafka import Message
 
 from core.errors import BotifyError
 from core.kafka.follower import TopicFollower
-from core.kafka.publisher import RecordPublisher
+from core.kafka.publisher import append_if
 from core.kafka.reader import TopicReader
 from core.settings import Settings
 from schemas.codec import Codec
@@ -78,27 +79,40 @@ def steps_in(messages: Iterable[Message], codec: Codec) -> dict[str, RampStep]:
     return steps
 
 
-def read_steps(settings: Settings, codec: Codec) -> dict[str, RampStep]:
-    """Return the last step of each experiment; raises `TopicError` if the topic cannot be read."""
-    reader = TopicReader(settings, Topics.of(settings).experiments.name)
-    try:
-        steps: dict[str, RampStep] = {}
-        for batch in reader.read_to_end():
-            steps |= steps_in(batch, codec)
-    finally:
-        reader.close()
-    return steps
+class StepLog:
+    """The steps of ramps, followed by their controllers, who append a step only after the last one that they know.
 
-
-def publish_step(publisher: RecordPublisher, settings: Settings, codec: Codec, step: RampStep) -> RampStep:
-    """Publish a step, and return it with the time when it was acknowledged. At least once: a copy replaces its equal.
-
-    Raises
-    ------
-    PublishError
-        A broker refused it, or did not answer.
+    Attributes
+    ----------
+    steps : dict of experiment to RampStep
+        The last step of each ramp, as of the last `read`.
     """
-    sent = step._replace(timestamp_ms=int(time.time() * 1000))
-    publisher.send(Topics.of(settings).experiments.name, codec.encode(sent), sent.experiment.encode())
-    publisher.flush()
-    return sent
+
+    def __init__(self, settings: Settings, codec: Codec) -> None:
+        self._settings, self._codec = settings, codec
+        self._topic = Topics.of(settings).experiments.name
+        self._reader = TopicReader(settings, self._topic)
+        self.steps: dict[str, RampStep] = {}
+
+    def read(self) -> Mapping[str, RampStep]:
+        """Read what was added; raises `TopicError` if the topic cannot be read."""
+        for batch in self._reader.read_to_end():
+            self.steps |= steps_in(batch, self._codec)
+        return self.steps
+
+    def append(self, step: RampStep, last: RampStep | None) -> RampStep | None:
+        """Append a step, and return it with its time; None if another one follows `last`. Raises `PublishError`."""
+        sent = step._replace(timestamp_ms=int(time.time() * 1000))
+        name, value = step.experiment, self._codec.encode(sent)
+        appended = append_if(self._settings, self._topic, name, value, lambda: self.read().get(name) == last)
+        return sent if appended else None
+
+    def close(self) -> None:
+        """Close the reader."""
+        self._reader.close()
+
+
+def read_steps(settings: Settings, codec: Codec) -> Mapping[str, RampStep]:
+    """Return the last step of each experiment; raises `TopicError` if the topic cannot be read."""
+    with closing(StepLog(settings, codec)) as steps:
+        return steps.read()

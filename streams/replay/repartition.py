@@ -32,7 +32,7 @@ from confluent_kafka import IsolationLevel, KafkaException, Message
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSpec
 
 from core.errors import DecodeError, TopicError
-from core.kafka.admin import TIMEOUT_S, list_offsets, partition_counts, read_topic_id, start_offsets
+from core.kafka.admin import TIMEOUT_S, end_offsets, list_offsets, partition_counts, read_topic_id, start_offsets
 from core.kafka.closing import ClosedEnds, ask_leaders
 from core.kafka.column_fetch import ColumnLog
 from core.kafka.config import common_config, key_of, partition_of
@@ -277,7 +277,10 @@ class Copier:
             raise
         self.publisher.flush()
         self._letters = self._rejected.count_before(self.reached)
-        if end_of(self._new, self._admin) != self.ends:
+        wanted, latest = [(self._target, partition) for partition in self.ends], OffsetSpec.latest()
+        config, every = common_config(self._new), IsolationLevel.READ_UNCOMMITTED
+        found = list_offsets(config, wanted, latest, self._admin, every)
+        if {partition: offset for (_, partition), offset in found.items()} != self.ends:
             raise ReplayError(f"another process writes to {self._target}; let one command run at a time")
 
     def close(self) -> None:
@@ -298,22 +301,12 @@ class Copier:
             if position.has(target, offset):
                 continue
             own = carried((name, value) for name, value in headers_of(message) if name != COPIED)
-            before = [
-                (COPIED, str(origin).encode()) for origin in originals_of(message)
-            ]  # what others claim stays behind
+            # what others claim stays behind
+            before = [(COPIED, str(origin).encode()) for origin in originals_of(message)]
             headers = [*own, *before, (COPIED, str(Origin(self._source, source, offset)).encode())]
             send(topic, message.value(), key, partition=target, timestamp_ms=message.timestamp()[1], headers=headers)
             position.add(target, ends.get(target, 0), offset)
             self.copied += 1
-
-
-def end_of(settings: Settings, admin: AdminClient) -> dict[int, int]:
-    """Return the next offset of each partition of the listens; with a client that is kept: it is asked often."""
-    topic = Topics.of(settings).listens.name
-    wanted = [(topic, partition) for partition in range(settings.partitions)]
-    config, every = common_config(settings), IsolationLevel.READ_UNCOMMITTED
-    found = list_offsets(config, wanted, OffsetSpec.latest(), admin, every)
-    return {partition: offset for (_, partition), offset in found.items()}
 
 
 def user_of(key: bytes | None, topic: str, offset: int) -> int:
@@ -383,7 +376,6 @@ class _Move:
         self._sources, self._old, self._live, self._progress = sources, old, live, progress
         self._topic = Topics.of(old).listens.name
         self._logs: dict[int, ColumnLog] = {}
-        self._admin = AdminClient(common_config(old))
 
     async def begin(self, rate: float | None, force: bool) -> None:
         """Claim the namespace, which fences an earlier command, and read how far the copy is."""
@@ -402,7 +394,7 @@ class _Move:
             folded = await self._round()
             if sum(self.copier.reached.values()) > before:
                 give_up = time.monotonic() + PATIENCE_S
-            end = await asyncio.to_thread(self._end)
+            end = await asyncio.to_thread(end_offsets, self._old, self._topic)
             if sum(end.values()) - sum(self.copier.reached.values()) <= CLOSE_ENOUGH:
                 return
             if time.monotonic() > give_up:
@@ -466,7 +458,7 @@ class _Move:
 
     async def _check_topic(self) -> None:
         """Refuse a topic that was deleted and made again: the state is of another one's listens."""
-        now = await asyncio.to_thread(read_topic_id, self._admin, self._topic)
+        now = await asyncio.to_thread(read_topic_id, AdminClient(common_config(self._old)), self._topic)
         for partition in range(self._old.partitions):
             known = await self._sources.redis.hget(checkpoint_key(self._live, partition), "topic_id")
             if known is not None and known.decode() != now:
@@ -474,9 +466,6 @@ class _Move:
                     f"{self._topic} was deleted and made again: the state has listens that it never had. Build the "
                     "state of this topic first (`botify replay run`, then `swap`)"
                 )
-
-    def _end(self) -> dict[int, int]:
-        return end_of(self._old, self._admin)
 
     def _train_nothing(self) -> None:
         """Publish that the copies are no training: the learner has learned from the originals. Copies do no harm."""

@@ -15,7 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from confluent_kafka import KafkaException, Producer
 
+from core.kafka.config import producer_config
 from core.settings import Settings
 from evaluation.launch.judge import Judge
 from evaluation.launch.ramp import Ramp
@@ -23,6 +25,7 @@ from schemas.codec import Codec
 from schemas.events import Listen, RampStep
 from schemas.topics import Topics
 from services.experiments import LiveExperiments, load_experiments
+from services.experiments.live import StepLog
 from sim.loop import publish_catalogue, run_loop
 from sim.options import RunOptions
 from sim.world.config import WorldConfig
@@ -87,6 +90,10 @@ def ramp_of(settings: Settings, live: LiveExperiments, listeners: int) -> Iterat
         yield ramp
 
 
+def log_of(settings: Settings) -> StepLog:
+    return StepLog(settings, CODEC)
+
+
 def listen_to(settings: Settings, live: LiveExperiments, reaction: Reaction, round_: int) -> None:
     """Let new listeners have a session each, two hours after those of the last round."""
     rng = np.random.default_rng(round_)
@@ -120,6 +127,7 @@ def shares_of(settings: Settings, live: LiveExperiments, reaction: Reaction, lis
                 if taken.arm is not None:
                     break
         listen_to(settings, live, reaction, round_)
+        eventually(all_folded(settings))
     return steps
 
 
@@ -185,6 +193,31 @@ def test_a_bad_treatment_is_rolled_back_while_workers_are_killed(
     assert {live.assign(user).recommender for user in range(300)} == {"toppop"}
     with ramp_of(settings, live, 20_000) as ramp:
         assert ramp.step() is None  # a decision is final
+
+
+def test_a_ramp_sees_the_rollback_of_another_and_no_late_step_undoes_it(
+    settings: Settings, live: LiveExperiments
+) -> None:
+    with ramp_of(settings, live, 50) as one, ramp_of(settings, live, 50) as other, closing(log_of(settings)) as steps:
+        begun = one.step()
+        assert begun is not None
+        assert other.step() == begun == steps.read()["A"]
+        # frozen in the middle of an append
+        frozen = Producer(producer_config(settings, transactional_id=f"{Topics.of(settings).experiments.name}-A"))
+        frozen.init_transactions(30)
+        frozen.begin_transaction()
+        raised = begun._replace(share=1.0, reason="late")
+        frozen.produce(Topics.of(settings).experiments.name, CODEC.encode(raised), b"A")
+        frozen.flush(30)
+        back = steps.append(begun._replace(share=1.0, arm="C", reason="worse"), begun)
+        assert back is not None
+        with pytest.raises(KafkaException):
+            frozen.commit_transaction(30)
+        with closing(log_of(settings)) as late:
+            assert late.append(raised, begun) is None
+        assert one.step() == other.step() == back
+        assert one.step() is other.step() is None
+        eventually(lambda: live.steps["A"] == back)
 
 
 SLOW = """

@@ -1,0 +1,150 @@
+"""Controllers of one ramp at the same time: a step follows the last one, in any order of what they do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from core.errors import PublishError
+from core.kafka.publisher import append_if
+from core.settings import Settings
+from schemas.codec import Codec
+from schemas.events import RampStep
+from services.experiments import live
+from services.experiments.live import StepLog
+
+CODEC = Codec()
+
+
+class Record:
+    def __init__(self, value: bytes) -> None:
+        self._value = value
+
+    def value(self) -> bytes:
+        return self._value
+
+
+class Broker:
+    """A topic, and transactions that the newest producer of a name alone may commit.
+
+    Attributes
+    ----------
+    before : callable of str
+        Called before each request, with its name.
+    """
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.epochs: dict[str, int] = {}
+        self.before: Callable[[str], None] = lambda request: None
+
+    def reader(self, *_: Any) -> Reader:
+        return Reader(self)
+
+    def producer(self, config: dict[str, Any]) -> Producer:
+        return Producer(self, config["transactional.id"])
+
+
+class Reader:
+    def __init__(self, broker: Broker) -> None:
+        self._broker, self._at = broker, 0
+
+    def read_to_end(self) -> Iterator[list[Record]]:
+        self._broker.before("read")
+        new = self._broker.records[self._at :]
+        self._at += len(new)
+        yield new
+
+    def close(self) -> None:
+        pass
+
+
+class Producer:
+    def __init__(self, broker: Broker, name: str) -> None:
+        self._broker, self._name, self._epoch, self._values = broker, name, 0, list[bytes]()
+
+    def init_transactions(self, timeout_s: float) -> None:
+        self._broker.before("init")
+        self._epoch = self._broker.epochs[self._name] = self._broker.epochs.get(self._name, 0) + 1
+
+    def begin_transaction(self) -> None:
+        pass
+
+    def produce(self, topic: str, value: bytes, key: bytes) -> None:
+        self._values.append(value)
+
+    def commit_transaction(self, timeout_s: float) -> None:
+        self._broker.before("commit")
+        if self._epoch < self._broker.epochs[self._name]:
+            raise KafkaException(KafkaError(KafkaError._FENCED))
+        self._broker.records += map(Record, self._values)
+
+
+def step(share: float, arm: str | None = None) -> RampStep:
+    return RampStep("A", share, arm, 0, 0, "why")
+
+
+@pytest.fixture
+def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
+    found = Broker()
+    monkeypatch.setattr(live, "TopicReader", found.reader)
+    monkeypatch.setattr(live, "append_if", partial(append_if, connect=found.producer))
+    return found
+
+
+def log_of(broker: Broker) -> StepLog:
+    return StepLog(Settings(), CODEC)
+
+
+@pytest.mark.parametrize("request_", ["init", "read", "commit", "after"])
+@pytest.mark.parametrize("mine", [step(1.0, "C"), step(0.5)])
+def test_of_two_steps_that_follow_the_same_one_is_appended(broker: Broker, request_: str, mine: RampStep) -> None:
+    one, other = log_of(broker), log_of(broker)
+    begun = one.append(step(0.1), None)
+    assert begun is not None
+    other.read()
+    yours = step(0.5) if mine.arm else step(1.0, "C")
+    taken = []
+
+    def interrupt(request: str) -> None:
+        if request == request_:
+            broker.before = lambda request: None
+            taken.append(other.append(yours, begun))
+
+    broker.before = interrupt
+    taken.append(one.append(mine, begun))
+    if request_ == "after":
+        taken.append(other.append(yours, begun))
+    (appended,) = [each for each in taken if each is not None]
+    assert one.read() == other.read() == {"A": appended}
+    assert len(broker.records) == 2
+
+
+def test_a_rollback_is_not_undone_by_a_controller_that_has_not_seen_it(broker: Broker) -> None:
+    one, other = log_of(broker), log_of(broker)
+    begun = one.append(step(0.1), None)
+    rolled_back = one.append(step(1.0, "C"), begun)
+    assert other.append(step(0.5), begun) is None
+    assert other.steps == log_of(broker).read() == {"A": rolled_back}
+
+
+def test_another_experiment_is_not_in_the_way(broker: Broker) -> None:
+    one = log_of(broker)
+    assert one.append(step(0.1), None)
+    assert one.append(step(0.1)._replace(experiment="B"), None)
+    assert one.read().keys() == {"A", "B"}
+    assert len(broker.epochs) == 2
+
+
+def test_a_broker_that_does_not_answer_is_an_error(broker: Broker) -> None:
+    def away(request: str) -> None:
+        if request == "commit":
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+
+    broker.before = away
+    with pytest.raises(PublishError, match=r"botify\.experiments"):
+        log_of(broker).append(step(0.1), None)
