@@ -149,7 +149,7 @@ def parts_on_topic(settings: Settings, topic: str) -> dict[str, set[str]]:
     return found
 
 
-def name_and_part(key: bytes) -> tuple[str, str]:
+def name_and_part(key: bytes | None) -> tuple[str, str]:
     """Return a model's name, and which of its parts a record is; empty for none.
 
     Examples
@@ -157,7 +157,7 @@ def name_and_part(key: bytes) -> tuple[str, str]:
     >>> name_and_part(b"fism/5e6f/0/ab12"), name_and_part(b"fism")
     (('fism', '5e6f/0/ab12'), ('fism', ''))
     """
-    name, _, part = key.decode(errors="replace").partition("/")
+    name, _, part = (key or b"").decode(errors="replace").partition("/")
     return name, part
 
 

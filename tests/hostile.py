@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -20,7 +21,22 @@ from aiokafka.structs import TopicPartition
 
 from core.kafka.layout import COPIED
 from core.settings import Settings
-from schemas.dead_letters import PREFIX
+from schemas.codec import Codec
+from schemas.dead_letters import PREFIX, dead_letter_headers
+from schemas.events import (
+    Feedback,
+    Listen,
+    Model,
+    RampStep,
+    Recommendation,
+    RecommendationRequest,
+    Session,
+    Track,
+    TrainingBatch,
+)
+from schemas.topics import TopicDefinition
+from schemas.training import training_batches_of
+from tests.support import make_listens, make_tracks
 
 GZIP, SNAPPY, LZ4, ZSTD = 1, 2, 3, 4
 CODECS = {0: bytes, GZIP: gzip_encode, SNAPPY: snappy_encode, LZ4: lz4_encode, ZSTD: zstd_encode}
@@ -88,6 +104,44 @@ def hostile_records(valid: Mapping[bytes | None, bytes], rng: np.random.Generato
             (key, bytes(500_000)),
         ]
         yield Raw(*parts[at % len(parts)], HEADERS[at // len(parts) % len(HEADERS)], TIMES_MS[at % len(TIMES_MS)])
+
+
+def valid_records(definition: TopicDefinition, tracks: int) -> dict[bytes | None, bytes]:
+    """Return good records of a topic, by key."""
+    codec, body = Codec(), b"a body"
+    listens = make_listens(20, users=20, tracks=tracks, seed=9)
+    requests = [RecommendationRequest(f"h{at}:0", at, f"h{at}", 0, at, 0.5, 1_000, 2**45) for at in range(20)]
+    events: dict[type[Any] | None, Sequence[Any]] = {
+        None: listens,
+        Listen: listens,
+        RecommendationRequest: requests,
+        Track: make_tracks(20),
+        Recommendation: [Recommendation("r:0", 7, 1, "random", {}, 1.0, 0, 0.5, 1_000)],
+        Session: [Session("0-1", "s", 7, 0, 1, 1, 0.5, "end")],
+        Feedback: [Feedback("f", 7, 1, "like", 1_000)],
+        Model: [Model("i2i_stream", 1, body, hashlib.sha256(body).hexdigest(), 1_000)],
+        RampStep: [RampStep("ramp", 0.1, None, 0, 1_000, "begins")],
+        TrainingBatch: training_batches_of("id", 0, 0, 20, list(enumerate(listens))),
+    }
+    keys = {Track: "track", Model: "name", RampStep: "experiment", TrainingBatch: "source_partition"}
+    key = keys.get(definition.event, "user") if definition.event else "user"
+    return {str(getattr(one, key)).encode(): codec.encode(one) for one in events[definition.event]}
+
+
+def hostile_batches(
+    definition: TopicDefinition, partitions: int, tracks: int, count: int, *, cut: bool = True
+) -> Iterator[tuple[int, bytes]]:
+    """Yield (partition, batch) of every codec; some come twice, and some of these are cut off."""
+    rng = np.random.default_rng(len(definition.name))
+    origin = [(name.encode(), value) for name, value in dead_letter_headers("t", 0, 1, None, ValueError("no"))]
+    for at, one in enumerate(hostile_records(valid_records(definition, tracks), rng, count)):
+        headers = one.headers if definition.event else [*one.headers, *origin[: at % 7]]
+        batch = raw_batch([one._replace(headers=headers)], at % 5)
+        yield at % partitions, batch
+        if at % 10 == 0:
+            yield at % partitions, batch
+            if cut:
+                yield at % partitions, batch[:-1]
 
 
 def flipped(valid: bytes, rng: np.random.Generator) -> bytes:

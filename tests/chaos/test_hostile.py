@@ -102,8 +102,9 @@ def test_every_bad_message_is_set_aside_once_and_no_good_one_is_lost(
     worker = start_worker("worker")
     eventually(lambda: worker.said("claimed partitions"))
     raw = [
-        Raw(key, value, (SMALL_HEADERS if at % 1_000 else HEADERS)[at // 1_000 % len(SMALL_HEADERS)])
+        Raw(key, value, choice[(at + at // 1_000) % len(choice)])
         for at, (key, value) in enumerate(records)
+        for choice in [SMALL_HEADERS if at % 1_000 else HEADERS]
     ]
     batches = [
         one
