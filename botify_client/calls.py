@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
@@ -17,7 +18,8 @@ T = TypeVar("T")
 
 RETRIED = frozenset({429, 503})
 RETRIES = 3
-MAX_EVENTS = 1_000
+MAX_EVENTS, MAX_LISTENS = 1_000, 50
+"""Of a request; listens are those of one listener, so that a retry counts none twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,19 @@ def recommendations(
     if explain:
         parameters.append(("explain", "true"))
     return Call("GET", f"users/{_in_path(str(user))}/recommendations", Recommendations.of, parameters)
+
+
+def in_requests(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
+    """Yield events in the parts that requests may have, in order."""
+    begin, listens = 0, Counter[Id]()
+    for at, event in enumerate(events):
+        is_listen = event.kind in ("listen", "skip")
+        if at - begin == MAX_EVENTS or (is_listen and listens[event.user] == MAX_LISTENS):
+            yield events[begin:at]
+            begin, listens = at, Counter()
+        listens[event.user] += is_listen
+    if events:
+        yield events[begin:]
 
 
 def send(events: Sequence[Event]) -> Call[list[str]]:

@@ -63,8 +63,8 @@ class Botify:
     def send(self, *events: Event) -> list[str]:
         """Tell what listeners did, and return the ids of the events; many are sent in several requests."""
         ids: list[str] = []
-        for at in range(0, len(events), calls.MAX_EVENTS):
-            sent: list[str] = self._do(calls.send(events[at : at + calls.MAX_EVENTS]))
+        for part in calls.in_requests(events):
+            sent: list[str] = self._do(calls.send(part))
             ids += sent
         return ids
 
@@ -179,8 +179,8 @@ class AsyncBotify:
     async def send(self, *events: Event) -> list[str]:
         """Tell what listeners did, and return the ids of the events; many are sent in several requests."""
         ids: list[str] = []
-        for at in range(0, len(events), calls.MAX_EVENTS):
-            sent: list[str] = await self._do(calls.send(events[at : at + calls.MAX_EVENTS]))
+        for part in calls.in_requests(events):
+            sent: list[str] = await self._do(calls.send(part))
             ids += sent
         return ids
 

@@ -113,3 +113,12 @@ def test_an_error_says_that_the_service_is_away(monkeypatch: pytest.MonkeyPatch)
 def test_the_wait_is_what_the_service_asks_for() -> None:
     assert calls.wait_s(httpx.Response(503, headers={"Retry-After": "2"}), 0) == 2.0
     assert calls.wait_s(None, 2) == pytest.approx(0.4)
+
+
+def test_events_are_sent_in_parts_that_a_request_may_have() -> None:
+    events = [Event.listen("a" if at % 2 else "b", "t", id=str(at)) for at in range(220)]
+    events += [Event.like("a", "t", id=f"l{at}") for at in range(1_100)]
+    parts = list(calls.in_requests(events))
+    assert [len(part) for part in parts] == [100, 100, 1_000, 120]
+    assert [event for part in parts for event in part] == events
+    assert list(calls.in_requests([])) == []
